@@ -1,0 +1,245 @@
+"""Every setting, from the environment. A bad value stops the start with one message that names every bad one."""
+
+import ipaddress
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import phonenumbers
+
+ROOT = Path(__file__).parent
+MIN_SECRET_LENGTH = 32
+
+Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
+
+
+class ConfigError(Exception):
+    """One or more settings are unusable; the message has a line for each."""
+
+
+def setting(default: Any, parse: Callable[[str], Any], meaning: str, *, shown: str | None = None) -> Any:
+    """Describe one setting: what it is when the environment is silent, how it is read, what it means."""
+    return field(
+        default=default,
+        metadata={"parse": parse, "meaning": meaning, "shown": str(default) if shown is None else shown},
+    )
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _database_url(value: str) -> str:
+    """SQLAlchemy 2.1 reads plain `postgresql://` as psycopg 3: name the driver that is installed."""
+    scheme, separator, rest = value.partition("://")
+    if scheme not in {"postgres", "postgresql", "postgresql+psycopg2"} or not separator or not rest:
+        raise ValueError("a PostgreSQL address is needed: postgresql://user:password@host:5432/database")
+    return f"postgresql+psycopg2://{rest}"
+
+
+def _port(value: str) -> int:
+    return _number(value, 1, 65535)
+
+
+def _threads(value: str) -> int:
+    return _number(value, 2, 64)
+
+
+def _number(value: str, least: int, most: int) -> int:
+    if not value.isascii() or not value.isdigit() or not least <= int(value) <= most:
+        raise ValueError(f"a whole number from {least} to {most} is needed")
+    return int(value)
+
+
+def _seconds(value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0
+    if not 0.5 <= seconds <= 60:
+        raise ValueError("a number of seconds from 0.5 to 60 is needed")
+    return seconds
+
+
+def _switch(value: str) -> bool:
+    if value not in {"0", "1"}:
+        raise ValueError("0 or 1 is needed")
+    return value == "1"
+
+
+def _secret(value: str) -> str:
+    if len(value) < MIN_SECRET_LENGTH:
+        raise ValueError(f"at least {MIN_SECRET_LENGTH} characters are needed; make one with: openssl rand -hex 32")
+    if len(set(value)) < 8:
+        raise ValueError("it can be guessed; make one with: openssl rand -hex 32")
+    return value
+
+
+def _secret_list(value: str) -> tuple[str, ...]:
+    return tuple(_secret(part.strip()) for part in value.split(",") if part.strip())
+
+
+def _zone(value: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(value)
+    except (KeyError, ValueError, OSError):
+        raise ValueError("a zone of the IANA list is needed, for example Europe/Moscow") from None
+
+
+def _region(value: str) -> str:
+    if value not in phonenumbers.SUPPORTED_REGIONS:
+        raise ValueError("a country code of two capital letters is needed, for example RU")
+    return value
+
+
+def _choice(*allowed: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value not in allowed:
+            raise ValueError(f"one of {', '.join(allowed)} is needed")
+        return value
+
+    return parse
+
+
+def _names(value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def _networks(value: str) -> Networks:
+    try:
+        return tuple(ipaddress.ip_network(part) for part in _names(value))
+    except ValueError:
+        raise ValueError("addresses or networks are needed, for example 10.0.0.5,192.168.0.0/24") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The settings. Names in the environment are the names of the fields in capitals."""
+
+    database_url: str | None = setting(
+        None,
+        _database_url,
+        "PostgreSQL to use. Empty: the embedded one, kept in DATA_DIR",
+        shown="",
+    )
+    host: str = setting("127.0.0.1", _text, "Address to listen on")
+    port: int = setting(8000, _port, "Port to listen on")
+    threads: int = setting(8, _threads, "Requests that are worked on at the same time")
+    data_dir: Path = setting(ROOT / "instance", Path, "Generated secrets and the embedded database", shown="./instance")
+    secret_key: str = setting(
+        "", _secret, "Signs sessions, at least 32 characters. Empty: made once, kept in DATA_DIR", shown=""
+    )
+    secret_key_fallbacks: tuple[str, ...] = setting(
+        (), _secret_list, "Former SECRET_KEYs, comma-separated: their sessions live on", shown=""
+    )
+    password_secret: str = setting(
+        "",
+        _secret,
+        "Derives and hashes issued passwords, at least 32 characters. Empty: made once, kept in DATA_DIR",
+        shown="",
+    )
+    password_secret_fallbacks: tuple[str, ...] = setting(
+        (),
+        _secret_list,
+        "Former PASSWORD_SECRETs, comma-separated: passwords made with them still open",
+        shown="",
+    )
+    password_hash: str = setting(
+        "hmac-sha256",
+        _choice("hmac-sha256", "argon2id"),
+        "How issued passwords are kept: hmac-sha256 (microseconds) or argon2id (30 ms each, for auditors)",
+    )
+    phone_region: str = setting("RU", _region, "Country of phone numbers written without one")
+    display_timezone: ZoneInfo = setting(
+        ZoneInfo("Europe/Moscow"), _zone, "Time zone of pages and files", shown="Europe/Moscow"
+    )
+    default_language: str = setting("ru", _choice("ru", "en"), "Language for those who ask for none that we speak")
+    trusted_hosts: tuple[str, ...] = setting(
+        (),
+        _names,
+        "Host names that requests may use, comma-separated, `.example.org` for all below it. "
+        "Empty: this machine's own (localhost, 127.0.0.1, [::1]) and HOST",
+        shown="",
+    )
+    trusted_proxies: Networks = setting(
+        (),
+        _networks,
+        "Proxies whose X-Forwarded-For and X-Forwarded-Proto are believed, addresses or networks, comma-separated",
+        shown="",
+    )
+    https_only: bool = setting(
+        False,
+        _switch,
+        "1: sessions only over https (Secure, __Host- cookies, HSTS), whatever scheme the service itself sees",
+        shown="0",
+    )
+    log_format: str = setting("json", _choice("json", "text"), "One JSON object a line, or text for people")
+    request_deadline_s: float = setting(
+        3.0, _seconds, "Seconds until a request that waits for PostgreSQL is answered all the same", shown="3"
+    )
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Config":
+        """Read the settings; raise ConfigError that names every bad one. Missing secrets are made and kept."""
+        environment = os.environ if environment is None else environment
+        values: dict[str, Any] = {}
+        problems = []
+        for name, description in settings().items():
+            text = environment.get(name.upper(), "").strip()
+            if not text:
+                continue
+            try:
+                values[name] = description["parse"](text)
+            except ValueError as error:
+                problems.append(f"{name.upper()}: {error}")
+        if problems:
+            raise ConfigError("\n".join(problems))
+        return cls(**values).with_secrets()
+
+    def with_secrets(self) -> "Config":
+        """Return these settings with secrets: those given, else those of DATA_DIR, else new ones."""
+        return replace(
+            self,
+            secret_key=self.secret_key or _kept_secret(self.data_dir / "secret_key"),
+            password_secret=self.password_secret or _kept_secret(self.data_dir / "password_secret"),
+        )
+
+    @property
+    def allowed_hosts(self) -> list[str]:
+        """Host names that requests may use."""
+        return list(self.trusted_hosts) or ["localhost", "127.0.0.1", "[::1]", self.host]
+
+
+@cache
+def settings() -> dict[str, Mapping[str, Any]]:
+    """Return the description of every setting by field name: documents are made from it."""
+    return {entry.name: entry.metadata for entry in fields(Config)}
+
+
+def _kept_secret(path: Path) -> str:
+    """Return the secret kept at `path`; make it first if there is none. Readable by its owner only."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not path.exists():
+            _make_secret(path)
+        return _secret(path.read_text().strip())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"DATA_DIR: {path} cannot be used: {error}") from None
+
+
+def _make_secret(path: Path) -> None:
+    """Write a secret whole and name it in one step: of two starts at once one wins, and both read the same."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(secrets.token_hex(32))
+        file.flush()
+        os.fsync(file.fileno())
+    with suppress(FileExistsError):
+        os.link(draft, path)
+    draft.unlink()

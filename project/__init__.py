@@ -1,0 +1,100 @@
+"""useradd: creates users and shows what became of every request."""
+
+from flask import Flask
+
+from config import Config
+from project import api, auth, cli, embedded, health, outage, reports
+from project.extensions import csrf, db, migrate
+from project.web import (
+    formats,
+    guards,
+    headers,
+    languages,
+    logs,
+    problems,
+    proxies,
+    request_id,
+    sessions,
+    swagger,
+    tools,
+)
+
+MAX_BODY = 16 * 1024
+"""Bytes of a request that the service reads; a larger one is refused and recorded."""
+POOL_SIZE, READING_POOL_SIZE = 5, 2
+CONNECT_ARGS = {
+    "connect_timeout": 2,
+    "keepalives_idle": 2,
+    "keepalives_interval": 1,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 3000,
+    "application_name": "useradd",
+    "options": "-c timezone=UTC -c statement_timeout=2000 -c lock_timeout=1000"
+    " -c idle_in_transaction_session_timeout=4000",
+}
+"""Bounds on the side of PostgreSQL and TCP. Keepalives see a silent peer while we wait, tcp_user_timeout while we
+send: only both together cover a partition (docs/adr/0004)."""
+
+
+def create_app(config: Config | None = None) -> Flask:
+    """Build the service from its parts; read it as the table of contents."""
+    config = config or Config.from_environment()
+    app = Flask(__name__)
+    configure(app, config)
+    register_extensions(app, config)
+    register_web(app, config)
+    register_doors(app)
+    return app
+
+
+def configure(app: Flask, config: Config) -> None:
+    """Tell Flask and its extensions what the settings mean for them."""
+    url = config.database_url or embedded.ensure(config.data_dir / "postgres").replace(
+        "postgresql://", "postgresql+psycopg2://"
+    )
+    pool = {"max_overflow": 0, "pool_timeout": 0.3, "pool_recycle": 300, "pool_use_lifo": True}
+    app.config.update(
+        SECRET_KEY=config.secret_key,
+        SECRET_KEY_FALLBACKS=list(config.secret_key_fallbacks),
+        TRUSTED_HOSTS=config.allowed_hosts,
+        MAX_CONTENT_LENGTH=MAX_BODY,
+        WTF_CSRF_TIME_LIMIT=None,  # a token lives as long as its session
+        SQLALCHEMY_DATABASE_URI=url,
+        SQLALCHEMY_ENGINE_OPTIONS=pool | {"pool_size": POOL_SIZE, "connect_args": CONNECT_ARGS},
+        SQLALCHEMY_BINDS={"reading": pool | {"url": url, "pool_size": READING_POOL_SIZE, "connect_args": CONNECT_ARGS}},
+    )
+    app.json.ensure_ascii = False  # type: ignore[attr-defined]
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.url_map.merge_slashes = False  # a redirect would lose the body
+    app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
+
+
+def register_extensions(app: Flask, config: Config) -> None:
+    """Bind the extensions and make the tools that use cases take."""
+    outage.install()
+    db.init_app(app)
+    migrate.init_app(app, db)
+    csrf.init_app(app)
+    tools.init_app(app, config)
+
+
+def register_web(app: Flask, config: Config) -> None:
+    """Set up what all doors share. Hooks run in this order: a request has its number before anything else."""
+    app.wsgi_app = proxies.TrustedProxies(app.wsgi_app, config.trusted_proxies)  # type: ignore[method-assign]
+    request_id.init_app(app)
+    logs.init_app(app, config.log_format)
+    headers.init_app(app)
+    languages.init_app(app)
+    sessions.init_app(app)
+    guards.init_app(app)
+    formats.init_app(app)
+    problems.init_app(app)
+
+
+def register_doors(app: Flask) -> None:
+    """Open the doors."""
+    for door in (api, auth, reports, health):
+        app.register_blueprint(door.bp)
+    csrf.exempt(api.bp)
+    swagger.init_app(app, (api.describe, reports.describe, health.describe))
+    cli.init_app(app)

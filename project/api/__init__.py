@@ -1,0 +1,6 @@
+"""DOOR: the JSON entrance, POST /useradd."""
+
+from project.api.openapi import describe
+from project.api.routes import bp
+
+__all__ = ["bp", "describe"]

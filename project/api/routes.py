@@ -1,0 +1,128 @@
+"""POST /useradd: one view under four addresses, none of which ever redirects (a redirect loses the body)."""
+
+import re
+
+from flask import Blueprint, Response, g, json, request, url_for
+
+from project.api.schemas import user_add_schema
+from project.domain.attempts import NewAttempt
+from project.domain.errors import RefusalError
+from project.domain.passwords import hash_key, new_key
+from project.domain.registration import Credentials, NewUser
+from project.domain.strict_json import parse_object
+from project.domain.text import clean
+from project.services import registration
+from project.web.guards import open_to_all
+from project.web.languages import language, local
+from project.web.request_id import client_request_id, request_id
+from project.web.tools import tools
+
+bp = Blueprint("api", __name__)
+
+ADDRESSES = ("/api/v1/useradd/", "/api/v1/useradd", "/useradd/", "/useradd")
+KEY_HEADER = "Idempotency-Key"
+_KEY = re.compile(r'"?([\x21\x23-\x7e]{22,255})"?')
+"""22 visible ASCII characters can hold 128 bits: on an open endpoint the key itself must be unguessable."""
+_JSON = re.compile(r"application/(?:[\w.+-]+\+)?json", re.IGNORECASE)
+
+
+@bp.before_app_request
+def begin_attempt() -> None:
+    """Every request to the addresses is an attempt, also one that Flask itself refuses (405, 413)."""
+    if request.path not in ADDRESSES:
+        return
+    g.attempt = NewAttempt(
+        id=request_id(),
+        received_at=g.received_at,
+        started=g.started,
+        method=clean(request.method, 16),
+        language=language(),
+        client_address=request.remote_addr or "",
+        user_agent=clean(request.user_agent.string, 300),
+        client_request_id=client_request_id(),
+    )
+
+
+@open_to_all
+def useradd() -> Response:
+    """Create a user and answer with its login and password."""
+    new_user = _read(g.attempt)
+    if request.args.get("dry_run") in {"true", "1"}:
+        registration.check(tools().database, g.attempt)
+        return _answer(_normalized(new_user), 200)
+    credentials = registration.register(tools().database, tools().passwords, g.attempt, g.key, new_user)
+    return _created(credentials)
+
+
+for address in ADDRESSES:
+    bp.add_url_rule(address, view_func=useradd, methods=["POST"], provide_automatic_options=False)
+
+
+def _read(attempt: NewAttempt) -> NewUser:
+    """Return what the client asks for, or raise what is wrong with it; the attempt keeps what was sent."""
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise RefusalError("unsupported_media_type", "encoded")
+    if not _JSON.fullmatch(request.mimetype):
+        raise RefusalError("unsupported_media_type")
+    g.key = _key()
+    attempt.key_hash = hash_key(g.key)
+    body = parse_object(request.get_data(cache=False))
+    attempt.keep_body(body)
+    new_user: NewUser = user_add_schema(tools().config.phone_region).load(body)
+    return new_user
+
+
+def _key() -> str:
+    """Return the client's idempotency key, or a fresh one that the answer will name."""
+    given = request.headers.get(KEY_HEADER)
+    if given is None:
+        return new_key()
+    match = _KEY.fullmatch(given.strip())
+    if match is None:
+        raise RefusalError("bad_idempotency_key")
+    return match[1]
+
+
+def _created(credentials: Credentials) -> Response:
+    user = credentials.user
+    answer = _answer(
+        {
+            "login": credentials.login,
+            "password": credentials.password,
+            "user": {
+                "id": str(user.id),
+                "name": user.name,
+                "username": user.username,
+                "phone": user.phone,
+                "email": user.email,
+                "birth_date": user.birth_date and user.birth_date.isoformat(),
+                "created_at": local(user.created_at).isoformat(timespec="milliseconds"),
+            },
+            "attempt_id": str(g.attempt.id),
+            "idempotency_key": g.key,
+            "links": {
+                "login": url_for("auth.login", _external=True),
+                "results": url_for("reports.results", _external=True),
+            },
+        },
+        201,
+    )
+    answer.headers["Location"] = url_for("reports.attempt", attempt_id=user.id)
+    if credentials.replayed:
+        answer.headers["Idempotent-Replayed"] = "true"
+    return answer
+
+
+def _normalized(new_user: NewUser) -> dict[str, object]:
+    normalized = {
+        "name": new_user.name,
+        "username": new_user.username,
+        "phone": new_user.phone,
+        "email": new_user.email,
+        "birth_date": new_user.birth_date and new_user.birth_date.isoformat(),
+    }
+    return {"valid": True, "normalized": normalized, "attempt_id": str(g.attempt.id)}
+
+
+def _answer(body: dict[str, object], status: int) -> Response:
+    return Response(json.dumps(body) + "\n", status, mimetype="application/json")

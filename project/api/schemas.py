@@ -1,0 +1,166 @@
+"""The shape of requests and answers. A schema judges the shape; only the database judges uniqueness."""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from functools import cache, partial
+from typing import Any, NoReturn
+
+from marshmallow import RAISE, Schema, ValidationError, fields, post_load, pre_load, validates_schema
+
+from project.domain import usernames
+from project.domain.contacts import MAX_EMAIL_LENGTH, MAX_PHONE_LENGTH, normalize_email, normalize_phone
+from project.domain.dates import parse_birth_date
+from project.domain.errors import FIELDS, FieldError, RuleError, ValidationFailedError
+from project.domain.registration import NewUser
+from project.domain.text import clean, trimmed_name
+
+MAX_NAME_LENGTH = 300
+OPTIONAL = ("phone", "email", "birth_date")
+MAX_UNKNOWN = 20
+"""How many unknown fields are named: a typo has one, a flood of keys is no typo."""
+
+
+class Checked(fields.String):
+    """A string that one rule of the domain reads."""
+
+    default_error_messages = {"required": [RuleError("required")], "null": [RuleError("required")]}  # noqa: RUF012 - marshmallow takes any object
+
+    def __init__(self, rule: Callable[[str], Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._rule = rule
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
+        if not isinstance(value, str):
+            raise ValidationError([RuleError("invalid_type", _json_type(value))])
+        try:
+            return self._rule(value)
+        except RuleError as error:
+            raise ValidationError([error]) from None
+
+
+class UserAddSchema(Schema):
+    """The body of POST /useradd. Loads into a NewUser or raises ValidationFailedError with every wrong field."""
+
+    class Meta:
+        """Fields in the order in which people fill a form; a field that is not here is a typo."""
+
+        unknown = RAISE
+
+    error_messages = {"unknown": [RuleError("unknown_field")]}  # type: ignore[dict-item]  # noqa: RUF012
+
+    name = Checked(
+        partial(trimmed_name, limit=MAX_NAME_LENGTH),
+        required=True,
+        metadata={
+            "description": "Person's name in any script",
+            "minLength": 1,
+            "maxLength": MAX_NAME_LENGTH,
+            "example": "Иван Петров",
+        },
+    )
+    username = Checked(
+        usernames.check,
+        required=True,
+        metadata={
+            "description": "Login: letters of one script (Latin or Cyrillic), digits and @ . + - _; "
+            "kept as typed, unique whatever the letter case",
+            "minLength": 1,
+            "maxLength": usernames.MAX_LENGTH,
+            "example": "petrov.ivan",
+        },
+    )
+    phone = Checked(
+        lambda text: normalize_phone(text, "RU"),
+        metadata={
+            "description": "Phone number in any human form, kept as E.164. Phone or e-mail is needed",
+            "nullable": True,
+            "maxLength": MAX_PHONE_LENGTH,
+            "example": "8 (999) 123-45-67",
+        },
+    )
+    email = Checked(
+        normalize_email,
+        metadata={
+            "description": "E-mail address, unique whatever the letter case. Phone or e-mail is needed",
+            "nullable": True,
+            "maxLength": MAX_EMAIL_LENGTH,
+            "example": "ivan@example.org",
+        },
+    )
+    birth_date = Checked(
+        lambda text: parse_birth_date(text, datetime.now(UTC).date()),
+        metadata={
+            "description": "YYYY-MM-DD or DD.MM.YYYY, from 1900-01-01 to today",
+            "nullable": True,
+            "example": "1990-12-31",
+        },
+    )
+
+    def __init__(self, phone_region: str = "RU") -> None:
+        super().__init__()
+        phone = self.fields["phone"]
+        assert isinstance(phone, Checked)  # noqa: S101 - tells mypy
+        phone._rule = partial(normalize_phone, region=phone_region)
+
+    @pre_load
+    def drop_absent(self, data: Mapping[str, Any], **_: Any) -> dict[str, Any]:
+        """Null, "" and blanks in an optional field mean that it is absent."""
+        return {name: value for name, value in data.items() if not (name in OPTIONAL and _is_absent(value))}
+
+    @validates_schema(skip_on_field_errors=False, pass_original=True)
+    def require_contact(self, data: Mapping[str, Any], original: Mapping[str, Any], **_: Any) -> None:
+        """Phone or e-mail must be there; a wrong one is there, and has its own error."""
+        if _is_absent(original.get("phone")) and _is_absent(original.get("email")):
+            raise ValidationError([RuleError("contact_required")], "phone")
+
+    @post_load
+    def make(self, data: Mapping[str, Any], **_: Any) -> NewUser:
+        """Hand on a type, not a dictionary."""
+        return NewUser(
+            name=data["name"],
+            username=data["username"],
+            phone=data.get("phone"),
+            email=data.get("email"),
+            birth_date=data.get("birth_date"),
+        )
+
+    def handle_error(self, error: ValidationError, data: Any, **_: Any) -> NoReturn:
+        """Turn marshmallow's report into the contract's: all fields at once, in the order of the form."""
+        assert isinstance(error.messages, dict)  # noqa: S101 - tells mypy
+        raise ValidationFailedError(tuple(_field_errors(error.messages))) from None
+
+
+@cache
+def user_add_schema(phone_region: str) -> UserAddSchema:
+    """Return the schema, made once: a schema keeps nothing of what it loads."""
+    return UserAddSchema(phone_region)
+
+
+def _is_absent(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _field_errors(messages: dict[str, Any]) -> Iterable[FieldError]:
+    for name in FIELDS:
+        for rule in messages.get(name, ()):
+            yield FieldError(name, rule.code, rule.variant, rule.params)
+    unknown = [name for name in messages if name not in FIELDS]
+    for name in unknown[:MAX_UNKNOWN]:
+        shown = clean(name, 40)
+        hint = get_close_matches(shown.lower(), FIELDS, n=1)
+        yield FieldError(shown, "unknown_field", "hint" if hint else "", {"hint": hint[0]} if hint else {})
+
+
+def _json_type(value: object) -> str:
+    match value:
+        case bool():
+            return "boolean"
+        case int() | float():
+            return "number"
+        case list():
+            return "array"
+        case None:
+            return "null"
+        case _:
+            return "object"

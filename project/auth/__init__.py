@@ -1,0 +1,5 @@
+"""DOOR: login and logout."""
+
+from project.auth.routes import bp
+
+__all__ = ["bp"]

@@ -1,0 +1,109 @@
+"""DOOR: `flask ...` commands for the people who run the service."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import click
+import flask_migrate
+from flask import Flask
+from flask.cli import AppGroup
+
+from project.domain import usernames
+from project.domain.attempts import NewAttempt, new_id
+from project.domain.contacts import mask_email, mask_phone, normalize_email, normalize_phone
+from project.domain.errors import FieldError, RefusalError, RuleError
+from project.domain.passwords import hash_key, new_key
+from project.domain.registration import NewUser
+from project.domain.text import trimmed_name
+from project.services import registration
+from project.web.catalogue import detail_text, message_text
+from project.web.tools import tools
+
+users = AppGroup("users", help="Manage users.")
+
+
+def init_app(app: Flask) -> None:
+    """Add the commands."""
+    app.cli.add_command(users)
+
+
+def upgrade(app: Flask) -> None:
+    """Bring the tables up to date, as `flask db upgrade` does."""
+    with app.app_context():
+        flask_migrate.upgrade()
+
+
+def _rule(rule: Callable[[str], str], field: str) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+    """Let click check an option by a rule of the domain, and say what is wrong in the API's own words."""
+
+    def check(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+        if not value:
+            return None
+        try:
+            return rule(value)
+        except RuleError as error:
+            raise click.BadParameter(message_text(FieldError(field, error.code, error.variant, error.params))) from None
+
+    return check
+
+
+@users.command("create-admin")
+@click.option(
+    "--username", prompt=True, callback=_rule(usernames.check, "username"), help="Login of the administrator."
+)
+@click.option(
+    "--name", help="Full name; the login when left out.", callback=_rule(lambda n: trimmed_name(n, 300), "name")
+)
+@click.option("--email", help="E-mail address.", callback=_rule(normalize_email, "email"))
+@click.option(
+    "--phone", help="Phone number.", callback=_rule(lambda p: normalize_phone(p, tools().config.phone_region), "phone")
+)
+def create_admin(username: str, name: str | None, email: str | None, phone: str | None) -> None:
+    """Create an administrator (Django's createsuperuser) and print the password, once.
+
+    \b
+    Examples:
+      flask users create-admin --username boss --email boss@example.org
+      ./run flask users create-admin
+    """
+    if not (email or phone):
+        email = click.prompt("E-mail", value_proc=_prompted_email)
+    new_user = NewUser(name=name or username, username=username, phone=phone, email=email, birth_date=None)
+    key = new_key()
+    attempt = _attempt(new_user, key)
+    try:
+        credentials = registration.register(tools().database, tools().passwords, attempt, key, new_user, is_admin=True)
+    except RefusalError as error:
+        texts = [message_text(one) for one in error.errors] or [detail_text(error.code, "read", {"seconds": 2})]
+        raise click.ClickException(" ".join(texts)) from None
+    click.echo(f"Login:    {credentials.login}\nPassword: {credentials.password}")
+
+
+def _prompted_email(value: str) -> str:
+    try:
+        return normalize_email(value)
+    except RuleError as error:
+        raise click.BadParameter(message_text(FieldError("email", error.code, error.variant, error.params))) from None
+
+
+def _attempt(new_user: NewUser, key: str) -> NewAttempt:
+    """Return the attempt of a user made by command: statistics show it like any other."""
+    now = datetime.now(UTC)
+    sent = {"name": new_user.name, "username": new_user.username}
+    if new_user.phone:
+        sent["phone"] = mask_phone(new_user.phone)
+    if new_user.email:
+        sent["email"] = mask_email(new_user.email)
+    return NewAttempt(
+        id=new_id(now),
+        received_at=now,
+        started=time.monotonic(),
+        method="CLI",
+        language=tools().config.default_language,
+        client_address="",
+        user_agent="flask users create-admin",
+        client_request_id=None,
+        key_hash=hash_key(key),
+        sent=sent,
+    )

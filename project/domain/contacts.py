@@ -1,0 +1,107 @@
+"""Phone numbers and e-mail addresses: read from any human form, kept in one form, shown with a mask."""
+
+import re
+import unicodedata
+from functools import lru_cache
+
+import phonenumbers
+from email_validator import EmailNotValidError, EmailSyntaxError, validate_email
+from phonenumbers import NumberParseException, PhoneNumberFormat, ValidationResult
+
+from project.domain.errors import RuleError
+from project.domain.text import check_characters, clean
+
+MAX_PHONE_LENGTH = 64
+MAX_EMAIL_LENGTH = 254
+"""RFC 5321 4.5.3.1.3 (erratum 1690)."""
+MAX_LOCAL_LENGTH = 64
+"""RFC 5321 4.5.3.1.1."""
+
+_PHONE_FORM = re.compile(r"(?:tel:)?[+\uff0b]?[\d\s().\-\u2010-\u2015\u2212/]*", re.IGNORECASE)
+_EXTENSION = re.compile(r"ext|доб|[;#x,]", re.IGNORECASE)
+_POSSIBILITY = {
+    ValidationResult.TOO_SHORT: "too_short",
+    ValidationResult.TOO_LONG: "too_long",
+    ValidationResult.IS_POSSIBLE_LOCAL_ONLY: "too_short",
+    ValidationResult.INVALID_COUNTRY_CODE: "unknown_country",
+}
+
+
+def normalize_phone(text: str, region: str) -> str:
+    """Return the number in E.164 (ITU-T E.164), a national number being read as one of `region` (ISO 3166 code)."""
+    typed = text.strip()
+    check_characters(typed)
+    if len(typed) > MAX_PHONE_LENGTH:
+        raise RuleError("invalid_phone", "too_long")
+    if not _PHONE_FORM.fullmatch(typed):
+        # phonenumbers itself would read "=+7912…" and cut off words: only what a person types as a number goes in.
+        raise RuleError("invalid_phone", "extension" if _EXTENSION.search(typed) else "characters")
+    try:
+        number = phonenumbers.parse(typed, region)
+    except NumberParseException as error:
+        unknown = error.error_type == NumberParseException.INVALID_COUNTRY_CODE
+        raise RuleError("invalid_phone", "unknown_country" if unknown else "too_short") from None
+    if number.extension:
+        raise RuleError("invalid_phone", "extension")
+    if not phonenumbers.is_valid_number(number):
+        possibility = phonenumbers.is_possible_number_with_reason(number)
+        raise RuleError("invalid_phone", _POSSIBILITY.get(possibility, ""))
+    return phonenumbers.format_number(number, PhoneNumberFormat.E164)
+
+
+def normalize_email(text: str) -> str:
+    """Return the address with its domain in Unicode form and in small letters: the form in which it is unique.
+
+    Syntax by RFC 5322 and RFC 6531, without asking DNS: an address must not depend on the network of the moment.
+    """
+    typed = text.strip()
+    check_characters(typed)
+    if len(typed) > MAX_EMAIL_LENGTH:
+        raise RuleError("too_long", limit=MAX_EMAIL_LENGTH, length=len(typed))
+    if "@" not in typed:
+        raise RuleError("invalid_email", "no_at")
+    local = typed.rpartition("@")[0]
+    if len(local) > MAX_LOCAL_LENGTH:
+        raise RuleError("invalid_email", "long_local", limit=MAX_LOCAL_LENGTH)
+    try:
+        address = validate_email(typed, check_deliverability=False, strict=True)
+    except EmailSyntaxError:
+        raise RuleError("invalid_email") from None
+    except EmailNotValidError:
+        raise RuleError("invalid_email", "special_domain") from None
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", address.normalized).casefold())
+
+
+def mask_phone(text: str) -> str:
+    """Return a number with its middle digits hidden, whether valid or not: `+7 999 •••-••-67`."""
+    shown = _readable(clean(text.strip(), 40))
+    total = sum(character.isdigit() for character in shown)
+    first = 0 if total < 7 else 4 if total <= 11 else total - 7
+    last = total if total < 7 else first + 5
+    masked, seen = [], 0
+    for character in shown:
+        if character.isdigit():
+            masked.append("•" if first <= seen < last else character)
+            seen += 1
+        else:
+            masked.append("•" if character.isalpha() else character)
+    return "".join(masked)
+
+
+@lru_cache(maxsize=4096)
+def _readable(text: str) -> str:
+    """Return a valid E.164 number in groups as people write it, anything else as it came."""
+    if not (text.startswith("+") and text[1:].isdigit() and text.isascii()):
+        return text
+    try:
+        return phonenumbers.format_number(phonenumbers.parse(text), PhoneNumberFormat.INTERNATIONAL)
+    except NumberParseException:
+        return text
+
+
+def mask_email(text: str) -> str:
+    """Return an address with its local part hidden, whether valid or not: `i•••@example.org`."""
+    local, at, domain = clean(text.strip(), 80).rpartition("@")
+    if not at:
+        return f"{domain[:1]}•••"
+    return f"{local[:1] if len(local) > 1 else ''}•••@{domain}"

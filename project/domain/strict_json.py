@@ -1,0 +1,73 @@
+"""JSON as the contract reads it (RFC 8259 with I-JSON's rules, RFC 7493): one object, no surprises, no crash."""
+
+import json
+import math
+from typing import Any, NoReturn
+
+from project.domain.errors import RefusalError
+from project.domain.text import clean
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """Return the one object that `body` holds; raise RefusalError `malformed_json` or `body_not_object`.
+
+    Python's own parser accepts NaN, infinite numbers and repeated keys, and dies of deep nesting; none may pass here.
+    """
+    try:
+        text = body.decode("utf-8-sig")  # a byte order mark is what Windows clients send
+    except UnicodeDecodeError:
+        raise RefusalError("malformed_json", _guess_encoding(body)) from None
+    if not text.strip():
+        raise RefusalError("malformed_json", "empty")
+    try:
+        parsed = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)
+    except json.JSONDecodeError as error:
+        raise RefusalError("malformed_json", line=error.lineno, column=error.colno) from None
+    except RecursionError:
+        raise RefusalError("malformed_json", "too_deep") from None
+    except ValueError:  # an integer of more than 4,300 digits (CVE-2020-10735)
+        raise RefusalError("malformed_json", "number") from None
+    if not isinstance(parsed, dict):
+        raise RefusalError("body_not_object", _kind(parsed))
+    return parsed
+
+
+def _guess_encoding(body: bytes) -> str:
+    """Old 1C and Windows programs send windows-1251: saying so saves its owner an afternoon."""
+    try:
+        letters = [character for character in body.decode("cp1251") if not character.isascii()]
+    except UnicodeDecodeError:
+        return "not_utf8"
+    return "windows_1251" if all("а" <= letter.lower() <= "ё" for letter in letters) else "not_utf8"
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in result:
+            raise RefusalError("malformed_json", "repeated_key", key=clean(key, 40))
+        result[key] = value
+    return result
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise RefusalError("malformed_json", "number")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise RefusalError("malformed_json", "number")
+    return number
+
+
+def _kind(parsed: object) -> str:
+    match parsed:
+        case list():
+            return "array"
+        case str():
+            return "string"
+        case None:
+            return "null"
+        case _:
+            return "scalar"

@@ -1,0 +1,51 @@
+"""What text may hold before it reaches the database, a log or a file."""
+
+import unicodedata
+
+from project.domain.errors import RuleError
+
+BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Marks that turn the reading order (Unicode UAX 9): they make one name look like another (CVE-2021-42574)."""
+
+INVISIBLE = frozenset("\u00ad\u200b\u2028\u2029\u2060\ufeff")
+"""Format characters without a place in a name. U+200C and U+200D stay: Persian and emoji need them."""
+
+
+def _is_forbidden(character: str) -> bool:
+    return (
+        unicodedata.category(character) in {"Cc", "Cs"}
+        or character in BIDI_CONTROLS
+        or character in INVISIBLE
+        or _is_noncharacter(ord(character))
+    )
+
+
+def _is_noncharacter(codepoint: int) -> bool:
+    """Code points that Unicode (23.7) keeps for internal use and XML forbids. Unassigned ones pass: emoji are new."""
+    return codepoint & 0xFFFE == 0xFFFE or 0xFDD0 <= codepoint <= 0xFDEF
+
+
+def check_characters(text: str) -> None:
+    """Raise `invalid_characters` at the first control, surrogate, invisible or direction-turning character."""
+    for position, character in enumerate(text, start=1):
+        if not character.isalnum() and _is_forbidden(character):
+            raise RuleError("invalid_characters", position=position, codepoint=f"U+{ord(character):04X}")
+
+
+def clean(text: str, limit: int) -> str:
+    """Return `text` as a single printable line of at most `limit` characters: for keeping what was refused."""
+    shown = "".join("\ufffd" if _is_forbidden(character) else character for character in text[:limit])
+    return shown if len(text) <= limit else shown[:-1] + "…"
+
+
+def trimmed_name(text: str, limit: int) -> str:
+    """Return a person's name in NFC (Unicode UAX 15) without blanks around it; raise RuleError if it breaks a rule."""
+    name = unicodedata.normalize("NFC", text.strip())
+    if not name:
+        raise RuleError("blank")
+    if len(name) > limit:
+        raise RuleError("too_long", limit=limit, length=len(name))
+    check_characters(name)
+    if not any(unicodedata.category(character)[0] in "LNPS" for character in name):
+        raise RuleError("blank")
+    return name

@@ -1,0 +1,42 @@
+"""Usernames: kept as typed, unique after folding, one script, so that no name can pass for another.
+
+The rule is stricter than RFC 8265 (PRECIS UsernameCaseMapped), which lets a Cyrillic "а" stand in a Latin name.
+"""
+
+import unicodedata
+
+from project.domain.errors import RuleError
+from project.domain.text import check_characters
+
+MAX_LENGTH = 150
+SIGNS = frozenset("@.+-_")
+
+
+def fold(username: str) -> str:
+    """Return the form under which a username is unique: NFKC and case folding (Unicode 3.13, RFC 8265 3.3)."""
+    folded = unicodedata.normalize("NFKC", username).casefold()
+    return unicodedata.normalize("NFKC", folded)
+
+
+def _script(letter: str) -> str:
+    name = unicodedata.name(letter, "")
+    return next((script for script in ("LATIN", "CYRILLIC") if name.startswith(script)), "")
+
+
+def check(username: str) -> str:
+    """Return the username as typed; raise RuleError when a rule is broken."""
+    if not username.strip():
+        raise RuleError("blank")
+    if len(username) > MAX_LENGTH:
+        raise RuleError("too_long", limit=MAX_LENGTH, length=len(username))
+    check_characters(username)
+    folded = fold(username)
+    if folded.isascii() and folded.isalnum():
+        return username
+    letters = [character for character in folded if not ("0" <= character <= "9" or character in SIGNS)]
+    scripts = {_script(letter) if letter.isalpha() else "" for letter in letters}
+    if "" in scripts or not any(character.isalnum() for character in folded):
+        raise RuleError("invalid_username")
+    if len(scripts) > 1:
+        raise RuleError("invalid_username", "mixed_scripts")
+    return username

@@ -1,0 +1,1 @@
+"""Files that people download: from a report and its rows to bytes."""

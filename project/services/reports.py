@@ -1,0 +1,100 @@
+"""Statistics: one picture of the attempts that a filter chooses."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection
+
+from project.domain.attempts import AttemptDetail, AttemptFilter, AttemptRow
+from project.domain.reports import Report, bucket_edges, day_edges
+from project.outage import Database
+from project.queries import attempts as rows
+from project.queries import counts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Some attempts in a row, newest first, and whether there are newer and older ones."""
+
+    attempts: list[AttemptRow]
+    has_newer: bool
+    has_older: bool
+
+
+def build_report(
+    database: Database,
+    chosen: AttemptFilter,
+    zone: ZoneInfo,
+    now: datetime,
+    *,
+    days: bool = False,
+) -> Report:
+    """Count the chosen attempts; every number and every later row is of the same picture.
+
+    Its filter is closed by the last attempt recorded so far. `days` asks for one bucket a day, as files have them.
+    """
+    return database.read(_build, chosen, zone, now, days)
+
+
+def _build(connection: Connection, chosen: AttemptFilter, zone: ZoneInfo, now: datetime, days: bool) -> Report:
+    connection.exec_driver_sql("set transaction isolation level repeatable read, read only")
+    chosen = replace(chosen, newest=counts.find_newest(connection))
+    since = chosen.since or counts.find_first_moment(connection, chosen)
+    until = min(chosen.until or now, now + timedelta(seconds=1))
+    step, edges = ("day", []) if since is None or since >= until else bucket_edges(since, until, zone)
+    if days and edges:
+        step, edges = "day", day_edges(since or until, until, zone)
+    return Report(
+        chosen=chosen,
+        zone=zone,
+        since=since,
+        until=until,
+        step=step,
+        by_status=counts.count_by_status(connection, chosen),
+        by_code=counts.count_by_code(connection, chosen),
+        series=counts.count_by_time(connection, chosen, edges) if edges else (),
+        durations=counts.find_durations(connection, chosen),
+    )
+
+
+def get_page(
+    database: Database,
+    chosen: AttemptFilter,
+    limit: int,
+    *,
+    before: UUID | None = None,
+    after: UUID | None = None,
+) -> Page:
+    """Return the newest chosen attempts, or those next to `before` (older) or `after` (newer)."""
+    found = database.read(rows.find_attempts, chosen, limit + 1, before=before, after=after)
+    more = len(found) > limit
+    if after is not None:
+        return Page(attempts=found[1:] if more else found, has_newer=more, has_older=True)
+    return Page(attempts=found[:limit], has_newer=before is not None, has_older=more)
+
+
+def iter_attempts(database: Database, report: Report) -> Iterator[AttemptRow]:
+    """Yield the attempts that `report` counted, oldest first, without holding a connection in between."""
+    return rows.iter_attempts(database, report.chosen)
+
+
+def find_attempt(database: Database, attempt_id: UUID) -> AttemptDetail | None:
+    """Return all that is kept of one attempt."""
+    return database.read(rows.find_attempt, attempt_id)
+
+
+def find_neighbours(
+    database: Database, chosen: AttemptFilter, attempt_id: UUID
+) -> tuple[AttemptRow | None, AttemptRow | None]:
+    """Return the attempts just newer and just older than this one inside the filter."""
+    newer = database.read(rows.find_attempts, chosen, 1, after=attempt_id)
+    older = database.read(rows.find_attempts, chosen, 1, before=attempt_id)
+    return next(iter(newer), None), next(iter(older), None)
+
+
+def count_attempts(database: Database, chosen: AttemptFilter) -> int:
+    """Return how many attempts are chosen."""
+    return database.read(rows.count_attempts, chosen)

@@ -1,0 +1,1 @@
+"""What doors share: texts, formats, guards, headers, error pages."""

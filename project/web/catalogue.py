@@ -1,0 +1,306 @@
+"""What every code means: HTTP status, texts in English (translated by gettext), whether trying again helps."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+from flask_babel import lazy_gettext, ngettext
+
+from project.domain.errors import NO_PARAMS, FieldError, Params
+
+_ = lazy_gettext
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One way a request can end without a user (RFC 9457). `details` has a sentence for each variant; "" is default."""
+
+    status: int
+    title: str
+    details: Mapping[str, str]
+    retryable: bool = False
+    sample: Params = field(default_factory=lambda: NO_PARAMS)
+    """Parameters with which documents show the default sentence."""
+
+
+PROBLEMS: Mapping[str, Problem] = {
+    "bad_request": Problem(
+        400,
+        _("The request is not valid HTTP for this service"),
+        {
+            "": _("Check the address and headers."),
+            "form_expired": _("The form has expired. Go back, reload the page and send it again."),
+        },
+    ),
+    "malformed_json": Problem(
+        400,
+        _("The body is not JSON"),
+        {
+            "": _(
+                "Could not parse JSON: line %(line)s, column %(column)s. "
+                "Check quotes and commas; the encoding must be UTF-8."
+            ),
+            "empty": _("The body is empty. Send one JSON object."),
+            "not_utf8": _("The body is not in UTF-8."),
+            "windows_1251": _("The body is not in UTF-8; it looks like windows-1251. Convert it to UTF-8."),
+            "repeated_key": _("The key “%(key)s” stands there twice: which one counts is unclear."),
+            "number": _("A number is not finite or too long: NaN, Infinity and 1e400 are not JSON."),
+            "too_deep": _("The JSON is nested too deeply."),
+        },
+        sample={"line": 3, "column": 14},
+    ),
+    "body_not_object": Problem(
+        400,
+        _("A JSON object is needed"),
+        {
+            "": _('Send one object: {"name": …, "username": …}.'),
+            "array": _('An array was sent. Send one object: {"name": …, "username": …}.'),
+            "string": _('A string was sent. Send one object: {"name": …, "username": …}.'),
+            "null": _('null was sent. Send one object: {"name": …, "username": …}.'),
+        },
+    ),
+    "bad_idempotency_key": Problem(
+        400,
+        _("The idempotency key is unusable"),
+        {"": _("22 to 255 visible ASCII characters are needed, a UUID is best.")},
+    ),
+    "unauthorized": Problem(
+        401, _("A login is needed"), {"": _("Log in at /login/ first: this address answers to a session.")}
+    ),
+    "not_found": Problem(404, _("Not found"), {"": _("There is no such address or record.")}),
+    "method_not_allowed": Problem(405, _("Method not allowed"), {"": _("Use POST here. See /swagger/.")}),
+    "conflict": Problem(
+        409,
+        _("The user already exists"),
+        {
+            "": _("What was sent belongs to another user. Change it or find that user."),
+            "username_taken": _("The login is taken. Choose another one."),
+            "phone_taken": _("Another user has this phone number."),
+            "email_taken": _("Another user has this e-mail address."),
+        },
+    ),
+    "credentials_changed": Problem(
+        409,
+        _("The password was changed since"),
+        {"": _("This key created the user, but the password was changed since.")},
+    ),
+    "body_too_large": Problem(
+        413, _("The request is too large"), {"": _("At most %(limit)s KB.")}, sample={"limit": 16}
+    ),
+    "unsupported_media_type": Problem(
+        415,
+        _("application/json is needed"),
+        {
+            "": _("Send the header Content-Type: application/json."),
+            "encoded": _("Send the body as it is, without Content-Encoding."),
+        },
+    ),
+    "validation_failed": Problem(
+        422, _("The data did not pass validation"), {"": _("Correct the fields named and send the request again.")}
+    ),
+    "idempotency_key_reused": Problem(
+        422,
+        _("The idempotency key was used already"),
+        {"": _("Another request came with this Idempotency-Key. A new request needs a new key.")},
+    ),
+    "internal_error": Problem(
+        500,
+        _("Service error"),
+        {"": _("The error was recorded. Quote the request id when you ask about it.")},
+        retryable=True,
+    ),
+    "database_unavailable": Problem(
+        503,
+        _("The database does not answer"),
+        {
+            "": _("The user was not created. Repeat in %(seconds)s s with the same Idempotency-Key."),
+            "read": _("Try again in %(seconds)s s."),
+        },
+        retryable=True,
+        sample={"seconds": 2},
+    ),
+    "outcome_unknown": Problem(
+        503,
+        _("The outcome is unknown"),
+        {
+            "": _(
+                "The database did not confirm the write in time. "
+                "Repeat with the same Idempotency-Key: no second user will appear."
+            )
+        },
+        retryable=True,
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FieldCode:
+    """One way a field can be wrong: a few words for lists, and a sentence for each variant."""
+
+    short: str
+    messages: Mapping[str, str]
+    fields: str = "any"
+    sample: Params = field(default_factory=lambda: NO_PARAMS)
+
+
+FIELD_CODES: Mapping[str, FieldCode] = {
+    "required": FieldCode(_("A required field is missing"), {"": _("This field is required.")}),
+    "contact_required": FieldCode(
+        _("Neither phone nor e-mail"), {"": _("Give a phone number or an e-mail address (or both).")}, "phone, email"
+    ),
+    "invalid_type": FieldCode(
+        _("A field has the wrong type"),
+        {
+            "": _("A string is needed."),
+            "number": _("A string is needed, a number was sent."),
+            "boolean": _("A string is needed, true or false was sent."),
+            "array": _("A string is needed, an array was sent."),
+            "object": _("A string is needed, an object was sent."),
+            "null": _("A string is needed, null was sent."),
+        },
+    ),
+    "blank": FieldCode(_("A required field is blank"), {"": _("The field is blank.")}, "name, username"),
+    "too_long": FieldCode(
+        _("A field is too long"),
+        {"": _("At most %(limit)s characters, %(length)s were sent.")},
+        "name, username, email",
+        {"limit": 150, "length": 180},
+    ),
+    "invalid_characters": FieldCode(
+        _("A character is not allowed"),
+        {"": _("Character %(position)s (%(codepoint)s) is not allowed.")},
+        sample={"position": 7, "codepoint": "U+0000"},
+    ),
+    "invalid_username": FieldCode(
+        _("The login is not valid"),
+        {
+            "": _("Use letters, digits and @ . + - _ without spaces; Cyrillic and Latin letters may not be mixed."),
+            "mixed_scripts": _("Cyrillic and Latin letters may not be mixed."),
+        },
+        "username",
+    ),
+    "invalid_phone": FieldCode(
+        _("The phone number is not valid"),
+        {
+            "": _("There is no such phone number. Example: +7 999 123-45-67."),
+            "too_short": _("The number is too short. Example: +7 999 123-45-67."),
+            "too_long": _("The number is too long. Example: +7 999 123-45-67."),
+            "characters": _("A phone number has only digits, spaces and + - ( ). Example: +7 999 123-45-67."),
+            "extension": _("A number with an extension is not accepted. Example: +7 999 123-45-67."),
+            "unknown_country": _("There is no such country code. Example: +7 999 123-45-67."),
+        },
+        "phone",
+    ),
+    "invalid_email": FieldCode(
+        _("The e-mail address is not valid"),
+        {
+            "": _("This is not an e-mail address. Example: ivan@example.org."),
+            "no_at": _("There is no @. Example: ivan@example.org."),
+            "long_local": _("At most %(limit)s characters may stand before the @."),
+            "special_domain": _("No mail can be delivered to this domain. Example: ivan@example.org."),
+        },
+        "email",
+    ),
+    "invalid_date": FieldCode(
+        _("The birth date is not valid"),
+        {
+            "": _("The date must be YYYY-MM-DD, for example 1990-12-31."),
+            "no_such_day": _("There is no such day in the calendar."),
+        },
+        "birth_date",
+    ),
+    "date_out_of_range": FieldCode(
+        _("The birth date is out of range"),
+        {
+            "": _("The birth date must lie between 1900-01-01 and today."),
+            "future": _("The birth date is in the future."),
+            "past": _("The birth date is before 1900."),
+        },
+        "birth_date",
+    ),
+    "unknown_field": FieldCode(
+        _("There is an unknown field"),
+        {
+            "": _("There is no such field."),
+            "hint": _("There is no such field. Did you mean %(hint)s?"),
+        },
+    ),
+    "username_taken": FieldCode(_("The login is taken already"), {"": _("The login is taken.")}, "username"),
+    "phone_taken": FieldCode(
+        _("The phone number is taken already"), {"": _("Another user has this phone number.")}, "phone"
+    ),
+    "email_taken": FieldCode(
+        _("The e-mail is taken already"), {"": _("Another user has this e-mail address.")}, "email"
+    ),
+}
+
+OTHER_REASONS: Mapping[str, str] = {
+    "created": _("Created"),
+    "dry_run": _("Dry run: nothing wrong"),
+    "replayed": _("Repeated: the first answer was given again"),
+    "interrupted": _("The service was stopped before it could answer"),
+}
+
+STATUSES: Mapping[int, str] = {
+    0: _("No answer"),
+    200: _("Nothing created"),
+    201: _("Created"),
+    400: _("Bad request"),
+    405: _("Method not allowed"),
+    409: _("Conflict"),
+    413: _("Too large"),
+    415: _("Not JSON"),
+    422: _("Wrong data"),
+    500: _("Service error"),
+    503: _("Service unavailable"),
+}
+
+
+def reason_text(code: str) -> str:
+    """Return the few words that lists show for a code, in the reader's language."""
+    if code in FIELD_CODES:
+        return str(FIELD_CODES[code].short)
+    if code in PROBLEMS:
+        return str(PROBLEMS[code].title)
+    return str(OTHER_REASONS.get(code, code))
+
+
+def status_text(status: int) -> str:
+    """Return what an HTTP status means here, in the reader's language."""
+    if status in STATUSES:
+        return str(STATUSES[status])
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return str(status)
+
+
+def reason_codes() -> tuple[str, ...]:
+    """Return every code that can stand in an attempt as the reason why no user was created."""
+    return (*FIELD_CODES, *(code for code in PROBLEMS if code not in {"validation_failed", "unauthorized"}))
+
+
+def detail_text(code: str, variant: str = "", params: Params = NO_PARAMS) -> str:
+    """Return the sentence that tells a client what to do, in the reader's language."""
+    return _filled(PROBLEMS[code].details, variant, params)
+
+
+def summary_text(errors: Iterable[FieldError]) -> str:
+    """Return the sentence of a failed validation, which counts the fields."""
+    number = len({error.field for error in errors})
+    text: str = ngettext(
+        "Correct %(num)s field and send the request again.",
+        "Correct %(num)s fields and send the request again.",
+        number,
+    )
+    return text
+
+
+def message_text(error: FieldError) -> str:
+    """Return the sentence about one field, in the reader's language."""
+    return _filled(FIELD_CODES[error.code].messages, error.variant, error.params)
+
+
+def _filled(sentences: Mapping[str, str], variant: str, params: Params) -> str:
+    sentence = str(sentences.get(variant, sentences[""]))
+    return sentence % params if params else sentence

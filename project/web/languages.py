@@ -1,0 +1,64 @@
+"""In which language and time zone the reader is answered."""
+
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from flask import Flask, Response, g, has_request_context, request
+
+from project.extensions import babel
+from project.web.tools import tools
+
+LANGUAGES = {"ru": "Русский", "en": "English"}
+COOKIE = "lang"
+YEAR_S = 365 * 24 * 3600
+
+
+def init_app(app: Flask) -> None:
+    """Choose the language of each request; keep the choice of a reader who clicks on one."""
+    app.config["BABEL_TRANSLATION_DIRECTORIES"] = "translations"
+    babel.init_app(app, locale_selector=language, timezone_selector=lambda: str(display_zone()))
+    app.after_request(_keep)
+
+
+def language() -> str:
+    """Return `ru` or `en`: the one clicked on, else the browser's or program's, else the default."""
+    if not has_request_context():
+        return tools().config.default_language
+    if "language" not in g:
+        g.language = _chosen() or _accepted() or tools().config.default_language
+    found: str = g.language
+    return found
+
+
+def _chosen() -> str | None:
+    """Pages remember a click in a cookie; the API goes by its header alone, so that programs stay predictable."""
+    if request.path.startswith("/api/") or request.path.rstrip("/") == "/useradd":
+        return None
+    chosen = request.args.get("lang") or request.cookies.get(COOKIE)
+    return chosen if chosen in LANGUAGES else None
+
+
+def _accepted() -> str | None:
+    return request.accept_languages.best_match(LANGUAGES)
+
+
+def _keep(response: Response) -> Response:
+    if request.args.get("lang") in LANGUAGES and request.method == "GET":
+        response.set_cookie(
+            COOKIE, request.args["lang"], max_age=YEAR_S, samesite="Lax", httponly=True, secure=request.is_secure
+        )
+    response.headers.setdefault("Content-Language", language())
+    response.vary.add("Accept-Language")
+    return response
+
+
+def display_zone() -> ZoneInfo:
+    """Return the zone in which times are shown: `?tz=UTC`, else that of the settings."""
+    if has_request_context() and request.args.get("tz") == "UTC":
+        return ZoneInfo("UTC")
+    return tools().config.display_timezone
+
+
+def local(moment: datetime) -> datetime:
+    """Return a moment in the zone in which times are shown."""
+    return moment.astimezone(display_zone())

@@ -1,0 +1,44 @@
+"""Who is really calling: forwarded headers count only when a trusted proxy wrote them (ASVS 5.0.0, 4.1.3)."""
+
+import ipaddress
+from collections.abc import Iterable
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from config import Networks
+
+
+class TrustedProxies:
+    """WSGI middleware that sets the client's address and scheme from X-Forwarded-For and X-Forwarded-Proto.
+
+    The client is the rightmost address that is not a trusted proxy: everything left of it can be invented by anybody.
+    """
+
+    def __init__(self, app: WSGIApplication, networks: Networks) -> None:
+        self._app = app
+        self._networks = networks
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Hand the request on with the address of its real client."""
+        forwarded = environ.pop("HTTP_X_FORWARDED_FOR", "")
+        scheme = environ.pop("HTTP_X_FORWARDED_PROTO", "")
+        if self._trusts(environ.get("REMOTE_ADDR", "")):
+            if scheme in {"http", "https"}:
+                environ["wsgi.url_scheme"] = scheme
+            for hop in reversed([part.strip() for part in forwarded.split(",")]):
+                if not _address(hop):
+                    break
+                environ["REMOTE_ADDR"] = hop
+                if not self._trusts(hop):
+                    break
+        return self._app(environ, start_response)
+
+    def _trusts(self, text: str) -> bool:
+        address = _address(text)
+        return address is not None and any(address in network for network in self._networks)
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None

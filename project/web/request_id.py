@@ -1,0 +1,44 @@
+"""A number for each request: it stands in the answer, the log and, for /useradd, in the attempt."""
+
+import re
+import time
+from datetime import UTC, datetime
+from uuid import UUID
+
+from flask import Flask, Response, g, request
+
+from project.domain.attempts import new_id
+
+HEADER = "X-Request-Id"
+_ACCEPTABLE = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+def init_app(app: Flask) -> None:
+    """Number requests before anything else looks at them."""
+    app.before_request(_begin)
+    app.after_request(_tell)
+
+
+def _begin() -> None:
+    g.received_at = datetime.now(UTC)
+    g.started = time.monotonic()
+    g.request_id = new_id(g.received_at)
+
+
+def _tell(response: Response) -> Response:
+    response.headers[HEADER] = str(request_id())
+    return response
+
+
+def request_id() -> UUID:
+    """Return the number of this request: the id of its attempt, where it is one."""
+    if "request_id" not in g:  # a request that Flask refuses before its first hook
+        _begin()
+    number: UUID = g.request_id
+    return number
+
+
+def client_request_id() -> str | None:
+    """Return the number that the caller gave the request, None if there is none or it could harm a log."""
+    given = request.headers.get(HEADER, "")
+    return given if _ACCEPTABLE.fullmatch(given) else None

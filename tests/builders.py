@@ -1,0 +1,39 @@
+"""Sample data that tests share."""
+
+import json
+import re
+from typing import Any
+
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+ADDRESS = "/api/v1/useradd/"
+ANNA: dict[str, Any] = {
+    "name": "Анна Соколова",
+    "username": "a.sokolova",
+    "phone": "8 (912) 555-01-41",
+    "email": "Anna@Example.org",
+    "birth_date": "1990-12-31",
+}
+IVAN: dict[str, Any] = {"name": "Иван Петров", "username": "petrov.ivan", "phone": "+7 999 123-45-67"}
+KEY = "0f8fad5b-d9cb-469f-a165-70867728950e"
+HTML = {"Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"}
+
+
+def useradd(client: FlaskClient, body: dict[str, Any], **kwargs: Any) -> TestResponse:
+    """POST a body and return the answer."""
+    return client.post(ADDRESS, data=json.dumps(body), content_type="application/json", **kwargs)
+
+
+def csrf_token(page: str) -> str:
+    """Return the token of the form on a page."""
+    match = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', page)
+    assert match, "the page has no form with a CSRF token"
+    return match[1]
+
+
+def log_in(client: FlaskClient, login: str, password: str, query: str = "") -> TestResponse:
+    """Fill in and send the login form."""
+    page = client.get(f"/login/{query}").text
+    form = {"login": login, "password": password, "csrf_token": csrf_token(page)}
+    return client.post(f"/login/{query}", data=form)

@@ -1,0 +1,119 @@
+"""A PostgreSQL of the tests' own, built by the real migrations; every test starts with empty tables."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import flask_migrate
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import Connection, text
+
+from config import Config
+from project import create_app
+from project.embedded import ensure
+from project.outage import Database
+from project.web.tools import Tools
+from tests.builders import IVAN, log_in, useradd
+
+Row = dict[str, Any]
+TABLES = ("users", "identifiers", "idempotency_keys", "attempts")
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A server for this run alone: the embedded one, or the one whose programs TEST_POSTGRES_BIN names."""
+    programs = os.environ.get("TEST_POSTGRES_BIN")
+    return ensure(tmp_path_factory.mktemp("postgres"), bin_dir=Path(programs) if programs else None)
+
+
+@pytest.fixture(scope="session")
+def config(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """Settings as a newcomer has them, but for the database."""
+    environment = {"DATABASE_URL": postgres_url, "DATA_DIR": str(tmp_path_factory.mktemp("data"))}
+    return Config.from_environment(environment)
+
+
+@pytest.fixture(scope="session")
+def app(config: Config) -> Flask:
+    """The service with its tables."""
+    app = create_app(config)
+    with app.app_context():
+        flask_migrate.upgrade()
+    return app
+
+
+@pytest.fixture
+def tools(app: Flask) -> Iterator[Tools]:
+    """The parts that use cases take, inside an application context, on empty tables."""
+    with app.app_context():
+        found = cast(Tools, app.extensions["useradd"])
+        found.database.transact(_empty)
+        yield found
+
+
+@pytest.fixture
+def database(tools: Tools) -> Database:
+    """The way to PostgreSQL, on empty tables."""
+    return tools.database
+
+
+@pytest.fixture
+def client(app: Flask) -> Iterator[FlaskClient]:
+    """A stranger's browser or program, on empty tables. No context of the test's own lies around its requests."""
+    with app.app_context():
+        cast(Tools, app.extensions["useradd"]).database.transact(_empty)
+    with app.test_client() as client:
+        yield client
+
+
+@pytest.fixture
+def reader(client: FlaskClient) -> FlaskClient:
+    """The browser of a user who has just been created and has logged in."""
+    credentials = useradd(client, IVAN).json
+    assert credentials is not None
+    assert log_in(client, credentials["login"], credentials["password"]).status_code == 302
+    return client
+
+
+@pytest.fixture
+def rows(app: Flask) -> "Rows":
+    """Reads tables past the service, to see what is really kept."""
+    return Rows(app)
+
+
+class Rows:
+    """The tables as they are."""
+
+    def __init__(self, app: Flask) -> None:
+        self._app = app
+
+    def of(self, table: str, order: str = "1") -> list[Row]:
+        """Return all rows of a table."""
+        return self.ask(f"select * from {table} order by {order}")  # noqa: S608 - names of our own
+
+    def ask(self, question: str, **values: object) -> list[Row]:
+        """Return the answer to an SQL question."""
+        with self._app.app_context():
+            database = cast(Tools, self._app.extensions["useradd"]).database
+            return database.transact(_ask, question, values)
+
+    def attempts(self) -> list[Row]:
+        """Return all attempts in the order in which they were recorded."""
+        return self.of("attempts", order="seq")
+
+    def ends(self) -> list[tuple[int, str]]:
+        """Return status and code of all attempts."""
+        return [(row["status"], row["code"]) for row in self.attempts()]
+
+
+def _ask(connection: Connection, question: str, values: dict[str, object]) -> list[Row]:
+    result = connection.execute(text(question), values)
+    return [dict(row._mapping) for row in result] if result.returns_rows else []
+
+
+def _empty(connection: Connection) -> None:
+    for table in TABLES:
+        connection.execute(text(f"delete from {table}"))  # noqa: S608 - names of our own

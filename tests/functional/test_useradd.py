@@ -1,0 +1,443 @@
+"""POST /useradd: what integrators build against (the contract)."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from project.api.routes import ADDRESSES
+from project.domain.passwords import ALPHABET
+from tests.builders import ADDRESS, ANNA, HTML, IVAN, KEY, useradd
+from tests.conftest import Rows
+
+
+def test_a_user_is_created_and_gets_login_and_password(client: FlaskClient, rows: Rows) -> None:
+    response = useradd(client, ANNA)
+
+    assert response.status_code == 201
+    assert response.json is not None
+    assert response.json["login"] == "a.sokolova"
+    assert set(response.json["password"]) <= set(ALPHABET + "-")
+    assert len(response.json["password"].replace("-", "")) == 26
+    user = response.json["user"]
+    assert (user["phone"], user["email"], user["birth_date"]) == ("+79125550141", "anna@example.org", "1990-12-31")
+    assert datetime.fromisoformat(user["created_at"]).utcoffset() is not None
+    assert user["id"] == response.json["attempt_id"] == response.headers["X-Request-Id"]
+    assert [(row["name"], row["username"]) for row in rows.of("users")] == [("Анна Соколова", "a.sokolova")]
+    assert rows.ends() == [(201, "created")]
+
+
+def test_the_answer_is_readable_json_that_no_cache_keeps(client: FlaskClient) -> None:
+    response = useradd(client, ANNA)
+
+    assert "Анна Соколова" in response.text
+    assert response.text.endswith("}\n")
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["Location"] == f"/results/{response.headers['X-Request-Id']}/"
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_every_address_answers_directly_and_never_redirects(client: FlaskClient, address: str) -> None:
+    response = client.post(address, json=ANNA)
+
+    assert response.status_code == 201
+
+
+def test_the_password_is_kept_only_as_a_tagged_hash(client: FlaskClient, rows: Rows) -> None:
+    password = useradd(client, ANNA, headers={"Idempotency-Key": KEY}).json["password"]  # type: ignore[index]
+
+    kept = str([rows.of(table) for table in ("users", "attempts", "idempotency_keys", "identifiers")])
+
+    assert rows.of("users")[0]["password_hash"].startswith("hmac-sha256$")
+    assert password not in kept
+    assert password.replace("-", "") not in kept
+    assert KEY not in kept
+
+
+def test_an_attempt_keeps_the_circumstances_and_only_masked_contacts(client: FlaskClient, rows: Rows) -> None:
+    useradd(client, ANNA, headers={"User-Agent": "1C/8.3", "X-Request-Id": "order-17", "Accept-Language": "en"})
+
+    [attempt] = rows.attempts()
+    assert attempt["username"] == "a.sokolova"
+    assert (attempt["phone_masked"], attempt["email_masked"]) == ("8 (912) •••-••-41", "A•••@Example.org")
+    assert (attempt["user_agent"], attempt["client_request_id"], attempt["language"]) == ("1C/8.3", "order-17", "en")
+    assert (attempt["client_address"], attempt["method"], attempt["via"]) == ("127.0.0.1", "POST", "direct")
+    assert attempt["duration_ms"] >= 0
+    assert abs((attempt["received_at"] - datetime.now(UTC)).total_seconds()) < 60
+    assert "5550141" not in str(attempt)
+    assert "nna@" not in str(attempt["sent"])
+
+
+def test_the_same_username_twice_is_a_conflict_and_both_are_recorded(client: FlaskClient, rows: Rows) -> None:
+    useradd(client, ANNA)
+
+    response = useradd(client, {**IVAN, "username": "A.Sokolova"})
+
+    assert (response.status_code, response.json["code"]) == (409, "conflict")  # type: ignore[index]
+    assert rows.ends() == [(201, "created"), (409, "username_taken")]
+    assert len(rows.of("users")) == 1
+
+
+def test_a_conflict_names_every_field_that_clashes(client: FlaskClient, rows: Rows) -> None:
+    useradd(client, ANNA)
+
+    response = useradd(client, ANNA)
+
+    assert response.json is not None
+    assert [(e["field"], e["code"]) for e in response.json["errors"]] == [
+        ("username", "username_taken"),
+        ("phone", "phone_taken"),
+        ("email", "email_taken"),
+    ]
+    assert [error["field"] for error in rows.attempts()[1]["errors"]] == ["username", "phone", "email"]
+
+
+def test_a_refused_attempt_claims_nothing(client: FlaskClient) -> None:
+    useradd(client, ANNA)
+    useradd(client, {**IVAN, "username": ANNA["username"]})
+
+    response = useradd(client, {**IVAN, "username": "another"})
+
+    assert response.status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"username": "U1"}, {"username": "ｕ１"}),
+        ({"username": "ivan"}, {"username": "Ｉｖａｎ"}),
+        ({"username": "é"}, {"username": "e\u0301"}),
+        ({"username": "kelvin"}, {"username": "\u212aelvin"}),
+        ({"phone": "8 912 345-67-89"}, {"phone": "+7 (912) 3456789"}),
+        ({"phone": "8 912 345-67-89"}, {"phone": "٨٩١٢٣٤٥٦٧٨٩"}),
+        ({"phone": "8 912 345-67-89"}, {"phone": "tel:+79123456789"}),
+        ({"email": "User@Example.COM"}, {"email": "user@example.com"}),
+        ({"email": "u@пример.рф"}, {"email": "u@xn--e1afmkfd.xn--p1ai"}),
+    ],
+)
+def test_one_identifier_in_two_spellings_is_one_identifier(
+    client: FlaskClient, first: dict[str, str], second: dict[str, str]
+) -> None:
+    one = {"name": "N", "username": "first.one", "email": "one@example.org"}
+    two = {"name": "N", "username": "second.one", "email": "two@example.org"}
+    [field] = first
+
+    created = useradd(client, one | first)
+    refused = useradd(client, two | second)
+
+    assert created.status_code == 201
+    assert refused.status_code == 409
+    assert [e["field"] for e in refused.json["errors"]] == [field]  # type: ignore[index]
+
+
+def test_a_username_is_kept_as_typed(client: FlaskClient) -> None:
+    response = useradd(client, {**IVAN, "username": "Petrov.Иван".replace("Иван", "Ivan")})
+
+    assert response.json["login"] == "Petrov.Ivan"  # type: ignore[index]
+
+
+BAD_FIELDS: list[tuple[dict[str, Any], str, str]] = [
+    ({"name": None}, "name", "required"),
+    ({"name": "   "}, "name", "blank"),
+    ({"name": "x" * 301}, "name", "too_long"),
+    ({"name": "a\u0000b"}, "name", "invalid_characters"),
+    ({"name": "a\ud800"}, "name", "invalid_characters"),
+    ({"name": "a\u202eb"}, "name", "invalid_characters"),
+    ({"name": "a\nb"}, "name", "invalid_characters"),
+    ({"name": 1}, "name", "invalid_type"),
+    ({"username": ""}, "username", "blank"),
+    ({"username": "x" * 151}, "username", "too_long"),
+    ({"username": 1}, "username", "invalid_type"),
+    ({"username": True}, "username", "invalid_type"),
+    ({"username": []}, "username", "invalid_type"),
+    ({"username": {}}, "username", "invalid_type"),
+    ({"username": "a\u0000b"}, "username", "invalid_characters"),
+    ({"username": "\ud800"}, "username", "invalid_characters"),
+    ({"username": "a\u202eb"}, "username", "invalid_characters"),
+    ({"username": "a\u200bb"}, "username", "invalid_characters"),
+    ({"username": "a\u200cb"}, "username", "invalid_username"),
+    ({"username": "a\u200db"}, "username", "invalid_username"),
+    ({"username": "a\u00adb"}, "username", "invalid_characters"),
+    ({"username": "a\u0085b"}, "username", "invalid_characters"),
+    ({"username": "a\tb"}, "username", "invalid_characters"),
+    ({"username": "a\nb"}, "username", "invalid_characters"),
+    ({"username": "a b"}, "username", "invalid_username"),
+    ({"username": " ab"}, "username", "invalid_username"),
+    ({"username": "\u0430dmin"}, "username", "invalid_username"),
+    ({"username": "<script>"}, "username", "invalid_username"),
+    ({"username": "=cmd()"}, "username", "invalid_username"),
+    ({"username": "..."}, "username", "invalid_username"),
+    ({"username": "山田"}, "username", "invalid_username"),
+    ({"email": "a@b"}, "email", "invalid_email"),
+    ({"email": '"a b"@x.ru'}, "email", "invalid_email"),
+    ({"email": "a@[127.0.0.1]"}, "email", "invalid_email"),
+    ({"email": "a\r\nBcc:x@y.ru"}, "email", "invalid_characters"),
+    ({"email": "a\u200bb@x.ru"}, "email", "invalid_characters"),
+    ({"email": "x" * 65 + "@example.org"}, "email", "invalid_email"),
+    ({"email": "x" * 300 + "@example.org"}, "email", "too_long"),
+    ({"email": "ivan"}, "email", "invalid_email"),
+    ({"email": 5}, "email", "invalid_type"),
+    ({"phone": "+7912345678;ext=12"}, "phone", "invalid_phone"),
+    ({"phone": "+7 912 345-67-89 доб. 5"}, "phone", "invalid_phone"),
+    ({"phone": "112"}, "phone", "invalid_phone"),
+    ({"phone": "+7912345678"}, "phone", "invalid_phone"),
+    ({"phone": "9" * 300}, "phone", "invalid_phone"),
+    ({"phone": "=+79123456789"}, "phone", "invalid_phone"),
+    ({"phone": "+999123456789"}, "phone", "invalid_phone"),
+    ({"phone": 79123456789}, "phone", "invalid_type"),
+    ({"birth_date": "2024-02-30"}, "birth_date", "invalid_date"),
+    ({"birth_date": "0001-01-01"}, "birth_date", "date_out_of_range"),
+    ({"birth_date": "9999-12-31"}, "birth_date", "date_out_of_range"),
+    ({"birth_date": "20240101"}, "birth_date", "invalid_date"),
+    ({"birth_date": "12/31/1990"}, "birth_date", "invalid_date"),
+    ({"birth_date": 1990}, "birth_date", "invalid_type"),
+    ({"is_admin": True}, "is_admin", "unknown_field"),
+    ({"password": "secret"}, "password", "unknown_field"),
+    ({"id": 7}, "id", "unknown_field"),
+    ({"phne": "+7 999 123-45-67"}, "phne", "unknown_field"),
+    ({"\ud800": 1}, "\ufffd", "unknown_field"),
+    ({"a\u0000": 1}, "a\ufffd", "unknown_field"),
+]
+
+
+@pytest.mark.parametrize(("change", "field", "code"), BAD_FIELDS, ids=repr)
+def test_a_wrong_field_is_named_and_recorded(
+    client: FlaskClient, rows: Rows, change: dict[str, Any], field: str, code: str
+) -> None:
+    response = useradd(client, {**ANNA, **change})
+
+    assert response.status_code == 422
+    assert response.content_type == "application/problem+json"
+    assert response.json is not None
+    assert response.json["code"] == "validation_failed"
+    assert [(e["field"], e["code"]) for e in response.json["errors"]] == [(field, code)]
+    assert response.json["errors"][0]["message"]
+    assert rows.ends() == [(422, code)]
+    assert rows.of("users") == []
+
+
+@pytest.mark.parametrize("contacts", [{}, {"phone": None, "email": None}, {"phone": "", "email": "  "}], ids=repr)
+def test_a_phone_or_an_email_is_needed(client: FlaskClient, contacts: dict[str, Any]) -> None:
+    response = useradd(client, {"name": "N", "username": "nobody"} | contacts)
+
+    assert [(e["field"], e["code"]) for e in response.json["errors"]] == [("phone", "contact_required")]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("absent", [None, "", "   "], ids=repr)
+def test_null_and_blanks_in_optional_fields_mean_absent(client: FlaskClient, absent: str | None) -> None:
+    response = useradd(client, {**IVAN, "email": absent, "birth_date": absent})
+
+    assert response.status_code == 201
+    assert response.json["user"]["email"] is None  # type: ignore[index]
+
+
+def test_all_wrong_fields_are_named_at_once_in_the_order_of_the_form(client: FlaskClient) -> None:
+    response = useradd(client, {"email": "x", "phone": "1", "username": "a b", "birth_date": "?", "zzz": 1})
+
+    assert response.json is not None
+    assert [e["field"] for e in response.json["errors"]] == ["name", "username", "phone", "email", "birth_date", "zzz"]
+
+
+def test_a_misspelt_field_gets_a_hint(client: FlaskClient) -> None:
+    response = useradd(client, {**ANNA, "phne": "1"}, headers={"Accept-Language": "en"})
+
+    assert response.json["errors"][0]["message"] == "There is no such field. Did you mean phone?"  # type: ignore[index]
+
+
+@pytest.mark.parametrize("text", ["' OR 1=1 --", "%s", "{{7*7}}", "${jndi:ldap://x}", "😀 Ольга", "山田太郎"])
+def test_a_name_is_only_text(client: FlaskClient, rows: Rows, text: str) -> None:
+    response = useradd(client, {**ANNA, "name": text})
+
+    assert response.json["user"]["name"] == text  # type: ignore[index]
+    assert rows.of("users")[0]["name"] == text
+
+
+BAD_BODIES: list[tuple[bytes, str]] = [
+    (b"", "malformed_json"),
+    (b"   ", "malformed_json"),
+    (b"{", "malformed_json"),
+    (b"[" * 16000, "malformed_json"),
+    (b'{"a":' * 3000, "malformed_json"),
+    (b'{"username": NaN}', "malformed_json"),
+    (b'{"username": Infinity}', "malformed_json"),
+    (b'{"username": -Infinity}', "malformed_json"),
+    (b'{"username": 1e400}', "malformed_json"),
+    (b'{"name": "a", "name": "b"}', "malformed_json"),
+    (b'{"username": ' + b"9" * 5000 + b"}", "malformed_json"),
+    ('{"name": "Иван"}'.encode("utf-16"), "malformed_json"),
+    ('{"name": "Иван"}'.encode("cp1251"), "malformed_json"),
+    (b'{"name": "\xff\xfe"}', "malformed_json"),
+    (b"null", "body_not_object"),
+    (b"[]", "body_not_object"),
+    (b'"x"', "body_not_object"),
+    (b"7", "body_not_object"),
+]
+
+
+@pytest.mark.parametrize(("body", "code"), BAD_BODIES, ids=lambda value: repr(value)[:40])
+def test_a_body_that_is_no_object_is_refused_and_recorded(
+    client: FlaskClient, rows: Rows, body: bytes, code: str
+) -> None:
+    response = client.post(ADDRESS, data=body, content_type="application/json")
+
+    assert (response.status_code, response.json["code"]) == (400, code)  # type: ignore[index]
+    assert rows.ends() == [(400, code)]
+
+
+def test_an_old_windows_encoding_is_recognised(client: FlaskClient) -> None:
+    body = '{"name": "Иван"}'.encode("cp1251")
+
+    response = client.post(ADDRESS, data=body, content_type="application/json", headers={"Accept-Language": "en"})
+
+    assert "windows-1251" in response.json["detail"]  # type: ignore[index]
+
+
+def test_a_byte_order_mark_is_ignored(client: FlaskClient) -> None:
+    response = client.post(
+        ADDRESS,
+        data=b'\xef\xbb\xbf{"name": "N", "username": "bom", "email": "bom@example.org"}',
+        content_type="application/json",
+    )
+
+    assert response.status_code == 201
+
+
+@pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "text/json", None])
+def test_another_media_type_is_refused_and_recorded(client: FlaskClient, rows: Rows, media_type: str | None) -> None:
+    response = client.post(ADDRESS, data=b"{}", content_type=media_type)
+
+    assert (response.status_code, response.json["code"]) == (415, "unsupported_media_type")  # type: ignore[index]
+    assert rows.ends() == [(415, "unsupported_media_type")]
+
+
+@pytest.mark.parametrize(
+    "media_type", ["application/json", "application/json; charset=utf-8", "application/vnd.x+json"]
+)
+def test_json_media_types_are_accepted(client: FlaskClient, media_type: str) -> None:
+    body = b'{"name": "N", "username": "media", "email": "media@example.org"}'
+
+    response = client.post(ADDRESS, data=body, content_type=media_type)
+
+    assert response.status_code == 201
+
+
+def test_a_compressed_body_is_never_inflated(client: FlaskClient, rows: Rows) -> None:
+    response = useradd(client, ANNA, headers={"Content-Encoding": "gzip"})
+
+    assert response.status_code == 415
+    assert rows.ends() == [(415, "unsupported_media_type")]
+
+
+def test_a_large_body_is_refused_and_recorded(client: FlaskClient, rows: Rows) -> None:
+    response = useradd(client, {**ANNA, "name": "x" * 20_000})
+
+    assert (response.status_code, response.json["code"]) == (413, "body_too_large")  # type: ignore[index]
+    assert rows.ends() == [(413, "body_too_large")]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"])
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_other_methods_are_refused_with_allow_and_recorded(
+    client: FlaskClient, rows: Rows, method: str, address: str
+) -> None:
+    response = client.open(address, method=method)
+
+    assert response.status_code == 405
+    assert response.headers["Allow"] == "POST"
+    assert rows.ends() == [(405, "method_not_allowed")]
+    assert rows.attempts()[0]["method"] == method
+
+
+def test_a_browser_gets_a_page_with_the_curl_line_instead_of_json(client: FlaskClient, rows: Rows) -> None:
+    response = client.get("/useradd", headers=HTML)
+
+    assert response.status_code == 405
+    assert response.mimetype == "text/html"
+    assert "curl" in response.text
+    assert rows.ends() == [(405, "method_not_allowed")]
+
+
+def test_a_dry_run_checks_without_creating_and_is_recorded(client: FlaskClient, rows: Rows) -> None:
+    response = client.post(f"{ADDRESS}?dry_run=true", json=ANNA)
+
+    assert response.status_code == 200
+    assert response.json is not None
+    assert response.json["valid"] is True
+    assert response.json["normalized"]["phone"] == "+79125550141"
+    assert rows.of("users") == []
+    assert rows.ends() == [(200, "dry_run")]
+
+
+def test_a_dry_run_names_what_is_wrong(client: FlaskClient) -> None:
+    response = client.post(f"{ADDRESS}?dry_run=true", json={})
+
+    assert response.status_code == 422
+
+
+def test_texts_follow_the_language_and_codes_do_not(client: FlaskClient) -> None:
+    russian = useradd(client, {}, headers={"Accept-Language": "ru-RU,ru;q=0.9"})
+    english = useradd(client, {}, headers={"Accept-Language": "en"})
+    unknown = useradd(client, {}, headers={"Accept-Language": "fr"})
+
+    assert russian.json is not None
+    assert english.json is not None
+    assert russian.json["title"] == unknown.json["title"] == "Данные не прошли проверку"  # type: ignore[index]
+    assert english.json["title"] == "The data did not pass validation"
+    assert russian.json["code"] == english.json["code"]
+    assert (russian.headers["Content-Language"], english.headers["Content-Language"]) == ("ru", "en")
+    assert "Accept-Language" in russian.headers["Vary"]
+
+
+def test_a_problem_document_has_all_that_the_contract_names(client: FlaskClient) -> None:
+    response = useradd(client, {})
+
+    assert response.json is not None
+    assert response.json["type"] == "/problems/validation_failed"
+    assert response.json["status"] == 422
+    assert response.json["detail"]
+    assert response.json["attempt_id"] == response.headers["X-Request-Id"]
+    assert set(response.json["errors"][0]) == {"field", "code", "message"}
+
+
+def test_a_defect_of_ours_is_a_generic_answer_and_a_recorded_attempt(
+    client: FlaskClient, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def burst(*_: object, **__: object) -> None:
+        raise RuntimeError("secret detail postgresql://user:password@host")
+
+    monkeypatch.setattr("project.services.registration.queries.useradd", burst)
+
+    response = useradd(client, ANNA)
+
+    assert (response.status_code, response.json["code"]) == (500, "internal_error")  # type: ignore[index]
+    assert "secret" not in response.text
+    assert "Traceback" not in response.text
+    assert rows.ends() == [(500, "internal_error")]
+
+
+def test_no_origin_is_ever_allowed(client: FlaskClient) -> None:
+    response = useradd(client, ANNA, headers={"Origin": "https://evil.example"})
+
+    assert not [name for name, _ in response.headers if name.lower().startswith("access-control")]
+
+
+def test_a_form_from_another_site_is_refused(client: FlaskClient) -> None:
+    response = client.post(
+        ADDRESS, data='{"name": "N", "username": "u", "email": "u@example.org"}', content_type="text/plain"
+    )
+
+    assert response.status_code == 415
+
+
+@pytest.mark.parametrize("given", ["a\u2028b", "x" * 200, "a b"])
+def test_a_request_id_that_could_harm_a_log_is_not_kept(client: FlaskClient, rows: Rows, given: str) -> None:
+    useradd(client, ANNA, headers={"X-Request-Id": given.encode().decode("latin-1")})
+
+    assert rows.attempts()[0]["client_request_id"] is None
+
+
+def test_two_slashes_never_redirect(client: FlaskClient) -> None:
+    response = client.post("/api//v1/useradd/", json=ANNA)
+
+    assert response.status_code == 404

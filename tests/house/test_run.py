@@ -1,0 +1,99 @@
+"""The launcher: what it says, when it installs, and what the locks it makes are like."""
+
+import re
+import subprocess
+import sys
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from config import settings
+
+ROOT = Path(__file__).parents[2]
+LOCKS = ("requirements.txt", "requirements-dev.txt")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> ModuleType:
+    """The launcher as a module, for a checkout of its own."""
+    loader = SourceFileLoader("run", str(ROOT / "run"))
+    spec = spec_from_loader("run", loader)
+    assert spec
+    module = module_from_spec(spec)
+    loader.exec_module(module)
+    vars(module).update(ROOT=tmp_path, VENV=tmp_path / ".venv", PYTHON=Path(sys.executable))
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / "requirements.txt").write_text("Flask==3.1.3\n")
+    return module
+
+
+def pins(lock: str) -> dict[str, str]:
+    """Return the pinned requirements of a lock with their markers."""
+    lines = (ROOT / lock).read_text().splitlines()
+    return dict(line.removesuffix(" \\").split("==", 1) for line in lines if not line.startswith((" ", "#")))
+
+
+def test_the_launcher_is_valid_for_sh_without_any_environment() -> None:
+    answer = subprocess.run(["/bin/sh", ROOT / "run", "help"], env={"PATH": "/usr/bin:/bin"}, capture_output=True)
+
+    assert answer.returncode == 0
+    assert answer.stdout.startswith(b"useradd")
+
+
+def test_help_lists_every_command(run: ModuleType) -> None:
+    commands = {"test", "flask", "lock", "audit", "help"}
+
+    assert commands <= set(re.findall(r"\./run (\w+)", run.HELP))
+
+
+def test_an_unknown_command_ends_with_the_help(run: ModuleType) -> None:
+    with pytest.raises(SystemExit, match=r"no command 'bogus'[\s\S]*\./run test"):
+        run.main(["bogus"])
+
+
+def test_what_is_installed_is_not_installed_again_until_the_lock_changes(run: ModuleType, tmp_path: Path) -> None:
+    (run.VENV / "requirements.txt.installed").write_text(run.stamp("requirements.txt"))
+    before = run.is_installed("requirements.txt")
+
+    (tmp_path / "requirements.txt").write_text("Flask==3.1.4\n")
+
+    assert (before, run.is_installed("requirements.txt")) == (True, False)
+
+
+def test_a_moved_environment_does_not_work(run: ModuleType) -> None:
+    run.home_file().write_text(run.home())
+    before = run.works()
+
+    run.home_file().write_text(run.home().replace(".venv", "elsewhere/.venv"))
+
+    assert (before, run.works()) == (True, False)
+
+
+def test_the_settings_of_the_service_do_not_reach_the_tests(run: ModuleType) -> None:
+    reaching = {name for name in settings() if name.upper().startswith(run.KEPT)}
+
+    assert not reaching
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_names_no_address(lock: str) -> None:
+    text = (ROOT / lock).read_text()
+
+    assert not re.findall(r"://|--index|--extra-index|--find-links|file:", text)
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_line_of_a_lock_has_a_hash(lock: str) -> None:
+    requirements = re.split(r"\n(?=\S)", (ROOT / lock).read_text().strip())
+
+    assert [name for name in requirements if "--hash=sha256:" not in name] == []
+
+
+def test_what_runs_is_what_is_checked() -> None:
+    runs, checks = map(pins, LOCKS)
+
+    assert runs
+    assert {name: checks.get(name) for name in runs} == runs

@@ -1,0 +1,373 @@
+"""The embedded PostgreSQL, proved on real processes: users that come, leave and are killed."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psycopg2
+import pytest
+
+from project import embedded
+from project.embedded import EmbeddedPostgresError
+
+BIN_DIR = os.environ.get("TEST_POSTGRES_BIN", "")
+PATIENCE = 30.0  # seconds; far more than anything here takes
+
+# Imports the module without its package: a user of the database need not load the whole service.
+USER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from embedded import ensure
+bin_dir = Path(sys.argv[3]) if sys.argv[3] else None
+print(ensure(Path(sys.argv[2]), bin_dir=bin_dir), flush=True)
+sys.stdin.read()
+"""
+
+
+class User:
+    """A process that uses the server until it is told to leave."""
+
+    def __init__(self, root: Path, environment: dict[str, str] | None = None) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", USER, Path(embedded.__file__).parent, root, BIN_DIR],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            text=True,
+        )
+
+    def url(self) -> str:
+        assert self.process.stdout
+        return self.process.stdout.readline().strip()
+
+    def leave(self) -> str:
+        """End the process and return what it had to complain about."""
+        return self.process.communicate(timeout=PATIENCE)[1]
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(PATIENCE)
+
+
+Start = Callable[..., User]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "postgres"
+
+
+@pytest.fixture
+def start(root: Path) -> Iterator[Start]:
+    """Start users of the server in `root`; afterwards nothing of them is left."""
+    users: list[User] = []
+
+    def start_user(environment: dict[str, str] | None = None) -> User:
+        users.append(User(root, environment))
+        return users[-1]
+
+    yield start_user
+    for user in users:
+        user.leave()
+    eventually(lambda: not watchers(root))
+    if (root / "location").exists():
+        shutil.rmtree((root / "location").read_text())
+
+
+def eventually(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def ask(url: str, statement: str) -> Any:
+    """Return the first column of the first row of the answer."""
+    with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute(statement)
+        row = cursor.fetchone() if cursor.description else None
+        return row[0] if row else None
+
+
+def answers(url: str) -> bool:
+    try:
+        return ask(url, "select true") is True
+    except psycopg2.OperationalError:
+        return False
+
+
+def watchers(root: Path) -> list[int]:
+    """Return the pids of those who watch the server in `root`."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            arguments = (process / "cmdline").read_bytes().split(b"\0")
+        except OSError:  # it has ended
+            continue
+        if os.fsencode(embedded.__file__) in arguments and bytes(root) in arguments:
+            found.append(int(process.name))
+    return found
+
+
+def kill_watcher(root: Path) -> None:
+    (watcher,) = watchers(root)
+    os.kill(watcher, signal.SIGKILL)
+    eventually(lambda: not watchers(root))
+
+
+def server(root: Path) -> int:
+    """Return the pid of the server in `root`."""
+    return int((home(root) / "data" / "postmaster.pid").read_text().split()[0])
+
+
+def home(root: Path) -> Path:
+    location = root / "location"
+    return Path(location.read_text()) if location.exists() else root
+
+
+def test_a_cold_start_gives_a_database_that_answers(start: Start) -> None:
+    url = start().url()
+
+    assert url.startswith("postgresql://useradd:")
+    assert ask(url, "select current_database()") == "useradd"
+
+
+def test_the_database_knows_capital_letters_of_all_languages_and_lives_in_utc(start: Start) -> None:
+    url = start().url()
+
+    assert ask(url, "select lower('ÄÖЖ')") == "äöж"
+    assert ask(url, "show timezone") == "UTC"
+
+
+def test_a_second_process_shares_the_server(start: Start) -> None:
+    first, second = start().url(), start().url()
+
+    assert first == second
+
+
+def test_the_password_is_needed_and_private(start: Start, root: Path) -> None:
+    url = start().url()
+    password = home(root) / "password"
+
+    with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
+        psycopg2.connect(url.replace(password.read_text(), "guessed"))
+
+    assert password.stat().st_mode & 0o077 == 0
+
+
+def test_data_outlives_the_server(start: Start, root: Path) -> None:
+    first = start()
+    url = first.url()
+    ask(url, "create table kept as select 42 as answer")
+    first.leave()
+    eventually(lambda: not watchers(root))
+
+    again = start().url()
+
+    assert again == url
+    assert ask(again, "select answer from kept") == 42
+
+
+def test_the_server_stays_while_somebody_is_left(start: Start, root: Path) -> None:
+    first, second = start(), start()
+    first.url()
+    url = second.url()
+    pid = server(root)
+
+    first.leave()
+
+    assert answers(url)
+    assert server(root) == pid
+
+
+def test_a_path_with_spaces_and_an_empty_environment_will_do(tmp_path: Path) -> None:
+    root = tmp_path / "my own data" / "postgres"
+    user = User(root, environment={})
+
+    url = user.url()
+
+    assert answers(url)
+    user.leave()
+    eventually(lambda: not watchers(root))
+
+
+def test_a_port_taken_meanwhile_is_given_up_for_another(start: Start, root: Path) -> None:
+    first = start()
+    old = first.url()
+    first.leave()
+    eventually(lambda: not watchers(root))
+
+    with closing(socket.create_server(("127.0.0.1", int((root / "port").read_text())))):
+        new = start().url()
+
+    assert new != old
+    assert answers(new)
+
+
+def test_data_of_another_major_version_is_refused(start: Start, root: Path) -> None:
+    first = start()
+    first.url()
+    first.leave()
+    eventually(lambda: not watchers(root))
+    (home(root) / "data" / "PG_VERSION").write_text("9\n")
+
+    complaint = start().leave()
+
+    assert "was made by PostgreSQL 9" in complaint
+
+
+def test_without_the_wheel_the_error_names_both_ways_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "find_spec", lambda name: None)
+
+    with pytest.raises(EmbeddedPostgresError, match=r"DATABASE_URL .* or use a platform"):
+        embedded.ensure(root)
+
+
+def test_without_room_nothing_is_made(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10))
+
+    with pytest.raises(EmbeddedPostgresError, match="No room"):
+        embedded.ensure(root)
+
+    assert not list(root.glob("data*"))
+
+
+def test_a_root_that_is_no_directory_is_refused(root: Path) -> None:
+    root.write_text("a file")
+
+    with pytest.raises(EmbeddedPostgresError, match="File exists"):
+        embedded.ensure(root)
+
+
+@pytest.mark.chaos
+def test_several_cold_starts_at_once_make_one_server(start: Start, root: Path) -> None:
+    users = [start() for _ in range(6)]
+
+    urls = {user.url() for user in users}
+
+    assert len(urls) == 1
+    assert answers(*urls)
+    assert len(watchers(root)) == 1
+
+
+@pytest.mark.chaos
+def test_the_last_user_killed_stops_the_server_cleanly(start: Start, root: Path) -> None:
+    user = start()
+    url = user.url()
+
+    user.kill()
+    eventually(lambda: not watchers(root))
+
+    assert not answers(url)
+    assert "database system is shut down" in (root / "postgres.log").read_text()
+
+
+@pytest.mark.chaos
+def test_a_killed_server_comes_back_at_the_same_url_with_its_rows(start: Start, root: Path) -> None:
+    url = start().url()
+    ask(url, "create table kept as select 42 as answer")
+    killed = server(root)
+
+    os.kill(killed, signal.SIGKILL)
+    eventually(lambda: server(root) != killed and answers(url))
+
+    assert ask(url, "select answer from kept") == 42
+
+
+@pytest.mark.chaos
+def test_a_server_without_its_watcher_goes_on_and_the_next_process_adopts_it(start: Start, root: Path) -> None:
+    first = start()
+    url = first.url()
+    pid = server(root)
+    kill_watcher(root)
+
+    second = start()
+
+    assert second.url() == url
+    assert server(root) == pid
+    first.leave()
+    second.leave()
+    eventually(lambda: not watchers(root))
+    assert not answers(url)
+
+
+@pytest.mark.chaos
+def test_an_adopted_server_that_is_killed_comes_back_too(start: Start, root: Path) -> None:
+    start().url()
+    kill_watcher(root)
+    url = start().url()
+    killed = server(root)
+
+    os.kill(killed, signal.SIGKILL)
+
+    eventually(lambda: server(root) != killed and answers(url))
+
+
+@pytest.mark.chaos
+def test_a_pid_file_that_names_a_stranger_is_no_obstacle(start: Start, root: Path) -> None:
+    user = start()
+    url = user.url()
+    kill_watcher(root)
+    os.kill(server(root), signal.SIGKILL)
+    user.kill()
+    eventually(lambda: not watchers(root) and not answers(url))
+    pid_file = home(root) / "data" / "postmaster.pid"
+    lines = pid_file.read_text().splitlines(keepends=True)
+    pid_file.write_text("".join([f"{os.getpid()}\n", *lines[1:]]))  # as after the restart of a container
+
+    again = start().url()
+
+    assert answers(again)
+
+
+@pytest.mark.chaos
+def test_signals_for_the_service_do_not_stop_the_server(start: Start, root: Path) -> None:
+    url = start().url()
+    (watcher,) = watchers(root)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(watcher, number)
+
+    assert answers(url)
+    assert watchers(root) == [watcher]
+
+
+@pytest.mark.chaos
+def test_a_server_that_cannot_start_is_reported_with_what_it_said(start: Start, root: Path) -> None:
+    first = start()
+    first.url()
+    first.leave()
+    eventually(lambda: not watchers(root))
+    (home(root) / "data" / "global" / "pg_control").unlink()
+
+    complaint = start().leave()
+
+    assert "does not start" in complaint
+    assert "pg_control" in complaint
+
+
+@pytest.mark.chaos
+def test_root_without_user_namespaces_runs_the_server_as_nobody_even_below_private_directories(
+    start: Start, root: Path, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o700)
+    refusing = tmp_path / "unshare"
+    refusing.write_text("#!/bin/sh\nexit 1\n")
+    refusing.chmod(0o755)
+    url = start(os.environ | {"PATH": f"{tmp_path}:{os.defpath}"}).url()
+
+    owner = (home(root) / "data").stat().st_uid
+
+    assert answers(url)
+    assert owner == (embedded.NOBODY if os.geteuid() == 0 else os.geteuid())

@@ -1,0 +1,40 @@
+"""Entrance for servers and for `flask`: `app`. `python wsgi.py` serves; `--migrate` brings the tables up first."""
+
+import sys
+
+from config import Config, ConfigError
+from project import create_app, server
+from project.cli import upgrade
+from project.embedded import EmbeddedPostgresError
+
+try:
+    config = Config.from_environment()
+    app = create_app(config)
+except (ConfigError, EmbeddedPostgresError) as error:
+    sys.exit(f"useradd cannot start:\n{error}")
+
+
+def main() -> None:
+    """Serve until SIGTERM or Ctrl-C."""
+    if "--migrate" in sys.argv[1:]:
+        upgrade(app)
+    server.serve(app, host=config.host, port=config.port, threads=config.threads, greeting=greeting)
+
+
+def greeting(address: str) -> str:
+    """Return what a newcomer wants to see first: the addresses, and a request to paste."""
+    return f"""
+  useradd is ready.
+
+    Results   {address}/results/
+    API docs  {address}/swagger/
+
+  Create a user, then log in with the login and password of the answer:
+
+    curl -i {address}/api/v1/useradd/ -H 'Content-Type: application/json' \\
+      -d '{{"name": "Иван Петров", "username": "petrov.ivan", "phone": "+7 999 123-45-67"}}'
+"""
+
+
+if __name__ == "__main__":
+    main()
