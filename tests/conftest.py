@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import flask_migrate
+import psycopg2
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
@@ -18,15 +19,32 @@ from project.outage import Database
 from project.web.tools import Tools
 from tests.builders import IVAN, log_in, useradd
 
+ROOT = Path(__file__).parents[1]
 Row = dict[str, Any]
 TABLES = ("users", "identifiers", "idempotency_keys", "attempts")
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A server for this run alone: the embedded one, or the one whose programs TEST_POSTGRES_BIN names."""
+def postgres_url() -> Iterator[str]:
+    """An empty database of this run's own.
+
+    It lives on a server of the tests': the embedded one, or the one whose programs TEST_POSTGRES_BIN names. Several runs
+    at once share it, each with its database; the next run finds it where this one left it.
+    """
     programs = os.environ.get("TEST_POSTGRES_BIN")
-    return ensure(tmp_path_factory.mktemp("postgres"), bin_dir=Path(programs) if programs else None)
+    home = ROOT / ".postgres-for-tests" / (programs.strip("/").replace("/", "-") if programs else "embedded")
+    server = ensure(home, bin_dir=Path(programs) if programs else None)
+    name = f"test_{os.getpid()}"
+    _administer(server, f"create database {name}")
+    yield f"{server.rpartition('/')[0]}/{name}"
+    _administer(server, f"drop database {name} with (force)")
+
+
+def _administer(server: str, statement: str) -> None:
+    connection = psycopg2.connect(server)
+    connection.autocommit = True
+    connection.cursor().execute(statement)
+    connection.close()
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from typing import TextIO
 
 from flask import Flask, Response, g, has_request_context, request
 from pythonjsonlogger.json import JsonFormatter
@@ -11,9 +12,13 @@ from project.web.request_id import request_id
 log = logging.getLogger("useradd.access")
 
 
+class _Handler(logging.StreamHandler[TextIO]):
+    """The one handler that is ours."""
+
+
 def init_app(app: Flask, form: str) -> None:
     """Send every logger's lines to standard error in the chosen form; write one for each answer."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
     handler.addFilter(_add_request_id)
     handler.setFormatter(
         JsonFormatter(
@@ -25,8 +30,12 @@ def init_app(app: Flask, form: str) -> None:
         if form == "json"
         else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     )
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    for noisy in ("waitress.queue", "werkzeug", "alembic.runtime.plugins"):
+    root = logging.getLogger()
+    for former in [one for one in root.handlers if isinstance(one, _Handler)]:
+        root.removeHandler(former)  # of another application in this process: a line is written once
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    for noisy in ("waitress.queue", "werkzeug", "alembic"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     app.after_request(_access)
 

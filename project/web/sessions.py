@@ -3,7 +3,7 @@
 import time
 from uuid import UUID
 
-from flask import Flask, Response, redirect, request, session, url_for
+from flask import Flask, Response, g, redirect, request, session, url_for
 from flask.sessions import SecureCookieSessionInterface
 from flask_login import UserMixin, current_user, login_user, logout_user
 from werkzeug.wrappers import Response as BaseResponse
@@ -97,7 +97,7 @@ def _is_over() -> bool:
 
 
 def _note_visit(response: Response) -> Response:
-    if "_user_id" in session and time.time() - session.get("seen", 0) > _SEEN_EVERY_S and not _is_over():
+    if "reader" in g and "_user_id" in session and time.time() - session["seen"] > _SEEN_EVERY_S:
         session["seen"] = int(time.time())
     return response
 

@@ -64,8 +64,12 @@ Start = Callable[..., User]
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "postgres"
+def root(tmp_path: Path) -> Iterator[Path]:
+    """A directory for a server; paths may have spaces."""
+    root = tmp_path / "our own data" / "postgres"
+    yield root
+    if home(root) != root:
+        shutil.rmtree(home(root))
 
 
 @pytest.fixture
@@ -81,8 +85,6 @@ def start(root: Path) -> Iterator[Start]:
     for user in users:
         user.leave()
     eventually(lambda: not watchers(root))
-    if (root / "location").exists():
-        shutil.rmtree((root / "location").read_text())
 
 
 def eventually(condition: Callable[[], Any]) -> None:
@@ -127,8 +129,11 @@ def kill_watcher(root: Path) -> None:
 
 
 def server(root: Path) -> int:
-    """Return the pid of the server in `root`."""
-    return int((home(root) / "data" / "postmaster.pid").read_text().split()[0])
+    """Return the pid of the server in `root`, 0 while there is none."""
+    try:
+        return int((home(root) / "data" / "postmaster.pid").read_text().split()[0])
+    except (FileNotFoundError, IndexError):
+        return 0
 
 
 def home(root: Path) -> Path:
@@ -191,15 +196,10 @@ def test_the_server_stays_while_somebody_is_left(start: Start, root: Path) -> No
     assert server(root) == pid
 
 
-def test_a_path_with_spaces_and_an_empty_environment_will_do(tmp_path: Path) -> None:
-    root = tmp_path / "my own data" / "postgres"
-    user = User(root, environment={})
-
-    url = user.url()
+def test_an_empty_environment_will_do(start: Start) -> None:
+    url = start({}).url()
 
     assert answers(url)
-    user.leave()
-    eventually(lambda: not watchers(root))
 
 
 def test_a_port_taken_meanwhile_is_given_up_for_another(start: Start, root: Path) -> None:
@@ -208,7 +208,7 @@ def test_a_port_taken_meanwhile_is_given_up_for_another(start: Start, root: Path
     first.leave()
     eventually(lambda: not watchers(root))
 
-    with closing(socket.create_server(("127.0.0.1", int((root / "port").read_text())))):
+    with closing(socket.create_server(("127.0.0.1", int((home(root) / "port").read_text())))):
         new = start().url()
 
     assert new != old
@@ -244,6 +244,7 @@ def test_without_room_nothing_is_made(root: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_root_that_is_no_directory_is_refused(root: Path) -> None:
+    root.parent.mkdir()
     root.write_text("a file")
 
     with pytest.raises(EmbeddedPostgresError, match="File exists"):

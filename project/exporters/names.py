@@ -1,0 +1,30 @@
+"""Names of downloaded files."""
+
+import re
+from datetime import timedelta
+
+from project.domain.reports import Report
+
+_CODE = re.compile(r"[a-z0-9_]{1,60}")
+
+
+def file_name(report: Report, ending: str) -> str:
+    """Return `useradd_2026-11-17_2026-11-23.xlsx`, `useradd_all_2026-11-24.xlsx`, with the only chosen code behind.
+
+    ASCII only: a name in Russian needs RFC 8187, which old mail programs and proxies garble.
+    """
+    return f"useradd_{_days(report)}{_reason(report)}.{ending}"
+
+
+def _days(report: Report) -> str:
+    # The end of a period is not in it: midnight belongs to the next day, "now" is given with a second to spare.
+    last = (report.until - timedelta(seconds=1)).astimezone(report.zone).date()
+    if report.chosen.since is None and report.chosen.until is None:
+        return f"all_{last}"
+    first = report.since.astimezone(report.zone).date() if report.since else last
+    return f"{min(first, last)}_{last}"
+
+
+def _reason(report: Report) -> str:
+    codes = [code for code in report.chosen.codes if _CODE.fullmatch(code)]
+    return f"_{codes[0]}" if len(report.chosen.codes) == len(codes) == 1 else ""

@@ -1,0 +1,82 @@
+"""How the workbook looks: formats of cells, colours, pages to print."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from project.domain.attempts import Outcome
+from project.exporters.cells import put_text
+
+COLOURS = {
+    Outcome.CREATED: "#48A085",
+    Outcome.REJECTED: "#BF3329",
+    Outcome.FAILED: "#B26A00",
+    Outcome.UNCHANGED: "#8A94A0",
+}
+"""Of a chart's columns; those of the page."""
+
+A4 = 9
+_DAYS = {"ru": "dd.mm.yyyy"}
+_SORTABLE_DAY = "yyyy-mm-dd"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Styles:
+    """Formats of cells; a workbook has its own."""
+
+    title: Any
+    label: Any
+    head: Any
+    head_right: Any
+    text: Any
+    number: Any
+    share: Any
+    status: Any
+    day: Any
+    moment: Any
+    rejected: Any
+    failed: Any
+
+    @classmethod
+    def of(cls, workbook: Any, language: str) -> "Styles":
+        """Add the formats to a workbook."""
+        day = _DAYS.get(language, _SORTABLE_DAY)
+        # LibreOffice 7.4 draws no table styles, and constant_memory allows no tables: the head has a format of its own.
+        head = {"bold": True, "bg_color": "#E8EEF2", "bottom": 1, "bottom_color": "#8A94A0", "valign": "vcenter"}
+        return cls(
+            title=workbook.add_format({"bold": True, "font_size": 16}),
+            label=workbook.add_format({"font_color": "#5A6472"}),
+            head=workbook.add_format(head),
+            head_right=workbook.add_format({**head, "align": "right"}),
+            text=workbook.add_format({"num_format": "@"}),
+            number=workbook.add_format({"num_format": "#,##0"}),
+            share=workbook.add_format({"num_format": "0.0%"}),
+            status=workbook.add_format({"num_format": '0;-0;"—"', "align": "left"}),
+            day=workbook.add_format({"num_format": day, "align": "left"}),
+            moment=workbook.add_format({"num_format": f"{day} hh:mm:ss", "align": "left"}),
+            rejected=workbook.add_format({"font_color": "#9C1C13", "bg_color": "#FBE3E1"}),
+            failed=workbook.add_format({"font_color": "#7A4A00", "bg_color": "#FFEBC2"}),
+        )
+
+
+def put_heads(sheet: Any, row: int, heads: list[str], styles: Styles, numbers_from: int) -> None:
+    """Write the head of a table; columns from `numbers_from` on hold numbers and stand on the right."""
+    for column, head in enumerate(heads):
+        put_text(sheet, row, column, head, styles.head_right if column >= numbers_from else styles.head)
+
+
+def set_up_page(sheet: Any, *, pages_high: int) -> None:
+    """Print on A4 across, as wide as the paper; 0 pages high means as many as it takes."""
+    sheet.set_landscape()
+    sheet.set_paper(A4)
+    sheet.set_margins(left=0.4, right=0.4, top=0.5, bottom=0.6)
+    sheet.fit_to_pages(1, pages_high)
+    sheet.set_footer("&L&A&R&P / &N")
+
+
+def set_up_table(sheet: Any, widths: tuple[int, ...], heads: list[str]) -> None:
+    """Set widths, keep the head in sight on the screen and on every printed page."""
+    for column, (width, head) in enumerate(zip(widths, heads, strict=True)):
+        sheet.set_column(column, column, max(width, len(head) + 4))
+    sheet.freeze_panes(1, 1)
+    sheet.repeat_rows(0)
+    set_up_page(sheet, pages_high=0)

@@ -1,0 +1,202 @@
+"""The sheets whose size does not depend on the number of rows: summary with its charts, by error, by day."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from project.domain.attempts import Outcome
+from project.domain.reports import Bucket, Report
+from project.exporters import summary
+from project.exporters.cells import put_moment, put_number, put_text
+from project.exporters.styles import COLOURS, Styles, put_heads, set_up_page, set_up_table
+from project.exporters.words import Heading, Words
+
+MAX_BARS = 12
+"""More reasons than that make bars too thin to read; their sheet has them all."""
+
+_STACK = (Outcome.REJECTED, Outcome.FAILED, Outcome.CREATED, Outcome.UNCHANGED)
+"""From the base line up: failures stand on it, so that their heights can be compared."""
+
+_CHART_COLUMN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Book:
+    """A workbook being filled, with what all its sheets need."""
+
+    workbook: Any
+    report: Report
+    words: Words
+    styles: Styles
+
+
+def add(workbook: Any, report: Report, heading: Heading, words: Words, styles: Styles) -> None:
+    """Add the three sheets; charts stand on the first and read the other two.
+
+    A copy of the numbers goes with each chart (`*_data`): previews in mail programs draw charts without computing, and
+    XlsxWriter cannot look back at the cells in constant_memory.
+    """
+    _ = words.gettext
+    book = _Book(workbook, report, words, styles)
+    front = workbook.add_worksheet(_("Summary"))
+    errors = workbook.add_worksheet(_("By error"))
+    days = workbook.add_worksheet(_("By day"))
+    top = _fill_front(front, heading, book)
+    _fill_errors(errors, book)
+    _fill_days(days, book)
+    if report.series:
+        front.insert_chart(top, _CHART_COLUMN, _chart_by_day(days, book), {"description": _("Requests by day")})
+        top += 17
+    if report.reasons:
+        front.insert_chart(
+            top, _CHART_COLUMN, _chart_by_reason(errors, book), {"description": _("Why no user was created")}
+        )
+
+
+def _fill_front(sheet: Any, heading: Heading, book: _Book) -> int:
+    """Write title, heading and numbers; return the row at which the numbers, and beside them the charts, begin."""
+    sheet.hide_gridlines(2)
+    sheet.set_column(0, 0, 42)
+    sheet.set_column(1, 2, 13)
+    sheet.set_column(3, 3, 3)
+    set_up_page(sheet, pages_high=1)
+    put_text(sheet, 0, 0, summary.title(book.words), book.styles.title)
+    top = 2
+    for name, value in summary.heading_lines(heading, book.report, book.words):
+        put_text(sheet, top, 0, name, book.styles.label)
+        put_text(sheet, top, 1, value)
+        top += 1
+    _fill_numbers(sheet, top + 1, book)
+    return top + 1
+
+
+def _fill_numbers(sheet: Any, row: int, book: _Book) -> None:
+    _ = book.words.gettext
+    row = _fill_shares(sheet, row, _("Totals"), summary.totals(book.report, book.words), book)
+    statuses = [
+        (f"{count.status or '—'}  {book.words.status(count.status)}", count.count) for count in book.report.by_status
+    ]
+    row = _fill_shares(sheet, row + 1, _("HTTP statuses"), statuses, book)
+    for offset, (name, milliseconds) in enumerate(summary.durations(book.report, book.words), start=1):
+        put_text(sheet, row + offset, 0, name)
+        put_number(sheet, row + offset, 1, milliseconds, book.styles.number)
+
+
+def _fill_shares(sheet: Any, row: int, name: str, lines: list[tuple[str, int]], book: _Book) -> int:
+    """Write a table of numbers and their shares of all attempts; return the row below it."""
+    _ = book.words.gettext
+    put_heads(sheet, row, [name, _("Requests"), _("Share")], book.styles, numbers_from=1)
+    for text, count in lines:
+        row += 1
+        put_text(sheet, row, 0, text)
+        put_number(sheet, row, 1, count, book.styles.number)
+        _put_share(sheet, row, 2, count, book)
+    return row + 1
+
+
+def _put_share(sheet: Any, row: int, column: int, count: int, book: _Book) -> None:
+    if book.report.total:
+        put_number(sheet, row, column, count / book.report.total, book.styles.share)
+
+
+def _fill_errors(sheet: Any, book: _Book) -> None:
+    _ = book.words.gettext
+    heads = ["HTTP", _("Status"), _("Code"), _("Reason"), _("Requests"), _("Share")]
+    set_up_table(sheet, (8, 26, 26, 48, 12, 10), heads)
+    put_heads(sheet, 0, heads, book.styles, numbers_from=4)
+    for row, reason in enumerate(book.report.reasons, start=1):
+        put_number(sheet, row, 0, reason.status, book.styles.status)
+        put_text(sheet, row, 1, book.words.status(reason.status), book.styles.text)
+        put_text(sheet, row, 2, reason.code, book.styles.text)
+        put_text(sheet, row, 3, book.words.reason(reason.code), book.styles.text)
+        put_number(sheet, row, 4, reason.count, book.styles.number)
+        _put_share(sheet, row, 5, reason.count, book)
+
+
+def _fill_days(sheet: Any, book: _Book) -> None:
+    heads = summary.day_heads(book.report, book.words)
+    set_up_table(sheet, (14,) + (12,) * (len(heads) - 1), heads)
+    put_heads(sheet, 0, heads, book.styles, numbers_from=1)
+    for row, day in enumerate(book.report.series, start=1):
+        put_moment(sheet, row, 0, _local_day(day, book.report), book.styles.day)
+        for column, count in enumerate(summary.day_counts(book.report, day), start=1):
+            put_number(sheet, row, column, count, book.styles.number)
+
+
+def _local_day(day: Bucket, report: Report) -> datetime:
+    return day.since.astimezone(report.zone).replace(tzinfo=None)
+
+
+def _serial(local: datetime) -> int:
+    """Return the number by which workbooks know a day."""
+    return (local - datetime(1899, 12, 30)).days  # noqa: DTZ001 (workbooks know no zones)
+
+
+def _chart_by_day(sheet: Any, book: _Book) -> Any:
+    _ = book.words.gettext
+    chart = book.workbook.add_chart({"type": "column", "subtype": "stacked"})
+    heads = summary.day_heads(book.report, book.words)
+    shown = summary.outcomes(book.report)
+    last = len(book.report.series)
+    counts = [summary.day_counts(book.report, day) for day in book.report.series]
+    for outcome in (outcome for outcome in _STACK if outcome in shown):
+        column = shown.index(outcome) + 2
+        chart.add_series(
+            {
+                "name": heads[column],
+                "categories": [sheet.name, 1, 0, last, 0],
+                "categories_data": [_serial(_local_day(day, book.report)) for day in book.report.series],
+                "values": [sheet.name, 1, column, last, column],
+                "values_data": [day[column - 1] for day in counts],
+                "fill": {"color": COLOURS[outcome]},
+                "gap": 40,
+            }
+        )
+    chart.set_title(_title(_("Requests by day")))
+    chart.set_x_axis({"date_axis": True, "num_format": _short_day(book.words), "num_font": {"size": 9}})
+    chart.set_y_axis(_quiet_axis())
+    chart.set_legend({"position": "bottom"})
+    chart.set_size({"width": 640, "height": 320})
+    return chart
+
+
+def _chart_by_reason(sheet: Any, book: _Book) -> Any:
+    _ = book.words.gettext
+    chart = book.workbook.add_chart({"type": "bar"})
+    last = min(len(book.report.reasons), MAX_BARS)
+    chart.add_series(
+        {
+            "name": _("Requests"),
+            "categories": [sheet.name, 1, 3, last, 3],
+            "categories_data": [book.words.reason(reason.code) for reason in book.report.reasons[:last]],
+            "values": [sheet.name, 1, 4, last, 4],
+            "values_data": [reason.count for reason in book.report.reasons[:last]],
+            "fill": {"color": COLOURS[Outcome.REJECTED]},
+            "gap": 40,
+            "data_labels": {"value": True, "num_format": "#,##0", "font": {"size": 9}},
+        }
+    )
+    chart.set_title(_title(_("Why no user was created")))
+    # A bar chart begins at the bottom; the most frequent reason belongs to the top.
+    chart.set_y_axis({"reverse": True, "num_font": {"size": 9}})
+    chart.set_x_axis({**_quiet_axis(), "visible": False})
+    chart.set_legend({"none": True})
+    chart.set_size({"width": 640, "height": 80 + 26 * last})
+    return chart
+
+
+def _title(text: str) -> dict[str, Any]:
+    return {"name": text, "name_font": {"size": 12}, "overlay": False}
+
+
+def _quiet_axis() -> dict[str, Any]:
+    return {
+        "num_format": "#,##0",
+        "num_font": {"size": 9},
+        "major_gridlines": {"visible": True, "line": {"color": "#D9DFE4", "width": 0.75}},
+        "line": {"none": True},
+    }
+
+
+def _short_day(words: Words) -> str:
+    return "dd.mm" if words.language == "ru" else "mm-dd"

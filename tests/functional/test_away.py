@@ -1,0 +1,136 @@
+"""PostgreSQL is away, hangs or loses connections: what the client is told, and what is kept."""
+
+import json
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import psycopg2
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy.exc import OperationalError
+
+from config import Config
+from project import create_app
+from tests.builders import ANNA, HTML, useradd
+from tests.conftest import Rows
+
+MakeClient = Callable[[str], FlaskClient]
+
+
+@pytest.fixture
+def client_of(config: Config) -> MakeClient:
+    """A client of a service whose database has this address, and whose patience is short."""
+
+    def make(url: str) -> FlaskClient:
+        return create_app(replace(config, database_url=url, request_deadline_s=0.5)).test_client()
+
+    return make
+
+
+@pytest.fixture
+def closed_port() -> str:
+    """The address of a port on which nobody listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return f"postgresql+psycopg2://u:secret-of-db@127.0.0.1:{listener.getsockname()[1]}/useradd"
+
+
+@pytest.fixture
+def silent_server() -> Iterator[str]:
+    """The address of a server that takes connections and never says a word, like a frozen PostgreSQL."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"postgresql+psycopg2://u:secret-of-db@127.0.0.1:{listener.getsockname()[1]}/useradd"
+
+
+@pytest.mark.parametrize("away", ["closed_port", "silent_server"])
+def test_without_postgres_the_answer_is_503_and_says_that_nothing_was_created(
+    client_of: MakeClient, away: str, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = client_of(request.getfixturevalue(away))
+
+    response = useradd(client, ANNA)
+
+    assert (response.status_code, response.json["code"]) == (503, "database_unavailable")  # type: ignore[index]
+    assert response.content_type == "application/problem+json"
+    assert 1 <= int(response.headers["Retry-After"]) <= 3
+    assert response.json is not None
+    assert response.json["recorded"] is False
+    assert response.json["idempotency_key"]
+    assert "secret-of-db" not in response.text + caplog.text
+    assert "Traceback" not in response.text + caplog.text
+
+
+def test_an_attempt_that_cannot_be_recorded_is_at_least_in_the_log(
+    client_of: MakeClient, closed_port: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    response = useradd(client_of(closed_port), ANNA)
+
+    [line] = [record for record in caplog.records if record.message == "attempt not recorded"]
+    assert line.attempt_id == response.headers["X-Request-Id"]  # type: ignore[attr-defined]
+    assert "5550141" not in json.dumps(line.__dict__, default=str)
+
+
+def test_wrong_input_gets_the_same_answer_as_ever(client_of: MakeClient, closed_port: str) -> None:
+    response = useradd(client_of(closed_port), {})
+
+    assert (response.status_code, response.json["code"]) == (422, "validation_failed")  # type: ignore[index]
+    assert response.json["recorded"] is False  # type: ignore[index]
+
+
+def test_health_answers_without_postgres(client_of: MakeClient, closed_port: str) -> None:
+    client = client_of(closed_port)
+
+    assert (client.get("/livez").status_code, client.get("/readyz").status_code) == (200, 200)
+
+
+def test_a_login_without_postgres_is_a_page_with_503(client_of: MakeClient, closed_port: str) -> None:
+    client = client_of(closed_port)
+    with client.session_transaction() as session:
+        session["_user_id"] = "0190163d-8694-739b-aea5-966c26f8ad91.0"
+        session["began"] = session["seen"] = 2**40
+
+    response = client.get("/results/", headers=HTML)
+
+    assert (response.status_code, response.mimetype) == (503, "text/html")
+    assert "Retry-After" in response.headers
+    assert not [value for name, value in response.headers if name == "Set-Cookie"]
+
+
+def test_connections_that_broke_meanwhile_cost_no_client_an_error(client: FlaskClient, rows: Rows) -> None:
+    useradd(client, {**ANNA, "username": "before", "phone": None, "email": "before@example.org"})
+    rows.ask(
+        "select pg_terminate_backend(pid) from pg_stat_activity"
+        " where application_name = 'useradd' and pid <> pg_backend_pid()"
+    )
+
+    response = useradd(client, ANNA)
+
+    assert response.status_code == 201
+    assert rows.ends() == [(201, "created"), (201, "created")]
+
+
+def test_a_commit_that_is_never_confirmed_is_told_as_unknown(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken_commit(*_: Any, **__: Any) -> None:
+        raise OperationalError("COMMIT", {}, psycopg2.OperationalError("connection lost"))
+
+    monkeypatch.setattr("sqlalchemy.engine.base.RootTransaction.commit", broken_commit)
+
+    response = useradd(client, ANNA)
+
+    assert (response.status_code, response.json["code"]) == (503, "outcome_unknown")  # type: ignore[index]
+
+
+def test_tables_that_are_missing_are_an_outage_and_a_loud_log_line(
+    client_of: MakeClient, postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = postgres_url.rpartition("/")[0].replace("postgresql://", "postgresql+psycopg2://")
+    client = client_of(f"{server}/postgres")
+
+    response = useradd(client, ANNA)
+
+    assert (response.status_code, response.json["code"]) == (503, "database_unavailable")  # type: ignore[index]
+    assert "database misconfigured" in caplog.text

@@ -1,0 +1,59 @@
+"""The documents say what the code does."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    """The script that writes tables into documents."""
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_generated_tables_are_up_to_date(generate: ModuleType) -> None:
+    for path, text in generate.documents().items():
+        assert path.read_text() == text, f"{path.name} is stale: run .venv/bin/python docs/generate.py"
+
+
+def test_every_generated_table_stands_in_a_document(generate: ModuleType) -> None:
+    texts = "".join(path.read_text() for path in generate.documents())
+
+    assert all(f"<!-- {name} -->" in texts for name in generate.TABLES)
+
+
+def test_both_readmes_have_the_same_sections_and_commands() -> None:
+    english, russian = (ROOT / "README.md").read_text(), (ROOT / "README.ru.md").read_text()
+
+    assert len(re.findall(r"^## ", english, re.MULTILINE)) == len(re.findall(r"^## ", russian, re.MULTILINE))
+    assert _commands(english) == _commands(russian)
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"(?:\]\(|src(?:set)?=\")(?!https?:|#|mailto:)([^)#\"]+)", path.read_text()):
+            assert (path.parent / target).exists(), f"{path.name} points to {target}"
+
+
+def test_running_the_generator_again_changes_nothing() -> None:
+    before = {path: path.read_text() for path in [ROOT / "README.md", ROOT / ".env.example"]}
+
+    subprocess.run([sys.executable, ROOT / "docs" / "generate.py"], check=True)
+
+    assert {path: path.read_text() for path in before} == before
+
+
+def _commands(text: str) -> list[str]:
+    return [line.split(" -H")[0] for line in re.findall(r"^(?:\./run.*|curl .*)$", text, re.MULTILINE)]

@@ -1,0 +1,529 @@
+"""Files for people and programs: words, names, .txt and .csv."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from project.domain.attempts import AttemptFilter, AttemptRow, Outcome, first_id
+from project.domain.contacts import mask_phone
+from project.domain.errors import FieldError
+from project.domain.reports import Bucket, CodeCount, Durations, Report, StatusCount, day_edges
+from project.exporters import csv as csv_file
+from project.exporters import text as text_file
+from project.exporters.names import file_name
+from project.exporters.words import Heading, Words
+
+MOSCOW = ZoneInfo("Europe/Moscow")
+NOON = datetime(2026, 11, 23, 9, 0, 0, 999_999, tzinfo=UTC)
+RUSSIAN = {
+    "Requests to create users": "Запросы на создание пользователей",
+    "Period": "Период",
+    "Exported": "Сформировано",
+    "Totals": "Итого",
+    "All requests": "Всего запросов",
+    "Users created": "Создано пользователей",
+    "Rejected (4xx)": "Отказы (4xx)",
+    "Service failures (5xx)": "Сбои сервиса (5xx)",
+    "No user created (dry runs and repeats)": "Без создания (проверки и повторы)",
+    "Half of the answers within, ms": "Половина ответов не дольше, мс",
+    "95 of 100 answers within, ms": "95 из 100 ответов не дольше, мс",
+    "99 of 100 answers within, ms": "99 из 100 ответов не дольше, мс",
+    "HTTP statuses": "Статусы HTTP",
+    "Why no user was created": "Почему не создан",
+    "By day": "По дням",
+    "Requests by day": "Запросы по дням",
+    "Day": "День",
+    "Total": "Всего",
+    "Created": "Создано",
+    "Rejected": "Отказы",
+    "Failures": "Сбои",
+    "No user created": "Без создания",
+    "Requests": "Запросы",
+    "tab-separated columns: paste them into a spreadsheet as they are": (
+        "столбцы разделены табуляцией, вставляются в таблицу как есть"
+    ),
+    "Time": "Время",
+    "Result": "Результат",
+    "Status": "Статус",
+    "Code": "Код",
+    "Reason": "Причина",
+    "Login": "Логин",
+    "Name": "Имя",
+    "Phone": "Телефон",
+    "E-mail": "Почта",
+    "Answer, ms": "Ответ, мс",
+    "Request id": "Номер запроса",
+    "created": "создан",
+    "rejected": "отказ",
+    "failed": "сбой",
+    "no user created": "без создания",
+    "Summary": "Сводка",
+    "By error": "По ошибкам",
+    "Share": "Доля",
+    "The phone number is not valid": "Телефон указан с ошибкой",
+    "The database does not answer": "База данных не отвечает",
+    "Dry run: nothing wrong": "Проверка без создания: ошибок нет",
+    "Conflict": "Конфликт",
+    "Wrong data": "Ошибка в данных",
+    "Service unavailable": "Сервис недоступен",
+    "Nothing created": "Ничего не создано",
+}
+REASONS = {
+    "invalid_phone": "The phone number is not valid",
+    "database_unavailable": "The database does not answer",
+    "dry_run": "Dry run: nothing wrong",
+}
+STATUSES = {
+    200: "Nothing created",
+    201: "Created",
+    409: "Conflict",
+    422: "Wrong data",
+    503: "Service unavailable",
+}
+
+
+def _english_plural(singular: str, plural: str, num: int, /, **variables: object) -> str:
+    return (singular if num == 1 else plural) % variables
+
+
+def _russian_plural(singular: str, plural: str, num: int, /, **variables: object) -> str:
+    assert (singular, plural) == ("End: %(rows)s row", "End: %(rows)s rows")
+    few = num % 10 in (2, 3, 4) and num % 100 not in (12, 13, 14)
+    one = num % 10 == 1 and num % 100 != 11
+    return "Конец: %(rows)s {}".format("строка" if one else "строки" if few else "строк") % variables
+
+
+ENGLISH_WORDS = Words(
+    language="en",
+    gettext=str,
+    ngettext=_english_plural,
+    reason=lambda code: REASONS.get(code, code),
+    status=lambda status: STATUSES.get(status, "No answer"),
+)
+RUSSIAN_WORDS = Words(
+    language="ru",
+    gettext=RUSSIAN.__getitem__,
+    ngettext=_russian_plural,
+    reason=lambda code: RUSSIAN[REASONS[code]],
+    status=lambda status: RUSSIAN[STATUSES[status]],
+)
+HEADING = Heading(
+    period="17.11.2026 — 23.11.2026",
+    zone="время московское (UTC+3)",
+    filters=(("Результат", "все"), ("Поиск", "—")),
+    exported_by="petrov.ivan",
+    exported_at=datetime(2026, 11, 23, 12, 4, 12, tzinfo=UTC),
+)
+
+
+def attempt_row(**changes: Any) -> AttemptRow:
+    """Return a created user's attempt, with these fields changed."""
+    received_at = changes.get("received_at", NOON)
+    row = AttemptRow(
+        id=first_id(received_at),
+        received_at=received_at,
+        status=201,
+        answered=201,
+        code="created",
+        via="direct",
+        method="POST",
+        duration_ms=17,
+        username="a.sokolova",
+        name="Анна Соколова",
+        phone_masked="+7 912 •••-••-41",
+        email_masked="a•••@example.org",
+        errors=(),
+    )
+    return replace(row, **changes)
+
+
+REJECTED: dict[str, Any] = {
+    "status": 422,
+    "answered": 422,
+    "code": "invalid_phone",
+    "errors": (FieldError("phone", "invalid_phone", "too_short"), FieldError("email", "invalid_email")),
+}
+FAILED: dict[str, Any] = {"status": 503, "answered": 503, "code": "database_unavailable"}
+DRY_RUN: dict[str, Any] = {"status": 200, "answered": 200, "code": "dry_run"}
+
+
+def report(rows: Sequence[AttemptRow] = (), **changes: Any) -> Report:
+    """Return what is counted over these attempts, day by day."""
+    since, until = datetime(2026, 11, 16, 21, tzinfo=UTC), datetime(2026, 11, 23, 21, tzinfo=UTC)
+    edges = day_edges(since, until, MOSCOW)
+    counted = Report(
+        chosen=AttemptFilter(since=since, until=until),
+        zone=MOSCOW,
+        since=since,
+        until=until,
+        step="day",
+        by_status=tuple(StatusCount(*pair) for pair in sorted(Counter(row.status for row in rows).items())),
+        by_code=tuple(
+            CodeCount(code, status, count)
+            for (code, status), count in Counter((row.code, row.status) for row in rows).most_common()
+        ),
+        series=tuple(_bucket(rows, edge, edge + timedelta(days=1)) for edge in edges[:-1]),
+        durations=Durations(41, 128, 1310) if rows else None,
+    )
+    return replace(counted, **changes)
+
+
+def _bucket(rows: Iterable[AttemptRow], since: datetime, until: datetime) -> Bucket:
+    counts = Counter(row.outcome for row in rows if since <= row.received_at < until)
+    return Bucket(since, until, *(counts[outcome] for outcome in Outcome))
+
+
+def text_of(rows: Sequence[AttemptRow], words: Words = RUSSIAN_WORDS, heading: Heading = HEADING) -> str:
+    """Return the .txt file, decoded and without its byte order mark."""
+    return b"".join(text_file.stream(report(rows), rows, heading, words)).decode("utf-8-sig")
+
+
+def log_lines(text: str) -> list[list[str]]:
+    """Return the rows of a .txt file as cells, without their head."""
+    return [line.split("\t") for line in text.split("\r\n") if line.count("\t") > 1][1:]
+
+
+def too_early(row: AttemptRow) -> AttemptRow:
+    """Stand in for a database that has not answered yet."""
+    raise AssertionError(f"{row.id} was asked for before the file began")
+
+
+def csv_of(rows: Sequence[AttemptRow]) -> bytes:
+    """Return the .csv file."""
+    return b"".join(csv_file.stream(report(rows), rows))
+
+
+# Words and names
+
+
+def test_numbers_follow_the_readers_language() -> None:
+    written = [(words.number(10930), words.share(922, 1000)) for words in (RUSSIAN_WORDS, ENGLISH_WORDS)]
+
+    assert written == [("10\xa0930", "92,2\xa0%"), ("10,930", "92.2%")]
+
+
+@pytest.mark.parametrize(
+    ("part", "shown"),
+    [(0, "0%"), (1, "<0.1%"), (100, "0.1%"), (99_900, "99.9%"), (99_999, ">99.9%"), (100_000, "100%")],
+)
+def test_rounding_never_hides_a_single_attempt(part: int, shown: str) -> None:
+    written = ENGLISH_WORDS.share(part, 100_000)
+
+    assert written == shown
+
+
+def test_a_share_of_nothing_is_a_dash() -> None:
+    written = ENGLISH_WORDS.share(0, 0)
+
+    assert written == "—"
+
+
+def test_moments_are_shown_in_the_zone_of_the_report() -> None:
+    midnight_in_moscow = datetime(2026, 11, 22, 21, 0, tzinfo=UTC)
+
+    written = [words.moment(midnight_in_moscow, MOSCOW) for words in (RUSSIAN_WORDS, ENGLISH_WORDS)]
+
+    assert written == ["23.11.2026 00:00:00", "2026-11-23 00:00:00"]
+
+
+def test_a_file_is_named_after_the_days_it_shows() -> None:
+    name = file_name(report(), "xlsx")
+
+    assert name == "useradd_2026-11-17_2026-11-23.xlsx"
+
+
+def test_a_file_of_everything_is_named_after_its_last_day() -> None:
+    until_now = datetime(2026, 11, 24, 20, 59, 59, 500_000, tzinfo=UTC) + timedelta(seconds=1)
+
+    name = file_name(report(chosen=AttemptFilter(), until=until_now), "txt")
+
+    assert name == "useradd_all_2026-11-24.txt"
+
+
+@pytest.mark.parametrize(
+    ("codes", "behind"),
+    [
+        ({"invalid_phone"}, "_invalid_phone"),
+        ({"invalid_phone", "invalid_email"}, ""),
+        ({"../etc/passwd"}, ""),
+        ({'a"\r\nX-Evil: 1'}, ""),
+        ({"ошибка"}, ""),
+    ],
+)
+def test_a_file_name_ends_with_the_only_chosen_reason_and_nothing_strange(codes: set[str], behind: str) -> None:
+    shown = report(chosen=AttemptFilter(since=NOON, codes=frozenset(codes)), since=NOON)
+
+    name = file_name(shown, "csv")
+
+    assert name == f"useradd_2026-11-23_2026-11-23{behind}.csv"
+
+
+def test_a_period_without_attempts_has_a_name() -> None:
+    name = file_name(report(chosen=AttemptFilter(until=NOON), since=None, until=NOON), "csv")
+
+    assert name == "useradd_2026-11-23_2026-11-23.csv"
+
+
+# .txt
+
+
+def test_the_text_opens_in_notepad_and_excel() -> None:
+    rows = [attempt_row()]
+
+    content = b"".join(text_file.stream(report(rows), rows, HEADING, RUSSIAN_WORDS))
+
+    assert content.startswith("\ufeffЗАПРОСЫ НА СОЗДАНИЕ ПОЛЬЗОВАТЕЛЕЙ (useradd)\r\n".encode())
+    assert content.count(b"\n") == content.count(b"\r\n")
+    assert content.count(b"\xef\xbb\xbf") == 1
+
+
+def test_the_text_says_what_it_shows_for_whom_and_when() -> None:
+    text = text_of([attempt_row()])
+
+    assert text.split("\r\n")[2:6] == [
+        "Период:        17.11.2026 — 23.11.2026, время московское (UTC+3)",
+        "Результат:     все",
+        "Поиск:         —",
+        "Сформировано:  23.11.2026 15:04:12, petrov.ivan",
+    ]
+
+
+def test_the_text_begins_before_the_first_row_is_there() -> None:
+    rows = map(too_early, [attempt_row()])
+
+    first = next(text_file.stream(report(), rows, HEADING, ENGLISH_WORDS))
+
+    assert b"Exported:" in first
+
+
+def test_the_numbers_of_the_text_are_those_of_its_rows() -> None:
+    rows = [attempt_row()] * 1850 + [attempt_row(**REJECTED)] * 134 + [attempt_row(**FAILED)] * 16
+
+    text = text_of(rows).replace("\xa0", " ")
+
+    assert " ".join(text.split()).count("Всего запросов 2 000 100 %") == 1
+    outcomes = Counter(cells[1] for cells in log_lines(text))
+    assert outcomes == {"создан": 1850, "отказ": 134, "сбой": 16}
+    totals = [" ".join(line.split()) for line in text.split("ИТОГО")[1].split("\r\n")[2:6]]
+    assert totals[1:] == [
+        "Создано пользователей 1 850 92,5 %",
+        "Отказы (4xx) 134 6,7 %",
+        "Сбои сервиса (5xx) 16 0,8 %",
+    ]
+    assert "23.11.2026        2 000      1 850        134         16\r\n" in text
+
+
+def test_reasons_stand_in_words_and_as_codes() -> None:
+    rows = [attempt_row(**REJECTED), attempt_row(**REJECTED), attempt_row(**FAILED), attempt_row()]
+
+    lines = text_of(rows).replace("\xa0", " ").split("ПОЧЕМУ НЕ СОЗДАН")[1].split("\r\n")[2:4]
+
+    assert [" ".join(line.split()) for line in lines] == [
+        "422 Телефон указан с ошибкой 2 50,0 % invalid_phone",
+        "503 База данных не отвечает 1 25,0 % database_unavailable",
+    ]
+
+
+@pytest.mark.parametrize(("rows", "mentioned"), [([attempt_row()], False), ([attempt_row(**DRY_RUN)], True)])
+def test_dry_runs_are_mentioned_only_if_there_were_any(rows: list[AttemptRow], mentioned: bool) -> None:
+    text = text_of(rows)
+
+    assert ("Без создания (проверки и повторы)" in text, "Без создания\r\n" in text) == (mentioned, mentioned)
+
+
+def test_a_row_of_the_text_has_all_that_the_table_on_the_page_has() -> None:
+    rows = [attempt_row(), attempt_row(**REJECTED, name=None, email_masked=None)]
+
+    created, rejected = log_lines(text_of(rows))
+
+    number = str(rows[0].id)
+    assert created == [
+        *("2026-11-23 12:00:00", "создан", "201", "", "", "a.sokolova", "Анна Соколова"),
+        *("+7 912 •••-••-41", "a•••@example.org", "17", number),
+    ]
+    assert rejected == [
+        *("2026-11-23 12:00:00", "отказ", "422", "invalid_phone", "Телефон указан с ошибкой", "a.sokolova", ""),
+        *("+7 912 •••-••-41", "", "17", number),
+    ]
+
+
+def test_an_attempt_that_was_never_answered_is_a_failure_without_a_status() -> None:
+    (cells,) = log_lines(text_of([attempt_row(status=0, answered=None, code="interrupted")], ENGLISH_WORDS))
+
+    assert cells[1:5] == ["failed", "—", "interrupted", "interrupted"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("=1+1", "=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\x00=1", "\n=1", " =1+1", "\ufeff=1"),
+        *("\u200b=1", "\xa0=1", "＝1+1"),
+    ],
+)
+@pytest.mark.parametrize("column", ["username", "name", "email_masked", "phone_masked"])
+def test_what_a_spreadsheet_would_take_for_a_formula_gets_an_apostrophe(column: str, value: str) -> None:
+    (cells,) = log_lines(text_of([attempt_row(**{column: value})]))
+
+    shown = cells[{"username": 5, "name": 6, "phone_masked": 7, "email_masked": 8}[column]]
+    harmless = column == "phone_masked" and value == "+1"
+    assert shown[0] == ("+" if harmless else "'")
+    assert len(shown.lstrip("'")) == len(value)
+
+
+@pytest.mark.parametrize("phone", ["+79991234567", "+49 30 901820", "+1 212 555 0141"])
+def test_our_own_form_of_a_phone_number_gets_no_apostrophe(phone: str) -> None:
+    (cells,) = log_lines(text_of([attempt_row(phone_masked=mask_phone(phone))]))
+
+    assert cells[7] == mask_phone(phone)
+
+
+@pytest.mark.parametrize("phone", ["=+7 999 123-45-67", "+7=999=1234567", "@79991234567"])
+def test_what_was_typed_instead_of_a_phone_number_is_guarded(phone: str) -> None:
+    (cells,) = log_lines(text_of([attempt_row(phone_masked=mask_phone(phone))]))
+
+    assert cells[7] == "'" + mask_phone(phone)
+
+
+@pytest.mark.parametrize("breaking", ["\t", "\n", "\r\n", "\x0b", "\x00", "\x1b[31m", "\x85", "\u2028", "\u202e"])
+def test_one_attempt_stays_one_line_whatever_was_sent(breaking: str) -> None:
+    (cells,) = log_lines(text_of([attempt_row(name=f"a{breaking}b", username=f"c{breaking}d")]))
+
+    assert len(cells) == 11
+    assert cells[6].isprintable()
+    assert (cells[6][0], cells[6][-1]) == ("a", "b")
+
+
+def test_a_lone_surrogate_does_not_break_off_the_text() -> None:
+    text = text_of([attempt_row(name="Анна \ud83d")])
+
+    assert "Анна  \t" in text
+
+
+def test_a_filter_cannot_add_lines_or_cells_to_the_heading() -> None:
+    heading = replace(HEADING, filters=(("Поиск", "a\r\n=1+1\t=2+2"),))
+
+    text = text_of([], heading=heading)
+
+    assert "Поиск:         a  =1+1 =2+2\r\n" in text
+
+
+@pytest.mark.parametrize(
+    ("count", "words", "last"),
+    [
+        (0, RUSSIAN_WORDS, "Конец: 0 строк"),
+        (1, RUSSIAN_WORDS, "Конец: 1 строка"),
+        (2000, RUSSIAN_WORDS, "Конец: 2\xa0000 строк"),
+        (1, ENGLISH_WORDS, "End: 1 row"),
+        (2000, ENGLISH_WORDS, "End: 2,000 rows"),
+    ],
+)
+def test_the_last_line_counts_the_rows(count: int, words: Words, last: str) -> None:
+    text = text_of([attempt_row()] * count, words)
+
+    assert text.endswith(f"\r\n\r\n{last}\r\n")
+
+
+def test_a_text_that_broke_off_has_no_last_line() -> None:
+    def breaking() -> Iterable[AttemptRow]:
+        yield from [attempt_row()] * 1200
+        raise ConnectionError
+
+    blocks: list[bytes] = []
+    with pytest.raises(ConnectionError):
+        blocks.extend(text_file.stream(report(), breaking(), HEADING, ENGLISH_WORDS))
+
+    assert b"End:" not in b"".join(blocks)
+
+
+def test_an_english_text_has_no_russian_word_of_ours() -> None:
+    heading = Heading(
+        period="all", zone="UTC", filters=(), exported_by="ivan", exported_at=datetime(2026, 11, 23, tzinfo=UTC)
+    )
+    rows = [attempt_row(name="Anna"), attempt_row(**REJECTED, name="Anna"), attempt_row(**DRY_RUN, name="Anna")]
+
+    text = text_of(rows, ENGLISH_WORDS, heading)
+
+    assert not any("а" <= letter.lower() <= "я" for letter in text)
+    assert "2026-11-23            3          1          1          0                1\r\n" in text
+
+
+def test_nothing_to_show_is_still_a_whole_text() -> None:
+    rows: list[AttemptRow] = []
+
+    text = b"".join(text_file.stream(report(series=(), since=None), rows, HEADING, ENGLISH_WORDS)).decode()
+
+    assert "All requests                                             0         —\r\n" in text
+    assert text.endswith("End: 0 rows\r\n")
+
+
+# .csv
+
+
+def test_programs_get_the_fields_of_the_api_and_values_as_they_are() -> None:
+    row = attempt_row(**REJECTED, username="=1+1", name='Анна "Аня", Соколова\r\nвторая строка', via="spool")
+
+    (read,) = csv.DictReader(io.StringIO(csv_of([row]).decode(), newline=""))
+
+    assert read == {
+        "id": str(row.id),
+        "received_at": "2026-11-23T12:00:00.999999+03:00",
+        "outcome": "rejected",
+        "status": "422",
+        "answered": "422",
+        "code": "invalid_phone",
+        "username": "=1+1",
+        "name": 'Анна "Аня", Соколова\r\nвторая строка',
+        "phone": "+7 912 •••-••-41",
+        "email": "a•••@example.org",
+        "duration_ms": "17",
+        "via": "spool",
+        "errors": "phone:invalid_phone;email:invalid_email",
+    }
+    assert UUID(read["id"]) == row.id
+    assert datetime.fromisoformat(read["received_at"]) == row.received_at
+
+
+def test_the_csv_is_rfc_4180_without_a_byte_order_mark() -> None:
+    content = csv_of([attempt_row(), attempt_row()])
+
+    assert content.startswith(b"id,received_at,outcome,status,answered,code,")
+    assert content.count(b"\n") == content.count(b"\r\n") == 3
+
+
+def test_what_was_not_sent_is_empty_in_the_csv() -> None:
+    row = attempt_row(answered=None, username=None, name=None, phone_masked=None, email_masked=None)
+
+    (read,) = csv.DictReader(io.StringIO(csv_of([row]).decode(), newline=""))
+
+    empty = {name for name, value in read.items() if value == ""}
+    assert empty == {"answered", "username", "name", "phone", "email", "errors"}
+
+
+def test_the_csv_has_every_row_in_its_order() -> None:
+    rows = [attempt_row(duration_ms=number) for number in range(1203)]
+
+    read = [int(row["duration_ms"]) for row in csv.DictReader(io.StringIO(csv_of(rows).decode(), newline=""))]
+
+    assert read == list(range(1203))
+
+
+def test_the_csv_begins_before_the_first_row_is_there() -> None:
+    rows = map(too_early, [attempt_row()])
+
+    first = next(csv_file.stream(report(), rows))
+
+    assert first.startswith(b"id,")
+
+
+def test_a_lone_surrogate_does_not_break_off_the_csv() -> None:
+    content = csv_of([attempt_row(name="Анна \ud83d"), attempt_row()])
+
+    assert content.count(b"\r\n") == 3

@@ -1,0 +1,333 @@
+"""The workbook, read back as a spreadsheet program and as raw XML."""
+
+import gc
+import io
+import re
+import tempfile
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from openpyxl import load_workbook
+from openpyxl.workbook import Workbook
+
+from project.domain.attempts import AttemptRow
+from project.domain.reports import Report
+from project.exporters import cells, log_sheets, xlsx
+from project.exporters.words import Words
+from tests.unit.test_exporters import (
+    DRY_RUN,
+    ENGLISH_WORDS,
+    FAILED,
+    HEADING,
+    REJECTED,
+    RUSSIAN_WORDS,
+    attempt_row,
+    report,
+)
+
+MIXED = [attempt_row()] * 5 + [attempt_row(**REJECTED)] * 3 + [attempt_row(**FAILED)] * 2
+
+
+def content_of(
+    rows: Sequence[AttemptRow], words: Words = RUSSIAN_WORDS, counted: Report | None = None, **options: Any
+) -> bytes:
+    """Return the workbook as bytes."""
+    file = io.BytesIO()
+    xlsx.write(counted or report(rows), rows, file, HEADING, words, **options)
+    return file.getvalue()
+
+
+def book_of(rows: Sequence[AttemptRow], words: Words = RUSSIAN_WORDS, **options: Any) -> Workbook:
+    """Return the workbook as openpyxl reads it."""
+    return load_workbook(io.BytesIO(content_of(rows, words, **options)))
+
+
+def parts_of(content: bytes, pattern: str) -> str:
+    """Return the XML of all parts of a workbook whose names match."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return "".join(archive.read(name).decode() for name in archive.namelist() if re.search(pattern, name))
+
+
+def rows_of(book: Workbook, name: str) -> list[tuple[Any, ...]]:
+    """Return the values of a sheet without its head."""
+    return list(book[name].iter_rows(min_row=2, values_only=True))
+
+
+def kept(value: str) -> Any:
+    """Return the cell in which a name comes out again."""
+    return book_of([attempt_row(name=value)])["Запросы"]["G2"]
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (RUSSIAN_WORDS, ["Сводка", "По ошибкам", "По дням", "Запросы"]),
+        (ENGLISH_WORDS, ["Summary", "By error", "By day", "Requests"]),
+    ],
+)
+def test_sheets_are_named_in_the_readers_language(words: Words, names: list[str]) -> None:
+    book = book_of(MIXED, words)
+
+    assert book.sheetnames == names
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("=1+1", "=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "{=1}", "12345", "007", "1e5", "TRUE"),
+        *("http://example.org", "mailto:a@example.org", "internal:A1", "external:c:\\x", "ftp://example.org"),
+        *(" leading", "tab\tin", "\ttab", "two\nlines", "\n", 'quote"', "a & b < c > d", "]]>", "😀"),
+        *("<r>", "<r></r>", "<r><t>x</t></r>", "<r></t></is></c><c><f>1+1</f></c></r>", "<r> & </r>"),
+    ],
+)
+def test_whatever_was_sent_stays_text(value: str) -> None:
+    content = content_of([attempt_row(name=value, username=value, email_masked=value, phone_masked=value)])
+
+    cells = load_workbook(io.BytesIO(content))["Запросы"]["F2:I2"][0]
+    assert [(cell.value, cell.data_type, cell.hyperlink) for cell in cells] == [(value, "s", None)] * 4
+    assert not re.search(r"<f[ >/]|<hyperlink", parts_of(content, r"^xl/worksheets/"))
+    assert "hyperlink" not in parts_of(content, r"_rels")
+
+
+@pytest.mark.parametrize("value", ["\x00", "a\x0bb", "\r", "_x0041_", "_x005F_", "\x1b[31m", "\ufffe", "\uffff"])
+def test_characters_that_xml_forbids_come_back_as_they_were(value: str) -> None:
+    cell = kept(value)
+
+    assert excel_text(cell.value) == value
+
+
+def excel_text(escaped: str) -> str:
+    """Return what Excel shows: `_xHHHH_` stands for a character (ECMA-376 Part 1, 22.9.2.19); openpyxl leaves it."""
+    return re.sub(r"_x([0-9A-F]{4})_", lambda match: chr(int(match[1], 16)), escaped)
+
+
+@pytest.mark.parametrize("value", ["Анна \ud83d", "\udc00"])
+def test_half_an_emoji_does_not_break_the_workbook(value: str) -> None:
+    cell = kept(value)
+
+    assert cell.value == value[:-1] + "\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("я" * 32_767, "я" * 32_767),
+        ("я" * 40_000, "я" * 32_766 + "…"),
+        ("😀" * 20_000, "😀" * 16_383 + "…"),
+        ("😀" * 16_383 + "я", "😀" * 16_383 + "я"),
+        ("<r>" + "&" * 30_000 + "</r>", "<r>" + "&" * 16_380 + "…"),
+    ],
+    ids=["just fits", "too long", "emoji count twice", "emoji just fit", "markup"],
+)
+def test_a_text_longer_than_a_cell_is_cut_with_a_mark(value: str, shown: str) -> None:
+    cell = kept(value)
+
+    assert cell.value == shown
+
+
+@pytest.mark.parametrize("code", [-1, -2, -3])
+def test_a_cell_that_xlsxwriter_refuses_is_an_error(code: int) -> None:
+    class Refusing:
+        def write_string(self, *_: object) -> int:
+            return code
+
+    with pytest.raises(cells.CellError, match=str(code)):
+        cells.put_text(Refusing(), 0, 0, "text")
+
+
+def test_a_row_of_the_log_has_real_dates_numbers_and_words() -> None:
+    rows = [attempt_row(), attempt_row(**REJECTED, name=None)]
+
+    created, rejected = rows_of(book_of(rows), "Запросы")
+
+    number = str(rows[0].id)
+    noon = datetime(2026, 11, 23, 12)  # noqa: DTZ001 (workbooks know no zones)
+    assert created == (
+        *(noon, "создан", 201, None, None, "a.sokolova", "Анна Соколова"),
+        *("+7 912 •••-••-41", "a•••@example.org", 17, number),
+    )
+    assert rejected == (
+        *(noon, "отказ", 422, "invalid_phone", "Телефон указан с ошибкой", "a.sokolova", None),
+        *("+7 912 •••-••-41", "a•••@example.org", 17, number),
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "form"), [(RUSSIAN_WORDS, "dd.mm.yyyy hh:mm:ss"), (ENGLISH_WORDS, "yyyy-mm-dd hh:mm:ss")]
+)
+def test_dates_are_dates_to_the_spreadsheet(words: Words, form: str) -> None:
+    cell = book_of([attempt_row()], words).worksheets[3]["A2"]
+
+    assert (cell.is_date, cell.number_format) == (True, form)
+
+
+def test_totals_are_those_of_the_rows() -> None:
+    rows = [*MIXED, attempt_row(**DRY_RUN)]
+
+    book = book_of(rows)
+
+    front = {row[0]: row[1] for row in rows_of(book, "Сводка")}
+    logged = Counter(row[1] for row in rows_of(book, "Запросы"))
+    assert logged == {"создан": 5, "отказ": 3, "сбой": 2, "без создания": 1}
+    assert front["Всего запросов"] == logged.total() == 11
+    assert front["Создано пользователей"] == logged["создан"]
+    assert front["Отказы (4xx)"] == logged["отказ"]
+    assert front["Сбои сервиса (5xx)"] == logged["сбой"]
+    assert front["Без создания (проверки и повторы)"] == logged["без создания"]
+    assert rows_of(book, "По дням")[-1][1:] == (11, 5, 3, 2, 1)
+    assert [row[4] for row in rows_of(book, "По ошибкам")] == [3, 2]
+
+
+def test_dry_runs_take_no_room_if_there_were_none() -> None:
+    book = book_of(MIXED)
+
+    assert "Без создания (проверки и повторы)" not in {row[0] for row in rows_of(book, "Сводка")}
+    assert [cell.value for cell in book["По дням"][1]] == ["День", "Всего", "Создано", "Отказы", "Сбои"]
+
+
+def test_the_summary_says_what_it_shows_for_whom_and_when() -> None:
+    book = book_of(MIXED)
+
+    front = {row[0]: row[1] for row in rows_of(book, "Сводка")}
+    assert book["Сводка"]["A1"].value == "Запросы на создание пользователей"
+    assert front["Период"] == "17.11.2026 — 23.11.2026, время московское (UTC+3)"
+    assert front["Результат"] == "все"
+    assert front["Сформировано"] == "23.11.2026 15:04:12, petrov.ivan"
+    assert front["95 из 100 ответов не дольше, мс"] == 128
+
+
+def test_reasons_stand_with_status_words_code_and_share() -> None:
+    reasons = rows_of(book_of(MIXED), "По ошибкам")
+
+    assert reasons == [
+        (422, "Ошибка в данных", "invalid_phone", "Телефон указан с ошибкой", 3, 0.3),
+        (503, "Сервис недоступен", "database_unavailable", "База данных не отвечает", 2, 0.2),
+    ]
+
+
+def test_the_charts_read_the_other_sheets_and_bring_their_numbers_along() -> None:
+    content = content_of(MIXED)
+
+    by_day, by_reason = (parts_of(content, f"chart{number}.xml") for number in (1, 2))
+    assert '<c:grouping val="stacked"/>' in by_day
+    assert re.findall(r"<c:f>(.*?)</c:f>", by_day) == [
+        *("'По дням'!$A$2:$A$8", "'По дням'!$D$2:$D$8"),
+        *("'По дням'!$A$2:$A$8", "'По дням'!$E$2:$E$8"),
+        *("'По дням'!$A$2:$A$8", "'По дням'!$C$2:$C$8"),
+    ]
+    assert re.findall(r"<c:f>(.*?)</c:f>", by_reason) == ["'По ошибкам'!$D$2:$D$3", "'По ошибкам'!$E$2:$E$3"]
+    assert re.findall(r"<c:v>(.*?)</c:v>", by_reason)[-4:] == [
+        *("Телефон указан с ошибкой", "База данных не отвечает"),
+        *("3", "2"),
+    ]
+    assert '<c:pt idx="6"><c:v>46349</c:v>' in by_day  # 2026-11-23
+    assert "<c:dateAx>" in by_day
+
+
+def test_the_chart_by_day_shows_dry_runs_if_there_were_any() -> None:
+    by_day = parts_of(content_of([*MIXED, attempt_row(**DRY_RUN)]), "chart1.xml")
+
+    assert "'По дням'!$F$2:$F$8" in by_day
+
+
+@pytest.mark.parametrize(
+    ("rows", "limit", "names", "sizes"),
+    [
+        (0, 3, ["Запросы"], [0]),
+        (3, 3, ["Запросы"], [3]),
+        (4, 3, ["Запросы", "Запросы 2"], [3, 1]),
+        (9, 3, ["Запросы", "Запросы 2", "Запросы 3"], [3, 3, 3]),
+    ],
+)
+def test_rows_that_do_not_fit_go_on_in_further_sheets(
+    rows: int, limit: int, names: list[str], sizes: list[int]
+) -> None:
+    book = book_of([attempt_row(duration_ms=number) for number in range(rows)], rows_per_sheet=limit)
+
+    assert book.sheetnames[3:] == names
+    assert [len(rows_of(book, name)) for name in names] == sizes
+    assert [row[9] for name in names for row in rows_of(book, name)] == list(range(rows))
+
+
+def test_a_sheet_is_as_long_as_excel_allows() -> None:
+    assert log_sheets.MAX_ROWS + 1 == 2**20
+
+
+def test_every_sheet_of_rows_can_be_filtered_read_and_printed() -> None:
+    book = book_of(MIXED, rows_per_sheet=6)
+
+    for sheet, last in zip(book.worksheets[3:], ("K7", "K5"), strict=True):
+        assert sheet.auto_filter.ref == f"A1:{last}"
+        assert sheet.freeze_panes == "B2"
+        assert sheet.print_title_rows == "$1:$1"
+        assert (sheet.page_setup.orientation, sheet.page_setup.paperSize) == ("landscape", 9)
+        assert sheet.page_setup.fitToHeight == 0
+        assert sheet.sheet_properties.pageSetUpPr
+        assert sheet.sheet_properties.pageSetUpPr.fitToPage
+        assert sheet.column_dimensions["G"].width > 20
+        (ranged,) = sheet.conditional_formatting
+        assert str(ranged.sqref) == f"B2:C{last[1:]}"
+        assert [rule.formula for rule in ranged.rules] == [["AND($C2>=400,$C2<500)"], ["OR($C2=0,$C2>=500)"]]
+
+
+def test_rejections_are_red_and_failures_amber() -> None:
+    (ranged,) = book_of(MIXED)["Запросы"].conditional_formatting
+
+    fills = [rule.dxf.fill.bgColor.rgb for rule in ranged.rules]
+    assert fills == ["FFFBE3E1", "FFFFEBC2"]
+
+
+def test_an_attempt_that_was_never_answered_shows_a_dash_for_its_status() -> None:
+    cell = book_of([attempt_row(status=0, answered=None)], ENGLISH_WORDS)["Requests"]["C2"]
+
+    assert (cell.value, cell.number_format) == (0, '0;-0;"—"')
+
+
+def test_the_properties_name_the_file_and_nobody() -> None:
+    book = book_of(MIXED)
+
+    assert book.properties.title == "Запросы на создание пользователей"
+    assert (book.properties.creator, book.properties.lastModifiedBy) == ("useradd", "useradd")
+    assert book.properties.created == datetime(2026, 11, 23, 12, 4, 12)  # noqa: DTZ001 (openpyxl reads UTC so)
+
+
+def test_nothing_to_show_is_still_a_whole_workbook() -> None:
+    book = book_of([], ENGLISH_WORDS, counted=report(series=(), since=None))
+
+    assert rows_of(book, "Requests") == rows_of(book, "By day") == rows_of(book, "By error") == []
+    assert book["Requests"]["A1"].value == "Time"
+    assert parts_of(content_of([], counted=report(series=())), "charts/") == ""
+
+
+def test_a_workbook_that_broke_off_has_no_end_and_leaves_no_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaking() -> Iterable[AttemptRow]:
+        yield from MIXED
+        raise ConnectionError
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    file = io.BytesIO()
+
+    with pytest.raises(ConnectionError):
+        xlsx.write(report(MIXED), breaking(), file, HEADING, RUSSIAN_WORDS)
+
+    gc.collect()
+    assert not zipfile.is_zipfile(file)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_times_in_summer_and_winter_are_those_of_the_clock_on_the_wall() -> None:
+    moments = [datetime(2026, 7, 1, 12, tzinfo=UTC), datetime(2026, 12, 1, 12, tzinfo=UTC)]
+    rows = [attempt_row(received_at=moment) for moment in moments]
+    berlin = report(rows, zone=ZoneInfo("Europe/Berlin"))
+
+    hours = [row[0].hour for row in rows_of(book_of(rows, counted=berlin), "Запросы")]
+
+    assert hours == [14, 13]
