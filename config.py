@@ -213,7 +213,8 @@ class Config:
     @property
     def allowed_hosts(self) -> list[str]:
         """Host names that requests may use."""
-        return list(self.trusted_hosts) or ["localhost", "127.0.0.1", "[::1]", self.host]
+        own = f"[{self.host}]" if ":" in self.host else self.host  # IPv6 stands in brackets in an address
+        return list(self.trusted_hosts) or ["localhost", "127.0.0.1", "[::1]", own]
 
 
 @cache

@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -58,8 +58,7 @@ def first_id(moment: datetime) -> UUID:
 
 
 def _microseconds(moment: datetime) -> int:
-    epoch = datetime(1970, 1, 1, tzinfo=moment.tzinfo)
-    return max(0, (moment - epoch) // timedelta(microseconds=1))
+    return max(0, (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1))
 
 
 def _uuid7(milliseconds: int, fraction: int, noise: int) -> UUID:

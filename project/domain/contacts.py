@@ -73,15 +73,14 @@ def normalize_email(text: str) -> str:
 
 
 def mask_phone(text: str) -> str:
-    """Return a number with its middle digits hidden, whether valid or not: `+7 999 •••-••-67`."""
+    """Return a number with five of its middle digits hidden, whether valid or not: `+7 999 •••-••-67`."""
     shown = _readable(clean(text.strip(), 40))
     total = sum(character.isdigit() for character in shown)
-    first = 0 if total < 7 else 4 if total <= 11 else total - 7
-    last = total if total < 7 else first + 5
+    first = max(min(4, total - 5), total - 7, 0)
     masked, seen = [], 0
     for character in shown:
         if character.isdigit():
-            masked.append("•" if first <= seen < last else character)
+            masked.append("•" if first <= seen < first + 5 else character)
             seen += 1
         else:
             masked.append("•" if character.isalpha() else character)

@@ -108,12 +108,12 @@ class Passwords:
             expected = self._fast_hash(password, base64.b64decode(salt), kid)
         except (ValueError, KeyError):
             return False
-        return hmac.compare_digest(expected, stored)
+        return hmac.compare_digest(expected.encode(), stored.encode(errors="replace"))
 
     def _verify_slow(self, password: str, stored: str) -> bool:
         try:
             return _argon2.verify("$" + stored, password)
-        except (VerificationError, InvalidHashError):
+        except (VerificationError, InvalidHashError, UnicodeEncodeError):
             return False
 
     def _secret(self, kid: str) -> bytes:

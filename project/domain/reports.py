@@ -1,7 +1,8 @@
 """Numbers about attempts: what the page shows, the API answers and the files begin with."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from project.domain.attempts import AttemptFilter, Outcome
@@ -113,7 +114,7 @@ def bucket_edges(since: datetime, until: datetime, zone: ZoneInfo) -> tuple[str,
 
     Edges fall on whole half hours, hours, days, Mondays or months of the shown zone, also across a change of clocks.
     """
-    length = until - since
+    length = _wall(until, zone) - _wall(since, zone)
     if length <= timedelta(days=1, hours=1):
         return "30min", _clock_edges(since, until, zone, timedelta(minutes=30))
     if length <= timedelta(days=7, hours=1):
@@ -125,30 +126,50 @@ def bucket_edges(since: datetime, until: datetime, zone: ZoneInfo) -> tuple[str,
     return "month", _month_edges(since, until, zone)
 
 
+def _wall(moment: datetime, zone: ZoneInfo) -> datetime:
+    """Return what a clock on the wall shows: days of 23 or 25 hours are whole days there."""
+    return moment.astimezone(zone).replace(tzinfo=None)
+
+
+def _midnight(moment: datetime, zone: ZoneInfo) -> datetime:
+    return _wall(moment, zone).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
 def _clock_edges(since: datetime, until: datetime, zone: ZoneInfo, step: timedelta) -> list[datetime]:
-    midnight = since.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
-    edges = [midnight + step * ((since.astimezone(zone).replace(tzinfo=None) - midnight.replace(tzinfo=None)) // step)]
-    while edges[-1] < until:
-        edges.append(edges[-1] + step)  # wall clock arithmetic: zoneinfo keeps the local time whole
-    return edges
+    midnight = _midnight(since, zone)
+    first = midnight + step * ((_wall(since, zone) - midnight) // step)
+    return _edges(first, until, zone, lambda wall: wall + step)
 
 
 def _day_edges(since: datetime, until: datetime, zone: ZoneInfo, days: int) -> list[datetime]:
-    start = since.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
+    first = _midnight(since, zone)
     if days == 7:
-        start -= timedelta(days=start.weekday())
-    edges = [start]
-    while edges[-1] < until:
-        edges.append(edges[-1] + timedelta(days=days))
-    return edges
+        first -= timedelta(days=first.weekday())
+    return _edges(first, until, zone, lambda wall: wall + timedelta(days=days))
 
 
 def _month_edges(since: datetime, until: datetime, zone: ZoneInfo) -> list[datetime]:
-    local = since.astimezone(zone)
-    months = (until.year - local.year) * 12 + until.month - local.month + 1
-    every = -(-months // (MAX_BUCKETS - 1))
-    edges = [local.replace(day=1, hour=0, minute=0, second=0, microsecond=0)]
-    while edges[-1] < until:
-        months = edges[-1].month - 1 + every
-        edges.append(edges[-1].replace(year=edges[-1].year + months // 12, month=months % 12 + 1))
-    return edges
+    first, last = _midnight(since, zone).replace(day=1), _wall(until, zone)
+    every = -(-((last.year - first.year) * 12 + last.month - first.month + 1) // (MAX_BUCKETS - 1))
+
+    def following(wall: datetime) -> datetime:
+        months = wall.month - 1 + every
+        return wall.replace(year=wall.year + months // 12, month=months % 12 + 1)
+
+    return _edges(first, until, zone, following)
+
+
+def _edges(
+    wall: datetime, until: datetime, zone: ZoneInfo, following: Callable[[datetime], datetime]
+) -> list[datetime]:
+    """Return the moments at which the clocks show `wall` and what follows, up to the first that is not before `until`.
+
+    Times that the clocks skip in spring stand for moments after the gap (PEP 495): none may come twice or out of order.
+    """
+    moments = [wall.replace(tzinfo=zone).astimezone(UTC)]
+    while moments[-1] < until:
+        wall = following(wall)
+        moment = wall.replace(tzinfo=zone).astimezone(UTC)
+        if moment > moments[-1]:
+            moments.append(moment)
+    return [moment.astimezone(zone) for moment in moments]

@@ -14,7 +14,7 @@ from project.exporters.words import Words
 MAX_ROWS = 1_048_575
 """Rows of a sheet (Excel's limit) without its head."""
 
-WIDTHS = (20, 16, 8, 22, 38, 22, 28, 21, 28, 12, 38)
+WIDTHS = (20, 16, 8, 24, 42, 26, 30, 21, 30, 12, 40)
 LAST_COLUMN = len(WIDTHS) - 1
 
 
@@ -26,7 +26,7 @@ def add(
     number, line = 1, 0
     sheet = open_sheet(workbook, number, words, styles)
     for row in rows:
-        if line == rows_per_sheet:
+        if line > rows_per_sheet:
             finish_sheet(sheet, line, styles)
             number, line = number + 1, 0
             sheet = open_sheet(workbook, number, words, styles)
@@ -41,7 +41,9 @@ def open_sheet(workbook: Any, number: int, words: Words, styles: Styles) -> Any:
     sheet = workbook.add_worksheet(_("Requests") if number == 1 else f"{_('Requests')} {number}")
     heads = summary.log_heads(words)
     set_up_table(sheet, WIDTHS, heads)
-    put_heads(sheet, 0, heads, styles, numbers_from=len(heads))
+    put_heads(sheet, 0, heads, styles)
+    put_text(sheet, 0, 9, heads[9], styles.head_right)
+    put_text(sheet, 0, 10, heads[10], styles.head_indented)
     return sheet
 
 
@@ -72,6 +74,6 @@ def _row_writer(zone: ZoneInfo, words: Words, styles: Styles) -> Callable[[Any, 
             if value:
                 put_text(sheet, line, column, value, styles.text)
         put_number(sheet, line, 9, row.duration_ms, styles.number)
-        put_text(sheet, line, 10, str(row.id), styles.text)
+        put_text(sheet, line, 10, str(row.id), styles.indented)
 
     return put_row

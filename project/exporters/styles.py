@@ -27,7 +27,9 @@ class Styles:
     label: Any
     head: Any
     head_right: Any
+    head_indented: Any
     text: Any
+    indented: Any
     number: Any
     share: Any
     status: Any
@@ -47,7 +49,10 @@ class Styles:
             label=workbook.add_format({"font_color": "#5A6472"}),
             head=workbook.add_format(head),
             head_right=workbook.add_format({**head, "align": "right"}),
+            head_indented=workbook.add_format({**head, "indent": 1}),
             text=workbook.add_format({"num_format": "@"}),
+            # Text right behind a number would touch it.
+            indented=workbook.add_format({"num_format": "@", "indent": 1}),
             number=workbook.add_format({"num_format": "#,##0"}),
             share=workbook.add_format({"num_format": "0.0%"}),
             status=workbook.add_format({"num_format": '0;-0;"—"', "align": "left"}),
@@ -58,7 +63,7 @@ class Styles:
         )
 
 
-def put_heads(sheet: Any, row: int, heads: list[str], styles: Styles, numbers_from: int) -> None:
+def put_heads(sheet: Any, row: int, heads: list[str], styles: Styles, numbers_from: int = 99) -> None:
     """Write the head of a table; columns from `numbers_from` on hold numbers and stand on the right."""
     for column, head in enumerate(heads):
         put_text(sheet, row, column, head, styles.head_right if column >= numbers_from else styles.head)

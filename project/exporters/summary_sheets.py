@@ -17,6 +17,7 @@ MAX_BARS = 12
 _STACK = (Outcome.REJECTED, Outcome.FAILED, Outcome.CREATED, Outcome.UNCHANGED)
 """From the base line up: failures stand on it, so that their heights can be compared."""
 
+YEAR = 366
 _CHART_COLUMN = 4
 
 
@@ -102,7 +103,8 @@ def _put_share(sheet: Any, row: int, column: int, count: int, book: _Book) -> No
 def _fill_errors(sheet: Any, book: _Book) -> None:
     _ = book.words.gettext
     heads = ["HTTP", _("Status"), _("Code"), _("Reason"), _("Requests"), _("Share")]
-    set_up_table(sheet, (8, 26, 26, 48, 12, 10), heads)
+    longest = max((len(book.words.reason(reason.code)) for reason in book.report.reasons), default=0)
+    set_up_table(sheet, (8, 26, 26, min(max(longest + 4, 40), 90), 12, 10), heads)
     put_heads(sheet, 0, heads, book.styles, numbers_from=4)
     for row, reason in enumerate(book.report.reasons, start=1):
         put_number(sheet, row, 0, reason.status, book.styles.status)
@@ -153,8 +155,16 @@ def _chart_by_day(sheet: Any, book: _Book) -> Any:
             }
         )
     chart.set_title(_title(_("Requests by day")))
-    chart.set_x_axis({"date_axis": True, "num_format": _short_day(book.words), "num_font": {"size": 9}})
-    chart.set_y_axis(_quiet_axis())
+    # Not a date axis: every day has its column anyway, and LibreOffice calls a single day the first of January.
+    chart.set_x_axis({"text_axis": True, "num_format": _axis_day(book.words, last), "num_font": {"size": 9}})
+    chart.set_y_axis(
+        {
+            "num_format": "#,##0",
+            "num_font": {"size": 9},
+            "major_gridlines": {"visible": True, "line": {"color": "#D9DFE4", "width": 0.75}},
+            "line": {"none": True},
+        }
+    )
     chart.set_legend({"position": "bottom"})
     chart.set_size({"width": 640, "height": 320})
     return chart
@@ -179,7 +189,7 @@ def _chart_by_reason(sheet: Any, book: _Book) -> Any:
     chart.set_title(_title(_("Why no user was created")))
     # A bar chart begins at the bottom; the most frequent reason belongs to the top.
     chart.set_y_axis({"reverse": True, "num_font": {"size": 9}})
-    chart.set_x_axis({**_quiet_axis(), "visible": False})
+    chart.set_x_axis({"visible": False, "major_gridlines": {"visible": False}, "min": 0})
     chart.set_legend({"none": True})
     chart.set_size({"width": 640, "height": 80 + 26 * last})
     return chart
@@ -189,14 +199,7 @@ def _title(text: str) -> dict[str, Any]:
     return {"name": text, "name_font": {"size": 12}, "overlay": False}
 
 
-def _quiet_axis() -> dict[str, Any]:
-    return {
-        "num_format": "#,##0",
-        "num_font": {"size": 9},
-        "major_gridlines": {"visible": True, "line": {"color": "#D9DFE4", "width": 0.75}},
-        "line": {"none": True},
-    }
-
-
-def _short_day(words: Words) -> str:
+def _axis_day(words: Words, days: int) -> str:
+    if days > YEAR:
+        return "mm.yyyy" if words.language == "ru" else "yyyy-mm"
     return "dd.mm" if words.language == "ru" else "mm-dd"

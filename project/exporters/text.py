@@ -7,7 +7,7 @@ from functools import cache
 from zoneinfo import ZoneInfo
 
 from project.domain.attempts import CREATED, AttemptRow
-from project.domain.reports import CodeCount, Report
+from project.domain.reports import Report
 from project.domain.text import BIDI_CONTROLS, INVISIBLE
 from project.exporters import summary
 from project.exporters.blocks import encoded
@@ -98,20 +98,20 @@ def _totals(report: Report, words: Words) -> Iterator[str]:
 
 def _statuses(report: Report, words: Words) -> Iterator[str]:
     for row in report.by_status:
-        numbers = f"{words.number(row.count):>14}{words.share(row.count, report.total):>10}"
-        yield f"{row.status or ABSENT!s:<5}{words.status(row.status):<39}{numbers}"
+        yield _counted(row.status, words.status(row.status), 39, row.count, report.total, words)
 
 
 def _reasons(report: Report, words: Words) -> Iterator[str]:
     if not report.reasons:
         yield ABSENT
+    width = max(39, *(len(words.reason(row.code)) for row in report.reasons), 0)
     for row in report.reasons:
-        yield _reason_line(row, report.total, words)
+        line = _counted(row.status, _clean(words.reason(row.code)), width, row.count, report.total, words)
+        yield f"{line}  {_clean(row.code)}"
 
 
-def _reason_line(row: CodeCount, total: int, words: Words) -> str:
-    numbers = f"{words.number(row.count):>14}{words.share(row.count, total):>10}"
-    return f"{row.status or ABSENT!s:<5}{_clean(words.reason(row.code)):<39}{numbers}  {_clean(row.code)}"
+def _counted(status: int, name: str, width: int, count: int, total: int, words: Words) -> str:
+    return f"{status or ABSENT!s:<5}{name:<{width}}{words.number(count):>14}{words.share(count, total):>10}"
 
 
 def _days(report: Report, words: Words) -> Iterator[str]:

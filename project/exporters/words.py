@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
@@ -10,6 +11,7 @@ from babel.dates import format_datetime
 from babel.numbers import format_decimal, format_percent
 
 ABSENT = "—"
+_TENTH_OF_PERCENT = Decimal("0.001")
 
 _DAYS = {"ru": "dd.MM.yyyy"}
 _SORTABLE_DAY = "yyyy-MM-dd"
@@ -45,8 +47,10 @@ class Words:
             return ABSENT
         if part in (0, whole):
             return format_percent(part / whole, locale=self.language)
-        shown = min(max(part / whole, 0.001), 0.999)
-        bound = "<" if part / whole < shown else ">" if part / whole > shown else ""
+        exact = Decimal(part) / whole
+        # Half up, as spreadsheets round: the same share must not differ between two files.
+        shown = min(max(exact.quantize(_TENTH_OF_PERCENT, ROUND_HALF_UP), _TENTH_OF_PERCENT), 1 - _TENTH_OF_PERCENT)
+        bound = "<" if exact < _TENTH_OF_PERCENT else ">" if exact > 1 - _TENTH_OF_PERCENT else ""
         decimals = "#,##0.0\xa0%" if self.language == "ru" else "#,##0.0%"
         return bound + format_percent(shown, decimals, locale=self.language)
 

@@ -220,6 +220,13 @@ def test_rounding_never_hides_a_single_attempt(part: int, shown: str) -> None:
     assert written == shown
 
 
+@pytest.mark.parametrize(("part", "shown"), [(119, "6.0%"), (13, "0.7%"), (1987, "99.4%"), (5, "0.3%")])
+def test_shares_are_rounded_as_spreadsheets_round_them(part: int, shown: str) -> None:
+    written = ENGLISH_WORDS.share(part, 2000)
+
+    assert written == shown
+
+
 def test_a_share_of_nothing_is_a_dash() -> None:
     written = ENGLISH_WORDS.share(0, 0)
 

@@ -227,13 +227,26 @@ def test_the_charts_read_the_other_sheets_and_bring_their_numbers_along() -> Non
         *("3", "2"),
     ]
     assert '<c:pt idx="6"><c:v>46349</c:v>' in by_day  # 2026-11-23
-    assert "<c:dateAx>" in by_day
+    assert '<c:numFmt formatCode="dd.mm"' in by_day
 
 
 def test_the_chart_by_day_shows_dry_runs_if_there_were_any() -> None:
     by_day = parts_of(content_of([*MIXED, attempt_row(**DRY_RUN)]), "chart1.xml")
 
     assert "'По дням'!$F$2:$F$8" in by_day
+
+
+@pytest.mark.parametrize(
+    ("words", "days", "form"),
+    [(RUSSIAN_WORDS, 366, "dd.mm"), (RUSSIAN_WORDS, 367, "mm.yyyy"), (ENGLISH_WORDS, 1, "mm-dd")],
+)
+def test_beyond_a_year_the_axis_names_months(words: Words, days: int, form: str) -> None:
+    rows = [attempt_row()]
+    counted = report(rows, series=report(rows).series[-1:] * days)
+
+    by_day = parts_of(content_of(rows, words, counted=counted), "chart1.xml")
+
+    assert f'<c:numFmt formatCode="{form}"' in by_day
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,93 @@
+"""Stopping: everything accepted is answered, nothing new is taken (promise P11)."""
+
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+THREADS, REQUESTS = 4, 6
+"""Two more requests than threads: these wait in waitress's queue when the stop comes."""
+PROGRAM = r"""
+import os, signal, threading
+from project import server
+
+release = threading.Event()
+signal.signal(signal.SIGUSR2, lambda *_: release.set())
+
+def app(environ, start_response):
+    if environ["PATH_INFO"] == "/slow":
+        os.write(1, b"working\n")  # in one piece, whatever the other threads write
+        release.wait()
+    start_response("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+
+server.serve(app, host="127.0.0.1", port=0, threads=4, greeting=str)
+"""
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[str]]:
+    """A server whose slow answers wait for SIGUSR2."""
+    with subprocess.Popen([sys.executable, "-c", PROGRAM], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        process.kill()
+
+
+def _line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout
+    return process.stdout.readline().strip()
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_answers_what_runs_and_what_is_queued_and_takes_nothing_new(
+    process: subprocess.Popen[str], stop: signal.Signals
+) -> None:
+    port = int(_line(process).rpartition(":")[2])
+    connections = [HTTPConnection("127.0.0.1", port, timeout=30) for _ in range(REQUESTS)]
+    for connection in connections:  # accepted for sure: each has had an answer
+        connection.request("GET", "/fast")
+        connection.getresponse().read()
+    for connection in connections:
+        connection.request("GET", "/slow")
+    for _ in range(THREADS):
+        assert _line(process) == "working"
+
+    process.send_signal(stop)
+    refused = _wait_until_refused(port)
+    process.send_signal(signal.SIGUSR2)
+
+    assert refused
+    answers = [connection.getresponse() for connection in connections]
+    assert [answer.status for answer in answers] == [200] * REQUESTS
+    assert process.wait(timeout=30) == 0
+    for connection in connections:
+        connection.close()
+
+
+def test_a_port_that_is_taken_stops_the_start_with_a_clear_message() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        program = PROGRAM.replace("port=0", f"port={taken.getsockname()[1]}")
+        result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+
+    assert result.returncode == 1
+    assert "Choose another port" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def _wait_until_refused(port: int) -> bool:
+    """Ask until nobody listens any more; the listening socket closes in the server's own loop."""
+    for _ in range(10_000):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        except ConnectionResetError:
+            continue  # the socket closed in the very moment of the handshake
+        except ConnectionRefusedError:
+            return True
+    return False

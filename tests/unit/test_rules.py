@@ -1,0 +1,270 @@
+"""The rules of the five fields: whatever text comes in, a value that can be kept comes out, or a RuleError."""
+
+import re
+import unicodedata
+from collections.abc import Callable
+from datetime import date
+from functools import partial
+from typing import Any
+
+import phonenumbers
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from project.domain import usernames
+from project.domain.contacts import mask_email, mask_phone, normalize_email, normalize_phone
+from project.domain.dates import parse_birth_date
+from project.domain.errors import RuleError
+from project.domain.text import check_characters, clean, trimmed_name
+
+TODAY = date(2026, 11, 23)
+Rule = Callable[[str], Any]
+RULES: dict[str, Rule] = {
+    "name": partial(trimmed_name, limit=300),
+    "username": usernames.check,
+    "phone": partial(normalize_phone, region="RU"),
+    "email": normalize_email,
+    "birth_date": lambda text: parse_birth_date(text, TODAY),
+}
+ANYTHING = st.text(st.characters(exclude_categories=()), max_size=40)
+"""Text with everything that Python can hold: lone surrogates, NUL, marks, unassigned code points."""
+LOOKALIKES = st.text(
+    st.sampled_from(
+        list("aAyYfZ@.+-_ 019()/'\"<>=%xt:е́ЁжßſİıǅﬃﬀK①²½٣９ªʹ΄\u0345\u0301\u0130\u212a\u200d\u00a0\u3000＠．＋")
+    ),
+    max_size=24,
+)
+PHONES = st.builds(
+    lambda region, kind, change: change(
+        phonenumbers.format_number(phonenumbers.example_number(region), kind),
+    ),
+    st.sampled_from(sorted(phonenumbers.SUPPORTED_REGIONS)),
+    st.sampled_from([0, 1, 2, 3]),  # E.164, international, national, RFC 3966
+    st.sampled_from([str, str.strip, lambda text: text + "1", lambda text: f" {text}\n", lambda text: text[:-1]]),
+)
+EMAILS = st.builds("{}@{}".format, LOOKALIKES, st.sampled_from(["Example.ORG", "пример.РФ", "xn--e1afmkfd.xn--p1ai"]))
+DATES = st.dates().map(str) | st.builds("{:02}.{:02}.{}".format, *[st.integers(0, 40)] * 2, st.integers(1800, 2100))
+TEXTS = ANYTHING | LOOKALIKES | PHONES | EMAILS | DATES
+FIXED_POINTS = pytest.mark.parametrize("field", ["name", "username", "phone", "email"])
+unhurried = settings(deadline=None)
+
+
+def accepted(rule: Rule, text: str) -> Any:
+    """Return what the rule makes of a text that it accepts; leave out the others."""
+    try:
+        return rule(text)
+    except RuleError:
+        assume(False)
+
+
+@pytest.mark.parametrize("field", RULES)
+@given(text=TEXTS)
+@settings(deadline=None, max_examples=300)
+def test_whatever_comes_in_a_value_that_postgres_can_keep_comes_out_or_a_rule_error(field: str, text: str) -> None:
+    try:
+        kept = str(RULES[field](text))
+    except RuleError:
+        return
+
+    assert kept.encode()
+    assert "\0" not in kept
+
+
+@FIXED_POINTS
+@given(text=TEXTS)
+@unhurried
+def test_what_a_rule_returns_it_accepts_again_unchanged(field: str, text: str) -> None:
+    rule = RULES[field]
+    kept = accepted(rule, text)
+
+    assert rule(kept) == kept
+
+
+@given(text=PHONES)
+@unhurried
+def test_a_phone_is_kept_in_e164(text: str) -> None:
+    kept = accepted(RULES["phone"], text)
+
+    assert re.fullmatch(r"\+[1-9][0-9]{6,14}", kept)
+
+
+@given(text=TEXTS)
+@example("Ivan\u0345\u0301")
+@unhurried
+def test_folding_is_done_in_one_step(text: str) -> None:
+    folded = usernames.fold(text)
+
+    assert usernames.fold(folded) == folded
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD", "NFKC", "NFKD"])
+@given(text=LOOKALIKES)
+@unhurried
+def test_a_username_folds_alike_in_every_form_of_unicode(form: Any, text: str) -> None:
+    username = accepted(usernames.check, text)
+
+    assert usernames.fold(unicodedata.normalize(form, username)) == usernames.fold(username)
+
+
+@given(digits=st.text(st.sampled_from("0123456789"), max_size=18), spaces=st.lists(st.integers(0, 18), max_size=5))
+@example("+2904567"[1:], [])
+@unhurried
+def test_a_masked_phone_hides_five_digits_in_a_row_or_all_that_there_are(digits: str, spaces: list[int]) -> None:
+    typed = "".join(f" {digit}" if place in spaces else digit for place, digit in enumerate(digits))
+
+    masked = mask_phone("+" + typed)
+
+    shown = re.sub("[^0-9•]", "", masked)
+    assert shown.count("•") == min(5, len(digits))
+    assert re.fullmatch("[0-9]*•*[0-9]*", shown)
+    assert re.fullmatch(shown.replace("•", "[0-9]"), digits)
+
+
+@given(text=TEXTS)
+@unhurried
+def test_a_masked_phone_shows_at_most_six_of_eleven_digits_and_no_letter(text: str) -> None:
+    masked = mask_phone(text)
+
+    assert not any(character.isalpha() for character in masked)
+    assert sum(character.isdigit() for character in masked) <= max(0, sum(c.isdigit() for c in text) - 5)
+
+
+@given(text=TEXTS)
+@unhurried
+def test_a_masked_email_shows_one_letter_of_the_local_part_at_most(text: str) -> None:
+    masked = mask_email(text)
+
+    shown, at, domain = masked.rpartition("@")
+    assert re.fullmatch(".?•••", shown if at else domain, re.DOTALL)
+
+
+@given(text=ANYTHING, limit=st.integers(2, 50))
+@unhurried
+def test_cleaned_text_is_one_short_line_that_can_be_kept_anywhere(text: str, limit: int) -> None:
+    cleaned = clean(text, limit)
+
+    assert len(cleaned) <= limit
+    assert len(cleaned.splitlines()) <= 1
+    check_characters(cleaned)
+    assert clean(cleaned, limit) == cleaned
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("+79991234567", "+7 999 •••-••-67"),
+        ("8 (912) 555-01-41", "8 (912) •••-••-41"),
+        ("+7 999 123-45-6", "+7 999 •••-••-6"),
+        ("+12025550123", "+1 202-••• ••23".replace("••• ••", "•••-••")),
+        ("+6834000", "+68• ••••"),
+        ("112", "•••"),
+        ("anna@example.org", "••••@•••••••.•••"),
+        ("no number", "•• ••••••"),
+    ],
+)
+def test_phones_are_shown_like_this(text: str, masked: str) -> None:
+    shown = mask_phone(text)
+
+    assert shown == masked
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("anna@example.org", "a•••@example.org"),
+        ("a@example.org", "•••@example.org"),
+        (" Anna@Example.org ", "A•••@Example.org"),
+        ("anna.sokolova", "a•••"),
+        ("", "•••"),
+        ("one@two@example.org", "o•••@example.org"),
+    ],
+)
+def test_emails_are_shown_like_this(text: str, masked: str) -> None:
+    shown = mask_email(text)
+
+    assert shown == masked
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "kept"),
+    [
+        ("name", "  Иван Петров ", "Иван Петров"),
+        ("name", "e\u0301mile", "émile"),
+        ("name", "علی\u200cرضا", "علی\u200cرضا"),
+        ("name", "👩\u200d💻 Ольга", "👩\u200d💻 Ольга"),
+        ("username", "Petrov.Иван".replace("Petrov", "Петров"), "Петров.Иван"),
+        ("username", "ivan+1@example.org", "ivan+1@example.org"),
+        ("username", "123", "123"),
+        ("phone", "8 (999) 123-45-67", "+79991234567"),
+        ("phone", "tel:+7-999-123-45-67", "+79991234567"),
+        ("phone", "＋７ ９９９ １２３ ４５ ６７", "+79991234567"),
+        ("phone", "+44 20 7946 0958", "+442079460958"),
+        ("email", " User@Example.COM ", "user@example.com"),
+        ("email", "u@xn--e1afmkfd.xn--p1ai", "u@пример.рф"),
+        ("birth_date", "1990-12-31", date(1990, 12, 31)),
+        ("birth_date", " 31.12.1990 ", date(1990, 12, 31)),
+        ("birth_date", "1900-01-01", date(1900, 1, 1)),
+        ("birth_date", "2026-11-23", TODAY),
+    ],
+)
+def test_people_may_write_it_like_this(field: str, text: str, kept: object) -> None:
+    value = RULES[field](text)
+
+    assert value == kept
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "code", "variant"),
+    [
+        ("name", " \u3000 ", "blank", ""),
+        ("name", "\u200d", "blank", ""),
+        ("name", "x" * 301, "too_long", ""),
+        ("name", "a\ufdd0", "invalid_characters", ""),
+        ("username", "\u0430dmin", "invalid_username", "mixed_scripts"),
+        ("username", "山田", "invalid_username", ""),
+        ("username", "@.+-_", "invalid_username", ""),
+        ("username", "ivan٣", "invalid_username", ""),
+        ("username", "x" * 151, "too_long", ""),
+        ("phone", "", "invalid_phone", "too_short"),
+        ("phone", "+7 999 123", "invalid_phone", "too_short"),
+        ("phone", "+7 999 123-45-67-89", "invalid_phone", "too_long"),
+        ("phone", "9" * 65, "invalid_phone", "too_long"),
+        ("phone", "=+79991234567", "invalid_phone", "characters"),
+        ("phone", "+7 999 123-45-67 доб. 5", "invalid_phone", "extension"),
+        ("phone", "+7 999 123-45-67,5", "invalid_phone", "extension"),
+        ("phone", "+999 123 456 789", "invalid_phone", "unknown_country"),
+        ("phone", "+7 000 000-00-00", "invalid_phone", ""),
+        ("phone", "+7\t999", "invalid_characters", ""),
+        ("email", "ivan", "invalid_email", "no_at"),
+        ("email", "x" * 65 + "@example.org", "invalid_email", "long_local"),
+        ("email", "ivan@example.invalid", "invalid_email", "special_domain"),
+        ("email", "ivan@localhost", "invalid_email", "special_domain"),
+        ("email", "ivan@@example.org", "invalid_email", ""),
+        ("email", "x@" + "y" * 260, "too_long", ""),
+        ("birth_date", "31/12/1990", "invalid_date", ""),
+        ("birth_date", "١٩٩٠-12-31", "invalid_date", ""),
+        ("birth_date", "2025-02-29", "invalid_date", "no_such_day"),
+        ("birth_date", "0000-01-01", "invalid_date", "no_such_day"),
+        ("birth_date", "2026-11-24", "date_out_of_range", "future"),
+        ("birth_date", "31.12.1899", "date_out_of_range", "past"),
+    ],
+)
+def test_what_is_wrong_is_told_as_exactly_as_it_is_known(field: str, text: str, code: str, variant: str) -> None:
+    with pytest.raises(RuleError) as caught:
+        RULES[field](text)
+
+    assert (caught.value.code, caught.value.variant) == (code, variant)
+
+
+def test_a_forbidden_character_is_named_by_place_and_code_point() -> None:
+    with pytest.raises(RuleError) as caught:
+        check_characters("ab\u202ec")
+
+    assert caught.value.params == {"position": 3, "codepoint": "U+202E"}
+
+
+def test_a_national_number_is_read_as_one_of_the_region_of_the_settings() -> None:
+    number = normalize_phone("020 7946 0958", "GB")
+
+    assert number == "+442079460958"

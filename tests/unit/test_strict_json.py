@@ -1,0 +1,92 @@
+"""The JSON parser: one object without surprises, or a refusal; nothing else can happen."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from project.domain.errors import RefusalError
+from project.domain.strict_json import parse_object
+
+SCRAPS = st.lists(
+    st.sampled_from(
+        [*'{}[],:"\\ ', "null", "true", "1", "-", "1e400", "-1e400", "NaN", "Infinity", '"a"', '"\\ud800"', '"\\u0000"']
+        + ['{"a":', '"a":1,', "[" * 2000, '{"a":' * 2000, "9" * 4301, "\ufeff", "\u2028", "é"]
+    ),
+    max_size=12,
+).map(lambda parts: "".join(parts).encode())
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=10,
+)
+
+
+@given(body=st.binary(max_size=60) | SCRAPS)
+@settings(deadline=None, max_examples=500)
+def test_arbitrary_bytes_are_an_object_or_a_refusal(body: bytes) -> None:
+    try:
+        parsed = parse_object(body)
+    except RefusalError as error:
+        assert error.code in {"malformed_json", "body_not_object"}
+        return
+
+    assert isinstance(parsed, dict)
+
+
+@given(sent=st.dictionaries(st.text(), VALUES, max_size=5), ascii_only=st.booleans())
+@settings(deadline=None)
+def test_a_good_object_is_read_as_it_was_sent(sent: dict[str, Any], ascii_only: bool) -> None:
+    body = json.dumps(sent, ensure_ascii=ascii_only).encode()
+
+    assert parse_object(body) == sent
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "variant"),
+    [
+        (b"", "malformed_json", "empty"),
+        (b"\xef\xbb\xbf \n", "malformed_json", "empty"),
+        (b"{", "malformed_json", ""),
+        (b"[" * 60_000, "malformed_json", "too_deep"),
+        (b'{"a":' * 60_000, "malformed_json", "too_deep"),
+        (b'{"a": NaN}', "malformed_json", "number"),
+        (b'{"a": -Infinity}', "malformed_json", "number"),
+        (b'{"a": -1e400}', "malformed_json", "number"),
+        (b'{"a": ' + b"9" * 4301 + b"}", "malformed_json", "number"),
+        (b'{"a": {"b": 1, "b": 1}}', "malformed_json", "repeated_key"),
+        (b'{"\\u0061": 1, "a": 1}', "malformed_json", "repeated_key"),
+        ('{"name": "Иван Ёжик"}'.encode("cp1251"), "malformed_json", "windows_1251"),
+        (b'{"a": "\xff\xfe"}', "malformed_json", "not_utf8"),
+        (b'{"a": "\xed\xa0\x80"}', "malformed_json", "not_utf8"),
+        (b'{"a": "\x98\xc8"}', "malformed_json", "not_utf8"),
+        ("{}".encode("utf-16"), "malformed_json", "not_utf8"),
+        (b"[]", "body_not_object", "array"),
+        (b'"a"', "body_not_object", "string"),
+        (b"null", "body_not_object", "null"),
+        (b"true", "body_not_object", "scalar"),
+        (b"-0", "body_not_object", "scalar"),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_the_refusal_says_what_is_wrong(body: bytes, code: str, variant: str) -> None:
+    with pytest.raises(RefusalError) as caught:
+        parse_object(body)
+
+    assert (caught.value.code, caught.value.variant) == (code, variant)
+
+
+def test_a_mistake_is_found_by_line_and_column() -> None:
+    with pytest.raises(RefusalError) as caught:
+        parse_object(b'{\n  "a": 1,\n  oops\n}')
+
+    assert caught.value.params == {"line": 3, "column": 3}
+
+
+def test_a_repeated_key_is_named_in_a_form_that_can_be_shown() -> None:
+    with pytest.raises(RefusalError) as caught:
+        parse_object(b'{"a\\ud800": 1, "a\\ud800": 2}')
+
+    assert caught.value.params == {"key": "a\ufffd"}
