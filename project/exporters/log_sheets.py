@@ -26,7 +26,7 @@ def add(
     number, line = 1, 0
     sheet = open_sheet(workbook, number, words, styles)
     for row in rows:
-        if line > rows_per_sheet:
+        if line == rows_per_sheet:
             finish_sheet(sheet, line, styles)
             number, line = number + 1, 0
             sheet = open_sheet(workbook, number, words, styles)

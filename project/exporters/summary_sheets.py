@@ -17,7 +17,7 @@ MAX_BARS = 12
 _STACK = (Outcome.REJECTED, Outcome.FAILED, Outcome.CREATED, Outcome.UNCHANGED)
 """From the base line up: failures stand on it, so that their heights can be compared."""
 
-YEAR = 366
+MONTH, YEAR = 31, 366
 _CHART_COLUMN = 4
 
 
@@ -155,8 +155,9 @@ def _chart_by_day(sheet: Any, book: _Book) -> Any:
             }
         )
     chart.set_title(_title(_("Requests by day")))
-    # Not a date axis: every day has its column anyway, and LibreOffice calls a single day the first of January.
-    chart.set_x_axis({"text_axis": True, "num_format": _axis_day(book.words, last), "num_font": {"size": 9}})
+    # Only a date axis thins its labels out well, but for a single day LibreOffice makes it the first of January.
+    axis = "date_axis" if last > MONTH else "text_axis"
+    chart.set_x_axis({axis: True, "num_format": _axis_day(book.words, last), "num_font": {"size": 9}})
     chart.set_y_axis(
         {
             "num_format": "#,##0",

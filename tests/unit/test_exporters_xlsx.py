@@ -228,6 +228,7 @@ def test_the_charts_read_the_other_sheets_and_bring_their_numbers_along() -> Non
     ]
     assert '<c:pt idx="6"><c:v>46349</c:v>' in by_day  # 2026-11-23
     assert '<c:numFmt formatCode="dd.mm"' in by_day
+    assert '<c:orientation val="maxMin"/>' in by_reason  # the most frequent reason on top
 
 
 def test_the_chart_by_day_shows_dry_runs_if_there_were_any() -> None:
@@ -237,15 +238,22 @@ def test_the_chart_by_day_shows_dry_runs_if_there_were_any() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "days", "form"),
-    [(RUSSIAN_WORDS, 366, "dd.mm"), (RUSSIAN_WORDS, 367, "mm.yyyy"), (ENGLISH_WORDS, 1, "mm-dd")],
+    ("words", "days", "axis", "form"),
+    [
+        (RUSSIAN_WORDS, 31, "<c:catAx>", "dd.mm"),
+        (RUSSIAN_WORDS, 366, "<c:dateAx>", "dd.mm"),
+        (RUSSIAN_WORDS, 367, "<c:dateAx>", "mm.yyyy"),
+        (ENGLISH_WORDS, 1, "<c:catAx>", "mm-dd"),
+        (ENGLISH_WORDS, 367, "<c:dateAx>", "yyyy-mm"),
+    ],
 )
-def test_beyond_a_year_the_axis_names_months(words: Words, days: int, form: str) -> None:
+def test_the_axis_of_days_suits_their_number(words: Words, days: int, axis: str, form: str) -> None:
     rows = [attempt_row()]
     counted = report(rows, series=report(rows).series[-1:] * days)
 
     by_day = parts_of(content_of(rows, words, counted=counted), "chart1.xml")
 
+    assert axis in by_day
     assert f'<c:numFmt formatCode="{form}"' in by_day
 
 

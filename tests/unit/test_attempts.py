@@ -1,0 +1,149 @@
+"""Attempts: ids in the order of time, what is kept of a body, what an outcome is."""
+
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from project.domain.attempts import SHOWN_FIELDS, NewAttempt, Outcome, first_id, new_id
+
+MICROSECOND = timedelta(microseconds=1)
+MOMENTS = st.datetimes(
+    min_value=datetime(1970, 1, 2), max_value=datetime(9990, 1, 1), timezones=st.timezones() | st.just(UTC)
+)
+unhurried = settings(deadline=None)
+
+
+@given(MOMENTS)
+@unhurried
+def test_an_id_is_a_uuid_of_version_7_with_its_millisecond_in_front(moment: datetime) -> None:
+    made = new_id(moment)
+
+    assert (made.version, made.variant) == (7, uuid.RFC_4122)
+    assert made.int >> 80 == (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+
+
+@given(MOMENTS)
+@unhurried
+def test_ids_follow_time_to_the_microsecond(moment: datetime) -> None:
+    moment = moment.astimezone(UTC)
+
+    assert new_id(moment - MICROSECOND) < new_id(moment) < new_id(moment + MICROSECOND)
+
+
+@given(MOMENTS)
+@unhurried
+def test_a_period_of_ids_begins_exactly_at_its_first_moment(moment: datetime) -> None:
+    moment = moment.astimezone(UTC)
+    first = first_id(moment)
+
+    assert new_id(moment - MICROSECOND) < first <= new_id(moment)
+    assert (first.version, first.variant) == (7, uuid.RFC_4122)
+
+
+def test_a_moment_is_the_same_in_every_zone() -> None:
+    moment = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+    ids = {first_id(moment.astimezone(ZoneInfo(zone))) for zone in ("UTC", "Europe/Moscow", "America/New_York")}
+
+    assert len(ids) == 1
+
+
+def test_a_period_may_begin_before_there_were_ids() -> None:
+    first = first_id(datetime(1900, 1, 1, tzinfo=UTC))
+
+    assert first == first_id(datetime(1970, 1, 1, tzinfo=UTC)) < new_id(datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC))
+
+
+def test_ids_of_one_moment_differ() -> None:
+    moment = datetime(2026, 11, 23, tzinfo=UTC)
+
+    assert len({new_id(moment) for _ in range(1000)}) == 1000
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [(201, "created"), (200, "unchanged"), (204, "unchanged"), (400, "rejected"), (499, "rejected"), (500, "failed")]
+    + [(503, "failed"), (0, "failed")],
+)
+def test_a_status_stands_for_an_outcome(status: int, outcome: str) -> None:
+    assert Outcome.of(status) == outcome
+
+
+@pytest.fixture
+def attempt() -> NewAttempt:
+    """An attempt of which only the head has been read."""
+    now = datetime.now(UTC)
+    return NewAttempt(
+        id=new_id(now),
+        received_at=now,
+        started=0,
+        method="POST",
+        language="ru",
+        client_address="127.0.0.1",
+        user_agent="",
+        client_request_id=None,
+    )
+
+
+def test_of_a_body_the_form_is_kept_with_masked_contacts(attempt: NewAttempt) -> None:
+    attempt.keep_body({"name": "Анна\n", "phone": "8 912 555-01-41", "email": "anna@example.org", "birth_date": None})
+
+    assert attempt.sent == {
+        "name": "Анна\ufffd",
+        "phone": "8 912 •••-••-41",
+        "email": "a•••@example.org",
+        "birth_date": "(null)",
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(1, "number"), (1.5, "number"), (True, "boolean"), ([], "array"), ({}, "object")]
+)
+def test_what_is_no_text_is_kept_as_its_type(attempt: NewAttempt, value: Any, shown: str) -> None:
+    attempt.keep_body({"phone": value})
+
+    assert attempt.sent == {"phone": f"({shown})"}
+
+
+def test_the_value_of_an_unknown_field_is_not_kept_for_it_may_be_a_password(attempt: NewAttempt) -> None:
+    attempt.keep_body({"password": "hunter2", "x" * 100: 1, "\ud800\0": 1})
+
+    assert attempt.sent == {"password": "•••", "x" * 39 + "…": "•••", "\ufffd\ufffd": "•••"}
+
+
+def test_of_a_flood_of_fields_few_are_kept(attempt: NewAttempt) -> None:
+    attempt.keep_body({str(number): number for number in range(5000)})
+
+    assert len(attempt.sent) == SHOWN_FIELDS
+
+
+@given(
+    body=st.dictionaries(
+        st.text(st.characters(exclude_categories=()), max_size=60) | st.sampled_from(["name", "username", "phone"]),
+        st.none() | st.integers() | st.text(st.characters(exclude_categories=()), max_size=400),
+    )
+)
+@unhurried
+def test_whatever_was_sent_what_is_kept_can_be_written(body: dict[str, Any]) -> None:
+    attempt = NewAttempt(
+        id=uuid.UUID(int=0),
+        received_at=datetime.now(UTC),
+        started=0,
+        method="POST",
+        language="ru",
+        client_address="",
+        user_agent="",
+        client_request_id=None,
+    )
+
+    attempt.keep_body(body)
+
+    kept = "".join([*attempt.sent, *attempt.sent.values()])
+    assert kept.encode() is not None
+    assert kept.isprintable() or "\0" not in kept
+    assert all(len(value) <= 300 for value in attempt.sent.values())

@@ -1,0 +1,185 @@
+"""Passwords: issued ones can be derived again, kept ones cannot be read, and a miss never tells why."""
+
+import math
+from collections import Counter
+
+import pytest
+from argon2 import PasswordHasher, extract_parameters
+from argon2.low_level import Type
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from project.domain import passwords as module
+from project.domain.passwords import ALPHABET, MAX_LENGTH, SYMBOLS, Passwords, Secret, hash_key, new_key
+
+OLD, NEW = Secret(b"old" * 11), Secret(b"new" * 11)
+PASSWORDS = Passwords((NEW,))
+KEY = "0f8fad5b-d9cb-469f-a165-70867728950e"
+MANY = 10_000
+
+
+@pytest.fixture
+def slow_checks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every slow check from now on, by the hash that it was of."""
+    checked: list[str] = []
+
+    class Spy(PasswordHasher):
+        def verify(self, hash: str | bytes, password: str | bytes) -> bool:
+            checked.append(str(hash))
+            return super().verify(hash, password)
+
+    monkeypatch.setattr(module, "_argon2", Spy(time_cost=1, memory_cost=8, parallelism=1))
+    return checked
+
+
+def test_ten_thousand_passwords_have_130_bits_each_and_none_comes_twice() -> None:
+    issued = [PASSWORDS.derive(f"key {number}", "ivan") for number in range(MANY)]
+
+    letters = [password.replace("-", "") for password in issued]
+    assert SYMBOLS * math.log2(len(ALPHABET)) >= 128
+    assert {len(password) for password in letters} == {SYMBOLS}
+    assert len(set(letters)) == MANY
+    for place in range(SYMBOLS):
+        counted = Counter(password[place] for password in letters)
+        assert set(counted) == set(ALPHABET)
+        assert max(counted.values()) < 1.5 * MANY / len(ALPHABET)
+
+
+def test_a_password_is_read_in_groups_of_letters_that_look_like_no_other() -> None:
+    password = PASSWORDS.derive(KEY, "ivan")
+
+    assert [len(group) for group in password.split("-")] == [5, 5, 5, 5, 6]
+    assert len(set(ALPHABET)) == 32
+    assert not set("lo01LO") & set(ALPHABET)
+
+
+def test_the_same_key_and_username_give_the_same_password_in_every_process() -> None:
+    password = Passwords((NEW,)).derive(KEY, "ivan")
+
+    assert password == Passwords((NEW, OLD)).derive(KEY, "ivan") == "3dap8-uqvpr-4s8im-859rw-vw6jks"
+
+
+@pytest.mark.parametrize(
+    ("secret", "key", "username"),
+    [(OLD, KEY, "ivan"), (NEW, KEY[:-1], "ivan"), (NEW, KEY, "anna"), (NEW, KEY + "i", "van"), (NEW, "ivan", KEY)],
+)
+def test_another_secret_key_or_username_gives_another_password(secret: Secret, key: str, username: str) -> None:
+    password = Passwords((secret,)).derive(key, username)
+
+    assert password != PASSWORDS.derive(KEY, "ivan")
+
+
+def test_after_a_rotation_old_passwords_still_open_and_are_derived_again() -> None:
+    before, after = Passwords((OLD,)), Passwords((NEW, OLD))
+    password = before.derive(KEY, "ivan")
+    stored = before.hash_generated(password)
+
+    assert after.verify(password, stored)
+    assert after.derive(KEY, "ivan", before.kid) == password
+    assert after.derive(KEY, "ivan") != password
+    assert after.kid == NEW.kid != before.kid
+
+
+def test_a_secret_that_is_gone_opens_nothing_and_derives_nothing() -> None:
+    before, after = Passwords((OLD,)), Passwords((NEW,))
+    stored = before.hash_generated("password")
+
+    assert not after.verify("password", stored)
+    with pytest.raises(KeyError):
+        after.derive(KEY, "ivan", OLD.kid)
+
+
+def test_a_secret_is_never_shown() -> None:
+    shown = repr(Passwords((NEW,)))
+
+    assert "new" not in shown
+    assert "decoys" not in shown
+
+
+@pytest.mark.parametrize("scheme", ["hmac-sha256", "argon2id"])
+def test_every_scheme_opens_to_its_password_alone_and_keeps_it_unreadable(scheme: str) -> None:
+    passwords = Passwords((NEW,), scheme)
+    password = passwords.derive(KEY, "ivan")
+
+    stored, again = passwords.hash_generated(password), passwords.hash_generated(password)
+
+    assert stored.startswith(f"{scheme}$")
+    assert stored != again
+    assert password not in stored
+    assert [passwords.verify(text, stored) for text in (password, password[:-1], "")] == [True, False, False]
+
+
+def test_a_chosen_password_is_hashed_slowly_by_owasps_parameters() -> None:
+    stored = PASSWORDS.hash_chosen("correct horse battery staple")
+
+    parameters = extract_parameters("$" + stored)
+    assert (parameters.type, parameters.memory_cost) == (Type.ID, 19 * 1024)
+    assert (parameters.time_cost, parameters.parallelism) == (2, 1)
+
+
+def test_either_scheme_checks_the_hashes_of_the_other() -> None:
+    slow, fast = Passwords((NEW,), "argon2id"), Passwords((NEW,))
+
+    assert fast.verify("password", slow.hash_generated("password"))
+    assert slow.verify("password", fast.hash_generated("password"))
+
+
+@given(
+    password=st.text(st.characters(exclude_categories=()), max_size=20),
+    stored=st.builds(
+        "{}{}".format,
+        st.sampled_from(
+            ["", "hmac-sha256", "hmac-sha256$", f"hmac-sha256${NEW.kid}$YQ==$", "argon2id", "argon2id$v=19$m="]
+        ),
+        st.text(st.characters(exclude_categories=()), max_size=20),
+    ),
+)
+@example(password="password", stored=f"hmac-sha256${NEW.kid}$YQ==$é")
+@example(password="password", stored="argon2id$v=19$m=8,t=1,p=1$é$é")
+@example(password="\ud800", stored=PASSWORDS.decoys[0])
+@example(password="\ud800", stored=PASSWORDS.decoys[1])
+@settings(deadline=None)
+def test_garbage_opens_nothing_and_breaks_nothing(password: str, stored: str) -> None:
+    assert PASSWORDS.verify(password, stored) is False
+
+
+@pytest.mark.parametrize("scheme", ["hmac-sha256", "argon2id"])
+def test_a_password_beyond_the_limit_is_not_even_hashed(scheme: str, slow_checks: list[str]) -> None:
+    passwords = Passwords((NEW,), scheme)
+    longest, longer = "x" * MAX_LENGTH, "x" * (MAX_LENGTH + 1)
+    stored, too_long = passwords.hash_generated(longest), passwords.hash_generated(longer)
+
+    assert passwords.verify(longest, stored)
+    slow_checks.clear()
+    assert not passwords.verify(longer, too_long)
+    assert slow_checks == []
+
+
+@pytest.mark.parametrize(
+    "kept", [[], ["fast"], ["slow"], ["fast", "fast"], ["fast", "slow"], ["slow", "fast"]], ids=str
+)
+def test_a_miss_costs_one_slow_check_whoever_was_asked_for(slow_checks: list[str], kept: list[str]) -> None:
+    passwords = Passwords((NEW,))
+    hashes = [passwords.hash_chosen("right") if one == "slow" else passwords.hash_generated("right") for one in kept]
+
+    opened = passwords.open_one("wrong", hashes)
+
+    assert opened is None
+    assert len(slow_checks) == 1
+
+
+def test_the_hash_that_a_password_opens_is_found_among_several() -> None:
+    hashes = [PASSWORDS.hash_generated("one"), PASSWORDS.hash_generated("two"), "garbage"]
+
+    places = [PASSWORDS.open_one(password, hashes) for password in ("one", "two", "three")]
+
+    assert places == [0, 1, None]
+
+
+def test_keys_of_ours_are_fresh_and_only_their_hash_is_kept() -> None:
+    keys = {new_key() for _ in range(100)}
+
+    assert len(keys) == 100
+    assert all(22 <= len(key) <= 255 and key.isascii() for key in keys)
+    assert {len(hash_key(key)) for key in keys} == {32}
+    assert len({hash_key(key) for key in keys}) == 100

@@ -1,0 +1,157 @@
+"""The chart's columns: whole units of the reader's clock, few enough to draw, without a gap."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from project.domain.attempts import AttemptFilter
+from project.domain.reports import MAX_BUCKETS, CodeCount, Report, StatusCount, bucket_edges, day_edges
+
+BERLIN, MOSCOW = ZoneInfo("Europe/Berlin"), ZoneInfo("Europe/Moscow")
+SPRING, AUTUMN = datetime(2026, 3, 29, 1, tzinfo=UTC), datetime(2026, 10, 25, 1, tzinfo=UTC)
+"""The moments in which the clocks of Berlin change: 02:00 becomes 03:00, 03:00 becomes 02:00."""
+ZONES = st.sampled_from(
+    [
+        *("UTC", "Europe/Moscow", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Asia/Kathmandu"),
+        *("America/Havana", "Asia/Beirut", "Australia/Lord_Howe", "Pacific/Apia", "Atlantic/Azores"),
+    ]
+).map(ZoneInfo)
+"""Among them clocks that change at midnight, by half an hour, and one that left out a day."""
+LENGTHS = st.sampled_from(
+    [
+        *(timedelta(hours=hours) for hours in (0, 1, 24, 25, 26, 7 * 24, 7 * 24 + 1, 7 * 24 + 2)),
+        *(timedelta(days=days) for days in (58, 59, 60, 58 * 7, 59 * 7, 60 * 7, 20_000)),
+    ]
+) | st.timedeltas(timedelta(seconds=1), timedelta(days=4000))
+MOMENTS = st.datetimes(datetime(2010, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC)) | st.builds(
+    lambda change, minutes: change + timedelta(minutes=minutes),
+    st.sampled_from([SPRING, AUTUMN]),
+    st.integers(-4000, 4000),
+)
+SECOND = timedelta(seconds=1)
+
+
+@given(since=MOMENTS, length=LENGTHS, zone=ZONES)
+@example(datetime(2026, 3, 1, 22, 30, tzinfo=UTC), timedelta(days=59), BERLIN)
+@example(datetime(2026, 3, 2, 22, 30, tzinfo=UTC), timedelta(weeks=59), BERLIN)
+@settings(deadline=None, max_examples=500)
+def test_the_columns_are_few_and_cover_the_period_in_order(since: datetime, length: timedelta, zone: ZoneInfo) -> None:
+    _, edges = bucket_edges(since, since + length, zone)
+
+    moments = [edge.astimezone(UTC) for edge in edges]
+    assert moments == sorted(set(moments))
+    assert moments[0] <= since
+    assert moments[-1] >= since + length
+    assert len(moments) - 1 <= MAX_BUCKETS
+    assert len(moments) < 2 or moments[-2] < since + length
+
+
+@given(since=MOMENTS, length=LENGTHS, zone=ZONES)
+@settings(deadline=None)
+def test_a_period_told_in_the_readers_own_time_has_the_same_columns(
+    since: datetime, length: timedelta, zone: ZoneInfo
+) -> None:
+    until = since + length
+
+    told = bucket_edges(since.astimezone(zone), until.astimezone(zone), zone)
+
+    assert told == bucket_edges(since, until, zone)
+
+
+@given(since=MOMENTS, length=LENGTHS, zone=st.sampled_from([BERLIN, MOSCOW]))
+@settings(deadline=None)
+def test_every_edge_is_a_whole_unit_of_the_shown_clock(since: datetime, length: timedelta, zone: ZoneInfo) -> None:
+    step, edges = bucket_edges(since, since + length, zone)
+
+    for edge in edges:
+        assert edge.tzinfo is zone
+        assert edge.second == edge.microsecond == 0
+        match step:
+            case "30min":
+                assert edge.minute in {0, 30}
+            case "3h":
+                assert (edge.hour % 3, edge.minute) == (0, 0)
+            case "day":
+                assert (edge.hour, edge.minute) == (0, 0)
+            case "week":
+                assert (edge.weekday(), edge.hour, edge.minute) == (0, 0, 0)
+            case _:
+                assert (step, edge.day, edge.hour, edge.minute) == ("month", 1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("length", "step", "width"),
+    [
+        (timedelta(hours=24), "30min", timedelta(minutes=30)),
+        (timedelta(days=7), "3h", timedelta(hours=3)),
+        (timedelta(days=30), "day", timedelta(days=1)),
+        (timedelta(days=90), "week", timedelta(days=7)),
+    ],
+)
+def test_the_step_grows_with_the_period(length: timedelta, step: str, width: timedelta) -> None:
+    since = datetime(2026, 9, 14, tzinfo=MOSCOW)
+
+    name, edges = bucket_edges(since, since + length, MOSCOW)
+
+    assert name == step
+    assert {later - earlier for earlier, later in pairwise(edges)} == {width}
+
+
+def test_years_are_shown_in_months_and_many_years_in_several_months() -> None:
+    since = datetime(2000, 1, 15, tzinfo=MOSCOW)
+
+    few = bucket_edges(since, datetime(2004, 1, 15, tzinfo=MOSCOW), MOSCOW)
+    many = bucket_edges(since, datetime(2026, 1, 15, tzinfo=MOSCOW), MOSCOW)
+
+    assert (few[0], len(few[1]) - 1, many[0]) == ("month", 49, "month")
+    assert {(later.month - earlier.month) % 12 for earlier, later in pairwise(many[1])} == {6}
+
+
+def test_a_day_on_which_clocks_skip_an_hour_has_46_half_hours() -> None:
+    midnight = datetime(2026, 3, 29, tzinfo=BERLIN)
+
+    _, edges = bucket_edges(midnight, datetime(2026, 3, 30, tzinfo=BERLIN), BERLIN)
+
+    assert len(edges) - 1 == 46
+    assert [f"{edge:%H:%M}" for edge in edges[2:6]] == ["01:00", "01:30", "03:00", "03:30"]
+
+
+def test_days_of_23_and_25_hours_are_days() -> None:
+    spring = day_edges(SPRING - timedelta(days=1), SPRING + timedelta(days=1), BERLIN)
+    autumn = day_edges(AUTUMN - timedelta(days=1), AUTUMN + timedelta(days=1), BERLIN)
+
+    lengths = [
+        [later.astimezone(UTC) - earlier.astimezone(UTC) for earlier, later in pairwise(e)] for e in (spring, autumn)
+    ]
+    assert lengths == [[timedelta(hours=hours) for hours in (24, middle, 24)] for middle in (23, 25)]
+
+
+def test_an_empty_period_has_no_column_beside_its_edge() -> None:
+    moment = datetime(2026, 11, 23, tzinfo=MOSCOW)
+
+    assert bucket_edges(moment, moment, MOSCOW) == ("30min", [moment])
+
+
+def test_the_sums_of_a_report_come_from_its_statuses_alone() -> None:
+    report = Report(
+        chosen=AttemptFilter(),
+        zone=MOSCOW,
+        since=None,
+        until=SPRING,
+        step="day",
+        by_status=tuple(StatusCount(*row) for row in [(201, 7), (422, 5), (409, 4), (200, 3), (503, 2), (0, 1)]),
+        by_code=tuple(
+            CodeCount(*row)
+            for row in [("created", 201, 7), ("blank", 422, 5), ("replayed", 200, 3), ("interrupted", 0, 1)]
+        ),
+        series=(),
+        durations=None,
+    )
+
+    assert (report.created, report.rejected, report.unchanged, report.failed) == (7, 9, 3, 3)
+    assert report.total == 22
+    assert [row.code for row in report.reasons] == ["blank", "interrupted"]
