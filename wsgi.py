@@ -2,11 +2,14 @@
 
 import sys
 
-from config import Config, ConfigError
+from dotenv import load_dotenv
+
+from config import ROOT, Config, ConfigError
 from project import create_app, server
 from project.cli import upgrade
 from project.embedded import EmbeddedPostgresError
 
+load_dotenv(ROOT / ".env")
 try:
     config = Config.from_environment()
     app = create_app(config)

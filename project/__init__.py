@@ -11,6 +11,7 @@ from project.web import (
     headers,
     languages,
     logs,
+    pages,
     problems,
     proxies,
     request_id,
@@ -52,7 +53,7 @@ def configure(app: Flask, config: Config) -> None:
     url = config.database_url or embedded.ensure(config.data_dir / "postgres").replace(
         "postgresql://", "postgresql+psycopg2://"
     )
-    pool = {"max_overflow": 0, "pool_timeout": 0.3, "pool_recycle": 300, "pool_use_lifo": True}
+    pool = {"hide_parameters": True, "max_overflow": 0, "pool_timeout": 0.3, "pool_recycle": 300, "pool_use_lifo": True}
     app.config.update(
         SECRET_KEY=config.secret_key,
         SECRET_KEY_FALLBACKS=list(config.secret_key_fallbacks),
@@ -88,6 +89,7 @@ def register_web(app: Flask, config: Config) -> None:
     sessions.init_app(app)
     guards.init_app(app)
     formats.init_app(app)
+    pages.init_app(app)
     problems.init_app(app)
 
 

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 RETRY_FIRST_S, RETRY_MOST_S = 0.02, 0.4
 """Bounds of the pause before the next try; drawn anew each time so that clients do not return in step."""
+STATEMENT_TIMEOUT_S = 2
+"""What create_app() tells PostgreSQL."""
 
 _TRANSIENT = frozenset({
     "40001", "40P01",  # serialization failure, deadlock
@@ -40,6 +42,14 @@ _MISCONFIGURED_CLASSES = ("28", "3D", "42")
 """Wrong password, no such database, no such table: trying again cannot help, an operator can."""
 
 _limit = threading.local()
+
+
+class QueryError(Exception):
+    """PostgreSQL refused a statement that it should have taken: a defect of ours.
+
+    It names class, SQLSTATE and constraint, nothing else: the driver's own message quotes whole rows, personal data
+    and all, and must not get into a log.
+    """
 
 
 class DeadlineError(psycopg2.OperationalError):
@@ -105,7 +115,7 @@ class Database:
                         return result
                 except (DBAPIError, PoolTimeoutError) as error:
                     if not _is_outage(error):
-                        raise
+                        raise QueryError(_cause(error)) from None
                     maybe = maybe or (committing and _is_broken(error))
                     if not _worth_retrying(error, pause):
                         log.warning("database unavailable", extra={"cause": _cause(error), "maybe": maybe})
@@ -156,6 +166,8 @@ def _is_broken(error: DBAPIError | PoolTimeoutError) -> bool:
 
 def _worth_retrying(error: DBAPIError | PoolTimeoutError, pause: float) -> bool:
     left = remaining() or 0
+    if is_timeout(error) and left < STATEMENT_TIMEOUT_S:
+        return False  # asked again it would end as a deadline, which hides the cause
     if (sqlstate(error) or "").startswith(_MISCONFIGURED_CLASSES):
         log.error("database misconfigured", extra={"cause": _cause(error)})
         return False
@@ -165,4 +177,5 @@ def _worth_retrying(error: DBAPIError | PoolTimeoutError, pause: float) -> bool:
 def _cause(error: DBAPIError | PoolTimeoutError) -> str:
     """Name an error without its statement and parameters, which hold personal data."""
     origin = getattr(error, "orig", None) or error
-    return f"{type(origin).__name__} {sqlstate(error) or ''}".strip()
+    constraint = getattr(getattr(origin, "diag", None), "constraint_name", None)
+    return " ".join(filter(None, (type(origin).__name__, sqlstate(error), constraint)))

@@ -134,3 +134,17 @@ def test_tables_that_are_missing_are_an_outage_and_a_loud_log_line(
 
     assert (response.status_code, response.json["code"]) == (503, "database_unavailable")  # type: ignore[index]
     assert "database misconfigured" in caplog.text
+
+
+def test_a_statement_that_postgres_refuses_is_a_defect_whose_log_has_no_personal_data(
+    client: FlaskClient, rows: Rows, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("project.api.schemas._is_absent", lambda _: False)  # lets a user without contacts through
+
+    response = useradd(client, {"name": "Анна Соколова", "username": "a.sokolova"})
+
+    assert (response.status_code, response.json["code"]) == (500, "internal_error")  # type: ignore[index]
+    assert rows.ends() == [(500, "internal_error")]
+    assert "users_contact_check" in caplog.text
+    assert "Соколова" not in caplog.text
+    assert "sokolova" not in caplog.text

@@ -1,0 +1,150 @@
+"""What PostgreSQL itself guarantees about users and attempts, whatever the service does."""
+
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg2
+import pytest
+from sqlalchemy.engine.base import RootTransaction
+from sqlalchemy.exc import OperationalError
+
+from project.domain.attempts import NewAttempt, new_id
+from project.domain.errors import IdentifiersTakenError
+from project.domain.passwords import hash_key, new_key
+from project.domain.registration import NewUser
+from project.outage import QueryError
+from project.services import registration
+from project.web.tools import Tools
+from tests.conftest import Rows
+
+
+def new_attempt(key: str) -> NewAttempt:
+    """Return an attempt that has just come in."""
+    now = datetime.now(UTC)
+    return NewAttempt(
+        id=new_id(now),
+        received_at=now,
+        started=time.monotonic(),
+        method="POST",
+        language="en",
+        client_address="",
+        user_agent="",
+        client_request_id=None,
+        key_hash=hash_key(key),
+    )
+
+
+def new_user(**changes: Any) -> NewUser:
+    """Return a user to create."""
+    return NewUser(
+        **{"name": "N", "username": "Anna", "phone": None, "email": "a@example.org", "birth_date": None} | changes
+    )
+
+
+def test_an_attempt_that_runs_twice_has_the_first_outcome_and_one_user(tools: Tools, rows: Rows) -> None:
+    key = new_key()
+    attempt = new_attempt(key)
+
+    first = registration.register(tools.database, tools.passwords, attempt, key, new_user())
+    second = registration.register(tools.database, tools.passwords, attempt, key, new_user())
+
+    assert second == first
+    assert len(rows.of("users")) == len(rows.attempts()) == 1
+
+
+def test_a_refused_attempt_that_runs_twice_is_refused_in_the_same_words(tools: Tools, rows: Rows) -> None:
+    registration.register(tools.database, tools.passwords, new_attempt(key := new_key()), key, new_user())
+    attempt = new_attempt(key := new_key())
+
+    for _ in range(2):
+        with pytest.raises(IdentifiersTakenError) as refusal:
+            registration.register(tools.database, tools.passwords, attempt, key, new_user())
+        assert [error.code for error in refusal.value.errors] == ["username_taken", "email_taken"]
+
+    assert rows.ends() == [(201, "created"), (409, "username_taken")]
+
+
+def test_a_commit_whose_confirmation_is_lost_still_gives_the_right_credentials(
+    tools: Tools, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    confirmed, real_commit = [], RootTransaction.commit
+
+    def commit(transaction: RootTransaction) -> None:
+        real_commit(transaction)
+        confirmed.append(True)
+        if len(confirmed) == 1:
+            raise OperationalError("COMMIT", {}, psycopg2.OperationalError("connection lost"))
+
+    monkeypatch.setattr(RootTransaction, "commit", commit)
+    key = new_key()
+
+    credentials = registration.register(tools.database, tools.passwords, new_attempt(key), key, new_user())
+
+    [user] = rows.of("users")
+    assert tools.passwords.verify(credentials.password, user["password_hash"])
+    assert not credentials.replayed
+    assert rows.ends() == [(201, "created")]
+
+
+def test_a_commit_that_never_arrived_is_made_good(tools: Tools, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost, real_commit = [], RootTransaction.commit
+
+    def commit(transaction: RootTransaction) -> None:
+        if not lost:
+            lost.append(True)
+            transaction.rollback()
+            raise OperationalError("COMMIT", {}, psycopg2.OperationalError("connection lost"))
+        real_commit(transaction)
+
+    monkeypatch.setattr(RootTransaction, "commit", commit)
+    key = new_key()
+
+    registration.register(tools.database, tools.passwords, new_attempt(key), key, new_user())
+
+    assert rows.ends() == [(201, "created")]
+    assert len(rows.of("users")) == 1
+
+
+def test_a_user_cannot_exist_without_an_attempt_that_created_it(rows: Rows, tools: Tools) -> None:
+    attempt = new_attempt(new_key())
+    registration.record(tools.database, attempt, status=503, code="database_unavailable")
+
+    with pytest.raises(QueryError, match="users_id_attempt_status_fkey"):
+        rows.ask(
+            "insert into users (id, name, username, email, password_hash, created_at)"
+            " values (:id, 'N', 'n', 'n@example.org', 'x', now())",
+            id=attempt.id,
+        )
+
+
+def test_a_user_without_a_contact_cannot_exist(rows: Rows, tools: Tools) -> None:
+    key = new_key()
+
+    with pytest.raises(QueryError, match="users_contact_check"):
+        registration.register(tools.database, tools.passwords, new_attempt(key), key, new_user(email=None))
+
+    assert rows.attempts() == []
+
+
+def test_recording_again_changes_only_what_the_client_was_told(tools: Tools, rows: Rows) -> None:
+    key = new_key()
+    attempt = new_attempt(key)
+    registration.register(tools.database, tools.passwords, attempt, key, new_user())
+
+    registration.record(tools.database, attempt, status=500, code="internal_error")
+
+    [row] = rows.attempts()
+    assert (row["status"], row["code"], row["answered"]) == (201, "created", 500)
+
+
+def test_with_argon2id_chosen_for_issued_passwords_they_are_kept_so(tools: Tools, rows: Rows) -> None:
+    passwords = replace(tools.passwords, scheme="argon2id")
+    key = new_key()
+
+    credentials = registration.register(tools.database, passwords, new_attempt(key), key, new_user())
+
+    [user] = rows.of("users")
+    assert user["password_hash"].startswith("argon2id$")
+    assert tools.passwords.verify(credentials.password, user["password_hash"])
