@@ -28,8 +28,8 @@ TABLES = ("users", "identifiers", "idempotency_keys", "attempts")
 def postgres_url() -> Iterator[str]:
     """An empty database of this run's own.
 
-    It lives on a server of the tests': the embedded one, or the one whose programs TEST_POSTGRES_BIN names. Several runs
-    at once share it, each with its database; the next run finds it where this one left it.
+    It lives on a server of the tests': the embedded one, or the one whose programs TEST_POSTGRES_BIN names. Several
+    runs at once share it, each with its database; the next run finds it where this one left it.
     """
     programs = os.environ.get("TEST_POSTGRES_BIN")
     home = ROOT / ".postgres-for-tests" / (programs.strip("/").replace("/", "-") if programs else "embedded")

@@ -23,7 +23,7 @@ _OWN_PAGE = re.compile(r"/(?:results|swagger|admin)/[\w./-]*(?:\?[\w.~%&=+:-]*)?
 @open_to_all
 def login() -> ResponseReturnValue:
     """Show the form; open a session for a login and its password. A miss does not tell which of them was wrong."""
-    form = LoginForm()
+    form = LoginForm(request.form)  # without request.files: a file in place of a text is no text
     if request.method == "GET":
         return render_template("auth/login.html", form=form, refused=False)
     account = None

@@ -5,7 +5,7 @@ import unicodedata
 from functools import lru_cache
 
 import phonenumbers
-from email_validator import EmailNotValidError, EmailSyntaxError, validate_email
+from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
 from phonenumbers import NumberParseException, PhoneNumberFormat, ValidationResult
 
 from project.domain.errors import RuleError
@@ -65,11 +65,15 @@ def normalize_email(text: str) -> str:
         raise RuleError("invalid_email", "long_local", limit=MAX_LOCAL_LENGTH)
     try:
         address = validate_email(typed, check_deliverability=False, strict=True)
-    except EmailSyntaxError:
-        raise RuleError("invalid_email") from None
     except EmailNotValidError:
-        raise RuleError("invalid_email", "special_domain") from None
+        raise RuleError("invalid_email", "special_domain" if _has_special_domain(typed) else "") from None
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", address.normalized).casefold())
+
+
+def _has_special_domain(address: str) -> bool:
+    """Tell whether the domain is one of those set aside for other uses than mail (RFC 6761)."""
+    labels = "." + address.rpartition("@")[2].lower()
+    return any(labels.endswith("." + name) for name in SPECIAL_USE_DOMAIN_NAMES)
 
 
 def mask_phone(text: str) -> str:
@@ -93,9 +97,11 @@ def _readable(text: str) -> str:
     if not (text.startswith("+") and text[1:].isdigit() and text.isascii()):
         return text
     try:
-        return phonenumbers.format_number(phonenumbers.parse(text), PhoneNumberFormat.INTERNATIONAL)
+        number = phonenumbers.parse(text)
     except NumberParseException:
         return text
+    valid = phonenumbers.is_valid_number(number)
+    return phonenumbers.format_number(number, PhoneNumberFormat.INTERNATIONAL) if valid else text
 
 
 def mask_email(text: str) -> str:

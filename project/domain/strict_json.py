@@ -34,6 +34,8 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 def _guess_encoding(body: bytes) -> str:
     """Old 1C and Windows programs send windows-1251: saying so saves its owner an afternoon."""
+    if b"\0" in body:  # UTF-16
+        return "not_utf8"
     try:
         letters = [character for character in body.decode("cp1251") if not character.isascii()]
     except UnicodeDecodeError:

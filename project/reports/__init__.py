@@ -1,11 +1,7 @@
 """DOOR: statistics, attempts and downloads."""
 
-from apispec import APISpec
-
+from project.reports import api, exports
+from project.reports.openapi import describe
 from project.reports.routes import bp
 
-__all__ = ["bp", "describe"]
-
-
-def describe(spec: APISpec) -> None:
-    """Nothing yet."""
+__all__ = ["api", "bp", "describe", "exports"]

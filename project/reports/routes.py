@@ -1,19 +1,37 @@
-"""Statistics."""
+"""Pages: statistics, and one attempt."""
 
+from datetime import UTC, datetime
 from uuid import UUID
 
-from flask import Blueprint
+from flask import Blueprint, abort, render_template, request
+from flask.typing import ResponseReturnValue
+
+from project.reports import answers, pages, wording
+from project.reports.schemas import read_choice
+from project.web.languages import display_zone
+from project.web.tools import tools
 
 bp = Blueprint("reports", __name__)
 
 
 @bp.get("/results/")
-def results() -> str:
-    """Show."""
-    return "ok"
+def results() -> ResponseReturnValue:
+    """Show numbers and rows of what the URL chooses."""
+    choice = read_choice(request.args, display_zone(), datetime.now(UTC))
+    if choice.is_reversed:
+        found = pages.Results(report=None)
+        return render_template("reports/results.html", choice=choice, found=found, wording=wording), 400
+    found = pages.get_results(tools().reading, choice)
+    return render_template("reports/results.html", choice=choice, found=found, wording=wording)
 
 
 @bp.get("/results/<uuid:attempt_id>/")
-def attempt(attempt_id: UUID) -> str:
-    """Show."""
-    return "ok"
+def attempt(attempt_id: UUID) -> ResponseReturnValue:
+    """Show all that is kept of one attempt."""
+    choice = read_choice(request.args, display_zone(), datetime.now(UTC))
+    found = pages.find_details(tools().reading, attempt_id, choice)
+    if found is None:
+        abort(404)
+    return render_template(
+        "reports/attempt.html", choice=choice, found=found, attempt=found.attempt, answers=answers, wording=wording
+    )

@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
-from project.domain.attempts import AttemptDetail, AttemptFilter, AttemptRow
-from project.domain.reports import Report, bucket_edges, day_edges
+from project.domain.attempts import AttemptDetail, AttemptFilter, AttemptRow, Outcome
+from project.domain.reports import CodeCount, Report, StatusCount, bucket_edges, day_edges
 from project.outage import Database
 from project.queries import attempts as rows
 from project.queries import counts
@@ -98,3 +98,14 @@ def find_neighbours(
 def count_attempts(database: Database, chosen: AttemptFilter) -> int:
     """Return how many attempts are chosen."""
     return database.read(rows.count_attempts, chosen)
+
+
+def count_reasons(database: Database, chosen: AttemptFilter) -> tuple[CodeCount, ...]:
+    """Return why users were not created, the most frequent reason first."""
+    counted = database.read(counts.count_by_code, chosen)
+    return tuple(row for row in counted if Outcome.of(row.status) in (Outcome.REJECTED, Outcome.FAILED))
+
+
+def count_statuses(database: Database, chosen: AttemptFilter) -> tuple[StatusCount, ...]:
+    """Return how many attempts ended with each HTTP status, the most frequent first."""
+    return database.read(counts.count_by_status, chosen)

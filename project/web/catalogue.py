@@ -30,6 +30,8 @@ PROBLEMS: Mapping[str, Problem] = {
         {
             "": _("Check the address and headers."),
             "form_expired": _("The form has expired. Go back, reload the page and send it again."),
+            "parameter": _("The address has a value of “%(name)s” that does not exist."),
+            "period": _("The period ends before it starts."),
         },
     ),
     "malformed_json": Problem(
@@ -118,6 +120,12 @@ PROBLEMS: Mapping[str, Problem] = {
         },
         retryable=True,
         sample={"seconds": 2},
+    ),
+    "exports_busy": Problem(
+        503,
+        _("Two downloads are running already"),
+        {"": _("Wait until one of them has ended, then try again.")},
+        retryable=True,
     ),
     "outcome_unknown": Problem(
         503,

@@ -1,7 +1,169 @@
-"""How pages write numbers and dates."""
+"""How pages write numbers, times, codes and addresses."""
 
-from flask import Flask
+import json
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
+
+from babel.dates import format_datetime, get_timezone_location
+from flask import Flask, current_app, g, request
+from flask.globals import request_ctx
+from flask_babel import get_translations
+from jinja2 import StrictUndefined
+
+from project.domain.attempts import AttemptRow, Outcome
+from project.exporters.words import Words
+from project.web.catalogue import (
+    FIELD_CODES,
+    OTHER_REASONS,
+    PROBLEMS,
+    STATUSES,
+    message_text,
+    reason_text,
+    status_text,
+)
+from project.web.languages import LANGUAGES, display_zone, local
+from project.web.swagger import VERSION
+from project.web.texts import gettext, language_code
+
+THEMES = ("light", "dark")
 
 
 def init_app(app: Flask) -> None:
-    """Add the filters."""
+    """Add the filters and globals; a template that names what is not there fails instead of printing nothing."""
+    app.jinja_env.undefined = StrictUndefined
+    app.jinja_env.filters.update(
+        number=number,
+        day=day,
+        weekday=weekday,
+        clock=clock,
+        local=local,
+        moment=moment,
+        kind=kind,
+        pretty=pretty,
+        reason=reason_text,
+        status=status_text,
+        message=message_text,
+        problem_title=lambda code: str(PROBLEMS[code].title),
+    )
+    app.jinja_env.globals.update(
+        LANGUAGES=LANGUAGES,
+        VERSION=VERSION,
+        here=here,
+        language=language_code,
+        share=share,
+        theme=theme,
+        url_for=address,
+        zone_words=zone_words,
+    )
+
+
+def words() -> Words:
+    """Return the voice of the reader. It knows its texts by heart, so that a stream may speak after the request."""
+    if "words" not in g:
+        translations = get_translations()
+        reasons = {code: reason_text(code) for code in (*FIELD_CODES, *PROBLEMS, *OTHER_REASONS)}
+        statuses = {status: status_text(status) for status in STATUSES}
+
+        def plural(singular: str, many: str, num: int, /, **variables: object) -> str:
+            text: str = translations.ungettext(singular, many, num)
+            return text % ({"num": num} | variables)
+
+        g.words = Words(
+            language=language_code(),
+            gettext=translations.ugettext,
+            ngettext=plural,
+            reason=lambda code: reasons.get(code, code),
+            status=lambda status: statuses.get(status) or status_text(status),
+        )
+    voice: Words = g.words
+    return voice
+
+
+def number(value: int) -> str:
+    """Return `10,930` as the reader's language writes it."""
+    return words().number(value)
+
+
+def share(part: int, whole: int) -> str:
+    """Return a percentage that never hides a single attempt."""
+    return words().share(part, whole)
+
+
+def day(when: datetime) -> str:
+    """Return `23 November`, with the year if it is another one."""
+    is_this_year = local(when).year == datetime.now(display_zone()).year
+    return _format(when, "d MMMM" if is_this_year else "d MMMM y")
+
+
+def weekday(when: datetime) -> str:
+    """Return `Mon`."""
+    return _format(when, "ccc")
+
+
+def clock(when: datetime) -> str:
+    """Return `15:04:03`."""
+    return f"{local(when):%H:%M:%S}"
+
+
+def moment(when: datetime) -> str:
+    """Return `23 November 2026, 15:04:03`."""
+    return _format(when, "d MMMM y, HH:mm:ss")
+
+
+def _format(when: datetime, pattern: str) -> str:
+    return str(format_datetime(local(when), pattern, locale=language_code()))
+
+
+def zone_words(zone: ZoneInfo | None = None, when: datetime | None = None) -> str:
+    """Return the zone of the times shown: `Moscow time (UTC+3)`."""
+    zone = zone or display_zone()
+    offset = _offset((when or datetime.now(zone)).astimezone(zone))
+    if zone.key == "Europe/Moscow":
+        return gettext("Moscow time (%(offset)s)", offset=offset)
+    if zone.key == "UTC":
+        return gettext("time in UTC")
+    city = get_timezone_location(zone, locale=language_code(), return_city=True)
+    return gettext("time of %(city)s (%(offset)s)", city=city, offset=offset)
+
+
+def _offset(when: datetime) -> str:
+    minutes = (when.utcoffset() or timedelta()) // timedelta(minutes=1)
+    hours, rest = divmod(abs(minutes), 60)
+    return f"UTC{'+' if minutes >= 0 else '−'}{hours}{f':{rest:02}' if rest else ''}"
+
+
+def kind(value: AttemptRow | Outcome | int) -> str:
+    """Return the class by which an outcome, or what has one, is coloured."""
+    outcome = Outcome.of(value) if isinstance(value, int) else value if isinstance(value, Outcome) else value.outcome
+    return {Outcome.CREATED: "ok", Outcome.REJECTED: "bad", Outcome.FAILED: "down", Outcome.UNCHANGED: "same"}[outcome]
+
+
+def pretty(value: object) -> str:
+    """Return JSON for people: indented, no escapes where none are needed. The template escapes it for HTML."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def theme() -> str:
+    """Return the theme that the reader chose, "" for that of the system."""
+    chosen = request.cookies.get("theme", "")
+    return chosen if chosen in THEMES else ""
+
+
+def here(**changes: str) -> str:
+    """Return the query of this page with some values changed: a link that stays on the page, whatever its path."""
+    values = {name: given for name, given in request.args.lists() if name not in changes}
+    return "?" + urlencode(values | changes, doseq=True)
+
+
+def address(endpoint: str, **values: Any) -> str:
+    """Return the address of a view, also where there is no routing: a request to a foreign host gets an error page."""
+    adapter = request_ctx.url_adapter or current_app.url_map.bind("localhost")
+    external = values.pop("_external", False)
+    return adapter.build(endpoint, _present(values), force_external=external)
+
+
+def _present(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

@@ -59,6 +59,7 @@ def init_app(app: Flask) -> None:
     """Bind the login manager; an error page must not need the database to say who reads it."""
     app.session_interface = Sessions()
     app.config.update(SESSION_COOKIE_HTTPONLY=True, SESSION_COOKIE_SAMESITE="Lax", SESSION_REFRESH_EACH_REQUEST=False)
+    login_manager.session_protection = None  # it would mark sessions as stale, which nothing here asks about
     login_manager.init_app(app, add_context_processor=False)
     login_manager.user_loader(_load)
     login_manager.unauthorized_handler(_send_to_login)

@@ -74,7 +74,7 @@ def test_a_commit_that_is_never_confirmed_leaves_the_outcome_unknown(
     tools: Tools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lose(*_: object) -> None:
-        raise DBAPIError.instance("COMMIT", {}, outage.DeadlineError("gone"), outage.DeadlineError)  # type: ignore[misc]
+        raise DBAPIError.instance("COMMIT", {}, outage.DeadlineError("gone"), outage.DeadlineError)
 
     monkeypatch.setattr("sqlalchemy.engine.base.RootTransaction.commit", lose)
 
@@ -84,7 +84,7 @@ def test_a_commit_that_is_never_confirmed_leaves_the_outcome_unknown(
 
 def test_a_question_is_never_of_unknown_outcome(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
     def lose(*_: object) -> None:
-        raise DBAPIError.instance("COMMIT", {}, outage.DeadlineError("gone"), outage.DeadlineError)  # type: ignore[misc]
+        raise DBAPIError.instance("COMMIT", {}, outage.DeadlineError("gone"), outage.DeadlineError)
 
     monkeypatch.setattr("sqlalchemy.engine.base.RootTransaction.commit", lose)
 

@@ -89,7 +89,8 @@ def test_a_commit_whose_confirmation_is_lost_still_gives_the_right_credentials(
 
 
 def test_a_commit_that_never_arrived_is_made_good(tools: Tools, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
-    lost, real_commit = [], RootTransaction.commit
+    lost: list[bool] = []
+    real_commit = RootTransaction.commit
 
     def commit(transaction: RootTransaction) -> None:
         if not lost:

@@ -1,0 +1,181 @@
+"""What the pages show, read from the database in one place; views only ask for it and templates only print it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Concatenate, ParamSpec, TypeVar
+from urllib.parse import urlencode
+from uuid import UUID
+
+from project.domain.attempts import AttemptDetail, AttemptFilter, AttemptRow, Outcome
+from project.domain.errors import DatabaseUnavailableError
+from project.domain.reports import CodeCount, Report, StatusCount
+from project.outage import Database, is_timeout
+from project.reports.charts import Anomaly, Chart, draw, find_anomaly
+from project.reports.schemas import DAYS, Choice
+from project.services import reports as service
+
+PAGE = 25
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facets:
+    """Reasons and statuses among which the reader can switch: each leaves its own filter out."""
+
+    reasons: tuple[CodeCount, ...]
+    statuses: tuple[StatusCount, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remark:
+    """The stretch of time that stands out, and the reason that is most frequent in it."""
+
+    anomaly: Anomaly
+    code: str
+    is_nearly_all: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """The results page. What took too long to count is None: the page stands all the same."""
+
+    report: Report | None
+    facets: Facets | None = None
+    previous: int | None = None
+    """Attempts of the period before, None where it is not known in whole."""
+    chart: Chart | None = None
+    remark: Remark | None = None
+    page: service.Page | None = None
+    everywhere: int | None = None
+    """Attempts of this filter over all time, asked for when there are none in the period."""
+    is_new: bool = False
+    """Nothing was ever sent."""
+
+
+def get_results(database: Database, choice: Choice) -> Results:
+    """Return what the results page shows: numbers, rows and all else of one picture."""
+    report = unless_too_slow(service.build_report, database, choice.filter, choice.zone, choice.now)
+    chosen = report.chosen if report else choice.filter
+    page = unless_too_slow(service.get_page, database, chosen, PAGE, before=choice.before, after=choice.after)
+    if report is None:
+        return Results(report=None, page=page)
+    if not report.total:
+        return Results(
+            report=report,
+            facets=_facets(database, report),
+            page=page,
+            everywhere=unless_too_slow(service.count_attempts, database, choice.of_everything().filter),
+            is_new=not service.get_page(database, AttemptFilter(), 1).attempts,
+        )
+    return Results(
+        report=report,
+        facets=_facets(database, report),
+        previous=_previous(database, choice, report),
+        chart=draw(report, choice),
+        remark=_remark(database, report),
+        page=page,
+    )
+
+
+def _facets(database: Database, report: Report) -> Facets | None:
+    reasons: tuple[CodeCount, ...] | None = report.reasons
+    statuses: tuple[StatusCount, ...] | None = report.by_status
+    if report.chosen.codes:
+        freed = replace(report.chosen, codes=frozenset())
+        reasons = unless_too_slow(service.count_reasons, database, freed)
+    if report.chosen.statuses:
+        freed = replace(report.chosen, statuses=frozenset())
+        statuses = unless_too_slow(service.count_statuses, database, freed)
+    if reasons is None or statuses is None:
+        return None
+    return Facets(reasons=reasons, statuses=statuses)
+
+
+def _previous(database: Database, choice: Choice, report: Report) -> int | None:
+    """Count the same stretch of time just before, as far into it as we are now; only if all of it was recorded."""
+    since = report.chosen.since
+    if choice.period not in DAYS or since is None:
+        return None
+    back = timedelta(days=DAYS[choice.period])
+    before = replace(report.chosen, since=since - back, until=choice.now - back)
+    older = service.get_page(database, AttemptFilter(until=before.since), 1)
+    return unless_too_slow(service.count_attempts, database, before) if older.attempts else None
+
+
+def _remark(database: Database, report: Report) -> Remark | None:
+    anomaly = find_anomaly(report)
+    if anomaly is None:
+        return None
+    bucket = anomaly.bucket
+    inside = replace(
+        report.chosen,
+        since=max(bucket.since, report.chosen.since or bucket.since),
+        until=min(bucket.until, report.chosen.until or bucket.until),
+        outcomes=frozenset({Outcome.REJECTED}),
+    )
+    reasons = unless_too_slow(service.count_reasons, database, inside)
+    if not reasons:
+        return None
+    return Remark(anomaly=anomaly, code=reasons[0].code, is_nearly_all=reasons[0].count >= 0.8 * bucket.rejected)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Details:
+    """The page of one attempt."""
+
+    attempt: AttemptDetail
+    newer: AttemptRow | None
+    older: AttemptRow | None
+    choice: Choice
+    """The filter inside which `newer` and `older` lie."""
+    same_login: int = 0
+    """Earlier attempts with the same login."""
+    last_same_login: AttemptRow | None = None
+    same_login_query: str = ""
+
+
+def find_details(database: Database, attempt_id: UUID, choice: Choice) -> Details | None:
+    """Return what the page of one attempt shows, None if there is no such attempt."""
+    attempt = service.find_attempt(database, attempt_id)
+    if attempt is None:
+        return None
+    if not _is_within(attempt, choice.filter):
+        choice = choice.of_everything()
+    neighbours = unless_too_slow(service.find_neighbours, database, choice.filter, attempt_id)
+    newer, older = neighbours or (None, None)
+    details = Details(attempt=attempt, newer=newer, older=older, choice=choice)
+    if not attempt.username:
+        return details
+    same = AttemptFilter(text=f"={attempt.username}", until=attempt.received_at)
+    _, last = unless_too_slow(service.find_neighbours, database, same, attempt_id) or (None, None)
+    if last is None:
+        return details
+    until = attempt.received_at.astimezone(choice.zone).replace(tzinfo=None)
+    return replace(
+        details,
+        same_login=service.count_attempts(database, same),
+        last_same_login=last,
+        same_login_query="?" + urlencode({"to": until.isoformat(), "q": same.text}),
+    )
+
+
+def _is_within(attempt: AttemptRow, chosen: AttemptFilter) -> bool:
+    """Tell whether an attempt lies in the period: a link to an older one may come without it."""
+    return (chosen.since is None or attempt.received_at >= chosen.since) and (
+        chosen.until is None or attempt.received_at < chosen.until
+    )
+
+
+def unless_too_slow(
+    ask: Callable[Concatenate[Database, P], T], database: Database, *args: P.args, **kwargs: P.kwargs
+) -> T | None:
+    """Return the answer, None if PostgreSQL is well but needs longer than a statement may take."""
+    try:
+        return ask(database, *args, **kwargs)
+    except DatabaseUnavailableError as error:
+        if error.__cause__ is None or not is_timeout(error.__cause__):
+            raise
+        return None

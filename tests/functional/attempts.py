@@ -1,0 +1,55 @@
+"""Attempts of any time and end, kept the way the service keeps them."""
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+from uuid import UUID
+
+from flask import Flask
+
+from project.domain.attempts import NewAttempt, new_id
+from project.domain.errors import FieldError
+from project.queries.registration import insert_attempt
+from project.web.tools import Tools
+
+INVALID_PHONE = FieldError("phone", "invalid_phone", "too_short")
+
+
+def ago(**parts: float) -> datetime:
+    """Return a moment of the past."""
+    return datetime.now(UTC) - timedelta(**parts)
+
+
+def keep(
+    app: Flask,
+    received_at: datetime,
+    *,
+    status: int = 201,
+    code: str = "created",
+    errors: tuple[FieldError, ...] = (),
+    duration_ms: int = 12,
+    username: str | None = "somebody",
+    name: str | None = "Кто-то",
+    phone: str | None = None,
+    email: str | None = None,
+    **changes: Any,
+) -> UUID:
+    """Keep an attempt; return its number."""
+    sent = {"name": name, "username": username, "phone": phone, "email": email}
+    head: dict[str, Any] = {
+        "id": new_id(received_at),
+        "received_at": received_at,
+        "started": time.monotonic(),
+        "method": "POST",
+        "language": "ru",
+        "client_address": "10.20.3.14",
+        "user_agent": "python-requests/2.34.0",
+        "client_request_id": None,
+    }
+    attempt = NewAttempt(**head | {"sent": {field: value for field, value in sent.items() if value}} | changes)
+    with app.app_context():
+        database = cast(Tools, app.extensions["useradd"]).database
+        database.transact(
+            insert_attempt, attempt, status=status, code=code, errors=errors, duration_ms=duration_ms
+        )
+    return attempt.id

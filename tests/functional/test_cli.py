@@ -1,0 +1,118 @@
+"""`flask users create-admin`: the first administrator, made on the machine itself."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+from click.testing import Result
+from flask import Flask
+from flask.cli import FlaskGroup
+from flask.testing import FlaskClient
+
+from tests.builders import ANNA, log_in, useradd
+from tests.conftest import Rows
+
+Command = Callable[..., Result]
+BOSS = ("--username", "boss", "--email", "Boss@Example.org", "--name", "Ольга Босс")
+
+
+@pytest.fixture
+def create_admin(app: Flask, client: FlaskClient) -> Command:
+    """Runs the command on empty tables, as the program `flask` does."""
+
+    def run(*options: str, answers: str | None = None) -> Result:
+        flask = FlaskGroup(create_app=lambda: app, load_dotenv=False)
+        return app.test_cli_runner().invoke(flask, ["users", "create-admin", *options], input=answers)
+
+    return run
+
+
+def test_an_administrator_is_made_who_can_log_in(create_admin: Command, client: FlaskClient, rows: Rows) -> None:
+    result = create_admin(*BOSS)
+
+    printed = re.fullmatch(r"Login:    (\S+)\nPassword: (\S+)\n", result.output)
+    assert printed, result.output
+    assert result.exit_code == 0
+    assert [(row["username"], row["is_admin"], row["email"]) for row in rows.of("users")] == [
+        ("boss", True, "boss@example.org")
+    ]
+    assert log_in(client, printed[1], printed[2]).location == "/results/"
+
+
+def test_a_user_of_the_api_is_no_administrator(client: FlaskClient, rows: Rows) -> None:
+    useradd(client, ANNA)
+
+    assert rows.of("users")[0]["is_admin"] is False
+
+
+def test_the_attempt_is_recorded_like_any_other_with_masked_contacts(create_admin: Command, rows: Rows) -> None:
+    create_admin(*BOSS, "--phone", "8 912 555-01-41")
+
+    [attempt] = rows.attempts()
+    assert (attempt["status"], attempt["code"], attempt["method"]) == (201, "created", "CLI")
+    assert (attempt["username"], attempt["sent"]["name"]) == ("boss", "Ольга Босс")
+    assert (attempt["phone_masked"], attempt["email_masked"]) == ("+7 912 •••-••-41", "b•••@example.org")
+    assert "5550141" not in str(attempt)
+
+
+def test_what_is_missing_is_asked_for(create_admin: Command, rows: Rows) -> None:
+    result = create_admin(answers="boss\nno address\nboss@example.org\n")
+
+    assert result.exit_code == 0
+    assert "Password: " in result.output
+    [user] = rows.of("users")
+    assert (user["username"], user["name"], user["email"]) == ("boss", "boss", "boss@example.org")
+
+
+@pytest.mark.parametrize(
+    ("options", "option"),
+    [
+        (("--username", "два слова", "--email", "boss@example.org"), "--username"),
+        (("--username", "bоss", "--email", "boss@example.org"), "--username"),
+        (("--username", "boss", "--email", "boss"), "--email"),
+        (("--username", "boss", "--phone", "112"), "--phone"),
+        (("--username", "boss", "--email", "boss@example.org", "--name", "a\u202eb"), "--name"),
+        (("--username", "boss", "--email", "boss@example.org", "--name", "\udcff"), "--name"),
+    ],
+)
+def test_a_bad_value_is_refused_in_words_and_creates_nobody(
+    create_admin: Command, rows: Rows, options: tuple[str, ...], option: str
+) -> None:
+    result = create_admin(*options)
+
+    assert result.exit_code == 2
+    assert f"Invalid value for '{option}': " in result.output
+    assert "Traceback" not in result.output
+    assert re.search(r"[.!]\s*$", result.output)
+    assert rows.of("users") == rows.attempts() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        (("--username", "A.Sokolova", "--email", "boss@example.org"), "username_taken"),
+        (("--username", "boss", "--phone", "+7 912 555 01 41"), "phone_taken"),
+        (("--username", "boss", "--email", "anna@example.org"), "email_taken"),
+    ],
+)
+def test_who_exists_already_is_named_and_the_attempt_recorded(
+    create_admin: Command, client: FlaskClient, rows: Rows, options: tuple[str, ...], code: str
+) -> None:
+    useradd(client, ANNA)
+
+    result = create_admin(*options)
+
+    assert (result.exit_code, result.output.startswith("Error: ")) == (1, True)
+    assert "Password" not in result.output
+    assert rows.ends() == [(201, "created"), (409, code)]
+    assert len(rows.of("users")) == 1
+
+
+def test_the_commands_explain_themselves(app: Flask) -> None:
+    runner = app.test_cli_runner()
+
+    group, command = runner.invoke(args=["users", "--help"]), runner.invoke(args=["users", "create-admin", "--help"])
+
+    assert "create-admin" in group.output
+    assert {"--username", "--email", "--phone", "--name"} <= set(re.findall(r"--\w+", command.output))
+    assert "Examples:\n    flask users create-admin --username boss" in command.output

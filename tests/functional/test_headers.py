@@ -1,0 +1,189 @@
+"""Headers that every answer carries, and names of hosts that none is given for."""
+
+import socket
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from config import Config
+from project import create_app
+from tests.builders import ADDRESS, ANNA, HTML, useradd
+from tests.conftest import Rows
+
+EVIL = {"Origin": "https://evil.example"}
+FOREIGN = {"Host": "evil.example"}
+JSON = "application/json"
+REQUESTS: dict[str, tuple[int, dict[str, Any]]] = {
+    "created": (201, {"path": ADDRESS, "method": "POST", "json": ANNA}),
+    "dry run": (200, {"path": f"{ADDRESS}?dry_run=1", "method": "POST", "json": ANNA}),
+    "no json": (400, {"path": ADDRESS, "method": "POST", "data": b"{", "content_type": JSON}),
+    "not allowed": (405, {"path": ADDRESS}),
+    "too large": (413, {"path": ADDRESS, "method": "POST", "data": b" " * 20_000, "content_type": JSON}),
+    "wrong type": (415, {"path": ADDRESS, "method": "POST", "data": b"{}"}),
+    "invalid": (422, {"path": ADDRESS, "method": "POST", "json": {}}),
+    "preflight": (405, {"path": ADDRESS, "method": "OPTIONS"}),
+    "foreign host": (400, {"path": ADDRESS, "method": "POST", "json": ANNA, "headers": FOREIGN}),
+    "page of a foreign host": (400, {"path": "/login/", "headers": HTML | FOREIGN}),
+    "missing": (404, {"path": "/nothing"}),
+    "missing page": (404, {"path": "/nothing", "headers": HTML}),
+    "not allowed page": (405, {"path": ADDRESS, "headers": HTML}),
+    "redirect": (302, {"path": "/results/"}),
+    "login": (200, {"path": "/login/"}),
+    "refused form": (400, {"path": "/login/", "method": "POST"}),
+    "health": (200, {"path": "/livez"}),
+    "document": (200, {"path": "/openapi.json"}),
+    "swagger": (200, {"path": "/swagger/"}),
+    "options": (200, {"path": "/login/", "method": "OPTIONS"}),
+    "script": (200, {"path": "/static/swagger.js"}),
+    "missing file": (404, {"path": "/static/nothing.js"}),
+}
+REQUIRED = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+def ask(client: FlaskClient, request: str, **more: Any) -> TestResponse:
+    """Send one of the requests from a foreign origin, and read the whole answer."""
+    asked = REQUESTS[request][1]
+    headers = {**asked.get("headers", {}), **EVIL}
+    return client.open(**{**asked, "headers": headers}, buffered=True, **more)
+
+
+def check(response: TestResponse) -> None:
+    """Assert what is true of every answer to plain http."""
+    policy = dict(part.split(" ", 1) for part in response.headers["Content-Security-Policy"].split("; "))
+    assert {name: policy[name] for name in ("default-src", "frame-ancestors", "base-uri", "form-action")} == {
+        "default-src": "'none'",
+        "frame-ancestors": "'none'",
+        "base-uri": "'none'",
+        "form-action": "'self'",
+    }
+    assert "unsafe" not in str(policy)
+    assert {value for name, value in policy.items()} <= {"'none'", "'self'", "'self' data:"}
+    assert {name: response.headers[name] for name in REQUIRED} == REQUIRED
+    assert response.headers["X-Request-Id"]
+    assert "Strict-Transport-Security" not in response.headers
+    assert not [name for name, _ in response.headers if name.lower().startswith("access-control")]
+    assert len(response.headers.getlist("Content-Security-Policy")) == 1
+
+
+@pytest.mark.parametrize("request_", REQUESTS)
+def test_every_answer_carries_the_headers_and_is_for_no_other_origin(client: FlaskClient, request_: str) -> None:
+    response = ask(client, request_)
+
+    assert response.status_code == REQUESTS[request_][0]
+    check(response)
+
+
+@pytest.mark.parametrize("request_", [name for name in REQUESTS if name not in {"script", "missing file"}])
+def test_no_cache_keeps_an_answer(client: FlaskClient, request_: str) -> None:
+    response = ask(client, request_)
+
+    assert response.headers["Cache-Control"] == "no-store"
+
+
+def test_only_our_own_files_may_be_kept(client: FlaskClient) -> None:
+    response = ask(client, "script")
+
+    assert "no-store" not in response.headers.get("Cache-Control", "")
+    assert response.headers["ETag"]
+
+
+@pytest.mark.parametrize("headers", [HTML, {}], ids=["page", "document"])
+def test_a_defect_of_ours_carries_the_headers_too(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
+) -> None:
+    def burst(*_: object, **__: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr("project.services.registration.queries.useradd", burst)
+
+    response = client.post("/useradd", json=ANNA, headers=headers)
+
+    assert response.status_code == 500
+    assert response.mimetype == ("text/html" if headers else "application/problem+json")
+    check(response)
+    assert response.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize("headers", [HTML, {}], ids=["page", "document"])
+def test_an_answer_without_postgres_carries_the_headers_too(config: Config, headers: dict[str, str]) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"postgresql+psycopg2://u:p@127.0.0.1:{closed.getsockname()[1]}/useradd"
+        client = create_app(replace(config, database_url=url, request_deadline_s=0.5)).test_client()
+
+        response = client.post("/useradd", json=ANNA, headers=headers)
+
+    assert response.status_code == 503
+    check(response)
+    assert response.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize("request_", ["created", "missing", "login", "script", "redirect"])
+def test_over_https_browsers_are_told_to_stay_there(client: FlaskClient, request_: str) -> None:
+    response = ask(client, request_, base_url="https://localhost")
+
+    assert response.headers["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains"
+
+
+def test_where_https_is_a_must_browsers_are_always_told(config: Config) -> None:
+    client = create_app(replace(config, https_only=True)).test_client()
+
+    response = client.get("/livez")
+
+    assert "Strict-Transport-Security" in response.headers
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8000", "localhost.evil.example", "evil.localhost", "127.0.0.1.nip.io", "a b"]
+)
+@pytest.mark.parametrize(
+    ("address", "headers"), [("/login/", HTML), ("/results/", {}), ("/livez", {}), ("/openapi.json", {}), ("/x", HTML)]
+)
+def test_a_request_for_a_foreign_host_is_refused(
+    client: FlaskClient, address: str, headers: dict[str, str], host: str
+) -> None:
+    response = client.get(address, headers={**headers, "Host": host})
+
+    assert response.status_code == 400
+    assert "evil" not in response.text
+    assert "Location" not in response.headers
+
+
+def test_an_attempt_for_a_foreign_host_is_recorded(client: FlaskClient, rows: Rows) -> None:
+    response = useradd(client, ANNA, headers={"Host": "evil.example"})
+
+    assert (response.status_code, response.json["code"]) == (400, "bad_request")  # type: ignore[index]
+    assert rows.ends() == [(400, "bad_request")]
+    assert rows.of("users") == []
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("localhost", "localhost:8000", "127.0.0.1:8000"),
+        pytest.param(
+            "[::1]:8000", marks=pytest.mark.xfail(reason="Werkzeug 3.1.9 cuts trusted hosts at their first colon")
+        ),
+    ],
+)
+def test_this_machine_may_be_called_by_its_own_names(client: FlaskClient, host: str) -> None:
+    response = client.get("/livez", headers={"Host": host})
+
+    assert response.status_code == 200
+
+
+def test_only_the_hosts_of_the_settings_are_served(config: Config) -> None:
+    client = create_app(replace(config, trusted_hosts=("useradd.example.org", ".example.net"))).test_client()
+
+    hosts = ["useradd.example.org", "a.example.net", "example.org", "localhost"]
+    statuses = [client.get("/livez", headers={"Host": host}).status_code for host in hosts]
+
+    assert statuses == [200, 200, 400, 400]

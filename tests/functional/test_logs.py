@@ -1,0 +1,203 @@
+"""The log: one JSON object a line, traceable by the request's number, without personal data."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import text
+
+from config import Config
+from project import create_app
+from tests.builders import ADDRESS, ANNA, KEY, log_in, useradd
+
+PERSONAL = ("5550141", "555-01-41", "anna@", "Anna@", "Анна", "a.sokolova", "1990", KEY)
+
+
+class Log:
+    """What the service writes from now on."""
+
+    def __init__(self) -> None:
+        self.stream = io.StringIO()
+
+    @property
+    def text(self) -> str:
+        """All of it, escapes undone, so that nothing hides behind them."""
+        return self.stream.getvalue() + json.dumps(self.lines, ensure_ascii=False)
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """Its lines; every one must be a JSON object."""
+        return [json.loads(line) for line in self.stream.getvalue().splitlines()]
+
+    def clear(self) -> None:
+        """Forget what was written."""
+        self.stream.seek(0)
+        self.stream.truncate()
+
+
+@pytest.fixture
+def written(app: Flask) -> Iterator[Log]:
+    """The log of the service, in the form in which it leaves the process."""
+    handlers = [one for one in logging.getLogger().handlers if type(one).__module__ == "project.web.logs"]
+    [handler] = handlers
+    assert isinstance(handler, logging.StreamHandler)
+    log = Log()
+    former = handler.setStream(log.stream)
+    yield log
+    handler.setStream(former)
+
+
+def test_every_answer_is_one_line_with_method_route_and_status(client: FlaskClient, written: Log) -> None:
+    response = useradd(client, ANNA)
+
+    [line] = written.lines
+    assert (
+        line.items()
+        >= {
+            "level": "INFO",
+            "logger": "useradd.access",
+            "message": "answered",
+            "method": "POST",
+            "route": ADDRESS,
+            "status": 201,
+            "request_id": response.headers["X-Request-Id"],
+        }.items()
+    )
+    assert "timestamp" in line
+
+
+def test_a_created_user_leaves_nothing_of_himself_in_the_log(client: FlaskClient, written: Log) -> None:
+    response = useradd(client, ANNA, headers={"Idempotency-Key": KEY})
+
+    assert response.json is not None
+    assert written.lines
+    assert not [text for text in (*PERSONAL, response.json["password"]) if text in written.text]
+
+
+def test_a_refused_request_leaves_nothing_of_its_sender_in_the_log(client: FlaskClient, written: Log) -> None:
+    useradd(client, ANNA)
+
+    useradd(client, ANNA, headers={"Idempotency-Key": KEY})
+    useradd(client, {**ANNA, "phone": "+7 912 555-01-4", "password": "hunter2"}, headers={"Idempotency-Key": KEY})
+    client.post(f"{ADDRESS}?name=a.sokolova", data=b'{"email": "anna@', content_type="application/json")
+
+    assert [line["status"] for line in written.lines] == [201, 409, 422, 400]
+    assert not [text for text in (*PERSONAL, "hunter2", "555-01-4") if text in written.text]
+
+
+def test_a_failed_login_leaves_neither_login_nor_password_in_the_log(client: FlaskClient, written: Log) -> None:
+    password = useradd(client, ANNA).get_json()["password"]
+
+    log_in(client, "a.sokolova", "a wrong password")
+    log_in(client, "anna@example.org", password, "?next=/results/?text=a.sokolova")
+
+    assert [line["message"] for line in written.lines if line["logger"] != "useradd.access"] == [
+        "login refused",
+        "login accepted",
+    ]
+    assert not [text for text in (*PERSONAL, password, "a wrong password") if text in written.text]
+
+
+def test_a_defect_is_logged_with_its_traceback_and_the_number_that_the_client_was_told(
+    client: FlaskClient, written: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def burst(*_: object, **__: object) -> None:
+        raise RuntimeError("what went wrong")
+
+    monkeypatch.setattr("project.services.registration.queries.useradd", burst)
+
+    response = useradd(client, ANNA, headers={"Idempotency-Key": KEY})
+
+    defect, answered = written.lines
+    assert (defect["level"], defect["message"], answered["status"]) == ("ERROR", "defect", 500)
+    assert "Traceback" in defect["exc_info"]
+    assert "RuntimeError: what went wrong" in defect["exc_info"]
+    assert {defect["request_id"], answered["request_id"]} == {response.headers["X-Request-Id"]}
+    assert not [text for text in ("Traceback", "RuntimeError", "what went wrong", "burst") if text in response.text]
+    assert not [text for text in PERSONAL if text in written.text]
+
+
+def test_a_statement_that_failed_is_logged_without_what_was_sent(
+    client: FlaskClient, written: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = text("select 1 / 0 from (select :name, :phone, :email, :username, :password_hash) as sent")
+    monkeypatch.setattr("project.queries.registration._USERADD", wrong)
+
+    response = useradd(client, ANNA, headers={"Idempotency-Key": KEY})
+
+    assert response.status_code == 500
+    assert "division by zero" in written.text
+    assert "division by zero" not in response.text
+    assert not [text for text in (*PERSONAL, "hmac-sha256$") if text in written.text]
+
+
+def test_without_postgres_the_log_names_the_cause_but_not_the_way_there(
+    config: Config, app: Flask, written: Log
+) -> None:
+    url = "postgresql+psycopg2://useradd:secret-of-db@127.0.0.1:1/useradd"
+    client = create_app(replace(config, database_url=url, request_deadline_s=0.5)).test_client()
+    for handler in logging.getLogger().handlers:
+        if type(handler).__module__ == "project.web.logs":
+            handler.setStream(written.stream)  # type: ignore[attr-defined]
+
+    response = useradd(client, ANNA, headers={"Idempotency-Key": KEY})
+
+    assert response.status_code == 503
+    assert {line["message"] for line in written.lines} == {"database unavailable", "attempt not recorded", "answered"}
+    assert {line["request_id"] for line in written.lines} == {response.headers["X-Request-Id"]}
+    assert not [text for text in (*PERSONAL, "secret-of-db", "127.0.0.1") if text in written.text]
+
+
+@pytest.mark.parametrize("evil", ["a\nERROR fake", "a\r\n{}", "\x1b[31mred", "a\u2028b", "a\u202eb", "\ud800", "a\0b"])
+def test_whatever_is_logged_stays_one_line_that_a_terminal_can_show(written: Log, evil: str) -> None:
+    logging.getLogger("some.module").warning("%s", evil, extra={"cause": evil})
+
+    assert written.stream.getvalue().endswith("}\n")
+    assert written.stream.getvalue()[:-1].isascii()
+    assert written.stream.getvalue()[:-1].isprintable()
+    [line] = written.lines
+    assert (line["message"], line["cause"]) == (evil, evil)
+
+
+def test_a_username_cannot_write_a_line_of_its_own(client: FlaskClient, written: Log) -> None:
+    evil = "a\nERROR fake \x1b[31m"
+
+    useradd(client, {**ANNA, "username": evil, evil: 1}, headers={"User-Agent": "ERROR fake"})
+    client.get("/ERROR fake\n\x1b[31m?ERROR=fake")
+    client.open("/login/", method="ERROR FAKE AND MUCH LONGER THAN ANY METHOD")
+
+    assert [line["status"] for line in written.lines] == [422, 404, 405]
+    assert [line["route"] for line in written.lines] == [ADDRESS, "unknown", "unknown"]
+    assert "fake" not in written.text
+    assert len(written.lines[2]["method"]) <= 16
+
+
+@pytest.mark.parametrize("address", ["/livez", "/readyz", "/static/swagger.js"])
+def test_what_comes_every_second_is_not_logged(client: FlaskClient, written: Log, address: str) -> None:
+    client.get(address, buffered=True)
+
+    assert written.lines == []
+
+
+def test_a_line_is_written_once_however_many_applications_there_were(config: Config, client: FlaskClient) -> None:
+    create_app(config)
+
+    handlers = [one for one in logging.getLogger().handlers if type(one).__module__ == "project.web.logs"]
+    assert len(handlers) == 1
+
+
+def test_lines_may_be_text_for_people(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    former = [one for one in logging.getLogger().handlers if type(one).__module__ == "project.web.logs"]
+    create_app(replace(config, log_format="text"))
+
+    logging.getLogger("some.module").warning("a word")
+
+    logged = capsys.readouterr().err
+    logging.getLogger().handlers[-1:] = former
+    assert "WARNING some.module: a word" in logged

@@ -1,0 +1,141 @@
+"""Who is really calling: forwarded headers count only when a trusted proxy wrote them (S65)."""
+
+from dataclasses import replace
+from ipaddress import ip_network
+from typing import Any
+from wsgiref.types import WSGIEnvironment
+
+import pytest
+from flask.testing import FlaskClient
+
+from config import Config
+from project import create_app
+from project.web.proxies import TrustedProxies
+from tests.builders import ANNA, useradd
+from tests.conftest import Rows
+
+PROXY, FAR_PROXY, CLIENT, STRANGER = "10.0.0.5", "10.0.0.7", "203.0.113.9", "198.51.100.1"
+TRUSTED = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
+
+
+def seen_through(peer: str, **headers: str) -> WSGIEnvironment:
+    """Return what the service sees of a request that this peer sent with these headers."""
+    seen: list[WSGIEnvironment] = []
+
+    def service(environ: WSGIEnvironment, _: Any) -> list[bytes]:
+        seen.append(environ)
+        return []
+
+    environ = {"REMOTE_ADDR": peer, "wsgi.url_scheme": "http"} | {
+        f"HTTP_{name}": value for name, value in headers.items()
+    }
+    TrustedProxies(service, TRUSTED)(environ, lambda *_: lambda _: None)
+    return seen[0]
+
+
+@pytest.fixture
+def behind_proxies(config: Config, client: FlaskClient) -> FlaskClient:
+    """A client of the service that trusts the proxies, on empty tables."""
+    return create_app(replace(config, trusted_proxies=TRUSTED)).test_client()
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "address"),
+    [
+        (CLIENT, CLIENT),
+        (f" {CLIENT} ", CLIENT),
+        (f"{STRANGER}, {CLIENT}", CLIENT),
+        (f"{STRANGER},{STRANGER},{CLIENT}", CLIENT),
+        (f"{CLIENT}, {FAR_PROXY}", CLIENT),
+        (f"{STRANGER}, {CLIENT}, {FAR_PROXY}", CLIENT),
+        (f"10.9.9.9, {FAR_PROXY}", "10.9.9.9"),
+        (f"{CLIENT}, garbage", PROXY),
+        (f"garbage, {FAR_PROXY}", FAR_PROXY),
+        (f"garbage, {CLIENT}", CLIENT),
+        (f"{CLIENT}:4711", PROXY),
+        (f"{CLIENT}, ", PROXY),
+        ("unknown", PROXY),
+        ("203.0.113.9\r\nX: y", PROXY),
+        ("<script>", PROXY),
+        ("", PROXY),
+        (",", PROXY),
+        ("2001:db8::1", "2001:db8::1"),
+        ("2001:db8::1, fd00::7", "2001:db8::1"),
+        ("[2001:db8::1]", PROXY),
+        ("127.0.0.1, " * 500 + CLIENT, CLIENT),
+    ],
+    ids=lambda value: value[:40],
+)
+def test_behind_trusted_proxies_the_client_is_the_rightmost_address_that_is_none_of_them(
+    forwarded: str, address: str
+) -> None:
+    environ = seen_through(PROXY, X_FORWARDED_FOR=forwarded)
+
+    assert environ["REMOTE_ADDR"] == address
+
+
+@pytest.mark.parametrize("peer", [STRANGER, "2001:db8::1", "11.0.0.5", "", "unix:", "::ffff:198.51.100.1"])
+def test_a_peer_who_is_no_trusted_proxy_is_the_client_whatever_it_writes(peer: str) -> None:
+    environ = seen_through(peer, X_FORWARDED_FOR=f"{CLIENT}, {PROXY}", X_FORWARDED_PROTO="https")
+
+    assert (environ["REMOTE_ADDR"], environ["wsgi.url_scheme"]) == (peer, "http")
+
+
+@pytest.mark.parametrize("peer", [PROXY, STRANGER])
+def test_nobody_behind_sees_the_headers_again(peer: str) -> None:
+    environ = seen_through(peer, X_FORWARDED_FOR=CLIENT, X_FORWARDED_PROTO="https")
+
+    assert not [name for name in environ if "FORWARDED" in name]
+
+
+@pytest.mark.parametrize("peer", [PROXY, "fd00::5"])
+def test_a_proxy_may_be_reached_by_either_protocol(peer: str) -> None:
+    environ = seen_through(peer, X_FORWARDED_FOR=CLIENT, X_FORWARDED_PROTO="https")
+
+    assert (environ["REMOTE_ADDR"], environ["wsgi.url_scheme"]) == (CLIENT, "https")
+
+
+@pytest.mark.parametrize(
+    ("proto", "scheme"),
+    [
+        ("https", "https"),
+        ("http", "http"),
+        ("javascript", "http"),
+        ("HTTPS ", "http"),
+        ("https,http", "http"),
+        ("", "http"),
+    ],
+)
+def test_a_trusted_proxy_tells_the_scheme_in_one_exact_word(proto: str, scheme: str) -> None:
+    environ = seen_through(PROXY, X_FORWARDED_PROTO=proto)
+
+    assert environ["wsgi.url_scheme"] == scheme
+
+
+def test_an_attempt_keeps_the_address_of_the_real_client(behind_proxies: FlaskClient, rows: Rows) -> None:
+    headers = {"X-Forwarded-For": f"{STRANGER}, {CLIENT}, {FAR_PROXY}", "X-Forwarded-Proto": "https"}
+
+    response = useradd(behind_proxies, ANNA, headers=headers, environ_base={"REMOTE_ADDR": PROXY})
+
+    assert rows.attempts()[0]["client_address"] == CLIENT
+    assert response.json is not None
+    assert response.json["links"]["login"] == "https://localhost/login/"
+    assert "Strict-Transport-Security" in response.headers
+
+
+@pytest.mark.parametrize("peer", [STRANGER, PROXY])
+def test_without_the_setting_nobody_is_believed(client: FlaskClient, rows: Rows, peer: str) -> None:
+    headers = {"X-Forwarded-For": CLIENT, "X-Forwarded-Proto": "https"}
+
+    response = useradd(client, ANNA, headers=headers, environ_base={"REMOTE_ADDR": peer})
+
+    assert rows.attempts()[0]["client_address"] == peer
+    assert "Strict-Transport-Security" not in response.headers
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-Host", "X-Forwarded-Server", "X-Forwarded-Port", "X-Forwarded-Prefix"])
+def test_not_even_a_trusted_proxy_changes_host_or_path(behind_proxies: FlaskClient, header: str) -> None:
+    response = useradd(behind_proxies, ANNA, headers={header: "/evil.example"}, environ_base={"REMOTE_ADDR": PROXY})
+
+    assert response.json is not None
+    assert response.json["links"]["login"] == "http://localhost/login/"

@@ -1,0 +1,233 @@
+"""Settings: read once, refused all together, secrets made once and kept."""
+
+import os
+import subprocess
+import sys
+from dataclasses import FrozenInstanceError
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from config import Config, ConfigError, settings
+
+ROOT = Path(__file__).parents[2]
+SECRET = "0123456789abcdef" * 2
+BAD = {
+    "DATABASE_URL": ["mysql://host/useradd", "postgresql://", "postgresql", "postgresql+psycopg://host/useradd"],
+    "PORT": ["0", "65536", "-1", "eighty", "8000.5", "８０００", "²"],
+    "THREADS": ["0", "1", "65"],
+    "SECRET_KEY": ["dev", "x" * 31, "a" * 40, "secret" * 10],
+    "SECRET_KEY_FALLBACKS": [f"{SECRET},dev"],
+    "PASSWORD_SECRET": ["dev"],
+    "PASSWORD_SECRET_FALLBACKS": ["dev"],
+    "PASSWORD_HASH": ["md5", "ARGON2ID"],
+    "PHONE_REGION": ["ru", "RUS", "XX"],
+    "DISPLAY_TIMEZONE": ["Moscow", "../etc/passwd", "Europe", "+03:00"],
+    "DEFAULT_LANGUAGE": ["de"],
+    "TRUSTED_PROXIES": ["proxy.example.org", "10.0.0.1/8", "10.0.0.0/33"],
+    "HTTPS_ONLY": ["yes", "true", "2"],
+    "LOG_FORMAT": ["xml"],
+    "REQUEST_DEADLINE_S": ["0.4", "61", "nan", "inf", "3s"],
+}
+ANY_TEXT_WILL_DO = {"HOST", "DATA_DIR", "TRUSTED_HOSTS"}
+
+
+def read(tmp_path: Path, **environment: str) -> Config:
+    """Return the settings of this environment."""
+    return Config.from_environment({"DATA_DIR": str(tmp_path), **environment})
+
+
+def test_every_bad_value_is_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, **{name: values[0] for name, values in BAD.items()})
+
+    lines = str(caught.value).splitlines()
+    assert sorted(line.partition(":")[0] for line in lines) == sorted(BAD)
+
+
+def test_no_setting_takes_just_anything_unless_listed_here() -> None:
+    assert BAD.keys() | ANY_TEXT_WILL_DO == {name.upper() for name in settings()}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD.items() for value in values])
+def test_a_bad_value_is_refused_and_named(tmp_path: Path, name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{name}: ") as caught:
+        read(tmp_path, **{name: value})
+
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["SECRET_KEY", "PASSWORD_SECRET", "SECRET_KEY_FALLBACKS"])
+def test_a_refused_secret_is_not_repeated_in_the_message(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, **{name: "hunter2"})
+
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_service_does_not_start_on_bad_settings_and_says_why(tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path), "SECRET_KEY": "dev", "PORT": "0"}
+
+    ended = subprocess.run(
+        [sys.executable, ROOT / "wsgi.py"], env=environment, cwd=tmp_path, capture_output=True, text=True
+    )
+
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    assert [line.partition(":")[0] for line in ended.stderr.splitlines()] == [
+        "useradd cannot start",
+        "PORT",
+        "SECRET_KEY",
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])
+def test_the_database_is_reached_through_the_driver_that_is_installed(tmp_path: Path, scheme: str) -> None:
+    found = read(tmp_path, DATABASE_URL=f"{scheme}://user:p%40ss@host:5432/useradd?sslmode=require")
+
+    assert found.database_url == "postgresql+psycopg2://user:p%40ss@host:5432/useradd?sslmode=require"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("PORT", " 8080 ", 8080),
+        ("THREADS", "2", 2),
+        ("HTTPS_ONLY", "1", True),
+        ("HTTPS_ONLY", "0", False),
+        ("REQUEST_DEADLINE_S", "0.5", 0.5),
+        ("TRUSTED_HOSTS", "a.example.org, .example.net,", ("a.example.org", ".example.net")),
+        ("TRUSTED_PROXIES", "10.0.0.5, fd00::/8", (ip_network("10.0.0.5/32"), ip_network("fd00::/8"))),
+        ("SECRET_KEY_FALLBACKS", f"{SECRET}, {SECRET}x", (SECRET, SECRET + "x")),
+        ("PASSWORD_HASH", "argon2id", "argon2id"),
+        ("PORT", "   ", 8000),
+    ],
+)
+def test_a_good_value_is_read_and_a_blank_one_is_the_default(
+    tmp_path: Path, name: str, text: str, value: object
+) -> None:
+    found = read(tmp_path, **{name: text})
+
+    assert getattr(found, name.lower()) == value
+
+
+def test_every_setting_says_what_it_means() -> None:
+    for name, description in settings().items():
+        assert description["meaning"], name
+        assert isinstance(description["shown"], str), name
+
+
+def test_settings_do_not_change_under_way(tmp_path: Path) -> None:
+    found = read(tmp_path)
+
+    with pytest.raises(FrozenInstanceError):
+        found.port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("environment", "hosts"),
+    [
+        ({}, ["localhost", "127.0.0.1", "[::1]", "127.0.0.1"]),
+        ({"HOST": "10.1.2.3"}, ["localhost", "127.0.0.1", "[::1]", "10.1.2.3"]),
+        ({"HOST": "fd00::1"}, ["localhost", "127.0.0.1", "[::1]", "[fd00::1]"]),
+        ({"HOST": "10.1.2.3", "TRUSTED_HOSTS": "a.example.org"}, ["a.example.org"]),
+    ],
+)
+def test_requests_may_name_this_machine_or_the_hosts_of_the_settings(
+    tmp_path: Path, environment: dict[str, str], hosts: list[str]
+) -> None:
+    found = read(tmp_path, **environment)
+
+    assert found.allowed_hosts == hosts
+
+
+def test_missing_secrets_are_made_once_for_the_eyes_of_their_owner_alone(tmp_path: Path) -> None:
+    home = tmp_path / "new" / "data"
+
+    first, second = (Config.from_environment({"DATA_DIR": str(home)}) for _ in range(2))
+
+    assert (first.secret_key, first.password_secret) == (second.secret_key, second.password_secret)
+    assert first.secret_key != first.password_secret
+    assert len(first.secret_key) == len(first.password_secret) == 64
+    assert sorted(path.name for path in home.iterdir()) == ["password_secret", "secret_key"]
+    assert {path.stat().st_mode & 0o777 for path in home.iterdir()} == {0o600}
+    assert home.stat().st_mode & 0o077 == 0
+
+
+def test_given_secrets_are_used_and_leave_nothing_on_the_disk(tmp_path: Path) -> None:
+    found = read(tmp_path, SECRET_KEY=SECRET, PASSWORD_SECRET=SECRET + "p")
+
+    assert (found.secret_key, found.password_secret) == (SECRET, SECRET + "p")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_services_have_different_secrets(tmp_path: Path) -> None:
+    one, other = read(tmp_path / "one"), read(tmp_path / "other")
+
+    assert one.secret_key != other.secret_key
+    assert one.password_secret != other.password_secret
+
+
+def test_of_two_that_make_a_secret_at_once_both_use_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = read(tmp_path)
+    monkeypatch.setattr(Path, "exists", lambda self, **_: False)  # the other has looked before the first one wrote
+
+    second = read(tmp_path)
+
+    assert (second.secret_key, second.password_secret) == (first.secret_key, first.password_secret)
+
+
+def test_processes_that_start_at_once_agree_on_the_secrets(tmp_path: Path) -> None:
+    tell = "from config import Config; c = Config.from_environment(); print(c.secret_key, c.password_secret)"
+    environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path)}
+
+    started: list[subprocess.Popen[str]] = [
+        subprocess.Popen([sys.executable, "-c", tell], env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    told = {process.communicate()[0] for process in started}
+
+    assert [process.returncode for process in started] == [0] * 4
+    assert len(told) == 1
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("kept", ["", "short", "a" * 64])
+def test_a_kept_secret_that_is_damaged_stops_the_start(tmp_path: Path, kept: str) -> None:
+    (tmp_path / "secret_key").write_text(kept)
+
+    with pytest.raises(ConfigError, match=r"^DATA_DIR: .*secret_key cannot be used"):
+        read(tmp_path)
+
+    assert (tmp_path / "secret_key").read_text() == kept
+
+
+def test_a_data_dir_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(ConfigError, match=r"^DATA_DIR: "):
+        read(tmp_path / "file" / "data")
+
+
+def test_the_environment_of_the_process_is_read_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("PORT", "8099")
+
+    found = Config.from_environment()
+
+    assert found.port == 8099
+
+
+def test_secrets_come_from_the_systems_own_randomness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def token_hex(size: int) -> str:
+        asked.append(size)
+        return SECRET
+
+    monkeypatch.setattr("secrets.token_hex", token_hex)
+
+    read(tmp_path)
+
+    assert asked == [32, 32]
