@@ -64,9 +64,9 @@ def _export(ending: str) -> Response:
         report = service.build_report(tools().reading, choice.filter, choice.zone, now, days=True)
         heading = wording.heading(choice, report, g.reader.username, now)
         log.info("export", extra={"user_id": str(g.reader.account.id), "format": ending, "rows": report.total})
+        disposition = f'attachment; filename="{file_name(report, ending)}"'
         response = _WRITERS[ending](current_app._get_current_object(), report, heading, words())  # type: ignore[attr-defined]
-        response.headers["Content-Type"] = TYPES[ending]
-        response.headers["Content-Disposition"] = f'attachment; filename="{file_name(report, ending)}"'
+        response.headers.update({"Content-Type": TYPES[ending], "Content-Disposition": disposition})
         response.call_on_close(place.pop_all().close)
     return response
 

@@ -49,7 +49,5 @@ def keep(
     attempt = NewAttempt(**head | {"sent": {field: value for field, value in sent.items() if value}} | changes)
     with app.app_context():
         database = cast(Tools, app.extensions["useradd"]).database
-        database.transact(
-            insert_attempt, attempt, status=status, code=code, errors=errors, duration_ms=duration_ms
-        )
+        database.transact(insert_attempt, attempt, status=status, code=code, errors=errors, duration_ms=duration_ms)
     return attempt.id

@@ -12,7 +12,6 @@ from flask.testing import FlaskClient
 from sqlalchemy.exc import OperationalError
 
 from project.domain.errors import DatabaseUnavailableError
-from project.reports import pages
 from project.services import reports as service
 from tests.builders import ANNA, HTML, IVAN, log_in, useradd
 from tests.conftest import Rows
@@ -537,7 +536,7 @@ def test_nothing_but_time_is_forgiven(reader: FlaskClient, monkeypatch: pytest.M
 
 
 def test_facets_that_take_too_long_are_left_out(varied: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pages.service, "count_reasons", too_slow)
+    monkeypatch.setattr(service, "count_reasons", too_slow)
 
     page = show(varied, "?code=invalid_phone")
 

@@ -17,12 +17,12 @@ import psycopg2
 import pytest
 
 from project import embedded
-from project.embedded import EmbeddedPostgresError
+from project.embedded import EmbeddedPostgresError, place, watcher
 
 BIN_DIR = os.environ.get("TEST_POSTGRES_BIN", "")
 PATIENCE = 30.0  # seconds; far more than anything here takes
 
-# Imports the module without its package: a user of the database need not load the whole service.
+# Imports the package without the service around it: a user of the database need not load the whole service.
 USER = """
 import sys
 from pathlib import Path
@@ -39,7 +39,7 @@ class User:
 
     def __init__(self, root: Path, environment: dict[str, str] | None = None) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", USER, Path(embedded.__file__).parent, root, BIN_DIR],
+            [sys.executable, "-c", USER, Path(embedded.__file__).parents[1], root, BIN_DIR],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -117,7 +117,7 @@ def watchers(root: Path) -> list[int]:
             arguments = (process / "cmdline").read_bytes().split(b"\0")
         except OSError:  # it has ended
             continue
-        if os.fsencode(embedded.__file__) in arguments and bytes(root) in arguments:
+        if bytes(watcher.PROGRAM) in arguments and bytes(root) in arguments:
             found.append(int(process.name))
     return found
 
@@ -228,7 +228,7 @@ def test_data_of_another_major_version_is_refused(start: Start, root: Path) -> N
 
 
 def test_without_the_wheel_the_error_names_both_ways_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "find_spec", lambda name: None)
+    monkeypatch.setattr(place, "find_spec", lambda name: None)
 
     with pytest.raises(EmbeddedPostgresError, match=r"DATABASE_URL .* or use a platform"):
         embedded.ensure(root)
@@ -371,4 +371,4 @@ def test_root_without_user_namespaces_runs_the_server_as_nobody_even_below_priva
     owner = (home(root) / "data").stat().st_uid
 
     assert answers(url)
-    assert owner == (embedded.NOBODY if os.geteuid() == 0 else os.geteuid())
+    assert owner == (place.NOBODY if os.geteuid() == 0 else os.geteuid())

@@ -1,0 +1,11 @@
+"""The program of the watcher; run by its path, it loads this package alone and not the service around it."""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+if __name__ == "__main__":
+    package = Path(__file__).resolve().parent
+    sys.path.append(str(package.parent))  # last: the other modules in there hide nobody's
+    watcher = import_module(f"{package.name}.watcher")
+    watcher.main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,188 @@
+"""Statistics and attempts for programs, and what the OpenAPI document says of them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+
+from tests.builders import ANNA, useradd
+from tests.functional.attempts import ago, keep
+
+ABSENT = "/api/v1/attempts/0190b0e5-0000-7000-8000-000000000000/"
+
+
+def get(reader: FlaskClient, address: str, status: int = 200) -> dict[str, Any]:
+    """Return what an address answers."""
+    response = reader.get(address)
+    assert response.status_code == status, response.text
+    found: dict[str, Any] = response.get_json(force=True)
+    return found
+
+
+@pytest.mark.parametrize("address", ["/api/v1/stats/", "/api/v1/attempts/", ABSENT])
+def test_programs_without_a_login_are_told(client: FlaskClient, address: str) -> None:
+    response = client.get(address)
+
+    assert response.status_code == 401
+    assert response.mimetype == "application/problem+json"
+    assert response.get_json(force=True)["code"] == "unauthorized"
+
+
+def test_the_numbers_of_everything(reader: FlaskClient, app: Flask) -> None:
+    keep(app, datetime(2026, 3, 9, 9, tzinfo=UTC), status=422, code="invalid_phone")
+    keep(app, ago(minutes=2), status=503, code="database_unavailable")
+    keep(app, ago(minutes=1), status=200, code="dry_run")
+
+    stats = get(reader, "/api/v1/stats/")
+
+    assert stats["period"]["from"] == "2026-03-09T12:00:00+03:00"
+    assert stats["period"]["zone"] == "Europe/Moscow"
+    assert {name: stats[name] for name in ("total", "created", "rejected", "failed", "unchanged")} == {
+        "total": 4, "created": 1, "rejected": 1, "failed": 1, "unchanged": 1,
+    }  # fmt: skip
+    assert {row["status"]: row["count"] for row in stats["by_status"]} == {201: 1, 422: 1, 503: 1, 200: 1}
+    assert stats["by_code"] == [
+        {"code": "database_unavailable", "status": 503, "count": 1},
+        {"code": "invalid_phone", "status": 422, "count": 1},
+    ]
+    assert sum(bucket["rejected"] for bucket in stats["series"]) == 1
+    assert stats["series"][0]["from"] <= stats["period"]["from"]
+
+
+def test_the_numbers_take_the_filter_of_the_page(reader: FlaskClient, app: Flask) -> None:
+    keep(app, datetime(2026, 3, 9, 9, tzinfo=UTC), status=422, code="invalid_phone")
+    keep(app, ago(days=20), status=422, code="invalid_phone")
+
+    stats = get(reader, "/api/v1/stats/?period=30d&code=invalid_phone&tz=UTC")
+
+    assert (stats["total"], stats["period"]["zone"]) == (1, "UTC")
+
+
+def test_nothing_at_all_is_counted_too(reader: FlaskClient) -> None:
+    stats = get(reader, "/api/v1/stats/?q=nobody")
+
+    assert (stats["total"], stats["series"], stats["period"]["from"]) == (0, [], None)
+
+
+def test_one_attempt_as_the_contract_has_it(reader: FlaskClient) -> None:
+    answer = useradd(reader, {"name": "Иван", "username": "petrov", "phone": "+7 999 123-4"})
+
+    attempt = get(reader, f"/api/v1/attempts/{answer.headers['X-Request-Id']}/")
+
+    assert datetime.fromisoformat(attempt.pop("received_at")).utcoffset() is not None
+    assert attempt.pop("duration_ms") >= 0
+    assert attempt == {
+        "id": answer.headers["X-Request-Id"],
+        "status": 422,
+        "answered": 422,
+        "outcome": "rejected",
+        "code": "validation_failed",
+        "errors": [{"field": "phone", "code": "invalid_phone"}],
+        "username": "petrov",
+        "phone": "+7 99• •••-•",
+        "email": None,
+        "via": "direct",
+    }
+
+
+def test_a_conflict_is_a_conflict_and_a_created_user_is_created(reader: FlaskClient) -> None:
+    created = useradd(reader, ANNA)
+    conflict = useradd(reader, ANNA)
+
+    codes = [
+        get(reader, f"/api/v1/attempts/{answer.headers['X-Request-Id']}/")["code"] for answer in (created, conflict)
+    ]
+
+    assert codes == ["created", "conflict"]
+
+
+def test_an_absent_attempt_is_404(reader: FlaskClient) -> None:
+    assert get(reader, ABSENT, 404)["code"] == "not_found"
+
+
+def test_attempts_come_page_by_page(reader: FlaskClient, app: Flask) -> None:
+    for number in range(24):
+        keep(app, ago(minutes=number + 1), username=f"u{number:02}", status=422, code="blank")
+
+    pages = [get(reader, "/api/v1/attempts/?limit=10&result=rejected&period=7d")]
+    while following := pages[-1]["next"]:
+        pages.append(get(reader, following))
+
+    assert [len(page["attempts"]) for page in pages] == [10, 10, 4]
+    seen = [attempt["username"] for page in pages for attempt in page["attempts"]]
+    assert seen == [f"u{number:02}" for number in range(24)]
+
+
+def test_a_page_has_twenty_five_attempts_of_all_time_unless_asked(reader: FlaskClient, app: Flask) -> None:
+    for number in range(30):
+        keep(app, ago(days=100, minutes=number))
+
+    page = get(reader, "/api/v1/attempts/")
+
+    assert len(page["attempts"]) == 25
+    assert len(get(reader, page["next"])["attempts"]) == 6
+    assert len(get(reader, "/api/v1/attempts/?limit=100")["attempts"]) == 31
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [
+        ("limit=0", "limit"),
+        ("limit=101", "limit"),
+        ("limit=x", "limit"),
+        ("before=x", "before"),
+        ("code=nonsense", "code"),
+        ("result=good", "result"),
+        ("status=700", "status"),
+        ("period=century", "period"),
+        ("from=2026-02-30", "from"),
+    ],
+)
+def test_values_that_do_not_exist_are_refused(reader: FlaskClient, query: str, name: str) -> None:
+    problem = get(reader, f"/api/v1/attempts/?{query}", 400)
+
+    assert problem["code"] == "bad_request"
+    assert f"«{name}»" in problem["detail"]
+
+
+def test_a_period_that_ends_before_it_starts_is_refused(reader: FlaskClient) -> None:
+    problem = get(reader, "/api/v1/stats/?from=2026-03-10&to=2026-03-01", 400)
+
+    assert problem["detail"] == "Конец периода раньше его начала."
+
+
+@pytest.mark.parametrize(
+    ("address", "path", "parameters"),
+    [
+        ("/api/v1/stats/", "/api/v1/stats/", ""),
+        ("/api/v1/attempts/", "/api/v1/attempts/", "?limit=2"),
+        ("/api/v1/attempts/{id}/", "/api/v1/attempts/{attempt_id}/", ""),
+    ],
+)
+def test_answers_are_what_the_document_says(reader: FlaskClient, address: str, path: str, parameters: str) -> None:
+    useradd(reader, {"name": "x", "username": "y"})
+    refused = useradd(reader, {"name": "x", "username": "y"}).headers["X-Request-Id"]
+    document = get(reader, "/openapi.json")
+
+    answer = get(reader, address.format(id=refused) + parameters)
+
+    content = document["paths"][path]["get"]["responses"]["200"]["content"]
+    schema = content["application/json"]["schema"]
+    Draft202012Validator(_nullable({**schema, "components": document["components"]})).validate(answer)
+
+
+def _nullable(schema: Any) -> Any:
+    """Return a schema of OpenAPI 3.0 in JSON Schema, where null is a type and what is not named is not there."""
+    if isinstance(schema, list):
+        return [_nullable(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {name: _nullable(value) for name, value in schema.items()}
+    if found.pop("nullable", False):
+        found["type"] = [found["type"], "null"]
+    if isinstance(found.get("properties"), dict) and found.get("type") == "object":
+        found["additionalProperties"] = False
+    return found

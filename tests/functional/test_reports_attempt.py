@@ -1,0 +1,249 @@
+"""The page of one attempt, and the pages that explain codes."""
+
+import html
+import json
+import re
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from project.web.catalogue import FIELD_CODES, PROBLEMS
+from tests.builders import ANNA, HTML, IVAN, KEY, useradd
+from tests.conftest import Rows
+from tests.functional.attempts import ago, keep
+from tests.functional.test_reports import links, text_of
+
+ABSENT = UUID("0190b0e5-0000-7000-8000-000000000000")
+
+
+def show(reader: FlaskClient, attempt_id: object, query: str = "") -> str:
+    """Return the page of an attempt."""
+    response = reader.get(f"/results/{attempt_id}/{query}")
+    assert response.status_code == 200, response.text
+    return response.text
+
+
+def shown(page: str, part: str) -> dict[str, Any]:
+    """Return the JSON that a part of the page shows."""
+    text = page.partition(f'<pre id="{part}"')[2].partition("<code>")[2].partition("</code>")[0]
+    found: dict[str, Any] = json.loads(html.unescape(text))
+    return found
+
+
+def test_a_created_user_shows_login_and_hides_the_password(reader: FlaskClient) -> None:
+    answer = useradd(reader, ANNA, headers={"Idempotency-Key": KEY, "X-Request-Id": "order-17"})
+
+    page = show(reader, answer.headers["X-Request-Id"])
+
+    assert "Создан 201 Пользователь создан" in text_of(page)
+    assert shown(page, "rs-body")["login"] == "a.sokolova"
+    assert shown(page, "rs-body")["password"] == "••••••"
+    assert answer.json is not None
+    assert answer.json["password"] not in page
+    assert KEY not in page
+    assert "order-17" in page
+    assert re.search(r"<code>[0-9a-f]{12}</code>", page)
+
+
+def test_contacts_stand_there_masked_and_in_the_order_of_the_form(reader: FlaskClient) -> None:
+    answer = useradd(reader, ANNA)
+
+    page = show(reader, answer.headers["X-Request-Id"])
+
+    assert list(shown(page, "rq-body").items()) == [
+        ("name", "Анна Соколова"),
+        ("username", "a.sokolova"),
+        ("phone", "8 (912) •••-••-41"),
+        ("email", "A•••@Example.org"),
+        ("birth_date", "1990-12-31"),
+    ]
+
+
+@pytest.mark.parametrize("accepted", ["ru", "en"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"name": "Иван", "username": "x", "phone": "+7 999", "birth_date": "31/12/1990"},
+        {"name": "", "username": "и.ivan", "email": "at.example.org", "admin": True},
+        IVAN,
+        IVAN | {"phone": "+7 912 555-01-41"},
+    ],
+)
+def test_a_refusal_is_shown_as_it_was_given(reader: FlaskClient, body: dict[str, Any], accepted: str) -> None:
+    answer = useradd(reader, body, headers={"Accept-Language": accepted})
+
+    page = show(reader, answer.headers["X-Request-Id"])
+
+    given = answer.json
+    assert given is not None
+    given.pop("idempotency_key")
+    assert shown(page, "rs-body") == given
+    for error in given["errors"]:
+        assert f"<code>{error['field']}</code>" in page
+        assert any(f"code={error['code']}" in link for link in links(page, error["code"]))
+
+
+def test_what_is_wrong_is_told_in_the_readers_language(reader: FlaskClient) -> None:
+    answer = useradd(reader, {"name": "x", "username": "y"}, headers={"Accept-Language": "en"})
+
+    page = text_of(show(reader, answer.headers["X-Request-Id"]))
+
+    assert "Укажите телефон или почту (можно и то и другое)." in page
+    assert "Give a phone number or an e-mail address (or both)." in page
+
+
+def test_sentences_whose_details_are_not_kept_are_not_made_up(reader: FlaskClient) -> None:
+    answer = reader.post("/useradd", data=b'{"name": ', content_type="application/json")
+
+    page = show(reader, answer.headers["X-Request-Id"])
+
+    assert shown(page, "rs-body")["detail"] == "…"
+    assert "Тела, которое можно прочитать, не было." in text_of(page)
+
+
+@pytest.mark.parametrize("code", [*PROBLEMS, *FIELD_CODES, "code_of_another_version"])
+def test_any_recorded_reason_has_a_page(reader: FlaskClient, app: Flask, code: str) -> None:
+    status = PROBLEMS[code].status if code in PROBLEMS else 422
+    attempt_id = keep(app, ago(), status=status, code=code)
+
+    page = show(reader, attempt_id)
+
+    assert shown(page, "rs-body")["code"] == code
+    assert "%(" not in page
+
+
+def test_a_dry_run_and_a_replay_are_told_apart(reader: FlaskClient) -> None:
+    checked = reader.post("/useradd?dry_run=true", json=ANNA)
+    useradd(reader, ANNA, headers={"Idempotency-Key": KEY})
+    replayed = useradd(reader, ANNA, headers={"Idempotency-Key": KEY})
+
+    dry_run = show(reader, checked.headers["X-Request-Id"])
+    replay = show(reader, replayed.headers["X-Request-Id"])
+
+    assert shown(dry_run, "rs-body")["valid"] is True
+    assert "Без создания 200 Проверка без создания: ошибок нет" in text_of(dry_run)
+    assert shown(replay, "rs-body")["password"] == "••••••"
+    assert "Без создания 200 Повтор: отдан тот же ответ" in text_of(replay)
+    assert "Клиенту ответили 201" in text_of(replay)
+
+
+def test_an_unconfirmed_user_shows_what_the_client_was_told(reader: FlaskClient, app: Flask, rows: Rows) -> None:
+    attempt_id = keep(app, ago())
+    rows.ask("update attempts set answered = 503 where id = :id", id=attempt_id)
+
+    page = show(reader, attempt_id)
+
+    assert "Создан 201" in text_of(page)
+    assert "Клиенту ответили 503 Сервис недоступен" in text_of(page)
+    assert shown(page, "rs-body")["code"] == "outcome_unknown"
+
+
+def test_an_interrupted_attempt_has_no_answer(reader: FlaskClient, app: Flask, rows: Rows) -> None:
+    attempt_id = keep(app, ago(), status=0, code="interrupted")
+    rows.ask("update attempts set answered = null, via = 'recovered' where id = :id", id=attempt_id)
+
+    page = text_of(show(reader, attempt_id))
+
+    assert "Ответа не было" in page
+    assert "найден после перезапуска" in page
+    assert "ответили за" not in page
+
+
+def test_earlier_attempts_of_the_login_are_counted_and_linked(reader: FlaskClient, app: Flask) -> None:
+    for minutes in (30, 20, 10):
+        keep(app, ago(minutes=minutes), username="anna", status=409, code="username_taken")
+    keep(app, ago(minutes=15), username="anna.other")
+    current = keep(app, ago(minutes=5), username="anna")
+    keep(app, ago(minutes=1), username="anna")
+
+    page = show(reader, current)
+
+    (earlier,) = links(page, "ещё 3 запроса")
+    listed = reader.get(earlier).text
+    assert "<dd><b>3</b>" in listed
+    assert "Отказ 409" in text_of(page.partition("Этот логин раньше")[2])
+
+
+def test_the_first_attempt_of_a_login_says_so(reader: FlaskClient, app: Flask) -> None:
+    page = show(reader, keep(app, ago(), username="first"))
+
+    assert "Этот логин раньше запросов не было" in text_of(page)
+
+
+def test_neighbours_lie_inside_the_filter_which_the_way_back_keeps(reader: FlaskClient, app: Flask) -> None:
+    ends = [("created", 201), ("blank", 422), ("created", 201), ("blank", 422), ("blank", 422)]
+    ids = [keep(app, ago(minutes=10 - place), code=code, status=status) for place, (code, status) in enumerate(ends)]
+
+    page = show(reader, ids[3], "?code=blank&period=30d")
+
+    (older,), (newer,) = links(page, "Старее"), links(page, "Новее")
+    (back,) = links(page, "Статистика: 30 дней")
+    assert (urlsplit(older).path, urlsplit(newer).path) == (f"/results/{ids[1]}/", f"/results/{ids[4]}/")
+    for link in (older, newer, back):
+        assert parse_qs(urlsplit(link).query) == {"code": ["blank"], "period": ["30d"]}
+    assert links(show(reader, ids[4], "?code=blank"), "Новее") == []
+
+
+def test_an_old_attempt_has_neighbours_although_the_usual_period_is_short(reader: FlaskClient, app: Flask) -> None:
+    first, second = keep(app, ago(days=50)), keep(app, ago(days=40))
+
+    page = show(reader, second)
+
+    (older,) = links(page, "Старее")
+    assert urlsplit(older).path == f"/results/{first}/"
+    assert links(page, "Статистика: 7 дней") == ["/results/"]
+
+
+def test_an_attempt_made_by_command_names_the_command(reader: FlaskClient, app: Flask) -> None:
+    page = show(reader, keep(app, ago(), method="CLI", client_address=""))
+
+    assert "CLI flask users create-admin" in text_of(page)
+
+
+@pytest.mark.parametrize("address", [f"/results/{ABSENT}/", "/results/x/", "/results/1/"])
+def test_an_attempt_that_does_not_exist_is_a_page_with_404(reader: FlaskClient, address: str) -> None:
+    response = reader.get(address, headers=HTML)
+
+    assert response.status_code == 404
+    assert "Такого адреса или записи нет." in text_of(response.text)
+    assert response.headers["X-Request-Id"] in response.text
+
+
+@pytest.mark.parametrize("language", ["ru", "en"])
+@pytest.mark.parametrize("code", [*PROBLEMS, *FIELD_CODES])
+def test_every_code_is_explained_to_everybody(client: FlaskClient, code: str, language: str) -> None:
+    response = client.get(f"/problems/{code}?lang={language}")
+
+    assert response.status_code == 200
+    assert "%(" not in response.text
+    assert f"&#34;code&#34;: &#34;{code}&#34;" in response.text
+
+
+def test_a_retryable_code_says_so(client: FlaskClient) -> None:
+    yes, no = (text_of(client.get(f"/problems/{code}").text) for code in ("database_unavailable", "required"))
+
+    assert "Да: через столько секунд, сколько назвал заголовок Retry-After." in yes
+    assert "Нет: тот же запрос получит тот же ответ." in no
+
+
+def test_an_unknown_code_has_no_page(client: FlaskClient) -> None:
+    assert client.get("/problems/no_such_code").status_code == 404
+
+
+def test_a_browser_that_opens_the_api_address_gets_the_request_to_copy(client: FlaskClient) -> None:
+    response = client.get("/useradd", headers=HTML)
+
+    assert response.status_code == 405
+    assert "curl -i http://localhost/api/v1/useradd/" in response.text
+
+
+def test_a_foreign_host_gets_a_page_all_the_same(client: FlaskClient) -> None:
+    response = client.get("/results/", headers=HTML | {"Host": "evil.example"})
+
+    assert response.status_code == 400
+    assert "Проверьте адрес и заголовки." in text_of(response.text)
+    assert "evil.example" not in response.text

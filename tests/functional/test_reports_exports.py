@@ -1,0 +1,214 @@
+"""Downloads: the same attempts as the page, in files that open where people open them."""
+
+import csv
+import io
+import logging
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from openpyxl import load_workbook
+
+from project.reports import exports
+from project.services import reports as service
+from tests.builders import HTML
+from tests.functional.attempts import INVALID_PHONE, ago, keep
+from tests.functional.test_reports import figures, show, text_of
+
+FILES = ["/results/export.txt", "/results/export.csv", "/results/export.xlsx"]
+OLD = {"/api/v1/download-txt/": "/results/export.txt", "/api/v1/download-xlsx/": "/results/export.xlsx"}
+
+
+@pytest.fixture
+def varied(reader: FlaskClient, app: Flask) -> FlaskClient:
+    """A reader of some attempts, one of them hostile and one too old for the usual period."""
+    keep(app, ago(days=20), username="old")
+    keep(app, ago(minutes=30), status=422, code="invalid_phone", username="=1+1", errors=(INVALID_PHONE,))
+    keep(app, ago(minutes=20), status=409, code="username_taken", username="анна\tб")
+    keep(app, ago(minutes=10), status=503, code="database_unavailable", username="galina")
+    return reader
+
+
+def logins_of(address: str, content: bytes) -> list[str]:
+    """Return the logins of a file in its order, whatever its format."""
+    if "txt" in address:
+        lines = content.decode("utf-8-sig").split("\r\n")
+        return [line.split("\t")[5] for line in lines if line.count("\t") > 5][1:]
+    if "csv" in address:
+        return [row["username"] for row in csv.DictReader(io.StringIO(content.decode(), newline=""))]
+    sheet = load_workbook(io.BytesIO(content))["Запросы"]
+    return [str(row[5]) for row in sheet.iter_rows(min_row=2, values_only=True)]
+
+
+@pytest.mark.parametrize("address", FILES)
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", {"=1+1", "анна\tб", "galina", "petrov.ivan"}),
+        ("?period=all", {"old", "=1+1", "анна\tб", "galina", "petrov.ivan"}),
+        ("?result=rejected", {"=1+1", "анна\tб"}),
+        ("?code=username_taken&status=409", {"анна\tб"}),
+        ("?q=gal&result=failed", {"galina"}),
+        ("?period=today&q=nobody", set()),
+    ],
+)
+def test_a_file_has_the_rows_of_the_page(varied: FlaskClient, address: str, query: str, expected: set[str]) -> None:
+    response = varied.get(f"{address}{query}", buffered=True)
+
+    assert response.status_code == 200
+    found = {login.lstrip("'").replace("анна б", "анна\tб") for login in logins_of(address, response.data)}
+    assert found == expected
+    assert (figures(show(varied, query)) or ["0"])[0] == str(len(expected))
+
+
+@pytest.mark.parametrize("address", FILES)
+def test_a_file_is_an_attachment_with_a_plain_name(varied: FlaskClient, address: str) -> None:
+    response = varied.get(f"{address}?code=invalid_phone", buffered=True)
+
+    disposition = response.headers["Content-Disposition"]
+    ending = address.rpartition(".")[2]
+    assert re.fullmatch(
+        rf'attachment; filename="useradd_\d{{4}}-\d\d-\d\d_\d{{4}}-\d\d-\d\d_invalid_phone\.{ending}"', disposition
+    )
+    assert response.headers["Content-Type"] == exports.TYPES[ending]
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Cache-Control"] == "no-store"
+
+
+def test_the_text_names_period_filters_reader_and_rows(varied: FlaskClient) -> None:
+    text = varied.get("/results/export.txt?result=rejected&period=30d&q=1", buffered=True).data.decode("utf-8-sig")
+
+    head = text.partition("\r\n\r\n")[0]
+    assert "время московское (UTC+3)" in head
+    assert re.search(r"Результат: +Отказы\r\n", head)
+    assert re.search(r"Причина: +любая\r\n", head)
+    assert re.search(r"Поиск: +1\r\n", head)
+    assert re.search(r"Сформировано: .*, petrov\.ivan$", head)
+    assert text.endswith("Конец: 1 строка\r\n")
+
+
+def test_the_workbook_has_the_numbers_of_the_page_and_nothing_to_run(varied: FlaskClient) -> None:
+    response = varied.get("/results/export.xlsx", buffered=True)
+
+    assert response.headers["Content-Length"] == str(len(response.data))
+    book = load_workbook(io.BytesIO(response.data))
+    assert book.sheetnames == ["Сводка", "По ошибкам", "По дням", "Запросы"]
+    values = {str(row[0]): row[1] for row in book["Сводка"].iter_rows(values_only=True) if row[0]}
+    page = figures(show(varied))
+    assert [values[name] for name in ("Всего запросов", "Создано пользователей", "Отказы (4xx)")] == [
+        int(number) for number in page[:3]
+    ]
+    assert all(cell.data_type != "f" for sheet in book for row in sheet.iter_rows() for cell in row)
+
+
+def test_files_speak_the_readers_language(varied: FlaskClient) -> None:
+    varied.get("/results/?lang=en")
+
+    text = varied.get("/results/export.txt", buffered=True).data.decode("utf-8-sig")
+    book = load_workbook(io.BytesIO(varied.get("/results/export.xlsx", buffered=True).data))
+
+    assert text.startswith("REQUESTS TO CREATE USERS (useradd)")
+    assert "The phone number is not valid" in text
+    assert text.endswith("End: 4 rows\r\n")
+    assert book.sheetnames == ["Summary", "By error", "By day", "Requests"]
+
+
+@pytest.mark.parametrize(("old", "new"), OLD.items())
+def test_the_addresses_of_the_django_version_give_the_same_files(varied: FlaskClient, old: str, new: str) -> None:
+    former, present = (varied.get(f"{address}?period=30d", buffered=True) for address in (old, new))
+
+    for header in ("Content-Disposition", "Content-Type"):
+        assert former.headers[header] == present.headers[header]
+    assert logins_of(old, former.data) == logins_of(new, present.data) != []
+
+
+def test_texts_are_streamed_and_do_not_need_the_request_any_more(varied: FlaskClient, app: Flask) -> None:
+    response = varied.get("/results/export.txt")
+    assert response.is_streamed
+    blocks = response.iter_encoded()
+
+    first = next(blocks)
+    keep(app, ago(), username="too.late")
+    rest = b"".join(blocks)
+    response.close()
+
+    assert "ЗАПРОСЫ НА СОЗДАНИЕ" in first.decode()
+    assert "Телефон указан с ошибкой" in rest.decode()
+    assert "too.late" not in rest.decode()
+
+
+@pytest.mark.parametrize("address", [*FILES, *OLD])
+def test_filters_that_are_not_understood_are_refused(varied: FlaskClient, address: str) -> None:
+    unknown = varied.get(f"{address}?code=nonsense", headers=HTML)
+    reversed_ = varied.get(f"{address}?from=2026-03-10&to=2026-03-01")
+
+    assert unknown.status_code == 400
+    assert "«code»" in text_of(unknown.text)
+    assert (reversed_.status_code, reversed_.json and reversed_.json["code"]) == (400, "bad_request")
+
+
+def test_only_three_kinds_of_files_exist(varied: FlaskClient) -> None:
+    assert varied.get("/results/export.pdf").status_code == 404
+
+
+@pytest.fixture
+def no_place() -> Iterator[None]:
+    """All places for exports are taken."""
+    for _ in range(exports.AT_ONCE):
+        assert exports._places.acquire(blocking=False)
+    yield
+    for _ in range(exports.AT_ONCE):
+        exports._places.release()
+
+
+@pytest.mark.usefixtures("no_place")
+@pytest.mark.parametrize("address", FILES)
+def test_a_third_export_at_a_time_is_asked_to_wait(varied: FlaskClient, address: str) -> None:
+    response = varied.get(address, headers=HTML)
+
+    assert response.status_code == 503
+    assert int(response.headers["Retry-After"]) > 0
+    assert "Уже готовятся две выгрузки" in text_of(response.text)
+
+
+@pytest.mark.parametrize("address", FILES)
+def test_a_place_is_given_back_whichever_way_an_export_ends(
+    varied: FlaskClient, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        varied.get(address, buffered=True)
+        varied.get(address).close()  # a client that went away before the first byte
+        varied.get(f"{address}?code=nonsense")
+        varied.head(address, buffered=True)
+    monkeypatch.setattr(exports, "file_name", lambda *_: 1 / 0)
+    for _ in range(3):
+        assert varied.get(address).status_code == 500
+    monkeypatch.undo()
+
+    assert varied.get(address, buffered=True).status_code == 200
+
+
+def test_a_download_that_breaks_off_has_no_end(varied: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> Iterator[Any]:
+        yield from ()
+        raise RuntimeError("the database went away")
+
+    monkeypatch.setattr(service, "iter_attempts", broken)
+    response = varied.get("/results/export.txt")
+
+    with pytest.raises(RuntimeError):
+        list(response.response)
+    response.close()
+    assert varied.get("/results/export.xlsx").status_code == 500
+
+
+def test_who_exported_what_is_logged(varied: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        varied.get("/results/export.csv", buffered=True)
+
+    (line,) = [record for record in caplog.records if record.message == "export"]
+    assert (line.__dict__["format"], line.__dict__["rows"]) == ("csv", 4)
+    assert re.fullmatch(r"[0-9a-f-]{36}", line.__dict__["user_id"])
