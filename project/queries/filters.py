@@ -38,7 +38,7 @@ def conditions(chosen: AttemptFilter) -> list[ColumnElement[bool]]:
 
 
 def _matches(text: str) -> ColumnElement[bool]:
-    """What a person types into one box: part of a username, `=` and all of it, a whole contact, or a request's number."""
+    """What a person types into one box: part of a username (`=` and all of it), a contact, a number of a request."""
     if text.startswith("="):
         return Attempt.username == text[1:]  # its index answers, whatever the size of the table
     ways = [
@@ -57,10 +57,11 @@ def _matches(text: str) -> ColumnElement[bool]:
 def _digits_alike(text: str) -> ColumnElement[bool]:
     """Compare only the digits that a mask leaves, so that any spelling of a number finds it."""
     digits = re.sub(r"\D", "", text)
-    if len(digits) == 11 and digits.startswith("8"):  # Russia's trunk prefix stands for +7
-        digits = "7" + digits[1:]
-    shown = re.sub(r"[^\d•]", "", mask_phone("+" + digits))
-    return func.regexp_replace(Attempt.phone_masked, r"[^\d•]", "", "g") == shown
+    spellings = {digits}
+    if len(digits) == 11 and digits[0] in "78":  # Russia's trunk prefix 8 stands for +7
+        spellings = {f"{first}{digits[1:]}" for first in "78"}
+    shown = [re.sub(r"[^\d•]", "", mask_phone("+" + spelling)) for spelling in sorted(spellings)]
+    return func.regexp_replace(Attempt.phone_masked, r"[^\d•]", "", "g").in_(shown)
 
 
 def _uuid(text: str) -> UUID | None:

@@ -4,6 +4,7 @@ from sqlalchemy import Connection, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from project.domain.attempts import NewAttempt
+from project.domain.contacts import mask_email, mask_phone
 from project.domain.errors import FieldError
 from project.domain.registration import Decision, NewUser, User
 from project.domain.usernames import fold
@@ -37,8 +38,8 @@ def useradd(
             "received_at": attempt.received_at,
             "duration_ms": duration_ms,
             "method": attempt.method,
-            "phone_masked": attempt.sent.get("phone"),
-            "email_masked": attempt.sent.get("email"),
+            "phone_masked": new_user.phone and mask_phone(new_user.phone),
+            "email_masked": new_user.email and mask_email(new_user.email),
             "sent": attempt.sent,
             "language": attempt.language,
             "client_address": attempt.client_address,

@@ -60,7 +60,7 @@ def test_an_attempt_keeps_the_circumstances_and_only_masked_contacts(client: Fla
 
     [attempt] = rows.attempts()
     assert attempt["username"] == "a.sokolova"
-    assert (attempt["phone_masked"], attempt["email_masked"]) == ("8 (912) •••-••-41", "A•••@Example.org")
+    assert (attempt["phone_masked"], attempt["email_masked"]) == ("+7 912 •••-••-41", "a•••@example.org")
     assert (attempt["user_agent"], attempt["client_request_id"], attempt["language"]) == ("1C/8.3", "order-17", "en")
     assert (attempt["client_address"], attempt["method"], attempt["via"]) == ("127.0.0.1", "POST", "direct")
     assert attempt["duration_ms"] >= 0
