@@ -164,7 +164,7 @@ class Config:
         (),
         _names,
         "Host names that requests may use, comma-separated, `.example.org` for all below it. "
-        "Empty: this machine's own (localhost, 127.0.0.1, [::1]) and HOST",
+        "Empty: this machine's own (localhost, 127.0.0.1) and HOST",
         shown="",
     )
     trusted_proxies: Networks = setting(
@@ -212,9 +212,9 @@ class Config:
 
     @property
     def allowed_hosts(self) -> list[str]:
-        """Host names that requests may use."""
+        """Host names that requests may use. An IPv6 address cannot be one: Werkzeug cuts names at their first colon."""
         own = f"[{self.host}]" if ":" in self.host else self.host  # IPv6 stands in brackets in an address
-        return list(self.trusted_hosts) or ["localhost", "127.0.0.1", "[::1]", own]
+        return list(self.trusted_hosts) or ["localhost", "127.0.0.1", own]
 
 
 @cache

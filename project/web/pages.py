@@ -63,9 +63,15 @@ def _shown(sentence: str, sample: Any) -> str:
     return sentence % _Unknown(sample) if "%(" in sentence else sentence
 
 
+_FIELD_EXAMPLES = {"validation_failed": "invalid_phone", "conflict": "username_taken"}
+"""Codes that come with errors in fields, and one of these."""
+
+
 def _sample(code: str, entry: Problem | FieldCode) -> dict[str, Any]:
     """Return a problem document with this code, as a client gets it."""
     sentence = _sentences(entry)[0]
+    if code in _FIELD_EXAMPLES:
+        return _sample(_FIELD_EXAMPLES[code], FIELD_CODES[_FIELD_EXAMPLES[code]])
     if isinstance(entry, Problem):
         return _document(code, entry.status, str(entry.title), sentence)
     outer = "conflict" if code.endswith("_taken") else "validation_failed"

@@ -128,9 +128,9 @@ def test_settings_do_not_change_under_way(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("environment", "hosts"),
     [
-        ({}, ["localhost", "127.0.0.1", "[::1]", "127.0.0.1"]),
-        ({"HOST": "10.1.2.3"}, ["localhost", "127.0.0.1", "[::1]", "10.1.2.3"]),
-        ({"HOST": "fd00::1"}, ["localhost", "127.0.0.1", "[::1]", "[fd00::1]"]),
+        ({}, ["localhost", "127.0.0.1", "127.0.0.1"]),
+        ({"HOST": "10.1.2.3"}, ["localhost", "127.0.0.1", "10.1.2.3"]),
+        ({"HOST": "fd00::1"}, ["localhost", "127.0.0.1", "[fd00::1]"]),
         ({"HOST": "10.1.2.3", "TRUSTED_HOSTS": "a.example.org"}, ["a.example.org"]),
     ],
 )
