@@ -36,11 +36,22 @@ def _text(value: str) -> str:
 
 
 def _database_url(value: str) -> str:
-    """SQLAlchemy 2.1 reads plain `postgresql://` as psycopg 3: name the driver that is installed."""
+    """SQLAlchemy 2.1 reads plain `postgresql://` as psycopg 3, and several hosts only from the query."""
     scheme, separator, rest = value.partition("://")
     if scheme not in {"postgres", "postgresql", "postgresql+psycopg2"} or not separator or not rest:
         raise ValueError("a PostgreSQL address is needed: postgresql://user:password@host:5432/database")
+    authority, _, path = rest.partition("/")
+    credentials, at, hosts = authority.rpartition("@")
+    if "," in hosts:
+        database, _, query = path.partition("?")
+        options = [f"host={host}" for host in hosts.split(",")] + ([query] if query else [])
+        rest = f"{credentials}{at}/{database}?{'&'.join(options)}"
     return f"postgresql+psycopg2://{rest}"
+
+
+def _cores() -> int:
+    """Return how many cores this process may use: a container often has fewer than its machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _port(value: str) -> int:
@@ -48,7 +59,11 @@ def _port(value: str) -> int:
 
 
 def _threads(value: str) -> int:
-    return _number(value, 2, 64)
+    return _number(value, 8, 64)
+
+
+def _workers(value: str) -> int:
+    return _number(value, 1, 64)
 
 
 def _number(value: str, least: int, most: int) -> int:
@@ -125,13 +140,25 @@ class Config:
     database_url: str | None = setting(
         None,
         _database_url,
-        "PostgreSQL to use. Empty: the embedded one, kept in DATA_DIR",
+        "PostgreSQL to use, 14 or newer; of several hosts (`host1:5432,host2:5432`) the first that takes writes. "
+        "Empty: the embedded one, kept in DATA_DIR",
         shown="",
     )
     host: str = setting("127.0.0.1", _text, "Address to listen on")
     port: int = setting(8000, _port, "Port to listen on")
-    threads: int = setting(8, _threads, "Requests that are worked on at the same time")
-    data_dir: Path = setting(ROOT / "instance", Path, "Generated secrets and the embedded database", shown="./instance")
+    workers: int = setting(
+        _cores(),
+        _workers,
+        "Processes that serve behind one port; each takes up to 7 connections to PostgreSQL. Empty: one a core",
+        shown="",
+    )
+    threads: int = setting(16, _threads, "Requests that each process works on at the same time")
+    data_dir: Path = setting(
+        ROOT / "instance",
+        Path,
+        "Generated secrets, the embedded database, and the spool: what PostgreSQL could not take yet",
+        shown="./instance",
+    )
     secret_key: str = setting(
         "", _secret, "Signs sessions, at least 32 characters. Empty: made once, kept in DATA_DIR", shown=""
     )

@@ -1,13 +1,17 @@
 """Entrance for servers and for `flask`: `app`. `python wsgi.py` serves; `--migrate` brings the tables up first."""
 
 import sys
+from typing import cast
 
 from dotenv import load_dotenv
 
 from config import ROOT, Config, ConfigError
 from project import create_app, server
 from project.cli import upgrade
+from project.domain.errors import DatabaseUnavailableError
 from project.embedded import EmbeddedPostgresError
+from project.spool import SpoolError
+from project.web.tools import Tools
 
 load_dotenv(ROOT / ".env")
 try:
@@ -19,9 +23,31 @@ except (ConfigError, EmbeddedPostgresError) as error:
 
 def main() -> None:
     """Serve until SIGTERM or Ctrl-C."""
-    if "--migrate" in sys.argv[1:]:
+    tools = cast(Tools, app.extensions["useradd"])
+    try:
+        tools.check()
+    except SpoolError as error:
+        sys.exit(f"useradd cannot start:\nDATA_DIR: {error}")
+    server.serve(
+        app,
+        host=config.host,
+        port=config.port,
+        threads=config.threads,
+        workers=config.workers,
+        greeting=greeting,
+        prepare=prepare if "--migrate" in sys.argv[1:] else None,
+        start=tools.start,
+        stopping=tools.upkeep.begin_stop,
+        stop=tools.stop,
+    )
+
+
+def prepare() -> None:
+    """Bring the tables up to date; leave with AWAY when PostgreSQL is not there to do it."""
+    try:
         upgrade(app)
-    server.serve(app, host=config.host, port=config.port, threads=config.threads, greeting=greeting)
+    except DatabaseUnavailableError:
+        sys.exit(server.AWAY)
 
 
 def greeting(address: str) -> str:

@@ -6,6 +6,7 @@ from config import Config
 from project import api, auth, cli, embedded, health, outage, reports
 from project.extensions import csrf, db, migrate
 from project.web import (
+    deadlines,
     formats,
     guards,
     headers,
@@ -23,7 +24,7 @@ from project.web import (
 MAX_BODY = 16 * 1024
 """Bytes of a request that the service reads; a larger one is refused and recorded."""
 POOL_SIZE, READING_POOL_SIZE = 5, 2
-CONNECT_ARGS = {
+CONNECT_ARGS: dict[str, str | int] = {
     "connect_timeout": 2,
     "keepalives_idle": 2,
     "keepalives_interval": 1,
@@ -31,8 +32,9 @@ CONNECT_ARGS = {
     "tcp_user_timeout": 3000,
     "application_name": "useradd",
     "options": "-c timezone=UTC -c statement_timeout=2000 -c lock_timeout=1000"
-    " -c idle_in_transaction_session_timeout=4000",
+    " -c idle_in_transaction_session_timeout=4000 -c client_connection_check_interval=1000",
 }
+WRITING_ARGS = CONNECT_ARGS | {"target_session_attrs": "read-write"}
 """Bounds on the side of PostgreSQL and TCP. Keepalives see a silent peer while we wait, tcp_user_timeout while we
 send: only both together cover a partition (docs/adr/0004)."""
 
@@ -61,7 +63,7 @@ def configure(app: Flask, config: Config) -> None:
         MAX_CONTENT_LENGTH=MAX_BODY,
         WTF_CSRF_TIME_LIMIT=None,  # a token lives as long as its session
         SQLALCHEMY_DATABASE_URI=url,
-        SQLALCHEMY_ENGINE_OPTIONS=pool | {"pool_size": POOL_SIZE, "connect_args": CONNECT_ARGS},
+        SQLALCHEMY_ENGINE_OPTIONS=pool | {"pool_size": POOL_SIZE, "connect_args": WRITING_ARGS},
         SQLALCHEMY_BINDS={"reading": pool | {"url": url, "pool_size": READING_POOL_SIZE, "connect_args": CONNECT_ARGS}},
     )
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
@@ -82,6 +84,7 @@ def register_extensions(app: Flask, config: Config) -> None:
 def register_web(app: Flask, config: Config) -> None:
     """Set up what all doors share. Hooks run in this order: a request has its number before anything else."""
     app.wsgi_app = proxies.TrustedProxies(app.wsgi_app, config.trusted_proxies)  # type: ignore[method-assign]
+    app.wsgi_app = deadlines.Deadlines(app.wsgi_app, config.request_deadline_s)  # type: ignore[method-assign]
     request_id.init_app(app)
     logs.init_app(app, config.log_format)
     headers.init_app(app)

@@ -12,26 +12,59 @@ from flask.cli import AppGroup
 from project.domain import usernames
 from project.domain.attempts import NewAttempt, new_id
 from project.domain.contacts import mask_email, mask_phone, normalize_email, normalize_phone
-from project.domain.errors import FieldError, RefusalError, RuleError
+from project.domain.errors import DatabaseUnavailableError, FieldError, RefusalError, RuleError
 from project.domain.passwords import hash_key, new_key
 from project.domain.registration import NewUser
 from project.domain.text import trimmed_name
-from project.services import registration
+from project.queries.upkeep import find_nothing
+from project.services import attempts, registration
+from project.spool import survey
 from project.web.catalogue import detail_text, message_text
 from project.web.tools import tools
 
 users = AppGroup("users", help="Manage users.")
+spool = AppGroup("spool", help="Look after attempts that PostgreSQL could not take yet.")
 
 
 def init_app(app: Flask) -> None:
     """Add the commands."""
     app.cli.add_command(users)
+    app.cli.add_command(spool)
 
 
 def upgrade(app: Flask) -> None:
-    """Bring the tables up to date, as `flask db upgrade` does."""
+    """Bring the tables up to date, as `flask db upgrade` does. Raises DatabaseUnavailableError."""
     with app.app_context():
+        tools().database.transact(find_nothing)
         flask_migrate.upgrade()
+
+
+@spool.command("status")
+def spool_status() -> None:
+    """Show what waits on disk for PostgreSQL to come back.
+
+    \b
+    Example:
+      flask spool status
+    """
+    kept = survey(tools().spool.root)
+    age = "" if kept.oldest is None else f", the oldest for {max(0, round(time.time() - kept.oldest))} s"
+    click.echo(f"{kept.records} attempts wait ({kept.bytes} bytes{age}), {kept.quarantined} in quarantine")
+
+
+@spool.command("drain")
+def spool_drain() -> None:
+    """Bring into PostgreSQL what processes left on disk that run no more; a running one drains its own.
+
+    \b
+    Example:
+      flask spool drain
+    """
+    try:
+        drained = attempts.drain_orphans(tools().database, tools().spool)
+    except DatabaseUnavailableError as error:
+        raise click.ClickException(detail_text(error.code, "read", {"seconds": 2})) from None
+    click.echo(f"{drained} attempts brought in")
 
 
 def _rule(rule: Callable[[str], str], field: str) -> Callable[[click.Context, click.Parameter, str | None], str | None]:

@@ -1,16 +1,23 @@
-"""Serves with waitress, and stops so that everything accepted is answered."""
+"""Serves with waitress: several processes behind one socket, the dead ones replaced, nothing accepted left unanswered.
+
+The supervisor binds the socket and forks. It has one thread and no connection, so that forking is safe at any time.
+"""
 
 import logging
+import os
 import signal
+import socket
 import sys
 import threading
 import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
-from wsgiref.types import WSGIApplication
+from wsgiref.types import WSGIApplication, WSGIEnvironment
 
+from waitress.channel import HTTPChannel
 from waitress.server import create_server
+from waitress.task import ThreadedTaskDispatcher, WSGITask
 
 log = logging.getLogger(__name__)
 
@@ -18,44 +25,237 @@ HARD_BODY_LIMIT = 256 * 1024
 """Bytes beyond which waitress refuses a request before the service sees it: nothing of it is recorded."""
 DRAIN_S = 6.6
 """Seconds that a stop may take: the deadline of a request and 3 s more (promise P11)."""
+QUIET_S = 0.2
+"""Seconds without any request that end a stop: what was just let in has sent its request by then."""
+BACKLOG = 1024
+RECEIVED = "useradd.received"
+"""Key of the WSGI environment: time.monotonic() when the request had come in whole and began to wait for a thread."""
+_WATCHED = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
+_TOO_YOUNG_S = 1.0
+PREPARE_S = 10
+"""Seconds that the start waits for the preparation."""
+AWAY = 75
+"""Exit status of a preparation that must be tried again (EX_TEMPFAIL of sysexits.h)."""
 
 
-def serve(app: WSGIApplication, *, host: str, port: int, threads: int, greeting: Callable[[str], str]) -> None:
-    """Serve until SIGTERM or SIGINT. Raises SystemExit with a clear message when the port is taken."""
+def serve(
+    app: WSGIApplication,
+    *,
+    host: str,
+    port: int,
+    threads: int,
+    workers: int,
+    greeting: Callable[[str], str],
+    prepare: Callable[[], None] | None = None,
+    start: Callable[[], None] = lambda: None,
+    stopping: Callable[[], None] = lambda: None,
+    stop: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then exit: SystemExit 0 when everything accepted was answered.
+
+    `prepare` runs first, in a process of its own; when it exits with AWAY the service starts all the same and it is
+    tried again beside it. In each worker `start` runs before the first request, `stopping` when the stop begins and
+    `stop` after the last answer. Raises SystemExit with a clear message when the port is taken.
+    """
+    listener = _listen(host, port)
+
+    def work() -> None:
+        start()
+        _serve_one(app, listener, threads, stopping)
+        stop()
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+    supervisor = _Supervisor(work, workers, listener)
+    if prepare:
+        supervisor.prepare(prepare)
+    supervisor.start()
+    shown = f"[{host}]" if ":" in host else host
+    print(greeting(f"http://{shown}:{listener.getsockname()[1]}"), flush=True)
+    sys.exit(supervisor.watch())
+
+
+def _listen(host: str, port: int) -> socket.socket:
     try:
-        server = create_server(
-            app,
-            host=host,
-            port=port,
-            threads=threads,
-            ident=None,
-            backlog=1024,
-            connection_limit=500,
-            channel_timeout=15,
-            cleanup_interval=5,
-            max_request_body_size=HARD_BODY_LIMIT,
-            max_request_header_size=16 * 1024,
-            outbuf_high_watermark=1024 * 1024,
-            asyncore_use_poll=True,  # select() dies of file descriptors beyond 1023
-            clear_untrusted_proxy_headers=False,  # our own middleware judges them
-            expose_tracebacks=False,
-        )
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except OSError as error:
         sys.exit(f"useradd cannot listen on {host}:{port}: {error.strerror}. Choose another port: PORT=8001")
+
+
+class _Supervisor:
+    """The parent of all workers."""
+
+    def __init__(self, work: Callable[[], None], count: int, listener: socket.socket) -> None:
+        self._work = work
+        self._count = count
+        self._listener = listener
+        self._workers: dict[int, float] = {}
+        """Process id -> when it was born, by time.monotonic()."""
+        self._preparing: tuple[int, Callable[[], None]] | None = None
+        self._lifeline = os.pipe()
+
+    def prepare(self, prepare: Callable[[], None]) -> None:
+        """Run `prepare` in a child; exit with it unless it takes long or only has to be tried again."""
+        pid, end = self._fork(prepare), time.monotonic() + PREPARE_S
+        while time.monotonic() < end:
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                self._judge(os.waitstatus_to_exitcode(status), prepare)
+                return
+            time.sleep(0.01)
+        self._preparing = (pid, prepare)
+
+    def _judge(self, code: int, prepare: Callable[[], None]) -> None:
+        self._preparing = None
+        if code == AWAY:
+            self._preparing = (self._fork(lambda: _later(prepare)), prepare)
+        elif code != 0:
+            sys.exit(code if code > 0 else 1)
+
+    def start(self) -> None:
+        """Start the workers."""
+        for _ in range(self._count):
+            self._workers[self._fork(self._work)] = time.monotonic()
+
+    def watch(self) -> int:
+        """Replace workers that die until a signal says stop; return the exit status of it all."""
+        while signal.sigwait(_WATCHED) == signal.SIGCHLD:
+            for pid, status in _reap():
+                self._replace(pid, status)
+        return self._stop()
+
+    def _replace(self, pid: int, status: int) -> None:
+        code = os.waitstatus_to_exitcode(status)
+        if self._preparing and pid == self._preparing[0]:
+            if code not in {0, AWAY}:
+                log.error("the preparation failed and is tried again", extra={"exit_status": code})
+            self._judge(AWAY if code else 0, self._preparing[1])
+        elif pid in self._workers:
+            log.error("a worker died and is replaced", extra={"pid": pid, "exit_status": code})
+            if time.monotonic() - self._workers.pop(pid) < _TOO_YOUNG_S:
+                time.sleep(_TOO_YOUNG_S)  # whatever kills it at birth must not keep the machine busy
+            self._workers[self._fork(self._work)] = time.monotonic()
+
+    def _stop(self) -> int:
+        """Ask all children to end, wait for them, and end those that do not."""
+        self._listener.close()
+        left = {*self._workers, *([self._preparing[0]] if self._preparing else [])}
+        for pid in left:
+            os.kill(pid, signal.SIGTERM)
+        end = time.monotonic() + DRAIN_S + 1
+        statuses = []
+        while left and time.monotonic() < end:
+            for pid, status in _reap():
+                left.discard(pid)
+                statuses += [status] if pid in self._workers else []
+            time.sleep(0.02)
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        log.info("stopped")
+        return 0 if not left and not any(statuses) else 1
+
+    def _fork(self, task: Callable[[], None]) -> int:
+        pid = os.fork()
+        if pid:
+            return pid
+        try:
+            os.close(self._lifeline[1])
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
+            threading.Thread(target=_follow, args=(self._lifeline[0],), daemon=True).start()
+            task()
+        except SystemExit:
+            raise
+        except BaseException:
+            log.exception("a worker fails")
+            sys.exit(1)
+        sys.exit(0)
+
+
+def _later(task: Callable[[], None]) -> None:
+    time.sleep(_TOO_YOUNG_S)
+    task()
+
+
+def _reap() -> list[tuple[int, int]]:
+    """Return process id and status of every child that has died; one SIGCHLD may stand for several."""
+    dead = []
+    try:
+        while (found := os.waitpid(-1, os.WNOHANG))[0]:
+            dead.append(found)
+    except ChildProcessError:
+        pass
+    return dead
+
+
+def _follow(lifeline: int) -> None:
+    """Stop when the supervisor is gone, however it went: its end of the pipe closes."""
+    os.read(lifeline, 1)
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
+
+# --- One worker -----------------------------------------------------------------------------------------------
+
+
+class _Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has no types
+    """Notes when a request begins to wait for a thread."""
+
+    def add_task(self, task: Any) -> None:
+        task.queued_at = time.monotonic()
+        super().add_task(task)
+
+
+class _Task(WSGITask):  # type: ignore[misc]
+    """Tells the service how long its request has waited."""
+
+    def get_environment(self) -> WSGIEnvironment:
+        environ: WSGIEnvironment = super().get_environment()
+        environ[RECEIVED] = self.channel.queued_at
+        return environ
+
+
+class _Channel(HTTPChannel):  # type: ignore[misc]
+    """A connection whose requests know when they came in."""
+
+    task_class = _Task
+    queued_at: float
+
+
+def _serve_one(app: WSGIApplication, listener: socket.socket, threads: int, stopping: Callable[[], None]) -> None:
+    dispatcher = _Dispatcher()
+    dispatcher.set_thread_count(threads)
+    server = create_server(
+        app,
+        sockets=[listener],
+        _dispatcher=dispatcher,
+        threads=threads,
+        ident=None,
+        backlog=BACKLOG,
+        connection_limit=500,
+        channel_timeout=15,
+        cleanup_interval=5,
+        max_request_body_size=HARD_BODY_LIMIT,
+        max_request_header_size=16 * 1024,
+        outbuf_high_watermark=1024 * 1024,
+        asyncore_use_poll=True,  # select() dies of file descriptors beyond 1023
+        clear_untrusted_proxy_headers=False,  # our own middleware judges them
+        expose_tracebacks=False,
+    )
+    server.channel_class = _Channel
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stopper(server))
+        signal.signal(number, _stopper(server, stopping))
     signal.signal(signal.SIGUSR1, _leave)
-    shown = f"[{host}]" if ":" in host else host
-    print(greeting(f"http://{shown}:{server.effective_port}"), flush=True)
     server.run()
-    log.info("stopped")
 
 
-def _stopper(server: Any) -> Callable[[int, FrameType | None], None]:
+def _stopper(server: Any, stopping: Callable[[], None]) -> Callable[[int, FrameType | None], None]:
     """Return a signal handler that lets waitress finish. Waitress itself drops what is queued (measured)."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)  # a second Ctrl-C means it
+        for again in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(again, signal.SIG_IGN)
+        stopping()
         threading.Thread(target=_drain, args=(server,), daemon=True).start()
 
     return stop
@@ -73,14 +273,19 @@ def _drain(server: Any) -> None:
     """
 
     def stop_listening() -> None:
+        for _ in range(BACKLOG):  # whom the kernel has let in already
+            server.handle_accept()
         server.del_channel()
         server.socket.close()
         server.accepting = False
 
     server.trigger.pull_trigger(stop_listening)  # runs in the loop's own thread
-    end = time.monotonic() + DRAIN_S
-    while time.monotonic() < end and _is_busy(server):
+    now = time.monotonic()
+    end, quiet_since = now + DRAIN_S, now
+    while now < end and now - quiet_since < QUIET_S:
         time.sleep(0.02)
+        now = time.monotonic()
+        quiet_since = now if _is_busy(server) else quiet_since
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 
 

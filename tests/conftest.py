@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import flask_migrate
 import psycopg2
@@ -16,7 +16,9 @@ from config import Config
 from project import create_app
 from project.embedded import ensure
 from project.outage import Database
+from project.services import attempts
 from project.web.tools import Tools
+from project.web.tools import tools as tools_of
 from tests.builders import IVAN, log_in, useradd
 
 ROOT = Path(__file__).parents[1]
@@ -63,13 +65,22 @@ def app(config: Config) -> Flask:
     return app
 
 
+def begin_anew(app: Flask) -> None:
+    """Forget what an earlier test did to the service: outages, what is on its disk, what is in its tables."""
+    parts = tools_of(app)
+    with app.app_context():
+        for way in (parts.database, parts.reading):
+            way.breaker.close()
+        attempts.drain(parts.database, parts.spool)
+        parts.database.transact(_empty)
+
+
 @pytest.fixture
 def tools(app: Flask) -> Iterator[Tools]:
     """The parts that use cases take, inside an application context, on empty tables."""
     with app.app_context():
-        found = cast(Tools, app.extensions["useradd"])
-        found.database.transact(_empty)
-        yield found
+        begin_anew(app)
+        yield tools_of(app)
 
 
 @pytest.fixture
@@ -81,8 +92,7 @@ def database(tools: Tools) -> Database:
 @pytest.fixture
 def client(app: Flask) -> Iterator[FlaskClient]:
     """A stranger's browser or program, on empty tables. No context of the test's own lies around its requests."""
-    with app.app_context():
-        cast(Tools, app.extensions["useradd"]).database.transact(_empty)
+    begin_anew(app)
     with app.test_client() as client:
         yield client
 
@@ -115,8 +125,7 @@ class Rows:
     def ask(self, question: str, **values: object) -> list[Row]:
         """Return the answer to an SQL question."""
         with self._app.app_context():
-            database = cast(Tools, self._app.extensions["useradd"]).database
-            return database.transact(_ask, question, values)
+            return tools_of(self._app).database.transact(_ask, question, values)
 
     def attempts(self) -> list[Row]:
         """Return all attempts in the order in which they were recorded."""

@@ -5,13 +5,13 @@ import re
 from flask import Blueprint, Response, g, json, request, url_for
 
 from project.api.schemas import user_add_schema
-from project.domain.attempts import NewAttempt
-from project.domain.errors import RefusalError
+from project.domain.attempts import CHECKED, NewAttempt
+from project.domain.errors import OverloadedError, RefusalError
 from project.domain.passwords import hash_key, new_key
 from project.domain.registration import Credentials, NewUser
 from project.domain.strict_json import parse_object
 from project.domain.text import clean
-from project.services import registration
+from project.services import attempts, registration
 from project.web.guards import open_to_all
 from project.web.languages import language, local
 from project.web.request_id import client_request_id, request_id
@@ -21,6 +21,8 @@ bp = Blueprint("api", __name__)
 
 ADDRESSES = ("/api/v1/useradd/", "/api/v1/useradd", "/useradd/", "/useradd")
 KEY_HEADER = "Idempotency-Key"
+PATIENCE_S = 0.5
+"""Seconds in the queue after which a request is turned away: its client would not wait for all that is before it."""
 _KEY = re.compile(r'"?([\x21\x23-\x7e]{22,255})"?')
 """22 visible ASCII characters can hold 128 bits: on an open endpoint the key itself must be unguessable."""
 _JSON = re.compile(r"application/(?:[\w.+-]+\+)?json", re.IGNORECASE)
@@ -31,7 +33,7 @@ def begin_attempt() -> None:
     """Every request to the addresses is an attempt, also one that Flask itself refuses (405, 413)."""
     if request.path not in ADDRESSES:
         return
-    g.attempt = NewAttempt(
+    attempt = NewAttempt(
         id=request_id(),
         received_at=g.received_at,
         started=g.started,
@@ -41,6 +43,15 @@ def begin_attempt() -> None:
         user_agent=clean(request.user_agent.string, 300),
         client_request_id=client_request_id(),
     )
+    g.intent = attempts.begin(tools().spool, attempt)
+    g.attempt = attempt
+    tools().upkeep.ensure_running()
+
+
+@bp.teardown_app_request
+def end_attempt(error: BaseException | None) -> None:
+    """The attempt is recorded by now, whatever its end."""
+    tools().spool.finish(g.pop("intent", None))
 
 
 @open_to_all
@@ -48,8 +59,7 @@ def useradd() -> Response:
     """Create a user and answer with its login and password."""
     new_user = _read(g.attempt)
     if request.args.get("dry_run") in {"true", "1"}:
-        registration.check(tools().database, g.attempt)
-        return _answer(_normalized(new_user), 200)
+        return _checked(new_user)
     credentials = registration.register(tools().database, tools().passwords, g.attempt, g.key, new_user)
     return _created(credentials)
 
@@ -66,8 +76,11 @@ def _read(attempt: NewAttempt) -> NewUser:
         raise RefusalError("unsupported_media_type")
     g.key = _key()
     attempt.key_hash = hash_key(g.key)
+    if g.waited_s > PATIENCE_S:
+        raise OverloadedError
     body = parse_object(request.get_data(cache=False))
     attempt.keep_body(body)
+    attempts.amend(tools().spool, g.intent, attempt)
     new_user: NewUser = user_add_schema(tools().config.phone_region).load(body)
     return new_user
 
@@ -111,6 +124,12 @@ def _created(credentials: Credentials) -> Response:
     if credentials.replayed:
         answer.headers["Idempotent-Replayed"] = "true"
     return answer
+
+
+def _checked(new_user: NewUser) -> Response:
+    """Record and answer a dry run that found nothing wrong."""
+    recorded = attempts.record(tools().database, tools().spool, g.attempt, status=200, code=CHECKED)
+    return _answer(_normalized(new_user) | ({} if recorded else {"recorded": False}), 200)
 
 
 def _normalized(new_user: NewUser) -> dict[str, object]:

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 FIELDS = ("name", "username", "phone", "email", "birth_date")
 """The fields of a request, in the order in which errors are reported."""
@@ -20,6 +21,15 @@ class FieldError:
     code: str
     variant: str = ""
     params: Params = dataclasses.field(default_factory=lambda: NO_PARAMS)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what is kept of it."""
+        return {"field": self.field, "code": self.code, "variant": self.variant, "params": dict(self.params)}
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> "FieldError":
+        """Return what as_json() or the function useradd() kept."""
+        return cls(kept["field"], kept["code"], kept.get("variant", ""), kept.get("params") or NO_PARAMS)
 
 
 class RuleError(ValueError):
@@ -84,3 +94,10 @@ class OutcomeUnknownError(RefusalError):
 
     def __init__(self) -> None:
         super().__init__("outcome_unknown")
+
+
+class OverloadedError(RefusalError):
+    """Too many requests wait already: this one was turned away at once, and nothing was created."""
+
+    def __init__(self) -> None:
+        super().__init__("overloaded")

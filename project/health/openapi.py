@@ -1,27 +1,44 @@
 """What the health door adds to the OpenAPI document."""
 
+from typing import Any
+
 from apispec import APISpec
+
+_TEXT = {"type": "string"}
+_NUMBER = {"type": "integer"}
+_ANSWER = {"type": "object", "properties": {"status": _TEXT}, "required": ["status"]}
+_STATUS = {
+    "type": "object",
+    "properties": {
+        "status": {"enum": ["ok", "degraded", "stopping", "spool_full", "spool_unusable"]},
+        "database": {"enum": ["up", "away"]},
+        "statistics": {"enum": ["up", "away"]},
+        "spool": {
+            "type": "object",
+            "properties": {
+                "attempts": _NUMBER,
+                "bytes": _NUMBER,
+                "oldest_s": {"type": ["integer", "null"]},
+                "quarantined": _NUMBER,
+                "lost": _NUMBER,
+            },
+        },
+    },
+    "required": ["status", "database", "statistics", "spool"],
+}
 
 
 def describe(spec: APISpec) -> None:
-    """Add /livez and /readyz."""
-    for path, summary in (("/livez", "Is the process alive"), ("/readyz", "Should requests come here")):
-        spec.path(
-            path,
-            operations={
-                "get": {
-                    "tags": ["health"],
-                    "summary": summary,
-                    "responses": {
-                        "200": {
-                            "description": "Yes",
-                            "content": {
-                                "application/json": {
-                                    "schema": {"type": "object", "properties": {"status": {"type": "string"}}}
-                                }
-                            },
-                        }
-                    },
-                }
-            },
-        )
+    """Add /livez, /readyz and /status."""
+    spec.path("/livez", operations={"get": _operation("Is the process alive", {"200": _json("Yes", _ANSWER)})})
+    ready = {"200": _json("Yes", _ANSWER), "503": _json("No: it stops, or its spool is full", _ANSWER)}
+    spec.path("/readyz", operations={"get": _operation("Should requests come here", ready)})
+    spec.path("/status", operations={"get": _operation("How is the instance", {"200": _json("So", _STATUS)})})
+
+
+def _operation(summary: str, responses: dict[str, Any]) -> dict[str, Any]:
+    return {"tags": ["health"], "summary": summary, "responses": responses}
+
+
+def _json(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}

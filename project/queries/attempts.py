@@ -97,5 +97,5 @@ def _rows(rows: Sequence[Row[Any]]) -> list[AttemptRow]:
 
 def _fields(row: Row[Any]) -> dict[str, Any]:
     fields = dict(row._mapping)
-    fields["errors"] = tuple(FieldError(**error) for error in fields["errors"])
+    fields["errors"] = tuple(FieldError.from_json(error) for error in fields["errors"])
     return fields

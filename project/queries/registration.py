@@ -1,11 +1,13 @@
 """The two statements that write attempts: one decides, the other records what was refused."""
 
+from collections.abc import Sequence
+
 from sqlalchemy import Connection, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from project.domain.attempts import NewAttempt
 from project.domain.contacts import mask_email, mask_phone
-from project.domain.errors import FieldError
+from project.domain.records import AttemptRecord
 from project.domain.registration import Decision, NewUser, User
 from project.domain.usernames import fold
 from project.models import Attempt
@@ -72,43 +74,42 @@ def useradd(
     return Decision(status=row.status, code=row.code, clashes=tuple(row.clashes or ()), kid=row.kid, user=user)
 
 
-def insert_attempt(
-    connection: Connection,
-    attempt: NewAttempt,
-    *,
-    status: int,
-    code: str,
-    errors: tuple[FieldError, ...],
-    duration_ms: int,
-) -> None:
-    """Record an attempt that ended without a user.
+def insert_attempts(connection: Connection, records: Sequence[AttemptRecord]) -> None:
+    """Record attempts that ended without a user.
 
     Of one that is recorded already only `answered` follows: what happened stays, what the client was told changes.
+    If its own transaction is still undecided, PostgreSQL waits here for it: a record can never overtake it.
     """
+    first_of_id = {record.attempt.id: record for record in reversed(records)}
+    statement = insert(Attempt).values([_values(record) for record in first_of_id.values()])
     connection.execute(
-        insert(Attempt)
-        .values(
-            id=attempt.id,
-            received_at=attempt.received_at,
-            status=status,
-            answered=status,
-            code=code,
-            method=attempt.method,
-            duration_ms=duration_ms,
-            username=attempt.sent.get("username"),
-            phone_masked=attempt.sent.get("phone"),
-            email_masked=attempt.sent.get("email"),
-            errors=[{"field": e.field, "code": e.code, "variant": e.variant, "params": dict(e.params)} for e in errors],
-            sent=dict(attempt.sent),
-            language=attempt.language,
-            client_address=attempt.client_address,
-            user_agent=attempt.user_agent,
-            client_request_id=attempt.client_request_id,
-            key_hash=attempt.key_hash,
-        )
-        .on_conflict_do_update(
+        statement.on_conflict_do_update(
             index_elements=["id"],
-            set_={"answered": status},
-            where=Attempt.answered.is_distinct_from(status),
+            set_={"answered": statement.excluded.answered},
+            where=Attempt.answered.is_distinct_from(statement.excluded.answered),
         )
     )
+
+
+def _values(record: AttemptRecord) -> dict[str, object]:
+    attempt = record.attempt
+    return {
+        "id": attempt.id,
+        "received_at": attempt.received_at,
+        "status": record.status,
+        "answered": record.answered,
+        "code": record.code,
+        "via": record.via,
+        "method": attempt.method,
+        "duration_ms": record.duration_ms,
+        "username": attempt.sent.get("username"),
+        "phone_masked": attempt.sent.get("phone"),
+        "email_masked": attempt.sent.get("email"),
+        "errors": [error.as_json() for error in record.errors],
+        "sent": dict(attempt.sent),
+        "language": attempt.language,
+        "client_address": attempt.client_address,
+        "user_agent": attempt.user_agent,
+        "client_request_id": attempt.client_request_id,
+        "key_hash": attempt.key_hash,
+    }

@@ -1,7 +1,7 @@
 """Creating users."""
 
-from project.domain.attempts import CHECKED, REPLAYED, NewAttempt
-from project.domain.errors import DecidedError, FieldError, IdentifiersTakenError
+from project.domain.attempts import REPLAYED, NewAttempt
+from project.domain.errors import DecidedError, IdentifiersTakenError
 from project.domain.passwords import Passwords
 from project.domain.registration import Credentials, NewUser
 from project.outage import Database
@@ -41,28 +41,4 @@ def register(
         password=passwords.derive(key, decision.user.username, decision.kid),
         user=decision.user,
         replayed=decision.code == REPLAYED,
-    )
-
-
-def check(database: Database, attempt: NewAttempt) -> None:
-    """Record a dry run that found nothing wrong."""
-    record(database, attempt, status=200, code=CHECKED)
-
-
-def record(
-    database: Database,
-    attempt: NewAttempt,
-    *,
-    status: int,
-    code: str,
-    errors: tuple[FieldError, ...] = (),
-) -> None:
-    """Keep an attempt that ended without a new user. Raises DatabaseUnavailableError."""
-    database.transact(
-        queries.insert_attempt,
-        attempt,
-        status=status,
-        code=code,
-        errors=errors,
-        duration_ms=elapsed_ms(attempt),
     )

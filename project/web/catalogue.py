@@ -121,6 +121,16 @@ PROBLEMS: Mapping[str, Problem] = {
         retryable=True,
         sample={"seconds": 2},
     ),
+    "overloaded": Problem(
+        503,
+        _("The service is overloaded"),
+        {
+            "": _("The user was not created. Repeat in %(seconds)s s with the same Idempotency-Key."),
+            "read": _("Try again in %(seconds)s s."),
+        },
+        retryable=True,
+        sample={"seconds": 2},
+    ),
     "exports_busy": Problem(
         503,
         _("Two downloads are running already"),

@@ -1,7 +1,11 @@
 """Structured logs: one line an event, with the number of the request and without personal data."""
 
+import atexit
 import logging
+import queue
 import sys
+import threading
+import time
 from typing import TextIO
 
 from flask import Flask, Response, g, has_request_context, request
@@ -11,9 +15,57 @@ from project.web.request_id import request_id
 
 log = logging.getLogger("useradd.access")
 
+FLUSH_S = 1.0
+
+
+BUFFERED = 10_000
+"""Lines that wait for a slow reader of the log; more are dropped, and counted."""
+
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """The one handler that is ours."""
+    """The one handler that is ours. A process that serves writes in a thread: a blocked pipe must block no request."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._waiting: queue.Queue[logging.LogRecord] | None = None
+        self._dropped = 0
+
+    def buffer(self) -> None:
+        """Write in a thread of this process from now on."""
+        self._waiting = queue.Queue(BUFFERED)
+        threading.Thread(target=self._write, args=(self._waiting,), name="log", daemon=True).start()
+        atexit.register(self.flush_buffer)
+
+    def flush_buffer(self) -> None:
+        """Wait until what was said is written, but not for long: whoever reads may be gone."""
+        end = time.monotonic() + FLUSH_S
+        while self._waiting and self._waiting.unfinished_tasks and time.monotonic() < end:
+            time.sleep(0.01)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, or have it written."""
+        if self._waiting is None:
+            super().emit(record)
+            return
+        try:
+            self._waiting.put_nowait(record)
+        except queue.Full:
+            self._dropped += 1
+
+    def _write(self, waiting: queue.Queue[logging.LogRecord]) -> None:
+        while True:
+            record = waiting.get()
+            if self._dropped:
+                record.dropped_lines, self._dropped = self._dropped, 0
+            super().emit(record)
+            waiting.task_done()
+
+
+def buffer() -> None:
+    """Let this process log without ever waiting for whoever reads its log."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _Handler):
+            handler.buffer()
 
 
 def init_app(app: Flask, form: str) -> None:

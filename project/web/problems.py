@@ -13,8 +13,8 @@ from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
 
 from project.domain.attempts import NewAttempt
-from project.domain.errors import DatabaseUnavailableError, FieldError, OutcomeUnknownError, Params, RefusalError
-from project.services import registration
+from project.domain.errors import FieldError, Params, RefusalError
+from project.services import attempts
 from project.web.catalogue import PROBLEMS, detail_text, message_text, summary_text
 from project.web.request_id import request_id
 from project.web.tools import tools
@@ -98,30 +98,18 @@ def _retry_headers(code: str) -> dict[str, str]:
 
 
 def _record(ending: _Ending) -> bool:
-    """Keep the attempt. Answer whether it is kept: while PostgreSQL is away it is only in the log."""
+    """Keep the attempt, if there is one that is not kept yet. Tell whether it is kept."""
     attempt: NewAttempt | None = g.get("attempt")
     if attempt is None or ending.recorded:
         return True
-    if ending.code in {"database_unavailable", "outcome_unknown"}:
-        return _log_lost(attempt, ending)
-    try:
-        registration.record(tools().database, attempt, status=ending.status, code=ending.reason, errors=ending.errors)
-    except (DatabaseUnavailableError, OutcomeUnknownError):
-        return _log_lost(attempt, ending)
-    return True
-
-
-def _log_lost(attempt: NewAttempt, ending: _Ending) -> bool:
-    log.error(
-        "attempt not recorded",
-        extra={
-            "attempt_id": str(attempt.id),
-            "status": ending.status,
-            "code": ending.reason,
-            "errors": [{"field": error.field, "code": error.code} for error in ending.errors],
-        },
+    return attempts.record(
+        tools().database,
+        tools().spool,
+        attempt,
+        status=ending.status,
+        code=ending.reason,
+        errors=ending.errors,
     )
-    return False
 
 
 def _wants_page() -> bool:
@@ -158,7 +146,7 @@ def _document(ending: _Ending, *, recorded: bool) -> Response:
 def _detail(ending: _Ending) -> str:
     if ending.code == "validation_failed":
         return summary_text(ending.errors)
-    if ending.code == "database_unavailable":
+    if ending.code in {"database_unavailable", "overloaded"}:
         variant = "" if "attempt" in g else "read"
         return detail_text(ending.code, variant, {"seconds": ending.headers["Retry-After"]})
     return detail_text(ending.code, ending.variant, ending.params)

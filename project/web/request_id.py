@@ -2,12 +2,13 @@
 
 import re
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from flask import Flask, Response, g, request
 
 from project.domain.attempts import new_id
+from project.server import RECEIVED
 
 HEADER = "X-Request-Id"
 _ACCEPTABLE = re.compile(r"[\x21-\x7e]{1,128}")
@@ -20,8 +21,10 @@ def init_app(app: Flask) -> None:
 
 
 def _begin() -> None:
-    g.received_at = datetime.now(UTC)
-    g.started = time.monotonic()
+    now = time.monotonic()
+    g.started = request.environ.get(RECEIVED, now)
+    g.waited_s = now - g.started
+    g.received_at = datetime.now(UTC) - timedelta(seconds=g.waited_s)
     g.request_id = new_id(g.received_at)
 
 

@@ -1,4 +1,4 @@
-"""What doors need of the application at hand: its settings, its database, its passwords."""
+"""What doors need of the application at hand: its settings, its database, its passwords, its disk."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -8,7 +8,16 @@ from flask import Flask, current_app
 from config import Config
 from project.domain.passwords import Passwords, Secret
 from project.extensions import db
-from project.outage import Database
+from project.outage import Database, connect_in_turn
+from project.services.upkeep import Upkeep
+from project.spool import Spool
+from project.web import logs
+
+READING_SLOTS, SPARE_SLOTS = 3, 2
+"""Threads that statistics may fill, and threads that never wait for PostgreSQL: health checks, refusals."""
+
+STOP_S = 2.0
+"""Seconds that the upkeep may take to end its round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,19 +29,46 @@ class Tools:
     reading: Database
     """Its own small pool for statistics and exports: they must not take the connections of /useradd."""
     passwords: Passwords
+    spool: Spool
+    upkeep: Upkeep
+
+    def check(self) -> None:
+        """See that the spool can be used. Raises SpoolError with a message for the operator."""
+        self.spool.open()
+        self.spool.close()
+
+    def start(self) -> None:
+        """Begin to serve in this process: what a killed one left behind becomes known now, not with a request."""
+        logs.buffer()
+        self.spool.open()
+        self.upkeep.ensure_running()
+
+    def stop(self) -> None:
+        """End what start() began. What is in the spool waits for the next start."""
+        self.upkeep.stop(STOP_S)
 
 
 def init_app(app: Flask, config: Config) -> None:
     """Make the tools of this application."""
     secrets = (config.password_secret, *config.password_secret_fallbacks)
+    slots = config.threads - READING_SLOTS - SPARE_SLOTS
+    with app.app_context():
+        engines = dict(db.engines)
+    for engine in engines.values():
+        connect_in_turn(engine)
+    writing = Database(engines[None], config.request_deadline_s, name="writing", slots=slots)
+    reading = Database(engines["reading"], config.request_deadline_s, name="reading", slots=READING_SLOTS)
+    spool = Spool(config.data_dir / "spool")
     app.extensions["useradd"] = Tools(
         config=config,
-        database=Database(lambda: db.engine, config.request_deadline_s),
-        reading=Database(lambda: db.engines["reading"], config.request_deadline_s),
+        database=writing,
+        reading=reading,
         passwords=Passwords(tuple(Secret(secret.encode()) for secret in secrets), config.password_hash),
+        spool=spool,
+        upkeep=Upkeep(writing, reading, spool),
     )
 
 
-def tools() -> Tools:
-    """Return the tools of the application that serves this request."""
-    return cast(Tools, current_app.extensions["useradd"])
+def tools(app: Flask | None = None) -> Tools:
+    """Return the tools of `app`, or of the application that serves this request."""
+    return cast(Tools, (app or current_app).extensions["useradd"])

@@ -9,7 +9,8 @@ from flask import Flask
 
 from project.domain.attempts import NewAttempt, new_id
 from project.domain.errors import FieldError
-from project.queries.registration import insert_attempt
+from project.domain.records import AttemptRecord
+from project.queries.registration import insert_attempts
 from project.web.tools import Tools
 
 INVALID_PHONE = FieldError("phone", "invalid_phone", "too_short")
@@ -47,7 +48,10 @@ def keep(
         "client_request_id": None,
     }
     attempt = NewAttempt(**head | {"sent": {field: value for field, value in sent.items() if value}} | changes)
+    record = AttemptRecord(
+        attempt=attempt, status=status, answered=status, code=code, errors=errors, duration_ms=duration_ms
+    )
     with app.app_context():
         database = cast(Tools, app.extensions["useradd"]).database
-        database.transact(insert_attempt, attempt, status=status, code=code, errors=errors, duration_ms=duration_ms)
+        database.transact(insert_attempts, [record])
     return attempt.id

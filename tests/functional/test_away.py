@@ -1,9 +1,12 @@
 """PostgreSQL is away, hangs or loses connections: what the client is told, and what is kept."""
 
+import errno
 import json
+import os
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import psycopg2
@@ -13,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from config import Config
 from project import create_app
+from project.web.tools import tools as tools_of
 from tests.builders import ANNA, HTML, useradd
 from tests.conftest import Rows
 
@@ -20,13 +24,29 @@ MakeClient = Callable[[str], FlaskClient]
 
 
 @pytest.fixture
-def client_of(config: Config) -> MakeClient:
+def client_of(config: Config, tmp_path: Path) -> Iterator[MakeClient]:
     """A client of a service whose database has this address, and whose patience is short."""
+    made = []
 
     def make(url: str) -> FlaskClient:
-        return create_app(replace(config, database_url=url, request_deadline_s=0.5)).test_client()
+        app = create_app(replace(config, database_url=url, request_deadline_s=0.5, data_dir=tmp_path))
+        made.append(tools_of(app))
+        return app.test_client()
 
-    return make
+    yield make
+    for parts in made:
+        parts.stop()
+
+
+@pytest.fixture
+def spooled(tmp_path: Path) -> Callable[[], list[dict[str, Any]]]:
+    """Return what is on the service's disk."""
+
+    def read() -> list[dict[str, Any]]:
+        lines = b"".join(path.read_bytes() for path in sorted(tmp_path.glob("spool/*/*[0-9].log"))).splitlines()
+        return [json.loads(line.partition(b" ")[2]) for line in lines]
+
+    return read
 
 
 @pytest.fixture
@@ -44,9 +64,17 @@ def silent_server() -> Iterator[str]:
         yield f"postgresql+psycopg2://u:secret-of-db@127.0.0.1:{listener.getsockname()[1]}/useradd"
 
 
+def _fail(*_: object) -> None:
+    raise OSError(errno.EIO, "Input/output error")
+
+
 @pytest.mark.parametrize("away", ["closed_port", "silent_server"])
 def test_without_postgres_the_answer_is_503_and_says_that_nothing_was_created(
-    client_of: MakeClient, away: str, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+    client_of: MakeClient,
+    away: str,
+    request: pytest.FixtureRequest,
+    caplog: pytest.LogCaptureFixture,
+    spooled: Callable[[], list[dict[str, Any]]],
 ) -> None:
     client = client_of(request.getfixturevalue(away))
 
@@ -56,17 +84,22 @@ def test_without_postgres_the_answer_is_503_and_says_that_nothing_was_created(
     assert response.content_type == "application/problem+json"
     assert 1 <= int(response.headers["Retry-After"]) <= 3
     assert response.json is not None
-    assert response.json["recorded"] is False
+    assert "recorded" not in response.json
+    assert [kept["id"] for kept in spooled()] == [response.json["attempt_id"]]
     assert response.json["idempotency_key"]
     assert "secret-of-db" not in response.text + caplog.text
     assert "Traceback" not in response.text + caplog.text
 
 
-def test_an_attempt_that_cannot_be_recorded_is_at_least_in_the_log(
-    client_of: MakeClient, closed_port: str, caplog: pytest.LogCaptureFixture
+def test_an_attempt_that_no_disk_takes_either_is_in_the_log_and_its_answer_says_so(
+    client_of: MakeClient, closed_port: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    response = useradd(client_of(closed_port), ANNA)
+    client = client_of(closed_port)
+    monkeypatch.setattr(os, "fdatasync", _fail)
 
+    response = useradd(client, ANNA)
+
+    assert (response.status_code, response.json["recorded"]) == (503, False)  # type: ignore[index]
     [line] = [record for record in caplog.records if record.message == "attempt not recorded"]
     assert line.attempt_id == response.headers["X-Request-Id"]  # type: ignore[attr-defined]
     assert "5550141" not in json.dumps(line.__dict__, default=str)
@@ -76,7 +109,15 @@ def test_wrong_input_gets_the_same_answer_as_ever(client_of: MakeClient, closed_
     response = useradd(client_of(closed_port), {})
 
     assert (response.status_code, response.json["code"]) == (422, "validation_failed")  # type: ignore[index]
-    assert response.json["recorded"] is False  # type: ignore[index]
+    assert "recorded" not in response.json  # type: ignore[operator]
+
+
+def test_a_dry_run_needs_no_database(client_of: MakeClient, closed_port: str) -> None:
+    client = client_of(closed_port)
+
+    response = client.post("/useradd?dry_run=true", json=ANNA)
+
+    assert (response.status_code, response.json["valid"]) == (200, True)  # type: ignore[index]
 
 
 def test_health_answers_without_postgres(client_of: MakeClient, closed_port: str) -> None:

@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from sqlalchemy import text
 
 from config import Config
 from project import create_app
+from project.web.tools import tools
 from tests.builders import ADDRESS, ANNA, KEY, log_in, useradd
 
 PERSONAL = ("5550141", "555-01-41", "anna@", "Anna@", "Анна", "a.sokolova", "1990", KEY)
@@ -138,18 +140,20 @@ def test_a_statement_that_failed_is_logged_without_what_was_sent(
 
 
 def test_without_postgres_the_log_names_the_cause_but_not_the_way_there(
-    config: Config, app: Flask, written: Log
+    config: Config, app: Flask, written: Log, tmp_path: Path
 ) -> None:
     url = "postgresql+psycopg2://useradd:secret-of-db@127.0.0.1:1/useradd"
-    client = create_app(replace(config, database_url=url, request_deadline_s=0.5)).test_client()
+    away = create_app(replace(config, database_url=url, request_deadline_s=0.5, data_dir=tmp_path))
+    client = away.test_client()
     for handler in logging.getLogger().handlers:
         if type(handler).__module__ == "project.web.logs":
             handler.setStream(written.stream)  # type: ignore[attr-defined]
 
     response = useradd(client, ANNA, headers={"Idempotency-Key": KEY})
+    tools(away).stop()
 
     assert response.status_code == 503
-    assert {line["message"] for line in written.lines} == {"database unavailable", "attempt not recorded", "answered"}
+    assert {line["message"] for line in written.lines} == {"PostgreSQL is away", "database unavailable", "answered"}
     assert {line["request_id"] for line in written.lines} == {response.headers["X-Request-Id"]}
     assert not [text for text in (*PERSONAL, "secret-of-db", "127.0.0.1") if text in written.text]
 

@@ -12,13 +12,14 @@ from sqlalchemy.pool import NullPool
 from project import outage
 from project.domain.errors import DatabaseUnavailableError, OutcomeUnknownError
 from project.outage import Database
+from project.outage.deadline import remaining
 from project.web.tools import Tools
 
 
 def impatient(url: str, deadline_s: float = 0.5, **options: Any) -> Database:
     """Return a way to a database that soon gives up."""
     engine = create_engine(url.replace("postgresql://", "postgresql+psycopg2://"), poolclass=NullPool, **options)
-    return Database(lambda: engine, deadline_s)
+    return Database(engine, deadline_s, name="test", slots=4)
 
 
 def ask(connection: Connection, question: str) -> Any:
@@ -93,17 +94,17 @@ def test_a_question_is_never_of_unknown_outcome(tools: Tools, monkeypatch: pytes
 
 
 def test_of_two_deadlines_the_nearer_one_counts_and_the_outer_one_comes_back() -> None:
-    assert outage.remaining() is None
+    assert remaining() is None
 
     with outage.deadline(60):
         with outage.deadline(600):
-            inner = outage.remaining()
-        outer = outage.remaining()
+            inner = remaining()
+        outer = remaining()
 
     assert inner is not None
     assert outer is not None
     assert inner <= 60
-    assert outage.remaining() is None
+    assert remaining() is None
 
 
 def test_the_way_back_is_found_without_a_restart(tools: Tools) -> None:

@@ -15,7 +15,7 @@ from project.domain.errors import IdentifiersTakenError
 from project.domain.passwords import hash_key, new_key
 from project.domain.registration import NewUser
 from project.outage import QueryError
-from project.services import registration
+from project.services import attempts, registration
 from project.web.tools import Tools
 from tests.conftest import Rows
 
@@ -110,7 +110,7 @@ def test_a_commit_that_never_arrived_is_made_good(tools: Tools, rows: Rows, monk
 
 def test_a_user_cannot_exist_without_an_attempt_that_created_it(rows: Rows, tools: Tools) -> None:
     attempt = new_attempt(new_key())
-    registration.record(tools.database, attempt, status=503, code="database_unavailable")
+    attempts.record(tools.database, tools.spool, attempt, status=503, code="database_unavailable")
 
     with pytest.raises(QueryError, match="users_id_attempt_status_fkey"):
         rows.ask(
@@ -134,7 +134,7 @@ def test_recording_again_changes_only_what_the_client_was_told(tools: Tools, row
     attempt = new_attempt(key)
     registration.register(tools.database, tools.passwords, attempt, key, new_user())
 
-    registration.record(tools.database, attempt, status=500, code="internal_error")
+    attempts.record(tools.database, tools.spool, attempt, status=500, code="internal_error")
 
     [row] = rows.attempts()
     assert (row["status"], row["code"], row["answered"]) == (201, "created", 500)

@@ -1,5 +1,6 @@
 """Stopping: everything accepted is answered, nothing new is taken (promise P11)."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -22,12 +23,12 @@ signal.signal(signal.SIGUSR2, lambda *_: release.set())
 
 def app(environ, start_response):
     if environ["PATH_INFO"] == "/slow":
-        os.write(1, b"working\n")  # in one piece, whatever the other threads write
+        os.write(1, b"working %d\n" % os.getpid())  # in one piece, whatever the other threads write
         release.wait()
     start_response("200 OK", [("Content-Length", "2")])
     return [b"ok"]
 
-server.serve(app, host="127.0.0.1", port=0, threads=4, greeting=str)
+server.serve(app, host="127.0.0.1", port=0, threads=4, workers=1, greeting=str)
 """
 
 
@@ -56,12 +57,12 @@ def test_a_stop_answers_what_runs_and_what_is_queued_and_takes_nothing_new(
         connection.getresponse().read()
     for connection in connections:
         connection.request("GET", "/slow")
-    for _ in range(THREADS):
-        assert _line(process) == "working"
+    workers = {int(_line(process).removeprefix("working ")) for _ in range(THREADS)}
 
     process.send_signal(stop)
     refused = _wait_until_refused(port)
-    process.send_signal(signal.SIGUSR2)
+    for worker in workers:
+        os.kill(worker, signal.SIGUSR2)
 
     assert refused
     answers = [connection.getresponse() for connection in connections]

@@ -16,7 +16,8 @@ SECRET = "0123456789abcdef" * 2
 BAD = {
     "DATABASE_URL": ["mysql://host/useradd", "postgresql://", "postgresql", "postgresql+psycopg://host/useradd"],
     "PORT": ["0", "65536", "-1", "eighty", "8000.5", "８０００", "²"],
-    "THREADS": ["0", "1", "65"],
+    "WORKERS": ["0", "-1", "65", "many"],
+    "THREADS": ["0", "7", "65"],
     "SECRET_KEY": ["dev", "x" * 31, "a" * 40, "secret" * 10],
     "SECRET_KEY_FALLBACKS": [f"{SECRET},dev"],
     "PASSWORD_SECRET": ["dev"],
@@ -93,7 +94,7 @@ def test_the_database_is_reached_through_the_driver_that_is_installed(tmp_path: 
     ("name", "text", "value"),
     [
         ("PORT", " 8080 ", 8080),
-        ("THREADS", "2", 2),
+        ("THREADS", "8", 8),
         ("HTTPS_ONLY", "1", True),
         ("HTTPS_ONLY", "0", False),
         ("REQUEST_DEADLINE_S", "0.5", 0.5),

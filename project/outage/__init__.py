@@ -1,0 +1,8 @@
+"""PostgreSQL may be away: every transaction is bounded by a deadline, and an outage is recognised in one place."""
+
+from project.outage.connecting import connect_in_turn
+from project.outage.database import Database, QueryError
+from project.outage.deadline import DeadlineError, deadline, install
+from project.outage.errors import is_timeout
+
+__all__ = ["Database", "DeadlineError", "QueryError", "connect_in_turn", "deadline", "install", "is_timeout"]

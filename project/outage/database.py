@@ -1,0 +1,144 @@
+"""The way to PostgreSQL: one transaction at a time, inside a deadline, tried again while that is safe."""
+
+import logging
+import math
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from project.domain.errors import DatabaseUnavailableError, OutcomeUnknownError, OverloadedError
+from project.outage import errors
+from project.outage.breaker import Breaker
+from project.outage.deadline import deadline, remaining
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+_random = random.SystemRandom()
+
+RETRY_FIRST_S, RETRY_MOST_S = 0.02, 0.4
+"""Bounds of the pause before the next try; drawn anew each time so that clients do not return in step."""
+SLOT_WAIT_S = 0.2
+"""How long a thread may wait for its turn before it turns its request away."""
+PROBE_S = 1.0
+STATEMENT_TIMEOUT_S = 2
+"""What create_app() tells PostgreSQL."""
+_COMPLAIN_EVERY_S = 60
+
+
+class QueryError(Exception):
+    """PostgreSQL refused a statement that it should have taken: a defect of ours.
+
+    It names class, SQLSTATE and constraint, nothing else: the driver's own message quotes whole rows, personal data
+    and all, and must not get into a log.
+    """
+
+
+class Database:
+    """A way to PostgreSQL with room for `slots` threads: those who wait must not be all that there are."""
+
+    def __init__(self, engine: Engine, deadline_s: float, *, name: str, slots: int) -> None:
+        self._engine = engine
+        self._deadline_s = deadline_s
+        self._slots = threading.BoundedSemaphore(slots)
+        self._complained = -math.inf
+        self.breaker = Breaker(name)
+
+    def transact(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `work` in one transaction and commit it.
+
+        It is run again after a broken connection, even one that broke during COMMIT: `work` must tell a second run of
+        itself by an id that it claims first. Raises DatabaseUnavailableError when nothing was committed in time,
+        OutcomeUnknownError when that cannot be told, OverloadedError when too many wait already.
+        """
+        with deadline(self._deadline_s), self._slot():
+            return self._persist(lambda connection: work(connection, *args, **kwargs))
+
+    def read(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run the question `work`, which changes nothing. Raises DatabaseUnavailableError or OverloadedError."""
+        try:
+            return self.transact(work, *args, **kwargs)
+        except OutcomeUnknownError as error:
+            raise DatabaseUnavailableError from error
+
+    def probe(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `work` once, whether or not PostgreSQL is thought to be away, and let everybody know how it went.
+
+        Raises DatabaseUnavailableError.
+        """
+        try:
+            with deadline(PROBE_S), self._engine.connect() as connection, connection.begin():
+                result = work(connection, *args, **kwargs)
+        except (DBAPIError, PoolTimeoutError) as error:
+            raise self._ending(error, maybe=False) from None
+        self.breaker.close()
+        return result
+
+    @contextmanager
+    def _slot(self) -> Iterator[None]:
+        if self.breaker.is_open:
+            raise DatabaseUnavailableError
+        if not self._slots.acquire(timeout=SLOT_WAIT_S):
+            raise OverloadedError
+        try:
+            yield
+        finally:
+            self._slots.release()
+
+    def _persist(self, work: Callable[[Connection], T]) -> T:
+        began = time.monotonic()
+        maybe = False
+        for pause in _pauses():
+            committing = False
+            try:
+                with self._engine.connect() as connection, connection.begin() as transaction:
+                    result = work(connection)
+                    committing = True
+                    transaction.commit()
+            except (DBAPIError, PoolTimeoutError) as error:
+                maybe = maybe or (committing and errors.is_broken(error))
+                ending = self._ending(error, maybe=maybe)
+                if isinstance(ending, QueryError):
+                    raise ending from None
+                if _worth_retrying(error, pause):
+                    time.sleep(pause)
+                    continue
+                if errors.is_away(error):
+                    self.breaker.give_up(began)
+                log.warning("database unavailable", extra={"cause": errors.cause(error), "maybe": maybe})
+                raise ending from error
+            self.breaker.succeed()
+            return result
+        raise AssertionError("unreachable: the pauses never end")
+
+    def _ending(self, error: errors.Trouble, *, maybe: bool) -> Exception:
+        """Return what to raise for an error; say loudly, but not all the time, when an operator is needed."""
+        if not errors.is_outage(error):
+            return QueryError(errors.cause(error))
+        if errors.is_misconfigured(error) and time.monotonic() - self._complained > _COMPLAIN_EVERY_S:
+            self._complained = time.monotonic()
+            log.error("database misconfigured", extra={"cause": errors.cause(error)})
+        return OutcomeUnknownError() if maybe else DatabaseUnavailableError()
+
+
+def _pauses() -> Iterator[float]:
+    """Exponential backoff with full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter")."""
+    ceiling = RETRY_FIRST_S
+    while True:
+        yield _random.uniform(0, ceiling)
+        ceiling = min(2 * ceiling, RETRY_MOST_S)
+
+
+def _worth_retrying(error: errors.Trouble, pause: float) -> bool:
+    left = remaining() or 0
+    if errors.is_timeout(error) and left < STATEMENT_TIMEOUT_S:
+        return False  # asked again it would end as a deadline, which hides the cause
+    return left > pause and not errors.is_misconfigured(error)

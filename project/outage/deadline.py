@@ -1,0 +1,56 @@
+"""One deadline for everything that a thread asks of PostgreSQL.
+
+libpq has no time limit that covers a frozen server (docs/adr/0004): psycopg2's wait callback, which replaces its
+blocking calls for the whole process, gives one to connect, execute, commit and rollback alike.
+"""
+
+import select
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg2
+from psycopg2 import extensions
+
+_limit = threading.local()
+
+
+class DeadlineError(psycopg2.OperationalError):
+    """PostgreSQL did not answer in time; psycopg2 closes the connection on which it happens."""
+
+
+@contextmanager
+def deadline(seconds: float, *, start: float | None = None) -> Iterator[None]:
+    """Bound everything that this thread asks of PostgreSQL inside the block. An outer, nearer deadline wins.
+
+    The seconds count from `start`, a moment of time.monotonic(), or from now.
+    """
+    outer: float | None = getattr(_limit, "at", None)
+    ours = (time.monotonic() if start is None else start) + seconds
+    _limit.at = ours if outer is None else min(ours, outer)
+    try:
+        yield
+    finally:
+        _limit.at = outer
+
+
+def remaining() -> float | None:
+    """Return the seconds left for this thread, None when it has no deadline (migrations have none)."""
+    at: float | None = getattr(_limit, "at", None)
+    return None if at is None else at - time.monotonic()
+
+
+def install() -> None:
+    """Make psycopg2 keep the deadline, in the whole process. COPY does not work any more: nothing here uses it."""
+    extensions.set_wait_callback(_wait)
+
+
+def _wait(connection: extensions.connection) -> None:
+    while (state := connection.poll()) != extensions.POLL_OK:
+        left = remaining()
+        if left is not None and left <= 0:
+            raise DeadlineError("PostgreSQL did not answer before the deadline")
+        poller = select.poll()  # select() dies of file descriptors beyond 1023
+        poller.register(connection.fileno(), select.POLLIN if state == extensions.POLL_READ else select.POLLOUT)
+        poller.poll(None if left is None else max(1, left * 1000))

@@ -1,0 +1,98 @@
+"""What a process does beside its requests: notice that PostgreSQL is back, empty the spool, forget old keys."""
+
+import logging
+import os
+import random
+import threading
+import time
+from contextlib import suppress
+
+from project.domain.errors import DatabaseUnavailableError
+from project.outage import Database
+from project.queries.upkeep import delete_expired_keys, find_nothing
+from project.services import attempts
+from project.spool import Spool
+
+log = logging.getLogger(__name__)
+_random = random.SystemRandom()
+
+ROUND_S = (0.15, 0.35)
+"""Bounds of the pause between two rounds; drawn anew each time, so that instances do not probe in step."""
+ORPHANS_EVERY_S = 5
+PURGE_EVERY_S = 3600
+AFTER_DEFECT_S = 5
+PURGE_BATCH = 1000
+
+
+class Upkeep:
+    """A thread of the process that serves; started when first needed, and again after a fork."""
+
+    def __init__(self, writing: Database, reading: Database, spool: Spool) -> None:
+        self._writing = writing
+        self._reading = reading
+        self._spool = spool
+        self._pid = 0
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._orphans_at = self._purge_at = 0.0
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether this process has begun to stop."""
+        return self._stopping.is_set()
+
+    def ensure_running(self) -> None:
+        """Start the thread if this process has none."""
+        if self._pid == os.getpid():
+            return
+        with self._lock:
+            if self._pid != os.getpid():
+                self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
+                self._thread.start()
+                self._pid = os.getpid()
+
+    def begin_stop(self) -> None:
+        """Let balancers know that this process takes nothing new; what runs goes on."""
+        self._stopping.set()
+
+    def stop(self, timeout_s: float) -> None:
+        """End the thread and give the spool back."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+        self._spool.close()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(_random.uniform(*ROUND_S)):
+            try:
+                self.round()
+            except Exception:
+                log.exception("upkeep failed")
+                self._stopping.wait(AFTER_DEFECT_S)
+
+    def round(self) -> None:
+        """Do what is due. Real work is the probe: what drains has been written, not only promised."""
+        with suppress(DatabaseUnavailableError):
+            if self._spool.has_records():
+                self._note_drained(attempts.drain(self._writing, self._spool))
+            elif self._writing.breaker.is_open:
+                self._writing.probe(delete_expired_keys, PURGE_BATCH)
+            self._do_rarely()
+        with suppress(DatabaseUnavailableError):
+            if self._reading.breaker.is_open:
+                self._reading.probe(find_nothing)
+
+    def _do_rarely(self) -> None:
+        now = time.monotonic()
+        if now >= self._orphans_at:
+            self._orphans_at = now + ORPHANS_EVERY_S
+            self._note_drained(attempts.drain_orphans(self._writing, self._spool))
+        if now >= self._purge_at and not self._writing.breaker.is_open:
+            self._purge_at = now + PURGE_EVERY_S
+            while self._writing.probe(delete_expired_keys, PURGE_BATCH) == PURGE_BATCH:
+                pass
+
+    def _note_drained(self, number: int) -> None:
+        if number:
+            log.info("spool drained", extra={"attempts": number})
