@@ -149,10 +149,10 @@ class Config:
     workers: int = setting(
         _cores(),
         _workers,
-        "Processes that serve behind one port; each takes up to 7 connections to PostgreSQL. Empty: one a core",
+        "Processes that serve behind one port; each takes up to 9 connections to PostgreSQL. Empty: one a core",
         shown="",
     )
-    threads: int = setting(16, _threads, "Requests that each process works on at the same time")
+    threads: int = setting(24, _threads, "Requests that each process works on at the same time")
     data_dir: Path = setting(
         ROOT / "instance",
         Path,

@@ -23,7 +23,6 @@ from project.web import (
 
 MAX_BODY = 16 * 1024
 """Bytes of a request that the service reads; a larger one is refused and recorded."""
-POOL_SIZE, READING_POOL_SIZE = 5, 2
 CONNECT_ARGS: dict[str, str | int] = {
     "connect_timeout": 2,
     "keepalives_idle": 2,
@@ -63,8 +62,10 @@ def configure(app: Flask, config: Config) -> None:
         MAX_CONTENT_LENGTH=MAX_BODY,
         WTF_CSRF_TIME_LIMIT=None,  # a token lives as long as its session
         SQLALCHEMY_DATABASE_URI=url,
-        SQLALCHEMY_ENGINE_OPTIONS=pool | {"pool_size": POOL_SIZE, "connect_args": WRITING_ARGS},
-        SQLALCHEMY_BINDS={"reading": pool | {"url": url, "pool_size": READING_POOL_SIZE, "connect_args": CONNECT_ARGS}},
+        SQLALCHEMY_ENGINE_OPTIONS=pool | {"pool_size": tools.CONNECTIONS + 1, "connect_args": WRITING_ARGS},
+        SQLALCHEMY_BINDS={
+            "reading": pool | {"url": url, "pool_size": tools.READING_CONNECTIONS + 1, "connect_args": CONNECT_ARGS}
+        },
     )
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.json.sort_keys = False  # type: ignore[attr-defined]

@@ -3,7 +3,6 @@
 import logging
 import math
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from project.domain.errors import DatabaseUnavailableError, OutcomeUnknownError,
 from project.outage import errors
 from project.outage.breaker import Breaker
 from project.outage.deadline import deadline, remaining
+from project.outage.gate import Gate
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -43,12 +43,16 @@ class QueryError(Exception):
 
 
 class Database:
-    """A way to PostgreSQL with room for `slots` threads: those who wait must not be all that there are."""
+    """A way to PostgreSQL with room for `slots` threads, so that those who wait are never all that there are.
 
-    def __init__(self, engine: Engine, deadline_s: float, *, name: str, slots: int) -> None:
+    Of these `connections` at a time use a connection; the pool of `engine` has one more, for the probe.
+    """
+
+    def __init__(self, engine: Engine, deadline_s: float, *, name: str, slots: int, connections: int) -> None:
         self._engine = engine
         self._deadline_s = deadline_s
-        self._slots = threading.BoundedSemaphore(slots)
+        self._slots = Gate(slots)
+        self._turns = Gate(connections)
         self._complained = -math.inf
         self.breaker = Breaker(name)
 
@@ -86,12 +90,21 @@ class Database:
     def _slot(self) -> Iterator[None]:
         if self.breaker.is_open:
             raise DatabaseUnavailableError
-        if not self._slots.acquire(timeout=SLOT_WAIT_S):
+        if not self._slots.enter(SLOT_WAIT_S):
             raise OverloadedError
         try:
             yield
         finally:
-            self._slots.release()
+            self._slots.leave()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        if not self._turns.enter(max(0, remaining() or 0)):
+            raise PoolTimeoutError("all connections are in use")
+        try:
+            yield
+        finally:
+            self._turns.leave()
 
     def _persist(self, work: Callable[[Connection], T]) -> T:
         began = time.monotonic()
@@ -99,7 +112,7 @@ class Database:
         for pause in _pauses():
             committing = False
             try:
-                with self._engine.connect() as connection, connection.begin() as transaction:
+                with self._turn(), self._engine.connect() as connection, connection.begin() as transaction:
                     result = work(connection)
                     committing = True
                     transaction.commit()

@@ -13,6 +13,7 @@ from project.services.upkeep import Upkeep
 from project.spool import Spool
 from project.web import logs
 
+CONNECTIONS, READING_CONNECTIONS = 5, 2
 READING_SLOTS, SPARE_SLOTS = 3, 2
 """Threads that statistics may fill, and threads that never wait for PostgreSQL: health checks, refusals."""
 
@@ -56,8 +57,14 @@ def init_app(app: Flask, config: Config) -> None:
         engines = dict(db.engines)
     for engine in engines.values():
         connect_in_turn(engine)
-    writing = Database(engines[None], config.request_deadline_s, name="writing", slots=slots)
-    reading = Database(engines["reading"], config.request_deadline_s, name="reading", slots=READING_SLOTS)
+    writing = Database(engines[None], config.request_deadline_s, name="writing", slots=slots, connections=CONNECTIONS)
+    reading = Database(
+        engines["reading"],
+        config.request_deadline_s,
+        name="reading",
+        slots=READING_SLOTS,
+        connections=READING_CONNECTIONS,
+    )
     spool = Spool(config.data_dir / "spool")
     app.extensions["useradd"] = Tools(
         config=config,

@@ -19,7 +19,7 @@ from project.web.tools import Tools
 def impatient(url: str, deadline_s: float = 0.5, **options: Any) -> Database:
     """Return a way to a database that soon gives up."""
     engine = create_engine(url.replace("postgresql://", "postgresql+psycopg2://"), poolclass=NullPool, **options)
-    return Database(engine, deadline_s, name="test", slots=4)
+    return Database(engine, deadline_s, name="test", slots=4, connections=4)
 
 
 def ask(connection: Connection, question: str) -> Any:
