@@ -1,11 +1,21 @@
 """What a balancer asks every second."""
 
+import time
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 from flask.testing import FlaskClient
 
+from config import Config
+from project import create_app
 from project.outage import Database
+from project.services.upkeep import Upkeep
+from project.spool import Spool, SpoolError
+from project.web.tools import Tools
+from project.web.tools import tools as tools_of
+from tests.builders import IVAN, useradd
 
 ADDRESSES = ["/livez", "/readyz"]
 
@@ -39,3 +49,57 @@ def test_head_is_enough_and_nothing_else_is_taken(client: FlaskClient, address: 
     statuses = [client.open(address, method=method).status_code for method in ("HEAD", "POST", "DELETE")]
 
     assert statuses == [200, 405, 405]
+
+
+def test_the_status_tells_how_the_instance_is(client: FlaskClient, tools: Tools) -> None:
+    assert client.get("/status").json == {
+        "status": "ok",
+        "database": "up",
+        "statistics": "up",
+        "spool": {"attempts": 0, "bytes": 0, "oldest_s": None, "quarantined": 0, "lost": 0},
+    }
+
+
+def test_the_status_tells_that_postgres_is_away_and_what_waits(
+    client: FlaskClient, tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Upkeep, "round", lambda _: None)  # nobody closes the breaker
+    tools.database.breaker.give_up(time.monotonic())
+    answer = useradd(client, IVAN)
+
+    found = client.get("/status").json
+
+    assert (answer.status_code, answer.json["code"]) == (503, "database_unavailable")  # type: ignore[index]
+    assert found is not None
+    assert (found["status"], found["database"], found["statistics"]) == ("degraded", "away", "up")
+    assert (found["spool"]["attempts"], found["spool"]["oldest_s"]) == (1, 0)
+
+
+def test_a_full_spool_sends_requests_elsewhere(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Spool, "fullness", 0.95)
+
+    response = client.get("/readyz")
+
+    assert (response.status_code, response.json) == (503, {"status": "spool_full"})
+    assert client.get("/livez").status_code == 200
+
+
+def test_a_disk_that_cannot_be_used_sends_requests_elsewhere(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Spool) -> float:
+        raise SpoolError("gone")
+
+    monkeypatch.setattr(Spool, "fullness", property(fail))
+
+    assert (client.get("/readyz").status_code, client.get("/status").json["status"]) == (503, "spool_unusable")  # type: ignore[index]
+
+
+def test_a_process_that_stops_sends_requests_elsewhere(config: Config, tmp_path: Path) -> None:
+    app = create_app(replace(config, data_dir=tmp_path))
+    tools_of(app).upkeep.begin_stop()
+
+    response = app.test_client().get("/readyz")
+    tools_of(app).stop()
+
+    assert (response.status_code, response.json) == (503, {"status": "stopping"})

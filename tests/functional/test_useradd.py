@@ -8,6 +8,10 @@ from flask.testing import FlaskClient
 
 from project.api.routes import ADDRESSES
 from project.domain.passwords import ALPHABET
+from project.outage.gate import Gate
+from project.server import RECEIVED
+from project.services import attempts
+from project.web.tools import Tools
 from tests.builders import ADDRESS, ANNA, HTML, IVAN, KEY, useradd
 from tests.conftest import Rows
 
@@ -441,3 +445,27 @@ def test_two_slashes_never_redirect(client: FlaskClient) -> None:
     response = client.post("/api//v1/useradd/", json=ANNA)
 
     assert response.status_code == 404
+
+
+def test_a_request_that_waited_too_long_for_a_thread_is_turned_away_and_recorded(
+    client: FlaskClient, tools: Tools, rows: Rows
+) -> None:
+    response = useradd(client, ANNA, environ_overrides={RECEIVED: time.monotonic() - 1})
+    attempts.drain(tools.database, tools.spool)
+
+    assert (response.status_code, response.json["code"]) == (503, "overloaded")  # type: ignore[index]
+    assert response.json["idempotency_key"]  # type: ignore[index]
+    assert 1 <= int(response.headers["Retry-After"]) <= 3
+    [row] = rows.attempts()
+    assert (row["status"], row["code"], row["via"]) == (503, "overloaded", "spool")
+    assert 1000 <= row["duration_ms"] < 5000
+
+
+def test_when_all_slots_are_taken_a_request_is_turned_away(
+    client: FlaskClient, tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tools.database, "_slots", Gate(0))
+
+    response = useradd(client, ANNA)
+
+    assert (response.status_code, response.json["code"]) == (503, "overloaded")  # type: ignore[index]

@@ -232,3 +232,14 @@ def test_secrets_come_from_the_systems_own_randomness(tmp_path: Path, monkeypatc
     read(tmp_path)
 
     assert asked == [32, 32]
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("u:p%40ss@a:5432,b:5433/d", "u:p%40ss@/d?host=a:5432&host=b:5433"),
+        ("u@a,b/d?sslmode=require", "u@/d?host=a&host=b&sslmode=require"),
+    ],
+)
+def test_several_hosts_are_read_as_postgresql_writes_them(tmp_path: Path, given: str, found: str) -> None:
+    assert read(tmp_path, DATABASE_URL=f"postgresql://{given}").database_url == f"postgresql+psycopg2://{found}"

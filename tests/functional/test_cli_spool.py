@@ -1,0 +1,81 @@
+"""`flask spool ...`: looking after what PostgreSQL could not take yet."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from flask.cli import FlaskGroup
+from flask.testing import FlaskClient
+
+from config import Config
+from project import create_app
+from project.domain.attempts import NewAttempt, new_id
+from project.domain.records import AttemptRecord
+from project.spool import Spool
+from tests.conftest import Rows
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture
+def flask(config: Config, tmp_path: Path, client: FlaskClient) -> Command:
+    """Runs `flask spool ...` of a service with a disk of its own."""
+
+    def run(command: str, **changes: object) -> Result:
+        app = create_app(replace(config, data_dir=tmp_path, **changes))  # type: ignore[arg-type]
+        group = FlaskGroup(create_app=lambda: app, load_dotenv=False)
+        return app.test_cli_runner().invoke(group, ["spool", command])
+
+    return run
+
+
+@pytest.fixture
+def left_behind(tmp_path: Path) -> None:
+    """What a process that is no more left on the disk."""
+    now = datetime.now(UTC)
+    attempt = NewAttempt(
+        id=new_id(now),
+        received_at=now,
+        started=time.monotonic(),
+        method="POST",
+        language="en",
+        client_address="",
+        user_agent="",
+        client_request_id=None,
+    )
+    spool = Spool(tmp_path / "spool")
+    spool.append(AttemptRecord.interrupted(attempt).to_line())
+    spool.close()
+
+
+def test_an_empty_spool_is_said_to_be_empty(flask: Command) -> None:
+    assert flask("status").output == "0 attempts wait (0 bytes), 0 in quarantine\n"
+
+
+@pytest.mark.usefixtures("left_behind")
+def test_what_waits_is_counted(flask: Command) -> None:
+    output = flask("status").output
+
+    assert output.startswith("1 attempts wait (")
+    assert output.endswith(" s), 0 in quarantine\n")
+
+
+@pytest.mark.usefixtures("left_behind")
+def test_what_waits_is_brought_in(flask: Command, rows: Rows) -> None:
+    assert flask("drain").output == "1 attempts brought in\n"
+
+    assert rows.ends() == [(0, "interrupted")]
+    assert flask("drain").output == "0 attempts brought in\n"
+
+
+@pytest.mark.usefixtures("left_behind")
+def test_without_postgres_the_command_says_so_and_nothing_is_lost(flask: Command) -> None:
+    away = flask("drain", database_url="postgresql+psycopg2://u:p@127.0.0.1:1/d")
+
+    assert away.exit_code == 1
+    assert "Traceback" not in away.output
+    assert flask("status").output.startswith("1 attempts wait")

@@ -1,0 +1,143 @@
+"""The parts of the way to PostgreSQL that need none: turns, the breaker, what errors mean, several hosts."""
+
+import threading
+from typing import Any
+
+import psycopg2
+import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.pool import NullPool
+
+from project.outage import connect_in_turn, errors
+from project.outage.breaker import Breaker
+from project.outage.gate import Gate
+
+
+def test_a_gate_lets_in_as_many_as_there_are_places() -> None:
+    gate = Gate(2)
+
+    assert [gate.enter(0), gate.enter(0), gate.enter(0)] == [True, True, False]
+    gate.leave()
+    assert gate.enter(0)
+
+
+def test_a_gate_lets_in_whoever_has_waited_longest() -> None:
+    gate, order, threads = Gate(1), [], []
+    gate.enter(0)
+
+    def wait(name: int) -> None:
+        assert gate.enter(30)
+        order.append(name)
+        gate.leave()
+
+    for name in range(5):
+        threads.append(threading.Thread(target=wait, args=(name,)))
+        threads[-1].start()
+        while len(gate._waiting) <= name:
+            pass
+    gate.leave()
+    for thread in threads:
+        thread.join()
+
+    assert order == [0, 1, 2, 3, 4]
+
+
+def test_a_breaker_opens_when_nobody_succeeded_while_one_waited() -> None:
+    breaker = Breaker("test")
+
+    breaker.give_up(since=1.0)
+    assert breaker.is_open
+    breaker.close()
+    assert not breaker.is_open
+
+
+def test_one_stuck_connection_opens_nothing() -> None:
+    breaker = Breaker("test")
+    breaker.succeed()
+
+    breaker.give_up(since=1.0)
+
+    assert not breaker.is_open
+
+
+class WithCode(psycopg2.OperationalError):
+    """An error as PostgreSQL sends it."""
+
+    def __init__(self, code: str | None, text: str = "") -> None:
+        super().__init__(text)
+        self.code = code
+
+    @property
+    def pgcode(self) -> str | None:  # type: ignore[override]
+        """SQLSTATE."""
+        return self.code
+
+
+def trouble(code: str | None, text: str = "") -> DBAPIError:
+    """Return an error as SQLAlchemy raises it."""
+    return OperationalError("statement", {}, WithCode(code, text))
+
+
+@pytest.mark.parametrize(
+    ("error", "outage", "away", "broken", "misconfigured"),
+    [
+        (trouble(None), True, True, True, False),
+        (trouble("57P01"), True, True, True, False),
+        (trouble("57P03"), True, True, True, False),
+        (trouble("08006"), True, True, True, False),
+        (trouble("25006"), True, True, False, False),
+        (trouble("53100"), True, True, False, False),
+        (trouble("53300"), True, True, False, False),
+        (trouble("40P01"), True, False, False, False),
+        (trouble("55P03"), True, False, False, False),
+        (trouble("57014"), True, False, False, False),
+        (trouble("28P01"), True, True, False, True),
+        (trouble("3D000"), True, True, False, True),
+        (trouble("42P01"), True, False, False, True),
+        (trouble(None, 'FATAL: password authentication failed for user "u"'), True, True, True, True),
+        (trouble(None, 'FATAL: database "d" does not exist'), True, True, True, True),
+        (trouble("23514"), False, False, False, False),
+        (trouble("22021"), False, False, False, False),
+        (PoolTimeoutError("all connections are in use"), True, False, False, False),
+    ],
+)
+def test_what_an_error_means(
+    error: DBAPIError | PoolTimeoutError, outage: bool, away: bool, broken: bool, misconfigured: bool
+) -> None:
+    assert errors.is_outage(error) == outage
+    assert errors.is_away(error) == away
+    assert errors.is_broken(error) == broken
+    assert errors.is_misconfigured(error) == misconfigured
+
+
+def test_of_several_hosts_the_one_that_answered_last_is_asked_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def connect(**options: Any) -> Any:
+        asked.append((options["host"], options["port"]))
+        if options["host"] != "b":
+            raise psycopg2.OperationalError("refused")
+        raise LookupError("far enough")
+
+    monkeypatch.setattr(psycopg2, "connect", connect)
+    engine = create_engine("postgresql+psycopg2://u@/d?host=a:1&host=b:2&host=c:3", poolclass=NullPool)
+    connect_in_turn(engine)
+
+    with pytest.raises(LookupError):
+        engine.connect()
+
+    assert asked == [("a", "1"), ("b", "2")]
+
+
+def test_when_no_host_answers_the_last_one_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def connect(**options: Any) -> Any:
+        raise psycopg2.OperationalError(f"no answer from {options['host']}")
+
+    monkeypatch.setattr(psycopg2, "connect", connect)
+    engine = create_engine("postgresql+psycopg2://u@/d?host=a&host=b", poolclass=NullPool)
+    connect_in_turn(engine)
+
+    with pytest.raises(OperationalError, match="no answer from b"):
+        engine.connect()

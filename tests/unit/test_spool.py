@@ -1,0 +1,330 @@
+"""The spool: what it says is kept is kept, whatever the disk and the kernel do."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from project.spool import SLOTS, Folder, Spool, SpoolError, survey
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    """An empty spool."""
+    spool = Spool(tmp_path / "spool")
+    yield spool
+    spool.close()
+
+
+class Delivered(list[str]):
+    """Where records arrive; those that are poison come back."""
+
+    def __call__(self, records: list[str]) -> list[str]:
+        """Take records."""
+        self.extend(record for record in records if record != "poison")
+        return [record for record in records if record == "poison"]
+
+
+def refuse(records: list[str]) -> list[str]:
+    """Be away."""
+    raise ConnectionError
+
+
+def segments(spool: Spool) -> list[Path]:
+    """Return the files of records."""
+    return sorted(spool.root.glob("*/*[0-9].log"))
+
+
+def kill_while(tmp_path: Path, steps: str) -> None:
+    """Run `steps` on a spool of another process, which then dies without any farewell."""
+    program = (
+        f"import os; from pathlib import Path; from project.spool import Spool; s = Spool(Path({str(tmp_path)!r}))"
+    )
+    subprocess.run([sys.executable, "-c", f"{program}; {steps}; os.kill(os.getpid(), 9)"], cwd=ROOT)
+
+
+def test_records_come_out_once_and_in_order(spool: Spool) -> None:
+    delivered = Delivered()
+    for number in range(450):
+        spool.append(f"record {number}")
+
+    assert spool.drain(delivered) == 450
+    assert spool.drain(delivered) == 0
+
+    assert delivered == [f"record {number}" for number in range(450)]
+    assert not spool.has_records()
+    assert segments(spool) == []
+
+
+def test_what_cannot_be_delivered_now_waits(spool: Spool) -> None:
+    delivered = Delivered()
+    spool.append("one")
+    with pytest.raises(ConnectionError):
+        spool.drain(refuse)
+    spool.append("two")
+
+    assert spool.has_records()
+    spool.drain(delivered)
+
+    assert delivered == ["one", "two"]
+
+
+def test_a_record_is_on_the_disk_before_append_returns(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    real = os.fdatasync
+
+    def sync(fd: int) -> None:
+        real(fd)
+        synced.append(os.fstat(fd).st_size)
+
+    monkeypatch.setattr(os, "fdatasync", sync)
+
+    spool.append("one")
+    first = synced[-1]
+    spool.append("two")
+
+    assert 0 < first < synced[-1] == segments(spool)[0].stat().st_size
+
+
+def test_threads_that_wait_for_the_disk_share_its_confirmation(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    entered, go, calls = threading.Event(), threading.Event(), []
+    real = os.fdatasync
+
+    def slow(fd: int) -> None:
+        calls.append(fd)
+        entered.set()
+        go.wait()
+        real(fd)
+
+    spool.open()
+    monkeypatch.setattr(os, "fdatasync", slow)
+    threads = [threading.Thread(target=spool.append, args=(str(number),)) for number in range(20)]
+    threads[0].start()
+    entered.wait()
+    for thread in threads[1:]:
+        thread.start()
+    while segments(spool)[0].read_bytes().count(b"\n") < len(threads):
+        os.sched_yield()
+    go.set()
+    for thread in threads:
+        thread.join()
+
+    assert len(calls) == 2
+
+
+def test_a_damaged_line_is_set_aside_and_the_others_arrive(spool: Spool, tmp_path: Path) -> None:
+    delivered = Delivered()
+    for number in range(20):
+        spool.append(f"record {number}")
+    [path] = segments(spool)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"record 7", b"record X") + b"12345678 torn in the mid")
+
+    spool.drain(delivered)
+
+    assert len(delivered) == 19
+    assert "record 7" not in delivered
+    assert survey(spool.root).quarantined == 2
+    [quarantine] = spool.root.glob("*/quarantine.log")
+    assert quarantine.stat().st_mode & 0o777 == 0o600
+
+
+def test_poison_is_set_aside_and_never_blocks_the_queue(spool: Spool) -> None:
+    delivered = Delivered()
+    for record in ("one", "poison", "two"):
+        spool.append(record)
+
+    spool.drain(delivered)
+
+    assert delivered == ["one", "two"]
+    assert (survey(spool.root).records, survey(spool.root).quarantined) == (0, 1)
+
+
+def test_a_full_disk_is_said_at_once_and_forgotten_when_there_is_room(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivered = Delivered()
+    spool.append("before")
+    real = os.write
+
+    def half(fd: int, data: bytes) -> int:
+        if len(data) > 4:
+            return real(fd, data[:4])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "write", half)
+        with pytest.raises(SpoolError, match="No space left"):
+            spool.append("1234")
+    spool.append("after")
+    spool.drain(delivered)
+
+    assert delivered == ["before", "after"]
+    assert spool.lost == 1
+    assert survey(spool.root).quarantined == 0
+
+
+def test_after_a_failed_fsync_the_file_is_given_up(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(fd: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fdatasync", fail)
+        with pytest.raises(SpoolError, match="Input/output error"):
+            spool.append("doubtful")
+    spool.append("sure")
+
+    assert len(segments(spool)) == 2
+
+
+def test_the_quota_is_kept(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, quota=100)
+    spool.append("x" * 80)
+
+    with pytest.raises(SpoolError, match="quota"):
+        spool.append("y" * 80)
+
+    assert spool.fullness > 0.8
+    spool.drain(Delivered())
+    spool.append("y" * 80)
+    spool.close()
+
+
+def test_large_spools_are_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("project.spool.SEGMENT", 100)
+    spool, delivered = Spool(tmp_path), Delivered()
+    for number in range(20):
+        spool.append(f"{number:050}")
+
+    assert len(segments(spool)) > 5
+    spool.drain(delivered)
+
+    assert delivered == sorted(delivered)
+    assert len(delivered) == 20
+    spool.close()
+
+
+def test_what_a_killed_process_was_at_becomes_a_record(tmp_path: Path) -> None:
+    kill_while(tmp_path, "s.append('kept'); s.begin('at work'); done = s.begin('answered'); s.finish(done)")
+    spool, delivered = Spool(tmp_path), Delivered()
+
+    spool.drain(delivered)
+    spool.close()
+    again = Spool(tmp_path)
+    again.drain(delivered)
+
+    assert delivered == ["kept", "at work"]
+    again.close()
+
+
+def test_the_newest_note_about_a_request_counts(tmp_path: Path) -> None:
+    kill_while(tmp_path, "slot = s.begin('head'); s.amend(slot, 'head and body'); s.amend(slot, 'x' * 5000)")
+    spool, delivered = Spool(tmp_path), Delivered()
+
+    spool.drain(delivered)
+
+    assert delivered == ["head and body"]
+    spool.close()
+
+
+def test_what_a_dead_neighbour_left_is_brought_in_too(tmp_path: Path, spool: Spool) -> None:
+    spool.append("mine")
+    kill_while(spool.root, "s.append('theirs'); s.begin('interrupted')")
+    delivered = Delivered()
+
+    assert spool.drain_orphans(delivered) == 2
+    assert spool.drain_orphans(delivered) == 0
+
+    assert delivered == ["theirs", "interrupted"]
+    assert survey(spool.root).records == 1
+
+
+def test_two_processes_never_share_a_folder(tmp_path: Path) -> None:
+    first, second = Spool(tmp_path), Spool(tmp_path)
+    first.append("one")
+    second.append("two")
+    delivered = Delivered()
+
+    assert second.drain_orphans(delivered) == 0
+    second.drain(delivered)
+
+    assert delivered == ["two"]
+    first.close()
+    second.close()
+
+
+def test_more_requests_than_slots_are_simply_not_noted(spool: Spool) -> None:
+    slots = [spool.begin("note") for _ in range(SLOTS + 1)]
+
+    assert slots[-1] is None
+    spool.finish(slots[0])
+    assert spool.begin("note") == slots[0]
+
+
+@pytest.mark.parametrize("act", [lambda s: s.begin("x" * 5000), lambda s: s.finish(None)])
+def test_a_note_that_is_too_long_or_absent_harms_nobody(spool: Spool, act: Callable[[Spool], int | None]) -> None:
+    assert act(spool) is None
+
+
+def test_files_are_for_their_owner_only(spool: Spool) -> None:
+    spool.append("secret enough")
+
+    modes = {path.name[-4:]: path.stat().st_mode & 0o777 for path in spool.root.rglob("*") if path.is_file()}
+
+    assert set(modes.values()) == {0o600}
+    assert {path.stat().st_mode & 0o777 for path in (spool.root, *spool.root.iterdir())} == {0o700}
+
+
+def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "spool").write_text("a file stands there")
+    spool = Spool(tmp_path / "spool")
+
+    with pytest.raises(SpoolError, match="cannot be used"):
+        spool.append("anything")
+    assert spool.begin("anything") is None
+    assert spool.lost == 1
+
+
+def test_a_child_process_claims_a_folder_of_its_own(spool: Spool) -> None:
+    spool.append("parent")
+    pid = os.fork()
+    if pid == 0:
+        spool.append("child")
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+    assert [path.parent.name for path in segments(spool)] == ["000", "001"]
+
+
+def test_interrupted_slots_wait_for_a_disk_with_room(tmp_path: Path) -> None:
+    kill_while(tmp_path, "s.begin('at work')")
+    full = Folder.claim(tmp_path / "000", quota=1)
+    assert full is not None
+    full.close()
+    spool, delivered = Spool(tmp_path), Delivered()
+
+    spool.drain(delivered)
+
+    assert delivered == ["at work"]
+    spool.close()
+
+
+def test_a_survey_counts_all_folders(tmp_path: Path, spool: Spool) -> None:
+    assert survey(spool.root) == survey(tmp_path / "nothing here")
+    spool.append(json.dumps({"a": 1}))
+    other = Spool(spool.root)
+    other.append("b")
+
+    found = survey(spool.root)
+
+    assert (found.records, found.oldest is not None) == (2, True)
+    assert found.bytes == sum(path.stat().st_size for path in segments(spool))
+    other.close()
