@@ -1,5 +1,6 @@
 """POST /useradd: what integrators build against (the contract)."""
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 
