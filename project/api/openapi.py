@@ -10,7 +10,7 @@ from project.web.swagger import problem_responses
 CODES = (
     "bad_request", "malformed_json", "body_not_object", "bad_idempotency_key", "method_not_allowed", "conflict",
     "credentials_changed", "body_too_large", "unsupported_media_type", "validation_failed", "idempotency_key_reused",
-    "internal_error", "database_unavailable", "outcome_unknown",
+    "internal_error", "database_unavailable", "overloaded", "outcome_unknown",
 )  # fmt: skip
 """Every code with which POST /useradd can refuse."""
 
@@ -119,5 +119,6 @@ _CHECKED = {
         "valid": {"type": "boolean"},
         "normalized": {"type": "object", "properties": _USER},
         "attempt_id": {**_TEXT, "format": "uuid"},
+        "recorded": {"type": "boolean", "description": "false: the attempt could not be kept"},
     },
 }

@@ -18,7 +18,7 @@ _STATUS = {
             "properties": {
                 "attempts": _NUMBER,
                 "bytes": _NUMBER,
-                "oldest_s": {"type": ["integer", "null"]},
+                "oldest_s": {"type": "integer", "nullable": True},
                 "quarantined": _NUMBER,
                 "lost": _NUMBER,
             },

@@ -10,7 +10,7 @@ from project.reports.schemas import KNOWN_CODES, PERIODS
 from project.web.swagger import problem_responses
 
 SECURITY: list[dict[str, list[str]]] = [{"session": []}]
-READING = ("bad_request", "unauthorized", "database_unavailable")
+READING = ("bad_request", "unauthorized", "database_unavailable", "overloaded")
 
 
 def describe(spec: APISpec) -> None:
