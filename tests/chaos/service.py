@@ -1,0 +1,203 @@
+"""The service as it really runs: `python wsgi.py` with its processes, its log, its spool, on a port that stays."""
+
+import atexit
+import http.client
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import weakref
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from project.domain.passwords import Passwords, Secret
+from tests.chaos import processes
+from tests.chaos.processes import HOST, eventually
+
+ROOT = Path(__file__).parents[2]
+KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
+"""What the service sees of our environment: none of a developer's settings is among it."""
+_living: "weakref.WeakSet[Service]" = weakref.WeakSet()
+
+
+def environment(database_url: str, data_dir: Path, **settings: str) -> dict[str, str]:
+    """Return the environment of a process of the service."""
+    ours = {name: value for name, value in os.environ.items() if name in KEPT}
+    return ours | {"DATABASE_URL": database_url, "DATA_DIR": str(data_dir), "LOG_FORMAT": "json"} | settings
+
+
+def migrate(database_url: str) -> None:
+    """Make or change the tables, in a process of its own."""
+    command = [sys.executable, "-m", "flask", "--app", "wsgi", "db", "upgrade"]
+    with tempfile.TemporaryDirectory(prefix="chaos-migrate-") as folder:
+        env = environment(database_url, Path(folder))
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+class Service:
+    """One instance. Port and DATA_DIR stay the same over restarts; its log only grows."""
+
+    def __init__(self, database_url: str, **settings: str) -> None:
+        self.port = processes.free_port()
+        self.data_dir = Path(tempfile.mkdtemp(prefix="chaos-service-"))
+        self.stderr, self.stdout = self.data_dir / "stderr.log", self.data_dir / "stdout.log"
+        settings = {"HOST": HOST, "PORT": str(self.port), "WORKERS": "1", "RATELIMIT_ENABLED": "0"} | settings
+        self._environment = environment(database_url, self.data_dir / "data", **settings)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._mark = 0
+        _living.add(self)
+
+    # --- Life and death -----------------------------------------------------------------------------------------
+
+    def launch(self) -> "Service":
+        """Start the process and return at once."""
+        with self.stderr.open("ab") as stderr, self.stdout.open("ab") as stdout:
+            self._process = subprocess.Popen(
+                [sys.executable, "wsgi.py"],
+                cwd=ROOT,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,
+            )
+        return self
+
+    def start(self, seconds: float = 30) -> "Service":
+        """Start and wait until it answers /livez."""
+        self.launch()
+        eventually(self._answers, seconds, "the service does not answer /livez")
+        return self
+
+    def _answers(self) -> bool:
+        assert self.is_running(), f"the service ended:\n{self.stderr.read_text(errors='replace')[-2000:]}"
+        return self.get("/livez") == 200
+
+    def get(self, path: str, timeout: float = 2) -> int | None:
+        """Return the status of a GET, None when no answer came."""
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=timeout)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status
+        except (OSError, http.client.HTTPException):
+            return None
+        finally:
+            connection.close()
+
+    @property
+    def pid(self) -> int:
+        """The process that was started, which may have workers below it."""
+        assert self._process is not None, "this service was not started"
+        return self._process.pid
+
+    def is_running(self) -> bool:
+        """Tell whether the main process lives, frozen or not."""
+        return self._process is not None and self._process.poll() is None
+
+    def workers(self) -> list[int]:
+        """Return the child processes, the oldest first; none when the main process serves alone."""
+        return processes.children(self.pid)
+
+    def kill(self) -> None:
+        """SIGKILL every process at once, also those whose parent is dead; the spool stays as it is."""
+        if self._process is not None:
+            if self.is_running():
+                processes.kill(self.pid)
+                self._process.wait()
+            for survivor in self.survivors():
+                processes.kill(survivor)
+
+    def survivors(self) -> list[int]:
+        """Return the processes of this service that are alive: none, after a stop."""
+        return processes.session(self.pid)
+
+    def kill_worker(self, pid: int | None = None) -> int:
+        """SIGKILL one worker, by default the oldest; return which."""
+        pid = pid or eventually(self.workers, 5, "the service has no workers")[0]
+        processes.send(signal.SIGKILL, [pid])
+        return pid
+
+    def term(self, seconds: float = 30) -> tuple[int, float]:
+        """SIGTERM; return exit code and how long it took."""
+        started = time.monotonic()
+        assert self._process is not None
+        self._process.terminate()
+        return self._process.wait(timeout=seconds), time.monotonic() - started
+
+    def freeze(self, pid: int | None = None) -> None:
+        """SIGSTOP one process of the service, by default all."""
+        processes.freeze(pid or self.pid)
+
+    def thaw(self) -> None:
+        """Let everything go on."""
+        processes.send(signal.SIGCONT, [*processes.descendants(self.pid), self.pid])
+
+    def restart(self, **settings: str) -> None:
+        """Stop politely, if it runs, and start again, with other settings if there are any."""
+        if self.is_running():
+            self.term()
+        self._environment |= settings
+        self.start()
+
+    def close(self) -> None:
+        """End it, whatever state it is in, and remove what it kept."""
+        self.kill()
+        shutil.rmtree(self.data_dir, ignore_errors=True)
+        _living.discard(self)
+
+    # --- What it leaves behind ----------------------------------------------------------------------------------
+
+    def mark(self) -> None:
+        """Let log_lines() begin here."""
+        self._mark = self.stderr.stat().st_size if self.stderr.exists() else 0
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        """Return what was logged since the mark. A line that is no JSON object has the level TEXT."""
+        with self.stderr.open("rb") as file:
+            file.seek(self._mark)
+            return [_parsed(line) for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+
+    def spool_files(self) -> list[Path]:
+        """Return all files of the spool."""
+        return sorted(path for path in (self.data_dir / "data" / "spool").rglob("*") if path.is_file())
+
+    def texts(self) -> dict[str, str]:
+        """Return all that the service wrote to disk, by file name, but for its own secrets."""
+        files = [self.stderr, self.stdout, *self.spool_files()]
+        found = {}
+        for path in files:
+            with suppress(FileNotFoundError):  # a drained segment goes at any moment
+                found[str(path)] = path.read_text(errors="replace")
+        return found
+
+    def own_secrets(self) -> set[str]:
+        """Return what only the service may know: its keys and the password of the database."""
+        kept = {(self.data_dir / "data" / name).read_text().strip() for name in ("secret_key", "password_secret")}
+        return kept | {urlsplit(self._environment["DATABASE_URL"]).password or ""} - {""}
+
+    @property
+    def passwords(self) -> Passwords:
+        """What checks passwords with the secret of this service."""
+        secret = (self.data_dir / "data" / "password_secret").read_text().strip()
+        return Passwords((Secret(secret.encode()),))
+
+
+def _parsed(line: str) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {"level": "TEXT", "message": line}
+
+
+@atexit.register
+def _close_all() -> None:
+    for service in list(_living):
+        service.close()

@@ -1,0 +1,181 @@
+"""F8 to F12: the connection breaks in a statement, before COMMIT, after COMMIT; COMMIT is never confirmed, or late.
+
+The same-id retry inside the request is the arbiter: the client gets the right credentials, or hears that the outcome
+is unknown and gets them by repeating with the same key (promises P1, P2, P5, P6).
+"""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.chaos.invariants import check
+from tests.chaos.load import Answer, Client, Load, summary
+from tests.chaos.postgres import Postgres, Rows
+from tests.chaos.processes import eventually
+from tests.chaos.proxy import Proxy, Trap
+from tests.chaos.service import Service
+
+ANSWERED_WITHIN_S = 3.6
+HIDDEN_WITHIN_S = 1.0
+"""One cut is mended by one retry, which waits for milliseconds."""
+RECORDED_WITHIN_S = 2.0
+IDLE_LIMIT_S = 4.0
+"""After which PostgreSQL ends a transaction whose COMMIT does not come."""
+CUTS: dict[str, Callable[[Proxy], Trap]] = {
+    "F8, not delivered": lambda proxy: proxy.reset_statement("useradd("),
+    "F8, delivered": lambda proxy: proxy.reset_statement("useradd(", deliver=True),
+    "F9": lambda proxy: proxy.commit_drop(),
+    "F10": lambda proxy: proxy.commit_eat(),
+}
+
+
+def _recorded(postgres: Postgres, answer: Answer) -> Rows:
+    """Return status and answered of the attempt."""
+    return postgres.execute("select status, answered from attempts where id = %s", [answer.attempt_id])
+
+
+def _repeat(client: Client, answer: Answer, answers: list[Answer]) -> Answer:
+    """Repeat with the same key, as a client has to, until the answer is not 503."""
+
+    def is_answered() -> bool:
+        answers.append(client.repeat(answer))
+        return answers[-1].status != 503
+
+    eventually(is_answered, 2 * IDLE_LIMIT_S, "only 503")
+    return answers[-1]
+
+
+@pytest.mark.parametrize("fault", CUTS)
+def test_one_cut_is_hidden_by_a_retry(
+    postgres: Postgres, proxy: Proxy, service: Service, client: Client, fault: str
+) -> None:
+    trap = CUTS[fault](proxy)
+
+    answer = client.create()
+
+    assert trap.count == 1
+    assert answer.code == "created", summary([answer])
+    assert answer.seconds < HIDDEN_WITHIN_S
+    assert _recorded(postgres, answer) == [(201, 201)]
+    replay = client.repeat(answer)
+    assert (replay.code, replay.json["password"]) == ("replayed", answer.json["password"])
+    check(postgres, service, [answer, replay])
+
+
+@pytest.mark.parametrize("fault", CUTS)
+def test_cuts_under_load_are_hidden_by_retries(postgres: Postgres, proxy: Proxy, service: Service, fault: str) -> None:
+    caught = 0
+    with Load(service, clients=6) as load:
+        for _ in range(15):
+            trap = CUTS[fault](proxy)
+            trap.wait()
+            caught += trap.count
+
+    assert caught == 15
+    assert {answer.code for answer in load.answers} == {"created"}, summary(load.answers)
+    assert max(answer.seconds for answer in load.answers) < ANSWERED_WITHIN_S
+    check(postgres, service, load.answers)
+
+
+def test_resets_of_all_connections_under_load_are_hidden_by_retries(
+    postgres: Postgres, proxy: Proxy, service: Service
+) -> None:
+    with Load(service, clients=6) as load:
+        for wanted in range(50, 500, 50):
+            load.await_answers(wanted)
+            assert proxy.reset() > 0
+
+    assert {answer.code for answer in load.answers} == {"created"}, summary(load.answers)
+    assert max(answer.seconds for answer in load.answers) < ANSWERED_WITHIN_S
+    check(postgres, service, load.answers)
+
+
+@pytest.mark.parametrize("lasting", [False, True], ids=["one COMMIT", "every COMMIT"])
+def test_a_commit_without_an_answer_is_an_unknown_outcome_and_its_key_gives_the_credentials(
+    postgres: Postgres, proxy: Proxy, service: Service, client: Client, *, lasting: bool
+) -> None:
+    """F11."""
+    trap = proxy.commit_freeze(lasting=lasting)
+
+    answer = client.create()
+
+    assert trap.count >= 1
+    assert (answer.status, answer.code) == (503, "outcome_unknown")
+    assert answer.seconds < ANSWERED_WITHIN_S
+    assert int(answer.headers["Retry-After"]) in {1, 2, 3}
+    proxy.pass_through()
+    eventually(lambda: _recorded(postgres, answer) == [(201, 503)], RECORDED_WITHIN_S, "P2: not recorded")
+    answers = [answer]
+    assert _repeat(client, answer, answers).code == "replayed", summary(answers)
+    check(postgres, service, answers)
+
+
+def test_unanswered_commits_under_load_are_unknown_outcomes_and_nothing_else_suffers(
+    postgres: Postgres, proxy: Proxy, service: Service, client: Client
+) -> None:
+    """F11, while other requests go on in both workers."""
+    with Load(service, clients=8, reconnecting=True) as load:
+        for _ in range(4):
+            proxy.commit_freeze().wait()
+        load.await_answers(len(load.answers) + 200)
+    proxy.pass_through()
+
+    answers = load.answers
+    unknown = [answer for answer in answers if answer.code == "outcome_unknown"]
+    assert len(unknown) == 4, summary(answers)
+    assert {answer.code for answer in answers} == {"created", "outcome_unknown"}, summary(answers)
+    assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S
+    replays = [client.repeat(answer) for answer in unknown]
+    assert {replay.code for replay in replays} == {"replayed"}, summary(replays)
+    check(postgres, service, answers + replays)
+
+
+def test_a_commit_that_arrives_late_counts_although_its_client_was_told_503(
+    postgres: Postgres, proxy: Proxy, service: Service, client: Client
+) -> None:
+    """F11: until COMMIT arrives nobody sees the user, and nobody may say that there is none."""
+    proxy.commit_keep()
+
+    answer = client.create()
+
+    assert (answer.status, answer.code) == (503, "outcome_unknown")
+    assert answer.seconds < ANSWERED_WITHIN_S
+    assert _recorded(postgres, answer) == []
+    proxy.pass_through()
+    eventually(lambda: _recorded(postgres, answer) == [(201, 503)], RECORDED_WITHIN_S, "P2: not recorded")
+    answers = [answer]
+    assert _repeat(client, answer, answers).code == "replayed", summary(answers)
+    check(postgres, service, answers)
+
+
+def test_a_commit_that_never_arrives_ends_with_its_session_and_the_key_creates_the_user(
+    postgres: Postgres, proxy: Proxy, service: Service, client: Client
+) -> None:
+    """F11: PostgreSQL gives the transaction up; until then its locks keep others from a false answer."""
+    proxy.commit_keep()
+
+    answer = client.create()
+
+    assert (answer.status, answer.code) == (503, "outcome_unknown")
+    eventually(lambda: _recorded(postgres, answer) == [(503, 503)], IDLE_LIMIT_S + RECORDED_WITHIN_S, "not recorded")
+    answers = [answer]
+    assert _repeat(client, answer, answers).code == "created", summary(answers)
+    check(postgres, service, answers)
+
+
+def test_a_statement_that_runs_late_does_not_change_what_was_recorded(
+    postgres: Postgres, proxy: Proxy, service: Service, client: Client
+) -> None:
+    """F12."""
+    proxy.keep_statement("useradd(")
+
+    answer = client.create()
+
+    assert (answer.status, answer.code) == (503, "database_unavailable")
+    assert answer.seconds < ANSWERED_WITHIN_S
+    eventually(lambda: _recorded(postgres, answer) == [(503, 503)], RECORDED_WITHIN_S, "P2: not recorded")
+    proxy.pass_through()
+    answers = [answer]
+    assert _repeat(client, answer, answers).code == "created", summary(answers)
+    check(postgres, service, answers)
+    assert _recorded(postgres, answer) == [(503, 503)]

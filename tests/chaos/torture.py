@@ -1,0 +1,253 @@
+"""Random faults under load, for as long as one likes: `./run torture --minutes 10`. Prints its tally."""
+
+import argparse
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from tests.chaos.invariants import check
+from tests.chaos.load import Answer, Client, Load
+from tests.chaos.postgres import Postgres
+from tests.chaos.processes import eventually
+from tests.chaos.proxy import Proxy
+from tests.chaos.service import Service, migrate
+
+ANSWERED_WITHIN_S = 3.6
+CLIENTS = 6
+PAUSE_S = 0.02
+"""Between two requests of a client: faults shall meet an idle moment now and then."""
+CALM_S = (0.5, 3.0)
+FAULT_S = (0.2, 6.0)
+"""Bounds of how long a fault lasts: shorter and longer than the deadline of a request."""
+RECOVERY_S = 30.0
+EXPLAINED = ("a worker died", "attempt not recorded")
+"""ERROR lines that killing processes explains."""
+
+
+class Torture:
+    """A primary with a synchronous standby, a network between it and the service, and what breaks them."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)  # noqa: S311 - a test that can be repeated
+        self.primary = Postgres().start()
+        migrate(self.primary.url())
+        self.standby = self.primary.standby()
+        self.proxy = Proxy(self.primary.port)
+        self.service = Service(self.primary.url(port=self.proxy.port), WORKERS="2").start()
+        self.faults: Counter[str] = Counter()
+
+    def run(self, minutes: float) -> list[Answer]:
+        """Break things until the time is over; return what the clients were answered."""
+        faults: list[Callable[[], None]] = [
+            self.kill_postgres,
+            self.freeze_postgres,
+            self.restart_postgres,
+            self.kill_backend,
+            self.freeze_backend,
+            self.reset_connections,
+            self.partition,
+            self.cut_commits,
+            self.freeze_commits,
+            self.freeze_standby,
+            self.fail_over,
+            self.kill_worker,
+            self.freeze_worker,
+            self.kill_service,
+        ]
+        end = time.monotonic() + 60 * minutes
+        with Load(self.service, CLIENTS, pause_s=PAUSE_S) as load:
+            while time.monotonic() < end:
+                for fault in self._random.sample(faults, len(faults)):
+                    self._wait(*CALM_S)
+                    self.faults[fault.__name__.replace("_", " ")] += 1
+                    fault()
+                    print(".", end="", flush=True)
+                    if time.monotonic() >= end:
+                        break
+            self.recover()
+        print(flush=True)
+        return load.answers
+
+    def recover(self) -> None:
+        """Wait until the service creates users again, one after the other."""
+
+        def creates() -> bool:
+            return self.service.get("/readyz") == 200 and '"database":"up"' in self._status()
+
+        eventually(creates, RECOVERY_S, "the service does not recover")
+
+    def close(self) -> None:
+        """End everything."""
+        for part in (self.service, self.proxy, self.standby, self.primary):
+            part.close()
+
+    # --- Faults -------------------------------------------------------------------------------------------------
+
+    def kill_postgres(self) -> None:
+        """SIGKILL, and a start after a while."""
+        self.primary.kill()
+        self._wait(*FAULT_S)
+        self.primary.start()
+
+    def freeze_postgres(self) -> None:
+        """SIGSTOP for a while."""
+        self.primary.freeze()
+        self._wait(*FAULT_S)
+        self.primary.thaw()
+
+    def restart_postgres(self) -> None:
+        """A restart as an operator does it."""
+        self.primary.restart()
+
+    def kill_backend(self) -> None:
+        """SIGKILL to one server process: PostgreSQL recovers from a crash."""
+        self._if_connected(self.primary.kill_one_backend)
+        self.primary.wait_ready()
+
+    def freeze_backend(self) -> None:
+        """SIGSTOP to one server process for a while."""
+
+        def freeze(pid: int) -> None:
+            self.primary.freeze_backend(pid)
+            self._wait(*FAULT_S)
+            self.primary.thaw_backend(pid)
+
+        self._if_connected(freeze)
+
+    def reset_connections(self) -> None:
+        """RST on every connection."""
+        self.proxy.reset()
+
+    def partition(self) -> None:
+        """Nothing comes through for a while."""
+        self.proxy.blackhole()
+        self._wait(*FAULT_S)
+        self.proxy.pass_through()
+
+    def cut_commits(self) -> None:
+        """The connection breaks before or after a COMMIT arrives."""
+        for _ in range(5):
+            trap = self._random.choice([self.proxy.commit_drop, self.proxy.commit_eat])()
+            self._await(trap.wait)
+
+    def freeze_commits(self) -> None:
+        """A COMMIT is carried out and never confirmed."""
+        trap = self.proxy.commit_freeze()
+        self._await(trap.wait)
+        self._wait(*FAULT_S)
+        self.proxy.pass_through()
+
+    def freeze_standby(self) -> None:
+        """Every COMMIT waits for the synchronous standby."""
+        self.standby.freeze()
+        self._wait(*FAULT_S)
+        self.standby.thaw()
+
+    def fail_over(self) -> None:
+        """The primary dies, the standby takes its place and gets a standby of its own."""
+        self.primary.kill()
+        self.standby.promote()
+        self.proxy.retarget(self.standby.port)
+        self.primary.close()
+        self.primary = self.standby
+        self.standby = self.primary.standby()
+
+    def kill_worker(self) -> None:
+        """SIGKILL to one worker."""
+        if self.service.workers():
+            self.service.kill_worker()
+
+    def freeze_worker(self) -> None:
+        """SIGSTOP to one worker for a moment shorter than its clients' patience."""
+        workers = self.service.workers()
+        if workers:
+            self.service.freeze(self._random.choice(workers))
+            self._wait(0.1, 1.0)
+            self.service.thaw()
+
+    def kill_service(self) -> None:
+        """SIGKILL to everything at once, and a start."""
+        self.service.kill()
+        self.service.start()
+
+    # ------------------------------------------------------------------------------------------------------------
+
+    def _wait(self, least: float, most: float) -> None:
+        time.sleep(self._random.uniform(least, most))  # how long a fault lasts is the experiment itself
+
+    def _await(self, wait: Callable[[], None]) -> None:
+        try:
+            wait()
+        except AssertionError:
+            print("(no COMMIT came)", end="", flush=True)
+
+    def _if_connected(self, act: Callable[[int], object]) -> None:
+        backends = self.primary.backends()
+        if backends:
+            act(self._random.choice(backends))
+
+    def _status(self) -> str:
+        client = Client(self.service)
+        try:
+            return client.get("/status")[1]
+        except OSError:
+            return ""
+        finally:
+            client.close()
+
+
+def tally(torture: Torture, answers: list[Answer]) -> str:
+    """Return what came of it, by numbers from the tables."""
+    told = Counter(
+        f"{answer.status} {answer.code}" if answer.status else "no answer (process killed)" for answer in answers
+    )
+    numbers = [str(answer.attempt_id) for answer in answers if answer.attempt_id]
+    ask = torture.primary.execute
+    kept = {str(row[0]): row[1] for row in ask("select id, status from attempts where id = any(%s::uuid[])", [numbers])}
+    created = {str(answer.attempt_id) for answer in answers if answer.code == "created"}
+    users = {str(row[0]) for row in ask("select id from users")}
+    [[doubled]] = ask("select count(*) from (select lower(username) from users group by 1 having count(*) > 1) d")
+    [[loose]] = ask(
+        "select count(*) from users u full join (select id from attempts where status = 201) a using (id)"
+        " where u.username is null or a.id is null"
+    )
+    slowest = max((answer.seconds for answer in answers if answer.status), default=0)
+    lines = [
+        ("requests", len(answers)),
+        *((f"  answered {what}", count) for what, count in sorted(told.items())),
+        ("attempts lost", len(set(numbers) - kept.keys())),
+        ("attempts doubled", len(numbers) - len(set(numbers))),
+        ("users lost", len(created - users)),
+        ("second users", doubled),
+        ("users without attempt, or the reverse", loose),
+        ("interrupted attempts recorded", ask("select count(*) from attempts where status = 0")[0][0]),
+        ("brought in from the spool", ask("select count(*) from attempts where via = 'spool'")[0][0]),
+        ("slowest answer", f"{slowest:.2f} s"),
+        *((f"  fault: {what}", count) for what, count in sorted(torture.faults.items())),
+    ]
+    return "\n".join(f"{name:<50}{value:>10}" for name, value in lines)
+
+
+def main() -> None:
+    """Run it, print the tally, and end with 1 when a promise was broken."""
+    parser = argparse.ArgumentParser(prog="./run torture", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="repeats the order of the faults")
+    options = parser.parse_args()
+    print(f"torture for {options.minutes:g} minutes, seed {options.seed}", flush=True)
+    torture = Torture(options.seed)
+    try:
+        answers = torture.run(options.minutes)
+        check(torture.primary, torture.service, answers, allowed_errors=EXPLAINED, drain_s=RECOVERY_S)
+        print(tally(torture, answers))
+        late = [answer for answer in answers if answer.status and answer.seconds > ANSWERED_WITHIN_S]
+        if late:
+            sys.exit(f"{len(late)} answers took longer than {ANSWERED_WITHIN_S} s")
+    finally:
+        torture.close()
+
+
+if __name__ == "__main__":
+    main()
