@@ -78,7 +78,6 @@ def register_extensions(app: Flask, config: Config) -> None:
     outage.install()
     db.init_app(app)
     migrate.init_app(app, db)
-    csrf.init_app(app)
     tools.init_app(app, config)
 
 
@@ -87,6 +86,7 @@ def register_web(app: Flask, config: Config) -> None:
     app.wsgi_app = proxies.TrustedProxies(app.wsgi_app, config.trusted_proxies)  # type: ignore[method-assign]
     app.wsgi_app = deadlines.Deadlines(app.wsgi_app, config.request_deadline_s)  # type: ignore[method-assign]
     request_id.init_app(app)
+    csrf.init_app(app)
     logs.init_app(app, config.log_format)
     headers.init_app(app)
     languages.init_app(app)

@@ -75,7 +75,12 @@ def _sample(code: str, entry: Problem | FieldCode) -> dict[str, Any]:
     if isinstance(entry, Problem):
         return _document(code, entry.status, str(entry.title), sentence)
     outer = "conflict" if code.endswith("_taken") else "validation_failed"
-    document = _document(outer, PROBLEMS[outer].status, str(PROBLEMS[outer].title), str(PROBLEMS[outer].details[""]))
+    document = _document(
+        outer,
+        PROBLEMS[outer].status,
+        str(PROBLEMS[outer].title),
+        str(PROBLEMS[outer].details.get(code, PROBLEMS[outer].details[""])),
+    )
     field = "name" if entry.fields == "any" else entry.fields.split(", ")[0]
     return document | {"errors": [{"field": field, "code": code, "message": sentence}]}
 
