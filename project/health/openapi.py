@@ -30,14 +30,14 @@ _STATUS = {
 
 def describe(spec: APISpec) -> None:
     """Add /livez, /readyz and /status."""
-    spec.path("/livez", operations={"get": _operation("Is the process alive", {"200": _json("Yes", _ANSWER)})})
+    spec.path("/livez", operations={"get": _operation("livez", "Is the process alive", {"200": _json("Yes", _ANSWER)})})
     ready = {"200": _json("Yes", _ANSWER), "503": _json("No: it stops, or its spool is full", _ANSWER)}
-    spec.path("/readyz", operations={"get": _operation("Should requests come here", ready)})
-    spec.path("/status", operations={"get": _operation("How is the instance", {"200": _json("So", _STATUS)})})
+    spec.path("/readyz", operations={"get": _operation("readyz", "Should requests come here", ready)})
+    spec.path("/status", operations={"get": _operation("status", "How is the instance", {"200": _json("So", _STATUS)})})
 
 
-def _operation(summary: str, responses: dict[str, Any]) -> dict[str, Any]:
-    return {"tags": ["health"], "summary": summary, "responses": responses}
+def _operation(name: str, summary: str, responses: dict[str, Any]) -> dict[str, Any]:
+    return {"operationId": name, "tags": ["health"], "summary": summary, "responses": responses}
 
 
 def _json(description: str, schema: dict[str, Any]) -> dict[str, Any]:

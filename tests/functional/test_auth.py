@@ -374,9 +374,7 @@ def test_a_user_who_is_deleted_is_out_at_once(client: FlaskClient, password: str
     assert not is_logged_in(client)
 
 
-@pytest.mark.parametrize(
-    "change", [lambda text: text[:-1] + "x" * (text[-1] != "x") + "y" * (text[-1] == "x"), str.upper]
-)
+@pytest.mark.parametrize("change", [lambda text: text[:-9] + ("x" if text[-9] != "x" else "y") + text[-8:], str.upper])
 def test_a_forged_cookie_opens_nothing(
     client: FlaskClient, app: Flask, password: str, change: Callable[[str], str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 import socket
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from werkzeug.test import TestResponse
 
 from config import Config
 from project import create_app
+from project.web.tools import tools
 from tests.builders import ADDRESS, ANNA, HTML, useradd
 from tests.conftest import Rows
 
@@ -113,13 +115,16 @@ def test_a_defect_of_ours_carries_the_headers_too(
 
 
 @pytest.mark.parametrize("headers", [HTML, {}], ids=["page", "document"])
-def test_an_answer_without_postgres_carries_the_headers_too(config: Config, headers: dict[str, str]) -> None:
+def test_an_answer_without_postgres_carries_the_headers_too(
+    config: Config, headers: dict[str, str], tmp_path: Path
+) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"postgresql+psycopg2://u:p@127.0.0.1:{closed.getsockname()[1]}/useradd"
-        client = create_app(replace(config, database_url=url, request_deadline_s=0.5)).test_client()
+        app = create_app(replace(config, database_url=url, request_deadline_s=0.5, data_dir=tmp_path))
 
-        response = client.post("/useradd", json=ANNA, headers=headers)
+        response = app.test_client().post("/useradd", json=ANNA, headers=headers)
+        tools(app).stop()
 
     assert response.status_code == 503
     check(response)

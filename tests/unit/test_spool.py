@@ -101,14 +101,14 @@ def test_threads_that_wait_for_the_disk_share_its_confirmation(spool: Spool, mon
     def slow(fd: int) -> None:
         calls.append(fd)
         entered.set()
-        go.wait()
+        assert go.wait(10)
         real(fd)
 
     spool.open()
     monkeypatch.setattr(os, "fdatasync", slow)
     threads = [threading.Thread(target=spool.append, args=(str(number),)) for number in range(20)]
     threads[0].start()
-    entered.wait()
+    assert entered.wait(10)
     for thread in threads[1:]:
         thread.start()
     while segments(spool)[0].read_bytes().count(b"\n") < len(threads):
