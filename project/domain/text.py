@@ -27,6 +27,8 @@ def _is_noncharacter(codepoint: int) -> bool:
 
 def check_characters(text: str) -> None:
     """Raise `invalid_characters` at the first control, surrogate, invisible or direction-turning character."""
+    if text.isprintable():  # nothing that is forbidden is (Python documentation): most texts end here
+        return
     for position, character in enumerate(text, start=1):
         if not character.isalnum() and _is_forbidden(character):
             raise RuleError("invalid_characters", position=position, codepoint=f"U+{ord(character):04X}")
@@ -34,7 +36,9 @@ def check_characters(text: str) -> None:
 
 def clean(text: str, limit: int) -> str:
     """Return `text` as a single printable line of at most `limit` characters: for keeping what was refused."""
-    shown = "".join("\ufffd" if _is_forbidden(character) else character for character in text[:limit])
+    shown = text[:limit]
+    if not shown.isprintable():
+        shown = "".join("\ufffd" if _is_forbidden(character) else character for character in shown)
     return shown if len(text) <= limit else shown[:-1] + "…"
 
 

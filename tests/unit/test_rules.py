@@ -1,6 +1,7 @@
 """The rules of the five fields: whatever text comes in, a value that can be kept comes out, or a RuleError."""
 
 import re
+import sys
 import unicodedata
 from collections.abc import Callable
 from datetime import date
@@ -16,7 +17,7 @@ from project.domain import usernames
 from project.domain.contacts import mask_email, mask_phone, normalize_email, normalize_phone
 from project.domain.dates import parse_birth_date
 from project.domain.errors import RuleError
-from project.domain.text import check_characters, clean, trimmed_name
+from project.domain.text import _is_forbidden, check_characters, clean, trimmed_name
 
 TODAY = date(2026, 11, 23)
 Rule = Callable[[str], Any]
@@ -270,3 +271,11 @@ def test_a_national_number_is_read_as_one_of_the_region_of_the_settings() -> Non
     number = normalize_phone("020 7946 0958", "GB")
 
     assert number == "+442079460958"
+
+
+def test_nothing_that_is_forbidden_is_printable() -> None:
+    """What lets most texts pass without a look at each character."""
+    forbidden = [chr(code) for code in range(sys.maxunicode + 1) if _is_forbidden(chr(code))]
+
+    assert len(forbidden) > 2000
+    assert not [character for character in forbidden if character.isprintable()]
