@@ -36,6 +36,8 @@ CONNECT_ARGS: dict[str, str | int] = {
 WRITING_ARGS = CONNECT_ARGS | {"target_session_attrs": "read-write"}
 """Bounds on the side of PostgreSQL and TCP. Keepalives see a silent peer while we wait, tcp_user_timeout while we
 send: only both together cover a partition (docs/adr/0004)."""
+ONE_PICTURE = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+"""All questions of a reading transaction see the same tables."""
 
 
 def create_app(config: Config | None = None) -> Flask:
@@ -64,7 +66,13 @@ def configure(app: Flask, config: Config) -> None:
         SQLALCHEMY_DATABASE_URI=url,
         SQLALCHEMY_ENGINE_OPTIONS=pool | {"pool_size": tools.CONNECTIONS + 1, "connect_args": WRITING_ARGS},
         SQLALCHEMY_BINDS={
-            "reading": pool | {"url": url, "pool_size": tools.READING_CONNECTIONS + 1, "connect_args": CONNECT_ARGS}
+            "reading": pool
+            | {
+                "url": url,
+                "pool_size": tools.READING_CONNECTIONS + 1,
+                "connect_args": CONNECT_ARGS,
+                "execution_options": ONE_PICTURE,
+            }
         },
     )
     app.json.ensure_ascii = False  # type: ignore[attr-defined]

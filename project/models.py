@@ -46,6 +46,8 @@ class Attempt(Base):
         CheckConstraint("status = 0 or status between 100 and 599", name="status"),
         CheckConstraint("via in ('direct', 'spool', 'recovered')", name="via"),
         Index(None, "username"),
+        Index(None, "code", "id", postgresql_where=text("status <> 201")),
+        Index(None, "status", "id", postgresql_where=text("status <> 201")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -129,3 +131,23 @@ class IdempotencyKey(Base):
     kid: Mapped[str]
     """Name of the secret that made the password."""
     expires_at: Mapped[datetime]
+
+
+class AttemptCount(Base):
+    """How many attempts of an hour (UTC) ended in one way: as far as they are counted, which a watermark tells."""
+
+    __tablename__ = "attempt_counts"
+
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    status: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    code: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger)
+
+
+class Watermark(Base):
+    """Up to which attempt something is done."""
+
+    __tablename__ = "watermarks"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger)

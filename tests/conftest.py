@@ -23,7 +23,7 @@ from tests.builders import IVAN, log_in, useradd
 
 ROOT = Path(__file__).parents[1]
 Row = dict[str, Any]
-TABLES = ("users", "identifiers", "idempotency_keys", "attempts")
+TABLES = ("users", "identifiers", "idempotency_keys", "attempts", "attempt_counts")
 
 
 @pytest.fixture(scope="session")
@@ -144,3 +144,8 @@ def _ask(connection: Connection, question: str, values: dict[str, object]) -> li
 def _empty(connection: Connection) -> None:
     for table in TABLES:
         connection.execute(text(f"delete from {table}"))  # noqa: S608 - names of our own
+    connection.execute(
+        text(
+            "update watermarks set seq = (select case when is_called then last_value else 0 end from attempts_seq_seq)"
+        )
+    )

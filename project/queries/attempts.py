@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, select
 
 from project.domain.attempts import AttemptDetail, AttemptFilter, AttemptRow
 from project.domain.errors import FieldError
@@ -65,11 +65,6 @@ def find_attempts(
             query = query.where(Attempt.id < before)
         rows = connection.execute(query.order_by(Attempt.id.desc())).all()
     return _rows(rows)
-
-
-def count_attempts(connection: Connection, chosen: AttemptFilter) -> int:
-    """Return how many attempts are chosen."""
-    return connection.execute(select(func.count()).where(*conditions(chosen))).scalar_one()
 
 
 def iter_attempts(database: Database, chosen: AttemptFilter) -> Iterator[AttemptRow]:

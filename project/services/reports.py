@@ -40,7 +40,6 @@ def build_report(
 
 
 def _build(connection: Connection, chosen: AttemptFilter, zone: ZoneInfo, now: datetime, days: bool) -> Report:
-    connection.exec_driver_sql("set transaction isolation level repeatable read, read only")
     chosen = replace(chosen, newest=counts.find_newest(connection))
     since = chosen.since or counts.find_first_moment(connection, chosen)
     until = min(chosen.until or now, now + timedelta(seconds=1))
@@ -97,7 +96,7 @@ def find_neighbours(
 
 def count_attempts(database: Database, chosen: AttemptFilter) -> int:
     """Return how many attempts are chosen."""
-    return database.read(rows.count_attempts, chosen)
+    return database.read(counts.count_all, chosen)
 
 
 def count_reasons(database: Database, chosen: AttemptFilter) -> tuple[CodeCount, ...]:

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from project.domain.errors import DatabaseUnavailableError
 from project.outage import Database
+from project.queries.rollups import refresh
 from project.queries.upkeep import delete_expired_keys, find_nothing
 from project.services import attempts
 from project.spool import Spool
@@ -22,6 +23,8 @@ ORPHANS_EVERY_S = 5
 PURGE_EVERY_S = 3600
 AFTER_DEFECT_S = 5
 PURGE_BATCH = 1000
+COUNT_FROM, COUNT_AT_ONCE = 2_000, 100_000
+"""Attempts that are worth counting beforehand, and how many in one transaction."""
 
 
 class Upkeep:
@@ -92,6 +95,8 @@ class Upkeep:
             self._purge_at = now + PURGE_EVERY_S
             while self._writing.probe(delete_expired_keys, PURGE_BATCH) == PURGE_BATCH:
                 pass
+        if not self._writing.breaker.is_open:
+            self._writing.probe(refresh, COUNT_FROM, COUNT_AT_ONCE)
 
     def _note_drained(self, number: int) -> None:
         if number:

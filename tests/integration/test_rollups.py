@@ -1,0 +1,216 @@
+"""Counts made beforehand and what is counted as it is add up to exactly what is in the table, at every moment."""
+
+import random
+import threading
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from flask import Flask
+from sqlalchemy import Connection, text
+
+from project.domain.attempts import AttemptFilter, Outcome
+from project.domain.errors import DatabaseUnavailableError
+from project.outage import Database
+from project.queries import counts
+from project.queries.rollups import refresh
+from project.services import reports
+from project.web.tools import Tools
+from tests.conftest import Rows
+from tests.functional.attempts import keep
+
+START = datetime(2026, 3, 9, 9, 20, tzinfo=UTC)
+ENDS = (
+    (201, "created"),
+    (422, "invalid_phone"),
+    (409, "username_taken"),
+    (503, "database_unavailable"),
+    (0, "interrupted"),
+)
+ZONE = ZoneInfo("Europe/Moscow")
+FILTERS = [
+    AttemptFilter(),
+    AttemptFilter(since=START + timedelta(hours=5, minutes=7)),
+    AttemptFilter(until=START + timedelta(hours=20, minutes=59, seconds=3)),
+    AttemptFilter(since=START + timedelta(minutes=1), until=START + timedelta(minutes=11)),
+    AttemptFilter(since=START + timedelta(minutes=1), until=START + timedelta(minutes=61)),
+    AttemptFilter(since=START + timedelta(hours=3, minutes=40), until=START + timedelta(hours=30, minutes=40)),
+    AttemptFilter(outcomes=frozenset({Outcome.REJECTED, Outcome.FAILED}), since=START + timedelta(hours=2)),
+    AttemptFilter(codes=frozenset({"username_taken"})),
+    AttemptFilter(statuses=frozenset({201, 503}), until=START + timedelta(hours=40)),
+    AttemptFilter(text="some"),
+]
+
+
+@pytest.fixture
+def attempts(app: Flask, tools: Tools) -> Flask:
+    """Attempts of all ends over two days, in no order of time, as late drains bring them."""
+    chance = random.Random(7)  # noqa: S311 - sample data
+    for _ in range(300):
+        status, code = chance.choice(ENDS)
+        keep(app, START + timedelta(minutes=chance.uniform(0, 2900)), status=status, code=code)
+    return app
+
+
+def counted(tools: Tools, least: int = 1, most: int = 100_000) -> int:
+    """Count beforehand what there is to count."""
+    return tools.database.transact(refresh, least, most)
+
+
+def numbers(tools: Tools, chosen: AttemptFilter) -> dict[str, Any]:
+    """Return every number that depends on counts."""
+    report = reports.build_report(tools.reading, chosen, ZONE, START + timedelta(days=3))
+    return {
+        "total": reports.count_attempts(tools.reading, chosen),
+        "status": report.by_status,
+        "code": report.by_code,
+        "series": report.series,
+        "since": report.since,
+        "durations": report.durations,
+    }
+
+
+@pytest.mark.parametrize("chosen", FILTERS, ids=range(len(FILTERS)))
+def test_numbers_are_the_same_however_much_is_counted_beforehand(
+    attempts: Flask, tools: Tools, chosen: AttemptFilter
+) -> None:
+    as_they_are = numbers(tools, chosen)
+    assert as_they_are["total"] > 0
+
+    assert counted(tools, most=100) == 100
+    assert numbers(tools, chosen) == as_they_are
+    assert counted(tools) == 200
+    assert numbers(tools, chosen) == as_they_are
+
+
+def test_what_comes_later_is_counted_too_and_late_drains_into_their_own_hour(
+    attempts: Flask, tools: Tools, rows: Rows
+) -> None:
+    counted(tools)
+    keep(attempts, START, status=503, code="overloaded")
+    before = numbers(tools, AttemptFilter())
+
+    counted(tools)
+
+    assert numbers(tools, AttemptFilter()) == before
+    [row] = rows.ask("select * from attempt_counts where code = 'overloaded'")
+    assert (row["hour"], row["number"]) == (datetime(2026, 3, 9, 9, tzinfo=UTC), 1)
+
+
+def test_a_picture_stays_closed_when_more_is_counted(attempts: Flask, tools: Tools) -> None:
+    newest = tools.reading.read(counts.find_newest)
+    chosen = AttemptFilter(newest=newest)
+    before = numbers(tools, chosen)
+    for _ in range(5):
+        keep(attempts, START + timedelta(hours=1))
+
+    counted(tools)
+
+    assert numbers(tools, chosen)["total"] == before["total"] == 300
+    assert numbers(tools, AttemptFilter())["total"] == 305
+
+
+def test_few_attempts_are_not_worth_it(attempts: Flask, tools: Tools, rows: Rows) -> None:
+    assert counted(tools, least=1000) == 0
+    assert rows.of("attempt_counts") == []
+
+
+def test_a_job_that_is_killed_has_counted_nothing(attempts: Flask, tools: Tools) -> None:
+    def die(connection: Connection) -> None:
+        refresh(connection, 1, 100_000)
+        connection.execute(text("select pg_terminate_backend(pg_backend_pid())"))
+
+    before = numbers(tools, AttemptFilter())
+    with pytest.raises(DatabaseUnavailableError):
+        tools.database.probe(die)
+
+    assert numbers(tools, AttemptFilter()) == before
+    assert counted(tools) == 300
+
+
+def test_two_jobs_at_once_count_nothing_twice(attempts: Flask, tools: Tools) -> None:
+    before = numbers(tools, AttemptFilter())
+    threads = [threading.Thread(target=counted, args=(tools,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    counted(tools)
+
+    assert numbers(tools, AttemptFilter()) == before
+
+
+def test_a_writer_who_drew_his_number_early_and_commits_late_is_not_missed(
+    attempts: Flask, tools: Tools, rows: Rows
+) -> None:
+    """Numbers of a sequence are no order of commits: the job has to wait for him, or to come back."""
+    drawn, commit = threading.Event(), threading.Event()
+
+    def write_slowly(connection: Connection) -> None:
+        connection.execute(text(_COPY))
+        drawn.set()
+        assert commit.wait(10)
+
+    writer = threading.Thread(target=tools.database.transact, args=(write_slowly,))
+    writer.start()
+    assert drawn.wait(10)
+    keep(attempts, START)
+
+    with pytest.raises(DatabaseUnavailableError):
+        tools.database.probe(refresh, 1, 100_000)
+    commit.set()
+    writer.join()
+    assert counted(tools) == 302
+
+    assert reports.count_attempts(tools.reading, AttemptFilter()) == rows.ask("select count(*) n from attempts")[0]["n"]
+
+
+def test_with_many_writers_each_count_is_exact(attempts: Flask, tools: Tools) -> None:
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            tools.database.transact(lambda connection: connection.execute(text(_COPY)))
+
+    def count() -> None:
+        while not stop.is_set():
+            _try_to_count(tools.database)
+
+    threads = [threading.Thread(target=work) for work in (write, write, write, count)]
+    for thread in threads:
+        thread.start()
+    try:
+        checked = [tools.reading.read(_both) for _ in range(60)]
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+    assert [pair for pair in checked if pair[0] != pair[1]] == []
+    assert len({pair[0].total() for pair in checked}) > 5
+
+
+_COPY = """
+    insert into attempts (
+        id, received_at, status, answered, code, method, duration_ms, language, client_address, user_agent
+    )
+    select gen_random_uuid(), now(), 201, 201, 'created', 'POST', 1, 'en', '', ''
+"""
+
+
+def _both(connection: Connection) -> tuple[Counter[int], Counter[int]]:
+    """Return the counts of one snapshot in two ways."""
+    plain = connection.execute(text("select status, count(*) from attempts group by status"))
+    return (
+        Counter({row.status: row.count for row in plain}),
+        Counter({row.status: row.count for row in counts.count_by_status(connection, AttemptFilter())}),
+    )
+
+
+def _try_to_count(database: Database) -> None:
+    try:
+        database.probe(refresh, 1, 50)
+    except DatabaseUnavailableError:
+        return
