@@ -85,8 +85,7 @@ def insert_attempts(connection: Connection, records: Sequence[AttemptRecord]) ->
     connection.execute(
         statement.on_conflict_do_update(
             index_elements=["id"],
-            set_={"answered": statement.excluded.answered},
-            where=Attempt.answered.is_distinct_from(statement.excluded.answered),
+            set_={"answered": statement.excluded.answered},  # even if it is the same: see migration 0004
         )
     )
 

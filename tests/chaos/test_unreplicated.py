@@ -1,0 +1,55 @@
+"""COMMITs that waited for a synchronous standby when the primary crashed are not told before the standby has them (P4)."""
+
+from collections.abc import Callable
+
+from tests.chaos.invariants import check
+from tests.chaos.load import Answer, Client, Load, summary
+from tests.chaos.postgres import Postgres
+from tests.chaos.processes import eventually
+from tests.chaos.service import Service
+
+ANSWERED_WITHIN_S = 3.6
+CLIENTS = 5
+"""Several: the first number that a sequence gives after a crash makes its transaction wait anyway."""
+
+
+def test_a_retry_after_a_crash_waits_for_the_standby_too(
+    new_postgres: Callable[[], Postgres], new_service: Callable[..., Service]
+) -> None:
+    primary = new_postgres()
+    standby = primary.standby()
+    try:
+        service = new_service(primary.url(), WORKERS="1").start()
+        standby.freeze()
+
+        with Load(service, CLIENTS, limit=CLIENTS) as load:
+            eventually(lambda: _waiting(primary) == CLIENTS, 3, "no COMMIT waits for the standby")
+            primary.kill_one_backend()
+            answers = list(load.wait())
+        standby.thaw()
+
+        assert {answer.code for answer in answers} == {"outcome_unknown"}, summary(answers)
+        assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S
+        repeats = [_repeat(service, answer) for answer in answers]
+        assert {answer.code for answer in repeats} == {"replayed"}, summary(repeats)
+        check(primary, service, answers)
+    finally:
+        standby.close()
+
+
+def _waiting(primary: Postgres) -> int:
+    [[number]] = primary.execute("select count(*) from pg_stat_activity where wait_event = 'SyncRep'")
+    return int(number)
+
+
+def _repeat(service: Service, answer: Answer) -> Answer:
+    """Repeat with the same key until there is an answer."""
+    client, answers = Client(service), []
+
+    def is_answered() -> bool:
+        answers.append(client.repeat(answer))
+        return answers[-1].status != 503
+
+    eventually(is_answered, 20, "only 503")
+    client.close()
+    return answers[-1]
