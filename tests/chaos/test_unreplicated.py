@@ -1,4 +1,4 @@
-"""COMMITs that waited for a synchronous standby when the primary crashed are not told before the standby has them (P4)."""
+"""What waited for a synchronous standby when the primary crashed is not told before the standby has it (P4)."""
 
 from collections.abc import Callable
 
