@@ -2,7 +2,16 @@
 
 from project.outage.connecting import connect_in_turn
 from project.outage.database import Database, QueryError
-from project.outage.deadline import DeadlineError, deadline, install
+from project.outage.deadline import DeadlineError, deadline, install, own_deadlines
 from project.outage.errors import is_timeout
 
-__all__ = ["Database", "DeadlineError", "QueryError", "connect_in_turn", "deadline", "install", "is_timeout"]
+__all__ = [
+    "Database",
+    "DeadlineError",
+    "QueryError",
+    "connect_in_turn",
+    "deadline",
+    "install",
+    "is_timeout",
+    "own_deadlines",
+]

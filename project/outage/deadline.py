@@ -35,6 +35,17 @@ def deadline(seconds: float, *, start: float | None = None) -> Iterator[None]:
         _limit.at = outer
 
 
+@contextmanager
+def own_deadlines() -> Iterator[None]:
+    """Let every transaction inside the block have a deadline of its own: a file takes longer than a request may."""
+    outer: float | None = getattr(_limit, "at", None)
+    _limit.at = None
+    try:
+        yield
+    finally:
+        _limit.at = outer
+
+
 def remaining() -> float | None:
     """Return the seconds left for this thread, None when it has no deadline (migrations have none)."""
     at: float | None = getattr(_limit, "at", None)

@@ -17,6 +17,7 @@ from project.domain.reports import Report
 from project.exporters import csv, text, xlsx
 from project.exporters.names import file_name
 from project.exporters.words import Heading, Words
+from project.outage import own_deadlines
 from project.reports import wording
 from project.reports.routes import bp
 from project.reports.schemas import read_exactly
@@ -93,7 +94,8 @@ def _xlsx(app: Flask, report: Report, heading: Heading, voice: Words) -> Respons
     """Write the workbook to a file without a name, then send it: a broken one is never begun."""
     with ExitStack() as stack:
         file: BinaryIO = stack.enter_context(TemporaryFile(prefix="useradd-"))
-        xlsx.write(report, service.iter_attempts(tools().reading, report), file, heading, voice)
+        with own_deadlines():
+            xlsx.write(report, service.iter_attempts(tools().reading, report), file, heading, voice)
         size = file.tell()
         file.seek(0)
         response = Response(iter(partial(file.read, BLOCK), b""))

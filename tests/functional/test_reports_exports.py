@@ -5,13 +5,14 @@ import io
 import logging
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from openpyxl import load_workbook
 
+from project.outage.deadline import remaining
 from project.reports import exports
 from project.services import reports as service
 from tests.builders import HTML
@@ -212,3 +213,17 @@ def test_who_exported_what_is_logged(varied: FlaskClient, caplog: pytest.LogCapt
     (line,) = [record for record in caplog.records if record.message == "export"]
     assert (line.__dict__["format"], line.__dict__["rows"]) == ("csv", 4)
     assert re.fullmatch(r"[0-9a-f-]{36}", line.__dict__["user_id"])
+
+
+def test_a_workbook_may_take_longer_than_a_request(reader: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[float | None] = []
+
+    def write(report: Any, rows: Any, file: BinaryIO, *_: Any) -> None:
+        left.append(remaining())
+        file.write(b"workbook")
+
+    monkeypatch.setattr("project.exporters.xlsx.write", write)
+
+    with reader.get("/results/export.xlsx") as response:
+        assert response.data == b"workbook"
+    assert left == [None]

@@ -1,0 +1,78 @@
+"""The same task the plain idiomatic way: Flask, marshmallow, the ORM, werkzeug's hash. What we are compared to."""
+
+import os
+import secrets
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+from flask import Flask, jsonify, request
+from flask.typing import ResponseReturnValue
+from marshmallow import Schema, ValidationError, fields
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.orm import Session
+from waitress import serve
+from werkzeug.security import generate_password_hash
+
+from project.models import Attempt, Base, User
+
+
+class UserSchema(Schema):
+    """What a client sends."""
+
+    name = fields.String(required=True)
+    username = fields.String(required=True)
+    phone = fields.String()
+    email = fields.Email()
+    birth_date = fields.Date()
+
+
+def create_app(engine: Engine, method: str) -> Flask:
+    """Return the application; `method` is werkzeug's name of a hash."""
+    app = Flask(__name__)
+    schema = UserSchema()
+
+    @app.get("/livez")
+    def livez() -> ResponseReturnValue:
+        return jsonify(status="ok")
+
+    @app.post("/useradd")
+    def useradd() -> ResponseReturnValue:
+        try:
+            sent: dict[str, Any] = schema.load(request.get_json())
+        except ValidationError as error:
+            return jsonify(error.messages), 422
+        password, number = secrets.token_urlsafe(12), uuid.uuid4()
+        now = datetime.now(UTC)
+        with Session(engine) as session:
+            session.add(_attempt(number, now, sent["username"]))
+            session.flush()
+            hashed = generate_password_hash(password, method=method)
+            session.add(User(id=number, password_hash=hashed, created_at=now, **sent))
+            session.commit()
+        return jsonify(login=sent["username"], password=password), 201
+
+    return app
+
+
+def _attempt(number: uuid.UUID, now: datetime, username: str) -> Attempt:
+    return Attempt(
+        id=number,
+        received_at=now,
+        status=201,
+        answered=201,
+        code="created",
+        method="POST",
+        duration_ms=1,
+        username=username,
+        language="en",
+        client_address=request.remote_addr or "",
+        user_agent=request.user_agent.string,
+    )
+
+
+if __name__ == "__main__":
+    url = os.environ["DATABASE_URL"].replace("postgresql://", "postgresql+psycopg2://")
+    engine = create_engine(url, pool_size=8)
+    Base.metadata.create_all(engine)
+    serve(create_app(engine, "scrypt"), host="127.0.0.1", port=int(os.environ["PORT"]), threads=8)
