@@ -59,7 +59,7 @@ def _port(value: str) -> int:
 
 
 def _threads(value: str) -> int:
-    return _number(value, 8, 64)
+    return _number(value, 12, 64)
 
 
 def _workers(value: str) -> int:

@@ -45,13 +45,16 @@ class QueryError(Exception):
 class Database:
     """A way to PostgreSQL with room for `slots` threads, so that those who wait are never all that there are.
 
-    Of these `connections` at a time use a connection; the pool of `engine` has one more, for the probe.
+    At most `queue` more may wait for a slot. Of those in a slot `connections` at a time use a connection; the pool of
+    `engine` has one more, for the probe.
     """
 
-    def __init__(self, engine: Engine, deadline_s: float, *, name: str, slots: int, connections: int) -> None:
+    def __init__(
+        self, engine: Engine, deadline_s: float, *, name: str, slots: int, connections: int, queue: int | None = None
+    ) -> None:
         self._engine = engine
         self._deadline_s = deadline_s
-        self._slots = Gate(slots)
+        self._slots = Gate(slots, queue)
         self._turns = Gate(connections)
         self._complained = -math.inf
         self.breaker = Breaker(name)

@@ -5,14 +5,15 @@ from collections import deque
 
 
 class Gate:
-    """Lets `places` threads in at a time, in the order in which they came.
+    """Lets `places` threads in at a time, in the order in which they came; `queue` bounds how many may wait.
 
     A plain semaphore, and the queue of SQLAlchemy's pool, give a place to whoever asks in the right moment: under load
     some thread is passed over for seconds (measured).
     """
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, places: int, queue: int | None = None) -> None:
         self._free = places
+        self._queue = queue
         self._lock = threading.Lock()
         self._waiting: deque[threading.Event] = deque()
 
@@ -22,6 +23,8 @@ class Gate:
             if self._free and not self._waiting:
                 self._free -= 1
                 return True
+            if self._queue is not None and len(self._waiting) >= self._queue:
+                return False
             turn = threading.Event()
             self._waiting.append(turn)
         if turn.wait(timeout_s):

@@ -14,8 +14,8 @@ from project.spool import Spool
 from project.web import logs
 
 CONNECTIONS, READING_CONNECTIONS = 5, 2
-READING_SLOTS, SPARE_SLOTS = 3, 2
-"""Threads that statistics may fill, and threads that never wait for PostgreSQL: health checks, refusals."""
+READING_SLOTS, READING_QUEUE, SPARE_SLOTS = 3, 3, 2
+"""Threads that statistics may fill, that may wait for these, and that are left for health checks and refusals."""
 
 STOP_S = 2.0
 """Seconds that the upkeep may take to end its round."""
@@ -52,7 +52,7 @@ class Tools:
 def init_app(app: Flask, config: Config) -> None:
     """Make the tools of this application."""
     secrets = (config.password_secret, *config.password_secret_fallbacks)
-    slots = config.threads - READING_SLOTS - SPARE_SLOTS
+    slots = config.threads - READING_SLOTS - READING_QUEUE - SPARE_SLOTS
     with app.app_context():
         engines = dict(db.engines)
     for engine in engines.values():
@@ -64,6 +64,7 @@ def init_app(app: Flask, config: Config) -> None:
         name="reading",
         slots=READING_SLOTS,
         connections=READING_CONNECTIONS,
+        queue=READING_QUEUE,
     )
     spool = Spool(config.data_dir / "spool")
     app.extensions["useradd"] = Tools(

@@ -17,7 +17,7 @@ BAD = {
     "DATABASE_URL": ["mysql://host/useradd", "postgresql://", "postgresql", "postgresql+psycopg://host/useradd"],
     "PORT": ["0", "65536", "-1", "eighty", "8000.5", "８０００", "²"],
     "WORKERS": ["0", "-1", "65", "many"],
-    "THREADS": ["0", "7", "65"],
+    "THREADS": ["0", "11", "65"],
     "SECRET_KEY": ["dev", "x" * 31, "a" * 40, "secret" * 10],
     "SECRET_KEY_FALLBACKS": [f"{SECRET},dev"],
     "PASSWORD_SECRET": ["dev"],
@@ -94,7 +94,7 @@ def test_the_database_is_reached_through_the_driver_that_is_installed(tmp_path: 
     ("name", "text", "value"),
     [
         ("PORT", " 8080 ", 8080),
-        ("THREADS", "8", 8),
+        ("THREADS", "12", 12),
         ("HTTPS_ONLY", "1", True),
         ("HTTPS_ONLY", "0", False),
         ("REQUEST_DEADLINE_S", "0.5", 0.5),

@@ -23,6 +23,12 @@ def test_a_gate_lets_in_as_many_as_there_are_places() -> None:
     assert gate.enter(0)
 
 
+def test_a_queue_that_is_full_is_no_place_to_wait() -> None:
+    gate = Gate(1, queue=0)
+
+    assert [gate.enter(0), gate.enter(60)] == [True, False]
+
+
 def test_a_gate_lets_in_whoever_has_waited_longest() -> None:
     gate, order, threads = Gate(1), [], []
     gate.enter(0)
