@@ -207,12 +207,18 @@ class _Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has
 
 
 class _Task(WSGITask):  # type: ignore[misc]
-    """Tells the service how long its request has waited."""
+    """Tells the service how long its request has waited, and a client that this was the last one during a stop."""
 
     def get_environment(self) -> WSGIEnvironment:
         environ: WSGIEnvironment = super().get_environment()
         environ[RECEIVED] = self.channel.queued_at
         return environ
+
+    def build_response_header(self) -> bytes:
+        if not self.channel.server.accepting:
+            self.request.headers["CONNECTION"] = "close"  # as if the client had asked for it
+        header: bytes = super().build_response_header()
+        return header
 
 
 class _Channel(HTTPChannel):  # type: ignore[misc]

@@ -1,0 +1,280 @@
+"""F34, F35: what clients send by mistake or malice is refused, never with 5xx, and alike while PostgreSQL is away.
+
+What the service sees is recorded, whatever it is (promise P8). What the HTTP parser refuses, or what is larger than
+the server takes at all, never reaches the service: it is answered, not recorded.
+"""
+
+import http.client
+import json
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from project import MAX_BODY
+from project.server import HARD_BODY_LIMIT
+from tests.builders import ADDRESS
+from tests.chaos.invariants import check
+from tests.chaos.load import Answer, Client, new_body, new_key
+from tests.chaos.postgres import Postgres
+from tests.chaos.processes import HOST, eventually
+from tests.chaos.proxy import Proxy
+from tests.chaos.service import Service
+
+ANSWERED_WITHIN_S = 3.6
+SOMEBODY = {"name": "Poison", "username": "poison", "email": "poison@mail.example.org"}
+
+
+def _request(
+    body: bytes = b"{}",
+    *headers: bytes,
+    media_type: bytes | None = b"application/json",
+    length: bytes | None = None,
+    start: bytes = b"POST " + ADDRESS.encode() + b" HTTP/1.1",
+    host: bytes = b"127.0.0.1",
+) -> bytes:
+    """Return a request as it goes over the wire. An empty `length` leaves Content-Length out."""
+    lines = [start, b"Host: " + host, b"Connection: close", b"Accept-Language: en", *headers]
+    if media_type is not None:
+        lines.append(b"Content-Type: " + media_type)
+    if length != b"":
+        lines.append(b"Content-Length: " + (length or b"%d" % len(body)))
+    return b"\r\n".join([*lines, b"", b""]) + body
+
+
+def _with(**fields: Any) -> bytes:
+    """Return the request of a user who would be created but for these fields."""
+    return _request(json.dumps(SOMEBODY | fields).encode())
+
+
+def _chunked(body: bytes, coding: bytes = b"chunked") -> bytes:
+    return _request(body, b"Transfer-Encoding: " + coding, length=b"")
+
+
+GOOD = json.dumps(SOMEBODY).encode()
+REFUSED: dict[str, tuple[bytes, int, str]] = {
+    "nothing": (_request(b""), 400, "malformed_json"),
+    "only NUL": (_request(b"\0" * 100), 400, "malformed_json"),
+    "all bytes": (_request(bytes(range(256))), 400, "malformed_json"),
+    "cut off": (_request(GOOD[:-5]), 400, "malformed_json"),
+    "Content-Length too small": (_request(GOOD, length=b"5"), 400, "malformed_json"),
+    "nested arrays": (_request(b"[" * 16_000), 400, "malformed_json"),
+    "nested objects": (_request(b'{"a":' * 3_000), 400, "malformed_json"),
+    "nested in a field": (_request(b'{"name":' + b"[" * 8_000 + b"]" * 8_000 + b"}"), 400, "malformed_json"),
+    "NaN": (_request(b'{"username": NaN}'), 400, "malformed_json"),
+    "Infinity": (_request(b'{"username": -Infinity}'), 400, "malformed_json"),
+    "1e400": (_request(b'{"username": 1e400}'), 400, "malformed_json"),
+    "number of 5000 digits": (_request(b'{"username": %s}' % (b"9" * 5_000)), 400, "malformed_json"),
+    "a key twice": (_request(b'{"name": "a", "name": "b"}'), 400, "malformed_json"),
+    "UTF-16": (_request(GOOD.decode().encode("utf-16")), 400, "malformed_json"),
+    "windows-1251": (_request('{"name": "Иван"}'.encode("cp1251")), 400, "malformed_json"),
+    "bad UTF-8": (_request(b'{"name": "\xff\xfe"}'), 400, "malformed_json"),
+    "overlong UTF-8": (_request(b'{"name": "\xc0\x80"}'), 400, "malformed_json"),
+    "surrogates in UTF-8": (_request(b'{"name": "\xed\xa0\x80"}'), 400, "malformed_json"),
+    "raw NUL": (_request(b'{"name": "a\0b"}'), 400, "malformed_json"),
+    "null": (_request(b"null"), 400, "body_not_object"),
+    "array": (_request(b"[]"), 400, "body_not_object"),
+    "string": (_request(b'"x"'), 400, "body_not_object"),
+    "number": (_request(b"1"), 400, "body_not_object"),
+    "two lengths in one": (_chunked(b"0\r\n\r\n"), 400, "malformed_json"),
+    "other host": (_request(host=b"evil.example.org"), 400, "bad_request"),
+    "no host's name": (_request(host=b"\xff:99999999"), 400, "bad_request"),
+    "broken IPv6 host": (_request(host=b"[::1"), 400, "bad_request"),
+    "weak key": (_request(GOOD, b"Idempotency-Key: 1"), 400, "bad_idempotency_key"),
+    "long key": (_request(GOOD, b"Idempotency-Key: " + b"a" * 300), 400, "bad_idempotency_key"),
+    "key of other bytes": (_request(GOOD, b"Idempotency-Key: " + b"\xff" * 30), 400, "bad_idempotency_key"),
+    "two keys": (
+        _request(GOOD, b"Idempotency-Key: " + b"a" * 30, b"Idempotency-Key: " + b"b" * 30),
+        400,
+        "bad_idempotency_key",
+    ),
+    "GET": (_request(b"", start=b"GET /useradd HTTP/1.1"), 405, "method_not_allowed"),
+    "long method": (_request(start=b"P" * 5_000 + b" /useradd HTTP/1.1"), 405, "method_not_allowed"),
+    "large": (_request(b"{" + b" " * MAX_BODY + b"}"), 413, "body_too_large"),
+    "large in chunks": (_chunked(b"5000\r\n" + b" " * 0x5000 + b"\r\n0\r\n\r\n"), 413, "body_too_large"),
+    "text": (_request(GOOD, media_type=b"text/plain"), 415, "unsupported_media_type"),
+    "form": (_request(b"name=a", media_type=b"application/x-www-form-urlencoded"), 415, "unsupported_media_type"),
+    "file": (_request(b"--x--", media_type=b"multipart/form-data; boundary=x"), 415, "unsupported_media_type"),
+    "no type": (_request(GOOD, media_type=None), 415, "unsupported_media_type"),
+    "type of other bytes": (_request(GOOD, media_type=b"\xff\xfe"), 415, "unsupported_media_type"),
+    "gzip": (_request(b"\x1f\x8b\x08\0", b"Content-Encoding: gzip"), 415, "unsupported_media_type"),
+    "escaped NUL": (_with(name="a\0b", username="\0", email="\0@x.ru", phone="\0"), 422, "validation_failed"),
+    "lone surrogates": (_with(name="\ud800", username="\udfff", email="\ud800@x.ru"), 422, "validation_failed"),
+    "names of fields": (_with(**{"\ud800": 1, "\0": 2, "\u202e": 3}), 422, "validation_failed"),
+    "flood of fields": (_with(**{f"k{number}": 1 for number in range(1_000)}), 422, "validation_failed"),
+    "rights": (_with(is_admin=True, id=1, password="secret"), 422, "validation_failed"),  # noqa: S106
+    "wrong types": (_with(name=1, username=True, phone=[], email={}, birth_date=1e9), 422, "validation_failed"),
+    "turned text": (_with(name="a\u202eb", username="a\u202eb"), 422, "validation_failed"),
+    "two scripts": (_with(username="\u0430dmin"), 422, "validation_failed"),
+    "markup": (_with(username="<script>alert(1)</script>"), 422, "validation_failed"),
+    "formula": (_with(username="=cmd|' /C calc'!A0", phone="=+79123456789"), 422, "validation_failed"),
+    "header in an e-mail": (_with(email="a\r\nBcc: x@mail.example.org"), 422, "validation_failed"),
+    "300 digits": (_with(phone="9" * 300), 422, "validation_failed"),
+    "no such day": (_with(birth_date="2024-02-30"), 422, "validation_failed"),
+    "year 1": (_with(birth_date="0001-01-01"), 422, "validation_failed"),
+    "no contacts": (_with(email=" "), 422, "validation_failed"),
+    "headers of other bytes": (
+        _request(b"{}", b"User-Agent: \xff\xfe", b"X-Request-Id: \xff", b"Accept: \xff;q=nan", b"Cookie: session=\xff"),
+        422,
+        "validation_failed",
+    ),
+    "many headers": (_request(b"{}", *(b"X-%d: a" % number for number in range(1_000))), 422, "validation_failed"),
+    "bad query": (
+        _request(start=b"POST /useradd?dry_run=%00%ff&%ff=%&dry_run HTTP/1.1"),
+        422,
+        "validation_failed",
+    ),
+}
+"""What the service itself refuses: what is sent, status and code."""
+
+UNREADABLE: dict[str, tuple[bytes, int]] = {
+    "TLS": (b"\x16\x03\x01\x02\0\x01\0" + bytes(range(256)) + b"\r\n\r\n", 400),
+    "half a start line": (b"POST\r\n\r\n", 400),
+    "address of other bytes": (_request(start=b"POST /useradd\xff HTTP/1.1"), 400),
+    "address with a broken host": (_request(start=b"POST http://[::1/useradd HTTP/1.1"), 400),
+    "negative length": (_request(length=b"-1"), 400),
+    "signed length": (_request(length=b"+2"), 400),
+    "hexadecimal length": (_request(length=b"0x2"), 400),
+    "length with an underscore": (_request(length=b"1_0"), 400),
+    "length in other digits": (_request(length="２".encode()), 400),
+    "length of 20 digits": (_request(length=b"9" * 20), 413),
+    "length of 5000 digits": (_request(length=b"9" * 5_000), 400),
+    "two lengths": (_request(b"{}", b"Content-Length: 5"), 400),
+    "no chunk": (_chunked(b"ZZ\r\n{}\r\n0\r\n\r\n"), 400),
+    "chunk without an end": (_chunked(b"2\r\n{}{}\r\n0\r\n\r\n"), 400),
+    "unknown coding": (_chunked(b"", b"gzip, chunked"), 501),  # what RFC 9112, 6.1 wants
+    "NUL in a header": (_request(b"{}", b"User-Agent: a\0b"), 400),
+    "line feed in a header": (_request(b"{}", b"User-Agent: a\nb"), 400),
+    "large header": (_request(b"{}", b"User-Agent: " + b"a" * 20_000), 431),
+}
+"""What waitress refuses before the service sees it."""
+
+
+def _exchange(service: Service, *parts: bytes) -> Answer:
+    """Send bytes and read one answer. A server that has answered need not read the rest."""
+    began = time.monotonic()
+    try:
+        with socket.create_connection((HOST, service.port), timeout=10) as line:
+            try:
+                for part in parts:
+                    line.sendall(part)
+            except OSError:
+                pass
+            answer = http.client.HTTPResponse(line, method="POST")
+            answer.begin()
+            text = answer.read()
+    except (OSError, http.client.HTTPException):
+        return Answer(None, {}, time.monotonic() - began, {}, "", {})
+    seconds = time.monotonic() - began
+    told = json.loads(text) if "json" in answer.headers.get_content_type() else {}
+    return Answer(answer.status, told, seconds, dict(answer.getheaders()), told.get("idempotency_key", ""), {})
+
+
+def _document(answer: Answer) -> dict[str, Any]:
+    """Return all of an answer but for what is of one attempt only."""
+    return {name: told for name, told in answer.json.items() if name not in {"attempt_id", "idempotency_key"}}
+
+
+def _is_away(service: Service) -> bool:
+    return any(
+        (line.get("message"), line.get("breaker")) == ("PostgreSQL is away", "writing") for line in service.log_lines()
+    )
+
+
+def _recorded(postgres: Postgres, service: Service) -> int:
+    """Return how many attempts there are, those on the disk of the service included."""
+    eventually(lambda: '"attempts":0' in _status(service), 5, "the spool does not empty")
+    return int(postgres.execute("select count(*) from attempts")[0][0])
+
+
+def _status(service: Service) -> str:
+    client = Client(service)
+    try:
+        return client.get("/status")[1].replace(" ", "")
+    finally:
+        client.close()
+
+
+def test_poison_is_refused_and_recorded_with_and_without_postgres(
+    postgres: Postgres, proxy: Proxy, new_service: Callable[..., Service]
+) -> None:
+    """F34 and P8."""
+    service = new_service(postgres.url(port=proxy.port)).start()
+    expected = {name: (status, code) for name, (_, status, code) in REFUSED.items()}
+
+    usual = {name: _exchange(service, sent) for name, (sent, _, _) in REFUSED.items()}
+    proxy.refuse()
+    client = Client(service)
+    first = client.create()
+    eventually(lambda: _is_away(service), 5, "nobody noticed that PostgreSQL is away")
+    away = {name: _exchange(service, sent) for name, (sent, _, _) in REFUSED.items()}
+    last = client.create()
+    proxy.pass_through()
+    client.close()
+
+    assert {name: (answer.status, answer.code) for name, answer in usual.items()} == expected
+    assert {name: _document(answer) for name, answer in away.items()} == {
+        name: _document(answer) for name, answer in usual.items()
+    }
+    assert {first.code, last.code} == {"database_unavailable"}
+    answers = [*usual.values(), *away.values(), first, last]
+    assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S
+    check(postgres, service, answers)
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_what_is_no_http_is_answered_and_neither_recorded_nor_an_error(
+    postgres: Postgres, service: Service, name: str
+) -> None:
+    """F34: anybody can send it at any time, so nobody may be called out of bed by it."""
+    sent, status = UNREADABLE[name]
+    before = _recorded(postgres, service)
+
+    answer = _exchange(service, sent)
+
+    assert answer.status == status
+    assert _recorded(postgres, service) == before
+    check(postgres, service, [])
+
+
+@pytest.mark.parametrize("size", [MAX_BODY, MAX_BODY + 1, HARD_BODY_LIMIT - 1])
+def test_a_body_up_to_the_servers_limit_is_judged_and_recorded(postgres: Postgres, service: Service, size: int) -> None:
+    """F35."""
+    body, key = new_body(), new_key()
+    sent = _request(json.dumps(body).encode().ljust(size), b"Idempotency-Key: " + key.encode())
+
+    answer = replace(_exchange(service, sent), key=key, sent=body)
+
+    assert (answer.status, answer.code) == ((201, "created") if size <= MAX_BODY else (413, "body_too_large"))
+    check(postgres, service, [answer])
+
+
+@pytest.mark.parametrize("size", [HARD_BODY_LIMIT, 10 * 1024 * 1024])
+@pytest.mark.parametrize("sends_body", [True, False], ids=["sent", "announced"])
+def test_a_body_over_the_servers_limit_is_refused_by_the_server_and_not_recorded(
+    postgres: Postgres, service: Service, size: int, *, sends_body: bool
+) -> None:
+    """F35: the answer comes after the head already."""
+    before = _recorded(postgres, service)
+
+    answer = _exchange(service, _request(b"", length=b"%d" % size), b" " * size * sends_body)
+
+    assert answer.status == 413
+    assert answer.headers["Content-Type"].startswith("text/plain")
+    assert _recorded(postgres, service) == before
+    check(postgres, service, [])
+
+
+def test_a_body_without_an_end_is_refused_at_the_servers_limit(postgres: Postgres, service: Service) -> None:
+    """F35: chunks that never end."""
+    before = _recorded(postgres, service)
+    chunk = b"400\r\n" + b" " * 0x400 + b"\r\n"
+
+    answer = _exchange(service, _chunked(b""), *[chunk] * (2 * HARD_BODY_LIMIT // 0x400))
+
+    assert answer.status == 413
+    assert _recorded(postgres, service) == before
+    check(postgres, service, [])

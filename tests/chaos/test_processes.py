@@ -1,0 +1,289 @@
+"""F19 to F27, F41, F42: processes and disks of the service itself break (promises P2, P3, P11)."""
+
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from tests.chaos import processes
+from tests.chaos.invariants import check
+from tests.chaos.load import Client, Load, burst, new_body, summary
+from tests.chaos.postgres import Postgres
+from tests.chaos.processes import HOST, eventually
+from tests.chaos.proxy import Proxy
+from tests.chaos.service import ROOT, Service, environment
+
+STOPPED_WITHIN_S = 6.6
+DIED = ["a worker died"]
+NewService = Callable[..., Service]
+
+
+def _rows(postgres: Postgres, username: str) -> list[tuple[int, str]]:
+    return list(postgres.execute("select status, code from attempts where username = %s", [username]))
+
+
+def _records(service: Service) -> list[str]:
+    """Return the ids of the attempts on the service's disk."""
+    lines = [line for path in service.spool_files() if path.suffix == ".log" for line in path.read_bytes().splitlines()]
+    return [json.loads(line.partition(b" ")[2])["id"] for line in lines]
+
+
+# --- Processes ------------------------------------------------------------------------------------------------------
+
+
+def test_a_request_of_a_killed_worker_shows_as_interrupted_and_the_worker_is_replaced(
+    postgres: Postgres, proxy: Proxy, service: Service
+) -> None:
+    """F24. Its COMMIT is on the way when it dies: nobody knows more than that it was received."""
+    body = new_body()
+    trap = proxy.commit_drop(lasting=True)
+    with closing(socket.create_connection((HOST, service.port))) as sender:
+        sender.sendall(_post(body))
+        trap.wait()
+        before = service.workers()
+        for worker in before:
+            service.kill_worker(worker)
+        answered = sender.recv(100)
+    proxy.pass_through()
+
+    assert answered == b""
+    eventually(lambda: _rows(postgres, body["username"]), 10, "P3: not recorded")
+    assert _rows(postgres, body["username"]) in ([(0, "interrupted")], [(201, "created")])
+    eventually(lambda: len(service.workers()) == len(before), 10, "they are not replaced")
+    assert not set(service.workers()) & set(before)
+    check(postgres, service, [], allowed_errors=DIED)
+
+
+def test_while_one_worker_is_killed_the_other_answers(postgres: Postgres, service: Service) -> None:
+    with Load(service, clients=4, reconnecting=True) as load:
+        load.await_answers(50)
+        service.kill_worker()
+        load.await_answers(len(load.answers) + 100)
+
+    assert {answer.code for answer in load.answers} <= {"created", "broken"}, summary(load.answers)
+    assert len([answer for answer in load.answers if answer.status is None]) <= 4
+    check(postgres, service, load.answers, allowed_errors=DIED)
+
+
+def test_everything_killed_with_a_full_spool_is_recorded_once_after_a_start(
+    postgres: Postgres, proxy: Proxy, new_service: NewService
+) -> None:
+    """F25. It dies between the COMMIT of what it drains and the removal of the file, again and again."""
+    service = new_service(postgres.url(port=proxy.port), WORKERS="2").start()
+    with closing(Client(service)) as client:
+        first = client.create()
+    proxy.refuse()
+    answers = [first, *burst(service, requests=300, parallel=10, timeout_s=20)]
+    for _ in range(3):
+        proxy.pass_through()
+        trap = proxy.commit_eat()
+        trap.wait(20)
+        service.kill()
+        service.start()
+    proxy.pass_through()
+
+    assert {answer.status for answer in answers} == {201, 503}, summary(answers)
+    check(postgres, service, answers, allowed_errors=DIED)
+    eventually(lambda: not _records(service), 10, "the spool is not empty")
+
+
+def test_a_stop_under_load_answers_everything_accepted(postgres: Postgres, new_service: NewService) -> None:
+    """F26."""
+    service = new_service(postgres.url(), WORKERS="2").start()
+    with Load(service, clients=8, pause_s=0.01) as load:
+        load.await_answers(100)
+        code, seconds = service.term()
+
+    assert (code, service.survivors()) == (0, [])
+    assert seconds < STOPPED_WITHIN_S
+    assert {answer.code for answer in load.answers} <= {"created", "broken"}, summary(load.answers)
+    unanswered = [answer.sent["username"] for answer in load.answers if answer.status is None]
+    assert postgres.execute("select username from attempts where username = any(%s)", [unanswered]) == []
+    service.start()
+    check(postgres, service, load.answers)
+
+
+def test_workers_end_with_their_supervisor(postgres: Postgres, new_service: NewService) -> None:
+    service = new_service(postgres.url(), WORKERS="2").start()
+    os.kill(service.pid, signal.SIGKILL)
+
+    eventually(lambda: not service.survivors(), 10, "workers live on")
+
+
+def test_an_instance_that_is_frozen_in_a_transaction_holds_up_others_for_four_seconds_at_most(
+    postgres: Postgres, proxy: Proxy, new_service: NewService
+) -> None:
+    """F27."""
+    frozen = new_service(postgres.url(port=proxy.port), WORKERS="1").start()
+    other = new_service(postgres.url(), WORKERS="1").start()
+    body = new_body()
+    trap = proxy.commit_freeze()
+    sender = threading.Thread(target=lambda: Client(frozen).post(body, "", 60), daemon=True)
+    proxy.freeze_statement("COMMIT")
+    sender.start()
+    eventually(lambda: trap.count or _idles(postgres), 10, "no transaction is open")
+    frozen.freeze()
+
+    with closing(Client(other)) as client:
+        eventually(lambda: client.post(body, "").status in {201, 409}, 10, "the username stays locked")
+    frozen.kill()
+    check(postgres, other, [])
+
+
+def _idles(postgres: Postgres) -> bool:
+    return bool(postgres.execute("select 1 from pg_stat_activity where state = 'idle in transaction'"))
+
+
+# --- The disk -------------------------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_is_told_and_users_are_still_created(postgres: Postgres, proxy: Proxy, tmp_path: Path) -> None:
+    """F19. No file of the worker may grow; its log goes into a pipe."""
+    port = processes.free_port()
+    settings = environment(postgres.url(port=proxy.port), tmp_path, PORT=str(port), HOST=HOST, WORKERS="1")
+    with _process(settings, stderr=subprocess.PIPE) as process:
+        try:
+            eventually(lambda: _status(port, "/livez") == 200, 30, "it does not start")
+            for worker in processes.children(process.pid):
+                resource.prlimit(worker, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+            created = _raw(port, _post(new_body()))
+            proxy.refuse()
+            lost = _raw(port, _post(new_body()))
+            proxy.pass_through()
+            eventually(lambda: b" 201 " in _raw(port, _post(new_body()))[:20], 10, "it does not recover")
+        finally:
+            processes.kill(process.pid)
+        log = process.stderr.read().decode() if process.stderr else ""
+
+    assert created.startswith(b"HTTP/1.1 201 ")
+    assert lost.startswith(b"HTTP/1.1 503 ")
+    told = json.loads(lost.partition(b"\r\n\r\n")[2])
+    assert told["recorded"] is False
+    lines = [json.loads(line) for line in log.splitlines() if '"attempt not recorded"' in line]
+    assert told["attempt_id"] in [line["attempt_id"] for line in lines]
+
+
+def test_a_damaged_spool_loses_what_is_damaged_and_nothing_else(
+    postgres: Postgres, proxy: Proxy, new_service: NewService
+) -> None:
+    """F20."""
+    service = new_service(postgres.url(port=proxy.port), WORKERS="1").start()
+    with closing(Client(service)) as client:
+        client.create()
+    proxy.refuse()
+    answers = burst(service, requests=20, parallel=5)
+    service.kill()
+    path = next(path for path in service.spool_files() if path.name[0].isdigit() and path.stat().st_size)
+    first, *others = path.read_bytes().splitlines(keepends=True)
+    damaged = json.loads(first.partition(b" ")[2])["id"]
+    path.write_bytes(b"".join([first.replace(b'"', b"#", 1), *others, b"\0\xff torn"]))
+    proxy.pass_through()
+    service.start()
+
+    check(postgres, service, [answer for answer in answers if answer.attempt_id != damaged])
+    with closing(Client(service)) as client:
+        assert json.loads(client.get("/status")[1])["spool"]["quarantined"] == 2
+
+
+def test_a_spool_that_cannot_be_used_stops_the_start(postgres: Postgres, tmp_path: Path) -> None:
+    """F21."""
+    (tmp_path / "spool").write_text("a file stands there")
+
+    done = subprocess.run(
+        [sys.executable, "wsgi.py"],
+        cwd=ROOT,
+        env=environment(postgres.url(), tmp_path, PORT=str(processes.free_port())),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("useradd cannot start:\nDATA_DIR: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_two_instances_share_a_directory_and_lose_nothing(
+    postgres: Postgres, proxy: Proxy, new_service: NewService
+) -> None:
+    """F22: each process has a folder of its own."""
+    first = new_service(postgres.url(port=proxy.port), WORKERS="2").start()
+    second = new_service(postgres.url(port=proxy.port), WORKERS="2", DATA_DIR=str(first.data_dir / "data")).start()
+    proxy.refuse()
+    answers = burst(first, requests=20, parallel=4) + burst(second, requests=20, parallel=4)
+    second.kill()
+    proxy.pass_through()
+
+    check(postgres, first, answers)
+    assert len(list((first.data_dir / "data" / "spool").iterdir())) >= 3
+
+
+# --- The rest of the machine ----------------------------------------------------------------------------------------
+
+
+def test_a_log_that_nobody_reads_holds_up_no_request(postgres: Postgres, tmp_path: Path) -> None:
+    """F41. A pipe takes 64 KiB: 250 lines."""
+    port = processes.free_port()
+    settings = environment(postgres.url(), tmp_path, PORT=str(port), HOST=HOST, WORKERS="1")
+    with _process(settings, stderr=subprocess.PIPE) as process:
+        try:
+            eventually(lambda: _status(port, "/livez") == 200, 30, "it does not start")
+            statuses = [_status(port, "/login/") for _ in range(600)]
+        finally:
+            processes.kill(process.pid)
+
+    assert set(statuses) == {200}
+
+
+def test_more_than_a_thousand_open_files_are_no_trouble(postgres: Postgres, tmp_path: Path) -> None:
+    """F42: poll(), not select()."""
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        for number in held:
+            os.set_inheritable(number, True)
+        port = processes.free_port()
+        settings = environment(postgres.url(), tmp_path, PORT=str(port), HOST=HOST, WORKERS="1")
+        with _process(settings, close_fds=False) as process:
+            try:
+                eventually(lambda: _status(port, "/livez") == 200, 30, "it does not start")
+                answer = _raw(port, _post(new_body()))
+            finally:
+                processes.kill(process.pid)
+    finally:
+        for number in held:
+            os.close(number)
+
+    assert answer.startswith(b"HTTP/1.1 201 ")
+
+
+def _process(settings: dict[str, str], **options: Any) -> "subprocess.Popen[bytes]":
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    return subprocess.Popen([sys.executable, "wsgi.py"], cwd=ROOT, env=settings, **quiet | options)
+
+
+def _post(body: dict[str, str]) -> bytes:
+    text = json.dumps(body).encode()
+    head = f"POST /useradd HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(text)}"
+    return f"{head}\r\nConnection: close\r\n\r\n".encode() + text
+
+
+def _raw(port: int, request: bytes) -> bytes:
+    with closing(socket.create_connection((HOST, port), timeout=10)) as connection:
+        connection.sendall(request)
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def _status(port: int, path: str) -> int | None:
+    try:
+        answer = _raw(port, f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+    except OSError:
+        return None
+    return int(answer[9:12]) if answer else None
