@@ -1,0 +1,166 @@
+"""F28 to F33, F38, F39: what clients do, alone and all together (promises P6, P7, P10)."""
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from functools import partial
+
+from tests.chaos.invariants import check
+from tests.chaos.load import Answer, Client, Load, burst, new_body, new_key, summary
+from tests.chaos.postgres import Postgres
+from tests.chaos.processes import HOST, eventually
+from tests.chaos.service import Service
+
+ANSWERED_WITHIN_S = 3.6
+ROUNDS, RIVALS = 8, 8
+
+
+def _all_at_once(acts: Sequence[Callable[[], Answer]]) -> list[Answer]:
+    """Run all acts at the same moment, each in a thread of its own."""
+    barrier = threading.Barrier(len(acts))
+    answers: list[Answer] = []
+
+    def run(act: Callable[[], Answer]) -> None:
+        barrier.wait()
+        answers.append(act())
+
+    threads = [threading.Thread(target=run, args=(act,)) for act in acts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answers
+
+
+def _post(service: Service, body: dict[str, str], key: str) -> Answer:
+    with closing(Client(service)) as client:
+        return client.post(body, key)
+
+
+def test_of_rivals_at_two_instances_one_gets_the_name(
+    postgres: Postgres, service: Service, new_service: Callable[..., Service]
+) -> None:
+    """F28. They write the same username, e-mail and phone in their own ways."""
+    other = new_service(postgres.url(), WORKERS="1").start()
+    for _ in range(ROUNDS):
+        body = new_body()
+        spellings = [
+            body,
+            body | {"username": body["username"].upper()},
+            new_body() | {"email": body["email"].upper()},
+            new_body() | {"phone": f"8 ({body['phone'][2:5]}) {body['phone'][5:]}"},
+        ]
+        acts = [
+            partial(_post, instance, sent, new_key())
+            for instance, sent in [(service, spellings[0]), (other, spellings[1])] * (RIVALS // 2)
+        ]
+        answers = _all_at_once(acts)
+        later = [_post(other, sent, new_key()) for sent in spellings[2:]]
+
+        assert sorted(answer.status or 0 for answer in answers) == [201] + [409] * (RIVALS - 1), summary(answers)
+        assert {answer.status for answer in later} == {409}
+
+
+def test_ten_equal_requests_with_one_key_make_one_user_and_one_password(postgres: Postgres, service: Service) -> None:
+    """F29."""
+    body, key = new_body(), new_key()
+
+    answers = _all_at_once([partial(_post, service, body, key)] * 10)
+
+    assert sorted(answer.code for answer in answers) == ["created", *["replayed"] * 9], summary(answers)
+    assert len({answer.json["password"] for answer in answers}) == 1
+    check(postgres, service, answers)
+
+
+def test_slow_clients_hold_up_nobody(postgres: Postgres, service: Service) -> None:
+    """F31."""
+    half = [socket.create_connection((HOST, service.port)) for _ in range(20)]
+    for connection in half:
+        connection.sendall(b"POST /useradd HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
+
+    answers = burst(service, requests=40, parallel=4)
+
+    for connection in half:
+        connection.close()
+    assert {answer.code for answer in answers} == {"created"}, summary(answers)
+    assert max(answer.seconds for answer in answers) < 1.0
+    check(postgres, service, answers)
+
+
+def test_a_client_that_leaves_early_finds_his_password_by_his_key(postgres: Postgres, service: Service) -> None:
+    """F32."""
+    body, key = new_body(), new_key()
+    text = json.dumps(body).encode()
+    head = f"POST /useradd HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nIdempotency-Key: {key}"
+    with closing(socket.create_connection((HOST, service.port))) as connection:
+        connection.sendall(f"{head}\r\nContent-Length: {len(text)}\r\n\r\n".encode() + text)
+
+    ask = "select status from attempts where username = %s"
+    eventually(lambda: postgres.execute(ask, [body["username"]]) == [(201,)], 5, "not recorded")
+    answer = _post(service, body, key)
+
+    assert answer.code == "replayed"
+    check(postgres, service, [answer])
+
+
+def test_overload_is_turned_away_quickly_and_health_goes_on(postgres: Postgres, service: Service) -> None:
+    """F33. A lock makes PostgreSQL slow for everybody."""
+    holder = postgres.connect()
+    holder.cursor().execute("begin; lock table users")
+    beats: list[int | None] = []
+    with Load(service, clients=150, limit=150) as load:
+        load.await_answers(50)
+        beats += [service.get("/livez", timeout=1) for _ in range(3)]
+        holder.close()
+        answers = load.wait()
+
+    assert {answer.status for answer in answers} <= {201, 503}, summary(answers)
+    assert len([answer for answer in answers if answer.code == "overloaded"]) > 50, summary(answers)
+    assert {answer.headers["Retry-After"] for answer in answers if answer.status == 503} <= {"1", "2", "3"}
+    assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S, summary(answers)
+    assert beats == [200] * 3
+    check(postgres, service, answers)
+
+
+def test_downloads_that_nobody_reads_hold_no_transaction_and_a_third_has_to_wait(
+    postgres: Postgres, new_service: Callable[..., Service]
+) -> None:
+    """F38, F39."""
+    service = new_service(postgres.url(), WORKERS="1").start()
+    postgres.execute(MANY)
+    with closing(Client(service)) as client:
+        user = client.create()
+        assert client.log_in(user.json["login"], user.json["password"])
+        stalled = [_begin_download(service, client) for _ in range(2)]
+        third, _page = client.get("/results/export.txt?period=all")
+        answers = [client.create() for _ in range(20)]
+    held = postgres.execute(
+        "select pid from pg_stat_activity where state = 'idle in transaction' and state_change < now() - interval '1 s'"
+    )
+    for connection in stalled:
+        connection.close()
+
+    assert third == 503
+    assert {answer.code for answer in answers} == {"created"}, summary(answers)
+    assert held == []
+    postgres.execute("delete from attempts where user_agent = 'many'")
+    check(postgres, service, [user, *answers])
+
+
+MANY = """
+    insert into attempts (id, received_at, status, answered, code, method, duration_ms, username, language,
+                          client_address, user_agent)
+    select gen_random_uuid(), now(), 422, 422, 'invalid_phone', 'POST', 1, repeat('x', 150), 'en', '', 'many'
+      from generate_series(1, 60000)
+"""
+
+
+def _begin_download(service: Service, client: Client) -> socket.socket:
+    """Ask for a file, read its head, and read no more."""
+    connection = socket.create_connection((HOST, service.port))
+    head = f"GET /results/export.txt?period=all HTTP/1.1\r\nHost: localhost\r\nCookie: {client._cookie}\r\n\r\n"
+    connection.sendall(head.encode())
+    assert connection.recv(12) == b"HTTP/1.1 200"
+    return connection
