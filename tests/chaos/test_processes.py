@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 from tests.chaos import processes
 from tests.chaos.invariants import check
-from tests.chaos.load import Client, Load, burst, new_body, summary
+from tests.chaos.load import Client, Load, burst, new_body, new_key, summary
 from tests.chaos.postgres import Postgres
 from tests.chaos.processes import HOST, eventually
 from tests.chaos.proxy import Proxy
@@ -125,21 +124,15 @@ def test_an_instance_that_is_frozen_in_a_transaction_holds_up_others_for_four_se
     frozen = new_service(postgres.url(port=proxy.port), WORKERS="1").start()
     other = new_service(postgres.url(), WORKERS="1").start()
     body = new_body()
-    trap = proxy.commit_freeze()
-    sender = threading.Thread(target=lambda: Client(frozen).post(body, "", 60), daemon=True)
-    proxy.freeze_statement("COMMIT")
-    sender.start()
-    eventually(lambda: trap.count or _idles(postgres), 10, "no transaction is open")
-    frozen.freeze()
-
-    with closing(Client(other)) as client:
-        eventually(lambda: client.post(body, "").status in {201, 409}, 10, "the username stays locked")
-    frozen.kill()
+    trap = proxy.commit_keep()
+    with closing(socket.create_connection((HOST, frozen.port))) as connection:
+        connection.sendall(_post(body))
+        trap.wait()
+        frozen.freeze()
+        with closing(Client(other)) as client:
+            eventually(lambda: client.post(body, new_key()).status == 201, 12, "the username stays locked")
+        frozen.kill()
     check(postgres, other, [])
-
-
-def _idles(postgres: Postgres) -> bool:
-    return bool(postgres.execute("select 1 from pg_stat_activity where state = 'idle in transaction'"))
 
 
 # --- The disk -------------------------------------------------------------------------------------------------------
