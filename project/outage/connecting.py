@@ -32,6 +32,7 @@ def connect_in_turn(engine: Engine) -> None:
                 with deadline(HOST_CONNECT_S):
                     found: extensions.connection = psycopg2.connect(**options | host)
             except psycopg2.OperationalError:
+                best = (hosts.index(host) + 1) % len(hosts)  # whoever has no time for the next one begins there
                 left = remaining()
                 if left is not None and left <= 0:
                     raise

@@ -28,7 +28,8 @@ RETRY_FIRST_S, RETRY_MOST_S = 0.02, 0.4
 """Bounds of the pause before the next try; drawn anew each time so that clients do not return in step."""
 SLOT_WAIT_S = 0.2
 """How long a thread may wait for its turn before it turns its request away."""
-PROBE_S = 1.0
+PROBE_S = 1.5
+"""Longer than PostgreSQL lets a statement wait for a lock, so that it gets to say so."""
 STATEMENT_TIMEOUT_S = 2
 """What create_app() tells PostgreSQL."""
 _COMPLAIN_EVERY_S = 60

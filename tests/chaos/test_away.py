@@ -317,13 +317,13 @@ def test_pages_say_that_the_database_is_away_and_nobody_is_logged_out(
 # --- A part of it: the others do not notice -------------------------------------------------------------------------
 
 
-def test_a_frozen_session_costs_the_one_request_that_it_serves(postgres: Postgres, service: Service) -> None:
+def test_a_frozen_session_costs_the_one_request_that_it_serves(
+    postgres: Postgres, service: Service, client: Client
+) -> None:
     """F6. The session is idle when it is frozen: one with a latch of PostgreSQL's own would hold up all others."""
-    postgres.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'useradd'")
-    first = burst(service, requests=40, parallel=8)
+    first = client.create()  # alone, so that no other session was used since
     [[used_last]] = postgres.execute(
-        "select pid from pg_stat_activity where application_name = 'useradd' and query = 'COMMIT'"
-        " order by state_change desc limit 1"
+        "select pid from pg_stat_activity where application_name = 'useradd' order by state_change desc limit 1"
     )
     frozen = postgres.freeze_backend(used_last)  # the pool gives it to the next request
     with Load(service, clients=8, reconnecting=True) as load:
@@ -331,7 +331,7 @@ def test_a_frozen_session_costs_the_one_request_that_it_serves(postgres: Postgre
         load.await_answers(len(load.answers) + 100)
     postgres.thaw_backend(frozen)
 
-    answers = first + load.answers
+    answers = [first, *load.answers]
     _answered_in_time(answers)
     assert len([answer for answer in answers if answer.status != 201]) == 1, summary(answers)
     check(postgres, service, answers)

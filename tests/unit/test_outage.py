@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import NullPool
 
-from project.outage import connect_in_turn, errors
+from project.outage import connect_in_turn, deadline, errors
 from project.outage.breaker import Breaker
 from project.outage.gate import Gate
 
@@ -135,6 +135,24 @@ def test_of_several_hosts_the_one_that_answered_last_is_asked_first(monkeypatch:
         engine.connect()
 
     assert asked == [("a", "1"), ("b", "2")]
+
+
+def test_a_host_that_takes_all_the_time_is_not_asked_first_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def connect(**options: Any) -> Any:
+        asked.append(options["host"])
+        raise psycopg2.OperationalError("no answer")
+
+    monkeypatch.setattr(psycopg2, "connect", connect)
+    engine = create_engine("postgresql+psycopg2://u@/d?host=a&host=b", poolclass=NullPool)
+    connect_in_turn(engine)
+
+    for _ in range(2):
+        with deadline(0), pytest.raises(OperationalError):
+            engine.connect()
+
+    assert asked == ["a", "b"]
 
 
 def test_when_no_host_answers_the_last_one_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
