@@ -91,12 +91,12 @@ def register_extensions(app: Flask, config: Config) -> None:
 
 def register_web(app: Flask, config: Config) -> None:
     """Set up what all doors share. Hooks run in this order: a request has its number before anything else."""
+    app.wsgi_app = headers.Headers(app.wsgi_app, https_only=config.https_only)  # type: ignore[method-assign]
     app.wsgi_app = proxies.TrustedProxies(app.wsgi_app, config.trusted_proxies)  # type: ignore[method-assign]
     app.wsgi_app = deadlines.Deadlines(app.wsgi_app, config.request_deadline_s)  # type: ignore[method-assign]
     request_id.init_app(app)
     csrf.init_app(app)
     logs.init_app(app, config.log_format)
-    headers.init_app(app)
     languages.init_app(app)
     sessions.init_app(app)
     guards.init_app(app)

@@ -74,11 +74,6 @@ class Spool:
         except SpoolError:
             return None
 
-    def amend(self, slot: int | None, record: str) -> None:
-        """Note more about what begin() noted."""
-        if slot is not None and self._own is not None:
-            self._own.amend(slot, record)
-
     def finish(self, slot: int | None) -> None:
         """Forget what begin() noted."""
         if slot is not None and self._own is not None:
@@ -184,13 +179,6 @@ class Folder:
             self._slots.append(slot)
             return None
         return slot
-
-    def amend(self, slot: int, record: str) -> None:
-        """Note more about a request; one that is too long or meets a bad disk leaves what is noted."""
-        line = _framed(record)
-        if len(line) <= SLOT:
-            with suppress(OSError):
-                os.pwrite(self._intents, line, slot * SLOT)
 
     def finish(self, slot: int) -> None:
         """Empty a slot."""

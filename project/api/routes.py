@@ -1,8 +1,9 @@
 """POST /useradd: one view under four addresses, none of which ever redirects (a redirect loses the body)."""
 
+import json
 import re
 
-from flask import Blueprint, Response, g, json, request, url_for
+from flask import Blueprint, Response, g, request
 
 from project.api.schemas import user_add_schema
 from project.domain.attempts import CHECKED, NewAttempt
@@ -25,6 +26,7 @@ PATIENCE_S = 0.5
 """Seconds in the queue after which a request is turned away: its client would not wait for all that is before it."""
 _KEY = re.compile(r'"?([\x21\x23-\x7e]{22,255})"?')
 """22 visible ASCII characters can hold 128 bits: on an open endpoint the key itself must be unguessable."""
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 _JSON = re.compile(r"application/(?:[\w.+-]+\+)?json", re.IGNORECASE)
 
 
@@ -40,10 +42,9 @@ def begin_attempt() -> None:
         method=clean(request.method, 16),
         language=language(),
         client_address=request.remote_addr or "",
-        user_agent=clean(request.user_agent.string, 300),
+        user_agent=clean(request.headers.get("User-Agent", ""), 300),
         client_request_id=client_request_id(),
     )
-    g.intent = attempts.begin(tools().spool, attempt)
     g.attempt = attempt
     tools().upkeep.ensure_running()
 
@@ -51,7 +52,8 @@ def begin_attempt() -> None:
 @bp.teardown_app_request
 def end_attempt(error: BaseException | None) -> None:
     """The attempt is recorded by now, whatever its end."""
-    tools().spool.finish(g.pop("intent", None))
+    if "intent" in g:
+        tools().spool.finish(g.intent)
 
 
 @open_to_all
@@ -72,7 +74,7 @@ def _read(attempt: NewAttempt) -> NewUser:
     """Return what the client asks for, or raise what is wrong with it; the attempt keeps what was sent."""
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise RefusalError("unsupported_media_type", "encoded")
-    if not _JSON.fullmatch(request.mimetype):
+    if request.mimetype != "application/json" and not _JSON.fullmatch(request.mimetype):
         raise RefusalError("unsupported_media_type")
     g.key = _key()
     attempt.key_hash = hash_key(g.key)
@@ -80,7 +82,7 @@ def _read(attempt: NewAttempt) -> NewUser:
         raise OverloadedError
     body = parse_object(request.get_data(cache=False))
     attempt.keep_body(body)
-    attempts.amend(tools().spool, g.intent, attempt)
+    g.intent = attempts.begin(tools().spool, attempt)
     new_user: NewUser = user_add_schema(tools().config.phone_region).load(body)
     return new_user
 
@@ -113,14 +115,11 @@ def _created(credentials: Credentials) -> Response:
             },
             "attempt_id": str(g.attempt.id),
             "idempotency_key": g.key,
-            "links": {
-                "login": url_for("auth.login", _external=True),
-                "results": url_for("reports.results", _external=True),
-            },
+            "links": {"login": f"{request.url_root}login/", "results": f"{request.url_root}results/"},
         },
         201,
     )
-    answer.headers["Location"] = url_for("reports.attempt", attempt_id=user.id)
+    answer.headers["Location"] = f"{request.script_root}/results/{user.id}/"
     if credentials.replayed:
         answer.headers["Idempotent-Replayed"] = "true"
     return answer
@@ -144,4 +143,4 @@ def _normalized(new_user: NewUser) -> dict[str, object]:
 
 
 def _answer(body: dict[str, object], status: int) -> Response:
-    return Response(json.dumps(body) + "\n", status, mimetype="application/json")
+    return Response(_encode(body) + "\n", status, mimetype="application/json")

@@ -17,6 +17,7 @@ MAX_EMAIL_LENGTH = 254
 MAX_LOCAL_LENGTH = 64
 """RFC 5321 4.5.3.1.1."""
 
+_PLAIN_LOCAL = re.compile(r"[a-z0-9_+-]+(?:\.[a-z0-9_+-]+)*", re.ASCII | re.IGNORECASE)
 _PHONE_FORM = re.compile(r"(?:tel:)?[+\uff0b]?[\d\s().\-\u2010-\u2015\u2212/]*", re.IGNORECASE)
 _EXTENSION = re.compile(r"ext|доб|[;#x,]", re.IGNORECASE)
 _POSSIBILITY = {
@@ -64,10 +65,23 @@ def normalize_email(text: str) -> str:
     if len(local) > MAX_LOCAL_LENGTH:
         raise RuleError("invalid_email", "long_local", limit=MAX_LOCAL_LENGTH)
     try:
-        address = validate_email(typed, check_deliverability=False, strict=True)
+        address = _normalized(typed)
     except EmailNotValidError:
         raise RuleError("invalid_email", "special_domain" if _has_special_domain(typed) else "") from None
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", address.normalized).casefold())
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", address).casefold())
+
+
+def _normalized(address: str) -> str:
+    """Return the address with its domain in Unicode form. Raises EmailNotValidError."""
+    local, _, domain = address.rpartition("@")
+    if _PLAIN_LOCAL.fullmatch(local) and domain.isascii():  # only the domain is in question, and most are well known
+        return f"{local}@{_normalized_domain(domain)}"
+    return validate_email(address, check_deliverability=False, strict=True).normalized
+
+
+@lru_cache(maxsize=4096)
+def _normalized_domain(domain: str) -> str:
+    return validate_email(f"x@{domain}", check_deliverability=False, strict=True).domain
 
 
 def _has_special_domain(address: str) -> bool:

@@ -12,6 +12,8 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 """32 letters without look-alikes (no l, o, 0, 1): five bits each."""
+_LETTERS = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", ALPHABET.encode())
+"""From the letters of base32 (RFC 4648, 6), of which 35 bytes make 56 without padding, to ours."""
 SYMBOLS = 26
 """26 symbols of five bits are 130 bits: above the 112 that NIST SP 800-63B asks of a secret kept under a fast hash
 (5.1.2.2) and the 128 of ASVS 5.0.0, 11.5.1."""
@@ -31,11 +33,11 @@ class Secret:
     """A key of the service with a name of its own, so that what it made can be found again after a rotation."""
 
     value: bytes = field(repr=False)
+    kid: str = field(init=False)
+    """Name of the key: the start of its hash, so nobody has to invent or configure one."""
 
-    @property
-    def kid(self) -> str:
-        """Name of the key: the start of its hash, so nobody has to invent or configure one."""
-        return hashlib.sha256(b"useradd/kid/v1\0" + self.value).hexdigest()[:8]
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kid", hashlib.sha256(b"useradd/kid/v1\0" + self.value).hexdigest()[:8])
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +67,7 @@ class Passwords:
         """
         message = b"\0".join((b"useradd/pw/v1", key.encode(), username.encode()))
         digest = hmac.digest(self._secret(kid or self.kid), message, "sha256")
-        number = int.from_bytes(digest)
-        symbols = "".join(ALPHABET[number >> 5 * place & 31] for place in range(SYMBOLS))
+        symbols = base64.b32encode(b"\0\0\0" + digest).translate(_LETTERS).decode()[: -SYMBOLS - 1 : -1]
         groups = [symbols[start : start + GROUP] for start in range(0, SYMBOLS - 1, GROUP)]
         return "-".join(groups) + symbols[SYMBOLS - 1]
 

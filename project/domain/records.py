@@ -1,6 +1,7 @@
 """What becomes of an attempt that ends without a user: a row of the table, or a line of the spool until then."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,6 +13,13 @@ from project.domain.errors import FieldError
 DIRECT, SPOOL, RECOVERED = "direct", "spool", "recovered"
 """How a record came into the table: at once; by way of the disk; after its process was killed."""
 INTERRUPTED = "interrupted"
+
+_encoder = json.JSONEncoder(separators=(",", ":"))
+
+
+def to_json(kept: Mapping[str, object]) -> str:
+    """Return a JSON object without line breaks and beyond ASCII nothing."""
+    return _encoder.encode(kept)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +60,7 @@ class AttemptRecord:
             "key_hash": attempt.key_hash and attempt.key_hash.hex(),
             "sent": dict(attempt.sent),
         }
-        return json.dumps(kept, separators=(",", ":"))
+        return to_json(kept)
 
     @classmethod
     def from_line(cls, line: str) -> "AttemptRecord":

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import date, datetime
 from uuid import UUID
 
@@ -19,8 +19,14 @@ class NewUser:
 
     def fingerprint(self) -> bytes:
         """Return SHA-256 of the content: the same for bodies that mean the same, whatever their spaces and order."""
-        content = json.dumps(asdict(self), sort_keys=True, default=str)
-        return hashlib.sha256(content.encode()).digest()
+        content = {
+            "birth_date": self.birth_date and str(self.birth_date),
+            "email": self.email,
+            "name": self.name,
+            "phone": self.phone,
+            "username": self.username,
+        }
+        return hashlib.sha256(json.dumps(content).encode()).digest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +60,8 @@ class Decision:
     code: str
     clashes: tuple[str, ...]
     kid: str | None
-    user: User | None
+    user: User | None = None
+    """The one that an earlier attempt with this key has created, None if this is the first one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Concatenate, ParamSpec, TypeVar
 
+import psycopg2
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -17,6 +18,7 @@ from project.outage import errors
 from project.outage.breaker import Breaker
 from project.outage.deadline import deadline, remaining
 from project.outage.gate import Gate
+from project.outage.statement import Row, Statement
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -67,8 +69,39 @@ class Database:
         itself by an id that it claims first. Raises DatabaseUnavailableError when nothing was committed in time,
         OutcomeUnknownError when that cannot be told, OverloadedError when too many wait already.
         """
+
+        def once(doubt: "_Doubt") -> T:
+            with self._engine.connect() as connection, connection.begin() as transaction:
+                result = work(connection, *args, **kwargs)
+                doubt.arise()
+                transaction.commit()
+            return result
+
         with deadline(self._deadline_s), self._slot():
-            return self._persist(lambda connection: work(connection, *args, **kwargs))
+            return self._persist(once)
+
+    def run(self, statement: Statement, *values: object) -> list[Row]:
+        """Run one statement that is a transaction by itself, and return its rows: one round trip instead of three.
+
+        As transact(), but from the moment it is sent until PostgreSQL has answered nobody knows whether it is
+        committed.
+        """
+
+        def once(doubt: "_Doubt") -> list[Row]:
+            connection = self._engine.raw_connection()
+            doubt.arise()
+            try:
+                return statement.run(connection, values)
+            except psycopg2.Error as error:
+                if errors.is_broken(error):
+                    connection.invalidate(error)
+                    self._engine.dispose()  # what took this connection has taken those that wait in the pool
+                raise
+            finally:
+                connection.close()
+
+        with deadline(self._deadline_s), self._slot():
+            return self._persist(once)
 
     def read(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the question `work`, which changes nothing. Raises DatabaseUnavailableError or OverloadedError."""
@@ -110,18 +143,17 @@ class Database:
         finally:
             self._turns.leave()
 
-    def _persist(self, work: Callable[[Connection], T]) -> T:
+    def _persist(self, once: Callable[["_Doubt"], T]) -> T:
+        """Do something once, and again while that can help and there is time."""
         began = time.monotonic()
         maybe = False
         for pause in _pauses():
-            committing = False
+            doubt = _Doubt()
             try:
-                with self._turn(), self._engine.connect() as connection, connection.begin() as transaction:
-                    result = work(connection)
-                    committing = True
-                    transaction.commit()
-            except (DBAPIError, PoolTimeoutError) as error:
-                maybe = maybe or (committing and errors.is_broken(error))
+                with self._turn():
+                    result = once(doubt)
+            except (DBAPIError, psycopg2.Error, PoolTimeoutError) as error:
+                maybe = maybe or (doubt.is_there and errors.is_broken(error))
                 ending = self._ending(error, maybe=maybe)
                 if isinstance(ending, QueryError):
                     raise ending from None
@@ -144,6 +176,16 @@ class Database:
             self._complained = time.monotonic()
             log.error("database misconfigured", extra={"cause": errors.cause(error)})
         return OutcomeUnknownError() if maybe else DatabaseUnavailableError()
+
+
+class _Doubt:
+    """Whether something may have been committed although nobody said so."""
+
+    is_there = False
+
+    def arise(self) -> None:
+        """From now on a broken connection tells nothing about the transaction on it."""
+        self.is_there = True
 
 
 def _pauses() -> Iterator[float]:

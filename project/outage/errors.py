@@ -8,7 +8,8 @@ import psycopg2
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-Trouble = DBAPIError | PoolTimeoutError
+Trouble = DBAPIError | psycopg2.Error | PoolTimeoutError
+"""SQLAlchemy wraps what psycopg2 raises; a statement that goes past it raises psycopg2's own."""
 
 _PASSING = frozenset({
     "40001", "40P01",  # serialization failure, deadlock
@@ -29,7 +30,7 @@ _LOCKED_OUT_TEXTS = ("authentication failed", "no pg_hba.conf entry", "does not 
 
 def sqlstate(error: BaseException) -> str | None:
     """Return PostgreSQL's own code of an error, None when the server did not get to say one."""
-    return getattr(getattr(error, "orig", None), "pgcode", None)
+    return getattr(_origin(error), "pgcode", None)
 
 
 def is_timeout(error: BaseException) -> bool:
@@ -66,21 +67,23 @@ def is_misconfigured(error: Trouble) -> bool:
     code = sqlstate(error)
     if code is not None:
         return code.startswith((*_LOCKED_OUT_CLASSES, _SCHEMA_CLASS))
-    return any(text in str(getattr(error, "orig", "")) for text in _LOCKED_OUT_TEXTS)
+    return any(text in str(_origin(error)) for text in _LOCKED_OUT_TEXTS)
 
 
 def cause(error: Trouble) -> str:
     """Name an error without its statement and parameters, which hold personal data."""
-    origin = getattr(error, "orig", None) or error
+    origin = _origin(error)
     constraint = getattr(getattr(origin, "diag", None), "constraint_name", None)
     return " ".join(filter(None, (type(origin).__name__, sqlstate(error), constraint)))
 
 
 def _is_nameless(error: Trouble) -> bool:
-    if isinstance(error, PoolTimeoutError):
-        return True
-    return isinstance(error.orig, psycopg2.OperationalError | psycopg2.InterfaceError)
+    return isinstance(_origin(error), PoolTimeoutError | psycopg2.OperationalError | psycopg2.InterfaceError)
 
 
 def _is_away_code(code: str) -> bool:
     return code in _AWAY or code.startswith(_AWAY_CLASSES)
+
+
+def _origin(error: BaseException) -> BaseException:
+    return getattr(error, "orig", None) or error

@@ -1,29 +1,49 @@
 """The two statements that write attempts: one decides, the other records what was refused."""
 
 from collections.abc import Sequence
+from datetime import date, datetime
+from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, text
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from psycopg2 import Binary
+from sqlalchemy import Connection
 
-from project.domain.attempts import NewAttempt
+from project.domain.attempts import REPLAYED, NewAttempt
 from project.domain.contacts import mask_email, mask_phone
-from project.domain.records import AttemptRecord
+from project.domain.records import AttemptRecord, to_json
 from project.domain.registration import Decision, NewUser, User
 from project.domain.usernames import fold
-from project.models import Attempt
+from project.outage import Database, Statement
 
-_USERADD = text("""
-    select (decision).* from (select useradd(
-        :id, :received_at, :duration_ms, :method, :phone_masked, :email_masked, :sent, :language,
-        :client_address, :user_agent, :client_request_id, :key_hash, :fingerprint, :kid,
-        :name, :username, :username_folded, :phone, :email, :birth_date, :password_hash, :is_admin
-    ) as decision offset 0) once
-""").bindparams(bindparam("sent", type_=JSONB))
-"""`offset 0` keeps PostgreSQL from calling the function once for each column of its answer."""
+_USERADD = Statement(
+    "useradd",
+    "select status, code, clashes, kid, user_id, name, username, phone, email, birth_date, created_at from useradd({})",
+    arguments=22,
+)
+_INSERT = Statement(
+    "insert_attempts",
+    """
+    insert into attempts (
+        id, received_at, status, answered, code, via, method, duration_ms, username, phone_masked, email_masked,
+        errors, sent, language, client_address, user_agent, client_request_id, key_hash
+    )
+    select id, received_at, status, answered, code, via, method, duration_ms, sent ->> 'username', sent ->> 'phone',
+           sent ->> 'email', errors, sent, language, client_address, user_agent, client_request_id,
+           decode(key_hash, 'hex')
+      from jsonb_to_recordset({}) as record (
+        id uuid, received_at timestamptz, status integer, answered integer, code text, via text, method text,
+        duration_ms integer, errors jsonb, sent jsonb, language text, client_address text, user_agent text,
+        client_request_id text, key_hash text
+    )
+    on conflict (id) do update set answered = excluded.answered
+    returning id
+    """,
+    arguments=1,
+)
+"""`answered` is written even if it is the same: see migration 0004."""
 
 
 def useradd(
-    connection: Connection,
+    database: Database,
     attempt: NewAttempt,
     new_user: NewUser,
     *,
@@ -33,45 +53,63 @@ def useradd(
     is_admin: bool = False,
 ) -> Decision:
     """Let PostgreSQL decide the attempt: user created, identifiers taken, or key replayed."""
-    row = connection.execute(
+    [(status, code, clashes, decided_kid, *known)] = database.run(
         _USERADD,
-        {
-            "id": attempt.id,
-            "received_at": attempt.received_at,
-            "duration_ms": duration_ms,
-            "method": attempt.method,
-            "phone_masked": new_user.phone and mask_phone(new_user.phone),
-            "email_masked": new_user.email and mask_email(new_user.email),
-            "sent": attempt.sent,
-            "language": attempt.language,
-            "client_address": attempt.client_address,
-            "user_agent": attempt.user_agent,
-            "client_request_id": attempt.client_request_id,
-            "key_hash": attempt.key_hash,
-            "fingerprint": new_user.fingerprint(),
-            "kid": kid,
-            "name": new_user.name,
-            "username": new_user.username,
-            "username_folded": fold(new_user.username),
-            "phone": new_user.phone,
-            "email": new_user.email,
-            "birth_date": new_user.birth_date,
-            "password_hash": password_hash,
-            "is_admin": is_admin,
-        },
-    ).one()
-    user = None
-    if row.user_id is not None:
-        user = User(
-            id=row.user_id,
-            name=row.name,
-            username=row.username,
-            phone=row.phone,
-            email=row.email,
-            birth_date=row.birth_date,
-            created_at=row.created_at,
-        )
-    return Decision(status=row.status, code=row.code, clashes=tuple(row.clashes or ()), kid=row.kid, user=user)
+        str(attempt.id),
+        attempt.received_at,
+        duration_ms,
+        attempt.method,
+        new_user.phone and mask_phone(new_user.phone),
+        new_user.email and mask_email(new_user.email),
+        to_json(attempt.sent),
+        attempt.language,
+        attempt.client_address,
+        attempt.user_agent,
+        attempt.client_request_id,
+        attempt.key_hash and Binary(attempt.key_hash),
+        Binary(new_user.fingerprint()),
+        kid,
+        new_user.name,
+        new_user.username,
+        fold(new_user.username),
+        new_user.phone,
+        new_user.email,
+        new_user.birth_date,
+        password_hash,
+        is_admin,
+    )
+    return Decision(
+        status=status,
+        code=code,
+        clashes=tuple(clashes or ()),
+        kid=decided_kid,
+        user=_user(*known) if code == REPLAYED else None,
+    )
+
+
+def _user(
+    user_id: UUID,
+    name: str,
+    username: str,
+    phone: str | None,
+    email: str | None,
+    birth_date: date | None,
+    created_at: datetime,
+) -> User:
+    return User(
+        id=user_id,
+        name=name,
+        username=username,
+        phone=phone,
+        email=email,
+        birth_date=birth_date,
+        created_at=created_at,
+    )
+
+
+def insert_attempt(database: Database, record: AttemptRecord) -> None:
+    """Record an attempt that ended without a user, as insert_attempts() does."""
+    database.run(_INSERT, f"[{record.to_line()}]")
 
 
 def insert_attempts(connection: Connection, records: Sequence[AttemptRecord]) -> None:
@@ -81,34 +119,5 @@ def insert_attempts(connection: Connection, records: Sequence[AttemptRecord]) ->
     If its own transaction is still undecided, PostgreSQL waits here for it: a record can never overtake it.
     """
     first_of_id = {record.attempt.id: record for record in reversed(records)}
-    statement = insert(Attempt).values([_values(record) for record in first_of_id.values()])
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["id"],
-            set_={"answered": statement.excluded.answered},  # even if it is the same: see migration 0004
-        )
-    )
-
-
-def _values(record: AttemptRecord) -> dict[str, object]:
-    attempt = record.attempt
-    return {
-        "id": attempt.id,
-        "received_at": attempt.received_at,
-        "status": record.status,
-        "answered": record.answered,
-        "code": record.code,
-        "via": record.via,
-        "method": attempt.method,
-        "duration_ms": record.duration_ms,
-        "username": attempt.sent.get("username"),
-        "phone_masked": attempt.sent.get("phone"),
-        "email_masked": attempt.sent.get("email"),
-        "errors": [error.as_json() for error in record.errors],
-        "sent": dict(attempt.sent),
-        "language": attempt.language,
-        "client_address": attempt.client_address,
-        "user_agent": attempt.user_agent,
-        "client_request_id": attempt.client_request_id,
-        "key_hash": attempt.key_hash,
-    }
+    lines = ",".join(record.to_line() for record in first_of_id.values())
+    connection.exec_driver_sql(_INSERT.plain, (f"[{lines}]",))

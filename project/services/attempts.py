@@ -7,7 +7,7 @@ from project.domain.attempts import NewAttempt
 from project.domain.errors import DatabaseUnavailableError, FieldError, OutcomeUnknownError, OverloadedError
 from project.domain.records import SPOOL, AttemptRecord
 from project.outage import Database, QueryError, deadline
-from project.queries.registration import insert_attempts
+from project.queries.registration import insert_attempt, insert_attempts
 from project.services.clock import elapsed_ms
 from project.spool import Spool, SpoolError
 
@@ -21,11 +21,6 @@ _AWAY_CODES = frozenset({"database_unavailable", "outcome_unknown", "overloaded"
 def begin(spool: Spool, attempt: NewAttempt) -> int | None:
     """Note that an attempt is under way, for the case that this process dies; return the place of the note."""
     return spool.begin(AttemptRecord.interrupted(attempt).to_line())
-
-
-def amend(spool: Spool, intent: int | None, attempt: NewAttempt) -> None:
-    """Note what has become known of the attempt since."""
-    spool.amend(intent, AttemptRecord.interrupted(attempt).to_line())
 
 
 def record(
@@ -62,7 +57,7 @@ def drain_orphans(database: Database, spool: Spool) -> int:
 def _is_in_table(database: Database, kept: AttemptRecord) -> bool:
     try:
         with deadline(RECORD_S):
-            database.transact(insert_attempts, [kept])
+            insert_attempt(database, kept)
     except (DatabaseUnavailableError, OutcomeUnknownError, OverloadedError):
         return False
     except QueryError:

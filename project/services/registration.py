@@ -1,9 +1,9 @@
 """Creating users."""
 
-from project.domain.attempts import REPLAYED, NewAttempt
+from project.domain.attempts import CREATED, NewAttempt
 from project.domain.errors import DecidedError, IdentifiersTakenError
 from project.domain.passwords import Passwords
-from project.domain.registration import Credentials, NewUser
+from project.domain.registration import Credentials, NewUser, User
 from project.outage import Database
 from project.queries import registration as queries
 from project.services.clock import elapsed_ms
@@ -23,8 +23,8 @@ def register(
     `key` is the raw idempotency key, of which `attempt.key_hash` is kept: the same key gives the same credentials.
     """
     password = passwords.derive(key, new_user.username)
-    decision = database.transact(
-        queries.useradd,
+    decision = queries.useradd(
+        database,
         attempt,
         new_user,
         duration_ms=elapsed_ms(attempt),
@@ -34,11 +34,26 @@ def register(
     )
     if decision.clashes:
         raise IdentifiersTakenError(decision.clashes)
+    if decision.code == CREATED:
+        return Credentials(login=new_user.username, password=password, user=_created(attempt, new_user))
     if decision.user is None:
         raise DecidedError(decision.code)
+    former = decision.user
     return Credentials(
-        login=decision.user.username,
-        password=passwords.derive(key, decision.user.username, decision.kid),
-        user=decision.user,
-        replayed=decision.code == REPLAYED,
+        login=former.username,
+        password=passwords.derive(key, former.username, decision.kid),
+        user=former,
+        replayed=True,
+    )
+
+
+def _created(attempt: NewAttempt, new_user: NewUser) -> User:
+    return User(
+        id=attempt.id,
+        name=new_user.name,
+        username=new_user.username,
+        phone=new_user.phone,
+        email=new_user.email,
+        birth_date=new_user.birth_date,
+        created_at=attempt.received_at,
     )

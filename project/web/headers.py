@@ -1,34 +1,43 @@
 """Headers that every answer carries, whatever its end (ASVS 5.0.0, 3.4)."""
 
-from flask import Flask, Response, request
-
-from project.web.tools import tools
+from collections.abc import Callable, Iterable
+from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
     "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 )
-FIXED = {
-    "Content-Security-Policy": CSP,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-}
-HSTS = "max-age=31536000; includeSubDomains"
+FIXED = [
+    ("Content-Security-Policy", CSP),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "same-origin"),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Permissions-Policy", "camera=(), geolocation=(), microphone=()"),
+]
+HSTS = ("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+NOT_STORED = ("Cache-Control", "no-store")
 
 
-def init_app(app: Flask) -> None:
-    """Put the headers on every answer."""
-    app.after_request(_add)
+class Headers:
+    """WSGI middleware: faster than a hook, and nothing that Flask does can get past it."""
 
+    def __init__(self, app: WSGIApplication, *, https_only: bool) -> None:
+        self._app = app
+        self._https_only = https_only
 
-def _add(response: Response) -> Response:
-    for name, value in FIXED.items():
-        response.headers.setdefault(name, value)
-    if request.is_secure or tools().config.https_only:
-        response.headers["Strict-Transport-Security"] = HSTS
-    if request.endpoint != "static":
-        response.headers.setdefault("Cache-Control", "no-store")
-    return response
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Hand the request on and add to its answer what it does not have."""
+        is_secure = self._https_only or environ["wsgi.url_scheme"] == "https"
+        is_static = environ["PATH_INFO"].startswith("/static/")
+
+        def begin(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
+            headers += FIXED
+            if is_secure:
+                headers.append(HSTS)
+            if not is_static and not any(name == "Cache-Control" for name, _ in headers):
+                headers.append(NOT_STORED)
+            return start_response(status, headers, exc_info)
+
+        return self._app(environ, begin)

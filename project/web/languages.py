@@ -39,16 +39,18 @@ def _chosen() -> str | None:
 
 
 def _accepted() -> str | None:
+    if "Accept-Language" not in request.headers:
+        return None
     return request.accept_languages.best_match(LANGUAGES)
 
 
 def _keep(response: Response) -> Response:
-    if request.args.get("lang") in LANGUAGES and request.method == "GET":
+    if request.query_string and request.args.get("lang") in LANGUAGES and request.method == "GET":
         response.set_cookie(
             COOKIE, request.args["lang"], max_age=YEAR_S, samesite="Lax", httponly=True, secure=request.is_secure
         )
     response.headers.setdefault("Content-Language", language())
-    response.vary.add("Accept-Language")
+    response.headers.add("Vary", "Accept-Language")
     return response
 
 

@@ -16,7 +16,7 @@ from project.web.request_id import request_id
 log = logging.getLogger("useradd.access")
 
 FLUSH_S = 1.0
-
+QUIET = {"health.livez", "health.readyz", "static"}
 
 BUFFERED = 10_000
 """Lines that wait for a slow reader of the log; more are dropped, and counted."""
@@ -99,8 +99,11 @@ def _add_request_id(record: logging.LogRecord) -> bool:
 
 
 def _access(response: Response) -> Response:
-    """Health checks come every second and tell nothing; a query string may hold a name: neither is logged."""
-    if request.endpoint not in {"health.livez", "health.readyz", "static"}:
+    """Health checks come every second and tell nothing; an attempt that went well has a row that tells more.
+
+    A query string may hold a name: it is not logged.
+    """
+    if request.endpoint not in QUIET and not ("attempt" in g and response.status_code < 500):
         log.info(
             "answered",
             extra={

@@ -21,7 +21,7 @@ class TrustedProxies:
         """Hand the request on with the address of its real client."""
         forwarded = environ.pop("HTTP_X_FORWARDED_FOR", "")
         scheme = environ.pop("HTTP_X_FORWARDED_PROTO", "")
-        if self._trusts(environ.get("REMOTE_ADDR", "")):
+        if self._networks and self._trusts(environ.get("REMOTE_ADDR", "")):
             if scheme in {"http", "https"}:
                 environ["wsgi.url_scheme"] = scheme
             for hop in reversed([part.strip() for part in forwarded.split(",")]):

@@ -3,8 +3,8 @@
 import time
 from uuid import UUID
 
-from flask import Flask, Response, g, redirect, request, session, url_for
-from flask.sessions import SecureCookieSessionInterface
+from flask import Flask, Request, Response, g, redirect, request, session, url_for
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionMixin
 from flask_login import UserMixin, current_user, login_user, logout_user
 from werkzeug.wrappers import Response as BaseResponse
 
@@ -45,6 +45,17 @@ class Reader(UserMixin):  # type: ignore[misc]  # Flask-Login has no types
 
 class Sessions(SecureCookieSessionInterface):
     """Cookies are `__Host-`, Secure wherever https is; plain http, as on one's own machine, goes without."""
+
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+        """A program brings no cookie: its empty session costs nothing."""
+        if self.get_cookie_name(app) not in request.cookies:
+            return self.session_class()
+        return super().open_session(app, request)
+
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        """Nobody has looked at it: there is nothing to keep, and the answer does not depend on it."""
+        if session.accessed or session.modified:
+            super().save_session(app, session, response)
 
     def get_cookie_name(self, app: Flask) -> str:
         """A `__Host-` cookie cannot be set by another host or for another path (RFC 6265bis, 4.1.3.2)."""

@@ -19,6 +19,8 @@ from tests.chaos.wire import Messages, statement
 
 T = TypeVar("T")
 
+COMMITTING = (b"COMMIT", b"execute useradd ", b"execute insert_attempts ")
+"""COMMIT itself, and statements that are transactions by themselves."""
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER of no time: close() sends RST."""
 
@@ -43,7 +45,7 @@ class Break(Enum):
 
 @dataclass
 class Trap:
-    """Waits for a statement: COMMIT itself, or one that contains a text."""
+    """Waits for a statement: one that commits, or one that contains a text."""
 
     action: Break
     lasting: bool
@@ -52,8 +54,8 @@ class Trap:
     count: int = 0
 
     def catches(self, sql: bytes) -> bool:
-        """Tell whether this is the statement. COMMIT must be all of it: the word may stand in somebody's name."""
-        return sql == b"COMMIT" if self.containing is None else self.containing in sql
+        """Tell whether this is the statement. The words of one that commits may stand in somebody's name, too."""
+        return sql.startswith(COMMITTING) if self.containing is None else self.containing in sql
 
     def wait(self, seconds: float = 10) -> None:
         """Wait until it has caught something."""
@@ -110,15 +112,15 @@ class Proxy:
         return self._arm(Break.FREEZE, lasting, containing.encode())
 
     def commit_drop(self, *, lasting: bool = False) -> Trap:
-        """RST the connection on which COMMIT comes; PostgreSQL never sees it."""
+        """RST the connection on which a COMMIT comes; PostgreSQL never sees it."""
         return self._arm(Break.BEFORE, lasting)
 
     def commit_eat(self, *, lasting: bool = False) -> Trap:
-        """Deliver COMMIT, swallow the reply and RST: committed, and the service cannot know."""
+        """Deliver a COMMIT, swallow the reply and RST: committed, and the service cannot know."""
         return self._arm(Break.EAT, lasting)
 
     def commit_freeze(self, *, lasting: bool = False) -> Trap:
-        """Deliver COMMIT and nothing in return; the connection stays open."""
+        """Deliver a COMMIT and nothing in return; the connection stays open."""
         return self._arm(Break.FREEZE, lasting)
 
     def commit_keep(self) -> Trap:

@@ -12,7 +12,6 @@ from typing import Any
 import psycopg2
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy.exc import OperationalError
 
 from config import Config
 from project import create_app
@@ -155,10 +154,10 @@ def test_connections_that_broke_meanwhile_cost_no_client_an_error(client: FlaskC
 def test_a_commit_that_is_never_confirmed_is_told_as_unknown(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken_commit(*_: Any, **__: Any) -> None:
-        raise OperationalError("COMMIT", {}, psycopg2.OperationalError("connection lost"))
+    def broken_run(*_: Any) -> None:
+        raise psycopg2.OperationalError("connection lost")
 
-    monkeypatch.setattr("sqlalchemy.engine.base.RootTransaction.commit", broken_commit)
+    monkeypatch.setattr("project.outage.Statement.run", broken_run)
 
     response = useradd(client, ANNA)
 

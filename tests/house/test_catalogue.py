@@ -153,6 +153,6 @@ def _raised() -> Iterator[tuple[str, str]]:
 def _said() -> set[str]:
     """Return every word that the code and the SQL function write in quotes."""
     constants = {node.value for node in _nodes() if isinstance(node, ast.Constant)}
-    sql = "".join(path.read_text() for path in (ROOT / "migrations" / "versions").glob("*.py"))
+    sql = "".join(path.read_text() for path in (ROOT / "migrations" / "functions").glob("*.sql"))
     taken = {f"{kind}_taken" for kind in ("username", "phone", "email")}  # put together in SQL and domain/errors.py
     return {text for text in constants if isinstance(text, str)} | set(re.findall(r"'(\w+)'", sql)) | taken

@@ -91,7 +91,7 @@ def test_migrations_import_nothing_of_the_project(path: Path) -> None:
     named = {alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names}
     named |= {node.module or "." for node in imports if isinstance(node, ast.ImportFrom)}
 
-    assert {name.partition(".")[0] for name in named} <= {"alembic", "sqlalchemy"}
+    assert {name.partition(".")[0] for name in named} <= {"alembic", "pathlib", "sqlalchemy"}
 
 
 def test_migrations_are_one_line_in_the_order_of_their_numbers() -> None:

@@ -1,20 +1,20 @@
 """What PostgreSQL itself guarantees about users and attempts, whatever the service does."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import psycopg2
 import pytest
-from sqlalchemy.engine.base import RootTransaction
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import PoolProxiedConnection
 
 from project.domain.attempts import NewAttempt, new_id
 from project.domain.errors import IdentifiersTakenError
 from project.domain.passwords import hash_key, new_key
 from project.domain.registration import NewUser
-from project.outage import QueryError
+from project.outage import QueryError, Row, Statement
 from project.services import attempts, registration
 from project.web.tools import Tools
 from tests.conftest import Rows
@@ -69,15 +69,7 @@ def test_a_refused_attempt_that_runs_twice_is_refused_in_the_same_words(tools: T
 def test_a_commit_whose_confirmation_is_lost_still_gives_the_right_credentials(
     tools: Tools, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    confirmed, real_commit = [], RootTransaction.commit
-
-    def commit(transaction: RootTransaction) -> None:
-        real_commit(transaction)
-        confirmed.append(True)
-        if len(confirmed) == 1:
-            raise OperationalError("COMMIT", {}, psycopg2.OperationalError("connection lost"))
-
-    monkeypatch.setattr(RootTransaction, "commit", commit)
+    lose_answers(monkeypatch, number=1)
     key = new_key()
 
     credentials = registration.register(tools.database, tools.passwords, new_attempt(key), key, new_user())
@@ -88,24 +80,32 @@ def test_a_commit_whose_confirmation_is_lost_still_gives_the_right_credentials(
     assert rows.ends() == [(201, "created")]
 
 
-def test_a_commit_that_never_arrived_is_made_good(tools: Tools, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
-    lost: list[bool] = []
-    real_commit = RootTransaction.commit
-
-    def commit(transaction: RootTransaction) -> None:
-        if not lost:
-            lost.append(True)
-            transaction.rollback()
-            raise OperationalError("COMMIT", {}, psycopg2.OperationalError("connection lost"))
-        real_commit(transaction)
-
-    monkeypatch.setattr(RootTransaction, "commit", commit)
+def test_a_repeat_whose_confirmation_is_lost_still_gives_the_right_credentials(
+    tools: Tools, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
     key = new_key()
+    first = registration.register(tools.database, tools.passwords, new_attempt(key), key, new_user())
+    lose_answers(monkeypatch, number=2)
 
-    registration.register(tools.database, tools.passwords, new_attempt(key), key, new_user())
+    again = registration.register(tools.database, tools.passwords, new_attempt(key), key, new_user())
 
-    assert rows.ends() == [(201, "created")]
-    assert len(rows.of("users")) == 1
+    assert (again.replayed, again.password, again.user) == (True, first.password, first.user)
+    assert rows.ends() == [(201, "created"), (200, "replayed")]
+
+
+def lose_answers(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Let so many statements break their connection after PostgreSQL has committed them."""
+    lost: list[bool] = []
+    real_run = Statement.run
+
+    def run(statement: Statement, connection: PoolProxiedConnection, values: Sequence[object]) -> list[Row]:
+        found = real_run(statement, connection, values)
+        if len(lost) < number:
+            lost.append(True)
+            raise psycopg2.OperationalError("connection lost")
+        return found
+
+    monkeypatch.setattr(Statement, "run", run)
 
 
 def test_a_user_cannot_exist_without_an_attempt_that_created_it(rows: Rows, tools: Tools) -> None:

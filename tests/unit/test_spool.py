@@ -225,16 +225,6 @@ def test_what_a_killed_process_was_at_becomes_a_record(tmp_path: Path) -> None:
     again.close()
 
 
-def test_the_newest_note_about_a_request_counts(tmp_path: Path) -> None:
-    kill_while(tmp_path, "slot = s.begin('head'); s.amend(slot, 'head and body'); s.amend(slot, 'x' * 5000)")
-    spool, delivered = Spool(tmp_path), Delivered()
-
-    spool.drain(delivered)
-
-    assert delivered == ["head and body"]
-    spool.close()
-
-
 def test_what_a_dead_neighbour_left_is_brought_in_too(tmp_path: Path, spool: Spool) -> None:
     spool.append("mine")
     kill_while(spool.root, "s.append('theirs'); s.begin('interrupted')")
