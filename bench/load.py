@@ -1,5 +1,6 @@
-"""A load generator that costs little: prepared requests over sockets that stay open, in a process of its own."""
+"""A load generator that costs little: one prepared request over sockets that stay open, in a process of its own."""
 
+import gc
 import json
 import selectors
 import socket
@@ -7,12 +8,20 @@ import statistics
 import subprocess
 import sys
 import time
-import uuid
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
 
+HOST = "127.0.0.1"
+NUMBER = b"NNNNNNN"
+"""Seven digits of a request that differ each time: they keep its length, and are a Russian phone of one operator."""
+WARM_UP = 0.2
+"""Share of the time whose answers do not count: connections to PostgreSQL are opened, caches filled."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """What came of it."""
 
@@ -22,74 +31,154 @@ class Load:
     p99_ms: float
     others: int
     """Answers with another status."""
+    requests: int
+    """All that was answered, with the warm-up."""
+    elapsed_s: float
+    cpu_s: float
+    """Seconds of a core that the load generator used."""
 
 
-def measure(port: int, path: str, clients: int, seconds: float, *, headers: str = "", expected: int = 201) -> Load:
-    """Let `clients` connections ask as fast as they are answered; POST a new user each, or GET when headers say so."""
-    command = [sys.executable, "-m", "bench.load", str(port), path, str(clients), str(seconds), headers, str(expected)]
-    said = subprocess.run(command, cwd=Path(__file__).parents[1], check=True, capture_output=True, text=True)
+def useradd(path: str = "/api/v1/useradd/") -> bytes:
+    """Return a request to create a user with all fields, as people write them; its number makes it unique."""
+    person = {
+        "name": "Анна Соколова",
+        "username": "anna.NNNNNNN",
+        "phone": "8 (912) NNNNNNN",
+        "email": "anna.NNNNNNN@example.org",
+        "birth_date": "1990-12-31",
+    }
+    return request("POST", path, json.dumps(person, ensure_ascii=False).encode(), "application/json")
+
+
+def request(method: str, path: str, body: bytes = b"", content_type: str = "", cookie: str = "") -> bytes:
+    """Return a request as it goes over the wire."""
+    head = [f"{method} {path} HTTP/1.1", f"Host: {HOST}", "User-Agent: bench", "Accept-Language: ru"]
+    head += [f"Content-Type: {content_type}", f"Content-Length: {len(body)}"] if body else []
+    head += [f"Cookie: {cookie}"] if cookie else []
+    return "\r\n".join([*head, "", ""]).encode() + body
+
+
+def measure(port: int, asked: bytes, *, clients: int, seconds: float, first: int, expected: int) -> Load:
+    """Let `clients` connections ask, each again as soon as it is answered; requests are numbered from `first`.
+
+    It goes on for `seconds`, and longer if not each of them has been answered once by then.
+    """
+    options = [str(value) for value in (port, clients, seconds, first, expected)]
+    command = [sys.executable, "-m", "bench.load", *options]
+    said = subprocess.run(command, cwd=Path(__file__).parents[1], check=True, input=asked, capture_output=True)
     return Load(**json.loads(said.stdout))
 
 
-class _Connection:
+class _Client:
+    """One connection, which waits for one answer at a time."""
+
     def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.socket = socket.create_connection((HOST, port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sent_at = 0.0
-        self.buffer = b""
+        self._received = b""
 
-    def send(self, request: bytes) -> None:
+    def close(self) -> None:
+        self.socket.close()
+
+    def send(self, asked: bytes) -> None:
         self.sent_at = time.perf_counter()
-        self.socket.sendall(request)
+        self.socket.sendall(asked)
 
     def receive(self) -> int | None:
         """Return the status as soon as the answer is whole."""
-        self.buffer += self.socket.recv(65536)
-        head, found, body = self.buffer.partition(b"\r\n\r\n")
-        if not found:
+        received = self.socket.recv(65536)
+        if not received:
+            raise ConnectionError("the server closed a connection")
+        self._received += received
+        end = self._received.find(b"\r\n\r\n")
+        if end < 0:
             return None
-        length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n", 1)[0])
-        if len(body) < length:
+        length = self._received[:end].lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
+        if len(self._received) < end + 4 + int(length):
             return None
-        self.buffer = body[length:]
-        return int(head[9:12])
+        status = int(self._received[9:12])
+        self._received = b""
+        return status
 
 
-def _request(path: str, headers: str) -> bytes:
-    if headers:
-        return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n\r\n".encode()
-    name = uuid.uuid4().hex[:16]
-    phone = f"+7912{uuid.uuid4().int % 10**7:07}"
-    body = json.dumps(
-        {"name": "Анна Соколова", "username": f"u{name}", "email": f"{name}@example.org", "birth_date": "1990-12-31"}
-        | ({"phone": phone} if path.endswith("/both") else {})
-    ).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-    return f"{head}\r\n\r\n".encode() + body
+@dataclass(slots=True)
+class _Tally:
+    times: list[float] = field(default_factory=list)
+    """Seconds of each answer that counts."""
+    answers: int = 0
+    others: int = 0
+
+
+def ask(port: int, asked: bytes, *, clients: int, seconds: float, first: int, expected: int) -> Load:
+    """Do in this process what measure() lets another one do."""
+    with ExitStack() as stack:
+        everybody = [stack.enter_context(closing(_Client(port))) for _ in range(clients)]
+        selector = stack.enter_context(selectors.DefaultSelector())
+        for client in everybody:
+            selector.register(client.socket, selectors.EVENT_READ, client)
+        began, used = time.perf_counter(), time.process_time()
+        tally = _exchange(selector, everybody, _numbered(asked, first), seconds, expected)
+        elapsed, used = time.perf_counter() - began, time.process_time() - used
+    spread = statistics.quantiles(tally.times, n=100) if len(tally.times) > 1 else [0.0] * 99
+    return Load(
+        rate=len(tally.times) / (elapsed - WARM_UP * seconds),
+        p50_ms=spread[49] * 1000,
+        p99_ms=spread[98] * 1000,
+        others=tally.others,
+        requests=tally.answers,
+        elapsed_s=elapsed,
+        cpu_s=used,
+    )
+
+
+def _exchange(
+    selector: selectors.BaseSelector,
+    everybody: list[_Client],
+    requests: Iterator[bytes],
+    seconds: float,
+    expected: int,
+) -> _Tally:
+    tally, now = _Tally(), time.perf_counter()
+    counted_from, end = now + WARM_UP * seconds, now + seconds
+    for client in everybody:
+        client.send(next(requests))
+    while now < end or tally.answers < len(everybody):
+        ready = selector.select(1)
+        now = time.perf_counter()
+        for key, _events in ready:
+            client = key.data
+            status = client.receive()
+            if status is None:
+                continue
+            tally.answers += 1
+            if status != expected:
+                tally.others += 1
+            elif now >= counted_from:
+                tally.times.append(time.perf_counter() - client.sent_at)
+            client.send(next(requests))
+    return tally
+
+
+def _numbered(asked: bytes, first: int) -> Iterator[bytes]:
+    parts = asked.split(NUMBER)
+    for number in count(first):
+        yield (b"%07d" % (number % 10**7)).join(parts)
 
 
 def main() -> None:
     """Ask, and print what came of it as JSON."""
-    port, path, clients, seconds, headers, expected = sys.argv[1:]
-    selector = selectors.DefaultSelector()
-    for _ in range(int(clients)):
-        connection = _Connection(int(port))
-        selector.register(connection.socket, selectors.EVENT_READ, connection)
-        connection.send(_request(path, headers))
-    times, others, end = [], 0, time.perf_counter() + float(seconds)
-    while time.perf_counter() < end:
-        for key, _events in selector.select(1):
-            status = key.data.receive()
-            if status is None:
-                continue
-            if status == int(expected):
-                times.append(time.perf_counter() - key.data.sent_at)
-            else:
-                others += 1
-            key.data.send(_request(path, headers))
-    spread = statistics.quantiles(times, n=100) if len(times) > 1 else [0.0] * 99
-    found = Load(len(times) / float(seconds), spread[49] * 1000, spread[98] * 1000, others)
-    json.dump(found.__dict__, sys.stdout)
+    port, clients, seconds, first, expected = sys.argv[1:]
+    gc.disable()
+    load = ask(
+        int(port),
+        sys.stdin.buffer.read(),
+        clients=int(clients),
+        seconds=float(seconds),
+        first=int(first),
+        expected=int(expected),
+    )
+    json.dump(asdict(load), sys.stdout)
 
 
 if __name__ == "__main__":

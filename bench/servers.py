@@ -1,4 +1,4 @@
-"""What is measured: PostgreSQL of the bench's own, the service, and the plain way to write it."""
+"""What is measured, as processes of this run: a PostgreSQL of its own, and servers in front of it."""
 
 import os
 import shutil
@@ -9,80 +9,105 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from socket import create_server
-from typing import Any
 
-import psycopg2
+import psutil
 
+from bench.load import HOST
+from bench.references.postgres import connect
+from config import settings as describe_settings
 from project.embedded import ensure
-from project.embedded.place import wheel_programs
+from project.embedded.locks import leave
 
 ROOT = Path(__file__).parents[1]
-HOST = "127.0.0.1"
 START_S = 60
+PAUSE_S = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that answers."""
+
+    port: int
+    process: psutil.Process
+    started_s: float
+    """Seconds from its start to its first answer."""
+
+    def workers(self) -> list[psutil.Process]:
+        """Return the processes that serve, which are the children of the first one if it has any."""
+        children: list[psutil.Process] = self.process.children()
+        return children or [self.process]
 
 
 class Databases:
-    """A server that lives as long as this process, and as many empty databases as one likes."""
+    """A PostgreSQL that lives as long as this object, and as many empty databases as one likes."""
 
     def __init__(self) -> None:
-        self._home = Path(tempfile.mkdtemp(prefix="useradd-bench-"))
-        self._server = ensure(self._home / "postgres").rpartition("/")[0]
-        self._admin = psycopg2.connect(f"{self._server}/postgres")
-        self._admin.autocommit = True
+        (ROOT / "instance").mkdir(mode=0o700, exist_ok=True)  # the disk on which the service keeps its own
+        self.home = Path(tempfile.mkdtemp(prefix="bench-", dir=ROOT / "instance"))
+        self._root = self.home / "postgres"
+        self._server = ensure(self._root).rpartition("/")[0]
+        self._admin = connect(f"{self._server}/postgres")
+        with self._admin.cursor() as cursor:
+            cursor.execute("select pg_backend_pid(), current_setting('server_version')")
+            pid, self.version = cursor.fetchall()[0]
+        self.process = psutil.Process(psutil.Process(pid).ppid())
+        """The postmaster, parent of every session."""
 
     def create(self, name: str) -> str:
         """Return the address of a new database with the tables of the service."""
-        self._admin.cursor().execute(f"drop database if exists {name} with (force)")
-        self._admin.cursor().execute(f"create database {name}")
+        with self._admin.cursor() as cursor:
+            cursor.execute(f"create database {name}")
         url = f"{self._server}/{name}"
         command = [sys.executable, "-m", "flask", "--app", "wsgi", "db", "upgrade"]
         subprocess.run(command, cwd=ROOT, env=self.environment(url), check=True, capture_output=True)
         return url
 
     def environment(self, url: str, **settings: str) -> dict[str, str]:
-        """Return the environment of a process that uses a database."""
-        data = self._home / url.rpartition("/")[2]
-        return {"PATH": os.environ["PATH"], "DATABASE_URL": url, "DATA_DIR": str(data), **settings}
-
-    def pgbench(self, url: str, script: str, clients: int, seconds: float) -> tuple[float, float]:
-        """Run a script over TCP; return transactions a second and the mean latency in milliseconds."""
-        path = self._home / "script.sql"
-        path.write_text(script)
-        program = wheel_programs() / "pgbench"
-        options = ["-n", "-M", "prepared", "-c", str(clients), "-j", "2", "-T", str(round(seconds)), "-f", str(path)]
-        said = subprocess.run([program, *options, url], check=True, capture_output=True, text=True).stdout
-        found = {line.split("=")[0].strip(): line.split("=")[1].split()[0] for line in said.splitlines() if "=" in line}
-        return float(found["tps"]), float(found["latency average"])
+        """Return the environment of a process that uses a database; settings of .env do not count."""
+        data = self.home / (url.rpartition("/")[2] or "own")
+        defaults = {name.upper(): "" for name in describe_settings()}
+        return defaults | {"PATH": os.environ["PATH"], "DATABASE_URL": url, "DATA_DIR": str(data)} | settings
 
     def close(self) -> None:
-        """Let go of the server and remove what it kept."""
+        """Let the server stop, and remove what it kept."""
         self._admin.close()
-        shutil.rmtree(self._home, ignore_errors=True)
+        leave(self._root.resolve())
+        self.process.wait(START_S)
+        location = self._root / "location"
+        if location.exists():
+            shutil.rmtree(location.read_text(), ignore_errors=True)
+        shutil.rmtree(self.home)
 
 
 @contextmanager
-def served(command: list[str], environment: dict[str, str]) -> Iterator[tuple[int, "subprocess.Popen[bytes]", float]]:
-    """Serve on a free port; give the port, the process, and the seconds until the first answer."""
+def served(command: list[str], environment: dict[str, str]) -> Iterator[Server]:
+    """Serve on a free port while the block runs."""
     with create_server((HOST, 0)) as free:
         port = free.getsockname()[1]
-    started = time.perf_counter()
-    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, cwd=ROOT, env=environment | {"PORT": str(port)}, **quiet) as process:
+    began = time.perf_counter()
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment | {"PORT": str(port)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
         try:
-            _await_answer(f"http://{HOST}:{port}/livez")
-            yield port, process, time.perf_counter() - started
+            _await_answer(f"http://{HOST}:{port}/livez", process)
+            yield Server(port, psutil.Process(process.pid), time.perf_counter() - began)
         finally:
             process.terminate()
 
 
-def _await_answer(address: str) -> None:
+def _await_answer(address: str, process: "subprocess.Popen[bytes]") -> None:
     end = time.monotonic() + START_S
-    while time.monotonic() < end:
+    while time.monotonic() < end and process.poll() is None:
         try:
             with urllib.request.urlopen(address, timeout=1):
                 return
         except OSError:
-            time.sleep(0.02)
-    raise TimeoutError(f"nobody answers at {address}")
+            time.sleep(PAUSE_S)
+    raise RuntimeError(f"{process.args!r} does not answer at {address}")

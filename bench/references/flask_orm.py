@@ -1,4 +1,4 @@
-"""The same task the plain idiomatic way: Flask, marshmallow, the ORM, werkzeug's hash. What we are compared to."""
+"""The same task the plain idiomatic way: Flask, marshmallow, the ORM, werkzeug's hash, on the server of the service."""
 
 import os
 import secrets
@@ -11,10 +11,13 @@ from flask.typing import ResponseReturnValue
 from marshmallow import Schema, ValidationError, fields
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.orm import Session
-from waitress import serve
 from werkzeug.security import generate_password_hash
 
-from project.models import Attempt, Base, User
+from bench.machine import cores
+from project import server
+from project.models import Attempt, User
+
+THREADS = 8
 
 
 class UserSchema(Schema):
@@ -27,8 +30,8 @@ class UserSchema(Schema):
     birth_date = fields.Date()
 
 
-def create_app(engine: Engine, method: str) -> Flask:
-    """Return the application; `method` is werkzeug's name of a hash."""
+def create_app(engine: Engine) -> Flask:
+    """Return the application."""
     app = Flask(__name__)
     schema = UserSchema()
 
@@ -36,18 +39,17 @@ def create_app(engine: Engine, method: str) -> Flask:
     def livez() -> ResponseReturnValue:
         return jsonify(status="ok")
 
-    @app.post("/useradd")
+    @app.post("/api/v1/useradd/")
     def useradd() -> ResponseReturnValue:
         try:
             sent: dict[str, Any] = schema.load(request.get_json())
         except ValidationError as error:
             return jsonify(error.messages), 422
-        password, number = secrets.token_urlsafe(12), uuid.uuid4()
-        now = datetime.now(UTC)
+        password, number, now = secrets.token_urlsafe(12), uuid.uuid4(), datetime.now(UTC)
         with Session(engine) as session:
             session.add(_attempt(number, now, sent["username"]))
             session.flush()
-            hashed = generate_password_hash(password, method=method)
+            hashed = generate_password_hash(password)
             session.add(User(id=number, password_hash=hashed, created_at=now, **sent))
             session.commit()
         return jsonify(login=sent["username"], password=password), 201
@@ -71,8 +73,18 @@ def _attempt(number: uuid.UUID, now: datetime, username: str) -> Attempt:
     )
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Serve until SIGTERM."""
     url = os.environ["DATABASE_URL"].replace("postgresql://", "postgresql+psycopg2://")
-    engine = create_engine(url, pool_size=8)
-    Base.metadata.create_all(engine)
-    serve(create_app(engine, "scrypt"), host="127.0.0.1", port=int(os.environ["PORT"]), threads=8)
+    server.serve(
+        create_app(create_engine(url, pool_size=THREADS)),
+        host="127.0.0.1",
+        port=int(os.environ["PORT"]),
+        threads=THREADS,
+        workers=cores(),
+        greeting=str,
+    )
+
+
+if __name__ == "__main__":
+    main()

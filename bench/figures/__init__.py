@@ -1,0 +1,13 @@
+"""The measurements: each module takes a run and notes quantities in it."""
+
+from collections.abc import Callable
+
+from bench.figures import creating, logging_in, reading, starting
+from bench.run import Run
+
+ALL: dict[str, Callable[[Run], None]] = {
+    "starting": starting.measure,
+    "creating": creating.measure,
+    "logging-in": logging_in.measure,
+    "reading": reading.measure,
+}

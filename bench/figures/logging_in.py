@@ -1,0 +1,23 @@
+"""Logins a second, compared to a page that needs a session and has nothing in it."""
+
+from bench.load import request
+from bench.reader import FORM, Reader
+from bench.run import Run
+from bench.targets import Quantity
+
+CLIENTS = 4
+"""A worker turns readers away when more than six want something of PostgreSQL at once; a session is read from there."""
+
+
+def measure(run: Run) -> None:
+    """Note both rates of one server."""
+    url = run.databases.create("logging_in")
+    with run.serve("bench.references.empty_page", url) as server:
+        reader = Reader(server.port)
+        login = request("POST", "/login/", reader.form.encode(), FORM, reader.form_cookie)
+        empty = request("GET", "/empty/", cookie=reader.cookie)
+        run.take_turns(
+            "logging in",
+            lambda: run.load(Quantity.LOGIN, server, login, clients=CLIENTS, expected=302),
+            lambda: run.load(Quantity.EMPTY_PAGE, server, empty, clients=CLIENTS, expected=200),
+        )

@@ -1,0 +1,58 @@
+"""What processes use of the machine: time of its cores, and memory."""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import psutil
+
+SAMPLE_S = 0.01
+MEGABYTE = 1e6
+
+
+def cores() -> int:
+    """Return how many cores there are for us."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_s(root: psutil.Process) -> float:
+    """Return the seconds of a core that a process and all below it have used, those included that have ended."""
+    seconds = 0.0
+    for process in [root, *root.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            seconds += times.user + times.system + times.children_user + times.children_system
+    return seconds
+
+
+def memory_mb(process: psutil.Process) -> float:
+    """Return the resident memory; what workers share with their supervisor counts for each."""
+    return float(process.memory_info().rss) / MEGABYTE
+
+
+@dataclass
+class Peak:
+    """The most memory that a process was seen with."""
+
+    mb: float = 0.0
+
+
+@contextmanager
+def peak_of(process: psutil.Process) -> Iterator[Peak]:
+    """Look at the memory of a process every 10 ms while the block runs."""
+    peak, over = Peak(), threading.Event()
+
+    def look() -> None:
+        while not over.wait(SAMPLE_S):
+            peak.mb = max(peak.mb, memory_mb(process))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield peak
+    finally:
+        over.set()
+        looking.join()
+        peak.mb = max(peak.mb, memory_mb(process))

@@ -1,0 +1,116 @@
+"""The picture of docs/performance.md: what a run found, as SVG that can be read on light and dark pages."""
+
+import math
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+from bench.report import Figure, figures, heading, shown
+from bench.run import Notes
+from bench.targets import Quantity
+
+PATH = Path("docs/images/performance.svg")
+WIDTH, NAMES, VALUES, LINE = 880, 380, 110, 26
+"""Pixels: of the whole, of the names on the left, of the values on the right, of one line."""
+SCALE = WIDTH - NAMES - VALUES
+RATES = {
+    Quantity.TWO_INSERTS: "PostgreSQL alone: two inserts in a transaction",
+    Quantity.FUNCTION: "PostgreSQL alone: our statement",
+    Quantity.CREATED: "useradd, the whole service",
+    Quantity.FASTAPI: "FastAPI + asyncpg, no password hash",
+    Quantity.FLASK_ORM: "Flask + ORM + scrypt, the usual way",
+}
+FACTOR_LEAST, FACTOR_MOST = 0.25, 8.0
+"""Ends of the scale of targets: as often better than it must be. What lies beyond stands at the end."""
+STYLE = """
+  text { font: 13px system-ui, "Segoe UI", Roboto, "Noto Sans", sans-serif; fill: #17202b; }
+  .head { font-weight: 600; font-size: 15px; } .muted { fill: #566273; font-size: 12px; } .value { text-anchor: end; }
+  .page { fill: #ffffff; } .axis { stroke: #828d9c; } .reach { stroke: #17202b; stroke-width: 2; }
+  .reference { fill: #a9b4c2; } .ours, .reached { fill: #0e7253; } .met { fill: #48a085; } .missed { fill: #bf3329; }
+  .spread { stroke: #828d9c; stroke-width: 2; }
+  @media (prefers-color-scheme: dark) {
+    text { fill: #e5ebf2; } .muted { fill: #9dabbb; } .page { fill: #161d25; } .axis, .spread { stroke: #6b7a8b; }
+    .reach { stroke: #e5ebf2; } .reference { fill: #4c5a69; } .ours, .reached { fill: #6fd3ae; } .met { fill: #348a71; }
+    .missed { fill: #e8695d; }
+  }
+"""
+
+
+def write(notes: Notes) -> None:
+    """Draw it into the folder of pictures."""
+    PATH.write_text(draw(notes))
+
+
+def draw(notes: Notes) -> str:
+    """Return the picture: rates as bars, and below them every target on one scale."""
+    rates = {
+        name: statistics.median(notes.values[quantity]) for quantity, name in RATES.items() if quantity in notes.values
+    }
+    found = figures(notes)
+    height = 182 + LINE * (len(rates) + len(found))
+    targets_at = 88 + LINE * len(rates)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" aria-labelledby="title">',
+        f'<title id="title">Speed of useradd: {escape(heading(notes))}</title>',
+        f"<style>{STYLE}</style>",
+        f'<rect class="page" width="{WIDTH}" height="{height}" rx="10"/>',
+        _text(20, 32, "Users created a second", "head"),
+        *_bars(rates, 60),
+        _text(20, targets_at, "Times as good as it must be", "head"),
+        *_scale(targets_at + 24, len(found)),
+        *(part for line, figure in enumerate(found) for part in _target(figure, targets_at + 48 + LINE * line)),
+        _text(20, height - 34, "Dot: ratio of medians. Line: its spread. Stroke: what we reach for.", "muted"),
+        _text(20, height - 14, heading(notes), "muted"),
+        "</svg>",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _bars(rates: dict[str, float], top: int) -> Iterator[str]:
+    most = max(rates.values(), default=1)
+    for line, (name, rate) in enumerate(rates.items()):
+        y = top + LINE * line
+        kind = "ours" if name == RATES[Quantity.CREATED] else "reference"
+        yield _text(20, y, name)
+        width = max(1, SCALE * rate / most)
+        yield f'<rect class="{kind}" x="{NAMES}" y="{y - 12}" width="{width:.1f}" height="15" rx="2"/>'
+        yield _text(WIDTH - 20, y, shown(rate), "value")
+
+
+def _scale(top: int, lines: int) -> Iterator[str]:
+    for factor, name in ((0.5, "half"), (1.0, "must"), (2.0, "2"), (4.0, "4")):
+        x = _x(factor)
+        width = 2 if factor == 1 else 0.5
+        yield f'<text class="muted" x="{x:.1f}" y="{top}" text-anchor="middle">{name}</text>'
+        yield f'<path class="axis" stroke-width="{width}" d="M{x:.1f} {top + 6}v{LINE * lines + 4}"/>'
+
+
+def _target(figure: Figure, y: int) -> Iterator[str]:
+    """Draw one figure: a line for its spread, a dot for its median, a stroke for what is reached for."""
+    target = figure.target
+    ends = sorted(_x(_factor(figure, value)) for value in (figure.least, figure.most))
+    reach = _x(_factor(figure, target.reach))
+    unit = f" {target.unit}" if target.unit else ""
+    yield _text(20, y, target.name)
+    yield f'<path class="spread" d="M{ends[0]:.1f} {y - 5}H{ends[1]:.1f}"/>'
+    yield f'<circle class="{figure.verdict.lower()}" cx="{_x(_factor(figure, figure.median)):.1f}" cy="{y - 5}" r="5"/>'
+    yield f'<path class="reach" d="M{reach:.1f} {y - 12}v14"/>'
+    yield _text(WIDTH - 20, y, shown(figure.median) + unit, "value")
+
+
+def _factor(figure: Figure, value: float) -> float:
+    """Return how often better than it must be a value is."""
+    must = figure.target.must
+    if not figure.target.is_limit:
+        return value / must
+    return must / value if value > 0 else math.inf  # less memory than before is as good as can be
+
+
+def _x(factor: float) -> float:
+    bounded = min(max(factor, FACTOR_LEAST), FACTOR_MOST)
+    return NAMES + SCALE * math.log(bounded / FACTOR_LEAST) / math.log(FACTOR_MOST / FACTOR_LEAST)
+
+
+def _text(x: int, y: int, words: str, kind: str = "") -> str:
+    return f'<text{f" class={chr(34)}{kind}{chr(34)}" if kind else ""} x="{x}" y="{y}">{escape(words)}</text>'

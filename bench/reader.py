@@ -1,0 +1,82 @@
+"""Somebody who reads statistics: logs in, then asks for pages and files over one connection."""
+
+import http.client
+import json
+import time
+from dataclasses import dataclass
+from threading import Event
+from urllib.parse import urlencode
+
+from bench.load import HOST
+from tests.builders import csrf_token
+
+LOGIN = "reader"
+BLOCK = 1024 * 1024
+FORGOTTEN_S = 5
+"""A server closes connections that rest, the service after 15 s: one that rested longer than this is made anew."""
+FORM = "application/x-www-form-urlencoded"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How long an answer took."""
+
+    seconds: float
+    first_byte_s: float
+    """Until the first byte of its body."""
+
+
+class Reader:
+    """A user of the service, new unless the cookie of a session is given."""
+
+    def __init__(self, port: int, cookie: str = "") -> None:
+        self._http = http.client.HTTPConnection(HOST, port)
+        self._buffer = bytearray(BLOCK)
+        self._used_at = time.perf_counter()
+        self.cookie, self.form_cookie, self.form = cookie, "", ""
+        if not cookie:
+            self._log_in(self._create())
+
+    def get(self, path: str, over: Event | None = None) -> Answer:
+        """Receive an answer without looking at it, to its end or until `over`. Raises RuntimeError if it is not 200."""
+        if time.perf_counter() > self._used_at + FORGOTTEN_S:
+            self._http.close()
+        began = time.perf_counter()
+        self._http.request("GET", path, headers={"Cookie": self.cookie})
+        response = self._http.getresponse()
+        response.read(1)
+        first = time.perf_counter() - began
+        while response.readinto(self._buffer) and not (over and over.is_set()):
+            pass
+        self._used_at = time.perf_counter()
+        if response.status != http.client.OK:
+            raise RuntimeError(f"{path} answered {response.status}")
+        if not response.isclosed():
+            self._http.close()
+        return Answer(self._used_at - began, first)
+
+    def total(self) -> int:
+        """Return how many attempts the statistics count."""
+        return int(json.loads(self._send("GET", "/api/v1/stats/"))["total"])
+
+    def _create(self) -> str:
+        person = {"name": "Reader", "username": LOGIN, "email": "reader@example.org"}
+        answer = self._send("POST", "/api/v1/useradd/", json.dumps(person), "application/json")
+        return str(json.loads(answer)["password"])
+
+    def _log_in(self, password: str) -> None:
+        page = self._send("GET", "/login/")
+        self.form_cookie = self.cookie
+        self.form = urlencode({"login": LOGIN, "password": password, "csrf_token": csrf_token(page)})
+        self._send("POST", "/login/", self.form, FORM)
+
+    def _send(self, method: str, path: str, body: str | None = None, content_type: str = "") -> str:
+        headers = {"Cookie": self.cookie} | ({"Content-Type": content_type} if body else {})
+        self._http.request(method, path, body, headers)
+        response = self._http.getresponse()
+        text = response.read().decode()
+        if response.status >= http.client.BAD_REQUEST:
+            raise RuntimeError(f"{path} answered {response.status}: {text[:500]}")
+        for cookie in response.headers.get_all("Set-Cookie") or ():
+            self.cookie = cookie.partition(";")[0]
+        return text

@@ -1,0 +1,74 @@
+"""The same task on FastAPI and asyncpg, both known as fast; without a password hash, which would hide all else."""
+
+import os
+import secrets
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, date, datetime
+
+import asyncpg
+import uvicorn
+from fastapi import FastAPI, Request
+from pydantic import BaseModel
+
+from bench.machine import cores
+
+CONNECTIONS = 8
+ATTEMPT = """
+insert into attempts (id, received_at, status, answered, code, method, duration_ms, username, language, client_address,
+                      user_agent)
+values ($1, $2, 201, 201, 'created', 'POST', 1, $3, 'en', $4, $5)
+"""
+USER = """
+insert into users (id, name, username, phone, email, birth_date, password_hash, created_at)
+values ($1, $2, $3, $4, $5, $6, '', $7)
+"""
+
+
+class NewUser(BaseModel):
+    """What a client sends."""
+
+    name: str
+    username: str
+    phone: str | None = None
+    email: str | None = None
+    birth_date: date | None = None
+
+
+class Credentials(BaseModel):
+    """What it gets."""
+
+    login: str
+    password: str
+
+
+@asynccontextmanager
+async def _connected(app: FastAPI) -> AsyncIterator[None]:
+    async with asyncpg.create_pool(os.environ["DATABASE_URL"], min_size=1, max_size=CONNECTIONS) as pool:
+        app.state.pool = pool
+        yield
+
+
+app = FastAPI(lifespan=_connected)
+
+
+@app.get("/livez")
+async def livez() -> dict[str, str]:
+    """Say that this process answers."""
+    return {"status": "ok"}
+
+
+@app.post("/api/v1/useradd/", status_code=201)
+async def useradd(new_user: NewUser, request: Request) -> Credentials:
+    """Create a user."""
+    number, now, sent = uuid.uuid4(), datetime.now(UTC), new_user
+    client, agent = request.client.host if request.client else "", request.headers.get("User-Agent", "")
+    async with app.state.pool.acquire() as connection, connection.transaction():
+        await connection.execute(ATTEMPT, number, now, sent.username, client, agent)
+        await connection.execute(USER, number, sent.name, sent.username, sent.phone, sent.email, sent.birth_date, now)
+    return Credentials(login=sent.username, password=secrets.token_urlsafe(12))
+
+
+if __name__ == "__main__":
+    uvicorn.run(f"{__spec__.name}:app", port=int(os.environ["PORT"]), workers=cores(), access_log=False)

@@ -1,0 +1,93 @@
+"""What is measured, and which ratios of it must hold."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Quantity(StrEnum):
+    """Something measured once a round, by the name under which the report shows it."""
+
+    CREATED = "created users, /s"
+    CREATED_P50 = "/useradd, half of the answers within, ms"
+    CREATED_P99 = "/useradd, 99 % of the answers within, ms"
+    CREATED_OTHERS = "/useradd, answers other than 201"
+    TWO_INSERTS = "pgbench: BEGIN, INSERT, INSERT, COMMIT, /s"
+    TWO_INSERTS_LATENCY = "pgbench: BEGIN, INSERT, INSERT, COMMIT, mean latency, ms"
+    FUNCTION = "pgbench: our function useradd(), /s"
+    FUNCTION_BARE = "pgbench: useradd() without roll-ups, refresher and their indexes, /s"
+    FLASK_ORM = "plain Flask + ORM + scrypt, /s"
+    FASTAPI = "FastAPI + asyncpg without a hash, /s"
+    PAGE_FEW = "results page, 10,000 attempts, ms"
+    PAGE_MIDDLE = "results page, 1,000,000 attempts, ms"
+    PAGE_MOST = "results page, most attempts, ms"
+    COPY = "psql, COPY of the rows of an export, rows/s"
+    TXT = ".txt over HTTP, rows/s"
+    CSV = ".csv over HTTP, rows/s"
+    XLSX = ".xlsx over HTTP, rows/s"
+    XLSXWRITER = "XlsxWriter, constant_memory, rows/s"
+    FIRST_BYTE = "first byte of the slowest export, ms"
+    MEMORY_FEW = "peak memory of a worker, exports of 10,000 rows, MB"
+    MEMORY_MOST = "peak memory of a worker, exports of most rows, MB"
+    BESIDE_NOTHING = "created users, no export running, /s"
+    BESIDE_EXPORT = "created users while an .xlsx is exported, /s"
+    LOGIN = "logins, /s"
+    EMPTY_PAGE = "empty page with a session, /s"
+    START = "warm ./run to the first answer, s"
+    MEMORY_IDLE = "memory of an idle worker, MB"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A figure that must reach a value: a quantity, alone, divided by another one, or less another one."""
+
+    name: str
+    of: Quantity
+    compared_to: Quantity | None
+    must: float
+    reach: float
+    unit: str = ""
+    is_limit: bool = False
+    """Less is better."""
+    is_difference: bool = False
+
+    def value(self, of: float, compared_to: float) -> float:
+        """Return the figure for one value of each quantity."""
+        if self.compared_to is None:
+            return of
+        if self.is_difference:
+            return of - compared_to
+        return of / compared_to if compared_to else float("nan")
+
+    def holds(self, value: float, bound: float) -> bool:
+        """Tell whether a value is on the right side of a bound."""
+        return value <= bound if self.is_limit else value >= bound
+
+
+Q = Quantity
+TARGETS = (
+    Target("created users / pgbench BEGIN, INSERT, INSERT, COMMIT", Q.CREATED, Q.TWO_INSERTS, 0.30, 0.40),
+    Target("created users / plain Flask + ORM + scrypt", Q.CREATED, Q.FLASK_ORM, 80, 120),
+    Target("created users / FastAPI + asyncpg without a hash", Q.CREATED, Q.FASTAPI, 2, 3),
+    Target("p99 of /useradd / mean latency of pgbench", Q.CREATED_P99, Q.TWO_INSERTS_LATENCY, 8, 4, is_limit=True),
+    Target("results page, most attempts / 10,000", Q.PAGE_MOST, Q.PAGE_FEW, 2, 1.3, is_limit=True),
+    Target("writes with roll-ups, refresher, indexes / without", Q.FUNCTION, Q.FUNCTION_BARE, 0.90, 0.97),
+    Target(".txt / COPY of the same rows", Q.TXT, Q.COPY, 0.60, 0.85),
+    Target(".csv / COPY of the same rows", Q.CSV, Q.COPY, 0.60, 0.85),
+    Target(".xlsx / COPY of the same rows", Q.XLSX, Q.COPY, 0.22, 0.35),
+    Target(".xlsx / XlsxWriter constant_memory", Q.XLSX, Q.XLSXWRITER, 8, 15),
+    Target("first byte of any export", Q.FIRST_BYTE, None, 50, 20, "ms", is_limit=True),
+    Target(
+        "peak memory of a worker, most rows - 10,000",
+        Q.MEMORY_MOST,
+        Q.MEMORY_FEW,
+        32,
+        10,
+        "MB",
+        is_limit=True,
+        is_difference=True,
+    ),
+    Target("/useradd while an export runs / without", Q.BESIDE_EXPORT, Q.BESIDE_NOTHING, 0.65, 0.80),
+    Target("logins / empty page with a session", Q.LOGIN, Q.EMPTY_PAGE, 0.85, 0.95),
+    Target("warm start of ./run to the first answer", Q.START, None, 3, 1.5, "s", is_limit=True),
+    Target("memory of one idle worker", Q.MEMORY_IDLE, None, 90, 70, "MB", is_limit=True),
+)

@@ -1,0 +1,119 @@
+"""What the bench makes of what it measured, and how it counts answers."""
+
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import cycle
+from threading import Thread
+from xml.etree import ElementTree
+
+import pytest
+
+from bench import load, picture, report
+from bench.run import Busy, Notes, Options
+from bench.servers import ROOT
+from bench.targets import TARGETS, Quantity
+
+
+@pytest.fixture
+def notes() -> Notes:
+    """A run of three rounds: the service creates as many users as PostgreSQL does in the last round only."""
+    notes = Notes(options=Options(rounds=3, seconds=1, rows=1000), postgres="18", cores=2)
+    notes.values |= {Quantity.CREATED: [400.0, 500.0, 900.0], Quantity.TWO_INSERTS: [1000.0, 1000.0, 900.0]}
+    notes.values |= {Quantity.MEMORY_FEW: [80.0], Quantity.MEMORY_MOST: [113.0], Quantity.START: [2.0]}
+    notes.busy[Quantity.CREATED] = [Busy(requests=1000, elapsed_s=1, generator_s=0.1, server_s=1, postgres_s=0.5)]
+    return notes
+
+
+def test_a_figure_is_the_ratio_of_medians_with_the_spread_of_the_rounds(notes: Notes) -> None:
+    created = report.figures(notes)[0]
+
+    assert (created.median, created.least, created.most) == (0.5, 0.4, 1.0)
+
+
+def test_more_is_better_for_rates_and_less_for_limits(notes: Notes) -> None:
+    verdicts = {figure.target.name: figure.verdict for figure in report.figures(notes)}
+
+    assert list(verdicts.values()) == ["reached", "MISSED", "met"]
+
+
+def test_what_was_not_measured_is_no_figure(notes: Notes) -> None:
+    notes.values.clear()
+
+    assert report.figures(notes) == []
+
+
+def test_the_shares_of_the_cores_tell_who_was_busy(notes: Notes) -> None:
+    row = report.busy(notes).splitlines()[-1]
+
+    assert [cell.strip() for cell in row.strip("|").split("|")] == [
+        "created users",
+        "100 (5%)",
+        "1,000 (50%)",
+        "500 (25%)",
+        "1.6 of 2",
+    ]
+
+
+def test_every_table_has_its_place_in_the_document() -> None:
+    document = (ROOT / report.DOCUMENT).read_text()
+
+    for name in (*report.TABLES, "profile"):
+        assert "found\n" in report.put(document, name, "found")
+
+
+def test_a_document_without_a_place_is_not_written() -> None:
+    with pytest.raises(ValueError, match="no place for targets"):
+        report.put("nothing", "targets", "found")
+
+
+def test_the_picture_is_xml_and_shows_every_figure(notes: Notes) -> None:
+    drawn = ElementTree.fromstring(picture.draw(notes))  # noqa: S314 - drawn by us
+
+    texts = {text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")}
+    assert {figure.target.name for figure in report.figures(notes)} <= texts
+
+
+def test_what_must_hold_is_never_more_than_what_is_reached_for() -> None:
+    assert all(target.holds(target.reach, target.must) for target in TARGETS)
+
+
+class _Moody(BaseHTTPRequestHandler):
+    """Creates every second user."""
+
+    protocol_version = "HTTP/1.1"
+    statuses = cycle([201, 503])
+    names: set[bytes]
+
+    def do_POST(self) -> None:
+        self.names.add(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send_response(next(self.statuses))
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_request(self, *answered: object) -> None:
+        """Say nothing."""
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *asked: object) -> None:
+        """Clients leave when the time is over."""
+
+
+@pytest.fixture
+def moody() -> Iterator[ThreadingHTTPServer]:
+    """A server that creates every second user."""
+    _Moody.names = set()
+    with _Server((load.HOST, 0), _Moody) as server:
+        serving = Thread(target=server.serve_forever)
+        serving.start()
+        yield server
+        server.shutdown()
+        serving.join()
+
+
+def test_the_load_generator_counts_refusals_apart_and_never_asks_for_a_user_twice(moody: ThreadingHTTPServer) -> None:
+    found = load.ask(moody.server_port, load.useradd(), clients=4, seconds=0.1, first=0, expected=201)
+
+    assert found.requests <= len(_Moody.names) <= found.requests + 4
+    assert abs(found.others - found.requests / 2) <= 4
