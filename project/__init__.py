@@ -1,5 +1,8 @@
 """useradd: creates users and shows what became of every request."""
 
+from collections.abc import Callable
+from typing import Any
+
 from flask import Flask
 
 from config import Config
@@ -40,10 +43,18 @@ ONE_PICTURE = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True
 """All questions of a reading transaction see the same tables."""
 
 
+class Service(Flask):
+    """Flask without what it does for coroutines: it would ask each function, at every call, whether it is one."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function as it is: nothing here is a coroutine."""
+        return func
+
+
 def create_app(config: Config | None = None) -> Flask:
     """Build the service from its parts; read it as the table of contents."""
     config = config or Config.from_environment()
-    app = Flask(__name__)
+    app = Service(__name__)
     configure(app, config)
     register_extensions(app, config)
     register_web(app, config)

@@ -1,5 +1,6 @@
 """Flask extensions, unbound: create_app() binds them."""
 
+from flask import Response
 from flask_babel import Babel
 from flask_login import LoginManager
 from flask_migrate import Migrate
@@ -8,8 +9,16 @@ from flask_wtf.csrf import CSRFProtect
 
 from project.models import Base
 
+
+class SessionLoginManager(LoginManager):  # type: ignore[misc]  # Flask-Login has no types
+    """Flask-Login without "remember me": it would look into the session of every request, also of those of programs."""
+
+    def _update_remember_cookie(self, response: Response) -> Response:
+        return response
+
+
 db = SQLAlchemy(metadata=Base.metadata)
 migrate = Migrate()
-login_manager = LoginManager()
+login_manager = SessionLoginManager()
 csrf = CSRFProtect()
 babel = Babel()

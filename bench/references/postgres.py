@@ -113,8 +113,10 @@ def pgbench(url: str, script: Path, *, clients: int, seconds: float, first: int)
     program = wheel_programs() / "pgbench"
     options = ["-n", "-M", "prepared", "-c", str(clients), "-j", "2", "-T", str(max(1, round(seconds)))]
     command: list[str | Path] = [program, *options, "-D", f"k={first}000000", "-f", script, url]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    found = dict(_SAID.findall(said))
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found = dict(_SAID.findall(done.stdout))
+    if "tps" not in found:
+        raise RuntimeError(f"pgbench got nothing done: {done.stderr[-300:]}")
     return Pgbench(
         rate=float(found["tps"]),
         latency_ms=float(found["latency average"]),

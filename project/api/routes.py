@@ -35,17 +35,17 @@ def begin_attempt() -> None:
     """Every request to the addresses is an attempt, also one that Flask itself refuses (405, 413)."""
     if request.path not in ADDRESSES:
         return
-    attempt = NewAttempt(
+    arrival, environ = g.arrival, request.environ
+    g.attempt = NewAttempt(
         id=request_id(),
-        received_at=g.received_at,
-        started=g.started,
-        method=clean(request.method, 16),
+        received_at=arrival.at,
+        started=arrival.started,
+        method=clean(environ["REQUEST_METHOD"], 16),
         language=language(),
-        client_address=request.remote_addr or "",
-        user_agent=clean(request.headers.get("User-Agent", ""), 300),
+        client_address=environ.get("REMOTE_ADDR", ""),
+        user_agent=clean(environ.get("HTTP_USER_AGENT", ""), 300),
         client_request_id=client_request_id(),
     )
-    g.attempt = attempt
     tools().upkeep.ensure_running()
 
 
@@ -62,8 +62,8 @@ def useradd() -> Response:
     new_user = _read(g.attempt)
     if request.args.get("dry_run") in {"true", "1"}:
         return _checked(new_user)
-    credentials = registration.register(tools().database, tools().passwords, g.attempt, g.key, new_user)
-    return _created(credentials)
+    parts = tools()
+    return _created(registration.register(parts.database, parts.passwords, g.attempt, g.key, new_user))
 
 
 for address in ADDRESSES:
@@ -72,18 +72,19 @@ for address in ADDRESSES:
 
 def _read(attempt: NewAttempt) -> NewUser:
     """Return what the client asks for, or raise what is wrong with it; the attempt keeps what was sent."""
+    parts = tools()
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise RefusalError("unsupported_media_type", "encoded")
-    if request.mimetype != "application/json" and not _JSON.fullmatch(request.mimetype):
+    if not _JSON.fullmatch(request.mimetype):
         raise RefusalError("unsupported_media_type")
-    g.key = _key()
-    attempt.key_hash = hash_key(g.key)
-    if g.waited_s > PATIENCE_S:
+    g.key = key = _key()
+    attempt.key_hash = hash_key(key)
+    if g.arrival.waited_s > PATIENCE_S:
         raise OverloadedError
     body = parse_object(request.get_data(cache=False))
     attempt.keep_body(body)
-    g.intent = attempts.begin(tools().spool, attempt)
-    new_user: NewUser = user_add_schema(tools().config.phone_region).load(body)
+    g.intent = attempts.begin(parts.spool, attempt)
+    new_user: NewUser = user_add_schema(parts.config.phone_region).load(body)
     return new_user
 
 
@@ -100,6 +101,7 @@ def _key() -> str:
 
 def _created(credentials: Credentials) -> Response:
     user = credentials.user
+    root = f"{request.scheme}://{request.host}{request.script_root}"
     answer = _answer(
         {
             "login": credentials.login,
@@ -113,9 +115,9 @@ def _created(credentials: Credentials) -> Response:
                 "birth_date": user.birth_date and user.birth_date.isoformat(),
                 "created_at": local(user.created_at).isoformat(timespec="milliseconds"),
             },
-            "attempt_id": str(g.attempt.id),
+            "attempt_id": str(request_id()),
             "idempotency_key": g.key,
-            "links": {"login": f"{request.url_root}login/", "results": f"{request.url_root}results/"},
+            "links": {"login": f"{root}/login/", "results": f"{root}/results/"},
         },
         201,
     )

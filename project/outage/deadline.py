@@ -20,19 +20,23 @@ class DeadlineError(psycopg2.OperationalError):
     """PostgreSQL did not answer in time; psycopg2 closes the connection on which it happens."""
 
 
-@contextmanager
-def deadline(seconds: float, *, start: float | None = None) -> Iterator[None]:
+class deadline:  # noqa: N801 - a context manager reads like a verb
     """Bound everything that this thread asks of PostgreSQL inside the block. An outer, nearer deadline wins.
 
     The seconds count from `start`, a moment of time.monotonic(), or from now.
     """
-    outer: float | None = getattr(_limit, "at", None)
-    ours = (time.monotonic() if start is None else start) + seconds
-    _limit.at = ours if outer is None else min(ours, outer)
-    try:
-        yield
-    finally:
-        _limit.at = outer
+
+    __slots__ = ("_at", "_outer")
+
+    def __init__(self, seconds: float, *, start: float | None = None) -> None:
+        self._at = (time.monotonic() if start is None else start) + seconds
+
+    def __enter__(self) -> None:
+        self._outer: float | None = getattr(_limit, "at", None)
+        _limit.at = self._at if self._outer is None else min(self._at, self._outer)
+
+    def __exit__(self, *_: object) -> None:
+        _limit.at = self._outer
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import re
 import time
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from flask import Flask, Response, g, request
@@ -14,6 +15,16 @@ HEADER = "X-Request-Id"
 _ACCEPTABLE = re.compile(r"[\x21-\x7e]{1,128}")
 
 
+class Arrival(NamedTuple):
+    """When a request came in."""
+
+    started: float
+    """By time.monotonic(): durations must not jump with the clock."""
+    waited_s: float
+    """Seconds until a thread took it."""
+    at: datetime
+
+
 def init_app(app: Flask) -> None:
     """Number requests before anything else looks at them."""
     app.before_request(_begin)
@@ -22,10 +33,9 @@ def init_app(app: Flask) -> None:
 
 def _begin() -> None:
     now = time.monotonic()
-    g.started = request.environ.get(RECEIVED, now)
-    g.waited_s = now - g.started
-    g.received_at = datetime.now(UTC) - timedelta(seconds=g.waited_s)
-    g.request_id = new_id(g.received_at)
+    started = request.environ.get(RECEIVED, now)
+    g.arrival = arrival = Arrival(started, now - started, datetime.now(UTC) - timedelta(seconds=now - started))
+    g.request_id = new_id(arrival.at)
 
 
 def _tell(response: Response) -> Response:
