@@ -421,6 +421,21 @@ def test_without_postgres_a_reader_sees_an_error_page_and_stays_logged_in(
 # --- Cookies (S42) ---
 
 
+def test_a_reader_is_known_although_statistics_take_all_of_their_connections(
+    reader: FlaskClient, app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_full(_: float) -> bool:
+        return False
+
+    tools = cast(Tools, app.extensions["useradd"])
+    monkeypatch.setattr(tools.reading._slots, "enter", is_full)
+
+    answer = reader.get("/results/", headers=HTML)
+
+    assert answer.status_code == 503
+    assert "petrov.ivan" in answer.text
+
+
 def test_over_https_the_cookie_belongs_to_this_host_alone(client: FlaskClient) -> None:
     response = client.get("/login/", base_url="https://localhost")
 
