@@ -3,7 +3,8 @@
 import json
 import re
 
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Request, Response, g, request
+from flask.ctx import _AppCtxGlobals
 
 from project.api.schemas import user_add_schema
 from project.domain.attempts import CHECKED, NewAttempt
@@ -13,10 +14,11 @@ from project.domain.registration import Credentials, NewUser
 from project.domain.strict_json import parse_object
 from project.domain.text import clean
 from project.services import attempts, registration
+from project.web.context import this_g, this_request
 from project.web.guards import open_to_all
 from project.web.languages import language, local
 from project.web.request_id import client_request_id, request_id
-from project.web.tools import tools
+from project.web.tools import Tools, tools
 
 bp = Blueprint("api", __name__)
 
@@ -33,10 +35,12 @@ _JSON = re.compile(r"application/(?:[\w.+-]+\+)?json", re.IGNORECASE)
 @bp.before_app_request
 def begin_attempt() -> None:
     """Every request to the addresses is an attempt, also one that Flask itself refuses (405, 413)."""
-    if request.path not in ADDRESSES:
+    environ = request.environ
+    if environ["PATH_INFO"] not in ADDRESSES:
         return
-    arrival, environ = g.arrival, request.environ
-    g.attempt = NewAttempt(
+    here = this_g()
+    arrival = here.arrival
+    here.attempt = NewAttempt(
         id=request_id(),
         received_at=arrival.at,
         started=arrival.started,
@@ -52,45 +56,46 @@ def begin_attempt() -> None:
 @bp.teardown_app_request
 def end_attempt(error: BaseException | None) -> None:
     """The attempt is recorded by now, whatever its end."""
-    if "intent" in g:
-        tools().spool.finish(g.intent)
+    if (intent := g.pop("intent", None)) is not None:
+        tools().spool.finish(intent)
 
 
 @open_to_all
 def useradd() -> Response:
     """Create a user and answer with its login and password."""
-    new_user = _read(g.attempt)
-    if request.args.get("dry_run") in {"true", "1"}:
+    here, asked, parts = this_g(), this_request(), tools()
+    new_user = _read(here, asked, parts)
+    if asked.args.get("dry_run") in {"true", "1"}:
         return _checked(new_user)
-    parts = tools()
-    return _created(registration.register(parts.database, parts.passwords, g.attempt, g.key, new_user))
+    return _created(
+        asked, here.key, registration.register(parts.database, parts.passwords, here.attempt, here.key, new_user)
+    )
 
 
 for address in ADDRESSES:
     bp.add_url_rule(address, view_func=useradd, methods=["POST"], provide_automatic_options=False)
 
 
-def _read(attempt: NewAttempt) -> NewUser:
+def _read(here: _AppCtxGlobals, request: Request, parts: Tools) -> NewUser:
     """Return what the client asks for, or raise what is wrong with it; the attempt keeps what was sent."""
-    parts = tools()
+    attempt: NewAttempt = here.attempt
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise RefusalError("unsupported_media_type", "encoded")
     if not _JSON.fullmatch(request.mimetype):
         raise RefusalError("unsupported_media_type")
-    g.key = key = _key()
+    here.key = key = _key(request.headers.get(KEY_HEADER))
     attempt.key_hash = hash_key(key)
-    if g.arrival.waited_s > PATIENCE_S:
+    if here.arrival.waited_s > PATIENCE_S:
         raise OverloadedError
     body = parse_object(request.get_data(cache=False))
     attempt.keep_body(body)
-    g.intent = attempts.begin(parts.spool, attempt)
+    here.intent = attempts.begin(parts.spool, attempt)
     new_user: NewUser = user_add_schema(parts.config.phone_region).load(body)
     return new_user
 
 
-def _key() -> str:
+def _key(given: str | None) -> str:
     """Return the client's idempotency key, or a fresh one that the answer will name."""
-    given = request.headers.get(KEY_HEADER)
     if given is None:
         return new_key()
     match = _KEY.fullmatch(given.strip())
@@ -99,7 +104,7 @@ def _key() -> str:
     return match[1]
 
 
-def _created(credentials: Credentials) -> Response:
+def _created(request: Request, key: str, credentials: Credentials) -> Response:
     user = credentials.user
     root = f"{request.scheme}://{request.host}{request.script_root}"
     answer = _answer(
@@ -116,7 +121,7 @@ def _created(credentials: Credentials) -> Response:
                 "created_at": local(user.created_at).isoformat(timespec="milliseconds"),
             },
             "attempt_id": str(request_id()),
-            "idempotency_key": g.key,
+            "idempotency_key": key,
             "links": {"login": f"{root}/login/", "results": f"{root}/results/"},
         },
         201,

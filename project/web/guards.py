@@ -30,7 +30,8 @@ def init_app(app: Flask) -> None:
 
 
 def _require_login() -> ResponseReturnValue | None:
-    if request.endpoint is None or is_open(current_app, request.endpoint):
+    endpoint = request.endpoint
+    if endpoint is None or is_open(current_app, endpoint):
         return None
     if not current_user.is_authenticated:
         answer: ResponseReturnValue = login_manager.unauthorized()

@@ -3,9 +3,10 @@
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from flask import Flask, Response, g, has_request_context, request
+from flask import Flask, Request, Response, has_request_context, request
 
 from project.extensions import babel
+from project.web.context import this_g, this_request
 from project.web.tools import tools
 
 LANGUAGES = {"ru": "Русский", "en": "English"}
@@ -24,13 +25,15 @@ def language() -> str:
     """Return `ru` or `en`: the one clicked on, else the browser's or program's, else the default."""
     if not has_request_context():
         return tools().config.default_language
-    if "language" not in g:
-        g.language = _chosen() or _accepted() or tools().config.default_language
-    found: str = g.language
+    here = this_g()
+    if "language" not in here:
+        asked = this_request()
+        here.language = _chosen(asked) or _accepted(asked) or tools().config.default_language
+    found: str = here.language
     return found
 
 
-def _chosen() -> str | None:
+def _chosen(request: Request) -> str | None:
     """Pages remember a click in a cookie; the API goes by its header alone, so that programs stay predictable."""
     if request.path.startswith("/api/") or request.path.rstrip("/") == "/useradd":
         return None
@@ -38,14 +41,14 @@ def _chosen() -> str | None:
     return chosen if chosen in LANGUAGES else None
 
 
-def _accepted() -> str | None:
+def _accepted(request: Request) -> str | None:
     if "Accept-Language" not in request.headers:
         return None
     return request.accept_languages.best_match(LANGUAGES)
 
 
 def _keep(response: Response) -> Response:
-    if request.query_string and request.args.get("lang") in LANGUAGES and request.method == "GET":
+    if request.method == "GET" and request.args.get("lang") in LANGUAGES:
         response.set_cookie(
             COOKIE, request.args["lang"], max_age=YEAR_S, samesite="Lax", httponly=True, secure=request.is_secure
         )

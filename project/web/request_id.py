@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, request
 
 from project.domain.attempts import new_id
 from project.server import RECEIVED
+from project.web.context import this_g
 
 HEADER = "X-Request-Id"
 _ACCEPTABLE = re.compile(r"[\x21-\x7e]{1,128}")
@@ -32,10 +33,10 @@ def init_app(app: Flask) -> None:
 
 
 def _begin() -> None:
-    now = time.monotonic()
+    here, now = this_g(), time.monotonic()
     started = request.environ.get(RECEIVED, now)
-    g.arrival = arrival = Arrival(started, now - started, datetime.now(UTC) - timedelta(seconds=now - started))
-    g.request_id = new_id(arrival.at)
+    here.arrival = arrival = Arrival(started, now - started, datetime.now(UTC) - timedelta(seconds=now - started))
+    here.request_id = new_id(arrival.at)
 
 
 def _tell(response: Response) -> Response:
@@ -45,9 +46,10 @@ def _tell(response: Response) -> Response:
 
 def request_id() -> UUID:
     """Return the number of this request: the id of its attempt, where it is one."""
-    if "request_id" not in g:  # a request that Flask refuses before its first hook
+    here = this_g()
+    if "request_id" not in here:  # a request that Flask refuses before its first hook
         _begin()
-    number: UUID = g.request_id
+    number: UUID = here.request_id
     return number
 
 
