@@ -119,11 +119,9 @@ def _readable(text: str) -> str:
         country, rest = int(text[1:end]), text[end:]
         if country in COUNTRY_CODE_TO_REGION_CODE and rest:
             # Not phonenumbers.parse(), which looks for what is not here: half of the time that a phone number costs.
-            zeros = len(rest) - len(str(int(rest)))
-            number = PhoneNumber(
-                country, int(rest), italian_leading_zero=bool(zeros) or None, number_of_leading_zeros=zeros or None
-            )
-            return phonenumbers.format_number(number, PhoneNumberFormat.INTERNATIONAL)
+            number = PhoneNumber(country, int(rest), italian_leading_zero=rest.startswith("0"))
+            shown = phonenumbers.format_number(number, PhoneNumberFormat.INTERNATIONAL)
+            return shown if re.sub(r"\D", "", shown) == text[1:] else text  # what is no number may lose a digit
     return text
 
 
