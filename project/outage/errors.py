@@ -15,11 +15,11 @@ _PASSING = frozenset({
     "40001", "40P01",  # serialization failure, deadlock
     "55P03", "57014", "25P03",  # lock, statement, idle-in-transaction timeout
 })  # fmt: skip
-_AWAY = frozenset({
-    "25006", "53100", "53200", "53300",  # read-only (a failover under way), disk full, no memory, no slots
-})  # fmt: skip
-_AWAY_CLASSES = ("08", "57P")
+_BROKEN_CLASSES = ("08", "57P")
 """Connection exceptions; shutdown, crash recovery, starting up."""
+_AWAY_CLASSES = (*_BROKEN_CLASSES, "25006", "53", "58", "XX")
+"""Also read-only (a failover under way); no disk, no memory, no slots; a disk that fails, a server that is damaged:
+no fault of the statement."""
 _LOCKED_OUT_CLASSES = ("28", "3D")
 """Wrong password, no such database: trying again at once cannot help, an operator can."""
 _SCHEMA_CLASS = "42"
@@ -43,7 +43,7 @@ def is_outage(error: Trouble) -> bool:
     code = sqlstate(error)
     if code is None:
         return _is_nameless(error)
-    return code in _PASSING or _is_away_code(code) or is_misconfigured(error)
+    return code in _PASSING or code.startswith(_AWAY_CLASSES) or is_misconfigured(error)
 
 
 def is_away(error: Trouble) -> bool:
@@ -51,7 +51,7 @@ def is_away(error: Trouble) -> bool:
     code = sqlstate(error)
     if code is None:
         return not isinstance(error, PoolTimeoutError)
-    return _is_away_code(code) or code.startswith(_LOCKED_OUT_CLASSES)
+    return code.startswith((*_AWAY_CLASSES, *_LOCKED_OUT_CLASSES))
 
 
 def is_broken(error: Trouble) -> bool:
@@ -59,7 +59,7 @@ def is_broken(error: Trouble) -> bool:
     code = sqlstate(error)
     if code is None:
         return not isinstance(error, PoolTimeoutError)
-    return code.startswith(_AWAY_CLASSES)
+    return code.startswith(_BROKEN_CLASSES)
 
 
 def is_misconfigured(error: Trouble) -> bool:
@@ -79,10 +79,6 @@ def cause(error: Trouble) -> str:
 
 def _is_nameless(error: Trouble) -> bool:
     return isinstance(_origin(error), PoolTimeoutError | psycopg2.OperationalError | psycopg2.InterfaceError)
-
-
-def _is_away_code(code: str) -> bool:
-    return code in _AWAY or code.startswith(_AWAY_CLASSES)
 
 
 def _origin(error: BaseException) -> BaseException:

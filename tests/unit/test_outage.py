@@ -96,6 +96,8 @@ def trouble(code: str | None, text: str = "") -> DBAPIError:
         (trouble("25006"), True, True, False, False),
         (trouble("53100"), True, True, False, False),
         (trouble("53300"), True, True, False, False),
+        (trouble("58030"), True, True, False, False),
+        (trouble("XX000"), True, True, False, False),
         (trouble("40P01"), True, False, False, False),
         (trouble("55P03"), True, False, False, False),
         (trouble("57014"), True, False, False, False),
