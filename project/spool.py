@@ -15,6 +15,7 @@ Records are texts without line breaks. What they mean is not known here.
 import errno
 import fcntl
 import os
+import re
 import threading
 import time
 import zlib
@@ -33,6 +34,8 @@ SEGMENT = 4 * 1024 * 1024
 BATCH = 200
 SLOT, SLOTS = 4096, 256
 """Bytes of a slot and their number. A page each, so that one write is whole or not there."""
+_NAME = re.compile(r"\d{13}\.log")
+"""Of a file of records. People leave other files beside them: copies, notes."""
 
 
 class SpoolError(Exception):
@@ -96,7 +99,9 @@ class Spool:
         """Deliver what processes left behind that are no more; return how many records went."""
         drained = 0
         for path in _folders(self.root):
-            folder = Folder.claim(path, self._quota)
+            folder = None
+            with suppress(OSError):  # a folder that nobody can use: what is in it waits for better times
+                folder = Folder.claim(path, self._quota)
             if folder is not None:
                 try:
                     drained += folder.drain(deliver)
@@ -133,8 +138,8 @@ class Folder:
         self._lock = threading.Lock()
         self._draining = threading.Lock()
         self._active: _Segment | None = None
-        self._newest = max((int(segment.stem) for segment in self._segments()), default=0)
-        self.size = sum(segment.stat().st_size for segment in self._segments())
+        self._newest = max((int(segment.stem) for segment in _segments(path)), default=0)
+        self.size = sum(segment.stat().st_size for segment in _segments(path))
         """Bytes of records that wait here."""
         self._intents = os.open(path / "intents", os.O_RDWR | os.O_CREAT, 0o600)
         self._slots = deque(range(SLOTS))
@@ -191,7 +196,7 @@ class Folder:
         with self._draining:
             with self._lock:
                 self._seal()
-                segments = self._segments()
+                segments = _segments(self._path)
             return sum(self._drain(path, deliver) for path in segments)
 
     def _drain(self, path: Path, deliver: Deliver) -> int:
@@ -219,9 +224,6 @@ class Folder:
             self._active.close()
             self._active = None
 
-    def _segments(self) -> list[Path]:
-        return sorted(self._path.glob("*[0-9].log"))
-
     def _segment_for(self, length: int) -> "_Segment":
         """Return the file that takes the next line."""
         if self.size + length > self._quota:
@@ -241,7 +243,7 @@ class Folder:
             os.pwrite(self._intents, bytes(SLOT * SLOTS - len(left)), len(left))
         for slot in [at // SLOT for at in range(0, len(left), SLOT) if left[at]]:
             self._slots.remove(slot)
-            with suppress(SpoolError):
+            with suppress(SpoolError, OSError):
                 good, bad = _read(left[slot * SLOT : (slot + 1) * SLOT].partition(b"\n")[0])
                 self._quarantine(bad)
                 for record in good:
@@ -322,14 +324,9 @@ def survey(root: Path) -> Survey:
     records = size = quarantined = 0
     oldest: float | None = None
     for folder in _folders(root):
-        for path in folder.glob("*.log"):
-            try:
-                lines = path.read_bytes()
-            except FileNotFoundError:
-                continue
-            if path.name == "quarantine.log":
-                quarantined += lines.count(b"\n")
-            elif lines:
+        quarantined += _content(folder / "quarantine.log").count(b"\n")
+        for path in _segments(folder):
+            if lines := _content(path):
                 records += lines.count(b"\n")
                 size += len(lines)
                 begun = int(path.stem) / 1000
@@ -339,6 +336,18 @@ def survey(root: Path) -> Survey:
 
 def _folders(root: Path) -> Iterator[Path]:
     return (path for path in sorted(root.glob("[0-9][0-9][0-9]")) if path.is_dir())
+
+
+def _segments(folder: Path) -> list[Path]:
+    """Return the files of records of a folder, the oldest first."""
+    return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def _framed(record: str) -> bytes:
@@ -353,12 +362,23 @@ def _read(content: bytes) -> tuple[list[str], list[bytes]]:
     for line in content.split(b"\n"):
         if not line:
             continue
-        checksum, _, data = line.partition(b" ")
-        if checksum == b"%08x" % zlib.crc32(data):
-            good.append(data.decode())
-        else:
+        record = _record(line)
+        if record is None:
             bad.append(line + b"\n")
+        else:
+            good.append(record)
     return good, bad
+
+
+def _record(line: bytes) -> str | None:
+    """Return what stands in a line; None when it is damaged."""
+    checksum, _, data = line.partition(b" ")
+    if checksum != b"%08x" % zlib.crc32(data):
+        return None
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _sync_directory(path: Path) -> None:

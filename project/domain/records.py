@@ -64,8 +64,14 @@ class AttemptRecord:
 
     @classmethod
     def from_line(cls, line: str) -> "AttemptRecord":
-        """Return what to_line() made. Raises ValueError or KeyError when it made nothing of the kind."""
-        kept: dict[str, Any] = json.loads(line)
+        """Return what to_line() made. Raises ValueError when it made nothing of the kind."""
+        try:
+            return cls._from_dict(json.loads(line))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError("this line is no attempt") from error
+
+    @classmethod
+    def _from_dict(cls, kept: dict[str, Any]) -> "AttemptRecord":
         attempt = NewAttempt(
             id=UUID(kept["id"]),
             received_at=datetime.fromisoformat(kept["received_at"]),
@@ -76,7 +82,7 @@ class AttemptRecord:
             user_agent=kept["user_agent"],
             client_request_id=kept["client_request_id"],
             key_hash=bytes.fromhex(kept["key_hash"]) if kept["key_hash"] else None,
-            sent=kept["sent"],
+            sent=dict(kept["sent"]),
         )
         return cls(
             attempt=attempt,

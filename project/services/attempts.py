@@ -88,7 +88,7 @@ def _deliver(database: Database, lines: list[str]) -> list[str]:
     """Record the attempts of these lines, each once, however often it is asked; return the lines that cannot be."""
     try:
         database.probe(insert_attempts, [AttemptRecord.from_line(line) for line in lines])
-    except (QueryError, ValueError, KeyError):
+    except (QueryError, ValueError):
         if len(lines) == 1:
             log.exception("an attempt goes to quarantine: a defect")
             return lines

@@ -1,11 +1,14 @@
 """What a process does beside its requests."""
 
+import json
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import Connection, text
 
 from project.domain.attempts import NewAttempt, new_id
 from project.domain.errors import DatabaseUnavailableError, FieldError
@@ -88,18 +91,63 @@ def test_an_interrupted_attempt_is_recorded_unless_it_had_committed(tools: Tools
     assert found[committed.id] == (422, "invalid_phone", None, "direct")
 
 
+POISON: dict[str, dict[str, Any] | str] = {
+    "no JSON": "{",
+    "empty": "",
+    "a list": "[]",
+    "null": "null",
+    "nothing in it": "{}",
+    "id is a number": {"id": 5},
+    "id is no UUID": {"id": "5"},
+    "time is null": {"received_at": None},
+    "time is text": {"received_at": "yesterday"},
+    "status is text": {"status": "many"},
+    "status is none": {"status": 999},
+    "status is too large": {"status": 10**12},
+    "key is a number": {"key_hash": 7},
+    "key is no hexadecimal": {"key_hash": "zz"},
+    "sent is null": {"sent": None},
+    "sent is a list": {"sent": [1, 2]},
+    "errors is a number": {"errors": 7},
+    "errors of another kind": {"errors": [{"colour": "red"}]},
+    "NUL": {"method": "PO\0ST"},
+    "half a character": {"method": "PO\ud800ST"},
+    "NUL in what was sent": {"sent": {"username": "a\0b"}},
+    "a way that there is not": {"via": "magic"},
+}
+"""Lines that no program of ours has written, or one gone mad; or what to change in a good one."""
+
+
 def test_lines_that_are_no_attempts_and_rows_that_postgres_refuses_go_to_quarantine(
     tools: Tools, spool: Spool, rows: Rows
 ) -> None:
-    good = [AttemptRecord.interrupted(attempt()) for _ in range(5)]
-    refused = replace(good[0], attempt=attempt(), status=999)
-    for line in [good[0].to_line(), "{}", "not json", refused.to_line(), *(one.to_line() for one in good[1:])]:
-        spool.append(line)
+    good = [AttemptRecord.interrupted(attempt()) for _ in range(2 * len(POISON))]
+    for one, poison in zip(good, [*POISON.values(), *POISON.values()], strict=True):
+        like = json.loads(replace(one, attempt=attempt()).to_line())
+        spool.append(one.to_line())
+        spool.append(poison if isinstance(poison, str) else json.dumps(like | poison))
 
     attempts.drain(tools.database, spool)
 
     assert {row["id"] for row in rows.attempts()} == {one.attempt.id for one in good}
-    assert survey(spool.root).quarantined == 3
+    assert survey(spool.root).quarantined == 2 * len(POISON)
+
+
+@pytest.mark.parametrize("sqlstate", ["53100", "58030", "XX000", "57014", "42P01"])
+def test_what_is_postgres_own_trouble_keeps_attempts_where_they_are(
+    tools: Tools, spool: Spool, rows: Rows, monkeypatch: pytest.MonkeyPatch, sqlstate: str
+) -> None:
+    def fail(connection: Connection, records: object) -> None:
+        connection.execute(text(f"do $$ begin raise 'trouble' using errcode = '{sqlstate}'; end $$"))
+
+    spool.append(AttemptRecord.interrupted(attempt()).to_line())
+    with monkeypatch.context() as broken:
+        broken.setattr(attempts, "insert_attempts", fail)
+        with pytest.raises(DatabaseUnavailableError):
+            attempts.drain(tools.database, spool)
+
+    assert attempts.drain(tools.database, spool) == 1
+    assert rows.ends() == [(0, "interrupted")]
 
 
 def test_a_probe_without_work_is_the_purge_of_old_keys(tools: Tools, upkeep: Upkeep, rows: Rows) -> None:

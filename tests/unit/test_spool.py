@@ -6,12 +6,13 @@ import os
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from project.spool import SLOTS, Folder, Spool, SpoolError, survey
+from project.spool import SLOT, SLOTS, Folder, Spool, SpoolError, survey
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,6 +37,11 @@ class Delivered(list[str]):
 def refuse(records: list[str]) -> list[str]:
     """Be away."""
     raise ConnectionError
+
+
+def framed(data: bytes) -> bytes:
+    """Return a line whose checksum is right, whatever is in it."""
+    return b"%08x %s\n" % (zlib.crc32(data), data)
 
 
 def segments(spool: Spool) -> list[Path]:
@@ -137,6 +143,41 @@ def test_a_damaged_line_is_set_aside_and_the_others_arrive(spool: Spool, tmp_pat
     assert quarantine.stat().st_mode & 0o777 == 0o600
 
 
+def test_what_else_stands_in_a_file_is_set_aside(spool: Spool) -> None:
+    delivered = Delivered()
+    spool.append("good")
+    [path] = segments(spool)
+    garbage = [b"\0\xff\x80 not a line\n", b"x" * 9000 + b"\n", b"deadbeef \n", b"\r\n", framed(b"\xff no UTF-8")]
+    path.write_bytes(b"".join([*garbage, path.read_bytes()]))
+    path.with_name("0000000000001.log").write_bytes(b"")
+    path.with_name("0000000000002.log").write_bytes(b"torn before its first line end")
+
+    spool.drain(delivered)
+
+    assert delivered == ["good"]
+    [quarantine] = spool.root.glob("*/quarantine.log")
+    assert quarantine.read_bytes() == b"torn before its first line end\n" + b"".join(garbage)
+
+
+@pytest.mark.parametrize(
+    "name", ["notes.log", "copy of 1.log", "1764000000000-1.log", "1764000000000.log.gz", "17.log", "README"]
+)
+def test_what_people_leave_there_is_no_concern_of_ours(tmp_path: Path, name: str) -> None:
+    kill_while(tmp_path, "s.append('kept')")
+    stranger = tmp_path / "000" / name
+    stranger.write_text("left by an operator\n")
+    (tmp_path / "lost+found").mkdir()
+    (tmp_path / "999").write_text("a file, not a folder")
+    spool, delivered = Spool(tmp_path), Delivered()
+
+    spool.drain(delivered)
+
+    assert delivered == ["kept"]
+    assert stranger.read_text() == "left by an operator\n"
+    assert survey(tmp_path) == survey(tmp_path / "nothing here")
+    spool.close()
+
+
 def test_poison_is_set_aside_and_never_blocks_the_queue(spool: Spool) -> None:
     delivered = Delivered()
     for record in ("one", "poison", "two"):
@@ -225,6 +266,42 @@ def test_what_a_killed_process_was_at_becomes_a_record(tmp_path: Path) -> None:
     again.close()
 
 
+def test_a_damaged_note_is_set_aside_and_costs_no_place(tmp_path: Path) -> None:
+    kill_while(tmp_path, "[s.begin(f'request {number}') for number in range(3)]")
+    notes = tmp_path / "000" / "intents"
+    content = bytearray(notes.read_bytes())
+    content[1 * SLOT + 12] ^= 1
+    content[9 * SLOT : 10 * SLOT] = b"\xff" * SLOT
+    notes.write_bytes(bytes(content[: 200 * SLOT + 100]))
+    spool, delivered = Spool(tmp_path), Delivered()
+
+    spool.drain(delivered)
+
+    assert delivered == ["request 0", "request 2"]
+    assert survey(tmp_path).quarantined == 2
+    assert None not in [spool.begin("note") for _ in range(SLOTS)]
+    spool.close()
+
+
+def test_a_damaged_note_on_a_full_disk_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kill_while(tmp_path, "s.begin('broken'); s.begin('at work')")
+    notes = tmp_path / "000" / "intents"
+    notes.write_bytes(b"#" + notes.read_bytes()[1:])
+
+    def fail(fd: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    spool, delivered = Spool(tmp_path), Delivered()
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fdatasync", fail)
+        spool.open()
+    spool.close()
+    spool.drain(delivered)
+
+    assert set(delivered) == {"at work"}  # twice, perhaps: the table takes it once
+    spool.close()
+
+
 def test_what_a_dead_neighbour_left_is_brought_in_too(tmp_path: Path, spool: Spool) -> None:
     spool.append("mine")
     kill_while(spool.root, "s.append('theirs'); s.begin('interrupted')")
@@ -273,14 +350,38 @@ def test_files_are_for_their_owner_only(spool: Spool) -> None:
     assert {path.stat().st_mode & 0o777 for path in (spool.root, *spool.root.iterdir())} == {0o700}
 
 
-def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
-    (tmp_path / "spool").write_text("a file stands there")
+def a_file_stands_there(root: Path) -> None:
+    """Spoil a place for a spool."""
+    root.write_text("")
+
+
+def a_link_leads_nowhere(root: Path) -> None:
+    """Be a disk that is not mounted."""
+    root.symlink_to(root.parent / "nowhere")
+
+
+def its_lock_is_a_folder(root: Path) -> None:
+    """Spoil the first folder."""
+    (root / "000" / "lock").mkdir(parents=True)
+
+
+def its_notes_are_a_folder(root: Path) -> None:
+    """Spoil it in another way."""
+    (root / "000" / "intents").mkdir(parents=True)
+
+
+@pytest.mark.parametrize(
+    "spoil", [a_file_stands_there, a_link_leads_nowhere, its_lock_is_a_folder, its_notes_are_a_folder]
+)
+def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+    spoil(tmp_path / "spool")
     spool = Spool(tmp_path / "spool")
 
-    with pytest.raises(SpoolError, match="cannot be used"):
+    with pytest.raises(SpoolError, match=f"{spool.root} cannot be used: "):
         spool.append("anything")
     assert spool.begin("anything") is None
     assert spool.lost == 1
+    assert spool.drain_orphans(Delivered()) == 0
 
 
 def test_a_child_process_claims_a_folder_of_its_own(spool: Spool) -> None:
