@@ -1,5 +1,6 @@
 """What doors need of the application at hand: its settings, its database, its passwords, its disk."""
 
+import logging
 from dataclasses import dataclass
 from typing import cast
 
@@ -10,8 +11,10 @@ from project.domain.passwords import Passwords, Secret
 from project.extensions import db
 from project.outage import Database, connect_in_turn
 from project.services.upkeep import Upkeep
-from project.spool import Spool
+from project.spool import Spool, SpoolError
 from project.web import logs
+
+log = logging.getLogger(__name__)
 
 CONNECTIONS, READING_CONNECTIONS = 5, 2
 READING_SLOTS, READING_QUEUE, SPARE_SLOTS = 3, 3, 2
@@ -41,7 +44,10 @@ class Tools:
     def start(self) -> None:
         """Begin to serve in this process: what a killed one left behind becomes known now, not with a request."""
         logs.buffer()
-        self.spool.open()
+        try:
+            self.spool.open()
+        except SpoolError as error:  # users can be created all the same
+            log.error("the spool cannot be used", extra={"cause": str(error)})  # noqa: TRY400 - the cause says it all
         self.upkeep.ensure_running()
 
     def stop(self) -> None:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import tempfile
 import weakref
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import psycopg2
 from project.embedded.cluster import SETTINGS, initialise
 from project.embedded.place import NAME, Place, hand_over, settle, wheel_programs
 from tests.chaos import processes
+from tests.chaos.disks import on_small_disk, seen_by
 from tests.chaos.processes import HOST, eventually
 
 SMALL = {
@@ -42,6 +44,7 @@ class Postgres:
         self.port = processes.free_port()
         self.place: Place = settle(Path(tempfile.mkdtemp(prefix="chaos-postgres-")), _programs(template or primary))
         self._server: subprocess.Popen[bytes] | None = None
+        self._prefix: list[str] = []
         self._is_new = not (template or primary)
         _living.add(self)
         if origin := template or primary:
@@ -77,15 +80,28 @@ class Postgres:
         password = (self.place.home / "password").read_text()
         return f"postgresql://{NAME}:{password}@{HOST}:{port or self.port}/{database}"
 
+    def move_to_small_disk(self, mib: int) -> Path:
+        """Start anew with the tables on a disk of their own, of so many MiB; return what to fill. It ends with the
+        server.
+        """
+        self.stop()
+        folder = self.place.home / "small"
+        folder.mkdir()
+        uid = self.place.identity.uid
+        self._prefix = on_small_disk(folder, mib, uid)
+        self.start()
+        self.execute(f"create tablespace small location '{folder}'", database="postgres")
+        self.execute(f'alter database "{NAME}" set tablespace small', database="postgres")
+        return seen_by(self.pid, folder)
+
     def start(self) -> "Postgres":
         """Start the server and wait until it answers."""
         former = "" if self._server is None else str(self._server.pid)
         hand_over(self.place.data, self.place.identity.uid or 0)
         settings = [f"-c{name}={value}" for name, value in (SETTINGS | SMALL).items()]
         with self.log.open("ab") as log:
-            self._server = _run(
-                self.place, "postgres", ["-D", str(self.place.data), "-p", str(self.port), *settings], log, former
-            )
+            options = ["-D", str(self.place.data), "-p", str(self.port), *settings]
+            self._server = _run(self.place, "postgres", options, log, former, self._prefix)
         self.wait_ready()
         if self._is_new:
             self.execute(f'create database "{NAME}"', database="postgres")
@@ -225,9 +241,15 @@ def _programs(origin: Postgres | None) -> Path:
     return (Path(chosen) if chosen else wheel_programs()).resolve()
 
 
-def _run(place: Place, program: str, options: list[str], output: Any, replaces: str = "") -> "subprocess.Popen[bytes]":
-    """Run a server program as whom it has to be; a session of its own, so that Ctrl-C in the terminal is not for it."""
+def _run(
+    place: Place, program: str, options: list[str], output: Any, replaces: str = "", prefix: Sequence[str] = ()
+) -> "subprocess.Popen[bytes]":
+    """Run a server program as whom it has to be; a session of its own, so that Ctrl-C in the terminal is not for it.
+
+    What stands before it, `prefix`, is run as whom we are.
+    """
     uid = place.identity.uid
+    become = [] if uid is None else ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
         "LC_ALL": "C",
@@ -235,14 +257,11 @@ def _run(place: Place, program: str, options: list[str], output: Any, replaces: 
         "LD_LIBRARY_PATH": f"{place.programs.parents[1]}.libs",
     }
     return subprocess.Popen(
-        [*place.identity.prefix, str(place.programs / program), *options],
+        [*prefix, *become, *place.identity.prefix, str(place.programs / program), *options],
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,
         cwd=place.home,
         env=environment | ({"PG_GRANDPARENT_PID": replaces} if replaces else {}),
-        user=uid,
-        group=uid,
-        extra_groups=None if uid is None else [],
         start_new_session=True,
     )

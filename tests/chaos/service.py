@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from project.domain.passwords import Passwords, Secret
 from tests.chaos import processes
+from tests.chaos.disks import on_small_disk, seen_by
 from tests.chaos.processes import HOST, eventually
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +52,7 @@ class Service:
         settings = {"HOST": HOST, "PORT": str(self.port), "WORKERS": "1", "RATELIMIT_ENABLED": "0"} | settings
         self._environment = environment(database_url, self.data_dir / "data", **settings)
         self._process: subprocess.Popen[bytes] | None = None
+        self._prefix: list[str] = []
         self._mark = 0
         _living.add(self)
 
@@ -60,7 +62,7 @@ class Service:
         """Start the process and return at once."""
         with self.stderr.open("ab") as stderr, self.stdout.open("ab") as stdout:
             self._process = subprocess.Popen(
-                [sys.executable, "wsgi.py"],
+                [*self._prefix, sys.executable, "wsgi.py"],
                 cwd=ROOT,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
@@ -152,6 +154,11 @@ class Service:
         shutil.rmtree(self.data_dir, ignore_errors=True)
         _living.discard(self)
 
+    def shrink_disk(self, mib: int) -> None:
+        """Give the spool a disk of its own, of so many MiB: empty at each start, gone with the last process."""
+        self.spool.mkdir(parents=True)
+        self._prefix = on_small_disk(self.spool, mib)
+
     # --- What it leaves behind ----------------------------------------------------------------------------------
 
     def mark(self) -> None:
@@ -164,9 +171,15 @@ class Service:
             file.seek(self._mark)
             return [_parsed(line) for line in file.read().decode(errors="replace").splitlines() if line.strip()]
 
+    @property
+    def spool(self) -> Path:
+        """Where the service keeps what PostgreSQL cannot take."""
+        return self.data_dir / "data" / "spool"
+
     def spool_files(self) -> list[Path]:
         """Return all files of the spool."""
-        return sorted(path for path in (self.data_dir / "data" / "spool").rglob("*") if path.is_file())
+        seen = seen_by(self.pid, self.spool) if self._prefix and self.is_running() else self.spool
+        return sorted(path for path in seen.rglob("*") if path.is_file())
 
     def texts(self) -> dict[str, str]:
         """Return all that the service wrote to disk, by file name, but for its own secrets."""

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos import processes
+from tests.chaos.disks import fill, seen_by
 from tests.chaos.invariants import check
 from tests.chaos.load import Client, Load, burst, new_body, new_key, summary
 from tests.chaos.postgres import Postgres
@@ -20,6 +22,7 @@ from tests.chaos.processes import HOST, eventually
 from tests.chaos.proxy import Proxy
 from tests.chaos.service import ROOT, Service, environment
 
+ANSWERED_WITHIN_S = 3.6
 STOPPED_WITHIN_S = 6.6
 DIED = ["a worker died"]
 NewService = Callable[..., Service]
@@ -164,6 +167,60 @@ def test_a_full_disk_is_told_and_users_are_still_created(postgres: Postgres, pro
     assert told["recorded"] is False
     lines = [json.loads(line) for line in log.splitlines() if '"attempt not recorded"' in line]
     assert told["attempt_id"] in [line["attempt_id"] for line in lines]
+
+
+def test_what_a_full_disk_does_not_take_is_in_the_log_and_a_worker_that_dies_then_is_replaced(
+    postgres: Postgres, proxy: Proxy, new_service: NewService
+) -> None:
+    """F19, F24: in earnest, to the last byte, and until there is room again."""
+    service = new_service(postgres.url(port=proxy.port), WORKERS="1", REQUEST_DEADLINE_S="0.5")
+    service.shrink_disk(2)
+    service.start()
+    with closing(Client(service)) as client:
+        first = client.create()
+        proxy.refuse()
+        kept = burst(service, requests=10, parallel=4)
+        ballast = fill(seen_by(service.pid, service.spool))
+        wrong = client.post({"username": "?"}, new_key())
+        lost = [wrong, *burst(service, requests=200, parallel=4)]
+        full = json.loads(client.get("/status")[1])
+        [worker] = service.workers()
+        service.kill_worker(worker)
+        eventually(lambda: service.workers() not in ([], [worker]), 10, "it is not replaced")
+        proxy.pass_through()
+        eventually(lambda: client.create().status == 201, 10, "no user is created on a full disk")
+        created = burst(service, requests=10, parallel=4)
+        ballast.unlink()
+        proxy.refuse()
+        later = burst(service, requests=10, parallel=4)
+        proxy.pass_through()
+
+    unrecorded = [answer for answer in lost if answer.json.get("recorded") is False]
+    assert wrong.status == 422
+    assert len(unrecorded) > 150, summary(lost)  # the last page of a file takes some more
+    assert full["spool"]["lost"] == len(unrecorded)
+    assert {answer.code for answer in created} == {"created"}, summary(created)
+    assert not any("recorded" in answer.json for answer in [*kept, *created, *later])
+    answers = [first, *kept, *lost, *created, *later]
+    assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S
+    check(postgres, service, answers, allowed_errors=[*DIED, "attempt not recorded"])
+
+
+def test_a_worker_that_finds_no_disk_at_all_creates_users_all_the_same(
+    postgres: Postgres, new_service: NewService
+) -> None:
+    """F21, but later: the disk goes while the service runs."""
+    service = new_service(postgres.url(), WORKERS="1").start()
+    shutil.rmtree(service.spool)
+    service.spool.write_text("a file stands there")
+    service.kill_worker()
+
+    with closing(Client(service)) as client:
+        eventually(lambda: client.create().status == 201, 10, "no user is created")
+        told = json.loads(client.get("/status")[1])
+
+    assert told["status"] == "spool_unusable"
+    check(postgres, service, [], allowed_errors=[*DIED, "the spool cannot be used"])
 
 
 def test_a_damaged_spool_loses_what_is_damaged_and_nothing_else(
