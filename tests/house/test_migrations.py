@@ -2,16 +2,21 @@
 
 import ast
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import flask_migrate
 import psycopg2
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config as AlembicConfig
+from alembic.environment import EnvironmentContext
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from flask import Flask
 from sqlalchemy import text
 
@@ -33,6 +38,22 @@ THINGS = text("""
       from pg_proc where pronamespace = 'public'::regnamespace
 """)
 """Everything that migrations make, but for the table in which Alembic keeps the revision."""
+
+FOUNDED = "0005"
+"""Until here nobody had rows that a migration could have read."""
+FILES = text("""
+    select relname, pg_relation_filenode(oid) from pg_class
+     where relnamespace = 'public'::regnamespace and relkind = 'r' and relname <> 'alembic_version'
+""")
+BLOCKED = text("""
+    select distinct c.relname, s.seq_scan > 0 or s.idx_scan > 0
+      from pg_locks l
+      join pg_class c on c.oid = l.relation
+      join pg_stat_xact_user_tables s on s.relid = c.oid
+     where l.pid = pg_backend_pid()
+       and l.mode in ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+""")
+"""Tables that this transaction keeps writers from, and whether it has read them."""
 
 
 @pytest.fixture
@@ -106,6 +127,81 @@ def test_migrations_are_one_line_in_the_order_of_their_numbers() -> None:
 @pytest.mark.parametrize("path", VERSIONS, ids=lambda path: path.stem)
 def test_migrations_say_what_they_do(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+# --- While the service serves ---------------------------------------------------------------------------------------
+
+
+def test_migrations_hold_writers_up_for_one_table_at_a_time_and_not_while_they_read_it(empty_app: Flask) -> None:
+    numbers = [path.name.partition("_")[0] for path in VERSIONS]
+
+    blocked = {number: _blocked(VERSIONS[0].parents[1], number) for number in numbers}
+
+    assert [number for number in numbers if number > FOUNDED and _is_long(blocked[number])] == []
+
+
+@pytest.mark.parametrize(
+    ("is_long", "statements"),
+    [
+        (False, ["alter table attempts add column colour text not null default 'red'"]),
+        (False, ["alter table attempts add constraint c check (duration_ms > 0) not valid"]),
+        (False, ["create table flags (user_id uuid references users)"]),
+        (False, ["commit", "create index concurrently i on attempts (method)", "begin"]),
+        (True, ["create index i on attempts (method)"]),
+        (True, ["alter table attempts alter column duration_ms type bigint"]),
+        (True, ["alter table attempts add column drawn double precision default random()"]),
+        (True, ["alter table attempts add constraint c check (duration_ms > 0)"]),
+        (True, ["alter table attempts alter column username set not null"]),
+        (True, ["alter table users add column a text", "alter table attempts add column a text"]),
+    ],
+)
+def test_a_migration_that_holds_writers_up_for_longer_is_found(
+    empty_app: Flask, tmp_path: Path, is_long: bool, statements: list[str]
+) -> None:
+    folder = tmp_path / "migrations"
+    shutil.copytree(VERSIONS[0].parents[1], folder, ignore=shutil.ignore_patterns("__pycache__"))
+    body = "\n".join(f"    op.execute({statement!r})" for statement in statements)
+    (folder / "versions" / "9999_more.py").write_text(
+        f"from alembic import op\nrevision = '9999'\ndown_revision = '{VERSIONS[-1].name[:4]}'\n"
+        f"def upgrade():\n{body}\n"
+    )
+
+    flask_migrate.upgrade()
+
+    assert _is_long(_blocked(folder, "9999")) == is_long
+
+
+def _is_long(tables: dict[str, bool]) -> bool:
+    """Tell whether writers may have to wait for more than one change of a catalogue."""
+    return len(tables) > 1 or any(tables.values())
+
+
+def _blocked(folder: Path, number: str) -> dict[str, bool]:
+    """Apply the next migration; return the tables that it keeps writers from, and whether it reads or rewrites them.
+
+    A table of its own keeps nobody waiting. How long something takes cannot be seen on empty tables, but what it does.
+    """
+    found: dict[str, bool] = {}
+    config = AlembicConfig()
+    config.set_main_option("script_location", str(folder))
+    script = ScriptDirectory.from_config(config)
+    with (
+        db.engine.connect() as connection,
+        EnvironmentContext(config, script, fn=lambda now, _: script._upgrade_revs(number, now)) as environment,
+    ):
+        connection.detach()  # what it has read is counted anew for each
+        files: dict[str, int] = dict(connection.execute(FILES).all())
+        connection.commit()
+
+        def note(*_: Any, **__: Any) -> None:
+            after: dict[str, int] = dict(connection.execute(FILES).all())
+            read = {name: is_read for name, is_read in connection.execute(BLOCKED) if name in files}
+            found.update({name: is_read or after[name] != files[name] for name, is_read in read.items()})
+
+        environment.configure(connection=connection, transaction_per_migration=True, on_version_apply=note)
+        with environment.begin_transaction():
+            environment.run_migrations()
+    return found
 
 
 def _step(path: Path) -> tuple[object, object]:
