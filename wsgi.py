@@ -34,6 +34,7 @@ def main() -> None:
         port=config.port,
         threads=config.threads,
         workers=config.workers,
+        deadline_s=config.request_deadline_s,
         greeting=greeting,
         prepare=prepare if "--migrate" in sys.argv[1:] else None,
         start=tools.start,

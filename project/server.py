@@ -24,8 +24,9 @@ log = logging.getLogger(__name__)
 
 HARD_BODY_LIMIT = 256 * 1024
 """Bytes beyond which waitress refuses a request before the service sees it: nothing of it is recorded."""
-DRAIN_S = 6.6
-"""Seconds that a stop may take: the deadline of a request and 3 s more (promise P11)."""
+DRAIN_S, STOP_S = 2.0, 3.0
+"""Seconds beyond the deadline of a request after which a worker waits for its clients no longer, and after which it is
+killed (promise P11)."""
 QUIET_S = 0.2
 """Seconds without any request that end a stop: what was just let in has sent its request by then."""
 BACKLOG = 1024
@@ -46,6 +47,7 @@ def serve(
     port: int,
     threads: int,
     workers: int,
+    deadline_s: float,
     greeting: Callable[[str], str],
     prepare: Callable[[], None] | None = None,
     start: Callable[[], None] = lambda: None,
@@ -54,19 +56,20 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then exit: SystemExit 0 when everything accepted was answered.
 
-    `prepare` runs first, in a process of its own; when it exits with AWAY the service starts all the same and it is
-    tried again beside it. In each worker `start` runs before the first request, `stopping` when the stop begins and
-    `stop` after the last answer. Raises SystemExit with a clear message when the port is taken.
+    `app` answers each request within `deadline_s`; who has not read his answer 2 s after that is left. `prepare` runs
+    first, in a process of its own; when it exits with AWAY the service starts all the same and it is tried again beside
+    it. In each worker `start` runs before the first request, `stopping` when the stop begins and `stop` after the last
+    answer. Raises SystemExit with a clear message when the port is taken.
     """
     listener = _listen(host, port)
 
     def work() -> None:
         start()
-        _serve_one(app, listener, threads, stopping)
+        _serve_one(app, listener, threads, deadline_s + DRAIN_S, stopping)
         stop()
 
     signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
-    supervisor = _Supervisor(work, workers, listener)
+    supervisor = _Supervisor(work, workers, listener, deadline_s + STOP_S)
     if prepare:
         supervisor.prepare(prepare)
     supervisor.start()
@@ -86,10 +89,11 @@ def _listen(host: str, port: int) -> socket.socket:
 class _Supervisor:
     """The parent of all workers."""
 
-    def __init__(self, work: Callable[[], None], count: int, listener: socket.socket) -> None:
+    def __init__(self, work: Callable[[], None], count: int, listener: socket.socket, stop_s: float) -> None:
         self._work = work
         self._count = count
         self._listener = listener
+        self._stop_s = stop_s
         self._workers: dict[int, float] = {}
         """Process id -> when it was born, by time.monotonic()."""
         self._preparing: tuple[int, Callable[[], None]] | None = None
@@ -143,7 +147,7 @@ class _Supervisor:
         left = {*self._workers, *([self._preparing[0]] if self._preparing else [])}
         for pid in left:
             os.kill(pid, signal.SIGTERM)
-        end = time.monotonic() + DRAIN_S + 1
+        end = time.monotonic() + self._stop_s
         statuses = []
         while left and time.monotonic() < end:
             for pid, status in _reap():
@@ -240,7 +244,9 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
     queued_at: float
 
 
-def _serve_one(app: WSGIApplication, listener: socket.socket, threads: int, stopping: Callable[[], None]) -> None:
+def _serve_one(
+    app: WSGIApplication, listener: socket.socket, threads: int, drain_s: float, stopping: Callable[[], None]
+) -> None:
     dispatcher = _Dispatcher()
     dispatcher.set_thread_count(threads)
     server = create_server(
@@ -262,19 +268,19 @@ def _serve_one(app: WSGIApplication, listener: socket.socket, threads: int, stop
     )
     server.channel_class = _Channel
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stopper(server, stopping))
+        signal.signal(number, _stopper(server, drain_s, stopping))
     signal.signal(signal.SIGUSR1, _leave)
     server.run()
 
 
-def _stopper(server: Any, stopping: Callable[[], None]) -> Callable[[int, FrameType | None], None]:
+def _stopper(server: Any, drain_s: float, stopping: Callable[[], None]) -> Callable[[int, FrameType | None], None]:
     """Return a signal handler that lets waitress finish. Waitress itself drops what is queued (measured)."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         for again in (signal.SIGTERM, signal.SIGINT):
             signal.signal(again, signal.SIG_IGN)
         stopping()
-        threading.Thread(target=_drain, args=(server,), daemon=True).start()
+        threading.Thread(target=_drain, args=(server, drain_s), daemon=True).start()
 
     return stop
 
@@ -284,8 +290,8 @@ def _leave(number: int, frame: FrameType | None) -> None:
     raise SystemExit
 
 
-def _drain(server: Any) -> None:
-    """Stop listening, wait until every accepted request is answered, then end the loop.
+def _drain(server: Any, drain_s: float) -> None:
+    """Stop listening, wait until every accepted request is answered, but not for ever, then end the loop.
 
     Works on the internals of waitress 3.0.2, hence the pin: a test holds it.
     """
@@ -299,12 +305,21 @@ def _drain(server: Any) -> None:
 
     server.trigger.pull_trigger(stop_listening)  # runs in the loop's own thread
     now = time.monotonic()
-    end, quiet_since = now + DRAIN_S, now
+    end, quiet_since = now + drain_s, now
     while now < end and now - quiet_since < QUIET_S:
         time.sleep(0.02)
         now = time.monotonic()
         quiet_since = now if _is_busy(server) else quiet_since
+    for channel in list(server.active_channels.values()):
+        _let_go(channel)
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+
+def _let_go(channel: Any) -> None:
+    """Wake the thread that waits until a client reads on: waitress would wait for it for 5 s more."""
+    with channel.outbuf_lock:
+        channel.connected = False
+        channel.outbuf_lock.notify()
 
 
 def _is_busy(server: Any) -> bool:

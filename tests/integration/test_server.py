@@ -28,7 +28,7 @@ def app(environ, start_response):
     start_response("200 OK", [("Content-Length", "2")])
     return [b"ok"]
 
-server.serve(app, host="127.0.0.1", port=0, threads=4, workers=1, greeting=str)
+server.serve(app, host="127.0.0.1", port=0, threads=4, workers=1, deadline_s=3, greeting=str)
 """
 
 
