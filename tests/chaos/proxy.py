@@ -45,17 +45,23 @@ class Break(Enum):
 
 @dataclass
 class Trap:
-    """Waits for a statement: one that commits, or one that contains a text."""
+    """Waits for a statement that contains a text, or for one that commits a transaction with such a statement."""
 
     action: Break
     lasting: bool
-    containing: bytes | None = None
+    containing: bytes
+    is_for_commit: bool
     fired: threading.Event = field(default_factory=threading.Event)
     count: int = 0
 
-    def catches(self, sql: bytes) -> bool:
-        """Tell whether this is the statement. The words of one that commits may stand in somebody's name, too."""
-        return sql.startswith(COMMITTING) if self.containing is None else self.containing in sql
+    def catches(self, sql: bytes, before: bytes) -> bool:
+        """Tell whether this is the statement, `before` being what its transaction has said already.
+
+        The words of one that commits may stand in somebody's name, too.
+        """
+        if self.is_for_commit and not sql.startswith(COMMITTING):
+            return False
+        return self.containing in (before + sql if self.is_for_commit else sql)
 
     def wait(self, seconds: float = 10) -> None:
         """Wait until it has caught something."""
@@ -105,31 +111,31 @@ class Proxy:
 
     def reset_statement(self, containing: str = "", *, deliver: bool = False, lasting: bool = False) -> Trap:
         """RST the connection on which the next statement (with this text in it) comes, delivered or not."""
-        return self._arm(Break.DELIVER if deliver else Break.BEFORE, lasting, containing.encode())
+        return self._arm(Break.DELIVER if deliver else Break.BEFORE, containing, lasting=lasting)
 
     def freeze_statement(self, containing: str = "", *, lasting: bool = False) -> Trap:
         """Deliver the next statement (with this text in it), never its reply."""
-        return self._arm(Break.FREEZE, lasting, containing.encode())
-
-    def commit_drop(self, *, lasting: bool = False) -> Trap:
-        """RST the connection on which a COMMIT comes; PostgreSQL never sees it."""
-        return self._arm(Break.BEFORE, lasting)
-
-    def commit_eat(self, *, lasting: bool = False) -> Trap:
-        """Deliver a COMMIT, swallow the reply and RST: committed, and the service cannot know."""
-        return self._arm(Break.EAT, lasting)
-
-    def commit_freeze(self, *, lasting: bool = False) -> Trap:
-        """Deliver a COMMIT and nothing in return; the connection stays open."""
-        return self._arm(Break.FREEZE, lasting)
-
-    def commit_keep(self) -> Trap:
-        """Deliver the next COMMIT only after pass_through(), even if the service has long gone away."""
-        return self._arm(Break.KEEP, lasting=False)
+        return self._arm(Break.FREEZE, containing, lasting=lasting)
 
     def keep_statement(self, containing: str) -> Trap:
-        """The same for the next statement with this text in it."""
-        return self._arm(Break.KEEP, False, containing.encode())
+        """Deliver the next statement with this text in it only after pass_through(), even if nobody waits any more."""
+        return self._arm(Break.KEEP, containing)
+
+    def commit_drop(self, of: str = "", *, lasting: bool = False) -> Trap:
+        """RST the connection on which COMMIT of a transaction with this text in it comes; PostgreSQL never sees it."""
+        return self._arm(Break.BEFORE, of, is_for_commit=True, lasting=lasting)
+
+    def commit_eat(self, of: str = "", *, lasting: bool = False) -> Trap:
+        """Deliver COMMIT, swallow the reply and RST: committed, and the service cannot know."""
+        return self._arm(Break.EAT, of, is_for_commit=True, lasting=lasting)
+
+    def commit_freeze(self, of: str = "", *, lasting: bool = False) -> Trap:
+        """Deliver COMMIT and nothing in return; the connection stays open."""
+        return self._arm(Break.FREEZE, of, is_for_commit=True, lasting=lasting)
+
+    def commit_keep(self, of: str = "") -> Trap:
+        """Deliver the next COMMIT only after pass_through(), even if the service has long gone away."""
+        return self._arm(Break.KEEP, of, is_for_commit=True)
 
     def retarget(self, port: int) -> None:
         """Send new connections to another port; the present ones stay where they are."""
@@ -186,17 +192,17 @@ class Proxy:
             client, _ = self._listener.accept()
             self.links.add(_Link(self, client))
 
-    def trap_for(self, sql: bytes | None) -> Trap | None:
+    def trap_for(self, sql: bytes, before: bytes) -> Trap | None:
         """Return the trap that this statement runs into; a single one is used up by that."""
         trap = self.trap
-        if trap is None or sql is None or not trap.catches(sql):
+        if trap is None or not trap.catches(sql, before):
             return None
         if not trap.lasting:
             self.trap = None
         return trap
 
-    def _arm(self, action: Break, lasting: bool, containing: bytes | None = None) -> Trap:
-        trap = Trap(action, lasting, containing)
+    def _arm(self, action: Break, containing: str, *, is_for_commit: bool = False, lasting: bool = False) -> Trap:
+        trap = Trap(action, lasting, containing.encode(), is_for_commit)
         self._order(lambda: setattr(self, "trap", trap))
         return trap
 
@@ -239,6 +245,8 @@ class _Link:
         self._to_server, self._to_client = bytearray(), bytearray()
         self._eats = self._mute = self.is_damaged = False
         self._kept: bytearray | None = None
+        self._transaction = b""
+        """What has been said since the last COMMIT."""
         self._masks: dict[socket.socket, int] = {}
         client.setblocking(False)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -314,7 +322,7 @@ class _Link:
     def _forward(self, messages: list[bytes]) -> None:
         """Send messages on, until one runs into a trap that cuts."""
         for message in messages:
-            trap = None if self._kept is not None else self._proxy.trap_for(statement(message))
+            trap = None if self._kept is not None else self._trap_for(statement(message))
             if trap and trap.action is Break.KEEP:
                 self._kept = bytearray()
             if self._kept is not None:
@@ -326,6 +334,13 @@ class _Link:
                 self._spring(trap)
                 if not self._client:
                     return
+
+    def _trap_for(self, sql: bytes | None) -> Trap | None:
+        if sql is None:
+            return None
+        trap = self._proxy.trap_for(sql, self._transaction)
+        self._transaction = b"" if sql.startswith((*COMMITTING, b"ROLLBACK")) else self._transaction + sql
+        return trap
 
     def _spring(self, trap: Trap) -> None:
         trap.count += 1  # first: whoever notices the break finds it counted

@@ -20,11 +20,13 @@ HIDDEN_WITHIN_S = 1.0
 """One cut is mended by one retry, which waits for milliseconds."""
 RECORDED_WITHIN_S = 2.0
 REPEATED_WITHIN_S = 8.0
+USERADD = "execute useradd"
+"""By which the statement of a request is known: the service has others, beside its requests."""
 CUTS: dict[str, Callable[[Proxy], Trap]] = {
-    "F8, not delivered": lambda proxy: proxy.reset_statement("execute useradd"),
-    "F8, delivered": lambda proxy: proxy.reset_statement("execute useradd", deliver=True),
-    "F9": lambda proxy: proxy.commit_drop(),
-    "F10": lambda proxy: proxy.commit_eat(),
+    "F8, not delivered": lambda proxy: proxy.reset_statement(USERADD),
+    "F8, delivered": lambda proxy: proxy.reset_statement(USERADD, deliver=True),
+    "F9": lambda proxy: proxy.commit_drop(USERADD),
+    "F10": lambda proxy: proxy.commit_eat(USERADD),
 }
 
 
@@ -94,7 +96,7 @@ def test_a_commit_without_an_answer_is_an_unknown_outcome_and_its_key_gives_the_
     postgres: Postgres, proxy: Proxy, service: Service, client: Client, *, lasting: bool
 ) -> None:
     """F11."""
-    trap = proxy.commit_freeze(lasting=lasting)
+    trap = proxy.commit_freeze(USERADD, lasting=lasting)
 
     answer = client.create()
 
@@ -115,7 +117,7 @@ def test_unanswered_commits_under_load_are_unknown_outcomes_and_nothing_else_suf
     """F11, while other requests go on in both workers."""
     with Load(service, clients=8, reconnecting=True) as load:
         for _ in range(4):
-            proxy.commit_freeze().wait()
+            proxy.commit_freeze(USERADD).wait()
         load.await_answers(len(load.answers) + 200)
     proxy.pass_through()
 
@@ -133,7 +135,7 @@ def test_a_statement_that_arrives_late_does_not_change_what_was_recorded(
     postgres: Postgres, proxy: Proxy, service: Service, client: Client
 ) -> None:
     """F12: the attempt's id is taken."""
-    proxy.commit_keep()
+    proxy.commit_keep(USERADD)
 
     answer = client.create()
 
@@ -151,7 +153,7 @@ def test_a_statement_that_arrives_when_its_client_has_just_been_told_503_counts_
     postgres: Postgres, proxy: Proxy, service: Service, client: Client
 ) -> None:
     """F12: whichever comes first, the statement or the record from the spool; nobody may say that there is no user."""
-    proxy.commit_keep()
+    proxy.commit_keep(USERADD)
 
     answer = client.create()
     proxy.pass_through()

@@ -13,7 +13,7 @@ from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
 
 from tests.chaos import processes
 from tests.chaos.invariants import check
-from tests.chaos.load import Client, Load, burst, new_body, new_key, summary
+from tests.chaos.load import Answer, Client, Load, burst, new_body, new_key, summary
 from tests.chaos.postgres import Postgres
 from tests.chaos.processes import eventually
 from tests.chaos.proxy import Proxy
@@ -41,6 +41,13 @@ class Notes:
     def count(self) -> int:
         """Return how many notes are committed."""
         return int(self._postgres.execute("select count(*) from notes", database="harness")[0][0])
+
+
+@pytest.fixture
+def proxy(postgres: Postgres) -> Iterator[Proxy]:
+    """A network in which nobody else is: no service's COMMIT runs into a trap."""
+    with closing(Proxy(postgres.port)) as proxy:
+        yield proxy
 
 
 @pytest.fixture
@@ -151,6 +158,19 @@ def test_a_single_trap_is_used_up_and_a_lasting_one_is_not(notes: Notes, proxy: 
                 except psycopg2.OperationalError:
                     continue
         assert trap.count == expected
+
+
+def test_a_trap_for_a_transaction_lets_others_commit(notes: Notes, proxy: Proxy) -> None:
+    with closing(notes.open()) as other, closing(notes.open()) as connection:
+        trap = proxy.commit_drop("41 + 1")
+        connection.cursor().execute("select 41 + 1")
+        other.commit()
+
+        with pytest.raises(psycopg2.OperationalError):
+            connection.commit()
+
+    assert trap.count == 1
+    assert notes.count() == 1
 
 
 def test_the_word_commit_in_a_value_is_no_commit(notes: Notes, proxy: Proxy) -> None:
@@ -309,6 +329,20 @@ def test_a_request_without_an_answer_is_an_answer_without_status(client: Client,
     assert client.repeat(answer).status == 201
 
 
+@pytest.fixture(scope="module")
+def damageable(template: Postgres) -> Iterator[tuple[Postgres, Service, list[Answer]]]:
+    """A service with four users, in whose tables anything is possible."""
+    with closing(Postgres(template).start()) as postgres, closing(Service(postgres.url()).start()) as service:
+        answers = burst(service, requests=4, parallel=2)
+        postgres.execute("alter table users drop constraint users_id_attempt_status_fkey")
+        for table in TABLES:
+            postgres.execute(f"create table {table}_before as table {table}")
+        yield postgres, service, answers
+
+
+TABLES = ("attempts", "users")
+
+
 @pytest.mark.parametrize(
     ("invariant", "damage"),
     [
@@ -320,13 +354,13 @@ def test_a_request_without_an_answer_is_an_answer_without_status(client: Client,
     ],
 )
 def test_every_invariant_notices_its_damage(
-    new_postgres: Callable[[], Postgres], new_service: Callable[..., Service], invariant: str, damage: str
+    damageable: tuple[Postgres, Service, list[Answer]], invariant: str, damage: str
 ) -> None:
-    postgres = new_postgres()
-    service = new_service(postgres.url()).start()
-    answers = burst(service, requests=4, parallel=2)
+    postgres, service, answers = damageable
+    for table in TABLES:
+        postgres.execute(f"truncate {table}")
+        postgres.execute(f"insert into {table} overriding system value table {table}_before")
     check(postgres, service, answers)
-    postgres.execute("alter table users drop constraint users_id_attempt_status_fkey")
 
     postgres.execute(damage)
 

@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from project.spool import SLOT, survey
 from tests.chaos import processes
 from tests.chaos.disks import fill, seen_by
 from tests.chaos.invariants import check
@@ -38,6 +39,20 @@ def _records(service: Service) -> list[str]:
     return [json.loads(line.partition(b" ")[2])["id"] for line in lines]
 
 
+def _folder(worker: int) -> str | None:
+    """Return the folder of the spool whose lock a process has open."""
+    paths = [descriptor.readlink() for descriptor in Path(f"/proc/{worker}/fd").iterdir()]
+    return next(
+        (path.parent.name for path in paths if path.name == "lock" and path.parent.parent.name == "spool"), None
+    )
+
+
+def _under_way(service: Service) -> int:
+    """Return how many requests the service is at, by its notes for the case of its death."""
+    notes = b"".join(path.read_bytes() for path in service.spool_files() if path.name == "intents")
+    return sum(notes[at] > 0 for at in range(0, len(notes), SLOT))
+
+
 # --- Processes ------------------------------------------------------------------------------------------------------
 
 
@@ -46,7 +61,7 @@ def test_a_request_of_a_killed_worker_shows_as_interrupted_and_the_worker_is_rep
 ) -> None:
     """F24. Its COMMIT is on the way when it dies: nobody knows more than that it was received."""
     body = new_body()
-    trap = proxy.commit_drop(lasting=True)
+    trap = proxy.commit_drop("execute useradd", lasting=True)
     with closing(socket.create_connection((HOST, service.port))) as sender:
         sender.sendall(_post(body))
         trap.wait()
@@ -86,7 +101,7 @@ def test_everything_killed_with_a_full_spool_is_recorded_once_after_a_start(
     answers = [first, *burst(service, requests=300, parallel=10, timeout_s=20)]
     for _ in range(3):
         proxy.pass_through()
-        trap = proxy.commit_eat()
+        trap = proxy.commit_eat("insert into attempts")
         trap.wait(20)
         service.kill()
         service.start()
@@ -113,6 +128,26 @@ def test_a_stop_under_load_answers_everything_accepted(postgres: Postgres, new_s
     check(postgres, service, load.answers)
 
 
+def test_a_stop_while_postgres_is_frozen_answers_everything_accepted_too(
+    postgres: Postgres, new_service: NewService
+) -> None:
+    """F26 and F5: what waits for PostgreSQL is answered at its deadline, kept on disk, and recorded after the start."""
+    service = new_service(postgres.url(), WORKERS="2").start()
+    with Load(service, clients=8, pause_s=0.01) as load:
+        load.await_answers(50)
+        postgres.freeze()
+        frozen = len(load.answers)
+        eventually(lambda: _under_way(service) >= 4, 5, "nobody waits")
+        code, seconds = service.term()
+    postgres.thaw()
+
+    assert (code, service.survivors()) == (0, [])
+    assert seconds < STOPPED_WITHIN_S
+    assert "database_unavailable" in {answer.code for answer in load.answers[frozen:]}, summary(load.answers)
+    service.start()
+    check(postgres, service, [answer for answer in load.answers if answer.status])
+
+
 def test_workers_end_with_their_supervisor(postgres: Postgres, new_service: NewService) -> None:
     service = new_service(postgres.url(), WORKERS="2").start()
     os.kill(service.pid, signal.SIGKILL)
@@ -127,7 +162,7 @@ def test_an_instance_that_is_frozen_while_it_creates_a_user_holds_up_nobody(
     frozen = new_service(postgres.url(port=proxy.port), WORKERS="1").start()
     other = new_service(postgres.url(), WORKERS="1").start()
     body = new_body()
-    trap = proxy.commit_keep()
+    trap = proxy.commit_keep("execute useradd")
     with closing(socket.create_connection((HOST, frozen.port))) as connection, closing(Client(other)) as client:
         connection.sendall(_post(body))
         trap.wait()
@@ -270,12 +305,17 @@ def test_two_instances_share_a_directory_and_lose_nothing(
     first = new_service(postgres.url(port=proxy.port), WORKERS="2").start()
     second = new_service(postgres.url(port=proxy.port), WORKERS="2", DATA_DIR=str(first.data_dir / "data")).start()
     proxy.refuse()
-    answers = burst(first, requests=20, parallel=4) + burst(second, requests=20, parallel=4)
+    with Load(first, 4, limit=40, reconnecting=True) as one, Load(second, 4, limit=40, reconnecting=True) as two:
+        answers = [*one.wait(), *two.wait()]
+    owners = {_folder(worker) for worker in [*first.workers(), *second.workers()]}
+    kept = survey(first.spool).records
     second.kill()
     proxy.pass_through()
 
+    assert owners == {"000", "001", "002", "003"}
+    assert kept == len(answers)
     check(postgres, first, answers)
-    assert len(list((first.data_dir / "data" / "spool").iterdir())) >= 3
+    assert survey(first.spool).records == 0
 
 
 # --- The rest of the machine ----------------------------------------------------------------------------------------
