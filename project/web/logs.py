@@ -68,6 +68,13 @@ def buffer() -> None:
             handler.buffer()
 
 
+def flush() -> None:
+    """Wait until what this process has logged is written, but not for long."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _Handler):
+            handler.flush_buffer()
+
+
 def init_app(app: Flask, form: str) -> None:
     """Send every logger's lines to standard error in the chosen form; write one for each answer."""
     handler = _Handler(sys.stderr)

@@ -53,6 +53,7 @@ class Tools:
     def stop(self) -> None:
         """End what start() began. What is in the spool waits for the next start."""
         self.upkeep.stop(STOP_S)
+        logs.flush()
 
 
 def init_app(app: Flask, config: Config) -> None:
