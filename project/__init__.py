@@ -33,12 +33,12 @@ CONNECT_ARGS: dict[str, str | int] = {
     "keepalives_count": 2,
     "tcp_user_timeout": 3000,
     "application_name": "useradd",
-    "options": "-c timezone=UTC -c statement_timeout=2000 -c lock_timeout=1000"
+    "options": "-c timezone=UTC -c synchronous_commit=on -c statement_timeout=2000 -c lock_timeout=1000"
     " -c idle_in_transaction_session_timeout=4000 -c client_connection_check_interval=1000",
 }
 WRITING_ARGS = CONNECT_ARGS | {"target_session_attrs": "read-write"}
-"""Bounds on the side of PostgreSQL and TCP. Keepalives see a silent peer while we wait, tcp_user_timeout while we
-send: only both together cover a partition (docs/adr/0004)."""
+"""Bounds on the side of PostgreSQL and TCP; and a COMMIT that is confirmed is on the disk. Keepalives see a silent peer
+while we wait, tcp_user_timeout while we send: only both together cover a partition (docs/adr/0004)."""
 ONE_PICTURE = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 """All questions of a reading transaction see the same tables."""
 

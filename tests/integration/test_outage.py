@@ -14,6 +14,7 @@ from project.domain.errors import DatabaseUnavailableError, OutcomeUnknownError
 from project.outage import Database
 from project.outage.deadline import remaining
 from project.web.tools import Tools
+from tests.conftest import Rows
 
 
 def impatient(url: str, deadline_s: float = 0.5, **options: Any) -> Database:
@@ -57,6 +58,60 @@ def test_a_lock_held_by_another_ends_at_the_deadline(tools: Tools, postgres_url:
     finally:
         release.set()
         holder.join()
+
+
+IN_FORCE = {
+    "statement_timeout": "2s",
+    "lock_timeout": "1s",
+    "idle_in_transaction_session_timeout": "4s",
+    "client_connection_check_interval": "1s",
+    "synchronous_commit": "on",
+    "TimeZone": "UTC",
+}
+OVER_TCP = {
+    "connect_timeout": "2",
+    "keepalives_idle": "2",
+    "keepalives_interval": "1",
+    "keepalives_count": "2",
+    "tcp_user_timeout": "3000",
+}
+
+
+@pytest.mark.parametrize("way", ["database", "reading"])
+def test_postgres_and_the_network_bound_what_they_do_for_us_too(tools: Tools, way: str) -> None:
+    database: Database = getattr(tools, way)
+
+    found = {name: database.transact(ask, f"select current_setting('{name}')") for name in IN_FORCE}
+    given = database.transact(lambda connection: _driver(connection).info.dsn_parameters)
+
+    assert found == IN_FORCE
+    assert given | OVER_TCP == given
+
+
+def test_a_commit_is_on_the_disk_when_it_is_confirmed_whatever_the_database_is_set_to(tools: Tools, rows: Rows) -> None:
+    [name] = [row["name"] for row in rows.ask("select current_database() as name")]
+    rows.ask(f'alter database "{name}" set synchronous_commit = off')
+    try:
+        tools.database._engine.dispose()
+        assert tools.database.transact(ask, "select current_setting('synchronous_commit')") == "on"
+    finally:
+        rows.ask(f'alter database "{name}" reset synchronous_commit')
+        tools.database._engine.dispose()
+
+
+def _driver(connection: Connection) -> Any:
+    return connection.connection.driver_connection
+
+
+def test_a_database_that_is_not_there_is_an_outage_that_is_said_loudly(
+    tools: Tools, postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    database = impatient(f"{postgres_url.rpartition('/')[0]}/nowhere")
+
+    with pytest.raises(DatabaseUnavailableError):
+        database.transact(ask, "select 1")
+
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == ["database misconfigured"]
 
 
 def test_a_wrong_password_is_an_outage_that_tells_no_secret(
