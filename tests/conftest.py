@@ -57,12 +57,13 @@ def config(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Confi
 
 
 @pytest.fixture(scope="session")
-def app(config: Config) -> Flask:
+def app(config: Config) -> Iterator[Flask]:
     """The service with its tables."""
     app = create_app(config)
     with app.app_context():
         flask_migrate.upgrade()
-    return app
+    yield app
+    tools_of(app).stop()
 
 
 def begin_anew(app: Flask) -> None:

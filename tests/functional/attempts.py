@@ -1,6 +1,7 @@
 """Attempts of any time and end, kept the way the service keeps them."""
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
@@ -21,8 +22,7 @@ def ago(**parts: float) -> datetime:
     return datetime.now(UTC) - timedelta(**parts)
 
 
-def keep(
-    app: Flask,
+def record(
     received_at: datetime,
     *,
     status: int = 201,
@@ -34,8 +34,8 @@ def keep(
     phone: str | None = None,
     email: str | None = None,
     **changes: Any,
-) -> UUID:
-    """Keep an attempt; return its number."""
+) -> AttemptRecord:
+    """Return an attempt and its end."""
     sent = {"name": name, "username": username, "phone": phone, "email": email}
     head: dict[str, Any] = {
         "id": new_id(received_at),
@@ -48,10 +48,19 @@ def keep(
         "client_request_id": None,
     }
     attempt = NewAttempt(**head | {"sent": {field: value for field, value in sent.items() if value}} | changes)
-    record = AttemptRecord(
+    return AttemptRecord(
         attempt=attempt, status=status, answered=status, code=code, errors=errors, duration_ms=duration_ms
     )
+
+
+def keep(app: Flask, received_at: datetime, **ends: Any) -> UUID:
+    """Keep an attempt, as record() makes it; return its number."""
+    kept = record(received_at, **ends)
+    keep_all(app, [kept])
+    return kept.attempt.id
+
+
+def keep_all(app: Flask, records: Sequence[AttemptRecord]) -> None:
+    """Keep attempts, in the order in which they stand there."""
     with app.app_context():
-        database = cast(Tools, app.extensions["useradd"]).database
-        database.transact(insert_attempts, [record])
-    return attempt.id
+        cast(Tools, app.extensions["useradd"]).database.transact(insert_attempts, records)

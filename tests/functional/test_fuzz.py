@@ -70,7 +70,7 @@ def steady(examples: int) -> settings:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def described(app: Flask) -> schemathesis.BaseSchema:
     """The service as its own document describes it."""
     return schemathesis.openapi.from_wsgi("/openapi.json", app, config=schemathesis.Config())

@@ -19,6 +19,8 @@ import pytest
 from project import embedded
 from project.embedded import EmbeddedPostgresError, place, watcher
 
+pytestmark = pytest.mark.chaos
+
 BIN_DIR = os.environ.get("TEST_POSTGRES_BIN", "")
 PATIENCE = 30.0  # seconds; far more than anything here takes
 

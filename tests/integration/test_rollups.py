@@ -19,7 +19,7 @@ from project.queries.rollups import refresh
 from project.services import reports
 from project.web.tools import Tools
 from tests.conftest import Rows
-from tests.functional.attempts import keep
+from tests.functional.attempts import keep, keep_all, record
 
 START = datetime(2026, 3, 9, 9, 20, tzinfo=UTC)
 ENDS = (
@@ -48,9 +48,11 @@ FILTERS = [
 def attempts(app: Flask, tools: Tools) -> Flask:
     """Attempts of all ends over two days, in no order of time, as late drains bring them."""
     chance = random.Random(7)  # noqa: S311 - sample data
+    records = []
     for _ in range(300):
         status, code = chance.choice(ENDS)
-        keep(app, START + timedelta(minutes=chance.uniform(0, 2900)), status=status, code=code)
+        records.append(record(START + timedelta(minutes=chance.uniform(0, 2900)), status=status, code=code))
+    keep_all(app, records)
     return app
 
 
