@@ -16,8 +16,6 @@ from tests.chaos.proxy import Proxy, Trap
 from tests.chaos.service import Service
 
 ANSWERED_WITHIN_S = 3.6
-HIDDEN_WITHIN_S = 1.0
-"""One cut is mended by one retry, which waits for milliseconds."""
 RECORDED_WITHIN_S = 2.0
 REPEATED_WITHIN_S = 8.0
 USERADD = "execute useradd"
@@ -56,7 +54,6 @@ def test_one_cut_is_hidden_by_a_retry(
 
     assert trap.count == 1
     assert answer.code == "created", summary([answer])
-    assert answer.seconds < HIDDEN_WITHIN_S
     assert _recorded(postgres, answer) == [(201, 201)]
     replay = client.repeat(answer)
     assert (replay.code, replay.json["password"]) == ("replayed", answer.json["password"])
