@@ -82,6 +82,7 @@ def main() -> None:
         port=int(os.environ["PORT"]),
         threads=THREADS,
         workers=cores(),
+        deadline_s=3,
         greeting=str,
     )
 
