@@ -3,15 +3,18 @@
 import logging
 import math
 import random
+import select
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar, cast
 
 import psycopg2
+from psycopg2 import extensions
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.pool import PoolProxiedConnection
 
 from project.domain.errors import DatabaseUnavailableError, OutcomeUnknownError, OverloadedError
 from project.outage import errors
@@ -89,8 +92,10 @@ class Database:
 
         def once(doubt: "_Doubt") -> list[Row]:
             connection = self._engine.raw_connection()
-            doubt.arise()
             try:
+                if connection.info and _was_closed(connection):
+                    raise psycopg2.OperationalError("the server closed the connection while it rested")
+                doubt.arise()
                 return statement.run(connection, values)
             except psycopg2.Error as error:
                 if errors.is_broken(error):
@@ -186,6 +191,16 @@ class _Doubt:
     def arise(self) -> None:
         """From now on a broken connection tells nothing about the transaction on it."""
         self.is_there = True
+
+
+def _was_closed(connection: PoolProxiedConnection) -> bool:
+    """Tell whether the server has said something to a connection that rested: it says only farewell to those.
+
+    Asked before anything is sent: then nobody need wonder what became of it.
+    """
+    poller = select.poll()
+    poller.register(cast(extensions.connection, connection.driver_connection), select.POLLIN)
+    return bool(poller.poll(0))
 
 
 def _pauses() -> Iterator[float]:

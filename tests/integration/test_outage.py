@@ -4,6 +4,7 @@ import socket
 import threading
 from typing import Any
 
+import psycopg2
 import pytest
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError
@@ -11,7 +12,7 @@ from sqlalchemy.pool import NullPool
 
 from project import outage
 from project.domain.errors import DatabaseUnavailableError, OutcomeUnknownError
-from project.outage import Database
+from project.outage import Database, Statement
 from project.outage.deadline import remaining
 from project.web.tools import Tools
 from tests.conftest import Rows
@@ -136,6 +137,26 @@ def test_a_commit_that_is_never_confirmed_leaves_the_outcome_unknown(
 
     with outage.deadline(0.3), pytest.raises(OutcomeUnknownError):
         tools.database.transact(ask, "select 1")
+
+
+def test_a_connection_that_was_closed_while_it_rested_leaves_no_doubt(
+    tools: Tools, postgres_url: str, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgres_url.replace("postgresql://", "postgresql+psycopg2://")
+    engine = create_engine(url, pool_size=1, max_overflow=0, connect_args={"application_name": "resting"})
+    database = Database(engine, 0.3, name="test", slots=1, connections=1)
+    one = Statement("one", "select {}::integer", arguments=1)
+    assert database.run(one, 1) == [(1,)]
+    resting = "select pid, pg_terminate_backend(pid) from pg_stat_activity where application_name = 'resting'"
+    while rows.ask(resting):
+        pass
+
+    def refuse(*_: object, **__: object) -> None:
+        raise psycopg2.OperationalError("refused")
+
+    monkeypatch.setattr(psycopg2, "connect", refuse)
+    with pytest.raises(DatabaseUnavailableError):
+        database.run(one, 1)
 
 
 def test_a_question_is_never_of_unknown_outcome(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
