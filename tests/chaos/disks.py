@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
-_NAMESPACE = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--mount"]
+_IS_ROOT = os.geteuid() == 0
+_NAMESPACE = ["unshare", "--mount"] if _IS_ROOT else ["unshare", "--user", "--map-root-user", "--mount"]
 """Only root may mount: in a user namespace of his own everybody is root, where the kernel allows these."""
+_BACK = [] if _IS_ROOT else ["unshare", "--user", f"--map-user={os.geteuid()}", f"--map-group={os.getegid()}"]
+"""Nobody else is to notice: PostgreSQL refuses root."""
 _MOUNT = 'mount -t tmpfs -o "$0" chaos "$1" && shift && exec "$@"'
 BLOCK = 4096
 
@@ -22,7 +25,7 @@ def on_small_disk(folder: Path, mib: int, owner: int | None = None) -> list[str]
     if not _may_mount():
         pytest.skip("needs root, or a kernel that gives others a namespace to mount in")
     options = f"size={mib}m,mode=0700" + ("" if owner is None else f",uid={owner},gid={owner}")
-    return [*_NAMESPACE, "sh", "-c", _MOUNT, options, str(folder)]
+    return [*_NAMESPACE, "sh", "-c", _MOUNT, options, str(folder), *_BACK]
 
 
 @functools.cache
