@@ -357,7 +357,7 @@ def test_many_readers_of_the_statistics_do_not_get_in_the_way_of_new_users(
         assert reader.log_in(user.json["login"], user.json["password"])
         cookie = reader.cookie
     if stuck:
-        proxy.freeze_statement("WHERE users.id =", lasting=True)
+        proxy.freeze_statement("READ ONLY", lasting=True)  # with which every transaction of a reader begins
     with _repeated(read, parallel=READERS), Load(service, clients=6, reconnecting=True) as load:
         eventually(lambda: len(statuses) >= 200, 20, "the pages are not answered")
         load.await_answers(100)
