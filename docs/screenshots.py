@@ -3,6 +3,7 @@
 The data are those of sample.py and the clock of the pages stands still: a picture changes only when its page does.
 """
 
+import logging
 import os
 import shutil
 import sys
@@ -37,7 +38,7 @@ from project.services import registration  # noqa: E402
 from project.web.tools import tools  # noqa: E402
 
 IMAGES = ROOT / "docs" / "images"
-BATCH = 1000
+BATCH = 200
 LANGUAGES = ("ru", "en")
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 POSTER = {"width": 1280, "height": 1180}
@@ -95,17 +96,20 @@ def served() -> Iterator[tuple[Flask, str]]:
     administer(server_url, f"create database {name}")
     with tempfile.TemporaryDirectory() as data_dir, patches():
         url = f"{server_url.rpartition('/')[0]}/{name}"
+        logging.disable(logging.WARNING)
         app = create_app(Config.from_environment({"DATABASE_URL": url, "DATA_DIR": data_dir}))
         with app.app_context():
             flask_migrate.upgrade()
         server = create_server(app, host="127.0.0.1", port=0, threads=4, clear_untrusted_proxy_headers=False)
         thread = threading.Thread(target=server.run)
         thread.start()
-        yield app, f"http://127.0.0.1:{server.effective_port}"
-        server.close()
-        thread.join()
-        tools(app).stop()
-    administer(server_url, f"drop database {name} with (force)")
+        try:
+            yield app, f"http://127.0.0.1:{server.effective_port}"
+        finally:
+            server.close()
+            thread.join()
+            tools(app).stop()
+            administer(server_url, f"drop database {name} with (force)")
 
 
 @contextmanager
@@ -160,7 +164,7 @@ def fill(app: Flask, records: list[AttemptRecord]) -> None:
 @contextmanager
 def opened(browser: Browser, address: str, password: str) -> Iterator[Page]:
     """Open a tab of the reader."""
-    context = browser.new_context(base_url=address, locale="ru", viewport=DESK)
+    context = browser.new_context(base_url=address, locale="ru", viewport=DESK, reduced_motion="reduce")
     page = context.new_page()
     page.goto("/login/")
     page.fill("[name=login]", "petrov.ivan")
