@@ -9,6 +9,7 @@ from config import Config
 from project import api, auth, cli, embedded, health, outage, reports
 from project.extensions import csrf, db, migrate
 from project.web import (
+    compression,
     deadlines,
     formats,
     guards,
@@ -108,6 +109,7 @@ def register_web(app: Flask, config: Config) -> None:
     request_id.init_app(app)
     csrf.init_app(app)
     logs.init_app(app, config.log_format)
+    compression.init_app(app)
     languages.init_app(app)
     sessions.init_app(app)
     guards.init_app(app)

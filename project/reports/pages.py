@@ -16,6 +16,9 @@ from project.reports.schemas import DAYS, Choice
 from project.services import reports as service
 
 PAGE = 25
+OFFERED = 99
+"""Newer attempts that are counted; of more than these it is only said that there are more."""
+BEFORE_ALL = UUID(int=0)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,6 +56,8 @@ class Results:
     """Attempts of this filter over all time, asked for when there are none in the period."""
     is_new: bool = False
     """Nothing was ever sent."""
+    last: UUID | None = None
+    """After which attempt newer ones shall be offered, None where none can come."""
 
 
 def get_results(database: Database, choice: Choice) -> Results:
@@ -67,6 +72,7 @@ def get_results(database: Database, choice: Choice) -> Results:
             report=report,
             facets=_facets(database, report),
             page=page,
+            last=_last(choice, page),
             everywhere=unless_too_slow(service.count_attempts, database, choice.of_everything().filter),
             is_new=not service.get_page(database, AttemptFilter(), 1).attempts,
         )
@@ -77,7 +83,32 @@ def get_results(database: Database, choice: Choice) -> Results:
         chart=draw(report, choice),
         remark=_remark(database, report),
         page=page,
+        last=_last(choice, page),
     )
+
+
+def _last(choice: Choice, page: service.Page | None) -> UUID | None:
+    if page is None or page.has_newer or choice.filter.until is not None:
+        return None
+    return page.attempts[0].id if page.attempts else BEFORE_ALL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """Attempts that came since a page was made."""
+
+    count: int
+    more: bool
+    """Whether there are even more than `count`."""
+    etag: str
+    """The same as long as the offer is."""
+
+
+def find_newer(database: Database, choice: Choice, last: UUID) -> Offer:
+    """Return what came after `last` inside the filter."""
+    page = service.get_page(database, choice.filter, OFFERED, after=last)
+    count = len(page.attempts)
+    return Offer(count=count, more=page.has_newer, etag=f'"{last}-{count}"')
 
 
 def _facets(database: Database, report: Report) -> Facets | None:

@@ -49,6 +49,8 @@ class Choice:
     """The end does not lie after the start: nothing can be shown."""
     before: UUID | None = None
     after: UUID | None = None
+    newer: UUID | None = None
+    """The newest attempt that a page shows: what came since shall be offered."""
     limit: int = 25
 
     @property
@@ -165,6 +167,7 @@ class _Reader:
             is_reversed=since is not None and until is not None and since >= until,
             before=self._one("before", UUID, keep=False),
             after=self._one("after", UUID, keep=False),
+            newer=self._one("newer", UUID, keep=False),
             limit=self._one("limit", _limit, keep=False) or 25,
             ignored=tuple(self._ignored),
         )

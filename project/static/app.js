@@ -6,9 +6,13 @@ function changeTheme() {
   const chosen = root.dataset.theme;
   const dark = chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   root.dataset.theme = dark ? "light" : "dark";
-  // The server reads the cookie and renders the theme, so that the next page does not flash.
+  remember("theme", root.dataset.theme);
+}
+
+// The server reads the cookie and renders what was chosen, so that the next page does not flash.
+function remember(name, value) {
   const secure = location.protocol === "https:" ? "; secure" : "";
-  document.cookie = `theme=${root.dataset.theme}; path=/; max-age=${YEAR}; samesite=lax${secure}`;
+  document.cookie = `${name}=${value}; path=/; max-age=${YEAR}; samesite=lax${secure}`;
 }
 
 function reveal(button) {
@@ -50,4 +54,19 @@ document.addEventListener("formdata", (event) => {
   const data = event.formData;
   for (const [name, value] of [...data]) if (!value) data.delete(name);
   if (data.get("period") !== "dates") { data.delete("from"); data.delete("to"); }
+});
+
+document.addEventListener("change", (event) => {
+  if (event.target.id === "follow") remember("follow", event.target.checked ? "on" : "off");
+});
+
+// htmx looks for new attempts only while somebody looks at the page and wants them.
+document.addEventListener("htmx:before:request", (event) => {
+  if (event.target.id !== "newer") return;
+  if (document.hidden || !document.getElementById("follow").checked) event.preventDefault();
+});
+
+// Who asked for the new rows goes on reading at the log.
+document.addEventListener("htmx:after:swap", (event) => {
+  if (event.detail.ctx.select) document.getElementById("list")?.focus();
 });

@@ -1,11 +1,13 @@
 // Starts Swagger UI on our own document. Its query parameters (?url=, ?configUrl=) stay off: they would render anybody's.
+// Deep links stay off, too: they would be links inside of buttons. And a choice of one server is none.
 const main = document.getElementById("swagger-ui");
 SwaggerUIBundle({
   url: main.dataset.document,
   domNode: main,
   queryConfigEnabled: false,
   validatorUrl: null,
-  deepLinking: true,
+  deepLinking: false,
   tryItOutEnabled: true,
   presets: [SwaggerUIBundle.presets.apis],
+  plugins: [() => ({ wrapComponents: { ServersContainer: () => () => null } })],
 });

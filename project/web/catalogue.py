@@ -105,6 +105,9 @@ PROBLEMS: Mapping[str, Problem] = {
         _("The idempotency key was used already"),
         {"": _("Another request came with this Idempotency-Key. A new request needs a new key.")},
     ),
+    "rate_limited": Problem(
+        429, _("Too many requests"), {"": _("Wait for the seconds that the header Retry-After names.")}, retryable=True
+    ),
     "internal_error": Problem(
         500,
         _("Service error"),
@@ -159,6 +162,7 @@ class FieldCode:
     messages: Mapping[str, str]
     fields: str = "any"
     sample: Params = field(default_factory=lambda: NO_PARAMS)
+    status: int = 422
 
 
 FIELD_CODES: Mapping[str, FieldCode] = {
@@ -243,12 +247,14 @@ FIELD_CODES: Mapping[str, FieldCode] = {
             "hint": _("There is no such field. Did you mean %(hint)s?"),
         },
     ),
-    "username_taken": FieldCode(_("The login is taken already"), {"": _("The login is taken.")}, "username"),
+    "username_taken": FieldCode(
+        _("The login is taken already"), {"": _("The login is taken.")}, "username", status=409
+    ),
     "phone_taken": FieldCode(
-        _("The phone number is taken already"), {"": _("Another user has this phone number.")}, "phone"
+        _("The phone number is taken already"), {"": _("Another user has this phone number.")}, "phone", status=409
     ),
     "email_taken": FieldCode(
-        _("The e-mail is taken already"), {"": _("Another user has this e-mail address.")}, "email"
+        _("The e-mail is taken already"), {"": _("Another user has this e-mail address.")}, "email", status=409
     ),
 }
 
@@ -264,11 +270,13 @@ STATUSES: Mapping[int, str] = {
     200: _("Nothing created"),
     201: _("Created"),
     400: _("Bad request"),
+    404: _("Not found"),
     405: _("Method not allowed"),
     409: _("Conflict"),
     413: _("Too large"),
     415: _("Not JSON"),
     422: _("Wrong data"),
+    429: _("Too many requests"),
     500: _("Service error"),
     503: _("Service unavailable"),
 }

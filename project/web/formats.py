@@ -51,6 +51,7 @@ def init_app(app: Flask) -> None:
     app.jinja_env.globals.update(
         LANGUAGES=LANGUAGES,
         VERSION=VERSION,
+        follows=follows,
         here=here,
         language=language_code,
         share=share,
@@ -150,6 +151,11 @@ def theme() -> str:
     """Return the theme that the reader chose, "" for that of the system."""
     chosen = request.cookies.get("theme", "")
     return chosen if chosen in THEMES else ""
+
+
+def follows() -> bool:
+    """Tell whether the reader wants to be offered new attempts, which is so until the box is emptied."""
+    return request.cookies.get("follow") != "off"
 
 
 def here(**changes: str) -> str:

@@ -1,4 +1,4 @@
-"""Pages that belong to no door: the front, and one for each code that an answer can name."""
+"""Pages that belong to no door: the front, the codes that an answer can name, and one for each of them."""
 
 from typing import Any
 
@@ -24,6 +24,13 @@ def front() -> ResponseReturnValue:
     return redirect(url_for("reports.results"))
 
 
+@bp.get("/problems/")
+@open_to_all
+def problems() -> ResponseReturnValue:
+    """List every code."""
+    return render_template("web/codes.html", problems=PROBLEMS, field_codes=FIELD_CODES)
+
+
 @bp.get("/problems/<code>")
 @open_to_all
 def problem(code: str) -> ResponseReturnValue:
@@ -35,12 +42,11 @@ def problem(code: str) -> ResponseReturnValue:
         "web/code.html",
         code=code,
         title=_title(entry),
-        problem=entry if isinstance(entry, Problem) else None,
-        field_code=entry if isinstance(entry, FieldCode) else None,
+        status=entry.status,
+        fields=entry.fields if isinstance(entry, FieldCode) else "",
+        is_retryable=isinstance(entry, Problem) and entry.retryable,
         sentences=_sentences(entry),
         sample=_sample(code, entry),
-        problems=PROBLEMS,
-        field_codes=FIELD_CODES,
     )
 
 
@@ -74,7 +80,7 @@ def _sample(code: str, entry: Problem | FieldCode) -> dict[str, Any]:
         return _sample(_FIELD_EXAMPLES[code], FIELD_CODES[_FIELD_EXAMPLES[code]])
     if isinstance(entry, Problem):
         return _document(code, entry.status, str(entry.title), sentence)
-    outer = "conflict" if code.endswith("_taken") else "validation_failed"
+    outer = "conflict" if entry.status == 409 else "validation_failed"
     document = _document(
         outer,
         PROBLEMS[outer].status,

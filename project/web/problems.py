@@ -24,7 +24,13 @@ log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = (1, 3)
 """Bounds of Retry-After; drawn anew each time so that clients do not return in step."""
-_CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 415: "unsupported_media_type"}
+_CODES = {
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+    429: "rate_limited",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +84,9 @@ def _read(error: Exception) -> _Ending:
             return _Ending(status=400, code="bad_request", variant="form_expired")
         case HTTPException(code=int(status)) if status < 500:
             code = _CODES.get(status, "bad_request")
-            allow = error.get_response().headers.get("Allow")
-            return _Ending(status=status, code=code, params=_params(code), headers={"Allow": allow} if allow else {})
+            told = error.get_response().headers
+            headers = {name: told[name] for name in ("Allow", "Retry-After") if name in told}
+            return _Ending(status=status, code=code, params=_params(code), headers=_retry_headers(code) | headers)
         case _:
             log.error("defect", exc_info=error)
             return _Ending(status=500, code="internal_error", headers=_retry_headers("internal_error"))

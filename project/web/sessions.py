@@ -3,7 +3,7 @@
 import time
 from uuid import UUID
 
-from flask import Flask, Request, Response, g, redirect, request, session, url_for
+from flask import Flask, Request, Response, g, redirect, render_template, request, session, url_for
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionMixin
 from flask_login import UserMixin, current_user, login_user, logout_user
 from werkzeug.wrappers import Response as BaseResponse
@@ -110,14 +110,21 @@ def _is_over() -> bool:
 
 
 def _note_visit(response: Response) -> Response:
+    if request.headers.get("HX-Request-Type") == "partial":
+        return response  # the page itself asked: nobody may be there
     if "reader" in g and "_user_id" in session and time.time() - session["seen"] > _SEEN_EVERY_S:
         session["seen"] = int(time.time())
     return response
 
 
 def _send_to_login() -> BaseResponse:
-    """A person is asked to log in and comes back; a program is told."""
+    """A person is asked to log in and comes back; a program is told; a page that asks by itself is not replaced."""
     if request.path.startswith("/api/") and not request.path.startswith("/api/v1/download"):
         raise RefusalError("unauthorized")
+    match request.headers.get("HX-Request-Type"):
+        case "partial":
+            return Response(render_template("web/_ended.html"), 401)
+        case "full":
+            return Response("", 401, {"HX-Refresh": "true"})
     wanted = request.full_path.rstrip("?") if request.method in {"GET", "HEAD"} else None
     return redirect(url_for("auth.login", next=wanted))

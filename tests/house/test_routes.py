@@ -21,6 +21,7 @@ OPEN = {
     "health.status",
     "pages.front",
     "pages.problem",
+    "pages.problems",
     "flasgger.<lambda>",
     "flasgger.apidocs",
     "flasgger.oauth_redirect",

@@ -8,7 +8,7 @@ import pytest
 
 PROJECT = Path(__file__).parents[2] / "project"
 VENDOR = PROJECT / "static" / "vendor"
-SWAGGER_UI = "5.35.0"
+SWAGGER_UI, HTMX = "5.35.0", "4.0.1"
 OURS = sorted(
     path
     for folder in ("static", "templates")
@@ -48,12 +48,27 @@ def test_swagger_ui_is_of_the_version_that_its_readme_names() -> None:
     assert json.dumps(SWAGGER_UI) in bundle
 
 
-@pytest.mark.parametrize("name", ["swagger-ui-bundle.js", "swagger-ui.css"])
+def test_htmx_is_of_the_version_that_its_readme_names() -> None:
+    readme = (VENDOR / "htmx" / "README.md").read_text()
+    script = (VENDOR / "htmx" / "htmx.min.js").read_text()
+
+    assert set(re.findall(r"\d+\.\d+\.\d+", readme)) == {HTMX}
+    assert f'this.version="{HTMX}"' in script
+
+
+def test_htmx_is_asked_for_nothing_that_needs_eval() -> None:
+    templates = "".join(path.read_text() for path in (PROJECT / "templates").rglob("*.html"))
+
+    assert "hx-trigger=" in templates
+    assert not re.search(r"hx-on|hx-vals=.js|hx-headers=.js|hx-confirm|hx-trigger=\"[^\"]*\[", templates)
+
+
+@pytest.mark.parametrize("name", ["swagger-ui/swagger-ui-bundle.js", "swagger-ui/swagger-ui.css", "htmx/htmx.min.js"])
 def test_vendored_files_point_to_no_source_map(name: str) -> None:
-    assert "sourceMappingURL" not in (VENDOR / "swagger-ui" / name).read_text()
+    assert "sourceMappingURL" not in (VENDOR / name).read_text()
 
 
-@pytest.mark.parametrize("folder", ["vendor/swagger-ui", "fonts", "icons"])
+@pytest.mark.parametrize("folder", ["vendor/swagger-ui", "vendor/htmx", "fonts", "icons"])
 def test_files_of_others_have_their_licence_beside_them(folder: str) -> None:
     licence = PROJECT / "static" / folder / "LICENSE"
 
@@ -61,4 +76,4 @@ def test_files_of_others_have_their_licence_beside_them(folder: str) -> None:
 
 
 def test_nothing_else_is_vendored() -> None:
-    assert [path.name for path in VENDOR.iterdir()] == ["swagger-ui"]
+    assert {path.name for path in VENDOR.iterdir()} == {"swagger-ui", "htmx"}

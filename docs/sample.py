@@ -1,0 +1,292 @@
+"""Sixteen days of attempts as a service in use sees them, the same ones at each run: what the pictures show."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from project.api.schemas import user_add_schema
+from project.domain.attempts import NewAttempt, new_id
+from project.domain.errors import FieldError, ValidationFailedError
+from project.domain.passwords import hash_key
+from project.domain.records import DIRECT, RECOVERED, SPOOL, AttemptRecord
+from project.web.catalogue import PROBLEMS
+
+NOW = datetime(2026, 11, 23, 16, 51, 10, tzinfo=ZoneInfo("Europe/Moscow"))
+"""When the pictures are taken, whatever the clock says."""
+DAYS = 16
+WEEKDAYS = (1.0, 1.05, 1.0, 1.1, 0.95, 0.4, 0.35)
+HOURS = (6, 4, 2, 2, 3, 6, 16, 36, 72, 100, 112, 116, 112, 120, 124, 120, 108, 88, 60, 40, 30, 24, 16, 10)
+"""Attempts in each hour of a Monday."""
+SPIKE = datetime(2026, 11, 19, 12, 5, tzinfo=NOW.tzinfo)
+"""An import is run a second time: all of its logins are taken."""
+OUTAGE = datetime(2026, 11, 21, 13, 17, tzinfo=NOW.tzinfo)
+"""PostgreSQL is away for a minute: attempts are kept on disk meanwhile."""
+
+MEN = (
+    *("Иван", "Дмитрий", "Артём", "Егор", "Пётр", "Сергей", "Максим", "Олег", "Никита", "Тимур", "Андрей"),
+    *("Роман", "Павел", "Илья", "Кирилл", "Глеб"),
+)
+WOMEN = (
+    *("Светлана", "Ольга", "Анна", "Татьяна", "Мария", "Наталья", "Алина", "Юлия", "Вера", "Ксения", "Полина"),
+    *("Айгуль", "Елена", "Дарья", "Софья", "Нина"),
+)
+FAMILIES = (
+    *("Петров", "Белов", "Иванов", "Козлов", "Соколов", "Морозов", "Лебедев", "Орлов", "Новиков", "Зайцев"),
+    *("Волков", "Фёдоров", "Павлов", "Семёнов", "Голубев", "Виноградов", "Богданов", "Воробьёв", "Ершов"),
+    *("Тарасов", "Сафин", "Ахметов", "Кузнецов", "Попов", "Васильев", "Соловьёв", "Титов", "Макаров"),
+)
+LATIN = {
+    **dict(zip("абвгдеёзийклмнопрстуфхыэ", "abvgdeeziyklmnoprstufhye", strict=True)),
+    **{"ж": "zh", "ц": "ts", "ч": "ch", "ш": "sh", "щ": "sch", "ю": "yu", "я": "ya", "ь": "", "ъ": "", " ": "."},
+}
+CLIENTS = (
+    "python-requests/2.34.0",
+    "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Firefox/145.0",
+    "curl/8.17.0",
+    "okhttp/5.3.0",
+)
+DOMAINS = ("example.org", "example.com", "example.net")
+
+CORRECTED = {"invalid_phone", "invalid_email", "contact_required", "invalid_date"}
+"""Mistakes after which people try again with the same login."""
+
+Body = dict[str, Any]
+
+
+def records() -> Iterator[AttemptRecord]:
+    """Yield the attempts, oldest first."""
+    yield from sorted(_Sample().all(), key=lambda record: record.attempt.id)
+
+
+def latest(number: int) -> list[AttemptRecord]:
+    """Return attempts that come in while somebody looks."""
+    sample = _Sample()
+    return [sample.created(NOW + timedelta(seconds=4 * place + 1)) for place in range(number)]
+
+
+def newcomer(moment: datetime) -> NewAttempt:
+    """Return the attempt that creates the reader of the pages."""
+    return _Sample().attempt(moment, {"name": "Иван Петров", "username": "petrov.ivan", "phone": "+7 999 123-45-67"})
+
+
+class _Sample:
+    def __init__(self) -> None:
+        self._random = random.Random(2026)  # noqa: S311 - it shall be predictable
+        self._logins = {"petrov.ivan": True}
+
+    def all(self) -> Iterator[AttemptRecord]:
+        midnight = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
+        for day in (midnight - timedelta(days=back) for back in reversed(range(DAYS))):
+            for hour, usual in enumerate(HOURS):
+                busy = (
+                    usual
+                    * WEEKDAYS[day.weekday()]
+                    * self._random.uniform(0.85, 1.15)
+                    * (1 - 0.006 * (midnight - day).days)
+                )
+                for _ in range(round(busy)):
+                    yield from self._some(day + timedelta(hours=hour, seconds=self._random.uniform(0, 3600)))
+        for place in range(165):
+            yield self._taken(
+                SPIKE + timedelta(seconds=55 * place + self._random.uniform(0, 20)), "username", "1C+Enterprise/8.3"
+            )
+        for place in range(9):
+            yield self._away(OUTAGE + timedelta(seconds=6 * place + self._random.uniform(0, 5)))
+        for back, make in enumerate(LAST):
+            yield make(self, NOW - timedelta(seconds=31 + 23 * back + self._random.uniform(0, 15)))
+
+    def _some(self, moment: datetime) -> Iterator[AttemptRecord]:
+        """Yield an attempt of any kind; one with wrong data is often followed by the same one corrected."""
+        if moment > NOW - timedelta(minutes=10):
+            return
+        make = self._random.choices(tuple(KINDS), tuple(KINDS.values()))[0]
+        record = make(self, moment)
+        yield record
+        if record.code in CORRECTED and self._random.random() < 0.5:
+            body = self._body() | {
+                "name": record.attempt.sent["name"],
+                "username": record.attempt.sent["username"],
+            }
+            yield self.created(moment + timedelta(seconds=self._random.uniform(15, 400)), body)
+
+    def attempt(self, moment: datetime, body: Body | None, method: str = "POST") -> NewAttempt:
+        """Return an attempt of this moment with the same number at each run."""
+        number = new_id(moment).int >> 62 << 62 | self._random.getrandbits(62)
+        attempt = NewAttempt(
+            id=UUID(int=number),
+            received_at=moment,
+            started=0,
+            method=method,
+            language=self._random.choice(("ru", "ru", "ru", "en")),
+            client_address=f"10.20.{self._random.randrange(1, 5)}.{self._random.randrange(2, 250)}",
+            user_agent=self._random.choice(CLIENTS),
+            client_request_id=self._random.choice(
+                (None, None, None, f"order-{self._random.randrange(10_000, 99_999)}")
+            ),
+            key_hash=hash_key(str(number)) if body is not None else None,
+        )
+        attempt.keep_body(body or {})
+        return attempt
+
+    def created(self, moment: datetime, body: Body | None = None) -> AttemptRecord:
+        """Return an attempt that created a user."""
+        return self._end(self.attempt(moment, body or self._body()), 201, "created", slowness=3.2)
+
+    def _wrong(self, moment: datetime, **changes: object) -> AttemptRecord:
+        """Return an attempt with wrong data; the schema itself says what is wrong."""
+        body = {name: value for name, value in (self._body() | changes).items() if value is not ...}
+        try:
+            user_add_schema("RU").load(body)
+        except ValidationFailedError as refusal:
+            return self._end(self.attempt(moment, body), 422, refusal.reason, refusal.errors)
+        raise AssertionError(f"nothing is wrong with {body}")
+
+    def _phone(self, moment: datetime) -> AttemptRecord:
+        wrong = self._random.choice(("+7 999 123-4", "8 912 55", "123", "+7 900 000-00-000", "нет", "+999 1234567"))
+        both = {"birth_date": "31/12/1990"} if self._random.random() < 0.15 else {}
+        return self._wrong(moment, phone=wrong, **both)
+
+    def _taken(self, moment: datetime, kind: str, client: str = "") -> AttemptRecord:
+        body = self._body() | {"email": self._email("ivan"), "phone": self._number()}
+        if kind == "username":
+            body["username"] = self._random.choice(list(self._logins))
+        attempt = self.attempt(moment, body)
+        attempt.user_agent = client or attempt.user_agent
+        return self._end(attempt, 409, f"{kind}_taken", (FieldError(kind, f"{kind}_taken"),), slowness=3)
+
+    def _refused(self, moment: datetime, code: str) -> AttemptRecord:
+        """Return an attempt whose body was not even read."""
+        method = "GET" if code == "method_not_allowed" else "POST"
+        return self._end(self.attempt(moment, None, method), PROBLEMS[code].status, code, slowness=0.6)
+
+    def _away(self, moment: datetime) -> AttemptRecord:
+        attempt = self.attempt(moment, self._body())
+        return self._end(attempt, 503, "database_unavailable", slowness=8, via=SPOOL)
+
+    def _kept(self, moment: datetime, status: int, code: str, answered: int | None) -> AttemptRecord:
+        attempt = self.attempt(moment, self._body())
+        via = RECOVERED if answered is None else DIRECT
+        return AttemptRecord(
+            attempt=attempt, status=status, answered=answered, code=code, duration_ms=self._milliseconds(1.5), via=via
+        )
+
+    def _end(
+        self,
+        attempt: NewAttempt,
+        status: int,
+        code: str,
+        errors: tuple[FieldError, ...] = (),
+        *,
+        slowness: float = 1,
+        via: str = DIRECT,
+    ) -> AttemptRecord:
+        return AttemptRecord(
+            attempt=attempt,
+            status=status,
+            answered=status,
+            code=code,
+            errors=errors,
+            duration_ms=self._milliseconds(slowness),
+            via=via,
+        )
+
+    def _milliseconds(self, slowness: float) -> int:
+        return max(
+            1,
+            round(self._random.lognormvariate(slowness, 0.45) if slowness < 8 else 3500 + self._random.uniform(0, 60)),
+        )
+
+    def _body(self) -> Body:
+        is_man = self._random.random() < 0.5
+        first, family = self._random.choice(MEN if is_man else WOMEN), self._random.choice(FAMILIES)
+        name = f"{first} {family}{'' if is_man else 'а'}"
+        login = self._login(*name.lower().split())
+        body: Body = {"name": name, "username": login}
+        ways = self._random.choice(("phone", "phone", "email", "both"))
+        if ways in {"phone", "both"}:
+            body["phone"] = self._number()
+        if ways in {"email", "both"}:
+            body["email"] = self._email(login)
+        if self._random.random() < 0.3:
+            year, month, day = (self._random.randrange(*bounds) for bounds in ((1960, 2008), (1, 13), (1, 29)))
+            body["birth_date"] = f"{year}-{month:02}-{day:02}"
+        return body
+
+    def _login(self, first: str, family: str) -> str:
+        words = self._random.choice((f"{family} {first}", f"{first[0]} {family}"))
+        login = base = "".join(LATIN.get(letter, letter) for letter in words)
+        while login in self._logins:
+            login = f"{base}{self._random.randrange(1, 100)}"
+        self._logins[login] = True
+        return login
+
+    def _number(self) -> str:
+        a, b, c, d = (self._random.randrange(*bounds) for bounds in ((903, 930), (100, 999), (10, 99), (10, 99)))
+        return f"+7 {a} {b}-{c}-{d}"
+
+    def _email(self, login: str) -> str:
+        return f"{login}@{self._random.choice(DOMAINS)}"
+
+
+Make = Callable[[_Sample, datetime], AttemptRecord]
+
+
+def _wrong(**changes: object) -> Make:
+    return lambda sample, moment: sample._wrong(moment, **changes)
+
+
+def _taken(kind: str) -> Make:
+    return lambda sample, moment: sample._taken(moment, kind)
+
+
+def _refused(code: str) -> Make:
+    return lambda sample, moment: sample._refused(moment, code)
+
+
+def _kept(status: int, code: str, answered: int | None) -> Make:
+    return lambda sample, moment: sample._kept(moment, status, code, answered)
+
+
+_NO_CONTACT, _WRONG_EMAIL = _wrong(phone=..., email=...), _wrong(email="ivan.example.org")
+KINDS: dict[Make, float] = {
+    _Sample.created: 9000,
+    _Sample._phone: 250,
+    _NO_CONTACT: 118,
+    _taken("username"): 110,
+    _WRONG_EMAIL: 84,
+    _wrong(name=...): 52,
+    _wrong(birth_date="31 декабря"): 31,
+    _taken("phone"): 28,
+    _refused("malformed_json"): 24,
+    _taken("email"): 19,
+    _wrong(username="иванov"): 14,
+    _wrong(surname="Петров"): 9,
+    _wrong(birth_date="2031-01-01"): 6,
+    _wrong(name="Ъ" * 301): 4,
+    _wrong(phone=79991234567): 8,
+    _wrong(name=" "): 5,
+    _wrong(name="Иван\u0000"): 2,
+    _refused("unsupported_media_type"): 9,
+    _refused("body_not_object"): 7,
+    _refused("body_too_large"): 3,
+    _refused("method_not_allowed"): 8,
+    _refused("bad_idempotency_key"): 3,
+    _refused("idempotency_key_reused"): 3,
+    _refused("internal_error"): 0.7,
+    _kept(200, "replayed", 201): 40,
+    _kept(200, "dry_run", 200): 22,
+    _kept(0, "interrupted", None): 1,
+}
+"""Ways an attempt ends, and how often."""
+LAST: tuple[Make, ...] = (
+    *(_Sample.created, _Sample.created, _Sample._phone, _Sample.created, _Sample.created, _taken("username")),
+    *(_Sample.created, _Sample.created, _Sample.created, _NO_CONTACT, _Sample.created, _Sample.created, _WRONG_EMAIL),
+    *(_Sample.created, _kept(200, "replayed", 201), _Sample.created, _refused("malformed_json"), _Sample.created),
+    *(_Sample.created, _wrong(name=...), _Sample.created, _Sample.created, _taken("phone"), _Sample.created),
+)
+"""The last minutes, so that the first page of the log shows some of everything."""

@@ -1,0 +1,249 @@
+"""Takes the pictures of the READMEs: `.venv/bin/python docs/screenshots.py`; given a folder, those of every page.
+
+The data are those of sample.py and the clock of the pages stands still: a picture changes only when its page does.
+"""
+
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime, timedelta, tzinfo
+from itertools import product
+from pathlib import Path
+from unittest.mock import patch
+
+import flask_migrate
+import psycopg2
+from flask import Flask
+from playwright.sync_api import Browser, Page, sync_playwright
+from waitress.server import create_server
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
+
+import sample  # noqa: E402 - the paths are not there before
+
+from config import Config  # noqa: E402
+from project import create_app  # noqa: E402
+from project.api.schemas import user_add_schema  # noqa: E402
+from project.domain.errors import DatabaseUnavailableError  # noqa: E402
+from project.domain.passwords import new_key  # noqa: E402
+from project.domain.records import AttemptRecord  # noqa: E402
+from project.embedded import ensure  # noqa: E402
+from project.queries.registration import insert_attempts  # noqa: E402
+from project.services import registration  # noqa: E402
+from project.web.tools import tools  # noqa: E402
+
+IMAGES = ROOT / "docs" / "images"
+BATCH = 200
+ASKED_EVERY_MS = 10_000
+LANGUAGES = ("ru", "en")
+DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+POSTER = {"width": 1280, "height": 1380}
+LOOKS = {"light": DESK, "dark": DESK, "phone": PHONE, "print": DESK}
+PAGES = {
+    "results": "/results/",
+    "filtered": "/results/?result=rejected&code=invalid_phone",
+    "two-notes": "/results/?period=yesterday&code=none&result=failed",
+    "today": "/results/?period=today",
+    "all": "/results/?period=all",
+    "dates": "/results/?period=dates&from=2026-11-12&to=2026-11-14",
+    "reversed": "/results/?period=dates&from=2026-11-14&to=2026-11-12",
+    "no-hits": "/results/?period=today&q=%3Dpetrov.ivan",
+    "rejected": "{rejected}",
+    "created": "{created}",
+    "spooled": "{spooled}",
+    "problem": "/problems/validation_failed",
+    "problems": "/problems/",
+    "not-found": "/nowhere/",
+    "not-allowed": "/useradd",
+    "swagger": "/swagger/",
+}
+
+
+class Still(datetime):
+    """A clock that stands."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+        """Return the moment of the pictures."""
+        return sample.NOW.astimezone(tz)
+
+
+def main() -> None:
+    """Take the pictures that are asked for."""
+    folder = Path(sys.argv[1]) if sys.argv[1:] else None
+    with served() as (app, address), chromium() as browser:
+        password = newcomer(app)
+        if folder:
+            with opened(browser, address, password) as page:
+                everywhere(page, "new", "/results/?period=today", folder)
+        fill(app, list(sample.records()))
+        posters(app, browser, address, password)
+        if folder:
+            everything(browser, address, password, folder)
+
+
+@contextmanager
+def served() -> Iterator[tuple[Flask, str]]:
+    """Serve the service on an empty database of its own; yield it and its address."""
+    server_url = ensure(ROOT / ".postgres-for-tests" / "embedded")
+    name = f"pictures_{os.getpid()}"
+    administer(server_url, f"create database {name}")
+    with tempfile.TemporaryDirectory() as data_dir, patches():
+        url = f"{server_url.rpartition('/')[0]}/{name}"
+        logging.disable(logging.WARNING)
+        app = create_app(Config.from_environment({"DATABASE_URL": url, "DATA_DIR": data_dir}))
+        with app.app_context():
+            flask_migrate.upgrade()
+        server = create_server(app, host="127.0.0.1", port=0, threads=4, clear_untrusted_proxy_headers=False)
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        try:
+            yield app, f"http://127.0.0.1:{server.effective_port}"
+        finally:
+            server.close()
+            thread.join()
+            tools(app).stop()
+            administer(server_url, f"drop database {name} with (force)")
+
+
+@contextmanager
+def patches() -> Iterator[None]:
+    """Let the pages think that it is NOW."""
+    with patch("project.reports.routes.datetime", Still), patch("project.web.formats.datetime", Still):
+        yield
+
+
+def administer(url: str, statement: str) -> None:
+    """Let the server do what no transaction can."""
+    connection = psycopg2.connect(url)
+    connection.autocommit = True
+    connection.cursor().execute(statement)
+    connection.close()
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Start Debian's Chromium, or the one that Playwright installed."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = os.environ.get("TEST_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    flags = [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--disable-background-networking",
+        "--disable-dev-shm-usage",
+    ]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=flags)
+        yield browser
+        browser.close()
+
+
+def newcomer(app: Flask) -> str:
+    """Create the reader, long before the days that are shown; return the password."""
+    attempt = sample.newcomer(sample.NOW - timedelta(days=sample.DAYS))
+    body = {"name": "Иван Петров", "username": "petrov.ivan", "phone": "+7 999 123-45-67"}
+    new_user = user_add_schema("RU").load(body)
+    with app.app_context():
+        return registration.register(tools().database, tools().passwords, attempt, new_key(), new_user).password
+
+
+def fill(app: Flask, records: list[AttemptRecord]) -> None:
+    """Keep these attempts."""
+    with app.app_context():
+        for start in range(0, len(records), BATCH):
+            tools().database.transact(insert_attempts, records[start : start + BATCH])
+
+
+@contextmanager
+def opened(browser: Browser, address: str, password: str) -> Iterator[Page]:
+    """Open a tab of the reader."""
+    context = browser.new_context(base_url=address, locale="ru", viewport=DESK, reduced_motion="reduce")
+    page = context.new_page()
+    page.goto("/login/")
+    page.fill("[name=login]", "petrov.ivan")
+    page.fill("[name=password]", password)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/results/")
+    yield page
+    context.close()
+
+
+def posters(app: Flask, browser: Browser, address: str, password: str) -> None:
+    """Take the pictures of the READMEs: the results page, on which some new attempts are offered."""
+    with ExitStack() as stack:
+        pages = {}
+        for language, theme in product(LANGUAGES, ("light", "dark")):
+            page = stack.enter_context(opened(browser, address, password))
+            page.clock.install()
+            page.set_viewport_size(POSTER)
+            page.emulate_media(color_scheme=theme)
+            page.goto(f"/results/?lang={language}")
+            pages[f"results{'-ru' if language == 'ru' else ''}-{theme}"] = page
+        fill(app, sample.latest(3))
+        for name, page in pages.items():
+            page.clock.run_for(ASKED_EVERY_MS)
+            page.get_by_role("status").get_by_role("button").wait_for()
+            page.screenshot(path=IMAGES / f"{name}.png")
+
+
+def everything(browser: Browser, address: str, password: str, folder: Path) -> None:
+    """Take every page in every look and language."""
+    with opened(browser, address, password) as page:
+        places = {name: first_of(page, query) for name, query in FIRST.items()}
+        for name, path in PAGES.items():
+            everywhere(page, name, path.format(**places), folder)
+        with patch("project.services.reports.build_report", side_effect=DatabaseUnavailableError):
+            everywhere(page, "away", "/results/", folder)
+    context = browser.new_context(base_url=address)
+    page = context.new_page()
+    everywhere(page, "login", "/login/", folder)
+    page.fill("[name=login]", "petrov.ivan")
+    page.fill("[name=password]", "wrong")
+    page.keyboard.press("Enter")
+    page.get_by_role("alert").wait_for()
+    for look in LOOKS:
+        take(page, look, folder / f"login-error-{look}.png")
+    context.close()
+
+
+FIRST = {
+    "rejected": "/results/?code=invalid_phone&q=orlov&period=all",
+    "created": "/results/?result=created",
+    "spooled": "/results/?status=503",
+}
+
+
+def first_of(page: Page, address: str) -> str:
+    """Return the address of the first attempt of a list."""
+    page.goto(address)
+    return str(page.locator("#rows tbody a").first.get_attribute("href"))
+
+
+def everywhere(page: Page, name: str, address: str, folder: Path) -> None:
+    """Take one page in every look and language."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for language in LANGUAGES:
+        page.goto(f"{address}{'&' if '?' in address else '?'}lang={language}")
+        page.wait_for_load_state("networkidle")
+        for look in LOOKS:
+            take(page, look, folder / f"{name}-{language}-{look}.png")
+
+
+def take(page: Page, look: str, path: Path) -> None:
+    """Take the page as it is in one look."""
+    page.set_viewport_size(LOOKS[look])
+    page.emulate_media(
+        media="print" if look == "print" else "screen", color_scheme="dark" if look == "dark" else "light"
+    )
+    page.screenshot(path=path, full_page=True)
+
+
+if __name__ == "__main__":
+    main()
