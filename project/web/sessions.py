@@ -118,6 +118,6 @@ def _note_visit(response: Response) -> Response:
 def _send_to_login() -> BaseResponse:
     """A person is asked to log in and comes back; a program is told."""
     if request.path.startswith("/api/") and not request.path.startswith("/api/v1/download"):
-        raise RefusalError("unauthorized")
+        raise RefusalError("unauthorized", "session")
     wanted = request.full_path.rstrip("?") if request.method in {"GET", "HEAD"} else None
     return redirect(url_for("auth.login", next=wanted))
