@@ -187,6 +187,9 @@ class Config:
         ZoneInfo("Europe/Moscow"), _zone, "Time zone of pages and files", shown="Europe/Moscow"
     )
     default_language: str = setting("ru", _choice("ru", "en"), "Language for those who ask for none that we speak")
+    api_keys_required: bool = setting(
+        False, _switch, "1: only programs with an API key may create users (`flask api-keys create`)", shown="0"
+    )
     trusted_hosts: tuple[str, ...] = setting(
         (),
         _names,

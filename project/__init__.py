@@ -6,7 +6,7 @@ from typing import Any
 from flask import Flask
 
 from config import Config
-from project import api, auth, cli, embedded, health, outage, reports
+from project import admin, api, auth, cli, embedded, health, outage, reports
 from project.extensions import csrf, db, migrate
 from project.web import (
     compression,
@@ -122,6 +122,7 @@ def register_doors(app: Flask) -> None:
     """Open the doors."""
     for door in (api, auth, reports, health):
         app.register_blueprint(door.bp)
+    admin.init_app(app)
     csrf.exempt(api.bp)
     swagger.init_app(app, (api.describe, reports.describe, health.describe))
     cli.init_app(app)

@@ -1,8 +1,10 @@
 """DOOR: `flask ...` commands for the people who run the service."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from uuid import UUID
 
 import click
 import flask_migrate
@@ -10,25 +12,30 @@ from flask import Flask
 from flask.cli import AppGroup
 
 from project.domain import usernames
+from project.domain.api_keys import check_name
 from project.domain.attempts import NewAttempt, new_id
-from project.domain.contacts import mask_email, mask_phone, normalize_email, normalize_phone
-from project.domain.errors import DatabaseUnavailableError, FieldError, RefusalError, RuleError
+from project.domain.contacts import MAX_EMAIL_LENGTH, mask_email, mask_phone, normalize_email, normalize_phone
+from project.domain.errors import FieldError, RefusalError, RuleError
 from project.domain.passwords import hash_key, new_key
 from project.domain.registration import NewUser
-from project.domain.text import trimmed_name
+from project.domain.text import clean, trimmed_name
 from project.queries.upkeep import find_nothing
+from project.services import api_keys as keys
 from project.services import attempts, registration
+from project.services import users as user_service
 from project.spool import survey
-from project.web.catalogue import detail_text, message_text
+from project.web.catalogue import PROBLEMS, detail_text, message_text
 from project.web.tools import tools
 
 users = AppGroup("users", help="Manage users.")
+api_keys = AppGroup("api-keys", help="Manage keys with which programs call the service.")
 spool = AppGroup("spool", help="Look after attempts that PostgreSQL could not take yet.")
 
 
 def init_app(app: Flask) -> None:
     """Add the commands."""
     app.cli.add_command(users)
+    app.cli.add_command(api_keys)
     app.cli.add_command(spool)
 
 
@@ -37,6 +44,22 @@ def upgrade(app: Flask) -> None:
     with app.app_context():
         tools().database.transact(find_nothing)
         flask_migrate.upgrade()
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Say why something is refused, in the words that pages have for it."""
+    try:
+        yield
+    except RefusalError as error:
+        texts = [message_text(one) for one in error.errors] or [_reason(error)]
+        raise click.ClickException(" ".join(texts)) from None
+
+
+def _reason(error: RefusalError) -> str:
+    if PROBLEMS[error.code].retryable:
+        return detail_text(error.code, "read", {"seconds": 2})
+    return detail_text(error.code, error.variant, error.params)
 
 
 @spool.command("status")
@@ -60,10 +83,8 @@ def spool_drain() -> None:
     Example:
       flask spool drain
     """
-    try:
+    with _refusals():
         drained = attempts.drain_orphans(tools().database, tools().spool)
-    except DatabaseUnavailableError as error:
-        raise click.ClickException(detail_text(error.code, "read", {"seconds": 2})) from None
     click.echo(f"{drained} attempts brought in")
 
 
@@ -105,11 +126,8 @@ def create_admin(username: str, name: str | None, email: str | None, phone: str 
     new_user = NewUser(name=name or username, username=username, phone=phone, email=email, birth_date=None)
     key = new_key()
     attempt = _attempt(new_user, key)
-    try:
+    with _refusals():
         credentials = registration.register(tools().database, tools().passwords, attempt, key, new_user, is_admin=True)
-    except RefusalError as error:
-        texts = [message_text(one) for one in error.errors] or [detail_text(error.code, "read", {"seconds": 2})]
-        raise click.ClickException(" ".join(texts)) from None
     click.echo(f"Login:    {credentials.login}\nPassword: {credentials.password}")
 
 
@@ -140,3 +158,100 @@ def _attempt(new_user: NewUser, key: str) -> NewAttempt:
         key_hash=hash_key(key),
         sent=sent,
     )
+
+
+@users.command("block")
+@click.argument("login")
+def block(login: str) -> None:
+    """Log a user out everywhere and let them in no more. LOGIN is the username, phone or e-mail.
+
+    \b
+    Examples:
+      flask users block petrov.ivan
+      flask users block "8 999 123-45-67"
+    """
+    with _refusals():
+        username = user_service.block(tools().database, _user_id(login), by=None)
+    click.echo(f"{username} is blocked")
+
+
+@users.command("unblock")
+@click.argument("login")
+def unblock(login: str) -> None:
+    """Let a blocked user in again, with the same password. LOGIN is the username, phone or e-mail.
+
+    \b
+    Example:
+      flask users unblock petrov.ivan
+    """
+    with _refusals():
+        username = user_service.unblock(tools().database, _user_id(login), by=None)
+    click.echo(f"{username} can log in again")
+
+
+@users.command("reset-password")
+@click.argument("login")
+def reset_password(login: str) -> None:
+    """Issue a new password and print it, once. LOGIN is the username, phone or e-mail.
+
+    \b
+    Example:
+      flask users reset-password petrov.ivan
+    """
+    with _refusals():
+        found = _user_id(login)
+        username, password = user_service.reset_password(tools().database, tools().passwords, found, by=None)
+    click.echo(f"Login:    {username}\nPassword: {password}")
+
+
+def _user_id(login: str) -> UUID:
+    login = clean(login, MAX_EMAIL_LENGTH)
+    account = user_service.find_by_login(tools().database, login, tools().config.phone_region)
+    if account is None:
+        raise click.ClickException(f"No user, or no single one, is known by “{login}”")
+    return account.id
+
+
+@api_keys.command("create")
+@click.argument("name", callback=_rule(check_name, "name"))
+def create_key(name: str | None) -> None:
+    """Make a key for a program and print it, once. NAME says what it is for.
+
+    \b
+    Example:
+      flask api-keys create "shop front"
+    """
+    if name is None:
+        raise click.UsageError("The key needs a name.")
+    with _refusals():
+        issued = keys.issue(tools().database, name, by=None)
+    click.echo(issued.key)
+
+
+@api_keys.command("list")
+def list_keys() -> None:
+    """Show all keys: number, state, day of the last use, name. The keys themselves are kept nowhere.
+
+    \b
+    Example:
+      flask api-keys list
+    """
+    with _refusals():
+        found = keys.find_all(tools().database)
+    for key in found:
+        state = "revoked" if key.revoked_at else "valid  "
+        click.echo(f"{key.id}  {state}  {key.last_used or 'never used'}  {key.name}")
+
+
+@api_keys.command("revoke")
+@click.argument("number", type=click.UUID)
+def revoke_key(number: UUID) -> None:
+    """Make a key void: programs that use it are refused within seconds. NUMBER is that of `flask api-keys list`.
+
+    \b
+    Example:
+      flask api-keys revoke 01936b4e-2f6a-7c3e-9b1d-5a8f0c2e4d61
+    """
+    with _refusals():
+        name = keys.revoke(tools().database, number, by=None)
+    click.echo(f"“{name}” is revoked")

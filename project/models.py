@@ -85,6 +85,8 @@ class User(Base):
         ForeignKeyConstraint(["id", "attempt_status"], ["attempts.id", "attempts.status"]),
         CheckConstraint("attempt_status = 201", name="attempt_status"),
         CheckConstraint("phone is not null or email is not null", name="contact"),
+        Index("users_admins_idx", "id", postgresql_where=text("is_admin")),
+        Index("users_blocked_idx", "id", postgresql_where=text("not is_active")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -131,6 +133,23 @@ class IdempotencyKey(Base):
     kid: Mapped[str]
     """Name of the secret that made the password."""
     expires_at: Mapped[datetime]
+
+
+class ApiKey(Base):
+    """With what a program calls the service; of the key itself only the hash is kept."""
+
+    __tablename__ = "api_keys"
+    __table_args__ = (UniqueConstraint("key_hash"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    key_hash: Mapped[bytes]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    created_by: Mapped[UUID | None]
+    """The administrator who made it, null when that happened on the machine itself."""
+    revoked_at: Mapped[datetime | None]
+    last_used: Mapped[date | None]
+    """The day (UTC) it was last seen, so that one can tell whether it is still needed."""
 
 
 class AttemptCount(Base):

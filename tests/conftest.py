@@ -23,7 +23,7 @@ from tests.builders import IVAN, log_in, useradd
 
 ROOT = Path(__file__).parents[1]
 Row = dict[str, Any]
-TABLES = ("users", "identifiers", "idempotency_keys", "attempts", "attempt_counts")
+TABLES = ("users", "identifiers", "idempotency_keys", "attempts", "attempt_counts", "api_keys")
 
 
 @pytest.fixture(scope="session")
@@ -72,6 +72,7 @@ def begin_anew(app: Flask) -> None:
     with app.app_context():
         for way in (parts.database, parts.reading):
             way.breaker.close()
+        parts.api_keys.forget()
         attempts.drain(parts.database, parts.spool)
         parts.database.transact(_empty)
 
@@ -105,6 +106,13 @@ def reader(client: FlaskClient) -> FlaskClient:
     assert credentials is not None
     assert log_in(client, credentials["login"], credentials["password"]).status_code == 302
     return client
+
+
+@pytest.fixture
+def administrator(reader: FlaskClient, app: Flask) -> FlaskClient:
+    """The browser of an administrator who has logged in."""
+    Rows(app).ask("update users set is_admin = true")
+    return reader
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from project.api.schemas import UserAddSchema
 from project.web.swagger import problem_responses
 
 CODES = (
-    "bad_request", "malformed_json", "body_not_object", "bad_idempotency_key", "method_not_allowed", "conflict",
-    "credentials_changed", "body_too_large", "unsupported_media_type", "validation_failed", "idempotency_key_reused",
-    "internal_error", "database_unavailable", "overloaded", "outcome_unknown",
+    "bad_request", "malformed_json", "body_not_object", "bad_idempotency_key", "unauthorized", "method_not_allowed",
+    "conflict", "credentials_changed", "body_too_large", "unsupported_media_type", "validation_failed",
+    "idempotency_key_reused", "internal_error", "database_unavailable", "overloaded", "outcome_unknown",
 )  # fmt: skip
 """Every code with which POST /useradd can refuse."""
 
@@ -42,8 +42,10 @@ def describe(spec: APISpec) -> None:
                 "tags": ["users"],
                 "summary": "Create a user; the answer has its login and password",
                 "description": "The same view answers at `/api/v1/useradd`, `/useradd/` and `/useradd`. "
-                "At least one of `phone` and `email` is needed.",
+                "At least one of `phone` and `email` is needed. "
+                "Where the service is set so (`API_KEYS_REQUIRED`), an API key is needed.",
                 "parameters": [_DRY_RUN, _KEY, _LANGUAGE],
+                "security": [{}, {"key": []}],
                 "requestBody": {
                     "required": True,
                     "content": {

@@ -15,7 +15,7 @@ from project.domain.strict_json import parse_object
 from project.domain.text import clean
 from project.services import attempts, registration
 from project.web.context import this_g, this_request
-from project.web.guards import open_to_all
+from project.web.guards import open_to_all, require_key
 from project.web.languages import language, local
 from project.web.request_id import client_request_id, request_id
 from project.web.tools import Tools, tools
@@ -64,6 +64,7 @@ def end_attempt(error: BaseException | None) -> None:
 def useradd() -> Response:
     """Create a user and answer with its login and password."""
     here, asked, parts = this_g(), this_request(), tools()
+    require_key()
     new_user = _read(here, asked, parts)
     if asked.args.get("dry_run") in {"true", "1"}:
         return _checked(new_user)

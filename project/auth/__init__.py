@@ -1,5 +1,6 @@
-"""DOOR: login and logout."""
+"""DOOR: login, logout, own account."""
 
+from project.auth import account
 from project.auth.routes import bp
 
-__all__ = ["bp"]
+__all__ = ["account", "bp"]

@@ -15,7 +15,7 @@ from project.web.tools import tools
 bp = Blueprint("auth", __name__)
 log = logging.getLogger(__name__)
 
-_OWN_PAGE = re.compile(r"/(?:results|swagger|admin)/[\w./-]*(?:\?[\w.~%&=+:-]*)?", re.ASCII)
+_OWN_PAGE = re.compile(r"/(?:results|swagger|admin|account)/[\w./-]*(?:\?[\w.~%&=+:-]*)?", re.ASCII)
 """Where a login may lead. An allow-list, because browsers read `/\\evil`, `///evil` and tabs in their own way."""
 
 

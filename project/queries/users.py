@@ -1,14 +1,17 @@
-"""Users, as login needs them."""
+"""Users: as login needs them, as pages show them, and what changes them."""
 
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import ColumnElement, Connection, func, or_, select, update
 
 from project.domain.registration import Account
+from project.domain.registration import User as Person
 from project.models import Identifier, User
 
 _ACCOUNT = (User.id, User.username, User.password_hash, User.epoch, User.is_active, User.is_admin)
+_PERSON = (User.id, User.name, User.username, User.phone, User.email, User.birth_date, User.created_at)
 
 
 def find_accounts(connection: Connection, identifiers: Sequence[str]) -> list[Account]:
@@ -27,6 +30,52 @@ def find_account(connection: Connection, user_id: UUID) -> Account | None:
     return None if row is None else Account(**row._mapping)
 
 
+def find_user(connection: Connection, user_id: UUID) -> Person | None:
+    """Return all that is known of a user, but for what is secret."""
+    row = connection.execute(select(*_PERSON).where(User.id == user_id)).one_or_none()
+    return None if row is None else Person(**row._mapping)
+
+
+def known_by(identifiers: Sequence[str]) -> ColumnElement[bool]:
+    """Return the condition that a user is known by one of the folded `identifiers`; an index answers it."""
+    return User.id.in_(select(Identifier.user_id).where(Identifier.value.in_(identifiers)))
+
+
+def reads_like(text: str) -> ColumnElement[bool]:
+    """Return the condition that a user's login or name holds this text; with many users it takes its time."""
+    return or_(User.username.icontains(text, autoescape=True), User.name.icontains(text, autoescape=True))
+
+
+def lock_administrators(connection: Connection) -> list[UUID]:
+    """Return the administrators who can log in; none of them changes until this transaction ends."""
+    query = select(User.id).where(User.is_admin, User.is_active).order_by(User.id).with_for_update()
+    return list(connection.scalars(query))
+
+
+def change_user(connection: Connection, user_id: UUID, **values: Any) -> str | None:
+    """Change columns of a user, whose sessions end; return the username, None if there is no such user."""
+    changed = update(User).where(User.id == user_id).values(epoch=User.epoch + 1, **values).returning(User.username)
+    return connection.execute(changed).scalar()
+
+
+def reset_password(connection: Connection, user_id: UUID, password_hash: str) -> str | None:
+    """Let another password hold from now on: no replay answers with the first one any more."""
+    return change_user(connection, user_id, password_hash=password_hash, password_changed_at=func.now())
+
+
+def replace_password(connection: Connection, user_id: UUID, former: str, password_hash: str) -> int | None:
+    """Put one hash in the place of another and end the user's sessions; return the new epoch, None if `former` is gone.
+
+    A second run of itself finds its own hash, which is as good.
+    """
+    changed = (
+        update(User)
+        .where(User.id == user_id, User.is_active, User.password_hash.in_([former, password_hash]))
+        .values(password_hash=password_hash, password_changed_at=func.now(), epoch=User.epoch + 1)
+    )
+    return connection.execute(changed.returning(User.epoch)).scalar()
+
+
 def end_sessions(connection: Connection, user_id: UUID) -> None:
     """Make every session of the user void, wherever its cookie is."""
-    connection.execute(update(User).where(User.id == user_id).values(epoch=User.epoch + 1))
+    change_user(connection, user_id)

@@ -12,11 +12,13 @@ from project.reports.answers import problem_code
 from project.reports.routes import bp
 from project.reports.schemas import read_exactly
 from project.services import reports as service
+from project.web.guards import open_to_keys
 from project.web.languages import display_zone, local
 from project.web.tools import tools
 
 
 @bp.get("/api/v1/stats/")
+@open_to_keys
 def stats() -> Response:
     """Answer with the numbers of the results page."""
     now = datetime.now(UTC)
@@ -25,6 +27,7 @@ def stats() -> Response:
 
 
 @bp.get("/api/v1/attempts/")
+@open_to_keys
 def attempts() -> Response:
     """Answer with attempts, newest first, and where to go on."""
     choice = read_exactly(request.args, display_zone(), datetime.now(UTC), default="all")
@@ -37,6 +40,7 @@ def attempts() -> Response:
 
 
 @bp.get("/api/v1/attempts/<uuid:attempt_id>/")
+@open_to_keys
 def attempt_as_json(attempt_id: UUID) -> Response:
     """Answer with one attempt."""
     found = service.find_attempt(tools().reading, attempt_id)

@@ -9,7 +9,9 @@ from project.reports.exports import TYPES
 from project.reports.schemas import KNOWN_CODES, PERIODS
 from project.web.swagger import problem_responses
 
-SECURITY: list[dict[str, list[str]]] = [{"session": []}]
+Security = list[dict[str, list[str]]]
+SESSION: Security = [{"session": []}]
+SESSION_OR_KEY: Security = [*SESSION, {"key": []}]
 READING = ("bad_request", "unauthorized", "database_unavailable", "overloaded")
 
 
@@ -33,7 +35,8 @@ def _add(
     spec: APISpec, path: str, name: str, summary: str, parameters: list[dict[str, Any]], schema: str, *codes: str
 ) -> None:
     content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
-    _describe(spec, path, name, summary, parameters, {"200": {"description": "OK", "content": content}}, *codes)
+    found = {"description": "OK", "content": content}
+    _describe(spec, path, name, summary, parameters, {"200": found}, *codes, security=SESSION_OR_KEY)
 
 
 def _add_file(spec: APISpec, path: str, name: str, media_type: str) -> None:
@@ -53,12 +56,13 @@ def _describe(
     parameters: list[dict[str, Any]],
     responses: dict[str, Any],
     *codes: str,
+    security: Security = SESSION,
 ) -> None:
     operation = {
         "operationId": name,
         "tags": ["statistics"],
         "summary": summary,
-        "security": SECURITY,
+        "security": security,
         "parameters": parameters,
         "responses": responses | problem_responses((*READING, *codes)),
     }

@@ -67,7 +67,21 @@ PROBLEMS: Mapping[str, Problem] = {
         {"": _("22 to 255 visible ASCII characters are needed, a UUID is best.")},
     ),
     "unauthorized": Problem(
-        401, _("A login is needed"), {"": _("Log in at /login/ first: this address answers to a session.")}
+        401,
+        _("An access key is needed"),
+        {
+            "": _("Send the key in the header Authorization: Bearer KEY."),
+            "session": _("Log in at /login/ first, or send a key in the header Authorization: Bearer KEY."),
+        },
+    ),
+    "forbidden": Problem(
+        403,
+        _("Not allowed"),
+        {
+            "": _("This user may not do that."),
+            "oneself": _("Nobody can do that to themselves: another administrator has to."),
+            "last_admin": _("This is the last administrator who can log in: make another one first."),
+        },
     ),
     "not_found": Problem(404, _("Not found"), {"": _("There is no such address or record.")}),
     "method_not_allowed": Problem(405, _("Method not allowed"), {"": _("Use POST here. See /swagger/.")}),
@@ -147,7 +161,8 @@ PROBLEMS: Mapping[str, Problem] = {
             "": _(
                 "The database did not confirm the write in time. "
                 "Repeat with the same Idempotency-Key: no second user will appear."
-            )
+            ),
+            "read": _("The database did not confirm the change in time. See whether it was made before you try again."),
         },
         retryable=True,
     ),
@@ -270,6 +285,7 @@ STATUSES: Mapping[int, str] = {
     200: _("Nothing created"),
     201: _("Created"),
     400: _("Bad request"),
+    401: _("No access"),
     404: _("Not found"),
     405: _("Method not allowed"),
     409: _("Conflict"),
@@ -303,7 +319,7 @@ def status_text(status: int) -> str:
 
 def reason_codes() -> tuple[str, ...]:
     """Return every code that can stand in an attempt as the reason why no user was created."""
-    return (*FIELD_CODES, *(code for code in PROBLEMS if code not in {"validation_failed", "unauthorized"}))
+    return (*FIELD_CODES, *(code for code in PROBLEMS if code not in {"validation_failed", "forbidden"}))
 
 
 def detail_text(code: str, variant: str = "", params: Params = NO_PARAMS) -> str:

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Mapping
+from datetime import date as Date  # noqa: N812 - the filter has its name
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
-from babel.dates import format_datetime, get_timezone_location
+from babel.dates import format_date, format_datetime, get_timezone_location
 from flask import Flask, current_app, g, request
 from flask.globals import request_ctx
 from flask_babel import get_translations
@@ -36,6 +37,7 @@ def init_app(app: Flask) -> None:
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.filters.update(
         number=number,
+        date=date,
         day=day,
         weekday=weekday,
         clock=clock,
@@ -97,6 +99,11 @@ def day(when: datetime) -> str:
     """Return `23 November`, with the year if it is another one."""
     is_this_year = local(when).year == datetime.now(display_zone()).year
     return _format(when, "d MMMM" if is_this_year else "d MMMM y")
+
+
+def date(when: Date) -> str:
+    """Return `31 December 1990`."""
+    return str(format_date(when, "d MMMM y", locale=language_code()))
 
 
 def weekday(when: datetime) -> str:

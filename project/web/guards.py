@@ -1,4 +1,4 @@
-"""Who may see what: every view asks for a login unless it says that it is open."""
+"""Who may see what: every view asks for a login unless it says that it is open, to all or to API keys."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -7,7 +7,9 @@ from flask import Flask, current_app, g, request
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
+from project.domain.errors import RefusalError
 from project.extensions import login_manager
+from project.web.tools import tools
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -18,9 +20,25 @@ def open_to_all(view: View) -> View:
     return view
 
 
+def open_to_keys(view: View) -> View:
+    """Mark a view that programs with an API key may see, as people with a session do."""
+    view.takes_keys = True  # type: ignore[attr-defined]
+    return view
+
+
+def require_key() -> None:
+    """Let in only programs with an API key, where the settings say so."""
+    if tools().config.api_keys_required and not _opens(_key()):
+        raise RefusalError("unauthorized")
+
+
 def is_open(app: Flask, endpoint: str) -> bool:
     """Tell whether strangers may see this endpoint."""
     return endpoint == "static" or getattr(app.view_functions[endpoint], "is_open", False)
+
+
+def _takes_keys(endpoint: str) -> bool:
+    return getattr(current_app.view_functions[endpoint], "takes_keys", False)
 
 
 def init_app(app: Flask) -> None:
@@ -33,8 +51,22 @@ def _require_login() -> ResponseReturnValue | None:
     endpoint = request.endpoint
     if endpoint is None or is_open(current_app, endpoint):
         return None
+    if _takes_keys(endpoint) and _key() is not None:
+        if _opens(_key()):
+            return None
+        raise RefusalError("unauthorized", "session")
     if not current_user.is_authenticated:
         answer: ResponseReturnValue = login_manager.unauthorized()
         return answer
     g.reader = current_user._get_current_object()
     return None
+
+
+def _opens(key: str | None) -> bool:
+    return key is not None and tools().api_keys.opens(key)
+
+
+def _key() -> str | None:
+    """Return the key that the request brings: `Authorization: Bearer KEY` (RFC 6750, 2.1)."""
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else None

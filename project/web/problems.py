@@ -25,6 +25,7 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = (1, 3)
 """Bounds of Retry-After; drawn anew each time so that clients do not return in step."""
 _CODES = {
+    403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
     413: "body_too_large",
@@ -78,7 +79,7 @@ def _read(error: Exception) -> _Ending:
                 params=error.params or _params(error.code),
                 errors=error.errors,
                 recorded=error.recorded,
-                headers=_retry_headers(error.code),
+                headers=_headers(error.code),
             )
         case CSRFError():
             return _Ending(status=400, code="bad_request", variant="form_expired")
@@ -89,7 +90,7 @@ def _read(error: Exception) -> _Ending:
             return _Ending(status=status, code=code, params=_params(code), headers=_retry_headers(code) | headers)
         case _:
             log.error("defect", exc_info=error)
-            return _Ending(status=500, code="internal_error", headers=_retry_headers("internal_error"))
+            return _Ending(status=500, code="internal_error", headers=_headers("internal_error"))
 
 
 def _params(code: str) -> Params:
@@ -98,7 +99,9 @@ def _params(code: str) -> Params:
     return {}
 
 
-def _retry_headers(code: str) -> dict[str, str]:
+def _headers(code: str) -> dict[str, str]:
+    if code == "unauthorized":
+        return {"WWW-Authenticate": "Bearer"}  # RFC 9110, 15.5.2
     if not PROBLEMS[code].retryable:
         return {}
     return {"Retry-After": str(random.randint(*RETRY_AFTER_S))}  # noqa: S311 - spreads load, guards nothing
@@ -153,7 +156,7 @@ def _document(ending: _Ending, *, recorded: bool) -> Response:
 def _detail(ending: _Ending) -> str:
     if ending.code == "validation_failed":
         return summary_text(ending.errors)
-    if ending.code in {"database_unavailable", "overloaded"}:
+    if ending.code in {"database_unavailable", "overloaded", "outcome_unknown"}:
         variant = "" if "attempt" in g else "read"
         return detail_text(ending.code, variant, {"seconds": ending.headers["Retry-After"]})
     return detail_text(ending.code, ending.variant, ending.params)

@@ -120,7 +120,7 @@ def _note_visit(response: Response) -> Response:
 def _send_to_login() -> BaseResponse:
     """A person is asked to log in and comes back; a program is told; a page that asks by itself is not replaced."""
     if request.path.startswith("/api/") and not request.path.startswith("/api/v1/download"):
-        raise RefusalError("unauthorized")
+        raise RefusalError("unauthorized", "session")
     match request.headers.get("HX-Request-Type"):
         case "partial":
             return Response(render_template("web/_ended.html"), 401)

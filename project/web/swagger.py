@@ -66,6 +66,9 @@ def build(doors: Iterable[Describe]) -> APISpec:
     )
     spec.components.schema("Problem", _PROBLEM)
     spec.components.security_scheme("session", {"type": "apiKey", "in": "cookie", "name": "session"})
+    spec.components.security_scheme(
+        "key", {"type": "http", "scheme": "bearer", "description": "API key that an administrator made"}
+    )
     for describe in doors:
         describe(spec)
     return spec

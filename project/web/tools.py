@@ -10,6 +10,7 @@ from config import Config
 from project.domain.passwords import Passwords, Secret
 from project.extensions import db
 from project.outage import Database, connect_in_turn
+from project.services.api_keys import ApiKeys
 from project.services.upkeep import Upkeep
 from project.spool import Spool, SpoolError
 from project.web import logs
@@ -33,6 +34,7 @@ class Tools:
     reading: Database
     """Its own small pool for statistics and exports: they must not take the connections of /useradd."""
     passwords: Passwords
+    api_keys: ApiKeys
     spool: Spool
     upkeep: Upkeep
 
@@ -79,6 +81,7 @@ def init_app(app: Flask, config: Config) -> None:
         database=writing,
         reading=reading,
         passwords=Passwords(tuple(Secret(secret.encode()) for secret in secrets), config.password_hash),
+        api_keys=ApiKeys(writing),
         spool=spool,
         upkeep=Upkeep(writing, reading, spool),
     )

@@ -20,10 +20,10 @@ from tests.conftest import Rows
 
 Document = dict[str, Any]
 
-ELSEWHERE = {"unauthorized", "not_found", "rate_limited", "exports_busy"}
+ELSEWHERE = {"forbidden", "not_found", "rate_limited", "exports_busy"}
 """Codes that POST /useradd never answers with."""
-NOT_YET = {"401", "429"}
-"""Statuses of the contract for API keys and rate limits, which the service does not have."""
+NOT_YET = {"429"}
+"""Status of the contract for rate limits, which the service does not have."""
 STATUSES = {
     ADDRESS: {"200", "201", "400", "401", "405", "409", "413", "415", "422", "429", "500", "503"} - NOT_YET,
     "/api/v1/stats/": {"200", "400", "401", "503"},

@@ -94,7 +94,7 @@ def test_every_code_of_the_catalogue_is_used() -> None:
 
 
 def test_every_status_of_a_call_has_a_name() -> None:
-    elsewhere = {"unauthorized", "not_found", "exports_busy"}
+    elsewhere = {"forbidden", "not_found", "exports_busy"}
 
     assert {problem.status for code, problem in PROBLEMS.items() if code not in elsewhere} <= STATUSES.keys()
 

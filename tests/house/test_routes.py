@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 from werkzeug.routing import Rule
 
 from project.web.guards import is_open
-from tests.builders import HTML
+from tests.builders import HTML, csrf_token
 from tests.conftest import Rows
 
 OPEN = {
@@ -31,7 +31,16 @@ OPEN = {
 """What strangers may see. Whoever adds a name here answers for what it shows."""
 REMNANTS = {"flasgger.<lambda>", "flasgger.oauth_redirect", "flasgger.static"}
 """What flasgger brings and we do not want."""
-VALUES = {"attempt_id": UUID("0190b0e5-0000-7000-8000-000000000000"), "ending": "csv", "filename": "x", "code": "x"}
+NUMBER = UUID("0190b0e5-0000-7000-8000-000000000000")
+VALUES = {
+    "attempt_id": NUMBER,
+    "user_id": NUMBER,
+    "key_id": NUMBER,
+    "action": "block",
+    "ending": "csv",
+    "filename": "x",
+    "code": "x",
+}
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 JSON = ("/api/v1/stats/", "/api/v1/attempts/")
 
@@ -117,7 +126,8 @@ def _address(app: Flask, rule: Rule) -> str:
 
 def _check(client: FlaskClient, address: str, method: str) -> None:
     """Assert that a page sends strangers to the login, and that a program is told."""
-    response = client.open(address, method=method)
+    form = {"csrf_token": csrf_token(client.get("/login/").text)} if method == "POST" else None
+    response = client.open(address, method=method, data=form)
     if address.startswith(JSON):
         assert (response.status_code, response.mimetype) == (401, "application/problem+json"), (address, method)
     else:

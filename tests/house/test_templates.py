@@ -11,6 +11,7 @@ from flask.testing import FlaskClient
 from jinja2 import StrictUndefined, TemplateSyntaxError, UndefinedError
 
 from tests.builders import ANNA, HTML, useradd
+from tests.conftest import Rows
 
 TEMPLATES = Path(__file__).parents[2] / "project" / "templates"
 STATIC = TEMPLATES.parent / "static"
@@ -56,6 +57,7 @@ def test_every_word_of_a_template_is_translated(name: str) -> None:
         "Excel",
         "HTTP",
         "SHA",
+        "PostgreSQL",
     }
 
     words = set(re.findall(r"[^\W\d_]{2,}", said)) - own_names
@@ -106,16 +108,25 @@ PAGES = (
     "/results/none/",
     "/problems/validation_failed",
     "/logout/",
+    "/account/",
+    "/admin/",
+    "/admin/users/?search=x&flt0_is_active=1",
+    "/admin/users/{user}/",
+    "/admin/users/{user}/reset/",
+    "/admin/attempts/",
+    "/admin/api-keys/",
+    "/admin/api-keys/new/",
 )
 
 
 @pytest.mark.parametrize("language", ["ru", "en"])
 @pytest.mark.parametrize("address", PAGES)
-def test_pages_are_whole(reader: FlaskClient, address: str, language: str) -> None:
-    attempt_id = useradd(reader, ANNA | {"phone": "1", "email": "x"}).headers["X-Request-Id"]
+def test_pages_are_whole(administrator: FlaskClient, rows: Rows, address: str, language: str) -> None:
+    attempt_id = useradd(administrator, ANNA | {"phone": "1", "email": "x"}).headers["X-Request-Id"]
+    path = address.format(id=attempt_id, user=rows.of("users")[0]["id"])
     separator = "&" if "?" in address else "?"
 
-    response = reader.get(f"{address.format(id=attempt_id)}{separator}lang={language}", headers=HTML)
+    response = administrator.get(f"{path}{separator}lang={language}", headers=HTML)
     page = _Page(response.text)
 
     assert page.title.strip(" ·") not in {"", "useradd"}
@@ -132,10 +143,10 @@ def test_pages_are_whole(reader: FlaskClient, address: str, language: str) -> No
         assert form["method"] == "get" or "csrf_token" in form["fields"]
 
 
-@pytest.mark.parametrize("address", PAGES[1:5])
-def test_pages_label_every_field(reader: FlaskClient, address: str) -> None:
-    attempt_id = useradd(reader, ANNA).headers["X-Request-Id"]
-    page = _Page(reader.get(address.format(id=attempt_id)).text)
+@pytest.mark.parametrize("address", [*PAGES[1:5], *PAGES[8:]])
+def test_pages_label_every_field(administrator: FlaskClient, rows: Rows, address: str) -> None:
+    attempt_id = useradd(administrator, ANNA).headers["X-Request-Id"]
+    page = _Page(administrator.get(address.format(id=attempt_id, user=rows.of("users")[0]["id"])).text)
 
     labelled = {label["for"] for label in page.attributes.get("label", []) if label.get("for")}
     for tag in ("input", "select"):

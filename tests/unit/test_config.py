@@ -28,6 +28,7 @@ BAD = {
     "DEFAULT_LANGUAGE": ["de"],
     "TRUSTED_PROXIES": ["proxy.example.org", "10.0.0.1/8", "10.0.0.0/33"],
     "HTTPS_ONLY": ["yes", "true", "2"],
+    "API_KEYS_REQUIRED": ["yes", "true", "2"],
     "LOG_FORMAT": ["xml"],
     "REQUEST_DEADLINE_S": ["0.4", "61", "nan", "inf", "3s"],
 }
@@ -97,6 +98,7 @@ def test_the_database_is_reached_through_the_driver_that_is_installed(tmp_path: 
         ("THREADS", "12", 12),
         ("HTTPS_ONLY", "1", True),
         ("HTTPS_ONLY", "0", False),
+        ("API_KEYS_REQUIRED", "1", True),
         ("REQUEST_DEADLINE_S", "0.5", 0.5),
         ("TRUSTED_HOSTS", "a.example.org, .example.net,", ("a.example.org", ".example.net")),
         ("TRUSTED_PROXIES", "10.0.0.5, fd00::/8", (ip_network("10.0.0.5/32"), ip_network("fd00::/8"))),

@@ -1,0 +1,77 @@
+"""API keys: making one, whose value is shown once, and revoking."""
+
+from uuid import UUID
+
+from flask import abort, flash, g, redirect, request, url_for
+from flask.typing import ResponseReturnValue
+from flask_babel import lazy_gettext as _
+from flask_wtf import FlaskForm
+from wtforms import StringField
+
+from project.admin.tables import Question, Table, route
+from project.domain.api_keys import check_name
+from project.domain.errors import FieldError, RuleError
+from project.models import ApiKey
+from project.services import api_keys as service
+from project.web.catalogue import message_text
+from project.web.texts import gettext
+from project.web.tools import tools
+
+REVOKE = Question(
+    _("Revoke the key “%(name)s”?"),
+    _("Programs that use it are refused within seconds. It cannot be taken back: one would make a new key."),
+    _("Revoke"),
+    _("The key “%(name)s” is revoked."),
+)
+
+
+class KeyForm(FlaskForm):  # type: ignore[misc]  # Flask-WTF has no types
+    """What a new key is called."""
+
+    name = StringField(_("What for"))
+
+
+class ApiKeysView(Table):
+    """All keys, revoked ones too; the keys themselves are nowhere."""
+
+    addresses = Table.addresses | {"create", "revoke"}
+    title = _("API keys")
+    column_list = ("name", "created_at", "last_used", "revoked_at")
+    list_template = "admin/api_keys.html"
+
+    def __init__(self) -> None:
+        super().__init__(ApiKey, "api_keys", "api-keys")
+
+    @property
+    def is_required(self) -> bool:
+        """Whether users can be created with a key only."""
+        return tools().config.api_keys_required
+
+    @route("/new/", methods=("GET", "POST"))
+    def create(self) -> ResponseReturnValue:
+        """Make a key and show it, this once."""
+        form = KeyForm(request.form)
+        if request.method == "POST" and form.validate_on_submit():
+            try:
+                name = check_name(form.name.data or "")
+            except RuleError as error:
+                form.name.errors = [message_text(FieldError("name", error.code, error.variant, error.params))]
+            else:
+                issued = service.issue(tools().database, name, g.reader.account.id)
+                title = gettext("New key: %(name)s", name=issued.name)
+                back = url_for("api_keys.index_view")
+                return self.render("admin/secret.html", title=title, secret=issued.key, back=back, example=True)
+        return self.render("admin/new_api_key.html", form=form), 422 if form.errors else 200
+
+    @route("/<uuid:key_id>/revoke/", methods=("GET", "POST"))
+    def revoke(self, key_id: UUID) -> ResponseReturnValue:
+        """Ask, then make a key void."""
+        back = url_for("api_keys.index_view")
+        if request.method == "GET":
+            key = self.get_one(key_id)
+            if key is None:
+                abort(404)
+            return self.ask(REVOKE, key.name, back)
+        name = service.revoke(tools().database, key_id, g.reader.account.id)
+        flash(REVOKE.done % {"name": name}, "ok")
+        return redirect(back)

@@ -1,0 +1,54 @@
+"""The reader's own account: what is known of them, and their password."""
+
+from collections.abc import Mapping
+
+from flask import abort, flash, g, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from flask_babel import lazy_gettext as _
+
+from project.auth.forms import PasswordForm
+from project.auth.routes import bp
+from project.domain.chosen_passwords import WeakPasswordError
+from project.domain.passwords import MAX_LENGTH, MIN_CHOSEN_LENGTH
+from project.domain.registration import User
+from project.services import users as service
+from project.web import sessions
+from project.web.texts import gettext
+from project.web.tools import tools
+
+WEAKNESSES: Mapping[str, str] = {
+    "short": _("At least %(least)s characters are needed.", least=MIN_CHOSEN_LENGTH),
+    "long": _("At most %(most)s characters are allowed.", most=MAX_LENGTH),
+    "own": _("Leave out your login, e-mail address and phone number: they are tried first."),
+    "common": _("This password is too easy to guess: take several words that have nothing to do with each other."),
+}
+
+
+@bp.route("/account/", methods=["GET", "POST"])
+def account() -> ResponseReturnValue:
+    """Show the reader what is known of them; let them choose another password."""
+    user = service.find(tools().database, g.reader.account.id)
+    if user is None:
+        abort(404)
+    form = PasswordForm(request.form)  # without request.files: a file in place of a text is no text
+    if request.method == "GET":
+        return render_template("auth/account.html", user=user, form=form, least=MIN_CHOSEN_LENGTH)
+    if form.validate_on_submit() and _is_changed(form, user):
+        flash(gettext("The password was changed. Wherever else you were logged in, you are not any more."), "ok")
+        return redirect(url_for("auth.account"))
+    return render_template("auth/account.html", user=user, form=form, least=MIN_CHOSEN_LENGTH), 422
+
+
+def _is_changed(form: PasswordForm, user: User) -> bool:
+    """Change the password and go on in a session of its own, or say beside the field what is wrong."""
+    current, chosen = form.current.data or "", form.chosen.data or ""
+    try:
+        changed = service.change_password(tools().database, tools().passwords, g.reader.account, user, current, chosen)
+    except service.WrongPasswordError:
+        form.current.errors = [gettext("This is not your current password.")]
+    except WeakPasswordError as error:
+        form.chosen.errors = [str(WEAKNESSES[error.reason])]
+    else:
+        sessions.begin(changed)
+        return True
+    return False

@@ -1,0 +1,41 @@
+"""API keys in the database."""
+
+from datetime import date
+from uuid import UUID
+
+from sqlalchemy import Connection, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from project.domain.api_keys import ApiKey as Key
+from project.models import ApiKey
+
+_KEY = (ApiKey.id, ApiKey.name, ApiKey.created_at, ApiKey.revoked_at, ApiKey.last_used)
+
+
+def add_key(connection: Connection, key_id: UUID, name: str, key_hash: bytes, created_by: UUID | None) -> None:
+    """Keep a new key. A second run of itself finds it there."""
+    row = {"id": key_id, "name": name, "key_hash": key_hash, "created_by": created_by}
+    connection.execute(insert(ApiKey).values(row).on_conflict_do_nothing(index_elements=["id"]))
+
+
+def revoke_key(connection: Connection, key_id: UUID) -> str | None:
+    """Make a key void; return its name, None if there is no such key. The moment of the first time stays."""
+    revoked = update(ApiKey).where(ApiKey.id == key_id).values(revoked_at=func.coalesce(ApiKey.revoked_at, func.now()))
+    return connection.execute(revoked.returning(ApiKey.name)).scalar()
+
+
+def find_key(connection: Connection, key_hash: bytes, today: date) -> UUID | None:
+    """Return the key with this hash if it is valid, and note that it was used today."""
+    query = select(ApiKey.id, ApiKey.last_used).where(ApiKey.key_hash == key_hash, ApiKey.revoked_at.is_(None))
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        return None
+    if row.last_used != today:
+        connection.execute(update(ApiKey).where(ApiKey.id == row.id).values(last_used=today))
+    found: UUID = row.id
+    return found
+
+
+def find_keys(connection: Connection) -> list[Key]:
+    """Return all keys, the newest first."""
+    return [Key(**row._mapping) for row in connection.execute(select(*_KEY).order_by(ApiKey.id.desc()))]

@@ -1,0 +1,71 @@
+"""API keys: making, revoking, and letting programs in."""
+
+import logging
+import time
+from datetime import UTC, datetime
+from uuid import UUID
+
+from project.domain.api_keys import ApiKey, IssuedKey, hash_api_key, new_api_key
+from project.domain.attempts import new_id
+from project.domain.errors import RefusalError
+from project.outage import Database
+from project.queries import api_keys as queries
+
+log = logging.getLogger(__name__)
+
+REMEMBERED_S = 5.0
+"""How long a process goes by what PostgreSQL said of a key: so long a revoked one may still open."""
+
+
+class ApiKeys:
+    """Knows for some seconds which keys were good, so that a busy program costs one look-up in that time.
+
+    Only good keys are remembered: there are few of them, and strangers cannot fill the memory.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._good_until: dict[bytes, float] = {}
+
+    def forget(self) -> None:
+        """Ask PostgreSQL anew for every key."""
+        self._good_until.clear()
+
+    def opens(self, key: str) -> bool:
+        """Tell whether this key may come in. Raises DatabaseUnavailableError: a key is not believed unseen."""
+        key_hash = hash_api_key(key)
+        now = time.monotonic()
+        if self._good_until.get(key_hash, now) > now:
+            return True
+        found = self._database.read(queries.find_key, key_hash, datetime.now(UTC).date())
+        if found is None:
+            self._good_until.pop(key_hash, None)
+            return False
+        self._good_until[key_hash] = now + REMEMBERED_S
+        return True
+
+
+def issue(database: Database, name: str, by: UUID | None) -> IssuedKey:
+    """Make a key. `by` is the administrator, None for the command line."""
+    key, key_id = new_api_key(), new_id(datetime.now(UTC))
+    database.transact(queries.add_key, key_id, name, hash_api_key(key), by)
+    _log("API key made", key_id, by)
+    return IssuedKey(name=name, key=key)
+
+
+def revoke(database: Database, key_id: UUID, by: UUID | None) -> str:
+    """Make a key void; return its name. Raises RefusalError `not_found`."""
+    name = database.transact(queries.revoke_key, key_id)
+    if name is None:
+        raise RefusalError("not_found")
+    _log("API key revoked", key_id, by)
+    return name
+
+
+def find_all(database: Database) -> list[ApiKey]:
+    """Return all keys, revoked ones too, the newest first."""
+    return database.read(queries.find_keys)
+
+
+def _log(event: str, key_id: UUID, by: UUID | None) -> None:
+    log.info(event, extra={"key_id": str(key_id), "by": "cli" if by is None else str(by)})

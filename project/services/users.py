@@ -1,0 +1,119 @@
+"""What happens to users once they exist. Each change ends their sessions and is logged, without personal data."""
+
+import logging
+from dataclasses import replace
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from project.domain import usernames
+from project.domain.chosen_passwords import check
+from project.domain.errors import RefusalError
+from project.domain.passwords import Passwords, new_key
+from project.domain.registration import Account, User
+from project.outage import Database
+from project.queries import users as queries
+from project.services.login import identifiers
+
+log = logging.getLogger(__name__)
+
+
+class WrongPasswordError(ValueError):
+    """Who wants to change the password does not know the one that holds."""
+
+
+def find(database: Database, user_id: UUID) -> User | None:
+    """Return all that is known of a user, but for what is secret."""
+    return database.read(queries.find_user, user_id)
+
+
+def find_by_login(database: Database, login: str, region: str) -> Account | None:
+    """Return the user whom a person means by this login, None if it is nobody's or could be several people's.
+
+    A username comes first; a phone number in any spelling or an e-mail address will do.
+    """
+    accounts = database.read(queries.find_accounts, identifiers(login, region))
+    folded = usernames.fold(login)
+    named = [account for account in accounts if usernames.fold(account.username) == folded]
+    chosen = named or accounts
+    return chosen[0] if len(chosen) == 1 else None
+
+
+def block(database: Database, user_id: UUID, by: UUID | None) -> str:
+    """Let a user in no more; return the username. `by` is the administrator, None for the command line.
+
+    This and the following raise RefusalError: `not_found`, or `forbidden` where the service would lose its last
+    administrator or somebody would do it to themselves.
+    """
+    return _change("user blocked", database, user_id, by, is_active=False)
+
+
+def unblock(database: Database, user_id: UUID, by: UUID | None) -> str:
+    """Let a user in again; return the username."""
+    return _change("user unblocked", database, user_id, by, is_active=True)
+
+
+def grant_admin(database: Database, user_id: UUID, by: UUID | None) -> str:
+    """Make a user an administrator; return the username."""
+    return _change("administrator made", database, user_id, by, is_admin=True)
+
+
+def withdraw_admin(database: Database, user_id: UUID, by: UUID | None) -> str:
+    """Make an administrator a user like any other; return the username."""
+    return _change("administrator unmade", database, user_id, by, is_admin=False)
+
+
+def reset_password(database: Database, passwords: Passwords, user_id: UUID, by: UUID | None) -> tuple[str, str]:
+    """Issue a new password; return username and password. It exists here and in the answer, nowhere else."""
+    if by == user_id:
+        raise RefusalError("forbidden", "oneself")
+    account = database.read(queries.find_account, user_id)
+    if account is None:
+        raise RefusalError("not_found")
+    password = passwords.derive(new_key(), account.username)
+    hashed = passwords.hash_generated(password)
+    if not database.transact(queries.reset_password, user_id, hashed):
+        raise RefusalError("not_found")
+    _log("password reset", user_id, by)
+    return account.username, password
+
+
+def change_password(
+    database: Database, passwords: Passwords, account: Account, user: User, current: str, chosen: str
+) -> Account:
+    """Let a user choose a password; return the account as it is now: sessions of the epoch before have ended.
+
+    Raises WrongPasswordError, or WeakPasswordError with what is wrong with the chosen one. All that is slow happens
+    before PostgreSQL is asked for anything.
+    """
+    if not passwords.verify(current, account.password_hash):
+        raise WrongPasswordError
+    check(chosen, user)
+    hashed = passwords.hash_chosen(chosen)
+    epoch = database.transact(queries.replace_password, account.id, account.password_hash, hashed)
+    if epoch is None:
+        raise WrongPasswordError
+    _log("password changed", account.id, account.id)
+    return replace(account, password_hash=hashed, epoch=epoch)
+
+
+def _change(event: str, database: Database, user_id: UUID, by: UUID | None, **values: bool) -> str:
+    username = database.transact(_change_safely, user_id, by, values)
+    _log(event, user_id, by)
+    return username
+
+
+def _change_safely(connection: Connection, user_id: UUID, by: UUID | None, values: dict[str, bool]) -> str:
+    if not all(values.values()):
+        if by == user_id:
+            raise RefusalError("forbidden", "oneself")
+        if queries.lock_administrators(connection) == [user_id]:
+            raise RefusalError("forbidden", "last_admin")
+    username = queries.change_user(connection, user_id, **values)
+    if username is None:
+        raise RefusalError("not_found")
+    return username
+
+
+def _log(event: str, user_id: UUID, by: UUID | None) -> None:
+    log.info(event, extra={"user_id": str(user_id), "by": "cli" if by is None else str(by)})

@@ -1,0 +1,42 @@
+"""How this instance is: what /status tells programs and the administrators' page tells people."""
+
+import time
+from typing import Any
+
+from project.outage import Database
+from project.spool import SpoolError, survey
+from project.web.tools import tools
+
+NEARLY_FULL = 0.9
+
+
+def state() -> dict[str, Any]:
+    """Return how this instance is; the breakers and `lost` are those of the process that answers."""
+    parts = tools()
+    kept = survey(parts.spool.root)
+    return {
+        "status": problem() or ("degraded" if parts.database.breaker.is_open or kept.records else "ok"),
+        "database": _way(parts.database),
+        "statistics": _way(parts.reading),
+        "spool": {
+            "attempts": kept.records,
+            "bytes": kept.bytes,
+            "oldest_s": None if kept.oldest is None else max(0, round(time.time() - kept.oldest)),
+            "quarantined": kept.quarantined,
+            "lost": parts.spool.lost,
+        },
+    }
+
+
+def problem() -> str | None:
+    """Return why requests should not come here: the process stops, or its disk takes nothing more."""
+    if tools().upkeep.is_stopping:
+        return "stopping"
+    try:
+        return "spool_full" if tools().spool.fullness >= NEARLY_FULL else None
+    except SpoolError:
+        return "spool_unusable"
+
+
+def _way(database: Database) -> str:
+    return "away" if database.breaker.is_open else "up"

@@ -1,0 +1,195 @@
+"""The administrators' pages in a browser, under the strict policy: nothing is blocked, nothing happens unasked."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.conftest import Complaints
+from tests.builders import ANNA, useradd
+from tests.conftest import Rows
+from tests.functional.attempts import ago, keep
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def anna(client: FlaskClient) -> str:
+    """The password of Anna, who exists."""
+    answer = useradd(client, ANNA).json
+    assert answer is not None
+    return str(answer["password"])
+
+
+@pytest.fixture
+def admin_page(anna: str, reader_page: Page, rows: Rows) -> Page:
+    """A tab of an administrator; Anna exists beside."""
+    rows.ask("update users set is_admin = true where username = 'petrov.ivan'")
+    reader_page.goto("/admin/")
+    return reader_page
+
+
+@pytest.fixture
+def other(browser: Browser, address: str) -> Iterator[Page]:
+    """A tab of another browser."""
+    context = browser.new_context(base_url=address, locale="en")
+    yield context.new_page()
+    context.close()
+
+
+def log_in(page: Page, login: str, password: str) -> None:
+    """Open the login page, fill in and send the form."""
+    page.goto("/login/")
+    page.get_by_label("Login").fill(login)
+    page.get_by_label("Password", exact=True).fill(password)
+    page.get_by_role("button", name="Log in").click()
+
+
+def find_anna(page: Page) -> None:
+    """Search for Anna by phone and open her page."""
+    page.get_by_role("navigation", name="Administration").get_by_role("link", name="Users").click()
+    page.get_by_label("Search").fill("8 912 555-01-41")
+    page.get_by_label("Search").press("Enter")
+    page.get_by_role("link", name="a.sokolova").click()
+
+
+def test_an_administrator_finds_the_way_from_the_results(admin_page: Page) -> None:
+    admin_page.goto("/results/")
+
+    admin_page.get_by_role("link", name="Administration").click()
+
+    expect(admin_page.get_by_role("heading", name="State of the service")).to_be_visible()
+
+
+def test_who_is_blocked_is_out_at_once(admin_page: Page, other: Page, anna: str) -> None:
+    log_in(other, "a.sokolova", anna)
+    expect(other).to_have_url(re.compile("/results/$"))
+    find_anna(admin_page)
+
+    admin_page.get_by_role("link", name="Block").click()
+    expect(admin_page.get_by_role("heading", name="Block a.sokolova?")).to_be_visible()
+    other.reload()
+    expect(other).to_have_url(re.compile("/results/$"))
+    admin_page.get_by_role("button", name="Block").click()
+
+    expect(admin_page.get_by_role("status")).to_contain_text("a.sokolova is blocked.")
+    expect(admin_page.get_by_role("heading", level=1)).to_contain_text("Blocked")
+    other.reload()
+    expect(other).to_have_url(re.compile("/login/"))
+    log_in(other, "a.sokolova", anna)
+    expect(other.get_by_role("alert")).to_contain_text("did not fit")
+
+
+def test_a_question_that_is_cancelled_changes_nothing(admin_page: Page, rows: Rows) -> None:
+    find_anna(admin_page)
+    before = rows.of("users")
+
+    admin_page.get_by_role("link", name="Issue new password").click()
+    admin_page.get_by_role("link", name="Cancel").click()
+
+    expect(admin_page.get_by_role("heading", level=1)).to_contain_text("a.sokolova")
+    assert rows.of("users") == before
+
+
+def test_a_new_password_is_shown_once_and_opens(admin_page: Page, other: Page) -> None:
+    find_anna(admin_page)
+    admin_page.get_by_role("link", name="Issue new password").click()
+
+    admin_page.get_by_role("button", name="Issue new password").click()
+
+    password = admin_page.locator("#secret").inner_text()
+    log_in(other, "a.sokolova", password)
+    expect(other).to_have_url(re.compile("/results/$"))
+    admin_page.get_by_role("link", name="Done").click()
+    expect(admin_page.get_by_role("heading", level=1)).to_contain_text("a.sokolova")
+    expect(admin_page.get_by_text(password)).to_have_count(0)
+
+
+def test_a_key_is_made_used_and_revoked(admin_page: Page, app: Flask) -> None:
+    def read_with(key: str) -> int:
+        return app.test_client().get("/api/v1/stats/", headers={"Authorization": f"Bearer {key}"}).status_code
+
+    admin_page.get_by_role("link", name="API keys").click()
+    admin_page.get_by_role("link", name="New key").click()
+    admin_page.get_by_label("What for").fill("shop front")
+    admin_page.get_by_role("button", name="Make the key").click()
+    key = admin_page.locator("#secret").inner_text()
+    opened = read_with(key)
+    admin_page.get_by_role("link", name="Done").click()
+    row = admin_page.get_by_role("row", name="shop front")
+    expect(row).to_contain_text("Valid")
+
+    row.get_by_role("link", name="Revoke shop front").click()
+    admin_page.get_by_role("button", name="Revoke").click()
+
+    assert opened == 200
+    expect(admin_page.get_by_role("status")).to_contain_text("“shop front” is revoked")
+    expect(row).to_contain_text("Revoked")
+    expect(row.get_by_role("link", name="Revoke")).to_have_count(0)
+    expect(admin_page.get_by_text(key)).to_have_count(0)
+
+
+def test_filters_stay_in_the_address_and_pages_go_on(admin_page: Page, app: Flask) -> None:
+    for number in range(30):
+        keep(app, ago(minutes=number), username=f"somebody.{number}", status=503, code="overloaded")
+    admin_page.get_by_role("navigation", name="Administration").get_by_role("link", name="Requests").click()
+    admin_page.get_by_label("Status").fill("503")
+    admin_page.get_by_role("button", name="Show", exact=True).click()
+    expect(admin_page).to_have_url(re.compile(r"/admin/attempts/\?flt2_status=503$"))
+    expect(admin_page.locator("#rows tbody tr")).to_have_count(25)
+
+    admin_page.get_by_role("link", name="Older").click()
+
+    expect(admin_page.locator("#rows tbody tr")).to_have_count(5)
+    admin_page.get_by_role("link", name="Newest").click()
+    expect(admin_page.locator("#rows tbody tr")).to_have_count(25)
+    admin_page.locator("#rows tbody tr a").first.click()
+    expect(admin_page.get_by_role("heading", level=1)).to_contain_text("503")
+
+
+def test_a_user_is_told_that_this_is_not_theirs(reader_page: Page, complaints: Complaints) -> None:
+    reader_page.goto("/admin/users/")
+
+    expect(reader_page.get_by_role("heading", name="Not allowed")).to_be_visible()
+    complaints.errors[:] = [error for error in complaints.errors if "status of 403" not in error]
+
+
+@pytest.mark.parametrize("language", ["en", "ru"])
+def test_no_page_is_scrolled_sideways_on_a_phone(admin_page: Page, rows: Rows, app: Flask, language: str) -> None:
+    rows.ask("update users set name = repeat('Щ', 300), username = repeat('w', 150) where username = 'a.sokolova'")
+    rows.ask("insert into api_keys (id, name, key_hash) values (gen_random_uuid(), repeat('W', 100), 'x')")
+    keep(app, ago(minutes=1), username="w" * 150, user_agent="W" * 300, client_address="f" * 39)
+    user = rows.ask("select id from users where length(username) = 150")[0]["id"]
+    key = rows.of("api_keys")[0]["id"]
+    admin_page.set_viewport_size({"width": 390, "height": 844})
+    pages = ("/admin/", "/admin/users/", f"/admin/users/{user}/", f"/admin/users/{user}/block/", "/admin/attempts/")
+    keys = ("/admin/api-keys/", "/admin/api-keys/new/", f"/admin/api-keys/{key}/revoke/")
+
+    for address in (*pages, *keys, "/account/"):
+        admin_page.goto(f"{address}?lang={language}")
+        width = admin_page.evaluate("document.documentElement.scrollWidth")
+        assert width <= 390, address
+
+
+def test_without_javascript_a_user_is_found_and_blocked_after_a_question(
+    admin_page: Page, browser: Browser, address: str, rows: Rows
+) -> None:
+    cookies = [
+        {"name": cookie["name"], "value": cookie["value"], "url": address} for cookie in admin_page.context.cookies()
+    ]
+    context = browser.new_context(base_url=address, locale="en", java_script_enabled=False)
+    context.add_cookies(cookies)  # type: ignore[arg-type]  # a TypedDict of the same keys
+    plain = context.new_page()
+    plain.goto("/admin/")
+    find_anna(plain)
+
+    plain.get_by_role("link", name="Block").click()
+    asked = rows.ask("select is_active from users where username = 'a.sokolova'")
+    plain.get_by_role("button", name="Block").click()
+
+    expect(plain.get_by_role("status")).to_contain_text("a.sokolova is blocked.")
+    assert asked == [{"is_active": True}]
+    context.close()

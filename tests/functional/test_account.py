@@ -1,0 +1,250 @@
+"""The own account: what one sees of oneself, and choosing another password."""
+
+import logging
+import re
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+from argon2 import PasswordHasher
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from project.domain import passwords as words
+from project.outage import Database
+from tests.builders import ANNA, IVAN, KEY, csrf_token, log_in, useradd
+from tests.conftest import Rows
+
+GOOD = "лиловый утюг считает облака"
+
+
+@pytest.fixture
+def client(client: FlaskClient, app: Flask) -> FlaskClient:
+    """A browser on empty tables whose requests share nothing with those of a second browser."""
+    return app.test_client()
+
+
+@pytest.fixture
+def password(client: FlaskClient) -> str:
+    """The issued password of Anna, who exists and is logged in here."""
+    answer = useradd(client, ANNA, headers={"Idempotency-Key": KEY}).json
+    assert answer is not None
+    log_in(client, "a.sokolova", answer["password"])
+    return str(answer["password"])
+
+
+def change(browser: FlaskClient, current: str, chosen: str, repeated: str | None = None) -> TestResponse:
+    """Fill in and send the form."""
+    page = browser.get("/account/")
+    assert page.status_code == 200
+    form = {"current": current, "chosen": chosen, "repeated": chosen if repeated is None else repeated}
+    return browser.post("/account/", data=form | {"csrf_token": csrf_token(page.text)})
+
+
+def wrong(page: TestResponse) -> dict[str, str]:
+    """Return what is said beside each field."""
+    return dict(re.findall(r'<p id="(\w+)-error" class="error small" role="alert">([^<]+)</p>', page.text))
+
+
+def opens(app: Flask, password: str) -> bool:
+    """Tell whether Anna can log in by this password."""
+    return log_in(app.test_client(), "a.sokolova", password).status_code == 302
+
+
+# --- Looking ---
+
+
+def test_one_sees_oneself_in_full_and_the_own_request(client: FlaskClient, password: str, rows: Rows) -> None:
+    page = client.get("/account/").text
+
+    number = rows.of("users")[0]["id"]
+    for shown in ("a.sokolova", "Анна Соколова", "+79125550141", "anna@example.org", "31 декабря 1990"):
+        assert shown in page
+    assert f'href="/results/{number}/"' in page
+    assert client.get(f"/results/{number}/").status_code == 200
+
+
+def test_nobody_elses_contacts_are_there(client: FlaskClient, password: str, app: Flask) -> None:
+    other = app.test_client()
+    answer = useradd(other, IVAN).json
+    assert answer is not None
+    log_in(other, "petrov.ivan", answer["password"])
+
+    for page in (other.get("/account/").text, other.get("/results/").text):
+        assert "5550141" not in page
+        assert "anna@example.org" not in page
+
+
+def test_the_way_to_the_account_is_on_every_page(client: FlaskClient, password: str) -> None:
+    assert 'href="/account/"' in client.get("/results/").text
+
+
+# --- Choosing a password ---
+
+
+def test_a_chosen_password_opens_and_the_former_one_does_not(client: FlaskClient, password: str, app: Flask) -> None:
+    response = change(client, password, GOOD)
+
+    assert (response.status_code, response.location) == (302, "/account/")
+    assert "Пароль изменён." in client.get("/account/").text
+    assert opens(app, GOOD)
+    assert not opens(app, password)
+
+
+def test_other_sessions_end_and_this_one_goes_on(client: FlaskClient, password: str, app: Flask) -> None:
+    other = app.test_client()
+    log_in(other, "a.sokolova", password)
+    thief = app.test_client()
+    cookie = client.get_cookie("session")
+    assert cookie is not None
+    thief.set_cookie("session", cookie.value)
+    could_enter = thief.get("/results/").status_code == 200
+
+    change(client, password, GOOD)
+
+    assert could_enter
+    assert client.get("/results/").status_code == 200
+    assert other.get("/results/").status_code == 302
+    assert thief.get("/results/").status_code == 302, "a copy of the cookie from before must be void"
+
+
+def test_a_chosen_password_is_kept_as_argon2id_as_owasp_asks(client: FlaskClient, password: str, rows: Rows) -> None:
+    change(client, password, GOOD)
+
+    [user] = rows.of("users")
+    assert user["password_hash"].startswith("argon2id$v=19$m=19456,t=2,p=1$")
+    assert user["password_changed_at"] is not None
+    assert GOOD not in str(rows.of("users")) + str(rows.attempts())
+
+
+def test_a_repeat_of_the_first_request_answers_with_no_password_any_more(
+    client: FlaskClient, password: str, app: Flask
+) -> None:
+    change(client, password, GOOD)
+
+    answer = useradd(app.test_client(), ANNA, headers={"Idempotency-Key": KEY})
+
+    assert answer.json is not None
+    assert (answer.status_code, answer.json["code"]) == (409, "credentials_changed")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        ("x" * 14, "Нужно не меньше 15 символов."),
+        ("passwordpassword", "Этот пароль слишком легко угадать. Возьмите несколько не связанных между собой слов."),
+        ("a.sokolova was here!", "Уберите из пароля логин, почту и телефон: их пробуют первыми."),
+        ("kotiki-lyubyat-moloko " * 6, "Можно не больше 128 символов."),
+        ("", "Введите новый пароль."),
+    ],
+)
+def test_a_weak_password_is_refused_beside_its_field(
+    client: FlaskClient, password: str, rows: Rows, chosen: str, said: str
+) -> None:
+    before = rows.of("users")
+
+    page = change(client, password, chosen)
+
+    assert (page.status_code, wrong(page)) == (422, {"chosen": said})
+    assert rows.of("users") == before
+    assert not chosen or chosen not in page.text
+
+
+def test_errors_are_told_in_english_too(client: FlaskClient, password: str) -> None:
+    client.get("/account/?lang=en")
+
+    page = change(client, "wrong", "x" * 20, "y")
+
+    assert wrong(page) == {"repeated": "The two new passwords are not the same."}
+    assert wrong(change(client, "wrong", GOOD)) == {"current": "This is not your current password."}
+    assert wrong(change(client, password, "short")) == {"chosen": "At least 15 characters are needed."}
+
+
+@pytest.mark.parametrize("current", ["wrong", "", "x" * 129, "лиловый утюг"])
+def test_who_does_not_know_the_current_password_changes_nothing(
+    client: FlaskClient, password: str, rows: Rows, current: str
+) -> None:
+    before = rows.of("users")
+
+    page = change(client, current, GOOD)
+
+    assert page.status_code == 422
+    assert wrong(page).keys() == {"current"}
+    assert rows.of("users") == before
+
+
+def test_a_form_without_its_token_changes_nothing(client: FlaskClient, password: str, rows: Rows) -> None:
+    before = rows.of("users")
+
+    response = client.post("/account/", data={"current": password, "chosen": GOOD, "repeated": GOOD})
+
+    assert response.status_code == 400
+    assert rows.of("users") == before
+
+
+def test_of_two_changes_at_once_the_second_is_told_that_its_password_holds_no_more(
+    client: FlaskClient, password: str, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hash_chosen = words.Passwords.hash_chosen
+
+    def overtaken(self: words.Passwords, chosen: str) -> str:
+        rows.ask("update users set password_hash = 'argon2id$another'")
+        return hash_chosen(self, chosen)
+
+    monkeypatch.setattr(words.Passwords, "hash_chosen", overtaken)
+
+    page = change(client, password, GOOD)
+
+    assert (page.status_code, list(wrong(page))) == (422, ["current"])
+    assert rows.of("users")[0]["password_hash"] == "argon2id$another"
+
+
+def test_slow_hashing_happens_while_no_place_at_the_database_is_taken(
+    client: FlaskClient, password: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside: list[str] = []
+    during: list[bool] = []
+
+    class Spy(PasswordHasher):
+        def hash(self, *arguments: Any, **options: Any) -> str:
+            during.append(bool(inside))
+            return super().hash(*arguments, **options)
+
+        def verify(self, *arguments: Any) -> Any:
+            during.append(bool(inside))
+            return super().verify(*arguments)
+
+    transact = Database.transact
+
+    def watched(self: Database, work: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        inside.append("transaction")
+        try:
+            return transact(self, work, *arguments, **named)
+        finally:
+            inside.pop()
+
+    monkeypatch.setattr(words, "_argon2", Spy(time_cost=1, memory_cost=8, parallelism=1))
+    monkeypatch.setattr(Database, "transact", watched)
+
+    change(client, password, GOOD)
+    change(client, GOOD, "другой утюг считает тучи")
+
+    assert during == [False, False, False]  # hashed, then verified and hashed
+
+
+def test_the_change_is_logged_without_a_password(
+    client: FlaskClient, password: str, rows: Rows, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    change(client, password, GOOD)
+    change(client, "wrong", GOOD)
+
+    number = rows.of("users")[0]["id"]
+    [said] = [record for record in caplog.records if record.getMessage() == "password changed"]
+    assert UUID(vars(said)["user_id"]) == UUID(vars(said)["by"]) == number
+    everything = "".join(str(vars(record)) for record in caplog.records)
+    assert GOOD not in everything
+    assert password not in everything

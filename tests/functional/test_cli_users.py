@@ -1,0 +1,150 @@
+"""`flask users block|unblock|reset-password` and `flask api-keys`: what an operator does without a browser."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+from click.testing import Result
+from flask import Flask
+from flask.cli import FlaskGroup
+from flask.testing import FlaskClient
+
+from project.outage.breaker import Breaker
+from tests.builders import ANNA, log_in, useradd
+from tests.conftest import Rows
+
+Command = Callable[..., Result]
+COMMANDS = (
+    ("users", "block"),
+    ("users", "unblock"),
+    ("users", "reset-password"),
+    ("api-keys", "create"),
+    ("api-keys", "list"),
+    ("api-keys", "revoke"),
+)
+
+
+@pytest.fixture
+def client(client: FlaskClient, app: Flask) -> FlaskClient:
+    """A browser on empty tables whose requests share nothing with those of a second browser."""
+    return app.test_client()
+
+
+@pytest.fixture
+def flask(app: Flask, client: FlaskClient) -> Command:
+    """Runs a command on empty tables, as the program `flask` does."""
+
+    def run(*arguments: str) -> Result:
+        group = FlaskGroup(create_app=lambda: app, load_dotenv=False)
+        return app.test_cli_runner().invoke(group, arguments)
+
+    return run
+
+
+@pytest.fixture
+def password(client: FlaskClient) -> str:
+    """The password of Anna, who exists."""
+    answer = useradd(client, ANNA).json
+    assert answer is not None
+    return str(answer["password"])
+
+
+@pytest.mark.parametrize("login", ["a.sokolova", "A.SOKOLOVA", "8 (912) 555-01-41", "anna@example.org"])
+def test_a_user_is_blocked_and_unblocked_by_any_login(
+    flask: Command, client: FlaskClient, password: str, login: str
+) -> None:
+    blocked = flask("users", "block", login)
+    refused = log_in(client, "a.sokolova", password).status_code
+
+    unblocked = flask("users", "unblock", login)
+
+    assert (blocked.exit_code, blocked.output) == (0, "a.sokolova is blocked\n")
+    assert (unblocked.exit_code, unblocked.output) == (0, "a.sokolova can log in again\n")
+    assert (refused, log_in(client, "a.sokolova", password).status_code) == (401, 302)
+
+
+def test_a_new_password_is_printed_once_and_the_old_one_opens_nothing(
+    flask: Command, app: Flask, password: str, rows: Rows
+) -> None:
+    result = flask("users", "reset-password", "a.sokolova")
+
+    printed = re.fullmatch(r"Login:    a\.sokolova\nPassword: (\S+)\n", result.output)
+    assert printed, result.output
+    assert log_in(app.test_client(), "a.sokolova", printed[1]).status_code == 302
+    assert log_in(app.test_client(), "a.sokolova", password).status_code == 401
+    assert rows.of("users")[0]["password_changed_at"] is not None
+
+
+@pytest.mark.parametrize("command", ["block", "unblock", "reset-password"])
+@pytest.mark.parametrize("login", ["nobody", "", "\udcff", "a\nb"])
+def test_an_unknown_login_is_told(flask: Command, password: str, rows: Rows, command: str, login: str) -> None:
+    before = rows.of("users")
+
+    result = flask("users", command, login)
+
+    assert (result.exit_code, result.output[:7]) == (1, "Error: ")
+    assert rows.of("users") == before
+
+
+def test_the_last_administrator_cannot_be_blocked(flask: Command, rows: Rows) -> None:
+    flask("users", "create-admin", "--username", "boss", "--email", "boss@example.org")
+
+    result = flask("users", "block", "boss")
+
+    assert (result.exit_code, result.output[:7]) == (1, "Error: ")
+    assert re.search("последний администратор|last administrator", result.output)
+    assert rows.of("users")[0]["is_active"]
+
+
+def test_a_key_is_made_listed_used_and_revoked(flask: Command, client: FlaskClient, rows: Rows) -> None:
+    key = flask("api-keys", "create", " shop front ").output.strip()
+    unused = flask("api-keys", "list").output
+    opened = client.get("/api/v1/stats/", headers={"Authorization": f"Bearer {key}"}).status_code
+    [kept] = rows.of("api_keys")
+
+    revoked = flask("api-keys", "revoke", str(kept["id"]))
+
+    assert re.fullmatch(r"useradd_[a-z2-9]{26}", key)
+    assert unused == f"{kept['id']}  valid    never used  shop front\n"
+    assert (opened, kept["created_by"]) == (200, None)
+    assert (revoked.exit_code, revoked.output) == (0, "“shop front” is revoked\n")
+    assert flask("api-keys", "list").output == f"{kept['id']}  revoked  {kept['last_used']}  shop front\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("create", ""), 2),
+        (("create", "x" * 101), 2),
+        (("create", "a\u202eb"), 2),
+        (("create",), 2),
+        (("revoke", "none"), 2),
+        (("revoke", "0190b0e5-0000-7000-8000-000000000000"), 1),
+    ],
+)
+def test_a_bad_value_is_refused_in_words(flask: Command, rows: Rows, arguments: tuple[str, ...], code: int) -> None:
+    result = flask("api-keys", *arguments)
+
+    assert result.exit_code == code
+    assert "Error: " in result.output
+    assert "Traceback" not in result.output
+    assert rows.of("api_keys") == []
+
+
+@pytest.mark.parametrize("arguments", [("users", "block", "x"), ("api-keys", "create", "x"), ("api-keys", "list")])
+def test_without_postgres_the_command_says_so(
+    flask: Command, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(Breaker, "is_open", True)
+
+    result = flask(*arguments)
+
+    assert (result.exit_code, result.output[:7]) == (1, "Error: ")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_commands_explain_themselves(flask: Command, command: tuple[str, str]) -> None:
+    result = flask(*command, "--help")
+
+    assert result.exit_code == 0
+    assert re.search(rf"Examples?:\n    flask {' '.join(command)}", result.output)
