@@ -87,7 +87,7 @@ def _read(error: Exception) -> _Ending:
             code = _CODES.get(status, "bad_request")
             told = error.get_response().headers
             headers = {name: told[name] for name in ("Allow", "Retry-After") if name in told}
-            return _Ending(status=status, code=code, params=_params(code), headers=_retry_headers(code) | headers)
+            return _Ending(status=status, code=code, params=_params(code), headers=_headers(code) | headers)
         case _:
             log.error("defect", exc_info=error)
             return _Ending(status=500, code="internal_error", headers=_headers("internal_error"))

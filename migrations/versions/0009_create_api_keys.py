@@ -1,10 +1,9 @@
-"""Create API keys, and indexes of the few users who are administrators or blocked: pages list them, and the last
-administrator must stay."""
+"""Create API keys."""
 
 from alembic import op
 
-revision = "0010"
-down_revision = "0006"
+revision = "0009"
+down_revision = "0008"
 branch_labels = None
 depends_on = None
 
@@ -23,11 +22,7 @@ def upgrade() -> None:
             constraint api_keys_key_hash_key unique (key_hash)
         )
     """)
-    op.execute("create index users_admins_idx on users (id) where is_admin")
-    op.execute("create index users_blocked_idx on users (id) where not is_active")
 
 
 def downgrade() -> None:
-    op.execute("drop index users_blocked_idx")
-    op.execute("drop index users_admins_idx")
     op.execute("drop table api_keys")

@@ -1,0 +1,25 @@
+"""Index the few users who are administrators or blocked: pages list them, and the last administrator must stay."""
+
+from alembic import op
+
+revision = "0010"
+down_revision = "0009"
+branch_labels = None
+depends_on = None
+
+FEW = {"users_admins_idx": "is_admin", "users_blocked_idx": "not is_active"}
+
+
+def upgrade() -> None:
+    with op.get_context().autocommit_block():
+        op.execute("set lock_timeout = 0")
+        for name, few in FEW.items():
+            op.execute(f"drop index concurrently if exists {name}")
+            op.execute(f"create index concurrently {name} on users (id) where {few}")
+        op.execute("set lock_timeout = '200ms'")
+
+
+def downgrade() -> None:
+    with op.get_context().autocommit_block():
+        for name in FEW:
+            op.execute(f"drop index concurrently if exists {name}")
