@@ -1,8 +1,11 @@
 """Numbers about attempts: what the page shows, the API answers and the files begin with."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from project.domain.attempts import AttemptFilter, Outcome
@@ -46,11 +49,68 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class Durations:
-    """Half, 95 % and 99 % of the answers took no longer than this, in milliseconds."""
+    """Half, 95 % and 99 % of the answers took no longer than this, in milliseconds of two significant digits."""
 
     p50: int
     p95: int
     p99: int
+
+
+class Kind(NamedTuple):
+    """What attempts are counted by."""
+
+    place: int
+    """Number of the edge of a time series behind which they lie, the first being 1."""
+    status: int
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many attempts of each kind there are, and how many took so many milliseconds."""
+
+    kinds: Counter[Kind] = field(default_factory=Counter)
+    durations: Counter[int] = field(default_factory=Counter)
+
+    def by_status(self) -> tuple[StatusCount, ...]:
+        """Return the number of attempts for each HTTP status, the most frequent first."""
+        numbers: Counter[int] = Counter()
+        for kind, number in self.kinds.items():
+            numbers[kind.status] += number
+        rows = (StatusCount(status, number) for status, number in numbers.items())
+        return tuple(sorted(rows, key=lambda row: (-row.count, row.status)))
+
+    def by_code(self) -> tuple[CodeCount, ...]:
+        """Return the number of attempts for each reason, the most frequent first."""
+        numbers: Counter[tuple[str, int]] = Counter()
+        for kind, number in self.kinds.items():
+            numbers[kind.code, kind.status] += number
+        rows = (CodeCount(code, status, number) for (code, status), number in numbers.items())
+        return tuple(sorted(rows, key=lambda row: (-row.count, row.code, row.status)))
+
+    def series(self, edges: Sequence[datetime]) -> tuple[Bucket, ...]:
+        """Return the number of attempts for each outcome between two neighbouring edges, empty buckets included."""
+        numbers: Counter[tuple[int, Outcome]] = Counter()
+        for kind, number in self.kinds.items():
+            numbers[kind.place, Outcome.of(kind.status)] += number
+        return tuple(
+            Bucket(since, until, **{outcome.value: numbers[place, outcome] for outcome in Outcome})
+            for place, (since, until) in enumerate(pairwise(edges), start=1)
+        )
+
+    def spread(self) -> Durations | None:
+        """Return how long answers took, None when there was none."""
+        total = self.durations.total()
+        return Durations(*(self._within(total * percent) for percent in (50, 95, 99))) if total else None
+
+    def _within(self, hundredths: int) -> int:
+        """Return the shortest time within which so many hundredths of an answer were given."""
+        times = sorted(self.durations)
+        for ms in times:
+            hundredths -= 100 * self.durations[ms]
+            if hundredths <= 0:
+                return ms
+        return times[-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

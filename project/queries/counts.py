@@ -1,89 +1,56 @@
 """Attempts as numbers."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
+from typing import Any
 
-from sqlalchemy import Connection, DateTime, case, func, literal, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    DateTime,
+    Integer,
+    Select,
+    SQLColumnExpression,
+    Text,
+    func,
+    literal,
+    literal_column,
+    select,
+    true,
+    union_all,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from project.domain.attempts import AttemptFilter, Outcome, first_id
-from project.domain.reports import Bucket, CodeCount, Durations, StatusCount
-from project.models import Attempt
-from project.queries.filters import conditions, kinds, matches, period
-from project.queries.rollups import pieces
+from project.domain.attempts import AttemptFilter, first_id
+from project.domain.grains import EARLIEST, LATEST, Span, cover
+from project.domain.reports import Counts, Kind
+from project.models import Attempt, AttemptCount, AttemptDuration
+from project.queries.filters import conditions, kinds, limit_search, within
+from project.queries.rollups import ROUNDED_MS, counted_to
 
-SAMPLE = 20_000
-"""How many attempts tell how long answers take: the last ones of the period."""
-
-
-def count_all(connection: Connection, chosen: AttemptFilter) -> int:
-    """Return how many attempts are chosen."""
-    counted = pieces(connection, chosen)
-    return int(connection.execute(select(func.coalesce(func.sum(counted.c.number), 0))).scalar_one())
+_MS: ColumnElement[int] = literal_column(ROUNDED_MS, Integer).label("ms")
+_MOMENTS = ARRAY(DateTime(timezone=True))
 
 
-def count_by_status(connection: Connection, chosen: AttemptFilter) -> tuple[StatusCount, ...]:
-    """Return the number of attempts for each HTTP status, the most frequent first."""
-    counted = pieces(connection, chosen)
-    number = func.sum(counted.c.number)
-    query = select(counted.c.status, number).group_by(counted.c.status).having(number > 0)
-    rows = connection.execute(query.order_by(number.desc(), counted.c.status))
-    return tuple(StatusCount(status, int(number)) for status, number in rows)
+def count(connection: Connection, chosen: AttemptFilter, edges: Sequence[datetime] = ()) -> Counts:
+    """Return how many attempts of each kind were received between two neighbouring edges, and how long they took."""
+    if chosen.text:
+        return _count_matches(connection, chosen, edges)
+    found = _add_up(connection, chosen, AttemptDuration, (AttemptDuration.ms,), (_MS,))
+    durations = Counter({ms: int(number) for _, ms, number in found})
+    return Counts(count_kinds(connection, chosen, edges).kinds, durations)
 
 
-def count_by_code(connection: Connection, chosen: AttemptFilter) -> tuple[CodeCount, ...]:
-    """Return the number of attempts for each reason, the most frequent first."""
-    counted = pieces(connection, chosen)
-    number = func.sum(counted.c.number)
-    query = select(counted.c.code, counted.c.status, number).group_by(counted.c.code, counted.c.status)
-    rows = connection.execute(query.having(number > 0).order_by(number.desc(), counted.c.code))
-    return tuple(CodeCount(code, status, int(number)) for code, status, number in rows)
-
-
-def count_by_time(connection: Connection, chosen: AttemptFilter, edges: Sequence[datetime]) -> tuple[Bucket, ...]:
-    """Return the number of attempts for each outcome between two neighbouring edges, empty buckets included."""
-    counted = pieces(connection, chosen, by_hour=all(_is_whole_hour(edge) for edge in edges))
-    place = func.width_bucket(counted.c.at, literal(list(edges), ARRAY(DateTime(timezone=True))))
-    outcome = case(
-        (counted.c.status == 201, Outcome.CREATED),
-        (counted.c.status.between(200, 299), Outcome.UNCHANGED),
-        (counted.c.status.between(400, 499), Outcome.REJECTED),
-        else_=Outcome.FAILED,
-    )
-    query = select(place.label("place"), outcome.label("outcome"), func.sum(counted.c.number))
-    numbers = {
-        (place, outcome): int(number)
-        for place, outcome, number in connection.execute(query.group_by("place", "outcome"))
-    }
-    return tuple(
-        Bucket(since, until, **{o.value: numbers.get((number, o.value), 0) for o in Outcome})
-        for number, (since, until) in enumerate(pairwise(edges), start=1)
-    )
-
-
-def find_durations(connection: Connection, chosen: AttemptFilter) -> Durations | None:
-    """Return how long answers took lately, None when there was none."""
-    closed = [] if chosen.newest is None else [Attempt.seq <= chosen.newest]
-    latest = (
-        select(Attempt).where(*period(chosen), *closed).order_by(Attempt.id.desc()).limit(SAMPLE).subquery("latest")
-    )
-    wanted = [*kinds(chosen, latest.c.status, latest.c.code), *matches(chosen, latest.c)]
-    spread = func.percentile_disc([0.5, 0.95, 0.99]).within_group(latest.c.duration_ms)
-    values = connection.execute(select(spread).where(*wanted)).scalar_one()
-    return None if values is None else Durations(*values)
-
-
-def find_first_moment(connection: Connection, chosen: AttemptFilter) -> datetime | None:
-    """Return the time of the oldest chosen attempt."""
-    query = select(Attempt.received_at).where(*conditions(chosen)).order_by(Attempt.id).limit(1)
-    if not chosen.text:
-        counted = pieces(connection, chosen)
-        since = connection.execute(select(func.min(counted.c.at)).where(counted.c.number > 0)).scalar_one()
-        if since is None:
-            return None
-        query = query.where(Attempt.id >= first_id(since))
-    return connection.execute(query).scalar_one_or_none()
+def count_kinds(connection: Connection, chosen: AttemptFilter, edges: Sequence[datetime] = ()) -> Counts:
+    """Return how many attempts of each kind were received between two neighbouring edges, not how long they took."""
+    if chosen.text:
+        return _count_matches(connection, chosen, edges)
+    columns = (Attempt.status, Attempt.code)
+    found = _add_up(connection, chosen, AttemptCount, (AttemptCount.status, AttemptCount.code), columns, edges)
+    return Counts(Counter({Kind(place, status, code): int(number) for place, status, code, number in found}))
 
 
 def find_newest(connection: Connection) -> int:
@@ -91,5 +58,81 @@ def find_newest(connection: Connection) -> int:
     return connection.execute(select(func.coalesce(func.max(Attempt.seq), 0))).scalar_one()
 
 
-def _is_whole_hour(moment: datetime) -> bool:
-    return moment.timestamp() % 3600 == 0
+def _count_matches(connection: Connection, chosen: AttemptFilter, edges: Sequence[datetime]) -> Counts:
+    """Count the attempts themselves, all in one go: a text cannot be looked up in counts."""
+    limit_search(connection, chosen)
+    columns = (Attempt.status, Attempt.code, _MS)
+    rows = select(_place(edges), *columns).where(*conditions(chosen)).subquery()
+    query: Select[Any] = select(*rows.c, func.count()).group_by(*rows.c)
+    found = Counts()
+    for place, status, code, ms, number in connection.execute(query):
+        found.kinds[Kind(place, status, code)] += number
+        found.durations[ms] += number
+    return found
+
+
+def _add_up(
+    connection: Connection,
+    chosen: AttemptFilter,
+    counted: type[AttemptCount | AttemptDuration],
+    counted_columns: Sequence[SQLColumnExpression[Any]],
+    columns: Sequence[SQLColumnExpression[Any]],
+    edges: Sequence[datetime] = (),
+) -> Iterator[Any]:
+    """Yield places, columns and numbers: what is counted beforehand, and by `columns` the attempts that are not."""
+    mark = counted_to(connection)
+    spans = list(_spans(chosen, edges))
+    parts = [_counted([(place, span) for place, span in spans if span.grain], chosen, counted, counted_columns)]
+    wanted = kinds(chosen, Attempt.status, Attempt.code)
+    for place, span in spans:
+        if span.grain is None:
+            inside = (Attempt.id >= first_id(span.since), Attempt.id < first_id(span.until), Attempt.seq <= mark)
+            parts.append(_rows(literal(place), columns, 1, *inside, *wanted))
+    newest = chosen.newest
+    if newest is None or newest > mark:
+        parts.append(_rows(_place(edges), columns, 1, Attempt.seq > mark, *within(chosen), *wanted))
+    elif newest < mark:  # counted since the picture was closed
+        late = (Attempt.seq > newest, Attempt.seq <= mark, *within(replace(chosen, newest=None)))
+        parts.append(_rows(_place(edges), columns, -1, *late, *wanted))
+    found = union_all(*parts).subquery()
+    number, names = func.sum(found.c.number), [column for column in found.c if column.name != "number"]
+    yield from connection.execute(select(*names, number).group_by(*names).having(number > 0))
+
+
+def _spans(chosen: AttemptFilter, edges: Sequence[datetime]) -> Iterator[tuple[int, Span]]:
+    """Yield the spans of the period with the place among the edges where they lie, as _place() numbers them."""
+    for place, (since, until) in enumerate(pairwise((EARLIEST, *edges, LATEST))):
+        for span in cover(max(since, chosen.since or since), min(until, chosen.until or until)):
+            yield place, span
+
+
+def _place(edges: Sequence[datetime]) -> ColumnElement[int]:
+    moments = literal(list(edges), _MOMENTS)
+    return (func.width_bucket(Attempt.received_at, moments) if edges else literal(0)).label("place")
+
+
+def _counted(
+    spans: Sequence[tuple[int, Span]],
+    chosen: AttemptFilter,
+    counted: type[AttemptCount | AttemptDuration],
+    columns: Sequence[SQLColumnExpression[Any]],
+) -> Select[Any]:
+    """Return the counts of whole grains. LATERAL, because joined otherwise PostgreSQL would read all of the table."""
+    lists = (
+        literal([place for place, _ in spans], ARRAY(Integer)),
+        literal([span.grain for _, span in spans], ARRAY(Text)),
+        literal([span.since for _, span in spans], _MOMENTS),
+        literal([span.until for _, span in spans], _MOMENTS),
+    )
+    span = func.unnest(*lists).table_valued("place", "grain", "since", "until", name="span").render_derived()
+    inside = (counted.grain == span.c.grain, counted.at >= span.c.since, counted.at < span.c.until)
+    sums = select(*columns, func.sum(counted.number).label("number")).where(*inside)
+    sums = sums.where(*kinds(chosen, counted.status, counted.code)).group_by(*columns)
+    found = sums.lateral("sums")
+    return select(span.c.place, *found.c).select_from(span).join(found, true())
+
+
+def _rows(
+    place: ColumnElement[int], columns: Sequence[SQLColumnExpression[Any]], number: int, *wanted: ColumnElement[bool]
+) -> Select[Any]:
+    return select(place.label("place"), *columns, literal(number).label("number")).where(*wanted)

@@ -1,50 +1,72 @@
-"""Attempts counted beforehand, by hour, status and code: questions about millions of them look at thousands of rows.
+"""Attempts counted beforehand, by time, status and code: questions about millions of them look at thousands of rows.
 
 What is counted is marked by a sequence number; what came later is counted as it is. Both together are exact to the
 last attempt, provided that mark and counts are read from one snapshot (a transaction of REPEATABLE READ).
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, Select, Subquery, func, literal, select, text, union_all, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, func, select, text, update
 
-from project.domain.attempts import AttemptFilter, first_id
-from project.models import Attempt, AttemptCount, Watermark
-from project.queries.filters import conditions, kinds, period
+from project.domain.attempts import first_id
+from project.models import Attempt, Watermark
 
 NAME = "attempt_counts"
 LOCK_TIMEOUT = "50ms"
 """Whoever writes an attempt waits behind us for that long at the most."""
-_HOUR = timedelta(hours=1)
+
+ROUNDED_MS = """
+    case when duration_ms < 100 then duration_ms
+         when duration_ms < 1000 then (duration_ms + 9) / 10 * 10
+         when duration_ms < 10000 then (duration_ms + 99) / 100 * 100
+         else (duration_ms + 999) / 1000 * 1000 end"""
+"""A duration rounded up to two significant digits: "within 130 ms" is true, and at most a tenth too much."""
+
+_QUARTER = "date_bin('15 minutes', received_at, timestamptz '2000-01-01 00:00Z')"
+_ADD = """
+    , changed as materialized (
+        select q.grain, q.at, p.status, p.code, p.ms, sum(p.number) as number
+          from pieces p cross join lateral (
+               values ('15min', p.at), ('hour', date_trunc('hour', p.at, 'UTC')),
+                      ('day', date_trunc('day', p.at, 'UTC')), ('month', date_trunc('month', p.at, 'UTC'))
+          ) q (grain, at)
+         group by q.grain, q.at, p.status, p.code, p.ms
+    ), durations as (
+        insert into attempt_durations as d (grain, at, status, code, ms, number)
+        select grain, at, status, code, ms, number from changed
+        on conflict (grain, at, status, code, ms) do update set number = d.number + excluded.number
+    ), counts as (
+        insert into attempt_counts as c (grain, at, status, code, number)
+        select grain, at, status, code, sum(number) from changed group by grain, at, status, code
+        on conflict (grain, at, status, code) do update set number = c.number + excluded.number
+    )"""
+"""Adds `pieces` (at, status, code, ms, number) to all counts; a negative number takes away."""
+
+_REFRESH = f"""
+    with pieces as (
+        select {_QUARTER} as at, status, code, {ROUNDED_MS} as ms, count(*) as number
+          from attempts where seq > :counted_to and seq <= :top
+         group by 1, 2, 3, 4
+    ){_ADD}
+    select 1"""  # noqa: S608 - texts of our own
+_PRUNE = f"""
+    with old as materialized (
+        select id from attempts where id < :first order by id limit :most
+    ), freed as (
+        update users set attempt_status = null where id in (select id from old)
+    ), gone as (
+        delete from attempts where id in (select id from old) returning *
+    ), pieces as (
+        select {_QUARTER} as at, status, code, {ROUNDED_MS} as ms, -count(*) as number
+          from gone where seq <= :counted_to
+         group by 1, 2, 3, 4
+    ){_ADD}
+    select count(*) from gone"""  # noqa: S608 - texts of our own
 
 
-def pieces(connection: Connection, chosen: AttemptFilter, *, by_hour: bool = True) -> Subquery:
-    """Return rows (`at`, `status`, `code`, `number`) whose numbers add up to the chosen attempts.
-
-    `by_hour` allows for moments that are whole hours only. A text cannot be looked up in counts.
-    """
-    since, until = _whole_hours(chosen)
-    if chosen.text or not by_hour or (since and until and since >= until):
-        return _rows(1, *conditions(chosen)).subquery()
-    counted_to = _counted_to(connection)
-    newest = chosen.newest
-    counts = select(AttemptCount.hour.label("at"), AttemptCount.status, AttemptCount.code, AttemptCount.number)
-    counts = counts.where(*kinds(chosen, AttemptCount.status, AttemptCount.code))
-    counted = Attempt.seq <= counted_to
-    wanted = [*kinds(chosen, Attempt.status, Attempt.code), *period(chosen)]
-    parts = [counts]
-    if since:
-        parts[0] = parts[0].where(AttemptCount.hour >= since)
-        parts.append(_rows(1, counted, Attempt.id < first_id(since), *wanted))
-    if until:
-        parts[0] = parts[0].where(AttemptCount.hour < until)
-        parts.append(_rows(1, counted, Attempt.id >= first_id(until), *wanted))
-    if newest is None or newest > counted_to:
-        parts.append(_rows(1, Attempt.seq > counted_to, *([] if newest is None else [Attempt.seq <= newest]), *wanted))
-    elif newest < counted_to:  # counted since the picture was closed
-        parts.append(_rows(-1, Attempt.seq > newest, counted, *wanted))
-    return union_all(*parts).subquery()
+def counted_to(connection: Connection) -> int:
+    """Return the mark. Compare with its value: with a subquery PostgreSQL scans the whole table (measured)."""
+    return connection.execute(select(Watermark.seq).where(Watermark.name == NAME)).scalar_one()
 
 
 def refresh(connection: Connection, least: int, most: int) -> int:
@@ -54,50 +76,36 @@ def refresh(connection: Connection, least: int, most: int) -> int:
     of commits, so writers are waited for, for a moment, before the end of what can be counted is read.
     """
     newest = select(func.coalesce(func.max(Attempt.seq), 0))
-    if connection.execute(newest).scalar_one() < _counted_to(connection) + least:
+    if connection.execute(newest).scalar_one() < counted_to(connection) + least:
         return 0
     marked = select(Watermark.seq).where(Watermark.name == NAME).with_for_update(skip_locked=True)
-    counted_to = connection.execute(marked).scalar_one_or_none()
-    if counted_to is None:
+    mark = connection.execute(marked).scalar_one_or_none()
+    if mark is None:
         return 0
     connection.execute(text(f"set local lock_timeout = '{LOCK_TIMEOUT}'"))
     savepoint = connection.begin_nested()
     connection.execute(text("lock table attempts in share row exclusive mode"))
-    top = min(connection.execute(newest).scalar_one(), counted_to + most)
+    top = min(connection.execute(newest).scalar_one(), mark + most)
     savepoint.rollback()  # gives the lock back
-    _count(connection, counted_to, top)
+    connection.execute(text(_REFRESH), {"counted_to": mark, "top": top})
     connection.execute(update(Watermark).where(Watermark.name == NAME).values(seq=top))
-    return int(top - counted_to)
+    return int(top - mark)
 
 
-def _count(connection: Connection, counted_to: int, top: int) -> None:
-    hour = func.date_trunc("hour", Attempt.received_at, "UTC").label("hour")
-    found = select(hour, Attempt.status, Attempt.code, func.count())
-    found = found.where(Attempt.seq > counted_to, Attempt.seq <= top).group_by(hour, Attempt.status, Attempt.code)
-    adding = insert(AttemptCount).from_select(["hour", "status", "code", "number"], found)
-    connection.execute(
-        adding.on_conflict_do_update(
-            index_elements=["hour", "status", "code"],
-            set_={"number": AttemptCount.number + adding.excluded.number},
-        )
-    )
+def prune(connection: Connection, before: datetime, most: int) -> int:
+    """Forget attempts received before a moment, the oldest `most` of them, and take them out of the counts.
+
+    Users stay: the attempt that created them is theirs no more. As long as it lasts nobody counts, so it is known of
+    each attempt whether it was counted. Return how many went.
+    """
+    marked = select(Watermark.seq).where(Watermark.name == NAME).with_for_update()
+    mark = connection.execute(marked).scalar_one()
+    values = {"first": first_id(before), "most": most, "counted_to": mark}
+    gone = connection.execute(text(_PRUNE), values).scalar_one()
+    if gone:
+        for table in ("attempt_counts", "attempt_durations"):
+            connection.execute(text(_SWEEP.format(table=table)), {"before": before})
+    return int(gone)
 
 
-def _counted_to(connection: Connection) -> int:
-    """Read the mark as a value: compared with a subquery, PostgreSQL scans the whole table (measured)."""
-    return connection.execute(select(Watermark.seq).where(Watermark.name == NAME)).scalar_one()
-
-
-def _rows(number: int, *wanted: ColumnElement[bool]) -> Select[datetime, int, str, int]:
-    columns = (Attempt.received_at.label("at"), Attempt.status, Attempt.code, literal(number).label("number"))
-    return select(*columns).where(*wanted)
-
-
-def _whole_hours(chosen: AttemptFilter) -> tuple[datetime | None, datetime | None]:
-    """Return the whole hours inside the period."""
-    since = chosen.since and _floor(chosen.since + _HOUR - timedelta(microseconds=1))
-    return since, chosen.until and _floor(chosen.until)
-
-
-def _floor(moment: datetime) -> datetime:
-    return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+_SWEEP = "delete from {table} where grain = any('{{month,day,hour,15min}}') and at < :before and number = 0"

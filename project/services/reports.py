@@ -41,21 +41,22 @@ def build_report(
 
 def _build(connection: Connection, chosen: AttemptFilter, zone: ZoneInfo, now: datetime, days: bool) -> Report:
     chosen = replace(chosen, newest=counts.find_newest(connection))
-    since = chosen.since or counts.find_first_moment(connection, chosen)
+    since = chosen.since or rows.find_first_moment(connection, chosen)
     until = min(chosen.until or now, now + timedelta(seconds=1))
     step, edges = ("day", []) if since is None or since >= until else bucket_edges(since, until, zone)
     if days and edges:
         step, edges = "day", day_edges(since or until, until, zone)
+    counted = counts.count(connection, chosen, edges)
     return Report(
         chosen=chosen,
         zone=zone,
         since=since,
         until=until,
         step=step,
-        by_status=counts.count_by_status(connection, chosen),
-        by_code=counts.count_by_code(connection, chosen),
-        series=counts.count_by_time(connection, chosen, edges) if edges else (),
-        durations=counts.find_durations(connection, chosen),
+        by_status=counted.by_status(),
+        by_code=counted.by_code(),
+        series=counted.series(edges),
+        durations=counted.spread(),
     )
 
 
@@ -96,15 +97,15 @@ def find_neighbours(
 
 def count_attempts(database: Database, chosen: AttemptFilter) -> int:
     """Return how many attempts are chosen."""
-    return database.read(counts.count_all, chosen)
+    return sum(row.count for row in count_statuses(database, chosen))
 
 
 def count_reasons(database: Database, chosen: AttemptFilter) -> tuple[CodeCount, ...]:
     """Return why users were not created, the most frequent reason first."""
-    counted = database.read(counts.count_by_code, chosen)
-    return tuple(row for row in counted if Outcome.of(row.status) in (Outcome.REJECTED, Outcome.FAILED))
+    counted = database.read(counts.count_kinds, chosen)
+    return tuple(row for row in counted.by_code() if Outcome.of(row.status) in (Outcome.REJECTED, Outcome.FAILED))
 
 
 def count_statuses(database: Database, chosen: AttemptFilter) -> tuple[StatusCount, ...]:
     """Return how many attempts ended with each HTTP status, the most frequent first."""
-    return database.read(counts.count_by_status, chosen)
+    return database.read(counts.count_kinds, chosen).by_status()
