@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import click
 import flask_migrate
@@ -23,6 +23,7 @@ from project.web.catalogue import detail_text, message_text
 from project.web.tools import tools
 
 users = AppGroup("users", help="Manage users.")
+log_of_attempts = AppGroup("attempts", help="Look after the log of attempts.")
 spool = AppGroup("spool", help="Look after attempts that PostgreSQL could not take yet.")
 
 
@@ -30,6 +31,7 @@ def init_app(app: Flask) -> None:
     """Add the commands."""
     app.cli.add_command(users)
     app.cli.add_command(spool)
+    app.cli.add_command(log_of_attempts)
 
 
 def upgrade(app: Flask) -> None:
@@ -65,6 +67,26 @@ def spool_drain() -> None:
     except DatabaseUnavailableError as error:
         raise click.ClickException(detail_text(error.code, "read", {"seconds": 2})) from None
     click.echo(f"{drained} attempts brought in")
+
+
+@log_of_attempts.command("prune")
+def prune_attempts() -> None:
+    """Forget attempts older than ATTEMPTS_KEEP_DAYS now; a running service does the same, little by little.
+
+    Users stay, and so do attempts that are younger.
+
+    \b
+    Example:
+      flask attempts prune
+    """
+    days = tools().config.attempts_keep_days
+    if not days:
+        raise click.ClickException("ATTEMPTS_KEEP_DAYS is 0: attempts are kept for ever")
+    try:
+        pruned = attempts.prune(tools().database, datetime.now(UTC) - timedelta(days=days))
+    except DatabaseUnavailableError as error:
+        raise click.ClickException(detail_text(error.code, "read", {"seconds": 2})) from None
+    click.echo(f"{pruned} attempts older than {days} days forgotten")
 
 
 def _rule(rule: Callable[[str], str], field: str) -> Callable[[click.Context, click.Parameter, str | None], str | None]:

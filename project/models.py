@@ -17,7 +17,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -147,21 +147,8 @@ class AttemptCount(Base):
     status: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     code: Mapped[str] = mapped_column(primary_key=True)
     number: Mapped[int] = mapped_column(BigInteger)
-
-
-class AttemptDuration(Base):
-    """How many of these attempts took so long: percentiles cannot be added up, numbers can."""
-
-    __tablename__ = "attempt_durations"
-    __table_args__ = (CheckConstraint("grain in ('month', 'day', 'hour', '15min')", name="grain"),)
-
-    grain: Mapped[str] = mapped_column(primary_key=True)
-    at: Mapped[datetime] = mapped_column(primary_key=True)
-    status: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    code: Mapped[str] = mapped_column(primary_key=True)
-    ms: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    """Milliseconds, rounded up to two significant digits."""
-    number: Mapped[int] = mapped_column(BigInteger)
+    durations: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
+    """How many of them are within each of `LIMITS_MS` and not within the one before, without zeros at the end."""
 
 
 class Watermark(Base):

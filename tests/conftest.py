@@ -23,7 +23,7 @@ from tests.builders import IVAN, log_in, useradd
 
 ROOT = Path(__file__).parents[1]
 Row = dict[str, Any]
-TABLES = ("users", "identifiers", "idempotency_keys", "attempts", "attempt_counts", "attempt_durations")
+TABLES = ("users", "identifiers", "idempotency_keys", "attempts", "attempt_counts")
 
 
 @pytest.fixture(scope="session")

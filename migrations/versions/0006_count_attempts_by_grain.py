@@ -20,20 +20,9 @@ def upgrade() -> None:
             status integer not null,
             code text not null,
             number bigint not null,
+            durations bigint[] not null,
             constraint attempt_counts_pkey primary key (grain, at, status, code),
             constraint attempt_counts_grain_check check (grain in ('month', 'day', 'hour', '15min'))
-        )
-    """)
-    op.execute("""
-        create table attempt_durations (
-            grain text not null,
-            at timestamptz not null,
-            status integer not null,
-            code text not null,
-            ms integer not null,
-            number bigint not null,
-            constraint attempt_durations_pkey primary key (grain, at, status, code, ms),
-            constraint attempt_durations_grain_check check (grain in ('month', 'day', 'hour', '15min'))
         )
     """)
     op.execute("update watermarks set seq = 0 where name = 'attempt_counts'")
@@ -42,7 +31,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("alter table users alter attempt_status set not null")
-    op.execute("drop table attempt_durations")
     op.execute("drop table attempt_counts")
     op.execute("""
         create table attempt_counts (

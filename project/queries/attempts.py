@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CTE, ColumnElement, Connection, Row, Select, SQLColumnExpression, select, true, tuple_
+from sqlalchemy import CTE, ColumnElement, Connection, Row, Select, SQLColumnExpression, func, select, true, tuple_
 
 from project.domain.attempts import AttemptDetail, AttemptFilter, AttemptRow
 from project.domain.errors import FieldError
@@ -70,6 +70,13 @@ def find_first_moment(connection: Connection, chosen: AttemptFilter) -> datetime
     limit_search(connection, chosen)
     first = connection.execute(_first((Attempt.id, Attempt.received_at), chosen, 1)).one_or_none()
     return None if first is None else first.received_at
+
+
+def count_up_to(connection: Connection, chosen: AttemptFilter, most: int) -> int:
+    """Return how many attempts are chosen, but no more than `most`."""
+    limit_search(connection, chosen)
+    found = _first((Attempt.id,), chosen, most, newest=True).subquery()
+    return connection.execute(select(func.count()).select_from(found)).scalar_one()
 
 
 def iter_attempts(database: Database, chosen: AttemptFilter) -> Iterator[AttemptRow]:

@@ -24,14 +24,18 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from project.domain.attempts import AttemptFilter, first_id
+from project.domain.attempts import AttemptFilter
 from project.domain.grains import EARLIEST, LATEST, Span, cover
-from project.domain.reports import Counts, Kind
-from project.models import Attempt, AttemptCount, AttemptDuration
+from project.domain.reports import LIMITS_MS, Counts, Kind
+from project.models import Attempt, AttemptCount
 from project.queries.filters import conditions, kinds, limit_search, within
-from project.queries.rollups import ROUNDED_MS, counted_to
+from project.queries.rollups import DURATION, counted_to
 
-_MS: ColumnElement[int] = literal_column(ROUNDED_MS, Integer).label("ms")
+Columns = Sequence[SQLColumnExpression[Any]]
+
+_KIND = (Attempt.status, Attempt.code)
+_DURATION: ColumnElement[int] = literal_column(DURATION, Integer).label("duration")
+_EACH_DURATION = [func.sum(AttemptCount.durations[place]).label(f"d{place}") for place, _ in enumerate(LIMITS_MS, 1)]
 _MOMENTS = ARRAY(DateTime(timezone=True))
 
 
@@ -39,17 +43,19 @@ def count(connection: Connection, chosen: AttemptFilter, edges: Sequence[datetim
     """Return how many attempts of each kind were received between two neighbouring edges, and how long they took."""
     if chosen.text:
         return _count_matches(connection, chosen, edges)
-    found = _add_up(connection, chosen, AttemptDuration, (AttemptDuration.ms,), (_MS,))
-    durations = Counter({ms: int(number) for _, ms, number in found})
-    return Counts(count_kinds(connection, chosen, edges).kinds, durations)
+    return Counts(count_kinds(connection, chosen, edges).kinds, _count_durations(connection, chosen))
 
 
 def count_kinds(connection: Connection, chosen: AttemptFilter, edges: Sequence[datetime] = ()) -> Counts:
     """Return how many attempts of each kind were received between two neighbouring edges, not how long they took."""
     if chosen.text:
         return _count_matches(connection, chosen, edges)
-    columns = (Attempt.status, Attempt.code)
-    found = _add_up(connection, chosen, AttemptCount, (AttemptCount.status, AttemptCount.code), columns, edges)
+    mark, spans = counted_to(connection), list(_spans(chosen, edges))
+    sums = (AttemptCount.status, AttemptCount.code, func.sum(AttemptCount.number).label("number"))
+    counted = _counted(spans, chosen, sums, (AttemptCount.status, AttemptCount.code))
+    rows = union_all(counted, *_uncounted(mark, spans, chosen, edges, _KIND)).subquery()
+    kind, number = (rows.c.place, rows.c.status, rows.c.code), func.sum(rows.c.number)
+    found = connection.execute(select(*kind, number).group_by(*kind).having(number > 0))
     return Counts(Counter({Kind(place, status, code): int(number) for place, status, code, number in found}))
 
 
@@ -58,49 +64,31 @@ def find_newest(connection: Connection) -> int:
     return connection.execute(select(func.coalesce(func.max(Attempt.seq), 0))).scalar_one()
 
 
-def _count_matches(connection: Connection, chosen: AttemptFilter, edges: Sequence[datetime]) -> Counts:
-    """Count the attempts themselves, all in one go: a text cannot be looked up in counts."""
-    limit_search(connection, chosen)
-    columns = (Attempt.status, Attempt.code, _MS)
-    rows = select(_place(edges), *columns).where(*conditions(chosen)).subquery()
-    query: Select[Any] = select(*rows.c, func.count()).group_by(*rows.c)
-    found = Counts()
-    for place, status, code, ms, number in connection.execute(query):
-        found.kinds[Kind(place, status, code)] += number
-        found.durations[ms] += number
+def _count_durations(connection: Connection, chosen: AttemptFilter) -> Counter[int]:
+    mark, spans = counted_to(connection), list(_spans(chosen, ()))
+    found: Counter[int] = Counter()
+    for _, *numbers in connection.execute(_counted(spans, chosen, _EACH_DURATION, ())):
+        found.update({place: int(number or 0) for place, number in enumerate(numbers, 1)})
+    rows = union_all(*_uncounted(mark, spans, chosen, (), (_DURATION,))).subquery()
+    uncounted = select(rows.c.duration, func.sum(rows.c.number)).group_by(rows.c.duration)
+    found.update({place: int(number) for place, number in connection.execute(uncounted)})
     return found
 
 
-def _add_up(
-    connection: Connection,
-    chosen: AttemptFilter,
-    counted: type[AttemptCount | AttemptDuration],
-    counted_columns: Sequence[SQLColumnExpression[Any]],
-    columns: Sequence[SQLColumnExpression[Any]],
-    edges: Sequence[datetime] = (),
-) -> Iterator[Any]:
-    """Yield places, columns and numbers: what is counted beforehand, and by `columns` the attempts that are not."""
-    mark = counted_to(connection)
-    spans = list(_spans(chosen, edges))
-    parts = [_counted([(place, span) for place, span in spans if span.grain], chosen, counted, counted_columns)]
-    wanted = kinds(chosen, Attempt.status, Attempt.code)
-    for place, span in spans:
-        if span.grain is None:
-            inside = (Attempt.id >= first_id(span.since), Attempt.id < first_id(span.until), Attempt.seq <= mark)
-            parts.append(_rows(literal(place), columns, 1, *inside, *wanted))
-    newest = chosen.newest
-    if newest is None or newest > mark:
-        parts.append(_rows(_place(edges), columns, 1, Attempt.seq > mark, *within(chosen), *wanted))
-    elif newest < mark:  # counted since the picture was closed
-        late = (Attempt.seq > newest, Attempt.seq <= mark, *within(replace(chosen, newest=None)))
-        parts.append(_rows(_place(edges), columns, -1, *late, *wanted))
-    found = union_all(*parts).subquery()
-    number, names = func.sum(found.c.number), [column for column in found.c if column.name != "number"]
-    yield from connection.execute(select(*names, number).group_by(*names).having(number > 0))
+def _count_matches(connection: Connection, chosen: AttemptFilter, edges: Sequence[datetime]) -> Counts:
+    """Count the attempts themselves, all in one go: a text cannot be looked up in counts."""
+    limit_search(connection, chosen)
+    rows = select(_place(edges), *_KIND, _DURATION).where(*conditions(chosen)).subquery()
+    query: Select[Any] = select(*rows.c, func.count()).group_by(*rows.c)
+    found = Counts()
+    for place, status, code, duration, number in connection.execute(query):
+        found.kinds[Kind(place, status, code)] += number
+        found.durations[duration] += number
+    return found
 
 
 def _spans(chosen: AttemptFilter, edges: Sequence[datetime]) -> Iterator[tuple[int, Span]]:
-    """Yield the spans of the period with the place among the edges where they lie, as _place() numbers them."""
+    """Yield the spans of the period, each with its place among the edges, the same as _place() tells."""
     for place, (since, until) in enumerate(pairwise((EARLIEST, *edges, LATEST))):
         for span in cover(max(since, chosen.since or since), min(until, chosen.until or until)):
             yield place, span
@@ -111,28 +99,44 @@ def _place(edges: Sequence[datetime]) -> ColumnElement[int]:
     return (func.width_bucket(Attempt.received_at, moments) if edges else literal(0)).label("place")
 
 
-def _counted(
-    spans: Sequence[tuple[int, Span]],
-    chosen: AttemptFilter,
-    counted: type[AttemptCount | AttemptDuration],
-    columns: Sequence[SQLColumnExpression[Any]],
-) -> Select[Any]:
-    """Return the counts of whole grains. LATERAL, because joined otherwise PostgreSQL would read all of the table."""
+def _counted(spans: Sequence[tuple[int, Span]], chosen: AttemptFilter, sums: Columns, groups: Columns) -> Select[Any]:
+    """Ask for sums of what is counted: a row for each span, or each group in it.
+
+    LATERAL, because PostgreSQL would rather read all of the table than join it with spans.
+    """
+    whole = [(place, span) for place, span in spans if span.grain]
     lists = (
-        literal([place for place, _ in spans], ARRAY(Integer)),
-        literal([span.grain for _, span in spans], ARRAY(Text)),
-        literal([span.since for _, span in spans], _MOMENTS),
-        literal([span.until for _, span in spans], _MOMENTS),
+        literal([place for place, _ in whole], ARRAY(Integer)),
+        literal([span.grain for _, span in whole], ARRAY(Text)),
+        literal([span.since for _, span in whole], _MOMENTS),
+        literal([span.until for _, span in whole], _MOMENTS),
     )
     span = func.unnest(*lists).table_valued("place", "grain", "since", "until", name="span").render_derived()
-    inside = (counted.grain == span.c.grain, counted.at >= span.c.since, counted.at < span.c.until)
-    sums = select(*columns, func.sum(counted.number).label("number")).where(*inside)
-    sums = sums.where(*kinds(chosen, counted.status, counted.code)).group_by(*columns)
-    found = sums.lateral("sums")
-    return select(span.c.place, *found.c).select_from(span).join(found, true())
+    inside = (AttemptCount.grain == span.c.grain, AttemptCount.at >= span.c.since, AttemptCount.at < span.c.until)
+    wanted = kinds(chosen, AttemptCount.status, AttemptCount.code)
+    found = select(*sums).where(*inside, *wanted).group_by(*groups).lateral("found")
+    return select(*(span.c.place, *found.c)).select_from(span).join(found, true())
 
 
-def _rows(
-    place: ColumnElement[int], columns: Sequence[SQLColumnExpression[Any]], number: int, *wanted: ColumnElement[bool]
-) -> Select[Any]:
-    return select(place.label("place"), *columns, literal(number).label("number")).where(*wanted)
+def _uncounted(
+    mark: int,
+    spans: Sequence[tuple[int, Span]],
+    chosen: AttemptFilter,
+    edges: Sequence[datetime],
+    columns: Columns,
+) -> Iterator[Select[Any]]:
+    """Ask for attempts that no whole grain has, and for those counted too late or too early for this picture."""
+    wanted = kinds(chosen, *_KIND)
+    for place, span in spans:
+        if span.grain is None:
+            part = replace(chosen, since=span.since, until=span.until, newest=mark)
+            yield _rows(literal(place).label("place"), columns, 1).where(*within(part), *wanted)
+    if chosen.newest is None or chosen.newest >= mark:
+        yield _rows(_place(edges), columns, 1).where(Attempt.seq > mark, *within(chosen), *wanted)
+    else:
+        counted_since = (Attempt.seq > chosen.newest, *within(replace(chosen, newest=mark)))
+        yield _rows(_place(edges), columns, -1).where(*counted_since, *wanted)
+
+
+def _rows(place: ColumnElement[int], columns: Columns, number: int) -> Select[Any]:
+    return select(*(place, *columns, literal(number).label("number")))

@@ -9,46 +9,40 @@ from datetime import datetime
 from sqlalchemy import Connection, func, select, text, update
 
 from project.domain.attempts import first_id
+from project.domain.reports import LIMITS_MS
 from project.models import Attempt, Watermark
 
 NAME = "attempt_counts"
 LOCK_TIMEOUT = "50ms"
 """Whoever writes an attempt waits behind us for that long at the most."""
 
-ROUNDED_MS = """
-    case when duration_ms < 100 then duration_ms
-         when duration_ms < 1000 then (duration_ms + 9) / 10 * 10
-         when duration_ms < 10000 then (duration_ms + 99) / 100 * 100
-         else (duration_ms + 999) / 1000 * 1000 end"""
-"""A duration rounded up to two significant digits: "within 130 ms" is true, and at most a tenth too much."""
+DURATION = f"width_bucket(least(duration_ms, {LIMITS_MS[-1]}) - 1, array{list(LIMITS_MS)}) + 1"
+"""Place of a duration among the limits, the first being 1."""
 
-_QUARTER = "date_bin('15 minutes', received_at, timestamptz '2000-01-01 00:00Z')"
-_ADD = """
-    , changed as materialized (
-        select q.grain, q.at, p.status, p.code, p.ms, sum(p.number) as number
-          from pieces p cross join lateral (
-               values ('15min', p.at), ('hour', date_trunc('hour', p.at, 'UTC')),
-                      ('day', date_trunc('day', p.at, 'UTC')), ('month', date_trunc('month', p.at, 'UTC'))
-          ) q (grain, at)
-         group by q.grain, q.at, p.status, p.code, p.ms
-    ), durations as (
-        insert into attempt_durations as d (grain, at, status, code, ms, number)
-        select grain, at, status, code, ms, number from changed
-        on conflict (grain, at, status, code, ms) do update set number = d.number + excluded.number
-    ), counts as (
-        insert into attempt_counts as c (grain, at, status, code, number)
-        select grain, at, status, code, sum(number) from changed group by grain, at, status, code
-        on conflict (grain, at, status, code) do update set number = c.number + excluded.number
-    )"""
-"""Adds `pieces` (at, status, code, ms, number) to all counts; a negative number takes away."""
+_PIECES = f"""
+    date_bin('15 minutes', received_at, timestamptz '2000-01-01 00:00Z') as at, status, code,
+    {DURATION} as place, count(*) as number"""
+_EACH_DURATION = ", ".join(
+    f"coalesce(sum(p.number) filter (where p.place = {place}), 0)::bigint" for place, _ in enumerate(LIMITS_MS, 1)
+)
+_ADD = f"""
+    insert into attempt_counts as c (grain, at, status, code, number, durations)
+    select g.grain, g.at, p.status, p.code, sum(p.number), (array[{_EACH_DURATION}])[1:max(p.place)]
+      from pieces p cross join lateral (
+           values ('15min', p.at), ('hour', date_trunc('hour', p.at, 'UTC')),
+                  ('day', date_trunc('day', p.at, 'UTC')), ('month', date_trunc('month', p.at, 'UTC'))
+      ) g (grain, at)
+     group by g.grain, g.at, p.status, p.code
+    on conflict (grain, at, status, code) do update
+       set number = c.number + excluded.number,
+           durations = (select array_agg(coalesce(old, 0) + coalesce(new, 0) order by place)
+                          from unnest(c.durations, excluded.durations) with ordinality u (old, new, place))"""  # noqa: S608 - texts of our own
+"""Adds `pieces` to the counts of all grains; a negative number takes away."""
 
 _REFRESH = f"""
     with pieces as (
-        select {_QUARTER} as at, status, code, {ROUNDED_MS} as ms, count(*) as number
-          from attempts where seq > :counted_to and seq <= :top
-         group by 1, 2, 3, 4
-    ){_ADD}
-    select 1"""  # noqa: S608 - texts of our own
+        select {_PIECES} from attempts where seq > :counted_to and seq <= :top group by 1, 2, 3, 4
+    ){_ADD}"""  # noqa: S608 - texts of our own
 _PRUNE = f"""
     with old as materialized (
         select id from attempts where id < :first order by id limit :most
@@ -57,11 +51,14 @@ _PRUNE = f"""
     ), gone as (
         delete from attempts where id in (select id from old) returning *
     ), pieces as (
-        select {_QUARTER} as at, status, code, {ROUNDED_MS} as ms, -count(*) as number
-          from gone where seq <= :counted_to
-         group by 1, 2, 3, 4
-    ){_ADD}
+        select at, status, code, place, -number as number
+          from (select {_PIECES} from gone where seq <= :counted_to group by 1, 2, 3, 4) g
+    ), lowered as ({_ADD}
+    )
     select count(*) from gone"""  # noqa: S608 - texts of our own
+_SWEEP = """
+    delete from attempt_counts
+     where grain = any('{month,day,hour,15min}') and at < :before and number = 0"""
 
 
 def counted_to(connection: Connection) -> int:
@@ -103,9 +100,5 @@ def prune(connection: Connection, before: datetime, most: int) -> int:
     values = {"first": first_id(before), "most": most, "counted_to": mark}
     gone = connection.execute(text(_PRUNE), values).scalar_one()
     if gone:
-        for table in ("attempt_counts", "attempt_durations"):
-            connection.execute(text(_SWEEP.format(table=table)), {"before": before})
+        connection.execute(text(_SWEEP), {"before": before})
     return int(gone)
-
-
-_SWEEP = "delete from {table} where grain = any('{{month,day,hour,15min}}') and at < :before and number = 0"

@@ -73,7 +73,7 @@ def init_app(app: Flask, config: Config) -> None:
         reading=reading,
         passwords=Passwords(tuple(Secret(secret.encode()) for secret in secrets), config.password_hash),
         spool=spool,
-        upkeep=Upkeep(writing, reading, spool),
+        upkeep=Upkeep(writing, reading, spool, config.attempts_keep_days),
     )
 
 
