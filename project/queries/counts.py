@@ -35,7 +35,9 @@ Columns = Sequence[SQLColumnExpression[Any]]
 
 _KIND = (Attempt.status, Attempt.code)
 _DURATION: ColumnElement[int] = literal_column(DURATION, Integer).label("duration")
-_EACH_DURATION = [func.sum(AttemptCount.durations[place]).label(f"d{place}") for place, _ in enumerate(LIMITS_MS, 1)]
+_SUMS = ", ".join(f"sum(durations[{place}])" for place, _ in enumerate(LIMITS_MS, 1))
+_DURATIONS: ColumnElement[list[int | None]] = literal_column(f"array[{_SUMS}]::bigint[]").label("durations")
+"""Faster than unnest(), and a text: to go through a hundred expressions takes SQLAlchemy longer than PostgreSQL."""
 _MOMENTS = ARRAY(DateTime(timezone=True))
 
 
@@ -67,8 +69,8 @@ def find_newest(connection: Connection) -> int:
 def _count_durations(connection: Connection, chosen: AttemptFilter) -> Counter[int]:
     mark, spans = counted_to(connection), list(_spans(chosen, ()))
     found: Counter[int] = Counter()
-    for _, *numbers in connection.execute(_counted(spans, chosen, _EACH_DURATION, ())):
-        found.update({place: int(number or 0) for place, number in enumerate(numbers, 1)})
+    for _, numbers in connection.execute(_counted(spans, chosen, (_DURATIONS,), ())):
+        found.update({place: number or 0 for place, number in enumerate(numbers, 1)})
     rows = union_all(*_uncounted(mark, spans, chosen, (), (_DURATION,))).subquery()
     uncounted = select(rows.c.duration, func.sum(rows.c.number)).group_by(rows.c.duration)
     found.update({place: int(number) for place, number in connection.execute(uncounted)})
