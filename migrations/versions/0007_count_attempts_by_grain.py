@@ -5,8 +5,8 @@ The counts begin empty again: the service brings them up to date by itself, a pi
 
 from alembic import op
 
-revision = "0006"
-down_revision = "0005"
+revision = "0007"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 

@@ -6,8 +6,8 @@ it is removed first. Building waits for transactions that are older, and nobody 
 
 from alembic import op
 
-revision = "0007"
-down_revision = "0006"
+revision = "0008"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 
