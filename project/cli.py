@@ -83,7 +83,7 @@ def prune_attempts() -> None:
     if not days:
         raise click.ClickException("ATTEMPTS_KEEP_DAYS is 0: attempts are kept for ever")
     try:
-        pruned = attempts.prune(tools().database, datetime.now(UTC) - timedelta(days=days))
+        pruned = attempts.forget_all(tools().database, datetime.now(UTC) - timedelta(days=days))
     except DatabaseUnavailableError as error:
         raise click.ClickException(detail_text(error.code, "read", {"seconds": 2})) from None
     click.echo(f"{pruned} attempts older than {days} days forgotten")

@@ -2,14 +2,14 @@
 
 import logging
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from project.domain.attempts import NewAttempt
 from project.domain.errors import DatabaseUnavailableError, FieldError, OutcomeUnknownError, OverloadedError
 from project.domain.records import SPOOL, AttemptRecord
 from project.outage import Database, QueryError, deadline
 from project.queries.registration import insert_attempt, insert_attempts
-from project.queries.rollups import prune as prune_some
+from project.queries.rollups import prune
 from project.services.clock import elapsed_ms
 from project.spool import Spool, SpoolError
 
@@ -58,13 +58,18 @@ def drain_orphans(database: Database, spool: Spool) -> int:
     return spool.drain_orphans(lambda lines: _deliver(database, lines))
 
 
-def prune(database: Database, before: datetime) -> int:
+def forget_some(database: Database, keep: timedelta) -> int:
+    """Forget a few attempts that are older than this, if there are any; return how many."""
+    return database.probe(prune, datetime.now(UTC) - keep, PRUNE_BATCH)
+
+
+def forget_all(database: Database, before: datetime) -> int:
     """Forget all attempts received before a moment, little by little; return how many. Raises DatabaseUnavailableError.
 
     Their users stay. Nobody who writes has to wait, and killed in between it has done a part for good.
     """
     total = 0
-    while gone := database.transact(prune_some, before, PRUNE_BATCH):
+    while gone := database.transact(prune, before, PRUNE_BATCH):
         total += gone
     return total
 

@@ -6,11 +6,11 @@ import random
 import threading
 import time
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from project.domain.errors import DatabaseUnavailableError
 from project.outage import Database
-from project.queries.rollups import prune, refresh
+from project.queries.rollups import refresh
 from project.queries.upkeep import delete_expired_keys, find_nothing
 from project.services import attempts
 from project.spool import Spool
@@ -103,8 +103,8 @@ class Upkeep:
             while self._writing.probe(delete_expired_keys, PURGE_BATCH) == PURGE_BATCH:
                 pass
         if self._keep and now >= self._prune_at:
-            pruned = self._writing.probe(prune, datetime.now(UTC) - self._keep, attempts.PRUNE_BATCH)
-            self._prune_at = now if pruned else now + PRUNE_EVERY_S
+            forgotten = attempts.forget_some(self._writing, self._keep)
+            self._prune_at = now if forgotten else now + PRUNE_EVERY_S
         while self._writing.probe(refresh, COUNT_FROM, COUNT_AT_ONCE) == COUNT_AT_ONCE:
             if self._stopping.is_set() or time.monotonic() > now + CATCH_UP_S:
                 break

@@ -82,12 +82,12 @@ def test_a_step_that_is_killed_has_forgotten_nothing(log: Flask, tools: Tools, r
 
 
 def test_a_late_drain_of_an_old_attempt_is_forgotten_in_turn(log: Flask, tools: Tools, rows: Rows) -> None:
-    attempts.prune(tools.database, LIMIT)
+    attempts.forget_all(tools.database, LIMIT)
     left = len(rows.of("attempts"))
     keep(log, LIMIT - timedelta(days=3), status=503, code="database_unavailable")
     count(tools)
 
-    assert attempts.prune(tools.database, LIMIT) == 1
+    assert attempts.forget_all(tools.database, LIMIT) == 1
 
     assert len(rows.of("attempts")) == left == reports.count_attempts(tools.reading, AttemptFilter())
     assert rows.ask("select * from attempt_counts where code = 'database_unavailable'") == []
@@ -102,7 +102,7 @@ def test_users_outlive_the_attempts_that_created_them(log: Flask, tools: Tools, 
             id=user_id,
         )
 
-    attempts.prune(tools.database, LIMIT)
+    attempts.forget_all(tools.database, LIMIT)
 
     assert [(row["id"], row["attempt_status"]) for row in rows.of("users")] == [(ids[0], None), (ids[1], 201)]
 
