@@ -4,6 +4,7 @@ What is counted is marked by a sequence number; what came later is counted as it
 last attempt, provided that mark and counts are read from one snapshot (a transaction of REPEATABLE READ).
 """
 
+import time
 from datetime import datetime
 
 from sqlalchemy import Connection, func, select, text, update
@@ -13,8 +14,9 @@ from project.domain.reports import LIMITS_MS
 from project.models import Attempt, Watermark
 
 NAME = "attempt_counts"
-LOCK_TIMEOUT = "50ms"
-"""Whoever writes an attempt waits behind us for that long at the most."""
+WRITERS_S = 0.2
+"""How long the end of writers under way is waited for before counting is put off."""
+LOOK_AGAIN_S = 0.002
 
 DURATION = f"width_bucket(least(duration_ms, {LIMITS_MS[-1]}) - 1, array{list(LIMITS_MS)}) + 1"
 """Place of a duration among the limits, the first being 1."""
@@ -39,6 +41,10 @@ _ADD = f"""
                           from unnest(c.durations, excluded.durations) with ordinality u (old, new, place))"""  # noqa: S608 - texts of our own
 """Adds `pieces` to the counts of all grains; a negative number takes away."""
 
+_WRITERS = text("""
+    select virtualtransaction from pg_locks
+     where locktype = 'relation' and relation = 'attempts'::regclass and mode = 'RowExclusiveLock'
+       and database = (select oid from pg_database where datname = current_database())""")
 _REFRESH = f"""
     with pieces as (
         select {_PIECES} from attempts where seq > :counted_to and seq <= :top group by 1, 2, 3, 4
@@ -70,7 +76,7 @@ def refresh(connection: Connection, least: int, most: int) -> int:
     """Count attempts that are not counted yet, `most` at a time, if there are `least` of them; return how far it got.
 
     Nobody waits for another one who does the same: then nothing is done. A number drawn from a sequence is no order
-    of commits, so writers are waited for, for a moment, before the end of what can be counted is read.
+    of commits, so those who write at this moment are waited for. They wait for nobody.
     """
     newest = select(func.coalesce(func.max(Attempt.seq), 0))
     if connection.execute(newest).scalar_one() < counted_to(connection) + least:
@@ -79,14 +85,26 @@ def refresh(connection: Connection, least: int, most: int) -> int:
     mark = connection.execute(marked).scalar_one_or_none()
     if mark is None:
         return 0
-    connection.execute(text(f"set local lock_timeout = '{LOCK_TIMEOUT}'"))
-    savepoint = connection.begin_nested()
-    connection.execute(text("lock table attempts in share row exclusive mode"))
     top = min(connection.execute(newest).scalar_one(), mark + most)
-    savepoint.rollback()  # gives the lock back
+    if not _have_written(connection):
+        return 0
     connection.execute(text(_REFRESH), {"counted_to": mark, "top": top})
     connection.execute(update(Watermark).where(Watermark.name == NAME).values(seq=top))
     return int(top - mark)
+
+
+def _have_written(connection: Connection) -> bool:
+    """Wait for all who write attempts at this moment; tell whether they have ended.
+
+    An INSERT holds its lock on the table before it draws its number, until its transaction ends. A lock of our own
+    that conflicts with it would also wait for every vacuum, and make writers wait behind us.
+    """
+    end = time.monotonic() + WRITERS_S
+    under_way = set(connection.scalars(_WRITERS))
+    while under_way and time.monotonic() < end:
+        time.sleep(LOOK_AGAIN_S)
+        under_way &= set(connection.scalars(_WRITERS))
+    return not under_way
 
 
 def prune(connection: Connection, before: datetime, most: int) -> int:

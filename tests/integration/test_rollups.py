@@ -191,13 +191,22 @@ def test_a_writer_who_drew_his_number_early_and_commits_late_is_not_missed(
     assert drawn.wait(10)
     keep(attempts, START)
 
-    with pytest.raises(DatabaseUnavailableError):
-        tools.database.probe(refresh, 1, 100_000)
+    assert count(tools) == 0
     commit.set()
     writer.join()
     assert count(tools) == 302
 
     assert reports.count_attempts(tools.reading, AttemptFilter()) == rows.ask("select count(*) n from attempts")[0]["n"]
+
+
+def test_a_vacuum_does_not_stop_the_counting(attempts: Flask, tools: Tools) -> None:
+    """It may take minutes, and holds this lock all the time."""
+
+    def count_meanwhile(connection: Connection) -> int:
+        connection.execute(text("lock table attempts in share update exclusive mode"))
+        return count(tools)
+
+    assert tools.database.transact(count_meanwhile) == 300
 
 
 def test_with_many_writers_each_count_is_exact(attempts: Flask, tools: Tools) -> None:
