@@ -66,6 +66,10 @@ def _workers(value: str) -> int:
     return _number(value, 1, 64)
 
 
+def _days(value: str) -> int:
+    return _number(value, 0, 36500)
+
+
 def _number(value: str, least: int, most: int) -> int:
     if not value.isascii() or not value.isdigit() or not least <= int(value) <= most:
         raise ValueError(f"a whole number from {least} to {most} is needed")
@@ -209,6 +213,7 @@ class Config:
         "1: sessions only over https (Secure, __Host- cookies, HSTS), whatever scheme the service itself sees",
         shown="0",
     )
+    attempts_keep_days: int = setting(365, _days, "Days for which attempts are kept; 0: for ever")
     log_format: str = setting("json", _choice("json", "text"), "One JSON object a line, or text for people")
     request_deadline_s: float = setting(
         3.0, _seconds, "Seconds until a request that waits for PostgreSQL is answered all the same", shown="3"

@@ -2,6 +2,7 @@
 
 import random
 import time
+from contextlib import ExitStack
 
 from alembic import context
 from flask import current_app
@@ -33,8 +34,8 @@ def run() -> None:
 def run_once() -> None:
     """Apply the migrations, or raise when a lock is not to be had."""
     db = current_app.extensions["migrate"].db
-    with db.engine.connect() as connection:
-        connection.detach()  # it closes afterwards and takes lock and settings with it
+    with db.engine.connect() as connection, ExitStack() as stack:
+        stack.callback(connection.invalidate)  # it closes afterwards and takes lock and settings with it
         connection.execute(text(f"set lock_timeout = '{LOCK_TIMEOUT}'"))
         connection.execute(text("set statement_timeout = 0"))
         connection.execute(text(f"select pg_advisory_lock({ONE_AT_A_TIME})"))

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import click
@@ -29,6 +29,7 @@ from project.web.tools import tools
 
 users = AppGroup("users", help="Manage users.")
 api_keys = AppGroup("api-keys", help="Manage keys with which programs call the service.")
+log_of_attempts = AppGroup("attempts", help="Look after the log of attempts.")
 spool = AppGroup("spool", help="Look after attempts that PostgreSQL could not take yet.")
 
 
@@ -37,6 +38,7 @@ def init_app(app: Flask) -> None:
     app.cli.add_command(users)
     app.cli.add_command(api_keys)
     app.cli.add_command(spool)
+    app.cli.add_command(log_of_attempts)
 
 
 def upgrade(app: Flask) -> None:
@@ -86,6 +88,24 @@ def spool_drain() -> None:
     with _refusals():
         drained = attempts.drain_orphans(tools().database, tools().spool)
     click.echo(f"{drained} attempts brought in")
+
+
+@log_of_attempts.command("prune")
+def prune_attempts() -> None:
+    """Forget attempts older than ATTEMPTS_KEEP_DAYS now; a running service does the same, little by little.
+
+    Users stay, and so do attempts that are younger.
+
+    \b
+    Example:
+      flask attempts prune
+    """
+    days = tools().config.attempts_keep_days
+    if not days:
+        raise click.ClickException("ATTEMPTS_KEEP_DAYS is 0: attempts are kept for ever")
+    with _refusals():
+        pruned = attempts.forget_all(tools().database, datetime.now(UTC) - timedelta(days=days))
+    click.echo(f"{pruned} attempts older than {days} days forgotten")
 
 
 def _rule(rule: Callable[[str], str], field: str) -> Callable[[click.Context, click.Parameter, str | None], str | None]:

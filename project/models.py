@@ -17,7 +17,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -45,9 +45,9 @@ class Attempt(Base):
         UniqueConstraint("seq"),
         CheckConstraint("status = 0 or status between 100 and 599", name="status"),
         CheckConstraint("via in ('direct', 'spool', 'recovered')", name="via"),
-        Index(None, "username"),
-        Index(None, "code", "id", postgresql_where=text("status <> 201")),
-        Index(None, "status", "id", postgresql_where=text("status <> 201")),
+        Index(None, "username", "id"),
+        Index(None, "status", "code", "id"),
+        Index(None, "client_request_id", postgresql_where=text("client_request_id is not null")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -78,7 +78,10 @@ class Attempt(Base):
 
 
 class User(Base):
-    """A user is a created attempt: the same id, and the foreign key says that the attempt ended with 201."""
+    """A user is a created attempt: the same id, and the foreign key says that the attempt ended with 201.
+
+    Retention takes the attempt away in the end; then `attempt_status` is null, and the foreign key asks for nothing.
+    """
 
     __tablename__ = "users"
     __table_args__ = (
@@ -90,7 +93,7 @@ class User(Base):
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
-    attempt_status: Mapped[int] = mapped_column(server_default=text("201"))
+    attempt_status: Mapped[int | None] = mapped_column(server_default=text("201"))
     name: Mapped[str]
     username: Mapped[str]
     phone: Mapped[str | None]
@@ -153,14 +156,18 @@ class ApiKey(Base):
 
 
 class AttemptCount(Base):
-    """How many attempts of an hour (UTC) ended in one way: as far as they are counted, which a watermark tells."""
+    """How many attempts of a stretch of time ended in one way: as far as they are counted, which a watermark tells."""
 
     __tablename__ = "attempt_counts"
+    __table_args__ = (CheckConstraint("grain in ('month', 'day', 'hour', '15min')", name="grain"),)
 
-    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    grain: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(primary_key=True)
     status: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     code: Mapped[str] = mapped_column(primary_key=True)
     number: Mapped[int] = mapped_column(BigInteger)
+    durations: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
+    """How many of them are within each of `LIMITS_MS` and not within the one before, without zeros at the end."""
 
 
 class Watermark(Base):

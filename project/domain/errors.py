@@ -68,6 +68,13 @@ class ValidationFailedError(RefusalError):
         super().__init__("validation_failed", errors=errors)
 
 
+class SearchTooBroadError(RefusalError):
+    """A text was looked for among too many attempts."""
+
+    def __init__(self) -> None:
+        super().__init__("bad_request", "search")
+
+
 class DecidedError(RefusalError):
     """PostgreSQL itself refused, and recorded the attempt in the same transaction."""
 

@@ -35,8 +35,6 @@ SLOT_WAIT_S = 0.2
 """How long a thread may wait for its turn before it turns its request away."""
 PROBE_S = 1.5
 """Longer than PostgreSQL lets a statement wait for a lock, so that it gets to say so."""
-STATEMENT_TIMEOUT_S = 2
-"""What create_app() tells PostgreSQL."""
 _COMPLAIN_EVERY_S = 60
 
 
@@ -213,6 +211,6 @@ def _pauses() -> Iterator[float]:
 
 def _worth_retrying(error: errors.Trouble, pause: float) -> bool:
     left = remaining() or 0
-    if errors.is_timeout(error) and left < STATEMENT_TIMEOUT_S:
-        return False  # asked again it would end as a deadline, which hides the cause
+    if errors.is_timeout(error):
+        return False  # it would take as long again, and a deadline hides the cause
     return left > pause and not errors.is_misconfigured(error)

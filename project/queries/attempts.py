@@ -1,16 +1,17 @@
 """Attempts as rows: a page of them, one of them, all of them."""
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import CTE, ColumnElement, Connection, Row, Select, SQLColumnExpression, func, select, true, tuple_
 
 from project.domain.attempts import AttemptDetail, AttemptFilter, AttemptRow
 from project.domain.errors import FieldError
 from project.models import Attempt
 from project.outage import Database
-from project.queries.filters import conditions
+from project.queries.filters import conditions, kinds, limit_search, within
 
 BATCH = 5000
 """Rows fetched at once by a stream: enough to make round trips cheap, little enough to keep memory flat."""
@@ -57,14 +58,25 @@ def find_attempts(
     after: UUID | None = None,
 ) -> list[AttemptRow]:
     """Return at most `limit` attempts, newest first: those just older than `before` or just newer than `after`."""
-    query = select(*_ROW).where(*conditions(chosen)).limit(limit)
+    limit_search(connection, chosen)
     if after is not None:
-        rows = connection.execute(query.where(Attempt.id > after).order_by(Attempt.id)).all()[::-1]
-    else:
-        if before is not None:
-            query = query.where(Attempt.id < before)
-        rows = connection.execute(query.order_by(Attempt.id.desc())).all()
-    return _rows(rows)
+        return _rows(connection.execute(_first(_ROW, chosen, limit, Attempt.id > after)).all()[::-1])
+    bounds = [] if before is None else [Attempt.id < before]
+    return _rows(connection.execute(_first(_ROW, chosen, limit, *bounds, newest=True)).all())
+
+
+def find_first_moment(connection: Connection, chosen: AttemptFilter) -> datetime | None:
+    """Return the time of the oldest chosen attempt."""
+    limit_search(connection, chosen)
+    first = connection.execute(_first((Attempt.id, Attempt.received_at), chosen, 1)).one_or_none()
+    return None if first is None else first.received_at
+
+
+def count_up_to(connection: Connection, chosen: AttemptFilter, most: int) -> int:
+    """Return how many attempts are chosen, but no more than `most`."""
+    limit_search(connection, chosen)
+    found = _first((Attempt.id,), chosen, most, newest=True).subquery()
+    return connection.execute(select(func.count()).select_from(found)).scalar_one()
 
 
 def iter_attempts(database: Database, chosen: AttemptFilter) -> Iterator[AttemptRow]:
@@ -80,10 +92,40 @@ def iter_attempts(database: Database, chosen: AttemptFilter) -> Iterator[Attempt
 
 
 def _next_batch(connection: Connection, chosen: AttemptFilter, last: UUID | None) -> list[AttemptRow]:
-    query = select(*_ROW).where(*conditions(chosen)).order_by(Attempt.id).limit(BATCH)
-    if last is not None:
-        query = query.where(Attempt.id > last)
-    return _rows(connection.execute(query).all())
+    bounds = [] if last is None else [Attempt.id > last]
+    return _rows(connection.execute(_first(_ROW, chosen, BATCH, *bounds)).all())
+
+
+def _first(
+    columns: Sequence[SQLColumnExpression[Any]],
+    chosen: AttemptFilter,
+    limit: int,
+    *bounds: ColumnElement[bool],
+    newest: bool = False,
+) -> Select[Any]:
+    """Ask for the first of the chosen attempts, or for the newest, within more bounds.
+
+    With a filter on outcome, reason or status each kind that there is gives its own first ones, in the order of the
+    index, and the first of these are taken: PostgreSQL looks at no attempt of another kind, however many lie between.
+    """
+    order = Attempt.id.desc() if newest else Attempt.id
+    query = select(*columns).where(*bounds).order_by(order).limit(limit)
+    if chosen.text or not (chosen.outcomes or chosen.codes or chosen.statuses):
+        return query.where(*conditions(chosen))
+    kind = _kinds()
+    inside = (Attempt.status == kind.c.status, Attempt.code == kind.c.code, *within(chosen))
+    first = query.where(*inside).lateral("first")
+    chain = select(*first.c).select_from(kind).join(first, true()).where(*kinds(chosen, kind.c.status, kind.c.code))
+    return chain.order_by(first.c.id.desc() if newest else first.c.id).limit(limit)
+
+
+def _kinds() -> CTE:
+    """Return all pairs of status and code that there are, each found by one step through their index."""
+    pairs = select(Attempt.status, Attempt.code).order_by(Attempt.status.desc(), Attempt.code.desc()).limit(1)
+    kind = pairs.cte("kind", recursive=True)
+    before = tuple_(Attempt.status, Attempt.code) < tuple_(kind.c.status, kind.c.code)
+    following = pairs.where(before).correlate(kind).lateral("following")
+    return kind.union_all(select(*following.c).select_from(kind).join(following, true()))
 
 
 def _rows(rows: Sequence[Row[Any]]) -> list[AttemptRow]:

@@ -1,40 +1,42 @@
 """The reader's choice, told in SQL once for every question about attempts."""
 
 import re
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, SQLColumnExpression, and_, false, func, or_
-from sqlalchemy.sql.base import ReadOnlyColumnCollection
+from sqlalchemy import ColumnElement, Connection, SQLColumnExpression, and_, false, func, or_, text
 
-from project.domain.attempts import CREATED, AttemptFilter, Outcome, first_id
+from project.domain.attempts import AttemptFilter, Outcome, first_id
 from project.domain.contacts import mask_email, mask_phone
 from project.models import Attempt
+from project.outage import remaining
 
-Columns = ReadOnlyColumnCollection[str, Any]
-_ATTEMPT: Columns = Attempt.__table__.columns
+SEARCH_S = 1.0
+"""What one question about a text may take: the page asks two or three."""
+ANSWER_S = 0.3
+"""What is left of the deadline for making the page."""
 
 
 def conditions(chosen: AttemptFilter) -> list[ColumnElement[bool]]:
     """Return all conditions of `chosen`."""
-    closed = [] if chosen.newest is None else [Attempt.seq <= chosen.newest]
-    return [*period(chosen), *closed, *kinds(chosen, Attempt.status, Attempt.code), *matches(chosen, _ATTEMPT)]
+    return [*within(chosen), *kinds(chosen, Attempt.status, Attempt.code), *matches(chosen)]
 
 
-def period(chosen: AttemptFilter) -> list[ColumnElement[bool]]:
-    """Return the conditions on the time. A period is a range of ids, which the primary key answers."""
+def within(chosen: AttemptFilter) -> list[ColumnElement[bool]]:
+    """Return the conditions on time and picture. A period is a range of ids, which the primary key answers."""
     wanted: list[ColumnElement[bool]] = []
     if chosen.since:
         wanted.append(Attempt.id >= first_id(chosen.since))
     if chosen.until:
         wanted.append(Attempt.id < first_id(chosen.until))
+    if chosen.newest is not None:
+        wanted.append(Attempt.seq <= chosen.newest)
     return wanted
 
 
 def kinds(
     chosen: AttemptFilter, status: SQLColumnExpression[int], code: SQLColumnExpression[str]
 ) -> list[ColumnElement[bool]]:
-    """Return the conditions on outcome, reason and status, told of these columns."""
+    """Return the conditions on outcome, reason and status, told of these Attempt."""
     wanted: list[ColumnElement[bool]] = []
     if chosen.outcomes:
         wanted.append(or_(false(), *(_has_outcome(outcome, status) for outcome in sorted(chosen.outcomes))))
@@ -42,31 +44,34 @@ def kinds(
         wanted.append(code.in_(sorted(chosen.codes)))
     if chosen.statuses:
         wanted.append(status.in_(sorted(chosen.statuses)))
-    if (chosen.codes and CREATED not in chosen.codes) or (chosen.statuses and 201 not in chosen.statuses):
-        wanted.append(status != 201)  # what the indexes of rare reasons and statuses leave out
     return wanted
 
 
-def matches(chosen: AttemptFilter, columns: Columns) -> list[ColumnElement[bool]]:
+def limit_search(connection: Connection, chosen: AttemptFilter) -> None:
+    """Let PostgreSQL give up a search soon enough for the page to say so: no index finds a part of a word."""
+    if chosen.text:
+        left = remaining()
+        seconds = SEARCH_S if left is None else min(SEARCH_S, max(left - ANSWER_S, 0.01))
+        connection.execute(text(f"set local statement_timeout = '{seconds * 1000:.0f}ms'"))
+
+
+def matches(chosen: AttemptFilter) -> list[ColumnElement[bool]]:
     """Return the condition on the text: what a person types into one box.
 
     It is part of a username (`=` and all of it), a contact, or a number of a request.
     """
-    text = chosen.text.strip()
-    if not text:
+    sought = chosen.text.strip()
+    if not sought:
         return []
-    if text.startswith("="):
-        return [columns.username == text[1:]]  # its index answers, whatever the size of the table
-    ways = [
-        columns.username.icontains(text, autoescape=True),
-        columns.client_request_id == text,
-    ]
-    if attempt_id := _uuid(text):
-        ways.append(columns.id == attempt_id)
-    if "@" in text:
-        ways.append(func.lower(columns.email_masked) == mask_email(text).lower())
-    if sum(character.isdigit() for character in text) >= 7:
-        ways.append(_digits_alike(text, columns.phone_masked))
+    if sought.startswith("="):
+        return [Attempt.username == sought[1:]]  # its index answers, whatever the size of the table
+    if attempt_id := _uuid(sought):
+        return [or_(Attempt.id == attempt_id, Attempt.client_request_id == sought, Attempt.username == sought)]
+    ways = [Attempt.username.icontains(sought, autoescape=True), Attempt.client_request_id == sought]
+    if "@" in sought:
+        ways.append(func.lower(Attempt.email_masked) == mask_email(sought).lower())
+    if sum(character.isdigit() for character in sought) >= 7:
+        ways.append(_digits_alike(sought, Attempt.phone_masked))
     return [or_(*ways)]
 
 
@@ -82,7 +87,7 @@ def _has_outcome(outcome: Outcome, status: SQLColumnExpression[int]) -> ColumnEl
             return or_(status == 0, status >= 500)
 
 
-def _digits_alike(text: str, column: SQLColumnExpression[str]) -> ColumnElement[bool]:
+def _digits_alike(text: str, column: SQLColumnExpression[str | None]) -> ColumnElement[bool]:
     """Compare only the digits that a mask leaves, so that any spelling of a number finds it."""
     digits = re.sub(r"\D", "", text)
     spellings = {digits}

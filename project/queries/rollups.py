@@ -1,103 +1,122 @@
-"""Attempts counted beforehand, by hour, status and code: questions about millions of them look at thousands of rows.
+"""Attempts counted beforehand, by time, status and code: questions about millions of them look at thousands of rows.
 
 What is counted is marked by a sequence number; what came later is counted as it is. Both together are exact to the
 last attempt, provided that mark and counts are read from one snapshot (a transaction of REPEATABLE READ).
 """
 
-from datetime import UTC, datetime, timedelta
+import time
+from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, Select, Subquery, func, literal, select, text, union_all, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, func, select, text, update
 
-from project.domain.attempts import AttemptFilter, first_id
-from project.models import Attempt, AttemptCount, Watermark
-from project.queries.filters import conditions, kinds, period
+from project.domain.attempts import first_id
+from project.domain.reports import LIMITS_MS
+from project.models import Attempt, Watermark
 
 NAME = "attempt_counts"
-LOCK_TIMEOUT = "50ms"
-"""Whoever writes an attempt waits behind us for that long at the most."""
-_HOUR = timedelta(hours=1)
+WRITERS_S = 0.2
+"""How long the end of writers under way is waited for before counting is put off."""
+LOOK_AGAIN_S = 0.002
+
+DURATION = f"width_bucket(least(duration_ms, {LIMITS_MS[-1]}) - 1, array{list(LIMITS_MS)}) + 1"
+"""Place of a duration among the limits, the first being 1."""
+
+_PIECES = f"""
+    date_bin('15 minutes', received_at, timestamptz '2000-01-01 00:00Z') as at, status, code,
+    {DURATION} as place, count(*) as number"""
+_EACH_DURATION = ", ".join(
+    f"coalesce(sum(p.number) filter (where p.place = {place}), 0)::bigint" for place, _ in enumerate(LIMITS_MS, 1)
+)
+_ADD = f"""
+    insert into attempt_counts as c (grain, at, status, code, number, durations)
+    select g.grain, g.at, p.status, p.code, sum(p.number), (array[{_EACH_DURATION}])[1:max(p.place)]
+      from pieces p cross join lateral (
+           values ('15min', p.at), ('hour', date_trunc('hour', p.at, 'UTC')),
+                  ('day', date_trunc('day', p.at, 'UTC')), ('month', date_trunc('month', p.at, 'UTC'))
+      ) g (grain, at)
+     group by g.grain, g.at, p.status, p.code
+    on conflict (grain, at, status, code) do update
+       set number = c.number + excluded.number,
+           durations = (select array_agg(coalesce(old, 0) + coalesce(new, 0) order by place)
+                          from unnest(c.durations, excluded.durations) with ordinality u (old, new, place))"""  # noqa: S608 - texts of our own
+"""Adds `pieces` to the counts of all grains; a negative number takes away."""
+
+_WRITERS = text("""
+    select virtualtransaction from pg_locks
+     where locktype = 'relation' and relation = 'attempts'::regclass and mode = 'RowExclusiveLock'
+       and database = (select oid from pg_database where datname = current_database())""")
+_REFRESH = f"""
+    with pieces as (
+        select {_PIECES} from attempts where seq > :counted_to and seq <= :top group by 1, 2, 3, 4
+    ){_ADD}"""  # noqa: S608 - texts of our own
+_PRUNE = f"""
+    with old as materialized (
+        select id from attempts where id < :first order by id limit :most
+    ), freed as (
+        update users set attempt_status = null where id in (select id from old)
+    ), gone as (
+        delete from attempts where id in (select id from old) returning *
+    ), pieces as (
+        select at, status, code, place, -number as number
+          from (select {_PIECES} from gone where seq <= :counted_to group by 1, 2, 3, 4) g
+    ), lowered as ({_ADD}
+    )
+    select count(*) from gone"""  # noqa: S608 - texts of our own
+_SWEEP = """
+    delete from attempt_counts
+     where grain = any('{month,day,hour,15min}') and at < :before and number = 0"""
 
 
-def pieces(connection: Connection, chosen: AttemptFilter, *, by_hour: bool = True) -> Subquery:
-    """Return rows (`at`, `status`, `code`, `number`) whose numbers add up to the chosen attempts.
-
-    `by_hour` allows for moments that are whole hours only. A text cannot be looked up in counts.
-    """
-    since, until = _whole_hours(chosen)
-    if chosen.text or not by_hour or (since and until and since >= until):
-        return _rows(1, *conditions(chosen)).subquery()
-    counted_to = _counted_to(connection)
-    newest = chosen.newest
-    counts = select(AttemptCount.hour.label("at"), AttemptCount.status, AttemptCount.code, AttemptCount.number)
-    counts = counts.where(*kinds(chosen, AttemptCount.status, AttemptCount.code))
-    counted = Attempt.seq <= counted_to
-    wanted = [*kinds(chosen, Attempt.status, Attempt.code), *period(chosen)]
-    parts = [counts]
-    if since:
-        parts[0] = parts[0].where(AttemptCount.hour >= since)
-        parts.append(_rows(1, counted, Attempt.id < first_id(since), *wanted))
-    if until:
-        parts[0] = parts[0].where(AttemptCount.hour < until)
-        parts.append(_rows(1, counted, Attempt.id >= first_id(until), *wanted))
-    if newest is None or newest > counted_to:
-        parts.append(_rows(1, Attempt.seq > counted_to, *([] if newest is None else [Attempt.seq <= newest]), *wanted))
-    elif newest < counted_to:  # counted since the picture was closed
-        parts.append(_rows(-1, Attempt.seq > newest, counted, *wanted))
-    return union_all(*parts).subquery()
+def counted_to(connection: Connection) -> int:
+    """Return the mark. Compare with its value: with a subquery PostgreSQL scans the whole table (measured)."""
+    return connection.execute(select(Watermark.seq).where(Watermark.name == NAME)).scalar_one()
 
 
 def refresh(connection: Connection, least: int, most: int) -> int:
     """Count attempts that are not counted yet, `most` at a time, if there are `least` of them; return how far it got.
 
     Nobody waits for another one who does the same: then nothing is done. A number drawn from a sequence is no order
-    of commits, so writers are waited for, for a moment, before the end of what can be counted is read.
+    of commits, so those who write at this moment are waited for. They wait for nobody.
     """
     newest = select(func.coalesce(func.max(Attempt.seq), 0))
-    if connection.execute(newest).scalar_one() < _counted_to(connection) + least:
+    if connection.execute(newest).scalar_one() < counted_to(connection) + least:
         return 0
     marked = select(Watermark.seq).where(Watermark.name == NAME).with_for_update(skip_locked=True)
-    counted_to = connection.execute(marked).scalar_one_or_none()
-    if counted_to is None:
+    mark = connection.execute(marked).scalar_one_or_none()
+    if mark is None:
         return 0
-    connection.execute(text(f"set local lock_timeout = '{LOCK_TIMEOUT}'"))
-    savepoint = connection.begin_nested()
-    connection.execute(text("lock table attempts in share row exclusive mode"))
-    top = min(connection.execute(newest).scalar_one(), counted_to + most)
-    savepoint.rollback()  # gives the lock back
-    _count(connection, counted_to, top)
+    top = min(connection.execute(newest).scalar_one(), mark + most)
+    if not _have_written(connection):
+        return 0
+    connection.execute(text(_REFRESH), {"counted_to": mark, "top": top})
     connection.execute(update(Watermark).where(Watermark.name == NAME).values(seq=top))
-    return int(top - counted_to)
+    return int(top - mark)
 
 
-def _count(connection: Connection, counted_to: int, top: int) -> None:
-    hour = func.date_trunc("hour", Attempt.received_at, "UTC").label("hour")
-    found = select(hour, Attempt.status, Attempt.code, func.count())
-    found = found.where(Attempt.seq > counted_to, Attempt.seq <= top).group_by(hour, Attempt.status, Attempt.code)
-    adding = insert(AttemptCount).from_select(["hour", "status", "code", "number"], found)
-    connection.execute(
-        adding.on_conflict_do_update(
-            index_elements=["hour", "status", "code"],
-            set_={"number": AttemptCount.number + adding.excluded.number},
-        )
-    )
+def _have_written(connection: Connection) -> bool:
+    """Wait for all who write attempts at this moment; tell whether they have ended.
+
+    An INSERT holds its lock on the table before it draws its number, until its transaction ends. A lock of our own
+    that conflicts with it would also wait for every vacuum, and make writers wait behind us.
+    """
+    end = time.monotonic() + WRITERS_S
+    under_way = set(connection.scalars(_WRITERS))
+    while under_way and time.monotonic() < end:
+        time.sleep(LOOK_AGAIN_S)
+        under_way &= set(connection.scalars(_WRITERS))
+    return not under_way
 
 
-def _counted_to(connection: Connection) -> int:
-    """Read the mark as a value: compared with a subquery, PostgreSQL scans the whole table (measured)."""
-    return connection.execute(select(Watermark.seq).where(Watermark.name == NAME)).scalar_one()
+def prune(connection: Connection, before: datetime, most: int) -> int:
+    """Forget attempts received before a moment, the oldest `most` of them, and take them out of the counts.
 
-
-def _rows(number: int, *wanted: ColumnElement[bool]) -> Select[datetime, int, str, int]:
-    columns = (Attempt.received_at.label("at"), Attempt.status, Attempt.code, literal(number).label("number"))
-    return select(*columns).where(*wanted)
-
-
-def _whole_hours(chosen: AttemptFilter) -> tuple[datetime | None, datetime | None]:
-    """Return the whole hours inside the period."""
-    since = chosen.since and _floor(chosen.since + _HOUR - timedelta(microseconds=1))
-    return since, chosen.until and _floor(chosen.until)
-
-
-def _floor(moment: datetime) -> datetime:
-    return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    Users stay: the attempt that created them is theirs no more. As long as it lasts nobody counts, so it is known of
+    each attempt whether it was counted. Return how many went.
+    """
+    marked = select(Watermark.seq).where(Watermark.name == NAME).with_for_update()
+    mark = connection.execute(marked).scalar_one()
+    values = {"first": first_id(before), "most": most, "counted_to": mark}
+    gone = connection.execute(text(_PRUNE), values).scalar_one()
+    if gone:
+        connection.execute(text(_SWEEP), {"before": before})
+    return int(gone)

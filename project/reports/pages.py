@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from project.domain.attempts import AttemptDetail, AttemptFilter, AttemptRow, Outcome
-from project.domain.errors import DatabaseUnavailableError
+from project.domain.errors import DatabaseUnavailableError, SearchTooBroadError
 from project.domain.reports import CodeCount, Report, StatusCount
 from project.outage import Database, is_timeout
 from project.reports.charts import Anomaly, Chart, draw, find_anomaly
@@ -19,6 +19,8 @@ PAGE = 25
 OFFERED = 99
 """Newer attempts that are counted; of more than these it is only said that there are more."""
 BEFORE_ALL = UUID(int=0)
+MANY = 1000
+"""Earlier attempts of a login are counted up to here."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -163,9 +165,14 @@ class Details:
     choice: Choice
     """The filter inside which `newer` and `older` lie."""
     same_login: int = 0
-    """Earlier attempts with the same login."""
+    """Earlier attempts with the same login, `MANY` standing for that many and more."""
     last_same_login: AttemptRow | None = None
     same_login_query: str = ""
+
+    @property
+    def has_many(self) -> bool:
+        """Whether `same_login` is not all of them."""
+        return self.same_login == MANY
 
 
 def find_details(database: Database, attempt_id: UUID, choice: Choice) -> Details | None:
@@ -187,7 +194,7 @@ def find_details(database: Database, attempt_id: UUID, choice: Choice) -> Detail
     until = attempt.received_at.astimezone(choice.zone).replace(tzinfo=None)
     return replace(
         details,
-        same_login=service.count_attempts(database, same),
+        same_login=unless_too_slow(service.count_up_to, database, same, MANY) or 0,
         last_same_login=last,
         same_login_query="?" + urlencode({"to": until.isoformat(), "q": same.text}),
     )
@@ -206,6 +213,8 @@ def unless_too_slow(
     """Return the answer, None if PostgreSQL is well but needs longer than a statement may take."""
     try:
         return ask(database, *args, **kwargs)
+    except SearchTooBroadError:
+        return None
     except DatabaseUnavailableError as error:
         if error.__cause__ is None or not is_timeout(error.__cause__):
             raise

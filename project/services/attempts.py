@@ -2,12 +2,14 @@
 
 import logging
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 from project.domain.attempts import NewAttempt
 from project.domain.errors import DatabaseUnavailableError, FieldError, OutcomeUnknownError, OverloadedError
 from project.domain.records import SPOOL, AttemptRecord
 from project.outage import Database, QueryError, deadline
 from project.queries.registration import insert_attempt, insert_attempts
+from project.queries.rollups import prune
 from project.services.clock import elapsed_ms
 from project.spool import Spool, SpoolError
 
@@ -15,6 +17,8 @@ log = logging.getLogger(__name__)
 
 RECORD_S = 1.0
 """Seconds that PostgreSQL is given to take a record: the disk takes it at once."""
+PRUNE_BATCH = 500
+"""Attempts that are forgotten in one transaction."""
 _AWAY_CODES = frozenset({"database_unavailable", "outcome_unknown", "overloaded"})
 
 
@@ -52,6 +56,22 @@ def drain(database: Database, spool: Spool) -> int:
 def drain_orphans(database: Database, spool: Spool) -> int:
     """Bring what killed processes left on disk into the table; return how much. Raises DatabaseUnavailableError."""
     return spool.drain_orphans(lambda lines: _deliver(database, lines))
+
+
+def forget_some(database: Database, keep: timedelta) -> int:
+    """Forget a few attempts that are older than this, if there are any; return how many."""
+    return database.probe(prune, datetime.now(UTC) - keep, PRUNE_BATCH)
+
+
+def forget_all(database: Database, before: datetime) -> int:
+    """Forget all attempts received before a moment, little by little; return how many. Raises DatabaseUnavailableError.
+
+    Their users stay. Nobody who writes has to wait, and killed in between it has done a part for good.
+    """
+    total = 0
+    while gone := database.transact(prune, before, PRUNE_BATCH):
+        total += gone
+    return total
 
 
 def _is_in_table(database: Database, kept: AttemptRecord) -> bool:

@@ -1,4 +1,4 @@
-"""What a process does beside its requests: notice that PostgreSQL is back, empty the spool, forget old keys."""
+"""What a process does beside its requests: see that PostgreSQL is back, empty the spool, count, forget what is old."""
 
 import logging
 import os
@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from contextlib import suppress
+from datetime import timedelta
 
 from project.domain.errors import DatabaseUnavailableError
 from project.outage import Database
@@ -23,22 +24,26 @@ ORPHANS_EVERY_S = 5
 PURGE_EVERY_S = 3600
 AFTER_DEFECT_S = 5
 PURGE_BATCH = 1000
-COUNT_FROM, COUNT_AT_ONCE = 2_000, 100_000
+PRUNE_EVERY_S = 60
+COUNT_FROM, COUNT_AT_ONCE = 2_000, 5_000
 """Attempts that are worth counting beforehand, and how many in one transaction."""
+CATCH_UP_S = 1.0
+"""How long a round may count where much was not counted yet: the spool must not wait."""
 
 
 class Upkeep:
     """A thread of the process that serves; started when first needed, and again after a fork."""
 
-    def __init__(self, writing: Database, reading: Database, spool: Spool) -> None:
+    def __init__(self, writing: Database, reading: Database, spool: Spool, keep_days: int) -> None:
         self._writing = writing
         self._reading = reading
         self._spool = spool
+        self._keep = timedelta(days=keep_days)
         self._pid = 0
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._orphans_at = self._purge_at = 0.0
+        self._orphans_at = self._purge_at = self._prune_at = 0.0
 
     @property
     def is_stopping(self) -> bool:
@@ -91,12 +96,18 @@ class Upkeep:
         if now >= self._orphans_at:
             self._orphans_at = now + ORPHANS_EVERY_S
             self._note_drained(attempts.drain_orphans(self._writing, self._spool))
-        if now >= self._purge_at and not self._writing.breaker.is_open:
+        if self._writing.breaker.is_open:
+            return
+        if now >= self._purge_at:
             self._purge_at = now + PURGE_EVERY_S
             while self._writing.probe(delete_expired_keys, PURGE_BATCH) == PURGE_BATCH:
                 pass
-        if not self._writing.breaker.is_open:
-            self._writing.probe(refresh, COUNT_FROM, COUNT_AT_ONCE)
+        if self._keep and now >= self._prune_at:
+            forgotten = attempts.forget_some(self._writing, self._keep)
+            self._prune_at = now if forgotten else now + PRUNE_EVERY_S
+        while self._writing.probe(refresh, COUNT_FROM, COUNT_AT_ONCE) == COUNT_AT_ONCE:
+            if self._stopping.is_set() or time.monotonic() > now + CATCH_UP_S:
+                break
 
     def _note_drained(self, number: int) -> None:
         if number:

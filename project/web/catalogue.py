@@ -32,6 +32,7 @@ PROBLEMS: Mapping[str, Problem] = {
             "form_expired": _("The form has expired. Go back, reload the page and send it again."),
             "parameter": _("The address has a value of “%(name)s” that does not exist."),
             "period": _("The period ends before it starts."),
+            "search": _("The search is too broad: narrow the period, or write = and the whole login."),
         },
     ),
     "malformed_json": Problem(

@@ -83,7 +83,7 @@ def init_app(app: Flask, config: Config) -> None:
         passwords=Passwords(tuple(Secret(secret.encode()) for secret in secrets), config.password_hash),
         api_keys=ApiKeys(writing),
         spool=spool,
-        upkeep=Upkeep(writing, reading, spool),
+        upkeep=Upkeep(writing, reading, spool, config.attempts_keep_days),
     )
 
 

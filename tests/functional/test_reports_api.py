@@ -7,7 +7,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from sqlalchemy import literal_column
 
+from project.queries import filters
 from tests.builders import ANNA, useradd
 from tests.functional.attempts import ago, keep
 
@@ -186,3 +188,16 @@ def _nullable(schema: Any) -> Any:
     if isinstance(found.get("properties"), dict) and found.get("type") == "object":
         found["additionalProperties"] = False
     return found
+
+
+@pytest.mark.parametrize("address", ["/api/v1/stats/?q=some", "/api/v1/attempts/?q=some", "/results/export.csv?q=some"])
+def test_a_search_that_is_too_broad_is_the_clients_to_narrow(
+    reader: FlaskClient, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setattr(filters, "SEARCH_S", 0.05)
+    monkeypatch.setattr(filters, "matches", lambda _: [literal_column("(select 1 from pg_sleep(9)) = 1")])
+
+    problem = get(reader, address, 400)
+
+    assert problem["code"] == "bad_request"
+    assert "сузьте период" in problem["detail"]

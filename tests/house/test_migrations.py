@@ -4,7 +4,7 @@ import ast
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -187,9 +187,10 @@ def _blocked(folder: Path, number: str) -> dict[str, bool]:
     script = ScriptDirectory.from_config(config)
     with (
         db.engine.connect() as connection,
+        ExitStack() as stack,
         EnvironmentContext(config, script, fn=lambda now, _: script._upgrade_revs(number, now)) as environment,
     ):
-        connection.detach()  # what it has read is counted anew for each
+        stack.callback(connection.invalidate)  # what it has read is counted anew for each
         files: dict[str, int] = dict(connection.execute(FILES).all())
         connection.commit()
 

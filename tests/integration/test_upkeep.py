@@ -30,7 +30,7 @@ def spool(tmp_path: Path) -> Spool:
 @pytest.fixture
 def upkeep(tools: Tools, spool: Spool) -> Upkeep:
     """An upkeep that works when it is told to."""
-    return Upkeep(tools.database, tools.reading, spool)
+    return Upkeep(tools.database, tools.reading, spool, keep_days=30)
 
 
 def attempt() -> NewAttempt:

@@ -29,6 +29,7 @@ BAD = {
     "TRUSTED_PROXIES": ["proxy.example.org", "10.0.0.1/8", "10.0.0.0/33"],
     "HTTPS_ONLY": ["yes", "true", "2"],
     "API_KEYS_REQUIRED": ["yes", "true", "2"],
+    "ATTEMPTS_KEEP_DAYS": ["-1", "36501", "for ever", "1.5"],
     "LOG_FORMAT": ["xml"],
     "REQUEST_DEADLINE_S": ["0.4", "61", "nan", "inf", "3s"],
 }

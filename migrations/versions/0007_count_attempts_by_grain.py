@@ -1,0 +1,44 @@
+"""Count attempts by month, day, hour and quarter of an hour, and how long they took; let users outlive attempts.
+
+The counts begin empty again: the service brings them up to date by itself, a piece at a time.
+"""
+
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.execute("drop table attempt_counts")
+    op.execute("""
+        create table attempt_counts (
+            grain text not null,
+            at timestamptz not null,
+            status integer not null,
+            code text not null,
+            number bigint not null,
+            durations bigint[] not null,
+            constraint attempt_counts_pkey primary key (grain, at, status, code),
+            constraint attempt_counts_grain_check check (grain in ('month', 'day', 'hour', '15min'))
+        )
+    """)
+    op.execute("update watermarks set seq = 0 where name = 'attempt_counts'")
+    op.execute("alter table users alter attempt_status drop not null")
+
+
+def downgrade() -> None:
+    op.execute("alter table users alter attempt_status set not null")
+    op.execute("drop table attempt_counts")
+    op.execute("""
+        create table attempt_counts (
+            hour timestamptz not null,
+            status integer not null,
+            code text not null,
+            number bigint not null,
+            constraint attempt_counts_pkey primary key (hour, status, code)
+        )
+    """)
+    op.execute("update watermarks set seq = 0 where name = 'attempt_counts'")

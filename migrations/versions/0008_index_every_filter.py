@@ -1,0 +1,42 @@
+"""Index what the results page filters by, in the order in which it shows: no filter then looks at more than it shows.
+
+Indexes are built beside writers, outside of a transaction. One that was broken off is in the way of the next try, so
+it is removed first. Building waits for transactions that are older, and nobody waits behind it: no lock_timeout.
+"""
+
+from alembic import op
+
+revision = "0008"
+down_revision = "0007"
+branch_labels = None
+depends_on = None
+
+NEW = {
+    "attempts_status_code_id_idx": "attempts (status, code, id)",
+    "attempts_username_id_idx": "attempts (username, id)",
+    "attempts_client_request_id_idx": "attempts (client_request_id) where client_request_id is not null",
+}
+OLD = {
+    "attempts_code_id_idx": "attempts (code, id) where status <> 201",
+    "attempts_status_id_idx": "attempts (status, id) where status <> 201",
+    "attempts_username_idx": "attempts (username)",
+}
+
+
+def upgrade() -> None:
+    _replace(OLD, NEW)
+
+
+def downgrade() -> None:
+    _replace(NEW, OLD)
+
+
+def _replace(old: dict[str, str], new: dict[str, str]) -> None:
+    with op.get_context().autocommit_block():
+        op.execute("set lock_timeout = 0")
+        for name, columns in new.items():
+            op.execute(f"drop index concurrently if exists {name}")
+            op.execute(f"create index concurrently {name} on {columns}")
+        for name in old:
+            op.execute(f"drop index concurrently if exists {name}")
+        op.execute("set lock_timeout = '200ms'")

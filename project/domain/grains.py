@@ -1,0 +1,70 @@
+"""How finely attempts are counted beforehand, and how few whole grains make up a stretch of time."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+EARLIEST, LATEST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+"""What stands for no beginning and no end: whole in every grain."""
+
+
+class Grain(StrEnum):
+    """A length of time in UTC, the longest first. Zones of today are off by whole quarters of an hour."""
+
+    MONTH = "month"
+    DAY = "day"
+    HOUR = "hour"
+    QUARTER = "15min"
+
+    def floor(self, moment: datetime) -> datetime:
+        """Return the start of the grain in which `moment` lies."""
+        moment = moment.astimezone(UTC)
+        match self:
+            case Grain.MONTH:
+                return moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+            case Grain.DAY:
+                return moment.replace(hour=0, minute=0, second=0, microsecond=0)
+            case Grain.HOUR:
+                return moment.replace(minute=0, second=0, microsecond=0)
+            case Grain.QUARTER:
+                return moment.replace(minute=moment.minute - moment.minute % 15, second=0, microsecond=0)
+
+    def ceil(self, moment: datetime) -> datetime:
+        """Return the first start of a grain that is not before `moment`."""
+        start = self.floor(moment)
+        return start if start == moment else self.floor(start + _ONE_AT_LEAST[self])
+
+
+_ONE_AT_LEAST = {
+    Grain.MONTH: timedelta(days=31),
+    Grain.DAY: timedelta(days=1),
+    Grain.HOUR: timedelta(hours=1),
+    Grain.QUARTER: timedelta(minutes=15),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """[since, until): whole grains, or less than one where `grain` is None."""
+
+    grain: Grain | None
+    since: datetime
+    until: datetime
+
+
+def cover(since: datetime, until: datetime, grains: tuple[Grain, ...] = tuple(Grain)) -> Iterator[Span]:
+    """Yield the fewest spans that make up [since, until), in the order of time."""
+    if since >= until:
+        return
+    if not grains:
+        yield Span(None, since, until)
+        return
+    grain, *finer = grains
+    first, last = grain.ceil(since), grain.floor(until)
+    if first >= last:
+        yield from cover(since, until, tuple(finer))
+        return
+    yield from cover(since, first, tuple(finer))
+    yield Span(grain, first, last)
+    yield from cover(last, until, tuple(finer))

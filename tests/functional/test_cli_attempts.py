@@ -1,0 +1,55 @@
+"""`flask attempts prune`: forgetting old attempts at once."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from flask import Flask
+from flask.cli import FlaskGroup
+from flask.testing import FlaskClient
+
+from config import Config
+from project import create_app
+from tests.conftest import Rows
+from tests.functional.attempts import ago, keep
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture
+def prune(config: Config, tmp_path: Path, client: FlaskClient) -> Command:
+    """Runs `flask attempts prune`."""
+
+    def run(**changes: object) -> Result:
+        app = create_app(replace(config, data_dir=tmp_path, **changes))  # type: ignore[arg-type]
+        group = FlaskGroup(create_app=lambda: app, load_dotenv=False)
+        return app.test_cli_runner().invoke(group, ["attempts", "prune"])
+
+    return run
+
+
+def test_only_what_is_older_is_forgotten(prune: Command, app: Flask, rows: Rows) -> None:
+    for days in (1, 364, 366, 400):
+        keep(app, ago(days=days))
+
+    result = prune()
+
+    assert result.output == "2 attempts older than 365 days forgotten\n"
+    assert min(row["received_at"] for row in rows.attempts()) > ago(days=365)
+
+
+def test_attempts_can_be_kept_for_ever(prune: Command, app: Flask, rows: Rows) -> None:
+    keep(app, ago(days=4000))
+
+    result = prune(attempts_keep_days=0)
+
+    assert (result.exit_code, result.output) == (1, "Error: ATTEMPTS_KEEP_DAYS is 0: attempts are kept for ever\n")
+    assert len(rows.attempts()) == 1
+
+
+def test_without_postgres_it_says_so(prune: Command) -> None:
+    result = prune(database_url="postgresql+psycopg2://nobody@127.0.0.1:9/nothing", request_deadline_s=0.5)
+
+    assert (result.exit_code, result.output.count("\n")) == (1, 1)
