@@ -2,7 +2,7 @@
 
 from project.outage.connecting import connect_in_turn
 from project.outage.database import Database, QueryError
-from project.outage.deadline import DeadlineError, deadline, install, own_deadlines
+from project.outage.deadline import DeadlineError, deadline, install
 from project.outage.errors import is_timeout
 from project.outage.statement import Row, Statement
 
@@ -16,5 +16,4 @@ __all__ = [
     "deadline",
     "install",
     "is_timeout",
-    "own_deadlines",
 ]

@@ -39,17 +39,6 @@ class deadline:  # noqa: N801 - a context manager reads like a verb
         _limit.at = self._outer
 
 
-@contextmanager
-def own_deadlines() -> Iterator[None]:
-    """Let every transaction inside the block have a deadline of its own: a file takes longer than a request may."""
-    outer: float | None = getattr(_limit, "at", None)
-    _limit.at = None
-    try:
-        yield
-    finally:
-        _limit.at = outer
-
-
 def remaining() -> float | None:
     """Return the seconds left for this thread, None when it has no deadline (migrations have none)."""
     at: float | None = getattr(_limit, "at", None)

@@ -1,6 +1,6 @@
-"""Attempts as rows: a page of them, one of them, all of them."""
+"""Attempts as rows: a page of them, one of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -9,11 +9,7 @@ from sqlalchemy import Connection, Row, select
 from project.domain.attempts import AttemptDetail, AttemptFilter, AttemptRow
 from project.domain.errors import FieldError
 from project.models import Attempt
-from project.outage import Database
 from project.queries.filters import conditions
-
-BATCH = 5000
-"""Rows fetched at once by a stream: enough to make round trips cheap, little enough to keep memory flat."""
 
 _ROW = (
     Attempt.id,
@@ -65,25 +61,6 @@ def find_attempts(
             query = query.where(Attempt.id < before)
         rows = connection.execute(query.order_by(Attempt.id.desc())).all()
     return _rows(rows)
-
-
-def iter_attempts(database: Database, chosen: AttemptFilter) -> Iterator[AttemptRow]:
-    """Yield the chosen attempts, oldest first.
-
-    A batch at a time, each a short transaction of its own: a slow reader holds no connection, memory stays flat.
-    The picture is one only if `chosen.newest` closes it.
-    """
-    last: UUID | None = None
-    while batch := database.read(_next_batch, chosen, last):
-        yield from batch
-        last = batch[-1].id
-
-
-def _next_batch(connection: Connection, chosen: AttemptFilter, last: UUID | None) -> list[AttemptRow]:
-    query = select(*_ROW).where(*conditions(chosen)).order_by(Attempt.id).limit(BATCH)
-    if last is not None:
-        query = query.where(Attempt.id > last)
-    return _rows(connection.execute(query).all())
 
 
 def _rows(rows: Sequence[Row[Any]]) -> list[AttemptRow]:
