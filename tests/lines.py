@@ -51,7 +51,7 @@ def values(layout: Layout, row: AttemptRow) -> dict[Value, str | None]:
         Value.ID: str(row.id),
         Value.LOCAL_TIME: local.isoformat(" ")[:19],
         Value.ISO_TIME: local.isoformat(timespec="microseconds"),
-        Value.SERIAL_TIME: str(_serial(local)),
+        Value.SERIAL_TIME: str(_serial(local)).removesuffix(".0"),
         Value.ANSWERED: None if row.answered is None else str(row.answered),
         Value.DURATION: str(row.duration_ms),
         Value.VIA: row.via,
