@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 LONG = 32_767
 """Bytes of a line that may hold a value too long for some spreadsheet."""
 _END = b"\0"
-"""Ends a raw line: the one character that PostgreSQL keeps in no text."""
+"""Stands between raw lines: the one character that PostgreSQL keeps in no text."""
 _DOT = "•".encode()
 _CONTROLS = bytes([*range(32), 127])
 
@@ -96,15 +96,15 @@ class Layout:
 
     def plain(self, lines: Sequence[bytes]) -> bytes | None:
         """Return raw lines as the file has them, or None if a value among them must be escaped."""
-        raw = _END.join(lines) + _END
-        if raw.translate(None, self._harmless) != self._skeleton * len(lines) or max(map(len, lines)) > LONG:
+        raw = _END.join(lines)
+        expected = (self._skeleton + _END) * (len(lines) - 1) + self._skeleton
+        if raw.translate(None, self._harmless) != expected or max(map(len, lines)) > LONG:
             return None
         if self._is_suspect(raw) and self.odd.search(raw.decode()):
             return None
-        raw = self.before.encode() + raw[:-1].replace(_END, self._between) + self.after.encode()
         for mark, markup in self._markup:
             raw = raw.replace(mark, markup)
-        return self._filled(raw)
+        return self._filled(b"".join((self.before.encode(), raw, self.after.encode())))
 
     def escaped(self, status: int, code: str, values: Mapping[Value, str | None]) -> bytes:
         """Return one line, put together from its values."""
@@ -139,16 +139,13 @@ class Layout:
 
     @cached_property
     def _skeleton(self) -> bytes:
-        """What a line without its harmless characters is: its marks and its end, each once and in order."""
-        return "".join(column.mark for column in self.columns).encode() + _END
-
-    @cached_property
-    def _between(self) -> bytes:
-        return (self.after + self.before).encode()
+        """What a line without its harmless characters is: its marks, each once and in order."""
+        return "".join(column.mark for column in self.columns).encode()
 
     @cached_property
     def _markup(self) -> list[tuple[bytes, bytes]]:
-        return [(mark.encode(), markup.encode()) for mark, markup in self.marks.items()]
+        between = (_END, (self.after + self.before).encode())
+        return [between, *((mark.encode(), markup.encode()) for mark, markup in self.marks.items())]
 
 
 Lines = Callable[[Layout], Iterable[Block]]

@@ -8,7 +8,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -17,9 +17,12 @@ import pytest
 from openpyxl import load_workbook
 from openpyxl.workbook import Workbook
 
-from project.domain.attempts import AttemptRow
+from project.domain.attempts import AttemptRow, new_id
 from project.domain.reports import Report
 from project.exporters import cells, log_sheets, xlsx
+from project.exporters import csv as csv_file
+from project.exporters import text as text_file
+from project.exporters.sizes import expected_size
 from project.exporters.words import Words
 from tests.lines import laid_out
 from tests.unit.test_exporters import (
@@ -398,3 +401,18 @@ def test_times_in_summer_and_winter_are_those_of_the_clock_on_the_wall() -> None
     hours = [row[0].hour for row in rows_of(book_of(rows, counted=berlin), "Запросы")]
 
     assert hours == [14, 13]
+
+
+@pytest.mark.parametrize("rows", [0, 1500])
+@pytest.mark.parametrize("ending", ["txt", "csv", "xlsx"])
+def test_the_size_that_is_told_beforehand_is_about_right(ending: str, rows: int) -> None:
+    moments = (datetime(2026, 11, 20, tzinfo=UTC) + timedelta(seconds=37 * number) for number in range(rows))
+    kept = [
+        attempt_row(id=new_id(moment), received_at=moment, username=f"user{number}", duration_ms=number % 23)
+        for number, moment in enumerate(moments)
+    ]
+    stream = {"txt": text_file.stream, "csv": csv_file.stream, "xlsx": xlsx.stream}[ending]
+
+    size = sum(map(len, stream(report(kept), laid_out(kept), HEADING, RUSSIAN_WORDS)))
+
+    assert 0.7 < size / expected_size(ending, rows) < 1.3
