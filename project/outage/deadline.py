@@ -7,8 +7,6 @@ blocking calls for the whole process, gives one to connect, execute, commit and 
 import select
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import psycopg2
 from psycopg2 import extensions
