@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from psycopg2 import extensions
 from sqlalchemy import (
@@ -28,39 +29,51 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 
 from project.domain.attempts import AttemptFilter
-from project.domain.lines import Block, Column, Layout, Value
+from project.domain.lines import Column, Layout, Value
 from project.models import Attempt
 from project.queries.filters import conditions
 
-BlockQuery = Select[str, str]
+LinesQuery = Select[str, str]
+RawLine = tuple[bytes, bytes]
 
 _NO_WORDS = "\x1f"
 """No layout has this mark, so that a line with it is never taken as it is."""
 
 
-def block_query(chosen: AttemptFilter, layout: Layout) -> BlockQuery:
-    """Return the question for `size` of the chosen attempts behind `last`, raw line and id: made once for a file."""
+def lines_query(chosen: AttemptFilter, layout: Layout) -> LinesQuery:
+    """Return the question for `size` of the chosen attempts behind `last`: made once for a file."""
     query = select(_raw_line(layout), cast(Attempt.id, Text)).where(*conditions(chosen), Attempt.id > bindparam("last"))
     return query.order_by(Attempt.id).limit(bindparam("size"))
 
 
-def find_block(
-    connection: Connection, query: BlockQuery, layout: Layout, size: int, last: UUID
-) -> tuple[Block, UUID] | None:
-    """Return the next block and the id of its last attempt, None when there are no more."""
+def find_lines(connection: Connection, query: LinesQuery, zone: ZoneInfo, size: int, last: UUID) -> list[RawLine]:
+    """Return the next raw lines, each with the id of its attempt."""
+    _prepare(connection, zone)
+    return _fetch(connection, query, {"size": size, "last": last})
+
+
+def find_escaped_lines(connection: Connection, layout: Layout, ids: list[bytes]) -> dict[bytes, bytes]:
+    """Return the lines of these attempts, put together from their values."""
+    _prepare(connection, layout.zone)
+    head = (cast(Attempt.id, Text), Attempt.status, Attempt.code, *(_VALUES[value] for value in layout.values))
+    lines = {}
+    query = select(*head).where(Attempt.id.in_(UUID(each.decode()) for each in ids))
+    for key, status, code, *values in _fetch(connection, query):
+        texts = [value and value.decode() for value in values]
+        lines[key] = layout.escaped(status, code.decode(), dict(zip(layout.values, texts, strict=True)))
+    return lines
+
+
+def _prepare(connection: Connection, zone: ZoneInfo) -> None:
+    """Set the clock by which times are told, and have texts handed over as they come.
+
+    To decode a file and encode it again would cost as much as all the rest of it.
+    """
     event.listen(connection, "before_cursor_execute", _as_bytes)
-    connection.execute(select(func.set_config("timezone", layout.zone.key, True)))
-    found = _fetch(connection, query, {"size": size, "last": last})
-    if not found:
-        return None
-    content = layout.plain([line for line, _ in found])
-    if content is None:
-        content = b"".join(_escaped(connection, layout, found))
-    return Block(len(found), content), UUID(found[-1][1].decode())
+    connection.execute(select(func.set_config("timezone", zone.key, True)))
 
 
 def _as_bytes(connection: Connection, cursor: extensions.cursor, *_: object) -> None:
-    """Have texts handed over as they come: decoding and encoding a file again costs as much as all the rest of it."""
     extensions.register_type(extensions.BYTES, cursor)
 
 
@@ -68,19 +81,6 @@ def _fetch(connection: Connection, query: Select[*tuple[Any, ...]], values: dict
     """Return rows as the driver has them: SQLAlchemy's own would cost a fifth of the time."""
     cursor = connection.execute(query, values).cursor
     return [] if cursor is None else list(cursor.fetchall())
-
-
-def _escaped(connection: Connection, layout: Layout, found: Iterable[tuple[bytes, ...]]) -> Iterator[bytes]:
-    """Yield the lines one by one, those that need it put together from their values."""
-    lines = {key: layout.plain([line]) for line, key in found}
-    odd = [UUID(key.decode()) for key, line in lines.items() if line is None]
-    head = (cast(Attempt.id, Text), Attempt.status, Attempt.code, *(_VALUES[value] for value in layout.values))
-    escaped = {}
-    for key, status, code, *values in _fetch(connection, select(*head).where(Attempt.id.in_(odd))):
-        texts = [value and value.decode() for value in values]
-        escaped[key] = layout.escaped(status, code.decode(), dict(zip(layout.values, texts, strict=True)))
-    for key, line in lines.items():
-        yield escaped[key] if line is None else line
 
 
 def _raw_line(layout: Layout) -> ColumnElement[str]:
@@ -126,7 +126,7 @@ def _errors() -> ColumnElement[str]:
 
 _VALUES: dict[Value, ColumnElement[Any]] = {
     Value.ID: cast(Attempt.id, Text),
-    # Times are those of the clock that next_block() has set.
+    # Times are those of the clock that _prepare() has set.
     Value.LOCAL_TIME: cast(Attempt.received_at, String(19)),
     Value.ISO_TIME: func.to_char(Attempt.received_at, 'YYYY-MM-DD"T"HH24:MI:SS.USTZH:TZM'),
     Value.SERIAL_TIME: literal_column(

@@ -18,7 +18,7 @@ from project.domain.reports import CodeCount, Report, StatusCount, bucket_edges,
 from project.outage import Database
 from project.queries import attempts as rows
 from project.queries import counts, pictures
-from project.queries.lines import block_query, find_block
+from project.queries.lines import RawLine, find_escaped_lines, find_lines, lines_query
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ WRITERS_S, PATIENCE_S, PAUSE_S = 0.5, 3.0, 0.002
 """How long a picture waits for writers, and a file for its turn; how often they ask."""
 
 _helpers = ThreadPoolExecutor(2, "export")
-"""Make the blocks, always the same threads: each new one would keep some megabytes of its own (glibc's arenas)."""
+"""Ask for the next lines. Always the same threads: each new one would keep some megabytes of its own (glibc)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,23 +108,35 @@ def get_page(
 
 
 def iter_blocks(database: Database, report: Report, layout: Layout, *, size: int = BLOCK) -> Iterator[Block]:
-    """Yield the attempts that `report` counted as lines, oldest first, the next block being made while one is used.
+    """Yield the attempts that `report` counted as lines, oldest first, the next ones being written meanwhile.
 
     Each block is a short transaction with a deadline of its own: a slow reader holds no connection. Attempts that
     retention removes meanwhile are missing.
     """
-    blocks = _blocks(database, report.chosen, layout, size)
-    coming = _helpers.submit(next, blocks, None)
-    while block := coming.result():
-        coming = _helpers.submit(next, blocks, None)
-        yield block
+    raw = _iter_raw(database, report.chosen, layout, size)
+    coming = _helpers.submit(next, raw, None)
+    while found := coming.result():
+        coming = _helpers.submit(next, raw, None)
+        yield _block(database, layout, found)
 
 
-def _blocks(database: Database, chosen: AttemptFilter, layout: Layout, size: int) -> Iterator[Block]:
-    query, last = block_query(chosen, layout), UUID(int=0)
-    while found := _patiently(lambda: database.read(find_block, query, layout, size, last)):  # noqa: B023
-        block, last = found
-        yield block
+def _iter_raw(database: Database, chosen: AttemptFilter, layout: Layout, size: int) -> Iterator[list[RawLine]]:
+    query, last = lines_query(chosen, layout), UUID(int=0)
+    while found := _patiently(lambda: database.read(find_lines, query, layout.zone, size, last)):  # noqa: B023
+        last = UUID(found[-1][1].decode())
+        yield found
+
+
+def _block(database: Database, layout: Layout, found: list[RawLine]) -> Block:
+    """Return raw lines as the file has them; those that need it are put together from their values."""
+    content = layout.plain([line for line, _ in found])
+    if content is not None:
+        return Block(len(found), content)
+    lines = {key: layout.plain([line]) for line, key in found}
+    odd = [key for key, line in lines.items() if line is None]
+    escaped = _patiently(lambda: database.read(find_escaped_lines, layout, odd))
+    whole = [line for line in (lines | escaped).values() if line is not None]
+    return Block(len(whole), b"".join(whole))
 
 
 def _patiently(ask: Callable[[], T]) -> T:
