@@ -29,7 +29,7 @@ WRITERS_S, PATIENCE_S, PAUSE_S = 0.5, 3.0, 0.002
 """How long a picture waits for writers, and a file for its turn; how often they ask."""
 
 _helpers = ThreadPoolExecutor(2, "export")
-"""Ask for the next lines. Always the same threads: each new one would keep some megabytes of its own (glibc)."""
+"""Ask for lines and make blocks of them. Always the same threads: each one that does keeps some megabytes (glibc)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +117,7 @@ def iter_blocks(database: Database, report: Report, layout: Layout, *, size: int
     coming = _helpers.submit(next, raw, None)
     while found := coming.result():
         coming = _helpers.submit(next, raw, None)
-        yield _block(database, layout, found)
+        yield _helpers.submit(_block, database, layout, found).result()
 
 
 def _iter_raw(database: Database, chosen: AttemptFilter, layout: Layout, size: int) -> Iterator[list[RawLine]]:

@@ -224,7 +224,7 @@ def test_a_slow_reader_holds_no_connection(tools: Tools, monkeypatch: pytest.Mon
     blocks = reports.iter_blocks(tools.reading, export(tools), csv.layout(export(tools)), size=1)
 
     next(blocks)
-    helper.submit(int).result()  # the next block is made, too
+    helper.submit(int).result()  # the next lines are here, too
 
     assert tools.reading._engine.pool.status().endswith("Current Checked out connections: 0")
     assert len(list(blocks)) == 8
