@@ -30,6 +30,9 @@ killed (promise P11)."""
 QUIET_S = 0.2
 """Seconds without any request that end a stop: what was just let in has sent its request by then."""
 BACKLOG = 1024
+STALLED_S = 120
+"""How long a client may take nothing of what it has asked for. Waitress itself never ends a request that runs: without
+this, two clients that fall asleep over a download would keep everybody else from downloading (Linux: tcp(7))."""
 RECEIVED = "useradd.received"
 """Key of the WSGI environment: time.monotonic() when the request had come in whole and began to wait for a thread."""
 _WATCHED = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
@@ -82,9 +85,12 @@ def serve(
 def _listen(host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+        listener = socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except OSError as error:
         sys.exit(f"useradd cannot listen on {host}:{port}: {error.strerror}. Choose another port: PORT=8001")
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # connections inherit it
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_S * 1000)
+    return listener
 
 
 class _Supervisor:

@@ -169,6 +169,11 @@ class Report:
         return self.count(Outcome.UNCHANGED)
 
     @property
+    def ends(self) -> tuple[tuple[int, str], ...]:
+        """How attempts ended: status and code, the most frequent first."""
+        return tuple((row.status, row.code) for row in self.by_code)
+
+    @property
     def reasons(self) -> tuple[CodeCount, ...]:
         """Why users were not created, the most frequent first."""
         return tuple(row for row in self.by_code if Outcome.of(row.status) in (Outcome.REJECTED, Outcome.FAILED))

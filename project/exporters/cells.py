@@ -17,7 +17,7 @@ class CellError(RuntimeError):
 
 def put_text(sheet: Any, row: int, column: int, text: str, style: Any = None) -> None:
     """Write text as text, whatever it looks like."""
-    _check(sheet.write_string(row, column, _inert(_fitted(_SURROGATE.sub("\ufffd", text))), style))
+    _check(sheet.write_string(row, column, _inert(fitted(_SURROGATE.sub("\ufffd", text))), style))
 
 
 def put_number(sheet: Any, row: int, column: int, number: float, style: Any = None) -> None:
@@ -35,7 +35,7 @@ def _check(code: int) -> None:
         raise CellError(f"XlsxWriter refused a cell: {code}")
 
 
-def _fitted(text: str) -> str:
+def fitted(text: str) -> str:
     """Return text that fits into a cell, cut with a mark (XlsxWriter cuts too, but leaves no mark)."""
     if len(text) <= MAX_TEXT // 2:
         return text

@@ -3,59 +3,54 @@
 Nothing guards against formulas here: a program must get `=1+1` when `=1+1` was sent. People get .txt or .xlsx.
 """
 
-import csv
-from collections.abc import Iterable, Iterator
-from zoneinfo import ZoneInfo
+import re
+from collections.abc import Iterator
 
-from project.domain.attempts import AttemptRow
+from project.domain.attempts import Outcome
+from project.domain.lines import Column, Layout, Lines, Value, Words
 from project.domain.reports import Report
-from project.exporters.blocks import encoded
+from project.exporters.words import Heading
+from project.exporters.words import Words as Voice
 
-FIELDS = (
-    "id",
-    "received_at",
-    "outcome",
-    "status",
-    "answered",
-    "code",
-    "username",
-    "name",
-    "phone",
-    "email",
-    "duration_ms",
-    "via",
-    "errors",
-)
-
-
-class _Line:
-    """A file for csv.writer that hands each line back as the result of writerow()."""
-
-    def write(self, line: str) -> str:
-        return line
+COMMA, LINE = ",", "\r\n"
+_MARK = "\x01"
+_COLUMNS: dict[str, Value | Words] = {
+    "id": Value.ID,
+    "received_at": Value.ISO_TIME,
+    "outcome": lambda status, _code: Outcome.of(status).value,
+    "status": lambda status, _code: str(status),
+    "answered": Value.ANSWERED,
+    "code": lambda _status, code: code,
+    "username": Value.USERNAME,
+    "name": Value.NAME,
+    "phone": Value.PHONE,
+    "email": Value.EMAIL,
+    "duration_ms": Value.DURATION,
+    "via": Value.VIA,
+    "errors": Value.ERRORS,
+}
+_QUOTED = re.compile(r'[",\r\n]')
 
 
-def stream(report: Report, rows: Iterable[AttemptRow]) -> Iterator[bytes]:
+def stream(report: Report, lines: Lines, _heading: Heading, _voice: Voice) -> Iterator[bytes]:
     """Yield the head at once, then the rows in blocks."""
-    yield from encoded([",".join(FIELDS)], "\r\n")
-    writer = csv.writer(_Line(), lineterminator="\r\n")
-    # writerow() returns what write() of its file returned (csv module, "Writer Objects"); the stubs say Any.
-    yield from encoded((writer.writerow(_values(row, report.zone)) for row in rows), "")
+    yield (COMMA.join(_COLUMNS) + LINE).encode()
+    for block in lines(layout(report)):
+        yield block.content
 
 
-def _values(row: AttemptRow, zone: ZoneInfo) -> tuple[object, ...]:
-    return (
-        row.id,
-        row.received_at.astimezone(zone).isoformat(timespec="microseconds"),
-        row.outcome.value,
-        row.status,
-        row.answered,
-        row.code,
-        row.username,
-        row.name,
-        row.phone_masked,
-        row.email_masked,
-        row.duration_ms,
-        row.via,
-        ";".join(f"{error.field}:{error.code}" for error in row.errors),
+def layout(report: Report) -> Layout:
+    """Return how an attempt is one line."""
+    return Layout(
+        columns=tuple(Column(shown, _MARK if number else "") for number, shown in enumerate(_COLUMNS.values())),
+        marks={_MARK: COMMA},
+        after=LINE,
+        special=b'",',
+        escape=lambda _value, text: _cell(text),
+        zone=report.zone,
+        ends=report.ends,
     )
+
+
+def _cell(text: str) -> str:
+    return '"{}"'.format(text.replace('"', '""')) if _QUOTED.search(text) else text

@@ -1,13 +1,14 @@
-"""The sheets of attempts: as many as the rows need."""
+"""The sheets of attempts: as many as the rows need. XlsxWriter makes all of a sheet but its rows."""
 
-from collections.abc import Callable, Iterable
-from functools import cache
+import re
 from typing import Any
-from zoneinfo import ZoneInfo
+from xml.sax.saxutils import escape
 
-from project.domain.attempts import CREATED, AttemptRow
+from project.domain.attempts import CREATED, Outcome
+from project.domain.lines import Column, Layout, Value
+from project.domain.reports import Report
 from project.exporters import summary
-from project.exporters.cells import put_moment, put_number, put_text
+from project.exporters.cells import fitted, put_text
 from project.exporters.styles import Styles, put_heads, set_up_table
 from project.exporters.words import Words
 
@@ -17,26 +18,26 @@ MAX_ROWS = 1_048_575
 WIDTHS = (20, 16, 8, 24, 42, 26, 30, 21, 30, 12, 40)
 LAST_COLUMN = len(WIDTHS) - 1
 
-
-def add(
-    workbook: Any, rows: Iterable[AttemptRow], zone: ZoneInfo, words: Words, styles: Styles, rows_per_sheet: int
-) -> None:
-    """Write all attempts, going on in a further sheet whenever one is full; no attempts leave one with its head."""
-    put_row = _row_writer(zone, words, styles)
-    number, line = 1, 0
-    sheet = open_sheet(workbook, number, words, styles)
-    for row in rows:
-        if line == rows_per_sheet:
-            finish_sheet(sheet, line, styles)
-            number, line = number + 1, 0
-            sheet = open_sheet(workbook, number, words, styles)
-        line += 1
-        put_row(sheet, line, row)
-    finish_sheet(sheet, line, styles)
+_TEXT, _STATUS, _NUMBER, _ID = "\x01", "\x02", "\x03", "\x04"
+"""Marks."""
+_SAMPLE = 1
+"""The row, below the head, in whose place the rows are put."""
+_FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]")
+_SPECIAL = b"&<>\xef"
+"""The last one begins U+FFFE and U+FFFF, which XML forbids, and few others."""
+_ESCAPE = "_x[0-9A-Fa-f]{4}_"
+_LITERAL = re.compile(f"(?={_ESCAPE})")
 
 
-def open_sheet(workbook: Any, number: int, words: Words, styles: Styles) -> Any:
-    """Add a sheet with its head: `Requests`, then `Requests 2` and so on."""
+def add(workbook: Any, rows: int, words: Words, styles: Styles, rows_per_sheet: int) -> list[int]:
+    """Add the sheets for so many attempts: `Requests`, then `Requests 2` and so on; return the rows of each."""
+    sizes = [min(rows_per_sheet, rows - first) for first in range(0, rows, rows_per_sheet)] or [0]
+    for number, size in enumerate(sizes, start=1):
+        _add_sheet(workbook, number, size, words, styles)
+    return sizes
+
+
+def _add_sheet(workbook: Any, number: int, rows: int, words: Words, styles: Styles) -> None:
     _ = words.gettext
     sheet = workbook.add_worksheet(_("Requests") if number == 1 else f"{_('Requests')} {number}")
     heads = summary.log_heads(words)
@@ -44,36 +45,69 @@ def open_sheet(workbook: Any, number: int, words: Words, styles: Styles) -> Any:
     put_heads(sheet, 0, heads, styles)
     put_text(sheet, 0, 9, heads[9], styles.head_right)
     put_text(sheet, 0, 10, heads[10], styles.head_indented)
-    return sheet
-
-
-def finish_sheet(sheet: Any, last: int, styles: Styles) -> None:
-    """Add what must know the last row: the filter, colours of failures, silence about numbers kept as text."""
-    sheet.autofilter(0, 0, last, LAST_COLUMN)
-    sheet.ignore_errors({"number_stored_as_text": f"A1:K{last + 1}"})
-    if not last:
+    text = styles.text
+    columns = (styles.moment, text, styles.status, *[text] * 6, styles.number, styles.indented)
+    for column, style in enumerate(columns):
+        sheet.write_blank(_SAMPLE, column, None, style)
+    sheet.autofilter(0, 0, rows, LAST_COLUMN)
+    sheet.ignore_errors({"number_stored_as_text": f"A1:K{rows + 1}"})
+    if not rows:
         return
     # 0 stands for no answer at all: the process died.
     rejected, failed = "=AND($C2>=400,$C2<500)", "=OR($C2=0,$C2>=500)"
     for rule, style in ((rejected, styles.rejected), (failed, styles.failed)):
-        sheet.conditional_format(1, 1, last, 2, {"type": "formula", "criteria": rule, "format": style})
+        sheet.conditional_format(1, 1, rows, 2, {"type": "formula", "criteria": rule, "format": style})
 
 
-def _row_writer(zone: ZoneInfo, words: Words, styles: Styles) -> Callable[[Any, int, AttemptRow], None]:
-    """Return what writes one attempt into a line of a sheet."""
-    outcomes, reason_of = summary.log_outcomes(words), cache(words.reason)
+def split(sheet: str, rows: int) -> tuple[bytes, bytes, list[str]]:
+    """Return what comes before and behind the rows in the XML of a sheet, and the style of each column."""
+    head, _, rest = sheet.partition(f'<row r="{_SAMPLE + 1}"')
+    sample, end, tail = rest.partition("</sheetData>")
+    head = re.sub(r'<dimension ref="[^"]*"/>', f'<dimension ref="A1:K{rows + 1}"/>', head)
+    return head.encode(), (end + tail).encode(), re.findall(r' s="(\d+)"', sample)
 
-    def put_row(sheet: Any, line: int, row: AttemptRow) -> None:
-        put_moment(sheet, line, 0, row.received_at.astimezone(zone).replace(tzinfo=None), styles.moment)
-        put_text(sheet, line, 1, outcomes[row.outcome])
-        put_number(sheet, line, 2, row.status, styles.status)
-        if row.code != CREATED:
-            put_text(sheet, line, 3, row.code, styles.text)
-            put_text(sheet, line, 4, reason_of(row.code), styles.text)
-        for column, value in enumerate((row.username, row.name, row.phone_masked, row.email_masked), start=5):
-            if value:
-                put_text(sheet, line, column, value, styles.text)
-        put_number(sheet, line, 9, row.duration_ms, styles.number)
-        put_text(sheet, line, 10, str(row.id), styles.indented)
 
-    return put_row
+def layout(report: Report, words: Words, styles: list[str]) -> Layout:
+    """Return how an attempt is one row of a sheet.
+
+    Cells follow each other, so that they need not name their place (ECMA-376 Part 1, 18.3.1.4 and 18.3.1.73).
+    """
+    outcomes = summary.log_outcomes(words)
+    moment, text, status, number, indented = (styles[column] for column in (0, 1, 2, 9, 10))
+    between = "</v></c>"
+    return Layout(
+        columns=(
+            Column(Value.SERIAL_TIME),
+            Column(lambda status, _code: _xml(outcomes[Outcome.of(status)]), _TEXT),
+            Column(lambda status, _code: str(status), _STATUS),
+            Column(lambda _status, code: "" if code == CREATED else _xml(code), _TEXT),
+            Column(lambda _status, code: "" if code == CREATED else _xml(words.reason(code)), _TEXT),
+            Column(Value.USERNAME, _TEXT),
+            Column(Value.NAME, _TEXT),
+            Column(Value.PHONE, _TEXT),
+            Column(Value.EMAIL, _TEXT),
+            Column(Value.DURATION, _NUMBER),
+            Column(Value.ID, _ID),
+        ),
+        before=f'<row><c s="{moment}"><v>',
+        marks={
+            _TEXT: f'{between}<c s="{text}" t="str"><v>',
+            _STATUS: f'{between}<c s="{status}"><v>',
+            _NUMBER: f'{between}<c s="{number}"><v>',
+            _ID: f'{between}<c s="{indented}" t="str"><v>',
+        },
+        after=f"{between}</row>",
+        special=_SPECIAL,
+        suspects=(re.compile(_ESCAPE.encode()),),
+        odd=re.compile(_ESCAPE),
+        escape=lambda _value, value: _xml(value),
+        blank=(f'<c s="{text}" t="str"><v></v></c>', "<c/>"),
+        zone=report.zone,
+        ends=report.ends,
+    )
+
+
+def _xml(text: str) -> str:
+    """Return text as XML has it; `_xHHHH_` stands for a character that XML forbids (ECMA-376 Part 1, 22.9.2.19)."""
+    marked = _LITERAL.sub("_x005F", fitted(text))
+    return escape(_FORBIDDEN.sub(lambda match: f"_x{ord(match[0]):04X}_", marked))

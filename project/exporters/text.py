@@ -1,16 +1,13 @@
 """The .txt file: totals to read, rows to paste into a spreadsheet, streamed."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime
-from functools import cache
-from zoneinfo import ZoneInfo
+from collections.abc import Iterable, Iterator
 
-from project.domain.attempts import CREATED, AttemptRow
+from project.domain.attempts import CREATED, Outcome
+from project.domain.lines import Column, Layout, Lines, Value
 from project.domain.reports import Report
 from project.domain.text import BIDI_CONTROLS, INVISIBLE
 from project.exporters import summary
-from project.exporters.blocks import encoded
 from project.exporters.words import ABSENT, Heading, Words
 
 MARK = "\ufeff"
@@ -18,16 +15,37 @@ MARK = "\ufeff"
 LINE = "\r\n"
 WIDTH = 78
 
-_BREAKING = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff" + "".join(sorted(BIDI_CONTROLS | INVISIBLE)) + "]")
+_TAB, _PHONE = "\x01", "\x02"
+"""Marks; a phone has one of its own, because only there a plus is nothing to be afraid of."""
+_UNSEEN = "\x7f-\x9f\ud800-\udfff" + "".join(sorted(BIDI_CONTROLS | INVISIBLE))
+_BREAKING = re.compile(f"[\x00-\x1f{_UNSEEN}]")
 # Blanks do not make a formula harmless: spreadsheets trim a pasted cell. The wide forms count in Japanese ones.
-_FORMULA = re.compile(r"[\t\r\n\x00]|\s*[=+\-@＝＋－＠]")
-_MASKED_PHONE = re.compile(r"\+[\d• ().-]*")
+_START = r"\s*[=+\-@＝＋－＠]"
+_FORMULA = re.compile(rf"[\t\r\n\x00]|{_START}")
+_DIGITS = r"[\d• ().-]*"
+_MASKED_PHONE = re.compile(rf"\+{_DIGITS}")
+_ODD = re.compile(rf"[{_UNSEEN}]|{_TAB}{_START}|{_PHONE}(?!\+{_DIGITS}[{_TAB}{_PHONE}]){_START}")
+_LEADS = b"\xc2\xd8\xe1\xe3\xef"
+"""Of what is unseen, and of blanks and wide signs that may begin a formula."""
+_SUSPECTS = (
+    re.compile(rf"{_TAB}[\s=+@-]".encode()),
+    re.compile(rf"{_PHONE}(?!\+[0-9• ().-]*{_TAB})[\s=+@-]".encode()),
+)
 
 
-def stream(report: Report, rows: Iterable[AttemptRow], heading: Heading, words: Words) -> Iterator[bytes]:
+def stream(report: Report, lines: Lines, heading: Heading, words: Words) -> Iterator[bytes]:
     """Yield the file in blocks. The last line counts the rows: without it, the download broke off."""
-    yield from encoded(front(report, heading, words), LINE)
-    yield from encoded(_log(rows, report.zone, words), LINE)
+    yield _encoded(front(report, heading, words))
+    count = 0
+    for block in lines(layout(report, words)):
+        count += block.rows
+        yield block.content
+    yield _encoded(["", words.ngettext("End: %(rows)s row", "End: %(rows)s rows", count, rows=words.number(count))])
+
+
+def _encoded(lines: Iterable[str]) -> bytes:
+    # A lone surrogate (half of an emoji) has no UTF-8 form; one bad value must not break off the file.
+    return "".join(f"{line}{LINE}" for line in lines).encode("utf-8", "replace")
 
 
 def front(report: Report, heading: Heading, words: Words) -> Iterator[str]:
@@ -44,37 +62,32 @@ def front(report: Report, heading: Heading, words: Words) -> Iterator[str]:
     yield from _section(f"{_('Requests')}, {words.number(report.total)}", ["\t".join(summary.log_heads(words))], hint)
 
 
-def row_line(row: AttemptRow, zone: ZoneInfo, outcome: str, reason: str) -> str:
-    """Return one attempt as one line, whatever its values hold."""
-    return "\t".join(
-        (
-            _local(row.received_at, zone),
-            outcome,
-            str(row.status or ABSENT),
-            "" if row.code == CREATED else row.code,
-            reason,
-            _cell(row.username),
-            _cell(row.name),
-            _phone(row.phone_masked),
-            _cell(row.email_masked),
-            str(row.duration_ms),
-            str(row.id),
-        )
+def layout(report: Report, words: Words) -> Layout:
+    """Return how an attempt is one line, whatever its values hold."""
+    outcomes = summary.log_outcomes(words)
+    return Layout(
+        columns=(
+            Column(Value.LOCAL_TIME),
+            Column(lambda status, _code: outcomes[Outcome.of(status)], _TAB),
+            Column(lambda status, _code: str(status or ABSENT), _TAB),
+            Column(lambda _status, code: "" if code == CREATED else code, _TAB),
+            Column(lambda _status, code: "" if code == CREATED else _clean(words.reason(code)), _TAB),
+            Column(Value.USERNAME, _TAB),
+            Column(Value.NAME, _TAB),
+            Column(Value.PHONE, _PHONE),
+            Column(Value.EMAIL, _TAB),
+            Column(Value.DURATION, _TAB),
+            Column(Value.ID, _TAB),
+        ),
+        marks={_TAB: "\t", _PHONE: "\t"},
+        after=LINE,
+        leads=_LEADS,
+        suspects=_SUSPECTS,
+        odd=_ODD,
+        escape=lambda value, text: _phone(text) if value is Value.PHONE else _cell(text),
+        zone=report.zone,
+        ends=report.ends,
     )
-
-
-def _log(rows: Iterable[AttemptRow], zone: ZoneInfo, words: Words) -> Iterator[str]:
-    outcomes, reason_of, count = summary.log_outcomes(words), _reason_words(words), 0
-    for row in rows:
-        count += 1
-        yield row_line(row, zone, outcomes[row.outcome], reason_of(row.code))
-    yield ""
-    yield words.ngettext("End: %(rows)s row", "End: %(rows)s rows", count, rows=words.number(count))
-
-
-def _reason_words(words: Words) -> Callable[[str], str]:
-    """Return words for a code: none for a created user, and no second look into the catalogue for the same code."""
-    return cache(lambda code: "" if code == CREATED else _clean(words.reason(code)))
 
 
 def _section(name: str, lines: Iterable[str], hint: str = "") -> Iterator[str]:
@@ -127,21 +140,15 @@ def _right(cells: list[str], widths: list[int]) -> str:
     return "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
 
 
-def _local(moment: datetime, zone: ZoneInfo) -> str:
-    return moment.astimezone(zone).isoformat(" ")[:19]
-
-
-def _cell(value: str | None) -> str:
+def _cell(value: str) -> str:
     """Return a value as one cell that no spreadsheet takes for a formula (CWE-1236)."""
-    if not value:
-        return ""
     shown = _clean(value)
     return f"'{shown}" if _FORMULA.match(value) or _FORMULA.match(shown) else shown
 
 
-def _phone(value: str | None) -> str:
+def _phone(value: str) -> str:
     """Return a masked number: its own plus needs no guard, what somebody typed instead of a number does."""
-    return value if value and _MASKED_PHONE.fullmatch(value) else _cell(value)
+    return value if _MASKED_PHONE.fullmatch(value) else _cell(value)
 
 
 def _clean(value: str) -> str:

@@ -1,42 +1,66 @@
-"""The .xlsx workbook: numbers and charts to look at, and behind them every attempt."""
+"""The .xlsx workbook: numbers and charts to look at, and behind them every attempt.
 
-from collections.abc import Iterable
+XlsxWriter makes everything that is small. The rows, which it would write one cell at a time, are streamed into their
+sheets while the workbook is being packed.
+"""
+
+from collections.abc import Iterator
 from datetime import UTC
-from tempfile import TemporaryDirectory
-from typing import Any, BinaryIO
+from io import BytesIO
+from zipfile import ZipFile
 
 from xlsxwriter import Workbook
 
-from project.domain.attempts import AttemptRow
+from project.domain.lines import Block, Lines
 from project.domain.reports import Report
 from project.exporters import log_sheets, summary, summary_sheets
+from project.exporters.packing import pack
 from project.exporters.styles import Styles
 from project.exporters.words import Heading, Words
 
-
-def write(
-    report: Report,
-    rows: Iterable[AttemptRow],
-    file: BinaryIO,
-    heading: Heading,
-    words: Words,
-    *,
-    rows_per_sheet: int = log_sheets.MAX_ROWS,
-) -> None:
-    """Write the whole workbook. Rows wait on disk, not in memory, until the last one is known."""
-    with TemporaryDirectory(prefix="useradd-xlsx-") as folder:
-        workbook = Workbook(file, _options(folder))
-        try:
-            styles = front(workbook, report, heading, words)
-            log_sheets.add(workbook, rows, report.zone, words, styles, rows_per_sheet)
-            workbook.close()
-        finally:
-            # Not `with Workbook`: it closes also after an error, and half of the rows would look like all of them.
-            _close_temporary_files(workbook)
+SHEETS_BEFORE = 3
+"""Summary, by error, by day."""
 
 
-def front(workbook: Any, report: Report, heading: Heading, words: Words) -> Styles:
-    """Add all that stands before the rows: properties and the sheets whose size does not depend on their number."""
+class TooManyRowsError(RuntimeError):
+    """There are more rows than the sheets that were made for them hold."""
+
+
+def stream(
+    report: Report, lines: Lines, heading: Heading, words: Words, *, rows_per_sheet: int = log_sheets.MAX_ROWS
+) -> Iterator[bytes]:
+    """Yield the workbook in blocks. Its end is the table of its parts: without it, the download broke off."""
+    made = BytesIO()
+    sizes = _make(made, report, heading, words, rows_per_sheet)
+    with ZipFile(made) as archive:
+        names = [f"xl/worksheets/sheet{SHEETS_BEFORE + number}.xml" for number in range(1, len(sizes) + 1)]
+        small = {name: archive.read(name) for name in archive.namelist()}
+    sheets = [log_sheets.split(small.pop(name).decode(), rows) for name, rows in zip(names, sizes, strict=True)]
+    blocks = iter(lines(log_sheets.layout(report, words, sheets[0][2])))
+    parts = {name: iter([content]) for name, content in small.items()}
+    for name, (head, tail, _styles) in zip(names, sheets, strict=True):
+        parts[name] = _sheet(head, tail, blocks, rows_per_sheet)
+    yield from pack(parts)
+    if next(blocks, None):
+        raise TooManyRowsError
+
+
+def _sheet(head: bytes, tail: bytes, blocks: Iterator[Block], most: int) -> Iterator[bytes]:
+    """Yield a sheet with as many of the rows as it holds. Blocks must not reach across its end."""
+    yield head
+    rows = 0
+    while rows < most and (block := next(blocks, None)):
+        rows += block.rows
+        yield block.content
+    if rows > most:
+        raise TooManyRowsError
+    yield tail
+
+
+def _make(file: BytesIO, report: Report, heading: Heading, words: Words, rows_per_sheet: int) -> list[int]:
+    """Write the workbook without its rows; return how many belong into each sheet of attempts."""
+    options = {"in_memory": True, "strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
+    workbook = Workbook(file, options)
     workbook.set_properties(
         {
             "title": summary.title(words),
@@ -46,20 +70,6 @@ def front(workbook: Any, report: Report, heading: Heading, words: Words) -> Styl
     )
     styles = Styles.of(workbook, words.language)
     summary_sheets.add(workbook, report, heading, words, styles)
-    return styles
-
-
-def _options(folder: str) -> dict[str, Any]:
-    return {
-        "constant_memory": True,
-        "tmpdir": folder,
-        "use_zip64": True,
-        "strings_to_formulas": False,
-        "strings_to_urls": False,
-        "strings_to_numbers": False,
-    }
-
-
-def _close_temporary_files(workbook: Any) -> None:
-    for sheet in workbook.worksheets():
-        sheet.row_data_fh.close()
+    sizes = log_sheets.add(workbook, report.total, words, styles, rows_per_sheet)
+    workbook.close()
+    return sizes

@@ -2,7 +2,7 @@
 
 from project.outage.connecting import connect_in_turn
 from project.outage.database import Database, QueryError
-from project.outage.deadline import DeadlineError, deadline, install, own_deadlines, remaining
+from project.outage.deadline import DeadlineError, deadline, install, remaining
 from project.outage.errors import is_timeout
 from project.outage.statement import Row, Statement
 
@@ -16,6 +16,5 @@ __all__ = [
     "deadline",
     "install",
     "is_timeout",
-    "own_deadlines",
     "remaining",
 ]

@@ -7,8 +7,6 @@ blocking calls for the whole process, gives one to connect, execute, commit and 
 import select
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import psycopg2
 from psycopg2 import extensions
@@ -37,17 +35,6 @@ class deadline:  # noqa: N801 - a context manager reads like a verb
 
     def __exit__(self, *_: object) -> None:
         _limit.at = self._outer
-
-
-@contextmanager
-def own_deadlines() -> Iterator[None]:
-    """Let every transaction inside the block have a deadline of its own: a file takes longer than a request may."""
-    outer: float | None = getattr(_limit, "at", None)
-    _limit.at = None
-    try:
-        yield
-    finally:
-        _limit.at = outer
 
 
 def remaining() -> float | None:

@@ -1,6 +1,6 @@
-"""Attempts as rows: a page of them, one of them, all of them."""
+"""Attempts as rows: a page of them, one of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -10,11 +10,7 @@ from sqlalchemy import CTE, ColumnElement, Connection, Row, Select, SQLColumnExp
 from project.domain.attempts import AttemptDetail, AttemptFilter, AttemptRow
 from project.domain.errors import FieldError
 from project.models import Attempt
-from project.outage import Database
 from project.queries.filters import conditions, kinds, limit_search, within
-
-BATCH = 5000
-"""Rows fetched at once by a stream: enough to make round trips cheap, little enough to keep memory flat."""
 
 _ROW = (
     Attempt.id,
@@ -77,23 +73,6 @@ def count_up_to(connection: Connection, chosen: AttemptFilter, most: int) -> int
     limit_search(connection, chosen)
     found = _first((Attempt.id,), chosen, most, newest=True).subquery()
     return connection.execute(select(func.count()).select_from(found)).scalar_one()
-
-
-def iter_attempts(database: Database, chosen: AttemptFilter) -> Iterator[AttemptRow]:
-    """Yield the chosen attempts, oldest first.
-
-    A batch at a time, each a short transaction of its own: a slow reader holds no connection, memory stays flat.
-    The picture is one only if `chosen.newest` closes it.
-    """
-    last: UUID | None = None
-    while batch := database.read(_next_batch, chosen, last):
-        yield from batch
-        last = batch[-1].id
-
-
-def _next_batch(connection: Connection, chosen: AttemptFilter, last: UUID | None) -> list[AttemptRow]:
-    bounds = [] if last is None else [Attempt.id > last]
-    return _rows(connection.execute(_first(_ROW, chosen, BATCH, *bounds)).all())
 
 
 def _first(

@@ -1,6 +1,8 @@
 """Statistics: one picture of the attempts that a filter chooses."""
 
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Concatenate, ParamSpec, TypeVar
@@ -10,11 +12,23 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection
 
 from project.domain.attempts import AttemptDetail, AttemptFilter, AttemptRow, Outcome
-from project.domain.errors import DatabaseUnavailableError, SearchTooBroadError
+from project.domain.errors import DatabaseUnavailableError, OverloadedError, SearchTooBroadError
+from project.domain.lines import Block, Layout
 from project.domain.reports import CodeCount, Report, StatusCount, bucket_edges, day_edges
 from project.outage import Database, is_timeout
 from project.queries import attempts as rows
-from project.queries import counts
+from project.queries import counts, pictures
+from project.queries.lines import RawLine, find_escaped_lines, find_lines, lines_query
+
+
+BLOCK = 5_115
+"""Lines made at once: enough to make round trips cheap, little enough to keep memory flat. A sheet of a workbook
+(1,048,575 rows) takes a whole number of blocks, so that none has to be cut."""
+WRITERS_S, PATIENCE_S, PAUSE_S = 0.5, 3.0, 0.002
+"""How long a picture waits for writers, and a file for its turn; how often they ask."""
+
+_helpers = ThreadPoolExecutor(2, "export")
+"""Ask for lines and make blocks of them. Always the same threads: each one that does keeps some megabytes (glibc)."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,23 +43,38 @@ class Page:
     has_older: bool
 
 
-def build_report(
-    database: Database,
-    chosen: AttemptFilter,
-    zone: ZoneInfo,
-    now: datetime,
-    *,
-    days: bool = False,
-) -> Report:
+def build_report(database: Database, chosen: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
     """Count the chosen attempts; every number and every later row is of the same picture.
 
-    Its filter is closed by the last attempt recorded so far. `days` asks for one bucket a day, as files have them.
+    Its filter is closed by the last attempt recorded so far.
     """
-    return _ask(database, _build, chosen, zone, now, days)
+    return _ask(database, _build, chosen, zone, now)
 
 
-def _build(connection: Connection, chosen: AttemptFilter, zone: ZoneInfo, now: datetime, days: bool) -> Report:
-    chosen = replace(chosen, newest=counts.find_newest(connection))
+def build_export(database: Database, chosen: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
+    """Count the chosen attempts for a file: day by day, and of a picture to which no writer adds any more."""
+    newest = _close_picture(database)
+    return _ask(database, _build, replace(chosen, newest=newest), zone, now, days=True)
+
+
+def _close_picture(database: Database) -> int:
+    """Return the number of the last attempt recorded so far, when all before it are decided, too.
+
+    One whose writer hangs for longer than writers may take (a frozen process) is not waited for.
+    """
+    until = time.monotonic() + WRITERS_S
+    newest, writers = database.read(pictures.find_end)
+    while writers and time.monotonic() < until:
+        time.sleep(PAUSE_S)
+        writers &= database.read(pictures.find_writers)
+    return newest
+
+
+def _build(
+    connection: Connection, chosen: AttemptFilter, zone: ZoneInfo, now: datetime, *, days: bool = False
+) -> Report:
+    if chosen.newest is None:
+        chosen = replace(chosen, newest=counts.find_newest(connection))
     since = chosen.since or rows.find_first_moment(connection, chosen)
     until = min(chosen.until or now, now + timedelta(seconds=1))
     step, edges = ("day", []) if since is None or since >= until else bucket_edges(since, until, zone)
@@ -81,9 +110,48 @@ def get_page(
     return Page(attempts=found[:limit], has_newer=before is not None, has_older=more)
 
 
-def iter_attempts(database: Database, report: Report) -> Iterator[AttemptRow]:
-    """Yield the attempts that `report` counted, oldest first, without holding a connection in between."""
-    return rows.iter_attempts(database, report.chosen)
+def iter_blocks(database: Database, report: Report, layout: Layout, *, size: int = BLOCK) -> Iterator[Block]:
+    """Yield the attempts that `report` counted as lines, oldest first, the next ones being written meanwhile.
+
+    Each block is a short transaction with a deadline of its own: a slow reader holds no connection. Attempts that
+    retention removes meanwhile are missing.
+    """
+    raw = _iter_raw(database, report.chosen, layout, size)
+    coming = _helpers.submit(next, raw, None)
+    while found := coming.result():
+        coming = _helpers.submit(next, raw, None)
+        yield _helpers.submit(_block, database, layout, found).result()
+
+
+def _iter_raw(database: Database, chosen: AttemptFilter, layout: Layout, size: int) -> Iterator[list[RawLine]]:
+    query, last = lines_query(chosen, layout), UUID(int=0)
+    while found := _patiently(lambda: database.read(find_lines, query, layout.zone, size, last)):  # noqa: B023
+        last = UUID(found[-1][1].decode())
+        yield found
+
+
+def _block(database: Database, layout: Layout, found: list[RawLine]) -> Block:
+    """Return raw lines as the file has them; those that need it are put together from their values."""
+    content = layout.plain([line for line, _ in found])
+    if content is not None:
+        return Block(len(found), content)
+    lines = {key: layout.plain([line]) for line, key in found}
+    odd = [key for key, line in lines.items() if line is None]
+    escaped = _patiently(lambda: database.read(find_escaped_lines, layout, odd))
+    whole = [line for line in (lines | escaped).values() if line is not None]
+    return Block(len(whole), b"".join(whole))
+
+
+def _patiently(ask: Callable[[], T]) -> T:
+    """Ask again for a while when too many readers wait: half a file is worth less than a late page."""
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return ask()
+        except OverloadedError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(PAUSE_S)
 
 
 def find_attempt(database: Database, attempt_id: UUID) -> AttemptDetail | None:

@@ -9,12 +9,14 @@ from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 from babel.dates import format_date, format_datetime, get_timezone_location
+from babel.units import format_unit
 from flask import Flask, current_app, g, request
 from flask.globals import request_ctx
 from flask_babel import get_translations
 from jinja2 import StrictUndefined
 
 from project.domain.attempts import AttemptRow, Outcome
+from project.exporters.sizes import expected_size
 from project.exporters.words import Words
 from project.web.catalogue import (
     FIELD_CODES,
@@ -30,6 +32,7 @@ from project.web.swagger import VERSION
 from project.web.texts import gettext, language_code
 
 THEMES = ("light", "dark")
+_SIZES = (("gigabyte", 10**9), ("megabyte", 10**6), ("kilobyte", 10**3))
 
 
 def init_app(app: Flask) -> None:
@@ -38,6 +41,7 @@ def init_app(app: Flask) -> None:
     app.jinja_env.filters.update(
         number=number,
         date=date,
+        size=size,
         day=day,
         weekday=weekday,
         clock=clock,
@@ -54,6 +58,7 @@ def init_app(app: Flask) -> None:
         LANGUAGES=LANGUAGES,
         VERSION=VERSION,
         follows=follows,
+        expected_size=expected_size,
         here=here,
         language=language_code,
         share=share,
@@ -88,6 +93,13 @@ def words() -> Words:
 def number(value: int) -> str:
     """Return `10,930` as the reader's language writes it."""
     return words().number(value)
+
+
+def size(value: int) -> str:
+    """Return a number of bytes as people tell it: `44 MB`."""
+    unit, scale = next((pair for pair in _SIZES if value >= pair[1]), _SIZES[-1])
+    shown = round(value / scale, 1 if value < 10 * scale else None)
+    return str(format_unit(shown, unit, length="short", locale=language_code()))
 
 
 def share(part: int, whole: int) -> str:

@@ -31,6 +31,23 @@ def app(environ, start_response):
 server.serve(app, host="127.0.0.1", port=0, threads=4, workers=1, deadline_s=3, greeting=str)
 """
 
+ENDLESS = r"""
+import os
+from project import server
+
+server.STALLED_S = 1
+
+def app(environ, start_response):
+    start_response("200 OK", [])
+    try:
+        while True:
+            yield bytes(100_000)
+    finally:
+        os.write(1, b"let go\n")
+
+server.serve(app, host="127.0.0.1", port=0, threads=1, workers=1, greeting=str)
+"""
+
 
 @pytest.fixture
 def process() -> Iterator[subprocess.Popen[str]]:
@@ -92,3 +109,19 @@ def _wait_until_refused(port: int) -> bool:
         except ConnectionRefusedError:
             return True
     return False
+
+
+@pytest.mark.chaos
+def test_a_client_that_takes_nothing_any_more_is_let_go() -> None:
+    """F38."""
+    with subprocess.Popen([sys.executable, "-c", ENDLESS], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        port = int(_line(process).rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port)) as sleeper:
+            sleeper.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert sleeper.recv(12) == b"HTTP/1.1 200"
+
+            assert _line(process) == "let go"
+
+            with pytest.raises(ConnectionResetError):
+                sleeper.makefile("rb").read()
+        process.kill()

@@ -7,7 +7,8 @@ import tempfile
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -16,10 +17,14 @@ import pytest
 from openpyxl import load_workbook
 from openpyxl.workbook import Workbook
 
-from project.domain.attempts import AttemptRow
+from project.domain.attempts import AttemptRow, new_id
 from project.domain.reports import Report
 from project.exporters import cells, log_sheets, xlsx
+from project.exporters import csv as csv_file
+from project.exporters import text as text_file
+from project.exporters.sizes import expected_size
 from project.exporters.words import Words
+from tests.lines import laid_out
 from tests.unit.test_exporters import (
     DRY_RUN,
     ENGLISH_WORDS,
@@ -29,6 +34,7 @@ from tests.unit.test_exporters import (
     RUSSIAN_WORDS,
     attempt_row,
     report,
+    too_early,
 )
 
 MIXED = [attempt_row()] * 5 + [attempt_row(**REJECTED)] * 3 + [attempt_row(**FAILED)] * 2
@@ -38,9 +44,9 @@ def content_of(
     rows: Sequence[AttemptRow], words: Words = RUSSIAN_WORDS, counted: Report | None = None, **options: Any
 ) -> bytes:
     """Return the workbook as bytes."""
-    file = io.BytesIO()
-    xlsx.write(counted or report(rows), rows, file, HEADING, words, **options)
-    return file.getvalue()
+    heading = options.pop("heading", HEADING)
+    blocks = laid_out(rows, options.get("rows_per_sheet", 500))
+    return b"".join(xlsx.stream(counted or report(rows), blocks, heading, words, **options))
 
 
 def book_of(rows: Sequence[AttemptRow], words: Words = RUSSIAN_WORDS, **options: Any) -> Workbook:
@@ -62,6 +68,12 @@ def rows_of(book: Workbook, name: str) -> list[tuple[Any, ...]]:
 def kept(value: str) -> Any:
     """Return the cell in which a name comes out again."""
     return book_of([attempt_row(name=value)])["Запросы"]["G2"]
+
+
+def searched(value: str) -> Any:
+    """Return what the summary says was searched for."""
+    front = book_of(MIXED, heading=replace(HEADING, filters=(("Поиск", value),)))["Сводка"]
+    return next(row[1] for row in front.iter_rows(values_only=True) if row[0] == "Поиск")
 
 
 @pytest.mark.parametrize(
@@ -108,10 +120,15 @@ def excel_text(escaped: str) -> str:
 
 
 @pytest.mark.parametrize("value", ["Анна \ud83d", "\udc00"])
-def test_half_an_emoji_does_not_break_the_workbook(value: str) -> None:
-    cell = kept(value)
+def test_half_an_emoji_in_a_filter_does_not_break_the_workbook(value: str) -> None:
+    assert searched(value) == value[:-1] + "\ufffd"
 
-    assert cell.value == value[:-1] + "\ufffd"
+
+@pytest.mark.parametrize(
+    "value", ["=1+1", "http://example.org", " leading", "<r><t>x</t></r>", "<r></t></is></c><c><f>1"]
+)
+def test_a_filter_stays_text_whatever_it_holds(value: str) -> None:
+    assert searched(value) == value
 
 
 @pytest.mark.parametrize(
@@ -121,9 +138,10 @@ def test_half_an_emoji_does_not_break_the_workbook(value: str) -> None:
         ("я" * 40_000, "я" * 32_766 + "…"),
         ("😀" * 20_000, "😀" * 16_383 + "…"),
         ("😀" * 16_383 + "я", "😀" * 16_383 + "я"),
-        ("<r>" + "&" * 30_000 + "</r>", "<r>" + "&" * 16_380 + "…"),
+        ("<r>" + "&" * 32_760 + "</r>", "<r>" + "&" * 32_760 + "</r>"),
+        ("x" * 32_000 + "<&>" * 1000, ("x" * 32_000 + "<&>" * 1000)[:32_766] + "…"),
     ],
-    ids=["just fits", "too long", "emoji count twice", "emoji just fit", "markup"],
+    ids=["just fits", "too long", "emoji count twice", "emoji just fit", "markup just fits", "markup"],
 )
 def test_a_text_longer_than_a_cell_is_cut_with_a_mark(value: str, shown: str) -> None:
     cell = kept(value)
@@ -334,14 +352,45 @@ def test_a_workbook_that_broke_off_has_no_end_and_leaves_no_files(
         raise ConnectionError
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    file = io.BytesIO()
+    sent: list[bytes] = []
 
     with pytest.raises(ConnectionError):
-        xlsx.write(report(MIXED), breaking(), file, HEADING, RUSSIAN_WORDS)
+        sent.extend(xlsx.stream(report(MIXED), laid_out(breaking(), 2), HEADING, RUSSIAN_WORDS))
 
     gc.collect()
-    assert not zipfile.is_zipfile(file)
+    assert len(sent) > len(MIXED) / 2
+    assert not zipfile.is_zipfile(io.BytesIO(b"".join(sent)))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_workbook_begins_before_the_first_row_is_there() -> None:
+    first = next(xlsx.stream(report(), too_early, HEADING, ENGLISH_WORDS))
+
+    assert first.startswith(b"PK")
+
+
+@pytest.mark.parametrize(("announced", "size"), [(3, 2), (2, 3)])
+def test_rows_that_nobody_made_room_for_are_no_silent_loss(announced: int, size: int) -> None:
+    blocks = laid_out(MIXED, size)
+
+    with pytest.raises(xlsx.TooManyRowsError):
+        list(xlsx.stream(report(MIXED[:announced]), blocks, HEADING, ENGLISH_WORDS, rows_per_sheet=announced))
+
+
+def test_rows_that_retention_took_meanwhile_leave_a_whole_workbook() -> None:
+    content = b"".join(xlsx.stream(report(MIXED), laid_out(MIXED[:3], 2), HEADING, ENGLISH_WORDS, rows_per_sheet=4))
+
+    book = load_workbook(io.BytesIO(content))
+    assert [len(rows_of(book, name)) for name in book.sheetnames[3:]] == [3, 0, 0]
+
+
+def test_every_part_of_the_archive_is_whole_and_small_enough_for_old_programs() -> None:
+    with zipfile.ZipFile(io.BytesIO(content_of(MIXED))) as archive:
+        assert archive.testzip() is None
+        parts = archive.infolist()
+
+    assert {part.extract_version for part in parts} == {20}  # 45 would be the 64-bit form, which Excel may refuse
+    assert parts[-1].filename == "xl/worksheets/sheet4.xml"
 
 
 def test_times_in_summer_and_winter_are_those_of_the_clock_on_the_wall() -> None:
@@ -352,3 +401,18 @@ def test_times_in_summer_and_winter_are_those_of_the_clock_on_the_wall() -> None
     hours = [row[0].hour for row in rows_of(book_of(rows, counted=berlin), "Запросы")]
 
     assert hours == [14, 13]
+
+
+@pytest.mark.parametrize("rows", [0, 1500])
+@pytest.mark.parametrize("ending", ["txt", "csv", "xlsx"])
+def test_the_size_that_is_told_beforehand_is_about_right(ending: str, rows: int) -> None:
+    moments = (datetime(2026, 11, 20, tzinfo=UTC) + timedelta(seconds=37 * number) for number in range(rows))
+    kept = [
+        attempt_row(id=new_id(moment), received_at=moment, username=f"user{number}", duration_ms=number % 23)
+        for number, moment in enumerate(moments)
+    ]
+    stream = {"txt": text_file.stream, "csv": csv_file.stream, "xlsx": xlsx.stream}[ending]
+
+    size = sum(map(len, stream(report(kept), laid_out(kept), HEADING, RUSSIAN_WORDS)))
+
+    assert 0.7 < size / expected_size(ending, rows) < 1.3

@@ -1,0 +1,272 @@
+"""Lines as PostgreSQL writes them: every attempt once, in one picture, whatever happens meanwhile."""
+
+import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import psycopg2
+import pytest
+from sqlalchemy import Connection, text
+
+from project.domain.attempts import AttemptFilter, AttemptRow, new_id
+from project.domain.errors import DatabaseUnavailableError, FieldError
+from project.domain.lines import Layout
+from project.domain.reports import Report
+from project.exporters import csv, log_sheets
+from project.exporters import text as text_file
+from project.outage import deadline
+from project.outage.gate import Gate
+from project.queries import pictures
+from project.services import reports
+from project.web.tools import Tools
+from tests.conftest import Rows
+from tests.lines import laid_out
+from tests.unit.test_exporters import ENGLISH_WORDS, FAILED, REJECTED, attempt_row
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+SPRING, AUTUMN = datetime(2026, 3, 29, 0, 59, 59, 999_999, tzinfo=UTC), datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
+ZONES = ["Europe/Moscow", "Europe/Berlin", "America/St_Johns", "Asia/Kathmandu", "UTC"]
+QUOTED: dict[str, Any] = {"errors": (FieldError('a"b', "unknown_field"), FieldError("email", "invalid_email"))}
+VARIED = [
+    attempt_row(),
+    attempt_row(received_at=SPRING),
+    attempt_row(received_at=SPRING + timedelta(seconds=1)),
+    attempt_row(received_at=AUTUMN),
+    attempt_row(received_at=AUTUMN + timedelta(hours=1), duration_ms=1_234_567),
+    attempt_row(received_at=datetime(2026, 7, 1, tzinfo=UTC), **REJECTED),
+    attempt_row(received_at=datetime(2026, 7, 2, tzinfo=UTC), **REJECTED | QUOTED),
+    attempt_row(received_at=datetime(2026, 7, 3, tzinfo=UTC), **FAILED, via="spool"),
+    attempt_row(status=0, answered=None, code="interrupted", via="recovered"),
+    attempt_row(username=None, name=None, phone_masked=None, email_masked=None),
+    attempt_row(username="=1+1", name='<b>&"x",\t\r\n', phone_masked="+7=999", email_masked="\u202e_x0041_\ufffe"),
+    attempt_row(username="\x01\x02\x03\x04", name="", phone_masked="-1", email_masked="😀" * 20_000),
+]
+
+
+def layouts(report: Report) -> dict[str, Layout]:
+    """Return the layout of each kind of file."""
+    return {
+        "txt": text_file.layout(report, ENGLISH_WORDS),
+        "csv": csv.layout(report),
+        "xlsx": log_sheets.layout(report, ENGLISH_WORDS, [str(number) for number in range(11)]),
+    }
+
+
+def keep(tools: Tools, rows: list[AttemptRow]) -> list[AttemptRow]:
+    """Keep attempts just as they are; return them as they are kept, in the order of time."""
+    kept = [replace(row, id=new_id(row.received_at)) for row in rows]
+    tools.database.transact(_insert, kept)
+    return sorted(kept, key=lambda row: row.id)
+
+
+def _insert(connection: Connection, rows: list[AttemptRow]) -> None:
+    statement = text("""
+        insert into attempts (id, received_at, status, answered, code, via, method, duration_ms, username, phone_masked,
+                              email_masked, errors, sent, language, client_address, user_agent)
+        values (:id, :received_at, :status, :answered, :code, :via, 'POST', :duration_ms, :username, :phone_masked,
+                :email_masked, cast(:errors as jsonb),
+                jsonb_strip_nulls(jsonb_build_object('name', cast(:name as text))), 'en', '', '')
+    """)
+    for row in rows:
+        names = (
+            *("id", "received_at", "status", "answered", "code", "via", "duration_ms", "username", "name"),
+            *("phone_masked", "email_masked"),
+        )
+        errors = json.dumps([error.as_json() for error in row.errors])
+        connection.execute(statement, {name: getattr(row, name) for name in names} | {"errors": errors})
+
+
+def export(tools: Tools, zone: str = "UTC", chosen: AttemptFilter | None = None) -> Report:
+    """Count for a file."""
+    return reports.build_export(tools.reading, chosen or AttemptFilter(), ZoneInfo(zone), NOW)
+
+
+def ids_of(tools: Tools, report: Report, size: int = reports.BLOCK) -> Iterator[str]:
+    """Yield the ids in the lines of a .csv."""
+    for block in reports.iter_blocks(tools.reading, report, csv.layout(report), size=size):
+        lines = block.content.decode().splitlines()
+        assert len(lines) == block.rows
+        yield from (line.partition(",")[0] for line in lines)
+
+
+@contextmanager
+def another_session(tools: Tools) -> Iterator["psycopg2.extensions.cursor"]:
+    """A session past the service, in a transaction of its own."""
+    url = tools.database._engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with closing(psycopg2.connect(url)) as connection:
+        yield connection.cursor()
+
+
+INSERT = """
+    insert into attempts (id, received_at, status, code, method, duration_ms, language, client_address, user_agent)
+    values (gen_random_uuid(), now(), 422, 'invalid_phone', 'POST', 1, 'en', '', '')
+"""
+
+
+@pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.parametrize("ending", ["txt", "csv", "xlsx"])
+@pytest.mark.parametrize("size", [1, 5, 100])
+def test_postgresql_writes_what_the_layout_says(tools: Tools, zone: str, ending: str, size: int) -> None:
+    kept = keep(tools, VARIED)
+    report = export(tools, zone)
+    layout = layouts(report)[ending]
+
+    blocks = list(reports.iter_blocks(tools.reading, report, layout, size=size))
+
+    expected = b"".join(block.content for block in laid_out(kept)(layout))
+    assert b"".join(block.content for block in blocks).split(b"\r\n") == expected.split(b"\r\n")
+    assert sum(block.rows for block in blocks) == report.total == len(VARIED)
+
+
+def test_an_end_that_was_not_counted_is_told_all_the_same(tools: Tools) -> None:
+    kept = keep(tools, [attempt_row(), attempt_row(**REJECTED)])
+    layout = replace(csv.layout(export(tools)), ends=((201, "created"),))
+
+    blocks = reports.iter_blocks(tools.reading, export(tools), layout)
+
+    assert b"".join(block.content for block in blocks) == next(iter(laid_out(kept)(layout))).content
+
+
+def test_no_attempts_are_no_lines(tools: Tools) -> None:
+    assert list(ids_of(tools, export(tools))) == []
+
+
+def test_a_whole_number_of_blocks_fills_a_sheet() -> None:
+    assert log_sheets.MAX_ROWS % reports.BLOCK == 0
+
+
+def test_a_file_has_the_rows_of_its_picture_while_others_write(tools: Tools, rows: Rows) -> None:
+    keep(tools, [attempt_row()] * 500)
+    stop = threading.Event()
+
+    def write() -> None:
+        with another_session(tools) as session:
+            while not stop.is_set():
+                for _ in range(3):
+                    session.execute(INSERT)
+                session.connection.commit()
+
+    writers = [threading.Thread(target=write) for _ in range(3)]
+    for writer in writers:
+        writer.start()
+    try:
+        exports = [(report, list(ids_of(tools, report, size=97))) for report in (export(tools) for _ in range(8))]
+    finally:
+        stop.set()
+        for writer in writers:
+            writer.join()
+
+    for report, ids in exports:
+        of_picture = "select id::text from attempts where seq <= :top order by id"
+        assert ids == [row["id"] for row in rows.ask(of_picture, top=report.chosen.newest)]
+        assert len(ids) == report.total
+    assert len({report.total for report, _ in exports}) > 1
+
+
+def test_a_picture_waits_for_a_writer_that_drew_its_number_before(
+    tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = threading.Semaphore(0)
+
+    def find_writers(connection: Connection) -> frozenset[str]:
+        asked.release()
+        return ask(connection)
+
+    ask = pictures.find_writers
+    monkeypatch.setattr(pictures, "find_writers", find_writers)
+    monkeypatch.setattr(reports, "WRITERS_S", 30)
+    found: list[Report] = []
+    with another_session(tools) as slow:
+        slow.execute(INSERT)
+        keep(tools, [attempt_row()])
+        counting = threading.Thread(target=lambda: found.append(export(tools)))
+        counting.start()
+        for _ in range(3):
+            assert asked.acquire(timeout=10)
+        assert not found
+
+        slow.connection.commit()
+        counting.join(10)
+
+    assert found[0].total == len(list(ids_of(tools, found[0]))) == 2
+
+
+def test_a_picture_does_not_wait_for_a_writer_that_hangs(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reports, "WRITERS_S", 0)
+    with another_session(tools) as hanging:
+        hanging.execute(INSERT)
+        keep(tools, [attempt_row()])
+
+        assert export(tools).total == 1
+
+
+def test_what_retention_removes_meanwhile_is_missing_and_nothing_else(tools: Tools, rows: Rows) -> None:
+    kept = [str(row.id) for row in keep(tools, [attempt_row()] * 9)]
+    found = ids_of(tools, export(tools), size=3)
+
+    first = next(found)
+    rows.ask("delete from attempts where id = :id", id=kept[8])
+    rest = list(found)
+
+    assert [first, *rest] == kept[:8]
+
+
+def test_a_slow_reader_holds_no_connection(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep(tools, [attempt_row()] * 9)
+    helper = ThreadPoolExecutor(1)
+    monkeypatch.setattr(reports, "_helpers", helper)
+    blocks = reports.iter_blocks(tools.reading, export(tools), csv.layout(export(tools)), size=1)
+
+    next(blocks)
+    helper.submit(int).result()  # the next lines are here, too
+
+    assert tools.reading._engine.pool.status().endswith("Current Checked out connections: 0")
+    assert len(list(blocks)) == 8
+
+
+def test_a_file_may_take_longer_than_a_request(tools: Tools) -> None:
+    keep(tools, [attempt_row()])
+    report = export(tools)
+
+    with deadline(0):
+        assert len(list(ids_of(tools, report))) == 1
+
+
+def test_a_file_waits_for_its_turn_among_many_readers(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep(tools, [attempt_row()])
+    report, turned_away, found = export(tools), threading.Event(), list[str]()
+    slots = tools.reading._slots
+    free = slots._free
+    assert all(slots.enter(1) for _ in range(free))
+
+    def enter(timeout_s: float) -> bool:
+        entered = Gate.enter(slots, timeout_s)
+        if not entered:
+            turned_away.set()
+        return entered
+
+    monkeypatch.setattr(slots, "enter", enter)
+    reading = threading.Thread(target=lambda: found.extend(ids_of(tools, report)))
+    reading.start()
+    assert turned_away.wait(10)
+    for _ in range(free):
+        slots.leave()
+    reading.join(10)
+
+    assert len(found) == 1
+
+
+def test_a_file_breaks_off_when_postgresql_stays_away(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep(tools, [attempt_row()] * 9)
+    found = ids_of(tools, export(tools), size=1)
+    next(found)
+    tools.reading.breaker.give_up(float("inf"))
+
+    with pytest.raises(DatabaseUnavailableError):
+        list(found)

@@ -1,0 +1,68 @@
+"""Attempts as lines, laid out without PostgreSQL: what it has to write is told here once more, in Python."""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from itertools import islice
+
+from project.domain.attempts import AttemptRow
+from project.domain.lines import Block, Layout, Lines, Value
+
+
+def laid_out(rows: Iterable[AttemptRow], size: int = 500) -> Lines:
+    """Return what gives these attempts as lines, in blocks of this size."""
+
+    def lines(layout: Layout) -> Iterator[Block]:
+        left = iter(rows)
+        while found := list(islice(left, size)):
+            yield Block(len(found), _content(layout, found))
+
+    return lines
+
+
+def _content(layout: Layout, rows: list[AttemptRow]) -> bytes:
+    raw = [raw_line(layout, row) for row in rows]
+    content = None if None in raw else layout.plain([line for line in raw if line is not None])
+    if content is not None:
+        return content
+    return b"".join(
+        (line is not None and layout.plain([line])) or layout.escaped(row.status, row.code, values(layout, row))
+        for line, row in zip(raw, rows, strict=True)
+    )
+
+
+def raw_line(layout: Layout, row: AttemptRow) -> bytes | None:
+    """Return the values with their marks; None for what PostgreSQL could not even keep."""
+    shown = values(layout, row)
+    told = (
+        column.mark
+        + (shown[column.shown] or "" if isinstance(column.shown, Value) else column.shown(row.status, row.code))
+        for column in layout.columns
+    )
+    try:
+        return "".join(told).encode()
+    except UnicodeEncodeError:
+        return None
+
+
+def values(layout: Layout, row: AttemptRow) -> dict[Value, str | None]:
+    """Return the values of an attempt."""
+    local = row.received_at.astimezone(layout.zone)
+    return {
+        Value.ID: str(row.id),
+        Value.LOCAL_TIME: local.isoformat(" ")[:19],
+        Value.ISO_TIME: local.isoformat(timespec="microseconds"),
+        Value.SERIAL_TIME: str(_serial(local)).removesuffix(".0"),
+        Value.ANSWERED: None if row.answered is None else str(row.answered),
+        Value.DURATION: str(row.duration_ms),
+        Value.VIA: row.via,
+        Value.USERNAME: row.username,
+        Value.NAME: row.name,
+        Value.PHONE: row.phone_masked,
+        Value.EMAIL: row.email_masked,
+        Value.ERRORS: ";".join(f"{error.field}:{error.code}" for error in row.errors) or None,
+    }
+
+
+def _serial(local: datetime) -> float:
+    days = local.replace(tzinfo=None, microsecond=0) - datetime(1970, 1, 1)  # noqa: DTZ001 (workbooks know no zones)
+    return days // timedelta(seconds=1) / 86_400 + 25_569

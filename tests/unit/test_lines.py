@@ -1,0 +1,122 @@
+"""Lines: whatever a value holds, the fast way gives the line that escaping each value gives, or none."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from project.domain.attempts import AttemptRow
+from project.domain.lines import LONG, Layout
+from project.exporters import csv, log_sheets, text
+from tests.lines import raw_line, values
+from tests.unit.test_exporters import ENGLISH_WORDS, REJECTED, attempt_row, report
+
+ROW = attempt_row()
+LAYOUTS = {
+    "txt": text.layout(report([ROW]), ENGLISH_WORDS),
+    "csv": csv.layout(report([ROW])),
+    "xlsx": log_sheets.layout(report([ROW]), ENGLISH_WORDS, [str(number) for number in range(11)]),
+}
+HOSTILE = (
+    *('"', ",", "&", "<", ">", "'", "\t", "\n", "\r", "\x01", "\x02", "\x03", "\x04", "\x1e", "\x7f", "\x85", "\xa0"),
+    *(
+        "=",
+        "+",
+        "-",
+        "@",
+        "＝",
+        "＋",
+        "－",
+        "＠",
+        " ",
+        "•",
+        "·",
+        "’",
+        "_x0041_",
+        "_x",
+        "\u061c",
+        "\u200b",
+        "\u2028",
+        "\u202e",
+    ),
+    *(
+        "\u2029",
+        "\u3000",
+        "\u1680",
+        "\u205f",
+        "\ufeff",
+        "\ufffd",
+        "\ufffe",
+        "\uffff",
+        "😀",
+        "я",
+        "7",
+        "912",
+        "a",
+        "]]>",
+    ),
+)
+TEXTS = st.lists(st.sampled_from(HOSTILE) | st.characters(exclude_characters="\0", exclude_categories=["Cs"])).map(
+    "".join
+)
+
+
+def escaped(layout: Layout, row: AttemptRow) -> bytes:
+    """Return the line put together from its values."""
+    return layout.escaped(row.status, row.code, values(layout, row))
+
+
+@pytest.mark.parametrize("ending", LAYOUTS)
+@given(username=TEXTS, name=TEXTS, phone=TEXTS | st.just("+7 912 •••-••-41"), email=TEXTS)
+def test_both_ways_give_the_same_line(ending: str, username: str, name: str, phone: str, email: str) -> None:
+    layout = LAYOUTS[ending]
+    row = attempt_row(username=username, name=name, phone_masked=phone, email_masked=email)
+    raw = raw_line(layout, row)
+    assert raw is not None
+
+    fast = layout.plain([raw])
+
+    assert fast in (None, escaped(layout, row))
+
+
+@pytest.mark.parametrize("ending", LAYOUTS)
+@pytest.mark.parametrize("row", [ROW, attempt_row(email_masked=None, name=None), attempt_row(name="Zoë O'Brien-Łuk")])
+def test_what_people_are_called_takes_the_fast_way(ending: str, row: AttemptRow) -> None:
+    raw = raw_line(LAYOUTS[ending], row)
+    assert raw is not None
+
+    fast = LAYOUTS[ending].plain([raw] * 3)
+
+    assert fast == escaped(LAYOUTS[ending], row) * 3
+
+
+@pytest.mark.parametrize("ending", LAYOUTS)
+def test_one_odd_line_keeps_a_block_from_the_fast_way(ending: str) -> None:
+    lines = [raw_line(LAYOUTS[ending], row) for row in (ROW, attempt_row(name='"&\x01'), ROW)]
+
+    fast = LAYOUTS[ending].plain([line for line in lines if line is not None])
+
+    assert fast is None
+
+
+@pytest.mark.parametrize("mark", ["\x01", "\x02", "\x03", "\x04", "\x1f", "\0"])
+@pytest.mark.parametrize("ending", LAYOUTS)
+def test_marks_inside_a_value_cannot_shift_the_others(ending: str, mark: str) -> None:
+    raw = raw_line(LAYOUTS[ending], attempt_row(username=f"a{mark}b", name=None))
+    assert raw is not None
+
+    assert LAYOUTS[ending].plain([raw]) is None
+
+
+def test_a_long_line_is_looked_at_value_by_value() -> None:
+    raw = raw_line(LAYOUTS["xlsx"], attempt_row(name="x" * LONG))
+    assert raw is not None
+
+    assert LAYOUTS["xlsx"].plain([raw]) is None
+
+
+def test_an_end_that_nobody_expected_is_told_all_the_same() -> None:
+    layout = LAYOUTS["csv"]
+
+    line = escaped(layout, attempt_row(**REJECTED))
+
+    assert b",rejected,422,422,invalid_phone," in line
