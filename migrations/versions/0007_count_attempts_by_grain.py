@@ -1,4 +1,4 @@
-"""Count attempts by month, day, hour and quarter of an hour, and how long they took; let users outlive attempts.
+"""Count attempts by month, day, hour and quarter of an hour, and how long they took.
 
 The counts begin empty again: the service brings them up to date by itself, a piece at a time.
 """
@@ -26,11 +26,9 @@ def upgrade() -> None:
         )
     """)
     op.execute("update watermarks set seq = 0 where name = 'attempt_counts'")
-    op.execute("alter table users alter attempt_status drop not null")
 
 
 def downgrade() -> None:
-    op.execute("alter table users alter attempt_status set not null")
     op.execute("drop table attempt_counts")
     op.execute("""
         create table attempt_counts (

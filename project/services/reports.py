@@ -20,7 +20,6 @@ from project.queries import attempts as rows
 from project.queries import counts, pictures
 from project.queries.lines import RawLine, find_escaped_lines, find_lines, lines_query
 
-
 BLOCK = 5_115
 """Lines made at once: enough to make round trips cheap, little enough to keep memory flat. A sheet of a workbook
 (1,048,575 rows) takes a whole number of blocks, so that none has to be cut."""
