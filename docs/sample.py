@@ -16,25 +16,32 @@ from project.domain.passwords import hash_key
 from project.domain.records import DIRECT, RECOVERED, SPOOL, AttemptRecord
 from project.web.catalogue import PROBLEMS
 
-NOW = datetime(2026, 11, 23, 15, 4, 10, tzinfo=ZoneInfo("Europe/Moscow"))
+NOW = datetime(2026, 11, 23, 16, 51, 10, tzinfo=ZoneInfo("Europe/Moscow"))
 """When the pictures are taken, whatever the clock says."""
 DAYS = 16
 WEEKDAYS = (1.0, 1.05, 1.0, 1.1, 0.95, 0.4, 0.35)
-HOURS = (8, 5, 3, 3, 4, 8, 20, 45, 90, 125, 140, 145, 140, 150, 155, 150, 135, 110, 75, 50, 38, 30, 20, 12)
+HOURS = (6, 4, 2, 2, 3, 6, 16, 36, 72, 100, 112, 116, 112, 120, 124, 120, 108, 88, 60, 40, 30, 24, 16, 10)
 """Attempts in each hour of a Monday."""
 SPIKE = datetime(2026, 11, 19, 12, 5, tzinfo=NOW.tzinfo)
 """An import is run a second time: all of its logins are taken."""
 OUTAGE = datetime(2026, 11, 21, 13, 17, tzinfo=NOW.tzinfo)
 """PostgreSQL is away for a minute: attempts are kept on disk meanwhile."""
 
-NAMES = (
-    *("Иван Петров", "Светлана Белова", "Ольга Иванова", "Дмитрий Козлов", "Анна Соколова", "Татьяна Морозова"),
-    *("Артём Лебедев", "Мария Орлова", "Егор Новиков", "Наталья Зайцева", "Пётр Волков", "Алина Фёдорова"),
-    *("Сергей Павлов", "Юлия Семёнова", "Максим Голубев", "Вера Виноградова", "Олег Богданов", "Ксения Воробьёва"),
-    *("Никита Ершов", "Полина Тарасова", "Kate Miller", "Jan Kowalski", "Айгуль Сафина", "Тимур Ахметов"),
+MEN = (
+    *("Иван", "Дмитрий", "Артём", "Егор", "Пётр", "Сергей", "Максим", "Олег", "Никита", "Тимур", "Андрей"),
+    *("Роман", "Павел", "Илья", "Кирилл", "Глеб"),
+)
+WOMEN = (
+    *("Светлана", "Ольга", "Анна", "Татьяна", "Мария", "Наталья", "Алина", "Юлия", "Вера", "Ксения", "Полина"),
+    *("Айгуль", "Елена", "Дарья", "Софья", "Нина"),
+)
+FAMILIES = (
+    *("Петров", "Белов", "Иванов", "Козлов", "Соколов", "Морозов", "Лебедев", "Орлов", "Новиков", "Зайцев"),
+    *("Волков", "Фёдоров", "Павлов", "Семёнов", "Голубев", "Виноградов", "Богданов", "Воробьёв", "Ершов"),
+    *("Тарасов", "Сафин", "Ахметов", "Кузнецов", "Попов", "Васильев", "Соловьёв", "Титов", "Макаров"),
 )
 LATIN = {
-    **dict(zip("абвгдеёзийклмнопрстуфхыэ", "abvgdeezijklmnoprstufhye", strict=True)),
+    **dict(zip("абвгдеёзийклмнопрстуфхыэ", "abvgdeeziyklmnoprstufhye", strict=True)),
     **{"ж": "zh", "ц": "ts", "ч": "ch", "ш": "sh", "щ": "sch", "ю": "yu", "я": "ya", "ь": "", "ъ": "", " ": "."},
 }
 CLIENTS = (
@@ -44,6 +51,9 @@ CLIENTS = (
     "okhttp/5.3.0",
 )
 DOMAINS = ("example.org", "example.com", "example.net")
+
+CORRECTED = {"invalid_phone", "invalid_email", "contact_required", "invalid_date"}
+"""Mistakes after which people try again with the same login."""
 
 Body = dict[str, Any]
 
@@ -67,10 +77,11 @@ def newcomer(moment: datetime) -> NewAttempt:
 class _Sample:
     def __init__(self) -> None:
         self._random = random.Random(2026)  # noqa: S311 - it shall be predictable
+        self._logins = {"petrov.ivan": True}
 
     def all(self) -> Iterator[AttemptRecord]:
         midnight = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
-        for day in (midnight - timedelta(days=back) for back in range(DAYS)):
+        for day in (midnight - timedelta(days=back) for back in reversed(range(DAYS))):
             for hour, usual in enumerate(HOURS):
                 busy = (
                     usual
@@ -80,9 +91,9 @@ class _Sample:
                 )
                 for _ in range(round(busy)):
                     yield from self._some(day + timedelta(hours=hour, seconds=self._random.uniform(0, 3600)))
-        for place in range(212):
+        for place in range(165):
             yield self._taken(
-                SPIKE + timedelta(seconds=43 * place + self._random.uniform(0, 20)), "username", "1C+Enterprise/8.3"
+                SPIKE + timedelta(seconds=55 * place + self._random.uniform(0, 20)), "username", "1C+Enterprise/8.3"
             )
         for place in range(9):
             yield self._away(OUTAGE + timedelta(seconds=6 * place + self._random.uniform(0, 5)))
@@ -96,9 +107,9 @@ class _Sample:
         make = self._random.choices(tuple(KINDS), tuple(KINDS.values()))[0]
         record = make(self, moment)
         yield record
-        if record.status == 422 and record.attempt.sent.get("username") and self._random.random() < 0.5:
+        if record.code in CORRECTED and self._random.random() < 0.5:
             body = self._body() | {
-                "name": record.attempt.sent.get("name", ""),
+                "name": record.attempt.sent["name"],
                 "username": record.attempt.sent["username"],
             }
             yield self.created(moment + timedelta(seconds=self._random.uniform(15, 400)), body)
@@ -141,7 +152,10 @@ class _Sample:
         return self._wrong(moment, phone=wrong, **both)
 
     def _taken(self, moment: datetime, kind: str, client: str = "") -> AttemptRecord:
-        attempt = self.attempt(moment, self._body() | {"email": self._email("ivan"), "phone": self._number()})
+        body = self._body() | {"email": self._email("ivan"), "phone": self._number()}
+        if kind == "username":
+            body["username"] = self._random.choice(list(self._logins))
+        attempt = self.attempt(moment, body)
         attempt.user_agent = client or attempt.user_agent
         return self._end(attempt, 409, f"{kind}_taken", (FieldError(kind, f"{kind}_taken"),), slowness=3)
 
@@ -188,12 +202,10 @@ class _Sample:
         )
 
     def _body(self) -> Body:
-        name = self._random.choice(NAMES)
-        first, _, last = name.lower().partition(" ")
-        login = "".join(
-            LATIN.get(letter, letter) for letter in self._random.choice((f"{last} {first}", f"{first[0]} {last}"))
-        )
-        login += self._random.choice(("", "", str(self._random.randrange(60, 99)), str(self._random.randrange(1, 30))))
+        is_man = self._random.random() < 0.5
+        first, family = self._random.choice(MEN if is_man else WOMEN), self._random.choice(FAMILIES)
+        name = f"{first} {family}{'' if is_man else 'а'}"
+        login = self._login(*name.lower().split())
         body: Body = {"name": name, "username": login}
         ways = self._random.choice(("phone", "phone", "email", "both"))
         if ways in {"phone", "both"}:
@@ -204,6 +216,14 @@ class _Sample:
             year, month, day = (self._random.randrange(*bounds) for bounds in ((1960, 2008), (1, 13), (1, 29)))
             body["birth_date"] = f"{year}-{month:02}-{day:02}"
         return body
+
+    def _login(self, first: str, family: str) -> str:
+        words = self._random.choice((f"{family} {first}", f"{first[0]} {family}"))
+        login = base = "".join(LATIN.get(letter, letter) for letter in words)
+        while login in self._logins:
+            login = f"{base}{self._random.randrange(1, 100)}"
+        self._logins[login] = True
+        return login
 
     def _number(self) -> str:
         a, b, c, d = (self._random.randrange(*bounds) for bounds in ((903, 930), (100, 999), (10, 99), (10, 99)))

@@ -10,8 +10,9 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta, tzinfo
+from itertools import product
 from pathlib import Path
 from unittest.mock import patch
 
@@ -39,9 +40,10 @@ from project.web.tools import tools  # noqa: E402
 
 IMAGES = ROOT / "docs" / "images"
 BATCH = 200
+ASKED_EVERY_MS = 10_000
 LANGUAGES = ("ru", "en")
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-POSTER = {"width": 1280, "height": 1180}
+POSTER = {"width": 1280, "height": 1380}
 LOOKS = {"light": DESK, "dark": DESK, "phone": PHONE, "print": DESK}
 PAGES = {
     "results": "/results/",
@@ -51,7 +53,7 @@ PAGES = {
     "all": "/results/?period=all",
     "dates": "/results/?period=dates&from=2026-11-12&to=2026-11-14",
     "reversed": "/results/?period=dates&from=2026-11-14&to=2026-11-12",
-    "no-hits": "/results/?period=today&q=ivan.petrov",
+    "no-hits": "/results/?period=today&q=%3Dpetrov.ivan",
     "rejected": "{rejected}",
     "created": "{created}",
     "spooled": "{spooled}",
@@ -81,9 +83,7 @@ def main() -> None:
             with opened(browser, address, password) as page:
                 everywhere(page, "new", "/results/?period=today", folder)
         fill(app, list(sample.records()))
-        for language in LANGUAGES:
-            with opened(browser, address, password) as page:
-                poster(app, page, language)
+        posters(app, browser, address, password)
         if folder:
             everything(browser, address, password, folder)
 
@@ -175,14 +175,22 @@ def opened(browser: Browser, address: str, password: str) -> Iterator[Page]:
     context.close()
 
 
-def poster(app: Flask, page: Page, language: str) -> None:
-    """Take the two pictures of a README: the results page on which some new attempts are offered."""
-    suffix = "-ru" if language == "ru" else ""
-    page.set_viewport_size(POSTER)
-    for theme in ("light", "dark"):
-        page.emulate_media(color_scheme=theme)
-        page.goto(f"/results/?lang={language}")
-        page.screenshot(path=IMAGES / f"results{suffix}-{theme}.png")
+def posters(app: Flask, browser: Browser, address: str, password: str) -> None:
+    """Take the pictures of the READMEs: the results page, on which some new attempts are offered."""
+    with ExitStack() as stack:
+        pages = {}
+        for language, theme in product(LANGUAGES, ("light", "dark")):
+            page = stack.enter_context(opened(browser, address, password))
+            page.clock.install()
+            page.set_viewport_size(POSTER)
+            page.emulate_media(color_scheme=theme)
+            page.goto(f"/results/?lang={language}")
+            pages[f"results{'-ru' if language == 'ru' else ''}-{theme}"] = page
+        fill(app, sample.latest(3))
+        for name, page in pages.items():
+            page.clock.run_for(ASKED_EVERY_MS)
+            page.get_by_role("status").get_by_role("button").wait_for()
+            page.screenshot(path=IMAGES / f"{name}.png")
 
 
 def everything(browser: Browser, address: str, password: str, folder: Path) -> None:
@@ -206,9 +214,9 @@ def everything(browser: Browser, address: str, password: str, folder: Path) -> N
 
 
 FIRST = {
-    "rejected": "/results/?code=invalid_phone&period=all",
+    "rejected": "/results/?code=invalid_phone&q=orlov&period=all",
     "created": "/results/?result=created",
-    "spooled": "/results/?result=failed",
+    "spooled": "/results/?status=503",
 }
 
 

@@ -1,8 +1,8 @@
 """Text for browsers is sent compressed: the first view of the results takes half of the bytes.
 
 Pages hold a secret, the token of their forms, beside what their reader searched for: the length of what is compressed
-could betray it (BREACH). A header of random length hides that, as in Django 4.2; the cookies' SameSite keeps others from
-asking in the first place.
+could betray it (BREACH). A header of random length hides that, as in Django 4.2, and the cookies' SameSite keeps others
+from asking in the first place.
 """
 
 import gzip
@@ -25,7 +25,11 @@ def init_app(app: Flask) -> None:
 
 
 def _compress(response: Response) -> Response:
-    if response.headers.get("Content-Type", "").partition(";")[0] not in TYPES or response.status_code in {204, 206, 304}:
+    if response.headers.get("Content-Type", "").partition(";")[0] not in TYPES or response.status_code in {
+        204,
+        206,
+        304,
+    }:
         return response
     response.vary.add("Accept-Encoding")
     if not request.accept_encodings["gzip"] or (response.content_length or 0) < LEAST:

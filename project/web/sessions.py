@@ -110,11 +110,14 @@ def _is_over() -> bool:
 
 
 def _note_visit(response: Response) -> Response:
-    if request.headers.get("HX-Request-Type") == "partial":
-        return response  # the page itself asked: nobody may be there
-    if "reader" in g and "_user_id" in session and time.time() - session["seen"] > _SEEN_EVERY_S:
+    if "reader" in g and "_user_id" in session and time.time() - session["seen"] > _SEEN_EVERY_S and _is_visit():
         session["seen"] = int(time.time())
     return response
+
+
+def _is_visit() -> bool:
+    """What an open page asks by itself is none: nobody may be there."""
+    return request.headers.get("HX-Request-Type") != "partial"
 
 
 def _send_to_login() -> BaseResponse:

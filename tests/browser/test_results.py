@@ -439,6 +439,34 @@ def test_no_length_of_a_value_scrolls_a_phone_sideways(
     assert wide == []
 
 
+def test_without_javascript_nothing_is_shown_that_needs_it(plain_page: Page, password: str) -> None:
+    plain_page.goto("/login/")
+    expect(plain_page.locator("[data-reveal]")).to_be_hidden()
+    log_in(plain_page, password)
+
+    for needing in ("[data-theme-toggle]", "#follow", "#newer"):
+        expect(plain_page.locator(needing)).to_be_hidden()
+    open_first(plain_page)
+    for button in plain_page.locator("[data-copy]").all():
+        expect(button).to_be_hidden()
+
+
+def test_dates_the_wrong_way_round_are_an_error_on_the_field_and_can_be_swapped(
+    reader_page: Page, complaints: Complaints
+) -> None:
+    today = f"{ago():%Y-%m-%d}"
+    reader_page.goto(f"/results/?period=dates&from={today}&to=2024-01-01")
+    expect(reader_page.get_by_label("To", exact=True)).to_have_accessible_description(
+        re.compile("lies before the start")
+    )
+
+    reader_page.get_by_role("link", name="Swap them").click()
+
+    assert query(reader_page) == {"period": "dates", "from": "2024-01-01", "to": today}
+    expect(listed(reader_page)).to_have_count(1)
+    forgive_refusals(complaints)
+
+
 def test_without_javascript_one_can_log_in_narrow_and_download(plain_page: Page, app: Flask, password: str) -> None:
     keep(app, ago(minutes=1), status=422, code="invalid_phone", errors=(INVALID_PHONE,))
     keep(app, ago(days=20))

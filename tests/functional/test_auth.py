@@ -9,6 +9,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 from urllib.parse import quote
+from uuid import uuid4
 
 import pytest
 from argon2 import PasswordHasher
@@ -343,6 +344,17 @@ def test_visits_keep_a_session_for_twelve_hours_and_no_longer(
         visits[clock.passed] = is_logged_in(client)
 
     assert {passed for passed, seen in visits.items() if seen} == set(range(0, 12 * HOUR, 20 * MINUTE))
+
+
+def test_what_an_open_page_asks_by_itself_is_no_visit(
+    client: FlaskClient, password: str, clock: SimpleNamespace
+) -> None:
+    log_in(client, "a.sokolova", password)
+
+    for clock.passed in range(0, 31 * MINUTE, MINUTE):
+        client.get(f"/results/?newer={uuid4()}", headers={"HX-Request-Type": "partial"})
+
+    assert not is_logged_in(client)
 
 
 def test_a_session_that_ended_is_not_revived_by_a_visit_to_an_open_page(

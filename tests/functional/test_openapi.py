@@ -20,7 +20,7 @@ from tests.conftest import Rows
 
 Document = dict[str, Any]
 
-ELSEWHERE = {"unauthorized", "not_found", "exports_busy"}
+ELSEWHERE = {"unauthorized", "not_found", "rate_limited", "exports_busy"}
 """Codes that POST /useradd never answers with."""
 NOT_YET = {"401", "429"}
 """Statuses of the contract for API keys and rate limits, which the service does not have."""

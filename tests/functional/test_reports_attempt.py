@@ -10,13 +10,23 @@ from uuid import UUID
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.exceptions import NotFound, TooManyRequests
 
+from project.domain.errors import DatabaseUnavailableError, OverloadedError
+from project.services import reports as service
 from project.web.catalogue import FIELD_CODES, PROBLEMS
 from tests.builders import ANNA, HTML, IVAN, KEY, useradd
 from tests.conftest import Rows
 from tests.functional.attempts import ago, keep
 from tests.functional.test_reports import links, text_of
 
+REFUSALS: list[tuple[Exception, int, str]] = [
+    (NotFound(), 404, "Не найдено"),
+    (TooManyRequests(retry_after=30), 429, "Слишком много запросов"),
+    (ZeroDivisionError(), 500, "Ошибка сервиса"),
+    (DatabaseUnavailableError(), 503, "База данных не отвечает"),
+    (OverloadedError(), 503, "Сервис перегружен"),
+]
 ABSENT = UUID("0190b0e5-0000-7000-8000-000000000000")
 
 
@@ -228,6 +238,39 @@ def test_a_retryable_code_says_so(client: FlaskClient) -> None:
 
     assert "Да: через столько секунд, сколько назвал заголовок Retry-After." in yes
     assert "Нет: тот же запрос получит тот же ответ." in no
+
+
+@pytest.mark.parametrize("language", ["ru", "en"])
+def test_all_codes_are_listed_with_a_link_to_each(client: FlaskClient, language: str) -> None:
+    page = client.get(f"/problems/?lang={language}").text
+
+    for code in (*PROBLEMS, *FIELD_CODES):
+        assert links(page, code)[0] == f"/problems/{code}"
+
+
+def test_a_key_that_the_service_made_is_not_shown_as_the_clients(reader: FlaskClient) -> None:
+    answer = useradd(reader, ANNA)
+
+    assert "клиента или тот, что дал ответ" in text_of(show(reader, answer.headers["X-Request-Id"]))
+
+
+@pytest.mark.parametrize(("error", "status", "said"), REFUSALS)
+def test_every_refusal_is_a_page_for_a_browser(
+    reader: FlaskClient, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, said: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(service, "build_report", refuse)
+
+    response = reader.get("/results/?period=30d", headers=HTML)
+
+    assert response.status_code == status
+    assert said in text_of(response.text)
+    assert response.headers["X-Request-Id"] in response.text
+    assert reader.get("/api/v1/attempts/").status_code == 200, "the session is kept"
+    if "Retry-After" in response.headers:
+        assert links(response.text, "Повторить") == ["?period=30d"]
 
 
 def test_an_unknown_code_has_no_page(client: FlaskClient) -> None:

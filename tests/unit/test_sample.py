@@ -1,0 +1,40 @@
+"""The data of the documents' pictures: the same at each run, and some of everything."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from project.domain.attempts import Outcome
+from project.web.catalogue import FIELD_CODES
+
+PATH = Path(__file__).parents[2] / "docs" / "sample.py"
+
+
+@pytest.fixture(scope="module")
+def sample() -> ModuleType:
+    """The module, which is no part of the service."""
+    spec = importlib.util.spec_from_file_location("sample", PATH)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_sample_is_the_same_at_each_run_and_has_some_of_everything(sample: ModuleType) -> None:
+    first, second = list(sample.records()), list(sample.records())
+
+    assert first == second
+    assert [record.attempt.id for record in first] == sorted({record.attempt.id for record in first})
+    assert {Outcome.of(record.status) for record in first} == set(Outcome)
+    assert {record.code for record in first} >= FIELD_CODES.keys()
+    assert {record.via for record in first} == {"direct", "spool", "recovered"}
+    assert (first[-1].attempt.received_at - first[0].attempt.received_at).days > 7
+
+
+def test_what_comes_later_is_later(sample: ModuleType) -> None:
+    newest = max(record.attempt.id for record in sample.records())
+
+    assert all(record.attempt.id > newest for record in sample.latest(3))
