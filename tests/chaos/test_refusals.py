@@ -1,5 +1,6 @@
 """F16 to F18, F36, F37: PostgreSQL answers, but takes nothing: read-only, full, locked, locked out, not migrated."""
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -174,11 +175,7 @@ def _flask(url: str, *arguments: str) -> None:
 
 def _with_another_migration(tmp_path: Path) -> Path:
     """Return a copy of the migrations with one more, which needs the strongest lock on attempts."""
-    folder = tmp_path / "migrations"
-    (folder / "versions").mkdir(parents=True)
-    sources = [path for path in (ROOT / "migrations").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    for path in sources:
-        (folder / path.relative_to(ROOT / "migrations")).write_bytes(path.read_bytes())
+    folder = shutil.copytree(ROOT / "migrations", tmp_path / "migrations", ignore=shutil.ignore_patterns("__pycache__"))
     newest = max(path.name[:4] for path in (folder / "versions").glob("0*.py"))
     (folder / "versions" / "9999_alter.py").write_text(
         "from alembic import op\n"
