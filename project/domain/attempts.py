@@ -172,3 +172,8 @@ class AttemptFilter:
     statuses: frozenset[int] = frozenset()
     text: str = ""
     newest: int | None = None
+
+    @property
+    def is_of_kinds(self) -> bool:
+        """Whether pairs of status and reason are all that is chosen among."""
+        return not self.text and bool(self.outcomes or self.codes or self.statuses)

@@ -5,7 +5,19 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CTE, ColumnElement, Connection, Row, Select, SQLColumnExpression, func, select, true, tuple_
+from sqlalchemy import (
+    CTE,
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    SQLColumnExpression,
+    func,
+    select,
+    true,
+    tuple_,
+)
 
 from project.domain.attempts import AttemptDetail, AttemptFilter, AttemptRow
 from project.domain.errors import FieldError
@@ -56,29 +68,29 @@ def find_attempts(
     """Return at most `limit` attempts, newest first: those just older than `before` or just newer than `after`."""
     limit_search(connection, chosen)
     if after is not None:
-        return _rows(connection.execute(_first(_ROW, chosen, limit, Attempt.id > after)).all()[::-1])
+        return _rows(connection.execute(first_of(_ROW, chosen, limit, Attempt.id > after)).all()[::-1])
     bounds = [] if before is None else [Attempt.id < before]
-    return _rows(connection.execute(_first(_ROW, chosen, limit, *bounds, newest=True)).all())
+    return _rows(connection.execute(first_of(_ROW, chosen, limit, *bounds, newest=True)).all())
 
 
 def find_first_moment(connection: Connection, chosen: AttemptFilter) -> datetime | None:
     """Return the time of the oldest chosen attempt."""
     limit_search(connection, chosen)
-    first = connection.execute(_first((Attempt.id, Attempt.received_at), chosen, 1)).one_or_none()
+    first = connection.execute(first_of((Attempt.id, Attempt.received_at), chosen, 1)).one_or_none()
     return None if first is None else first.received_at
 
 
 def count_up_to(connection: Connection, chosen: AttemptFilter, most: int) -> int:
     """Return how many attempts are chosen, but no more than `most`."""
     limit_search(connection, chosen)
-    found = _first((Attempt.id,), chosen, most, newest=True).subquery()
+    found = first_of((Attempt.id,), chosen, most, newest=True).subquery()
     return connection.execute(select(func.count()).select_from(found)).scalar_one()
 
 
-def _first(
+def first_of(
     columns: Sequence[SQLColumnExpression[Any]],
     chosen: AttemptFilter,
-    limit: int,
+    limit: int | BindParameter[int],
     *bounds: ColumnElement[bool],
     newest: bool = False,
 ) -> Select[Any]:
@@ -89,7 +101,7 @@ def _first(
     """
     order = Attempt.id.desc() if newest else Attempt.id
     query = select(*columns).where(*bounds).order_by(order).limit(limit)
-    if chosen.text or not (chosen.outcomes or chosen.codes or chosen.statuses):
+    if not chosen.is_of_kinds:
         return query.where(*conditions(chosen))
     kind = _kinds()
     inside = (Attempt.status == kind.c.status, Attempt.code == kind.c.code, *within(chosen))

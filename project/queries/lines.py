@@ -11,6 +11,7 @@ from psycopg2 import extensions
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Integer,
     Select,
     String,
     Text,
@@ -31,7 +32,7 @@ from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 from project.domain.attempts import AttemptFilter
 from project.domain.lines import Column, Layout, Value
 from project.models import Attempt
-from project.queries.filters import conditions
+from project.queries.attempts import first_of
 
 LinesQuery = Select[str, str]
 RawLine = tuple[bytes, bytes]
@@ -42,8 +43,12 @@ _NO_WORDS = "\x1f"
 
 def lines_query(chosen: AttemptFilter, layout: Layout) -> LinesQuery:
     """Return the question for `size` of the chosen attempts behind `last`: made once for a file."""
-    query = select(_raw_line(layout), cast(Attempt.id, Text)).where(*conditions(chosen), Attempt.id > bindparam("last"))
-    return query.order_by(Attempt.id).limit(bindparam("size"))
+    line = (_raw_line(layout), cast(Attempt.id, Text))
+    size, behind = bindparam("size", type_=Integer), Attempt.id > bindparam("last")
+    if not chosen.is_of_kinds:
+        return first_of(line, chosen, size, behind)
+    found = first_of((Attempt.id,), chosen, size, behind).subquery()  # lines only for those that are taken in the end
+    return select(*line).join(found, found.c.id == Attempt.id).order_by(Attempt.id)
 
 
 def find_lines(connection: Connection, query: LinesQuery, zone: ZoneInfo, size: int, last: UUID) -> list[RawLine]:

@@ -224,3 +224,12 @@ def test_who_exported_what_is_logged(varied: FlaskClient, caplog: pytest.LogCapt
     (line,) = [record for record in caplog.records if record.message == "export"]
     assert (line.__dict__["format"], line.__dict__["rows"]) == ("csv", 4)
     assert re.fullmatch(r"[0-9a-f-]{36}", line.__dict__["user_id"])
+
+
+def test_the_page_tells_rows_and_sizes_beforehand(varied: FlaskClient) -> None:
+    russian, english = text_of(show(varied)), text_of(show(varied, "?lang=en"))
+
+    assert "Excel, .xlsx ≈ 14 кБ" in russian
+    assert "Текст, .txt ≈ 2,7 кБ 4 строки" in russian
+    assert ".csv ≈ 0,9 кБ" in russian
+    assert "Text, .txt ≈ 2.7 kB 4 rows" in english

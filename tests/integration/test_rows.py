@@ -106,7 +106,7 @@ def test_a_page_looks_at_no_attempt_that_it_does_not_show(
         for way in ("seqscan", "hashjoin", "mergejoin"):  # as with millions, where they do not pay
             connection.execute(text(f"set local enable_{way} = off"))
         for newest in (True, False):
-            query = attempts._first((Attempt.id,), chosen, 3, newest=newest)
+            query = attempts.first_of((Attempt.id,), chosen, 3, newest=newest)
             compiled = query.compile(connection, compile_kwargs={"literal_binds": True})
             found = connection.exec_driver_sql(f"explain (analyze, format json) {compiled}")
             plans.append(found.scalar_one()[0]["Plan"])
