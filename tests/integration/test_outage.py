@@ -159,6 +159,41 @@ def test_a_connection_that_was_closed_while_it_rested_leaves_no_doubt(
         database.run(one, 1)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "deallocate all",
+        "alter table things add column size integer",
+    ],
+    ids=["a pooler gives another session", "a migration changes what it returns"],
+)
+def test_a_statement_that_the_session_does_not_know_as_prepared_is_sent_whole(
+    tools: Tools, postgres_url: str, change: str
+) -> None:
+    engine = create_engine(postgres_url.replace("postgresql://", "postgresql+psycopg2://"), pool_size=1)
+    database = Database(engine, 2.0, name="test", slots=1, connections=1)
+    sample = Statement("sample", "select t.* from things t where name = {}", arguments=1)
+    database.transact(lambda connection: connection.execute(text("create temp table things (name text)")))
+    database.transact(lambda connection: connection.execute(text("insert into things values ('a'), ('b')")))
+    assert database.run(sample, "b") == [("b",)]
+
+    database.transact(lambda connection: connection.execute(text(change)))
+
+    assert [row[0] for row in database.run(sample, "b")] == ["b"]
+    engine.dispose()
+
+
+def test_a_statement_that_the_session_of_a_pooler_knows_from_another_client_is_sent_whole(
+    tools: Tools, postgres_url: str
+) -> None:
+    engine = create_engine(postgres_url.replace("postgresql://", "postgresql+psycopg2://"), pool_size=1)
+    database = Database(engine, 2.0, name="test", slots=1, connections=1)
+    database.transact(lambda connection: connection.execute(text("prepare sample as select cast($1 as text)")))
+
+    assert database.run(Statement("sample", "select cast({} as text)", arguments=1), "b") == [("b",)]
+    engine.dispose()
+
+
 def test_a_question_is_never_of_unknown_outcome(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
     def lose(*_: object) -> None:
         raise DBAPIError.instance("COMMIT", {}, outage.DeadlineError("gone"), outage.DeadlineError)
