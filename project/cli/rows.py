@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 from zipfile import BadZipFile
 
 from project.domain.errors import FIELDS, RefusalError
@@ -72,8 +72,8 @@ def open_source(path: Path) -> Iterator[Source]:
             return
         _check_utf8(path)
         if path.suffix.lower() == ".csv":
-            with path.open(encoding="utf-8-sig", newline="") as text:
-                yield Source(path.stat().st_size, _csv_rows(text))
+            with path.open("rb") as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+                yield Source(path.stat().st_size, _csv_rows(text, file.tell))
         else:
             with path.open("rb") as lines:
                 yield Source(path.stat().st_size, _ndjson_rows(lines))
@@ -120,11 +120,11 @@ def _ndjson_rows(file: BinaryIO) -> Iterator[Row]:
                 yield Row(number, {}, error, read)
 
 
-def _csv_rows(text: io.TextIOWrapper) -> Iterator[Row]:
+def _csv_rows(text: TextIO, tell: Callable[[], int]) -> Iterator[Row]:
     head = text.readline()
     delimiter = _delimiter(head)
     columns = _columns(next(csv.reader([head], delimiter=delimiter), []))
-    return _csv_bodies(csv.reader(text, delimiter=delimiter), columns, text.buffer.tell)
+    return _csv_bodies(csv.reader(text, delimiter=delimiter), columns, tell)
 
 
 def _csv_bodies(reader: "_csv.Reader", columns: Sequence[str], tell: Callable[[], int]) -> Iterator[Row]:
