@@ -44,19 +44,21 @@ class Server:
 
 def find_server(connection: Connection) -> Server:
     """Return what an operator wants to know of PostgreSQL."""
-    row = connection.execute(
+    told = connection.execute(
         text(
             """
-            select current_setting('server_version'), current_setting('server_version_num')::integer,
-                   current_user::text,
-                   current_setting('transaction_read_only') = 'off' and not pg_is_in_recovery(), clock_timestamp(),
-                   coalesce(has_schema_privilege(current_schema(), 'create'), false),
+            select current_setting('server_version') as version,
+                   current_setting('server_version_num')::integer as number,
+                   current_user::text as role,
+                   current_setting('transaction_read_only') = 'off' and not pg_is_in_recovery() as takes_writes,
+                   clock_timestamp() as now,
+                   coalesce(has_schema_privilege(current_schema(), 'create'), false) as may_create,
                    coalesce((select bool_and(pg_has_role(tableowner, 'usage'))
-                               from pg_tables where schemaname = current_schema()), true)
+                               from pg_tables where schemaname = current_schema()), true) as may_alter
             """
         )
-    ).one()
+    ).mappings()
     is_readable = text("select has_table_privilege(to_regclass('alembic_version'), 'select')")
     is_migrated = connection.execute(is_readable).scalar()
     found = connection.execute(text("select version_num from alembic_version")).scalar() if is_migrated else None
-    return Server(*row, found)
+    return Server(**told.one(), revision=found)
