@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import chain
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 from zipfile import BadZipFile
@@ -213,14 +213,9 @@ def _columns(head: Iterable[str]) -> list[str]:
 
 
 def _body(columns: Sequence[str], cells: Sequence[str]) -> dict[str, Any]:
-    """Return the fields of a row; a cell beyond the columns is a field that nobody knows, and is refused as such."""
-    names = chain(columns, [""] * max(0, len(cells) - len(columns)))
-    pairs = [
-        (name or f"column {place}", cell)
-        for place, (name, cell) in enumerate(zip(names, cells, strict=False), start=1)
-        if name or cell.strip()
-    ]
-    return dict(pairs)
+    """Return what stands in a row; a cell beyond the columns is a field that nobody knows, and is refused as such."""
+    named = zip_longest(columns, cells, fillvalue="")
+    return {name or f"column {place}": cell for place, (name, cell) in enumerate(named, start=1) if cell.strip()}
 
 
 def _too_long() -> RefusalError:
