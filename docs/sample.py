@@ -9,12 +9,12 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from project.api.schemas import user_add_schema
 from project.domain.attempts import NewAttempt, new_id
 from project.domain.errors import FieldError, ValidationFailedError
 from project.domain.passwords import hash_key
 from project.domain.records import DIRECT, RECOVERED, SPOOL, AttemptRecord
 from project.web.catalogue import PROBLEMS
+from project.web.schemas import user_add_schema
 
 NOW = datetime(2026, 11, 23, 16, 51, 10, tzinfo=ZoneInfo("Europe/Moscow"))
 """When the pictures are taken, whatever the clock says."""

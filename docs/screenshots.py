@@ -29,13 +29,13 @@ import sample  # noqa: E402 - the paths are not there before
 
 from config import Config  # noqa: E402
 from project import create_app  # noqa: E402
-from project.api.schemas import user_add_schema  # noqa: E402
 from project.domain.errors import DatabaseUnavailableError  # noqa: E402
 from project.domain.passwords import new_key  # noqa: E402
 from project.domain.records import AttemptRecord  # noqa: E402
 from project.embedded import ensure  # noqa: E402
 from project.queries.registration import insert_attempts  # noqa: E402
 from project.services import registration  # noqa: E402
+from project.web.schemas import user_add_schema  # noqa: E402
 from project.web.tools import tools  # noqa: E402
 
 IMAGES = ROOT / "docs" / "images"

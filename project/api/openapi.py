@@ -4,7 +4,7 @@ from typing import Any
 
 from apispec import APISpec
 
-from project.api.schemas import UserAddSchema
+from project.web.schemas import UserAddSchema
 from project.web.swagger import problem_responses
 
 CODES = (

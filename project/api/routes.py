@@ -6,7 +6,6 @@ import re
 from flask import Blueprint, Request, Response, g, request
 from flask.ctx import _AppCtxGlobals
 
-from project.api.schemas import user_add_schema
 from project.domain.attempts import CHECKED, NewAttempt
 from project.domain.errors import OverloadedError, RefusalError
 from project.domain.passwords import hash_key, new_key
@@ -18,6 +17,7 @@ from project.web.context import this_g, this_request
 from project.web.guards import open_to_all, require_key
 from project.web.languages import language, local
 from project.web.request_id import client_request_id, request_id
+from project.web.schemas import user_add_schema
 from project.web.tools import Tools, tools
 
 bp = Blueprint("api", __name__)

@@ -71,6 +71,11 @@ class Passwords:
         groups = [symbols[start : start + GROUP] for start in range(0, SYMBOLS - 1, GROUP)]
         return "-".join(groups) + symbols[SYMBOLS - 1]
 
+    def line_key(self, number: int, content: bytes) -> str:
+        """Return the idempotency key of a line of a file: the same for the same content in the same place."""
+        message = b"\0".join((b"useradd/line/v1", str(number).encode(), content))
+        return base64.urlsafe_b64encode(hmac.digest(self.secrets[0].value, message, "sha256")).decode().rstrip("=")
+
     def hash_generated(self, password: str) -> str:
         """Return the tagged hash of a password with at least 112 bits of chance in it."""
         return self.hash_chosen(password) if self.scheme == _SLOW else self._fast_hash(password)

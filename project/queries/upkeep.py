@@ -1,6 +1,9 @@
 """Statements that keep the tables in order, or only tell that PostgreSQL answers."""
 
-from sqlalchemy import Connection, delete, func, select
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, func, select, text
 
 from project.models import IdempotencyKey
 
@@ -19,3 +22,43 @@ def delete_expired_keys(connection: Connection, limit: int) -> int:
 def find_nothing(connection: Connection) -> None:
     """Ask for nothing: that there is an answer is the news."""
     connection.execute(select(1))
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What a PostgreSQL tells of itself and of our place in it."""
+
+    version: str
+    number: int
+    """140005 is 14.5."""
+    role: str
+    takes_writes: bool
+    now: datetime
+    may_create: bool
+    """Whether our role may make tables, as migrations do."""
+    may_alter: bool
+    """Whether it owns all tables that are there."""
+    revision: str | None
+    """Of the last migration, None before the first."""
+
+
+def find_server(connection: Connection) -> Server:
+    """Return what an operator wants to know of PostgreSQL."""
+    told = connection.execute(
+        text(
+            """
+            select current_setting('server_version') as version,
+                   current_setting('server_version_num')::integer as number,
+                   current_user::text as role,
+                   current_setting('transaction_read_only') = 'off' and not pg_is_in_recovery() as takes_writes,
+                   clock_timestamp() as now,
+                   coalesce(has_schema_privilege(current_schema(), 'create'), false) as may_create,
+                   coalesce((select bool_and(pg_has_role(tableowner, 'usage'))
+                               from pg_tables where schemaname = current_schema()), true) as may_alter
+            """
+        )
+    ).mappings()
+    is_readable = text("select has_table_privilege(to_regclass('alembic_version'), 'select')")
+    is_migrated = connection.execute(is_readable).scalar()
+    found = connection.execute(text("select version_num from alembic_version")).scalar() if is_migrated else None
+    return Server(**told.one(), revision=found)

@@ -10,8 +10,8 @@ from project.domain.attempts import AttemptRow
 from project.domain.reports import Report
 from project.reports.answers import problem_code
 from project.reports.routes import bp
-from project.reports.schemas import read_exactly
 from project.services import reports as service
+from project.web.choices import read_exactly
 from project.web.guards import open_to_keys
 from project.web.languages import display_zone, local
 from project.web.tools import tools

@@ -9,7 +9,7 @@ from statistics import median
 from babel.dates import format_date, format_datetime
 
 from project.domain.reports import Bucket, Report
-from project.reports.schemas import Choice
+from project.web.choices import Choice
 from project.web.texts import language_code
 
 WIDTH, GAP = 10, 1.5

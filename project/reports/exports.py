@@ -11,13 +11,13 @@ from flask import Response, g, request
 from flask.typing import ResponseReturnValue
 
 from project.domain.errors import RefusalError
-from project.exporters import csv, text, xlsx
+from project.exporters import STREAMS
 from project.exporters.names import file_name
-from project.reports import wording
 from project.reports.routes import bp
-from project.reports.schemas import read_exactly
 from project.services import reports as service
+from project.web.choices import read_exactly
 from project.web.formats import words
+from project.web.headings import heading
 from project.web.languages import display_zone
 from project.web.tools import tools
 
@@ -31,8 +31,6 @@ TYPES = {
     "csv": "text/csv; charset=utf-8",
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 }
-
-STREAMS = {"txt": text.stream, "csv": csv.stream, "xlsx": xlsx.stream}
 
 _places = BoundedSemaphore(AT_ONCE)
 
@@ -65,10 +63,10 @@ def _export(ending: str) -> Response:
     choice = read_exactly(request.args, display_zone(), now)
     with _place() as place:
         report = service.build_export(tools().reading, choice.filter, choice.zone, now)
-        heading = wording.heading(choice, report, g.reader.username, now)
+        top = heading(choice, report, g.reader.username, now)
         log.info("export", extra={"user_id": str(g.reader.account.id), "format": ending, "rows": report.total})
         lines = partial(service.iter_blocks, tools().reading, report)
-        response = Response(_pieces(STREAMS[ending](report, lines, heading, words())))
+        response = Response(_pieces(STREAMS[ending](report, lines, top, words())))
         disposition = f'attachment; filename="{file_name(report, ending)}"'
         response.headers.update({"Content-Type": TYPES[ending], "Content-Disposition": disposition})
         response.call_on_close(place.pop_all().close)

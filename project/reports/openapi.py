@@ -6,7 +6,7 @@ from apispec import APISpec
 
 from project.domain.attempts import Outcome
 from project.reports.exports import TYPES
-from project.reports.schemas import KNOWN_CODES, PERIODS
+from project.web.choices import KNOWN_CODES, PERIODS
 from project.web.swagger import problem_responses
 
 Security = list[dict[str, list[str]]]

@@ -12,8 +12,8 @@ from project.domain.errors import DatabaseUnavailableError, SearchTooBroadError
 from project.domain.reports import CodeCount, Report, StatusCount
 from project.outage import Database, is_timeout
 from project.reports.charts import Anomaly, Chart, draw, find_anomaly
-from project.reports.schemas import DAYS, Choice
 from project.services import reports as service
+from project.web.choices import DAYS, Choice
 
 PAGE = 25
 OFFERED = 99

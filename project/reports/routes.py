@@ -7,7 +7,8 @@ from flask import Blueprint, abort, make_response, render_template, request
 from flask.typing import ResponseReturnValue
 
 from project.reports import answers, pages, wording
-from project.reports.schemas import Choice, read_choice
+from project.web import headings
+from project.web.choices import Choice, read_choice
 from project.web.languages import display_zone
 from project.web.tools import tools
 
@@ -20,11 +21,13 @@ def results() -> ResponseReturnValue:
     choice = read_choice(request.args, display_zone(), datetime.now(UTC))
     if choice.is_reversed:
         found = pages.Results(report=None)
-        return render_template("reports/results.html", choice=choice, found=found, wording=wording), 400
+        return render_template(
+            "reports/results.html", choice=choice, found=found, wording=wording, headings=headings
+        ), 400
     if choice.newer is not None:
         return _offer(choice, choice.newer)
     found = pages.get_results(tools().reading, choice)
-    return render_template("reports/results.html", choice=choice, found=found, wording=wording)
+    return render_template("reports/results.html", choice=choice, found=found, wording=wording, headings=headings)
 
 
 def _offer(choice: Choice, last: UUID) -> ResponseReturnValue:

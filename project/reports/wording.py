@@ -1,21 +1,19 @@
-"""What was chosen, in the reader's words: for headings, chips above the numbers, first lines of files."""
+"""What was chosen, in the reader's words: for headings, chips above the numbers."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
-from babel.dates import format_datetime
 from babel.numbers import format_percent
 
 from project.domain.attempts import Outcome
 from project.domain.reports import Report
-from project.exporters.words import ABSENT, Heading
 from project.reports.charts import times_words
 from project.reports.pages import Remark
-from project.reports.schemas import Choice
 from project.web.catalogue import reason_text, status_text
-from project.web.formats import number, zone_words
-from project.web.texts import gettext, language_code, ngettext, pgettext
+from project.web.choices import Choice
+from project.web.formats import number
+from project.web.headings import days_words, outcome_names
+from project.web.texts import gettext, language_code, ngettext
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,66 +34,6 @@ def period_name(choice: Choice) -> str:
         "all": gettext("All time"),
     }
     return names.get(choice.period) or days_words(choice.filter.since, choice.filter.until, choice.now)
-
-
-def period_words(choice: Choice, report: Report | None) -> str:
-    """Return the days that are shown: `17–23 November 2026`."""
-    if choice.filter.since is None and choice.filter.until is None:
-        if report is None or report.since is None:
-            return gettext("all time")
-        since = _day(report.since.astimezone(choice.zone))
-        return gettext("all time, since %(day)s", day=since)
-    return days_words(choice.filter.since, choice.filter.until, choice.now)
-
-
-def days_words(since: datetime | None, until: datetime | None, now: datetime) -> str:
-    """Return a stretch of time in the zone of `now`; what has no end ends now."""
-    if since is None:
-        last = _last(until or now, now)
-        return gettext("until %(day)s", day=_moment_words(last, with_year=True))
-    since, last = since.astimezone(now.tzinfo), _last(until or now, now)
-    if _is_midnight(since) and (until is None or _is_midnight(until.astimezone(now.tzinfo))):
-        return _stretch_of_days(since, last if until is None else last - timedelta(days=1))
-    if since.date() == last.date():
-        return f"{_moment_words(since, with_year=True)}–{last:%H:%M}"
-    same_year = since.year == last.year
-    return f"{_moment_words(since, with_year=not same_year)} – {_moment_words(last, with_year=True)}"
-
-
-def _day(when: datetime, pattern: str = "d MMMM y") -> str:
-    return str(format_datetime(when, pattern, locale=language_code()))
-
-
-def _last(until: datetime, now: datetime) -> datetime:
-    return until.astimezone(now.tzinfo)
-
-
-def _is_midnight(when: datetime) -> bool:
-    return when.time() == datetime.min.time()
-
-
-def _stretch_of_days(first: datetime, last: datetime) -> str:
-    end = _day(last)
-    if first.date() >= last.date():
-        return end
-    if (first.year, first.month) == (last.year, last.month):
-        return f"{first.day}–{end}"
-    start = _day(first, "d MMMM" if first.year == last.year else "d MMMM y")
-    return f"{start} – {end}"
-
-
-def _moment_words(when: datetime, *, with_year: bool) -> str:
-    return _day(when, "d MMMM y, HH:mm" if with_year else "d MMMM, HH:mm")
-
-
-def outcome_names() -> dict[Outcome, str]:
-    """Return what the outcomes are called where one chooses among them."""
-    return {
-        Outcome.CREATED: gettext("Created"),
-        Outcome.REJECTED: gettext("Rejected"),
-        Outcome.FAILED: gettext("Failures"),
-        Outcome.UNCHANGED: gettext("No user created"),
-    }
 
 
 def chips(choice: Choice) -> Iterator[Chip]:
@@ -138,27 +76,6 @@ def step_words(report: Report) -> str:
         "week": gettext("a week"),
         "month": ngettext("%(num)s month", "%(num)s months", months),
     }[report.step]
-
-
-def heading(choice: Choice, report: Report, reader: str, now: datetime) -> Heading:
-    """Return what stands on top of a file: a print on a desk must tell what it shows."""
-    names = outcome_names()
-    outcomes = ", ".join(names[outcome] for outcome in Outcome if outcome in choice.filter.outcomes)
-    codes = ", ".join(reason_text(code) for code in sorted(choice.filter.codes))
-    filters = [
-        (gettext("Result"), outcomes or pgettext("result", "any")),
-        (gettext("Reason"), codes or pgettext("reason", "any")),
-    ]
-    if choice.filter.statuses:
-        filters.append((gettext("Status"), ", ".join(map(str, sorted(choice.filter.statuses)))))
-    filters.append((gettext("Search"), choice.filter.text or ABSENT))
-    return Heading(
-        period=period_words(choice, report),
-        zone=zone_words(choice.zone),
-        filters=tuple(filters),
-        exported_by=reader,
-        exported_at=now,
-    )
 
 
 def comparison_words(choice: Choice, report: Report, previous: int | None) -> str:

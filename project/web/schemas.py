@@ -1,4 +1,4 @@
-"""The shape of requests and answers. A schema judges the shape; only the database judges uniqueness."""
+"""The shape of what a user is made of. A schema judges the shape; only the database judges uniqueness."""
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime

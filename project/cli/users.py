@@ -1,0 +1,120 @@
+"""`flask users ...`: administrators and what they do for users."""
+
+from uuid import UUID
+
+import click
+from flask.cli import AppGroup
+
+from project.cli.common import checked_by, new_attempt, refusals
+from project.domain import usernames
+from project.domain.contacts import MAX_EMAIL_LENGTH, mask_email, mask_phone, normalize_email, normalize_phone
+from project.domain.errors import FieldError, RuleError
+from project.domain.passwords import new_key
+from project.domain.registration import NewUser
+from project.domain.text import clean, trimmed_name
+from project.services import registration
+from project.services import users as user_service
+from project.web.catalogue import message_text
+from project.web.tools import tools
+
+group = AppGroup("users", help="Manage users.")
+
+
+@group.command("create-admin")
+@click.option(
+    "--username", prompt=True, callback=checked_by(usernames.check, "username"), help="Login of the administrator."
+)
+@click.option(
+    "--name", help="Full name; the login when left out.", callback=checked_by(lambda n: trimmed_name(n, 300), "name")
+)
+@click.option("--email", help="E-mail address.", callback=checked_by(normalize_email, "email"))
+@click.option(
+    "--phone",
+    help="Phone number.",
+    callback=checked_by(lambda p: normalize_phone(p, tools().config.phone_region), "phone"),
+)
+def create_admin(username: str, name: str | None, email: str | None, phone: str | None) -> None:
+    """Create an administrator (Django's createsuperuser) and print the password, once.
+
+    \b
+    Examples:
+      flask users create-admin --username boss --email boss@example.org
+      ./run flask users create-admin
+    """
+    if not (email or phone):
+        email = click.prompt("E-mail", value_proc=_prompted_email)
+    new_user = NewUser(name=name or username, username=username, phone=phone, email=email, birth_date=None)
+    key = new_key()
+    attempt = new_attempt("flask users create-admin", key)
+    attempt.sent = _shown(new_user)
+    with refusals():
+        credentials = registration.register(tools().database, tools().passwords, attempt, key, new_user, is_admin=True)
+    click.echo(f"Login:    {credentials.login}\nPassword: {credentials.password}")
+
+
+def _prompted_email(value: str) -> str:
+    try:
+        return normalize_email(value)
+    except RuleError as error:
+        raise click.BadParameter(message_text(FieldError("email", error.code, error.variant, error.params))) from None
+
+
+def _shown(new_user: NewUser) -> dict[str, str]:
+    sent = {"name": new_user.name, "username": new_user.username}
+    if new_user.phone:
+        sent["phone"] = mask_phone(new_user.phone)
+    if new_user.email:
+        sent["email"] = mask_email(new_user.email)
+    return sent
+
+
+@group.command("block")
+@click.argument("login")
+def block(login: str) -> None:
+    """Log a user out everywhere and let them in no more. LOGIN is the username, phone or e-mail.
+
+    \b
+    Examples:
+      flask users block petrov.ivan
+      flask users block "8 999 123-45-67"
+    """
+    with refusals():
+        username = user_service.block(tools().database, _user_id(login), by=None)
+    click.echo(f"{username} is blocked")
+
+
+@group.command("unblock")
+@click.argument("login")
+def unblock(login: str) -> None:
+    """Let a blocked user in again, with the same password. LOGIN is the username, phone or e-mail.
+
+    \b
+    Example:
+      flask users unblock petrov.ivan
+    """
+    with refusals():
+        username = user_service.unblock(tools().database, _user_id(login), by=None)
+    click.echo(f"{username} can log in again")
+
+
+@group.command("reset-password")
+@click.argument("login")
+def reset_password(login: str) -> None:
+    """Issue a new password and print it, once. LOGIN is the username, phone or e-mail.
+
+    \b
+    Example:
+      flask users reset-password petrov.ivan
+    """
+    with refusals():
+        found = _user_id(login)
+        username, password = user_service.reset_password(tools().database, tools().passwords, found, by=None)
+    click.echo(f"Login:    {username}\nPassword: {password}")
+
+
+def _user_id(login: str) -> UUID:
+    login = clean(login, MAX_EMAIL_LENGTH)
+    account = user_service.find_by_login(tools().database, login, tools().config.phone_region)
+    if account is None:
+        raise click.ClickException(f"No user, or no single one, is known by “{login}”")
+    return account.id

@@ -1,0 +1,144 @@
+"""`flask doctor`: each line OK, or what to do."""
+
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from flask.cli import FlaskGroup
+from flask.testing import FlaskClient
+
+from config import Config
+from project import create_app
+from project.cli import doctor as module
+from project.cli.doctor import file_system
+from project.spool import Spool
+from tests.conftest import Rows
+
+Command = Callable[..., Result]
+AWAY = "postgresql+psycopg2://u:p@127.0.0.1:1/d"
+PROXY = (ipaddress.ip_network("10.0.0.5"),)
+
+
+@pytest.fixture
+def doctor(config: Config, tmp_path: Path, client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs `flask doctor` of a service with a disk of its own that stays."""
+    monkeypatch.setattr(module, "_mounts", lambda: "/dev/sda1 / ext4 rw 0 0\n")
+    tmp_path.chmod(0o700)
+
+    def run(**changes: object) -> Result:
+        app = create_app(replace(config, data_dir=tmp_path, **changes))  # type: ignore[arg-type]
+        group = FlaskGroup(create_app=lambda: app, load_dotenv=False)
+        return app.test_cli_runner().invoke(group, ["doctor"])
+
+    return run
+
+
+def to_do(result: Result) -> dict[str, str]:
+    """Return what has to be done by subject."""
+    found = re.findall(r"^TO DO  (\w+(?: \w+)?)  .*\n +-> (.*)$", result.output, re.MULTILINE)
+    return dict(found)
+
+
+def test_a_sound_service_needs_nothing(doctor: Command) -> None:
+    result = doctor()
+
+    assert (result.exit_code, to_do(result)) == (0, {}), result.output
+    subjects = re.findall(r"^OK     (\S+(?: \S+)?)  ", result.output, re.MULTILINE)
+    assert subjects == [
+        *("database", "writes", "migrations", "rights", "clock", "secrets", "DATA_DIR", "its disk", "spool"),
+        *("quarantine", "time zone", "proxies", "host names"),
+    ]
+    assert re.search(r"PostgreSQL \d\d", result.output)
+
+
+def test_without_postgres_it_says_so_and_looks_at_the_rest(doctor: Command) -> None:
+    result = doctor(database_url=AWAY)
+
+    assert (result.exit_code, list(to_do(result))) == (1, ["database"])
+    assert {"DATA_DIR", "spool"} <= set(result.output.split())
+    assert "Traceback" not in result.output
+
+
+def test_tables_that_are_behind_are_to_be_brought_up(doctor: Command, rows: Rows) -> None:
+    [row] = rows.of("alembic_version")
+    rows.ask("update alembic_version set version_num = '0001'")
+    try:
+        result = doctor()
+    finally:
+        rows.ask("update alembic_version set version_num = :it", it=row["version_num"])
+
+    assert (result.exit_code, to_do(result)) == (1, {"migrations": "run: flask db upgrade"})
+
+
+def test_a_role_that_may_not_alter_the_tables_is_found(doctor: Command, config: Config, rows: Rows) -> None:
+    rows.ask("create role only_reads login password 'only_reads'")
+    rows.ask("grant select on alembic_version to only_reads")
+    assert config.database_url
+    try:
+        result = doctor(database_url=re.sub("//[^@]*@", "//only_reads:only_reads@", config.database_url))
+    finally:
+        rows.ask("drop owned by only_reads")
+        rows.ask("drop role only_reads")
+
+    assert list(to_do(result)) == ["rights"]
+    assert "role only_reads may not create tables" in result.output
+
+
+def test_a_clock_that_is_wrong_is_found(doctor: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CLOCK_S", -1)
+
+    assert list(to_do(doctor())) == ["clock"]
+
+
+def test_secrets_that_others_can_read_are_found(doctor: Command, tmp_path: Path) -> None:
+    (tmp_path / "secret_key").write_text("")
+    (tmp_path / "secret_key").chmod(0o640)
+
+    assert to_do(doctor()) == {"secrets": f"run: chmod go-rwx {tmp_path}/secret_key"}
+
+
+def test_what_waits_for_long_and_what_is_in_quarantine_is_found(
+    doctor: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path / "spool")
+    spool.append("{}")
+    spool.close()
+    (next((tmp_path / "spool").glob("[0-9]*")) / "quarantine.log").write_text("odd\n")
+    monkeypatch.setattr(module, "WAITS_S", -1)
+
+    assert list(to_do(doctor())) == ["spool", "quarantine"]
+
+
+def test_a_full_disk_and_one_that_passes_are_found(doctor: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FREE_BYTES", 10**20)
+    monkeypatch.setattr(module, "_mounts", lambda: "overlay / overlay rw 0 0\n")
+
+    assert list(to_do(doctor())) == ["DATA_DIR", "its disk"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "subjects"),
+    [
+        ({"https_only": True, "trusted_hosts": ("u.example",)}, ["proxies"]),
+        ({"trusted_proxies": PROXY, "trusted_hosts": ("u.example",)}, ["proxies"]),
+        ({"trusted_proxies": PROXY, "https_only": True}, ["host names"]),
+        ({"host": "0.0.0.0"}, ["host names"]),  # noqa: S104 - nothing listens
+        ({"trusted_proxies": PROXY, "https_only": True, "trusted_hosts": ("u.example",)}, []),
+    ],
+)
+def test_settings_that_contradict_each_other_are_found(
+    doctor: Command, settings: dict[str, object], subjects: list[str]
+) -> None:
+    assert list(to_do(doctor(**settings))) == subjects
+
+
+def test_the_nearest_mount_tells_the_file_system(tmp_path: Path) -> None:
+    mounts = f"overlay / overlay rw 0 0\n/dev/sda1 {tmp_path} ext4 rw 0 0\ntmpfs {tmp_path}/other tmpfs rw 0 0\n"
+
+    assert file_system(tmp_path / "data", mounts) == "ext4"
+    assert file_system(tmp_path.parent, mounts) == "overlay"
+    assert file_system(tmp_path, "") is None

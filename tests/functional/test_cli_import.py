@@ -1,0 +1,228 @@
+"""`flask users import`: many users from one file."""
+
+import csv
+import json
+import stat
+from collections.abc import Callable
+from datetime import date, datetime
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from flask import Flask
+from flask.cli import FlaskGroup
+from flask.testing import FlaskClient
+from openpyxl import Workbook
+
+from project.cli import imports
+from project.domain.errors import DatabaseUnavailableError
+from project.services import registration
+from tests.builders import ANNA, IVAN, log_in, useradd
+from tests.conftest import Rows
+
+Command = Callable[..., Result]
+BAD = {"name": "Пётр", "username": "пётр", "phone": "12", "birth_date": "31.02.1990"}
+
+
+@pytest.fixture
+def run(app: Flask, client: FlaskClient, tmp_path: Path) -> Command:
+    """Imports a file of this content and ending, on empty tables."""
+
+    def run(content: str | bytes | Path, ending: str = ".ndjson", errors: str = "errors.csv") -> Result:
+        file = tmp_path / f"people{ending}"
+        if not isinstance(content, Path):
+            file.write_bytes(content.encode() if isinstance(content, str) else content)
+        flask = FlaskGroup(create_app=lambda: app, load_dotenv=False)
+        options = ["--errors", str(tmp_path / errors), "--credentials", str(tmp_path / "passwords.csv")]
+        return app.test_cli_runner().invoke(flask, ["users", "import", str(file), *options])
+
+    return run
+
+
+def ndjson(*bodies: dict[str, str]) -> str:
+    return "".join(json.dumps(body, ensure_ascii=False) + "\n" for body in bodies)
+
+
+def table(path: Path) -> list[list[str]]:
+    with path.open(newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_every_line_is_a_user_who_can_log_in_and_an_attempt(
+    run: Command, rows: Rows, client: FlaskClient, tmp_path: Path
+) -> None:
+    result = run(ndjson(ANNA, IVAN))
+
+    assert (result.exit_code, result.output.splitlines()[-1]) == (0, "2 created, 0 replayed, 0 refused")
+    assert [row["username"] for row in rows.of("users", "username")] == ["a.sokolova", "petrov.ivan"]
+    assert [(row["status"], row["method"]) for row in rows.attempts()] == [(201, "CLI"), (201, "CLI")]
+    head, first, second = table(tmp_path / "passwords.csv")
+    assert (head, first[:2], second[:2]) == (["line", "login", "password"], ["1", "a.sokolova"], ["2", "petrov.ivan"])
+    assert log_in(client, *second[1:]).location == "/results/"
+
+
+def test_passwords_are_in_a_file_for_its_owner_alone_and_nowhere_else(
+    run: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    credentials = tmp_path / "passwords.csv"
+    credentials.touch(0o644)
+
+    result = run(ndjson(ANNA))
+
+    assert stat.S_IMODE(credentials.stat().st_mode) == 0o600
+    password = table(credentials)[1][2]
+    assert password not in result.output + caplog.text + (tmp_path / "errors.csv").read_text()
+
+
+def test_what_is_refused_is_reported_field_by_field_and_recorded(run: Command, rows: Rows, tmp_path: Path) -> None:
+    result = run(ndjson(BAD, ANNA) + '{"name": \n\n' + ndjson(ANNA))
+
+    assert (result.exit_code, "1 created, 0 replayed, 3 refused" in result.output) == (1, True)
+    head, *lines = table(tmp_path / "errors.csv")
+    assert head == ["line", "field", "code", "message"]
+    assert [line[:3] for line in lines] == [
+        ["1", "phone", "invalid_phone"],
+        ["1", "birth_date", "invalid_date"],
+        ["3", "", "malformed_json"],
+        ["5", "username", "username_taken"],
+        ["5", "phone", "phone_taken"],
+        ["5", "email", "email_taken"],
+    ]
+    assert all(line[3] for line in lines)
+    assert rows.ends() == [(422, "invalid_phone"), (201, "created"), (400, "malformed_json"), (409, "username_taken")]
+
+
+def test_the_report_can_be_ndjson(run: Command, tmp_path: Path) -> None:
+    run(ndjson(BAD), errors="errors.ndjson")
+
+    first = json.loads((tmp_path / "errors.ndjson").read_text().splitlines()[0])
+    assert (first["line"], first["field"], first["code"]) == (1, "phone", "invalid_phone")
+
+
+def test_a_second_run_creates_nobody_and_gives_the_same_passwords(run: Command, rows: Rows, tmp_path: Path) -> None:
+    run(ndjson(ANNA, BAD))
+    again = run(ndjson(ANNA, IVAN))
+
+    assert (again.exit_code, "1 created, 1 replayed, 0 refused" in again.output) == (0, True)
+    assert len(rows.of("users")) == 2
+    _, anna, same, _ = table(tmp_path / "passwords.csv")
+    assert anna == same
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize(
+    "head", [["name", "USERNAME", "phone", "birth_date"], ["Имя", "Логин", "Телефон", "Дата рождения"]]
+)
+def test_csv_is_read_as_programs_write_it(run: Command, rows: Rows, delimiter: str, head: list[str]) -> None:
+    row = ['"Петров; Иван, мл."', "petrov.ivan", "8 999 123-45-67", "31.12.1990"]
+
+    result = run("\ufeff" + "\r\n".join(map(delimiter.join, (head, row, ["", "", "", ""]))) + "\r\n", ".csv")
+
+    assert (result.exit_code, "1 created, 0 replayed, 0 refused" in result.output) == (0, True)
+    [user] = rows.of("users")
+    assert (user["name"], user["phone"]) == ("Петров; Иван, мл.", "+79991234567")
+    assert user["birth_date"] == date(1990, 12, 31)
+
+
+def test_a_report_names_the_line_where_a_row_of_csv_begins(run: Command, tmp_path: Path) -> None:
+    run('name,username,phone,email\n"A\nB",a.b,,\nC,c,,c@example.org,surplus\n', ".csv")
+
+    assert [line[:3] for line in table(tmp_path / "errors.csv")[1:]] == [
+        ["2", "name", "invalid_characters"],
+        ["2", "phone", "contact_required"],
+        ["4", "column 5", "unknown_field"],
+    ]
+
+
+def test_a_workbook_gives_real_dates_and_phones_that_became_numbers(run: Command, rows: Rows, tmp_path: Path) -> None:
+    book = Workbook()
+    sheet = book.worksheets[0]
+    for row in (["имя", "логин", "телефон", "дата рождения"], ["Иван", "ivan", 79991234567, datetime(1990, 12, 31)]):  # noqa: DTZ001 - as Excel has them
+        sheet.append(row)
+    book.save(tmp_path / "people.xlsx")
+
+    result = run(tmp_path, ".xlsx")
+
+    assert result.exit_code == 0, result.output
+    [user] = rows.of("users")
+    assert (user["phone"], user["birth_date"]) == ("+79991234567", date(1990, 12, 31))
+    assert table(tmp_path / "passwords.csv")[1][:2] == ["2", "ivan"]
+
+
+@pytest.mark.parametrize(
+    ("content", "ending", "says"),
+    [
+        ("name,username\nИван,ivan\n".encode("cp1251"), ".csv", "windows-1251"),
+        ("", ".ndjson", "no lines"),
+        ("name,username,age\n", ".csv", "Unknown columns: age"),
+        ("Иван,ivan\n", ".csv", "name/имя"),
+        ("name,username,имя\n", ".csv", "twice"),
+        ("no workbook", ".xlsx", "no workbook"),
+        ("", ".txt", "has to end in"),
+    ],
+)
+def test_an_unusable_file_creates_nobody_and_says_what_to_do(
+    run: Command, rows: Rows, content: str | bytes, ending: str, says: str
+) -> None:
+    result = run(content, ending)
+
+    assert (result.exit_code, says in result.output) == (2, True), result.output
+    assert "Traceback" not in result.output
+    assert rows.of("users") == rows.attempts() == []
+
+
+def test_a_line_without_end_is_refused_and_the_next_one_read(run: Command, tmp_path: Path) -> None:
+    result = run(json.dumps(ANNA | {"name": "a" * 100_000}) + "\n" + ndjson(IVAN))
+
+    assert "1 created, 0 replayed, 1 refused" in result.output
+    assert table(tmp_path / "errors.csv")[1][:3] == ["1", "", "body_too_large"]
+
+
+def test_postgres_away_is_waited_for(run: Command, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    register, away = registration.register, [DatabaseUnavailableError()]
+
+    def falter(*args: object) -> object:
+        if away:
+            raise away.pop()
+        return register(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(registration, "register", falter)
+    monkeypatch.setattr(imports, "PAUSES_S", (0,))
+
+    result = run(ndjson(ANNA))
+
+    assert (result.exit_code, "PostgreSQL does not answer" in result.output) == (0, True)
+    assert rows.ends() == [(201, "created")]
+
+
+def test_postgres_that_stays_away_ends_the_import_which_goes_on_later(
+    run: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise DatabaseUnavailableError
+
+    with monkeypatch.context() as outage:
+        outage.setattr(registration, "register", away)
+        outage.setattr(imports, "PATIENCE_S", 0)
+        first = run(ndjson(ANNA))
+
+    assert (first.exit_code, "Run the same command again" in first.output) == (1, True)
+    assert run(ndjson(ANNA)).exit_code == 0
+
+
+def test_a_password_that_its_user_has_changed_is_no_refusal(run: Command, rows: Rows, app: Flask) -> None:
+    run(ndjson(ANNA))
+    group = FlaskGroup(create_app=lambda: app, load_dotenv=False)
+    app.test_cli_runner().invoke(group, ["users", "reset-password", "a.sokolova"])
+
+    again = run(ndjson(ANNA))
+
+    assert (again.exit_code, "0 created, 1 replayed, 0 refused" in again.output) == (0, True)
+
+
+def test_the_files_are_three_different_ones(run: Command, client: FlaskClient) -> None:
+    useradd(client, IVAN)
+
+    result = run(ndjson(ANNA), ".csv", errors="people.csv")
+
+    assert (result.exit_code, "three different files" in result.output) == (2, True)
