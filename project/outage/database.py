@@ -91,7 +91,7 @@ class Database:
         def once(doubt: "_Doubt") -> list[Row]:
             connection = self._engine.raw_connection()
             try:
-                if connection.info and _was_closed(connection):
+                if _was_closed(connection):
                     raise psycopg2.OperationalError("the server closed the connection while it rested")
                 doubt.arise()
                 return statement.run(connection, values)
