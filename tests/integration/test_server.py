@@ -45,7 +45,7 @@ def app(environ, start_response):
     finally:
         os.write(1, b"let go\n")
 
-server.serve(app, host="127.0.0.1", port=0, threads=1, workers=1, greeting=str)
+server.serve(app, host="127.0.0.1", port=0, threads=1, workers=1, deadline_s=3, greeting=str)
 """
 
 
