@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page, ViewportSize, expect
 from project.domain.errors import DatabaseUnavailableError
 from project.services import reports as service
 from tests.browser.conftest import Complaints
+from tests.conftest import Rows
 from tests.functional.attempts import INVALID_PHONE, ago, keep
 
 pytestmark = pytest.mark.browser
@@ -26,6 +27,9 @@ LOOKS: dict[str, tuple[ViewportSize, Scheme, str]] = {
 }
 ENLARGED: ViewportSize = {"width": 320, "height": 256}
 """1280 pixels at 400 %, as WCAG 2.2 has it in 1.4.10."""
+STRAY = """() => [...document.body.childNodes].filter((node) => node.nodeType === Node.TEXT_NODE)
+    .map((node) => node.data.trim()).filter(Boolean)"""
+"""Words that stand in no part of the page: a browser puts what is wrong in <head> there."""
 MAX_BYTES = 120_000
 TRANSFERRED = """() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
     .reduce((sum, entry) => sum + entry.transferSize, 0)"""
@@ -45,12 +49,26 @@ PAGES = (
     "/swagger/",
     "/nowhere/",
     "/useradd",
+    "/account/",
+    "/admin/",
+    "/admin/users/",
+    "/admin/users/?search=nobody",
+    "/admin/attempts/",
+    "/admin/attempts/?flt2_status=409",
+    "/admin/api-keys/",
+    "/admin/api-keys/new/",
+    "/admin/nowhere/",
 )
+USER_PAGES = ("", "block/", "grant/", "reset/")
 
 
 @pytest.fixture
-def pages(reader_page: Page, app: Flask) -> list[str]:
-    """Addresses of all pages a reader can come to, with something of everything on them."""
+def pages(reader_page: Page, app: Flask, rows: Rows) -> list[str]:
+    """Addresses of all pages an administrator can come to, with something of everything on them."""
+    rows.ask("update users set is_admin = true")
+    rows.ask("insert into api_keys (id, name, key_hash) values (gen_random_uuid(), 'shop front', 'x')")
+    rows.ask("insert into api_keys (id, name, key_hash, revoked_at) values (gen_random_uuid(), 'old', 'y', now())")
+    user, key = rows.of("users")[0]["id"], rows.of("api_keys")[0]["id"]
     for minute in range(30):
         keep(
             app, ago(minutes=minute), username=f"somebody.{minute}", phone="+7 9•• •••-••-67", email="a•••@example.org"
@@ -64,16 +82,18 @@ def pages(reader_page: Page, app: Flask) -> list[str]:
         app, ago(minutes=1), status=422, code="invalid_phone", errors=(INVALID_PHONE,), phone="12", username="anna"
     )
     lost = keep(app, ago(minutes=1), status=0, code="interrupted")
-    return [*PAGES, f"/results/{wrong}/", f"/results/{lost}/"]
+    users = [f"/admin/users/{user}/{page}" for page in USER_PAGES]
+    return [*PAGES, *users, f"/admin/api-keys/{key}/revoke/", f"/results/{wrong}/", f"/results/{lost}/"]
 
 
 def findings(page: Page, address: str) -> list[str]:
-    """Return what axe-core has against a page, all of it unfolded."""
+    """Return what axe-core has against a page, all of it unfolded, and words outside of its parts."""
     for summary in page.locator("summary").all():
         summary.click()
     ours = [] if address == "/swagger/" else ["best-practice"]
     found: list[dict[str, Any]] = Axe().run(page, options={"runOnly": WCAG + ours}).response["violations"]
-    return [f"{address}: {one['id']}: {node['html'][:200]}" for one in found for node in one["nodes"]]
+    stray = [f"{address}: stray: {words}" for words in page.evaluate(STRAY)]
+    return stray + [f"{address}: {one['id']}: {node['html'][:200]}" for one in found for node in one["nodes"]]
 
 
 def away(*_: object, **__: object) -> None:
@@ -95,6 +115,17 @@ def test_no_page_has_a_barrier(
         if address == "/swagger/":
             page.locator(".opblock").first.wait_for()
         found += findings(page, address)
+    page.goto("/admin/api-keys/new/")
+    page.locator("[name=name]").fill("new")
+    page.keyboard.press("Enter")
+    page.locator("#secret").wait_for()
+    found += findings(page, "a secret")
+    page.goto("/account/")
+    for field in ("current", "chosen", "repeated"):
+        page.locator(f"[name={field}]").fill("wrong")
+    page.keyboard.press("Enter")
+    page.locator("[aria-invalid=true]").first.wait_for()
+    found += findings(page, "a password that was not changed")
     page.goto("/login/")
     page.locator("#login").fill("petrov.ivan")
     page.locator("#password").fill("wrong")

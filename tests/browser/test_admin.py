@@ -15,6 +15,9 @@ from tests.functional.attempts import ago, keep
 
 pytestmark = pytest.mark.browser
 
+OVERFLOWING = """() => [...document.querySelectorAll("#rows th, #rows td")]
+    .filter((cell) => cell.offsetWidth && cell.scrollWidth > cell.clientWidth).map((cell) => cell.innerText)"""
+
 
 @pytest.fixture
 def anna(client: FlaskClient) -> str:
@@ -172,6 +175,7 @@ def test_no_page_is_scrolled_sideways_on_a_phone(admin_page: Page, rows: Rows, a
         admin_page.goto(f"{address}?lang={language}")
         width = admin_page.evaluate("document.documentElement.scrollWidth")
         assert width <= 390, address
+        assert admin_page.evaluate(OVERFLOWING) == [], address
 
 
 def test_without_javascript_a_user_is_found_and_blocked_after_a_question(

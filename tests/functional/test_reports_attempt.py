@@ -251,7 +251,7 @@ def test_all_codes_are_listed_with_a_link_to_each(client: FlaskClient, language:
 def test_a_key_that_the_service_made_is_not_shown_as_the_clients(reader: FlaskClient) -> None:
     answer = useradd(reader, ANNA)
 
-    assert "клиента или тот, что дал ответ" in text_of(show(reader, answer.headers["X-Request-Id"]))
+    assert "от клиента или выданный в ответе" in text_of(show(reader, answer.headers["X-Request-Id"]))
 
 
 @pytest.mark.parametrize(("error", "status", "said"), REFUSALS)
