@@ -74,6 +74,14 @@ def newcomer(moment: datetime) -> NewAttempt:
     return _Sample().attempt(moment, {"name": "Иван Петров", "username": "petrov.ivan", "phone": "+7 999 123-45-67"})
 
 
+def users(number: int) -> Iterator[tuple[NewAttempt, Body]]:
+    """Yield attempts that create users, oldest first, with their data."""
+    sample = _Sample()
+    for place in reversed(range(number)):
+        body = sample._body()
+        yield sample.attempt(NOW - timedelta(hours=7 * place + 1), body), body
+
+
 class _Sample:
     def __init__(self) -> None:
         self._random = random.Random(2026)  # noqa: S311 - it shall be predictable

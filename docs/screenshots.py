@@ -32,9 +32,12 @@ from project import create_app  # noqa: E402
 from project.domain.errors import DatabaseUnavailableError  # noqa: E402
 from project.domain.passwords import new_key  # noqa: E402
 from project.domain.records import AttemptRecord  # noqa: E402
+from project.domain.registration import Credentials  # noqa: E402
 from project.embedded import ensure  # noqa: E402
 from project.queries.registration import insert_attempts  # noqa: E402
 from project.services import registration  # noqa: E402
+from project.services.api_keys import issue  # noqa: E402
+from project.services.users import grant_admin  # noqa: E402
 from project.web.schemas import user_add_schema  # noqa: E402
 from project.web.tools import tools  # noqa: E402
 
@@ -62,6 +65,19 @@ PAGES = {
     "not-found": "/nowhere/",
     "not-allowed": "/useradd",
     "swagger": "/swagger/",
+    "account": "/account/",
+}
+ADMIN_PAGES = {
+    "state": "/admin/",
+    "users": "/admin/users/",
+    "users-none": "/admin/users/?search=nobody",
+    "user": "{user}",
+    "oneself": "{oneself}",
+    "block": "{user}block/",
+    "attempts": "/admin/attempts/",
+    "attempts-filtered": "/admin/attempts/?flt2_status=409",
+    "keys": "/admin/api-keys/",
+    "new-key": "/admin/api-keys/new/",
 }
 
 
@@ -78,7 +94,8 @@ def main() -> None:
     """Take the pictures that are asked for."""
     folder = Path(sys.argv[1]) if sys.argv[1:] else None
     with served() as (app, address), chromium() as browser:
-        password = newcomer(app)
+        reader = newcomer(app)
+        password = reader.password
         if folder:
             with opened(browser, address, password) as page:
                 everywhere(page, "new", "/results/?period=today", folder)
@@ -86,6 +103,7 @@ def main() -> None:
         posters(app, browser, address, password)
         if folder:
             everything(browser, address, password, folder)
+            administration(app, browser, address, reader, folder)
 
 
 @contextmanager
@@ -145,13 +163,13 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-def newcomer(app: Flask) -> str:
-    """Create the reader, long before the days that are shown; return the password."""
+def newcomer(app: Flask) -> Credentials:
+    """Create the reader, long before the days that are shown."""
     attempt = sample.newcomer(sample.NOW - timedelta(days=sample.DAYS))
     body = {"name": "Иван Петров", "username": "petrov.ivan", "phone": "+7 999 123-45-67"}
     new_user = user_add_schema("RU").load(body)
     with app.app_context():
-        return registration.register(tools().database, tools().passwords, attempt, new_key(), new_user).password
+        return registration.register(tools().database, tools().passwords, attempt, new_key(), new_user)
 
 
 def fill(app: Flask, records: list[AttemptRecord]) -> None:
@@ -211,6 +229,30 @@ def everything(browser: Browser, address: str, password: str, folder: Path) -> N
     for look in LOOKS:
         take(page, look, folder / f"login-error-{look}.png")
     context.close()
+
+
+def administration(app: Flask, browser: Browser, address: str, reader: Credentials, folder: Path) -> None:
+    """Take the administrators' pages: the reader becomes one, beside users of the sample."""
+    with app.app_context():
+        grant_admin(tools().database, reader.user.id, None)
+        for attempt, body in sample.users(12):
+            registration.register(
+                tools().database, tools().passwords, attempt, new_key(), user_add_schema("RU").load(body)
+            )
+        issue(tools().database, "Витрина магазина", reader.user.id)
+    with opened(browser, address, reader.password) as page:
+        places = {
+            "user": first_of(page, "/admin/users/"),
+            "oneself": first_of(page, "/admin/users/?search=petrov.ivan"),
+        }
+        for name, path in ADMIN_PAGES.items():
+            everywhere(page, name, path.format(**places), folder)
+        page.goto("/admin/api-keys/new/?lang=ru")
+        page.fill("[name=name]", "Отчёты")
+        page.keyboard.press("Enter")
+        page.locator("#secret").wait_for()
+        for look in LOOKS:
+            take(page, look, folder / f"secret-{look}.png")
 
 
 FIRST = {
