@@ -10,6 +10,7 @@ from uuid import UUID
 
 from project.domain.contacts import mask_email, mask_phone
 from project.domain.errors import FIELDS, FieldError
+from project.domain.strict_json import json_type
 from project.domain.text import clean
 
 CREATED = "created"
@@ -91,7 +92,7 @@ def _shown(name: str, value: object) -> str:
     if name not in FIELDS:
         return "•••"
     if not isinstance(value, str):
-        return f"({_json_type(value)})"
+        return f"({json_type(value)})"
     match name:
         case "phone":
             return mask_phone(value)
@@ -99,20 +100,6 @@ def _shown(name: str, value: object) -> str:
             return mask_email(value)
         case _:
             return clean(value, 300)
-
-
-def _json_type(value: object) -> str:
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "boolean"
-        case int() | float():
-            return "number"
-        case list():
-            return "array"
-        case _:
-            return "object"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,6 +32,21 @@ def parse_object(body: bytes) -> dict[str, Any]:
     return parsed
 
 
+def json_type(value: object) -> str:
+    """Return the word that JSON has for the type of a value that is no string."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "boolean"
+        case int() | float():
+            return "number"
+        case list():
+            return "array"
+        case _:
+            return "object"
+
+
 def _guess_encoding(body: bytes) -> str:
     """Old 1C and Windows programs send windows-1251: saying so saves its owner an afternoon."""
     if b"\0" in body:  # UTF-16

@@ -61,11 +61,6 @@ def count_kinds(connection: Connection, chosen: AttemptFilter, edges: Sequence[d
     return Counts(Counter({Kind(place, status, code): int(number) for place, status, code, number in found}))
 
 
-def find_newest(connection: Connection) -> int:
-    """Return the sequence number of the last recorded attempt, 0 when there is none: it closes a picture."""
-    return connection.execute(select(func.coalesce(func.max(Attempt.seq), 0))).scalar_one()
-
-
 def _count_durations(connection: Connection, chosen: AttemptFilter) -> Counter[int]:
     mark, spans = counted_to(connection), list(_spans(chosen, ()))
     found: Counter[int] = Counter()

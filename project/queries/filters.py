@@ -36,7 +36,7 @@ def within(chosen: AttemptFilter) -> list[ColumnElement[bool]]:
 def kinds(
     chosen: AttemptFilter, status: SQLColumnExpression[int], code: SQLColumnExpression[str]
 ) -> list[ColumnElement[bool]]:
-    """Return the conditions on outcome, reason and status, told of these Attempt."""
+    """Return the conditions on outcome, reason and status, told of these columns."""
     wanted: list[ColumnElement[bool]] = []
     if chosen.outcomes:
         wanted.append(or_(false(), *(_has_outcome(outcome, status) for outcome in sorted(chosen.outcomes))))

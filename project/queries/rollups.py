@@ -7,11 +7,12 @@ last attempt, provided that mark and counts are read from one snapshot (a transa
 import time
 from datetime import datetime
 
-from sqlalchemy import Connection, func, select, text, update
+from sqlalchemy import Connection, select, text, update
 
 from project.domain.attempts import first_id
 from project.domain.reports import LIMITS_MS
-from project.models import Attempt, Watermark
+from project.models import Watermark
+from project.queries.pictures import find_end, find_newest, find_writers
 
 NAME = "attempt_counts"
 WRITERS_S = 0.2
@@ -41,10 +42,6 @@ _ADD = f"""
                           from unnest(c.durations, excluded.durations) with ordinality u (old, new, place))"""  # noqa: S608 - texts of our own
 """Adds `pieces` to the counts of all grains; a negative number takes away."""
 
-_WRITERS = text("""
-    select virtualtransaction from pg_locks
-     where locktype = 'relation' and relation = 'attempts'::regclass and mode = 'RowExclusiveLock'
-       and database = (select oid from pg_database where datname = current_database())""")
 _REFRESH = f"""
     with pieces as (
         select {_PIECES} from attempts where seq > :counted_to and seq <= :top group by 1, 2, 3, 4
@@ -78,33 +75,28 @@ def refresh(connection: Connection, least: int, most: int) -> int:
     Nobody waits for another one who does the same: then nothing is done. A number drawn from a sequence is no order
     of commits, so those who write at this moment are waited for. They wait for nobody.
     """
-    newest = select(func.coalesce(func.max(Attempt.seq), 0))
-    if connection.execute(newest).scalar_one() < counted_to(connection) + least:
+    if find_newest(connection) < counted_to(connection) + least:
         return 0
     marked = select(Watermark.seq).where(Watermark.name == NAME).with_for_update(skip_locked=True)
     mark = connection.execute(marked).scalar_one_or_none()
     if mark is None:
         return 0
-    top = min(connection.execute(newest).scalar_one(), mark + most)
-    if not _have_written(connection):
+    newest, writers = find_end(connection)
+    top = min(newest, mark + most)
+    if not _have_written(connection, writers):
         return 0
     connection.execute(text(_REFRESH), {"counted_to": mark, "top": top})
     connection.execute(update(Watermark).where(Watermark.name == NAME).values(seq=top))
     return int(top - mark)
 
 
-def _have_written(connection: Connection) -> bool:
-    """Wait for all who write attempts at this moment; tell whether they have ended.
-
-    An INSERT holds its lock on the table before it draws its number, until its transaction ends. A lock of our own
-    that conflicts with it would also wait for every vacuum, and make writers wait behind us.
-    """
+def _have_written(connection: Connection, writers: frozenset[str]) -> bool:
+    """Wait for these who write attempts; tell whether they have ended."""
     end = time.monotonic() + WRITERS_S
-    under_way = set(connection.scalars(_WRITERS))
-    while under_way and time.monotonic() < end:
+    while writers and time.monotonic() < end:
         time.sleep(LOOK_AGAIN_S)
-        under_way &= set(connection.scalars(_WRITERS))
-    return not under_way
+        writers &= find_writers(connection)
+    return not writers
 
 
 def prune(connection: Connection, before: datetime, most: int) -> int:

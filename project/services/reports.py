@@ -73,7 +73,7 @@ def _build(
     connection: Connection, chosen: AttemptFilter, zone: ZoneInfo, now: datetime, *, days: bool = False
 ) -> Report:
     if chosen.newest is None:
-        chosen = replace(chosen, newest=counts.find_newest(connection))
+        chosen = replace(chosen, newest=pictures.find_newest(connection))
     since = chosen.since or rows.find_first_moment(connection, chosen)
     until = min(chosen.until or now, now + timedelta(seconds=1))
     step, edges = ("day", []) if since is None or since >= until else bucket_edges(since, until, zone)

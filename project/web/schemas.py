@@ -13,6 +13,7 @@ from project.domain.contacts import MAX_EMAIL_LENGTH, MAX_PHONE_LENGTH, normaliz
 from project.domain.dates import parse_birth_date
 from project.domain.errors import FIELDS, FieldError, RuleError, ValidationFailedError
 from project.domain.registration import NewUser
+from project.domain.strict_json import json_type
 from project.domain.text import clean, trimmed_name
 
 MAX_NAME_LENGTH = 300
@@ -32,7 +33,7 @@ class Checked(fields.String):
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
         if not isinstance(value, str):
-            raise ValidationError([RuleError("invalid_type", _json_type(value))])
+            raise ValidationError([RuleError("invalid_type", json_type(value))])
         try:
             return self._rule(value)
         except RuleError as error:
@@ -150,17 +151,3 @@ def _field_errors(messages: dict[str, Any]) -> Iterable[FieldError]:
         shown = clean(name, 40)
         hint = get_close_matches(shown.lower(), FIELDS, n=1)
         yield FieldError(shown, "unknown_field", "hint" if hint else "", {"hint": hint[0]} if hint else {})
-
-
-def _json_type(value: object) -> str:
-    match value:
-        case bool():
-            return "boolean"
-        case int() | float():
-            return "number"
-        case list():
-            return "array"
-        case None:
-            return "null"
-        case _:
-            return "object"

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, text
 from project.domain.attempts import AttemptFilter, Outcome
 from project.domain.errors import DatabaseUnavailableError
 from project.outage import Database
-from project.queries import counts
+from project.queries import counts, pictures
 from project.queries.rollups import prune, refresh
 from project.services import reports
 from project.web.tools import Tools
@@ -135,7 +135,7 @@ def test_what_comes_later_is_counted_too_and_late_drains_into_their_own_hour(
 
 
 def test_a_picture_stays_closed_when_more_is_counted(attempts: Flask, tools: Tools) -> None:
-    newest = tools.reading.read(counts.find_newest)
+    newest = tools.reading.read(pictures.find_newest)
     chosen = AttemptFilter(newest=newest)
     before = numbers(tools, chosen)
     for _ in range(5):
