@@ -1,7 +1,8 @@
 """A PostgreSQL of the tests' own, built by the real migrations; every test starts with empty tables."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tests.builders import IVAN, log_in, useradd
 
 ROOT = Path(__file__).parents[1]
 Row = dict[str, Any]
+MakeApp = Callable[..., Flask]
 TABLES = ("users", "identifiers", "idempotency_keys", "attempts", "attempt_counts", "api_keys")
 
 
@@ -64,6 +66,20 @@ def app(config: Config) -> Iterator[Flask]:
         flask_migrate.upgrade()
     yield app
     tools_of(app).stop()
+
+
+@pytest.fixture
+def make_app(config: Config) -> Iterator[MakeApp]:
+    """Makes the service once more, with other settings, and stops all that it made when the test is over."""
+    made = []
+
+    def make(**changes: Any) -> Flask:
+        made.append(create_app(replace(config, **changes)))
+        return made[-1]
+
+    yield make
+    for app in made:
+        tools_of(app).stop()
 
 
 def begin_anew(app: Flask) -> None:

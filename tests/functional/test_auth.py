@@ -18,12 +18,11 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from config import Config
-from project import create_app
 from project.domain import passwords as words
 from project.domain.passwords import Passwords
 from project.web.tools import Tools
 from tests.builders import ANNA, HTML, IVAN, csrf_token, log_in, useradd
-from tests.conftest import Rows
+from tests.conftest import MakeApp, Rows
 
 MINUTE, HOUR = 60, 3600
 
@@ -63,11 +62,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 @pytest.fixture
-def served_by(config: Config) -> Callable[..., FlaskClient]:
+def served_by(make_app: MakeApp) -> Callable[..., FlaskClient]:
     """Makes a browser of the same service with other settings."""
 
     def make(**settings: object) -> FlaskClient:
-        return create_app(replace(config, **cast(Any, settings))).test_client()
+        return make_app(**settings).test_client()
 
     return make
 

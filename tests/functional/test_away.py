@@ -5,7 +5,6 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +12,20 @@ import psycopg2
 import pytest
 from flask.testing import FlaskClient
 
-from config import Config
-from project import create_app
-from project.web.tools import tools as tools_of
 from tests.builders import ANNA, HTML, useradd
-from tests.conftest import Rows
+from tests.conftest import MakeApp, Rows
 
 MakeClient = Callable[[str], FlaskClient]
 
 
 @pytest.fixture
-def client_of(config: Config, tmp_path: Path) -> Iterator[MakeClient]:
+def client_of(make_app: MakeApp, tmp_path: Path) -> MakeClient:
     """A client of a service whose database has this address, and whose patience is short."""
-    made = []
 
     def make(url: str) -> FlaskClient:
-        app = create_app(replace(config, database_url=url, request_deadline_s=0.5, data_dir=tmp_path))
-        made.append(tools_of(app))
-        return app.test_client()
+        return make_app(database_url=url, request_deadline_s=0.5, data_dir=tmp_path).test_client()
 
-    yield make
-    for parts in made:
-        parts.stop()
+    return make
 
 
 @pytest.fixture

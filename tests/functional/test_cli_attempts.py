@@ -1,7 +1,6 @@
 """`flask attempts prune`: forgetting old attempts at once."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,20 +9,18 @@ from flask import Flask
 from flask.cli import FlaskGroup
 from flask.testing import FlaskClient
 
-from config import Config
-from project import create_app
-from tests.conftest import Rows
+from tests.conftest import MakeApp, Rows
 from tests.functional.attempts import ago, keep
 
 Command = Callable[..., Result]
 
 
 @pytest.fixture
-def prune(config: Config, tmp_path: Path, client: FlaskClient) -> Command:
+def prune(make_app: MakeApp, tmp_path: Path, client: FlaskClient) -> Command:
     """Runs `flask attempts prune`."""
 
     def run(**changes: object) -> Result:
-        app = create_app(replace(config, data_dir=tmp_path, **changes))  # type: ignore[arg-type]
+        app = make_app(data_dir=tmp_path, **changes)
         group = FlaskGroup(create_app=lambda: app, load_dotenv=False)
         return app.test_cli_runner().invoke(group, ["attempts", "prune"])
 

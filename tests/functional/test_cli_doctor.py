@@ -3,7 +3,6 @@
 import ipaddress
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +11,10 @@ from flask.cli import FlaskGroup
 from flask.testing import FlaskClient
 
 from config import Config
-from project import create_app
 from project.cli import doctor as module
 from project.cli.doctor import file_system
 from project.spool import Spool
-from tests.conftest import Rows
+from tests.conftest import MakeApp, Rows
 
 Command = Callable[..., Result]
 AWAY = "postgresql+psycopg2://u:p@127.0.0.1:1/d"
@@ -24,13 +22,13 @@ PROXY = (ipaddress.ip_network("10.0.0.5"),)
 
 
 @pytest.fixture
-def doctor(config: Config, tmp_path: Path, client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> Command:
+def doctor(make_app: MakeApp, tmp_path: Path, client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Runs `flask doctor` of a service with a disk of its own that stays."""
     monkeypatch.setattr(module, "_mounts", lambda: "/dev/sda1 / ext4 rw 0 0\n")
     tmp_path.chmod(0o700)
 
     def run(**changes: object) -> Result:
-        app = create_app(replace(config, data_dir=tmp_path, **changes))  # type: ignore[arg-type]
+        app = make_app(data_dir=tmp_path, **changes)
         group = FlaskGroup(create_app=lambda: app, load_dotenv=False)
         return app.test_cli_runner().invoke(group, ["doctor"])
 

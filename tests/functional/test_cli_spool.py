@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,22 +10,20 @@ from click.testing import Result
 from flask.cli import FlaskGroup
 from flask.testing import FlaskClient
 
-from config import Config
-from project import create_app
 from project.domain.attempts import NewAttempt, new_id
 from project.domain.records import AttemptRecord
 from project.spool import Spool
-from tests.conftest import Rows
+from tests.conftest import MakeApp, Rows
 
 Command = Callable[..., Result]
 
 
 @pytest.fixture
-def flask(config: Config, tmp_path: Path, client: FlaskClient) -> Command:
+def flask(make_app: MakeApp, tmp_path: Path, client: FlaskClient) -> Command:
     """Runs `flask spool ...` of a service with a disk of its own."""
 
     def run(command: str, **changes: object) -> Result:
-        app = create_app(replace(config, data_dir=tmp_path, **changes))  # type: ignore[arg-type]
+        app = make_app(data_dir=tmp_path, **changes)
         group = FlaskGroup(create_app=lambda: app, load_dotenv=False)
         return app.test_cli_runner().invoke(group, ["spool", command])
 

@@ -1,7 +1,6 @@
 """Headers that every answer carries, and names of hosts that none is given for."""
 
 import socket
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +8,8 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from config import Config
-from project import create_app
-from project.web.tools import tools
 from tests.builders import ADDRESS, ANNA, HTML, useradd
-from tests.conftest import Rows
+from tests.conftest import MakeApp, Rows
 
 EVIL = {"Origin": "https://evil.example"}
 FOREIGN = {"Host": "evil.example"}
@@ -116,15 +112,14 @@ def test_a_defect_of_ours_carries_the_headers_too(
 
 @pytest.mark.parametrize("headers", [HTML, {}], ids=["page", "document"])
 def test_an_answer_without_postgres_carries_the_headers_too(
-    config: Config, headers: dict[str, str], tmp_path: Path
+    make_app: MakeApp, headers: dict[str, str], tmp_path: Path
 ) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"postgresql+psycopg2://u:p@127.0.0.1:{closed.getsockname()[1]}/useradd"
-        app = create_app(replace(config, database_url=url, request_deadline_s=0.5, data_dir=tmp_path))
+        app = make_app(database_url=url, request_deadline_s=0.5, data_dir=tmp_path)
 
         response = app.test_client().post("/useradd", json=ANNA, headers=headers)
-        tools(app).stop()
 
     assert response.status_code == 503
     check(response)
@@ -138,8 +133,8 @@ def test_over_https_browsers_are_told_to_stay_there(client: FlaskClient, request
     assert response.headers["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains"
 
 
-def test_where_https_is_a_must_browsers_are_always_told(config: Config) -> None:
-    client = create_app(replace(config, https_only=True)).test_client()
+def test_where_https_is_a_must_browsers_are_always_told(make_app: MakeApp) -> None:
+    client = make_app(https_only=True).test_client()
 
     response = client.get("/livez")
 
@@ -177,8 +172,8 @@ def test_this_machine_may_be_called_by_its_own_names(client: FlaskClient, host: 
     assert response.status_code == 200
 
 
-def test_only_the_hosts_of_the_settings_are_served(config: Config) -> None:
-    client = create_app(replace(config, trusted_hosts=("useradd.example.org", ".example.net"))).test_client()
+def test_only_the_hosts_of_the_settings_are_served(make_app: MakeApp) -> None:
+    client = make_app(trusted_hosts=("useradd.example.org", ".example.net")).test_client()
 
     hosts = ["useradd.example.org", "a.example.net", "example.org", "localhost"]
     statuses = [client.get("/livez", headers={"Host": host}).status_code for host in hosts]

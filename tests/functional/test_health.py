@@ -1,21 +1,19 @@
 """What a balancer asks every second."""
 
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 from flask.testing import FlaskClient
 
-from config import Config
-from project import create_app
 from project.outage import Database
 from project.services.upkeep import Upkeep
 from project.spool import Spool, SpoolError
 from project.web.tools import Tools
 from project.web.tools import tools as tools_of
 from tests.builders import IVAN, useradd
+from tests.conftest import MakeApp
 
 ADDRESSES = ["/livez", "/readyz"]
 
@@ -95,11 +93,10 @@ def test_a_disk_that_cannot_be_used_sends_requests_elsewhere(
     assert (client.get("/readyz").status_code, client.get("/status").json["status"]) == (503, "spool_unusable")  # type: ignore[index]
 
 
-def test_a_process_that_stops_sends_requests_elsewhere(config: Config, tmp_path: Path) -> None:
-    app = create_app(replace(config, data_dir=tmp_path))
+def test_a_process_that_stops_sends_requests_elsewhere(make_app: MakeApp, tmp_path: Path) -> None:
+    app = make_app(data_dir=tmp_path)
     tools_of(app).upkeep.begin_stop()
 
     response = app.test_client().get("/readyz")
-    tools_of(app).stop()
 
     assert (response.status_code, response.json) == (503, {"status": "stopping"})

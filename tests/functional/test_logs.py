@@ -4,7 +4,6 @@ import io
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from config import Config
-from project import create_app
 from project.outage import Statement
-from project.web.tools import tools
 from tests.builders import ADDRESS, ANNA, KEY, log_in, useradd
-from tests.conftest import Rows
+from tests.conftest import MakeApp, Rows
 
 PERSONAL = ("5550141", "555-01-41", "anna@", "Anna@", "Анна", "a.sokolova", "1990", KEY)
 
@@ -130,16 +126,14 @@ def test_a_statement_that_failed_is_logged_without_what_was_sent(
 
 
 def test_without_postgres_the_log_names_the_cause_but_not_the_way_there(
-    config: Config, app: Flask, written: Log, tmp_path: Path
+    make_app: MakeApp, app: Flask, written: Log, tmp_path: Path
 ) -> None:
     url = "postgresql+psycopg2://useradd:secret-of-db@127.0.0.1:1/useradd"
-    away = create_app(replace(config, database_url=url, request_deadline_s=0.5, data_dir=tmp_path))
-    client = away.test_client()
+    client = make_app(database_url=url, request_deadline_s=0.5, data_dir=tmp_path).test_client()
     for handler in _handlers():
         handler.setStream(written.stream)
 
     response = useradd(client, ANNA, headers={"Idempotency-Key": KEY})
-    tools(away).stop()
 
     assert response.status_code == 503
     assert {line["message"] for line in written.lines} == {"PostgreSQL is away", "database unavailable", "answered"}
@@ -185,16 +179,16 @@ def test_what_comes_every_second_is_not_logged(client: FlaskClient, written: Log
     assert written.lines == []
 
 
-def test_a_line_is_written_once_however_many_applications_there_were(config: Config, client: FlaskClient) -> None:
-    create_app(config)
+def test_a_line_is_written_once_however_many_applications_there_were(make_app: MakeApp, client: FlaskClient) -> None:
+    make_app()
 
     handlers = [one for one in logging.getLogger().handlers if type(one).__module__ == "project.web.logs"]
     assert len(handlers) == 1
 
 
-def test_lines_may_be_text_for_people(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_may_be_text_for_people(make_app: MakeApp, capsys: pytest.CaptureFixture[str]) -> None:
     former = [one for one in logging.getLogger().handlers if type(one).__module__ == "project.web.logs"]
-    create_app(replace(config, log_format="text"))
+    make_app(log_format="text")
 
     logging.getLogger("some.module").warning("a word")
 

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,9 @@ from openapi_schema_validator import OAS30Validator
 from openapi_spec_validator import OpenAPIV30SpecValidator
 from werkzeug.test import TestResponse
 
-from config import Config
-from project import create_app
 from project.web.catalogue import PROBLEMS
 from tests.builders import ADDRESS, ANNA, KEY, useradd
-from tests.conftest import Rows
+from tests.conftest import MakeApp, Rows
 
 Document = dict[str, Any]
 
@@ -182,9 +179,9 @@ def test_retry_after_is_where_trying_again_helps(document: Document) -> None:
 
 @pytest.mark.parametrize("language", ["ru", "en"])
 def test_another_application_serves_the_same_document(
-    config: Config, document: Document, language: str, tmp_path: Path
+    make_app: MakeApp, document: Document, language: str, tmp_path: Path
 ) -> None:
-    another = create_app(replace(config, default_language=language, data_dir=tmp_path)).test_client()
+    another = make_app(default_language=language, data_dir=tmp_path).test_client()
 
     response = another.get("/openapi.json", headers={"Accept-Language": language})
 

@@ -1,6 +1,5 @@
 """Who is really calling: forwarded headers count only when a trusted proxy wrote them (S65)."""
 
-from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any
 from wsgiref.types import WSGIEnvironment
@@ -8,11 +7,9 @@ from wsgiref.types import WSGIEnvironment
 import pytest
 from flask.testing import FlaskClient
 
-from config import Config
-from project import create_app
 from project.web.proxies import TrustedProxies
 from tests.builders import ANNA, useradd
-from tests.conftest import Rows
+from tests.conftest import MakeApp, Rows
 
 PROXY, FAR_PROXY, CLIENT, STRANGER = "10.0.0.5", "10.0.0.7", "203.0.113.9", "198.51.100.1"
 TRUSTED = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
@@ -34,9 +31,9 @@ def seen_through(peer: str, **headers: str) -> WSGIEnvironment:
 
 
 @pytest.fixture
-def behind_proxies(config: Config, client: FlaskClient) -> FlaskClient:
+def behind_proxies(make_app: MakeApp, client: FlaskClient) -> FlaskClient:
     """A client of the service that trusts the proxies, on empty tables."""
-    return create_app(replace(config, trusted_proxies=TRUSTED)).test_client()
+    return make_app(trusted_proxies=TRUSTED).test_client()
 
 
 @pytest.mark.parametrize(

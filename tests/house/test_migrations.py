@@ -5,7 +5,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,9 @@ from alembic.script import ScriptDirectory
 from flask import Flask
 from sqlalchemy import text
 
-from config import Config
-from project import create_app
 from project.extensions import db
 from project.models import Base
+from tests.conftest import MakeApp
 
 VERSIONS = sorted((Path(__file__).parents[2] / "migrations" / "versions").glob("*.py"))
 THINGS = text("""
@@ -59,14 +57,14 @@ BLOCKED = text("""
 
 
 @pytest.fixture
-def empty_app(config: Config, postgres_url: str, tmp_path: Path) -> Iterator[Flask]:
+def empty_app(make_app: MakeApp, postgres_url: str, tmp_path: Path) -> Iterator[Flask]:
     """The service on a database of its own that has no tables."""
     name = f"migrations_{os.getpid()}"
     with _server(postgres_url) as server:
         server.execute(f"drop database if exists {name}")
         server.execute(f"create database {name}")
     url = f"postgresql+psycopg2://{postgres_url.partition('://')[2].rpartition('/')[0]}/{name}"
-    app = create_app(replace(config, database_url=url, data_dir=tmp_path))
+    app = make_app(database_url=url, data_dir=tmp_path)
     with app.app_context():
         yield app
         for engine in db.engines.values():
