@@ -88,6 +88,7 @@ def pages(reader_page: Page, app: Flask, rows: Rows) -> list[str]:
 
 def findings(page: Page, address: str) -> list[str]:
     """Return what axe-core has against a page, all of it unfolded, and words outside of its parts."""
+    page.wait_for_load_state()  # a form leads to a page that may still be without its style
     for summary in page.locator("summary").all():
         summary.click()
     ours = [] if address == "/swagger/" else ["best-practice"]
