@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.load import Client
+from tests.chaos.networks import Host
 from tests.chaos.postgres import Postgres
 from tests.chaos.processes import eventually
 from tests.chaos.proxy import Proxy
@@ -87,6 +88,14 @@ def proxy(shared_proxy: Proxy, postgres: Postgres) -> Iterator[Proxy]:
     yield shared_proxy
     shared_proxy.retarget(postgres.port)
     shared_proxy.pass_through()
+
+
+@pytest.fixture
+def distant() -> Iterator[Host]:
+    """Another host, at the end of a cable."""
+    host = Host()
+    yield host
+    host.close()
 
 
 @pytest.fixture(scope="session")

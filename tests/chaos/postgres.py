@@ -75,10 +75,10 @@ class Postgres:
         """What the server said."""
         return self.place.log
 
-    def url(self, database: str = NAME, port: int | None = None) -> str:
-        """Return the address of a database, by way of `port` when something stands in between."""
+    def url(self, database: str = NAME, port: int | None = None, host: str = HOST) -> str:
+        """Return the address of a database, by way of `port` of `host` when something stands in between."""
         password = (self.place.home / "password").read_text()
-        return f"postgresql://{NAME}:{password}@{HOST}:{port or self.port}/{database}"
+        return f"postgresql://{NAME}:{password}@{host}:{port or self.port}/{database}"
 
     def move_to_small_disk(self, mib: int) -> Path:
         """Start anew with the tables on a disk of their own, of so many MiB; return what to fill. It ends with the

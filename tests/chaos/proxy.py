@@ -69,10 +69,10 @@ class Trap:
 
 
 class Proxy:
-    """Passes TCP connections to `target` on 127.0.0.1, on a port of its own that never changes."""
+    """Passes TCP connections to `target` on 127.0.0.1, from a port of its own that never changes, or a `listener`."""
 
-    def __init__(self, target: int) -> None:
-        self.port = free_port()
+    def __init__(self, target: int, listener: socket.socket | None = None) -> None:
+        self.port = listener.getsockname()[1] if listener else free_port()
         self.target = target
         self.state = State.PASS
         self.trap: Trap | None = None
@@ -83,7 +83,7 @@ class Proxy:
         self.selector.register(self._bell, selectors.EVENT_READ, self._obey)
         self._listener: socket.socket | None = None
         self._running = True
-        self._listen()
+        self._listen(listener)
         self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
         self._thread.start()
 
@@ -180,9 +180,9 @@ class Proxy:
                 if key.fd in self.selector.get_map() and self.selector.get_key(key.fd).data is key.data:
                     key.data(events)
 
-    def _listen(self) -> None:
+    def _listen(self, listener: socket.socket | None = None) -> None:
         if self._listener is None:
-            self._listener = socket.create_server((HOST, self.port), backlog=200)
+            self._listener = listener or socket.create_server((HOST, self.port), backlog=200)
             self._listener.setblocking(False)
             self.selector.register(self._listener, selectors.EVENT_READ, self._accept)
 

@@ -18,6 +18,7 @@ import pytest
 from tests.builders import HTML, csrf_token
 from tests.chaos.invariants import check
 from tests.chaos.load import Answer, Client, Load, burst, new_body, new_key, summary
+from tests.chaos.networks import THERE, Host
 from tests.chaos.postgres import Postgres
 from tests.chaos.processes import eventually
 from tests.chaos.proxy import Proxy
@@ -268,6 +269,31 @@ def test_a_partition_is_like_a_frozen_postgres(
     proxy.pass_through()
     answers += _await_back(postgres, client, answers)
     check(postgres, service, answers)
+
+
+def test_a_network_that_acknowledges_nothing_is_like_a_frozen_postgres(
+    postgres: Postgres, distant: Host, new_service: Callable[..., Service]
+) -> None:
+    """F7, as TCP sees it: packets are lost, not bytes."""
+    proxy = Proxy(postgres.port, distant.listen())
+    service = new_service(postgres.url(port=proxy.port, host=THERE), WORKERS=str(WORKERS)).start()
+    with _pulse(service) as beats:
+        with Load(service, clients=8, pause_s=0.02, reconnecting=True) as load:
+            load.await_answers(50)
+            distant.cut()
+            _await_noticed(service)
+        refused = burst(service, requests=40, parallel=20)
+
+    _answered_in_time(load.answers)
+    _refused_at_once(service, refused)
+    _quick(beats)
+    answers = load.answers + refused
+    distant.mend()
+    with closing(Client(service)) as client:
+        answers += _await_back(postgres, client, answers)
+    check(postgres, service, answers)
+    service.term()
+    proxy.close()
 
 
 def test_wrong_data_is_answered_as_ever_and_recorded_later(
