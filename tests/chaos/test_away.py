@@ -33,6 +33,7 @@ waits for PostgreSQL waits until the deadline, 3 s.
 """
 WORKERS = 2
 READERS = 20
+TRIES = 5
 SILENCES: dict[str, Callable[[Proxy], None]] = {"swallowed": Proxy.blackhole, "held up": Proxy.hold}
 """Partitions: what is sent is lost, and so are the connections; or it arrives when the partition ends."""
 
@@ -351,17 +352,21 @@ def test_a_frozen_session_costs_the_one_request_that_it_serves(
     postgres: Postgres, service: Service, client: Client
 ) -> None:
     """F6. The session is idle when it is frozen: one with a latch of PostgreSQL's own would hold up all others."""
-    first = client.create()  # alone, so that no other session was used since
-    [[used_last]] = postgres.execute(
-        "select pid from pg_stat_activity where application_name = 'useradd' order by state_change desc limit 1"
-    )
-    frozen = postgres.freeze_backend(used_last)  # the pool gives it to the next request
-    with Load(service, clients=8, reconnecting=True) as load:
-        eventually(lambda: any(answer.status != 201 for answer in load.answers), 15, "nobody used the frozen session")
-        load.await_answers(len(load.answers) + 100)
-    postgres.thaw_backend(frozen)
+    answers: list[Answer] = []
+    for _ in range(TRIES):  # now and then it is the upkeep that meets the frozen session, and no request notices
+        answers.append(client.create())  # alone, so that no other request has used a session since
+        [[used_last]] = postgres.execute(
+            "select pid from pg_stat_activity where application_name = 'useradd' and query like 'execute useradd%'"
+            " order by state_change desc limit 1"
+        )
+        frozen = postgres.freeze_backend(used_last)  # the pool gives it to the next request
+        with Load(service, clients=8, reconnecting=True) as load:
+            load.await_answers(200)
+        postgres.thaw_backend(frozen)
+        answers += load.answers
+        if any(answer.status != 201 for answer in answers):
+            break
 
-    answers = [first, *load.answers]
     _answered_in_time(answers)
     assert len([answer for answer in answers if answer.status != 201]) == 1, summary(answers)
     check(postgres, service, answers)
