@@ -1,13 +1,15 @@
 """Pages: statistics, and one attempt."""
 
 from datetime import UTC, datetime
+from functools import partial
 from uuid import UUID
 
-from flask import Blueprint, abort, make_response, render_template, request
+from flask import Blueprint, Response, abort, make_response, render_template, request
 from flask.typing import ResponseReturnValue
 
+from project.domain.errors import DatabaseUnavailableError, OverloadedError, RefusalError
 from project.reports import answers, pages, wording
-from project.web import headings
+from project.web import headings, problems
 from project.web.choices import Choice, read_choice
 from project.web.languages import display_zone
 from project.web.tools import tools
@@ -20,14 +22,29 @@ def results() -> ResponseReturnValue:
     """Show numbers and rows of what the URL chooses."""
     choice = read_choice(request.args, display_zone(), datetime.now(UTC))
     if choice.is_reversed:
-        found = pages.Results(report=None)
-        return render_template(
-            "reports/results.html", choice=choice, found=found, wording=wording, headings=headings
-        ), 400
+        return _results(choice, pages.Results(report=None)), 400
     if choice.newer is not None:
         return _offer(choice, choice.newer)
-    found = pages.get_results(tools().reading, choice)
-    return render_template("reports/results.html", choice=choice, found=found, wording=wording, headings=headings)
+    return _results(choice, pages.get_results(tools().reading, choice))
+
+
+@bp.errorhandler(DatabaseUnavailableError)
+@bp.errorhandler(OverloadedError)
+def unavailable(error: RefusalError) -> Response:
+    """Keep the results page and say in the place of its figures why there are none.
+
+    Figures of a moment ago are not shown: whether the session still holds is what PostgreSQL alone knows.
+    """
+    if request.endpoint != "reports.results":
+        return problems.answer(error)
+    choice = read_choice(request.args, display_zone(), datetime.now(UTC))
+    return problems.answer(error, partial(_results, choice, pages.Results(report=None)))
+
+
+def _results(choice: Choice, found: pages.Results, **problem: object) -> str:
+    return render_template(
+        "reports/results.html", choice=choice, found=found, wording=wording, headings=headings, **problem
+    )
 
 
 def _offer(choice: Choice, last: UUID) -> ResponseReturnValue:

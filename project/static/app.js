@@ -60,10 +60,13 @@ document.addEventListener("change", (event) => {
   if (event.target.id === "follow") remember("follow", event.target.checked ? "on" : "off");
 });
 
-// htmx looks for new attempts only while somebody looks at the page and wants them.
+// htmx looks for new attempts, or for an end of an outage, only while somebody looks at the page and wants them;
+// and it takes no form away from who fills it in.
 document.addEventListener("htmx:before:request", (event) => {
-  if (event.target.id !== "newer") return;
-  if (document.hidden || !document.getElementById("follow").checked) event.preventDefault();
+  const { id } = event.target;
+  const follows = id !== "newer" || document.getElementById("follow").checked;
+  const writes = id === "back" && document.activeElement?.closest("form");
+  if (["newer", "back"].includes(id) && (document.hidden || !follows || writes)) event.preventDefault();
 });
 
 // Who asked for the new rows goes on reading at the log.

@@ -6,7 +6,9 @@ secrets never reach either.
 
 import logging
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from flask import Flask, Response, current_app, g, json, render_template, request
 from flask_wtf.csrf import CSRFError
@@ -53,15 +55,16 @@ class _Ending:
 
 def init_app(app: Flask) -> None:
     """Let every exception end here."""
-    app.register_error_handler(Exception, _answer)
+    app.register_error_handler(Exception, answer)
 
 
-def _answer(error: Exception) -> Response:
+def answer(error: Exception, page: Callable[..., str] = partial(render_template, "web/problem.html")) -> Response:
+    """Record the attempt, if there is one, and answer with a document or with `page`, made of ending and detail."""
     ending = _read(error)
     recorded = _record(ending)
     if _wants_page():
         response = current_app.make_response(
-            (render_template("web/problem.html", ending=ending, detail=_detail(ending)), ending.status)
+            (page(ending=ending, detail=_detail(ending)), ending.status)
         )
     else:
         response = _document(ending, recorded=recorded)

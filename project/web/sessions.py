@@ -74,6 +74,7 @@ def init_app(app: Flask) -> None:
     login_manager.init_app(app, add_context_processor=False)
     login_manager.user_loader(_load)
     login_manager.unauthorized_handler(_send_to_login)
+    app.context_processor(lambda: {"known_as": _known_as})
     app.after_request(_note_visit)
 
 
@@ -82,6 +83,7 @@ def begin(account: Account) -> None:
     session.clear()
     login_user(Reader(account))
     session["began"] = session["seen"] = int(time.time())
+    session["name"] = account.username
 
 
 def end() -> None:
@@ -101,6 +103,11 @@ def _load(kept: str) -> Reader | None:
     if account is None or not account.is_active or str(account.epoch) != epoch:
         return None
     return Reader(account)
+
+
+def _known_as() -> str | None:
+    """Return whose session this says it is: all that can be told without the database. Nothing is opened by it."""
+    return session["name"] if "name" in session and not _is_over() else None
 
 
 def _is_over() -> bool:
