@@ -5,10 +5,9 @@ from uuid import UUID
 from flask import abort, flash, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import lazy_gettext as _
-from flask_wtf import FlaskForm
 from wtforms import StringField
 
-from project.admin.tables import Question, Table, route
+from project.admin.tables import Deed, Question, Table, route
 from project.domain.api_keys import check_name
 from project.domain.errors import FieldError, RuleError
 from project.models import ApiKey
@@ -25,7 +24,7 @@ REVOKE = Question(
 )
 
 
-class KeyForm(FlaskForm):  # type: ignore[misc]  # Flask-WTF has no types
+class KeyForm(Deed):
     """What a new key is called."""
 
     name = StringField(_("What for"))
@@ -51,27 +50,31 @@ class ApiKeysView(Table):
     def create(self) -> ResponseReturnValue:
         """Make a key and show it, this once."""
         form = KeyForm(request.form)
-        if request.method == "POST" and form.validate_on_submit():
-            try:
-                name = check_name(form.name.data or "")
-            except RuleError as error:
-                form.name.errors = [message_text(FieldError("name", error.code, error.variant, error.params))]
-            else:
-                issued = service.issue(tools().database, name, g.reader.account.id)
-                title = gettext("New key: %(name)s", name=issued.name)
-                back = url_for("api_keys.index_view")
-                return self.render("admin/secret.html", title=title, secret=issued.key, back=back, example=True)
-        return self.render("admin/new_api_key.html", form=form), 422 if form.errors else 200
+        name = self._checked_name(form) if form.validate_on_submit() else None
+        if name is None or not self.is_proved(form):
+            return self.render("admin/new_api_key.html", form=form), 422 if form.errors else 200
+        issued = service.issue(tools().database, name, g.reader.account.id)
+        title, back = gettext("New key: %(name)s", name=issued.name), url_for("api_keys.index_view")
+        return self.render("admin/secret.html", title=title, secret=issued.key, back=back, example=True)
+
+    def _checked_name(self, form: KeyForm) -> str | None:
+        """Return the name for a key, or say beside the field what is wrong with it."""
+        try:
+            return check_name(form.name.data or "")
+        except RuleError as error:
+            form.name.errors = [message_text(FieldError("name", error.code, error.variant, error.params))]
+        return None
 
     @route("/<uuid:key_id>/revoke/", methods=("GET", "POST"))
     def revoke(self, key_id: UUID) -> ResponseReturnValue:
         """Ask, then make a key void."""
         back = url_for("api_keys.index_view")
-        if request.method == "GET":
+        form = Deed(request.form)
+        if request.method != "POST" or not self.is_proved(form):
             key = self.get_one(key_id)
             if key is None:
                 abort(404)
-            return self.ask(REVOKE, key.name, back)
+            return self.ask(REVOKE, key.name, back, form)
         name = service.revoke(tools().database, key_id, g.reader.account.id)
         flash(REVOKE.done % {"name": name}, "ok")
         return redirect(back)

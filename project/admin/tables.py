@@ -10,14 +10,19 @@ from flask.typing import ResponseReturnValue
 from flask_admin import BaseView, expose
 from flask_admin.contrib.sqla import ModelView
 from flask_admin.form import BaseForm
+from flask_babel import lazy_gettext as _
+from flask_wtf import FlaskForm
 from sqlalchemy import Connection
 from sqlalchemy.orm import Query, Session
+from wtforms import PasswordField
 
 from project.domain.errors import DatabaseUnavailableError, RefusalError
 from project.domain.text import clean
 from project.extensions import db
 from project.models import Base
 from project.outage import is_timeout
+from project.web import confirmation
+from project.web.texts import gettext
 from project.web.tools import tools
 
 PAGE = 25
@@ -42,6 +47,12 @@ class Question:
     done: str = ""
 
 
+class Deed(FlaskForm):  # type: ignore[misc]  # Flask-WTF has no types
+    """What an administrator is about to do, and the password that it may take."""
+
+    password = PasswordField(_("Your password"))
+
+
 class Guarded(BaseView):  # type: ignore[misc]  # Flask-Admin has no types
     """A page for administrators. Strangers were sent to the login before; users are refused here."""
 
@@ -61,9 +72,24 @@ class Guarded(BaseView):  # type: ignore[misc]  # Flask-Admin has no types
         """Return a page. Flask-Admin's own render() would put its things in the place of ours of the same name."""
         return render_template(template, admin_view=self, **values, **self._template_args)
 
-    def ask(self, question: Question, name: str, back: str) -> str:
+    def ask(self, question: Question, name: str, back: str, form: Deed) -> ResponseReturnValue:
         """Return a question; the answer "yes" comes as a POST to the same address."""
-        return self.render("admin/question.html", question=question, title=question.title % {"name": name}, back=back)
+        title = question.title % {"name": name}
+        page = self.render("admin/question.html", question=question, title=title, back=back, form=form)
+        return page, 422 if form.password.errors else 200
+
+    @property
+    def asks_password(self) -> bool:
+        """Whether the reader has to enter the own password before anything grave."""
+        return confirmation.is_due()
+
+    def is_proved(self, form: Deed) -> bool:
+        """Tell whether the reader may go on, or say beside the field what is wrong."""
+        if not confirmation.is_due() or confirmation.accepts(form.password.data or ""):
+            return True
+        wrong = gettext("This is not your password.") if form.password.data else gettext("Enter your password.")
+        form.password.errors = [wrong]
+        return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from flask_babel import lazy_gettext as _
 from sqlalchemy import or_
 from sqlalchemy.orm import Query
 
-from project.admin.tables import Question, Table, route
+from project.admin.tables import Deed, Question, Table, route
 from project.domain.text import clean
 from project.models import User
 from project.outage import Database
@@ -22,7 +22,7 @@ from project.web.texts import gettext
 from project.web.tools import tools
 
 RESET = "reset"
-Deed = Callable[[Database, UUID, UUID], str]
+Change = Callable[[Database, UUID, UUID], str]
 
 
 QUESTIONS: Mapping[str, Question] = {
@@ -56,7 +56,7 @@ QUESTIONS: Mapping[str, Question] = {
         _("Issue new password"),
     ),
 }
-DEEDS: Mapping[str, Deed] = {
+CHANGES: Mapping[str, Change] = {
     "block": service.block,
     "unblock": service.unblock,
     "grant": service.grant_admin,
@@ -69,7 +69,7 @@ class UsersView(Table):
 
     addresses = Table.addresses | {"details", "change"}
     title = _("Users")
-    hint = _("Login, phone, e-mail or part of the name")
+    hint = _("Login, phone, e-mail or name")
     column_list = ("created_at", "username", "name", "phone", "email", "is_active")
     column_searchable_list = ("username",)
     column_filters = (
@@ -90,14 +90,15 @@ class UsersView(Table):
     def change(self, user_id: UUID, action: str) -> ResponseReturnValue:
         """Ask before anything happens; do it when the answer is yes."""
         question, back = QUESTIONS[action], url_for("users.details", user_id=user_id)
-        if request.method == "GET":
-            return self.ask(question, self._get(user_id).username, back)
+        form = Deed(request.form)
+        if request.method != "POST" or not self.is_proved(form):
+            return self.ask(question, self._get(user_id).username, back, form)
         by = g.reader.account.id
         if action == RESET:
             login, password = service.reset_password(tools().database, tools().passwords, user_id, by)
             title = gettext("New password of %(name)s", name=login)
             return self.render("admin/secret.html", title=title, secret=password, back=back)
-        username = DEEDS[action](tools().database, user_id, by)
+        username = CHANGES[action](tools().database, user_id, by)
         flash(question.done % {"name": username}, "ok")
         return redirect(back)
 

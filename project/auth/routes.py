@@ -24,7 +24,7 @@ _OWN_PAGE = re.compile(r"/(?:results|swagger|admin|account)/[\w./-]*(?:\?[\w.~%&
 def login() -> ResponseReturnValue:
     """Show the form; open a session for a login and its password. A miss does not tell which of them was wrong."""
     form = LoginForm(request.form)  # without request.files: a file in place of a text is no text
-    if request.method == "GET":
+    if request.method != "POST":
         return render_template("auth/login.html", form=form, refused=False)
     account = None
     if form.validate_on_submit():

@@ -99,7 +99,7 @@ def size(value: int) -> str:
     """Return a number of bytes as people tell it: `44 MB`."""
     unit, scale = next((pair for pair in _SIZES if value >= pair[1]), _SIZES[-1])
     shown = round(value / scale, 1 if value < 10 * scale else None)
-    return str(format_unit(shown, unit, length="short", locale=language_code()))
+    return str(format_unit(shown, unit, length="short", locale=language_code())).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def share(part: int, whole: int) -> str:

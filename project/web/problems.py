@@ -8,7 +8,6 @@ import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 
 from flask import Flask, Response, current_app, g, json, render_template, request
 from flask_wtf.csrf import CSRFError
@@ -58,14 +57,16 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(Exception, answer)
 
 
-def answer(error: Exception, page: Callable[..., str] = partial(render_template, "web/problem.html")) -> Response:
+def _problem_page(**values: object) -> str:
+    return render_template("web/problem.html", **values)
+
+
+def answer(error: Exception, page: Callable[..., str] = _problem_page) -> Response:
     """Record the attempt, if there is one, and answer with a document or with `page`, made of ending and detail."""
     ending = _read(error)
     recorded = _record(ending)
     if _wants_page():
-        response = current_app.make_response(
-            (page(ending=ending, detail=_detail(ending)), ending.status)
-        )
+        response = current_app.make_response((page(ending=ending, detail=_detail(ending)), ending.status))
     else:
         response = _document(ending, recorded=recorded)
     response.headers.extend(ending.headers)

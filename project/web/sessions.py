@@ -82,7 +82,7 @@ def begin(account: Account) -> None:
     """Start a session that has nothing of the one before (ASVS 5.0.0, 7.2.4)."""
     session.clear()
     login_user(Reader(account))
-    session["began"] = session["seen"] = int(time.time())
+    session["began"] = session["seen"] = session["proved"] = int(time.time())
     session["name"] = account.username
 
 

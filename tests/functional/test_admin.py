@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 from project.admin.tables import Table
 from project.extensions import db
 from project.outage.breaker import Breaker
-from tests.builders import ANNA, HTML, KEY, csrf_token, log_in, useradd
+from tests.builders import ANNA, HTML, IVAN, KEY, csrf_token, log_in, useradd
 from tests.conftest import Rows
 from tests.functional.attempts import ago, keep
 
@@ -98,9 +98,9 @@ def reset(browser: FlaskClient, user: UUID) -> str:
 
 
 def listed(page: TestResponse) -> list[str]:
-    """Return the first cell of each row."""
-    heads = re.findall(r'<th scope="row".*?</th>', page.text, re.DOTALL)
-    return [re.sub(r"<[^>]*>", "", head).strip() for head in heads]
+    """Return the first cell of each row, as desks show it."""
+    heads = re.findall(r'<th scope="row".*?(?:</th>|<span class="hi)', page.text, re.DOTALL)
+    return [re.sub(r"<[^>]*>?", "", head).strip() for head in heads]
 
 
 # --- Who sees them ---
@@ -438,6 +438,94 @@ def test_what_is_done_to_users_is_logged_without_personal_data(
     for record in said:
         assert (vars(record)["user_id"], vars(record)["by"]) == (str(anna), str(boss))
         assert not re.search("sokolova|Соколова|anna|5550141", str(vars(record)), re.IGNORECASE)
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+def test_looking_at_the_head_of_a_question_does_nothing(
+    administrator: FlaskClient, anna: UUID, rows: Rows, deed: str
+) -> None:
+    before = rows.of("users")
+
+    response = administrator.head(f"/admin/users/{anna}/{deed}/")
+
+    assert response.status_code == 200
+    assert rows.of("users") == before
+
+
+# --- The password, once more ---
+
+
+@pytest.fixture
+def late(app: Flask, client: FlaskClient, rows: Rows) -> tuple[FlaskClient, str]:
+    """The browser of an administrator who entered the password eleven minutes ago, and the password."""
+    password = str((useradd(client, IVAN).json or {})["password"])
+    rows.ask("update users set is_admin = true")
+    browser = app.test_client()
+    log_in(browser, "petrov.ivan", password)
+    forget_password(browser)
+    return browser, password
+
+
+GRAVE = [*(f"users/{{user}}/{deed}/" for deed in DEEDS), "api-keys/new/", "api-keys/{key}/revoke/"]
+
+
+def forget_password(browser: FlaskClient) -> None:
+    """Let eleven minutes go by since the password was entered."""
+    with browser.session_transaction() as session:
+        session["proved"] -= 11 * 60
+
+
+def changed(rows: Rows) -> tuple[object, object]:
+    """Return what administrators can change."""
+    return rows.of("users"), rows.of("api_keys")
+
+
+@pytest.mark.parametrize("place", GRAVE)
+def test_what_is_grave_takes_the_password_again_after_ten_minutes(
+    late: tuple[FlaskClient, str], anna: UUID, rows: Rows, place: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    browser, password = late
+    do(browser, "/admin/api-keys/new/", name="shop front", password=password)
+    forget_password(browser)
+    address = "/admin/" + place.format(user=anna, key=rows.of("api_keys")[0]["id"])
+    if place.endswith(("unblock/", "withdraw/")):
+        rows.ask("update users set is_active = false, is_admin = true where username = 'a.sokolova'")
+    before = changed(rows)
+
+    without = do(browser, address, name="till")
+    wrong = do(browser, f"{address}?lang=en", name="till", password="wrong")
+    after_these = changed(rows)
+    right = do(browser, address, name="till", password=password)
+
+    assert (without.status_code, wrong.status_code) == (422, 422)
+    assert 'aria-describedby="password-error"' in without.text
+    assert "This is not your password." in wrong.text
+    assert after_these == before
+    assert right.status_code in {200, 302}
+    assert changed(rows) != before
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings == ["confirmation refused"] * 2
+    assert password not in caplog.text
+
+
+def test_the_password_will_do_for_a_while(late: tuple[FlaskClient, str], anna: UUID) -> None:
+    browser, password = late
+    asked = browser.get(f"/admin/users/{anna}/block/").text
+    do(browser, f"/admin/users/{anna}/block/", password=password)
+
+    next_question = browser.get(f"/admin/users/{anna}/unblock/").text
+
+    assert 'name="password"' in asked
+    assert 'name="password"' not in next_question
+    assert do(browser, f"/admin/users/{anna}/unblock/").status_code == 302
+
+
+def test_a_session_from_before_this_rule_is_asked(late: tuple[FlaskClient, str], anna: UUID) -> None:
+    browser, _ = late
+    with browser.session_transaction() as session:
+        del session["proved"]
+
+    assert do(browser, f"/admin/users/{anna}/block/").status_code == 422
 
 
 # --- API keys ---
