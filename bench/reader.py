@@ -39,8 +39,7 @@ class Reader:
 
     def get(self, path: str, over: Event | None = None) -> Answer:
         """Receive an answer without looking at it, to its end or until `over`. Raises RuntimeError if it is not 200."""
-        if time.perf_counter() > self._used_at + FORGOTTEN_S:
-            self._http.close()
+        self._forget_resting()
         began = time.perf_counter()
         self._http.request("GET", path, headers={"Cookie": self.cookie})
         response = self._http.getresponse()
@@ -54,6 +53,10 @@ class Reader:
         if not response.isclosed():
             self._http.close()
         return Answer(self._used_at - began, first)
+
+    def _forget_resting(self) -> None:
+        if time.perf_counter() > self._used_at + FORGOTTEN_S:
+            self._http.close()
 
     def total(self) -> int:
         """Return how many attempts the statistics count."""
@@ -71,10 +74,12 @@ class Reader:
         self._send("POST", "/login/", self.form, FORM)
 
     def _send(self, method: str, path: str, body: str | None = None, content_type: str = "") -> str:
+        self._forget_resting()
         headers = {"Cookie": self.cookie} | ({"Content-Type": content_type} if body else {})
         self._http.request(method, path, body, headers)
         response = self._http.getresponse()
         text = response.read().decode()
+        self._used_at = time.perf_counter()
         if response.status >= http.client.BAD_REQUEST:
             raise RuntimeError(f"{path} answered {response.status}: {text[:500]}")
         for cookie in response.headers.get_all("Set-Cookie") or ():

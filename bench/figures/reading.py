@@ -47,10 +47,10 @@ class Table:
 def measure(run: Run) -> None:
     """Note pages and files of 10,000 attempts, of as many as were asked for, and of a million if those are more."""
     with ExitStack() as stack:
-        few, most = (stack.enter_context(_table(run, rows)) for rows in (FEW, run.options.rows))
+        few, most = (stack.enter_context(recorded(run, rows)) for rows in (FEW, run.options.rows))
         pages = {Quantity.PAGE_FEW: few, Quantity.PAGE_MOST: most}
         if most.rows > MIDDLE:
-            pages[Quantity.PAGE_MIDDLE] = stack.enter_context(_table(run, MIDDLE))
+            pages[Quantity.PAGE_MIDDLE] = stack.enter_context(recorded(run, MIDDLE))
 
         def note_pages() -> None:
             for quantity, table in pages.items():
@@ -69,7 +69,8 @@ def measure(run: Run) -> None:
 
 
 @contextmanager
-def _table(run: Run, rows: int) -> Iterator[Table]:
+def recorded(run: Run, rows: int) -> Iterator[Table]:
+    """Give so many attempts, counted beforehand and served, while the block runs."""
     say(f"recording {rows:,} attempts")
     url = run.databases.create(f"attempts_{rows}")
     with closing(connect(url)) as connection:

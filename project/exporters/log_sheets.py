@@ -15,8 +15,10 @@ from project.exporters.words import Words
 MAX_ROWS = 1_048_575
 """Rows of a sheet (Excel's limit) without its head."""
 
-WIDTHS = (20, 16, 8, 24, 42, 26, 30, 21, 30, 12, 40)
+WIDTHS = (19, 13, 8, 23, 36, 22, 24, 18, 22, 12, 40)
 LAST_COLUMN = len(WIDTHS) - 1
+LAST_PRINTED = 8
+"""The e-mail. With answer time and request id, print would be half as large, too small to read."""
 
 _TEXT, _STATUS, _NUMBER, _ID = "\x01", "\x02", "\x03", "\x04"
 """Marks."""
@@ -50,6 +52,7 @@ def _add_sheet(workbook: Any, number: int, rows: int, words: Words, styles: Styl
     for column, style in enumerate(columns):
         sheet.write_blank(_SAMPLE, column, None, style)
     sheet.autofilter(0, 0, rows, LAST_COLUMN)
+    sheet.print_area(0, 0, rows, LAST_PRINTED)
     sheet.ignore_errors({"number_stored_as_text": f"A1:K{rows + 1}"})
     if not rows:
         return

@@ -1,0 +1,85 @@
+"""What a first view of the results page costs an empty browser: `.venv/bin/python -m bench.first_view`."""
+
+import argparse
+import os
+import shutil
+import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from bench.figures.reading import PAGES, Table, recorded
+from bench.load import HOST
+from bench.report import table
+from bench.run import Options, Run
+from bench.servers import ROOT
+
+PERIODS = ("7d", "30d", "all")
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
+SHIFT = """new Promise((tell) => {
+    let shift = 0;
+    new PerformanceObserver((list) => { for (const entry of list.getEntries()) shift += entry.value; })
+        .observe({ type: "layout-shift", buffered: true });
+    setTimeout(() => tell(shift), 500);
+})"""
+
+
+def main() -> None:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(prog="python -m bench.first_view", description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000, help="attempts, over a year (1_000_000)")
+    rows = parser.parse_args().rows
+    os.chdir(ROOT)
+    run = Run(Options(rounds=1, seconds=0, rows=rows))
+    try:
+        with recorded(run, rows) as attempts, _chromium() as browser:
+            lines = [_measure(browser, attempts, period) for period in PERIODS]
+    finally:
+        run.databases.close()
+    head = (f"first view, {rows:,} attempts", "transferred, KB", "of that the page", "layout shift", "server, ms")
+    print(table(head, lines, left=1))
+
+
+def _measure(browser: Browser, attempts: Table, period: str) -> tuple[str, ...]:
+    address = f"/results/?period={period}"
+    server_ms = 1000 * statistics.median(attempts.reader.get(address).seconds for _ in range(PAGES))
+    with _opened(browser, attempts) as (page, received):
+        page.goto(address, wait_until="networkidle")
+        shift = page.evaluate(SHIFT)
+    whole = sum(received)
+    return period, f"{whole / 1000:.1f}", f"{received[0] / 1000:.1f}", f"{shift:.3f}", f"{server_ms:.1f}"
+
+
+@contextmanager
+def _opened(browser: Browser, attempts: Table) -> Iterator[tuple[Page, list[float]]]:
+    """Open a tab with a session and an empty cache, and a list of the bytes of each answer, heads too."""
+    name, _, value = attempts.reader.cookie.partition("=")
+    origin = f"http://{HOST}:{attempts.server.port}"
+    context = browser.new_context(base_url=origin, viewport={"width": 1280, "height": 900})
+    context.add_cookies([{"name": name, "value": value, "url": origin}])
+    page = context.new_page()
+    received: list[float] = []
+
+    def note(event: dict[str, Any]) -> None:
+        received.append(event["encodedDataLength"])
+
+    network = context.new_cdp_session(page)
+    network.send("Network.enable")
+    network.on("Network.loadingFinished", note)
+    yield page, received
+    context.close()
+
+
+@contextmanager
+def _chromium() -> Iterator[Browser]:
+    path = os.environ.get("TEST_CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUMS)), None)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
