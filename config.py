@@ -214,6 +214,12 @@ class Config:
         shown="0",
     )
     attempts_keep_days: int = setting(365, _days, "Days for which attempts are kept; 0: for ever")
+    metrics_allow: Networks = setting(
+        _networks("127.0.0.0/8,::1"),
+        _networks,
+        "Addresses or networks, comma-separated, from which Prometheus may read /metrics",
+        shown="127.0.0.0/8,::1",
+    )
     log_format: str = setting("json", _choice("json", "text"), "One JSON object a line, or text for people")
     request_deadline_s: float = setting(
         3.0, _seconds, "Seconds until a request that waits for PostgreSQL is answered all the same", shown="3"

@@ -94,7 +94,7 @@ def _look(app: Flask, seconds: float) -> Looks:
     def look(number: int, frame: FrameType | None) -> None:
         looks.parts[_part_at_work(frame)] += 1
 
-    tools(app).start()
+    tools(app).start(0)
     try:
         for _ in range(WARM_UP):
             _ask(app, next(numbers))

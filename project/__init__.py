@@ -18,6 +18,7 @@ from project.web import (
     logs,
     pages,
     problems,
+    prometheus,
     proxies,
     request_id,
     sessions,
@@ -109,6 +110,7 @@ def register_web(app: Flask, config: Config) -> None:
     request_id.init_app(app)
     csrf.init_app(app)
     logs.init_app(app, config.log_format)
+    prometheus.init_app(app)
     compression.init_app(app)
     languages.init_app(app)
     sessions.init_app(app)

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Any
 from wsgiref.types import WSGIApplication, WSGIEnvironment
@@ -53,7 +54,7 @@ def serve(
     deadline_s: float,
     greeting: Callable[[str], str],
     prepare: Callable[[], None] | None = None,
-    start: Callable[[], None] = lambda: None,
+    start: Callable[[int], None] = lambda _: None,
     stopping: Callable[[], None] = lambda: None,
     stop: Callable[[], None] = lambda: None,
 ) -> None:
@@ -61,13 +62,14 @@ def serve(
 
     `app` answers each request within `deadline_s`; who has not read his answer 2 s after that is left. `prepare` runs
     first, in a process of its own; when it exits with AWAY the service starts all the same and it is tried again beside
-    it. In each worker `start` runs before the first request, `stopping` when the stop begins and `stop` after the last
-    answer. Raises SystemExit with a clear message when the port is taken.
+    it. In each worker `start` runs before the first request, told the worker's number, which its replacement gets, too;
+    `stopping` runs when the stop begins and `stop` after the last answer. Raises SystemExit with a clear message when
+    the port is taken.
     """
     listener = _listen(host, port)
 
-    def work() -> None:
-        start()
+    def work(number: int) -> None:
+        start(number)
         _serve_one(app, listener, threads, deadline_s + DRAIN_S, stopping)
         stop()
         os._exit(0)  # Python would take itself apart first: 0.2 s of a processor (measured), and the stop waits for it
@@ -96,13 +98,13 @@ def _listen(host: str, port: int) -> socket.socket:
 class _Supervisor:
     """The parent of all workers."""
 
-    def __init__(self, work: Callable[[], None], count: int, listener: socket.socket, stop_s: float) -> None:
+    def __init__(self, work: Callable[[int], None], count: int, listener: socket.socket, stop_s: float) -> None:
         self._work = work
         self._count = count
         self._listener = listener
         self._stop_s = stop_s
-        self._workers: dict[int, float] = {}
-        """Process id -> when it was born, by time.monotonic()."""
+        self._workers: dict[int, tuple[int, float]] = {}
+        """Process id -> its number, and when it was born, by time.monotonic()."""
         self._preparing: tuple[int, Callable[[], None]] | None = None
         self._lifeline = os.pipe()
 
@@ -126,8 +128,11 @@ class _Supervisor:
 
     def start(self) -> None:
         """Start the workers."""
-        for _ in range(self._count):
-            self._workers[self._fork(self._work)] = time.monotonic()
+        for number in range(self._count):
+            self._hire(number)
+
+    def _hire(self, number: int) -> None:
+        self._workers[self._fork(partial(self._work, number))] = (number, time.monotonic())
 
     def watch(self) -> int:
         """Replace workers that die until a signal says stop; return the exit status of it all."""
@@ -143,10 +148,11 @@ class _Supervisor:
                 log.error("the preparation failed and is tried again", extra={"exit_status": code})
             self._judge(AWAY if code else 0, self._preparing[1])
         elif pid in self._workers:
-            log.error("a worker died and is replaced", extra={"pid": pid, "exit_status": code})
-            if time.monotonic() - self._workers.pop(pid) < _TOO_YOUNG_S:
+            number, born = self._workers.pop(pid)
+            log.error("a worker died and is replaced", extra={"worker": number, "pid": pid, "exit_status": code})
+            if time.monotonic() - born < _TOO_YOUNG_S:
                 time.sleep(_TOO_YOUNG_S)  # whatever kills it at birth must not keep the machine busy
-            self._workers[self._fork(self._work)] = time.monotonic()
+            self._hire(number)
 
     def _stop(self) -> int:
         """Ask all children to end, wait for them, and end those that do not."""

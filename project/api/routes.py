@@ -6,7 +6,7 @@ import re
 from flask import Blueprint, Request, Response, g, request
 from flask.ctx import _AppCtxGlobals
 
-from project.domain.attempts import CHECKED, NewAttempt
+from project.domain.attempts import CHECKED, CREATED, REPLAYED, NewAttempt
 from project.domain.errors import OverloadedError, RefusalError
 from project.domain.passwords import hash_key, new_key
 from project.domain.registration import Credentials, NewUser
@@ -68,9 +68,9 @@ def useradd() -> Response:
     new_user = _read(here, asked, parts)
     if asked.args.get("dry_run") in {"true", "1"}:
         return _checked(new_user)
-    return _created(
-        asked, here.key, registration.register(parts.database, parts.passwords, here.attempt, here.key, new_user)
-    )
+    credentials = registration.register(parts.database, parts.passwords, here.attempt, here.key, new_user)
+    here.code = REPLAYED if credentials.replayed else CREATED
+    return _created(asked, here.key, credentials)
 
 
 for address in ADDRESSES:
@@ -135,6 +135,7 @@ def _created(request: Request, key: str, credentials: Credentials) -> Response:
 
 def _checked(new_user: NewUser) -> Response:
     """Record and answer a dry run that found nothing wrong."""
+    g.code = CHECKED
     recorded = attempts.record(tools().database, tools().spool, g.attempt, status=200, code=CHECKED)
     return _answer(_normalized(new_user) | ({} if recorded else {"recorded": False}), 200)
 

@@ -61,7 +61,18 @@ class Database:
         self._slots = Gate(slots, queue)
         self._turns = Gate(connections)
         self._complained = -math.inf
+        self.connections = connections
         self.breaker = Breaker(name)
+
+    @property
+    def in_use(self) -> int:
+        """How many connections work at the moment."""
+        return self._turns.taken
+
+    @property
+    def waiting(self) -> int:
+        """How many threads wait for a slot or a connection."""
+        return self._slots.waiting + self._turns.waiting
 
     def transact(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work` in one transaction and commit it.

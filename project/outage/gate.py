@@ -12,10 +12,20 @@ class Gate:
     """
 
     def __init__(self, places: int, queue: int | None = None) -> None:
-        self._free = places
+        self._places = self._free = places
         self._queue = queue
         self._lock = threading.Lock()
         self._waiting: deque[threading.Event] = deque()
+
+    @property
+    def taken(self) -> int:
+        """How many threads are in."""
+        return self._places - self._free
+
+    @property
+    def waiting(self) -> int:
+        """How many threads wait."""
+        return len(self._waiting)
 
     def enter(self, timeout_s: float) -> bool:
         """Take a place, waiting for it at most so long; tell whether that worked."""

@@ -6,6 +6,7 @@ last attempt, provided that mark and counts are read from one snapshot (a transa
 
 import time
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import Connection, select, text, update
 
@@ -69,25 +70,34 @@ def counted_to(connection: Connection) -> int:
     return connection.execute(select(Watermark.seq).where(Watermark.name == NAME)).scalar_one()
 
 
-def refresh(connection: Connection, least: int, most: int) -> int:
+class Progress(NamedTuple):
+    """How far counting got."""
+
+    counted: int
+    left: int
+    """Attempts that are not counted yet; numbers of the sequence that nobody used are among them."""
+
+
+def refresh(connection: Connection, least: int, most: int) -> Progress:
     """Count attempts that are not counted yet, `most` at a time, if there are `least` of them; return how far it got.
 
     Nobody waits for another one who does the same: then nothing is done. A number drawn from a sequence is no order
     of commits, so those who write at this moment are waited for. They wait for nobody.
     """
-    if find_newest(connection) < counted_to(connection) + least:
-        return 0
+    left = max(0, find_newest(connection) - counted_to(connection))
+    if left < least:
+        return Progress(0, left)
     marked = select(Watermark.seq).where(Watermark.name == NAME).with_for_update(skip_locked=True)
     mark = connection.execute(marked).scalar_one_or_none()
     if mark is None:
-        return 0
+        return Progress(0, left)
     newest, writers = find_end(connection)
     top = min(newest, mark + most)
     if not _have_written(connection, writers):
-        return 0
+        return Progress(0, left)
     connection.execute(text(_REFRESH), {"counted_to": mark, "top": top})
     connection.execute(update(Watermark).where(Watermark.name == NAME).values(seq=top))
-    return int(top - mark)
+    return Progress(int(top - mark), int(newest - top))
 
 
 def _have_written(connection: Connection, writers: frozenset[str]) -> bool:

@@ -5,6 +5,7 @@ import os
 import random
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 
@@ -34,11 +35,23 @@ CATCH_UP_S = 1.0
 class Upkeep:
     """A thread of the process that serves; started when first needed, and again after a fork."""
 
-    def __init__(self, writing: Database, reading: Database, spool: Spool, keep_days: int) -> None:
+    def __init__(
+        self,
+        writing: Database,
+        reading: Database,
+        spool: Spool,
+        keep_days: int,
+        note: Callable[[], None] = lambda: None,
+    ) -> None:
         self._writing = writing
         self._reading = reading
         self._spool = spool
         self._keep = timedelta(days=keep_days)
+        self._note = note
+        self.drained = 0
+        """Attempts that this process has brought in from the disk."""
+        self.uncounted = 0
+        """Attempts that were not counted beforehand when it last looked."""
         self._pid = 0
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -74,6 +87,7 @@ class Upkeep:
     def _run(self) -> None:
         while not self._stopping.wait(_random.uniform(*ROUND_S)):
             try:
+                self._note()
                 self.round()
             except Exception:
                 log.exception("upkeep failed")
@@ -105,10 +119,13 @@ class Upkeep:
         if self._keep and now >= self._prune_at:
             forgotten = attempts.forget_some(self._writing, self._keep)
             self._prune_at = now if forgotten else now + PRUNE_EVERY_S
-        while self._writing.probe(refresh, COUNT_FROM, COUNT_AT_ONCE) == COUNT_AT_ONCE:
-            if self._stopping.is_set() or time.monotonic() > now + CATCH_UP_S:
+        while True:
+            progress = self._writing.probe(refresh, COUNT_FROM, COUNT_AT_ONCE)
+            self.uncounted = progress.left
+            if progress.counted < COUNT_AT_ONCE or self._stopping.is_set() or time.monotonic() > now + CATCH_UP_S:
                 break
 
     def _note_drained(self, number: int) -> None:
+        self.drained += number
         if number:
             log.info("spool drained", extra={"attempts": number})

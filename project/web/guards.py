@@ -7,8 +7,10 @@ from flask import Flask, current_app, g, request
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
+from config import Networks
 from project.domain.errors import RefusalError
 from project.extensions import login_manager
+from project.web.proxies import STRANGE, lies_in
 from project.web.tools import tools
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -30,6 +32,12 @@ def require_key() -> None:
     """Let in only programs with an API key, where the settings say so."""
     if tools().config.api_keys_required and not _opens(_key()):
         raise RefusalError("unauthorized")
+
+
+def require_network(networks: Networks) -> None:
+    """Let in only whoever calls from one of these networks, and not through a proxy that nobody trusts."""
+    if STRANGE in request.environ or not lies_in(request.environ.get("REMOTE_ADDR", ""), networks):
+        raise RefusalError("forbidden")
 
 
 def is_open(app: Flask, endpoint: str) -> bool:

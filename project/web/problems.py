@@ -64,6 +64,7 @@ def _problem_page(**values: object) -> str:
 def answer(error: Exception, page: Callable[..., str] = _problem_page) -> Response:
     """Record the attempt, if there is one, and answer with a document or with `page`, made of ending and detail."""
     ending = _read(error)
+    g.code = ending.reason
     recorded = _record(ending)
     if _wants_page():
         response = current_app.make_response((page(ending=ending, detail=_detail(ending)), ending.status))

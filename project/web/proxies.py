@@ -6,6 +6,10 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from config import Networks
 
+STRANGE = "useradd.strange_proxy"
+"""Key of the WSGI environment: set when a proxy that nobody trusts handed the request on, so that the client's address
+is not known."""
+
 
 class TrustedProxies:
     """WSGI middleware that sets the client's address and scheme from X-Forwarded-For and X-Forwarded-Proto.
@@ -30,11 +34,18 @@ class TrustedProxies:
                 environ["REMOTE_ADDR"] = hop
                 if not self._trusts(hop):
                     break
+        elif forwarded or scheme:
+            environ[STRANGE] = True
         return self._app(environ, start_response)
 
     def _trusts(self, text: str) -> bool:
-        address = _address(text)
-        return address is not None and any(address in network for network in self._networks)
+        return lies_in(text, self._networks)
+
+
+def lies_in(text: str, networks: Networks) -> bool:
+    """Tell whether an address is one, and belongs to one of these networks."""
+    address = _address(text)
+    return address is not None and any(address in network for network in networks)
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -1,6 +1,7 @@
 """What doors need of the application at hand: its settings, its database, its passwords, its disk."""
 
 import logging
+import os
 from dataclasses import dataclass
 from typing import cast
 
@@ -9,6 +10,7 @@ from flask import Flask, current_app
 from config import Config
 from project.domain.passwords import Passwords, Secret
 from project.extensions import db
+from project.metrics import Metrics
 from project.outage import Database, connect_in_turn
 from project.services.api_keys import ApiKeys
 from project.services.upkeep import Upkeep
@@ -37,15 +39,18 @@ class Tools:
     api_keys: ApiKeys
     spool: Spool
     upkeep: Upkeep
+    metrics: Metrics
 
     def check(self) -> None:
         """See that the spool can be used. Raises SpoolError with a message for the operator."""
         self.spool.open()
         self.spool.close()
 
-    def start(self) -> None:
-        """Begin to serve in this process: what a killed one left behind becomes known now, not with a request."""
+    def start(self, number: int) -> None:
+        """Begin to serve as worker `number`: what a killed one left behind becomes known now, not with a request."""
         logs.buffer()
+        self.metrics.begin(number)
+        log.info("worker started", extra={"worker": number, "pid": os.getpid()})
         try:
             self.spool.open()
         except SpoolError as error:  # users can be created all the same
@@ -76,6 +81,7 @@ def init_app(app: Flask, config: Config) -> None:
         queue=READING_QUEUE,
     )
     spool = Spool(config.data_dir / "spool")
+    metrics = Metrics(config.workers)
     app.extensions["useradd"] = Tools(
         config=config,
         database=writing,
@@ -83,7 +89,8 @@ def init_app(app: Flask, config: Config) -> None:
         passwords=Passwords(tuple(Secret(secret.encode()) for secret in secrets), config.password_hash),
         api_keys=ApiKeys(writing),
         spool=spool,
-        upkeep=Upkeep(writing, reading, spool, config.attempts_keep_days),
+        upkeep=Upkeep(writing, reading, spool, config.attempts_keep_days, metrics.note),
+        metrics=metrics,
     )
 
 

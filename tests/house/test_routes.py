@@ -17,6 +17,7 @@ OPEN = {
     "auth.login",
     "auth.logout",
     "health.livez",
+    "health.metrics",  # guarded by METRICS_ALLOW
     "health.readyz",
     "health.status",
     "pages.front",

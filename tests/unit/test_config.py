@@ -30,6 +30,7 @@ BAD = {
     "HTTPS_ONLY": ["yes", "true", "2"],
     "API_KEYS_REQUIRED": ["yes", "true", "2"],
     "ATTEMPTS_KEEP_DAYS": ["-1", "36501", "for ever", "1.5"],
+    "METRICS_ALLOW": ["everybody", "10.0.0.1/8"],
     "LOG_FORMAT": ["xml"],
     "REQUEST_DEADLINE_S": ["0.4", "61", "nan", "inf", "3s"],
 }

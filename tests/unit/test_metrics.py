@@ -1,0 +1,99 @@
+"""The figures that processes share."""
+
+import os
+import threading
+
+import pytest
+
+from project.metrics import FRESH_S, Metrics
+
+
+def test_threads_that_count_at_the_same_time_lose_nothing() -> None:
+    metrics = Metrics(1)
+    counter = metrics.counter("things_total", "Things")
+
+    def count() -> None:
+        for _ in range(10_000):
+            counter.add()
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert metrics.value("things_total") == 40_000
+
+
+def test_a_process_tells_what_all_have_counted_and_a_replacement_goes_on() -> None:
+    metrics = Metrics(2)
+    counter = metrics.counter("things_total", "Things")
+    metrics.gauge("mood", "Mood", lambda: metrics.row and 3)
+    metrics.begin(0)
+
+    for exit_status in (0, 1):  # the second one replaces the first
+        pid = os.fork()
+        if not pid:
+            metrics.begin(1)
+            counter.add(5)
+            os._exit(exit_status)
+        os.waitpid(pid, 0)
+    counter.add()
+
+    assert metrics.value("things_total") == 11
+    assert metrics.value("mood") == 3
+    assert (metrics.running, metrics.replaced) == (2, 1)
+
+
+def test_how_a_process_was_that_is_gone_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = Metrics(1)
+    counter = metrics.counter("things_total", "Things")
+    metrics.gauge("mood", "Mood", lambda: 3)
+    metrics.begin(0)
+    counter.add()
+
+    monkeypatch.setattr("project.metrics.FRESH_S", -FRESH_S)
+
+    assert (metrics.value("things_total"), metrics.value("mood"), metrics.running) == (1, 0, 0)
+
+
+def test_a_counter_follows_a_number_that_grows_by_itself() -> None:
+    metrics, lost = Metrics(1), 2
+    metrics.counter("lost_total", "Lost", read=lambda: lost)
+
+    metrics.note()
+    lost = 5
+    metrics.note()
+    metrics.note()
+
+    assert metrics.value("lost_total") == 5
+
+
+def test_a_limit_belongs_to_the_durations_below_it() -> None:
+    metrics = Metrics(1)
+    histogram = metrics.histogram("time_seconds", "Time", {"kind": "short"})
+
+    for seconds in (0.001, 0.3, 0.4, 9):
+        histogram.observe(seconds)
+
+    lines = metrics.text().splitlines()
+    assert lines[:2] == ["# HELP time_seconds Time", "# TYPE time_seconds histogram"]
+    assert lines[2] == 'time_seconds_bucket{kind="short",le="0.001"} 1'
+    assert 'time_seconds_bucket{kind="short",le="0.25"} 1' in lines
+    assert 'time_seconds_bucket{kind="short",le="0.5"} 3' in lines
+    assert lines[-3:] == [
+        'time_seconds_bucket{kind="short",le="+Inf"} 4',
+        'time_seconds_sum{kind="short"} 9.701',
+        'time_seconds_count{kind="short"} 4',
+    ]
+
+
+def test_a_row_that_is_full_is_a_defect_and_not_the_beginning_of_the_next() -> None:
+    metrics = Metrics(2)
+
+    def fill() -> None:
+        for number in range(3000):
+            metrics.counter("things_total", "Things", {"number": str(number)})
+
+    with pytest.raises(ValueError, match="no room"):
+        fill()
