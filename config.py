@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import phonenumbers
@@ -70,6 +71,10 @@ def _days(value: str) -> int:
     return _number(value, 0, 36500)
 
 
+def _count(value: str) -> int:
+    return _number(value, 1, 1_000_000_000)
+
+
 def _number(value: str, least: int, most: int) -> int:
     if not value.isascii() or not value.isdigit() or not least <= int(value) <= most:
         raise ValueError(f"a whole number from {least} to {most} is needed")
@@ -102,6 +107,15 @@ def _secret(value: str) -> str:
 
 def _secret_list(value: str) -> tuple[str, ...]:
     return tuple(_secret(part.strip()) for part in value.split(",") if part.strip())
+
+
+def _storage_uri(value: str) -> str:
+    scheme, _, rest = value.partition("://")
+    with suppress(ValueError):
+        urlsplit(value).port  # noqa: B018 - raises when it is no number
+        if value == "memory://" or (scheme in {"redis", "rediss", "unix", "valkey", "valkeys"} and rest):
+            return value
+    raise ValueError("memory:// or the address of a Redis is needed, for example redis://127.0.0.1:6379/0")
 
 
 def _zone(value: str) -> ZoneInfo:
@@ -212,6 +226,24 @@ class Config:
         _switch,
         "1: sessions only over https (Secure, __Host- cookies, HSTS), whatever scheme the service itself sees",
         shown="0",
+    )
+    ratelimit_enabled: bool = setting(
+        True, _switch, "0: nobody is refused for asking too often, wrong passwords included", shown="1"
+    )
+    ratelimit_storage_uri: str = setting(
+        "memory://",
+        _storage_uri,
+        "Where requests are counted for the limits: in each process for itself (memory://), "
+        "or for all of them in Redis or Valkey (redis://host:6379/0)",
+    )
+    ratelimit_per_client: int = setting(
+        600, _count, "Requests to /useradd in a minute from one client: an address, or a program with an API key"
+    )
+    ratelimit_global: int = setting(30_000, _count, "Requests to /useradd in a minute from all clients together")
+    ratelimit_conflicts: int = setting(
+        60,
+        _count,
+        "Answers in a minute that tell one client what is taken already (409); after these it has to wait",
     )
     attempts_keep_days: int = setting(365, _days, "Days for which attempts are kept; 0: for ever")
     metrics_allow: Networks = setting(

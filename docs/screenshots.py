@@ -115,7 +115,8 @@ def served() -> Iterator[tuple[Flask, str]]:
     with tempfile.TemporaryDirectory() as data_dir, patches():
         url = f"{server_url.rpartition('/')[0]}/{name}"
         logging.disable(logging.WARNING)
-        app = create_app(Config.from_environment({"DATABASE_URL": url, "DATA_DIR": data_dir}))
+        settings = {"DATABASE_URL": url, "DATA_DIR": data_dir, "RATELIMIT_ENABLED": "0"}
+        app = create_app(Config.from_environment(settings))
         with app.app_context():
             flask_migrate.upgrade()
         server = create_server(app, host="127.0.0.1", port=0, threads=4, clear_untrusted_proxy_headers=False)

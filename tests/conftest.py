@@ -53,8 +53,9 @@ def _administer(server: str, statement: str) -> None:
 
 @pytest.fixture(scope="session")
 def config(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """Settings as a newcomer has them, but for the database."""
-    environment = {"DATABASE_URL": postgres_url, "DATA_DIR": str(tmp_path_factory.mktemp("data"))}
+    """Settings as a newcomer has them, but for the database, and without limits: all tests have one address."""
+    data_dir = str(tmp_path_factory.mktemp("data"))
+    environment = {"DATABASE_URL": postgres_url, "DATA_DIR": data_dir, "RATELIMIT_ENABLED": "0"}
     return Config.from_environment(environment)
 
 

@@ -21,7 +21,7 @@ from project.domain.text import clean
 from project.extensions import db
 from project.models import Base
 from project.outage import is_timeout
-from project.web import confirmation
+from project.web import confirmation, limits
 from project.web.texts import gettext
 from project.web.tools import tools
 
@@ -66,6 +66,8 @@ class Guarded(BaseView):  # type: ignore[misc]  # Flask-Admin has no types
 
     def _run_view(self, view: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Call a view. Flask-Admin would call it again after a TypeError, and hide the defect."""
+        if request.method == "POST":
+            limits.spend_reader(limits.CHANGES)
         return view(self, *args, **kwargs)
 
     def render(self, template: str, **values: Any) -> str:

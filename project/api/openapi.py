@@ -10,7 +10,7 @@ from project.web.swagger import problem_responses
 CODES = (
     "bad_request", "malformed_json", "body_not_object", "bad_idempotency_key", "unauthorized", "method_not_allowed",
     "conflict", "credentials_changed", "body_too_large", "unsupported_media_type", "validation_failed",
-    "idempotency_key_reused", "internal_error", "database_unavailable", "overloaded", "outcome_unknown",
+    "idempotency_key_reused", "rate_limited", "internal_error", "database_unavailable", "overloaded", "outcome_unknown",
 )  # fmt: skip
 """Every code with which POST /useradd can refuse."""
 

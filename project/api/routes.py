@@ -13,6 +13,7 @@ from project.domain.registration import Credentials, NewUser
 from project.domain.strict_json import parse_object
 from project.domain.text import clean
 from project.services import attempts, registration
+from project.web import limits
 from project.web.context import this_g, this_request
 from project.web.guards import open_to_all, require_key
 from project.web.languages import language, local
@@ -51,6 +52,15 @@ def begin_attempt() -> None:
         client_request_id=client_request_id(),
     )
     tools().upkeep.ensure_running()
+    limits.spend_attempt()
+
+
+@bp.after_request
+def note_conflict(response: Response) -> Response:
+    """Remember who was told that something is taken."""
+    if response.status_code == 409:
+        limits.note_conflict()
+    return response
 
 
 @bp.teardown_app_request

@@ -12,7 +12,7 @@ from project.domain.chosen_passwords import WeakPasswordError
 from project.domain.passwords import MAX_LENGTH, MIN_CHOSEN_LENGTH
 from project.domain.registration import User
 from project.services import users as service
-from project.web import sessions
+from project.web import limits, sessions
 from project.web.texts import gettext
 from project.web.tools import tools
 
@@ -42,9 +42,12 @@ def account() -> ResponseReturnValue:
 def _is_changed(form: PasswordForm, user: User) -> bool:
     """Change the password and go on in a session of its own, or say beside the field what is wrong."""
     current, chosen = form.current.data or "", form.chosen.data or ""
+    guesses = limits.Guesses(str(user.id))
+    guesses.check()
     try:
         changed = service.change_password(tools().database, tools().passwords, g.reader.account, user, current, chosen)
     except service.WrongPasswordError:
+        guesses.note()
         form.current.errors = [gettext("This is not your current password.")]
     except WeakPasswordError as error:
         form.chosen.errors = [str(WEAKNESSES[error.reason])]

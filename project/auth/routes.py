@@ -8,7 +8,7 @@ from flask.typing import ResponseReturnValue
 
 from project.auth.forms import LoginForm
 from project.services import login as service
-from project.web import sessions
+from project.web import limits, sessions
 from project.web.guards import open_to_all
 from project.web.tools import tools
 
@@ -26,13 +26,15 @@ def login() -> ResponseReturnValue:
     form = LoginForm(request.form)  # without request.files: a file in place of a text is no text
     if request.method != "POST":
         return render_template("auth/login.html", form=form, refused=False)
-    account = None
+    account, guesses = None, limits.Guesses.of_login(form.login.data or "")
+    guesses.check()
     if form.validate_on_submit():
         config = tools().config
         account = service.authenticate(
             tools().database, tools().passwords, form.login.data or "", form.password.data or "", config.phone_region
         )
     if account is None:
+        guesses.note()
         log.warning("login refused")
         return render_template("auth/login.html", form=form, refused=True), 401
     sessions.begin(account)

@@ -45,6 +45,8 @@ class RuleError(ValueError):
 class RefusalError(Exception):
     """The request ends without a new user. `code` is part of the contract and never changes its meaning."""
 
+    retry_after_s: int | None = None
+    """When it is worth to come again, if that is known."""
     recorded = False
     """True when the transaction that refused has recorded the attempt already."""
 
@@ -101,6 +103,14 @@ class OutcomeUnknownError(RefusalError):
 
     def __init__(self) -> None:
         super().__init__("outcome_unknown")
+
+
+class RateLimitedError(RefusalError):
+    """Somebody asks too often. Nothing was looked at, so nothing was created."""
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__("rate_limited")
+        self.retry_after_s = retry_after_s
 
 
 class OverloadedError(RefusalError):

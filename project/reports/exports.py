@@ -15,6 +15,7 @@ from project.exporters import STREAMS
 from project.exporters.names import file_name
 from project.reports.routes import bp
 from project.services import reports as service
+from project.web import limits
 from project.web.choices import read_exactly
 from project.web.formats import words
 from project.web.headings import heading
@@ -59,6 +60,7 @@ def _export(ending: str) -> Response:
     Its length is not announced: that of a packed file is known when its last byte is, and to add up that of a text
     PostgreSQL would have to write it twice. The page tells beforehand what to expect.
     """
+    limits.spend_reader(limits.EXPORTS)
     now = datetime.now(UTC)
     choice = read_exactly(request.args, display_zone(), now)
     with _place() as place:

@@ -45,7 +45,7 @@ def _add_file(spec: APISpec, path: str, name: str, media_type: str) -> None:
     found = {"description": "The file", "headers": {"Content-Disposition": disposition}, "content": content}
     away = {"description": "Nobody is logged in: to the login page", "headers": {"Location": {"schema": _TEXT}}}
     summary = "The attempts of the filter as a file, in the zone and language of the reader"
-    _describe(spec, path, name, summary, _filter("7d"), {"200": found, "302": away}, "exports_busy")
+    _describe(spec, path, name, summary, _filter("7d"), {"200": found, "302": away}, "exports_busy", "rate_limited")
 
 
 def _describe(

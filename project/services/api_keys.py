@@ -31,6 +31,10 @@ class ApiKeys:
         """Ask PostgreSQL anew for every key."""
         self._good_until.clear()
 
+    def knows(self, key: str) -> bool:
+        """Tell whether PostgreSQL called this key good the last time it was asked, without asking it now."""
+        return hash_api_key(key) in self._good_until
+
     def opens(self, key: str) -> bool:
         """Tell whether this key may come in. Raises DatabaseUnavailableError: a key is not believed unseen."""
         key_hash = hash_api_key(key)

@@ -121,7 +121,11 @@ PROBLEMS: Mapping[str, Problem] = {
         {"": _("Another request came with this Idempotency-Key. A new request needs a new key.")},
     ),
     "rate_limited": Problem(
-        429, _("Too many requests"), {"": _("Wait for the seconds that the header Retry-After names.")}, retryable=True
+        429,
+        _("Too many requests"),
+        {"": _("Try again in %(seconds)s s.")},
+        retryable=True,
+        sample={"seconds": 12},
     ),
     "internal_error": Problem(
         500,

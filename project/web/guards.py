@@ -70,6 +70,12 @@ def _require_login() -> ResponseReturnValue | None:
     return None
 
 
+def known_key() -> str | None:
+    """Return the key that the request brings if it was good before: strangers cannot make one up."""
+    key = _key()
+    return key if key is not None and tools().api_keys.knows(key) else None
+
+
 def _opens(key: str | None) -> bool:
     return key is not None and tools().api_keys.opens(key)
 

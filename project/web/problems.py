@@ -16,6 +16,7 @@ from werkzeug.exceptions import HTTPException
 from project.domain.attempts import NewAttempt
 from project.domain.errors import FieldError, Params, RefusalError
 from project.services import attempts
+from project.web import limits
 from project.web.catalogue import PROBLEMS, detail_text, message_text, summary_text
 from project.web.request_id import request_id
 from project.web.tools import tools
@@ -84,7 +85,7 @@ def _read(error: Exception) -> _Ending:
                 params=error.params or _params(error.code),
                 errors=error.errors,
                 recorded=error.recorded,
-                headers=_headers(error.code),
+                headers=_headers(error.code, error.retry_after_s),
             )
         case CSRFError():
             return _Ending(status=400, code="bad_request", variant="form_expired")
@@ -104,12 +105,12 @@ def _params(code: str) -> Params:
     return {}
 
 
-def _headers(code: str) -> dict[str, str]:
+def _headers(code: str, retry_after_s: int | None = None) -> dict[str, str]:
     if code == "unauthorized":
         return {"WWW-Authenticate": "Bearer"}  # RFC 9110, 15.5.2
     if not PROBLEMS[code].retryable:
         return {}
-    return {"Retry-After": str(random.randint(*RETRY_AFTER_S))}  # noqa: S311 - spreads load, guards nothing
+    return {"Retry-After": str(retry_after_s or random.randint(*RETRY_AFTER_S))}  # noqa: S311 - spreads load, guards nothing
 
 
 def _record(ending: _Ending) -> bool:
@@ -117,6 +118,8 @@ def _record(ending: _Ending) -> bool:
     attempt: NewAttempt | None = g.get("attempt")
     if attempt is None or ending.recorded:
         return True
+    if ending.code == "rate_limited" and not limits.takes_record():
+        return False
     return attempts.record(
         tools().database,
         tools().spool,
@@ -161,6 +164,8 @@ def _document(ending: _Ending, *, recorded: bool) -> Response:
 def _detail(ending: _Ending) -> str:
     if ending.code == "validation_failed":
         return summary_text(ending.errors)
+    if ending.code == "rate_limited":
+        return detail_text(ending.code, "", {"seconds": ending.headers["Retry-After"]})
     if ending.code in {"database_unavailable", "overloaded", "outcome_unknown"}:
         variant = "" if "attempt" in g else "read"
         return detail_text(ending.code, variant, {"seconds": ending.headers["Retry-After"]})

@@ -13,6 +13,7 @@ from project.extensions import db
 from project.metrics import Metrics
 from project.outage import Database, connect_in_turn
 from project.services.api_keys import ApiKeys
+from project.services.limits import Limits, Rules
 from project.services.upkeep import Upkeep
 from project.spool import Spool, SpoolError
 from project.web import logs
@@ -37,6 +38,8 @@ class Tools:
     """Its own small pool for statistics and exports: they must not take the connections of /useradd."""
     passwords: Passwords
     api_keys: ApiKeys
+    limits: Limits
+    rules: Rules
     spool: Spool
     upkeep: Upkeep
     metrics: Metrics
@@ -88,6 +91,8 @@ def init_app(app: Flask, config: Config) -> None:
         reading=reading,
         passwords=Passwords(tuple(Secret(secret.encode()) for secret in secrets), config.password_hash),
         api_keys=ApiKeys(writing),
+        limits=Limits(config.ratelimit_storage_uri, enabled=config.ratelimit_enabled),
+        rules=Rules.of(config.ratelimit_per_client, config.ratelimit_global, config.ratelimit_conflicts),
         spool=spool,
         upkeep=Upkeep(writing, reading, spool, config.attempts_keep_days, metrics.note),
         metrics=metrics,

@@ -17,12 +17,10 @@ from tests.conftest import MakeApp, Rows
 
 Document = dict[str, Any]
 
-ELSEWHERE = {"forbidden", "not_found", "rate_limited", "exports_busy"}
+ELSEWHERE = {"forbidden", "not_found", "exports_busy"}
 """Codes that POST /useradd never answers with."""
-NOT_YET = {"429"}
-"""Status of the contract for rate limits, which the service does not have."""
 STATUSES = {
-    ADDRESS: {"200", "201", "400", "401", "405", "409", "413", "415", "422", "429", "500", "503"} - NOT_YET,
+    ADDRESS: {"200", "201", "400", "401", "405", "409", "413", "415", "422", "429", "500", "503"},
     "/api/v1/stats/": {"200", "400", "401", "503"},
     "/api/v1/attempts/": {"200", "400", "401", "503"},
     "/api/v1/attempts/{attempt_id}/": {"200", "400", "401", "404", "503"},
