@@ -162,6 +162,13 @@ class Config:
         "Empty: the embedded one, kept in DATA_DIR",
         shown="",
     )
+    migrations_database_url: str | None = setting(
+        None,
+        _database_url,
+        "The same database by the role that owns the tables, for `flask db upgrade`: DATABASE_URL can then name one "
+        "that only reads and writes rows (deploy/roles.sql). Empty: DATABASE_URL",
+        shown="",
+    )
     host: str = setting("127.0.0.1", _text, "Address to listen on")
     port: int = setting(8000, _port, "Port to listen on")
     workers: int = setting(

@@ -34,7 +34,7 @@ def run() -> None:
 def run_once() -> None:
     """Apply the migrations, or raise when a lock is not to be had."""
     db = current_app.extensions["migrate"].db
-    with db.engine.connect() as connection, ExitStack() as stack:
+    with db.engines["migrating"].connect() as connection, ExitStack() as stack:
         stack.callback(connection.invalidate)  # it closes afterwards and takes lock and settings with it
         connection.execute(text(f"set lock_timeout = '{LOCK_TIMEOUT}'"))
         connection.execute(text("set statement_timeout = 0"))

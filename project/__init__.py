@@ -85,7 +85,9 @@ def configure(app: Flask, config: Config) -> None:
                 "pool_size": tools.READING_CONNECTIONS + 1,
                 "connect_args": CONNECT_ARGS,
                 "execution_options": ONE_PICTURE,
-            }
+            },
+            "migrating": pool
+            | {"url": config.migrations_database_url or url, "pool_size": 1, "connect_args": WRITING_ARGS},
         },
     )
     app.json.ensure_ascii = False  # type: ignore[attr-defined]

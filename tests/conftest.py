@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import flask_migrate
 import psycopg2
@@ -39,12 +39,13 @@ def postgres_url() -> Iterator[str]:
     home = ROOT / ".postgres-for-tests" / (programs.strip("/").replace("/", "-") if programs else "embedded")
     server = ensure(home, bin_dir=Path(programs) if programs else None)
     name = f"test_{os.getpid()}"
-    _administer(server, f"create database {name}")
+    administer(server, f"create database {name}")
     yield f"{server.rpartition('/')[0]}/{name}"
-    _administer(server, f"drop database {name} with (force)")
+    administer(server, f"drop database {name} with (force)")
 
 
-def _administer(server: str, statement: str) -> None:
+def administer(server: str, statement: str) -> None:
+    """Run statements in a database past the service."""
     connection = psycopg2.connect(server)
     connection.autocommit = True
     connection.cursor().execute(statement)
@@ -81,6 +82,41 @@ def make_app(config: Config) -> Iterator[MakeApp]:
     yield make
     for app in made:
         tools_of(app).stop()
+
+
+class Roles(NamedTuple):
+    """Addresses of one database by the two roles of deploy/roles.sql."""
+
+    app: str
+    owner: str
+
+
+def make_roles(url: str) -> Roles:
+    """Run deploy/roles.sql in a database, with names of this run's own: roles belong to the whole server."""
+    server, _, database = url.rpartition("/")
+    names = {"useradd_app": f"app_{database}", "useradd_owner": f"owner_{database}"}
+    script = (ROOT / "deploy" / "roles.sql").read_text()
+    for name, ours in names.items():
+        script = script.replace(name, ours) + f"alter role {ours} password 'secret-of-{ours}';"
+    administer(url, script)
+    scheme, _, address = server.partition("://")
+    host = address.rpartition("@")[2]
+    return Roles(*(f"{scheme}://{ours}:secret-of-{ours}@{host}/{database}" for ours in names.values()))
+
+
+def drop_roles(url: str) -> None:
+    """Undo make_roles(), but for what it took from everybody."""
+    app, owner = (f"{kind}_{url.rpartition('/')[2]}" for kind in ("app", "owner"))
+    administer(
+        url, f"reassign owned by {owner} to current_user; drop owned by {app}, {owner}; drop role {app}, {owner}"
+    )
+
+
+@pytest.fixture(scope="session")
+def roles(app: Flask, postgres_url: str) -> Iterator[Roles]:
+    """The two roles, in the database of all tests, whose tables they were given afterwards."""
+    yield make_roles(postgres_url)
+    drop_roles(postgres_url)
 
 
 def begin_anew(app: Flask) -> None:

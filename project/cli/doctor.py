@@ -19,6 +19,7 @@ from config import Config
 from project.domain.errors import DatabaseUnavailableError
 from project.outage import QueryError
 from project.queries.upkeep import Server, find_server
+from project.services.limits import Rule, Wish
 from project.spool import survey
 from project.web.tools import tools
 
@@ -105,11 +106,17 @@ def _migrations(server: Server) -> Finding:
 
 
 def _rights(server: Server) -> Finding:
-    if server.may_create and server.may_alter:
-        return Finding("rights", f"role {server.role} may create and alter the tables")
-    missing = "create tables" if not server.may_create else "alter tables of another role"
-    remedy = f"needed for flask db upgrade: grant create on the schema to {server.role}, make it owner of the tables"
-    return Finding("rights", f"role {server.role} may not {missing}", remedy)
+    """What breaks into the service has its role: that should not be able to drop a table."""
+    if not server.may_write:
+        told = f"role {server.role} may not read and write all tables"
+        return Finding("rights", told, "run deploy/roles.sql: it grants what the service needs")
+    if not (server.may_create or server.may_alter):
+        return Finding("rights", f"role {server.role} reads and writes rows, and may not change tables")
+    told = f"role {server.role} may change and drop tables"
+    if tools().config.database_url is None:
+        return Finding("rights", f"{told}: it is that of the embedded database")
+    remedy = "run deploy/roles.sql; put useradd_app into DATABASE_URL, useradd_owner into MIGRATIONS_DATABASE_URL"
+    return Finding("rights", told, remedy)
 
 
 def _clock(difference: float) -> Finding:
@@ -180,6 +187,7 @@ def _settings(config: Config) -> Iterator[Finding]:
     yield Finding("time zone", f"{config.display_timezone}, where it is {now:%H:%M}")
     yield _proxies(config)
     yield _names(config)
+    yield _limits(config)
 
 
 def _proxies(config: Config) -> Finding:
@@ -199,3 +207,17 @@ def _names(config: Config) -> Finding:
     if not config.trusted_hosts and (config.trusted_proxies or config.https_only or config.host not in LOCAL):
         return Finding("host names", told, "others come by another name: put it in TRUSTED_HOSTS")
     return Finding("host names", told)
+
+
+def _limits(config: Config) -> Finding:
+    if not config.ratelimit_enabled:
+        remedy = "RATELIMIT_ENABLED=1: else anybody may fill the database and guess passwords"
+        return Finding("limits", "switched off", remedy)
+    told = f"{config.ratelimit_per_client} a minute for each client, {config.ratelimit_global} for all"
+    if config.ratelimit_storage_uri == "memory://":
+        factor = f", up to {config.workers} times that, as each process counts for itself" if config.workers > 1 else ""
+        return Finding("limits", told + factor)
+    parts = tools()
+    parts.limits.note(Wish(Rule("doctor", 1, 1), "doctor"))
+    remedy = "start it, or correct RATELIMIT_STORAGE_URI: until then each process counts for itself"
+    return Finding("limits", f"{told}, counted in Redis", remedy if parts.limits.is_away else "")

@@ -37,7 +37,9 @@ class Server:
     may_create: bool
     """Whether our role may make tables, as migrations do."""
     may_alter: bool
-    """Whether it owns all tables that are there."""
+    """Whether it owns any of the tables that are there."""
+    may_write: bool
+    """Whether it may read and write the rows of all of them."""
     revision: str | None
     """Of the last migration, None before the first."""
 
@@ -53,8 +55,12 @@ def find_server(connection: Connection) -> Server:
                    current_setting('transaction_read_only') = 'off' and not pg_is_in_recovery() as takes_writes,
                    clock_timestamp() as now,
                    coalesce(has_schema_privilege(current_schema(), 'create'), false) as may_create,
-                   coalesce((select bool_and(pg_has_role(tableowner, 'usage'))
-                               from pg_tables where schemaname = current_schema()), true) as may_alter
+                   coalesce(bool_or(pg_has_role(c.relowner, 'usage')), false) as may_alter,
+                   coalesce(bool_and(has_table_privilege(c.oid, 'select') and has_table_privilege(c.oid, 'insert')
+                                     and has_table_privilege(c.oid, 'update') and has_table_privilege(c.oid, 'delete')),
+                            true) as may_write
+              from (select) nothing left join pg_class c
+                on c.relnamespace = to_regnamespace(current_schema()) and c.relkind in ('r', 'p')
             """
         )
     ).mappings()

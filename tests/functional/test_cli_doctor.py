@@ -14,7 +14,8 @@ from config import Config
 from project.cli import doctor as module
 from project.cli.doctor import file_system
 from project.spool import Spool
-from tests.conftest import MakeApp, Rows
+from tests.chaos.processes import HOST, free_port
+from tests.conftest import MakeApp, Roles, Rows
 
 Command = Callable[..., Result]
 AWAY = "postgresql+psycopg2://u:p@127.0.0.1:1/d"
@@ -22,17 +23,25 @@ PROXY = (ipaddress.ip_network("10.0.0.5"),)
 
 
 @pytest.fixture
-def doctor(make_app: MakeApp, tmp_path: Path, client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Runs `flask doctor` of a service with a disk of its own that stays."""
+def doctor(
+    make_app: MakeApp, roles: Roles, tmp_path: Path, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> Command:
+    """Runs `flask doctor` of a service with a disk of its own that stays, a role that may little, and limits."""
     monkeypatch.setattr(module, "_mounts", lambda: "/dev/sda1 / ext4 rw 0 0\n")
     tmp_path.chmod(0o700)
 
     def run(**changes: object) -> Result:
-        app = make_app(data_dir=tmp_path, **changes)
+        sound = {"database_url": by(roles.app), "data_dir": tmp_path, "ratelimit_enabled": True, "workers": 1}
+        app = make_app(**(sound | changes))
         group = FlaskGroup(create_app=lambda: app, load_dotenv=False)
         return app.test_cli_runner().invoke(group, ["doctor"])
 
     return run
+
+
+def by(url: str) -> str:
+    """Return an address as the settings read it."""
+    return url.replace("postgresql://", "postgresql+psycopg2://")
 
 
 def to_do(result: Result) -> dict[str, str]:
@@ -48,7 +57,7 @@ def test_a_sound_service_needs_nothing(doctor: Command) -> None:
     subjects = re.findall(r"^OK     (\S+(?: \S+)?)  ", result.output, re.MULTILINE)
     assert subjects == [
         *("database", "writes", "migrations", "rights", "clock", "secrets", "DATA_DIR", "its disk", "spool"),
-        *("quarantine", "time zone", "proxies", "host names"),
+        *("quarantine", "time zone", "proxies", "host names", "limits"),
     ]
     assert re.search(r"PostgreSQL \d\d", result.output)
 
@@ -72,8 +81,9 @@ def test_tables_that_are_behind_are_to_be_brought_up(doctor: Command, rows: Rows
     assert (result.exit_code, to_do(result)) == (1, {"migrations": "run: flask db upgrade"})
 
 
-def test_a_role_that_may_not_alter_the_tables_is_found(doctor: Command, config: Config, rows: Rows) -> None:
+def test_a_role_that_may_not_write_the_tables_is_found(doctor: Command, config: Config, rows: Rows) -> None:
     rows.ask("create role only_reads login password 'only_reads'")
+    rows.ask("grant usage on schema public to only_reads")
     rows.ask("grant select on alembic_version to only_reads")
     assert config.database_url
     try:
@@ -82,8 +92,16 @@ def test_a_role_that_may_not_alter_the_tables_is_found(doctor: Command, config: 
         rows.ask("drop owned by only_reads")
         rows.ask("drop role only_reads")
 
+    assert to_do(result) == {"rights": "run deploy/roles.sql: it grants what the service needs"}
+    assert "role only_reads may not read and write all tables" in result.output
+
+
+@pytest.mark.parametrize("by_whom", ["superuser", "owner"])
+def test_a_role_that_may_drop_tables_is_found(doctor: Command, config: Config, roles: Roles, by_whom: str) -> None:
+    result = doctor(database_url=config.database_url if by_whom == "superuser" else by(roles.owner))
+
     assert list(to_do(result)) == ["rights"]
-    assert "role only_reads may not create tables" in result.output
+    assert "may change and drop tables" in result.output
 
 
 def test_a_clock_that_is_wrong_is_found(doctor: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,3 +158,19 @@ def test_the_nearest_mount_tells_the_file_system(tmp_path: Path) -> None:
     assert file_system(tmp_path / "data", mounts) == "ext4"
     assert file_system(tmp_path.parent, mounts) == "overlay"
     assert file_system(tmp_path, "") is None
+
+
+def test_limits_that_are_off_are_found(doctor: Command) -> None:
+    assert list(to_do(doctor(ratelimit_enabled=False))) == ["limits"]
+
+
+def test_that_each_process_counts_for_itself_is_told(doctor: Command) -> None:
+    result = doctor(workers=4)
+
+    assert (result.exit_code, "up to 4 times that" in result.output) == (0, True)
+
+
+def test_a_redis_that_does_not_answer_is_found(doctor: Command) -> None:
+    result = doctor(ratelimit_storage_uri=f"redis://{HOST}:{free_port()}/0")
+
+    assert list(to_do(result)) == ["limits"]

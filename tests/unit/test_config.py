@@ -29,6 +29,7 @@ BAD = {
     "TRUSTED_PROXIES": ["proxy.example.org", "10.0.0.1/8", "10.0.0.0/33"],
     "HTTPS_ONLY": ["yes", "true", "2"],
     "API_KEYS_REQUIRED": ["yes", "true", "2"],
+    "MIGRATIONS_DATABASE_URL": ["sqlite:///x.db", "postgresql://"],
     "RATELIMIT_ENABLED": ["yes", "true", "2"],
     "RATELIMIT_STORAGE_URI": ["memory", "postgresql://host/d", "redis://", "redis://host:x/0", "redis://host:70000"],
     "RATELIMIT_PER_CLIENT": ["0", "-1", "60/minute"],
