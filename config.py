@@ -266,16 +266,18 @@ class Config:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Config":
-        """Read the settings; raise ConfigError that names every bad one. Missing secrets are made and kept."""
+        """Read the settings; raise ConfigError that names every bad one. Missing secrets are made and kept.
+
+        What NAME does not say may stand in the file that NAME_FILE names: containers hand out secrets that way.
+        """
         environment = os.environ if environment is None else environment
         values: dict[str, Any] = {}
         problems = []
         for name, description in settings().items():
-            text = environment.get(name.upper(), "").strip()
-            if not text:
-                continue
             try:
-                values[name] = description["parse"](text)
+                text = _given(environment, name.upper())
+                if text:
+                    values[name] = description["parse"](text)
             except ValueError as error:
                 problems.append(f"{name.upper()}: {error}")
         if problems:
@@ -301,6 +303,17 @@ class Config:
 def settings() -> dict[str, Mapping[str, Any]]:
     """Return the description of every setting by field name: documents are made from it."""
     return {entry.name: entry.metadata for entry in fields(Config)}
+
+
+def _given(environment: Mapping[str, str], name: str) -> str:
+    """Return what the environment says about a setting; raise ValueError when its file cannot be read."""
+    text, path = (environment.get(key, "").strip() for key in (name, f"{name}_FILE"))
+    if text or not path:
+        return text
+    try:
+        return Path(path).read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        raise ValueError(f"{name}_FILE names a file that cannot be read: {path}") from None
 
 
 def _kept_secret(path: Path) -> str:

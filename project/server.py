@@ -28,6 +28,8 @@ HARD_BODY_LIMIT = 256 * 1024
 DRAIN_S, STOP_S = 2.0, 3.0
 """Seconds beyond the deadline of a request after which a worker waits for its clients no longer, and after which it is
 killed (promise P11)."""
+SD_LISTEN_FDS_START = 3
+"""Where a socket lies that systemd hands over to the process LISTEN_PID (sd_listen_fds(3))."""
 QUIET_S = 0.2
 """Seconds without any request that end a stop: what was just let in has sent its request by then."""
 BACKLOG = 1024
@@ -85,12 +87,22 @@ def serve(
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    """Return the socket that systemd hands over, else a new one.
+
+    What systemd holds stays open while the service restarts: clients wait instead of being refused.
+    """
     try:
+        if os.environ.get("LISTEN_PID") == str(os.getpid()):
+            return _patient(socket.socket(fileno=SD_LISTEN_FDS_START))
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listener = socket.create_server(address[:2], family=family, backlog=BACKLOG)
+        return _patient(socket.create_server(address[:2], family=family, backlog=BACKLOG))
     except OSError as error:
         sys.exit(f"useradd cannot listen on {host}:{port}: {error.strerror}. Choose another port: PORT=8001")
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # connections inherit it
+
+
+def _patient(listener: socket.socket) -> socket.socket:
+    """Let connections end when their client takes nothing for long; they inherit it from the listening socket."""
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_S * 1000)
     return listener
 

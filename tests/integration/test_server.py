@@ -89,6 +89,35 @@ def test_a_stop_answers_what_runs_and_what_is_queued_and_takes_nothing_new(
         connection.close()
 
 
+def test_a_socket_that_somebody_else_holds_stays_open_over_a_restart() -> None:
+    """As systemd holds it (sd_listen_fds(3)): whoever comes in between waits, and is answered by the next one."""
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+        with _handed(held) as first:
+            greeting = _line(first)
+            before = HTTPConnection("127.0.0.1", port, timeout=30)
+            before.request("GET", "/fast")
+            before.getresponse().read()
+            first.terminate()
+            assert first.wait(timeout=30) == 0
+        between = HTTPConnection("127.0.0.1", port, timeout=30)
+        between.request("GET", "/fast")
+        with _handed(held) as second:
+            status = between.getresponse().status
+            before.close()
+            between.close()
+            second.terminate()
+
+    assert (greeting, status) == (f"http://127.0.0.1:{port}", 200)
+
+
+def _handed(held: socket.socket) -> subprocess.Popen[str]:
+    """Start a server that finds a socket where systemd would have put it."""
+    take = f"import os; os.dup2({held.fileno()}, 3); os.environ['LISTEN_PID'] = str(os.getpid())\n"
+    command = [sys.executable, "-c", take + PROGRAM]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, pass_fds=[held.fileno()])
+
+
 def test_a_port_that_is_taken_stops_the_start_with_a_clear_message() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         program = PROGRAM.replace("port=0", f"port={taken.getsockname()[1]}")

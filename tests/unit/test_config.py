@@ -68,6 +68,19 @@ def test_a_bad_value_is_refused_and_named(tmp_path: Path, name: str, value: str)
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_a_setting_may_stand_in_a_file_and_what_is_said_directly_wins(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(f"{SECRET}\n")
+
+    found = read(tmp_path, SECRET_KEY_FILE=str(tmp_path / "key"), PORT="8001", PORT_FILE=str(tmp_path / "nowhere"))
+
+    assert (found.secret_key, found.port) == (SECRET, 8001)
+
+
+def test_a_file_that_cannot_be_read_is_refused_and_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="^SECRET_KEY: SECRET_KEY_FILE names a file that cannot be read: .*nowhere$"):
+        read(tmp_path, SECRET_KEY_FILE=str(tmp_path / "nowhere"))
+
+
 @pytest.mark.parametrize("name", ["SECRET_KEY", "PASSWORD_SECRET", "SECRET_KEY_FALLBACKS"])
 def test_a_refused_secret_is_not_repeated_in_the_message(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError) as caught:
