@@ -9,15 +9,14 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlencode
 
 from tests.builders import ADDRESS, csrf_token
 from tests.chaos.processes import HOST, eventually
-from tests.chaos.service import Service
 
 KEY_MARK = "chaoskey"
 """Begins every idempotency key that is sent: one search finds them all where none may be."""
@@ -34,6 +33,7 @@ class Answer:
     json: Mapping[str, Any]
     seconds: float
     headers: Mapping[str, str]
+    """By names in capitals: `Retry-After`."""
     key: str
     sent: Mapping[str, str]
 
@@ -70,10 +70,19 @@ def new_key() -> str:
     return f"{KEY_MARK}-{uuid.uuid4().hex}"
 
 
+class Listening(Protocol):
+    """Whatever takes requests on a port of this machine: the service, or something in front of it."""
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        ...
+
+
 class Client:
     """One client on one connection, which it opens again after it broke."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Listening) -> None:
         self._port = service.port
         self._connection: http.client.HTTPConnection | None = None
         self._cookie = ""
@@ -99,16 +108,18 @@ class Client:
             return Answer(None, {}, time.monotonic() - started, {}, key, body)
         seconds = time.monotonic() - started
         told = _object(text)
-        return Answer(
-            response.status, told, seconds, dict(response.getheaders()), key or told.get("idempotency_key", ""), body
-        )
+        names = {name.title(): value for name, value in response.getheaders()}  # some proxies write them small
+        return Answer(response.status, told, seconds, names, key or told.get("idempotency_key", ""), body)
 
     def log_in(self, login: str, password: str) -> bool:
         """Fill in and send the login form; tell whether it opened."""
         self._cookie = ""
         _, page = self._send("GET", "/login/", None, {}, 10)
         form = urlencode({"login": login, "password": password, "csrf_token": csrf_token(page)})
-        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        headers = {
+            "Content-Type": "application/x-www-form-urlencoded",
+            "Referer": f"https://{HOST}:{self._port}/login/",  # asked for behind https
+        }
         response, _ = self._send("POST", "/login/", form, headers, 10)
         return response.status == 302
 
@@ -138,11 +149,14 @@ class Client:
             if poller.poll(0):
                 self.close()
         if self._connection is None:
-            self._connection = http.client.HTTPConnection(HOST, self._port)
+            self._connection = self._new_connection()
         self._connection.timeout = timeout
         if self._connection.sock:
             self._connection.sock.settimeout(timeout)
         return self._connection
+
+    def _new_connection(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection(HOST, self._port)
 
     def close(self) -> None:
         """Close the connection."""
@@ -163,7 +177,7 @@ def _object(text: str) -> dict[str, Any]:
 class Load:
     """Clients that keep creating users while the `with` block runs. `answers` has them all afterwards."""
 
-    service: Service
+    service: Listening
     clients: int = 8
     pause_s: float = 0.0
     timeout_s: float = 10.0
@@ -171,6 +185,9 @@ class Load:
     """How many requests at the most, all clients together."""
     reconnecting: bool = False
     """Whether every request has a connection of its own: then any worker may get it."""
+    client: Callable[[Listening], Client] = Client
+    key: str | None = None
+    """The idempotency key of every request: an empty one sends none, None a new one each time."""
     answers: list[Answer] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -205,10 +222,10 @@ class Load:
         return self.answers
 
     def _work(self) -> None:
-        client = Client(self.service)
+        client = self.client(self.service)
         try:
             while not self._stopped.is_set() and (self.limit is None or next(self._begun) <= self.limit):
-                self.answers.append(client.create(timeout=self.timeout_s))
+                self.answers.append(client.create(key=self.key, timeout=self.timeout_s))
                 if self.reconnecting:
                     client.close()
                 self._stopped.wait(self.pause_s)
@@ -218,7 +235,7 @@ class Load:
             client.close()
 
 
-def burst(service: Service, requests: int, parallel: int, timeout_s: float = 10) -> list[Answer]:
+def burst(service: Listening, requests: int, parallel: int, timeout_s: float = 10) -> list[Answer]:
     """Create so many users, so many at once; return all answers."""
     with Load(service, parallel, timeout_s=timeout_s, limit=requests) as load:
         return load.wait()

@@ -75,6 +75,10 @@ class Service:
     def start(self, seconds: float = 30) -> "Service":
         """Start and wait until it answers /livez."""
         self.launch()
+        return self.await_start(seconds)
+
+    def await_start(self, seconds: float = 30) -> "Service":
+        """Wait until it answers /livez."""
         eventually(self._answers, seconds, "the service does not answer /livez")
         return self
 

@@ -1,8 +1,10 @@
 """The launcher: what it says, when it installs, and what the locks it makes are like."""
 
+import os
 import re
 import subprocess
 import sys
+import tomllib
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
@@ -76,6 +78,41 @@ def test_the_settings_of_the_service_do_not_reach_the_tests(run: ModuleType) -> 
     reaching = {name for name in settings() if name.upper().startswith(run.KEPT)}
 
     assert not reaching
+
+
+def test_a_program_that_cannot_be_had_leaves_its_tests_out_with_a_warning(
+    run: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    need = run.Need("deploy", "nginx", lambda: None, (), ("false",))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+    assert run.find(need) is None
+    assert "the tests marked deploy were LEFT OUT" in capsys.readouterr().err
+
+
+def test_under_ci_a_program_that_cannot_be_had_is_a_failure(run: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", "true")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+    with pytest.raises(SystemExit, match="under CI"):
+        run.find(run.Need("deploy", "nginx", lambda: None, ()))
+
+
+def test_a_missing_program_is_installed_once_and_then_found(
+    run: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "program"
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    need = run.Need("deploy", "it", lambda: str(program) if program.exists() else None, (), ("touch", str(program)))
+
+    assert run.find(need) == str(program)
+
+
+def test_every_need_of_the_tests_is_a_mark_of_pytest(run: ModuleType) -> None:
+    marks = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["markers"]
+
+    assert {*(need.mark for need in run.NEEDS), *run.ALONE} == {mark.partition(":")[0] for mark in marks}
 
 
 @pytest.mark.parametrize("lock", LOCKS)

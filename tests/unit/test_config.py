@@ -77,7 +77,7 @@ def test_a_setting_may_stand_in_a_file_and_what_is_said_directly_wins(tmp_path: 
 
 
 def test_a_file_that_cannot_be_read_is_refused_and_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="^SECRET_KEY: SECRET_KEY_FILE names a file that cannot be read: .*nowhere$"):
+    with pytest.raises(ConfigError, match=r"^SECRET_KEY: SECRET_KEY_FILE names a file that cannot be read: .*nowhere$"):
         read(tmp_path, SECRET_KEY_FILE=str(tmp_path / "nowhere"))
 
 
