@@ -1,0 +1,30 @@
+#!/bin/sh
+# Copies the database and DATA_DIR (secrets, spool) into a folder of its own below the one that is named:
+#   PGHOST=... PGUSER=... PGPASSWORD=... PGDATABASE=useradd DATA_DIR=/var/lib/useradd backup.sh /var/backups/useradd
+# The service may run meanwhile. pg_dump has to be as new as the server. Backups older than KEEP_DAYS (14) are removed.
+# The embedded database of ./run (DATA_DIR/postgres) is not copied as files: it is dumped like any other.
+set -eu
+umask 077
+
+to=${1:?"backup.sh FOLDER: where backups are kept"}
+: "${PGDATABASE:?the name of the database}" "${DATA_DIR:?the folder of the service}"
+name=$(date -u +%Y-%m-%dT%H%M%SZ)
+draft=$to/.$name.part
+
+trap 'rm -rf "$draft"' EXIT
+mkdir -p "$draft"
+# First the files, then the tables: what the service brings from one into the other meanwhile is in both, and coming back
+# twice does no harm. The other way round it would be in neither. Files that end while they are read have been brought in.
+set -- secret_key password_secret spool
+for entry; do
+    shift
+    [ ! -e "$DATA_DIR/$entry" ] || set -- "$@" "$entry"
+done
+tar -cf "$draft/data.tar" -C "$DATA_DIR" --warning=no-file-changed --warning=no-file-removed \
+    --ignore-failed-read "$@" || [ $? -eq 1 ]
+pg_dump --format=custom --no-owner --file="$draft/database.dump"
+pg_restore --list "$draft/database.dump" >/dev/null
+sync
+mv "$draft" "$to/$name"
+find "$to" -mindepth 1 -maxdepth 1 -type d -name '20*Z' -mtime "+${KEEP_DAYS:-14}" -exec rm -rf {} +
+echo "$to/$name"
