@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 import weakref
 from collections.abc import Sequence
 from contextlib import closing
@@ -173,6 +174,16 @@ class Postgres:
         pid = self._pick(pid)
         processes.send(signal.SIGKILL, [pid])
         return pid
+
+    def crash(self) -> float:
+        """SIGKILL one backend and wait until the server has recovered; return how many seconds that took."""
+        before, began = self._times_ready(), time.monotonic()
+        self.kill_one_backend()
+        eventually(lambda: self._times_ready() > before, 60, "PostgreSQL does not recover")
+        return time.monotonic() - began
+
+    def _times_ready(self) -> int:
+        return self.log.read_text(errors="replace").count("database system is ready to accept connections")
 
     def _pick(self, pid: int | None) -> int:
         if pid is None:

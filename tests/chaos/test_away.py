@@ -25,6 +25,8 @@ from tests.chaos.proxy import Proxy
 from tests.chaos.service import Service
 
 ANSWERED_WITHIN_S = 3.6
+HIDDEN_S = 2.0
+"""An absence that no request notices: shorter than the deadline by the longest pause between two tries."""
 BACK_WITHIN_S = 2.0
 """After which all is recorded and users are created again."""
 HALF_WITHIN_S, ALL_WITHIN_S = 0.5, 3.0
@@ -44,6 +46,11 @@ SILENCES: dict[str, Callable[[Proxy], None]] = {"swallowed": Proxy.blackhole, "h
 def _only_created(answers: Sequence[Answer]) -> None:
     assert {answer.code for answer in answers} == {"created"}, summary(answers)
     assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S, summary(answers)
+
+
+def _hidden_if_short(answers: Sequence[Answer], away_s: float) -> None:
+    """Only created, unless PostgreSQL took longer than a request waits: a machine may have much other work."""
+    (_only_created if away_s < HIDDEN_S else _answered_in_time)(answers)
 
 
 def _answered_in_time(answers: Sequence[Answer]) -> None:
@@ -165,13 +172,14 @@ def test_a_killed_session_is_hidden_although_postgres_recovers_from_a_crash(
     postgres: Postgres, service: Service
 ) -> None:
     """F3."""
+    away = []
     with Load(service, clients=6) as load:
         for _ in range(2):
             load.await_answers(len(load.answers) + 50)
-            postgres.kill_one_backend()
+            away.append(postgres.crash())
         load.await_answers(len(load.answers) + 50)
 
-    _only_created(load.answers)
+    _hidden_if_short(load.answers, max(away))
     check(postgres, service, load.answers)
 
 
