@@ -75,6 +75,7 @@ def configure(app: Flask, config: Config) -> None:
         SECRET_KEY_FALLBACKS=list(config.secret_key_fallbacks),
         TRUSTED_HOSTS=config.allowed_hosts,
         MAX_CONTENT_LENGTH=MAX_BODY,
+        WTF_CSRF_SECRET_KEY=[*reversed(config.secret_key_fallbacks), config.secret_key],  # the last one signs
         WTF_CSRF_TIME_LIMIT=None,  # a token lives as long as its session
         SQLALCHEMY_DATABASE_URI=url,
         SQLALCHEMY_ENGINE_OPTIONS=pool | {"pool_size": tools.CONNECTIONS + 1, "connect_args": WRITING_ARGS},

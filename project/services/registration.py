@@ -1,7 +1,7 @@
 """Creating users."""
 
 from project.domain.attempts import CREATED, NewAttempt
-from project.domain.errors import DecidedError, IdentifiersTakenError
+from project.domain.errors import DecidedError, IdentifiersTakenError, RefusalError
 from project.domain.passwords import Passwords
 from project.domain.registration import Credentials, NewUser, User
 from project.outage import Database
@@ -39,12 +39,11 @@ def register(
     if decision.user is None:
         raise DecidedError(decision.code)
     former = decision.user
-    return Credentials(
-        login=former.username,
-        password=passwords.derive(key, former.username, decision.kid),
-        user=former,
-        replayed=True,
-    )
+    try:
+        password = passwords.derive(key, former.username, decision.kid)
+    except KeyError:  # the secret that made it is not listed any more
+        raise RefusalError("credentials_changed") from None
+    return Credentials(login=former.username, password=password, user=former, replayed=True)
 
 
 def _created(attempt: NewAttempt, new_user: NewUser) -> User:

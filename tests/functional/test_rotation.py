@@ -1,0 +1,135 @@
+"""Secrets are rotated while the service serves: what was made with a former one stays good as long as it is listed."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from flask.testing import FlaskClient
+
+from config import Config
+from project import create_app
+from project.web.tools import tools as tools_of
+from tests.builders import ANNA, IVAN, KEY, csrf_token, log_in, useradd
+from tests.conftest import Rows
+
+CHOSEN = "lorem-ipsum-korova-77"
+NEW = "a-new-secret-of-more-than-32-characters"
+Rotated = Callable[..., FlaskClient]
+
+
+@pytest.fixture
+def rotated(config: Config, client: FlaskClient) -> Rotated:
+    """Makes clients of the same service after one of its secrets was changed."""
+
+    def make(name: str, *, keep: bool = True, **settings: object) -> FlaskClient:
+        former = (getattr(config, name),) if keep else ()
+        changes = {name: NEW, f"{name}_fallbacks": former} | settings
+        app = create_app(replace(config, **changes))  # type: ignore[arg-type]
+        return app.test_client()
+
+    return make
+
+
+def take_cookie(of: FlaskClient, to: FlaskClient) -> None:
+    """Let another client come with the session of this one."""
+    cookie = of.get_cookie("session")
+    assert cookie
+    to.set_cookie("session", cookie.value)
+
+
+def test_sessions_outlive_a_new_key_that_signs_them(reader: FlaskClient, rotated: Rotated) -> None:
+    after = rotated("secret_key")
+    take_cookie(reader, after)
+
+    assert after.get("/results/").status_code == 200
+
+
+def test_sessions_end_when_the_former_key_is_not_listed_any_more(reader: FlaskClient, rotated: Rotated) -> None:
+    after = rotated("secret_key", keep=False)
+    take_cookie(reader, after)
+
+    assert after.get("/results/").status_code == 302
+
+
+def test_new_sessions_are_signed_with_the_new_key_alone(client: FlaskClient, rotated: Rotated) -> None:
+    issued = useradd(client, IVAN).json
+    assert issued is not None
+    during, later = rotated("secret_key"), rotated("secret_key", keep=False)
+    log_in(during, issued["login"], issued["password"])
+
+    take_cookie(during, later)
+
+    assert later.get("/results/").status_code == 200
+
+
+def test_an_open_form_can_be_sent_after_the_rotation(client: FlaskClient, rotated: Rotated) -> None:
+    issued = useradd(client, IVAN).json
+    assert issued is not None
+    page = client.get("/login/").text
+    after = rotated("secret_key")
+    take_cookie(client, after)
+
+    form = {"login": issued["login"], "password": issued["password"], "csrf_token": csrf_token(page)}
+
+    assert after.post("/login/", data=form).status_code == 302
+
+
+@pytest.mark.parametrize("scheme", ["hmac-sha256", "argon2id"])
+def test_issued_passwords_open_after_the_rotation(client: FlaskClient, rotated: Rotated, scheme: str) -> None:
+    before = rotated("secret_key", password_hash=scheme)  # of this rotation nothing of passwords depends
+    issued = useradd(before, IVAN).json
+    assert issued is not None
+
+    after = rotated("password_secret")
+
+    assert log_in(after, issued["login"], issued["password"]).status_code == 302
+
+
+def test_a_repeat_after_the_rotation_gives_the_same_password(client: FlaskClient, rotated: Rotated) -> None:
+    headers = {"Idempotency-Key": KEY}
+    issued = useradd(client, ANNA, headers=headers).json
+    assert issued is not None
+
+    repeated = useradd(rotated("password_secret"), ANNA, headers=headers)
+
+    assert repeated.headers["Idempotent-Replayed"] == "true"
+    assert repeated.json is not None
+    assert repeated.json["password"] == issued["password"]
+
+
+def test_new_passwords_are_made_with_the_new_secret_alone(client: FlaskClient, rotated: Rotated) -> None:
+    issued = useradd(rotated("password_secret"), IVAN).json
+    assert issued is not None
+
+    later = rotated("password_secret", keep=False)
+
+    assert log_in(later, issued["login"], issued["password"]).status_code == 302
+
+
+def test_without_its_secret_a_password_opens_nothing_and_nothing_breaks(client: FlaskClient, rotated: Rotated) -> None:
+    issued = useradd(client, IVAN).json
+    assert issued is not None
+
+    answer = log_in(rotated("password_secret", keep=False), issued["login"], issued["password"])
+
+    assert answer.status_code == 401
+
+
+def test_a_repeat_without_its_secret_tells_no_wrong_password(client: FlaskClient, rotated: Rotated, rows: Rows) -> None:
+    headers = {"Idempotency-Key": KEY}
+    useradd(client, ANNA, headers=headers)
+
+    repeated = useradd(rotated("password_secret", keep=False), ANNA, headers=headers)
+
+    assert repeated.json is not None
+    assert (repeated.status_code, repeated.json["code"]) == (409, "credentials_changed")
+    assert rows.attempts()[-1]["answered"] == 409
+
+
+def test_a_chosen_password_needs_no_secret(client: FlaskClient, rotated: Rotated, rows: Rows) -> None:
+    issued = useradd(client, IVAN).json
+    assert issued is not None
+    hashed = tools_of(client.application).passwords.hash_chosen(CHOSEN)
+    rows.ask("update users set password_hash = :it", it=hashed)
+
+    assert log_in(rotated("password_secret", keep=False), issued["login"], CHOSEN).status_code == 302
