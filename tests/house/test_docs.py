@@ -47,6 +47,20 @@ def test_links_between_documents_lead_somewhere() -> None:
             assert (path.parent / target).exists(), f"{path.name} points to {target}"
 
 
+def test_every_line_of_the_security_checklist_names_tests_that_exist() -> None:
+    text = (ROOT / "docs" / "security.md").read_text()
+    lines = re.findall(r"^\| S(\d+) \|.*$", text, re.MULTILINE)
+    named = re.findall(r"`(\w+/test_\w+\.py)::(test_\w+)`", text)
+
+    assert [int(number) for number in lines] == list(range(1, 76))
+    assert len(re.findall(r"^\| S\d+ .*::test_", text, re.MULTILINE)) == len(lines)
+    assert [f"{path}::{test}" for path, test in named if test not in _tests(path)] == []
+
+
+def _tests(path: str) -> set[str]:
+    return set(re.findall(r"^def (test_\w+)\(", (ROOT / "tests" / path).read_text(), re.MULTILINE))
+
+
 def test_running_the_generator_again_changes_nothing() -> None:
     before = {path: path.read_text() for path in [ROOT / "README.md", ROOT / ".env.example"]}
 

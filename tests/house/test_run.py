@@ -1,5 +1,6 @@
 """The launcher: what it says, when it installs, and what the locks it makes are like."""
 
+import json
 import os
 import re
 import subprocess
@@ -46,7 +47,7 @@ def test_the_launcher_is_valid_for_sh_without_any_environment() -> None:
 
 
 def test_help_lists_every_command(run: ModuleType) -> None:
-    commands = {"test", "flask", "lock", "audit", "help"}
+    commands = {"test", "torture", "fuzz", "bench", "flask", "lock", "audit", "sbom", "help"}
 
     assert commands <= set(re.findall(r"\./run (\w+)", run.HELP))
 
@@ -134,3 +135,12 @@ def test_what_runs_is_what_is_checked() -> None:
 
     assert runs
     assert {name: checks.get(name) for name in runs} == runs
+
+
+def test_the_bill_of_materials_names_every_pinned_package_with_its_hashes(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, ROOT / "run", "sbom", tmp_path / "sbom.json"], check=True)
+
+    components = json.loads((tmp_path / "sbom.json").read_text())["components"]
+    found = {(one["name"], one["version"]) for one in components}
+    assert found == {(name, version.partition(" ")[0]) for name, version in pins("requirements.txt").items()}
+    assert all(one["externalReferences"][0]["hashes"] for one in components)

@@ -1,0 +1,405 @@
+"""Requests that no HTTP library would send, for as long as one likes: `./run fuzz --minutes 10`. Prints its tally.
+
+After each of them the service must answer an ordinary request, have logged no defect and not have grown.
+"""
+
+import argparse
+import json
+import random
+import re
+import select
+import socket
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.builders import ADDRESS
+from tests.chaos.load import Client
+from tests.chaos.postgres import Postgres
+from tests.chaos.processes import HOST
+from tests.chaos.service import Service, migrate
+
+ANSWER_S, SILENCE_S = 5.0, 0.25
+"""How long an answer is waited for, and after how much silence a connection is thought to have said all."""
+HELD = 40
+"""Half-open connections that are kept open beside everything else."""
+WARM_UP = 0.3
+"""Part of the time after which memory must have stopped growing."""
+GROWTH_KIB = 24 * 1024
+NOT_IMPLEMENTED = 501
+"""The one 5xx that is right: for a transfer coding that the server does not know (RFC 9112, 6.1)."""
+END = b"\r\n\r\n"
+LINE = b"POST " + ADDRESS.encode() + b" HTTP/1.1"
+TYPE = b"Content-Type: application/json"
+BODY = b'{"name": "Fuzz", "username": "fuzz", "email": "fuzz@mail.example.org"}'
+STATUS = re.compile(rb"^HTTP/1\.[01] (\d{3})", re.MULTILINE)
+ODD = [
+    b"\0",
+    b"\r",
+    b"\n",
+    b"\r\n",
+    b"\t",
+    b" ",
+    b":",
+    b",",
+    b";",
+    b"\x7f",
+    b"\x80",
+    b"\xff",
+    b"\xd0\xb0",
+    b"%00",
+    b"../",
+]
+
+Chance = random.Random
+Pieces = list[bytes]
+"""What goes over the wire, a piece at a time."""
+
+
+def head(*headers: bytes, line: bytes = LINE, host: bytes = b"Host: 127.0.0.1") -> bytes:
+    """Return the head of a request, which may well be no such thing."""
+    return b"\r\n".join([line, host, *headers]) + END
+
+
+def length(number: int) -> bytes:
+    """Return an honest Content-Length."""
+    return b"Content-Length: %d" % number
+
+
+def good() -> bytes:
+    """Return a request as it should be, with a body that is refused: no user is created."""
+    return head(TYPE, length(len(BODY)), b"Idempotency-Key: short") + BODY
+
+
+# --- Kinds of requests ----------------------------------------------------------------------------------------
+
+
+def length_and_chunks(chance: Chance) -> Pieces:
+    """Both ways to tell a length: whoever takes the one where a proxy took the other can be smuggled through."""
+    codings = [
+        b"chunked",
+        b"CHUNKED",
+        b" chunked",
+        b"\tchunked",
+        b"chunked, identity",
+        b"xchunked",
+        b'"chunked"',
+        b"gzip",
+    ]
+    both = [b"Transfer-Encoding:" + chance.choice([b" ", b"", b"\x0b"]) + chance.choice(codings)]
+    both.append(length(chance.choice([0, 4, 5, 60, 2**40])))
+    chance.shuffle(both)
+    return [head(TYPE, *both) + b"0" + END + b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1" + END]
+
+
+def many_lengths(chance: Chance) -> Pieces:
+    """Several lengths, or one that is none."""
+    values = [
+        b"0",
+        b"5",
+        b"70",
+        b"5, 5",
+        b"+5",
+        b"-1",
+        b"0x10",
+        b"5 ",
+        b"5 5",
+        b"",
+        b"1e3",
+        b"9" * 5000,
+        "٣".encode(),
+        b"5\0",
+    ]
+    return [head(TYPE, *(b"Content-Length: " + chance.choice(values) for _ in range(chance.randint(1, 3)))) + BODY]
+
+
+def bad_chunks(chance: Chance) -> Pieces:
+    """Chunks whose sizes, ends or trailers are wrong."""
+    sizes = [
+        b"5",
+        b"0",
+        b"-5",
+        b"0x5",
+        b"g",
+        b"",
+        b" 5",
+        b"5;x=" + b"y" * 9000,
+        b"f" * 30,
+        b"5\n",
+        b"\xff",
+        b"00000000005",
+    ]
+    ends = [b"\r\n", b"\n", b"\r", b"", b"X\r\n"]
+    chunks = [
+        chance.choice(sizes) + chance.choice(ends) + b"hello" + chance.choice(ends) for _ in range(chance.randint(1, 4))
+    ]
+    trailer = chance.choice([b"0" + END, b"0\r\nTrailer: x" + END, b"0\r\n" + b"x: y\r\n" * 999 + b"\r\n", b""])
+    return [head(TYPE, b"Transfer-Encoding: chunked"), *chunks, trailer]
+
+
+def odd_headers(chance: Chance) -> Pieces:
+    """Line ends, NULs and spaces where a header may have none."""
+    name = chance.choice(
+        [b"X-Test", b"Host", b"Content-Type", b"Idempotency-Key", b"X-Request-Id", b"", b"Accept-Language"]
+    )
+    value = b"a" + chance.choice(ODD) + b"Set-Cookie: session=evil" + chance.choice(ODD)
+    separator = chance.choice([b": ", b" : ", b":", b"", b"\t:"])
+    folded = chance.choice([b"", b"\r\n folded", b"\n\tfolded"])
+    return [head(name + separator + value + folded, TYPE, length(len(BODY))) + BODY]
+
+
+def huge_heads(chance: Chance) -> Pieces:
+    """A head that is larger than anybody needs."""
+    size = chance.choice([8_000, 17_000, 70_000, 300_000])
+    return [
+        chance.choice(
+            [
+                head(b"X-Big: " + b"b" * size),
+                head(*(b"X-%d: y" % number for number in range(size // 8))),
+                head(line=b"GET /" + b"a" * size + b" HTTP/1.1"),
+                head(b"Cookie: " + b"session=x; " * (size // 11)),
+                head(b"Accept-Language: " + b"ru;q=0.1," * (size // 9)),
+            ]
+        )
+    ]
+
+
+def drip(chance: Chance) -> Pieces:
+    """A request that comes byte by byte."""
+    request = good()
+    start = chance.randrange(len(request) - 40)
+    return [request[:start], *(request[at : at + 1] for at in range(start, start + 40)), request[start + 40 :]]
+
+
+def pipeline(chance: Chance) -> Pieces:
+    """Several requests at once, some of them broken."""
+    parts = [
+        good(),
+        b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1" + END,
+        b"GARBAGE" + END,
+        head(line=b"GET /login/ HTTP/1.1"),
+    ]
+    return [b"".join(chance.choice(parts) for _ in range(chance.randint(2, 12)))]
+
+
+def truncated(chance: Chance) -> Pieces:
+    """A request that ends too soon."""
+    request = good()
+    return [request[: chance.randrange(1, len(request))]]
+
+
+def start_lines(chance: Chance) -> Pieces:
+    """Requests of another protocol, or of none."""
+    lines = [
+        *(
+            b"PRI * HTTP/2.0",
+            b"GET / HTTP/9.9",
+            b"GET / HTTP/1.1 HTTP/1.1",
+            b"GET  / HTTP/1.1",
+            b"get / http/1.1",
+            b"GET /",
+        ),
+        *(
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+            b"\xff" * 50,
+            b"",
+            b" ",
+            b"CONNECT evil.example:443 HTTP/1.1",
+        ),
+        *(b"GET http://evil.example/ HTTP/1.1", b"GET //evil.example/ HTTP/1.1", b"GET http://[::1 HTTP/1.1"),
+        *(b"TRACE /useradd HTTP/1.1", b"GET /%ff%00%0d%0a HTTP/1.1", b"GET /\xd0\xb0 HTTP/1.1", b"OPTIONS * HTTP/1.1"),
+        *(b"GET /results/?q=%00 HTTP/1.0", b"GET /static/../config.py HTTP/1.1", b"X" * 5000 + b" / HTTP/1.1"),
+    ]
+    return [head(line=chance.choice(lines))]
+
+
+def odd_hosts(chance: Chance) -> Pieces:
+    """A host that is none, or somebody else."""
+    names = [b"evil.example", b"", b"127.0.0.1:port", b"[::1", b"a b", b"127.0.0.1, evil.example", b"\xff", b"x" * 9000]
+    host = b"\r\n".join(b"Host: " + chance.choice(names) for _ in range(chance.randint(1, 2)))
+    return [head(TYPE, length(len(BODY)), host=host) + BODY]
+
+
+def odd_bodies(chance: Chance) -> Pieces:
+    """Bodies that parsers stumble over."""
+    body = chance.choice(
+        [
+            b"[" * chance.choice([5_000, 16_000]),
+            b'{"a":' * 3_000,
+            b'{"username":' + b"9" * 5_000 + b"}",
+            b'{"username":"\\ud800"}',
+            b'{"name":"a\\u0000b"}',
+            BODY.decode().encode("utf-16"),
+            b"\xef\xbb\xbf" + BODY,
+            b"\xff" * 100,
+            b" " * chance.choice([16 * 1024, 16 * 1024 + 1, 256 * 1024 + 1, 300 * 1024]),
+            json.dumps({str(n): n for n in range(1_000)}).encode(),
+        ]
+    )
+    return [head(TYPE, length(len(body))), body]
+
+
+def mutated(chance: Chance) -> Pieces:
+    """A good request after an accident."""
+    request = bytearray(good())
+    for _ in range(chance.randint(1, 6)):
+        at = chance.randrange(len(request))
+        request[at : at + chance.choice([0, 1, 3])] = chance.choice([*ODD, bytes([chance.randrange(256)])])
+    return [bytes(request)]
+
+
+KINDS: tuple[Callable[[Chance], Pieces], ...] = (
+    length_and_chunks,
+    many_lengths,
+    bad_chunks,
+    odd_headers,
+    huge_heads,
+    drip,
+    pipeline,
+    truncated,
+    start_lines,
+    odd_hosts,
+    odd_bodies,
+    mutated,
+)
+
+
+# --- Sending them ---------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Fuzz:
+    """Sends odd requests to a service and counts what came of them."""
+
+    service: Service
+    chance: Chance
+    answers: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
+    defects: list[str] = field(default_factory=list)
+    memory: list[int] = field(default_factory=list)
+    """KiB of all processes, after each round."""
+
+    def __post_init__(self) -> None:
+        self._held: list[socket.socket] = []
+        self._client = Client(self.service)
+
+    def round(self) -> None:
+        """Send one request of each kind, and look after each how the service is."""
+        for kind in KINDS:
+            pieces = kind(self.chance)
+            self.kinds[kind.__name__.replace("_", " ")] += 1
+            heard = send(self.service.port, pieces)
+            statuses = [int(status) for status in STATUS.findall(heard)]
+            self.answers.update([str(status) for status in statuses] or ["closed without an answer"])
+            if any(status >= 500 and status != NOT_IMPLEMENTED for status in statuses):
+                self.defects.append(f"{kind.__name__} was answered {statuses}: {pieces!r:.2000}")
+            self._hold()
+            self._look(f"{kind.__name__}: {pieces!r:.2000}")
+        self.memory.append(memory_kib(self.service))
+
+    def _hold(self) -> None:
+        """Leave one more connection half-open, and let the oldest go."""
+        with suppress(OSError):
+            held = socket.create_connection((HOST, self.service.port), timeout=ANSWER_S)
+            held.sendall(good()[: self.chance.randrange(60)])
+            self._held.append(held)
+        while len(self._held) > HELD:
+            self._held.pop(0).close()
+
+    def _look(self, after: str) -> None:
+        """Send an ordinary request; see whether a defect was logged."""
+        answer = self._client.create()
+        if answer.status != 201:
+            self.defects.append(f"an ordinary request was answered {answer.status} after {after}")
+        for line in self.service.log_lines():
+            if line["level"] not in {"INFO", "WARNING"}:
+                self.defects.append(f"{line} after {after}")
+        self.service.mark()
+
+    def close(self) -> None:
+        """Let all connections go."""
+        for held in self._held:
+            held.close()
+        self._client.close()
+
+
+def send(port: int, pieces: Pieces) -> bytes:
+    """Send pieces on a new connection; return what is heard until it is closed or silent."""
+    heard = b""
+    with suppress(OSError), socket.create_connection((HOST, port), timeout=ANSWER_S) as connection:
+        for piece in pieces:
+            connection.sendall(piece)
+        end = time.monotonic() + ANSWER_S
+        while time.monotonic() < end and select.select([connection], [], [], SILENCE_S)[0]:
+            received = connection.recv(65536)
+            if not received:
+                break
+            heard += received
+    return heard
+
+
+def memory_kib(service: Service) -> int:
+    """Return what the processes of the service keep in memory."""
+    return sum(_resident_kib(pid) for pid in [service.pid, *service.workers()])
+
+
+def _resident_kib(pid: int) -> int:
+    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    return int(found[1]) if found else 0
+
+
+def tally(fuzz: Fuzz) -> str:
+    """Return what came of it."""
+    settled = fuzz.memory[int(len(fuzz.memory) * WARM_UP)]
+    lines = [
+        ("odd requests", fuzz.kinds.total()),
+        *((f"  {kind}", count) for kind, count in sorted(fuzz.kinds.items())),
+        ("answers, several to a pipeline", fuzz.answers.total()),
+        *((f"  {status}", count) for status, count in sorted(fuzz.answers.items())),
+        ("ordinary requests in between, answered 201", fuzz.kinds.total() - len(fuzz.defects)),
+        ("defects", len(fuzz.defects)),
+        ("memory after a third of the time", f"{settled // 1024} MiB"),
+        ("memory at the end", f"{fuzz.memory[-1] // 1024} MiB"),
+    ]
+    return "\n".join(f"{name:<50}{value:>10}" for name, value in lines)
+
+
+def rounds(fuzz: Fuzz, minutes: float) -> Iterator[None]:
+    """Go on until the time is over."""
+    end = time.monotonic() + 60 * minutes
+    while time.monotonic() < end and len(fuzz.defects) < 20:
+        fuzz.round()
+        yield
+
+
+def main() -> None:
+    """Run it, print the tally, and end with 1 when a defect was found."""
+    parser = argparse.ArgumentParser(prog="./run fuzz", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="repeats the requests")
+    options = parser.parse_args()
+    print(f"fuzz for {options.minutes:g} minutes, seed {options.seed}", flush=True)
+    postgres = Postgres().start()
+    migrate(postgres.url())
+    service = Service(postgres.url(), WORKERS="2").start()
+    service.mark()
+    fuzz = Fuzz(service, random.Random(options.seed))  # noqa: S311 - a run that can be repeated
+    try:
+        for _ in rounds(fuzz, options.minutes):
+            print(".", end="", flush=True)
+        print("\n" + "\n".join([*fuzz.defects, tally(fuzz)]))
+        grown = fuzz.memory[-1] - fuzz.memory[int(len(fuzz.memory) * WARM_UP)]
+        if fuzz.defects or grown > GROWTH_KIB:
+            sys.exit("the service did not stand it")
+    finally:
+        fuzz.close()
+        service.close()
+        postgres.close()
+
+
+if __name__ == "__main__":
+    main()

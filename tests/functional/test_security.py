@@ -1,0 +1,76 @@
+"""Lines of docs/security.md that belong to no door alone."""
+
+from datetime import date, timedelta
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from project.web.tools import tools as tools_of
+from tests.builders import ANNA, IVAN, KEY, log_in, useradd
+from tests.conftest import Rows
+
+TABLES = ("users", "identifiers", "idempotency_keys", "attempts", "attempt_counts", "api_keys")
+
+
+def test_nothing_secret_is_kept_anywhere(
+    app: Flask, client: FlaskClient, rows: Rows, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S33: what was issued, typed or repeated is in no table, log, spool or file."""
+    caplog.set_level("DEBUG")
+    headers = {"Idempotency-Key": KEY}
+    issued = useradd(client, ANNA, headers=headers).json
+    assert issued is not None
+    useradd(client, ANNA, headers=headers)
+    useradd(client, {**IVAN, "password": "typed-in-a-wrong-field"}, headers=headers)
+    key = app.test_cli_runner().invoke(args=["api-keys", "create", "crm"]).output.split()[-1]
+    client.get("/api/v1/stats/", headers={"Authorization": f"Bearer {key}"})
+    log_in(client, issued["login"], "typed-by-mistake")
+    log_in(client, issued["login"], issued["password"])
+    spooled = tools_of(app).spool
+    monkeypatch.setattr("project.services.attempts._is_in_table", lambda *_: False)
+    monkeypatch.setattr(type(tools_of(app).upkeep), "round", lambda _: None)  # nobody takes it from the disk
+    useradd(client, {"name": "N", "password": "typed-in-a-wrong-field"}, headers=headers)
+
+    places = {table: str(rows.of(table)) for table in TABLES}
+    places |= {f"spool {path.name}": path.read_text() for path in spooled.root.rglob("*") if path.is_file()}
+    for ending in ("txt", "csv"):
+        with client.get(f"/results/export.{ending}") as response:
+            places[ending] = response.get_data(as_text=True)
+    places["log"] = caplog.text
+
+    secrets = [
+        issued["password"],
+        issued["password"].replace("-", ""),
+        KEY,
+        key,
+        "typed-in-a-wrong-field",
+        "typed-by-mistake",
+    ]
+    assert [(place, secret) for place, text in places.items() for secret in secrets if secret in text] == []
+    assert '"password"' in "".join(text for place, text in places.items() if place.startswith("spool")), "it was there"
+
+
+def test_a_letter_of_full_width_makes_no_second_email(client: FlaskClient) -> None:
+    """S20."""
+    useradd(client, {**IVAN, "email": "a@example.com"})
+
+    answer = useradd(client, {**ANNA, "email": "ａ@example.com"})
+
+    assert answer.status_code == 409
+    assert [error["field"] for error in answer.json["errors"]] == ["email"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("phone", ["+79123456789;ext=12", "+7 912 345-67-89 ext. 5", "8 912 345 67 89 доб. 5"])
+def test_an_extension_is_no_part_of_a_phone_number(client: FlaskClient, phone: str) -> None:
+    """S24: with it one number could be registered again and again."""
+    answer = useradd(client, {**ANNA, "phone": phone})
+
+    assert (answer.status_code, answer.json["errors"][0]["code"]) == (422, "invalid_phone")  # type: ignore[index]
+
+
+def test_nobody_is_born_tomorrow(client: FlaskClient) -> None:
+    """S27, in any time zone."""
+    answer = useradd(client, {**ANNA, "birth_date": str(date.today() + timedelta(days=2))})  # noqa: DTZ011 - any zone
+
+    assert (answer.status_code, answer.json["errors"][0]["code"]) == (422, "date_out_of_range")  # type: ignore[index]
