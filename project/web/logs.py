@@ -11,12 +11,15 @@ from typing import TextIO
 from flask import Flask, Response, g, has_request_context, request
 from pythonjsonlogger.json import JsonFormatter
 
-from project.web.request_id import request_id
+from project.domain.attempts import Outcome
+from project.web.request_id import client_request_id, request_id, trace_id
 
 log = logging.getLogger("useradd.access")
 
 FLUSH_S = 1.0
-QUIET = {"health.livez", "health.readyz", "static"}
+QUIET = {"health.livez", "health.readyz", "health.metrics", "static"}
+
+_STANDARD = vars(logging.makeLogRecord({})).keys() | {"asctime", "message"}
 
 BUFFERED = 10_000
 """Lines that wait for a slow reader of the log; more are dropped, and counted."""
@@ -61,6 +64,16 @@ class _Handler(logging.StreamHandler[TextIO]):
             waiting.task_done()
 
 
+class _TextFormatter(logging.Formatter):
+    """A line for people, with everything that the JSON one has; a traceback follows on lines of its own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is of the standard library
+        """Return the line; nothing in it can end it or give orders to a terminal."""
+        extra = {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        told = " ".join(f"{name}={value}" for name, value in extra.items())
+        return ascii(f"{super().formatMessage(record)} {told}".rstrip())[1:-1]
+
+
 def buffer() -> None:
     """Let this process log without ever waiting for whoever reads its log."""
     for handler in logging.getLogger().handlers:
@@ -78,7 +91,7 @@ def flush() -> None:
 def init_app(app: Flask, form: str) -> None:
     """Send every logger's lines to standard error in the chosen form; write one for each answer."""
     handler = _Handler(sys.stderr)
-    handler.addFilter(_add_request_id)
+    handler.addFilter(_add_numbers)
     handler.setFormatter(
         JsonFormatter(
             "%(levelname)s %(name)s %(message)s",
@@ -87,7 +100,7 @@ def init_app(app: Flask, form: str) -> None:
             rename_fields={"levelname": "level", "name": "logger"},
         )
         if form == "json"
-        else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+        else _TextFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     )
     root = logging.getLogger()
     for former in [one for one in root.handlers if isinstance(one, _Handler)]:
@@ -99,9 +112,11 @@ def init_app(app: Flask, form: str) -> None:
     app.after_request(_access)
 
 
-def _add_request_id(record: logging.LogRecord) -> bool:
+def _add_numbers(record: logging.LogRecord) -> bool:
+    """Add our number of the request, the caller's, and that of the trace."""
     if has_request_context() and "request_id" in g:
-        record.request_id = str(g.request_id)
+        numbers = {"request_id": g.request_id, "client_request_id": client_request_id(), "trace_id": trace_id()}
+        vars(record).update({name: str(number) for name, number in numbers.items() if number})
     return True
 
 
@@ -111,15 +126,19 @@ def _access(response: Response) -> Response:
     A query string may hold a name: it is not logged.
     """
     if request.endpoint not in QUIET and not ("attempt" in g and response.status_code < 500):
-        log.info(
-            "answered",
-            extra={
-                "method": request.method[:16],
-                "route": _route(),
-                "status": response.status_code,
-                "request_id": str(request_id()),
-            },
-        )
+        number = str(request_id())
+        told = {
+            "method": request.method[:16],
+            "route": _route(),
+            "status": response.status_code,
+            "duration_ms": round((time.monotonic() - g.arrival.started) * 1000),
+            "request_id": number,
+        }
+        if "attempt" in g:
+            told |= {"attempt_id": number, "outcome": Outcome.of(response.status_code).value}
+        if "code" in g:
+            told["code"] = g.code
+        log.info("answered", extra=told)
     return response
 
 

@@ -13,6 +13,8 @@ from project.server import RECEIVED
 from project.web.context import this_g
 
 HEADER = "X-Request-Id"
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+"""W3C Trace Context, 3.2: version, trace, span, flags; a later version may say more."""
 _ACCEPTABLE = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -57,3 +59,9 @@ def client_request_id() -> str | None:
     """Return the number that the caller gave the request, None if there is none or it could harm a log."""
     given = request.headers.get(HEADER, "")
     return given if _ACCEPTABLE.fullmatch(given) else None
+
+
+def trace_id() -> str | None:
+    """Return the number of the trace that the request belongs to, None if its caller named none."""
+    found = _TRACEPARENT.fullmatch(request.headers.get("Traceparent", ""))
+    return found and found[1]

@@ -1,7 +1,6 @@
 """What doors need of the application at hand: its settings, its database, its passwords, its disk."""
 
 import logging
-import os
 from dataclasses import dataclass
 from typing import cast
 
@@ -53,7 +52,6 @@ class Tools:
         """Begin to serve as worker `number`: what a killed one left behind becomes known now, not with a request."""
         logs.buffer()
         self.metrics.begin(number)
-        log.info("worker started", extra={"worker": number, "pid": os.getpid()})
         try:
             self.spool.open()
         except SpoolError as error:  # users can be created all the same

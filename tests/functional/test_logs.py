@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from project.outage import Statement
+from project.services.upkeep import Upkeep
+from project.web.tools import Tools
 from tests.builders import ADDRESS, ANNA, KEY, log_in, useradd
 from tests.conftest import MakeApp, Rows
 
@@ -68,6 +71,62 @@ def test_every_answer_is_one_line_with_method_route_and_status(client: FlaskClie
         }.items()
     )
     assert "timestamp" in line
+    assert line["duration_ms"] >= 0
+    assert not {"attempt_id", "outcome", "code", "trace_id", "client_request_id"} & line.keys()
+
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+def test_an_attempt_that_fails_is_one_line_with_everything(
+    client: FlaskClient, written: Log, monkeypatch: pytest.MonkeyPatch, tools: Tools
+) -> None:
+    monkeypatch.setattr(Upkeep, "round", lambda _: None)  # nobody closes the breaker
+    tools.database.breaker.give_up(time.monotonic())
+    written.clear()
+
+    headers = {"Idempotency-Key": KEY, "X-Request-Id": "shop-17", "traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}
+    answer = useradd(client, ANNA, headers=headers)
+
+    [line] = written.lines
+    number = answer.headers["X-Request-Id"]
+    assert line.pop("duration_ms") >= 0
+    assert line.pop("timestamp")
+    assert line == {
+        "level": "INFO",
+        "logger": "useradd.access",
+        "message": "answered",
+        "method": "POST",
+        "route": ADDRESS,
+        "status": 503,
+        "outcome": "failed",
+        "code": "database_unavailable",
+        "request_id": number,
+        "attempt_id": number,
+        "client_request_id": "shop-17",
+        "trace_id": TRACE,
+    }
+
+
+@pytest.mark.parametrize(
+    "parent",
+    [
+        "",
+        TRACE,
+        f"00-{TRACE.upper()}-00f067aa0ba902b7-01",
+        f"ff-{TRACE}-00f067aa0ba902b7-01",
+        f"00-{'0' * 32}-00f067aa0ba902b7-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+        f"00-{TRACE}-00f067aa0ba902b7",
+        f"00-{TRACE}-00f067aa0ba902b7-01 evil",
+    ],
+)
+def test_what_is_no_trace_is_not_logged(client: FlaskClient, written: Log, parent: str) -> None:
+    client.get("/nowhere", headers={"traceparent": parent, "X-Request-Id": "ä" * 200})
+
+    [line] = written.lines
+    assert not {"trace_id", "client_request_id"} & line.keys()
+    assert line["code"] == "not_found"
 
 
 def test_an_attempt_that_is_recorded_has_its_row_and_no_line(client: FlaskClient, written: Log, rows: Rows) -> None:
@@ -172,7 +231,7 @@ def test_a_username_cannot_write_a_line_of_its_own(client: FlaskClient, written:
     assert len(written.lines[1]["method"]) <= 16
 
 
-@pytest.mark.parametrize("address", ["/livez", "/readyz", "/static/swagger.js"])
+@pytest.mark.parametrize("address", ["/livez", "/readyz", "/metrics", "/static/swagger.js"])
 def test_what_comes_every_second_is_not_logged(client: FlaskClient, written: Log, address: str) -> None:
     client.get(address, buffered=True)
 
@@ -190,8 +249,8 @@ def test_lines_may_be_text_for_people(make_app: MakeApp, capsys: pytest.CaptureF
     former = [one for one in logging.getLogger().handlers if type(one).__module__ == "project.web.logs"]
     make_app(log_format="text")
 
-    logging.getLogger("some.module").warning("a word")
+    logging.getLogger("some.module").warning("a word\nERROR fake \x1b[31m", extra={"cause": "Имя\r\nfake"})
 
-    logged = capsys.readouterr().err
+    [logged] = capsys.readouterr().err.splitlines()
     logging.getLogger().handlers[-1:] = former
-    assert "WARNING some.module: a word" in logged
+    assert logged.endswith(r"WARNING some.module: a word\nERROR fake \x1b[31m cause=\u0418\u043c\u044f\r\nfake")
