@@ -188,6 +188,7 @@ def _settings(config: Config) -> Iterator[Finding]:
     yield _proxies(config)
     yield _names(config)
     yield _limits(config)
+    yield _metrics(config)
 
 
 def _proxies(config: Config) -> Finding:
@@ -221,3 +222,10 @@ def _limits(config: Config) -> Finding:
     parts.limits.note(Wish(Rule("doctor", 1, 1), "doctor"))
     remedy = "start it, or correct RATELIMIT_STORAGE_URI: until then each process counts for itself"
     return Finding("limits", f"{told}, counted in Redis", remedy if parts.limits.is_away else "")
+
+
+def _metrics(config: Config) -> Finding:
+    told = f"/metrics is open to {', '.join(map(str, config.metrics_allow))}"
+    strangers = [network for network in config.metrics_allow if network.is_global or network.prefixlen == 0]
+    remedy = "anybody on the internet may read it: name only Prometheus in METRICS_ALLOW" if strangers else ""
+    return Finding("metrics", told, remedy)

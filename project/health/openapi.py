@@ -11,6 +11,7 @@ _STATUS = {
     "type": "object",
     "properties": {
         "status": {"enum": ["ok", "degraded", "stopping", "spool_full", "spool_unusable"]},
+        "version": _TEXT,
         "database": {"enum": ["up", "away"]},
         "statistics": {"enum": ["up", "away"]},
         "spool": {
@@ -23,8 +24,13 @@ _STATUS = {
                 "lost": _NUMBER,
             },
         },
+        "uncounted": _NUMBER,
+        "workers": {
+            "type": "object",
+            "properties": dict.fromkeys(("running", "expected", "replaced", "database_away"), _NUMBER),
+        },
     },
-    "required": ["status", "database", "statistics", "spool"],
+    "required": ["status", "version", "database", "statistics", "spool", "uncounted", "workers"],
 }
 
 

@@ -5,17 +5,21 @@ from typing import Any
 
 from project.outage import Database
 from project.spool import SpoolError, survey
+from project.web.swagger import VERSION
 from project.web.tools import tools
 
 NEARLY_FULL = 0.9
 
 
 def state() -> dict[str, Any]:
-    """Return how this instance is; the breakers and `lost` are those of the process that answers."""
+    """Return how this instance is; `status`, `database` and `statistics` are those of the process that answers."""
     parts = tools()
+    metrics = parts.metrics
+    metrics.note()
     kept = survey(parts.spool.root)
     return {
         "status": problem() or ("degraded" if parts.database.breaker.is_open or kept.records else "ok"),
+        "version": VERSION,
         "database": _way(parts.database),
         "statistics": _way(parts.reading),
         "spool": {
@@ -23,7 +27,14 @@ def state() -> dict[str, Any]:
             "bytes": kept.bytes,
             "oldest_s": None if kept.oldest is None else max(0, round(time.time() - kept.oldest)),
             "quarantined": kept.quarantined,
-            "lost": parts.spool.lost,
+            "lost": int(metrics.value("useradd_attempts_lost_total")),
+        },
+        "uncounted": int(metrics.value("useradd_rollup_lag_attempts")),
+        "workers": {
+            "running": metrics.running,
+            "expected": parts.config.workers,
+            "replaced": metrics.replaced,
+            "database_away": int(metrics.value("useradd_breaker_open_workers", database="writing")),
         },
     }
 

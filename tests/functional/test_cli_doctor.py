@@ -57,7 +57,7 @@ def test_a_sound_service_needs_nothing(doctor: Command) -> None:
     subjects = re.findall(r"^OK     (\S+(?: \S+)?)  ", result.output, re.MULTILINE)
     assert subjects == [
         *("database", "writes", "migrations", "rights", "clock", "secrets", "DATA_DIR", "its disk", "spool"),
-        *("quarantine", "time zone", "proxies", "host names", "limits"),
+        *("quarantine", "time zone", "proxies", "host names", "limits", "metrics"),
     ]
     assert re.search(r"PostgreSQL \d\d", result.output)
 
@@ -144,6 +144,8 @@ def test_a_full_disk_and_one_that_passes_are_found(doctor: Command, monkeypatch:
         ({"trusted_proxies": PROXY, "https_only": True}, ["host names"]),
         ({"host": "0.0.0.0"}, ["host names"]),  # noqa: S104 - nothing listens
         ({"trusted_proxies": PROXY, "https_only": True, "trusted_hosts": ("u.example",)}, []),
+        ({"metrics_allow": (ipaddress.ip_network("0.0.0.0/0"),)}, ["metrics"]),
+        ({"metrics_allow": PROXY}, []),
     ],
 )
 def test_settings_that_contradict_each_other_are_found(

@@ -10,6 +10,7 @@ from flask.testing import FlaskClient
 from project.outage import Database
 from project.services.upkeep import Upkeep
 from project.spool import Spool, SpoolError
+from project.web.swagger import VERSION
 from project.web.tools import Tools
 from project.web.tools import tools as tools_of
 from tests.builders import IVAN, useradd
@@ -49,12 +50,17 @@ def test_head_is_enough_and_nothing_else_is_taken(client: FlaskClient, address: 
     assert statuses == [200, 405, 405]
 
 
-def test_the_status_tells_how_the_instance_is(client: FlaskClient, tools: Tools) -> None:
-    assert client.get("/status").json == {
+def test_the_status_tells_how_the_instance_is(make_app: MakeApp, client: FlaskClient, tmp_path: Path) -> None:
+    app = make_app(data_dir=tmp_path, workers=1)
+
+    assert app.test_client().get("/status").json == {
         "status": "ok",
+        "version": VERSION,
         "database": "up",
         "statistics": "up",
         "spool": {"attempts": 0, "bytes": 0, "oldest_s": None, "quarantined": 0, "lost": 0},
+        "uncounted": 0,
+        "workers": {"running": 1, "expected": 1, "replaced": 0, "database_away": 0},
     }
 
 
@@ -71,6 +77,7 @@ def test_the_status_tells_that_postgres_is_away_and_what_waits(
     assert found is not None
     assert (found["status"], found["database"], found["statistics"]) == ("degraded", "away", "up")
     assert (found["spool"]["attempts"], found["spool"]["oldest_s"]) == (1, 0)
+    assert found["workers"]["database_away"] == 1
 
 
 def test_a_full_spool_sends_requests_elsewhere(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
