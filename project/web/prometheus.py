@@ -43,6 +43,7 @@ class _Answers:
             outcome: metrics.histogram("useradd_attempt_duration_seconds", told, {"outcome": outcome})
             for outcome in Outcome
         }
+        self._defects = metrics.counter("useradd_defects_total", "Answers that say 500: defects of ours")
         told = "Attempts, by outcome and reason"
         self._attempts: dict[str, tuple[Counter, Histogram]] = {
             code: (
@@ -68,6 +69,8 @@ class _Answers:
             histogram = self._doors[door]
         counter.add()
         histogram.observe(seconds)
+        if response.status_code == 500:
+            self._defects.add()
         return response
 
 

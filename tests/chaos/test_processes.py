@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -78,15 +79,33 @@ def test_a_request_of_a_killed_worker_shows_as_interrupted_and_the_worker_is_rep
     check(postgres, service, [], allowed_errors=DIED)
 
 
-def test_while_one_worker_is_killed_the_other_answers(postgres: Postgres, service: Service) -> None:
+def test_while_one_worker_is_killed_the_other_answers_and_no_count_is_lost(
+    postgres: Postgres, service: Service
+) -> None:
+    before = _created(service)
     with Load(service, clients=4, reconnecting=True) as load:
         load.await_answers(50)
         service.kill_worker()
         load.await_answers(len(load.answers) + 100)
 
     assert {answer.code for answer in load.answers} <= {"created", "broken"}, summary(load.answers)
-    assert len([answer for answer in load.answers if answer.status is None]) <= 4
+    broken = [answer for answer in load.answers if answer.status is None]
+    assert len(broken) <= 4
+    created = len(load.answers) - len(broken)
+    assert created <= _created(service) - before <= len(load.answers), "whichever worker is asked tells the whole"
+    with closing(Client(service)) as client:
+        told = json.loads(client.get("/status")[1])["workers"]
+    assert (told["running"], told["replaced"]) == (told["expected"], 1)
     check(postgres, service, load.answers, allowed_errors=DIED)
+
+
+def _created(service: Service) -> int:
+    """Return how many users the service says it has created."""
+    with closing(Client(service)) as client:
+        text = client.get("/metrics")[1]
+    found = re.search(r'^useradd_attempts_total{outcome="created",code="created"} (\d+)$', text, re.MULTILINE)
+    assert found
+    return int(found[1])
 
 
 def test_everything_killed_with_a_full_spool_is_recorded_once_after_a_start(

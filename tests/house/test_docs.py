@@ -1,5 +1,6 @@
 """The documents say what the code does."""
 
+import ast
 import importlib.util
 import re
 import subprocess
@@ -67,6 +68,31 @@ def test_running_the_generator_again_changes_nothing() -> None:
     subprocess.run([sys.executable, ROOT / "docs" / "generate.py"], check=True)
 
     assert {path: path.read_text() for path in before} == before
+
+
+def test_every_event_of_the_log_is_explained() -> None:
+    told = re.findall(
+        r"^\| `([^`]+)` \| (?:INFO|WARNING|ERROR)", (ROOT / "docs/operations.md").read_text(), re.MULTILINE
+    )
+
+    assert sorted(told) == sorted(_events())
+
+
+def _events() -> set[str]:
+    """Return the message of every line that the service logs: it is the name of the event, and must not vary."""
+    found = set()
+    for path in (ROOT / "project").rglob("*.py"):
+        calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        for call in calls:
+            first = call.args[0] if call.args else None
+            if ast.unparse(call.func) in {"log.info", "log.warning", "log.error", "log.exception"}:
+                named = isinstance(first, ast.Constant) or ast.unparse(call).startswith("log.info(event,")
+                assert named, f"{path}: {ast.unparse(call)}"
+            elif not isinstance(call.func, ast.Name) or call.func.id not in {"_log", "_change"}:
+                continue
+            if isinstance(first, ast.Constant):
+                found.add(str(first.value))
+    return found
 
 
 def _commands(text: str) -> list[str]:
