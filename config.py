@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -128,6 +129,14 @@ def _zone(value: str) -> ZoneInfo:
 def _region(value: str) -> str:
     if value not in phonenumbers.SUPPORTED_REGIONS:
         raise ValueError("a country code of two capital letters is needed, for example RU")
+    return value
+
+
+def _otlp_endpoint(value: str) -> str:
+    if not value.startswith(("http://", "https://")):
+        raise ValueError("an address is needed, for example http://localhost:4318")
+    if find_spec("opentelemetry") is None or find_spec("opentelemetry.exporter") is None:
+        raise ValueError("for traces install what requirements-otel.txt pins")
     return value
 
 
@@ -258,6 +267,13 @@ class Config:
         _networks,
         "Addresses or networks, comma-separated, from which Prometheus may read /metrics",
         shown="127.0.0.0/8,::1",
+    )
+    otel_exporter_otlp_endpoint: str = setting(
+        "",
+        _otlp_endpoint,
+        "Where traces go (OpenTelemetry, OTLP over HTTP), for example http://localhost:4318; "
+        "needs what requirements-otel.txt pins. Empty: no traces",
+        shown="",
     )
     log_format: str = setting("json", _choice("json", "text"), "One JSON object a line, or text for people")
     request_deadline_s: float = setting(

@@ -111,6 +111,10 @@ def register_web(app: Flask, config: Config) -> None:
     app.wsgi_app = proxies.TrustedProxies(app.wsgi_app, config.trusted_proxies)  # type: ignore[method-assign]
     app.wsgi_app = deadlines.Deadlines(app.wsgi_app, config.request_deadline_s)  # type: ignore[method-assign]
     request_id.init_app(app)
+    if config.otel_exporter_otlp_endpoint:
+        from project.web import traces  # noqa: PLC0415 - what it needs is not installed by default
+
+        traces.init_app(app)
     csrf.init_app(app)
     logs.init_app(app, config.log_format)
     prometheus.init_app(app)

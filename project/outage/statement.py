@@ -22,7 +22,7 @@ class Statement:
     """
 
     def __init__(self, name: str, sql: str, arguments: int) -> None:
-        self._name = name
+        self.name = name
         self._prepare = f"prepare {name} as {sql.format(', '.join(f'${n}' for n in range(1, arguments + 1)))}"
         marks = ", ".join(["%s"] * arguments)
         self._execute = f"execute {name} ({marks})"
@@ -36,8 +36,8 @@ class Statement:
         try:
             with driver.cursor() as cursor:
                 try:
-                    if self._name not in connection.info:
-                        connection.info[self._name] = True
+                    if self.name not in connection.info:
+                        connection.info[self.name] = True
                         cursor.execute(self._prepare)
                     cursor.execute(self._execute, values)
                 except _NOT_PREPARED:

@@ -49,7 +49,9 @@ def lies_in(text: str, networks: Networks) -> bool:
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the address that a text is; of IPv4 within IPv6, as a socket for both tells it, the one of IPv4."""
     try:
-        return ipaddress.ip_address(text)
+        found = ipaddress.ip_address(text)
     except ValueError:
         return None
+    return getattr(found, "ipv4_mapped", None) or found

@@ -1,7 +1,8 @@
 """What doors need of the application at hand: its settings, its database, its passwords, its disk."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import cast
 
 from flask import Flask, current_app
@@ -42,6 +43,8 @@ class Tools:
     spool: Spool
     upkeep: Upkeep
     metrics: Metrics
+    ending: list[Callable[[], None]] = field(default_factory=list)
+    """What else ends with this process."""
 
     def check(self) -> None:
         """See that the spool can be used. Raises SpoolError with a message for the operator."""
@@ -61,6 +64,8 @@ class Tools:
     def stop(self) -> None:
         """End what start() began. What is in the spool waits for the next start."""
         self.upkeep.stop(STOP_S)
+        for end in self.ending:
+            end()
         logs.flush()
 
 

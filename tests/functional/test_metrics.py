@@ -170,6 +170,7 @@ def test_attempts_brought_in_from_the_disk_are_counted(client: FlaskClient, monk
     [
         ("127.0.0.1", {}, 200),
         ("::1", {}, 200),
+        ("::ffff:127.0.0.1", {}, 200),
         ("10.1.2.3", {}, 403),
         ("", {}, 403),
         ("127.0.0.1", {"X-Forwarded-For": "127.0.0.1"}, 403),  # a proxy that TRUSTED_PROXIES does not name

@@ -37,6 +37,7 @@ BAD = {
     "RATELIMIT_CONFLICTS": ["0", "1.5"],
     "ATTEMPTS_KEEP_DAYS": ["-1", "36501", "for ever", "1.5"],
     "METRICS_ALLOW": ["everybody", "10.0.0.1/8"],
+    "OTEL_EXPORTER_OTLP_ENDPOINT": ["collector:4318"],
     "LOG_FORMAT": ["xml"],
     "REQUEST_DEADLINE_S": ["0.4", "61", "nan", "inf", "3s"],
 }
