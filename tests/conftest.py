@@ -73,6 +73,16 @@ def app(config: Config) -> Iterator[Flask]:
 @pytest.fixture
 def make_app(config: Config) -> Iterator[MakeApp]:
     """Makes the service once more, with other settings, and stops all that it made when the test is over."""
+    yield from _make_app(config)
+
+
+@pytest.fixture(scope="module")
+def make_app_once(config: Config) -> Iterator[MakeApp]:
+    """The same for what a whole module shares."""
+    yield from _make_app(config)
+
+
+def _make_app(config: Config) -> Iterator[MakeApp]:
     made = []
 
     def make(**changes: Any) -> Flask:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,11 @@ from tests.chaos.processes import HOST, eventually
 ROOT = Path(__file__).parents[2]
 KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
 """What the service sees of our environment: none of a developer's settings is among it."""
+TAKE = (
+    "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ['LISTEN_PID'] = str(os.getpid());"
+    "os.execv(sys.argv[2], sys.argv[2:])"
+)
+"""Program that puts a socket where systemd would have put it, then becomes another one (sd_listen_fds(3))."""
 _living: "weakref.WeakSet[Service]" = weakref.WeakSet()
 
 
@@ -33,9 +39,9 @@ def environment(database_url: str, data_dir: Path, **settings: str) -> dict[str,
     return ours | {"DATABASE_URL": database_url, "DATA_DIR": str(data_dir), "LOG_FORMAT": "json"} | settings
 
 
-def migrate(database_url: str) -> None:
+def migrate(database_url: str, revision: str = "head") -> None:
     """Make or change the tables, in a process of its own."""
-    command = [sys.executable, "-m", "flask", "--app", "wsgi", "db", "upgrade"]
+    command = [sys.executable, "-m", "flask", "--app", "wsgi", "db", "upgrade", revision]
     with tempfile.TemporaryDirectory(prefix="chaos-migrate-") as folder:
         env = environment(database_url, Path(folder))
         done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
@@ -53,6 +59,7 @@ class Service:
         self._environment = environment(database_url, self.data_dir / "data", **settings)
         self._process: subprocess.Popen[bytes] | None = None
         self._prefix: list[str] = []
+        self._held: socket.socket | None = None
         self._mark = 0
         _living.add(self)
 
@@ -69,8 +76,15 @@ class Service:
                 stdout=stdout,
                 stderr=stderr,
                 start_new_session=True,
+                pass_fds=[self._held.fileno()] if self._held else [],
             )
         return self
+
+    def hold_socket(self) -> socket.socket:
+        """Hold the socket for it from now on, as systemd does: it stays open while the service restarts."""
+        self._held = socket.create_server((HOST, self.port))
+        self._prefix = [sys.executable, "-c", TAKE, str(self._held.fileno())]
+        return self._held
 
     def start(self, seconds: float = 30) -> "Service":
         """Start and wait until it answers /livez."""

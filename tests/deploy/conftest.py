@@ -1,4 +1,4 @@
-"""Two instances on one database with the newest tables, which whole modules share; each test finds both running."""
+"""Two instances on one database, which whole modules share; each test finds both running."""
 
 import os
 import secrets
@@ -60,9 +60,9 @@ def _execute(url: str, sql: str, parameters: object = None) -> list[tuple[object
 
 @pytest.fixture(scope="module")
 def database(postgres_url: str, request: pytest.FixtureRequest) -> Iterator[Database]:
-    """The database of a module, with the newest tables."""
+    """The database of a module, with the newest tables, or with those of its REVISION."""
     database = Database(postgres_url, request.module.__name__.rpartition(".")[2]).create()
-    migrate(database.url)
+    migrate(database.url, getattr(request.module, "REVISION", "head"))
     yield database
     database.drop()
 

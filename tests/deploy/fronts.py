@@ -78,11 +78,11 @@ class Front:
             connection.close()
 
     def ready(self) -> None:
-        """Wait until every instance is used: as many requests in a row as there are instances come through."""
-        eventually(lambda: all(self._answers(one) for one in self.instances), 15, "an instance is not used")
+        """Wait until every instance is used."""
+        eventually(self._uses_all, 15, "an instance is not used")
 
-    def _answers(self, instance: Service) -> bool:
-        return instance.get("/readyz") == 200 and self.get("/livez")[0].status == 200
+    def _uses_all(self) -> bool:
+        return all(one.get("/readyz") == 200 for one in self.instances) and self.get("/livez")[0].status == 200
 
     def close(self) -> None:
         """End it and remove its files."""
@@ -118,6 +118,17 @@ class Haproxy(Front):
             "PAGES": str(self.folder),
             "ADMIN_SOCKET": str(self.folder / "admin.sock"),
         }
+
+    def _uses_all(self) -> bool:
+        """Ask HAProxy itself what its health checks have found."""
+        with socket.socket(socket.AF_UNIX) as admin:
+            admin.connect(str(self.folder / "admin.sock"))
+            admin.sendall(b"show stat\n")
+            found = admin.makefile().read()
+        states = [
+            line.split(",")[17] for line in found.splitlines() if line.startswith("useradd,") and "BACKEND" not in line
+        ]
+        return states == ["UP"] * len(self.instances)
 
 
 class Nginx(Front):
