@@ -1,0 +1,254 @@
+"""deploy/Dockerfile, Dockerfile.dockerignore, compose.yaml and secrets.sh: linted, and run as far as that goes without
+a container: the files that the image gets, the commands that it starts, the settings that compose gives.
+"""
+
+import fnmatch
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from config import Config, settings
+from project.server import STOP_S
+from tests.chaos import processes
+from tests.chaos.processes import eventually
+from tests.chaos.service import ROOT
+from tests.deploy.conftest import Database
+from tests.deploy.fronts import DEPLOY, PAGES
+
+DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
+OURS = ("migrate", "one", "two")
+Compose = dict[str, Any]
+
+
+def tool(name: str, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    """Run one of the tools of .venv."""
+    command = [Path(sys.executable).with_name(name), *arguments]
+    return subprocess.run(command, cwd=DEPLOY, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def compose() -> Compose:
+    """The file as Compose itself understands it."""
+    done = tool("docker-compose", "--file", "compose.yaml", "config", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    found: Compose = json.loads(done.stdout)
+    return found
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of deploy/ in which the secrets have been made."""
+    folder = tmp_path_factory.mktemp("made") / "deploy"
+    shutil.copytree(DEPLOY, folder, ignore=shutil.ignore_patterns("secrets"))
+    for _ in range(2):  # the second time changes nothing
+        subprocess.run([folder / "secrets.sh"], check=True, env={"PATH": os.environ["PATH"]})
+    return folder
+
+
+# --- The image ------------------------------------------------------------------------------------------------------
+
+
+def test_the_dockerfile_has_no_known_weakness() -> None:
+    done = tool("hadolint", "--no-color", "Dockerfile")
+
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_the_image_is_of_a_named_version_runs_as_nobody_in_particular_and_is_watched() -> None:
+    bases = re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
+    last_stage = DOCKERFILE.rpartition("\nFROM ")[2]
+
+    assert [re.fullmatch(r"python:3\.\d+-slim-\w+", base) is not None for base in bases] == [True, True]
+    assert re.findall(r"^USER (\S+)", last_stage, re.MULTILINE) == ["10001:10001"]
+    assert "--require-hashes" in DOCKERFILE
+    assert "HEALTHCHECK" in last_stage
+    assert "RUN" not in last_stage.split(), "nothing is built in the last stage"
+
+
+def test_what_the_image_sets_are_settings() -> None:
+    names = set(re.findall(r"^ +(?:ENV )?([A-Z_]+)=", DOCKERFILE, re.MULTILINE))
+
+    assert names - {"PYTHONDONTWRITEBYTECODE"} == {"HOST", "PORT", "DATA_DIR"}
+    assert names - {"PYTHONDONTWRITEBYTECODE"} <= {name.upper() for name in settings()}
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """A folder that holds what the Dockerfile copies from what the .dockerignore lets through."""
+    rules = [line for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines() if not line.startswith("#")]
+    let_through = [rule[1:] for rule in rules if rule.startswith("!")]
+    assert rules[0] == "*"
+    hidden = [rule.removeprefix("**/") for rule in rules if rule.startswith("**/")]
+    for sources in re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE):
+        for source in sources.split():
+            assert source in let_through
+            if (ROOT / source).is_dir():
+                shutil.copytree(ROOT / source, tmp_path / source, ignore=shutil.ignore_patterns(*hidden))
+            else:
+                shutil.copy(ROOT / source, tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if fnmatch.fnmatch(path.name, "*.py[cod]")]
+    return tmp_path
+
+
+def _command(before: str) -> list[str]:
+    """Return what a CMD of the Dockerfile starts, with the Python of the tests; a HEALTHCHECK's is indented."""
+    (found,) = re.findall(rf"^{before}CMD (\[.*\])$", DOCKERFILE, re.MULTILINE)
+    return _ours(json.loads(found))
+
+
+def _ours(command: list[str]) -> list[str]:
+    assert command[0] == "python"
+    return [sys.executable, *command[1:]]
+
+
+@pytest.fixture
+def served(image: Path, made: Path, compose: Compose, postgres_url: str, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of a service that runs from what is in the image, with what compose gives it."""
+    database = Database(postgres_url, "image").create()
+    (made / "secrets" / "database_url").chmod(0o600)
+    (made / "secrets" / "database_url").write_text(database.url)
+    given = compose["services"]["one"]["environment"]
+    environment = {name: text.replace("/run/secrets", str(made / "secrets")) for name, text in given.items()}
+    environment |= {"PATH": os.environ["PATH"], "HOST": "0.0.0.0", "PORT": str(processes.free_port())}  # noqa: S104
+    environment |= {"DATA_DIR": str(tmp_path / "volume"), "PYTHONDONTWRITEBYTECODE": "1", "WORKERS": "1"}
+    migrate = _ours(compose["services"]["migrate"]["command"])
+    subprocess.run(migrate, cwd=image, env=environment, check=True, timeout=60, capture_output=True)
+    service = subprocess.Popen(_command(""), cwd=image, env=environment, stdout=subprocess.DEVNULL)
+    yield environment
+    service.terminate()
+    assert service.wait(30) == 0
+    database.drop()
+
+
+def test_what_is_in_the_image_is_enough_and_its_health_is_seen(served: dict[str, str], compose: Compose) -> None:
+    checks = [_command(" +"), _ours(compose["services"]["one"]["healthcheck"]["test"][1:])]
+    checks = [[part.replace("127.0.0.1:8000", f"127.0.0.1:{served['PORT']}") for part in check] for check in checks]
+
+    for check in checks:
+        eventually(lambda check=check: _passes(check, served), 30, "the check never passes")  # type: ignore[misc]
+    nobody = served | {"PORT": str(processes.free_port())}
+    assert not _passes(_command(" +"), nobody)
+
+
+def _passes(check: list[str], environment: dict[str, str]) -> bool:
+    return subprocess.run(check, env=environment, capture_output=True).returncode == 0
+
+
+# --- Compose --------------------------------------------------------------------------------------------------------
+
+
+def test_every_service_is_locked_down(compose: Compose) -> None:
+    for name, service in compose["services"].items():
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service.get("user", "root") not in {"root", "0"} or service.get("build"), f"{name} runs as root"
+        assert not service.get("privileged"), name
+
+
+def test_every_image_has_a_version_and_every_lasting_service_is_watched(compose: Compose) -> None:
+    foreign = {name: each["image"] for name, each in compose["services"].items() if "build" not in each}
+    unwatched = {name for name, each in compose["services"].items() if "test" not in each.get("healthcheck", {})}
+
+    assert all(re.search(r":\d", image) for image in foreign.values()), foreign
+    assert unwatched == {"migrate"}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_service_takes_every_setting_that_compose_gives(
+    compose: Compose, made: Path, tmp_path: Path, name: str
+) -> None:
+    given = compose["services"][name]["environment"]
+    known = {setting.upper() for setting in settings()}
+
+    assert {key.removesuffix("_FILE") for key in given} <= known
+    environment = {key: text.replace("/run/secrets", str(made / "secrets")) for key, text in given.items()}
+    config = Config.from_environment(environment | {"DATA_DIR": str(tmp_path)})
+    assert config.https_only
+    assert "localhost" in config.allowed_hosts
+    assert config.secret_key == (made / "secrets" / "secret_key").read_text().strip()
+
+
+def test_every_secret_that_a_service_reads_is_given_to_it_and_is_made(compose: Compose, made: Path) -> None:
+    for name, service in compose["services"].items():
+        read = {text for text in service["environment"].values() if text.startswith("/run/secrets/")}
+        given = {f"/run/secrets/{secret['source']}" for secret in service.get("secrets", [])}
+        assert read == given, name
+    assert {Path(secret["file"]).name for secret in compose["secrets"].values()} == {
+        path.name for path in (made / "secrets").iterdir()
+    }
+    assert all(path.read_text().strip() for path in (made / "secrets").iterdir())
+    assert (made / "secrets").stat().st_mode & 0o077 == 0
+
+
+def test_every_file_that_is_mounted_exists_and_the_proxy_finds_it_there(compose: Compose) -> None:
+    proxy = compose["services"]["haproxy"]
+    mounted = {each["target"]: compose["configs"][each["source"]]["file"] for each in proxy["configs"]}
+
+    assert all(Path(file).is_file() for file in mounted.values())
+    assert {f"{proxy['environment']['PAGES']}/{page}" for page in PAGES} <= mounted.keys()
+
+
+def test_addresses_and_ports_agree(compose: Compose) -> None:
+    services = compose["services"]
+    address = {name: each["networks"]["inside"] for name, each in services.items()}
+    proxy = services["haproxy"]["environment"]
+    (port,) = re.findall(r"^EXPOSE (\d+)$", DOCKERFILE, re.MULTILINE)
+
+    for instance, variable in (("one", "USERADD_1"), ("two", "USERADD_2")):
+        assert proxy[variable] == f"{address[instance]['ipv4_address']}:{port}"
+    binds = {int(proxy[name].rpartition(":")[2]) for name in ("BIND_HTTP", "BIND_HTTPS")}
+    assert {each["target"] for each in services["haproxy"]["ports"]} == binds
+    subnet = compose["networks"]["inside"]["ipam"]["config"][0]["subnet"]
+    assert services["one"]["environment"]["TRUSTED_PROXIES"] == subnet
+    assert compose["networks"]["inside"]["internal"]
+
+
+def test_the_database_is_reached_where_it_is_with_the_password_that_was_made(compose: Compose, tmp_path: Path) -> None:
+    shutil.copy(DEPLOY / "secrets.sh", tmp_path)
+    subprocess.run([tmp_path / "secrets.sh"], check=True, env={"PATH": os.environ["PATH"]})
+    url = urlsplit((tmp_path / "secrets" / "database_url").read_text().strip())
+    postgres = compose["services"]["postgres"]
+
+    assert url.hostname == postgres["networks"]["inside"]["ipv4_address"]
+    assert url.password == (tmp_path / "secrets" / "postgres_password").read_text().strip()
+    assert (url.username, url.path[1:]) == (
+        postgres["environment"]["POSTGRES_USER"],
+        postgres["environment"]["POSTGRES_DB"],
+    )
+
+
+def test_a_stop_is_waited_for(compose: Compose) -> None:
+    deadline_s: float = settings()["request_deadline_s"]["parse"](settings()["request_deadline_s"]["shown"])
+
+    for name in ("one", "two"):
+        assert int(compose["services"][name]["stop_grace_period"].removesuffix("s")) > deadline_s + STOP_S
+
+
+def test_instances_start_after_the_migrations_and_the_proxy_after_the_instances(compose: Compose) -> None:
+    waits = {
+        name: {other: how["condition"] for other, how in each.get("depends_on", {}).items()}
+        for name, each in compose["services"].items()
+    }
+
+    assert waits["migrate"] == {"postgres": "service_healthy"}
+    assert waits["one"] == waits["two"] == {"migrate": "service_completed_successfully"}
+    assert waits["haproxy"] == {"one": "service_healthy", "two": "service_healthy"}
+
+
+# --- Scripts --------------------------------------------------------------------------------------------------------
+
+
+def test_the_scripts_have_no_known_weakness() -> None:
+    done = tool("shellcheck", *sorted(DEPLOY.glob("*.sh")))
+
+    assert (done.returncode, done.stdout) == (0, "")
