@@ -21,6 +21,7 @@ import psycopg2
 from flask import Flask
 from playwright.sync_api import Browser, Page, sync_playwright
 from waitress.server import create_server
+from werkzeug.exceptions import TooManyRequests
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
@@ -29,7 +30,7 @@ import sample  # noqa: E402 - the paths are not there before
 
 from config import Config  # noqa: E402
 from project import create_app  # noqa: E402
-from project.domain.errors import DatabaseUnavailableError  # noqa: E402
+from project.domain.errors import DatabaseUnavailableError, OverloadedError, SearchTooBroadError  # noqa: E402
 from project.domain.passwords import new_key  # noqa: E402
 from project.domain.records import AttemptRecord  # noqa: E402
 from project.domain.registration import Credentials  # noqa: E402
@@ -46,27 +47,48 @@ BATCH = 200
 ASKED_EVERY_MS = 10_000
 LANGUAGES = ("ru", "en")
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+ZOOMED = {"width": 320, "height": 256}
+"""A desk at 400 % (WCAG 2.2, 1.4.10)."""
+PAPER = {"width": 718, "height": 1000}
+"""A4 less a centimetre on each side."""
 POSTER = {"width": 1280, "height": 1380}
-LOOKS = {"light": DESK, "dark": DESK, "phone": PHONE, "print": DESK}
+LOOKS = {"light": DESK, "dark": DESK, "phone": PHONE, "zoomed": ZOOMED, "print": PAPER}
 PAGES = {
     "results": "/results/",
     "filtered": "/results/?result=rejected&code=invalid_phone",
+    "page-2": "{older}",
     "two-notes": "/results/?period=yesterday&code=none&result=failed",
     "today": "/results/?period=today",
     "all": "/results/?period=all",
     "dates": "/results/?period=dates&from=2026-11-12&to=2026-11-14",
     "reversed": "/results/?period=dates&from=2026-11-14&to=2026-11-12",
     "no-hits": "/results/?period=today&q=%3Dpetrov.ivan",
+    "nothing-at-all": "/results/?period=all&q=%3Dnobody",
     "rejected": "{rejected}",
+    "conflict": "{conflict}",
+    "interrupted": "{interrupted}",
+    "replayed": "{replayed}",
+    "malformed": "{malformed}",
     "created": "{created}",
     "spooled": "{spooled}",
     "problem": "/problems/validation_failed",
     "problems": "/problems/",
+    "field-problem": "/problems/username_taken",
+    "retry-problem": "/problems/outcome_unknown",
     "not-found": "/nowhere/",
+    "forbidden": "/admin/",
     "not-allowed": "/useradd",
     "swagger": "/swagger/",
     "account": "/account/",
 }
+TROUBLES = {
+    "away": ("project.services.login.find", DatabaseUnavailableError),
+    "overloaded": ("project.services.reports.build_report", OverloadedError),
+    "too-broad": ("project.services.reports.build_report", SearchTooBroadError),
+    "too-many": ("project.services.reports.build_report", TooManyRequests),
+    "defect": ("project.services.reports.build_report", RuntimeError),
+}
+"""What befalls the results page, by the function that raises it."""
 ADMIN_PAGES = {
     "state": "/admin/",
     "users": "/admin/users/",
@@ -74,6 +96,9 @@ ADMIN_PAGES = {
     "user": "{user}",
     "oneself": "{oneself}",
     "block": "{user}block/",
+    "reset": "{user}reset/",
+    "grant": "{user}grant/",
+    "revoke": "{key}",
     "attempts": "/admin/attempts/",
     "attempts-filtered": "/admin/attempts/?flt2_status=409",
     "keys": "/admin/api-keys/",
@@ -114,7 +139,7 @@ def served() -> Iterator[tuple[Flask, str]]:
     administer(server_url, f"create database {name}")
     with tempfile.TemporaryDirectory() as data_dir, patches():
         url = f"{server_url.rpartition('/')[0]}/{name}"
-        logging.disable(logging.WARNING)
+        logging.disable(logging.ERROR)  # what goes wrong on the pages of TROUBLES is meant to
         settings = {"DATABASE_URL": url, "DATA_DIR": data_dir, "RATELIMIT_ENABLED": "0"}
         app = create_app(Config.from_environment(settings))
         with app.app_context():
@@ -216,10 +241,13 @@ def everything(browser: Browser, address: str, password: str, folder: Path) -> N
     """Take every page in every look and language."""
     with opened(browser, address, password) as page:
         places = {name: first_of(page, query) for name, query in FIRST.items()}
+        page.goto("/results/")
+        places["older"] = str(page.get_by_role("link", name="Старее").get_attribute("href")).removesuffix("#list")
         for name, path in PAGES.items():
             everywhere(page, name, path.format(**places), folder)
-        with patch("project.services.reports.build_report", side_effect=DatabaseUnavailableError):
-            everywhere(page, "away", "/results/", folder)
+        for name, (function, error) in TROUBLES.items():
+            with patch(function, side_effect=error):
+                everywhere(page, name, "/results/", folder)
     context = browser.new_context(base_url=address)
     page = context.new_page()
     everywhere(page, "login", "/login/", folder)
@@ -245,9 +273,12 @@ def administration(app: Flask, browser: Browser, address: str, reader: Credentia
         places = {
             "user": first_of(page, "/admin/users/"),
             "oneself": first_of(page, "/admin/users/?search=petrov.ivan"),
+            "key": first_of(page, "/admin/api-keys/"),
         }
         for name, path in ADMIN_PAGES.items():
             everywhere(page, name, path.format(**places), folder)
+        with patch("project.web.confirmation.is_due", return_value=True):
+            everywhere(page, "password-again", f"{places['user']}block/", folder)
         page.goto("/admin/api-keys/new/?lang=ru")
         page.fill("[name=name]", "Отчёты")
         page.keyboard.press("Enter")
@@ -260,6 +291,10 @@ FIRST = {
     "rejected": "/results/?code=invalid_phone&q=orlov&period=all",
     "created": "/results/?result=created",
     "spooled": "/results/?status=503",
+    "conflict": "/results/?code=username_taken",
+    "interrupted": "/results/?code=interrupted&period=all",
+    "replayed": "/results/?code=replayed",
+    "malformed": "/results/?code=malformed_json",
 }
 
 

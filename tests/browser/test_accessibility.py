@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from project.domain.errors import DatabaseUnavailableError
 from project.services import reports as service
+from project.web import confirmation
 from tests.browser.conftest import Complaints
 from tests.conftest import Rows
 from tests.functional.attempts import INVALID_PHONE, ago, keep
@@ -133,6 +134,10 @@ def test_no_page_has_a_barrier(
     page.keyboard.press("Enter")
     page.get_by_role("alert").wait_for()
     found += findings(page, "a refused login")
+    monkeypatch.setattr(confirmation, "is_due", lambda: True)
+    page.goto(next(address for address in pages if address.endswith("/block/")))
+    expect(page.locator("[name=password]")).to_be_focused()
+    found += findings(page, "a question that takes the password")
     monkeypatch.setattr(service, "build_report", away)
     page.goto("/results/")
     found += findings(page, "an outage")
