@@ -5,6 +5,7 @@ import time
 
 from flask import g, session
 
+from project.web import limits
 from project.web.tools import tools
 
 FRESH_S = 10 * 60
@@ -19,12 +20,12 @@ def is_due() -> bool:
 
 
 def accepts(password: str) -> bool:
-    """Check the reader's own password; if it is the right one it will do for a while.
-
-    Every try comes through here, whatever page asked for it: what bounds their number belongs here.
-    """
+    """Check the reader's own password; if it is the right one it will do for a while. Raises RateLimitedError."""
     account = g.reader.account
+    guesses = limits.Guesses(str(account.id))
+    guesses.check()
     if not tools().passwords.verify(password, account.password_hash):
+        guesses.note()
         log.warning("confirmation refused", extra={"user_id": str(account.id)})
         return False
     session["proved"] = int(time.time())

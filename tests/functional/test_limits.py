@@ -186,6 +186,26 @@ def test_the_eleventh_wrong_password_is_not_even_looked_at(limited: Service) -> 
     assert "Слишком много запросов" in found[-1].text
 
 
+def test_guesses_at_the_password_that_grave_things_take_are_counted_too(limited: Service, rows: Rows) -> None:
+    client = limited()
+    issued = useradd(client, IVAN).json
+    assert issued is not None
+    guess(client, password=issued["password"])
+    rows.ask("update users set is_admin = true")
+    with client.session_transaction(**of(HERE)) as session:
+        session["proved"] = 0
+    token = csrf_token(client.get("/admin/api-keys/new/", **of(HERE)).text)
+    form = {"csrf_token": token, "name": "shop front"}
+
+    found = [
+        client.post("/admin/api-keys/new/", data={**form, "password": password}, **of(HERE)).status_code
+        for password in [WRONG] * 10 + [issued["password"]]
+    ]
+
+    assert found == [422] * 10 + [429]
+    assert rows.of("api_keys") == []
+
+
 def test_the_right_password_has_to_wait_too_but_not_at_another_address(limited: Service) -> None:
     """S36: who guesses learns nothing more, and the victim logs in from elsewhere."""
     client = limited()
