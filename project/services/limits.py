@@ -27,7 +27,6 @@ REDIS_S = 0.1
 ASK_AGAIN_S = 5.0
 """How long a Redis that failed is left alone. Then one request asks it; all others are counted here meanwhile."""
 
-
 _TAKE = """
 for place, key in ipairs(KEYS) do
     local most, milliseconds, amount = tonumber(ARGV[3 * place - 2]), ARGV[3 * place - 1], ARGV[3 * place]
@@ -40,7 +39,7 @@ for place, key in ipairs(KEYS) do
 end
 return {0, 0}
 """
-"""What OwnCounts.take() does, in one round trip, all or nothing: no window is ever without an end."""
+"""What OwnCounts.take() does, in one round trip. A script is not interrupted: no window is ever without an end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +163,11 @@ class OwnCounts:
 
 
 def _make_room(windows: dict[str, tuple[int, float]], now: float) -> None:
-    """Forget windows that have ended, and all if none has: who has so many names is not kept off by counting each."""
-    ended = [who for who, (_, end) in windows.items() if end <= now]
-    for who in ended or list(windows):
+    """Forget windows that have ended, and all if that is not much: whoever has so many names is not kept off anyway."""
+    for who in [who for who, (_, end) in windows.items() if end <= now]:
         del windows[who]
+    if len(windows) > MOST_REMEMBERED // 2:  # else the next names would look through all of them again
+        windows.clear()
 
 
 class SharedCounts:
