@@ -1,12 +1,14 @@
 """Counting how often somebody does something, without waiting for any clock."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 
 import pytest
+from redis import RedisError
 
 from project.domain.errors import RateLimitedError
 from project.services import limits as module
-from project.services.limits import Limits, OwnCounts, Rule, Wish
+from project.services.limits import Limits, OwnCounts, Rule, SharedCounts, Wish
 
 RULE = Rule("guesses", 3, 60)
 
@@ -124,6 +126,27 @@ def test_a_refused_wish_is_not_charged_to_the_rules_behind_it(clock: Clock, limi
             limits.take(Wish(RULE, "anna"), Wish(everybody, "everybody"))
 
     assert refused(limits, "everybody", everybody) is None
+
+
+def test_while_one_request_looks_whether_redis_is_back_no_other_waits_for_it(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = Limits("redis://127.0.0.1:1/0", enabled=True)
+    asked: list[Sequence[Wish]] = []
+
+    def fail(_: SharedCounts, wishes: Sequence[Wish]) -> None:
+        asked.append(wishes)
+        if len(asked) == 2:
+            spend(limits, 3, "meanwhile")
+        raise RedisError
+
+    monkeypatch.setattr(SharedCounts, "take", fail)
+    spend(limits, 1)
+    clock.now += module.ASK_AGAIN_S
+
+    spend(limits, 1)
+
+    assert len(asked) == 2
 
 
 def test_strangers_cannot_fill_the_memory(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
