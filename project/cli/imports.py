@@ -149,12 +149,15 @@ def _csv(file: TextIO, columns: tuple[str, ...]) -> Write:
 def _import(source: Source, issued: Write, refused: Write) -> Counter[str]:
     counts: Counter[str] = Counter()
     read = 0
-    bar: Any = click.progressbar(length=source.length, label="Importing", item_show_func=lambda _: _told(counts))
+    bar: Any = click.progressbar(  # width 0: as wide as the terminal leaves room for, else every step is a new line
+        length=source.length, label="Importing", item_show_func=lambda _: _told(counts), width=0
+    )
     with bar:
         for row in source.rows:
             counts[_take(row, issued, refused)] += 1
             bar.update(row.read - read, row)
             read = row.read
+        bar.render_progress()  # files are read in blocks: the lines of the last one were not shown yet
     return counts
 
 

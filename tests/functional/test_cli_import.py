@@ -1,7 +1,9 @@
 """`flask users import`: many users from one file."""
 
 import csv
+import io
 import json
+import re
 import stat
 from collections.abc import Callable
 from datetime import date, datetime
@@ -59,6 +61,32 @@ def test_every_line_is_a_user_who_can_log_in_and_an_attempt(
     head, first, second = table(tmp_path / "passwords.csv")
     assert (head, first[:2], second[:2]) == (["line", "login", "password"], ["1", "a.sokolova"], ["2", "petrov.ivan"])
     assert log_in(client, *second[1:]).location == "/results/"
+
+
+class Terminal(io.StringIO):
+    """What a person looks at."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_one_line_of_the_terminal_and_ends_with_what_became_of_all(
+    app: Flask, client: FlaskClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, terminal = tmp_path / "people.ndjson", Terminal()
+    file.write_text(ndjson(ANNA, BAD))
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setenv("COLUMNS", "70")
+    options = ["--errors", str(tmp_path / "errors.csv"), "--credentials", str(tmp_path / "passwords.csv")]
+
+    with app.app_context():
+        exit_status = imports.import_users.main([str(file), *options], standalone_mode=False)
+
+    shown = re.split(r"\r|\n", re.sub(r"\x1b\[\?25[lh]", "", terminal.getvalue()))
+    steps = [line for line in shown if line.startswith("Importing  [")]
+    assert exit_status == 1
+    assert steps[-1].rstrip().endswith("100%  1 created, 0 replayed, 1 refused")
+    assert max(map(len, steps)) <= 70
 
 
 def test_passwords_are_in_a_file_for_its_owner_alone_and_nowhere_else(
