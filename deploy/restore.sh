@@ -1,6 +1,7 @@
 #!/bin/sh
 # Brings back what backup.sh copied, into an empty database, while the service is stopped:
 #   PGHOST=... PGUSER=... PGPASSWORD=... PGDATABASE=useradd DATA_DIR=/var/lib/useradd restore.sh /var/backups/useradd/2026-...
+# Before that, whoever may: createdb --owner=useradd_owner useradd && psql --dbname=useradd --file=roles.sql
 # Files of DATA_DIR that are still there stay: they are newer. Afterwards start the service; it brings in the spool.
 set -eu
 umask 077
@@ -9,7 +10,7 @@ from=${1:?"restore.sh FOLDER: one backup"}
 : "${PGDATABASE:?the name of the database}" "${DATA_DIR:?the folder of the service}"
 tables=$(psql -XAtqc "select count(*) from pg_tables where schemaname = 'public'")
 if [ "$tables" != 0 ]; then
-    echo "restore.sh: database $PGDATABASE has tables; make an empty one: dropdb $PGDATABASE && createdb $PGDATABASE" >&2
+    echo "restore.sh: database $PGDATABASE has tables; restore into an empty one" >&2
     exit 1
 fi
 for name in secret_key password_secret; do

@@ -7,11 +7,12 @@ umask 077
 
 mkdir -p secrets
 cd secrets
-[ -e postgres_password ] || openssl rand -hex 24 >postgres_password
-[ -e database_url ] || printf 'postgresql://useradd:%s@172.31.251.10/useradd\n' "$(cat postgres_password)" >database_url
-for name in secret_key password_secret; do
+for name in postgres_password app_password owner_password secret_key password_secret; do
     [ -e "$name" ] || openssl rand -hex 32 >"$name"
 done
+at=172.31.251.10/useradd
+[ -e database_url ] || echo "postgresql://useradd_app:$(cat app_password)@$at" >database_url
+[ -e migrations_database_url ] || echo "postgresql://useradd_owner:$(cat owner_password)@$at" >migrations_database_url
 if [ ! -e certificate.pem ]; then
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 \
         -subj "/CN=${USERADD_HOST:-users.example.org}" -keyout key.part -out certificate.part 2>/dev/null

@@ -35,22 +35,23 @@ class Database:
         self.name = f"{name}_{os.getpid()}"
         self.url = f"{server.rpartition('/')[0]}/{self.name}"
 
-    def create(self) -> "Database":
+    def create(self, owner: str | None = "default") -> "Database":
         """Make it, empty."""
-        _execute(self._server, f"drop database if exists {self.name} with (force)")
-        _execute(self._server, f"create database {self.name}")
+        execute(self._server, f"drop database if exists {self.name} with (force)")
+        execute(self._server, f"create database {self.name} owner {owner}")
         return self
 
     def drop(self) -> None:
         """Lose it with everybody who looks at it."""
-        _execute(self._server, f"drop database if exists {self.name} with (force)")
+        execute(self._server, f"drop database if exists {self.name} with (force)")
 
     def ask(self, sql: str, parameters: object = None) -> list[tuple[object, ...]]:
         """Return the rows of one statement."""
-        return _execute(self.url, sql, parameters)
+        return execute(self.url, sql, parameters)
 
 
-def _execute(url: str, sql: str, parameters: object = None) -> list[tuple[object, ...]]:
+def execute(url: str, sql: str, parameters: object = None) -> list[tuple[object, ...]]:
+    """Return the rows of one statement, in a session of its own."""
     with closing(psycopg2.connect(url)) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
@@ -81,11 +82,14 @@ def shared_instances(database: Database) -> Iterator[list[Service]]:
 
 
 @pytest.fixture
-def instances(shared_instances: list[Service]) -> list[Service]:
+def instances(shared_instances: list[Service]) -> Iterator[list[Service]]:
     """Both instances, running."""
     down = [instance for instance in shared_instances if not instance.is_running()]
     for instance in down:
         instance.launch()
     for instance in down:
         instance.await_start()
-    return shared_instances
+    yield shared_instances
+    for instance in shared_instances:
+        if instance.is_running():
+            instance.thaw()

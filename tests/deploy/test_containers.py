@@ -1,5 +1,5 @@
-"""deploy/Dockerfile, Dockerfile.dockerignore, compose.yaml and secrets.sh: linted, and run as far as that goes without
-a container: the files that the image gets, the commands that it starts, the settings that compose gives.
+"""deploy/Dockerfile, Dockerfile.dockerignore, compose.yaml, secrets.sh, roles.sh and roles.sql: linted, and run as far
+as that goes without a container: the files of the image, the commands that it starts, what compose gives them.
 """
 
 import fnmatch
@@ -15,13 +15,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from psycopg2.errors import InsufficientPrivilege
 
 from config import Config, settings
+from project.embedded.place import wheel_programs
 from project.server import STOP_S
 from tests.chaos import processes
 from tests.chaos.processes import eventually
 from tests.chaos.service import ROOT
-from tests.deploy.conftest import Database
+from tests.conftest import drop_roles
+from tests.deploy.conftest import Database, execute
 from tests.deploy.fronts import DEPLOY, PAGES
 
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
@@ -114,9 +117,10 @@ def _ours(command: list[str]) -> list[str]:
 def served(image: Path, made: Path, compose: Compose, postgres_url: str, tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of a service that runs from what is in the image, with what compose gives it."""
     database = Database(postgres_url, "image").create()
-    (made / "secrets" / "database_url").chmod(0o600)
-    (made / "secrets" / "database_url").write_text(database.url)
-    given = compose["services"]["one"]["environment"]
+    for name in ("database_url", "migrations_database_url"):
+        (made / "secrets" / name).chmod(0o600)
+        (made / "secrets" / name).write_text(database.url)
+    given = compose["services"]["migrate"]["environment"]
     environment = {name: text.replace("/run/secrets", str(made / "secrets")) for name, text in given.items()}
     environment |= {"PATH": os.environ["PATH"], "HOST": "0.0.0.0", "PORT": str(processes.free_port())}  # noqa: S104
     environment |= {"DATA_DIR": str(tmp_path / "volume"), "PYTHONDONTWRITEBYTECODE": "1", "WORKERS": "1"}
@@ -134,7 +138,7 @@ def test_what_is_in_the_image_is_enough_and_its_health_is_seen(served: dict[str,
     checks = [[part.replace("127.0.0.1:8000", f"127.0.0.1:{served['PORT']}") for part in check] for check in checks]
 
     for check in checks:
-        eventually(lambda check=check: _passes(check, served), 30, "the check never passes")  # type: ignore[misc]
+        eventually(lambda check=check: _passes(check, served), 90, "the check never passes")  # type: ignore[misc]
     nobody = served | {"PORT": str(processes.free_port())}
     assert not _passes(_command(" +"), nobody)
 
@@ -180,7 +184,9 @@ def test_the_service_takes_every_setting_that_compose_gives(
 
 def test_every_secret_that_a_service_reads_is_given_to_it_and_is_made(compose: Compose, made: Path) -> None:
     for name, service in compose["services"].items():
-        read = {text for text in service["environment"].values() if text.startswith("/run/secrets/")}
+        texts = [*service["environment"].values()]
+        texts += [Path(compose["configs"][each["source"]]["file"]).read_text() for each in service.get("configs", [])]
+        read = set(re.findall(r"/run/secrets/\w+", " ".join(texts)))
         given = {f"/run/secrets/{secret['source']}" for secret in service.get("secrets", [])}
         assert read == given, name
     assert {Path(secret["file"]).name for secret in compose["secrets"].values()} == {
@@ -213,18 +219,54 @@ def test_addresses_and_ports_agree(compose: Compose) -> None:
     assert compose["networks"]["inside"]["internal"]
 
 
-def test_the_database_is_reached_where_it_is_with_the_password_that_was_made(compose: Compose, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("secret", "kind"), [("database_url", "app"), ("migrations_database_url", "owner")])
+def test_the_database_is_reached_where_it_is_by_a_role_that_is_made(
+    compose: Compose, tmp_path: Path, secret: str, kind: str
+) -> None:
     shutil.copy(DEPLOY / "secrets.sh", tmp_path)
     subprocess.run([tmp_path / "secrets.sh"], check=True, env={"PATH": os.environ["PATH"]})
-    url = urlsplit((tmp_path / "secrets" / "database_url").read_text().strip())
+    url = urlsplit((tmp_path / "secrets" / secret).read_text().strip())
     postgres = compose["services"]["postgres"]
 
     assert url.hostname == postgres["networks"]["inside"]["ipv4_address"]
-    assert url.password == (tmp_path / "secrets" / "postgres_password").read_text().strip()
-    assert (url.username, url.path[1:]) == (
-        postgres["environment"]["POSTGRES_USER"],
-        postgres["environment"]["POSTGRES_DB"],
-    )
+    assert (url.username, url.path[1:]) == (f"useradd_{kind}", postgres["environment"]["POSTGRES_DB"])
+    assert url.password == (tmp_path / "secrets" / f"{kind}_password").read_text().strip()
+    assert f"alter role {url.username} password :'{kind}'" in (DEPLOY / "roles.sh").read_text()
+
+
+def test_a_new_database_gets_its_roles(compose: Compose, made: Path, postgres_url: str) -> None:
+    """With names of this run's own: roles belong to the whole server."""
+    database = Database(postgres_url, "compose").create()
+    address, programs = urlsplit(database.url), wheel_programs().resolve()
+    names = {f"useradd_{kind}": f"{kind}_{database.name}" for kind in ("app", "owner")}
+    targets = {config["source"]: config["target"] for config in compose["services"]["postgres"]["configs"]}
+    for script in ("roles.sh", "roles.sql"):
+        text = (made / script).read_text().replace("/run/secrets", str(made / "secrets"))
+        text = text.replace(targets["roles"], str(made / "roles.sql"))
+        for name, ours in names.items():
+            text = text.replace(name, ours)
+        (made / script).write_text(text)
+    environment = {
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "LD_LIBRARY_PATH": f"{programs.parents[1]}.libs",
+        "POSTGRES_USER": str(address.username),
+        "POSTGRES_DB": database.name,
+        "PGHOST": str(address.hostname),
+        "PGPORT": str(address.port),
+        "PGPASSWORD": str(address.password),
+    }
+    done = subprocess.run([made / "roles.sh"], env=environment, capture_output=True, text=True)
+    password = (made / "secrets" / "app_password").read_text().strip()
+    by_app = f"postgresql://{names['useradd_app']}:{password}@{address.hostname}:{address.port}/{database.name}"
+
+    try:
+        assert (done.returncode, done.stderr) == (0, "")
+        assert execute(by_app, "select current_user") == [(names["useradd_app"],)]
+        with pytest.raises(InsufficientPrivilege):
+            execute(by_app, "create table t ()")
+    finally:
+        drop_roles(database.url)
+        database.drop()
 
 
 def test_a_stop_is_waited_for(compose: Compose) -> None:

@@ -1,4 +1,4 @@
-"""deploy/systemd, useradd.env and backup.env: the units are valid, locked down, and start what they say."""
+"""deploy/systemd, useradd.env, migrate.env and backup.env: valid, locked down, and start what they say."""
 
 import os
 import shutil
@@ -34,7 +34,7 @@ def installed(tmp_path: Path) -> Path:
     """The files as an administrator installs them, but below a folder of the test's own."""
     for name in ("etc/useradd", "var/lib/useradd", "var/backups/useradd", "units"):
         (tmp_path / name).mkdir(parents=True)
-    for path in [*SYSTEMD.iterdir(), DEPLOY / "useradd.env", DEPLOY / "backup.env"]:
+    for path in [*SYSTEMD.iterdir(), *DEPLOY.glob("*.env")]:
         text = path.read_text().replace("/opt/useradd", str(ROOT))
         for folder in ("/etc/useradd", "/var/lib/useradd", "/var/backups/useradd"):
             text = text.replace(folder, f"{tmp_path}{folder}")
@@ -95,7 +95,7 @@ def test_systemd_waits_longer_for_a_stop_than_a_stop_takes() -> None:
 
 
 def test_every_line_of_the_settings_is_a_setting_that_the_service_takes(tmp_path: Path) -> None:
-    given = _variables(DEPLOY / "useradd.env")
+    given = _variables(DEPLOY / "useradd.env") | _variables(DEPLOY / "migrate.env")
 
     assert given.keys() <= {name.upper() for name in settings()}
     assert Config.from_environment(given | {"DATA_DIR": str(tmp_path)}).https_only
@@ -104,7 +104,9 @@ def test_every_line_of_the_settings_is_a_setting_that_the_service_takes(tmp_path
 def test_each_service_does_its_work(installed: Path, postgres_url: str) -> None:
     database = Database(postgres_url, "systemd").create()
     address = urlsplit(database.url)
-    _replace(installed / "etc/useradd/useradd.env", "postgresql://useradd:CHANGE-ME@127.0.0.1/useradd", database.url)
+    for name, role in (("useradd", "app"), ("migrate", "owner")):
+        sample = f"postgresql://useradd_{role}:CHANGE-ME@127.0.0.1/useradd"
+        _replace(installed / f"etc/useradd/{name}.env", sample, database.url)
     (installed / "etc/useradd/backup.env").write_text(
         f"PGHOST={address.hostname}\nPGPORT={address.port}\nPGUSER={address.username}\n"
         f"PGPASSWORD={address.password}\nPGDATABASE={database.name}\n"
