@@ -20,7 +20,7 @@ for entry; do
     shift
     [ ! -e "$DATA_DIR/$entry" ] || set -- "$@" "$entry"
 done
-tar -cf "$draft/data.tar" -C "$DATA_DIR" --warning=no-file-changed --warning=no-file-removed \
+tar -cf "$draft/data.tar" -C "$DATA_DIR" --files-from=/dev/null --warning=no-file-changed --warning=no-file-removed \
     --ignore-failed-read "$@" || [ $? -eq 1 ]
 pg_dump --format=custom --no-owner --file="$draft/database.dump"
 pg_restore --list "$draft/database.dump" >/dev/null

@@ -9,11 +9,9 @@ DEPLOY = ROOT / "deploy"
 FILES = [path for path in sorted(DEPLOY.rglob("*")) if path.is_file() and "secrets" not in path.parts]
 TESTS = "".join(path.read_text() for path in (ROOT / "tests").rglob("*.py") if path != Path(__file__))
 DOCUMENTS = "".join(path.read_text() for path in (ROOT / "docs").glob("*.md"))
-DECLARED = {"roles.sh": "compose.yaml", "Dockerfile": "compose.yaml", "Dockerfile.dockerignore": "Dockerfile"}
-"""What only another file of deploy/ uses, by convention or by name."""
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(DEPLOY)))
 def test_every_file_is_used_by_a_test_and_told_of(path: Path) -> None:
     assert path.name in TESTS
-    assert path.name in DOCUMENTS or path.name in DECLARED or f"{path.parent.name}/*" in DOCUMENTS
+    assert path.name in DOCUMENTS or f"{path.parent.name}/*" in DOCUMENTS
