@@ -209,3 +209,7 @@ def test_wishes_of_the_system_are_heeded(page: Page, pages: list[str], media: di
         assert set(durations) == {"0s"}
     else:
         assert page.locator(".badge").first.evaluate("(one) => getComputedStyle(one).borderTopStyle") == "solid"
+        chosen, other = page.locator(".segmented span").evaluate_all(
+            "(all) => [all[1], all[2]].map((one) => getComputedStyle(one).backgroundColor)"
+        )
+        assert chosen != other

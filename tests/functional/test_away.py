@@ -3,10 +3,13 @@
 import errno
 import json
 import os
+import re
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psycopg2
 import pytest
@@ -127,6 +130,49 @@ def test_a_login_without_postgres_is_a_page_with_503(client_of: MakeClient, clos
     assert (response.status_code, response.mimetype) == (503, "text/html")
     assert "Retry-After" in response.headers
     assert not [value for name, value in response.headers if name == "Set-Cookie"]
+
+
+@pytest.fixture
+def reading(client_of: MakeClient, closed_port: str) -> FlaskClient:
+    """The browser of somebody who logged in before PostgreSQL went away."""
+    client = client_of(closed_port)
+    with client.session_transaction() as session:
+        session["_user_id"] = "0190163d-8694-739b-aea5-966c26f8ad91.0"
+        session["began"] = session["seen"] = int(time.time())
+        session["name"] = "petrov.ivan"
+    return client
+
+
+def test_without_postgres_a_reader_keeps_the_results_page_with_its_filter_and_name(reading: FlaskClient) -> None:
+    page = reading.get("/results/?period=30d&q=anna&lang=en", headers=HTML)
+
+    assert page.status_code == 503
+    assert "The database does not answer" in page.text
+    assert 'value="30d" checked' in page.text
+    assert 'value="anna"' in page.text
+    assert '<span class="name">petrov.ivan</span>' in page.text
+    assert 'hx-get="/results/?period=30d&amp;q=anna&amp;lang=en"' in page.text
+    assert '<noscript><meta http-equiv="refresh"' in page.text
+    assert not re.search('id="(kpi|rows)"|/results/export', page.text)
+
+
+@pytest.mark.parametrize(
+    ("address", "returns"),
+    [("/account/", True), (f"/results/{UUID(int=1)}/", True), ("/results/export.txt", False), ("/problems/", False)],
+)
+def test_pages_come_back_by_themselves_and_downloads_do_not(reading: FlaskClient, address: str, returns: bool) -> None:
+    page = reading.get(address, headers=HTML)
+
+    assert ('id="back"' in page.text) is returns
+    assert "petrov.ivan" in page.text
+
+
+def test_a_session_that_is_over_names_nobody(reading: FlaskClient) -> None:
+    with reading.session_transaction() as session:
+        session["seen"] -= 3600
+
+    assert "petrov.ivan" not in reading.get("/problems/", headers=HTML).text
+    assert reading.get("/results/", headers=HTML).status_code == 302
 
 
 def test_connections_that_broke_meanwhile_cost_no_client_an_error(client: FlaskClient, rows: Rows) -> None:
