@@ -79,8 +79,8 @@ def recorded(run: Run, rows: int) -> Iterator[Table]:
         table = Table(url, rows, server, Reader(server.port))
         with closing(connect(url)) as connection:
             _await_counts(connection)
-        if table.reader.total() != rows + 1:
-            raise RuntimeError("the statistics are not exact")
+        if (total := table.reader.total()) != rows + 1:
+            raise RuntimeError(f"the statistics count {total:,} of {rows + 1:,}")
         yield table
 
 
