@@ -74,7 +74,7 @@ select (lpad(to_hex((extract(epoch from at) * 1000)::bigint), 12, '0') || '7'
        'POST', (random() * 20)::int, 'user' || g, '+7 912 •••-••-41', 'u•••@example.org',
        case when r between .92 and .97 then '[{"field": "phone", "code": "invalid_phone"}]'::jsonb else '[]' end,
        '{"name": "Анна Соколова"}', 'ru', '10.0.0.1', 'curl', decode(md5(g::text), 'hex')
-from (select g, random() r, now() - interval '365 days' * (1 - g::float / %(rows)s) as at
+from (select g, random() r, now() - interval '364 days' * (1 - g::float / %(rows)s) as at
         from generate_series(%(first)s, %(last)s) g) s
 """
 
@@ -125,7 +125,7 @@ def pgbench(url: str, script: Path, *, clients: int, seconds: float, first: int)
 
 
 def fill(connection: Connection, rows: int) -> None:
-    """Record attempts of the last year, evenly, 8 % of them refused or failed."""
+    """Record attempts of nearly a year, evenly, 8 % of them refused or failed: none is so old as to be forgotten."""
     with connection.cursor() as cursor:
         for first in range(1, rows + 1, AT_ONCE):
             cursor.execute(_FILL, {"rows": rows, "first": first, "last": min(rows, first + AT_ONCE - 1)})
