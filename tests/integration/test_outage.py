@@ -167,7 +167,7 @@ def test_a_connection_that_was_closed_while_it_rested_leaves_no_doubt(
     ],
     ids=["a pooler gives another session", "a migration changes what it returns"],
 )
-def test_a_statement_that_the_session_does_not_know_as_prepared_is_sent_whole(
+def test_a_statement_that_the_session_does_not_know_any_more_is_prepared_again_or_sent_whole(
     tools: Tools, postgres_url: str, change: str
 ) -> None:
     engine = create_engine(postgres_url.replace("postgresql://", "postgresql+psycopg2://"), pool_size=1)
@@ -183,14 +183,16 @@ def test_a_statement_that_the_session_does_not_know_as_prepared_is_sent_whole(
     engine.dispose()
 
 
-def test_a_statement_that_the_session_of_a_pooler_knows_from_another_client_is_sent_whole(
+def test_a_statement_that_the_session_of_a_pooler_knows_from_another_client_is_executed(
     tools: Tools, postgres_url: str
 ) -> None:
     engine = create_engine(postgres_url.replace("postgresql://", "postgresql+psycopg2://"), pool_size=1)
     database = Database(engine, 2.0, name="test", slots=1, connections=1)
-    database.transact(lambda connection: connection.execute(text("prepare sample as select cast($1 as text)")))
+    sample = Statement("sample", "select cast({} as text)", arguments=1)
+    known = f"prepare {sample.prepared_name} as select cast($1 as text)"
+    database.transact(lambda connection: connection.execute(text(known)))
 
-    assert database.run(Statement("sample", "select cast({} as text)", arguments=1), "b") == [("b",)]
+    assert database.run(sample, "b") == [("b",)]
     engine.dispose()
 
 

@@ -1,0 +1,144 @@
+"""PgBouncer between the service and PostgreSQL, with deploy/pgbouncer.ini as it stands there."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from string import Template
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg2
+import pytest
+
+from project import CONNECT_ARGS
+from project.embedded.place import NAME
+from tests.chaos.invariants import check
+from tests.chaos.load import Client, burst, summary
+from tests.chaos.postgres import Postgres
+from tests.chaos.processes import HOST, eventually, free_port
+from tests.chaos.service import Service
+
+INI = Path(__file__).parents[2] / "deploy" / "pgbouncer.ini"
+NOBODY = 65534
+"""PgBouncer does not run as root."""
+POOL = 3
+"""Connections of PgBouncer to PostgreSQL: fewer than the service has to PgBouncer, so that sessions change hands."""
+
+
+class PgBouncer:
+    """One of its own, on a port that stays."""
+
+    def __init__(self, postgres: Postgres, folder: Path) -> None:
+        self.port = free_port()
+        whom = urlsplit(postgres.url())
+        users = folder / "users.txt"
+        users.write_text(f'"{NAME}" "{whom.password}"\n')
+        values = {"ADDRESS": HOST, "PORT": self.port, "USERLIST": users}
+        values |= {"POSTGRES_HOST": HOST, "POSTGRES_PORT": postgres.port}
+        ini = folder / "pgbouncer.ini"
+        ini.write_text(re.sub("default_pool_size = .*", f"default_pool_size = {POOL}", filled_in(values)))
+        for path in (users, ini):
+            shutil.chown(path, NOBODY, NOBODY)
+        self.direct, self.url = postgres.url(), postgres.url(port=self.port)
+        log = folder / "pgbouncer.log"
+        with log.open("ab") as file:
+            command = [str(program()), str(ini)]
+            self._process = subprocess.Popen(command, user=NOBODY, group=NOBODY, extra_groups=[], stderr=file)
+        eventually(self._answers, 10, f"PgBouncer does not answer, see {log}")
+
+    def ask(self, sql: str) -> tuple[Any, ...]:
+        """Return the only row of the answer."""
+        with closing(psycopg2.connect(self.url)) as connection, connection.cursor() as cursor:
+            cursor.execute(sql)
+            [row] = cursor.fetchall()
+            return row
+
+    def _answers(self) -> bool:
+        try:
+            return self.ask("select 1") == (1,)
+        except psycopg2.OperationalError:
+            return False
+
+    def close(self) -> None:
+        """End it."""
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+
+def program() -> str | None:
+    """Return where PgBouncer is: programs of administrators are not always on the PATH."""
+    return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+
+
+def filled_in(values: dict[str, object]) -> str:
+    """Return deploy/pgbouncer.ini with its `${NAMES}` replaced, as envsubst does it."""
+    return Template(INI.read_text()).substitute(values)
+
+
+@pytest.fixture(scope="module")
+def postgres(template: Postgres) -> Iterator[Postgres]:
+    """A server of its own: PgBouncer keeps sessions of it."""
+    postgres = Postgres(template).start()
+    yield postgres
+    postgres.close()
+
+
+@pytest.fixture(scope="module")
+def pgbouncer(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PgBouncer]:
+    """In transaction mode. Skips the tests where there is none, or nobody may become another user."""
+    if not program() or os.geteuid() != 0:
+        pytest.skip("needs root and PgBouncer (Debian: apt install pgbouncer)")
+    folder = tmp_path_factory.mktemp("pgbouncer")
+    for path in (folder, *folder.parents[:2]):
+        path.chmod(0o755)
+    with closing(PgBouncer(postgres, folder)) as pgbouncer:
+        yield pgbouncer
+
+
+@pytest.fixture(scope="module")
+def service(pgbouncer: PgBouncer) -> Iterator[Service]:
+    """Two workers that know nothing of it."""
+    service = Service(pgbouncer.url, WORKERS="2").start()
+    yield service
+    service.term()
+    service.close()
+
+
+def test_it_sets_what_the_service_would_have_set(pgbouncer: PgBouncer) -> None:
+    wanted = re.findall(r"-c (\w+)=", str(CONNECT_ARGS["options"]))
+    question = f"select {', '.join(f'current_setting({name!r})' for name in wanted)}"
+    arguments: Any = CONNECT_ARGS | {"dsn": pgbouncer.direct}
+
+    with closing(psycopg2.connect(**arguments)) as connection, connection.cursor() as cursor:
+        cursor.execute(question)
+        [direct] = cursor.fetchall()
+
+    assert pgbouncer.ask(question) == direct
+
+
+def test_the_whole_service_works_through_it(service: Service, postgres: Postgres, pgbouncer: PgBouncer) -> None:
+    answers = burst(service, requests=120, parallel=12)
+    with closing(Client(service)) as client:
+        again = [client.repeat(answer) for answer in answers[:5]]
+        refused = client.post({**answers[0].sent, "name": "Another"}, key="")
+        opened = client.log_in(answers[0].json["login"], answers[0].json["password"])
+        pages = [client.get(path) for path in ("/results/", "/results/export.csv", "/api/v1/stats/")]
+
+    assert {answer.code for answer in answers} == {"created"}, summary(answers)
+    assert [answer.code for answer in again] == ["replayed"] * 5
+    assert (refused.status, opened) == (409, True)
+    assert [status for status, _ in pages] == [200, 200, 200]
+    assert pages[1][1].count(answers[0].sent["username"]) >= 1
+    assert len(postgres.backends("useradd")) <= POOL
+    check(postgres, service, [*answers, *again, refused])
+
+
+def test_after_a_restart_of_postgres_behind_it_everything_goes_on(service: Service, postgres: Postgres) -> None:
+    with closing(Client(service)) as client:
+        postgres.restart()
+        eventually(lambda: client.create().status == 201, 15, "the service does not recover")
