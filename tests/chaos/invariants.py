@@ -11,12 +11,12 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import psycopg2
 
 from tests.chaos.load import KEY_MARK, Answer, Client, summary
-from tests.chaos.postgres import Postgres
 from tests.chaos.processes import eventually
 from tests.chaos.service import Service
 
@@ -30,6 +30,17 @@ _DIGITS = re.compile(r"(?=(9\d{9}))")
 _PASSWORD = re.compile(r"[a-km-np-z2-9]{5}(?:-[a-km-np-z2-9]{5,6})+")
 
 
+class Tables(Protocol):
+    """A PostgreSQL, whichever: what it keeps, and what it said."""
+
+    @property
+    def log(self) -> Path:
+        """What the server said."""
+
+    def execute(self, sql: str, parameters: object = None) -> list[tuple[Any, ...]]:
+        """Run one statement and return its rows."""
+
+
 @dataclass(frozen=True)
 class _Row:
     """An attempt as it is recorded."""
@@ -41,7 +52,7 @@ class _Row:
 
 
 def check(
-    postgres: Postgres,
+    postgres: Tables,
     service: Service,
     answers: Iterable[Answer],
     *,
@@ -59,7 +70,7 @@ def check(
     _no_secrets(postgres, service, answers)
 
 
-def _recorded_as_answered(postgres: Postgres, service: Service, answers: Sequence[Answer], drain_s: float) -> None:
+def _recorded_as_answered(postgres: Tables, service: Service, answers: Sequence[Answer], drain_s: float) -> None:
     """I1 and I4."""
     answered = [answer for answer in answers if answer.attempt_id]
     nameless = [answer for answer in answers if answer.status is not None and not answer.attempt_id]
@@ -84,7 +95,7 @@ def _recorded_as_answered(postgres: Postgres, service: Service, answers: Sequenc
         ) from None
 
 
-def _rows(postgres: Postgres, numbers: list[str]) -> dict[str, _Row]:
+def _rows(postgres: Tables, numbers: list[str]) -> dict[str, _Row]:
     question = "select id::text, status, answered, code, via from attempts where id = any(%s::uuid[])"
     return {number: _Row(*rest) for number, *rest in postgres.execute(question, [numbers])}
 
@@ -107,7 +118,7 @@ def _logged(service: Service, answers: list[Answer]) -> None:
     assert not missing, f"I1: neither recorded nor in an ERROR line of the log: {missing[:SHOWN]}"
 
 
-def _users_are_created_attempts(postgres: Postgres, answers: Sequence[Answer]) -> None:
+def _users_are_created_attempts(postgres: Tables, answers: Sequence[Answer]) -> None:
     """I2, for the whole tables; and what the clients were told is among it."""
     odd = postgres.execute(
         "select coalesce(a.id, u.id)::text, a.status, u.username from attempts a full join users u on u.id = a.id"
@@ -123,7 +134,7 @@ def _users_are_created_attempts(postgres: Postgres, answers: Sequence[Answer]) -
     assert not doubled, f"I2: usernames of two users: {doubled[:SHOWN]}"
 
 
-def _passwords_open(postgres: Postgres, service: Service, answers: Sequence[Answer], logins: int) -> None:
+def _passwords_open(postgres: Tables, service: Service, answers: Sequence[Answer], logins: int) -> None:
     """I3: all of them by the rule that checks passwords, some through the form."""
     issued = sorted({(answer.json["login"], answer.json["password"]) for answer in answers if answer.status == 201})
     question = "select username, password_hash from users where username = any(%s)"
@@ -140,7 +151,7 @@ def _passwords_open(postgres: Postgres, service: Service, answers: Sequence[Answ
     assert not shut, f"I3: answered passwords that do not open their login at /login/: {shut}"
 
 
-def _nobody_idles(postgres: Postgres) -> None:
+def _nobody_idles(postgres: Tables) -> None:
     """I5."""
     question = "select pid, application_name, query from pg_stat_activity where state like 'idle in transaction%'"
     eventually(lambda: not postgres.execute(question), IDLE_S, "I5: sessions idle in a transaction")
@@ -153,7 +164,7 @@ def _no_unexplained_errors(service: Service, allowed: Collection[str]) -> None:
     assert not odd, f"I6: {len(odd)} unexplained errors in the log: {odd[:SHOWN]}"
 
 
-def _no_secrets(postgres: Postgres, service: Service, answers: Sequence[Answer]) -> None:
+def _no_secrets(postgres: Tables, service: Service, answers: Sequence[Answer]) -> None:
     """I7: passwords, keys, full e-mails and phones, and the secrets of the service."""
     secrets = _secrets(answers)
     places = service.texts() | {str(postgres.log): postgres.log.read_text(errors="replace")}
@@ -173,7 +184,7 @@ def _secrets(answers: Iterable[Answer]) -> set[str]:
     return found - {None, ""}
 
 
-def _dump(postgres: Postgres, answers: Iterable[Answer]) -> str:
+def _dump(postgres: Tables, answers: Iterable[Answer]) -> str:
     numbers = [answer.attempt_id for answer in answers if answer.attempt_id]
     question = "select row_to_json(a)::text from attempts a where id = any(%s::uuid[])"
     try:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from urllib.parse import urlencode
 
 from tests.builders import ADDRESS, csrf_token
-from tests.chaos.processes import HOST, eventually
+from tests.chaos.processes import eventually
 
 KEY_MARK = "chaoskey"
 """Begins every idempotency key that is sent: one search finds them all where none may be."""
@@ -71,7 +71,12 @@ def new_key() -> str:
 
 
 class Listening(Protocol):
-    """Whatever takes requests on a port of this machine: the service, or something in front of it."""
+    """Whatever takes requests: the service, or something in front of it."""
+
+    @property
+    def host(self) -> str:
+        """Its address."""
+        ...
 
     @property
     def port(self) -> int:
@@ -83,7 +88,7 @@ class Client:
     """One client on one connection, which it opens again after it broke."""
 
     def __init__(self, service: Listening) -> None:
-        self._port = service.port
+        self._address = service.host, service.port
         self._connection: http.client.HTTPConnection | None = None
         self._cookie = ""
 
@@ -118,7 +123,7 @@ class Client:
         form = urlencode({"login": login, "password": password, "csrf_token": csrf_token(page)})
         headers = {
             "Content-Type": "application/x-www-form-urlencoded",
-            "Referer": f"https://{HOST}:{self._port}/login/",  # asked for behind https
+            "Referer": "https://{}:{}/login/".format(*self._address),  # asked for behind https
         }
         response, _ = self._send("POST", "/login/", form, headers, 10)
         return response.status == 302
@@ -156,7 +161,7 @@ class Client:
         return self._connection
 
     def _new_connection(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection(HOST, self._port)
+        return http.client.HTTPConnection(*self._address)
 
     def close(self) -> None:
         """Close the connection."""

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 import weakref
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -51,14 +52,16 @@ def migrate(database_url: str, revision: str = "head") -> None:
 class Service:
     """One instance. Port and DATA_DIR stay the same over restarts; its log only grows."""
 
-    def __init__(self, database_url: str, **settings: str) -> None:
+    def __init__(self, database_url: str, *, host: str = HOST, prefix: Sequence[str] = (), **settings: str) -> None:
+        """Serve on `host`; what stands before the command, `prefix`, takes it there."""
+        self.host = host
         self.port = processes.free_port()
         self.data_dir = Path(tempfile.mkdtemp(prefix="chaos-service-"))
         self.stderr, self.stdout = self.data_dir / "stderr.log", self.data_dir / "stdout.log"
-        settings = {"HOST": HOST, "PORT": str(self.port), "WORKERS": "1", "RATELIMIT_ENABLED": "0"} | settings
+        settings = {"HOST": host, "PORT": str(self.port), "WORKERS": "1", "RATELIMIT_ENABLED": "0"} | settings
         self._environment = environment(database_url, self.data_dir / "data", **settings)
         self._process: subprocess.Popen[bytes] | None = None
-        self._prefix: list[str] = []
+        self._prefix = list(prefix)
         self._held: socket.socket | None = None
         self._mark = 0
         _living.add(self)
@@ -102,7 +105,7 @@ class Service:
 
     def get(self, path: str, timeout: float = 2) -> int | None:
         """Return the status of a GET, None when no answer came."""
-        connection = http.client.HTTPConnection(HOST, self.port, timeout=timeout)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
         try:
             connection.request("GET", path)
             return connection.getresponse().status

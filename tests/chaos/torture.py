@@ -13,6 +13,7 @@ from tests.chaos.postgres import Postgres
 from tests.chaos.processes import eventually
 from tests.chaos.proxy import Proxy
 from tests.chaos.service import Service, migrate
+from tests.chaos.tally import table, tally
 
 ANSWERED_WITHIN_S = 3.6
 CLIENTS = 6
@@ -198,38 +199,6 @@ class Torture:
             client.close()
 
 
-def tally(torture: Torture, answers: list[Answer]) -> str:
-    """Return what came of it, by numbers from the tables."""
-    told = Counter(
-        f"{answer.status} {answer.code}" if answer.status else "no answer (process killed)" for answer in answers
-    )
-    numbers = [str(answer.attempt_id) for answer in answers if answer.attempt_id]
-    ask = torture.primary.execute
-    kept = {str(row[0]): row[1] for row in ask("select id, status from attempts where id = any(%s::uuid[])", [numbers])}
-    created = {str(answer.attempt_id) for answer in answers if answer.code == "created"}
-    users = {str(row[0]) for row in ask("select id from users")}
-    [[doubled]] = ask("select count(*) from (select lower(username) from users group by 1 having count(*) > 1) d")
-    [[loose]] = ask(
-        "select count(*) from users u full join (select id from attempts where status = 201) a using (id)"
-        " where u.username is null or a.id is null"
-    )
-    slowest = max((answer.seconds for answer in answers if answer.status), default=0)
-    lines = [
-        ("requests", len(answers)),
-        *((f"  answered {what}", count) for what, count in sorted(told.items())),
-        ("attempts lost", len(set(numbers) - kept.keys())),
-        ("attempts doubled", len(numbers) - len(set(numbers))),
-        ("users lost", len(created - users)),
-        ("second users", doubled),
-        ("users without attempt, or the reverse", loose),
-        ("interrupted attempts recorded", ask("select count(*) from attempts where status = 0")[0][0]),
-        ("brought in from the spool", ask("select count(*) from attempts where via = 'spool'")[0][0]),
-        ("slowest answer", f"{slowest:.2f} s"),
-        *((f"  fault: {what}", count) for what, count in sorted(torture.faults.items())),
-    ]
-    return "\n".join(f"{name:<50}{value:>10}" for name, value in lines)
-
-
 def main() -> None:
     """Run it, print the tally, and end with 1 when a promise was broken."""
     parser = argparse.ArgumentParser(prog="./run torture", description=__doc__)
@@ -241,7 +210,7 @@ def main() -> None:
     try:
         answers = torture.run(options.minutes)
         check(torture.primary, torture.service, answers, allowed_errors=EXPLAINED, drain_s=RECOVERY_S)
-        print(tally(torture, answers))
+        print(table(tally(torture.primary.execute, answers, torture.faults)))
         late = [answer for answer in answers if answer.status and answer.seconds > ANSWERED_WITHIN_S]
         if late:
             sys.exit(f"{len(late)} answers took longer than {ANSWERED_WITHIN_S} s")

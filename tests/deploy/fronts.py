@@ -36,6 +36,8 @@ def program(name: str) -> str:
 class Front:
     """One proxy. `port` takes https, `plain_port` http; its certificate is of its own making."""
 
+    host = HOST
+
     def __init__(self, instances: Sequence[Service]) -> None:
         self.port, self.plain_port = processes.free_port(), processes.free_port()
         self.instances = list(instances)
