@@ -178,6 +178,13 @@ class Config:
         "that only reads and writes rows (deploy/roles.sql). Empty: DATABASE_URL",
         shown="",
     )
+    database_read_url: str | None = setting(
+        None,
+        _database_url,
+        "A replica of it for statistics and files, or several; passed over while it is away or more than 10 s behind. "
+        "Empty: none",
+        shown="",
+    )
     host: str = setting("127.0.0.1", _text, "Address to listen on")
     port: int = setting(8000, _port, "Port to listen on")
     workers: int = setting(

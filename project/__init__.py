@@ -41,6 +41,7 @@ CONNECT_ARGS: dict[str, str | int] = {
 WRITING_ARGS = CONNECT_ARGS | {"target_session_attrs": "read-write"}
 """Bounds on the side of PostgreSQL and TCP; and a COMMIT that is confirmed is on the disk. Keepalives see a silent peer
 while we wait, tcp_user_timeout while we send: only both together cover a partition (docs/adr/0004)."""
+REPLICA_ARGS = CONNECT_ARGS | {"target_session_attrs": "standby"}
 ONE_PICTURE = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 """All questions of a reading transaction see the same tables."""
 
@@ -70,6 +71,8 @@ def configure(app: Flask, config: Config) -> None:
         "postgresql://", "postgresql+psycopg2://"
     )
     pool = {"hide_parameters": True, "max_overflow": 0, "pool_timeout": 0.3, "pool_recycle": 300, "pool_use_lifo": True}
+    reading = pool | {"pool_size": tools.READING_CONNECTIONS + 1, "execution_options": ONE_PICTURE}
+    replica = config.database_read_url
     app.config.update(
         SECRET_KEY=config.secret_key,
         SECRET_KEY_FALLBACKS=list(config.secret_key_fallbacks),
@@ -80,16 +83,11 @@ def configure(app: Flask, config: Config) -> None:
         SQLALCHEMY_DATABASE_URI=url,
         SQLALCHEMY_ENGINE_OPTIONS=pool | {"pool_size": tools.CONNECTIONS + 1, "connect_args": WRITING_ARGS},
         SQLALCHEMY_BINDS={
-            "reading": pool
-            | {
-                "url": url,
-                "pool_size": tools.READING_CONNECTIONS + 1,
-                "connect_args": CONNECT_ARGS,
-                "execution_options": ONE_PICTURE,
-            },
+            "reading": reading | {"url": url, "connect_args": CONNECT_ARGS | {"target_session_attrs": "primary"}},
             "migrating": pool
             | {"url": config.migrations_database_url or url, "pool_size": 1, "connect_args": WRITING_ARGS},
-        },
+        }
+        | ({"replica": reading | {"url": replica, "connect_args": REPLICA_ARGS}} if replica else {}),
     )
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.json.sort_keys = False  # type: ignore[attr-defined]

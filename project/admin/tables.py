@@ -137,7 +137,7 @@ class Table(Guarded, ModelView):  # type: ignore[misc]  # Flask-Admin has no typ
             with Session(connection) as g.rows:
                 return ask(g.rows)
 
-        return tools().reading.read(work)
+        return tools().reading.primary.read(work)
 
     def get_query(self) -> "Query[Any]":
         """Return the question that columns, filters and search narrow."""

@@ -138,6 +138,8 @@ class Report:
     by_code: tuple[CodeCount, ...]
     series: tuple[Bucket, ...]
     durations: Durations | None
+    position: str | None = None
+    """Where PostgreSQL's log stood when this picture was closed: a replica that is not there yet lacks some of it."""
 
     def count(self, outcome: Outcome) -> int:
         """Return how many attempts had this outcome."""

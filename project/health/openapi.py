@@ -14,6 +14,10 @@ _STATUS = {
         "version": _TEXT,
         "database": {"enum": ["up", "away"]},
         "statistics": {"enum": ["up", "away"]},
+        "replica": {
+            "type": "object",
+            "properties": {"state": {"enum": ["up", "away"]}, "lag_s": {"type": "number", "nullable": True}},
+        },
         "spool": {
             "type": "object",
             "properties": {

@@ -4,12 +4,14 @@ from project.outage.connecting import connect_in_turn
 from project.outage.database import Database, QueryError
 from project.outage.deadline import DeadlineError, deadline, install, remaining
 from project.outage.errors import is_timeout
+from project.outage.replica import Reading
 from project.outage.statement import Row, Statement
 
 __all__ = [
     "Database",
     "DeadlineError",
     "QueryError",
+    "Reading",
     "Row",
     "Statement",
     "connect_in_turn",

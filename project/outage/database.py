@@ -50,11 +50,19 @@ class Database:
     """A way to PostgreSQL with room for `slots` threads, so that those who wait are never all that there are.
 
     At most `queue` more may wait for a slot. Of those in a slot `connections` at a time use a connection; the pool of
-    `engine` has one more, for the probe.
+    `engine` has one more, for the probe. Nobody waits for the return of one that is a `spare`: somebody else answers.
     """
 
     def __init__(
-        self, engine: Engine, deadline_s: float, *, name: str, slots: int, connections: int, queue: int | None = None
+        self,
+        engine: Engine,
+        deadline_s: float,
+        *,
+        name: str,
+        slots: int,
+        connections: int,
+        queue: int | None = None,
+        is_spare: bool = False,
     ) -> None:
         self._engine = engine
         self._deadline_s = deadline_s
@@ -62,6 +70,7 @@ class Database:
         self._turns = Gate(connections)
         self._complained = -math.inf
         self.connections = connections
+        self._is_spare = is_spare
         self.breaker = Breaker(name)
 
     @property
@@ -171,7 +180,7 @@ class Database:
                 ending = self._ending(error, maybe=maybe)
                 if isinstance(ending, QueryError):
                     raise ending from None
-                if _worth_retrying(error, pause):
+                if _worth_retrying(error, pause) and not (self._is_spare and errors.is_away(error)):
                     time.sleep(pause)
                     continue
                 if errors.is_away(error):

@@ -10,7 +10,7 @@ from uuid import UUID
 from project.domain.attempts import AttemptDetail, AttemptFilter, AttemptRow, Outcome
 from project.domain.errors import DatabaseUnavailableError, SearchTooBroadError
 from project.domain.reports import CodeCount, Report, StatusCount
-from project.outage import Database, is_timeout
+from project.outage import Database, Reading, is_timeout
 from project.reports.charts import Anomaly, Chart, draw, find_anomaly
 from project.services import reports as service
 from project.web.choices import DAYS, Choice
@@ -58,6 +58,8 @@ class Results:
     """Attempts of this filter over all time, asked for when there are none in the period."""
     is_new: bool = False
     """Nothing was ever sent."""
+    lag_s: float = 0
+    """How far behind the replica was that answered, in seconds; infinite when nobody knows."""
     last: UUID | None = None
     """After which attempt newer ones shall be offered, None where none can come."""
 
@@ -175,7 +177,7 @@ class Details:
         return self.same_login == MANY
 
 
-def find_details(database: Database, attempt_id: UUID, choice: Choice) -> Details | None:
+def find_details(database: Reading, attempt_id: UUID, choice: Choice) -> Details | None:
     """Return what the page of one attempt shows, None if there is no such attempt."""
     attempt = service.find_attempt(database, attempt_id)
     if attempt is None:

@@ -1,5 +1,6 @@
 """Pages: statistics, and one attempt."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from uuid import UUID
@@ -25,7 +26,7 @@ def results() -> ResponseReturnValue:
         return _results(choice, pages.Results(report=None)), 400
     if choice.newer is not None:
         return _offer(choice, choice.newer)
-    return _results(choice, pages.get_results(tools().reading, choice))
+    return _results(choice, replace(pages.get_results(tools().reading, choice), lag_s=tools().reading.lag_s))
 
 
 @bp.errorhandler(DatabaseUnavailableError)

@@ -1,5 +1,6 @@
 """What was chosen, in the reader's words: for headings, chips above the numbers."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -34,6 +35,19 @@ def period_name(choice: Choice) -> str:
         "all": gettext("All time"),
     }
     return names.get(choice.period) or days_words(choice.filter.since, choice.filter.until, choice.now)
+
+
+def lag_words(lag_s: float) -> str:
+    """Return how far behind a replica is, in seconds; infinite when nobody knows."""
+    if math.isinf(lag_s):
+        return gettext("from a replica, nobody knows how far behind")
+    seconds = round(lag_s)
+    return ngettext(
+        "from a replica, %(shown)s second behind",
+        "from a replica, %(shown)s seconds behind",
+        seconds,
+        shown=number(seconds),
+    )
 
 
 def chips(choice: Choice) -> Iterator[Chip]:

@@ -15,7 +15,7 @@ from project.domain.attempts import AttemptDetail, AttemptFilter, AttemptRow, Ou
 from project.domain.errors import DatabaseUnavailableError, OverloadedError, SearchTooBroadError
 from project.domain.lines import Block, Layout
 from project.domain.reports import CodeCount, Report, StatusCount, bucket_edges, day_edges
-from project.outage import Database, is_timeout
+from project.outage import Database, Reading, is_timeout
 from project.queries import attempts as rows
 from project.queries import counts, pictures
 from project.queries.lines import RawLine, find_escaped_lines, find_lines, lines_query
@@ -50,10 +50,12 @@ def build_report(database: Database, chosen: AttemptFilter, zone: ZoneInfo, now:
     return _ask(database, _build, chosen, zone, now)
 
 
-def build_export(database: Database, chosen: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
+def build_export(database: Reading, chosen: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
     """Count the chosen attempts for a file: day by day, and of a picture to which no writer adds any more."""
-    newest = _close_picture(database)
-    return _ask(database, _build, replace(chosen, newest=newest), zone, now, days=True)
+    newest = _close_picture(database.primary)
+    position = database.position()
+    report = _ask(database.since(position), _build, replace(chosen, newest=newest), zone, now, days=True)
+    return replace(report, position=position)
 
 
 def _close_picture(database: Database) -> int:
@@ -109,12 +111,13 @@ def get_page(
     return Page(attempts=found[:limit], has_newer=before is not None, has_older=more)
 
 
-def iter_blocks(database: Database, report: Report, layout: Layout, *, size: int = BLOCK) -> Iterator[Block]:
+def iter_blocks(database: Reading, report: Report, layout: Layout, *, size: int = BLOCK) -> Iterator[Block]:
     """Yield the attempts that `report` counted as lines, oldest first, the next ones being written meanwhile.
 
     Each block is a short transaction with a deadline of its own: a slow reader holds no connection. Attempts that
     retention removes meanwhile are missing.
     """
+    database = database.since(report.position)
     raw = _iter_raw(database, report.chosen, layout, size)
     coming = _helpers.submit(next, raw, None)
     while found := coming.result():
@@ -153,9 +156,9 @@ def _patiently(ask: Callable[[], T]) -> T:
             time.sleep(PAUSE_S)
 
 
-def find_attempt(database: Database, attempt_id: UUID) -> AttemptDetail | None:
-    """Return all that is kept of one attempt."""
-    return database.read(rows.find_attempt, attempt_id)
+def find_attempt(database: Reading, attempt_id: UUID) -> AttemptDetail | None:
+    """Return all that is kept of one attempt, from the primary: who was just answered finds it."""
+    return database.primary.read(rows.find_attempt, attempt_id)
 
 
 def find_neighbours(

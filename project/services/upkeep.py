@@ -10,7 +10,7 @@ from contextlib import suppress
 from datetime import timedelta
 
 from project.domain.errors import DatabaseUnavailableError
-from project.outage import Database
+from project.outage import Database, Reading
 from project.queries.rollups import refresh
 from project.queries.upkeep import delete_expired_keys, find_nothing
 from project.services import attempts
@@ -26,6 +26,7 @@ PURGE_EVERY_S = 3600
 AFTER_DEFECT_S = 5
 PURGE_BATCH = 1000
 PRUNE_EVERY_S = 60
+MEASURE_EVERY_S = 1.0
 COUNT_FROM, COUNT_AT_ONCE = 2_000, 5_000
 """Attempts that are worth counting beforehand, and how many in one transaction."""
 CATCH_UP_S = 1.0
@@ -38,7 +39,7 @@ class Upkeep:
     def __init__(
         self,
         writing: Database,
-        reading: Database,
+        reading: Reading,
         spool: Spool,
         keep_days: int,
         note: Callable[[], None] = lambda: None,
@@ -56,7 +57,7 @@ class Upkeep:
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._orphans_at = self._purge_at = self._prune_at = 0.0
+        self._orphans_at = self._purge_at = self._prune_at = self._measure_at = 0.0
 
     @property
     def is_stopping(self) -> bool:
@@ -101,9 +102,17 @@ class Upkeep:
             elif self._writing.breaker.is_open:
                 self._writing.probe(delete_expired_keys, PURGE_BATCH)
             self._do_rarely()
-        with suppress(DatabaseUnavailableError):
-            if self._reading.breaker.is_open:
-                self._reading.probe(find_nothing)
+        for way in self._reading.ways:
+            with suppress(DatabaseUnavailableError):
+                if way.breaker.is_open:
+                    way.probe(find_nothing)
+        self._measure_lag()
+
+    def _measure_lag(self) -> None:
+        """Know how far behind the replica is, also while nobody reads."""
+        if time.monotonic() >= self._measure_at:
+            self._measure_at = time.monotonic() + MEASURE_EVERY_S
+            self._reading.measure()
 
     def _do_rarely(self) -> None:
         now = time.monotonic()

@@ -1,9 +1,10 @@
 """How this instance is: what /status tells programs and the administrators' page tells people."""
 
+import math
 import time
 from typing import Any
 
-from project.outage import Database
+from project.outage import Database, Reading
 from project.spool import SpoolError, survey
 from project.web.swagger import VERSION
 from project.web.tools import tools
@@ -22,6 +23,7 @@ def state() -> dict[str, Any]:
         "version": VERSION,
         "database": _way(parts.database),
         "statistics": _way(parts.reading),
+        **({"replica": _replica(parts.reading, parts.reading.replica)} if parts.reading.replica else {}),
         "spool": {
             "attempts": kept.records,
             "bytes": kept.bytes,
@@ -47,6 +49,12 @@ def problem() -> str | None:
         return "spool_full" if tools().spool.fullness >= NEARLY_FULL else None
     except SpoolError:
         return "spool_unusable"
+
+
+def _replica(reading: Reading, replica: Database) -> dict[str, Any]:
+    """Return how the replica is, and how many seconds behind: None when nobody knows."""
+    lag_s = reading.replica_lag_s
+    return {"state": _way(replica), "lag_s": round(lag_s, 1) if math.isfinite(lag_s) else None}
 
 
 def _way(database: Database) -> str:

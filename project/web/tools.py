@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from flask import Flask, current_app
+from sqlalchemy import Engine
 
 from config import Config
 from project.domain.passwords import Passwords, Secret
 from project.extensions import db
 from project.metrics import Metrics
-from project.outage import Database, connect_in_turn
+from project.outage import Database, Reading, connect_in_turn
 from project.services.api_keys import ApiKeys
 from project.services.limits import Limits, Rules
 from project.services.upkeep import Upkeep
@@ -24,6 +25,8 @@ CONNECTIONS, READING_CONNECTIONS = 5, 2
 READING_SLOTS, READING_QUEUE, SPARE_SLOTS = 3, 3, 2
 """Threads that statistics may fill, that may wait for these, and that are left for health checks and refusals."""
 
+REPLICA_SHARE = 0.75
+"""Part of a request's time that a replica may take, so that the primary is left some to answer instead."""
 STOP_S = 2.0
 """Seconds that the upkeep may take to end its round."""
 
@@ -34,7 +37,7 @@ class Tools:
 
     config: Config
     database: Database
-    reading: Database
+    reading: Reading
     """Its own small pool for statistics and exports: they must not take the connections of /useradd."""
     passwords: Passwords
     api_keys: ApiKeys
@@ -78,14 +81,9 @@ def init_app(app: Flask, config: Config) -> None:
     for engine in engines.values():
         connect_in_turn(engine)
     writing = Database(engines[None], config.request_deadline_s, name="writing", slots=slots, connections=CONNECTIONS)
-    reading = Database(
-        engines["reading"],
-        config.request_deadline_s,
-        name="reading",
-        slots=READING_SLOTS,
-        connections=READING_CONNECTIONS,
-        queue=READING_QUEUE,
-    )
+    reading = _reading(engines["reading"], config.request_deadline_s, "reading")
+    if "replica" in engines:
+        reading.replica = _reading(engines["replica"], REPLICA_SHARE * config.request_deadline_s, "replica")
     spool = Spool(config.data_dir / "spool")
     metrics = Metrics(config.workers)
     app.extensions["useradd"] = Tools(
@@ -105,3 +103,15 @@ def init_app(app: Flask, config: Config) -> None:
 def tools(app: Flask | None = None) -> Tools:
     """Return the tools of `app`, or of the application that serves this request."""
     return cast(Tools, (app or current_app).extensions["useradd"])
+
+
+def _reading(engine: Engine, deadline_s: float, name: str) -> Reading:
+    return Reading(
+        engine,
+        deadline_s,
+        name=name,
+        slots=READING_SLOTS,
+        connections=READING_CONNECTIONS,
+        queue=READING_QUEUE,
+        is_spare=name == "replica",
+    )

@@ -17,6 +17,7 @@ BAD = {
     "DATABASE_URL": ["mysql://host/useradd", "postgresql://", "postgresql", "postgresql+psycopg://host/useradd"],
     "PORT": ["0", "65536", "-1", "eighty", "8000.5", "８０００", "²"],
     "WORKERS": ["0", "-1", "65", "many"],
+    "DATABASE_READ_URL": ["mysql://replica/useradd", "replica"],
     "THREADS": ["0", "11", "65"],
     "SECRET_KEY": ["dev", "x" * 31, "a" * 40, "secret" * 10],
     "SECRET_KEY_FALLBACKS": [f"{SECRET},dev"],
