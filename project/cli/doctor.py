@@ -6,7 +6,6 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +15,8 @@ from flask import current_app
 from flask.cli import with_appcontext
 
 from config import Config
+from project.cli.findings import Finding
+from project.cli.machines import machines
 from project.domain.errors import DatabaseUnavailableError
 from project.outage import QueryError
 from project.queries.upkeep import Server, find_server
@@ -31,16 +32,6 @@ WAITS_S = 60
 PASSING = {"tmpfs", "ramfs", "overlay"}
 """File systems that end with the machine or with the container."""
 LOCAL = {"127.0.0.1", "::1", "localhost"}
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the table."""
-
-    subject: str
-    told: str
-    remedy: str = ""
-    """What to do; "" when all is well."""
 
 
 @click.command("doctor")
@@ -82,6 +73,7 @@ def _database() -> Iterator[Finding]:
     yield _migrations(server)
     yield _rights(server)
     yield _clock((server.now - middle).total_seconds())
+    yield from machines()
 
 
 def _version(server: Server) -> Finding:

@@ -3,7 +3,9 @@
 import ipaddress
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import Result
@@ -12,7 +14,10 @@ from flask.testing import FlaskClient
 
 from config import Config
 from project.cli import doctor as module
+from project.cli import machines
 from project.cli.doctor import file_system
+from project.outage import Reading
+from project.queries.machines import Machines
 from project.spool import Spool
 from tests.chaos.processes import HOST, free_port
 from tests.conftest import MakeApp, Roles, Rows
@@ -56,8 +61,8 @@ def test_a_sound_service_needs_nothing(doctor: Command) -> None:
     assert (result.exit_code, to_do(result)) == (0, {}), result.output
     subjects = re.findall(r"^OK     (\S+(?: \S+)?)  ", result.output, re.MULTILINE)
     assert subjects == [
-        *("database", "writes", "migrations", "rights", "clock", "secrets", "DATA_DIR", "its disk", "spool"),
-        *("quarantine", "time zone", "proxies", "host names", "limits", "metrics"),
+        *("database", "writes", "migrations", "rights", "clock", "sessions", "connections", "standbys", "secrets"),
+        *("DATA_DIR", "its disk", "spool", "quarantine", "time zone", "proxies", "host names", "limits", "metrics"),
     ]
     assert re.search(r"PostgreSQL \d\d", result.output)
 
@@ -176,3 +181,55 @@ def test_a_redis_that_does_not_answer_is_found(doctor: Command) -> None:
     result = doctor(ratelimit_storage_uri=f"redis://{HOST}:{free_port()}/0")
 
     assert list(to_do(result)) == ["limits"]
+
+
+MACHINES = Machines(statement_timeout="2s", room=97, in_use=20, standbys=2, awaited="db2")
+
+
+@pytest.mark.parametrize(
+    ("changes", "subject", "told"),
+    [
+        ({"statement_timeout": "0"}, "sessions", "a statement may take 0"),
+        ({"room": 17}, "connections", "up to 18, 20 of 17"),
+        ({"in_use": 90}, "connections", "90 of 97 are in use"),
+        ({"awaited": ""}, "standbys", "2, and COMMIT waits for none"),
+        ({"standbys": 0}, "standbys", "none, and COMMIT waits for db2"),
+    ],
+)
+def test_machines_around_that_need_a_look_are_found(
+    doctor: Command, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], subject: str, told: str
+) -> None:
+    monkeypatch.setattr(machines, "find_machines", lambda _: replace(MACHINES, **changes))
+
+    result = doctor(workers=2)
+
+    assert list(to_do(result)) == [subject]
+    assert told in result.output
+
+
+def test_machines_around_that_are_sound_need_nothing(doctor: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machines, "find_machines", lambda _: MACHINES)
+
+    assert to_do(doctor(workers=2)) == {}
+
+
+def test_a_replica_that_does_not_answer_is_found(doctor: Command) -> None:
+    result = doctor(database_read_url=AWAY)
+
+    assert list(to_do(result)) == ["replica"]
+
+
+def test_a_primary_is_no_replica(doctor: Command, config: Config) -> None:
+    assert list(to_do(doctor(database_read_url=config.database_url))) == ["replica"]
+
+
+@pytest.mark.parametrize(("lag_s", "subjects"), [(0.3, []), (7.2, ["replica"])])
+def test_a_replica_that_lags_is_found(
+    doctor: Command, monkeypatch: pytest.MonkeyPatch, lag_s: float, subjects: list[str]
+) -> None:
+    monkeypatch.setattr(Reading, "measure", lambda _: lag_s)
+
+    result = doctor(database_read_url=AWAY)
+
+    assert list(to_do(result)) == subjects
+    assert f"{lag_s} s behind" in result.output
