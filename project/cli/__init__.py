@@ -3,7 +3,7 @@
 import flask_migrate
 from flask import Flask
 
-from project.cli import api_keys, attempts, doctor, imports, spool, users
+from project.cli import api_keys, attempts, doctor, imports, shard, spool, users
 from project.queries.upkeep import find_nothing
 from project.web.tools import tools
 
@@ -11,7 +11,7 @@ from project.web.tools import tools
 def init_app(app: Flask) -> None:
     """Add the commands."""
     users.group.add_command(imports.import_users)
-    for command in (users.group, api_keys.group, spool.group, attempts.group, doctor.doctor):
+    for command in (users.group, api_keys.group, spool.group, attempts.group, doctor.doctor, shard.shard):
         app.cli.add_command(command)
 
 
