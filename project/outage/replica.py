@@ -47,8 +47,8 @@ class _Position:
 class Reading(Database):
     """The primary's pool for reading. A `replica` relieves it, if there is one.
 
-    A replica that is away or too far behind is passed over; when the primary is away, too, old numbers are better than
-    none. A question that the replica cannot answer for want of time would take the primary as long: that is raised.
+    A replica that is away or too far behind is passed over. A question for which its time is too short would take the
+    primary as long: that is raised.
     """
 
     replica: Database | None = None
@@ -94,13 +94,7 @@ class Reading(Database):
         else:
             self.lag_s = lag_s
             return result
-        try:
-            result = super().read(work, *args, **kwargs)
-        except DatabaseUnavailableError:
-            with suppress(_FarBehindError, DatabaseUnavailableError, OverloadedError):
-                result, self.lag_s = self.replica.read(self._if_near(work, math.inf), *args, **kwargs)
-                return result
-            raise
+        result = super().read(work, *args, **kwargs)
         self.lag_s = 0.0
         return result
 

@@ -105,8 +105,12 @@ def init_app(app: Flask) -> None:
 
 def _watch(parts: Tools) -> None:
     metrics, spool, upkeep = parts.metrics, parts.spool, parts.upkeep
-    for name, way in (("writing", parts.database), ("reading", parts.reading)):
-        _watch_way(metrics, {"database": name}, way)
+    for name, way in (("writing", parts.database), ("reading", parts.reading), ("replica", parts.reading.replica)):
+        if way:
+            _watch_way(metrics, {"database": name}, way)
+    if parts.reading.replica:
+        told = "How far behind the primary the replica is; infinite while it does not answer"
+        metrics.gauge("useradd_replica_lag_seconds", told, lambda: parts.reading.replica_lag_s, fold=max)
     told = "Part of the quota of the fullest process's spool that is used; 1 as well when its disk cannot be used"
     metrics.gauge("useradd_spool_fullness_ratio", told, lambda: _fullness(spool), fold=max)
     told = "Attempts that PostgreSQL and the disk did not take: they stand in the log only"

@@ -1,11 +1,16 @@
-"""Good clients: they repeat with the same key, at whichever instance, until they know what became of their user."""
+"""Good clients: they repeat with the same key, at whichever instance, until they know what became of their user.
 
+And somebody who reads meanwhile.
+"""
+
+import http.client
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import cycle, pairwise
 
 from tests.chaos.load import Answer, Client, new_body, new_key
 from tests.chaos.service import Service
@@ -77,6 +82,42 @@ class Clients:
                 return
             time.sleep(random.uniform(*AGAIN_S))  # noqa: S311 - so that not all return at once
         self.undecided += 1
+
+
+class Reader:
+    """Looks at the results page of each instance all the time."""
+
+    def __init__(self, services: Sequence[Service], pause_s: float) -> None:
+        self._clients = [Client(service) for service in services]
+        self._pause_s = pause_s
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self.told: Counter[str] = Counter()
+        self.slowest_s = 0.0
+
+    def __enter__(self) -> "Reader":
+        user = self._clients[0].create().json
+        assert all(client.log_in(user["login"], user["password"]) for client in self._clients)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        for client in cycle(self._clients):
+            if self._stopped.wait(self._pause_s):
+                break
+            began = time.monotonic()
+            try:
+                status, _ = client.get("/results/")
+            except (OSError, http.client.HTTPException):
+                client.close()
+                self.told["no answer (process killed)"] += 1
+            else:
+                self.told[str(status)] += 1
+                self.slowest_s = max(self.slowest_s, time.monotonic() - began)
 
 
 def longest_gap(heard: Sequence[Heard], since: float, until: float) -> float:

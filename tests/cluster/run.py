@@ -20,12 +20,12 @@ from tests.chaos.load import Answer
 from tests.chaos.processes import eventually
 from tests.chaos.service import Service, migrate
 from tests.chaos.tally import Lines, table, tally
-from tests.cluster.clients import Clients, Heard, longest_gap
+from tests.cluster.clients import Clients, Heard, Reader, longest_gap
 from tests.cluster.database import Database, DatabaseHost
 from tests.cluster.network import Network
 
 ANSWERED_WITHIN_S = 3.6
-CLIENTS, PAUSE_S = 6, 0.05
+CLIENTS, PAUSE_S, READ_EVERY_S = 6, 0.05, 0.25
 INSTANCES = {"app1": 21, "app2": 22}
 CALM_S = 3.0
 RECOVERY_S = 30.0
@@ -43,11 +43,15 @@ class Cluster:
         network = Network(folder)
         self.database = Database(network)
         hosts = [network.host(name, number) for name, number in INSTANCES.items()]
-        urls = (self.database.url_of_hosts, self.database.url_of_balancer())
+        urls = (
+            (self.database.url_of_hosts, self.database.url_of_hosts),
+            (self.database.url_of_balancer(), self.database.url_of_balancer(5433)),
+        )
         self.instances = [
-            Service(url, host=host.address, prefix=host.prefix, WORKERS="1")
-            for url, host in zip(urls, hosts, strict=True)
+            Service(url, host=host.address, prefix=host.prefix, WORKERS="1", DATABASE_READ_URL=read_url)
+            for (url, read_url), host in zip(urls, hosts, strict=True)
         ]
+        self.reader = Reader(self.instances, READ_EVERY_S)
         self.gaps: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
         """When each fault began and was healed."""
 
@@ -75,7 +79,7 @@ class Cluster:
             self.kill_instance,
         ]
         end = time.monotonic() + 60 * minutes
-        with Clients(self.instances, CLIENTS, PAUSE_S) as clients:
+        with self.reader, Clients(self.instances, CLIENTS, PAUSE_S) as clients:
             while time.monotonic() < end:
                 for fault in self._random.sample(faults, len(faults)):
                     time.sleep(CALM_S)  # the gap before a fault is no fault
@@ -170,6 +174,8 @@ def told(cluster: Cluster, clients: Clients) -> Lines:
             (f"  longest time without a new user: {fault}", f"{_longest(clients.heard, times):.1f} s")
             for fault, times in sorted(gaps)
         ),
+        *((f"results pages answered {what}", count) for what, count in sorted(cluster.reader.told.items())),
+        ("slowest results page", f"{cluster.reader.slowest_s:.2f} s"),
     ]
 
 
