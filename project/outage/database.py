@@ -170,7 +170,7 @@ class Database:
         """Do something once, and again while that can help and there is time."""
         began = time.monotonic()
         maybe = False
-        for pause in _pauses():
+        for ceiling in _ceilings():
             doubt = _Doubt()
             try:
                 with self._turn():
@@ -180,6 +180,7 @@ class Database:
                 ending = self._ending(error, maybe=maybe)
                 if isinstance(ending, QueryError):
                     raise ending from None
+                pause = _random.uniform(0, ceiling)
                 if _worth_retrying(error, pause) and not (self._is_spare and errors.is_away(error)):
                     time.sleep(pause)
                     continue
@@ -189,7 +190,7 @@ class Database:
                 raise ending from error
             self.breaker.succeed()
             return result
-        raise AssertionError("unreachable: the pauses never end")
+        raise AssertionError("unreachable: the ceilings never end")
 
     def _ending(self, error: errors.Trouble, *, maybe: bool) -> Exception:
         """Return what to raise for an error; say loudly, but not all the time, when an operator is needed."""
@@ -221,11 +222,11 @@ def _was_closed(connection: PoolProxiedConnection) -> bool:
     return bool(poller.poll(0))
 
 
-def _pauses() -> Iterator[float]:
-    """Exponential backoff with full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter")."""
+def _ceilings() -> Iterator[float]:
+    """Bound the pauses: exponential backoff with full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter")."""
     ceiling = RETRY_FIRST_S
     while True:
-        yield _random.uniform(0, ceiling)
+        yield ceiling
         ceiling = min(2 * ceiling, RETRY_MOST_S)
 
 
