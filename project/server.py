@@ -242,6 +242,8 @@ class _Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has
 class _Task(WSGITask):  # type: ignore[misc]
     """Tells the service how long its request has waited, and a client that this was the last one during a stop."""
 
+    wrote_header: bool
+
     def get_environment(self) -> WSGIEnvironment:
         environ: WSGIEnvironment = super().get_environment()
         environ[RECEIVED] = self.channel.queued_at
@@ -289,7 +291,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
     _is_sending = False
 
     def writable(self) -> bool:
-        """Leave an answer to the thread that sends it: the loop would turn until that is done (measured: seven times)."""
+        """Leave an answer to the thread that sends it: the loop would turn until that is done, 9 times a request."""
         return bool(not self._is_sending and super().writable())
 
     def _flush_some(self, do_close: bool = True) -> bool:

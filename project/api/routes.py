@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Iterable
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 from flask import Blueprint, Request, Response, g, request
 from flask.ctx import _AppCtxGlobals
@@ -24,13 +26,21 @@ from project.web.tools import Tools, tools
 bp = Blueprint("api", __name__)
 
 ADDRESSES = ("/api/v1/useradd/", "/api/v1/useradd", "/useradd/", "/useradd")
-KEY_HEADER = "Idempotency-Key"
 PATIENCE_S = 0.5
 """Seconds in the queue after which a request is turned away: its client would not wait for all that is before it."""
 _KEY = re.compile(r'"?([\x21\x23-\x7e]{22,255})"?')
 """22 visible ASCII characters can hold 128 bits: on an open endpoint the key itself must be unguessable."""
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 _JSON = re.compile(r"application/(?:[\w.+-]+\+)?json", re.IGNORECASE)
+
+
+class Answer(Response):
+    """An answer that is there as a whole with all its headers: werkzeug need not look what is missing."""
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Hand it to the server."""
+        start_response(self.status, self.headers.to_wsgi_list())
+        return self.iter_encoded()
 
 
 @bp.before_app_request
@@ -76,7 +86,7 @@ def useradd() -> Response:
     here, asked, parts = this_g(), this_request(), tools()
     require_key()
     new_user = _read(here, asked, parts)
-    if asked.args.get("dry_run") in {"true", "1"}:
+    if asked.environ.get("QUERY_STRING") and asked.args.get("dry_run") in {"true", "1"}:
         return _checked(new_user)
     credentials = registration.register(parts.database, parts.passwords, here.attempt, here.key, new_user)
     here.code = REPLAYED if credentials.replayed else CREATED
@@ -90,11 +100,12 @@ for address in ADDRESSES:
 def _read(here: _AppCtxGlobals, request: Request, parts: Tools) -> NewUser:
     """Return what the client asks for, or raise what is wrong with it; the attempt keeps what was sent."""
     attempt: NewAttempt = here.attempt
-    if request.headers.get("Content-Encoding", "identity") != "identity":
+    told: WSGIEnvironment = request.environ  # werkzeug's headers raise and catch an exception for each that is missing
+    if told.get("HTTP_CONTENT_ENCODING", "identity") != "identity":
         raise RefusalError("unsupported_media_type", "encoded")
     if not _JSON.fullmatch(request.mimetype):
         raise RefusalError("unsupported_media_type")
-    here.key = key = _key(request.headers.get(KEY_HEADER))
+    here.key = key = _key(told.get("HTTP_IDEMPOTENCY_KEY"))
     attempt.key_hash = hash_key(key)
     if here.arrival.waited_s > PATIENCE_S:
         raise OverloadedError
@@ -115,7 +126,7 @@ def _key(given: str | None) -> str:
     return match[1]
 
 
-def _created(request: Request, key: str, credentials: Credentials) -> Response:
+def _created(request: Request, key: str, credentials: Credentials) -> Answer:
     user = credentials.user
     root = f"{request.scheme}://{request.host}{request.script_root}"
     answer = _answer(
@@ -143,7 +154,7 @@ def _created(request: Request, key: str, credentials: Credentials) -> Response:
     return answer
 
 
-def _checked(new_user: NewUser) -> Response:
+def _checked(new_user: NewUser) -> Answer:
     """Record and answer a dry run that found nothing wrong."""
     g.code = CHECKED
     recorded = attempts.record(tools().database, tools().spool, g.attempt, status=200, code=CHECKED)
@@ -161,5 +172,5 @@ def _normalized(new_user: NewUser) -> dict[str, object]:
     return {"valid": True, "normalized": normalized, "attempt_id": str(g.attempt.id)}
 
 
-def _answer(body: dict[str, object], status: int) -> Response:
-    return Response(_encode(body) + "\n", status, mimetype="application/json")
+def _answer(body: dict[str, object], status: int) -> Answer:
+    return Answer(_encode(body) + "\n", status, mimetype="application/json")

@@ -99,7 +99,7 @@ def _has_special_domain(address: str) -> bool:
 def mask_phone(text: str) -> str:
     """Return a number with five of its middle digits hidden, whether valid or not: `+7 999 •••-••-67`."""
     shown = _readable(clean(text.strip(), 40))
-    total = sum(character.isdigit() for character in shown)
+    total = sum(map(str.isdigit, shown))
     first = max(min(4, total - 5), total - 7, 0)
     masked, seen = [], 0
     for character in shown:

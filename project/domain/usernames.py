@@ -3,6 +3,7 @@
 The rule is stricter than RFC 8265 (PRECIS UsernameCaseMapped), which lets a Cyrillic "а" stand in a Latin name.
 """
 
+import re
 import unicodedata
 
 from project.domain.errors import RuleError
@@ -10,6 +11,8 @@ from project.domain.text import check_characters
 
 MAX_LENGTH = 150
 SIGNS = frozenset("@.+-_")
+_PLAIN = re.compile(r"[@.+_-]*[a-z0-9][a-z0-9@.+_-]*")
+"""A folded username of Latin letters as most are: nothing to look up in Unicode's tables."""
 
 
 def fold(username: str) -> str:
@@ -31,7 +34,7 @@ def check(username: str) -> str:
         raise RuleError("too_long", limit=MAX_LENGTH, length=len(username))
     check_characters(username)
     folded = fold(username)
-    if folded.isascii() and folded.isalnum():
+    if _PLAIN.fullmatch(folded):
         return username
     letters = [character for character in folded if not ("0" <= character <= "9" or character in SIGNS)]
     scripts = {_script(letter) if letter.isalpha() else "" for letter in letters}

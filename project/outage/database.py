@@ -223,7 +223,7 @@ def _was_closed(connection: PoolProxiedConnection) -> bool:
 
 
 def _ceilings() -> Iterator[float]:
-    """Bound the pauses: exponential backoff with full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter")."""
+    """Bound the pauses exponentially, for full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter")."""
     ceiling = RETRY_FIRST_S
     while True:
         yield ceiling

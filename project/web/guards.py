@@ -10,6 +10,7 @@ from flask_login import current_user
 from config import Networks
 from project.domain.errors import RefusalError
 from project.extensions import login_manager
+from project.web.context import this_request
 from project.web.proxies import STRANGE, lies_in
 from project.web.tools import tools
 
@@ -56,7 +57,7 @@ def init_app(app: Flask) -> None:
 
 
 def _require_login() -> ResponseReturnValue | None:
-    endpoint = request.endpoint
+    endpoint = this_request().endpoint
     if endpoint is None or is_open(current_app, endpoint):
         return None
     if _takes_keys(endpoint) and _key() is not None:

@@ -36,7 +36,7 @@ class Headers:
             headers += FIXED
             if is_secure:
                 headers.append(HSTS)
-            if not is_static and not any(name == "Cache-Control" for name, _ in headers):
+            if not is_static and "Cache-Control" not in dict(headers):
                 headers.append(NOT_STORED)
             return start_response(status, headers, exc_info)
 

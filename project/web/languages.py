@@ -1,9 +1,12 @@
 """In which language and time zone the reader is answered."""
 
 from datetime import datetime
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from flask import Flask, Request, Response, has_request_context, request
+from flask import Flask, Request, Response, has_request_context
+from werkzeug.datastructures import LanguageAccept
+from werkzeug.http import parse_accept_header
 
 from project.extensions import babel
 from project.web.context import this_g, this_request
@@ -42,12 +45,18 @@ def _chosen(request: Request) -> str | None:
 
 
 def _accepted(request: Request) -> str | None:
-    if "Accept-Language" not in request.headers:
-        return None
-    return request.accept_languages.best_match(LANGUAGES)
+    accepted = request.environ.get("HTTP_ACCEPT_LANGUAGE")
+    return None if accepted is None else _best(accepted)
+
+
+@lru_cache(maxsize=256)
+def _best(accepted: str) -> str | None:
+    """Few browsers and programs say something new."""
+    return parse_accept_header(accepted, LanguageAccept).best_match(LANGUAGES)
 
 
 def _keep(response: Response) -> Response:
+    request = this_request()
     if request.method == "GET" and request.args.get("lang") in LANGUAGES:
         response.set_cookie(
             COOKIE, request.args["lang"], max_age=YEAR_S, samesite="Lax", httponly=True, secure=request.is_secure
@@ -59,7 +68,7 @@ def _keep(response: Response) -> Response:
 
 def display_zone() -> ZoneInfo:
     """Return the zone in which times are shown: `?tz=UTC`, else that of the settings."""
-    if has_request_context() and request.args.get("tz") == "UTC":
+    if has_request_context() and _asked_for("tz") == "UTC":
         return ZoneInfo("UTC")
     return tools().config.display_timezone
 
@@ -67,3 +76,8 @@ def display_zone() -> ZoneInfo:
 def local(moment: datetime) -> datetime:
     """Return a moment in the zone in which times are shown."""
     return moment.astimezone(display_zone())
+
+
+def _asked_for(name: str) -> str | None:
+    asked = this_request()
+    return asked.args.get(name) if asked.environ.get("QUERY_STRING") else None

@@ -12,6 +12,7 @@ from flask import Flask, Response, g, has_request_context, request
 from pythonjsonlogger.json import JsonFormatter
 
 from project.domain.attempts import Outcome
+from project.web.context import this_g
 from project.web.request_id import client_request_id, request_id, trace_id
 
 log = logging.getLogger("useradd.access")
@@ -125,7 +126,7 @@ def _access(response: Response) -> Response:
 
     A query string may hold a name: it is not logged.
     """
-    if request.endpoint not in QUIET and not ("attempt" in g and response.status_code < 500):
+    if not ("attempt" in this_g() and response.status_code < 500) and request.endpoint not in QUIET:
         number = str(request_id())
         told = {
             "method": request.method[:16],

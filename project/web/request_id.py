@@ -57,7 +57,7 @@ def request_id() -> UUID:
 
 def client_request_id() -> str | None:
     """Return the number that the caller gave the request, None if there is none or it could harm a log."""
-    given = request.headers.get(HEADER, "")
+    given = request.environ.get("HTTP_X_REQUEST_ID", "")
     return given if _ACCEPTABLE.fullmatch(given) else None
 
 

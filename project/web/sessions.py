@@ -3,7 +3,7 @@
 import time
 from uuid import UUID
 
-from flask import Flask, Request, Response, g, redirect, render_template, request, session, url_for
+from flask import Flask, Request, Response, redirect, render_template, request, session, url_for
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionMixin
 from flask_login import UserMixin, current_user, login_user, logout_user
 from werkzeug.wrappers import Response as BaseResponse
@@ -12,6 +12,7 @@ from project.domain.errors import RefusalError
 from project.domain.registration import Account
 from project.extensions import login_manager
 from project.services import login as service
+from project.web.context import this_g
 from project.web.tools import tools
 
 IDLE_S = 30 * 60
@@ -48,7 +49,7 @@ class Sessions(SecureCookieSessionInterface):
 
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
         """A program brings no cookie: its empty session costs nothing."""
-        if self.get_cookie_name(app) not in request.cookies:
+        if "HTTP_COOKIE" not in request.environ or self.get_cookie_name(app) not in request.cookies:
             return self.session_class()
         return super().open_session(app, request)
 
@@ -117,7 +118,7 @@ def _is_over() -> bool:
 
 
 def _note_visit(response: Response) -> Response:
-    if "reader" in g and "_user_id" in session and time.time() - session["seen"] > _SEEN_EVERY_S and _is_visit():
+    if "reader" in this_g() and "_user_id" in session and time.time() - session["seen"] > _SEEN_EVERY_S and _is_visit():
         session["seen"] = int(time.time())
     return response
 

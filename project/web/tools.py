@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import cast
 
 from flask import Flask, current_app
 from sqlalchemy import Engine
@@ -102,7 +101,8 @@ def init_app(app: Flask, config: Config) -> None:
 
 def tools(app: Flask | None = None) -> Tools:
     """Return the tools of `app`, or of the application that serves this request."""
-    return cast(Tools, (app or current_app).extensions["useradd"])
+    found: Tools = (app or current_app).extensions["useradd"]
+    return found
 
 
 def _reading(engine: Engine, deadline_s: float, name: str) -> Reading:
