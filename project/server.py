@@ -5,6 +5,7 @@ The supervisor binds the socket and forks. It has one thread and no connection, 
 
 import logging
 import os
+import select
 import signal
 import socket
 import sys
@@ -36,6 +37,8 @@ BACKLOG = 1024
 STALLED_S = 120
 """How long a client may take nothing of what it has asked for. Waitress itself never ends a request that runs: without
 this, two clients that fall asleep over a download would keep everybody else from downloading (Linux: tcp(7))."""
+KEEP_S = 0.02
+"""How long a thread that has answered waits for the next request of the same connection."""
 RECEIVED = "useradd.received"
 """Key of the WSGI environment: time.monotonic() when the request had come in whole and began to wait for a thread."""
 _WATCHED = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
@@ -232,11 +235,16 @@ def _follow(lifeline: int) -> None:
 
 
 class _Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has no types
-    """Notes when a request begins to wait for a thread."""
+    """Notes when a request begins to wait for a thread, unless one waits for it."""
 
     def add_task(self, task: Any) -> None:
         task.queued_at = time.monotonic()
-        super().add_task(task)
+        if not task.is_kept:
+            super().add_task(task)
+
+    def has_leisure(self) -> bool:
+        """Tell whether so few threads are at work that one may wait."""
+        return not self.queue and 2 * self.active_count <= len(self.threads)
 
 
 class _Task(WSGITask):  # type: ignore[misc]
@@ -283,12 +291,63 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
 
 
 class _Channel(HTTPChannel):  # type: ignore[misc]
-    """A connection whose requests know when they came in."""
+    """A connection whose requests know when they came in.
+
+    While there is leisure its thread waits a little for the next request: of a handover from the loop to a thread and
+    back, half of all switches between threads come (docs/adr/0025).
+    """
 
     parser_class = _Parser
     task_class = _Task
     queued_at: float
+    is_kept = False
+    """Whether a thread waits for the next request: the loop does not read then."""
     _is_sending = False
+
+    def service(self) -> None:
+        """Answer a request, and those that follow at once."""
+        self.is_kept = True
+        _at_work.channel = self
+        try:
+            super().service()
+            while self._has_next():
+                super().service()
+        finally:
+            self.is_kept = False
+            _at_work.channel = None
+            self.server.pull_trigger()
+
+    def _has_next(self) -> bool:
+        """Read until a request is there, nobody has leisure to wait, or nothing comes; tell whether one is there."""
+        end = time.monotonic() + KEEP_S
+        while not self.requests:
+            left = end - time.monotonic()
+            if left <= 0 or self.needs_loop or not self.server.accepting:
+                return False
+            if not self.server.task_dispatcher.has_leisure():
+                return False
+            data = self._read(left)
+            if not data:  # the loop finds out whether it has ended
+                return False
+            self.received(data)
+        return True
+
+    def _read(self, patience_s: float) -> bytes:
+        try:
+            poller = select.poll()
+            poller.register(self.socket, select.POLLIN)
+            return bytes(self.socket.recv(self.adj.recv_bytes)) if poller.poll(patience_s * 1000) else b""
+        except (OSError, ValueError):  # the loop has closed it
+            return b""
+
+    @property
+    def needs_loop(self) -> bool:
+        """Whether there is something to do that only the loop does: to send the rest, to close."""
+        return bool(self.total_outbufs_len or self.close_when_flushed or self.will_close or not self.connected)
+
+    def readable(self) -> bool:
+        """Leave requests to the thread that waits for them."""
+        return bool(not self.is_kept and super().readable())
 
     def writable(self) -> bool:
         """Leave an answer to the thread that sends it: the loop would turn until that is done, 9 times a request."""
@@ -300,6 +359,20 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
             return bool(super()._flush_some(do_close))
         finally:
             self._is_sending = False
+
+
+_at_work = threading.local()
+
+
+def _waker(wake: Callable[[], None]) -> Callable[[], None]:
+    """Return what wakes the loop, unless it is a thread's that keeps its connection and leaves nothing to do."""
+
+    def wake_if_needed() -> None:
+        channel: _Channel | None = getattr(_at_work, "channel", None)
+        if channel is None or channel.needs_loop:
+            wake()
+
+    return wake_if_needed
 
 
 def _serve_one(
@@ -325,6 +398,7 @@ def _serve_one(
         expose_tracebacks=False,
     )
     server.channel_class = _Channel
+    server.pull_trigger = _waker(server.pull_trigger)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stopper(server, drain_s, stopping))
     signal.signal(signal.SIGUSR1, _leave)

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -27,6 +28,20 @@ def app(environ, start_response):
         release.wait()
     start_response("200 OK", [("Content-Length", "2")])
     return [b"ok"]
+
+server.serve(app, host="127.0.0.1", port=0, threads=4, workers=1, deadline_s=3, greeting=str)
+"""
+
+KEEPING = r"""
+import threading
+from project import server
+
+server.KEEP_S = 60
+
+def app(environ, start_response):
+    body = b"%d" % threading.get_ident()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
 
 server.serve(app, host="127.0.0.1", port=0, threads=4, workers=1, deadline_s=3, greeting=str)
 """
@@ -55,6 +70,19 @@ def process() -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen([sys.executable, "-c", PROGRAM], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         yield process
         process.kill()
+
+
+@pytest.fixture(scope="module")
+def keeping() -> Iterator[int]:
+    """The port of a server whose answers name the thread that gave them, and whose threads have much patience."""
+    with subprocess.Popen([sys.executable, "-c", KEEPING], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        yield int(_line(process).rpartition(":")[2])
+        process.kill()
+
+
+def _ask(connection: HTTPConnection) -> bytes:
+    connection.request("GET", "/")
+    return connection.getresponse().read()
 
 
 def _line(process: subprocess.Popen[str]) -> str:
@@ -154,3 +182,31 @@ def test_a_client_that_takes_nothing_any_more_is_let_go() -> None:
             with pytest.raises(ConnectionResetError):
                 sleeper.makefile("rb").read()
         process.kill()
+
+
+def test_a_thread_answers_the_next_request_of_its_connection_too(keeping: int) -> None:
+    with closing(HTTPConnection("127.0.0.1", keeping, timeout=30)) as connection:
+        answers = {_ask(connection) for _ in range(5)}
+
+    assert len(answers) == 1
+
+
+def test_threads_that_wait_for_a_next_request_leave_half_of_all_to_others(keeping: int) -> None:
+    with ExitStack() as stack:
+        connections = [
+            stack.enter_context(closing(HTTPConnection("127.0.0.1", keeping, timeout=30))) for _ in range(THREADS + 2)
+        ]
+        for connection in connections:
+            _ask(connection)
+        answers = {_ask(connections[-1]) for _ in range(5)}
+
+    assert len(answers) > 1  # by whoever had time: its own thread did not wait
+
+
+def test_requests_that_come_together_are_answered_one_after_the_other(keeping: int) -> None:
+    with socket.create_connection(("127.0.0.1", keeping), timeout=30) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3)
+        client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        answers = client.makefile("rb").read()
+
+    assert answers.count(b"HTTP/1.1 200 OK\r\n") == 4
