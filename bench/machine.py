@@ -27,6 +27,15 @@ def cpu_s(root: psutil.Process) -> float:
     return seconds
 
 
+def switches(root: psutil.Process) -> int:
+    """Return how often a thread of a process or of one below it has left its core, whether it waited or had to."""
+    total = 0
+    for process in [root, *root.children(recursive=True)]:
+        for thread in process.threads():
+            total += sum(psutil.Process(thread.id).num_ctx_switches())
+    return total
+
+
 def memory_mb(process: psutil.Process) -> float:
     """Return the resident memory; what workers share with their supervisor counts for each."""
     return float(process.memory_info().rss) / MEGABYTE

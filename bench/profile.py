@@ -6,9 +6,10 @@ nobody; a profiler that counts calls makes small functions look slow.
 
 import os
 import signal
+import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr
 from dataclasses import dataclass, field
 from functools import cache
@@ -22,6 +23,7 @@ from wsgiref.types import WSGIApplication
 from flask import Flask
 
 from bench.load import HOST, NUMBER, useradd
+from bench.machine import switches
 from bench.report import DOCUMENT, put, table
 from bench.run import CLIENTS, Options, Run, say
 from bench.servers import ROOT
@@ -35,6 +37,8 @@ LEAST = 0.01
 """Share of the time below which parts are added up."""
 WARM_UP = 300
 """Requests that do not count."""
+COUNTED = 50
+"""Requests whose calls are counted."""
 BODY = useradd().partition(b"\r\n\r\n")[2]
 STANDARD = {"json", "logging"}
 """Of the standard library these are named; the rest counts for whoever calls it."""
@@ -47,6 +51,8 @@ class Looks:
     parts: Counter[str] = field(default_factory=Counter)
     elapsed_us: float = 0.0
     core_us: float = 0.0
+    calls: float = 0.0
+    """Functions that a request calls: the one figure here that is the same on every machine, however busy it is."""
 
 
 def main(seconds: float, *, write: bool) -> None:
@@ -64,7 +70,9 @@ def main(seconds: float, *, write: bool) -> None:
 def _report(run: Run) -> str:
     with run.serve("wsgi", run.databases.create("served"), WORKERS="1") as server:
         say("one worker under load")
+        switched = switches(server.process)
         run.load(Quantity.CREATED, server, useradd())
+        switched = switches(server.process) - switched
     spent = run.notes.busy[Quantity.CREATED][0]
     say("the application in this process")
     environment = run.databases.environment(run.databases.create("in_process"))
@@ -76,6 +84,8 @@ def _report(run: Run) -> str:
         ("of it on a core, the rest waiting", f"{looks.core_us:,.0f}", f"{looks.core_us / looks.elapsed_us:.0%}"),
         (f"on a core, on waitress, {CLIENTS} connections", f"{spent.server_s / spent.requests * 1e6:,.0f}", ""),
         ("PostgreSQL on a core meanwhile", f"{spent.postgres_s / spent.requests * 1e6:,.0f}", ""),
+        ("functions called in process", f"{looks.calls:,.0f} calls", ""),
+        ("a thread left its core, on waitress", f"{switched / spent.requests:,.0f} times", ""),
     ]
     return table(("part", "µs", "share"), rows, left=1)
 
@@ -106,10 +116,28 @@ def _look(app: Flask, seconds: float) -> Looks:
             requests += 1
         looks.elapsed_us = (time.perf_counter() - began) / requests * 1e6
         looks.core_us = (time.thread_time() - used) / requests * 1e6
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        looks.calls = _calls(app, numbers)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         tools(app).stop()
     return looks
+
+
+def _calls(app: Flask, numbers: Iterator[int]) -> float:
+    """Count the functions that a request calls, those of Python and those written in C."""
+    calls: Counter[str] = Counter()
+
+    def note(frame: FrameType, event: str, argument: object) -> None:
+        calls[event] += 1
+
+    sys.setprofile(note)
+    try:
+        for _ in range(COUNTED):
+            _ask(app, next(numbers))
+    finally:
+        sys.setprofile(None)
+    return (calls["call"] + calls["c_call"]) / COUNTED
 
 
 def _ask(app: WSGIApplication, number: int) -> None:
