@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 
 from project.domain.attempts import AttemptRow
-from project.domain.lines import Block, Layout, Lines, Value
+from project.domain.lines import END, Block, Layout, Lines, Value
 
 
 def laid_out(rows: Iterable[AttemptRow], size: int = 500) -> Lines:
@@ -21,13 +21,19 @@ def laid_out(rows: Iterable[AttemptRow], size: int = 500) -> Lines:
 
 def _content(layout: Layout, rows: list[AttemptRow]) -> bytes:
     raw = [raw_line(layout, row) for row in rows]
-    content = None if None in raw else layout.plain([line for line in raw if line is not None])
+    content = None if None in raw else layout.plain(block_of([line for line in raw if line is not None]))
     if content is not None:
         return content
     return b"".join(
-        (line is not None and layout.plain([line])) or layout.escaped(row.status, row.code, values(layout, row))
+        (line is not None and layout.plain(block_of([line])))
+        or layout.escaped(row.status, row.code, values(layout, row))
         for line, row in zip(raw, rows, strict=True)
     )
+
+
+def block_of(lines: list[bytes]) -> Block:
+    """Return raw lines as PostgreSQL gives them."""
+    return Block(len(lines), END.join(lines))
 
 
 def raw_line(layout: Layout, row: AttemptRow) -> bytes | None:
@@ -53,6 +59,7 @@ def values(layout: Layout, row: AttemptRow) -> dict[Value, str | None]:
         Value.ISO_TIME: local.isoformat(timespec="microseconds"),
         Value.SERIAL_TIME: str(_serial(local)).removesuffix(".0"),
         Value.ANSWERED: None if row.answered is None else str(row.answered),
+        Value.CODE: row.code,
         Value.DURATION: str(row.duration_ms),
         Value.VIA: row.via,
         Value.USERNAME: row.username,

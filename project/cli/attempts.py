@@ -111,13 +111,15 @@ def export(
 
 def _write(file: Path, choice: Choice, now: datetime) -> int:
     """Write the file under another name first, so that nobody takes half of it for the whole; return its rows."""
-    report = reports.build_export(tools().reading, choice.filter, choice.zone, now)
+    report = reports.count_export(
+        tools().reading, reports.begin_export(tools().reading, choice.filter, choice.zone, now)
+    )
     lines = partial(reports.iter_blocks, tools().reading, report)
     top = heading(choice, report, "flask attempts export", now)
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         with draft.open("wb") as output:
-            output.writelines(STREAMS[file.suffix.lower()[1:]](report, lines, top, words()))
+            output.writelines(STREAMS[file.suffix.lower()[1:]](lambda: report, lines, top, words()))
         draft.replace(file)
     except OSError as error:
         raise click.FileError(str(file), error.strerror) from None

@@ -4,7 +4,7 @@ Exporters describe their lines here and PostgreSQL writes them; neither knows th
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cached_property
@@ -12,9 +12,9 @@ from zoneinfo import ZoneInfo
 
 LONG = 32_767
 """Bytes of a line that may hold a value too long for some spreadsheet."""
-_END = b"\0"
-"""Stands between raw lines: the one character that PostgreSQL keeps in no text."""
-_DOT = "•".encode()
+END = b"\x1e"
+"""Stands between raw lines, unless a value among them holds it, too."""
+_ID_LENGTH = 36
 _CONTROLS = bytes([*range(32), 127])
 
 
@@ -29,6 +29,7 @@ class Value(Enum):
     SERIAL_TIME = auto()
     """Days since 1899-12-30, as workbooks count them, in whole seconds."""
     ANSWERED = auto()
+    CODE = auto()
     DURATION = auto()
     VIA = auto()
     USERNAME = auto()
@@ -56,10 +57,16 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Some whole lines, as the file has them."""
+    """Some whole lines, raw or as the file has them."""
 
     rows: int
     content: bytes
+    end: bytes = END
+    """What stands between raw lines, and nowhere else."""
+
+    def lines(self) -> "list[Block]":
+        """Return raw lines one by one."""
+        return [Block(1, line, self.end) for line in self.content.split(self.end)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +88,7 @@ class Layout:
     special: bytes = b""
     """Bytes that no value may hold as they are; control characters need not be named."""
     leads: bytes = b""
-    """First bytes (UTF-8) of odd characters: where one occurs, a closer look is taken, and also where something else
-    begins like the dots of a mask."""
+    """First bytes (UTF-8) of odd characters: where one occurs, a closer look is taken."""
     suspects: tuple[re.Pattern[bytes], ...] = ()
     """What calls for a closer look, too."""
     odd: re.Pattern[str] = re.compile("")
@@ -94,17 +100,22 @@ class Layout:
     ends: tuple[tuple[int, str], ...]
     """Status and code of the attempts, the most frequent first: what words say of them is known beforehand."""
 
-    def plain(self, lines: Sequence[bytes]) -> bytes | None:
+    def plain(self, block: Block) -> bytes | None:
         """Return raw lines as the file has them, or None if a value among them must be escaped."""
-        raw = _END.join(lines)
-        expected = (self._skeleton + _END) * (len(lines) - 1) + self._skeleton
-        if raw.translate(None, self._harmless) != expected or max(map(len, lines)) > LONG:
+        raw = block.content
+        expected = (self._skeleton + END) * (block.rows - 1) + self._skeleton
+        if raw.translate(None, self._harmless) != expected or _has_long_line(raw):
             return None
         if self._is_suspect(raw) and self.odd.search(raw.decode()):
             return None
         for mark, markup in self._markup:
             raw = raw.replace(mark, markup)
         return self._filled(b"".join((self.before.encode(), raw, self.after.encode())))
+
+    def last_id(self, block: Block) -> bytes:
+        """Return the id of the last attempt of raw lines, each of which begins or ends with it."""
+        line = block.content.rpartition(block.end)[2]
+        return line[:_ID_LENGTH] if self.columns[0].shown is Value.ID else line[-_ID_LENGTH:]
 
     def escaped(self, status: int, code: str, values: Mapping[Value, str | None]) -> bytes:
         """Return one line, put together from its values."""
@@ -119,11 +130,7 @@ class Layout:
         return self._filled((line + self.after).encode())
 
     def _is_suspect(self, raw: bytes) -> bool:
-        return (
-            any(lead in raw for lead in self.leads)
-            or any(suspect.search(raw) for suspect in self.suspects)
-            or (bool(self.leads) and raw.count(_DOT[:1]) != raw.count(_DOT))
-        )
+        return any(lead in raw for lead in self.leads) or any(suspect.search(raw) for suspect in self.suspects)
 
     @property
     def values(self) -> list[Value]:
@@ -144,8 +151,20 @@ class Layout:
 
     @cached_property
     def _markup(self) -> list[tuple[bytes, bytes]]:
-        between = (_END, (self.after + self.before).encode())
-        return [between, *((mark.encode(), markup.encode()) for mark, markup in self.marks.items())]
+        between = (END, (self.after + self.before).encode())
+        marks = ((mark.encode(), markup.encode()) for mark, markup in self.marks.items() if mark != markup)
+        return [between, *marks]
+
+
+def _has_long_line(raw: bytes) -> bool:
+    """Tell whether a line takes more than `LONG` bytes."""
+    start = 0
+    while len(raw) - start > LONG:
+        end = raw.rfind(END, start, start + LONG + 1)
+        if end < 0:
+            return True
+        start = end + 1
+    return False
 
 
 Lines = Callable[[Layout], Iterable[Block]]

@@ -181,6 +181,10 @@ class Report:
         return tuple(row for row in self.by_code if Outcome.of(row.status) in (Outcome.REJECTED, Outcome.FAILED))
 
 
+Count = Callable[[], Report]
+"""Counts the attempts of a file that has begun."""
+
+
 def day_edges(since: datetime, until: datetime, zone: ZoneInfo) -> list[datetime]:
     """Return the midnights of the shown zone around [since, until)."""
     return _day_edges(since, until, zone, 1)

@@ -8,19 +8,18 @@ from collections.abc import Iterator
 
 from project.domain.attempts import Outcome
 from project.domain.lines import Column, Layout, Lines, Value, Words
-from project.domain.reports import Report
+from project.domain.reports import Count, Report
 from project.exporters.words import Heading
 from project.exporters.words import Words as Voice
 
 COMMA, LINE = ",", "\r\n"
-_MARK = "\x01"
 _COLUMNS: dict[str, Value | Words] = {
     "id": Value.ID,
     "received_at": Value.ISO_TIME,
     "outcome": lambda status, _code: Outcome.of(status).value,
     "status": lambda status, _code: str(status),
     "answered": Value.ANSWERED,
-    "code": lambda _status, code: code,
+    "code": Value.CODE,
     "username": Value.USERNAME,
     "name": Value.NAME,
     "phone": Value.PHONE,
@@ -32,18 +31,18 @@ _COLUMNS: dict[str, Value | Words] = {
 _QUOTED = re.compile(r'[",\r\n]')
 
 
-def stream(report: Report, lines: Lines, _heading: Heading, _voice: Voice) -> Iterator[bytes]:
+def stream(count: Count, lines: Lines, _heading: Heading, _voice: Voice) -> Iterator[bytes]:
     """Yield the head at once, then the rows in blocks."""
     yield (COMMA.join(_COLUMNS) + LINE).encode()
-    for block in lines(layout(report)):
+    for block in lines(layout(count())):
         yield block.content
 
 
 def layout(report: Report) -> Layout:
     """Return how an attempt is one line."""
     return Layout(
-        columns=tuple(Column(shown, _MARK if number else "") for number, shown in enumerate(_COLUMNS.values())),
-        marks={_MARK: COMMA},
+        columns=tuple(Column(shown, COMMA if number else "") for number, shown in enumerate(_COLUMNS.values())),
+        marks={COMMA: COMMA},
         after=LINE,
         special=b'",',
         escape=lambda _value, text: _cell(text),

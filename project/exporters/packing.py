@@ -1,8 +1,10 @@
 """A zip archive that leaves while it is being made."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from zipfile import ZIP_DEFLATED, ZipFile
 
+Part = tuple[str, Iterable[bytes]]
+"""Name and content."""
 LEVEL = 1
 """Of compression: the next ones cost more time than they save bytes."""
 
@@ -29,7 +31,7 @@ class _Way:
         return taken
 
 
-def pack(parts: Mapping[str, Iterable[bytes]]) -> Iterator[bytes]:
+def pack(parts: Iterable[Part]) -> Iterator[bytes]:
     """Yield an archive of these parts in blocks, each part's size behind it, since nobody knows it before.
 
     Parts of 2 GiB and more are refused (RuntimeError): for them a stream needs sizes of 64 bits, and Excel takes such
@@ -37,7 +39,7 @@ def pack(parts: Mapping[str, Iterable[bytes]]) -> Iterator[bytes]:
     """
     way = _Way()
     with ZipFile(way, "w", ZIP_DEFLATED, compresslevel=LEVEL) as archive:
-        for name, blocks in parts.items():
+        for name, blocks in parts:
             with archive.open(name, "w") as part:
                 for block in blocks:
                     part.write(block)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from project.domain.attempts import CREATED, Outcome
 from project.domain.lines import Column, Layout, Lines, Value
-from project.domain.reports import Report
+from project.domain.reports import Count, Report
 from project.domain.text import BIDI_CONTROLS, INVISIBLE
 from project.exporters import summary
 from project.exporters.words import ABSENT, Heading, Words
@@ -15,7 +15,7 @@ MARK = "\ufeff"
 LINE = "\r\n"
 WIDTH = 78
 
-_TAB, _PHONE = "\x01", "\x02"
+_TAB, _PHONE = "\t", "\x02"
 """Marks; a phone has one of its own, because only there a plus is nothing to be afraid of."""
 _UNSEEN = "\x7f-\x9f\ud800-\udfff" + "".join(sorted(BIDI_CONTROLS | INVISIBLE))
 _BREAKING = re.compile(f"[\x00-\x1f{_UNSEEN}]")
@@ -28,19 +28,25 @@ _ODD = re.compile(rf"[{_UNSEEN}]|{_TAB}{_START}|{_PHONE}(?!\+{_DIGITS}[{_TAB}{_P
 _LEADS = b"\xc2\xd8\xe1\xe3\xef"
 """Of what is unseen, and of blanks and wide signs that may begin a formula."""
 _SUSPECTS = (
-    re.compile(rf"{_TAB}[\s=+@-]".encode()),
-    re.compile(rf"{_PHONE}(?!\+[0-9• ().-]*{_TAB})[\s=+@-]".encode()),
+    re.compile(b"\xe2(?!\x80\xa2)"),  # what begins like the dots of a mask
+    re.compile(rf"{_TAB}[ =+@-]".encode()),
+    re.compile(rf"{_PHONE}(?!\+[0-9• ().-]*{_TAB})[ =+@-]".encode()),
 )
 
 
-def stream(report: Report, lines: Lines, heading: Heading, words: Words) -> Iterator[bytes]:
-    """Yield the file in blocks. The last line counts the rows: without it, the download broke off."""
+def stream(count: Count, lines: Lines, heading: Heading, words: Words) -> Iterator[bytes]:
+    """Yield the title at once, then the rest in blocks.
+
+    The last line counts the rows: without it, the download broke off.
+    """
+    yield _encoded([f"{MARK}{summary.title(words).upper()} (useradd)", "=" * WIDTH])
+    report = count()
     yield _encoded(front(report, heading, words))
-    count = 0
+    rows = 0
     for block in lines(layout(report, words)):
-        count += block.rows
+        rows += block.rows
         yield block.content
-    yield _encoded(["", words.ngettext("End: %(rows)s row", "End: %(rows)s rows", count, rows=words.number(count))])
+    yield _encoded(["", words.ngettext("End: %(rows)s row", "End: %(rows)s rows", rows, rows=words.number(rows))])
 
 
 def _encoded(lines: Iterable[str]) -> bytes:
@@ -49,10 +55,8 @@ def _encoded(lines: Iterable[str]) -> bytes:
 
 
 def front(report: Report, heading: Heading, words: Words) -> Iterator[str]:
-    """Yield all that stands above the rows, line by line."""
+    """Yield all that stands between title and rows, line by line."""
     _ = words.gettext
-    yield f"{MARK}{summary.title(words).upper()} (useradd)"
-    yield "=" * WIDTH
     yield from _pairs(summary.heading_lines(heading, report, words))
     yield from _section(_("Totals"), _totals(report, words))
     yield from _section(_("HTTP statuses"), _statuses(report, words))
@@ -79,7 +83,7 @@ def layout(report: Report, words: Words) -> Layout:
             Column(Value.DURATION, _TAB),
             Column(Value.ID, _TAB),
         ),
-        marks={_TAB: "\t", _PHONE: "\t"},
+        marks={_TAB: _TAB, _PHONE: _TAB},
         after=LINE,
         leads=_LEADS,
         suspects=_SUSPECTS,

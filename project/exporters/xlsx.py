@@ -6,20 +6,23 @@ sheets while the workbook is being packed.
 
 from collections.abc import Iterator
 from datetime import UTC
+from functools import cache
 from io import BytesIO
 from zipfile import ZipFile
 
 from xlsxwriter import Workbook
 
 from project.domain.lines import Block, Lines
-from project.domain.reports import Report
+from project.domain.reports import Count, Report
 from project.exporters import log_sheets, summary, summary_sheets
-from project.exporters.packing import pack
+from project.exporters.packing import Part, pack
 from project.exporters.styles import Styles
 from project.exporters.words import Heading, Words
 
 SHEETS_BEFORE = 3
 """Summary, by error, by day."""
+_FIRST = "_rels/.rels"
+"""Says where the workbook lies; programs that tell files by their beginning know it."""
 
 
 class TooManyRowsError(RuntimeError):
@@ -27,22 +30,39 @@ class TooManyRowsError(RuntimeError):
 
 
 def stream(
-    report: Report, lines: Lines, heading: Heading, words: Words, *, rows_per_sheet: int = log_sheets.MAX_ROWS
+    count: Count, lines: Lines, heading: Heading, words: Words, *, rows_per_sheet: int = log_sheets.MAX_ROWS
 ) -> Iterator[bytes]:
     """Yield the workbook in blocks. Its end is the table of its parts: without it, the download broke off."""
-    made = BytesIO()
-    sizes = _make(made, report, heading, words, rows_per_sheet)
+    return pack(_parts(count, lines, heading, words, rows_per_sheet))
+
+
+def _parts(count: Count, lines: Lines, heading: Heading, words: Words, most: int) -> Iterator[Part]:
+    """Yield the parts of the archive, each of which is packed before the next one is made.
+
+    The first is the same in every workbook: it is on its way while attempts are counted.
+    """
+    yield _FIRST, [_first_part()]
+    report, made = count(), BytesIO()
+    sizes = _make(made, report, heading, words, most)
     with ZipFile(made) as archive:
         names = [f"xl/worksheets/sheet{SHEETS_BEFORE + number}.xml" for number in range(1, len(sizes) + 1)]
-        small = {name: archive.read(name) for name in archive.namelist()}
+        small = {name: archive.read(name) for name in archive.namelist() if name != _FIRST}
     sheets = [log_sheets.split(small.pop(name).decode(), rows) for name, rows in zip(names, sizes, strict=True)]
+    for name, content in small.items():
+        yield name, [content]
     blocks = iter(lines(log_sheets.layout(report, words, sheets[0][2])))
-    parts = {name: iter([content]) for name, content in small.items()}
     for name, (head, tail, _styles) in zip(names, sheets, strict=True):
-        parts[name] = _sheet(head, tail, blocks, rows_per_sheet)
-    yield from pack(parts)
+        yield name, _sheet(head, tail, blocks, most)
     if next(blocks, None):
         raise TooManyRowsError
+
+
+@cache
+def _first_part() -> bytes:
+    made = BytesIO()
+    Workbook(made, {"in_memory": True}).close()
+    with ZipFile(made) as archive:
+        return archive.read(_FIRST)
 
 
 def _sheet(head: bytes, tail: bytes, blocks: Iterator[Block], most: int) -> Iterator[bytes]:

@@ -5,12 +5,13 @@ from project.outage.database import Database, QueryError
 from project.outage.deadline import DeadlineError, deadline, install, remaining
 from project.outage.errors import is_timeout
 from project.outage.replica import Reading
-from project.outage.statement import Row, Statement
+from project.outage.statement import Question, Row, Statement
 
 __all__ = [
     "Database",
     "DeadlineError",
     "QueryError",
+    "Question",
     "Reading",
     "Row",
     "Statement",

@@ -7,6 +7,7 @@ import select
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Concatenate, ParamSpec, TypeVar, cast
 
 import psycopg2
@@ -21,7 +22,7 @@ from project.outage import errors
 from project.outage.breaker import Breaker
 from project.outage.deadline import deadline, remaining
 from project.outage.gate import Gate
-from project.outage.statement import Row, Statement
+from project.outage.statement import Question, Row, Statement
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -107,14 +108,23 @@ class Database:
         As transact(), but from the moment it is sent until PostgreSQL has answered nobody knows whether it is
         committed.
         """
+        return self._alone(partial(statement.run, values=values))
 
+    def ask(self, question: Question, **values: object) -> list[Row]:
+        """Ask a question that is a transaction by itself. Raises DatabaseUnavailableError or OverloadedError."""
+        try:
+            return self._alone(partial(question.run, values=values))
+        except OutcomeUnknownError as error:
+            raise DatabaseUnavailableError from error
+
+    def _alone(self, run: Callable[[PoolProxiedConnection], list[Row]]) -> list[Row]:
         def once(doubt: "_Doubt") -> list[Row]:
             connection = self._engine.raw_connection()
             try:
                 if _was_closed(connection):
                     raise psycopg2.OperationalError("the server closed the connection while it rested")
                 doubt.arise()
-                return statement.run(connection, values)
+                return run(connection)
             except psycopg2.Error as error:
                 if errors.is_broken(error):
                     connection.invalidate(error)

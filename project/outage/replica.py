@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from project.domain.errors import DatabaseUnavailableError, OverloadedError
 from project.outage.database import Database
 from project.outage.deadline import deadline
 from project.outage.errors import is_timeout
+from project.outage.statement import Question, Row
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -98,6 +99,12 @@ class Reading(Database):
         self.lag_s = 0.0
         return result
 
+    def ask(self, question: Question, **values: object) -> list[Row]:
+        """As Database.ask(), of whoever read() would ask."""
+        if self.replica is None:
+            return super().ask(question, **values)
+        return self.read(_ask, question, values)
+
     def measure(self) -> float:
         """Return how far behind the replica is, infinite when it does not answer or nobody knows."""
         if self.replica:
@@ -127,6 +134,10 @@ class Reading(Database):
             return work(connection, *args, **kwargs), lag_s
 
         return ask
+
+
+def _ask(connection: Connection, question: Question, values: Mapping[str, object]) -> list[Row]:
+    return question.run(connection.connection, values)
 
 
 def _nothing(connection: Connection) -> None:

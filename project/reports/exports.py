@@ -11,6 +11,7 @@ from flask import Response, g, request
 from flask.typing import ResponseReturnValue
 
 from project.domain.errors import RefusalError
+from project.domain.reports import Count, Report
 from project.exporters import STREAMS
 from project.exporters.names import file_name
 from project.reports.routes import bp
@@ -20,13 +21,14 @@ from project.web.choices import read_exactly
 from project.web.formats import words
 from project.web.headings import heading
 from project.web.languages import display_zone
+from project.web.request_id import request_id
 from project.web.tools import tools
 
 log = logging.getLogger(__name__)
 
 AT_ONCE = 2
 """Exports at a time in one process: a third would take the threads of /useradd."""
-PIECE = 128 * 1024
+PIECE = 256 * 1024
 TYPES = {
     "txt": "text/plain; charset=utf-8",
     "csv": "text/csv; charset=utf-8",
@@ -55,24 +57,42 @@ def download_xlsx() -> ResponseReturnValue:
 
 
 def _export(ending: str) -> Response:
-    """Begin to send the file.
+    """Begin to send the file; its attempts are counted when its first bytes are on their way.
 
-    Its length is not announced: that of a packed file is known when its last byte is, and to add up that of a text
+    What a search finds is counted before: that may take too long, and whoever searches must be told.
+
+    The length is not announced: that of a packed file is known when its last byte is, and to add up that of a text
     PostgreSQL would have to write it twice. The page tells beforehand what to expect.
     """
     limits.spend_reader(limits.EXPORTS)
     now = datetime.now(UTC)
     choice = read_exactly(request.args, display_zone(), now)
     with _place() as place:
-        report = service.build_export(tools().reading, choice.filter, choice.zone, now)
-        top = heading(choice, report, g.reader.username, now)
-        log.info("export", extra={"user_id": str(g.reader.account.id), "format": ending, "rows": report.total})
-        lines = partial(service.iter_blocks, tools().reading, report)
-        response = Response(_pieces(STREAMS[ending](report, lines, top, words())))
-        disposition = f'attachment; filename="{file_name(report, ending)}"'
+        begun = service.begin_export(tools().reading, choice.filter, choice.zone, now)
+        count = _count(begun, ending)
+        if choice.filter.text:
+            counted = count()
+            count = lambda: counted  # noqa: E731
+        lines = partial(service.iter_blocks, tools().reading, begun)
+        top = heading(choice, begun, g.reader.username, now)
+        response = Response(_pieces(STREAMS[ending](count, lines, top, words())))
+        disposition = f'attachment; filename="{file_name(begun, ending)}"'
         response.headers.update({"Content-Type": TYPES[ending], "Content-Disposition": disposition})
         response.call_on_close(place.pop_all().close)
     return response
+
+
+def _count(begun: Report, ending: str) -> Count:
+    """Return what counts the attempts, and notes who gets them, when the request is over."""
+    database = tools().reading
+    known = {"user_id": str(g.reader.account.id), "format": ending, "request_id": str(request_id())}
+
+    def count() -> Report:
+        report = service.count_export(database, begun)
+        log.info("export", extra=known | {"rows": report.total})
+        return report
+
+    return count
 
 
 def _pieces(blocks: Iterator[bytes]) -> Iterator[bytes]:

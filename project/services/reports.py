@@ -18,9 +18,9 @@ from project.domain.reports import CodeCount, Report, StatusCount, bucket_edges,
 from project.outage import Database, Reading, is_timeout
 from project.queries import attempts as rows
 from project.queries import counts, pictures
-from project.queries.lines import RawLine, find_escaped_lines, find_lines, lines_query
+from project.queries.lines import find_escaped_lines, find_lines, lines_query
 
-BLOCK = 5_115
+BLOCK = 1_025
 """Lines made at once: enough to make round trips cheap, little enough to keep memory flat. A sheet of a workbook
 (1,048,575 rows) takes a whole number of blocks, so that none has to be cut."""
 WRITERS_S, PATIENCE_S, PAUSE_S = 0.5, 3.0, 0.002
@@ -50,12 +50,21 @@ def build_report(database: Database, chosen: AttemptFilter, zone: ZoneInfo, now:
     return _ask(database, _build, chosen, zone, now)
 
 
-def build_export(database: Reading, chosen: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
-    """Count the chosen attempts for a file: day by day, and of a picture to which no writer adds any more."""
+def begin_export(database: Reading, chosen: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
+    """Return what is known of a file before anything is counted, its numbers being empty.
+
+    Its filter is closed by a picture to which no writer adds any more.
+    """
     newest = _close_picture(database.primary)
     position = database.position()
-    report = _ask(database.since(position), _build, replace(chosen, newest=newest), zone, now, days=True)
-    return replace(report, position=position)
+    begun = _ask(database.since(position), _begin, replace(chosen, newest=newest), zone, now)
+    return replace(begun, position=position)
+
+
+def count_export(database: Reading, begun: Report) -> Report:
+    """Count the attempts of a file, day by day."""
+    edges = [] if _is_empty(begun) else day_edges(begun.since or begun.until, begun.until, begun.zone)
+    return _ask(database.since(begun.position), _count, begun.chosen, begun, edges)
 
 
 def _close_picture(database: Database) -> int:
@@ -71,23 +80,38 @@ def _close_picture(database: Database) -> int:
     return newest
 
 
-def _build(
-    connection: Connection, chosen: AttemptFilter, zone: ZoneInfo, now: datetime, *, days: bool = False
-) -> Report:
+def _build(connection: Connection, chosen: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
+    begun = _begin(connection, chosen, zone, now)
+    if begun.since is None or _is_empty(begun):
+        return _count(connection, begun.chosen, begun, [])
+    step, edges = bucket_edges(begun.since, begun.until, zone)
+    return _count(connection, begun.chosen, replace(begun, step=step), edges)
+
+
+def _begin(connection: Connection, chosen: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
     if chosen.newest is None:
         chosen = replace(chosen, newest=pictures.find_newest(connection))
-    since = chosen.since or rows.find_first_moment(connection, chosen)
-    until = min(chosen.until or now, now + timedelta(seconds=1))
-    step, edges = ("day", []) if since is None or since >= until else bucket_edges(since, until, zone)
-    if days and edges:
-        step, edges = "day", day_edges(since or until, until, zone)
-    counted = counts.count(connection, chosen, edges)
     return Report(
         chosen=chosen,
         zone=zone,
-        since=since,
-        until=until,
-        step=step,
+        since=chosen.since or rows.find_first_moment(connection, chosen),
+        until=min(chosen.until or now, now + timedelta(seconds=1)),
+        step="day",
+        by_status=(),
+        by_code=(),
+        series=(),
+        durations=None,
+    )
+
+
+def _is_empty(begun: Report) -> bool:
+    return begun.since is None or begun.since >= begun.until
+
+
+def _count(connection: Connection, chosen: AttemptFilter, begun: Report, edges: list[datetime]) -> Report:
+    counted = counts.count(connection, chosen, edges)
+    return replace(
+        begun,
         by_status=counted.by_status(),
         by_code=counted.by_code(),
         series=counted.series(edges),
@@ -112,7 +136,7 @@ def get_page(
 
 
 def iter_blocks(database: Reading, report: Report, layout: Layout, *, size: int = BLOCK) -> Iterator[Block]:
-    """Yield the attempts that `report` counted as lines, oldest first, the next ones being written meanwhile.
+    """Yield the attempts that `report` is about as lines, oldest first, the next ones being written meanwhile.
 
     Each block is a short transaction with a deadline of its own: a slow reader holds no connection. Attempts that
     retention removes meanwhile are missing.
@@ -125,19 +149,19 @@ def iter_blocks(database: Reading, report: Report, layout: Layout, *, size: int 
         yield _helpers.submit(_block, database, layout, found).result()
 
 
-def _iter_raw(database: Database, chosen: AttemptFilter, layout: Layout, size: int) -> Iterator[list[RawLine]]:
+def _iter_raw(database: Database, chosen: AttemptFilter, layout: Layout, size: int) -> Iterator[Block]:
     query, last = lines_query(chosen, layout), UUID(int=0)
-    while found := _patiently(lambda: database.read(find_lines, query, layout.zone, size, last)):  # noqa: B023
-        last = UUID(found[-1][1].decode())
+    while found := _patiently(lambda: find_lines(database, query, size, last)):  # noqa: B023
+        last = UUID(layout.last_id(found).decode())
         yield found
 
 
-def _block(database: Database, layout: Layout, found: list[RawLine]) -> Block:
+def _block(database: Database, layout: Layout, found: Block) -> Block:
     """Return raw lines as the file has them; those that need it are put together from their values."""
-    content = layout.plain([line for line, _ in found])
+    content = layout.plain(found)
     if content is not None:
-        return Block(len(found), content)
-    lines = {key: layout.plain([line]) for line, key in found}
+        return Block(found.rows, content)
+    lines = {layout.last_id(line): layout.plain(line) for line in found.lines()}
     odd = [key for key, line in lines.items() if line is None]
     escaped = _patiently(lambda: database.read(find_escaped_lines, layout, odd))
     whole = [line for line in (lines | escaped).values() if line is not None]

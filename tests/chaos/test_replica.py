@@ -16,8 +16,7 @@ from project import create_app
 from project.domain.attempts import AttemptFilter
 from project.domain.reports import Report
 from project.exporters import csv
-from project.outage import Reading, replica
-from project.queries.lines import RawLine, find_lines
+from project.outage import Reading, Row, replica
 from project.services import reports
 from project.web.tools import tools
 from tests.builders import ANNA, IVAN, log_in, useradd
@@ -190,24 +189,28 @@ def test_a_file_is_exact_however_far_behind_the_replica_is(
     app: Flask, reading: Reading, primary: Postgres, standby: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[bool] = []
+    ask = replica._ask
 
-    def noting(connection: Connection, *args: Any) -> list[RawLine]:
+    def noting(connection: Connection, *args: Any) -> list[Row]:
+        found = ask(connection, *args)
         asked.append(is_replica(connection))
-        return find_lines(connection, *args)
+        return found
 
     standby.execute("select pg_wal_replay_pause()")
     for number in range(20):
         useradd(app.test_client(), person(f"file{number}"))
     [[there]] = primary.execute("select count(*) from attempts")
 
-    report = reports.build_export(reading, AttemptFilter(), ZoneInfo("UTC"), datetime.now(UTC))
+    begun = reports.begin_export(reading, AttemptFilter(), ZoneInfo("UTC"), datetime.now(UTC))
+    report = reports.count_export(reading, begun)
     lines = exported(reading, report)
     standby.execute("select pg_wal_replay_resume()")
     caught_up(primary, standby)
-    monkeypatch.setattr(reports, "find_lines", noting)
+    monkeypatch.setattr(replica, "_ask", noting)
     again = exported(reading, report)
 
     assert report.total == lines == again == there
+    assert asked
     assert all(asked)
 
 

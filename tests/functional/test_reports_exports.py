@@ -14,6 +14,8 @@ from openpyxl import load_workbook
 
 from project.domain.errors import DatabaseUnavailableError
 from project.domain.lines import Block
+from project.domain.reports import Report
+from project.outage import Reading
 from project.reports import exports
 from project.services import reports as service
 from tests.builders import HTML
@@ -140,6 +142,31 @@ def test_files_are_streamed_and_do_not_need_the_request_any_more(varied: FlaskCl
 
     assert first
     assert logins_of(address, first + rest) == [*logins_of(address, first + rest)[:4], "petrov.ivan"]
+
+
+@pytest.mark.parametrize("address", FILES)
+def test_a_file_begins_before_its_attempts_are_counted(
+    varied: FlaskClient, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[Report] = []
+    count = service.count_export
+
+    def note(database: Reading, begun: Report) -> Report:
+        counted.append(count(database, begun))
+        return counted[-1]
+
+    monkeypatch.setattr(service, "count_export", note)
+    response = varied.get(f"{address}?period=all")
+    blocks = response.iter_encoded()
+
+    first = next(blocks)
+    before = list(counted)
+    rest = b"".join(blocks)
+    response.close()
+
+    assert first
+    assert before == []
+    assert len(logins_of(address, first + rest)) == counted[0].total == 5
 
 
 @pytest.mark.parametrize("address", [*FILES, *OLD])

@@ -45,6 +45,7 @@ VARIED = [
     attempt_row(status=0, answered=None, code="interrupted", via="recovered"),
     attempt_row(username=None, name=None, phone_masked=None, email_masked=None),
     attempt_row(username="=1+1", name='<b>&"x",\t\r\n', phone_masked="+7=999", email_masked="\u202e_x0041_\ufffe"),
+    attempt_row(username="a\x1eb\x1e", name="\x1e"),
     attempt_row(username="\x01\x02\x03\x04", name="", phone_masked="-1", email_masked="😀" * 20_000),
 ]
 
@@ -84,7 +85,8 @@ def _insert(connection: Connection, rows: list[AttemptRow]) -> None:
 
 def export(tools: Tools, zone: str = "UTC", chosen: AttemptFilter | None = None) -> Report:
     """Count for a file."""
-    return reports.build_export(tools.reading, chosen or AttemptFilter(), ZoneInfo(zone), NOW)
+    begun = reports.begin_export(tools.reading, chosen or AttemptFilter(), ZoneInfo(zone), NOW)
+    return reports.count_export(tools.reading, begun)
 
 
 def ids_of(tools: Tools, report: Report, size: int = reports.BLOCK) -> Iterator[str]:

@@ -35,6 +35,7 @@ from tests.unit.test_exporters import (
     attempt_row,
     report,
     too_early,
+    too_early_counted,
 )
 
 MIXED = [attempt_row()] * 5 + [attempt_row(**REJECTED)] * 3 + [attempt_row(**FAILED)] * 2
@@ -46,7 +47,7 @@ def content_of(
     """Return the workbook as bytes."""
     heading = options.pop("heading", HEADING)
     blocks = laid_out(rows, options.get("rows_per_sheet", 500))
-    return b"".join(xlsx.stream(counted or report(rows), blocks, heading, words, **options))
+    return b"".join(xlsx.stream(lambda: counted or report(rows), blocks, heading, words, **options))
 
 
 def book_of(rows: Sequence[AttemptRow], words: Words = RUSSIAN_WORDS, **options: Any) -> Workbook:
@@ -355,7 +356,7 @@ def test_a_workbook_that_broke_off_has_no_end_and_leaves_no_files(
     sent: list[bytes] = []
 
     with pytest.raises(ConnectionError):
-        sent.extend(xlsx.stream(report(MIXED), laid_out(breaking(), 2), HEADING, RUSSIAN_WORDS))
+        sent.extend(xlsx.stream(lambda: report(MIXED), laid_out(breaking(), 2), HEADING, RUSSIAN_WORDS))
 
     gc.collect()
     assert len(sent) > len(MIXED) / 2
@@ -363,8 +364,8 @@ def test_a_workbook_that_broke_off_has_no_end_and_leaves_no_files(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_workbook_begins_before_the_first_row_is_there() -> None:
-    first = next(xlsx.stream(report(), too_early, HEADING, ENGLISH_WORDS))
+def test_the_workbook_begins_before_anything_is_counted() -> None:
+    first = next(xlsx.stream(too_early_counted, too_early, HEADING, ENGLISH_WORDS))
 
     assert first.startswith(b"PK")
 
@@ -374,11 +375,13 @@ def test_rows_that_nobody_made_room_for_are_no_silent_loss(announced: int, size:
     blocks = laid_out(MIXED, size)
 
     with pytest.raises(xlsx.TooManyRowsError):
-        list(xlsx.stream(report(MIXED[:announced]), blocks, HEADING, ENGLISH_WORDS, rows_per_sheet=announced))
+        list(xlsx.stream(lambda: report(MIXED[:announced]), blocks, HEADING, ENGLISH_WORDS, rows_per_sheet=announced))
 
 
 def test_rows_that_retention_took_meanwhile_leave_a_whole_workbook() -> None:
-    content = b"".join(xlsx.stream(report(MIXED), laid_out(MIXED[:3], 2), HEADING, ENGLISH_WORDS, rows_per_sheet=4))
+    content = b"".join(
+        xlsx.stream(lambda: report(MIXED), laid_out(MIXED[:3], 2), HEADING, ENGLISH_WORDS, rows_per_sheet=4)
+    )
 
     book = load_workbook(io.BytesIO(content))
     assert [len(rows_of(book, name)) for name in book.sheetnames[3:]] == [3, 0, 0]
@@ -413,6 +416,6 @@ def test_the_size_that_is_told_beforehand_is_about_right(ending: str, rows: int)
     ]
     stream = {"txt": text_file.stream, "csv": csv_file.stream, "xlsx": xlsx.stream}[ending]
 
-    size = sum(map(len, stream(report(kept), laid_out(kept), HEADING, RUSSIAN_WORDS)))
+    size = sum(map(len, stream(lambda: report(kept), laid_out(kept), HEADING, RUSSIAN_WORDS)))
 
     assert 0.7 < size / expected_size(ending, rows) < 1.3

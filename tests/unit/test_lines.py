@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from project.domain.attempts import AttemptRow
 from project.domain.lines import LONG, Layout
 from project.exporters import csv, log_sheets, text
-from tests.lines import raw_line, values
+from tests.lines import block_of, raw_line, values
 from tests.unit.test_exporters import ENGLISH_WORDS, REJECTED, attempt_row, report
 
 ROW = attempt_row()
@@ -73,7 +73,7 @@ def test_both_ways_give_the_same_line(ending: str, username: str, name: str, pho
     raw = raw_line(layout, row)
     assert raw is not None
 
-    fast = layout.plain([raw])
+    fast = layout.plain(block_of([raw]))
 
     assert fast in (None, escaped(layout, row))
 
@@ -84,7 +84,7 @@ def test_what_people_are_called_takes_the_fast_way(ending: str, row: AttemptRow)
     raw = raw_line(LAYOUTS[ending], row)
     assert raw is not None
 
-    fast = LAYOUTS[ending].plain([raw] * 3)
+    fast = LAYOUTS[ending].plain(block_of([raw] * 3))
 
     assert fast == escaped(LAYOUTS[ending], row) * 3
 
@@ -93,7 +93,7 @@ def test_what_people_are_called_takes_the_fast_way(ending: str, row: AttemptRow)
 def test_one_odd_line_keeps_a_block_from_the_fast_way(ending: str) -> None:
     lines = [raw_line(LAYOUTS[ending], row) for row in (ROW, attempt_row(name='"&\x01'), ROW)]
 
-    fast = LAYOUTS[ending].plain([line for line in lines if line is not None])
+    fast = LAYOUTS[ending].plain(block_of([line for line in lines if line is not None]))
 
     assert fast is None
 
@@ -104,14 +104,14 @@ def test_marks_inside_a_value_cannot_shift_the_others(ending: str, mark: str) ->
     raw = raw_line(LAYOUTS[ending], attempt_row(username=f"a{mark}b", name=None))
     assert raw is not None
 
-    assert LAYOUTS[ending].plain([raw]) is None
+    assert LAYOUTS[ending].plain(block_of([raw])) is None
 
 
 def test_a_long_line_is_looked_at_value_by_value() -> None:
     raw = raw_line(LAYOUTS["xlsx"], attempt_row(name="x" * LONG))
     assert raw is not None
 
-    assert LAYOUTS["xlsx"].plain([raw]) is None
+    assert LAYOUTS["xlsx"].plain(block_of([raw])) is None
 
 
 def test_an_end_that_nobody_expected_is_told_all_the_same() -> None:
