@@ -1,5 +1,6 @@
 """The results page: every number, filter and state of it, on real rows."""
 
+import html
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -24,7 +25,7 @@ EVIL = '<img src=x onerror="alert(1)">'
 def text_of(page: str) -> str:
     """Return what a page says, without its tags."""
     body = re.sub(r"<(script|style)[^>]*>.*?</\1>", " ", page, flags=re.DOTALL)
-    return " ".join(re.sub(r"<[^>]+>", " ", body).replace("&#39;", "'").replace("\xa0", " ").split())
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", body)).split())
 
 
 def figures(page: str) -> list[str]:
