@@ -81,7 +81,7 @@ class Front:
 
     def ready(self) -> None:
         """Wait until every instance is used."""
-        eventually(self._uses_all, 15, "an instance is not used")
+        eventually(self._uses_all, 60, "an instance is not used")
 
     def _uses_all(self) -> bool:
         return all(one.get("/readyz") == 200 for one in self.instances) and self.get("/livez")[0].status == 200
