@@ -317,7 +317,7 @@ class Fuzz:
         answer = self._client.create()
         self.created += answer.status == 201
         if answer.status != 201:
-            self.defects.append(f"an ordinary request was answered {answer.status} after {after}")
+            self.defects.append(f"an ordinary request was answered {answer.status} {answer.code} after {after}")
         for line in self.service.log_lines():
             if line["level"] not in {"INFO", "WARNING"}:
                 self.defects.append(f"{line} after {after}")
