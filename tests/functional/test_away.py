@@ -191,7 +191,7 @@ def test_connections_that_broke_meanwhile_cost_no_client_an_error(client: FlaskC
 def test_a_commit_that_is_never_confirmed_is_told_as_unknown(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken_run(*_: Any) -> None:
+    def broken_run(*_: Any, **__: Any) -> None:
         raise psycopg2.OperationalError("connection lost")
 
     monkeypatch.setattr("project.outage.Statement.run", broken_run)

@@ -13,6 +13,10 @@ import yaml
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
+from config import Config
+from project.web.tools import tools
+from tests.conftest import MakeApp
+
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
@@ -39,9 +43,11 @@ def dashboard() -> dict[str, Any]:
 
 
 @pytest.fixture
-def text(client: FlaskClient) -> str:
-    """What /metrics says."""
-    return client.get("/metrics").text
+def text(client: FlaskClient, config: Config, make_app: MakeApp, tmp_path: Path) -> str:
+    """What /metrics says where there is a replica, too."""
+    app = make_app(database_read_url=config.database_url, data_dir=tmp_path)
+    tools(app).metrics.note()
+    return app.test_client().get("/metrics").text
 
 
 @pytest.fixture
