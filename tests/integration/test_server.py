@@ -35,8 +35,9 @@ server.serve(app, host="127.0.0.1", port=0, threads=4, workers=1, deadline_s=3, 
 KEEPING = r"""
 import threading
 from project import server
+from project.server import connections
 
-server.KEEP_S = 60
+connections.KEEP_S = 60
 
 def app(environ, start_response):
     body = b"%d" % threading.get_ident()
