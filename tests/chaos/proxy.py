@@ -19,8 +19,9 @@ from tests.chaos.wire import Messages, statement
 
 T = TypeVar("T")
 
-COMMITTING = (b"COMMIT", b"execute useradd ", b"execute insert_attempts ")
-"""COMMIT itself, and statements that are transactions by themselves."""
+ALONE = (b"useradd_", b"insert_attempts_")
+COMMITTING = (b"COMMIT", *(verb + name for verb in (b"execute ", b"prepare ") for name in ALONE))
+"""COMMIT itself, and statements that are transactions by themselves, prepared in the same message at first."""
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER of no time: close() sends RST."""
 

@@ -364,7 +364,7 @@ def test_a_frozen_session_costs_the_one_request_that_it_serves(
     for _ in range(TRIES):  # now and then it is the upkeep that meets the frozen session, and no request notices
         answers.append(client.create())  # alone, so that no other request has used a session since
         [[used_last]] = postgres.execute(
-            "select pid from pg_stat_activity where application_name = 'useradd' and query like 'execute useradd%'"
+            "select pid from pg_stat_activity where application_name = 'useradd' and query like '%execute useradd%'"
             " order by state_change desc limit 1"
         )
         frozen = postgres.freeze_backend(used_last)  # the pool gives it to the next request
