@@ -241,19 +241,26 @@ def test_a_killed_postgres_is_noticed_once_and_missed_by_nobody_when_it_is_back(
     check(postgres, service, answers)
 
 
-def test_a_frozen_postgres_freezes_nobody(postgres: Postgres, service: Service, client: Client) -> None:
-    """F5."""
+def _through_silence(
+    service: Service, begin: Callable[[], None], *, clients: int = 8, pause_s: float = 0.02
+) -> list[Answer]:
+    """Let PostgreSQL fall silent under load, see that nobody waits longer than promised, and return the answers."""
     with _pulse(service) as beats:
-        with Load(service, clients=40, pause_s=0.2, reconnecting=True) as load:
+        with Load(service, clients=clients, pause_s=pause_s, reconnecting=True) as load:
             load.await_answers(50)
-            postgres.freeze()
+            begin()
             _await_noticed(service)
         refused = burst(service, requests=40, parallel=20)
 
     _answered_in_time(load.answers)
     _refused_at_once(service, refused)
     _quick(beats)
-    answers = load.answers + refused
+    return load.answers + refused
+
+
+def test_a_frozen_postgres_freezes_nobody(postgres: Postgres, service: Service, client: Client) -> None:
+    """F5."""
+    answers = _through_silence(service, postgres.freeze, clients=40, pause_s=0.2)
     postgres.thaw()
     answers += _await_back(postgres, client, answers)
     check(postgres, service, answers)
@@ -264,17 +271,7 @@ def test_a_partition_is_like_a_frozen_postgres(
     postgres: Postgres, proxy: Proxy, service: Service, client: Client, silence: str
 ) -> None:
     """F7."""
-    with _pulse(service) as beats:
-        with Load(service, clients=8, pause_s=0.02, reconnecting=True) as load:
-            load.await_answers(50)
-            SILENCES[silence](proxy)
-            _await_noticed(service)
-        refused = burst(service, requests=40, parallel=20)
-
-    _answered_in_time(load.answers)
-    _refused_at_once(service, refused)
-    _quick(beats)
-    answers = load.answers + refused
+    answers = _through_silence(service, lambda: SILENCES[silence](proxy))
     proxy.pass_through()
     answers += _await_back(postgres, client, answers)
     check(postgres, service, answers)
@@ -286,17 +283,7 @@ def test_a_network_that_acknowledges_nothing_is_like_a_frozen_postgres(
     """F7, as TCP sees it: packets are lost, not bytes."""
     proxy = Proxy(postgres.port, distant.listen())
     service = new_service(postgres.url(port=proxy.port, host=THERE), WORKERS=str(WORKERS)).start()
-    with _pulse(service) as beats:
-        with Load(service, clients=8, pause_s=0.02, reconnecting=True) as load:
-            load.await_answers(50)
-            distant.cut()
-            _await_noticed(service)
-        refused = burst(service, requests=40, parallel=20)
-
-    _answered_in_time(load.answers)
-    _refused_at_once(service, refused)
-    _quick(beats)
-    answers = load.answers + refused
+    answers = _through_silence(service, distant.cut)
     distant.mend()
     with closing(Client(service)) as client:
         answers += _await_back(postgres, client, answers)
