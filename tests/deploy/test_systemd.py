@@ -90,6 +90,14 @@ def test_every_service_runs_as_a_user_of_its_own_who_sees_the_system_and_changes
     assert (unit["StateDirectory"], unit["UMask"]) == (["useradd"], ["0077"])
 
 
+def test_the_password_of_the_role_that_owns_the_tables_is_for_root_alone() -> None:
+    """systemd reads these files before it becomes the user of the service."""
+    owner = sorted(path.name for path in DEPLOY.glob("*.env") if "useradd_owner" in path.read_text())
+
+    assert owner == ["backup.env", "migrate.env"]
+    assert "install -m 600 deploy/migrate.env deploy/backup.env /etc/useradd/" in GUIDE
+
+
 def test_systemd_waits_longer_for_a_stop_than_a_stop_takes() -> None:
     deadline_s: float = settings()["request_deadline_s"]["parse"](settings()["request_deadline_s"]["shown"])
 
