@@ -132,8 +132,11 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return bool(self.total_outbufs_len or self.close_when_flushed or self.will_close or not self.connected)
 
     def readable(self) -> bool:
-        """Leave requests to the thread that waits for them."""
-        return bool(not self.is_kept and super().readable())
+        """Leave requests to the thread that waits for them.
+
+        Asked last: between the two looks that thread may take over, answer and begin to wait.
+        """
+        return bool(super().readable() and not self.is_kept)
 
     def writable(self) -> bool:
         """Leave an answer to the thread that sends it: the loop would turn until that is done, 9 times a request."""

@@ -9,8 +9,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from http.client import HTTPConnection
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from waitress.adjustments import Adjustments
+
+from project.server.connections import Channel
 
 from tests.chaos.processes import eventually
 
@@ -81,6 +85,16 @@ def keeping() -> Iterator[int]:
     with subprocess.Popen([sys.executable, "-c", KEEPING], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         yield int(_line(process).rpartition(":")[2])
         process.kill()
+
+
+@pytest.fixture
+def channel() -> Iterator[Channel]:
+    """A connection beside any loop, whose client says nothing."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        channel = Channel(SimpleNamespace(active_channels={}), ours, "", Adjustments(), map={})
+        yield channel
+        channel.handle_close()
 
 
 def _ask(connection: HTTPConnection) -> bytes:
@@ -212,3 +226,14 @@ def test_requests_that_come_together_are_answered_one_after_the_other(keeping: i
         answers = client.makefile("rb").read()
 
     assert answers.count(b"HTTP/1.1 200 OK\r\n") == 4
+
+
+def test_the_loop_does_not_read_when_a_thread_begins_to_wait_while_it_looks(channel: Channel) -> None:
+    class Answered(list[object]):
+        def __len__(self) -> int:  # the loop loses the interpreter here until the thread has answered
+            channel.is_kept = True
+            return 0
+
+    channel.requests = Answered()
+
+    assert not channel.readable()
