@@ -98,13 +98,21 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             super().service()
             while self._has_next():
                 super().service()
+            is_left = bool(self.requests)  # until is_kept falls nobody else adds any
         finally:
             self.is_kept = False
             _at_work.channel = None
             self.server.pull_trigger()
+        if is_left:
+            self.server.add_task(self)
 
     def _has_next(self) -> bool:
-        """Read until a request is there, nobody has leisure to wait, or nothing comes; tell whether one is there."""
+        """Read until a request is there, nobody has leisure to wait, or nothing comes; tell whether to answer one.
+
+        Requests that came together with the last one wait until others have had their turn, as waitress has it.
+        """
+        if self.requests:
+            return not self.server.task_dispatcher.queue
         end = time.monotonic() + KEEP_S
         while not self.requests:
             left = end - time.monotonic()

@@ -53,6 +53,21 @@ def app(environ, start_response):
 server.serve(app, host="127.0.0.1", port=0, threads=4, workers=1, deadline_s=3, greeting=str)
 """
 
+COUNTING = r"""
+import itertools, time
+from project import server
+
+numbers = itertools.count(1)
+
+def app(environ, start_response):
+    time.sleep(0.01)
+    body = b"%d" % next(numbers)
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+
+server.serve(app, host="127.0.0.1", port=0, threads=1, workers=1, deadline_s=3, greeting=str)
+"""
+
 ENDLESS = r"""
 import os
 from project import server
@@ -226,6 +241,19 @@ def test_requests_that_come_together_are_answered_one_after_the_other(keeping: i
         answers = client.makefile("rb").read()
 
     assert answers.count(b"HTTP/1.1 200 OK\r\n") == 4
+
+
+def test_requests_that_come_together_let_others_in_between() -> None:
+    with subprocess.Popen([sys.executable, "-c", COUNTING], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        port = int(_line(process).rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as greedy:
+            greedy.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 200)
+            greedy.recv(12)
+            with closing(HTTPConnection("127.0.0.1", port, timeout=30)) as other:
+                turn = int(_ask(other))
+        process.kill()
+
+    assert turn < 100  # not after all 200
 
 
 def test_the_loop_does_not_read_when_a_thread_begins_to_wait_while_it_looks(channel: Channel) -> None:
