@@ -63,8 +63,8 @@ class _Task(WSGITask):  # type: ignore[misc]
 class _Parser(HTTPRequestParser):  # type: ignore[misc]
     """Answers 400 also to what waitress 3.0.2 stumbles over: a length of 5000 digits, an address with half a host.
 
-    And to two ways of telling a length: waitress takes the chunks and keeps the connection, so that what a proxy took
-    for the rest of a body would be the next request (RFC 9112, 6.1 and 11.2).
+    And to two ways of telling a length, or chunks in a version that has none: waitress takes the one and passes over
+    the other, so that what a proxy took for a body would be the next request (RFC 9112, 6.1 and 11.2).
     """
 
     def parse_header(self, header_plus: bytes) -> None:
@@ -74,6 +74,8 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
             raise ParsingError(str(error)[:80]) from error
         if self.chunked and "CONTENT_LENGTH" in self.headers:
             raise ParsingError("Content-Length and Transfer-Encoding exclude each other")
+        if "TRANSFER_ENCODING" in self.headers:  # of HTTP/1.1 waitress has taken it away
+            raise ParsingError("Transfer-Encoding is of HTTP/1.1")
 
 
 class Channel(HTTPChannel):  # type: ignore[misc]

@@ -265,3 +265,14 @@ def test_the_loop_does_not_read_when_a_thread_begins_to_wait_while_it_looks(chan
     channel.requests = Answered()
 
     assert not channel.readable()
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.2"])
+def test_chunks_in_a_version_that_has_none_are_no_next_request(keeping: int, version: str) -> None:
+    with socket.create_connection(("127.0.0.1", keeping), timeout=30) as client:
+        head = f"POST / HTTP/{version}\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n"
+        client.sendall(head.encode() + b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
+        answers = client.makefile("rb").read()
+
+    assert b" 200 OK" not in answers
+    assert b" 400 Bad Request" in answers
