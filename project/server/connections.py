@@ -129,11 +129,12 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return True
 
     def _read(self, patience_s: float) -> bytes:
+        client = self.socket
         try:
             poller = select.poll()
-            poller.register(self.socket, select.POLLIN)
-            return bytes(self.socket.recv(self.adj.recv_bytes)) if poller.poll(patience_s * 1000) else b""
-        except (OSError, ValueError):  # the loop has closed it
+            poller.register(client, select.POLLIN)
+            return bytes(client.recv(self.adj.recv_bytes)) if poller.poll(patience_s * 1000) else b""
+        except (OSError, ValueError, TypeError):  # the loop has closed it, or taken it away, too
             return b""
 
     @property

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from http.client import HTTPConnection
@@ -276,3 +277,12 @@ def test_chunks_in_a_version_that_has_none_are_no_next_request(keeping: int, ver
 
     assert b" 200 OK" not in answers
     assert b" 400 Bad Request" in answers
+
+
+def test_a_thread_that_waits_finds_out_calmly_that_the_loop_has_closed_the_connection(channel: Channel) -> None:
+    timer = threading.Timer(0.05, channel.handle_close)
+    timer.start()
+
+    assert channel._read(0.1) == b""
+    assert channel._read(0.1) == b""
+    timer.join()
