@@ -154,11 +154,13 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return bool(not self._is_sending and super().writable())
 
     def _flush_some(self, do_close: bool = True) -> bool:
-        self._is_sending = True
-        try:
-            return bool(super()._flush_some(do_close))
-        finally:
-            self._is_sending = False
+        """Send under the lock: the loop does not take it between two requests, and the next one may come just then."""
+        with self.outbuf_lock:
+            self._is_sending = True
+            try:
+                return bool(super()._flush_some(do_close))
+            finally:
+                self._is_sending = False
 
 
 _at_work = threading.local()

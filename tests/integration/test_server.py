@@ -286,3 +286,16 @@ def test_a_thread_that_waits_finds_out_calmly_that_the_loop_has_closed_the_conne
     assert channel._read(0.1) == b""
     assert channel._read(0.1) == b""
     timer.join()
+
+
+def test_the_loop_sends_nothing_while_a_thread_puts_an_answer_together(channel: Channel) -> None:
+    with channel.outbuf_lock:
+        channel.outbufs[-1].append(b"answer")
+        channel.total_outbufs_len = 6
+        loop = threading.Thread(target=channel.handle_write)
+        loop.start()
+        loop.join(0.1)
+        left = channel.total_outbufs_len
+    loop.join()
+
+    assert (left, channel.total_outbufs_len) == (6, 0)
