@@ -115,10 +115,10 @@ class Limits:
         return self._own.take(wishes)
 
     def _is_due(self) -> bool:
-        if self._away_until is None:
+        until, now = self._away_until, time.monotonic()  # looked at once: meanwhile another thread may find Redis well
+        if until is None:
             return True
-        now = time.monotonic()
-        if now < self._away_until:
+        if now < until:
             return False
         self._away_until = now + ASK_AGAIN_S  # others need not wait for what this request finds out
         return True

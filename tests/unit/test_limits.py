@@ -149,6 +149,21 @@ def test_while_one_request_looks_whether_redis_is_back_no_other_waits_for_it(
     assert len(asked) == 2
 
 
+def test_redis_may_be_found_well_by_another_request_in_any_moment(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = Limits("redis://127.0.0.1:1/0", enabled=True)
+    limits._away_until = clock.now + 1
+
+    def monotonic() -> float:
+        limits._away_until = None
+        return clock.now
+
+    monkeypatch.setattr(clock, "monotonic", monotonic)
+
+    assert not limits._is_due()
+
+
 def test_strangers_cannot_fill_the_memory(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_REMEMBERED", 100)
     counts = OwnCounts()
