@@ -1,6 +1,7 @@
 """Reading from a replica for as long as that is near enough to the primary, and from the primary otherwise."""
 
 import math
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -53,12 +54,20 @@ class Reading(Database):
     """
 
     replica: Database | None = None
-    lag_s = 0.0
-    """How far behind the last answer was, in seconds; infinite when that is not known."""
     replica_lag_s = 0.0
     """How far behind the replica was when last measured, whoever answers; infinite while it does not answer."""
     _seen = _Position(None, -math.inf)
     _least: str | None = None
+    _answered = threading.local()
+
+    @property
+    def lag_s(self) -> float:
+        """How far behind the last answer to this thread was, in seconds; infinite when that is not known."""
+        return getattr(self._answered, "lag_s", 0.0)
+
+    @lag_s.setter
+    def lag_s(self, lag_s: float) -> None:
+        self._answered.lag_s = lag_s
 
     @property
     def primary(self) -> "Reading":

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import NullPool
 
-from project.outage import connect_in_turn, deadline, errors
+from project.outage import Reading, connect_in_turn, deadline, errors
 from project.outage.breaker import Breaker
 from project.outage.gate import Gate
 
@@ -167,3 +167,15 @@ def test_when_no_host_answers_the_last_one_says_why(monkeypatch: pytest.MonkeyPa
 
     with pytest.raises(OperationalError, match="no answer from b"):
         engine.connect()
+
+
+def test_a_lag_is_that_of_ones_own_answer_whatever_others_are_answered() -> None:
+    engine = create_engine("postgresql+psycopg2://", poolclass=NullPool)
+    reading = Reading(engine, 1, name="reading", slots=1, connections=1)
+    reading.lag_s = 8
+
+    other = threading.Thread(target=setattr, args=(reading, "lag_s", 0.0))
+    other.start()
+    other.join()
+
+    assert reading.lag_s == 8
