@@ -7,8 +7,8 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from config import Networks
 
 STRANGE = "useradd.strange_proxy"
-"""Key of the WSGI environment: set when a proxy that nobody trusts handed the request on, so that the client's address
-is not known."""
+"""Key of the WSGI environment: set when a proxy that nobody trusts handed the request on, or one that does not say for
+whom, so that the client's address is not known."""
 
 
 class TrustedProxies:
@@ -30,6 +30,8 @@ class TrustedProxies:
                 environ["wsgi.url_scheme"] = scheme
             for hop in reversed([part.strip() for part in forwarded.split(",")]):
                 if not _address(hop):
+                    if forwarded or scheme:
+                        environ[STRANGE] = True
                     break
                 environ["REMOTE_ADDR"] = hop
                 if not self._trusts(hop):

@@ -7,7 +7,7 @@ from wsgiref.types import WSGIEnvironment
 import pytest
 from flask.testing import FlaskClient
 
-from project.web.proxies import TrustedProxies
+from project.web.proxies import STRANGE, TrustedProxies
 from tests.builders import ANNA, useradd
 from tests.conftest import MakeApp, Rows
 
@@ -69,6 +69,25 @@ def test_behind_trusted_proxies_the_client_is_the_rightmost_address_that_is_none
     environ = seen_through(PROXY, X_FORWARDED_FOR=forwarded)
 
     assert environ["REMOTE_ADDR"] == address
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_known"),
+    [
+        ({}, True),
+        ({"X_FORWARDED_FOR": CLIENT}, True),
+        ({"X_FORWARDED_FOR": FAR_PROXY}, True),
+        ({"X_FORWARDED_FOR": f"{CLIENT}:4711"}, False),
+        ({"X_FORWARDED_FOR": f"unknown, {FAR_PROXY}"}, False),
+        ({"X_FORWARDED_PROTO": "https"}, False),
+    ],
+)
+def test_a_trusted_proxy_that_does_not_say_for_whom_lends_its_address_to_nobody(
+    headers: dict[str, str], is_known: bool
+) -> None:
+    environ = seen_through(PROXY, **headers)
+
+    assert (STRANGE not in environ) is is_known
 
 
 @pytest.mark.parametrize("peer", [STRANGER, "2001:db8::1", "11.0.0.5", "", "unix:", "::ffff:198.51.100.1"])
