@@ -16,7 +16,6 @@ import pytest
 from waitress.adjustments import Adjustments
 
 from project.server.connections import Channel
-
 from tests.chaos.processes import eventually
 
 ROOT = Path(__file__).parents[2]
