@@ -125,9 +125,10 @@ class Reading(Database):
 
     def _look(self) -> None:
         """Know where the primary is; while it is away, where it was last."""
-        if time.monotonic() - self._seen.at > LOOK_EVERY_S:
+        now = time.monotonic()
+        if now - self._seen.at > LOOK_EVERY_S:
             with suppress(DatabaseUnavailableError, OverloadedError), deadline(LOOK_S):
-                self._seen = _Position(self.position(), time.monotonic())
+                self._seen = _Position(self.position(), now)  # as of before the question: never nearer than it is
 
     def _if_near(
         self, work: Callable[Concatenate[Connection, P], T], most_s: float
