@@ -32,6 +32,8 @@ _random = random.SystemRandom()
 
 RETRY_FIRST_S, RETRY_MOST_S = 0.02, 0.4
 """Bounds of the pause before the next try; drawn anew each time so that clients do not return in step."""
+LEAST_S = 0.1
+"""What a try must have: one that the deadline cuts off leaves doubt about what PostgreSQL would have refused."""
 SLOT_WAIT_S = 0.2
 """How long a thread may wait for its turn before it turns its request away."""
 PROBE_S = 1.5
@@ -244,4 +246,4 @@ def _worth_retrying(error: errors.Trouble, pause: float) -> bool:
     left = remaining() or 0
     if errors.is_timeout(error):
         return False  # it would take as long again, and a deadline hides the cause
-    return left > pause and not errors.is_misconfigured(error)
+    return left > pause + LEAST_S and not errors.is_misconfigured(error)

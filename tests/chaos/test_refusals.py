@@ -76,7 +76,9 @@ def test_a_full_disk_is_an_outage_until_there_is_room(
         ballast.unlink()
 
         assert page == 200
-        assert {answer.code for answer in load.answers} == {"created", "database_unavailable"}, summary(load.answers)
+        codes = {answer.code for answer in load.answers}
+        assert {"created", "database_unavailable"} <= codes, summary(load.answers)
+        assert codes <= {"created", "database_unavailable", "outcome_unknown"}, summary(load.answers)
         assert max(answer.seconds for answer in load.answers) < ANSWERED_WITHIN_S
         eventually(lambda: _is_back(client), BACK_WITHIN_S, "it does not recover")
     check(postgres, service, [first, *load.answers])

@@ -13,6 +13,7 @@ from sqlalchemy.pool import NullPool
 from project import outage
 from project.domain.errors import DatabaseUnavailableError, OutcomeUnknownError
 from project.outage import Database, Statement
+from project.outage.database import LEAST_S
 from project.outage.deadline import remaining
 from project.web.tools import Tools
 from tests.conftest import Rows
@@ -137,6 +138,19 @@ def test_a_commit_that_is_never_confirmed_leaves_the_outcome_unknown(
 
     with outage.deadline(0.3), pytest.raises(OutcomeUnknownError):
         tools.database.transact(ask, "select 1")
+
+
+def test_no_further_try_begins_that_the_deadline_would_cut_off(tools: Tools) -> None:
+    tries = []
+
+    def be_full(_: Connection) -> None:
+        tries.append(1)
+        raise DBAPIError.instance("insert", {}, psycopg2.errors.DiskFull("no space left"), psycopg2.Error)
+
+    with outage.deadline(LEAST_S), pytest.raises(DatabaseUnavailableError):
+        tools.database.transact(be_full)
+
+    assert len(tries) == 1
 
 
 def test_a_connection_that_was_closed_while_it_rested_leaves_no_doubt(
