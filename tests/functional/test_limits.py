@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,12 +10,9 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from config import Config
-from project import create_app
 from project.web import limits as rules
-from project.web.tools import tools as tools_of
 from tests.builders import ANNA, HTML, IVAN, csrf_token, log_in, useradd
-from tests.conftest import Rows
+from tests.conftest import MakeApp, Rows
 
 HERE, THERE = "203.0.113.9", "198.51.100.1"
 WRONG = "wrong"
@@ -23,18 +20,13 @@ Service = Callable[..., FlaskClient]
 
 
 @pytest.fixture
-def limited(config: Config, client: FlaskClient) -> Iterator[Service]:
+def limited(make_app: MakeApp, client: FlaskClient) -> Service:
     """Makes clients of a service that has limits, on empty tables."""
-    made = []
 
     def make(**settings: Any) -> FlaskClient:
-        app = create_app(replace(config, ratelimit_enabled=True, **settings))
-        made.append(app)
-        return app.test_client()
+        return make_app(ratelimit_enabled=True, **settings).test_client()
 
-    yield make
-    for app in made:
-        tools_of(app).stop()
+    return make
 
 
 def of(address: str) -> dict[str, Any]:

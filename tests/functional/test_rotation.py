@@ -1,16 +1,14 @@
 """Secrets are rotated while the service serves: what was made with a former one stays good as long as it is listed."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 from flask.testing import FlaskClient
 
 from config import Config
-from project import create_app
 from project.web.tools import tools as tools_of
 from tests.builders import ANNA, IVAN, KEY, csrf_token, log_in, useradd
-from tests.conftest import Rows
+from tests.conftest import MakeApp, Rows
 
 CHOSEN = "lorem-ipsum-korova-77"
 NEW = "a-new-secret-of-more-than-32-characters"
@@ -18,14 +16,12 @@ Rotated = Callable[..., FlaskClient]
 
 
 @pytest.fixture
-def rotated(config: Config, client: FlaskClient) -> Rotated:
+def rotated(make_app: MakeApp, config: Config, client: FlaskClient) -> Rotated:
     """Makes clients of the same service after one of its secrets was changed."""
 
     def make(name: str, *, keep: bool = True, **settings: object) -> FlaskClient:
         former = (getattr(config, name),) if keep else ()
-        changes = {name: NEW, f"{name}_fallbacks": former} | settings
-        app = create_app(replace(config, **changes))  # type: ignore[arg-type]
-        return app.test_client()
+        return make_app(**{name: NEW, f"{name}_fallbacks": former} | settings).test_client()
 
     return make
 

@@ -22,7 +22,7 @@ from project.spool import Spool
 from project.web.tools import Tools
 from project.web.tools import tools as tools_of
 from tests.builders import ANNA, IVAN, csrf_token, log_in, useradd
-from tests.conftest import Roles, administer, drop_roles, make_roles
+from tests.conftest import MakeApp, Roles, administer, drop_roles, make_roles
 
 CHOSEN = "lorem-ipsum-korova-77"
 
@@ -214,9 +214,8 @@ def test_running_the_script_again_changes_nothing(service: Flask, fresh: Roles, 
     assert _ask(fresh.owner, grants) == before
 
 
-def test_tables_that_are_there_already_change_hands(roles: Roles, config: Config, client: FlaskClient) -> None:
-    settings = {"database_url": driven(roles.app), "migrations_database_url": driven(roles.owner)}
-    app = create_app(replace(config, **settings))  # type: ignore[arg-type]
+def test_tables_that_are_there_already_change_hands(roles: Roles, make_app: MakeApp, client: FlaskClient) -> None:
+    app = make_app(database_url=driven(roles.app), migrations_database_url=driven(roles.owner))
     with app.app_context():
         flask_migrate.downgrade(revision="-2")
         flask_migrate.upgrade()
