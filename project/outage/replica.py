@@ -9,14 +9,13 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Concatenate, ParamSpec, TypeVar, cast
 
-from psycopg2 import extensions
 from sqlalchemy import Connection, text
 
 from project.domain.errors import DatabaseUnavailableError, OverloadedError
 from project.outage.database import Database
 from project.outage.deadline import deadline
 from project.outage.errors import is_timeout
-from project.outage.statement import Question, Row
+from project.outage.statement import Question, Row, cursor_of_its_own
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -163,12 +162,6 @@ def _find_progress(connection: Connection, lsn: str | None) -> tuple[bool, float
 
     Inside, its picture would be older than the answer.
     """
-    driver = cast(extensions.connection, connection.connection.driver_connection)
-    driver.autocommit = True
-    try:
-        with driver.cursor() as cursor:
-            cursor.execute(_PROGRESS, (lsn,))
-            return cast(tuple[bool, float | None], cursor.fetchone())
-    finally:
-        if not driver.closed:
-            driver.autocommit = False
+    with cursor_of_its_own(connection.connection) as cursor:
+        cursor.execute(_PROGRESS, (lsn,))
+        return cast(tuple[bool, float | None], cursor.fetchone())

@@ -1,7 +1,7 @@
 """What is a transaction by itself: one round trip, and nothing of SQLAlchemy when it is run."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 from zlib import crc32
 
@@ -19,6 +19,19 @@ _NOT_PREPARED = (
 )
 
 _DIALECT = psycopg2.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy has no types here
+
+
+@contextmanager
+def cursor_of_its_own(connection: PoolProxiedConnection) -> Iterator[extensions.cursor]:
+    """Give a cursor whose statements are transactions by themselves, outside of the one that may begin afterwards."""
+    driver: extensions.connection = connection.driver_connection  # type: ignore[assignment]
+    driver.autocommit = True
+    try:
+        with driver.cursor() as cursor:
+            yield cursor
+    finally:
+        if not driver.closed:
+            driver.autocommit = False
 
 
 class Statement:
@@ -42,21 +55,15 @@ class Statement:
 
     def run(self, connection: PoolProxiedConnection, values: Sequence[object]) -> list[Row]:
         """Run it in a transaction of its own and return its rows. Raises what psycopg2 raises."""
-        driver: extensions.connection = connection.driver_connection  # type: ignore[assignment]
-        driver.autocommit = True
-        try:
-            with driver.cursor() as cursor:
-                ways = (self._known, self._new) if self.name in connection.info else (self._new, self._known)
-                connection.info[self.name] = True
-                for way in ways:
-                    with suppress(*_NOT_PREPARED):
-                        cursor.execute(way, values)
-                        return cursor.fetchall()
-                cursor.execute(self.plain, values)
-                return cursor.fetchall()
-        finally:
-            if not driver.closed:
-                driver.autocommit = False
+        with cursor_of_its_own(connection) as cursor:
+            ways = (self._known, self._new) if self.name in connection.info else (self._new, self._known)
+            connection.info[self.name] = True
+            for way in ways:
+                with suppress(*_NOT_PREPARED):
+                    cursor.execute(way, values)
+                    return cursor.fetchall()
+            cursor.execute(self.plain, values)
+            return cursor.fetchall()
 
 
 class Question:
@@ -72,13 +79,7 @@ class Question:
 
     def run(self, connection: PoolProxiedConnection, values: Mapping[str, object]) -> list[Row]:
         """Ask in a transaction of its own and return the rows. Raises what psycopg2 raises."""
-        driver: extensions.connection = connection.driver_connection  # type: ignore[assignment]
-        driver.autocommit = True
-        try:
-            with driver.cursor() as cursor:
-                extensions.register_type(extensions.BYTES, cursor)
-                cursor.execute(self._sql, self._values | values)
-                return cursor.fetchall()
-        finally:
-            if not driver.closed:
-                driver.autocommit = False
+        with cursor_of_its_own(connection) as cursor:
+            extensions.register_type(extensions.BYTES, cursor)
+            cursor.execute(self._sql, self._values | values)
+            return cursor.fetchall()
