@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import shutil
 import socket
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -10,20 +9,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.processes import find_program
+
 NAMESPACE = f"chaos-{os.getpid()}"
 HERE, THERE = "198.18.7.1", "198.18.7.2"
 """Of the network that RFC 2544 sets apart for tests."""
 _CABLE = f"chaos{os.getpid()}"
 _CLONE_NEWNET = 0x40000000
-_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
-"""Where ip and tc lie, whether or not ours is the path of an administrator."""
 
 
 class Host:
     """Another host, in a network namespace. Skips the test where nobody may make one."""
 
     def __init__(self) -> None:
-        if os.geteuid() != 0 or not (shutil.which("ip", path=_PATH) and shutil.which("tc", path=_PATH)):
+        if os.geteuid() != 0 or not (find_program("ip") and find_program("tc")):
             pytest.skip("needs root and iproute2, for a host of its own")
         _do(f"ip netns add {NAMESPACE}")
         _do(f"ip link add {_CABLE} type veth peer name {_CABLE} netns {NAMESPACE}")
@@ -57,4 +56,5 @@ def _listen_there() -> socket.socket:
 
 
 def _do(command: str) -> None:
-    subprocess.run(command.split(), check=True, capture_output=True, env={"PATH": _PATH})
+    program, *arguments = command.split()
+    subprocess.run([str(find_program(program)), *arguments], check=True, capture_output=True)

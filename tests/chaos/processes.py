@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import socket
 import time
@@ -16,6 +17,11 @@ HOST = "127.0.0.1"
 PORTS = range(20000, 32768)
 """Below those that systems hand out for outgoing connections: nobody takes one while its owner is dead."""
 GONE = frozenset("ZX")
+
+
+def find_program(name: str) -> str | None:
+    """Return where a program lies, or None; those of administrators are not always on the PATH."""
+    return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin:/usr/local/sbin")
 
 
 def free_port() -> int:

@@ -20,7 +20,7 @@ from project.embedded.place import NAME
 from tests.chaos.invariants import check
 from tests.chaos.load import Client, burst, summary
 from tests.chaos.postgres import Postgres
-from tests.chaos.processes import HOST, eventually, free_port
+from tests.chaos.processes import HOST, eventually, find_program, free_port
 from tests.chaos.service import Service
 
 INI = Path(__file__).parents[2] / "deploy" / "pgbouncer.ini"
@@ -47,7 +47,7 @@ class PgBouncer:
         self.direct, self.url = postgres.url(), postgres.url(port=self.port)
         log = folder / "pgbouncer.log"
         with log.open("ab") as file:
-            command = [str(program()), str(ini)]
+            command = [str(find_program("pgbouncer")), str(ini)]
             self._process = subprocess.Popen(command, user=NOBODY, group=NOBODY, extra_groups=[], stderr=file)
         eventually(self._answers, 10, f"PgBouncer does not answer, see {log}")
 
@@ -70,11 +70,6 @@ class PgBouncer:
         self._process.wait()
 
 
-def program() -> str | None:
-    """Return where PgBouncer is: programs of administrators are not always on the PATH."""
-    return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
-
-
 def filled_in(values: dict[str, object]) -> str:
     """Return deploy/pgbouncer.ini with its `${NAMES}` replaced, as envsubst does it."""
     return Template(INI.read_text()).substitute(values)
@@ -91,7 +86,7 @@ def postgres(template: Postgres) -> Iterator[Postgres]:
 @pytest.fixture(scope="module")
 def pgbouncer(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PgBouncer]:
     """In transaction mode. Skips the tests where there is none, or nobody may become another user."""
-    if not program() or os.geteuid() != 0:
+    if not find_program("pgbouncer") or os.geteuid() != 0:
         pytest.skip("needs root and PgBouncer (Debian: apt install pgbouncer)")
     folder = tmp_path_factory.mktemp("pgbouncer")
     for path in (folder, *folder.parents[:2]):

@@ -27,8 +27,8 @@ _living: "weakref.WeakSet[Front]" = weakref.WeakSet()
 
 
 def program(name: str) -> str:
-    """Return where a program lies; those of administrators are not always on the PATH."""
-    found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
+    """Return where a program lies that has to be there."""
+    found = processes.find_program(name)
     assert found, f"{name} is not installed: as root, `./run test` installs it"
     return found
 

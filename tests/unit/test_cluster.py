@@ -1,7 +1,6 @@
 """`./run cluster`: the files it fills in, and how it counts."""
 
 import re
-import shutil
 import subprocess
 from configparser import ConfigParser
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 import yaml
 
 from tests.chaos.load import Answer
+from tests.chaos.processes import find_program
 from tests.chaos.tally import table, tally
 from tests.cluster.clients import Heard, longest_gap
 from tests.cluster.database import DEPLOY, filled_in
@@ -59,7 +59,7 @@ def test_etcd_is_told_by_settings_of_its_own() -> None:
 def test_haproxy_takes_its_file(tmp_path: Path) -> None:
     file = tmp_path / "haproxy.cfg"
     file.write_text(filled_in("haproxy-postgresql.cfg", VALUES["haproxy-postgresql.cfg"]))
-    haproxy = shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:/usr/bin")
+    haproxy = find_program("haproxy")
 
     assert [line.split()[1] for line in file.read_text().splitlines() if line.startswith("listen")] == [
         "primary",
