@@ -11,6 +11,7 @@ from collections.abc import Callable
 from wsgiref.types import WSGIApplication
 
 from project.server.connections import RECEIVED
+from project.server.shares import Shares
 from project.server.supervisor import AWAY, Supervisor
 from project.server.worker import BACKLOG, HARD_BODY_LIMIT, answer
 
@@ -50,13 +51,13 @@ def serve(
     `stopping` runs when the stop begins and `stop` after the last answer. Raises SystemExit with a clear message when
     the port is taken.
     """
-    listener = _listen(host, port)
+    listener, shares = _listen(host, port), Shares(workers)
 
     def work(number: int) -> None:
         itself = {"worker": number, "pid": os.getpid()}
         start(number)
         log.info("worker started", extra=itself)
-        answer(app, listener, threads, deadline_s + DRAIN_S, stopping)
+        answer(app, listener, threads, deadline_s + DRAIN_S, stopping, shares, number)
         log.info("worker stopped", extra=itself)
         stop()
         os._exit(0)  # Python would take itself apart first: 0.2 s of a processor (measured), and the stop waits for it

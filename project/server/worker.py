@@ -12,6 +12,7 @@ from wsgiref.types import WSGIApplication
 from waitress.server import create_server
 
 from project.server.connections import Channel, Dispatcher, waker
+from project.server.shares import Shares
 
 HARD_BODY_LIMIT = 256 * 1024
 """Bytes beyond which waitress refuses a request before the service sees it: nothing of it is recorded."""
@@ -21,9 +22,15 @@ QUIET_S = 0.2
 
 
 def answer(
-    app: WSGIApplication, listener: socket.socket, threads: int, drain_s: float, stopping: Callable[[], None]
+    app: WSGIApplication,
+    listener: socket.socket,
+    threads: int,
+    drain_s: float,
+    stopping: Callable[[], None],
+    shares: Shares,
+    number: int,
 ) -> None:
-    """Answer until SIGTERM or SIGINT, then what is accepted, but no longer than `drain_s` seconds."""
+    """Answer as worker `number` until SIGTERM or SIGINT, then what is accepted, for at most `drain_s` seconds."""
     dispatcher = Dispatcher()
     dispatcher.set_thread_count(threads)
     server = create_server(
@@ -44,9 +51,10 @@ def answer(
         expose_tracebacks=False,
     )
     server.channel_class = Channel
+    server.handle_accept = shares.in_turn(server.handle_accept, number, server.active_channels)
     server.pull_trigger = waker(server.pull_trigger)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stopper(server, drain_s, stopping))
+    for order in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(order, _stopper(server, drain_s, stopping))
     signal.signal(signal.SIGUSR1, _leave)
     server.run()
 
@@ -75,6 +83,7 @@ def _drain(server: Any, drain_s: float) -> None:
     """
 
     def stop_listening() -> None:
+        del server.handle_accept  # no turns any more
         for _ in range(BACKLOG):  # whom the kernel has let in already
             server.handle_accept()
         server.del_channel()

@@ -6,8 +6,9 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from http.client import HTTPConnection
 from pathlib import Path
 from types import SimpleNamespace
@@ -68,6 +69,21 @@ def app(environ, start_response):
 server.serve(app, host="127.0.0.1", port=0, threads=1, workers=1, deadline_s=3, greeting=str)
 """
 
+SHARING = r"""
+import os
+from project import server
+from project.server import shares
+
+shares.PATIENCE_S = 0.5
+
+def app(environ, start_response):
+    body = b"%d" % os.getpid()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+
+server.serve(app, host="127.0.0.1", port=0, threads=4, workers=2, deadline_s=3, greeting=str)
+"""
+
 ENDLESS = r"""
 import os
 from project import server
@@ -98,6 +114,14 @@ def process() -> Iterator[subprocess.Popen[str]]:
 def keeping() -> Iterator[int]:
     """The port of a server whose answers name the thread that gave them, and whose threads have much patience."""
     with subprocess.Popen([sys.executable, "-c", KEEPING], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        yield int(_line(process).rpartition(":")[2])
+        process.kill()
+
+
+@pytest.fixture
+def sharing() -> Iterator[int]:
+    """The port of a server whose answers name the one of its two workers that gave them."""
+    with subprocess.Popen([sys.executable, "-c", SHARING], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         yield int(_line(process).rpartition(":")[2])
         process.kill()
 
@@ -298,3 +322,28 @@ def test_the_loop_sends_nothing_while_a_thread_puts_an_answer_together(channel: 
     loop.join()
 
     assert (left, channel.total_outbufs_len) == (6, 0)
+
+
+def test_workers_share_connections_evenly(sharing: int) -> None:
+    with ExitStack() as stack:
+        workers = [_ask(stack.enter_context(_connection(sharing))) for _ in range(6)]
+
+    assert sorted(Counter(workers).values()) == [3, 3]
+
+
+def test_a_worker_that_is_stuck_keeps_nobody_from_taking_its_part(sharing: int) -> None:
+    with ExitStack() as stack:
+        first = stack.enter_context(_connection(sharing))
+        stuck = int(_ask(first))
+        os.kill(stuck, signal.SIGSTOP)
+        try:
+            others = {int(_ask(stack.enter_context(_connection(sharing)))) for _ in range(4)}
+        finally:
+            os.kill(stuck, signal.SIGCONT)
+
+    assert len(others) == 1
+    assert stuck not in others
+
+
+def _connection(port: int) -> AbstractContextManager[HTTPConnection]:
+    return closing(HTTPConnection("127.0.0.1", port, timeout=30))
