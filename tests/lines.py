@@ -56,7 +56,7 @@ def values(layout: Layout, row: AttemptRow) -> dict[Value, str | None]:
     return {
         Value.ID: str(row.id),
         Value.LOCAL_TIME: local.isoformat(" ")[:19],
-        Value.ISO_TIME: local.isoformat(timespec="microseconds"),
+        Value.ISO_TIME: _iso(local),
         Value.SERIAL_TIME: str(_serial(local)).removesuffix(".0"),
         Value.ANSWERED: None if row.answered is None else str(row.answered),
         Value.CODE: row.code,
@@ -68,6 +68,12 @@ def values(layout: Layout, row: AttemptRow) -> dict[Value, str | None]:
         Value.EMAIL: row.email_masked,
         Value.ERRORS: ";".join(f"{error.field}:{error.code}" for error in row.errors) or None,
     }
+
+
+def _iso(local: datetime) -> str:
+    """Return ISO 8601 with no more digits of a second than needed, as PostgreSQL's JSON has it."""
+    text = local.isoformat(timespec="microseconds")
+    return text[:19] + text[19:26].rstrip("0").rstrip(".") + text[26:]
 
 
 def _serial(local: datetime) -> float:

@@ -148,7 +148,8 @@ _VALUES: dict[Value, ColumnElement[Any]] = {
     Value.ID: cast(Attempt.id, Text),
     # Times are those of the clock that _prepare() has set.
     Value.LOCAL_TIME: cast(Attempt.received_at, String(19)),
-    Value.ISO_TIME: func.to_char(Attempt.received_at, 'YYYY-MM-DD"T"HH24:MI:SS.USTZH:TZM'),
+    # ISO 8601 as JSON has it: to_char() takes twice as long, and PostgreSQL's own text has no T.
+    Value.ISO_TIME: func.to_jsonb(Attempt.received_at).op("#>>")(literal_column("'{}'")),
     Value.SERIAL_TIME: literal_column(
         "(floor(date_part('epoch', attempts.received_at::timestamp)) / 86400 + 25569)::text", Text
     ),
