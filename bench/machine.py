@@ -17,22 +17,27 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def cpu_s(root: psutil.Process) -> float:
-    """Return the seconds of a core that a process and all below it have used, those included that have ended."""
-    seconds = 0.0
+def cpu_s(root: psutil.Process) -> tuple[float, float]:
+    """Return the seconds of a core that a process and all below it have used, those included that have ended.
+
+    The first is what they took in all, the second what the kernel took of that.
+    """
+    seconds, kernel = 0.0, 0.0
     for process in [root, *root.children(recursive=True)]:
         with suppress(psutil.NoSuchProcess):
             times = process.cpu_times()
-            seconds += times.user + times.system + times.children_user + times.children_system
-    return seconds
+            kernel += times.system + times.children_system
+            seconds += times.user + times.children_user + times.system + times.children_system
+    return seconds, kernel
 
 
 def switches(root: psutil.Process) -> int:
     """Return how often a thread of a process or of one below it has left its core, whether it waited or had to."""
     total = 0
     for process in [root, *root.children(recursive=True)]:
-        for thread in process.threads():
-            total += sum(psutil.Process(thread.id).num_ctx_switches())
+        with suppress(psutil.Error):  # it has ended, or the system tells nobody
+            for thread in process.threads():
+                total += sum(psutil.Process(thread.id).num_ctx_switches())
     return total
 
 

@@ -23,7 +23,6 @@ from wsgiref.types import WSGIApplication
 from flask import Flask
 
 from bench.load import HOST, NUMBER, useradd
-from bench.machine import switches
 from bench.report import DOCUMENT, put, table
 from bench.run import CLIENTS, Options, Run, say
 from bench.servers import ROOT
@@ -70,9 +69,7 @@ def main(seconds: float, *, write: bool) -> None:
 def _report(run: Run) -> str:
     with run.serve("wsgi", run.databases.create("served"), WORKERS="1") as server:
         say("one worker under load")
-        switched = switches(server.process)
         run.load(Quantity.CREATED, server, useradd())
-        switched = switches(server.process) - switched
     spent = run.notes.busy[Quantity.CREATED][0]
     say("the application in this process")
     environment = run.databases.environment(run.databases.create("in_process"))
@@ -85,7 +82,7 @@ def _report(run: Run) -> str:
         (f"on a core, on waitress, {CLIENTS} connections", f"{spent.server_s / spent.requests * 1e6:,.0f}", ""),
         ("PostgreSQL on a core meanwhile", f"{spent.postgres_s / spent.requests * 1e6:,.0f}", ""),
         ("functions called in process", f"{looks.calls:,.0f} calls", ""),
-        ("a thread left its core, on waitress", f"{switched / spent.requests:,.0f} times", ""),
+        ("a thread left its core, on waitress", f"{spent.switches / spent.requests:,.0f} times", ""),
     ]
     return table(("part", "µs", "share"), rows, left=1)
 

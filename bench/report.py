@@ -3,7 +3,7 @@
 import re
 import statistics
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from bench.run import CLIENTS, Busy, Notes
@@ -11,6 +11,8 @@ from bench.targets import TARGETS, Quantity, Target
 
 DOCUMENT = Path("docs/performance.md")
 Row = tuple[str, ...]
+LAYERS = (Quantity.TWO_INSERTS, Quantity.SERVER_ALONE, Quantity.FLASK_ALONE, Quantity.LEANEST, Quantity.CREATED)
+"""PostgreSQL alone, then the service from its server upwards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +84,20 @@ def busy(notes: Notes) -> str:
     return table(head, rows, left=1)
 
 
+def layers(notes: Notes) -> str:
+    """Return the table of what the service stands on: from the server on, each row has all of the one above it."""
+    kinds = ("server: user", "server: kernel", "PostgreSQL")
+    head = ("µs of a core for each request of", "/s", "of pgbench", *kinds, "switches", "cores busy")
+    measured = [quantity for quantity in LAYERS if {quantity, Quantity.TWO_INSERTS} <= notes.busy.keys()]
+    return table(head, [_layer_row(quantity, notes) for quantity in measured], left=1)
+
+
 TABLES: dict[str, Callable[[Notes], str]] = {
     "run": heading,
     "targets": targets,
     "quantities": quantities,
     "busy": busy,
+    "layers": layers,
 }
 """What stands in the document, by the name of its place."""
 
@@ -143,14 +154,31 @@ def _target_row(figure: Figure) -> Row:
 
 
 def _busy_row(quantity: Quantity, spent: list[Busy], cores: int) -> Row:
-    requests, elapsed = sum(one.requests for one in spent) or 1, sum(one.elapsed_s for one in spent)
-    parts = [
-        sum(one.generator_s for one in spent),
-        sum(one.server_s for one in spent),
-        sum(one.postgres_s for one in spent),
-    ]
-    shares = [f"{part / requests * 1e6:,.0f} ({part / elapsed / cores:.0%})" for part in parts]
-    return (quantity.value.removesuffix(", /s"), *shares, f"{sum(parts) / elapsed:.1f} of {cores}")
+    total = _total(spent)
+    parts = (total.generator_s, total.server_s, total.postgres_s)
+    shares = [f"{_each(part, total)} ({part / total.elapsed_s / cores:.0%})" for part in parts]
+    return (quantity.value.removesuffix(", /s"), *shares, f"{total.cores:.1f} of {cores}")
+
+
+def _layer_row(quantity: Quantity, notes: Notes) -> Row:
+    total, rate = _total(notes.busy[quantity]), statistics.median(notes.values[quantity])
+    parts = (total.server_s - total.kernel_s, total.kernel_s, total.postgres_s)
+    return (
+        quantity.value.removesuffix(", /s"),
+        shown(rate),
+        shown(rate / statistics.median(notes.values[Quantity.TWO_INSERTS])),
+        *(_each(part, total) for part in parts),
+        f"{total.switches / (total.requests or 1):.1f}",
+        f"{total.cores:.1f} of {notes.cores}",
+    )
+
+
+def _total(spent: list[Busy]) -> Busy:
+    return Busy(*map(sum, zip(*map(astuple, spent), strict=True)))
+
+
+def _each(seconds: float, total: Busy) -> str:
+    return f"{seconds / (total.requests or 1) * 1e6:,.0f}"
 
 
 def _spread(least: float, most: float) -> str:

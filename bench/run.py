@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from bench import load
 from bench.load import Load
-from bench.machine import cores, cpu_s
+from bench.machine import cores, cpu_s, switches
 from bench.references import postgres
 from bench.references.postgres import Pgbench
 from bench.servers import Databases, Server, served
@@ -29,6 +29,15 @@ class Busy:
     generator_s: float
     server_s: float
     postgres_s: float
+    kernel_s: float = 0
+    """What of `server_s` the kernel took."""
+    switches: float = 0
+    """How often a thread of the server left its core."""
+
+    @property
+    def cores(self) -> float:
+        """How many cores were at work in the mean."""
+        return (self.generator_s + self.server_s + self.postgres_s) / self.elapsed_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,12 +119,18 @@ class Run:
 
     @contextmanager
     def _spent(self, server: Server | None) -> Iterator[list[float]]:
-        """Give a list that holds, after the block, the seconds that the server and PostgreSQL used in it."""
-        roots = [server.process if server else None, self.databases.process]
-        before = [cpu_s(root) if root else 0.0 for root in roots]
+        """Give a list that holds, after the block, what the server and PostgreSQL used in it, as Busy has it."""
+        before = self._used(server)
         spent: list[float] = []
         yield spent
-        spent += [(cpu_s(root) if root else 0.0) - used for root, used in zip(roots, before, strict=True)]
+        spent += [after - used for after, used in zip(self._used(server), before, strict=True)]
+
+    def _used(self, server: Server | None) -> list[float]:
+        postgres_s, _ = cpu_s(self.databases.process)
+        if server is None:
+            return [0, postgres_s]
+        server_s, kernel_s = cpu_s(server.process)
+        return [server_s, postgres_s, kernel_s, switches(server.process)]
 
 
 def say(message: str) -> None:

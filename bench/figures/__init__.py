@@ -11,3 +11,5 @@ ALL: dict[str, Callable[[Run], None]] = {
     "logging-in": logging_in.measure,
     "reading": reading.measure,
 }
+WITHIN: dict[str, Callable[[Run], None]] = {"layers": creating.measure_layers}
+"""Parts of these, which can be measured alone."""

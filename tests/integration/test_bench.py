@@ -1,12 +1,18 @@
-"""The statements of the bench fit the tables and the function that the migrations make."""
+"""The statements of the bench fit the tables and the function that the migrations make; its layers do what they say."""
 
 from contextlib import closing
 from pathlib import Path
 
+from flask.testing import FlaskClient
 from sqlalchemy import text
+from werkzeug.test import Client, TestResponse
 
-from bench.references import postgres
+from bench.references import layers, postgres
 from project.web.tools import Tools
+from tests.builders import ANNA, useradd
+from tests.conftest import Rows
+
+OLGA = ANNA | {"username": "olga", "phone": "8 (912) 555-01-42", "email": "olga@example.org"}
 
 
 def test_pgbench_creates_users_by_two_inserts_and_by_our_function(
@@ -23,3 +29,32 @@ def test_pgbench_creates_users_by_two_inserts_and_by_our_function(
 
     assert all(created)
     assert tools.database.read(lambda c: c.execute(text("select count(*) from users")).scalar_one()) >= sum(created)
+
+
+def test_the_leanest_way_fills_the_columns_that_the_service_fills(
+    client: FlaskClient, rows: Rows, postgres_url: str
+) -> None:
+    leanest = layers.leanest(postgres_url, "s" * 32).test_client()
+
+    answers = [useradd(client, ANNA), useradd(leanest, OLGA)]
+
+    assert [answer.status_code for answer in answers] == [201, 201]
+    for table in ("attempts", "users", "identifiers", "idempotency_keys"):
+        filled = [[name for name, value in row.items() if value is not None] for row in rows.of(table)]
+        assert filled[::2] == filled[1::2] != []
+
+
+def test_server_and_flask_alone_answer_as_many_bytes_as_the_service(client: FlaskClient) -> None:
+    service = _size(useradd(client, ANNA))
+
+    alone = [_size(useradd(layers.flask_alone().test_client(), ANNA)), _size(_ask_server_alone())]
+
+    assert [round(size / service, 1) for size in alone] == [1, 1]
+
+
+def _ask_server_alone() -> TestResponse:
+    return Client(layers.server_alone).post(layers.ADDRESS)
+
+
+def _size(answer: TestResponse) -> int:
+    return len(answer.data) + sum(len(f"{name}: {value}") for name, value in answer.headers)

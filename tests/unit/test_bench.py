@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import cycle
-from threading import Thread
+from threading import Event, Thread
 from xml.etree import ElementTree
 
+import psutil
 import pytest
 
-from bench import load, picture, report
+from bench import load, machine, picture, report
 from bench.run import Busy, Notes, Options
 from bench.servers import ROOT
 from bench.targets import TARGETS, Quantity
@@ -20,7 +21,8 @@ def notes() -> Notes:
     notes = Notes(options=Options(rounds=3, seconds=1, rows=1000), postgres="18", cores=2)
     notes.values |= {Quantity.CREATED: [400.0, 500.0, 900.0], Quantity.TWO_INSERTS: [1000.0, 1000.0, 900.0]}
     notes.values |= {Quantity.MEMORY_FEW: [80.0], Quantity.MEMORY_MOST: [113.0], Quantity.START: [2.0]}
-    notes.busy[Quantity.CREATED] = [Busy(requests=1000, elapsed_s=1, generator_s=0.1, server_s=1, postgres_s=0.5)]
+    taken = Busy(requests=1000, elapsed_s=1, generator_s=0.1, server_s=1, postgres_s=0.5, kernel_s=0.2, switches=4000)
+    notes.busy[Quantity.CREATED] = [taken]
     return notes
 
 
@@ -52,6 +54,38 @@ def test_the_shares_of_the_cores_tell_who_was_busy(notes: Notes) -> None:
         "500 (25%)",
         "1.6 of 2",
     ]
+
+
+def test_a_layer_is_told_by_its_ratio_to_postgresql_and_by_what_its_server_does(notes: Notes) -> None:
+    notes.busy[Quantity.TWO_INSERTS] = [Busy(requests=1000, elapsed_s=1, generator_s=0.1, server_s=0, postgres_s=0.3)]
+
+    row = report.layers(notes).splitlines()[-1]
+
+    assert [cell.strip() for cell in row.strip("|").split("|")] == [
+        "created users",
+        "500",
+        "0.50",
+        "800",
+        "200",
+        "500",
+        "4.0",
+        "1.6 of 2",
+    ]
+
+
+def test_each_wait_of_a_thread_is_a_switch() -> None:
+    itself = psutil.Process()
+    before = machine.switches(itself)
+
+    Event().wait(0.001)
+
+    assert machine.switches(itself) > before
+
+
+def test_what_the_kernel_takes_is_part_of_what_a_process_takes() -> None:
+    seconds, kernel = machine.cpu_s(psutil.Process())
+
+    assert 0 < kernel < seconds
 
 
 def test_every_table_has_its_place_in_the_document() -> None:

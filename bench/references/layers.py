@@ -1,0 +1,131 @@
+"""The service taken apart: its server alone, Flask on it, the leanest way to do the task on both; LAYER says which."""
+
+import os
+import time
+from datetime import UTC, datetime
+from typing import Any, cast
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+import psycopg2
+from flask import Flask, Response, request
+from flask.typing import ResponseReturnValue
+from psycopg2.extensions import connection as Connection  # noqa: N812 - a class, whatever psycopg2 calls it
+from sqlalchemy.pool import PoolProxiedConnection
+
+from config import Config
+from project import server
+from project.domain.attempts import NewAttempt, new_id
+from project.domain.passwords import Passwords, Secret, hash_key, new_key
+from project.outage import Database, Statement
+from project.services import registration
+from project.web.schemas import UserAddSchema
+
+ADDRESS = "/api/v1/useradd/"
+ANSWER = b"x" * 1100
+"""With the headers that a server adds, as many bytes as the service answers with all of its own."""
+
+
+def server_alone(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+    """Read the body and answer: what the server alone takes."""
+    environ["wsgi.input"].read()
+    start_response("201 Created", [("Content-Type", "application/json"), ("Content-Length", str(len(ANSWER)))])
+    return [ANSWER]
+
+
+def flask_alone() -> Flask:
+    """Return an application that does the same in a view."""
+    app = Flask(__name__)
+
+    @app.get("/livez")
+    @app.post(ADDRESS)
+    def useradd() -> ResponseReturnValue:
+        request.get_data()
+        return Response(ANSWER, 201, mimetype="application/json")
+
+    return app
+
+
+def leanest(url: str, secret: str) -> Flask:
+    """Return an application that creates users as the service does, and does nothing else."""
+    app = Flask(__name__)
+    schema, passwords = UserAddSchema(), Passwords((Secret(secret.encode()),))
+    database = cast(Database, _Connections(url))
+
+    @app.get("/livez")
+    def livez() -> ResponseReturnValue:
+        return {"status": "ok"}
+
+    @app.post(ADDRESS)
+    def useradd() -> ResponseReturnValue:
+        body, key = request.get_json(), new_key()
+        new_user = schema.load(body)
+        credentials = registration.register(database, passwords, _attempt(body, key), key, new_user)
+        return {"login": credentials.login, "password": credentials.password}, 201
+
+    return app
+
+
+def _attempt(body: dict[str, Any], key: str) -> NewAttempt:
+    now = datetime.now(UTC)
+    attempt = NewAttempt(
+        id=new_id(now),
+        received_at=now,
+        started=time.monotonic(),
+        method=request.method,
+        language="ru",
+        client_address=request.remote_addr or "",
+        user_agent=request.user_agent.string,
+        client_request_id=None,
+        key_hash=hash_key(key),
+    )
+    attempt.keep_body(body)
+    return attempt
+
+
+class _Connection:
+    """What a statement needs to know of a connection."""
+
+    def __init__(self, driver_connection: Connection) -> None:
+        self.driver_connection = driver_connection
+        self.info: dict[str, bool] = {}
+
+
+class _Connections:
+    """Connections without a pool around them, as many as requests that are answered at once."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._idle: list[_Connection] = []
+
+    def run(self, statement: Statement, *values: object) -> list[tuple[Any, ...]]:
+        """Do what Database.run() does, without deadline, gate, second try and breaker."""
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = _Connection(psycopg2.connect(self._url))
+        rows = statement.run(cast(PoolProxiedConnection, connection), values)
+        self._idle.append(connection)
+        return rows
+
+
+def main() -> None:
+    """Serve the layer as the service is served, until SIGTERM."""
+    config = Config.from_environment()
+    apps: dict[str, WSGIApplication] = {
+        "server": server_alone,
+        "flask": flask_alone(),
+        "leanest": leanest(os.environ["DATABASE_URL"], config.password_secret),
+    }
+    server.serve(
+        apps[os.environ["LAYER"]],
+        host=config.host,
+        port=config.port,
+        threads=config.threads,
+        workers=config.workers,
+        deadline_s=config.request_deadline_s,
+        greeting=str,
+    )
+
+
+if __name__ == "__main__":
+    main()
