@@ -25,6 +25,9 @@ from tests.builders import IVAN, log_in, useradd
 ROOT = Path(__file__).parents[1]
 Row = dict[str, Any]
 MakeApp = Callable[..., Flask]
+UNSAFE = ("alter system set fsync = off", "alter system set full_page_writes = off", "select pg_reload_conf()")
+"""Makes a server fast that may lose everything with the machine: no test takes that away, and those of tests/chaos,
+which fill disks and break them, have servers of their own."""
 TABLES = ("users", "identifiers", "idempotency_keys", "attempts", "attempt_counts", "api_keys")
 
 
@@ -38,6 +41,8 @@ def postgres_url() -> Iterator[str]:
     programs = os.environ.get("TEST_POSTGRES_BIN")
     home = ROOT / ".postgres-for-tests" / (programs.strip("/").replace("/", "-") if programs else "embedded")
     server = ensure(home, bin_dir=Path(programs) if programs else None)
+    for statement in UNSAFE:
+        administer(server, statement)
     name = f"test_{os.getpid()}"
     administer(server, f"create database {name}")
     yield f"{server.rpartition('/')[0]}/{name}"
