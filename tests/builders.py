@@ -17,6 +17,12 @@ ANNA: dict[str, Any] = {
 }
 IVAN: dict[str, Any] = {"name": "Иван Петров", "username": "petrov.ivan", "phone": "+7 999 123-45-67"}
 KEY = "0f8fad5b-d9cb-469f-a165-70867728950e"
+BARE = """\
+import sys, types
+sys.modules["project"] = types.ModuleType("project")
+sys.modules["project"].__path__ = ["project"]
+"""
+"""How a program begins that takes a part of the service without waiting for all others to be imported."""
 HTML = {"Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"}
 
 

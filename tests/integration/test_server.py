@@ -17,12 +17,15 @@ import pytest
 from waitress.adjustments import Adjustments
 
 from project.server.connections import Channel
+from tests.builders import BARE
 from tests.chaos.processes import eventually
 
 ROOT = Path(__file__).parents[2]
 THREADS, REQUESTS = 4, 6
 """Two more requests than threads: these wait in waitress's queue when the stop comes."""
-PROGRAM = r"""
+PROGRAM = (
+    BARE
+    + r"""
 import os, signal, threading
 from project import server
 
@@ -38,8 +41,11 @@ def app(environ, start_response):
 
 server.serve(app, host="127.0.0.1", port=0, threads=4, workers=1, deadline_s=3, greeting=str)
 """
+)
 
-KEEPING = r"""
+KEEPING = (
+    BARE
+    + r"""
 import threading
 from project import server
 from project.server import connections
@@ -53,8 +59,11 @@ def app(environ, start_response):
 
 server.serve(app, host="127.0.0.1", port=0, threads=4, workers=1, deadline_s=3, greeting=str)
 """
+)
 
-COUNTING = r"""
+COUNTING = (
+    BARE
+    + r"""
 import itertools, time
 from project import server
 
@@ -68,8 +77,11 @@ def app(environ, start_response):
 
 server.serve(app, host="127.0.0.1", port=0, threads=1, workers=1, deadline_s=3, greeting=str)
 """
+)
 
-SHARING = r"""
+SHARING = (
+    BARE
+    + r"""
 import os
 from project import server
 from project.server import shares
@@ -83,8 +95,11 @@ def app(environ, start_response):
 
 server.serve(app, host="127.0.0.1", port=0, threads=4, workers=2, deadline_s=3, greeting=str)
 """
+)
 
-ENDLESS = r"""
+ENDLESS = (
+    BARE
+    + r"""
 import os
 from project import server
 
@@ -100,6 +115,7 @@ def app(environ, start_response):
 
 server.serve(app, host="127.0.0.1", port=0, threads=1, workers=1, deadline_s=3, greeting=str)
 """
+)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from project.spool import SLOT, SLOTS, Folder, Spool, SpoolError, survey
+from tests.builders import BARE
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,9 +53,9 @@ def segments(spool: Spool) -> list[Path]:
 def kill_while(tmp_path: Path, steps: str) -> None:
     """Run `steps` on a spool of another process, which then dies without any farewell."""
     program = (
-        f"import os; from pathlib import Path; from project.spool import Spool; s = Spool(Path({str(tmp_path)!r}))"
+        f"import os\nfrom pathlib import Path\nfrom project.spool import Spool\ns = Spool(Path({str(tmp_path)!r}))"
     )
-    subprocess.run([sys.executable, "-c", f"{program}; {steps}; os.kill(os.getpid(), 9)"], cwd=ROOT)
+    subprocess.run([sys.executable, "-c", f"{BARE}{program}; {steps}; os.kill(os.getpid(), 9)"], cwd=ROOT)
 
 
 def test_records_come_out_once_and_in_order(spool: Spool) -> None:
