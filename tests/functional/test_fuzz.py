@@ -14,6 +14,7 @@ from schemathesis.checks import CHECKS, load_all_checks
 from tests.builders import ADDRESS, ANNA
 from tests.conftest import Rows
 
+pytestmark = pytest.mark.slow
 load_all_checks()
 CONFORMS: list[Any] = CHECKS.get_by_names(
     [
