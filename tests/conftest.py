@@ -1,5 +1,6 @@
 """A PostgreSQL of the tests' own, built by the real migrations; every test starts with empty tables."""
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -29,6 +30,11 @@ UNSAFE = ("alter system set fsync = off", "alter system set full_page_writes = o
 """Makes a server fast that may lose everything with the machine: no test takes that away, and those of tests/chaos,
 which fill disks and break them, have servers of their own."""
 TABLES = ("users", "identifiers", "idempotency_keys", "attempts", "attempt_counts", "api_keys")
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage only in what tests leave: to look at all that was imported, too, takes an eighth of the time."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -219,8 +225,7 @@ def _ask(connection: Connection, question: str, values: dict[str, object]) -> li
 
 
 def _empty(connection: Connection) -> None:
-    for table in TABLES:
-        connection.execute(text(f"delete from {table}"))  # noqa: S608 - names of our own
+    connection.execute(text("; ".join(f"delete from {table}" for table in TABLES)))  # noqa: S608 - names of our own
     connection.execute(
         text(
             "update watermarks set seq = (select case when is_called then last_value else 0 end from attempts_seq_seq)"
