@@ -91,6 +91,7 @@ def test_an_endpoint_without_the_packages_stops_the_start(monkeypatch: pytest.Mo
         Config.from_environment({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318"})
 
 
+@pytest.mark.slow
 def test_without_an_endpoint_nothing_of_it_is_even_loaded(tmp_path: Path) -> None:
     program = (
         "import sys; from config import Config; from project import create_app;"

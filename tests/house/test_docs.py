@@ -62,6 +62,7 @@ def _tests(path: str) -> set[str]:
     return set(re.findall(r"^def (test_\w+)\(", (ROOT / "tests" / path).read_text(), re.MULTILINE))
 
 
+@pytest.mark.slow
 def test_running_the_generator_again_changes_nothing() -> None:
     before = {path: path.read_text() for path in [ROOT / "README.md", ROOT / ".env.example"]}
 

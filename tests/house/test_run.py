@@ -137,6 +137,7 @@ def test_what_runs_is_what_is_checked() -> None:
     assert {name: checks.get(name) for name in runs} == runs
 
 
+@pytest.mark.slow
 def test_the_bill_of_materials_names_every_pinned_package_with_its_hashes(tmp_path: Path) -> None:
     subprocess.run([sys.executable, ROOT / "run", "sbom", tmp_path / "sbom.json"], check=True)
 

@@ -16,6 +16,7 @@ from project.extensions import db
 from tests.builders import ANNA, IVAN, KEY, log_in, useradd
 from tests.conftest import MakeApp
 
+pytestmark = pytest.mark.slow
 REVISIONS = [path.name[:4] for path in sorted((Path(__file__).parents[2] / "migrations" / "versions").glob("*.py"))]
 FIXTURES = Path(__file__).parent / "revisions"
 """NNNN.sql: rows as the version wrote them that came with this migration."""

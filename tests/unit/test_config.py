@@ -91,6 +91,7 @@ def test_a_refused_secret_is_not_repeated_in_the_message(tmp_path: Path, name: s
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_the_service_does_not_start_on_bad_settings_and_says_why(tmp_path: Path) -> None:
     environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path), "SECRET_KEY": "dev", "PORT": "0"}
 

@@ -10,6 +10,7 @@ from project.domain.attempts import Outcome
 from project.domain.records import AttemptRecord
 from project.web.catalogue import FIELD_CODES
 
+pytestmark = pytest.mark.slow
 PATH = Path(__file__).parents[2] / "docs" / "sample.py"
 
 
