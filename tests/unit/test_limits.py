@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import pytest
-from redis import RedisError
 
 from project.domain.errors import RateLimitedError
 from project.services import limits as module
-from project.services.limits import Limits, OwnCounts, Rule, SharedCounts, Wish
+from project.services.limits import CountsAwayError, Limits, OwnCounts, Rule, Wish
+from project.services.shared_counts import SharedCounts
 
 RULE = Rule("guesses", 3, 60)
 
@@ -138,7 +138,7 @@ def test_while_one_request_looks_whether_redis_is_back_no_other_waits_for_it(
         asked.append(wishes)
         if len(asked) == 2:
             spend(limits, 3, "meanwhile")
-        raise RedisError
+        raise CountsAwayError("ConnectionError")
 
     monkeypatch.setattr(SharedCounts, "take", fail)
     spend(limits, 1)
