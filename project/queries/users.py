@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, func, or_, select, update
 
 from project.domain.registration import Account
 from project.domain.registration import User as Person
@@ -13,20 +13,29 @@ from project.models import Identifier, User
 _ACCOUNT = (User.id, User.username, User.password_hash, User.epoch, User.is_active, User.is_admin)
 _PERSON = (User.id, User.name, User.username, User.phone, User.email, User.birth_date, User.created_at)
 
+# Made once: to put them together again at every page and login would take as long as a third of asking them.
+_ACCOUNT_BY_ID = select(*_ACCOUNT).where(User.id == bindparam("user_id"))
+_ACCOUNTS_BY_IDENTIFIERS = (
+    select(*_ACCOUNT)
+    .distinct()
+    .join(Identifier, Identifier.user_id == User.id)
+    .where(Identifier.value.in_(bindparam("identifiers", expanding=True)))
+    .order_by(User.id)
+)
+
 
 def find_accounts(connection: Connection, identifiers: Sequence[str]) -> list[Account]:
     """Return the users who are known by one of the folded `identifiers`: usually one, three at the most.
 
     One person's username may read like another's e-mail; the password tells them apart.
     """
-    query = select(*_ACCOUNT).distinct().join(Identifier, Identifier.user_id == User.id)
-    rows = connection.execute(query.where(Identifier.value.in_(identifiers)).order_by(User.id))
+    rows = connection.execute(_ACCOUNTS_BY_IDENTIFIERS, {"identifiers": identifiers})
     return [Account(**row._mapping) for row in rows]
 
 
 def find_account(connection: Connection, user_id: UUID) -> Account | None:
     """Return the user with this id."""
-    row = connection.execute(select(*_ACCOUNT).where(User.id == user_id)).one_or_none()
+    row = connection.execute(_ACCOUNT_BY_ID, {"user_id": user_id}).one_or_none()
     return None if row is None else Account(**row._mapping)
 
 
