@@ -8,7 +8,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,11 +23,27 @@ from tests.chaos.processes import eventually
 ROOT = Path(__file__).parents[2]
 THREADS, REQUESTS = 4, 6
 """Two more requests than threads: these wait in waitress's queue when the stop comes."""
-PROGRAM = (
-    BARE
-    + r"""
+
+
+def _program(source: str, *, threads: int = THREADS, workers: int = 1) -> str:
+    """Return a program that serves the `app` of a source on a free port, which it tells first."""
+    place = f'host="127.0.0.1", port=0, threads={threads}, workers={workers}'
+    return f"{BARE}from project import server\n{source}\nserver.serve(app, {place}, deadline_s=3, greeting=str)\n"
+
+
+def _telling(source: str, *, threads: int = THREADS, workers: int = 1) -> str:
+    """Return a program that answers with what `tell` of a source returns, a number."""
+    app = r"""
+def app(environ, start_response):
+    body = b"%d" % tell()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+"""
+    return _program(source + app, threads=threads, workers=workers)
+
+
+PROGRAM = _program(r"""
 import os, signal, threading
-from project import server
 
 release = threading.Event()
 signal.signal(signal.SIGUSR2, lambda *_: release.set())
@@ -38,70 +54,41 @@ def app(environ, start_response):
         release.wait()
     start_response("200 OK", [("Content-Length", "2")])
     return [b"ok"]
+""")
 
-server.serve(app, host="127.0.0.1", port=0, threads=4, workers=1, deadline_s=3, greeting=str)
-"""
-)
-
-KEEPING = (
-    BARE
-    + r"""
-import threading
-from project import server
+KEEPING = _telling("""
+from threading import get_ident as tell
 from project.server import connections
 
 connections.KEEP_S = 60
+""")
 
-def app(environ, start_response):
-    body = b"%d" % threading.get_ident()
-    start_response("200 OK", [("Content-Length", str(len(body)))])
-    return [body]
-
-server.serve(app, host="127.0.0.1", port=0, threads=4, workers=1, deadline_s=3, greeting=str)
-"""
-)
-
-COUNTING = (
-    BARE
-    + r"""
+COUNTING = _telling(
+    """
 import itertools, time
-from project import server
 
 numbers = itertools.count(1)
 
-def app(environ, start_response):
+def tell():
     time.sleep(0.01)
-    body = b"%d" % next(numbers)
-    start_response("200 OK", [("Content-Length", str(len(body)))])
-    return [body]
-
-server.serve(app, host="127.0.0.1", port=0, threads=1, workers=1, deadline_s=3, greeting=str)
-"""
+    return next(numbers)
+""",
+    threads=1,
 )
 
-SHARING = (
-    BARE
-    + r"""
-import os
-from project import server
+SHARING = _telling(
+    """
+from os import getpid as tell
 from project.server import shares
 
 shares.PATIENCE_S = 0.5
-
-def app(environ, start_response):
-    body = b"%d" % os.getpid()
-    start_response("200 OK", [("Content-Length", str(len(body)))])
-    return [body]
-
-server.serve(app, host="127.0.0.1", port=0, threads=4, workers=2, deadline_s=3, greeting=str)
-"""
+""",
+    workers=2,
 )
 
-ENDLESS = (
-    BARE
-    + r"""
+ENDLESS = _program(
+    r"""
 import os
-from project import server
 
 server.STALLED_S = 1
 
@@ -112,34 +99,37 @@ def app(environ, start_response):
             yield bytes(100_000)
     finally:
         os.write(1, b"let go\n")
-
-server.serve(app, host="127.0.0.1", port=0, threads=1, workers=1, deadline_s=3, greeting=str)
-"""
+""",
+    threads=1,
 )
+
+
+@contextmanager
+def _started(program: str) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        process.kill()
 
 
 @pytest.fixture
 def process() -> Iterator[subprocess.Popen[str]]:
     """A server whose slow answers wait for SIGUSR2."""
-    with subprocess.Popen([sys.executable, "-c", PROGRAM], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with _started(PROGRAM) as process:
         yield process
-        process.kill()
 
 
 @pytest.fixture(scope="module")
 def keeping() -> Iterator[int]:
     """The port of a server whose answers name the thread that gave them, and whose threads have much patience."""
-    with subprocess.Popen([sys.executable, "-c", KEEPING], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        yield int(_line(process).rpartition(":")[2])
-        process.kill()
+    with _started(KEEPING) as process:
+        yield _port(process)
 
 
 @pytest.fixture
 def sharing() -> Iterator[int]:
     """The port of a server whose answers name the one of its two workers that gave them."""
-    with subprocess.Popen([sys.executable, "-c", SHARING], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        yield int(_line(process).rpartition(":")[2])
-        process.kill()
+    with _started(SHARING) as process:
+        yield _port(process)
 
 
 @pytest.fixture
@@ -162,12 +152,16 @@ def _line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
+def _port(process: subprocess.Popen[str]) -> int:
+    return int(_line(process).rpartition(":")[2])
+
+
 @pytest.mark.chaos
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_answers_what_runs_and_what_is_queued_and_takes_nothing_new(
     process: subprocess.Popen[str], stop: signal.Signals
 ) -> None:
-    port = int(_line(process).rpartition(":")[2])
+    port = _port(process)
     connections = [HTTPConnection("127.0.0.1", port, timeout=30) for _ in range(REQUESTS)]
     for connection in connections:  # accepted for sure: each has had an answer
         connection.request("GET", "/fast")
@@ -243,8 +237,8 @@ def _wait_until_refused(port: int) -> bool:
 @pytest.mark.chaos
 def test_a_client_that_takes_nothing_any_more_is_let_go() -> None:
     """F38."""
-    with subprocess.Popen([sys.executable, "-c", ENDLESS], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        port = int(_line(process).rpartition(":")[2])
+    with _started(ENDLESS) as process:
+        port = _port(process)
         with socket.create_connection(("127.0.0.1", port)) as sleeper:
             sleeper.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert sleeper.recv(12) == b"HTTP/1.1 200"
@@ -253,7 +247,6 @@ def test_a_client_that_takes_nothing_any_more_is_let_go() -> None:
 
             with pytest.raises(ConnectionResetError):
                 sleeper.makefile("rb").read()
-        process.kill()
 
 
 def test_a_thread_answers_the_next_request_of_its_connection_too(keeping: int) -> None:
@@ -284,14 +277,13 @@ def test_requests_that_come_together_are_answered_one_after_the_other(keeping: i
 
 
 def test_requests_that_come_together_let_others_in_between() -> None:
-    with subprocess.Popen([sys.executable, "-c", COUNTING], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        port = int(_line(process).rpartition(":")[2])
+    with _started(COUNTING) as process:
+        port = _port(process)
         with socket.create_connection(("127.0.0.1", port), timeout=30) as greedy:
             greedy.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 200)
             greedy.recv(12)
             with closing(HTTPConnection("127.0.0.1", port, timeout=30)) as other:
                 turn = int(_ask(other))
-        process.kill()
 
     assert turn < 100  # not after all 200
 
@@ -342,9 +334,9 @@ def test_the_loop_sends_nothing_while_a_thread_puts_an_answer_together(channel: 
 
 def test_workers_share_connections_evenly(sharing: int) -> None:
     with ExitStack() as stack:
-        workers = [_ask(stack.enter_context(_connection(sharing))) for _ in range(6)]
+        workers = [_ask(stack.enter_context(_connection(sharing))) for _ in range(20)]
 
-    assert sorted(Counter(workers).values()) == [3, 3]
+    assert sorted(Counter(workers).values()) == [10, 10]
 
 
 def test_a_worker_that_is_stuck_keeps_nobody_from_taking_its_part(sharing: int) -> None:
