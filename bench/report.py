@@ -87,7 +87,7 @@ def busy(notes: Notes) -> str:
 def layers(notes: Notes) -> str:
     """Return the table of what the service stands on: from the server on, each row has all of the one above it."""
     kinds = ("server: user", "server: kernel", "PostgreSQL")
-    head = ("µs of a core for each request of", "/s", "of pgbench", *kinds, "switches", "cores busy")
+    head = ("µs of a core for each request of", "/s", "of pgbench", "p99, its means", *kinds, "switches", "cores busy")
     measured = [quantity for quantity in LAYERS if {quantity, Quantity.TWO_INSERTS} <= notes.busy.keys()]
     return table(head, [_layer_row(quantity, notes) for quantity in measured], left=1)
 
@@ -162,11 +162,13 @@ def _busy_row(quantity: Quantity, spent: list[Busy], cores: int) -> Row:
 
 def _layer_row(quantity: Quantity, notes: Notes) -> Row:
     total, rate = _total(notes.busy[quantity]), statistics.median(notes.values[quantity])
+    p99, mean = notes.p99_ms.get(quantity), statistics.median(notes.values[Quantity.TWO_INSERTS_LATENCY])
     parts = (total.server_s - total.kernel_s, total.kernel_s, total.postgres_s)
     return (
         quantity.value.removesuffix(", /s"),
         shown(rate),
         shown(rate / statistics.median(notes.values[Quantity.TWO_INSERTS])),
+        shown(statistics.median(p99) / mean) if p99 else "",
         *(_each(part, total) for part in parts),
         f"{total.switches / (total.requests or 1):.1f}",
         f"{total.cores:.1f} of {notes.cores}",

@@ -61,6 +61,8 @@ class Notes:
     cores: int = field(default_factory=cores)
     values: dict[Quantity, list[float]] = field(default_factory=lambda: defaultdict(list))
     busy: dict[Quantity, list[Busy]] = field(default_factory=lambda: defaultdict(list))
+    p99_ms: dict[Quantity, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """What 99 % of a load's answers took at the most."""
 
 
 class Run:
@@ -101,6 +103,7 @@ class Run:
         if found.others:
             say(f"{quantity}: {found.others} of {found.requests} answers were not {expected}")
         self.note(quantity, found.rate)
+        self.notes.p99_ms[quantity].append(found.p99_ms)
         self.notes.busy[quantity].append(Busy(found.requests, found.elapsed_s, found.cpu_s, *spent))
         return found
 

@@ -35,6 +35,7 @@ class Quantity(StrEnum):
     BESIDE_EXPORT = "created users while an .xlsx is exported, /s"
     LOGIN = "logins, /s"
     EMPTY_PAGE = "empty page with a session, /s"
+    EMPTY_FORM = "form that only begins a session, /s"
     START = "warm ./run to the first answer, s"
     MEMORY_IDLE = "memory of an idle worker, MB"
 

@@ -1,4 +1,4 @@
-"""Logins a second, compared to a page that needs a session and has nothing in it."""
+"""Logins a second, compared to a page that needs a session and has nothing in it, and what lies between them."""
 
 from bench.load import request
 from bench.reader import FORM, Reader
@@ -16,8 +16,10 @@ def measure(run: Run) -> None:
         reader = Reader(server.port)
         login = request("POST", "/login/", reader.form.encode(), FORM, reader.form_cookie)
         empty = request("GET", "/empty/", cookie=reader.cookie)
+        form = request("POST", "/empty/", reader.form.encode(), FORM, reader.form_cookie)
         run.take_turns(
             "logging in",
             lambda: run.load(Quantity.LOGIN, server, login, clients=CLIENTS, expected=302),
             lambda: run.load(Quantity.EMPTY_PAGE, server, empty, clients=CLIENTS, expected=200),
+            lambda: run.load(Quantity.EMPTY_FORM, server, form, clients=CLIENTS, expected=302),
         )

@@ -33,7 +33,7 @@ def account() -> ResponseReturnValue:
     form = PasswordForm(request.form)  # without request.files: a file in place of a text is no text
     if request.method != "POST":
         return render_template("auth/account.html", user=user, form=form, least=MIN_CHOSEN_LENGTH)
-    if form.validate_on_submit() and _is_changed(form, user):
+    if form.validate() and _is_changed(form, user):
         flash(gettext("The password was changed. Wherever else you were logged in, you are not any more."), "ok")
         return redirect(url_for("auth.account"))
     return render_template("auth/account.html", user=user, form=form, least=MIN_CHOSEN_LENGTH), 422

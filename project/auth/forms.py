@@ -1,19 +1,18 @@
-"""Forms of the auth door."""
+"""Forms of the auth door. What guards them against forgery is checked before any view (CSRFProtect)."""
 
 from flask_babel import lazy_gettext as _
-from flask_wtf import FlaskForm
-from wtforms import PasswordField, StringField
+from wtforms import Form, PasswordField, StringField
 from wtforms.validators import EqualTo, InputRequired
 
 
-class LoginForm(FlaskForm):  # type: ignore[misc]  # Flask-WTF has no types
-    """Login and password, with the CSRF token that Flask-WTF adds."""
+class LoginForm(Form):
+    """Login and password."""
 
     login = StringField(_("Login"), [InputRequired()])
     password = PasswordField(_("Password"), [InputRequired()])
 
 
-class PasswordForm(FlaskForm):  # type: ignore[misc]  # Flask-WTF has no types
+class PasswordForm(Form):
     """The password that holds, and the one that shall, twice."""
 
     current = PasswordField(_("Current password"), [InputRequired(_("Enter the current password."))])

@@ -28,7 +28,7 @@ def login() -> ResponseReturnValue:
         return render_template("auth/login.html", form=form, refused=False)
     account, guesses = None, limits.Guesses.of_login(form.login.data or "")
     guesses.check()
-    if form.validate_on_submit():
+    if form.validate():
         config = tools().config
         account = service.authenticate(
             tools().database, tools().passwords, form.login.data or "", form.password.data or "", config.phone_region

@@ -112,12 +112,15 @@ class Database:
         """
         return self._alone(partial(statement.run, values=values))
 
+    def find(self, statement: Statement, *values: object) -> list[Row]:
+        """As run(), for a statement that changes nothing. Raises DatabaseUnavailableError or OverloadedError."""
+        with _no_doubt():
+            return self.run(statement, *values)
+
     def ask(self, question: Question, **values: object) -> list[Row]:
         """Ask a question that is a transaction by itself. Raises DatabaseUnavailableError or OverloadedError."""
-        try:
+        with _no_doubt():
             return self._alone(partial(question.run, values=values))
-        except OutcomeUnknownError as error:
-            raise DatabaseUnavailableError from error
 
     def _alone(self, run: Callable[[PoolProxiedConnection], list[Row]]) -> list[Row]:
         def once(doubt: "_Doubt") -> list[Row]:
@@ -140,10 +143,8 @@ class Database:
 
     def read(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the question `work`, which changes nothing. Raises DatabaseUnavailableError or OverloadedError."""
-        try:
+        with _no_doubt():
             return self.transact(work, *args, **kwargs)
-        except OutcomeUnknownError as error:
-            raise DatabaseUnavailableError from error
 
     def probe(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work` once, whether or not PostgreSQL is thought to be away, and let everybody know how it went.
@@ -222,6 +223,15 @@ class _Doubt:
     def arise(self) -> None:
         """From now on a broken connection tells nothing about the transaction on it."""
         self.is_there = True
+
+
+@contextmanager
+def _no_doubt() -> Iterator[None]:
+    """What changes nothing leaves nothing behind, whether or not it is known to have run."""
+    try:
+        yield
+    except OutcomeUnknownError as error:
+        raise DatabaseUnavailableError from error
 
 
 def _was_closed(connection: PoolProxiedConnection) -> bool:

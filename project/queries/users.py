@@ -1,42 +1,43 @@
 """Users: as login needs them, as pages show them, and what changes them."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, bindparam, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, func, or_, select, update
 
 from project.domain.registration import Account
 from project.domain.registration import User as Person
 from project.models import Identifier, User
+from project.outage import Database, Row, Statement
 
-_ACCOUNT = (User.id, User.username, User.password_hash, User.epoch, User.is_active, User.is_admin)
 _PERSON = (User.id, User.name, User.username, User.phone, User.email, User.birth_date, User.created_at)
+_ACCOUNT = tuple(field.name for field in fields(Account))
 
-# Made once: to put them together again at every page and login would take as long as a third of asking them.
-_ACCOUNT_BY_ID = select(*_ACCOUNT).where(User.id == bindparam("user_id"))
-_ACCOUNTS_BY_IDENTIFIERS = (
-    select(*_ACCOUNT)
-    .distinct()
-    .join(Identifier, Identifier.user_id == User.id)
-    .where(Identifier.value.in_(bindparam("identifiers", expanding=True)))
-    .order_by(User.id)
-)
+# One of these belongs to every page and every login.
+_ACCOUNTS = f"select {', '.join(_ACCOUNT)} from users"  # noqa: S608 - names of our own
+_IS_KNOWN = "where id in (select user_id from identifiers where value = any({})) order by id"
+_ACCOUNT_BY_ID = Statement("find_account", f"{_ACCOUNTS} where id = {{}}", arguments=1)
+_ACCOUNTS_BY_IDENTIFIERS = Statement("find_accounts", f"{_ACCOUNTS} {_IS_KNOWN}", arguments=1)
 
 
-def find_accounts(connection: Connection, identifiers: Sequence[str]) -> list[Account]:
+def find_accounts(database: Database, identifiers: Sequence[str]) -> list[Account]:
     """Return the users who are known by one of the folded `identifiers`: usually one, three at the most.
 
     One person's username may read like another's e-mail; the password tells them apart.
     """
-    rows = connection.execute(_ACCOUNTS_BY_IDENTIFIERS, {"identifiers": identifiers})
-    return [Account(**row._mapping) for row in rows]
+    return [_account(row) for row in database.find(_ACCOUNTS_BY_IDENTIFIERS, list(identifiers))]
 
 
-def find_account(connection: Connection, user_id: UUID) -> Account | None:
+def find_account(database: Database, user_id: UUID) -> Account | None:
     """Return the user with this id."""
-    row = connection.execute(_ACCOUNT_BY_ID, {"user_id": user_id}).one_or_none()
-    return None if row is None else Account(**row._mapping)
+    rows = database.find(_ACCOUNT_BY_ID, str(user_id))
+    return _account(rows[0]) if rows else None
+
+
+def _account(row: Row) -> Account:
+    return Account(**dict(zip(_ACCOUNT, row, strict=True)))
 
 
 def find_user(connection: Connection, user_id: UUID) -> Person | None:

@@ -19,7 +19,7 @@ def authenticate(database: Database, passwords: Passwords, login: str, password:
     """
     if len(password) > MAX_LENGTH:
         return None
-    accounts = database.read(queries.find_accounts, identifiers(login, region))
+    accounts = queries.find_accounts(database, identifiers(login, region))
     opened = passwords.open_one(password, [account.password_hash for account in accounts])
     return accounts[opened] if opened is not None and accounts[opened].is_active else None
 
@@ -37,7 +37,7 @@ def identifiers(login: str, region: str) -> list[str]:
 
 def find(database: Database, user_id: UUID) -> Account | None:
     """Return the user with this id."""
-    return database.read(queries.find_account, user_id)
+    return queries.find_account(database, user_id)
 
 
 def end_sessions(database: Database, user_id: UUID) -> None:

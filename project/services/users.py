@@ -32,7 +32,7 @@ def find_by_login(database: Database, login: str, region: str) -> Account | None
 
     A username comes first; a phone number in any spelling or an e-mail address will do.
     """
-    accounts = database.read(queries.find_accounts, identifiers(login, region))
+    accounts = queries.find_accounts(database, identifiers(login, region))
     folded = usernames.fold(login)
     named = [account for account in accounts if usernames.fold(account.username) == folded]
     chosen = named or accounts
@@ -67,7 +67,7 @@ def reset_password(database: Database, passwords: Passwords, user_id: UUID, by: 
     """Issue a new password; return username and password. It exists here and in the answer, nowhere else."""
     if by == user_id:
         raise RefusalError("forbidden", "oneself")
-    account = database.read(queries.find_account, user_id)
+    account = queries.find_account(database, user_id)
     if account is None:
         raise RefusalError("not_found")
     password = passwords.derive(new_key(), account.username)

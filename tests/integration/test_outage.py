@@ -210,6 +210,21 @@ def test_a_statement_that_the_session_of_a_pooler_knows_from_another_client_is_e
     engine.dispose()
 
 
+def test_a_statement_that_changes_nothing_is_never_of_unknown_outcome(
+    tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(*_: object, **__: object) -> list[outage.Row]:
+        raise outage.DeadlineError("gone")
+
+    monkeypatch.setattr(Statement, "run", lose)
+    one = Statement("one", "select {}::integer", arguments=1)
+
+    with outage.deadline(0.3), pytest.raises(OutcomeUnknownError):
+        tools.database.run(one, 1)
+    with outage.deadline(0.3), pytest.raises(DatabaseUnavailableError):
+        tools.database.find(one, 1)
+
+
 def test_a_question_is_never_of_unknown_outcome(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
     def lose(*_: object) -> None:
         raise DBAPIError.instance("COMMIT", {}, outage.DeadlineError("gone"), outage.DeadlineError)

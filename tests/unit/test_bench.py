@@ -58,6 +58,8 @@ def test_the_shares_of_the_cores_tell_who_was_busy(notes: Notes) -> None:
 
 def test_a_layer_is_told_by_its_ratio_to_postgresql_and_by_what_its_server_does(notes: Notes) -> None:
     notes.busy[Quantity.TWO_INSERTS] = [Busy(requests=1000, elapsed_s=1, generator_s=0.1, server_s=0, postgres_s=0.3)]
+    notes.values[Quantity.TWO_INSERTS_LATENCY] = [4.0]
+    notes.p99_ms[Quantity.CREATED] = [30.0, 50.0, 90.0]
 
     row = report.layers(notes).splitlines()[-1]
 
@@ -65,6 +67,7 @@ def test_a_layer_is_told_by_its_ratio_to_postgresql_and_by_what_its_server_does(
         "created users",
         "500",
         "0.50",
+        "12.5",
         "800",
         "200",
         "500",
