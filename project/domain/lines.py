@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cached_property
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 LONG = 32_767
 """Bytes of a line that may hold a value too long for some spreadsheet."""
 END = b"\x1e"
-"""Stands between raw lines, unless a value among them holds it, too."""
+"""Stands between raw lines. A value among them may hold it, too."""
 _ID_LENGTH = 36
 _CONTROLS = bytes([*range(32), 127])
 
@@ -61,12 +62,14 @@ class Block:
 
     rows: int
     content: bytes
-    end: bytes = END
-    """What stands between raw lines, and nowhere else."""
 
-    def lines(self) -> "list[Block]":
-        """Return raw lines one by one."""
-        return [Block(1, line, self.end) for line in self.content.split(self.end)]
+
+@dataclass(frozen=True, slots=True)
+class RawBlock(Block):
+    """Raw lines of the attempts behind one and up to another, with END in between."""
+
+    behind: UUID
+    last: UUID
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,9 +115,8 @@ class Layout:
             raw = raw.replace(mark, markup)
         return self._filled(b"".join((self.before.encode(), raw, self.after.encode())))
 
-    def last_id(self, block: Block) -> bytes:
-        """Return the id of the last attempt of raw lines, each of which begins or ends with it."""
-        line = block.content.rpartition(block.end)[2]
+    def id_of(self, line: bytes) -> bytes:
+        """Return the id of the attempt of a raw line, which begins or ends with it."""
         return line[:_ID_LENGTH] if self.columns[0].shown is Value.ID else line[-_ID_LENGTH:]
 
     def escaped(self, status: int, code: str, values: Mapping[Value, str | None]) -> bytes:

@@ -12,8 +12,8 @@ from psycopg2 import extensions
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Integer,
     Select,
+    SQLColumnExpression,
     String,
     Text,
     and_,
@@ -31,53 +31,65 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 
 from project.domain.attempts import CREATED, AttemptFilter
-from project.domain.lines import END, Block, Column, Layout, Value
+from project.domain.lines import END, Column, Layout, RawBlock, Value
 from project.models import Attempt
 from project.outage import Database, Question
 from project.queries.attempts import first_of
 
+_LAST_ID = UUID(int=2**128 - 1)
 _NO_WORDS = "\x1f"
 """No layout has this mark, so that a line with it is never taken as it is."""
 
 
-def lines_query(chosen: AttemptFilter, layout: Layout) -> Question:
-    """Return the question for the `size` chosen attempts behind `last`: made once for a file.
+def lines_query(chosen: AttemptFilter, layout: Layout, size: int) -> Question:
+    """Return the question for the first `size` chosen attempts behind one and up to another: made once for a file.
 
     The lines come as one text: a row for each would cost the driver more than all that is done to them afterwards.
     """
     line = _raw_line(layout).label("line")
-    size, end = bindparam("size", type_=Integer, required=False), bindparam("end", type_=Text, required=False)
-    behind = Attempt.id > bindparam("last", required=False)
+    bounds = Attempt.id > bindparam("behind", required=False), Attempt.id <= bindparam("until", required=False)
     if chosen.is_of_kinds:
-        found = first_of((Attempt.id,), chosen, size, behind).subquery()  # lines only for those taken in the end
-        lines = select(line).join(found, found.c.id == Attempt.id).order_by(Attempt.id).subquery()
+        found = first_of((Attempt.id,), chosen, size, *bounds).subquery()  # lines only for those taken in the end
+        lines = select(found.c.id, line).join(found, found.c.id == Attempt.id).order_by(Attempt.id).subquery()
     else:
-        lines = first_of((line,), chosen, size, behind).subquery()
-    query = select(func.string_agg(lines.c.line, end), func.count()).select_from(lines)
-    return Question(query, layout.zone.key)
+        lines = first_of((Attempt.id, line), chosen, size, *bounds).subquery()
+    last = func.array_agg(lines.c.id)[func.count()]
+    text = func.string_agg(lines.c.line, bindparam("end", type_=Text, required=False))
+    query = select(text, func.count(), last).select_from(lines)
+    return Question(query, layout.zone.key, ("behind", "until", "end"))
 
 
-def find_lines(database: Database, question: Question, size: int, last: UUID) -> Block | None:
+def find_lines(database: Database, question: Question, behind: UUID) -> RawBlock | None:
     """Return the next raw lines, None behind the last."""
-    end = END
-    while True:
-        ((content, rows),) = database.ask(question, size=size, last=last, end=end.decode())
-        if content is None:
-            return None
-        block = Block(int(rows), content, end)
-        if content.count(end) < block.rows:
-            return block
+    return _find(database, question, behind, _LAST_ID, END)
+
+
+def find_single_lines(database: Database, question: Question, found: RawBlock) -> list[bytes]:
+    """Return raw lines one by one."""
+    end, again = END, found
+    while again.content.count(end) >= again.rows:
         end = secrets.token_hex(16).encode()  # somebody sent what stands between lines, but nobody can have sent this
+        other = _find(database, question, found.behind, found.last, end)
+        if other is None:  # all of them were forgotten just now
+            return []
+        again = other
+    return again.content.split(end)
+
+
+def _find(database: Database, question: Question, behind: UUID, until: UUID, end: bytes) -> RawBlock | None:
+    ((content, rows, last),) = database.ask(question, behind=behind, until=until, end=end.decode())
+    return None if content is None else RawBlock(int(rows), content, behind, last)
 
 
 def find_escaped_lines(connection: Connection, layout: Layout, ids: list[bytes]) -> dict[bytes, bytes]:
     """Return the lines of these attempts, put together from their values."""
     _prepare(connection, layout.zone)
-    head = (cast(Attempt.id, Text), Attempt.status, Attempt.code, *(_VALUES[value] for value in layout.values))
+    values = (cast(_VALUES[value], Text) for value in layout.values)
+    head = (cast(Attempt.id, Text), Attempt.status, Attempt.code, *values)
     lines = {}
     query = select(*head).where(Attempt.id.in_(UUID(each.decode()) for each in ids))
-    for key, status, code, *values in _fetch(connection, query):
-        texts = [value and value.decode() for value in values]
+    for key, status, code, *found in _fetch(connection, query):
+        texts = [value and value.decode() for value in found]
         lines[key] = layout.escaped(status, code.decode(), dict(zip(layout.values, texts, strict=True)))
     return lines
 
@@ -108,7 +120,7 @@ def _raw_line(layout: Layout) -> ColumnElement[str]:
     for is_value, columns in groupby(layout.columns, lambda each: isinstance(each.shown, Value)):
         for mark, piece in _values(columns) if is_value else [_words(list(columns), layout.ends)]:
             if pieces and mark != usual:
-                pieces[-1] = pieces[-1] + literal(mark) + piece
+                pieces[-1] = cast(pieces[-1], Text) + literal(mark) + cast(piece, Text)
             else:
                 pieces.append(piece)
     return func.concat_ws(usual, *pieces)
@@ -117,7 +129,7 @@ def _raw_line(layout: Layout) -> ColumnElement[str]:
 def _values(columns: Iterable[Column]) -> Iterator[tuple[str, ColumnElement[str]]]:
     for each in columns:
         if isinstance(each.shown, Value):
-            yield each.mark, func.coalesce(_VALUES[each.shown], "")
+            yield each.mark, _VALUES[each.shown]
 
 
 def _words(columns: list[Column], ends: Iterable[tuple[int, str]]) -> tuple[str, ColumnElement[str]]:
@@ -144,8 +156,13 @@ def _errors() -> ColumnElement[str]:
     return case((and_(Attempt.code != CREATED, has_errors), joined.scalar_subquery()))
 
 
+def _or_nothing(value: SQLColumnExpression[Any]) -> ColumnElement[str]:
+    """Stand for a value that may be missing: concat_ws() would leave out its mark, too."""
+    return func.coalesce(cast(value, Text), "")
+
+
 _VALUES: dict[Value, ColumnElement[Any]] = {
-    Value.ID: cast(Attempt.id, Text),
+    Value.ID: Attempt.id.expression,
     # Times are those of the clock that _prepare() has set.
     Value.LOCAL_TIME: cast(Attempt.received_at, String(19)),
     # ISO 8601 as JSON has it: to_char() takes twice as long, and PostgreSQL's own text has no T.
@@ -153,13 +170,13 @@ _VALUES: dict[Value, ColumnElement[Any]] = {
     Value.SERIAL_TIME: literal_column(
         "(floor(date_part('epoch', attempts.received_at::timestamp)) / 86400 + 25569)::text", Text
     ),
-    Value.ANSWERED: cast(Attempt.answered, Text),
+    Value.ANSWERED: _or_nothing(Attempt.answered),
     Value.CODE: Attempt.code.expression,
-    Value.DURATION: cast(Attempt.duration_ms, Text),
+    Value.DURATION: Attempt.duration_ms.expression,
     Value.VIA: Attempt.via.expression,
-    Value.USERNAME: Attempt.username.expression,
-    Value.NAME: Attempt.sent["name"].astext,
-    Value.PHONE: Attempt.phone_masked.expression,
-    Value.EMAIL: Attempt.email_masked.expression,
-    Value.ERRORS: _errors(),
+    Value.USERNAME: _or_nothing(Attempt.username),
+    Value.NAME: _or_nothing(Attempt.sent["name"].astext),
+    Value.PHONE: _or_nothing(Attempt.phone_masked),
+    Value.EMAIL: _or_nothing(Attempt.email_masked),
+    Value.ERRORS: _or_nothing(_errors()),
 }

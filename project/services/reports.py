@@ -1,6 +1,7 @@
 """Statistics: one picture of the attempts that a filter chooses."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,21 +14,20 @@ from sqlalchemy import Connection
 
 from project.domain.attempts import AttemptDetail, AttemptFilter, AttemptRow, Outcome
 from project.domain.errors import DatabaseUnavailableError, OverloadedError, SearchTooBroadError
-from project.domain.lines import Block, Layout
+from project.domain.lines import Block, Layout, RawBlock
 from project.domain.reports import CodeCount, Report, StatusCount, bucket_edges, day_edges
-from project.outage import Database, Reading, is_timeout
+from project.outage import Database, Question, Reading, is_timeout
 from project.queries import attempts as rows
 from project.queries import counts, pictures
-from project.queries.lines import find_escaped_lines, find_lines, lines_query
+from project.queries.lines import find_escaped_lines, find_lines, find_single_lines, lines_query
 
-BLOCK = 1_025
+BLOCK = 1_353
 """Lines made at once: enough to make round trips cheap, little enough to keep memory flat. A sheet of a workbook
 (1,048,575 rows) takes a whole number of blocks, so that none has to be cut."""
+AHEAD = 2
+"""Blocks asked for before they are needed: while one lies ready, PostgreSQL writes the next."""
 WRITERS_S, PATIENCE_S, PAUSE_S = 0.5, 3.0, 0.002
 """How long a picture waits for writers, and a file for its turn; how often they ask."""
-
-_helpers = ThreadPoolExecutor(2, "export")
-"""Ask for lines and make blocks of them. Always the same threads: each one that does keeps some megabytes (glibc)."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -142,26 +142,33 @@ def iter_blocks(database: Reading, report: Report, layout: Layout, *, size: int 
     retention removes meanwhile are missing.
     """
     database = database.since(report.position)
-    raw = _iter_raw(database, report.chosen, layout, size)
-    coming = _helpers.submit(next, raw, None)
-    while found := coming.result():
-        coming = _helpers.submit(next, raw, None)
-        yield _helpers.submit(_block, database, layout, found).result()
+    question = lines_query(report.chosen, layout, size)
+    raw = _iter_raw(database, question)
+    helper = ThreadPoolExecutor(1, "export")
+    try:
+        coming = deque(helper.submit(next, raw, None) for _ in range(AHEAD))
+        while found := coming.popleft().result():
+            coming.append(helper.submit(next, raw, None))
+            content = layout.plain(found)
+            if content is None:
+                yield helper.submit(_escape, database, question, layout, found).result()
+            else:
+                yield Block(found.rows, content)
+    finally:
+        helper.shutdown(wait=False, cancel_futures=True)
 
 
-def _iter_raw(database: Database, chosen: AttemptFilter, layout: Layout, size: int) -> Iterator[Block]:
-    query, last = lines_query(chosen, layout), UUID(int=0)
-    while found := _patiently(lambda: find_lines(database, query, size, last)):  # noqa: B023
-        last = UUID(layout.last_id(found).decode())
+def _iter_raw(database: Database, question: Question) -> Iterator[RawBlock]:
+    last = UUID(int=0)
+    while found := _patiently(lambda: find_lines(database, question, last)):  # noqa: B023
+        last = found.last
         yield found
 
 
-def _block(database: Database, layout: Layout, found: Block) -> Block:
+def _escape(database: Database, question: Question, layout: Layout, found: RawBlock) -> Block:
     """Return raw lines as the file has them; those that need it are put together from their values."""
-    content = layout.plain(found)
-    if content is not None:
-        return Block(found.rows, content)
-    lines = {layout.last_id(line): layout.plain(line) for line in found.lines()}
+    single = _patiently(lambda: find_single_lines(database, question, found))
+    lines = {layout.id_of(line): layout.plain(Block(1, line)) for line in single}
     odd = [key for key, line in lines.items() if line is None]
     escaped = _patiently(lambda: database.read(find_escaped_lines, layout, odd))
     whole = [line for line in (lines | escaped).values() if line is not None]

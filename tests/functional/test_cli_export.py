@@ -111,7 +111,7 @@ def test_an_outage_in_the_middle_leaves_the_former_file(
         raise DatabaseUnavailableError
 
     (tmp_path / "all.csv").write_text("former")
-    monkeypatch.setattr(reports, "_block", away)
+    monkeypatch.setattr(reports, "find_lines", away)
 
     result = export("all.csv")
 

@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import psycopg2
@@ -209,20 +210,34 @@ def test_a_picture_does_not_wait_for_a_writer_that_hangs(tools: Tools, monkeypat
 
 
 def test_what_retention_removes_meanwhile_is_missing_and_nothing_else(tools: Tools, rows: Rows) -> None:
-    kept = [str(row.id) for row in keep(tools, [attempt_row()] * 9)]
+    kept = [str(row.id) for row in keep(tools, [attempt_row()] * 15)]
     found = ids_of(tools, export(tools), size=3)
 
     first = next(found)
-    rows.ask("delete from attempts where id = :id", id=kept[8])
+    rows.ask("delete from attempts where id = :id", id=kept[14])
     rest = list(found)
 
-    assert [first, *rest] == kept[:8]
+    assert [first, *rest] == kept[:14]
+
+
+@pytest.mark.parametrize("size", [1, 2, 100])
+def test_no_value_leads_a_file_astray_or_divides_a_line(tools: Tools, size: int) -> None:
+    like_a_line = f"\x1e{UUID(int=0)},2026-11-23T12:04:12+00:00,created,201,201,created,"
+    kept = keep(tools, [attempt_row(), attempt_row(name=like_a_line), attempt_row(username=like_a_line), attempt_row()])
+
+    report = export(tools)
+    content = b"".join(
+        block.content for block in reports.iter_blocks(tools.reading, report, csv.layout(report), size=size)
+    )
+
+    assert [line.partition(b",")[0].decode() for line in content.split(b"\r\n")[:-1]] == [str(row.id) for row in kept]
+    assert content.count(like_a_line.encode()) == 2
 
 
 def test_a_slow_reader_holds_no_connection(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
     keep(tools, [attempt_row()] * 9)
     helper = ThreadPoolExecutor(1)
-    monkeypatch.setattr(reports, "_helpers", helper)
+    monkeypatch.setattr(reports, "ThreadPoolExecutor", lambda *_: helper)
     blocks = reports.iter_blocks(tools.reading, export(tools), csv.layout(export(tools)), size=1)
 
     next(blocks)

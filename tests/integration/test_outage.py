@@ -2,18 +2,22 @@
 
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg2
 import pytest
-from sqlalchemy import Connection, create_engine, text
+from psycopg2 import extensions
+from sqlalchemy import Connection, Integer, bindparam, cast, create_engine, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from project import outage
+from project import ONE_PICTURE, outage
 from project.domain.errors import DatabaseUnavailableError, OutcomeUnknownError
-from project.outage import Database, Statement
+from project.outage import Database, Question, Statement
 from project.outage.database import LEAST_S
+from project.outage.deadline import _wait as wait
 from project.outage.deadline import remaining
 from project.web.tools import Tools
 from tests.conftest import Rows
@@ -208,6 +212,75 @@ def test_a_statement_that_the_session_of_a_pooler_knows_from_another_client_is_e
 
     assert database.run(sample, "b") == [("b",)]
     engine.dispose()
+
+
+def question(column: str) -> Question:
+    """Return one that adds a number to itself."""
+    number = cast(bindparam("number", required=False), Integer)
+    return Question(select((number + number).label(column)), "Europe/Moscow", ("number",))
+
+
+@contextmanager
+def round_trips() -> Iterator[list[extensions.connection]]:
+    """Give a list of whom PostgreSQL was asked for something by, each time."""
+    trips: list[extensions.connection] = []
+
+    def note(connection: extensions.connection) -> None:
+        trips.append(connection)
+        wait(connection)
+
+    extensions.set_wait_callback(note)
+    try:
+        yield trips
+    finally:
+        outage.install()
+
+
+@pytest.fixture
+def lone(postgres_url: str) -> Iterator[Database]:
+    """A way to PostgreSQL with one connection, as statistics have theirs."""
+    engine = create_engine(
+        postgres_url.replace("postgresql://", "postgresql+psycopg2://"), pool_size=1, execution_options=ONE_PICTURE
+    )
+    yield Database(engine, 2.0, name="test", slots=1, connections=1)
+    engine.dispose()
+
+
+def test_a_session_plans_a_question_once_and_forgets_it_for_the_next(tools: Tools, lone: Database) -> None:
+    known = "select string_agg(name, ' ') from pg_prepared_statements where name like 'question%'"
+    one, other = question("one"), question("other")
+
+    assert [lone.ask(one, number=number) for number in (1, 2)] == [[(2,)], [(4,)]]
+    assert lone.ask(other, number=3) == [(6,)]
+    assert lone.read(ask, known) == other._name
+    assert lone.ask(one, number=4) == [(8,)]
+    assert lone.read(ask, known) == one._name
+
+
+def test_a_question_is_sent_whole_once_sessions_have_changed_hands(tools: Tools, lone: Database) -> None:
+    one, other = question("one"), question("other")
+    lone.ask(one, number=1)
+    lone.read(lambda connection: connection.execute(text("deallocate all")))
+
+    assert lone.ask(one, number=2) == [(4,)]
+    with round_trips() as trips:
+        assert lone.ask(other, number=3) == [(6,)]
+    assert len(trips) == 1
+    assert lone.read(ask, "select count(*) from pg_prepared_statements where name like 'question%'") == 0
+
+
+def test_what_is_asked_alone_takes_one_round_trip_and_leaves_the_connection_as_it_was(
+    tools: Tools, lone: Database
+) -> None:
+    session = "select current_setting('transaction_isolation') || ' ' || current_setting('transaction_read_only')"
+    one = question("one")
+    before = lone.read(ask, session), lone.ask(one, number=1)
+
+    with round_trips() as trips:
+        lone.ask(one, number=1)
+
+    assert len(trips) == 1
+    assert (lone.read(ask, session), lone.ask(one, number=1)) == before == ("repeatable read on", [(2,)])
 
 
 def test_a_statement_that_changes_nothing_is_never_of_unknown_outcome(
