@@ -66,10 +66,15 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class RawBlock(Block):
-    """Raw lines of the attempts behind one and up to another, with END in between."""
+    """Raw lines of the attempts behind one and up to another, with END, or what was asked for, in between."""
 
     behind: UUID
     last: UUID
+
+    def lines(self) -> list[bytes]:
+        """Return the lines one by one; none if that cannot be told, because a value holds END, too."""
+        lines = self.content.split(END)
+        return lines if len(lines) == self.rows else []
 
 
 @dataclass(frozen=True, kw_only=True)

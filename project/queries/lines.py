@@ -36,49 +36,43 @@ from project.models import Attempt
 from project.outage import Database, Question
 from project.queries.attempts import first_of
 
-_LAST_ID = UUID(int=2**128 - 1)
 _NO_WORDS = "\x1f"
 """No layout has this mark, so that a line with it is never taken as it is."""
 
 
-def lines_query(chosen: AttemptFilter, layout: Layout, size: int) -> Question:
-    """Return the question for the first `size` chosen attempts behind one and up to another: made once for a file.
+def lines_query(chosen: AttemptFilter, layout: Layout, size: int, until: UUID | None = None) -> Question:
+    """Return the question for the first `size` chosen attempts behind one, of these up to another if that is given.
 
     The lines come as one text: a row for each would cost the driver more than all that is done to them afterwards.
     """
     line = _raw_line(layout).label("line")
-    bounds = Attempt.id > bindparam("behind", required=False), Attempt.id <= bindparam("until", required=False)
+    behind = Attempt.id > bindparam("behind", required=False)
     if chosen.is_of_kinds:
-        found = first_of((Attempt.id,), chosen, size, *bounds).subquery()  # lines only for those taken in the end
+        found = first_of((Attempt.id,), chosen, size, behind).subquery()  # lines only for those taken in the end
         lines = select(found.c.id, line).join(found, found.c.id == Attempt.id).order_by(Attempt.id).subquery()
     else:
-        lines = first_of((Attempt.id, line), chosen, size, *bounds).subquery()
+        lines = first_of((Attempt.id, line), chosen, size, behind).subquery()
     last = func.array_agg(lines.c.id)[func.count()]
     text = func.string_agg(lines.c.line, bindparam("end", type_=Text, required=False))
     query = select(text, func.count(), last).select_from(lines)
-    return Question(query, layout.zone.key, ("behind", "until", "end"))
+    return Question(query if until is None else query.where(lines.c.id <= until), layout.zone.key, ("behind", "end"))
 
 
-def find_lines(database: Database, question: Question, behind: UUID) -> RawBlock | None:
+def find_lines(database: Database, question: Question, behind: UUID, end: bytes = END) -> RawBlock | None:
     """Return the next raw lines, None behind the last."""
-    return _find(database, question, behind, _LAST_ID, END)
-
-
-def find_single_lines(database: Database, question: Question, found: RawBlock) -> list[bytes]:
-    """Return raw lines one by one."""
-    end, again = END, found
-    while again.content.count(end) >= again.rows:
-        end = secrets.token_hex(16).encode()  # somebody sent what stands between lines, but nobody can have sent this
-        other = _find(database, question, found.behind, found.last, end)
-        if other is None:  # all of them were forgotten just now
-            return []
-        again = other
-    return again.content.split(end)
-
-
-def _find(database: Database, question: Question, behind: UUID, until: UUID, end: bytes) -> RawBlock | None:
-    ((content, rows, last),) = database.ask(question, behind=behind, until=until, end=end.decode())
+    ((content, rows, last),) = database.ask(question, behind=behind, end=end.decode())
     return None if content is None else RawBlock(int(rows), content, behind, last)
+
+
+def find_single_lines(database: Database, chosen: AttemptFilter, layout: Layout, found: RawBlock) -> list[bytes]:
+    """Return raw lines one by one, when a value among them holds what stands between lines, too."""
+    question = lines_query(chosen, layout, found.rows, until=found.last)
+    lines: list[bytes] = []
+    end, behind = secrets.token_hex(16).encode(), found.behind  # nobody can have sent this
+    while again := find_lines(database, question, behind, end):  # more than once if others came in between
+        lines += again.content.split(end)
+        behind = again.last
+    return lines
 
 
 def find_escaped_lines(connection: Connection, layout: Layout, ids: list[bytes]) -> dict[bytes, bytes]:
@@ -163,7 +157,7 @@ def _or_nothing(value: SQLColumnExpression[Any]) -> ColumnElement[str]:
 
 _VALUES: dict[Value, ColumnElement[Any]] = {
     Value.ID: Attempt.id.expression,
-    # Times are those of the clock that _prepare() has set.
+    # Times are those of the clock that Question or _prepare() has set.
     Value.LOCAL_TIME: cast(Attempt.received_at, String(19)),
     # ISO 8601 as JSON has it: to_char() takes twice as long, and PostgreSQL's own text has no T.
     Value.ISO_TIME: func.to_jsonb(Attempt.received_at).op("#>>")(literal_column("'{}'")),

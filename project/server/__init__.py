@@ -79,8 +79,8 @@ def serve(
 def _share_one_heap() -> None:
     """Let all threads of a worker take memory from one place, where glibc is (docs/adr/0014).
 
-    It would give each thread its own, and each that has sent a file keeps some megabytes. That one thread at a time
-    asks for memory is no loss: the interpreter's lock sees to that anyway.
+    It would give each thread its own, and each that has sent a file keeps some megabytes. Threads hardly wait for each
+    other there: mostly the interpreter's lock lets one at a time ask for memory anyway.
     """
     with suppress(AttributeError):
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)

@@ -142,8 +142,7 @@ def iter_blocks(database: Reading, report: Report, layout: Layout, *, size: int 
     retention removes meanwhile are missing.
     """
     database = database.since(report.position)
-    question = lines_query(report.chosen, layout, size)
-    raw = _iter_raw(database, question)
+    raw = _iter_raw(database, lines_query(report.chosen, layout, size))
     helper = ThreadPoolExecutor(1, "export")
     try:
         coming = deque(helper.submit(next, raw, None) for _ in range(AHEAD))
@@ -151,11 +150,11 @@ def iter_blocks(database: Reading, report: Report, layout: Layout, *, size: int 
             coming.append(helper.submit(next, raw, None))
             content = layout.plain(found)
             if content is None:
-                yield helper.submit(_escape, database, question, layout, found).result()
+                yield _escaped(database, report.chosen, layout, found, helper)
             else:
                 yield Block(found.rows, content)
     finally:
-        helper.shutdown(wait=False, cancel_futures=True)
+        helper.shutdown(cancel_futures=True)
 
 
 def _iter_raw(database: Database, question: Question) -> Iterator[RawBlock]:
@@ -165,12 +164,18 @@ def _iter_raw(database: Database, question: Question) -> Iterator[RawBlock]:
         yield found
 
 
-def _escape(database: Database, question: Question, layout: Layout, found: RawBlock) -> Block:
+def _escaped(
+    database: Database, chosen: AttemptFilter, layout: Layout, found: RawBlock, helper: ThreadPoolExecutor
+) -> Block:
     """Return raw lines as the file has them; those that need it are put together from their values."""
-    single = _patiently(lambda: find_single_lines(database, question, found))
+
+    def ask(work: Callable[[], T]) -> T:
+        return helper.submit(_patiently, work).result()
+
+    single = found.lines() or ask(lambda: find_single_lines(database, chosen, layout, found))
     lines = {layout.id_of(line): layout.plain(Block(1, line)) for line in single}
     odd = [key for key, line in lines.items() if line is None]
-    escaped = _patiently(lambda: database.read(find_escaped_lines, layout, odd))
+    escaped = ask(lambda: database.read(find_escaped_lines, layout, odd))
     whole = [line for line in (lines | escaped).values() if line is not None]
     return Block(len(whole), b"".join(whole))
 

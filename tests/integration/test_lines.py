@@ -24,6 +24,7 @@ from project.exporters import text as text_file
 from project.outage import deadline
 from project.outage.gate import Gate
 from project.queries import pictures
+from project.queries.lines import find_lines, find_single_lines, lines_query
 from project.services import reports
 from project.web.tools import Tools
 from tests.conftest import Rows
@@ -245,6 +246,37 @@ def test_a_slow_reader_holds_no_connection(tools: Tools, monkeypatch: pytest.Mon
 
     assert tools.reading._engine.pool.status().endswith("Current Checked out connections: 0")
     assert len(list(blocks)) == 8
+
+
+def test_a_file_that_nobody_wants_any_more_leaves_no_thread_behind(tools: Tools) -> None:
+    keep(tools, [attempt_row()] * 9)
+    before = set(threading.enumerate())
+    blocks = reports.iter_blocks(tools.reading, export(tools), csv.layout(export(tools)), size=1)
+    next(blocks)
+    assert set(threading.enumerate()) > before
+
+    blocks.close()  # type: ignore[attr-defined]  # a generator
+
+    assert set(threading.enumerate()) <= before
+
+
+def test_of_a_block_that_is_asked_for_again_nothing_is_lost_though_a_late_attempt_came_in_between(
+    tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "WRITERS_S", 0)
+    first, late = new_id(NOW - timedelta(seconds=1)), new_id(NOW)
+    with another_session(tools) as hanging:
+        hanging.execute(INSERT.replace("gen_random_uuid()", "%s"), (str(late),))
+        kept = keep(tools, [attempt_row(received_at=NOW + timedelta(seconds=1), name="\x1e")] * 3)
+        report = export(tools)
+        layout = csv.layout(report)
+        found = find_lines(tools.reading, lines_query(report.chosen, layout, size=3), first)
+        hanging.connection.commit()
+
+    assert found is not None
+    single = find_single_lines(tools.reading, report.chosen, layout, found)
+
+    assert [layout.id_of(line).decode() for line in single] == [str(late), *(str(row.id) for row in kept)]
 
 
 def test_a_file_may_take_longer_than_a_request(tools: Tools) -> None:

@@ -1,5 +1,6 @@
 """Stopping: everything accepted is answered, nothing new is taken (promise P11)."""
 
+import ctypes
 import os
 import signal
 import socket
@@ -86,6 +87,32 @@ shares.PATIENCE_S = 0.5
     workers=2,
 )
 
+HEAPS = _telling("""
+import ctypes, os, tempfile, threading
+
+libc = ctypes.CDLL(None)
+libc.fdopen.restype = ctypes.c_void_p
+
+def tell():
+    together = threading.Barrier(4)
+
+    def allocate():
+        held = bytearray(5000)
+        together.wait()
+
+    threads = [threading.Thread(target=allocate) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with tempfile.TemporaryFile() as file:
+        stream = ctypes.c_void_p(libc.fdopen(os.dup(file.fileno()), b"w"))
+        libc.malloc_info(0, stream)
+        libc.fclose(stream)
+        file.seek(0)
+        return file.read().count(b"<heap nr=")
+""")
+
 ENDLESS = _program(
     r"""
 import os
@@ -107,8 +134,10 @@ def app(environ, start_response):
 @contextmanager
 def _started(program: str) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        yield process
-        process.kill()
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.fixture
@@ -330,6 +359,12 @@ def test_the_loop_sends_nothing_while_a_thread_puts_an_answer_together(channel: 
     loop.join()
 
     assert (left, channel.total_outbufs_len) == (6, 0)
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="only glibc gives each thread a heap")
+def test_all_threads_of_a_worker_share_one_heap() -> None:
+    with _started(HEAPS) as process, _connection(_port(process)) as connection:
+        assert _ask(connection) == b"1"
 
 
 def test_workers_share_connections_evenly(sharing: int) -> None:
