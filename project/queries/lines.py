@@ -78,13 +78,13 @@ def find_single_lines(database: Database, chosen: AttemptFilter, layout: Layout,
 def find_escaped_lines(connection: Connection, layout: Layout, ids: list[bytes]) -> dict[bytes, bytes]:
     """Return the lines of these attempts, put together from their values."""
     _prepare(connection, layout.zone)
-    values = (cast(_VALUES[value], Text) for value in layout.values)
-    head = (cast(Attempt.id, Text), Attempt.status, Attempt.code, *values)
+    shown = (cast(_VALUES[value], Text) for value in layout.values)
+    head = (cast(Attempt.id, Text), Attempt.status, Attempt.code, *shown)
     lines = {}
     query = select(*head).where(Attempt.id.in_(UUID(each.decode()) for each in ids))
     for key, status, code, *found in _fetch(connection, query):
-        texts = [value and value.decode() for value in found]
-        lines[key] = layout.escaped(status, code.decode(), dict(zip(layout.values, texts, strict=True)))
+        values = dict(zip(layout.values, (value.decode() for value in found), strict=True))
+        lines[key] = layout.escaped(status, code.decode(), values)
     return lines
 
 

@@ -19,14 +19,33 @@ from project.outage import Database, Question, Statement
 from project.outage.database import LEAST_S
 from project.outage.deadline import _wait as wait
 from project.outage.deadline import remaining
+from project.outage.statement import cursor_of_its_own
 from project.web.tools import Tools
 from tests.conftest import Rows
+
+KIND = "select current_setting('transaction_isolation') || ' ' || current_setting('transaction_read_only')"
+"""Asks what kind of transaction this is."""
 
 
 def impatient(url: str, deadline_s: float = 0.5, **options: Any) -> Database:
     """Return a way to a database that soon gives up."""
     engine = create_engine(url.replace("postgresql://", "postgresql+psycopg2://"), poolclass=NullPool, **options)
     return Database(engine, deadline_s, name="test", slots=4, connections=4)
+
+
+@contextmanager
+def session(url: str, **options: Any) -> Iterator[Database]:
+    """Give a way to a database over one connection, which stays open."""
+    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg2://"), pool_size=1, **options)
+    yield Database(engine, 2.0, name="test", slots=1, connections=1)
+    engine.dispose()
+
+
+@pytest.fixture
+def lone(postgres_url: str) -> Iterator[Database]:
+    """A way to PostgreSQL over one connection."""
+    with session(postgres_url) as database:
+        yield database
 
 
 def ask(connection: Connection, question: str) -> Any:
@@ -186,32 +205,26 @@ def test_a_connection_that_was_closed_while_it_rested_leaves_no_doubt(
     ids=["a pooler gives another session", "a migration changes what it returns"],
 )
 def test_a_statement_that_the_session_does_not_know_any_more_is_prepared_again_or_sent_whole(
-    tools: Tools, postgres_url: str, change: str
+    tools: Tools, lone: Database, change: str
 ) -> None:
-    engine = create_engine(postgres_url.replace("postgresql://", "postgresql+psycopg2://"), pool_size=1)
-    database = Database(engine, 2.0, name="test", slots=1, connections=1)
     sample = Statement("sample", "select t.* from things t where name = {}", arguments=1)
-    database.transact(lambda connection: connection.execute(text("create temp table things (name text)")))
-    database.transact(lambda connection: connection.execute(text("insert into things values ('a'), ('b')")))
-    assert database.run(sample, "b") == [("b",)]
+    lone.transact(lambda connection: connection.execute(text("create temp table things (name text)")))
+    lone.transact(lambda connection: connection.execute(text("insert into things values ('a'), ('b')")))
+    assert lone.run(sample, "b") == [("b",)]
 
-    database.transact(lambda connection: connection.execute(text(change)))
+    lone.transact(lambda connection: connection.execute(text(change)))
 
-    assert [row[0] for row in database.run(sample, "b")] == ["b"]
-    engine.dispose()
+    assert [row[0] for row in lone.run(sample, "b")] == ["b"]
 
 
 def test_a_statement_that_the_session_of_a_pooler_knows_from_another_client_is_executed(
-    tools: Tools, postgres_url: str
+    tools: Tools, lone: Database
 ) -> None:
-    engine = create_engine(postgres_url.replace("postgresql://", "postgresql+psycopg2://"), pool_size=1)
-    database = Database(engine, 2.0, name="test", slots=1, connections=1)
     sample = Statement("sample", "select cast({} as text)", arguments=1)
     known = f"prepare {sample.prepared_name} as select cast($1 as text)"
-    database.transact(lambda connection: connection.execute(text(known)))
+    lone.transact(lambda connection: connection.execute(text(known)))
 
-    assert database.run(sample, "b") == [("b",)]
-    engine.dispose()
+    assert lone.run(sample, "b") == [("b",)]
 
 
 def question(column: str) -> Question:
@@ -234,16 +247,6 @@ def round_trips() -> Iterator[list[extensions.connection]]:
         yield trips
     finally:
         outage.install()
-
-
-@pytest.fixture
-def lone(postgres_url: str) -> Iterator[Database]:
-    """A way to PostgreSQL with one connection, as statistics have theirs."""
-    engine = create_engine(
-        postgres_url.replace("postgresql://", "postgresql+psycopg2://"), pool_size=1, execution_options=ONE_PICTURE
-    )
-    yield Database(engine, 2.0, name="test", slots=1, connections=1)
-    engine.dispose()
 
 
 def test_a_session_parses_a_question_once_and_forgets_it_for_the_next(tools: Tools, lone: Database) -> None:
@@ -271,8 +274,7 @@ def test_a_question_that_could_not_be_parsed_is_parsed_the_next_time(tools: Tool
     with pytest.raises(DatabaseUnavailableError):  # as while a migration is missing
         lone.ask(later, added=1)
 
-    create = "set transaction read write; create temp table things as select 2 as number"
-    lone.transact(lambda connection: connection.execute(text(create)))
+    lone.transact(lambda connection: connection.execute(text("create temp table things as select 2 as number")))
 
     with round_trips() as trips:
         assert lone.ask(later, added=1) == [(3,)]
@@ -292,17 +294,30 @@ def test_a_question_is_sent_whole_once_sessions_have_changed_hands(tools: Tools,
 
 
 def test_what_is_asked_alone_takes_one_round_trip_and_leaves_the_connection_as_it_was(
-    tools: Tools, lone: Database
+    tools: Tools, postgres_url: str
 ) -> None:
-    session = "select current_setting('transaction_isolation') || ' ' || current_setting('transaction_read_only')"
     one = question("one")
-    before = lone.read(ask, session), lone.ask(one, number=1)
+    with session(postgres_url, execution_options=ONE_PICTURE) as lone:
+        before = lone.read(ask, KIND), lone.ask(one, number=1)
 
-    with round_trips() as trips:
-        lone.ask(one, number=1)
+        with round_trips() as trips:
+            lone.ask(one, number=1)
 
-    assert len(trips) == 1
-    assert (lone.read(ask, session), lone.ask(one, number=1)) == before == ("repeatable read on", [(2,)])
+        assert len(trips) == 1
+        assert (lone.read(ask, KIND), lone.ask(one, number=1)) == before == ("repeatable read on", [(2,)])
+
+
+def test_a_transaction_that_begins_after_a_statement_of_its_own_is_as_it_would_have_been(
+    tools: Tools, postgres_url: str
+) -> None:
+    def ask_twice(connection: Connection) -> tuple[Any, Any]:
+        with cursor_of_its_own(connection.connection) as cursor:
+            cursor.execute(KIND)
+            [(alone,)] = cursor.fetchall()
+        return alone, ask(connection, KIND)
+
+    with session(postgres_url, execution_options=ONE_PICTURE) as lone:
+        assert lone.read(ask_twice) == ("read committed off", "repeatable read on")
 
 
 def test_a_statement_that_changes_nothing_is_never_of_unknown_outcome(
@@ -316,6 +331,7 @@ def test_a_statement_that_changes_nothing_is_never_of_unknown_outcome(
 
     with outage.deadline(0.3), pytest.raises(OutcomeUnknownError):
         tools.database.run(one, 1)
+    tools.database.breaker.close()
     with outage.deadline(0.3), pytest.raises(DatabaseUnavailableError):
         tools.database.find(one, 1)
 
