@@ -214,30 +214,63 @@ def test_a_file_is_exact_however_far_behind_the_replica_is(
     assert all(asked)
 
 
-def test_a_question_that_stands_in_the_way_of_the_log_is_asked_again(
-    app: Flask, reading: Reading, primary: Postgres, standby: Postgres
-) -> None:
-    """PostgreSQL cancels it (40001) when the primary has removed rows that it may still see."""
-    primary.execute("create table if not exists fleeting as select generate_series(1, 1000) as n")
+@pytest.fixture
+def hasty(primary: Postgres, standby: Postgres) -> Iterator[Postgres]:
+    """A replica that keeps nothing for those who still read it."""
+    primary.execute("create table fleeting as select generate_series(1, 1000) as n")
     standby.set("max_standby_streaming_delay", "0")
     caught_up(primary, standby)
+    yield standby
+    standby.set("max_standby_streaming_delay", "30s")
+    primary.execute("drop table fleeting")
+
+
+def test_a_question_that_stands_in_the_way_of_the_log_is_asked_again(
+    reading: Reading, primary: Postgres, hasty: Postgres
+) -> None:
+    """PostgreSQL cancels it (40001) when the primary has removed rows that it may still see."""
     tries: list[bool] = []
 
     def remove() -> None:
         running = "select true from pg_stat_activity where state = 'active' and query like 'select pg_sleep%%'"
-        eventually(lambda: standby.execute(running), CAUGHT_UP_S, "nobody asks")
-        primary.execute("delete from fleeting")
-        primary.execute("vacuum fleeting")
+        eventually(lambda: hasty.execute(running), CAUGHT_UP_S, "nobody asks")
+        vanish(primary)
+        caught_up(primary, hasty)
 
     def slow(connection: Connection) -> bool:
+        if tries:
+            removed.result()  # rows that vanish are many records of the log, and each stands in the way
         tries.append(is_replica(connection))
         connection.execute(text("select count(*) from fleeting"))
-        connection.execute(text("select pg_sleep(:long)"), {"long": 1.9 if len(tries) == 1 else 0})
+        connection.execute(text("select pg_sleep(:long)"), {"long": 0 if tries[1:] else 1.9})
         return True
 
     with ThreadPoolExecutor(1) as other:
         removed = other.submit(remove)
         assert reading.read(slow)
-        removed.result()
 
     assert tries == [True, True]
+
+
+def test_a_question_whose_session_the_log_has_ended_is_answered_by_the_primary(
+    reading: Reading, primary: Postgres, hasty: Postgres
+) -> None:
+    """PostgreSQL cannot cancel what rests inside its transaction: it ends the session."""
+    tries: list[bool] = []
+
+    def resting(connection: Connection) -> int:
+        tries.append(is_replica(connection))
+        found = connection.execute(text("select count(*) from fleeting")).scalar_one()
+        if tries == [True]:
+            vanish(primary)
+            caught_up(primary, hasty)
+        return int(found + connection.execute(text("select count(*) from fleeting")).scalar_one())
+
+    assert reading.read(resting) == 0
+    assert tries == [True, False]
+
+
+def vanish(primary: Postgres) -> None:
+    """Remove rows so thoroughly that nobody can see them any more."""
+    primary.execute("delete from fleeting")
+    primary.execute("vacuum fleeting")
