@@ -2,7 +2,7 @@
 
 import re
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -92,12 +92,20 @@ def layers(notes: Notes) -> str:
     return table(head, [_layer_row(quantity, notes) for quantity in measured], left=1)
 
 
+def pages(notes: Notes) -> str:
+    """Return the table of how long each page takes, with few attempts and with many."""
+    sizes = sorted({rows for found in notes.pages_ms.values() for rows in found})
+    head = ("answer, ms, at so many attempts", *(f"{rows:,}" for rows in sizes), "most / least")
+    return table(head, [_page_row(page, found) for page, found in notes.pages_ms.items()], left=1)
+
+
 TABLES: dict[str, Callable[[Notes], str]] = {
     "run": heading,
     "targets": targets,
     "quantities": quantities,
     "busy": busy,
     "layers": layers,
+    "pages": pages,
 }
 """What stands in the document, by the name of its place."""
 
@@ -173,6 +181,11 @@ def _layer_row(quantity: Quantity, notes: Notes) -> Row:
         f"{total.switches / (total.requests or 1):.1f}",
         f"{total.cores:.1f} of {notes.cores}",
     )
+
+
+def _page_row(page: str, found: Mapping[int, list[float]]) -> Row:
+    medians = [statistics.median(found[rows]) for rows in sorted(found)]
+    return (f"`{page}`", *map(shown, medians), shown(medians[-1] / medians[0]))
 
 
 def _total(spent: list[Busy]) -> Busy:

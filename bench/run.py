@@ -63,6 +63,8 @@ class Notes:
     busy: dict[Quantity, list[Busy]] = field(default_factory=lambda: defaultdict(list))
     p99_ms: dict[Quantity, list[float]] = field(default_factory=lambda: defaultdict(list))
     """What 99 % of a load's answers took at the most."""
+    pages_ms: dict[str, dict[int, list[float]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
+    """What an answer took, by its address and the number of attempts."""
 
 
 class Run:

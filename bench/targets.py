@@ -21,7 +21,6 @@ class Quantity(StrEnum):
     FLASK_ALONE = "the server + Flask, /s"
     LEANEST = "the server + Flask + schema, password, statement, /s"
     PAGE_FEW = "results page, 10,000 attempts, ms"
-    PAGE_MIDDLE = "results page, 1,000,000 attempts, ms"
     PAGE_MOST = "results page, most attempts, ms"
     COPY = "psql, COPY of the rows of an export, rows/s"
     TXT = ".txt over HTTP, rows/s"

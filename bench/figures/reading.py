@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from psycopg2 import extensions
 
@@ -21,8 +22,25 @@ from bench.targets import Quantity
 from project.services.upkeep import COUNT_FROM
 
 PAGE = "/results/?period=all"
-PAGES = 15
-"""Pages of one round; it notes their median."""
+PAGES = (
+    "/results/?period=today",
+    "/results/",
+    "/results/?period=30d",
+    PAGE,
+    "/results/?period=all&before={id}",
+    "/results/?period=all&result=rejected",
+    "/results/?period=all&result=failed",
+    "/results/?period=all&code=required&code=invalid_email&code=username_taken",
+    "/results/?period=all&status=503",
+    "/results/?period=all&q={id}",
+    "/results/?period=all&q==user7",
+    "/results/?period=all&q=part-of-no-login",
+    "/api/v1/stats/?period=all",
+    "/api/v1/attempts/?period=all&result=failed",
+)
+"""What is asked for: each period, each filter and search; `{id}` is the number of the attempt in the middle."""
+TIMES = 5
+"""How often each is asked for in a round, which notes the median."""
 MIDDLE = 1_000_000
 WORKBOOK_ROWS = 100_000
 LONG_ROUNDS = 3
@@ -38,25 +56,24 @@ class Table:
     rows: int
     server: Server
     reader: Reader
+    middle: str
+    """Number of the attempt in the middle."""
 
-    def page_ms(self) -> float:
-        """Return how long the results page over all attempts takes."""
-        return 1000 * statistics.median(self.reader.get(PAGE).seconds for _ in range(PAGES))
+    def page_ms(self, page: str) -> float:
+        """Return how long one of PAGES takes."""
+        address = page.format(id=self.middle)
+        return 1000 * statistics.median(self.reader.get(address).seconds for _ in range(TIMES))
 
 
 def measure(run: Run) -> None:
     """Note pages and files of 10,000 attempts, of as many as were asked for, and of a million if those are more."""
     with ExitStack() as stack:
-        few, most = (stack.enter_context(recorded(run, rows)) for rows in (FEW, run.options.rows))
-        pages = {Quantity.PAGE_FEW: few, Quantity.PAGE_MOST: most}
-        if most.rows > MIDDLE:
-            pages[Quantity.PAGE_MIDDLE] = stack.enter_context(recorded(run, MIDDLE))
-
-        def note_pages() -> None:
-            for quantity, table in pages.items():
-                run.note(quantity, table.page_ms())
-
-        run.take_turns("results page", note_pages)
+        sizes = (FEW, *([MIDDLE] if run.options.rows > MIDDLE else []), run.options.rows)
+        tables = [stack.enter_context(recorded(run, rows)) for rows in sizes]
+        few, most = tables[0], tables[-1]
+        run.take_turns("pages", *(partial(_note_page, run, page, tables) for page in PAGES))
+        for quantity, table in {Quantity.PAGE_FEW: few, Quantity.PAGE_MOST: most}.items():
+            run.notes.values[quantity] += run.notes.pages_ms[PAGE][table.rows]
         run.take_turns(
             "exporting",
             lambda: run.note(Quantity.COPY, most.rows / postgres.copy_s(most.url)),
@@ -75,13 +92,19 @@ def recorded(run: Run, rows: int) -> Iterator[Table]:
     url = run.databases.create(f"attempts_{rows}")
     with closing(connect(url)) as connection:
         postgres.fill(connection, rows)
+        middle = postgres.middle(connection, rows)
     with run.serve("wsgi", url, WORKERS="1") as server:
-        table = Table(url, rows, server, Reader(server.port))
+        table = Table(url, rows, server, Reader(server.port), middle)
         with closing(connect(url)) as connection:
             _await_counts(connection)
         if (total := table.reader.total()) != rows + 1:
             raise RuntimeError(f"the statistics count {total:,} of {rows + 1:,}")
         yield table
+
+
+def _note_page(run: Run, page: str, tables: list[Table]) -> None:
+    for table in tables:
+        run.notes.pages_ms[page][table.rows].append(table.page_ms(page))
 
 
 def _await_counts(connection: extensions.connection) -> None:

@@ -132,6 +132,13 @@ def fill(connection: Connection, rows: int) -> None:
         cursor.execute("vacuum analyze attempts")
 
 
+def middle(connection: Connection, rows: int) -> str:
+    """Return the number of the attempt in the middle."""
+    with connection.cursor() as cursor:
+        cursor.execute("select id::text from attempts where seq = %s", (rows // 2,))
+        return str(cursor.fetchall()[0][0])
+
+
 def strip_statistics(connection: Connection) -> None:
     """Drop every index of attempts that only reading needs: all but its key and what the foreign key of users needs."""
     with connection.cursor() as cursor:

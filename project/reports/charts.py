@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from itertools import count, groupby
 from statistics import median
 
-from babel.dates import format_date, format_datetime
-
 from project.domain.reports import Bucket, Report
 from project.web.choices import Choice
+from project.web.formats import written
 from project.web.texts import language_code
 
 WIDTH, GAP = 10, 1.5
@@ -122,13 +121,9 @@ def times_words(bucket: Bucket) -> str:
     since, until = bucket.since, bucket.until
     if since.time() == until.time() == datetime.min.time():
         last = until - timedelta(days=1)
-        first = _format(since, "ccc, d MMMM")
-        return first if last.date() == since.date() else f"{first} – {_format(last, 'ccc, d MMMM')}"
-    return f"{_format(since, 'ccc, d MMMM, HH:mm')}–{until:%H:%M}"
-
-
-def _format(when: datetime, pattern: str) -> str:
-    return str(format_datetime(when, pattern, locale=language_code()))
+        first = written(since, "ccc, d MMMM")
+        return first if last.date() == since.date() else f"{first} – {written(last, 'ccc, d MMMM')}"
+    return f"{written(since, 'ccc, d MMMM, HH:mm')}–{until:%H:%M}"
 
 
 def _labels(report: Report) -> Iterator[Label]:
@@ -158,13 +153,13 @@ def _label_words(step: str, since: datetime) -> tuple[str, str]:
         case "30min":
             return "", f"{since:%H:%M}"
         case "3h" if since.hour == 0:
-            return _format(since, "ccc, "), _format(since, "d")
+            return written(since, "ccc, "), written(since, "d")
         case "3h":
-            return _format(since, "d MMM, "), f"{since:%H:%M}"
+            return written(since, "d MMM, "), f"{since:%H:%M}"
         case "month":
-            return "", _format(since, "LLL yyyy")
+            return "", written(since, "LLL yyyy")
         case _:
-            return "", _format(since, "dd.MM" if language_code() == "ru" else "d MMM")
+            return "", written(since, "dd.MM" if language_code() == "ru" else "d MMM")
 
 
 def _lines(report: Report) -> Iterator[Line]:
@@ -175,7 +170,7 @@ def _lines(report: Report) -> Iterator[Line]:
             yield _line(times_words(bucket), [bucket])
         return
     for day, buckets in groupby(report.series, key=lambda bucket: bucket.since.date()):
-        yield _line(format_date(day, "ccc, d MMMM", locale=language_code()), buckets)
+        yield _line(written(datetime.combine(day, time.min), "ccc, d MMMM"), buckets)
 
 
 def _line(name: str, buckets: Iterable[Bucket]) -> Line:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from datetime import date as Date  # noqa: N812 - the filter has its name
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
@@ -110,7 +111,7 @@ def share(part: int, whole: int) -> str:
 def day(when: datetime) -> str:
     """Return `23 November`, with the year if it is another one."""
     is_this_year = local(when).year == datetime.now(display_zone()).year
-    return _format(when, "d MMMM" if is_this_year else "d MMMM y")
+    return written(local(when), "d MMMM" if is_this_year else "d MMMM y")
 
 
 def date(when: Date) -> str:
@@ -120,7 +121,7 @@ def date(when: Date) -> str:
 
 def weekday(when: datetime) -> str:
     """Return `Mon`."""
-    return _format(when, "ccc")
+    return written(local(when), "ccc")
 
 
 def clock(when: datetime) -> str:
@@ -130,11 +131,18 @@ def clock(when: datetime) -> str:
 
 def moment(when: datetime) -> str:
     """Return `23 November 2026, 15:04:03`."""
-    return _format(when, "d MMMM y, HH:mm:ss")
+    return written(local(when), "d MMMM y, HH:mm:ss")
 
 
-def _format(when: datetime, pattern: str) -> str:
-    return str(format_datetime(local(when), pattern, locale=language_code()))
+def written(when: datetime, pattern: str) -> str:
+    """Return a moment as its own zone has it, in the reader's language, by a pattern of Unicode (UTS 35)."""
+    return _written(when.replace(tzinfo=None), pattern, language_code())
+
+
+@lru_cache(maxsize=2048)
+def _written(when: datetime, pattern: str, language: str) -> str:
+    """Pages have the same columns again and again. Of no zone: the same moment of two would be one to the cache."""
+    return str(format_datetime(when, pattern, locale=language))
 
 
 def zone_words(zone: ZoneInfo | None = None, when: datetime | None = None) -> str:

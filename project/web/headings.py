@@ -2,15 +2,13 @@
 
 from datetime import datetime, timedelta
 
-from babel.dates import format_datetime
-
 from project.domain.attempts import Outcome
 from project.domain.reports import Report
 from project.exporters.words import ABSENT, Heading
 from project.web.catalogue import reason_text
 from project.web.choices import Choice
-from project.web.formats import zone_words
-from project.web.texts import gettext, language_code, pgettext
+from project.web.formats import written, zone_words
+from project.web.texts import gettext, pgettext
 
 
 def period_words(choice: Choice, report: Report | None) -> str:
@@ -38,7 +36,7 @@ def days_words(since: datetime | None, until: datetime | None, now: datetime) ->
 
 
 def _day(when: datetime, pattern: str = "d MMMM y") -> str:
-    return str(format_datetime(when, pattern, locale=language_code()))
+    return written(when, pattern)
 
 
 def _last(until: datetime, now: datetime) -> datetime:

@@ -3,6 +3,7 @@
 import html
 import json
 import re
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
@@ -206,6 +207,15 @@ def test_an_old_attempt_has_neighbours_although_the_usual_period_is_short(reader
     (older,) = links(page, "Старее")
     assert urlsplit(older).path == f"/results/{first}/"
     assert links(page, "Статистика: 7 дней") == ["/results/"]
+
+
+def test_the_same_moment_reads_differently_in_another_zone(reader: FlaskClient, app: Flask) -> None:
+    attempt = keep(app, datetime(2026, 3, 9, 21, 0, 5, tzinfo=UTC))
+
+    pages = [text_of(show(reader, attempt, query)) for query in ("", "?tz=UTC", "")]
+
+    times = [re.findall(r"(?:9|10) марта 2026, \d\d:00:05", page)[0] for page in pages]
+    assert times == ["10 марта 2026, 00:00:05", "9 марта 2026, 21:00:05", "10 марта 2026, 00:00:05"]
 
 
 def test_an_attempt_made_by_command_names_the_command(reader: FlaskClient, app: Flask) -> None:

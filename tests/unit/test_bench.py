@@ -76,6 +76,15 @@ def test_a_layer_is_told_by_its_ratio_to_postgresql_and_by_what_its_server_does(
     ]
 
 
+def test_pages_are_told_by_what_they_take_with_few_attempts_and_with_many(notes: Notes) -> None:
+    notes.pages_ms["/results/"] |= {1_000_000: [30.0, 90.0, 60.0], 10_000: [40.0]}
+
+    head, _, row = ([cell.strip() for cell in line.strip("|").split("|")] for line in report.pages(notes).splitlines())
+
+    assert head[1:] == ["10,000", "1,000,000", "most / least"]
+    assert row == ["`/results/`", "40.0", "60.0", "1.50"]
+
+
 def test_each_wait_of_a_thread_is_a_switch() -> None:
     itself = psutil.Process()
     before = machine.switches(itself)
