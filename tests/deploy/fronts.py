@@ -118,13 +118,21 @@ class Haproxy(Front):
             "BIND_HTTPS": f"{HOST}:{self.port}",
             "CERTIFICATES": str(self.folder / "both.pem"),
             "PAGES": str(self.folder),
-            "ADMIN_SOCKET": str(self.folder / "admin.sock"),
+            "ADMIN_SOCKET": str(self._admin_socket),
         }
+
+    def _listens(self) -> bool:
+        """Its ports come first, its socket a moment later."""
+        return super()._listens() and self._admin_socket.exists()
+
+    @property
+    def _admin_socket(self) -> Path:
+        return self.folder / "admin.sock"
 
     def _uses_all(self) -> bool:
         """Ask HAProxy itself what its health checks have found."""
         with socket.socket(socket.AF_UNIX) as admin:
-            admin.connect(str(self.folder / "admin.sock"))
+            admin.connect(str(self._admin_socket))
             admin.sendall(b"show stat\n")
             found = admin.makefile().read()
         states = [

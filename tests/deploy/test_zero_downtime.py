@@ -18,10 +18,9 @@ REVISION, NEWEST = (path.name[:4] for path in sorted((Path(ROOT) / "migrations" 
 @pytest.fixture
 def front(instances: list[Service]) -> Iterator[Front]:
     """HAProxy before two instances that serve with the tables of the version before."""
-    front = Haproxy(instances)
-    front.ready()
-    yield front
-    front.close()
+    with closing(Haproxy(instances)) as front:
+        front.ready()
+        yield front
 
 
 def test_migrating_and_replacing_instance_after_instance_costs_no_client_an_error(
