@@ -57,8 +57,8 @@ def heading(notes: Notes) -> str:
 
 
 def text(notes: Notes) -> str:
-    """Return all tables."""
-    return "\n\n".join(content(notes) for content in TABLES.values())
+    """Return all tables that have something to tell."""
+    return "\n\n".join(filter(None, (content(notes) for content in TABLES.values())))
 
 
 def targets(notes: Notes) -> str:
@@ -128,8 +128,10 @@ def put(document: str, name: str, content: str) -> str:
 
 
 def table(head: Row, rows: Iterable[Row], *, left: int) -> str:
-    """Return a table of Markdown that is one in a terminal, too; the first `left` columns stand on the left."""
+    """Return a table of Markdown that is one in a terminal, too, "" without rows; `left` columns stand on the left."""
     lines = [head, *rows]
+    if lines == [head]:
+        return ""
     widths = [max(3, *(len(line[column]) for line in lines)) for column in range(len(head))]
     rule = tuple("-" * width if column < left else "-" * (width - 1) + ":" for column, width in enumerate(widths))
     return "\n".join("| " + " | ".join(_cells(line, widths, left)) + " |" for line in (head, rule, *lines[1:]))

@@ -38,10 +38,12 @@ def test_more_is_better_for_rates_and_less_for_limits(notes: Notes) -> None:
     assert list(verdicts.values()) == ["reached", "MISSED", "met"]
 
 
-def test_what_was_not_measured_is_no_figure(notes: Notes) -> None:
+def test_what_was_not_measured_is_no_figure_and_has_no_table(notes: Notes) -> None:
     notes.values.clear()
+    notes.busy.clear()
 
     assert report.figures(notes) == []
+    assert report.text(notes) == report.heading(notes)
 
 
 def test_the_shares_of_the_cores_tell_who_was_busy(notes: Notes) -> None:
