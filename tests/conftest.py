@@ -73,8 +73,9 @@ def config(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Confi
 
 @pytest.fixture(scope="session")
 def app(config: Config) -> Iterator[Flask]:
-    """The service with its tables."""
+    """The service with its tables. Nothing happens in its background: a test that wants a round of upkeep makes one."""
     app = create_app(config)
+    tools_of(app).upkeep.ensure_running = lambda: None  # type: ignore[method-assign]
     with app.app_context():
         flask_migrate.upgrade()
     yield app

@@ -330,14 +330,14 @@ class Fuzz:
         self._client.close()
 
 
-def send(port: int, pieces: Pieces) -> bytes:
+def send(port: int, pieces: Pieces, silence_s: float = SILENCE_S) -> bytes:
     """Send pieces on a new connection; return what is heard until it is closed or silent."""
     heard = b""
     with suppress(OSError), socket.create_connection((HOST, port), timeout=ANSWER_S) as connection:
         for piece in pieces:
             connection.sendall(piece)
         end = time.monotonic() + ANSWER_S
-        while time.monotonic() < end and select.select([connection], [], [], SILENCE_S)[0]:
+        while time.monotonic() < end and select.select([connection], [], [], silence_s)[0]:
             received = connection.recv(65536)
             if not received:
                 break

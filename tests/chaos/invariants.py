@@ -20,6 +20,8 @@ from tests.chaos.load import KEY_MARK, Answer, Client, summary
 from tests.chaos.processes import eventually
 from tests.chaos.service import Service
 
+HIDDEN_S = 2.0
+"""An absence that no request notices: shorter than the deadline by the longest pause between two tries."""
 DRAIN_S = 10.0
 """How long the spool may take until everything is in the table."""
 IDLE_S = 6.0

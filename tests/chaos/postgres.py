@@ -137,10 +137,12 @@ class Postgres:
             self._server.send_signal(how)
             self._server.wait(timeout=30)
 
-    def restart(self) -> None:
-        """Stop fast, if it runs, and start again on the same port."""
+    def restart(self) -> float:
+        """Stop fast, if it runs, and start again on the same port; return how many seconds that took."""
+        began = time.monotonic()
         self.stop()
         self.start()
+        return time.monotonic() - began
 
     def freeze(self) -> None:
         """SIGSTOP everything: connections stay open and nobody answers."""

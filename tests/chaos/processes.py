@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -51,9 +52,12 @@ def children(pid: int) -> list[int]:
 
 def descendants(pid: int) -> list[int]:
     """Return children, their children and so on, without the process itself."""
-    found = []
-    for child in children(pid):
-        found += [child, *descendants(child)]
+    below = defaultdict(list)
+    for one, parent, _ in _living():
+        below[parent].append(one)
+    found = below[pid]
+    for one in found:
+        found += below[one]  # which are looked at in their turn
     return found
 
 

@@ -367,7 +367,7 @@ class _Link:
             self._to_server += self._kept
             self._kept, self.is_damaged = None, False  # who has left needs no reply; the server learns it in the end
             _flush(self._server, self._to_server)
-        elif self.is_damaged:
+        elif self.is_damaged or self._mute:
             self.cut()
 
     def cut(self) -> None:

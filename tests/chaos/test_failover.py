@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from project.embedded.place import NAME
-from tests.chaos.invariants import check
+from tests.chaos.invariants import HIDDEN_S, check
 from tests.chaos.load import Answer, Client, Load, burst, summary
 from tests.chaos.postgres import Postgres
 from tests.chaos.processes import HOST, eventually
@@ -80,12 +80,14 @@ def test_a_failover_is_hidden_and_loses_nobody(
 
     with Load(service, clients=5, reconnecting=True) as load:
         load.await_answers(100)
+        began = time.monotonic()
         primary.kill()
         standby.promote()
+        away_s = time.monotonic() - began
         load.await_answers(len(load.answers) + 100)
 
-    assert {answer.code for answer in load.answers} == {"created"}, summary(load.answers)
-    assert max(answer.seconds for answer in load.answers) < ANSWERED_WITHIN_S
+    explained = [] if away_s < HIDDEN_S else ["database_unavailable", "outcome_unknown"]
+    _answered_in_time(load.answers, "created", *explained)
     _quick(burst(service, requests=20, parallel=2))
     assert service.workers() == workers
     check(standby, service, load.answers)

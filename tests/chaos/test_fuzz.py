@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.chaos.fuzz import BODY, KINDS, STATUS, TYPE, Fuzz, head, length, memory_kib, send
+from tests.chaos.fuzz import ANSWER_S, BODY, KINDS, STATUS, TYPE, Fuzz, head, length, memory_kib, send
 from tests.chaos.service import Service
 
 SEED = 66
@@ -62,9 +62,11 @@ def test_no_request_can_be_smuggled_in_by_two_ways_to_tell_a_length(
 
 
 def test_a_length_that_is_honest_keeps_the_connection(service: Service) -> None:
-    found = statuses(service, head(length(0), line=b"GET /livez HTTP/1.1") + INNER)
+    last = head(b"Connection: close", line=b"GET /livez HTTP/1.1")
 
-    assert found == [200, 200]
+    heard = send(service.port, [head(length(0), line=b"GET /livez HTTP/1.1") + last], ANSWER_S)
+
+    assert STATUS.findall(heard) == [b"200", b"200"]
 
 
 @pytest.mark.parametrize("size", [17_000, 300_000])
@@ -75,7 +77,9 @@ def test_a_head_that_is_too_large_is_refused(service: Service, size: int) -> Non
 
 
 def test_a_header_cannot_be_put_into_an_answer(service: Service) -> None:
-    heard = send(service.port, [head(TYPE, b"X-Request-Id: a\rSet-Cookie: session=evil", length(2)) + b"{}"])
+    evil = head(TYPE, b"X-Request-Id: a\rSet-Cookie: session=evil", b"Connection: close", length(2))
+
+    heard = send(service.port, [evil + b"{}"], ANSWER_S)
 
     assert b"\r\nSet-Cookie" not in heard
     assert b"\nSet-Cookie" not in heard

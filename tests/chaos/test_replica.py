@@ -113,8 +113,10 @@ def test_who_has_just_been_answered_finds_his_attempt(
 
 
 def test_a_replica_that_lags_says_so_and_one_that_lags_too_far_is_passed_over(
-    app: Flask, reading: Reading, standby: Postgres, monkeypatch: pytest.MonkeyPatch
+    app: Flask, reading: Reading, primary: Postgres, standby: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    useradd(app.test_client(), person("leading"))
+    caught_up(primary, standby)
     standby.execute("select pg_wal_replay_pause()")
     useradd(app.test_client(), person("lagging"))
     monkeypatch.setattr(replica, "LOOK_EVERY_S", 0)

@@ -179,7 +179,7 @@ def test_connections_that_broke_meanwhile_cost_no_client_an_error(client: FlaskC
     useradd(client, {**ANNA, "username": "before", "phone": None, "email": "before@example.org"})
     rows.ask(
         "select pg_terminate_backend(pid) from pg_stat_activity"
-        " where application_name = 'useradd' and pid <> pg_backend_pid()"
+        " where application_name = 'useradd' and datname = current_database() and pid <> pg_backend_pid()"
     )
 
     response = useradd(client, ANNA)

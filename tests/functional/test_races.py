@@ -16,6 +16,12 @@ from tests.conftest import Rows
 MANY = 20
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More come than there are slots: on a slow machine the last would be turned away."""
+    monkeypatch.setattr("project.outage.database.SLOT_WAIT_S", 10)
+
+
 def at_once(app: Flask, send: Callable[[FlaskClient, int], int]) -> Counter[int]:
     """Let `MANY` clients send in the same moment and count the statuses of the answers."""
     start = Barrier(MANY)

@@ -19,6 +19,12 @@ from tests.chaos.processes import HOST, eventually, free_port
 RULE = Rule("client", 3, 60)
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow machine is no dead Valkey."""
+    monkeypatch.setattr("project.services.shared_counts.REDIS_S", 1.0)
+
+
 class Valkey:
     """A server of the tests' own, that keeps nothing on disk."""
 

@@ -145,7 +145,10 @@ def test_a_whole_number_of_blocks_fills_a_sheet() -> None:
     assert log_sheets.MAX_ROWS % reports.BLOCK == 0
 
 
-def test_a_file_has_the_rows_of_its_picture_while_others_write(tools: Tools, rows: Rows) -> None:
+def test_a_file_has_the_rows_of_its_picture_while_others_write(
+    tools: Tools, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "WRITERS_S", 30)
     keep(tools, [attempt_row()] * 500)
     stop = threading.Event()
 

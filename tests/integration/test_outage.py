@@ -131,7 +131,7 @@ def _driver(connection: Connection) -> Any:
 def test_a_database_that_is_not_there_is_an_outage_that_is_said_loudly(
     tools: Tools, postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    database = impatient(f"{postgres_url.rpartition('/')[0]}/nowhere")
+    database = impatient(f"{postgres_url.rpartition('/')[0]}/nowhere", 10)
 
     with pytest.raises(DatabaseUnavailableError):
         database.transact(ask, "select 1")
@@ -235,11 +235,13 @@ def question(column: str) -> Question:
 
 @contextmanager
 def round_trips() -> Iterator[list[extensions.connection]]:
-    """Give a list of whom PostgreSQL was asked for something by, each time."""
+    """Give a list of whom PostgreSQL was asked for something by, each time, in this thread."""
     trips: list[extensions.connection] = []
+    here = threading.get_ident()
 
     def note(connection: extensions.connection) -> None:
-        trips.append(connection)
+        if threading.get_ident() == here:
+            trips.append(connection)
         wait(connection)
 
     extensions.set_wait_callback(note)

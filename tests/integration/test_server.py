@@ -369,9 +369,10 @@ def test_all_threads_of_a_worker_share_one_heap() -> None:
 
 def test_workers_share_connections_evenly(sharing: int) -> None:
     with ExitStack() as stack:
-        workers = [_ask(stack.enter_context(_connection(sharing))) for _ in range(20)]
+        workers = [_ask(stack.enter_context(_connection(sharing))) for _ in range(40)]
 
-    assert sorted(Counter(workers).values()) == [10, 10]
+    each = Counter(workers).values()
+    assert (len(each), min(each) >= 19) == (2, True), each  # who sleeps too long leaves one to the other
 
 
 def test_a_worker_that_is_stuck_keeps_nobody_from_taking_its_part(sharing: int) -> None:
