@@ -247,9 +247,9 @@ def burst(service: Listening, requests: int, parallel: int, timeout_s: float = 1
 
 
 def summary(answers: Iterable[Answer]) -> str:
-    """Return how often each answer came and how long the slowest took, for people."""
+    """Return how often each answer came and how long the slowest three took, for people."""
     answers = list(answers)
     counts = Counter((answer.status, answer.code) for answer in answers)
-    slowest = max((answer.seconds for answer in answers), default=0)
+    slowest = ", ".join(f"{seconds:.2f}" for seconds in sorted(answer.seconds for answer in answers)[-3:])
     told = ", ".join(f"{count} x {status or '-'} {code}" for (status, code), count in counts.most_common())
-    return f"{told or 'nothing'}; slowest {slowest:.2f} s"
+    return f"{told or 'nothing'}; slowest {slowest} s"
