@@ -10,7 +10,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from bench.figures.reading import TIMES, Table, recorded
+from bench.figures.reading import Table, recorded
 from bench.load import HOST
 from bench.report import table
 from bench.run import Options, Run
@@ -46,7 +46,7 @@ def main() -> None:
 
 def _measure(browser: Browser, attempts: Table, period: str) -> tuple[str, ...]:
     address = f"/results/?period={period}"
-    server_ms = 1000 * min(attempts.reader.get(address).seconds for _ in range(TIMES))
+    server_ms = attempts.page_ms(address)
     with _opened(browser, attempts) as (page, received):
         page.goto(address, wait_until="networkidle")
         shift = page.evaluate(SHIFT)

@@ -38,7 +38,7 @@ PAGES = (
     "/api/v1/stats/?period=all",
     "/api/v1/attempts/?period=all&result=failed",
 )
-"""What is asked for: each period, each filter and search; `{id}` is the number of the attempt in the middle."""
+"""What is asked for: each period, each filter and search."""
 TIMES = 5
 """How often each is asked for in a round, which notes the median."""
 MIDDLE = 1_000_000
@@ -60,7 +60,7 @@ class Table:
     """Number of the attempt in the middle."""
 
     def page_ms(self, page: str) -> float:
-        """Return how long one of PAGES takes."""
+        """Return how long a page takes; `{id}` in its address is the number of the attempt in the middle."""
         address = page.format(id=self.middle)
         return 1000 * statistics.median(self.reader.get(address).seconds for _ in range(TIMES))
 

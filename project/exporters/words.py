@@ -66,7 +66,7 @@ class Words:
 
 @lru_cache(maxsize=2048)
 def _number(number: int, language: str) -> str:
-    """A page has hundreds of numbers, few of which are new; Babel takes 20 µs for each."""
+    """A page has hundreds of numbers, few of which are new; Babel takes 10 µs for each."""
     return format_decimal(number, locale=language)
 
 

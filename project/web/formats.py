@@ -33,6 +33,7 @@ from project.web.swagger import VERSION
 from project.web.texts import gettext, language_code
 
 THEMES = ("light", "dark")
+DAY = "d MMMM y"
 _SIZES = (("gigabyte", 10**9), ("megabyte", 10**6), ("kilobyte", 10**3))
 
 
@@ -111,12 +112,12 @@ def share(part: int, whole: int) -> str:
 def day(when: datetime) -> str:
     """Return `23 November`, with the year if it is another one."""
     is_this_year = local(when).year == datetime.now(display_zone()).year
-    return written(local(when), "d MMMM" if is_this_year else "d MMMM y")
+    return written(local(when), "d MMMM" if is_this_year else DAY)
 
 
 def date(when: Date) -> str:
     """Return `31 December 1990`."""
-    return str(format_date(when, "d MMMM y", locale=language_code()))
+    return str(format_date(when, DAY, locale=language_code()))
 
 
 def weekday(when: datetime) -> str:
@@ -131,7 +132,7 @@ def clock(when: datetime) -> str:
 
 def moment(when: datetime) -> str:
     """Return `23 November 2026, 15:04:03`."""
-    return written(local(when), "d MMMM y, HH:mm:ss")
+    return written(local(when), f"{DAY}, HH:mm:ss")
 
 
 def written(when: datetime, pattern: str) -> str:

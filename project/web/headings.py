@@ -7,7 +7,7 @@ from project.domain.reports import Report
 from project.exporters.words import ABSENT, Heading
 from project.web.catalogue import reason_text
 from project.web.choices import Choice
-from project.web.formats import written, zone_words
+from project.web.formats import DAY, written, zone_words
 from project.web.texts import gettext, pgettext
 
 
@@ -16,7 +16,7 @@ def period_words(choice: Choice, report: Report | None) -> str:
     if choice.filter.since is None and choice.filter.until is None:
         if report is None or report.since is None:
             return gettext("all time")
-        since = _day(report.since.astimezone(choice.zone))
+        since = written(report.since.astimezone(choice.zone), DAY)
         return gettext("all time, since %(day)s", day=since)
     return days_words(choice.filter.since, choice.filter.until, choice.now)
 
@@ -35,10 +35,6 @@ def days_words(since: datetime | None, until: datetime | None, now: datetime) ->
     return f"{_moment_words(since, with_year=not same_year)} – {_moment_words(last, with_year=True)}"
 
 
-def _day(when: datetime, pattern: str = "d MMMM y") -> str:
-    return written(when, pattern)
-
-
 def _last(until: datetime, now: datetime) -> datetime:
     return until.astimezone(now.tzinfo)
 
@@ -48,17 +44,17 @@ def _is_midnight(when: datetime) -> bool:
 
 
 def _stretch_of_days(first: datetime, last: datetime) -> str:
-    end = _day(last)
+    end = written(last, DAY)
     if first.date() >= last.date():
         return end
     if (first.year, first.month) == (last.year, last.month):
         return f"{first.day}–{end}"
-    start = _day(first, "d MMMM" if first.year == last.year else "d MMMM y")
+    start = written(first, "d MMMM" if first.year == last.year else DAY)
     return f"{start} – {end}"
 
 
 def _moment_words(when: datetime, *, with_year: bool) -> str:
-    return _day(when, "d MMMM y, HH:mm" if with_year else "d MMMM, HH:mm")
+    return written(when, f"{DAY}, HH:mm" if with_year else "d MMMM, HH:mm")
 
 
 def outcome_names() -> dict[Outcome, str]:
