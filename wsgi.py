@@ -10,8 +10,8 @@ from project import create_app, server
 from project.cli import upgrade
 from project.domain.errors import DatabaseUnavailableError
 from project.embedded import EmbeddedPostgresError
+from project.runtime import Runtime
 from project.spool import SpoolError
-from project.web.tools import Tools
 
 load_dotenv(ROOT / ".env")
 try:
@@ -23,9 +23,9 @@ except (ConfigError, EmbeddedPostgresError) as error:
 
 def main() -> None:
     """Serve until SIGTERM or Ctrl-C."""
-    tools = cast(Tools, app.extensions["useradd"])
+    runtime = cast(Runtime, app.extensions["useradd"])
     try:
-        tools.check()
+        runtime.check()
     except SpoolError as error:
         sys.exit(f"useradd cannot start:\nDATA_DIR: {error}")
     server.serve(
@@ -37,9 +37,9 @@ def main() -> None:
         deadline_s=config.request_deadline_s,
         greeting=greeting,
         prepare=prepare if "--migrate" in sys.argv[1:] else None,
-        start=tools.start,
-        stopping=tools.upkeep.begin_stop,
-        stop=tools.stop,
+        start=runtime.start,
+        stopping=runtime.upkeep.begin_stop,
+        stop=runtime.stop,
     )
 
 
@@ -48,7 +48,7 @@ def prepare() -> None:
     try:
         upgrade(app)
     except DatabaseUnavailableError:
-        sys.exit(server.AWAY)
+        sys.exit(server.TRY_AGAIN_LATER)
 
 
 def greeting(address: str) -> str:

@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from bench import figures, picture, profile, report
+from bench import measurements, picture, profile, report
 from bench.run import Options, Run
 from bench.servers import ROOT
 
@@ -14,7 +14,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="how often everything is measured (5)")
     parser.add_argument("--seconds", type=float, default=5, help="length of each load (5)")
     parser.add_argument("--rows", type=int, default=1_000_000, help="attempts of the largest table (1_000_000)")
-    parser.add_argument("--only", choices=figures.ALL | figures.WITHIN, help="measure a part")
+    parser.add_argument("--only", choices=measurements.ALL | measurements.WITHIN, help="measure a part")
     parser.add_argument("--profile", action="store_true", help="tell where the time of one POST /useradd goes instead")
     parser.add_argument("--write", action="store_true", help="put what was found into docs/performance.md, too")
     chosen = parser.parse_args()
@@ -26,7 +26,9 @@ def main() -> None:
         return
     run = Run(Options(rounds=chosen.rounds, seconds=chosen.seconds, rows=chosen.rows))
     try:
-        for measure in [(figures.ALL | figures.WITHIN)[chosen.only]] if chosen.only else figures.ALL.values():
+        for measure in (
+            [(measurements.ALL | measurements.WITHIN)[chosen.only]] if chosen.only else measurements.ALL.values()
+        ):
             measure(run)
     finally:
         run.databases.close()

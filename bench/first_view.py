@@ -10,8 +10,8 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from bench.figures.reading import Table, recorded
 from bench.load import HOST
+from bench.measurements.reading import Table, recorded
 from bench.report import table
 from bench.run import Options, Run
 from bench.servers import ROOT

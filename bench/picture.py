@@ -38,7 +38,7 @@ STYLE = """
 
 
 def write(notes: Notes) -> None:
-    """Draw it into the folder of pictures."""
+    """Draw it into the folder of snapshots."""
     PATH.write_text(draw(notes))
 
 

@@ -29,7 +29,7 @@ from bench.servers import ROOT
 from bench.targets import Quantity
 from config import Config
 from project import create_app
-from project.web.tools import tools
+from project.runtime import get_runtime
 
 LOOK_EVERY_S = 0.001
 LEAST = 0.01
@@ -101,7 +101,7 @@ def _look(app: Flask, seconds: float) -> Looks:
     def look(number: int, frame: FrameType | None) -> None:
         looks.parts[_part_at_work(frame)] += 1
 
-    tools(app).start(0)
+    get_runtime(app).start(0)
     try:
         for _ in range(WARM_UP):
             _ask(app, next(numbers))
@@ -117,7 +117,7 @@ def _look(app: Flask, seconds: float) -> Looks:
         looks.calls = _calls(app, numbers)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        tools(app).stop()
+        get_runtime(app).stop()
     return looks
 
 

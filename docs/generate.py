@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from config import settings  # noqa: E402 - the root is not on the path before
-from project.web.catalogue import FIELD_CODES, PROBLEMS  # noqa: E402
+from project.contract.error_codes import FIELD_CODES, PROBLEMS  # noqa: E402
 
 Words = NullTranslations
 HEADS = {

@@ -1,4 +1,4 @@
-"""Sixteen days of attempts as a service in use sees them, the same ones at each run: what the pictures show."""
+"""Sixteen days of attempts as a service in use sees them, the same ones at each run: what the snapshots show."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from project.contract.error_codes import PROBLEMS
+from project.contract.schemas import user_add_schema
 from project.domain.attempts import NewAttempt, new_id
 from project.domain.errors import FieldError, ValidationFailedError
 from project.domain.passwords import hash_key
 from project.domain.records import DIRECT, RECOVERED, SPOOL, AttemptRecord
-from project.web.catalogue import PROBLEMS
-from project.web.schemas import user_add_schema
 
 NOW = datetime(2026, 11, 23, 16, 51, 10, tzinfo=ZoneInfo("Europe/Moscow"))
-"""When the pictures are taken, whatever the clock says."""
+"""When the snapshots are taken, whatever the clock says."""
 DAYS = 16
 WEEKDAYS = (1.0, 1.05, 1.0, 1.1, 0.95, 0.4, 0.35)
 HOURS = (6, 4, 2, 2, 3, 6, 16, 36, 72, 100, 112, 116, 112, 120, 124, 120, 108, 88, 60, 40, 30, 24, 16, 10)

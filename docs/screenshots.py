@@ -1,4 +1,4 @@
-"""Takes the pictures of the READMEs: `.venv/bin/python docs/screenshots.py`; given a folder, those of every page.
+"""Takes the snapshots of the READMEs: `.venv/bin/python docs/screenshots.py`; given a folder, those of every page.
 
 The data are those of sample.py and the clock of the pages stands still: a picture changes only when its page does.
 """
@@ -30,17 +30,17 @@ import sample  # noqa: E402 - the paths are not there before
 
 from config import Config  # noqa: E402
 from project import create_app  # noqa: E402
+from project.contract.schemas import user_add_schema  # noqa: E402
 from project.domain.errors import DatabaseUnavailableError, OverloadedError, SearchTooBroadError  # noqa: E402
 from project.domain.passwords import new_key  # noqa: E402
 from project.domain.records import AttemptRecord  # noqa: E402
 from project.domain.registration import Credentials  # noqa: E402
 from project.embedded import ensure  # noqa: E402
 from project.queries.registration import insert_attempts  # noqa: E402
+from project.runtime import get_runtime  # noqa: E402
 from project.services import registration  # noqa: E402
 from project.services.api_keys import issue  # noqa: E402
 from project.services.users import grant_admin  # noqa: E402
-from project.web.schemas import user_add_schema  # noqa: E402
-from project.web.tools import tools  # noqa: E402
 
 IMAGES = ROOT / "docs" / "images"
 BATCH = 200
@@ -111,12 +111,12 @@ class Still(datetime):
 
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
-        """Return the moment of the pictures."""
+        """Return the moment of the snapshots."""
         return sample.NOW.astimezone(tz)
 
 
 def main() -> None:
-    """Take the pictures that are asked for."""
+    """Take the snapshots that are asked for."""
     folder = Path(sys.argv[1]) if sys.argv[1:] else None
     with served() as (app, address), chromium() as browser:
         reader = newcomer(app)
@@ -152,14 +152,14 @@ def served() -> Iterator[tuple[Flask, str]]:
         finally:
             server.close()
             thread.join()
-            tools(app).stop()
+            get_runtime(app).stop()
             administer(server_url, f"drop database {name} with (force)")
 
 
 @contextmanager
 def patches() -> Iterator[None]:
     """Let the pages think that it is NOW."""
-    with patch("project.reports.routes.datetime", Still), patch("project.web.formats.datetime", Still):
+    with patch("project.reports.routes.datetime", Still), patch("project.presentation.formats.datetime", Still):
         yield
 
 
@@ -195,14 +195,14 @@ def newcomer(app: Flask) -> Credentials:
     body = {"name": "Иван Петров", "username": "petrov.ivan", "phone": "+7 999 123-45-67"}
     new_user = user_add_schema("RU").load(body)
     with app.app_context():
-        return registration.register(tools().database, tools().passwords, attempt, new_key(), new_user)
+        return registration.register(get_runtime().database, get_runtime().passwords, attempt, new_key(), new_user)
 
 
 def fill(app: Flask, records: list[AttemptRecord]) -> None:
     """Keep these attempts."""
     with app.app_context():
         for start in range(0, len(records), BATCH):
-            tools().database.transact(insert_attempts, records[start : start + BATCH])
+            get_runtime().database.write_transaction(insert_attempts, records[start : start + BATCH])
 
 
 @contextmanager
@@ -220,7 +220,7 @@ def opened(browser: Browser, address: str, password: str) -> Iterator[Page]:
 
 
 def posters(app: Flask, browser: Browser, address: str, password: str) -> None:
-    """Take the pictures of the READMEs: the results page, on which some new attempts are offered."""
+    """Take the snapshots of the READMEs: the results page, on which some new attempts are offered."""
     with ExitStack() as stack:
         pages = {}
         for language, theme in product(LANGUAGES, ("light", "dark")):
@@ -263,12 +263,12 @@ def everything(browser: Browser, address: str, password: str, folder: Path) -> N
 def administration(app: Flask, browser: Browser, address: str, reader: Credentials, folder: Path) -> None:
     """Take the administrators' pages: the reader becomes one, beside users of the sample."""
     with app.app_context():
-        grant_admin(tools().database, reader.user.id, None)
+        grant_admin(get_runtime().database, reader.user.id, None)
         for attempt, body in sample.users(12):
             registration.register(
-                tools().database, tools().passwords, attempt, new_key(), user_add_schema("RU").load(body)
+                get_runtime().database, get_runtime().passwords, attempt, new_key(), user_add_schema("RU").load(body)
             )
-        issue(tools().database, "Витрина магазина", reader.user.id)
+        issue(get_runtime().database, "Витрина магазина", reader.user.id)
     with opened(browser, address, reader.password) as page:
         places = {
             "user": first_of(page, "/admin/users/"),
@@ -277,7 +277,7 @@ def administration(app: Flask, browser: Browser, address: str, reader: Credentia
         }
         for name, path in ADMIN_PAGES.items():
             everywhere(page, name, path.format(**places), folder)
-        with patch("project.web.confirmation.is_due", return_value=True):
+        with patch("project.http.reauthentication.is_required", return_value=True):
             everywhere(page, "password-again", f"{places['user']}block/", folder)
         page.goto("/admin/api-keys/new/?lang=ru")
         page.fill("[name=name]", "Отчёты")

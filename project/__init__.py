@@ -1,4 +1,4 @@
-"""useradd: creates users and shows what became of every request."""
+"""useradd: a fault-tolerant service that creates users and records the outcome of every request."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,28 +6,15 @@ from typing import Any
 from flask import Flask
 
 from config import Config
-from project import admin, api, auth, cli, embedded, health, outage, reports
+from project import admin, api, auth, cli, embedded, health, reports, runtime
+from project.contract import code_pages, openapi, problems
+from project.database import install_wait_callback
 from project.extensions import csrf, db, migrate
-from project.web import (
-    compression,
-    deadlines,
-    formats,
-    guards,
-    headers,
-    languages,
-    logs,
-    pages,
-    problems,
-    prometheus,
-    proxies,
-    request_id,
-    sessions,
-    swagger,
-    tools,
-)
+from project.http import compression, deadlines, guards, headers, languages, logs, proxies, request_ids, sessions
+from project.presentation import formats
 
 MAX_BODY = 16 * 1024
-"""Bytes of a request that the service reads; a larger one is refused and recorded."""
+"""Maximum size of a request body in bytes; a larger one is refused and recorded."""
 CONNECT_ARGS: dict[str, str | int] = {
     "connect_timeout": 2,
     "keepalives_idle": 2,
@@ -39,18 +26,18 @@ CONNECT_ARGS: dict[str, str | int] = {
     " -c idle_in_transaction_session_timeout=4000 -c client_connection_check_interval=1000",
 }
 WRITING_ARGS = CONNECT_ARGS | {"target_session_attrs": "read-write"}
-"""Bounds on the side of PostgreSQL and TCP; and a COMMIT that is confirmed is on the disk. Keepalives see a silent peer
-while we wait, tcp_user_timeout while we send: only both together cover a partition (docs/adr/0004)."""
+"""Timeouts of PostgreSQL and TCP, and synchronous_commit: a confirmed COMMIT is on disk. Keepalives detect a silent
+peer while we wait, tcp_user_timeout while we send: only both together cover a partition (docs/adr/0004)."""
 REPLICA_ARGS = CONNECT_ARGS | {"target_session_attrs": "standby"}
-ONE_PICTURE = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-"""All questions of a reading transaction see the same tables."""
+ONE_SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+"""All queries of a reading transaction see the same snapshot."""
 
 
 class Service(Flask):
-    """Flask without what it does for coroutines: it would ask each function, at every call, whether it is one."""
+    """Flask without its support for coroutines, which it would look for on every call of a function."""
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function as it is: nothing here is a coroutine."""
+        """Return the function unchanged: nothing here is a coroutine."""
         return func
 
 
@@ -60,18 +47,18 @@ def create_app(config: Config | None = None) -> Flask:
     app = Service(__name__)
     configure(app, config)
     register_extensions(app, config)
-    register_web(app, config)
-    register_doors(app)
+    register_pipeline(app, config)
+    register_blueprints(app)
     return app
 
 
 def configure(app: Flask, config: Config) -> None:
-    """Tell Flask and its extensions what the settings mean for them."""
+    """Translate the settings into those of Flask and its extensions."""
     url = config.database_url or embedded.ensure(config.data_dir / "postgres").replace(
         "postgresql://", "postgresql+psycopg2://"
     )
     pool = {"hide_parameters": True, "max_overflow": 0, "pool_timeout": 0.3, "pool_recycle": 300, "pool_use_lifo": True}
-    reading = pool | {"pool_size": tools.READING_CONNECTIONS + 1, "execution_options": ONE_PICTURE}
+    reading = pool | {"pool_size": runtime.READ_CONNECTIONS + 1, "execution_options": ONE_SNAPSHOT}
     replica = config.database_read_url
     app.config.update(
         SECRET_KEY=config.secret_key,
@@ -79,9 +66,9 @@ def configure(app: Flask, config: Config) -> None:
         TRUSTED_HOSTS=config.allowed_hosts,
         MAX_CONTENT_LENGTH=MAX_BODY,
         WTF_CSRF_SECRET_KEY=[*reversed(config.secret_key_fallbacks), config.secret_key],  # the last one signs
-        WTF_CSRF_TIME_LIMIT=None,  # a token lives as long as its session
+        WTF_CSRF_TIME_LIMIT=None,  # a token is valid as long as its session
         SQLALCHEMY_DATABASE_URI=url,
-        SQLALCHEMY_ENGINE_OPTIONS=pool | {"pool_size": tools.CONNECTIONS + 1, "connect_args": WRITING_ARGS},
+        SQLALCHEMY_ENGINE_OPTIONS=pool | {"pool_size": runtime.CONNECTIONS + 1, "connect_args": WRITING_ARGS},
         SQLALCHEMY_BINDS={
             "reading": reading | {"url": url, "connect_args": CONNECT_ARGS | {"target_session_attrs": "primary"}},
             "migrating": pool
@@ -96,40 +83,40 @@ def configure(app: Flask, config: Config) -> None:
 
 
 def register_extensions(app: Flask, config: Config) -> None:
-    """Bind the extensions and make the tools that use cases take."""
-    outage.install()
+    """Bind the extensions and create the runtime."""
+    install_wait_callback()
     db.init_app(app)
     migrate.init_app(app, db)
-    tools.init_app(app, config)
+    runtime.init_app(app, config)
 
 
-def register_web(app: Flask, config: Config) -> None:
-    """Set up what all doors share. Hooks run in this order: a request has its number before anything else."""
-    app.wsgi_app = headers.Headers(app.wsgi_app, https_only=config.https_only)  # type: ignore[method-assign]
-    app.wsgi_app = proxies.TrustedProxies(app.wsgi_app, config.trusted_proxies)  # type: ignore[method-assign]
-    app.wsgi_app = deadlines.Deadlines(app.wsgi_app, config.request_deadline_s)  # type: ignore[method-assign]
-    request_id.init_app(app)
-    if config.otel_exporter_otlp_endpoint:
-        from project.web import traces  # noqa: PLC0415 - what it needs is not installed by default
-
-        traces.init_app(app)
-    csrf.init_app(app)
+def register_pipeline(app: Flask, config: Config) -> None:
+    """Register middleware and hooks. They run in this order: the request state exists before anything else runs."""
+    app.wsgi_app = headers.SecurityHeadersMiddleware(app.wsgi_app, https_only=config.https_only)  # type: ignore[method-assign]
+    app.wsgi_app = proxies.TrustedProxyMiddleware(app.wsgi_app, config.trusted_proxies)  # type: ignore[method-assign]
+    app.wsgi_app = deadlines.DeadlineMiddleware(app.wsgi_app, config.request_deadline_s)  # type: ignore[method-assign]
+    request_ids.init_app(app)
     logs.init_app(app, config.log_format)
-    prometheus.init_app(app)
+    if config.otel_exporter_otlp_endpoint:
+        from project.http import tracing  # noqa: PLC0415 - its packages are not installed by default
+
+        tracing.init_app(app)
+    csrf.init_app(app)
+    health.init_app(app)
     compression.init_app(app)
     languages.init_app(app)
     sessions.init_app(app)
     guards.init_app(app)
     formats.init_app(app)
-    pages.init_app(app)
+    code_pages.init_app(app)
     problems.init_app(app)
 
 
-def register_doors(app: Flask) -> None:
-    """Open the doors."""
-    for door in (api, auth, reports, health):
-        app.register_blueprint(door.bp)
+def register_blueprints(app: Flask) -> None:
+    """Register the blueprints, the OpenAPI document that they describe, and the commands."""
+    for blueprint in (api.bp, auth.bp, reports.bp, health.bp):
+        app.register_blueprint(blueprint)
     admin.init_app(app)
     csrf.exempt(api.bp)
-    swagger.init_app(app, (api.describe, reports.describe, health.describe))
+    openapi.init_app(app, (api.describe, reports.describe, health.describe))
     cli.init_app(app)

@@ -1,7 +1,7 @@
-"""What the service counts of itself, in memory that all its processes share: whichever is asked can tell the whole.
+"""Metrics in memory that all processes of the service share, so that any of them can export the whole.
 
-Each process writes a row of its own, so that none waits for another; a replacement goes on with the row of the one
-that died, so that no count ever falls (docs/adr/0021).
+Each process writes to its own row and never waits for another. A replaced process continues the row of its
+predecessor, so that no counter ever decreases (docs/adr/0021).
 """
 
 import mmap
@@ -14,29 +14,29 @@ from dataclasses import dataclass, field
 Read = Callable[[], float]
 Labels = dict[str, str]
 
-LIMITS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 3.6)
-"""Upper bounds of the durations that are told apart; the last is what every answer keeps (promise 1)."""
+BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 3.6)
+"""Upper bounds of the histogram buckets; the last is the promised maximum response time (promise 1)."""
 FRESH_S = 30
-"""Seconds after which a process that has not noted how it is counts as gone or stuck."""
+"""Seconds after which a process that has not updated its row counts as gone or stuck."""
 _CELLS = 2048
-"""Room of a row. Memory that nobody touches costs nothing."""
-_BEAT, _STARTS = 0, 1
+"""Size of a row. Memory that is never touched costs nothing."""
+_HEARTBEAT, _STARTS = 0, 1
 
 
 @dataclass(slots=True)
 class _Family:
-    """A name, and what is kept under it."""
+    """A metric name with its labelled series."""
 
     name: str
     kind: str
-    meaning: str
-    fold: Callable[[Iterator[float]], float] = sum
+    description: str
+    combine: Callable[[Iterator[float]], float] = sum
     series: list[tuple[Labels, int]] = field(default_factory=list)
-    """Labels, and the cell where the figure stands."""
+    """Labels and cell of each series."""
 
 
 class Counter:
-    """A number that only grows."""
+    """A number that only increases."""
 
     __slots__ = ("_at", "_metrics")
 
@@ -45,14 +45,14 @@ class Counter:
         self._at = at
 
     def add(self, number: float = 1) -> None:
-        """Count."""
+        """Add `number`."""
         metrics = self._metrics
         with metrics.lock:
             metrics.cells[metrics.row + self._at] += number
 
 
 class Histogram:
-    """How often something took how long."""
+    """A histogram of durations."""
 
     __slots__ = ("_at", "_metrics")
 
@@ -66,136 +66,141 @@ class Histogram:
         with metrics.lock:
             at = metrics.row + self._at
             metrics.cells[at] += seconds
-            metrics.cells[at + 1 + bisect_left(LIMITS_S, seconds)] += 1
+            metrics.cells[at + 1 + bisect_left(BUCKETS_S, seconds)] += 1
 
 
 class Metrics:
-    """The figures of `rows` processes. All names are given before the first process is forked."""
+    """The metrics of `rows` processes. All series are registered before the first process is forked."""
 
     def __init__(self, rows: int) -> None:
         self.cells = memoryview(mmap.mmap(-1, rows * _CELLS * 8)).cast("d")
         self.row = 0
-        """Where the row of this process begins."""
+        """First cell of this process's row."""
         self.lock = threading.Lock()
         self._rows = rows
         self._used = 2
         self._families: dict[str, _Family] = {}
-        self._reads: list[tuple[int, Read]] = []
-        self._growing: list[tuple[Counter, Read]] = []
-        self._seen: dict[Counter, float] = {}
-        self._noting = threading.Lock()
+        self._gauges: list[tuple[int, Read]] = []
+        self._followed: list[tuple[Counter, Read]] = []
+        self._last_values: dict[Counter, float] = {}
+        self._update_lock = threading.Lock()
 
-    def counter(self, name: str, meaning: str, labels: Labels | None = None, read: Read | None = None) -> Counter:
-        """Return a counter; with `read` it follows a number of this process that grows by itself."""
-        counter = Counter(self, self._place(name, "counter", meaning, labels, 1))
+    def counter(self, name: str, description: str, labels: Labels | None = None, read: Read | None = None) -> Counter:
+        """Register a counter; with `read` it follows an increasing number of this process."""
+        counter = Counter(self, self._register(name, "counter", description, labels, 1))
         if read:
-            self._growing.append((counter, read))
+            self._followed.append((counter, read))
         return counter
 
-    def histogram(self, name: str, meaning: str, labels: Labels | None = None) -> Histogram:
-        """Return a histogram of durations."""
-        return Histogram(self, self._place(name, "histogram", meaning, labels, len(LIMITS_S) + 2))
+    def histogram(self, name: str, description: str, labels: Labels | None = None) -> Histogram:
+        """Register a histogram of durations."""
+        return Histogram(self, self._register(name, "histogram", description, labels, len(BUCKETS_S) + 2))
 
     def gauge(
         self,
         name: str,
-        meaning: str,
+        description: str,
         read: Read,
         labels: Labels | None = None,
-        fold: Callable[[Iterator[float]], float] = sum,
+        combine: Callable[[Iterator[float]], float] = sum,
     ) -> None:
-        """Tell what `read` returns, which must wait for nothing; `fold` makes one figure of those of all processes."""
-        self._reads.append((self._place(name, "gauge", meaning, labels, 1, fold), read))
+        """Register a gauge with the value of `read`, which must not block; `combine` merges those of all processes."""
+        self._gauges.append((self._register(name, "gauge", description, labels, 1, combine), read))
 
-    def begin(self, number: int) -> None:
-        """Write to row `number` from now on, in a process that has just been forked."""
-        self.row = number * _CELLS
+    def attach(self, worker: int) -> None:
+        """Write to the row of worker `worker` from now on, in a process that has just been forked."""
+        self.row = worker * _CELLS
         self.cells[self.row + _STARTS] += 1
-        self.note()
+        self.update()
 
-    def note(self) -> None:
-        """Write down how this process is at the moment."""
-        with self._noting:
-            for at, read in self._reads:
+    def update(self) -> None:
+        """Write the current gauges and followed counters of this process to its row."""
+        with self._update_lock:
+            for at, read in self._gauges:
                 self.cells[self.row + at] = read()
-            for counter, read in self._growing:
+            for counter, read in self._followed:
                 value = read()
-                counter.add(value - self._seen.get(counter, 0))
-                self._seen[counter] = value
-            self.cells[self.row + _BEAT] = time.monotonic()
+                counter.add(value - self._last_values.get(counter, 0))
+                self._last_values[counter] = value
+            self.cells[self.row + _HEARTBEAT] = time.monotonic()
 
     @property
     def running(self) -> int:
-        """How many processes have noted of late how they are."""
-        return len(self._fresh())
+        """Number of processes that have updated their row recently."""
+        return len(self._fresh_rows())
+
+    @property
+    def expected(self) -> int:
+        """Number of processes that should run."""
+        return self._rows
 
     @property
     def replaced(self) -> int:
-        """How many processes have died and were replaced."""
-        return int(sum(max(0, self.cells[row + _STARTS] - 1) for row in self._all()))
+        """Number of processes that died and were replaced."""
+        return int(sum(max(0, self.cells[row + _STARTS] - 1) for row in self._all_rows()))
 
     def value(self, name: str, **labels: str) -> float:
-        """Return a figure of the whole service."""
+        """Return the value of a series, combined over all processes."""
         family = self._families[name]
-        return self._fold(family, next(at for have, at in family.series if have == labels))
+        return self._combine(family, next(at for have, at in family.series if have == labels))
 
     def text(self) -> str:
-        """Return all figures of the whole service as Prometheus reads them ("Exposition formats", 0.0.4)."""
+        """Return all metrics in the text format of Prometheus ("Exposition formats", 0.0.4)."""
         return "".join(f"{line}\n" for family in self._families.values() for line in self._lines(family))
 
-    def _place(
+    def _register(
         self,
         name: str,
         kind: str,
-        meaning: str,
+        description: str,
         labels: Labels | None,
         size: int,
-        fold: Callable[[Iterator[float]], float] = sum,
+        combine: Callable[[Iterator[float]], float] = sum,
     ) -> int:
-        family = self._families.setdefault(name, _Family(name, kind, meaning, fold))
+        family = self._families.setdefault(name, _Family(name, kind, description, combine))
         at, self._used = self._used, self._used + size
         if self._used > _CELLS:
-            raise ValueError("a row has no room for so many figures")
+            raise ValueError("too many series for a row")
         family.series.append((labels or {}, at))
         return at
 
-    def _all(self) -> range:
+    def _all_rows(self) -> range:
         return range(0, self._rows * _CELLS, _CELLS)
 
-    def _fresh(self) -> list[int]:
-        """Return the rows of processes that go on."""
+    def _fresh_rows(self) -> list[int]:
+        """Return the rows of processes that are alive."""
         since = time.monotonic() - FRESH_S
-        return [row for row in self._all() if self.cells[row + _BEAT] > since]
+        return [row for row in self._all_rows() if self.cells[row + _HEARTBEAT] > since]
 
-    def _fold(self, family: _Family, at: int) -> float:
-        """Make one figure of those of all processes: what a dead one has counted counts, how it was does not."""
-        rows = self._fresh() if family.kind == "gauge" else self._all()
-        return family.fold(self.cells[row + at] for row in rows) if rows else 0
+    def _combine(self, family: _Family, at: int) -> float:
+        """Combine a series over all processes: counters of dead ones count, their gauges do not."""
+        rows = self._fresh_rows() if family.kind == "gauge" else self._all_rows()
+        return family.combine(self.cells[row + at] for row in rows) if rows else 0
 
     def _lines(self, family: _Family) -> Iterator[str]:
-        yield from head(family.name, family.kind, family.meaning)
+        yield from header_lines(family.name, family.kind, family.description)
         for labels, at in family.series:
             if family.kind == "histogram":
                 yield from self._buckets(family, labels, at)
             else:
-                yield line(family.name, labels, self._fold(family, at))
+                yield sample_line(family.name, labels, self._combine(family, at))
 
     def _buckets(self, family: _Family, labels: Labels, at: int) -> Iterator[str]:
         total = 0.0
-        for place, limit in enumerate((*map(str, LIMITS_S), "+Inf"), at + 1):
-            total += self._fold(family, place)
-            yield line(f"{family.name}_bucket", labels | {"le": limit}, total)
-        yield line(f"{family.name}_sum", labels, self._fold(family, at))
-        yield line(f"{family.name}_count", labels, total)
+        for cell, limit in enumerate((*map(str, BUCKETS_S), "+Inf"), at + 1):
+            total += self._combine(family, cell)
+            yield sample_line(f"{family.name}_bucket", labels | {"le": limit}, total)
+        yield sample_line(f"{family.name}_sum", labels, self._combine(family, at))
+        yield sample_line(f"{family.name}_count", labels, total)
 
 
-def head(name: str, kind: str, meaning: str) -> Iterator[str]:
-    """Return the lines that stand above the figures of a name."""
-    yield f"# HELP {name} {meaning}"
+def header_lines(name: str, kind: str, description: str) -> Iterator[str]:
+    """Yield the HELP and TYPE lines of a metric."""
+    yield f"# HELP {name} {description}"
     yield f"# TYPE {name} {kind}"
 
 
-def line(name: str, labels: Labels, value: float) -> str:
-    """Return the line of one figure. Labels are words of our own: nothing in them needs escaping."""
-    told = ",".join(f'{key}="{word}"' for key, word in labels.items())
-    return f"{name}{{{told}}} {value:.15g}" if told else f"{name} {value:.15g}"
+def sample_line(name: str, labels: Labels, value: float) -> str:
+    """Return the line of one series. Label values are our own constants: nothing in them needs escaping."""
+    text = ",".join(f'{key}="{label}"' for key, label in labels.items())
+    return f"{name}{{{text}}} {value:.15g}" if text else f"{name} {value:.15g}"

@@ -21,7 +21,7 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +43,10 @@ class SpoolError(Exception):
 
 
 class Spool:
-    """The folder of this process below `root`, claimed when it is first needed, and again after a fork."""
+    """The spool folder of this process below `root`, claimed when it is first needed, and again after a fork."""
+
+    trace: Callable[[str], AbstractContextManager[object]] | None = None
+    """Set by tracing to wrap every append in a span."""
 
     def __init__(self, root: Path, quota: int = QUOTA) -> None:
         self.root = root
@@ -65,7 +68,8 @@ class Spool:
     def append(self, record: str) -> None:
         """Keep a record: when this returns, it is on the disk. Raises SpoolError."""
         try:
-            self.open().append(record)
+            with self.trace("spool append") if self.trace else nullcontext():
+                self.open().append(record)
         except SpoolError:
             self.lost += 1
             raise
@@ -309,8 +313,8 @@ class _Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
-    """What waits below a spool's root, of all processes together."""
+class SpoolStatus:
+    """The records that wait below a spool's root, of all processes together."""
 
     records: int = 0
     bytes: int = 0
@@ -319,8 +323,8 @@ class Survey:
     quarantined: int = 0
 
 
-def survey(root: Path) -> Survey:
-    """Count what waits; files that vanish meanwhile have been delivered."""
+def read_status(root: Path) -> SpoolStatus:
+    """Count waiting records; a file that disappears while it is counted has been delivered."""
     records = size = quarantined = 0
     oldest: float | None = None
     for folder in _folders(root):
@@ -331,7 +335,7 @@ def survey(root: Path) -> Survey:
                 size += len(lines)
                 begun = int(path.stem) / 1000
                 oldest = begun if oldest is None else min(oldest, begun)
-    return Survey(records, size, oldest, quarantined)
+    return SpoolStatus(records, size, oldest, quarantined)
 
 
 def _folders(root: Path) -> Iterator[Path]:

@@ -16,11 +16,10 @@ from sqlalchemy import Connection, text
 
 from config import Config
 from project import create_app
+from project.database import Database
 from project.embedded import ensure
-from project.outage import Database
+from project.runtime import Runtime, get_runtime
 from project.services import attempts
-from project.web.tools import Tools
-from project.web.tools import tools as tools_of
 from tests.builders import IVAN, log_in, useradd
 
 ROOT = Path(__file__).parents[1]
@@ -75,11 +74,11 @@ def config(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Confi
 def app(config: Config) -> Iterator[Flask]:
     """The service with its tables. Nothing happens in its background: a test that wants a round of upkeep makes one."""
     app = create_app(config)
-    tools_of(app).upkeep.ensure_running = lambda: None  # type: ignore[method-assign]
+    get_runtime(app).upkeep.ensure_running = lambda: None  # type: ignore[method-assign]
     with app.app_context():
         flask_migrate.upgrade()
     yield app
-    tools_of(app).stop()
+    get_runtime(app).stop()
 
 
 @pytest.fixture
@@ -103,7 +102,7 @@ def _make_app(config: Config) -> Iterator[MakeApp]:
 
     yield make
     for app in made:
-        tools_of(app).stop()
+        get_runtime(app).stop()
 
 
 class Roles(NamedTuple):
@@ -143,27 +142,27 @@ def roles(app: Flask, postgres_url: str) -> Iterator[Roles]:
 
 def begin_anew(app: Flask) -> None:
     """Forget what an earlier test did to the service: outages, what is on its disk, what is in its tables."""
-    parts = tools_of(app)
+    runtime = get_runtime(app)
     with app.app_context():
-        for way in (parts.database, parts.reading):
+        for way in (runtime.database, runtime.read_database):
             way.breaker.close()
-        parts.api_keys.forget()
-        attempts.drain(parts.database, parts.spool)
-        parts.database.transact(_empty)
+        runtime.api_keys.forget()
+        attempts.drain(runtime.database, runtime.spool)
+        runtime.database.write_transaction(_empty)
 
 
 @pytest.fixture
-def tools(app: Flask) -> Iterator[Tools]:
+def runtime(app: Flask) -> Iterator[Runtime]:
     """The parts that use cases take, inside an application context, on empty tables."""
     with app.app_context():
         begin_anew(app)
-        yield tools_of(app)
+        yield get_runtime(app)
 
 
 @pytest.fixture
-def database(tools: Tools) -> Database:
+def database(runtime: Runtime) -> Database:
     """The way to PostgreSQL, on empty tables."""
-    return tools.database
+    return runtime.database
 
 
 @pytest.fixture
@@ -209,7 +208,7 @@ class Rows:
     def ask(self, question: str, **values: object) -> list[Row]:
         """Return the answer to an SQL question."""
         with self._app.app_context():
-            return tools_of(self._app).database.transact(_ask, question, values)
+            return get_runtime(self._app).database.write_transaction(_ask, question, values)
 
     def attempts(self) -> list[Row]:
         """Return all attempts in the order in which they were recorded."""

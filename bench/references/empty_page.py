@@ -11,8 +11,8 @@ from flask.typing import ResponseReturnValue
 
 import wsgi
 from project.domain.registration import Account
-from project.web import sessions
-from project.web.guards import open_to_all
+from project.http import sessions
+from project.http.guards import public
 
 SOMEBODY = Account(id=UUID(int=1), username="somebody", password_hash="", epoch=0, is_active=True, is_admin=False)
 
@@ -22,7 +22,7 @@ def empty_page() -> str:
     return ""
 
 
-@open_to_all
+@public
 def empty_form() -> ResponseReturnValue:
     """Read a form that could be a login; begin a session whoever sent it."""
     request.form.getlist("login")

@@ -14,11 +14,11 @@ from sqlalchemy.pool import PoolProxiedConnection
 
 from config import Config
 from project import server
+from project.contract.schemas import UserAddSchema
+from project.database import Database, PreparedStatement
 from project.domain.attempts import NewAttempt, new_id
 from project.domain.passwords import Passwords, Secret, hash_key, new_key
-from project.outage import Database, Statement
 from project.services import registration
-from project.web.schemas import UserAddSchema
 
 ADDRESS = "/api/v1/useradd/"
 ANSWER = b"x" * 1100
@@ -97,8 +97,8 @@ class _Connections:
         self._url = url
         self._idle: list[_Connection] = []
 
-    def run(self, statement: Statement, *values: object) -> list[tuple[Any, ...]]:
-        """Do what Database.run() does, without deadline, gate, second try and breaker."""
+    def write_statement(self, statement: PreparedStatement, *values: object) -> list[tuple[Any, ...]]:
+        """Do what Database.write_statement() does, without deadline, permits, retries and breaker."""
         try:
             connection = self._idle.pop()
         except IndexError:

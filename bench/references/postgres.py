@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812 - a class, whatever psycopg2 calls it
 
-from project.embedded.place import wheel_programs
+from project.embedded.data_directory import wheel_programs
 
 COLUMNS = (
     "id, received_at, status, answered, code, username, sent ->> 'name', phone_masked, email_masked, duration_ms, via"

@@ -2,21 +2,22 @@
 
 from uuid import UUID
 
-from flask import abort, flash, g, redirect, request, url_for
+from flask import abort, flash, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import lazy_gettext as _
 from wtforms import StringField
 
-from project.admin.tables import Deed, Question, Table, route
+from project.admin.tables import Confirmation, ConfirmForm, Table, route
+from project.contract.error_codes import message_text
 from project.domain.api_keys import check_name
 from project.domain.errors import FieldError, RuleError
+from project.http.request_state import request_state
+from project.http.translations import gettext
 from project.models import ApiKey
+from project.runtime import get_runtime
 from project.services import api_keys as service
-from project.web.catalogue import message_text
-from project.web.texts import gettext
-from project.web.tools import tools
 
-REVOKE = Question(
+REVOKE = Confirmation(
     _("Revoke the key “%(name)s”?"),
     _("Programs that use it are refused within seconds. It cannot be taken back: one would make a new key."),
     _("Revoke"),
@@ -24,7 +25,7 @@ REVOKE = Question(
 )
 
 
-class KeyForm(Deed):
+class KeyForm(ConfirmForm):
     """What a new key is called."""
 
     name = StringField(_("What for"))
@@ -44,7 +45,7 @@ class ApiKeysView(Table):
     @property
     def is_required(self) -> bool:
         """Whether users can be created with a key only."""
-        return tools().config.api_keys_required
+        return get_runtime().config.api_keys_required
 
     @route("/new/", methods=("GET", "POST"))
     def create(self) -> ResponseReturnValue:
@@ -53,7 +54,7 @@ class ApiKeysView(Table):
         name = self._checked_name(form) if form.validate_on_submit() else None
         if name is None or not self.is_proved(form):
             return self.render("admin/new_api_key.html", form=form), 422 if form.errors else 200
-        issued = service.issue(tools().database, name, g.reader.account.id)
+        issued = service.issue(get_runtime().database, name, request_state().account.id)
         title, back = gettext("New key: %(name)s", name=issued.name), url_for("api_keys.index_view")
         return self.render("admin/secret.html", title=title, secret=issued.key, back=back, example=True)
 
@@ -69,12 +70,12 @@ class ApiKeysView(Table):
     def revoke(self, key_id: UUID) -> ResponseReturnValue:
         """Ask, then make a key void."""
         back = url_for("api_keys.index_view")
-        form = Deed(request.form)
+        form = ConfirmForm(request.form)
         if request.method != "POST" or not self.is_proved(form):
             key = self.get_one(key_id)
             if key is None:
                 abort(404)
             return self.ask(REVOKE, key.name, back, form)
-        name = service.revoke(tools().database, key_id, g.reader.account.id)
+        name = service.revoke(get_runtime().database, key_id, request_state().account.id)
         flash(REVOKE.done % {"name": name}, "ok")
         return redirect(back)

@@ -16,14 +16,14 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Query, Session
 from wtforms import PasswordField
 
-from project.domain.errors import DatabaseUnavailableError, RefusalError
+from project.domain.errors import QueryTimeoutError, RefusalError
 from project.domain.text import clean
 from project.extensions import db
+from project.http import rate_limits, reauthentication
+from project.http.request_state import request_state
+from project.http.translations import gettext
 from project.models import Base
-from project.outage import is_timeout
-from project.web import confirmation, limits
-from project.web.texts import gettext
-from project.web.tools import tools
+from project.runtime import get_runtime
 
 PAGE = 25
 
@@ -38,7 +38,7 @@ def route(path: str, methods: Sequence[str] = ("GET",)) -> Callable[[View], View
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Confirmation:
     """What an administrator is asked before something happens, and told when it has happened."""
 
     title: str
@@ -47,7 +47,7 @@ class Question:
     done: str = ""
 
 
-class Deed(FlaskForm):  # type: ignore[misc]  # Flask-WTF has no types
+class ConfirmForm(FlaskForm):  # type: ignore[misc]  # Flask-WTF has no types
     """What an administrator is about to do, and the password that it may take."""
 
     password = PasswordField(_("Your password"))
@@ -58,7 +58,7 @@ class Guarded(BaseView):  # type: ignore[misc]  # Flask-Admin has no types
 
     def is_accessible(self) -> bool:
         """Tell whether the reader is an administrator, by what the database said a moment ago."""
-        return bool(g.reader.is_admin)
+        return bool(request_state().account.is_admin)
 
     def inaccessible_callback(self, name: str, **kwargs: Any) -> ResponseReturnValue:
         """Refuse the reader."""
@@ -67,14 +67,14 @@ class Guarded(BaseView):  # type: ignore[misc]  # Flask-Admin has no types
     def _run_view(self, view: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Call a view. Flask-Admin would call it again after a TypeError, and hide the defect."""
         if request.method == "POST":
-            limits.spend_reader(limits.CHANGES)
+            rate_limits.consume_for_reader(rate_limits.ADMIN_CHANGES)
         return view(self, *args, **kwargs)
 
     def render(self, template: str, **values: Any) -> str:
         """Return a page. Flask-Admin's own render() would put its things in the place of ours of the same name."""
         return render_template(template, admin_view=self, **values, **self._template_args)
 
-    def ask(self, question: Question, name: str, back: str, form: Deed) -> ResponseReturnValue:
+    def ask(self, question: Confirmation, name: str, back: str, form: ConfirmForm) -> ResponseReturnValue:
         """Return a question; the answer "yes" comes as a POST to the same address."""
         title = question.title % {"name": name}
         page = self.render("admin/question.html", question=question, title=title, back=back, form=form)
@@ -83,11 +83,11 @@ class Guarded(BaseView):  # type: ignore[misc]  # Flask-Admin has no types
     @property
     def asks_password(self) -> bool:
         """Whether the reader has to enter the own password before anything grave."""
-        return confirmation.is_due()
+        return reauthentication.is_required()
 
-    def is_proved(self, form: Deed) -> bool:
+    def is_proved(self, form: ConfirmForm) -> bool:
         """Tell whether the reader may go on, or say beside the field what is wrong."""
-        if not confirmation.is_due() or confirmation.accepts(form.password.data or ""):
+        if not reauthentication.is_required() or reauthentication.verify(form.password.data or ""):
             return True
         wrong = gettext("This is not your password.") if form.password.data else gettext("Enter your password.")
         form.password.errors = [wrong]
@@ -137,7 +137,7 @@ class Table(Guarded, ModelView):  # type: ignore[misc]  # Flask-Admin has no typ
             with Session(connection) as g.rows:
                 return ask(g.rows)
 
-        return tools().reading.primary.read(work)
+        return get_runtime().read_database.primary.read_transaction(work)
 
     def get_query(self) -> "Query[Any]":
         """Return the question that columns, filters and search narrow."""
@@ -152,9 +152,7 @@ class Table(Guarded, ModelView):  # type: ignore[misc]  # Flask-Admin has no typ
         """Return the rows of a page and one more, by which the page sees that it is not the last."""
         try:
             rows = self.find(*args, **kwargs)
-        except DatabaseUnavailableError as error:
-            if error.__cause__ is None or not is_timeout(error.__cause__):
-                raise
+        except QueryTimeoutError:
             rows = self.after_timeout(*args, **kwargs)
             self._template_args["is_too_wide"] = True
         return None, rows

@@ -11,46 +11,47 @@ from flask_babel import lazy_gettext as _
 from sqlalchemy import or_
 from sqlalchemy.orm import Query
 
-from project.admin.tables import Deed, Question, Table, route
+from project.admin.tables import Confirmation, ConfirmForm, Table, route
+from project.database import Database
 from project.domain.text import clean
+from project.http.request_state import request_state
+from project.http.translations import gettext
 from project.models import User
-from project.outage import Database
 from project.queries.users import known_by, reads_like
+from project.runtime import get_runtime
 from project.services import users as service
 from project.services.login import identifiers
-from project.web.texts import gettext
-from project.web.tools import tools
 
 RESET = "reset"
 Change = Callable[[Database, UUID, UUID], str]
 
 
-QUESTIONS: Mapping[str, Question] = {
-    "block": Question(
+QUESTIONS: Mapping[str, Confirmation] = {
+    "block": Confirmation(
         _("Block %(name)s?"),
         _("The user is logged out everywhere at once and cannot log in until unblocked. Nothing is deleted."),
         _("Block"),
         _("%(name)s is blocked."),
     ),
-    "unblock": Question(
+    "unblock": Confirmation(
         _("Unblock %(name)s?"),
         _("The user can log in again with the same password."),
         _("Unblock"),
         _("%(name)s can log in again."),
     ),
-    "grant": Question(
+    "grant": Confirmation(
         _("Make %(name)s an administrator?"),
         _("Administrators see everybody's contacts, block users and make API keys. The user has to log in again."),
         _("Make administrator"),
         _("%(name)s is an administrator now."),
     ),
-    "withdraw": Question(
+    "withdraw": Confirmation(
         _("Withdraw administrator's rights from %(name)s?"),
         _("The user stays a user like any other and has to log in again."),
         _("Withdraw rights"),
         _("%(name)s is no administrator any more."),
     ),
-    RESET: Question(
+    RESET: Confirmation(
         _("Issue a new password to %(name)s?"),
         _("The current password stops working and the user is logged out everywhere. The new one is shown once."),
         _("Issue new password"),
@@ -90,15 +91,15 @@ class UsersView(Table):
     def change(self, user_id: UUID, action: str) -> ResponseReturnValue:
         """Ask before anything happens; do it when the answer is yes."""
         question, back = QUESTIONS[action], url_for("users.details", user_id=user_id)
-        form = Deed(request.form)
+        form = ConfirmForm(request.form)
         if request.method != "POST" or not self.is_proved(form):
             return self.ask(question, self._get(user_id).username, back, form)
-        by = g.reader.account.id
+        by = request_state().account.id
         if action == RESET:
-            login, password = service.reset_password(tools().database, tools().passwords, user_id, by)
+            login, password = service.reset_password(get_runtime().database, get_runtime().passwords, user_id, by)
             title = gettext("New password of %(name)s", name=login)
             return self.render("admin/secret.html", title=title, secret=password, back=back)
-        username = CHANGES[action](tools().database, user_id, by)
+        username = CHANGES[action](get_runtime().database, user_id, by)
         flash(question.done % {"name": username}, "ok")
         return redirect(back)
 
@@ -119,6 +120,6 @@ class UsersView(Table):
         """Look for all of a login, phone or e-mail in any spelling, else for a part of login or name."""
         *others, text = rest
         text = clean(text.strip(), 200)
-        exactly = known_by(identifiers(text, tools().config.phone_region))
+        exactly = known_by(identifiers(text, get_runtime().config.phone_region))
         wanted = exactly if "only_exactly" in g else or_(exactly, reads_like(text))
         return query.filter(wanted), *others

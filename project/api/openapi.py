@@ -4,8 +4,8 @@ from typing import Any
 
 from apispec import APISpec
 
-from project.web.schemas import UserAddSchema
-from project.web.swagger import problem_responses
+from project.contract.openapi import problem_responses
+from project.contract.schemas import UserAddSchema
 
 CODES = (
     "bad_request", "malformed_json", "body_not_object", "bad_idempotency_key", "unauthorized", "method_not_allowed",

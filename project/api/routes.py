@@ -1,135 +1,136 @@
-"""POST /useradd: one view under four addresses, none of which ever redirects (a redirect loses the body)."""
+"""POST /useradd: one view at four addresses that never redirect, because a redirect loses the body."""
 
 import json
 import re
 from collections.abc import Iterable
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-from flask import Blueprint, Request, Response, g, request
-from flask.ctx import _AppCtxGlobals
+from flask import Blueprint, Request, Response, request
 
+from project.contract.schemas import user_add_schema
 from project.domain.attempts import CHECKED, CREATED, REPLAYED, NewAttempt
 from project.domain.errors import OverloadedError, RefusalError
 from project.domain.passwords import hash_key, new_key
 from project.domain.registration import Credentials, NewUser
 from project.domain.strict_json import parse_object
 from project.domain.text import clean
+from project.http import rate_limits
+from project.http.guards import public, require_api_key
+from project.http.languages import language, local
+from project.http.request_ids import client_request_id
+from project.http.request_state import RequestState, current_request, request_state
+from project.runtime import Runtime, get_runtime
 from project.services import attempts, registration
-from project.web import limits
-from project.web.context import this_g, this_request
-from project.web.guards import open_to_all, require_key
-from project.web.languages import language, local
-from project.web.request_id import client_request_id, request_id
-from project.web.schemas import user_add_schema
-from project.web.tools import Tools, tools
 
 bp = Blueprint("api", __name__)
 
 ADDRESSES = ("/api/v1/useradd/", "/api/v1/useradd", "/useradd/", "/useradd")
-PATIENCE_S = 0.5
-"""Seconds in the queue after which a request is turned away: its client would not wait for all that is before it."""
+MAX_QUEUE_S = 0.5
+"""Seconds in the queue after which a request is refused as overload."""
 _KEY = re.compile(r'"?([\x21\x23-\x7e]{22,255})"?')
-"""22 visible ASCII characters can hold 128 bits: on an open endpoint the key itself must be unguessable."""
+"""22 visible ASCII characters can hold 128 bits: on a public endpoint the key itself must be unguessable."""
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 _JSON = re.compile(r"application/(?:[\w.+-]+\+)?json", re.IGNORECASE)
 
 
-class Answer(Response):
-    """An answer that is there as a whole with all its headers: werkzeug need not look what is missing."""
+class CompleteResponse(Response):
+    """A response with all its headers set, which skips werkzeug's search for missing ones."""
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Hand it to the server."""
+        """Send the response as it is."""
         start_response(self.status, self.headers.to_wsgi_list())
         return self.iter_encoded()
 
 
 @bp.before_app_request
 def begin_attempt() -> None:
-    """Every request to the addresses is an attempt, also one that Flask itself refuses (405, 413)."""
+    """Begin an attempt for every request to these addresses, including those that Flask refuses (405, 413)."""
     environ = request.environ
     if environ["PATH_INFO"] not in ADDRESSES:
         return
-    here = this_g()
-    arrival = here.arrival
-    here.attempt = NewAttempt(
-        id=request_id(),
-        received_at=arrival.at,
-        started=arrival.started,
+    state = request_state()
+    state.attempt = NewAttempt(
+        id=state.request_id,
+        received_at=state.arrival.at,
+        started=state.arrival.started,
         method=clean(environ["REQUEST_METHOD"], 16),
         language=language(),
         client_address=environ.get("REMOTE_ADDR", ""),
         user_agent=clean(environ.get("HTTP_USER_AGENT", ""), 300),
         client_request_id=client_request_id(),
     )
-    tools().upkeep.ensure_running()
-    limits.spend_attempt()
+    get_runtime().upkeep.ensure_running()
+    rate_limits.consume_attempt()
 
 
 @bp.after_request
-def note_conflict(response: Response) -> Response:
-    """Remember who was told that something is taken."""
+def record_conflict(response: Response) -> Response:
+    """Count conflict responses of a client: they reveal what is taken."""
     if response.status_code == 409:
-        limits.note_conflict()
+        rate_limits.record_conflict()
     return response
 
 
 @bp.teardown_app_request
 def end_attempt(error: BaseException | None) -> None:
-    """The attempt is recorded by now, whatever its end."""
-    if (intent := g.pop("intent", None)) is not None:
-        tools().spool.finish(intent)
+    """Remove the note that the attempt is in progress: it is recorded by now, whatever its outcome."""
+    state = request_state()
+    if state.intent is not None:
+        get_runtime().spool.finish(state.intent)
+        state.intent = None
 
 
-@open_to_all
+@public
 def useradd() -> Response:
     """Create a user and answer with its login and password."""
-    here, asked, parts = this_g(), this_request(), tools()
-    require_key()
-    new_user = _read(here, asked, parts)
-    if asked.environ.get("QUERY_STRING") and asked.args.get("dry_run") in {"true", "1"}:
-        return _checked(new_user)
-    credentials = registration.register(parts.database, parts.passwords, here.attempt, here.key, new_user)
-    here.code = REPLAYED if credentials.replayed else CREATED
-    return _created(asked, here.key, credentials)
+    request, runtime, state = current_request(), get_runtime(), request_state()
+    require_api_key()
+    attempt, key, new_user = _read(request, runtime, state)
+    if request.environ.get("QUERY_STRING") and request.args.get("dry_run") in {"true", "1"}:
+        return _checked(attempt, new_user)
+    credentials = registration.register(runtime.database, runtime.passwords, attempt, key, new_user)
+    state.code = REPLAYED if credentials.replayed else CREATED
+    return _created(request, attempt, key, credentials)
 
 
 for address in ADDRESSES:
     bp.add_url_rule(address, view_func=useradd, methods=["POST"], provide_automatic_options=False)
 
 
-def _read(here: _AppCtxGlobals, request: Request, parts: Tools) -> NewUser:
-    """Return what the client asks for, or raise what is wrong with it; the attempt keeps what was sent."""
-    attempt: NewAttempt = here.attempt
-    told: WSGIEnvironment = request.environ  # werkzeug's headers raise and catch an exception for each that is missing
-    if told.get("HTTP_CONTENT_ENCODING", "identity") != "identity":
+def _read(request: Request, runtime: Runtime, state: RequestState) -> tuple[NewAttempt, str, NewUser]:
+    """Return the attempt, its idempotency key and the requested user. Raises RefusalError."""
+    attempt = state.attempt
+    assert attempt is not None  # noqa: S101 - tells mypy: begin_attempt() has run
+    environ = request.environ  # werkzeug's headers raise and catch an exception for each missing one
+    if environ.get("HTTP_CONTENT_ENCODING", "identity") != "identity":
         raise RefusalError("unsupported_media_type", "encoded")
     if not _JSON.fullmatch(request.mimetype):
         raise RefusalError("unsupported_media_type")
-    here.key = key = _key(told.get("HTTP_IDEMPOTENCY_KEY"))
+    state.idempotency_key = key = _idempotency_key(environ.get("HTTP_IDEMPOTENCY_KEY"))
     attempt.key_hash = hash_key(key)
-    if here.arrival.waited_s > PATIENCE_S:
+    if state.arrival.waited_s > MAX_QUEUE_S:
         raise OverloadedError
     body = parse_object(request.get_data(cache=False))
     attempt.keep_body(body)
-    here.intent = attempts.begin(parts.spool, attempt)
-    new_user: NewUser = user_add_schema(parts.config.phone_region).load(body)
-    return new_user
+    state.intent = attempts.begin(runtime.spool, attempt)
+    new_user: NewUser = user_add_schema(runtime.config.phone_region).load(body)
+    return attempt, key, new_user
 
 
-def _key(given: str | None) -> str:
-    """Return the client's idempotency key, or a fresh one that the answer will name."""
-    if given is None:
+def _idempotency_key(header: str | None) -> str:
+    """Return the client's idempotency key, or a new one, which the response names."""
+    if header is None:
         return new_key()
-    match = _KEY.fullmatch(given.strip())
+    match = _KEY.fullmatch(header.strip())
     if match is None:
         raise RefusalError("bad_idempotency_key")
     return match[1]
 
 
-def _created(request: Request, key: str, credentials: Credentials) -> Answer:
+def _created(request: Request, attempt: NewAttempt, key: str, credentials: Credentials) -> CompleteResponse:
     user = credentials.user
     root = f"{request.scheme}://{request.host}{request.script_root}"
-    answer = _answer(
+    response = _respond(
         {
             "login": credentials.login,
             "password": credentials.password,
@@ -142,26 +143,22 @@ def _created(request: Request, key: str, credentials: Credentials) -> Answer:
                 "birth_date": user.birth_date and user.birth_date.isoformat(),
                 "created_at": local(user.created_at).isoformat(timespec="milliseconds"),
             },
-            "attempt_id": str(request_id()),
+            "attempt_id": str(attempt.id),
             "idempotency_key": key,
             "links": {"login": f"{root}/login/", "results": f"{root}/results/"},
         },
         201,
     )
-    answer.headers["Location"] = f"{request.script_root}/results/{user.id}/"
+    response.headers["Location"] = f"{request.script_root}/results/{user.id}/"
     if credentials.replayed:
-        answer.headers["Idempotent-Replayed"] = "true"
-    return answer
+        response.headers["Idempotent-Replayed"] = "true"
+    return response
 
 
-def _checked(new_user: NewUser) -> Answer:
-    """Record and answer a dry run that found nothing wrong."""
-    g.code = CHECKED
-    recorded = attempts.record(tools().database, tools().spool, g.attempt, status=200, code=CHECKED)
-    return _answer(_normalized(new_user) | ({} if recorded else {"recorded": False}), 200)
-
-
-def _normalized(new_user: NewUser) -> dict[str, object]:
+def _checked(attempt: NewAttempt, new_user: NewUser) -> CompleteResponse:
+    """Record a dry run without errors and respond to it."""
+    request_state().code = CHECKED
+    recorded = attempts.record(get_runtime().database, get_runtime().spool, attempt, status=200, code=CHECKED)
     normalized = {
         "name": new_user.name,
         "username": new_user.username,
@@ -169,8 +166,9 @@ def _normalized(new_user: NewUser) -> dict[str, object]:
         "email": new_user.email,
         "birth_date": new_user.birth_date and new_user.birth_date.isoformat(),
     }
-    return {"valid": True, "normalized": normalized, "attempt_id": str(g.attempt.id)}
+    body: dict[str, object] = {"valid": True, "normalized": normalized, "attempt_id": str(attempt.id)}
+    return _respond(body if recorded else body | {"recorded": False}, 200)
 
 
-def _answer(body: dict[str, object], status: int) -> Answer:
-    return Answer(_encode(body) + "\n", status, mimetype="application/json")
+def _respond(body: dict[str, object], status: int) -> CompleteResponse:
+    return CompleteResponse(_encode(body) + "\n", status, mimetype="application/json")

@@ -2,19 +2,20 @@
 
 from collections.abc import Mapping
 
-from flask import abort, flash, g, redirect, render_template, request, url_for
+from flask import abort, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import lazy_gettext as _
 
 from project.auth.forms import PasswordForm
 from project.auth.routes import bp
-from project.domain.chosen_passwords import WeakPasswordError
+from project.domain.password_policy import WeakPasswordError
 from project.domain.passwords import MAX_LENGTH, MIN_CHOSEN_LENGTH
 from project.domain.registration import User
+from project.http import rate_limits, sessions
+from project.http.request_state import request_state
+from project.http.translations import gettext
+from project.runtime import get_runtime
 from project.services import users as service
-from project.web import limits, sessions
-from project.web.texts import gettext
-from project.web.tools import tools
 
 WEAKNESSES: Mapping[str, str] = {
     "short": _("At least %(least)s characters are needed.", least=MIN_CHOSEN_LENGTH),
@@ -27,7 +28,7 @@ WEAKNESSES: Mapping[str, str] = {
 @bp.route("/account/", methods=["GET", "POST"])
 def account() -> ResponseReturnValue:
     """Show the reader what is known of them; let them choose another password."""
-    user = service.find(tools().database, g.reader.account.id)
+    user = service.find(get_runtime().database, request_state().account.id)
     if user is None:
         abort(404)
     form = PasswordForm(request.form)  # without request.files: a file in place of a text is no text
@@ -42,12 +43,14 @@ def account() -> ResponseReturnValue:
 def _is_changed(form: PasswordForm, user: User) -> bool:
     """Change the password and go on in a session of its own, or say beside the field what is wrong."""
     current, chosen = form.current.data or "", form.chosen.data or ""
-    guesses = limits.Guesses(str(user.id))
-    guesses.check()
+    throttle = rate_limits.PasswordThrottle(str(user.id))
+    throttle.check()
     try:
-        changed = service.change_password(tools().database, tools().passwords, g.reader.account, user, current, chosen)
+        changed = service.change_password(
+            get_runtime().database, get_runtime().passwords, request_state().account, user, current, chosen
+        )
     except service.WrongPasswordError:
-        guesses.note()
+        throttle.record_failure()
         form.current.errors = [gettext("This is not your current password.")]
     except WeakPasswordError as error:
         form.chosen.errors = [str(WEAKNESSES[error.reason])]

@@ -7,10 +7,10 @@ from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from project.auth.forms import LoginForm
+from project.http import rate_limits, sessions
+from project.http.guards import public
+from project.runtime import get_runtime
 from project.services import login as service
-from project.web import limits, sessions
-from project.web.guards import open_to_all
-from project.web.tools import tools
 
 bp = Blueprint("auth", __name__)
 log = logging.getLogger(__name__)
@@ -20,30 +20,34 @@ _OWN_PAGE = re.compile(r"/(?:results|swagger|admin|account)/[\w./-]*(?:\?[\w.~%&
 
 
 @bp.route("/login/", methods=["GET", "POST"])
-@open_to_all
+@public
 def login() -> ResponseReturnValue:
     """Show the form; open a session for a login and its password. A miss does not tell which of them was wrong."""
     form = LoginForm(request.form)  # without request.files: a file in place of a text is no text
     if request.method != "POST":
         return render_template("auth/login.html", form=form, refused=False)
-    account, guesses = None, limits.Guesses.of_login(form.login.data or "")
-    guesses.check()
+    account, throttle = None, rate_limits.PasswordThrottle.of_login(form.login.data or "")
+    throttle.check()
     if form.validate():
-        config = tools().config
+        config = get_runtime().config
         account = service.authenticate(
-            tools().database, tools().passwords, form.login.data or "", form.password.data or "", config.phone_region
+            get_runtime().database,
+            get_runtime().passwords,
+            form.login.data or "",
+            form.password.data or "",
+            config.phone_region,
         )
     if account is None:
-        guesses.note()
-        log.warning("login refused")
+        throttle.record_failure()
+        log.warning("login failed")
         return render_template("auth/login.html", form=form, refused=True), 401
     sessions.begin(account)
-    log.info("login accepted", extra={"user_id": str(account.id)})
+    log.info("login succeeded", extra={"user_id": str(account.id)})
     return redirect(_destination())
 
 
 @bp.post("/logout/")
-@open_to_all
+@public
 def logout() -> ResponseReturnValue:
     """End every session of the reader."""
     sessions.end()

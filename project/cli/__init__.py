@@ -3,20 +3,20 @@
 import flask_migrate
 from flask import Flask
 
-from project.cli import api_keys, attempts, doctor, imports, shard, spool, users
-from project.queries.upkeep import find_nothing
-from project.web.tools import tools
+from project.cli import api_keys, attempts, doctor, imports, spool, users
+from project.queries.maintenance import find_nothing
+from project.runtime import get_runtime
 
 
 def init_app(app: Flask) -> None:
     """Add the commands."""
     users.group.add_command(imports.import_users)
-    for command in (users.group, api_keys.group, spool.group, attempts.group, doctor.doctor, shard.shard):
+    for command in (users.group, api_keys.group, spool.group, attempts.group, doctor.doctor):
         app.cli.add_command(command)
 
 
 def upgrade(app: Flask) -> None:
     """Bring the tables up to date, as `flask db upgrade` does. Raises DatabaseUnavailableError."""
     with app.app_context():
-        tools().database.transact(find_nothing)
+        get_runtime().database.write_transaction(find_nothing)
         flask_migrate.upgrade()

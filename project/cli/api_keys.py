@@ -7,8 +7,8 @@ from flask.cli import AppGroup
 
 from project.cli.common import checked_by, refusals
 from project.domain.api_keys import check_name
+from project.runtime import get_runtime
 from project.services import api_keys as keys
-from project.web.tools import tools
 
 group = AppGroup("api-keys", help="Manage keys with which programs call the service.")
 
@@ -25,7 +25,7 @@ def create_key(name: str | None) -> None:
     if name is None:
         raise click.UsageError("The key needs a name.")
     with refusals():
-        issued = keys.issue(tools().database, name, by=None)
+        issued = keys.issue(get_runtime().database, name, by=None)
     click.echo(issued.key)
 
 
@@ -38,7 +38,7 @@ def list_keys() -> None:
       flask api-keys list
     """
     with refusals():
-        found = keys.find_all(tools().database)
+        found = keys.find_all(get_runtime().database)
     for key in found:
         state = "revoked" if key.revoked_at else "valid  "
         click.echo(f"{key.id}  {state}  {key.last_used or 'never used'}  {key.name}")
@@ -54,5 +54,5 @@ def revoke_key(number: UUID) -> None:
       flask api-keys revoke 01936b4e-2f6a-7c3e-9b1d-5a8f0c2e4d61
     """
     with refusals():
-        name = keys.revoke(tools().database, number, by=None)
+        name = keys.revoke(get_runtime().database, number, by=None)
     click.echo(f"“{name}” is revoked")

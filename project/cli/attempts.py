@@ -15,12 +15,12 @@ from werkzeug.datastructures import MultiDict
 from project.cli.common import refusals
 from project.domain.attempts import Outcome
 from project.exporters import STREAMS
+from project.http.languages import LANGUAGES, display_zone
+from project.presentation.formats import translations
+from project.presentation.headings import heading
+from project.presentation.selection import Selection, parse_selection_strictly
+from project.runtime import get_runtime
 from project.services import attempts, reports
-from project.web.choices import Choice, read_exactly
-from project.web.formats import words
-from project.web.headings import heading
-from project.web.languages import LANGUAGES, display_zone
-from project.web.tools import tools
 
 group = AppGroup("attempts", help="Look after the log of attempts.")
 
@@ -35,11 +35,11 @@ def prune_attempts() -> None:
     Example:
       flask attempts prune
     """
-    days = tools().config.attempts_keep_days
+    days = get_runtime().config.attempts_keep_days
     if not days:
         raise click.ClickException("ATTEMPTS_KEEP_DAYS is 0: attempts are kept for ever")
     with refusals():
-        pruned = attempts.forget_all(tools().database, datetime.now(UTC) - timedelta(days=days))
+        pruned = attempts.forget_all(get_runtime().database, datetime.now(UTC) - timedelta(days=days))
     click.echo(f"{pruned} attempts older than {days} days forgotten")
 
 
@@ -103,23 +103,24 @@ def export(
             for value in values
         ]
     )
-    with force_locale(lang or tools().config.default_language), refusals():
+    with force_locale(lang or get_runtime().config.default_language), refusals():
         now = datetime.now(UTC)
-        rows = _write(file, read_exactly(asked, zone, now, default="all"), now)
+        rows = _write(file, parse_selection_strictly(asked, zone, now, default="all"), now)
     click.echo(f"{rows} attempts are in {file}")
 
 
-def _write(file: Path, choice: Choice, now: datetime) -> int:
+def _write(file: Path, selection: Selection, now: datetime) -> int:
     """Write the file under another name first, so that nobody takes half of it for the whole; return its rows."""
     report = reports.count_export(
-        tools().reading, reports.begin_export(tools().reading, choice.filter, choice.zone, now)
+        get_runtime().read_database,
+        reports.begin_export(get_runtime().read_database, selection.filter, selection.zone, now),
     )
-    lines = partial(reports.iter_blocks, tools().reading, report)
-    top = heading(choice, report, "flask attempts export", now)
+    lines = partial(reports.iter_blocks, get_runtime().read_database, report)
+    top = heading(selection, report, "flask attempts export", now)
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         with draft.open("wb") as output:
-            output.writelines(STREAMS[file.suffix.lower()[1:]](lambda: report, lines, top, words()))
+            output.writelines(STREAMS[file.suffix.lower()[1:]](lambda: report, lines, top, translations()))
         draft.replace(file)
     except OSError as error:
         raise click.FileError(str(file), error.strerror) from None

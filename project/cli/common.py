@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 import click
 
+from project.contract.error_codes import PROBLEMS, detail_text, message_text
 from project.domain.attempts import NewAttempt, new_id
 from project.domain.errors import FieldError, RefusalError, RuleError
 from project.domain.passwords import hash_key
-from project.web.catalogue import PROBLEMS, detail_text, message_text
-from project.web.tools import tools
+from project.runtime import get_runtime
 
 
 @contextmanager
@@ -55,7 +55,7 @@ def new_attempt(command: str, key: str | None = None) -> NewAttempt:
         received_at=now,
         started=time.monotonic(),
         method="CLI",
-        language=tools().config.default_language,
+        language=get_runtime().config.default_language,
         client_address="",
         user_agent=command,
         client_request_id=None,

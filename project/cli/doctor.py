@@ -16,13 +16,13 @@ from flask.cli import with_appcontext
 
 from config import Config
 from project.cli.findings import Finding
-from project.cli.machines import machines
+from project.cli.server_checks import server_activity
+from project.database import QueryError
 from project.domain.errors import DatabaseUnavailableError
-from project.outage import QueryError
-from project.queries.upkeep import Server, find_server
-from project.services.limits import Rule, Wish
-from project.spool import survey
-from project.web.tools import tools
+from project.domain.rate_limits import Hit, RateLimit
+from project.queries.maintenance import Server, find_server
+from project.runtime import get_runtime
+from project.spool import read_status
 
 OLDEST_SERVER = 140_000
 CLOCK_S = 2
@@ -46,7 +46,7 @@ def doctor() -> None:
       flask doctor
       ./run flask doctor
     """
-    findings = [*_database(), *_secrets(), *_disk(), *_spool(), *_settings(tools().config)]
+    findings = [*_database(), *_secrets(), *_disk(), *_spool(), *_settings(get_runtime().config)]
     width = max(len(one.subject) for one in findings)
     for one in findings:
         click.echo(f"{'TO DO' if one.remedy else 'OK   '}  {one.subject:{width}}  {one.told}")
@@ -59,7 +59,7 @@ def doctor() -> None:
 def _database() -> Iterator[Finding]:
     asked = datetime.now(UTC)
     try:
-        server = tools().database.probe(find_server)
+        server = get_runtime().database.run_once(find_server)
     except DatabaseUnavailableError:
         remedy = "start it, or correct DATABASE_URL; of several hosts one has to take writes"
         yield Finding("database", "PostgreSQL does not answer; what depends on it is not checked", remedy)
@@ -73,7 +73,7 @@ def _database() -> Iterator[Finding]:
     yield _migrations(server)
     yield _rights(server)
     yield _clock((server.now - middle).total_seconds())
-    yield from machines()
+    yield from server_activity()
 
 
 def _version(server: Server) -> Finding:
@@ -82,7 +82,7 @@ def _version(server: Server) -> Finding:
 
 
 def _hosts(server: Server) -> Finding:
-    count = max(1, (tools().config.database_url or "").count("host="))
+    count = max(1, (get_runtime().config.database_url or "").count("host="))
     told = "one host" if count == 1 else f"one of {count} hosts"
     if server.takes_writes:
         return Finding("writes", f"{told} takes writes")
@@ -105,7 +105,7 @@ def _rights(server: Server) -> Finding:
     if not (server.may_create or server.may_alter):
         return Finding("rights", f"role {server.role} reads and writes rows, and may not change tables")
     told = f"role {server.role} may change and drop tables"
-    if tools().config.database_url is None:
+    if get_runtime().config.database_url is None:
         return Finding("rights", f"{told}: it is that of the embedded database")
     remedy = "run deploy/roles.sql; put useradd_app into DATABASE_URL, useradd_owner into MIGRATIONS_DATABASE_URL"
     return Finding("rights", told, remedy)
@@ -118,7 +118,7 @@ def _clock(difference: float) -> Finding:
 
 def _secrets() -> Iterator[Finding]:
     """Weak secrets do not get this far: the settings refuse them."""
-    folder = tools().config.data_dir
+    folder = get_runtime().config.data_dir
     paths = [
         path for path in (folder, folder / "secret_key", folder / "password_secret", folder / "spool") if path.exists()
     ]
@@ -131,7 +131,7 @@ def _secrets() -> Iterator[Finding]:
 
 
 def _disk() -> Iterator[Finding]:
-    folder = tools().config.data_dir
+    folder = get_runtime().config.data_dir
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"doctor")
@@ -165,12 +165,12 @@ def file_system(folder: Path, mounts: str) -> str | None:
 
 
 def _spool() -> Iterator[Finding]:
-    kept = survey(tools().spool.root)
+    kept = read_status(get_runtime().spool.root)
     age = 0 if kept.oldest is None else max(0, round(time.time() - kept.oldest))
     told = f"{kept.records} attempts wait" + (f", the oldest for {age} s" if kept.records else "")
     remedy = "when PostgreSQL is there and no service runs: flask spool drain" if kept.records and age > WAITS_S else ""
     yield Finding("spool", told, remedy)
-    remedy = f"look into {tools().spool.root}/*/quarantine.log" if kept.quarantined else ""
+    remedy = f"look into {get_runtime().spool.root}/*/quarantine.log" if kept.quarantined else ""
     yield Finding("quarantine", f"{kept.quarantined} lines", remedy)
 
 
@@ -210,10 +210,10 @@ def _limits(config: Config) -> Finding:
     if config.ratelimit_storage_uri == "memory://":
         factor = f", up to {config.workers} times that, as each process counts for itself" if config.workers > 1 else ""
         return Finding("limits", told + factor)
-    parts = tools()
-    parts.limits.note(Wish(Rule("doctor", 1, 1), "doctor"))
+    runtime = get_runtime()
+    runtime.rate_limiter.record(Hit(RateLimit("doctor", 1, 1), "doctor"))
     remedy = "start it, or correct RATELIMIT_STORAGE_URI: until then each process counts for itself"
-    return Finding("limits", f"{told}, counted in Redis", remedy if parts.limits.is_away else "")
+    return Finding("limits", f"{told}, counted in Redis", remedy if runtime.rate_limiter.is_unavailable else "")
 
 
 def _metrics(config: Config) -> Finding:

@@ -13,7 +13,9 @@ from typing import Any, TextIO
 import click
 
 from project.cli.common import new_attempt, reason
-from project.cli.rows import ENDINGS, FileError, Row, Source, open_source
+from project.cli.import_files import ENDINGS, FileError, Row, Source, open_source
+from project.contract.error_codes import PROBLEMS, message_text
+from project.contract.schemas import user_add_schema
 from project.domain.attempts import NewAttempt
 from project.domain.errors import (
     DatabaseUnavailableError,
@@ -23,11 +25,9 @@ from project.domain.errors import (
     RefusalError,
 )
 from project.domain.registration import Credentials, NewUser
-from project.queries.upkeep import find_nothing
+from project.queries.maintenance import find_nothing
+from project.runtime import get_runtime
 from project.services import attempts, registration
-from project.web.catalogue import PROBLEMS, message_text
-from project.web.schemas import user_add_schema
-from project.web.tools import tools
 
 PATIENCE_S, PAUSES_S = 600, (1, 2, 4, 8, 15)
 """How long PostgreSQL is waited for, and how often it is asked meanwhile; the last pause is repeated."""
@@ -163,20 +163,22 @@ def _import(source: Source, issued: Write, refused: Write) -> Counter[str]:
 
 def _take(row: Row, issued: Write, refused: Write) -> str:
     """Create the user of one row, or record and report why not; return how it ended."""
-    parts = tools()
-    key = parts.passwords.line_key(row.number, json.dumps(row.body, sort_keys=True).encode())
+    runtime = get_runtime()
+    key = runtime.passwords.line_key(row.number, json.dumps(row.body, sort_keys=True).encode())
     attempt = new_attempt("flask users import", None if row.refusal else key)
     attempt.keep_body(row.body)
     try:
         if row.refusal:
             raise row.refusal
-        credentials = _register(attempt, key, user_add_schema(parts.config.phone_region).load(row.body))
+        credentials = _register(attempt, key, user_add_schema(runtime.config.phone_region).load(row.body))
     except RefusalError as error:
         if error.code == "credentials_changed":  # the user is there, and has a password of their own by now
             return "replayed"
         if not error.recorded:
             status = PROBLEMS[error.code].status
-            attempts.record(parts.database, parts.spool, attempt, status=status, code=error.reason, errors=error.errors)
+            attempts.record(
+                runtime.database, runtime.spool, attempt, status=status, code=error.reason, errors=error.errors
+            )
         for line in _report(row.number, error):
             refused(line)
         return "refused"
@@ -189,7 +191,7 @@ def _register(attempt: NewAttempt, key: str, new_user: NewUser) -> Credentials:
     until = time.monotonic() + PATIENCE_S
     while True:
         try:
-            return registration.register(tools().database, tools().passwords, attempt, key, new_user)
+            return registration.register(get_runtime().database, get_runtime().passwords, attempt, key, new_user)
         except _AWAY:
             _wait(until)
 
@@ -201,7 +203,7 @@ def _wait(until: float) -> None:
     while time.monotonic() < until:
         time.sleep(pauses.pop(0) if len(pauses) > 1 else pauses[0])
         try:
-            tools().database.probe(find_nothing)
+            get_runtime().database.run_once(find_nothing)
         except DatabaseUnavailableError:
             continue
         return

@@ -6,9 +6,9 @@ import click
 from flask.cli import AppGroup
 
 from project.cli.common import refusals
+from project.runtime import get_runtime
 from project.services import attempts
-from project.spool import survey
-from project.web.tools import tools
+from project.spool import read_status
 
 group = AppGroup("spool", help="Look after attempts that PostgreSQL could not take yet.")
 
@@ -21,7 +21,7 @@ def spool_status() -> None:
     Example:
       flask spool status
     """
-    kept = survey(tools().spool.root)
+    kept = read_status(get_runtime().spool.root)
     age = "" if kept.oldest is None else f", the oldest for {max(0, round(time.time() - kept.oldest))} s"
     click.echo(f"{kept.records} attempts wait ({kept.bytes} bytes{age}), {kept.quarantined} in quarantine")
 
@@ -35,5 +35,5 @@ def spool_drain() -> None:
       flask spool drain
     """
     with refusals():
-        drained = attempts.drain_orphans(tools().database, tools().spool)
+        drained = attempts.drain_orphans(get_runtime().database, get_runtime().spool)
     click.echo(f"{drained} attempts brought in")

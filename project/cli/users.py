@@ -6,16 +6,16 @@ import click
 from flask.cli import AppGroup
 
 from project.cli.common import checked_by, new_attempt, refusals
+from project.contract.error_codes import message_text
 from project.domain import usernames
 from project.domain.contacts import MAX_EMAIL_LENGTH, mask_email, mask_phone, normalize_email, normalize_phone
 from project.domain.errors import FieldError, RuleError
 from project.domain.passwords import new_key
 from project.domain.registration import NewUser
 from project.domain.text import clean, trimmed_name
+from project.runtime import get_runtime
 from project.services import registration
 from project.services import users as user_service
-from project.web.catalogue import message_text
-from project.web.tools import tools
 
 group = AppGroup("users", help="Manage users.")
 
@@ -31,7 +31,7 @@ group = AppGroup("users", help="Manage users.")
 @click.option(
     "--phone",
     help="Phone number.",
-    callback=checked_by(lambda p: normalize_phone(p, tools().config.phone_region), "phone"),
+    callback=checked_by(lambda p: normalize_phone(p, get_runtime().config.phone_region), "phone"),
 )
 def create_admin(username: str, name: str | None, email: str | None, phone: str | None) -> None:
     """Create an administrator (Django's createsuperuser) and print the password, once.
@@ -48,7 +48,9 @@ def create_admin(username: str, name: str | None, email: str | None, phone: str 
     attempt = new_attempt("flask users create-admin", key)
     attempt.sent = _shown(new_user)
     with refusals():
-        credentials = registration.register(tools().database, tools().passwords, attempt, key, new_user, is_admin=True)
+        credentials = registration.register(
+            get_runtime().database, get_runtime().passwords, attempt, key, new_user, is_admin=True
+        )
     click.echo(f"Login:    {credentials.login}\nPassword: {credentials.password}")
 
 
@@ -79,7 +81,7 @@ def block(login: str) -> None:
       flask users block "8 999 123-45-67"
     """
     with refusals():
-        username = user_service.block(tools().database, _user_id(login), by=None)
+        username = user_service.block(get_runtime().database, _user_id(login), by=None)
     click.echo(f"{username} is blocked")
 
 
@@ -93,7 +95,7 @@ def unblock(login: str) -> None:
       flask users unblock petrov.ivan
     """
     with refusals():
-        username = user_service.unblock(tools().database, _user_id(login), by=None)
+        username = user_service.unblock(get_runtime().database, _user_id(login), by=None)
     click.echo(f"{username} can log in again")
 
 
@@ -108,13 +110,15 @@ def reset_password(login: str) -> None:
     """
     with refusals():
         found = _user_id(login)
-        username, password = user_service.reset_password(tools().database, tools().passwords, found, by=None)
+        username, password = user_service.reset_password(
+            get_runtime().database, get_runtime().passwords, found, by=None
+        )
     click.echo(f"Login:    {username}\nPassword: {password}")
 
 
 def _user_id(login: str) -> UUID:
     login = clean(login, MAX_EMAIL_LENGTH)
-    account = user_service.find_by_login(tools().database, login, tools().config.phone_region)
+    account = user_service.find_by_login(get_runtime().database, login, get_runtime().config.phone_region)
     if account is None:
         raise click.ClickException(f"No user, or no single one, is known by “{login}”")
     return account.id

@@ -98,6 +98,10 @@ class DatabaseUnavailableError(RefusalError):
         super().__init__("database_unavailable")
 
 
+class QueryTimeoutError(DatabaseUnavailableError):
+    """The statement took longer than statement_timeout on a healthy server: retrying it is pointless."""
+
+
 class OutcomeUnknownError(RefusalError):
     """COMMIT was sent and never confirmed: the user may or may not exist (promise P5)."""
 

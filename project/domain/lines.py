@@ -44,7 +44,7 @@ class Value(Enum):
 TEXTS = frozenset({Value.USERNAME, Value.NAME, Value.PHONE, Value.EMAIL, Value.ERRORS})
 """Values that came from outside and may hold anything."""
 
-Words = Callable[[int, str], str]
+Label = Callable[[int, str], str]
 """From status and code of an attempt to what the file says of its end."""
 
 
@@ -52,7 +52,7 @@ Words = Callable[[int, str], str]
 class Column:
     """One value of a line, and the control character that stands before it in a raw line."""
 
-    shown: Value | Words
+    shown: Value | Label
     mark: str = ""
 
 

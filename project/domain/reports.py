@@ -127,7 +127,7 @@ class Counts:
 class Report:
     """All numbers about the attempts that a filter chooses."""
 
-    chosen: AttemptFilter
+    attempt_filter: AttemptFilter
     zone: ZoneInfo
     since: datetime | None
     """Start of the period, or time of the first attempt when everything was chosen; None when there is none."""
@@ -138,8 +138,8 @@ class Report:
     by_code: tuple[CodeCount, ...]
     series: tuple[Bucket, ...]
     durations: Durations | None
-    position: str | None = None
-    """Where PostgreSQL's log stood when this picture was closed: a replica that is not there yet lacks some of it."""
+    lsn: str | None = None
+    """WAL position of the primary when the snapshot was opened: a replica that has not replayed it lacks attempts."""
 
     def count(self, outcome: Outcome) -> int:
         """Return how many attempts had this outcome."""

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import psycopg2
 
-from .access import await_server
 from .cluster import initialise, refuse_other_major
+from .connection_settings import await_server
+from .data_directory import EmbeddedPostgresError, settle, wheel_programs
 from .locks import is_user, join, leave, locked
-from .place import EmbeddedPostgresError, settle, wheel_programs
 from .watcher import start_watcher
 
 __all__ = ["EmbeddedPostgresError", "ensure"]
@@ -47,10 +47,10 @@ def _start(root: Path, programs: Path) -> str:
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     with locked(root / "start.lock"):
         join(root)
-        place = settle(root, programs)
-        if place.data.exists():
-            refuse_other_major(place)
+        directory = settle(root, programs)
+        if directory.data.exists():
+            refuse_other_major(directory)
         else:
-            initialise(place)
-        start_watcher(place)
-        return await_server(place)
+            initialise(directory)
+        start_watcher(directory)
+        return await_server(directory)

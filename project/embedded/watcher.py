@@ -8,10 +8,10 @@ import sys
 import time
 from pathlib import Path
 
-from .access import choose_port, connect
 from .cluster import run_server
+from .connection_settings import choose_port, connect
+from .data_directory import DataDirectory, settle
 from .locks import try_lock
-from .place import Place, settle
 
 PROGRAM = Path(__file__).resolve().with_name("__main__.py")
 LOG_LIMIT = 4 * 2**20
@@ -40,16 +40,16 @@ class AdoptedServer:
 Server = subprocess.Popen[bytes] | AdoptedServer
 
 
-def start_watcher(place: Place) -> None:
+def start_watcher(directory: DataDirectory) -> None:
     """Start a watcher unless there is one. It gets the lock from us, so there is no moment without its holder."""
-    lock = try_lock(place.root / "watcher.lock")
+    lock = try_lock(directory.root / "watcher.lock")
     if lock is None:
         return
     try:
         # A session of its own: Ctrl-C in our terminal is not for it. Run by path, it needs nothing of the service.
-        with open(place.log, "ab", opener=_private) as log:
+        with open(directory.log, "ab", opener=_private) as log:
             subprocess.run(
-                [sys.executable, "-I", PROGRAM, place.root, place.programs, str(lock)],
+                [sys.executable, "-I", PROGRAM, directory.root, directory.programs, str(lock)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -73,14 +73,14 @@ def main(root: Path, programs: Path, lock: int) -> None:
     _watch(settle(root, programs))
 
 
-def _watch(place: Place) -> None:
+def _watch(directory: DataDirectory) -> None:
     """Keep the server running until its last user has left."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)  # whoever stops a machine or a service stops the users, too
     give_up_at = time.monotonic() + GIVE_UP_AFTER
     pause = PAUSE
-    server = _adopt_or_start(place)
-    while try_lock(place.root / "users.lock") is None:
+    server = _adopt_or_start(directory)
+    while try_lock(directory.root / "users.lock") is None:
         time.sleep(pause)
         if os.fstat(1).st_size > LOG_LIMIT:
             os.ftruncate(1, 0)
@@ -93,20 +93,20 @@ def _watch(place: Place) -> None:
         if time.monotonic() > give_up_at:
             return
         pause = min(2 * pause, 50 * PAUSE)
-        server = _adopt_or_start(place)
+        server = _adopt_or_start(directory)
     _stop(server)
 
 
-def _adopt_or_start(place: Place) -> Server:
+def _adopt_or_start(directory: DataDirectory) -> Server:
     """Start the server, or take over one that runs although its watcher was killed."""
-    lock_file = place.data / "postmaster.pid"
+    lock_file = directory.data / "postmaster.pid"
     pid = next(iter(lock_file.read_text().split()), "") if lock_file.exists() else ""
     if not pid:
         lock_file.unlink(missing_ok=True)  # left empty by a power cut: PostgreSQL would refuse it
-    elif connection := connect(place):
+    elif connection := connect(directory):
         connection.close()
         return AdoptedServer(int(pid))
-    return run_server(place, choose_port(place), replaces=pid)
+    return run_server(directory, choose_port(directory), replaces=pid)
 
 
 def _stop(server: Server) -> None:

@@ -7,13 +7,12 @@ import re
 from collections.abc import Iterator
 
 from project.domain.attempts import Outcome
-from project.domain.lines import Column, Layout, Lines, Value, Words
+from project.domain.lines import Column, Label, Layout, Lines, Value
 from project.domain.reports import Count, Report
-from project.exporters.words import Heading
-from project.exporters.words import Words as Voice
+from project.exporters.translations import Heading, Translations
 
 COMMA, LINE = ",", "\r\n"
-_COLUMNS: dict[str, Value | Words] = {
+_COLUMNS: dict[str, Value | Label] = {
     "id": Value.ID,
     "received_at": Value.ISO_TIME,
     "outcome": lambda status, _code: Outcome.of(status).value,
@@ -31,7 +30,7 @@ _COLUMNS: dict[str, Value | Words] = {
 _QUOTED = re.compile(r'[",\r\n]')
 
 
-def stream(count: Count, lines: Lines, _heading: Heading, _voice: Voice) -> Iterator[bytes]:
+def stream(count: Count, lines: Lines, _heading: Heading, _translations: Translations) -> Iterator[bytes]:
     """Yield the head at once, then the rows in blocks."""
     yield (COMMA.join(_COLUMNS) + LINE).encode()
     for block in lines(layout(count())):

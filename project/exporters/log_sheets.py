@@ -10,7 +10,7 @@ from project.domain.reports import Report
 from project.exporters import summary
 from project.exporters.cells import fitted, put_text
 from project.exporters.styles import Styles, put_heads, set_up_table
-from project.exporters.words import Words
+from project.exporters.translations import Translations
 
 MAX_ROWS = 1_048_575
 """Rows of a sheet (Excel's limit) without its head."""
@@ -31,18 +31,18 @@ _ESCAPE = "_x[0-9A-Fa-f]{4}_"
 _LITERAL = re.compile(f"(?={_ESCAPE})")
 
 
-def add(workbook: Any, rows: int, words: Words, styles: Styles, rows_per_sheet: int) -> list[int]:
+def add(workbook: Any, rows: int, translations: Translations, styles: Styles, rows_per_sheet: int) -> list[int]:
     """Add the sheets for so many attempts: `Requests`, then `Requests 2` and so on; return the rows of each."""
     sizes = [min(rows_per_sheet, rows - first) for first in range(0, rows, rows_per_sheet)] or [0]
     for number, size in enumerate(sizes, start=1):
-        _add_sheet(workbook, number, size, words, styles)
+        _add_sheet(workbook, number, size, translations, styles)
     return sizes
 
 
-def _add_sheet(workbook: Any, number: int, rows: int, words: Words, styles: Styles) -> None:
-    _ = words.gettext
+def _add_sheet(workbook: Any, number: int, rows: int, translations: Translations, styles: Styles) -> None:
+    _ = translations.gettext
     sheet = workbook.add_worksheet(_("Requests") if number == 1 else f"{_('Requests')} {number}")
-    heads = summary.log_heads(words)
+    heads = summary.log_heads(translations)
     set_up_table(sheet, WIDTHS, heads)
     put_heads(sheet, 0, heads, styles)
     put_text(sheet, 0, 9, heads[9], styles.head_right)
@@ -70,12 +70,12 @@ def split(sheet: str, rows: int) -> tuple[bytes, bytes, list[str]]:
     return head.encode(), (end + tail).encode(), re.findall(r' s="(\d+)"', sample)
 
 
-def layout(report: Report, words: Words, styles: list[str]) -> Layout:
+def layout(report: Report, translations: Translations, styles: list[str]) -> Layout:
     """Return how an attempt is one row of a sheet.
 
     Cells follow each other, so that they need not name their place (ECMA-376 Part 1, 18.3.1.4 and 18.3.1.73).
     """
-    outcomes = summary.log_outcomes(words)
+    outcomes = summary.log_outcomes(translations)
     moment, text, status, number, indented = (styles[column] for column in (0, 1, 2, 9, 10))
     between = "</v></c>"
     return Layout(
@@ -84,7 +84,7 @@ def layout(report: Report, words: Words, styles: list[str]) -> Layout:
             Column(lambda status, _code: _xml(outcomes[Outcome.of(status)]), _TEXT),
             Column(lambda status, _code: str(status), _STATUS),
             Column(lambda _status, code: "" if code == CREATED else _xml(code), _TEXT),
-            Column(lambda _status, code: "" if code == CREATED else _xml(words.reason(code)), _TEXT),
+            Column(lambda _status, code: "" if code == CREATED else _xml(translations.reason(code)), _TEXT),
             Column(Value.USERNAME, _TEXT),
             Column(Value.NAME, _TEXT),
             Column(Value.PHONE, _TEXT),

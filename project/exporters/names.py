@@ -19,12 +19,12 @@ def file_name(report: Report, ending: str) -> str:
 def _days(report: Report) -> str:
     # The end of a period is not in it: midnight belongs to the next day, "now" is given with a second to spare.
     last = (report.until - timedelta(seconds=1)).astimezone(report.zone).date()
-    if report.chosen.since is None and report.chosen.until is None:
+    if report.attempt_filter.since is None and report.attempt_filter.until is None:
         return f"all_{last}"
     first = report.since.astimezone(report.zone).date() if report.since else last
     return f"{min(first, last)}_{last}"
 
 
 def _reason(report: Report) -> str:
-    codes = [code for code in report.chosen.codes if _CODE.fullmatch(code)]
-    return f"_{codes[0]}" if len(report.chosen.codes) == len(codes) == 1 else ""
+    codes = [code for code in report.attempt_filter.codes if _CODE.fullmatch(code)]
+    return f"_{codes[0]}" if len(report.attempt_filter.codes) == len(codes) == 1 else ""

@@ -2,24 +2,24 @@
 
 from project.domain.attempts import Outcome
 from project.domain.reports import Bucket, Report
-from project.exporters.words import Heading, Words
+from project.exporters.translations import Heading, Translations
 
 _SPOKEN = (Outcome.CREATED, Outcome.REJECTED, Outcome.FAILED)
 
 
-def title(words: Words) -> str:
+def title(translations: Translations) -> str:
     """Return what the file is about."""
-    _ = words.gettext
+    _ = translations.gettext
     return _("Requests to create users")
 
 
-def heading_lines(heading: Heading, report: Report, words: Words) -> list[tuple[str, str]]:
+def heading_lines(heading: Heading, report: Report, translations: Translations) -> list[tuple[str, str]]:
     """Return name and value of what the file shows, by which filters, who asked for it and when."""
-    _ = words.gettext
+    _ = translations.gettext
     return [
         (_("Period"), f"{heading.period}, {heading.zone}"),
         *heading.filters,
-        (_("Exported"), f"{words.moment(heading.exported_at, report.zone)}, {heading.exported_by}"),
+        (_("Exported"), f"{translations.moment(heading.exported_at, report.zone)}, {heading.exported_by}"),
     ]
 
 
@@ -28,9 +28,9 @@ def outcomes(report: Report) -> tuple[Outcome, ...]:
     return (*_SPOKEN, Outcome.UNCHANGED) if report.unchanged else _SPOKEN
 
 
-def totals(report: Report, words: Words) -> list[tuple[str, int]]:
+def totals(report: Report, translations: Translations) -> list[tuple[str, int]]:
     """Return name and number: all attempts, then each outcome."""
-    _ = words.gettext
+    _ = translations.gettext
     names = {
         Outcome.CREATED: _("Users created"),
         Outcome.REJECTED: _("Rejected (4xx)"),
@@ -41,9 +41,9 @@ def totals(report: Report, words: Words) -> list[tuple[str, int]]:
     return [(_("All requests"), report.total), *counts]
 
 
-def durations(report: Report, words: Words) -> list[tuple[str, int]]:
+def durations(report: Report, translations: Translations) -> list[tuple[str, int]]:
     """Return name and milliseconds: how long answers took; nothing if there were none."""
-    _ = words.gettext
+    _ = translations.gettext
     if report.durations is None:
         return []
     return [
@@ -53,9 +53,9 @@ def durations(report: Report, words: Words) -> list[tuple[str, int]]:
     ]
 
 
-def day_heads(report: Report, words: Words) -> list[str]:
+def day_heads(report: Report, translations: Translations) -> list[str]:
     """Return the head of the table by day; its numbers are those of `day_counts`."""
-    _ = words.gettext
+    _ = translations.gettext
     names = {
         Outcome.CREATED: _("Created"),
         Outcome.REJECTED: _("Rejected"),
@@ -76,9 +76,9 @@ def day_counts(report: Report, day: Bucket) -> list[int]:
     return [day.total, *(counts[outcome] for outcome in outcomes(report))]
 
 
-def log_heads(words: Words) -> list[str]:
+def log_heads(translations: Translations) -> list[str]:
     """Return the head of the table of attempts."""
-    _ = words.gettext
+    _ = translations.gettext
     return [
         _("Time"),
         _("Result"),
@@ -94,9 +94,9 @@ def log_heads(words: Words) -> list[str]:
     ]
 
 
-def log_outcomes(words: Words) -> dict[Outcome, str]:
+def log_outcomes(translations: Translations) -> dict[Outcome, str]:
     """Return the word for the outcome of a single attempt."""
-    _ = words.gettext
+    _ = translations.gettext
     return {
         Outcome.CREATED: _("created"),
         Outcome.REJECTED: _("rejected"),

@@ -9,7 +9,7 @@ from project.domain.reports import Bucket, Report
 from project.exporters import summary
 from project.exporters.cells import put_moment, put_number, put_text
 from project.exporters.styles import COLOURS, Styles, put_heads, set_up_page, set_up_table
-from project.exporters.words import Heading, Words
+from project.exporters.translations import Heading, Translations
 
 MAX_BARS = 12
 """More reasons than that make bars too thin to read; their sheet has them all."""
@@ -27,18 +27,18 @@ class _Book:
 
     workbook: Any
     report: Report
-    words: Words
+    translations: Translations
     styles: Styles
 
 
-def add(workbook: Any, report: Report, heading: Heading, words: Words, styles: Styles) -> None:
+def add(workbook: Any, report: Report, heading: Heading, translations: Translations, styles: Styles) -> None:
     """Add the three sheets; charts stand on the first and read the other two.
 
     A copy of the numbers goes with each chart (`*_data`): previews in mail programs draw charts without computing, and
     XlsxWriter cannot look back at the cells in constant_memory.
     """
-    _ = words.gettext
-    book = _Book(workbook, report, words, styles)
+    _ = translations.gettext
+    book = _Book(workbook, report, translations, styles)
     front = workbook.add_worksheet(_("Summary"))
     errors = workbook.add_worksheet(_("By error"))
     days = workbook.add_worksheet(_("By day"))
@@ -61,9 +61,9 @@ def _fill_front(sheet: Any, heading: Heading, book: _Book) -> int:
     sheet.set_column(1, 2, 13)
     sheet.set_column(3, 3, 3)
     set_up_page(sheet, pages_high=1)
-    put_text(sheet, 0, 0, summary.title(book.words), book.styles.title)
+    put_text(sheet, 0, 0, summary.title(book.translations), book.styles.title)
     top = 2
-    for name, value in summary.heading_lines(heading, book.report, book.words):
+    for name, value in summary.heading_lines(heading, book.report, book.translations):
         put_text(sheet, top, 0, name, book.styles.label)
         put_text(sheet, top, 1, value)
         top += 1
@@ -72,20 +72,21 @@ def _fill_front(sheet: Any, heading: Heading, book: _Book) -> int:
 
 
 def _fill_numbers(sheet: Any, row: int, book: _Book) -> None:
-    _ = book.words.gettext
-    row = _fill_shares(sheet, row, _("Totals"), summary.totals(book.report, book.words), book)
+    _ = book.translations.gettext
+    row = _fill_shares(sheet, row, _("Totals"), summary.totals(book.report, book.translations), book)
     statuses = [
-        (f"{count.status or '—'}  {book.words.status(count.status)}", count.count) for count in book.report.by_status
+        (f"{count.status or '—'}  {book.translations.status(count.status)}", count.count)
+        for count in book.report.by_status
     ]
     row = _fill_shares(sheet, row + 1, _("HTTP statuses"), statuses, book)
-    for offset, (name, milliseconds) in enumerate(summary.durations(book.report, book.words), start=1):
+    for offset, (name, milliseconds) in enumerate(summary.durations(book.report, book.translations), start=1):
         put_text(sheet, row + offset, 0, name)
         put_number(sheet, row + offset, 1, milliseconds, book.styles.number)
 
 
 def _fill_shares(sheet: Any, row: int, name: str, lines: list[tuple[str, int]], book: _Book) -> int:
     """Write a table of numbers and their shares of all attempts; return the row below it."""
-    _ = book.words.gettext
+    _ = book.translations.gettext
     put_heads(sheet, row, [name, _("Requests"), _("Share")], book.styles, numbers_from=1)
     for text, count in lines:
         row += 1
@@ -101,22 +102,22 @@ def _put_share(sheet: Any, row: int, column: int, count: int, book: _Book) -> No
 
 
 def _fill_errors(sheet: Any, book: _Book) -> None:
-    _ = book.words.gettext
+    _ = book.translations.gettext
     heads = ["HTTP", _("Status"), _("Code"), _("Reason"), _("Requests"), _("Share")]
-    longest = max((len(book.words.reason(reason.code)) for reason in book.report.reasons), default=0)
+    longest = max((len(book.translations.reason(reason.code)) for reason in book.report.reasons), default=0)
     set_up_table(sheet, (8, 26, 26, min(max(longest + 4, 40), 90), 12, 10), heads)
     put_heads(sheet, 0, heads, book.styles, numbers_from=4)
     for row, reason in enumerate(book.report.reasons, start=1):
         put_number(sheet, row, 0, reason.status, book.styles.status)
-        put_text(sheet, row, 1, book.words.status(reason.status), book.styles.text)
+        put_text(sheet, row, 1, book.translations.status(reason.status), book.styles.text)
         put_text(sheet, row, 2, reason.code, book.styles.text)
-        put_text(sheet, row, 3, book.words.reason(reason.code), book.styles.text)
+        put_text(sheet, row, 3, book.translations.reason(reason.code), book.styles.text)
         put_number(sheet, row, 4, reason.count, book.styles.number)
         _put_share(sheet, row, 5, reason.count, book)
 
 
 def _fill_days(sheet: Any, book: _Book) -> None:
-    heads = summary.day_heads(book.report, book.words)
+    heads = summary.day_heads(book.report, book.translations)
     set_up_table(sheet, (14,) + (12,) * (len(heads) - 1), heads)
     put_heads(sheet, 0, heads, book.styles, numbers_from=1)
     for row, day in enumerate(book.report.series, start=1):
@@ -135,9 +136,9 @@ def _serial(local: datetime) -> int:
 
 
 def _chart_by_day(sheet: Any, book: _Book) -> Any:
-    _ = book.words.gettext
+    _ = book.translations.gettext
     chart = book.workbook.add_chart({"type": "column", "subtype": "stacked"})
-    heads = summary.day_heads(book.report, book.words)
+    heads = summary.day_heads(book.report, book.translations)
     shown = summary.outcomes(book.report)
     last = len(book.report.series)
     counts = [summary.day_counts(book.report, day) for day in book.report.series]
@@ -157,7 +158,7 @@ def _chart_by_day(sheet: Any, book: _Book) -> Any:
     chart.set_title(_title(_("Requests by day")))
     # Only a date axis thins its labels out well, but for a single day LibreOffice makes it the first of January.
     axis = "date_axis" if last > MONTH else "text_axis"
-    chart.set_x_axis({axis: True, "num_format": _axis_day(book.words, last), "num_font": {"size": 9}})
+    chart.set_x_axis({axis: True, "num_format": _axis_day(book.translations, last), "num_font": {"size": 9}})
     chart.set_y_axis(
         {
             "num_format": "#,##0",
@@ -172,14 +173,14 @@ def _chart_by_day(sheet: Any, book: _Book) -> Any:
 
 
 def _chart_by_reason(sheet: Any, book: _Book) -> Any:
-    _ = book.words.gettext
+    _ = book.translations.gettext
     chart = book.workbook.add_chart({"type": "bar"})
     last = min(len(book.report.reasons), MAX_BARS)
     chart.add_series(
         {
             "name": _("Requests"),
             "categories": [sheet.name, 1, 3, last, 3],
-            "categories_data": [book.words.reason(reason.code) for reason in book.report.reasons[:last]],
+            "categories_data": [book.translations.reason(reason.code) for reason in book.report.reasons[:last]],
             "values": [sheet.name, 1, 4, last, 4],
             "values_data": [reason.count for reason in book.report.reasons[:last]],
             "fill": {"color": COLOURS[Outcome.REJECTED]},
@@ -200,7 +201,7 @@ def _title(text: str) -> dict[str, Any]:
     return {"name": text, "name_font": {"size": 12}, "overlay": False}
 
 
-def _axis_day(words: Words, days: int) -> str:
+def _axis_day(translations: Translations, days: int) -> str:
     if days > YEAR:
-        return "mm.yyyy" if words.language == "ru" else "yyyy-mm"
-    return "dd.mm" if words.language == "ru" else "mm-dd"
+        return "mm.yyyy" if translations.language == "ru" else "yyyy-mm"
+    return "dd.mm" if translations.language == "ru" else "mm-dd"

@@ -8,7 +8,7 @@ from project.domain.lines import Column, Layout, Lines, Value
 from project.domain.reports import Count, Report
 from project.domain.text import BIDI_CONTROLS, INVISIBLE
 from project.exporters import summary
-from project.exporters.words import ABSENT, Heading, Words
+from project.exporters.translations import ABSENT, Heading, Translations
 
 MARK = "\ufeff"
 """The byte order mark tells Notepad and Excel that this is UTF-8."""
@@ -34,19 +34,21 @@ _SUSPECTS = (
 )
 
 
-def stream(count: Count, lines: Lines, heading: Heading, words: Words) -> Iterator[bytes]:
+def stream(count: Count, lines: Lines, heading: Heading, translations: Translations) -> Iterator[bytes]:
     """Yield the title at once, then the rest in blocks.
 
     The last line counts the rows: without it, the download broke off.
     """
-    yield _encoded([f"{MARK}{summary.title(words).upper()} (useradd)", "=" * WIDTH])
+    yield _encoded([f"{MARK}{summary.title(translations).upper()} (useradd)", "=" * WIDTH])
     report = count()
-    yield _encoded(front(report, heading, words))
+    yield _encoded(front(report, heading, translations))
     rows = 0
-    for block in lines(layout(report, words)):
+    for block in lines(layout(report, translations)):
         rows += block.rows
         yield block.content
-    yield _encoded(["", words.ngettext("End: %(rows)s row", "End: %(rows)s rows", rows, rows=words.number(rows))])
+    yield _encoded(
+        ["", translations.ngettext("End: %(rows)s row", "End: %(rows)s rows", rows, rows=translations.number(rows))]
+    )
 
 
 def _encoded(lines: Iterable[str]) -> bytes:
@@ -54,28 +56,30 @@ def _encoded(lines: Iterable[str]) -> bytes:
     return "".join(f"{line}{LINE}" for line in lines).encode("utf-8", "replace")
 
 
-def front(report: Report, heading: Heading, words: Words) -> Iterator[str]:
+def front(report: Report, heading: Heading, translations: Translations) -> Iterator[str]:
     """Yield all that stands between title and rows, line by line."""
-    _ = words.gettext
-    yield from _pairs(summary.heading_lines(heading, report, words))
-    yield from _section(_("Totals"), _totals(report, words))
-    yield from _section(_("HTTP statuses"), _statuses(report, words))
-    yield from _section(_("Why no user was created"), _reasons(report, words))
-    yield from _section(_("By day"), _days(report, words))
+    _ = translations.gettext
+    yield from _pairs(summary.heading_lines(heading, report, translations))
+    yield from _section(_("Totals"), _totals(report, translations))
+    yield from _section(_("HTTP statuses"), _statuses(report, translations))
+    yield from _section(_("Why no user was created"), _reasons(report, translations))
+    yield from _section(_("By day"), _days(report, translations))
     hint = _("tab-separated columns: paste them into a spreadsheet as they are")
-    yield from _section(f"{_('Requests')}, {words.number(report.total)}", ["\t".join(summary.log_heads(words))], hint)
+    yield from _section(
+        f"{_('Requests')}, {translations.number(report.total)}", ["\t".join(summary.log_heads(translations))], hint
+    )
 
 
-def layout(report: Report, words: Words) -> Layout:
+def layout(report: Report, translations: Translations) -> Layout:
     """Return how an attempt is one line, whatever its values hold."""
-    outcomes = summary.log_outcomes(words)
+    outcomes = summary.log_outcomes(translations)
     return Layout(
         columns=(
             Column(Value.LOCAL_TIME),
             Column(lambda status, _code: outcomes[Outcome.of(status)], _TAB),
             Column(lambda status, _code: str(status or ABSENT), _TAB),
             Column(lambda _status, code: "" if code == CREATED else code, _TAB),
-            Column(lambda _status, code: "" if code == CREATED else _clean(words.reason(code)), _TAB),
+            Column(lambda _status, code: "" if code == CREATED else _clean(translations.reason(code)), _TAB),
             Column(Value.USERNAME, _TAB),
             Column(Value.NAME, _TAB),
             Column(Value.PHONE, _PHONE),
@@ -106,38 +110,40 @@ def _pairs(pairs: list[tuple[str, str]]) -> Iterator[str]:
     return (f"{_clean(name) + ':':<{width}}{_clean(value)}" for name, value in pairs)
 
 
-def _totals(report: Report, words: Words) -> Iterator[str]:
-    for name, count in summary.totals(report, words):
-        yield f"{name:<44}{words.number(count):>14}{words.share(count, report.total):>10}"
-    for name, milliseconds in summary.durations(report, words):
-        yield f"{name:<44}{words.number(milliseconds):>14}"
+def _totals(report: Report, translations: Translations) -> Iterator[str]:
+    for name, count in summary.totals(report, translations):
+        yield f"{name:<44}{translations.number(count):>14}{translations.share(count, report.total):>10}"
+    for name, milliseconds in summary.durations(report, translations):
+        yield f"{name:<44}{translations.number(milliseconds):>14}"
 
 
-def _statuses(report: Report, words: Words) -> Iterator[str]:
+def _statuses(report: Report, translations: Translations) -> Iterator[str]:
     for row in report.by_status:
-        yield _counted(row.status, words.status(row.status), 39, row.count, report.total, words)
+        yield _counted(row.status, translations.status(row.status), 39, row.count, report.total, translations)
 
 
-def _reasons(report: Report, words: Words) -> Iterator[str]:
+def _reasons(report: Report, translations: Translations) -> Iterator[str]:
     if not report.reasons:
         yield ABSENT
-    width = max(39, *(len(words.reason(row.code)) for row in report.reasons), 0)
+    width = max(39, *(len(translations.reason(row.code)) for row in report.reasons), 0)
     for row in report.reasons:
-        line = _counted(row.status, _clean(words.reason(row.code)), width, row.count, report.total, words)
+        line = _counted(row.status, _clean(translations.reason(row.code)), width, row.count, report.total, translations)
         yield f"{line}  {_clean(row.code)}"
 
 
-def _counted(status: int, name: str, width: int, count: int, total: int, words: Words) -> str:
-    return f"{status or ABSENT!s:<5}{name:<{width}}{words.number(count):>14}{words.share(count, total):>10}"
+def _counted(status: int, name: str, width: int, count: int, total: int, translations: Translations) -> str:
+    return (
+        f"{status or ABSENT!s:<5}{name:<{width}}{translations.number(count):>14}{translations.share(count, total):>10}"
+    )
 
 
-def _days(report: Report, words: Words) -> Iterator[str]:
-    heads = summary.day_heads(report, words)
+def _days(report: Report, translations: Translations) -> Iterator[str]:
+    heads = summary.day_heads(report, translations)
     widths = [max(11, len(head) + 2) for head in heads[1:]]
     yield f"{heads[0]:<12}" + _right(heads[1:], widths)
     for day in report.series:
-        counts = [words.number(count) for count in summary.day_counts(report, day)]
-        yield f"{words.day(day.since, report.zone):<12}" + _right(counts, widths)
+        counts = [translations.number(count) for count in summary.day_counts(report, day)]
+        yield f"{translations.day(day.since, report.zone):<12}" + _right(counts, widths)
 
 
 def _right(cells: list[str], widths: list[int]) -> str:

@@ -1,6 +1,14 @@
-"""DOOR: is the service alive, is it ready."""
+"""Blueprint: liveness, readiness, state of the instance, metrics for Prometheus."""
 
+from flask import Flask
+
+from project.health import metrics
 from project.health.openapi import describe
 from project.health.routes import bp
 
-__all__ = ["bp", "describe"]
+__all__ = ["bp", "describe", "init_app"]
+
+
+def init_app(app: Flask) -> None:
+    """Count every response and export the state of every process."""
+    metrics.init_app(app)

@@ -1,41 +1,46 @@
-"""What balancers and monitoring ask. Readiness does not depend on PostgreSQL: without it the service still answers
-and records, and taking every instance out would turn a partial outage into a total one."""
+"""Endpoints for load balancers and monitoring.
+
+Readiness does not depend on PostgreSQL: without it the service still answers and records, and taking every instance out
+of the balancer would turn a partial outage into a total one.
+"""
 
 from flask import Blueprint, Response, jsonify
 from flask.typing import ResponseReturnValue
 
-from project.web import prometheus, state
-from project.web.guards import open_to_all, require_network
-from project.web.tools import tools
+from project.health.metrics import export
+from project.http.guards import public, require_network
+from project.runtime import get_runtime
+from project.services.status import find_problem, get_status
 
 bp = Blueprint("health", __name__)
 
 
 @bp.get("/livez")
-@open_to_all
+@public
 def livez() -> ResponseReturnValue:
-    """Say that this process answers."""
+    """Respond if this process is alive."""
     return jsonify(status="ok")
 
 
 @bp.get("/readyz")
-@open_to_all
+@public
 def readyz() -> ResponseReturnValue:
-    """Say whether requests should come here: not while the process stops, nor when its disk takes nothing more."""
-    problem = state.problem()
+    """Respond 200 if this process should get requests, 503 while it stops or when its spool is full or unusable."""
+    problem = find_problem(get_runtime().spool, get_runtime().upkeep)
     return (jsonify(status=problem), 503) if problem else (jsonify(status="ok"), 200)
 
 
 @bp.get("/status")
-@open_to_all
+@public
 def status() -> ResponseReturnValue:
-    """Say how this instance is."""
-    return jsonify(state.state())
+    """Show the state of this instance."""
+    runtime = get_runtime()
+    return jsonify(get_status(runtime.database, runtime.read_database, runtime.spool, runtime.upkeep, runtime.metrics))
 
 
 @bp.get("/metrics")
-@open_to_all
+@public
 def metrics() -> ResponseReturnValue:
-    """Tell Prometheus the figures of all processes of this instance."""
-    require_network(tools().config.metrics_allow)
-    return Response(prometheus.text(), content_type="text/plain; version=0.0.4; charset=utf-8")
+    """Export the metrics of all processes of this instance to Prometheus."""
+    require_network(get_runtime().config.metrics_allow)
+    return Response(export(), content_type="text/plain; version=0.0.4; charset=utf-8")

@@ -59,37 +59,37 @@ def find_attempt(connection: Connection, attempt_id: UUID) -> AttemptDetail | No
 
 def find_attempts(
     connection: Connection,
-    chosen: AttemptFilter,
+    attempt_filter: AttemptFilter,
     limit: int,
     *,
     before: UUID | None = None,
     after: UUID | None = None,
 ) -> list[AttemptRow]:
     """Return at most `limit` attempts, newest first: those just older than `before` or just newer than `after`."""
-    limit_search(connection, chosen)
+    limit_search(connection, attempt_filter)
     if after is not None:
-        return _rows(connection.execute(first_of(_ROW, chosen, limit, Attempt.id > after)).all()[::-1])
+        return _rows(connection.execute(first_of(_ROW, attempt_filter, limit, Attempt.id > after)).all()[::-1])
     bounds = [] if before is None else [Attempt.id < before]
-    return _rows(connection.execute(first_of(_ROW, chosen, limit, *bounds, newest=True)).all())
+    return _rows(connection.execute(first_of(_ROW, attempt_filter, limit, *bounds, newest=True)).all())
 
 
-def find_first_moment(connection: Connection, chosen: AttemptFilter) -> datetime | None:
+def find_first_moment(connection: Connection, attempt_filter: AttemptFilter) -> datetime | None:
     """Return the time of the oldest chosen attempt."""
-    limit_search(connection, chosen)
-    first = connection.execute(first_of((Attempt.id, Attempt.received_at), chosen, 1)).one_or_none()
+    limit_search(connection, attempt_filter)
+    first = connection.execute(first_of((Attempt.id, Attempt.received_at), attempt_filter, 1)).one_or_none()
     return None if first is None else first.received_at
 
 
-def count_up_to(connection: Connection, chosen: AttemptFilter, most: int) -> int:
+def count_up_to(connection: Connection, attempt_filter: AttemptFilter, most: int) -> int:
     """Return how many attempts are chosen, but no more than `most`."""
-    limit_search(connection, chosen)
-    found = first_of((Attempt.id,), chosen, most, newest=True).subquery()
+    limit_search(connection, attempt_filter)
+    found = first_of((Attempt.id,), attempt_filter, most, newest=True).subquery()
     return connection.execute(select(func.count()).select_from(found)).scalar_one()
 
 
 def first_of(
     columns: Sequence[SQLColumnExpression[Any]],
-    chosen: AttemptFilter,
+    attempt_filter: AttemptFilter,
     limit: int | BindParameter[int],
     *bounds: ColumnElement[bool],
     newest: bool = False,
@@ -101,12 +101,14 @@ def first_of(
     """
     order = Attempt.id.desc() if newest else Attempt.id
     query = select(*columns).where(*bounds).order_by(order).limit(limit)
-    if not chosen.is_of_kinds:
-        return query.where(*conditions(chosen))
+    if not attempt_filter.is_of_kinds:
+        return query.where(*conditions(attempt_filter))
     kind = _kinds()
-    inside = (Attempt.status == kind.c.status, Attempt.code == kind.c.code, *within(chosen))
+    inside = (Attempt.status == kind.c.status, Attempt.code == kind.c.code, *within(attempt_filter))
     first = query.where(*inside).lateral("first")
-    chain = select(*first.c).select_from(kind).join(first, true()).where(*kinds(chosen, kind.c.status, kind.c.code))
+    chain = (
+        select(*first.c).select_from(kind).join(first, true()).where(*kinds(attempt_filter, kind.c.status, kind.c.code))
+    )
     return chain.order_by(first.c.id.desc() if newest else first.c.id).limit(limit)
 
 

@@ -28,8 +28,8 @@ from project.domain.attempts import AttemptFilter
 from project.domain.grains import EARLIEST, LATEST, Span, cover
 from project.domain.reports import LIMITS_MS, Counts, Kind
 from project.models import Attempt, AttemptCount
+from project.queries.aggregates import DURATION, aggregated_up_to
 from project.queries.filters import conditions, kinds, limit_search, within
-from project.queries.rollups import DURATION, counted_to
 
 Columns = Sequence[SQLColumnExpression[Any]]
 
@@ -41,41 +41,41 @@ _DURATIONS: ColumnElement[list[int | None]] = literal_column(f"array[{_SUMS}]::b
 _MOMENTS = ARRAY(DateTime(timezone=True))
 
 
-def count(connection: Connection, chosen: AttemptFilter, edges: Sequence[datetime] = ()) -> Counts:
+def count(connection: Connection, attempt_filter: AttemptFilter, edges: Sequence[datetime] = ()) -> Counts:
     """Return how many attempts of each kind were received between two neighbouring edges, and how long they took."""
-    if chosen.text:
-        return _count_matches(connection, chosen, edges)
-    return Counts(count_kinds(connection, chosen, edges).kinds, _count_durations(connection, chosen))
+    if attempt_filter.text:
+        return _count_matches(connection, attempt_filter, edges)
+    return Counts(count_kinds(connection, attempt_filter, edges).kinds, _count_durations(connection, attempt_filter))
 
 
-def count_kinds(connection: Connection, chosen: AttemptFilter, edges: Sequence[datetime] = ()) -> Counts:
+def count_kinds(connection: Connection, attempt_filter: AttemptFilter, edges: Sequence[datetime] = ()) -> Counts:
     """Return how many attempts of each kind were received between two neighbouring edges, not how long they took."""
-    if chosen.text:
-        return _count_matches(connection, chosen, edges)
-    mark, spans = counted_to(connection), list(_spans(chosen, edges))
+    if attempt_filter.text:
+        return _count_matches(connection, attempt_filter, edges)
+    mark, spans = aggregated_up_to(connection), list(_spans(attempt_filter, edges))
     sums = (AttemptCount.status, AttemptCount.code, func.sum(AttemptCount.number).label("number"))
-    counted = _counted(spans, chosen, sums, (AttemptCount.status, AttemptCount.code))
-    rows = union_all(counted, *_uncounted(mark, spans, chosen, edges, _KIND)).subquery()
+    counted = _aggregated(spans, attempt_filter, sums, (AttemptCount.status, AttemptCount.code))
+    rows = union_all(counted, *_unaggregated(mark, spans, attempt_filter, edges, _KIND)).subquery()
     kind, number = (rows.c.place, rows.c.status, rows.c.code), func.sum(rows.c.number)
     found = connection.execute(select(*kind, number).group_by(*kind).having(number > 0))
     return Counts(Counter({Kind(place, status, code): int(number) for place, status, code, number in found}))
 
 
-def _count_durations(connection: Connection, chosen: AttemptFilter) -> Counter[int]:
-    mark, spans = counted_to(connection), list(_spans(chosen, ()))
+def _count_durations(connection: Connection, attempt_filter: AttemptFilter) -> Counter[int]:
+    mark, spans = aggregated_up_to(connection), list(_spans(attempt_filter, ()))
     found: Counter[int] = Counter()
-    for _, numbers in connection.execute(_counted(spans, chosen, (_DURATIONS,), ())):
+    for _, numbers in connection.execute(_aggregated(spans, attempt_filter, (_DURATIONS,), ())):
         found.update({place: number or 0 for place, number in enumerate(numbers, 1)})
-    rows = union_all(*_uncounted(mark, spans, chosen, (), (_DURATION,))).subquery()
-    uncounted = select(rows.c.duration, func.sum(rows.c.number)).group_by(rows.c.duration)
-    found.update({place: int(number) for place, number in connection.execute(uncounted)})
+    rows = union_all(*_unaggregated(mark, spans, attempt_filter, (), (_DURATION,))).subquery()
+    unaggregated = select(rows.c.duration, func.sum(rows.c.number)).group_by(rows.c.duration)
+    found.update({place: int(number) for place, number in connection.execute(unaggregated)})
     return found
 
 
-def _count_matches(connection: Connection, chosen: AttemptFilter, edges: Sequence[datetime]) -> Counts:
+def _count_matches(connection: Connection, attempt_filter: AttemptFilter, edges: Sequence[datetime]) -> Counts:
     """Count the attempts themselves, all in one go: a text cannot be looked up in counts."""
-    limit_search(connection, chosen)
-    rows = select(_place(edges), *_KIND, _DURATION).where(*conditions(chosen)).subquery()
+    limit_search(connection, attempt_filter)
+    rows = select(_place(edges), *_KIND, _DURATION).where(*conditions(attempt_filter)).subquery()
     query: Select[Any] = select(*rows.c, func.count()).group_by(*rows.c)
     found = Counts()
     for place, status, code, duration, number in connection.execute(query):
@@ -84,10 +84,10 @@ def _count_matches(connection: Connection, chosen: AttemptFilter, edges: Sequenc
     return found
 
 
-def _spans(chosen: AttemptFilter, edges: Sequence[datetime]) -> Iterator[tuple[int, Span]]:
+def _spans(attempt_filter: AttemptFilter, edges: Sequence[datetime]) -> Iterator[tuple[int, Span]]:
     """Yield the spans of the period, each with its place among the edges, the same as _place() tells."""
     for place, (since, until) in enumerate(pairwise((EARLIEST, *edges, LATEST))):
-        for span in cover(max(since, chosen.since or since), min(until, chosen.until or until)):
+        for span in cover(max(since, attempt_filter.since or since), min(until, attempt_filter.until or until)):
             yield place, span
 
 
@@ -96,7 +96,9 @@ def _place(edges: Sequence[datetime]) -> ColumnElement[int]:
     return (func.width_bucket(Attempt.received_at, moments) if edges else literal(0)).label("place")
 
 
-def _counted(spans: Sequence[tuple[int, Span]], chosen: AttemptFilter, sums: Columns, groups: Columns) -> Select[Any]:
+def _aggregated(
+    spans: Sequence[tuple[int, Span]], attempt_filter: AttemptFilter, sums: Columns, groups: Columns
+) -> Select[Any]:
     """Ask for sums of what is counted: a row for each span, or each group in it.
 
     LATERAL, because PostgreSQL would rather read all of the table than join it with spans.
@@ -110,28 +112,28 @@ def _counted(spans: Sequence[tuple[int, Span]], chosen: AttemptFilter, sums: Col
     )
     span = func.unnest(*lists).table_valued("place", "grain", "since", "until", name="span").render_derived()
     inside = (AttemptCount.grain == span.c.grain, AttemptCount.at >= span.c.since, AttemptCount.at < span.c.until)
-    wanted = kinds(chosen, AttemptCount.status, AttemptCount.code)
+    wanted = kinds(attempt_filter, AttemptCount.status, AttemptCount.code)
     found = select(*sums).where(*inside, *wanted).group_by(*groups).lateral("found")
     return select(*(span.c.place, *found.c)).select_from(span).join(found, true())
 
 
-def _uncounted(
+def _unaggregated(
     mark: int,
     spans: Sequence[tuple[int, Span]],
-    chosen: AttemptFilter,
+    attempt_filter: AttemptFilter,
     edges: Sequence[datetime],
     columns: Columns,
 ) -> Iterator[Select[Any]]:
     """Ask for attempts that no whole grain has, and for those counted too late or too early for this picture."""
-    wanted = kinds(chosen, *_KIND)
+    wanted = kinds(attempt_filter, *_KIND)
     for place, span in spans:
         if span.grain is None:
-            part = replace(chosen, since=span.since, until=span.until, newest=mark)
+            part = replace(attempt_filter, since=span.since, until=span.until, newest=mark)
             yield _rows(literal(place).label("place"), columns, 1).where(*within(part), *wanted)
-    if chosen.newest is None or chosen.newest >= mark:
-        yield _rows(_place(edges), columns, 1).where(Attempt.seq > mark, *within(chosen), *wanted)
+    if attempt_filter.newest is None or attempt_filter.newest >= mark:
+        yield _rows(_place(edges), columns, 1).where(Attempt.seq > mark, *within(attempt_filter), *wanted)
     else:
-        counted_since = (Attempt.seq > chosen.newest, *within(replace(chosen, newest=mark)))
+        counted_since = (Attempt.seq > attempt_filter.newest, *within(replace(attempt_filter, newest=mark)))
         yield _rows(_place(edges), columns, -1).where(*counted_since, *wanted)
 
 

@@ -5,10 +5,10 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, SQLColumnExpression, and_, false, func, or_, text
 
+from project.database import remaining
 from project.domain.attempts import AttemptFilter, Outcome, first_id
 from project.domain.contacts import mask_email, mask_phone
 from project.models import Attempt
-from project.outage import remaining
 
 SEARCH_S = 1.0
 """What one question about a text may take: the page asks two or three."""
@@ -16,51 +16,51 @@ ANSWER_S = 0.3
 """What is left of the deadline for making the page."""
 
 
-def conditions(chosen: AttemptFilter) -> list[ColumnElement[bool]]:
+def conditions(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
     """Return all conditions of `chosen`."""
-    return [*within(chosen), *kinds(chosen, Attempt.status, Attempt.code), *matches(chosen)]
+    return [*within(attempt_filter), *kinds(attempt_filter, Attempt.status, Attempt.code), *matches(attempt_filter)]
 
 
-def within(chosen: AttemptFilter) -> list[ColumnElement[bool]]:
+def within(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
     """Return the conditions on time and picture. A period is a range of ids, which the primary key answers."""
     wanted: list[ColumnElement[bool]] = []
-    if chosen.since:
-        wanted.append(Attempt.id >= first_id(chosen.since))
-    if chosen.until:
-        wanted.append(Attempt.id < first_id(chosen.until))
-    if chosen.newest is not None:
-        wanted.append(Attempt.seq <= chosen.newest)
+    if attempt_filter.since:
+        wanted.append(Attempt.id >= first_id(attempt_filter.since))
+    if attempt_filter.until:
+        wanted.append(Attempt.id < first_id(attempt_filter.until))
+    if attempt_filter.newest is not None:
+        wanted.append(Attempt.seq <= attempt_filter.newest)
     return wanted
 
 
 def kinds(
-    chosen: AttemptFilter, status: SQLColumnExpression[int], code: SQLColumnExpression[str]
+    attempt_filter: AttemptFilter, status: SQLColumnExpression[int], code: SQLColumnExpression[str]
 ) -> list[ColumnElement[bool]]:
     """Return the conditions on outcome, reason and status, told of these columns."""
     wanted: list[ColumnElement[bool]] = []
-    if chosen.outcomes:
-        wanted.append(or_(false(), *(_has_outcome(outcome, status) for outcome in sorted(chosen.outcomes))))
-    if chosen.codes:
-        wanted.append(code.in_(sorted(chosen.codes)))
-    if chosen.statuses:
-        wanted.append(status.in_(sorted(chosen.statuses)))
+    if attempt_filter.outcomes:
+        wanted.append(or_(false(), *(_has_outcome(outcome, status) for outcome in sorted(attempt_filter.outcomes))))
+    if attempt_filter.codes:
+        wanted.append(code.in_(sorted(attempt_filter.codes)))
+    if attempt_filter.statuses:
+        wanted.append(status.in_(sorted(attempt_filter.statuses)))
     return wanted
 
 
-def limit_search(connection: Connection, chosen: AttemptFilter) -> None:
+def limit_search(connection: Connection, attempt_filter: AttemptFilter) -> None:
     """Let PostgreSQL give up a search soon enough for the page to say so: no index finds a part of a word."""
-    if chosen.text:
+    if attempt_filter.text:
         left = remaining()
         seconds = SEARCH_S if left is None else min(SEARCH_S, max(left - ANSWER_S, 0.01))
         connection.execute(text(f"set local statement_timeout = '{seconds * 1000:.0f}ms'"))
 
 
-def matches(chosen: AttemptFilter) -> list[ColumnElement[bool]]:
+def matches(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
     """Return the condition on the text: what a person types into one box.
 
     It is part of a username (`=` and all of it), a contact, or a number of a request.
     """
-    sought = chosen.text.strip()
+    sought = attempt_filter.text.strip()
     if not sought:
         return []
     if sought.startswith("="):

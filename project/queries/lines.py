@@ -30,43 +30,49 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 
+from project.database import Database, PreparedQuery
 from project.domain.attempts import CREATED, AttemptFilter
 from project.domain.lines import END, Column, Layout, RawBlock, Value
 from project.models import Attempt
-from project.outage import Database, Question
 from project.queries.attempts import first_of
 
 _NO_WORDS = "\x1f"
 """No layout has this mark, so that a line with it is never taken as it is."""
 
 
-def lines_query(chosen: AttemptFilter, layout: Layout, size: int, until: UUID | None = None) -> Question:
+def lines_query(attempt_filter: AttemptFilter, layout: Layout, size: int, until: UUID | None = None) -> PreparedQuery:
     """Return the question for the first `size` chosen attempts behind one, of these up to another if that is given.
 
     The lines come as one text: a row for each would cost the driver more than all that is done to them afterwards.
     """
     line = _raw_line(layout).label("line")
     behind = Attempt.id > bindparam("behind", required=False)
-    if chosen.is_of_kinds:
-        found = first_of((Attempt.id,), chosen, size, behind).subquery()  # lines only for those taken in the end
+    if attempt_filter.is_of_kinds:
+        found = first_of(
+            (Attempt.id,), attempt_filter, size, behind
+        ).subquery()  # lines only for those taken in the end
         lines = select(found.c.id, line).join(found, found.c.id == Attempt.id).order_by(Attempt.id).subquery()
     else:
-        lines = first_of((Attempt.id, line), chosen, size, behind).subquery()
+        lines = first_of((Attempt.id, line), attempt_filter, size, behind).subquery()
     last = func.array_agg(lines.c.id)[func.count()]
     text = func.string_agg(lines.c.line, bindparam("end", type_=Text, required=False))
     query = select(text, func.count(), last).select_from(lines)
-    return Question(query if until is None else query.where(lines.c.id <= until), layout.zone.key, ("behind", "end"))
+    return PreparedQuery(
+        query if until is None else query.where(lines.c.id <= until), layout.zone.key, ("behind", "end")
+    )
 
 
-def find_lines(database: Database, question: Question, behind: UUID, end: bytes = END) -> RawBlock | None:
+def find_lines(database: Database, question: PreparedQuery, behind: UUID, end: bytes = END) -> RawBlock | None:
     """Return the next raw lines, None behind the last."""
-    ((content, rows, last),) = database.ask(question, behind=behind, end=end.decode())
+    ((content, rows, last),) = database.read_query(question, behind=behind, end=end.decode())
     return None if content is None else RawBlock(int(rows), content, behind, last)
 
 
-def find_single_lines(database: Database, chosen: AttemptFilter, layout: Layout, found: RawBlock) -> list[bytes]:
+def find_single_lines(
+    database: Database, attempt_filter: AttemptFilter, layout: Layout, found: RawBlock
+) -> list[bytes]:
     """Return raw lines one by one, when a value among them holds what stands between lines, too."""
-    question = lines_query(chosen, layout, found.rows, until=found.last)
+    question = lines_query(attempt_filter, layout, found.rows, until=found.last)
     lines: list[bytes] = []
     end, behind = secrets.token_hex(16).encode(), found.behind  # nobody can have sent this
     while again := find_lines(database, question, behind, end):  # more than once if others came in between

@@ -7,19 +7,19 @@ from uuid import UUID
 from psycopg2 import Binary
 from sqlalchemy import Connection
 
+from project.database import Database, PreparedStatement
 from project.domain.attempts import REPLAYED, NewAttempt
 from project.domain.contacts import mask_email, mask_phone
 from project.domain.records import AttemptRecord, to_json
 from project.domain.registration import Decision, NewUser, User
 from project.domain.usernames import fold
-from project.outage import Database, Statement
 
-_USERADD = Statement(
+_USERADD = PreparedStatement(
     "useradd",
     "select status, code, clashes, kid, user_id, name, username, phone, email, birth_date, created_at from useradd({})",
     arguments=22,
 )
-_INSERT = Statement(
+_INSERT = PreparedStatement(
     "insert_attempts",
     """
     insert into attempts (
@@ -53,7 +53,7 @@ def useradd(
     is_admin: bool = False,
 ) -> Decision:
     """Let PostgreSQL decide the attempt: user created, identifiers taken, or key replayed."""
-    [(status, code, clashes, decided_kid, *known)] = database.run(
+    [(status, code, clashes, decided_kid, *known)] = database.write_statement(
         _USERADD,
         str(attempt.id),
         attempt.received_at,
@@ -109,7 +109,7 @@ def _user(
 
 def insert_attempt(database: Database, record: AttemptRecord) -> None:
     """Record an attempt that ended without a user, as insert_attempts() does."""
-    database.run(_INSERT, f"[{record.to_line()}]")
+    database.write_statement(_INSERT, f"[{record.to_line()}]")
 
 
 def insert_attempts(connection: Connection, records: Sequence[AttemptRecord]) -> None:

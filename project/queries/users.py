@@ -7,10 +7,10 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, func, or_, select, update
 
+from project.database import Database, PreparedStatement, Row
 from project.domain.registration import Account
 from project.domain.registration import User as Person
 from project.models import Identifier, User
-from project.outage import Database, Row, Statement
 
 _PERSON = (User.id, User.name, User.username, User.phone, User.email, User.birth_date, User.created_at)
 _ACCOUNT = tuple(field.name for field in fields(Account))
@@ -18,8 +18,8 @@ _ACCOUNT = tuple(field.name for field in fields(Account))
 # One of these belongs to every page and every login.
 _ACCOUNTS = f"select {', '.join(_ACCOUNT)} from users"  # noqa: S608 - names of our own
 _IS_KNOWN = "where id in (select user_id from identifiers where value = any({})) order by id"
-_ACCOUNT_BY_ID = Statement("find_account", f"{_ACCOUNTS} where id = {{}}", arguments=1)
-_ACCOUNTS_BY_IDENTIFIERS = Statement("find_accounts", f"{_ACCOUNTS} {_IS_KNOWN}", arguments=1)
+_ACCOUNT_BY_ID = PreparedStatement("find_account", f"{_ACCOUNTS} where id = {{}}", arguments=1)
+_ACCOUNTS_BY_IDENTIFIERS = PreparedStatement("find_accounts", f"{_ACCOUNTS} {_IS_KNOWN}", arguments=1)
 
 
 def find_accounts(database: Database, identifiers: Sequence[str]) -> list[Account]:
@@ -27,12 +27,12 @@ def find_accounts(database: Database, identifiers: Sequence[str]) -> list[Accoun
 
     One person's username may read like another's e-mail; the password tells them apart.
     """
-    return [_account(row) for row in database.find(_ACCOUNTS_BY_IDENTIFIERS, list(identifiers))]
+    return [_account(row) for row in database.read_statement(_ACCOUNTS_BY_IDENTIFIERS, list(identifiers))]
 
 
 def find_account(database: Database, user_id: UUID) -> Account | None:
     """Return the user with this id."""
-    rows = database.find(_ACCOUNT_BY_ID, str(user_id))
+    rows = database.read_statement(_ACCOUNT_BY_ID, str(user_id))
     return _account(rows[0]) if rows else None
 
 

@@ -8,42 +8,42 @@ from flask import Response, abort, json, request, url_for
 
 from project.domain.attempts import AttemptRow
 from project.domain.reports import Report
-from project.reports.answers import problem_code
+from project.http.guards import api_key_allowed
+from project.http.languages import display_zone, local
+from project.presentation.selection import parse_selection_strictly
+from project.reports.past_responses import problem_code
 from project.reports.routes import bp
+from project.runtime import get_runtime
 from project.services import reports as service
-from project.web.choices import read_exactly
-from project.web.guards import open_to_keys
-from project.web.languages import display_zone, local
-from project.web.tools import tools
 
 
 @bp.get("/api/v1/stats/")
-@open_to_keys
+@api_key_allowed
 def stats() -> Response:
     """Answer with the numbers of the results page."""
     now = datetime.now(UTC)
-    choice = read_exactly(request.args, display_zone(), now, default="all")
-    return _answer(_numbers(service.build_report(tools().reading, choice.filter, choice.zone, now)))
+    selection = parse_selection_strictly(request.args, display_zone(), now, default="all")
+    return _answer(_numbers(service.build_report(get_runtime().read_database, selection.filter, selection.zone, now)))
 
 
 @bp.get("/api/v1/attempts/")
-@open_to_keys
+@api_key_allowed
 def attempts() -> Response:
     """Answer with attempts, newest first, and where to go on."""
-    choice = read_exactly(request.args, display_zone(), datetime.now(UTC), default="all")
-    page = service.get_page(tools().reading, choice.filter, choice.limit, before=choice.before)
+    selection = parse_selection_strictly(request.args, display_zone(), datetime.now(UTC), default="all")
+    page = service.get_page(get_runtime().read_database, selection.filter, selection.limit, before=selection.before)
     following = None
     if page.has_older:
-        before, limit = str(page.attempts[-1].id), str(choice.limit)
-        following = url_for("reports.attempts") + choice.query(before=before, limit=limit)
+        before, limit = str(page.attempts[-1].id), str(selection.limit)
+        following = url_for("reports.attempts") + selection.query(before=before, limit=limit)
     return _answer({"attempts": [_attempt(attempt) for attempt in page.attempts], "next": following})
 
 
 @bp.get("/api/v1/attempts/<uuid:attempt_id>/")
-@open_to_keys
+@api_key_allowed
 def attempt_as_json(attempt_id: UUID) -> Response:
     """Answer with one attempt."""
-    found = service.find_attempt(tools().reading, attempt_id)
+    found = service.find_attempt(get_runtime().read_database, attempt_id)
     if found is None:
         abort(404)
     return _answer(_attempt(found))

@@ -7,9 +7,9 @@ from itertools import count, groupby
 from statistics import median
 
 from project.domain.reports import Bucket, Report
-from project.web.choices import Choice
-from project.web.formats import written
-from project.web.texts import language_code
+from project.http.translations import language_code
+from project.presentation.formats import written
+from project.presentation.selection import Selection
 
 WIDTH, GAP = 10, 1.5
 """Units of the drawing that a column takes, and how much of it on each side stays empty."""
@@ -88,10 +88,10 @@ class Anomaly:
     """How many times the usual number; None where the usual number is none."""
 
 
-def draw(report: Report, choice: Choice) -> Chart:
+def draw(report: Report, selection: Selection) -> Chart:
     """Return the chart of a report that has attempts."""
     top = scale(max(bucket.total for bucket in report.series))
-    columns = (_column(number, bucket, top, choice) for number, bucket in enumerate(report.series))
+    columns = (_column(number, bucket, top, selection) for number, bucket in enumerate(report.series))
     return Chart(tuple(columns), top, tuple(_labels(report)), tuple(_lines(report)))
 
 
@@ -105,7 +105,7 @@ def scale(most: int) -> int:
     raise AssertionError("unreachable: powers never end")
 
 
-def _column(number: int, bucket: Bucket, top: int, choice: Choice) -> Column:
+def _column(number: int, bucket: Bucket, top: int, selection: Selection) -> Column:
     # Failures stand on the base line, so that their heights can be compared.
     stack = (("down", bucket.failed), ("bad", bucket.rejected), ("ok", bucket.created), ("same", bucket.unchanged))
     bars, below = [], 0
@@ -113,10 +113,12 @@ def _column(number: int, bucket: Bucket, top: int, choice: Choice) -> Column:
         if height:
             below += height
             bars.append(Bar(kind, f"{100 - 100 * below / top:.2f}", f"{100 * height / top:.2f}"))
-    return Column(bucket, number * WIDTH, tuple(bars), choice.within(bucket.since, bucket.until), times_words(bucket))
+    return Column(
+        bucket, number * WIDTH, tuple(bars), selection.within(bucket.since, bucket.until), times_label(bucket)
+    )
 
 
-def times_words(bucket: Bucket) -> str:
+def times_label(bucket: Bucket) -> str:
     """Return `Tue, 17 November, 12:00–15:00`, for a day and more only the days."""
     since, until = bucket.since, bucket.until
     if since.time() == until.time() == datetime.min.time():
@@ -130,7 +132,7 @@ def _labels(report: Report) -> Iterator[Label]:
     total = len(report.series)
     for place in _places(report):
         since, share = report.series[place].since, place / total
-        weekday, text = _label_words(report.step, since)
+        weekday, text = _label_text(report.step, since)
         yield Label(f"{100 * share:.2f}", "end" if share > 0.94 else "start", weekday, text)
 
 
@@ -148,7 +150,7 @@ def _places(report: Report) -> Sequence[int]:
     return range(0, total, -(-total // MAX_LABELS))
 
 
-def _label_words(step: str, since: datetime) -> tuple[str, str]:
+def _label_text(step: str, since: datetime) -> tuple[str, str]:
     match step:
         case "30min":
             return "", f"{since:%H:%M}"
@@ -167,7 +169,7 @@ def _lines(report: Report) -> Iterator[Line]:
     days = {bucket.since.date() for bucket in report.series}
     if report.step not in {"30min", "3h"} or len(days) == 1:
         for bucket in report.series:
-            yield _line(times_words(bucket), [bucket])
+            yield _line(times_label(bucket), [bucket])
         return
     for day, buckets in groupby(report.series, key=lambda bucket: bucket.since.date()):
         yield _line(written(datetime.combine(day, time.min), "ccc, d MMMM"), buckets)
@@ -183,7 +185,7 @@ def find_anomaly(report: Report) -> Anomaly | None:
 
     Only without a filter on the result: among nothing but rejections, all shares are the same.
     """
-    if report.chosen.outcomes or report.chosen.codes or report.chosen.statuses:
+    if report.attempt_filter.outcomes or report.attempt_filter.codes or report.attempt_filter.statuses:
         return None
     busy = [bucket for bucket in report.series if bucket.total]
     if len(busy) < ENOUGH_BUCKETS:

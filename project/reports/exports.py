@@ -7,22 +7,22 @@ from datetime import UTC, datetime
 from functools import partial
 from threading import BoundedSemaphore
 
-from flask import Response, g, request
+from flask import Response, request
 from flask.typing import ResponseReturnValue
 
 from project.domain.errors import RefusalError
 from project.domain.reports import Count, Report
 from project.exporters import STREAMS
 from project.exporters.names import file_name
+from project.http import rate_limits
+from project.http.languages import display_zone
+from project.http.request_state import request_state
+from project.presentation.formats import translations
+from project.presentation.headings import heading
+from project.presentation.selection import parse_selection_strictly
 from project.reports.routes import bp
+from project.runtime import get_runtime
 from project.services import reports as service
-from project.web import limits
-from project.web.choices import read_exactly
-from project.web.formats import words
-from project.web.headings import heading
-from project.web.languages import display_zone
-from project.web.request_id import request_id
-from project.web.tools import tools
 
 log = logging.getLogger(__name__)
 
@@ -64,18 +64,18 @@ def _export(ending: str) -> Response:
     The length is not announced: that of a packed file is known when its last byte is, and to add up that of a text
     PostgreSQL would have to write it twice. The page tells beforehand what to expect.
     """
-    limits.spend_reader(limits.EXPORTS)
+    rate_limits.consume_for_reader(rate_limits.EXPORTS)
     now = datetime.now(UTC)
-    choice = read_exactly(request.args, display_zone(), now)
+    selection = parse_selection_strictly(request.args, display_zone(), now)
     with _place() as place:
-        begun = service.begin_export(tools().reading, choice.filter, choice.zone, now)
+        begun = service.begin_export(get_runtime().read_database, selection.filter, selection.zone, now)
         count = _count(begun, ending)
-        if choice.filter.text:
+        if selection.filter.text:
             counted = count()
             count = lambda: counted  # noqa: E731
-        lines = partial(service.iter_blocks, tools().reading, begun)
-        top = heading(choice, begun, g.reader.username, now)
-        response = Response(_pieces(STREAMS[ending](count, lines, top, words())))
+        lines = partial(service.iter_blocks, get_runtime().read_database, begun)
+        top = heading(selection, begun, request_state().account.username, now)
+        response = Response(_pieces(STREAMS[ending](count, lines, top, translations())))
         disposition = f'attachment; filename="{file_name(begun, ending)}"'
         response.headers.update({"Content-Type": TYPES[ending], "Content-Disposition": disposition})
         response.call_on_close(place.pop_all().close)
@@ -84,8 +84,12 @@ def _export(ending: str) -> Response:
 
 def _count(begun: Report, ending: str) -> Count:
     """Return what counts the attempts, and notes who gets them, when the request is over."""
-    database = tools().reading
-    known = {"user_id": str(g.reader.account.id), "format": ending, "request_id": str(request_id())}
+    database = get_runtime().read_database
+    known = {
+        "user_id": str(request_state().account.id),
+        "format": ending,
+        "request_id": str(request_state().request_id),
+    }
 
     def count() -> Report:
         report = service.count_export(database, begun)

@@ -4,10 +4,10 @@ from typing import Any
 
 from apispec import APISpec
 
+from project.contract.openapi import problem_responses
 from project.domain.attempts import Outcome
+from project.presentation.selection import KNOWN_CODES, PERIODS
 from project.reports.exports import TYPES
-from project.web.choices import KNOWN_CODES, PERIODS
-from project.web.swagger import problem_responses
 
 Security = list[dict[str, list[str]]]
 SESSION: Security = [{"session": []}]

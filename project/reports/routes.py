@@ -8,12 +8,13 @@ from uuid import UUID
 from flask import Blueprint, Response, abort, make_response, render_template, request
 from flask.typing import ResponseReturnValue
 
+from project.contract import problems
 from project.domain.errors import DatabaseUnavailableError, OverloadedError, RefusalError
-from project.reports import answers, pages, wording
-from project.web import headings, problems
-from project.web.choices import Choice, read_choice
-from project.web.languages import display_zone
-from project.web.tools import tools
+from project.http.languages import display_zone
+from project.presentation import headings
+from project.presentation.selection import Selection, parse_selection
+from project.reports import labels, page_data, past_responses
+from project.runtime import get_runtime
 
 bp = Blueprint("reports", __name__)
 
@@ -21,12 +22,15 @@ bp = Blueprint("reports", __name__)
 @bp.get("/results/")
 def results() -> ResponseReturnValue:
     """Show numbers and rows of what the URL chooses."""
-    choice = read_choice(request.args, display_zone(), datetime.now(UTC))
-    if choice.is_reversed:
-        return _results(choice, pages.Results(report=None)), 400
-    if choice.newer is not None:
-        return _offer(choice, choice.newer)
-    return _results(choice, replace(pages.get_results(tools().reading, choice), lag_s=tools().reading.lag_s))
+    selection = parse_selection(request.args, display_zone(), datetime.now(UTC))
+    if selection.is_reversed:
+        return _results(selection, page_data.Results(report=None)), 400
+    if selection.newer is not None:
+        return _offer(selection, selection.newer)
+    return _results(
+        selection,
+        replace(page_data.get_results(get_runtime().read_database, selection), lag_s=get_runtime().read_database.lag_s),
+    )
 
 
 @bp.errorhandler(DatabaseUnavailableError)
@@ -37,25 +41,25 @@ def unavailable(error: RefusalError) -> Response:
     Figures of a moment ago are not shown: whether the session still holds is what PostgreSQL alone knows.
     """
     if request.endpoint != "reports.results":
-        return problems.answer(error)
-    choice = read_choice(request.args, display_zone(), datetime.now(UTC))
-    return problems.answer(error, partial(_results, choice, pages.Results(report=None)))
+        return problems.respond(error)
+    selection = parse_selection(request.args, display_zone(), datetime.now(UTC))
+    return problems.respond(error, partial(_results, selection, page_data.Results(report=None)))
 
 
-def _results(choice: Choice, found: pages.Results, **problem: object) -> str:
+def _results(selection: Selection, found: page_data.Results, **problem: object) -> str:
     return render_template(
-        "reports/results.html", choice=choice, found=found, wording=wording, headings=headings, **problem
+        "reports/results.html", selection=selection, found=found, labels=labels, headings=headings, **problem
     )
 
 
-def _offer(choice: Choice, last: UUID) -> ResponseReturnValue:
+def _offer(selection: Selection, last: UUID) -> ResponseReturnValue:
     """Answer a page that asks what came after `last`: nothing (204), what it knows already (304), or a button."""
-    offer = pages.find_newer(tools().reading, choice, last)
+    offer = page_data.find_newer(get_runtime().read_database, selection, last)
     if not offer.count:
         return "", 204
     response = make_response(
         render_template(
-            "reports/_newer.html", choice=choice, last=last, count=offer.count, more=offer.more, etag=offer.etag
+            "reports/_newer.html", selection=selection, last=last, count=offer.count, more=offer.more, etag=offer.etag
         )
     )
     response.headers["ETag"] = offer.etag
@@ -65,10 +69,15 @@ def _offer(choice: Choice, last: UUID) -> ResponseReturnValue:
 @bp.get("/results/<uuid:attempt_id>/")
 def attempt(attempt_id: UUID) -> ResponseReturnValue:
     """Show all that is kept of one attempt."""
-    choice = read_choice(request.args, display_zone(), datetime.now(UTC))
-    found = pages.find_details(tools().reading, attempt_id, choice)
+    selection = parse_selection(request.args, display_zone(), datetime.now(UTC))
+    found = page_data.find_details(get_runtime().read_database, attempt_id, selection)
     if found is None:
         abort(404)
     return render_template(
-        "reports/attempt.html", choice=choice, found=found, attempt=found.attempt, answers=answers, wording=wording
+        "reports/attempt.html",
+        selection=selection,
+        found=found,
+        attempt=found.attempt,
+        past_responses=past_responses,
+        labels=labels,
     )

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from wsgiref.types import WSGIApplication
 
+from project.server.balancing import ConnectionBalancer
 from project.server.connections import RECEIVED
-from project.server.shares import Shares
-from project.server.supervisor import AWAY, Supervisor
+from project.server.supervisor import TRY_AGAIN_LATER, Supervisor
 from project.server.worker import BACKLOG, HARD_BODY_LIMIT, answer
 
-__all__ = ["AWAY", "HARD_BODY_LIMIT", "RECEIVED", "STALLED_S", "STOP_S", "serve"]
+__all__ = ["HARD_BODY_LIMIT", "RECEIVED", "STALLED_S", "STOP_S", "TRY_AGAIN_LATER", "serve"]
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def serve(
     the port is taken.
     """
     _share_one_heap()
-    listener, shares = _listen(host, port), Shares(workers)
+    listener, shares = _listen(host, port), ConnectionBalancer(workers)
 
     def work(number: int) -> None:
         itself = {"worker": number, "pid": os.getpid()}

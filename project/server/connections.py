@@ -28,7 +28,7 @@ class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has 
         if not task.is_kept:
             super().add_task(task)
 
-    def has_leisure(self) -> bool:
+    def has_idle_threads(self) -> bool:
         """Tell whether so few threads are at work that one may wait."""
         return not self.queue and 2 * self.active_count <= len(self.threads)
 
@@ -120,7 +120,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             left = end - time.monotonic()
             if left <= 0 or self.needs_loop or not self.server.accepting:
                 return False
-            if not self.server.task_dispatcher.has_leisure():
+            if not self.server.task_dispatcher.has_idle_threads():
                 return False
             data = self._read(left)
             if not data:  # the loop finds out whether it has ended
@@ -166,7 +166,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 _at_work = threading.local()
 
 
-def waker(wake: Callable[[], None]) -> Callable[[], None]:
+def wake_unless_kept(wake: Callable[[], None]) -> Callable[[], None]:
     """Return what wakes the loop, unless it is a thread's that keeps its connection and leaves nothing to do."""
 
     def wake_if_needed() -> None:

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 PREPARE_S = 10
 """Seconds that the start waits for the preparation."""
-AWAY = 75
+TRY_AGAIN_LATER = 75
 """Exit status of a preparation that must be tried again (EX_TEMPFAIL of sysexits.h)."""
 _WATCHED = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 _TOO_YOUNG_S = 1.0
@@ -47,7 +47,7 @@ class Supervisor:
 
     def _judge(self, code: int, prepare: Callable[[], None]) -> None:
         self._preparing = None
-        if code == AWAY:
+        if code == TRY_AGAIN_LATER:
             self._preparing = (self._fork(lambda: _later(prepare)), prepare)
         elif code != 0:
             sys.exit(code if code > 0 else 1)
@@ -70,12 +70,12 @@ class Supervisor:
     def _replace(self, pid: int, status: int) -> None:
         code = os.waitstatus_to_exitcode(status)
         if self._preparing and pid == self._preparing[0]:
-            if code not in {0, AWAY}:
-                log.error("the preparation failed and is tried again", extra={"exit_status": code})
-            self._judge(AWAY if code else 0, self._preparing[1])
+            if code not in {0, TRY_AGAIN_LATER}:
+                log.error("migration failed, retrying", extra={"exit_status": code})
+            self._judge(TRY_AGAIN_LATER if code else 0, self._preparing[1])
         elif pid in self._workers:
             number, born = self._workers.pop(pid)
-            log.error("a worker died and is replaced", extra={"worker": number, "pid": pid, "exit_status": code})
+            log.error("worker died, replacing it", extra={"worker": number, "pid": pid, "exit_status": code})
             if time.monotonic() - born < _TOO_YOUNG_S:
                 time.sleep(_TOO_YOUNG_S)  # whatever kills it at birth must not keep the machine busy
             self._hire(number)
@@ -112,7 +112,7 @@ class Supervisor:
         except SystemExit:
             raise
         except BaseException:
-            log.exception("a worker fails")
+            log.exception("worker crashed")
             sys.exit(1)
         sys.exit(0)
 

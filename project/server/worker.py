@@ -11,8 +11,8 @@ from wsgiref.types import WSGIApplication
 
 from waitress.server import create_server
 
-from project.server.connections import Channel, Dispatcher, waker
-from project.server.shares import Shares
+from project.server.balancing import ConnectionBalancer
+from project.server.connections import Channel, Dispatcher, wake_unless_kept
 
 HARD_BODY_LIMIT = 256 * 1024
 """Bytes beyond which waitress refuses a request before the service sees it: nothing of it is recorded."""
@@ -27,7 +27,7 @@ def answer(
     threads: int,
     drain_s: float,
     stopping: Callable[[], None],
-    shares: Shares,
+    shares: ConnectionBalancer,
     number: int,
 ) -> None:
     """Answer as worker `number` until SIGTERM or SIGINT, then what is accepted, for at most `drain_s` seconds."""
@@ -51,8 +51,8 @@ def answer(
         expose_tracebacks=False,
     )
     server.channel_class = Channel
-    server.handle_accept = shares.in_turn(server.handle_accept, number, server.active_channels)
-    server.pull_trigger = waker(server.pull_trigger)
+    server.handle_accept = shares.wrap_accept(server.handle_accept, number, server.active_channels)
+    server.pull_trigger = wake_unless_kept(server.pull_trigger)
     for order in (signal.SIGTERM, signal.SIGINT):
         signal.signal(order, _stopper(server, drain_s, stopping))
     signal.signal(signal.SIGUSR1, _leave)

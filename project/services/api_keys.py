@@ -5,10 +5,10 @@ import time
 from datetime import UTC, datetime
 from uuid import UUID
 
+from project.database import Database
 from project.domain.api_keys import ApiKey, IssuedKey, hash_api_key, new_api_key
 from project.domain.attempts import new_id
 from project.domain.errors import RefusalError
-from project.outage import Database
 from project.queries import api_keys as queries
 
 log = logging.getLogger(__name__)
@@ -31,17 +31,17 @@ class ApiKeys:
         """Ask PostgreSQL anew for every key."""
         self._good_until.clear()
 
-    def knows(self, key: str) -> bool:
+    def is_known(self, key: str) -> bool:
         """Tell whether PostgreSQL called this key good the last time it was asked, without asking it now."""
         return hash_api_key(key) in self._good_until
 
-    def opens(self, key: str) -> bool:
+    def is_valid(self, key: str) -> bool:
         """Tell whether this key may come in. Raises DatabaseUnavailableError: a key is not believed unseen."""
         key_hash = hash_api_key(key)
         now = time.monotonic()
         if self._good_until.get(key_hash, now) > now:
             return True
-        found = self._database.read(queries.find_key, key_hash, datetime.now(UTC).date())
+        found = self._database.read_transaction(queries.find_key, key_hash, datetime.now(UTC).date())
         if found is None:
             self._good_until.pop(key_hash, None)
             return False
@@ -52,14 +52,14 @@ class ApiKeys:
 def issue(database: Database, name: str, by: UUID | None) -> IssuedKey:
     """Make a key. `by` is the administrator, None for the command line."""
     key, key_id = new_api_key(), new_id(datetime.now(UTC))
-    database.transact(queries.add_key, key_id, name, hash_api_key(key), by)
-    _log("API key made", key_id, by)
+    database.write_transaction(queries.add_key, key_id, name, hash_api_key(key), by)
+    _log("API key created", key_id, by)
     return IssuedKey(name=name, key=key)
 
 
 def revoke(database: Database, key_id: UUID, by: UUID | None) -> str:
     """Make a key void; return its name. Raises RefusalError `not_found`."""
-    name = database.transact(queries.revoke_key, key_id)
+    name = database.write_transaction(queries.revoke_key, key_id)
     if name is None:
         raise RefusalError("not_found")
     _log("API key revoked", key_id, by)
@@ -68,7 +68,7 @@ def revoke(database: Database, key_id: UUID, by: UUID | None) -> str:
 
 def find_all(database: Database) -> list[ApiKey]:
     """Return all keys, revoked ones too, the newest first."""
-    return database.read(queries.find_keys)
+    return database.read_transaction(queries.find_keys)
 
 
 def _log(event: str, key_id: UUID, by: UUID | None) -> None:

@@ -4,12 +4,12 @@ import logging
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from project.database import Database, QueryError, deadline
 from project.domain.attempts import NewAttempt
 from project.domain.errors import DatabaseUnavailableError, FieldError, OutcomeUnknownError, OverloadedError
 from project.domain.records import SPOOL, AttemptRecord
-from project.outage import Database, QueryError, deadline
+from project.queries.aggregates import prune
 from project.queries.registration import insert_attempt, insert_attempts
-from project.queries.rollups import prune
 from project.services.clock import elapsed_ms
 from project.spool import Spool, SpoolError
 
@@ -60,7 +60,7 @@ def drain_orphans(database: Database, spool: Spool) -> int:
 
 def forget_some(database: Database, keep: timedelta) -> int:
     """Forget a few attempts that are older than this, if there are any; return how many."""
-    return database.probe(prune, datetime.now(UTC) - keep, PRUNE_BATCH)
+    return database.run_once(prune, datetime.now(UTC) - keep, PRUNE_BATCH)
 
 
 def forget_all(database: Database, before: datetime) -> int:
@@ -69,7 +69,7 @@ def forget_all(database: Database, before: datetime) -> int:
     Their users stay. Nobody who writes has to wait, and killed in between it has done a part for good.
     """
     total = 0
-    while gone := database.transact(prune, before, PRUNE_BATCH):
+    while gone := database.write_transaction(prune, before, PRUNE_BATCH):
         total += gone
     return total
 
@@ -81,7 +81,7 @@ def _is_in_table(database: Database, kept: AttemptRecord) -> bool:
     except (DatabaseUnavailableError, OutcomeUnknownError, OverloadedError):
         return False
     except QueryError:
-        log.exception("PostgreSQL refuses an attempt: a defect")
+        log.exception("PostgreSQL rejected an attempt record")
         return False
     return True
 
@@ -107,10 +107,10 @@ def _is_on_disk(spool: Spool, kept: AttemptRecord) -> bool:
 def _deliver(database: Database, lines: list[str]) -> list[str]:
     """Record the attempts of these lines, each once, however often it is asked; return the lines that cannot be."""
     try:
-        database.probe(insert_attempts, [AttemptRecord.from_line(line) for line in lines])
+        database.run_once(insert_attempts, [AttemptRecord.from_line(line) for line in lines])
     except (QueryError, ValueError):
         if len(lines) == 1:
-            log.exception("an attempt goes to quarantine: a defect")
+            log.exception("attempt record quarantined")
             return lines
         middle = len(lines) // 2
         return _deliver(database, lines[:middle]) + _deliver(database, lines[middle:])

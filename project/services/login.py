@@ -3,12 +3,12 @@
 from contextlib import suppress
 from uuid import UUID
 
+from project.database import Database
 from project.domain import usernames
 from project.domain.contacts import MAX_EMAIL_LENGTH, normalize_email, normalize_phone
 from project.domain.errors import RuleError
 from project.domain.passwords import MAX_LENGTH, Passwords
 from project.domain.registration import Account
-from project.outage import Database
 from project.queries import users as queries
 
 
@@ -42,4 +42,4 @@ def find(database: Database, user_id: UUID) -> Account | None:
 
 def end_sessions(database: Database, user_id: UUID) -> None:
     """Log the user out everywhere: a copied cookie must not work after a logout (ASVS 5.0.0, 7.4.1)."""
-    database.transact(queries.end_sessions, user_id)
+    database.write_transaction(queries.end_sessions, user_id)

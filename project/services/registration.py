@@ -1,10 +1,10 @@
 """Creating users."""
 
+from project.database import Database
 from project.domain.attempts import CREATED, NewAttempt
 from project.domain.errors import DecidedError, IdentifiersTakenError, RefusalError
 from project.domain.passwords import Passwords
 from project.domain.registration import Credentials, NewUser, User
-from project.outage import Database
 from project.queries import registration as queries
 from project.services.clock import elapsed_ms
 

@@ -12,13 +12,13 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
+from project.database import Database, PreparedQuery, ReadDatabase
 from project.domain.attempts import AttemptDetail, AttemptFilter, AttemptRow, Outcome
-from project.domain.errors import DatabaseUnavailableError, OverloadedError, SearchTooBroadError
+from project.domain.errors import OverloadedError, QueryTimeoutError, SearchTooBroadError
 from project.domain.lines import Block, Layout, RawBlock
 from project.domain.reports import CodeCount, Report, StatusCount, bucket_edges, day_edges
-from project.outage import Database, Question, Reading, is_timeout
 from project.queries import attempts as rows
-from project.queries import counts, pictures
+from project.queries import counts, snapshots
 from project.queries.lines import find_escaped_lines, find_lines, find_single_lines, lines_query
 
 BLOCK = 1_353
@@ -42,60 +42,60 @@ class Page:
     has_older: bool
 
 
-def build_report(database: Database, chosen: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
+def build_report(database: Database, attempt_filter: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
     """Count the chosen attempts; every number and every later row is of the same picture.
 
     Its filter is closed by the last attempt recorded so far.
     """
-    return _ask(database, _build, chosen, zone, now)
+    return _ask(database, _build, attempt_filter, zone, now)
 
 
-def begin_export(database: Reading, chosen: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
+def begin_export(database: ReadDatabase, attempt_filter: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
     """Return what is known of a file before anything is counted, its numbers being empty.
 
     Its filter is closed by a picture to which no writer adds any more.
     """
-    newest = _close_picture(database.primary)
-    position = database.position()
-    begun = _ask(database.since(position), _begin, replace(chosen, newest=newest), zone, now)
-    return replace(begun, position=position)
+    newest = _open_snapshot(database.primary)
+    lsn = database.find_primary_lsn()
+    begun = _ask(database.at_least(lsn), _begin, replace(attempt_filter, newest=newest), zone, now)
+    return replace(begun, lsn=lsn)
 
 
-def count_export(database: Reading, begun: Report) -> Report:
+def count_export(database: ReadDatabase, begun: Report) -> Report:
     """Count the attempts of a file, day by day."""
     edges = [] if _is_empty(begun) else day_edges(begun.since or begun.until, begun.until, begun.zone)
-    return _ask(database.since(begun.position), _count, begun.chosen, begun, edges)
+    return _ask(database.at_least(begun.lsn), _count, begun.attempt_filter, begun, edges)
 
 
-def _close_picture(database: Database) -> int:
+def _open_snapshot(database: Database) -> int:
     """Return the number of the last attempt recorded so far, when all before it are decided, too.
 
     One whose writer hangs for longer than writers may take (a frozen process) is not waited for.
     """
     until = time.monotonic() + WRITERS_S
-    newest, writers = database.read(pictures.find_end)
+    newest, writers = database.read_transaction(snapshots.find_end)
     while writers and time.monotonic() < until:
         time.sleep(PAUSE_S)
-        writers &= database.read(pictures.find_writers)
+        writers &= database.read_transaction(snapshots.find_writers)
     return newest
 
 
-def _build(connection: Connection, chosen: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
-    begun = _begin(connection, chosen, zone, now)
+def _build(connection: Connection, attempt_filter: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
+    begun = _begin(connection, attempt_filter, zone, now)
     if begun.since is None or _is_empty(begun):
-        return _count(connection, begun.chosen, begun, [])
+        return _count(connection, begun.attempt_filter, begun, [])
     step, edges = bucket_edges(begun.since, begun.until, zone)
-    return _count(connection, begun.chosen, replace(begun, step=step), edges)
+    return _count(connection, begun.attempt_filter, replace(begun, step=step), edges)
 
 
-def _begin(connection: Connection, chosen: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
-    if chosen.newest is None:
-        chosen = replace(chosen, newest=pictures.find_newest(connection))
+def _begin(connection: Connection, attempt_filter: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
+    if attempt_filter.newest is None:
+        attempt_filter = replace(attempt_filter, newest=snapshots.find_newest(connection))
     return Report(
-        chosen=chosen,
+        attempt_filter=attempt_filter,
         zone=zone,
-        since=chosen.since or rows.find_first_moment(connection, chosen),
-        until=min(chosen.until or now, now + timedelta(seconds=1)),
+        since=attempt_filter.since or rows.find_first_moment(connection, attempt_filter),
+        until=min(attempt_filter.until or now, now + timedelta(seconds=1)),
         step="day",
         by_status=(),
         by_code=(),
@@ -108,8 +108,8 @@ def _is_empty(begun: Report) -> bool:
     return begun.since is None or begun.since >= begun.until
 
 
-def _count(connection: Connection, chosen: AttemptFilter, begun: Report, edges: list[datetime]) -> Report:
-    counted = counts.count(connection, chosen, edges)
+def _count(connection: Connection, attempt_filter: AttemptFilter, begun: Report, edges: list[datetime]) -> Report:
+    counted = counts.count(connection, attempt_filter, edges)
     return replace(
         begun,
         by_status=counted.by_status(),
@@ -121,28 +121,28 @@ def _count(connection: Connection, chosen: AttemptFilter, begun: Report, edges: 
 
 def get_page(
     database: Database,
-    chosen: AttemptFilter,
+    attempt_filter: AttemptFilter,
     limit: int,
     *,
     before: UUID | None = None,
     after: UUID | None = None,
 ) -> Page:
     """Return the newest chosen attempts, or those next to `before` (older) or `after` (newer)."""
-    found = _ask(database, rows.find_attempts, chosen, limit + 1, before=before, after=after)
+    found = _ask(database, rows.find_attempts, attempt_filter, limit + 1, before=before, after=after)
     more = len(found) > limit
     if after is not None:
         return Page(attempts=found[1:] if more else found, has_newer=more, has_older=True)
     return Page(attempts=found[:limit], has_newer=before is not None, has_older=more)
 
 
-def iter_blocks(database: Reading, report: Report, layout: Layout, *, size: int = BLOCK) -> Iterator[Block]:
+def iter_blocks(database: ReadDatabase, report: Report, layout: Layout, *, size: int = BLOCK) -> Iterator[Block]:
     """Yield the attempts that `report` is about as lines, oldest first, the next ones being written meanwhile.
 
     Each block is a short transaction with a deadline of its own: a slow reader holds no connection. Attempts that
     retention removes meanwhile are missing.
     """
-    database = database.since(report.position)
-    raw = _iter_raw(database, lines_query(report.chosen, layout, size))
+    database = database.at_least(report.lsn)
+    raw = _iter_raw(database, lines_query(report.attempt_filter, layout, size))
     helper = ThreadPoolExecutor(1, "export")
     try:
         coming = deque(helper.submit(next, raw, None) for _ in range(AHEAD))
@@ -150,14 +150,14 @@ def iter_blocks(database: Reading, report: Report, layout: Layout, *, size: int 
             coming.append(helper.submit(next, raw, None))
             content = layout.plain(found)
             if content is None:
-                yield _escaped(database, report.chosen, layout, found, helper)
+                yield _escaped(database, report.attempt_filter, layout, found, helper)
             else:
                 yield Block(found.rows, content)
     finally:
         helper.shutdown(cancel_futures=True)
 
 
-def _iter_raw(database: Database, question: Question) -> Iterator[RawBlock]:
+def _iter_raw(database: Database, question: PreparedQuery) -> Iterator[RawBlock]:
     last = UUID(int=0)
     while found := _patiently(lambda: find_lines(database, question, last)):  # noqa: B023
         last = found.last
@@ -165,17 +165,17 @@ def _iter_raw(database: Database, question: Question) -> Iterator[RawBlock]:
 
 
 def _escaped(
-    database: Database, chosen: AttemptFilter, layout: Layout, found: RawBlock, helper: ThreadPoolExecutor
+    database: Database, attempt_filter: AttemptFilter, layout: Layout, found: RawBlock, helper: ThreadPoolExecutor
 ) -> Block:
     """Return raw lines as the file has them; those that need it are put together from their values."""
 
     def ask(work: Callable[[], T]) -> T:
         return helper.submit(_patiently, work).result()
 
-    single = found.lines() or ask(lambda: find_single_lines(database, chosen, layout, found))
+    single = found.lines() or ask(lambda: find_single_lines(database, attempt_filter, layout, found))
     lines = {layout.id_of(line): layout.plain(Block(1, line)) for line in single}
     odd = [key for key, line in lines.items() if line is None]
-    escaped = ask(lambda: database.read(find_escaped_lines, layout, odd))
+    escaped = ask(lambda: database.read_transaction(find_escaped_lines, layout, odd))
     whole = [line for line in (lines | escaped).values() if line is not None]
     return Block(len(whole), b"".join(whole))
 
@@ -192,52 +192,52 @@ def _patiently(ask: Callable[[], T]) -> T:
             time.sleep(PAUSE_S)
 
 
-def find_attempt(database: Reading, attempt_id: UUID) -> AttemptDetail | None:
+def find_attempt(database: ReadDatabase, attempt_id: UUID) -> AttemptDetail | None:
     """Return all that is kept of one attempt, from the primary: who was just answered finds it."""
-    return database.primary.read(rows.find_attempt, attempt_id)
+    return database.primary.read_transaction(rows.find_attempt, attempt_id)
 
 
 def find_neighbours(
-    database: Database, chosen: AttemptFilter, attempt_id: UUID
+    database: Database, attempt_filter: AttemptFilter, attempt_id: UUID
 ) -> tuple[AttemptRow | None, AttemptRow | None]:
     """Return the attempts just newer and just older than this one inside the filter."""
-    newer = _ask(database, rows.find_attempts, chosen, 1, after=attempt_id)
-    older = _ask(database, rows.find_attempts, chosen, 1, before=attempt_id)
+    newer = _ask(database, rows.find_attempts, attempt_filter, 1, after=attempt_id)
+    older = _ask(database, rows.find_attempts, attempt_filter, 1, before=attempt_id)
     return next(iter(newer), None), next(iter(older), None)
 
 
-def count_up_to(database: Database, chosen: AttemptFilter, most: int) -> int:
+def count_up_to(database: Database, attempt_filter: AttemptFilter, most: int) -> int:
     """Return how many attempts are chosen, but no more than `most`: the answer takes no longer for millions."""
-    return _ask(database, rows.count_up_to, chosen, most)
+    return _ask(database, rows.count_up_to, attempt_filter, most)
 
 
-def count_attempts(database: Database, chosen: AttemptFilter) -> int:
+def count_attempts(database: Database, attempt_filter: AttemptFilter) -> int:
     """Return how many attempts are chosen."""
-    return sum(row.count for row in count_statuses(database, chosen))
+    return sum(row.count for row in count_statuses(database, attempt_filter))
 
 
-def count_reasons(database: Database, chosen: AttemptFilter) -> tuple[CodeCount, ...]:
+def count_reasons(database: Database, attempt_filter: AttemptFilter) -> tuple[CodeCount, ...]:
     """Return why users were not created, the most frequent reason first."""
-    counted = _ask(database, counts.count_kinds, chosen)
+    counted = _ask(database, counts.count_kinds, attempt_filter)
     return tuple(row for row in counted.by_code() if Outcome.of(row.status) in (Outcome.REJECTED, Outcome.FAILED))
 
 
-def count_statuses(database: Database, chosen: AttemptFilter) -> tuple[StatusCount, ...]:
+def count_statuses(database: Database, attempt_filter: AttemptFilter) -> tuple[StatusCount, ...]:
     """Return how many attempts ended with each HTTP status, the most frequent first."""
-    return _ask(database, counts.count_kinds, chosen).by_status()
+    return _ask(database, counts.count_kinds, attempt_filter).by_status()
 
 
 def _ask(
     database: Database,
     question: Callable[Concatenate[Connection, AttemptFilter, P], T],
-    chosen: AttemptFilter,
+    attempt_filter: AttemptFilter,
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> T:
     """Ask. Where a search takes too long PostgreSQL is well: raises SearchTooBroadError."""
     try:
-        return database.read(question, chosen, *args, **kwargs)
-    except DatabaseUnavailableError as error:
-        if chosen.text and error.__cause__ is not None and is_timeout(error.__cause__):
+        return database.read_transaction(question, attempt_filter, *args, **kwargs)
+    except QueryTimeoutError as error:
+        if attempt_filter.text:
             raise SearchTooBroadError from error
         raise

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 
+from project.database import Database, ReadDatabase
 from project.domain.errors import DatabaseUnavailableError
-from project.outage import Database, Reading
-from project.queries.rollups import refresh
-from project.queries.upkeep import delete_expired_keys, find_nothing
+from project.queries.aggregates import aggregate
+from project.queries.maintenance import delete_expired_keys, find_nothing
 from project.services import attempts
 from project.spool import Spool
 
@@ -27,7 +27,7 @@ AFTER_DEFECT_S = 5
 PURGE_BATCH = 1000
 PRUNE_EVERY_S = 60
 MEASURE_EVERY_S = 1.0
-COUNT_FROM, COUNT_AT_ONCE = 2_000, 5_000
+AGGREGATE_FROM, AGGREGATION_BATCH = 2_000, 5_000
 """Attempts that are worth counting beforehand, and how many in one transaction."""
 CATCH_UP_S = 1.0
 """How long a round may count where much was not counted yet: the spool must not wait."""
@@ -38,20 +38,20 @@ class Upkeep:
 
     def __init__(
         self,
-        writing: Database,
-        reading: Reading,
+        database: Database,
+        read_database: ReadDatabase,
         spool: Spool,
         keep_days: int,
-        note: Callable[[], None] = lambda: None,
+        update_metrics: Callable[[], None] = lambda: None,
     ) -> None:
-        self._writing = writing
-        self._reading = reading
+        self._database = database
+        self._read_database = read_database
         self._spool = spool
         self._keep = timedelta(days=keep_days)
-        self._note = note
+        self._update_metrics = update_metrics
         self.drained = 0
         """Attempts that this process has brought in from the disk."""
-        self.uncounted = 0
+        self.unaggregated = 0
         """Attempts that were not counted beforehand when it last looked."""
         self._pid = 0
         self._stopping = threading.Event()
@@ -88,7 +88,7 @@ class Upkeep:
     def _run(self) -> None:
         while not self._stopping.wait(_random.uniform(*ROUND_S)):
             try:
-                self._note()
+                self._update_metrics()
                 self.round()
             except Exception:
                 log.exception("upkeep failed")
@@ -98,43 +98,43 @@ class Upkeep:
         """Do what is due. Real work is the probe: what drains has been written, not only promised."""
         with suppress(DatabaseUnavailableError):
             if self._spool.has_records():
-                self._note_drained(attempts.drain(self._writing, self._spool))
-            elif self._writing.breaker.is_open:
-                self._writing.probe(delete_expired_keys, PURGE_BATCH)
+                self._count_drained(attempts.drain(self._database, self._spool))
+            elif self._database.breaker.is_open:
+                self._database.run_once(delete_expired_keys, PURGE_BATCH)
             self._do_rarely()
-        for way in self._reading.ways:
+        for way in self._read_database.members:
             with suppress(DatabaseUnavailableError):
                 if way.breaker.is_open:
-                    way.probe(find_nothing)
+                    way.run_once(find_nothing)
         self._measure_lag()
 
     def _measure_lag(self) -> None:
         """Know how far behind the replica is, also while nobody reads."""
         if time.monotonic() >= self._measure_at:
             self._measure_at = time.monotonic() + MEASURE_EVERY_S
-            self._reading.measure()
+            self._read_database.measure_lag()
 
     def _do_rarely(self) -> None:
         now = time.monotonic()
         if now >= self._orphans_at:
             self._orphans_at = now + ORPHANS_EVERY_S
-            self._note_drained(attempts.drain_orphans(self._writing, self._spool))
-        if self._writing.breaker.is_open:
+            self._count_drained(attempts.drain_orphans(self._database, self._spool))
+        if self._database.breaker.is_open:
             return
         if now >= self._purge_at:
             self._purge_at = now + PURGE_EVERY_S
-            while self._writing.probe(delete_expired_keys, PURGE_BATCH) == PURGE_BATCH:
+            while self._database.run_once(delete_expired_keys, PURGE_BATCH) == PURGE_BATCH:
                 pass
         if self._keep and now >= self._prune_at:
-            forgotten = attempts.forget_some(self._writing, self._keep)
+            forgotten = attempts.forget_some(self._database, self._keep)
             self._prune_at = now if forgotten else now + PRUNE_EVERY_S
         while True:
-            progress = self._writing.probe(refresh, COUNT_FROM, COUNT_AT_ONCE)
-            self.uncounted = progress.left
-            if progress.counted < COUNT_AT_ONCE or self._stopping.is_set() or time.monotonic() > now + CATCH_UP_S:
+            progress = self._database.run_once(aggregate, AGGREGATE_FROM, AGGREGATION_BATCH)
+            self.unaggregated = progress.left
+            if progress.counted < AGGREGATION_BATCH or self._stopping.is_set() or time.monotonic() > now + CATCH_UP_S:
                 break
 
-    def _note_drained(self, number: int) -> None:
+    def _count_drained(self, number: int) -> None:
         self.drained += number
         if number:
             log.info("spool drained", extra={"attempts": number})

@@ -6,12 +6,12 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
+from project.database import Database
 from project.domain import usernames
-from project.domain.chosen_passwords import check
 from project.domain.errors import RefusalError
+from project.domain.password_policy import check
 from project.domain.passwords import Passwords, new_key
 from project.domain.registration import Account, User
-from project.outage import Database
 from project.queries import users as queries
 from project.services.login import identifiers
 
@@ -24,7 +24,7 @@ class WrongPasswordError(ValueError):
 
 def find(database: Database, user_id: UUID) -> User | None:
     """Return all that is known of a user, but for what is secret."""
-    return database.read(queries.find_user, user_id)
+    return database.read_transaction(queries.find_user, user_id)
 
 
 def find_by_login(database: Database, login: str, region: str) -> Account | None:
@@ -55,12 +55,12 @@ def unblock(database: Database, user_id: UUID, by: UUID | None) -> str:
 
 def grant_admin(database: Database, user_id: UUID, by: UUID | None) -> str:
     """Make a user an administrator; return the username."""
-    return _change("administrator made", database, user_id, by, is_admin=True)
+    return _change("administrator rights granted", database, user_id, by, is_admin=True)
 
 
 def withdraw_admin(database: Database, user_id: UUID, by: UUID | None) -> str:
     """Make an administrator a user like any other; return the username."""
-    return _change("administrator unmade", database, user_id, by, is_admin=False)
+    return _change("administrator rights revoked", database, user_id, by, is_admin=False)
 
 
 def reset_password(database: Database, passwords: Passwords, user_id: UUID, by: UUID | None) -> tuple[str, str]:
@@ -72,7 +72,7 @@ def reset_password(database: Database, passwords: Passwords, user_id: UUID, by: 
         raise RefusalError("not_found")
     password = passwords.derive(new_key(), account.username)
     hashed = passwords.hash_generated(password)
-    if not database.transact(queries.reset_password, user_id, hashed):
+    if not database.write_transaction(queries.reset_password, user_id, hashed):
         raise RefusalError("not_found")
     _log("password reset", user_id, by)
     return account.username, password
@@ -90,7 +90,7 @@ def change_password(
         raise WrongPasswordError
     check(chosen, user)
     hashed = passwords.hash_chosen(chosen)
-    epoch = database.transact(queries.replace_password, account.id, account.password_hash, hashed)
+    epoch = database.write_transaction(queries.replace_password, account.id, account.password_hash, hashed)
     if epoch is None:
         raise WrongPasswordError
     _log("password changed", account.id, account.id)
@@ -98,7 +98,7 @@ def change_password(
 
 
 def _change(event: str, database: Database, user_id: UUID, by: UUID | None, **values: bool) -> str:
-    username = database.transact(_change_safely, user_id, by, values)
+    username = database.write_transaction(_change_safely, user_id, by, values)
     _log(event, user_id, by)
     return username
 

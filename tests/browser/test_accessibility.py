@@ -9,8 +9,8 @@ from flask import Flask
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from project.domain.errors import DatabaseUnavailableError
+from project.http import reauthentication
 from project.services import reports as service
-from project.web import confirmation
 from tests.browser.conftest import Complaints
 from tests.conftest import Rows
 from tests.functional.attempts import INVALID_PHONE, ago, keep
@@ -136,7 +136,7 @@ def test_no_page_has_a_barrier(
     page.keyboard.press("Enter")
     page.get_by_role("alert").wait_for()
     found += findings(page, "a refused login")
-    monkeypatch.setattr(confirmation, "is_due", lambda: True)
+    monkeypatch.setattr(reauthentication, "is_required", lambda: True)
     page.goto(next(address for address in pages if address.endswith("/block/")))
     expect(page.locator("[name=password]")).to_be_focused()
     found += findings(page, "a question that takes the password")

@@ -20,7 +20,7 @@ from typing import Any
 import psycopg2
 
 from project.embedded.cluster import SETTINGS, initialise
-from project.embedded.place import NAME, Place, hand_over, settle, wheel_programs
+from project.embedded.data_directory import NAME, DataDirectory, hand_over, settle, wheel_programs
 from tests.chaos import processes
 from tests.chaos.disks import on_small_disk, seen_by
 from tests.chaos.processes import HOST, eventually
@@ -43,7 +43,9 @@ class Postgres:
 
     def __init__(self, template: "Postgres | None" = None, *, primary: "Postgres | None" = None) -> None:
         self.port = processes.free_port()
-        self.place: Place = settle(Path(tempfile.mkdtemp(prefix="chaos-postgres-")), _programs(template or primary))
+        self.place: DataDirectory = settle(
+            Path(tempfile.mkdtemp(prefix="chaos-postgres-")), _programs(template or primary)
+        )
         self._server: subprocess.Popen[bytes] | None = None
         self._prefix: list[str] = []
         self._is_new = not (template or primary)
@@ -255,7 +257,7 @@ def _programs(origin: Postgres | None) -> Path:
 
 
 def _run(
-    place: Place, program: str, options: list[str], output: Any, replaces: str = "", prefix: Sequence[str] = ()
+    place: DataDirectory, program: str, options: list[str], output: Any, replaces: str = "", prefix: Sequence[str] = ()
 ) -> "subprocess.Popen[bytes]":
     """Run a server program as whom it has to be; a session of its own, so that Ctrl-C in the terminal is not for it.
 

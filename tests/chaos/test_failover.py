@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from project.embedded.place import NAME
+from project.embedded.data_directory import NAME
 from tests.chaos.invariants import HIDDEN_S, check
 from tests.chaos.load import Answer, Client, Load, burst, summary
 from tests.chaos.postgres import Postgres

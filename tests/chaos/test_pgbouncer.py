@@ -16,7 +16,7 @@ import psycopg2
 import pytest
 
 from project import CONNECT_ARGS
-from project.embedded.place import NAME
+from project.embedded.data_directory import NAME
 from tests.chaos.invariants import check
 from tests.chaos.load import Client, burst, summary
 from tests.chaos.postgres import Postgres

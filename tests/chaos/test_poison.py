@@ -180,7 +180,8 @@ def _document(answer: Answer) -> dict[str, Any]:
 
 def _is_away(service: Service) -> bool:
     return any(
-        (line.get("message"), line.get("breaker")) == ("PostgreSQL is away", "writing") for line in service.log_lines()
+        (line.get("message"), line.get("breaker")) == ("database unavailable: breaker opened", "writing")
+        for line in service.log_lines()
     )
 
 

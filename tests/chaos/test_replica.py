@@ -13,12 +13,12 @@ from sqlalchemy import Connection, text
 
 from config import Config
 from project import create_app
+from project.database import ReadDatabase, Row, replica
 from project.domain.attempts import AttemptFilter
 from project.domain.reports import Report
 from project.exporters import csv
-from project.outage import Reading, Row, replica
+from project.runtime import get_runtime
 from project.services import reports
-from project.web.tools import tools
 from tests.builders import ANNA, IVAN, log_in, useradd
 from tests.chaos.postgres import Postgres
 from tests.chaos.processes import eventually
@@ -60,16 +60,16 @@ def app(primary: Postgres, standby: Postgres, tmp_path: Path) -> Iterator[Flask]
     urls = {"DATABASE_URL": primary.url(), "DATABASE_READ_URL": standby.url()}
     app = create_app(Config.from_environment(urls | {"DATA_DIR": str(tmp_path)}))
     yield app
-    parts = tools(app)
-    parts.stop()
-    for way in (parts.database, *parts.reading.ways):
+    runtime = get_runtime(app)
+    runtime.stop()
+    for way in (runtime.database, *runtime.read_database.members):
         way._engine.dispose()
 
 
 @pytest.fixture
-def reading(app: Flask) -> Reading:
+def reading(app: Flask) -> ReadDatabase:
     """The way of statistics to PostgreSQL."""
-    return tools(app).reading
+    return get_runtime(app).read_database
 
 
 def caught_up(primary: Postgres, standby: Postgres) -> None:
@@ -89,14 +89,14 @@ def is_replica(connection: Connection) -> bool:
     return bool(connection.execute(text("select pg_is_in_recovery()")).scalar())
 
 
-def test_statistics_ask_the_replica_and_all_else_the_primary(app: Flask, reading: Reading) -> None:
-    assert reading.read(is_replica)
-    assert not reading.primary.read(is_replica)
-    assert not tools(app).database.read(is_replica)
+def test_statistics_ask_the_replica_and_all_else_the_primary(app: Flask, reading: ReadDatabase) -> None:
+    assert reading.read_transaction(is_replica)
+    assert not reading.primary.read_transaction(is_replica)
+    assert not get_runtime(app).database.read_transaction(is_replica)
 
 
 def test_who_has_just_been_answered_finds_his_attempt(
-    app: Flask, reading: Reading, standby: Postgres, primary: Postgres
+    app: Flask, reading: ReadDatabase, standby: Postgres, primary: Postgres
 ) -> None:
     credentials = useradd(app.test_client(), IVAN).json
     assert credentials
@@ -113,7 +113,7 @@ def test_who_has_just_been_answered_finds_his_attempt(
 
 
 def test_a_replica_that_lags_says_so_and_one_that_lags_too_far_is_passed_over(
-    app: Flask, reading: Reading, primary: Postgres, standby: Postgres, monkeypatch: pytest.MonkeyPatch
+    app: Flask, reading: ReadDatabase, primary: Postgres, standby: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     useradd(app.test_client(), person("leading"))
     caught_up(primary, standby)
@@ -121,13 +121,13 @@ def test_a_replica_that_lags_says_so_and_one_that_lags_too_far_is_passed_over(
     useradd(app.test_client(), person("lagging"))
     monkeypatch.setattr(replica, "LOOK_EVERY_S", 0)
 
-    near = reading.read(is_replica)
+    near = reading.read_transaction(is_replica)
     lag_s = reading.lag_s
     monkeypatch.setattr(replica, "FAR_S", 0)
 
     assert near
     assert lag_s > 0
-    assert not reading.read(is_replica)
+    assert not reading.read_transaction(is_replica)
     assert reading.lag_s == 0
 
 
@@ -140,7 +140,7 @@ def test_the_results_page_tells_of_a_lag_that_matters(
     client = app.test_client()
     log_in(client, credentials["login"], credentials["password"])
     for name in ("lag_s", "replica_lag_s"):
-        monkeypatch.setattr(Reading, name, property(lambda _: lag_s, lambda *_: None))
+        monkeypatch.setattr(ReadDatabase, name, property(lambda _: lag_s, lambda *_: None))
 
     page = client.get("/results/?lang=en").text
 
@@ -150,48 +150,48 @@ def test_the_results_page_tells_of_a_lag_that_matters(
         "state": "up",
         "lag_s": None if lag_s == float("inf") else lag_s,
     }
-    tools(app).metrics.note()
+    get_runtime(app).metrics.update()
     assert f"useradd_replica_lag_seconds {lag_s}".lower() in client.get("/metrics").text.lower()
 
 
 def test_without_its_replica_the_primary_answers_and_later_the_replica_again(
-    app: Flask, reading: Reading, standby: Postgres
+    app: Flask, reading: ReadDatabase, standby: Postgres
 ) -> None:
-    assert reading.read(is_replica)
+    assert reading.read_transaction(is_replica)
     standby.stop()
 
-    answered = [reading.read(is_replica) for _ in range(3)]
+    answered = [reading.read_transaction(is_replica) for _ in range(3)]
     away = reading.replica
     assert away
     was_open = away.breaker.is_open
     standby.start()
-    tools(app).upkeep.round()
+    get_runtime(app).upkeep.round()
 
     assert answered == [False] * 3
     assert was_open
-    assert reading.read(is_replica)
+    assert reading.read_transaction(is_replica)
 
 
-def test_a_frozen_replica_costs_no_answer(app: Flask, reading: Reading, standby: Postgres) -> None:
-    assert reading.read(is_replica)
+def test_a_frozen_replica_costs_no_answer(app: Flask, reading: ReadDatabase, standby: Postgres) -> None:
+    assert reading.read_transaction(is_replica)
     standby.freeze()
     try:
-        assert not reading.read(is_replica)
-        assert not reading.read(is_replica)
+        assert not reading.read_transaction(is_replica)
+        assert not reading.read_transaction(is_replica)
     finally:
         standby.thaw()
 
 
-def exported(reading: Reading, report: Report) -> int:
+def exported(reading: ReadDatabase, report: Report) -> int:
     """Return how many lines a file of this picture has."""
     return sum(block.rows for block in reports.iter_blocks(reading, report, csv.layout(report), size=7))
 
 
 def test_a_file_is_exact_however_far_behind_the_replica_is(
-    app: Flask, reading: Reading, primary: Postgres, standby: Postgres, monkeypatch: pytest.MonkeyPatch
+    app: Flask, reading: ReadDatabase, primary: Postgres, standby: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[bool] = []
-    ask = replica._ask
+    ask = replica._read_query
 
     def noting(connection: Connection, *args: Any) -> list[Row]:
         found = ask(connection, *args)
@@ -208,7 +208,7 @@ def test_a_file_is_exact_however_far_behind_the_replica_is(
     lines = exported(reading, report)
     standby.execute("select pg_wal_replay_resume()")
     caught_up(primary, standby)
-    monkeypatch.setattr(replica, "_ask", noting)
+    monkeypatch.setattr(replica, "_read_query", noting)
     again = exported(reading, report)
 
     assert report.total == lines == again == there
@@ -228,7 +228,7 @@ def hasty(primary: Postgres, standby: Postgres) -> Iterator[Postgres]:
 
 
 def test_a_question_that_stands_in_the_way_of_the_log_is_asked_again(
-    reading: Reading, primary: Postgres, hasty: Postgres
+    reading: ReadDatabase, primary: Postgres, hasty: Postgres
 ) -> None:
     """PostgreSQL cancels it (40001) when the primary has removed rows that it may still see."""
     tries: list[bool] = []
@@ -249,13 +249,13 @@ def test_a_question_that_stands_in_the_way_of_the_log_is_asked_again(
 
     with ThreadPoolExecutor(1) as other:
         removed = other.submit(remove)
-        assert reading.read(slow)
+        assert reading.read_transaction(slow)
 
     assert tries == [True, True]
 
 
 def test_a_question_whose_session_the_log_has_ended_is_answered_by_the_primary(
-    reading: Reading, primary: Postgres, hasty: Postgres
+    reading: ReadDatabase, primary: Postgres, hasty: Postgres
 ) -> None:
     """PostgreSQL cannot cancel what rests inside its transaction: it ends the session."""
     tries: list[bool] = []
@@ -268,7 +268,7 @@ def test_a_question_whose_session_the_log_has_ended_is_answered_by_the_primary(
             caught_up(primary, hasty)
         return int(found + connection.execute(text("select count(*) from fleeting")).scalar_one())
 
-    assert reading.read(resting) == 0
+    assert reading.read_transaction(resting) == 0
     assert tries == [True, False]
 
 

@@ -23,7 +23,7 @@ CALM_S = (0.5, 3.0)
 FAULT_S = (0.2, 6.0)
 """Bounds of how long a fault lasts: shorter and longer than the deadline of a request."""
 RECOVERY_S = 30.0
-EXPLAINED = ("a worker died", "attempt not recorded")
+EXPLAINED = ("worker died", "attempt not recorded")
 """ERROR lines that killing processes explains."""
 
 

@@ -31,7 +31,7 @@ CALM_S = 3.0
 RECOVERY_S = 30.0
 GIVEN_UP_S = 90.0
 """Within which a primary that vanished has a successor: Patroni's ttl, twice if etcd's leader vanished with it."""
-EXPLAINED = ("a worker died", "attempt not recorded")
+EXPLAINED = ("worker died", "attempt not recorded")
 """ERROR lines that killing processes explains."""
 
 

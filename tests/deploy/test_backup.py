@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from psycopg2.errors import InsufficientPrivilege
 
-from project.embedded.place import wheel_programs
+from project.embedded.data_directory import wheel_programs
 from tests.chaos.load import Answer, Client
 from tests.chaos.processes import eventually
 from tests.chaos.proxy import Proxy

@@ -18,7 +18,7 @@ import pytest
 from psycopg2.errors import InsufficientPrivilege
 
 from config import Config, settings
-from project.embedded.place import wheel_programs
+from project.embedded.data_directory import wheel_programs
 from project.server import STOP_S
 from tests.chaos import processes
 from tests.chaos.processes import eventually

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from config import Config, settings
-from project.embedded.place import wheel_programs
+from project.embedded.data_directory import wheel_programs
 from project.server import STOP_S
 from tests.chaos.service import ROOT, TAKE
 from tests.deploy.conftest import Database

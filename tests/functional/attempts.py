@@ -12,7 +12,7 @@ from project.domain.attempts import NewAttempt, new_id
 from project.domain.errors import FieldError
 from project.domain.records import AttemptRecord
 from project.queries.registration import insert_attempts
-from project.web.tools import Tools
+from project.runtime import Runtime
 
 INVALID_PHONE = FieldError("phone", "invalid_phone", "too_short")
 
@@ -63,4 +63,4 @@ def keep(app: Flask, received_at: datetime, **ends: Any) -> UUID:
 def keep_all(app: Flask, records: Sequence[AttemptRecord]) -> None:
     """Keep attempts, in the order in which they stand there."""
     with app.app_context():
-        cast(Tools, app.extensions["useradd"]).database.transact(insert_attempts, records)
+        cast(Runtime, app.extensions["useradd"]).database.write_transaction(insert_attempts, records)

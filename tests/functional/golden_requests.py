@@ -7,8 +7,8 @@ from typing import Any
 from flask_wtf.csrf import CSRFError
 from werkzeug import exceptions
 
+from project.contract.error_codes import FIELD_CODES, PROBLEMS
 from project.domain.errors import FieldError, Params, RateLimitedError, RefusalError, ValidationFailedError
-from project.web.catalogue import FIELD_CODES, PROBLEMS
 from tests.builders import ANNA
 from tests.functional.attempts import INVALID_PHONE
 

@@ -12,8 +12,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from project.database import Database
 from project.domain import passwords as words
-from project.outage import Database
 from tests.builders import ANNA, IVAN, KEY, csrf_token, log_in, useradd
 from tests.conftest import Rows
 
@@ -216,17 +216,17 @@ def test_slow_hashing_happens_while_no_place_at_the_database_is_taken(
             during.append(bool(inside))
             return super().verify(*arguments)
 
-    transact = Database.transact
+    write_transaction = Database.write_transaction
 
     def watched(self: Database, work: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         inside.append("transaction")
         try:
-            return transact(self, work, *arguments, **named)
+            return write_transaction(self, work, *arguments, **named)
         finally:
             inside.pop()
 
     monkeypatch.setattr(words, "_argon2", Spy(time_cost=1, memory_cost=8, parallelism=1))
-    monkeypatch.setattr(Database, "transact", watched)
+    monkeypatch.setattr(Database, "write_transaction", watched)
 
     change(client, password, GOOD)
     change(client, GOOD, "другой утюг считает тучи")

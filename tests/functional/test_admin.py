@@ -13,8 +13,8 @@ from sqlalchemy import TextClause, event, text
 from werkzeug.test import TestResponse
 
 from project.admin.tables import Table
+from project.database.breaker import Breaker
 from project.extensions import db
-from project.outage.breaker import Breaker
 from tests.builders import ANNA, HTML, IVAN, KEY, csrf_token, log_in, useradd
 from tests.conftest import Rows
 from tests.functional.attempts import ago, keep
@@ -433,7 +433,13 @@ def test_what_is_done_to_users_is_logged_without_personal_data(
         do(administrator, f"/admin/users/{anna}/{deed}/")
 
     said = [record for record in caplog.records if record.name == "project.services.users"]
-    events = ["user blocked", "user unblocked", "administrator made", "administrator unmade", "password reset"]
+    events = [
+        "user blocked",
+        "user unblocked",
+        "administrator rights granted",
+        "administrator rights revoked",
+        "password reset",
+    ]
     assert [record.getMessage() for record in said] == events
     for record in said:
         assert (vars(record)["user_id"], vars(record)["by"]) == (str(anna), str(boss))
@@ -504,7 +510,7 @@ def test_what_is_grave_takes_the_password_again_after_ten_minutes(
     assert right.status_code in {200, 302}
     assert changed(rows) != before
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert warnings == ["confirmation refused"] * 2
+    assert warnings == ["re-authentication failed"] * 2
     assert password not in caplog.text
 
 
@@ -577,7 +583,7 @@ def test_the_first_page_tells_how_the_service_is(administrator: FlaskClient, mon
     in_order = administrator.get("/admin/?lang=ru").text
     spool = {"attempts": 22, "bytes": 1, "oldest_s": 3, "quarantined": 0, "lost": 5}
     away = {"status": "degraded", "database": "away", "statistics": "up", "spool": spool}
-    monkeypatch.setattr("project.admin.state.state", lambda: away)
+    monkeypatch.setattr("project.admin.state.get_status", lambda *_: away)
 
     degraded = administrator.get("/admin/?lang=ru").text
 

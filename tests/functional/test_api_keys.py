@@ -9,10 +9,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import event
 
+from project.database.breaker import Breaker
 from project.extensions import db
-from project.outage.breaker import Breaker
+from project.runtime import get_runtime
 from project.services import api_keys as service
-from project.web.tools import tools as tools_of
 from tests.builders import ADDRESS, ANNA, IVAN, log_in, useradd
 from tests.conftest import Rows
 
@@ -23,14 +23,16 @@ READABLE = ("/api/v1/stats/", "/api/v1/attempts/", "/api/v1/attempts/{}/")
 def key(app: Flask, client: FlaskClient) -> str:
     """A valid key."""
     with app.app_context():
-        return service.issue(tools_of(app).database, "a program", by=None).key
+        return service.issue(get_runtime(app).database, "a program", by=None).key
 
 
 @pytest.fixture
 def required(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     """API keys are demanded of those who create users."""
-    parts = tools_of(app)
-    monkeypatch.setitem(app.extensions, "useradd", replace(parts, config=replace(parts.config, api_keys_required=True)))
+    runtime = get_runtime(app)
+    monkeypatch.setitem(
+        app.extensions, "useradd", replace(runtime, config=replace(runtime.config, api_keys_required=True))
+    )
 
 
 @pytest.fixture
@@ -178,7 +180,7 @@ def test_a_wrong_key_is_never_remembered(client: FlaskClient, app: Flask, looked
         client.get(READABLE[0], headers=bearer("wrong"))
 
     assert len(looked_up) == 3
-    assert tools_of(app).api_keys._good_until == {}
+    assert get_runtime(app).api_keys._good_until == {}
 
 
 def test_a_revoked_key_opens_nothing_as_soon_as_it_is_forgotten(

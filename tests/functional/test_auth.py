@@ -20,7 +20,7 @@ from werkzeug.test import TestResponse
 from config import Config
 from project.domain import passwords as words
 from project.domain.passwords import Passwords
-from project.web.tools import Tools
+from project.runtime import Runtime
 from tests.builders import ANNA, HTML, IVAN, csrf_token, log_in, useradd
 from tests.conftest import MakeApp, Rows
 
@@ -57,7 +57,7 @@ def verified(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The time that sessions go by; `clock.passed` seconds later than it is."""
     clock = SimpleNamespace(passed=0)
-    monkeypatch.setattr("project.web.sessions.time", SimpleNamespace(time=lambda: time.time() + clock.passed))
+    monkeypatch.setattr("project.http.sessions.time", SimpleNamespace(time=lambda: time.time() + clock.passed))
     return clock
 
 
@@ -155,7 +155,7 @@ def test_when_a_username_reads_like_anothers_email_the_password_tells_them_apart
 
 def test_argon2id_passwords_log_in_too(client: FlaskClient, rows: Rows, app: Flask) -> None:
     create(client, ANNA)
-    chosen = cast(Tools, app.extensions["useradd"]).passwords.hash_chosen("correct horse battery staple")
+    chosen = cast(Runtime, app.extensions["useradd"]).passwords.hash_chosen("correct horse battery staple")
     rows.ask("update users set password_hash = :chosen", chosen=chosen)
 
     response = log_in(client, "a.sokolova", "correct horse battery staple")
@@ -186,14 +186,15 @@ def test_an_unknown_login_and_a_wrong_password_are_told_and_cost_the_same(
             return super().verify(*arguments)
 
     monkeypatch.setattr(words, "_argon2", Spy(time_cost=1, memory_cost=8, parallelism=1))
-    tools = cast(Tools, app.extensions["useradd"])
+    runtime = cast(Runtime, app.extensions["useradd"])
 
     answers, costs = [], []
     for exists in (False, True):
         if exists:
             create(client, ANNA)
             rows.ask(
-                "update users set password_hash = :new", new=replace(tools.passwords, scheme=scheme).hash_generated("x")
+                "update users set password_hash = :new",
+                new=replace(runtime.passwords, scheme=scheme).hash_generated("x"),
             )
         slow.clear()
         response = log_in(client, "a.sokolova", "a wrong password")
@@ -438,8 +439,8 @@ def test_a_reader_is_known_although_statistics_take_all_of_their_connections(
     def is_full(_: float) -> bool:
         return False
 
-    tools = cast(Tools, app.extensions["useradd"])
-    monkeypatch.setattr(tools.reading._slots, "enter", is_full)
+    runtime = cast(Runtime, app.extensions["useradd"])
+    monkeypatch.setattr(runtime.read_database._permits, "acquire", is_full)
 
     answer = reader.get("/results/", headers=HTML)
 

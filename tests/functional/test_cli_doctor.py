@@ -14,16 +14,16 @@ from flask.testing import FlaskClient
 
 from config import Config
 from project.cli import doctor as module
-from project.cli import machines
+from project.cli import server_checks
 from project.cli.doctor import file_system
-from project.outage import Reading
-from project.queries.machines import Machines
+from project.database import ReadDatabase
+from project.queries.server_activity import ServerActivity
 from project.spool import Spool
 from tests.chaos.processes import HOST, free_port
 from tests.conftest import MakeApp, Roles, Rows
 
 Command = Callable[..., Result]
-AWAY = "postgresql+psycopg2://u:p@127.0.0.1:1/d"
+UNREACHABLE = "postgresql+psycopg2://u:p@127.0.0.1:1/d"
 PROXY = (ipaddress.ip_network("10.0.0.5"),)
 
 
@@ -68,7 +68,7 @@ def test_a_sound_service_needs_nothing(doctor: Command) -> None:
 
 
 def test_without_postgres_it_says_so_and_looks_at_the_rest(doctor: Command) -> None:
-    result = doctor(database_url=AWAY)
+    result = doctor(database_url=UNREACHABLE)
 
     assert (result.exit_code, list(to_do(result))) == (1, ["database"])
     assert {"DATA_DIR", "spool"} <= set(result.output.split())
@@ -183,7 +183,7 @@ def test_a_redis_that_does_not_answer_is_found(doctor: Command) -> None:
     assert list(to_do(result)) == ["limits"]
 
 
-MACHINES = Machines(statement_timeout="2s", room=97, in_use=20, standbys=2, awaited="db2")
+MACHINES = ServerActivity(statement_timeout="2s", room=97, in_use=20, standbys=2, awaited="db2")
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ MACHINES = Machines(statement_timeout="2s", room=97, in_use=20, standbys=2, awai
 def test_machines_around_that_need_a_look_are_found(
     doctor: Command, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], subject: str, told: str
 ) -> None:
-    monkeypatch.setattr(machines, "find_machines", lambda _: replace(MACHINES, **changes))
+    monkeypatch.setattr(server_checks, "find_server_activity", lambda _: replace(MACHINES, **changes))
 
     result = doctor(workers=2)
 
@@ -208,13 +208,13 @@ def test_machines_around_that_need_a_look_are_found(
 
 
 def test_machines_around_that_are_sound_need_nothing(doctor: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machines, "find_machines", lambda _: MACHINES)
+    monkeypatch.setattr(server_checks, "find_server_activity", lambda _: MACHINES)
 
     assert to_do(doctor(workers=2)) == {}
 
 
 def test_a_replica_that_does_not_answer_is_found(doctor: Command) -> None:
-    result = doctor(database_read_url=AWAY)
+    result = doctor(database_read_url=UNREACHABLE)
 
     assert list(to_do(result)) == ["replica"]
 
@@ -227,9 +227,9 @@ def test_a_primary_is_no_replica(doctor: Command, config: Config) -> None:
 def test_a_replica_that_lags_is_found(
     doctor: Command, monkeypatch: pytest.MonkeyPatch, lag_s: float, subjects: list[str]
 ) -> None:
-    monkeypatch.setattr(Reading, "measure", lambda _: lag_s)
+    monkeypatch.setattr(ReadDatabase, "measure_lag", lambda _: lag_s)
 
-    result = doctor(database_read_url=AWAY)
+    result = doctor(database_read_url=UNREACHABLE)
 
     assert list(to_do(result)) == subjects
     assert f"{lag_s} s behind" in result.output

@@ -9,7 +9,7 @@ from flask import Flask
 from flask.cli import FlaskGroup
 from flask.testing import FlaskClient
 
-from project.outage.breaker import Breaker
+from project.database.breaker import Breaker
 from tests.builders import ANNA, log_in, useradd
 from tests.conftest import Rows
 

@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from config import Config
-from project.web.tools import tools
+from project.runtime import get_runtime
 from tests.conftest import MakeApp
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +46,7 @@ def dashboard() -> dict[str, Any]:
 def text(client: FlaskClient, config: Config, make_app: MakeApp, tmp_path: Path) -> str:
     """What /metrics says where there is a replica, too."""
     app = make_app(database_read_url=config.database_url, data_dir=tmp_path)
-    tools(app).metrics.note()
+    get_runtime(app).metrics.update()
     return app.test_client().get("/metrics").text
 
 

@@ -14,9 +14,9 @@ import pytest
 from flask import Flask, request
 from flask.testing import FlaskClient
 
+from project.http.guards import public
+from project.runtime import get_runtime
 from project.services import attempts
-from project.web.guards import open_to_all
-from project.web.tools import tools as tools_of
 from tests.builders import ADDRESS, ANNA, IVAN, log_in
 from tests.conftest import MakeApp, begin_anew
 from tests.functional.attempts import keep
@@ -31,7 +31,7 @@ def own(make_app: MakeApp, client: FlaskClient, tmp_path: Path, monkeypatch: pyt
     """The service as after its start, on empty tables; Retry-After is not random."""
     monkeypatch.setattr(random, "randint", lambda *_: 2)
     app = make_app(data_dir=tmp_path, workers=1)
-    tools_of(app).upkeep.ensure_running = lambda: None  # type: ignore[method-assign]
+    get_runtime(app).upkeep.ensure_running = lambda: None  # type: ignore[method-assign]
     begin_anew(app)
     return app
 
@@ -55,7 +55,7 @@ def test_every_problem_document_is_the_same_byte_for_byte(
     recorder = Recorder(own, language)
     for method, address in (("POST", ADDRESS), ("GET", "/livez")):
         endpoint = own.url_map.bind("localhost").match(address, method)[0]
-        monkeypatch.setitem(own.view_functions, endpoint, open_to_all(fail))
+        monkeypatch.setitem(own.view_functions, endpoint, public(fail))
         for name, error in errors():
             recorder.send(name, address, method, environ_overrides={"golden.error": error})
 
@@ -99,11 +99,11 @@ def test_every_json_address_responds_the_same_byte_for_byte(
     for address in (*READER_READS, *(f"/api/v1/attempts/{attempt_id}/" for attempt_id in ids[-4:])):
         send("with a login", address, "GET")
 
-    for database in (tools_of(own).database, tools_of(own).reading):
-        database.breaker.give_up(time.monotonic())
+    for database in (get_runtime(own).database, get_runtime(own).read_database):
+        database.breaker.record_failure(time.monotonic())
     for address in ("/status", "/readyz", f"/api/v1/stats/?{PERIOD}", f"/api/v1/attempts/{ids[0]}/"):
         send("without PostgreSQL", address, "GET")
     send("without PostgreSQL", json=IVAN)
-    tools_of(own).upkeep.begin_stop()
+    get_runtime(own).upkeep.begin_stop()
     send("while stopping", "/readyz", "GET")
     recorder.check(f"answers-{language}.txt")

@@ -7,12 +7,11 @@ from typing import Any, NoReturn
 import pytest
 from flask.testing import FlaskClient
 
-from project.outage import Database
+from project.database import Database
+from project.runtime import Runtime, get_runtime
 from project.services.upkeep import Upkeep
 from project.spool import Spool, SpoolError
-from project.web.swagger import VERSION
-from project.web.tools import Tools
-from project.web.tools import tools as tools_of
+from project.version import VERSION
 from tests.builders import IVAN, useradd
 from tests.conftest import MakeApp
 
@@ -34,8 +33,8 @@ def test_the_answer_needs_no_database_and_begins_no_session(
     def refuse(*_: Any, **__: Any) -> NoReturn:
         raise AssertionError("a health check asked the database")
 
-    monkeypatch.setattr(Database, "transact", refuse)
-    monkeypatch.setattr(Database, "read", refuse)
+    monkeypatch.setattr(Database, "write_transaction", refuse)
+    monkeypatch.setattr(Database, "read_transaction", refuse)
 
     response = client.get(address)
 
@@ -65,10 +64,10 @@ def test_the_status_tells_how_the_instance_is(make_app: MakeApp, client: FlaskCl
 
 
 def test_the_status_tells_that_postgres_is_away_and_what_waits(
-    client: FlaskClient, tools: Tools, monkeypatch: pytest.MonkeyPatch
+    client: FlaskClient, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Upkeep, "round", lambda _: None)  # nobody closes the breaker
-    tools.database.breaker.give_up(time.monotonic())
+    runtime.database.breaker.record_failure(time.monotonic())
     answer = useradd(client, IVAN)
 
     found = client.get("/status").json
@@ -102,7 +101,7 @@ def test_a_disk_that_cannot_be_used_sends_requests_elsewhere(
 
 def test_a_process_that_stops_sends_requests_elsewhere(make_app: MakeApp, tmp_path: Path) -> None:
     app = make_app(data_dir=tmp_path)
-    tools_of(app).upkeep.begin_stop()
+    get_runtime(app).upkeep.begin_stop()
 
     response = app.test_client().get("/readyz")
 

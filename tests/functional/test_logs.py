@@ -12,9 +12,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from project.outage import Statement
+from project.database import PreparedStatement
+from project.runtime import Runtime
 from project.services.upkeep import Upkeep
-from project.web.tools import Tools
 from tests.builders import ADDRESS, ANNA, KEY, log_in, useradd
 from tests.conftest import MakeApp, Rows
 
@@ -63,7 +63,7 @@ def test_every_answer_is_one_line_with_method_route_and_status(client: FlaskClie
         >= {
             "level": "INFO",
             "logger": "useradd.access",
-            "message": "answered",
+            "message": "request finished",
             "method": "GET",
             "route": "/login/",
             "status": 200,
@@ -79,10 +79,10 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
 def test_an_attempt_that_fails_is_one_line_with_everything(
-    client: FlaskClient, written: Log, monkeypatch: pytest.MonkeyPatch, tools: Tools
+    client: FlaskClient, written: Log, monkeypatch: pytest.MonkeyPatch, runtime: Runtime
 ) -> None:
     monkeypatch.setattr(Upkeep, "round", lambda _: None)  # nobody closes the breaker
-    tools.database.breaker.give_up(time.monotonic())
+    runtime.database.breaker.record_failure(time.monotonic())
     written.clear()
 
     headers = {"Idempotency-Key": KEY, "X-Request-Id": "shop-17", "traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}
@@ -95,7 +95,7 @@ def test_an_attempt_that_fails_is_one_line_with_everything(
     assert line == {
         "level": "INFO",
         "logger": "useradd.access",
-        "message": "answered",
+        "message": "request finished",
         "method": "POST",
         "route": ADDRESS,
         "status": 503,
@@ -145,8 +145,8 @@ def test_a_failed_login_leaves_neither_login_nor_password_in_the_log(client: Fla
     log_in(client, "anna@example.org", password, "?next=/results/?text=a.sokolova")
 
     assert [line["message"] for line in written.lines if line["logger"] != "useradd.access"] == [
-        "login refused",
-        "login accepted",
+        "login failed",
+        "login succeeded",
     ]
     assert not [text for text in (*PERSONAL, password, "a wrong password") if text in written.text]
 
@@ -162,7 +162,7 @@ def test_a_defect_is_logged_with_its_traceback_and_the_number_that_the_client_wa
     response = useradd(client, ANNA, headers={"Idempotency-Key": KEY})
 
     defect, answered = written.lines
-    assert (defect["level"], defect["message"], answered["status"]) == ("ERROR", "defect", 500)
+    assert (defect["level"], defect["message"], answered["status"]) == ("ERROR", "unhandled exception", 500)
     assert "Traceback" in defect["exc_info"]
     assert "RuntimeError: what went wrong" in defect["exc_info"]
     assert {defect["request_id"], answered["request_id"]} == {response.headers["X-Request-Id"]}
@@ -173,7 +173,7 @@ def test_a_defect_is_logged_with_its_traceback_and_the_number_that_the_client_wa
 def test_a_statement_that_failed_is_logged_without_what_was_sent(
     client: FlaskClient, written: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wrong = Statement("wrong", "select 1 / 0 from (select {}) as sent", arguments=22)
+    wrong = PreparedStatement("wrong", "select 1 / 0 from (select {}) as sent", arguments=22)
     monkeypatch.setattr("project.queries.registration._USERADD", wrong)
 
     response = useradd(client, ANNA, headers={"Idempotency-Key": KEY})
@@ -195,7 +195,11 @@ def test_without_postgres_the_log_names_the_cause_but_not_the_way_there(
     response = useradd(client, ANNA, headers={"Idempotency-Key": KEY})
 
     assert response.status_code == 503
-    assert {line["message"] for line in written.lines} == {"PostgreSQL is away", "database unavailable", "answered"}
+    assert {line["message"] for line in written.lines} == {
+        "database unavailable: breaker opened",
+        "database unavailable",
+        "request finished",
+    }
     assert {line["request_id"] for line in written.lines} == {response.headers["X-Request-Id"]}
     assert not [text for text in (*PERSONAL, "secret-of-db", "127.0.0.1") if text in written.text]
 
@@ -215,7 +219,7 @@ def test_whatever_is_logged_stays_one_line_that_a_terminal_can_show(written: Log
 
 def _handlers() -> list[Any]:
     """Return the service's own among those who write the log."""
-    return [one for one in logging.getLogger().handlers if type(one).__module__ == "project.web.logs"]
+    return [one for one in logging.getLogger().handlers if type(one).__module__ == "project.http.logs"]
 
 
 def test_a_username_cannot_write_a_line_of_its_own(client: FlaskClient, written: Log) -> None:
@@ -241,12 +245,12 @@ def test_what_comes_every_second_is_not_logged(client: FlaskClient, written: Log
 def test_a_line_is_written_once_however_many_applications_there_were(make_app: MakeApp, client: FlaskClient) -> None:
     make_app()
 
-    handlers = [one for one in logging.getLogger().handlers if type(one).__module__ == "project.web.logs"]
+    handlers = [one for one in logging.getLogger().handlers if type(one).__module__ == "project.http.logs"]
     assert len(handlers) == 1
 
 
 def test_lines_may_be_text_for_people(make_app: MakeApp, capsys: pytest.CaptureFixture[str]) -> None:
-    former = [one for one in logging.getLogger().handlers if type(one).__module__ == "project.web.logs"]
+    former = [one for one in logging.getLogger().handlers if type(one).__module__ == "project.http.logs"]
     make_app(log_format="text")
 
     logging.getLogger("some.module").warning("a word\nERROR fake \x1b[31m", extra={"cause": "Имя\r\nfake"})

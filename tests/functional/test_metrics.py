@@ -10,13 +10,13 @@ from flask import Flask
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
+from project.contract.error_codes import reason_codes
+from project.database import Database
 from project.domain.attempts import Outcome
-from project.outage import Database
+from project.health.metrics import outcomes
+from project.runtime import Runtime
 from project.services.upkeep import Upkeep
 from project.spool import Spool, SpoolError
-from project.web.catalogue import reason_codes
-from project.web.prometheus import outcomes
-from project.web.tools import Tools
 from tests.builders import ANNA, IVAN, KEY, log_in, useradd
 from tests.conftest import MakeApp
 
@@ -81,7 +81,7 @@ def test_every_reason_that_an_attempt_can_have_is_counted_under_its_name() -> No
     assert set(outcomes()) >= set(reason_codes())
 
 
-def test_other_answers_are_counted_by_door_and_class_of_status(client: FlaskClient) -> None:
+def test_other_answers_are_counted_by_blueprint_and_class_of_status(client: FlaskClient) -> None:
     user = useradd(client, IVAN).get_json()
     log_in(client, user["login"], user["password"])
     client.get("/results/")
@@ -91,7 +91,7 @@ def test_other_answers_are_counted_by_door_and_class_of_status(client: FlaskClie
     client.get("/livez")
 
     counted = {
-        (labels["door"], labels["status"]): value
+        (labels["blueprint"], labels["status"]): value
         for (name, pairs), value in figures(client).items()
         if name == "useradd_answers_total" and value and (labels := dict(pairs))
     }
@@ -107,15 +107,15 @@ def test_other_answers_are_counted_by_door_and_class_of_status(client: FlaskClie
 
 
 def test_an_outage_shows_and_needs_no_database(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    parts: Tools = client.application.extensions["useradd"]
+    runtime: Runtime = client.application.extensions["useradd"]
     monkeypatch.setattr(Upkeep, "round", lambda _: None)  # nobody closes the breaker
-    parts.database.breaker.give_up(time.monotonic())
+    runtime.database.breaker.record_failure(time.monotonic())
     useradd(client, IVAN)
 
     def refuse(*_: Any, **__: Any) -> NoReturn:
         raise AssertionError("/metrics asked the database")
 
-    for way in ("transact", "read", "run", "probe"):
+    for way in ("write_transaction", "read_transaction", "write_statement", "run_once"):
         monkeypatch.setattr(Database, way, refuse)
 
     assert figure(client, "useradd_breaker_open_workers", database="writing") == 1
@@ -129,10 +129,10 @@ def test_what_no_disk_takes_is_counted_as_lost(client: FlaskClient, monkeypatch:
     def fail(_: Spool) -> NoReturn:
         raise SpoolError("gone")
 
-    parts: Tools = client.application.extensions["useradd"]
+    runtime: Runtime = client.application.extensions["useradd"]
     monkeypatch.setattr(Upkeep, "round", lambda _: None)
     monkeypatch.setattr(Spool, "open", fail)
-    parts.database.breaker.give_up(time.monotonic())
+    runtime.database.breaker.record_failure(time.monotonic())
 
     answer = useradd(client, IVAN).get_json()
 
@@ -142,11 +142,14 @@ def test_what_no_disk_takes_is_counted_as_lost(client: FlaskClient, monkeypatch:
 
 
 def test_connections_at_work_and_what_waits_for_counting_show(client: FlaskClient) -> None:
-    parts: Tools = client.application.extensions["useradd"]
-    parts.upkeep.uncounted = 1_999
+    runtime: Runtime = client.application.extensions["useradd"]
+    runtime.upkeep.unaggregated = 1_999
 
     assert (
-        parts.database.transact(lambda _: figure(client, "useradd_database_connections_used", database="writing")) == 1
+        runtime.database.write_transaction(
+            lambda _: figure(client, "useradd_database_connections_used", database="writing")
+        )
+        == 1
     )
     assert figure(client, "useradd_database_connections_max", database="writing") == 5
     assert figure(client, "useradd_database_waiting_threads", database="writing") == 0
@@ -154,13 +157,13 @@ def test_connections_at_work_and_what_waits_for_counting_show(client: FlaskClien
 
 
 def test_attempts_brought_in_from_the_disk_are_counted(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    parts: Tools = client.application.extensions["useradd"]
+    runtime: Runtime = client.application.extensions["useradd"]
     with monkeypatch.context() as patch:
         patch.setattr(Upkeep, "round", lambda _: None)
-        parts.database.breaker.give_up(time.monotonic())
+        runtime.database.breaker.record_failure(time.monotonic())
         useradd(client, IVAN)
 
-    parts.upkeep.round()
+    runtime.upkeep.round()
 
     assert figure(client, "useradd_attempts_drained_total") == 1
 

@@ -11,7 +11,7 @@ from openapi_schema_validator import OAS30Validator
 from openapi_spec_validator import OpenAPIV30SpecValidator
 from werkzeug.test import TestResponse
 
-from project.web.catalogue import PROBLEMS
+from project.contract.error_codes import PROBLEMS
 from tests.builders import ADDRESS, ANNA, KEY, useradd
 from tests.conftest import MakeApp, Rows
 

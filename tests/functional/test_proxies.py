@@ -7,7 +7,7 @@ from wsgiref.types import WSGIEnvironment
 import pytest
 from flask.testing import FlaskClient
 
-from project.web.proxies import STRANGE, TrustedProxies
+from project.http.proxies import UNTRUSTED_PROXY, TrustedProxyMiddleware
 from tests.builders import ANNA, useradd
 from tests.conftest import MakeApp, Rows
 
@@ -26,7 +26,7 @@ def seen_through(peer: str, **headers: str) -> WSGIEnvironment:
     environ = {"REMOTE_ADDR": peer, "wsgi.url_scheme": "http"} | {
         f"HTTP_{name}": value for name, value in headers.items()
     }
-    TrustedProxies(service, TRUSTED)(environ, lambda *_: lambda _: None)
+    TrustedProxyMiddleware(service, TRUSTED)(environ, lambda *_: lambda _: None)
     return seen[0]
 
 
@@ -87,7 +87,7 @@ def test_a_trusted_proxy_that_does_not_say_for_whom_lends_its_address_to_nobody(
 ) -> None:
     environ = seen_through(PROXY, **headers)
 
-    assert (STRANGE not in environ) is is_known
+    assert (UNTRUSTED_PROXY not in environ) is is_known
 
 
 @pytest.mark.parametrize("peer", [STRANGER, "2001:db8::1", "11.0.0.5", "", "unix:", "::ffff:198.51.100.1"])

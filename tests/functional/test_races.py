@@ -19,7 +19,7 @@ MANY = 20
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """More come than there are slots: on a slow machine the last would be turned away."""
-    monkeypatch.setattr("project.outage.database.SLOT_WAIT_S", 10)
+    monkeypatch.setattr("project.database.database.PERMIT_WAIT_S", 10)
 
 
 def at_once(app: Flask, send: Callable[[FlaskClient, int], int]) -> Counter[int]:

@@ -10,9 +10,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy.exc import OperationalError
 
-from project.domain.errors import DatabaseUnavailableError
+from project.domain.errors import DatabaseUnavailableError, QueryTimeoutError
 from project.services import reports as service
 from tests.builders import ANNA, HTML, IVAN, log_in, useradd
 from tests.conftest import Rows
@@ -504,13 +503,9 @@ def test_before_the_first_request_there_is_one_to_copy(reader: FlaskClient, rows
     assert "curl -i http://localhost/api/v1/useradd/" in page
 
 
-class _TimeoutError(Exception):
-    pgcode = "57014"
-
-
 def too_slow(*_: object, **__: object) -> None:
-    """Stand in for a question that PostgreSQL cancels."""
-    raise DatabaseUnavailableError from OperationalError("select", {}, _TimeoutError())
+    """Stand in for a query that PostgreSQL cancels."""
+    raise QueryTimeoutError
 
 
 def test_a_search_that_takes_too_long_says_so_and_shows_rows(

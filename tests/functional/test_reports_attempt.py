@@ -13,9 +13,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.exceptions import NotFound, TooManyRequests
 
+from project.contract.error_codes import FIELD_CODES, PROBLEMS
 from project.domain.errors import DatabaseUnavailableError, OverloadedError
 from project.services import reports as service
-from project.web.catalogue import FIELD_CODES, PROBLEMS
 from tests.builders import ANNA, HTML, IVAN, KEY, useradd
 from tests.conftest import Rows
 from tests.functional.attempts import ago, keep

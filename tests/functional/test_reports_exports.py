@@ -12,10 +12,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 from openpyxl import load_workbook
 
+from project.database import ReadDatabase
 from project.domain.errors import DatabaseUnavailableError
 from project.domain.lines import Block
 from project.domain.reports import Report
-from project.outage import Reading
 from project.reports import exports
 from project.services import reports as service
 from tests.builders import HTML
@@ -151,7 +151,7 @@ def test_a_file_begins_before_its_attempts_are_counted(
     counted: list[Report] = []
     count = service.count_export
 
-    def note(database: Reading, begun: Report) -> Report:
+    def note(database: ReadDatabase, begun: Report) -> Report:
         counted.append(count(database, begun))
         return counted[-1]
 

@@ -7,7 +7,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from project.reports.pages import OFFERED
+from project.reports.page_data import OFFERED
 from tests.conftest import Rows
 from tests.functional.attempts import ago, keep
 from tests.functional.test_reports import show, text_of

@@ -6,7 +6,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from config import Config
-from project.web.tools import tools as tools_of
+from project.runtime import get_runtime
 from tests.builders import ANNA, IVAN, KEY, csrf_token, log_in, useradd
 from tests.conftest import MakeApp, Rows
 
@@ -125,7 +125,7 @@ def test_a_repeat_without_its_secret_tells_no_wrong_password(client: FlaskClient
 def test_a_chosen_password_needs_no_secret(client: FlaskClient, rotated: Rotated, rows: Rows) -> None:
     issued = useradd(client, IVAN).json
     assert issued is not None
-    hashed = tools_of(client.application).passwords.hash_chosen(CHOSEN)
+    hashed = get_runtime(client.application).passwords.hash_chosen(CHOSEN)
     rows.ask("update users set password_hash = :it", it=hashed)
 
     assert log_in(rotated("password_secret", keep=False), issued["login"], CHOSEN).status_code == 302

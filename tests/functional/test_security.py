@@ -6,7 +6,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from project.web.tools import tools as tools_of
+from project.runtime import get_runtime
 from tests.builders import ANNA, IVAN, KEY, log_in, useradd
 from tests.conftest import Rows
 
@@ -27,9 +27,9 @@ def test_nothing_secret_is_kept_anywhere(
     client.get("/api/v1/stats/", headers={"Authorization": f"Bearer {key}"})
     log_in(client, issued["login"], "typed-by-mistake")
     log_in(client, issued["login"], issued["password"])
-    spooled = tools_of(app).spool
+    spooled = get_runtime(app).spool
     monkeypatch.setattr("project.services.attempts._is_in_table", lambda *_: False)
-    monkeypatch.setattr(type(tools_of(app).upkeep), "round", lambda _: None)  # nobody takes it from the disk
+    monkeypatch.setattr(type(get_runtime(app).upkeep), "round", lambda _: None)  # nobody takes it from the disk
     useradd(client, {"name": "N", "password": "typed-in-a-wrong-field"}, headers=headers)
 
     places = {table: str(rows.of(table)) for table in TABLES}

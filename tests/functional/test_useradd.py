@@ -8,11 +8,11 @@ import pytest
 from flask.testing import FlaskClient
 
 from project.api.routes import ADDRESSES
+from project.database.semaphore import FairSemaphore
 from project.domain.passwords import ALPHABET
-from project.outage.gate import Gate
+from project.runtime import Runtime
 from project.server import RECEIVED
 from project.services import attempts
-from project.web.tools import Tools
 from tests.builders import ADDRESS, ANNA, HTML, IVAN, KEY, useradd
 from tests.conftest import Rows
 
@@ -449,10 +449,10 @@ def test_two_slashes_never_redirect(client: FlaskClient) -> None:
 
 
 def test_a_request_that_waited_too_long_for_a_thread_is_turned_away_and_recorded(
-    client: FlaskClient, tools: Tools, rows: Rows
+    client: FlaskClient, runtime: Runtime, rows: Rows
 ) -> None:
     response = useradd(client, ANNA, environ_overrides={RECEIVED: time.monotonic() - 1})
-    attempts.drain(tools.database, tools.spool)
+    attempts.drain(runtime.database, runtime.spool)
 
     assert (response.status_code, response.json["code"]) == (503, "overloaded")  # type: ignore[index]
     assert response.json["idempotency_key"]  # type: ignore[index]
@@ -463,9 +463,9 @@ def test_a_request_that_waited_too_long_for_a_thread_is_turned_away_and_recorded
 
 
 def test_when_all_slots_are_taken_a_request_is_turned_away(
-    client: FlaskClient, tools: Tools, monkeypatch: pytest.MonkeyPatch
+    client: FlaskClient, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tools.database, "_slots", Gate(0))
+    monkeypatch.setattr(runtime.database, "_permits", FairSemaphore(0))
 
     response = useradd(client, ANNA)
 

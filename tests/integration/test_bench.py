@@ -9,7 +9,7 @@ from sqlalchemy import text
 from werkzeug.test import Client, TestResponse
 
 from bench.references import layers, postgres
-from project.web.tools import Tools
+from project.runtime import Runtime
 from tests.builders import ANNA, useradd
 from tests.conftest import Rows
 
@@ -18,7 +18,7 @@ OLGA = ANNA | {"username": "olga", "phone": "8 (912) 555-01-42", "email": "olga@
 
 @pytest.mark.slow
 def test_pgbench_creates_users_by_two_inserts_and_by_our_function(
-    tools: Tools, postgres_url: str, tmp_path: Path
+    runtime: Runtime, postgres_url: str, tmp_path: Path
 ) -> None:
     with closing(postgres.connect(postgres_url)) as connection:
         scripts = [postgres.two_inserts(), postgres.useradd(connection)]
@@ -28,8 +28,8 @@ def test_pgbench_creates_users_by_two_inserts_and_by_our_function(
         path = tmp_path / "script.sql"
         path.write_text(script)
         created.append(postgres.pgbench(postgres_url, path, clients=2, seconds=1, first=number).transactions)
-    found = tools.database.read(lambda c: c.execute(text("select count(*) from users")).scalar_one())
-    tools.database.transact(
+    found = runtime.database.read_transaction(lambda c: c.execute(text("select count(*) from users")).scalar_one())
+    runtime.database.write_transaction(
         lambda c: c.execute(text("truncate users, attempts cascade"))
     )  # to delete so many takes long
 

@@ -17,7 +17,7 @@ import psycopg2
 import pytest
 
 from project import embedded
-from project.embedded import EmbeddedPostgresError, place, watcher
+from project.embedded import EmbeddedPostgresError, data_directory, watcher
 
 pytestmark = pytest.mark.chaos
 
@@ -230,7 +230,7 @@ def test_data_of_another_major_version_is_refused(start: Start, root: Path) -> N
 
 
 def test_without_the_wheel_the_error_names_both_ways_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(place, "find_spec", lambda name: None)
+    monkeypatch.setattr(data_directory, "find_spec", lambda name: None)
 
     with pytest.raises(EmbeddedPostgresError, match=r"DATABASE_URL .* or use a platform"):
         embedded.ensure(root)
@@ -373,4 +373,4 @@ def test_root_without_user_namespaces_runs_the_server_as_nobody_even_below_priva
     owner = (home(root) / "data").stat().st_uid
 
     assert answers(url)
-    assert owner == (place.NOBODY if os.geteuid() == 0 else os.geteuid())
+    assert owner == (data_directory.NOBODY if os.geteuid() == 0 else os.geteuid())

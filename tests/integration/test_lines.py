@@ -15,18 +15,18 @@ import psycopg2
 import pytest
 from sqlalchemy import Connection, text
 
+from project.database import deadline
+from project.database.semaphore import FairSemaphore
 from project.domain.attempts import AttemptFilter, AttemptRow, new_id
 from project.domain.errors import DatabaseUnavailableError, FieldError
 from project.domain.lines import Layout
 from project.domain.reports import Report
 from project.exporters import csv, log_sheets
 from project.exporters import text as text_file
-from project.outage import deadline
-from project.outage.gate import Gate
-from project.queries import pictures
+from project.queries import snapshots
 from project.queries.lines import find_lines, find_single_lines, lines_query
+from project.runtime import Runtime
 from project.services import reports
-from project.web.tools import Tools
 from tests.conftest import Rows
 from tests.lines import laid_out
 from tests.unit.test_exporters import ENGLISH_WORDS, FAILED, REJECTED, attempt_row
@@ -61,10 +61,10 @@ def layouts(report: Report) -> dict[str, Layout]:
     }
 
 
-def keep(tools: Tools, rows: list[AttemptRow]) -> list[AttemptRow]:
+def keep(runtime: Runtime, rows: list[AttemptRow]) -> list[AttemptRow]:
     """Keep attempts just as they are; return them as they are kept, in the order of time."""
     kept = [replace(row, id=new_id(row.received_at)) for row in rows]
-    tools.database.transact(_insert, kept)
+    runtime.database.write_transaction(_insert, kept)
     return sorted(kept, key=lambda row: row.id)
 
 
@@ -85,24 +85,24 @@ def _insert(connection: Connection, rows: list[AttemptRow]) -> None:
         connection.execute(statement, {name: getattr(row, name) for name in names} | {"errors": errors})
 
 
-def export(tools: Tools, zone: str = "UTC", chosen: AttemptFilter | None = None) -> Report:
+def export(runtime: Runtime, zone: str = "UTC", chosen: AttemptFilter | None = None) -> Report:
     """Count for a file."""
-    begun = reports.begin_export(tools.reading, chosen or AttemptFilter(), ZoneInfo(zone), NOW)
-    return reports.count_export(tools.reading, begun)
+    begun = reports.begin_export(runtime.read_database, chosen or AttemptFilter(), ZoneInfo(zone), NOW)
+    return reports.count_export(runtime.read_database, begun)
 
 
-def ids_of(tools: Tools, report: Report, size: int = reports.BLOCK) -> Iterator[str]:
+def ids_of(runtime: Runtime, report: Report, size: int = reports.BLOCK) -> Iterator[str]:
     """Yield the ids in the lines of a .csv."""
-    for block in reports.iter_blocks(tools.reading, report, csv.layout(report), size=size):
+    for block in reports.iter_blocks(runtime.read_database, report, csv.layout(report), size=size):
         lines = block.content.decode().splitlines()
         assert len(lines) == block.rows
         yield from (line.partition(",")[0] for line in lines)
 
 
 @contextmanager
-def another_session(tools: Tools) -> Iterator["psycopg2.extensions.cursor"]:
+def another_session(runtime: Runtime) -> Iterator["psycopg2.extensions.cursor"]:
     """A session past the service, in a transaction of its own."""
-    url = tools.database._engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    url = runtime.database._engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
     with closing(psycopg2.connect(url)) as connection:
         yield connection.cursor()
 
@@ -116,29 +116,29 @@ INSERT = """
 @pytest.mark.parametrize("zone", ZONES)
 @pytest.mark.parametrize("ending", ["txt", "csv", "xlsx"])
 @pytest.mark.parametrize("size", [1, 5, 100])
-def test_postgresql_writes_what_the_layout_says(tools: Tools, zone: str, ending: str, size: int) -> None:
-    kept = keep(tools, VARIED)
-    report = export(tools, zone)
+def test_postgresql_writes_what_the_layout_says(runtime: Runtime, zone: str, ending: str, size: int) -> None:
+    kept = keep(runtime, VARIED)
+    report = export(runtime, zone)
     layout = layouts(report)[ending]
 
-    blocks = list(reports.iter_blocks(tools.reading, report, layout, size=size))
+    blocks = list(reports.iter_blocks(runtime.read_database, report, layout, size=size))
 
     expected = b"".join(block.content for block in laid_out(kept)(layout))
     assert b"".join(block.content for block in blocks).split(b"\r\n") == expected.split(b"\r\n")
     assert sum(block.rows for block in blocks) == report.total == len(VARIED)
 
 
-def test_an_end_that_was_not_counted_is_told_all_the_same(tools: Tools) -> None:
-    kept = keep(tools, [attempt_row(), attempt_row(**REJECTED)])
-    layout = replace(csv.layout(export(tools)), ends=((201, "created"),))
+def test_an_end_that_was_not_counted_is_told_all_the_same(runtime: Runtime) -> None:
+    kept = keep(runtime, [attempt_row(), attempt_row(**REJECTED)])
+    layout = replace(csv.layout(export(runtime)), ends=((201, "created"),))
 
-    blocks = reports.iter_blocks(tools.reading, export(tools), layout)
+    blocks = reports.iter_blocks(runtime.read_database, export(runtime), layout)
 
     assert b"".join(block.content for block in blocks) == next(iter(laid_out(kept)(layout))).content
 
 
-def test_no_attempts_are_no_lines(tools: Tools) -> None:
-    assert list(ids_of(tools, export(tools))) == []
+def test_no_attempts_are_no_lines(runtime: Runtime) -> None:
+    assert list(ids_of(runtime, export(runtime))) == []
 
 
 def test_a_whole_number_of_blocks_fills_a_sheet() -> None:
@@ -146,14 +146,14 @@ def test_a_whole_number_of_blocks_fills_a_sheet() -> None:
 
 
 def test_a_file_has_the_rows_of_its_picture_while_others_write(
-    tools: Tools, rows: Rows, monkeypatch: pytest.MonkeyPatch
+    runtime: Runtime, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reports, "WRITERS_S", 30)
-    keep(tools, [attempt_row()] * 500)
+    keep(runtime, [attempt_row()] * 500)
     stop = threading.Event()
 
     def write() -> None:
-        with another_session(tools) as session:
+        with another_session(runtime) as session:
             while not stop.is_set():
                 for _ in range(3):
                     session.execute(INSERT)
@@ -163,7 +163,7 @@ def test_a_file_has_the_rows_of_its_picture_while_others_write(
     for writer in writers:
         writer.start()
     try:
-        exports = [(report, list(ids_of(tools, report, size=97))) for report in (export(tools) for _ in range(8))]
+        exports = [(report, list(ids_of(runtime, report, size=97))) for report in (export(runtime) for _ in range(8))]
     finally:
         stop.set()
         for writer in writers:
@@ -171,13 +171,13 @@ def test_a_file_has_the_rows_of_its_picture_while_others_write(
 
     for report, ids in exports:
         of_picture = "select id::text from attempts where seq <= :top order by id"
-        assert ids == [row["id"] for row in rows.ask(of_picture, top=report.chosen.newest)]
+        assert ids == [row["id"] for row in rows.ask(of_picture, top=report.attempt_filter.newest)]
         assert len(ids) == report.total
     assert len({report.total for report, _ in exports}) > 1
 
 
 def test_a_picture_waits_for_a_writer_that_drew_its_number_before(
-    tools: Tools, monkeypatch: pytest.MonkeyPatch
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = threading.Semaphore(0)
 
@@ -185,14 +185,14 @@ def test_a_picture_waits_for_a_writer_that_drew_its_number_before(
         asked.release()
         return ask(connection)
 
-    ask = pictures.find_writers
-    monkeypatch.setattr(pictures, "find_writers", find_writers)
+    ask = snapshots.find_writers
+    monkeypatch.setattr(snapshots, "find_writers", find_writers)
     monkeypatch.setattr(reports, "WRITERS_S", 30)
     found: list[Report] = []
-    with another_session(tools) as slow:
+    with another_session(runtime) as slow:
         slow.execute(INSERT)
-        keep(tools, [attempt_row()])
-        counting = threading.Thread(target=lambda: found.append(export(tools)))
+        keep(runtime, [attempt_row()])
+        counting = threading.Thread(target=lambda: found.append(export(runtime)))
         counting.start()
         for _ in range(3):
             assert asked.acquire(timeout=10)
@@ -201,21 +201,21 @@ def test_a_picture_waits_for_a_writer_that_drew_its_number_before(
         slow.connection.commit()
         counting.join(10)
 
-    assert found[0].total == len(list(ids_of(tools, found[0]))) == 2
+    assert found[0].total == len(list(ids_of(runtime, found[0]))) == 2
 
 
-def test_a_picture_does_not_wait_for_a_writer_that_hangs(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_does_not_wait_for_a_writer_that_hangs(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reports, "WRITERS_S", 0)
-    with another_session(tools) as hanging:
+    with another_session(runtime) as hanging:
         hanging.execute(INSERT)
-        keep(tools, [attempt_row()])
+        keep(runtime, [attempt_row()])
 
-        assert export(tools).total == 1
+        assert export(runtime).total == 1
 
 
-def test_what_retention_removes_meanwhile_is_missing_and_nothing_else(tools: Tools, rows: Rows) -> None:
-    kept = [str(row.id) for row in keep(tools, [attempt_row()] * 15)]
-    found = ids_of(tools, export(tools), size=3)
+def test_what_retention_removes_meanwhile_is_missing_and_nothing_else(runtime: Runtime, rows: Rows) -> None:
+    kept = [str(row.id) for row in keep(runtime, [attempt_row()] * 15)]
+    found = ids_of(runtime, export(runtime), size=3)
 
     first = next(found)
     rows.ask("delete from attempts where id = :id", id=kept[14])
@@ -225,36 +225,38 @@ def test_what_retention_removes_meanwhile_is_missing_and_nothing_else(tools: Too
 
 
 @pytest.mark.parametrize("size", [1, 2, 100])
-def test_no_value_leads_a_file_astray_or_divides_a_line(tools: Tools, size: int) -> None:
+def test_no_value_leads_a_file_astray_or_divides_a_line(runtime: Runtime, size: int) -> None:
     like_a_line = f"\x1e{UUID(int=0)},2026-11-23T12:04:12+00:00,created,201,201,created,"
-    kept = keep(tools, [attempt_row(), attempt_row(name=like_a_line), attempt_row(username=like_a_line), attempt_row()])
+    kept = keep(
+        runtime, [attempt_row(), attempt_row(name=like_a_line), attempt_row(username=like_a_line), attempt_row()]
+    )
 
-    report = export(tools)
+    report = export(runtime)
     content = b"".join(
-        block.content for block in reports.iter_blocks(tools.reading, report, csv.layout(report), size=size)
+        block.content for block in reports.iter_blocks(runtime.read_database, report, csv.layout(report), size=size)
     )
 
     assert [line.partition(b",")[0].decode() for line in content.split(b"\r\n")[:-1]] == [str(row.id) for row in kept]
     assert content.count(like_a_line.encode()) == 2
 
 
-def test_a_slow_reader_holds_no_connection(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
-    keep(tools, [attempt_row()] * 9)
+def test_a_slow_reader_holds_no_connection(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep(runtime, [attempt_row()] * 9)
     helper = ThreadPoolExecutor(1)
     monkeypatch.setattr(reports, "ThreadPoolExecutor", lambda *_: helper)
-    blocks = reports.iter_blocks(tools.reading, export(tools), csv.layout(export(tools)), size=1)
+    blocks = reports.iter_blocks(runtime.read_database, export(runtime), csv.layout(export(runtime)), size=1)
 
     next(blocks)
     helper.submit(int).result()  # the next lines are here, too
 
-    assert tools.reading._engine.pool.status().endswith("Current Checked out connections: 0")
+    assert runtime.read_database._engine.pool.status().endswith("Current Checked out connections: 0")
     assert len(list(blocks)) == 8
 
 
-def test_a_file_that_nobody_wants_any_more_leaves_no_thread_behind(tools: Tools) -> None:
-    keep(tools, [attempt_row()] * 9)
+def test_a_file_that_nobody_wants_any_more_leaves_no_thread_behind(runtime: Runtime) -> None:
+    keep(runtime, [attempt_row()] * 9)
     before = set(threading.enumerate())
-    blocks = reports.iter_blocks(tools.reading, export(tools), csv.layout(export(tools)), size=1)
+    blocks = reports.iter_blocks(runtime.read_database, export(runtime), csv.layout(export(runtime)), size=1)
     next(blocks)
     assert set(threading.enumerate()) > before
 
@@ -264,61 +266,61 @@ def test_a_file_that_nobody_wants_any_more_leaves_no_thread_behind(tools: Tools)
 
 
 def test_of_a_block_that_is_asked_for_again_nothing_is_lost_though_a_late_attempt_came_in_between(
-    tools: Tools, monkeypatch: pytest.MonkeyPatch
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reports, "WRITERS_S", 0)
     first, late = new_id(NOW - timedelta(seconds=1)), new_id(NOW)
-    with another_session(tools) as hanging:
+    with another_session(runtime) as hanging:
         hanging.execute(INSERT.replace("gen_random_uuid()", "%s"), (str(late),))
-        kept = keep(tools, [attempt_row(received_at=NOW + timedelta(seconds=1), name="\x1e")] * 3)
-        report = export(tools)
+        kept = keep(runtime, [attempt_row(received_at=NOW + timedelta(seconds=1), name="\x1e")] * 3)
+        report = export(runtime)
         layout = csv.layout(report)
-        found = find_lines(tools.reading, lines_query(report.chosen, layout, size=3), first)
+        found = find_lines(runtime.read_database, lines_query(report.attempt_filter, layout, size=3), first)
         hanging.connection.commit()
 
     assert found is not None
-    single = find_single_lines(tools.reading, report.chosen, layout, found)
+    single = find_single_lines(runtime.read_database, report.attempt_filter, layout, found)
 
     assert [layout.id_of(line).decode() for line in single] == [str(late), *(str(row.id) for row in kept)]
 
 
-def test_a_file_may_take_longer_than_a_request(tools: Tools) -> None:
-    keep(tools, [attempt_row()])
-    report = export(tools)
+def test_a_file_may_take_longer_than_a_request(runtime: Runtime) -> None:
+    keep(runtime, [attempt_row()])
+    report = export(runtime)
 
     with deadline(0):
-        assert len(list(ids_of(tools, report))) == 1
+        assert len(list(ids_of(runtime, report))) == 1
 
 
-def test_a_file_waits_for_its_turn_among_many_readers(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
-    keep(tools, [attempt_row()])
-    report, turned_away, found = export(tools), threading.Event(), list[str]()
-    slots = tools.reading._slots
+def test_a_file_waits_for_its_turn_among_many_readers(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep(runtime, [attempt_row()])
+    report, turned_away, found = export(runtime), threading.Event(), list[str]()
+    slots = runtime.read_database._permits
     free = slots._free
-    assert all(slots.enter(1) for _ in range(free))
+    assert all(slots.acquire(1) for _ in range(free))
 
     def enter(timeout_s: float) -> bool:
-        entered = Gate.enter(slots, timeout_s)
+        entered = FairSemaphore.acquire(slots, timeout_s)
         if not entered:
             turned_away.set()
         return entered
 
-    monkeypatch.setattr(slots, "enter", enter)
-    reading = threading.Thread(target=lambda: found.extend(ids_of(tools, report)))
+    monkeypatch.setattr(slots, "acquire", enter)
+    reading = threading.Thread(target=lambda: found.extend(ids_of(runtime, report)))
     reading.start()
     assert turned_away.wait(10)
     for _ in range(free):
-        slots.leave()
+        slots.release()
     reading.join(10)
 
     assert len(found) == 1
 
 
-def test_a_file_breaks_off_when_postgresql_stays_away(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
-    keep(tools, [attempt_row()] * 9)
-    found = ids_of(tools, export(tools), size=1)
+def test_a_file_breaks_off_when_postgresql_stays_away(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep(runtime, [attempt_row()] * 9)
+    found = ids_of(runtime, export(runtime), size=1)
     next(found)
-    tools.reading.breaker.give_up(float("inf"))
+    runtime.read_database.breaker.record_failure(float("inf"))
 
     with pytest.raises(DatabaseUnavailableError):
         list(found)

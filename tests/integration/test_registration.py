@@ -10,13 +10,13 @@ import psycopg2
 import pytest
 from sqlalchemy.pool import PoolProxiedConnection
 
+from project.database import PreparedStatement, QueryError, Row
 from project.domain.attempts import NewAttempt, new_id
 from project.domain.errors import IdentifiersTakenError
 from project.domain.passwords import hash_key, new_key
 from project.domain.registration import NewUser
-from project.outage import QueryError, Row, Statement
+from project.runtime import Runtime
 from project.services import attempts, registration
-from project.web.tools import Tools
 from tests.conftest import Rows
 
 
@@ -43,51 +43,51 @@ def new_user(**changes: Any) -> NewUser:
     )
 
 
-def test_an_attempt_that_runs_twice_has_the_first_outcome_and_one_user(tools: Tools, rows: Rows) -> None:
+def test_an_attempt_that_runs_twice_has_the_first_outcome_and_one_user(runtime: Runtime, rows: Rows) -> None:
     key = new_key()
     attempt = new_attempt(key)
 
-    first = registration.register(tools.database, tools.passwords, attempt, key, new_user())
-    second = registration.register(tools.database, tools.passwords, attempt, key, new_user())
+    first = registration.register(runtime.database, runtime.passwords, attempt, key, new_user())
+    second = registration.register(runtime.database, runtime.passwords, attempt, key, new_user())
 
     assert second == first
     assert len(rows.of("users")) == len(rows.attempts()) == 1
 
 
-def test_a_refused_attempt_that_runs_twice_is_refused_in_the_same_words(tools: Tools, rows: Rows) -> None:
-    registration.register(tools.database, tools.passwords, new_attempt(key := new_key()), key, new_user())
+def test_a_refused_attempt_that_runs_twice_is_refused_in_the_same_words(runtime: Runtime, rows: Rows) -> None:
+    registration.register(runtime.database, runtime.passwords, new_attempt(key := new_key()), key, new_user())
     attempt = new_attempt(key := new_key())
 
     for _ in range(2):
         with pytest.raises(IdentifiersTakenError) as refusal:
-            registration.register(tools.database, tools.passwords, attempt, key, new_user())
+            registration.register(runtime.database, runtime.passwords, attempt, key, new_user())
         assert [error.code for error in refusal.value.errors] == ["username_taken", "email_taken"]
 
     assert rows.ends() == [(201, "created"), (409, "username_taken")]
 
 
 def test_a_commit_whose_confirmation_is_lost_still_gives_the_right_credentials(
-    tools: Tools, rows: Rows, monkeypatch: pytest.MonkeyPatch
+    runtime: Runtime, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lose_answers(monkeypatch, number=1)
     key = new_key()
 
-    credentials = registration.register(tools.database, tools.passwords, new_attempt(key), key, new_user())
+    credentials = registration.register(runtime.database, runtime.passwords, new_attempt(key), key, new_user())
 
     [user] = rows.of("users")
-    assert tools.passwords.verify(credentials.password, user["password_hash"])
+    assert runtime.passwords.verify(credentials.password, user["password_hash"])
     assert not credentials.replayed
     assert rows.ends() == [(201, "created")]
 
 
 def test_a_repeat_whose_confirmation_is_lost_still_gives_the_right_credentials(
-    tools: Tools, rows: Rows, monkeypatch: pytest.MonkeyPatch
+    runtime: Runtime, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = new_key()
-    first = registration.register(tools.database, tools.passwords, new_attempt(key), key, new_user())
+    first = registration.register(runtime.database, runtime.passwords, new_attempt(key), key, new_user())
     lose_answers(monkeypatch, number=2)
 
-    again = registration.register(tools.database, tools.passwords, new_attempt(key), key, new_user())
+    again = registration.register(runtime.database, runtime.passwords, new_attempt(key), key, new_user())
 
     assert (again.replayed, again.password, again.user) == (True, first.password, first.user)
     assert rows.ends() == [(201, "created"), (200, "replayed")]
@@ -96,21 +96,21 @@ def test_a_repeat_whose_confirmation_is_lost_still_gives_the_right_credentials(
 def lose_answers(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Let so many statements break their connection after PostgreSQL has committed them."""
     lost: list[bool] = []
-    real_run = Statement.run
+    real_run = PreparedStatement.run
 
-    def run(statement: Statement, connection: PoolProxiedConnection, values: Sequence[object]) -> list[Row]:
+    def run(statement: PreparedStatement, connection: PoolProxiedConnection, values: Sequence[object]) -> list[Row]:
         found = real_run(statement, connection, values)
         if len(lost) < number:
             lost.append(True)
             raise psycopg2.OperationalError("connection lost")
         return found
 
-    monkeypatch.setattr(Statement, "run", run)
+    monkeypatch.setattr(PreparedStatement, "run", run)
 
 
-def test_a_user_cannot_exist_without_an_attempt_that_created_it(rows: Rows, tools: Tools) -> None:
+def test_a_user_cannot_exist_without_an_attempt_that_created_it(rows: Rows, runtime: Runtime) -> None:
     attempt = new_attempt(new_key())
-    attempts.record(tools.database, tools.spool, attempt, status=503, code="database_unavailable")
+    attempts.record(runtime.database, runtime.spool, attempt, status=503, code="database_unavailable")
 
     with pytest.raises(QueryError, match="users_id_attempt_status_fkey"):
         rows.ask(
@@ -120,32 +120,32 @@ def test_a_user_cannot_exist_without_an_attempt_that_created_it(rows: Rows, tool
         )
 
 
-def test_a_user_without_a_contact_cannot_exist(rows: Rows, tools: Tools) -> None:
+def test_a_user_without_a_contact_cannot_exist(rows: Rows, runtime: Runtime) -> None:
     key = new_key()
 
     with pytest.raises(QueryError, match="users_contact_check"):
-        registration.register(tools.database, tools.passwords, new_attempt(key), key, new_user(email=None))
+        registration.register(runtime.database, runtime.passwords, new_attempt(key), key, new_user(email=None))
 
     assert rows.attempts() == []
 
 
-def test_recording_again_changes_only_what_the_client_was_told(tools: Tools, rows: Rows) -> None:
+def test_recording_again_changes_only_what_the_client_was_told(runtime: Runtime, rows: Rows) -> None:
     key = new_key()
     attempt = new_attempt(key)
-    registration.register(tools.database, tools.passwords, attempt, key, new_user())
+    registration.register(runtime.database, runtime.passwords, attempt, key, new_user())
 
-    attempts.record(tools.database, tools.spool, attempt, status=500, code="internal_error")
+    attempts.record(runtime.database, runtime.spool, attempt, status=500, code="internal_error")
 
     [row] = rows.attempts()
     assert (row["status"], row["code"], row["answered"]) == (201, "created", 500)
 
 
-def test_with_argon2id_chosen_for_issued_passwords_they_are_kept_so(tools: Tools, rows: Rows) -> None:
-    passwords = replace(tools.passwords, scheme="argon2id")
+def test_with_argon2id_chosen_for_issued_passwords_they_are_kept_so(runtime: Runtime, rows: Rows) -> None:
+    passwords = replace(runtime.passwords, scheme="argon2id")
     key = new_key()
 
-    credentials = registration.register(tools.database, passwords, new_attempt(key), key, new_user())
+    credentials = registration.register(runtime.database, passwords, new_attempt(key), key, new_user())
 
     [user] = rows.of("users")
     assert user["password_hash"].startswith("argon2id$")
-    assert tools.passwords.verify(credentials.password, user["password_hash"])
+    assert runtime.passwords.verify(credentials.password, user["password_hash"])

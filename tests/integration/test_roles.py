@@ -15,12 +15,11 @@ from psycopg2.errors import InsufficientPrivilege
 
 from config import Config
 from project import create_app
-from project.queries.rollups import refresh
-from project.queries.upkeep import delete_expired_keys
+from project.queries.aggregates import aggregate
+from project.queries.maintenance import delete_expired_keys
+from project.runtime import Runtime, get_runtime
 from project.services import attempts
 from project.spool import Spool
-from project.web.tools import Tools
-from project.web.tools import tools as tools_of
 from tests.builders import ANNA, IVAN, csrf_token, log_in, useradd
 from tests.conftest import MakeApp, Roles, administer, drop_roles, make_roles
 
@@ -51,7 +50,7 @@ def service(fresh: Roles, config: Config, tmp_path_factory: pytest.TempPathFacto
     with app.app_context():
         flask_migrate.upgrade()
     yield app
-    tools_of(app).stop()
+    get_runtime(app).stop()
     with app.app_context():
         for engine in app.extensions["sqlalchemy"].engines.values():
             engine.dispose()
@@ -63,10 +62,10 @@ def driven(url: str) -> str:
 
 
 @pytest.fixture
-def inside(service: Flask) -> Iterator[Tools]:
+def inside(service: Flask) -> Iterator[Runtime]:
     """The parts of that service, inside its context."""
     with service.app_context():
-        yield tools_of(service)
+        yield get_runtime(service)
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +142,7 @@ def test_a_user_changes_the_password_and_logs_out(service: Flask) -> None:
 
 
 def test_the_spool_is_drained_and_the_attempts_are_counted_and_forgotten(
-    inside: Tools, service: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    inside: Runtime, service: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attempts, "_is_in_table", lambda *_: False)
     useradd(service.test_client(), {})
@@ -151,8 +150,8 @@ def test_the_spool_is_drained_and_the_attempts_are_counted_and_forgotten(
     assert inside.spool.has_records() or attempts.drain(inside.database, inside.spool) == 0
     attempts.drain(inside.database, inside.spool)
     assert attempts.drain_orphans(inside.database, Spool(tmp_path / "spool")) == 0
-    assert inside.database.transact(refresh, 1, 10_000).left == 0
-    assert inside.database.transact(delete_expired_keys, 10) == 0
+    assert inside.database.write_transaction(aggregate, 1, 10_000).left == 0
+    assert inside.database.write_transaction(delete_expired_keys, 10) == 0
     assert attempts.forget_all(inside.database, datetime.now(UTC) + timedelta(days=1)) > 0
 
 

@@ -14,8 +14,8 @@ from project.domain.attempts import AttemptFilter, Outcome
 from project.domain.errors import SearchTooBroadError
 from project.models import Attempt
 from project.queries import attempts, filters
+from project.runtime import Runtime
 from project.services import reports
-from project.web.tools import Tools
 from tests.conftest import Rows
 from tests.functional.attempts import keep
 
@@ -43,7 +43,7 @@ FILTERS = [
 
 
 @pytest.fixture
-def log(app: Flask, tools: Tools, rows: Rows) -> list[dict[str, Any]]:
+def log(app: Flask, runtime: Runtime, rows: Rows) -> list[dict[str, Any]]:
     """Attempts of all ends over two days, in no order of time."""
     chance = random.Random(3)  # noqa: S311 - sample data
     for _ in range(200):
@@ -66,22 +66,22 @@ def is_chosen(row: dict[str, Any], chosen: AttemptFilter) -> bool:
 
 @pytest.mark.parametrize("chosen", FILTERS, ids=range(len(FILTERS)))
 def test_pages_there_and_back_have_every_chosen_attempt_once(
-    log: list[dict[str, Any]], tools: Tools, chosen: AttemptFilter
+    log: list[dict[str, Any]], runtime: Runtime, chosen: AttemptFilter
 ) -> None:
     if chosen.newest:
         chosen = AttemptFilter(statuses=chosen.statuses, newest=sorted(row["seq"] for row in log)[chosen.newest])
     expected = [row["id"] for row in log if is_chosen(row, chosen)]
 
     there: list[UUID] = []
-    while page := reports.get_page(tools.reading, chosen, 7, before=there[-1] if there else None).attempts:
+    while page := reports.get_page(runtime.read_database, chosen, 7, before=there[-1] if there else None).attempts:
         there += [attempt.id for attempt in page]
     back: list[UUID] = there[-1:]
-    while page := reports.get_page(tools.reading, chosen, 7, after=back[0]).attempts if back else []:
+    while page := reports.get_page(runtime.read_database, chosen, 7, after=back[0]).attempts if back else []:
         back = [attempt.id for attempt in page] + back
 
     assert there == back == expected
     assert all(newer > older for newer, older in pairwise(there))
-    first = tools.reading.read(attempts.find_first_moment, chosen)
+    first = runtime.read_database.read_transaction(attempts.find_first_moment, chosen)
     assert first == min((row["received_at"] for row in log if is_chosen(row, chosen)), default=None)
 
 
@@ -97,7 +97,7 @@ def test_pages_there_and_back_have_every_chosen_attempt_once(
     ids=["code", "statuses", "outcomes", "login", "id"],
 )
 def test_a_page_looks_at_no_attempt_that_it_does_not_show(
-    log: list[dict[str, Any]], tools: Tools, rows: Rows, chosen: AttemptFilter
+    log: list[dict[str, Any]], runtime: Runtime, rows: Rows, chosen: AttemptFilter
 ) -> None:
     plans: list[Any] = []
     rows.ask("analyze attempts")
@@ -111,7 +111,7 @@ def test_a_page_looks_at_no_attempt_that_it_does_not_show(
             found = connection.exec_driver_sql(f"explain (analyze, format json) {compiled}")
             plans.append(found.scalar_one()[0]["Plan"])
 
-    tools.reading.read(explain)
+    runtime.read_database.read_transaction(explain)
 
     nodes = [node for plan in plans for node in _nodes(plan)]
     looked_at = [node for node in nodes if "Relation Name" in node]
@@ -120,17 +120,17 @@ def test_a_page_looks_at_no_attempt_that_it_does_not_show(
 
 
 def test_a_search_that_takes_too_long_is_given_up(
-    log: list[dict[str, Any]], tools: Tools, monkeypatch: pytest.MonkeyPatch
+    log: list[dict[str, Any]], runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(filters, "SEARCH_S", 0.05)
     monkeypatch.setattr(filters, "matches", lambda _: [literal_column("(select 1 from pg_sleep(9)) = 1")])
 
     chosen = AttemptFilter(text="some")
     with pytest.raises(SearchTooBroadError):
-        reports.count_statuses(tools.reading, chosen)
+        reports.count_statuses(runtime.read_database, chosen)
     with pytest.raises(SearchTooBroadError):
-        reports.get_page(tools.reading, chosen, 25)
-    assert not tools.reading.breaker.is_open
+        reports.get_page(runtime.read_database, chosen, 25)
+    assert not runtime.read_database.breaker.is_open
 
 
 def _nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:

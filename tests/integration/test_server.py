@@ -80,9 +80,9 @@ def tell():
 SHARING = _telling(
     """
 from os import getpid as tell
-from project.server import shares
+from project.server import balancing
 
-shares.PATIENCE_S = 0.5
+balancing.PATIENCE_S = 0.5
 """,
     workers=2,
 )

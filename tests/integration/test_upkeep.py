@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
+from project.database import Database
 from project.domain.attempts import NewAttempt, new_id
 from project.domain.errors import DatabaseUnavailableError, FieldError
 from project.domain.records import AttemptRecord
-from project.outage import Database
+from project.runtime import Runtime
 from project.services import attempts
 from project.services.upkeep import Upkeep
-from project.spool import Spool, survey
-from project.web.tools import Tools
+from project.spool import Spool, read_status
 from tests.conftest import Rows
 
 
@@ -28,9 +28,9 @@ def spool(tmp_path: Path) -> Spool:
 
 
 @pytest.fixture
-def upkeep(tools: Tools, spool: Spool) -> Upkeep:
+def upkeep(runtime: Runtime, spool: Spool) -> Upkeep:
     """An upkeep that works when it is told to."""
-    return Upkeep(tools.database, tools.reading, spool, keep_days=30)
+    return Upkeep(runtime.database, runtime.read_database, spool, keep_days=30)
 
 
 def attempt() -> NewAttempt:
@@ -51,12 +51,12 @@ def attempt() -> NewAttempt:
 
 
 def test_what_waits_on_disk_comes_into_the_table_as_it_was(
-    tools: Tools, spool: Spool, upkeep: Upkeep, rows: Rows
+    runtime: Runtime, spool: Spool, upkeep: Upkeep, rows: Rows
 ) -> None:
     new = attempt()
     errors = (FieldError("phone", "invalid_phone", "too_short", {"digits": 3}),)
-    tools.database.breaker.give_up(time.monotonic())
-    assert attempts.record(tools.database, spool, new, status=422, code="invalid_phone", errors=errors)
+    runtime.database.breaker.record_failure(time.monotonic())
+    assert attempts.record(runtime.database, spool, new, status=422, code="invalid_phone", errors=errors)
 
     upkeep.round()
 
@@ -65,26 +65,28 @@ def test_what_waits_on_disk_comes_into_the_table_as_it_was(
     assert row["received_at"] == new.received_at
     assert row["errors"] == [errors[0].as_json()]
     assert (row["username"], bytes(row["key_hash"])) == ("somebody", b"\1\2")
-    assert not tools.database.breaker.is_open
+    assert not runtime.database.breaker.is_open
 
 
-def test_draining_again_what_is_in_the_table_already_changes_nothing(tools: Tools, spool: Spool, rows: Rows) -> None:
+def test_draining_again_what_is_in_the_table_already_changes_nothing(
+    runtime: Runtime, spool: Spool, rows: Rows
+) -> None:
     new = attempt()
     for _ in range(2):
-        tools.database.breaker.give_up(time.monotonic())
-        attempts.record(tools.database, spool, new, status=503, code="database_unavailable")
-        attempts.drain(tools.database, spool)
+        runtime.database.breaker.record_failure(time.monotonic())
+        attempts.record(runtime.database, spool, new, status=503, code="database_unavailable")
+        attempts.drain(runtime.database, spool)
 
     assert rows.ends() == [(503, "database_unavailable")]
 
 
-def test_an_interrupted_attempt_is_recorded_unless_it_had_committed(tools: Tools, spool: Spool, rows: Rows) -> None:
+def test_an_interrupted_attempt_is_recorded_unless_it_had_committed(runtime: Runtime, spool: Spool, rows: Rows) -> None:
     lost, committed = attempt(), attempt()
-    attempts.record(tools.database, spool, committed, status=422, code="invalid_phone")
+    attempts.record(runtime.database, spool, committed, status=422, code="invalid_phone")
     for one in (lost, committed):
         spool.append(AttemptRecord.interrupted(one).to_line())
 
-    attempts.drain(tools.database, spool)
+    attempts.drain(runtime.database, spool)
 
     found = {row["id"]: (row["status"], row["code"], row["answered"], row["via"]) for row in rows.attempts()}
     assert found[lost.id] == (0, "interrupted", None, "recovered")
@@ -119,7 +121,7 @@ POISON: dict[str, dict[str, Any] | str] = {
 
 
 def test_lines_that_are_no_attempts_and_rows_that_postgres_refuses_go_to_quarantine(
-    tools: Tools, spool: Spool, rows: Rows
+    runtime: Runtime, spool: Spool, rows: Rows
 ) -> None:
     good = [AttemptRecord.interrupted(attempt()) for _ in range(2 * len(POISON))]
     for one, poison in zip(good, [*POISON.values(), *POISON.values()], strict=True):
@@ -127,15 +129,15 @@ def test_lines_that_are_no_attempts_and_rows_that_postgres_refuses_go_to_quarant
         spool.append(one.to_line())
         spool.append(poison if isinstance(poison, str) else json.dumps(like | poison))
 
-    attempts.drain(tools.database, spool)
+    attempts.drain(runtime.database, spool)
 
     assert {row["id"] for row in rows.attempts()} == {one.attempt.id for one in good}
-    assert survey(spool.root).quarantined == 2 * len(POISON)
+    assert read_status(spool.root).quarantined == 2 * len(POISON)
 
 
 @pytest.mark.parametrize("sqlstate", ["53100", "58030", "XX000", "57014", "42P01"])
 def test_what_is_postgres_own_trouble_keeps_attempts_where_they_are(
-    tools: Tools, spool: Spool, rows: Rows, monkeypatch: pytest.MonkeyPatch, sqlstate: str
+    runtime: Runtime, spool: Spool, rows: Rows, monkeypatch: pytest.MonkeyPatch, sqlstate: str
 ) -> None:
     def fail(connection: Connection, records: object) -> None:
         connection.execute(text(f"do $$ begin raise 'trouble' using errcode = '{sqlstate}'; end $$"))
@@ -144,54 +146,54 @@ def test_what_is_postgres_own_trouble_keeps_attempts_where_they_are(
     with monkeypatch.context() as broken:
         broken.setattr(attempts, "insert_attempts", fail)
         with pytest.raises(DatabaseUnavailableError):
-            attempts.drain(tools.database, spool)
+            attempts.drain(runtime.database, spool)
 
-    assert attempts.drain(tools.database, spool) == 1
+    assert attempts.drain(runtime.database, spool) == 1
     assert rows.ends() == [(0, "interrupted")]
 
 
-def test_a_probe_without_work_is_the_purge_of_old_keys(tools: Tools, upkeep: Upkeep, rows: Rows) -> None:
+def test_a_probe_without_work_is_the_purge_of_old_keys(runtime: Runtime, upkeep: Upkeep, rows: Rows) -> None:
     rows.ask(
         "insert into idempotency_keys (key_hash, fingerprint, user_id, kid, expires_at) values"
         " ('old', '', gen_random_uuid(), '', now() - interval '1 s'),"
         " ('new', '', gen_random_uuid(), '', now() + interval '1 h')"
     )
-    for way in (tools.database, tools.reading):
+    for way in (runtime.database, runtime.read_database):
         way._engine.dispose()  # an earlier test may have had PostgreSQL end a session that rests in the pool
-        way.breaker.give_up(time.monotonic())
+        way.breaker.record_failure(time.monotonic())
 
     upkeep.round()
 
     assert [bytes(row["key_hash"]) for row in rows.of("idempotency_keys")] == [b"new"]
-    assert not tools.database.breaker.is_open
-    assert not tools.reading.breaker.is_open
+    assert not runtime.database.breaker.is_open
+    assert not runtime.read_database.breaker.is_open
 
 
-def test_an_open_breaker_answers_at_once_and_a_probe_gets_through(tools: Tools) -> None:
-    tools.database.breaker.give_up(time.monotonic())
+def test_an_open_breaker_answers_at_once_and_a_probe_gets_through(runtime: Runtime) -> None:
+    runtime.database.breaker.record_failure(time.monotonic())
 
     with pytest.raises(DatabaseUnavailableError):
-        tools.database.transact(_one)
+        runtime.database.write_transaction(_one)
 
-    assert tools.database.probe(_one) == 1
-    assert tools.database.transact(_one) == 1
+    assert runtime.database.run_once(_one) == 1
+    assert runtime.database.write_transaction(_one) == 1
 
 
-def test_a_read_only_server_does_not_count_as_back(tools: Tools, upkeep: Upkeep, rows: Rows) -> None:
+def test_a_read_only_server_does_not_count_as_back(runtime: Runtime, upkeep: Upkeep, rows: Rows) -> None:
     [name] = [row["name"] for row in rows.ask("select current_database() as name")]
     rows.ask(f'alter database "{name}" set default_transaction_read_only = on')
     try:
-        tools.database._engine.dispose()
-        tools.database.breaker.give_up(time.monotonic())
+        runtime.database._engine.dispose()
+        runtime.database.breaker.record_failure(time.monotonic())
         upkeep.round()
-        assert tools.database.breaker.is_open
+        assert runtime.database.breaker.is_open
     finally:
-        _make_writable(tools.reading, name)
-        tools.database._engine.dispose()
+        _make_writable(runtime.read_database, name)
+        runtime.database._engine.dispose()
 
     upkeep.round()
 
-    assert not tools.database.breaker.is_open
+    assert not runtime.database.breaker.is_open
 
 
 def test_the_thread_stops_and_gives_the_spool_back(upkeep: Upkeep, spool: Spool) -> None:
@@ -215,5 +217,5 @@ def _make_writable(reading: Database, name: str) -> None:
         connection.exec_driver_sql("set transaction read write")  # type: ignore[attr-defined]
         connection.exec_driver_sql(f'alter database "{name}" reset default_transaction_read_only')  # type: ignore[attr-defined]
 
-    reading.transact(work)
+    reading.write_transaction(work)
     reading._engine.dispose()

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from project.domain.attempts import new_id
-from project.domain.chosen_passwords import WeakPasswordError, check
+from project.domain.password_policy import WeakPasswordError, check
 from project.domain.registration import User
 
 ANNA = User(

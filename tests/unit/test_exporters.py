@@ -21,7 +21,7 @@ from project.domain.reports import Bucket, CodeCount, Durations, Report, StatusC
 from project.exporters import csv as csv_file
 from project.exporters import text as text_file
 from project.exporters.names import file_name
-from project.exporters.words import Heading, Words
+from project.exporters.translations import Heading, Translations
 from tests.lines import laid_out
 
 MOSCOW = ZoneInfo("Europe/Moscow")
@@ -104,14 +104,14 @@ def _russian_plural(singular: str, plural: str, num: int, /, **variables: object
     return "Конец: %(rows)s {}".format("строка" if one else "строки" if few else "строк") % variables
 
 
-ENGLISH_WORDS = Words(
+ENGLISH_WORDS = Translations(
     language="en",
     gettext=str,
     ngettext=_english_plural,
     reason=lambda code: REASONS.get(code, code),
     status=lambda status: STATUSES.get(status, "No answer"),
 )
-RUSSIAN_WORDS = Words(
+RUSSIAN_WORDS = Translations(
     language="ru",
     gettext=RUSSIAN.__getitem__,
     ngettext=_russian_plural,
@@ -163,7 +163,7 @@ def report(rows: Sequence[AttemptRow] = (), **changes: Any) -> Report:
     since, until = datetime(2026, 11, 16, 21, tzinfo=UTC), datetime(2026, 11, 23, 21, tzinfo=UTC)
     edges = day_edges(since, until, MOSCOW)
     counted = Report(
-        chosen=AttemptFilter(since=since, until=until),
+        attempt_filter=AttemptFilter(since=since, until=until),
         zone=MOSCOW,
         since=since,
         until=until,
@@ -184,9 +184,9 @@ def _bucket(rows: Iterable[AttemptRow], since: datetime, until: datetime) -> Buc
     return Bucket(since, until, *(counts[outcome] for outcome in Outcome))
 
 
-def text_of(rows: Sequence[AttemptRow], words: Words = RUSSIAN_WORDS, heading: Heading = HEADING) -> str:
+def text_of(rows: Sequence[AttemptRow], translations: Translations = RUSSIAN_WORDS, heading: Heading = HEADING) -> str:
     """Return the .txt file, decoded and without its byte order mark."""
-    return b"".join(text_file.stream(lambda: report(rows), laid_out(rows), heading, words)).decode("utf-8-sig")
+    return b"".join(text_file.stream(lambda: report(rows), laid_out(rows), heading, translations)).decode("utf-8-sig")
 
 
 def log_lines(text: str) -> list[list[str]]:
@@ -214,7 +214,9 @@ def csv_of(rows: Sequence[AttemptRow]) -> bytes:
 
 
 def test_numbers_follow_the_readers_language() -> None:
-    written = [(words.number(10930), words.share(922, 1000)) for words in (RUSSIAN_WORDS, ENGLISH_WORDS)]
+    written = [
+        (translations.number(10930), translations.share(922, 1000)) for translations in (RUSSIAN_WORDS, ENGLISH_WORDS)
+    ]
 
     assert written == [("10\xa0930", "92,2\xa0%"), ("10,930", "92.2%")]
 
@@ -245,7 +247,7 @@ def test_a_share_of_nothing_is_a_dash() -> None:
 def test_moments_are_shown_in_the_zone_of_the_report() -> None:
     midnight_in_moscow = datetime(2026, 11, 22, 21, 0, tzinfo=UTC)
 
-    written = [words.moment(midnight_in_moscow, MOSCOW) for words in (RUSSIAN_WORDS, ENGLISH_WORDS)]
+    written = [translations.moment(midnight_in_moscow, MOSCOW) for translations in (RUSSIAN_WORDS, ENGLISH_WORDS)]
 
     assert written == ["23.11.2026 00:00:00", "2026-11-23 00:00:00"]
 
@@ -259,7 +261,7 @@ def test_a_file_is_named_after_the_days_it_shows() -> None:
 def test_a_file_of_everything_is_named_after_its_last_day() -> None:
     until_now = datetime(2026, 11, 24, 20, 59, 59, 500_000, tzinfo=UTC) + timedelta(seconds=1)
 
-    name = file_name(report(chosen=AttemptFilter(), until=until_now), "txt")
+    name = file_name(report(attempt_filter=AttemptFilter(), until=until_now), "txt")
 
     assert name == "useradd_all_2026-11-24.txt"
 
@@ -275,7 +277,7 @@ def test_a_file_of_everything_is_named_after_its_last_day() -> None:
     ],
 )
 def test_a_file_name_ends_with_the_only_chosen_reason_and_nothing_strange(codes: set[str], behind: str) -> None:
-    shown = report(chosen=AttemptFilter(since=NOON, codes=frozenset(codes)), since=NOON)
+    shown = report(attempt_filter=AttemptFilter(since=NOON, codes=frozenset(codes)), since=NOON)
 
     name = file_name(shown, "csv")
 
@@ -283,7 +285,7 @@ def test_a_file_name_ends_with_the_only_chosen_reason_and_nothing_strange(codes:
 
 
 def test_a_period_without_attempts_has_a_name() -> None:
-    name = file_name(report(chosen=AttemptFilter(until=NOON), since=None, until=NOON), "csv")
+    name = file_name(report(attempt_filter=AttemptFilter(until=NOON), since=None, until=NOON), "csv")
 
     assert name == "useradd_2026-11-23_2026-11-23.csv"
 
@@ -432,7 +434,7 @@ def test_a_filter_cannot_add_lines_or_cells_to_the_heading() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "words", "last"),
+    ("count", "translations", "last"),
     [
         (0, RUSSIAN_WORDS, "Конец: 0 строк"),
         (1, RUSSIAN_WORDS, "Конец: 1 строка"),
@@ -441,8 +443,8 @@ def test_a_filter_cannot_add_lines_or_cells_to_the_heading() -> None:
         (2000, ENGLISH_WORDS, "End: 2,000 rows"),
     ],
 )
-def test_the_last_line_counts_the_rows(count: int, words: Words, last: str) -> None:
-    text = text_of([attempt_row()] * count, words)
+def test_the_last_line_counts_the_rows(count: int, translations: Translations, last: str) -> None:
+    text = text_of([attempt_row()] * count, translations)
 
     assert text.endswith(f"\r\n\r\n{last}\r\n")
 

@@ -23,7 +23,7 @@ from project.exporters import cells, log_sheets, xlsx
 from project.exporters import csv as csv_file
 from project.exporters import text as text_file
 from project.exporters.sizes import expected_size
-from project.exporters.words import Words
+from project.exporters.translations import Translations
 from tests.lines import laid_out
 from tests.unit.test_exporters import (
     DRY_RUN,
@@ -42,17 +42,20 @@ MIXED = [attempt_row()] * 5 + [attempt_row(**REJECTED)] * 3 + [attempt_row(**FAI
 
 
 def content_of(
-    rows: Sequence[AttemptRow], words: Words = RUSSIAN_WORDS, counted: Report | None = None, **options: Any
+    rows: Sequence[AttemptRow],
+    translations: Translations = RUSSIAN_WORDS,
+    counted: Report | None = None,
+    **options: Any,
 ) -> bytes:
     """Return the workbook as bytes."""
     heading = options.pop("heading", HEADING)
     blocks = laid_out(rows, options.get("rows_per_sheet", 500))
-    return b"".join(xlsx.stream(lambda: counted or report(rows), blocks, heading, words, **options))
+    return b"".join(xlsx.stream(lambda: counted or report(rows), blocks, heading, translations, **options))
 
 
-def book_of(rows: Sequence[AttemptRow], words: Words = RUSSIAN_WORDS, **options: Any) -> Workbook:
+def book_of(rows: Sequence[AttemptRow], translations: Translations = RUSSIAN_WORDS, **options: Any) -> Workbook:
     """Return the workbook as openpyxl reads it."""
-    return load_workbook(io.BytesIO(content_of(rows, words, **options)))
+    return load_workbook(io.BytesIO(content_of(rows, translations, **options)))
 
 
 def parts_of(content: bytes, pattern: str) -> str:
@@ -78,14 +81,14 @@ def searched(value: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("words", "names"),
+    ("translations", "names"),
     [
         (RUSSIAN_WORDS, ["Сводка", "По ошибкам", "По дням", "Запросы"]),
         (ENGLISH_WORDS, ["Summary", "By error", "By day", "Requests"]),
     ],
 )
-def test_sheets_are_named_in_the_readers_language(words: Words, names: list[str]) -> None:
-    book = book_of(MIXED, words)
+def test_sheets_are_named_in_the_readers_language(translations: Translations, names: list[str]) -> None:
+    book = book_of(MIXED, translations)
 
     assert book.sheetnames == names
 
@@ -178,10 +181,10 @@ def test_a_row_of_the_log_has_real_dates_numbers_and_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "form"), [(RUSSIAN_WORDS, "dd.mm.yyyy hh:mm:ss"), (ENGLISH_WORDS, "yyyy-mm-dd hh:mm:ss")]
+    ("translations", "form"), [(RUSSIAN_WORDS, "dd.mm.yyyy hh:mm:ss"), (ENGLISH_WORDS, "yyyy-mm-dd hh:mm:ss")]
 )
-def test_dates_are_dates_to_the_spreadsheet(words: Words, form: str) -> None:
-    cell = book_of([attempt_row()], words).worksheets[3]["A2"]
+def test_dates_are_dates_to_the_spreadsheet(translations: Translations, form: str) -> None:
+    cell = book_of([attempt_row()], translations).worksheets[3]["A2"]
 
     assert (cell.is_date, cell.number_format) == (True, form)
 
@@ -257,7 +260,7 @@ def test_the_chart_by_day_shows_dry_runs_if_there_were_any() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "days", "axis", "form"),
+    ("translations", "days", "axis", "form"),
     [
         (RUSSIAN_WORDS, 31, "<c:catAx>", "dd.mm"),
         (RUSSIAN_WORDS, 366, "<c:dateAx>", "dd.mm"),
@@ -266,11 +269,11 @@ def test_the_chart_by_day_shows_dry_runs_if_there_were_any() -> None:
         (ENGLISH_WORDS, 367, "<c:dateAx>", "yyyy-mm"),
     ],
 )
-def test_the_axis_of_days_suits_their_number(words: Words, days: int, axis: str, form: str) -> None:
+def test_the_axis_of_days_suits_their_number(translations: Translations, days: int, axis: str, form: str) -> None:
     rows = [attempt_row()]
     counted = report(rows, series=report(rows).series[-1:] * days)
 
-    by_day = parts_of(content_of(rows, words, counted=counted), "chart1.xml")
+    by_day = parts_of(content_of(rows, translations, counted=counted), "chart1.xml")
 
     assert axis in by_day
     assert f'<c:numFmt formatCode="{form}"' in by_day

@@ -37,12 +37,12 @@ def test_a_process_tells_what_all_have_counted_and_a_replacement_goes_on() -> No
     metrics = Metrics(2)
     counter = metrics.counter("things_total", "Things")
     metrics.gauge("mood", "Mood", lambda: metrics.row and 3)
-    metrics.begin(0)
+    metrics.attach(0)
 
     for exit_status in (0, 1):  # the second one replaces the first
         pid = os.fork()
         if not pid:
-            metrics.begin(1)
+            metrics.attach(1)
             counter.add(5)
             os._exit(exit_status)
         os.waitpid(pid, 0)
@@ -57,7 +57,7 @@ def test_how_a_process_was_that_is_gone_does_not_count(monkeypatch: pytest.Monke
     metrics = Metrics(1)
     counter = metrics.counter("things_total", "Things")
     metrics.gauge("mood", "Mood", lambda: 3)
-    metrics.begin(0)
+    metrics.attach(0)
     counter.add()
 
     monkeypatch.setattr("project.metrics.FRESH_S", -FRESH_S)
@@ -69,10 +69,10 @@ def test_a_counter_follows_a_number_that_grows_by_itself() -> None:
     metrics, lost = Metrics(1), 2
     metrics.counter("lost_total", "Lost", read=lambda: lost)
 
-    metrics.note()
+    metrics.update()
     lost = 5
-    metrics.note()
-    metrics.note()
+    metrics.update()
+    metrics.update()
 
     assert metrics.value("lost_total") == 5
 
@@ -103,5 +103,5 @@ def test_a_row_that_is_full_is_a_defect_and_not_the_beginning_of_the_next() -> N
         for number in range(3000):
             metrics.counter("things_total", "Things", {"number": str(number)})
 
-    with pytest.raises(ValueError, match="no room"):
+    with pytest.raises(ValueError, match="too many series"):
         fill()

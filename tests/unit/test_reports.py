@@ -27,10 +27,10 @@ LENGTHS = st.sampled_from(
         *(timedelta(days=days) for days in (58, 59, 60, 58 * 7, 59 * 7, 60 * 7, 20_000)),
     ]
 ) | st.timedeltas(timedelta(seconds=1), timedelta(days=4000))
-AWAY = st.timedeltas(timedelta(days=-7000), timedelta(days=7000)) | st.integers(-4000, 4000).map(
+OFFSETS = st.timedeltas(timedelta(days=-7000), timedelta(days=7000)) | st.integers(-4000, 4000).map(
     lambda minutes: timedelta(minutes=minutes)
 )
-MOMENTS = st.builds(lambda change, away: change + away, st.sampled_from([SPRING, AUTUMN]), AWAY)
+MOMENTS = st.builds(lambda change, away: change + away, st.sampled_from([SPRING, AUTUMN]), OFFSETS)
 
 
 @given(since=MOMENTS, length=LENGTHS, zone=ZONES)
@@ -140,7 +140,7 @@ def test_an_empty_period_has_no_column_beside_its_edge() -> None:
 
 def test_the_sums_of_a_report_come_from_its_statuses_alone() -> None:
     report = Report(
-        chosen=AttemptFilter(),
+        attempt_filter=AttemptFilter(),
         zone=MOSCOW,
         since=None,
         until=SPRING,

@@ -20,8 +20,8 @@ from project.domain.errors import RuleError
 from project.domain.text import _is_forbidden, check_characters, clean, trimmed_name
 
 TODAY = date(2026, 11, 23)
-Rule = Callable[[str], Any]
-RULES: dict[str, Rule] = {
+RateLimit = Callable[[str], Any]
+RULES: dict[str, RateLimit] = {
     "name": partial(trimmed_name, limit=300),
     "username": usernames.check,
     "phone": partial(normalize_phone, region="RU"),
@@ -53,7 +53,7 @@ TYPICAL = {"name": LOOKALIKES, "username": USERNAMES, "phone": PHONES, "email": 
 unhurried = settings(deadline=None)
 
 
-def accepted(rule: Rule, text: str) -> Any:
+def accepted(rule: RateLimit, text: str) -> Any:
     """Return what the rule makes of a text that it accepts; leave out the others."""
     try:
         return rule(text)

@@ -1,4 +1,4 @@
-"""The data of the documents' pictures: the same at each run, and some of everything."""
+"""The data of the documents' snapshots: the same at each run, and some of everything."""
 
 import importlib.util
 from pathlib import Path
@@ -6,9 +6,9 @@ from types import ModuleType
 
 import pytest
 
+from project.contract.error_codes import FIELD_CODES
 from project.domain.attempts import Outcome
 from project.domain.records import AttemptRecord
-from project.web.catalogue import FIELD_CODES
 
 pytestmark = pytest.mark.slow
 PATH = Path(__file__).parents[2] / "docs" / "sample.py"

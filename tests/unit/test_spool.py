@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from project.spool import SLOT, SLOTS, Folder, Spool, SpoolError, survey
+from project.spool import SLOT, SLOTS, Folder, Spool, SpoolError, read_status
 from tests.builders import BARE
 
 ROOT = Path(__file__).parents[2]
@@ -139,7 +139,7 @@ def test_a_damaged_line_is_set_aside_and_the_others_arrive(spool: Spool, tmp_pat
 
     assert len(delivered) == 19
     assert "record 7" not in delivered
-    assert survey(spool.root).quarantined == 2
+    assert read_status(spool.root).quarantined == 2
     [quarantine] = spool.root.glob("*/quarantine.log")
     assert quarantine.stat().st_mode & 0o777 == 0o600
 
@@ -175,7 +175,7 @@ def test_what_people_leave_there_is_no_concern_of_ours(tmp_path: Path, name: str
 
     assert delivered == ["kept"]
     assert stranger.read_text() == "left by an operator\n"
-    assert survey(tmp_path) == survey(tmp_path / "nothing here")
+    assert read_status(tmp_path) == read_status(tmp_path / "nothing here")
     spool.close()
 
 
@@ -187,7 +187,7 @@ def test_poison_is_set_aside_and_never_blocks_the_queue(spool: Spool) -> None:
     spool.drain(delivered)
 
     assert delivered == ["one", "two"]
-    assert (survey(spool.root).records, survey(spool.root).quarantined) == (0, 1)
+    assert (read_status(spool.root).records, read_status(spool.root).quarantined) == (0, 1)
 
 
 def test_a_full_disk_is_said_at_once_and_forgotten_when_there_is_room(
@@ -211,7 +211,7 @@ def test_a_full_disk_is_said_at_once_and_forgotten_when_there_is_room(
 
     assert delivered == ["before", "after"]
     assert spool.lost == 1
-    assert survey(spool.root).quarantined == 0
+    assert read_status(spool.root).quarantined == 0
 
 
 def test_after_a_failed_fsync_the_file_is_given_up(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,7 +279,7 @@ def test_a_damaged_note_is_set_aside_and_costs_no_place(tmp_path: Path) -> None:
     spool.drain(delivered)
 
     assert delivered == ["request 0", "request 2"]
-    assert survey(tmp_path).quarantined == 2
+    assert read_status(tmp_path).quarantined == 2
     assert None not in [spool.begin("note") for _ in range(SLOTS)]
     spool.close()
 
@@ -312,7 +312,7 @@ def test_what_a_dead_neighbour_left_is_brought_in_too(tmp_path: Path, spool: Spo
     assert spool.drain_orphans(delivered) == 0
 
     assert delivered == ["theirs", "interrupted"]
-    assert survey(spool.root).records == 1
+    assert read_status(spool.root).records == 1
 
 
 def test_two_processes_never_share_a_folder(tmp_path: Path) -> None:
@@ -410,12 +410,12 @@ def test_interrupted_slots_wait_for_a_disk_with_room(tmp_path: Path) -> None:
 
 
 def test_a_survey_counts_all_folders(tmp_path: Path, spool: Spool) -> None:
-    assert survey(spool.root) == survey(tmp_path / "nothing here")
+    assert read_status(spool.root) == read_status(tmp_path / "nothing here")
     spool.append(json.dumps({"a": 1}))
     other = Spool(spool.root)
     other.append("b")
 
-    found = survey(spool.root)
+    found = read_status(spool.root)
 
     assert (found.records, found.oldest is not None) == (2, True)
     assert found.bytes == sum(path.stat().st_size for path in segments(spool))

@@ -1,0 +1,15 @@
+"""The measurements: each module takes a run and notes quantities in it."""
+
+from collections.abc import Callable
+
+from bench.measurements import creating, logging_in, reading, starting
+from bench.run import Run
+
+ALL: dict[str, Callable[[Run], None]] = {
+    "starting": starting.measure,
+    "creating": creating.measure,
+    "logging-in": logging_in.measure,
+    "reading": reading.measure,
+}
+WITHIN: dict[str, Callable[[Run], None]] = {"layers": creating.measure_layers}
+"""Parts of these, which can be measured alone."""

@@ -1,0 +1,172 @@
+"""The single error handler: every refusal and exception records the attempt, if there is one, and is answered here.
+
+Programs get a problem document (RFC 9457), browsers a page with the same content. Driver messages, tracebacks and
+secrets reach neither.
+"""
+
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from flask import Flask, Response, current_app, json, render_template, request
+from flask_wtf.csrf import CSRFError
+from werkzeug.exceptions import HTTPException
+
+from project.contract.error_codes import PROBLEMS, detail_text, message_text, summary_text
+from project.domain.errors import FieldError, Params, RefusalError
+from project.http import rate_limits
+from project.http.request_state import request_state
+from project.runtime import get_runtime
+from project.services import attempts
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = (1, 3)
+"""Bounds of Retry-After, which is random so that clients do not retry in step."""
+_CODES = {
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+    429: "rate_limited",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """How a request fails, whichever exception was raised."""
+
+    status: int
+    code: str
+    variant: str = ""
+    params: Params = field(default_factory=dict)
+    errors: tuple[FieldError, ...] = ()
+    recorded: bool = False
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def reason(self) -> str:
+        """The most specific code: that of the first wrong field, else the problem's own."""
+        return self.errors[0].code if self.errors else self.code
+
+
+def init_app(app: Flask) -> None:
+    """Handle every exception here."""
+    app.register_error_handler(Exception, respond)
+
+
+def _problem_page(**values: object) -> str:
+    return render_template("contract/problem.html", **values)
+
+
+def respond(error: Exception, page: Callable[..., str] = _problem_page) -> Response:
+    """Record the attempt, if there is one, and respond with a document, or `page(problem=, detail=)` for a browser."""
+    problem = _problem_of(error)
+    request_state().code = problem.reason
+    recorded = _record(problem)
+    if _prefers_html():
+        response = current_app.make_response((page(problem=problem, detail=_detail(problem)), problem.status))
+    else:
+        response = _document(problem, recorded=recorded)
+    response.headers.extend(problem.headers)
+    return response
+
+
+def _problem_of(error: Exception) -> Problem:
+    match error:
+        case RefusalError():
+            return Problem(
+                status=PROBLEMS[error.code].status,
+                code=error.code,
+                variant=error.variant,
+                params=error.params or _params(error.code),
+                errors=error.errors,
+                recorded=error.recorded,
+                headers=_headers(error.code, error.retry_after_s),
+            )
+        case CSRFError():
+            return Problem(status=400, code="bad_request", variant="form_expired")
+        case HTTPException(code=int(status)) if status < 500:
+            code = _CODES.get(status, "bad_request")
+            original = error.get_response().headers
+            headers = {name: original[name] for name in ("Allow", "Retry-After") if name in original}
+            return Problem(status=status, code=code, params=_params(code), headers=_headers(code) | headers)
+        case _:
+            log.error("unhandled exception", exc_info=error)
+            return Problem(status=500, code="internal_error", headers=_headers("internal_error"))
+
+
+def _params(code: str) -> Params:
+    if code == "body_too_large":
+        return {"limit": int(current_app.config["MAX_CONTENT_LENGTH"]) // 1024}
+    return {}
+
+
+def _headers(code: str, retry_after_s: int | None = None) -> dict[str, str]:
+    if code == "unauthorized":
+        return {"WWW-Authenticate": "Bearer"}  # RFC 9110, 15.5.2
+    if not PROBLEMS[code].retryable:
+        return {}
+    return {"Retry-After": str(retry_after_s or random.randint(*RETRY_AFTER_S))}  # noqa: S311 - spreads load, guards nothing
+
+
+def _record(problem: Problem) -> bool:
+    """Record the attempt unless there is none or it is recorded already. Return whether it is recorded."""
+    attempt = request_state().attempt
+    if attempt is None or problem.recorded:
+        return True
+    if problem.code == "rate_limited" and not rate_limits.should_record():
+        return False
+    return attempts.record(
+        get_runtime().database,
+        get_runtime().spool,
+        attempt,
+        status=problem.status,
+        code=problem.reason,
+        errors=problem.errors,
+    )
+
+
+def _prefers_html() -> bool:
+    """Return whether the client is a browser: those name text/html, programs name JSON, `*/*` or nothing."""
+    if request.path.startswith("/api/") and request.method != "GET":
+        return False
+    accepts = request.accept_mimetypes
+    return accepts["text/html"] > accepts["application/json"] and "text/html" in accepts.values()
+
+
+def _document(problem: Problem, *, recorded: bool) -> Response:
+    state = request_state()
+    document: dict[str, object] = {
+        "type": f"/problems/{problem.code}",
+        "title": str(PROBLEMS[problem.code].title),
+        "status": problem.status,
+        "detail": _detail(problem),
+        "code": problem.code,
+        "attempt_id" if state.attempt else "request_id": str(state.request_id),
+    }
+    if problem.errors:
+        document["errors"] = [
+            {"field": error.field, "code": error.code, "message": message_text(error)} for error in problem.errors
+        ]
+    if not recorded:
+        document["recorded"] = False
+    if state.idempotency_key:
+        document["idempotency_key"] = state.idempotency_key
+    return Response(json.dumps(document) + "\n", problem.status, mimetype=MEDIA_TYPE)
+
+
+def _detail(problem: Problem) -> str:
+    match problem.code:
+        case "validation_failed":
+            return summary_text(problem.errors)
+        case "rate_limited":
+            return detail_text(problem.code, "", {"seconds": problem.headers["Retry-After"]})
+        case "database_unavailable" | "overloaded" | "outcome_unknown":
+            variant = "" if request_state().attempt else "read"
+            return detail_text(problem.code, variant, {"seconds": problem.headers["Retry-After"]})
+        case _:
+            return detail_text(problem.code, problem.variant, problem.params)

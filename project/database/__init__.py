@@ -1,0 +1,21 @@
+"""PostgreSQL access: transactions within a deadline, retries, circuit breaker, prepared statements, replica reads."""
+
+from project.database.database import Database, QueryError
+from project.database.deadline import DeadlineError, deadline, install_wait_callback, remaining
+from project.database.hosts import install_host_failover
+from project.database.prepared import PreparedQuery, PreparedStatement, Row
+from project.database.replica import ReadDatabase
+
+__all__ = [
+    "Database",
+    "DeadlineError",
+    "PreparedQuery",
+    "PreparedStatement",
+    "QueryError",
+    "ReadDatabase",
+    "Row",
+    "deadline",
+    "install_host_failover",
+    "install_wait_callback",
+    "remaining",
+]

@@ -1,0 +1,41 @@
+"""A circuit breaker: while PostgreSQL is known to be unavailable, requests fail at once instead of waiting."""
+
+import logging
+import time
+
+log = logging.getLogger(__name__)
+
+
+class Breaker:
+    """A circuit breaker that only a background probe closes, so that no request serves as the probe.
+
+    It opens when a transaction gives up and no other one succeeded while it waited: a single stuck connection does not
+    open it. Uses the monotonic clock. The fields are single values, which threads may read and write without a lock.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._is_open = False
+        self._last_success = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether PostgreSQL is known to be unavailable."""
+        return self._is_open
+
+    def record_success(self) -> None:
+        """Record that a transaction was committed just now."""
+        self._last_success = time.monotonic()
+
+    def record_failure(self, since: float) -> None:
+        """Record that a transaction which started at `since` (time.monotonic()) found PostgreSQL unavailable."""
+        if not self._is_open and self._last_success < since:
+            self._is_open = True
+            log.warning("database unavailable: breaker opened", extra={"breaker": self._name})
+
+    def close(self) -> None:
+        """Let transactions through again."""
+        self.record_success()
+        if self._is_open:
+            self._is_open = False
+            log.warning("database available: breaker closed", extra={"breaker": self._name})

@@ -1,0 +1,275 @@
+"""The database class: runs transactions within a deadline and retries them while that is safe."""
+
+import logging
+import math
+import random
+import select
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Concatenate, ParamSpec, TypeVar, cast
+
+import psycopg2
+from psycopg2 import extensions
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.pool import PoolProxiedConnection
+
+from project.database import errors
+from project.database.breaker import Breaker
+from project.database.deadline import deadline, remaining
+from project.database.prepared import PreparedQuery, PreparedStatement, Row
+from project.database.semaphore import FairSemaphore
+from project.domain.errors import DatabaseUnavailableError, OutcomeUnknownError, OverloadedError, QueryTimeoutError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+_random = random.SystemRandom()
+
+RETRY_MIN_S, RETRY_MAX_S = 0.02, 0.4
+"""Bounds of the backoff ceiling; the pause itself is random, so that clients do not retry in step."""
+MIN_TRY_S = 0.1
+"""Least time for a retry: one that the deadline cuts off leaves unknown what PostgreSQL would have refused."""
+PERMIT_WAIT_S = 0.2
+"""How long a thread waits for a permit before its request is refused as overload."""
+PROBE_S = 1.5
+"""Deadline of run_once(); longer than lock_timeout, so that PostgreSQL can report the lock."""
+_MISCONFIGURED_LOG_INTERVAL_S = 60
+
+Trace = Callable[[str], AbstractContextManager[object]]
+"""Opens a span with this name around a database operation."""
+
+
+class QueryError(Exception):
+    """PostgreSQL rejected a valid-looking statement: a defect of ours.
+
+    The message has class, SQLSTATE and constraint only: the driver's message quotes whole rows with personal data,
+    which must not reach a log.
+    """
+
+
+class Database:
+    """A connection pool with admission control, deadline, retries and a circuit breaker.
+
+    At most `permits` threads are inside at a time and `queue` more wait, so that waiting for PostgreSQL never takes all
+    threads of the process. Of those inside, `connections` use a connection at a time; the pool of `engine` has one more
+    for run_once(). A spare (`is_spare`) is never retried after an outage: the caller has another database to ask.
+    """
+
+    trace: Trace | None = None
+    """Set by tracing to wrap every operation in a span."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        deadline_s: float,
+        *,
+        name: str,
+        permits: int,
+        connections: int,
+        queue: int | None = None,
+        is_spare: bool = False,
+    ) -> None:
+        self._engine = engine
+        self._deadline_s = deadline_s
+        self._permits = FairSemaphore(permits, queue)
+        self._connections = FairSemaphore(connections)
+        self._misconfigured_logged_at = -math.inf
+        self.connections = connections
+        self._is_spare = is_spare
+        self.breaker = Breaker(name)
+
+    @property
+    def in_use(self) -> int:
+        """Number of connections that are executing something."""
+        return self._connections.in_use
+
+    @property
+    def waiting(self) -> int:
+        """Number of threads that wait for a permit or a connection."""
+        return self._permits.waiting + self._connections.waiting
+
+    def write_transaction(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `work` in one transaction, commit it, and retry it on outages.
+
+        It is retried even if the connection broke during COMMIT: `work` must recognise its own earlier run by an id
+        that it claims first. Raises DatabaseUnavailableError when nothing was committed in time, OutcomeUnknownError
+        when that is unknown, OverloadedError when too many threads wait already.
+        """
+
+        def once(commit: "_CommitState") -> T:
+            with self._engine.connect() as connection, connection.begin() as transaction:
+                result = work(connection, *args, **kwargs)
+                commit.start()
+                transaction.commit()
+            return result
+
+        return self._run(getattr(work, "__name__", "transaction"), once)
+
+    def read_transaction(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `work`, which changes nothing, in one transaction and retry it on outages.
+
+        Raises QueryTimeoutError, DatabaseUnavailableError or OverloadedError.
+        """
+        with _nothing_to_commit():
+            return self.write_transaction(work, *args, **kwargs)
+
+    def write_statement(self, statement: PreparedStatement, *values: object) -> list[Row]:
+        """Execute one statement as its own transaction, retry it on outages, and return its rows.
+
+        One round trip instead of three. As write_transaction(), but the outcome is unknown from the moment that the
+        statement is sent until PostgreSQL answers.
+        """
+        return self._run_autocommit(statement.name, partial(statement.run, values=values))
+
+    def read_statement(self, statement: PreparedStatement, *values: object) -> list[Row]:
+        """Execute one statement that changes nothing, as write_statement(). Raises as read_transaction()."""
+        with _nothing_to_commit():
+            return self.write_statement(statement, *values)
+
+    def read_query(self, query: PreparedQuery, **values: object) -> list[Row]:
+        """Execute a prepared query as its own transaction. Raises as read_transaction()."""
+        with _nothing_to_commit():
+            return self._run_autocommit("query", partial(query.run, values=values))
+
+    def run_once(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `work` in one transaction without retries, even while the breaker is open; success closes it.
+
+        Raises DatabaseUnavailableError.
+        """
+        try:
+            with deadline(PROBE_S), self._engine.connect() as connection, connection.begin():
+                result = work(connection, *args, **kwargs)
+        except (DBAPIError, PoolTimeoutError) as error:
+            raise self._translate(error, may_be_committed=False) from None
+        self.breaker.close()
+        return result
+
+    def _run_autocommit(self, name: str, run: Callable[[PoolProxiedConnection], list[Row]]) -> list[Row]:
+        def once(commit: "_CommitState") -> list[Row]:
+            connection = self._engine.raw_connection()
+            try:
+                if _was_closed(connection):
+                    raise psycopg2.OperationalError("the server closed the idle connection")
+                commit.start()
+                return run(connection)
+            except psycopg2.Error as error:
+                if errors.is_broken(error):
+                    connection.invalidate(error)
+                    self._engine.dispose()  # the pooled connections are most likely broken, too
+                raise
+            finally:
+                connection.close()
+
+        return self._run(name, once)
+
+    def _run(self, name: str, once: Callable[["_CommitState"], T]) -> T:
+        with self.trace(name) if self.trace else nullcontext(), deadline(self._deadline_s), self._permit():
+            return self._retry(once)
+
+    @contextmanager
+    def _permit(self) -> Iterator[None]:
+        if self.breaker.is_open:
+            raise DatabaseUnavailableError
+        if not self._permits.acquire(PERMIT_WAIT_S):
+            raise OverloadedError
+        try:
+            yield
+        finally:
+            self._permits.release()
+
+    @contextmanager
+    def _connection_permit(self) -> Iterator[None]:
+        if not self._connections.acquire(max(0, remaining() or 0)):
+            raise PoolTimeoutError("all connections are in use")
+        try:
+            yield
+        finally:
+            self._connections.release()
+
+    def _retry(self, once: Callable[["_CommitState"], T]) -> T:
+        """Call `once` until it succeeds, cannot succeed, or the deadline leaves no time for another try."""
+        started = time.monotonic()
+        may_be_committed = False
+        for ceiling in _backoff_ceilings():
+            commit = _CommitState()
+            try:
+                with self._connection_permit():
+                    result = once(commit)
+            except (DBAPIError, psycopg2.Error, PoolTimeoutError) as error:
+                may_be_committed = may_be_committed or (commit.is_started and errors.is_broken(error))
+                translated = self._translate(error, may_be_committed=may_be_committed)
+                if isinstance(translated, QueryError):
+                    raise translated from None
+                pause = _random.uniform(0, ceiling)
+                if _is_worth_retrying(error, pause) and not (self._is_spare and errors.is_unavailable(error)):
+                    time.sleep(pause)
+                    continue
+                if errors.is_unavailable(error):
+                    self.breaker.record_failure(started)
+                log.warning(
+                    "database unavailable", extra={"cause": errors.cause(error), "may_be_committed": may_be_committed}
+                )
+                raise translated from error
+            self.breaker.record_success()
+            return result
+        raise AssertionError("unreachable: the ceilings never end")
+
+    def _translate(self, error: errors.DriverError, *, may_be_committed: bool) -> Exception:
+        """Return the domain error for a driver error; log misconfiguration, at most once a minute."""
+        if not errors.is_outage(error):
+            return QueryError(errors.cause(error))
+        now = time.monotonic()
+        if errors.is_misconfigured(error) and now - self._misconfigured_logged_at > _MISCONFIGURED_LOG_INTERVAL_S:
+            self._misconfigured_logged_at = now
+            log.error("database misconfigured", extra={"cause": errors.cause(error)})
+        if may_be_committed:
+            return OutcomeUnknownError()
+        return QueryTimeoutError() if errors.is_query_timeout(error) else DatabaseUnavailableError()
+
+
+class _CommitState:
+    """Whether a COMMIT was sent, so that a broken connection leaves its outcome unknown."""
+
+    is_started = False
+
+    def start(self) -> None:
+        """Record that COMMIT is about to be sent."""
+        self.is_started = True
+
+
+@contextmanager
+def _nothing_to_commit() -> Iterator[None]:
+    """Turn an unknown outcome into unavailability: a read leaves nothing behind."""
+    try:
+        yield
+    except OutcomeUnknownError as error:
+        raise DatabaseUnavailableError from error
+
+
+def _was_closed(connection: PoolProxiedConnection) -> bool:
+    """Return whether an idle connection has data to read, which means that the server has closed it.
+
+    Checked before anything is sent, so that the outcome of the statement is not in question.
+    """
+    poller = select.poll()
+    poller.register(cast(extensions.connection, connection.driver_connection), select.POLLIN)
+    return bool(poller.poll(0))
+
+
+def _backoff_ceilings() -> Iterator[float]:
+    """Yield exponential backoff ceilings for full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter")."""
+    ceiling = RETRY_MIN_S
+    while True:
+        yield ceiling
+        ceiling = min(2 * ceiling, RETRY_MAX_S)
+
+
+def _is_worth_retrying(error: errors.DriverError, pause: float) -> bool:
+    if errors.is_query_timeout(error):
+        return False  # it would take as long again, and the deadline would hide the cause
+    return (remaining() or 0) > pause + MIN_TRY_S and not errors.is_misconfigured(error)

@@ -1,0 +1,58 @@
+"""One deadline for every PostgreSQL operation of a thread.
+
+libpq has no timeout that covers a frozen server (docs/adr/0004). psycopg2's wait callback replaces its blocking calls
+for the whole process and so bounds connect, execute, commit and rollback alike.
+"""
+
+import select
+import threading
+import time
+
+import psycopg2
+from psycopg2 import extensions
+
+_limit = threading.local()
+
+
+class DeadlineError(psycopg2.OperationalError):
+    """PostgreSQL did not answer before the deadline; psycopg2 closes the connection on which this happens."""
+
+
+class deadline:  # noqa: N801 - a context manager reads like a verb
+    """Bound every PostgreSQL operation of this thread inside the block; an outer, earlier deadline wins.
+
+    The seconds count from `start`, a value of time.monotonic(), by default from now.
+    """
+
+    __slots__ = ("_at", "_outer")
+
+    def __init__(self, seconds: float, *, start: float | None = None) -> None:
+        self._at = (time.monotonic() if start is None else start) + seconds
+
+    def __enter__(self) -> None:
+        self._outer: float | None = getattr(_limit, "at", None)
+        _limit.at = self._at if self._outer is None else min(self._at, self._outer)
+
+    def __exit__(self, *_: object) -> None:
+        _limit.at = self._outer
+
+
+def remaining() -> float | None:
+    """Return the seconds left for this thread, None without a deadline (migrations have none)."""
+    at: float | None = getattr(_limit, "at", None)
+    return None if at is None else at - time.monotonic()
+
+
+def install_wait_callback() -> None:
+    """Make psycopg2 honour the deadline in the whole process. Disables COPY, which the service does not use."""
+    extensions.set_wait_callback(_wait)
+
+
+def _wait(connection: extensions.connection) -> None:
+    while (state := connection.poll()) != extensions.POLL_OK:
+        left = remaining()
+        if left is not None and left <= 0:
+            raise DeadlineError("PostgreSQL did not answer before the deadline")
+        poller = select.poll()  # select() fails for file descriptors above 1023
+        poller.register(connection.fileno(), select.POLLIN if state == extensions.POLL_READ else select.POLLOUT)
+        poller.poll(None if left is None else max(1, left * 1000))

@@ -1,0 +1,86 @@
+"""Classify psycopg2 errors: defect of ours, transient, server unavailable, misconfigured.
+
+psycopg2 often has no SQLSTATE (killed, restarted and refused connections): then the class of the error decides.
+Codes: PostgreSQL documentation, appendix A.
+"""
+
+import psycopg2
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+DriverError = DBAPIError | psycopg2.Error | PoolTimeoutError
+"""SQLAlchemy wraps psycopg2's errors; statements that bypass SQLAlchemy raise them directly."""
+
+_TRANSIENT = frozenset({
+    "40001", "40P01",  # serialization failure, deadlock
+    "55P03", "57014", "25P03",  # lock, statement, idle-in-transaction timeout
+})  # fmt: skip
+_QUERY_TIMEOUT = "57014"
+_BROKEN_CLASSES = ("08", "57P")
+"""Connection exceptions; shutdown, crash recovery, starting up."""
+_UNAVAILABLE_CLASSES = (*_BROKEN_CLASSES, "25006", "53", "58", "XX")
+"""Also read-only (failover in progress), insufficient resources, I/O errors and corruption: not caused by the
+statement."""
+_LOCKED_OUT_CLASSES = ("28", "3D")
+"""Invalid password, unknown database: only an operator can help, a retry cannot."""
+_SCHEMA_CLASS = "42"
+"""Missing table, function or privilege: migrations have not run, or other ones have."""
+_LOCKED_OUT_TEXTS = ("authentication failed", "no pg_hba.conf entry", "does not exist")
+"""What libpq says during connect, where psycopg2 has no SQLSTATE."""
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """Return the SQLSTATE of an error, None when the server sent none."""
+    return getattr(_origin(error), "pgcode", None)
+
+
+def is_query_timeout(error: BaseException) -> bool:
+    """Return whether the statement exceeded statement_timeout on a healthy server (57014)."""
+    return sqlstate(error) == _QUERY_TIMEOUT
+
+
+def is_outage(error: DriverError) -> bool:
+    """Return whether the error is an outage of any cause rather than a defect in our statement."""
+    code = sqlstate(error)
+    if code is None:
+        return _is_connection_error(error)
+    return code in _TRANSIENT or code.startswith(_UNAVAILABLE_CLASSES) or is_misconfigured(error)
+
+
+def is_unavailable(error: DriverError) -> bool:
+    """Return whether the server serves nobody, as opposed to being busy with what this statement needs."""
+    code = sqlstate(error)
+    if code is None:
+        return not isinstance(error, PoolTimeoutError)
+    return code.startswith((*_UNAVAILABLE_CLASSES, *_LOCKED_OUT_CLASSES))
+
+
+def is_broken(error: DriverError) -> bool:
+    """Return whether the connection was lost, so that the state of its transaction is unknown."""
+    code = sqlstate(error)
+    if code is None:
+        return not isinstance(error, PoolTimeoutError)
+    return code.startswith(_BROKEN_CLASSES)
+
+
+def is_misconfigured(error: DriverError) -> bool:
+    """Return whether only an operator can help: retrying within the request is pointless."""
+    code = sqlstate(error)
+    if code is not None:
+        return code.startswith((*_LOCKED_OUT_CLASSES, _SCHEMA_CLASS))
+    return any(text in str(_origin(error)) for text in _LOCKED_OUT_TEXTS)
+
+
+def cause(error: DriverError) -> str:
+    """Return class, SQLSTATE and constraint of an error, without statement and parameters (personal data)."""
+    origin = _origin(error)
+    constraint = getattr(getattr(origin, "diag", None), "constraint_name", None)
+    return " ".join(filter(None, (type(origin).__name__, sqlstate(error), constraint)))
+
+
+def _is_connection_error(error: DriverError) -> bool:
+    return isinstance(_origin(error), PoolTimeoutError | psycopg2.OperationalError | psycopg2.InterfaceError)
+
+
+def _origin(error: BaseException) -> BaseException:
+    return getattr(error, "orig", None) or error

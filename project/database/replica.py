@@ -1,0 +1,164 @@
+"""Read from a replica while its lag is acceptable, and from the primary otherwise."""
+
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from copy import copy
+from dataclasses import dataclass
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar, cast
+
+from sqlalchemy import Connection, text
+
+from project.database.database import Database
+from project.database.deadline import deadline
+from project.database.prepared import PreparedQuery, Row, autocommit_cursor
+from project.domain.errors import DatabaseUnavailableError, OverloadedError, QueryTimeoutError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MAX_LAG_S = 10.0
+"""Lag from which the primary is read instead."""
+LSN_MAX_AGE_S, LSN_QUERY_S = 0.5, 0.5
+"""Maximum age of the cached primary LSN, and the deadline of the query that refreshes it."""
+
+_PRIMARY_LSN = text("select pg_current_wal_lsn()::text")
+_REPLAY_PROGRESS = """
+    select coalesce(pg_last_wal_replay_lsn() >= %s::pg_lsn, not pg_is_in_recovery()),
+           extract(epoch from clock_timestamp() - pg_last_xact_replay_timestamp())::double precision
+"""
+"""Whether the replica has replayed up to an LSN, and the age of the last transaction that it replayed."""
+
+
+class _ReplicaLagError(Exception):
+    """The replica lags too far behind, or has not replayed the LSN that is required."""
+
+
+@dataclass(frozen=True, slots=True)
+class _PrimaryLsn:
+    """The WAL position of the primary at a moment of time.monotonic()."""
+
+    lsn: str | None
+    at: float
+
+
+class ReadDatabase(Database):
+    """The primary's connection pool for reading, relieved by a `replica` if there is one.
+
+    A replica that is unavailable or lags too far behind is skipped. A query timeout on the replica is raised: the
+    primary would take as long.
+    """
+
+    replica: Database | None = None
+    replica_lag_s = 0.0
+    """Lag of the replica when it was last measured, in seconds; infinite while it does not answer."""
+    _primary_lsn = _PrimaryLsn(None, -math.inf)
+    _required_lsn: str | None = None
+    _last_read = threading.local()
+
+    @property
+    def lag_s(self) -> float:
+        """Lag of the last answer to this thread, in seconds; infinite when it is unknown."""
+        return getattr(self._last_read, "lag_s", 0.0)
+
+    @lag_s.setter
+    def lag_s(self, lag_s: float) -> None:
+        self._last_read.lag_s = lag_s
+
+    @property
+    def primary(self) -> "ReadDatabase":
+        """The same database without its replica: for reads that must see what was just committed."""
+        primary = copy(self)
+        primary.replica = None
+        return primary
+
+    @property
+    def members(self) -> list[Database]:
+        """The databases that can be unavailable independently of each other."""
+        return [self, self.replica] if self.replica else [self]
+
+    def find_primary_lsn(self) -> str | None:
+        """Return the current WAL position of the primary; None without a replica. Raises as read_transaction()."""
+        return self.primary.read_transaction(_find_lsn) if self.replica else None
+
+    def at_least(self, lsn: str | None) -> "ReadDatabase":
+        """Return the same database, which skips a replica that has not replayed `lsn`."""
+        exact = copy(self)
+        exact._required_lsn = lsn
+        return exact
+
+    def read_transaction(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As Database.read_transaction(), on the replica while its lag is acceptable."""
+        if self.replica is None:
+            return super().read_transaction(work, *args, **kwargs)
+        self._refresh_primary_lsn()
+        try:
+            result, lag_s = self.replica.read_transaction(self._within_lag(work, MAX_LAG_S), *args, **kwargs)
+        except QueryTimeoutError:
+            raise
+        except (_ReplicaLagError, DatabaseUnavailableError, OverloadedError):
+            result = super().read_transaction(work, *args, **kwargs)
+            lag_s = 0.0
+        self.lag_s = lag_s
+        return result
+
+    def read_query(self, query: PreparedQuery, **values: object) -> list[Row]:
+        """As Database.read_query(), on the replica while its lag is acceptable."""
+        if self.replica is None:
+            return super().read_query(query, **values)
+        return self.read_transaction(_read_query, query, values)
+
+    def measure_lag(self) -> float:
+        """Measure and return the lag of the replica in seconds, infinite when it does not answer or is unknown."""
+        if self.replica:
+            self._refresh_primary_lsn()
+            self.replica_lag_s = math.inf
+            with suppress(DatabaseUnavailableError, OverloadedError):
+                _, self.replica_lag_s = self.replica.read_transaction(self._within_lag(_do_nothing, math.inf))
+        return self.replica_lag_s
+
+    def _refresh_primary_lsn(self) -> None:
+        """Refresh the cached LSN; keep the old one while the primary is unavailable."""
+        now = time.monotonic()
+        if now - self._primary_lsn.at > LSN_MAX_AGE_S:
+            with suppress(DatabaseUnavailableError, OverloadedError), deadline(LSN_QUERY_S):
+                # Dated before the query: the lag computed from it is never too small.
+                self._primary_lsn = _PrimaryLsn(self.find_primary_lsn(), now)
+
+    def _within_lag(
+        self, work: Callable[Concatenate[Connection, P], T], max_lag_s: float
+    ) -> Callable[Concatenate[Connection, P], tuple[T, float]]:
+        """Wrap `work` to raise _ReplicaLagError beyond `max_lag_s`, and to return the lag beside its result."""
+        required = _PrimaryLsn(self._required_lsn, time.monotonic()) if self._required_lsn else self._primary_lsn
+
+        @wraps(work)
+        def checked(connection: Connection, /, *args: P.args, **kwargs: P.kwargs) -> tuple[T, float]:
+            is_replayed, age_s = _find_progress(connection, required.lsn)
+            lag_s = time.monotonic() - required.at if is_replayed else math.inf if age_s is None else age_s
+            if lag_s > max_lag_s or (self._required_lsn and not is_replayed):
+                raise _ReplicaLagError
+            return work(connection, *args, **kwargs), lag_s
+
+        return checked
+
+
+def _read_query(connection: Connection, query: PreparedQuery, values: Mapping[str, object]) -> list[Row]:
+    return query.run(connection.connection, values)
+
+
+def _do_nothing(connection: Connection) -> None:
+    """Measure the lag only."""
+
+
+def _find_lsn(connection: Connection) -> str:
+    return cast(str, connection.execute(_PRIMARY_LSN).scalar_one())
+
+
+def _find_progress(connection: Connection, lsn: str | None) -> tuple[bool, float | None]:
+    """Query the replay progress outside of the transaction that follows, whose snapshot would be older."""
+    with autocommit_cursor(connection.connection) as cursor:
+        cursor.execute(_REPLAY_PROGRESS, (lsn,))
+        return cast(tuple[bool, float | None], cursor.fetchone())

@@ -1,0 +1,55 @@
+"""A semaphore that serves waiting threads in order."""
+
+import threading
+from collections import deque
+
+
+class FairSemaphore:
+    """A first-in, first-out semaphore with a bounded queue of waiting threads.
+
+    threading.Semaphore and the queue of SQLAlchemy's pool give a permit to the thread that happens to ask at the right
+    moment: under load some threads wait for seconds (measured).
+    """
+
+    def __init__(self, permits: int, queue: int | None = None) -> None:
+        """Create a semaphore with `permits`; at most `queue` threads may wait, any number if it is None."""
+        self._permits = self._free = permits
+        self._queue = queue
+        self._lock = threading.Lock()
+        self._waiting: deque[threading.Event] = deque()
+
+    @property
+    def in_use(self) -> int:
+        """Number of permits that are taken."""
+        return self._permits - self._free
+
+    @property
+    def waiting(self) -> int:
+        """Number of threads that wait for a permit."""
+        return len(self._waiting)
+
+    def acquire(self, timeout_s: float) -> bool:
+        """Take a permit, waiting at most `timeout_s`. Return False on timeout, and at once when the queue is full."""
+        with self._lock:
+            if self._free and not self._waiting:
+                self._free -= 1
+                return True
+            if self._queue is not None and len(self._waiting) >= self._queue:
+                return False
+            granted = threading.Event()
+            self._waiting.append(granted)
+        if granted.wait(timeout_s):
+            return True
+        with self._lock:
+            if granted.is_set():  # granted between the timeout and this lock
+                return True
+            self._waiting.remove(granted)
+        return False
+
+    def release(self) -> None:
+        """Return a permit; the thread that has waited longest gets it."""
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().set()
+            else:
+                self._free += 1

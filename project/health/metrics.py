@@ -1,0 +1,170 @@
+"""Metrics for Prometheus: every response is counted here; the state of the process is read from its parts."""
+
+import platform
+import time
+from collections.abc import Iterator
+
+from flask import Flask, Request, Response
+
+from project.contract.error_codes import FIELD_CODES, PROBLEMS
+from project.database import Database
+from project.domain.attempts import CHECKED, CREATED, REPLAYED, Outcome
+from project.http.request_state import current_request, request_state
+from project.metrics import Counter, Histogram, Metrics, header_lines, sample_line
+from project.runtime import Runtime, get_runtime
+from project.spool import Spool, SpoolError, read_status
+from project.version import VERSION
+
+OTHER = "other"
+FILE_ENDPOINTS = {"reports.export", "reports.download_txt", "reports.download_xlsx"}
+BLUEPRINTS = frozenset({"auth", "reports", "files", "admin", "health", "static", OTHER})
+"""Values of the label `blueprint`; `files` are the downloads of `reports`, which take longer than its pages."""
+STATUS_CLASSES = ("", "1xx", "2xx", "3xx", "4xx", "5xx")
+
+
+class _ResponseMetrics:
+    """Counts responses. All series exist before the first request, so that counting one takes 3 µs."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        description = "Responses that are not attempts, by blueprint and status class"
+        self._statuses = {
+            (blueprint, status): metrics.counter(
+                "useradd_answers_total", description, {"blueprint": blueprint, "status": status}
+            )
+            for blueprint in sorted(BLUEPRINTS)
+            for status in STATUS_CLASSES[2:]
+        }
+        description = "Time from the arrival of a request to the first byte of its response, by blueprint"
+        self._durations = {
+            blueprint: metrics.histogram("useradd_answer_duration_seconds", description, {"blueprint": blueprint})
+            for blueprint in sorted(BLUEPRINTS)
+        }
+        self._queue = metrics.histogram("useradd_queue_duration_seconds", "Time that a request waited for a thread")
+        description = "Time from the arrival of an attempt to its response, by outcome"
+        durations = {
+            outcome: metrics.histogram("useradd_attempt_duration_seconds", description, {"outcome": outcome})
+            for outcome in Outcome
+        }
+        self._defects = metrics.counter("useradd_defects_total", "Responses with status 500: defects of the service")
+        description = "Attempts, by outcome and reason"
+        self._attempts: dict[str, tuple[Counter, Histogram]] = {
+            code: (
+                metrics.counter("useradd_attempts_total", description, {"outcome": outcome, "code": code}),
+                durations[outcome],
+            )
+            for code, outcome in outcomes().items()
+        }
+
+    def count(self, response: Response) -> Response:
+        """Count a response."""
+        state = request_state()
+        seconds = time.monotonic() - state.arrival.started
+        self._queue.observe(state.arrival.waited_s)
+        if state.attempt:
+            counter, histogram = self._attempts.get(state.code or OTHER) or self._attempts[OTHER]
+        else:
+            blueprint = _blueprint(current_request())
+            counter = self._statuses[blueprint, STATUS_CLASSES[response.status_code // 100]]
+            histogram = self._durations[blueprint]
+        counter.add()
+        histogram.observe(seconds)
+        if response.status_code == 500:
+            self._defects.add()
+        return response
+
+
+def outcomes() -> dict[str, Outcome]:
+    """Return every code that the response to an attempt can have, and its outcome."""
+    refusals = {code: entry.status for entries in (FIELD_CODES, PROBLEMS) for code, entry in entries.items()}
+    refusals.pop("validation_failed")  # the code of its first wrong field is counted
+    return {
+        CREATED: Outcome.CREATED,
+        CHECKED: Outcome.UNCHANGED,
+        REPLAYED: Outcome.UNCHANGED,
+        **{code: Outcome.of(status) for code, status in refusals.items()},
+        OTHER: Outcome.FAILED,
+    }
+
+
+def _blueprint(request: Request) -> str:
+    endpoint = request.endpoint or ""
+    if endpoint in FILE_ENDPOINTS:
+        return "files"
+    name = endpoint.partition(".")[0]
+    return name if name in BLUEPRINTS else OTHER
+
+
+def init_app(app: Flask) -> None:
+    """Count every response and export the state of every process."""
+    runtime = get_runtime(app)
+    app.after_request(_ResponseMetrics(runtime.metrics).count)
+    _add_process_metrics(runtime)
+
+
+def _add_process_metrics(runtime: Runtime) -> None:
+    metrics, spool, upkeep = runtime.metrics, runtime.spool, runtime.upkeep
+    databases = {
+        "writing": runtime.database,
+        "reading": runtime.read_database,
+        "replica": runtime.read_database.replica,
+    }
+    for name, database in databases.items():
+        if database:
+            _add_database_metrics(metrics, {"database": name}, database)
+    if runtime.read_database.replica:
+        description = "Lag of the replica behind the primary; infinite while it does not answer"
+        metrics.gauge(
+            "useradd_replica_lag_seconds", description, lambda: runtime.read_database.replica_lag_s, combine=max
+        )
+    description = "Used share of the quota of the fullest process's spool; 1 also when its disk is unusable"
+    metrics.gauge("useradd_spool_fullness_ratio", description, lambda: _fullness(spool), combine=max)
+    description = "Attempts that neither PostgreSQL nor the disk accepted: only the log has them"
+    metrics.counter("useradd_attempts_lost_total", description, read=lambda: spool.lost)
+    description = "Attempts drained from the spool into PostgreSQL"
+    metrics.counter("useradd_attempts_drained_total", description, read=lambda: upkeep.drained)
+    description = "Attempts that are not aggregated yet: statistics read each of them"
+    metrics.gauge("useradd_rollup_lag_attempts", description, lambda: upkeep.unaggregated, combine=max)
+
+
+def _add_database_metrics(metrics: Metrics, labels: dict[str, str], database: Database) -> None:
+    description = "Workers that find PostgreSQL unavailable"
+    metrics.gauge("useradd_breaker_open_workers", description, lambda: database.breaker.is_open, labels)
+    description = "Connections in use"
+    metrics.gauge("useradd_database_connections_used", description, lambda: database.in_use, labels)
+    description = "Maximum number of connections"
+    metrics.gauge("useradd_database_connections_max", description, lambda: database.connections, labels)
+    description = "Threads that wait for a permit or a connection"
+    metrics.gauge("useradd_database_waiting_threads", description, lambda: database.waiting, labels)
+
+
+def _fullness(spool: Spool) -> float:
+    try:
+        return spool.fullness
+    except SpoolError:
+        return 1
+
+
+def export() -> str:
+    """Return all metrics of the instance in the text format. Does not query PostgreSQL."""
+    runtime = get_runtime()
+    runtime.metrics.update()
+    return runtime.metrics.text() + "".join(f"{line}\n" for line in _instance_metrics(runtime))
+
+
+def _instance_metrics(runtime: Runtime) -> Iterator[str]:
+    """Yield the metrics that do not depend on which process answers."""
+    waiting, metrics = read_status(runtime.spool.root), runtime.metrics
+    age_s = 0 if waiting.oldest is None else max(0, time.time() - waiting.oldest)
+    for name, kind, description, value in (
+        ("useradd_spool_attempts", "gauge", "Attempts that wait in the spool", waiting.records),
+        ("useradd_spool_bytes", "gauge", "Bytes of these attempts", waiting.bytes),
+        ("useradd_spool_oldest_seconds", "gauge", "How long the oldest of them has waited", age_s),
+        ("useradd_spool_quarantined_lines", "gauge", "Lines in quarantine", waiting.quarantined),
+        ("useradd_workers", "gauge", "Running workers", metrics.running),
+        ("useradd_workers_expected", "gauge", "Configured workers", metrics.expected),
+        ("useradd_workers_replaced_total", "counter", "Workers that died and were replaced", metrics.replaced),
+    ):
+        yield from header_lines(name, kind, description)
+        yield sample_line(name, {}, value)
+    yield from header_lines("useradd_build_info", "gauge", "Version of the service and of Python")
+    yield sample_line("useradd_build_info", {"version": VERSION, "python": platform.python_version()}, 1)

@@ -1,0 +1,88 @@
+"""Access control: every view requires a login unless it is marked as public or open to API keys."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from flask import Flask, current_app, request
+from flask.typing import ResponseReturnValue
+from flask_login import current_user
+
+from config import Networks
+from project.domain.errors import RefusalError
+from project.extensions import login_manager
+from project.http.proxies import UNTRUSTED_PROXY, is_in_networks
+from project.http.request_state import current_request, request_state
+from project.runtime import get_runtime
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+def public(view: View) -> View:
+    """Mark a view that needs no login. A forgotten mark closes a view instead of opening it."""
+    view.is_public = True  # type: ignore[attr-defined]
+    return view
+
+
+def api_key_allowed(view: View) -> View:
+    """Mark a view that accepts an API key instead of a session."""
+    view.allows_api_keys = True  # type: ignore[attr-defined]
+    return view
+
+
+def require_api_key() -> None:
+    """Refuse requests without a valid API key if the settings require one."""
+    if get_runtime().config.api_keys_required and not _is_valid(_bearer_token()):
+        raise RefusalError("unauthorized")
+
+
+def require_network(networks: Networks) -> None:
+    """Refuse clients outside of these networks, and those behind an untrusted proxy."""
+    environ = request.environ
+    if UNTRUSTED_PROXY in environ or not is_in_networks(environ.get("REMOTE_ADDR", ""), networks):
+        raise RefusalError("forbidden")
+
+
+def is_public(app: Flask, endpoint: str) -> bool:
+    """Return whether an endpoint needs no login."""
+    return endpoint == "static" or getattr(app.view_functions[endpoint], "is_public", False)
+
+
+def _allows_api_keys(endpoint: str) -> bool:
+    return getattr(current_app.view_functions[endpoint], "allows_api_keys", False)
+
+
+def init_app(app: Flask) -> None:
+    """Require a login before every view that is not public; give templates the logged-in user."""
+    app.before_request(_require_login)
+    app.context_processor(lambda: {"reader": request_state().reader})
+
+
+def _require_login() -> ResponseReturnValue | None:
+    endpoint = current_request().endpoint
+    if endpoint is None or is_public(current_app, endpoint):
+        return None
+    if _allows_api_keys(endpoint) and (token := _bearer_token()) is not None:
+        if _is_valid(token):
+            return None
+        raise RefusalError("unauthorized", "session")
+    if not current_user.is_authenticated:
+        response: ResponseReturnValue = login_manager.unauthorized()
+        return response
+    request_state().reader = current_user.account
+    return None
+
+
+def known_api_key() -> str | None:
+    """Return the request's API key if it was valid recently: strangers cannot invent one."""
+    token = _bearer_token()
+    return token if token is not None and get_runtime().api_keys.is_known(token) else None
+
+
+def _is_valid(token: str | None) -> bool:
+    return token is not None and get_runtime().api_keys.is_valid(token)
+
+
+def _bearer_token() -> str | None:
+    """Return the token of `Authorization: Bearer TOKEN` (RFC 6750, 2.1)."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None

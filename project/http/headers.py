@@ -1,0 +1,43 @@
+"""Security headers of every response (ASVS 5.0.0, 3.4)."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+)
+FIXED = [
+    ("Content-Security-Policy", CSP),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "same-origin"),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Permissions-Policy", "camera=(), geolocation=(), microphone=()"),
+]
+HSTS = ("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+NO_STORE = ("Cache-Control", "no-store")
+
+
+class SecurityHeadersMiddleware:
+    """WSGI middleware, because it is faster than a hook and no response of Flask can bypass it."""
+
+    def __init__(self, app: WSGIApplication, *, https_only: bool) -> None:
+        self._app = app
+        self._https_only = https_only
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Add the headers to the response of the application."""
+        is_secure = self._https_only or environ["wsgi.url_scheme"] == "https"
+        is_static = environ["PATH_INFO"].startswith("/static/")
+
+        def begin(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
+            headers += FIXED
+            if is_secure:
+                headers.append(HSTS)
+            if not is_static and "Cache-Control" not in dict(headers):
+                headers.append(NO_STORE)
+            return start_response(status, headers, exc_info)
+
+        return self._app(environ, begin)

@@ -1,0 +1,81 @@
+"""The language and time zone of each response."""
+
+from datetime import datetime
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+from flask import Flask, Request, Response, has_request_context
+from werkzeug.datastructures import LanguageAccept
+from werkzeug.http import parse_accept_header
+
+from project.extensions import babel
+from project.http.request_state import current_request, request_state
+from project.runtime import get_runtime
+
+LANGUAGES = {"ru": "Русский", "en": "English"}
+COOKIE = "lang"
+YEAR_S = 365 * 24 * 3600
+
+
+def init_app(app: Flask) -> None:
+    """Select the language of each request; remember the one that a reader clicks on."""
+    app.config["BABEL_TRANSLATION_DIRECTORIES"] = "translations"
+    babel.init_app(app, locale_selector=language, timezone_selector=lambda: str(display_zone()))
+    app.after_request(_remember)
+
+
+def language() -> str:
+    """Return `ru` or `en`: the one clicked on, else by Accept-Language, else the default."""
+    if not has_request_context():
+        return get_runtime().config.default_language
+    state = request_state()
+    if state.language is None:
+        request = current_request()
+        state.language = _selected(request) or _accepted(request) or get_runtime().config.default_language
+    return state.language
+
+
+def _selected(request: Request) -> str | None:
+    """Return the language of the link or cookie. The API uses its header only, so that programs stay predictable."""
+    if request.path.startswith("/api/") or request.path.rstrip("/") == "/useradd":
+        return None
+    selected = request.args.get("lang") or request.cookies.get(COOKIE)
+    return selected if selected in LANGUAGES else None
+
+
+def _accepted(request: Request) -> str | None:
+    accepted = request.environ.get("HTTP_ACCEPT_LANGUAGE")
+    return None if accepted is None else _best_match(accepted)
+
+
+@lru_cache(maxsize=256)
+def _best_match(accepted: str) -> str | None:
+    return parse_accept_header(accepted, LanguageAccept).best_match(LANGUAGES)
+
+
+def _remember(response: Response) -> Response:
+    request = current_request()
+    if request.method == "GET" and request.args.get("lang") in LANGUAGES:
+        response.set_cookie(
+            COOKIE, request.args["lang"], max_age=YEAR_S, samesite="Lax", httponly=True, secure=request.is_secure
+        )
+    response.headers.setdefault("Content-Language", language())
+    response.headers.add("Vary", "Accept-Language")
+    return response
+
+
+def display_zone() -> ZoneInfo:
+    """Return the zone in which times are shown: UTC for `?tz=UTC`, else that of the settings."""
+    if has_request_context() and _parameter("tz") == "UTC":
+        return ZoneInfo("UTC")
+    return get_runtime().config.display_timezone
+
+
+def local(moment: datetime) -> datetime:
+    """Convert a time to the zone in which times are shown."""
+    return moment.astimezone(display_zone())
+
+
+def _parameter(name: str) -> str | None:
+    request = current_request()
+    return request.args.get(name) if request.environ.get("QUERY_STRING") else None

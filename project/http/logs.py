@@ -1,0 +1,154 @@
+"""Structured logs: one line per event, with the request ID and without personal data."""
+
+import atexit
+import logging
+import queue
+import sys
+import time
+from logging.handlers import QueueHandler, QueueListener
+from typing import TextIO
+
+from flask import Flask, Response, has_request_context, request
+from pythonjsonlogger.json import JsonFormatter
+
+from project.domain.attempts import Outcome
+from project.http.request_ids import client_request_id, trace_id
+from project.http.request_state import request_state
+from project.runtime import get_runtime
+
+log = logging.getLogger("useradd.access")
+
+FLUSH_S = 1.0
+QUIET_ENDPOINTS = {"health.livez", "health.readyz", "health.metrics", "static"}
+MAX_QUEUED = 10_000
+"""Lines that wait for a slow reader of the log; more are dropped and counted."""
+
+_STANDARD_ATTRIBUTES = vars(logging.makeLogRecord({})).keys() | {"asctime", "message"}
+
+
+class _StreamHandler(logging.StreamHandler[TextIO]):
+    """Writes lines to standard error."""
+
+
+class _BoundedQueueHandler(QueueHandler):
+    """Queues records for a thread that writes them: a blocked pipe must not block a request."""
+
+    def __init__(self, listener: QueueListener) -> None:
+        super().__init__(listener.queue)
+        self._listener = listener
+        self._dropped = 0
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        """Return the record unchanged: the listener runs in this process, so nothing has to be pickled."""
+        return record
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Queue a record, or drop it; the next record that is queued has the number of dropped ones."""
+        if self._dropped:
+            record.dropped_lines = self._dropped
+        try:
+            self.queue.put_nowait(record)
+        except queue.Full:
+            self._dropped += 1
+        else:
+            self._dropped = 0
+
+    def drain(self) -> None:
+        """Wait until everything queued is written, at most FLUSH_S seconds: the reader of the log may be gone."""
+        end = time.monotonic() + FLUSH_S
+        while self.queue.unfinished_tasks and time.monotonic() < end:  # type: ignore[attr-defined]
+            time.sleep(0.01)
+
+
+class _TextFormatter(logging.Formatter):
+    """A line for people with the fields of the JSON format; a traceback follows on lines of its own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is of the standard library
+        """Return the line, escaped so that no value can end it or send control sequences to a terminal."""
+        extra = {name: value for name, value in vars(record).items() if name not in _STANDARD_ATTRIBUTES}
+        fields = " ".join(f"{name}={value}" for name, value in extra.items())
+        return ascii(f"{super().formatMessage(record)} {fields}".rstrip())[1:-1]
+
+
+def init_app(app: Flask, log_format: str) -> None:
+    """Send the lines of all loggers to standard error in this format; write one for each response."""
+    handler = _StreamHandler(sys.stderr)
+    handler.addFilter(_add_request_ids)
+    handler.setFormatter(
+        JsonFormatter(
+            "%(levelname)s %(name)s %(message)s",
+            timestamp=True,
+            json_ensure_ascii=True,  # also escapes what a terminal would interpret
+            rename_fields={"levelname": "level", "name": "logger"},
+        )
+        if log_format == "json"
+        else _TextFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    )
+    _install(handler)
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    for noisy in ("waitress.queue", "werkzeug", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    runtime = get_runtime(app)
+    runtime.on_start.append(lambda: _start_queue(handler))
+    runtime.on_stop.append(_drain_queue)
+    app.after_request(_log_response)
+
+
+def _install(handler: logging.Handler) -> None:
+    """Put our handler in place of that of an earlier application in this process: a line is written once."""
+    root = logging.getLogger()
+    for former in [one for one in root.handlers if isinstance(one, _StreamHandler | _BoundedQueueHandler)]:
+        root.removeHandler(former)
+    root.addHandler(handler)
+
+
+def _start_queue(handler: logging.Handler) -> None:
+    """Write in a thread of this process from now on."""
+    listener = QueueListener(queue.Queue(MAX_QUEUED), handler)
+    listener.start()
+    queue_handler = _BoundedQueueHandler(listener)
+    queue_handler.addFilter(_add_request_ids)
+    _install(queue_handler)
+    atexit.register(queue_handler.drain)
+
+
+def _drain_queue() -> None:
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _BoundedQueueHandler):
+            handler.drain()
+
+
+def _add_request_ids(record: logging.LogRecord) -> bool:
+    """Add our request ID, the caller's, and the trace ID."""
+    if has_request_context():
+        ids = {
+            "request_id": request_state().request_id,
+            "client_request_id": client_request_id(),
+            "trace_id": trace_id(),
+        }
+        vars(record).update({name: str(value) for name, value in ids.items() if value})
+    return True
+
+
+def _log_response(response: Response) -> Response:
+    """Log a response. Health checks are frequent and tell nothing; the row of a successful attempt tells more.
+
+    A query string may contain a name and is not logged.
+    """
+    state = request_state()
+    if (state.attempt and response.status_code < 500) or request.endpoint in QUIET_ENDPOINTS:
+        return response
+    fields: dict[str, object] = {
+        "method": request.method[:16],
+        "route": str(request.url_rule) if request.url_rule else "unknown",
+        "status": response.status_code,
+        "duration_ms": round((time.monotonic() - state.arrival.started) * 1000),
+        "request_id": str(state.request_id),
+    }
+    if state.attempt:
+        fields |= {"attempt_id": str(state.request_id), "outcome": Outcome.of(response.status_code).value}
+    if state.code:
+        fields["code"] = state.code
+    log.info("request finished", extra=fields)
+    return response

@@ -1,0 +1,98 @@
+"""The limits of this service, and the keys under which clients are counted."""
+
+import hashlib
+import ipaddress
+import logging
+
+from project.domain.rate_limits import Hit, RateLimit
+from project.http.guards import known_api_key
+from project.http.request_state import current_request, request_state
+from project.runtime import get_runtime
+from project.services.login import identifiers
+
+log = logging.getLogger(__name__)
+
+EVERYBODY = "everybody"
+WRONG_PASSWORDS = RateLimit("guesses", 10, 60)
+"""Wrong passwords from one address (ASVS 5.0.0, 6.3.1)."""
+ACCOUNT_WRONG_PASSWORDS = RateLimit("account-guesses", 30, 3600)
+"""Wrong passwords for one account from one address. Never for the account alone: strangers could lock it."""
+EXPORTS = RateLimit("exports", 30, 60)
+ADMIN_CHANGES = RateLimit("changes", 60, 60)
+"""Changes by one administrator."""
+RECORDED, ALL_RECORDED = RateLimit("recorded", 10, 60), RateLimit("all-recorded", 600, 60)
+"""Rate limit refusals that become rows, per client and per process: a flood must not fill the database."""
+FLOOD_LOGGED = RateLimit("flood-logged", 1, 60)
+
+
+def consume_attempt() -> None:
+    """Count a request to /useradd. Raises RateLimitedError when its client, or all clients together, sent too many."""
+    runtime, client = get_runtime(), client_key()
+    limits = runtime.useradd_limits
+    runtime.rate_limiter.consume(
+        Hit(limits.conflicts, client, 0), Hit(limits.client, client), Hit(limits.total, EVERYBODY)
+    )
+
+
+def record_conflict() -> None:
+    """Count a response that reveals what is taken: a client that gets many of them enumerates users (S39)."""
+    get_runtime().rate_limiter.record(Hit(get_runtime().useradd_limits.conflicts, client_key()))
+
+
+def consume_for_reader(limit: RateLimit) -> None:
+    """Count an action of the logged-in user. Raises RateLimitedError."""
+    get_runtime().rate_limiter.consume(Hit(limit, str(request_state().account.id)))
+
+
+def should_record() -> bool:
+    """Return whether another rate limit refusal becomes a row. If not, log that, at most once a minute."""
+    limiter = get_runtime().rate_limiter
+    if limiter.consume_locally(Hit(RECORDED, client_key()), Hit(ALL_RECORDED, EVERYBODY)):
+        return True
+    if limiter.consume_locally(Hit(FLOOD_LOGGED, EVERYBODY)):
+        log.warning("rate limit refusals are no longer recorded individually")
+    return False
+
+
+class PasswordThrottle:
+    """Throttles password guessing for one account from the address of this request, without locking the account."""
+
+    def __init__(self, account: str) -> None:
+        self._address = client_address()
+        self._account = f"{account} {self._address}"
+
+    @classmethod
+    def of_login(cls, login: str) -> "PasswordThrottle":
+        """Return the throttle for a login in any spelling, which is hashed: Redis must not hold logins."""
+        forms = "\0".join(identifiers(login, get_runtime().config.phone_region))
+        return cls(hashlib.sha256(forms.encode(errors="replace")).hexdigest()[:32])
+
+    def check(self) -> None:
+        """Raise RateLimitedError after too many wrong passwords: not even the right one is tried then."""
+        get_runtime().rate_limiter.consume(
+            Hit(WRONG_PASSWORDS, self._address, 0), Hit(ACCOUNT_WRONG_PASSWORDS, self._account, 0)
+        )
+
+    def record_failure(self) -> None:
+        """Count a wrong password."""
+        get_runtime().rate_limiter.record(
+            Hit(WRONG_PASSWORDS, self._address), Hit(ACCOUNT_WRONG_PASSWORDS, self._account)
+        )
+
+
+def client_key() -> str:
+    """Return the key of a client: the hash of its API key, otherwise its address."""
+    key = known_api_key()
+    return client_address() if key is None else f"key-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
+
+
+def client_address() -> str:
+    """Return the client's address, for IPv6 its /64 network: one household or server owns 2**64 addresses."""
+    text: str = current_request().environ.get("REMOTE_ADDR", "")
+    if ":" not in text:
+        return text
+    try:
+        address = ipaddress.IPv6Address(text.partition("%")[0])
+    except ValueError:
+        return text
+    return str(address.ipv4_mapped or ipaddress.IPv6Network((address, 64), strict=False))

@@ -1,0 +1,33 @@
+"""Re-authentication: administrators enter their password again before a sensitive action (ASVS 5.0.0, 7.5.3)."""
+
+import logging
+import time
+
+from flask import session
+
+from project.http import rate_limits
+from project.http.request_state import request_state
+from project.runtime import get_runtime
+
+VALID_S = 10 * 60
+"""How long a password entry is valid; logging in counts as one."""
+
+log = logging.getLogger(__name__)
+
+
+def is_required() -> bool:
+    """Return whether the password has to be entered again."""
+    return time.time() - int(session.get("proved", 0)) > VALID_S
+
+
+def verify(password: str) -> bool:
+    """Verify the password of the logged-in user; a correct one is valid for a while. Raises RateLimitedError."""
+    account = request_state().account
+    throttle = rate_limits.PasswordThrottle(str(account.id))
+    throttle.check()
+    if not get_runtime().passwords.verify(password, account.password_hash):
+        throttle.record_failure()
+        log.warning("re-authentication failed", extra={"user_id": str(account.id)})
+        return False
+    session["proved"] = int(time.time())
+    return True

@@ -1,0 +1,73 @@
+"""The typed state of the current request, and the request without Flask's proxies.
+
+Every access through `request` or `g` costs a quarter of a microsecond: what runs on every request uses these functions.
+"""
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from flask import Request, g, request
+
+from project.domain.attempts import NewAttempt, new_id
+from project.domain.registration import Account
+from project.exporters.translations import Translations
+from project.server import RECEIVED
+
+
+class Arrival(NamedTuple):
+    """When a request was received."""
+
+    started: float
+    """By time.monotonic(): durations must not jump with the clock."""
+    waited_s: float
+    """Seconds until a thread started to process it."""
+    at: datetime
+
+
+@dataclass(slots=True, kw_only=True)
+class RequestState:
+    """Everything that the service keeps about the current request."""
+
+    request_id: UUID
+    """Also the id of its attempt, if it is one."""
+    arrival: Arrival
+    attempt: NewAttempt | None = None
+    """Set for requests to /useradd."""
+    idempotency_key: str | None = None
+    intent: int | None = None
+    """Slot of the spool's note that this attempt is in progress."""
+    code: str | None = None
+    """Code of the response, for logs, metrics and traces."""
+    reader: Account | None = None
+    """The logged-in user, if the view requires a login."""
+    language: str | None = None
+    translations: Translations | None = None
+    span: Any = None
+    span_token: Any = None
+
+    @property
+    def account(self) -> Account:
+        """The logged-in user, in a view that requires a login."""
+        assert self.reader is not None, "only views that require a login may ask"  # noqa: S101 - a defect of ours
+        return self.reader
+
+
+def request_state() -> RequestState:
+    """Return the state of the current request, which the first call creates."""
+    context = g._get_current_object()
+    state: RequestState | None = context.get("request_state")
+    if state is None:
+        now = time.monotonic()
+        started = current_request().environ.get(RECEIVED, now)
+        arrival = Arrival(started, now - started, datetime.now(UTC) - timedelta(seconds=now - started))
+        context.request_state = state = RequestState(request_id=new_id(arrival.at), arrival=arrival)
+    return state
+
+
+def current_request() -> Request:
+    """Return the current request itself instead of Flask's proxy."""
+    current: Request = request._get_current_object()  # type: ignore[attr-defined]
+    return current

@@ -1,0 +1,132 @@
+"""Session cookies: who is logged in, since when, and when the session expires."""
+
+import time
+from uuid import UUID
+
+from flask import Flask, Request, Response, redirect, render_template, request, session, url_for
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionMixin
+from flask_login import UserMixin, current_user, login_user, logout_user
+from werkzeug.wrappers import Response as BaseResponse
+
+from project.domain.errors import RefusalError
+from project.domain.registration import Account
+from project.extensions import login_manager
+from project.http.request_state import request_state
+from project.runtime import get_runtime
+from project.services import login as service
+
+IDLE_S = 30 * 60
+"""ASVS 5.0.0, 7.3.1."""
+ABSOLUTE_S = 12 * 3600
+"""ASVS 5.0.0, 7.3.2."""
+_SEEN_EVERY_S = 60
+"""Resolution of the last visit: a new cookie once a minute, not with each response."""
+
+
+class Reader(UserMixin):  # type: ignore[misc]  # Flask-Login has no types
+    """A logged-in user. The id in the cookie contains the epoch: a session of an older epoch is invalid."""
+
+    def __init__(self, account: Account) -> None:
+        self.account = account
+
+    def get_id(self) -> str:
+        """Return the id that the cookie stores."""
+        return f"{self.account.id}.{self.account.epoch}"
+
+
+class Sessions(SecureCookieSessionInterface):
+    """Session cookies with the `__Host-` prefix and Secure under https, and without both under plain http."""
+
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+        """Return an empty session without any work for a request without our cookie, as those of programs."""
+        if "HTTP_COOKIE" not in request.environ or self.get_cookie_name(app) not in request.cookies:
+            return self.session_class()
+        return super().open_session(app, request)
+
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        """Save the session unless nothing accessed it: then the response does not depend on it either."""
+        if session.accessed or session.modified:
+            super().save_session(app, session, response)
+
+    def get_cookie_name(self, app: Flask) -> str:
+        """Return the name: no other host or path can set a `__Host-` cookie (RFC 6265bis, 4.1.3.2)."""
+        return "__Host-session" if self.get_cookie_secure(app) else "session"
+
+    def get_cookie_secure(self, app: Flask) -> bool:
+        """Return whether the cookie is Secure: a session that began under https never travels in clear text."""
+        return request.is_secure or get_runtime().config.https_only
+
+
+def init_app(app: Flask) -> None:
+    """Bind the login manager. Templates get `known_as`, which needs no database and so works on error pages."""
+    app.session_interface = Sessions()
+    app.config.update(SESSION_COOKIE_HTTPONLY=True, SESSION_COOKIE_SAMESITE="Lax", SESSION_REFRESH_EACH_REQUEST=False)
+    login_manager.session_protection = None  # it marks sessions as stale, which nothing here uses
+    login_manager.init_app(app, add_context_processor=False)
+    login_manager.user_loader(_load)
+    login_manager.unauthorized_handler(_send_to_login)
+    app.context_processor(lambda: {"known_as": _known_as})
+    app.after_request(_record_visit)
+
+
+def begin(account: Account) -> None:
+    """Start a new session that shares nothing with the previous one (ASVS 5.0.0, 7.2.4)."""
+    session.clear()
+    login_user(Reader(account))
+    session["began"] = session["seen"] = session["proved"] = int(time.time())
+    session["name"] = account.username
+
+
+def end() -> None:
+    """Log the user out here and everywhere else: a copied cookie is invalid, too."""
+    if current_user.is_authenticated:
+        service.end_sessions(get_runtime().database, current_user.account.id)
+    logout_user()
+    session.clear()
+
+
+def _load(session_id: str) -> Reader | None:
+    """Load the user of a session from the primary, without the few connections of statistics."""
+    if _has_expired():
+        return None
+    user_id, _, epoch = session_id.partition(".")
+    account = service.find(get_runtime().database, UUID(user_id))
+    if account is None or not account.is_active or str(account.epoch) != epoch:
+        return None
+    return Reader(account)
+
+
+def _known_as() -> str | None:
+    """Return the login that the cookie names, unverified: enough for an error page, and grants nothing."""
+    return session["name"] if "name" in session and not _has_expired() else None
+
+
+def _has_expired() -> bool:
+    now = time.time()
+    seen, began = int(session.get("seen", 0)), int(session.get("began", 0))
+    return now - seen > IDLE_S or now - began > ABSOLUTE_S
+
+
+def _record_visit(response: Response) -> Response:
+    is_logged_in = request_state().reader is not None and "_user_id" in session
+    if is_logged_in and time.time() - session["seen"] > _SEEN_EVERY_S and _is_made_by_person():
+        session["seen"] = int(time.time())
+    return response
+
+
+def _is_made_by_person() -> bool:
+    """Return False for requests that an open page makes by itself: nobody may be there."""
+    return request.headers.get("HX-Request-Type") != "partial"
+
+
+def _send_to_login() -> BaseResponse:
+    """Redirect people to the login and back, refuse programs, and keep a page that polls as it is."""
+    if request.path.startswith("/api/") and not request.path.startswith("/api/v1/download"):
+        raise RefusalError("unauthorized", "session")
+    match request.headers.get("HX-Request-Type"):
+        case "partial":
+            return Response(render_template("layout/_session_ended.html"), 401)
+        case "full":
+            return Response("", 401, {"HX-Refresh": "true"})
+    destination = request.full_path.rstrip("?") if request.method in {"GET", "HEAD"} else None
+    return redirect(url_for("auth.login", next=destination))

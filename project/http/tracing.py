@@ -1,0 +1,122 @@
+"""OpenTelemetry traces: a span for each request, each database operation and each append to the spool.
+
+Imported only where OTEL_EXPORTER_OTLP_ENDPOINT is set: the packages of requirements-otel.txt are not installed by
+default. Spans contain names, codes and IDs, never what was sent.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from flask import Flask, Response, request
+from opentelemetry import context, propagate
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import SpanKind, StatusCode, set_span_in_context
+
+from project.http.request_state import request_state
+from project.runtime import get_runtime
+from project.version import VERSION
+
+NAME = "useradd"
+STOP_S = 0.5
+
+
+class Tracing:
+    """The spans of this process. Started when first needed, because its thread does not survive a fork."""
+
+    def __init__(self, processor: Callable[[], SpanProcessor]) -> None:
+        self._processor = processor
+        self._provider = TracerProvider()
+        self._pid = 0
+        self._lock = threading.Lock()
+
+    def ensure_running(self) -> None:
+        """Start to export spans if this process does not yet."""
+        if self._pid == os.getpid():
+            return
+        with self._lock:
+            if self._pid != os.getpid():
+                resource = {"service.name": os.environ.get("OTEL_SERVICE_NAME", NAME), "service.version": VERSION}
+                self._provider = TracerProvider(resource=Resource.create(resource), shutdown_on_exit=False)
+                self._provider.add_span_processor(self._processor())
+                self._pid = os.getpid()
+
+    def stop(self) -> None:
+        """Export the remaining spans, for at most STOP_S seconds: the collector may be gone."""
+        if self._pid == os.getpid():
+            shutdown = threading.Thread(target=self._provider.shutdown, daemon=True)
+            shutdown.start()
+            shutdown.join(STOP_S)
+
+    def span(self, name: str, **attributes: str) -> AbstractContextManager[object]:
+        """Open a span. Errors are recorded by class only: their messages may contain personal data."""
+        tracer = self._provider.get_tracer(NAME)
+        return tracer.start_as_current_span(name, attributes=attributes, record_exception=False)
+
+    def begin_request(self) -> None:
+        """Begin the span of a request at its arrival, as part of its caller's trace."""
+        self.ensure_running()
+        state = request_state()
+        carrier = {name: request.headers.get(name, "") for name in ("traceparent", "tracestate")}
+        route = str(request.url_rule) if request.url_rule else "unknown"
+        method = request.method[:16]
+        state.span = self._provider.get_tracer(NAME).start_span(
+            f"{method} {route}",
+            context=propagate.extract(carrier),
+            kind=SpanKind.SERVER,
+            attributes={
+                "http.request.method": method,
+                "http.route": route,
+                "useradd.request_id": str(state.request_id),
+            },
+            start_time=int(state.arrival.at.timestamp() * 1e9),
+        )
+        state.span_token = context.attach(set_span_in_context(state.span))
+
+    def record_response(self, response: Response) -> Response:
+        """Add status and code of the response to the span of the request."""
+        state = request_state()
+        if state.span:
+            state.span.set_attribute("http.response.status_code", response.status_code)
+            if state.code:
+                state.span.set_attribute("useradd.code", state.code)
+            if response.status_code >= 500:
+                state.span.set_status(StatusCode.ERROR)
+        return response
+
+    def end_request(self, error: BaseException | None) -> None:
+        """End the span of a request."""
+        state = request_state()
+        if state.span:
+            context.detach(state.span_token)
+            state.span.end()
+            state.span = None
+
+
+def init_app(app: Flask, processor: Callable[[], SpanProcessor] | None = None) -> Tracing:
+    """Trace requests, and set the trace hooks of the databases and the spool of this application."""
+    tracing, runtime = Tracing(processor or _otlp_processor), get_runtime(app)
+    app.before_request(tracing.begin_request)
+    app.after_request(tracing.record_response)
+    app.teardown_request(tracing.end_request)
+
+    def trace_database(name: str) -> AbstractContextManager[object]:
+        return tracing.span(f"postgresql {name}", **{"db.system.name": "postgresql"})
+
+    for database in (runtime.database, *runtime.read_database.members):
+        database.trace = trace_database
+    runtime.spool.trace = tracing.span
+    runtime.on_stop.append(tracing.stop)
+    return tracing
+
+
+def _otlp_processor() -> SpanProcessor:
+    """Return a processor that exports spans in its own thread and drops them if no collector accepts them."""
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415 - not installed where tests run
+        OTLPSpanExporter,
+    )
+
+    return BatchSpanProcessor(OTLPSpanExporter())

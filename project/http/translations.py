@@ -1,0 +1,23 @@
+"""Typed wrappers of Flask-Babel's functions. Texts in the code are English and are translated per request."""
+
+import flask_babel
+
+
+def gettext(text: str, **variables: object) -> str:
+    """Translate a text and fill in its variables."""
+    return str(flask_babel.gettext(text, **variables))
+
+
+def pgettext(context: str, text: str) -> str:
+    """Translate a text that has another translation in other contexts."""
+    return str(flask_babel.pgettext(context, text))
+
+
+def ngettext(singular: str, plural: str, num: int, **variables: object) -> str:
+    """Translate a text in the plural form for `num`, which is also a variable of it."""
+    return str(flask_babel.ngettext(singular, plural, num, **variables))
+
+
+def language_code() -> str:
+    """Return the current language as Babel and HTML name it: `ru` or `en`."""
+    return str(flask_babel.get_locale())

@@ -1,0 +1,1 @@
+"""What pages, files and commands share: the reader's selection, formats of numbers and times, headings."""

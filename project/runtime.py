@@ -1,0 +1,126 @@
+"""The objects that use cases need, created once per application: settings, databases, passwords, spool, metrics."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from flask import Flask, current_app
+from sqlalchemy import Engine
+
+from config import Config
+from project.database import Database, ReadDatabase, install_host_failover
+from project.domain.passwords import Passwords, Secret
+from project.domain.rate_limits import UseraddLimits
+from project.extensions import db
+from project.metrics import Metrics
+from project.services.api_keys import ApiKeys
+from project.services.rate_limiting import RateLimiter
+from project.services.upkeep import Upkeep
+from project.spool import Spool, SpoolError
+
+log = logging.getLogger(__name__)
+
+CONNECTIONS, READ_CONNECTIONS = 5, 2
+READ_PERMITS, READ_QUEUE, SPARE_THREADS = 3, 3, 2
+"""Threads that statistics may use, that may wait for these, and that stay free for health checks and refusals."""
+
+REPLICA_SHARE = 0.75
+"""Share of a request's deadline that the replica gets, so that the primary has time left to answer instead."""
+STOP_S = 2.0
+"""Seconds that the upkeep may take to finish its current round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """The objects of one application that use cases take as arguments."""
+
+    config: Config
+    database: Database
+    read_database: ReadDatabase
+    """A small pool of its own for statistics and exports: they must not take the connections of /useradd."""
+    passwords: Passwords
+    api_keys: ApiKeys
+    rate_limiter: RateLimiter
+    useradd_limits: UseraddLimits
+    spool: Spool
+    upkeep: Upkeep
+    metrics: Metrics
+    on_start: list[Callable[[], None]] = field(default_factory=list)
+    """Called when this process starts to serve, before anything else."""
+    on_stop: list[Callable[[], None]] = field(default_factory=list)
+    """Called in reverse order after the last response of this process."""
+
+    def check(self) -> None:
+        """Check that the spool is usable. Raises SpoolError with a message for the operator."""
+        self.spool.open()
+        self.spool.close()
+
+    def start(self, worker: int) -> None:
+        """Start to serve as worker `worker`; records what a killed predecessor left behind."""
+        for start in self.on_start:
+            start()
+        self.metrics.attach(worker)
+        try:
+            self.spool.open()
+        except SpoolError as error:  # users can still be created
+            log.error("spool unusable", extra={"cause": str(error)})  # noqa: TRY400 - the cause says it all
+        self.upkeep.ensure_running()
+
+    def stop(self) -> None:
+        """Stop what start() started. Records in the spool stay for the next start."""
+        self.upkeep.stop(STOP_S)
+        for stop in reversed(self.on_stop):
+            stop()
+
+
+def init_app(app: Flask, config: Config) -> None:
+    """Create the runtime of this application."""
+    secrets = (config.password_secret, *config.password_secret_fallbacks)
+    with app.app_context():
+        engines = dict(db.engines)
+    for engine in engines.values():
+        install_host_failover(engine)
+    database = Database(
+        engines[None],
+        config.request_deadline_s,
+        name="writing",
+        permits=config.threads - READ_PERMITS - READ_QUEUE - SPARE_THREADS,
+        connections=CONNECTIONS,
+    )
+    read_database = _read_database(engines["reading"], config.request_deadline_s, "reading")
+    if "replica" in engines:
+        read_database.replica = _read_database(engines["replica"], REPLICA_SHARE * config.request_deadline_s, "replica")
+    spool = Spool(config.data_dir / "spool")
+    metrics = Metrics(config.workers)
+    app.extensions["useradd"] = Runtime(
+        config=config,
+        database=database,
+        read_database=read_database,
+        passwords=Passwords(tuple(Secret(secret.encode()) for secret in secrets), config.password_hash),
+        api_keys=ApiKeys(database),
+        rate_limiter=RateLimiter(config.ratelimit_storage_uri, enabled=config.ratelimit_enabled),
+        useradd_limits=UseraddLimits.per_minute(
+            config.ratelimit_per_client, config.ratelimit_global, config.ratelimit_conflicts
+        ),
+        spool=spool,
+        upkeep=Upkeep(database, read_database, spool, config.attempts_keep_days, metrics.update),
+        metrics=metrics,
+    )
+
+
+def get_runtime(app: Flask | None = None) -> Runtime:
+    """Return the runtime of `app`, by default of the application that handles this request."""
+    runtime: Runtime = (app or current_app).extensions["useradd"]
+    return runtime
+
+
+def _read_database(engine: Engine, deadline_s: float, name: str) -> ReadDatabase:
+    return ReadDatabase(
+        engine,
+        deadline_s,
+        name=name,
+        permits=READ_PERMITS,
+        connections=READ_CONNECTIONS,
+        queue=READ_QUEUE,
+        is_spare=name == "replica",
+    )

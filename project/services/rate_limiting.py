@@ -1,0 +1,129 @@
+"""Rate limiting with fixed windows, counted in this process or in a Redis that several processes share.
+
+A window begins with its first request. Uses the monotonic clock (fault F30).
+"""
+
+import logging
+import math
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Protocol
+
+from project.domain.errors import RateLimitedError
+from project.domain.rate_limits import Exceeded, Hit
+
+log = logging.getLogger(__name__)
+
+MAX_KEYS = 100_000
+"""Keys that a process remembers for each limit, about 20 MB: strangers must not fill the memory."""
+RETRY_AFTER_S = 5.0
+"""How long a Redis that failed is not used. Then one request tries it; all others are counted in this process."""
+
+
+class CountersUnavailableError(Exception):
+    """Redis did not count; the message names the cause."""
+
+
+class Counters(Protocol):
+    """Counters of all limits."""
+
+    def consume(self, hits: Sequence[Hit]) -> Exceeded | None:
+        """Count hits in order, up to the first that exceeds its limit, and return that one."""
+
+
+def _redis_counters(uri: str) -> Counters:
+    from project.services.redis_counters import RedisCounters  # noqa: PLC0415 - the library takes 8 MB and 0.15 s
+
+    return RedisCounters(uri)
+
+
+class RateLimiter:
+    """Refuses what exceeds a limit. Never fails and never waits long, whatever state Redis is in."""
+
+    def __init__(self, uri: str, *, enabled: bool) -> None:
+        self._enabled = enabled
+        self._local = LocalCounters()
+        self._shared = None if uri == "memory://" else _redis_counters(uri)
+        self._unavailable_until: float | None = None
+
+    def consume(self, *hits: Hit) -> None:
+        """Count hits. Raises RateLimitedError at the first that exceeds its limit; later ones are not counted."""
+        exceeded = self._consume(hits) if self._enabled else None
+        if exceeded is not None:
+            seconds, left_s = hits[exceeded.position].limit.seconds, exceeded.left_s
+            raise RateLimitedError(min(seconds, max(1, math.ceil(left_s))))
+
+    def record(self, *hits: Hit) -> None:
+        """Count what has already happened; the next consume() finds out whether that exceeds a limit."""
+        if self._enabled:
+            self._consume(hits)
+
+    def consume_locally(self, *hits: Hit) -> bool:
+        """Count hits in this process only; return whether they are within their limits."""
+        return self._local.consume(hits) is None
+
+    @property
+    def is_unavailable(self) -> bool:
+        """Whether a Redis is configured and does not answer."""
+        return self._unavailable_until is not None
+
+    def _consume(self, hits: Sequence[Hit]) -> Exceeded | None:
+        if self._shared is not None and self._should_use_shared():
+            try:
+                exceeded = self._shared.consume(hits)
+            except CountersUnavailableError as error:
+                self._suspend_shared(error)
+            else:
+                self._unavailable_until = None
+                return exceeded
+        return self._local.consume(hits)
+
+    def _should_use_shared(self) -> bool:
+        until, now = self._unavailable_until, time.monotonic()  # read once: another thread may reset it
+        if until is None:
+            return True
+        if now < until:
+            return False
+        self._unavailable_until = now + RETRY_AFTER_S  # other requests do not wait for the result of this one
+        return True
+
+    def _suspend_shared(self, error: CountersUnavailableError) -> None:
+        if self._unavailable_until is None:
+            log.error("Redis unavailable: rate limits are counted per process", extra={"cause": str(error)})
+        self._unavailable_until = time.monotonic() + RETRY_AFTER_S
+
+
+class LocalCounters:
+    """Counters in the memory of this process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._windows: dict[str, dict[str, tuple[int, float]]] = defaultdict(dict)
+        """Limit name -> key -> count and end of the window, by time.monotonic()."""
+
+    def consume(self, hits: Sequence[Hit]) -> Exceeded | None:
+        """Count hits in order, up to the first that exceeds its limit, and return that one."""
+        now = time.monotonic()
+        with self._lock:
+            for index, (limit, key, amount) in enumerate(hits):
+                windows = self._windows[limit.name]
+                count, end = windows.get(key, (0, 0.0))
+                if end <= now:
+                    count, end = 0, now + limit.seconds
+                if count >= limit.requests:
+                    return Exceeded(index, end - now)
+                if amount:
+                    if len(windows) >= MAX_KEYS and key not in windows:
+                        _evict(windows, now)
+                    windows[key] = (count + amount, end)
+        return None
+
+
+def _evict(windows: dict[str, tuple[int, float]], now: float) -> None:
+    """Remove windows that have ended, or all of them if few have: a client with so many keys evades limits anyway."""
+    for key in [key for key, (_, end) in windows.items() if end <= now]:
+        del windows[key]
+    if len(windows) > MAX_KEYS // 2:  # otherwise the next new keys would scan all of them again
+        windows.clear()

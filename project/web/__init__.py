@@ -1,1 +1,0 @@
-"""What doors share: texts, formats, guards, headers, error pages."""

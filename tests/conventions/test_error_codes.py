@@ -1,0 +1,158 @@
+"""Codes: what the contract promises, what the code raises and what the catalogue explains are the same."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask_babel import force_locale
+
+from project.contract.error_codes import FIELD_CODES, OTHER_REASONS, PROBLEMS, STATUSES
+
+ROOT = Path(__file__).parents[2]
+CONTRACT = {
+    "malformed_json": 400,
+    "body_not_object": 400,
+    "bad_idempotency_key": 400,
+    "unauthorized": 401,
+    "forbidden": 403,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "conflict": 409,
+    "idempotency_in_progress": 409,
+    "credentials_changed": 409,
+    "body_too_large": 413,
+    "unsupported_media_type": 415,
+    "validation_failed": 422,
+    "idempotency_key_reused": 422,
+    "rate_limited": 429,
+    "internal_error": 500,
+    "database_unavailable": 503,
+    "overloaded": 503,
+    "outcome_unknown": 503,
+}
+"""Of the contract, literally: a code whose status changes breaks every client."""
+RETRYABLE = {
+    "idempotency_in_progress",
+    "rate_limited",
+    "internal_error",
+    "database_unavailable",
+    "overloaded",
+    "outcome_unknown",
+}
+ADDED = {"bad_request": 400, "exports_busy": 503}
+"""Codes of ours that the contract does not have."""
+FIELDS = {
+    "required", "contact_required", "invalid_type", "blank", "too_long", "invalid_characters", "invalid_username",
+    "invalid_phone", "invalid_email", "invalid_date", "date_out_of_range", "unknown_field", "username_taken",
+    "phone_taken", "email_taken",
+}  # fmt: skip
+
+RAISING = {"RuleError": 0, "RefusalError": 0, "DecidedError": 0, "FieldError": 1}
+"""Class -> which of its arguments is the code; the variant follows."""
+DESCRIBING = {"project/contract/error_codes.py", "project/api/openapi.py", "project/reports/openapi.py"}
+
+
+@pytest.mark.parametrize("code", PROBLEMS)
+def test_a_problem_has_the_status_that_the_contract_promises(code: str) -> None:
+    assert PROBLEMS[code].status == (CONTRACT | ADDED)[code]
+
+
+@pytest.mark.parametrize("code", sorted(PROBLEMS.keys() & CONTRACT.keys()))
+def test_a_problem_can_be_tried_again_when_the_contract_says_so(code: str) -> None:
+    assert PROBLEMS[code].retryable == (code in RETRYABLE)
+
+
+def test_the_codes_of_fields_are_those_of_the_contract() -> None:
+    assert set(FIELD_CODES) == FIELDS
+
+
+def test_every_code_that_is_raised_is_in_the_catalogue() -> None:
+    known = PROBLEMS.keys() | FIELD_CODES.keys()
+
+    raised = {code for code, _ in _raised()}
+
+    assert len(raised) > 20
+    assert raised - known == set()
+
+
+def test_every_variant_that_is_raised_has_a_sentence() -> None:
+    sentences = {code: set(problem.details) for code, problem in PROBLEMS.items()}
+    sentences |= {code: set(field.messages) for code, field in FIELD_CODES.items()}
+
+    missing = {(code, variant) for code, variant in _raised() if variant not in sentences.get(code, ())}
+
+    assert missing == set()
+
+
+def test_every_code_of_the_catalogue_is_used() -> None:
+    unused = (PROBLEMS.keys() | FIELD_CODES.keys()) - _said()
+
+    assert unused == set(), "nothing ever answers with these"
+
+
+def test_every_status_of_a_call_has_a_name() -> None:
+    elsewhere = {"forbidden", "not_found", "exports_busy"}
+
+    assert {problem.status for code, problem in PROBLEMS.items() if code not in elsewhere} <= STATUSES.keys()
+
+
+def test_every_text_has_a_russian_translation(app: Flask) -> None:
+    with app.test_request_context():
+        russian, english = _texts("ru"), _texts("en")
+
+    assert russian.keys() == english.keys()
+    assert {place for place, text in russian.items() if text == english[place]} == set()
+    assert [place for place, text in russian.items() if not re.search("[а-яё]", text)] == []
+
+
+def test_the_default_sentences_can_be_filled_in_with_their_samples() -> None:
+    for code, problem in PROBLEMS.items():
+        assert "%(" not in (str(problem.details[""]) % problem.sample if problem.sample else problem.details[""]), code
+    for code, field in FIELD_CODES.items():
+        assert "%(" not in (str(field.messages[""]) % field.sample if field.sample else field.messages[""]), code
+
+
+def _texts(language: str) -> dict[tuple[str, ...], str]:
+    """Return every text of the catalogue by its place."""
+    found: dict[tuple[str, ...], str] = {(code, "title"): problem.title for code, problem in PROBLEMS.items()}
+    found |= {(code, "detail", name): text for code, one in PROBLEMS.items() for name, text in one.details.items()}
+    found |= {(code, "short"): field.short for code, field in FIELD_CODES.items()}
+    found |= {(code, "message", name): text for code, one in FIELD_CODES.items() for name, text in one.messages.items()}
+    found |= {(code,): text for code, text in OTHER_REASONS.items()}
+    found |= {(str(status),): text for status, text in STATUSES.items()}
+    with force_locale(language):
+        return {place: str(text) for place, text in found.items()}
+
+
+def _nodes() -> Iterator[ast.AST]:
+    for path in (ROOT / "project").rglob("*.py"):
+        if path.relative_to(ROOT).as_posix() not in DESCRIBING:
+            yield from ast.walk(ast.parse(path.read_text()))
+
+
+def _raised() -> Iterator[tuple[str, str]]:
+    """Yield code and variant of every error that is made with a code written out."""
+    for node in _nodes():
+        match node:
+            case ast.Call(func=ast.Name(id=name)) if name in RAISING:
+                texts = node.args[RAISING[name] :]
+            case ast.ClassDef(bases=[ast.Name(id=name)]) if name in RAISING:
+                texts = [one.args[0] for one in ast.walk(node) if isinstance(one, ast.Call) and one.args]
+            case _:
+                continue
+        match texts:
+            case [ast.Constant(value=str(code)), ast.Constant(value=str(variant)), *_]:
+                yield code, variant
+            case [ast.Constant(value=str(code)), *_]:
+                yield code, ""
+
+
+def _said() -> set[str]:
+    """Return every word that the code and the SQL function write in quotes."""
+    constants = {node.value for node in _nodes() if isinstance(node, ast.Constant)}
+    sql = "".join(path.read_text() for path in (ROOT / "migrations" / "functions").glob("*.sql"))
+    taken = {f"{kind}_taken" for kind in ("username", "phone", "email")}  # put together in SQL and domain/errors.py
+    return {text for text in constants if isinstance(text, str)} | set(re.findall(r"'(\w+)'", sql)) | taken

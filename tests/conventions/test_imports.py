@@ -1,0 +1,56 @@
+"""What modules may not use, where import-linter cannot see it."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2] / "project"
+TIMING = re.compile(r"database|breaker|deadline|clock|upkeep|server")
+TIMERS = sorted(path for path in PROJECT.rglob("*.py") if TIMING.search(path.relative_to(PROJECT).as_posix()))
+JUMPING = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today", "date.today"}
+"""Clocks that somebody can set while we wait."""
+
+
+@pytest.mark.parametrize("path", TIMERS, ids=lambda path: path.relative_to(PROJECT).as_posix())
+def test_deadlines_go_by_a_clock_that_does_not_jump(path: Path) -> None:
+    assert not set(_names(path.read_text())) & JUMPING
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import time\ntime.time()",
+        "import time as t\nt.time()",
+        "from time import time_ns as now\nnow()",
+        "import datetime as dt\ndt.datetime.now()",
+        "from datetime import datetime\ndatetime.now()",
+        "from datetime import datetime as D\nclock = D.utcnow",
+    ],
+)
+def test_a_clock_that_jumps_is_found_under_any_name(source: str) -> None:
+    assert set(_names(source)) & JUMPING
+
+
+def test_the_modules_with_deadlines_are_found() -> None:
+    names = {"breaker.py", "clock.py", "database.py", "deadline.py", "connections.py", "supervisor.py", "worker.py"}
+
+    assert names <= {path.name for path in TIMERS}
+
+
+def _names(source: str) -> Iterator[str]:
+    """Yield the last two parts of every name that a module imports or uses, its aliases resolved."""
+    tree = ast.parse(source)
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    meanings = {
+        alias.asname or alias.name: ".".join(filter(None, (getattr(node, "module", None), alias.name)))
+        for node in imports
+        for alias in node.names
+    }
+    dotted = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute | ast.Name)]
+    for name in [*meanings, *dotted]:
+        first, _, rest = name.partition(".")
+        whole = ".".join(filter(None, (meanings.get(first, first), rest)))
+        yield ".".join(whole.split(".")[-2:])

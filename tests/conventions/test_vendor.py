@@ -1,0 +1,79 @@
+"""Pages load only our own files and vendored ones in the version that is documented."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2] / "project"
+VENDOR = PROJECT / "static" / "vendor"
+SWAGGER_UI, HTMX = "5.35.0", "4.0.1"
+OURS = sorted(
+    path
+    for folder in ("static", "templates")
+    for path in (PROJECT / folder).rglob("*")
+    if path.suffix in {".css", ".html", ".js", ".svg"} and VENDOR not in path.parents
+)
+NAMESPACE = "http://www.w3.org/2000/svg"
+
+
+@pytest.mark.parametrize("path", OURS, ids=lambda path: path.relative_to(PROJECT).as_posix())
+def test_our_own_files_name_no_other_host(path: Path) -> None:
+    named = set(re.findall(r"https?://[^\s\"'<>)]*", path.read_text()))
+
+    assert named <= {NAMESPACE}
+
+
+def test_all_kinds_of_our_own_files_are_looked_at() -> None:
+    assert {path.suffix for path in OURS} == {".css", ".html", ".js", ".svg"}
+    assert {"app.css", "app.js", "swagger.js", "base.html"} <= {path.name for path in OURS}
+
+
+def test_styles_load_only_files_that_lie_here() -> None:
+    style = PROJECT / "static" / "app.css"
+
+    loaded = re.findall(r"url\(\s*[\"']?([^\"')]+)", style.read_text())
+
+    assert loaded
+    assert [name for name in loaded if not (style.parent / name).is_file()] == []
+    assert "@import" not in style.read_text()
+
+
+def test_swagger_ui_is_of_the_version_that_its_readme_names() -> None:
+    readme = (VENDOR / "swagger-ui" / "README.md").read_text()
+    bundle = (VENDOR / "swagger-ui" / "swagger-ui-bundle.js").read_text()
+
+    assert set(re.findall(r"\d+\.\d+\.\d+", readme)) == {SWAGGER_UI}
+    assert json.dumps(SWAGGER_UI) in bundle
+
+
+def test_htmx_is_of_the_version_that_its_readme_names() -> None:
+    readme = (VENDOR / "htmx" / "README.md").read_text()
+    script = (VENDOR / "htmx" / "htmx.min.js").read_text()
+
+    assert set(re.findall(r"\d+\.\d+\.\d+", readme)) == {HTMX}
+    assert f'this.version="{HTMX}"' in script
+
+
+def test_htmx_is_asked_for_nothing_that_needs_eval() -> None:
+    templates = "".join(path.read_text() for path in (PROJECT / "templates").rglob("*.html"))
+
+    assert "hx-trigger=" in templates
+    assert not re.search(r"hx-on|hx-vals=.js|hx-headers=.js|hx-confirm|hx-trigger=\"[^\"]*\[", templates)
+
+
+@pytest.mark.parametrize("name", ["swagger-ui/swagger-ui-bundle.js", "swagger-ui/swagger-ui.css", "htmx/htmx.min.js"])
+def test_vendored_files_point_to_no_source_map(name: str) -> None:
+    assert "sourceMappingURL" not in (VENDOR / name).read_text()
+
+
+@pytest.mark.parametrize("folder", ["vendor/swagger-ui", "vendor/htmx", "fonts", "icons"])
+def test_files_of_others_have_their_licence_beside_them(folder: str) -> None:
+    licence = PROJECT / "static" / folder / "LICENSE"
+
+    assert len(licence.read_text()) > 500
+
+
+def test_nothing_else_is_vendored() -> None:
+    assert {path.name for path in VENDOR.iterdir()} == {"swagger-ui", "htmx"}

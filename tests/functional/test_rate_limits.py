@@ -1,0 +1,310 @@
+"""Rate limits: what a client hears, what is kept of it, and that nobody can lock anybody else out."""
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from project.http import rate_limits as rules
+from tests.builders import ANNA, HTML, IVAN, csrf_token, log_in, useradd
+from tests.conftest import MakeApp, Rows
+
+HERE, THERE = "203.0.113.9", "198.51.100.1"
+WRONG = "wrong"
+Service = Callable[..., FlaskClient]
+
+
+@pytest.fixture
+def limited(make_app: MakeApp, client: FlaskClient) -> Service:
+    """Makes clients of a service that has limits, on empty tables."""
+
+    def make(**settings: Any) -> FlaskClient:
+        return make_app(ratelimit_enabled=True, **settings).test_client()
+
+    return make
+
+
+def of(address: str) -> dict[str, Any]:
+    """Return what makes a request come from this address."""
+    return {"environ_base": {"REMOTE_ADDR": address}}
+
+
+def statuses(client: FlaskClient, times: int, body: dict[str, Any] = ANNA, **kwargs: Any) -> list[int]:
+    """Call /useradd so often; return how it answered."""
+    return [useradd(client, body, **kwargs).status_code for _ in range(times)]
+
+
+def guess(client: FlaskClient, login: str = "petrov.ivan", password: str = WRONG, address: str = HERE) -> TestResponse:
+    """Try to log in from an address."""
+    page = client.get("/login/", **of(address)).text
+    form = {"login": login, "password": password, "csrf_token": csrf_token(page)}
+    return client.post("/login/", data=form, **of(address))
+
+
+def test_too_many_requests_of_one_client_are_refused_and_recorded(limited: Service, rows: Rows) -> None:
+    client = limited(ratelimit_per_client=2)
+
+    answers = statuses(client, 2, {})
+    refusal = useradd(client, ANNA, headers={"Accept-Language": "en"})
+
+    assert [*answers, refusal.status_code] == [422, 422, 429]
+    assert refusal.json is not None
+    assert (refusal.mimetype, refusal.json["code"]) == ("application/problem+json", "rate_limited")
+    seconds = int(refusal.headers["Retry-After"])
+    assert 1 <= seconds <= 60
+    assert refusal.json["detail"] == f"Try again in {seconds} s."
+    assert rows.ends() == [(422, "required"), (422, "required"), (429, "rate_limited")]
+    assert refusal.json["attempt_id"] == str(rows.attempts()[-1]["id"])
+
+
+def test_successful_answers_have_no_retry_after(limited: Service) -> None:
+    assert "Retry-After" not in useradd(limited(), ANNA).headers
+
+
+def test_other_clients_go_on(limited: Service) -> None:
+    client = limited(ratelimit_per_client=1)
+    statuses(client, 2, **of(HERE))
+
+    assert statuses(client, 1, {}, **of(THERE)) == [422]
+
+
+def test_every_method_and_every_end_counts(limited: Service) -> None:
+    client = limited(ratelimit_per_client=3)
+    client.get("/useradd")
+    client.post("/useradd/", data=b"x" * 20_000, content_type="application/json")
+    client.post("/api/v1/useradd", data=b"", content_type="text/plain")
+
+    assert client.delete("/useradd").status_code == 429
+
+
+def test_all_clients_together_have_a_limit(limited: Service) -> None:
+    client = limited(ratelimit_global=2)
+
+    found = [*statuses(client, 1, {}, **of(HERE)), *statuses(client, 2, {}, **of(THERE))]
+
+    assert found == [422, 422, 429]
+
+
+def test_who_is_refused_takes_nothing_from_the_others(limited: Service) -> None:
+    client = limited(ratelimit_per_client=1, ratelimit_global=2)
+    statuses(client, 10, {}, **of(HERE))
+
+    assert statuses(client, 1, {}, **of(THERE)) == [422]
+
+
+def test_who_asks_what_is_taken_has_to_wait_soon(limited: Service) -> None:
+    """S39: the answer must name what is taken, so it is rationed."""
+    client = limited(ratelimit_conflicts=2)
+    useradd(client, ANNA)
+
+    assert statuses(client, 3) == [409, 409, 429]
+    assert statuses(client, 1, IVAN, **of(THERE)) == [201]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_same"),
+    [
+        ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", True),
+        ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+        ("::ffff:203.0.113.9", HERE, True),
+        ("::ffff:203.0.113.9", "::ffff:203.0.113.8", False),
+        ("fe80::1%eth0", "fe80::2%eth0", True),
+        ("unix:", "unix:", True),
+    ],
+)
+def test_a_network_of_ipv6_is_one_client(limited: Service, first: str, second: str, is_same: bool) -> None:
+    client = limited(ratelimit_per_client=1)
+    statuses(client, 1, {}, **of(first))
+
+    assert statuses(client, 1, {}, **of(second)) == [429 if is_same else 422]
+
+
+def test_a_spoofed_address_is_no_way_out(limited: Service) -> None:
+    """S65."""
+    client = limited(ratelimit_per_client=3)
+
+    found = [useradd(client, {}, headers={"X-Forwarded-For": f"203.0.113.{n}"}).status_code for n in range(5)]
+
+    assert found == [422, 422, 422, 429, 429]
+
+
+def test_a_program_with_a_key_is_counted_by_its_key(limited: Service, rows: Rows) -> None:
+    client = limited(ratelimit_per_client=2, api_keys_required=True)
+    runner = client.application.test_cli_runner()
+    key = runner.invoke(args=["api-keys", "create", "crm"]).output.split()[-1]
+    with_key = {"headers": {"Authorization": f"Bearer {key}"}}
+    statuses(client, 1, {}, **with_key)  # the address counts until PostgreSQL has called the key good
+
+    by_key = [statuses(client, 1, {}, **with_key, **of(address)) for address in (HERE, THERE, HERE)]
+    other_keys = [
+        useradd(client, {}, headers={"Authorization": f"Bearer made-up-{n}"}, **of(HERE)).status_code for n in range(3)
+    ]
+
+    assert by_key == [[422], [422], [429]]
+    assert other_keys == [401, 401, 429], "a key that was made up must not be a client of its own"
+
+
+def test_a_flood_cannot_fill_the_database(
+    limited: Service, rows: Rows, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = limited(ratelimit_per_client=1)
+    monkeypatch.setattr(rules, "RECORDED", replace(rules.RECORDED, requests=3))
+    monkeypatch.setattr(rules, "ALL_RECORDED", replace(rules.ALL_RECORDED, requests=5))
+
+    flood = [useradd(client, {}, **of(HERE)) for _ in range(8)]
+    others = [useradd(client, {}, **of(THERE)) for _ in range(6)]
+
+    kept = [answer.json.get("recorded", True) for answer in flood + others]  # type: ignore[union-attr]
+    assert kept == [True] * 4 + [False] * 4 + [True] * 3 + [False] * 3
+    assert [status for status, _ in rows.ends()].count(429) == 5
+    assert [line.message for line in caplog.records].count(
+        "rate limit refusals are no longer recorded individually"
+    ) == 1
+
+
+def test_the_eleventh_wrong_password_is_not_even_looked_at(limited: Service) -> None:
+    """S36: per address, whichever the accounts are."""
+    client = limited()
+
+    found = [guess(client, f"user{n % 3}") for n in range(11)]
+
+    assert [answer.status_code for answer in found] == [401] * 10 + [429]
+    assert 1 <= int(found[-1].headers["Retry-After"]) <= 60
+    assert "Слишком много запросов" in found[-1].text
+
+
+def test_guesses_at_the_password_that_grave_things_take_are_counted_too(limited: Service, rows: Rows) -> None:
+    client = limited()
+    issued = useradd(client, IVAN).json
+    assert issued is not None
+    guess(client, password=issued["password"])
+    rows.ask("update users set is_admin = true")
+    with client.session_transaction(**of(HERE)) as session:
+        session["proved"] = 0
+    token = csrf_token(client.get("/admin/api-keys/new/", **of(HERE)).text)
+    form = {"csrf_token": token, "name": "shop front"}
+
+    found = [
+        client.post("/admin/api-keys/new/", data={**form, "password": password}, **of(HERE)).status_code
+        for password in [WRONG] * 10 + [issued["password"]]
+    ]
+
+    assert found == [422] * 10 + [429]
+    assert rows.of("api_keys") == []
+
+
+def test_the_right_password_has_to_wait_too_but_not_at_another_address(limited: Service) -> None:
+    """S36: who guesses learns nothing more, and the victim logs in from elsewhere."""
+    client = limited()
+    issued = useradd(client, IVAN).json
+    assert issued is not None
+    for _ in range(10):
+        guess(client)
+
+    assert guess(client, password=issued["password"]).status_code == 429
+    assert guess(client, password=issued["password"], address=THERE).status_code == 302
+
+
+def test_one_account_bears_few_guesses_from_one_address_in_an_hour_however_slow_they_are(
+    limited: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = limited()
+    useradd(client, IVAN)
+    monkeypatch.setattr(rules, "WRONG_PASSWORDS", replace(rules.WRONG_PASSWORDS, requests=1_000))
+    monkeypatch.setattr(rules, "ACCOUNT_WRONG_PASSWORDS", replace(rules.ACCOUNT_WRONG_PASSWORDS, requests=3))
+    spellings = ["petrov.ivan", "PETROV.IVAN", "  petrov.ivan"]
+
+    found = [guess(client, login).status_code for login in spellings]
+
+    assert found == [401] * 3
+    assert guess(client).status_code == 429
+    assert guess(client, "somebody.else").status_code == 401
+    assert guess(client, address=THERE).status_code == 401
+
+
+def test_logging_in_often_is_no_guessing(limited: Service) -> None:
+    client = limited()
+    issued = useradd(client, IVAN).json
+    assert issued is not None
+
+    found = {guess(client, password=issued["password"]).status_code for _ in range(12)}
+
+    assert found == {302}
+
+
+def test_a_stolen_session_cannot_guess_the_password_either(limited: Service) -> None:
+    client = limited()
+    issued = useradd(client, IVAN).json
+    assert issued is not None
+    log_in(client, issued["login"], issued["password"])
+    chosen = "lorem-ipsum-korova-77"
+
+    def change(current: str) -> int:
+        token = csrf_token(client.get("/account/").text)
+        form = {"current": current, "chosen": chosen, "repeated": chosen, "csrf_token": token}
+        return client.post("/account/", data=form).status_code
+
+    assert [change("wrong") for _ in range(11)] == [422] * 10 + [429]
+    assert change(issued["password"]) == 429
+
+
+def test_exports_are_rationed_for_each_reader(limited: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = limited()
+    issued = useradd(client, IVAN).json
+    assert issued is not None
+    log_in(client, issued["login"], issued["password"])
+    monkeypatch.setattr(rules, "EXPORTS", replace(rules.EXPORTS, requests=2))
+
+    found = []
+    for ending in ("txt", "csv", "xlsx"):
+        with client.get(f"/results/export.{ending}") as response:  # else its place stays taken
+            found.append(response.status_code)
+    page = client.get("/results/export.txt", headers=HTML)
+
+    assert found == [200, 200, 429]
+    assert (page.status_code, page.mimetype) == (429, "text/html")
+    assert client.get("/results/").status_code == 200
+
+
+def test_an_administrator_changes_only_so_much_in_a_minute(
+    limited: Service, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = limited()
+    issued, other = useradd(client, IVAN).json, useradd(client, ANNA).json
+    assert issued is not None
+    assert other is not None
+    rows.ask("update users set is_admin = true where username = 'petrov.ivan'")
+    log_in(client, issued["login"], issued["password"])
+    monkeypatch.setattr(rules, "ADMIN_CHANGES", replace(rules.ADMIN_CHANGES, requests=2))
+    address = f"/admin/users/{other['user']['id']}"
+
+    def post(action: str) -> int:
+        token = csrf_token(client.get(f"{address}/{action}/").text)
+        return client.post(f"{address}/{action}/", data={"csrf_token": token}).status_code
+
+    assert [post("block"), post("unblock"), post("block")] == [302, 302, 429]
+
+
+def test_a_problem_document_of_a_limit_can_be_read_back(limited: Service) -> None:
+    client = limited(ratelimit_per_client=1)
+    useradd(client, {})
+
+    document = json.loads(useradd(client, {}, headers={"Accept-Language": "ru"}).data)
+
+    assert document["status"] == 429
+    assert document["detail"].startswith("Повторите через ")
+
+
+def test_nothing_of_a_guess_is_logged(limited: Service, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    client = limited()
+
+    for _ in range(11):
+        guess(client, "secret.login", "secret-password")
+
+    assert "secret" not in caplog.text

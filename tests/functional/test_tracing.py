@@ -1,0 +1,104 @@
+"""Traces: what OpenTelemetry is sent, where somebody wants it."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from config import Config, ConfigError
+from project.http import tracing
+from project.runtime import Runtime
+from project.services.upkeep import Upkeep
+from tests.builders import ADDRESS, ANNA, KEY, useradd
+from tests.conftest import MakeApp
+
+ROOT = Path(__file__).parents[2]
+TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+HEADERS = {"Idempotency-Key": KEY, "traceparent": f"00-{TRACE}-{PARENT}-01"}
+PERSONAL = ("5550141", "anna@", "Анна", "a.sokolova", "1990", KEY)
+
+
+@pytest.fixture
+def sent() -> InMemorySpanExporter:
+    """What would have been sent."""
+    return InMemorySpanExporter()
+
+
+@pytest.fixture
+def client(make_app: MakeApp, client: FlaskClient, sent: InMemorySpanExporter, tmp_path: Path) -> FlaskClient:
+    """A program that asks a service with traces."""
+    app = make_app(data_dir=tmp_path)
+    tracing.init_app(app, lambda: SimpleSpanProcessor(sent))
+    return app.test_client()
+
+
+def by_name(sent: InMemorySpanExporter) -> dict[str, ReadableSpan]:
+    """Return the spans that have ended."""
+    return {span.name: span for span in sent.get_finished_spans()}
+
+
+def test_a_request_and_its_question_are_spans_of_the_callers_trace(
+    client: FlaskClient, sent: InMemorySpanExporter
+) -> None:
+    answer = useradd(client, ANNA, headers=HEADERS)
+
+    spans = by_name(sent)
+    request, question = spans[f"POST {ADDRESS}"], spans["postgresql useradd"]
+    assert request.parent
+    assert question.parent
+    assert (f"{request.context.trace_id:032x}", f"{request.parent.span_id:016x}") == (TRACE, PARENT)
+    assert question.parent.span_id == request.context.span_id
+    assert request.attributes == {
+        "http.request.method": "POST",
+        "http.route": ADDRESS,
+        "http.response.status_code": 201,
+        "useradd.code": "created",
+        "useradd.request_id": answer.headers["X-Request-Id"],
+    }
+    assert request.start_time
+    assert question.start_time
+    assert request.start_time <= question.start_time
+    assert request.resource.attributes["service.name"] == "useradd"
+
+
+def test_what_goes_to_the_disk_is_a_span_and_nothing_personal_is_sent(
+    client: FlaskClient, sent: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime: Runtime = client.application.extensions["useradd"]
+    monkeypatch.setattr(Upkeep, "round", lambda _: None)  # nobody closes the breaker
+    runtime.database.breaker.record_failure(time.monotonic())
+
+    useradd(client, ANNA, headers=HEADERS)
+
+    spans = by_name(sent)
+    assert spans.keys() == {f"POST {ADDRESS}", "postgresql useradd", "spool append"}
+    assert [span.status.is_ok for span in spans.values()].count(False) == 2
+    told = "".join(span.to_json() for span in spans.values())
+    assert "database_unavailable" in told
+    assert not [text for text in PERSONAL if text in told]
+
+
+def test_an_endpoint_without_the_packages_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("config.find_spec", lambda _: None)
+
+    with pytest.raises(ConfigError, match=r"requirements-otel\.txt"):
+        Config.from_environment({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318"})
+
+
+@pytest.mark.slow
+def test_without_an_endpoint_nothing_of_it_is_even_loaded(tmp_path: Path) -> None:
+    program = (
+        "import sys; from config import Config; from project import create_app;"
+        f"create_app(Config.from_environment({{'DATA_DIR': {str(tmp_path)!r}, 'DATABASE_URL': 'postgres://x@y/z'}}));"
+        "print('project.http.tracing' in sys.modules)"
+    )
+
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert result.stdout.splitlines()[-1] == "False"

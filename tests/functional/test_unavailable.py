@@ -1,0 +1,227 @@
+"""PostgreSQL is away, hangs or loses connections: what the client is told, and what is kept."""
+
+import errno
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psycopg2
+import pytest
+from flask.testing import FlaskClient
+
+from tests.builders import ANNA, HTML, useradd
+from tests.conftest import MakeApp, Rows
+
+MakeClient = Callable[[str], FlaskClient]
+
+
+@pytest.fixture
+def client_of(make_app: MakeApp, tmp_path: Path) -> MakeClient:
+    """A client of a service whose database has this address, and whose patience is short."""
+
+    def make(url: str) -> FlaskClient:
+        return make_app(database_url=url, request_deadline_s=0.5, data_dir=tmp_path).test_client()
+
+    return make
+
+
+@pytest.fixture
+def spooled(tmp_path: Path) -> Callable[[], list[dict[str, Any]]]:
+    """Return what is on the service's disk."""
+
+    def read() -> list[dict[str, Any]]:
+        lines = b"".join(path.read_bytes() for path in sorted(tmp_path.glob("spool/*/*[0-9].log"))).splitlines()
+        return [json.loads(line.partition(b" ")[2]) for line in lines]
+
+    return read
+
+
+@pytest.fixture
+def closed_port() -> str:
+    """The address of a port on which nobody listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return f"postgresql+psycopg2://u:secret-of-db@127.0.0.1:{listener.getsockname()[1]}/useradd"
+
+
+@pytest.fixture
+def silent_server() -> Iterator[str]:
+    """The address of a server that takes connections and never says a word, like a frozen PostgreSQL."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"postgresql+psycopg2://u:secret-of-db@127.0.0.1:{listener.getsockname()[1]}/useradd"
+
+
+def _fail(*_: object) -> None:
+    raise OSError(errno.EIO, "Input/output error")
+
+
+@pytest.mark.parametrize("away", ["closed_port", "silent_server"])
+def test_without_postgres_the_answer_is_503_and_says_that_nothing_was_created(
+    client_of: MakeClient,
+    away: str,
+    request: pytest.FixtureRequest,
+    caplog: pytest.LogCaptureFixture,
+    spooled: Callable[[], list[dict[str, Any]]],
+) -> None:
+    client = client_of(request.getfixturevalue(away))
+
+    response = useradd(client, ANNA)
+
+    assert (response.status_code, response.json["code"]) == (503, "database_unavailable")  # type: ignore[index]
+    assert response.content_type == "application/problem+json"
+    assert 1 <= int(response.headers["Retry-After"]) <= 3
+    assert response.json is not None
+    assert "recorded" not in response.json
+    assert [kept["id"] for kept in spooled()] == [response.json["attempt_id"]]
+    assert response.json["idempotency_key"]
+    assert "secret-of-db" not in response.text + caplog.text
+    assert "Traceback" not in response.text + caplog.text
+
+
+def test_an_attempt_that_no_disk_takes_either_is_in_the_log_and_its_answer_says_so(
+    client_of: MakeClient, closed_port: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = client_of(closed_port)
+    monkeypatch.setattr(os, "fdatasync", _fail)
+
+    response = useradd(client, ANNA)
+
+    assert (response.status_code, response.json["recorded"]) == (503, False)  # type: ignore[index]
+    [line] = [record for record in caplog.records if record.message == "attempt not recorded"]
+    assert line.attempt_id == response.headers["X-Request-Id"]  # type: ignore[attr-defined]
+    assert "5550141" not in json.dumps(line.__dict__, default=str)
+
+
+def test_wrong_input_gets_the_same_answer_as_ever(client_of: MakeClient, closed_port: str) -> None:
+    response = useradd(client_of(closed_port), {})
+
+    assert (response.status_code, response.json["code"]) == (422, "validation_failed")  # type: ignore[index]
+    assert "recorded" not in response.json  # type: ignore[operator]
+
+
+def test_a_dry_run_needs_no_database(client_of: MakeClient, closed_port: str) -> None:
+    client = client_of(closed_port)
+
+    response = client.post("/useradd?dry_run=true", json=ANNA)
+
+    assert (response.status_code, response.json["valid"]) == (200, True)  # type: ignore[index]
+
+
+def test_health_answers_without_postgres(client_of: MakeClient, closed_port: str) -> None:
+    client = client_of(closed_port)
+
+    assert (client.get("/livez").status_code, client.get("/readyz").status_code) == (200, 200)
+
+
+def test_a_login_without_postgres_is_a_page_with_503(client_of: MakeClient, closed_port: str) -> None:
+    client = client_of(closed_port)
+    with client.session_transaction() as session:
+        session["_user_id"] = "0190163d-8694-739b-aea5-966c26f8ad91.0"
+        session["began"] = session["seen"] = 2**40
+
+    response = client.get("/results/", headers=HTML)
+
+    assert (response.status_code, response.mimetype) == (503, "text/html")
+    assert "Retry-After" in response.headers
+    assert not [value for name, value in response.headers if name == "Set-Cookie"]
+
+
+@pytest.fixture
+def reading(client_of: MakeClient, closed_port: str) -> FlaskClient:
+    """The browser of somebody who logged in before PostgreSQL went away."""
+    client = client_of(closed_port)
+    with client.session_transaction() as session:
+        session["_user_id"] = "0190163d-8694-739b-aea5-966c26f8ad91.0"
+        session["began"] = session["seen"] = int(time.time())
+        session["name"] = "petrov.ivan"
+    return client
+
+
+def test_without_postgres_a_reader_keeps_the_results_page_with_its_filter_and_name(reading: FlaskClient) -> None:
+    page = reading.get("/results/?period=30d&q=anna&lang=en", headers=HTML)
+
+    assert page.status_code == 503
+    assert "The database does not answer" in page.text
+    assert 'value="30d" checked' in page.text
+    assert 'value="anna"' in page.text
+    assert '<span class="name">petrov.ivan</span>' in page.text
+    assert 'hx-get="/results/?period=30d&amp;q=anna&amp;lang=en"' in page.text
+    assert '<noscript><meta http-equiv="refresh"' in page.text
+    assert not re.search('id="(kpi|rows)"|/results/export', page.text)
+
+
+@pytest.mark.parametrize(
+    ("address", "returns"),
+    [("/account/", True), (f"/results/{UUID(int=1)}/", True), ("/results/export.txt", False), ("/problems/", False)],
+)
+def test_pages_come_back_by_themselves_and_downloads_do_not(reading: FlaskClient, address: str, returns: bool) -> None:
+    page = reading.get(address, headers=HTML)
+
+    assert ('id="back"' in page.text) is returns
+    assert "petrov.ivan" in page.text
+
+
+def test_a_session_that_is_over_names_nobody(reading: FlaskClient) -> None:
+    with reading.session_transaction() as session:
+        session["seen"] -= 3600
+
+    assert "petrov.ivan" not in reading.get("/problems/", headers=HTML).text
+    assert reading.get("/results/", headers=HTML).status_code == 302
+
+
+def test_connections_that_broke_meanwhile_cost_no_client_an_error(client: FlaskClient, rows: Rows) -> None:
+    useradd(client, {**ANNA, "username": "before", "phone": None, "email": "before@example.org"})
+    rows.ask(
+        "select pg_terminate_backend(pid) from pg_stat_activity"
+        " where application_name = 'useradd' and datname = current_database() and pid <> pg_backend_pid()"
+    )
+
+    response = useradd(client, ANNA)
+
+    assert response.status_code == 201
+    assert rows.ends() == [(201, "created"), (201, "created")]
+
+
+def test_a_commit_that_is_never_confirmed_is_told_as_unknown(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken_run(*_: Any, **__: Any) -> None:
+        raise psycopg2.OperationalError("connection lost")
+
+    monkeypatch.setattr("project.database.PreparedStatement.run", broken_run)
+
+    response = useradd(client, ANNA)
+
+    assert (response.status_code, response.json["code"]) == (503, "outcome_unknown")  # type: ignore[index]
+
+
+def test_tables_that_are_missing_are_an_outage_and_a_loud_log_line(
+    client_of: MakeClient, postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = postgres_url.rpartition("/")[0].replace("postgresql://", "postgresql+psycopg2://")
+    client = client_of(f"{server}/postgres")
+
+    response = useradd(client, ANNA)
+
+    assert (response.status_code, response.json["code"]) == (503, "database_unavailable")  # type: ignore[index]
+    assert "database misconfigured" in caplog.text
+
+
+def test_a_statement_that_postgres_refuses_is_a_defect_whose_log_has_no_personal_data(
+    client: FlaskClient, rows: Rows, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("project.contract.schemas._is_absent", lambda _: False)  # lets a user without contacts through
+
+    response = useradd(client, {"name": "Анна Соколова", "username": "a.sokolova"})
+
+    assert (response.status_code, response.json["code"]) == (500, "internal_error")  # type: ignore[index]
+    assert rows.ends() == [(500, "internal_error")]
+    assert "users_contact_check" in caplog.text
+    assert "Соколова" not in caplog.text
+    assert "sokolova" not in caplog.text

