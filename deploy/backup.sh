@@ -1,8 +1,8 @@
 #!/bin/sh
-# Copies the database and DATA_DIR (secrets, spool) into a folder of its own below the one that is named:
+# Back up the database and DATA_DIR (secrets, spool) into a new directory below the given one:
 #   PGHOST=... PGUSER=... PGPASSWORD=... PGDATABASE=useradd DATA_DIR=/var/lib/useradd backup.sh /var/backups/useradd
-# The service may run meanwhile. pg_dump has to be as new as the server. Backups older than KEEP_DAYS (14) are removed.
-# The embedded database of ./run (DATA_DIR/postgres) is not copied as files: it is dumped like any other.
+# The service may run. pg_dump must be as new as the server. Deletes backups older than KEEP_DAYS (14).
+# The embedded database of ./run (DATA_DIR/postgres) is not copied as files but dumped like any other.
 set -eu
 umask 077
 
@@ -13,8 +13,8 @@ draft=$to/.$name.part
 
 trap 'rm -rf "$draft"' EXIT
 mkdir -p "$draft"
-# First the files, then the tables: what the service brings from one into the other meanwhile is in both, and coming back
-# twice does no harm. The other way round it would be in neither. Files that end while they are read have been brought in.
+# Files first, then tables: attempts that the service drains in between are in both, which is harmless because a restore
+# records them once. In the other order they would be in neither. A spool file that vanishes while tar reads it was drained.
 set -- secret_key password_secret spool
 for entry; do
     shift

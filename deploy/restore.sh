@@ -1,8 +1,8 @@
 #!/bin/sh
-# Brings back what backup.sh copied, into an empty database, while the service is stopped:
+# Restore a backup of backup.sh into an empty database while the service is stopped:
 #   PGHOST=... PGUSER=... PGPASSWORD=... PGDATABASE=useradd DATA_DIR=/var/lib/useradd restore.sh /var/backups/useradd/2026-...
-# Before that, whoever may: createdb --owner=useradd_owner useradd && psql --dbname=useradd --file=roles.sql
-# Files of DATA_DIR that are still there stay: they are newer. Afterwards start the service; it brings in the spool.
+# First, as a superuser: createdb --owner=useradd_owner useradd && psql --dbname=useradd --file=roles.sql
+# Keeps existing files of DATA_DIR, which are newer. Afterwards start the service: it drains the spool.
 set -eu
 umask 077
 

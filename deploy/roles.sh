@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes the two roles of roles.sql in a new database and gives them their passwords: the image of PostgreSQL in
-# compose.yaml runs it once, when it makes the database.
+# Create the two roles of roles.sql in a new database and set their passwords: the PostgreSQL image in compose.yaml runs
+# this once, when it creates the database.
 set -eu
 
 psql --quiet --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname "$POSTGRES_DB" \

@@ -1,7 +1,7 @@
--- Two roles: useradd_owner owns the tables and migrates them, useradd_app serves: it reads and writes rows and can do nothing else.
+-- Two roles: useradd_owner owns and migrates the tables, useradd_app serves and can only read and write rows.
 --
--- Run this in the database of the service as a superuser (elsewhere: as whoever may create roles and owns the tables), before the first
--- `flask db upgrade` or at any time after it, as often as you like:
+-- Run this in the database of the service as a superuser (without one: as a role that may create roles and owns the tables), before
+-- or after the first `flask db upgrade`. It is idempotent:
 --
 --     psql -d useradd -f deploy/roles.sql
 --     psql -d useradd -c '\password useradd_owner' -c '\password useradd_app'
@@ -28,7 +28,7 @@ revoke all on schema public from public;
 grant usage, create on schema public to useradd_owner;
 grant usage on schema public to useradd_app;
 
--- What is there already changes hands, but for what extensions have brought.
+-- Change the owner of existing objects, except those of extensions.
 do $$
 declare
     thing text;
@@ -51,7 +51,7 @@ begin
 end
 $$;
 
--- What the service may do, with the tables of today and those that later migrations make.
+-- Privileges of the service on existing tables and on those that later migrations create.
 grant select, insert, update, delete on all tables in schema public to useradd_app;
 grant usage on all sequences in schema public to useradd_app;
 alter default privileges for role useradd_owner in schema public grant select, insert, update, delete on tables to useradd_app;

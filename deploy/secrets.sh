@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes the secrets of compose.yaml in the folder `secrets` beside it, once: what is there stays. Keep a copy elsewhere:
-# without password_secret no issued password opens any more. The certificate is one for trying out; put yours in its place.
+# Create the secrets of compose.yaml in the directory `secrets` beside it; existing ones stay. Keep a copy elsewhere: without
+# password_secret no issued password works. The certificate is for trials only: replace it with yours.
 set -eu
 cd "$(dirname "$0")"
 umask 077
@@ -19,5 +19,5 @@ if [ ! -e certificate.pem ]; then
     cat certificate.part key.part >certificate.pem
     rm certificate.part key.part
 fi
-# Compose mounts them as they are: the users inside have to read them, and only who may enter this folder can.
+# Compose mounts them with these modes: the containers' users must read them. The directory itself is closed to others.
 chmod 0444 ./*
