@@ -1,8 +1,9 @@
-"""The launcher: what it says, when it installs, and what the locks it makes are like."""
+"""`./run` and its tasks: the commands, when they install something, what they print, and the lock files."""
 
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -14,23 +15,46 @@ from types import ModuleType
 import pytest
 
 from config import settings
+from tasks import __main__ as dispatch
+from tasks import checks, psql, system_packages
+from tasks.system_packages import REQUIREMENTS, Requirement, SystemPackage
 
 ROOT = Path(__file__).parents[2]
 LOCKS = ("requirements.txt", "requirements-dev.txt")
+Calls = list[tuple[str, ...]]
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> ModuleType:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The launcher as a module, for a checkout of its own."""
+    monkeypatch.chdir(tmp_path)  # main() changes the directory; this restores it for the tests that follow
     loader = SourceFileLoader("run", str(ROOT / "run"))
     spec = spec_from_loader("run", loader)
     assert spec
     module = module_from_spec(spec)
     loader.exec_module(module)
-    vars(module).update(ROOT=tmp_path, VENV=tmp_path / ".venv", PYTHON=Path(sys.executable))
-    (tmp_path / ".venv").mkdir()
+    venv = tmp_path / ".venv"
+    vars(module).update(ROOT=tmp_path, VENV=venv, PYTHON=Path(sys.executable), IDENTITY_FILE=venv / "made-for")
+    venv.mkdir()
     (tmp_path / "requirements.txt").write_text("Flask==3.1.3\n")
     return module
+
+
+@pytest.fixture
+def tools(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """The tools that a task would run; none is run, and no setting of this machine has an effect."""
+    calls: Calls = []
+    monkeypatch.setattr(checks, "run_tool", lambda *command, **_: calls.append(command))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.delenv("SYSTEM_PACKAGES", raising=False)
+    return calls
+
+
+def nginx(path: str | None = None, alternative: tuple[str, ...] = ()) -> Requirement:
+    """Return a requirement that is met by a program at this path."""
+    package = SystemPackage("nginx", lambda: path if path and Path(path).exists() else None)
+    return Requirement("deploy", "proxies", (package,), alternative)
 
 
 def pins(lock: str) -> dict[str, str]:
@@ -46,10 +70,21 @@ def test_the_launcher_is_valid_for_sh_without_any_environment() -> None:
     assert answer.stdout.startswith(b"useradd")
 
 
-def test_help_lists_every_command(run: ModuleType) -> None:
-    commands = {"test", "torture", "fuzz", "bench", "flask", "lock", "audit", "sbom", "help"}
+def test_a_python_that_is_too_old_is_named_in_the_message(tmp_path: Path) -> None:
+    launcher = tmp_path / "run"
+    launcher.write_text((ROOT / "run").read_text().replace("HELP =", "sys.version_info = (3, 10)\nHELP =", 1))
 
-    assert commands <= set(re.findall(r"\./run (\w+)", run.HELP))
+    answer = subprocess.run([sys.executable, launcher, "help"], capture_output=True, text=True)
+
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert answer.stderr.startswith("run: Python 3.11 or newer is required, this is ")
+
+
+def test_help_lists_every_command(run: ModuleType) -> None:
+    tasks = {*dispatch.FUNCTIONS, *dispatch.MODULES}
+
+    assert set(re.findall(r"^  \./run (\w+)", run.HELP, re.MULTILINE)) == {*tasks, "flask", "help"}
+    assert tasks == {*run.TASKS, "psql", "lock"}
 
 
 def test_an_unknown_command_ends_with_the_help(run: ModuleType) -> None:
@@ -57,8 +92,33 @@ def test_an_unknown_command_ends_with_the_help(run: ModuleType) -> None:
         run.main(["bogus"])
 
 
+@pytest.mark.parametrize(
+    ("command", "prepared"),
+    [
+        ("check", ["requirements-dev.txt"]),
+        ("psql", ["requirements.txt"]),
+        ("lock", []),
+    ],
+)
+def test_a_command_installs_only_what_it_needs(run: ModuleType, command: str, prepared: list[str]) -> None:
+    installed: list[str] = []
+    started: Calls = []
+    vars(run).update(prepare=installed.append, execute=lambda *command: started.append(command))
+
+    run.main([command, "--option"])
+
+    assert installed == prepared
+    assert started == [(run.PYTHON if prepared else sys.executable, "-m", "tasks", command, "--option")]
+
+
+def test_a_lock_can_be_made_with_nothing_but_the_standard_library() -> None:
+    command = [sys.executable, "-S", "-c", "import tasks.__main__"]
+
+    assert subprocess.run(command, cwd=ROOT).returncode == 0
+
+
 def test_what_is_installed_is_not_installed_again_until_the_lock_changes(run: ModuleType, tmp_path: Path) -> None:
-    (run.VENV / "requirements.txt.installed").write_text(run.stamp("requirements.txt"))
+    (run.VENV / "requirements.txt.installed").write_text(run.fingerprint("requirements.txt"))
     before = run.is_installed("requirements.txt")
 
     (tmp_path / "requirements.txt").write_text("Flask==3.1.4\n")
@@ -66,54 +126,214 @@ def test_what_is_installed_is_not_installed_again_until_the_lock_changes(run: Mo
     assert (before, run.is_installed("requirements.txt")) == (True, False)
 
 
-def test_a_moved_environment_does_not_work(run: ModuleType) -> None:
-    run.home_file().write_text(run.home())
-    before = run.works()
+def test_a_moved_environment_is_not_usable(run: ModuleType) -> None:
+    run.IDENTITY_FILE.write_text(run.current_identity())
+    before = run.is_usable()
 
-    run.home_file().write_text(run.home().replace(".venv", "elsewhere/.venv"))
+    run.IDENTITY_FILE.write_text(run.current_identity().replace(".venv", "elsewhere/.venv"))
 
-    assert (before, run.works()) == (True, False)
-
-
-def test_the_settings_of_the_service_do_not_reach_the_tests(run: ModuleType) -> None:
-    reaching = {name for name in settings() if name.upper().startswith(run.KEPT)}
-
-    assert not reaching
+    assert (before, run.is_usable()) == (True, False)
 
 
-def test_a_program_that_cannot_be_had_leaves_its_tests_out_with_a_warning(
-    run: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_settings_of_the_service_do_not_reach_the_tests() -> None:
+    variables = {name.upper(): "value" for name in settings()}
+
+    assert checks.filtered_environment(variables | {"PATH": "/bin"}) == {"PATH": "/bin"}
+
+
+def test_check_runs_the_linters_that_test_runs_first(tools: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SYSTEM_PACKAGES", "0")
+    checks.check([])
+    linters = list(tools)
+    tools.clear()
+
+    checks.test([])
+
+    assert [call[0] for call in linters] == ["ruff", "ruff", "mypy", "lint-imports"]
+    assert tools[: len(linters)] == linters
+    assert {call[0] for call in tools[len(linters) :]} == {"pytest"}
+
+
+def test_fix_formats_and_reports_what_it_cannot_fix(tools: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*command: str) -> int:
+        tools.append(command)
+        return 1
+
+    monkeypatch.setattr(checks, "tool_exit_code", fails)
+
+    with pytest.raises(SystemExit) as end:
+        checks.fix([])
+
+    assert end.value.code == 1
+    assert tools == [("ruff", "check", "--fix", ".", "run"), ("ruff", "format", ".", "run")]
+
+
+@pytest.mark.parametrize("command", ["check", "fix"])
+def test_a_task_without_options_refuses_them(command: str, tools: Calls) -> None:
+    with pytest.raises(SystemExit, match="takes no options"):
+        dispatch.FUNCTIONS[command](["--fast"])
+
+    assert tools == []
+
+
+def test_test_prints_its_duration_and_what_it_will_install_before_it_starts(
+    tools: Calls, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.delenv("CI", raising=False)
-    need = run.Need("deploy", "nginx", lambda: None, (), ("false",))
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    program = str(tmp_path / "nginx")
+    monkeypatch.setattr(checks, "REQUIREMENTS", [nginx(program, ("touch", program))])
+    monkeypatch.setattr(system_packages, "find_chromium", lambda: "/usr/bin/chromium")
 
-    assert run.find(need) is None
-    assert "the tests marked deploy were LEFT OUT" in capsys.readouterr().err
+    checks.test([])
+
+    printed = capsys.readouterr().err.splitlines()
+    assert "about 11 minutes" in printed[0]
+    assert printed[2:] == [
+        f"== Missing for the tests marked deploy (proxies): nginx; will be installed: touch {program}",
+        "== SYSTEM_PACKAGES=0 ./run test installs nothing and skips these tests",
+        f"== installing for the tests marked deploy: touch {program}",
+    ]
+    assert ("pytest", "-m", "chaos or deploy") in tools
 
 
-def test_under_ci_a_program_that_cannot_be_had_is_a_failure(run: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("ci", ["", "true"])
+def test_system_packages_0_installs_nothing_and_lists_what_is_not_tested_first_and_last(
+    ci: str, tools: Calls, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    program = tmp_path / "nginx"
+    monkeypatch.setenv("CI", ci)
+    monkeypatch.setenv("SYSTEM_PACKAGES", "0")
+    monkeypatch.setattr(checks, "REQUIREMENTS", [nginx(str(program), ("touch", str(program)))])
+    monkeypatch.setattr(system_packages, "find_chromium", lambda: "/usr/bin/chromium")
+
+    checks.test([])
+
+    printed = capsys.readouterr().err.splitlines()
+    assert not program.exists()
+    assert printed[2:] == 2 * [
+        "WARNING: NOT TESTED: proxies (the tests marked deploy), because these Debian packages are missing: nginx"
+    ]
+    assert ("pytest", "-m", "chaos") in tools
+    assert all("not deploy" in call[2] for call in tools if call[:2] == ("pytest", "-m") and "not" in call[2])
+
+
+def test_system_packages_0_uses_what_is_installed(
+    tools: Calls, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SYSTEM_PACKAGES", "0")
+    monkeypatch.setattr(checks, "REQUIREMENTS", [nginx(sys.executable)])
+    monkeypatch.setattr(system_packages, "find_chromium", lambda: "/usr/bin/chromium")
+
+    checks.test(["tests/deploy"])
+
+    assert tools == [("pytest", "tests/deploy")]
+    assert capsys.readouterr().err == ""
+
+
+def test_another_value_of_system_packages_is_refused(tools: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SYSTEM_PACKAGES", "no")
+
+    with pytest.raises(SystemExit, match="SYSTEM_PACKAGES is 'no', but must be 0"):
+        system_packages.provide([nginx()])
+
+
+def test_root_on_debian_installs_only_the_missing_packages(tools: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = Requirement("deploy", "proxies", (SystemPackage("openssl", lambda: "openssl"), *nginx().packages))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/apt-get")
+
+    message = system_packages.planned_message(both, both.missing())
+
+    assert message.endswith("nginx; will be installed: apt-get install -y --no-install-recommends nginx")
+
+
+def test_a_program_that_cannot_be_installed_skips_its_tests_with_a_warning(
+    tools: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    requirement = nginx(alternative=("false",))
+
+    assert system_packages.provide([requirement]) == [requirement]
+    assert "NOT TESTED: proxies (the tests marked deploy)" in capsys.readouterr().err
+
+
+def test_under_ci_a_program_that_cannot_be_installed_is_a_failure(
+    tools: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CI", "true")
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
 
     with pytest.raises(SystemExit, match="under CI"):
-        run.find(run.Need("deploy", "nginx", lambda: None, ()))
+        system_packages.provide([nginx()])
 
 
-def test_a_missing_program_is_installed_once_and_then_found(
-    run: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    program = tmp_path / "program"
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    need = run.Need("deploy", "it", lambda: str(program) if program.exists() else None, (), ("touch", str(program)))
+def test_a_missing_program_is_installed_once_and_then_found(tools: Calls, tmp_path: Path) -> None:
+    requirement = nginx(str(tmp_path / "nginx"), ("touch", str(tmp_path / "nginx")))
 
-    assert run.find(need) == str(program)
+    assert system_packages.provide([requirement]) == []
+    assert requirement.missing() == []
 
 
-def test_what_is_run_alone_or_left_out_is_a_mark_of_pytest(run: ModuleType) -> None:
+def test_marks_that_are_skipped_or_run_exclusively_are_marks_of_pytest() -> None:
     marks = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["markers"]
+    used = {*(requirement.mark for requirement in REQUIREMENTS), *checks.EXCLUSIVE_MARKS, *checks.SLOW_MARKS}
 
-    assert {*(need.mark for need in run.NEEDS), *run.ALONE, *run.LEFT_OUT} == {mark.partition(":")[0] for mark in marks}
+    assert used == {mark.partition(":")[0] for mark in marks}
+
+
+def test_psql_opens_a_shell_on_the_database_of_the_service(postgres_url: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tasks", "psql", "--tuples-only", "-c", "select current_database(), 6 * 7"]
+    elsewhere = {"PGSERVICE": "elsewhere", "PGHOSTADDR": "192.0.2.1"}
+    environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path), "DATABASE_URL": postgres_url}
+
+    answer = subprocess.run(command, cwd=ROOT, env=environment | elsewhere, capture_output=True, text=True)
+
+    assert answer.stderr == ""
+    assert answer.stdout.replace(" ", "").strip() == f"{postgres_url.rpartition('/')[2]}|42"
+
+
+@pytest.mark.slow
+def test_psql_keeps_the_embedded_server_running_until_it_ends(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tasks", "psql", "--tuples-only", "-c", "select pg_sleep(1)", "-c", "select 42"]
+    environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path), "DATABASE_URL": ""}
+    location = tmp_path / "postgres" / "location"  # exists where root cannot run the server in the data directory
+
+    try:
+        answer = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    finally:
+        if location.exists():
+            shutil.rmtree(location.read_text())
+
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert answer.stdout.split() == ["42"]
+
+
+def test_psql_reports_the_exit_code_of_a_failed_statement(postgres_url: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tasks", "psql", "-c", "select nonsense"]
+    environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path), "DATABASE_URL": postgres_url}
+
+    assert subprocess.run(command, cwd=ROOT, env=environment, capture_output=True).returncode == 1
+
+
+def test_the_password_of_psql_is_only_in_its_environment() -> None:
+    url = "postgresql+psycopg2://anna:s%40cret@/shop?host=one:5433&host=two:5434&connect_timeout=3&sslmode=require"
+
+    assert psql.psql_environment({"PATH": "/bin", "PGSERVICE": "other"}, url) == {
+        "PATH": "/bin",
+        "PGHOST": "one,two",
+        "PGPORT": "5433,5434",
+        "PGUSER": "anna",
+        "PGPASSWORD": "s@cret",
+        "PGDATABASE": "shop",
+        "PGCONNECT_TIMEOUT": "3",
+        "PGSSLMODE": "require",
+        "PGTARGETSESSIONATTRS": "read-write",
+    }
+
+
+def test_without_any_psql_the_message_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psql, "succeeds", lambda _: False)
+    monkeypatch.setenv("PATH", "")
+
+    with pytest.raises(SystemExit, match="apt install postgresql-client"):
+        psql.find_psql()
 
 
 @pytest.mark.parametrize("lock", LOCKS)
@@ -131,15 +351,15 @@ def test_every_line_of_a_lock_has_a_hash(lock: str) -> None:
 
 
 def test_what_runs_is_what_is_checked() -> None:
-    runs, checks = map(pins, LOCKS)
+    service, development = map(pins, LOCKS)
 
-    assert runs
-    assert {name: checks.get(name) for name in runs} == runs
+    assert service
+    assert {name: development.get(name) for name in service} == service
 
 
 @pytest.mark.slow
 def test_the_bill_of_materials_names_every_pinned_package_with_its_hashes(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, ROOT / "run", "sbom", tmp_path / "sbom.json"], check=True)
+    subprocess.run([sys.executable, "-m", "tasks", "sbom", tmp_path / "sbom.json"], cwd=ROOT, check=True)
 
     components = json.loads((tmp_path / "sbom.json").read_text())["components"]
     found = {(one["name"], one["version"]) for one in components}

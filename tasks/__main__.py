@@ -1,0 +1,50 @@
+"""Run one developer task: `python -m tasks COMMAND ...` from the root of the repository.
+
+Imports the standard library only: `lock` has to work while no lock file can be installed, and `psql` without the
+packages for development.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+from tasks import checks, locks
+from tasks.processes import EXIT_ON_INTERRUPT
+
+FUNCTIONS: dict[str, Callable[[list[str]], None]] = {
+    "test": checks.test,
+    "check": checks.check,
+    "fix": checks.fix,
+    "lock": locks.lock,
+    "audit": locks.audit,
+    "sbom": locks.sbom,
+}
+MODULES = {
+    "torture": "tests.chaos.torture",
+    "fuzz": "tests.chaos.fuzz",
+    "cluster": "tests.cluster",
+    "bench": "bench",
+    "psql": "tasks.psql",
+}
+"""Programs that parse their own options."""
+
+
+def main() -> None:
+    """Run the task that the first argument names."""
+    command, *arguments = sys.argv[1:] or [""]
+    if command in MODULES:
+        os.execv(sys.executable, [sys.executable, "-m", MODULES[command], *arguments])
+    elif command in FUNCTIONS:
+        FUNCTIONS[command](arguments)
+    else:
+        sys.exit(f"tasks: there is no task {command!r}; ./run help lists all commands")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(EXIT_ON_INTERRUPT)
+    except subprocess.CalledProcessError as error:
+        sys.exit(error.returncode)

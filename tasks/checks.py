@@ -1,0 +1,122 @@
+"""`./run test`, `./run check` and `./run fix`: the linters and the tests."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tasks import system_packages
+from tasks.processes import log, run_tool, tool_exit_code
+from tasks.system_packages import REQUIREMENTS
+
+PYTHON_FILES = (".", "run")  # `run` has no suffix, so ruff has to be given its name
+EXCLUSIVE_MARKS = ("chaos", "deploy")  # of tests that wait for clocks and kill processes: not beside other tests
+SLOW_MARKS = ("chaos", "slow")  # of tests that --fast skips, in addition to those with system requirements
+PASSED_VARIABLES = (
+    "PATH",
+    "HOME",
+    "TMPDIR",
+    "CI",
+    "LANG",
+    "LC_",
+    "TERM",
+    "COLUMNS",
+    "NO_COLOR",
+    "PYTEST_",
+    "HYPOTHESIS_",
+)
+"""Prefixes of the environment variables that tests see. No setting of the service starts with one."""
+# A test file stays in one process: some of its tests write what others of the same file read.
+ON_ALL_CORES = ("--numprocesses=auto", "--dist=loadfile")
+DURATION = "about 11 minutes on 2 cores, less with more; ./run test --fast takes under a minute"
+
+
+def test(arguments: Sequence[str]) -> None:
+    """Run the linters and all tests, or, given options of pytest, only pytest."""
+    fast = "--fast" in arguments
+    pytest_options = [argument for argument in arguments if argument != "--fast"]
+    environment = filtered_environment(os.environ)
+    if fast:
+        skipped_marks = [*(requirement.mark for requirement in REQUIREMENTS), *SLOW_MARKS]
+        not_tested = []
+    else:
+        if not pytest_options:
+            announce()
+        not_tested = system_packages.provide(REQUIREMENTS)
+        skipped_marks = [requirement.mark for requirement in not_tested]
+        if "browser" not in skipped_marks:
+            environment["TEST_CHROMIUM"] = str(system_packages.find_chromium())
+
+    if pytest_options:
+        run_tool("pytest", *without_marks(skipped_marks), *pytest_options, env=environment)
+    else:
+        lint(environment)
+        if fast:
+            run_tool("pytest", *without_marks(skipped_marks), *ON_ALL_CORES, env=environment)
+        else:
+            run_all_tests(skipped_marks, environment)
+    for requirement in not_tested:
+        log(system_packages.not_tested_message(requirement))
+
+
+def check(arguments: Sequence[str]) -> None:
+    """Run the linters only."""
+    if arguments:
+        sys.exit("run: check takes no options")
+    lint(filtered_environment(os.environ))
+
+
+def fix(arguments: Sequence[str]) -> None:
+    """Fix what ruff can fix, then format: fixes may leave code unformatted."""
+    if arguments:
+        sys.exit("run: fix takes no options")
+    unfixed = tool_exit_code("ruff", "check", "--fix", *PYTHON_FILES)
+    run_tool("ruff", "format", *PYTHON_FILES)
+    sys.exit(unfixed)
+
+
+def announce() -> None:
+    """Print how long a whole run takes and whether it includes a second PostgreSQL."""
+    second = find_system_postgres()
+    log(f"== ./run test: {DURATION}")
+    log(
+        f"== Tests are repeated on the PostgreSQL in {second}"
+        if second
+        else "== No PostgreSQL in /usr/lib/postgresql: tests are not repeated on a second one"
+    )
+
+
+def lint(environment: Mapping[str, str]) -> None:
+    """Check format, lint rules, types and import contracts; exit at the first failure."""
+    run_tool("ruff", "format", "--check", *PYTHON_FILES, env=environment)
+    run_tool("ruff", "check", *PYTHON_FILES, env=environment)
+    run_tool("mypy", env=environment)
+    run_tool("lint-imports", "--no-logo", env=environment)
+
+
+def run_all_tests(skipped_marks: Sequence[str], environment: dict[str, str]) -> None:
+    """Run tests on all cores with coverage, then the exclusive ones, then again on a second PostgreSQL."""
+    exclusive = [mark for mark in EXCLUSIVE_MARKS if mark not in skipped_marks]
+    selection = without_marks([*skipped_marks, *exclusive])
+    run_tool("pytest", *selection, *ON_ALL_CORES, "--cov", "--cov-report=term", env=environment)
+    run_tool("pytest", "-m", " or ".join(exclusive), env=environment)
+    if system_postgres := find_system_postgres():
+        environment = environment | {"TEST_POSTGRES_BIN": str(system_postgres)}
+        selection = ["tests/integration", "tests/functional", *without_marks(["browser"])]
+        run_tool("pytest", *selection, *ON_ALL_CORES, env=environment, note=f"again, on {system_postgres}")
+
+
+def without_marks(marks: Sequence[str]) -> list[str]:
+    """Return the pytest options that skip tests with any of these marks."""
+    return ["-m", " and ".join(f"not {mark}" for mark in marks)] if marks else []
+
+
+def filtered_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that tests may see, so that settings of the service do not change their results."""
+    return {name: value for name, value in environment.items() if name.startswith(PASSED_VARIABLES)}
+
+
+def find_system_postgres() -> Path | None:
+    """Return the program directory of the newest PostgreSQL that Debian packages have installed."""
+    found = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/postgres") if path.parts[4].isdigit()]
+    return max(found, key=lambda path: int(path.parts[4]), default=None)

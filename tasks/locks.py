@@ -1,0 +1,46 @@
+"""`./run lock`, `./run audit` and `./run sbom`: the pinned packages."""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from tasks.processes import TOOLS, log
+
+SERVICE = "requirements.txt"
+DEVELOPMENT = "requirements-dev.txt"
+TRACING = "requirements-otel.txt"
+LOCKS = (
+    ("requirements.in", SERVICE, ()),
+    ("requirements-dev.in", DEVELOPMENT, ("-c", SERVICE)),
+    ("requirements-otel.in", TRACING, ("-c", DEVELOPMENT)),
+)
+"""Each with its source, and the options that give it the same versions as the lock before."""
+
+
+def lock(arguments: Sequence[str]) -> None:
+    """Pin with uv from a temporary environment: for all platforms, with hashes, without the address of any index."""
+    base_python = getattr(sys, "_base_executable", sys.executable)
+    with tempfile.TemporaryDirectory() as directory:
+        venv = Path(directory) / "venv"
+        subprocess.run([base_python, "-m", "venv", venv], check=True)
+        subprocess.run([venv / "bin" / "pip", "install", "--quiet", "uv"], check=True)
+        options = ["--quiet", "--universal", "--python-version=3.11", "--generate-hashes"]
+        options += ["--no-emit-index-url", "--no-annotate", "--no-header", *arguments]
+        for source, lock_file, constraints in LOCKS:
+            log(f"== pinning {source} in {lock_file}")
+            compile_lock = [venv / "bin" / "uv", "pip", "compile", *options, source, "-o", lock_file, *constraints]
+            subprocess.run(compile_lock, check=True)
+
+
+def audit(arguments: Sequence[str]) -> None:
+    """Look up known vulnerabilities of the packages that the service runs on."""
+    options = ["--requirement", SERVICE, "--require-hashes", "--disable-pip"]
+    subprocess.run([TOOLS / "pip-audit", *options, *arguments], check=True)
+
+
+def sbom(arguments: Sequence[str]) -> None:
+    """Write the software bill of materials in CycloneDX, into sbom.json unless another file is given."""
+    options = ["requirements", "--output-reproducible", "--output-file", *(arguments or ["sbom.json"])]
+    subprocess.run([TOOLS / "cyclonedx-py", *options, SERVICE], check=True)

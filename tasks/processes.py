@@ -1,0 +1,37 @@
+"""Start other programs: the tools of the environment and those of the system."""
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+TOOLS = Path(sys.executable).parent
+"""Directory of pytest, ruff and the other tools. Not resolved: Python is a symbolic link in a virtual environment."""
+EXIT_ON_INTERRUPT = 130  # as shells report SIGINT
+
+
+def log(message: str) -> None:
+    """Print a message at once to standard error, so that it keeps its place among the output of subprocesses."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def succeeds(command: Sequence[str | Path]) -> bool:
+    """Run a command silently and return whether it exists and exits with 0."""
+    try:
+        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def tool_exit_code(tool: str, *arguments: str, env: Mapping[str, str] | None = None, note: str = "") -> int:
+    """Print and run a tool of the environment; return its exit code, or 128 plus the signal that killed it."""
+    shown = " ".join(f'"{argument}"' if " " in argument else argument for argument in (tool, *arguments))
+    log(f"== {shown}" + (f"  ({note})" if note else ""))
+    code = subprocess.run([TOOLS / tool, *arguments], env=env, check=False).returncode
+    return code if code >= 0 else 128 - code
+
+
+def run_tool(tool: str, *arguments: str, env: Mapping[str, str] | None = None, note: str = "") -> None:
+    """Run a tool of the environment and exit with its code if it fails."""
+    if code := tool_exit_code(tool, *arguments, env=env, note=note):
+        sys.exit(code)

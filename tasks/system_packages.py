@@ -1,0 +1,139 @@
+"""Programs that tests need and pip cannot install: how they are found, announced and installed.
+
+`SYSTEM_PACKAGES=0` installs nothing. Programs that are already there are used nevertheless.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from tasks.processes import log, succeeds
+
+ADMIN_DIRECTORIES = "/usr/sbin:/usr/local/sbin"  # not on the PATH of every user
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+PLAYWRIGHT = (sys.executable, "-m", "playwright")
+PRINT_PLAYWRIGHT_CHROMIUM = """
+from playwright.sync_api import sync_playwright
+with sync_playwright() as playwright:
+    print(playwright.chromium.executable_path)
+"""
+
+
+class SystemPackage(NamedTuple):
+    """A Debian package, and a function that returns the path of its program, or None if that does not work."""
+
+    name: str
+    find: Callable[[], str | None]
+
+
+class Requirement(NamedTuple):
+    """Packages without which the tests with a mark are skipped."""
+
+    mark: str
+    covers: str
+    packages: tuple[SystemPackage, ...]
+    alternative: tuple[str, ...] = ()
+    """Command that installs them without root, or on a system other than Debian."""
+
+    def missing(self) -> list[str]:
+        """Return the names of the packages that are not installed."""
+        return [package.name for package in self.packages if package.find() is None]
+
+
+def provide(requirements: Sequence[Requirement]) -> list[Requirement]:
+    """Announce and install what is missing; return the requirements that are still not met.
+
+    Exits if one is not met under CI, unless SYSTEM_PACKAGES=0 says that this is intended.
+    """
+    installs = may_install()
+    missing = {requirement: names for requirement in requirements if (names := requirement.missing())}
+    for requirement, names in missing.items():
+        log(planned_message(requirement, names) if installs else not_tested_message(requirement, names))
+    if not installs:
+        return list(missing)
+    if missing:
+        log("== SYSTEM_PACKAGES=0 ./run test installs nothing and skips these tests")
+    return [requirement for requirement in missing if not install(requirement)]
+
+
+def may_install() -> bool:
+    """Read SYSTEM_PACKAGES; exit if its value is neither 0 nor 1."""
+    value = os.environ.get("SYSTEM_PACKAGES") or "1"
+    if value not in {"0", "1"}:
+        sys.exit(f"run: SYSTEM_PACKAGES is {value!r}, but must be 0 (install nothing) or 1 (the default)")
+    return value == "1"
+
+
+def install(requirement: Requirement) -> bool:
+    """Try each way to install what is missing and return whether one worked; exit under CI if none did."""
+    for steps in installation_methods(requirement, requirement.missing()):
+        log(f"== installing for the tests marked {requirement.mark}: {' '.join(steps[-1])}")
+        if all(succeeds(step) for step in steps) and not requirement.missing():
+            return True
+    log(not_tested_message(requirement))
+    if os.environ.get("CI"):
+        sys.exit("run: under CI this is a failure, unless SYSTEM_PACKAGES=0 is set")
+    return False
+
+
+def installation_methods(requirement: Requirement, names: Sequence[str]) -> Iterator[tuple[tuple[str, ...], ...]]:
+    """Yield the ways to install these packages here, each as a series of commands."""
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        yield ("apt-get", "update"), ("apt-get", "install", "-y", "--no-install-recommends", *names)
+    if requirement.alternative:
+        yield (requirement.alternative,)
+
+
+def planned_message(requirement: Requirement, names: Sequence[str]) -> str:
+    """Describe what will be installed, how, and for which tests."""
+    command = next((" ".join(steps[-1]) for steps in installation_methods(requirement, names)), None)
+    how = f"will be installed: {command}" if command else "cannot be installed without root and apt-get"
+    return f"== Missing for the tests marked {requirement.mark} ({requirement.covers}): {', '.join(names)}; {how}"
+
+
+def not_tested_message(requirement: Requirement, names: Sequence[str] | None = None) -> str:
+    """Describe what is skipped and why."""
+    names = requirement.missing() if names is None else names
+    return (
+        f"WARNING: NOT TESTED: {requirement.covers} (the tests marked {requirement.mark}), "
+        f"because these Debian packages are missing: {', '.join(names)}"
+    )
+
+
+def find_chromium() -> str | None:
+    """Return a Chromium that starts: one on the PATH, else the one that Playwright has downloaded."""
+    for path in filter(None, map(shutil.which, CHROMIUM_NAMES)):
+        if succeeds([path, "--version"]):
+            return path
+    command = [sys.executable, "-c", PRINT_PLAYWRIGHT_CHROMIUM]
+    path = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return path if path and succeeds([path, "--version"]) else None
+
+
+def find_playwright_driver() -> str | None:
+    """Return Playwright's Python if its driver starts: that needs libatomic1, which a minimal Debian lacks."""
+    return PLAYWRIGHT[0] if succeeds([*PLAYWRIGHT, "--version"]) else None
+
+
+def program(name: str) -> SystemPackage:
+    """Return the package of a program with the same name."""
+    path = f"{os.environ.get('PATH', os.defpath)}:{ADMIN_DIRECTORIES}"
+    return SystemPackage(name, lambda: shutil.which(name, path=path))
+
+
+REQUIREMENTS = (
+    Requirement(
+        "browser",
+        "pages in a real browser, with scripts, at several sizes, and their accessibility",
+        (SystemPackage("chromium", find_chromium), SystemPackage("libatomic1", find_playwright_driver)),
+        (*PLAYWRIGHT, "install", "chromium"),
+    ),
+    Requirement(
+        "deploy",
+        "proxies, container image, systemd units, backup and upgrade without downtime",
+        (program("nginx"), program("haproxy"), program("openssl"), program("pgbouncer")),
+    ),
+)
