@@ -456,9 +456,7 @@ def test_dates_the_wrong_way_round_are_an_error_on_the_field_and_can_be_swapped(
 ) -> None:
     today = f"{ago():%Y-%m-%d}"
     reader_page.goto(f"/results/?period=dates&from={today}&to=2024-01-01")
-    expect(reader_page.get_by_label("To", exact=True)).to_have_accessible_description(
-        re.compile("lies before the start")
-    )
+    expect(reader_page.get_by_label("To", exact=True)).to_have_accessible_description(re.compile("is before the start"))
 
     reader_page.get_by_role("link", name="Swap them").click()
 
