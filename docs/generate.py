@@ -19,7 +19,7 @@ from project.contract.error_codes import FIELD_CODES, PROBLEMS  # noqa: E402
 Words = NullTranslations
 HEADS = {
     "settings": ("Variable", "Default", "Meaning"),
-    "problems": ("HTTP", "Code", "Meaning", "Repeat?"),
+    "problems": ("HTTP", "Code", "Meaning", "Retry?"),
     "fields": ("Code", "Fields", "Meaning"),
 }
 HEADS_RU = {

@@ -1,4 +1,4 @@
-"""DOOR: login, logout, own account."""
+"""Blueprint: login, logout and the user's own account."""
 
 from project.auth import account
 from project.auth.routes import bp

@@ -1,4 +1,4 @@
-"""The reader's own account: what is known of them, and their password."""
+"""The user's own account: personal data and password."""
 
 from collections.abc import Mapping
 
@@ -18,30 +18,30 @@ from project.runtime import get_runtime
 from project.services import users as service
 
 WEAKNESSES: Mapping[str, str] = {
-    "short": _("At least %(least)s characters are needed.", least=MIN_CHOSEN_LENGTH),
-    "long": _("At most %(most)s characters are allowed.", most=MAX_LENGTH),
-    "own": _("Leave out your login, e-mail address and phone number: they are tried first."),
-    "common": _("This password is too easy to guess: take several words that have nothing to do with each other."),
+    "short": _("Use at least %(least)s characters.", least=MIN_CHOSEN_LENGTH),
+    "long": _("Use at most %(most)s characters.", most=MAX_LENGTH),
+    "own": _("Do not use your login, e-mail address or phone number: attackers try them first."),
+    "common": _("This password is too easy to guess. Use several unrelated words."),
 }
 
 
 @bp.route("/account/", methods=["GET", "POST"])
 def account() -> ResponseReturnValue:
-    """Show the reader what is known of them; let them choose another password."""
+    """Show the user's own data; change the password."""
     user = service.find(get_runtime().database, request_state().account.id)
     if user is None:
         abort(404)
-    form = PasswordForm(request.form)  # without request.files: a file in place of a text is no text
+    form = PasswordForm(request.form)  # without request.files: a password is not a file
     if request.method != "POST":
         return render_template("auth/account.html", user=user, form=form, least=MIN_CHOSEN_LENGTH)
     if form.validate() and _is_changed(form, user):
-        flash(gettext("The password was changed. Wherever else you were logged in, you are not any more."), "ok")
+        flash(gettext("The password was changed. You have been logged out on all other devices."), "ok")
         return redirect(url_for("auth.account"))
     return render_template("auth/account.html", user=user, form=form, least=MIN_CHOSEN_LENGTH), 422
 
 
 def _is_changed(form: PasswordForm, user: User) -> bool:
-    """Change the password and go on in a session of its own, or say beside the field what is wrong."""
+    """Change the password and start a new session, or set the errors of the form."""
     current, chosen = form.current.data or "", form.chosen.data or ""
     throttle = rate_limits.PasswordThrottle(str(user.id))
     throttle.check()

@@ -1,4 +1,4 @@
-"""Forms of the auth door. What guards them against forgery is checked before any view (CSRFProtect)."""
+"""Forms of the auth blueprint. CSRFProtect checks their tokens before any view."""
 
 from flask_babel import lazy_gettext as _
 from wtforms import Form, PasswordField, StringField
@@ -13,8 +13,8 @@ class LoginForm(Form):
 
 
 class PasswordForm(Form):
-    """The password that holds, and the one that shall, twice."""
+    """Current password, new password, confirmation."""
 
     current = PasswordField(_("Current password"), [InputRequired(_("Enter the current password."))])
     chosen = PasswordField(_("New password"), [InputRequired(_("Enter the new password."))])
-    repeated = PasswordField(_("New password again"), [EqualTo("chosen", _("The two new passwords are not the same."))])
+    repeated = PasswordField(_("Confirm the new password"), [EqualTo("chosen", _("The new passwords do not match."))])

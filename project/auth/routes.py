@@ -15,28 +15,23 @@ from project.services import login as service
 bp = Blueprint("auth", __name__)
 log = logging.getLogger(__name__)
 
-_OWN_PAGE = re.compile(r"/(?:results|swagger|admin|account)/[\w./-]*(?:\?[\w.~%&=+:-]*)?", re.ASCII)
-"""Where a login may lead. An allow-list, because browsers read `/\\evil`, `///evil` and tabs in their own way."""
+_NEXT_PATH = re.compile(r"/(?:results|swagger|admin|account)/[\w./-]*(?:\?[\w.~%&=+:-]*)?", re.ASCII)
+"""Destinations after a login. An allow-list, because browsers interpret `/\\evil`, `///evil` and tabs differently."""
 
 
 @bp.route("/login/", methods=["GET", "POST"])
 @public
 def login() -> ResponseReturnValue:
-    """Show the form; open a session for a login and its password. A miss does not tell which of them was wrong."""
-    form = LoginForm(request.form)  # without request.files: a file in place of a text is no text
+    """Show the form; start a session. The error does not reveal whether the login or the password was wrong."""
+    form = LoginForm(request.form)  # without request.files: a password is not a file
     if request.method != "POST":
         return render_template("auth/login.html", form=form, refused=False)
     account, throttle = None, rate_limits.PasswordThrottle.of_login(form.login.data or "")
     throttle.check()
     if form.validate():
-        config = get_runtime().config
-        account = service.authenticate(
-            get_runtime().database,
-            get_runtime().passwords,
-            form.login.data or "",
-            form.password.data or "",
-            config.phone_region,
-        )
+        runtime, password = get_runtime(), form.password.data or ""
+        region = runtime.config.phone_region
+        account = service.authenticate(runtime.database, runtime.passwords, form.login.data or "", password, region)
     if account is None:
         throttle.record_failure()
         log.warning("login failed")
@@ -49,11 +44,11 @@ def login() -> ResponseReturnValue:
 @bp.post("/logout/")
 @public
 def logout() -> ResponseReturnValue:
-    """End every session of the reader."""
+    """End all sessions of the user."""
     sessions.end()
     return redirect(url_for("auth.login"))
 
 
 def _destination() -> str:
-    wanted = request.args.get("next", "")
-    return wanted if _OWN_PAGE.fullmatch(wanted) else url_for("reports.results")
+    path = request.args.get("next", "")
+    return path if _NEXT_PATH.fullmatch(path) else url_for("reports.results")

@@ -17,7 +17,7 @@ from project.domain.attempts import Outcome
 from project.exporters import STREAMS
 from project.http.languages import LANGUAGES, display_zone
 from project.presentation.formats import translations
-from project.presentation.headings import heading
+from project.presentation.headings import file_heading
 from project.presentation.selection import Selection, parse_selection_strictly
 from project.runtime import get_runtime
 from project.services import attempts, reports
@@ -116,7 +116,7 @@ def _write(file: Path, selection: Selection, now: datetime) -> int:
         reports.begin_export(get_runtime().read_database, selection.filter, selection.zone, now),
     )
     lines = partial(reports.iter_blocks, get_runtime().read_database, report)
-    top = heading(selection, report, "flask attempts export", now)
+    top = file_heading(selection, report, "flask attempts export", now)
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         with draft.open("wb") as output:

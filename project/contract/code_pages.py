@@ -1,5 +1,6 @@
-"""Pages that belong to no door: the front, the codes that an answer can name, and one for each of them."""
+"""The front page, the list of codes, and a page for each code."""
 
+from collections import defaultdict
 from typing import Any
 
 from flask import Blueprint, Flask, abort, redirect, render_template, url_for
@@ -13,14 +14,14 @@ bp = Blueprint("pages", __name__)
 
 
 def init_app(app: Flask) -> None:
-    """Add the pages."""
+    """Register the pages."""
     app.register_blueprint(bp)
 
 
 @bp.get("/")
 @public
 def front() -> ResponseReturnValue:
-    """Lead to the statistics."""
+    """Redirect to the statistics."""
     return redirect(url_for("reports.results"))
 
 
@@ -34,7 +35,7 @@ def problems() -> ResponseReturnValue:
 @bp.get("/problems/<code>")
 @public
 def problem(code: str) -> ResponseReturnValue:
-    """Explain a code: `type` of every problem document leads here."""
+    """Explain a code: the `type` of every problem document is the address of this page."""
     entry: Problem | FieldCode | None = PROBLEMS.get(code) or FIELD_CODES.get(code)
     if entry is None:
         abort(404)
@@ -55,38 +56,27 @@ def _title(entry: Problem | FieldCode) -> str:
 
 
 def _sentences(entry: Problem | FieldCode) -> list[str]:
-    """Return every sentence of a code; what only a real case knows is shown as "…"."""
+    """Return every sentence of a code, with sample values, and "…" where there are none."""
     texts = entry.details if isinstance(entry, Problem) else entry.messages
-    return [_shown(str(texts[variant]), entry.sample if not variant else {}) for variant in texts]
-
-
-class _Unknown(dict[str, Any]):
-    def __missing__(self, name: str) -> str:
-        return "…"
-
-
-def _shown(sentence: str, sample: Any) -> str:
-    return sentence % _Unknown(sample) if "%(" in sentence else sentence
+    samples = {variant: defaultdict(lambda: "…", {} if variant else entry.sample) for variant in texts}
+    return [str(text) % samples[variant] if "%(" in str(text) else str(text) for variant, text in texts.items()]
 
 
 _FIELD_EXAMPLES = {"validation_failed": "invalid_phone", "conflict": "username_taken"}
-"""Codes that come with errors in fields, and one of these."""
+"""Codes of responses with field errors, and an example of such an error."""
 
 
 def _sample(code: str, entry: Problem | FieldCode) -> dict[str, Any]:
-    """Return a problem document with this code, as a client gets it."""
+    """Return an example of a problem document with this code."""
     sentence = _sentences(entry)[0]
     if code in _FIELD_EXAMPLES:
         return _sample(_FIELD_EXAMPLES[code], FIELD_CODES[_FIELD_EXAMPLES[code]])
     if isinstance(entry, Problem):
         return _document(code, entry.status, str(entry.title), sentence)
     outer = "conflict" if entry.status == 409 else "validation_failed"
-    document = _document(
-        outer,
-        PROBLEMS[outer].status,
-        str(PROBLEMS[outer].title),
-        str(PROBLEMS[outer].details.get(code, PROBLEMS[outer].details[""])),
-    )
+    problem = PROBLEMS[outer]
+    detail = str(problem.details.get(code, problem.details[""]))
+    document = _document(outer, problem.status, str(problem.title), detail)
     field = "name" if entry.fields == "any" else entry.fields.split(", ")[0]
     return document | {"errors": [{"field": field, "code": code, "message": sentence}]}
 

@@ -1,26 +1,25 @@
-"""What every code means: HTTP status, texts in English (translated by gettext), whether trying again helps."""
+"""Error codes: HTTP status, English texts (translated by gettext), and whether a retry helps."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
-from flask_babel import lazy_gettext, ngettext
+from flask_babel import lazy_gettext as _
 
 from project.domain.errors import NO_PARAMS, FieldError, Params
-
-_ = lazy_gettext
+from project.http.translations import ngettext
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One way a request can end without a user (RFC 9457). `details` has a sentence for each variant; "" is default."""
+    """A reason why a request fails (RFC 9457). `details` has a sentence for each variant; "" is the default."""
 
     status: int
     title: str
     details: Mapping[str, str]
     retryable: bool = False
     sample: Params = field(default_factory=lambda: NO_PARAMS)
-    """Parameters with which documents show the default sentence."""
+    """Parameters of the default sentence in documents."""
 
 
 PROBLEMS: Mapping[str, Problem] = {
@@ -176,7 +175,7 @@ PROBLEMS: Mapping[str, Problem] = {
 
 @dataclass(frozen=True, slots=True)
 class FieldCode:
-    """One way a field can be wrong: a few words for lists, and a sentence for each variant."""
+    """A reason why a field is invalid: a short text for lists, and a sentence for each variant."""
 
     short: str
     messages: Mapping[str, str]
@@ -280,13 +279,13 @@ FIELD_CODES: Mapping[str, FieldCode] = {
 
 OTHER_REASONS: Mapping[str, str] = {
     "created": _("Created"),
-    "dry_run": _("Dry run: nothing wrong"),
-    "replayed": _("Repeated: the first answer was given again"),
-    "interrupted": _("The service was stopped before it could answer"),
+    "dry_run": _("Dry run: no errors"),
+    "replayed": _("Replay: the first response was returned again"),
+    "interrupted": _("The service stopped before it could respond"),
 }
 
 STATUSES: Mapping[int, str] = {
-    0: _("No answer"),
+    0: _("No response"),
     200: _("Nothing created"),
     201: _("Created"),
     400: _("Bad request"),
@@ -304,7 +303,7 @@ STATUSES: Mapping[int, str] = {
 
 
 def reason_text(code: str) -> str:
-    """Return the few words that lists show for a code, in the reader's language."""
+    """Return the short text of a code for lists, in the current language."""
     if code in FIELD_CODES:
         return str(FIELD_CODES[code].short)
     if code in PROBLEMS:
@@ -313,7 +312,7 @@ def reason_text(code: str) -> str:
 
 
 def status_text(status: int) -> str:
-    """Return what an HTTP status means here, in the reader's language."""
+    """Return the meaning of an HTTP status in this service, in the current language."""
     if status in STATUSES:
         return str(STATUSES[status])
     try:
@@ -323,31 +322,29 @@ def status_text(status: int) -> str:
 
 
 def reason_codes() -> tuple[str, ...]:
-    """Return every code that can stand in an attempt as the reason why no user was created."""
+    """Return every code that an attempt can have as the reason why no user was created."""
     return (*FIELD_CODES, *(code for code in PROBLEMS if code not in {"validation_failed", "forbidden"}))
 
 
 def detail_text(code: str, variant: str = "", params: Params = NO_PARAMS) -> str:
-    """Return the sentence that tells a client what to do, in the reader's language."""
-    return _filled(PROBLEMS[code].details, variant, params)
+    """Return the detail of a problem document, in the current language."""
+    return _render(PROBLEMS[code].details, variant, params)
 
 
 def summary_text(errors: Iterable[FieldError]) -> str:
-    """Return the sentence of a failed validation, which counts the fields."""
-    number = len({error.field for error in errors})
-    text: str = ngettext(
+    """Return the detail of a failed validation, which contains the number of invalid fields."""
+    return ngettext(
         "Correct %(num)s field and send the request again.",
         "Correct %(num)s fields and send the request again.",
-        number,
+        len({error.field for error in errors}),
     )
-    return text
 
 
 def message_text(error: FieldError) -> str:
-    """Return the sentence about one field, in the reader's language."""
-    return _filled(FIELD_CODES[error.code].messages, error.variant, error.params)
+    """Return the message of a field error, in the current language."""
+    return _render(FIELD_CODES[error.code].messages, error.variant, error.params)
 
 
-def _filled(sentences: Mapping[str, str], variant: str, params: Params) -> str:
+def _render(sentences: Mapping[str, str], variant: str, params: Params) -> str:
     sentence = str(sentences.get(variant, sentences[""]))
     return sentence % params if params else sentence

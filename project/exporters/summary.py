@@ -47,9 +47,9 @@ def durations(report: Report, translations: Translations) -> list[tuple[str, int
     if report.durations is None:
         return []
     return [
-        (_("Half of the answers within, ms"), report.durations.p50),
-        (_("95 of 100 answers within, ms"), report.durations.p95),
-        (_("99 of 100 answers within, ms"), report.durations.p99),
+        (_("Median, ms"), report.durations.p50),
+        (_("95th percentile, ms"), report.durations.p95),
+        (_("99th percentile, ms"), report.durations.p99),
     ]
 
 
@@ -89,8 +89,8 @@ def log_heads(translations: Translations) -> list[str]:
         _("Name"),
         _("Phone"),
         _("E-mail"),
-        _("Answer, ms"),
-        _("Request id"),
+        _("Response, ms"),
+        _("Request ID"),
     ]
 
 

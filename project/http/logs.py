@@ -63,7 +63,7 @@ class _BoundedQueueHandler(QueueHandler):
 class _TextFormatter(logging.Formatter):
     """A line for people with the fields of the JSON format; a traceback follows on lines of its own."""
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is of the standard library
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - overrides the standard library
         """Return the line, escaped so that no value can end it or send control sequences to a terminal."""
         extra = {name: value for name, value in vars(record).items() if name not in _STANDARD_ATTRIBUTES}
         fields = " ".join(f"{name}={value}" for name, value in extra.items())
@@ -96,7 +96,7 @@ def init_app(app: Flask, log_format: str) -> None:
 
 
 def _install(handler: logging.Handler) -> None:
-    """Put our handler in place of that of an earlier application in this process: a line is written once."""
+    """Replace the handler of an earlier application in this process, so that each line is written once."""
     root = logging.getLogger()
     for former in [one for one in root.handlers if isinstance(one, _StreamHandler | _BoundedQueueHandler)]:
         root.removeHandler(former)
@@ -104,7 +104,7 @@ def _install(handler: logging.Handler) -> None:
 
 
 def _start_queue(handler: logging.Handler) -> None:
-    """Write in a thread of this process from now on."""
+    """Start the thread that writes the log of this process."""
     listener = QueueListener(queue.Queue(MAX_QUEUED), handler)
     listener.start()
     queue_handler = _BoundedQueueHandler(listener)
@@ -132,9 +132,9 @@ def _add_request_ids(record: logging.LogRecord) -> bool:
 
 
 def _log_response(response: Response) -> Response:
-    """Log a response. Health checks are frequent and tell nothing; the row of a successful attempt tells more.
+    """Log a response, except those of health checks and of attempts without a 5xx status, which have a row instead.
 
-    A query string may contain a name and is not logged.
+    Query strings are not logged: they may contain names.
     """
     state = request_state()
     if (state.attempt and response.status_code < 500) or request.endpoint in QUIET_ENDPOINTS:

@@ -1,1 +1,1 @@
-"""What pages, files and commands share: the reader's selection, formats of numbers and times, headings."""
+"""Shared by pages, files and commands: the selection of attempts, formats of numbers and times, headings."""

@@ -1,8 +1,7 @@
-"""How pages write numbers, times, codes and addresses."""
+"""Jinja filters and globals: numbers, times, codes and URLs as pages show them."""
 
 import json
-from collections.abc import Mapping
-from datetime import date as Date  # noqa: N812 - the filter has its name
+from datetime import date as Date  # noqa: N812 - a filter is called date
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -16,15 +15,7 @@ from flask.globals import request_ctx
 from flask_babel import get_translations
 from jinja2 import StrictUndefined
 
-from project.contract.error_codes import (
-    FIELD_CODES,
-    OTHER_REASONS,
-    PROBLEMS,
-    STATUSES,
-    message_text,
-    reason_text,
-    status_text,
-)
+from project.contract import error_codes
 from project.domain.attempts import AttemptRow, Outcome
 from project.exporters.sizes import expected_size
 from project.exporters.translations import Translations
@@ -39,35 +30,34 @@ _SIZES = (("gigabyte", 10**9), ("megabyte", 10**6), ("kilobyte", 10**3))
 
 
 def init_app(app: Flask) -> None:
-    """Add the filters and globals; a template that names what is not there fails instead of printing nothing."""
+    """Add the filters and globals. An undefined name in a template raises an error instead of printing nothing."""
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.filters.update(
         number=number,
         date=date,
         size=size,
         day=day,
-        weekday=weekday,
         clock=clock,
         local=local,
-        moment=moment,
-        kind=kind,
-        pretty=pretty,
-        reason=reason_text,
-        status=status_text,
-        message=message_text,
-        problem_title=lambda code: str(PROBLEMS[code].title),
+        date_and_time=date_and_time,
+        css_class=css_class,
+        pretty_json=pretty_json,
+        reason=error_codes.reason_text,
+        status=error_codes.status_text,
+        message=error_codes.message_text,
+        problem_title=lambda code: str(error_codes.PROBLEMS[code].title),
     )
     app.jinja_env.globals.update(
         LANGUAGES=LANGUAGES,
         VERSION=VERSION,
-        follows=follows,
+        current_query=current_query,
         expected_size=expected_size,
-        here=here,
+        is_following=is_following,
         language=language_code,
         request_id=lambda: request_state().request_id,
         share=share,
         theme=theme,
-        url_for=address,
+        url_for=build_url,
         zone_label=zone_label,
     )
 
@@ -83,10 +73,11 @@ def translations() -> Translations:
 
 
 def _load_translations() -> Translations:
-    """Load everything that needs the request context, so that a stream can use it after the request."""
+    """Load all texts now: a streamed response uses them when the request context is gone."""
     catalog = get_translations()
-    reasons = {code: reason_text(code) for code in (*FIELD_CODES, *PROBLEMS, *OTHER_REASONS)}
-    statuses = {status: status_text(status) for status in STATUSES}
+    codes = (*error_codes.FIELD_CODES, *error_codes.PROBLEMS, *error_codes.OTHER_REASONS)
+    reasons = {code: error_codes.reason_text(code) for code in codes}
+    statuses = {status: error_codes.status_text(status) for status in error_codes.STATUSES}
 
     def ngettext(singular: str, plural: str, num: int, /, **variables: object) -> str:
         text: str = catalog.ungettext(singular, plural, num)
@@ -97,116 +88,108 @@ def _load_translations() -> Translations:
         gettext=catalog.ugettext,
         ngettext=ngettext,
         reason=lambda code: reasons.get(code, code),
-        status=lambda status: statuses.get(status) or status_text(status),
+        status=lambda status: statuses.get(status) or error_codes.status_text(status),
     )
 
 
 def number(value: int) -> str:
-    """Return `10,930` as the reader's language writes it."""
+    """Format a number in the current language: `10,930`."""
     return translations().number(value)
 
 
 def size(value: int) -> str:
-    """Return a number of bytes as people tell it: `44 MB`."""
+    """Format a number of bytes: `44 MB`."""
     unit, scale = next((pair for pair in _SIZES if value >= pair[1]), _SIZES[-1])
     shown = round(value / scale, 1 if value < 10 * scale else None)
     return str(format_unit(shown, unit, length="short", locale=language_code())).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def share(part: int, whole: int) -> str:
-    """Return a percentage that never hides a single attempt."""
+    """Format a percentage; rounding never hides a single attempt."""
     return translations().share(part, whole)
 
 
-def day(when: datetime) -> str:
-    """Return `23 November`, with the year if it is another one."""
-    is_this_year = local(when).year == datetime.now(display_zone()).year
-    return written(local(when), "d MMMM" if is_this_year else DAY)
+def day(time: datetime) -> str:
+    """Format a day: `23 November`, with the year unless it is the current one."""
+    is_this_year = local(time).year == datetime.now(display_zone()).year
+    return format_time(local(time), "d MMMM" if is_this_year else DAY)
 
 
 def date(when: Date) -> str:
-    """Return `31 December 1990`."""
+    """Format a date: `31 December 1990`."""
     return str(format_date(when, DAY, locale=language_code()))
 
 
-def weekday(when: datetime) -> str:
-    """Return `Mon`."""
-    return written(local(when), "ccc")
+def clock(time: datetime) -> str:
+    """Format a time of day: `15:04:03`."""
+    return f"{local(time):%H:%M:%S}"
 
 
-def clock(when: datetime) -> str:
-    """Return `15:04:03`."""
-    return f"{local(when):%H:%M:%S}"
+def date_and_time(time: datetime) -> str:
+    """Format a time: `23 November 2026, 15:04:03`."""
+    return format_time(local(time), f"{DAY}, HH:mm:ss")
 
 
-def moment(when: datetime) -> str:
-    """Return `23 November 2026, 15:04:03`."""
-    return written(local(when), f"{DAY}, HH:mm:ss")
-
-
-def written(when: datetime, pattern: str) -> str:
-    """Return a moment as its own zone has it, in the reader's language, by a pattern of Unicode (UTS 35)."""
-    return _written(when.replace(tzinfo=None), pattern, language_code())
+def format_time(time: datetime, pattern: str) -> str:
+    """Format a time in its own zone and the current language by a Unicode pattern (UTS 35)."""
+    return _format_time(time.replace(tzinfo=None), pattern, language_code())
 
 
 @lru_cache(maxsize=2048)
-def _written(when: datetime, pattern: str, language: str) -> str:
-    """Pages have the same columns again and again. Of no zone: the same moment of two would be one to the cache."""
-    return str(format_datetime(when, pattern, locale=language))
+def _format_time(time: datetime, pattern: str, language: str) -> str:
+    """Cached, because pages repeat times. Takes naive times: equal times of two zones would share a cache entry."""
+    return str(format_datetime(time, pattern, locale=language))
 
 
-def zone_label(zone: ZoneInfo | None = None, when: datetime | None = None) -> str:
-    """Return the zone of the times shown: `Moscow time (UTC+3)`."""
+def zone_label(zone: ZoneInfo | None = None, time: datetime | None = None) -> str:
+    """Return the name of the zone in which times are shown: `Moscow time (UTC+3)`."""
     zone = zone or display_zone()
-    offset = _offset((when or datetime.now(zone)).astimezone(zone))
+    offset = _offset((time or datetime.now(zone)).astimezone(zone))
     if zone.key == "Europe/Moscow":
         return gettext("Moscow time (%(offset)s)", offset=offset)
     if zone.key == "UTC":
         return gettext("time in UTC")
     city = get_timezone_location(zone, locale=language_code(), return_city=True)
-    return gettext("time of %(city)s (%(offset)s)", city=city, offset=offset)
+    return gettext("%(city)s time (%(offset)s)", city=city, offset=offset)
 
 
-def _offset(when: datetime) -> str:
-    minutes = (when.utcoffset() or timedelta()) // timedelta(minutes=1)
+def _offset(time: datetime) -> str:
+    minutes = (time.utcoffset() or timedelta()) // timedelta(minutes=1)
     hours, rest = divmod(abs(minutes), 60)
     return f"UTC{'+' if minutes >= 0 else '−'}{hours}{f':{rest:02}' if rest else ''}"
 
 
-def kind(value: AttemptRow | Outcome | int) -> str:
-    """Return the class by which an outcome, or what has one, is coloured."""
+def css_class(value: AttemptRow | Outcome | int) -> str:
+    """Return the CSS class for the outcome of an attempt or of an HTTP status."""
     outcome = Outcome.of(value) if isinstance(value, int) else value if isinstance(value, Outcome) else value.outcome
     return {Outcome.CREATED: "ok", Outcome.REJECTED: "bad", Outcome.FAILED: "down", Outcome.UNCHANGED: "same"}[outcome]
 
 
-def pretty(value: object) -> str:
-    """Return JSON for people: indented, no escapes where none are needed. The template escapes it for HTML."""
+def pretty_json(value: object) -> str:
+    """Return indented JSON with as few escapes as possible. The template escapes it for HTML."""
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def theme() -> str:
-    """Return the theme that the reader chose, "" for that of the system."""
-    chosen = request.cookies.get("theme", "")
-    return chosen if chosen in THEMES else ""
+    """Return the theme that the reader selected, "" for that of the system."""
+    theme = request.cookies.get("theme", "")
+    return theme if theme in THEMES else ""
 
 
-def follows() -> bool:
-    """Tell whether the reader wants to be offered new attempts, which is so until the box is emptied."""
+def is_following() -> bool:
+    """Return whether the page offers new attempts: yes, until the reader clears the checkbox."""
     return request.cookies.get("follow") != "off"
 
 
-def here(**changes: str) -> str:
-    """Return the query of this page with some values changed: a link that stays on the page, whatever its path."""
+def current_query(**changes: str) -> str:
+    """Return the query of this page with some values changed: a link to the same page on any path."""
     values = {name: given for name, given in request.args.lists() if name not in changes}
     return "?" + urlencode(values | changes, doseq=True)
 
 
-def address(endpoint: str, **values: Any) -> str:
-    """Return the address of a view, also where there is no routing: a request to a foreign host gets an error page."""
+def build_url(endpoint: str, **values: Any) -> str:
+    """Return the URL of a view. Works without routing, too: a request to an unknown host gets an error page."""
     adapter = request_ctx.url_adapter or current_app.url_map.bind("localhost")
     external = values.pop("_external", False)
-    return adapter.build(endpoint, _present(values), force_external=external)
-
-
-def _present(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
+    present = {name: value for name, value in values.items() if value is not None}
+    return adapter.build(endpoint, present, force_external=external)

@@ -1,4 +1,4 @@
-"""What was chosen, in the reader's words, as pages and the first lines of files have it."""
+"""Texts that describe a selection, for pages and for the first lines of files."""
 
 from datetime import datetime, timedelta
 
@@ -7,58 +7,52 @@ from project.domain.attempts import Outcome
 from project.domain.reports import Report
 from project.exporters.translations import ABSENT, Heading
 from project.http.translations import gettext, pgettext
-from project.presentation.formats import DAY, written, zone_label
+from project.presentation.formats import DAY, format_time, zone_label
 from project.presentation.selection import Selection
 
 
 def period_label(selection: Selection, report: Report | None) -> str:
-    """Return the days that are shown: `17–23 November 2026`."""
+    """Return the period that is shown: `17–23 November 2026`."""
     if selection.filter.since is None and selection.filter.until is None:
         if report is None or report.since is None:
             return gettext("all time")
-        since = written(report.since.astimezone(selection.zone), DAY)
+        since = format_time(report.since.astimezone(selection.zone), DAY)
         return gettext("all time, since %(day)s", day=since)
     return days_label(selection.filter.since, selection.filter.until, selection.now)
 
 
 def days_label(since: datetime | None, until: datetime | None, now: datetime) -> str:
-    """Return a stretch of time in the zone of `now`; what has no end ends now."""
+    """Return [since, until) in the zone of `now`; without `until`, it ends now."""
+    end = (until or now).astimezone(now.tzinfo)
     if since is None:
-        last = _last(until or now, now)
-        return gettext("until %(day)s", day=_moment_label(last, with_year=True))
-    since, last = since.astimezone(now.tzinfo), _last(until or now, now)
-    if _is_midnight(since) and (until is None or _is_midnight(until.astimezone(now.tzinfo))):
-        return _stretch_of_days(since, last if until is None else last - timedelta(days=1))
-    if since.date() == last.date():
-        return f"{_moment_label(since, with_year=True)}–{last:%H:%M}"
-    same_year = since.year == last.year
-    return f"{_moment_label(since, with_year=not same_year)} – {_moment_label(last, with_year=True)}"
+        return gettext("until %(day)s", day=_time_label(end, with_year=True))
+    since = since.astimezone(now.tzinfo)
+    if _is_midnight(since) and (until is None or _is_midnight(end)):
+        return _days_range(since, end if until is None else end - timedelta(days=1))
+    if since.date() == end.date():
+        return f"{_time_label(since, with_year=True)}–{end:%H:%M}"
+    return f"{_time_label(since, with_year=since.year != end.year)} – {_time_label(end, with_year=True)}"
 
 
-def _last(until: datetime, now: datetime) -> datetime:
-    return until.astimezone(now.tzinfo)
+def _is_midnight(time: datetime) -> bool:
+    return time.time() == datetime.min.time()
 
 
-def _is_midnight(when: datetime) -> bool:
-    return when.time() == datetime.min.time()
-
-
-def _stretch_of_days(first: datetime, last: datetime) -> str:
-    end = written(last, DAY)
+def _days_range(first: datetime, last: datetime) -> str:
+    end = format_time(last, DAY)
     if first.date() >= last.date():
         return end
     if (first.year, first.month) == (last.year, last.month):
         return f"{first.day}–{end}"
-    start = written(first, "d MMMM" if first.year == last.year else DAY)
-    return f"{start} – {end}"
+    return f"{format_time(first, 'd MMMM' if first.year == last.year else DAY)} – {end}"
 
 
-def _moment_label(when: datetime, *, with_year: bool) -> str:
-    return written(when, f"{DAY}, HH:mm" if with_year else "d MMMM, HH:mm")
+def _time_label(time: datetime, *, with_year: bool) -> str:
+    return format_time(time, f"{DAY}, HH:mm" if with_year else "d MMMM, HH:mm")
 
 
 def outcome_names() -> dict[Outcome, str]:
-    """Return what the outcomes are called where one chooses among them."""
+    """Return the names of outcomes in filters."""
     return {
         Outcome.CREATED: gettext("Created"),
         Outcome.REJECTED: gettext("Rejected"),
@@ -67,8 +61,8 @@ def outcome_names() -> dict[Outcome, str]:
     }
 
 
-def heading(selection: Selection, report: Report, reader: str, now: datetime) -> Heading:
-    """Return what stands on top of a file: a print on a desk must tell what it shows."""
+def file_heading(selection: Selection, report: Report, reader: str, now: datetime) -> Heading:
+    """Return the heading of a file: its period, filters, author and time, so that a printout explains itself."""
     names = outcome_names()
     outcomes = ", ".join(names[outcome] for outcome in Outcome if outcome in selection.filter.outcomes)
     codes = ", ".join(reason_text(code) for code in sorted(selection.filter.codes))

@@ -1,4 +1,4 @@
-"""The reader's choice as the URL tells it, and the URL of a choice: every state of a page is an address."""
+"""The selection of attempts: parsed from the query of a URL, and turned into one. Every state of a page has a URL."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ DEFAULT = "7d"
 KNOWN_CODES = frozenset({*FIELD_CODES, *PROBLEMS, *OTHER_REASONS})
 MAX_TEXT = 200
 PARAMETERS = ("period", "from", "to", "result", "code", "status", "q", "tz")
-"""What makes a choice, in the order in which addresses have them."""
+"""The parameters of a selection, in the order in which URLs contain them."""
 
 _YEARS = range(1970, 9000)
 
@@ -33,24 +33,24 @@ Values = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """What the reader wants to see: the filter, and the words by which the URL asked for it."""
+    """The attempts that the reader selected: the filter, and the parameters of the URL that define it."""
 
     filter: AttemptFilter
     period: str
     now: datetime
     """In the zone in which times are shown."""
     default: str = DEFAULT
-    """The period of an address that names none."""
+    """The period of a URL without one."""
     values: Values = field(default_factory=dict)
-    """The parameters that were understood, in their normal form."""
+    """Valid parameters in their normal form."""
     ignored: tuple[tuple[str, str], ...] = ()
-    """Name and value of what was not."""
+    """Name and value of invalid parameters."""
     is_reversed: bool = False
-    """The end does not lie after the start: nothing can be shown."""
+    """Whether the period ends before it starts."""
     before: UUID | None = None
     after: UUID | None = None
     newer: UUID | None = None
-    """The newest attempt that a page shows: what came since shall be offered."""
+    """The newest attempt of an open page, which asks for newer ones."""
     limit: int = 25
 
     @property
@@ -65,9 +65,9 @@ class Selection:
         return next(iter(self.values.get(name, ())), "")
 
     def query(self, **changes: str | Sequence[str] | None) -> str:
-        """Return the query of this choice with some values changed, None taking one away: "" or `?...`.
+        """Return the query of this selection with some values changed (None removes one): "" or `?...`.
 
-        `since` and `until` stand for `from` and `to`, the first of which is a word of Python.
+        `since` and `until` are called `from` and `to` in the query: `from` is a keyword of Python.
         """
         new = {_NAMES.get(name, name): _listed(value) for name, value in changes.items()}
         if "from" in new or "to" in new:
@@ -81,24 +81,23 @@ class Selection:
         pairs += [(name, value) for name, values in new.items() if name not in PARAMETERS for value in values]
         return f"?{urlencode(pairs)}" if pairs else ""
 
-    def without(self, name: str, value: str) -> str:
-        """Return the query without one value of one parameter."""
-        left = [one for one in self.values.get(name, ()) if one != value]
-        return self.query(**{name: left})
+    def query_without(self, name: str, value: str) -> str:
+        """Return the query without one value of a parameter."""
+        return self.query(**{name: [other for other in self.values.get(name, ()) if other != value]})
 
-    def within(self, since: datetime, until: datetime) -> str:
-        """Return the query of a stretch of time inside this choice."""
+    def query_within(self, since: datetime, until: datetime) -> str:
+        """Return the query of a shorter period within this selection."""
         since = max(since, self.filter.since or since).astimezone(self.zone)
         until = min(until, self.filter.until or until).astimezone(self.zone)
         if since.time() == until.time() == datetime.min.time():
             return self.query(since=f"{since:%Y-%m-%d}", until=f"{until - timedelta(days=1):%Y-%m-%d}")
-        return self.query(since=_wall(since), until=_wall(until))
+        return self.query(since=_local_time(since), until=_local_time(until))
 
-    def of_everything(self) -> "Selection":
-        """Return the same choice over all time."""
+    def over_all_time(self) -> "Selection":
+        """Return this selection without its period."""
         values = {name: given for name, given in self.values.items() if name not in {"from", "to"}}
-        whole = replace(self.filter, since=None, until=None)
-        return replace(self, filter=whole, period="all", values=values | {"period": ["all"]}, is_reversed=False)
+        unlimited = replace(self.filter, since=None, until=None)
+        return replace(self, filter=unlimited, period="all", values=values | {"period": ["all"]}, is_reversed=False)
 
 
 _NAMES = {"since": "from", "until": "to"}
@@ -108,23 +107,21 @@ def _listed(value: str | Sequence[str] | None) -> Sequence[str]:
     return [value] if isinstance(value, str) else value or []
 
 
-def _wall(when: datetime) -> str:
-    """Return a time as clocks in the shown zone tell it, no finer than it needs to be."""
-    text = f"{when:%Y-%m-%dT%H:%M}"
-    if when.second or when.microsecond:
-        text = when.replace(tzinfo=None).isoformat()
-    return text
+def _local_time(time: datetime) -> str:
+    """Return a time without its zone, with seconds only if needed."""
+    is_whole_minute = not (time.second or time.microsecond)
+    return f"{time:%Y-%m-%dT%H:%M}" if is_whole_minute else time.replace(tzinfo=None).isoformat()
 
 
 def parse_selection(args: MultiDict[str, str], zone: ZoneInfo, now: datetime, default: str = DEFAULT) -> Selection:
-    """Return what the query asks for. What cannot be understood is left out and named in `ignored`."""
-    return _Reader(args, zone, now, default).read()
+    """Parse the query of a page. Invalid parameters are listed in `ignored`."""
+    return _Parser(args, zone, now, default).parse()
 
 
 def parse_selection_strictly(
     args: MultiDict[str, str], zone: ZoneInfo, now: datetime, default: str = DEFAULT
 ) -> Selection:
-    """Return what the query asks for, or refuse: a program or a file has no place to say what was left out."""
+    """Parse the query of an API call or a download. Raises RefusalError for an invalid parameter."""
     selection = parse_selection(args, zone, now, default)
     if selection.is_reversed:
         raise RefusalError("bad_request", "period")
@@ -133,8 +130,8 @@ def parse_selection_strictly(
     return selection
 
 
-class _Reader:
-    """Reads one query, and remembers what it could not read."""
+class _Parser:
+    """Parses one query."""
 
     def __init__(self, args: MultiDict[str, str], zone: ZoneInfo, now: datetime, default: str) -> None:
         self._args = args
@@ -144,14 +141,14 @@ class _Reader:
         self._ignored: list[tuple[str, str]] = []
         self._values: dict[str, Sequence[str]] = {}
 
-    def read(self) -> Selection:
+    def parse(self) -> Selection:
         outcomes = self._all("result", Outcome)
-        codes = self._all("code", _one_of(KNOWN_CODES))
-        statuses = self._all("status", _status)
+        codes = self._all("code", _choice(KNOWN_CODES))
+        statuses = self._all("status", _integer(r"0|[1-5]\d\d"))
         text = clean(self._args.get("q", "").strip(), MAX_TEXT)
         if text:
             self._values["q"] = [text]
-        self._one("tz", _one_of({"UTC"}))
+        self._one("tz", _choice({"UTC"}))
         period, since, until = self._period(text)
         return Selection(
             filter=AttemptFilter(
@@ -170,17 +167,17 @@ class _Reader:
             before=self._one("before", UUID, keep=False),
             after=self._one("after", UUID, keep=False),
             newer=self._one("newer", UUID, keep=False),
-            limit=self._one("limit", _limit, keep=False) or 25,
+            limit=self._one("limit", _integer(r"[1-9]\d?|100"), keep=False) or 25,
             ignored=tuple(self._ignored),
         )
 
     def _period(self, text: str) -> tuple[str, datetime | None, datetime | None]:
-        period = self._one("period", _one_of(PERIODS))
-        if _is_id(text):
-            return "all", None, None  # one request: it is looked for wherever it is
+        period = self._one("period", _choice(PERIODS))
+        if _can_parse(UUID, text):
+            return "all", None, None  # a request ID is found in any period
         if period in {None, "dates"} and any(self._args.get(name, "").strip() for name in ("from", "to")):
-            since = self._one("from", partial(_moment, zone=self._zone, end=False))
-            until = self._one("to", partial(_moment, zone=self._zone, end=True))
+            since = self._one("from", partial(_parse_time, zone=self._zone, end=False))
+            until = self._one("to", partial(_parse_time, zone=self._zone, end=True))
             if since or until:
                 self._values["period"] = ["dates"]
                 return "dates", since, until
@@ -192,70 +189,59 @@ class _Reader:
         midnight = self._now.replace(hour=0, minute=0, second=0, microsecond=0)
         return period, midnight - timedelta(days=DAYS[period] - 1), None
 
-    def _one(self, name: str, read: Callable[[str], T], *, keep: bool = True) -> T | None:
-        return next(iter(self._all(name, read, keep=keep)), None)
+    def _one(self, name: str, parse: Callable[[str], T], *, keep: bool = True) -> T | None:
+        return next(iter(self._all(name, parse, keep=keep)), None)
 
-    def _all(self, name: str, read: Callable[[str], T], *, keep: bool = True) -> list[T]:
-        """Return the values of a parameter, given more than once or with commas."""
-        understood: dict[str, T] = {}
-        for given in _parts(self._args.getlist(name)):
+    def _all(self, name: str, parse: Callable[[str], T], *, keep: bool = True) -> list[T]:
+        """Return the valid values of a parameter, which may be repeated or contain commas."""
+        valid: dict[str, T] = {}
+        for text in _split(self._args.getlist(name)):
             try:
-                understood[given] = read(given)
+                valid[text] = parse(text)
             except (ValueError, OverflowError):
-                self._ignored.append((name, clean(given, 60)))
-        if understood and keep:
-            self._values[name] = list(understood)
-        return list(understood.values())
+                self._ignored.append((name, clean(text, 60)))
+        if valid and keep:
+            self._values[name] = list(valid)
+        return list(valid.values())
 
 
-def _parts(given: Iterable[str]) -> list[str]:
-    return [part.strip() for text in given for part in text.split(",") if part.strip()]
+def _split(texts: Iterable[str]) -> list[str]:
+    return [part.strip() for text in texts for part in text.split(",") if part.strip()]
 
 
-def _one_of(known: Iterable[str]) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if text not in known:
+def _choice(choices: Iterable[str]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
             raise ValueError(text)
         return text
 
-    return read
+    return parse
 
 
-def _status(text: str) -> int:
-    if not re.fullmatch(r"0|[1-5]\d\d", text, re.ASCII):
+def _integer(pattern: str) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(pattern, text, re.ASCII):
+            raise ValueError(text)
+        return int(text)
+
+    return parse
+
+
+def _parse_time(text: str, zone: ZoneInfo, *, end: bool) -> datetime:
+    """Parse a day or a time in `zone`. With `end`, a day means the midnight that follows it."""
+    time = datetime.fromisoformat(text)
+    if time.year not in _YEARS:
         raise ValueError(text)
-    return int(text)
+    if time.tzinfo is None:
+        time = time.replace(tzinfo=zone)
+    if end and _can_parse(date.fromisoformat, text):
+        time += timedelta(days=1)
+    return time.astimezone(UTC).astimezone(zone)
 
 
-def _limit(text: str) -> int:
-    if not re.fullmatch(r"[1-9]\d?|100", text, re.ASCII):
-        raise ValueError(text)
-    return int(text)
-
-
-def _is_id(text: str) -> bool:
+def _can_parse(parse: Callable[[str], object], text: str) -> bool:
     try:
-        UUID(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _moment(text: str, zone: ZoneInfo, *, end: bool) -> datetime:
-    """Return the moment that a day or a time on the shown clocks means; the end of a day is the next midnight."""
-    when = datetime.fromisoformat(text)
-    if when.year not in _YEARS:
-        raise ValueError(text)
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=zone)
-    if end and _is_day(text):
-        when += timedelta(days=1)
-    return when.astimezone(UTC).astimezone(zone)
-
-
-def _is_day(text: str) -> bool:
-    try:
-        date.fromisoformat(text)
+        parse(text)
     except ValueError:
         return False
     return True

@@ -1,4 +1,4 @@
-"""DOOR: statistics, attempts and downloads."""
+"""Blueprint: statistics, attempts and downloads."""
 
 from project.reports import api, exports
 from project.reports.openapi import describe

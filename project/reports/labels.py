@@ -1,4 +1,4 @@
-"""What was chosen, in the reader's words: for headings, chips above the numbers."""
+"""Labels and sentences of the results page."""
 
 import math
 from collections.abc import Iterator
@@ -14,20 +14,20 @@ from project.presentation.formats import number
 from project.presentation.headings import days_label, outcome_names
 from project.presentation.selection import Selection
 from project.reports.charts import times_label
-from project.reports.page_data import Remark
+from project.reports.page_data import AnomalyNote
 
 
 @dataclass(frozen=True, slots=True)
 class Chip:
-    """One filter that is on, and the query without it."""
+    """An active filter, and the query without it."""
 
     name: str
     value: str
-    without: str
+    query: str
 
 
 def period_name(selection: Selection) -> str:
-    """Return the chosen period as the buttons have it; chosen days in full."""
+    """Return the name of the period as on its button; for dates, the dates."""
     names = {
         "today": gettext("Today"),
         "7d": gettext("7 days"),
@@ -38,9 +38,9 @@ def period_name(selection: Selection) -> str:
 
 
 def lag_label(lag_s: float) -> str:
-    """Return how far behind a replica is, in seconds; infinite when nobody knows."""
+    """Return the lag of a replica in words; infinite means unknown."""
     if math.isinf(lag_s):
-        return gettext("from a replica, nobody knows how far behind")
+        return gettext("from a replica, lag unknown")
     seconds = round(lag_s)
     return ngettext(
         "from a replica, %(shown)s second behind",
@@ -51,22 +51,22 @@ def lag_label(lag_s: float) -> str:
 
 
 def chips(selection: Selection) -> Iterator[Chip]:
-    """Yield the filters that are on, the period only where no button shows it."""
+    """Yield the active filters; of periods only dates, because others are shown by a button."""
     if selection.period == "dates" and not selection.is_reversed:
         yield Chip(gettext("Period"), period_name(selection), selection.query(since=None, until=None))
     names = outcome_names()
     for value in selection.values.get("result", ()):
-        yield Chip(gettext("Result"), names[Outcome(value)], selection.without("result", value))
+        yield Chip(gettext("Result"), names[Outcome(value)], selection.query_without("result", value))
     for value in selection.values.get("code", ()):
-        yield Chip(gettext("Reason"), reason_text(value), selection.without("code", value))
+        yield Chip(gettext("Reason"), reason_text(value), selection.query_without("code", value))
     for value in selection.values.get("status", ()):
-        yield Chip("HTTP", f"{value} {status_text(int(value))}", selection.without("status", value))
+        yield Chip("HTTP", f"{value} {status_text(int(value))}", selection.query_without("status", value))
     if text := selection.first("q"):
         yield Chip(gettext("Search"), text, selection.query(q=None))
 
 
 def parameter_name(name: str) -> str:
-    """Return what a parameter of the URL is called on the page."""
+    """Return the name of a URL parameter on the page."""
     names = {
         "period": gettext("Period"),
         "from": gettext("From"),
@@ -93,37 +93,38 @@ def step_label(report: Report) -> str:
 
 
 def comparison_text(selection: Selection, report: Report, previous: int | None) -> str:
-    """Return how the number of requests compares with that of the period before; "" where nothing is known of it."""
-    before = {
+    """Compare the number of requests with that of the previous period; "" if there is none."""
+    periods = {
         "today": gettext("yesterday by this time"),
         "7d": gettext("the previous 7 days"),
         "30d": gettext("the previous 30 days"),
     }
-    if not previous or selection.period not in before:
+    if not previous or selection.period not in periods:
         return ""
+    before = periods[selection.period]
     change = round(100 * (report.total - previous) / previous)
     percent = format_percent(abs(change) / 100, locale=language_code())
     if change > 0:
-        return gettext("%(percent)s more than %(before)s", percent=percent, before=before[selection.period])
+        return gettext("%(percent)s more than %(before)s", percent=percent, before=before)
     if change < 0:
-        return gettext("%(percent)s fewer than %(before)s", percent=percent, before=before[selection.period])
-    return gettext("as many as %(before)s", before=before[selection.period])
+        return gettext("%(percent)s fewer than %(before)s", percent=percent, before=before)
+    return gettext("as many as %(before)s", before=before)
 
 
-def remark_text(remark: Remark) -> str:
-    """Return the sentence about the time that stands out."""
-    when, count = times_label(remark.anomaly.bucket), number(remark.anomaly.bucket.rejected)
-    reason = reason_text(remark.code)
-    if remark.anomaly.times:
+def anomaly_text(note: AnomalyNote) -> str:
+    """Return the sentence about an anomaly."""
+    when, count = times_label(note.anomaly.bucket), number(note.anomaly.bucket.rejected)
+    reason = reason_text(note.code)
+    if note.anomaly.times:
         many = ngettext(
-            "%(when)s: rejections were %(num)s time as many as usual: %(count)s",
-            "%(when)s: rejections were %(num)s times as many as usual: %(count)s",
-            remark.anomaly.times,
+            "%(when)s: %(num)s time as many rejections as usual: %(count)s",
+            "%(when)s: %(num)s times as many rejections as usual: %(count)s",
+            note.anomaly.times,
             when=when,
             count=count,
         )
     else:
         many = gettext("%(when)s: unusually many rejections: %(count)s", when=when, count=count)
-    if remark.is_nearly_all:
+    if note.is_nearly_all:
         return gettext("%(many)s, almost all of them: “%(reason)s”.", many=many, reason=reason)
     return gettext("%(many)s, most often: “%(reason)s”.", many=many, reason=reason)

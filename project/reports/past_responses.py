@@ -1,4 +1,4 @@
-"""What a client was answered, built again from what is kept of an attempt: bodies themselves are never stored."""
+"""Rebuild the response body of a recorded attempt: bodies themselves are never stored."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,29 +10,29 @@ from project.domain.attempts import CHECKED, AttemptDetail, AttemptRow
 from project.domain.errors import FIELDS
 from project.http.languages import LANGUAGES
 
-HIDDEN_PASSWORD = "••••••"  # noqa: S105 - shows that there was one
+HIDDEN_PASSWORD = "••••••"  # noqa: S105 - not a password
 UNKNOWN = "…"
 
 
-def in_order(sent: Mapping[str, str]) -> dict[str, str]:
-    """Return what was sent in the order in which people fill a form: the database keeps none."""
+def in_form_order(sent: Mapping[str, str]) -> dict[str, str]:
+    """Return the fields of a request in the order of a form: jsonb does not keep their order."""
     return {name: sent[name] for name in (*FIELDS, *sent) if name in sent}
 
 
 def problem_code(attempt: AttemptRow) -> str:
-    """Return the code that the answer had; `attempt.code` is the more telling one of the first wrong field."""
+    """Return the code of the response; `attempt.code` is the more specific one of the first invalid field."""
     if attempt.errors:
         return "conflict" if attempt.status == 409 else "validation_failed"
     return attempt.code
 
 
 def media_type(attempt: AttemptRow) -> str:
-    """Return how the answer was marked."""
+    """Return the media type of the response."""
     return "application/json" if (attempt.answered or 0) < 300 else "application/problem+json"
 
 
 def rebuild(attempt: AttemptDetail) -> dict[str, Any] | None:
-    """Return the body of the answer in the language it had, None if there was none."""
+    """Return the body of the response in its original language, None if there was no response."""
     if attempt.answered is None:
         return None
     if attempt.answered == 201:
@@ -44,7 +44,7 @@ def rebuild(attempt: AttemptDetail) -> dict[str, Any] | None:
 
 
 def _problem(attempt: AttemptDetail) -> dict[str, Any]:
-    code = problem_code(attempt) if attempt.answered == attempt.status else _code_of_another_answer(attempt)
+    code = problem_code(attempt) if attempt.answered == attempt.status else _unplanned_code(attempt)
     problem = PROBLEMS.get(code)
     body: dict[str, Any] = {
         "type": f"/problems/{code}",
@@ -61,13 +61,13 @@ def _problem(attempt: AttemptDetail) -> dict[str, Any]:
     return body
 
 
-def _code_of_another_answer(attempt: AttemptRow) -> str:
-    """The client was told something else than what happened: that we did not know, or a defect in telling it."""
+def _unplanned_code(attempt: AttemptRow) -> str:
+    """Return the code of a response that differs from the outcome: it was unknown then, or responding failed."""
     return "outcome_unknown" if attempt.answered == 503 else "internal_error"
 
 
 def _detail(attempt: AttemptDetail, code: str) -> str:
-    """Return the sentence of the answer, "…" where what it was made of is not kept."""
+    """Return the detail of the response, "…" if its parameters were not recorded."""
     if code == "validation_failed" and attempt.errors:
         return summary_text(attempt.errors)
     if code == "conflict" and attempt.errors:

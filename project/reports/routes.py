@@ -1,4 +1,4 @@
-"""Pages: statistics, and one attempt."""
+"""The results page and the page of one attempt."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -21,24 +21,23 @@ bp = Blueprint("reports", __name__)
 
 @bp.get("/results/")
 def results() -> ResponseReturnValue:
-    """Show numbers and rows of what the URL chooses."""
+    """Show statistics and rows of the selected attempts."""
     selection = parse_selection(request.args, display_zone(), datetime.now(UTC))
     if selection.is_reversed:
         return _results(selection, page_data.Results(report=None)), 400
     if selection.newer is not None:
-        return _offer(selection, selection.newer)
-    return _results(
-        selection,
-        replace(page_data.get_results(get_runtime().read_database, selection), lag_s=get_runtime().read_database.lag_s),
-    )
+        return _newer(selection, selection.newer)
+    database = get_runtime().read_database
+    found = page_data.get_results(database, selection)
+    return _results(selection, replace(found, lag_s=database.lag_s))
 
 
 @bp.errorhandler(DatabaseUnavailableError)
 @bp.errorhandler(OverloadedError)
 def unavailable(error: RefusalError) -> Response:
-    """Keep the results page and say in the place of its figures why there are none.
+    """Show the results page with an explanation instead of statistics.
 
-    Figures of a moment ago are not shown: whether the session still holds is what PostgreSQL alone knows.
+    Cached statistics are not shown: only PostgreSQL knows whether the session is still valid.
     """
     if request.endpoint != "reports.results":
         return problems.respond(error)
@@ -52,23 +51,20 @@ def _results(selection: Selection, found: page_data.Results, **problem: object) 
     )
 
 
-def _offer(selection: Selection, last: UUID) -> ResponseReturnValue:
-    """Answer a page that asks what came after `last`: nothing (204), what it knows already (304), or a button."""
-    offer = page_data.find_newer(get_runtime().read_database, selection, last)
-    if not offer.count:
+def _newer(selection: Selection, newest_id: UUID) -> ResponseReturnValue:
+    """Answer an open page: no newer attempts (204), as many as it knows (304), or a button that loads them."""
+    newer = page_data.count_newer(get_runtime().read_database, selection, newest_id)
+    if not newer.count:
         return "", 204
-    response = make_response(
-        render_template(
-            "reports/_newer.html", selection=selection, last=last, count=offer.count, more=offer.more, etag=offer.etag
-        )
-    )
-    response.headers["ETag"] = offer.etag
+    page = render_template("reports/_newer.html", selection=selection, newest_id=newest_id, newer=newer)
+    response = make_response(page)
+    response.headers["ETag"] = newer.etag
     return response.make_conditional(request)
 
 
 @bp.get("/results/<uuid:attempt_id>/")
 def attempt(attempt_id: UUID) -> ResponseReturnValue:
-    """Show all that is kept of one attempt."""
+    """Show everything recorded about one attempt."""
     selection = parse_selection(request.args, display_zone(), datetime.now(UTC))
     found = page_data.find_details(get_runtime().read_database, attempt_id, selection)
     if found is None:

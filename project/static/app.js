@@ -1,15 +1,15 @@
-// Small comforts only: every page works without this file.
+// Conveniences only: every page works without this file.
 const YEAR = 365 * 24 * 3600;
 
 function changeTheme() {
   const root = document.documentElement;
-  const chosen = root.dataset.theme;
-  const dark = chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  const current = root.dataset.theme;
+  const dark = current ? current === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   root.dataset.theme = dark ? "light" : "dark";
   remember("theme", root.dataset.theme);
 }
 
-// The server reads the cookie and renders what was chosen, so that the next page does not flash.
+// The server reads the cookie and renders the selected theme, so that the next page does not flash.
 function remember(name, value) {
   const secure = location.protocol === "https:" ? "; secure" : "";
   document.cookie = `${name}=${value}; path=/; max-age=${YEAR}; samesite=lax${secure}`;
@@ -30,7 +30,7 @@ async function copy(button) {
   try {
     await navigator.clipboard.writeText(source.textContent);
   } catch {
-    // There is no clipboard outside https and localhost: select the text and ask the browser the old way.
+    // The Clipboard API needs https or localhost: select the text and use execCommand instead.
     getSelection().selectAllChildren(source);
     if (!document.execCommand("copy")) return;
   }
@@ -48,7 +48,7 @@ document.addEventListener("click", (event) => {
   if (button.dataset.copy) copy(button);
 });
 
-// Addresses to pass on stay short: what was left empty does not go into them.
+// Leave empty fields out of the URL, so that it stays short enough to share.
 document.addEventListener("formdata", (event) => {
   if (!("brief" in event.target.dataset)) return;
   const data = event.formData;
@@ -60,16 +60,16 @@ document.addEventListener("change", (event) => {
   if (event.target.id === "follow") remember("follow", event.target.checked ? "on" : "off");
 });
 
-// htmx looks for new attempts, or for an end of an outage, only while somebody looks at the page and wants them;
-// and it takes no form away from who fills it in.
+// Poll for new attempts, or for the end of an outage, only while the page is visible and the reader follows new
+// attempts; do not replace a form while it is being filled in.
 document.addEventListener("htmx:before:request", (event) => {
   const { id } = event.target;
-  const follows = id !== "newer" || document.getElementById("follow").checked;
-  const writes = id === "back" && document.activeElement?.closest("form");
-  if (["newer", "back"].includes(id) && (document.hidden || !follows || writes)) event.preventDefault();
+  const following = id !== "newer" || document.getElementById("follow").checked;
+  const typing = id === "back" && document.activeElement?.closest("form");
+  if (["newer", "back"].includes(id) && (document.hidden || !following || typing)) event.preventDefault();
 });
 
-// Who asked for the new rows goes on reading at the log.
+// After the new rows are loaded, move the focus to the table.
 document.addEventListener("htmx:after:swap", (event) => {
   if (event.detail.ctx.select) document.getElementById("list")?.focus();
 });

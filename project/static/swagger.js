@@ -1,5 +1,5 @@
-// Starts Swagger UI on our own document. Its query parameters (?url=, ?configUrl=) stay off: they would render anybody's.
-// Deep links stay off, too: they would be links inside of buttons. And a choice of one server is none.
+// Starts Swagger UI with our document. Its query parameters (?url=, ?configUrl=) stay off: they would load any document.
+// Deep links stay off, too: they would be links inside buttons. The list of servers is hidden: there is only one.
 const root = document.documentElement;
 const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
 root.classList.toggle("dark-mode", dark);

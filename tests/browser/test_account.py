@@ -34,7 +34,7 @@ def change(page: Page, current: str, chosen: str) -> None:
     """Fill in and send the form."""
     page.get_by_label("Current password", exact=True).fill(current)
     page.get_by_label("New password", exact=True).fill(chosen)
-    page.get_by_label("New password again", exact=True).fill(chosen)
+    page.get_by_label("Confirm the new password", exact=True).fill(chosen)
     page.get_by_role("button", name="Change password").click()
 
 

@@ -83,7 +83,7 @@ def test_who_is_blocked_is_out_at_once(admin_page: Page, other: Page, anna: str)
     other.reload()
     expect(other).to_have_url(re.compile("/login/"))
     log_in(other, "a.sokolova", anna)
-    expect(other.get_by_role("alert")).to_contain_text("did not fit")
+    expect(other.get_by_role("alert")).to_contain_text("Wrong login or password")
 
 
 def test_a_question_that_is_cancelled_changes_nothing(admin_page: Page, rows: Rows) -> None:

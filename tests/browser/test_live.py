@@ -94,9 +94,9 @@ def test_only_what_the_filter_chooses_is_offered(live_page: Page, app: Flask, wa
 
 
 def test_nobody_asks_while_the_box_is_empty_which_is_remembered(live_page: Page, asked: list[Request]) -> None:
-    live_page.get_by_label("Follow new ones").uncheck()
+    live_page.get_by_label("Follow new requests").uncheck()
     live_page.reload()
-    expect(live_page.get_by_label("Follow new ones")).not_to_be_checked()
+    expect(live_page.get_by_label("Follow new requests")).not_to_be_checked()
 
     live_page.clock.run_for(3 * EVERY_MS)
     live_page.evaluate("fetch('/livez')")
@@ -122,7 +122,7 @@ def test_a_page_to_which_nothing_can_come_does_not_ask(live_page: Page, query: s
     live_page.goto(f"/results/{query}")
 
     expect(live_page.locator("#newer")).to_have_count(0)
-    expect(live_page.get_by_label("Follow new ones")).to_have_count(0)
+    expect(live_page.get_by_label("Follow new requests")).to_have_count(0)
 
 
 def test_a_session_that_has_ended_is_told_and_leads_to_the_login_and_back(

@@ -85,7 +85,7 @@ def test_an_outage_is_told_in_place_of_the_figures_and_the_page_comes_back_by_it
     expect(reading.locator("#rows tbody tr", has_text="unlucky")).to_contain_text("503", timeout=BACK_MS)
     expect(reading).to_have_url(re.compile(r"/results/\?period=30d$"))
     expect(reading.get_by_role("button", name="Log out")).to_be_visible()
-    expect(reading.locator("#away")).to_have_count(0)
+    expect(reading.locator("#unavailable")).to_have_count(0)
 
 
 def test_an_outage_takes_no_page_away_from_who_fills_in_its_filter(reading: Page, postgres: Postgres) -> None:

@@ -159,7 +159,7 @@ def test_a_wrong_password_says_so_and_keeps_the_login(page: Page, complaints: Co
 
     log_in(page, "not-" + password)
 
-    expect(page.get_by_role("alert")).to_contain_text("Login or password did not fit")
+    expect(page.get_by_role("alert")).to_contain_text("Wrong login or password")
     expect(page.get_by_label("Login")).to_have_value("petrov.ivan")
     expect(page.get_by_label("Password", exact=True)).to_have_value("")
     expect(page.get_by_label("Password", exact=True)).to_be_focused()
@@ -267,9 +267,9 @@ def test_a_column_of_the_chart_shows_its_requests(every_end: Page) -> None:
 
 def test_a_filter_without_hits_offers_all_time(every_end: Page) -> None:
     every_end.goto("/results/?q=long.ago")
-    expect(every_end.get_by_role("heading", name="No request fits this filter")).to_be_visible()
+    expect(every_end.get_by_role("heading", name="No requests match this filter")).to_be_visible()
 
-    every_end.get_by_role("link", name="Search over all time").click()
+    every_end.get_by_role("link", name="Search all time").click()
 
     expect(listed(every_end)).to_have_count(1)
 
@@ -323,7 +323,7 @@ def test_an_attempt_opens_in_full_and_leads_back_to_the_same_filter(every_end: P
 def test_neighbours_of_an_attempt_stay_inside_the_filter(every_end: Page) -> None:
     every_end.goto("/results/?code=username_taken")
     open_first(every_end)
-    neighbours = every_end.get_by_role("navigation", name="Neighbouring requests")
+    neighbours = every_end.get_by_role("navigation", name="Previous and next request")
 
     for _ in range(2):
         before = every_end.url
@@ -456,9 +456,7 @@ def test_dates_the_wrong_way_round_are_an_error_on_the_field_and_can_be_swapped(
 ) -> None:
     today = f"{ago():%Y-%m-%d}"
     reader_page.goto(f"/results/?period=dates&from={today}&to=2024-01-01")
-    expect(reader_page.get_by_label("To", exact=True)).to_have_accessible_description(
-        re.compile("lies before the start")
-    )
+    expect(reader_page.get_by_label("To", exact=True)).to_have_accessible_description(re.compile("is before the start"))
 
     reader_page.get_by_role("link", name="Swap them").click()
 

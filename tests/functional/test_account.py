@@ -134,8 +134,8 @@ def test_a_repeat_of_the_first_request_answers_with_no_password_any_more(
     ("chosen", "said"),
     [
         ("x" * 14, "Нужно не меньше 15 символов."),
-        ("passwordpassword", "Этот пароль слишком легко угадать. Возьмите несколько не связанных между собой слов."),
-        ("a.sokolova was here!", "Уберите из пароля логин, почту и телефон: их пробуют первыми."),
+        ("passwordpassword", "Этот пароль слишком легко угадать. Используйте несколько не связанных между собой слов."),
+        ("a.sokolova was here!", "Не используйте логин, почту и телефон: их подбирают в первую очередь."),
         ("kotiki-lyubyat-moloko " * 6, "Можно не больше 128 символов."),
         ("", "Введите новый пароль."),
     ],
@@ -157,9 +157,9 @@ def test_errors_are_told_in_english_too(client: FlaskClient, password: str) -> N
 
     page = change(client, "wrong", "x" * 20, "y")
 
-    assert wrong(page) == {"repeated": "The two new passwords are not the same."}
+    assert wrong(page) == {"repeated": "The new passwords do not match."}
     assert wrong(change(client, "wrong", GOOD)) == {"current": "This is not your current password."}
-    assert wrong(change(client, password, "short")) == {"chosen": "At least 15 characters are needed."}
+    assert wrong(change(client, password, "short")) == {"chosen": "Use at least 15 characters."}
 
 
 @pytest.mark.parametrize("current", ["wrong", "", "x" * 129, "лиловый утюг"])

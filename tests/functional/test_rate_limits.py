@@ -297,7 +297,7 @@ def test_a_problem_document_of_a_limit_can_be_read_back(limited: Service) -> Non
     document = json.loads(useradd(client, {}, headers={"Accept-Language": "ru"}).data)
 
     assert document["status"] == 429
-    assert document["detail"].startswith("Повторите через ")
+    assert document["detail"].startswith("Повторите запрос через ")
 
 
 def test_nothing_of_a_guess_is_logged(limited: Service, caplog: pytest.LogCaptureFixture) -> None:

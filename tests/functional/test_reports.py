@@ -128,8 +128,8 @@ def test_the_period_before_is_compared_only_when_all_of_it_was_recorded(reader: 
 
     complete = text_of(show(reader))
 
-    assert "чем за прошлые" not in incomplete
-    assert "на 75 % меньше, чем за прошлые 7 дней" in complete
+    assert "чем за предыдущие" not in incomplete
+    assert "на 75 % меньше, чем за предыдущие 7 дней" in complete
 
 
 def test_answer_times_are_medians_and_percentiles(reader: FlaskClient, app: Flask, rows: Rows) -> None:
@@ -141,7 +141,7 @@ def test_answer_times_are_medians_and_percentiles(reader: FlaskClient, app: Flas
     page = show(reader)
 
     assert figures(page)[4] == "50"
-    assert "медиана; 95 % — до 95, 99 % — до 100" in text_of(page)
+    assert "медиана; 95-й перцентиль — 95, 99-й — 100" in text_of(page)
 
 
 def test_masked_contacts_only(reader: FlaskClient) -> None:
@@ -188,7 +188,7 @@ def test_days_are_those_of_the_shown_zone(reader: FlaskClient, app: Flask) -> No
 
     assert logins(moscow) == ["tenth.in.moscow"]
     assert "10 марта 2026" in text_of(moscow)
-    assert "время московское (UTC+3)" in text_of(moscow)
+    assert "московское время (UTC+3)" in text_of(moscow)
     assert logins(utc) == ["tenth.in.moscow", "ninth.in.moscow"]
     assert "время UTC" in text_of(utc)
 
@@ -215,7 +215,7 @@ def test_an_end_before_the_start_is_an_error_on_the_field(reader: FlaskClient) -
 def test_impossible_days_do_no_harm(reader: FlaskClient, day: str) -> None:
     page = show(reader, f"?from={day}&to={day}")
 
-    assert "Пропущено, такого значения нет" in text_of(page)
+    assert "Неизвестное значение не учтено" in text_of(page)
 
 
 # Filters
@@ -390,7 +390,7 @@ def test_columns_are_at_most_sixty(reader: FlaskClient, app: Flask, query: str, 
 
     page = show(reader, query)
 
-    assert f"Столбик — {step}." in text_of(page)
+    assert f"Столбец — {step}." in text_of(page)
     assert 0 < len(columns(page)) <= min(most, 60)
 
 
@@ -474,7 +474,7 @@ def test_a_filter_without_hits_offers_all_time(reader: FlaskClient, app: Flask) 
 
     page = show(reader, "?q=petrov.long")
 
-    assert "Под такой фильтр не попал ни один запрос" in text_of(page)
+    assert "Нет запросов, подходящих под фильтр" in text_of(page)
     assert "За всё время найдено 3 запроса." in text_of(page)
     (everywhere,) = links(page, "Искать за всё время")
     assert len(logins(reader.get(everywhere).text)) == 3

@@ -113,7 +113,7 @@ def test_sentences_whose_details_are_not_kept_are_not_made_up(reader: FlaskClien
     page = show(reader, answer.headers["X-Request-Id"])
 
     assert shown(page, "rs-body")["detail"] == "…"
-    assert "Тела, которое можно прочитать, не было." in text_of(page)
+    assert "Тела запроса не было, или его не удалось прочитать." in text_of(page)
 
 
 @pytest.mark.parametrize("code", [*PROBLEMS, *FIELD_CODES, "code_of_another_version"])
@@ -138,8 +138,8 @@ def test_a_dry_run_and_a_replay_are_told_apart(reader: FlaskClient) -> None:
     assert shown(dry_run, "rs-body")["valid"] is True
     assert "Без создания 200 Проверка без создания: ошибок нет" in text_of(dry_run)
     assert shown(replay, "rs-body")["password"] == "••••••"
-    assert "Без создания 200 Повтор: отдан тот же ответ" in text_of(replay)
-    assert "Клиенту ответили 201" in text_of(replay)
+    assert "Без создания 200 Повтор: возвращён первый ответ" in text_of(replay)
+    assert "Ответ клиенту 201" in text_of(replay)
 
 
 def test_an_unconfirmed_user_shows_what_the_client_was_told(reader: FlaskClient, app: Flask, rows: Rows) -> None:
@@ -149,7 +149,7 @@ def test_an_unconfirmed_user_shows_what_the_client_was_told(reader: FlaskClient,
     page = show(reader, attempt_id)
 
     assert "Создан 201" in text_of(page)
-    assert "Клиенту ответили 503 Сервис недоступен" in text_of(page)
+    assert "Ответ клиенту 503 Сервис недоступен" in text_of(page)
     assert shown(page, "rs-body")["code"] == "outcome_unknown"
 
 
@@ -160,8 +160,8 @@ def test_an_interrupted_attempt_has_no_answer(reader: FlaskClient, app: Flask, r
     page = text_of(show(reader, attempt_id))
 
     assert "Ответа не было" in page
-    assert "найден после перезапуска" in page
-    assert "ответили за" not in page
+    assert "восстановлен после перезапуска" in page
+    assert "ответ за" not in page
 
 
 def test_earlier_attempts_of_the_login_are_counted_and_linked(reader: FlaskClient, app: Flask) -> None:
@@ -176,13 +176,13 @@ def test_earlier_attempts_of_the_login_are_counted_and_linked(reader: FlaskClien
     (earlier,) = links(page, "ещё 3 запроса")
     listed = reader.get(earlier).text
     assert "<dd><b>3</b>" in listed
-    assert "Отказ 409" in text_of(page.partition("Этот логин раньше")[2])
+    assert "Отказ 409" in text_of(page.partition("Ранее с этим логином")[2])
 
 
 def test_the_first_attempt_of_a_login_says_so(reader: FlaskClient, app: Flask) -> None:
     page = show(reader, keep(app, ago(), username="first"))
 
-    assert "Этот логин раньше запросов не было" in text_of(page)
+    assert "Ранее с этим логином запросов не было" in text_of(page)
 
 
 def test_neighbours_lie_inside_the_filter_which_the_way_back_keeps(reader: FlaskClient, app: Flask) -> None:
@@ -246,7 +246,7 @@ def test_every_code_is_explained_to_everybody(client: FlaskClient, code: str, la
 def test_a_retryable_code_says_so(client: FlaskClient) -> None:
     yes, no = (text_of(client.get(f"/problems/{code}").text) for code in ("database_unavailable", "required"))
 
-    assert "Да: через столько секунд, сколько назвал заголовок Retry-After." in yes
+    assert "Да, через столько секунд, сколько указано в заголовке Retry-After." in yes
     assert "Нет: тот же запрос получит тот же ответ." in no
 
 

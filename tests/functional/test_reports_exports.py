@@ -86,7 +86,7 @@ def test_the_text_names_period_filters_reader_and_rows(varied: FlaskClient) -> N
     text = varied.get("/results/export.txt?result=rejected&period=30d&q=1", buffered=True).data.decode("utf-8-sig")
 
     head = text.partition("\r\n\r\n")[0]
-    assert "время московское (UTC+3)" in head
+    assert "московское время (UTC+3)" in head
     assert re.search(r"Результат: +Отказы\r\n", head)
     assert re.search(r"Причина: +любая\r\n", head)
     assert re.search(r"Поиск: +1\r\n", head)
@@ -187,10 +187,10 @@ def test_only_three_kinds_of_files_exist(varied: FlaskClient) -> None:
 def no_place() -> Iterator[None]:
     """All places for exports are taken."""
     for _ in range(exports.AT_ONCE):
-        assert exports._places.acquire(blocking=False)
+        assert exports._permits.acquire(blocking=False)
     yield
     for _ in range(exports.AT_ONCE):
-        exports._places.release()
+        exports._permits.release()
 
 
 @pytest.mark.usefixtures("no_place")

@@ -7,7 +7,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from project.reports.page_data import OFFERED
+from project.reports.page_data import MAX_NEWER
 from tests.conftest import Rows
 from tests.functional.attempts import ago, keep
 from tests.functional.test_reports import show, text_of
@@ -39,7 +39,7 @@ def test_what_came_since_is_counted_inside_the_filter(reader: FlaskClient, app: 
     assert "<tr" not in response.text
 
 
-@pytest.mark.parametrize(("number", "said"), [(2, "Показать 2 новых"), (OFFERED + 1, "Показать больше 99 новых")])
+@pytest.mark.parametrize(("number", "said"), [(2, "Показать 2 новых"), (MAX_NEWER + 1, "Показать больше 99 новых")])
 def test_counting_has_an_end(reader: FlaskClient, app: Flask, number: int, said: str) -> None:
     address = asked_address(show(reader))
     for _ in range(number):

@@ -36,9 +36,9 @@ RUSSIAN = {
     "Rejected (4xx)": "Отказы (4xx)",
     "Service failures (5xx)": "Сбои сервиса (5xx)",
     "No user created (dry runs and repeats)": "Без создания (проверки и повторы)",
-    "Half of the answers within, ms": "Половина ответов не дольше, мс",
-    "95 of 100 answers within, ms": "95 из 100 ответов не дольше, мс",
-    "99 of 100 answers within, ms": "99 из 100 ответов не дольше, мс",
+    "Median, ms": "Медиана, мс",
+    "95th percentile, ms": "95-й перцентиль, мс",
+    "99th percentile, ms": "99-й перцентиль, мс",
     "HTTP statuses": "Статусы HTTP",
     "Why no user was created": "Почему не создан",
     "By day": "По дням",
@@ -62,8 +62,8 @@ RUSSIAN = {
     "Name": "Имя",
     "Phone": "Телефон",
     "E-mail": "Почта",
-    "Answer, ms": "Ответ, мс",
-    "Request id": "Номер запроса",
+    "Response, ms": "Ответ, мс",
+    "Request ID": "Номер запроса",
     "created": "создан",
     "rejected": "отказ",
     "failed": "сбой",
@@ -73,7 +73,7 @@ RUSSIAN = {
     "Share": "Доля",
     "The phone number is not valid": "Телефон указан с ошибкой",
     "The database does not answer": "База данных не отвечает",
-    "Dry run: nothing wrong": "Проверка без создания: ошибок нет",
+    "Dry run: no errors": "Проверка без создания: ошибок нет",
     "Conflict": "Конфликт",
     "Wrong data": "Ошибка в данных",
     "Service unavailable": "Сервис недоступен",
@@ -82,7 +82,7 @@ RUSSIAN = {
 REASONS = {
     "invalid_phone": "The phone number is not valid",
     "database_unavailable": "The database does not answer",
-    "dry_run": "Dry run: nothing wrong",
+    "dry_run": "Dry run: no errors",
 }
 STATUSES = {
     200: "Nothing created",
@@ -109,7 +109,7 @@ ENGLISH_WORDS = Translations(
     gettext=str,
     ngettext=_english_plural,
     reason=lambda code: REASONS.get(code, code),
-    status=lambda status: STATUSES.get(status, "No answer"),
+    status=lambda status: STATUSES.get(status, "No response"),
 )
 RUSSIAN_WORDS = Translations(
     language="ru",

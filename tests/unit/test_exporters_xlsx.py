@@ -221,7 +221,7 @@ def test_the_summary_says_what_it_shows_for_whom_and_when() -> None:
     assert front["Период"] == "17.11.2026 — 23.11.2026, время московское (UTC+3)"
     assert front["Результат"] == "все"
     assert front["Сформировано"] == "23.11.2026 15:04:12, petrov.ivan"
-    assert front["95 из 100 ответов не дольше, мс"] == 128
+    assert front["95-й перцентиль, мс"] == 128
 
 
 def test_reasons_stand_with_status_words_code_and_share() -> None:
