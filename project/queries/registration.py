@@ -1,4 +1,4 @@
-"""The two statements that write attempts: one decides, the other records what was refused."""
+"""The statements that write attempts: one decides, the other records refusals."""
 
 from collections.abc import Sequence
 from datetime import date, datetime
@@ -39,7 +39,7 @@ _INSERT = PreparedStatement(
     """,
     arguments=1,
 )
-"""`answered` is written even if it is the same: see migration 0004."""
+"""Writes `answered` even if it is the same (docs/adr/0013)."""
 
 
 def useradd(
@@ -52,8 +52,8 @@ def useradd(
     password_hash: str,
     is_admin: bool = False,
 ) -> Decision:
-    """Let PostgreSQL decide the attempt: user created, identifiers taken, or key replayed."""
-    [(status, code, clashes, decided_kid, *known)] = database.write_statement(
+    """Call the SQL function that decides the attempt: user created, identifiers taken, or key replayed."""
+    [(status, code, clashes, decided_kid, *user)] = database.write_statement(
         _USERADD,
         str(attempt.id),
         attempt.received_at,
@@ -83,7 +83,7 @@ def useradd(
         code=code,
         clashes=tuple(clashes or ()),
         kid=decided_kid,
-        user=_user(*known) if code == REPLAYED else None,
+        user=_user(*user) if code == REPLAYED else None,
     )
 
 
@@ -108,15 +108,15 @@ def _user(
 
 
 def insert_attempt(database: Database, record: AttemptRecord) -> None:
-    """Record an attempt that ended without a user, as insert_attempts() does."""
+    """Record an attempt that created no user, as insert_attempts() does."""
     database.write_statement(_INSERT, f"[{record.to_line()}]")
 
 
 def insert_attempts(connection: Connection, records: Sequence[AttemptRecord]) -> None:
-    """Record attempts that ended without a user.
+    """Record attempts that created no user.
 
-    Of one that is recorded already only `answered` follows: what happened stays, what the client was told changes.
-    If its own transaction is still undecided, PostgreSQL waits here for it: a record can never overtake it.
+    Of an already recorded attempt only `answered` changes: the outcome stays, the response differs. If the transaction
+    of the attempt is undecided, PostgreSQL waits for it, so that a record cannot overtake it.
     """
     first_of_id = {record.attempt.id: record for record in reversed(records)}
     lines = ",".join(record.to_line() for record in first_of_id.values())

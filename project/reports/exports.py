@@ -11,7 +11,7 @@ from flask import Response, request
 from flask.typing import ResponseReturnValue
 
 from project.domain.errors import RefusalError
-from project.domain.reports import Count, Report
+from project.domain.reports import CountAttempts, Report
 from project.exporters import STREAMS
 from project.exporters.names import file_name
 from project.http import rate_limits
@@ -82,7 +82,7 @@ def _export(ending: str) -> Response:
     return response
 
 
-def _count(begun: Report, ending: str) -> Count:
+def _count(begun: Report, ending: str) -> CountAttempts:
     """Return what counts the attempts, and notes who gets them, when the request is over."""
     database = get_runtime().read_database
     known = {
