@@ -185,9 +185,12 @@ CountAttempts = Callable[[], Report]
 """Completes the report of a file by counting its attempts."""
 
 
-def day_edges(since: datetime, until: datetime, zone: ZoneInfo) -> list[datetime]:
-    """Return the midnights in `zone` that enclose [since, until)."""
-    return _day_edges(since, until, zone, 1)
+def day_edges(since: datetime, until: datetime, zone: ZoneInfo, days: int = 1) -> list[datetime]:
+    """Return every `days`-th midnight in `zone`, enclosing [since, until); weeks (7 days) begin on Monday."""
+    first = _midnight(since, zone)
+    if days == 7:
+        first -= timedelta(days=first.weekday())
+    return _edges(first, until, zone, lambda wall: wall + timedelta(days=days))
 
 
 def bucket_edges(since: datetime, until: datetime, zone: ZoneInfo) -> tuple[str, list[datetime]]:
@@ -201,9 +204,9 @@ def bucket_edges(since: datetime, until: datetime, zone: ZoneInfo) -> tuple[str,
     if length <= timedelta(days=7, hours=1):
         return "3h", _clock_edges(since, until, zone, timedelta(hours=3))
     if length <= timedelta(days=MAX_BUCKETS - 1):
-        return "day", _day_edges(since, until, zone, 1)
+        return "day", day_edges(since, until, zone)
     if length <= timedelta(weeks=MAX_BUCKETS - 1):
-        return "week", _day_edges(since, until, zone, 7)
+        return "week", day_edges(since, until, zone, 7)
     return "month", _month_edges(since, until, zone)
 
 
@@ -220,13 +223,6 @@ def _clock_edges(since: datetime, until: datetime, zone: ZoneInfo, step: timedel
     midnight = _midnight(since, zone)
     first = midnight + step * ((_wall(since, zone) - midnight) // step)
     return _edges(first, until, zone, lambda wall: wall + step)
-
-
-def _day_edges(since: datetime, until: datetime, zone: ZoneInfo, days: int) -> list[datetime]:
-    first = _midnight(since, zone)
-    if days == 7:
-        first -= timedelta(days=first.weekday())
-    return _edges(first, until, zone, lambda wall: wall + timedelta(days=days))
 
 
 def _month_edges(since: datetime, until: datetime, zone: ZoneInfo) -> list[datetime]:

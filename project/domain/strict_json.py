@@ -28,7 +28,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
     except ValueError:  # an integer of more than 4,300 digits (CVE-2020-10735)
         raise RefusalError("malformed_json", "number") from None
     if not isinstance(parsed, dict):
-        raise RefusalError("body_not_object", _kind(parsed))
+        raise RefusalError("body_not_object", _variant(parsed))
     return parsed
 
 
@@ -78,13 +78,6 @@ def _finite(digits: str) -> float:
     return number
 
 
-def _kind(parsed: object) -> str:
-    match parsed:
-        case list():
-            return "array"
-        case str():
-            return "string"
-        case None:
-            return "null"
-        case _:
-            return "scalar"
+def _variant(parsed: object) -> str:
+    kind = "string" if isinstance(parsed, str) else json_type(parsed)
+    return "scalar" if kind in ("boolean", "number") else kind

@@ -36,10 +36,10 @@ def check_characters(text: str) -> None:
 
 def clean(text: str, limit: int) -> str:
     """Return `text` as one printable line of at most `limit` characters, to store refused values."""
-    shown = text[:limit]
-    if not shown.isprintable():
-        shown = "".join("\ufffd" if _is_forbidden(character) else character for character in shown)
-    return shown if len(text) <= limit else shown[:-1] + "…"
+    line = text[:limit]
+    if not line.isprintable():
+        line = "".join("\ufffd" if _is_forbidden(character) else character for character in line)
+    return line if len(text) <= limit else line[:-1] + "…"
 
 
 def trimmed_name(text: str, limit: int) -> str:

@@ -67,13 +67,7 @@ def day_heads(report: Report, translations: Translations) -> list[str]:
 
 def day_counts(report: Report, day: Bucket) -> list[int]:
     """Return the counts of a day in the order of `day_heads`."""
-    counts = {
-        Outcome.CREATED: day.created,
-        Outcome.REJECTED: day.rejected,
-        Outcome.FAILED: day.failed,
-        Outcome.UNCHANGED: day.unchanged,
-    }
-    return [day.total, *(counts[outcome] for outcome in outcomes(report))]
+    return [day.total, *(getattr(day, outcome) for outcome in outcomes(report))]
 
 
 def log_heads(translations: Translations) -> list[str]:

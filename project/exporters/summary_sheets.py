@@ -139,11 +139,11 @@ def _chart_by_day(sheet: Any, book: _Book) -> Any:
     _ = book.translations.gettext
     chart = book.workbook.add_chart({"type": "column", "subtype": "stacked"})
     heads = summary.day_heads(book.report, book.translations)
-    shown = summary.outcomes(book.report)
+    outcomes = summary.outcomes(book.report)
     last = len(book.report.series)
     counts = [summary.day_counts(book.report, day) for day in book.report.series]
-    for outcome in (outcome for outcome in _STACK if outcome in shown):
-        column = shown.index(outcome) + 2
+    for outcome in (outcome for outcome in _STACK if outcome in outcomes):
+        column = outcomes.index(outcome) + 2
         chart.add_series(
             {
                 "name": heads[column],

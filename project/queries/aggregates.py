@@ -15,7 +15,7 @@ from project.domain.reports import DURATION_BUCKETS_MS
 from project.models import Watermark
 from project.queries.snapshots import find_last_seq, find_open_writers, find_snapshot_end
 
-NAME = "attempt_counts"
+WATERMARK = "attempt_counts"
 MAX_WAIT_FOR_WRITERS_S = 0.2
 """After this time aggregation is postponed."""
 POLL_S = 0.002
@@ -70,13 +70,13 @@ _DELETE_EMPTY = """
 
 def get_watermark(connection: Connection) -> int:
     """Return the watermark. Compare with its value: with a subquery PostgreSQL scans the whole table (measured)."""
-    return connection.execute(select(Watermark.seq).where(Watermark.name == NAME)).scalar_one()
+    return connection.execute(select(Watermark.seq).where(Watermark.name == WATERMARK)).scalar_one()
 
 
 class Progress(NamedTuple):
     """Progress of the aggregation."""
 
-    aggregated: int
+    done: int
     remaining: int
     """Attempts that are not aggregated yet, including unused numbers of the sequence."""
 
@@ -90,7 +90,7 @@ def aggregate(connection: Connection, minimum: int, limit: int) -> Progress:
     remaining = max(0, find_last_seq(connection) - get_watermark(connection))
     if remaining < minimum:
         return Progress(0, remaining)
-    locked = select(Watermark.seq).where(Watermark.name == NAME).with_for_update(skip_locked=True)
+    locked = select(Watermark.seq).where(Watermark.name == WATERMARK).with_for_update(skip_locked=True)
     watermark = connection.execute(locked).scalar_one_or_none()
     if watermark is None:
         return Progress(0, remaining)
@@ -99,7 +99,7 @@ def aggregate(connection: Connection, minimum: int, limit: int) -> Progress:
     if not _wait_for_writers(connection, writers):
         return Progress(0, remaining)
     connection.execute(text(_AGGREGATE), {"watermark": watermark, "last": last})
-    connection.execute(update(Watermark).where(Watermark.name == NAME).values(seq=last))
+    connection.execute(update(Watermark).where(Watermark.name == WATERMARK).values(seq=last))
     return Progress(int(last - watermark), int(last_seq - last))
 
 
@@ -115,9 +115,9 @@ def _wait_for_writers(connection: Connection, writers: frozenset[str]) -> bool:
 def prune(connection: Connection, before: datetime, limit: int) -> int:
     """Delete the oldest attempts received before a moment, at most `limit`, and subtract them from the counts.
 
-    Their users stay. The watermark is locked, so that no attempt is aggregated meanwhile. Return the number deleted.
+    Their users stay. The watermark is locked, so that nothing is aggregated concurrently. Return the number deleted.
     """
-    locked = select(Watermark.seq).where(Watermark.name == NAME).with_for_update()
+    locked = select(Watermark.seq).where(Watermark.name == WATERMARK).with_for_update()
     values = {"first": first_id(before), "limit": limit, "watermark": connection.execute(locked).scalar_one()}
     deleted = connection.execute(text(_PRUNE), values).scalar_one()
     if deleted:

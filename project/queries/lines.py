@@ -73,7 +73,7 @@ def find_lines_one_by_one(
     """Return the raw lines of a block that cannot be split because a value contains LINE_END."""
     query = lines_query(attempt_filter, layout, block.rows, until=block.last)
     lines: list[bytes] = []
-    end, after = secrets.token_hex(16).encode(), block.after  # a random separator, which no value can contain
+    end, after = secrets.token_hex(16).encode(), block.after  # random, so that no client can have sent it
     while found := find_lines(database, query, after, end):  # several times if attempts were added in between
         lines += found.content.split(end)
         after = found.last
@@ -105,9 +105,9 @@ def _as_bytes(connection: Connection, cursor: extensions.cursor, *_: object) -> 
     extensions.register_type(extensions.BYTES, cursor)
 
 
-def _fetch(connection: Connection, query: Select[*tuple[Any, ...]], values: dict[str, Any] | None = None) -> list[Any]:
+def _fetch(connection: Connection, query: Select[*tuple[Any, ...]]) -> list[Any]:
     """Return rows of the driver: SQLAlchemy rows would cost a fifth of the total time."""
-    cursor = connection.execute(query, values).cursor
+    cursor = connection.execute(query).cursor
     return [] if cursor is None else list(cursor.fetchall())
 
 

@@ -1,8 +1,7 @@
 """The statements that write attempts: one decides, the other records refusals."""
 
 from collections.abc import Sequence
-from datetime import date, datetime
-from uuid import UUID
+from dataclasses import fields
 
 from psycopg2 import Binary
 from sqlalchemy import Connection
@@ -19,6 +18,7 @@ _USERADD = PreparedStatement(
     "select status, code, clashes, kid, user_id, name, username, phone, email, birth_date, created_at from useradd({})",
     arguments=22,
 )
+_USER = tuple(field.name for field in fields(User))
 _INSERT = PreparedStatement(
     "insert_attempts",
     """
@@ -83,27 +83,7 @@ def useradd(
         code=code,
         clashes=tuple(clashes or ()),
         kid=decided_kid,
-        user=_user(*user) if code == REPLAYED else None,
-    )
-
-
-def _user(
-    user_id: UUID,
-    name: str,
-    username: str,
-    phone: str | None,
-    email: str | None,
-    birth_date: date | None,
-    created_at: datetime,
-) -> User:
-    return User(
-        id=user_id,
-        name=name,
-        username=username,
-        phone=phone,
-        email=email,
-        birth_date=birth_date,
-        created_at=created_at,
+        user=User(**dict(zip(_USER, user, strict=True))) if code == REPLAYED else None,
     )
 
 

@@ -131,11 +131,7 @@ class Upkeep:
         while True:
             progress = self._database.run_once(aggregate, AGGREGATE_FROM, AGGREGATION_BATCH)
             self.unaggregated = progress.remaining
-            if (
-                progress.aggregated < AGGREGATION_BATCH
-                or self._stopping.is_set()
-                or time.monotonic() > now + CATCH_UP_S
-            ):
+            if progress.done < AGGREGATION_BATCH or self._stopping.is_set() or time.monotonic() > now + CATCH_UP_S:
                 break
 
     def _count_drained(self, number: int) -> None:

@@ -60,7 +60,7 @@ def attempts(app: Flask, runtime: Runtime) -> Flask:
 
 def count(runtime: Runtime, least: int = 1, most: int = 100_000) -> int:
     """Count beforehand what there is to count."""
-    return runtime.database.write_transaction(aggregate, least, most).aggregated
+    return runtime.database.write_transaction(aggregate, least, most).done
 
 
 def numbers(runtime: Runtime, chosen: AttemptFilter, zone: ZoneInfo = ZONE) -> dict[str, Any]:
