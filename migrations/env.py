@@ -1,4 +1,4 @@
-"""Runs migrations against the database of the application that Flask-Migrate hands over."""
+"""Runs migrations on the database of the application, within Flask-Migrate."""
 
 import random
 import time
@@ -10,16 +10,16 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 LOCK_TIMEOUT = "200ms"
-"""A migration that waits for a lock makes every insert behind it wait: rather give up soon and try again."""
+"""A migration that waits for a lock blocks every insert behind it, so it gives up early and is retried."""
 TRIES = 200
 PAUSE_S = (0.1, 0.5)
-ONE_AT_A_TIME = 7_164_201
-"""Number of the advisory lock that keeps two instances from migrating at the same time."""
+MIGRATION_LOCK = 7_164_201
+"""Advisory lock: only one instance migrates at a time."""
 _LOCK_NOT_AVAILABLE = "55P03"
 
 
 def run() -> None:
-    """Apply the migrations in one transaction each; what is applied stays when a later one has to be tried again."""
+    """Apply the migrations in one transaction each; a retry does not repeat those that are applied."""
     for left in reversed(range(TRIES)):
         try:
             run_once()
@@ -32,13 +32,13 @@ def run() -> None:
 
 
 def run_once() -> None:
-    """Apply the migrations, or raise when a lock is not to be had."""
+    """Apply the migrations. Raises DBAPIError if a lock is not available in time."""
     db = current_app.extensions["migrate"].db
     with db.engines["migrating"].connect() as connection, ExitStack() as stack:
-        stack.callback(connection.invalidate)  # it closes afterwards and takes lock and settings with it
+        stack.callback(connection.invalidate)  # closes it, which releases the lock and drops the settings
         connection.execute(text(f"set lock_timeout = '{LOCK_TIMEOUT}'"))
         connection.execute(text("set statement_timeout = 0"))
-        connection.execute(text(f"select pg_advisory_lock({ONE_AT_A_TIME})"))
+        connection.execute(text(f"select pg_advisory_lock({MIGRATION_LOCK})"))
         connection.commit()
         context.configure(
             connection=connection,

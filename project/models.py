@@ -1,4 +1,4 @@
-"""The tables, as PostgreSQL guarantees them. Rules that hold by constraint need no code that keeps them."""
+"""The tables with the rules that PostgreSQL enforces by constraints."""
 
 from datetime import date, datetime
 from typing import Any
@@ -22,7 +22,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 class Base(DeclarativeBase):
-    """Typed base without Flask; constraint names follow one rule, so that migrations can name them."""
+    """Declarative base without Flask. The naming convention makes constraint names predictable for migrations."""
 
     metadata = MetaData(
         naming_convention={
@@ -37,7 +37,7 @@ class Base(DeclarativeBase):
 
 
 class Attempt(Base):
-    """One call of /useradd, whatever its end."""
+    """One call of /useradd, whatever its outcome."""
 
     __tablename__ = "attempts"
     __table_args__ = (
@@ -51,15 +51,15 @@ class Attempt(Base):
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
-    """UUIDv7 made when the request came in: the order of ids is the order of time."""
+    """UUIDv7 of the arrival of the request: IDs sort by time."""
     seq: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
-    """Order of arrival in this table: the upper bound of an export, the watermark of a roll-up."""
+    """Order of insertion: the upper bound of a snapshot and the watermark of the aggregates."""
     received_at: Mapped[datetime]
     recorded_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     status: Mapped[int]
-    """What happened, as an HTTP status; 0 when the process died before it could answer."""
+    """The outcome as an HTTP status; 0 if the process died before it responded."""
     answered: Mapped[int | None]
-    """What the client was told: differs from `status` only after an unconfirmed COMMIT or on a replay."""
+    """HTTP status of the response: differs from `status` only after an unconfirmed COMMIT or on a replay."""
     code: Mapped[str]
     via: Mapped[str] = mapped_column(server_default=text("'direct'"))
     method: Mapped[str]
@@ -69,7 +69,7 @@ class Attempt(Base):
     email_masked: Mapped[str | None]
     errors: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default=text("'[]'"))
     sent: Mapped[dict[str, str]] = mapped_column(JSONB, server_default=text("'{}'"))
-    """The body's fields, contacts masked, unknown values left out."""
+    """The fields of the body, with masked contacts and without values of unknown fields."""
     language: Mapped[str]
     client_address: Mapped[str]
     user_agent: Mapped[str]
@@ -78,9 +78,9 @@ class Attempt(Base):
 
 
 class User(Base):
-    """A user is a created attempt: the same id, and the foreign key says that the attempt ended with 201.
+    """A user has the ID of the attempt that created it; the foreign key requires that the attempt has status 201.
 
-    Retention takes the attempt away in the end; then `attempt_status` is null, and the foreign key asks for nothing.
+    When retention deletes the attempt, `attempt_status` becomes null, which disables the foreign key.
     """
 
     __tablename__ = "users"
@@ -101,31 +101,31 @@ class User(Base):
     birth_date: Mapped[date | None]
     password_hash: Mapped[str]
     password_changed_at: Mapped[datetime | None]
-    """Null as long as the issued password holds: only then may a replay answer with it."""
+    """Null while the generated password is valid: only then may a replay return it."""
     epoch: Mapped[int] = mapped_column(server_default=text("0"))
-    """Counts up whenever all sessions of the user must end: a session of an older epoch is void."""
+    """Incremented to invalidate all sessions of the user: those of an older epoch are invalid."""
     is_active: Mapped[bool] = mapped_column(server_default=text("true"))
     is_admin: Mapped[bool] = mapped_column(server_default=text("false"))
     created_at: Mapped[datetime]
 
 
 class Identifier(Base):
-    """By what a user is known: this primary key alone makes usernames, phones and e-mails unique.
+    """A username, phone or e-mail of a user. This primary key alone makes them unique.
 
-    No foreign key: identifiers are claimed before the user exists, and the table shards by `value` (ADR 3).
+    No foreign key: identifiers are claimed before the user exists (ADR 3).
     """
 
     __tablename__ = "identifiers"
     __table_args__ = (CheckConstraint("kind in ('username', 'phone', 'email')", name="kind"),)
 
     value: Mapped[str] = mapped_column(primary_key=True)
-    """Folded: case, NFKC, E.164."""
+    """Normalized: case folding, NFKC, E.164."""
     kind: Mapped[str] = mapped_column(primary_key=True)
     user_id: Mapped[UUID]
 
 
 class IdempotencyKey(Base):
-    """Remembers which key created which user, so that a retry gets the same answer and no second user."""
+    """The user that a key created, so that a retry gets the same response and no second user."""
 
     __tablename__ = "idempotency_keys"
     __table_args__ = (Index(None, "expires_at"),)
@@ -134,12 +134,12 @@ class IdempotencyKey(Base):
     fingerprint: Mapped[bytes]
     user_id: Mapped[UUID]
     kid: Mapped[str]
-    """Name of the secret that made the password."""
+    """ID of the secret from which the password was derived."""
     expires_at: Mapped[datetime]
 
 
 class ApiKey(Base):
-    """With what a program calls the service; of the key itself only the hash is kept."""
+    """An API key, stored as a hash."""
 
     __tablename__ = "api_keys"
     __table_args__ = (UniqueConstraint("key_hash"),)
@@ -149,14 +149,14 @@ class ApiKey(Base):
     key_hash: Mapped[bytes]
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     created_by: Mapped[UUID | None]
-    """The administrator who made it, null when that happened on the machine itself."""
+    """The administrator who created it; null for the command line."""
     revoked_at: Mapped[datetime | None]
     last_used: Mapped[date | None]
-    """The day (UTC) it was last seen, so that one can tell whether it is still needed."""
+    """Day (UTC) of the last use."""
 
 
 class AttemptCount(Base):
-    """How many attempts of a stretch of time ended in one way: as far as they are counted, which a watermark tells."""
+    """Number of attempts per period, status and code, up to the watermark."""
 
     __tablename__ = "attempt_counts"
     __table_args__ = (CheckConstraint("grain in ('month', 'day', 'hour', '15min')", name="grain"),)
@@ -167,11 +167,11 @@ class AttemptCount(Base):
     code: Mapped[str] = mapped_column(primary_key=True)
     number: Mapped[int] = mapped_column(BigInteger)
     durations: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
-    """How many of them are within each of `LIMITS_MS` and not within the one before, without zeros at the end."""
+    """Number per bucket of `DURATION_BUCKETS_MS`, without trailing zeros."""
 
 
 class Watermark(Base):
-    """Up to which attempt something is done."""
+    """The last attempt that a job has processed."""
 
     __tablename__ = "watermarks"
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 
 from project.domain.attempts import AttemptRow
-from project.domain.lines import END, Block, Layout, Lines, Value
+from project.domain.lines import LINE_END, Block, Layout, Lines, Value
 
 
 def laid_out(rows: Iterable[AttemptRow], size: int = 500) -> Lines:
@@ -21,27 +21,27 @@ def laid_out(rows: Iterable[AttemptRow], size: int = 500) -> Lines:
 
 def _content(layout: Layout, rows: list[AttemptRow]) -> bytes:
     raw = [raw_line(layout, row) for row in rows]
-    content = None if None in raw else layout.plain(block_of([line for line in raw if line is not None]))
+    content = None if None in raw else layout.format_block(block_of([line for line in raw if line is not None]))
     if content is not None:
         return content
     return b"".join(
-        (line is not None and layout.plain(block_of([line])))
-        or layout.escaped(row.status, row.code, values(layout, row))
+        (line is not None and layout.format_block(block_of([line])))
+        or layout.format_line(row.status, row.code, values(layout, row))
         for line, row in zip(raw, rows, strict=True)
     )
 
 
 def block_of(lines: list[bytes]) -> Block:
     """Return raw lines as PostgreSQL gives them."""
-    return Block(len(lines), END.join(lines))
+    return Block(len(lines), LINE_END.join(lines))
 
 
 def raw_line(layout: Layout, row: AttemptRow) -> bytes | None:
     """Return the values with their marks; None for what PostgreSQL could not even keep."""
     shown = values(layout, row)
     told = (
-        column.mark
-        + (shown[column.shown] or "" if isinstance(column.shown, Value) else column.shown(row.status, row.code))
+        column.separator
+        + (shown[column.value] or "" if isinstance(column.value, Value) else column.value(row.status, row.code))
         for column in layout.columns
     )
     try:

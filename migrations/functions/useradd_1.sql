@@ -1,3 +1,5 @@
+-- Superseded by useradd_2.sql (migration 0006), which documents each step. Kept for migrating up from, and down to,
+-- revision 0004.
 create function useradd(
     p_id uuid, p_received_at timestamptz, p_duration_ms integer, p_method text,
     p_phone_masked text, p_email_masked text, p_sent jsonb, p_language text,

@@ -1,4 +1,4 @@
-"""Create attempts: every call of /useradd, whatever its end."""
+"""Create attempts: every call of /useradd, whatever its outcome."""
 
 from alembic import op
 

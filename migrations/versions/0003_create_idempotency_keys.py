@@ -1,4 +1,4 @@
-"""Create the memory of idempotency keys."""
+"""Create idempotency keys."""
 
 from alembic import op
 

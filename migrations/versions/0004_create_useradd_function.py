@@ -1,11 +1,4 @@
-"""Create the function that decides one attempt in one round trip.
-
-Claim the attempt's id, then the idempotency key, then the identifiers; insert the user, or say what clashed. Called
-again with an id that it knows, it answers with the first outcome: after a COMMIT whose confirmation was lost, the
-same call is the arbiter. It writes even then: the first COMMIT may have been waiting for a synchronous standby when
-the server crashed, and only a COMMIT that has written waits for it again. Every lock is taken in the same order, so
-that two calls cannot wait for each other.
-"""
+"""Create the function that decides an attempt in one round trip; functions/useradd_2.sql explains its steps."""
 
 from pathlib import Path
 

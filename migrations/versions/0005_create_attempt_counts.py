@@ -1,6 +1,6 @@
-"""Create the counts of attempts by hour, and indexes for the reasons and statuses that are rare.
+"""Create pre-aggregated counts of attempts by hour, and indexes for rare codes and statuses.
 
-The counts begin empty: the service brings them up to date by itself, a piece at a time.
+The counts are empty at first; the service fills them in batches.
 """
 
 from alembic import op

@@ -1,7 +1,7 @@
-"""Let the function that decides an attempt do less: four statements for a created user.
+"""Reduce the function that decides an attempt to four statements for a created user.
 
-What clashed is looked up only when something did, and of a created user nothing is returned that was not sent. A
-second run after a repeat (`replayed`) whose COMMIT was not confirmed gives the credentials again.
+Conflicts are looked up only if there are any, and a created user is not returned. A retry of a replay whose COMMIT was
+not confirmed returns the credentials again.
 """
 
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""Count attempts by month, day, hour and quarter of an hour, and how long they took.
+"""Count attempts by month, day, hour and quarter of an hour, with their durations.
 
-The counts begin empty again: the service brings them up to date by itself, a piece at a time.
+The counts are empty again at first; the service fills them in batches.
 """
 
 from alembic import op

@@ -1,7 +1,7 @@
-"""Index what the results page filters by, in the order in which it shows: no filter then looks at more than it shows.
+"""Index the filters of the results page in its order, so that a filter reads only the rows that are shown.
 
-Indexes are built beside writers, outside of a transaction. One that was broken off is in the way of the next try, so
-it is removed first. Building waits for transactions that are older, and nobody waits behind it: no lock_timeout.
+Indexes are built concurrently, outside a transaction. The remains of an interrupted build are dropped first. The build
+waits for older transactions but blocks no writers, so it needs no lock_timeout.
 """
 
 from alembic import op

@@ -1,4 +1,4 @@
-"""Index the few users who are administrators or blocked: pages list them, and the last administrator must stay."""
+"""Index administrators and blocked users, for pages and for the check that an administrator remains."""
 
 from alembic import op
 

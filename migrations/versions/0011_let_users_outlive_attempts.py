@@ -1,4 +1,4 @@
-"""Let a user outlive the attempt that created it: attempts are forgotten after some time, users are not."""
+"""Keep users after retention has deleted the attempts that created them."""
 
 from alembic import op
 

@@ -111,7 +111,7 @@ def _read(request: Request, runtime: Runtime, state: RequestState) -> tuple[NewA
     if state.arrival.waited_s > MAX_QUEUE_S:
         raise OverloadedError
     body = parse_object(request.get_data(cache=False))
-    attempt.keep_body(body)
+    attempt.store_body(body)
     state.intent = attempts.begin(runtime.spool, attempt)
     new_user: NewUser = user_add_schema(runtime.config.phone_region).load(body)
     return attempt, key, new_user

@@ -4,7 +4,7 @@ import flask_migrate
 from flask import Flask
 
 from project.cli import api_keys, attempts, doctor, imports, spool, users
-from project.queries.maintenance import find_nothing
+from project.queries.maintenance import ping
 from project.runtime import get_runtime
 
 
@@ -18,5 +18,5 @@ def init_app(app: Flask) -> None:
 def upgrade(app: Flask) -> None:
     """Bring the tables up to date, as `flask db upgrade` does. Raises DatabaseUnavailableError."""
     with app.app_context():
-        get_runtime().database.write_transaction(find_nothing)
+        get_runtime().database.write_transaction(ping)
         flask_migrate.upgrade()

@@ -84,7 +84,7 @@ def _version(server: Server) -> Finding:
 def _hosts(server: Server) -> Finding:
     count = max(1, (get_runtime().config.database_url or "").count("host="))
     told = "one host" if count == 1 else f"one of {count} hosts"
-    if server.takes_writes:
+    if server.is_writable:
         return Finding("writes", f"{told} takes writes")
     return Finding("writes", f"{told} answers, but only reads", "promote it, or name the primary in DATABASE_URL")
 

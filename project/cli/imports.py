@@ -25,7 +25,7 @@ from project.domain.errors import (
     RefusalError,
 )
 from project.domain.registration import Credentials, NewUser
-from project.queries.maintenance import find_nothing
+from project.queries.maintenance import ping
 from project.runtime import get_runtime
 from project.services import attempts, registration
 
@@ -166,7 +166,7 @@ def _take(row: Row, issued: Write, refused: Write) -> str:
     runtime = get_runtime()
     key = runtime.passwords.line_key(row.number, json.dumps(row.body, sort_keys=True).encode())
     attempt = new_attempt("flask users import", None if row.refusal else key)
-    attempt.keep_body(row.body)
+    attempt.store_body(row.body)
     try:
         if row.refusal:
             raise row.refusal
@@ -203,7 +203,7 @@ def _wait(until: float) -> None:
     while time.monotonic() < until:
         time.sleep(pauses.pop(0) if len(pauses) > 1 else pauses[0])
         try:
-            get_runtime().database.run_once(find_nothing)
+            get_runtime().database.run_once(ping)
         except DatabaseUnavailableError:
             continue
         return

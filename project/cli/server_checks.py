@@ -33,22 +33,22 @@ def _sessions(found: ServerActivity) -> Finding:
 
 def _connections(found: ServerActivity) -> Finding:
     needed = OURS * get_runtime().config.workers
-    told = f"this instance takes up to {needed}, {found.in_use} of {found.room} are in use"
-    if needed > found.room or found.in_use > NEARLY_ALL * found.room:
+    told = f"this instance takes up to {needed}, {found.sessions} of {found.max_sessions} are in use"
+    if needed > found.max_sessions or found.sessions > NEARLY_ALL * found.max_sessions:
         return Finding("connections", told, "lower WORKERS, raise max_connections, or put PgBouncer between")
     return Finding("connections", told)
 
 
 def _standbys(found: ServerActivity) -> Finding:
-    if not found.standbys and not found.awaited:
+    if not found.standbys and not found.synchronous_standby_names:
         return Finding("standbys", "none: what goes with this machine comes back from a backup")
     if not found.standbys:
         remedy = "no COMMIT ends until it is back, or synchronous_standby_names is emptied"
-        return Finding("standbys", f"none, and COMMIT waits for {found.awaited}", remedy)
-    if not found.awaited:
+        return Finding("standbys", f"none, and COMMIT waits for {found.synchronous_standby_names}", remedy)
+    if not found.synchronous_standby_names:
         remedy = "a failover may lose the last users: synchronous_mode in Patroni, or synchronous_standby_names"
         return Finding("standbys", f"{found.standbys}, and COMMIT waits for none", remedy)
-    return Finding("standbys", f"{found.standbys}, and COMMIT waits for {found.awaited}")
+    return Finding("standbys", f"{found.standbys}, and COMMIT waits for {found.synchronous_standby_names}")
 
 
 def _replica() -> Finding:

@@ -1,1 +1,1 @@
-"""Words and rules of the service: plain Python, no framework, no database, no clock but the caller's."""
+"""Rules and value types: plain Python without framework, database or clock."""

@@ -1,4 +1,4 @@
-"""API keys: with what programs call the service."""
+"""API keys, which authenticate programs."""
 
 import hashlib
 import secrets
@@ -10,13 +10,13 @@ from project.domain.passwords import ALPHABET, SYMBOLS
 from project.domain.text import trimmed_name
 
 PREFIX = "useradd_"
-"""Lets people, and the scanners that look for secrets in code, see what they have found."""
+"""Identifies a key to people and to secret scanners."""
 MAX_NAME_LENGTH = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """A key as it is kept, without anything secret."""
+    """A stored key, without its secret."""
 
     id: UUID
     name: str
@@ -27,22 +27,22 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuedKey:
-    """A key that was just made. It exists here and in the answer, nowhere else."""
+    """A new key. Its secret exists only here and in the response."""
 
     name: str
     key: str = field(repr=False)
 
 
 def new_api_key() -> str:
-    """Return a fresh key: 130 bits of chance."""
+    """Return a new key with 130 bits of randomness."""
     return PREFIX + "".join(secrets.choice(ALPHABET) for _ in range(SYMBOLS))
 
 
 def check_name(name: str) -> str:
-    """Return what a key is called, without blanks around it; raise RuleError if it breaks a rule."""
+    """Return the name of a key, stripped and in NFC. Raises RuleError."""
     return trimmed_name(name, MAX_NAME_LENGTH)
 
 
 def hash_api_key(key: str) -> bytes:
-    """Return what is kept of a key. NIST SP 800-63B (5.1.2.2): with 112 bits or more a fast hash is enough."""
+    """Return the hash that is stored. NIST SP 800-63B (5.1.2.2): with 112 bits or more a fast hash is enough."""
     return hashlib.sha256(key.encode()).digest()

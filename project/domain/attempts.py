@@ -1,4 +1,4 @@
-"""Attempts: one for each call of /useradd, whatever its end."""
+"""Attempts: one for each call of /useradd, whatever its outcome."""
 
 import secrets
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ from project.domain.text import clean
 CREATED = "created"
 CHECKED = "dry_run"
 REPLAYED = "replayed"
-SHOWN_FIELDS = 20
-"""How many fields of a body are kept: a typed form has five, a flood of keys is no form."""
+MAX_STORED_FIELDS = 20
+"""Fields of a body that are stored: a real request has five."""
 
 
 class Outcome(StrEnum):
-    """The end of an attempt. `unchanged` succeeded without creating: a dry run, or a replay of an earlier answer."""
+    """The outcome of an attempt. `unchanged` is success without a new user: a dry run, or a replay."""
 
     CREATED = "created"
     REJECTED = "rejected"
@@ -30,7 +30,7 @@ class Outcome(StrEnum):
 
     @classmethod
     def of(cls, status: int) -> "Outcome":
-        """Return the outcome that an HTTP status stands for; 0 means that the process died before it could answer."""
+        """Return the outcome for an HTTP status; 0 means that the process died before it responded."""
         match status:
             case 201:
                 return cls.CREATED
@@ -43,52 +43,47 @@ class Outcome(StrEnum):
 
 
 def new_id(received_at: datetime) -> UUID:
-    """Return a UUIDv7 (RFC 9562, 5.7) of this moment: the order of ids is the order of time, to the microsecond.
+    """Return a UUIDv7 (RFC 9562, 5.7) that sorts by time, to the microsecond.
 
-    The twelve bits behind the milliseconds hold the fraction of the millisecond (6.2, method 3).
+    The twelve bits after the milliseconds hold the fraction of the millisecond (6.2, method 3).
     """
-    microseconds = _microseconds(received_at)
-    fraction = microseconds % 1000 * 4096 // 1000
-    return _uuid7(microseconds // 1000, fraction, secrets.randbits(62))
+    return _uuid7(received_at, secrets.randbits(62))
 
 
 def first_id(moment: datetime) -> UUID:
-    """Return the lowest id that an attempt received at `moment` or later can have: a period is a range of ids."""
-    microseconds = _microseconds(moment)
-    return _uuid7(microseconds // 1000, microseconds % 1000 * 4096 // 1000, 0)
+    """Return the lowest ID of attempts received at `moment` or later: a period is a range of IDs."""
+    return _uuid7(moment, 0)
 
 
-def _microseconds(moment: datetime) -> int:
-    return max(0, (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1))
-
-
-def _uuid7(milliseconds: int, fraction: int, noise: int) -> UUID:
-    return UUID(int=milliseconds << 80 | 7 << 76 | fraction << 64 | 2 << 62 | noise)
+def _uuid7(moment: datetime, random_bits: int) -> UUID:
+    microseconds = max(0, (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1))
+    milliseconds, rest = divmod(microseconds, 1000)
+    return UUID(int=milliseconds << 80 | 7 << 76 | rest * 4096 // 1000 << 64 | 2 << 62 | random_bits)
 
 
 @dataclass(slots=True, kw_only=True)
 class NewAttempt:
-    """An attempt under way. It begins with what the request's head tells and gains what its body holds."""
+    """An attempt in progress: created from the request headers, completed by `store_body`."""
 
     id: UUID
     received_at: datetime
     started: float
-    """time.monotonic() when the request came in: durations must not jump with the clock."""
+    """time.monotonic() on arrival."""
     method: str
     language: str
     client_address: str
     user_agent: str
     client_request_id: str | None
     key_hash: bytes | None = None
-    """SHA-256 of the idempotency key; the key itself is never kept."""
+    """SHA-256 of the idempotency key, which itself is never stored."""
     sent: Mapping[str, str] = field(default_factory=dict)
 
-    def keep_body(self, body: Mapping[str, Any]) -> None:
-        """Remember what was sent, contacts masked, values of unknown fields not at all (they may be passwords)."""
-        self.sent = {clean(name, 40): _shown(name, value) for name, value in list(body.items())[:SHOWN_FIELDS]}
+    def store_body(self, body: Mapping[str, Any]) -> None:
+        """Store the fields with masked contacts. Values of unknown fields, which may be passwords, are left out."""
+        self.sent = {clean(name, 40): _masked(name, value) for name, value in list(body.items())[:MAX_STORED_FIELDS]}
 
 
-def _shown(name: str, value: object) -> str:
+def _masked(name: str, value: object) -> str:
     if name not in FIELDS:
         return "•••"
     if not isinstance(value, str):
@@ -104,7 +99,7 @@ def _shown(name: str, value: object) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRow:
-    """An attempt as the table keeps it: what pages, the API and exports show."""
+    """A recorded attempt as pages, the API and exports show it."""
 
     id: UUID
     received_at: datetime
@@ -122,18 +117,18 @@ class AttemptRow:
 
     @property
     def outcome(self) -> Outcome:
-        """How it ended."""
+        """Its outcome."""
         return Outcome.of(self.status)
 
     @property
     def contacts(self) -> tuple[str, ...]:
-        """Phone and e-mail, masked, as far as they were sent."""
+        """Masked phone and e-mail, those that were sent."""
         return tuple(filter(None, (self.phone_masked, self.email_masked)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptDetail(AttemptRow):
-    """All that is kept of an attempt, for its own page."""
+    """A recorded attempt with all columns, for its own page."""
 
     recorded_at: datetime
     sent: Mapping[str, str]
@@ -146,10 +141,10 @@ class AttemptDetail(AttemptRow):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptFilter:
-    """The reader's choice. Figures, chart, table and exports are given the same one, so they can never disagree.
+    """The filter that totals, chart, table and exports of a report share, so that they never disagree.
 
-    `since` is included, `until` is not; an empty set means "any". `newest` (a sequence number of the table) closes
-    the picture: what is recorded later is not in it.
+    `since` is inclusive, `until` exclusive; an empty set means "any". Attempts with a `seq` above `max_seq` were
+    recorded after the snapshot and are excluded.
     """
 
     since: datetime | None = None
@@ -158,9 +153,9 @@ class AttemptFilter:
     codes: frozenset[str] = frozenset()
     statuses: frozenset[int] = frozenset()
     text: str = ""
-    newest: int | None = None
+    max_seq: int | None = None
 
     @property
-    def is_of_kinds(self) -> bool:
-        """Whether pairs of status and reason are all that is chosen among."""
+    def selects_by_kind(self) -> bool:
+        """Whether it selects by outcome, code or status, and not by text."""
         return not self.text and bool(self.outcomes or self.codes or self.statuses)

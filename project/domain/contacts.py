@@ -1,4 +1,4 @@
-"""Phone numbers and e-mail addresses: read from any human form, kept in one form, shown with a mask."""
+"""Phone numbers and e-mail addresses: parsed, normalized, masked."""
 
 import re
 import unicodedata
@@ -35,13 +35,13 @@ _POSSIBILITY = {
 
 
 def normalize_phone(text: str, region: str) -> str:
-    """Return the number in E.164 (ITU-T E.164), a national number being read as one of `region` (ISO 3166 code)."""
+    """Return the number in E.164 form; national numbers belong to `region` (ISO 3166 code). Raises RuleError."""
     typed = text.strip()
     check_characters(typed)
     if len(typed) > MAX_PHONE_LENGTH:
         raise RuleError("invalid_phone", "too_long")
     if not _PHONE_FORM.fullmatch(typed):
-        # phonenumbers itself would read "=+7912…" and cut off words: only what a person types as a number goes in.
+        # phonenumbers itself would accept "=+7912…" and cut off words.
         raise RuleError("invalid_phone", "extension" if _EXTENSION.search(typed) else "characters")
     try:
         number = phonenumbers.parse(typed, region)
@@ -57,9 +57,9 @@ def normalize_phone(text: str, region: str) -> str:
 
 
 def normalize_email(text: str) -> str:
-    """Return the address with its domain in Unicode form and in small letters: the form in which it is unique.
+    """Return the address case-folded, with a Unicode domain: the form that is unique. Raises RuleError.
 
-    Syntax by RFC 5322 and RFC 6531, without asking DNS: an address must not depend on the network of the moment.
+    Syntax follows RFC 5322 and RFC 6531. DNS is not queried, so that the result does not depend on the network.
     """
     typed = text.strip()
     check_characters(typed)
@@ -78,9 +78,9 @@ def normalize_email(text: str) -> str:
 
 
 def _normalized(address: str) -> str:
-    """Return the address with its domain in Unicode form. Raises EmailNotValidError."""
+    """Return the address with a Unicode domain. Raises EmailNotValidError."""
     local, _, domain = address.rpartition("@")
-    if _PLAIN_LOCAL.fullmatch(local) and domain.isascii():  # only the domain is in question, and most are well known
+    if _PLAIN_LOCAL.fullmatch(local) and domain.isascii():  # the cache knows most domains
         return f"{local}@{_normalized_domain(domain)}"
     return validate_email(address, check_deliverability=False, strict=True).normalized
 
@@ -91,18 +91,18 @@ def _normalized_domain(domain: str) -> str:
 
 
 def _has_special_domain(address: str) -> bool:
-    """Tell whether the domain is one of those set aside for other uses than mail (RFC 6761)."""
+    """Return whether the domain is reserved for other uses than mail (RFC 6761)."""
     labels = "." + address.rpartition("@")[2].lower()
     return any(labels.endswith("." + name) for name in SPECIAL_USE_DOMAIN_NAMES)
 
 
 def mask_phone(text: str) -> str:
-    """Return a number with five of its middle digits hidden, whether valid or not: `+7 999 •••-••-67`."""
-    shown = _readable(clean(text.strip(), 40))
-    total = sum(map(str.isdigit, shown))
+    """Return a number, valid or not, with five middle digits masked: `+7 999 •••-••-67`."""
+    number = _grouped(clean(text.strip(), 40))
+    total = sum(map(str.isdigit, number))
     first = max(min(4, total - 5), total - 7, 0)
     masked, seen = [], 0
-    for character in shown:
+    for character in number:
         if character.isdigit():
             masked.append("•" if first <= seen < first + 5 else character)
             seen += 1
@@ -111,22 +111,22 @@ def mask_phone(text: str) -> str:
     return "".join(masked)
 
 
-def _readable(text: str) -> str:
-    """Return a number in E.164 in groups as people write it, anything else as it came."""
+def _grouped(text: str) -> str:
+    """Return an E.164 number in groups of digits, any other text unchanged."""
     if not (text.startswith("+") and text[1:].isdigit() and text.isascii()):
         return text
-    for end in (2, 3, 4):  # no country code is the beginning of another one (ITU-T E.164)
+    for end in (2, 3, 4):  # no country code is a prefix of another one (ITU-T E.164)
         country, rest = int(text[1:end]), text[end:]
         if country in COUNTRY_CODE_TO_REGION_CODE and rest:
-            # Not phonenumbers.parse(), which looks for what is not here: half of the time that a phone number costs.
+            # phonenumbers.parse() would double the time that a phone number takes.
             number = PhoneNumber(country, int(rest), italian_leading_zero=rest.startswith("0"))
-            shown = phonenumbers.format_number(number, PhoneNumberFormat.INTERNATIONAL)
-            return shown if re.sub(r"\D", "", shown) == text[1:] else text  # what is no number may lose a digit
+            grouped = phonenumbers.format_number(number, PhoneNumberFormat.INTERNATIONAL)
+            return grouped if re.sub(r"\D", "", grouped) == text[1:] else text  # invalid numbers may lose a digit
     return text
 
 
 def mask_email(text: str) -> str:
-    """Return an address with its local part hidden, whether valid or not: `i•••@example.org`."""
+    """Return an address, valid or not, with its local part masked: `i•••@example.org`."""
     local, at, domain = clean(text.strip(), 80).rpartition("@")
     if not at:
         return f"{domain[:1]}•••"

@@ -1,4 +1,4 @@
-"""Birth dates: two unambiguous spellings, never slashes, whose order depends on the country."""
+"""Birth dates in two unambiguous formats; with slashes the order would depend on the country."""
 
 import re
 from datetime import date
@@ -13,7 +13,7 @@ _FORMS = (
 
 
 def parse_birth_date(text: str, today: date) -> date:
-    """Return the date written as YYYY-MM-DD (ISO 8601) or DD.MM.YYYY; raise RuleError outside 1900-01-01..`today`."""
+    """Parse YYYY-MM-DD (ISO 8601) or DD.MM.YYYY. Raises RuleError outside 1900-01-01..`today`."""
     match = next(filter(None, (form.fullmatch(text.strip()) for form in _FORMS)), None)
     if match is None:
         raise RuleError("invalid_date")

@@ -1,4 +1,4 @@
-"""Why a user was not created, in stable words. Statuses and texts belong to the floors above."""
+"""Reasons why no user was created, as stable codes. Statuses and texts belong to the contract layer."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ NO_PARAMS: Params = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One field that is wrong. `variant` picks the exact sentence among those of a code, `params` fill it."""
+    """An invalid field. `variant` selects one of the messages of a code, `params` fill it."""
 
     field: str
     code: str
@@ -23,17 +23,17 @@ class FieldError:
     params: Params = dataclasses.field(default_factory=lambda: NO_PARAMS)
 
     def as_json(self) -> dict[str, Any]:
-        """Return what is kept of it."""
+        """Return the form that is stored."""
         return {"field": self.field, "code": self.code, "variant": self.variant, "params": dict(self.params)}
 
     @classmethod
-    def from_json(cls, kept: Mapping[str, Any]) -> "FieldError":
-        """Return what as_json() or the function useradd() kept."""
-        return cls(kept["field"], kept["code"], kept.get("variant", ""), kept.get("params") or NO_PARAMS)
+    def from_json(cls, stored: Mapping[str, Any]) -> "FieldError":
+        """Parse the form that as_json() or the SQL function useradd() stored."""
+        return cls(stored["field"], stored["code"], stored.get("variant", ""), stored.get("params") or NO_PARAMS)
 
 
 class RuleError(ValueError):
-    """A value breaks a rule of its field; the rule does not know which field it guards."""
+    """A value breaks a rule; the caller knows of which field."""
 
     def __init__(self, code: str, variant: str = "", **params: str | int) -> None:
         super().__init__(code)
@@ -46,9 +46,9 @@ class RefusalError(Exception):
     """The request ends without a new user. `code` is part of the contract and never changes its meaning."""
 
     retry_after_s: int | None = None
-    """When it is worth to come again, if that is known."""
+    """Seconds after which a retry may succeed, if known."""
     recorded = False
-    """True when the transaction that refused has recorded the attempt already."""
+    """True if the transaction that refused has already recorded the attempt."""
 
     def __init__(self, code: str, variant: str = "", errors: tuple[FieldError, ...] = (), **params: str | int) -> None:
         super().__init__(code)
@@ -59,19 +59,19 @@ class RefusalError(Exception):
 
     @property
     def reason(self) -> str:
-        """The most telling code: that of the first wrong field, else the refusal's own. Statistics count it."""
+        """The code that statistics count: that of the first invalid field, otherwise its own."""
         return self.errors[0].code if self.errors else self.code
 
 
 class ValidationFailedError(RefusalError):
-    """One or more fields are wrong: all of them are named."""
+    """One or more fields are invalid; `errors` names all of them."""
 
     def __init__(self, errors: tuple[FieldError, ...]) -> None:
         super().__init__("validation_failed", errors=errors)
 
 
 class SearchTooBroadError(RefusalError):
-    """A text was looked for among too many attempts."""
+    """A search by text took too long."""
 
     def __init__(self) -> None:
         super().__init__("bad_request", "search")
@@ -84,7 +84,7 @@ class DecidedError(RefusalError):
 
 
 class IdentifiersTakenError(DecidedError):
-    """Username, phone or e-mail belong to another user: all that clash are named."""
+    """Username, phone or e-mail belong to another user; `errors` names all conflicts."""
 
     def __init__(self, kinds: tuple[str, ...]) -> None:
         errors = tuple(FieldError(kind, f"{kind}_taken") for kind in kinds)
@@ -92,7 +92,7 @@ class IdentifiersTakenError(DecidedError):
 
 
 class DatabaseUnavailableError(RefusalError):
-    """PostgreSQL did not take the transaction in time: surely nothing was created by this attempt."""
+    """PostgreSQL did not accept the transaction in time: this attempt has certainly created nothing."""
 
     def __init__(self) -> None:
         super().__init__("database_unavailable")
@@ -103,14 +103,14 @@ class QueryTimeoutError(DatabaseUnavailableError):
 
 
 class OutcomeUnknownError(RefusalError):
-    """COMMIT was sent and never confirmed: the user may or may not exist (promise P5)."""
+    """COMMIT was sent but not confirmed: the user may or may not exist (promise P5)."""
 
     def __init__(self) -> None:
         super().__init__("outcome_unknown")
 
 
 class RateLimitedError(RefusalError):
-    """Somebody asks too often. Nothing was looked at, so nothing was created."""
+    """A rate limit was exceeded. The request was not processed."""
 
     def __init__(self, retry_after_s: int) -> None:
         super().__init__("rate_limited")
@@ -118,7 +118,7 @@ class RateLimitedError(RefusalError):
 
 
 class OverloadedError(RefusalError):
-    """Too many requests wait already: this one was turned away at once, and nothing was created."""
+    """Too many requests are waiting: this one was refused at once, and nothing was created."""
 
     def __init__(self) -> None:
         super().__init__("overloaded")

@@ -1,4 +1,4 @@
-"""How finely attempts are counted beforehand, and how few whole grains make up a stretch of time."""
+"""Grains of the pre-aggregated counts, and the fewest grains that cover a period."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 EARLIEST, LATEST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
-"""What stands for no beginning and no end: whole in every grain."""
+"""Stand for an open start and end; both are boundaries of every grain."""
 
 
 class Grain(StrEnum):
-    """A length of time in UTC, the longest first. Zones of today are off by whole quarters of an hour."""
+    """A length of time in UTC, the longest first. Offsets of current time zones are multiples of 15 minutes."""
 
     MONTH = "month"
     DAY = "day"
@@ -18,7 +18,7 @@ class Grain(StrEnum):
     QUARTER = "15min"
 
     def floor(self, moment: datetime) -> datetime:
-        """Return the start of the grain in which `moment` lies."""
+        """Return the start of the grain that contains `moment`."""
         moment = moment.astimezone(UTC)
         match self:
             case Grain.MONTH:
@@ -33,10 +33,10 @@ class Grain(StrEnum):
     def ceil(self, moment: datetime) -> datetime:
         """Return the first start of a grain that is not before `moment`."""
         start = self.floor(moment)
-        return start if start == moment else self.floor(start + _ONE_AT_LEAST[self])
+        return start if start == moment else self.floor(start + _MAX_LENGTH[self])
 
 
-_ONE_AT_LEAST = {
+_MAX_LENGTH = {
     Grain.MONTH: timedelta(days=31),
     Grain.DAY: timedelta(days=1),
     Grain.HOUR: timedelta(hours=1),
@@ -46,7 +46,7 @@ _ONE_AT_LEAST = {
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """[since, until): whole grains, or less than one where `grain` is None."""
+    """[since, until): whole grains, or a part of one if `grain` is None."""
 
     grain: Grain | None
     since: datetime
@@ -54,7 +54,7 @@ class Span:
 
 
 def cover(since: datetime, until: datetime, grains: tuple[Grain, ...] = tuple(Grain)) -> Iterator[Span]:
-    """Yield the fewest spans that make up [since, until), in the order of time."""
+    """Yield the fewest spans that cover [since, until), in chronological order."""
     if since >= until:
         return
     if not grains:

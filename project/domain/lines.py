@@ -1,6 +1,6 @@
-"""Lines of a file: which values an attempt shows, what divides them, and what must be escaped.
+"""Layout of the lines of a file: values of an attempt, separators between them, escaping.
 
-Exporters describe their lines here and PostgreSQL writes them; neither knows the other (docs/adr/0014).
+Exporters define a layout, PostgreSQL writes the lines, and neither knows the other (docs/adr/0014).
 """
 
 import re
@@ -11,16 +11,16 @@ from functools import cached_property
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-LONG = 32_767
-"""Bytes of a line that may hold a value too long for some spreadsheet."""
-END = b"\x1e"
-"""Stands between raw lines. A value among them may hold it, too."""
+LONG_LINE_BYTES = 32_767
+"""A longer line may contain a value that is too long for a spreadsheet."""
+LINE_END = b"\x1e"
+"""Separates raw lines. Values may contain it, too."""
 _ID_LENGTH = 36
 _CONTROLS = bytes([*range(32), 127])
 
 
 class Value(Enum):
-    """What a line may show of an attempt. Times are of the layout's zone."""
+    """A value of an attempt. Times are in the time zone of the layout."""
 
     ID = auto()
     LOCAL_TIME = auto()
@@ -28,7 +28,7 @@ class Value(Enum):
     ISO_TIME = auto()
     """`2026-11-23T15:04:12.000999+03:00`"""
     SERIAL_TIME = auto()
-    """Days since 1899-12-30, as workbooks count them, in whole seconds."""
+    """Days since 1899-12-30, the date format of workbooks, to the second."""
     ANSWERED = auto()
     CODE = auto()
     DURATION = auto()
@@ -41,24 +41,24 @@ class Value(Enum):
     """`phone:invalid_phone;email:invalid_email`"""
 
 
-TEXTS = frozenset({Value.USERNAME, Value.NAME, Value.PHONE, Value.EMAIL, Value.ERRORS})
-"""Values that came from outside and may hold anything."""
+UNTRUSTED = frozenset({Value.USERNAME, Value.NAME, Value.PHONE, Value.EMAIL, Value.ERRORS})
+"""Values that clients sent and that may contain any character."""
 
 Label = Callable[[int, str], str]
-"""From status and code of an attempt to what the file says of its end."""
+"""Maps status and code of an attempt to a text of the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One value of a line, and the control character that stands before it in a raw line."""
+    """A value of a line, and the control character that precedes it in raw lines."""
 
-    shown: Value | Label
-    mark: str = ""
+    value: Value | Label
+    separator: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Some whole lines, raw or as the file has them."""
+    """Some complete lines, raw or formatted."""
 
     rows: int
     content: bytes
@@ -66,85 +66,84 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class RawBlock(Block):
-    """Raw lines of the attempts behind one and up to another, with END, or what was asked for, in between."""
+    """Raw lines, separated by LINE_END, of the attempts after one and up to another."""
 
-    behind: UUID
+    after: UUID
     last: UUID
 
     def lines(self) -> list[bytes]:
-        """Return the lines one by one; none if that cannot be told, because a value holds END, too."""
-        lines = self.content.split(END)
+        """Return the lines, or an empty list if they cannot be separated because a value contains LINE_END."""
+        lines = self.content.split(LINE_END)
         return lines if len(lines) == self.rows else []
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """How the attempts of a picture become lines.
+    """The format of the lines of a file.
 
-    PostgreSQL writes raw lines: values as they are, with marks in between. Nearly always nothing in them needs to be
-    escaped; one look at the whole block tells, and then marks become what divides the values in the file. A line that
-    holds anything else is put together from its values, each escaped. Both ways give the same line.
+    PostgreSQL writes raw lines: unescaped values with control characters as separators. Usually no value needs
+    escaping: format_block() checks a whole block at once and replaces the separators. Any other line is built by
+    format_line() from its escaped values. Both give the same line.
     """
 
     columns: tuple[Column, ...]
-    """The first has no mark."""
-    marks: Mapping[str, str]
-    """What stands in the file for each mark."""
-    before: str = ""
-    after: str
-    """Begin and end of each line."""
+    """The first has no separator."""
+    separators: Mapping[str, str]
+    """Separator in raw lines -> separator in the file."""
+    prefix: str = ""
+    suffix: str
     special: bytes = b""
-    """Bytes that no value may hold as they are; control characters need not be named."""
-    leads: bytes = b""
-    """First bytes (UTF-8) of odd characters: where one occurs, a closer look is taken."""
-    suspects: tuple[re.Pattern[bytes], ...] = ()
-    """What calls for a closer look, too."""
-    odd: re.Pattern[str] = re.compile("")
-    """What must not be found in raw lines, if one looks closer."""
+    """Bytes that must be escaped in values, besides control characters."""
+    unsafe: re.Pattern[str] = re.compile("")
+    """Must not match raw lines. Searched, because it is slow, only after one of the next two was found."""
+    lead_bytes: bytes = b""
+    """First bytes (UTF-8) of unsafe characters."""
+    hints: tuple[re.Pattern[bytes], ...] = ()
+    """Other patterns that may be unsafe."""
     escape: Callable[[Value, str], str]
     blank: tuple[str, str] = ("", "")
-    """How an empty value looks in the file between its marks, and what to put in its place."""
+    """An empty value with its separators as formatted, and the shorter form that replaces it."""
     zone: ZoneInfo
-    ends: tuple[tuple[int, str], ...]
-    """Status and code of the attempts, the most frequent first: what words say of them is known beforehand."""
+    kinds: tuple[tuple[int, str], ...]
+    """Status and code of the attempts, the most frequent first, for which labels are computed in advance."""
 
-    def plain(self, block: Block) -> bytes | None:
-        """Return raw lines as the file has them, or None if a value among them must be escaped."""
+    def format_block(self, block: Block) -> bytes | None:
+        """Format raw lines; return None if one of their values must be escaped."""
         raw = block.content
-        expected = (self._skeleton + END) * (block.rows - 1) + self._skeleton
+        expected = (self._all_separators + LINE_END) * (block.rows - 1) + self._all_separators
         if raw.translate(None, self._harmless) != expected or _has_long_line(raw):
             return None
-        if self._is_suspect(raw) and self.odd.search(raw.decode()):
+        if self._may_be_unsafe(raw) and self.unsafe.search(raw.decode()):
             return None
-        for mark, markup in self._markup:
-            raw = raw.replace(mark, markup)
-        return self._filled(b"".join((self.before.encode(), raw, self.after.encode())))
+        for old, new in self._replacements:
+            raw = raw.replace(old, new)
+        return self._shorten_blanks(b"".join((self.prefix.encode(), raw, self.suffix.encode())))
 
     def id_of(self, line: bytes) -> bytes:
-        """Return the id of the attempt of a raw line, which begins or ends with it."""
-        return line[:_ID_LENGTH] if self.columns[0].shown is Value.ID else line[-_ID_LENGTH:]
+        """Return the attempt ID of a raw line, which begins or ends with it."""
+        return line[:_ID_LENGTH] if self.columns[0].value is Value.ID else line[-_ID_LENGTH:]
 
-    def escaped(self, status: int, code: str, values: Mapping[Value, str | None]) -> bytes:
-        """Return one line, put together from its values."""
-        line = self.before
+    def format_line(self, status: int, code: str, values: Mapping[Value, str | None]) -> bytes:
+        """Build a line from its values, escaping them."""
+        line = self.prefix
         for column in self.columns:
-            line += self.marks.get(column.mark, "")
-            if isinstance(column.shown, Value):
-                text = values[column.shown] or ""
-                line += self.escape(column.shown, text) if column.shown in TEXTS else text
+            line += self.separators.get(column.separator, "")
+            if isinstance(column.value, Value):
+                text = values[column.value] or ""
+                line += self.escape(column.value, text) if column.value in UNTRUSTED else text
             else:
-                line += column.shown(status, code)
-        return self._filled((line + self.after).encode())
+                line += column.value(status, code)
+        return self._shorten_blanks((line + self.suffix).encode())
 
-    def _is_suspect(self, raw: bytes) -> bool:
-        return any(lead in raw for lead in self.leads) or any(suspect.search(raw) for suspect in self.suspects)
+    def _may_be_unsafe(self, raw: bytes) -> bool:
+        return any(byte in raw for byte in self.lead_bytes) or any(hint.search(raw) for hint in self.hints)
 
     @property
     def values(self) -> list[Value]:
-        """The values that are shown."""
-        return [column.shown for column in self.columns if isinstance(column.shown, Value)]
+        """The values of the columns, without labels."""
+        return [column.value for column in self.columns if isinstance(column.value, Value)]
 
-    def _filled(self, content: bytes) -> bytes:
+    def _shorten_blanks(self, content: bytes) -> bytes:
         return content.replace(self.blank[0].encode(), self.blank[1].encode()) if self.blank[0] else content
 
     @cached_property
@@ -152,22 +151,21 @@ class Layout:
         return bytes(byte for byte in range(256) if byte not in _CONTROLS + self.special)
 
     @cached_property
-    def _skeleton(self) -> bytes:
-        """What a line without its harmless characters is: its marks, each once and in order."""
-        return "".join(column.mark for column in self.columns).encode()
+    def _all_separators(self) -> bytes:
+        """The rest of a safe line without its harmless bytes."""
+        return "".join(column.separator for column in self.columns).encode()
 
     @cached_property
-    def _markup(self) -> list[tuple[bytes, bytes]]:
-        between = (END, (self.after + self.before).encode())
-        marks = ((mark.encode(), markup.encode()) for mark, markup in self.marks.items() if mark != markup)
-        return [between, *marks]
+    def _replacements(self) -> list[tuple[bytes, bytes]]:
+        separators = ((old.encode(), new.encode()) for old, new in self.separators.items() if old != new)
+        return [(LINE_END, (self.suffix + self.prefix).encode()), *separators]
 
 
 def _has_long_line(raw: bytes) -> bool:
-    """Tell whether a line takes more than `LONG` bytes."""
+    """Return whether a line is longer than `LONG_LINE_BYTES`."""
     start = 0
-    while len(raw) - start > LONG:
-        end = raw.rfind(END, start, start + LONG + 1)
+    while len(raw) - start > LONG_LINE_BYTES:
+        end = raw.rfind(LINE_END, start, start + LONG_LINE_BYTES + 1)
         if end < 0:
             return True
         start = end + 1
@@ -175,4 +173,4 @@ def _has_long_line(raw: bytes) -> bool:
 
 
 Lines = Callable[[Layout], Iterable[Block]]
-"""Gives the attempts of a picture, oldest first, laid out."""
+"""Returns the attempts of a snapshot in this layout, oldest first."""

@@ -1,4 +1,4 @@
-"""Passwords: generated ones derived from the idempotency key, chosen ones checked, both kept as tagged hashes."""
+"""Generated passwords, derived from the idempotency key, and tagged hashes of all passwords."""
 
 import base64
 import hashlib
@@ -11,15 +11,15 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
-"""32 letters without look-alikes (no l, o, 0, 1): five bits each."""
+"""32 symbols without look-alikes (no l, o, 0, 1): five bits each."""
 _LETTERS = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", ALPHABET.encode())
-"""From the letters of base32 (RFC 4648, 6), of which 35 bytes make 56 without padding, to ours."""
+"""From the base32 alphabet (RFC 4648, 6) to ours. 35 bytes give 56 symbols without padding."""
 SYMBOLS = 26
-"""26 symbols of five bits are 130 bits: above the 112 that NIST SP 800-63B asks of a secret kept under a fast hash
-(5.1.2.2) and the 128 of ASVS 5.0.0, 11.5.1."""
+"""26 symbols are 130 bits: NIST SP 800-63B (5.1.2.2) requires 112 for a secret under a fast hash, ASVS 5.0.0 (11.5.1)
+requires 128."""
 GROUP = 5
 MAX_LENGTH = 128
-"""A longer password is refused before it is hashed: hashing must not become a way to keep the service busy."""
+"""Longer passwords are refused before hashing, which would otherwise be a means of denial of service."""
 MIN_CHOSEN_LENGTH = 15
 """NIST SP 800-63B-4, 3.1.1.2: at least 15 characters where the password is the only factor."""
 
@@ -30,11 +30,11 @@ _argon2 = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A key of the service with a name of its own, so that what it made can be found again after a rotation."""
+    """A secret key of the service. Its ID identifies passwords that it derived, also after a rotation."""
 
     value: bytes = field(repr=False)
     kid: str = field(init=False)
-    """Name of the key: the start of its hash, so nobody has to invent or configure one."""
+    """Key ID: the first 8 hex digits of a hash, so that nothing has to be configured."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kid", hashlib.sha256(b"useradd/kid/v1\0" + self.value).hexdigest()[:8])
@@ -42,28 +42,28 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class Passwords:
-    """Issues and checks passwords with the secrets of this service: the first one issues, all of them check."""
+    """Derives passwords with the first of the secrets and verifies with all of them."""
 
     secrets: tuple[Secret, ...]
     scheme: str = _FAST
-    """`hmac-sha256` or `argon2id`: how generated passwords are kept."""
+    """Hash of generated passwords: `hmac-sha256` or `argon2id`."""
     decoys: tuple[str, str] = field(init=False, repr=False)
-    """Hashes, fast and slow, that no password opens: checking them costs what checking a real one costs."""
+    """Hashes, fast and slow, that match no password: verifying them takes as long as verifying a real one."""
 
     def __post_init__(self) -> None:
-        nobody = secrets.token_hex(32)
-        object.__setattr__(self, "decoys", (self._fast_hash(nobody), self.hash_chosen(nobody)))
+        unknown = secrets.token_hex(32)
+        object.__setattr__(self, "decoys", (self._fast_hash(unknown), self.hash_chosen(unknown)))
 
     @property
     def kid(self) -> str:
-        """Name of the secret that issues."""
+        """ID of the secret that derives new passwords."""
         return self.secrets[0].kid
 
     def derive(self, key: str, username: str, kid: str | None = None) -> str:
-        """Return the password of this idempotency key and username; the same again whenever it is asked for.
+        """Return the password of this idempotency key and username, always the same one.
 
-        Neither the database (it has only hashes of key and password) nor the secret alone gives it away.
-        Raises KeyError when the secret named `kid` is gone.
+        Neither the database (hashes of key and password) nor the secret alone is enough to derive it.
+        Raises KeyError if the secret `kid` is no longer configured.
         """
         message = b"\0".join((b"useradd/pw/v1", key.encode(), username.encode()))
         digest = hmac.digest(self._secret(kid or self.kid), message, "sha256")
@@ -72,36 +72,36 @@ class Passwords:
         return "-".join(groups) + symbols[SYMBOLS - 1]
 
     def line_key(self, number: int, content: bytes) -> str:
-        """Return the idempotency key of a line of a file: the same for the same content in the same place."""
+        """Return the idempotency key of a line of a file, derived from its number and content."""
         message = b"\0".join((b"useradd/line/v1", str(number).encode(), content))
         return base64.urlsafe_b64encode(hmac.digest(self.secrets[0].value, message, "sha256")).decode().rstrip("=")
 
     def hash_generated(self, password: str) -> str:
-        """Return the tagged hash of a password with at least 112 bits of chance in it."""
+        """Return the tagged hash of a password with at least 112 bits of randomness."""
         return self.hash_chosen(password) if self.scheme == _SLOW else self._fast_hash(password)
 
     def hash_chosen(self, password: str) -> str:
-        """Return the tagged hash of a password that a person thought up: slow on purpose (about 30 ms)."""
+        """Return the tagged hash of a chosen password: slow on purpose (about 30 ms)."""
         return f"{_SLOW}{_argon2.hash(password).removeprefix('$' + _SLOW)}"
 
     def verify(self, password: str, stored: str) -> bool:
-        """Tell whether `stored` is the hash of `password`, whichever scheme made it. Never raises."""
+        """Return whether `stored` is a hash of `password`, under any scheme. Never raises."""
         scheme = stored.partition("$")[0]
         check = _VERIFIERS.get(scheme)
         return check is not None and len(password) <= MAX_LENGTH and check(self, password, stored)
 
-    def open_one(self, password: str, hashes: Sequence[str]) -> int | None:
-        """Return the place of the hash that `password` opens, or None.
+    def find_match(self, password: str, hashes: Sequence[str]) -> int | None:
+        """Return the index of the hash that matches `password`, or None.
 
-        A miss costs one slow check whether there were hashes or not and whichever scheme made them, so that the
-        time tells a stranger nothing (ASVS 5.0.0, 6.3.8).
+        A mismatch costs one slow verification, with or without hashes and under any scheme, so that the response time
+        does not reveal whether a user exists (ASVS 5.0.0, 6.3.8).
         """
         fast_decoy, slow_decoy = self.decoys
-        tried = list(hashes) or [fast_decoy]
-        opened = [place for place, stored in enumerate(tried) if self.verify(password, stored)]
-        if not opened and not any(stored.startswith(_SLOW) for stored in tried):
+        candidates = list(hashes) or [fast_decoy]
+        matches = [index for index, stored in enumerate(candidates) if self.verify(password, stored)]
+        if not matches and not any(stored.startswith(_SLOW) for stored in candidates):
             self.verify(password, slow_decoy)
-        return opened[0] if opened else None
+        return matches[0] if matches else None
 
     def _fast_hash(self, password: str, salt: bytes | None = None, kid: str | None = None) -> str:
         salt = salt or secrets.token_bytes(16)
@@ -140,10 +140,10 @@ def _encode(raw: bytes) -> str:
 
 
 def new_key() -> str:
-    """Return a fresh idempotency key for a request that brought none: 128 bits of chance."""
+    """Return an idempotency key for a request without one: 192 bits of randomness."""
     return secrets.token_urlsafe(24)
 
 
 def hash_key(key: str) -> bytes:
-    """Return what is kept of an idempotency key."""
+    """Return the hash of an idempotency key that is stored."""
     return hashlib.sha256(key.encode()).digest()

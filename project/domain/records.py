@@ -1,4 +1,4 @@
-"""What becomes of an attempt that ends without a user: a row of the table, or a line of the spool until then."""
+"""Records of attempts that created no user: lines of the spool until they become rows."""
 
 import json
 from collections.abc import Mapping
@@ -11,25 +11,25 @@ from project.domain.attempts import NewAttempt
 from project.domain.errors import FieldError
 
 DIRECT, SPOOL, RECOVERED = "direct", "spool", "recovered"
-"""How a record came into the table: at once; by way of the disk; after its process was killed."""
+"""How a record reached the table: at once, from the spool, or after its process was killed."""
 INTERRUPTED = "interrupted"
 
 _encoder = json.JSONEncoder(separators=(",", ":"))
 
 
-def to_json(kept: Mapping[str, object]) -> str:
-    """Return a JSON object without line breaks and beyond ASCII nothing."""
-    return _encoder.encode(kept)
+def to_json(values: Mapping[str, object]) -> str:
+    """Return a JSON object in ASCII without line breaks."""
+    return _encoder.encode(values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRecord:
-    """An attempt and its end."""
+    """An attempt and its outcome."""
 
     attempt: NewAttempt
     status: int
     answered: int | None
-    """What the client was told; None when it got no answer."""
+    """HTTP status that the client received; None if there was no response."""
     code: str
     errors: tuple[FieldError, ...] = ()
     duration_ms: int = 0
@@ -37,13 +37,13 @@ class AttemptRecord:
 
     @classmethod
     def interrupted(cls, attempt: NewAttempt) -> "AttemptRecord":
-        """Return what shall be recorded if this process dies before it answers."""
+        """Return the record for the case that this process dies before it responds."""
         return cls(attempt=attempt, status=0, answered=None, code=INTERRUPTED, via=RECOVERED)
 
     def to_line(self) -> str:
-        """Return this as a text without line breaks."""
+        """Return a line of the spool."""
         attempt = self.attempt
-        kept = {
+        values = {
             "id": str(attempt.id),
             "received_at": attempt.received_at.isoformat(),
             "status": self.status,
@@ -60,36 +60,36 @@ class AttemptRecord:
             "key_hash": attempt.key_hash and attempt.key_hash.hex(),
             "sent": dict(attempt.sent),
         }
-        return to_json(kept)
+        return to_json(values)
 
     @classmethod
     def from_line(cls, line: str) -> "AttemptRecord":
-        """Return what to_line() made. Raises ValueError when it made nothing of the kind."""
+        """Parse a line of the spool. Raises ValueError if it is not one."""
         try:
             return cls._from_dict(json.loads(line))
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError("this line is no attempt") from error
+            raise ValueError("this line is not an attempt") from error
 
     @classmethod
-    def _from_dict(cls, kept: dict[str, Any]) -> "AttemptRecord":
+    def _from_dict(cls, values: dict[str, Any]) -> "AttemptRecord":
         attempt = NewAttempt(
-            id=UUID(kept["id"]),
-            received_at=datetime.fromisoformat(kept["received_at"]),
+            id=UUID(values["id"]),
+            received_at=datetime.fromisoformat(values["received_at"]),
             started=0,
-            method=kept["method"],
-            language=kept["language"],
-            client_address=kept["client_address"],
-            user_agent=kept["user_agent"],
-            client_request_id=kept["client_request_id"],
-            key_hash=bytes.fromhex(kept["key_hash"]) if kept["key_hash"] else None,
-            sent=dict(kept["sent"]),
+            method=values["method"],
+            language=values["language"],
+            client_address=values["client_address"],
+            user_agent=values["user_agent"],
+            client_request_id=values["client_request_id"],
+            key_hash=bytes.fromhex(values["key_hash"]) if values["key_hash"] else None,
+            sent=dict(values["sent"]),
         )
         return cls(
             attempt=attempt,
-            status=kept["status"],
-            answered=kept["answered"],
-            code=kept["code"],
-            errors=tuple(FieldError.from_json(error) for error in kept["errors"]),
-            duration_ms=kept["duration_ms"],
-            via=kept["via"],
+            status=values["status"],
+            answered=values["answered"],
+            code=values["code"],
+            errors=tuple(FieldError.from_json(error) for error in values["errors"]),
+            duration_ms=values["duration_ms"],
+            via=values["via"],
         )

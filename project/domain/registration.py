@@ -1,4 +1,4 @@
-"""Creating a user: what goes in and what comes out."""
+"""Value types of user registration."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewUser:
-    """What the client asks for, every field checked and in its normal form."""
+    """A requested user: every field validated and normalized."""
 
     name: str
     username: str
@@ -18,7 +18,7 @@ class NewUser:
     birth_date: date | None
 
     def fingerprint(self) -> bytes:
-        """Return SHA-256 of the content: the same for bodies that mean the same, whatever their spaces and order."""
+        """Return the SHA-256 of the normalized fields: equal for bodies that differ only in form."""
         content = {
             "birth_date": self.birth_date and str(self.birth_date),
             "email": self.email,
@@ -31,7 +31,7 @@ class NewUser:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
-    """A user as PostgreSQL keeps it, without anything secret."""
+    """A stored user, without secrets."""
 
     id: UUID
     name: str
@@ -44,7 +44,7 @@ class User:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """What the client is given back. The password exists here and in the answer, nowhere else."""
+    """Credentials for the client. The password exists only here and in the response."""
 
     login: str
     password: str
@@ -54,19 +54,19 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What PostgreSQL decided about one attempt, in one transaction."""
+    """The decision of the SQL function useradd() about an attempt."""
 
     status: int
     code: str
     clashes: tuple[str, ...]
     kid: str | None
     user: User | None = None
-    """The one that an earlier attempt with this key has created, None if this is the first one."""
+    """The user that an earlier attempt with the same key created, otherwise None."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """A user as login needs it."""
+    """A user with the columns that login needs."""
 
     id: UUID
     username: str

@@ -1,4 +1,4 @@
-"""Numbers about attempts: what the page shows, the API answers and the files begin with."""
+"""Statistics of attempts for pages, API and files."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -12,21 +12,21 @@ from project.domain.attempts import AttemptFilter, Outcome
 
 MAX_BUCKETS = 60
 
-LIMITS_MS: tuple[int, ...] = (
+DURATION_BUCKETS_MS: tuple[int, ...] = (
     *range(1, 20), *range(20, 50, 2), *range(50, 100, 5),
     *range(100, 200, 10), *range(200, 500, 20), *range(500, 1000, 50),
     *range(1000, 2000, 100), *range(2000, 5000, 200), 5000, 10_000,
 )  # fmt: skip
-"""Durations are counted by the first of these that they do not exceed: percentiles cannot be added up, numbers can.
+"""Upper bounds of the buckets by which durations are counted: counts can be added up, percentiles cannot.
 
-"Within 110 ms" is true then, and at most a tenth too much. Counts in the database stand in this order: whoever changes
-it has to count anew.
+A percentile is the upper bound of its bucket, at most a tenth too high. Aggregates in the database are arrays in this
+order: after a change they must be rebuilt.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class StatusCount:
-    """How many attempts ended with an HTTP status."""
+    """Number of attempts with an HTTP status."""
 
     status: int
     count: int
@@ -34,7 +34,7 @@ class StatusCount:
 
 @dataclass(frozen=True, slots=True)
 class CodeCount:
-    """How many attempts ended for a reason."""
+    """Number of attempts with a code."""
 
     code: str
     status: int
@@ -43,7 +43,7 @@ class CodeCount:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """One column of the chart: [since, until)."""
+    """Number of attempts per outcome in [since, until): a column of the chart."""
 
     since: datetime
     until: datetime
@@ -54,13 +54,13 @@ class Bucket:
 
     @property
     def total(self) -> int:
-        """All attempts of this time."""
+        """Number of attempts in this period."""
         return self.created + self.rejected + self.failed + self.unchanged
 
 
 @dataclass(frozen=True, slots=True)
 class Durations:
-    """Half, 95 % and 99 % of the answers took no longer than this, in milliseconds, as exact as `LIMITS_MS`."""
+    """Percentiles of response times in milliseconds, rounded up to `DURATION_BUCKETS_MS`."""
 
     p50: int
     p95: int
@@ -68,23 +68,23 @@ class Durations:
 
 
 class Kind(NamedTuple):
-    """What attempts are counted by."""
+    """The key by which attempts are counted."""
 
-    place: int
-    """Number of the edge of a time series behind which they lie, the first being 1."""
+    bucket: int
+    """Index of the time bucket, the first being 1; 0 is the time before the first edge."""
     status: int
     code: str
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many attempts of each kind there are, and how many of each place among `LIMITS_MS`, the first being 1."""
+    """Number of attempts per kind, and per index (the first being 1) of `DURATION_BUCKETS_MS`."""
 
     kinds: Counter[Kind] = field(default_factory=Counter)
     durations: Counter[int] = field(default_factory=Counter)
 
     def by_status(self) -> tuple[StatusCount, ...]:
-        """Return the number of attempts for each HTTP status, the most frequent first."""
+        """Return the counts per HTTP status, the most frequent first."""
         numbers: Counter[int] = Counter()
         for kind, number in self.kinds.items():
             numbers[kind.status] += number
@@ -92,7 +92,7 @@ class Counts:
         return tuple(sorted(rows, key=lambda row: (-row.count, row.status)))
 
     def by_code(self) -> tuple[CodeCount, ...]:
-        """Return the number of attempts for each reason, the most frequent first."""
+        """Return the counts per code, the most frequent first."""
         numbers: Counter[tuple[str, int]] = Counter()
         for kind, number in self.kinds.items():
             numbers[kind.code, kind.status] += number
@@ -100,37 +100,37 @@ class Counts:
         return tuple(sorted(rows, key=lambda row: (-row.count, row.code, row.status)))
 
     def series(self, edges: Sequence[datetime]) -> tuple[Bucket, ...]:
-        """Return the number of attempts for each outcome between two neighbouring edges, empty buckets included."""
+        """Return the buckets between each two edges, including empty ones."""
         numbers: Counter[tuple[int, Outcome]] = Counter()
         for kind, number in self.kinds.items():
-            numbers[kind.place, Outcome.of(kind.status)] += number
+            numbers[kind.bucket, Outcome.of(kind.status)] += number
         return tuple(
-            Bucket(since, until, **{outcome.value: numbers[place, outcome] for outcome in Outcome})
-            for place, (since, until) in enumerate(pairwise(edges), start=1)
+            Bucket(since, until, **{outcome.value: numbers[index, outcome] for outcome in Outcome})
+            for index, (since, until) in enumerate(pairwise(edges), start=1)
         )
 
-    def spread(self) -> Durations | None:
-        """Return how long answers took, None when there was none."""
+    def percentiles(self) -> Durations | None:
+        """Return the percentiles of the durations, None if there are no attempts."""
         total = self.durations.total()
-        return Durations(*(self._within(total * percent) for percent in (50, 95, 99))) if total else None
+        return Durations(*(self._percentile(total * percent) for percent in (50, 95, 99))) if total else None
 
-    def _within(self, hundredths: int) -> int:
-        """Return the shortest time within which so many hundredths of an answer were given."""
-        place = 0
+    def _percentile(self, hundredths: int) -> int:
+        """Return the upper bound of the bucket in which the cumulative count, times 100, reaches `hundredths`."""
+        bucket = 0
         while hundredths > 0:
-            place += 1
-            hundredths -= 100 * self.durations[place]
-        return LIMITS_MS[place - 1]
+            bucket += 1
+            hundredths -= 100 * self.durations[bucket]
+        return DURATION_BUCKETS_MS[bucket - 1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """All numbers about the attempts that a filter chooses."""
+    """Statistics of the attempts that a filter selects."""
 
     attempt_filter: AttemptFilter
     zone: ZoneInfo
     since: datetime | None
-    """Start of the period, or time of the first attempt when everything was chosen; None when there is none."""
+    """Start of the filter, otherwise time of the first attempt; None if there is none."""
     until: datetime
     step: str
     """Width of a bucket: `30min`, `3h`, `day`, `week` or `month`."""
@@ -139,61 +139,64 @@ class Report:
     series: tuple[Bucket, ...]
     durations: Durations | None
     lsn: str | None = None
-    """WAL position of the primary when the snapshot was opened: a replica that has not replayed it lacks attempts."""
+    """WAL position of the primary when the snapshot was opened. A replica that has not replayed it lacks attempts."""
 
     def count(self, outcome: Outcome) -> int:
-        """Return how many attempts had this outcome."""
+        """Return the number of attempts with this outcome."""
         return sum(row.count for row in self.by_status if Outcome.of(row.status) is outcome)
 
     @property
     def total(self) -> int:
-        """All attempts chosen."""
+        """Number of attempts."""
         return sum(row.count for row in self.by_status)
 
     @property
     def created(self) -> int:
-        """Users created."""
+        """Number of users created."""
         return self.count(Outcome.CREATED)
 
     @property
     def rejected(self) -> int:
-        """Requests that were wrong (4xx)."""
+        """Number of invalid requests (4xx)."""
         return self.count(Outcome.REJECTED)
 
     @property
     def failed(self) -> int:
-        """Requests that we failed (5xx, or cut off)."""
+        """Number of failures of the service (5xx, or no response)."""
         return self.count(Outcome.FAILED)
 
     @property
     def unchanged(self) -> int:
-        """Dry runs and replays."""
+        """Number of dry runs and replays."""
         return self.count(Outcome.UNCHANGED)
 
     @property
-    def ends(self) -> tuple[tuple[int, str], ...]:
-        """How attempts ended: status and code, the most frequent first."""
+    def kinds(self) -> tuple[tuple[int, str], ...]:
+        """Pairs of status and code, the most frequent first."""
         return tuple((row.status, row.code) for row in self.by_code)
 
     @property
     def reasons(self) -> tuple[CodeCount, ...]:
-        """Why users were not created, the most frequent first."""
+        """Counts of the codes for which no user was created, the most frequent first."""
         return tuple(row for row in self.by_code if Outcome.of(row.status) in (Outcome.REJECTED, Outcome.FAILED))
 
 
-Count = Callable[[], Report]
-"""Counts the attempts of a file that has begun."""
+CountAttempts = Callable[[], Report]
+"""Completes the report of a file by counting its attempts."""
 
 
-def day_edges(since: datetime, until: datetime, zone: ZoneInfo) -> list[datetime]:
-    """Return the midnights of the shown zone around [since, until)."""
-    return _day_edges(since, until, zone, 1)
+def day_edges(since: datetime, until: datetime, zone: ZoneInfo, days: int = 1) -> list[datetime]:
+    """Return every `days`-th midnight in `zone`, enclosing [since, until); weeks (7 days) begin on Monday."""
+    first = _midnight(since, zone)
+    if days == 7:
+        first -= timedelta(days=first.weekday())
+    return _edges(first, until, zone, lambda wall: wall + timedelta(days=days))
 
 
 def bucket_edges(since: datetime, until: datetime, zone: ZoneInfo) -> tuple[str, list[datetime]]:
-    """Return the step's name and the edges of at most `MAX_BUCKETS` buckets that cover [since, until).
+    """Return the name of the step and the edges of at most `MAX_BUCKETS` buckets that cover [since, until).
 
-    Edges fall on whole half hours, hours, days, Mondays or months of the shown zone, also across a change of clocks.
+    Edges are half hours, hours, midnights, Mondays or starts of months in `zone`, also across DST changes.
     """
     length = _wall(until, zone) - _wall(since, zone)
     if length <= timedelta(days=1, hours=1):
@@ -201,14 +204,14 @@ def bucket_edges(since: datetime, until: datetime, zone: ZoneInfo) -> tuple[str,
     if length <= timedelta(days=7, hours=1):
         return "3h", _clock_edges(since, until, zone, timedelta(hours=3))
     if length <= timedelta(days=MAX_BUCKETS - 1):
-        return "day", _day_edges(since, until, zone, 1)
+        return "day", day_edges(since, until, zone)
     if length <= timedelta(weeks=MAX_BUCKETS - 1):
-        return "week", _day_edges(since, until, zone, 7)
+        return "week", day_edges(since, until, zone, 7)
     return "month", _month_edges(since, until, zone)
 
 
 def _wall(moment: datetime, zone: ZoneInfo) -> datetime:
-    """Return what a clock on the wall shows: days of 23 or 25 hours are whole days there."""
+    """Return naive local time, in which days of 23 or 25 hours are whole days."""
     return moment.astimezone(zone).replace(tzinfo=None)
 
 
@@ -220,13 +223,6 @@ def _clock_edges(since: datetime, until: datetime, zone: ZoneInfo, step: timedel
     midnight = _midnight(since, zone)
     first = midnight + step * ((_wall(since, zone) - midnight) // step)
     return _edges(first, until, zone, lambda wall: wall + step)
-
-
-def _day_edges(since: datetime, until: datetime, zone: ZoneInfo, days: int) -> list[datetime]:
-    first = _midnight(since, zone)
-    if days == 7:
-        first -= timedelta(days=first.weekday())
-    return _edges(first, until, zone, lambda wall: wall + timedelta(days=days))
 
 
 def _month_edges(since: datetime, until: datetime, zone: ZoneInfo) -> list[datetime]:
@@ -243,9 +239,9 @@ def _month_edges(since: datetime, until: datetime, zone: ZoneInfo) -> list[datet
 def _edges(
     wall: datetime, until: datetime, zone: ZoneInfo, following: Callable[[datetime], datetime]
 ) -> list[datetime]:
-    """Return the moments at which the clocks show `wall` and what follows, up to the first that is not before `until`.
+    """Return the moments of local time `wall` and its followers, up to the first that is not before `until`.
 
-    Times that the clocks skip in spring stand for moments after the gap (PEP 495): none may come twice or out of order.
+    Local times inside a DST gap map to moments after it (PEP 495); moments are kept unique and ascending.
     """
     moments = [wall.replace(tzinfo=zone).astimezone(UTC)]
     while moments[-1] < until:

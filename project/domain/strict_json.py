@@ -1,4 +1,4 @@
-"""JSON as the contract reads it (RFC 8259 with I-JSON's rules, RFC 7493): one object, no surprises, no crash."""
+"""Strict JSON parser: RFC 8259 with the rules of I-JSON (RFC 7493), one object."""
 
 import json
 import math
@@ -9,12 +9,12 @@ from project.domain.text import clean
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """Return the one object that `body` holds; raise RefusalError `malformed_json` or `body_not_object`.
+    """Parse an object. Raises RefusalError `malformed_json` or `body_not_object`.
 
-    Python's own parser accepts NaN, infinite numbers and repeated keys, and dies of deep nesting; none may pass here.
+    Also refuses what Python's parser accepts (NaN, infinite numbers, repeated keys) or fails at (deep nesting).
     """
     try:
-        text = body.decode("utf-8-sig")  # a byte order mark is what Windows clients send
+        text = body.decode("utf-8-sig")  # Windows clients send a byte order mark
     except UnicodeDecodeError:
         raise RefusalError("malformed_json", _guess_encoding(body)) from None
     if not text.strip():
@@ -28,12 +28,12 @@ def parse_object(body: bytes) -> dict[str, Any]:
     except ValueError:  # an integer of more than 4,300 digits (CVE-2020-10735)
         raise RefusalError("malformed_json", "number") from None
     if not isinstance(parsed, dict):
-        raise RefusalError("body_not_object", _kind(parsed))
+        raise RefusalError("body_not_object", _variant(parsed))
     return parsed
 
 
 def json_type(value: object) -> str:
-    """Return the word that JSON has for the type of a value that is no string."""
+    """Return the JSON type of a value that is not a string."""
     match value:
         case None:
             return "null"
@@ -48,7 +48,7 @@ def json_type(value: object) -> str:
 
 
 def _guess_encoding(body: bytes) -> str:
-    """Old 1C and Windows programs send windows-1251: saying so saves its owner an afternoon."""
+    """Return the error variant. Old 1C and Windows programs send windows-1251, which deserves its own message."""
     if b"\0" in body:  # UTF-16
         return "not_utf8"
     try:
@@ -78,13 +78,6 @@ def _finite(digits: str) -> float:
     return number
 
 
-def _kind(parsed: object) -> str:
-    match parsed:
-        case list():
-            return "array"
-        case str():
-            return "string"
-        case None:
-            return "null"
-        case _:
-            return "scalar"
+def _variant(parsed: object) -> str:
+    kind = "string" if isinstance(parsed, str) else json_type(parsed)
+    return "scalar" if kind in ("boolean", "number") else kind

@@ -1,14 +1,14 @@
-"""What text may hold before it reaches the database, a log or a file."""
+"""Characters that text may contain in the database, logs and files."""
 
 import unicodedata
 
 from project.domain.errors import RuleError
 
 BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Marks that turn the reading order (Unicode UAX 9): they make one name look like another (CVE-2021-42574)."""
+"""Bidirectional controls (Unicode UAX 9): they make one name look like another (CVE-2021-42574)."""
 
 INVISIBLE = frozenset("\u00ad\u200b\u2028\u2029\u2060\ufeff")
-"""Format characters without a place in a name. U+200C and U+200D stay: Persian and emoji need them."""
+"""Format characters that no name needs. U+200C and U+200D are allowed: Persian and emoji need them."""
 
 
 def _is_forbidden(character: str) -> bool:
@@ -21,13 +21,13 @@ def _is_forbidden(character: str) -> bool:
 
 
 def _is_noncharacter(codepoint: int) -> bool:
-    """Code points that Unicode (23.7) keeps for internal use and XML forbids. Unassigned ones pass: emoji are new."""
+    """Return whether Unicode (23.7) reserves the code point and XML forbids it. Unassigned ones may be new emoji."""
     return codepoint & 0xFFFE == 0xFFFE or 0xFDD0 <= codepoint <= 0xFDEF
 
 
 def check_characters(text: str) -> None:
-    """Raise `invalid_characters` at the first control, surrogate, invisible or direction-turning character."""
-    if text.isprintable():  # nothing that is forbidden is (Python documentation): most texts end here
+    """Raise RuleError at the first control, surrogate, invisible or bidirectional character."""
+    if text.isprintable():  # fast path: no forbidden character is printable (Python documentation)
         return
     for position, character in enumerate(text, start=1):
         if not character.isalnum() and _is_forbidden(character):
@@ -35,15 +35,15 @@ def check_characters(text: str) -> None:
 
 
 def clean(text: str, limit: int) -> str:
-    """Return `text` as a single printable line of at most `limit` characters: for keeping what was refused."""
-    shown = text[:limit]
-    if not shown.isprintable():
-        shown = "".join("\ufffd" if _is_forbidden(character) else character for character in shown)
-    return shown if len(text) <= limit else shown[:-1] + "…"
+    """Return `text` as one printable line of at most `limit` characters, to store refused values."""
+    line = text[:limit]
+    if not line.isprintable():
+        line = "".join("\ufffd" if _is_forbidden(character) else character for character in line)
+    return line if len(text) <= limit else line[:-1] + "…"
 
 
 def trimmed_name(text: str, limit: int) -> str:
-    """Return a person's name in NFC (Unicode UAX 15) without blanks around it; raise RuleError if it breaks a rule."""
+    """Return a name, stripped and in NFC (Unicode UAX 15). Raises RuleError."""
     name = unicodedata.normalize("NFC", text.strip())
     if not name:
         raise RuleError("blank")

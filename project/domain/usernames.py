@@ -1,6 +1,6 @@
-"""Usernames: kept as typed, unique after folding, one script, so that no name can pass for another.
+"""Usernames: stored as typed, unique after folding, in one script, so that no two look the same.
 
-The rule is stricter than RFC 8265 (PRECIS UsernameCaseMapped), which lets a Cyrillic "а" stand in a Latin name.
+Stricter than RFC 8265 (PRECIS UsernameCaseMapped), which allows a Cyrillic "а" in a Latin name.
 """
 
 import re
@@ -12,11 +12,11 @@ from project.domain.text import check_characters
 MAX_LENGTH = 150
 SIGNS = frozenset("@.+-_")
 _PLAIN = re.compile(r"[@.+_-]*[a-z0-9][a-z0-9@.+_-]*")
-"""A folded username of Latin letters as most are: nothing to look up in Unicode's tables."""
+"""Fast path: most folded usernames are Latin and need no lookup in Unicode tables."""
 
 
 def fold(username: str) -> str:
-    """Return the form under which a username is unique: NFKC and case folding (Unicode 3.13, RFC 8265 3.3)."""
+    """Return the form that is unique: NFKC and case folding (Unicode 3.13, RFC 8265 3.3)."""
     folded = unicodedata.normalize("NFKC", username).casefold()
     return unicodedata.normalize("NFKC", folded)
 
@@ -27,7 +27,7 @@ def _script(letter: str) -> str:
 
 
 def check(username: str) -> str:
-    """Return the username as typed; raise RuleError when a rule is broken."""
+    """Return the username unchanged. Raises RuleError."""
     if not username.strip():
         raise RuleError("blank")
     if len(username) > MAX_LENGTH:

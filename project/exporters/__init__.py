@@ -1,6 +1,6 @@
-"""Files that people download: from a report and its rows to bytes."""
+"""File formats of downloads: from a report and its lines to bytes."""
 
 from project.exporters import csv, text, xlsx
 
 STREAMS = {"txt": text.stream, "csv": csv.stream, "xlsx": xlsx.stream}
-"""The writers, by the ending of the file."""
+"""Generators of files by file extension."""

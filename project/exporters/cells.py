@@ -1,4 +1,4 @@
-"""Cells of a workbook that hold data and nothing else: no formula, no link, nothing lost in silence."""
+"""Cells of a workbook: data, never formulas or links, and no silent loss."""
 
 import re
 from datetime import datetime
@@ -6,18 +6,18 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 MAX_TEXT = 32_767
-"""Characters in a cell (Excel's limit), an emoji counting two: UTF-16 units."""
+"""Excel's limit of a cell in UTF-16 code units: an emoji counts two."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class CellError(RuntimeError):
-    """XlsxWriter did not take a cell; it says so by a number that nobody would notice."""
+    """XlsxWriter refused a cell, which it only reports by a negative return value."""
 
 
 def put_text(sheet: Any, row: int, column: int, text: str, style: Any = None) -> None:
-    """Write text as text, whatever it looks like."""
-    _check(sheet.write_string(row, column, _inert(fitted(_SURROGATE.sub("\ufffd", text))), style))
+    """Write a string cell, whatever the text looks like."""
+    _check(sheet.write_string(row, column, _inert(truncated(_SURROGATE.sub("\ufffd", text))), style))
 
 
 def put_number(sheet: Any, row: int, column: int, number: float, style: Any = None) -> None:
@@ -26,7 +26,7 @@ def put_number(sheet: Any, row: int, column: int, number: float, style: Any = No
 
 
 def put_moment(sheet: Any, row: int, column: int, moment: datetime, style: Any = None) -> None:
-    """Write a real date. Workbooks know no zones: `moment` is local and naive, and whole seconds are not rounded up."""
+    """Write a date cell from a naive local time (workbooks have no time zones), truncated to seconds."""
     _check(sheet.write_datetime(row, column, moment.replace(microsecond=0), style))
 
 
@@ -35,8 +35,8 @@ def _check(code: int) -> None:
         raise CellError(f"XlsxWriter refused a cell: {code}")
 
 
-def fitted(text: str) -> str:
-    """Return text that fits into a cell, cut with a mark (XlsxWriter cuts too, but leaves no mark)."""
+def truncated(text: str) -> str:
+    """Return text that fits into a cell. XlsxWriter truncates, too, but without an ellipsis."""
     if len(text) <= MAX_TEXT // 2:
         return text
     units = text.encode("utf-16-le")
@@ -46,10 +46,10 @@ def fitted(text: str) -> str:
 
 
 def _inert(text: str) -> str:
-    """Return text that XlsxWriter does not take for its own rich text.
+    """Return text that XlsxWriter does not mistake for its own rich text.
 
-    It writes `<r>…</r>` into the sheet unescaped (`Worksheet._write_cell`), so a name could bring a formula along.
-    The same value as true rich text of one run reads back as it was sent.
+    It writes `<r>…</r>` unescaped (`Worksheet._write_cell`), so a name could inject a formula. Such a value becomes
+    real rich text of one run, which reads back unchanged.
     """
     if not (text.startswith("<r>") and text.endswith("</r>")):
         return text

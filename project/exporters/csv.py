@@ -1,6 +1,6 @@
-"""The .csv file for programs: RFC 4180, the field names of the JSON API, values as they are.
+"""The .csv file for programs: RFC 4180, field names of the JSON API, unchanged values.
 
-Nothing guards against formulas here: a program must get `=1+1` when `=1+1` was sent. People get .txt or .xlsx.
+Formulas are not escaped: a program must read `=1+1` if `=1+1` was sent. People use .txt or .xlsx.
 """
 
 import re
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from project.domain.attempts import Outcome
 from project.domain.lines import Column, Label, Layout, Lines, Value
-from project.domain.reports import Count, Report
+from project.domain.reports import CountAttempts, Report
 from project.exporters.translations import Heading, Translations
 
 COMMA, LINE = ",", "\r\n"
@@ -30,23 +30,23 @@ _COLUMNS: dict[str, Value | Label] = {
 _QUOTED = re.compile(r'[",\r\n]')
 
 
-def stream(count: Count, lines: Lines, _heading: Heading, _translations: Translations) -> Iterator[bytes]:
-    """Yield the head at once, then the rows in blocks."""
+def stream(count: CountAttempts, lines: Lines, _heading: Heading, _translations: Translations) -> Iterator[bytes]:
+    """Yield the header at once, then the rows in blocks."""
     yield (COMMA.join(_COLUMNS) + LINE).encode()
     for block in lines(layout(count())):
         yield block.content
 
 
 def layout(report: Report) -> Layout:
-    """Return how an attempt is one line."""
+    """Return the layout of a line."""
     return Layout(
-        columns=tuple(Column(shown, COMMA if number else "") for number, shown in enumerate(_COLUMNS.values())),
-        marks={COMMA: COMMA},
-        after=LINE,
+        columns=tuple(Column(value, COMMA if index else "") for index, value in enumerate(_COLUMNS.values())),
+        separators={COMMA: COMMA},
+        suffix=LINE,
         special=b'",',
         escape=lambda _value, text: _cell(text),
         zone=report.zone,
-        ends=report.ends,
+        kinds=report.kinds,
     )
 
 

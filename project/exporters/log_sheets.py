@@ -1,4 +1,4 @@
-"""The sheets of attempts: as many as the rows need. XlsxWriter makes all of a sheet but its rows."""
+"""Sheets of attempts, as many as the rows need. XlsxWriter creates all of a sheet except its rows."""
 
 import re
 from typing import Any
@@ -8,31 +8,31 @@ from project.domain.attempts import CREATED, Outcome
 from project.domain.lines import Column, Layout, Value
 from project.domain.reports import Report
 from project.exporters import summary
-from project.exporters.cells import fitted, put_text
+from project.exporters.cells import put_text, truncated
 from project.exporters.styles import Styles, put_heads, set_up_table
 from project.exporters.translations import Translations
 
 MAX_ROWS = 1_048_575
-"""Rows of a sheet (Excel's limit) without its head."""
+"""Excel's limit of rows per sheet, without the header."""
 
 WIDTHS = (19, 13, 8, 23, 36, 22, 24, 18, 22, 12, 40)
 LAST_COLUMN = len(WIDTHS) - 1
 LAST_PRINTED = 8
-"""The e-mail. With answer time and request id, print would be half as large, too small to read."""
+"""The e-mail. With response time and request ID, print would be too small to read."""
 
 _TEXT, _STATUS, _NUMBER, _ID = "\x01", "\x02", "\x03", "\x04"
-"""Marks."""
-_SAMPLE = 1
-"""The row, below the head, in whose place the rows are put."""
+"""Separators in raw lines."""
+_SAMPLE_ROW = 1
+"""The row below the header. XlsxWriter writes it; the rows of attempts replace it."""
 _FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]")
 _SPECIAL = b"&<>\xef"
-"""The last one begins U+FFFE and U+FFFF, which XML forbids, and few others."""
+"""The last byte begins U+FFFE and U+FFFF, which XML forbids, and few other characters."""
 _ESCAPE = "_x[0-9A-Fa-f]{4}_"
 _LITERAL = re.compile(f"(?={_ESCAPE})")
 
 
 def add(workbook: Any, rows: int, translations: Translations, styles: Styles, rows_per_sheet: int) -> list[int]:
-    """Add the sheets for so many attempts: `Requests`, then `Requests 2` and so on; return the rows of each."""
+    """Add the sheets `Requests`, `Requests 2` and so on; return the number of rows of each."""
     sizes = [min(rows_per_sheet, rows - first) for first in range(0, rows, rows_per_sheet)] or [0]
     for number, size in enumerate(sizes, start=1):
         _add_sheet(workbook, number, size, translations, styles)
@@ -50,30 +50,30 @@ def _add_sheet(workbook: Any, number: int, rows: int, translations: Translations
     text = styles.text
     columns = (styles.moment, text, styles.status, *[text] * 6, styles.number, styles.indented)
     for column, style in enumerate(columns):
-        sheet.write_blank(_SAMPLE, column, None, style)
+        sheet.write_blank(_SAMPLE_ROW, column, None, style)
     sheet.autofilter(0, 0, rows, LAST_COLUMN)
     sheet.print_area(0, 0, rows, LAST_PRINTED)
     sheet.ignore_errors({"number_stored_as_text": f"A1:K{rows + 1}"})
     if not rows:
         return
-    # 0 stands for no answer at all: the process died.
+    # Status 0: the process died before it responded.
     rejected, failed = "=AND($C2>=400,$C2<500)", "=OR($C2=0,$C2>=500)"
     for rule, style in ((rejected, styles.rejected), (failed, styles.failed)):
         sheet.conditional_format(1, 1, rows, 2, {"type": "formula", "criteria": rule, "format": style})
 
 
 def split(sheet: str, rows: int) -> tuple[bytes, bytes, list[str]]:
-    """Return what comes before and behind the rows in the XML of a sheet, and the style of each column."""
-    head, _, rest = sheet.partition(f'<row r="{_SAMPLE + 1}"')
+    """Return the XML of a sheet before and after the rows, and the style of each column."""
+    head, _, rest = sheet.partition(f'<row r="{_SAMPLE_ROW + 1}"')
     sample, end, tail = rest.partition("</sheetData>")
     head = re.sub(r'<dimension ref="[^"]*"/>', f'<dimension ref="A1:K{rows + 1}"/>', head)
     return head.encode(), (end + tail).encode(), re.findall(r' s="(\d+)"', sample)
 
 
 def layout(report: Report, translations: Translations, styles: list[str]) -> Layout:
-    """Return how an attempt is one row of a sheet.
+    """Return the layout of a row.
 
-    Cells follow each other, so that they need not name their place (ECMA-376 Part 1, 18.3.1.4 and 18.3.1.73).
+    Cells are contiguous, so they need no reference (ECMA-376 Part 1, 18.3.1.4 and 18.3.1.73).
     """
     outcomes = summary.log_outcomes(translations)
     moment, text, status, number, indented = (styles[column] for column in (0, 1, 2, 9, 10))
@@ -92,25 +92,25 @@ def layout(report: Report, translations: Translations, styles: list[str]) -> Lay
             Column(Value.DURATION, _NUMBER),
             Column(Value.ID, _ID),
         ),
-        before=f'<row><c s="{moment}"><v>',
-        marks={
+        prefix=f'<row><c s="{moment}"><v>',
+        separators={
             _TEXT: f'{between}<c s="{text}" t="str"><v>',
             _STATUS: f'{between}<c s="{status}"><v>',
             _NUMBER: f'{between}<c s="{number}"><v>',
             _ID: f'{between}<c s="{indented}" t="str"><v>',
         },
-        after=f"{between}</row>",
+        suffix=f"{between}</row>",
         special=_SPECIAL,
-        suspects=(re.compile(_ESCAPE.encode()),),
-        odd=re.compile(_ESCAPE),
+        unsafe=re.compile(_ESCAPE),
+        hints=(re.compile(_ESCAPE.encode()),),
         escape=lambda _value, value: _xml(value),
         blank=(f'<c s="{text}" t="str"><v></v></c>', "<c/>"),
         zone=report.zone,
-        ends=report.ends,
+        kinds=report.kinds,
     )
 
 
 def _xml(text: str) -> str:
-    """Return text as XML has it; `_xHHHH_` stands for a character that XML forbids (ECMA-376 Part 1, 22.9.2.19)."""
-    marked = _LITERAL.sub("_x005F", fitted(text))
-    return escape(_FORBIDDEN.sub(lambda match: f"_x{ord(match[0]):04X}_", marked))
+    """Escape text for XML; `_xHHHH_` is a character that XML forbids (ECMA-376 Part 1, 22.9.2.19)."""
+    literal = _LITERAL.sub("_x005F", truncated(text))
+    return escape(_FORBIDDEN.sub(lambda match: f"_x{ord(match[0]):04X}_", literal))

@@ -9,15 +9,15 @@ _CODE = re.compile(r"[a-z0-9_]{1,60}")
 
 
 def file_name(report: Report, ending: str) -> str:
-    """Return `useradd_2026-11-17_2026-11-23.xlsx`, `useradd_all_2026-11-24.xlsx`, with the only chosen code behind.
+    """Return `useradd_2026-11-17_2026-11-23.xlsx` or `useradd_all_2026-11-24.xlsx`, with the code if one is selected.
 
-    ASCII only: a name in Russian needs RFC 8187, which old mail programs and proxies garble.
+    ASCII only: Russian names need RFC 8187, which old mail programs and proxies garble.
     """
     return f"useradd_{_days(report)}{_reason(report)}.{ending}"
 
 
 def _days(report: Report) -> str:
-    # The end of a period is not in it: midnight belongs to the next day, "now" is given with a second to spare.
+    # The end is exclusive: midnight belongs to the next day, and "now" is a second ahead.
     last = (report.until - timedelta(seconds=1)).astimezone(report.zone).date()
     if report.attempt_filter.since is None and report.attempt_filter.until is None:
         return f"all_{last}"

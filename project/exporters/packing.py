@@ -1,4 +1,4 @@
-"""A zip archive that leaves while it is being made."""
+"""A zip archive that is streamed while it is created."""
 
 from collections.abc import Iterable, Iterator
 from zipfile import ZIP_DEFLATED, ZipFile
@@ -6,11 +6,11 @@ from zipfile import ZIP_DEFLATED, ZipFile
 Part = tuple[str, Iterable[bytes]]
 """Name and content."""
 LEVEL = 1
-"""Of compression: the next ones cost more time than they save bytes."""
+"""Compression level: higher levels cost more time than they save bytes."""
 
 
-class _Way:
-    """A file that can only be written, and emptied: for zipfile, a network connection."""
+class _StreamBuffer:
+    """A write-only buffer that looks like an unseekable stream to zipfile."""
 
     def __init__(self) -> None:
         self._written = bytearray()
@@ -20,28 +20,29 @@ class _Way:
         return len(data)
 
     def flush(self) -> None:
-        """Nothing waits here."""
+        """Do nothing: zipfile requires it."""
 
     def close(self) -> None:
-        """Whoever reads closes."""
+        """Do nothing: zipfile requires it."""
 
-    def take(self) -> bytes:
-        taken = bytes(self._written)
+    def drain(self) -> bytes:
+        """Return and remove what was written."""
+        written = bytes(self._written)
         self._written.clear()
-        return taken
+        return written
 
 
 def pack(parts: Iterable[Part]) -> Iterator[bytes]:
-    """Yield an archive of these parts in blocks, each part's size behind it, since nobody knows it before.
+    """Yield an archive of these parts in blocks. The size of each part, unknown in advance, follows it.
 
-    Parts of 2 GiB and more are refused (RuntimeError): for them a stream needs sizes of 64 bits, and Excel takes such
-    an archive for a damaged one.
+    Raises RuntimeError for parts of 2 GiB and more: a stream would need 64-bit sizes, and Excel reports such an archive
+    as damaged.
     """
-    way = _Way()
-    with ZipFile(way, "w", ZIP_DEFLATED, compresslevel=LEVEL) as archive:
+    buffer = _StreamBuffer()
+    with ZipFile(buffer, "w", ZIP_DEFLATED, compresslevel=LEVEL) as archive:
         for name, blocks in parts:
             with archive.open(name, "w") as part:
                 for block in blocks:
                     part.write(block)
-                    yield way.take()
-    yield way.take()
+                    yield buffer.drain()
+    yield buffer.drain()

@@ -1,4 +1,4 @@
-"""How the workbook looks: formats of cells, colours, pages to print."""
+"""Style of the workbook: cell formats, colours, page setup."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ COLOURS = {
     Outcome.FAILED: "#B26A00",
     Outcome.UNCHANGED: "#8A94A0",
 }
-"""Of a chart's columns; those of the page."""
+"""Colours of the chart, the same as on the page."""
 
 A4 = 9
 _DAYS = {"ru": "dd.mm.yyyy"}
@@ -21,7 +21,7 @@ _SORTABLE_DAY = "yyyy-mm-dd"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Styles:
-    """Formats of cells; a workbook has its own."""
+    """The cell formats of a workbook."""
 
     title: Any
     label: Any
@@ -42,7 +42,7 @@ class Styles:
     def of(cls, workbook: Any, language: str) -> "Styles":
         """Add the formats to a workbook."""
         day = _DAYS.get(language, _SORTABLE_DAY)
-        # LibreOffice 7.4 draws no table styles, and constant_memory allows no tables: the head has a format of its own.
+        # The header has its own format: LibreOffice 7.4 draws no table styles, and constant_memory allows no tables.
         head = {"bold": True, "bg_color": "#E8EEF2", "bottom": 1, "bottom_color": "#8A94A0", "valign": "vcenter"}
         return cls(
             title=workbook.add_format({"bold": True, "font_size": 16}),
@@ -51,7 +51,7 @@ class Styles:
             head_right=workbook.add_format({**head, "align": "right"}),
             head_indented=workbook.add_format({**head, "indent": 1}),
             text=workbook.add_format({"num_format": "@"}),
-            # Text right behind a number would touch it.
+            # Without indent, text would touch the number to its left.
             indented=workbook.add_format({"num_format": "@", "indent": 1}),
             number=workbook.add_format({"num_format": "#,##0"}),
             share=workbook.add_format({"num_format": "0.0%"}),
@@ -64,13 +64,13 @@ class Styles:
 
 
 def put_heads(sheet: Any, row: int, heads: list[str], styles: Styles, numbers_from: int = 99) -> None:
-    """Write the head of a table; columns from `numbers_from` on hold numbers and stand on the right."""
+    """Write the header of a table; columns from `numbers_from` on are right-aligned."""
     for column, head in enumerate(heads):
         put_text(sheet, row, column, head, styles.head_right if column >= numbers_from else styles.head)
 
 
 def set_up_page(sheet: Any, *, pages_high: int) -> None:
-    """Print on A4 across, as wide as the paper; 0 pages high means as many as it takes."""
+    """Set up printing on landscape A4, one page wide; `pages_high` 0 means as many as needed."""
     sheet.set_landscape()
     sheet.set_paper(A4)
     sheet.set_margins(left=0.4, right=0.4, top=0.5, bottom=0.6)
@@ -79,7 +79,7 @@ def set_up_page(sheet: Any, *, pages_high: int) -> None:
 
 
 def set_up_table(sheet: Any, widths: tuple[int, ...], heads: list[str]) -> None:
-    """Set widths, keep the head in sight on the screen and on every printed page."""
+    """Set column widths; freeze the header and repeat it on every printed page."""
     for column, (width, head) in enumerate(zip(widths, heads, strict=True)):
         sheet.set_column(column, column, max(width, len(head) + 4))
     sheet.freeze_panes(1, 1)

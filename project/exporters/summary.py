@@ -1,20 +1,20 @@
-"""The numbers and words that every file for people has in common: heading, totals, heads of tables."""
+"""Content that the .txt and .xlsx files share: heading, totals, table headers."""
 
 from project.domain.attempts import Outcome
 from project.domain.reports import Bucket, Report
 from project.exporters.translations import Heading, Translations
 
-_SPOKEN = (Outcome.CREATED, Outcome.REJECTED, Outcome.FAILED)
+_ALWAYS_SHOWN = (Outcome.CREATED, Outcome.REJECTED, Outcome.FAILED)
 
 
 def title(translations: Translations) -> str:
-    """Return what the file is about."""
+    """Return the title of the file."""
     _ = translations.gettext
     return _("Requests to create users")
 
 
 def heading_lines(heading: Heading, report: Report, translations: Translations) -> list[tuple[str, str]]:
-    """Return name and value of what the file shows, by which filters, who asked for it and when."""
+    """Return name and value of period, filters, and who exported the file and when."""
     _ = translations.gettext
     return [
         (_("Period"), f"{heading.period}, {heading.zone}"),
@@ -24,12 +24,12 @@ def heading_lines(heading: Heading, report: Report, translations: Translations) 
 
 
 def outcomes(report: Report) -> tuple[Outcome, ...]:
-    """Return the outcomes worth a line: dry runs and replays only if there were any."""
-    return (*_SPOKEN, Outcome.UNCHANGED) if report.unchanged else _SPOKEN
+    """Return the outcomes to show: `unchanged` only if there are any."""
+    return (*_ALWAYS_SHOWN, Outcome.UNCHANGED) if report.unchanged else _ALWAYS_SHOWN
 
 
 def totals(report: Report, translations: Translations) -> list[tuple[str, int]]:
-    """Return name and number: all attempts, then each outcome."""
+    """Return name and count of all attempts, then of each outcome."""
     _ = translations.gettext
     names = {
         Outcome.CREATED: _("Users created"),
@@ -42,7 +42,7 @@ def totals(report: Report, translations: Translations) -> list[tuple[str, int]]:
 
 
 def durations(report: Report, translations: Translations) -> list[tuple[str, int]]:
-    """Return name and milliseconds: how long answers took; nothing if there were none."""
+    """Return name and milliseconds of each percentile; empty if there were no responses."""
     _ = translations.gettext
     if report.durations is None:
         return []
@@ -54,7 +54,7 @@ def durations(report: Report, translations: Translations) -> list[tuple[str, int
 
 
 def day_heads(report: Report, translations: Translations) -> list[str]:
-    """Return the head of the table by day; its numbers are those of `day_counts`."""
+    """Return the header of the table by day, whose values are `day_counts`."""
     _ = translations.gettext
     names = {
         Outcome.CREATED: _("Created"),
@@ -66,18 +66,12 @@ def day_heads(report: Report, translations: Translations) -> list[str]:
 
 
 def day_counts(report: Report, day: Bucket) -> list[int]:
-    """Return the numbers of a day, in the order of `day_heads`."""
-    counts = {
-        Outcome.CREATED: day.created,
-        Outcome.REJECTED: day.rejected,
-        Outcome.FAILED: day.failed,
-        Outcome.UNCHANGED: day.unchanged,
-    }
-    return [day.total, *(counts[outcome] for outcome in outcomes(report))]
+    """Return the counts of a day in the order of `day_heads`."""
+    return [day.total, *(getattr(day, outcome) for outcome in outcomes(report))]
 
 
 def log_heads(translations: Translations) -> list[str]:
-    """Return the head of the table of attempts."""
+    """Return the header of the table of attempts."""
     _ = translations.gettext
     return [
         _("Time"),
@@ -95,7 +89,7 @@ def log_heads(translations: Translations) -> list[str]:
 
 
 def log_outcomes(translations: Translations) -> dict[Outcome, str]:
-    """Return the word for the outcome of a single attempt."""
+    """Return the labels of the outcomes of single attempts."""
     _ = translations.gettext
     return {
         Outcome.CREATED: _("created"),

@@ -1,4 +1,4 @@
-"""The sheets whose size does not depend on the number of rows: summary with its charts, by error, by day."""
+"""The sheets Summary (with charts), By error and By day."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,10 +12,10 @@ from project.exporters.styles import COLOURS, Styles, put_heads, set_up_page, se
 from project.exporters.translations import Heading, Translations
 
 MAX_BARS = 12
-"""More reasons than that make bars too thin to read; their sheet has them all."""
+"""Reasons in the chart: more bars would be too thin. The sheet By error has all reasons."""
 
 _STACK = (Outcome.REJECTED, Outcome.FAILED, Outcome.CREATED, Outcome.UNCHANGED)
-"""From the base line up: failures stand on it, so that their heights can be compared."""
+"""Bottom to top: refusals and failures start at the axis, so that their heights can be compared."""
 
 MONTH, YEAR = 31, 366
 _CHART_COLUMN = 4
@@ -23,7 +23,7 @@ _CHART_COLUMN = 4
 
 @dataclass(frozen=True, slots=True)
 class _Book:
-    """A workbook being filled, with what all its sheets need."""
+    """A workbook and what its sheets need."""
 
     workbook: Any
     report: Report
@@ -32,30 +32,30 @@ class _Book:
 
 
 def add(workbook: Any, report: Report, heading: Heading, translations: Translations, styles: Styles) -> None:
-    """Add the three sheets; charts stand on the first and read the other two.
+    """Add the three sheets; charts on the first show data of the other two.
 
-    A copy of the numbers goes with each chart (`*_data`): previews in mail programs draw charts without computing, and
-    XlsxWriter cannot look back at the cells in constant_memory.
+    Charts include a copy of their data (`*_data`): previews in mail programs do not compute, and XlsxWriter cannot read
+    cells again in constant_memory.
     """
     _ = translations.gettext
     book = _Book(workbook, report, translations, styles)
-    front = workbook.add_worksheet(_("Summary"))
+    summary_sheet = workbook.add_worksheet(_("Summary"))
     errors = workbook.add_worksheet(_("By error"))
     days = workbook.add_worksheet(_("By day"))
-    top = _fill_front(front, heading, book)
+    top = _fill_summary(summary_sheet, heading, book)
     _fill_errors(errors, book)
     _fill_days(days, book)
     if report.series:
-        front.insert_chart(top, _CHART_COLUMN, _chart_by_day(days, book), {"description": _("Requests by day")})
+        summary_sheet.insert_chart(top, _CHART_COLUMN, _chart_by_day(days, book), {"description": _("Requests by day")})
         top += 17
     if report.reasons:
-        front.insert_chart(
+        summary_sheet.insert_chart(
             top, _CHART_COLUMN, _chart_by_reason(errors, book), {"description": _("Why no user was created")}
         )
 
 
-def _fill_front(sheet: Any, heading: Heading, book: _Book) -> int:
-    """Write title, heading and numbers; return the row at which the numbers, and beside them the charts, begin."""
+def _fill_summary(sheet: Any, heading: Heading, book: _Book) -> int:
+    """Write title, heading and totals; return the row of the totals, beside which the charts begin."""
     sheet.hide_gridlines(2)
     sheet.set_column(0, 0, 42)
     sheet.set_column(1, 2, 13)
@@ -67,11 +67,11 @@ def _fill_front(sheet: Any, heading: Heading, book: _Book) -> int:
         put_text(sheet, top, 0, name, book.styles.label)
         put_text(sheet, top, 1, value)
         top += 1
-    _fill_numbers(sheet, top + 1, book)
+    _fill_totals(sheet, top + 1, book)
     return top + 1
 
 
-def _fill_numbers(sheet: Any, row: int, book: _Book) -> None:
+def _fill_totals(sheet: Any, row: int, book: _Book) -> None:
     _ = book.translations.gettext
     row = _fill_shares(sheet, row, _("Totals"), summary.totals(book.report, book.translations), book)
     statuses = [
@@ -85,7 +85,7 @@ def _fill_numbers(sheet: Any, row: int, book: _Book) -> None:
 
 
 def _fill_shares(sheet: Any, row: int, name: str, lines: list[tuple[str, int]], book: _Book) -> int:
-    """Write a table of numbers and their shares of all attempts; return the row below it."""
+    """Write a table of counts and shares of all attempts; return the row below it."""
     _ = book.translations.gettext
     put_heads(sheet, row, [name, _("Requests"), _("Share")], book.styles, numbers_from=1)
     for text, count in lines:
@@ -131,7 +131,7 @@ def _local_day(day: Bucket, report: Report) -> datetime:
 
 
 def _serial(local: datetime) -> int:
-    """Return the number by which workbooks know a day."""
+    """Return the serial number of a day in workbooks."""
     return (local - datetime(1899, 12, 30)).days  # noqa: DTZ001 (workbooks know no zones)
 
 
@@ -139,11 +139,11 @@ def _chart_by_day(sheet: Any, book: _Book) -> Any:
     _ = book.translations.gettext
     chart = book.workbook.add_chart({"type": "column", "subtype": "stacked"})
     heads = summary.day_heads(book.report, book.translations)
-    shown = summary.outcomes(book.report)
+    outcomes = summary.outcomes(book.report)
     last = len(book.report.series)
     counts = [summary.day_counts(book.report, day) for day in book.report.series]
-    for outcome in (outcome for outcome in _STACK if outcome in shown):
-        column = shown.index(outcome) + 2
+    for outcome in (outcome for outcome in _STACK if outcome in outcomes):
+        column = outcomes.index(outcome) + 2
         chart.add_series(
             {
                 "name": heads[column],
@@ -156,7 +156,7 @@ def _chart_by_day(sheet: Any, book: _Book) -> Any:
             }
         )
     chart.set_title(_title(_("Requests by day")))
-    # Only a date axis thins its labels out well, but for a single day LibreOffice makes it the first of January.
+    # A date axis skips labels well, but LibreOffice shows a single day on it as the first of January.
     axis = "date_axis" if last > MONTH else "text_axis"
     chart.set_x_axis({axis: True, "num_format": _axis_day(book.translations, last), "num_font": {"size": 9}})
     chart.set_y_axis(
@@ -189,7 +189,7 @@ def _chart_by_reason(sheet: Any, book: _Book) -> Any:
         }
     )
     chart.set_title(_title(_("Why no user was created")))
-    # A bar chart begins at the bottom; the most frequent reason belongs to the top.
+    # Bar charts start at the bottom; the most frequent reason belongs at the top.
     chart.set_y_axis({"reverse": True, "num_font": {"size": 9}})
     chart.set_x_axis({"visible": False, "major_gridlines": {"visible": False}, "min": 0})
     chart.set_legend({"none": True})

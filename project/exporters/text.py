@@ -1,47 +1,47 @@
-"""The .txt file: totals to read, rows to paste into a spreadsheet, streamed."""
+"""The .txt file: totals to read and rows to paste into a spreadsheet."""
 
 import re
 from collections.abc import Iterable, Iterator
 
 from project.domain.attempts import CREATED, Outcome
 from project.domain.lines import Column, Layout, Lines, Value
-from project.domain.reports import Count, Report
+from project.domain.reports import CountAttempts, Report
 from project.domain.text import BIDI_CONTROLS, INVISIBLE
 from project.exporters import summary
 from project.exporters.translations import ABSENT, Heading, Translations
 
-MARK = "\ufeff"
-"""The byte order mark tells Notepad and Excel that this is UTF-8."""
+BYTE_ORDER_MARK = "\ufeff"
+"""Notepad and Excel recognize UTF-8 by it."""
 LINE = "\r\n"
 WIDTH = 78
 
 _TAB, _PHONE = "\t", "\x02"
-"""Marks; a phone has one of its own, because only there a plus is nothing to be afraid of."""
-_UNSEEN = "\x7f-\x9f\ud800-\udfff" + "".join(sorted(BIDI_CONTROLS | INVISIBLE))
-_BREAKING = re.compile(f"[\x00-\x1f{_UNSEEN}]")
-# Blanks do not make a formula harmless: spreadsheets trim a pasted cell. The wide forms count in Japanese ones.
+"""Separators in raw lines. Phones have their own, because only they may begin with a plus."""
+_INVISIBLE = "\x7f-\x9f\ud800-\udfff" + "".join(sorted(BIDI_CONTROLS | INVISIBLE))
+_BREAKING = re.compile(f"[\x00-\x1f{_INVISIBLE}]")
+# Spreadsheets trim pasted cells, so blanks do not disarm a formula. Japanese ones accept the full-width forms.
 _START = r"\s*[=+\-@＝＋－＠]"
 _FORMULA = re.compile(rf"[\t\r\n\x00]|{_START}")
 _DIGITS = r"[\d• ().-]*"
 _MASKED_PHONE = re.compile(rf"\+{_DIGITS}")
-_ODD = re.compile(rf"[{_UNSEEN}]|{_TAB}{_START}|{_PHONE}(?!\+{_DIGITS}[{_TAB}{_PHONE}]){_START}")
-_LEADS = b"\xc2\xd8\xe1\xe3\xef"
-"""Of what is unseen, and of blanks and wide signs that may begin a formula."""
-_SUSPECTS = (
-    re.compile(b"\xe2(?!\x80\xa2)"),  # what begins like the dots of a mask
+_UNSAFE = re.compile(rf"[{_INVISIBLE}]|{_TAB}{_START}|{_PHONE}(?!\+{_DIGITS}[{_TAB}{_PHONE}]){_START}")
+_LEAD_BYTES = b"\xc2\xd8\xe1\xe3\xef"
+"""Lead bytes of invisible characters, and of blanks and full-width signs that may begin a formula."""
+_HINTS = (
+    re.compile(b"\xe2(?!\x80\xa2)"),  # the lead byte of the dots in masks, which are safe
     re.compile(rf"{_TAB}[ =+@-]".encode()),
     re.compile(rf"{_PHONE}(?!\+[0-9• ().-]*{_TAB})[ =+@-]".encode()),
 )
 
 
-def stream(count: Count, lines: Lines, heading: Heading, translations: Translations) -> Iterator[bytes]:
+def stream(count: CountAttempts, lines: Lines, heading: Heading, translations: Translations) -> Iterator[bytes]:
     """Yield the title at once, then the rest in blocks.
 
-    The last line counts the rows: without it, the download broke off.
+    The last line is the number of rows; without it the download is incomplete.
     """
-    yield _encoded([f"{MARK}{summary.title(translations).upper()} (useradd)", "=" * WIDTH])
+    yield _encoded([f"{BYTE_ORDER_MARK}{summary.title(translations).upper()} (useradd)", "=" * WIDTH])
     report = count()
-    yield _encoded(front(report, heading, translations))
+    yield _encoded(sections(report, heading, translations))
     rows = 0
     for block in lines(layout(report, translations)):
         rows += block.rows
@@ -52,12 +52,12 @@ def stream(count: Count, lines: Lines, heading: Heading, translations: Translati
 
 
 def _encoded(lines: Iterable[str]) -> bytes:
-    # A lone surrogate (half of an emoji) has no UTF-8 form; one bad value must not break off the file.
+    # A lone surrogate has no UTF-8 form; one bad value must not abort the file.
     return "".join(f"{line}{LINE}" for line in lines).encode("utf-8", "replace")
 
 
-def front(report: Report, heading: Heading, translations: Translations) -> Iterator[str]:
-    """Yield all that stands between title and rows, line by line."""
+def sections(report: Report, heading: Heading, translations: Translations) -> Iterator[str]:
+    """Yield the lines between title and rows."""
     _ = translations.gettext
     yield from _pairs(summary.heading_lines(heading, report, translations))
     yield from _section(_("Totals"), _totals(report, translations))
@@ -71,7 +71,7 @@ def front(report: Report, heading: Heading, translations: Translations) -> Itera
 
 
 def layout(report: Report, translations: Translations) -> Layout:
-    """Return how an attempt is one line, whatever its values hold."""
+    """Return the layout of a line."""
     outcomes = summary.log_outcomes(translations)
     return Layout(
         columns=(
@@ -87,14 +87,14 @@ def layout(report: Report, translations: Translations) -> Layout:
             Column(Value.DURATION, _TAB),
             Column(Value.ID, _TAB),
         ),
-        marks={_TAB: _TAB, _PHONE: _TAB},
-        after=LINE,
-        leads=_LEADS,
-        suspects=_SUSPECTS,
-        odd=_ODD,
+        separators={_TAB: _TAB, _PHONE: _TAB},
+        suffix=LINE,
+        unsafe=_UNSAFE,
+        lead_bytes=_LEAD_BYTES,
+        hints=_HINTS,
         escape=lambda value, text: _phone(text) if value is Value.PHONE else _cell(text),
         zone=report.zone,
-        ends=report.ends,
+        kinds=report.kinds,
     )
 
 
@@ -119,7 +119,7 @@ def _totals(report: Report, translations: Translations) -> Iterator[str]:
 
 def _statuses(report: Report, translations: Translations) -> Iterator[str]:
     for row in report.by_status:
-        yield _counted(row.status, translations.status(row.status), 39, row.count, report.total, translations)
+        yield _count_line(row.status, translations.status(row.status), 39, row.count, report.total, translations)
 
 
 def _reasons(report: Report, translations: Translations) -> Iterator[str]:
@@ -127,11 +127,13 @@ def _reasons(report: Report, translations: Translations) -> Iterator[str]:
         yield ABSENT
     width = max(39, *(len(translations.reason(row.code)) for row in report.reasons), 0)
     for row in report.reasons:
-        line = _counted(row.status, _clean(translations.reason(row.code)), width, row.count, report.total, translations)
+        line = _count_line(
+            row.status, _clean(translations.reason(row.code)), width, row.count, report.total, translations
+        )
         yield f"{line}  {_clean(row.code)}"
 
 
-def _counted(status: int, name: str, width: int, count: int, total: int, translations: Translations) -> str:
+def _count_line(status: int, name: str, width: int, count: int, total: int, translations: Translations) -> str:
     return (
         f"{status or ABSENT!s:<5}{name:<{width}}{translations.number(count):>14}{translations.share(count, total):>10}"
     )
@@ -151,13 +153,13 @@ def _right(cells: list[str], widths: list[int]) -> str:
 
 
 def _cell(value: str) -> str:
-    """Return a value as one cell that no spreadsheet takes for a formula (CWE-1236)."""
-    shown = _clean(value)
-    return f"'{shown}" if _FORMULA.match(value) or _FORMULA.match(shown) else shown
+    """Return a cell that no spreadsheet interprets as a formula (CWE-1236)."""
+    text = _clean(value)
+    return f"'{text}" if _FORMULA.match(value) or _FORMULA.match(text) else text
 
 
 def _phone(value: str) -> str:
-    """Return a masked number: its own plus needs no guard, what somebody typed instead of a number does."""
+    """Return a masked number unchanged, and anything else as a cell."""
     return value if _MASKED_PHONE.fullmatch(value) else _cell(value)
 
 

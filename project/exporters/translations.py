@@ -1,4 +1,4 @@
-"""What a file needs to speak to its reader: the language, the words for codes, the forms of numbers and dates."""
+"""Translations, labels and number formats of a file."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,69 +16,69 @@ _TENTH_OF_PERCENT = Decimal("0.001")
 
 _DAYS = {"ru": "dd.MM.yyyy"}
 _SORTABLE_DAY = "yyyy-MM-dd"
-"""The form for all other languages: 02/03/2026 is another day on each side of the Atlantic."""
+"""All other languages: 02/03/2026 would be ambiguous."""
 
 
 class Plural(Protocol):
-    """ngettext as Flask-Babel has it: variables are filled in by whoever translates."""
+    """ngettext of Flask-Babel, which also fills in variables."""
 
     def __call__(self, singular: str, plural: str, num: int, /, **variables: object) -> str:
-        """Return the form for `num`, filled."""
+        """Return the plural form for `num` with its variables."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Translations:
-    """The voice of a file. Whoever asks for the file fills it in, so that exporters know no catalogue of texts."""
+    """Translations, labels and number formats of a file, passed in so that exporters do not import them."""
 
     language: str
     gettext: Callable[[str], str]
     ngettext: Plural
     reason: Callable[[str], str]
-    """From a code to a few words: `invalid_phone` -> "The phone number is not valid"."""
+    """Label of a code: `invalid_phone` -> "The phone number is not valid"."""
     status: Callable[[int], str]
-    """From an HTTP status to a few words: 409 -> "Conflict"."""
+    """Label of an HTTP status: 409 -> "Conflict"."""
 
     def number(self, number: int) -> str:
-        """Return `10,930`, in Russian with a no-break space."""
+        """Format a number: `10,930`, in Russian with a no-break space."""
         return _number(number, self.language)
 
-    def share(self, part: int, whole: int) -> str:
-        """Return `92.2%`. Only nothing is 0 % and only everything is 100 %: rounding must not hide a single failure."""
-        if not whole:
+    def share(self, part: int, total: int) -> str:
+        """Format a share: `92.2%`. Rounding never gives 0 % or 100 %, which would hide a single failure."""
+        if not total:
             return ABSENT
-        if part in (0, whole):
-            return format_percent(part / whole, locale=self.language)
-        exact = Decimal(part) / whole
-        # Half up, as spreadsheets round: the same share must not differ between two files.
-        shown = min(max(exact.quantize(_TENTH_OF_PERCENT, ROUND_HALF_UP), _TENTH_OF_PERCENT), 1 - _TENTH_OF_PERCENT)
+        if part in (0, total):
+            return format_percent(part / total, locale=self.language)
+        exact = Decimal(part) / total
+        # Half up, as spreadsheets round, so that files agree.
+        rounded = min(max(exact.quantize(_TENTH_OF_PERCENT, ROUND_HALF_UP), _TENTH_OF_PERCENT), 1 - _TENTH_OF_PERCENT)
         bound = "<" if exact < _TENTH_OF_PERCENT else ">" if exact > 1 - _TENTH_OF_PERCENT else ""
         decimals = "#,##0.0\xa0%" if self.language == "ru" else "#,##0.0%"
-        return bound + format_percent(shown, decimals, locale=self.language)
+        return bound + format_percent(rounded, decimals, locale=self.language)
 
     def day(self, moment: datetime, zone: ZoneInfo) -> str:
-        """Return the day of a moment in `zone`."""
+        """Format the date of a moment in `zone`."""
         return format_datetime(moment.astimezone(zone), _DAYS.get(self.language, _SORTABLE_DAY), locale=self.language)
 
     def moment(self, moment: datetime, zone: ZoneInfo) -> str:
-        """Return day and time of a moment in `zone`, to the second."""
+        """Format date and time of a moment in `zone`, to the second."""
         return f"{self.day(moment, zone)} {moment.astimezone(zone):%H:%M:%S}"
 
 
 @lru_cache(maxsize=2048)
 def _number(number: int, language: str) -> str:
-    """A page has hundreds of numbers, few of which are new; Babel takes 10 µs for each."""
+    """Cached: a page has hundreds of numbers, mostly the same ones, and Babel takes 10 µs for each."""
     return format_decimal(number, locale=language)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heading:
-    """What stands on top of a file that people read: a print on a desk must tell what it shows."""
+    """The heading of a file, so that a printout says what it shows."""
 
     period: str
-    """In words, without the zone: `16.11.2026 14:34:46 — 23.11.2026 15:04:12`."""
+    """Without time zone: `16.11.2026 14:34:46 — 23.11.2026 15:04:12`."""
     zone: str
-    """In words: `Moscow time (UTC+3)`."""
+    """Name of the time zone: `Moscow time (UTC+3)`."""
     filters: tuple[tuple[str, str], ...]
-    """Name and value of each filter, also of those that let everything pass."""
+    """Name and value of each filter, including unset ones."""
     exported_by: str
     exported_at: datetime

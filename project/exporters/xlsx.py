@@ -1,7 +1,7 @@
-"""The .xlsx workbook: numbers and charts to look at, and behind them every attempt.
+"""The .xlsx workbook: totals, charts and every attempt.
 
-XlsxWriter makes everything that is small. The rows, which it would write one cell at a time, are streamed into their
-sheets while the workbook is being packed.
+XlsxWriter creates everything except the rows, which it would write one cell at a time. They are streamed into their
+sheets while the workbook is packed.
 """
 
 from collections.abc import Iterator
@@ -13,79 +13,80 @@ from zipfile import ZipFile
 from xlsxwriter import Workbook
 
 from project.domain.lines import Block, Lines
-from project.domain.reports import Count, Report
+from project.domain.reports import CountAttempts, Report
 from project.exporters import log_sheets, summary, summary_sheets
 from project.exporters.packing import Part, pack
 from project.exporters.styles import Styles
 from project.exporters.translations import Heading, Translations
 
-SHEETS_BEFORE = 3
-"""Summary, by error, by day."""
+SUMMARY_SHEETS = 3
 _FIRST = "_rels/.rels"
-"""Says where the workbook lies; programs that tell files by their beginning know it."""
+"""Comes first: programs recognize the file type by it."""
 
 
 class TooManyRowsError(RuntimeError):
-    """There are more rows than the sheets that were made for them hold."""
+    """There are more rows than their sheets can hold."""
 
 
 def stream(
-    count: Count,
+    count: CountAttempts,
     lines: Lines,
     heading: Heading,
     translations: Translations,
     *,
     rows_per_sheet: int = log_sheets.MAX_ROWS,
 ) -> Iterator[bytes]:
-    """Yield the workbook in blocks. Its end is the table of its parts: without it, the download broke off."""
+    """Yield the workbook in blocks. It ends with the central directory, without which the download is incomplete."""
     return pack(_parts(count, lines, heading, translations, rows_per_sheet))
 
 
-def _parts(count: Count, lines: Lines, heading: Heading, translations: Translations, most: int) -> Iterator[Part]:
-    """Yield the parts of the archive, each of which is packed before the next one is made.
+def _parts(
+    count: CountAttempts, lines: Lines, heading: Heading, translations: Translations, rows_per_sheet: int
+) -> Iterator[Part]:
+    """Yield the parts of the archive; each is packed before the next one is created.
 
-    The first is the same in every workbook: it is on its way while attempts are counted.
+    The first is the same in every workbook, so it is sent while attempts are counted.
     """
     yield _FIRST, [_first_part()]
-    report, made = count(), BytesIO()
-    sizes = _make(made, report, heading, translations, most)
-    with ZipFile(made) as archive:
-        names = [f"xl/worksheets/sheet{SHEETS_BEFORE + number}.xml" for number in range(1, len(sizes) + 1)]
+    report, file = count(), BytesIO()
+    sizes = _write_workbook(file, report, heading, translations, rows_per_sheet)
+    with ZipFile(file) as archive:
+        names = [f"xl/worksheets/sheet{SUMMARY_SHEETS + number}.xml" for number in range(1, len(sizes) + 1)]
         small = {name: archive.read(name) for name in archive.namelist() if name != _FIRST}
     sheets = [log_sheets.split(small.pop(name).decode(), rows) for name, rows in zip(names, sizes, strict=True)]
     for name, content in small.items():
         yield name, [content]
     blocks = iter(lines(log_sheets.layout(report, translations, sheets[0][2])))
     for name, (head, tail, _styles) in zip(names, sheets, strict=True):
-        yield name, _sheet(head, tail, blocks, most)
+        yield name, _sheet(head, tail, blocks, rows_per_sheet)
     if next(blocks, None):
         raise TooManyRowsError
 
 
 @cache
 def _first_part() -> bytes:
-    made = BytesIO()
-    Workbook(made, {"in_memory": True}).close()
-    with ZipFile(made) as archive:
+    file = BytesIO()
+    Workbook(file, {"in_memory": True}).close()
+    with ZipFile(file) as archive:
         return archive.read(_FIRST)
 
 
-def _sheet(head: bytes, tail: bytes, blocks: Iterator[Block], most: int) -> Iterator[bytes]:
-    """Yield a sheet with as many of the rows as it holds. Blocks must not reach across its end."""
+def _sheet(head: bytes, tail: bytes, blocks: Iterator[Block], rows_per_sheet: int) -> Iterator[bytes]:
+    """Yield a sheet with as many rows as it can hold. Raises TooManyRowsError if a block crosses its end."""
     yield head
     rows = 0
-    while rows < most and (block := next(blocks, None)):
+    while rows < rows_per_sheet and (block := next(blocks, None)):
         rows += block.rows
         yield block.content
-    if rows > most:
+    if rows > rows_per_sheet:
         raise TooManyRowsError
     yield tail
 
 
-def _make(
+def _write_workbook(
     file: BytesIO, report: Report, heading: Heading, translations: Translations, rows_per_sheet: int
 ) -> list[int]:
-    """Write the workbook without its rows; return how many belong into each sheet of attempts."""
+    """Write the workbook without rows; return the number of rows of each sheet of attempts."""
     options = {"in_memory": True, "strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
     workbook = Workbook(file, options)
     workbook.set_properties(

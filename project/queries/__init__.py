@@ -1,1 +1,1 @@
-"""Questions to the database. find_: one or None; get_: one or raises; count_: numbers; iter_: a stream."""
+"""SQL queries. find_: one or None, or a list; get_: one or raises; count_: numbers."""

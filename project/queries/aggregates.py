@@ -1,7 +1,7 @@
-"""Attempts counted beforehand, by time, status and code: questions about millions of them look at thousands of rows.
+"""Pre-aggregated counts by time, status and code: statistics of millions of attempts read thousands of rows.
 
-What is counted is marked by a sequence number; what came later is counted as it is. Both together are exact to the
-last attempt, provided that mark and counts are read from one snapshot (a transaction of REPEATABLE READ).
+Attempts up to a sequence number, the watermark, are aggregated; later ones are counted row by row. The sum is exact if
+watermark and counts are read from one snapshot (a REPEATABLE READ transaction).
 """
 
 import time
@@ -11,114 +11,115 @@ from typing import NamedTuple
 from sqlalchemy import Connection, select, text, update
 
 from project.domain.attempts import first_id
-from project.domain.reports import LIMITS_MS
+from project.domain.reports import DURATION_BUCKETS_MS
 from project.models import Watermark
-from project.queries.snapshots import find_end, find_newest, find_writers
+from project.queries.snapshots import find_last_seq, find_open_writers, find_snapshot_end
 
-NAME = "attempt_counts"
-WRITERS_S = 0.2
-"""How long the end of writers under way is waited for before counting is put off."""
-LOOK_AGAIN_S = 0.002
+WATERMARK = "attempt_counts"
+MAX_WAIT_FOR_WRITERS_S = 0.2
+"""After this time aggregation is postponed."""
+POLL_S = 0.002
 
-DURATION = f"width_bucket(least(duration_ms, {LIMITS_MS[-1]}) - 1, array{list(LIMITS_MS)}) + 1"
-"""Place of a duration among the limits, the first being 1."""
+DURATION_BUCKET = (
+    f"width_bucket(least(duration_ms, {DURATION_BUCKETS_MS[-1]}) - 1, array{list(DURATION_BUCKETS_MS)}) + 1"
+)
+"""Index of the bucket of a duration, the first being 1."""
 
-_PIECES = f"""
+_DELTA_COLUMNS = f"""
     date_bin('15 minutes', received_at, timestamptz '2000-01-01 00:00Z') as at, status, code,
-    {DURATION} as place, count(*) as number"""
-_EACH_DURATION = ", ".join(
-    f"coalesce(sum(p.number) filter (where p.place = {place}), 0)::bigint" for place, _ in enumerate(LIMITS_MS, 1)
+    {DURATION_BUCKET} as bucket, count(*) as number"""
+_DURATIONS = ", ".join(
+    f"coalesce(sum(d.number) filter (where d.bucket = {bucket}), 0)::bigint"
+    for bucket, _ in enumerate(DURATION_BUCKETS_MS, 1)
 )
 _ADD = f"""
     insert into attempt_counts as c (grain, at, status, code, number, durations)
-    select g.grain, g.at, p.status, p.code, sum(p.number), (array[{_EACH_DURATION}])[1:max(p.place)]
-      from pieces p cross join lateral (
-           values ('15min', p.at), ('hour', date_trunc('hour', p.at, 'UTC')),
-                  ('day', date_trunc('day', p.at, 'UTC')), ('month', date_trunc('month', p.at, 'UTC'))
+    select g.grain, g.at, d.status, d.code, sum(d.number), (array[{_DURATIONS}])[1:max(d.bucket)]
+      from deltas d cross join lateral (
+           values ('15min', d.at), ('hour', date_trunc('hour', d.at, 'UTC')),
+                  ('day', date_trunc('day', d.at, 'UTC')), ('month', date_trunc('month', d.at, 'UTC'))
       ) g (grain, at)
-     group by g.grain, g.at, p.status, p.code
+     group by g.grain, g.at, d.status, d.code
     on conflict (grain, at, status, code) do update
        set number = c.number + excluded.number,
-           durations = (select array_agg(coalesce(old, 0) + coalesce(new, 0) order by place)
-                          from unnest(c.durations, excluded.durations) with ordinality u (old, new, place))"""  # noqa: S608 - texts of our own
-"""Adds `pieces` to the counts of all grains; a negative number takes away."""
+           durations = (select array_agg(coalesce(old, 0) + coalesce(new, 0) order by bucket)
+                          from unnest(c.durations, excluded.durations) with ordinality u (old, new, bucket))"""  # noqa: S608 - constants only
+"""Adds `deltas`, which may be negative, to the counts of all grains."""
 
-_REFRESH = f"""
-    with pieces as (
-        select {_PIECES} from attempts where seq > :counted_to and seq <= :top group by 1, 2, 3, 4
-    ){_ADD}"""  # noqa: S608 - texts of our own
+_AGGREGATE = f"""
+    with deltas as (
+        select {_DELTA_COLUMNS} from attempts where seq > :watermark and seq <= :last group by 1, 2, 3, 4
+    ){_ADD}"""  # noqa: S608 - constants only
 _PRUNE = f"""
     with old as materialized (
-        select id from attempts where id < :first order by id limit :most
-    ), freed as (
+        select id from attempts where id < :first order by id limit :limit
+    ), detached as (
         update users set attempt_status = null where id in (select id from old)
-    ), gone as (
+    ), deleted as (
         delete from attempts where id in (select id from old) returning *
-    ), pieces as (
-        select at, status, code, place, -number as number
-          from (select {_PIECES} from gone where seq <= :counted_to group by 1, 2, 3, 4) g
-    ), lowered as ({_ADD}
+    ), deltas as (
+        select at, status, code, bucket, -number as number
+          from (select {_DELTA_COLUMNS} from deleted where seq <= :watermark group by 1, 2, 3, 4) g
+    ), subtracted as ({_ADD}
     )
-    select count(*) from gone"""  # noqa: S608 - texts of our own
-_SWEEP = """
+    select count(*) from deleted"""  # noqa: S608 - constants only
+_DELETE_EMPTY = """
     delete from attempt_counts
      where grain = any('{month,day,hour,15min}') and at < :before and number = 0"""
 
 
-def aggregated_up_to(connection: Connection) -> int:
-    """Return the mark. Compare with its value: with a subquery PostgreSQL scans the whole table (measured)."""
-    return connection.execute(select(Watermark.seq).where(Watermark.name == NAME)).scalar_one()
+def get_watermark(connection: Connection) -> int:
+    """Return the watermark. Compare with its value: with a subquery PostgreSQL scans the whole table (measured)."""
+    return connection.execute(select(Watermark.seq).where(Watermark.name == WATERMARK)).scalar_one()
 
 
 class Progress(NamedTuple):
-    """How far counting got."""
+    """Progress of the aggregation."""
 
-    counted: int
-    left: int
-    """Attempts that are not counted yet; numbers of the sequence that nobody used are among them."""
+    done: int
+    remaining: int
+    """Attempts that are not aggregated yet, including unused numbers of the sequence."""
 
 
-def aggregate(connection: Connection, least: int, most: int) -> Progress:
-    """Count attempts that are not counted yet, `most` at a time, if there are `least` of them; return how far it got.
+def aggregate(connection: Connection, minimum: int, limit: int) -> Progress:
+    """Aggregate at most `limit` attempts if at least `minimum` are waiting.
 
-    Nobody waits for another one who does the same: then nothing is done. A number drawn from a sequence is no order
-    of commits, so those who write at this moment are waited for. They wait for nobody.
+    Does nothing if another process is aggregating. Sequence numbers are not ordered by commit, so open writers are
+    waited for; they never wait for this.
     """
-    left = max(0, find_newest(connection) - aggregated_up_to(connection))
-    if left < least:
-        return Progress(0, left)
-    marked = select(Watermark.seq).where(Watermark.name == NAME).with_for_update(skip_locked=True)
-    mark = connection.execute(marked).scalar_one_or_none()
-    if mark is None:
-        return Progress(0, left)
-    newest, writers = find_end(connection)
-    top = min(newest, mark + most)
-    if not _have_written(connection, writers):
-        return Progress(0, left)
-    connection.execute(text(_REFRESH), {"counted_to": mark, "top": top})
-    connection.execute(update(Watermark).where(Watermark.name == NAME).values(seq=top))
-    return Progress(int(top - mark), int(newest - top))
+    remaining = max(0, find_last_seq(connection) - get_watermark(connection))
+    if remaining < minimum:
+        return Progress(0, remaining)
+    locked = select(Watermark.seq).where(Watermark.name == WATERMARK).with_for_update(skip_locked=True)
+    watermark = connection.execute(locked).scalar_one_or_none()
+    if watermark is None:
+        return Progress(0, remaining)
+    last_seq, writers = find_snapshot_end(connection)
+    last = min(last_seq, watermark + limit)
+    if not _wait_for_writers(connection, writers):
+        return Progress(0, remaining)
+    connection.execute(text(_AGGREGATE), {"watermark": watermark, "last": last})
+    connection.execute(update(Watermark).where(Watermark.name == WATERMARK).values(seq=last))
+    return Progress(int(last - watermark), int(last_seq - last))
 
 
-def _have_written(connection: Connection, writers: frozenset[str]) -> bool:
-    """Wait for these who write attempts; tell whether they have ended."""
-    end = time.monotonic() + WRITERS_S
+def _wait_for_writers(connection: Connection, writers: frozenset[str]) -> bool:
+    """Wait until these transactions have ended; return whether they did in time."""
+    end = time.monotonic() + MAX_WAIT_FOR_WRITERS_S
     while writers and time.monotonic() < end:
-        time.sleep(LOOK_AGAIN_S)
-        writers &= find_writers(connection)
+        time.sleep(POLL_S)
+        writers &= find_open_writers(connection)
     return not writers
 
 
-def prune(connection: Connection, before: datetime, most: int) -> int:
-    """Forget attempts received before a moment, the oldest `most` of them, and take them out of the counts.
+def prune(connection: Connection, before: datetime, limit: int) -> int:
+    """Delete the oldest attempts received before a moment, at most `limit`, and subtract them from the counts.
 
-    Users stay: the attempt that created them is theirs no more. As long as it lasts nobody counts, so it is known of
-    each attempt whether it was counted. Return how many went.
+    Their users stay. The watermark is locked, so that nothing is aggregated concurrently. Return the number deleted.
     """
-    marked = select(Watermark.seq).where(Watermark.name == NAME).with_for_update()
-    mark = connection.execute(marked).scalar_one()
-    values = {"first": first_id(before), "most": most, "counted_to": mark}
-    gone = connection.execute(text(_PRUNE), values).scalar_one()
-    if gone:
-        connection.execute(text(_SWEEP), {"before": before})
-    return int(gone)
+    locked = select(Watermark.seq).where(Watermark.name == WATERMARK).with_for_update()
+    values = {"first": first_id(before), "limit": limit, "watermark": connection.execute(locked).scalar_one()}
+    deleted = connection.execute(text(_PRUNE), values).scalar_one()
+    if deleted:
+        connection.execute(text(_DELETE_EMPTY), {"before": before})
+    return int(deleted)

@@ -1,4 +1,4 @@
-"""API keys in the database."""
+"""Queries of API keys."""
 
 from datetime import date
 from uuid import UUID
@@ -13,19 +13,19 @@ _KEY = (ApiKey.id, ApiKey.name, ApiKey.created_at, ApiKey.revoked_at, ApiKey.las
 
 
 def add_key(connection: Connection, key_id: UUID, name: str, key_hash: bytes, created_by: UUID | None) -> None:
-    """Keep a new key. A second run of itself finds it there."""
+    """Insert a key. Idempotent: a retry finds its row."""
     row = {"id": key_id, "name": name, "key_hash": key_hash, "created_by": created_by}
     connection.execute(insert(ApiKey).values(row).on_conflict_do_nothing(index_elements=["id"]))
 
 
 def revoke_key(connection: Connection, key_id: UUID) -> str | None:
-    """Make a key void; return its name, None if there is no such key. The moment of the first time stays."""
+    """Revoke a key; return its name, or None if it does not exist. Idempotent: keeps the first timestamp."""
     revoked = update(ApiKey).where(ApiKey.id == key_id).values(revoked_at=func.coalesce(ApiKey.revoked_at, func.now()))
     return connection.execute(revoked.returning(ApiKey.name)).scalar()
 
 
 def find_key(connection: Connection, key_hash: bytes, today: date) -> UUID | None:
-    """Return the key with this hash if it is valid, and note that it was used today."""
+    """Return the ID of the valid key with this hash, and record that it was used today."""
     query = select(ApiKey.id, ApiKey.last_used).where(ApiKey.key_hash == key_hash, ApiKey.revoked_at.is_(None))
     row = connection.execute(query).one_or_none()
     if row is None:
@@ -37,5 +37,5 @@ def find_key(connection: Connection, key_hash: bytes, today: date) -> UUID | Non
 
 
 def find_keys(connection: Connection) -> list[Key]:
-    """Return all keys, the newest first."""
+    """Return all keys, newest first."""
     return [Key(**row._mapping) for row in connection.execute(select(*_KEY).order_by(ApiKey.id.desc()))]

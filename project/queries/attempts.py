@@ -1,4 +1,4 @@
-"""Attempts as rows: a page of them, one of them."""
+"""Queries of attempts as rows."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -52,7 +52,7 @@ _DETAIL = (
 
 
 def find_attempt(connection: Connection, attempt_id: UUID) -> AttemptDetail | None:
-    """Return all that is kept of one attempt."""
+    """Return an attempt with all columns."""
     row = connection.execute(select(*_DETAIL).where(Attempt.id == attempt_id)).one_or_none()
     return None if row is None else AttemptDetail(**_fields(row))
 
@@ -65,55 +65,55 @@ def find_attempts(
     before: UUID | None = None,
     after: UUID | None = None,
 ) -> list[AttemptRow]:
-    """Return at most `limit` attempts, newest first: those just older than `before` or just newer than `after`."""
+    """Return up to `limit` attempts, newest first: the next older than `before`, or the next newer than `after`."""
     limit_search(connection, attempt_filter)
     if after is not None:
-        return _rows(connection.execute(first_of(_ROW, attempt_filter, limit, Attempt.id > after)).all()[::-1])
+        return _rows(connection.execute(select_first(_ROW, attempt_filter, limit, Attempt.id > after)).all()[::-1])
     bounds = [] if before is None else [Attempt.id < before]
-    return _rows(connection.execute(first_of(_ROW, attempt_filter, limit, *bounds, newest=True)).all())
+    return _rows(connection.execute(select_first(_ROW, attempt_filter, limit, *bounds, newest_first=True)).all())
 
 
-def find_first_moment(connection: Connection, attempt_filter: AttemptFilter) -> datetime | None:
-    """Return the time of the oldest chosen attempt."""
+def find_first_received_at(connection: Connection, attempt_filter: AttemptFilter) -> datetime | None:
+    """Return the time of the oldest selected attempt."""
     limit_search(connection, attempt_filter)
-    first = connection.execute(first_of((Attempt.id, Attempt.received_at), attempt_filter, 1)).one_or_none()
+    first = connection.execute(select_first((Attempt.id, Attempt.received_at), attempt_filter, 1)).one_or_none()
     return None if first is None else first.received_at
 
 
-def count_up_to(connection: Connection, attempt_filter: AttemptFilter, most: int) -> int:
-    """Return how many attempts are chosen, but no more than `most`."""
+def count_up_to(connection: Connection, attempt_filter: AttemptFilter, limit: int) -> int:
+    """Return the number of selected attempts, at most `limit`."""
     limit_search(connection, attempt_filter)
-    found = first_of((Attempt.id,), attempt_filter, most, newest=True).subquery()
+    found = select_first((Attempt.id,), attempt_filter, limit, newest_first=True).subquery()
     return connection.execute(select(func.count()).select_from(found)).scalar_one()
 
 
-def first_of(
+def select_first(
     columns: Sequence[SQLColumnExpression[Any]],
     attempt_filter: AttemptFilter,
     limit: int | BindParameter[int],
     *bounds: ColumnElement[bool],
-    newest: bool = False,
+    newest_first: bool = False,
 ) -> Select[Any]:
-    """Ask for the first of the chosen attempts, or for the newest, within more bounds.
+    """Select the oldest or newest attempts of a filter within more bounds.
 
-    With a filter on outcome, reason or status each kind that there is gives its own first ones, in the order of the
-    index, and the first of these are taken: PostgreSQL looks at no attempt of another kind, however many lie between.
+    With a filter by outcome, code or status, the first rows of each existing kind (status and code) are read in index
+    order and merged: PostgreSQL reads no attempts of other kinds, however many lie in between.
     """
-    order = Attempt.id.desc() if newest else Attempt.id
+    order = Attempt.id.desc() if newest_first else Attempt.id
     query = select(*columns).where(*bounds).order_by(order).limit(limit)
-    if not attempt_filter.is_of_kinds:
+    if not attempt_filter.selects_by_kind:
         return query.where(*conditions(attempt_filter))
-    kind = _kinds()
+    kind = _existing_kinds()
     inside = (Attempt.status == kind.c.status, Attempt.code == kind.c.code, *within(attempt_filter))
     first = query.where(*inside).lateral("first")
-    chain = (
+    merged = (
         select(*first.c).select_from(kind).join(first, true()).where(*kinds(attempt_filter, kind.c.status, kind.c.code))
     )
-    return chain.order_by(first.c.id.desc() if newest else first.c.id).limit(limit)
+    return merged.order_by(first.c.id.desc() if newest_first else first.c.id).limit(limit)
 
 
-def _kinds() -> CTE:
-    """Return all pairs of status and code that there are, each found by one step through their index."""
+def _existing_kinds() -> CTE:
+    """Return all existing pairs of status and code by a loose index scan."""
     pairs = select(Attempt.status, Attempt.code).order_by(Attempt.status.desc(), Attempt.code.desc()).limit(1)
     kind = pairs.cte("kind", recursive=True)
     before = tuple_(Attempt.status, Attempt.code) < tuple_(kind.c.status, kind.c.code)

@@ -1,4 +1,4 @@
-"""Attempts as numbers."""
+"""Counts of attempts: pre-aggregated ones plus those that no aggregate covers."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -26,116 +26,116 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from project.domain.attempts import AttemptFilter
 from project.domain.grains import EARLIEST, LATEST, Span, cover
-from project.domain.reports import LIMITS_MS, Counts, Kind
+from project.domain.reports import DURATION_BUCKETS_MS, Counts, Kind
 from project.models import Attempt, AttemptCount
-from project.queries.aggregates import DURATION, aggregated_up_to
+from project.queries.aggregates import DURATION_BUCKET, get_watermark
 from project.queries.filters import conditions, kinds, limit_search, within
 
 Columns = Sequence[SQLColumnExpression[Any]]
 
 _KIND = (Attempt.status, Attempt.code)
-_DURATION: ColumnElement[int] = literal_column(DURATION, Integer).label("duration")
-_SUMS = ", ".join(f"sum(durations[{place}])" for place, _ in enumerate(LIMITS_MS, 1))
+_DURATION: ColumnElement[int] = literal_column(DURATION_BUCKET, Integer).label("duration")
+_SUMS = ", ".join(f"sum(durations[{bucket}])" for bucket, _ in enumerate(DURATION_BUCKETS_MS, 1))
 _DURATIONS: ColumnElement[list[int | None]] = literal_column(f"array[{_SUMS}]::bigint[]").label("durations")
-"""Faster than unnest(), and a text: to go through a hundred expressions takes SQLAlchemy longer than PostgreSQL."""
+"""Faster than unnest(). SQL text, because SQLAlchemy would take longer for a hundred expressions than PostgreSQL."""
 _MOMENTS = ARRAY(DateTime(timezone=True))
 
 
 def count(connection: Connection, attempt_filter: AttemptFilter, edges: Sequence[datetime] = ()) -> Counts:
-    """Return how many attempts of each kind were received between two neighbouring edges, and how long they took."""
+    """Count attempts by kind between each two edges, and their durations."""
     if attempt_filter.text:
         return _count_matches(connection, attempt_filter, edges)
     return Counts(count_kinds(connection, attempt_filter, edges).kinds, _count_durations(connection, attempt_filter))
 
 
 def count_kinds(connection: Connection, attempt_filter: AttemptFilter, edges: Sequence[datetime] = ()) -> Counts:
-    """Return how many attempts of each kind were received between two neighbouring edges, not how long they took."""
+    """Count attempts by kind between each two edges, without durations."""
     if attempt_filter.text:
         return _count_matches(connection, attempt_filter, edges)
-    mark, spans = aggregated_up_to(connection), list(_spans(attempt_filter, edges))
+    watermark, spans = get_watermark(connection), list(_spans(attempt_filter, edges))
     sums = (AttemptCount.status, AttemptCount.code, func.sum(AttemptCount.number).label("number"))
-    counted = _aggregated(spans, attempt_filter, sums, (AttemptCount.status, AttemptCount.code))
-    rows = union_all(counted, *_unaggregated(mark, spans, attempt_filter, edges, _KIND)).subquery()
-    kind, number = (rows.c.place, rows.c.status, rows.c.code), func.sum(rows.c.number)
+    aggregated = _aggregated(spans, attempt_filter, sums, (AttemptCount.status, AttemptCount.code))
+    rows = union_all(aggregated, *_unaggregated(watermark, spans, attempt_filter, edges, _KIND)).subquery()
+    kind, number = (rows.c.bucket, rows.c.status, rows.c.code), func.sum(rows.c.number)
     found = connection.execute(select(*kind, number).group_by(*kind).having(number > 0))
-    return Counts(Counter({Kind(place, status, code): int(number) for place, status, code, number in found}))
+    return Counts(Counter({Kind(bucket, status, code): int(number) for bucket, status, code, number in found}))
 
 
 def _count_durations(connection: Connection, attempt_filter: AttemptFilter) -> Counter[int]:
-    mark, spans = aggregated_up_to(connection), list(_spans(attempt_filter, ()))
+    watermark, spans = get_watermark(connection), list(_spans(attempt_filter, ()))
     found: Counter[int] = Counter()
     for _, numbers in connection.execute(_aggregated(spans, attempt_filter, (_DURATIONS,), ())):
-        found.update({place: number or 0 for place, number in enumerate(numbers, 1)})
-    rows = union_all(*_unaggregated(mark, spans, attempt_filter, (), (_DURATION,))).subquery()
+        found.update({bucket: number or 0 for bucket, number in enumerate(numbers, 1)})
+    rows = union_all(*_unaggregated(watermark, spans, attempt_filter, (), (_DURATION,))).subquery()
     unaggregated = select(rows.c.duration, func.sum(rows.c.number)).group_by(rows.c.duration)
-    found.update({place: int(number) for place, number in connection.execute(unaggregated)})
+    found.update({bucket: int(number) for bucket, number in connection.execute(unaggregated)})
     return found
 
 
 def _count_matches(connection: Connection, attempt_filter: AttemptFilter, edges: Sequence[datetime]) -> Counts:
-    """Count the attempts themselves, all in one go: a text cannot be looked up in counts."""
+    """Count rows in one query: aggregates cannot be searched by text."""
     limit_search(connection, attempt_filter)
-    rows = select(_place(edges), *_KIND, _DURATION).where(*conditions(attempt_filter)).subquery()
+    rows = select(_bucket(edges), *_KIND, _DURATION).where(*conditions(attempt_filter)).subquery()
     query: Select[Any] = select(*rows.c, func.count()).group_by(*rows.c)
     found = Counts()
-    for place, status, code, duration, number in connection.execute(query):
-        found.kinds[Kind(place, status, code)] += number
+    for bucket, status, code, duration, number in connection.execute(query):
+        found.kinds[Kind(bucket, status, code)] += number
         found.durations[duration] += number
     return found
 
 
 def _spans(attempt_filter: AttemptFilter, edges: Sequence[datetime]) -> Iterator[tuple[int, Span]]:
-    """Yield the spans of the period, each with its place among the edges, the same as _place() tells."""
-    for place, (since, until) in enumerate(pairwise((EARLIEST, *edges, LATEST))):
+    """Yield the spans of the period with the index of their bucket, the same as in _bucket()."""
+    for bucket, (since, until) in enumerate(pairwise((EARLIEST, *edges, LATEST))):
         for span in cover(max(since, attempt_filter.since or since), min(until, attempt_filter.until or until)):
-            yield place, span
+            yield bucket, span
 
 
-def _place(edges: Sequence[datetime]) -> ColumnElement[int]:
+def _bucket(edges: Sequence[datetime]) -> ColumnElement[int]:
     moments = literal(list(edges), _MOMENTS)
-    return (func.width_bucket(Attempt.received_at, moments) if edges else literal(0)).label("place")
+    return (func.width_bucket(Attempt.received_at, moments) if edges else literal(0)).label("bucket")
 
 
 def _aggregated(
     spans: Sequence[tuple[int, Span]], attempt_filter: AttemptFilter, sums: Columns, groups: Columns
 ) -> Select[Any]:
-    """Ask for sums of what is counted: a row for each span, or each group in it.
+    """Select sums of aggregates, one row per span, or per group in it.
 
-    LATERAL, because PostgreSQL would rather read all of the table than join it with spans.
+    With a plain join instead of LATERAL, PostgreSQL would read the whole table.
     """
-    whole = [(place, span) for place, span in spans if span.grain]
+    complete = [(bucket, span) for bucket, span in spans if span.grain]
     lists = (
-        literal([place for place, _ in whole], ARRAY(Integer)),
-        literal([span.grain for _, span in whole], ARRAY(Text)),
-        literal([span.since for _, span in whole], _MOMENTS),
-        literal([span.until for _, span in whole], _MOMENTS),
+        literal([bucket for bucket, _ in complete], ARRAY(Integer)),
+        literal([span.grain for _, span in complete], ARRAY(Text)),
+        literal([span.since for _, span in complete], _MOMENTS),
+        literal([span.until for _, span in complete], _MOMENTS),
     )
-    span = func.unnest(*lists).table_valued("place", "grain", "since", "until", name="span").render_derived()
+    span = func.unnest(*lists).table_valued("bucket", "grain", "since", "until", name="span").render_derived()
     inside = (AttemptCount.grain == span.c.grain, AttemptCount.at >= span.c.since, AttemptCount.at < span.c.until)
     wanted = kinds(attempt_filter, AttemptCount.status, AttemptCount.code)
     found = select(*sums).where(*inside, *wanted).group_by(*groups).lateral("found")
-    return select(*(span.c.place, *found.c)).select_from(span).join(found, true())
+    return select(*(span.c.bucket, *found.c)).select_from(span).join(found, true())
 
 
 def _unaggregated(
-    mark: int,
+    watermark: int,
     spans: Sequence[tuple[int, Span]],
     attempt_filter: AttemptFilter,
     edges: Sequence[datetime],
     columns: Columns,
 ) -> Iterator[Select[Any]]:
-    """Ask for attempts that no whole grain has, and for those counted too late or too early for this picture."""
+    """Select attempts outside whole grains, and the difference between watermark and snapshot (perhaps negative)."""
     wanted = kinds(attempt_filter, *_KIND)
-    for place, span in spans:
+    for bucket, span in spans:
         if span.grain is None:
-            part = replace(attempt_filter, since=span.since, until=span.until, newest=mark)
-            yield _rows(literal(place).label("place"), columns, 1).where(*within(part), *wanted)
-    if attempt_filter.newest is None or attempt_filter.newest >= mark:
-        yield _rows(_place(edges), columns, 1).where(Attempt.seq > mark, *within(attempt_filter), *wanted)
+            part = replace(attempt_filter, since=span.since, until=span.until, max_seq=watermark)
+            yield _rows(literal(bucket).label("bucket"), columns, 1).where(*within(part), *wanted)
+    if attempt_filter.max_seq is None or attempt_filter.max_seq >= watermark:
+        yield _rows(_bucket(edges), columns, 1).where(Attempt.seq > watermark, *within(attempt_filter), *wanted)
     else:
-        counted_since = (Attempt.seq > attempt_filter.newest, *within(replace(attempt_filter, newest=mark)))
-        yield _rows(_place(edges), columns, -1).where(*counted_since, *wanted)
+        surplus = (Attempt.seq > attempt_filter.max_seq, *within(replace(attempt_filter, max_seq=watermark)))
+        yield _rows(_bucket(edges), columns, -1).where(*surplus, *wanted)
 
 
-def _rows(place: ColumnElement[int], columns: Columns, number: int) -> Select[Any]:
-    return select(*(place, *columns, literal(number).label("number")))
+def _rows(bucket: ColumnElement[int], columns: Columns, number: int) -> Select[Any]:
+    return select(*(bucket, *columns, literal(number).label("number")))

@@ -1,4 +1,4 @@
-"""The reader's choice, told in SQL once for every question about attempts."""
+"""SQL conditions of an AttemptFilter, the same for all queries of attempts."""
 
 import re
 from uuid import UUID
@@ -11,32 +11,32 @@ from project.domain.contacts import mask_email, mask_phone
 from project.models import Attempt
 
 SEARCH_S = 1.0
-"""What one question about a text may take: the page asks two or three."""
-ANSWER_S = 0.3
-"""What is left of the deadline for making the page."""
+"""Time limit of one search by text; a page runs two or three."""
+RENDER_S = 0.3
+"""Part of the deadline that is reserved for rendering the page."""
 
 
 def conditions(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
-    """Return all conditions of `chosen`."""
+    """Return all conditions of the filter."""
     return [*within(attempt_filter), *kinds(attempt_filter, Attempt.status, Attempt.code), *matches(attempt_filter)]
 
 
 def within(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
-    """Return the conditions on time and picture. A period is a range of ids, which the primary key answers."""
+    """Return the conditions on period and snapshot. A period is a range of IDs, so the primary key serves it."""
     wanted: list[ColumnElement[bool]] = []
     if attempt_filter.since:
         wanted.append(Attempt.id >= first_id(attempt_filter.since))
     if attempt_filter.until:
         wanted.append(Attempt.id < first_id(attempt_filter.until))
-    if attempt_filter.newest is not None:
-        wanted.append(Attempt.seq <= attempt_filter.newest)
+    if attempt_filter.max_seq is not None:
+        wanted.append(Attempt.seq <= attempt_filter.max_seq)
     return wanted
 
 
 def kinds(
     attempt_filter: AttemptFilter, status: SQLColumnExpression[int], code: SQLColumnExpression[str]
 ) -> list[ColumnElement[bool]]:
-    """Return the conditions on outcome, reason and status, told of these columns."""
+    """Return the conditions on outcome, code and status for these columns."""
     wanted: list[ColumnElement[bool]] = []
     if attempt_filter.outcomes:
         wanted.append(or_(false(), *(_has_outcome(outcome, status) for outcome in sorted(attempt_filter.outcomes))))
@@ -48,31 +48,31 @@ def kinds(
 
 
 def limit_search(connection: Connection, attempt_filter: AttemptFilter) -> None:
-    """Let PostgreSQL give up a search soon enough for the page to say so: no index finds a part of a word."""
+    """Limit the time of a search, which no index supports, so that the page can still report the timeout."""
     if attempt_filter.text:
         left = remaining()
-        seconds = SEARCH_S if left is None else min(SEARCH_S, max(left - ANSWER_S, 0.01))
+        seconds = SEARCH_S if left is None else min(SEARCH_S, max(left - RENDER_S, 0.01))
         connection.execute(text(f"set local statement_timeout = '{seconds * 1000:.0f}ms'"))
 
 
 def matches(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
-    """Return the condition on the text: what a person types into one box.
+    """Return the condition on the search text.
 
-    It is part of a username (`=` and all of it), a contact, or a number of a request.
+    It is a part of a username (after `=` the whole one), a contact, an attempt ID or a client's request ID.
     """
     sought = attempt_filter.text.strip()
     if not sought:
         return []
     if sought.startswith("="):
-        return [Attempt.username == sought[1:]]  # its index answers, whatever the size of the table
+        return [Attempt.username == sought[1:]]  # served by its index
     if attempt_id := _uuid(sought):
         return [or_(Attempt.id == attempt_id, Attempt.client_request_id == sought, Attempt.username == sought)]
-    ways = [Attempt.username.icontains(sought, autoescape=True), Attempt.client_request_id == sought]
+    alternatives = [Attempt.username.icontains(sought, autoescape=True), Attempt.client_request_id == sought]
     if "@" in sought:
-        ways.append(func.lower(Attempt.email_masked) == mask_email(sought).lower())
+        alternatives.append(func.lower(Attempt.email_masked) == mask_email(sought).lower())
     if sum(character.isdigit() for character in sought) >= 7:
-        ways.append(_digits_alike(sought, Attempt.phone_masked))
-    return [or_(*ways)]
+        alternatives.append(_has_digits(sought, Attempt.phone_masked))
+    return [or_(*alternatives)]
 
 
 def _has_outcome(outcome: Outcome, status: SQLColumnExpression[int]) -> ColumnElement[bool]:
@@ -87,14 +87,14 @@ def _has_outcome(outcome: Outcome, status: SQLColumnExpression[int]) -> ColumnEl
             return or_(status == 0, status >= 500)
 
 
-def _digits_alike(text: str, column: SQLColumnExpression[str | None]) -> ColumnElement[bool]:
-    """Compare only the digits that a mask leaves, so that any spelling of a number finds it."""
+def _has_digits(text: str, column: SQLColumnExpression[str | None]) -> ColumnElement[bool]:
+    """Compare only the unmasked digits, so that the format of the number does not matter."""
     digits = re.sub(r"\D", "", text)
     spellings = {digits}
     if len(digits) == 11 and digits[0] in "78":  # Russia's trunk prefix 8 stands for +7
         spellings = {f"{first}{digits[1:]}" for first in "78"}
-    shown = [re.sub(r"[^\d•]", "", mask_phone("+" + spelling)) for spelling in sorted(spellings)]
-    return func.regexp_replace(column, r"[^\d•]", "", "g").in_(shown)
+    masked = [re.sub(r"[^\d•]", "", mask_phone("+" + spelling)) for spelling in sorted(spellings)]
+    return func.regexp_replace(column, r"[^\d•]", "", "g").in_(masked)
 
 
 def _uuid(text: str) -> UUID | None:

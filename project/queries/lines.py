@@ -1,4 +1,4 @@
-"""Attempts as lines of a file, written by PostgreSQL a block at a time."""
+"""Attempts as lines of a file, formatted by PostgreSQL in blocks."""
 
 import secrets
 from collections import Counter
@@ -32,72 +32,70 @@ from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 
 from project.database import Database, PreparedQuery
 from project.domain.attempts import CREATED, AttemptFilter
-from project.domain.lines import END, Column, Layout, RawBlock, Value
+from project.domain.lines import LINE_END, Column, Layout, RawBlock, Value
 from project.models import Attempt
-from project.queries.attempts import first_of
+from project.queries.attempts import select_first
 
-_NO_WORDS = "\x1f"
-"""No layout has this mark, so that a line with it is never taken as it is."""
+_NO_LABEL = "\x1f"
+"""Not a separator of any layout, so that a line with it is formatted from its values."""
 
 
 def lines_query(attempt_filter: AttemptFilter, layout: Layout, size: int, until: UUID | None = None) -> PreparedQuery:
-    """Return the question for the first `size` chosen attempts behind one, of these up to another if that is given.
+    """Return the query of the first `size` selected attempts after one and, if given, up to another.
 
-    The lines come as one text: a row for each would cost the driver more than all that is done to them afterwards.
+    It returns the lines as one text: one row per line would cost the driver more than all later processing.
     """
     line = _raw_line(layout).label("line")
-    behind = Attempt.id > bindparam("behind", required=False)
-    if attempt_filter.is_of_kinds:
-        found = first_of(
-            (Attempt.id,), attempt_filter, size, behind
-        ).subquery()  # lines only for those taken in the end
+    after = Attempt.id > bindparam("after", required=False)
+    if attempt_filter.selects_by_kind:
+        # IDs first, so that lines are formatted only for the attempts that remain after merging.
+        found = select_first((Attempt.id,), attempt_filter, size, after).subquery()
         lines = select(found.c.id, line).join(found, found.c.id == Attempt.id).order_by(Attempt.id).subquery()
     else:
-        lines = first_of((Attempt.id, line), attempt_filter, size, behind).subquery()
+        lines = select_first((Attempt.id, line), attempt_filter, size, after).subquery()
     last = func.array_agg(lines.c.id)[func.count()]
     text = func.string_agg(lines.c.line, bindparam("end", type_=Text, required=False))
     query = select(text, func.count(), last).select_from(lines)
-    return PreparedQuery(
-        query if until is None else query.where(lines.c.id <= until), layout.zone.key, ("behind", "end")
-    )
+    if until is not None:
+        query = query.where(lines.c.id <= until)
+    return PreparedQuery(query, layout.zone.key, ("after", "end"))
 
 
-def find_lines(database: Database, question: PreparedQuery, behind: UUID, end: bytes = END) -> RawBlock | None:
-    """Return the next raw lines, None behind the last."""
-    ((content, rows, last),) = database.read_query(question, behind=behind, end=end.decode())
-    return None if content is None else RawBlock(int(rows), content, behind, last)
+def find_lines(database: Database, query: PreparedQuery, after: UUID, end: bytes = LINE_END) -> RawBlock | None:
+    """Return the next raw lines, or None after the last."""
+    ((content, rows, last),) = database.read_query(query, after=after, end=end.decode())
+    return None if content is None else RawBlock(int(rows), content, after, last)
 
 
-def find_single_lines(
-    database: Database, attempt_filter: AttemptFilter, layout: Layout, found: RawBlock
+def find_lines_one_by_one(
+    database: Database, attempt_filter: AttemptFilter, layout: Layout, block: RawBlock
 ) -> list[bytes]:
-    """Return raw lines one by one, when a value among them holds what stands between lines, too."""
-    question = lines_query(attempt_filter, layout, found.rows, until=found.last)
+    """Return the raw lines of a block that cannot be split because a value contains LINE_END."""
+    query = lines_query(attempt_filter, layout, block.rows, until=block.last)
     lines: list[bytes] = []
-    end, behind = secrets.token_hex(16).encode(), found.behind  # nobody can have sent this
-    while again := find_lines(database, question, behind, end):  # more than once if others came in between
-        lines += again.content.split(end)
-        behind = again.last
+    end, after = secrets.token_hex(16).encode(), block.after  # random, so that no client can have sent it
+    while found := find_lines(database, query, after, end):  # several times if attempts were added in between
+        lines += found.content.split(end)
+        after = found.last
     return lines
 
 
 def find_escaped_lines(connection: Connection, layout: Layout, ids: list[bytes]) -> dict[bytes, bytes]:
-    """Return the lines of these attempts, put together from their values."""
+    """Return attempt ID and line of these attempts, formatted from their values."""
     _prepare(connection, layout.zone)
-    shown = (cast(_VALUES[value], Text) for value in layout.values)
-    head = (cast(Attempt.id, Text), Attempt.status, Attempt.code, *shown)
-    lines = {}
-    query = select(*head).where(Attempt.id.in_(UUID(each.decode()) for each in ids))
-    for key, status, code, *found in _fetch(connection, query):
-        values = dict(zip(layout.values, (value.decode() for value in found), strict=True))
-        lines[key] = layout.escaped(status, code.decode(), values)
-    return lines
+    values = (cast(_VALUES[value], Text) for value in layout.values)
+    columns = (cast(Attempt.id, Text), Attempt.status, Attempt.code, *values)
+    query = select(*columns).where(Attempt.id.in_(UUID(each.decode()) for each in ids))
+    return {
+        key: layout.format_line(status, code.decode(), dict(zip(layout.values, map(bytes.decode, texts), strict=True)))
+        for key, status, code, *texts in _fetch(connection, query)
+    }
 
 
 def _prepare(connection: Connection, zone: ZoneInfo) -> None:
-    """Set the clock by which times are told, and have texts handed over as they come.
+    """Set the time zone, and receive text as bytes.
 
-    To decode a file and encode it again would cost as much as all the rest of it.
+    Decoding and encoding it again would cost as much as all other processing.
     """
     event.listen(connection, "before_cursor_execute", _as_bytes)
     connection.execute(select(func.set_config("timezone", zone.key, True)))
@@ -107,76 +105,73 @@ def _as_bytes(connection: Connection, cursor: extensions.cursor, *_: object) -> 
     extensions.register_type(extensions.BYTES, cursor)
 
 
-def _fetch(connection: Connection, query: Select[*tuple[Any, ...]], values: dict[str, Any] | None = None) -> list[Any]:
-    """Return rows as the driver has them: SQLAlchemy's own would cost a fifth of the time."""
-    cursor = connection.execute(query, values).cursor
+def _fetch(connection: Connection, query: Select[*tuple[Any, ...]]) -> list[Any]:
+    """Return rows of the driver: SQLAlchemy rows would cost a fifth of the total time."""
+    cursor = connection.execute(query).cursor
     return [] if cursor is None else list(cursor.fetchall())
 
 
 def _raw_line(layout: Layout) -> ColumnElement[str]:
-    """Return the values with their marks in between. The mark that comes most often is left to concat_ws()."""
-    usual = Counter(each.mark for each in layout.columns[1:]).most_common(1)[0][0]
-    pieces: list[ColumnElement[str]] = []
-    for is_value, columns in groupby(layout.columns, lambda each: isinstance(each.shown, Value)):
-        for mark, piece in _values(columns) if is_value else [_words(list(columns), layout.ends)]:
-            if pieces and mark != usual:
-                pieces[-1] = cast(pieces[-1], Text) + literal(mark) + cast(piece, Text)
+    """Return the values with their separators; concat_ws() adds the most frequent one."""
+    usual = Counter(each.separator for each in layout.columns[1:]).most_common(1)[0][0]
+    texts: list[ColumnElement[str]] = []
+    for is_value, columns in groupby(layout.columns, lambda each: isinstance(each.value, Value)):
+        for separator, text in _values(columns) if is_value else [_labels(list(columns), layout.kinds)]:
+            if texts and separator != usual:
+                texts[-1] = cast(texts[-1], Text) + literal(separator) + cast(text, Text)
             else:
-                pieces.append(piece)
-    return func.concat_ws(usual, *pieces)
+                texts.append(text)
+    return func.concat_ws(usual, *texts)
 
 
 def _values(columns: Iterable[Column]) -> Iterator[tuple[str, ColumnElement[str]]]:
     for each in columns:
-        if isinstance(each.shown, Value):
-            yield each.mark, _VALUES[each.shown]
+        if isinstance(each.value, Value):
+            yield each.separator, _VALUES[each.value]
 
 
-def _words(columns: list[Column], ends: Iterable[tuple[int, str]]) -> tuple[str, ColumnElement[str]]:
-    """Return what neighbouring columns say in words as one text, which PostgreSQL has only to pick.
+def _labels(columns: list[Column], kinds: Iterable[tuple[int, str]]) -> tuple[str, ColumnElement[str]]:
+    """Return the labels of adjacent columns as one CASE expression over the known kinds of attempts."""
 
-    An end that nobody expected has no words here: its line is put together from its values.
-    """
+    def label(status: int, code: str) -> str:
+        texts = [each.separator + each.value(status, code) for each in columns if not isinstance(each.value, Value)]
+        return "".join(texts).removeprefix(columns[0].separator)
 
-    def said(status: int, code: str) -> str:
-        texts = [each.mark + each.shown(status, code) for each in columns if not isinstance(each.shown, Value)]
-        return "".join(texts).removeprefix(columns[0].mark)
-
-    known = [(and_(Attempt.status == status, Attempt.code == code), said(status, code)) for status, code in ends]
-    return columns[0].mark, case((false(), ""), *known, else_=_NO_WORDS)
+    labels = [(and_(Attempt.status == status, Attempt.code == code), label(status, code)) for status, code in kinds]
+    return columns[0].separator, case((false(), ""), *labels, else_=_NO_LABEL)
 
 
 def _errors() -> ColumnElement[str]:
-    errors = func.jsonb_array_elements(Attempt.errors).table_valued(column("error", JSONB), with_ordinality="place")
+    errors = func.jsonb_array_elements(Attempt.errors).table_valued(column("error", JSONB), with_ordinality="position")
     errors = errors.render_derived()
-    told = errors.c.error["field"].astext + ":" + errors.c.error["code"].astext
-    joined = select(func.string_agg(told, aggregate_order_by(literal_column("';'"), errors.c.place)))
+    texts = errors.c.error["field"].astext + ":" + errors.c.error["code"].astext
+    joined = select(func.string_agg(texts, aggregate_order_by(literal_column("';'"), errors.c.position)))
     has_errors = Attempt.errors != literal_column("'[]'::jsonb", JSONB)
-    # Where a user was created there are none: most attempts need no look at JSON.
+    # Created users have none, so most attempts need no JSON access.
     return case((and_(Attempt.code != CREATED, has_errors), joined.scalar_subquery()))
 
 
-def _or_nothing(value: SQLColumnExpression[Any]) -> ColumnElement[str]:
-    """Stand for a value that may be missing: concat_ws() would leave out its mark, too."""
+def _or_empty(value: SQLColumnExpression[Any]) -> ColumnElement[str]:
+    """Replace null by an empty text: concat_ws() would omit the separator of null."""
     return func.coalesce(cast(value, Text), "")
 
 
 _VALUES: dict[Value, ColumnElement[Any]] = {
     Value.ID: Attempt.id.expression,
-    # Times are those of the clock that Question or _prepare() has set.
+    # Times are in the session time zone, which PreparedQuery or _prepare() has set.
     Value.LOCAL_TIME: cast(Attempt.received_at, String(19)),
-    # ISO 8601 as JSON has it: to_char() takes twice as long, and PostgreSQL's own text has no T.
+    # ISO 8601 by JSON: to_char() takes twice as long, and the text form of PostgreSQL has no T.
     Value.ISO_TIME: func.to_jsonb(Attempt.received_at).op("#>>")(literal_column("'{}'")),
     Value.SERIAL_TIME: literal_column(
         "(floor(date_part('epoch', attempts.received_at::timestamp)) / 86400 + 25569)::text", Text
     ),
-    Value.ANSWERED: _or_nothing(Attempt.answered),
+    Value.ANSWERED: _or_empty(Attempt.answered),
     Value.CODE: Attempt.code.expression,
     Value.DURATION: Attempt.duration_ms.expression,
     Value.VIA: Attempt.via.expression,
-    Value.USERNAME: _or_nothing(Attempt.username),
-    Value.NAME: _or_nothing(Attempt.sent["name"].astext),
-    Value.PHONE: _or_nothing(Attempt.phone_masked),
-    Value.EMAIL: _or_nothing(Attempt.email_masked),
-    Value.ERRORS: _or_nothing(_errors()),
+    Value.USERNAME: _or_empty(Attempt.username),
+    Value.NAME: _or_empty(Attempt.sent["name"].astext),
+    Value.PHONE: _or_empty(Attempt.phone_masked),
+    Value.EMAIL: _or_empty(Attempt.email_masked),
+    Value.ERRORS: _or_empty(_errors()),
 }

@@ -1,4 +1,4 @@
-"""Statements that keep the tables in order, or only tell that PostgreSQL answers."""
+"""Maintenance of the tables, and checks of the server."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +9,7 @@ from project.models import IdempotencyKey
 
 
 def delete_expired_keys(connection: Connection, limit: int) -> int:
-    """Forget at most `limit` idempotency keys whose time is over, passing by those in use; return how many."""
+    """Delete at most `limit` expired idempotency keys, skipping locked ones; return the number deleted."""
     expired = (
         select(IdempotencyKey.key_hash)
         .where(IdempotencyKey.expires_at <= func.now())
@@ -19,40 +19,40 @@ def delete_expired_keys(connection: Connection, limit: int) -> int:
     return connection.execute(delete(IdempotencyKey).where(IdempotencyKey.key_hash.in_(expired))).rowcount
 
 
-def find_nothing(connection: Connection) -> None:
-    """Ask for nothing: that there is an answer is the news."""
+def ping(connection: Connection) -> None:
+    """Check that PostgreSQL responds."""
     connection.execute(select(1))
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What a PostgreSQL tells of itself and of our place in it."""
+    """A PostgreSQL server and the privileges of our role."""
 
     version: str
     number: int
     """140005 is 14.5."""
     role: str
-    takes_writes: bool
+    is_writable: bool
     now: datetime
     may_create: bool
-    """Whether our role may make tables, as migrations do."""
+    """Whether the role may create tables, as migrations do."""
     may_alter: bool
-    """Whether it owns any of the tables that are there."""
+    """Whether it owns any of our tables."""
     may_write: bool
-    """Whether it may read and write the rows of all of them."""
+    """Whether it may read and write the rows of all tables."""
     revision: str | None
-    """Of the last migration, None before the first."""
+    """The last migration, None before the first."""
 
 
 def find_server(connection: Connection) -> Server:
-    """Return what an operator wants to know of PostgreSQL."""
-    told = connection.execute(
+    """Return version, role, privileges and revision."""
+    row = connection.execute(
         text(
             """
             select current_setting('server_version') as version,
                    current_setting('server_version_num')::integer as number,
                    current_user::text as role,
-                   current_setting('transaction_read_only') = 'off' and not pg_is_in_recovery() as takes_writes,
+                   current_setting('transaction_read_only') = 'off' and not pg_is_in_recovery() as is_writable,
                    clock_timestamp() as now,
                    coalesce(has_schema_privilege(current_schema(), 'create'), false) as may_create,
                    coalesce(bool_or(pg_has_role(c.relowner, 'usage')), false) as may_alter,
@@ -66,5 +66,5 @@ def find_server(connection: Connection) -> Server:
     ).mappings()
     is_readable = text("select has_table_privilege(to_regclass('alembic_version'), 'select')")
     is_migrated = connection.execute(is_readable).scalar()
-    found = connection.execute(text("select version_num from alembic_version")).scalar() if is_migrated else None
-    return Server(**told.one(), revision=found)
+    revision = connection.execute(text("select version_num from alembic_version")).scalar() if is_migrated else None
+    return Server(**row.one(), revision=revision)

@@ -1,8 +1,7 @@
-"""The two statements that write attempts: one decides, the other records what was refused."""
+"""The statements that write attempts: one decides, the other records refusals."""
 
 from collections.abc import Sequence
-from datetime import date, datetime
-from uuid import UUID
+from dataclasses import fields
 
 from psycopg2 import Binary
 from sqlalchemy import Connection
@@ -19,6 +18,7 @@ _USERADD = PreparedStatement(
     "select status, code, clashes, kid, user_id, name, username, phone, email, birth_date, created_at from useradd({})",
     arguments=22,
 )
+_USER = tuple(field.name for field in fields(User))
 _INSERT = PreparedStatement(
     "insert_attempts",
     """
@@ -39,7 +39,7 @@ _INSERT = PreparedStatement(
     """,
     arguments=1,
 )
-"""`answered` is written even if it is the same: see migration 0004."""
+"""Writes `answered` even if it is the same (docs/adr/0013)."""
 
 
 def useradd(
@@ -52,8 +52,8 @@ def useradd(
     password_hash: str,
     is_admin: bool = False,
 ) -> Decision:
-    """Let PostgreSQL decide the attempt: user created, identifiers taken, or key replayed."""
-    [(status, code, clashes, decided_kid, *known)] = database.write_statement(
+    """Call the SQL function that decides the attempt: user created, identifiers taken, or key replayed."""
+    [(status, code, clashes, decided_kid, *user)] = database.write_statement(
         _USERADD,
         str(attempt.id),
         attempt.received_at,
@@ -83,40 +83,20 @@ def useradd(
         code=code,
         clashes=tuple(clashes or ()),
         kid=decided_kid,
-        user=_user(*known) if code == REPLAYED else None,
-    )
-
-
-def _user(
-    user_id: UUID,
-    name: str,
-    username: str,
-    phone: str | None,
-    email: str | None,
-    birth_date: date | None,
-    created_at: datetime,
-) -> User:
-    return User(
-        id=user_id,
-        name=name,
-        username=username,
-        phone=phone,
-        email=email,
-        birth_date=birth_date,
-        created_at=created_at,
+        user=User(**dict(zip(_USER, user, strict=True))) if code == REPLAYED else None,
     )
 
 
 def insert_attempt(database: Database, record: AttemptRecord) -> None:
-    """Record an attempt that ended without a user, as insert_attempts() does."""
+    """Record an attempt that created no user, as insert_attempts() does."""
     database.write_statement(_INSERT, f"[{record.to_line()}]")
 
 
 def insert_attempts(connection: Connection, records: Sequence[AttemptRecord]) -> None:
-    """Record attempts that ended without a user.
+    """Record attempts that created no user.
 
-    Of one that is recorded already only `answered` follows: what happened stays, what the client was told changes.
-    If its own transaction is still undecided, PostgreSQL waits here for it: a record can never overtake it.
+    Of an already recorded attempt only `answered` changes: the outcome stays, the response differs. If the transaction
+    of the attempt is undecided, PostgreSQL waits for it, so that a record cannot overtake it.
     """
     first_of_id = {record.attempt.id: record for record in reversed(records)}
     lines = ",".join(record.to_line() for record in first_of_id.values())

@@ -1,4 +1,4 @@
-"""What PostgreSQL tells of the machines around it: who is connected, who follows."""
+"""Sessions and standbys of the PostgreSQL server."""
 
 from dataclasses import dataclass
 
@@ -7,30 +7,29 @@ from sqlalchemy import Connection, text
 
 @dataclass(frozen=True, slots=True)
 class ServerActivity:
-    """Sessions and standbys, as far as any role may know of them."""
+    """Sessions and standbys, as far as any role can see them."""
 
     statement_timeout: str
     """Of this session."""
-    room: int
-    """Sessions that there may be."""
-    in_use: int
+    max_sessions: int
+    sessions: int
     standbys: int
-    awaited: str
-    """For whom COMMIT waits, as synchronous_standby_names has it; "" for nobody."""
+    synchronous_standby_names: str
+    """The standbys for which COMMIT waits; empty for none."""
 
 
 def find_server_activity(connection: Connection) -> ServerActivity:
-    """Return what is known of them."""
-    told = connection.execute(
+    """Return sessions and standbys."""
+    row = connection.execute(
         text(
             """
             select current_setting('statement_timeout') as statement_timeout,
                    current_setting('max_connections')::integer
-                       - current_setting('superuser_reserved_connections')::integer as room,
-                   (select count(*) from pg_stat_activity where datid <> 0) as in_use,
+                       - current_setting('superuser_reserved_connections')::integer as max_sessions,
+                   (select count(*) from pg_stat_activity where datid <> 0) as sessions,
                    (select count(*) from pg_stat_replication) as standbys,
-                   current_setting('synchronous_standby_names') as awaited
+                   current_setting('synchronous_standby_names') as synchronous_standby_names
             """
         )
     )
-    return ServerActivity(**told.mappings().one())
+    return ServerActivity(**row.mappings().one())

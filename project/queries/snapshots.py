@@ -1,8 +1,7 @@
-"""A picture of the attempts to which nothing is added any more: where it ends, and who may still add to it.
+"""Snapshots of the attempts: the last sequence number, and the open transactions that may still add earlier ones.
 
-Numbers of a sequence are no order of commits. Who inserts takes its lock on the table before it draws its number, and
-keeps it until its transaction ends. A lock of our own that conflicts with it would also wait for every vacuum, and make
-writers wait behind us.
+Sequence numbers are not ordered by commit. A writer locks the table before it draws a number, and until its transaction
+ends. Taking a conflicting lock instead would also wait for every vacuum, and block writers behind it.
 """
 
 from sqlalchemy import Connection, func, select, text
@@ -16,17 +15,17 @@ _WRITERS = text("""
 """)
 
 
-def find_newest(connection: Connection) -> int:
-    """Return the sequence number of the last recorded attempt, 0 when there is none: it closes a picture."""
+def find_last_seq(connection: Connection) -> int:
+    """Return the sequence number of the last recorded attempt, 0 if there is none."""
     return connection.execute(select(func.coalesce(func.max(Attempt.seq), 0))).scalar_one()
 
 
-def find_end(connection: Connection) -> tuple[int, frozenset[str]]:
-    """Return the last number of the picture, and the transactions that may still add an earlier one."""
-    newest = find_newest(connection)
-    return newest, find_writers(connection)
+def find_snapshot_end(connection: Connection) -> tuple[int, frozenset[str]]:
+    """Return the last sequence number, and the transactions that may still add an earlier one."""
+    last_seq = find_last_seq(connection)  # first: a writer that begins later draws a higher number
+    return last_seq, find_open_writers(connection)
 
 
-def find_writers(connection: Connection) -> frozenset[str]:
-    """Return the transactions that are writing attempts at this moment."""
+def find_open_writers(connection: Connection) -> frozenset[str]:
+    """Return the open transactions that write attempts."""
     return frozenset(connection.execute(_WRITERS).scalars())

@@ -1,4 +1,4 @@
-"""Users: as login needs them, as pages show them, and what changes them."""
+"""Queries and changes of users."""
 
 from collections.abc import Sequence
 from dataclasses import fields
@@ -15,23 +15,23 @@ from project.models import Identifier, User
 _PERSON = (User.id, User.name, User.username, User.phone, User.email, User.birth_date, User.created_at)
 _ACCOUNT = tuple(field.name for field in fields(Account))
 
-# One of these belongs to every page and every login.
-_ACCOUNTS = f"select {', '.join(_ACCOUNT)} from users"  # noqa: S608 - names of our own
+# Prepared: every page and every login runs one of these.
+_ACCOUNTS = f"select {', '.join(_ACCOUNT)} from users"  # noqa: S608 - constants only
 _IS_KNOWN = "where id in (select user_id from identifiers where value = any({})) order by id"
 _ACCOUNT_BY_ID = PreparedStatement("find_account", f"{_ACCOUNTS} where id = {{}}", arguments=1)
 _ACCOUNTS_BY_IDENTIFIERS = PreparedStatement("find_accounts", f"{_ACCOUNTS} {_IS_KNOWN}", arguments=1)
 
 
 def find_accounts(database: Database, identifiers: Sequence[str]) -> list[Account]:
-    """Return the users who are known by one of the folded `identifiers`: usually one, three at the most.
+    """Return the users with one of the folded `identifiers`: usually one, at most three.
 
-    One person's username may read like another's e-mail; the password tells them apart.
+    A username may equal another user's e-mail; the password tells them apart.
     """
     return [_account(row) for row in database.read_statement(_ACCOUNTS_BY_IDENTIFIERS, list(identifiers))]
 
 
 def find_account(database: Database, user_id: UUID) -> Account | None:
-    """Return the user with this id."""
+    """Return the account of this user."""
     rows = database.read_statement(_ACCOUNT_BY_ID, str(user_id))
     return _account(rows[0]) if rows else None
 
@@ -41,42 +41,42 @@ def _account(row: Row) -> Account:
 
 
 def find_user(connection: Connection, user_id: UUID) -> Person | None:
-    """Return all that is known of a user, but for what is secret."""
+    """Return a user without secrets."""
     row = connection.execute(select(*_PERSON).where(User.id == user_id)).one_or_none()
     return None if row is None else Person(**row._mapping)
 
 
 def known_by(identifiers: Sequence[str]) -> ColumnElement[bool]:
-    """Return the condition that a user is known by one of the folded `identifiers`; an index answers it."""
+    """Return the condition that a user has one of the folded `identifiers`, served by an index."""
     return User.id.in_(select(Identifier.user_id).where(Identifier.value.in_(identifiers)))
 
 
 def reads_like(text: str) -> ColumnElement[bool]:
-    """Return the condition that a user's login or name holds this text; with many users it takes its time."""
+    """Return the condition that username or name contain this text: a scan, slow with many users."""
     return or_(User.username.icontains(text, autoescape=True), User.name.icontains(text, autoescape=True))
 
 
 def lock_administrators(connection: Connection) -> list[UUID]:
-    """Return the administrators who can log in; none of them changes until this transaction ends."""
+    """Lock and return the administrators who can log in, so that none changes until this transaction ends."""
     query = select(User.id).where(User.is_admin, User.is_active).order_by(User.id).with_for_update()
     return list(connection.scalars(query))
 
 
 def change_user(connection: Connection, user_id: UUID, **values: Any) -> str | None:
-    """Change columns of a user, whose sessions end; return the username, None if there is no such user."""
+    """Change columns of a user and invalidate its sessions; return the username, or None if there is no such user."""
     changed = update(User).where(User.id == user_id).values(epoch=User.epoch + 1, **values).returning(User.username)
     return connection.execute(changed).scalar()
 
 
 def reset_password(connection: Connection, user_id: UUID, password_hash: str) -> str | None:
-    """Let another password hold from now on: no replay answers with the first one any more."""
+    """Set a password; replays no longer return the generated one."""
     return change_user(connection, user_id, password_hash=password_hash, password_changed_at=func.now())
 
 
 def replace_password(connection: Connection, user_id: UUID, former: str, password_hash: str) -> int | None:
-    """Put one hash in the place of another and end the user's sessions; return the new epoch, None if `former` is gone.
+    """Replace a password and invalidate the sessions; return the new epoch, or None if `former` is no longer stored.
 
-    A second run of itself finds its own hash, which is as good.
+    Idempotent: a retry finds its own hash.
     """
     changed = (
         update(User)
@@ -87,5 +87,5 @@ def replace_password(connection: Connection, user_id: UUID, former: str, passwor
 
 
 def end_sessions(connection: Connection, user_id: UUID) -> None:
-    """Make every session of the user void, wherever its cookie is."""
+    """Invalidate all sessions of the user."""
     change_user(connection, user_id)

@@ -11,7 +11,7 @@ from flask import Response, request
 from flask.typing import ResponseReturnValue
 
 from project.domain.errors import RefusalError
-from project.domain.reports import Count, Report
+from project.domain.reports import CountAttempts, Report
 from project.exporters import STREAMS
 from project.exporters.names import file_name
 from project.http import rate_limits
@@ -84,7 +84,7 @@ def _export(ending: str) -> Response:
     return response
 
 
-def _counter(report: Report, ending: str) -> Count:
+def _counter(report: Report, ending: str) -> CountAttempts:
     """Return a function that counts the attempts and logs who exports them. It runs when the request is over."""
     database, state = get_runtime().read_database, request_state()
     fields = {"user_id": str(state.account.id), "format": ending, "request_id": str(state.request_id)}

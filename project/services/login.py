@@ -20,7 +20,7 @@ def authenticate(database: Database, passwords: Passwords, login: str, password:
     if len(password) > MAX_LENGTH:
         return None
     accounts = queries.find_accounts(database, identifiers(login, region))
-    opened = passwords.open_one(password, [account.password_hash for account in accounts])
+    opened = passwords.find_match(password, [account.password_hash for account in accounts])
     return accounts[opened] if opened is not None and accounts[opened].is_active else None
 
 

@@ -19,7 +19,7 @@ from project.domain.lines import Block, Layout, RawBlock
 from project.domain.reports import CodeCount, Report, StatusCount, bucket_edges, day_edges
 from project.queries import attempts as rows
 from project.queries import counts, snapshots
-from project.queries.lines import find_escaped_lines, find_lines, find_single_lines, lines_query
+from project.queries.lines import find_escaped_lines, find_lines, find_lines_one_by_one, lines_query
 
 BLOCK = 1_353
 """Lines made at once: enough to make round trips cheap, little enough to keep memory flat. A sheet of a workbook
@@ -57,7 +57,7 @@ def begin_export(database: ReadDatabase, attempt_filter: AttemptFilter, zone: Zo
     """
     newest = _open_snapshot(database.primary)
     lsn = database.find_primary_lsn()
-    begun = _ask(database.at_least(lsn), _begin, replace(attempt_filter, newest=newest), zone, now)
+    begun = _ask(database.at_least(lsn), _begin, replace(attempt_filter, max_seq=newest), zone, now)
     return replace(begun, lsn=lsn)
 
 
@@ -73,10 +73,10 @@ def _open_snapshot(database: Database) -> int:
     One whose writer hangs for longer than writers may take (a frozen process) is not waited for.
     """
     until = time.monotonic() + WRITERS_S
-    newest, writers = database.read_transaction(snapshots.find_end)
+    newest, writers = database.read_transaction(snapshots.find_snapshot_end)
     while writers and time.monotonic() < until:
         time.sleep(PAUSE_S)
-        writers &= database.read_transaction(snapshots.find_writers)
+        writers &= database.read_transaction(snapshots.find_open_writers)
     return newest
 
 
@@ -89,12 +89,12 @@ def _build(connection: Connection, attempt_filter: AttemptFilter, zone: ZoneInfo
 
 
 def _begin(connection: Connection, attempt_filter: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
-    if attempt_filter.newest is None:
-        attempt_filter = replace(attempt_filter, newest=snapshots.find_newest(connection))
+    if attempt_filter.max_seq is None:
+        attempt_filter = replace(attempt_filter, max_seq=snapshots.find_last_seq(connection))
     return Report(
         attempt_filter=attempt_filter,
         zone=zone,
-        since=attempt_filter.since or rows.find_first_moment(connection, attempt_filter),
+        since=attempt_filter.since or rows.find_first_received_at(connection, attempt_filter),
         until=min(attempt_filter.until or now, now + timedelta(seconds=1)),
         step="day",
         by_status=(),
@@ -115,7 +115,7 @@ def _count(connection: Connection, attempt_filter: AttemptFilter, begun: Report,
         by_status=counted.by_status(),
         by_code=counted.by_code(),
         series=counted.series(edges),
-        durations=counted.spread(),
+        durations=counted.percentiles(),
     )
 
 
@@ -148,7 +148,7 @@ def iter_blocks(database: ReadDatabase, report: Report, layout: Layout, *, size:
         coming = deque(helper.submit(next, raw, None) for _ in range(AHEAD))
         while found := coming.popleft().result():
             coming.append(helper.submit(next, raw, None))
-            content = layout.plain(found)
+            content = layout.format_block(found)
             if content is None:
                 yield _escaped(database, report.attempt_filter, layout, found, helper)
             else:
@@ -172,8 +172,8 @@ def _escaped(
     def ask(work: Callable[[], T]) -> T:
         return helper.submit(_patiently, work).result()
 
-    single = found.lines() or ask(lambda: find_single_lines(database, attempt_filter, layout, found))
-    lines = {layout.id_of(line): layout.plain(Block(1, line)) for line in single}
+    single = found.lines() or ask(lambda: find_lines_one_by_one(database, attempt_filter, layout, found))
+    lines = {layout.id_of(line): layout.format_block(Block(1, line)) for line in single}
     odd = [key for key, line in lines.items() if line is None]
     escaped = ask(lambda: database.read_transaction(find_escaped_lines, layout, odd))
     whole = [line for line in (lines | escaped).values() if line is not None]

@@ -12,7 +12,7 @@ from datetime import timedelta
 from project.database import Database, ReadDatabase
 from project.domain.errors import DatabaseUnavailableError
 from project.queries.aggregates import aggregate
-from project.queries.maintenance import delete_expired_keys, find_nothing
+from project.queries.maintenance import delete_expired_keys, ping
 from project.services import attempts
 from project.spool import Spool
 
@@ -105,7 +105,7 @@ class Upkeep:
         for way in self._read_database.members:
             with suppress(DatabaseUnavailableError):
                 if way.breaker.is_open:
-                    way.run_once(find_nothing)
+                    way.run_once(ping)
         self._measure_lag()
 
     def _measure_lag(self) -> None:
@@ -130,8 +130,8 @@ class Upkeep:
             self._prune_at = now if forgotten else now + PRUNE_EVERY_S
         while True:
             progress = self._database.run_once(aggregate, AGGREGATE_FROM, AGGREGATION_BATCH)
-            self.unaggregated = progress.left
-            if progress.counted < AGGREGATION_BATCH or self._stopping.is_set() or time.monotonic() > now + CATCH_UP_S:
+            self.unaggregated = progress.remaining
+            if progress.done < AGGREGATION_BATCH or self._stopping.is_set() or time.monotonic() > now + CATCH_UP_S:
                 break
 
     def _count_drained(self, number: int) -> None:

@@ -183,16 +183,18 @@ def test_a_redis_that_does_not_answer_is_found(doctor: Command) -> None:
     assert list(to_do(result)) == ["limits"]
 
 
-MACHINES = ServerActivity(statement_timeout="2s", room=97, in_use=20, standbys=2, awaited="db2")
+MACHINES = ServerActivity(
+    statement_timeout="2s", max_sessions=97, sessions=20, standbys=2, synchronous_standby_names="db2"
+)
 
 
 @pytest.mark.parametrize(
     ("changes", "subject", "told"),
     [
         ({"statement_timeout": "0"}, "sessions", "a statement may take 0"),
-        ({"room": 17}, "connections", "up to 18, 20 of 17"),
-        ({"in_use": 90}, "connections", "90 of 97 are in use"),
-        ({"awaited": ""}, "standbys", "2, and COMMIT waits for none"),
+        ({"max_sessions": 17}, "connections", "up to 18, 20 of 17"),
+        ({"sessions": 90}, "connections", "90 of 97 are in use"),
+        ({"synchronous_standby_names": ""}, "standbys", "2, and COMMIT waits for none"),
         ({"standbys": 0}, "standbys", "none, and COMMIT waits for db2"),
     ],
 )

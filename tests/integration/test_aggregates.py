@@ -60,7 +60,7 @@ def attempts(app: Flask, runtime: Runtime) -> Flask:
 
 def count(runtime: Runtime, least: int = 1, most: int = 100_000) -> int:
     """Count beforehand what there is to count."""
-    return runtime.database.write_transaction(aggregate, least, most).counted
+    return runtime.database.write_transaction(aggregate, least, most).done
 
 
 def numbers(runtime: Runtime, chosen: AttemptFilter, zone: ZoneInfo = ZONE) -> dict[str, Any]:
@@ -137,8 +137,8 @@ def test_what_comes_later_is_counted_too_and_late_drains_into_their_own_hour(
 
 
 def test_a_picture_stays_closed_when_more_is_counted(attempts: Flask, runtime: Runtime) -> None:
-    newest = runtime.read_database.read_transaction(snapshots.find_newest)
-    chosen = AttemptFilter(newest=newest)
+    newest = runtime.read_database.read_transaction(snapshots.find_last_seq)
+    chosen = AttemptFilter(max_seq=newest)
     before = numbers(runtime, chosen)
     for _ in range(5):
         keep(attempts, START + timedelta(hours=1))

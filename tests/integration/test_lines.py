@@ -24,12 +24,12 @@ from project.domain.reports import Report
 from project.exporters import csv, log_sheets
 from project.exporters import text as text_file
 from project.queries import snapshots
-from project.queries.lines import find_lines, find_single_lines, lines_query
+from project.queries.lines import find_lines, find_lines_one_by_one, lines_query
 from project.runtime import Runtime
 from project.services import reports
 from tests.conftest import Rows
 from tests.lines import laid_out
-from tests.unit.test_exporters import ENGLISH_WORDS, FAILED, REJECTED, attempt_row
+from tests.unit.test_exporters import ENGLISH_TRANSLATIONS, FAILED, REJECTED, attempt_row
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 SPRING, AUTUMN = datetime(2026, 3, 29, 0, 59, 59, 999_999, tzinfo=UTC), datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
@@ -55,9 +55,9 @@ VARIED = [
 def layouts(report: Report) -> dict[str, Layout]:
     """Return the layout of each kind of file."""
     return {
-        "txt": text_file.layout(report, ENGLISH_WORDS),
+        "txt": text_file.layout(report, ENGLISH_TRANSLATIONS),
         "csv": csv.layout(report),
-        "xlsx": log_sheets.layout(report, ENGLISH_WORDS, [str(number) for number in range(11)]),
+        "xlsx": log_sheets.layout(report, ENGLISH_TRANSLATIONS, [str(number) for number in range(11)]),
     }
 
 
@@ -130,7 +130,7 @@ def test_postgresql_writes_what_the_layout_says(runtime: Runtime, zone: str, end
 
 def test_an_end_that_was_not_counted_is_told_all_the_same(runtime: Runtime) -> None:
     kept = keep(runtime, [attempt_row(), attempt_row(**REJECTED)])
-    layout = replace(csv.layout(export(runtime)), ends=((201, "created"),))
+    layout = replace(csv.layout(export(runtime)), kinds=((201, "created"),))
 
     blocks = reports.iter_blocks(runtime.read_database, export(runtime), layout)
 
@@ -171,7 +171,7 @@ def test_a_file_has_the_rows_of_its_picture_while_others_write(
 
     for report, ids in exports:
         of_picture = "select id::text from attempts where seq <= :top order by id"
-        assert ids == [row["id"] for row in rows.ask(of_picture, top=report.attempt_filter.newest)]
+        assert ids == [row["id"] for row in rows.ask(of_picture, top=report.attempt_filter.max_seq)]
         assert len(ids) == report.total
     assert len({report.total for report, _ in exports}) > 1
 
@@ -181,12 +181,12 @@ def test_a_picture_waits_for_a_writer_that_drew_its_number_before(
 ) -> None:
     asked = threading.Semaphore(0)
 
-    def find_writers(connection: Connection) -> frozenset[str]:
+    def find_open_writers(connection: Connection) -> frozenset[str]:
         asked.release()
         return ask(connection)
 
-    ask = snapshots.find_writers
-    monkeypatch.setattr(snapshots, "find_writers", find_writers)
+    ask = snapshots.find_open_writers
+    monkeypatch.setattr(snapshots, "find_open_writers", find_open_writers)
     monkeypatch.setattr(reports, "WRITERS_S", 30)
     found: list[Report] = []
     with another_session(runtime) as slow:
@@ -279,7 +279,7 @@ def test_of_a_block_that_is_asked_for_again_nothing_is_lost_though_a_late_attemp
         hanging.connection.commit()
 
     assert found is not None
-    single = find_single_lines(runtime.read_database, report.attempt_filter, layout, found)
+    single = find_lines_one_by_one(runtime.read_database, report.attempt_filter, layout, found)
 
     assert [layout.id_of(line).decode() for line in single] == [str(late), *(str(row.id) for row in kept)]
 

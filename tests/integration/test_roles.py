@@ -150,7 +150,7 @@ def test_the_spool_is_drained_and_the_attempts_are_counted_and_forgotten(
     assert inside.spool.has_records() or attempts.drain(inside.database, inside.spool) == 0
     attempts.drain(inside.database, inside.spool)
     assert attempts.drain_orphans(inside.database, Spool(tmp_path / "spool")) == 0
-    assert inside.database.write_transaction(aggregate, 1, 10_000).left == 0
+    assert inside.database.write_transaction(aggregate, 1, 10_000).remaining == 0
     assert inside.database.write_transaction(delete_expired_keys, 10) == 0
     assert attempts.forget_all(inside.database, datetime.now(UTC) + timedelta(days=1)) > 0
 

@@ -35,7 +35,7 @@ FILTERS = [
     AttemptFilter(outcomes=frozenset({Outcome.FAILED, Outcome.UNCHANGED}), until=START + timedelta(hours=30)),
     AttemptFilter(codes=frozenset({"required", "created", "never_seen"})),
     AttemptFilter(codes=frozenset({"required"}), statuses=frozenset({422}), since=START + timedelta(hours=3)),
-    AttemptFilter(statuses=frozenset({0, 201, 409}), newest=150),
+    AttemptFilter(statuses=frozenset({0, 201, 409}), max_seq=150),
     AttemptFilter(outcomes=frozenset({Outcome.CREATED}), codes=frozenset({"required"})),
     AttemptFilter(outcomes=frozenset({Outcome.REJECTED}), text="some"),
     AttemptFilter(),
@@ -60,7 +60,7 @@ def is_chosen(row: dict[str, Any], chosen: AttemptFilter) -> bool:
         and (not chosen.statuses or row["status"] in chosen.statuses)
         and (chosen.since is None or row["received_at"] >= chosen.since)
         and (chosen.until is None or row["received_at"] < chosen.until)
-        and (chosen.newest is None or row["seq"] <= chosen.newest)
+        and (chosen.max_seq is None or row["seq"] <= chosen.max_seq)
     )
 
 
@@ -68,8 +68,8 @@ def is_chosen(row: dict[str, Any], chosen: AttemptFilter) -> bool:
 def test_pages_there_and_back_have_every_chosen_attempt_once(
     log: list[dict[str, Any]], runtime: Runtime, chosen: AttemptFilter
 ) -> None:
-    if chosen.newest:
-        chosen = AttemptFilter(statuses=chosen.statuses, newest=sorted(row["seq"] for row in log)[chosen.newest])
+    if chosen.max_seq:
+        chosen = AttemptFilter(statuses=chosen.statuses, max_seq=sorted(row["seq"] for row in log)[chosen.max_seq])
     expected = [row["id"] for row in log if is_chosen(row, chosen)]
 
     there: list[UUID] = []
@@ -81,7 +81,7 @@ def test_pages_there_and_back_have_every_chosen_attempt_once(
 
     assert there == back == expected
     assert all(newer > older for newer, older in pairwise(there))
-    first = runtime.read_database.read_transaction(attempts.find_first_moment, chosen)
+    first = runtime.read_database.read_transaction(attempts.find_first_received_at, chosen)
     assert first == min((row["received_at"] for row in log if is_chosen(row, chosen)), default=None)
 
 
@@ -106,7 +106,7 @@ def test_a_page_looks_at_no_attempt_that_it_does_not_show(
         for way in ("seqscan", "hashjoin", "mergejoin"):  # as with millions, where they do not pay
             connection.execute(text(f"set local enable_{way} = off"))
         for newest in (True, False):
-            query = attempts.first_of((Attempt.id,), chosen, 3, newest=newest)
+            query = attempts.select_first((Attempt.id,), chosen, 3, newest_first=newest)
             compiled = query.compile(connection, compile_kwargs={"literal_binds": True})
             found = connection.exec_driver_sql(f"explain (analyze, format json) {compiled}")
             plans.append(found.scalar_one()[0]["Plan"])

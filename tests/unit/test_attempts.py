@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from project.domain.attempts import SHOWN_FIELDS, NewAttempt, Outcome, first_id, new_id
+from project.domain.attempts import MAX_STORED_FIELDS, NewAttempt, Outcome, first_id, new_id
 from project.domain.text import check_characters
 
 MICROSECOND = timedelta(microseconds=1)
@@ -97,7 +97,7 @@ def attempt() -> NewAttempt:
 
 
 def test_of_a_body_the_form_is_kept_with_masked_contacts(attempt: NewAttempt) -> None:
-    attempt.keep_body({"name": "Анна\n", "phone": "8 912 555-01-41", "email": "anna@example.org", "birth_date": None})
+    attempt.store_body({"name": "Анна\n", "phone": "8 912 555-01-41", "email": "anna@example.org", "birth_date": None})
 
     assert attempt.sent == {
         "name": "Анна\ufffd",
@@ -111,21 +111,21 @@ def test_of_a_body_the_form_is_kept_with_masked_contacts(attempt: NewAttempt) ->
     ("value", "shown"), [(1, "number"), (1.5, "number"), (True, "boolean"), ([], "array"), ({}, "object")]
 )
 def test_what_is_no_text_is_kept_as_its_type(attempt: NewAttempt, value: Any, shown: str) -> None:
-    attempt.keep_body({"phone": value})
+    attempt.store_body({"phone": value})
 
     assert attempt.sent == {"phone": f"({shown})"}
 
 
 def test_the_value_of_an_unknown_field_is_not_kept_for_it_may_be_a_password(attempt: NewAttempt) -> None:
-    attempt.keep_body({"password": "hunter2", "x" * 100: 1, "\ud800\0": 1})
+    attempt.store_body({"password": "hunter2", "x" * 100: 1, "\ud800\0": 1})
 
     assert attempt.sent == {"password": "•••", "x" * 39 + "…": "•••", "\ufffd\ufffd": "•••"}
 
 
 def test_of_a_flood_of_fields_few_are_kept(attempt: NewAttempt) -> None:
-    attempt.keep_body({str(number): number for number in range(5000)})
+    attempt.store_body({str(number): number for number in range(5000)})
 
-    assert len(attempt.sent) == SHOWN_FIELDS
+    assert len(attempt.sent) == MAX_STORED_FIELDS
 
 
 @given(
@@ -147,7 +147,7 @@ def test_whatever_was_sent_what_is_kept_can_be_written(body: dict[str, Any]) -> 
         client_request_id=None,
     )
 
-    attempt.keep_body(body)
+    attempt.store_body(body)
 
     kept = "".join([*attempt.sent, *attempt.sent.values()])
     check_characters(kept)

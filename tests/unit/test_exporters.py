@@ -104,14 +104,14 @@ def _russian_plural(singular: str, plural: str, num: int, /, **variables: object
     return "Конец: %(rows)s {}".format("строка" if one else "строки" if few else "строк") % variables
 
 
-ENGLISH_WORDS = Translations(
+ENGLISH_TRANSLATIONS = Translations(
     language="en",
     gettext=str,
     ngettext=_english_plural,
     reason=lambda code: REASONS.get(code, code),
     status=lambda status: STATUSES.get(status, "No response"),
 )
-RUSSIAN_WORDS = Translations(
+RUSSIAN_TRANSLATIONS = Translations(
     language="ru",
     gettext=RUSSIAN.__getitem__,
     ngettext=_russian_plural,
@@ -184,7 +184,9 @@ def _bucket(rows: Iterable[AttemptRow], since: datetime, until: datetime) -> Buc
     return Bucket(since, until, *(counts[outcome] for outcome in Outcome))
 
 
-def text_of(rows: Sequence[AttemptRow], translations: Translations = RUSSIAN_WORDS, heading: Heading = HEADING) -> str:
+def text_of(
+    rows: Sequence[AttemptRow], translations: Translations = RUSSIAN_TRANSLATIONS, heading: Heading = HEADING
+) -> str:
     """Return the .txt file, decoded and without its byte order mark."""
     return b"".join(text_file.stream(lambda: report(rows), laid_out(rows), heading, translations)).decode("utf-8-sig")
 
@@ -207,7 +209,7 @@ def too_early(layout: Layout) -> Iterator[Block]:
 
 def csv_of(rows: Sequence[AttemptRow]) -> bytes:
     """Return the .csv file."""
-    return b"".join(csv_file.stream(lambda: report(rows), laid_out(rows), HEADING, ENGLISH_WORDS))
+    return b"".join(csv_file.stream(lambda: report(rows), laid_out(rows), HEADING, ENGLISH_TRANSLATIONS))
 
 
 # Words and names
@@ -215,7 +217,8 @@ def csv_of(rows: Sequence[AttemptRow]) -> bytes:
 
 def test_numbers_follow_the_readers_language() -> None:
     written = [
-        (translations.number(10930), translations.share(922, 1000)) for translations in (RUSSIAN_WORDS, ENGLISH_WORDS)
+        (translations.number(10930), translations.share(922, 1000))
+        for translations in (RUSSIAN_TRANSLATIONS, ENGLISH_TRANSLATIONS)
     ]
 
     assert written == [("10\xa0930", "92,2\xa0%"), ("10,930", "92.2%")]
@@ -226,20 +229,20 @@ def test_numbers_follow_the_readers_language() -> None:
     [(0, "0%"), (1, "<0.1%"), (100, "0.1%"), (99_900, "99.9%"), (99_999, ">99.9%"), (100_000, "100%")],
 )
 def test_rounding_never_hides_a_single_attempt(part: int, shown: str) -> None:
-    written = ENGLISH_WORDS.share(part, 100_000)
+    written = ENGLISH_TRANSLATIONS.share(part, 100_000)
 
     assert written == shown
 
 
 @pytest.mark.parametrize(("part", "shown"), [(119, "6.0%"), (13, "0.7%"), (1987, "99.4%"), (5, "0.3%")])
 def test_shares_are_rounded_as_spreadsheets_round_them(part: int, shown: str) -> None:
-    written = ENGLISH_WORDS.share(part, 2000)
+    written = ENGLISH_TRANSLATIONS.share(part, 2000)
 
     assert written == shown
 
 
 def test_a_share_of_nothing_is_a_dash() -> None:
-    written = ENGLISH_WORDS.share(0, 0)
+    written = ENGLISH_TRANSLATIONS.share(0, 0)
 
     assert written == "—"
 
@@ -247,7 +250,9 @@ def test_a_share_of_nothing_is_a_dash() -> None:
 def test_moments_are_shown_in_the_zone_of_the_report() -> None:
     midnight_in_moscow = datetime(2026, 11, 22, 21, 0, tzinfo=UTC)
 
-    written = [translations.moment(midnight_in_moscow, MOSCOW) for translations in (RUSSIAN_WORDS, ENGLISH_WORDS)]
+    written = [
+        translations.moment(midnight_in_moscow, MOSCOW) for translations in (RUSSIAN_TRANSLATIONS, ENGLISH_TRANSLATIONS)
+    ]
 
     assert written == ["23.11.2026 00:00:00", "2026-11-23 00:00:00"]
 
@@ -296,7 +301,7 @@ def test_a_period_without_attempts_has_a_name() -> None:
 def test_the_text_opens_in_notepad_and_excel() -> None:
     rows = [attempt_row()]
 
-    content = b"".join(text_file.stream(lambda: report(rows), laid_out(rows), HEADING, RUSSIAN_WORDS))
+    content = b"".join(text_file.stream(lambda: report(rows), laid_out(rows), HEADING, RUSSIAN_TRANSLATIONS))
 
     assert content.startswith("\ufeffЗАПРОСЫ НА СОЗДАНИЕ ПОЛЬЗОВАТЕЛЕЙ (useradd)\r\n".encode())
     assert content.count(b"\n") == content.count(b"\r\n")
@@ -315,7 +320,7 @@ def test_the_text_says_what_it_shows_for_whom_and_when() -> None:
 
 
 def test_the_text_begins_before_anything_is_counted() -> None:
-    first = next(text_file.stream(too_early_counted, too_early, HEADING, ENGLISH_WORDS))
+    first = next(text_file.stream(too_early_counted, too_early, HEADING, ENGLISH_TRANSLATIONS))
 
     assert first.startswith(codecs.BOM_UTF8 + b"REQUESTS TO CREATE USERS")
 
@@ -372,7 +377,7 @@ def test_a_row_of_the_text_has_all_that_the_table_on_the_page_has() -> None:
 
 
 def test_an_attempt_that_was_never_answered_is_a_failure_without_a_status() -> None:
-    (cells,) = log_lines(text_of([attempt_row(status=0, answered=None, code="interrupted")], ENGLISH_WORDS))
+    (cells,) = log_lines(text_of([attempt_row(status=0, answered=None, code="interrupted")], ENGLISH_TRANSLATIONS))
 
     assert cells[1:5] == ["failed", "—", "interrupted", "interrupted"]
 
@@ -436,11 +441,11 @@ def test_a_filter_cannot_add_lines_or_cells_to_the_heading() -> None:
 @pytest.mark.parametrize(
     ("count", "translations", "last"),
     [
-        (0, RUSSIAN_WORDS, "Конец: 0 строк"),
-        (1, RUSSIAN_WORDS, "Конец: 1 строка"),
-        (2000, RUSSIAN_WORDS, "Конец: 2\xa0000 строк"),
-        (1, ENGLISH_WORDS, "End: 1 row"),
-        (2000, ENGLISH_WORDS, "End: 2,000 rows"),
+        (0, RUSSIAN_TRANSLATIONS, "Конец: 0 строк"),
+        (1, RUSSIAN_TRANSLATIONS, "Конец: 1 строка"),
+        (2000, RUSSIAN_TRANSLATIONS, "Конец: 2\xa0000 строк"),
+        (1, ENGLISH_TRANSLATIONS, "End: 1 row"),
+        (2000, ENGLISH_TRANSLATIONS, "End: 2,000 rows"),
     ],
 )
 def test_the_last_line_counts_the_rows(count: int, translations: Translations, last: str) -> None:
@@ -456,7 +461,7 @@ def test_a_text_that_broke_off_has_no_last_line() -> None:
 
     blocks: list[bytes] = []
     with pytest.raises(ConnectionError):
-        blocks.extend(text_file.stream(report, laid_out(breaking()), HEADING, ENGLISH_WORDS))
+        blocks.extend(text_file.stream(report, laid_out(breaking()), HEADING, ENGLISH_TRANSLATIONS))
 
     assert b"End:" not in b"".join(blocks)
 
@@ -467,7 +472,7 @@ def test_an_english_text_has_no_russian_word_of_ours() -> None:
     )
     rows = [attempt_row(name="Anna"), attempt_row(**REJECTED, name="Anna"), attempt_row(**DRY_RUN, name="Anna")]
 
-    text = text_of(rows, ENGLISH_WORDS, heading)
+    text = text_of(rows, ENGLISH_TRANSLATIONS, heading)
 
     assert not any("а" <= letter.lower() <= "я" for letter in text)
     assert "2026-11-23            3          1          1          0                1\r\n" in text
@@ -475,7 +480,7 @@ def test_an_english_text_has_no_russian_word_of_ours() -> None:
 
 def test_nothing_to_show_is_still_a_whole_text() -> None:
     text = b"".join(
-        text_file.stream(lambda: report(series=(), since=None), laid_out([]), HEADING, ENGLISH_WORDS)
+        text_file.stream(lambda: report(series=(), since=None), laid_out([]), HEADING, ENGLISH_TRANSLATIONS)
     ).decode()
 
     assert "All requests                                             0         —\r\n" in text
@@ -534,6 +539,6 @@ def test_the_csv_has_every_row_in_its_order() -> None:
 
 
 def test_the_csv_begins_before_anything_is_counted() -> None:
-    first = next(csv_file.stream(too_early_counted, too_early, HEADING, ENGLISH_WORDS))
+    first = next(csv_file.stream(too_early_counted, too_early, HEADING, ENGLISH_TRANSLATIONS))
 
     assert first.startswith(b"id,")

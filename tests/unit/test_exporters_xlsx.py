@@ -27,11 +27,11 @@ from project.exporters.translations import Translations
 from tests.lines import laid_out
 from tests.unit.test_exporters import (
     DRY_RUN,
-    ENGLISH_WORDS,
+    ENGLISH_TRANSLATIONS,
     FAILED,
     HEADING,
     REJECTED,
-    RUSSIAN_WORDS,
+    RUSSIAN_TRANSLATIONS,
     attempt_row,
     report,
     too_early,
@@ -43,7 +43,7 @@ MIXED = [attempt_row()] * 5 + [attempt_row(**REJECTED)] * 3 + [attempt_row(**FAI
 
 def content_of(
     rows: Sequence[AttemptRow],
-    translations: Translations = RUSSIAN_WORDS,
+    translations: Translations = RUSSIAN_TRANSLATIONS,
     counted: Report | None = None,
     **options: Any,
 ) -> bytes:
@@ -53,7 +53,7 @@ def content_of(
     return b"".join(xlsx.stream(lambda: counted or report(rows), blocks, heading, translations, **options))
 
 
-def book_of(rows: Sequence[AttemptRow], translations: Translations = RUSSIAN_WORDS, **options: Any) -> Workbook:
+def book_of(rows: Sequence[AttemptRow], translations: Translations = RUSSIAN_TRANSLATIONS, **options: Any) -> Workbook:
     """Return the workbook as openpyxl reads it."""
     return load_workbook(io.BytesIO(content_of(rows, translations, **options)))
 
@@ -83,8 +83,8 @@ def searched(value: str) -> Any:
 @pytest.mark.parametrize(
     ("translations", "names"),
     [
-        (RUSSIAN_WORDS, ["Сводка", "По ошибкам", "По дням", "Запросы"]),
-        (ENGLISH_WORDS, ["Summary", "By error", "By day", "Requests"]),
+        (RUSSIAN_TRANSLATIONS, ["Сводка", "По ошибкам", "По дням", "Запросы"]),
+        (ENGLISH_TRANSLATIONS, ["Summary", "By error", "By day", "Requests"]),
     ],
 )
 def test_sheets_are_named_in_the_readers_language(translations: Translations, names: list[str]) -> None:
@@ -181,7 +181,8 @@ def test_a_row_of_the_log_has_real_dates_numbers_and_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("translations", "form"), [(RUSSIAN_WORDS, "dd.mm.yyyy hh:mm:ss"), (ENGLISH_WORDS, "yyyy-mm-dd hh:mm:ss")]
+    ("translations", "form"),
+    [(RUSSIAN_TRANSLATIONS, "dd.mm.yyyy hh:mm:ss"), (ENGLISH_TRANSLATIONS, "yyyy-mm-dd hh:mm:ss")],
 )
 def test_dates_are_dates_to_the_spreadsheet(translations: Translations, form: str) -> None:
     cell = book_of([attempt_row()], translations).worksheets[3]["A2"]
@@ -262,11 +263,11 @@ def test_the_chart_by_day_shows_dry_runs_if_there_were_any() -> None:
 @pytest.mark.parametrize(
     ("translations", "days", "axis", "form"),
     [
-        (RUSSIAN_WORDS, 31, "<c:catAx>", "dd.mm"),
-        (RUSSIAN_WORDS, 366, "<c:dateAx>", "dd.mm"),
-        (RUSSIAN_WORDS, 367, "<c:dateAx>", "mm.yyyy"),
-        (ENGLISH_WORDS, 1, "<c:catAx>", "mm-dd"),
-        (ENGLISH_WORDS, 367, "<c:dateAx>", "yyyy-mm"),
+        (RUSSIAN_TRANSLATIONS, 31, "<c:catAx>", "dd.mm"),
+        (RUSSIAN_TRANSLATIONS, 366, "<c:dateAx>", "dd.mm"),
+        (RUSSIAN_TRANSLATIONS, 367, "<c:dateAx>", "mm.yyyy"),
+        (ENGLISH_TRANSLATIONS, 1, "<c:catAx>", "mm-dd"),
+        (ENGLISH_TRANSLATIONS, 367, "<c:dateAx>", "yyyy-mm"),
     ],
 )
 def test_the_axis_of_days_suits_their_number(translations: Translations, days: int, axis: str, form: str) -> None:
@@ -327,7 +328,7 @@ def test_rejections_are_red_and_failures_amber() -> None:
 
 
 def test_an_attempt_that_was_never_answered_shows_a_dash_for_its_status() -> None:
-    cell = book_of([attempt_row(status=0, answered=None)], ENGLISH_WORDS)["Requests"]["C2"]
+    cell = book_of([attempt_row(status=0, answered=None)], ENGLISH_TRANSLATIONS)["Requests"]["C2"]
 
     assert (cell.value, cell.number_format) == (0, '0;-0;"—"')
 
@@ -341,7 +342,7 @@ def test_the_properties_name_the_file_and_nobody() -> None:
 
 
 def test_nothing_to_show_is_still_a_whole_workbook() -> None:
-    book = book_of([], ENGLISH_WORDS, counted=report(series=(), since=None))
+    book = book_of([], ENGLISH_TRANSLATIONS, counted=report(series=(), since=None))
 
     assert rows_of(book, "Requests") == rows_of(book, "By day") == rows_of(book, "By error") == []
     assert book["Requests"]["A1"].value == "Time"
@@ -359,7 +360,7 @@ def test_a_workbook_that_broke_off_has_no_end_and_leaves_no_files(
     sent: list[bytes] = []
 
     with pytest.raises(ConnectionError):
-        sent.extend(xlsx.stream(lambda: report(MIXED), laid_out(breaking(), 2), HEADING, RUSSIAN_WORDS))
+        sent.extend(xlsx.stream(lambda: report(MIXED), laid_out(breaking(), 2), HEADING, RUSSIAN_TRANSLATIONS))
 
     gc.collect()
     assert len(sent) > len(MIXED) / 2
@@ -368,7 +369,7 @@ def test_a_workbook_that_broke_off_has_no_end_and_leaves_no_files(
 
 
 def test_the_workbook_begins_before_anything_is_counted() -> None:
-    first = next(xlsx.stream(too_early_counted, too_early, HEADING, ENGLISH_WORDS))
+    first = next(xlsx.stream(too_early_counted, too_early, HEADING, ENGLISH_TRANSLATIONS))
 
     assert first.startswith(b"PK")
 
@@ -378,12 +379,16 @@ def test_rows_that_nobody_made_room_for_are_no_silent_loss(announced: int, size:
     blocks = laid_out(MIXED, size)
 
     with pytest.raises(xlsx.TooManyRowsError):
-        list(xlsx.stream(lambda: report(MIXED[:announced]), blocks, HEADING, ENGLISH_WORDS, rows_per_sheet=announced))
+        list(
+            xlsx.stream(
+                lambda: report(MIXED[:announced]), blocks, HEADING, ENGLISH_TRANSLATIONS, rows_per_sheet=announced
+            )
+        )
 
 
 def test_rows_that_retention_took_meanwhile_leave_a_whole_workbook() -> None:
     content = b"".join(
-        xlsx.stream(lambda: report(MIXED), laid_out(MIXED[:3], 2), HEADING, ENGLISH_WORDS, rows_per_sheet=4)
+        xlsx.stream(lambda: report(MIXED), laid_out(MIXED[:3], 2), HEADING, ENGLISH_TRANSLATIONS, rows_per_sheet=4)
     )
 
     book = load_workbook(io.BytesIO(content))
@@ -419,6 +424,6 @@ def test_the_size_that_is_told_beforehand_is_about_right(ending: str, rows: int)
     ]
     stream = {"txt": text_file.stream, "csv": csv_file.stream, "xlsx": xlsx.stream}[ending]
 
-    size = sum(map(len, stream(lambda: report(kept), laid_out(kept), HEADING, RUSSIAN_WORDS)))
+    size = sum(map(len, stream(lambda: report(kept), laid_out(kept), HEADING, RUSSIAN_TRANSLATIONS)))
 
     assert 0.7 < size / expected_size(ending, rows) < 1.3

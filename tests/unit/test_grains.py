@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from project.domain.grains import EARLIEST, LATEST, Grain, Span, cover
-from project.domain.reports import LIMITS_MS, Counts, Durations
+from project.domain.reports import DURATION_BUCKETS_MS, Counts, Durations
 
 MOMENTS = st.integers(0, 2**42).map(lambda ms: datetime.fromtimestamp(ms / 1000, UTC))
 
@@ -39,9 +39,9 @@ def test_a_grain_ends_where_the_next_one_starts(moment: datetime) -> None:
 
 
 def test_limits_of_durations_are_at_most_a_tenth_too_high() -> None:
-    assert list(LIMITS_MS) == sorted(set(LIMITS_MS))
+    assert list(DURATION_BUCKETS_MS) == sorted(set(DURATION_BUCKETS_MS))
     for ms in range(1, 5001):
-        limit = next(limit for limit in LIMITS_MS if limit >= ms)
+        limit = next(limit for limit in DURATION_BUCKETS_MS if limit >= ms)
         assert limit <= 1.1 * ms
 
 
@@ -49,5 +49,5 @@ def test_percentiles_are_the_limits_within_which_so_many_answers_were_given() ->
     counts = Counts()
     counts.durations.update({1: 50, 12: 45, 20: 4, 106: 1})
 
-    assert counts.spread() == Durations(LIMITS_MS[0], LIMITS_MS[11], LIMITS_MS[19])
-    assert Counts().spread() is None
+    assert counts.percentiles() == Durations(DURATION_BUCKETS_MS[0], DURATION_BUCKETS_MS[11], DURATION_BUCKETS_MS[19])
+    assert Counts().percentiles() is None

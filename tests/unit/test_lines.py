@@ -5,16 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from project.domain.attempts import AttemptRow
-from project.domain.lines import LONG, Layout
+from project.domain.lines import LONG_LINE_BYTES, Layout
 from project.exporters import csv, log_sheets, text
 from tests.lines import block_of, raw_line, values
-from tests.unit.test_exporters import ENGLISH_WORDS, REJECTED, attempt_row, report
+from tests.unit.test_exporters import ENGLISH_TRANSLATIONS, REJECTED, attempt_row, report
 
 ROW = attempt_row()
 LAYOUTS = {
-    "txt": text.layout(report([ROW]), ENGLISH_WORDS),
+    "txt": text.layout(report([ROW]), ENGLISH_TRANSLATIONS),
     "csv": csv.layout(report([ROW])),
-    "xlsx": log_sheets.layout(report([ROW]), ENGLISH_WORDS, [str(number) for number in range(11)]),
+    "xlsx": log_sheets.layout(report([ROW]), ENGLISH_TRANSLATIONS, [str(number) for number in range(11)]),
 }
 HOSTILE = (
     *('"', ",", "&", "<", ">", "'", "\t", "\n", "\r", "\x01", "\x02", "\x03", "\x04", "\x1e", "\x7f", "\x85", "\xa0"),
@@ -62,7 +62,7 @@ TEXTS = st.lists(st.sampled_from(HOSTILE) | st.characters(exclude_characters="\0
 
 def escaped(layout: Layout, row: AttemptRow) -> bytes:
     """Return the line put together from its values."""
-    return layout.escaped(row.status, row.code, values(layout, row))
+    return layout.format_line(row.status, row.code, values(layout, row))
 
 
 @pytest.mark.parametrize("ending", LAYOUTS)
@@ -73,7 +73,7 @@ def test_both_ways_give_the_same_line(ending: str, username: str, name: str, pho
     raw = raw_line(layout, row)
     assert raw is not None
 
-    fast = layout.plain(block_of([raw]))
+    fast = layout.format_block(block_of([raw]))
 
     assert fast in (None, escaped(layout, row))
 
@@ -84,7 +84,7 @@ def test_what_people_are_called_takes_the_fast_way(ending: str, row: AttemptRow)
     raw = raw_line(LAYOUTS[ending], row)
     assert raw is not None
 
-    fast = LAYOUTS[ending].plain(block_of([raw] * 3))
+    fast = LAYOUTS[ending].format_block(block_of([raw] * 3))
 
     assert fast == escaped(LAYOUTS[ending], row) * 3
 
@@ -93,7 +93,7 @@ def test_what_people_are_called_takes_the_fast_way(ending: str, row: AttemptRow)
 def test_one_odd_line_keeps_a_block_from_the_fast_way(ending: str) -> None:
     lines = [raw_line(LAYOUTS[ending], row) for row in (ROW, attempt_row(name='"&\x01'), ROW)]
 
-    fast = LAYOUTS[ending].plain(block_of([line for line in lines if line is not None]))
+    fast = LAYOUTS[ending].format_block(block_of([line for line in lines if line is not None]))
 
     assert fast is None
 
@@ -104,14 +104,14 @@ def test_marks_inside_a_value_cannot_shift_the_others(ending: str, mark: str) ->
     raw = raw_line(LAYOUTS[ending], attempt_row(username=f"a{mark}b", name=None))
     assert raw is not None
 
-    assert LAYOUTS[ending].plain(block_of([raw])) is None
+    assert LAYOUTS[ending].format_block(block_of([raw])) is None
 
 
 def test_a_long_line_is_looked_at_value_by_value() -> None:
-    raw = raw_line(LAYOUTS["xlsx"], attempt_row(name="x" * LONG))
+    raw = raw_line(LAYOUTS["xlsx"], attempt_row(name="x" * LONG_LINE_BYTES))
     assert raw is not None
 
-    assert LAYOUTS["xlsx"].plain(block_of([raw])) is None
+    assert LAYOUTS["xlsx"].format_block(block_of([raw])) is None
 
 
 def test_an_end_that_nobody_expected_is_told_all_the_same() -> None:

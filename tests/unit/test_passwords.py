@@ -163,7 +163,7 @@ def test_a_miss_costs_one_slow_check_whoever_was_asked_for(slow_checks: list[str
     passwords = Passwords((NEW,))
     hashes = [passwords.hash_chosen("right") if one == "slow" else passwords.hash_generated("right") for one in kept]
 
-    opened = passwords.open_one("wrong", hashes)
+    opened = passwords.find_match("wrong", hashes)
 
     assert opened is None
     assert len(slow_checks) == 1
@@ -172,7 +172,7 @@ def test_a_miss_costs_one_slow_check_whoever_was_asked_for(slow_checks: list[str
 def test_the_hash_that_a_password_opens_is_found_among_several() -> None:
     hashes = [PASSWORDS.hash_generated("one"), PASSWORDS.hash_generated("two"), "garbage"]
 
-    places = [PASSWORDS.open_one(password, hashes) for password in ("one", "two", "three")]
+    places = [PASSWORDS.find_match(password, hashes) for password in ("one", "two", "three")]
 
     assert places == [0, 1, None]
 
