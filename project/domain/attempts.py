@@ -158,9 +158,18 @@ class AttemptFilter:
     codes: frozenset[str] = frozenset()
     statuses: frozenset[int] = frozenset()
     text: str = ""
+    client_address: str = ""
+    """The whole address, as it was recorded."""
+    client_program: str = ""
+    """A part of the User-Agent header, in any letter case."""
     newest: int | None = None
+
+    @property
+    def is_search(self) -> bool:
+        """Whether a text is searched for, which neither an aggregate nor an index may answer."""
+        return bool(self.text or self.client_address or self.client_program)
 
     @property
     def is_of_kinds(self) -> bool:
         """Whether pairs of status and reason are all that is chosen among."""
-        return not self.text and bool(self.outcomes or self.codes or self.statuses)
+        return not self.is_search and bool(self.outcomes or self.codes or self.statuses)

@@ -22,7 +22,9 @@ DAYS = {"today": 1, "7d": 7, "30d": 30}
 DEFAULT = "7d"
 KNOWN_CODES = frozenset({*FIELD_CODES, *PROBLEMS, *OTHER_REASONS})
 MAX_TEXT = 200
-PARAMETERS = ("period", "from", "to", "result", "code", "status", "q", "tz")
+CLIENT_PARAMETERS = ("address", "client")
+"""Filters for administrators only."""
+PARAMETERS = ("period", "from", "to", "result", "code", "status", "q", *CLIENT_PARAMETERS, "tz")
 """What makes a choice, in the order in which addresses have them."""
 
 _YEARS = range(1970, 9000)
@@ -116,19 +118,27 @@ def _wall(when: datetime) -> str:
     return text
 
 
-def parse_selection(args: MultiDict[str, str], zone: ZoneInfo, now: datetime, default: str = DEFAULT) -> Selection:
-    """Return what the query asks for. What cannot be understood is left out and named in `ignored`."""
-    return _Reader(args, zone, now, default).read()
+def parse_selection(
+    args: MultiDict[str, str], zone: ZoneInfo, now: datetime, default: str = DEFAULT, *, with_client: bool = False
+) -> Selection:
+    """Return what the query asks for. What cannot be understood is left out and named in `ignored`.
+
+    Without `with_client` the filters for client address and client program are left out, unnamed.
+    """
+    return _Reader(args, zone, now, default, with_client=with_client).read()
 
 
 def parse_selection_strictly(
-    args: MultiDict[str, str], zone: ZoneInfo, now: datetime, default: str = DEFAULT
+    args: MultiDict[str, str], zone: ZoneInfo, now: datetime, default: str = DEFAULT, *, with_client: bool = False
 ) -> Selection:
     """Return what the query asks for, or refuse: a program or a file has no place to say what was left out."""
-    selection = parse_selection(args, zone, now, default)
+    selection = parse_selection(args, zone, now, default, with_client=with_client)
     if selection.is_reversed:
         raise RefusalError("bad_request", "period")
-    for name, _ in selection.ignored:
+    unusable = [name for name, _ in selection.ignored]
+    if not with_client:
+        unusable += [name for name in CLIENT_PARAMETERS if args.get(name, "").strip()]
+    for name in unusable:
         raise RefusalError("bad_request", "parameter", name=name)
     return selection
 
@@ -136,8 +146,11 @@ def parse_selection_strictly(
 class _Reader:
     """Reads one query, and remembers what it could not read."""
 
-    def __init__(self, args: MultiDict[str, str], zone: ZoneInfo, now: datetime, default: str) -> None:
+    def __init__(
+        self, args: MultiDict[str, str], zone: ZoneInfo, now: datetime, default: str, *, with_client: bool
+    ) -> None:
         self._args = args
+        self._with_client = with_client
         self._zone = zone
         self._now = now.astimezone(zone)
         self._default = default
@@ -148,9 +161,8 @@ class _Reader:
         outcomes = self._all("result", Outcome)
         codes = self._all("code", _one_of(KNOWN_CODES))
         statuses = self._all("status", _status)
-        text = clean(self._args.get("q", "").strip(), MAX_TEXT)
-        if text:
-            self._values["q"] = [text]
+        text = self._text("q")
+        address, program = map(self._text, CLIENT_PARAMETERS) if self._with_client else ("", "")
         self._one("tz", _one_of({"UTC"}))
         period, since, until = self._period(text)
         return Selection(
@@ -161,6 +173,8 @@ class _Reader:
                 codes=frozenset(codes),
                 statuses=frozenset(statuses),
                 text=text,
+                client_address=address,
+                client_program=program,
             ),
             period=period,
             now=self._now,
@@ -191,6 +205,12 @@ class _Reader:
             return period, None, None
         midnight = self._now.replace(hour=0, minute=0, second=0, microsecond=0)
         return period, midnight - timedelta(days=DAYS[period] - 1), None
+
+    def _text(self, name: str) -> str:
+        text = clean(self._args.get(name, "").strip(), MAX_TEXT)
+        if text:
+            self._values[name] = [text]
+        return text
 
     def _one(self, name: str, read: Callable[[str], T], *, keep: bool = True) -> T | None:
         return next(iter(self._all(name, read, keep=keep)), None)

@@ -3,11 +3,10 @@
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from functools import partial
 from threading import BoundedSemaphore
 
-from flask import Response, request
+from flask import Response
 from flask.typing import ResponseReturnValue
 
 from project.domain.errors import RefusalError
@@ -15,12 +14,11 @@ from project.domain.reports import Count, Report
 from project.exporters import STREAMS
 from project.exporters.names import file_name
 from project.http import rate_limits
-from project.http.languages import display_zone
 from project.http.request_state import request_state
 from project.presentation.formats import translations
 from project.presentation.headings import heading
 from project.presentation.selection import parse_selection_strictly
-from project.reports.routes import bp
+from project.reports.routes import bp, read_selection
 from project.runtime import get_runtime
 from project.services import reports as service
 
@@ -65,16 +63,15 @@ def _export(ending: str) -> Response:
     PostgreSQL would have to write it twice. The page tells beforehand what to expect.
     """
     rate_limits.consume_for_reader(rate_limits.EXPORTS)
-    now = datetime.now(UTC)
-    selection = parse_selection_strictly(request.args, display_zone(), now)
+    selection = read_selection(parse_selection_strictly)
     with _place() as place:
-        begun = service.begin_export(get_runtime().read_database, selection.filter, selection.zone, now)
+        begun = service.begin_export(get_runtime().read_database, selection.filter, selection.zone, selection.now)
         count = _count(begun, ending)
-        if selection.filter.text:
+        if selection.filter.is_search:
             counted = count()
             count = lambda: counted  # noqa: E731
         lines = partial(service.iter_blocks, get_runtime().read_database, begun)
-        top = heading(selection, begun, request_state().account.username, now)
+        top = heading(selection, begun, request_state().account.username, selection.now)
         response = Response(_pieces(STREAMS[ending](count, lines, top, translations())))
         disposition = f'attachment; filename="{file_name(begun, ending)}"'
         response.headers.update({"Content-Type": TYPES[ending], "Content-Disposition": disposition})
