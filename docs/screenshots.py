@@ -99,8 +99,7 @@ ADMIN_PAGES = {
     "reset": "{user}reset/",
     "grant": "{user}grant/",
     "revoke": "{key}",
-    "attempts": "/admin/attempts/",
-    "attempts-filtered": "/admin/attempts/?flt2_status=409",
+    "client-filters": "/results/?client=python",
     "keys": "/admin/api-keys/",
     "new-key": "/admin/api-keys/new/",
 }

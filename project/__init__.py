@@ -114,9 +114,8 @@ def register_pipeline(app: Flask, config: Config) -> None:
 
 def register_blueprints(app: Flask) -> None:
     """Register the blueprints, the OpenAPI document that they describe, and the commands."""
-    for blueprint in (api.bp, auth.bp, reports.bp, health.bp):
+    for blueprint in (api.bp, auth.bp, reports.bp, admin.bp, health.bp):
         app.register_blueprint(blueprint)
-    admin.init_app(app)
     csrf.exempt(api.bp)
     openapi.init_app(app, (api.describe, reports.describe, health.describe))
     cli.init_app(app)

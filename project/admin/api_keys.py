@@ -1,19 +1,20 @@
-"""API keys: making one, whose value is shown once, and revoking."""
+"""API keys: create one, whose value is shown once, and revoke one."""
 
 from uuid import UUID
 
-from flask import abort, flash, redirect, request, url_for
+from flask import abort, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import lazy_gettext as _
 from wtforms import StringField
 
-from project.admin.tables import Confirmation, ConfirmForm, Table, route
+from project.admin.confirmation import Confirmation, ConfirmForm, ask, is_reauthenticated
+from project.admin.routes import PAGE_SIZE, before, bp, render_list
 from project.contract.error_codes import message_text
 from project.domain.api_keys import check_name
 from project.domain.errors import FieldError, RuleError
+from project.http import reauthentication
 from project.http.request_state import request_state
 from project.http.translations import gettext
-from project.models import ApiKey
 from project.runtime import get_runtime
 from project.services import api_keys as service
 
@@ -26,56 +27,50 @@ REVOKE = Confirmation(
 
 
 class KeyForm(ConfirmForm):
-    """What a new key is called."""
+    """The name of a new key."""
 
     name = StringField(_("What for"))
 
 
-class ApiKeysView(Table):
-    """All keys, revoked ones too; the keys themselves are nowhere."""
+@bp.get("/api-keys/")
+def api_keys() -> ResponseReturnValue:
+    """List all keys, revoked ones included, newest first."""
+    rows = service.find_page(get_runtime().read_database.primary, PAGE_SIZE + 1, before())
+    return render_list("admin/api_keys.html", rows, is_required=get_runtime().config.api_keys_required)
 
-    addresses = Table.addresses | {"create", "revoke"}
-    title = _("API keys")
-    column_list = ("name", "created_at", "last_used", "revoked_at")
-    list_template = "admin/api_keys.html"
 
-    def __init__(self) -> None:
-        super().__init__(ApiKey, "api_keys", "api-keys")
+@bp.route("/api-keys/new/", methods=["GET", "POST"])
+def create_api_key() -> ResponseReturnValue:
+    """Create a key and show it once."""
+    form = KeyForm(request.form)
+    name = _checked_name(form) if request.method == "POST" else None
+    if name is None or not is_reauthenticated(form):
+        page = render_template("admin/new_api_key.html", form=form, asks_password=reauthentication.is_required())
+        return page, 422 if form.errors else 200
+    issued = service.issue(get_runtime().database, name, request_state().account.id)
+    title, back = gettext("New key: %(name)s", name=issued.name), url_for("admin.api_keys")
+    return render_template("admin/secret.html", title=title, secret=issued.key, back=back, example=True)
 
-    @property
-    def is_required(self) -> bool:
-        """Whether users can be created with a key only."""
-        return get_runtime().config.api_keys_required
 
-    @route("/new/", methods=("GET", "POST"))
-    def create(self) -> ResponseReturnValue:
-        """Make a key and show it, this once."""
-        form = KeyForm(request.form)
-        name = self._checked_name(form) if form.validate_on_submit() else None
-        if name is None or not self.is_proved(form):
-            return self.render("admin/new_api_key.html", form=form), 422 if form.errors else 200
-        issued = service.issue(get_runtime().database, name, request_state().account.id)
-        title, back = gettext("New key: %(name)s", name=issued.name), url_for("api_keys.index_view")
-        return self.render("admin/secret.html", title=title, secret=issued.key, back=back, example=True)
+def _checked_name(form: KeyForm) -> str | None:
+    """Return the name for a key; if it breaks a rule, add the error to the form and return None."""
+    try:
+        return check_name(form.name.data or "")
+    except RuleError as error:
+        form.name.errors = [message_text(FieldError("name", error.code, error.variant, error.params))]
+    return None
 
-    def _checked_name(self, form: KeyForm) -> str | None:
-        """Return the name for a key, or say beside the field what is wrong with it."""
-        try:
-            return check_name(form.name.data or "")
-        except RuleError as error:
-            form.name.errors = [message_text(FieldError("name", error.code, error.variant, error.params))]
-        return None
 
-    @route("/<uuid:key_id>/revoke/", methods=("GET", "POST"))
-    def revoke(self, key_id: UUID) -> ResponseReturnValue:
-        """Ask, then make a key void."""
-        back = url_for("api_keys.index_view")
-        form = ConfirmForm(request.form)
-        if request.method != "POST" or not self.is_proved(form):
-            key = self.get_one(key_id)
-            if key is None:
-                abort(404)
-            return self.ask(REVOKE, key.name, back, form)
-        name = service.revoke(get_runtime().database, key_id, request_state().account.id)
-        flash(REVOKE.done % {"name": name}, "ok")
-        return redirect(back)
+@bp.route("/api-keys/<uuid:key_id>/revoke/", methods=["GET", "POST"])
+def revoke_api_key(key_id: UUID) -> ResponseReturnValue:
+    """Ask for confirmation (GET), or revoke a key (POST)."""
+    back = url_for("admin.api_keys")
+    form = ConfirmForm(request.form)
+    if request.method != "POST" or not is_reauthenticated(form):
+        key = service.find(get_runtime().read_database.primary, key_id)
+        if key is None:
+            abort(404)
+        return ask(REVOKE, key.name, back, form)
+    name = service.revoke(get_runtime().database, key_id, request_state().account.id)
+    flash(REVOKE.done % {"name": name}, "ok")
+    return redirect(back)

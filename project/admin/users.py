@@ -1,32 +1,26 @@
-"""Users: finding them, and what an administrator can do for or to them."""
+"""Users: find them, and change what an administrator may change."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 from uuid import UUID
 
-from flask import abort, flash, g, redirect, request, url_for
+from flask import abort, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
-from flask_admin.contrib.sqla.filters import BooleanEqualFilter
 from flask_babel import lazy_gettext as _
-from sqlalchemy import or_
-from sqlalchemy.orm import Query
 
-from project.admin.tables import Confirmation, ConfirmForm, Table, route
+from project.admin.confirmation import Confirmation, ConfirmForm, ask, is_reauthenticated
+from project.admin.routes import PAGE_SIZE, before, bp, render_list
 from project.database import Database
 from project.domain.text import clean
+from project.domain.users import UserDetail, UserFilter
 from project.http.request_state import request_state
 from project.http.translations import gettext
-from project.models import User
-from project.queries.users import known_by, reads_like
 from project.runtime import get_runtime
 from project.services import users as service
-from project.services.login import identifiers
 
+MAX_SEARCH = 200
+FLAGS = {"yes": True, "no": False}
 RESET = "reset"
-Change = Callable[[Database, UUID, UUID], str]
-
-
-QUESTIONS: Mapping[str, Confirmation] = {
+CONFIRMATIONS: Mapping[str, Confirmation] = {
     "block": Confirmation(
         _("Block %(name)s?"),
         _("The user is logged out everywhere at once and cannot log in until unblocked. Nothing is deleted."),
@@ -57,7 +51,7 @@ QUESTIONS: Mapping[str, Confirmation] = {
         _("Issue new password"),
     ),
 }
-CHANGES: Mapping[str, Change] = {
+CHANGES: Mapping[str, Callable[[Database, UUID, UUID], str]] = {
     "block": service.block,
     "unblock": service.unblock,
     "grant": service.grant_admin,
@@ -65,61 +59,47 @@ CHANGES: Mapping[str, Change] = {
 }
 
 
-class UsersView(Table):
-    """All users, with their contacts in full."""
-
-    addresses = Table.addresses | {"details", "change"}
-    title = _("Users")
-    hint = _("Login, phone, e-mail or name")
-    column_list = ("created_at", "username", "name", "phone", "email", "is_active")
-    column_searchable_list = ("username",)
-    column_filters = (
-        BooleanEqualFilter(User.is_active, _("Can log in")),
-        BooleanEqualFilter(User.is_admin, _("Administrator")),
+@bp.get("/users/")
+def users() -> ResponseReturnValue:
+    """List users, newest first, with their contacts in full."""
+    args = request.args
+    text = clean(args.get("search", "").strip(), MAX_SEARCH)
+    flags = {name: args[name] for name in ("active", "administrator") if args.get(name) in FLAGS}
+    user_filter = UserFilter(
+        text=text, is_active=FLAGS.get(flags.get("active", "")), is_admin=FLAGS.get(flags.get("administrator", ""))
     )
-    list_template = "admin/users.html"
+    rows, is_complete = service.find_many(
+        get_runtime().read_database.primary, user_filter, get_runtime().config.phone_region, PAGE_SIZE + 1, before()
+    )
+    filters = flags | ({"search": text} if text else {})
+    return render_list("admin/users.html", rows, is_too_broad=not is_complete, filters=filters)
 
-    def __init__(self) -> None:
-        super().__init__(User, "users", "users")
 
-    @route("/<uuid:user_id>/")
-    def details(self, user_id: UUID) -> ResponseReturnValue:
-        """Show all of a user, and what can be done."""
-        return self.render("admin/user.html", user=self._get(user_id), questions=QUESTIONS)
+@bp.get("/users/<uuid:user_id>/")
+def user(user_id: UUID) -> ResponseReturnValue:
+    """Show everything about a user, and what can be changed."""
+    return render_template("admin/user.html", user=_find(user_id), confirmations=CONFIRMATIONS)
 
-    @route(f"/<uuid:user_id>/<any({', '.join(QUESTIONS)}):action>/", methods=("GET", "POST"))
-    def change(self, user_id: UUID, action: str) -> ResponseReturnValue:
-        """Ask before anything happens; do it when the answer is yes."""
-        question, back = QUESTIONS[action], url_for("users.details", user_id=user_id)
-        form = ConfirmForm(request.form)
-        if request.method != "POST" or not self.is_proved(form):
-            return self.ask(question, self._get(user_id).username, back, form)
-        by = request_state().account.id
-        if action == RESET:
-            login, password = service.reset_password(get_runtime().database, get_runtime().passwords, user_id, by)
-            title = gettext("New password of %(name)s", name=login)
-            return self.render("admin/secret.html", title=title, secret=password, back=back)
-        username = CHANGES[action](get_runtime().database, user_id, by)
-        flash(question.done % {"name": username}, "ok")
-        return redirect(back)
 
-    def _get(self, user_id: UUID) -> User:
-        user: User | None = self.get_one(user_id)
-        if user is None:
-            abort(404)
-        return user
+@bp.route(f"/users/<uuid:user_id>/<any({', '.join(CONFIRMATIONS)}):action>/", methods=["GET", "POST"])
+def change_user(user_id: UUID, action: str) -> ResponseReturnValue:
+    """Ask for confirmation (GET), or change the user (POST)."""
+    confirmation, back = CONFIRMATIONS[action], url_for("admin.user", user_id=user_id)
+    form = ConfirmForm(request.form)
+    if request.method != "POST" or not is_reauthenticated(form):
+        return ask(confirmation, _find(user_id).username, back, form)
+    by = request_state().account.id
+    if action == RESET:
+        login, password = service.reset_password(get_runtime().database, get_runtime().passwords, user_id, by)
+        title = gettext("New password of %(name)s", name=login)
+        return render_template("admin/secret.html", title=title, secret=password, back=back)
+    username = CHANGES[action](get_runtime().database, user_id, by)
+    flash(confirmation.done % {"name": username}, "ok")
+    return redirect(back)
 
-    def after_timeout(self, *args: Any, **kwargs: Any) -> list[User]:
-        """Return who is known by exactly what was searched for: an index finds them among any number of users."""
-        if not request.args.get("search"):
-            return []
-        g.only_exactly = True
-        return list(self.find(*args, **kwargs))
 
-    def _apply_search(self, query: "Query[Any]", *rest: Any) -> tuple[Any, ...]:
-        """Look for all of a login, phone or e-mail in any spelling, else for a part of login or name."""
-        *others, text = rest
-        text = clean(text.strip(), 200)
-        exactly = known_by(identifiers(text, get_runtime().config.phone_region))
-        wanted = exactly if "only_exactly" in g else or_(exactly, reads_like(text))
-        return query.filter(wanted), *others
+def _find(user_id: UUID) -> UserDetail:
+    user = service.find(get_runtime().read_database.primary, user_id)
+    if user is None:
+        abort(404)
+    return user

@@ -153,9 +153,18 @@ class AttemptFilter:
     codes: frozenset[str] = frozenset()
     statuses: frozenset[int] = frozenset()
     text: str = ""
+    client_address: str = ""
+    """The exact address that was recorded."""
+    client_program: str = ""
+    """A part of the User-Agent header, in any letter case."""
     max_seq: int | None = None
+
+    @property
+    def is_search(self) -> bool:
+        """Whether it searches for text, which aggregates cannot answer."""
+        return bool(self.text or self.client_address or self.client_program)
 
     @property
     def selects_by_kind(self) -> bool:
         """Whether it selects by outcome, code or status, and not by text."""
-        return not self.text and bool(self.outcomes or self.codes or self.statuses)
+        return not self.is_search and bool(self.outcomes or self.codes or self.statuses)

@@ -54,6 +54,11 @@ class RequestState:
         assert self.reader is not None, "only views that require a login may ask"  # noqa: S101 - a defect of ours
         return self.reader
 
+    @property
+    def is_administrator(self) -> bool:
+        """Whether an administrator is logged in; False with an API key."""
+        return self.reader is not None and self.reader.is_admin
+
 
 def request_state() -> RequestState:
     """Return the state of the current request, which the first call creates."""

@@ -73,6 +73,11 @@ def file_heading(selection: Selection, report: Report, reader: str, now: datetim
     if selection.filter.statuses:
         filters.append((gettext("Status"), ", ".join(map(str, sorted(selection.filter.statuses)))))
     filters.append((gettext("Search"), selection.filter.text or ABSENT))
+    client = (
+        (gettext("Client address"), selection.filter.client_address),
+        (gettext("Client"), selection.filter.client_program),
+    )
+    filters += [(name, value) for name, value in client if value]
     return Heading(
         period=period_label(selection, report),
         zone=zone_label(selection.zone),

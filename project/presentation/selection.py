@@ -22,7 +22,9 @@ DAYS = {"today": 1, "7d": 7, "30d": 30}
 DEFAULT = "7d"
 KNOWN_CODES = frozenset({*FIELD_CODES, *PROBLEMS, *OTHER_REASONS})
 MAX_TEXT = 200
-PARAMETERS = ("period", "from", "to", "result", "code", "status", "q", "tz")
+CLIENT_PARAMETERS = ("address", "client")
+"""Filters for administrators only."""
+PARAMETERS = ("period", "from", "to", "result", "code", "status", "q", *CLIENT_PARAMETERS, "tz")
 """The parameters of a selection, in the order in which URLs contain them."""
 
 _YEARS = range(1970, 9000)
@@ -113,19 +115,27 @@ def _local_time(time: datetime) -> str:
     return f"{time:%Y-%m-%dT%H:%M}" if is_whole_minute else time.replace(tzinfo=None).isoformat()
 
 
-def parse_selection(args: MultiDict[str, str], zone: ZoneInfo, now: datetime, default: str = DEFAULT) -> Selection:
-    """Parse the query of a page. Invalid parameters are listed in `ignored`."""
-    return _Parser(args, zone, now, default).parse()
+def parse_selection(
+    args: MultiDict[str, str], zone: ZoneInfo, now: datetime, default: str = DEFAULT, *, with_client: bool = False
+) -> Selection:
+    """Parse the query of a page. Invalid parameters are listed in `ignored`.
+
+    Without `with_client` the filters for client address and client program are dropped silently.
+    """
+    return _Parser(args, zone, now, default, with_client=with_client).parse()
 
 
 def parse_selection_strictly(
-    args: MultiDict[str, str], zone: ZoneInfo, now: datetime, default: str = DEFAULT
+    args: MultiDict[str, str], zone: ZoneInfo, now: datetime, default: str = DEFAULT, *, with_client: bool = False
 ) -> Selection:
     """Parse the query of an API call or a download. Raises RefusalError for an invalid parameter."""
-    selection = parse_selection(args, zone, now, default)
+    selection = parse_selection(args, zone, now, default, with_client=with_client)
     if selection.is_reversed:
         raise RefusalError("bad_request", "period")
-    for name, _ in selection.ignored:
+    unusable = [name for name, _ in selection.ignored]
+    if not with_client:
+        unusable += [name for name in CLIENT_PARAMETERS if args.get(name, "").strip()]
+    for name in unusable:
         raise RefusalError("bad_request", "parameter", name=name)
     return selection
 
@@ -133,8 +143,11 @@ def parse_selection_strictly(
 class _Parser:
     """Parses one query."""
 
-    def __init__(self, args: MultiDict[str, str], zone: ZoneInfo, now: datetime, default: str) -> None:
+    def __init__(
+        self, args: MultiDict[str, str], zone: ZoneInfo, now: datetime, default: str, *, with_client: bool
+    ) -> None:
         self._args = args
+        self._with_client = with_client
         self._zone = zone
         self._now = now.astimezone(zone)
         self._default = default
@@ -145,9 +158,8 @@ class _Parser:
         outcomes = self._all("result", Outcome)
         codes = self._all("code", _choice(KNOWN_CODES))
         statuses = self._all("status", _integer(r"0|[1-5]\d\d"))
-        text = clean(self._args.get("q", "").strip(), MAX_TEXT)
-        if text:
-            self._values["q"] = [text]
+        text = self._text("q")
+        address, program = map(self._text, CLIENT_PARAMETERS) if self._with_client else ("", "")
         self._one("tz", _choice({"UTC"}))
         period, since, until = self._period(text)
         return Selection(
@@ -158,6 +170,8 @@ class _Parser:
                 codes=frozenset(codes),
                 statuses=frozenset(statuses),
                 text=text,
+                client_address=address,
+                client_program=program,
             ),
             period=period,
             now=self._now,
@@ -188,6 +202,12 @@ class _Parser:
             return period, None, None
         midnight = self._now.replace(hour=0, minute=0, second=0, microsecond=0)
         return period, midnight - timedelta(days=DAYS[period] - 1), None
+
+    def _text(self, name: str) -> str:
+        text = clean(self._args.get(name, "").strip(), MAX_TEXT)
+        if text:
+            self._values[name] = [text]
+        return text
 
     def _one(self, name: str, parse: Callable[[str], T], *, keep: bool = True) -> T | None:
         return next(iter(self._all(name, parse, keep=keep)), None)

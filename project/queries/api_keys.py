@@ -36,6 +36,15 @@ def find_key(connection: Connection, key_hash: bytes, today: date) -> UUID | Non
     return found
 
 
-def find_keys(connection: Connection) -> list[Key]:
-    """Return all keys, newest first."""
-    return [Key(**row._mapping) for row in connection.execute(select(*_KEY).order_by(ApiKey.id.desc()))]
+def find_key_by_id(connection: Connection, key_id: UUID) -> Key | None:
+    """Return the key with this id, None if there is none."""
+    row = connection.execute(select(*_KEY).where(ApiKey.id == key_id)).one_or_none()
+    return None if row is None else Key(**row._mapping)
+
+
+def find_keys(connection: Connection, limit: int | None = None, before: UUID | None = None) -> list[Key]:
+    """Return at most `limit` keys older than `before`, newest first; all keys by default."""
+    query = select(*_KEY).order_by(ApiKey.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(ApiKey.id < before)
+    return [Key(**row._mapping) for row in connection.execute(query)]

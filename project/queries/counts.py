@@ -43,14 +43,14 @@ _MOMENTS = ARRAY(DateTime(timezone=True))
 
 def count(connection: Connection, attempt_filter: AttemptFilter, edges: Sequence[datetime] = ()) -> Counts:
     """Count attempts by kind between each two edges, and their durations."""
-    if attempt_filter.text:
+    if attempt_filter.is_search:
         return _count_matches(connection, attempt_filter, edges)
     return Counts(count_kinds(connection, attempt_filter, edges).kinds, _count_durations(connection, attempt_filter))
 
 
 def count_kinds(connection: Connection, attempt_filter: AttemptFilter, edges: Sequence[datetime] = ()) -> Counts:
     """Count attempts by kind between each two edges, without durations."""
-    if attempt_filter.text:
+    if attempt_filter.is_search:
         return _count_matches(connection, attempt_filter, edges)
     watermark, spans = get_watermark(connection), list(_spans(attempt_filter, edges))
     sums = (AttemptCount.status, AttemptCount.code, func.sum(AttemptCount.number).label("number"))

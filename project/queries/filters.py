@@ -18,7 +18,12 @@ RENDER_S = 0.3
 
 def conditions(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
     """Return all conditions of the filter."""
-    return [*within(attempt_filter), *kinds(attempt_filter, Attempt.status, Attempt.code), *matches(attempt_filter)]
+    return [
+        *within(attempt_filter),
+        *kinds(attempt_filter, Attempt.status, Attempt.code),
+        *matches(attempt_filter),
+        *_from_client(attempt_filter),
+    ]
 
 
 def within(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
@@ -49,7 +54,7 @@ def kinds(
 
 def limit_search(connection: Connection, attempt_filter: AttemptFilter) -> None:
     """Limit the time of a search, which no index supports, so that the page can still report the timeout."""
-    if attempt_filter.text:
+    if attempt_filter.is_search:
         left = remaining()
         seconds = SEARCH_S if left is None else min(SEARCH_S, max(left - RENDER_S, 0.01))
         connection.execute(text(f"set local statement_timeout = '{seconds * 1000:.0f}ms'"))
@@ -73,6 +78,15 @@ def matches(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
     if sum(character.isdigit() for character in sought) >= 7:
         alternatives.append(_has_digits(sought, Attempt.phone_masked))
     return [or_(*alternatives)]
+
+
+def _from_client(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
+    wanted: list[ColumnElement[bool]] = []
+    if attempt_filter.client_address:
+        wanted.append(Attempt.client_address == attempt_filter.client_address)
+    if attempt_filter.client_program:
+        wanted.append(Attempt.user_agent.icontains(attempt_filter.client_program, autoescape=True))
+    return wanted
 
 
 def _has_outcome(outcome: Outcome, status: SQLColumnExpression[int]) -> ColumnElement[bool]:

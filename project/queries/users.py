@@ -9,10 +9,10 @@ from sqlalchemy import ColumnElement, Connection, func, or_, select, update
 
 from project.database import Database, PreparedStatement, Row
 from project.domain.registration import Account
-from project.domain.registration import User as Person
+from project.domain.users import UserDetail, UserFilter
 from project.models import Identifier, User
 
-_PERSON = (User.id, User.name, User.username, User.phone, User.email, User.birth_date, User.created_at)
+_DETAIL = tuple(getattr(User, field.name) for field in fields(UserDetail))
 _ACCOUNT = tuple(field.name for field in fields(Account))
 
 # Prepared: every page and every login runs one of these.
@@ -40,19 +40,45 @@ def _account(row: Row) -> Account:
     return Account(**dict(zip(_ACCOUNT, row, strict=True)))
 
 
-def find_user(connection: Connection, user_id: UUID) -> Person | None:
-    """Return a user without secrets."""
-    row = connection.execute(select(*_PERSON).where(User.id == user_id)).one_or_none()
-    return None if row is None else Person(**row._mapping)
+def find_user(connection: Connection, user_id: UUID) -> UserDetail | None:
+    """Return everything about a user that is not secret."""
+    row = connection.execute(select(*_DETAIL).where(User.id == user_id)).one_or_none()
+    return None if row is None else UserDetail(**row._mapping)
 
 
-def known_by(identifiers: Sequence[str]) -> ColumnElement[bool]:
-    """Return the condition that a user has one of the folded `identifiers`, served by an index."""
+def find_users(
+    connection: Connection,
+    user_filter: UserFilter,
+    identifiers: Sequence[str],
+    limit: int,
+    before: UUID | None,
+    *,
+    exact: bool = False,
+) -> list[UserDetail]:
+    """Return at most `limit` users older than `before`, newest first.
+
+    `identifiers` are the folded forms of the text in the filter; `exact` ignores partial matches.
+    """
+    query = select(*_DETAIL).order_by(User.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(User.id < before)
+    if user_filter.is_active is not None:
+        query = query.where(User.is_active == user_filter.is_active)
+    if user_filter.is_admin is not None:
+        query = query.where(User.is_admin == user_filter.is_admin)
+    if user_filter.text:
+        known = has_identifier(identifiers)
+        query = query.where(known if exact else or_(known, contains(user_filter.text)))
+    return [UserDetail(**row._mapping) for row in connection.execute(query)]
+
+
+def has_identifier(identifiers: Sequence[str]) -> ColumnElement[bool]:
+    """Return the condition that one of the folded `identifiers` is the user's; an index answers it."""
     return User.id.in_(select(Identifier.user_id).where(Identifier.value.in_(identifiers)))
 
 
-def reads_like(text: str) -> ColumnElement[bool]:
-    """Return the condition that username or name contain this text: a scan, slow with many users."""
+def contains(text: str) -> ColumnElement[bool]:
+    """Return the condition that the login or the name contains this text; no index answers it."""
     return or_(User.username.icontains(text, autoescape=True), User.name.icontains(text, autoescape=True))
 
 

@@ -1,18 +1,17 @@
 """Statistics and attempts as JSON, for programs."""
 
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from flask import Response, abort, json, request, url_for
+from flask import Response, abort, json, url_for
 
 from project.domain.attempts import AttemptRow
 from project.domain.reports import Report
 from project.http.guards import api_key_allowed
-from project.http.languages import display_zone, local
+from project.http.languages import local
 from project.presentation.selection import parse_selection_strictly
 from project.reports.past_responses import problem_code
-from project.reports.routes import bp
+from project.reports.routes import bp, read_selection
 from project.runtime import get_runtime
 from project.services import reports as service
 
@@ -21,16 +20,16 @@ from project.services import reports as service
 @api_key_allowed
 def stats() -> Response:
     """Answer with the numbers of the results page."""
-    now = datetime.now(UTC)
-    selection = parse_selection_strictly(request.args, display_zone(), now, default="all")
-    return _answer(_numbers(service.build_report(get_runtime().read_database, selection.filter, selection.zone, now)))
+    selection = read_selection(parse_selection_strictly, default="all")
+    report = service.build_report(get_runtime().read_database, selection.filter, selection.zone, selection.now)
+    return _answer(_numbers(report))
 
 
 @bp.get("/api/v1/attempts/")
 @api_key_allowed
 def attempts() -> Response:
     """Answer with attempts, newest first, and where to go on."""
-    selection = parse_selection_strictly(request.args, display_zone(), datetime.now(UTC), default="all")
+    selection = read_selection(parse_selection_strictly, default="all")
     page = service.get_page(get_runtime().read_database, selection.filter, selection.limit, before=selection.before)
     following = None
     if page.has_older:

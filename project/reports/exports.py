@@ -3,11 +3,10 @@
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from functools import partial
 from threading import BoundedSemaphore
 
-from flask import Response, request
+from flask import Response
 from flask.typing import ResponseReturnValue
 
 from project.domain.errors import RefusalError
@@ -15,12 +14,11 @@ from project.domain.reports import CountAttempts, Report
 from project.exporters import STREAMS
 from project.exporters.names import file_name
 from project.http import rate_limits
-from project.http.languages import display_zone
 from project.http.request_state import request_state
 from project.presentation.formats import translations
 from project.presentation.headings import file_heading
 from project.presentation.selection import parse_selection_strictly
-from project.reports.routes import bp
+from project.reports.routes import bp, read_selection
 from project.runtime import get_runtime
 from project.services import reports as service
 
@@ -64,19 +62,18 @@ def _export(ending: str) -> Response:
     produce all lines twice. The page shows the expected size.
     """
     rate_limits.consume_for_reader(rate_limits.EXPORTS)
-    now = datetime.now(UTC)
-    selection = parse_selection_strictly(request.args, display_zone(), now)
+    selection = read_selection(parse_selection_strictly)
     if not _permits.acquire(blocking=False):
         raise RefusalError("exports_busy")
     with ExitStack() as stack:
         stack.callback(_permits.release)
-        report = service.begin_export(get_runtime().read_database, selection.filter, selection.zone, now)
+        report = service.begin_export(get_runtime().read_database, selection.filter, selection.zone, selection.now)
         count = _counter(report, ending)
-        if selection.filter.text:
+        if selection.filter.is_search:
             counted = count()
             count = lambda: counted  # noqa: E731
         lines = partial(service.iter_blocks, get_runtime().read_database, report)
-        heading = file_heading(selection, report, request_state().account.username, now)
+        heading = file_heading(selection, report, request_state().account.username, selection.now)
         response = Response(_chunks(STREAMS[ending](count, lines, heading, translations())))
         disposition = f'attachment; filename="{file_name(report, ending)}"'
         response.headers.update({"Content-Type": TYPES[ending], "Content-Disposition": disposition})

@@ -61,8 +61,10 @@ def chips(selection: Selection) -> Iterator[Chip]:
         yield Chip(gettext("Reason"), reason_text(value), selection.query_without("code", value))
     for value in selection.values.get("status", ()):
         yield Chip("HTTP", f"{value} {status_text(int(value))}", selection.query_without("status", value))
-    if text := selection.first("q"):
-        yield Chip(gettext("Search"), text, selection.query(q=None))
+    texts = {"q": gettext("Search"), "address": gettext("Client address"), "client": gettext("Client")}
+    for name, label in texts.items():
+        if text := selection.first(name):
+            yield Chip(label, text, selection.query(**{name: None}))
 
 
 def parameter_name(name: str) -> str:

@@ -1,5 +1,6 @@
 """The results page and the page of one attempt."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -11,6 +12,7 @@ from flask.typing import ResponseReturnValue
 from project.contract import problems
 from project.domain.errors import DatabaseUnavailableError, OverloadedError, RefusalError
 from project.http.languages import display_zone
+from project.http.request_state import request_state
 from project.presentation import headings
 from project.presentation.selection import Selection, parse_selection
 from project.reports import labels, page_data, past_responses
@@ -19,10 +21,16 @@ from project.runtime import get_runtime
 bp = Blueprint("reports", __name__)
 
 
+def read_selection(parse: Callable[..., Selection] = parse_selection, **options: str) -> Selection:
+    """Parse the query of this request; only administrators may filter by client."""
+    with_client = request_state().is_administrator
+    return parse(request.args, display_zone(), datetime.now(UTC), with_client=with_client, **options)
+
+
 @bp.get("/results/")
 def results() -> ResponseReturnValue:
     """Show statistics and rows of the selected attempts."""
-    selection = parse_selection(request.args, display_zone(), datetime.now(UTC))
+    selection = read_selection()
     if selection.is_reversed:
         return _results(selection, page_data.Results(report=None)), 400
     if selection.newer is not None:
@@ -41,7 +49,7 @@ def unavailable(error: RefusalError) -> Response:
     """
     if request.endpoint != "reports.results":
         return problems.respond(error)
-    selection = parse_selection(request.args, display_zone(), datetime.now(UTC))
+    selection = read_selection()
     return problems.respond(error, partial(_results, selection, page_data.Results(report=None)))
 
 
@@ -65,7 +73,7 @@ def _newer(selection: Selection, newest_id: UUID) -> ResponseReturnValue:
 @bp.get("/results/<uuid:attempt_id>/")
 def attempt(attempt_id: UUID) -> ResponseReturnValue:
     """Show everything recorded about one attempt."""
-    selection = parse_selection(request.args, display_zone(), datetime.now(UTC))
+    selection = read_selection()
     found = page_data.find_details(get_runtime().read_database, attempt_id, selection)
     if found is None:
         abort(404)

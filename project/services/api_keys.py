@@ -66,6 +66,16 @@ def revoke(database: Database, key_id: UUID, by: UUID | None) -> str:
     return name
 
 
+def find(database: Database, key_id: UUID) -> ApiKey | None:
+    """Return the key with this id, None if there is none."""
+    return database.read_transaction(queries.find_key_by_id, key_id)
+
+
+def find_page(database: Database, limit: int, before: UUID | None) -> list[ApiKey]:
+    """Return at most `limit` keys older than `before`, newest first, revoked ones included."""
+    return database.read_transaction(queries.find_keys, limit, before)
+
+
 def find_all(database: Database) -> list[ApiKey]:
     """Return all keys, revoked ones too, the newest first."""
     return database.read_transaction(queries.find_keys)

@@ -238,6 +238,6 @@ def _ask(
     try:
         return database.read_transaction(question, attempt_filter, *args, **kwargs)
     except QueryTimeoutError as error:
-        if attempt_filter.text:
+        if attempt_filter.is_search:
             raise SearchTooBroadError from error
         raise

@@ -8,10 +8,11 @@ from sqlalchemy import Connection
 
 from project.database import Database
 from project.domain import usernames
-from project.domain.errors import RefusalError
+from project.domain.errors import QueryTimeoutError, RefusalError
 from project.domain.password_policy import check
 from project.domain.passwords import Passwords, new_key
 from project.domain.registration import Account, User
+from project.domain.users import UserDetail, UserFilter
 from project.queries import users as queries
 from project.services.login import identifiers
 
@@ -22,9 +23,25 @@ class WrongPasswordError(ValueError):
     """Who wants to change the password does not know the one that holds."""
 
 
-def find(database: Database, user_id: UUID) -> User | None:
-    """Return all that is known of a user, but for what is secret."""
+def find(database: Database, user_id: UUID) -> UserDetail | None:
+    """Return everything about a user that is not secret, None if there is no such user."""
     return database.read_transaction(queries.find_user, user_id)
+
+
+def find_many(
+    database: Database, user_filter: UserFilter, region: str, limit: int, before: UUID | None
+) -> tuple[list[UserDetail], bool]:
+    """Return at most `limit` users older than `before`, newest first, and whether the search was completed.
+
+    If it timed out, only users whose login, phone or e-mail is the text are returned: an index finds them.
+    """
+    forms = identifiers(user_filter.text, region)
+    try:
+        return database.read_transaction(queries.find_users, user_filter, forms, limit, before), True
+    except QueryTimeoutError:
+        if not user_filter.text:
+            return [], False
+    return database.read_transaction(queries.find_users, user_filter, forms, limit, before, exact=True), False
 
 
 def find_by_login(database: Database, login: str, region: str) -> Account | None:

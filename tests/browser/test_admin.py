@@ -1,4 +1,4 @@
-"""The administrators' pages in a browser, under the strict policy: nothing is blocked, nothing happens unasked."""
+"""Administration pages in a browser, under the content security policy: every change is confirmed first."""
 
 import re
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ OVERFLOWING = """() => [...document.querySelectorAll("#rows th, #rows td")]
 
 @pytest.fixture
 def anna(client: FlaskClient) -> str:
-    """The password of Anna, who exists."""
+    """The password of another user, Anna."""
     answer = useradd(client, ANNA).json
     assert answer is not None
     return str(answer["password"])
@@ -29,7 +29,7 @@ def anna(client: FlaskClient) -> str:
 
 @pytest.fixture
 def admin_page(anna: str, reader_page: Page, rows: Rows) -> Page:
-    """A tab of an administrator; Anna exists beside."""
+    """A tab of an administrator; there is another user, Anna."""
     rows.ask("update users set is_admin = true where username = 'petrov.ivan'")
     reader_page.goto("/admin/")
     return reader_page
@@ -59,7 +59,7 @@ def find_anna(page: Page) -> None:
     page.get_by_role("link", name="a.sokolova").click()
 
 
-def test_an_administrator_finds_the_way_from_the_results(admin_page: Page) -> None:
+def test_the_results_page_links_to_the_administration(admin_page: Page) -> None:
     admin_page.goto("/results/")
 
     admin_page.get_by_role("link", name="Administration").click()
@@ -67,7 +67,7 @@ def test_an_administrator_finds_the_way_from_the_results(admin_page: Page) -> No
     expect(admin_page.get_by_role("heading", name="State of the service")).to_be_visible()
 
 
-def test_who_is_blocked_is_out_at_once(admin_page: Page, other: Page, anna: str) -> None:
+def test_a_blocked_user_is_logged_out_at_once(admin_page: Page, other: Page, anna: str) -> None:
     log_in(other, "a.sokolova", anna)
     expect(other).to_have_url(re.compile("/results/$"))
     find_anna(admin_page)
@@ -86,7 +86,7 @@ def test_who_is_blocked_is_out_at_once(admin_page: Page, other: Page, anna: str)
     expect(other.get_by_role("alert")).to_contain_text("Wrong login or password")
 
 
-def test_a_question_that_is_cancelled_changes_nothing(admin_page: Page, rows: Rows) -> None:
+def test_cancelling_a_confirmation_changes_nothing(admin_page: Page, rows: Rows) -> None:
     find_anna(admin_page)
     before = rows.of("users")
 
@@ -97,7 +97,7 @@ def test_a_question_that_is_cancelled_changes_nothing(admin_page: Page, rows: Ro
     assert rows.of("users") == before
 
 
-def test_a_new_password_is_shown_once_and_opens(admin_page: Page, other: Page) -> None:
+def test_a_new_password_is_shown_once_and_logs_in(admin_page: Page, other: Page) -> None:
     find_anna(admin_page)
     admin_page.get_by_role("link", name="Issue new password").click()
 
@@ -111,7 +111,7 @@ def test_a_new_password_is_shown_once_and_opens(admin_page: Page, other: Page) -
     expect(admin_page.get_by_text(password)).to_have_count(0)
 
 
-def test_a_key_is_made_used_and_revoked(admin_page: Page, app: Flask) -> None:
+def test_a_key_is_created_used_and_revoked(admin_page: Page, app: Flask) -> None:
     def read_with(key: str) -> int:
         return app.test_client().get("/api/v1/stats/", headers={"Authorization": f"Bearer {key}"}).status_code
 
@@ -120,7 +120,7 @@ def test_a_key_is_made_used_and_revoked(admin_page: Page, app: Flask) -> None:
     admin_page.get_by_label("What for").fill("shop front")
     admin_page.get_by_role("button", name="Make the key").click()
     key = admin_page.locator("#secret").inner_text()
-    opened = read_with(key)
+    status = read_with(key)
     admin_page.get_by_role("link", name="Done").click()
     row = admin_page.get_by_role("row", name="shop front")
     expect(row).to_contain_text("Valid")
@@ -128,20 +128,24 @@ def test_a_key_is_made_used_and_revoked(admin_page: Page, app: Flask) -> None:
     row.get_by_role("link", name="Revoke shop front").click()
     admin_page.get_by_role("button", name="Revoke").click()
 
-    assert opened == 200
+    assert status == 200
     expect(admin_page.get_by_role("status")).to_contain_text("“shop front” is revoked")
     expect(row).to_contain_text("Revoked")
     expect(row.get_by_role("link", name="Revoke")).to_have_count(0)
     expect(admin_page.get_by_text(key)).to_have_count(0)
 
 
-def test_filters_stay_in_the_address_and_pages_go_on(admin_page: Page, app: Flask) -> None:
-    for number in range(30):
-        keep(app, ago(minutes=number), username=f"somebody.{number}", status=503, code="overloaded")
-    admin_page.get_by_role("navigation", name="Administration").get_by_role("link", name="Requests").click()
-    admin_page.get_by_label("Status").fill("503")
+def test_filters_stay_in_the_address_from_page_to_page(admin_page: Page, rows: Rows) -> None:
+    rows.ask(
+        "insert into users (id, attempt_status, name, username, phone, password_hash, created_at)"
+        " select gen_random_uuid(), null, 'x', 'somebody.' || number, '+1', 'x', now()"
+        " from generate_series(1, 30) number"
+    )
+    admin_page.get_by_role("navigation", name="Administration").get_by_role("link", name="Users").click()
+    admin_page.get_by_label("Administrator").select_option("No")
+    admin_page.get_by_label("Search").fill("somebody")
     admin_page.get_by_role("button", name="Show", exact=True).click()
-    expect(admin_page).to_have_url(re.compile(r"/admin/attempts/\?flt2_status=503$"))
+    expect(admin_page).to_have_url(re.compile(r"/admin/users/\?search=somebody&administrator=no$"))
     expect(admin_page.locator("#rows tbody tr")).to_have_count(25)
 
     admin_page.get_by_role("link", name="Older").click()
@@ -149,11 +153,30 @@ def test_filters_stay_in_the_address_and_pages_go_on(admin_page: Page, app: Flas
     expect(admin_page.locator("#rows tbody tr")).to_have_count(5)
     admin_page.get_by_role("link", name="Newest").click()
     expect(admin_page.locator("#rows tbody tr")).to_have_count(25)
-    admin_page.locator("#rows tbody tr a").first.click()
-    expect(admin_page.get_by_role("heading", level=1)).to_contain_text("503")
+    expect(admin_page.get_by_label("Administrator")).to_have_value("no")
+    admin_page.get_by_role("link", name="Reset all").click()
+    expect(admin_page).to_have_url(re.compile(r"/admin/users/$"))
 
 
-def test_a_user_is_told_that_this_is_not_theirs(reader_page: Page, complaints: Complaints) -> None:
+def test_attempts_are_found_by_client(admin_page: Page, app: Flask) -> None:
+    keep(app, ago(minutes=1), username="by.curl", client_address="203.0.113.7", user_agent="curl/8.14.1")
+    keep(app, ago(minutes=2), username="elsewhere", client_address="203.0.113.8", user_agent="curl/8.14.1")
+    admin_page.goto("/results/")
+    admin_page.get_by_label("Client's address").fill("203.0.113.7")
+    admin_page.get_by_label("Client", exact=True).fill("CURL")
+    admin_page.get_by_label("Client", exact=True).press("Enter")
+
+    expect(admin_page).to_have_url(re.compile(r"\?period=7d&address=203\.0\.113\.7&client=CURL$"))
+    expect(admin_page.locator("#rows tbody tr")).to_have_count(1)
+    expect(admin_page.locator("#rows tbody tr")).to_contain_text("by.curl")
+
+    admin_page.get_by_role("link", name="Remove the filter Client's address").click()
+
+    expect(admin_page.locator("#rows tbody tr")).to_have_count(2)
+    expect(admin_page.get_by_label("Client", exact=True)).to_have_value("CURL")
+
+
+def test_an_ordinary_user_is_refused(reader_page: Page, complaints: Complaints) -> None:
     reader_page.goto("/admin/users/")
 
     expect(reader_page.get_by_role("heading", name="Not allowed")).to_be_visible()
@@ -161,24 +184,24 @@ def test_a_user_is_told_that_this_is_not_theirs(reader_page: Page, complaints: C
 
 
 @pytest.mark.parametrize("language", ["en", "ru"])
-def test_no_page_is_scrolled_sideways_on_a_phone(admin_page: Page, rows: Rows, app: Flask, language: str) -> None:
+def test_no_page_scrolls_sideways_on_a_phone(admin_page: Page, rows: Rows, app: Flask, language: str) -> None:
     rows.ask("update users set name = repeat('Щ', 300), username = repeat('w', 150) where username = 'a.sokolova'")
     rows.ask("insert into api_keys (id, name, key_hash) values (gen_random_uuid(), repeat('W', 100), 'x')")
     keep(app, ago(minutes=1), username="w" * 150, user_agent="W" * 300, client_address="f" * 39)
     user = rows.ask("select id from users where length(username) = 150")[0]["id"]
     key = rows.of("api_keys")[0]["id"]
     admin_page.set_viewport_size({"width": 390, "height": 844})
-    pages = ("/admin/", "/admin/users/", f"/admin/users/{user}/", f"/admin/users/{user}/block/", "/admin/attempts/")
+    pages = ("/admin/", "/admin/users/", f"/admin/users/{user}/", f"/admin/users/{user}/block/", "/results/?client=W")
     keys = ("/admin/api-keys/", "/admin/api-keys/new/", f"/admin/api-keys/{key}/revoke/")
 
     for address in (*pages, *keys, "/account/"):
-        admin_page.goto(f"{address}?lang={language}")
+        admin_page.goto(f"{address}{'&' if '?' in address else '?'}lang={language}")
         width = admin_page.evaluate("document.documentElement.scrollWidth")
         assert width <= 390, address
         assert admin_page.evaluate(OVERFLOWING) == [], address
 
 
-def test_without_javascript_a_user_is_found_and_blocked_after_a_question(
+def test_without_javascript_a_user_is_found_and_blocked_after_confirmation(
     admin_page: Page, browser: Browser, address: str, rows: Rows
 ) -> None:
     cookies = [
@@ -191,9 +214,9 @@ def test_without_javascript_a_user_is_found_and_blocked_after_a_question(
     find_anna(plain)
 
     plain.get_by_role("link", name="Block").click()
-    asked = rows.ask("select is_active from users where username = 'a.sokolova'")
+    before = rows.ask("select is_active from users where username = 'a.sokolova'")
     plain.get_by_role("button", name="Block").click()
 
     expect(plain.get_by_role("status")).to_contain_text("a.sokolova is blocked.")
-    assert asked == [{"is_active": True}]
+    assert before == [{"is_active": True}]
     context.close()

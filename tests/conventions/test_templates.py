@@ -110,10 +110,9 @@ PAGES = (
     "/logout/",
     "/account/",
     "/admin/",
-    "/admin/users/?search=x&flt0_is_active=1",
+    "/admin/users/?search=x&active=yes",
     "/admin/users/{user}/",
     "/admin/users/{user}/reset/",
-    "/admin/attempts/",
     "/admin/api-keys/",
     "/admin/api-keys/new/",
 )

@@ -1,40 +1,41 @@
-"""The administrators' pages: who sees them, what they show, and that nothing happens without being asked."""
+"""Administration pages: who may open them, what they show, and that every change is confirmed first."""
 
 import hashlib
 import logging
 import re
 from collections.abc import Iterator
+from types import ModuleType
 from uuid import UUID
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import TextClause, event, text
+from sqlalchemy import Connection, TextClause, event, text
 from werkzeug.test import TestResponse
 
-from project.admin.tables import Table
 from project.database.breaker import Breaker
+from project.domain.errors import QueryTimeoutError
 from project.extensions import db
+from project.queries import api_keys, users
 from tests.builders import ANNA, HTML, IVAN, KEY, csrf_token, log_in, useradd
 from tests.conftest import Rows
-from tests.functional.attempts import ago, keep
 
 NOBODY = UUID("0190b0e5-0000-7000-8000-000000000000")
-PAGES = ("/admin/", "/admin/users/", "/admin/attempts/", "/admin/api-keys/", "/admin/api-keys/new/")
-DEEDS = ("block", "unblock", "grant", "withdraw", "reset")
-FROM_FLASK_ADMIN = ("new/", "edit/", "delete/", "action/", "export/csv/", "ajax/lookup/", "ajax/update/", "details/")
-"""What Flask-Admin brings for every table and we do not want."""
+PAGES = ("/admin/", "/admin/users/", "/admin/api-keys/", "/admin/api-keys/new/")
+ACTIONS = ("block", "unblock", "grant", "withdraw", "reset")
+GENERIC = ("new/", "edit/", "delete/", "action/", "export/csv/", "ajax/lookup/", "ajax/update/", "details/")
+"""Addresses of generic administration frameworks, such as Flask-Admin, which this service had once."""
 
 
 @pytest.fixture
 def client(client: FlaskClient, app: Flask) -> FlaskClient:
-    """A browser on empty tables whose requests share nothing with those of a second browser."""
+    """A browser on empty tables that shares no cookies with a second browser."""
     return app.test_client()
 
 
 @pytest.fixture
 def anna(client: FlaskClient) -> UUID:
-    """A user beside the reader."""
+    """The id of another user."""
     answer = useradd(client, ANNA).json
     assert answer is not None
     return UUID(answer["user"]["id"])
@@ -42,7 +43,7 @@ def anna(client: FlaskClient) -> UUID:
 
 @pytest.fixture
 def anna_browser(app: Flask, client: FlaskClient) -> FlaskClient:
-    """Anna's own browser, logged in; she exists because of it."""
+    """The browser of another user, Anna, who is logged in."""
     answer = useradd(client, ANNA, headers={"Idempotency-Key": KEY}).json
     assert answer is not None
     browser = app.test_client()
@@ -51,35 +52,35 @@ def anna_browser(app: Flask, client: FlaskClient) -> FlaskClient:
 
 
 @pytest.fixture
-def asked(app: Flask) -> Iterator[list[str]]:
-    """Every statement that reaches PostgreSQL from now on, in small letters and on one line."""
+def statements(app: Flask) -> Iterator[list[str]]:
+    """All statements sent to PostgreSQL during the test, in lower case and on one line."""
     statements: list[str] = []
 
-    def note(_: object, __: object, statement: str, *___: object) -> None:
+    def record(_: object, __: object, statement: str, *___: object) -> None:
         statements.append(" ".join(statement.lower().split()))
 
     with app.app_context():
         engines = list(db.engines.values())
     for engine in engines:
-        event.listen(engine, "before_cursor_execute", note)
+        event.listen(engine, "before_cursor_execute", record)
     yield statements
     for engine in engines:
-        event.remove(engine, "before_cursor_execute", note)
+        event.remove(engine, "before_cursor_execute", record)
 
 
 def id_of(rows: Rows, username: str) -> UUID:
-    """Return the number of a user."""
+    """Return the id of a user."""
     found: UUID = rows.ask("select id from users where username = :username", username=username)[0]["id"]
     return found
 
 
 def too_slow(_: str) -> TextClause:
-    """Return a condition on which PostgreSQL spends longer than a statement may take."""
+    """Return a condition that exceeds the statement timeout."""
     return text("pg_sleep(9) is null")
 
 
-def do(browser: FlaskClient, address: str, **form: str) -> TestResponse:
-    """Answer the question at this address with yes."""
+def confirm(browser: FlaskClient, address: str, **form: str) -> TestResponse:
+    """Open the confirmation page at this address and send its form."""
     page = browser.get(address)
     assert page.status_code == 200, page.text
     return browser.post(address, data={"csrf_token": csrf_token(page.text), **form}, headers=HTML)
@@ -93,21 +94,21 @@ def shown_secret(page: TestResponse) -> str:
 
 
 def reset(browser: FlaskClient, user: UUID) -> str:
-    """Give a user a new password; return it."""
-    return shown_secret(do(browser, f"/admin/users/{user}/reset/"))
+    """Reset the password of a user; return the new one."""
+    return shown_secret(confirm(browser, f"/admin/users/{user}/reset/"))
 
 
 def listed(page: TestResponse) -> list[str]:
-    """Return the first cell of each row, as desks show it."""
+    """Return the first cell of each row, as a wide screen shows it."""
     heads = re.findall(r'<th scope="row".*?(?:</th>|<span class="hi)', page.text, re.DOTALL)
     return [re.sub(r"<[^>]*>?", "", head).strip() for head in heads]
 
 
-# --- Who sees them ---
+# --- Access ---
 
 
 @pytest.mark.parametrize("address", PAGES)
-def test_a_stranger_is_sent_to_the_login_and_comes_back(client: FlaskClient, address: str) -> None:
+def test_a_visitor_is_redirected_to_the_login_and_back(client: FlaskClient, address: str) -> None:
     response = client.get(address)
 
     assert (response.status_code, response.location) == (302, f"/login/?next={address}")
@@ -129,7 +130,7 @@ def test_every_page_refuses_a_user_who_is_no_administrator(app: Flask, reader: F
     assert rows.of("users") == before
 
 
-def test_an_administrator_who_is_one_no_more_is_refused_at_once(administrator: FlaskClient, rows: Rows) -> None:
+def test_a_former_administrator_is_refused_at_once(administrator: FlaskClient, rows: Rows) -> None:
     assert administrator.get("/admin/").status_code == 200
 
     rows.ask("update users set is_admin = false")
@@ -137,7 +138,7 @@ def test_an_administrator_who_is_one_no_more_is_refused_at_once(administrator: F
     assert administrator.get("/admin/").status_code == 403
 
 
-def test_only_administrators_are_shown_the_way(reader: FlaskClient, rows: Rows) -> None:
+def test_only_administrators_see_the_link(reader: FlaskClient, rows: Rows) -> None:
     for_users = reader.get("/results/").text
     rows.ask("update users set is_admin = true")
 
@@ -147,12 +148,12 @@ def test_only_administrators_are_shown_the_way(reader: FlaskClient, rows: Rows) 
     assert 'href="/admin/"' in for_administrators
 
 
-# --- What of Flask-Admin is not there ---
+# --- Addresses that do not exist ---
 
 
 @pytest.mark.parametrize("table", ["users", "attempts", "api-keys"])
-@pytest.mark.parametrize("path", FROM_FLASK_ADMIN)
-def test_nothing_of_flask_admin_creates_edits_deletes_or_exports(
+@pytest.mark.parametrize("path", GENERIC)
+def test_no_generic_address_creates_edits_deletes_or_exports(
     administrator: FlaskClient, rows: Rows, table: str, path: str
 ) -> None:
     if (table, path) == ("api-keys", "new/"):
@@ -170,13 +171,15 @@ def test_nothing_of_flask_admin_creates_edits_deletes_or_exports(
     assert len(rows.of("users")) == len(rows.attempts()) == 1
 
 
-def test_static_files_of_flask_admin_are_not_served(administrator: FlaskClient) -> None:
+def test_no_static_files_of_an_administration_framework_are_served(administrator: FlaskClient) -> None:
     for path in ("/admin/static/vendor/jquery.min.js", "/static/admin/vendor/jquery.min.js"):
         assert administrator.get(path).status_code == 404
 
 
 @pytest.mark.parametrize("address", PAGES)
-def test_pages_hold_nothing_that_the_policy_forbids(administrator: FlaskClient, address: str) -> None:
+def test_pages_contain_nothing_that_the_content_security_policy_forbids(
+    administrator: FlaskClient, address: str
+) -> None:
     page = administrator.get(address).text
 
     assert not re.search(r"<script(?![^>]*\ssrc=)|\son\w+=|\sstyle=|javascript:", page)
@@ -195,9 +198,7 @@ def test_a_user_is_found_by_login_phone_email_or_a_part_of_the_name(
 
 
 @pytest.mark.parametrize("text", ["%", "_", "nobody", "\0", "' or 1=1 --", "x" * 5000, "\u202e", "\\"])
-def test_no_search_whatever_breaks_the_page_or_finds_everybody(
-    administrator: FlaskClient, anna: UUID, text: str
-) -> None:
+def test_no_search_text_breaks_the_page_or_matches_everybody(administrator: FlaskClient, anna: UUID, text: str) -> None:
     page = administrator.get("/admin/users/", query_string={"search": text})
 
     assert (page.status_code, listed(page)) == (200, [])
@@ -207,15 +208,18 @@ def test_no_search_whatever_breaks_the_page_or_finds_everybody(
     ("query", "found"),
     [
         ("", ["a.sokolova", "petrov.ivan"]),
-        ("?flt1_is_admin=1", ["petrov.ivan"]),
-        ("?flt1_is_admin=0", ["a.sokolova"]),
-        ("?flt0_is_active=0", []),
-        ("?flt0_is_active=1&flt1_is_admin=0", ["a.sokolova"]),
-        ("?flt0_is_active=&flt1_is_admin=&search=", ["a.sokolova", "petrov.ivan"]),
-        ("?flt0_is_active=maybe&sort=3&desc=1&page=7&page_size=1000000", ["a.sokolova", "petrov.ivan"]),
+        ("?administrator=yes", ["petrov.ivan"]),
+        ("?administrator=no", ["a.sokolova"]),
+        ("?active=no", []),
+        ("?active=yes&administrator=no", ["a.sokolova"]),
+        ("?active=&administrator=&search=+", ["a.sokolova", "petrov.ivan"]),
+        (
+            "?active=maybe&administrator=1&sort=3&desc=1&page=7&page_size=1000000&before=x",
+            ["a.sokolova", "petrov.ivan"],
+        ),
     ],
 )
-def test_filters_narrow_and_nonsense_does_not(
+def test_filters_narrow_the_list_and_invalid_ones_are_ignored(
     administrator: FlaskClient, anna: UUID, query: str, found: list[str]
 ) -> None:
     page = administrator.get(f"/admin/users/{query}")
@@ -223,46 +227,87 @@ def test_filters_narrow_and_nonsense_does_not(
     assert (page.status_code, listed(page)) == (200, found)
 
 
-def test_a_page_goes_on_where_the_one_before_ended_and_keeps_the_filter(app: Flask, administrator: FlaskClient) -> None:
+def test_a_page_starts_where_the_previous_one_ended_and_keeps_the_filter(
+    administrator: FlaskClient, anna: UUID, rows: Rows
+) -> None:
     for number in [*range(0, 60, 2), *range(1, 60, 2)]:  # the table is in another order than the page
-        keep(app, ago(minutes=number), username=f"somebody.{number}", client_address="10.1.1.1")
+        rows.ask(
+            "insert into users (id, attempt_status, name, username, phone, password_hash, created_at)"
+            " values (:id, null, 'x', :username, '+1', 'x', now())",
+            id=UUID(int=60 - number),
+            username=f"somebody.{number}",
+        )
     seen: list[str] = []
-    address = "/admin/attempts/?flt1_client_address=10.1.1.1"
+    address = "/admin/users/?search=somebody&active=yes"
 
     for _ in range(3):
         page = administrator.get(address)
-        seen += re.findall(r"somebody\.\d+", page.text)
+        seen += listed(page)
         older = re.search(r'href="([^"]+)" rel="next"', page.text)
-        address = "/admin/attempts/" + older[1].replace("&amp;", "&") if older else ""
+        address = "/admin/users/" + older[1].replace("&amp;", "&") if older else ""
 
     assert seen == [f"somebody.{number}" for number in range(60)]
     assert address == ""
+    assert 'href="/admin/users/?active=yes&amp;search=somebody" rel="prev"' in page.text
 
 
-def test_a_page_never_counts_the_rows(administrator: FlaskClient, asked: list[str]) -> None:
-    for address in ("/admin/users/?search=x", "/admin/attempts/?flt2_status=201"):
+def test_keys_are_paged_newest_first(administrator: FlaskClient, rows: Rows) -> None:
+    for number in range(30):
+        rows.ask(
+            "insert into api_keys (id, name, key_hash) values (:id, :name, convert_to(:name, 'UTF8'))",
+            id=UUID(int=30 - number),
+            name=f"key {number}",
+        )
+
+    first = administrator.get("/admin/api-keys/")
+    older = re.search(r'href="([^"]+)" rel="next"', first.text)
+    assert older
+    second = administrator.get("/admin/api-keys/" + older[1])
+
+    assert listed(first) + listed(second) == [f"key {number}" for number in range(30)]
+    assert 'rel="next"' not in second.text
+
+
+def test_lists_never_count_the_rows(administrator: FlaskClient, statements: list[str]) -> None:
+    for address in ("/admin/users/?search=x", "/admin/api-keys/"):
         administrator.get(address)
 
-    pages = [question for question in asked if re.search("from (users|attempts) ", question) and "limit" in question]
-    assert len(pages) == 2
-    assert all("order by" in question for question in pages)
-    assert not any("count(" in question for question in asked)
+    lists = [sql for sql in statements if re.search("from (users|api_keys) ", sql) and "limit" in sql]
+    assert len(lists) == 2
+    assert all("order by" in sql for sql in lists)
+    assert not any("count(" in sql for sql in statements)
 
 
-def test_pages_ask_in_transactions_that_cannot_write(app: Flask, administrator: FlaskClient) -> None:
-    [admin] = app.extensions["admin"]
-    tables = [view for view in admin._views if isinstance(view, Table)]
-
-    with app.app_context():
-        answers = [view.read(lambda session: session.scalar(text("show transaction_read_only"))) for view in tables]
-
-    assert answers == ["on", "on", "on"]
-
-
-def test_what_takes_too_long_is_said_and_whole_logins_are_found_all_the_same(
-    administrator: FlaskClient, anna: UUID, rows: Rows, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("module", "function", "address"),
+    [
+        (users, "find_users", "/admin/users/"),
+        (users, "find_user", "/admin/users/{}/"),
+        (users, "find_user", "/admin/users/{}/block/"),
+        (api_keys, "find_keys", "/admin/api-keys/"),
+        (api_keys, "find_key_by_id", "/admin/api-keys/{}/revoke/"),
+    ],
+)
+def test_pages_are_read_in_transactions_that_cannot_write(
+    administrator: FlaskClient, monkeypatch: pytest.MonkeyPatch, module: ModuleType, function: str, address: str
 ) -> None:
-    monkeypatch.setattr("project.admin.users.reads_like", too_slow)
+    original, settings = getattr(module, function), []
+
+    def find(connection: Connection, *args: object, **kwargs: object) -> object:
+        settings.append(connection.scalar(text("show transaction_read_only")))
+        return original(connection, *args, **kwargs)
+
+    monkeypatch.setattr(module, function, find)
+
+    administrator.get(address.format(NOBODY))
+
+    assert settings == ["on"]
+
+
+def test_a_search_that_times_out_is_reported_and_still_finds_complete_logins(
+    administrator: FlaskClient, anna: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("project.queries.users.contains", too_slow)
 
     page = administrator.get("/admin/users/?search=a.sokolova")
 
@@ -270,23 +315,21 @@ def test_what_takes_too_long_is_said_and_whole_logins_are_found_all_the_same(
     assert 'role="alert"' in page.text
 
 
-def test_attempts_lead_to_their_own_page_and_show_masked_contacts_only(administrator: FlaskClient, anna: UUID) -> None:
-    page = administrator.get("/admin/attempts/").text
-
-    assert f'href="/results/{anna}/"' in page
-    assert "5550141" not in page
-
-
-@pytest.mark.parametrize("value", ["abc", "99999999999999999999", "", "-1", "\0"])
-def test_a_status_that_is_none_breaks_nothing(administrator: FlaskClient, value: str) -> None:
-    page = administrator.get("/admin/attempts/", query_string={"flt2_status": value})
-
-    assert page.status_code == 200
-
-
-def test_users_are_shown_to_administrators_in_full_in_their_zone_and_language(
-    administrator: FlaskClient, anna: UUID
+def test_a_list_that_times_out_is_reported(
+    administrator: FlaskClient, anna: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def time_out(*_: object) -> None:
+        raise QueryTimeoutError
+
+    monkeypatch.setattr(users, "find_users", time_out)
+
+    page = administrator.get("/admin/users/?active=no")
+
+    assert (page.status_code, listed(page)) == (200, [])
+    assert 'role="alert"' in page.text
+
+
+def test_administrators_see_users_in_full_in_their_zone_and_language(administrator: FlaskClient, anna: UUID) -> None:
     page = administrator.get(f"/admin/users/{anna}/?lang=ru&tz=UTC").text
 
     assert "+79125550141" in page
@@ -298,7 +341,7 @@ def test_users_are_shown_to_administrators_in_full_in_their_zone_and_language(
 
 
 @pytest.mark.parametrize("address", ["/admin/users/{}/", "/admin/users/{}/block/", "/admin/api-keys/{}/revoke/"])
-def test_who_is_not_there_is_not_found(administrator: FlaskClient, address: str) -> None:
+def test_an_unknown_id_is_not_found(administrator: FlaskClient, address: str) -> None:
     response = administrator.get(address.format(NOBODY), headers=HTML)
 
     assert (response.status_code, response.mimetype) == (404, "text/html")
@@ -312,36 +355,36 @@ def test_without_postgres_the_page_says_so(administrator: FlaskClient, monkeypat
     assert (response.status_code, response.mimetype) == (503, "text/html")
 
 
-# --- What is done to users ---
+# --- Changing users ---
 
 
-@pytest.mark.parametrize("deed", DEEDS)
-def test_a_question_is_asked_first_and_asking_changes_nothing(
-    administrator: FlaskClient, anna: UUID, rows: Rows, deed: str
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_change_is_confirmed_first_and_the_confirmation_page_changes_nothing(
+    administrator: FlaskClient, anna: UUID, rows: Rows, action: str
 ) -> None:
     before = rows.of("users")
 
-    page = administrator.get(f"/admin/users/{anna}/{deed}/")
+    page = administrator.get(f"/admin/users/{anna}/{action}/")
 
     assert page.status_code == 200
     assert "a.sokolova" in page.text
     assert rows.of("users") == before
 
 
-@pytest.mark.parametrize("deed", DEEDS)
+@pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("form", [{}, {"csrf_token": "forged"}])
-def test_nothing_happens_without_the_token_of_the_form(
-    administrator: FlaskClient, anna: UUID, rows: Rows, deed: str, form: dict[str, str]
+def test_nothing_changes_without_a_valid_csrf_token(
+    administrator: FlaskClient, anna: UUID, rows: Rows, action: str, form: dict[str, str]
 ) -> None:
     before = rows.of("users")
 
-    response = administrator.post(f"/admin/users/{anna}/{deed}/", data=form)
+    response = administrator.post(f"/admin/users/{anna}/{action}/", data=form)
 
     assert response.status_code == 400
     assert rows.of("users") == before
 
 
-def test_who_is_blocked_is_out_at_once_stays_out_and_comes_back_when_unblocked(
+def test_a_blocked_user_is_logged_out_at_once_and_can_log_in_after_unblocking(
     anna_browser: FlaskClient, administrator: FlaskClient, app: Flask, rows: Rows
 ) -> None:
     anna = id_of(rows, "a.sokolova")
@@ -350,7 +393,7 @@ def test_who_is_blocked_is_out_at_once_stays_out_and_comes_back_when_unblocked(
     log_in(browser, "a.sokolova", password)
     was_in = browser.get("/results/").status_code == 200
 
-    response = do(administrator, f"/admin/users/{anna}/block/")
+    response = confirm(administrator, f"/admin/users/{anna}/block/")
 
     assert was_in
     assert response.location == f"/admin/users/{anna}/"
@@ -358,20 +401,20 @@ def test_who_is_blocked_is_out_at_once_stays_out_and_comes_back_when_unblocked(
     assert browser.get("/results/").status_code == 302
     assert log_in(app.test_client(), "a.sokolova", password).status_code == 401
 
-    do(administrator, f"/admin/users/{anna}/unblock/")
+    confirm(administrator, f"/admin/users/{anna}/unblock/")
 
-    assert browser.get("/results/").status_code == 302, "a session from before the block must stay void"
+    assert browser.get("/results/").status_code == 302, "a session from before the block must stay invalid"
     assert log_in(app.test_client(), "a.sokolova", password).status_code == 302
 
 
-def test_a_new_password_is_shown_once_ends_sessions_and_the_old_one_opens_nothing(
+def test_a_reset_shows_the_new_password_once_ends_sessions_and_revokes_the_old_one(
     anna_browser: FlaskClient, administrator: FlaskClient, app: Flask, rows: Rows
 ) -> None:
     anna = id_of(rows, "a.sokolova")
     old = useradd(app.test_client(), ANNA, headers={"Idempotency-Key": KEY}).json
     assert old is not None
 
-    page = do(administrator, f"/admin/users/{anna}/reset/")
+    page = confirm(administrator, f"/admin/users/{anna}/reset/")
     password = shown_secret(page)
 
     assert page.headers["Cache-Control"] == "no-store"
@@ -382,7 +425,7 @@ def test_a_new_password_is_shown_once_ends_sessions_and_the_old_one_opens_nothin
     assert password not in str(rows.of("users"))
 
 
-def test_a_repeat_of_the_first_request_answers_with_no_password_after_a_reset(
+def test_a_replay_returns_no_password_after_a_reset(
     anna_browser: FlaskClient, administrator: FlaskClient, rows: Rows
 ) -> None:
     reset(administrator, id_of(rows, "a.sokolova"))
@@ -394,45 +437,47 @@ def test_a_repeat_of_the_first_request_answers_with_no_password_after_a_reset(
     assert "password" not in answer.json
 
 
-def test_an_administrator_is_made_and_unmade_and_has_to_log_in_again(
+def test_granting_and_withdrawing_rights_ends_sessions(
     anna_browser: FlaskClient, administrator: FlaskClient, app: Flask, rows: Rows
 ) -> None:
     anna = id_of(rows, "a.sokolova")
 
-    do(administrator, f"/admin/users/{anna}/grant/")
+    confirm(administrator, f"/admin/users/{anna}/grant/")
 
     assert anna_browser.get("/results/").status_code == 302
     browser = app.test_client()
     log_in(browser, "a.sokolova", reset(administrator, anna))
     assert browser.get("/admin/").status_code == 200
 
-    do(administrator, f"/admin/users/{anna}/withdraw/")
+    confirm(administrator, f"/admin/users/{anna}/withdraw/")
 
     assert browser.get("/admin/").status_code == 302
     assert [row["is_admin"] for row in rows.of("users", order="username")] == [False, True]
 
 
-@pytest.mark.parametrize("deed", ["block", "withdraw", "reset"])
-def test_nobody_does_it_to_themselves(administrator: FlaskClient, anna: UUID, rows: Rows, deed: str) -> None:
+@pytest.mark.parametrize("action", ["block", "withdraw", "reset"])
+def test_administrators_cannot_block_withdraw_or_reset_themselves(
+    administrator: FlaskClient, anna: UUID, rows: Rows, action: str
+) -> None:
     rows.ask("update users set is_admin = true")
     before = rows.of("users")
 
-    response = do(administrator, f"/admin/users/{id_of(rows, 'petrov.ivan')}/{deed}/")
+    response = confirm(administrator, f"/admin/users/{id_of(rows, 'petrov.ivan')}/{action}/")
 
     assert (response.status_code, response.mimetype) == (403, "text/html")
     assert rows.of("users") == before
 
 
-def test_what_is_done_to_users_is_logged_without_personal_data(
+def test_changes_are_logged_without_personal_data(
     administrator: FlaskClient, anna: UUID, rows: Rows, caplog: pytest.LogCaptureFixture
 ) -> None:
     boss = id_of(rows, "petrov.ivan")
     caplog.set_level(logging.INFO)
 
-    for deed in DEEDS:
-        do(administrator, f"/admin/users/{anna}/{deed}/")
+    for action in ACTIONS:
+        confirm(administrator, f"/admin/users/{anna}/{action}/")
 
-    said = [record for record in caplog.records if record.name == "project.services.users"]
+    records = [record for record in caplog.records if record.name == "project.services.users"]
     events = [
         "user blocked",
         "user unblocked",
@@ -440,154 +485,154 @@ def test_what_is_done_to_users_is_logged_without_personal_data(
         "administrator rights revoked",
         "password reset",
     ]
-    assert [record.getMessage() for record in said] == events
-    for record in said:
+    assert [record.getMessage() for record in records] == events
+    for record in records:
         assert (vars(record)["user_id"], vars(record)["by"]) == (str(anna), str(boss))
         assert not re.search("sokolova|Соколова|anna|5550141", str(vars(record)), re.IGNORECASE)
 
 
-@pytest.mark.parametrize("deed", DEEDS)
-def test_looking_at_the_head_of_a_question_does_nothing(
-    administrator: FlaskClient, anna: UUID, rows: Rows, deed: str
-) -> None:
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_head_request_changes_nothing(administrator: FlaskClient, anna: UUID, rows: Rows, action: str) -> None:
     before = rows.of("users")
 
-    response = administrator.head(f"/admin/users/{anna}/{deed}/")
+    response = administrator.head(f"/admin/users/{anna}/{action}/")
 
     assert response.status_code == 200
     assert rows.of("users") == before
 
 
-# --- The password, once more ---
+# --- Re-authentication ---
 
 
 @pytest.fixture
-def late(app: Flask, client: FlaskClient, rows: Rows) -> tuple[FlaskClient, str]:
+def stale(app: Flask, client: FlaskClient, rows: Rows) -> tuple[FlaskClient, str]:
     """The browser of an administrator who entered the password eleven minutes ago, and the password."""
     password = str((useradd(client, IVAN).json or {})["password"])
     rows.ask("update users set is_admin = true")
     browser = app.test_client()
     log_in(browser, "petrov.ivan", password)
-    forget_password(browser)
+    expire_password(browser)
     return browser, password
 
 
-GRAVE = [*(f"users/{{user}}/{deed}/" for deed in DEEDS), "api-keys/new/", "api-keys/{key}/revoke/"]
+SENSITIVE = [*(f"users/{{user}}/{action}/" for action in ACTIONS), "api-keys/new/", "api-keys/{key}/revoke/"]
 
 
-def forget_password(browser: FlaskClient) -> None:
-    """Let eleven minutes go by since the password was entered."""
+def expire_password(browser: FlaskClient) -> None:
+    """Pretend that the password was entered eleven minutes earlier."""
     with browser.session_transaction() as session:
         session["proved"] -= 11 * 60
 
 
-def changed(rows: Rows) -> tuple[object, object]:
-    """Return what administrators can change."""
+def changeable(rows: Rows) -> tuple[object, object]:
+    """Return the rows that administrators can change."""
     return rows.of("users"), rows.of("api_keys")
 
 
-@pytest.mark.parametrize("place", GRAVE)
-def test_what_is_grave_takes_the_password_again_after_ten_minutes(
-    late: tuple[FlaskClient, str], anna: UUID, rows: Rows, place: str, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("path", SENSITIVE)
+def test_sensitive_actions_require_the_password_again_after_ten_minutes(
+    stale: tuple[FlaskClient, str], anna: UUID, rows: Rows, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    browser, password = late
-    do(browser, "/admin/api-keys/new/", name="shop front", password=password)
-    forget_password(browser)
-    address = "/admin/" + place.format(user=anna, key=rows.of("api_keys")[0]["id"])
-    if place.endswith(("unblock/", "withdraw/")):
+    browser, password = stale
+    confirm(browser, "/admin/api-keys/new/", name="shop front", password=password)
+    expire_password(browser)
+    address = "/admin/" + path.format(user=anna, key=rows.of("api_keys")[0]["id"])
+    if path.endswith(("unblock/", "withdraw/")):
         rows.ask("update users set is_active = false, is_admin = true where username = 'a.sokolova'")
-    before = changed(rows)
+    before = changeable(rows)
 
-    without = do(browser, address, name="till")
-    wrong = do(browser, f"{address}?lang=en", name="till", password="wrong")
-    after_these = changed(rows)
-    right = do(browser, address, name="till", password=password)
+    without = confirm(browser, address, name="till")
+    wrong = confirm(browser, f"{address}?lang=en", name="till", password="wrong")
+    after_failures = changeable(rows)
+    right = confirm(browser, address, name="till", password=password)
 
     assert (without.status_code, wrong.status_code) == (422, 422)
     assert 'aria-describedby="password-error"' in without.text
     assert "This is not your password." in wrong.text
-    assert after_these == before
+    assert after_failures == before
     assert right.status_code in {200, 302}
-    assert changed(rows) != before
+    assert changeable(rows) != before
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert warnings == ["re-authentication failed"] * 2
     assert password not in caplog.text
 
 
-def test_the_password_will_do_for_a_while(late: tuple[FlaskClient, str], anna: UUID) -> None:
-    browser, password = late
-    asked = browser.get(f"/admin/users/{anna}/block/").text
-    do(browser, f"/admin/users/{anna}/block/", password=password)
+def test_the_password_is_not_required_again_for_a_while(stale: tuple[FlaskClient, str], anna: UUID) -> None:
+    browser, password = stale
+    first = browser.get(f"/admin/users/{anna}/block/").text
+    confirm(browser, f"/admin/users/{anna}/block/", password=password)
 
-    next_question = browser.get(f"/admin/users/{anna}/unblock/").text
+    second = browser.get(f"/admin/users/{anna}/unblock/").text
 
-    assert 'name="password"' in asked
-    assert 'name="password"' not in next_question
-    assert do(browser, f"/admin/users/{anna}/unblock/").status_code == 302
+    assert 'name="password"' in first
+    assert 'name="password"' not in second
+    assert confirm(browser, f"/admin/users/{anna}/unblock/").status_code == 302
 
 
-def test_a_session_from_before_this_rule_is_asked(late: tuple[FlaskClient, str], anna: UUID) -> None:
-    browser, _ = late
+def test_a_session_without_the_time_of_the_password_requires_it(stale: tuple[FlaskClient, str], anna: UUID) -> None:
+    browser, _ = stale
     with browser.session_transaction() as session:
         del session["proved"]
 
-    assert do(browser, f"/admin/users/{anna}/block/").status_code == 422
+    assert confirm(browser, f"/admin/users/{anna}/block/").status_code == 422
 
 
 # --- API keys ---
 
 
-def test_a_key_is_shown_once_and_only_its_hash_is_kept(administrator: FlaskClient, rows: Rows) -> None:
-    page = do(administrator, "/admin/api-keys/new/", name="  shop front ")
+def test_a_key_is_shown_once_and_only_its_hash_is_stored(administrator: FlaskClient, rows: Rows) -> None:
+    page = confirm(administrator, "/admin/api-keys/new/", name="  shop front ")
     key = shown_secret(page)
 
-    [kept] = rows.of("api_keys")
+    [row] = rows.of("api_keys")
     assert re.fullmatch(r"useradd_[a-z2-9]{26}", key)
-    assert (kept["name"], kept["created_by"]) == ("shop front", id_of(rows, "petrov.ivan"))
-    assert bytes(kept["key_hash"]) == hashlib.sha256(key.encode()).digest()
-    assert key not in str(kept)
+    assert (row["name"], row["created_by"]) == ("shop front", id_of(rows, "petrov.ivan"))
+    assert bytes(row["key_hash"]) == hashlib.sha256(key.encode()).digest()
+    assert key not in str(row)
     assert page.headers["Cache-Control"] == "no-store"
-    overview = administrator.get("/admin/api-keys/").text
-    assert "shop front" in overview
-    assert key not in overview
+    listing = administrator.get("/admin/api-keys/").text
+    assert "shop front" in listing
+    assert key not in listing
 
 
 @pytest.mark.parametrize("name", ["", " ", "a\0b", "x" * 101, "\u202e"])
-def test_a_key_without_a_proper_name_is_not_made(administrator: FlaskClient, rows: Rows, name: str) -> None:
-    response = do(administrator, "/admin/api-keys/new/", name=name)
+def test_a_key_with_an_invalid_name_is_not_created(administrator: FlaskClient, rows: Rows, name: str) -> None:
+    response = confirm(administrator, "/admin/api-keys/new/", name=name)
 
     assert response.status_code == 422
     assert 'aria-describedby="name-error"' in response.text
     assert rows.of("api_keys") == []
 
 
-def test_a_key_is_revoked_after_a_question(administrator: FlaskClient, rows: Rows) -> None:
-    do(administrator, "/admin/api-keys/new/", name="shop front")
+def test_a_key_is_revoked_after_confirmation(administrator: FlaskClient, rows: Rows) -> None:
+    confirm(administrator, "/admin/api-keys/new/", name="shop front")
     address = f"/admin/api-keys/{rows.of('api_keys')[0]['id']}/revoke/"
     administrator.get(address)
-    after_the_question = rows.of("api_keys")[0]["revoked_at"]
+    before_confirmation = rows.of("api_keys")[0]["revoked_at"]
 
-    response = do(administrator, address)
-    do(administrator, address)
+    response = confirm(administrator, address)
+    confirm(administrator, address)
 
-    assert after_the_question is None
+    assert before_confirmation is None
     assert response.location == "/admin/api-keys/"
     assert rows.of("api_keys")[0]["revoked_at"] is not None
     assert "Revoked" in administrator.get("/admin/api-keys/?lang=en").text
 
 
-# --- The state of the service ---
+# --- Service state ---
 
 
-def test_the_first_page_tells_how_the_service_is(administrator: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    in_order = administrator.get("/admin/?lang=ru").text
+def test_the_first_page_shows_the_state_of_the_service(
+    administrator: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    healthy = administrator.get("/admin/?lang=ru").text
     spool = {"attempts": 22, "bytes": 1, "oldest_s": 3, "quarantined": 0, "lost": 5}
-    away = {"status": "degraded", "database": "away", "statistics": "up", "spool": spool}
-    monkeypatch.setattr("project.admin.state.get_status", lambda *_: away)
+    unavailable = {"status": "degraded", "database": "away", "statistics": "up", "spool": spool}
+    monkeypatch.setattr("project.admin.routes.get_status", lambda *_: unavailable)
 
     degraded = administrator.get("/admin/?lang=ru").text
 
-    assert "Всё в порядке." in in_order
-    assert "0 запросов" in in_order
-    for words in ("не отвечает", "запросы ждут на диске", "22 запроса", "3 секунды", "1 байт", "5 запросов"):
-        assert words in degraded
+    assert "Всё в порядке." in healthy
+    assert "0 запросов" in healthy
+    for message in ("не отвечает", "запросы ждут на диске", "22 запроса", "3 секунды", "1 байт", "5 запросов"):
+        assert message in degraded

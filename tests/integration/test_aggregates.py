@@ -42,6 +42,8 @@ FILTERS = [
     AttemptFilter(codes=frozenset({"username_taken"})),
     AttemptFilter(statuses=frozenset({201, 503}), until=START + timedelta(hours=40)),
     AttemptFilter(text="some"),
+    AttemptFilter(client_address="10.20.3.14", statuses=frozenset({201})),
+    AttemptFilter(client_program="REQUESTS"),
 ]
 
 

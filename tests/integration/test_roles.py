@@ -108,7 +108,6 @@ def test_users_are_created_refused_and_replayed(service: Flask) -> None:
         "/account/",
         "/admin/",
         "/admin/users/",
-        "/admin/attempts/",
         "/admin/api-keys/",
     ],
 )

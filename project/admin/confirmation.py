@@ -1,0 +1,49 @@
+"""Confirmation of changes, with the password if it was last entered too long ago."""
+
+from dataclasses import dataclass
+
+from flask import render_template
+from flask.typing import ResponseReturnValue
+from flask_babel import lazy_gettext as _
+from wtforms import Form, PasswordField
+
+from project.http import reauthentication
+from project.http.translations import gettext
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """What an administrator is asked before a change, and the message after it."""
+
+    title: str
+    explanation: str
+    button: str
+    done: str = ""
+
+
+class ConfirmForm(Form):
+    """The form of a sensitive action. CSRFProtect checks its token before any view."""
+
+    password = PasswordField(_("Your password"))
+
+
+def ask(confirmation: Confirmation, name: str, back: str, form: ConfirmForm) -> ResponseReturnValue:
+    """Return the confirmation page; confirming sends a POST to the same address."""
+    page = render_template(
+        "admin/confirmation.html",
+        confirmation=confirmation,
+        title=confirmation.title % {"name": name},
+        back=back,
+        form=form,
+        asks_password=reauthentication.is_required(),
+    )
+    return page, 422 if form.errors else 200
+
+
+def is_reauthenticated(form: ConfirmForm) -> bool:
+    """Return whether the administrator entered the password recently or now; if not, add the error to the form."""
+    if not reauthentication.is_required() or reauthentication.verify(form.password.data or ""):
+        return True
+    error = gettext("This is not your password.") if form.password.data else gettext("Enter your password.")
+    form.password.errors = [error]
+    return False

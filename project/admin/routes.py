@@ -1,0 +1,45 @@
+"""The blueprint, its access control, and the state page."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from flask import Blueprint, render_template, request
+
+from project.domain.errors import RefusalError
+from project.http import rate_limits
+from project.http.request_state import request_state
+from project.runtime import get_runtime
+from project.services.status import get_status
+
+bp = Blueprint("admin", __name__, url_prefix="/admin")
+
+PAGE_SIZE = 25
+
+
+@bp.before_request
+def require_administrator() -> None:
+    """Refuse users who are not administrators, and too many changes by one who is."""
+    if not request_state().is_administrator:
+        raise RefusalError("forbidden")
+    if request.method == "POST":
+        rate_limits.consume_for_reader(rate_limits.ADMIN_CHANGES)
+
+
+@bp.get("/")
+def state() -> str:
+    """Show the state of the database, the statistics and the spool."""
+    r = get_runtime()
+    return render_template(
+        "admin/state.html", state=get_status(r.database, r.read_database, r.spool, r.upkeep, r.metrics)
+    )
+
+
+def before() -> UUID | None:
+    """Return the id after whose row a page of a list starts, None for the first page."""
+    return request.args.get("before", type=UUID)
+
+
+def render_list(template: str, rows: Sequence[object], **values: object) -> str:
+    """Render a page of a list from up to PAGE_SIZE + 1 rows: the extra one shows that there are older ones."""
+    values = {"filters": {}, "is_too_broad": False} | values
+    return render_template(template, rows=rows[:PAGE_SIZE], has_older=len(rows) > PAGE_SIZE, **values)

@@ -1,0 +1,25 @@
+"""Users as administrators see them."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from project.domain.registration import User
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserDetail(User):
+    """Everything about a user that is not secret."""
+
+    is_active: bool
+    is_admin: bool
+    password_changed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserFilter:
+    """Which users a list shows; None and the empty text mean any."""
+
+    text: str = ""
+    """A login, phone number or e-mail address in any spelling, or a part of the login or name."""
+    is_active: bool | None = None
+    is_admin: bool | None = None
