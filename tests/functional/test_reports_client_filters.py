@@ -21,7 +21,7 @@ from tests.builders import log_in, useradd
 from tests.functional.attempts import ago, keep
 
 FIELDS = ("address", "client")
-HEADINGS = {"ru": ("Адрес клиента", "Клиент"), "en": ("Client's address", "Client")}
+HEADINGS = {"ru": ("Адрес клиента", "Клиент"), "en": ("Client address", "Client")}
 QUERY = {"address": "203.0.113.7", "client": "CURL/8", "period": "all"}
 
 
