@@ -126,6 +126,13 @@ class AttemptRow:
         return Outcome.of(self.status)
 
     @property
+    def response_code(self) -> str:
+        """The code in the response; `code` is that of the first wrong field."""
+        if self.errors:
+            return "conflict" if self.status == 409 else "validation_failed"
+        return self.code
+
+    @property
     def contacts(self) -> tuple[str, ...]:
         """Phone and e-mail, masked, as far as they were sent."""
         return tuple(filter(None, (self.phone_masked, self.email_masked)))

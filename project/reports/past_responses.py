@@ -5,25 +5,18 @@ from typing import Any
 
 from flask_babel import force_locale
 
-from project.contract.error_codes import PROBLEMS, detail_text, message_text, summary_text
+from project.contract.error_codes import PROBLEMS, detail_text, summary_text
+from project.contract.responses import PROBLEM, UNKNOWN, problem_values
 from project.domain.attempts import CHECKED, AttemptDetail, AttemptRow
 from project.domain.errors import FIELDS
 from project.http.languages import LANGUAGES
 
 HIDDEN_PASSWORD = "••••••"  # noqa: S105 - shows that there was one
-UNKNOWN = "…"
 
 
 def in_order(sent: Mapping[str, str]) -> dict[str, str]:
     """Return what was sent in the order in which people fill a form: the database keeps none."""
     return {name: sent[name] for name in (*FIELDS, *sent) if name in sent}
-
-
-def problem_code(attempt: AttemptRow) -> str:
-    """Return the code that the answer had; `attempt.code` is the more telling one of the first wrong field."""
-    if attempt.errors:
-        return "conflict" if attempt.status == 409 else "validation_failed"
-    return attempt.code
 
 
 def media_type(attempt: AttemptRow) -> str:
@@ -44,21 +37,10 @@ def rebuild(attempt: AttemptDetail) -> dict[str, Any] | None:
 
 
 def _problem(attempt: AttemptDetail) -> dict[str, Any]:
-    code = problem_code(attempt) if attempt.answered == attempt.status else _code_of_another_answer(attempt)
-    problem = PROBLEMS.get(code)
-    body: dict[str, Any] = {
-        "type": f"/problems/{code}",
-        "title": str(problem.title) if problem else UNKNOWN,
-        "status": attempt.answered,
-        "detail": _detail(attempt, code),
-        "code": code,
-        "attempt_id": str(attempt.id),
-    }
-    if attempt.errors and attempt.answered == attempt.status:
-        body["errors"] = [
-            {"field": error.field, "code": error.code, "message": message_text(error)} for error in attempt.errors
-        ]
-    return body
+    code = attempt.response_code if attempt.answered == attempt.status else _code_of_another_answer(attempt)
+    errors = attempt.errors if attempt.answered == attempt.status else ()
+    values = problem_values(code, _detail(attempt, code), errors, status=attempt.answered, attempt_id=attempt.id)
+    return PROBLEM.dump(values)
 
 
 def _code_of_another_answer(attempt: AttemptRow) -> str:
