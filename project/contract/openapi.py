@@ -112,9 +112,8 @@ def _reference(schema: ResponseSchema) -> dict[str, Any]:
 
 def json_schema(schema: ResponseSchema) -> dict[str, Any]:
     """Return the JSON schema of a response schema."""
-    items = [(field.data_key or name, field) for name, field in schema.fields.items()]
-    required = [key for key, field in items if field.required]
-    properties = {key: _json_property(field) for key, field in items}
+    required = [name for name, field in schema.fields.items() if field.required]
+    properties = {name: _json_property(field) for name, field in schema.fields.items()}
     return {"type": "object"} | ({"required": required} if required else {}) | {"properties": properties}
 
 
