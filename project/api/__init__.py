@@ -1,4 +1,4 @@
-"""DOOR: the JSON entrance, POST /useradd."""
+"""Blueprint: the JSON API, POST /useradd."""
 
 from project.api.openapi import describe
 from project.api.routes import bp

@@ -1,12 +1,11 @@
 """POST /useradd: one view at four addresses that never redirect, because a redirect loses the body."""
 
-import json
 import re
-from collections.abc import Iterable
-from wsgiref.types import StartResponse, WSGIEnvironment
 
 from flask import Blueprint, Request, Response, request
 
+from project.contract import responses
+from project.contract.responses import json_response
 from project.contract.schemas import user_add_schema
 from project.domain.attempts import CHECKED, CREATED, REPLAYED, NewAttempt
 from project.domain.errors import OverloadedError, RefusalError
@@ -16,7 +15,7 @@ from project.domain.strict_json import parse_object
 from project.domain.text import clean
 from project.http import rate_limits
 from project.http.guards import public, require_api_key
-from project.http.languages import language, local
+from project.http.languages import language
 from project.http.request_ids import client_request_id
 from project.http.request_state import RequestState, current_request, request_state
 from project.runtime import Runtime, get_runtime
@@ -29,17 +28,7 @@ MAX_QUEUE_S = 0.5
 """Seconds in the queue after which a request is refused as overload."""
 _KEY = re.compile(r'"?([\x21\x23-\x7e]{22,255})"?')
 """22 visible ASCII characters can hold 128 bits: on a public endpoint the key itself must be unguessable."""
-_encode = json.JSONEncoder(ensure_ascii=False).encode
 _JSON = re.compile(r"application/(?:[\w.+-]+\+)?json", re.IGNORECASE)
-
-
-class CompleteResponse(Response):
-    """A response with all its headers set, which skips werkzeug's search for missing ones."""
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Send the response as it is."""
-        start_response(self.status, self.headers.to_wsgi_list())
-        return self.iter_encoded()
 
 
 @bp.before_app_request
@@ -127,48 +116,26 @@ def _idempotency_key(header: str | None) -> str:
     return match[1]
 
 
-def _created(request: Request, attempt: NewAttempt, key: str, credentials: Credentials) -> CompleteResponse:
-    user = credentials.user
+def _created(request: Request, attempt: NewAttempt, key: str, credentials: Credentials) -> Response:
     root = f"{request.scheme}://{request.host}{request.script_root}"
-    response = _respond(
-        {
-            "login": credentials.login,
-            "password": credentials.password,
-            "user": {
-                "id": str(user.id),
-                "name": user.name,
-                "username": user.username,
-                "phone": user.phone,
-                "email": user.email,
-                "birth_date": user.birth_date and user.birth_date.isoformat(),
-                "created_at": local(user.created_at).isoformat(timespec="milliseconds"),
-            },
-            "attempt_id": str(attempt.id),
-            "idempotency_key": key,
-            "links": {"login": f"{root}/login/", "results": f"{root}/results/"},
-        },
-        201,
-    )
-    response.headers["Location"] = f"{request.script_root}/results/{user.id}/"
+    body = {
+        "login": credentials.login,
+        "password": credentials.password,
+        "user": credentials.user,
+        "attempt_id": attempt.id,
+        "idempotency_key": key,
+        "links": {"login": f"{root}/login/", "results": f"{root}/results/"},
+    }
+    response = json_response(responses.CREATED, body, 201)
+    response.headers["Location"] = f"{request.script_root}/results/{credentials.user.id}/"
     if credentials.replayed:
         response.headers["Idempotent-Replayed"] = "true"
     return response
 
 
-def _checked(attempt: NewAttempt, new_user: NewUser) -> CompleteResponse:
+def _checked(attempt: NewAttempt, new_user: NewUser) -> Response:
     """Record a dry run without errors and respond to it."""
     request_state().code = CHECKED
     recorded = attempts.record(get_runtime().database, get_runtime().spool, attempt, status=200, code=CHECKED)
-    normalized = {
-        "name": new_user.name,
-        "username": new_user.username,
-        "phone": new_user.phone,
-        "email": new_user.email,
-        "birth_date": new_user.birth_date and new_user.birth_date.isoformat(),
-    }
-    body: dict[str, object] = {"valid": True, "normalized": normalized, "attempt_id": str(attempt.id)}
-    return _respond(body if recorded else body | {"recorded": False}, 200)
-
-
-def _respond(body: dict[str, object], status: int) -> CompleteResponse:
-    return CompleteResponse(_encode(body) + "\n", status, mimetype="application/json")
+    body = {"valid": True, "normalized": new_user, "attempt_id": attempt.id}
+    return json_response(responses.CHECKED, body if recorded else body | {"recorded": False})

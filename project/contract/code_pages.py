@@ -7,6 +7,7 @@ from flask import Blueprint, Flask, abort, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 
 from project.contract.error_codes import FIELD_CODES, PROBLEMS, FieldCode, Problem
+from project.contract.responses import PROBLEM, problem_values
 from project.http.guards import public
 from project.http.request_state import request_state
 
@@ -72,21 +73,12 @@ def _sample(code: str, entry: Problem | FieldCode) -> dict[str, Any]:
     if code in _FIELD_EXAMPLES:
         return _sample(_FIELD_EXAMPLES[code], FIELD_CODES[_FIELD_EXAMPLES[code]])
     if isinstance(entry, Problem):
-        return _document(code, entry.status, str(entry.title), sentence)
+        return _document(code, sentence)
     outer = "conflict" if entry.status == 409 else "validation_failed"
-    problem = PROBLEMS[outer]
-    detail = str(problem.details.get(code, problem.details[""]))
-    document = _document(outer, problem.status, str(problem.title), detail)
+    detail = str(PROBLEMS[outer].details.get(code, PROBLEMS[outer].details[""]))
     field = "name" if entry.fields == "any" else entry.fields.split(", ")[0]
-    return document | {"errors": [{"field": field, "code": code, "message": sentence}]}
+    return _document(outer, detail) | {"errors": [{"field": field, "code": code, "message": sentence}]}
 
 
-def _document(code: str, status: int, title: str, detail: str) -> dict[str, Any]:
-    return {
-        "type": f"/problems/{code}",
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "code": code,
-        "attempt_id": str(request_state().request_id),
-    }
+def _document(code: str, detail: str) -> dict[str, Any]:
+    return PROBLEM.dump(problem_values(code, detail, attempt_id=request_state().request_id))

@@ -1,4 +1,4 @@
-"""The OpenAPI document, which each door describes its part of, and the page that shows it."""
+"""The OpenAPI document, to which each blueprint adds its part, and the page that shows it."""
 
 import copy
 from collections.abc import Callable, Iterable
@@ -7,12 +7,16 @@ from typing import Any
 
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
+from apispec.ext.marshmallow.field_converter import DEFAULT_FIELD_MAPPING
 from flasgger import Swagger
 from flask import Flask, abort
 from flask.typing import ResponseReturnValue
+from marshmallow import fields
 
 from project.contract.error_codes import PROBLEMS
 from project.contract.problems import MEDIA_TYPE
+from project.contract.responses import COMPONENTS, PROBLEM, ResponseSchema, problem_values
+from project.contract.schemas import UserAddSchema
 from project.http.guards import public
 from project.version import VERSION
 
@@ -27,17 +31,17 @@ Every refusal is a problem document (RFC 9457, `application/problem+json`) with 
 Describe = Callable[[APISpec], None]
 
 
-def init_app(app: Flask, doors: Iterable[Describe]) -> None:
-    """Serve /openapi.json and /swagger/ through flasgger, open to all.
+def init_app(app: Flask, blueprints: Iterable[Describe]) -> None:
+    """Serve /openapi.json and /swagger/ through flasgger, publicly.
 
-    flasgger brings a Swagger UI of 2020 with a known DOM XSS and pages that need inline script: its static files are
-    replaced by the current ones, its page by ours, and what is left of it answers 404.
+    flasgger ships a Swagger UI of 2020 with a known DOM XSS and pages that need inline script: current static files and
+    our own page replace them, and its other routes respond 404.
     """
     with app.test_request_context(headers={"Accept-Language": "en"}):
-        document = build(doors).to_dict()
+        document = build(blueprints).to_dict()
     Swagger(
         app,
-        template=copy.deepcopy(document),  # flasgger writes into what it is given
+        template=copy.deepcopy(document),  # flasgger modifies its template
         config={
             "headers": [],
             "openapi": document["openapi"],
@@ -54,8 +58,8 @@ def init_app(app: Flask, doors: Iterable[Describe]) -> None:
             app.view_functions[rule.endpoint] = _not_found
 
 
-def build(doors: Iterable[Describe]) -> APISpec:
-    """Return the document: what all doors share, then what each of them adds."""
+def build(blueprints: Iterable[Describe]) -> APISpec:
+    """Return the document: the shared components, then the part of each blueprint."""
     spec = APISpec(
         title="useradd",
         version=VERSION,
@@ -64,28 +68,37 @@ def build(doors: Iterable[Describe]) -> APISpec:
         plugins=[MarshmallowPlugin()],
         servers=[{"url": "/"}],
     )
-    spec.components.schema("Problem", _PROBLEM)
+    spec.components.schema("Problem", json_schema(PROBLEM))
+    properties = spec.components.schemas["Problem"]["properties"]
+    for name in ("recorded", "errors"):  # the published document names them last
+        properties[name] = properties.pop(name)
+    spec.components.schema("NewUser", schema=UserAddSchema)
+    for schema in COMPONENTS:
+        spec.components.schema(schema.component, json_schema(schema))
     spec.components.security_scheme("session", {"type": "apiKey", "in": "cookie", "name": "session"})
     spec.components.security_scheme(
         "key", {"type": "http", "scheme": "bearer", "description": "API key that an administrator made"}
     )
-    for describe in doors:
+    for describe in blueprints:
         describe(spec)
     return spec
 
 
+def success(description: str, schema: ResponseSchema, **headers: Any) -> dict[str, Any]:
+    """Describe a successful response with this schema."""
+    content = _reference(schema) if schema.component else json_schema(schema)
+    if "required" in content:
+        content["required"] = content.pop("required")  # the published document names it last
+    return {"description": description, **headers, "content": {"application/json": {"schema": content}}}
+
+
 def problem_responses(codes: Iterable[str]) -> dict[str, Any]:
-    """Return the responses of these codes, those of one status together, each code with an example."""
+    """Return the problem responses of these codes by status, with an example of each code."""
     responses: dict[str, Any] = {}
     for code in codes:
         problem = PROBLEMS[code]
-        response = responses.setdefault(
-            str(problem.status),
-            {
-                "description": "",
-                "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}},
-            },
-        )
+        content = {MEDIA_TYPE: {"schema": _reference(PROBLEM), "examples": {}}}
+        response = responses.setdefault(str(problem.status), {"description": "", "content": content})
         response["description"] = " / ".join(filter(None, (response["description"], f"`{code}`")))
         if problem.retryable:
             response["headers"] = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}}
@@ -93,22 +106,37 @@ def problem_responses(codes: Iterable[str]) -> dict[str, Any]:
     return responses
 
 
+def _reference(schema: ResponseSchema) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{schema.component}"}
+
+
+def json_schema(schema: ResponseSchema) -> dict[str, Any]:
+    """Return the JSON schema of a response schema."""
+    required = [name for name, field in schema.fields.items() if field.required]
+    properties = {name: _json_property(field) for name, field in schema.fields.items()}
+    return {"type": "object"} | ({"required": required} if required else {}) | {"properties": properties}
+
+
+def _json_property(field: fields.Field[Any]) -> dict[str, Any]:
+    match field:
+        case fields.List():
+            return {"type": "array", "items": _json_property(field.inner)}
+        case fields.Nested(schema=ResponseSchema() as schema):
+            return _reference(schema) if schema.component else json_schema(schema)
+        case _:
+            kind, form = next(
+                DEFAULT_FIELD_MAPPING[base] for base in type(field).__mro__ if base in DEFAULT_FIELD_MAPPING
+            )
+            return ({"type": kind} if kind else {}) | ({"format": form} if form else {}) | dict(field.metadata)
+
+
 def _example(code: str) -> dict[str, Any]:
     problem = PROBLEMS[code]
-    example: dict[str, Any] = {
-        "type": f"/problems/{code}",
-        "title": str(problem.title),
-        "status": problem.status,
-        "detail": str(problem.details[""]) % problem.sample if problem.sample else str(problem.details[""]),
-        "code": code,
-        "attempt_id": "01936b4e-2f6a-7c3e-9b1d-5a8f0c2e4d61",
-    }
-    if code == "validation_failed":
-        message = "The number is too short. Example: +7 999 123-45-67."
-        example["errors"] = [{"field": "phone", "code": "invalid_phone", "message": message}]
-    if code == "conflict":
-        example["errors"] = [{"field": "username", "code": "username_taken", "message": "The login is taken."}]
-    return example
+    detail = str(problem.details[""])
+    values = problem_values(code, detail % problem.sample if problem.sample else detail, attempt_id=_EXAMPLE_ID)
+    if code in _EXAMPLE_ERRORS:
+        values["errors"] = [dict(zip(("field", "code", "message"), _EXAMPLE_ERRORS[code], strict=True))]
+    return PROBLEM.dump(values)
 
 
 def _none(_: object) -> bool:
@@ -120,27 +148,8 @@ def _not_found(**_: Any) -> ResponseReturnValue:
     abort(404)
 
 
-_TEXT = {"type": "string"}
-_PROBLEM = {
-    "type": "object",
-    "required": ["type", "title", "status", "detail", "code"],
-    "properties": {
-        "type": {**_TEXT, "description": "Address of a page that explains the code"},
-        "title": _TEXT,
-        "status": {"type": "integer"},
-        "detail": _TEXT,
-        "code": {**_TEXT, "enum": sorted(PROBLEMS), "description": "Stable, the same in every language"},
-        "attempt_id": {**_TEXT, "format": "uuid", "description": "Number of the attempt, for /useradd"},
-        "request_id": {**_TEXT, "format": "uuid", "description": "Number of the request, elsewhere"},
-        "idempotency_key": {**_TEXT, "description": "Repeat with this key: no second user will appear"},
-        "recorded": {"type": "boolean", "description": "false: the attempt could not be kept"},
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["field", "code", "message"],
-                "properties": {"field": _TEXT, "code": _TEXT, "message": _TEXT},
-            },
-        },
-    },
+_EXAMPLE_ID = "01936b4e-2f6a-7c3e-9b1d-5a8f0c2e4d61"
+_EXAMPLE_ERRORS = {
+    "validation_failed": ("phone", "invalid_phone", "The number is too short. Example: +7 999 123-45-67."),
+    "conflict": ("username", "username_taken", "The login is taken."),
 }

@@ -9,11 +9,12 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from flask import Flask, Response, current_app, json, render_template, request
+from flask import Flask, Response, current_app, render_template, request
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
 
-from project.contract.error_codes import PROBLEMS, detail_text, message_text, summary_text
+from project.contract.error_codes import PROBLEMS, detail_text, summary_text
+from project.contract.responses import PROBLEM, json_response, problem_values
 from project.domain.errors import FieldError, Params, RefusalError
 from project.http import rate_limits
 from project.http.request_state import request_state
@@ -140,23 +141,13 @@ def _prefers_html() -> bool:
 
 def _document(problem: Problem, *, recorded: bool) -> Response:
     state = request_state()
-    document: dict[str, object] = {
-        "type": f"/problems/{problem.code}",
-        "title": str(PROBLEMS[problem.code].title),
-        "status": problem.status,
-        "detail": _detail(problem),
-        "code": problem.code,
-        "attempt_id" if state.attempt else "request_id": str(state.request_id),
-    }
-    if problem.errors:
-        document["errors"] = [
-            {"field": error.field, "code": error.code, "message": message_text(error)} for error in problem.errors
-        ]
+    values: dict[str, object] = {"attempt_id" if state.attempt else "request_id": state.request_id}
     if not recorded:
-        document["recorded"] = False
+        values["recorded"] = False
     if state.idempotency_key:
-        document["idempotency_key"] = state.idempotency_key
-    return Response(json.dumps(document) + "\n", problem.status, mimetype=MEDIA_TYPE)
+        values["idempotency_key"] = state.idempotency_key
+    body = problem_values(problem.code, _detail(problem), problem.errors, status=problem.status, **values)
+    return json_response(PROBLEM, body, problem.status, MEDIA_TYPE)
 
 
 def _detail(problem: Problem) -> str:

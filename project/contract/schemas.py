@@ -1,4 +1,4 @@
-"""The shape of what a user is made of. A schema judges the shape; only the database judges uniqueness."""
+"""The request schema of POST /useradd. It checks the shape only: uniqueness is enforced by PostgreSQL."""
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -19,11 +19,11 @@ from project.domain.text import clean, trimmed_name
 MAX_NAME_LENGTH = 300
 OPTIONAL = ("phone", "email", "birth_date")
 MAX_UNKNOWN = 20
-"""How many unknown fields are named: a typo has one, a flood of keys is no typo."""
+"""Maximum number of unknown fields that a response names."""
 
 
 class Checked(fields.String):
-    """A string that one rule of the domain reads."""
+    """A string that a rule of the domain parses."""
 
     default_error_messages = {"required": [RuleError("required")], "null": [RuleError("required")]}  # noqa: RUF012 - marshmallow takes any object
 
@@ -44,7 +44,7 @@ class UserAddSchema(Schema):
     """The body of POST /useradd. Loads into a NewUser or raises ValidationFailedError with every wrong field."""
 
     class Meta:
-        """Fields in the order in which people fill a form; a field that is not here is a typo."""
+        """Unknown fields are refused: they are typos."""
 
         unknown = RAISE
 
@@ -106,35 +106,29 @@ class UserAddSchema(Schema):
 
     @pre_load
     def drop_absent(self, data: Mapping[str, Any], **_: Any) -> dict[str, Any]:
-        """Null, "" and blanks in an optional field mean that it is absent."""
+        """Remove optional fields that are null, empty or blank."""
         return {name: value for name, value in data.items() if not (name in OPTIONAL and _is_absent(value))}
 
     @validates_schema(skip_on_field_errors=False, pass_original=True)
     def require_contact(self, data: Mapping[str, Any], original: Mapping[str, Any], **_: Any) -> None:
-        """Phone or e-mail must be there; a wrong one is there, and has its own error."""
+        """Require a phone or e-mail. An invalid one counts, because it has its own error."""
         if _is_absent(original.get("phone")) and _is_absent(original.get("email")):
             raise ValidationError([RuleError("contact_required")], "phone")
 
     @post_load
     def make(self, data: Mapping[str, Any], **_: Any) -> NewUser:
-        """Hand on a type, not a dictionary."""
-        return NewUser(
-            name=data["name"],
-            username=data["username"],
-            phone=data.get("phone"),
-            email=data.get("email"),
-            birth_date=data.get("birth_date"),
-        )
+        """Return a NewUser."""
+        return NewUser(**{**dict.fromkeys(OPTIONAL), **data})
 
     def handle_error(self, error: ValidationError, data: Any, **_: Any) -> NoReturn:
-        """Turn marshmallow's report into the contract's: all fields at once, in the order of the form."""
+        """Raise ValidationFailedError with all wrong fields, in the order of the form."""
         assert isinstance(error.messages, dict)  # noqa: S101 - tells mypy
         raise ValidationFailedError(tuple(_field_errors(error.messages))) from None
 
 
 @cache
 def user_add_schema(phone_region: str) -> UserAddSchema:
-    """Return the schema, made once: a schema keeps nothing of what it loads."""
+    """Return the cached schema: it is stateless."""
     return UserAddSchema(phone_region)
 
 

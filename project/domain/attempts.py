@@ -121,6 +121,13 @@ class AttemptRow:
         return Outcome.of(self.status)
 
     @property
+    def response_code(self) -> str:
+        """The code in the response; `code` is that of the first wrong field."""
+        if self.errors:
+            return "conflict" if self.status == 409 else "validation_failed"
+        return self.code
+
+    @property
     def contacts(self) -> tuple[str, ...]:
         """Masked phone and e-mail, those that were sent."""
         return tuple(filter(None, (self.phone_masked, self.email_masked)))

@@ -123,6 +123,14 @@ class Counts:
         return DURATION_BUCKETS_MS[bucket - 1]
 
 
+class Period(NamedTuple):
+    """A period of a report; `since` is None if it has no attempts."""
+
+    since: datetime | None
+    until: datetime
+    zone: ZoneInfo
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """Statistics of the attempts that a filter selects."""
@@ -144,6 +152,11 @@ class Report:
     def count(self, outcome: Outcome) -> int:
         """Return the number of attempts with this outcome."""
         return sum(row.count for row in self.by_status if Outcome.of(row.status) is outcome)
+
+    @property
+    def period(self) -> Period:
+        """The period, with its zone."""
+        return Period(self.since, self.until, self.zone)
 
     @property
     def total(self) -> int:

@@ -7,6 +7,7 @@ of the balancer would turn a partial outage into a total one.
 from flask import Blueprint, Response, jsonify
 from flask.typing import ResponseReturnValue
 
+from project.contract.responses import HEALTH, STATUS
 from project.health.metrics import export
 from project.http.guards import public, require_network
 from project.runtime import get_runtime
@@ -19,7 +20,7 @@ bp = Blueprint("health", __name__)
 @public
 def livez() -> ResponseReturnValue:
     """Respond if this process is alive."""
-    return jsonify(status="ok")
+    return jsonify(HEALTH.dump({"status": "ok"}))
 
 
 @bp.get("/readyz")
@@ -27,7 +28,7 @@ def livez() -> ResponseReturnValue:
 def readyz() -> ResponseReturnValue:
     """Respond 200 if this process should get requests, 503 while it stops or when its spool is full or unusable."""
     problem = find_problem(get_runtime().spool, get_runtime().upkeep)
-    return (jsonify(status=problem), 503) if problem else (jsonify(status="ok"), 200)
+    return jsonify(HEALTH.dump({"status": problem or "ok"})), 503 if problem else 200
 
 
 @bp.get("/status")
@@ -35,7 +36,8 @@ def readyz() -> ResponseReturnValue:
 def status() -> ResponseReturnValue:
     """Show the state of this instance."""
     runtime = get_runtime()
-    return jsonify(get_status(runtime.database, runtime.read_database, runtime.spool, runtime.upkeep, runtime.metrics))
+    state = get_status(runtime.database, runtime.read_database, runtime.spool, runtime.upkeep, runtime.metrics)
+    return jsonify(STATUS.dump(state))
 
 
 @bp.get("/metrics")

@@ -5,25 +5,18 @@ from typing import Any
 
 from flask_babel import force_locale
 
-from project.contract.error_codes import PROBLEMS, detail_text, message_text, summary_text
+from project.contract.error_codes import PROBLEMS, detail_text, summary_text
+from project.contract.responses import PROBLEM, UNKNOWN, problem_values
 from project.domain.attempts import CHECKED, AttemptDetail, AttemptRow
 from project.domain.errors import FIELDS
 from project.http.languages import LANGUAGES
 
 HIDDEN_PASSWORD = "••••••"  # noqa: S105 - not a password
-UNKNOWN = "…"
 
 
 def in_form_order(sent: Mapping[str, str]) -> dict[str, str]:
     """Return the fields of a request in the order of a form: jsonb does not keep their order."""
     return {name: sent[name] for name in (*FIELDS, *sent) if name in sent}
-
-
-def problem_code(attempt: AttemptRow) -> str:
-    """Return the code of the response; `attempt.code` is the more specific one of the first invalid field."""
-    if attempt.errors:
-        return "conflict" if attempt.status == 409 else "validation_failed"
-    return attempt.code
 
 
 def media_type(attempt: AttemptRow) -> str:
@@ -44,21 +37,10 @@ def rebuild(attempt: AttemptDetail) -> dict[str, Any] | None:
 
 
 def _problem(attempt: AttemptDetail) -> dict[str, Any]:
-    code = problem_code(attempt) if attempt.answered == attempt.status else _unplanned_code(attempt)
-    problem = PROBLEMS.get(code)
-    body: dict[str, Any] = {
-        "type": f"/problems/{code}",
-        "title": str(problem.title) if problem else UNKNOWN,
-        "status": attempt.answered,
-        "detail": _detail(attempt, code),
-        "code": code,
-        "attempt_id": str(attempt.id),
-    }
-    if attempt.errors and attempt.answered == attempt.status:
-        body["errors"] = [
-            {"field": error.field, "code": error.code, "message": message_text(error)} for error in attempt.errors
-        ]
-    return body
+    code = attempt.response_code if attempt.answered == attempt.status else _unplanned_code(attempt)
+    errors = attempt.errors if attempt.answered == attempt.status else ()
+    values = problem_values(code, _detail(attempt, code), errors, status=attempt.answered, attempt_id=attempt.id)
+    return PROBLEM.dump(values)
 
 
 def _unplanned_code(attempt: AttemptRow) -> str:

@@ -14,6 +14,7 @@ from werkzeug.test import TestResponse
 from project.contract.error_codes import PROBLEMS
 from tests.builders import ADDRESS, ANNA, KEY, useradd
 from tests.conftest import MakeApp, Rows
+from tests.functional.recorder import FOLDER
 
 Document = dict[str, Any]
 
@@ -153,6 +154,29 @@ def test_successes_and_conflicts_fit_the_document(client: FlaskClient, document:
     assert [response.status_code for response in responses] == [200, 201, 201, 409, 422]
     for response in responses:
         _check_answer(document, response)
+
+
+@pytest.mark.parametrize("language", ["ru", "en"])
+def test_every_golden_response_fits_the_document(document: Document, language: str) -> None:
+    components = _closed(document["components"])
+    checked = 0
+
+    for block in (FOLDER / f"answers-{language}.txt").read_text(encoding="utf-8").split("##### ")[1:]:
+        head, _, body = block.partition("\n\n")
+        method, address = head.split()[:2]
+        if "\nContent-Type: application/" not in head or not body.strip() or address == "/openapi.json":
+            continue
+        schema = {"$ref": "#/components/schemas/Problem"}
+        if JSON in head:
+            path = address.partition("?")[0].replace("UUID", "{attempt_id}")
+            path = ADDRESS if path == "/useradd" else path
+            status = head.split("\n")[1].split()[0]
+            schema = _closed(document["paths"][path][method.lower()]["responses"][status]["content"][JSON]["schema"])
+        errors = OAS30Validator({**schema, "components": components}).iter_errors(json.loads(body))
+        assert [error.message for error in errors] == [], head
+        checked += 1
+
+    assert checked > 50
 
 
 @pytest.mark.parametrize(("query", "body"), [("?dry_run=1", ANNA), ("", {})])

@@ -1,0 +1,243 @@
+"""Response schemas: each produces a JSON response and its part of the OpenAPI document.
+
+`required` and `metadata` describe a field in the document. Fields keep the order of their declaration.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from operator import attrgetter
+from typing import Any, ClassVar, cast
+from wsgiref.types import StartResponse, WSGIEnvironment
+
+from flask import Response
+from marshmallow import Schema, fields
+from marshmallow.fields import UUID, Boolean, Float, Integer, Raw, String
+
+from project.contract.error_codes import PROBLEMS, message_text
+from project.domain.attempts import Outcome
+from project.domain.errors import FieldError
+from project.http.languages import local
+
+UNKNOWN = "…"
+"""Stands for a text that is not kept."""
+Field = fields.Field[Any]
+_encode = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
+
+
+class CompleteResponse(Response):
+    """A response with all its headers set, which skips werkzeug's search for missing ones."""
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Send the response as it is."""
+        start_response(self.status, self.headers.to_wsgi_list())
+        return () if environ["REQUEST_METHOD"] == "HEAD" else self.iter_encoded()
+
+
+class ResponseSchema(Schema):
+    """A schema that only dumps. A created user takes 7 µs (a dict built by hand 4 µs, marshmallow's own dump() 20 µs).
+
+    It has no hooks, reads all attributes at once and calls a function only for fields that are no JSON values yet.
+    """
+
+    component: ClassVar[str] = ""
+    """Name among the components of the OpenAPI document; a schema without one is inlined."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._names = tuple((key, field.attribute or key) for key, field in self.fields.items())
+        self._read = attrgetter(*(name for _, name in self._names))
+        self._converters = tuple((key, convert) for key, field in self.fields.items() if (convert := _converter(field)))
+
+    def dump(self, obj: Any, *, many: bool | None = None) -> dict[str, Any]:
+        """Return the JSON object of an object with these attributes, or of a dict, which may lack some of them."""
+        if type(obj) is dict:
+            dumped = {key: obj[name] for key, name in self._names if name in obj}
+        else:
+            dumped = dict(zip(self.fields, self._read(obj)))  # noqa: B905 - strict costs a fifth of a microsecond
+        for key, convert in self._converters:
+            value = dumped.get(key)
+            if value is not None:
+                dumped[key] = convert(value)
+        return dumped
+
+
+class _Time(fields.DateTime):
+    """A time in the zone in which times are shown."""
+
+    timespec = "milliseconds"
+
+
+class _Edge(_Time):
+    timespec = "auto"
+
+
+class _Text(String):
+    """A value that is dumped as its str()."""
+
+
+def _converter(field: Field) -> Callable[[Any], Any] | None:
+    match field:
+        case fields.Nested():
+            return cast(Callable[[Any], Any], field.schema.dump)
+        case fields.List():
+            convert = _converter(field.inner) or str
+            return lambda values: [convert(value) for value in values]
+        case _Time():
+            return lambda value: local(value).isoformat(timespec=field.timespec)
+        case UUID() | _Text():
+            return str
+    return None
+
+
+def json_response(
+    schema: ResponseSchema, value: object, status: int = 200, mimetype: str = "application/json"
+) -> CompleteResponse:
+    """Dump a value and return it as a JSON response."""
+    return CompleteResponse(_encode(schema.dump(value)) + "\n", status, mimetype=mimetype)
+
+
+def _field(kind: type[Field], attribute: str | None = None, **metadata: Any) -> Field:
+    return kind(required=True, attribute=attribute, metadata=metadata)
+
+
+def _optional(kind: type[Field], **metadata: Any) -> Field:
+    return kind(metadata=metadata)
+
+
+def _object(properties: dict[str, Field], **kwargs: Any) -> fields.Nested:
+    return fields.Nested(ResponseSchema.from_dict(properties), **{"required": True} | kwargs)
+
+
+def _list(properties: dict[str, Field], attribute: str | None = None) -> fields.List[Any]:
+    return fields.List(_object(properties), required=True, attribute=attribute)
+
+
+_TEXT, _COUNT, _ID = _field(String), _field(Integer), _field(UUID)
+_ANY_TEXT, _ANY_COUNT = String(), Integer()
+_AVAILABILITY: dict[str, Any] = {"enum": ["up", "away"]}
+_RECORDED = _optional(Boolean, description="false: the attempt could not be kept")
+_CODE = "`created`, or the code of the problem document"
+_USER: dict[str, Field] = {
+    "name": _ANY_TEXT,
+    "username": _ANY_TEXT,
+    "phone": _optional(String, nullable=True, example="+79991234567"),
+    "email": _optional(String, nullable=True, example="ivan@example.org"),
+    "birth_date": _optional(_Text, nullable=True, format="date", example="1990-12-31"),
+}
+
+
+class CreatedSchema(ResponseSchema):
+    """Response 201 of POST /useradd."""
+
+    component = "Created"
+    login = _field(String, example="petrov.ivan")
+    password = _field(String, example="xqrpc-pyvma-5u696-476a8-jg54tq")
+    user = _object({"id": UUID(), **_USER, "created_at": _Time()})
+    attempt_id = _ID
+    idempotency_key = _TEXT
+    links = _object({"login": _ANY_TEXT, "results": _ANY_TEXT})
+
+
+class CheckedSchema(ResponseSchema):
+    """Response 200 of POST /useradd?dry_run=true."""
+
+    component = "Checked"
+    valid = _field(Boolean)
+    normalized = _object(_USER)
+    attempt_id = _ID
+    recorded = _RECORDED
+
+
+class ProblemSchema(ResponseSchema):
+    """A problem document (RFC 9457), dumped from `problem_values()`."""
+
+    component = "Problem"
+    type = _field(String, description="Address of a page that explains the code")
+    title = _TEXT
+    status = _COUNT
+    detail = _TEXT
+    code = _field(String, enum=sorted(PROBLEMS), description="Stable, the same in every language")
+    attempt_id = _optional(UUID, description="Number of the attempt, for /useradd")
+    request_id = _optional(UUID, description="Number of the request, elsewhere")
+    errors = fields.List(_object({"field": _TEXT, "code": _TEXT, "message": _TEXT}))
+    recorded = _RECORDED
+    idempotency_key = _optional(String, description="Repeat with this key: no second user will appear")
+
+
+class StatsSchema(ResponseSchema):
+    """A Report."""
+
+    component = "Stats"
+    period = _object(
+        {"from": _field(_Edge, "since", nullable=True), "to": _field(_Time, "until")}
+        | {"zone": _field(_Text, example="Europe/Moscow")}
+    )
+    total = created = rejected = failed = unchanged = _COUNT
+    by_status = _list({"status": _COUNT, "count": _COUNT})
+    by_code = _list({"code": _TEXT, "status": _COUNT, "count": _COUNT}, attribute="reasons")
+    series = _list({"from": _field(_Edge, "since"), "to": _field(_Edge, "until")} | dict.fromkeys(Outcome, _COUNT))
+
+
+class AttemptSchema(ResponseSchema):
+    """An AttemptRow."""
+
+    component = "Attempt"
+    id = _ID
+    received_at = _field(_Time)
+    status = _field(Integer, description="What happened; 0: the service died before it could answer")
+    answered = _field(Integer, nullable=True, description="What the client was told")
+    outcome = _field(String, enum=list(Outcome))
+    code = _field(String, "response_code", description=_CODE, example="validation_failed")
+    errors = _list({"field": _TEXT, "code": _field(String, example="invalid_phone")})
+    username = _field(String, nullable=True)
+    phone = _field(String, "phone_masked", nullable=True, description="Masked", example="+7 999 •••-••-6")
+    email = _field(String, "email_masked", nullable=True, description="Masked")
+    duration_ms = _COUNT
+    via = _field(String, enum=["direct", "spool", "recovered"])
+
+
+class AttemptPageSchema(ResponseSchema):
+    """Attempts and the address of the following page."""
+
+    component = "Attempts"
+    attempts = fields.List(fields.Nested(AttemptSchema), required=True)
+    next = _field(String, nullable=True, description="Address of the following page, null on the last one")
+
+
+class HealthSchema(ResponseSchema):
+    """Response of /livez and /readyz."""
+
+    status = _TEXT
+
+
+class StatusSchema(ResponseSchema):
+    """Response of /status."""
+
+    status = _field(Raw, enum=["ok", "degraded", "stopping", "spool_full", "spool_unusable"])
+    version = _TEXT
+    database = statistics = _field(Raw, **_AVAILABILITY)
+    replica = _object(
+        {"state": _optional(Raw, **_AVAILABILITY), "lag_s": _optional(Float, nullable=True)}, required=False
+    )
+    spool = _object(
+        dict.fromkeys(("attempts", "bytes"), _ANY_COUNT)
+        | {"oldest_s": _optional(Integer, nullable=True), "quarantined": _ANY_COUNT, "lost": _ANY_COUNT}
+    )
+    uncounted = _COUNT
+    workers = _object(dict.fromkeys(("running", "expected", "replaced", "database_away"), _ANY_COUNT))
+
+
+CREATED, CHECKED, PROBLEM = CreatedSchema(), CheckedSchema(), ProblemSchema()
+STATS, ATTEMPT, ATTEMPT_PAGE = StatsSchema(), AttemptSchema(), AttemptPageSchema()
+HEALTH, STATUS = HealthSchema(), StatusSchema()
+COMPONENTS = (CREATED, CHECKED, STATS, ATTEMPT, ATTEMPT_PAGE)
+
+
+def problem_values(code: str, detail: str, errors: Iterable[FieldError] = (), **values: object) -> dict[str, object]:
+    """Return what PROBLEM dumps; `values` add to the text of the code or replace it."""
+    problem = PROBLEMS.get(code)
+    title, status = (str(problem.title), problem.status) if problem else (UNKNOWN, None)
+    body = {"type": f"/problems/{code}", "title": title, "status": status, "detail": detail, "code": code} | values
+    if errors:
+        body["errors"] = [{"field": one.field, "code": one.code, "message": message_text(one)} for one in errors]
+    return body
