@@ -17,7 +17,7 @@ ANNA: dict[str, Any] = {
 }
 IVAN: dict[str, Any] = {"name": "Иван Петров", "username": "petrov.ivan", "phone": "+7 999 123-45-67"}
 KEY = "0f8fad5b-d9cb-469f-a165-70867728950e"
-BARE = """\
+BARE_IMPORT = """\
 import sys, types
 sys.modules["project"] = types.ModuleType("project")
 sys.modules["project"].__path__ = ["project"]

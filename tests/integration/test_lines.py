@@ -28,8 +28,8 @@ from project.queries.lines import find_lines, find_single_lines, lines_query
 from project.runtime import Runtime
 from project.services import reports
 from tests.conftest import Rows
-from tests.lines import laid_out
-from tests.unit.test_exporters import ENGLISH_WORDS, FAILED, REJECTED, attempt_row
+from tests.lines import lines_of
+from tests.unit.test_exporters import ENGLISH, FAILED, REJECTED, attempt_row
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 SPRING, AUTUMN = datetime(2026, 3, 29, 0, 59, 59, 999_999, tzinfo=UTC), datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
@@ -55,9 +55,9 @@ VARIED = [
 def layouts(report: Report) -> dict[str, Layout]:
     """Return the layout of each kind of file."""
     return {
-        "txt": text_file.layout(report, ENGLISH_WORDS),
+        "txt": text_file.layout(report, ENGLISH),
         "csv": csv.layout(report),
-        "xlsx": log_sheets.layout(report, ENGLISH_WORDS, [str(number) for number in range(11)]),
+        "xlsx": log_sheets.layout(report, ENGLISH, [str(number) for number in range(11)]),
     }
 
 
@@ -123,7 +123,7 @@ def test_postgresql_writes_what_the_layout_says(runtime: Runtime, zone: str, end
 
     blocks = list(reports.iter_blocks(runtime.read_database, report, layout, size=size))
 
-    expected = b"".join(block.content for block in laid_out(kept)(layout))
+    expected = b"".join(block.content for block in lines_of(kept)(layout))
     assert b"".join(block.content for block in blocks).split(b"\r\n") == expected.split(b"\r\n")
     assert sum(block.rows for block in blocks) == report.total == len(VARIED)
 
@@ -134,7 +134,7 @@ def test_an_end_that_was_not_counted_is_told_all_the_same(runtime: Runtime) -> N
 
     blocks = reports.iter_blocks(runtime.read_database, export(runtime), layout)
 
-    assert b"".join(block.content for block in blocks) == next(iter(laid_out(kept)(layout))).content
+    assert b"".join(block.content for block in blocks) == next(iter(lines_of(kept)(layout))).content
 
 
 def test_no_attempts_are_no_lines(runtime: Runtime) -> None:

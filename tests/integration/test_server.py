@@ -18,7 +18,7 @@ import pytest
 from waitress.adjustments import Adjustments
 
 from project.server.connections import Channel
-from tests.builders import BARE
+from tests.builders import BARE_IMPORT
 from tests.chaos.processes import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +29,9 @@ THREADS, REQUESTS = 4, 6
 def _program(source: str, *, threads: int = THREADS, workers: int = 1) -> str:
     """Return a program that serves the `app` of a source on a free port, which it tells first."""
     place = f'host="127.0.0.1", port=0, threads={threads}, workers={workers}'
-    return f"{BARE}from project import server\n{source}\nserver.serve(app, {place}, deadline_s=3, greeting=str)\n"
+    return (
+        f"{BARE_IMPORT}from project import server\n{source}\nserver.serve(app, {place}, deadline_s=3, greeting=str)\n"
+    )
 
 
 def _telling(source: str, *, threads: int = THREADS, workers: int = 1) -> str:
