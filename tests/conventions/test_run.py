@@ -1,4 +1,4 @@
-"""The launcher: what it says, when it installs, and what the locks it makes are like."""
+"""The launcher: its messages, when it installs, and the lock files it writes."""
 
 import json
 import os
@@ -21,7 +21,7 @@ LOCKS = ("requirements.txt", "requirements-dev.txt")
 
 @pytest.fixture
 def run(tmp_path: Path) -> ModuleType:
-    """The launcher as a module, for a checkout of its own."""
+    """The launcher as a module, for a separate checkout."""
     loader = SourceFileLoader("run", str(ROOT / "run"))
     spec = spec_from_loader("run", loader)
     assert spec
@@ -39,7 +39,7 @@ def pins(lock: str) -> dict[str, str]:
     return dict(line.removesuffix(" \\").split("==", 1) for line in lines if not line.startswith((" ", "#")))
 
 
-def test_the_launcher_is_valid_for_sh_without_any_environment() -> None:
+def test_the_launcher_runs_in_sh_with_an_empty_environment() -> None:
     answer = subprocess.run(["/bin/sh", ROOT / "run", "help"], env={"PATH": "/usr/bin:/bin"}, capture_output=True)
 
     assert answer.returncode == 0
@@ -52,12 +52,12 @@ def test_help_lists_every_command(run: ModuleType) -> None:
     assert commands <= set(re.findall(r"\./run (\w+)", run.HELP))
 
 
-def test_an_unknown_command_ends_with_the_help(run: ModuleType) -> None:
+def test_an_unknown_command_prints_the_help(run: ModuleType) -> None:
     with pytest.raises(SystemExit, match=r"no command 'bogus'[\s\S]*\./run test"):
         run.main(["bogus"])
 
 
-def test_what_is_installed_is_not_installed_again_until_the_lock_changes(run: ModuleType, tmp_path: Path) -> None:
+def test_requirements_are_not_installed_again_until_the_lock_file_changes(run: ModuleType, tmp_path: Path) -> None:
     (run.VENV / "requirements.txt.installed").write_text(run.stamp("requirements.txt"))
     before = run.is_installed("requirements.txt")
 
@@ -66,7 +66,7 @@ def test_what_is_installed_is_not_installed_again_until_the_lock_changes(run: Mo
     assert (before, run.is_installed("requirements.txt")) == (True, False)
 
 
-def test_a_moved_environment_does_not_work(run: ModuleType) -> None:
+def test_a_moved_virtual_environment_is_detected(run: ModuleType) -> None:
     run.home_file().write_text(run.home())
     before = run.works()
 
@@ -76,12 +76,12 @@ def test_a_moved_environment_does_not_work(run: ModuleType) -> None:
 
 
 def test_the_settings_of_the_service_do_not_reach_the_tests(run: ModuleType) -> None:
-    reaching = {name for name in settings() if name.upper().startswith(run.KEPT)}
+    passed_on = {name for name in settings() if name.upper().startswith(run.KEPT)}
 
-    assert not reaching
+    assert not passed_on
 
 
-def test_a_program_that_cannot_be_had_leaves_its_tests_out_with_a_warning(
+def test_tests_that_need_an_unavailable_program_are_skipped_with_a_warning(
     run: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("CI", raising=False)
@@ -92,7 +92,7 @@ def test_a_program_that_cannot_be_had_leaves_its_tests_out_with_a_warning(
     assert "the tests marked deploy were LEFT OUT" in capsys.readouterr().err
 
 
-def test_under_ci_a_program_that_cannot_be_had_is_a_failure(run: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_under_ci_an_unavailable_program_is_a_failure(run: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CI", "true")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
 
@@ -110,27 +110,27 @@ def test_a_missing_program_is_installed_once_and_then_found(
     assert run.find(need) == str(program)
 
 
-def test_what_is_run_alone_or_left_out_is_a_mark_of_pytest(run: ModuleType) -> None:
+def test_the_marks_of_the_launcher_are_the_markers_of_pytest(run: ModuleType) -> None:
     marks = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["markers"]
 
     assert {*(need.mark for need in run.NEEDS), *run.ALONE, *run.LEFT_OUT} == {mark.partition(":")[0] for mark in marks}
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_a_lock_names_no_address(lock: str) -> None:
+def test_a_lock_file_contains_no_url(lock: str) -> None:
     text = (ROOT / lock).read_text()
 
     assert not re.findall(r"://|--index|--extra-index|--find-links|file:", text)
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_every_line_of_a_lock_has_a_hash(lock: str) -> None:
+def test_every_requirement_of_a_lock_file_has_a_hash(lock: str) -> None:
     requirements = re.split(r"\n(?=\S)", (ROOT / lock).read_text().strip())
 
     assert [name for name in requirements if "--hash=sha256:" not in name] == []
 
 
-def test_what_runs_is_what_is_checked() -> None:
+def test_production_requirements_are_pinned_to_the_same_versions_in_development() -> None:
     runs, checks = map(pins, LOCKS)
 
     assert runs
