@@ -1,4 +1,4 @@
-"""Repeating a request with its key: the same answer, never a second user."""
+"""Idempotency: a repeated request with its key gets the same response and never creates a second user."""
 
 import pytest
 from flask.testing import FlaskClient
@@ -9,7 +9,7 @@ from tests.conftest import Rows
 HEADERS = {"Idempotency-Key": KEY}
 
 
-def test_a_repeat_gets_the_same_login_and_password_and_creates_nobody(client: FlaskClient, rows: Rows) -> None:
+def test_a_repeat_gets_the_same_credentials_and_creates_nobody(client: FlaskClient, rows: Rows) -> None:
     first = useradd(client, ANNA, headers=HEADERS)
     again = useradd(client, ANNA, headers=HEADERS)
 
@@ -24,7 +24,7 @@ def test_a_repeat_gets_the_same_login_and_password_and_creates_nobody(client: Fl
     assert rows.attempts()[1]["answered"] == 201
 
 
-def test_a_body_that_means_the_same_is_a_repeat_whatever_its_spelling(client: FlaskClient) -> None:
+def test_an_equivalent_body_in_another_spelling_is_a_repeat(client: FlaskClient) -> None:
     useradd(client, ANNA, headers=HEADERS)
 
     again = useradd(client, {**ANNA, "phone": "+79125550141"}, headers={"Idempotency-Key": f'"{KEY}"'})
@@ -32,7 +32,7 @@ def test_a_body_that_means_the_same_is_a_repeat_whatever_its_spelling(client: Fl
     assert again.headers["Idempotent-Replayed"] == "true"
 
 
-def test_the_key_that_the_service_made_works_for_a_repeat(client: FlaskClient) -> None:
+def test_a_key_generated_by_the_service_can_be_used_for_a_repeat(client: FlaskClient) -> None:
     first = useradd(client, ANNA).json
     assert first is not None
 
@@ -42,7 +42,7 @@ def test_the_key_that_the_service_made_works_for_a_repeat(client: FlaskClient) -
     assert again["password"] == first["password"]
 
 
-def test_a_key_with_another_body_is_refused_and_tells_no_password(client: FlaskClient, rows: Rows) -> None:
+def test_a_key_with_another_body_is_refused_without_revealing_the_password(client: FlaskClient, rows: Rows) -> None:
     useradd(client, ANNA, headers=HEADERS)
 
     response = useradd(client, IVAN, headers=HEADERS)
@@ -52,7 +52,7 @@ def test_a_key_with_another_body_is_refused_and_tells_no_password(client: FlaskC
     assert rows.ends() == [(201, "created"), (422, "idempotency_key_reused")]
 
 
-def test_after_a_change_of_password_a_repeat_tells_no_password(client: FlaskClient, rows: Rows) -> None:
+def test_a_repeat_after_a_password_change_does_not_reveal_a_password(client: FlaskClient, rows: Rows) -> None:
     useradd(client, ANNA, headers=HEADERS)
     rows.ask("update users set password_changed_at = now()")
 
@@ -61,7 +61,7 @@ def test_after_a_change_of_password_a_repeat_tells_no_password(client: FlaskClie
     assert (response.status_code, response.json["code"]) == (409, "credentials_changed")  # type: ignore[index]
 
 
-def test_only_success_is_remembered(client: FlaskClient) -> None:
+def test_only_successful_requests_are_replayed(client: FlaskClient) -> None:
     useradd(client, IVAN)
     useradd(client, {**ANNA, "username": IVAN["username"]}, headers=HEADERS)
 
@@ -71,7 +71,7 @@ def test_only_success_is_remembered(client: FlaskClient) -> None:
     assert "Idempotent-Replayed" not in response.headers
 
 
-def test_an_expired_key_is_as_good_as_new(client: FlaskClient, rows: Rows) -> None:
+def test_an_expired_key_can_be_used_again(client: FlaskClient, rows: Rows) -> None:
     useradd(client, ANNA, headers=HEADERS)
     rows.ask("update idempotency_keys set expires_at = now()")
 
@@ -81,7 +81,7 @@ def test_an_expired_key_is_as_good_as_new(client: FlaskClient, rows: Rows) -> No
 
 
 @pytest.mark.parametrize("key", ["1", "x" * 21, "x" * 300, "spaces are not visible here", "é" * 30])
-def test_an_unusable_key_is_refused_and_recorded(client: FlaskClient, rows: Rows, key: str) -> None:
+def test_an_invalid_key_is_refused_and_recorded(client: FlaskClient, rows: Rows, key: str) -> None:
     response = useradd(client, ANNA, headers={"Idempotency-Key": key})
 
     assert (response.status_code, response.json["code"]) == (400, "bad_idempotency_key")  # type: ignore[index]

@@ -63,7 +63,7 @@ def with_driver(url: str) -> str:
 
 @pytest.fixture
 def service_runtime(service: Flask) -> Iterator[Runtime]:
-    """The runtime of that service, service_runtime its application context."""
+    """The runtime of that service, inside its application context."""
     with service.app_context():
         yield get_runtime(service)
 

@@ -49,7 +49,7 @@ def log(app: Flask, runtime: Runtime, rows: Rows) -> list[dict[str, Any]]:
     for _ in range(200):
         status, code = chance.choice(OUTCOMES)
         keep(app, START + timedelta(minutes=chance.uniform(0, 2900)), status=status, code=code)
-    return rows.ask("select *, row_number() over (order by seq)as position from attempts order by id desc")
+    return rows.ask("select *, row_number() over (order by seq) as position from attempts order by id desc")
 
 
 def matches(row: dict[str, Any], attempt_filter: AttemptFilter) -> bool:

@@ -9,7 +9,7 @@ from project.server.balancing import ConnectionBalancer
 
 @pytest.fixture
 def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The events, in the order in which they recorded."""
+    """The events, in the order in which they happened."""
     recorded: list[str] = []
     monkeypatch.setattr("project.server.balancing.time.sleep", lambda _: recorded.append("waited"))
     return recorded
