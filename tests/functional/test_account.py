@@ -192,7 +192,7 @@ def test_the_second_of_two_concurrent_changes_fails_because_its_current_password
     hash_chosen = passwords.Passwords.hash_chosen
 
     def hash_after_another_change(self: passwords.Passwords, chosen: str) -> str:
-        rows.ask("update users set password_hash = 'argon2id$another'")
+        rows.query("update users set password_hash = 'argon2id$another'")
         return hash_chosen(self, chosen)
 
     monkeypatch.setattr(passwords.Passwords, "hash_chosen", hash_after_another_change)

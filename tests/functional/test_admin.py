@@ -69,7 +69,7 @@ def asked(app: Flask) -> Iterator[list[str]]:
 
 def id_of(rows: Rows, username: str) -> UUID:
     """Return the number of a user."""
-    found: UUID = rows.ask("select id from users where username = :username", username=username)[0]["id"]
+    found: UUID = rows.query("select id from users where username = :username", username=username)[0]["id"]
     return found
 
 
@@ -132,14 +132,14 @@ def test_every_page_refuses_a_user_who_is_no_administrator(app: Flask, reader: F
 def test_an_administrator_who_is_one_no_more_is_refused_at_once(administrator: FlaskClient, rows: Rows) -> None:
     assert administrator.get("/admin/").status_code == 200
 
-    rows.ask("update users set is_admin = false")
+    rows.query("update users set is_admin = false")
 
     assert administrator.get("/admin/").status_code == 403
 
 
 def test_only_administrators_are_shown_the_way(reader: FlaskClient, rows: Rows) -> None:
     for_users = reader.get("/results/").text
-    rows.ask("update users set is_admin = true")
+    rows.query("update users set is_admin = true")
 
     for_administrators = reader.get("/results/").text
 
@@ -414,7 +414,7 @@ def test_an_administrator_is_made_and_unmade_and_has_to_log_in_again(
 
 @pytest.mark.parametrize("deed", ["block", "withdraw", "reset"])
 def test_nobody_does_it_to_themselves(administrator: FlaskClient, anna: UUID, rows: Rows, deed: str) -> None:
-    rows.ask("update users set is_admin = true")
+    rows.query("update users set is_admin = true")
     before = rows.of("users")
 
     response = do(administrator, f"/admin/users/{id_of(rows, 'petrov.ivan')}/{deed}/")
@@ -465,7 +465,7 @@ def test_looking_at_the_head_of_a_question_does_nothing(
 def late(app: Flask, client: FlaskClient, rows: Rows) -> tuple[FlaskClient, str]:
     """The browser of an administrator who entered the password eleven minutes ago, and the password."""
     password = str((useradd(client, IVAN).json or {})["password"])
-    rows.ask("update users set is_admin = true")
+    rows.query("update users set is_admin = true")
     browser = app.test_client()
     log_in(browser, "petrov.ivan", password)
     forget_password(browser)
@@ -495,7 +495,7 @@ def test_what_is_grave_takes_the_password_again_after_ten_minutes(
     forget_password(browser)
     address = "/admin/" + place.format(user=anna, key=rows.of("api_keys")[0]["id"])
     if place.endswith(("unblock/", "withdraw/")):
-        rows.ask("update users set is_active = false, is_admin = true where username = 'a.sokolova'")
+        rows.query("update users set is_active = false, is_admin = true where username = 'a.sokolova'")
     before = changed(rows)
 
     without = do(browser, address, name="till")

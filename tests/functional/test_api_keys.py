@@ -97,7 +97,7 @@ def test_without_a_valid_key_nothing_is_created_and_the_attempt_is_recorded(
     assert answer.mimetype == "application/problem+json"
     assert answer.headers["WWW-Authenticate"] == "Bearer"
     assert rows.of("users") == []
-    assert rows.ends() == [(401, "unauthorized")]
+    assert rows.outcomes() == [(401, "unauthorized")]
     assert rows.attempts()[0]["sent"] == {}, "the body of an unauthorized client is not read"
     assert key not in str(rows.attempts())
 
@@ -185,7 +185,7 @@ def test_a_revoked_key_is_refused_as_soon_as_its_cache_entry_expires(
     client: FlaskClient, key: str, rows: Rows, clock: SimpleNamespace
 ) -> None:
     was_valid = client.get(READABLE[0], headers=bearer(key)).status_code == 200
-    rows.ask("update api_keys set revoked_at = now()")
+    rows.query("update api_keys set revoked_at = now()")
 
     clock.passed = service.REMEMBERED_S + 0.1
 
@@ -210,7 +210,7 @@ def test_the_day_of_the_last_use_is_stored(client: FlaskClient, key: str, rows: 
     client.get(READABLE[0], headers=bearer(key))
 
     assert before is None
-    assert rows.ask("select last_used = (now() at time zone 'utc')::date as today from api_keys") == [{"today": True}]
+    assert rows.query("select last_used = (now() at time zone 'utc')::date as today from api_keys") == [{"today": True}]
 
 
 def test_the_openapi_document_describes_both_ways_to_authenticate(client: FlaskClient) -> None:

@@ -154,7 +154,7 @@ def test_a_login_that_matches_two_users_is_resolved_by_the_password(client: Flas
 def test_users_can_log_in_with_argon2id_passwords(client: FlaskClient, rows: Rows, app: Flask) -> None:
     create(client, ANNA)
     chosen = cast(Runtime, app.extensions["useradd"]).passwords.hash_chosen("correct horse battery staple")
-    rows.ask("update users set password_hash = :chosen", chosen=chosen)
+    rows.query("update users set password_hash = :chosen", chosen=chosen)
 
     response = log_in(client, "a.sokolova", "correct horse battery staple")
 
@@ -162,7 +162,7 @@ def test_users_can_log_in_with_argon2id_passwords(client: FlaskClient, rows: Row
 
 
 def test_a_blocked_user_cannot_log_in(client: FlaskClient, password: str, rows: Rows) -> None:
-    rows.ask("update users set is_active = false")
+    rows.query("update users set is_active = false")
 
     response = log_in(client, "a.sokolova", password)
 
@@ -190,7 +190,7 @@ def test_an_unknown_login_and_a_wrong_password_get_the_same_response_at_the_same
     for exists in (False, True):
         if exists:
             create(client, ANNA)
-            rows.ask(
+            rows.query(
                 "update users set password_hash = :new",
                 new=replace(runtime.passwords, scheme=scheme).hash_generated("x"),
             )
@@ -370,7 +370,7 @@ def test_a_blocked_user_is_logged_out_at_once(client: FlaskClient, password: str
     log_in(client, "a.sokolova", password)
     was_logged_in = is_logged_in(client)
 
-    rows.ask("update users set is_active = false")
+    rows.query("update users set is_active = false")
 
     assert was_logged_in
     assert not is_logged_in(client)
@@ -379,7 +379,7 @@ def test_a_blocked_user_is_logged_out_at_once(client: FlaskClient, password: str
 def test_a_deleted_user_is_logged_out_at_once(client: FlaskClient, password: str, rows: Rows) -> None:
     log_in(client, "a.sokolova", password)
 
-    rows.ask("delete from users")
+    rows.query("delete from users")
 
     assert not is_logged_in(client)
 

@@ -104,7 +104,7 @@ def test_a_conflict_with_an_existing_user_is_reported_and_recorded(
 
     assert (result.exit_code, result.output.startswith("Error: ")) == (1, True)
     assert "Password" not in result.output
-    assert rows.ends() == [(201, "created"), (409, code)]
+    assert rows.outcomes() == [(201, "created"), (409, code)]
     assert len(rows.of("users")) == 1
 
 

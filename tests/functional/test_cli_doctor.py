@@ -82,25 +82,25 @@ def test_an_outage_of_postgresql_is_reported_and_the_other_checks_run(doctor: Co
 
 def test_pending_migrations_are_reported(doctor: Command, rows: Rows) -> None:
     [row] = rows.of("alembic_version")
-    rows.ask("update alembic_version set version_num = '0001'")
+    rows.query("update alembic_version set version_num = '0001'")
     try:
         result = doctor()
     finally:
-        rows.ask("update alembic_version set version_num = :it", it=row["version_num"])
+        rows.query("update alembic_version set version_num = :it", it=row["version_num"])
 
     assert (result.exit_code, to_do(result)) == (1, {"migrations": "run: flask db upgrade"})
 
 
 def test_a_role_without_write_access_is_reported(doctor: Command, config: Config, rows: Rows) -> None:
-    rows.ask("create role only_reads login password 'only_reads'")
-    rows.ask("grant usage on schema public to only_reads")
-    rows.ask("grant select on alembic_version to only_reads")
+    rows.query("create role only_reads login password 'only_reads'")
+    rows.query("grant usage on schema public to only_reads")
+    rows.query("grant select on alembic_version to only_reads")
     assert config.database_url
     try:
         result = doctor(database_url=re.sub("//[^@]*@", "//only_reads:only_reads@", config.database_url))
     finally:
-        rows.ask("drop owned by only_reads")
-        rows.ask("drop role only_reads")
+        rows.query("drop owned by only_reads")
+        rows.query("drop role only_reads")
 
     assert to_do(result) == {"rights": "run deploy/roles.sql: it grants what the service needs"}
     assert "role only_reads may not read and write all tables" in result.output

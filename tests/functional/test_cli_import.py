@@ -117,7 +117,12 @@ def test_refusals_are_reported_field_by_field_and_recorded(run: Command, rows: R
         ["5", "email", "email_taken"],
     ]
     assert all(line[3] for line in lines)
-    assert rows.ends() == [(422, "invalid_phone"), (201, "created"), (400, "malformed_json"), (409, "username_taken")]
+    assert rows.outcomes() == [
+        (422, "invalid_phone"),
+        (201, "created"),
+        (400, "malformed_json"),
+        (409, "username_taken"),
+    ]
 
 
 def test_the_report_can_be_ndjson(run: Command, tmp_path: Path) -> None:
@@ -224,7 +229,7 @@ def test_the_import_waits_while_postgresql_is_unavailable(
     result = run(ndjson(ANNA))
 
     assert (result.exit_code, "PostgreSQL does not answer" in result.output) == (0, True)
-    assert rows.ends() == [(201, "created")]
+    assert rows.outcomes() == [(201, "created")]
 
 
 def test_a_long_outage_aborts_the_import_which_can_be_continued_later(

@@ -65,7 +65,7 @@ def test_the_status_counts_spooled_attempts(flask: Command) -> None:
 def test_drain_stores_spooled_attempts(flask: Command, rows: Rows) -> None:
     assert flask("drain").output == "1 attempts brought in\n"
 
-    assert rows.ends() == [(0, "interrupted")]
+    assert rows.outcomes() == [(0, "interrupted")]
     assert flask("drain").output == "0 attempts brought in\n"
 
 

@@ -119,7 +119,7 @@ def test_any_bytes_get_a_response_and_record_one_attempt(
 
     assert response.status_code in {201, 400, 409, 413, 415, 422}
     assert _count(rows) == before + 1
-    [row] = rows.ask("select answered from attempts order by seq desc limit 1")
+    [row] = rows.query("select answered from attempts order by seq desc limit 1")
     assert row["answered"] == response.status_code
 
 
@@ -130,5 +130,5 @@ def _call(case: Case, client: Any) -> None:
 
 
 def _count(rows: Rows) -> int:
-    number: int = rows.ask("select count(*) as number from attempts")[0]["number"]
+    number: int = rows.query("select count(*) as number from attempts")[0]["number"]
     return number

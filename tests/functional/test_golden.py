@@ -18,7 +18,7 @@ from project.http.guards import public
 from project.runtime import get_runtime
 from project.services import attempts
 from tests.builders import ADDRESS, ANNA, IVAN, log_in
-from tests.conftest import MakeApp, begin_anew
+from tests.conftest import MakeApp, reset_service
 from tests.functional.attempts import keep
 from tests.functional.golden_requests import ATTEMPTS, BODIES, KEY, PERIOD, READER_READS, READS, errors
 from tests.functional.recorder import Recorder, check
@@ -32,7 +32,7 @@ def fresh_app(make_app: MakeApp, client: FlaskClient, tmp_path: Path, monkeypatc
     monkeypatch.setattr(random, "randint", lambda *_: 2)
     app = make_app(data_dir=tmp_path, workers=1)
     get_runtime(app).upkeep.ensure_running = lambda: None  # type: ignore[method-assign]
-    begin_anew(app)
+    reset_service(app)
     return app
 
 

@@ -161,7 +161,7 @@ def test_an_attempt_with_a_foreign_host_is_recorded(client: FlaskClient, rows: R
     response = useradd(client, ANNA, headers={"Host": "evil.example"})
 
     assert (response.status_code, response.json["code"]) == (400, "bad_request")  # type: ignore[index]
-    assert rows.ends() == [(400, "bad_request")]
+    assert rows.outcomes() == [(400, "bad_request")]
     assert rows.of("users") == []
 
 

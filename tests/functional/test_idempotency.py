@@ -20,7 +20,7 @@ def test_a_repeat_gets_the_same_credentials_and_creates_nobody(client: FlaskClie
     assert again.json["user"] == first.json["user"]
     assert ("Idempotent-Replayed" in first.headers, again.headers["Idempotent-Replayed"]) == (False, "true")
     assert len(rows.of("users")) == 1
-    assert rows.ends() == [(201, "created"), (200, "replayed")]
+    assert rows.outcomes() == [(201, "created"), (200, "replayed")]
     assert rows.attempts()[1]["answered"] == 201
 
 
@@ -49,12 +49,12 @@ def test_a_key_with_another_body_is_refused_without_revealing_the_password(clien
 
     assert (response.status_code, response.json["code"]) == (422, "idempotency_key_reused")  # type: ignore[index]
     assert "password" not in response.json  # type: ignore[operator]
-    assert rows.ends() == [(201, "created"), (422, "idempotency_key_reused")]
+    assert rows.outcomes() == [(201, "created"), (422, "idempotency_key_reused")]
 
 
 def test_a_repeat_after_a_password_change_does_not_reveal_a_password(client: FlaskClient, rows: Rows) -> None:
     useradd(client, ANNA, headers=HEADERS)
-    rows.ask("update users set password_changed_at = now()")
+    rows.query("update users set password_changed_at = now()")
 
     response = useradd(client, ANNA, headers=HEADERS)
 
@@ -73,7 +73,7 @@ def test_only_successful_requests_are_replayed(client: FlaskClient) -> None:
 
 def test_an_expired_key_can_be_used_again(client: FlaskClient, rows: Rows) -> None:
     useradd(client, ANNA, headers=HEADERS)
-    rows.ask("update idempotency_keys set expires_at = now()")
+    rows.query("update idempotency_keys set expires_at = now()")
 
     response = useradd(client, IVAN, headers=HEADERS)
 
@@ -85,4 +85,4 @@ def test_an_invalid_key_is_refused_and_recorded(client: FlaskClient, rows: Rows,
     response = useradd(client, ANNA, headers={"Idempotency-Key": key})
 
     assert (response.status_code, response.json["code"]) == (400, "bad_idempotency_key")  # type: ignore[index]
-    assert rows.ends() == [(400, "bad_idempotency_key")]
+    assert rows.outcomes() == [(400, "bad_idempotency_key")]

@@ -134,7 +134,7 @@ def test_a_recorded_attempt_has_a_row_and_no_log_line(client: FlaskClient, log: 
     useradd(client, {**ANNA, "phone": "+7 912 555-01-4", "password": "hunter2"}, headers={"Idempotency-Key": KEY})
     client.post(f"{ADDRESS}?name=a.sokolova", data=b'{"email": "anna@', content_type="application/json")
 
-    assert [status for status, _ in rows.ends()] == [201, 422, 400]
+    assert [status for status, _ in rows.outcomes()] == [201, 422, 400]
     assert log.lines == []
 
 

@@ -58,7 +58,7 @@ def test_requests_over_the_limit_of_a_client_are_refused_and_recorded(limited: S
     seconds = int(refusal.headers["Retry-After"])
     assert 1 <= seconds <= 60
     assert refusal.json["detail"] == f"Try again in {seconds} s."
-    assert rows.ends() == [(422, "required"), (422, "required"), (429, "rate_limited")]
+    assert rows.outcomes() == [(422, "required"), (422, "required"), (429, "rate_limited")]
     assert refusal.json["attempt_id"] == str(rows.attempts()[-1]["id"])
 
 
@@ -162,7 +162,7 @@ def test_recorded_refusals_are_limited(
 
     recorded = [answer.json.get("recorded", True) for answer in flood + others]  # type: ignore[union-attr]
     assert recorded == [True] * 4 + [False] * 4 + [True] * 3 + [False] * 3
-    assert [status for status, _ in rows.ends()].count(429) == 5
+    assert [status for status, _ in rows.outcomes()].count(429) == 5
     assert [line.message for line in caplog.records].count(
         "rate limit refusals are no longer recorded individually"
     ) == 1
@@ -184,7 +184,7 @@ def test_wrong_passwords_at_reauthentication_are_limited(limited: Service, rows:
     issued = useradd(client, IVAN).json
     assert issued is not None
     guess(client, password=issued["password"])
-    rows.ask("update users set is_admin = true")
+    rows.query("update users set is_admin = true")
     with client.session_transaction(**from_address(HERE)) as session:
         session["proved"] = 0
     token = csrf_token(client.get("/admin/api-keys/new/", **from_address(HERE)).text)
@@ -279,7 +279,7 @@ def test_changes_by_an_administrator_are_limited_per_minute(
     issued, other = useradd(client, IVAN).json, useradd(client, ANNA).json
     assert issued is not None
     assert other is not None
-    rows.ask("update users set is_admin = true where username = 'petrov.ivan'")
+    rows.query("update users set is_admin = true where username = 'petrov.ivan'")
     log_in(client, issued["login"], issued["password"])
     monkeypatch.setattr(rules, "ADMIN_CHANGES", replace(rules.ADMIN_CHANGES, requests=2))
     address = f"/admin/users/{other['user']['id']}"

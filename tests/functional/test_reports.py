@@ -136,7 +136,7 @@ def test_response_times_are_shown_as_median_and_percentiles(reader: FlaskClient,
     """With the precision of aggregates: the percentile is 99 ms and belongs to the limit of 100 ms."""
     for number in range(1, 100):
         keep(app, ago(minutes=number), duration_ms=number)
-    rows.ask("update attempts set duration_ms = 100 where code = 'created' and username = 'petrov.ivan'")
+    rows.query("update attempts set duration_ms = 100 where code = 'created' and username = 'petrov.ivan'")
 
     page = show(reader)
 
@@ -488,13 +488,13 @@ def test_a_filter_without_matches_at_any_time_offers_nothing(reader: FlaskClient
 
 
 def test_before_the_first_request_an_example_is_shown(reader: FlaskClient, rows: Rows) -> None:
-    rows.ask("alter table users drop constraint users_id_attempt_status_fkey")
+    rows.query("alter table users drop constraint users_id_attempt_status_fkey")
     try:
-        rows.ask("delete from attempts")
+        rows.query("delete from attempts")
         page = show(reader)
     finally:
-        rows.ask("delete from users")
-        rows.ask(
+        rows.query("delete from users")
+        rows.query(
             "alter table users add constraint users_id_attempt_status_fkey"
             " foreign key (id, attempt_status) references attempts (id, status)"
         )

@@ -144,7 +144,7 @@ def test_dry_runs_and_replays_are_distinguished(reader: FlaskClient) -> None:
 
 def test_an_unconfirmed_user_shows_the_status_sent_to_the_client(reader: FlaskClient, app: Flask, rows: Rows) -> None:
     attempt_id = keep(app, ago())
-    rows.ask("update attempts set answered = 503 where id = :id", id=attempt_id)
+    rows.query("update attempts set answered = 503 where id = :id", id=attempt_id)
 
     page = show(reader, attempt_id)
 
@@ -155,7 +155,7 @@ def test_an_unconfirmed_user_shows_the_status_sent_to_the_client(reader: FlaskCl
 
 def test_an_interrupted_attempt_has_no_response(reader: FlaskClient, app: Flask, rows: Rows) -> None:
     attempt_id = keep(app, ago(), status=0, code="interrupted")
-    rows.ask("update attempts set answered = null, via = 'recovered' where id = :id", id=attempt_id)
+    rows.query("update attempts set answered = null, via = 'recovered' where id = :id", id=attempt_id)
 
     page = text_of(show(reader, attempt_id))
 

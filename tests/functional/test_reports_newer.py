@@ -72,7 +72,7 @@ def test_the_checkbox_of_polling_is_remembered(reader: FlaskClient) -> None:
 
 def test_the_end_of_the_session_is_shown_instead_of_new_attempts(reader: FlaskClient, rows: Rows) -> None:
     address = polled_address(show(reader))
-    rows.ask("update users set epoch = epoch + 1")
+    rows.query("update users set epoch = epoch + 1")
 
     by_polling = reader.get(address, headers=POLLING)
     by_click = reader.get("/results/", headers={"HX-Request": "true", "HX-Request-Type": "full"})

@@ -128,6 +128,6 @@ def test_chosen_passwords_do_not_depend_on_the_secret(client: FlaskClient, rotat
     issued = useradd(client, IVAN).json
     assert issued is not None
     hashed = get_runtime(client.application).passwords.hash_chosen(CHOSEN)
-    rows.ask("update users set password_hash = :it", it=hashed)
+    rows.query("update users set password_hash = :it", it=hashed)
 
     assert log_in(rotated("password_secret", keep=False), issued["login"], CHOSEN).status_code == 302

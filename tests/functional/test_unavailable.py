@@ -177,7 +177,7 @@ def test_an_expired_session_shows_no_user_name(logged_in: FlaskClient) -> None:
 
 def test_broken_pooled_connections_cause_no_error(client: FlaskClient, rows: Rows) -> None:
     useradd(client, {**ANNA, "username": "before", "phone": None, "email": "before@example.org"})
-    rows.ask(
+    rows.query(
         "select pg_terminate_backend(pid) from pg_stat_activity"
         " where application_name = 'useradd' and datname = current_database() and pid <> pg_backend_pid()"
     )
@@ -185,7 +185,7 @@ def test_broken_pooled_connections_cause_no_error(client: FlaskClient, rows: Row
     response = useradd(client, ANNA)
 
     assert response.status_code == 201
-    assert rows.ends() == [(201, "created"), (201, "created")]
+    assert rows.outcomes() == [(201, "created"), (201, "created")]
 
 
 def test_an_unconfirmed_commit_is_reported_as_outcome_unknown(
@@ -221,7 +221,7 @@ def test_a_refused_statement_is_an_internal_error_logged_without_personal_data(
     response = useradd(client, {"name": "Анна Соколова", "username": "a.sokolova"})
 
     assert (response.status_code, response.json["code"]) == (500, "internal_error")  # type: ignore[index]
-    assert rows.ends() == [(500, "internal_error")]
+    assert rows.outcomes() == [(500, "internal_error")]
     assert "users_contact_check" in caplog.text
     assert "Соколова" not in caplog.text
     assert "sokolova" not in caplog.text

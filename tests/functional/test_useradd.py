@@ -30,7 +30,7 @@ def test_a_user_is_created_with_login_and_password(client: FlaskClient, rows: Ro
     assert datetime.fromisoformat(user["created_at"]).utcoffset() is not None
     assert user["id"] == response.json["attempt_id"] == response.headers["X-Request-Id"]
     assert [(row["name"], row["username"]) for row in rows.of("users")] == [("Анна Соколова", "a.sokolova")]
-    assert rows.ends() == [(201, "created")]
+    assert rows.outcomes() == [(201, "created")]
 
 
 def test_the_response_is_readable_json_and_not_cacheable(client: FlaskClient) -> None:
@@ -80,7 +80,7 @@ def test_the_same_username_twice_is_a_conflict_and_both_are_recorded(client: Fla
     response = useradd(client, {**IVAN, "username": "A.Sokolova"})
 
     assert (response.status_code, response.json["code"]) == (409, "conflict")  # type: ignore[index]
-    assert rows.ends() == [(201, "created"), (409, "username_taken")]
+    assert rows.outcomes() == [(201, "created"), (409, "username_taken")]
     assert len(rows.of("users")) == 1
 
 
@@ -218,7 +218,7 @@ def test_an_invalid_field_is_named_and_recorded(
     assert response.json["code"] == "validation_failed"
     assert [(e["field"], e["code"]) for e in response.json["errors"]] == [(field, code)]
     assert response.json["errors"][0]["message"]
-    assert rows.ends() == [(422, code)]
+    assert rows.outcomes() == [(422, code)]
     assert rows.of("users") == []
 
 
@@ -287,7 +287,7 @@ def test_a_body_that_is_not_a_json_object_is_refused_and_recorded(
     response = client.post(ADDRESS, data=body, content_type="application/json")
 
     assert (response.status_code, response.json["code"]) == (400, code)  # type: ignore[index]
-    assert rows.ends() == [(400, code)]
+    assert rows.outcomes() == [(400, code)]
 
 
 def test_the_windows_1251_encoding_is_recognised(client: FlaskClient) -> None:
@@ -313,7 +313,7 @@ def test_another_media_type_is_refused_and_recorded(client: FlaskClient, rows: R
     response = client.post(ADDRESS, data=b"{}", content_type=media_type)
 
     assert (response.status_code, response.json["code"]) == (415, "unsupported_media_type")  # type: ignore[index]
-    assert rows.ends() == [(415, "unsupported_media_type")]
+    assert rows.outcomes() == [(415, "unsupported_media_type")]
 
 
 @pytest.mark.parametrize(
@@ -331,14 +331,14 @@ def test_a_compressed_body_is_refused(client: FlaskClient, rows: Rows) -> None:
     response = useradd(client, ANNA, headers={"Content-Encoding": "gzip"})
 
     assert response.status_code == 415
-    assert rows.ends() == [(415, "unsupported_media_type")]
+    assert rows.outcomes() == [(415, "unsupported_media_type")]
 
 
 def test_a_large_body_is_refused_and_recorded(client: FlaskClient, rows: Rows) -> None:
     response = useradd(client, {**ANNA, "name": "x" * 20_000})
 
     assert (response.status_code, response.json["code"]) == (413, "body_too_large")  # type: ignore[index]
-    assert rows.ends() == [(413, "body_too_large")]
+    assert rows.outcomes() == [(413, "body_too_large")]
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"])
@@ -350,7 +350,7 @@ def test_other_methods_are_refused_with_allow_and_recorded(
 
     assert response.status_code == 405
     assert response.headers["Allow"] == "POST"
-    assert rows.ends() == [(405, "method_not_allowed")]
+    assert rows.outcomes() == [(405, "method_not_allowed")]
     assert rows.attempts()[0]["method"] == method
 
 
@@ -360,7 +360,7 @@ def test_a_browser_gets_a_page_with_a_curl_command_instead_of_json(client: Flask
     assert response.status_code == 405
     assert response.mimetype == "text/html"
     assert "curl" in response.text
-    assert rows.ends() == [(405, "method_not_allowed")]
+    assert rows.outcomes() == [(405, "method_not_allowed")]
 
 
 def test_a_dry_run_checks_without_creating_and_is_recorded(client: FlaskClient, rows: Rows) -> None:
@@ -371,7 +371,7 @@ def test_a_dry_run_checks_without_creating_and_is_recorded(client: FlaskClient, 
     assert response.json["valid"] is True
     assert response.json["normalized"]["phone"] == "+79125550141"
     assert rows.of("users") == []
-    assert rows.ends() == [(200, "dry_run")]
+    assert rows.outcomes() == [(200, "dry_run")]
 
 
 def test_a_dry_run_refuses_invalid_data(client: FlaskClient) -> None:
@@ -418,7 +418,7 @@ def test_an_internal_error_is_a_generic_response_and_a_recorded_attempt(
     assert (response.status_code, response.json["code"]) == (500, "internal_error")  # type: ignore[index]
     assert "secret" not in response.text
     assert "Traceback" not in response.text
-    assert rows.ends() == [(500, "internal_error")]
+    assert rows.outcomes() == [(500, "internal_error")]
 
 
 def test_no_cross_origin_request_is_allowed(client: FlaskClient) -> None:

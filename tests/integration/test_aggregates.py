@@ -108,7 +108,7 @@ def test_percentiles_cover_all_attempts_and_overstate_by_at_most_ten_percent(
     attempts: Flask, runtime: Runtime, rows: Rows
 ) -> None:
     spread = "percentile_disc(array[0.5, 0.95, 0.99]) within group (order by duration_ms)"
-    [exact] = [row["ms"] for row in rows.ask(f"select {spread} as ms from attempts")]  # noqa: S608 - constant text
+    [exact] = [row["ms"] for row in rows.query(f"select {spread} as ms from attempts")]  # noqa: S608 - constant text
 
     count(runtime, most=200)
 
@@ -127,7 +127,7 @@ def test_attempts_drained_late_are_aggregated_into_their_own_hour(
     count(runtime)
 
     assert statistics(runtime, AttemptFilter()) == before
-    found = rows.ask("select grain, at, number from attempt_counts where code = 'overloaded'")
+    found = rows.query("select grain, at, number from attempt_counts where code = 'overloaded'")
     assert {(row["grain"], row["at"], row["number"]) for row in found} == {
         ("15min", datetime(2026, 3, 9, 9, 15, tzinfo=UTC), 1),
         ("hour", datetime(2026, 3, 9, 9, tzinfo=UTC), 1),
@@ -204,7 +204,7 @@ def test_an_attempt_with_an_early_sequence_number_and_a_late_commit_is_not_misse
 
     assert (
         reports.count_attempts(runtime.read_database, AttemptFilter())
-        == rows.ask("select count(*) n from attempts")[0]["n"]
+        == rows.query("select count(*) n from attempts")[0]["n"]
     )
 
 

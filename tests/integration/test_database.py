@@ -115,13 +115,13 @@ def test_postgresql_and_tcp_timeouts_are_set_on_every_connection(runtime: Runtim
 
 
 def test_commits_are_synchronous_even_if_the_database_defaults_to_asynchronous(runtime: Runtime, rows: Rows) -> None:
-    [name] = [row["name"] for row in rows.ask("select current_database() as name")]
-    rows.ask(f'alter database "{name}" set synchronous_commit = off')
+    [name] = [row["name"] for row in rows.query("select current_database() as name")]
+    rows.query(f'alter database "{name}" set synchronous_commit = off')
     try:
         runtime.database._engine.dispose()
         assert runtime.database.write_transaction(select_value, "select current_setting('synchronous_commit')") == "on"
     finally:
-        rows.ask(f'alter database "{name}" reset synchronous_commit')
+        rows.query(f'alter database "{name}" reset synchronous_commit')
         runtime.database._engine.dispose()
 
 
@@ -184,7 +184,7 @@ def test_a_pooled_connection_closed_by_the_server_does_not_leave_the_outcome_unk
     one = PreparedStatement("one", "select {}::integer", arguments=1)
     assert database.write_statement(one, 1) == [(1,)]
     resting = "select pid, pg_terminate_backend(pid) from pg_stat_activity where application_name = 'resting'"
-    while rows.ask(resting):
+    while rows.query(resting):
         pass
 
     def refuse(*_: object, **__: object) -> None:

@@ -171,7 +171,7 @@ def test_a_file_has_exactly_the_rows_of_its_snapshot_during_concurrent_writes(
 
     for report, ids in exports:
         of_snapshot = "select id::text from attempts where seq <= :top order by id"
-        assert ids == [row["id"] for row in rows.ask(of_snapshot, top=report.attempt_filter.newest)]
+        assert ids == [row["id"] for row in rows.query(of_snapshot, top=report.attempt_filter.newest)]
         assert len(ids) == report.total
     assert len({report.total for report, _ in exports}) > 1
 
@@ -218,7 +218,7 @@ def test_only_rows_pruned_during_an_export_are_missing(runtime: Runtime, rows: R
     found = ids_of(runtime, export(runtime), size=3)
 
     first = next(found)
-    rows.ask("delete from attempts where id = :id", id=stored[14])
+    rows.query("delete from attempts where id = :id", id=stored[14])
     rest = list(found)
 
     assert [first, *rest] == stored[:14]

@@ -63,7 +63,7 @@ def test_a_refused_attempt_that_runs_twice_is_refused_with_the_same_errors(runti
             registration.register(runtime.database, runtime.passwords, attempt, key, new_user())
         assert [error.code for error in refusal.value.errors] == ["username_taken", "email_taken"]
 
-    assert rows.ends() == [(201, "created"), (409, "username_taken")]
+    assert rows.outcomes() == [(201, "created"), (409, "username_taken")]
 
 
 def test_a_lost_commit_confirmation_still_yields_the_right_credentials(
@@ -77,7 +77,7 @@ def test_a_lost_commit_confirmation_still_yields_the_right_credentials(
     [user] = rows.of("users")
     assert runtime.passwords.verify(credentials.password, user["password_hash"])
     assert not credentials.replayed
-    assert rows.ends() == [(201, "created")]
+    assert rows.outcomes() == [(201, "created")]
 
 
 def test_a_replay_with_a_lost_confirmation_still_yields_the_right_credentials(
@@ -90,7 +90,7 @@ def test_a_replay_with_a_lost_confirmation_still_yields_the_right_credentials(
     again = registration.register(runtime.database, runtime.passwords, new_attempt(key), key, new_user())
 
     assert (again.replayed, again.password, again.user) == (True, first.password, first.user)
-    assert rows.ends() == [(201, "created"), (200, "replayed")]
+    assert rows.outcomes() == [(201, "created"), (200, "replayed")]
 
 
 def lose_confirmations(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
@@ -113,7 +113,7 @@ def test_a_user_cannot_exist_without_an_attempt_that_created_it(rows: Rows, runt
     attempts.record(runtime.database, runtime.spool, attempt, status=503, code="database_unavailable")
 
     with pytest.raises(QueryError, match="users_id_attempt_status_fkey"):
-        rows.ask(
+        rows.query(
             "insert into users (id, name, username, email, password_hash, created_at)"
             " values (:id, 'N', 'n', 'n@example.org', 'x', now())",
             id=attempt.id,

@@ -42,7 +42,7 @@ def aggregate_all(runtime: Runtime, most: int = 10_000) -> None:
 def test_aggregates_after_pruning_equal_aggregates_of_the_remaining_attempts(
     log: Flask, runtime: Runtime, rows: Rows, aggregated_first: int
 ) -> None:
-    old = rows.ask("select count(*) n from attempts where received_at < :limit", limit=LIMIT)[0]["n"]
+    old = rows.query("select count(*) n from attempts where received_at < :limit", limit=LIMIT)[0]["n"]
     if aggregated_first:
         aggregate_all(runtime, aggregated_first)
 
@@ -50,21 +50,21 @@ def test_aggregates_after_pruning_equal_aggregates_of_the_remaining_attempts(
     assert runtime.database.write_transaction(prune, LIMIT, 1000) == old - 40 > 0
     aggregate_all(runtime)
 
-    assert rows.ask("select count(*) n from attempts where received_at < :limit", limit=LIMIT) == [{"n": 0}]
+    assert rows.query("select count(*) n from attempts where received_at < :limit", limit=LIMIT) == [{"n": 0}]
     assert reports.count_attempts(runtime.read_database, AttemptFilter()) == 200 - old
     remaining = _aggregates(rows)
-    rows.ask("update watermarks set seq = (select min(seq) - 1 from attempts)")
-    rows.ask("delete from attempt_counts")
+    rows.query("update watermarks set seq = (select min(seq) - 1 from attempts)")
+    rows.query("delete from attempt_counts")
     aggregate_all(runtime)
     assert remaining == _aggregates(rows)
 
 
 def test_the_oldest_attempts_are_pruned_first(log: Flask, runtime: Runtime, rows: Rows) -> None:
-    before = rows.ask("select received_at from attempts order by received_at")
+    before = rows.query("select received_at from attempts order by received_at")
 
     runtime.database.write_transaction(prune, LIMIT, 7)
 
-    assert rows.ask("select received_at from attempts order by received_at") == before[7:]
+    assert rows.query("select received_at from attempts order by received_at") == before[7:]
 
 
 def test_a_killed_pruning_step_changes_nothing(log: Flask, runtime: Runtime, rows: Rows) -> None:
@@ -73,12 +73,12 @@ def test_a_killed_pruning_step_changes_nothing(log: Flask, runtime: Runtime, row
         connection.execute(text("select pg_terminate_backend(pg_backend_pid())"))
 
     aggregate_all(runtime)
-    before = rows.ask(COUNTS)
+    before = rows.query(COUNTS)
     with pytest.raises(DatabaseUnavailableError):
         runtime.database.run_once(die)
 
     assert len(rows.of("attempts")) == 200
-    assert rows.ask(COUNTS) == before
+    assert rows.query(COUNTS) == before
 
 
 def test_an_old_attempt_drained_late_is_pruned_by_the_next_step(log: Flask, runtime: Runtime, rows: Rows) -> None:
@@ -90,13 +90,13 @@ def test_an_old_attempt_drained_late_is_pruned_by_the_next_step(log: Flask, runt
     assert attempts.forget_all(runtime.database, LIMIT) == 1
 
     assert len(rows.of("attempts")) == remaining == reports.count_attempts(runtime.read_database, AttemptFilter())
-    assert rows.ask("select * from attempt_counts where code = 'database_unavailable'") == []
+    assert rows.query("select * from attempt_counts where code = 'database_unavailable'") == []
 
 
 def test_users_are_kept_when_their_attempts_are_pruned(log: Flask, runtime: Runtime, rows: Rows) -> None:
     ids = [keep(log, LIMIT + timedelta(days=days)) for days in (-1, 1)]
     for user_id in ids:
-        rows.ask(
+        rows.query(
             "insert into users (id, name, username, email, password_hash, created_at)"
             " values (:id, 'N', cast(:id as text), 'n@example.org', '', now())",
             id=user_id,
@@ -125,7 +125,7 @@ def test_upkeep_prunes_old_attempts(app: Flask, runtime: Runtime, rows: Rows, tm
 
 def _aggregates(rows: Rows) -> list[dict[str, object]]:
     """Return the aggregates without the trailing zeros that pruning leaves in lists."""
-    found = rows.ask(COUNTS)
+    found = rows.query(COUNTS)
     for row in found:
         while row["durations"] and not row["durations"][-1]:
             row["durations"].pop()

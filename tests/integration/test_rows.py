@@ -49,7 +49,7 @@ def log(app: Flask, runtime: Runtime, rows: Rows) -> list[dict[str, Any]]:
     for _ in range(200):
         status, code = chance.choice(OUTCOMES)
         keep(app, START + timedelta(minutes=chance.uniform(0, 2900)), status=status, code=code)
-    return rows.ask("select *, row_number() over (order by seq) as position from attempts order by id desc")
+    return rows.query("select *, row_number() over (order by seq) as position from attempts order by id desc")
 
 
 def matches(row: dict[str, Any], attempt_filter: AttemptFilter) -> bool:
@@ -108,7 +108,7 @@ def test_a_page_reads_no_attempt_that_it_does_not_show(
     log: list[dict[str, Any]], runtime: Runtime, rows: Rows, attempt_filter: AttemptFilter
 ) -> None:
     plans: list[Any] = []
-    rows.ask("analyze attempts")
+    rows.query("analyze attempts")
 
     def explain(connection: Connection) -> None:
         for method in ("seqscan", "hashjoin", "mergejoin"):  # as with millions of rows, where they do not pay off

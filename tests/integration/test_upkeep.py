@@ -77,7 +77,7 @@ def test_draining_an_attempt_that_is_in_the_table_already_changes_nothing(
         attempts.record(runtime.database, spool, new, status=503, code="database_unavailable")
         attempts.drain(runtime.database, spool)
 
-    assert rows.ends() == [(503, "database_unavailable")]
+    assert rows.outcomes() == [(503, "database_unavailable")]
 
 
 def test_an_interrupted_attempt_is_recorded_unless_it_had_committed(runtime: Runtime, spool: Spool, rows: Rows) -> None:
@@ -149,13 +149,13 @@ def test_errors_of_the_server_leave_attempts_in_the_spool(
             attempts.drain(runtime.database, spool)
 
     assert attempts.drain(runtime.database, spool) == 1
-    assert rows.ends() == [(0, "interrupted")]
+    assert rows.outcomes() == [(0, "interrupted")]
 
 
 def test_expired_idempotency_keys_are_purged_as_a_probe_of_the_database(
     runtime: Runtime, upkeep: Upkeep, rows: Rows
 ) -> None:
-    rows.ask(
+    rows.query(
         "insert into idempotency_keys (key_hash, fingerprint, user_id, kid, expires_at) values"
         " ('old', '', gen_random_uuid(), '', now() - interval '1 s'),"
         " ('new', '', gen_random_uuid(), '', now() + interval '1 h')"
@@ -182,8 +182,8 @@ def test_an_open_breaker_refuses_at_once_but_lets_a_probe_through(runtime: Runti
 
 
 def test_a_read_only_server_does_not_close_the_breaker(runtime: Runtime, upkeep: Upkeep, rows: Rows) -> None:
-    [name] = [row["name"] for row in rows.ask("select current_database() as name")]
-    rows.ask(f'alter database "{name}" set default_transaction_read_only = on')
+    [name] = [row["name"] for row in rows.query("select current_database() as name")]
+    rows.query(f'alter database "{name}" set default_transaction_read_only = on')
     try:
         runtime.database._engine.dispose()
         runtime.database.breaker.record_failure(time.monotonic())
