@@ -17,29 +17,29 @@ ANNA: dict[str, Any] = {
 }
 IVAN: dict[str, Any] = {"name": "Иван Петров", "username": "petrov.ivan", "phone": "+7 999 123-45-67"}
 KEY = "0f8fad5b-d9cb-469f-a165-70867728950e"
-BARE = """\
+BARE_IMPORT = """\
 import sys, types
 sys.modules["project"] = types.ModuleType("project")
 sys.modules["project"].__path__ = ["project"]
 """
-"""How a program begins that takes a part of the service without waiting for all others to be imported."""
+"""Start of a program that imports a part of the service without the whole package."""
 HTML = {"Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"}
 
 
 def useradd(client: FlaskClient, body: dict[str, Any], **kwargs: Any) -> TestResponse:
-    """POST a body and return the answer."""
+    """POST a body and return the response."""
     return client.post(ADDRESS, data=json.dumps(body), content_type="application/json", **kwargs)
 
 
 def csrf_token(page: str) -> str:
-    """Return the token of the form on a page."""
+    """Return the CSRF token of the form on a page."""
     match = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', page)
     assert match, "the page has no form with a CSRF token"
     return match[1]
 
 
 def log_in(client: FlaskClient, login: str, password: str, query: str = "") -> TestResponse:
-    """Fill in and send the login form."""
+    """Fill in and submit the login form."""
     page = client.get(f"/login/{query}").text
     form = {"login": login, "password": password, "csrf_token": csrf_token(page)}
     return client.post(f"/login/{query}", data=form)

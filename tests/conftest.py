@@ -1,4 +1,4 @@
-"""A PostgreSQL of the tests' own, built by the real migrations; every test starts with empty tables."""
+"""Fixtures: a test database built by the migrations; every test starts with empty tables."""
 
 import gc
 import os
@@ -25,28 +25,27 @@ from tests.builders import IVAN, log_in, useradd
 ROOT = Path(__file__).parents[1]
 Row = dict[str, Any]
 MakeApp = Callable[..., Flask]
-UNSAFE = ("alter system set fsync = off", "alter system set full_page_writes = off", "select pg_reload_conf()")
-"""Makes a server fast that may lose everything with the machine: no test takes that away, and those of tests/chaos,
-which fill disks and break them, have servers of their own."""
+UNSAFE_SETTINGS = ("alter system set fsync = off", "alter system set full_page_writes = off", "select pg_reload_conf()")
+"""Make a server fast whose data may be lost. tests/chaos, which kills servers and fills disks, has its own servers."""
 TABLES = ("users", "identifiers", "idempotency_keys", "attempts", "attempt_counts", "api_keys")
 
 
 def pytest_collection_finish() -> None:
-    """Look for garbage only in what tests leave: to look at all that was imported, too, takes an eighth of the time."""
+    """Exclude imported objects from garbage collection: traversing them takes an eighth of the time."""
     gc.freeze()
 
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """An empty database of this run's own.
+    """An empty database of this run.
 
-    It lives on a server of the tests': the embedded one, or the one whose programs TEST_POSTGRES_BIN names. Several
-    runs at once share it, each with its database; the next run finds it where this one left it.
+    The test server is the embedded one, or one of the programs in TEST_POSTGRES_BIN. Concurrent runs share it, each
+    with its own database; it is reused by later runs.
     """
     programs = os.environ.get("TEST_POSTGRES_BIN")
     home = ROOT / ".postgres-for-tests" / (programs.strip("/").replace("/", "-") if programs else "embedded")
     server = ensure(home, bin_dir=Path(programs) if programs else None)
-    for statement in UNSAFE:
+    for statement in UNSAFE_SETTINGS:
         administer(server, statement)
     name = f"test_{os.getpid()}"
     administer(server, f"create database {name}")
@@ -55,7 +54,7 @@ def postgres_url() -> Iterator[str]:
 
 
 def administer(server: str, statement: str) -> None:
-    """Run statements in a database past the service."""
+    """Run a statement in a database directly, not through the service."""
     connection = psycopg2.connect(server)
     connection.autocommit = True
     connection.cursor().execute(statement)
@@ -64,7 +63,7 @@ def administer(server: str, statement: str) -> None:
 
 @pytest.fixture(scope="session")
 def config(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """Settings as a newcomer has them, but for the database, and without limits: all tests have one address."""
+    """Default settings with the test database, without rate limits: all tests have one client address."""
     data_dir = str(tmp_path_factory.mktemp("data"))
     environment = {"DATABASE_URL": postgres_url, "DATA_DIR": data_dir, "RATELIMIT_ENABLED": "0"}
     return Config.from_environment(environment)
@@ -72,7 +71,7 @@ def config(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Confi
 
 @pytest.fixture(scope="session")
 def app(config: Config) -> Iterator[Flask]:
-    """The service with its tables. Nothing happens in its background: a test that wants a round of upkeep makes one."""
+    """The service with its tables and without its upkeep thread: tests run upkeep themselves."""
     app = create_app(config)
     get_runtime(app).upkeep.ensure_running = lambda: None  # type: ignore[method-assign]
     with app.app_context():
@@ -83,50 +82,50 @@ def app(config: Config) -> Iterator[Flask]:
 
 @pytest.fixture
 def make_app(config: Config) -> Iterator[MakeApp]:
-    """Makes the service once more, with other settings, and stops all that it made when the test is over."""
+    """Creates further applications with other settings, and stops them after the test."""
     yield from _make_app(config)
 
 
 @pytest.fixture(scope="module")
 def make_app_once(config: Config) -> Iterator[MakeApp]:
-    """The same for what a whole module shares."""
+    """Like make_app, for fixtures of a module."""
     yield from _make_app(config)
 
 
 def _make_app(config: Config) -> Iterator[MakeApp]:
-    made = []
+    apps: list[Flask] = []
 
     def make(**changes: Any) -> Flask:
-        made.append(create_app(replace(config, **changes)))
-        return made[-1]
+        apps.append(create_app(replace(config, **changes)))
+        return apps[-1]
 
     yield make
-    for app in made:
+    for app in apps:
         get_runtime(app).stop()
 
 
 class Roles(NamedTuple):
-    """Addresses of one database by the two roles of deploy/roles.sql."""
+    """Addresses of a database with the two roles of deploy/roles.sql."""
 
     app: str
     owner: str
 
 
 def make_roles(url: str) -> Roles:
-    """Run deploy/roles.sql in a database, with names of this run's own: roles belong to the whole server."""
+    """Run deploy/roles.sql in a database with role names of this run: roles belong to the whole server."""
     server, _, database = url.rpartition("/")
     names = {"useradd_app": f"app_{database}", "useradd_owner": f"owner_{database}"}
     script = (ROOT / "deploy" / "roles.sql").read_text()
-    for name, ours in names.items():
-        script = script.replace(name, ours) + f"alter role {ours} password 'secret-of-{ours}';"
+    for name, role in names.items():
+        script = script.replace(name, role) + f"alter role {role} password 'secret-of-{role}';"
     administer(url, script)
     scheme, _, address = server.partition("://")
     host = address.rpartition("@")[2]
-    return Roles(*(f"{scheme}://{ours}:secret-of-{ours}@{host}/{database}" for ours in names.values()))
+    return Roles(*(f"{scheme}://{role}:secret-of-{role}@{host}/{database}" for role in names.values()))
 
 
 def drop_roles(url: str) -> None:
-    """Undo make_roles(), but for what it took from everybody."""
+    """Undo make_roles(), except for privileges revoked from PUBLIC."""
     app, owner = (f"{kind}_{url.rpartition('/')[2]}" for kind in ("app", "owner"))
     administer(
         url, f"reassign owned by {owner} to current_user; drop owned by {app}, {owner}; drop role {app}, {owner}"
@@ -135,17 +134,17 @@ def drop_roles(url: str) -> None:
 
 @pytest.fixture(scope="session")
 def roles(app: Flask, postgres_url: str) -> Iterator[Roles]:
-    """The two roles, in the database of all tests, whose tables they were given afterwards."""
+    """The two roles in the database of all tests, which owned its tables before."""
     yield make_roles(postgres_url)
     drop_roles(postgres_url)
 
 
-def begin_anew(app: Flask) -> None:
-    """Forget what an earlier test did to the service: outages, what is on its disk, what is in its tables."""
+def reset_service(app: Flask) -> None:
+    """Undo the effects of earlier tests: close breakers, drain the spool, empty the tables."""
     runtime = get_runtime(app)
     with app.app_context():
-        for way in (runtime.database, runtime.read_database):
-            way.breaker.close()
+        for database in (runtime.database, runtime.read_database):
+            database.breaker.close()
         runtime.api_keys.forget()
         attempts.drain(runtime.database, runtime.spool)
         runtime.database.write_transaction(_empty)
@@ -153,29 +152,29 @@ def begin_anew(app: Flask) -> None:
 
 @pytest.fixture
 def runtime(app: Flask) -> Iterator[Runtime]:
-    """The parts that use cases take, inside an application context, on empty tables."""
+    """The runtime, inside an application context, on empty tables."""
     with app.app_context():
-        begin_anew(app)
+        reset_service(app)
         yield get_runtime(app)
 
 
 @pytest.fixture
 def database(runtime: Runtime) -> Database:
-    """The way to PostgreSQL, on empty tables."""
+    """The database of the runtime, on empty tables."""
     return runtime.database
 
 
 @pytest.fixture
 def client(app: Flask) -> Iterator[FlaskClient]:
-    """A stranger's browser or program, on empty tables. No context of the test's own lies around its requests."""
-    begin_anew(app)
+    """An anonymous client, on empty tables and outside of any application context."""
+    reset_service(app)
     with app.test_client() as client:
         yield client
 
 
 @pytest.fixture
 def reader(client: FlaskClient) -> FlaskClient:
-    """The browser of a user who has just been created and has logged in."""
+    """The browser of a new user who has logged in."""
     credentials = useradd(client, IVAN).json
     assert credentials is not None
     assert log_in(client, credentials["login"], credentials["password"]).status_code == 302
@@ -184,48 +183,48 @@ def reader(client: FlaskClient) -> FlaskClient:
 
 @pytest.fixture
 def administrator(reader: FlaskClient, app: Flask) -> FlaskClient:
-    """The browser of an administrator who has logged in."""
-    Rows(app).ask("update users set is_admin = true")
+    """The browser of a logged-in administrator."""
+    Rows(app).query("update users set is_admin = true")
     return reader
 
 
 @pytest.fixture
 def rows(app: Flask) -> "Rows":
-    """Reads tables past the service, to see what is really kept."""
+    """Reads the tables directly."""
     return Rows(app)
 
 
 class Rows:
-    """The tables as they are."""
+    """Runs queries on the tables, independent of the use cases."""
 
     def __init__(self, app: Flask) -> None:
         self._app = app
 
     def of(self, table: str, order: str = "1") -> list[Row]:
         """Return all rows of a table."""
-        return self.ask(f"select * from {table} order by {order}")  # noqa: S608 - names of our own
+        return self.query(f"select * from {table} order by {order}")  # noqa: S608 - constant names
 
-    def ask(self, question: str, **values: object) -> list[Row]:
-        """Return the answer to an SQL question."""
+    def query(self, sql: str, **values: object) -> list[Row]:
+        """Run a statement and return its rows."""
         with self._app.app_context():
-            return get_runtime(self._app).database.write_transaction(_ask, question, values)
+            return get_runtime(self._app).database.write_transaction(_query, sql, values)
 
     def attempts(self) -> list[Row]:
         """Return all attempts in the order in which they were recorded."""
         return self.of("attempts", order="seq")
 
-    def ends(self) -> list[tuple[int, str]]:
+    def outcomes(self) -> list[tuple[int, str]]:
         """Return status and code of all attempts."""
         return [(row["status"], row["code"]) for row in self.attempts()]
 
 
-def _ask(connection: Connection, question: str, values: dict[str, object]) -> list[Row]:
-    result = connection.execute(text(question), values)
+def _query(connection: Connection, sql: str, values: dict[str, object]) -> list[Row]:
+    result = connection.execute(text(sql), values)
     return [dict(row._mapping) for row in result] if result.returns_rows else []
 
 
 def _empty(connection: Connection) -> None:
-    connection.execute(text("; ".join(f"delete from {table}" for table in TABLES)))  # noqa: S608 - names of our own
+    connection.execute(text("; ".join(f"delete from {table}" for table in TABLES)))  # noqa: S608 - constant names
     connection.execute(
         text(
             "update watermarks set seq = (select case when is_called then last_value else 0 end from attempts_seq_seq)"

@@ -1,4 +1,4 @@
-"""Attempts as lines, laid out without PostgreSQL: what it has to write is told here once more, in Python."""
+"""A second implementation of the lines that PostgreSQL writes for exports, in Python."""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
@@ -8,12 +8,12 @@ from project.domain.attempts import AttemptRow
 from project.domain.lines import LINE_END, Block, Layout, Lines, Value
 
 
-def laid_out(rows: Iterable[AttemptRow], size: int = 500) -> Lines:
-    """Return what gives these attempts as lines, in blocks of this size."""
+def lines_of(rows: Iterable[AttemptRow], size: int = 500) -> Lines:
+    """Return a function that gives these attempts as lines, in blocks of this size."""
 
     def lines(layout: Layout) -> Iterator[Block]:
-        left = iter(rows)
-        while found := list(islice(left, size)):
+        remaining = iter(rows)
+        while found := list(islice(remaining, size)):
             yield Block(len(found), _content(layout, found))
 
     return lines
@@ -32,20 +32,20 @@ def _content(layout: Layout, rows: list[AttemptRow]) -> bytes:
 
 
 def block_of(lines: list[bytes]) -> Block:
-    """Return raw lines as PostgreSQL gives them."""
+    """Return raw lines as a block of PostgreSQL."""
     return Block(len(lines), LINE_END.join(lines))
 
 
 def raw_line(layout: Layout, row: AttemptRow) -> bytes | None:
-    """Return the values with their marks; None for what PostgreSQL could not even keep."""
+    """Return the values with their separators; None for text that PostgreSQL cannot store."""
     shown = values(layout, row)
-    told = (
+    cells = (
         column.separator
         + (shown[column.value] or "" if isinstance(column.value, Value) else column.value(row.status, row.code))
         for column in layout.columns
     )
     try:
-        return "".join(told).encode()
+        return "".join(cells).encode()
     except UnicodeEncodeError:
         return None
 
@@ -71,7 +71,7 @@ def values(layout: Layout, row: AttemptRow) -> dict[Value, str | None]:
 
 
 def _iso(local: datetime) -> str:
-    """Return ISO 8601 with no more digits of a second than needed, as PostgreSQL's JSON has it."""
+    """Return ISO 8601 with as few fractional digits as PostgreSQL's JSON."""
     text = local.isoformat(timespec="microseconds")
     return text[:19] + text[19:26].rstrip("0").rstrip(".") + text[26:]
 

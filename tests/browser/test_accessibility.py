@@ -66,9 +66,9 @@ USER_PAGES = ("", "block/", "grant/", "reset/")
 @pytest.fixture
 def pages(reader_page: Page, app: Flask, rows: Rows) -> list[str]:
     """Addresses of all pages an administrator can come to, with something of everything on them."""
-    rows.ask("update users set is_admin = true")
-    rows.ask("insert into api_keys (id, name, key_hash) values (gen_random_uuid(), 'shop front', 'x')")
-    rows.ask("insert into api_keys (id, name, key_hash, revoked_at) values (gen_random_uuid(), 'old', 'y', now())")
+    rows.query("update users set is_admin = true")
+    rows.query("insert into api_keys (id, name, key_hash) values (gen_random_uuid(), 'shop front', 'x')")
+    rows.query("insert into api_keys (id, name, key_hash, revoked_at) values (gen_random_uuid(), 'old', 'y', now())")
     user, key = rows.of("users")[0]["id"], rows.of("api_keys")[0]["id"]
     for minute in range(30):
         keep(

@@ -30,7 +30,7 @@ def anna(client: FlaskClient) -> str:
 @pytest.fixture
 def admin_page(anna: str, reader_page: Page, rows: Rows) -> Page:
     """A tab of an administrator; there is another user, Anna."""
-    rows.ask("update users set is_admin = true where username = 'petrov.ivan'")
+    rows.query("update users set is_admin = true where username = 'petrov.ivan'")
     reader_page.goto("/admin/")
     return reader_page
 
@@ -136,7 +136,7 @@ def test_a_key_is_created_used_and_revoked(admin_page: Page, app: Flask) -> None
 
 
 def test_filters_stay_in_the_address_from_page_to_page(admin_page: Page, rows: Rows) -> None:
-    rows.ask(
+    rows.query(
         "insert into users (id, attempt_status, name, username, phone, password_hash, created_at)"
         " select gen_random_uuid(), null, 'x', 'somebody.' || number, '+1', 'x', now()"
         " from generate_series(1, 30) number"
@@ -185,10 +185,10 @@ def test_an_ordinary_user_is_refused(reader_page: Page, complaints: Complaints) 
 
 @pytest.mark.parametrize("language", ["en", "ru"])
 def test_no_page_scrolls_sideways_on_a_phone(admin_page: Page, rows: Rows, app: Flask, language: str) -> None:
-    rows.ask("update users set name = repeat('Щ', 300), username = repeat('w', 150) where username = 'a.sokolova'")
-    rows.ask("insert into api_keys (id, name, key_hash) values (gen_random_uuid(), repeat('W', 100), 'x')")
+    rows.query("update users set name = repeat('Щ', 300), username = repeat('w', 150) where username = 'a.sokolova'")
+    rows.query("insert into api_keys (id, name, key_hash) values (gen_random_uuid(), repeat('W', 100), 'x')")
     keep(app, ago(minutes=1), username="w" * 150, user_agent="W" * 300, client_address="f" * 39)
-    user = rows.ask("select id from users where length(username) = 150")[0]["id"]
+    user = rows.query("select id from users where length(username) = 150")[0]["id"]
     key = rows.of("api_keys")[0]["id"]
     admin_page.set_viewport_size({"width": 390, "height": 844})
     pages = ("/admin/", "/admin/users/", f"/admin/users/{user}/", f"/admin/users/{user}/block/", "/results/?client=W")
@@ -214,7 +214,7 @@ def test_without_javascript_a_user_is_found_and_blocked_after_confirmation(
     find_anna(plain)
 
     plain.get_by_role("link", name="Block").click()
-    before = rows.ask("select is_active from users where username = 'a.sokolova'")
+    before = rows.query("select is_active from users where username = 'a.sokolova'")
     plain.get_by_role("button", name="Block").click()
 
     expect(plain.get_by_role("status")).to_contain_text("a.sokolova is blocked.")

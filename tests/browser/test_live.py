@@ -129,7 +129,7 @@ def test_a_session_that_has_ended_is_told_and_leads_to_the_login_and_back(
     live_page: Page, rows: Rows, wait: Callable[[], int], complaints: Complaints
 ) -> None:
     live_page.goto("/results/?period=30d")
-    rows.ask("update users set epoch = epoch + 1")
+    rows.query("update users set epoch = epoch + 1")
 
     assert wait() == 401
 
@@ -144,7 +144,7 @@ def test_asking_for_rows_after_the_session_has_ended_leads_to_the_login(
 ) -> None:
     keep(app, ago())
     assert wait() == 200
-    rows.ask("update users set epoch = epoch + 1")
+    rows.query("update users set epoch = epoch + 1")
 
     live_page.get_by_role("button", name="Show 1 new").click()
 

@@ -1,4 +1,4 @@
-"""Nothing lies in deploy/ that no test uses and no document tells of."""
+"""Every file in deploy/ is used by a test and mentioned in a document."""
 
 from pathlib import Path
 
@@ -12,6 +12,6 @@ DOCUMENTS = "".join(path.read_text() for path in (ROOT / "docs").glob("*.md"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(DEPLOY)))
-def test_every_file_is_used_by_a_test_and_told_of(path: Path) -> None:
+def test_every_file_is_used_by_a_test_and_documented(path: Path) -> None:
     assert path.name in TESTS
     assert path.name in DOCUMENTS or f"{path.parent.name}/*" in DOCUMENTS

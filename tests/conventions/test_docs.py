@@ -1,4 +1,4 @@
-"""The documents say what the code does."""
+"""The documents match the code."""
 
 import ast
 import importlib.util
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def generate() -> ModuleType:
-    """The script that writes tables into documents."""
+    """The script that generates tables in documents."""
     spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
     assert spec
     assert spec.loader
@@ -29,7 +29,7 @@ def test_generated_tables_are_up_to_date(generate: ModuleType) -> None:
         assert path.read_text() == text, f"{path.name} is stale: run .venv/bin/python docs/generate.py"
 
 
-def test_every_generated_table_stands_in_a_document(generate: ModuleType) -> None:
+def test_every_generated_table_is_in_a_document(generate: ModuleType) -> None:
     texts = "".join(path.read_text() for path in generate.documents())
 
     assert all(f"<!-- {name} -->" in texts for name in generate.TABLES)
@@ -42,7 +42,7 @@ def test_both_readmes_have_the_same_sections_and_commands() -> None:
     assert _commands(english) == _commands(russian)
 
 
-def test_links_between_documents_lead_somewhere() -> None:
+def test_links_between_documents_point_to_existing_files() -> None:
     for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
         for target in re.findall(r"(?:\]\(|src(?:set)?=\")(?!https?:|#|mailto:)([^)#\"]+)", path.read_text()):
             assert (path.parent / target).exists(), f"{path.name} points to {target}"
@@ -71,16 +71,16 @@ def test_running_the_generator_again_changes_nothing() -> None:
     assert {path: path.read_text() for path in before} == before
 
 
-def test_every_event_of_the_log_is_explained() -> None:
-    told = re.findall(
+def test_every_log_event_is_documented() -> None:
+    documented = re.findall(
         r"^\| `([^`]+)` \| (?:INFO|WARNING|ERROR)", (ROOT / "docs/operations.md").read_text(), re.MULTILINE
     )
 
-    assert sorted(told) == sorted(_events())
+    assert sorted(documented) == sorted(_events())
 
 
 def _events() -> set[str]:
-    """Return the message of every line that the service logs: it is the name of the event, and must not vary."""
+    """Return the message of every log call: it names the event and must be constant."""
     found = set()
     for path in (ROOT / "project").rglob("*.py"):
         calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]

@@ -1,4 +1,4 @@
-"""Codes: what the contract promises, what the code raises and what the catalogue explains are the same."""
+"""Error codes: the contract, the code that raises them and their descriptions agree."""
 
 import ast
 import re
@@ -33,7 +33,7 @@ CONTRACT = {
     "overloaded": 503,
     "outcome_unknown": 503,
 }
-"""Of the contract, literally: a code whose status changes breaks every client."""
+"""A literal copy of the contract: changing the status of a code breaks clients."""
 RETRYABLE = {
     "idempotency_in_progress",
     "rate_limited",
@@ -43,7 +43,7 @@ RETRYABLE = {
     "outcome_unknown",
 }
 ADDED = {"bad_request": 400, "exports_busy": 503}
-"""Codes of ours that the contract does not have."""
+"""Additional codes that are not in the contract."""
 FIELDS = {
     "required", "contact_required", "invalid_type", "blank", "too_long", "invalid_characters", "invalid_username",
     "invalid_phone", "invalid_email", "invalid_date", "date_out_of_range", "unknown_field", "username_taken",
@@ -51,49 +51,49 @@ FIELDS = {
 }  # fmt: skip
 
 RAISING = {"RuleError": 0, "RefusalError": 0, "DecidedError": 0, "FieldError": 1}
-"""Class -> which of its arguments is the code; the variant follows."""
+"""Class -> index of the argument that is the code; the variant follows."""
 DESCRIBING = {"project/contract/error_codes.py", "project/api/openapi.py", "project/reports/openapi.py"}
 
 
 @pytest.mark.parametrize("code", PROBLEMS)
-def test_a_problem_has_the_status_that_the_contract_promises(code: str) -> None:
+def test_a_problem_has_the_status_of_the_contract(code: str) -> None:
     assert PROBLEMS[code].status == (CONTRACT | ADDED)[code]
 
 
 @pytest.mark.parametrize("code", sorted(PROBLEMS.keys() & CONTRACT.keys()))
-def test_a_problem_can_be_tried_again_when_the_contract_says_so(code: str) -> None:
+def test_a_problem_is_retryable_if_the_contract_says_so(code: str) -> None:
     assert PROBLEMS[code].retryable == (code in RETRYABLE)
 
 
-def test_the_codes_of_fields_are_those_of_the_contract() -> None:
+def test_field_codes_are_those_of_the_contract() -> None:
     assert set(FIELD_CODES) == FIELDS
 
 
-def test_every_code_that_is_raised_is_in_the_catalogue() -> None:
-    known = PROBLEMS.keys() | FIELD_CODES.keys()
+def test_every_raised_code_is_described() -> None:
+    described = PROBLEMS.keys() | FIELD_CODES.keys()
 
     raised = {code for code, _ in _raised()}
 
     assert len(raised) > 20
-    assert raised - known == set()
+    assert raised - described == set()
 
 
-def test_every_variant_that_is_raised_has_a_sentence() -> None:
-    sentences = {code: set(problem.details) for code, problem in PROBLEMS.items()}
-    sentences |= {code: set(field.messages) for code, field in FIELD_CODES.items()}
+def test_every_raised_variant_has_a_message() -> None:
+    messages = {code: set(problem.details) for code, problem in PROBLEMS.items()}
+    messages |= {code: set(field.messages) for code, field in FIELD_CODES.items()}
 
-    missing = {(code, variant) for code, variant in _raised() if variant not in sentences.get(code, ())}
+    missing = {(code, variant) for code, variant in _raised() if variant not in messages.get(code, ())}
 
     assert missing == set()
 
 
-def test_every_code_of_the_catalogue_is_used() -> None:
-    unused = (PROBLEMS.keys() | FIELD_CODES.keys()) - _said()
+def test_every_described_code_is_used() -> None:
+    unused = (PROBLEMS.keys() | FIELD_CODES.keys()) - _string_literals()
 
-    assert unused == set(), "nothing ever answers with these"
+    assert unused == set(), "no response has these codes"
 
 
-def test_every_status_of_a_call_has_a_name() -> None:
+def test_every_status_of_useradd_has_a_name() -> None:
     elsewhere = {"forbidden", "not_found", "exports_busy"}
 
     assert {problem.status for code, problem in PROBLEMS.items() if code not in elsewhere} <= STATUSES.keys()
@@ -104,11 +104,11 @@ def test_every_text_has_a_russian_translation(app: Flask) -> None:
         russian, english = _texts("ru"), _texts("en")
 
     assert russian.keys() == english.keys()
-    assert {place for place, text in russian.items() if text == english[place]} == set()
-    assert [place for place, text in russian.items() if not re.search("[а-яё]", text)] == []
+    assert {key for key, text in russian.items() if text == english[key]} == set()
+    assert [key for key, text in russian.items() if not re.search("[а-яё]", text)] == []
 
 
-def test_the_default_sentences_can_be_filled_in_with_their_samples() -> None:
+def test_default_messages_can_be_formatted_with_their_samples() -> None:
     for code, problem in PROBLEMS.items():
         assert "%(" not in (str(problem.details[""]) % problem.sample if problem.sample else problem.details[""]), code
     for code, field in FIELD_CODES.items():
@@ -116,7 +116,7 @@ def test_the_default_sentences_can_be_filled_in_with_their_samples() -> None:
 
 
 def _texts(language: str) -> dict[tuple[str, ...], str]:
-    """Return every text of the catalogue by its place."""
+    """Return every text of the error codes by its location."""
     found: dict[tuple[str, ...], str] = {(code, "title"): problem.title for code, problem in PROBLEMS.items()}
     found |= {(code, "detail", name): text for code, one in PROBLEMS.items() for name, text in one.details.items()}
     found |= {(code, "short"): field.short for code, field in FIELD_CODES.items()}
@@ -124,7 +124,7 @@ def _texts(language: str) -> dict[tuple[str, ...], str]:
     found |= {(code,): text for code, text in OTHER_REASONS.items()}
     found |= {(str(status),): text for status, text in STATUSES.items()}
     with force_locale(language):
-        return {place: str(text) for place, text in found.items()}
+        return {key: str(text) for key, text in found.items()}
 
 
 def _nodes() -> Iterator[ast.AST]:
@@ -134,7 +134,7 @@ def _nodes() -> Iterator[ast.AST]:
 
 
 def _raised() -> Iterator[tuple[str, str]]:
-    """Yield code and variant of every error that is made with a code written out."""
+    """Yield code and variant of every error created with a literal code."""
     for node in _nodes():
         match node:
             case ast.Call(func=ast.Name(id=name)) if name in RAISING:
@@ -150,9 +150,9 @@ def _raised() -> Iterator[tuple[str, str]]:
                 yield code, ""
 
 
-def _said() -> set[str]:
-    """Return every word that the code and the SQL function write in quotes."""
+def _string_literals() -> set[str]:
+    """Return every string literal of the Python code and the SQL functions."""
     constants = {node.value for node in _nodes() if isinstance(node, ast.Constant)}
     sql = "".join(path.read_text() for path in (ROOT / "migrations" / "functions").glob("*.sql"))
-    taken = {f"{kind}_taken" for kind in ("username", "phone", "email")}  # put together in SQL and domain/errors.py
+    taken = {f"{kind}_taken" for kind in ("username", "phone", "email")}  # composed in SQL and domain/errors.py
     return {text for text in constants if isinstance(text, str)} | set(re.findall(r"'(\w+)'", sql)) | taken

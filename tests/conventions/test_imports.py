@@ -1,4 +1,4 @@
-"""What modules may not use, where import-linter cannot see it."""
+"""Forbidden names that import-linter cannot check."""
 
 import ast
 import re
@@ -10,13 +10,13 @@ import pytest
 PROJECT = Path(__file__).parents[2] / "project"
 TIMING = re.compile(r"database|breaker|deadline|clock|upkeep|server")
 TIMERS = sorted(path for path in PROJECT.rglob("*.py") if TIMING.search(path.relative_to(PROJECT).as_posix()))
-JUMPING = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today", "date.today"}
-"""Clocks that somebody can set while we wait."""
+SETTABLE = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today", "date.today"}
+"""Clocks that can be set during a wait."""
 
 
 @pytest.mark.parametrize("path", TIMERS, ids=lambda path: path.relative_to(PROJECT).as_posix())
-def test_deadlines_go_by_a_clock_that_does_not_jump(path: Path) -> None:
-    assert not set(_names(path.read_text())) & JUMPING
+def test_modules_with_deadlines_use_only_the_monotonic_clock(path: Path) -> None:
+    assert not set(_names(path.read_text())) & SETTABLE
 
 
 @pytest.mark.parametrize(
@@ -30,18 +30,18 @@ def test_deadlines_go_by_a_clock_that_does_not_jump(path: Path) -> None:
         "from datetime import datetime as D\nclock = D.utcnow",
     ],
 )
-def test_a_clock_that_jumps_is_found_under_any_name(source: str) -> None:
-    assert set(_names(source)) & JUMPING
+def test_settable_clocks_are_found_under_any_alias(source: str) -> None:
+    assert set(_names(source)) & SETTABLE
 
 
-def test_the_modules_with_deadlines_are_found() -> None:
+def test_modules_with_deadlines_are_found() -> None:
     names = {"breaker.py", "clock.py", "database.py", "deadline.py", "connections.py", "supervisor.py", "worker.py"}
 
     assert names <= {path.name for path in TIMERS}
 
 
 def _names(source: str) -> Iterator[str]:
-    """Yield the last two parts of every name that a module imports or uses, its aliases resolved."""
+    """Yield the last two parts of every name that a module imports or uses, with aliases resolved."""
     tree = ast.parse(source)
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
     meanings = {
@@ -52,5 +52,5 @@ def _names(source: str) -> Iterator[str]:
     dotted = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute | ast.Name)]
     for name in [*meanings, *dotted]:
         first, _, rest = name.partition(".")
-        whole = ".".join(filter(None, (meanings.get(first, first), rest)))
-        yield ".".join(whole.split(".")[-2:])
+        resolved = ".".join(filter(None, (meanings.get(first, first), rest)))
+        yield ".".join(resolved.split(".")[-2:])

@@ -1,4 +1,4 @@
-"""Migrations build what the models describe, can be taken back, and stand on their own."""
+"""Migrations match the models, are reversible, and import nothing of the project."""
 
 import ast
 import os
@@ -24,7 +24,7 @@ from project.models import Base
 from tests.conftest import MakeApp
 
 VERSIONS = sorted((Path(__file__).parents[2] / "migrations" / "versions").glob("*.py"))
-THINGS = text("""
+OBJECTS = text("""
     select 'table', c.relname, a.attname, format_type(a.atttypid, a.atttypmod)
       from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
      where c.relnamespace = 'public'::regnamespace and c.relname not like 'alembic_version%'
@@ -35,16 +35,16 @@ THINGS = text("""
     select 'function', proname, '', pg_get_functiondef(oid)
       from pg_proc where pronamespace = 'public'::regnamespace
 """)
-"""Everything that migrations make, but for the table in which Alembic keeps the revision."""
+"""All schema objects that migrations create, except Alembic's own table."""
 
-FOUNDED = "0005"
-"""Until here nobody had rows that a migration could have read."""
+FIRST_RELEASE = "0005"
+"""Before this revision, no installation had rows."""
 FILES = text("""
     select relname, pg_relation_filenode(oid) from pg_class
      where relnamespace = 'public'::regnamespace and relkind = 'r'
        and relname not in ('alembic_version', 'attempt_counts', 'watermarks')
 """)
-"""Tables that requests write: counts are the upkeep's own."""
+"""Tables that requests write; only upkeep writes the aggregates."""
 BLOCKED = text("""
     select distinct c.relname, s.seq_scan > 0 or s.idx_scan > 0
       from pg_locks l
@@ -53,12 +53,12 @@ BLOCKED = text("""
      where l.pid = pg_backend_pid()
        and l.mode in ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
 """)
-"""Tables that this transaction keeps writers from, and whether it has read them."""
+"""Tables on which this transaction blocks writers, and whether it has read them."""
 
 
 @pytest.fixture
 def empty_app(make_app: MakeApp, postgres_url: str, tmp_path: Path) -> Iterator[Flask]:
-    """The service on a database of its own that has no tables."""
+    """The service on a separate, empty database."""
     name = f"migrations_{os.getpid()}"
     with _server(postgres_url) as server:
         server.execute(f"drop database if exists {name}")
@@ -73,37 +73,37 @@ def empty_app(make_app: MakeApp, postgres_url: str, tmp_path: Path) -> Iterator[
         server.execute(f"drop database {name} with (force)")
 
 
-def test_migrations_build_what_the_models_describe(app: Flask) -> None:
+def test_migrations_create_the_schema_of_the_models(app: Flask) -> None:
     with app.app_context(), db.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_server_default": True})
 
         assert compare_metadata(context, Base.metadata) == []
 
 
-def test_migrations_go_up_down_and_up_again(empty_app: Flask) -> None:
+def test_migrations_can_be_upgraded_downgraded_and_upgraded_again(empty_app: Flask) -> None:
     flask_migrate.upgrade()
-    first = _things()
+    first = _objects()
 
     flask_migrate.downgrade(revision="base")
-    left = _things()
+    left = _objects()
     flask_migrate.upgrade()
 
     assert {kind for kind, *_ in first} == {"table", "constraint", "function"}
     assert left == set()
-    assert _things() == first
+    assert _objects() == first
 
 
-def test_every_step_back_can_be_taken_by_itself(empty_app: Flask) -> None:
+def test_every_migration_can_be_downgraded_separately(empty_app: Flask) -> None:
     flask_migrate.upgrade()
 
     for _ in VERSIONS:
-        whole = _things()
+        before = _objects()
         flask_migrate.downgrade(revision="-1")
         flask_migrate.upgrade(revision="+1")
-        assert _things() == whole
+        assert _objects() == before
         flask_migrate.downgrade(revision="-1")
 
-    assert _things() == set()
+    assert _objects() == set()
 
 
 @pytest.mark.parametrize("path", VERSIONS, ids=lambda path: path.stem)
@@ -115,7 +115,7 @@ def test_migrations_import_nothing_of_the_project(path: Path) -> None:
     assert {name.partition(".")[0] for name in named} <= {"alembic", "pathlib", "sqlalchemy"}
 
 
-def test_migrations_are_one_line_in_the_order_of_their_numbers() -> None:
+def test_migrations_are_a_linear_history_in_numeric_order() -> None:
     steps = [_step(path) for path in VERSIONS]
 
     numbers = [path.name.partition("_")[0] for path in VERSIONS]
@@ -125,19 +125,19 @@ def test_migrations_are_one_line_in_the_order_of_their_numbers() -> None:
 
 
 @pytest.mark.parametrize("path", VERSIONS, ids=lambda path: path.stem)
-def test_migrations_say_what_they_do(path: Path) -> None:
+def test_every_migration_has_a_docstring(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text()))
 
 
-# --- While the service serves ---------------------------------------------------------------------------------------
+# --- While the service is running -------------------------------------------------------------------------------------
 
 
-def test_migrations_hold_writers_up_for_one_table_at_a_time_and_not_while_they_read_it(empty_app: Flask) -> None:
+def test_migrations_block_writers_on_one_table_at_a_time_and_never_while_reading_it(empty_app: Flask) -> None:
     numbers = [path.name.partition("_")[0] for path in VERSIONS]
 
     blocked = {number: _blocked(VERSIONS[0].parents[1], number) for number in numbers}
 
-    assert [number for number in numbers if number > FOUNDED and _is_long(blocked[number])] == []
+    assert [number for number in numbers if number > FIRST_RELEASE and _is_long(blocked[number])] == []
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_migrations_hold_writers_up_for_one_table_at_a_time_and_not_while_they_r
         (True, ["alter table users add column a text", "alter table attempts add column a text"]),
     ],
 )
-def test_a_migration_that_holds_writers_up_for_longer_is_found(
+def test_a_migration_that_blocks_writers_for_longer_is_detected(
     empty_app: Flask, tmp_path: Path, is_long: bool, statements: list[str]
 ) -> None:
     folder = tmp_path / "migrations"
@@ -172,14 +172,14 @@ def test_a_migration_that_holds_writers_up_for_longer_is_found(
 
 
 def _is_long(tables: dict[str, bool]) -> bool:
-    """Tell whether writers may have to wait for more than one change of a catalogue."""
+    """Return whether writers may wait for more than one catalog change."""
     return len(tables) > 1 or any(tables.values())
 
 
 def _blocked(folder: Path, number: str) -> dict[str, bool]:
-    """Apply the next migration; return the tables that it keeps writers from, and whether it reads or rewrites them.
+    """Apply the next migration; return the tables on which it blocks writers, and whether it reads or rewrites them.
 
-    A table of its own keeps nobody waiting. How long something takes cannot be seen on empty tables, but what it does.
+    New tables block nobody. Empty tables cannot show how long a migration takes, only what it does.
     """
     found: dict[str, bool] = {}
     config = AlembicConfig()
@@ -190,16 +190,16 @@ def _blocked(folder: Path, number: str) -> dict[str, bool]:
         ExitStack() as stack,
         EnvironmentContext(config, script, fn=lambda now, _: script._upgrade_revs(number, now)) as environment,
     ):
-        stack.callback(connection.invalidate)  # what it has read is counted anew for each
+        stack.callback(connection.invalidate)  # the statistics of reads start at zero for each migration
         files: dict[str, int] = dict(connection.execute(FILES).all())
         connection.commit()
 
-        def note(*_: Any, **__: Any) -> None:
+        def record(*_: Any, **__: Any) -> None:
             after: dict[str, int] = dict(connection.execute(FILES).all())
             read = {name: is_read for name, is_read in connection.execute(BLOCKED) if name in files}
             found.update({name: is_read or after[name] != files[name] for name, is_read in read.items()})
 
-        environment.configure(connection=connection, transaction_per_migration=True, on_version_apply=note)
+        environment.configure(connection=connection, transaction_per_migration=True, on_version_apply=record)
         with environment.begin_transaction():
             environment.run_migrations()
     return found
@@ -217,9 +217,9 @@ def _step(path: Path) -> tuple[object, object]:
     return values["revision"], values["down_revision"]
 
 
-def _things() -> set[tuple[str, ...]]:
+def _objects() -> set[tuple[str, ...]]:
     with db.engine.connect() as connection:
-        return {tuple(row) for row in connection.execute(THINGS)}
+        return {tuple(row) for row in connection.execute(OBJECTS)}
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Templates keep the rules of the house: nothing from other hosts, nothing inline, nothing unescaped."""
+"""Templates: nothing from other hosts, nothing inline, nothing unescaped."""
 
 import re
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ SELF_CLOSING = {"rect", "line", "use", "path", "circle"}
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_templates_can_be_read(app: Flask, name: str) -> None:
+def test_templates_have_no_syntax_errors(app: Flask, name: str) -> None:
     try:
         app.jinja_env.get_template(name)
     except TemplateSyntaxError as error:
@@ -29,7 +29,7 @@ def test_templates_can_be_read(app: Flask, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_templates_print_nothing_unescaped_and_nothing_inline(name: str) -> None:
+def test_templates_have_no_unescaped_output_and_no_inline_code(name: str) -> None:
     source = re.sub(r"\{#.*?#\}", "", _text(name), flags=re.DOTALL)
 
     assert not re.search(r"\|\s*safe\b|autoescape\s+false|Markup\(", source)
@@ -42,7 +42,7 @@ def test_every_word_of_a_template_is_translated(name: str) -> None:
     source = re.sub(
         r"\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}|<(?:code|pre)\b.*?</(?:code|pre)>", " ", _text(name), flags=re.DOTALL
     )
-    said = re.sub(r"<[^>]*>", " ", source)
+    visible = re.sub(r"<[^>]*>", " ", source)
     own_names = {
         "center",
         "useradd",
@@ -60,18 +60,18 @@ def test_every_word_of_a_template_is_translated(name: str) -> None:
         "PostgreSQL",
     }
 
-    words = set(re.findall(r"[^\W\d_]{2,}", said)) - own_names
+    words = set(re.findall(r"[^\W\d_]{2,}", visible)) - own_names
 
     assert words == set()
 
 
-def test_what_is_not_there_fails_instead_of_printing_nothing(app: Flask) -> None:
+def test_an_undefined_variable_is_an_error(app: Flask) -> None:
     assert app.jinja_env.undefined is StrictUndefined
     with app.test_request_context(), pytest.raises(UndefinedError):
         app.jinja_env.from_string("{{ missing }}").render()
 
 
-def test_static_files_ask_no_other_host() -> None:
+def test_static_files_refer_to_no_other_host() -> None:
     for path in (STATIC / "app.css", STATIC / "app.js", STATIC / "swagger.js"):
         assert not re.search(
             r"(?:https?:)?//(?!\s)[a-z]", re.sub(r"/\*.*?\*/|^\s*//.*$", "", path.read_text(), flags=re.M)
@@ -90,7 +90,7 @@ def test_every_icon_is_in_the_sprite() -> None:
     assert {"copy", "x", "check"} <= used
 
 
-def test_every_class_has_a_rule() -> None:
+def test_every_css_class_has_a_rule() -> None:
     rules = set(re.findall(r"\.([a-z][\w-]*)", (STATIC / "app.css").read_text()))
     named = re.findall(r'class="([\w -]+)"', "".join(map(_text, (name for name in SOURCES if "flasgger" not in name))))
 
@@ -120,7 +120,7 @@ PAGES = (
 
 @pytest.mark.parametrize("language", ["ru", "en"])
 @pytest.mark.parametrize("address", PAGES)
-def test_pages_are_whole(administrator: FlaskClient, rows: Rows, address: str, language: str) -> None:
+def test_pages_are_well_formed_html(administrator: FlaskClient, rows: Rows, address: str, language: str) -> None:
     attempt_id = useradd(administrator, ANNA | {"phone": "1", "email": "x"}).headers["X-Request-Id"]
     path = address.format(id=attempt_id, user=rows.of("users")[0]["id"])
     separator = "&" if "?" in address else "?"
@@ -131,10 +131,10 @@ def test_pages_are_whole(administrator: FlaskClient, rows: Rows, address: str, l
     assert page.title.strip(" ·") not in {"", "useradd"}
     assert page.title.endswith("· useradd")
     assert page.attributes["html"][0]["lang"] == language
-    assert len(page.ids) == len(set(page.ids)), "an id stands there twice"
+    assert len(page.ids) == len(set(page.ids)), "an id is used twice"
     assert len(page.attributes["main"]) == len(page.attributes["h1"]) == 1
     for name in page.references:
-        assert name in page.ids, f"{name} is referred to and is not there"
+        assert name in page.ids, f"{name} is referenced but does not exist"
     for address_of in page.addresses:
         assert re.match(r"[/?#]", address_of), address_of
         assert not address_of.startswith("//")
@@ -158,7 +158,7 @@ def _text(name: str) -> str:
 
 
 class _Page(HTMLParser):
-    """A page taken apart; tags that are not closed as they were opened are an error."""
+    """A parsed page; unbalanced tags are an error."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -196,19 +196,19 @@ class _Page(HTMLParser):
 
     @property
     def ids(self) -> list[str]:
-        """Every id, in order."""
+        """All ids, in order."""
         return [one["id"] for one in self._all() if "id" in one]
 
     @property
     def references(self) -> set[str]:
-        """Every id that something on the page refers to."""
+        """All ids that are referenced on the page."""
         names = ("for", "aria-labelledby", "aria-describedby", "data-copy", "data-reveal")
         inside = {one["href"][1:] for one in self._all() if one.get("href", "").startswith("#")}
         return inside | {part for one in self._all() for name in names for part in one.get(name, "").split()}
 
     @property
     def addresses(self) -> list[str]:
-        """Every address that a page leads to or loads."""
+        """All addresses that the page links to or loads."""
         return [one[name] for one in self._all() for name in ("href", "src", "action") if one.get(name)]
 
     def _all(self) -> Iterator[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Every text has a Russian translation, and what is compiled is what is written."""
+"""Every text has a Russian translation, and the compiled catalog is up to date."""
 
 import re
 from collections.abc import Iterator
@@ -23,24 +23,24 @@ Key = tuple[str | None, str | tuple[str, ...]]
 
 @pytest.fixture(scope="module")
 def extracted() -> set[Key]:
-    """Every text of the code and the templates."""
+    """All texts of the code and the templates."""
     with (ROOT / "babel.cfg").open() as file:
         methods, options = parse_mapping_cfg(file)  # type: ignore[no-untyped-call]
     found = extract_from_dir(ROOT, methods, options, keywords=DEFAULT_KEYWORDS)
-    error_codes = Catalog()
+    catalog = Catalog()
     for _, _, text, _, context in found:
-        error_codes.add(text, context=context)
-    return {_key(message) for message in error_codes if message.id}
+        catalog.add(text, context=context)
+    return {_key(message) for message in catalog if message.id}
 
 
 @pytest.fixture(scope="module")
 def russian() -> Catalog:
-    """The translations as they are written."""
+    """The translations in messages.po."""
     with (FOLDER / "messages.po").open("rb") as file:
         return read_po(file)
 
 
-def test_nothing_is_missing_and_nothing_is_left_over(extracted: set[Key], russian: Catalog) -> None:
+def test_no_translation_is_missing_or_unused(extracted: set[Key], russian: Catalog) -> None:
     translated = {_key(message) for message in _texts(russian)}
 
     assert len(extracted) > 200
@@ -49,7 +49,7 @@ def test_nothing_is_missing_and_nothing_is_left_over(extracted: set[Key], russia
     assert not russian.obsolete, ADVICE
 
 
-def test_every_text_is_translated_in_all_its_forms(russian: Catalog) -> None:
+def test_every_text_is_translated_in_all_plural_forms(russian: Catalog) -> None:
     for message in _texts(russian):
         forms = message.string if isinstance(message.string, tuple | list) else [message.string]
         assert all(forms), message.id
@@ -57,7 +57,7 @@ def test_every_text_is_translated_in_all_its_forms(russian: Catalog) -> None:
         assert not message.fuzzy, message.id
 
 
-def test_translations_take_the_same_variables(russian: Catalog) -> None:
+def test_translations_use_the_same_variables(russian: Catalog) -> None:
     for message in _texts(russian):
         forms = message.string if isinstance(message.string, tuple | list) else [message.string]
         texts = message.id if isinstance(message.id, tuple | list) else [message.id]
@@ -72,13 +72,13 @@ def test_translations_keep_addresses_and_codes(russian: Catalog) -> None:
             assert sorted(set(word.findall(message.id))) == sorted(set(word.findall(str(message.string)))), message.id
 
 
-def test_what_is_compiled_is_what_is_written(russian: Catalog) -> None:
+def test_the_compiled_catalog_is_up_to_date(russian: Catalog) -> None:
     compiled = read_mo(BytesIO((FOLDER / "messages.mo").read_bytes()))
 
     assert _strings(compiled) == _strings(russian), f"{ADVICE} (pybabel compile)"
 
 
-def test_english_is_the_language_of_the_code() -> None:
+def test_english_is_the_only_language_without_a_translation() -> None:
     translated = {path.name for path in (ROOT / "project" / "translations").iterdir() if path.is_dir()}
 
     assert translated | {"en"} == set(LANGUAGES)
@@ -89,14 +89,14 @@ def _key(message: Message) -> Key:
     return context, tuple(message.id) if isinstance(message.id, tuple | list) else message.id
 
 
-def _texts(error_codes: Catalog) -> Iterator[Message]:
-    return (message for message in error_codes if message.id)
+def _texts(catalog: Catalog) -> Iterator[Message]:
+    return (message for message in catalog if message.id)
 
 
-def _strings(error_codes: Catalog) -> dict[Key, tuple[str, ...]]:
+def _strings(catalog: Catalog) -> dict[Key, tuple[str, ...]]:
     return {
         _key(message): tuple(message.string) if isinstance(message.string, tuple | list) else (str(message.string),)
-        for message in _texts(error_codes)
+        for message in _texts(catalog)
     }
 
 

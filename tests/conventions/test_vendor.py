@@ -1,4 +1,4 @@
-"""Pages load only our own files and vendored ones in the version that is documented."""
+"""Pages load only own files and vendored files of the documented version."""
 
 import json
 import re
@@ -19,18 +19,18 @@ NAMESPACE = "http://www.w3.org/2000/svg"
 
 
 @pytest.mark.parametrize("path", OURS, ids=lambda path: path.relative_to(PROJECT).as_posix())
-def test_our_own_files_name_no_other_host(path: Path) -> None:
+def test_own_files_refer_to_no_other_host(path: Path) -> None:
     named = set(re.findall(r"https?://[^\s\"'<>)]*", path.read_text()))
 
     assert named <= {NAMESPACE}
 
 
-def test_all_kinds_of_our_own_files_are_looked_at() -> None:
+def test_all_types_of_own_files_are_checked() -> None:
     assert {path.suffix for path in OURS} == {".css", ".html", ".js", ".svg"}
     assert {"app.css", "app.js", "swagger.js", "base.html"} <= {path.name for path in OURS}
 
 
-def test_styles_load_only_files_that_lie_here() -> None:
+def test_stylesheets_load_only_local_files() -> None:
     style = PROJECT / "static" / "app.css"
 
     loaded = re.findall(r"url\(\s*[\"']?([^\"')]+)", style.read_text())
@@ -40,7 +40,7 @@ def test_styles_load_only_files_that_lie_here() -> None:
     assert "@import" not in style.read_text()
 
 
-def test_swagger_ui_is_of_the_version_that_its_readme_names() -> None:
+def test_swagger_ui_has_the_version_of_its_readme() -> None:
     readme = (VENDOR / "swagger-ui" / "README.md").read_text()
     bundle = (VENDOR / "swagger-ui" / "swagger-ui-bundle.js").read_text()
 
@@ -48,7 +48,7 @@ def test_swagger_ui_is_of_the_version_that_its_readme_names() -> None:
     assert json.dumps(SWAGGER_UI) in bundle
 
 
-def test_htmx_is_of_the_version_that_its_readme_names() -> None:
+def test_htmx_has_the_version_of_its_readme() -> None:
     readme = (VENDOR / "htmx" / "README.md").read_text()
     script = (VENDOR / "htmx" / "htmx.min.js").read_text()
 
@@ -56,7 +56,7 @@ def test_htmx_is_of_the_version_that_its_readme_names() -> None:
     assert f'this.version="{HTMX}"' in script
 
 
-def test_htmx_is_asked_for_nothing_that_needs_eval() -> None:
+def test_templates_use_no_htmx_feature_that_needs_eval() -> None:
     templates = "".join(path.read_text() for path in (PROJECT / "templates").rglob("*.html"))
 
     assert "hx-trigger=" in templates
@@ -64,12 +64,12 @@ def test_htmx_is_asked_for_nothing_that_needs_eval() -> None:
 
 
 @pytest.mark.parametrize("name", ["swagger-ui/swagger-ui-bundle.js", "swagger-ui/swagger-ui.css", "htmx/htmx.min.js"])
-def test_vendored_files_point_to_no_source_map(name: str) -> None:
+def test_vendored_files_refer_to_no_source_map(name: str) -> None:
     assert "sourceMappingURL" not in (VENDOR / name).read_text()
 
 
 @pytest.mark.parametrize("folder", ["vendor/swagger-ui", "vendor/htmx", "fonts", "icons"])
-def test_files_of_others_have_their_licence_beside_them(folder: str) -> None:
+def test_third_party_files_have_their_licence_beside_them(folder: str) -> None:
     licence = PROJECT / "static" / folder / "LICENSE"
 
     assert len(licence.read_text()) > 500

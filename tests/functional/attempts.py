@@ -1,4 +1,4 @@
-"""Attempts of any time and end, kept the way the service keeps them."""
+"""Creates attempts of any time and outcome and stores them like the service."""
 
 import time
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ INVALID_PHONE = FieldError("phone", "invalid_phone", "too_short")
 
 
 def ago(**parts: float) -> datetime:
-    """Return a moment of the past."""
+    """Return a past time."""
     return datetime.now(UTC) - timedelta(**parts)
 
 
@@ -35,7 +35,7 @@ def record(
     email: str | None = None,
     **changes: Any,
 ) -> AttemptRecord:
-    """Return an attempt and its end."""
+    """Return an attempt and its outcome."""
     sent = {"name": name, "username": username, "phone": phone, "email": email}
     head: dict[str, Any] = {
         "id": new_id(received_at),
@@ -53,14 +53,14 @@ def record(
     )
 
 
-def keep(app: Flask, received_at: datetime, **ends: Any) -> UUID:
-    """Keep an attempt, as record() makes it; return its number."""
-    kept = record(received_at, **ends)
-    keep_all(app, [kept])
-    return kept.attempt.id
+def keep(app: Flask, received_at: datetime, **outcome: Any) -> UUID:
+    """Store an attempt made by record(); return its id."""
+    new = record(received_at, **outcome)
+    keep_all(app, [new])
+    return new.attempt.id
 
 
 def keep_all(app: Flask, records: Sequence[AttemptRecord]) -> None:
-    """Keep attempts, in the order in which they stand there."""
+    """Store attempts in the given order."""
     with app.app_context():
         cast(Runtime, app.extensions["useradd"]).database.write_transaction(insert_attempts, records)

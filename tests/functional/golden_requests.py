@@ -81,7 +81,7 @@ ATTEMPTS: list[dict[str, Any]] = [
     {"status": 503, "code": "database_unavailable"},
     {"status": 200, "code": "dry_run", "username": None},
 ]
-"""Outcomes of attempts that are kept before they are read."""
+"""Outcomes of the attempts that are stored before reading."""
 
 
 def errors() -> Iterator[tuple[str, Exception]]:

@@ -1,4 +1,4 @@
-"""The own account: what one sees of oneself, and choosing another password."""
+"""The account page and the change of the password."""
 
 import logging
 import re
@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from project.database import Database
-from project.domain import passwords as words
+from project.domain import passwords
 from tests.builders import ANNA, IVAN, KEY, csrf_token, log_in, useradd
 from tests.conftest import Rows
 
@@ -22,13 +22,13 @@ GOOD = "лиловый утюг считает облака"
 
 @pytest.fixture
 def client(client: FlaskClient, app: Flask) -> FlaskClient:
-    """A browser on empty tables whose requests share nothing with those of a second browser."""
+    """A browser with its own session, on empty tables."""
     return app.test_client()
 
 
 @pytest.fixture
 def password(client: FlaskClient) -> str:
-    """The issued password of Anna, who exists and is logged in here."""
+    """The issued password of Anna, who is logged in in this browser."""
     answer = useradd(client, ANNA, headers={"Idempotency-Key": KEY}).json
     assert answer is not None
     log_in(client, "a.sokolova", answer["password"])
@@ -36,37 +36,37 @@ def password(client: FlaskClient) -> str:
 
 
 def change(browser: FlaskClient, current: str, chosen: str, repeated: str | None = None) -> TestResponse:
-    """Fill in and send the form."""
+    """Fill in and submit the form."""
     page = browser.get("/account/")
     assert page.status_code == 200
     form = {"current": current, "chosen": chosen, "repeated": chosen if repeated is None else repeated}
     return browser.post("/account/", data=form | {"csrf_token": csrf_token(page.text)})
 
 
-def wrong(page: TestResponse) -> dict[str, str]:
-    """Return what is said beside each field."""
+def field_errors(page: TestResponse) -> dict[str, str]:
+    """Return the error message of each field."""
     return dict(re.findall(r'<p id="(\w+)-error" class="error small" role="alert">([^<]+)</p>', page.text))
 
 
-def opens(app: Flask, password: str) -> bool:
-    """Tell whether Anna can log in by this password."""
+def can_log_in(app: Flask, password: str) -> bool:
+    """Return whether Anna can log in with this password."""
     return log_in(app.test_client(), "a.sokolova", password).status_code == 302
 
 
-# --- Looking ---
+# --- Page ---
 
 
-def test_one_sees_oneself_in_full_and_the_own_request(client: FlaskClient, password: str, rows: Rows) -> None:
+def test_a_user_sees_their_own_data_and_request_unmasked(client: FlaskClient, password: str, rows: Rows) -> None:
     page = client.get("/account/").text
 
-    number = rows.of("users")[0]["id"]
+    user_id = rows.of("users")[0]["id"]
     for shown in ("a.sokolova", "Анна Соколова", "+79125550141", "anna@example.org", "31 декабря 1990"):
         assert shown in page
-    assert f'href="/results/{number}/"' in page
-    assert client.get(f"/results/{number}/").status_code == 200
+    assert f'href="/results/{user_id}/"' in page
+    assert client.get(f"/results/{user_id}/").status_code == 200
 
 
-def test_nobody_elses_contacts_are_there(client: FlaskClient, password: str, app: Flask) -> None:
+def test_contacts_of_other_users_are_not_shown(client: FlaskClient, password: str, app: Flask) -> None:
     other = app.test_client()
     answer = useradd(other, IVAN).json
     assert answer is not None
@@ -77,40 +77,44 @@ def test_nobody_elses_contacts_are_there(client: FlaskClient, password: str, app
         assert "anna@example.org" not in page
 
 
-def test_the_way_to_the_account_is_on_every_page(client: FlaskClient, password: str) -> None:
+def test_pages_link_to_the_account(client: FlaskClient, password: str) -> None:
     assert 'href="/account/"' in client.get("/results/").text
 
 
-# --- Choosing a password ---
+# --- Change of the password ---
 
 
-def test_a_chosen_password_opens_and_the_former_one_does_not(client: FlaskClient, password: str, app: Flask) -> None:
+def test_the_new_password_works_and_the_old_one_does_not(client: FlaskClient, password: str, app: Flask) -> None:
     response = change(client, password, GOOD)
 
     assert (response.status_code, response.location) == (302, "/account/")
     assert "Пароль изменён." in client.get("/account/").text
-    assert opens(app, GOOD)
-    assert not opens(app, password)
+    assert can_log_in(app, GOOD)
+    assert not can_log_in(app, password)
 
 
-def test_other_sessions_end_and_this_one_goes_on(client: FlaskClient, password: str, app: Flask) -> None:
+def test_a_password_change_ends_other_sessions_but_not_the_current_one(
+    client: FlaskClient, password: str, app: Flask
+) -> None:
     other = app.test_client()
     log_in(other, "a.sokolova", password)
     thief = app.test_client()
     cookie = client.get_cookie("session")
     assert cookie is not None
     thief.set_cookie("session", cookie.value)
-    could_enter = thief.get("/results/").status_code == 200
+    had_access = thief.get("/results/").status_code == 200
 
     change(client, password, GOOD)
 
-    assert could_enter
+    assert had_access
     assert client.get("/results/").status_code == 200
     assert other.get("/results/").status_code == 302
-    assert thief.get("/results/").status_code == 302, "a copy of the cookie from before must be void"
+    assert thief.get("/results/").status_code == 302, "a copy of the former cookie must be invalid"
 
 
-def test_a_chosen_password_is_kept_as_argon2id_as_owasp_asks(client: FlaskClient, password: str, rows: Rows) -> None:
+def test_a_chosen_password_is_stored_as_argon2id_with_the_parameters_of_owasp(
+    client: FlaskClient, password: str, rows: Rows
+) -> None:
     change(client, password, GOOD)
 
     [user] = rows.of("users")
@@ -119,7 +123,7 @@ def test_a_chosen_password_is_kept_as_argon2id_as_owasp_asks(client: FlaskClient
     assert GOOD not in str(rows.of("users")) + str(rows.attempts())
 
 
-def test_a_repeat_of_the_first_request_answers_with_no_password_any_more(
+def test_a_repeated_request_returns_no_password_after_a_password_change(
     client: FlaskClient, password: str, app: Flask
 ) -> None:
     change(client, password, GOOD)
@@ -131,7 +135,7 @@ def test_a_repeat_of_the_first_request_answers_with_no_password_any_more(
 
 
 @pytest.mark.parametrize(
-    ("chosen", "said"),
+    ("chosen", "message"),
     [
         ("x" * 14, "Нужно не меньше 15 символов."),
         ("passwordpassword", "Этот пароль слишком легко угадать. Используйте несколько не связанных между собой слов."),
@@ -140,42 +144,40 @@ def test_a_repeat_of_the_first_request_answers_with_no_password_any_more(
         ("", "Введите новый пароль."),
     ],
 )
-def test_a_weak_password_is_refused_beside_its_field(
-    client: FlaskClient, password: str, rows: Rows, chosen: str, said: str
+def test_a_weak_password_is_refused_with_a_message_at_its_field(
+    client: FlaskClient, password: str, rows: Rows, chosen: str, message: str
 ) -> None:
     before = rows.of("users")
 
     page = change(client, password, chosen)
 
-    assert (page.status_code, wrong(page)) == (422, {"chosen": said})
+    assert (page.status_code, field_errors(page)) == (422, {"chosen": message})
     assert rows.of("users") == before
     assert not chosen or chosen not in page.text
 
 
-def test_errors_are_told_in_english_too(client: FlaskClient, password: str) -> None:
+def test_error_messages_are_available_in_english(client: FlaskClient, password: str) -> None:
     client.get("/account/?lang=en")
 
     page = change(client, "wrong", "x" * 20, "y")
 
-    assert wrong(page) == {"repeated": "The new passwords do not match."}
-    assert wrong(change(client, "wrong", GOOD)) == {"current": "This is not your current password."}
-    assert wrong(change(client, password, "short")) == {"chosen": "Use at least 15 characters."}
+    assert field_errors(page) == {"repeated": "The two new passwords are not the same."}
+    assert field_errors(change(client, "wrong", GOOD)) == {"current": "This is not your current password."}
+    assert field_errors(change(client, password, "short")) == {"chosen": "At least 15 characters are needed."}
 
 
 @pytest.mark.parametrize("current", ["wrong", "", "x" * 129, "лиловый утюг"])
-def test_who_does_not_know_the_current_password_changes_nothing(
-    client: FlaskClient, password: str, rows: Rows, current: str
-) -> None:
+def test_a_wrong_current_password_changes_nothing(client: FlaskClient, password: str, rows: Rows, current: str) -> None:
     before = rows.of("users")
 
     page = change(client, current, GOOD)
 
     assert page.status_code == 422
-    assert wrong(page).keys() == {"current"}
+    assert field_errors(page).keys() == {"current"}
     assert rows.of("users") == before
 
 
-def test_a_form_without_its_token_changes_nothing(client: FlaskClient, password: str, rows: Rows) -> None:
+def test_a_form_without_a_csrf_token_changes_nothing(client: FlaskClient, password: str, rows: Rows) -> None:
     before = rows.of("users")
 
     response = client.post("/account/", data={"current": password, "chosen": GOOD, "repeated": GOOD})
@@ -184,24 +186,24 @@ def test_a_form_without_its_token_changes_nothing(client: FlaskClient, password:
     assert rows.of("users") == before
 
 
-def test_of_two_changes_at_once_the_second_is_told_that_its_password_holds_no_more(
+def test_the_second_of_two_concurrent_changes_fails_because_its_current_password_is_outdated(
     client: FlaskClient, password: str, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hash_chosen = words.Passwords.hash_chosen
+    hash_chosen = passwords.Passwords.hash_chosen
 
-    def overtaken(self: words.Passwords, chosen: str) -> str:
-        rows.ask("update users set password_hash = 'argon2id$another'")
+    def hash_after_another_change(self: passwords.Passwords, chosen: str) -> str:
+        rows.query("update users set password_hash = 'argon2id$another'")
         return hash_chosen(self, chosen)
 
-    monkeypatch.setattr(words.Passwords, "hash_chosen", overtaken)
+    monkeypatch.setattr(passwords.Passwords, "hash_chosen", hash_after_another_change)
 
     page = change(client, password, GOOD)
 
-    assert (page.status_code, list(wrong(page))) == (422, ["current"])
+    assert (page.status_code, list(field_errors(page))) == (422, ["current"])
     assert rows.of("users")[0]["password_hash"] == "argon2id$another"
 
 
-def test_slow_hashing_happens_while_no_place_at_the_database_is_taken(
+def test_passwords_are_hashed_outside_of_database_transactions(
     client: FlaskClient, password: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inside: list[str] = []
@@ -225,7 +227,7 @@ def test_slow_hashing_happens_while_no_place_at_the_database_is_taken(
         finally:
             inside.pop()
 
-    monkeypatch.setattr(words, "_argon2", Spy(time_cost=1, memory_cost=8, parallelism=1))
+    monkeypatch.setattr(passwords, "_argon2", Spy(time_cost=1, memory_cost=8, parallelism=1))
     monkeypatch.setattr(Database, "write_transaction", watched)
 
     change(client, password, GOOD)
@@ -242,9 +244,9 @@ def test_the_change_is_logged_without_a_password(
     change(client, password, GOOD)
     change(client, "wrong", GOOD)
 
-    number = rows.of("users")[0]["id"]
-    [said] = [record for record in caplog.records if record.getMessage() == "password changed"]
-    assert UUID(vars(said)["user_id"]) == UUID(vars(said)["by"]) == number
-    everything = "".join(str(vars(record)) for record in caplog.records)
-    assert GOOD not in everything
-    assert password not in everything
+    user_id = rows.of("users")[0]["id"]
+    [line] = [record for record in caplog.records if record.getMessage() == "password changed"]
+    assert UUID(vars(line)["user_id"]) == UUID(vars(line)["by"]) == user_id
+    log = "".join(str(vars(record)) for record in caplog.records)
+    assert GOOD not in log
+    assert password not in log

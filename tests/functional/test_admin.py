@@ -70,7 +70,7 @@ def statements(app: Flask) -> Iterator[list[str]]:
 
 def id_of(rows: Rows, username: str) -> UUID:
     """Return the id of a user."""
-    found: UUID = rows.ask("select id from users where username = :username", username=username)[0]["id"]
+    found: UUID = rows.query("select id from users where username = :username", username=username)[0]["id"]
     return found
 
 
@@ -133,14 +133,14 @@ def test_every_page_refuses_a_user_who_is_no_administrator(app: Flask, reader: F
 def test_a_former_administrator_is_refused_at_once(administrator: FlaskClient, rows: Rows) -> None:
     assert administrator.get("/admin/").status_code == 200
 
-    rows.ask("update users set is_admin = false")
+    rows.query("update users set is_admin = false")
 
     assert administrator.get("/admin/").status_code == 403
 
 
 def test_only_administrators_see_the_link(reader: FlaskClient, rows: Rows) -> None:
     for_users = reader.get("/results/").text
-    rows.ask("update users set is_admin = true")
+    rows.query("update users set is_admin = true")
 
     for_administrators = reader.get("/results/").text
 
@@ -231,7 +231,7 @@ def test_a_page_starts_where_the_previous_one_ended_and_keeps_the_filter(
     administrator: FlaskClient, anna: UUID, rows: Rows
 ) -> None:
     for number in [*range(0, 60, 2), *range(1, 60, 2)]:  # the table is in another order than the page
-        rows.ask(
+        rows.query(
             "insert into users (id, attempt_status, name, username, phone, password_hash, created_at)"
             " values (:id, null, 'x', :username, '+1', 'x', now())",
             id=UUID(int=60 - number),
@@ -253,7 +253,7 @@ def test_a_page_starts_where_the_previous_one_ended_and_keeps_the_filter(
 
 def test_keys_are_paged_newest_first(administrator: FlaskClient, rows: Rows) -> None:
     for number in range(30):
-        rows.ask(
+        rows.query(
             "insert into api_keys (id, name, key_hash) values (:id, :name, convert_to(:name, 'UTF8'))",
             id=UUID(int=30 - number),
             name=f"key {number}",
@@ -459,7 +459,7 @@ def test_granting_and_withdrawing_rights_ends_sessions(
 def test_administrators_cannot_block_withdraw_or_reset_themselves(
     administrator: FlaskClient, anna: UUID, rows: Rows, action: str
 ) -> None:
-    rows.ask("update users set is_admin = true")
+    rows.query("update users set is_admin = true")
     before = rows.of("users")
 
     response = confirm(administrator, f"/admin/users/{id_of(rows, 'petrov.ivan')}/{action}/")
@@ -508,7 +508,7 @@ def test_a_head_request_changes_nothing(administrator: FlaskClient, anna: UUID, 
 def stale(app: Flask, client: FlaskClient, rows: Rows) -> tuple[FlaskClient, str]:
     """The browser of an administrator who entered the password eleven minutes ago, and the password."""
     password = str((useradd(client, IVAN).json or {})["password"])
-    rows.ask("update users set is_admin = true")
+    rows.query("update users set is_admin = true")
     browser = app.test_client()
     log_in(browser, "petrov.ivan", password)
     expire_password(browser)
@@ -538,7 +538,7 @@ def test_sensitive_actions_require_the_password_again_after_ten_minutes(
     expire_password(browser)
     address = "/admin/" + path.format(user=anna, key=rows.of("api_keys")[0]["id"])
     if path.endswith(("unblock/", "withdraw/")):
-        rows.ask("update users set is_active = false, is_admin = true where username = 'a.sokolova'")
+        rows.query("update users set is_active = false, is_admin = true where username = 'a.sokolova'")
     before = changeable(rows)
 
     without = confirm(browser, address, name="till")

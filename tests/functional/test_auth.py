@@ -1,4 +1,4 @@
-"""Logging in and out: who gets in, how long, and what a stranger cannot learn or forge."""
+"""Login and logout: who gets access, for how long, and what others cannot learn or forge."""
 
 import io
 import re
@@ -18,7 +18,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from config import Config
-from project.domain import passwords as words
+from project.domain import passwords
 from project.domain.passwords import Passwords
 from project.runtime import Runtime
 from tests.builders import ANNA, HTML, IVAN, csrf_token, log_in, useradd
@@ -29,19 +29,19 @@ MINUTE, HOUR = 60, 3600
 
 @pytest.fixture
 def client(client: FlaskClient, app: Flask) -> FlaskClient:
-    """A browser on empty tables whose requests share nothing with those of a second browser."""
+    """A browser with its own session, on empty tables."""
     return app.test_client()
 
 
 @pytest.fixture
 def password(client: FlaskClient) -> str:
-    """The password of Anna, who exists."""
+    """The password of Anna, an existing user."""
     return create(client, ANNA)
 
 
 @pytest.fixture
 def verified(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The scheme of every hash that a password is checked against from now on."""
+    """The schemes of all hashes that have been checked since the start of the test."""
     schemes: list[str] = []
     verify = Passwords.verify
 
@@ -55,15 +55,15 @@ def verified(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """The time that sessions go by; `clock.passed` seconds later than it is."""
+    """The clock of sessions, `clock.passed` seconds ahead."""
     clock = SimpleNamespace(passed=0)
     monkeypatch.setattr("project.http.sessions.time", SimpleNamespace(time=lambda: time.time() + clock.passed))
     return clock
 
 
 @pytest.fixture
-def served_by(make_app: MakeApp) -> Callable[..., FlaskClient]:
-    """Makes a browser of the same service with other settings."""
+def client_with(make_app: MakeApp) -> Callable[..., FlaskClient]:
+    """Creates a browser for the same service with other settings."""
 
     def make(**settings: object) -> FlaskClient:
         return make_app(**settings).test_client()
@@ -79,30 +79,30 @@ def create(client: FlaskClient, body: dict[str, Any]) -> str:
 
 
 def is_logged_in(client: FlaskClient) -> bool:
-    """Tell whether this browser may see the statistics."""
+    """Return whether this browser has access to the statistics."""
     return client.get("/results/").status_code == 200
 
 
 def session_cookie(client: FlaskClient) -> str:
-    """Return what the browser keeps of its session."""
+    """Return the session cookie of a browser."""
     cookie = client.get_cookie("session")
     assert cookie is not None
     return cookie.value
 
 
 def log_out(client: FlaskClient) -> TestResponse:
-    """Click on the button."""
+    """Submit the logout form."""
     return client.post("/logout/", data={"csrf_token": csrf_token(client.get("/login/").text)})
 
 
 def set_cookie_of(response: TestResponse) -> tuple[str, set[str]]:
-    """Return the name of the session's cookie, and its attributes."""
+    """Return name and attributes of the session cookie that a response sets."""
     [header] = [value for value in response.headers.getlist("Set-Cookie") if "session=" in value]
     name, *attributes = header.split("; ")
     return name.partition("=")[0], {attribute for attribute in attributes if not attribute.startswith("Expires")}
 
 
-# --- Who gets in ---
+# --- Valid and invalid logins ---
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,9 @@ def set_cookie_of(response: TestResponse) -> tuple[str, set[str]]:
         *("+79125550141", "8 (912) 555-01-41", "8-912-555-01-41"),
     ],
 )
-def test_one_logs_in_by_username_phone_or_email_in_any_spelling(client: FlaskClient, password: str, login: str) -> None:
+def test_users_log_in_by_username_phone_or_email_in_any_spelling(
+    client: FlaskClient, password: str, login: str
+) -> None:
     response = log_in(client, login, password)
 
     assert (response.status_code, response.location) == (302, "/results/")
@@ -120,7 +122,7 @@ def test_one_logs_in_by_username_phone_or_email_in_any_spelling(client: FlaskCli
 
 
 @pytest.mark.parametrize("login", ["a.sokolov", "nobody", "", " ", "%", "a.sokolova%", "+79125550142", "' or 1=1 --"])
-def test_nobody_logs_in_by_another_login(client: FlaskClient, password: str, login: str) -> None:
+def test_an_unknown_login_is_refused(client: FlaskClient, password: str, login: str) -> None:
     response = log_in(client, login, password)
 
     assert response.status_code == 401
@@ -128,54 +130,50 @@ def test_nobody_logs_in_by_another_login(client: FlaskClient, password: str, log
 
 
 @pytest.mark.parametrize("change", [str.upper, lambda text: text[:-1], lambda text: f"{text} ", lambda _: ""])
-def test_nobody_logs_in_by_almost_the_password(
-    client: FlaskClient, password: str, change: Callable[[str], str]
-) -> None:
+def test_a_similar_password_is_refused(client: FlaskClient, password: str, change: Callable[[str], str]) -> None:
     response = log_in(client, "a.sokolova", change(password))
 
     assert response.status_code == 401
     assert not is_logged_in(client)
 
 
-def test_when_a_username_reads_like_anothers_email_the_password_tells_them_apart(
-    client: FlaskClient, app: Flask
-) -> None:
+def test_a_login_that_matches_two_users_is_resolved_by_the_password(client: FlaskClient, app: Flask) -> None:
     anna = create(client, ANNA)
     ivan = create(client, {**IVAN, "username": "anna@example.org"})
 
-    ends = {}
+    user_ids = {}
     for name, password in (("a.sokolova", anna), ("anna@example.org", ivan)):
         browser = app.test_client()
         log_in(browser, "anna@example.org", password)
         with browser.session_transaction() as session:
-            ends[name] = session["_user_id"].partition(".")[0]
+            user_ids[name] = session["_user_id"].partition(".")[0]
 
-    assert len(set(ends.values())) == 2
+    assert len(set(user_ids.values())) == 2
 
 
-def test_argon2id_passwords_log_in_too(client: FlaskClient, rows: Rows, app: Flask) -> None:
+def test_users_can_log_in_with_argon2id_passwords(client: FlaskClient, rows: Rows, app: Flask) -> None:
     create(client, ANNA)
     chosen = cast(Runtime, app.extensions["useradd"]).passwords.hash_chosen("correct horse battery staple")
-    rows.ask("update users set password_hash = :chosen", chosen=chosen)
+    rows.query("update users set password_hash = :chosen", chosen=chosen)
 
     response = log_in(client, "a.sokolova", "correct horse battery staple")
 
     assert response.status_code == 302
 
 
-def test_a_blocked_user_is_refused_like_a_stranger(client: FlaskClient, password: str, rows: Rows) -> None:
-    rows.ask("update users set is_active = false")
+def test_a_blocked_user_cannot_log_in(client: FlaskClient, password: str, rows: Rows) -> None:
+    rows.query("update users set is_active = false")
 
     response = log_in(client, "a.sokolova", password)
 
     assert response.status_code == 401
 
 
-# --- What a stranger cannot learn (S35, S37) ---
+# --- No user enumeration (S35, S37) ---
 
 
 @pytest.mark.parametrize("scheme", ["hmac-sha256", "argon2id"])
-def test_an_unknown_login_and_a_wrong_password_are_told_and_cost_the_same(
+def test_an_unknown_login_and_a_wrong_password_get_the_same_response_at_the_same_cost(
     client: FlaskClient, rows: Rows, app: Flask, monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:
     slow: list[str] = []
@@ -185,14 +183,14 @@ def test_an_unknown_login_and_a_wrong_password_are_told_and_cost_the_same(
             slow.append("check")
             return super().verify(*arguments)
 
-    monkeypatch.setattr(words, "_argon2", Spy(time_cost=1, memory_cost=8, parallelism=1))
+    monkeypatch.setattr(passwords, "_argon2", Spy(time_cost=1, memory_cost=8, parallelism=1))
     runtime = cast(Runtime, app.extensions["useradd"])
 
     answers, costs = [], []
     for exists in (False, True):
         if exists:
             create(client, ANNA)
-            rows.ask(
+            rows.query(
                 "update users set password_hash = :new",
                 new=replace(runtime.passwords, scheme=scheme).hash_generated("x"),
             )
@@ -207,23 +205,23 @@ def test_an_unknown_login_and_a_wrong_password_are_told_and_cost_the_same(
 
 
 def without_id(response: TestResponse) -> str:
-    """Return a page without the number of its request."""
+    """Return a page without its request ID."""
     return response.text.replace(response.headers["X-Request-Id"], "")
 
 
-def test_issued_passwords_are_verified_as_often_as_those_of_nobody(
+def test_a_wrong_password_runs_the_same_checks_for_known_and_unknown_logins(
     client: FlaskClient, password: str, verified: list[str]
 ) -> None:
     log_in(client, "a.sokolova", "a wrong password")
-    for_somebody = verified.copy()
+    for_known_login = verified.copy()
     verified.clear()
     log_in(client, "nobody", "a wrong password")
 
-    assert for_somebody == verified == ["hmac-sha256", "argon2id"]
+    assert for_known_login == verified == ["hmac-sha256", "argon2id"]
 
 
 @pytest.mark.parametrize(("length", "status"), [(129, 401), (15_000, 401), (1_000_000, 413)])
-def test_a_password_beyond_the_limit_is_refused_before_it_is_hashed(
+def test_a_password_over_the_length_limit_is_refused_before_hashing(
     client: FlaskClient, verified: list[str], length: int, status: int
 ) -> None:
     response = log_in(client, "a.sokolova", "x" * length)
@@ -237,7 +235,7 @@ def test_a_password_beyond_the_limit_is_refused_before_it_is_hashed(
     ["a\0b", "\0", "%00", "\udc80", "\u202e", "x" * 5000, "'; drop table users --", "+" * 300, "@" * 300, "１" * 64],
     ids=ascii,
 )
-def test_no_login_whatever_breaks_the_page(client: FlaskClient, login: str) -> None:
+def test_unusual_logins_are_refused_without_an_error(client: FlaskClient, login: str) -> None:
     token = csrf_token(client.get("/login/").text)
     fields = {"login": login, "password": login, "csrf_token": token}
     body = "&".join(f"{name}={quote(text.encode(errors='surrogateescape'))}" for name, text in fields.items())
@@ -248,7 +246,7 @@ def test_no_login_whatever_breaks_the_page(client: FlaskClient, login: str) -> N
 
 
 @pytest.mark.parametrize("raw", [b"\xff\xfe", b"%ED%A0%80", b"%FF", b"\0"])
-def test_bytes_that_are_no_text_break_nothing(client: FlaskClient, raw: bytes) -> None:
+def test_form_data_that_is_not_utf8_is_refused_without_an_error(client: FlaskClient, raw: bytes) -> None:
     token = csrf_token(client.get("/login/").text).encode()
 
     response = client.post(
@@ -261,7 +259,7 @@ def test_bytes_that_are_no_text_break_nothing(client: FlaskClient, raw: bytes) -
 
 
 @pytest.mark.parametrize("field", ["login", "password"])
-def test_a_file_in_place_of_a_text_is_refused(client: FlaskClient, field: str) -> None:
+def test_a_file_in_place_of_a_text_field_is_refused(client: FlaskClient, field: str) -> None:
     form: dict[str, object] = {"login": "a", "password": "b", "csrf_token": csrf_token(client.get("/login/").text)}
     form[field] = (io.BytesIO(b"x"), "x.txt")
 
@@ -270,7 +268,7 @@ def test_a_file_in_place_of_a_text_is_refused(client: FlaskClient, field: str) -
     assert response.status_code == 401
 
 
-# --- Sessions begin and end (S40, S41, S43, S44, S55) ---
+# --- Start and end of sessions (S40, S41, S43, S44, S55) ---
 
 
 def test_a_cookie_copied_before_the_logout_does_not_work_after_it(
@@ -279,17 +277,17 @@ def test_a_cookie_copied_before_the_logout_does_not_work_after_it(
     log_in(client, "a.sokolova", password)
     thief = app.test_client()
     thief.set_cookie("session", session_cookie(client))
-    could_enter = is_logged_in(thief)
+    had_access = is_logged_in(thief)
 
     response = log_out(client)
 
-    assert could_enter
+    assert had_access
     assert (response.status_code, response.location) == (302, "/login/")
     assert not is_logged_in(client)
     assert not is_logged_in(thief)
 
 
-def test_a_logout_leaves_other_users_alone(client: FlaskClient, app: Flask, password: str) -> None:
+def test_a_logout_does_not_affect_other_users(client: FlaskClient, app: Flask, password: str) -> None:
     other = app.test_client()
     log_in(other, "petrov.ivan", create(other, IVAN))
     log_in(client, "a.sokolova", password)
@@ -299,13 +297,13 @@ def test_a_logout_leaves_other_users_alone(client: FlaskClient, app: Flask, pass
     assert is_logged_in(other)
 
 
-def test_a_logout_of_a_stranger_is_no_error(client: FlaskClient) -> None:
+def test_a_logout_without_a_login_is_no_error(client: FlaskClient) -> None:
     response = log_out(client)
 
     assert (response.status_code, response.location) == (302, "/login/")
 
 
-def test_a_login_starts_a_session_that_has_nothing_of_the_one_before(client: FlaskClient, password: str) -> None:
+def test_a_login_starts_a_new_session_without_data_of_the_former_one(client: FlaskClient, password: str) -> None:
     client.get("/login/")
     with client.session_transaction() as session:
         session["planted"] = "by an attacker"
@@ -321,7 +319,7 @@ def test_a_login_starts_a_session_that_has_nothing_of_the_one_before(client: Fla
     assert client.post("/logout/", data={"csrf_token": token}).status_code == 400
 
 
-def test_a_session_ends_after_half_an_hour_without_a_visit(
+def test_a_session_expires_after_half_an_hour_of_inactivity(
     client: FlaskClient, password: str, clock: SimpleNamespace
 ) -> None:
     log_in(client, "a.sokolova", password)
@@ -334,7 +332,7 @@ def test_a_session_ends_after_half_an_hour_without_a_visit(
     assert not is_logged_in(client)
 
 
-def test_visits_keep_a_session_for_twelve_hours_and_no_longer(
+def test_an_active_session_expires_after_twelve_hours(
     client: FlaskClient, password: str, clock: SimpleNamespace
 ) -> None:
     log_in(client, "a.sokolova", password)
@@ -346,7 +344,7 @@ def test_visits_keep_a_session_for_twelve_hours_and_no_longer(
     assert {passed for passed, seen in visits.items() if seen} == set(range(0, 12 * HOUR, 20 * MINUTE))
 
 
-def test_what_an_open_page_asks_by_itself_is_no_visit(
+def test_polling_by_an_open_page_does_not_extend_the_session(
     client: FlaskClient, password: str, clock: SimpleNamespace
 ) -> None:
     log_in(client, "a.sokolova", password)
@@ -357,7 +355,7 @@ def test_what_an_open_page_asks_by_itself_is_no_visit(
     assert not is_logged_in(client)
 
 
-def test_a_session_that_ended_is_not_revived_by_a_visit_to_an_open_page(
+def test_an_expired_session_is_not_revived_by_a_visit_to_a_public_page(
     client: FlaskClient, password: str, clock: SimpleNamespace
 ) -> None:
     log_in(client, "a.sokolova", password)
@@ -368,26 +366,26 @@ def test_a_session_that_ended_is_not_revived_by_a_visit_to_an_open_page(
     assert not is_logged_in(client)
 
 
-def test_a_user_who_is_blocked_is_out_at_once(client: FlaskClient, password: str, rows: Rows) -> None:
+def test_a_blocked_user_is_logged_out_at_once(client: FlaskClient, password: str, rows: Rows) -> None:
     log_in(client, "a.sokolova", password)
-    was_in = is_logged_in(client)
+    was_logged_in = is_logged_in(client)
 
-    rows.ask("update users set is_active = false")
+    rows.query("update users set is_active = false")
 
-    assert was_in
+    assert was_logged_in
     assert not is_logged_in(client)
 
 
-def test_a_user_who_is_deleted_is_out_at_once(client: FlaskClient, password: str, rows: Rows) -> None:
+def test_a_deleted_user_is_logged_out_at_once(client: FlaskClient, password: str, rows: Rows) -> None:
     log_in(client, "a.sokolova", password)
 
-    rows.ask("delete from users")
+    rows.query("delete from users")
 
     assert not is_logged_in(client)
 
 
 @pytest.mark.parametrize("change", [lambda text: text[:-9] + ("x" if text[-9] != "x" else "y") + text[-8:], str.upper])
-def test_a_forged_cookie_opens_nothing(
+def test_a_forged_cookie_gives_no_access(
     client: FlaskClient, app: Flask, password: str, change: Callable[[str], str]
 ) -> None:
     log_in(client, "a.sokolova", password)
@@ -397,29 +395,29 @@ def test_a_forged_cookie_opens_nothing(
     assert not is_logged_in(forger)
 
 
-def test_after_a_rotation_of_the_secret_old_sessions_live_through_the_fallbacks(
-    client: FlaskClient, config: Config, password: str, served_by: Callable[..., FlaskClient]
+def test_after_a_rotation_of_the_secret_old_sessions_are_valid_only_with_fallbacks(
+    client: FlaskClient, config: Config, password: str, client_with: Callable[..., FlaskClient]
 ) -> None:
     log_in(client, "a.sokolova", password)
-    fresh = "another secret of 32 characters and more"
+    new_secret = "another secret of 32 characters and more"
 
-    kept = served_by(secret_key=fresh, secret_key_fallbacks=(config.secret_key,))
-    forgotten = served_by(secret_key=fresh)
-    for browser in (kept, forgotten):
+    with_fallback = client_with(secret_key=new_secret, secret_key_fallbacks=(config.secret_key,))
+    without_fallback = client_with(secret_key=new_secret)
+    for browser in (with_fallback, without_fallback):
         browser.set_cookie("session", session_cookie(client))
 
-    assert is_logged_in(kept)
-    assert not is_logged_in(forgotten)
+    assert is_logged_in(with_fallback)
+    assert not is_logged_in(without_fallback)
 
 
-def test_without_postgres_a_reader_sees_an_error_page_and_stays_logged_in(
-    client: FlaskClient, password: str, served_by: Callable[..., FlaskClient]
+def test_without_postgresql_a_user_sees_an_error_page_and_stays_logged_in(
+    client: FlaskClient, password: str, client_with: Callable[..., FlaskClient]
 ) -> None:
     log_in(client, "a.sokolova", password)
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"postgresql+psycopg2://u:p@127.0.0.1:{closed.getsockname()[1]}/useradd"
-        browser = served_by(database_url=url, request_deadline_s=0.5)
+        browser = client_with(database_url=url, request_deadline_s=0.5)
     browser.set_cookie("session", session_cookie(client))
 
     response = browser.get("/results/", headers=HTML)
@@ -433,14 +431,14 @@ def test_without_postgres_a_reader_sees_an_error_page_and_stays_logged_in(
 # --- Cookies (S42) ---
 
 
-def test_a_reader_is_known_although_statistics_take_all_of_their_connections(
+def test_a_user_is_recognized_while_all_connections_for_statistics_are_busy(
     reader: FlaskClient, app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def is_full(_: float) -> bool:
+    def refuse(_: float) -> bool:
         return False
 
     runtime = cast(Runtime, app.extensions["useradd"])
-    monkeypatch.setattr(runtime.read_database._permits, "acquire", is_full)
+    monkeypatch.setattr(runtime.read_database._permits, "acquire", refuse)
 
     answer = reader.get("/results/", headers=HTML)
 
@@ -448,26 +446,26 @@ def test_a_reader_is_known_although_statistics_take_all_of_their_connections(
     assert "petrov.ivan" in answer.text
 
 
-def test_over_https_the_cookie_belongs_to_this_host_alone(client: FlaskClient) -> None:
+def test_over_https_the_cookie_is_secure_and_bound_to_the_host(client: FlaskClient) -> None:
     response = client.get("/login/", base_url="https://localhost")
 
     assert set_cookie_of(response) == ("__Host-session", {"Secure", "HttpOnly", "Path=/", "SameSite=Lax"})
 
 
-def test_over_plain_http_the_cookie_is_kept_too_but_from_scripts(client: FlaskClient) -> None:
+def test_over_plain_http_the_cookie_is_http_only(client: FlaskClient) -> None:
     response = client.get("/login/", base_url="http://localhost")
 
     assert set_cookie_of(response) == ("session", {"HttpOnly", "Path=/", "SameSite=Lax"})
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_where_https_is_a_must_every_cookie_is_secure(served_by: Callable[..., FlaskClient], scheme: str) -> None:
-    response = served_by(https_only=True).get("/login/", base_url=f"{scheme}://localhost")
+def test_with_https_only_every_cookie_is_secure(client_with: Callable[..., FlaskClient], scheme: str) -> None:
+    response = client_with(https_only=True).get("/login/", base_url=f"{scheme}://localhost")
 
     assert set_cookie_of(response) == ("__Host-session", {"Secure", "HttpOnly", "Path=/", "SameSite=Lax"})
 
 
-def test_one_logs_in_over_https(client: FlaskClient, password: str) -> None:
+def test_users_can_log_in_over_https(client: FlaskClient, password: str) -> None:
     origin = "https://localhost"
     form = {"login": "a.sokolova", "password": password}
     token = csrf_token(client.get("/login/", base_url=origin).text)
@@ -485,14 +483,14 @@ def test_one_logs_in_over_https(client: FlaskClient, password: str) -> None:
 
 @pytest.mark.parametrize("token", [None, "", "garbage", "foreign"])
 @pytest.mark.parametrize("page", ["/login/", "/logout/"])
-def test_a_form_without_a_token_of_this_session_is_refused(
+def test_a_form_without_the_csrf_token_of_its_session_is_refused(
     client: FlaskClient, app: Flask, password: str, page: str, token: str | None
 ) -> None:
     log_in(client, "a.sokolova", password)
-    foreign = csrf_token(app.test_client().get("/login/").text)
+    other_token = csrf_token(app.test_client().get("/login/").text)
     form = {"login": "petrov.ivan", "password": password}
     if token is not None:
-        form["csrf_token"] = foreign if token == "foreign" else token
+        form["csrf_token"] = other_token if token == "foreign" else token
 
     response = client.post(page, data=form)
 
@@ -500,7 +498,7 @@ def test_a_form_without_a_token_of_this_session_is_refused(
     assert is_logged_in(client)
 
 
-def test_a_refused_form_says_in_words_that_it_has_expired(client: FlaskClient) -> None:
+def test_a_form_refused_by_csrf_protection_is_reported_as_expired(client: FlaskClient) -> None:
     response = client.post("/login/", data={}, headers={"Accept-Language": "en", "Accept": "application/json"})
 
     assert response.json is not None
@@ -508,7 +506,7 @@ def test_a_refused_form_says_in_words_that_it_has_expired(client: FlaskClient) -
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_a_link_or_an_image_cannot_log_anybody_out(client: FlaskClient, password: str, method: str) -> None:
+def test_get_and_head_requests_do_not_log_out(client: FlaskClient, password: str, method: str) -> None:
     log_in(client, "a.sokolova", password)
 
     response = client.open("/logout/", method=method)
@@ -517,7 +515,7 @@ def test_a_link_or_an_image_cannot_log_anybody_out(client: FlaskClient, password
     assert is_logged_in(client)
 
 
-# --- Where a login leads (S50) ---
+# --- Redirects after the login (S50) ---
 
 FOREIGN = [
     *(
@@ -538,15 +536,15 @@ FOREIGN = [
 ]
 
 
-@pytest.mark.parametrize("wanted", FOREIGN, ids=ascii)
-def test_a_login_leads_nowhere_but_to_our_own_pages(client: FlaskClient, password: str, wanted: str) -> None:
-    response = log_in(client, "a.sokolova", password, f"?next={quote(wanted)}")
+@pytest.mark.parametrize("target", FOREIGN, ids=ascii)
+def test_a_login_redirects_only_to_own_pages(client: FlaskClient, password: str, target: str) -> None:
+    response = log_in(client, "a.sokolova", password, f"?next={quote(target)}")
 
     assert (response.status_code, response.location) == (302, "/results/")
 
 
 @pytest.mark.parametrize(
-    "wanted",
+    "target",
     [
         "/results/",
         "/results/?outcome=rejected&code=invalid_phone&from=2026-11-01T00:00",
@@ -556,23 +554,23 @@ def test_a_login_leads_nowhere_but_to_our_own_pages(client: FlaskClient, passwor
         "/swagger/",
     ],
 )
-def test_a_login_leads_back_to_the_page_that_asked_for_it(client: FlaskClient, password: str, wanted: str) -> None:
-    response = log_in(client, "a.sokolova", password, f"?next={quote(wanted)}")
+def test_a_login_redirects_to_the_requested_page(client: FlaskClient, password: str, target: str) -> None:
+    response = log_in(client, "a.sokolova", password, f"?next={quote(target)}")
 
-    assert response.location == wanted
+    assert response.location == target
 
 
-def test_a_closed_page_comes_back_after_the_login_with_its_question(client: FlaskClient, password: str) -> None:
-    sent_away = client.get("/results/?outcome=rejected&text=%D0%98%D0%B2%D0%B0%D0%BD")
-    query = sent_away.location.removeprefix("/login/")
+def test_a_login_redirects_to_a_protected_page_with_its_query(client: FlaskClient, password: str) -> None:
+    redirect = client.get("/results/?outcome=rejected&text=%D0%98%D0%B2%D0%B0%D0%BD")
+    query = redirect.location.removeprefix("/login/")
 
     response = log_in(client, "a.sokolova", password, query)
 
-    assert sent_away.status_code == 302
+    assert redirect.status_code == 302
     assert response.location == "/results/?outcome=rejected&text=%D0%98%D0%B2%D0%B0%D0%BD"
 
 
-def test_a_login_that_failed_once_still_leads_there(client: FlaskClient, password: str) -> None:
+def test_a_failed_login_keeps_the_requested_page(client: FlaskClient, password: str) -> None:
     log_in(client, "a.sokolova", "wrong", "?next=/swagger/")
 
     response = log_in(client, "a.sokolova", password, "?next=/swagger/")

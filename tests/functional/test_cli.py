@@ -1,4 +1,4 @@
-"""`flask users create-admin`: the first administrator, made on the machine itself."""
+"""`flask users create-admin`: creating the first administrator on the server."""
 
 import re
 from collections.abc import Callable
@@ -18,7 +18,7 @@ BOSS = ("--username", "boss", "--email", "Boss@Example.org", "--name", "Ольг
 
 @pytest.fixture
 def create_admin(app: Flask, client: FlaskClient) -> Command:
-    """Runs the command on empty tables, as the program `flask` does."""
+    """Runs the command on empty tables like the program `flask`."""
 
     def run(*options: str, answers: str | None = None) -> Result:
         flask = FlaskGroup(create_app=lambda: app, load_dotenv=False)
@@ -27,7 +27,7 @@ def create_admin(app: Flask, client: FlaskClient) -> Command:
     return run
 
 
-def test_an_administrator_is_made_who_can_log_in(create_admin: Command, client: FlaskClient, rows: Rows) -> None:
+def test_the_created_administrator_can_log_in(create_admin: Command, client: FlaskClient, rows: Rows) -> None:
     result = create_admin(*BOSS)
 
     printed = re.fullmatch(r"Login:    (\S+)\nPassword: (\S+)\n", result.output)
@@ -39,13 +39,13 @@ def test_an_administrator_is_made_who_can_log_in(create_admin: Command, client: 
     assert log_in(client, printed[1], printed[2]).location == "/results/"
 
 
-def test_a_user_of_the_api_is_no_administrator(client: FlaskClient, rows: Rows) -> None:
+def test_a_user_created_by_the_api_is_not_an_administrator(client: FlaskClient, rows: Rows) -> None:
     useradd(client, ANNA)
 
     assert rows.of("users")[0]["is_admin"] is False
 
 
-def test_the_attempt_is_recorded_like_any_other_with_masked_contacts(create_admin: Command, rows: Rows) -> None:
+def test_the_attempt_is_recorded_with_masked_contacts(create_admin: Command, rows: Rows) -> None:
     create_admin(*BOSS, "--phone", "8 912 555-01-41")
 
     [attempt] = rows.attempts()
@@ -55,7 +55,7 @@ def test_the_attempt_is_recorded_like_any_other_with_masked_contacts(create_admi
     assert "5550141" not in str(attempt)
 
 
-def test_what_is_missing_is_asked_for(create_admin: Command, rows: Rows) -> None:
+def test_missing_values_are_prompted_for(create_admin: Command, rows: Rows) -> None:
     result = create_admin(answers="boss\nno address\nboss@example.org\n")
 
     assert result.exit_code == 0
@@ -75,7 +75,7 @@ def test_what_is_missing_is_asked_for(create_admin: Command, rows: Rows) -> None
         (("--username", "boss", "--email", "boss@example.org", "--name", "\udcff"), "--name"),
     ],
 )
-def test_a_bad_value_is_refused_in_words_and_creates_nobody(
+def test_an_invalid_value_is_refused_with_a_message_and_creates_nobody(
     create_admin: Command, rows: Rows, options: tuple[str, ...], option: str
 ) -> None:
     result = create_admin(*options)
@@ -95,7 +95,7 @@ def test_a_bad_value_is_refused_in_words_and_creates_nobody(
         (("--username", "boss", "--email", "anna@example.org"), "email_taken"),
     ],
 )
-def test_who_exists_already_is_named_and_the_attempt_recorded(
+def test_a_conflict_with_an_existing_user_is_reported_and_recorded(
     create_admin: Command, client: FlaskClient, rows: Rows, options: tuple[str, ...], code: str
 ) -> None:
     useradd(client, ANNA)
@@ -104,11 +104,11 @@ def test_who_exists_already_is_named_and_the_attempt_recorded(
 
     assert (result.exit_code, result.output.startswith("Error: ")) == (1, True)
     assert "Password" not in result.output
-    assert rows.ends() == [(201, "created"), (409, code)]
+    assert rows.outcomes() == [(201, "created"), (409, code)]
     assert len(rows.of("users")) == 1
 
 
-def test_the_commands_explain_themselves(app: Flask) -> None:
+def test_the_commands_have_a_help_text_with_examples(app: Flask) -> None:
     runner = app.test_cli_runner()
 
     group, command = runner.invoke(args=["users", "--help"]), runner.invoke(args=["users", "create-admin", "--help"])

@@ -1,4 +1,4 @@
-"""`flask attempts prune`: forgetting old attempts at once."""
+"""`flask attempts prune`: deleting old attempts at once."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +27,7 @@ def prune(make_app: MakeApp, tmp_path: Path, client: FlaskClient) -> Command:
     return run
 
 
-def test_only_what_is_older_is_forgotten(prune: Command, app: Flask, rows: Rows) -> None:
+def test_only_attempts_older_than_the_setting_are_pruned(prune: Command, app: Flask, rows: Rows) -> None:
     for days in (1, 364, 366, 400):
         keep(app, ago(days=days))
 
@@ -37,7 +37,7 @@ def test_only_what_is_older_is_forgotten(prune: Command, app: Flask, rows: Rows)
     assert min(row["received_at"] for row in rows.attempts()) > ago(days=365)
 
 
-def test_attempts_can_be_kept_for_ever(prune: Command, app: Flask, rows: Rows) -> None:
+def test_attempts_are_not_pruned_without_a_retention_period(prune: Command, app: Flask, rows: Rows) -> None:
     keep(app, ago(days=4000))
 
     result = prune(attempts_keep_days=0)
@@ -46,7 +46,7 @@ def test_attempts_can_be_kept_for_ever(prune: Command, app: Flask, rows: Rows) -
     assert len(rows.attempts()) == 1
 
 
-def test_without_postgres_it_says_so(prune: Command) -> None:
+def test_an_outage_of_postgresql_is_reported(prune: Command) -> None:
     result = prune(database_url="postgresql+psycopg2://nobody@127.0.0.1:9/nothing", request_deadline_s=0.5)
 
     assert (result.exit_code, result.output.count("\n")) == (1, 1)

@@ -1,4 +1,4 @@
-"""`flask doctor`: each line OK, or what to do."""
+"""`flask doctor`: each line is OK or says what to do."""
 
 import ipaddress
 import re
@@ -31,31 +31,36 @@ PROXY = (ipaddress.ip_network("10.0.0.5"),)
 def doctor(
     make_app: MakeApp, roles: Roles, tmp_path: Path, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> Command:
-    """Runs `flask doctor` of a service with a disk of its own that stays, a role that may little, and limits."""
+    """Runs `flask doctor` for a service with a persistent disk, a restricted role and rate limits."""
     monkeypatch.setattr(module, "_mounts", lambda: "/dev/sda1 / ext4 rw 0 0\n")
     tmp_path.chmod(0o700)
 
     def run(**changes: object) -> Result:
-        sound = {"database_url": by(roles.app), "data_dir": tmp_path, "ratelimit_enabled": True, "workers": 1}
-        app = make_app(**(sound | changes))
+        defaults = {
+            "database_url": with_driver(roles.app),
+            "data_dir": tmp_path,
+            "ratelimit_enabled": True,
+            "workers": 1,
+        }
+        app = make_app(**(defaults | changes))
         group = FlaskGroup(create_app=lambda: app, load_dotenv=False)
         return app.test_cli_runner().invoke(group, ["doctor"])
 
     return run
 
 
-def by(url: str) -> str:
-    """Return an address as the settings read it."""
+def with_driver(url: str) -> str:
+    """Return an address with the driver name, as the settings have it."""
     return url.replace("postgresql://", "postgresql+psycopg2://")
 
 
 def to_do(result: Result) -> dict[str, str]:
-    """Return what has to be done by subject."""
+    """Return the remedy of each subject that needs one."""
     found = re.findall(r"^TO DO  (\w+(?: \w+)?)  .*\n +-> (.*)$", result.output, re.MULTILINE)
     return dict(found)
 
 
-def test_a_sound_service_needs_nothing(doctor: Command) -> None:
+def test_a_healthy_service_has_no_findings(doctor: Command) -> None:
     result = doctor()
 
     assert (result.exit_code, to_do(result)) == (0, {}), result.output
@@ -67,7 +72,7 @@ def test_a_sound_service_needs_nothing(doctor: Command) -> None:
     assert re.search(r"PostgreSQL \d\d", result.output)
 
 
-def test_without_postgres_it_says_so_and_looks_at_the_rest(doctor: Command) -> None:
+def test_an_outage_of_postgresql_is_reported_and_the_other_checks_run(doctor: Command) -> None:
     result = doctor(database_url=UNREACHABLE)
 
     assert (result.exit_code, list(to_do(result))) == (1, ["database"])
@@ -75,54 +80,54 @@ def test_without_postgres_it_says_so_and_looks_at_the_rest(doctor: Command) -> N
     assert "Traceback" not in result.output
 
 
-def test_tables_that_are_behind_are_to_be_brought_up(doctor: Command, rows: Rows) -> None:
+def test_pending_migrations_are_reported(doctor: Command, rows: Rows) -> None:
     [row] = rows.of("alembic_version")
-    rows.ask("update alembic_version set version_num = '0001'")
+    rows.query("update alembic_version set version_num = '0001'")
     try:
         result = doctor()
     finally:
-        rows.ask("update alembic_version set version_num = :it", it=row["version_num"])
+        rows.query("update alembic_version set version_num = :it", it=row["version_num"])
 
     assert (result.exit_code, to_do(result)) == (1, {"migrations": "run: flask db upgrade"})
 
 
-def test_a_role_that_may_not_write_the_tables_is_found(doctor: Command, config: Config, rows: Rows) -> None:
-    rows.ask("create role only_reads login password 'only_reads'")
-    rows.ask("grant usage on schema public to only_reads")
-    rows.ask("grant select on alembic_version to only_reads")
+def test_a_role_without_write_access_is_reported(doctor: Command, config: Config, rows: Rows) -> None:
+    rows.query("create role only_reads login password 'only_reads'")
+    rows.query("grant usage on schema public to only_reads")
+    rows.query("grant select on alembic_version to only_reads")
     assert config.database_url
     try:
         result = doctor(database_url=re.sub("//[^@]*@", "//only_reads:only_reads@", config.database_url))
     finally:
-        rows.ask("drop owned by only_reads")
-        rows.ask("drop role only_reads")
+        rows.query("drop owned by only_reads")
+        rows.query("drop role only_reads")
 
     assert to_do(result) == {"rights": "run deploy/roles.sql: it grants what the service needs"}
     assert "role only_reads may not read and write all tables" in result.output
 
 
-@pytest.mark.parametrize("by_whom", ["superuser", "owner"])
-def test_a_role_that_may_drop_tables_is_found(doctor: Command, config: Config, roles: Roles, by_whom: str) -> None:
-    result = doctor(database_url=config.database_url if by_whom == "superuser" else by(roles.owner))
+@pytest.mark.parametrize("role", ["superuser", "owner"])
+def test_a_role_that_may_drop_tables_is_reported(doctor: Command, config: Config, roles: Roles, role: str) -> None:
+    result = doctor(database_url=config.database_url if role == "superuser" else with_driver(roles.owner))
 
     assert list(to_do(result)) == ["rights"]
     assert "may change and drop tables" in result.output
 
 
-def test_a_clock_that_is_wrong_is_found(doctor: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_clock_is_reported(doctor: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CLOCK_S", -1)
 
     assert list(to_do(doctor())) == ["clock"]
 
 
-def test_secrets_that_others_can_read_are_found(doctor: Command, tmp_path: Path) -> None:
+def test_secret_files_readable_by_others_are_reported(doctor: Command, tmp_path: Path) -> None:
     (tmp_path / "secret_key").write_text("")
     (tmp_path / "secret_key").chmod(0o640)
 
     assert to_do(doctor()) == {"secrets": f"run: chmod go-rwx {tmp_path}/secret_key"}
 
 
-def test_what_waits_for_long_and_what_is_in_quarantine_is_found(
+def test_old_records_in_the_spool_and_quarantined_records_are_reported(
     doctor: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spool = Spool(tmp_path / "spool")
@@ -134,7 +139,7 @@ def test_what_waits_for_long_and_what_is_in_quarantine_is_found(
     assert list(to_do(doctor())) == ["spool", "quarantine"]
 
 
-def test_a_full_disk_and_one_that_passes_are_found(doctor: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_and_a_temporary_file_system_are_reported(doctor: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FREE_BYTES", 10**20)
     monkeypatch.setattr(module, "_mounts", lambda: "overlay / overlay rw 0 0\n")
 
@@ -153,13 +158,11 @@ def test_a_full_disk_and_one_that_passes_are_found(doctor: Command, monkeypatch:
         ({"metrics_allow": PROXY}, []),
     ],
 )
-def test_settings_that_contradict_each_other_are_found(
-    doctor: Command, settings: dict[str, object], subjects: list[str]
-) -> None:
+def test_contradictory_settings_are_reported(doctor: Command, settings: dict[str, object], subjects: list[str]) -> None:
     assert list(to_do(doctor(**settings))) == subjects
 
 
-def test_the_nearest_mount_tells_the_file_system(tmp_path: Path) -> None:
+def test_the_file_system_is_that_of_the_nearest_mount(tmp_path: Path) -> None:
     mounts = f"overlay / overlay rw 0 0\n/dev/sda1 {tmp_path} ext4 rw 0 0\ntmpfs {tmp_path}/other tmpfs rw 0 0\n"
 
     assert file_system(tmp_path / "data", mounts) == "ext4"
@@ -167,29 +170,29 @@ def test_the_nearest_mount_tells_the_file_system(tmp_path: Path) -> None:
     assert file_system(tmp_path, "") is None
 
 
-def test_limits_that_are_off_are_found(doctor: Command) -> None:
+def test_disabled_rate_limits_are_reported(doctor: Command) -> None:
     assert list(to_do(doctor(ratelimit_enabled=False))) == ["limits"]
 
 
-def test_that_each_process_counts_for_itself_is_told(doctor: Command) -> None:
+def test_rate_limits_counted_per_process_are_mentioned(doctor: Command) -> None:
     result = doctor(workers=4)
 
     assert (result.exit_code, "up to 4 times that" in result.output) == (0, True)
 
 
-def test_a_redis_that_does_not_answer_is_found(doctor: Command) -> None:
+def test_an_unreachable_redis_is_reported(doctor: Command) -> None:
     result = doctor(ratelimit_storage_uri=f"redis://{HOST}:{free_port()}/0")
 
     assert list(to_do(result)) == ["limits"]
 
 
-MACHINES = ServerActivity(
+HEALTHY = ServerActivity(
     statement_timeout="2s", max_sessions=97, sessions=20, standbys=2, synchronous_standby_names="db2"
 )
 
 
 @pytest.mark.parametrize(
-    ("changes", "subject", "told"),
+    ("changes", "subject", "message"),
     [
         ({"statement_timeout": "0"}, "sessions", "a statement may take 0"),
         ({"max_sessions": 17}, "connections", "up to 18, 20 of 17"),
@@ -198,35 +201,35 @@ MACHINES = ServerActivity(
         ({"standbys": 0}, "standbys", "none, and COMMIT waits for db2"),
     ],
 )
-def test_machines_around_that_need_a_look_are_found(
-    doctor: Command, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], subject: str, told: str
+def test_problems_of_server_activity_are_reported(
+    doctor: Command, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], subject: str, message: str
 ) -> None:
-    monkeypatch.setattr(server_checks, "find_server_activity", lambda _: replace(MACHINES, **changes))
+    monkeypatch.setattr(server_checks, "find_server_activity", lambda _: replace(HEALTHY, **changes))
 
     result = doctor(workers=2)
 
     assert list(to_do(result)) == [subject]
-    assert told in result.output
+    assert message in result.output
 
 
-def test_machines_around_that_are_sound_need_nothing(doctor: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_checks, "find_server_activity", lambda _: MACHINES)
+def test_healthy_server_activity_has_no_findings(doctor: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_checks, "find_server_activity", lambda _: HEALTHY)
 
     assert to_do(doctor(workers=2)) == {}
 
 
-def test_a_replica_that_does_not_answer_is_found(doctor: Command) -> None:
+def test_an_unreachable_replica_is_reported(doctor: Command) -> None:
     result = doctor(database_read_url=UNREACHABLE)
 
     assert list(to_do(result)) == ["replica"]
 
 
-def test_a_primary_is_no_replica(doctor: Command, config: Config) -> None:
+def test_a_primary_configured_as_a_replica_is_reported(doctor: Command, config: Config) -> None:
     assert list(to_do(doctor(database_read_url=config.database_url))) == ["replica"]
 
 
 @pytest.mark.parametrize(("lag_s", "subjects"), [(0.3, []), (7.2, ["replica"])])
-def test_a_replica_that_lags_is_found(
+def test_a_lagging_replica_is_reported(
     doctor: Command, monkeypatch: pytest.MonkeyPatch, lag_s: float, subjects: list[str]
 ) -> None:
     monkeypatch.setattr(ReadDatabase, "measure_lag", lambda _: lag_s)

@@ -1,4 +1,4 @@
-"""`flask attempts export`: the files of the results page, without a browser."""
+"""`flask attempts export`: the downloads of the results page on the command line."""
 
 import io
 from collections.abc import Callable
@@ -20,7 +20,7 @@ Command = Callable[..., Result]
 
 @pytest.fixture
 def export(app: Flask, reader: FlaskClient, tmp_path: Path) -> Command:
-    """Exports attempts of several ends, some of them old; the file is named first."""
+    """Exports attempts of several outcomes, some of them old; takes the file name first."""
     keep(app, ago(days=20), username="old")
     keep(app, ago(minutes=30), status=422, code="invalid_phone", username="bad", errors=(INVALID_PHONE,))
     keep(app, ago(minutes=10), status=409, code="username_taken", username="taken")
@@ -33,13 +33,13 @@ def export(app: Flask, reader: FlaskClient, tmp_path: Path) -> Command:
 
 
 def page(reader: FlaskClient, query: str) -> bytes:
-    """Return the file that the page offers."""
+    """Return the file that the page downloads."""
     with reader.get(f"/results/export.csv?{query}") as response:
         content: bytes = response.data
     return content
 
 
-def test_csv_is_byte_for_byte_that_of_the_page(export: Command, reader: FlaskClient, tmp_path: Path) -> None:
+def test_the_csv_is_identical_to_the_download_of_the_page(export: Command, reader: FlaskClient, tmp_path: Path) -> None:
     result = export("all.csv")
 
     assert (result.exit_code, result.output) == (0, f"4 attempts are in {tmp_path}/all.csv\n")
@@ -58,7 +58,7 @@ def test_csv_is_byte_for_byte_that_of_the_page(export: Command, reader: FlaskCli
         (["--from", f"{ago(days=30):%Y-%m-%d}", "--to", f"{ago(days=10):%Y-%m-%d}"], None),
     ],
 )
-def test_a_filter_chooses_as_the_page_does(
+def test_a_filter_selects_the_same_attempts_as_on_the_page(
     export: Command, reader: FlaskClient, tmp_path: Path, options: list[str], query: str | None
 ) -> None:
     dates = f"period=dates&from={options[1]}&to={options[-1]}"
@@ -71,17 +71,17 @@ def test_a_filter_chooses_as_the_page_does(
 
 
 @pytest.mark.parametrize(
-    ("language", "sheet", "words"), [("ru", "Запросы", "ЗАПРОСЫ НА СОЗДАНИЕ"), ("en", "Requests", "Moscow time")]
+    ("language", "sheet", "text"), [("ru", "Запросы", "ЗАПРОСЫ НА СОЗДАНИЕ"), ("en", "Requests", "Moscow time")]
 )
-def test_text_and_workbook_speak_the_chosen_language(
-    export: Command, tmp_path: Path, language: str, sheet: str, words: str
+def test_txt_and_xlsx_are_in_the_selected_language(
+    export: Command, tmp_path: Path, language: str, sheet: str, text: str
 ) -> None:
     assert export("report.txt", "--lang", language).exit_code == 0
     assert export("book.xlsx", "--lang", language).exit_code == 0
 
-    text = (tmp_path / "report.txt").read_text("utf-8-sig")
-    assert words in text
-    assert "flask attempts export" in text
+    content = (tmp_path / "report.txt").read_text("utf-8-sig")
+    assert text in content
+    assert "flask attempts export" in content
     assert sheet in load_workbook(io.BytesIO((tmp_path / "book.xlsx").read_bytes())).sheetnames
 
 
@@ -95,7 +95,7 @@ def test_text_and_workbook_speak_the_chosen_language(
         ("missing/a.csv", [], 1),
     ],
 )
-def test_what_is_not_understood_is_said_and_no_file_is_made(
+def test_an_invalid_option_is_reported_and_no_file_is_created(
     export: Command, tmp_path: Path, name: str, options: list[str], status: int
 ) -> None:
     result = export(name, *options)
@@ -104,14 +104,14 @@ def test_what_is_not_understood_is_said_and_no_file_is_made(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_outage_in_the_middle_leaves_the_former_file(
+def test_an_outage_during_an_export_leaves_the_former_file_unchanged(
     export: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(*_: object, **__: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise DatabaseUnavailableError
 
     (tmp_path / "all.csv").write_text("former")
-    monkeypatch.setattr(reports, "find_lines", away)
+    monkeypatch.setattr(reports, "find_lines", fail)
 
     result = export("all.csv")
 

@@ -1,4 +1,4 @@
-"""`flask users import`: many users from one file."""
+"""`flask users import`: creating users from a file."""
 
 import csv
 import io
@@ -28,7 +28,7 @@ BAD = {"name": "Пётр", "username": "пётр", "phone": "12", "birth_date": 
 
 @pytest.fixture
 def run(app: Flask, client: FlaskClient, tmp_path: Path) -> Command:
-    """Imports a file of this content and ending, on empty tables."""
+    """Imports a file with this content and extension, on empty tables."""
 
     def run(content: str | bytes | Path, ending: str = ".ndjson", errors: str = "errors.csv") -> Result:
         file = tmp_path / f"people{ending}"
@@ -50,7 +50,7 @@ def table(path: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
-def test_every_line_is_a_user_who_can_log_in_and_an_attempt(
+def test_every_line_creates_a_user_who_can_log_in_and_an_attempt(
     run: Command, rows: Rows, client: FlaskClient, tmp_path: Path
 ) -> None:
     result = run(ndjson(ANNA, IVAN))
@@ -64,13 +64,13 @@ def test_every_line_is_a_user_who_can_log_in_and_an_attempt(
 
 
 class Terminal(io.StringIO):
-    """What a person looks at."""
+    """A terminal that records its output."""
 
     def isatty(self) -> bool:
         return True
 
 
-def test_progress_is_one_line_of_the_terminal_and_ends_with_what_became_of_all(
+def test_progress_is_one_terminal_line_that_ends_with_the_totals(
     app: Flask, client: FlaskClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file, terminal = tmp_path / "people.ndjson", Terminal()
@@ -89,7 +89,7 @@ def test_progress_is_one_line_of_the_terminal_and_ends_with_what_became_of_all(
     assert max(map(len, steps)) <= 70
 
 
-def test_passwords_are_in_a_file_for_its_owner_alone_and_nowhere_else(
+def test_passwords_are_written_only_to_a_file_readable_by_its_owner(
     run: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     credentials = tmp_path / "passwords.csv"
@@ -102,7 +102,7 @@ def test_passwords_are_in_a_file_for_its_owner_alone_and_nowhere_else(
     assert password not in result.output + caplog.text + (tmp_path / "errors.csv").read_text()
 
 
-def test_what_is_refused_is_reported_field_by_field_and_recorded(run: Command, rows: Rows, tmp_path: Path) -> None:
+def test_refusals_are_reported_field_by_field_and_recorded(run: Command, rows: Rows, tmp_path: Path) -> None:
     result = run(ndjson(BAD, ANNA) + '{"name": \n\n' + ndjson(ANNA))
 
     assert (result.exit_code, "1 created, 0 replayed, 3 refused" in result.output) == (1, True)
@@ -117,7 +117,12 @@ def test_what_is_refused_is_reported_field_by_field_and_recorded(run: Command, r
         ["5", "email", "email_taken"],
     ]
     assert all(line[3] for line in lines)
-    assert rows.ends() == [(422, "invalid_phone"), (201, "created"), (400, "malformed_json"), (409, "username_taken")]
+    assert rows.outcomes() == [
+        (422, "invalid_phone"),
+        (201, "created"),
+        (400, "malformed_json"),
+        (409, "username_taken"),
+    ]
 
 
 def test_the_report_can_be_ndjson(run: Command, tmp_path: Path) -> None:
@@ -127,7 +132,7 @@ def test_the_report_can_be_ndjson(run: Command, tmp_path: Path) -> None:
     assert (first["line"], first["field"], first["code"]) == (1, "phone", "invalid_phone")
 
 
-def test_a_second_run_creates_nobody_and_gives_the_same_passwords(run: Command, rows: Rows, tmp_path: Path) -> None:
+def test_a_second_run_replays_users_and_returns_the_same_passwords(run: Command, rows: Rows, tmp_path: Path) -> None:
     run(ndjson(ANNA, BAD))
     again = run(ndjson(ANNA, IVAN))
 
@@ -141,7 +146,9 @@ def test_a_second_run_creates_nobody_and_gives_the_same_passwords(run: Command, 
 @pytest.mark.parametrize(
     "head", [["name", "USERNAME", "phone", "birth_date"], ["Имя", "Логин", "Телефон", "Дата рождения"]]
 )
-def test_csv_is_read_as_programs_write_it(run: Command, rows: Rows, delimiter: str, head: list[str]) -> None:
+def test_csv_is_read_with_common_delimiters_and_headers(
+    run: Command, rows: Rows, delimiter: str, head: list[str]
+) -> None:
     row = ['"Петров; Иван, мл."', "petrov.ivan", "8 999 123-45-67", "31.12.1990"]
 
     result = run("\ufeff" + "\r\n".join(map(delimiter.join, (head, row, ["", "", "", ""]))) + "\r\n", ".csv")
@@ -152,7 +159,7 @@ def test_csv_is_read_as_programs_write_it(run: Command, rows: Rows, delimiter: s
     assert user["birth_date"] == date(1990, 12, 31)
 
 
-def test_a_report_names_the_line_where_a_row_of_csv_begins(run: Command, tmp_path: Path) -> None:
+def test_a_report_has_the_line_number_where_a_csv_row_starts(run: Command, tmp_path: Path) -> None:
     run('name,username,phone,email\n"A\nB",a.b,,\nC,c,,c@example.org,surplus\n', ".csv")
 
     assert [line[:3] for line in table(tmp_path / "errors.csv")[1:]] == [
@@ -162,10 +169,10 @@ def test_a_report_names_the_line_where_a_row_of_csv_begins(run: Command, tmp_pat
     ]
 
 
-def test_a_workbook_gives_real_dates_and_phones_that_became_numbers(run: Command, rows: Rows, tmp_path: Path) -> None:
+def test_dates_and_numeric_phones_are_read_from_workbooks(run: Command, rows: Rows, tmp_path: Path) -> None:
     book = Workbook()
     sheet = book.worksheets[0]
-    for row in (["имя", "логин", "телефон", "дата рождения"], ["Иван", "ivan", 79991234567, datetime(1990, 12, 31)]):  # noqa: DTZ001 - as Excel has them
+    for row in (["имя", "логин", "телефон", "дата рождения"], ["Иван", "ivan", 79991234567, datetime(1990, 12, 31)]):  # noqa: DTZ001 - Excel has no time zones
         sheet.append(row)
     book.save(tmp_path / "people.xlsx")
 
@@ -178,7 +185,7 @@ def test_a_workbook_gives_real_dates_and_phones_that_became_numbers(run: Command
 
 
 @pytest.mark.parametrize(
-    ("content", "ending", "says"),
+    ("content", "ending", "message"),
     [
         ("name,username\nИван,ivan\n".encode("cp1251"), ".csv", "windows-1251"),
         ("", ".ndjson", "no lines"),
@@ -189,48 +196,50 @@ def test_a_workbook_gives_real_dates_and_phones_that_became_numbers(run: Command
         ("", ".txt", "has to end in"),
     ],
 )
-def test_an_unusable_file_creates_nobody_and_says_what_to_do(
-    run: Command, rows: Rows, content: str | bytes, ending: str, says: str
+def test_an_unusable_file_creates_nobody_and_the_message_explains_why(
+    run: Command, rows: Rows, content: str | bytes, ending: str, message: str
 ) -> None:
     result = run(content, ending)
 
-    assert (result.exit_code, says in result.output) == (2, True), result.output
+    assert (result.exit_code, message in result.output) == (2, True), result.output
     assert "Traceback" not in result.output
     assert rows.of("users") == rows.attempts() == []
 
 
-def test_a_line_without_end_is_refused_and_the_next_one_read(run: Command, tmp_path: Path) -> None:
+def test_an_overlong_line_is_refused_and_the_next_one_is_read(run: Command, tmp_path: Path) -> None:
     result = run(json.dumps(ANNA | {"name": "a" * 100_000}) + "\n" + ndjson(IVAN))
 
     assert "1 created, 0 replayed, 1 refused" in result.output
     assert table(tmp_path / "errors.csv")[1][:3] == ["1", "", "body_too_large"]
 
 
-def test_postgres_away_is_waited_for(run: Command, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
-    register, away = registration.register, [DatabaseUnavailableError()]
+def test_the_import_waits_while_postgresql_is_unavailable(
+    run: Command, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register, errors = registration.register, [DatabaseUnavailableError()]
 
-    def falter(*args: object) -> object:
-        if away:
-            raise away.pop()
+    def fail_once(*args: object) -> object:
+        if errors:
+            raise errors.pop()
         return register(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(registration, "register", falter)
+    monkeypatch.setattr(registration, "register", fail_once)
     monkeypatch.setattr(imports, "PAUSES_S", (0,))
 
     result = run(ndjson(ANNA))
 
     assert (result.exit_code, "PostgreSQL does not answer" in result.output) == (0, True)
-    assert rows.ends() == [(201, "created")]
+    assert rows.outcomes() == [(201, "created")]
 
 
-def test_postgres_that_stays_away_ends_the_import_which_goes_on_later(
+def test_a_long_outage_aborts_the_import_which_can_be_continued_later(
     run: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise DatabaseUnavailableError
 
     with monkeypatch.context() as outage:
-        outage.setattr(registration, "register", away)
+        outage.setattr(registration, "register", fail)
         outage.setattr(imports, "PATIENCE_S", 0)
         first = run(ndjson(ANNA))
 
@@ -238,7 +247,7 @@ def test_postgres_that_stays_away_ends_the_import_which_goes_on_later(
     assert run(ndjson(ANNA)).exit_code == 0
 
 
-def test_a_password_that_its_user_has_changed_is_no_refusal(run: Command, rows: Rows, app: Flask) -> None:
+def test_a_user_with_a_changed_password_is_not_a_refusal(run: Command, rows: Rows, app: Flask) -> None:
     run(ndjson(ANNA))
     group = FlaskGroup(create_app=lambda: app, load_dotenv=False)
     app.test_cli_runner().invoke(group, ["users", "reset-password", "a.sokolova"])
@@ -248,7 +257,7 @@ def test_a_password_that_its_user_has_changed_is_no_refusal(run: Command, rows: 
     assert (again.exit_code, "0 created, 1 replayed, 0 refused" in again.output) == (0, True)
 
 
-def test_the_files_are_three_different_ones(run: Command, client: FlaskClient) -> None:
+def test_the_three_files_must_be_different(run: Command, client: FlaskClient) -> None:
     useradd(client, IVAN)
 
     result = run(ndjson(ANNA), ".csv", errors="people.csv")

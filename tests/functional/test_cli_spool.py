@@ -1,4 +1,4 @@
-"""`flask spool ...`: looking after what PostgreSQL could not take yet."""
+"""`flask spool ...`: attempts that are not in PostgreSQL yet."""
 
 import time
 from collections.abc import Callable
@@ -20,7 +20,7 @@ Command = Callable[..., Result]
 
 @pytest.fixture
 def flask(make_app: MakeApp, tmp_path: Path, client: FlaskClient) -> Command:
-    """Runs `flask spool ...` of a service with a disk of its own."""
+    """Runs `flask spool ...` for a service with its own data directory."""
 
     def run(command: str, **changes: object) -> Result:
         app = make_app(data_dir=tmp_path, **changes)
@@ -32,7 +32,7 @@ def flask(make_app: MakeApp, tmp_path: Path, client: FlaskClient) -> Command:
 
 @pytest.fixture
 def left_behind(tmp_path: Path) -> None:
-    """What a process that is no more left on the disk."""
+    """An attempt in the spool of a dead process."""
     now = datetime.now(UTC)
     attempt = NewAttempt(
         id=new_id(now),
@@ -49,12 +49,12 @@ def left_behind(tmp_path: Path) -> None:
     spool.close()
 
 
-def test_an_empty_spool_is_said_to_be_empty(flask: Command) -> None:
+def test_the_status_of_an_empty_spool_is_zero(flask: Command) -> None:
     assert flask("status").output == "0 attempts wait (0 bytes), 0 in quarantine\n"
 
 
 @pytest.mark.usefixtures("left_behind")
-def test_what_waits_is_counted(flask: Command) -> None:
+def test_the_status_counts_spooled_attempts(flask: Command) -> None:
     output = flask("status").output
 
     assert output.startswith("1 attempts wait (")
@@ -62,17 +62,17 @@ def test_what_waits_is_counted(flask: Command) -> None:
 
 
 @pytest.mark.usefixtures("left_behind")
-def test_what_waits_is_brought_in(flask: Command, rows: Rows) -> None:
+def test_drain_stores_spooled_attempts(flask: Command, rows: Rows) -> None:
     assert flask("drain").output == "1 attempts brought in\n"
 
-    assert rows.ends() == [(0, "interrupted")]
+    assert rows.outcomes() == [(0, "interrupted")]
     assert flask("drain").output == "0 attempts brought in\n"
 
 
 @pytest.mark.usefixtures("left_behind")
-def test_without_postgres_the_command_says_so_and_nothing_is_lost(flask: Command) -> None:
-    away = flask("drain", database_url="postgresql+psycopg2://u:p@127.0.0.1:1/d")
+def test_an_outage_of_postgresql_is_reported_and_nothing_is_lost(flask: Command) -> None:
+    result = flask("drain", database_url="postgresql+psycopg2://u:p@127.0.0.1:1/d")
 
-    assert away.exit_code == 1
-    assert "Traceback" not in away.output
+    assert result.exit_code == 1
+    assert "Traceback" not in result.output
     assert flask("status").output.startswith("1 attempts wait")

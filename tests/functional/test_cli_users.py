@@ -1,4 +1,4 @@
-"""`flask users block|unblock|reset-password` and `flask api-keys`: what an operator does without a browser."""
+"""`flask users block|unblock|reset-password` and `flask api-keys`."""
 
 import re
 from collections.abc import Callable
@@ -26,13 +26,13 @@ COMMANDS = (
 
 @pytest.fixture
 def client(client: FlaskClient, app: Flask) -> FlaskClient:
-    """A browser on empty tables whose requests share nothing with those of a second browser."""
+    """A browser with its own session, on empty tables."""
     return app.test_client()
 
 
 @pytest.fixture
 def flask(app: Flask, client: FlaskClient) -> Command:
-    """Runs a command on empty tables, as the program `flask` does."""
+    """Runs a command on empty tables like the program `flask`."""
 
     def run(*arguments: str) -> Result:
         group = FlaskGroup(create_app=lambda: app, load_dotenv=False)
@@ -43,14 +43,14 @@ def flask(app: Flask, client: FlaskClient) -> Command:
 
 @pytest.fixture
 def password(client: FlaskClient) -> str:
-    """The password of Anna, who exists."""
+    """The password of Anna, an existing user."""
     answer = useradd(client, ANNA).json
     assert answer is not None
     return str(answer["password"])
 
 
 @pytest.mark.parametrize("login", ["a.sokolova", "A.SOKOLOVA", "8 (912) 555-01-41", "anna@example.org"])
-def test_a_user_is_blocked_and_unblocked_by_any_login(
+def test_a_user_can_be_blocked_and_unblocked_by_any_login(
     flask: Command, client: FlaskClient, password: str, login: str
 ) -> None:
     blocked = flask("users", "block", login)
@@ -63,7 +63,7 @@ def test_a_user_is_blocked_and_unblocked_by_any_login(
     assert (refused, log_in(client, "a.sokolova", password).status_code) == (401, 302)
 
 
-def test_a_new_password_is_printed_once_and_the_old_one_opens_nothing(
+def test_a_reset_prints_the_new_password_and_invalidates_the_old_one(
     flask: Command, app: Flask, password: str, rows: Rows
 ) -> None:
     result = flask("users", "reset-password", "a.sokolova")
@@ -77,7 +77,7 @@ def test_a_new_password_is_printed_once_and_the_old_one_opens_nothing(
 
 @pytest.mark.parametrize("command", ["block", "unblock", "reset-password"])
 @pytest.mark.parametrize("login", ["nobody", "", "\udcff", "a\nb"])
-def test_an_unknown_login_is_told(flask: Command, password: str, rows: Rows, command: str, login: str) -> None:
+def test_an_unknown_login_is_reported(flask: Command, password: str, rows: Rows, command: str, login: str) -> None:
     before = rows.of("users")
 
     result = flask("users", command, login)
@@ -96,19 +96,19 @@ def test_the_last_administrator_cannot_be_blocked(flask: Command, rows: Rows) ->
     assert rows.of("users")[0]["is_active"]
 
 
-def test_a_key_is_made_listed_used_and_revoked(flask: Command, client: FlaskClient, rows: Rows) -> None:
+def test_an_api_key_can_be_created_listed_used_and_revoked(flask: Command, client: FlaskClient, rows: Rows) -> None:
     key = flask("api-keys", "create", " shop front ").output.strip()
     unused = flask("api-keys", "list").output
     opened = client.get("/api/v1/stats/", headers={"Authorization": f"Bearer {key}"}).status_code
-    [kept] = rows.of("api_keys")
+    [row] = rows.of("api_keys")
 
-    revoked = flask("api-keys", "revoke", str(kept["id"]))
+    revoked = flask("api-keys", "revoke", str(row["id"]))
 
     assert re.fullmatch(r"useradd_[a-z2-9]{26}", key)
-    assert unused == f"{kept['id']}  valid    never used  shop front\n"
-    assert (opened, kept["created_by"]) == (200, None)
+    assert unused == f"{row['id']}  valid    never used  shop front\n"
+    assert (opened, row["created_by"]) == (200, None)
     assert (revoked.exit_code, revoked.output) == (0, "“shop front” is revoked\n")
-    assert flask("api-keys", "list").output == f"{kept['id']}  revoked  {kept['last_used']}  shop front\n"
+    assert flask("api-keys", "list").output == f"{row['id']}  revoked  {row['last_used']}  shop front\n"
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,9 @@ def test_a_key_is_made_listed_used_and_revoked(flask: Command, client: FlaskClie
         (("revoke", "0190b0e5-0000-7000-8000-000000000000"), 1),
     ],
 )
-def test_a_bad_value_is_refused_in_words(flask: Command, rows: Rows, arguments: tuple[str, ...], code: int) -> None:
+def test_an_invalid_value_is_refused_with_a_message(
+    flask: Command, rows: Rows, arguments: tuple[str, ...], code: int
+) -> None:
     result = flask("api-keys", *arguments)
 
     assert result.exit_code == code
@@ -132,7 +134,7 @@ def test_a_bad_value_is_refused_in_words(flask: Command, rows: Rows, arguments: 
 
 
 @pytest.mark.parametrize("arguments", [("users", "block", "x"), ("api-keys", "create", "x"), ("api-keys", "list")])
-def test_without_postgres_the_command_says_so(
+def test_an_outage_of_postgresql_is_reported(
     flask: Command, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr(Breaker, "is_open", True)
@@ -143,7 +145,7 @@ def test_without_postgres_the_command_says_so(
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_commands_explain_themselves(flask: Command, command: tuple[str, str]) -> None:
+def test_the_commands_have_a_help_text_with_examples(flask: Command, command: tuple[str, str]) -> None:
     result = flask(*command, "--help")
 
     assert result.exit_code == 0

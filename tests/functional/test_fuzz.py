@@ -1,4 +1,4 @@
-"""Whatever comes in, the service answers as its document says, and no call of /useradd goes unrecorded."""
+"""Any request gets a documented response, and every call of /useradd is recorded."""
 
 import json
 from typing import Any
@@ -25,7 +25,7 @@ CONFORMS: list[Any] = CHECKS.get_by_names(
         "response_schema_conformance",
     ]
 )
-"""Not whether data are accepted: what a phone number or a login is, no schema can say."""
+"""Without the check of acceptance: a schema cannot describe valid phone numbers and logins."""
 Case = schemathesis.Case[Any]
 
 READING = (
@@ -40,7 +40,7 @@ READING = (
 )
 WITHOUT_PARAMETERS = ("/livez", "/readyz", "/status")
 MODES = list(schemathesis.GenerationMode)
-"""Requests that fit the document, and requests that do not."""
+"""Requests that match the document, and requests that do not."""
 
 VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(list(ANNA.values()))
 NESTED = st.recursive(VALUES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=5)
@@ -60,8 +60,8 @@ HEADERS = st.dictionaries(
 )
 
 
-def steady(examples: int) -> settings:
-    """Return settings with which each run tries the same, however long it takes."""
+def reproducible(examples: int) -> settings:
+    """Return settings for reproducible runs without a time limit."""
     return settings(
         max_examples=examples,
         derandomize=True,
@@ -72,17 +72,17 @@ def steady(examples: int) -> settings:
 
 
 @pytest.fixture(scope="module")
-def described(app: Flask) -> schemathesis.BaseSchema:
-    """The service as its own document describes it."""
+def schema(app: Flask) -> schemathesis.BaseSchema:
+    """The schema of the service's OpenAPI document."""
     return schemathesis.openapi.from_wsgi("/openapi.json", app, config=schemathesis.Config())
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_call_of_useradd_is_answered_as_described_and_leaves_one_attempt(
-    described: schemathesis.BaseSchema, client: FlaskClient, rows: Rows, mode: schemathesis.GenerationMode
+def test_every_call_of_useradd_gets_a_documented_response_and_records_one_attempt(
+    schema: schemathesis.BaseSchema, client: FlaskClient, rows: Rows, mode: schemathesis.GenerationMode
 ) -> None:
-    @steady(80)
-    @given(case=described[ADDRESS]["POST"].as_strategy(mode))
+    @reproducible(80)
+    @given(case=schema[ADDRESS]["POST"].as_strategy(mode))
     def call(case: Case) -> None:
         before = _count(rows)
         _call(case, client)
@@ -93,24 +93,24 @@ def test_every_call_of_useradd_is_answered_as_described_and_leaves_one_attempt(
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("path", READING)
-def test_every_reading_address_answers_as_described(
-    described: schemathesis.BaseSchema, reader: FlaskClient, path: str, mode: schemathesis.GenerationMode
+def test_every_reading_address_gives_a_documented_response(
+    schema: schemathesis.BaseSchema, reader: FlaskClient, path: str, mode: schemathesis.GenerationMode
 ) -> None:
-    @steady(15)
-    @given(case=described[path]["GET"].as_strategy(mode))
+    @reproducible(15)
+    @given(case=schema[path]["GET"].as_strategy(mode))
     def call(case: Case) -> None:
         _call(case, reader)
 
     call()
 
 
-def test_every_address_of_the_document_is_tried(described: schemathesis.BaseSchema) -> None:
-    assert set(described) == {ADDRESS, *READING, *WITHOUT_PARAMETERS}
+def test_every_address_of_the_document_is_tested(schema: schemathesis.BaseSchema) -> None:
+    assert set(schema) == {ADDRESS, *READING, *WITHOUT_PARAMETERS}
 
 
-@steady(150)
+@reproducible(150)
 @given(body=BODIES, media_type=MEDIA_TYPES, headers=HEADERS)
-def test_any_bytes_are_answered_and_leave_one_attempt(
+def test_any_bytes_get_a_response_and_record_one_attempt(
     client: FlaskClient, rows: Rows, body: bytes, media_type: str, headers: dict[str, str]
 ) -> None:
     before = _count(rows)
@@ -119,16 +119,16 @@ def test_any_bytes_are_answered_and_leave_one_attempt(
 
     assert response.status_code in {201, 400, 409, 413, 415, 422}
     assert _count(rows) == before + 1
-    [kept] = rows.ask("select answered from attempts order by seq desc limit 1")
-    assert kept["answered"] == response.status_code
+    [row] = rows.query("select answered from attempts order by seq desc limit 1")
+    assert row["answered"] == response.status_code
 
 
 def _call(case: Case, client: Any) -> None:
-    """Send a request and assert that its answer is as the document says."""
-    case.cookies.clear()  # a made-up session would end that of the reader
+    """Send a request and assert that its response matches the document."""
+    case.cookies.clear()  # a generated cookie would replace the session of the reader
     case.validate_response(case.call(session=client, buffered=True), checks=CONFORMS)
 
 
 def _count(rows: Rows) -> int:
-    number: int = rows.ask("select count(*) as number from attempts")[0]["number"]
+    number: int = rows.query("select count(*) as number from attempts")[0]["number"]
     return number

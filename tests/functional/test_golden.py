@@ -18,7 +18,7 @@ from project.http.guards import public
 from project.runtime import get_runtime
 from project.services import attempts
 from tests.builders import ADDRESS, ANNA, IVAN, log_in
-from tests.conftest import MakeApp, begin_anew
+from tests.conftest import MakeApp, reset_service
 from tests.functional.attempts import keep
 from tests.functional.golden_requests import ATTEMPTS, BODIES, KEY, PERIOD, READER_READS, READS, errors
 from tests.functional.recorder import Recorder, check
@@ -27,35 +27,35 @@ JSON = "application/json"
 
 
 @pytest.fixture
-def own(make_app: MakeApp, client: FlaskClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Flask:
-    """The service as after its start, on empty tables; Retry-After is not random."""
+def fresh_app(make_app: MakeApp, client: FlaskClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Flask:
+    """A newly started service on empty tables; Retry-After is not random."""
     monkeypatch.setattr(random, "randint", lambda *_: 2)
     app = make_app(data_dir=tmp_path, workers=1)
     get_runtime(app).upkeep.ensure_running = lambda: None  # type: ignore[method-assign]
-    begin_anew(app)
+    reset_service(app)
     return app
 
 
 @pytest.fixture(params=["ru", "en"])
 def language(request: pytest.FixtureRequest) -> str:
-    """The language that the program asks for."""
+    """The language of the client."""
     return str(request.param)
 
 
-def test_the_openapi_document_is_the_same_byte_for_byte(own: Flask, language: str) -> None:
-    check("openapi.json", own.test_client().get("/openapi.json", headers={"Accept-Language": language}).text)
+def test_the_openapi_document_is_the_same_byte_for_byte(fresh_app: Flask, language: str) -> None:
+    check("openapi.json", fresh_app.test_client().get("/openapi.json", headers={"Accept-Language": language}).text)
 
 
 def test_every_problem_document_is_the_same_byte_for_byte(
-    own: Flask, language: str, monkeypatch: pytest.MonkeyPatch
+    fresh_app: Flask, language: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail() -> NoReturn:
         raise request.environ["golden.error"]
 
-    recorder = Recorder(own, language)
+    recorder = Recorder(fresh_app, language)
     for method, address in (("POST", ADDRESS), ("GET", "/livez")):
-        endpoint = own.url_map.bind("localhost").match(address, method)[0]
-        monkeypatch.setitem(own.view_functions, endpoint, public(fail))
+        endpoint = fresh_app.url_map.bind("localhost").match(address, method)[0]
+        monkeypatch.setitem(fresh_app.view_functions, endpoint, public(fail))
         for name, error in errors():
             recorder.send(name, address, method, environ_overrides={"golden.error": error})
 
@@ -63,9 +63,9 @@ def test_every_problem_document_is_the_same_byte_for_byte(
 
 
 def test_every_json_address_responds_the_same_byte_for_byte(
-    own: Flask, language: str, monkeypatch: pytest.MonkeyPatch
+    fresh_app: Flask, language: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recorder = Recorder(own, language)
+    recorder = Recorder(fresh_app, language)
     send = recorder.send
     for address in READS:
         send("without a login", address, "GET")
@@ -95,15 +95,15 @@ def test_every_json_address_responds_the_same_byte_for_byte(
         send("not recorded", json={})
 
     log_in(recorder.client, "a.sokolova", password)
-    ids = [keep(own, datetime(2026, 3, 9, 9, minute, tzinfo=UTC), **end) for minute, end in enumerate(ATTEMPTS)]
+    ids = [keep(fresh_app, datetime(2026, 3, 9, 9, minute, tzinfo=UTC), **end) for minute, end in enumerate(ATTEMPTS)]
     for address in (*READER_READS, *(f"/api/v1/attempts/{attempt_id}/" for attempt_id in ids[-4:])):
         send("with a login", address, "GET")
 
-    for database in (get_runtime(own).database, get_runtime(own).read_database):
+    for database in (get_runtime(fresh_app).database, get_runtime(fresh_app).read_database):
         database.breaker.record_failure(time.monotonic())
     for address in ("/status", "/readyz", f"/api/v1/stats/?{PERIOD}", f"/api/v1/attempts/{ids[0]}/"):
         send("without PostgreSQL", address, "GET")
     send("without PostgreSQL", json=IVAN)
-    get_runtime(own).upkeep.begin_stop()
+    get_runtime(fresh_app).upkeep.begin_stop()
     send("while stopping", "/readyz", "GET")
     recorder.check(f"answers-{language}.txt")

@@ -1,4 +1,4 @@
-"""Headers that every answer carries, and names of hosts that none is given for."""
+"""Security headers of every response, and refused host names."""
 
 import socket
 from pathlib import Path
@@ -47,14 +47,14 @@ REQUIRED = {
 
 
 def ask(client: FlaskClient, request: str, **more: Any) -> TestResponse:
-    """Send one of the requests from a foreign origin, and read the whole answer."""
-    asked = REQUESTS[request][1]
-    headers = {**asked.get("headers", {}), **EVIL}
-    return client.open(**{**asked, "headers": headers}, buffered=True, **more)
+    """Send one of the requests from a foreign origin and read the complete response."""
+    arguments = REQUESTS[request][1]
+    headers = {**arguments.get("headers", {}), **EVIL}
+    return client.open(**{**arguments, "headers": headers}, buffered=True, **more)
 
 
 def check(response: TestResponse) -> None:
-    """Assert what is true of every answer to plain http."""
+    """Assert what every response over plain HTTP has in common."""
     policy = dict(part.split(" ", 1) for part in response.headers["Content-Security-Policy"].split("; "))
     assert {name: policy[name] for name in ("default-src", "frame-ancestors", "base-uri", "form-action")} == {
         "default-src": "'none'",
@@ -72,7 +72,7 @@ def check(response: TestResponse) -> None:
 
 
 @pytest.mark.parametrize("request_", REQUESTS)
-def test_every_answer_carries_the_headers_and_is_for_no_other_origin(client: FlaskClient, request_: str) -> None:
+def test_every_response_has_the_security_headers_and_allows_no_other_origin(client: FlaskClient, request_: str) -> None:
     response = ask(client, request_)
 
     assert response.status_code == REQUESTS[request_][0]
@@ -80,13 +80,13 @@ def test_every_answer_carries_the_headers_and_is_for_no_other_origin(client: Fla
 
 
 @pytest.mark.parametrize("request_", [name for name in REQUESTS if name not in {"script", "missing file"}])
-def test_no_cache_keeps_an_answer(client: FlaskClient, request_: str) -> None:
+def test_responses_are_not_cacheable(client: FlaskClient, request_: str) -> None:
     response = ask(client, request_)
 
     assert response.headers["Cache-Control"] == "no-store"
 
 
-def test_only_our_own_files_may_be_kept(client: FlaskClient) -> None:
+def test_only_static_files_are_cacheable(client: FlaskClient) -> None:
     response = ask(client, "script")
 
     assert "no-store" not in response.headers.get("Cache-Control", "")
@@ -94,13 +94,13 @@ def test_only_our_own_files_may_be_kept(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("headers", [HTML, {}], ids=["page", "document"])
-def test_a_defect_of_ours_carries_the_headers_too(
+def test_an_internal_error_has_the_headers(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
 ) -> None:
-    def burst(*_: object, **__: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr("project.services.registration.queries.useradd", burst)
+    monkeypatch.setattr("project.services.registration.queries.useradd", fail)
 
     response = client.post("/useradd", json=ANNA, headers=headers)
 
@@ -111,7 +111,7 @@ def test_a_defect_of_ours_carries_the_headers_too(
 
 
 @pytest.mark.parametrize("headers", [HTML, {}], ids=["page", "document"])
-def test_an_answer_without_postgres_carries_the_headers_too(
+def test_a_response_without_postgresql_has_the_headers(
     make_app: MakeApp, headers: dict[str, str], tmp_path: Path
 ) -> None:
     with socket.socket() as closed:
@@ -127,13 +127,13 @@ def test_an_answer_without_postgres_carries_the_headers_too(
 
 
 @pytest.mark.parametrize("request_", ["created", "missing", "login", "script", "redirect"])
-def test_over_https_browsers_are_told_to_stay_there(client: FlaskClient, request_: str) -> None:
+def test_responses_over_https_have_strict_transport_security(client: FlaskClient, request_: str) -> None:
     response = ask(client, request_, base_url="https://localhost")
 
     assert response.headers["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains"
 
 
-def test_where_https_is_a_must_browsers_are_always_told(make_app: MakeApp) -> None:
+def test_with_https_only_every_response_has_strict_transport_security(make_app: MakeApp) -> None:
     client = make_app(https_only=True).test_client()
 
     response = client.get("/livez")
@@ -157,22 +157,22 @@ def test_a_request_for_a_foreign_host_is_refused(
     assert "Location" not in response.headers
 
 
-def test_an_attempt_for_a_foreign_host_is_recorded(client: FlaskClient, rows: Rows) -> None:
+def test_an_attempt_with_a_foreign_host_is_recorded(client: FlaskClient, rows: Rows) -> None:
     response = useradd(client, ANNA, headers={"Host": "evil.example"})
 
     assert (response.status_code, response.json["code"]) == (400, "bad_request")  # type: ignore[index]
-    assert rows.ends() == [(400, "bad_request")]
+    assert rows.outcomes() == [(400, "bad_request")]
     assert rows.of("users") == []
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:8000", "127.0.0.1:8000"])
-def test_this_machine_may_be_called_by_its_own_names(client: FlaskClient, host: str) -> None:
+def test_local_host_names_are_accepted(client: FlaskClient, host: str) -> None:
     response = client.get("/livez", headers={"Host": host})
 
     assert response.status_code == 200
 
 
-def test_only_the_hosts_of_the_settings_are_served(make_app: MakeApp) -> None:
+def test_only_the_configured_hosts_are_accepted(make_app: MakeApp) -> None:
     client = make_app(trusted_hosts=("useradd.example.org", ".example.net")).test_client()
 
     hosts = ["useradd.example.org", "a.example.net", "example.org", "localhost"]

@@ -1,4 +1,4 @@
-"""What a balancer asks every second."""
+"""Health checks for load balancers."""
 
 import time
 from pathlib import Path
@@ -19,7 +19,7 @@ ADDRESSES = ["/livez", "/readyz"]
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
-def test_a_stranger_is_told_that_all_is_well(client: FlaskClient, address: str) -> None:
+def test_health_checks_are_public_and_respond_ok(client: FlaskClient, address: str) -> None:
     response = client.get(address)
 
     assert (response.status_code, response.json) == (200, {"status": "ok"})
@@ -27,11 +27,11 @@ def test_a_stranger_is_told_that_all_is_well(client: FlaskClient, address: str) 
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
-def test_the_answer_needs_no_database_and_begins_no_session(
+def test_health_checks_use_no_database_and_no_session(
     client: FlaskClient, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any, **__: Any) -> NoReturn:
-        raise AssertionError("a health check asked the database")
+        raise AssertionError("a health check used the database")
 
     monkeypatch.setattr(Database, "write_transaction", refuse)
     monkeypatch.setattr(Database, "read_transaction", refuse)
@@ -43,13 +43,13 @@ def test_the_answer_needs_no_database_and_begins_no_session(
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
-def test_head_is_enough_and_nothing_else_is_taken(client: FlaskClient, address: str) -> None:
+def test_health_checks_accept_head_and_refuse_other_methods(client: FlaskClient, address: str) -> None:
     statuses = [client.open(address, method=method).status_code for method in ("HEAD", "POST", "DELETE")]
 
     assert statuses == [200, 405, 405]
 
 
-def test_the_status_tells_how_the_instance_is(make_app: MakeApp, client: FlaskClient, tmp_path: Path) -> None:
+def test_the_status_describes_the_instance(make_app: MakeApp, client: FlaskClient, tmp_path: Path) -> None:
     app = make_app(data_dir=tmp_path, workers=1)
 
     assert app.test_client().get("/status").json == {
@@ -63,10 +63,10 @@ def test_the_status_tells_how_the_instance_is(make_app: MakeApp, client: FlaskCl
     }
 
 
-def test_the_status_tells_that_postgres_is_away_and_what_waits(
+def test_the_status_shows_an_outage_and_spooled_attempts(
     client: FlaskClient, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Upkeep, "round", lambda _: None)  # nobody closes the breaker
+    monkeypatch.setattr(Upkeep, "round", lambda _: None)  # the breaker stays open
     runtime.database.breaker.record_failure(time.monotonic())
     answer = useradd(client, IVAN)
 
@@ -79,7 +79,7 @@ def test_the_status_tells_that_postgres_is_away_and_what_waits(
     assert found["workers"]["database_away"] == 1
 
 
-def test_a_full_spool_sends_requests_elsewhere(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_instance_with_a_full_spool_is_not_ready(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Spool, "fullness", 0.95)
 
     response = client.get("/readyz")
@@ -88,9 +88,7 @@ def test_a_full_spool_sends_requests_elsewhere(client: FlaskClient, monkeypatch:
     assert client.get("/livez").status_code == 200
 
 
-def test_a_disk_that_cannot_be_used_sends_requests_elsewhere(
-    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_instance_with_an_unusable_disk_is_not_ready(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: Spool) -> float:
         raise SpoolError("gone")
 
@@ -99,7 +97,7 @@ def test_a_disk_that_cannot_be_used_sends_requests_elsewhere(
     assert (client.get("/readyz").status_code, client.get("/status").json["status"]) == (503, "spool_unusable")  # type: ignore[index]
 
 
-def test_a_process_that_stops_sends_requests_elsewhere(make_app: MakeApp, tmp_path: Path) -> None:
+def test_a_stopping_instance_is_not_ready(make_app: MakeApp, tmp_path: Path) -> None:
     app = make_app(data_dir=tmp_path)
     get_runtime(app).upkeep.begin_stop()
 

@@ -1,4 +1,4 @@
-"""Repeating a request with its key: the same answer, never a second user."""
+"""Idempotency: a repeated request with its key gets the same response and never creates a second user."""
 
 import pytest
 from flask.testing import FlaskClient
@@ -9,7 +9,7 @@ from tests.conftest import Rows
 HEADERS = {"Idempotency-Key": KEY}
 
 
-def test_a_repeat_gets_the_same_login_and_password_and_creates_nobody(client: FlaskClient, rows: Rows) -> None:
+def test_a_repeat_gets_the_same_credentials_and_creates_nobody(client: FlaskClient, rows: Rows) -> None:
     first = useradd(client, ANNA, headers=HEADERS)
     again = useradd(client, ANNA, headers=HEADERS)
 
@@ -20,11 +20,11 @@ def test_a_repeat_gets_the_same_login_and_password_and_creates_nobody(client: Fl
     assert again.json["user"] == first.json["user"]
     assert ("Idempotent-Replayed" in first.headers, again.headers["Idempotent-Replayed"]) == (False, "true")
     assert len(rows.of("users")) == 1
-    assert rows.ends() == [(201, "created"), (200, "replayed")]
+    assert rows.outcomes() == [(201, "created"), (200, "replayed")]
     assert rows.attempts()[1]["answered"] == 201
 
 
-def test_a_body_that_means_the_same_is_a_repeat_whatever_its_spelling(client: FlaskClient) -> None:
+def test_an_equivalent_body_in_another_spelling_is_a_repeat(client: FlaskClient) -> None:
     useradd(client, ANNA, headers=HEADERS)
 
     again = useradd(client, {**ANNA, "phone": "+79125550141"}, headers={"Idempotency-Key": f'"{KEY}"'})
@@ -32,7 +32,7 @@ def test_a_body_that_means_the_same_is_a_repeat_whatever_its_spelling(client: Fl
     assert again.headers["Idempotent-Replayed"] == "true"
 
 
-def test_the_key_that_the_service_made_works_for_a_repeat(client: FlaskClient) -> None:
+def test_a_key_generated_by_the_service_can_be_used_for_a_repeat(client: FlaskClient) -> None:
     first = useradd(client, ANNA).json
     assert first is not None
 
@@ -42,26 +42,26 @@ def test_the_key_that_the_service_made_works_for_a_repeat(client: FlaskClient) -
     assert again["password"] == first["password"]
 
 
-def test_a_key_with_another_body_is_refused_and_tells_no_password(client: FlaskClient, rows: Rows) -> None:
+def test_a_key_with_another_body_is_refused_without_revealing_the_password(client: FlaskClient, rows: Rows) -> None:
     useradd(client, ANNA, headers=HEADERS)
 
     response = useradd(client, IVAN, headers=HEADERS)
 
     assert (response.status_code, response.json["code"]) == (422, "idempotency_key_reused")  # type: ignore[index]
     assert "password" not in response.json  # type: ignore[operator]
-    assert rows.ends() == [(201, "created"), (422, "idempotency_key_reused")]
+    assert rows.outcomes() == [(201, "created"), (422, "idempotency_key_reused")]
 
 
-def test_after_a_change_of_password_a_repeat_tells_no_password(client: FlaskClient, rows: Rows) -> None:
+def test_a_repeat_after_a_password_change_does_not_reveal_a_password(client: FlaskClient, rows: Rows) -> None:
     useradd(client, ANNA, headers=HEADERS)
-    rows.ask("update users set password_changed_at = now()")
+    rows.query("update users set password_changed_at = now()")
 
     response = useradd(client, ANNA, headers=HEADERS)
 
     assert (response.status_code, response.json["code"]) == (409, "credentials_changed")  # type: ignore[index]
 
 
-def test_only_success_is_remembered(client: FlaskClient) -> None:
+def test_only_successful_requests_are_replayed(client: FlaskClient) -> None:
     useradd(client, IVAN)
     useradd(client, {**ANNA, "username": IVAN["username"]}, headers=HEADERS)
 
@@ -71,9 +71,9 @@ def test_only_success_is_remembered(client: FlaskClient) -> None:
     assert "Idempotent-Replayed" not in response.headers
 
 
-def test_an_expired_key_is_as_good_as_new(client: FlaskClient, rows: Rows) -> None:
+def test_an_expired_key_can_be_used_again(client: FlaskClient, rows: Rows) -> None:
     useradd(client, ANNA, headers=HEADERS)
-    rows.ask("update idempotency_keys set expires_at = now()")
+    rows.query("update idempotency_keys set expires_at = now()")
 
     response = useradd(client, IVAN, headers=HEADERS)
 
@@ -81,8 +81,8 @@ def test_an_expired_key_is_as_good_as_new(client: FlaskClient, rows: Rows) -> No
 
 
 @pytest.mark.parametrize("key", ["1", "x" * 21, "x" * 300, "spaces are not visible here", "é" * 30])
-def test_an_unusable_key_is_refused_and_recorded(client: FlaskClient, rows: Rows, key: str) -> None:
+def test_an_invalid_key_is_refused_and_recorded(client: FlaskClient, rows: Rows, key: str) -> None:
     response = useradd(client, ANNA, headers={"Idempotency-Key": key})
 
     assert (response.status_code, response.json["code"]) == (400, "bad_idempotency_key")  # type: ignore[index]
-    assert rows.ends() == [(400, "bad_idempotency_key")]
+    assert rows.outcomes() == [(400, "bad_idempotency_key")]

@@ -1,4 +1,4 @@
-"""The log: one JSON object a line, traceable by the request's number, without personal data."""
+"""The log: one JSON object per line, traceable by request ID, without personal data."""
 
 import io
 import json
@@ -22,42 +22,42 @@ PERSONAL = ("5550141", "555-01-41", "anna@", "Anna@", "Анна", "a.sokolova", 
 
 
 class Log:
-    """What the service writes from now on."""
+    """The log since the start of the test."""
 
     def __init__(self) -> None:
         self.stream = io.StringIO()
 
     @property
     def text(self) -> str:
-        """All of it, escapes undone, so that nothing hides behind them."""
+        """The complete text, also with escapes decoded."""
         return self.stream.getvalue() + json.dumps(self.lines, ensure_ascii=False)
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        """Its lines; every one must be a JSON object."""
+        """All lines; each must be a JSON object."""
         return [json.loads(line) for line in self.stream.getvalue().splitlines()]
 
     def clear(self) -> None:
-        """Forget what was written."""
+        """Clear the log."""
         self.stream.seek(0)
         self.stream.truncate()
 
 
 @pytest.fixture
-def written(app: Flask) -> Iterator[Log]:
-    """The log of the service, in the form in which it leaves the process."""
+def log(app: Flask) -> Iterator[Log]:
+    """The log of the service as it is written to the stream."""
     [handler] = _handlers()
     assert isinstance(handler, logging.StreamHandler)
-    log = Log()
-    former = handler.setStream(log.stream)
-    yield log
+    captured = Log()
+    former = handler.setStream(captured.stream)
+    yield captured
     handler.setStream(former)
 
 
-def test_every_answer_is_one_line_with_method_route_and_status(client: FlaskClient, written: Log) -> None:
+def test_every_response_is_one_line_with_method_route_and_status(client: FlaskClient, log: Log) -> None:
     response = client.get("/login/")
 
-    [line] = written.lines
+    [line] = log.lines
     assert (
         line.items()
         >= {
@@ -78,18 +78,18 @@ def test_every_answer_is_one_line_with_method_route_and_status(client: FlaskClie
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
-def test_an_attempt_that_fails_is_one_line_with_everything(
-    client: FlaskClient, written: Log, monkeypatch: pytest.MonkeyPatch, runtime: Runtime
+def test_a_failed_attempt_is_one_line_with_all_fields(
+    client: FlaskClient, log: Log, monkeypatch: pytest.MonkeyPatch, runtime: Runtime
 ) -> None:
-    monkeypatch.setattr(Upkeep, "round", lambda _: None)  # nobody closes the breaker
+    monkeypatch.setattr(Upkeep, "round", lambda _: None)  # the breaker stays open
     runtime.database.breaker.record_failure(time.monotonic())
-    written.clear()
+    log.clear()
 
     headers = {"Idempotency-Key": KEY, "X-Request-Id": "shop-17", "traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}
     answer = useradd(client, ANNA, headers=headers)
 
-    [line] = written.lines
-    number = answer.headers["X-Request-Id"]
+    [line] = log.lines
+    request_id = answer.headers["X-Request-Id"]
     assert line.pop("duration_ms") >= 0
     assert line.pop("timestamp")
     assert line == {
@@ -101,8 +101,8 @@ def test_an_attempt_that_fails_is_one_line_with_everything(
         "status": 503,
         "outcome": "failed",
         "code": "database_unavailable",
-        "request_id": number,
-        "attempt_id": number,
+        "request_id": request_id,
+        "attempt_id": request_id,
         "client_request_id": "shop-17",
         "trace_id": TRACE,
     }
@@ -121,57 +121,59 @@ def test_an_attempt_that_fails_is_one_line_with_everything(
         f"00-{TRACE}-00f067aa0ba902b7-01 evil",
     ],
 )
-def test_what_is_no_trace_is_not_logged(client: FlaskClient, written: Log, parent: str) -> None:
+def test_an_invalid_trace_context_is_not_logged(client: FlaskClient, log: Log, parent: str) -> None:
     client.get("/nowhere", headers={"traceparent": parent, "X-Request-Id": "ä" * 200})
 
-    [line] = written.lines
+    [line] = log.lines
     assert not {"trace_id", "client_request_id"} & line.keys()
     assert line["code"] == "not_found"
 
 
-def test_an_attempt_that_is_recorded_has_its_row_and_no_line(client: FlaskClient, written: Log, rows: Rows) -> None:
+def test_a_recorded_attempt_has_a_row_and_no_log_line(client: FlaskClient, log: Log, rows: Rows) -> None:
     useradd(client, ANNA, headers={"Idempotency-Key": KEY})
     useradd(client, {**ANNA, "phone": "+7 912 555-01-4", "password": "hunter2"}, headers={"Idempotency-Key": KEY})
     client.post(f"{ADDRESS}?name=a.sokolova", data=b'{"email": "anna@', content_type="application/json")
 
-    assert [status for status, _ in rows.ends()] == [201, 422, 400]
-    assert written.lines == []
+    assert [status for status, _ in rows.outcomes()] == [201, 422, 400]
+    assert log.lines == []
 
 
-def test_a_failed_login_leaves_neither_login_nor_password_in_the_log(client: FlaskClient, written: Log) -> None:
+def test_a_failed_login_leaves_neither_login_nor_password_in_the_log(client: FlaskClient, log: Log) -> None:
     password = useradd(client, ANNA).get_json()["password"]
 
     log_in(client, "a.sokolova", "a wrong password")
     log_in(client, "anna@example.org", password, "?next=/results/?text=a.sokolova")
 
-    assert [line["message"] for line in written.lines if line["logger"] != "useradd.access"] == [
+    assert [line["message"] for line in log.lines if line["logger"] != "useradd.access"] == [
         "login failed",
         "login succeeded",
     ]
-    assert not [text for text in (*PERSONAL, password, "a wrong password") if text in written.text]
+    assert not [text for text in (*PERSONAL, password, "a wrong password") if text in log.text]
 
 
-def test_a_defect_is_logged_with_its_traceback_and_the_number_that_the_client_was_told(
-    client: FlaskClient, written: Log, monkeypatch: pytest.MonkeyPatch
+def test_an_internal_error_is_logged_with_its_traceback_and_request_id(
+    client: FlaskClient, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def burst(*_: object, **__: object) -> None:
+    def raise_defect(*_: object, **__: object) -> None:
         raise RuntimeError("what went wrong")
 
-    monkeypatch.setattr("project.services.registration.queries.useradd", burst)
+    monkeypatch.setattr("project.services.registration.queries.useradd", raise_defect)
 
     response = useradd(client, ANNA, headers={"Idempotency-Key": KEY})
 
-    defect, answered = written.lines
-    assert (defect["level"], defect["message"], answered["status"]) == ("ERROR", "unhandled exception", 500)
-    assert "Traceback" in defect["exc_info"]
-    assert "RuntimeError: what went wrong" in defect["exc_info"]
-    assert {defect["request_id"], answered["request_id"]} == {response.headers["X-Request-Id"]}
-    assert not [text for text in ("Traceback", "RuntimeError", "what went wrong", "burst") if text in response.text]
-    assert not [text for text in PERSONAL if text in written.text]
+    error, access = log.lines
+    assert (error["level"], error["message"], access["status"]) == ("ERROR", "unhandled exception", 500)
+    assert "Traceback" in error["exc_info"]
+    assert "RuntimeError: what went wrong" in error["exc_info"]
+    assert {error["request_id"], access["request_id"]} == {response.headers["X-Request-Id"]}
+    assert not [
+        text for text in ("Traceback", "RuntimeError", "what went wrong", "raise_defect") if text in response.text
+    ]
+    assert not [text for text in PERSONAL if text in log.text]
 
 
-def test_a_statement_that_failed_is_logged_without_what_was_sent(
-    client: FlaskClient, written: Log, monkeypatch: pytest.MonkeyPatch
+def test_a_failed_statement_is_logged_without_its_parameters(
+    client: FlaskClient, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong = PreparedStatement("wrong", "select 1 / 0 from (select {}) as sent", arguments=22)
     monkeypatch.setattr("project.queries.registration._USERADD", wrong)
@@ -179,77 +181,77 @@ def test_a_statement_that_failed_is_logged_without_what_was_sent(
     response = useradd(client, ANNA, headers={"Idempotency-Key": KEY})
 
     assert response.status_code == 500
-    assert "DivisionByZero 22012" in written.text
+    assert "DivisionByZero 22012" in log.text
     assert "22012" not in response.text
-    assert not [text for text in (*PERSONAL, "hmac-sha256$") if text in written.text]
+    assert not [text for text in (*PERSONAL, "hmac-sha256$") if text in log.text]
 
 
-def test_without_postgres_the_log_names_the_cause_but_not_the_way_there(
-    make_app: MakeApp, app: Flask, written: Log, tmp_path: Path
+def test_an_outage_is_logged_with_its_cause_but_without_the_database_url(
+    make_app: MakeApp, app: Flask, log: Log, tmp_path: Path
 ) -> None:
     url = "postgresql+psycopg2://useradd:secret-of-db@127.0.0.1:1/useradd"
     client = make_app(database_url=url, request_deadline_s=0.5, data_dir=tmp_path).test_client()
     for handler in _handlers():
-        handler.setStream(written.stream)
+        handler.setStream(log.stream)
 
     response = useradd(client, ANNA, headers={"Idempotency-Key": KEY})
 
     assert response.status_code == 503
-    assert {line["message"] for line in written.lines} == {
+    assert {line["message"] for line in log.lines} == {
         "database unavailable: breaker opened",
         "database unavailable",
         "request finished",
     }
-    assert {line["request_id"] for line in written.lines} == {response.headers["X-Request-Id"]}
-    assert not [text for text in (*PERSONAL, "secret-of-db", "127.0.0.1") if text in written.text]
+    assert {line["request_id"] for line in log.lines} == {response.headers["X-Request-Id"]}
+    assert not [text for text in (*PERSONAL, "secret-of-db", "127.0.0.1") if text in log.text]
 
 
 @pytest.mark.parametrize("evil", ["a\nERROR fake", "a\r\n{}", "\x1b[31mred", "a\u2028b", "a\u202eb", "\ud800", "a\0b"])
-def test_whatever_is_logged_stays_one_line_that_a_terminal_can_show(written: Log, evil: str) -> None:
+def test_every_log_record_is_one_printable_line(log: Log, evil: str) -> None:
     record = logging.makeLogRecord({"name": "some.module", "levelname": "WARNING", "msg": evil, "cause": evil})
-    for handler in _handlers():  # past pytest, which cannot tell half a character to another process
+    for handler in _handlers():  # not by the logger: pytest-xdist cannot transfer lone surrogates
         handler.handle(record)
 
-    assert written.stream.getvalue().endswith("}\n")
-    assert written.stream.getvalue()[:-1].isascii()
-    assert written.stream.getvalue()[:-1].isprintable()
-    [line] = written.lines
+    assert log.stream.getvalue().endswith("}\n")
+    assert log.stream.getvalue()[:-1].isascii()
+    assert log.stream.getvalue()[:-1].isprintable()
+    [line] = log.lines
     assert (line["message"], line["cause"]) == (evil, evil)
 
 
 def _handlers() -> list[Any]:
-    """Return the service's own among those who write the log."""
+    """Return the log handlers of the service."""
     return [one for one in logging.getLogger().handlers if type(one).__module__ == "project.http.logs"]
 
 
-def test_a_username_cannot_write_a_line_of_its_own(client: FlaskClient, written: Log) -> None:
+def test_client_data_cannot_inject_log_lines(client: FlaskClient, log: Log) -> None:
     evil = "a\nERROR fake \x1b[31m"
 
     useradd(client, {**ANNA, "username": evil, evil: 1}, headers={"User-Agent": "ERROR fake"})
     client.get("/ERROR fake\n\x1b[31m?ERROR=fake")
     client.open("/login/", method="ERROR FAKE AND MUCH LONGER THAN ANY METHOD")
 
-    assert [line["status"] for line in written.lines] == [404, 405]
-    assert [line["route"] for line in written.lines] == ["unknown", "unknown"]
-    assert "fake" not in written.text
-    assert len(written.lines[1]["method"]) <= 16
+    assert [line["status"] for line in log.lines] == [404, 405]
+    assert [line["route"] for line in log.lines] == ["unknown", "unknown"]
+    assert "fake" not in log.text
+    assert len(log.lines[1]["method"]) <= 16
 
 
 @pytest.mark.parametrize("address", ["/livez", "/readyz", "/metrics", "/static/swagger.js"])
-def test_what_comes_every_second_is_not_logged(client: FlaskClient, written: Log, address: str) -> None:
+def test_frequent_requests_are_not_logged(client: FlaskClient, log: Log, address: str) -> None:
     client.get(address, buffered=True)
 
-    assert written.lines == []
+    assert log.lines == []
 
 
-def test_a_line_is_written_once_however_many_applications_there_were(make_app: MakeApp, client: FlaskClient) -> None:
+def test_several_applications_share_one_log_handler(make_app: MakeApp, client: FlaskClient) -> None:
     make_app()
 
     handlers = [one for one in logging.getLogger().handlers if type(one).__module__ == "project.http.logs"]
     assert len(handlers) == 1
 
 
-def test_lines_may_be_text_for_people(make_app: MakeApp, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_log_can_be_plain_text(make_app: MakeApp, capsys: pytest.CaptureFixture[str]) -> None:
     former = [one for one in logging.getLogger().handlers if type(one).__module__ == "project.http.logs"]
     make_app(log_format="text")
 

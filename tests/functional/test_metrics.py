@@ -1,4 +1,4 @@
-"""What Prometheus is told."""
+"""Prometheus metrics."""
 
 import ipaddress
 import time
@@ -20,17 +20,17 @@ from project.spool import Spool, SpoolError
 from tests.builders import ANNA, IVAN, KEY, log_in, useradd
 from tests.conftest import MakeApp
 
-Figures = dict[tuple[str, frozenset[tuple[str, str]]], float]
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 @pytest.fixture
 def client(make_app: MakeApp, client: FlaskClient, tmp_path: Path) -> FlaskClient:
-    """A stranger's program, asking a service that has counted nothing yet."""
+    """An anonymous client of a service whose counters are zero."""
     return make_app(data_dir=tmp_path).test_client()
 
 
-def figures(client: FlaskClient) -> Figures:
-    """Return what /metrics tells, read as Prometheus reads it."""
+def samples(client: FlaskClient) -> Samples:
+    """Return the samples of /metrics as Prometheus parses them."""
     response = client.get("/metrics")
     assert (response.status_code, response.content_type) == (200, "text/plain; version=0.0.4; charset=utf-8")
     return {
@@ -40,9 +40,9 @@ def figures(client: FlaskClient) -> Figures:
     }
 
 
-def figure(client: FlaskClient, name: str, **labels: str) -> float:
-    """Return one of them."""
-    return figures(client)[name, frozenset(labels.items())]
+def sample_value(client: FlaskClient, name: str, **labels: str) -> float:
+    """Return the value of one sample."""
+    return samples(client)[name, frozenset(labels.items())]
 
 
 def test_attempts_are_counted_by_outcome_and_reason(client: FlaskClient) -> None:
@@ -53,7 +53,7 @@ def test_attempts_are_counted_by_outcome_and_reason(client: FlaskClient) -> None
     client.post("/useradd?dry_run=1", json=IVAN)
     client.get("/useradd")
 
-    found = figures(client)
+    found = samples(client)
     counted = {
         (labels["outcome"], labels["code"]): value
         for (name, pairs), value in found.items()
@@ -77,11 +77,11 @@ def test_attempts_are_counted_by_outcome_and_reason(client: FlaskClient) -> None
     assert found["useradd_queue_duration_seconds_count", frozenset()] == 6
 
 
-def test_every_reason_that_an_attempt_can_have_is_counted_under_its_name() -> None:
+def test_every_code_of_attempts_has_a_counter() -> None:
     assert set(outcomes()) >= set(reason_codes())
 
 
-def test_other_answers_are_counted_by_blueprint_and_class_of_status(client: FlaskClient) -> None:
+def test_other_responses_are_counted_by_blueprint_and_status_class(client: FlaskClient) -> None:
     user = useradd(client, IVAN).get_json()
     log_in(client, user["login"], user["password"])
     client.get("/results/")
@@ -92,7 +92,7 @@ def test_other_answers_are_counted_by_blueprint_and_class_of_status(client: Flas
 
     counted = {
         (labels["blueprint"], labels["status"]): value
-        for (name, pairs), value in figures(client).items()
+        for (name, pairs), value in samples(client).items()
         if name == "useradd_answers_total" and value and (labels := dict(pairs))
     }
     assert counted == {
@@ -106,26 +106,28 @@ def test_other_answers_are_counted_by_blueprint_and_class_of_status(client: Flas
     }
 
 
-def test_an_outage_shows_and_needs_no_database(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_show_an_outage_and_use_no_database(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime: Runtime = client.application.extensions["useradd"]
-    monkeypatch.setattr(Upkeep, "round", lambda _: None)  # nobody closes the breaker
+    monkeypatch.setattr(Upkeep, "round", lambda _: None)  # the breaker stays open
     runtime.database.breaker.record_failure(time.monotonic())
     useradd(client, IVAN)
 
     def refuse(*_: Any, **__: Any) -> NoReturn:
-        raise AssertionError("/metrics asked the database")
+        raise AssertionError("/metrics used the database")
 
-    for way in ("write_transaction", "read_transaction", "write_statement", "run_once"):
-        monkeypatch.setattr(Database, way, refuse)
+    for name in ("write_transaction", "read_transaction", "write_statement", "run_once"):
+        monkeypatch.setattr(Database, name, refuse)
 
-    assert figure(client, "useradd_breaker_open_workers", database="writing") == 1
-    assert figure(client, "useradd_breaker_open_workers", database="reading") == 0
-    assert figure(client, "useradd_attempts_total", outcome="failed", code="database_unavailable") == 1
-    assert figure(client, "useradd_spool_attempts") == 1
-    assert 0 < figure(client, "useradd_spool_fullness_ratio") < 0.001
+    assert sample_value(client, "useradd_breaker_open_workers", database="writing") == 1
+    assert sample_value(client, "useradd_breaker_open_workers", database="reading") == 0
+    assert sample_value(client, "useradd_attempts_total", outcome="failed", code="database_unavailable") == 1
+    assert sample_value(client, "useradd_spool_attempts") == 1
+    assert 0 < sample_value(client, "useradd_spool_fullness_ratio") < 0.001
 
 
-def test_what_no_disk_takes_is_counted_as_lost(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_attempt_that_cannot_be_spooled_is_counted_as_lost(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(_: Spool) -> NoReturn:
         raise SpoolError("gone")
 
@@ -137,26 +139,26 @@ def test_what_no_disk_takes_is_counted_as_lost(client: FlaskClient, monkeypatch:
     answer = useradd(client, IVAN).get_json()
 
     assert answer["recorded"] is False
-    assert figure(client, "useradd_attempts_lost_total") == 1
-    assert figure(client, "useradd_spool_fullness_ratio") == 1
+    assert sample_value(client, "useradd_attempts_lost_total") == 1
+    assert sample_value(client, "useradd_spool_fullness_ratio") == 1
 
 
-def test_connections_at_work_and_what_waits_for_counting_show(client: FlaskClient) -> None:
+def test_metrics_show_used_connections_and_unaggregated_attempts(client: FlaskClient) -> None:
     runtime: Runtime = client.application.extensions["useradd"]
     runtime.upkeep.unaggregated = 1_999
 
     assert (
         runtime.database.write_transaction(
-            lambda _: figure(client, "useradd_database_connections_used", database="writing")
+            lambda _: sample_value(client, "useradd_database_connections_used", database="writing")
         )
         == 1
     )
-    assert figure(client, "useradd_database_connections_max", database="writing") == 5
-    assert figure(client, "useradd_database_waiting_threads", database="writing") == 0
-    assert figure(client, "useradd_rollup_lag_attempts") == 1_999
+    assert sample_value(client, "useradd_database_connections_max", database="writing") == 5
+    assert sample_value(client, "useradd_database_waiting_threads", database="writing") == 0
+    assert sample_value(client, "useradd_rollup_lag_attempts") == 1_999
 
 
-def test_attempts_brought_in_from_the_disk_are_counted(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drained_attempts_are_counted(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime: Runtime = client.application.extensions["useradd"]
     with monkeypatch.context() as patch:
         patch.setattr(Upkeep, "round", lambda _: None)
@@ -165,7 +167,7 @@ def test_attempts_brought_in_from_the_disk_are_counted(client: FlaskClient, monk
 
     runtime.upkeep.round()
 
-    assert figure(client, "useradd_attempts_drained_total") == 1
+    assert sample_value(client, "useradd_attempts_drained_total") == 1
 
 
 @pytest.mark.parametrize(
@@ -180,7 +182,7 @@ def test_attempts_brought_in_from_the_disk_are_counted(client: FlaskClient, monk
         ("127.0.0.1", {"X-Forwarded-Proto": "https"}, 403),
     ],
 )
-def test_only_this_machine_may_look_and_nobody_behind_an_unknown_proxy(
+def test_metrics_are_available_only_locally_and_not_through_an_unknown_proxy(
     client: FlaskClient, address: str, headers: dict[str, str], status: int
 ) -> None:
     response = client.get("/metrics", environ_overrides={"REMOTE_ADDR": address}, headers=headers)
@@ -189,17 +191,17 @@ def test_only_this_machine_may_look_and_nobody_behind_an_unknown_proxy(
     assert ("useradd_" in response.text) is (status == 200)
 
 
-def test_metrics_allow_names_who_may_look(make_app: MakeApp, tmp_path: Path) -> None:
+def test_metrics_are_available_to_the_networks_of_metrics_allow(make_app: MakeApp, tmp_path: Path) -> None:
     networks = (ipaddress.ip_network("10.0.0.0/8"),)
     client = make_app(data_dir=tmp_path, metrics_allow=networks).test_client()
 
-    asked = [client.get("/metrics", environ_overrides={"REMOTE_ADDR": one}) for one in ("10.1.2.3", "127.0.0.1")]
+    responses = [client.get("/metrics", environ_overrides={"REMOTE_ADDR": one}) for one in ("10.1.2.3", "127.0.0.1")]
 
-    assert [answer.status_code for answer in asked] == [200, 403]
+    assert [answer.status_code for answer in responses] == [200, 403]
 
 
-def test_what_runs_is_named(client: FlaskClient, app: Flask) -> None:
-    [labels] = [dict(pairs) for name, pairs in figures(client) if name == "useradd_build_info"]
+def test_metrics_show_version_and_workers(client: FlaskClient, app: Flask) -> None:
+    [labels] = [dict(pairs) for name, pairs in samples(client) if name == "useradd_build_info"]
 
     assert labels.keys() == {"version", "python"}
-    assert figure(client, "useradd_workers") == 1
+    assert sample_value(client, "useradd_workers") == 1

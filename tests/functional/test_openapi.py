@@ -1,4 +1,4 @@
-"""The OpenAPI document is valid, whole, and says what the service does."""
+"""The OpenAPI document is valid, complete, and matches the service."""
 
 import json
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from tests.functional.recorder import FOLDER
 Document = dict[str, Any]
 
 ELSEWHERE = {"forbidden", "not_found", "exports_busy"}
-"""Codes that POST /useradd never answers with."""
+"""Codes that POST /useradd never returns."""
 STATUSES = {
     ADDRESS: {"200", "201", "400", "401", "405", "409", "413", "415", "422", "429", "500", "503"},
     "/api/v1/stats/": {"200", "400", "401", "503"},
@@ -49,7 +49,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 def document(client: FlaskClient) -> Document:
-    """The document as it is served."""
+    """The served document."""
     found: Document = client.get("/openapi.json").get_json()
     return found
 
@@ -72,7 +72,7 @@ def test_every_status_of_an_address_is_in_the_document(document: Document, path:
     assert set(operation["responses"]) >= STATUSES[path]
 
 
-def test_useradd_has_no_status_that_the_contract_does_not_have(document: Document) -> None:
+def test_useradd_has_exactly_the_statuses_of_the_contract(document: Document) -> None:
     assert set(document["paths"][ADDRESS]["post"]["responses"]) == STATUSES[ADDRESS]
 
 
@@ -80,7 +80,7 @@ def test_every_path_of_the_document_is_in_this_list(document: Document) -> None:
     assert document["paths"].keys() == STATUSES.keys()
 
 
-def test_the_example_of_a_request_is_accepted(client: FlaskClient, document: Document) -> None:
+def test_the_example_request_is_accepted(client: FlaskClient, document: Document) -> None:
     body = document["paths"][ADDRESS]["post"]["requestBody"]["content"][JSON]
 
     _check(document, body["schema"], body["example"])
@@ -95,7 +95,7 @@ def test_the_examples_of_fields_are_accepted_together(client: FlaskClient, docum
     assert response.status_code == 201
 
 
-def test_a_required_field_of_the_document_is_required(client: FlaskClient, document: Document) -> None:
+def test_required_fields_of_the_document_are_required_by_the_service(client: FlaskClient, document: Document) -> None:
     required = document["components"]["schemas"]["NewUser"]["required"]
 
     wrong = [error["field"] for error in useradd(client, {"phone": ANNA["phone"]}).get_json()["errors"]]
@@ -103,7 +103,7 @@ def test_a_required_field_of_the_document_is_required(client: FlaskClient, docum
     assert wrong == required
 
 
-def test_limits_of_the_document_are_those_of_the_service(client: FlaskClient, document: Document) -> None:
+def test_length_limits_of_the_document_are_those_of_the_service(client: FlaskClient, document: Document) -> None:
     fields = document["components"]["schemas"]["NewUser"]["properties"]
 
     for name in ("name", "username"):
@@ -114,12 +114,12 @@ def test_limits_of_the_document_are_those_of_the_service(client: FlaskClient, do
 
 
 @pytest.mark.parametrize("path", STATUSES)
-def test_every_example_of_an_answer_fits_its_schema(document: Document, path: str) -> None:
+def test_every_example_of_a_problem_matches_its_schema(document: Document, path: str) -> None:
     for example in _problems(document, path):
         _check(document, {"$ref": "#/components/schemas/Problem"}, example)
 
 
-def test_every_example_of_a_value_fits_its_schema(document: Document) -> None:
+def test_every_example_of_a_value_matches_its_schema(document: Document) -> None:
     schemas = [schema for schema in _schemas(document) if "example" in schema]
 
     assert len(schemas) > 10
@@ -127,7 +127,7 @@ def test_every_example_of_a_value_fits_its_schema(document: Document) -> None:
         _check(document, schema, schema["example"])
 
 
-def test_examples_of_problems_are_english_and_filled_in(document: Document) -> None:
+def test_examples_of_problems_are_english_without_placeholders(document: Document) -> None:
     for path in STATUSES:
         for example in _problems(document, path):
             text = json.dumps(example, ensure_ascii=False)
@@ -136,14 +136,14 @@ def test_examples_of_problems_are_english_and_filled_in(document: Document) -> N
 
 
 @pytest.mark.parametrize("code", ANSWERS)
-def test_a_refusal_fits_the_document(client: FlaskClient, document: Document, code: str) -> None:
+def test_a_refusal_matches_the_document(client: FlaskClient, document: Document, code: str) -> None:
     response = client.open(ADDRESS, **({"method": "POST"} | ANSWERS[code]))
 
     assert response.get_json(force=True)["code"] == code
     _check_answer(document, response)
 
 
-def test_successes_and_conflicts_fit_the_document(client: FlaskClient, document: Document) -> None:
+def test_successes_and_conflicts_match_the_document(client: FlaskClient, document: Document) -> None:
     dry_run = client.post(f"{ADDRESS}?dry_run=true", json=ANNA)
     created = useradd(client, ANNA, headers={"Idempotency-Key": KEY})
     replayed = useradd(client, ANNA, headers={"Idempotency-Key": KEY})
@@ -180,7 +180,7 @@ def test_every_golden_response_fits_the_document(document: Document, language: s
 
 
 @pytest.mark.parametrize(("query", "body"), [("?dry_run=1", ANNA), ("", {})])
-def test_an_answer_that_could_not_be_recorded_fits_the_document(
+def test_a_response_to_an_unrecorded_attempt_matches_the_document(
     client: FlaskClient, document: Document, monkeypatch: pytest.MonkeyPatch, query: str, body: dict[str, Any]
 ) -> None:
     monkeypatch.setattr("project.services.attempts.record", lambda *_, **__: False)
@@ -191,7 +191,7 @@ def test_an_answer_that_could_not_be_recorded_fits_the_document(
     _check_answer(document, response)
 
 
-def test_retry_after_is_where_trying_again_helps(document: Document) -> None:
+def test_retry_after_is_documented_for_exactly_the_retryable_codes(document: Document) -> None:
     for path, operation in _operations(document):
         for status, response in operation["responses"].items():
             examples = _examples(response)
@@ -225,11 +225,11 @@ def test_another_application_serves_the_same_document(
         "/swagger/assets/swagger-ui-bundle.js",
     ],
 )
-def test_flasggers_own_addresses_are_not_there(client: FlaskClient, address: str) -> None:
+def test_addresses_of_flasgger_are_not_found(client: FlaskClient, address: str) -> None:
     assert client.get(address).status_code == 404
 
 
-def test_looking_at_the_document_is_no_attempt(client: FlaskClient, rows: Rows) -> None:
+def test_reading_the_document_records_no_attempt(client: FlaskClient, rows: Rows) -> None:
     client.get("/openapi.json")
     client.get("/swagger/")
 
@@ -237,7 +237,7 @@ def test_looking_at_the_document_is_no_attempt(client: FlaskClient, rows: Rows) 
 
 
 def _check(document: Document, schema: Document, value: object) -> None:
-    """Assert that a value fits a schema, in the meaning of OpenAPI 3.0, formats included."""
+    """Assert that a value matches an OpenAPI 3.0 schema, including formats."""
     validator = OAS30Validator(
         {**schema, "components": document["components"]}, format_checker=OAS30Validator.FORMAT_CHECKER
     )
@@ -245,7 +245,7 @@ def _check(document: Document, schema: Document, value: object) -> None:
 
 
 def _check_answer(document: Document, response: TestResponse) -> None:
-    """Assert that an answer fits its schema and has nothing that the document does not name."""
+    """Assert that a response matches its schema and has no undocumented fields."""
     content = document["paths"][ADDRESS]["post"]["responses"][str(response.status_code)]["content"]
     closed = {"components": _closed(document["components"])}
     _check(closed, content[response.mimetype or ""]["schema"], response.get_json(force=True))
@@ -275,7 +275,7 @@ def _examples(response: Document) -> list[Document]:
 
 
 def _schemas(node: Any) -> Iterator[Document]:
-    """Yield everything in the document that describes values."""
+    """Yield all schemas of the document."""
     if isinstance(node, dict):
         if "type" in node and not isinstance(node["type"], dict):
             yield node

@@ -1,4 +1,4 @@
-"""Who is really calling: forwarded headers count only when a trusted proxy wrote them (S65)."""
+"""The client address: forwarded headers count only if a trusted proxy sent them (S65)."""
 
 from ipaddress import ip_network
 from typing import Any
@@ -11,12 +11,12 @@ from project.http.proxies import UNTRUSTED_PROXY, TrustedProxyMiddleware
 from tests.builders import ANNA, useradd
 from tests.conftest import MakeApp, Rows
 
-PROXY, FAR_PROXY, CLIENT, STRANGER = "10.0.0.5", "10.0.0.7", "203.0.113.9", "198.51.100.1"
+PROXY, FAR_PROXY, CLIENT, UNTRUSTED = "10.0.0.5", "10.0.0.7", "203.0.113.9", "198.51.100.1"
 TRUSTED = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
 
 
 def seen_through(peer: str, **headers: str) -> WSGIEnvironment:
-    """Return what the service sees of a request that this peer sent with these headers."""
+    """Return the environ that the service gets for a request of this peer."""
     seen: list[WSGIEnvironment] = []
 
     def service(environ: WSGIEnvironment, _: Any) -> list[bytes]:
@@ -32,7 +32,7 @@ def seen_through(peer: str, **headers: str) -> WSGIEnvironment:
 
 @pytest.fixture
 def behind_proxies(make_app: MakeApp, client: FlaskClient) -> FlaskClient:
-    """A client of the service that trusts the proxies, on empty tables."""
+    """A client of a service that trusts the proxies, on empty tables."""
     return make_app(trusted_proxies=TRUSTED).test_client()
 
 
@@ -41,10 +41,10 @@ def behind_proxies(make_app: MakeApp, client: FlaskClient) -> FlaskClient:
     [
         (CLIENT, CLIENT),
         (f" {CLIENT} ", CLIENT),
-        (f"{STRANGER}, {CLIENT}", CLIENT),
-        (f"{STRANGER},{STRANGER},{CLIENT}", CLIENT),
+        (f"{UNTRUSTED}, {CLIENT}", CLIENT),
+        (f"{UNTRUSTED},{UNTRUSTED},{CLIENT}", CLIENT),
         (f"{CLIENT}, {FAR_PROXY}", CLIENT),
-        (f"{STRANGER}, {CLIENT}, {FAR_PROXY}", CLIENT),
+        (f"{UNTRUSTED}, {CLIENT}, {FAR_PROXY}", CLIENT),
         (f"10.9.9.9, {FAR_PROXY}", "10.9.9.9"),
         (f"{CLIENT}, garbage", PROXY),
         (f"garbage, {FAR_PROXY}", FAR_PROXY),
@@ -63,7 +63,7 @@ def behind_proxies(make_app: MakeApp, client: FlaskClient) -> FlaskClient:
     ],
     ids=lambda value: value[:40],
 )
-def test_behind_trusted_proxies_the_client_is_the_rightmost_address_that_is_none_of_them(
+def test_the_client_is_the_rightmost_forwarded_address_that_is_not_a_trusted_proxy(
     forwarded: str, address: str
 ) -> None:
     environ = seen_through(PROXY, X_FORWARDED_FOR=forwarded)
@@ -82,7 +82,7 @@ def test_behind_trusted_proxies_the_client_is_the_rightmost_address_that_is_none
         ({"X_FORWARDED_PROTO": "https"}, False),
     ],
 )
-def test_a_trusted_proxy_that_does_not_say_for_whom_lends_its_address_to_nobody(
+def test_a_request_through_a_trusted_proxy_without_a_client_address_is_marked_untrusted(
     headers: dict[str, str], is_known: bool
 ) -> None:
     environ = seen_through(PROXY, **headers)
@@ -90,22 +90,22 @@ def test_a_trusted_proxy_that_does_not_say_for_whom_lends_its_address_to_nobody(
     assert (UNTRUSTED_PROXY not in environ) is is_known
 
 
-@pytest.mark.parametrize("peer", [STRANGER, "2001:db8::1", "11.0.0.5", "", "unix:", "::ffff:198.51.100.1"])
-def test_a_peer_who_is_no_trusted_proxy_is_the_client_whatever_it_writes(peer: str) -> None:
+@pytest.mark.parametrize("peer", [UNTRUSTED, "2001:db8::1", "11.0.0.5", "", "unix:", "::ffff:198.51.100.1"])
+def test_an_untrusted_peer_is_the_client_and_its_forwarded_headers_are_ignored(peer: str) -> None:
     environ = seen_through(peer, X_FORWARDED_FOR=f"{CLIENT}, {PROXY}", X_FORWARDED_PROTO="https")
 
     assert (environ["REMOTE_ADDR"], environ["wsgi.url_scheme"]) == (peer, "http")
 
 
-@pytest.mark.parametrize("peer", [PROXY, STRANGER])
-def test_nobody_behind_sees_the_headers_again(peer: str) -> None:
+@pytest.mark.parametrize("peer", [PROXY, UNTRUSTED])
+def test_forwarded_headers_are_removed(peer: str) -> None:
     environ = seen_through(peer, X_FORWARDED_FOR=CLIENT, X_FORWARDED_PROTO="https")
 
     assert not [name for name in environ if "FORWARDED" in name]
 
 
 @pytest.mark.parametrize("peer", [PROXY, "fd00::5"])
-def test_a_proxy_may_be_reached_by_either_protocol(peer: str) -> None:
+def test_a_trusted_proxy_may_use_ipv4_or_ipv6(peer: str) -> None:
     environ = seen_through(peer, X_FORWARDED_FOR=CLIENT, X_FORWARDED_PROTO="https")
 
     assert (environ["REMOTE_ADDR"], environ["wsgi.url_scheme"]) == (CLIENT, "https")
@@ -122,14 +122,14 @@ def test_a_proxy_may_be_reached_by_either_protocol(peer: str) -> None:
         ("", "http"),
     ],
 )
-def test_a_trusted_proxy_tells_the_scheme_in_one_exact_word(proto: str, scheme: str) -> None:
+def test_only_an_exact_scheme_of_a_trusted_proxy_is_accepted(proto: str, scheme: str) -> None:
     environ = seen_through(PROXY, X_FORWARDED_PROTO=proto)
 
     assert environ["wsgi.url_scheme"] == scheme
 
 
-def test_an_attempt_keeps_the_address_of_the_real_client(behind_proxies: FlaskClient, rows: Rows) -> None:
-    headers = {"X-Forwarded-For": f"{STRANGER}, {CLIENT}, {FAR_PROXY}", "X-Forwarded-Proto": "https"}
+def test_an_attempt_is_recorded_with_the_address_of_the_client(behind_proxies: FlaskClient, rows: Rows) -> None:
+    headers = {"X-Forwarded-For": f"{UNTRUSTED}, {CLIENT}, {FAR_PROXY}", "X-Forwarded-Proto": "https"}
 
     response = useradd(behind_proxies, ANNA, headers=headers, environ_base={"REMOTE_ADDR": PROXY})
 
@@ -139,8 +139,8 @@ def test_an_attempt_keeps_the_address_of_the_real_client(behind_proxies: FlaskCl
     assert "Strict-Transport-Security" in response.headers
 
 
-@pytest.mark.parametrize("peer", [STRANGER, PROXY])
-def test_without_the_setting_nobody_is_believed(client: FlaskClient, rows: Rows, peer: str) -> None:
+@pytest.mark.parametrize("peer", [UNTRUSTED, PROXY])
+def test_without_trusted_proxies_forwarded_headers_are_ignored(client: FlaskClient, rows: Rows, peer: str) -> None:
     headers = {"X-Forwarded-For": CLIENT, "X-Forwarded-Proto": "https"}
 
     response = useradd(client, ANNA, headers=headers, environ_base={"REMOTE_ADDR": peer})
@@ -150,7 +150,7 @@ def test_without_the_setting_nobody_is_believed(client: FlaskClient, rows: Rows,
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-Host", "X-Forwarded-Server", "X-Forwarded-Port", "X-Forwarded-Prefix"])
-def test_not_even_a_trusted_proxy_changes_host_or_path(behind_proxies: FlaskClient, header: str) -> None:
+def test_a_trusted_proxy_cannot_change_host_or_path(behind_proxies: FlaskClient, header: str) -> None:
     response = useradd(behind_proxies, ANNA, headers={header: "/evil.example"}, environ_base={"REMOTE_ADDR": PROXY})
 
     assert response.json is not None

@@ -1,4 +1,4 @@
-"""Many at once: PostgreSQL alone decides who was first (promise P7)."""
+"""Concurrent requests: uniqueness is enforced by PostgreSQL (promise P7)."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -18,12 +18,12 @@ MANY = 20
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """More come than there are slots: on a slow machine the last would be turned away."""
+    """There are more requests than permits: on a slow machine the last ones would be refused."""
     monkeypatch.setattr("project.database.database.PERMIT_WAIT_S", 10)
 
 
-def at_once(app: Flask, send: Callable[[FlaskClient, int], int]) -> Counter[int]:
-    """Let `MANY` clients send in the same moment and count the statuses of the answers."""
+def send_concurrently(app: Flask, send: Callable[[FlaskClient, int], int]) -> Counter[int]:
+    """Send from `MANY` clients at the same time and count the statuses."""
     start = Barrier(MANY)
 
     def one(number: int) -> int:
@@ -35,10 +35,10 @@ def at_once(app: Flask, send: Callable[[FlaskClient, int], int]) -> Counter[int]
         return Counter(pool.map(one, range(MANY)))
 
 
-def test_of_twenty_equal_requests_one_creates_and_nineteen_conflict(
+def test_of_twenty_equal_requests_one_creates_a_user_and_nineteen_conflict(
     app: Flask, client: FlaskClient, rows: Rows
 ) -> None:
-    statuses = at_once(app, lambda client, _: useradd(client, ANNA).status_code)
+    statuses = send_concurrently(app, lambda client, _: useradd(client, ANNA).status_code)
 
     assert statuses == {201: 1, 409: MANY - 1}
     assert Counter(row["status"] for row in rows.attempts()) == statuses
@@ -53,21 +53,21 @@ def test_of_twenty_equal_requests_one_creates_and_nineteen_conflict(
         ("username", ["Ivan", "IVAN", "Ｉｖａｎ", "ivan"]),
     ],
 )
-def test_one_identifier_in_many_spellings_goes_to_one_of_twenty(
+def test_an_identifier_in_many_spellings_is_given_to_one_of_twenty_requests(
     app: Flask, client: FlaskClient, rows: Rows, field: str, spellings: list[str]
 ) -> None:
     def send(client: FlaskClient, number: int) -> int:
         body: dict[str, Any] = {"name": "N", "username": f"user{number}", "email": f"user{number}@example.org"}
         return useradd(client, body | {field: spellings[number % len(spellings)]}).status_code
 
-    statuses = at_once(app, send)
+    statuses = send_concurrently(app, send)
 
     assert statuses == {201: 1, 409: MANY - 1}
     assert {error["field"] for row in rows.attempts() for error in row["errors"]} == {field}
     assert len(rows.of("users")) == 1
 
 
-def test_users_with_crossing_identifiers_never_deadlock(app: Flask, client: FlaskClient, rows: Rows) -> None:
+def test_users_with_overlapping_identifiers_never_deadlock(app: Flask, client: FlaskClient, rows: Rows) -> None:
     phones, emails = ["+79123456781", "+79123456782"], ["one@example.org", "two@example.org"]
 
     def send(client: FlaskClient, number: int) -> int:
@@ -79,7 +79,7 @@ def test_users_with_crossing_identifiers_never_deadlock(app: Flask, client: Flas
         }
         return useradd(client, body).status_code
 
-    statuses = at_once(app, send)
+    statuses = send_concurrently(app, send)
 
     assert set(statuses) == {201, 409}
     assert sum(statuses.values()) == len(rows.attempts()) == MANY
@@ -87,7 +87,7 @@ def test_users_with_crossing_identifiers_never_deadlock(app: Flask, client: Flas
     assert len(rows.of("identifiers")) == 3 * statuses[201]
 
 
-def test_twenty_requests_with_one_key_create_one_user_and_tell_one_password(
+def test_twenty_requests_with_one_key_create_one_user_and_return_one_password(
     app: Flask, client: FlaskClient, rows: Rows
 ) -> None:
     passwords = set()
@@ -97,7 +97,7 @@ def test_twenty_requests_with_one_key_create_one_user_and_tell_one_password(
         passwords.add(response.get_json()["password"])
         return response.status_code
 
-    statuses = at_once(app, send)
+    statuses = send_concurrently(app, send)
 
     assert statuses == {201: MANY}
     assert len(passwords) == 1

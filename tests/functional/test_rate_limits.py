@@ -1,4 +1,4 @@
-"""Rate limits: what a client hears, what is kept of it, and that nobody can lock anybody else out."""
+"""Rate limits: responses, records, and that no client can lock out another one."""
 
 import json
 import logging
@@ -21,7 +21,7 @@ Service = Callable[..., FlaskClient]
 
 @pytest.fixture
 def limited(make_app: MakeApp, client: FlaskClient) -> Service:
-    """Makes clients of a service that has limits, on empty tables."""
+    """Creates clients of a service with rate limits, on empty tables."""
 
     def make(**settings: Any) -> FlaskClient:
         return make_app(ratelimit_enabled=True, **settings).test_client()
@@ -29,24 +29,24 @@ def limited(make_app: MakeApp, client: FlaskClient) -> Service:
     return make
 
 
-def of(address: str) -> dict[str, Any]:
-    """Return what makes a request come from this address."""
+def from_address(address: str) -> dict[str, Any]:
+    """Return the arguments of a request from this address."""
     return {"environ_base": {"REMOTE_ADDR": address}}
 
 
 def statuses(client: FlaskClient, times: int, body: dict[str, Any] = ANNA, **kwargs: Any) -> list[int]:
-    """Call /useradd so often; return how it answered."""
+    """Call /useradd `times` times; return the statuses."""
     return [useradd(client, body, **kwargs).status_code for _ in range(times)]
 
 
 def guess(client: FlaskClient, login: str = "petrov.ivan", password: str = WRONG, address: str = HERE) -> TestResponse:
     """Try to log in from an address."""
-    page = client.get("/login/", **of(address)).text
+    page = client.get("/login/", **from_address(address)).text
     form = {"login": login, "password": password, "csrf_token": csrf_token(page)}
-    return client.post("/login/", data=form, **of(address))
+    return client.post("/login/", data=form, **from_address(address))
 
 
-def test_too_many_requests_of_one_client_are_refused_and_recorded(limited: Service, rows: Rows) -> None:
+def test_requests_over_the_limit_of_a_client_are_refused_and_recorded(limited: Service, rows: Rows) -> None:
     client = limited(ratelimit_per_client=2)
 
     answers = statuses(client, 2, {})
@@ -58,22 +58,22 @@ def test_too_many_requests_of_one_client_are_refused_and_recorded(limited: Servi
     seconds = int(refusal.headers["Retry-After"])
     assert 1 <= seconds <= 60
     assert refusal.json["detail"] == f"Try again in {seconds} s."
-    assert rows.ends() == [(422, "required"), (422, "required"), (429, "rate_limited")]
+    assert rows.outcomes() == [(422, "required"), (422, "required"), (429, "rate_limited")]
     assert refusal.json["attempt_id"] == str(rows.attempts()[-1]["id"])
 
 
-def test_successful_answers_have_no_retry_after(limited: Service) -> None:
+def test_successful_responses_have_no_retry_after(limited: Service) -> None:
     assert "Retry-After" not in useradd(limited(), ANNA).headers
 
 
-def test_other_clients_go_on(limited: Service) -> None:
+def test_other_clients_are_not_limited(limited: Service) -> None:
     client = limited(ratelimit_per_client=1)
-    statuses(client, 2, **of(HERE))
+    statuses(client, 2, **from_address(HERE))
 
-    assert statuses(client, 1, {}, **of(THERE)) == [422]
+    assert statuses(client, 1, {}, **from_address(THERE)) == [422]
 
 
-def test_every_method_and_every_end_counts(limited: Service) -> None:
+def test_requests_of_every_method_and_outcome_count(limited: Service) -> None:
     client = limited(ratelimit_per_client=3)
     client.get("/useradd")
     client.post("/useradd/", data=b"x" * 20_000, content_type="application/json")
@@ -82,28 +82,28 @@ def test_every_method_and_every_end_counts(limited: Service) -> None:
     assert client.delete("/useradd").status_code == 429
 
 
-def test_all_clients_together_have_a_limit(limited: Service) -> None:
+def test_there_is_a_limit_for_all_clients_together(limited: Service) -> None:
     client = limited(ratelimit_global=2)
 
-    found = [*statuses(client, 1, {}, **of(HERE)), *statuses(client, 2, {}, **of(THERE))]
+    found = [*statuses(client, 1, {}, **from_address(HERE)), *statuses(client, 2, {}, **from_address(THERE))]
 
     assert found == [422, 422, 429]
 
 
-def test_who_is_refused_takes_nothing_from_the_others(limited: Service) -> None:
+def test_refused_requests_do_not_count_towards_the_global_limit(limited: Service) -> None:
     client = limited(ratelimit_per_client=1, ratelimit_global=2)
-    statuses(client, 10, {}, **of(HERE))
+    statuses(client, 10, {}, **from_address(HERE))
 
-    assert statuses(client, 1, {}, **of(THERE)) == [422]
+    assert statuses(client, 1, {}, **from_address(THERE)) == [422]
 
 
-def test_who_asks_what_is_taken_has_to_wait_soon(limited: Service) -> None:
-    """S39: the answer must name what is taken, so it is rationed."""
+def test_conflicts_of_a_client_are_limited_separately(limited: Service) -> None:
+    """S39: a conflict reveals which identifiers exist, so it has a limit."""
     client = limited(ratelimit_conflicts=2)
     useradd(client, ANNA)
 
     assert statuses(client, 3) == [409, 409, 429]
-    assert statuses(client, 1, IVAN, **of(THERE)) == [201]
+    assert statuses(client, 1, IVAN, **from_address(THERE)) == [201]
 
 
 @pytest.mark.parametrize(
@@ -117,14 +117,14 @@ def test_who_asks_what_is_taken_has_to_wait_soon(limited: Service) -> None:
         ("unix:", "unix:", True),
     ],
 )
-def test_a_network_of_ipv6_is_one_client(limited: Service, first: str, second: str, is_same: bool) -> None:
+def test_an_ipv6_network_is_one_client(limited: Service, first: str, second: str, is_same: bool) -> None:
     client = limited(ratelimit_per_client=1)
-    statuses(client, 1, {}, **of(first))
+    statuses(client, 1, {}, **from_address(first))
 
-    assert statuses(client, 1, {}, **of(second)) == [429 if is_same else 422]
+    assert statuses(client, 1, {}, **from_address(second)) == [429 if is_same else 422]
 
 
-def test_a_spoofed_address_is_no_way_out(limited: Service) -> None:
+def test_a_spoofed_address_does_not_evade_the_limit(limited: Service) -> None:
     """S65."""
     client = limited(ratelimit_per_client=3)
 
@@ -133,42 +133,43 @@ def test_a_spoofed_address_is_no_way_out(limited: Service) -> None:
     assert found == [422, 422, 422, 429, 429]
 
 
-def test_a_program_with_a_key_is_counted_by_its_key(limited: Service, rows: Rows) -> None:
+def test_a_client_with_an_api_key_is_counted_by_its_key(limited: Service, rows: Rows) -> None:
     client = limited(ratelimit_per_client=2, api_keys_required=True)
     runner = client.application.test_cli_runner()
     key = runner.invoke(args=["api-keys", "create", "crm"]).output.split()[-1]
     with_key = {"headers": {"Authorization": f"Bearer {key}"}}
-    statuses(client, 1, {}, **with_key)  # the address counts until PostgreSQL has called the key good
+    statuses(client, 1, {}, **with_key)  # counted by address until the key is verified
 
-    by_key = [statuses(client, 1, {}, **with_key, **of(address)) for address in (HERE, THERE, HERE)]
-    other_keys = [
-        useradd(client, {}, headers={"Authorization": f"Bearer made-up-{n}"}, **of(HERE)).status_code for n in range(3)
+    by_key = [statuses(client, 1, {}, **with_key, **from_address(address)) for address in (HERE, THERE, HERE)]
+    invalid_keys = [
+        useradd(client, {}, headers={"Authorization": f"Bearer made-up-{n}"}, **from_address(HERE)).status_code
+        for n in range(3)
     ]
 
     assert by_key == [[422], [422], [429]]
-    assert other_keys == [401, 401, 429], "a key that was made up must not be a client of its own"
+    assert invalid_keys == [401, 401, 429], "an invalid key must not be a separate client"
 
 
-def test_a_flood_cannot_fill_the_database(
+def test_recorded_refusals_are_limited(
     limited: Service, rows: Rows, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = limited(ratelimit_per_client=1)
     monkeypatch.setattr(rules, "RECORDED", replace(rules.RECORDED, requests=3))
     monkeypatch.setattr(rules, "ALL_RECORDED", replace(rules.ALL_RECORDED, requests=5))
 
-    flood = [useradd(client, {}, **of(HERE)) for _ in range(8)]
-    others = [useradd(client, {}, **of(THERE)) for _ in range(6)]
+    flood = [useradd(client, {}, **from_address(HERE)) for _ in range(8)]
+    others = [useradd(client, {}, **from_address(THERE)) for _ in range(6)]
 
-    kept = [answer.json.get("recorded", True) for answer in flood + others]  # type: ignore[union-attr]
-    assert kept == [True] * 4 + [False] * 4 + [True] * 3 + [False] * 3
-    assert [status for status, _ in rows.ends()].count(429) == 5
+    recorded = [answer.json.get("recorded", True) for answer in flood + others]  # type: ignore[union-attr]
+    assert recorded == [True] * 4 + [False] * 4 + [True] * 3 + [False] * 3
+    assert [status for status, _ in rows.outcomes()].count(429) == 5
     assert [line.message for line in caplog.records].count(
         "rate limit refusals are no longer recorded individually"
     ) == 1
 
 
-def test_the_eleventh_wrong_password_is_not_even_looked_at(limited: Service) -> None:
-    """S36: per address, whichever the accounts are."""
+def test_the_eleventh_wrong_password_is_refused_without_a_check(limited: Service) -> None:
+    """S36: per address, for all accounts together."""
     client = limited()
 
     found = [guess(client, f"user{n % 3}") for n in range(11)]
@@ -178,19 +179,19 @@ def test_the_eleventh_wrong_password_is_not_even_looked_at(limited: Service) -> 
     assert "Слишком много запросов" in found[-1].text
 
 
-def test_guesses_at_the_password_that_grave_things_take_are_counted_too(limited: Service, rows: Rows) -> None:
+def test_wrong_passwords_at_reauthentication_are_limited(limited: Service, rows: Rows) -> None:
     client = limited()
     issued = useradd(client, IVAN).json
     assert issued is not None
     guess(client, password=issued["password"])
-    rows.ask("update users set is_admin = true")
-    with client.session_transaction(**of(HERE)) as session:
+    rows.query("update users set is_admin = true")
+    with client.session_transaction(**from_address(HERE)) as session:
         session["proved"] = 0
-    token = csrf_token(client.get("/admin/api-keys/new/", **of(HERE)).text)
+    token = csrf_token(client.get("/admin/api-keys/new/", **from_address(HERE)).text)
     form = {"csrf_token": token, "name": "shop front"}
 
     found = [
-        client.post("/admin/api-keys/new/", data={**form, "password": password}, **of(HERE)).status_code
+        client.post("/admin/api-keys/new/", data={**form, "password": password}, **from_address(HERE)).status_code
         for password in [WRONG] * 10 + [issued["password"]]
     ]
 
@@ -198,8 +199,8 @@ def test_guesses_at_the_password_that_grave_things_take_are_counted_too(limited:
     assert rows.of("api_keys") == []
 
 
-def test_the_right_password_has_to_wait_too_but_not_at_another_address(limited: Service) -> None:
-    """S36: who guesses learns nothing more, and the victim logs in from elsewhere."""
+def test_after_too_many_guesses_the_right_password_works_only_from_another_address(limited: Service) -> None:
+    """S36: an attacker learns nothing more, and the owner can log in from elsewhere."""
     client = limited()
     issued = useradd(client, IVAN).json
     assert issued is not None
@@ -210,7 +211,7 @@ def test_the_right_password_has_to_wait_too_but_not_at_another_address(limited: 
     assert guess(client, password=issued["password"], address=THERE).status_code == 302
 
 
-def test_one_account_bears_few_guesses_from_one_address_in_an_hour_however_slow_they_are(
+def test_slow_guesses_at_one_account_from_one_address_are_limited_per_hour(
     limited: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = limited()
@@ -227,7 +228,7 @@ def test_one_account_bears_few_guesses_from_one_address_in_an_hour_however_slow_
     assert guess(client, address=THERE).status_code == 401
 
 
-def test_logging_in_often_is_no_guessing(limited: Service) -> None:
+def test_frequent_successful_logins_are_not_limited(limited: Service) -> None:
     client = limited()
     issued = useradd(client, IVAN).json
     assert issued is not None
@@ -237,7 +238,7 @@ def test_logging_in_often_is_no_guessing(limited: Service) -> None:
     assert found == {302}
 
 
-def test_a_stolen_session_cannot_guess_the_password_either(limited: Service) -> None:
+def test_a_stolen_session_cannot_guess_the_password(limited: Service) -> None:
     client = limited()
     issued = useradd(client, IVAN).json
     assert issued is not None
@@ -253,7 +254,7 @@ def test_a_stolen_session_cannot_guess_the_password_either(limited: Service) -> 
     assert change(issued["password"]) == 429
 
 
-def test_exports_are_rationed_for_each_reader(limited: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exports_are_limited_per_user(limited: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     client = limited()
     issued = useradd(client, IVAN).json
     assert issued is not None
@@ -262,7 +263,7 @@ def test_exports_are_rationed_for_each_reader(limited: Service, monkeypatch: pyt
 
     found = []
     for ending in ("txt", "csv", "xlsx"):
-        with client.get(f"/results/export.{ending}") as response:  # else its place stays taken
+        with client.get(f"/results/export.{ending}") as response:  # an open response would keep its permit
             found.append(response.status_code)
     page = client.get("/results/export.txt", headers=HTML)
 
@@ -271,14 +272,14 @@ def test_exports_are_rationed_for_each_reader(limited: Service, monkeypatch: pyt
     assert client.get("/results/").status_code == 200
 
 
-def test_an_administrator_changes_only_so_much_in_a_minute(
+def test_changes_by_an_administrator_are_limited_per_minute(
     limited: Service, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = limited()
     issued, other = useradd(client, IVAN).json, useradd(client, ANNA).json
     assert issued is not None
     assert other is not None
-    rows.ask("update users set is_admin = true where username = 'petrov.ivan'")
+    rows.query("update users set is_admin = true where username = 'petrov.ivan'")
     log_in(client, issued["login"], issued["password"])
     monkeypatch.setattr(rules, "ADMIN_CHANGES", replace(rules.ADMIN_CHANGES, requests=2))
     address = f"/admin/users/{other['user']['id']}"
@@ -290,7 +291,7 @@ def test_an_administrator_changes_only_so_much_in_a_minute(
     assert [post("block"), post("unblock"), post("block")] == [302, 302, 429]
 
 
-def test_a_problem_document_of_a_limit_can_be_read_back(limited: Service) -> None:
+def test_the_problem_document_of_a_limit_is_valid_json(limited: Service) -> None:
     client = limited(ratelimit_per_client=1)
     useradd(client, {})
 
@@ -300,7 +301,9 @@ def test_a_problem_document_of_a_limit_can_be_read_back(limited: Service) -> Non
     assert document["detail"].startswith("Повторите запрос через ")
 
 
-def test_nothing_of_a_guess_is_logged(limited: Service, caplog: pytest.LogCaptureFixture) -> None:
+def test_logins_and_passwords_of_failed_logins_are_not_logged(
+    limited: Service, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     client = limited()
 

@@ -1,4 +1,4 @@
-"""The results page: every number, filter and state of it, on real rows."""
+"""The results page: statistics, filters and states on real rows."""
 
 import html
 import re
@@ -22,25 +22,25 @@ EVIL = '<img src=x onerror="alert(1)">'
 
 
 def text_of(page: str) -> str:
-    """Return what a page says, without its tags."""
+    """Return the text of a page without tags."""
     body = re.sub(r"<(script|style)[^>]*>.*?</\1>", " ", page, flags=re.DOTALL)
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", body)).split())
 
 
-def figures(page: str) -> list[str]:
-    """Return the big numbers: all, created, rejected, failed, milliseconds."""
+def headline_numbers(page: str) -> list[str]:
+    """Return the headline numbers: all, created, rejected, failed, milliseconds."""
     return [number.replace("\xa0", "") for number in re.findall(r"<dd><b>([^<]*)</b>", page)]
 
 
 def logins(page: str) -> list[str]:
-    """Return the logins of the rows, from the top."""
+    """Return the logins of the rows from top to bottom."""
     table = page.partition('<table id="rows"')[2].partition("</table>")[0]
     cells = re.findall(r'<td class="who">(.*?)</td>', table)
     return [re.sub(r"<[^>]+>", "", cell) for cell in cells]
 
 
 def links(page: str, text: str) -> list[str]:
-    """Return where the links whose text holds `text` lead."""
+    """Return the targets of the links whose text contains `text`."""
     found = re.findall(r'<a [^>]*?href="([^"]*)"[^>]*>(.*?)</a>', page, re.DOTALL)
     return [address.replace("&amp;", "&") for address, inner in found if text in text_of(inner)]
 
@@ -52,10 +52,10 @@ def show(reader: FlaskClient, query: str = "") -> str:
     return response.text
 
 
-# Who may see it
+# Access
 
 
-def test_the_front_leads_to_the_statistics(client: FlaskClient) -> None:
+def test_the_front_page_redirects_to_the_statistics(client: FlaskClient) -> None:
     response = client.get("/")
 
     assert (response.status_code, response.headers["Location"]) == (302, "/results/")
@@ -74,29 +74,29 @@ def test_the_front_leads_to_the_statistics(client: FlaskClient) -> None:
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_strangers_are_sent_to_the_login_and_come_back(client: FlaskClient, address: str, method: str) -> None:
+def test_anonymous_clients_are_redirected_to_the_login_and_back(client: FlaskClient, address: str, method: str) -> None:
     response = client.open(address, method=method)
 
     assert response.status_code == 302
-    where = urlsplit(response.headers["Location"])
-    assert where.path == "/login/"
-    assert parse_qs(where.query)["next"] == [address]
+    location = urlsplit(response.headers["Location"])
+    assert location.path == "/login/"
+    assert parse_qs(location.query)["next"] == [address]
 
 
-def test_a_login_comes_back_to_the_page_with_its_filter(client: FlaskClient) -> None:
+def test_a_login_returns_to_the_page_with_its_filter(client: FlaskClient) -> None:
     password = useradd(client, IVAN).json["password"]  # type: ignore[index]
-    asked = client.get("/results/?period=30d&q=%D0%98%D0%B2%D0%B0%D0%BD+1&result=created")
+    redirect = client.get("/results/?period=30d&q=%D0%98%D0%B2%D0%B0%D0%BD+1&result=created")
 
-    query = "?" + urlsplit(asked.headers["Location"]).query
+    query = "?" + urlsplit(redirect.headers["Location"]).query
     response = log_in(client, "petrov.ivan", password, query)
 
     assert response.headers["Location"] == "/results/?period=30d&q=%D0%98%D0%B2%D0%B0%D0%BD+1&result=created"
 
 
-# Numbers
+# Statistics
 
 
-def test_the_numbers_add_up_and_the_latest_row_is_on_top(reader: FlaskClient) -> None:
+def test_the_statistics_add_up_and_the_latest_row_is_on_top(reader: FlaskClient) -> None:
     useradd(reader, ANNA)
     useradd(reader, ANNA | {"email": "other@example.org", "phone": None})
     useradd(reader, {"name": "x", "username": "no.contact"})
@@ -104,13 +104,13 @@ def test_the_numbers_add_up_and_the_latest_row_is_on_top(reader: FlaskClient) ->
 
     page = show(reader)
 
-    assert figures(page)[:4] == ["5", "2", "2", "0"]
+    assert headline_numbers(page)[:4] == ["5", "2", "2", "0"]
     assert "1 без создания: проверка или повтор" in text_of(page)
     assert logins(page) == ["b", "no.contact", "a.sokolova", "a.sokolova", "petrov.ivan"]
     assert "Показаны 5 последних из 5" in text_of(page)
 
 
-def test_shares_follow_the_numbers(reader: FlaskClient, app: Flask) -> None:
+def test_shares_are_shown_for_the_outcomes(reader: FlaskClient, app: Flask) -> None:
     for number in range(11):
         keep(app, ago(minutes=number), status=422, code="blank")
 
@@ -120,7 +120,7 @@ def test_shares_follow_the_numbers(reader: FlaskClient, app: Flask) -> None:
     assert "91,7 % — ошибка в запросе, код 4xx" in page
 
 
-def test_the_period_before_is_compared_only_when_all_of_it_was_recorded(reader: FlaskClient, app: Flask) -> None:
+def test_the_previous_period_is_compared_only_if_it_was_recorded_completely(reader: FlaskClient, app: Flask) -> None:
     for number in range(4):
         keep(app, ago(days=8, minutes=number))
     incomplete = text_of(show(reader))
@@ -132,19 +132,19 @@ def test_the_period_before_is_compared_only_when_all_of_it_was_recorded(reader: 
     assert "на 75 % меньше, чем за предыдущие 7 дней" in complete
 
 
-def test_answer_times_are_medians_and_percentiles(reader: FlaskClient, app: Flask, rows: Rows) -> None:
-    """As exact as they are kept: the percentile is 99 ms, and counted among those within 100."""
+def test_response_times_are_shown_as_median_and_percentiles(reader: FlaskClient, app: Flask, rows: Rows) -> None:
+    """With the precision of aggregates: the percentile is 99 ms and belongs to the limit of 100 ms."""
     for number in range(1, 100):
         keep(app, ago(minutes=number), duration_ms=number)
-    rows.ask("update attempts set duration_ms = 100 where code = 'created' and username = 'petrov.ivan'")
+    rows.query("update attempts set duration_ms = 100 where code = 'created' and username = 'petrov.ivan'")
 
     page = show(reader)
 
-    assert figures(page)[4] == "50"
-    assert "медиана; 95-й перцентиль — 95, 99-й — 100" in text_of(page)
+    assert headline_numbers(page)[4] == "50"
+    assert "медиана; 95 % — до 95, 99 % — до 100" in text_of(page)
 
 
-def test_masked_contacts_only(reader: FlaskClient) -> None:
+def test_contacts_are_shown_only_masked(reader: FlaskClient) -> None:
     useradd(reader, ANNA)
 
     page = show(reader)
@@ -168,7 +168,7 @@ def test_masked_contacts_only(reader: FlaskClient) -> None:
         ("?period=all", ["now", "petrov.ivan", "three.days", "twenty.days", "year"]),
     ],
 )
-def test_periods(reader: FlaskClient, app: Flask, query: str, expected: list[str]) -> None:
+def test_a_period_limits_rows_and_statistics(reader: FlaskClient, app: Flask, query: str, expected: list[str]) -> None:
     moments = {"now": ago(), "three.days": ago(days=3), "twenty.days": ago(days=20), "year": ago(days=400)}
     for login, moment in moments.items():
         keep(app, moment, username=login)
@@ -176,10 +176,10 @@ def test_periods(reader: FlaskClient, app: Flask, query: str, expected: list[str
     page = show(reader, query)
 
     assert logins(page) == sorted(expected, key=["now", "petrov.ivan", "three.days", "twenty.days", "year"].index)
-    assert figures(page)[0] == str(len(expected))
+    assert headline_numbers(page)[0] == str(len(expected))
 
 
-def test_days_are_those_of_the_shown_zone(reader: FlaskClient, app: Flask) -> None:
+def test_days_are_those_of_the_selected_time_zone(reader: FlaskClient, app: Flask) -> None:
     keep(app, datetime(2026, 3, 9, 20, 59, tzinfo=UTC), username="ninth.in.moscow")
     keep(app, datetime(2026, 3, 9, 21, 0, tzinfo=UTC), username="tenth.in.moscow")
 
@@ -193,7 +193,7 @@ def test_days_are_those_of_the_shown_zone(reader: FlaskClient, app: Flask) -> No
     assert "время UTC" in text_of(utc)
 
 
-def test_a_moment_narrows_the_period_to_the_minute(reader: FlaskClient, app: Flask) -> None:
+def test_a_period_can_be_given_to_the_minute(reader: FlaskClient, app: Flask) -> None:
     for minute in (29, 30, 59):
         keep(app, datetime(2026, 3, 10, 9, minute, tzinfo=UTC), username=f"at.{minute}")
 
@@ -203,7 +203,7 @@ def test_a_moment_narrows_the_period_to_the_minute(reader: FlaskClient, app: Fla
     assert 'type="datetime-local" value="2026-03-10T12:30"' in page
 
 
-def test_an_end_before_the_start_is_an_error_on_the_field(reader: FlaskClient) -> None:
+def test_an_end_before_the_start_is_an_error_at_its_field(reader: FlaskClient) -> None:
     response = reader.get("/results/?period=dates&from=2026-03-11&to=2026-03-10")
 
     assert response.status_code == 400
@@ -212,7 +212,7 @@ def test_an_end_before_the_start_is_an_error_on_the_field(reader: FlaskClient) -
 
 
 @pytest.mark.parametrize("day", ["0001-01-01", "9999-12-31", "2026-02-30", "x", "1" * 400, "2026-W53-9"])
-def test_impossible_days_do_no_harm(reader: FlaskClient, day: str) -> None:
+def test_invalid_days_are_ignored_with_a_message(reader: FlaskClient, day: str) -> None:
     page = show(reader, f"?from={day}&to={day}")
 
     assert "Неизвестное значение не учтено" in text_of(page)
@@ -223,7 +223,7 @@ def test_impossible_days_do_no_harm(reader: FlaskClient, day: str) -> None:
 
 @pytest.fixture
 def varied(reader: FlaskClient, app: Flask) -> FlaskClient:
-    """A reader of one attempt of each kind."""
+    """A logged-in browser and one attempt of each kind."""
     keep(app, ago(minutes=50), username="anna.one", phone="+7 912 •••-••-41", email="a•••@example.org")
     keep(app, ago(minutes=40), status=422, code="invalid_phone", username="boris", errors=(INVALID_PHONE,))
     keep(app, ago(minutes=30), status=422, code="invalid_email", username="anna.two")
@@ -258,14 +258,14 @@ def varied(reader: FlaskClient, app: Flask) -> FlaskClient:
         ("?q=%00%ED%A0%80", []),
     ],
 )
-def test_filters(varied: FlaskClient, query: str, expected: list[str]) -> None:
+def test_filters_select_rows_and_statistics(varied: FlaskClient, query: str, expected: list[str]) -> None:
     page = show(varied, query)
 
     assert logins(page) == expected
-    assert figures(page)[:1] == ([str(len(expected))] if expected else [])
+    assert headline_numbers(page)[:1] == ([str(len(expected))] if expected else [])
 
 
-def test_a_request_id_is_found_whatever_the_period(reader: FlaskClient, app: Flask) -> None:
+def test_a_request_id_is_found_outside_of_the_period(reader: FlaskClient, app: Flask) -> None:
     old = keep(app, ago(days=300), username="long.ago")
 
     page = show(reader, f"?period=today&q={old}")
@@ -273,16 +273,16 @@ def test_a_request_id_is_found_whatever_the_period(reader: FlaskClient, app: Fla
     assert logins(page) == ["long.ago"]
 
 
-def test_unknown_values_are_left_out_and_named(varied: FlaskClient) -> None:
+def test_unknown_filter_values_are_ignored_and_named(varied: FlaskClient) -> None:
     page = show(varied, "?period=century&result=rejected&code=nonsense&status=99&before=x&from=y&tz=Mars")
 
     assert logins(page) == ["viktor", "anna.two", "boris"]
-    said = text_of(page)
-    for given in ("century", "nonsense", "99", "Mars", "x"):
-        assert f"«{given}»" in said
+    text = text_of(page)
+    for value in ("century", "nonsense", "99", "Mars", "x"):
+        assert f"«{value}»" in text
 
 
-def test_chips_name_the_filters_and_take_them_away(varied: FlaskClient) -> None:
+def test_filters_are_shown_as_chips_that_remove_them(varied: FlaskClient) -> None:
     page = show(varied, "?period=30d&result=rejected&code=invalid_phone&status=422&q=bor")
 
     (chip,) = links(page, "Причина: Телефон указан с ошибкой")
@@ -297,7 +297,7 @@ def test_chips_name_the_filters_and_take_them_away(varied: FlaskClient) -> None:
     assert links(page, "Сбросить все") == ["/results/"]
 
 
-def test_the_form_keeps_what_was_chosen(varied: FlaskClient) -> None:
+def test_the_form_shows_the_selected_filters(varied: FlaskClient) -> None:
     page = show(varied, "?period=30d&result=rejected,failed&code=invalid_phone&status=422&q=bor&tz=UTC")
 
     assert '<input type="radio" name="period" value="30d" checked>' in page
@@ -312,13 +312,13 @@ def test_the_form_keeps_what_was_chosen(varied: FlaskClient) -> None:
 
 
 def facet(page: str, heading: str) -> list[tuple[str, str, bool]]:
-    """Return code, count and whether it is chosen, for each line of a facet."""
+    """Return code, count and whether it is selected, for each line of a facet."""
     section = page.partition(f'<h2 id="{heading}">')[2].partition("</section>")[0]
     found = re.findall(r'<a href="[^"]*"( aria-current="true")?>.*?<code>(.*?)</code>.*?"count">(.*?)<', section)
     return [(code, count, bool(current)) for current, code, count in found]
 
 
-def test_a_facet_ignores_its_own_filter_and_marks_what_is_chosen(varied: FlaskClient) -> None:
+def test_a_facet_ignores_its_own_filter_and_marks_the_selected_value(varied: FlaskClient) -> None:
     page = show(varied, "?code=invalid_phone")
 
     assert facet(page, "why") == [
@@ -330,7 +330,7 @@ def test_a_facet_ignores_its_own_filter_and_marks_what_is_chosen(varied: FlaskCl
     assert facet(page, "st") == [("422", "1", False)]
 
 
-def test_the_statuses_ignore_their_own_filter_too(varied: FlaskClient) -> None:
+def test_the_status_facet_ignores_its_own_filter(varied: FlaskClient) -> None:
     page = show(varied, "?status=422")
 
     assert ("422", "2", True) in facet(page, "st")
@@ -338,12 +338,12 @@ def test_the_statuses_ignore_their_own_filter_too(varied: FlaskClient) -> None:
     assert [code for code, _, _ in facet(page, "why")] == ["invalid_email", "invalid_phone"]
 
 
-def test_a_line_of_a_facet_switches_and_the_chosen_one_takes_itself_away(varied: FlaskClient) -> None:
+def test_a_facet_value_replaces_the_selected_one_and_the_selected_one_removes_itself(varied: FlaskClient) -> None:
     page = show(varied, "?code=invalid_phone&q=o")
 
-    (chosen,) = links(page, "Телефон указан с ошибкой invalid_phone 1")
+    (selected,) = links(page, "Телефон указан с ошибкой invalid_phone 1")
     (other,) = links(page, "Такой логин уже занят username_taken 1")
-    assert parse_qs(urlsplit(chosen).query) == {"q": ["o"]}
+    assert parse_qs(urlsplit(selected).query) == {"q": ["o"]}
     assert parse_qs(urlsplit(other).query) == {"code": ["username_taken"], "q": ["o"]}
 
 
@@ -354,7 +354,7 @@ def columns(page: str) -> list[tuple[str, str]]:
     return [(address.replace("&amp;", "&"), title) for address, title in found]
 
 
-def test_a_column_leads_to_the_requests_that_it_counts(varied: FlaskClient, app: Flask) -> None:
+def test_a_column_links_to_the_requests_that_it_counts(varied: FlaskClient, app: Flask) -> None:
     keep(app, ago(days=3), username="alone")
 
     filled = [(address, title) for address, title in columns(show(varied)) if "создано: 1\n" in title]
@@ -364,7 +364,7 @@ def test_a_column_leads_to_the_requests_that_it_counts(varied: FlaskClient, app:
     assert logins(varied.get(address).text) == ["alone"]
 
 
-def test_the_chart_has_a_table_that_says_the_same(varied: FlaskClient, app: Flask) -> None:
+def test_the_chart_has_a_table_with_the_same_data(varied: FlaskClient, app: Flask) -> None:
     keep(app, datetime(2026, 3, 9, 9, tzinfo=UTC))
     keep(app, datetime(2026, 3, 10, 9, tzinfo=UTC), status=422, code="blank")
 
@@ -385,7 +385,7 @@ def test_the_chart_has_a_table_that_says_the_same(varied: FlaskClient, app: Flas
         ("?from=2015-01-01&to=2026-06-30", "3 месяца", 60),
     ],
 )
-def test_columns_are_at_most_sixty(reader: FlaskClient, app: Flask, query: str, step: str, most: int) -> None:
+def test_a_chart_has_at_most_sixty_columns(reader: FlaskClient, app: Flask, query: str, step: str, most: int) -> None:
     keep(app, datetime(2026, 3, 10, 9, 10, tzinfo=UTC))
 
     page = show(reader, query)
@@ -395,10 +395,10 @@ def test_columns_are_at_most_sixty(reader: FlaskClient, app: Flask, query: str, 
 
 
 def spread(app: Flask, counts: Sequence[int]) -> datetime:
-    """Keep rejections: so many in each three hours of the past days, with ten created users each."""
+    """Store `counts` rejections per three hours of the past days, with ten created users each."""
     midnight = datetime.now(MOSCOW).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=3)
-    for place, count in enumerate(counts):
-        start = midnight + timedelta(hours=3 * place)
+    for index, count in enumerate(counts):
+        start = midnight + timedelta(hours=3 * index)
         for number in range(10):
             keep(app, start + timedelta(minutes=number))
         for number in range(count):
@@ -406,18 +406,18 @@ def spread(app: Flask, counts: Sequence[int]) -> datetime:
     return midnight
 
 
-def test_a_time_with_far_more_rejections_is_pointed_out(reader: FlaskClient, app: Flask) -> None:
+def test_an_unusual_number_of_rejections_is_highlighted(reader: FlaskClient, app: Flask) -> None:
     spread(app, [1, 1, 1, 40, 1, 1, 1])
 
     page = show(reader)
 
     assert "09:00–12:00: отказов в 40 раз больше обычного — 40, почти все: «Такой логин уже занят»." in text_of(page)
     (look,) = links(page, "Посмотреть")
-    assert figures(reader.get(look).text)[2] == "40"
+    assert headline_numbers(reader.get(look).text)[2] == "40"
 
 
 @pytest.mark.parametrize("counts", [[1, 1, 1, 19, 1, 1, 1], [20, 20, 20, 40, 20, 20, 20], [0, 40]])
-def test_ordinary_times_are_not_pointed_out(reader: FlaskClient, app: Flask, counts: list[int]) -> None:
+def test_a_usual_number_of_rejections_is_not_highlighted(reader: FlaskClient, app: Flask, counts: list[int]) -> None:
     spread(app, counts)
 
     assert "Посмотреть" not in text_of(show(reader))
@@ -426,24 +426,24 @@ def test_ordinary_times_are_not_pointed_out(reader: FlaskClient, app: Flask, cou
 # Rows
 
 
-def test_paging_goes_both_ways_without_losing_a_row(reader: FlaskClient, app: Flask) -> None:
+def test_paging_in_both_directions_loses_no_row(reader: FlaskClient, app: Flask) -> None:
     for number in range(59):
         keep(app, ago(minutes=1, seconds=number), username=f"u{number:02}")
 
     seen, page = [], show(reader)
-    forth = [logins(page)]
+    forward = [logins(page)]
     while older := links(page, "Старее"):
         page = reader.get(older[0]).text
-        forth.append(logins(page))
-    back = [logins(page)]
+        forward.append(logins(page))
+    backward = [logins(page)]
     while newer := links(page, "Новее"):
         page = reader.get(newer[0]).text
-        back.append(logins(page))
-    seen = [login for rows in forth for login in rows]
+        backward.append(logins(page))
+    seen = [login for rows in forward for login in rows]
 
-    assert [len(rows) for rows in forth] == [25, 25, 10]
+    assert [len(rows) for rows in forward] == [25, 25, 10]
     assert seen == ["petrov.ivan", *(f"u{number:02}" for number in range(59))]
-    assert back == forth[::-1]
+    assert backward == forward[::-1]
 
 
 def test_paging_keeps_the_filter(reader: FlaskClient, app: Flask) -> None:
@@ -456,7 +456,7 @@ def test_paging_keeps_the_filter(reader: FlaskClient, app: Flask) -> None:
     assert len(logins(reader.get(older).text)) == 5
 
 
-def test_what_clients_sent_is_text(reader: FlaskClient, app: Flask) -> None:
+def test_data_of_clients_are_escaped(reader: FlaskClient, app: Flask) -> None:
     attempt_id = keep(app, ago(), username=EVIL, name=EVIL, phone=EVIL, user_agent=EVIL, client_request_id=EVIL)
 
     for address in ("/results/", f"/results/?q={EVIL}", f"/results/?code={EVIL}", f"/results/{attempt_id}/"):
@@ -468,7 +468,7 @@ def test_what_clients_sent_is_text(reader: FlaskClient, app: Flask) -> None:
 # States
 
 
-def test_a_filter_without_hits_offers_all_time(reader: FlaskClient, app: Flask) -> None:
+def test_a_filter_without_matches_offers_all_time(reader: FlaskClient, app: Flask) -> None:
     for number in range(3):
         keep(app, ago(days=100 + number), username="petrov.long.ago")
 
@@ -480,21 +480,21 @@ def test_a_filter_without_hits_offers_all_time(reader: FlaskClient, app: Flask) 
     assert len(logins(reader.get(everywhere).text)) == 3
 
 
-def test_a_filter_that_never_fits_offers_nothing(reader: FlaskClient) -> None:
+def test_a_filter_without_matches_at_any_time_offers_nothing(reader: FlaskClient) -> None:
     page = show(reader, "?q=nobody")
 
     assert "И за всё время тоже." in text_of(page)
     assert links(page, "Искать за всё время") == []
 
 
-def test_before_the_first_request_there_is_one_to_copy(reader: FlaskClient, rows: Rows) -> None:
-    rows.ask("alter table users drop constraint users_id_attempt_status_fkey")
+def test_before_the_first_request_an_example_is_shown(reader: FlaskClient, rows: Rows) -> None:
+    rows.query("alter table users drop constraint users_id_attempt_status_fkey")
     try:
-        rows.ask("delete from attempts")
+        rows.query("delete from attempts")
         page = show(reader)
     finally:
-        rows.ask("delete from users")
-        rows.ask(
+        rows.query("delete from users")
+        rows.query(
             "alter table users add constraint users_id_attempt_status_fkey"
             " foreign key (id, attempt_status) references attempts (id, status)"
         )
@@ -504,11 +504,11 @@ def test_before_the_first_request_there_is_one_to_copy(reader: FlaskClient, rows
 
 
 def too_slow(*_: object, **__: object) -> None:
-    """Stand in for a query that PostgreSQL cancels."""
+    """Fail like a query that PostgreSQL cancels."""
     raise QueryTimeoutError
 
 
-def test_a_search_that_takes_too_long_says_so_and_shows_rows(
+def test_a_search_that_takes_too_long_is_reported_and_rows_are_shown(
     reader: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service, "build_report", too_slow)
@@ -519,11 +519,11 @@ def test_a_search_that_takes_too_long_says_so_and_shows_rows(
     assert logins(page) == ["petrov.ivan"]
 
 
-def test_nothing_but_time_is_forgiven(reader: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    def away(*_: object, **__: object) -> None:
+def test_an_outage_is_an_error_page(reader: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise DatabaseUnavailableError
 
-    monkeypatch.setattr(service, "build_report", away)
+    monkeypatch.setattr(service, "build_report", fail)
 
     response = reader.get("/results/", headers=HTML)
 
@@ -532,7 +532,7 @@ def test_nothing_but_time_is_forgiven(reader: FlaskClient, monkeypatch: pytest.M
     assert int(response.headers["Retry-After"]) > 0
 
 
-def test_facets_that_take_too_long_are_left_out(varied: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_facets_that_take_too_long_are_omitted(varied: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "count_reasons", too_slow)
 
     page = show(varied, "?code=invalid_phone")
@@ -541,10 +541,10 @@ def test_facets_that_take_too_long_are_left_out(varied: FlaskClient, monkeypatch
     assert logins(page) == ["boris"]
 
 
-# Languages and looks
+# Language and theme
 
 
-def test_the_language_changes_by_a_link_that_keeps_the_filter_and_is_remembered(reader: FlaskClient) -> None:
+def test_a_link_changes_the_language_keeps_the_filter_and_is_remembered(reader: FlaskClient) -> None:
     page = show(reader, "?period=30d&q=petrov")
     (english,) = links(page, "Eng")
     assert parse_qs(urlsplit(english).query) == {"period": ["30d"], "q": ["petrov"], "lang": ["en"]}
@@ -558,7 +558,7 @@ def test_the_language_changes_by_a_link_that_keeps_the_filter_and_is_remembered(
         assert not re.search("[а-яё]", re.sub(r"Рус|Петров|Иван", "", text_of(response.text)), re.IGNORECASE)
 
 
-def test_numbers_and_dates_follow_the_language(reader: FlaskClient, app: Flask) -> None:
+def test_numbers_and_dates_are_formatted_in_the_selected_language(reader: FlaskClient, app: Flask) -> None:
     keep(app, datetime(2026, 3, 9, 9, tzinfo=UTC))
 
     page = text_of(show(reader, "?from=2026-03-09&to=2026-03-10&lang=en"))
@@ -569,13 +569,13 @@ def test_numbers_and_dates_follow_the_language(reader: FlaskClient, app: Flask) 
 
 
 @pytest.mark.parametrize(("cookie", "rendered"), [("dark", ' data-theme="dark"'), ("light", ' data-theme="light"')])
-def test_the_chosen_theme_is_rendered(reader: FlaskClient, cookie: str, rendered: str) -> None:
+def test_the_selected_theme_is_rendered(reader: FlaskClient, cookie: str, rendered: str) -> None:
     reader.set_cookie("theme", cookie)
 
     assert f'<html lang="ru"{rendered}>' in show(reader)
 
 
-def test_an_unknown_theme_is_that_of_the_system(reader: FlaskClient) -> None:
+def test_an_unknown_theme_is_ignored(reader: FlaskClient) -> None:
     reader.set_cookie("theme", '"><script>')
 
     assert '<html lang="ru">' in show(reader)

@@ -1,4 +1,4 @@
-"""Statistics and attempts for programs, and what the OpenAPI document says of them."""
+"""Statistics and attempts as JSON, and their part of the OpenAPI document."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +17,7 @@ ABSENT = "/api/v1/attempts/0190b0e5-0000-7000-8000-000000000000/"
 
 
 def get(reader: FlaskClient, address: str, status: int = 200) -> dict[str, Any]:
-    """Return what an address answers."""
+    """Return the JSON response of an address."""
     response = reader.get(address)
     assert response.status_code == status, response.text
     found: dict[str, Any] = response.get_json(force=True)
@@ -25,7 +25,7 @@ def get(reader: FlaskClient, address: str, status: int = 200) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("address", ["/api/v1/stats/", "/api/v1/attempts/", ABSENT])
-def test_programs_without_a_login_are_told(client: FlaskClient, address: str) -> None:
+def test_anonymous_clients_get_401(client: FlaskClient, address: str) -> None:
     response = client.get(address)
 
     assert response.status_code == 401
@@ -33,7 +33,7 @@ def test_programs_without_a_login_are_told(client: FlaskClient, address: str) ->
     assert response.get_json(force=True)["code"] == "unauthorized"
 
 
-def test_the_numbers_of_everything(reader: FlaskClient, app: Flask) -> None:
+def test_statistics_without_a_filter_cover_all_attempts(reader: FlaskClient, app: Flask) -> None:
     keep(app, datetime(2026, 3, 9, 9, tzinfo=UTC), status=422, code="invalid_phone")
     keep(app, ago(minutes=2), status=503, code="database_unavailable")
     keep(app, ago(minutes=1), status=200, code="dry_run")
@@ -54,7 +54,7 @@ def test_the_numbers_of_everything(reader: FlaskClient, app: Flask) -> None:
     assert stats["series"][0]["from"] <= stats["period"]["from"]
 
 
-def test_the_numbers_take_the_filter_of_the_page(reader: FlaskClient, app: Flask) -> None:
+def test_statistics_accept_the_filters_of_the_page(reader: FlaskClient, app: Flask) -> None:
     keep(app, datetime(2026, 3, 9, 9, tzinfo=UTC), status=422, code="invalid_phone")
     keep(app, ago(days=20), status=422, code="invalid_phone")
 
@@ -63,13 +63,13 @@ def test_the_numbers_take_the_filter_of_the_page(reader: FlaskClient, app: Flask
     assert (stats["total"], stats["period"]["zone"]) == (1, "UTC")
 
 
-def test_nothing_at_all_is_counted_too(reader: FlaskClient) -> None:
+def test_statistics_without_matches_are_zero(reader: FlaskClient) -> None:
     stats = get(reader, "/api/v1/stats/?q=nobody")
 
     assert (stats["total"], stats["series"], stats["period"]["from"]) == (0, [], None)
 
 
-def test_one_attempt_as_the_contract_has_it(reader: FlaskClient) -> None:
+def test_an_attempt_has_the_fields_of_the_contract(reader: FlaskClient) -> None:
     answer = useradd(reader, {"name": "Иван", "username": "petrov", "phone": "+7 999 123-4"})
 
     attempt = get(reader, f"/api/v1/attempts/{answer.headers['X-Request-Id']}/")
@@ -90,7 +90,7 @@ def test_one_attempt_as_the_contract_has_it(reader: FlaskClient) -> None:
     }
 
 
-def test_a_conflict_is_a_conflict_and_a_created_user_is_created(reader: FlaskClient) -> None:
+def test_attempts_have_the_codes_of_their_responses(reader: FlaskClient) -> None:
     created = useradd(reader, ANNA)
     conflict = useradd(reader, ANNA)
 
@@ -105,7 +105,7 @@ def test_an_absent_attempt_is_404(reader: FlaskClient) -> None:
     assert get(reader, ABSENT, 404)["code"] == "not_found"
 
 
-def test_attempts_come_page_by_page(reader: FlaskClient, app: Flask) -> None:
+def test_attempts_are_returned_in_pages(reader: FlaskClient, app: Flask) -> None:
     for number in range(24):
         keep(app, ago(minutes=number + 1), username=f"u{number:02}", status=422, code="blank")
 
@@ -118,7 +118,7 @@ def test_attempts_come_page_by_page(reader: FlaskClient, app: Flask) -> None:
     assert seen == [f"u{number:02}" for number in range(24)]
 
 
-def test_a_page_has_twenty_five_attempts_of_all_time_unless_asked(reader: FlaskClient, app: Flask) -> None:
+def test_a_page_has_25_attempts_of_all_time_by_default(reader: FlaskClient, app: Flask) -> None:
     for number in range(30):
         keep(app, ago(days=100, minutes=number))
 
@@ -143,7 +143,7 @@ def test_a_page_has_twenty_five_attempts_of_all_time_unless_asked(reader: FlaskC
         ("from=2026-02-30", "from"),
     ],
 )
-def test_values_that_do_not_exist_are_refused(reader: FlaskClient, query: str, name: str) -> None:
+def test_unknown_parameter_values_are_refused(reader: FlaskClient, query: str, name: str) -> None:
     problem = get(reader, f"/api/v1/attempts/?{query}", 400)
 
     assert problem["code"] == "bad_request"
@@ -164,7 +164,7 @@ def test_a_period_that_ends_before_it_starts_is_refused(reader: FlaskClient) -> 
         ("/api/v1/attempts/{id}/", "/api/v1/attempts/{attempt_id}/", ""),
     ],
 )
-def test_answers_are_what_the_document_says(reader: FlaskClient, address: str, path: str, parameters: str) -> None:
+def test_responses_match_the_openapi_document(reader: FlaskClient, address: str, path: str, parameters: str) -> None:
     useradd(reader, {"name": "x", "username": "y"})
     refused = useradd(reader, {"name": "x", "username": "y"}).headers["X-Request-Id"]
     document = get(reader, "/openapi.json")
@@ -173,16 +173,16 @@ def test_answers_are_what_the_document_says(reader: FlaskClient, address: str, p
 
     content = document["paths"][path]["get"]["responses"]["200"]["content"]
     schema = content["application/json"]["schema"]
-    Draft202012Validator(_nullable({**schema, "components": document["components"]})).validate(answer)
+    Draft202012Validator(_json_schema({**schema, "components": document["components"]})).validate(answer)
 
 
-def _nullable(schema: Any) -> Any:
-    """Return a schema of OpenAPI 3.0 in JSON Schema, where null is a type and what is not named is not there."""
+def _json_schema(schema: Any) -> Any:
+    """Convert an OpenAPI 3.0 schema to JSON Schema that forbids undocumented properties."""
     if isinstance(schema, list):
-        return [_nullable(one) for one in schema]
+        return [_json_schema(one) for one in schema]
     if not isinstance(schema, dict):
         return schema
-    found = {name: _nullable(value) for name, value in schema.items()}
+    found = {name: _json_schema(value) for name, value in schema.items()}
     if found.pop("nullable", False):
         found["type"] = [found["type"], "null"]
     if isinstance(found.get("properties"), dict) and found.get("type") == "object":
@@ -191,7 +191,7 @@ def _nullable(schema: Any) -> Any:
 
 
 @pytest.mark.parametrize("address", ["/api/v1/stats/?q=some", "/api/v1/attempts/?q=some", "/results/export.csv?q=some"])
-def test_a_search_that_is_too_broad_is_the_clients_to_narrow(
+def test_a_search_that_is_too_broad_is_refused(
     reader: FlaskClient, monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
     monkeypatch.setattr(filters, "SEARCH_S", 0.05)

@@ -1,4 +1,4 @@
-"""The page of one attempt, and the pages that explain codes."""
+"""The page of an attempt and the pages of error codes."""
 
 import html
 import json
@@ -39,13 +39,13 @@ def show(reader: FlaskClient, attempt_id: object, query: str = "") -> str:
 
 
 def shown(page: str, part: str) -> dict[str, Any]:
-    """Return the JSON that a part of the page shows."""
+    """Return the JSON in a part of the page."""
     text = page.partition(f'<pre id="{part}"')[2].partition("<code>")[2].partition("</code>")[0]
     found: dict[str, Any] = json.loads(html.unescape(text))
     return found
 
 
-def test_a_created_user_shows_login_and_hides_the_password(reader: FlaskClient) -> None:
+def test_the_page_of_a_created_user_shows_the_login_and_hides_the_password(reader: FlaskClient) -> None:
     answer = useradd(reader, ANNA, headers={"Idempotency-Key": KEY, "X-Request-Id": "order-17"})
 
     page = show(reader, answer.headers["X-Request-Id"])
@@ -60,7 +60,7 @@ def test_a_created_user_shows_login_and_hides_the_password(reader: FlaskClient) 
     assert re.search(r"<code>[0-9a-f]{12}…</code>", page)
 
 
-def test_contacts_stand_there_masked_and_in_the_order_of_the_form(reader: FlaskClient) -> None:
+def test_the_request_is_shown_with_masked_contacts_in_the_order_of_the_form(reader: FlaskClient) -> None:
     answer = useradd(reader, ANNA)
 
     page = show(reader, answer.headers["X-Request-Id"])
@@ -84,21 +84,21 @@ def test_contacts_stand_there_masked_and_in_the_order_of_the_form(reader: FlaskC
         IVAN | {"phone": "+7 912 555-01-41"},
     ],
 )
-def test_a_refusal_is_shown_as_it_was_given(reader: FlaskClient, body: dict[str, Any], accepted: str) -> None:
+def test_a_refusal_is_shown_as_it_was_sent(reader: FlaskClient, body: dict[str, Any], accepted: str) -> None:
     answer = useradd(reader, body, headers={"Accept-Language": accepted})
 
     page = show(reader, answer.headers["X-Request-Id"])
 
-    given = answer.json
-    assert given is not None
-    given.pop("idempotency_key")
-    assert shown(page, "rs-body") == given
-    for error in given["errors"]:
+    sent = answer.json
+    assert sent is not None
+    sent.pop("idempotency_key")
+    assert shown(page, "rs-body") == sent
+    for error in sent["errors"]:
         assert f"<code>{error['field']}</code>" in page
         assert any(f"code={error['code']}" in link for link in links(page, error["code"]))
 
 
-def test_what_is_wrong_is_told_in_the_readers_language(reader: FlaskClient) -> None:
+def test_errors_are_explained_in_the_readers_language(reader: FlaskClient) -> None:
     answer = useradd(reader, {"name": "x", "username": "y"}, headers={"Accept-Language": "en"})
 
     page = text_of(show(reader, answer.headers["X-Request-Id"]))
@@ -107,7 +107,7 @@ def test_what_is_wrong_is_told_in_the_readers_language(reader: FlaskClient) -> N
     assert "Give a phone number or an e-mail address (or both)." in page
 
 
-def test_sentences_whose_details_are_not_kept_are_not_made_up(reader: FlaskClient) -> None:
+def test_details_that_are_not_stored_are_shown_as_an_ellipsis(reader: FlaskClient) -> None:
     answer = reader.post("/useradd", data=b'{"name": ', content_type="application/json")
 
     page = show(reader, answer.headers["X-Request-Id"])
@@ -117,7 +117,7 @@ def test_sentences_whose_details_are_not_kept_are_not_made_up(reader: FlaskClien
 
 
 @pytest.mark.parametrize("code", [*PROBLEMS, *FIELD_CODES, "code_of_another_version"])
-def test_any_recorded_reason_has_a_page(reader: FlaskClient, app: Flask, code: str) -> None:
+def test_an_attempt_with_any_code_has_a_page(reader: FlaskClient, app: Flask, code: str) -> None:
     status = PROBLEMS[code].status if code in PROBLEMS else 422
     attempt_id = keep(app, ago(), status=status, code=code)
 
@@ -127,7 +127,7 @@ def test_any_recorded_reason_has_a_page(reader: FlaskClient, app: Flask, code: s
     assert "%(" not in page
 
 
-def test_a_dry_run_and_a_replay_are_told_apart(reader: FlaskClient) -> None:
+def test_dry_runs_and_replays_are_distinguished(reader: FlaskClient) -> None:
     checked = reader.post("/useradd?dry_run=true", json=ANNA)
     useradd(reader, ANNA, headers={"Idempotency-Key": KEY})
     replayed = useradd(reader, ANNA, headers={"Idempotency-Key": KEY})
@@ -142,9 +142,9 @@ def test_a_dry_run_and_a_replay_are_told_apart(reader: FlaskClient) -> None:
     assert "Ответ клиенту 201" in text_of(replay)
 
 
-def test_an_unconfirmed_user_shows_what_the_client_was_told(reader: FlaskClient, app: Flask, rows: Rows) -> None:
+def test_an_unconfirmed_user_shows_the_status_sent_to_the_client(reader: FlaskClient, app: Flask, rows: Rows) -> None:
     attempt_id = keep(app, ago())
-    rows.ask("update attempts set answered = 503 where id = :id", id=attempt_id)
+    rows.query("update attempts set answered = 503 where id = :id", id=attempt_id)
 
     page = show(reader, attempt_id)
 
@@ -153,9 +153,9 @@ def test_an_unconfirmed_user_shows_what_the_client_was_told(reader: FlaskClient,
     assert shown(page, "rs-body")["code"] == "outcome_unknown"
 
 
-def test_an_interrupted_attempt_has_no_answer(reader: FlaskClient, app: Flask, rows: Rows) -> None:
+def test_an_interrupted_attempt_has_no_response(reader: FlaskClient, app: Flask, rows: Rows) -> None:
     attempt_id = keep(app, ago(), status=0, code="interrupted")
-    rows.ask("update attempts set answered = null, via = 'recovered' where id = :id", id=attempt_id)
+    rows.query("update attempts set answered = null, via = 'recovered' where id = :id", id=attempt_id)
 
     page = text_of(show(reader, attempt_id))
 
@@ -179,15 +179,17 @@ def test_earlier_attempts_of_the_login_are_counted_and_linked(reader: FlaskClien
     assert "Отказ 409" in text_of(page.partition("Ранее с этим логином")[2])
 
 
-def test_the_first_attempt_of_a_login_says_so(reader: FlaskClient, app: Flask) -> None:
+def test_the_first_attempt_of_a_login_is_marked(reader: FlaskClient, app: Flask) -> None:
     page = show(reader, keep(app, ago(), username="first"))
 
     assert "Ранее с этим логином запросов не было" in text_of(page)
 
 
-def test_neighbours_lie_inside_the_filter_which_the_way_back_keeps(reader: FlaskClient, app: Flask) -> None:
-    ends = [("created", 201), ("blank", 422), ("created", 201), ("blank", 422), ("blank", 422)]
-    ids = [keep(app, ago(minutes=10 - place), code=code, status=status) for place, (code, status) in enumerate(ends)]
+def test_neighbours_match_the_filter_and_links_keep_it(reader: FlaskClient, app: Flask) -> None:
+    outcomes = [("created", 201), ("blank", 422), ("created", 201), ("blank", 422), ("blank", 422)]
+    ids = [
+        keep(app, ago(minutes=10 - index), code=code, status=status) for index, (code, status) in enumerate(outcomes)
+    ]
 
     page = show(reader, ids[3], "?code=blank&period=30d")
 
@@ -199,7 +201,7 @@ def test_neighbours_lie_inside_the_filter_which_the_way_back_keeps(reader: Flask
     assert links(show(reader, ids[4], "?code=blank"), "Новее") == []
 
 
-def test_an_old_attempt_has_neighbours_although_the_usual_period_is_short(reader: FlaskClient, app: Flask) -> None:
+def test_an_attempt_outside_of_the_default_period_has_neighbours(reader: FlaskClient, app: Flask) -> None:
     first, second = keep(app, ago(days=50)), keep(app, ago(days=40))
 
     page = show(reader, second)
@@ -209,7 +211,7 @@ def test_an_old_attempt_has_neighbours_although_the_usual_period_is_short(reader
     assert links(page, "Статистика: 7 дней") == ["/results/"]
 
 
-def test_the_same_moment_reads_differently_in_another_zone(reader: FlaskClient, app: Flask) -> None:
+def test_times_are_shown_in_the_selected_time_zone(reader: FlaskClient, app: Flask) -> None:
     attempt = keep(app, datetime(2026, 3, 9, 21, 0, 5, tzinfo=UTC))
 
     pages = [text_of(show(reader, attempt, query)) for query in ("", "?tz=UTC", "")]
@@ -218,14 +220,14 @@ def test_the_same_moment_reads_differently_in_another_zone(reader: FlaskClient, 
     assert times == ["10 марта 2026, 00:00:05", "9 марта 2026, 21:00:05", "10 марта 2026, 00:00:05"]
 
 
-def test_an_attempt_made_by_command_names_the_command(reader: FlaskClient, app: Flask) -> None:
+def test_an_attempt_of_the_command_line_shows_the_command(reader: FlaskClient, app: Flask) -> None:
     page = show(reader, keep(app, ago(), method="CLI", client_address=""))
 
     assert "CLI flask users create-admin" in text_of(page)
 
 
 @pytest.mark.parametrize("address", [f"/results/{ABSENT}/", "/results/x/", "/results/1/"])
-def test_an_attempt_that_does_not_exist_is_a_page_with_404(reader: FlaskClient, address: str) -> None:
+def test_an_unknown_attempt_is_a_page_with_404(reader: FlaskClient, address: str) -> None:
     response = reader.get(address, headers=HTML)
 
     assert response.status_code == 404
@@ -235,7 +237,7 @@ def test_an_attempt_that_does_not_exist_is_a_page_with_404(reader: FlaskClient, 
 
 @pytest.mark.parametrize("language", ["ru", "en"])
 @pytest.mark.parametrize("code", [*PROBLEMS, *FIELD_CODES])
-def test_every_code_is_explained_to_everybody(client: FlaskClient, code: str, language: str) -> None:
+def test_every_code_has_a_public_page(client: FlaskClient, code: str, language: str) -> None:
     response = client.get(f"/problems/{code}?lang={language}")
 
     assert response.status_code == 200
@@ -243,7 +245,7 @@ def test_every_code_is_explained_to_everybody(client: FlaskClient, code: str, la
     assert f"&#34;code&#34;: &#34;{code}&#34;" in response.text
 
 
-def test_a_retryable_code_says_so(client: FlaskClient) -> None:
+def test_the_page_of_a_code_says_whether_to_retry(client: FlaskClient) -> None:
     yes, no = (text_of(client.get(f"/problems/{code}").text) for code in ("database_unavailable", "required"))
 
     assert "Да, через столько секунд, сколько указано в заголовке Retry-After." in yes
@@ -258,15 +260,15 @@ def test_all_codes_are_listed_with_a_link_to_each(client: FlaskClient, language:
         assert links(page, code)[0] == f"/problems/{code}"
 
 
-def test_a_key_that_the_service_made_is_not_shown_as_the_clients(reader: FlaskClient) -> None:
+def test_a_key_generated_by_the_service_is_not_shown_as_sent_by_the_client(reader: FlaskClient) -> None:
     answer = useradd(reader, ANNA)
 
     assert "от клиента или выданный в ответе" in text_of(show(reader, answer.headers["X-Request-Id"]))
 
 
-@pytest.mark.parametrize(("error", "status", "said"), REFUSALS)
-def test_every_refusal_is_a_page_for_a_browser(
-    reader: FlaskClient, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, said: str
+@pytest.mark.parametrize(("error", "status", "message"), REFUSALS)
+def test_browsers_get_an_html_page_for_every_error(
+    reader: FlaskClient, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, message: str
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise error
@@ -276,9 +278,9 @@ def test_every_refusal_is_a_page_for_a_browser(
     response = reader.get("/results/?period=30d", headers=HTML)
 
     assert response.status_code == status
-    assert said in text_of(response.text)
+    assert message in text_of(response.text)
     assert response.headers["X-Request-Id"] in response.text
-    assert reader.get("/api/v1/attempts/").status_code == 200, "the session is kept"
+    assert reader.get("/api/v1/attempts/").status_code == 200, "the session is still valid"
     if "Retry-After" in response.headers:
         assert links(response.text, "Повторить")[0].removeprefix("/results/") == "?period=30d"
 
@@ -287,14 +289,14 @@ def test_an_unknown_code_has_no_page(client: FlaskClient) -> None:
     assert client.get("/problems/no_such_code").status_code == 404
 
 
-def test_a_browser_that_opens_the_api_address_gets_the_request_to_copy(client: FlaskClient) -> None:
+def test_a_browser_at_the_api_address_gets_a_page_with_an_example_request(client: FlaskClient) -> None:
     response = client.get("/useradd", headers=HTML)
 
     assert response.status_code == 405
     assert "curl -i http://localhost/api/v1/useradd/" in response.text
 
 
-def test_a_foreign_host_gets_a_page_all_the_same(client: FlaskClient) -> None:
+def test_a_request_with_a_foreign_host_gets_a_page(client: FlaskClient) -> None:
     response = client.get("/results/", headers=HTML | {"Host": "evil.example"})
 
     assert response.status_code == 400

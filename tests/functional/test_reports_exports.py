@@ -1,4 +1,4 @@
-"""Downloads: the same attempts as the page, in files that open where people open them."""
+"""Downloads: the attempts of the page as .txt, .csv and .xlsx."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ from project.reports import exports
 from project.services import reports as service
 from tests.builders import HTML
 from tests.functional.attempts import INVALID_PHONE, ago, keep
-from tests.functional.test_reports import figures, show, text_of
+from tests.functional.test_reports import headline_numbers, show, text_of
 
 FILES = ["/results/export.txt", "/results/export.csv", "/results/export.xlsx"]
 OLD = {"/api/v1/download-txt/": "/results/export.txt", "/api/v1/download-xlsx/": "/results/export.xlsx"}
@@ -28,7 +28,7 @@ OLD = {"/api/v1/download-txt/": "/results/export.txt", "/api/v1/download-xlsx/":
 
 @pytest.fixture
 def varied(reader: FlaskClient, app: Flask) -> FlaskClient:
-    """A reader of some attempts, one of them hostile and one too old for the usual period."""
+    """A logged-in browser and attempts, one of them hostile and one too old for the default period."""
     keep(app, ago(days=20), username="old")
     keep(app, ago(minutes=30), status=422, code="invalid_phone", username="=1+1", errors=(INVALID_PHONE,))
     keep(app, ago(minutes=20), status=409, code="username_taken", username="анна\tб")
@@ -37,7 +37,7 @@ def varied(reader: FlaskClient, app: Flask) -> FlaskClient:
 
 
 def logins_of(address: str, content: bytes) -> list[str]:
-    """Return the logins of a file in its order, whatever its format."""
+    """Return the logins of a file of any format in their order."""
     if "txt" in address:
         lines = content.decode("utf-8-sig").split("\r\n")
         return [line.split("\t")[5] for line in lines if line.count("\t") > 5][1:]
@@ -59,17 +59,17 @@ def logins_of(address: str, content: bytes) -> list[str]:
         ("?period=today&q=nobody", set()),
     ],
 )
-def test_a_file_has_the_rows_of_the_page(varied: FlaskClient, address: str, query: str, expected: set[str]) -> None:
+def test_a_download_has_the_rows_of_the_page(varied: FlaskClient, address: str, query: str, expected: set[str]) -> None:
     response = varied.get(f"{address}{query}", buffered=True)
 
     assert response.status_code == 200
     found = {login.lstrip("'").replace("анна б", "анна\tб") for login in logins_of(address, response.data)}
     assert found == expected
-    assert (figures(show(varied, query)) or ["0"])[0] == str(len(expected))
+    assert (headline_numbers(show(varied, query)) or ["0"])[0] == str(len(expected))
 
 
 @pytest.mark.parametrize("address", FILES)
-def test_a_file_is_an_attachment_with_a_plain_name(varied: FlaskClient, address: str) -> None:
+def test_a_download_is_an_attachment_with_a_plain_name(varied: FlaskClient, address: str) -> None:
     response = varied.get(f"{address}?code=invalid_phone", buffered=True)
 
     disposition = response.headers["Content-Disposition"]
@@ -82,7 +82,7 @@ def test_a_file_is_an_attachment_with_a_plain_name(varied: FlaskClient, address:
     assert response.headers["Cache-Control"] == "no-store"
 
 
-def test_the_text_names_period_filters_reader_and_rows(varied: FlaskClient) -> None:
+def test_the_txt_shows_period_filters_user_and_number_of_rows(varied: FlaskClient) -> None:
     text = varied.get("/results/export.txt?result=rejected&period=30d&q=1", buffered=True).data.decode("utf-8-sig")
 
     head = text.partition("\r\n\r\n")[0]
@@ -94,20 +94,20 @@ def test_the_text_names_period_filters_reader_and_rows(varied: FlaskClient) -> N
     assert text.endswith("Конец: 1 строка\r\n")
 
 
-def test_the_workbook_has_the_numbers_of_the_page_and_nothing_to_run(varied: FlaskClient) -> None:
+def test_the_workbook_has_the_totals_of_the_page_and_no_formulas(varied: FlaskClient) -> None:
     response = varied.get("/results/export.xlsx", buffered=True)
 
     book = load_workbook(io.BytesIO(response.data))
     assert book.sheetnames == ["Сводка", "По ошибкам", "По дням", "Запросы"]
     values = {str(row[0]): row[1] for row in book["Сводка"].iter_rows(values_only=True) if row[0]}
-    page = figures(show(varied))
+    page = headline_numbers(show(varied))
     assert [values[name] for name in ("Всего запросов", "Создано пользователей", "Отказы (4xx)")] == [
         int(number) for number in page[:3]
     ]
     assert all(cell.data_type != "f" for sheet in book for row in sheet.iter_rows() for cell in row)
 
 
-def test_files_speak_the_readers_language(varied: FlaskClient) -> None:
+def test_downloads_are_in_the_readers_language(varied: FlaskClient) -> None:
     varied.get("/results/?lang=en")
 
     text = varied.get("/results/export.txt", buffered=True).data.decode("utf-8-sig")
@@ -120,7 +120,7 @@ def test_files_speak_the_readers_language(varied: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize(("old", "new"), OLD.items())
-def test_the_addresses_of_the_django_version_give_the_same_files(varied: FlaskClient, old: str, new: str) -> None:
+def test_the_addresses_of_the_django_version_return_the_same_files(varied: FlaskClient, old: str, new: str) -> None:
     former, present = (varied.get(f"{address}?period=30d", buffered=True) for address in (old, new))
 
     for header in ("Content-Disposition", "Content-Type"):
@@ -129,7 +129,7 @@ def test_the_addresses_of_the_django_version_give_the_same_files(varied: FlaskCl
 
 
 @pytest.mark.parametrize("address", FILES)
-def test_files_are_streamed_and_do_not_need_the_request_any_more(varied: FlaskClient, app: Flask, address: str) -> None:
+def test_downloads_are_streamed_outside_of_the_request(varied: FlaskClient, app: Flask, address: str) -> None:
     response = varied.get(f"{address}?period=all")
     assert response.is_streamed
     assert "Content-Length" not in response.headers
@@ -145,17 +145,17 @@ def test_files_are_streamed_and_do_not_need_the_request_any_more(varied: FlaskCl
 
 
 @pytest.mark.parametrize("address", FILES)
-def test_a_file_begins_before_its_attempts_are_counted(
+def test_a_download_starts_before_its_attempts_are_counted(
     varied: FlaskClient, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted: list[Report] = []
     count = service.count_export
 
-    def note(database: ReadDatabase, begun: Report) -> Report:
-        counted.append(count(database, begun))
+    def record(database: ReadDatabase, snapshot: Report) -> Report:
+        counted.append(count(database, snapshot))
         return counted[-1]
 
-    monkeypatch.setattr(service, "count_export", note)
+    monkeypatch.setattr(service, "count_export", record)
     response = varied.get(f"{address}?period=all")
     blocks = response.iter_encoded()
 
@@ -170,7 +170,7 @@ def test_a_file_begins_before_its_attempts_are_counted(
 
 
 @pytest.mark.parametrize("address", [*FILES, *OLD])
-def test_filters_that_are_not_understood_are_refused(varied: FlaskClient, address: str) -> None:
+def test_invalid_filters_are_refused(varied: FlaskClient, address: str) -> None:
     unknown = varied.get(f"{address}?code=nonsense", headers=HTML)
     reversed_ = varied.get(f"{address}?from=2026-03-10&to=2026-03-01")
 
@@ -179,13 +179,13 @@ def test_filters_that_are_not_understood_are_refused(varied: FlaskClient, addres
     assert (reversed_.status_code, reversed_.json and reversed_.json["code"]) == (400, "bad_request")
 
 
-def test_only_three_kinds_of_files_exist(varied: FlaskClient) -> None:
+def test_there_are_only_three_file_formats(varied: FlaskClient) -> None:
     assert varied.get("/results/export.pdf").status_code == 404
 
 
 @pytest.fixture
-def no_place() -> Iterator[None]:
-    """All places for exports are taken."""
+def no_permit() -> Iterator[None]:
+    """All permits for exports are taken."""
     for _ in range(exports.AT_ONCE):
         assert exports._permits.acquire(blocking=False)
     yield
@@ -193,9 +193,9 @@ def no_place() -> Iterator[None]:
         exports._permits.release()
 
 
-@pytest.mark.usefixtures("no_place")
+@pytest.mark.usefixtures("no_permit")
 @pytest.mark.parametrize("address", FILES)
-def test_a_third_export_at_a_time_is_asked_to_wait(varied: FlaskClient, address: str) -> None:
+def test_an_export_without_a_free_permit_is_refused_with_retry_after(varied: FlaskClient, address: str) -> None:
     response = varied.get(address, headers=HTML)
 
     assert response.status_code == 503
@@ -204,12 +204,12 @@ def test_a_third_export_at_a_time_is_asked_to_wait(varied: FlaskClient, address:
 
 
 @pytest.mark.parametrize("address", FILES)
-def test_a_place_is_given_back_whichever_way_an_export_ends(
+def test_a_permit_is_released_however_an_export_ends(
     varied: FlaskClient, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(3):
         varied.get(address, buffered=True)
-        varied.get(address).close()  # a client that went away before the first byte
+        varied.get(address).close()  # a client that disconnected before the first byte
         varied.get(f"{address}?code=nonsense")
         varied.head(address, buffered=True)
     monkeypatch.setattr(exports, "file_name", lambda *_: 1 / 0)
@@ -221,10 +221,8 @@ def test_a_place_is_given_back_whichever_way_an_export_ends(
 
 
 @pytest.mark.parametrize("address", FILES)
-def test_a_download_that_breaks_off_has_no_end(
-    varied: FlaskClient, address: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = varied.get(address, buffered=True).data
+def test_an_aborted_download_is_incomplete(varied: FlaskClient, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    complete = varied.get(address, buffered=True).data
 
     def broken(*_: object) -> Iterator[Block]:
         yield Block(0, b"")
@@ -239,12 +237,12 @@ def test_a_download_that_breaks_off_has_no_end(
     response.close()
     content = b"".join(sent)
     assert response.status_code == 200
-    assert 0 < len(content) < len(whole)
+    assert 0 < len(content) < len(complete)
     assert "Конец:".encode() not in content
     assert not zipfile.is_zipfile(io.BytesIO(content))
 
 
-def test_who_exported_what_is_logged(varied: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:
+def test_exports_are_logged_with_user_and_format(varied: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         varied.get("/results/export.csv", buffered=True)
 
@@ -253,7 +251,7 @@ def test_who_exported_what_is_logged(varied: FlaskClient, caplog: pytest.LogCapt
     assert re.fullmatch(r"[0-9a-f-]{36}", line.__dict__["user_id"])
 
 
-def test_the_page_tells_rows_and_sizes_beforehand(varied: FlaskClient) -> None:
+def test_the_page_shows_the_estimated_size_of_downloads(varied: FlaskClient) -> None:
     russian, english = text_of(show(varied)), text_of(show(varied, "?lang=en"))
 
     assert "Excel, .xlsx ≈ 14 кБ" in russian

@@ -1,4 +1,4 @@
-"""Secrets are rotated while the service serves: what was made with a former one stays good as long as it is listed."""
+"""Rotation of secrets: a former secret is valid as long as it is listed as a fallback."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ Rotated = Callable[..., FlaskClient]
 
 @pytest.fixture
 def rotated(make_app: MakeApp, config: Config, client: FlaskClient) -> Rotated:
-    """Makes clients of the same service after one of its secrets was changed."""
+    """Creates clients of the same service after one of its secrets was changed."""
 
     def make(name: str, *, keep: bool = True, **settings: object) -> FlaskClient:
         former = (getattr(config, name),) if keep else ()
@@ -26,44 +26,44 @@ def rotated(make_app: MakeApp, config: Config, client: FlaskClient) -> Rotated:
     return make
 
 
-def take_cookie(of: FlaskClient, to: FlaskClient) -> None:
-    """Let another client come with the session of this one."""
-    cookie = of.get_cookie("session")
+def copy_session(source: FlaskClient, target: FlaskClient) -> None:
+    """Copy the session of a client to another one."""
+    cookie = source.get_cookie("session")
     assert cookie
-    to.set_cookie("session", cookie.value)
+    target.set_cookie("session", cookie.value)
 
 
-def test_sessions_outlive_a_new_key_that_signs_them(reader: FlaskClient, rotated: Rotated) -> None:
+def test_sessions_are_valid_after_a_rotation_of_the_signing_key(reader: FlaskClient, rotated: Rotated) -> None:
     after = rotated("secret_key")
-    take_cookie(reader, after)
+    copy_session(reader, after)
 
     assert after.get("/results/").status_code == 200
 
 
-def test_sessions_end_when_the_former_key_is_not_listed_any_more(reader: FlaskClient, rotated: Rotated) -> None:
+def test_sessions_are_invalid_without_their_signing_key_as_a_fallback(reader: FlaskClient, rotated: Rotated) -> None:
     after = rotated("secret_key", keep=False)
-    take_cookie(reader, after)
+    copy_session(reader, after)
 
     assert after.get("/results/").status_code == 302
 
 
-def test_new_sessions_are_signed_with_the_new_key_alone(client: FlaskClient, rotated: Rotated) -> None:
+def test_new_sessions_are_signed_with_the_new_key(client: FlaskClient, rotated: Rotated) -> None:
     issued = useradd(client, IVAN).json
     assert issued is not None
     during, later = rotated("secret_key"), rotated("secret_key", keep=False)
     log_in(during, issued["login"], issued["password"])
 
-    take_cookie(during, later)
+    copy_session(during, later)
 
     assert later.get("/results/").status_code == 200
 
 
-def test_an_open_form_can_be_sent_after_the_rotation(client: FlaskClient, rotated: Rotated) -> None:
+def test_an_open_form_can_be_submitted_after_the_rotation(client: FlaskClient, rotated: Rotated) -> None:
     issued = useradd(client, IVAN).json
     assert issued is not None
     page = client.get("/login/").text
     after = rotated("secret_key")
-    take_cookie(client, after)
+    copy_session(client, after)
 
     form = {"login": issued["login"], "password": issued["password"], "csrf_token": csrf_token(page)}
 
@@ -71,8 +71,8 @@ def test_an_open_form_can_be_sent_after_the_rotation(client: FlaskClient, rotate
 
 
 @pytest.mark.parametrize("scheme", ["hmac-sha256", "argon2id"])
-def test_issued_passwords_open_after_the_rotation(client: FlaskClient, rotated: Rotated, scheme: str) -> None:
-    before = rotated("secret_key", password_hash=scheme)  # of this rotation nothing of passwords depends
+def test_issued_passwords_work_after_the_rotation(client: FlaskClient, rotated: Rotated, scheme: str) -> None:
+    before = rotated("secret_key", password_hash=scheme)  # passwords do not depend on this secret
     issued = useradd(before, IVAN).json
     assert issued is not None
 
@@ -81,7 +81,7 @@ def test_issued_passwords_open_after_the_rotation(client: FlaskClient, rotated: 
     assert log_in(after, issued["login"], issued["password"]).status_code == 302
 
 
-def test_a_repeat_after_the_rotation_gives_the_same_password(client: FlaskClient, rotated: Rotated) -> None:
+def test_a_repeat_after_the_rotation_returns_the_same_password(client: FlaskClient, rotated: Rotated) -> None:
     headers = {"Idempotency-Key": KEY}
     issued = useradd(client, ANNA, headers=headers).json
     assert issued is not None
@@ -93,7 +93,7 @@ def test_a_repeat_after_the_rotation_gives_the_same_password(client: FlaskClient
     assert repeated.json["password"] == issued["password"]
 
 
-def test_new_passwords_are_made_with_the_new_secret_alone(client: FlaskClient, rotated: Rotated) -> None:
+def test_new_passwords_are_derived_from_the_new_secret(client: FlaskClient, rotated: Rotated) -> None:
     issued = useradd(rotated("password_secret"), IVAN).json
     assert issued is not None
 
@@ -102,7 +102,7 @@ def test_new_passwords_are_made_with_the_new_secret_alone(client: FlaskClient, r
     assert log_in(later, issued["login"], issued["password"]).status_code == 302
 
 
-def test_without_its_secret_a_password_opens_nothing_and_nothing_breaks(client: FlaskClient, rotated: Rotated) -> None:
+def test_a_password_whose_secret_was_removed_is_refused(client: FlaskClient, rotated: Rotated) -> None:
     issued = useradd(client, IVAN).json
     assert issued is not None
 
@@ -111,7 +111,9 @@ def test_without_its_secret_a_password_opens_nothing_and_nothing_breaks(client: 
     assert answer.status_code == 401
 
 
-def test_a_repeat_without_its_secret_tells_no_wrong_password(client: FlaskClient, rotated: Rotated, rows: Rows) -> None:
+def test_a_repeat_whose_secret_was_removed_returns_no_wrong_password(
+    client: FlaskClient, rotated: Rotated, rows: Rows
+) -> None:
     headers = {"Idempotency-Key": KEY}
     useradd(client, ANNA, headers=headers)
 
@@ -122,10 +124,10 @@ def test_a_repeat_without_its_secret_tells_no_wrong_password(client: FlaskClient
     assert rows.attempts()[-1]["answered"] == 409
 
 
-def test_a_chosen_password_needs_no_secret(client: FlaskClient, rotated: Rotated, rows: Rows) -> None:
+def test_chosen_passwords_do_not_depend_on_the_secret(client: FlaskClient, rotated: Rotated, rows: Rows) -> None:
     issued = useradd(client, IVAN).json
     assert issued is not None
     hashed = get_runtime(client.application).passwords.hash_chosen(CHOSEN)
-    rows.ask("update users set password_hash = :it", it=hashed)
+    rows.query("update users set password_hash = :it", it=hashed)
 
     assert log_in(rotated("password_secret", keep=False), issued["login"], CHOSEN).status_code == 302

@@ -1,4 +1,4 @@
-"""Lines of docs/security.md that belong to no door alone."""
+"""Items of docs/security.md that concern several blueprints."""
 
 from datetime import date, timedelta
 
@@ -13,7 +13,7 @@ from tests.conftest import Rows
 TABLES = ("users", "identifiers", "idempotency_keys", "attempts", "attempt_counts", "api_keys")
 
 
-def test_nothing_secret_is_kept_anywhere(
+def test_secrets_are_stored_nowhere(
     app: Flask, client: FlaskClient, rows: Rows, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """S33: what was issued, typed or repeated is in no table, log, spool or file."""
@@ -29,15 +29,15 @@ def test_nothing_secret_is_kept_anywhere(
     log_in(client, issued["login"], issued["password"])
     spooled = get_runtime(app).spool
     monkeypatch.setattr("project.services.attempts._is_in_table", lambda *_: False)
-    monkeypatch.setattr(type(get_runtime(app).upkeep), "round", lambda _: None)  # nobody takes it from the disk
+    monkeypatch.setattr(type(get_runtime(app).upkeep), "round", lambda _: None)  # nothing drains the spool
     useradd(client, {"name": "N", "password": "typed-in-a-wrong-field"}, headers=headers)
 
-    places = {table: str(rows.of(table)) for table in TABLES}
-    places |= {f"spool {path.name}": path.read_text() for path in spooled.root.rglob("*") if path.is_file()}
+    outputs = {table: str(rows.of(table)) for table in TABLES}
+    outputs |= {f"spool {path.name}": path.read_text() for path in spooled.root.rglob("*") if path.is_file()}
     for ending in ("txt", "csv"):
         with client.get(f"/results/export.{ending}") as response:
-            places[ending] = response.get_data(as_text=True)
-    places["log"] = caplog.text
+            outputs[ending] = response.get_data(as_text=True)
+    outputs["log"] = caplog.text
 
     secrets = [
         issued["password"],
@@ -47,11 +47,13 @@ def test_nothing_secret_is_kept_anywhere(
         "typed-in-a-wrong-field",
         "typed-by-mistake",
     ]
-    assert [(place, secret) for place, text in places.items() for secret in secrets if secret in text] == []
-    assert '"password"' in "".join(text for place, text in places.items() if place.startswith("spool")), "it was there"
+    assert [(output, secret) for output, text in outputs.items() for secret in secrets if secret in text] == []
+    assert '"password"' in "".join(text for output, text in outputs.items() if output.startswith("spool")), (
+        "the field was recorded"
+    )
 
 
-def test_a_letter_of_full_width_makes_no_second_email(client: FlaskClient) -> None:
+def test_an_email_with_a_full_width_letter_is_a_conflict(client: FlaskClient) -> None:
     """S20."""
     useradd(client, {**IVAN, "email": "a@example.com"})
 
@@ -62,14 +64,14 @@ def test_a_letter_of_full_width_makes_no_second_email(client: FlaskClient) -> No
 
 
 @pytest.mark.parametrize("phone", ["+79123456789;ext=12", "+7 912 345-67-89 ext. 5", "8 912 345 67 89 доб. 5"])
-def test_an_extension_is_no_part_of_a_phone_number(client: FlaskClient, phone: str) -> None:
-    """S24: with it one number could be registered again and again."""
+def test_a_phone_number_with_an_extension_is_refused(client: FlaskClient, phone: str) -> None:
+    """S24: with extensions, one number could be registered repeatedly."""
     answer = useradd(client, {**ANNA, "phone": phone})
 
     assert (answer.status_code, answer.json["errors"][0]["code"]) == (422, "invalid_phone")  # type: ignore[index]
 
 
-def test_nobody_is_born_tomorrow(client: FlaskClient) -> None:
+def test_a_birth_date_in_the_future_is_refused(client: FlaskClient) -> None:
     """S27, in any time zone."""
     answer = useradd(client, {**ANNA, "birth_date": str(date.today() + timedelta(days=2))})  # noqa: DTZ011 - any zone
 

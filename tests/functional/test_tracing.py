@@ -1,4 +1,4 @@
-"""Traces: what OpenTelemetry is sent, where somebody wants it."""
+"""Optional OpenTelemetry traces."""
 
 import subprocess
 import sys
@@ -25,35 +25,35 @@ PERSONAL = ("5550141", "anna@", "Анна", "a.sokolova", "1990", KEY)
 
 
 @pytest.fixture
-def sent() -> InMemorySpanExporter:
-    """What would have been sent."""
+def span_exporter() -> InMemorySpanExporter:
+    """An exporter that keeps spans in memory."""
     return InMemorySpanExporter()
 
 
 @pytest.fixture
-def client(make_app: MakeApp, client: FlaskClient, sent: InMemorySpanExporter, tmp_path: Path) -> FlaskClient:
-    """A program that asks a service with traces."""
+def client(make_app: MakeApp, client: FlaskClient, span_exporter: InMemorySpanExporter, tmp_path: Path) -> FlaskClient:
+    """A client of a service with tracing."""
     app = make_app(data_dir=tmp_path)
-    tracing.init_app(app, lambda: SimpleSpanProcessor(sent))
+    tracing.init_app(app, lambda: SimpleSpanProcessor(span_exporter))
     return app.test_client()
 
 
-def by_name(sent: InMemorySpanExporter) -> dict[str, ReadableSpan]:
-    """Return the spans that have ended."""
-    return {span.name: span for span in sent.get_finished_spans()}
+def by_name(span_exporter: InMemorySpanExporter) -> dict[str, ReadableSpan]:
+    """Return the finished spans by name."""
+    return {span.name: span for span in span_exporter.get_finished_spans()}
 
 
-def test_a_request_and_its_question_are_spans_of_the_callers_trace(
-    client: FlaskClient, sent: InMemorySpanExporter
+def test_a_request_and_its_query_are_spans_of_the_callers_trace(
+    client: FlaskClient, span_exporter: InMemorySpanExporter
 ) -> None:
     answer = useradd(client, ANNA, headers=HEADERS)
 
-    spans = by_name(sent)
-    request, question = spans[f"POST {ADDRESS}"], spans["postgresql useradd"]
+    spans = by_name(span_exporter)
+    request, query = spans[f"POST {ADDRESS}"], spans["postgresql useradd"]
     assert request.parent
-    assert question.parent
+    assert query.parent
     assert (f"{request.context.trace_id:032x}", f"{request.parent.span_id:016x}") == (TRACE, PARENT)
-    assert question.parent.span_id == request.context.span_id
+    assert query.parent.span_id == request.context.span_id
     assert request.attributes == {
         "http.request.method": "POST",
         "http.route": ADDRESS,
@@ -62,29 +62,29 @@ def test_a_request_and_its_question_are_spans_of_the_callers_trace(
         "useradd.request_id": answer.headers["X-Request-Id"],
     }
     assert request.start_time
-    assert question.start_time
-    assert request.start_time <= question.start_time
+    assert query.start_time
+    assert request.start_time <= query.start_time
     assert request.resource.attributes["service.name"] == "useradd"
 
 
-def test_what_goes_to_the_disk_is_a_span_and_nothing_personal_is_sent(
-    client: FlaskClient, sent: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
+def test_writing_to_the_spool_is_a_span_and_spans_have_no_personal_data(
+    client: FlaskClient, span_exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime: Runtime = client.application.extensions["useradd"]
-    monkeypatch.setattr(Upkeep, "round", lambda _: None)  # nobody closes the breaker
+    monkeypatch.setattr(Upkeep, "round", lambda _: None)  # the breaker stays open
     runtime.database.breaker.record_failure(time.monotonic())
 
     useradd(client, ANNA, headers=HEADERS)
 
-    spans = by_name(sent)
+    spans = by_name(span_exporter)
     assert spans.keys() == {f"POST {ADDRESS}", "postgresql useradd", "spool append"}
     assert [span.status.is_ok for span in spans.values()].count(False) == 2
-    told = "".join(span.to_json() for span in spans.values())
-    assert "database_unavailable" in told
-    assert not [text for text in PERSONAL if text in told]
+    exported = "".join(span.to_json() for span in spans.values())
+    assert "database_unavailable" in exported
+    assert not [text for text in PERSONAL if text in exported]
 
 
-def test_an_endpoint_without_the_packages_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_without_the_packages_prevents_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("config.find_spec", lambda _: None)
 
     with pytest.raises(ConfigError, match=r"requirements-otel\.txt"):
@@ -92,7 +92,7 @@ def test_an_endpoint_without_the_packages_stops_the_start(monkeypatch: pytest.Mo
 
 
 @pytest.mark.slow
-def test_without_an_endpoint_nothing_of_it_is_even_loaded(tmp_path: Path) -> None:
+def test_without_an_endpoint_tracing_is_not_imported(tmp_path: Path) -> None:
     program = (
         "import sys; from config import Config; from project import create_app;"
         f"create_app(Config.from_environment({{'DATA_DIR': {str(tmp_path)!r}, 'DATABASE_URL': 'postgres://x@y/z'}}));"

@@ -1,4 +1,4 @@
-"""PostgreSQL is away, hangs or loses connections: what the client is told, and what is kept."""
+"""PostgreSQL is unavailable, hangs or loses connections: responses and recorded attempts."""
 
 import errno
 import json
@@ -23,7 +23,7 @@ MakeClient = Callable[[str], FlaskClient]
 
 @pytest.fixture
 def client_of(make_app: MakeApp, tmp_path: Path) -> MakeClient:
-    """A client of a service whose database has this address, and whose patience is short."""
+    """Creates a client of a service with this database address and a short deadline."""
 
     def make(url: str) -> FlaskClient:
         return make_app(database_url=url, request_deadline_s=0.5, data_dir=tmp_path).test_client()
@@ -33,7 +33,7 @@ def client_of(make_app: MakeApp, tmp_path: Path) -> MakeClient:
 
 @pytest.fixture
 def spooled(tmp_path: Path) -> Callable[[], list[dict[str, Any]]]:
-    """Return what is on the service's disk."""
+    """Returns the records in the spool of the service."""
 
     def read() -> list[dict[str, Any]]:
         lines = b"".join(path.read_bytes() for path in sorted(tmp_path.glob("spool/*/*[0-9].log"))).splitlines()
@@ -44,7 +44,7 @@ def spooled(tmp_path: Path) -> Callable[[], list[dict[str, Any]]]:
 
 @pytest.fixture
 def closed_port() -> str:
-    """The address of a port on which nobody listens."""
+    """A database address with a port on which nothing listens."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return f"postgresql+psycopg2://u:secret-of-db@127.0.0.1:{listener.getsockname()[1]}/useradd"
@@ -52,7 +52,7 @@ def closed_port() -> str:
 
 @pytest.fixture
 def silent_server() -> Iterator[str]:
-    """The address of a server that takes connections and never says a word, like a frozen PostgreSQL."""
+    """The address of a server that accepts connections and never responds, like a frozen PostgreSQL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield f"postgresql+psycopg2://u:secret-of-db@127.0.0.1:{listener.getsockname()[1]}/useradd"
 
@@ -61,15 +61,15 @@ def _fail(*_: object) -> None:
     raise OSError(errno.EIO, "Input/output error")
 
 
-@pytest.mark.parametrize("away", ["closed_port", "silent_server"])
-def test_without_postgres_the_answer_is_503_and_says_that_nothing_was_created(
+@pytest.mark.parametrize("database_address", ["closed_port", "silent_server"])
+def test_without_postgresql_the_response_is_503_and_the_attempt_is_spooled(
     client_of: MakeClient,
-    away: str,
+    database_address: str,
     request: pytest.FixtureRequest,
     caplog: pytest.LogCaptureFixture,
     spooled: Callable[[], list[dict[str, Any]]],
 ) -> None:
-    client = client_of(request.getfixturevalue(away))
+    client = client_of(request.getfixturevalue(database_address))
 
     response = useradd(client, ANNA)
 
@@ -78,13 +78,13 @@ def test_without_postgres_the_answer_is_503_and_says_that_nothing_was_created(
     assert 1 <= int(response.headers["Retry-After"]) <= 3
     assert response.json is not None
     assert "recorded" not in response.json
-    assert [kept["id"] for kept in spooled()] == [response.json["attempt_id"]]
+    assert [record["id"] for record in spooled()] == [response.json["attempt_id"]]
     assert response.json["idempotency_key"]
     assert "secret-of-db" not in response.text + caplog.text
     assert "Traceback" not in response.text + caplog.text
 
 
-def test_an_attempt_that_no_disk_takes_either_is_in_the_log_and_its_answer_says_so(
+def test_an_attempt_that_cannot_be_spooled_is_logged_and_reported_as_not_recorded(
     client_of: MakeClient, closed_port: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = client_of(closed_port)
@@ -98,14 +98,14 @@ def test_an_attempt_that_no_disk_takes_either_is_in_the_log_and_its_answer_says_
     assert "5550141" not in json.dumps(line.__dict__, default=str)
 
 
-def test_wrong_input_gets_the_same_answer_as_ever(client_of: MakeClient, closed_port: str) -> None:
+def test_invalid_input_is_refused_as_usual_during_an_outage(client_of: MakeClient, closed_port: str) -> None:
     response = useradd(client_of(closed_port), {})
 
     assert (response.status_code, response.json["code"]) == (422, "validation_failed")  # type: ignore[index]
     assert "recorded" not in response.json  # type: ignore[operator]
 
 
-def test_a_dry_run_needs_no_database(client_of: MakeClient, closed_port: str) -> None:
+def test_a_dry_run_works_without_postgresql(client_of: MakeClient, closed_port: str) -> None:
     client = client_of(closed_port)
 
     response = client.post("/useradd?dry_run=true", json=ANNA)
@@ -113,13 +113,13 @@ def test_a_dry_run_needs_no_database(client_of: MakeClient, closed_port: str) ->
     assert (response.status_code, response.json["valid"]) == (200, True)  # type: ignore[index]
 
 
-def test_health_answers_without_postgres(client_of: MakeClient, closed_port: str) -> None:
+def test_health_checks_work_without_postgresql(client_of: MakeClient, closed_port: str) -> None:
     client = client_of(closed_port)
 
     assert (client.get("/livez").status_code, client.get("/readyz").status_code) == (200, 200)
 
 
-def test_a_login_without_postgres_is_a_page_with_503(client_of: MakeClient, closed_port: str) -> None:
+def test_a_protected_page_without_postgresql_is_a_page_with_503(client_of: MakeClient, closed_port: str) -> None:
     client = client_of(closed_port)
     with client.session_transaction() as session:
         session["_user_id"] = "0190163d-8694-739b-aea5-966c26f8ad91.0"
@@ -133,8 +133,8 @@ def test_a_login_without_postgres_is_a_page_with_503(client_of: MakeClient, clos
 
 
 @pytest.fixture
-def reading(client_of: MakeClient, closed_port: str) -> FlaskClient:
-    """The browser of somebody who logged in before PostgreSQL went away."""
+def logged_in(client_of: MakeClient, closed_port: str) -> FlaskClient:
+    """A browser whose user logged in before the outage of PostgreSQL."""
     client = client_of(closed_port)
     with client.session_transaction() as session:
         session["_user_id"] = "0190163d-8694-739b-aea5-966c26f8ad91.0"
@@ -143,8 +143,8 @@ def reading(client_of: MakeClient, closed_port: str) -> FlaskClient:
     return client
 
 
-def test_without_postgres_a_reader_keeps_the_results_page_with_its_filter_and_name(reading: FlaskClient) -> None:
-    page = reading.get("/results/?period=30d&q=anna&lang=en", headers=HTML)
+def test_without_postgresql_the_results_page_keeps_filter_and_user_name(logged_in: FlaskClient) -> None:
+    page = logged_in.get("/results/?period=30d&q=anna&lang=en", headers=HTML)
 
     assert page.status_code == 503
     assert "The database does not answer" in page.text
@@ -157,27 +157,27 @@ def test_without_postgres_a_reader_keeps_the_results_page_with_its_filter_and_na
 
 
 @pytest.mark.parametrize(
-    ("address", "returns"),
+    ("address", "reloads"),
     [("/account/", True), (f"/results/{UUID(int=1)}/", True), ("/results/export.txt", False), ("/problems/", False)],
 )
-def test_pages_come_back_by_themselves_and_downloads_do_not(reading: FlaskClient, address: str, returns: bool) -> None:
-    page = reading.get(address, headers=HTML)
+def test_pages_reload_after_an_outage_and_downloads_do_not(logged_in: FlaskClient, address: str, reloads: bool) -> None:
+    page = logged_in.get(address, headers=HTML)
 
-    assert ('id="back"' in page.text) is returns
+    assert ('id="back"' in page.text) is reloads
     assert "petrov.ivan" in page.text
 
 
-def test_a_session_that_is_over_names_nobody(reading: FlaskClient) -> None:
-    with reading.session_transaction() as session:
+def test_an_expired_session_shows_no_user_name(logged_in: FlaskClient) -> None:
+    with logged_in.session_transaction() as session:
         session["seen"] -= 3600
 
-    assert "petrov.ivan" not in reading.get("/problems/", headers=HTML).text
-    assert reading.get("/results/", headers=HTML).status_code == 302
+    assert "petrov.ivan" not in logged_in.get("/problems/", headers=HTML).text
+    assert logged_in.get("/results/", headers=HTML).status_code == 302
 
 
-def test_connections_that_broke_meanwhile_cost_no_client_an_error(client: FlaskClient, rows: Rows) -> None:
+def test_broken_pooled_connections_cause_no_error(client: FlaskClient, rows: Rows) -> None:
     useradd(client, {**ANNA, "username": "before", "phone": None, "email": "before@example.org"})
-    rows.ask(
+    rows.query(
         "select pg_terminate_backend(pid) from pg_stat_activity"
         " where application_name = 'useradd' and datname = current_database() and pid <> pg_backend_pid()"
     )
@@ -185,10 +185,10 @@ def test_connections_that_broke_meanwhile_cost_no_client_an_error(client: FlaskC
     response = useradd(client, ANNA)
 
     assert response.status_code == 201
-    assert rows.ends() == [(201, "created"), (201, "created")]
+    assert rows.outcomes() == [(201, "created"), (201, "created")]
 
 
-def test_a_commit_that_is_never_confirmed_is_told_as_unknown(
+def test_an_unconfirmed_commit_is_reported_as_outcome_unknown(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken_run(*_: Any, **__: Any) -> None:
@@ -201,7 +201,7 @@ def test_a_commit_that_is_never_confirmed_is_told_as_unknown(
     assert (response.status_code, response.json["code"]) == (503, "outcome_unknown")  # type: ignore[index]
 
 
-def test_tables_that_are_missing_are_an_outage_and_a_loud_log_line(
+def test_missing_tables_are_an_outage_and_logged_as_misconfiguration(
     client_of: MakeClient, postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = postgres_url.rpartition("/")[0].replace("postgresql://", "postgresql+psycopg2://")
@@ -213,15 +213,15 @@ def test_tables_that_are_missing_are_an_outage_and_a_loud_log_line(
     assert "database misconfigured" in caplog.text
 
 
-def test_a_statement_that_postgres_refuses_is_a_defect_whose_log_has_no_personal_data(
+def test_a_refused_statement_is_an_internal_error_logged_without_personal_data(
     client: FlaskClient, rows: Rows, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("project.contract.schemas._is_absent", lambda _: False)  # lets a user without contacts through
+    monkeypatch.setattr("project.contract.schemas._is_absent", lambda _: False)  # accepts a user without contacts
 
     response = useradd(client, {"name": "Анна Соколова", "username": "a.sokolova"})
 
     assert (response.status_code, response.json["code"]) == (500, "internal_error")  # type: ignore[index]
-    assert rows.ends() == [(500, "internal_error")]
+    assert rows.outcomes() == [(500, "internal_error")]
     assert "users_contact_check" in caplog.text
     assert "Соколова" not in caplog.text
     assert "sokolova" not in caplog.text

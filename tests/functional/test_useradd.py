@@ -1,4 +1,4 @@
-"""POST /useradd: what integrators build against (the contract)."""
+"""POST /useradd: the contract with integrators."""
 
 import time
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ from tests.builders import ADDRESS, ANNA, HTML, IVAN, KEY, useradd
 from tests.conftest import Rows
 
 
-def test_a_user_is_created_and_gets_login_and_password(client: FlaskClient, rows: Rows) -> None:
+def test_a_user_is_created_with_login_and_password(client: FlaskClient, rows: Rows) -> None:
     response = useradd(client, ANNA)
 
     assert response.status_code == 201
@@ -30,10 +30,10 @@ def test_a_user_is_created_and_gets_login_and_password(client: FlaskClient, rows
     assert datetime.fromisoformat(user["created_at"]).utcoffset() is not None
     assert user["id"] == response.json["attempt_id"] == response.headers["X-Request-Id"]
     assert [(row["name"], row["username"]) for row in rows.of("users")] == [("Анна Соколова", "a.sokolova")]
-    assert rows.ends() == [(201, "created")]
+    assert rows.outcomes() == [(201, "created")]
 
 
-def test_the_answer_is_readable_json_that_no_cache_keeps(client: FlaskClient) -> None:
+def test_the_response_is_readable_json_and_not_cacheable(client: FlaskClient) -> None:
     response = useradd(client, ANNA)
 
     assert "Анна Соколова" in response.text
@@ -43,24 +43,24 @@ def test_the_answer_is_readable_json_that_no_cache_keeps(client: FlaskClient) ->
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
-def test_every_address_answers_directly_and_never_redirects(client: FlaskClient, address: str) -> None:
+def test_every_address_responds_without_a_redirect(client: FlaskClient, address: str) -> None:
     response = client.post(address, json=ANNA)
 
     assert response.status_code == 201
 
 
-def test_the_password_is_kept_only_as_a_tagged_hash(client: FlaskClient, rows: Rows) -> None:
+def test_the_password_is_stored_only_as_a_tagged_hash(client: FlaskClient, rows: Rows) -> None:
     password = useradd(client, ANNA, headers={"Idempotency-Key": KEY}).json["password"]  # type: ignore[index]
 
-    kept = str([rows.of(table) for table in ("users", "attempts", "idempotency_keys", "identifiers")])
+    tables = str([rows.of(table) for table in ("users", "attempts", "idempotency_keys", "identifiers")])
 
     assert rows.of("users")[0]["password_hash"].startswith("hmac-sha256$")
-    assert password not in kept
-    assert password.replace("-", "") not in kept
-    assert KEY not in kept
+    assert password not in tables
+    assert password.replace("-", "") not in tables
+    assert KEY not in tables
 
 
-def test_an_attempt_keeps_the_circumstances_and_only_masked_contacts(client: FlaskClient, rows: Rows) -> None:
+def test_an_attempt_is_recorded_with_its_metadata_and_masked_contacts(client: FlaskClient, rows: Rows) -> None:
     useradd(client, ANNA, headers={"User-Agent": "1C/8.3", "X-Request-Id": "order-17", "Accept-Language": "en"})
 
     [attempt] = rows.attempts()
@@ -80,11 +80,11 @@ def test_the_same_username_twice_is_a_conflict_and_both_are_recorded(client: Fla
     response = useradd(client, {**IVAN, "username": "A.Sokolova"})
 
     assert (response.status_code, response.json["code"]) == (409, "conflict")  # type: ignore[index]
-    assert rows.ends() == [(201, "created"), (409, "username_taken")]
+    assert rows.outcomes() == [(201, "created"), (409, "username_taken")]
     assert len(rows.of("users")) == 1
 
 
-def test_a_conflict_names_every_field_that_clashes(client: FlaskClient, rows: Rows) -> None:
+def test_a_conflict_names_every_field_that_is_taken(client: FlaskClient, rows: Rows) -> None:
     useradd(client, ANNA)
 
     response = useradd(client, ANNA)
@@ -98,7 +98,7 @@ def test_a_conflict_names_every_field_that_clashes(client: FlaskClient, rows: Ro
     assert [error["field"] for error in rows.attempts()[1]["errors"]] == ["username", "phone", "email"]
 
 
-def test_a_refused_attempt_claims_nothing(client: FlaskClient) -> None:
+def test_a_refused_attempt_reserves_no_identifiers(client: FlaskClient) -> None:
     useradd(client, ANNA)
     useradd(client, {**IVAN, "username": ANNA["username"]})
 
@@ -121,7 +121,7 @@ def test_a_refused_attempt_claims_nothing(client: FlaskClient) -> None:
         ({"email": "u@пример.рф"}, {"email": "u@xn--e1afmkfd.xn--p1ai"}),
     ],
 )
-def test_one_identifier_in_two_spellings_is_one_identifier(
+def test_an_identifier_in_another_spelling_is_a_conflict(
     client: FlaskClient, first: dict[str, str], second: dict[str, str]
 ) -> None:
     one = {"name": "N", "username": "first.one", "email": "one@example.org"}
@@ -136,7 +136,7 @@ def test_one_identifier_in_two_spellings_is_one_identifier(
     assert [e["field"] for e in refused.json["errors"]] == [field]  # type: ignore[index]
 
 
-def test_a_username_is_kept_as_typed(client: FlaskClient) -> None:
+def test_a_username_is_stored_as_sent(client: FlaskClient) -> None:
     response = useradd(client, {**IVAN, "username": "Petrov.Иван".replace("Иван", "Ivan")})
 
     assert response.json["login"] == "Petrov.Ivan"  # type: ignore[index]
@@ -207,7 +207,7 @@ BAD_FIELDS: list[tuple[dict[str, Any], str, str]] = [
 
 
 @pytest.mark.parametrize(("change", "field", "code"), BAD_FIELDS, ids=repr)
-def test_a_wrong_field_is_named_and_recorded(
+def test_an_invalid_field_is_named_and_recorded(
     client: FlaskClient, rows: Rows, change: dict[str, Any], field: str, code: str
 ) -> None:
     response = useradd(client, {**ANNA, **change})
@@ -218,26 +218,26 @@ def test_a_wrong_field_is_named_and_recorded(
     assert response.json["code"] == "validation_failed"
     assert [(e["field"], e["code"]) for e in response.json["errors"]] == [(field, code)]
     assert response.json["errors"][0]["message"]
-    assert rows.ends() == [(422, code)]
+    assert rows.outcomes() == [(422, code)]
     assert rows.of("users") == []
 
 
 @pytest.mark.parametrize("contacts", [{}, {"phone": None, "email": None}, {"phone": "", "email": "  "}], ids=repr)
-def test_a_phone_or_an_email_is_needed(client: FlaskClient, contacts: dict[str, Any]) -> None:
+def test_a_phone_or_an_email_is_required(client: FlaskClient, contacts: dict[str, Any]) -> None:
     response = useradd(client, {"name": "N", "username": "nobody"} | contacts)
 
     assert [(e["field"], e["code"]) for e in response.json["errors"]] == [("phone", "contact_required")]  # type: ignore[index]
 
 
 @pytest.mark.parametrize("absent", [None, "", "   "], ids=repr)
-def test_null_and_blanks_in_optional_fields_mean_absent(client: FlaskClient, absent: str | None) -> None:
+def test_null_and_blank_optional_fields_are_treated_as_absent(client: FlaskClient, absent: str | None) -> None:
     response = useradd(client, {**IVAN, "email": absent, "birth_date": absent})
 
     assert response.status_code == 201
     assert response.json["user"]["email"] is None  # type: ignore[index]
 
 
-def test_all_wrong_fields_are_named_at_once_in_the_order_of_the_form(client: FlaskClient) -> None:
+def test_all_invalid_fields_are_reported_together_in_the_order_of_the_form(client: FlaskClient) -> None:
     response = useradd(client, {"email": "x", "phone": "1", "username": "a b", "birth_date": "?", "zzz": 1})
 
     assert response.json is not None
@@ -251,7 +251,7 @@ def test_a_misspelt_field_gets_a_hint(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("text", ["' OR 1=1 --", "%s", "{{7*7}}", "${jndi:ldap://x}", "😀 Ольга", "山田太郎"])
-def test_a_name_is_only_text(client: FlaskClient, rows: Rows, text: str) -> None:
+def test_a_name_is_stored_and_returned_literally(client: FlaskClient, rows: Rows, text: str) -> None:
     response = useradd(client, {**ANNA, "name": text})
 
     assert response.json["user"]["name"] == text  # type: ignore[index]
@@ -281,16 +281,16 @@ BAD_BODIES: list[tuple[bytes, str]] = [
 
 
 @pytest.mark.parametrize(("body", "code"), BAD_BODIES, ids=lambda value: repr(value)[:40])
-def test_a_body_that_is_no_object_is_refused_and_recorded(
+def test_a_body_that_is_not_a_json_object_is_refused_and_recorded(
     client: FlaskClient, rows: Rows, body: bytes, code: str
 ) -> None:
     response = client.post(ADDRESS, data=body, content_type="application/json")
 
     assert (response.status_code, response.json["code"]) == (400, code)  # type: ignore[index]
-    assert rows.ends() == [(400, code)]
+    assert rows.outcomes() == [(400, code)]
 
 
-def test_an_old_windows_encoding_is_recognised(client: FlaskClient) -> None:
+def test_the_windows_1251_encoding_is_recognised(client: FlaskClient) -> None:
     body = '{"name": "Иван"}'.encode("cp1251")
 
     response = client.post(ADDRESS, data=body, content_type="application/json", headers={"Accept-Language": "en"})
@@ -313,7 +313,7 @@ def test_another_media_type_is_refused_and_recorded(client: FlaskClient, rows: R
     response = client.post(ADDRESS, data=b"{}", content_type=media_type)
 
     assert (response.status_code, response.json["code"]) == (415, "unsupported_media_type")  # type: ignore[index]
-    assert rows.ends() == [(415, "unsupported_media_type")]
+    assert rows.outcomes() == [(415, "unsupported_media_type")]
 
 
 @pytest.mark.parametrize(
@@ -327,18 +327,18 @@ def test_json_media_types_are_accepted(client: FlaskClient, media_type: str) -> 
     assert response.status_code == 201
 
 
-def test_a_compressed_body_is_never_inflated(client: FlaskClient, rows: Rows) -> None:
+def test_a_compressed_body_is_refused(client: FlaskClient, rows: Rows) -> None:
     response = useradd(client, ANNA, headers={"Content-Encoding": "gzip"})
 
     assert response.status_code == 415
-    assert rows.ends() == [(415, "unsupported_media_type")]
+    assert rows.outcomes() == [(415, "unsupported_media_type")]
 
 
 def test_a_large_body_is_refused_and_recorded(client: FlaskClient, rows: Rows) -> None:
     response = useradd(client, {**ANNA, "name": "x" * 20_000})
 
     assert (response.status_code, response.json["code"]) == (413, "body_too_large")  # type: ignore[index]
-    assert rows.ends() == [(413, "body_too_large")]
+    assert rows.outcomes() == [(413, "body_too_large")]
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"])
@@ -350,17 +350,17 @@ def test_other_methods_are_refused_with_allow_and_recorded(
 
     assert response.status_code == 405
     assert response.headers["Allow"] == "POST"
-    assert rows.ends() == [(405, "method_not_allowed")]
+    assert rows.outcomes() == [(405, "method_not_allowed")]
     assert rows.attempts()[0]["method"] == method
 
 
-def test_a_browser_gets_a_page_with_the_curl_line_instead_of_json(client: FlaskClient, rows: Rows) -> None:
+def test_a_browser_gets_a_page_with_a_curl_command_instead_of_json(client: FlaskClient, rows: Rows) -> None:
     response = client.get("/useradd", headers=HTML)
 
     assert response.status_code == 405
     assert response.mimetype == "text/html"
     assert "curl" in response.text
-    assert rows.ends() == [(405, "method_not_allowed")]
+    assert rows.outcomes() == [(405, "method_not_allowed")]
 
 
 def test_a_dry_run_checks_without_creating_and_is_recorded(client: FlaskClient, rows: Rows) -> None:
@@ -371,16 +371,16 @@ def test_a_dry_run_checks_without_creating_and_is_recorded(client: FlaskClient, 
     assert response.json["valid"] is True
     assert response.json["normalized"]["phone"] == "+79125550141"
     assert rows.of("users") == []
-    assert rows.ends() == [(200, "dry_run")]
+    assert rows.outcomes() == [(200, "dry_run")]
 
 
-def test_a_dry_run_names_what_is_wrong(client: FlaskClient) -> None:
+def test_a_dry_run_refuses_invalid_data(client: FlaskClient) -> None:
     response = client.post(f"{ADDRESS}?dry_run=true", json={})
 
     assert response.status_code == 422
 
 
-def test_texts_follow_the_language_and_codes_do_not(client: FlaskClient) -> None:
+def test_messages_are_translated_and_codes_are_not(client: FlaskClient) -> None:
     russian = useradd(client, {}, headers={"Accept-Language": "ru-RU,ru;q=0.9"})
     english = useradd(client, {}, headers={"Accept-Language": "en"})
     unknown = useradd(client, {}, headers={"Accept-Language": "fr"})
@@ -394,7 +394,7 @@ def test_texts_follow_the_language_and_codes_do_not(client: FlaskClient) -> None
     assert "Accept-Language" in russian.headers["Vary"]
 
 
-def test_a_problem_document_has_all_that_the_contract_names(client: FlaskClient) -> None:
+def test_a_problem_document_has_all_members_of_the_contract(client: FlaskClient) -> None:
     response = useradd(client, {})
 
     assert response.json is not None
@@ -405,23 +405,23 @@ def test_a_problem_document_has_all_that_the_contract_names(client: FlaskClient)
     assert set(response.json["errors"][0]) == {"field", "code", "message"}
 
 
-def test_a_defect_of_ours_is_a_generic_answer_and_a_recorded_attempt(
+def test_an_internal_error_is_a_generic_response_and_a_recorded_attempt(
     client: FlaskClient, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def burst(*_: object, **__: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError("secret detail postgresql://user:password@host")
 
-    monkeypatch.setattr("project.services.registration.queries.useradd", burst)
+    monkeypatch.setattr("project.services.registration.queries.useradd", fail)
 
     response = useradd(client, ANNA)
 
     assert (response.status_code, response.json["code"]) == (500, "internal_error")  # type: ignore[index]
     assert "secret" not in response.text
     assert "Traceback" not in response.text
-    assert rows.ends() == [(500, "internal_error")]
+    assert rows.outcomes() == [(500, "internal_error")]
 
 
-def test_no_origin_is_ever_allowed(client: FlaskClient) -> None:
+def test_no_cross_origin_request_is_allowed(client: FlaskClient) -> None:
     response = useradd(client, ANNA, headers={"Origin": "https://evil.example"})
 
     assert not [name for name, _ in response.headers if name.lower().startswith("access-control")]
@@ -435,20 +435,20 @@ def test_a_form_from_another_site_is_refused(client: FlaskClient) -> None:
     assert response.status_code == 415
 
 
-@pytest.mark.parametrize("given", ["a\u2028b", "x" * 200, "a b"])
-def test_a_request_id_that_could_harm_a_log_is_not_kept(client: FlaskClient, rows: Rows, given: str) -> None:
-    useradd(client, ANNA, headers={"X-Request-Id": given.encode().decode("latin-1")})
+@pytest.mark.parametrize("request_id", ["a\u2028b", "x" * 200, "a b"])
+def test_an_unsafe_client_request_id_is_not_stored(client: FlaskClient, rows: Rows, request_id: str) -> None:
+    useradd(client, ANNA, headers={"X-Request-Id": request_id.encode().decode("latin-1")})
 
     assert rows.attempts()[0]["client_request_id"] is None
 
 
-def test_two_slashes_never_redirect(client: FlaskClient) -> None:
+def test_double_slashes_do_not_redirect(client: FlaskClient) -> None:
     response = client.post("/api//v1/useradd/", json=ANNA)
 
     assert response.status_code == 404
 
 
-def test_a_request_that_waited_too_long_for_a_thread_is_turned_away_and_recorded(
+def test_a_request_that_waited_too_long_for_a_thread_is_refused_and_recorded(
     client: FlaskClient, runtime: Runtime, rows: Rows
 ) -> None:
     response = useradd(client, ANNA, environ_overrides={RECEIVED: time.monotonic() - 1})
@@ -462,7 +462,7 @@ def test_a_request_that_waited_too_long_for_a_thread_is_turned_away_and_recorded
     assert 1000 <= row["duration_ms"] < 5000
 
 
-def test_when_all_slots_are_taken_a_request_is_turned_away(
+def test_a_request_is_refused_when_no_permit_is_free(
     client: FlaskClient, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runtime.database, "_permits", FairSemaphore(0))

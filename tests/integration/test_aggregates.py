@@ -1,4 +1,4 @@
-"""Counts made beforehand and what is counted as it is add up to exactly what is in the table, at every moment."""
+"""Aggregates and rows counted directly always add up to the exact contents of the table."""
 
 import random
 import threading
@@ -23,7 +23,7 @@ from tests.conftest import Rows
 from tests.functional.attempts import keep, keep_all, record
 
 START = datetime(2026, 3, 9, 9, 20, tzinfo=UTC)
-ENDS = (
+OUTCOMES = (
     (201, "created"),
     (422, "invalid_phone"),
     (409, "username_taken"),
@@ -49,11 +49,11 @@ FILTERS = [
 
 @pytest.fixture
 def attempts(app: Flask, runtime: Runtime) -> Flask:
-    """Attempts of all ends over two days, in no order of time, as late drains bring them."""
+    """Attempts of all outcomes over two days, in random order of time, as after late drains."""
     chance = random.Random(8)  # noqa: S311 - sample data
     records = []
     for _ in range(300):
-        status, code = chance.choice(ENDS)
+        status, code = chance.choice(OUTCOMES)
         at = START + timedelta(minutes=chance.uniform(0, 2900))
         records.append(record(at, status=status, code=code, duration_ms=round(chance.lognormvariate(3, 1.5))))
     keep_all(app, records)
@@ -61,15 +61,15 @@ def attempts(app: Flask, runtime: Runtime) -> Flask:
 
 
 def count(runtime: Runtime, least: int = 1, most: int = 100_000) -> int:
-    """Count beforehand what there is to count."""
+    """Aggregate the attempts that are not aggregated yet."""
     return runtime.database.write_transaction(aggregate, least, most).done
 
 
-def numbers(runtime: Runtime, chosen: AttemptFilter, zone: ZoneInfo = ZONE) -> dict[str, Any]:
-    """Return every number that depends on counts."""
-    report = reports.build_report(runtime.read_database, chosen, zone, START + timedelta(days=3))
+def statistics(runtime: Runtime, attempt_filter: AttemptFilter, zone: ZoneInfo = ZONE) -> dict[str, Any]:
+    """Return every statistic that depends on aggregates."""
+    report = reports.build_report(runtime.read_database, attempt_filter, zone, START + timedelta(days=3))
     return {
-        "total": reports.count_attempts(runtime.read_database, chosen),
+        "total": reports.count_attempts(runtime.read_database, attempt_filter),
         "status": report.by_status,
         "code": report.by_code,
         "series": report.series,
@@ -78,58 +78,58 @@ def numbers(runtime: Runtime, chosen: AttemptFilter, zone: ZoneInfo = ZONE) -> d
     }
 
 
-@pytest.mark.parametrize("chosen", FILTERS, ids=range(len(FILTERS)))
-def test_numbers_are_the_same_however_much_is_counted_beforehand(
-    attempts: Flask, runtime: Runtime, chosen: AttemptFilter
+@pytest.mark.parametrize("attempt_filter", FILTERS, ids=range(len(FILTERS)))
+def test_statistics_are_the_same_however_many_attempts_are_aggregated(
+    attempts: Flask, runtime: Runtime, attempt_filter: AttemptFilter
 ) -> None:
-    as_they_are = numbers(runtime, chosen)
-    assert as_they_are["total"] > 0
+    expected = statistics(runtime, attempt_filter)
+    assert expected["total"] > 0
 
     assert count(runtime, most=100) == 100
-    assert numbers(runtime, chosen) == as_they_are
+    assert statistics(runtime, attempt_filter) == expected
     assert count(runtime) == 200
-    assert numbers(runtime, chosen) == as_they_are
+    assert statistics(runtime, attempt_filter) == expected
 
 
 @pytest.mark.parametrize(
     "zone", ["Asia/Kathmandu", "Pacific/Marquesas", "Australia/Lord_Howe", "Africa/Monrovia", "UTC"]
 )
-def test_columns_are_exact_in_zones_that_are_off_by_less_than_an_hour(
+def test_columns_are_exact_in_time_zones_with_offsets_of_part_of_an_hour(
     attempts: Flask, runtime: Runtime, zone: str
 ) -> None:
     day = START.astimezone(ZoneInfo(zone)).replace(hour=0, minute=0) + timedelta(days=1)
-    choices = [AttemptFilter(), AttemptFilter(since=day), AttemptFilter(since=day, until=day + timedelta(days=1))]
-    as_they_are = [numbers(runtime, chosen, ZoneInfo(zone)) for chosen in choices]
+    filters = [AttemptFilter(), AttemptFilter(since=day), AttemptFilter(since=day, until=day + timedelta(days=1))]
+    expected = [statistics(runtime, attempt_filter, ZoneInfo(zone)) for attempt_filter in filters]
 
     count(runtime)
 
-    assert [numbers(runtime, chosen, ZoneInfo(zone)) for chosen in choices] == as_they_are
+    assert [statistics(runtime, attempt_filter, ZoneInfo(zone)) for attempt_filter in filters] == expected
 
 
-def test_percentiles_are_those_of_all_attempts_and_at_most_a_tenth_too_high(
+def test_percentiles_cover_all_attempts_and_overstate_by_at_most_ten_percent(
     attempts: Flask, runtime: Runtime, rows: Rows
 ) -> None:
     spread = "percentile_disc(array[0.5, 0.95, 0.99]) within group (order by duration_ms)"
-    [exact] = [row["ms"] for row in rows.ask(f"select {spread} as ms from attempts")]  # noqa: S608 - a text of our own
+    [exact] = [row["ms"] for row in rows.query(f"select {spread} as ms from attempts")]  # noqa: S608 - constant text
 
     count(runtime, most=200)
 
-    found = numbers(runtime, AttemptFilter())["durations"]
+    found = statistics(runtime, AttemptFilter())["durations"]
     for shown, true in zip((found.p50, found.p95, found.p99), exact, strict=True):
         assert true <= shown <= 1.1 * true
 
 
-def test_what_comes_later_is_counted_too_and_late_drains_into_their_own_hour(
+def test_attempts_drained_late_are_aggregated_into_their_own_hour(
     attempts: Flask, runtime: Runtime, rows: Rows
 ) -> None:
     count(runtime)
     keep(attempts, START, status=503, code="overloaded")
-    before = numbers(runtime, AttemptFilter())
+    before = statistics(runtime, AttemptFilter())
 
     count(runtime)
 
-    assert numbers(runtime, AttemptFilter()) == before
-    found = rows.ask("select grain, at, number from attempt_counts where code = 'overloaded'")
+    assert statistics(runtime, AttemptFilter()) == before
+    found = rows.query("select grain, at, number from attempt_counts where code = 'overloaded'")
     assert {(row["grain"], row["at"], row["number"]) for row in found} == {
         ("15min", datetime(2026, 3, 9, 9, 15, tzinfo=UTC), 1),
         ("hour", datetime(2026, 3, 9, 9, tzinfo=UTC), 1),
@@ -138,41 +138,41 @@ def test_what_comes_later_is_counted_too_and_late_drains_into_their_own_hour(
     }
 
 
-def test_a_picture_stays_closed_when_more_is_counted(attempts: Flask, runtime: Runtime) -> None:
+def test_a_snapshot_does_not_change_when_more_attempts_are_aggregated(attempts: Flask, runtime: Runtime) -> None:
     newest = runtime.read_database.read_transaction(snapshots.find_last_seq)
-    chosen = AttemptFilter(max_seq=newest)
-    before = numbers(runtime, chosen)
+    attempt_filter = AttemptFilter(max_seq=newest)
+    before = statistics(runtime, attempt_filter)
     for _ in range(5):
         keep(attempts, START + timedelta(hours=1))
 
     count(runtime)
 
-    assert numbers(runtime, chosen)["total"] == before["total"] == 300
-    assert numbers(runtime, AttemptFilter())["total"] == 305
+    assert statistics(runtime, attempt_filter)["total"] == before["total"] == 300
+    assert statistics(runtime, AttemptFilter())["total"] == 305
 
 
-def test_few_attempts_are_not_worth_it(attempts: Flask, runtime: Runtime, rows: Rows) -> None:
+def test_few_attempts_are_not_aggregated(attempts: Flask, runtime: Runtime, rows: Rows) -> None:
     waiting = len(rows.attempts())
 
     assert runtime.database.write_transaction(aggregate, 1000, 100_000) == (0, waiting)
     assert rows.of("attempt_counts") == []
 
 
-def test_a_job_that_is_killed_has_counted_nothing(attempts: Flask, runtime: Runtime) -> None:
+def test_a_killed_aggregation_step_changes_nothing(attempts: Flask, runtime: Runtime) -> None:
     def die(connection: Connection) -> None:
         aggregate(connection, 1, 100_000)
         connection.execute(text("select pg_terminate_backend(pg_backend_pid())"))
 
-    before = numbers(runtime, AttemptFilter())
+    before = statistics(runtime, AttemptFilter())
     with pytest.raises(DatabaseUnavailableError):
         runtime.database.run_once(die)
 
-    assert numbers(runtime, AttemptFilter()) == before
+    assert statistics(runtime, AttemptFilter()) == before
     assert count(runtime) == 300
 
 
-def test_two_jobs_at_once_count_nothing_twice(attempts: Flask, runtime: Runtime) -> None:
-    before = numbers(runtime, AttemptFilter())
+def test_concurrent_aggregation_steps_count_nothing_twice(attempts: Flask, runtime: Runtime) -> None:
+    before = statistics(runtime, AttemptFilter())
     threads = [threading.Thread(target=count, args=(runtime,)) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -180,13 +180,13 @@ def test_two_jobs_at_once_count_nothing_twice(attempts: Flask, runtime: Runtime)
         thread.join()
     count(runtime)
 
-    assert numbers(runtime, AttemptFilter()) == before
+    assert statistics(runtime, AttemptFilter()) == before
 
 
-def test_a_writer_who_drew_his_number_early_and_commits_late_is_not_missed(
+def test_an_attempt_with_an_early_sequence_number_and_a_late_commit_is_not_missed(
     attempts: Flask, runtime: Runtime, rows: Rows
 ) -> None:
-    """Numbers of a sequence are no order of commits: the job has to wait for him, or to come back."""
+    """Sequence numbers are not the order of commits: the aggregation has to wait or to try again later."""
     drawn, commit = threading.Event(), threading.Event()
 
     def write_slowly(connection: Connection) -> None:
@@ -206,22 +206,22 @@ def test_a_writer_who_drew_his_number_early_and_commits_late_is_not_missed(
 
     assert (
         reports.count_attempts(runtime.read_database, AttemptFilter())
-        == rows.ask("select count(*) n from attempts")[0]["n"]
+        == rows.query("select count(*) n from attempts")[0]["n"]
     )
 
 
-def test_a_vacuum_does_not_stop_the_counting(attempts: Flask, runtime: Runtime) -> None:
-    """It may take minutes, and holds this lock all the time."""
+def test_a_running_vacuum_does_not_block_aggregation(attempts: Flask, runtime: Runtime) -> None:
+    """VACUUM may take minutes and holds this lock all the time."""
 
-    def count_meanwhile(connection: Connection) -> int:
+    def count_during_vacuum(connection: Connection) -> int:
         connection.execute(text("lock table attempts in share update exclusive mode"))
         return count(runtime)
 
-    assert runtime.database.write_transaction(count_meanwhile) == 300
+    assert runtime.database.write_transaction(count_during_vacuum) == 300
 
 
-def test_with_many_writers_each_count_is_exact(attempts: Flask, runtime: Runtime) -> None:
-    """Even while old attempts are forgotten, and more of them arrive."""
+def test_counts_are_exact_with_many_concurrent_writers(attempts: Flask, runtime: Runtime) -> None:
+    """They stay exact while old attempts are pruned and more of them arrive."""
     stop = threading.Event()
 
     def write() -> None:
@@ -236,11 +236,11 @@ def test_with_many_writers_each_count_is_exact(attempts: Flask, runtime: Runtime
         while not stop.is_set():
             _try_to(runtime.database, aggregate, 1, 50)
 
-    def forget() -> None:
+    def prune_old() -> None:
         while not stop.is_set():
             _try_to(runtime.database, prune, START, 20)
 
-    threads = [threading.Thread(target=work) for work in (write, write, write_old, count, forget)]
+    threads = [threading.Thread(target=work) for work in (write, write, write_old, count, prune_old)]
     for thread in threads:
         thread.start()
     try:
@@ -267,7 +267,7 @@ _OLD = _INSERT.format(
 
 
 def _both(connection: Connection) -> tuple[Counter[int], Counter[int]]:
-    """Return the counts of one snapshot in two ways."""
+    """Count one snapshot directly and with aggregates."""
     plain = connection.execute(text("select status, count(*) from attempts group by status"))
     return (
         Counter({row.status: row.count for row in plain}),

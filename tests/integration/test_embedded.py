@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL, proved on real processes: users that come, leave and are killed."""
+"""The embedded PostgreSQL with real client processes that start, exit and are killed."""
 
 import os
 import shutil
@@ -22,9 +22,9 @@ from project.embedded import EmbeddedPostgresError, data_directory, watcher
 pytestmark = pytest.mark.chaos
 
 BIN_DIR = os.environ.get("TEST_POSTGRES_BIN", "")
-PATIENCE = 30.0  # seconds; far more than anything here takes
+PATIENCE = 30.0  # seconds; far more than any step takes
 
-# Imports the package without the service around it: a user of the database need not load the whole service.
+# Imports the package alone: a client of the database need not load the whole service.
 USER = """
 import sys
 from pathlib import Path
@@ -37,7 +37,7 @@ sys.stdin.read()
 
 
 class User:
-    """A process that uses the server until it is told to leave."""
+    """A process that uses the server until its input is closed."""
 
     def __init__(self, root: Path, environment: dict[str, str] | None = None) -> None:
         self.process = subprocess.Popen(
@@ -54,7 +54,7 @@ class User:
         return self.process.stdout.readline().strip()
 
     def leave(self) -> str:
-        """End the process and return what it had to complain about."""
+        """End the process and return its error output."""
         return self.process.communicate(timeout=PATIENCE)[1]
 
     def kill(self) -> None:
@@ -76,7 +76,7 @@ def root(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def start(root: Path) -> Iterator[Start]:
-    """Start users of the server in `root`; afterwards nothing of them is left."""
+    """Starts clients of the server in `root`; all have ended after the test."""
     users: list[User] = []
 
     def start_user(environment: dict[str, str] | None = None) -> User:
@@ -92,7 +92,7 @@ def start(root: Path) -> Iterator[Start]:
 def eventually(condition: Callable[[], Any]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.01)
 
 
@@ -112,7 +112,7 @@ def answers(url: str) -> bool:
 
 
 def watchers(root: Path) -> list[int]:
-    """Return the pids of those who watch the server in `root`."""
+    """Return the pids of the watchers of the server in `root`."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -131,7 +131,7 @@ def kill_watcher(root: Path) -> None:
 
 
 def server(root: Path) -> int:
-    """Return the pid of the server in `root`, 0 while there is none."""
+    """Return the pid of the server in `root`, or 0."""
     try:
         return int((home(root) / "data" / "postmaster.pid").read_text().split()[0])
     except (FileNotFoundError, IndexError):
@@ -143,14 +143,14 @@ def home(root: Path) -> Path:
     return Path(location.read_text()) if location.exists() else root
 
 
-def test_a_cold_start_gives_a_database_that_answers(start: Start) -> None:
+def test_a_cold_start_creates_a_database(start: Start) -> None:
     url = start().url()
 
     assert url.startswith("postgresql://useradd:")
     assert ask(url, "select current_database()") == "useradd"
 
 
-def test_the_database_knows_capital_letters_of_all_languages_and_lives_in_utc(start: Start) -> None:
+def test_the_database_folds_case_in_all_languages_and_uses_utc(start: Start) -> None:
     url = start().url()
 
     assert ask(url, "select lower('ÄÖЖ')") == "äöж"
@@ -163,7 +163,7 @@ def test_a_second_process_shares_the_server(start: Start) -> None:
     assert first == second
 
 
-def test_the_password_is_needed_and_private(start: Start, root: Path) -> None:
+def test_the_password_is_required_and_readable_only_by_its_owner(start: Start, root: Path) -> None:
     url = start().url()
     password = home(root) / "password"
 
@@ -173,7 +173,7 @@ def test_the_password_is_needed_and_private(start: Start, root: Path) -> None:
     assert password.stat().st_mode & 0o077 == 0
 
 
-def test_data_outlives_the_server(start: Start, root: Path) -> None:
+def test_data_survive_a_restart_of_the_server(start: Start, root: Path) -> None:
     first = start()
     url = first.url()
     ask(url, "create table kept as select 42 as answer")
@@ -186,7 +186,7 @@ def test_data_outlives_the_server(start: Start, root: Path) -> None:
     assert ask(again, "select answer from kept") == 42
 
 
-def test_the_server_stays_while_somebody_is_left(start: Start, root: Path) -> None:
+def test_the_server_runs_while_a_client_is_left(start: Start, root: Path) -> None:
     first, second = start(), start()
     first.url()
     url = second.url()
@@ -198,13 +198,13 @@ def test_the_server_stays_while_somebody_is_left(start: Start, root: Path) -> No
     assert server(root) == pid
 
 
-def test_an_empty_environment_will_do(start: Start) -> None:
+def test_an_empty_environment_is_sufficient(start: Start) -> None:
     url = start({}).url()
 
     assert answers(url)
 
 
-def test_a_port_taken_meanwhile_is_given_up_for_another(start: Start, root: Path) -> None:
+def test_another_port_is_used_if_the_former_one_is_taken(start: Start, root: Path) -> None:
     first = start()
     old = first.url()
     first.leave()
@@ -224,19 +224,19 @@ def test_data_of_another_major_version_is_refused(start: Start, root: Path) -> N
     eventually(lambda: not watchers(root))
     (home(root) / "data" / "PG_VERSION").write_text("9\n")
 
-    complaint = start().leave()
+    message = start().leave()
 
-    assert "was made by PostgreSQL 9" in complaint
+    assert "was made by PostgreSQL 9" in message
 
 
-def test_without_the_wheel_the_error_names_both_ways_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_wheel_the_error_names_both_remedies(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data_directory, "find_spec", lambda name: None)
 
     with pytest.raises(EmbeddedPostgresError, match=r"DATABASE_URL .* or use a platform"):
         embedded.ensure(root)
 
 
-def test_without_room_nothing_is_made(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_disk_space_nothing_is_created(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10))
 
     with pytest.raises(EmbeddedPostgresError, match="No room"):
@@ -245,7 +245,7 @@ def test_without_room_nothing_is_made(root: Path, monkeypatch: pytest.MonkeyPatc
     assert not list(root.glob("data*"))
 
 
-def test_a_root_that_is_no_directory_is_refused(root: Path) -> None:
+def test_a_root_that_is_not_a_directory_is_refused(root: Path) -> None:
     root.parent.mkdir()
     root.write_text("a file")
 
@@ -254,7 +254,7 @@ def test_a_root_that_is_no_directory_is_refused(root: Path) -> None:
 
 
 @pytest.mark.chaos
-def test_several_cold_starts_at_once_make_one_server(start: Start, root: Path) -> None:
+def test_concurrent_cold_starts_create_one_server(start: Start, root: Path) -> None:
     users = [start() for _ in range(6)]
 
     urls = {user.url() for user in users}
@@ -265,7 +265,7 @@ def test_several_cold_starts_at_once_make_one_server(start: Start, root: Path) -
 
 
 @pytest.mark.chaos
-def test_the_last_user_killed_stops_the_server_cleanly(start: Start, root: Path) -> None:
+def test_killing_the_last_client_stops_the_server_cleanly(start: Start, root: Path) -> None:
     user = start()
     url = user.url()
 
@@ -277,7 +277,7 @@ def test_the_last_user_killed_stops_the_server_cleanly(start: Start, root: Path)
 
 
 @pytest.mark.chaos
-def test_a_killed_server_comes_back_at_the_same_url_with_its_rows(start: Start, root: Path) -> None:
+def test_a_killed_server_is_restarted_at_the_same_url_with_its_rows(start: Start, root: Path) -> None:
     url = start().url()
     ask(url, "create table kept as select 42 as answer")
     killed = server(root)
@@ -289,7 +289,7 @@ def test_a_killed_server_comes_back_at_the_same_url_with_its_rows(start: Start, 
 
 
 @pytest.mark.chaos
-def test_a_server_without_its_watcher_goes_on_and_the_next_process_adopts_it(start: Start, root: Path) -> None:
+def test_a_server_survives_its_watcher_and_is_adopted_by_the_next_process(start: Start, root: Path) -> None:
     first = start()
     url = first.url()
     pid = server(root)
@@ -306,7 +306,7 @@ def test_a_server_without_its_watcher_goes_on_and_the_next_process_adopts_it(sta
 
 
 @pytest.mark.chaos
-def test_an_adopted_server_that_is_killed_comes_back_too(start: Start, root: Path) -> None:
+def test_a_killed_adopted_server_is_restarted(start: Start, root: Path) -> None:
     start().url()
     kill_watcher(root)
     url = start().url()
@@ -318,7 +318,7 @@ def test_an_adopted_server_that_is_killed_comes_back_too(start: Start, root: Pat
 
 
 @pytest.mark.chaos
-def test_a_pid_file_that_names_a_stranger_is_no_obstacle(start: Start, root: Path) -> None:
+def test_a_pid_file_with_the_pid_of_another_process_does_not_prevent_the_start(start: Start, root: Path) -> None:
     user = start()
     url = user.url()
     kill_watcher(root)
@@ -327,7 +327,7 @@ def test_a_pid_file_that_names_a_stranger_is_no_obstacle(start: Start, root: Pat
     eventually(lambda: not watchers(root) and not answers(url))
     pid_file = home(root) / "data" / "postmaster.pid"
     lines = pid_file.read_text().splitlines(keepends=True)
-    pid_file.write_text("".join([f"{os.getpid()}\n", *lines[1:]]))  # as after the restart of a container
+    pid_file.write_text("".join([f"{os.getpid()}\n", *lines[1:]]))  # as after a container restart
 
     again = start().url()
 
@@ -347,21 +347,21 @@ def test_signals_for_the_service_do_not_stop_the_server(start: Start, root: Path
 
 
 @pytest.mark.chaos
-def test_a_server_that_cannot_start_is_reported_with_what_it_said(start: Start, root: Path) -> None:
+def test_a_server_that_cannot_start_is_reported_with_its_log(start: Start, root: Path) -> None:
     first = start()
     first.url()
     first.leave()
     eventually(lambda: not watchers(root))
     (home(root) / "data" / "global" / "pg_control").unlink()
 
-    complaint = start().leave()
+    message = start().leave()
 
-    assert "does not start" in complaint
-    assert "pg_control" in complaint
+    assert "does not start" in message
+    assert "pg_control" in message
 
 
 @pytest.mark.chaos
-def test_root_without_user_namespaces_runs_the_server_as_nobody_even_below_private_directories(
+def test_root_without_user_namespaces_runs_the_server_as_nobody_even_in_private_directories(
     start: Start, root: Path, tmp_path: Path
 ) -> None:
     tmp_path.chmod(0o700)

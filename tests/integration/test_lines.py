@@ -1,4 +1,4 @@
-"""Lines as PostgreSQL writes them: every attempt once, in one picture, whatever happens meanwhile."""
+"""Export lines written by PostgreSQL: every attempt of a snapshot once, despite concurrent changes."""
 
 import json
 import threading
@@ -28,7 +28,7 @@ from project.queries.lines import find_lines, find_lines_one_by_one, lines_query
 from project.runtime import Runtime
 from project.services import reports
 from tests.conftest import Rows
-from tests.lines import laid_out
+from tests.lines import lines_of
 from tests.unit.test_exporters import ENGLISH_TRANSLATIONS, FAILED, REJECTED, attempt_row
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -53,7 +53,7 @@ VARIED = [
 
 
 def layouts(report: Report) -> dict[str, Layout]:
-    """Return the layout of each kind of file."""
+    """Return the layout of each file format."""
     return {
         "txt": text_file.layout(report, ENGLISH_TRANSLATIONS),
         "csv": csv.layout(report),
@@ -61,11 +61,11 @@ def layouts(report: Report) -> dict[str, Layout]:
     }
 
 
-def keep(runtime: Runtime, rows: list[AttemptRow]) -> list[AttemptRow]:
-    """Keep attempts just as they are; return them as they are kept, in the order of time."""
-    kept = [replace(row, id=new_id(row.received_at)) for row in rows]
-    runtime.database.write_transaction(_insert, kept)
-    return sorted(kept, key=lambda row: row.id)
+def store(runtime: Runtime, rows: list[AttemptRow]) -> list[AttemptRow]:
+    """Store attempts unchanged; return them with their ids in the order of time."""
+    stored = [replace(row, id=new_id(row.received_at)) for row in rows]
+    runtime.database.write_transaction(_insert, stored)
+    return sorted(stored, key=lambda row: row.id)
 
 
 def _insert(connection: Connection, rows: list[AttemptRow]) -> None:
@@ -85,14 +85,14 @@ def _insert(connection: Connection, rows: list[AttemptRow]) -> None:
         connection.execute(statement, {name: getattr(row, name) for name in names} | {"errors": errors})
 
 
-def export(runtime: Runtime, zone: str = "UTC", chosen: AttemptFilter | None = None) -> Report:
-    """Count for a file."""
-    begun = reports.begin_export(runtime.read_database, chosen or AttemptFilter(), ZoneInfo(zone), NOW)
-    return reports.count_export(runtime.read_database, begun)
+def export(runtime: Runtime, zone: str = "UTC", attempt_filter: AttemptFilter | None = None) -> Report:
+    """Open a snapshot and count its attempts."""
+    snapshot = reports.begin_export(runtime.read_database, attempt_filter or AttemptFilter(), ZoneInfo(zone), NOW)
+    return reports.count_export(runtime.read_database, snapshot)
 
 
 def ids_of(runtime: Runtime, report: Report, size: int = reports.BLOCK) -> Iterator[str]:
-    """Yield the ids in the lines of a .csv."""
+    """Yield the ids of a .csv export."""
     for block in reports.iter_blocks(runtime.read_database, report, csv.layout(report), size=size):
         lines = block.content.decode().splitlines()
         assert len(lines) == block.rows
@@ -101,7 +101,7 @@ def ids_of(runtime: Runtime, report: Report, size: int = reports.BLOCK) -> Itera
 
 @contextmanager
 def another_session(runtime: Runtime) -> Iterator["psycopg2.extensions.cursor"]:
-    """A session past the service, in a transaction of its own."""
+    """A separate session with its own transaction."""
     url = runtime.database._engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
     with closing(psycopg2.connect(url)) as connection:
         yield connection.cursor()
@@ -116,40 +116,40 @@ INSERT = """
 @pytest.mark.parametrize("zone", ZONES)
 @pytest.mark.parametrize("ending", ["txt", "csv", "xlsx"])
 @pytest.mark.parametrize("size", [1, 5, 100])
-def test_postgresql_writes_what_the_layout_says(runtime: Runtime, zone: str, ending: str, size: int) -> None:
-    kept = keep(runtime, VARIED)
+def test_postgresql_writes_the_same_lines_as_the_layout(runtime: Runtime, zone: str, ending: str, size: int) -> None:
+    stored = store(runtime, VARIED)
     report = export(runtime, zone)
     layout = layouts(report)[ending]
 
     blocks = list(reports.iter_blocks(runtime.read_database, report, layout, size=size))
 
-    expected = b"".join(block.content for block in laid_out(kept)(layout))
+    expected = b"".join(block.content for block in lines_of(stored)(layout))
     assert b"".join(block.content for block in blocks).split(b"\r\n") == expected.split(b"\r\n")
     assert sum(block.rows for block in blocks) == report.total == len(VARIED)
 
 
-def test_an_end_that_was_not_counted_is_told_all_the_same(runtime: Runtime) -> None:
-    kept = keep(runtime, [attempt_row(), attempt_row(**REJECTED)])
+def test_an_outcome_that_was_not_counted_is_exported_nevertheless(runtime: Runtime) -> None:
+    stored = store(runtime, [attempt_row(), attempt_row(**REJECTED)])
     layout = replace(csv.layout(export(runtime)), kinds=((201, "created"),))
 
     blocks = reports.iter_blocks(runtime.read_database, export(runtime), layout)
 
-    assert b"".join(block.content for block in blocks) == next(iter(laid_out(kept)(layout))).content
+    assert b"".join(block.content for block in blocks) == next(iter(lines_of(stored)(layout))).content
 
 
-def test_no_attempts_are_no_lines(runtime: Runtime) -> None:
+def test_without_attempts_there_are_no_lines(runtime: Runtime) -> None:
     assert list(ids_of(runtime, export(runtime))) == []
 
 
-def test_a_whole_number_of_blocks_fills_a_sheet() -> None:
+def test_a_sheet_is_filled_by_a_whole_number_of_blocks() -> None:
     assert log_sheets.MAX_ROWS % reports.BLOCK == 0
 
 
-def test_a_file_has_the_rows_of_its_picture_while_others_write(
+def test_a_file_has_exactly_the_rows_of_its_snapshot_during_concurrent_writes(
     runtime: Runtime, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reports, "WRITERS_S", 30)
-    keep(runtime, [attempt_row()] * 500)
+    store(runtime, [attempt_row()] * 500)
     stop = threading.Event()
 
     def write() -> None:
@@ -170,32 +170,32 @@ def test_a_file_has_the_rows_of_its_picture_while_others_write(
             writer.join()
 
     for report, ids in exports:
-        of_picture = "select id::text from attempts where seq <= :top order by id"
-        assert ids == [row["id"] for row in rows.ask(of_picture, top=report.attempt_filter.max_seq)]
+        of_snapshot = "select id::text from attempts where seq <= :top order by id"
+        assert ids == [row["id"] for row in rows.query(of_snapshot, top=report.attempt_filter.max_seq)]
         assert len(ids) == report.total
     assert len({report.total for report, _ in exports}) > 1
 
 
-def test_a_picture_waits_for_a_writer_that_drew_its_number_before(
+def test_a_snapshot_waits_for_a_transaction_with_an_earlier_sequence_number(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = threading.Semaphore(0)
+    calls = threading.Semaphore(0)
 
     def find_open_writers(connection: Connection) -> frozenset[str]:
-        asked.release()
-        return ask(connection)
+        calls.release()
+        return original(connection)
 
-    ask = snapshots.find_open_writers
+    original = snapshots.find_open_writers
     monkeypatch.setattr(snapshots, "find_open_writers", find_open_writers)
     monkeypatch.setattr(reports, "WRITERS_S", 30)
     found: list[Report] = []
     with another_session(runtime) as slow:
         slow.execute(INSERT)
-        keep(runtime, [attempt_row()])
+        store(runtime, [attempt_row()])
         counting = threading.Thread(target=lambda: found.append(export(runtime)))
         counting.start()
         for _ in range(3):
-            assert asked.acquire(timeout=10)
+            assert calls.acquire(timeout=10)
         assert not found
 
         slow.connection.commit()
@@ -204,30 +204,30 @@ def test_a_picture_waits_for_a_writer_that_drew_its_number_before(
     assert found[0].total == len(list(ids_of(runtime, found[0]))) == 2
 
 
-def test_a_picture_does_not_wait_for_a_writer_that_hangs(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_snapshot_does_not_wait_for_a_hanging_transaction(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reports, "WRITERS_S", 0)
     with another_session(runtime) as hanging:
         hanging.execute(INSERT)
-        keep(runtime, [attempt_row()])
+        store(runtime, [attempt_row()])
 
         assert export(runtime).total == 1
 
 
-def test_what_retention_removes_meanwhile_is_missing_and_nothing_else(runtime: Runtime, rows: Rows) -> None:
-    kept = [str(row.id) for row in keep(runtime, [attempt_row()] * 15)]
+def test_only_rows_pruned_during_an_export_are_missing(runtime: Runtime, rows: Rows) -> None:
+    stored = [str(row.id) for row in store(runtime, [attempt_row()] * 15)]
     found = ids_of(runtime, export(runtime), size=3)
 
     first = next(found)
-    rows.ask("delete from attempts where id = :id", id=kept[14])
+    rows.query("delete from attempts where id = :id", id=stored[14])
     rest = list(found)
 
-    assert [first, *rest] == kept[:14]
+    assert [first, *rest] == stored[:14]
 
 
 @pytest.mark.parametrize("size", [1, 2, 100])
-def test_no_value_leads_a_file_astray_or_divides_a_line(runtime: Runtime, size: int) -> None:
+def test_values_that_look_like_lines_do_not_split_a_line(runtime: Runtime, size: int) -> None:
     like_a_line = f"\x1e{UUID(int=0)},2026-11-23T12:04:12+00:00,created,201,201,created,"
-    kept = keep(
+    stored = store(
         runtime, [attempt_row(), attempt_row(name=like_a_line), attempt_row(username=like_a_line), attempt_row()]
     )
 
@@ -236,25 +236,25 @@ def test_no_value_leads_a_file_astray_or_divides_a_line(runtime: Runtime, size: 
         block.content for block in reports.iter_blocks(runtime.read_database, report, csv.layout(report), size=size)
     )
 
-    assert [line.partition(b",")[0].decode() for line in content.split(b"\r\n")[:-1]] == [str(row.id) for row in kept]
+    assert [line.partition(b",")[0].decode() for line in content.split(b"\r\n")[:-1]] == [str(row.id) for row in stored]
     assert content.count(like_a_line.encode()) == 2
 
 
-def test_a_slow_reader_holds_no_connection(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    keep(runtime, [attempt_row()] * 9)
+def test_a_slow_download_holds_no_connection(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    store(runtime, [attempt_row()] * 9)
     helper = ThreadPoolExecutor(1)
     monkeypatch.setattr(reports, "ThreadPoolExecutor", lambda *_: helper)
     blocks = reports.iter_blocks(runtime.read_database, export(runtime), csv.layout(export(runtime)), size=1)
 
     next(blocks)
-    helper.submit(int).result()  # the next lines are here, too
+    helper.submit(int).result()  # the next block has been read, too
 
     assert runtime.read_database._engine.pool.status().endswith("Current Checked out connections: 0")
     assert len(list(blocks)) == 8
 
 
-def test_a_file_that_nobody_wants_any_more_leaves_no_thread_behind(runtime: Runtime) -> None:
-    keep(runtime, [attempt_row()] * 9)
+def test_a_cancelled_export_leaves_no_thread_behind(runtime: Runtime) -> None:
+    store(runtime, [attempt_row()] * 9)
     before = set(threading.enumerate())
     blocks = reports.iter_blocks(runtime.read_database, export(runtime), csv.layout(export(runtime)), size=1)
     next(blocks)
@@ -265,14 +265,14 @@ def test_a_file_that_nobody_wants_any_more_leaves_no_thread_behind(runtime: Runt
     assert set(threading.enumerate()) <= before
 
 
-def test_of_a_block_that_is_asked_for_again_nothing_is_lost_though_a_late_attempt_came_in_between(
+def test_a_block_that_is_read_again_loses_nothing_when_a_late_attempt_appears(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reports, "WRITERS_S", 0)
     first, late = new_id(NOW - timedelta(seconds=1)), new_id(NOW)
     with another_session(runtime) as hanging:
         hanging.execute(INSERT.replace("gen_random_uuid()", "%s"), (str(late),))
-        kept = keep(runtime, [attempt_row(received_at=NOW + timedelta(seconds=1), name="\x1e")] * 3)
+        stored = store(runtime, [attempt_row(received_at=NOW + timedelta(seconds=1), name="\x1e")] * 3)
         report = export(runtime)
         layout = csv.layout(report)
         found = find_lines(runtime.read_database, lines_query(report.attempt_filter, layout, size=3), first)
@@ -281,43 +281,45 @@ def test_of_a_block_that_is_asked_for_again_nothing_is_lost_though_a_late_attemp
     assert found is not None
     single = find_lines_one_by_one(runtime.read_database, report.attempt_filter, layout, found)
 
-    assert [layout.id_of(line).decode() for line in single] == [str(late), *(str(row.id) for row in kept)]
+    assert [layout.id_of(line).decode() for line in single] == [str(late), *(str(row.id) for row in stored)]
 
 
-def test_a_file_may_take_longer_than_a_request(runtime: Runtime) -> None:
-    keep(runtime, [attempt_row()])
+def test_an_export_is_not_bound_by_the_deadline_of_the_request(runtime: Runtime) -> None:
+    store(runtime, [attempt_row()])
     report = export(runtime)
 
     with deadline(0):
         assert len(list(ids_of(runtime, report))) == 1
 
 
-def test_a_file_waits_for_its_turn_among_many_readers(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    keep(runtime, [attempt_row()])
-    report, turned_away, found = export(runtime), threading.Event(), list[str]()
-    slots = runtime.read_database._permits
-    free = slots._free
-    assert all(slots.acquire(1) for _ in range(free))
+def test_an_export_waits_for_a_free_permit(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    store(runtime, [attempt_row()])
+    report, refused, found = export(runtime), threading.Event(), list[str]()
+    permits = runtime.read_database._permits
+    free = permits._free
+    assert all(permits.acquire(1) for _ in range(free))
 
-    def enter(timeout_s: float) -> bool:
-        entered = FairSemaphore.acquire(slots, timeout_s)
-        if not entered:
-            turned_away.set()
-        return entered
+    def acquire(timeout_s: float) -> bool:
+        acquired = FairSemaphore.acquire(permits, timeout_s)
+        if not acquired:
+            refused.set()
+        return acquired
 
-    monkeypatch.setattr(slots, "acquire", enter)
+    monkeypatch.setattr(permits, "acquire", acquire)
     reading = threading.Thread(target=lambda: found.extend(ids_of(runtime, report)))
     reading.start()
-    assert turned_away.wait(10)
+    assert refused.wait(10)
     for _ in range(free):
-        slots.release()
+        permits.release()
     reading.join(10)
 
     assert len(found) == 1
 
 
-def test_a_file_breaks_off_when_postgresql_stays_away(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    keep(runtime, [attempt_row()] * 9)
+def test_an_export_is_aborted_when_postgresql_stays_unavailable(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(runtime, [attempt_row()] * 9)
     found = ids_of(runtime, export(runtime), size=1)
     next(found)
     runtime.read_database.breaker.record_failure(float("inf"))

@@ -1,4 +1,4 @@
-"""Limits that several processes share in a real Valkey, which may die, freeze and come back."""
+"""Rate limits shared by several processes in a real Valkey that is killed, frozen and restarted."""
 
 import logging
 import signal
@@ -17,17 +17,17 @@ from project.services.rate_limiting import RateLimiter
 from project.services.redis_counters import RedisCounters
 from tests.chaos.processes import HOST, eventually, free_port
 
-RULE = RateLimit("client", 3, 60)
+LIMIT = RateLimit("client", 3, 60)
 
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slow machine is no dead Valkey."""
+    """Tolerate a slow machine."""
     monkeypatch.setattr("project.services.redis_counters.TIMEOUT_S", 1.0)
 
 
 class Valkey:
-    """A server of the tests' own, that keeps nothing on disk."""
+    """A test server without persistence."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -35,7 +35,7 @@ class Valkey:
         self.start()
 
     def start(self) -> None:
-        """Start it, or start it again on the same port, and wait until it answers."""
+        """Start or restart it on the same port and wait until it answers."""
         command = [get_binary_path(), "--bind", HOST, "--port", str(self.port), "--save", "", "--loglevel", "warning"]
         self.process = subprocess.Popen(command, cwd=self._folder, stdout=subprocess.DEVNULL)
         eventually(self._answers, 10, "Valkey does not answer")
@@ -48,11 +48,11 @@ class Valkey:
 
     @property
     def client(self) -> Redis:
-        """Looks into it past the service."""
+        """A direct client."""
         return Redis(host=HOST, port=self.port)
 
     def kill(self) -> None:
-        """End it at once, frozen or not."""
+        """Kill it, frozen or not."""
         self.process.kill()
         self.process.wait()
 
@@ -67,7 +67,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
 
 @pytest.fixture
 def valkey(server: Valkey) -> Iterator[Valkey]:
-    """The server, empty and running, whatever the test before did to it."""
+    """The server, empty and running; restored after the test."""
     server.client.flushall()
     yield server
     server.process.send_signal(signal.SIGCONT)
@@ -77,50 +77,50 @@ def valkey(server: Valkey) -> Iterator[Valkey]:
 
 @pytest.fixture
 def address(valkey: Valkey) -> str:
-    """What RATELIMIT_STORAGE_URI says."""
+    """The value of RATELIMIT_STORAGE_URI."""
     return f"valkey://{HOST}:{valkey.port}/0"
 
 
 def is_refused(limits: RateLimiter) -> bool:
-    """Count one more; tell whether that was too many."""
+    """Consume a hit; return whether it was refused."""
     try:
-        limits.consume(Hit(RULE, "anna"))
+        limits.consume(Hit(LIMIT, "anna"))
     except RateLimitedError:
         return True
     return False
 
 
-def test_processes_count_together(address: str) -> None:
+def test_processes_share_counters(address: str) -> None:
     one, other = RateLimiter(address, enabled=True), RateLimiter(address, enabled=True)
 
     assert [is_refused(limits) for limits in (one, other, one, other, one)] == [False, False, False, True, True]
 
 
-def test_what_one_process_notes_another_finds(address: str) -> None:
+def test_a_hit_recorded_by_one_process_is_seen_by_another(address: str) -> None:
     one, other = RateLimiter(address, enabled=True), RateLimiter(address, enabled=True)
     for _ in range(3):
-        other.consume(Hit(RULE, "anna", 0))
-        one.record(Hit(RULE, "anna"))
+        other.consume(Hit(LIMIT, "anna", 0))
+        one.record(Hit(LIMIT, "anna"))
 
     with pytest.raises(RateLimitedError) as refusal:
-        other.consume(Hit(RULE, "anna", 0))
+        other.consume(Hit(LIMIT, "anna", 0))
     assert refusal.value.retry_after_s in range(1, 61)
 
 
-def test_every_count_ends_with_its_window(address: str, valkey: Valkey) -> None:
+def test_every_counter_expires_with_its_window(address: str, valkey: Valkey) -> None:
     limits = RateLimiter(address, enabled=True)
-    limits.consume(Hit(RULE, "nobody", 0))
+    limits.consume(Hit(LIMIT, "nobody", 0))
     for _ in range(2):
         is_refused(limits)
 
     keys = valkey.client.keys()
 
-    assert keys == [b"useradd:client:anna"], "only looking leaves nothing"
+    assert keys == [b"useradd:client:anna"], "a check alone leaves nothing"
     assert 0 < valkey.client.ttl(keys[0]) <= 60
 
 
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
-def test_without_it_each_process_counts_for_itself_and_only_the_first_request_waits(
+def test_without_valkey_each_process_counts_locally_and_only_the_first_request_waits(
     address: str,
     valkey: Valkey,
     fault: signal.Signals,
@@ -130,25 +130,25 @@ def test_without_it_each_process_counts_for_itself_and_only_the_first_request_wa
     limits = RateLimiter(address, enabled=True)
     is_refused(limits)
     valkey.process.send_signal(fault)
-    asked: list[Sequence[Hit]] = []
-    take = RedisCounters.consume
+    calls: list[Sequence[Hit]] = []
+    consume = RedisCounters.consume
 
     def spy(counts: RedisCounters, hits: Sequence[Hit]) -> Exceeded | None:
-        asked.append(hits)
-        return take(counts, hits)
+        calls.append(hits)
+        return consume(counts, hits)
 
     monkeypatch.setattr(RedisCounters, "consume", spy)
 
     found = [is_refused(limits) for _ in range(5)]
 
     assert found == [False, False, False, True, True]
-    assert (limits.is_unavailable, len(asked)) == (True, 1)
+    assert (limits.is_unavailable, len(calls)) == (True, 1)
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
     if fault == signal.SIGKILL:
         valkey.process.wait()
 
 
-def test_when_it_is_back_it_counts_again(
+def test_valkey_is_used_again_after_its_return(
     address: str, valkey: Valkey, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "RETRY_AFTER_S", 0)
@@ -165,7 +165,7 @@ def test_when_it_is_back_it_counts_again(
 
 
 @pytest.mark.parametrize("answer", ["locked", "wrong type"])
-def test_a_server_that_answers_with_an_error_is_as_good_as_away(address: str, valkey: Valkey, answer: str) -> None:
+def test_a_server_that_responds_with_errors_counts_as_unavailable(address: str, valkey: Valkey, answer: str) -> None:
     if answer == "locked":
         valkey.client.config_set("requirepass", "somebody-set-one")
     else:
@@ -180,7 +180,7 @@ def test_a_server_that_answers_with_an_error_is_as_good_as_away(address: str, va
     assert found == [False]
 
 
-def test_an_address_where_nobody_is_harms_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unreachable_address_falls_back_to_local_counters(caplog: pytest.LogCaptureFixture) -> None:
     limits = RateLimiter(f"redis://{HOST}:1/0", enabled=True)
 
     assert [is_refused(limits) for _ in range(4)] == [False, False, False, True]

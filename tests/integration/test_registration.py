@@ -1,4 +1,4 @@
-"""What PostgreSQL itself guarantees about users and attempts, whatever the service does."""
+"""Guarantees of PostgreSQL about users and attempts."""
 
 import time
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from tests.conftest import Rows
 
 
 def new_attempt(key: str) -> NewAttempt:
-    """Return an attempt that has just come in."""
+    """Return an attempt that has just been received."""
     now = datetime.now(UTC)
     return NewAttempt(
         id=new_id(now),
@@ -43,7 +43,7 @@ def new_user(**changes: Any) -> NewUser:
     )
 
 
-def test_an_attempt_that_runs_twice_has_the_first_outcome_and_one_user(runtime: Runtime, rows: Rows) -> None:
+def test_an_attempt_that_runs_twice_has_its_first_outcome_and_one_user(runtime: Runtime, rows: Rows) -> None:
     key = new_key()
     attempt = new_attempt(key)
 
@@ -54,7 +54,7 @@ def test_an_attempt_that_runs_twice_has_the_first_outcome_and_one_user(runtime: 
     assert len(rows.of("users")) == len(rows.attempts()) == 1
 
 
-def test_a_refused_attempt_that_runs_twice_is_refused_in_the_same_words(runtime: Runtime, rows: Rows) -> None:
+def test_a_refused_attempt_that_runs_twice_is_refused_with_the_same_errors(runtime: Runtime, rows: Rows) -> None:
     registration.register(runtime.database, runtime.passwords, new_attempt(key := new_key()), key, new_user())
     attempt = new_attempt(key := new_key())
 
@@ -63,13 +63,13 @@ def test_a_refused_attempt_that_runs_twice_is_refused_in_the_same_words(runtime:
             registration.register(runtime.database, runtime.passwords, attempt, key, new_user())
         assert [error.code for error in refusal.value.errors] == ["username_taken", "email_taken"]
 
-    assert rows.ends() == [(201, "created"), (409, "username_taken")]
+    assert rows.outcomes() == [(201, "created"), (409, "username_taken")]
 
 
-def test_a_commit_whose_confirmation_is_lost_still_gives_the_right_credentials(
+def test_a_lost_commit_confirmation_still_yields_the_right_credentials(
     runtime: Runtime, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lose_answers(monkeypatch, number=1)
+    lose_confirmations(monkeypatch, number=1)
     key = new_key()
 
     credentials = registration.register(runtime.database, runtime.passwords, new_attempt(key), key, new_user())
@@ -77,24 +77,24 @@ def test_a_commit_whose_confirmation_is_lost_still_gives_the_right_credentials(
     [user] = rows.of("users")
     assert runtime.passwords.verify(credentials.password, user["password_hash"])
     assert not credentials.replayed
-    assert rows.ends() == [(201, "created")]
+    assert rows.outcomes() == [(201, "created")]
 
 
-def test_a_repeat_whose_confirmation_is_lost_still_gives_the_right_credentials(
+def test_a_replay_with_a_lost_confirmation_still_yields_the_right_credentials(
     runtime: Runtime, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = new_key()
     first = registration.register(runtime.database, runtime.passwords, new_attempt(key), key, new_user())
-    lose_answers(monkeypatch, number=2)
+    lose_confirmations(monkeypatch, number=2)
 
     again = registration.register(runtime.database, runtime.passwords, new_attempt(key), key, new_user())
 
     assert (again.replayed, again.password, again.user) == (True, first.password, first.user)
-    assert rows.ends() == [(201, "created"), (200, "replayed")]
+    assert rows.outcomes() == [(201, "created"), (200, "replayed")]
 
 
-def lose_answers(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """Let so many statements break their connection after PostgreSQL has committed them."""
+def lose_confirmations(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Break the connection of the first `number` statements after PostgreSQL has committed them."""
     lost: list[bool] = []
     real_run = PreparedStatement.run
 
@@ -113,7 +113,7 @@ def test_a_user_cannot_exist_without_an_attempt_that_created_it(rows: Rows, runt
     attempts.record(runtime.database, runtime.spool, attempt, status=503, code="database_unavailable")
 
     with pytest.raises(QueryError, match="users_id_attempt_status_fkey"):
-        rows.ask(
+        rows.query(
             "insert into users (id, name, username, email, password_hash, created_at)"
             " values (:id, 'N', 'n', 'n@example.org', 'x', now())",
             id=attempt.id,
@@ -129,7 +129,7 @@ def test_a_user_without_a_contact_cannot_exist(rows: Rows, runtime: Runtime) -> 
     assert rows.attempts() == []
 
 
-def test_recording_again_changes_only_what_the_client_was_told(runtime: Runtime, rows: Rows) -> None:
+def test_recording_an_attempt_again_changes_only_its_answered_status(runtime: Runtime, rows: Rows) -> None:
     key = new_key()
     attempt = new_attempt(key)
     registration.register(runtime.database, runtime.passwords, attempt, key, new_user())
@@ -140,7 +140,7 @@ def test_recording_again_changes_only_what_the_client_was_told(runtime: Runtime,
     assert (row["status"], row["code"], row["answered"]) == (201, "created", 500)
 
 
-def test_with_argon2id_chosen_for_issued_passwords_they_are_kept_so(runtime: Runtime, rows: Rows) -> None:
+def test_issued_passwords_are_stored_with_argon2id_if_configured(runtime: Runtime, rows: Rows) -> None:
     passwords = replace(runtime.passwords, scheme="argon2id")
     key = new_key()
 

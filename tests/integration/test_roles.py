@@ -1,4 +1,4 @@
-"""Two roles in the database: the one that serves can do everything that the service does, and nothing else (S68)."""
+"""Two database roles: the application role can do all the service needs, and nothing else (S68)."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,7 +28,7 @@ CHOSEN = "lorem-ipsum-korova-77"
 
 @pytest.fixture(scope="module")
 def fresh(postgres_url: str) -> Iterator[Roles]:
-    """The two roles in a new database: they were there before the first migration."""
+    """The two roles in a new database, created before the first migration."""
     url = f"{postgres_url}_roles"
     administer(postgres_url, f"create database {url.rpartition('/')[2]}")
     yield make_roles(url)
@@ -38,12 +38,12 @@ def fresh(postgres_url: str) -> Iterator[Roles]:
 
 @pytest.fixture(scope="module")
 def service(fresh: Roles, config: Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
-    """A service whose tables one role has made and whose requests another one answers."""
+    """A service whose tables belong to one role and whose requests use another one."""
     app = create_app(
         replace(
             config,
-            database_url=driven(fresh.app),
-            migrations_database_url=driven(fresh.owner),
+            database_url=with_driver(fresh.app),
+            migrations_database_url=with_driver(fresh.owner),
             data_dir=tmp_path_factory.mktemp("data"),
         )
     )
@@ -56,14 +56,14 @@ def service(fresh: Roles, config: Config, tmp_path_factory: pytest.TempPathFacto
             engine.dispose()
 
 
-def driven(url: str) -> str:
-    """Return an address as the settings read it."""
+def with_driver(url: str) -> str:
+    """Return an address with the driver name, as the settings have it."""
     return url.replace("postgresql://", "postgresql+psycopg2://")
 
 
 @pytest.fixture
-def inside(service: Flask) -> Iterator[Runtime]:
-    """The parts of that service, inside its context."""
+def service_runtime(service: Flask) -> Iterator[Runtime]:
+    """The runtime of that service, inside its application context."""
     with service.app_context():
         yield get_runtime(service)
 
@@ -117,7 +117,7 @@ def test_every_page_and_file_can_be_read(administrator: FlaskClient, address: st
         assert response.data
 
 
-def test_administrators_change_what_they_may(administrator: FlaskClient, service: Flask) -> None:
+def test_administrators_can_make_all_changes(administrator: FlaskClient, service: Flask) -> None:
     other = useradd(service.test_client(), {"name": "Другой", "username": "other", "email": "o@example.org"}).json
     assert other is not None
     address = f"/admin/users/{other['user']['id']}"
@@ -140,18 +140,18 @@ def test_a_user_changes_the_password_and_logs_out(service: Flask) -> None:
     assert client.post("/logout/", data={"csrf_token": token}).status_code == 302
 
 
-def test_the_spool_is_drained_and_the_attempts_are_counted_and_forgotten(
-    inside: Runtime, service: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_attempts_are_drained_aggregated_and_pruned(
+    service_runtime: Runtime, service: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attempts, "_is_in_table", lambda *_: False)
     useradd(service.test_client(), {})
 
-    assert inside.spool.has_records() or attempts.drain(inside.database, inside.spool) == 0
-    attempts.drain(inside.database, inside.spool)
-    assert attempts.drain_orphans(inside.database, Spool(tmp_path / "spool")) == 0
-    assert inside.database.write_transaction(aggregate, 1, 10_000).remaining == 0
-    assert inside.database.write_transaction(delete_expired_keys, 10) == 0
-    assert attempts.forget_all(inside.database, datetime.now(UTC) + timedelta(days=1)) > 0
+    assert service_runtime.spool.has_records() or attempts.drain(service_runtime.database, service_runtime.spool) == 0
+    attempts.drain(service_runtime.database, service_runtime.spool)
+    assert attempts.drain_orphans(service_runtime.database, Spool(tmp_path / "spool")) == 0
+    assert service_runtime.database.write_transaction(aggregate, 1, 10_000).remaining == 0
+    assert service_runtime.database.write_transaction(delete_expired_keys, 10) == 0
+    assert attempts.forget_all(service_runtime.database, datetime.now(UTC) + timedelta(days=1)) > 0
 
 
 @pytest.mark.parametrize(
@@ -178,42 +178,42 @@ def test_the_spool_is_drained_and_the_attempts_are_counted_and_forgotten(
         "comment on table users is 'theirs'",
     ],
 )
-def test_the_role_that_serves_can_change_nothing_else(service: Flask, fresh: Roles, statement: str) -> None:
+def test_the_application_role_cannot_change_anything_else(service: Flask, fresh: Roles, statement: str) -> None:
     with pytest.raises(InsufficientPrivilege):
         administer(fresh.app, statement)
 
 
-def test_the_role_that_serves_cannot_become_the_other_one(service: Flask, fresh: Roles) -> None:
+def test_the_application_role_cannot_become_the_owner(service: Flask, fresh: Roles) -> None:
     owner = fresh.owner.partition("//")[2].partition(":")[0]
 
     with pytest.raises(InsufficientPrivilege):
         administer(fresh.app, f"set role {owner}")
 
 
-def test_tables_of_later_migrations_can_be_read_and_written_at_once(service: Flask, fresh: Roles) -> None:
+def test_tables_of_later_migrations_are_readable_and_writable(service: Flask, fresh: Roles) -> None:
     administer(fresh.owner, "create table later (id bigserial primary key, what text)")
     try:
         administer(fresh.app, "insert into later (what) values ('row')")
-        assert _ask(fresh.app, "select count(*) from later") == 1
+        assert _select_value(fresh.app, "select count(*) from later") == 1
         with pytest.raises(InsufficientPrivilege):
             administer(fresh.app, "drop table later")
     finally:
         administer(fresh.owner, "drop table later")
 
 
-def test_running_the_script_again_changes_nothing(service: Flask, fresh: Roles, postgres_url: str) -> None:
+def test_running_the_roles_script_again_changes_nothing(service: Flask, fresh: Roles, postgres_url: str) -> None:
     grants = (
         "select string_agg(relname || relacl::text, ' ' order by relname) from pg_class where relkind in ('r', 'S')"
     )
-    before = _ask(fresh.owner, grants)
+    before = _select_value(fresh.owner, grants)
 
     make_roles(f"{postgres_url}_roles")
 
-    assert _ask(fresh.owner, grants) == before
+    assert _select_value(fresh.owner, grants) == before
 
 
-def test_tables_that_are_there_already_change_hands(roles: Roles, make_app: MakeApp, client: FlaskClient) -> None:
-    app = make_app(database_url=driven(roles.app), migrations_database_url=driven(roles.owner))
+def test_existing_tables_are_given_to_the_owner_role(roles: Roles, make_app: MakeApp, client: FlaskClient) -> None:
+    app = make_app(database_url=with_driver(roles.app), migrations_database_url=with_driver(roles.owner))
     with app.app_context():
         flask_migrate.downgrade(revision="-2")
         flask_migrate.upgrade()
@@ -221,11 +221,11 @@ def test_tables_that_are_there_already_change_hands(roles: Roles, make_app: Make
     assert useradd(app.test_client(), ANNA).status_code == 201
 
 
-def _ask(url: str, question: str) -> Any:
+def _select_value(url: str, sql: str) -> Any:
     connection = psycopg2.connect(url)
     try:
         with connection.cursor() as cursor:
-            cursor.execute(question)
+            cursor.execute(sql)
             [[found]] = cursor.fetchall()
             return found
     finally:

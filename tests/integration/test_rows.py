@@ -1,4 +1,4 @@
-"""Pages of attempts: whatever is filtered, all of them, each once, and never more looked at than shown."""
+"""Pages of attempts: complete for every filter, without duplicates, and without reading rows not shown."""
 
 import random
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ from tests.conftest import Rows
 from tests.functional.attempts import keep
 
 START = datetime(2026, 3, 9, 9, 20, tzinfo=UTC)
-ENDS = (
+OUTCOMES = (
     (201, "created"),
     (200, "dry_run"),
     (422, "invalid_phone"),
@@ -44,49 +44,57 @@ FILTERS = [
 
 @pytest.fixture
 def log(app: Flask, runtime: Runtime, rows: Rows) -> list[dict[str, Any]]:
-    """Attempts of all ends over two days, in no order of time."""
+    """Attempts of all outcomes over two days, in random order of time."""
     chance = random.Random(3)  # noqa: S311 - sample data
     for _ in range(200):
-        status, code = chance.choice(ENDS)
+        status, code = chance.choice(OUTCOMES)
         keep(app, START + timedelta(minutes=chance.uniform(0, 2900)), status=status, code=code)
-    return rows.ask("select *, row_number() over (order by seq) as place from attempts order by id desc")
+    return rows.query("select *, row_number() over (order by seq) as position from attempts order by id desc")
 
 
-def is_chosen(row: dict[str, Any], chosen: AttemptFilter) -> bool:
-    """Tell in other words than SQL whether a row is chosen."""
+def matches(row: dict[str, Any], attempt_filter: AttemptFilter) -> bool:
+    """Return whether a row matches a filter, without SQL."""
     return (
-        (not chosen.outcomes or Outcome.of(row["status"]) in chosen.outcomes)
-        and (not chosen.codes or row["code"] in chosen.codes)
-        and (not chosen.statuses or row["status"] in chosen.statuses)
-        and (chosen.since is None or row["received_at"] >= chosen.since)
-        and (chosen.until is None or row["received_at"] < chosen.until)
-        and (chosen.max_seq is None or row["seq"] <= chosen.max_seq)
+        (not attempt_filter.outcomes or Outcome.of(row["status"]) in attempt_filter.outcomes)
+        and (not attempt_filter.codes or row["code"] in attempt_filter.codes)
+        and (not attempt_filter.statuses or row["status"] in attempt_filter.statuses)
+        and (attempt_filter.since is None or row["received_at"] >= attempt_filter.since)
+        and (attempt_filter.until is None or row["received_at"] < attempt_filter.until)
+        and (attempt_filter.max_seq is None or row["seq"] <= attempt_filter.max_seq)
     )
 
 
-@pytest.mark.parametrize("chosen", FILTERS, ids=range(len(FILTERS)))
-def test_pages_there_and_back_have_every_chosen_attempt_once(
-    log: list[dict[str, Any]], runtime: Runtime, chosen: AttemptFilter
+@pytest.mark.parametrize("attempt_filter", FILTERS, ids=range(len(FILTERS)))
+def test_paging_forward_and_backward_shows_every_matching_attempt_once(
+    log: list[dict[str, Any]], runtime: Runtime, attempt_filter: AttemptFilter
 ) -> None:
-    if chosen.max_seq:
-        chosen = AttemptFilter(statuses=chosen.statuses, max_seq=sorted(row["seq"] for row in log)[chosen.max_seq])
-    expected = [row["id"] for row in log if is_chosen(row, chosen)]
+    if attempt_filter.max_seq:
+        attempt_filter = AttemptFilter(
+            statuses=attempt_filter.statuses, max_seq=sorted(row["seq"] for row in log)[attempt_filter.max_seq]
+        )
+    expected = [row["id"] for row in log if matches(row, attempt_filter)]
 
-    there: list[UUID] = []
-    while page := reports.get_page(runtime.read_database, chosen, 7, before=there[-1] if there else None).attempts:
-        there += [attempt.id for attempt in page]
-    back: list[UUID] = there[-1:]
-    while page := reports.get_page(runtime.read_database, chosen, 7, after=back[0]).attempts if back else []:
-        back = [attempt.id for attempt in page] + back
+    forward: list[UUID] = []
+    while page := reports.get_page(
+        runtime.read_database, attempt_filter, 7, before=forward[-1] if forward else None
+    ).attempts:
+        forward += [attempt.id for attempt in page]
+    backward: list[UUID] = forward[-1:]
+    while (
+        page := reports.get_page(runtime.read_database, attempt_filter, 7, after=backward[0]).attempts
+        if backward
+        else []
+    ):
+        backward = [attempt.id for attempt in page] + backward
 
-    assert there == back == expected
-    assert all(newer > older for newer, older in pairwise(there))
-    first = runtime.read_database.read_transaction(attempts.find_first_received_at, chosen)
-    assert first == min((row["received_at"] for row in log if is_chosen(row, chosen)), default=None)
+    assert forward == backward == expected
+    assert all(newer > older for newer, older in pairwise(forward))
+    first = runtime.read_database.read_transaction(attempts.find_first_received_at, attempt_filter)
+    assert first == min((row["received_at"] for row in log if matches(row, attempt_filter)), default=None)
 
 
 @pytest.mark.parametrize(
-    "chosen",
+    "attempt_filter",
     [
         AttemptFilter(codes=frozenset({"interrupted"})),
         AttemptFilter(statuses=frozenset({0, 503})),
@@ -96,17 +104,17 @@ def test_pages_there_and_back_have_every_chosen_attempt_once(
     ],
     ids=["code", "statuses", "outcomes", "login", "id"],
 )
-def test_a_page_looks_at_no_attempt_that_it_does_not_show(
-    log: list[dict[str, Any]], runtime: Runtime, rows: Rows, chosen: AttemptFilter
+def test_a_page_reads_no_attempt_that_it_does_not_show(
+    log: list[dict[str, Any]], runtime: Runtime, rows: Rows, attempt_filter: AttemptFilter
 ) -> None:
     plans: list[Any] = []
-    rows.ask("analyze attempts")
+    rows.query("analyze attempts")
 
     def explain(connection: Connection) -> None:
-        for way in ("seqscan", "hashjoin", "mergejoin"):  # as with millions, where they do not pay
-            connection.execute(text(f"set local enable_{way} = off"))
+        for method in ("seqscan", "hashjoin", "mergejoin"):  # as with millions of rows, where they do not pay off
+            connection.execute(text(f"set local enable_{method} = off"))
         for newest in (True, False):
-            query = attempts.select_first((Attempt.id,), chosen, 3, newest_first=newest)
+            query = attempts.select_first((Attempt.id,), attempt_filter, 3, newest_first=newest)
             compiled = query.compile(connection, compile_kwargs={"literal_binds": True})
             found = connection.exec_driver_sql(f"explain (analyze, format json) {compiled}")
             plans.append(found.scalar_one()[0]["Plan"])
@@ -114,22 +122,22 @@ def test_a_page_looks_at_no_attempt_that_it_does_not_show(
     runtime.read_database.read_transaction(explain)
 
     nodes = [node for plan in plans for node in _nodes(plan)]
-    looked_at = [node for node in nodes if "Relation Name" in node]
-    assert sum(node.get("Rows Removed by Filter", 0) for node in looked_at) == 0
-    assert max(node["Actual Rows"] for node in looked_at) <= 3
+    scans = [node for node in nodes if "Relation Name" in node]
+    assert sum(node.get("Rows Removed by Filter", 0) for node in scans) == 0
+    assert max(node["Actual Rows"] for node in scans) <= 3
 
 
-def test_a_search_that_takes_too_long_is_given_up(
+def test_a_search_that_takes_too_long_is_cancelled(
     log: list[dict[str, Any]], runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(filters, "SEARCH_S", 0.05)
     monkeypatch.setattr(filters, "matches", lambda _: [literal_column("(select 1 from pg_sleep(9)) = 1")])
 
-    chosen = AttemptFilter(text="some")
+    attempt_filter = AttemptFilter(text="some")
     with pytest.raises(SearchTooBroadError):
-        reports.count_statuses(runtime.read_database, chosen)
+        reports.count_statuses(runtime.read_database, attempt_filter)
     with pytest.raises(SearchTooBroadError):
-        reports.get_page(runtime.read_database, chosen, 25)
+        reports.get_page(runtime.read_database, attempt_filter, 25)
     assert not runtime.read_database.breaker.is_open
 
 

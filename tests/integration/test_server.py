@@ -1,4 +1,4 @@
-"""Stopping: everything accepted is answered, nothing new is taken (promise P11)."""
+"""The server: graceful stop (promise P11), keep-alive, balancing between workers."""
 
 import ctypes
 import os
@@ -18,25 +18,25 @@ import pytest
 from waitress.adjustments import Adjustments
 
 from project.server.connections import Channel
-from tests.builders import BARE
+from tests.builders import BARE_IMPORT
 from tests.chaos.processes import eventually
 
 ROOT = Path(__file__).parents[2]
 THREADS, REQUESTS = 4, 6
-"""Two more requests than threads: these wait in waitress's queue when the stop comes."""
+"""Two more requests than threads: they wait in waitress's queue when the server stops."""
 
 
 def _program(source: str, *, threads: int = THREADS, workers: int = 1) -> str:
-    """Return a program that serves the `app` of a source on a free port, which it tells first."""
-    place = f'host="127.0.0.1", port=0, threads={threads}, workers={workers}'
-    return f"{BARE}from project import server\n{source}\nserver.serve(app, {place}, deadline_s=3, greeting=str)\n"
+    """Return a program that serves the `app` of a source on a free port, which it prints first."""
+    arguments = f'host="127.0.0.1", port=0, threads={threads}, workers={workers}, deadline_s=3, greeting=str'
+    return f"{BARE_IMPORT}from project import server\n{source}\nserver.serve(app, {arguments})\n"
 
 
-def _telling(source: str, *, threads: int = THREADS, workers: int = 1) -> str:
-    """Return a program that answers with what `tell` of a source returns, a number."""
+def _responding(source: str, *, threads: int = THREADS, workers: int = 1) -> str:
+    """Return a program whose responses are the number that `value` of a source returns."""
     app = r"""
 def app(environ, start_response):
-    body = b"%d" % tell()
+    body = b"%d" % value()
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]
 """
@@ -51,35 +51,35 @@ signal.signal(signal.SIGUSR2, lambda *_: release.set())
 
 def app(environ, start_response):
     if environ["PATH_INFO"] == "/slow":
-        os.write(1, b"working %d\n" % os.getpid())  # in one piece, whatever the other threads write
+        os.write(1, b"working %d\n" % os.getpid())  # one write, not interleaved with other threads
         release.wait()
     start_response("200 OK", [("Content-Length", "2")])
     return [b"ok"]
 """)
 
-KEEPING = _telling("""
-from threading import get_ident as tell
+KEEPING = _responding("""
+from threading import get_ident as value
 from project.server import connections
 
 connections.KEEP_S = 60
 """)
 
-COUNTING = _telling(
+COUNTING = _responding(
     """
 import itertools, time
 
 numbers = itertools.count(1)
 
-def tell():
+def value():
     time.sleep(0.01)
     return next(numbers)
 """,
     threads=1,
 )
 
-SHARING = _telling(
+SHARING = _responding(
     """
-from os import getpid as tell
+from os import getpid as value
 from project.server import balancing
 
 balancing.PATIENCE_S = 0.5
@@ -87,13 +87,13 @@ balancing.PATIENCE_S = 0.5
     workers=2,
 )
 
-HEAPS = _telling("""
+HEAPS = _responding("""
 import ctypes, os, tempfile, threading
 
 libc = ctypes.CDLL(None)
 libc.fdopen.restype = ctypes.c_void_p
 
-def tell():
+def value():
     together = threading.Barrier(4)
 
     def allocate():
@@ -142,28 +142,28 @@ def _started(program: str) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.fixture
 def process() -> Iterator[subprocess.Popen[str]]:
-    """A server whose slow answers wait for SIGUSR2."""
+    """A server whose slow responses wait for SIGUSR2."""
     with _started(PROGRAM) as process:
         yield process
 
 
 @pytest.fixture(scope="module")
 def keeping() -> Iterator[int]:
-    """The port of a server whose answers name the thread that gave them, and whose threads have much patience."""
+    """The port of a server with a long keep-alive whose responses name their thread."""
     with _started(KEEPING) as process:
         yield _port(process)
 
 
 @pytest.fixture
 def sharing() -> Iterator[int]:
-    """The port of a server whose answers name the one of its two workers that gave them."""
+    """The port of a server whose responses name the worker, one of two."""
     with _started(SHARING) as process:
         yield _port(process)
 
 
 @pytest.fixture
 def channel() -> Iterator[Channel]:
-    """A connection beside any loop, whose client says nothing."""
+    """A connection outside any event loop whose client is silent."""
     ours, theirs = socket.socketpair()
     with theirs:
         channel = Channel(SimpleNamespace(active_channels={}), ours, "", Adjustments(), map={})
@@ -187,12 +187,12 @@ def _port(process: subprocess.Popen[str]) -> int:
 
 @pytest.mark.chaos
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_answers_what_runs_and_what_is_queued_and_takes_nothing_new(
+def test_a_stopping_server_finishes_accepted_requests_and_refuses_new_connections(
     process: subprocess.Popen[str], stop: signal.Signals
 ) -> None:
     port = _port(process)
     connections = [HTTPConnection("127.0.0.1", port, timeout=30) for _ in range(REQUESTS)]
-    for connection in connections:  # accepted for sure: each has had an answer
+    for connection in connections:  # certainly accepted: each has had a response
         connection.request("GET", "/fast")
         connection.getresponse().read()
     for connection in connections:
@@ -212,11 +212,11 @@ def test_a_stop_answers_what_runs_and_what_is_queued_and_takes_nothing_new(
         connection.close()
 
 
-def test_a_socket_that_somebody_else_holds_stays_open_over_a_restart() -> None:
-    """As systemd holds it (sd_listen_fds(3)): whoever comes in between waits, and is answered by the next one."""
+def test_a_socket_passed_by_systemd_stays_open_during_a_restart() -> None:
+    """See sd_listen_fds(3): a connection made during the restart is served by the next process."""
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
-        with _handed(held) as first:
+        with _with_passed_socket(held) as first:
             greeting = _line(first)
             before = HTTPConnection("127.0.0.1", port, timeout=30)
             before.request("GET", "/fast")
@@ -225,7 +225,7 @@ def test_a_socket_that_somebody_else_holds_stays_open_over_a_restart() -> None:
             assert first.wait(timeout=30) == 0
         between = HTTPConnection("127.0.0.1", port, timeout=30)
         between.request("GET", "/fast")
-        with _handed(held) as second:
+        with _with_passed_socket(held) as second:
             status = between.getresponse().status
             before.close()
             between.close()
@@ -234,14 +234,14 @@ def test_a_socket_that_somebody_else_holds_stays_open_over_a_restart() -> None:
     assert (greeting, status) == (f"http://127.0.0.1:{port}", 200)
 
 
-def _handed(held: socket.socket) -> subprocess.Popen[str]:
-    """Start a server that finds a socket where systemd would have put it."""
+def _with_passed_socket(held: socket.socket) -> subprocess.Popen[str]:
+    """Start a server with a socket passed as systemd passes it."""
     take = f"import os; os.dup2({held.fileno()}, 3); os.environ['LISTEN_PID'] = str(os.getpid())\n"
     command = [sys.executable, "-c", take + PROGRAM]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, pass_fds=[held.fileno()])
 
 
-def test_a_port_that_is_taken_stops_the_start_with_a_clear_message() -> None:
+def test_a_taken_port_prevents_the_start_with_a_clear_message() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         program = PROGRAM.replace("port=0", f"port={taken.getsockname()[1]}")
         result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
@@ -252,39 +252,39 @@ def test_a_port_that_is_taken_stops_the_start_with_a_clear_message() -> None:
 
 
 def _wait_until_refused(port: int) -> bool:
-    """Ask until nobody listens any more; the listening socket closes in the server's own loop."""
+    """Connect until nothing listens any more; the socket is closed in the server's event loop."""
     for _ in range(10_000):
         try:
             socket.create_connection(("127.0.0.1", port), timeout=5).close()
         except ConnectionResetError:
-            continue  # the socket closed in the very moment of the handshake
+            continue  # the socket was closed during the handshake
         except ConnectionRefusedError:
             return True
     return False
 
 
 @pytest.mark.chaos
-def test_a_client_that_takes_nothing_any_more_is_let_go() -> None:
+def test_a_client_that_stops_reading_is_disconnected() -> None:
     """F38."""
     with _started(ENDLESS) as process:
         port = _port(process)
-        with socket.create_connection(("127.0.0.1", port)) as sleeper:
-            sleeper.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            assert sleeper.recv(12) == b"HTTP/1.1 200"
+        with socket.create_connection(("127.0.0.1", port)) as idle_client:
+            idle_client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert idle_client.recv(12) == b"HTTP/1.1 200"
 
             assert _line(process) == "let go"
 
             with pytest.raises(ConnectionResetError):
-                sleeper.makefile("rb").read()
+                idle_client.makefile("rb").read()
 
 
-def test_a_thread_answers_the_next_request_of_its_connection_too(keeping: int) -> None:
+def test_a_thread_also_answers_the_next_request_of_its_connection(keeping: int) -> None:
     with closing(HTTPConnection("127.0.0.1", keeping, timeout=30)) as connection:
-        # Threads count as busy until each has begun to wait for work, and nobody waits for a connection meanwhile.
+        # Threads count as busy until each waits for work; before that, none waits for its connection.
         eventually(lambda: len({_ask(connection) for _ in range(20)}) == 1, 10, "other threads answer, too")
 
 
-def test_threads_that_wait_for_a_next_request_leave_half_of_all_to_others(keeping: int) -> None:
+def test_at_most_half_of_the_threads_wait_for_the_next_request_of_their_connection(keeping: int) -> None:
     with ExitStack() as stack:
         connections = [
             stack.enter_context(closing(HTTPConnection("127.0.0.1", keeping, timeout=30))) for _ in range(THREADS + 2)
@@ -293,10 +293,10 @@ def test_threads_that_wait_for_a_next_request_leave_half_of_all_to_others(keepin
             _ask(connection)
         answers = {_ask(connections[-1]) for _ in range(5)}
 
-    assert len(answers) > 1  # by whoever had time: its own thread did not wait
+    assert len(answers) > 1  # any free thread answered: the first one did not wait
 
 
-def test_requests_that_come_together_are_answered_one_after_the_other(keeping: int) -> None:
+def test_pipelined_requests_are_answered_in_order(keeping: int) -> None:
     with socket.create_connection(("127.0.0.1", keeping), timeout=30) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3)
         client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
@@ -305,21 +305,21 @@ def test_requests_that_come_together_are_answered_one_after_the_other(keeping: i
     assert answers.count(b"HTTP/1.1 200 OK\r\n") == 4
 
 
-def test_requests_that_come_together_let_others_in_between() -> None:
+def test_pipelined_requests_do_not_starve_other_connections() -> None:
     with _started(COUNTING) as process:
         port = _port(process)
         with socket.create_connection(("127.0.0.1", port), timeout=30) as greedy:
             greedy.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 200)
             greedy.recv(12)
             with closing(HTTPConnection("127.0.0.1", port, timeout=30)) as other:
-                turn = int(_ask(other))
+                position = int(_ask(other))
 
-    assert turn < 100  # not after all 200
+    assert position < 100  # not after all 200
 
 
-def test_the_loop_does_not_read_when_a_thread_begins_to_wait_while_it_looks(channel: Channel) -> None:
+def test_the_event_loop_does_not_read_from_a_connection_that_a_thread_starts_to_wait_for(channel: Channel) -> None:
     class Answered(list[object]):
-        def __len__(self) -> int:  # the loop loses the interpreter here until the thread has answered
+        def __len__(self) -> int:  # as if the thread ran between two checks of the loop
             channel.is_kept = True
             return 0
 
@@ -329,7 +329,7 @@ def test_the_loop_does_not_read_when_a_thread_begins_to_wait_while_it_looks(chan
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.2"])
-def test_chunks_in_a_version_that_has_none_are_no_next_request(keeping: int, version: str) -> None:
+def test_chunked_bodies_are_refused_in_http_versions_without_them(keeping: int, version: str) -> None:
     with socket.create_connection(("127.0.0.1", keeping), timeout=30) as client:
         head = f"POST / HTTP/{version}\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n"
         client.sendall(head.encode() + b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
@@ -339,7 +339,7 @@ def test_chunks_in_a_version_that_has_none_are_no_next_request(keeping: int, ver
     assert b" 400 Bad Request" in answers
 
 
-def test_a_thread_that_waits_finds_out_calmly_that_the_loop_has_closed_the_connection(channel: Channel) -> None:
+def test_a_waiting_thread_handles_a_connection_closed_by_the_event_loop(channel: Channel) -> None:
     timer = threading.Timer(0.05, channel.handle_close)
     timer.start()
 
@@ -348,7 +348,7 @@ def test_a_thread_that_waits_finds_out_calmly_that_the_loop_has_closed_the_conne
     timer.join()
 
 
-def test_the_loop_sends_nothing_while_a_thread_puts_an_answer_together(channel: Channel) -> None:
+def test_the_event_loop_sends_nothing_while_a_thread_writes_a_response(channel: Channel) -> None:
     with channel.outbuf_lock:
         channel.outbufs[-1].append(b"answer")
         channel.total_outbufs_len = 6
@@ -372,10 +372,10 @@ def test_workers_share_connections_evenly(sharing: int) -> None:
         workers = [_ask(stack.enter_context(_connection(sharing))) for _ in range(40)]
 
     each = Counter(workers).values()
-    assert (len(each), min(each) >= 19) == (2, True), each  # who sleeps too long leaves one to the other
+    assert (len(each), min(each) >= 19) == (2, True), each  # a delayed worker may leave one to the other
 
 
-def test_a_worker_that_is_stuck_keeps_nobody_from_taking_its_part(sharing: int) -> None:
+def test_a_stuck_worker_does_not_keep_others_from_accepting(sharing: int) -> None:
     with ExitStack() as stack:
         first = stack.enter_context(_connection(sharing))
         stuck = int(_ask(first))

@@ -1,4 +1,4 @@
-"""A database that was in use at an earlier migration is upgraded with what is in it, and the service goes on."""
+"""A database of any earlier revision can be upgraded with its data, and the service works on it."""
 
 import os
 from collections.abc import Iterator
@@ -19,56 +19,56 @@ from tests.conftest import MakeApp
 pytestmark = pytest.mark.slow
 REVISIONS = [path.name[:4] for path in sorted((Path(__file__).parents[2] / "migrations" / "versions").glob("*.py"))]
 FIXTURES = Path(__file__).parent / "revisions"
-"""NNNN.sql: rows as the version wrote them that came with this migration."""
+"""NNNN.sql: rows as the version with this migration wrote them."""
 PASSWORD_SECRET = "0123456789abcdef" * 2
 PASSWORD = "6p2nk-zyms4-bj8un-sp49s-wabeyt"
 API_KEY = "useradd_srrjdn62gxdktiyh87gqszwp9k"
 USERS, KEYS, FUNCTION, API_KEYS = "0002", "0003", "0004", "0009"
-"""Since when there are such rows."""
+"""The revisions that introduced such rows."""
 Rows = list[tuple[object, ...]]
 
 
 class Databases:
-    """A database for each revision, as it was when that was the newest one: all of them lived through all before."""
+    """A database for each revision, upgraded step by step and filled on the way."""
 
     def __init__(self, url: str, make_app: MakeApp) -> None:
         self._server = url
         self._make_app = make_app
-        self.made: list[str] = []
+        self.created: list[str] = []
 
     def url(self, revision: str) -> str:
         """Return the address of the database of a revision."""
         return f"{self._server.rpartition('/')[0]}/upgrade_{revision}_{os.getpid()}"
 
     def make(self) -> None:
-        """Go up step by step, fill in what each step brought, and keep a copy of each."""
-        living = self.url("living")
-        self._create(living)
-        app = app_on(living, self._make_app)
+        """Upgrade step by step, insert the rows of each step, and copy the database after each."""
+        current = self.url("current")
+        self._create(current)
+        app = app_on(current, self._make_app)
         with app.app_context():
             for revision in REVISIONS:
                 flask_migrate.upgrade(revision=revision)
                 fixture = FIXTURES / f"{revision}.sql"
                 if fixture.exists():
-                    execute(living, fixture.read_text())
+                    execute(current, fixture.read_text())
                 for engine in db.engines.values():
                     engine.dispose()
-                self._create(self.url(revision), template=living)
+                self._create(self.url(revision), template=current)
 
     def _create(self, url: str, template: str = "") -> None:
         like = f" template {template.rpartition('/')[2]}" if template else ""
         execute(self._server, f"drop database if exists {url.rpartition('/')[2]}")
         execute(self._server, f"create database {url.rpartition('/')[2]}{like}")
-        self.made.append(url)
+        self.created.append(url)
 
     def drop(self) -> None:
-        """Leave nothing behind."""
-        for url in self.made:
+        """Drop all databases."""
+        for url in self.created:
             execute(self._server, f"drop database {url.rpartition('/')[2]} with (force)")
 
 
 def execute(url: str, sql: str) -> Rows:
-    """Return the rows of the last statement."""
+    """Execute SQL and return the rows of the last statement."""
     with closing(psycopg2.connect(url)) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
@@ -77,9 +77,9 @@ def execute(url: str, sql: str) -> Rows:
 
 
 def app_on(url: str, make_app: MakeApp) -> Flask:
-    """Return the service of today on a database."""
+    """Return the current service on a database."""
     url = url.replace("postgresql://", "postgresql+psycopg2://")
-    return make_app(database_url=url, password_secret=PASSWORD_SECRET, attempts_keep_days=0)  # these get old
+    return make_app(database_url=url, password_secret=PASSWORD_SECRET, attempts_keep_days=0)  # the rows are old
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def databases(postgres_url: str, make_app_once: MakeApp) -> Iterator[Databases]:
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
-def test_what_was_there_is_there_after_an_upgrade_and_works(
+def test_an_upgrade_keeps_all_data_and_the_service_works(
     databases: Databases, make_app: MakeApp, revision: str
 ) -> None:
     url = databases.url(revision)
@@ -117,7 +117,7 @@ def test_what_was_there_is_there_after_an_upgrade_and_works(
         clash = useradd(client, IVAN)
         assert [error["code"] for error in _json(clash)["errors"]] == ["username_taken", "phone_taken"]
         assert log_in(client, "petrov.ivan", PASSWORD).status_code == 302
-        assert _numbers(_json(client.get("/api/v1/stats/"))) == _counted(url)
+        assert _counts(_json(client.get("/api/v1/stats/"))) == _counts_in_table(url)
         assert client.get("/results/?period=all").status_code == 200
     if revision >= FUNCTION:
         assert log_in(client, "olga@example.org", PASSWORD).status_code == 302
@@ -127,11 +127,11 @@ def test_what_was_there_is_there_after_an_upgrade_and_works(
         assert opened.status_code == 200
 
 
-def test_there_are_rows_of_every_table(databases: Databases) -> None:
+def test_the_upgraded_databases_have_rows_in_every_table(databases: Databases) -> None:
     url = databases.url(REVISIONS[-1])
     tables = execute(url, "select tablename from pg_tables where schemaname = 'public'")
 
-    empty = [name for (name,) in tables if not execute(url, f"select 1 from {name} limit 1")]  # noqa: S608 - our own
+    empty = [name for (name,) in tables if not execute(url, f"select 1 from {name} limit 1")]  # noqa: S608 - constant names
 
     assert empty == []
 
@@ -141,9 +141,9 @@ def _json(response: TestResponse) -> dict[str, Any]:
     return found
 
 
-def _numbers(stats: dict[str, Any]) -> dict[object, object]:
+def _counts(stats: dict[str, Any]) -> dict[object, object]:
     return {row["status"]: row["count"] for row in stats["by_status"]}
 
 
-def _counted(url: str) -> dict[object, object]:
+def _counts_in_table(url: str) -> dict[object, object]:
     return dict(execute(url, "select status, count(*)::int from attempts group by 1"))  # type: ignore[arg-type]

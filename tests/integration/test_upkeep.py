@@ -1,4 +1,4 @@
-"""What a process does beside its requests."""
+"""The upkeep thread: draining, probing, purging."""
 
 import json
 import time
@@ -23,18 +23,18 @@ from tests.conftest import Rows
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Spool:
-    """A spool of the test's own."""
+    """A separate spool."""
     return Spool(tmp_path)
 
 
 @pytest.fixture
 def upkeep(runtime: Runtime, spool: Spool) -> Upkeep:
-    """An upkeep that works when it is told to."""
+    """An upkeep that only the test runs."""
     return Upkeep(runtime.database, runtime.read_database, spool, keep_days=30)
 
 
 def attempt() -> NewAttempt:
-    """Return an attempt that has just come in."""
+    """Return an attempt that has just been received."""
     now = datetime.now(UTC)
     return NewAttempt(
         id=new_id(now),
@@ -50,7 +50,7 @@ def attempt() -> NewAttempt:
     )
 
 
-def test_what_waits_on_disk_comes_into_the_table_as_it_was(
+def test_spooled_attempts_are_stored_in_the_table_unchanged(
     runtime: Runtime, spool: Spool, upkeep: Upkeep, rows: Rows
 ) -> None:
     new = attempt()
@@ -68,7 +68,7 @@ def test_what_waits_on_disk_comes_into_the_table_as_it_was(
     assert not runtime.database.breaker.is_open
 
 
-def test_draining_again_what_is_in_the_table_already_changes_nothing(
+def test_draining_an_attempt_that_is_in_the_table_already_changes_nothing(
     runtime: Runtime, spool: Spool, rows: Rows
 ) -> None:
     new = attempt()
@@ -77,7 +77,7 @@ def test_draining_again_what_is_in_the_table_already_changes_nothing(
         attempts.record(runtime.database, spool, new, status=503, code="database_unavailable")
         attempts.drain(runtime.database, spool)
 
-    assert rows.ends() == [(503, "database_unavailable")]
+    assert rows.outcomes() == [(503, "database_unavailable")]
 
 
 def test_an_interrupted_attempt_is_recorded_unless_it_had_committed(runtime: Runtime, spool: Spool, rows: Rows) -> None:
@@ -115,12 +115,12 @@ POISON: dict[str, dict[str, Any] | str] = {
     "NUL": {"method": "PO\0ST"},
     "half a character": {"method": "PO\ud800ST"},
     "NUL in what was sent": {"sent": {"username": "a\0b"}},
-    "a way that there is not": {"via": "magic"},
+    "unknown via": {"via": "magic"},
 }
-"""Lines that no program of ours has written, or one gone mad; or what to change in a good one."""
+"""Invalid lines, or changes that make a valid line invalid."""
 
 
-def test_lines_that_are_no_attempts_and_rows_that_postgres_refuses_go_to_quarantine(
+def test_invalid_lines_and_rows_refused_by_postgresql_are_quarantined(
     runtime: Runtime, spool: Spool, rows: Rows
 ) -> None:
     good = [AttemptRecord.interrupted(attempt()) for _ in range(2 * len(POISON))]
@@ -136,7 +136,7 @@ def test_lines_that_are_no_attempts_and_rows_that_postgres_refuses_go_to_quarant
 
 
 @pytest.mark.parametrize("sqlstate", ["53100", "58030", "XX000", "57014", "42P01"])
-def test_what_is_postgres_own_trouble_keeps_attempts_where_they_are(
+def test_errors_of_the_server_leave_attempts_in_the_spool(
     runtime: Runtime, spool: Spool, rows: Rows, monkeypatch: pytest.MonkeyPatch, sqlstate: str
 ) -> None:
     def fail(connection: Connection, records: object) -> None:
@@ -149,18 +149,20 @@ def test_what_is_postgres_own_trouble_keeps_attempts_where_they_are(
             attempts.drain(runtime.database, spool)
 
     assert attempts.drain(runtime.database, spool) == 1
-    assert rows.ends() == [(0, "interrupted")]
+    assert rows.outcomes() == [(0, "interrupted")]
 
 
-def test_a_probe_without_work_is_the_purge_of_old_keys(runtime: Runtime, upkeep: Upkeep, rows: Rows) -> None:
-    rows.ask(
+def test_expired_idempotency_keys_are_purged_as_a_probe_of_the_database(
+    runtime: Runtime, upkeep: Upkeep, rows: Rows
+) -> None:
+    rows.query(
         "insert into idempotency_keys (key_hash, fingerprint, user_id, kid, expires_at) values"
         " ('old', '', gen_random_uuid(), '', now() - interval '1 s'),"
         " ('new', '', gen_random_uuid(), '', now() + interval '1 h')"
     )
-    for way in (runtime.database, runtime.read_database):
-        way._engine.dispose()  # an earlier test may have had PostgreSQL end a session that rests in the pool
-        way.breaker.record_failure(time.monotonic())
+    for database in (runtime.database, runtime.read_database):
+        database._engine.dispose()  # an earlier test may have terminated pooled sessions
+        database.breaker.record_failure(time.monotonic())
 
     upkeep.round()
 
@@ -169,7 +171,7 @@ def test_a_probe_without_work_is_the_purge_of_old_keys(runtime: Runtime, upkeep:
     assert not runtime.read_database.breaker.is_open
 
 
-def test_an_open_breaker_answers_at_once_and_a_probe_gets_through(runtime: Runtime) -> None:
+def test_an_open_breaker_refuses_at_once_but_lets_a_probe_through(runtime: Runtime) -> None:
     runtime.database.breaker.record_failure(time.monotonic())
 
     with pytest.raises(DatabaseUnavailableError):
@@ -179,9 +181,9 @@ def test_an_open_breaker_answers_at_once_and_a_probe_gets_through(runtime: Runti
     assert runtime.database.write_transaction(_one) == 1
 
 
-def test_a_read_only_server_does_not_count_as_back(runtime: Runtime, upkeep: Upkeep, rows: Rows) -> None:
-    [name] = [row["name"] for row in rows.ask("select current_database() as name")]
-    rows.ask(f'alter database "{name}" set default_transaction_read_only = on')
+def test_a_read_only_server_does_not_close_the_breaker(runtime: Runtime, upkeep: Upkeep, rows: Rows) -> None:
+    [name] = [row["name"] for row in rows.query("select current_database() as name")]
+    rows.query(f'alter database "{name}" set default_transaction_read_only = on')
     try:
         runtime.database._engine.dispose()
         runtime.database.breaker.record_failure(time.monotonic())
@@ -196,7 +198,7 @@ def test_a_read_only_server_does_not_count_as_back(runtime: Runtime, upkeep: Upk
     assert not runtime.database.breaker.is_open
 
 
-def test_the_thread_stops_and_gives_the_spool_back(upkeep: Upkeep, spool: Spool) -> None:
+def test_a_stopped_upkeep_releases_its_spool(upkeep: Upkeep, spool: Spool) -> None:
     spool.open()
     upkeep.ensure_running()
     upkeep.ensure_running()
@@ -212,10 +214,10 @@ def _one(connection: object) -> int:
     return 1
 
 
-def _make_writable(reading: Database, name: str) -> None:
+def _make_writable(database: Database, name: str) -> None:
     def work(connection: object) -> None:
         connection.exec_driver_sql("set transaction read write")  # type: ignore[attr-defined]
         connection.exec_driver_sql(f'alter database "{name}" reset default_transaction_read_only')  # type: ignore[attr-defined]
 
-    reading.write_transaction(work)
-    reading._engine.dispose()
+    database.write_transaction(work)
+    database._engine.dispose()

@@ -1,4 +1,4 @@
-"""What use cases promise of users, whoever asks for them: an administrator is always left, nobody is mistaken."""
+"""Use cases of users: one administrator always remains, and logins are unambiguous."""
 
 import threading
 from collections.abc import Callable
@@ -22,7 +22,7 @@ NOBODY = UUID("0190b0e5-0000-7000-8000-000000000000")
 def create(
     runtime: Runtime, username: str, *, is_admin: bool = False, phone: str | None = None, email: str = ""
 ) -> UUID:
-    """Create a user; return the number."""
+    """Create a user and return the id."""
     now = datetime.now(UTC)
     key = new_key()
     attempt = NewAttempt(
@@ -42,91 +42,91 @@ def create(
     return attempt.id
 
 
-def standing(runtime: Runtime) -> dict[str, tuple[bool, bool, int]]:
-    """Return whether each user can log in and is an administrator, and how often the sessions ended."""
-    question = text("select username, is_active, is_admin, epoch from users")
-    rows = runtime.database.read_transaction(lambda connection: list(connection.execute(question)))
+def states(runtime: Runtime) -> dict[str, tuple[bool, bool, int]]:
+    """Return for each user: active, administrator, session epoch."""
+    statement = text("select username, is_active, is_admin, epoch from users")
+    rows = runtime.database.read_transaction(lambda connection: list(connection.execute(statement)))
     return {row.username: (row.is_active, row.is_admin, row.epoch) for row in rows}
 
 
-@pytest.mark.parametrize("deed", [service.block, service.withdraw_admin])
-def test_the_last_administrator_stays(runtime: Runtime, deed: Callable[..., str]) -> None:
+@pytest.mark.parametrize("action", [service.block, service.withdraw_admin])
+def test_the_last_administrator_cannot_be_blocked_or_demoted(runtime: Runtime, action: Callable[..., str]) -> None:
     boss = create(runtime, "boss", is_admin=True)
     blocked = create(runtime, "former", is_admin=True)
     service.block(runtime.database, blocked, by=boss)
-    before = standing(runtime)
+    before = states(runtime)
 
     with pytest.raises(RefusalError) as caught:
-        deed(runtime.database, boss, by=None)
+        action(runtime.database, boss, by=None)
 
     assert (caught.value.code, caught.value.variant) == ("forbidden", "last_admin")
-    assert standing(runtime) == before
+    assert states(runtime) == before
 
 
-@pytest.mark.parametrize("deed", [service.block, service.withdraw_admin])
-def test_one_of_two_administrators_may_go(runtime: Runtime, deed: Callable[..., str]) -> None:
+@pytest.mark.parametrize("action", [service.block, service.withdraw_admin])
+def test_one_of_two_administrators_can_be_blocked_or_demoted(runtime: Runtime, action: Callable[..., str]) -> None:
     create(runtime, "boss", is_admin=True)
     other = create(runtime, "other", is_admin=True)
 
-    deed(runtime.database, other, by=None)
+    action(runtime.database, other, by=None)
 
-    assert standing(runtime)["boss"] == (True, True, 0)
-    assert standing(runtime)["other"] in {(False, True, 1), (True, False, 1)}
+    assert states(runtime)["boss"] == (True, True, 0)
+    assert states(runtime)["other"] in {(False, True, 1), (True, False, 1)}
 
 
-def test_two_administrators_who_withdraw_each_others_rights_at_once_leave_one(runtime: Runtime) -> None:
-    ends: list[str] = []
+def test_one_administrator_is_left_when_two_demote_each_other_at_once(runtime: Runtime) -> None:
+    results: list[str] = []
     for _ in range(5):
-        names = f"a{len(ends)}", f"b{len(ends)}"
+        names = f"a{len(results)}", f"b{len(results)}"
         runtime.database.write_transaction(
             lambda connection: connection.execute(text("update users set is_admin = false"))
         )
         first, second = (create(runtime, name, is_admin=True) for name in names)
-        begin = threading.Barrier(2)
+        barrier = threading.Barrier(2)
 
-        def withdraw(victim: UUID, by: UUID, begin: threading.Barrier = begin) -> None:
-            begin.wait()
+        def withdraw(victim: UUID, by: UUID, barrier: threading.Barrier = barrier) -> None:
+            barrier.wait()
             try:
-                ends.append(service.withdraw_admin(runtime.database, victim, by=by))
+                results.append(service.withdraw_admin(runtime.database, victim, by=by))
             except RefusalError as error:
-                ends.append(error.variant)
+                results.append(error.variant)
 
         threads = [threading.Thread(target=withdraw, args=pair) for pair in ((first, second), (second, first))]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        left = [name for name, (_, is_admin, _) in standing(runtime).items() if is_admin]
+        left = [name for name, (_, is_admin, _) in states(runtime).items() if is_admin]
         assert len(left) == 1
 
-    assert ends.count("last_admin") == 5
+    assert results.count("last_admin") == 5
 
 
-@pytest.mark.parametrize("deed", [service.block, service.unblock, service.grant_admin, service.withdraw_admin])
-def test_every_change_ends_the_sessions(runtime: Runtime, deed: Callable[..., str]) -> None:
+@pytest.mark.parametrize("action", [service.block, service.unblock, service.grant_admin, service.withdraw_admin])
+def test_every_change_of_a_user_ends_the_sessions(runtime: Runtime, action: Callable[..., str]) -> None:
     create(runtime, "boss", is_admin=True)
     user = create(runtime, "somebody")
 
-    assert deed(runtime.database, user, by=None) == "somebody"
+    assert action(runtime.database, user, by=None) == "somebody"
 
-    assert standing(runtime)["somebody"][2] == 1
-    assert standing(runtime)["boss"][2] == 0
+    assert states(runtime)["somebody"][2] == 1
+    assert states(runtime)["boss"][2] == 0
 
 
-@pytest.mark.parametrize("deed", [service.block, service.unblock, service.grant_admin, service.withdraw_admin])
-def test_nobody_is_changed_who_is_not_there(runtime: Runtime, deed: Callable[..., str]) -> None:
+@pytest.mark.parametrize("action", [service.block, service.unblock, service.grant_admin, service.withdraw_admin])
+def test_changing_an_unknown_user_is_refused(runtime: Runtime, action: Callable[..., str]) -> None:
     with pytest.raises(RefusalError) as caught:
-        deed(runtime.database, NOBODY, by=None)
+        action(runtime.database, NOBODY, by=None)
 
     assert caught.value.code == "not_found"
 
 
-def test_no_password_is_issued_to_who_is_not_there(runtime: Runtime) -> None:
+def test_resetting_the_password_of_an_unknown_user_is_refused(runtime: Runtime) -> None:
     with pytest.raises(RefusalError, match="not_found"):
         service.reset_password(runtime.database, runtime.passwords, NOBODY, by=None)
 
 
-def test_a_user_is_meant_by_username_first_then_by_phone_or_email(runtime: Runtime) -> None:
+def test_a_login_matches_usernames_before_phones_and_emails(runtime: Runtime) -> None:
     anna = create(runtime, "anna", phone="+79125550141", email="boris@example.org")
     boris = create(runtime, "boris@example.org")
     region = runtime.config.phone_region
@@ -136,5 +136,5 @@ def test_a_user_is_meant_by_username_first_then_by_phone_or_email(runtime: Runti
         return None if account is None else account.id
 
     assert found("ANNA") == found("8 (912) 555-01-41") == anna
-    assert found("boris@example.org") == boris, "a username wins over another's e-mail"
+    assert found("boris@example.org") == boris, "a username takes precedence over another user's e-mail"
     assert found("nobody") is found("") is None

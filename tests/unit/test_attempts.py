@@ -1,4 +1,4 @@
-"""Attempts: ids in the order of time, what is kept of a body, what an outcome is."""
+"""Attempts: time-ordered ids, the stored part of a body, and outcomes."""
 
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -19,29 +19,29 @@ MOMENTS = st.builds(
     st.timedeltas(timedelta(days=1), timedelta(days=365 * 8000)),
     st.timezones() | st.just(UTC),
 )
-unhurried = settings(deadline=None)
+no_deadline = settings(deadline=None)
 
 
 @given(MOMENTS)
-@unhurried
-def test_an_id_is_a_uuid_of_version_7_with_its_millisecond_in_front(moment: datetime) -> None:
-    made = new_id(moment)
+@no_deadline
+def test_an_id_is_a_version_7_uuid_that_starts_with_its_millisecond(moment: datetime) -> None:
+    attempt_id = new_id(moment)
 
-    assert (made.version, made.variant) == (7, uuid.RFC_4122)
-    assert made.int >> 80 == (moment - EPOCH) // timedelta(milliseconds=1)
+    assert (attempt_id.version, attempt_id.variant) == (7, uuid.RFC_4122)
+    assert attempt_id.int >> 80 == (moment - EPOCH) // timedelta(milliseconds=1)
 
 
 @given(MOMENTS)
-@unhurried
-def test_ids_follow_time_to_the_microsecond(moment: datetime) -> None:
+@no_deadline
+def test_ids_are_ordered_by_time_to_the_microsecond(moment: datetime) -> None:
     moment = moment.astimezone(UTC)
 
     assert new_id(moment - MICROSECOND) < new_id(moment) < new_id(moment + MICROSECOND)
 
 
 @given(MOMENTS)
-@unhurried
-def test_a_period_of_ids_begins_exactly_at_its_first_moment(moment: datetime) -> None:
+@no_deadline
+def test_the_first_id_of_a_period_is_exactly_at_its_start(moment: datetime) -> None:
     moment = moment.astimezone(UTC)
     first = first_id(moment)
 
@@ -49,7 +49,7 @@ def test_a_period_of_ids_begins_exactly_at_its_first_moment(moment: datetime) ->
     assert (first.version, first.variant) == (7, uuid.RFC_4122)
 
 
-def test_a_moment_is_the_same_in_every_zone() -> None:
+def test_the_first_id_of_a_moment_is_the_same_in_every_time_zone() -> None:
     moment = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
     ids = {first_id(moment.astimezone(ZoneInfo(zone))) for zone in ("UTC", "Europe/Moscow", "America/New_York")}
@@ -57,13 +57,13 @@ def test_a_moment_is_the_same_in_every_zone() -> None:
     assert len(ids) == 1
 
 
-def test_a_period_may_begin_before_there_were_ids() -> None:
+def test_a_period_may_start_before_the_unix_epoch() -> None:
     first = first_id(datetime(1900, 1, 1, tzinfo=UTC))
 
     assert first == first_id(datetime(1970, 1, 1, tzinfo=UTC)) < new_id(datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC))
 
 
-def test_ids_of_one_moment_differ() -> None:
+def test_ids_created_at_the_same_moment_differ() -> None:
     moment = datetime(2026, 11, 23, tzinfo=UTC)
 
     assert len({new_id(moment) for _ in range(1000)}) == 1000
@@ -76,13 +76,13 @@ def test_ids_of_one_moment_differ() -> None:
         *[(500, "failed"), (503, "failed"), (0, "failed")],
     ],
 )
-def test_a_status_stands_for_an_outcome(status: int, outcome: str) -> None:
+def test_a_status_maps_to_an_outcome(status: int, outcome: str) -> None:
     assert Outcome.of(status) == outcome
 
 
 @pytest.fixture
 def attempt() -> NewAttempt:
-    """An attempt of which only the head has been read."""
+    """An attempt whose body has not been read yet."""
     now = datetime.now(UTC)
     return NewAttempt(
         id=new_id(now),
@@ -96,7 +96,7 @@ def attempt() -> NewAttempt:
     )
 
 
-def test_of_a_body_the_form_is_kept_with_masked_contacts(attempt: NewAttempt) -> None:
+def test_the_fields_of_a_body_are_stored_with_masked_contacts(attempt: NewAttempt) -> None:
     attempt.store_body({"name": "Анна\n", "phone": "8 912 555-01-41", "email": "anna@example.org", "birth_date": None})
 
     assert attempt.sent == {
@@ -110,19 +110,19 @@ def test_of_a_body_the_form_is_kept_with_masked_contacts(attempt: NewAttempt) ->
 @pytest.mark.parametrize(
     ("value", "shown"), [(1, "number"), (1.5, "number"), (True, "boolean"), ([], "array"), ({}, "object")]
 )
-def test_what_is_no_text_is_kept_as_its_type(attempt: NewAttempt, value: Any, shown: str) -> None:
+def test_a_value_that_is_not_text_is_stored_as_its_type(attempt: NewAttempt, value: Any, shown: str) -> None:
     attempt.store_body({"phone": value})
 
     assert attempt.sent == {"phone": f"({shown})"}
 
 
-def test_the_value_of_an_unknown_field_is_not_kept_for_it_may_be_a_password(attempt: NewAttempt) -> None:
+def test_the_value_of_an_unknown_field_is_not_stored_because_it_may_be_a_password(attempt: NewAttempt) -> None:
     attempt.store_body({"password": "hunter2", "x" * 100: 1, "\ud800\0": 1})
 
     assert attempt.sent == {"password": "•••", "x" * 39 + "…": "•••", "\ufffd\ufffd": "•••"}
 
 
-def test_of_a_flood_of_fields_few_are_kept(attempt: NewAttempt) -> None:
+def test_the_number_of_stored_fields_is_limited(attempt: NewAttempt) -> None:
     attempt.store_body({str(number): number for number in range(5000)})
 
     assert len(attempt.sent) == MAX_STORED_FIELDS
@@ -134,8 +134,8 @@ def test_of_a_flood_of_fields_few_are_kept(attempt: NewAttempt) -> None:
         st.none() | st.integers() | st.text(st.characters(exclude_categories=()), max_size=400),
     )
 )
-@unhurried
-def test_whatever_was_sent_what_is_kept_can_be_written(body: dict[str, Any]) -> None:
+@no_deadline
+def test_any_body_is_reduced_to_fields_that_postgresql_can_store(body: dict[str, Any]) -> None:
     attempt = NewAttempt(
         id=uuid.UUID(int=0),
         received_at=datetime.now(UTC),
@@ -149,6 +149,6 @@ def test_whatever_was_sent_what_is_kept_can_be_written(body: dict[str, Any]) -> 
 
     attempt.store_body(body)
 
-    kept = "".join([*attempt.sent, *attempt.sent.values()])
-    check_characters(kept)
+    stored = "".join([*attempt.sent, *attempt.sent.values()])
+    check_characters(stored)
     assert all(len(value) <= 300 for value in attempt.sent.values())

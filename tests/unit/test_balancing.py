@@ -1,4 +1,4 @@
-"""Workers share the connections: whoever holds more lets the others go first."""
+"""Connection balancing: a worker that holds more connections than another one waits before it accepts."""
 
 from collections.abc import Callable
 
@@ -9,10 +9,10 @@ from project.server.balancing import ConnectionBalancer
 
 @pytest.fixture
 def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What happened, in this order."""
-    happened: list[str] = []
-    monkeypatch.setattr("project.server.balancing.time.sleep", lambda _: happened.append("waited"))
-    return happened
+    """The events, in the order in which they happened."""
+    recorded: list[str] = []
+    monkeypatch.setattr("project.server.balancing.time.sleep", lambda _: recorded.append("waited"))
+    return recorded
 
 
 def _accepting(events: list[str], connections: list[str]) -> Callable[[], None]:
@@ -23,7 +23,7 @@ def _accepting(events: list[str], connections: list[str]) -> Callable[[], None]:
     return accept
 
 
-def test_whoever_holds_no_more_than_others_accepts_at_once(events: list[str]) -> None:
+def test_a_worker_that_holds_no_more_connections_than_others_accepts_at_once(events: list[str]) -> None:
     held: list[str] = []
     accept = ConnectionBalancer(2).wrap_accept(_accepting(events, held), 0, held)
 
@@ -32,7 +32,7 @@ def test_whoever_holds_no_more_than_others_accepts_at_once(events: list[str]) ->
     assert events == ["accepted"]
 
 
-def test_whoever_holds_more_than_another_one_lets_that_one_go_first(events: list[str]) -> None:
+def test_a_worker_that_holds_more_connections_than_another_one_waits_before_accepting(events: list[str]) -> None:
     held = ["one"]
     accept = ConnectionBalancer(2).wrap_accept(_accepting(events, held), 0, held)
 
@@ -41,11 +41,11 @@ def test_whoever_holds_more_than_another_one_lets_that_one_go_first(events: list
     assert events == ["waited", "accepted"]
 
 
-def test_what_a_worker_has_accepted_is_known_to_the_others(events: list[str]) -> None:
-    all_shares = ConnectionBalancer(2)
+def test_workers_see_how_many_connections_the_others_have_accepted(events: list[str]) -> None:
+    balancer = ConnectionBalancer(2)
     ours, theirs = ["one"], ["one"]
-    accept = all_shares.wrap_accept(_accepting(events, ours), 0, ours)
-    accept_theirs = all_shares.wrap_accept(_accepting(events, theirs), 1, theirs)
+    accept = balancer.wrap_accept(_accepting(events, ours), 0, ours)
+    accept_theirs = balancer.wrap_accept(_accepting(events, theirs), 1, theirs)
     accept()
     events.clear()
 
@@ -54,7 +54,7 @@ def test_what_a_worker_has_accepted_is_known_to_the_others(events: list[str]) ->
     assert events == ["accepted"]
 
 
-def test_a_connection_that_has_ended_counts_no_more(events: list[str]) -> None:
+def test_a_closed_connection_is_not_counted_any_more(events: list[str]) -> None:
     held = ["one"]
     accept = ConnectionBalancer(2).wrap_accept(_accepting(events, held), 0, held)
     accept()

@@ -1,4 +1,4 @@
-"""Settings: read once, refused all together, secrets made once and kept."""
+"""Settings: read once, all errors reported together, secrets generated once and stored."""
 
 import os
 import subprocess
@@ -42,7 +42,7 @@ BAD = {
     "LOG_FORMAT": ["xml"],
     "REQUEST_DEADLINE_S": ["0.4", "61", "nan", "inf", "3s"],
 }
-ANY_TEXT_WILL_DO = {"HOST", "DATA_DIR", "TRUSTED_HOSTS"}
+FREE_TEXT = {"HOST", "DATA_DIR", "TRUSTED_HOSTS"}
 
 
 def read(tmp_path: Path, **environment: str) -> Config:
@@ -50,7 +50,7 @@ def read(tmp_path: Path, **environment: str) -> Config:
     return Config.from_environment({"DATA_DIR": str(tmp_path), **environment})
 
 
-def test_every_bad_value_is_named_at_once(tmp_path: Path) -> None:
+def test_all_bad_values_are_reported_together(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         read(tmp_path, **{name: values[0] for name, values in BAD.items()})
 
@@ -58,8 +58,8 @@ def test_every_bad_value_is_named_at_once(tmp_path: Path) -> None:
     assert sorted(line.partition(":")[0] for line in lines) == sorted(BAD)
 
 
-def test_no_setting_takes_just_anything_unless_listed_here() -> None:
-    assert BAD.keys() | ANY_TEXT_WILL_DO == {name.upper() for name in settings()}
+def test_every_setting_has_bad_values_unless_it_is_listed_as_free_text() -> None:
+    assert BAD.keys() | FREE_TEXT == {name.upper() for name in settings()}
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD.items() for value in values])
@@ -70,7 +70,7 @@ def test_a_bad_value_is_refused_and_named(tmp_path: Path, name: str, value: str)
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_a_setting_may_stand_in_a_file_and_what_is_said_directly_wins(tmp_path: Path) -> None:
+def test_a_setting_can_be_read_from_a_file_but_the_variable_itself_takes_precedence(tmp_path: Path) -> None:
     (tmp_path / "key").write_text(f"{SECRET}\n")
 
     found = read(tmp_path, SECRET_KEY_FILE=str(tmp_path / "key"), PORT="8001", PORT_FILE=str(tmp_path / "nowhere"))
@@ -78,7 +78,7 @@ def test_a_setting_may_stand_in_a_file_and_what_is_said_directly_wins(tmp_path: 
     assert (found.secret_key, found.port) == (SECRET, 8001)
 
 
-def test_a_file_that_cannot_be_read_is_refused_and_named(tmp_path: Path) -> None:
+def test_a_settings_file_that_cannot_be_read_is_refused_and_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^SECRET_KEY: SECRET_KEY_FILE names a file that cannot be read: .*nowhere$"):
         read(tmp_path, SECRET_KEY_FILE=str(tmp_path / "nowhere"))
 
@@ -95,13 +95,13 @@ def test_a_refused_secret_is_not_repeated_in_the_message(tmp_path: Path, name: s
 def test_the_service_does_not_start_on_bad_settings_and_says_why(tmp_path: Path) -> None:
     environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path), "SECRET_KEY": "dev", "PORT": "0"}
 
-    ended = subprocess.run(
+    result = subprocess.run(
         [sys.executable, ROOT / "wsgi.py"], env=environment, cwd=tmp_path, capture_output=True, text=True
     )
 
-    assert ended.returncode == 1
-    assert "Traceback" not in ended.stderr
-    assert [line.partition(":")[0] for line in ended.stderr.splitlines()] == [
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert [line.partition(":")[0] for line in result.stderr.splitlines()] == [
         "useradd cannot start",
         "PORT",
         "SECRET_KEY",
@@ -109,7 +109,7 @@ def test_the_service_does_not_start_on_bad_settings_and_says_why(tmp_path: Path)
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])
-def test_the_database_is_reached_through_the_driver_that_is_installed(tmp_path: Path, scheme: str) -> None:
+def test_every_postgresql_scheme_uses_the_installed_driver(tmp_path: Path, scheme: str) -> None:
     found = read(tmp_path, DATABASE_URL=f"{scheme}://user:p%40ss@host:5432/useradd?sslmode=require")
 
     assert found.database_url == "postgresql+psycopg2://user:p%40ss@host:5432/useradd?sslmode=require"
@@ -133,7 +133,7 @@ def test_the_database_is_reached_through_the_driver_that_is_installed(tmp_path: 
         ("PORT", "   ", 8000),
     ],
 )
-def test_a_good_value_is_read_and_a_blank_one_is_the_default(
+def test_a_good_value_is_parsed_and_a_blank_one_means_the_default(
     tmp_path: Path, name: str, text: str, value: object
 ) -> None:
     found = read(tmp_path, **{name: text})
@@ -141,13 +141,13 @@ def test_a_good_value_is_read_and_a_blank_one_is_the_default(
     assert getattr(found, name.lower()) == value
 
 
-def test_every_setting_says_what_it_means() -> None:
+def test_every_setting_has_a_description() -> None:
     for name, description in settings().items():
         assert description["meaning"], name
         assert isinstance(description["shown"], str), name
 
 
-def test_settings_do_not_change_under_way(tmp_path: Path) -> None:
+def test_settings_are_immutable(tmp_path: Path) -> None:
     found = read(tmp_path)
 
     with pytest.raises(FrozenInstanceError):
@@ -163,7 +163,7 @@ def test_settings_do_not_change_under_way(tmp_path: Path) -> None:
         ({"HOST": "10.1.2.3", "TRUSTED_HOSTS": "a.example.org"}, ["a.example.org"]),
     ],
 )
-def test_requests_may_name_this_machine_or_the_hosts_of_the_settings(
+def test_allowed_hosts_are_this_machine_or_the_configured_hosts(
     tmp_path: Path, environment: dict[str, str], hosts: list[str]
 ) -> None:
     found = read(tmp_path, **environment)
@@ -171,7 +171,7 @@ def test_requests_may_name_this_machine_or_the_hosts_of_the_settings(
     assert found.allowed_hosts == hosts
 
 
-def test_missing_secrets_are_made_once_for_the_eyes_of_their_owner_alone(tmp_path: Path) -> None:
+def test_missing_secrets_are_generated_once_and_readable_only_by_their_owner(tmp_path: Path) -> None:
     home = tmp_path / "new" / "data"
 
     first, second = (Config.from_environment({"DATA_DIR": str(home)}) for _ in range(2))
@@ -184,7 +184,7 @@ def test_missing_secrets_are_made_once_for_the_eyes_of_their_owner_alone(tmp_pat
     assert home.stat().st_mode & 0o077 == 0
 
 
-def test_given_secrets_are_used_and_leave_nothing_on_the_disk(tmp_path: Path) -> None:
+def test_configured_secrets_are_used_and_not_written_to_disk(tmp_path: Path) -> None:
     found = read(tmp_path, SECRET_KEY=SECRET, PASSWORD_SECRET=SECRET + "p")
 
     assert (found.secret_key, found.password_secret) == (SECRET, SECRET + "p")
@@ -198,9 +198,11 @@ def test_two_services_have_different_secrets(tmp_path: Path) -> None:
     assert one.password_secret != other.password_secret
 
 
-def test_of_two_that_make_a_secret_at_once_both_use_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_that_generate_a_secret_at_once_both_use_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = read(tmp_path)
-    monkeypatch.setattr(Path, "exists", lambda self, **_: False)  # the other has looked before the first one wrote
+    monkeypatch.setattr(Path, "exists", lambda self, **_: False)  # the second process looked before the first one wrote
 
     second = read(tmp_path)
 
@@ -208,31 +210,31 @@ def test_of_two_that_make_a_secret_at_once_both_use_the_first(tmp_path: Path, mo
 
 
 def test_processes_that_start_at_once_agree_on_the_secrets(tmp_path: Path) -> None:
-    tell = "from config import Config; c = Config.from_environment(); print(c.secret_key, c.password_secret)"
+    program = "from config import Config; c = Config.from_environment(); print(c.secret_key, c.password_secret)"
     environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path)}
 
     started: list[subprocess.Popen[str]] = [
-        subprocess.Popen([sys.executable, "-c", tell], env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen([sys.executable, "-c", program], env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         for _ in range(4)
     ]
-    told = {process.communicate()[0] for process in started}
+    outputs = {process.communicate()[0] for process in started}
 
     assert [process.returncode for process in started] == [0] * 4
-    assert len(told) == 1
+    assert len(outputs) == 1
     assert len(list(tmp_path.iterdir())) == 2
 
 
-@pytest.mark.parametrize("kept", ["", "short", "a" * 64])
-def test_a_kept_secret_that_is_damaged_stops_the_start(tmp_path: Path, kept: str) -> None:
-    (tmp_path / "secret_key").write_text(kept)
+@pytest.mark.parametrize("content", ["", "short", "a" * 64])
+def test_a_damaged_secret_file_prevents_the_start(tmp_path: Path, content: str) -> None:
+    (tmp_path / "secret_key").write_text(content)
 
     with pytest.raises(ConfigError, match=r"^DATA_DIR: .*secret_key cannot be used"):
         read(tmp_path)
 
-    assert (tmp_path / "secret_key").read_text() == kept
+    assert (tmp_path / "secret_key").read_text() == content
 
 
-def test_a_data_dir_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_a_data_dir_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     with pytest.raises(ConfigError, match=r"^DATA_DIR: "):
@@ -248,18 +250,18 @@ def test_the_environment_of_the_process_is_read_by_default(tmp_path: Path, monke
     assert found.port == 8099
 
 
-def test_secrets_come_from_the_systems_own_randomness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
+def test_secrets_are_generated_by_the_secrets_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
 
     def token_hex(size: int) -> str:
-        asked.append(size)
+        sizes.append(size)
         return SECRET
 
     monkeypatch.setattr("secrets.token_hex", token_hex)
 
     read(tmp_path)
 
-    assert asked == [32, 32]
+    assert sizes == [32, 32]
 
 
 @pytest.mark.parametrize(
@@ -269,5 +271,5 @@ def test_secrets_come_from_the_systems_own_randomness(tmp_path: Path, monkeypatc
         ("u@a,b/d?sslmode=require", "u@/d?host=a&host=b&sslmode=require"),
     ],
 )
-def test_several_hosts_are_read_as_postgresql_writes_them(tmp_path: Path, given: str, found: str) -> None:
+def test_several_hosts_are_read_in_the_notation_of_postgresql(tmp_path: Path, given: str, found: str) -> None:
     assert read(tmp_path, DATABASE_URL=f"postgresql://{given}").database_url == f"postgresql+psycopg2://{found}"

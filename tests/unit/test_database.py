@@ -1,4 +1,4 @@
-"""The parts of the way to PostgreSQL that need none: turns, the breaker, what errors mean, several hosts."""
+"""The parts of the database layer that need no server: semaphore, breaker, error classification, host failover."""
 
 import threading
 from typing import Any
@@ -15,7 +15,7 @@ from project.database.breaker import Breaker
 from project.database.semaphore import FairSemaphore
 
 
-def test_a_gate_lets_in_as_many_as_there_are_places() -> None:
+def test_a_semaphore_grants_as_many_acquisitions_as_it_has_permits() -> None:
     semaphore = FairSemaphore(2)
 
     assert [semaphore.acquire(0), semaphore.acquire(0), semaphore.acquire(0)] == [True, True, False]
@@ -23,13 +23,13 @@ def test_a_gate_lets_in_as_many_as_there_are_places() -> None:
     assert semaphore.acquire(0)
 
 
-def test_a_queue_that_is_full_is_no_place_to_wait() -> None:
+def test_a_full_queue_is_refused_without_waiting() -> None:
     semaphore = FairSemaphore(1, queue=0)
 
     assert [semaphore.acquire(0), semaphore.acquire(60)] == [True, False]
 
 
-def test_a_gate_lets_in_whoever_has_waited_longest() -> None:
+def test_a_semaphore_serves_waiting_threads_in_their_order_of_arrival() -> None:
     semaphore, order, threads = FairSemaphore(1), [], []
     semaphore.acquire(0)
 
@@ -50,7 +50,7 @@ def test_a_gate_lets_in_whoever_has_waited_longest() -> None:
     assert order == [0, 1, 2, 3, 4]
 
 
-def test_a_breaker_opens_when_nobody_succeeded_while_one_waited() -> None:
+def test_the_breaker_opens_when_a_request_fails_and_none_has_succeeded_since_its_start() -> None:
     breaker = Breaker("test")
 
     breaker.record_failure(since=1.0)
@@ -59,7 +59,7 @@ def test_a_breaker_opens_when_nobody_succeeded_while_one_waited() -> None:
     assert not breaker.is_open
 
 
-def test_one_stuck_connection_opens_nothing() -> None:
+def test_one_stuck_connection_does_not_open_the_breaker() -> None:
     breaker = Breaker("test")
     breaker.record_success()
 
@@ -77,54 +77,54 @@ class WithCode(psycopg2.OperationalError):
 
     @property
     def pgcode(self) -> str | None:  # type: ignore[override]
-        """SQLSTATE."""
+        """The SQLSTATE."""
         return self.code
 
 
-def trouble(code: str | None, text: str = "") -> DBAPIError:
+def database_error(code: str | None, text: str = "") -> DBAPIError:
     """Return an error as SQLAlchemy raises it."""
     return OperationalError("statement", {}, WithCode(code, text))
 
 
 @pytest.mark.parametrize(
-    ("error", "outage", "away", "broken", "misconfigured"),
+    ("error", "outage", "unavailable", "broken", "misconfigured"),
     [
-        (trouble(None), True, True, True, False),
-        (trouble("57P01"), True, True, True, False),
-        (trouble("57P03"), True, True, True, False),
-        (trouble("08006"), True, True, True, False),
-        (trouble("25006"), True, True, False, False),
-        (trouble("53100"), True, True, False, False),
-        (trouble("53300"), True, True, False, False),
-        (trouble("58030"), True, True, False, False),
-        (trouble("XX000"), True, True, False, False),
-        (trouble("40P01"), True, False, False, False),
-        (trouble("55P03"), True, False, False, False),
-        (trouble("57014"), True, False, False, False),
-        (trouble("28P01"), True, True, False, True),
-        (trouble("3D000"), True, True, False, True),
-        (trouble("42P01"), True, False, False, True),
-        (trouble(None, 'FATAL: password authentication failed for user "u"'), True, True, True, True),
-        (trouble(None, 'FATAL: database "d" does not exist'), True, True, True, True),
-        (trouble("23514"), False, False, False, False),
-        (trouble("22021"), False, False, False, False),
+        (database_error(None), True, True, True, False),
+        (database_error("57P01"), True, True, True, False),
+        (database_error("57P03"), True, True, True, False),
+        (database_error("08006"), True, True, True, False),
+        (database_error("25006"), True, True, False, False),
+        (database_error("53100"), True, True, False, False),
+        (database_error("53300"), True, True, False, False),
+        (database_error("58030"), True, True, False, False),
+        (database_error("XX000"), True, True, False, False),
+        (database_error("40P01"), True, False, False, False),
+        (database_error("55P03"), True, False, False, False),
+        (database_error("57014"), True, False, False, False),
+        (database_error("28P01"), True, True, False, True),
+        (database_error("3D000"), True, True, False, True),
+        (database_error("42P01"), True, False, False, True),
+        (database_error(None, 'FATAL: password authentication failed for user "u"'), True, True, True, True),
+        (database_error(None, 'FATAL: database "d" does not exist'), True, True, True, True),
+        (database_error("23514"), False, False, False, False),
+        (database_error("22021"), False, False, False, False),
         (PoolTimeoutError("all connections are in use"), True, False, False, False),
     ],
 )
-def test_what_an_error_means(
-    error: DBAPIError | PoolTimeoutError, outage: bool, away: bool, broken: bool, misconfigured: bool
+def test_errors_are_classified_by_their_sqlstate(
+    error: DBAPIError | PoolTimeoutError, outage: bool, unavailable: bool, broken: bool, misconfigured: bool
 ) -> None:
     assert errors.is_outage(error) == outage
-    assert errors.is_unavailable(error) == away
+    assert errors.is_unavailable(error) == unavailable
     assert errors.is_broken(error) == broken
     assert errors.is_misconfigured(error) == misconfigured
 
 
-def test_of_several_hosts_the_one_that_answered_last_is_asked_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, str]] = []
+def test_hosts_are_tried_in_order_until_one_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[tuple[str, str]] = []
 
     def connect(**options: Any) -> Any:
-        asked.append((options["host"], options["port"]))
+        tried.append((options["host"], options["port"]))
         if options["host"] != "b":
             raise psycopg2.OperationalError("refused")
         raise LookupError("far enough")
@@ -136,14 +136,14 @@ def test_of_several_hosts_the_one_that_answered_last_is_asked_first(monkeypatch:
     with pytest.raises(LookupError):
         engine.connect()
 
-    assert asked == [("a", "1"), ("b", "2")]
+    assert tried == [("a", "1"), ("b", "2")]
 
 
-def test_a_host_that_takes_all_the_time_is_not_asked_first_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+def test_a_host_that_uses_up_the_deadline_is_not_tried_first_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
 
     def connect(**options: Any) -> Any:
-        asked.append(options["host"])
+        tried.append(options["host"])
         raise psycopg2.OperationalError("no answer")
 
     monkeypatch.setattr(psycopg2, "connect", connect)
@@ -154,10 +154,10 @@ def test_a_host_that_takes_all_the_time_is_not_asked_first_again(monkeypatch: py
         with deadline(0), pytest.raises(OperationalError):
             engine.connect()
 
-    assert asked == ["a", "b"]
+    assert tried == ["a", "b"]
 
 
-def test_when_no_host_answers_the_last_one_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_no_host_answers_the_error_of_the_last_one_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     def connect(**options: Any) -> Any:
         raise psycopg2.OperationalError(f"no answer from {options['host']}")
 
@@ -169,13 +169,13 @@ def test_when_no_host_answers_the_last_one_says_why(monkeypatch: pytest.MonkeyPa
         engine.connect()
 
 
-def test_a_lag_is_that_of_ones_own_answer_whatever_others_are_answered() -> None:
+def test_the_replica_lag_is_stored_per_thread() -> None:
     engine = create_engine("postgresql+psycopg2://", poolclass=NullPool)
-    reading = ReadDatabase(engine, 1, name="reading", permits=1, connections=1)
-    reading.lag_s = 8
+    read_database = ReadDatabase(engine, 1, name="reading", permits=1, connections=1)
+    read_database.lag_s = 8
 
-    other = threading.Thread(target=setattr, args=(reading, "lag_s", 0.0))
+    other = threading.Thread(target=setattr, args=(read_database, "lag_s", 0.0))
     other.start()
     other.join()
 
-    assert reading.lag_s == 8
+    assert read_database.lag_s == 8

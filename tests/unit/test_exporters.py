@@ -1,4 +1,4 @@
-"""Files for people and programs: words, names, .txt and .csv."""
+"""Exported files: translations, file names, .txt and .csv."""
 
 import codecs
 import csv
@@ -22,7 +22,7 @@ from project.exporters import csv as csv_file
 from project.exporters import text as text_file
 from project.exporters.names import file_name
 from project.exporters.translations import Heading, Translations
-from tests.lines import laid_out
+from tests.lines import lines_of
 
 MOSCOW = ZoneInfo("Europe/Moscow")
 NOON = datetime(2026, 11, 23, 9, 0, 0, 999_999, tzinfo=UTC)
@@ -159,7 +159,7 @@ DRY_RUN: dict[str, Any] = {"status": 200, "answered": 200, "code": "dry_run"}
 
 
 def report(rows: Sequence[AttemptRow] = (), **changes: Any) -> Report:
-    """Return what is counted over these attempts, day by day."""
+    """Return the report on these attempts by day."""
     since, until = datetime(2026, 11, 16, 21, tzinfo=UTC), datetime(2026, 11, 23, 21, tzinfo=UTC)
     edges = day_edges(since, until, MOSCOW)
     counted = Report(
@@ -187,35 +187,35 @@ def _bucket(rows: Iterable[AttemptRow], since: datetime, until: datetime) -> Buc
 def text_of(
     rows: Sequence[AttemptRow], translations: Translations = RUSSIAN_TRANSLATIONS, heading: Heading = HEADING
 ) -> str:
-    """Return the .txt file, decoded and without its byte order mark."""
-    return b"".join(text_file.stream(lambda: report(rows), laid_out(rows), heading, translations)).decode("utf-8-sig")
+    """Return the .txt file, decoded, without its byte order mark."""
+    return b"".join(text_file.stream(lambda: report(rows), lines_of(rows), heading, translations)).decode("utf-8-sig")
 
 
 def log_lines(text: str) -> list[list[str]]:
-    """Return the rows of a .txt file as cells, without their head."""
+    """Return the rows of a .txt file as cells, without the header."""
     return [line.split("\t") for line in text.split("\r\n") if line.count("\t") > 1][1:]
 
 
-def too_early_counted() -> Report:
-    """Fail: nobody may count before the beginning of the file is on its way."""
+def count_too_early() -> Report:
+    """Fail: the start of the file must be sent before anything is counted."""
     raise AssertionError("counted too early")
 
 
-def too_early(layout: Layout) -> Iterator[Block]:
-    """Stand in for a database that has not answered yet."""
-    assert not layout.columns, "rows were asked for before the file began"
+def query_too_early(layout: Layout) -> Iterator[Block]:
+    """Act as a database that has not answered yet."""
+    assert not layout.columns, "rows were queried before the file started"
     yield Block(0, b"")
 
 
 def csv_of(rows: Sequence[AttemptRow]) -> bytes:
     """Return the .csv file."""
-    return b"".join(csv_file.stream(lambda: report(rows), laid_out(rows), HEADING, ENGLISH_TRANSLATIONS))
+    return b"".join(csv_file.stream(lambda: report(rows), lines_of(rows), HEADING, ENGLISH_TRANSLATIONS))
 
 
-# Words and names
+# Translations and names
 
 
-def test_numbers_follow_the_readers_language() -> None:
+def test_numbers_are_formatted_in_the_readers_language() -> None:
     written = [
         (translations.number(10930), translations.share(922, 1000))
         for translations in (RUSSIAN_TRANSLATIONS, ENGLISH_TRANSLATIONS)
@@ -235,7 +235,7 @@ def test_rounding_never_hides_a_single_attempt(part: int, shown: str) -> None:
 
 
 @pytest.mark.parametrize(("part", "shown"), [(119, "6.0%"), (13, "0.7%"), (1987, "99.4%"), (5, "0.3%")])
-def test_shares_are_rounded_as_spreadsheets_round_them(part: int, shown: str) -> None:
+def test_shares_are_rounded_like_in_spreadsheets(part: int, shown: str) -> None:
     written = ENGLISH_TRANSLATIONS.share(part, 2000)
 
     assert written == shown
@@ -247,7 +247,7 @@ def test_a_share_of_nothing_is_a_dash() -> None:
     assert written == "—"
 
 
-def test_moments_are_shown_in_the_zone_of_the_report() -> None:
+def test_times_are_shown_in_the_time_zone_of_the_report() -> None:
     midnight_in_moscow = datetime(2026, 11, 22, 21, 0, tzinfo=UTC)
 
     written = [
@@ -257,13 +257,13 @@ def test_moments_are_shown_in_the_zone_of_the_report() -> None:
     assert written == ["23.11.2026 00:00:00", "2026-11-23 00:00:00"]
 
 
-def test_a_file_is_named_after_the_days_it_shows() -> None:
+def test_a_file_is_named_after_its_first_and_last_day() -> None:
     name = file_name(report(), "xlsx")
 
     assert name == "useradd_2026-11-17_2026-11-23.xlsx"
 
 
-def test_a_file_of_everything_is_named_after_its_last_day() -> None:
+def test_a_file_without_a_period_is_named_after_its_last_day() -> None:
     until_now = datetime(2026, 11, 24, 20, 59, 59, 500_000, tzinfo=UTC) + timedelta(seconds=1)
 
     name = file_name(report(attempt_filter=AttemptFilter(), until=until_now), "txt")
@@ -272,7 +272,7 @@ def test_a_file_of_everything_is_named_after_its_last_day() -> None:
 
 
 @pytest.mark.parametrize(
-    ("codes", "behind"),
+    ("codes", "suffix"),
     [
         ({"invalid_phone"}, "_invalid_phone"),
         ({"invalid_phone", "invalid_email"}, ""),
@@ -281,15 +281,15 @@ def test_a_file_of_everything_is_named_after_its_last_day() -> None:
         ({"ошибка"}, ""),
     ],
 )
-def test_a_file_name_ends_with_the_only_chosen_reason_and_nothing_strange(codes: set[str], behind: str) -> None:
+def test_a_file_name_ends_with_the_selected_code_if_there_is_only_one_known_one(codes: set[str], suffix: str) -> None:
     shown = report(attempt_filter=AttemptFilter(since=NOON, codes=frozenset(codes)), since=NOON)
 
     name = file_name(shown, "csv")
 
-    assert name == f"useradd_2026-11-23_2026-11-23{behind}.csv"
+    assert name == f"useradd_2026-11-23_2026-11-23{suffix}.csv"
 
 
-def test_a_period_without_attempts_has_a_name() -> None:
+def test_the_file_of_a_period_without_attempts_has_a_name() -> None:
     name = file_name(report(attempt_filter=AttemptFilter(until=NOON), since=None, until=NOON), "csv")
 
     assert name == "useradd_2026-11-23_2026-11-23.csv"
@@ -298,17 +298,17 @@ def test_a_period_without_attempts_has_a_name() -> None:
 # .txt
 
 
-def test_the_text_opens_in_notepad_and_excel() -> None:
+def test_the_txt_has_a_byte_order_mark_and_crlf_for_notepad_and_excel() -> None:
     rows = [attempt_row()]
 
-    content = b"".join(text_file.stream(lambda: report(rows), laid_out(rows), HEADING, RUSSIAN_TRANSLATIONS))
+    content = b"".join(text_file.stream(lambda: report(rows), lines_of(rows), HEADING, RUSSIAN_TRANSLATIONS))
 
     assert content.startswith("\ufeffЗАПРОСЫ НА СОЗДАНИЕ ПОЛЬЗОВАТЕЛЕЙ (useradd)\r\n".encode())
     assert content.count(b"\n") == content.count(b"\r\n")
     assert content.count(b"\xef\xbb\xbf") == 1
 
 
-def test_the_text_says_what_it_shows_for_whom_and_when() -> None:
+def test_the_heading_of_the_txt_shows_period_filters_exporter_and_time() -> None:
     text = text_of([attempt_row()])
 
     assert text.split("\r\n")[2:6] == [
@@ -319,13 +319,13 @@ def test_the_text_says_what_it_shows_for_whom_and_when() -> None:
     ]
 
 
-def test_the_text_begins_before_anything_is_counted() -> None:
-    first = next(text_file.stream(too_early_counted, too_early, HEADING, ENGLISH_TRANSLATIONS))
+def test_the_txt_starts_before_anything_is_counted() -> None:
+    first = next(text_file.stream(count_too_early, query_too_early, HEADING, ENGLISH_TRANSLATIONS))
 
     assert first.startswith(codecs.BOM_UTF8 + b"REQUESTS TO CREATE USERS")
 
 
-def test_the_numbers_of_the_text_are_those_of_its_rows() -> None:
+def test_the_totals_of_the_txt_match_its_rows() -> None:
     rows = [attempt_row()] * 1850 + [attempt_row(**REJECTED)] * 134 + [attempt_row(**FAILED)] * 16
 
     text = text_of(rows).replace("\xa0", " ")
@@ -342,7 +342,7 @@ def test_the_numbers_of_the_text_are_those_of_its_rows() -> None:
     assert "23.11.2026        2 000      1 850        134         16\r\n" in text
 
 
-def test_reasons_stand_in_words_and_as_codes() -> None:
+def test_reasons_are_shown_as_text_and_as_codes() -> None:
     rows = [attempt_row(**REJECTED), attempt_row(**REJECTED), attempt_row(**FAILED), attempt_row()]
 
     lines = text_of(rows).replace("\xa0", " ").split("ПОЧЕМУ НЕ СОЗДАН")[1].split("\r\n")[2:4]
@@ -354,13 +354,13 @@ def test_reasons_stand_in_words_and_as_codes() -> None:
 
 
 @pytest.mark.parametrize(("rows", "mentioned"), [([attempt_row()], False), ([attempt_row(**DRY_RUN)], True)])
-def test_dry_runs_are_mentioned_only_if_there_were_any(rows: list[AttemptRow], mentioned: bool) -> None:
+def test_dry_runs_are_listed_only_if_there_are_any(rows: list[AttemptRow], mentioned: bool) -> None:
     text = text_of(rows)
 
     assert ("Без создания (проверки и повторы)" in text, "Без создания\r\n" in text) == (mentioned, mentioned)
 
 
-def test_a_row_of_the_text_has_all_that_the_table_on_the_page_has() -> None:
+def test_a_row_of_the_txt_has_all_columns_of_the_web_page() -> None:
     rows = [attempt_row(), attempt_row(**REJECTED, name=None, email_masked=None)]
 
     created, rejected = log_lines(text_of(rows))
@@ -376,7 +376,7 @@ def test_a_row_of_the_text_has_all_that_the_table_on_the_page_has() -> None:
     ]
 
 
-def test_an_attempt_that_was_never_answered_is_a_failure_without_a_status() -> None:
+def test_an_interrupted_attempt_is_a_failure_without_a_status() -> None:
     (cells,) = log_lines(text_of([attempt_row(status=0, answered=None, code="interrupted")], ENGLISH_TRANSLATIONS))
 
     assert cells[1:5] == ["failed", "—", "interrupted", "interrupted"]
@@ -390,7 +390,7 @@ def test_an_attempt_that_was_never_answered_is_a_failure_without_a_status() -> N
     ],
 )
 @pytest.mark.parametrize("column", ["username", "name", "email_masked", "phone_masked"])
-def test_what_a_spreadsheet_would_take_for_a_formula_gets_an_apostrophe(column: str, value: str) -> None:
+def test_a_value_that_looks_like_a_formula_is_prefixed_with_an_apostrophe(column: str, value: str) -> None:
     (cells,) = log_lines(text_of([attempt_row(**{column: value})]))
 
     shown = cells[{"username": 5, "name": 6, "phone_masked": 7, "email_masked": 8}[column]]
@@ -400,21 +400,21 @@ def test_what_a_spreadsheet_would_take_for_a_formula_gets_an_apostrophe(column: 
 
 
 @pytest.mark.parametrize("phone", ["+79991234567", "+49 30 901820", "+1 212 555 0141"])
-def test_our_own_form_of_a_phone_number_gets_no_apostrophe(phone: str) -> None:
+def test_a_normalized_phone_number_gets_no_apostrophe(phone: str) -> None:
     (cells,) = log_lines(text_of([attempt_row(phone_masked=mask_phone(phone))]))
 
     assert cells[7] == mask_phone(phone)
 
 
 @pytest.mark.parametrize("phone", ["=+7 999 123-45-67", "+7=999=1234567", "@79991234567"])
-def test_what_was_typed_instead_of_a_phone_number_is_guarded(phone: str) -> None:
+def test_an_invalid_phone_that_looks_like_a_formula_gets_an_apostrophe(phone: str) -> None:
     (cells,) = log_lines(text_of([attempt_row(phone_masked=mask_phone(phone))]))
 
     assert cells[7] == "'" + mask_phone(phone)
 
 
 @pytest.mark.parametrize("breaking", ["\t", "\n", "\r\n", "\x0b", "\x00", "\x1b[31m", "\x85", "\u2028", "\u202e"])
-def test_one_attempt_stays_one_line_whatever_was_sent(breaking: str) -> None:
+def test_an_attempt_is_always_one_line_of_the_txt(breaking: str) -> None:
     (cells,) = log_lines(text_of([attempt_row(name=f"a{breaking}b", username=f"c{breaking}d")]))
 
     assert len(cells) == 11
@@ -422,7 +422,7 @@ def test_one_attempt_stays_one_line_whatever_was_sent(breaking: str) -> None:
     assert (cells[6][0], cells[6][-1]) == ("a", "b")
 
 
-def test_a_lone_surrogate_in_a_filter_does_not_break_off_the_text() -> None:
+def test_a_lone_surrogate_in_a_filter_does_not_break_the_txt() -> None:
     heading = replace(HEADING, filters=(("Поиск", "Анна \ud83d!"),))
 
     text = text_of([], heading=heading)
@@ -454,19 +454,19 @@ def test_the_last_line_counts_the_rows(count: int, translations: Translations, l
     assert text.endswith(f"\r\n\r\n{last}\r\n")
 
 
-def test_a_text_that_broke_off_has_no_last_line() -> None:
+def test_an_aborted_txt_has_no_last_line() -> None:
     def breaking() -> Iterable[AttemptRow]:
         yield from [attempt_row()] * 1200
         raise ConnectionError
 
     blocks: list[bytes] = []
     with pytest.raises(ConnectionError):
-        blocks.extend(text_file.stream(report, laid_out(breaking()), HEADING, ENGLISH_TRANSLATIONS))
+        blocks.extend(text_file.stream(report, lines_of(breaking()), HEADING, ENGLISH_TRANSLATIONS))
 
     assert b"End:" not in b"".join(blocks)
 
 
-def test_an_english_text_has_no_russian_word_of_ours() -> None:
+def test_an_english_txt_contains_no_russian_text() -> None:
     heading = Heading(
         period="all", zone="UTC", filters=(), exported_by="ivan", exported_at=datetime(2026, 11, 23, tzinfo=UTC)
     )
@@ -478,9 +478,9 @@ def test_an_english_text_has_no_russian_word_of_ours() -> None:
     assert "2026-11-23            3          1          1          0                1\r\n" in text
 
 
-def test_nothing_to_show_is_still_a_whole_text() -> None:
+def test_a_txt_without_rows_is_complete() -> None:
     text = b"".join(
-        text_file.stream(lambda: report(series=(), since=None), laid_out([]), HEADING, ENGLISH_TRANSLATIONS)
+        text_file.stream(lambda: report(series=(), since=None), lines_of([]), HEADING, ENGLISH_TRANSLATIONS)
     ).decode()
 
     assert "All requests                                             0         —\r\n" in text
@@ -490,7 +490,7 @@ def test_nothing_to_show_is_still_a_whole_text() -> None:
 # .csv
 
 
-def test_programs_get_the_fields_of_the_api_and_values_as_they_are() -> None:
+def test_the_csv_has_the_fields_of_the_api_and_unmodified_values() -> None:
     row = attempt_row(**REJECTED, username="=1+1", name='Анна "Аня", Соколова\r\nвторая строка', via="spool")
 
     (read,) = csv.DictReader(io.StringIO(csv_of([row]).decode(), newline=""))
@@ -521,7 +521,7 @@ def test_the_csv_is_rfc_4180_without_a_byte_order_mark() -> None:
     assert content.count(b"\n") == content.count(b"\r\n") == 3
 
 
-def test_what_was_not_sent_is_empty_in_the_csv() -> None:
+def test_a_missing_field_is_empty_in_the_csv() -> None:
     row = attempt_row(answered=None, username=None, name=None, phone_masked=None, email_masked=None)
 
     (read,) = csv.DictReader(io.StringIO(csv_of([row]).decode(), newline=""))
@@ -530,7 +530,7 @@ def test_what_was_not_sent_is_empty_in_the_csv() -> None:
     assert empty == {"answered", "username", "name", "phone", "email", "errors"}
 
 
-def test_the_csv_has_every_row_in_its_order() -> None:
+def test_the_csv_has_every_row_in_order() -> None:
     rows = [attempt_row(duration_ms=number) for number in range(1203)]
 
     read = [int(row["duration_ms"]) for row in csv.DictReader(io.StringIO(csv_of(rows).decode(), newline=""))]
@@ -538,7 +538,7 @@ def test_the_csv_has_every_row_in_its_order() -> None:
     assert read == list(range(1203))
 
 
-def test_the_csv_begins_before_anything_is_counted() -> None:
-    first = next(csv_file.stream(too_early_counted, too_early, HEADING, ENGLISH_TRANSLATIONS))
+def test_the_csv_starts_before_anything_is_counted() -> None:
+    first = next(csv_file.stream(count_too_early, query_too_early, HEADING, ENGLISH_TRANSLATIONS))
 
     assert first.startswith(b"id,")

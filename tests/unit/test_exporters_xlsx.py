@@ -1,4 +1,4 @@
-"""The workbook, read back as a spreadsheet program and as raw XML."""
+"""The .xlsx workbook, read back with openpyxl and as raw XML."""
 
 import gc
 import io
@@ -24,7 +24,7 @@ from project.exporters import csv as csv_file
 from project.exporters import text as text_file
 from project.exporters.sizes import expected_size
 from project.exporters.translations import Translations
-from tests.lines import laid_out
+from tests.lines import lines_of
 from tests.unit.test_exporters import (
     DRY_RUN,
     ENGLISH_TRANSLATIONS,
@@ -33,9 +33,9 @@ from tests.unit.test_exporters import (
     REJECTED,
     RUSSIAN_TRANSLATIONS,
     attempt_row,
+    count_too_early,
+    query_too_early,
     report,
-    too_early,
-    too_early_counted,
 )
 
 MIXED = [attempt_row()] * 5 + [attempt_row(**REJECTED)] * 3 + [attempt_row(**FAILED)] * 2
@@ -49,7 +49,7 @@ def content_of(
 ) -> bytes:
     """Return the workbook as bytes."""
     heading = options.pop("heading", HEADING)
-    blocks = laid_out(rows, options.get("rows_per_sheet", 500))
+    blocks = lines_of(rows, options.get("rows_per_sheet", 500))
     return b"".join(xlsx.stream(lambda: counted or report(rows), blocks, heading, translations, **options))
 
 
@@ -65,17 +65,17 @@ def parts_of(content: bytes, pattern: str) -> str:
 
 
 def rows_of(book: Workbook, name: str) -> list[tuple[Any, ...]]:
-    """Return the values of a sheet without its head."""
+    """Return the values of a sheet without its header."""
     return list(book[name].iter_rows(min_row=2, values_only=True))
 
 
-def kept(value: str) -> Any:
-    """Return the cell in which a name comes out again."""
+def name_cell(value: str) -> Any:
+    """Return the cell of an attempt's name."""
     return book_of([attempt_row(name=value)])["Запросы"]["G2"]
 
 
-def searched(value: str) -> Any:
-    """Return what the summary says was searched for."""
+def shown_search(value: str) -> Any:
+    """Return the search text that the summary shows."""
     front = book_of(MIXED, heading=replace(HEADING, filters=(("Поиск", value),)))["Сводка"]
     return next(row[1] for row in front.iter_rows(values_only=True) if row[0] == "Поиск")
 
@@ -102,7 +102,7 @@ def test_sheets_are_named_in_the_readers_language(translations: Translations, na
         *("<r>", "<r></r>", "<r><t>x</t></r>", "<r></t></is></c><c><f>1+1</f></c></r>", "<r> & </r>"),
     ],
 )
-def test_whatever_was_sent_stays_text(value: str) -> None:
+def test_values_of_clients_are_always_text_cells(value: str) -> None:
     content = content_of([attempt_row(name=value, username=value, email_masked=value, phone_masked=value)])
 
     cells = load_workbook(io.BytesIO(content))["Запросы"]["F2:I2"][0]
@@ -112,27 +112,27 @@ def test_whatever_was_sent_stays_text(value: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["\x00", "a\x0bb", "\r", "_x0041_", "_x005F_", "\x1b[31m", "\ufffe", "\uffff"])
-def test_characters_that_xml_forbids_come_back_as_they_were(value: str) -> None:
-    cell = kept(value)
+def test_characters_that_xml_forbids_are_preserved(value: str) -> None:
+    cell = name_cell(value)
 
     assert excel_text(cell.value) == value
 
 
 def excel_text(escaped: str) -> str:
-    """Return what Excel shows: `_xHHHH_` stands for a character (ECMA-376 Part 1, 22.9.2.19); openpyxl leaves it."""
+    """Decode `_xHHHH_` as Excel does (ECMA-376 Part 1, 22.9.2.19); openpyxl leaves it."""
     return re.sub(r"_x([0-9A-F]{4})_", lambda match: chr(int(match[1], 16)), escaped)
 
 
 @pytest.mark.parametrize("value", ["Анна \ud83d", "\udc00"])
-def test_half_an_emoji_in_a_filter_does_not_break_the_workbook(value: str) -> None:
-    assert searched(value) == value[:-1] + "\ufffd"
+def test_a_lone_surrogate_in_a_filter_does_not_break_the_workbook(value: str) -> None:
+    assert shown_search(value) == value[:-1] + "\ufffd"
 
 
 @pytest.mark.parametrize(
     "value", ["=1+1", "http://example.org", " leading", "<r><t>x</t></r>", "<r></t></is></c><c><f>1"]
 )
-def test_a_filter_stays_text_whatever_it_holds(value: str) -> None:
-    assert searched(value) == value
+def test_a_filter_is_always_a_text_cell(value: str) -> None:
+    assert shown_search(value) == value
 
 
 @pytest.mark.parametrize(
@@ -147,8 +147,8 @@ def test_a_filter_stays_text_whatever_it_holds(value: str) -> None:
     ],
     ids=["just fits", "too long", "emoji count twice", "emoji just fit", "markup just fits", "markup"],
 )
-def test_a_text_longer_than_a_cell_is_cut_with_a_mark(value: str, shown: str) -> None:
-    cell = kept(value)
+def test_a_text_longer_than_a_cell_is_truncated_with_an_ellipsis(value: str, shown: str) -> None:
+    cell = name_cell(value)
 
     assert cell.value == shown
 
@@ -163,7 +163,7 @@ def test_a_cell_that_xlsxwriter_refuses_is_an_error(code: int) -> None:
         cells.put_text(Refusing(), 0, 0, "text")
 
 
-def test_a_row_of_the_log_has_real_dates_numbers_and_words() -> None:
+def test_a_row_has_real_dates_numbers_and_text() -> None:
     rows = [attempt_row(), attempt_row(**REJECTED, name=None)]
 
     created, rejected = rows_of(book_of(rows), "Запросы")
@@ -184,13 +184,13 @@ def test_a_row_of_the_log_has_real_dates_numbers_and_words() -> None:
     ("translations", "form"),
     [(RUSSIAN_TRANSLATIONS, "dd.mm.yyyy hh:mm:ss"), (ENGLISH_TRANSLATIONS, "yyyy-mm-dd hh:mm:ss")],
 )
-def test_dates_are_dates_to_the_spreadsheet(translations: Translations, form: str) -> None:
+def test_dates_are_date_cells(translations: Translations, form: str) -> None:
     cell = book_of([attempt_row()], translations).worksheets[3]["A2"]
 
     assert (cell.is_date, cell.number_format) == (True, form)
 
 
-def test_totals_are_those_of_the_rows() -> None:
+def test_the_totals_of_the_workbook_match_its_rows() -> None:
     rows = [*MIXED, attempt_row(**DRY_RUN)]
 
     book = book_of(rows)
@@ -207,14 +207,14 @@ def test_totals_are_those_of_the_rows() -> None:
     assert [row[4] for row in rows_of(book, "По ошибкам")] == [3, 2]
 
 
-def test_dry_runs_take_no_room_if_there_were_none() -> None:
+def test_dry_runs_have_no_column_if_there_are_none() -> None:
     book = book_of(MIXED)
 
     assert "Без создания (проверки и повторы)" not in {row[0] for row in rows_of(book, "Сводка")}
     assert [cell.value for cell in book["По дням"][1]] == ["День", "Всего", "Создано", "Отказы", "Сбои"]
 
 
-def test_the_summary_says_what_it_shows_for_whom_and_when() -> None:
+def test_the_summary_shows_period_filters_exporter_and_time() -> None:
     book = book_of(MIXED)
 
     front = {row[0]: row[1] for row in rows_of(book, "Сводка")}
@@ -225,7 +225,7 @@ def test_the_summary_says_what_it_shows_for_whom_and_when() -> None:
     assert front["95-й перцентиль, мс"] == 128
 
 
-def test_reasons_stand_with_status_words_code_and_share() -> None:
+def test_reasons_are_listed_with_status_text_code_and_share() -> None:
     reasons = rows_of(book_of(MIXED), "По ошибкам")
 
     assert reasons == [
@@ -234,7 +234,7 @@ def test_reasons_stand_with_status_words_code_and_share() -> None:
     ]
 
 
-def test_the_charts_read_the_other_sheets_and_bring_their_numbers_along() -> None:
+def test_the_charts_refer_to_the_other_sheets_and_cache_their_values() -> None:
     content = content_of(MIXED)
 
     by_day, by_reason = (parts_of(content, f"chart{number}.xml") for number in (1, 2))
@@ -254,7 +254,7 @@ def test_the_charts_read_the_other_sheets_and_bring_their_numbers_along() -> Non
     assert '<c:orientation val="maxMin"/>' in by_reason  # the most frequent reason on top
 
 
-def test_the_chart_by_day_shows_dry_runs_if_there_were_any() -> None:
+def test_the_chart_by_day_shows_dry_runs_if_there_are_any() -> None:
     by_day = parts_of(content_of([*MIXED, attempt_row(**DRY_RUN)]), "chart1.xml")
 
     assert "'По дням'!$F$2:$F$8" in by_day
@@ -270,7 +270,7 @@ def test_the_chart_by_day_shows_dry_runs_if_there_were_any() -> None:
         (ENGLISH_TRANSLATIONS, 367, "<c:dateAx>", "yyyy-mm"),
     ],
 )
-def test_the_axis_of_days_suits_their_number(translations: Translations, days: int, axis: str, form: str) -> None:
+def test_the_axis_of_days_depends_on_their_number(translations: Translations, days: int, axis: str, form: str) -> None:
     rows = [attempt_row()]
     counted = report(rows, series=report(rows).series[-1:] * days)
 
@@ -289,7 +289,7 @@ def test_the_axis_of_days_suits_their_number(translations: Translations, days: i
         (9, 3, ["Запросы", "Запросы 2", "Запросы 3"], [3, 3, 3]),
     ],
 )
-def test_rows_that_do_not_fit_go_on_in_further_sheets(
+def test_rows_that_do_not_fit_continue_on_further_sheets(
     rows: int, limit: int, names: list[str], sizes: list[int]
 ) -> None:
     book = book_of([attempt_row(duration_ms=number) for number in range(rows)], rows_per_sheet=limit)
@@ -299,11 +299,11 @@ def test_rows_that_do_not_fit_go_on_in_further_sheets(
     assert [row[9] for name in names for row in rows_of(book, name)] == list(range(rows))
 
 
-def test_a_sheet_is_as_long_as_excel_allows() -> None:
+def test_a_sheet_has_as_many_rows_as_excel_allows() -> None:
     assert log_sheets.MAX_ROWS + 1 == 2**20
 
 
-def test_every_sheet_of_rows_can_be_filtered_read_and_printed() -> None:
+def test_every_sheet_of_rows_has_filters_frozen_panes_and_print_settings() -> None:
     book = book_of(MIXED, rows_per_sheet=6)
 
     for sheet, last in zip(book.worksheets[3:], ("K7", "K5"), strict=True):
@@ -327,13 +327,13 @@ def test_rejections_are_red_and_failures_amber() -> None:
     assert fills == ["FFFBE3E1", "FFFFEBC2"]
 
 
-def test_an_attempt_that_was_never_answered_shows_a_dash_for_its_status() -> None:
+def test_an_interrupted_attempt_shows_a_dash_as_its_status() -> None:
     cell = book_of([attempt_row(status=0, answered=None)], ENGLISH_TRANSLATIONS)["Requests"]["C2"]
 
     assert (cell.value, cell.number_format) == (0, '0;-0;"—"')
 
 
-def test_the_properties_name_the_file_and_nobody() -> None:
+def test_the_document_properties_name_the_service_and_no_person() -> None:
     book = book_of(MIXED)
 
     assert book.properties.title == "Запросы на создание пользователей"
@@ -341,7 +341,7 @@ def test_the_properties_name_the_file_and_nobody() -> None:
     assert book.properties.created == datetime(2026, 11, 23, 12, 4, 12)  # noqa: DTZ001 (openpyxl reads UTC so)
 
 
-def test_nothing_to_show_is_still_a_whole_workbook() -> None:
+def test_a_workbook_without_rows_is_complete() -> None:
     book = book_of([], ENGLISH_TRANSLATIONS, counted=report(series=(), since=None))
 
     assert rows_of(book, "Requests") == rows_of(book, "By day") == rows_of(book, "By error") == []
@@ -349,7 +349,7 @@ def test_nothing_to_show_is_still_a_whole_workbook() -> None:
     assert parts_of(content_of([], counted=report(series=())), "charts/") == ""
 
 
-def test_a_workbook_that_broke_off_has_no_end_and_leaves_no_files(
+def test_an_aborted_workbook_is_invalid_and_leaves_no_temporary_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def breaking() -> Iterable[AttemptRow]:
@@ -360,7 +360,7 @@ def test_a_workbook_that_broke_off_has_no_end_and_leaves_no_files(
     sent: list[bytes] = []
 
     with pytest.raises(ConnectionError):
-        sent.extend(xlsx.stream(lambda: report(MIXED), laid_out(breaking(), 2), HEADING, RUSSIAN_TRANSLATIONS))
+        sent.extend(xlsx.stream(lambda: report(MIXED), lines_of(breaking(), 2), HEADING, RUSSIAN_TRANSLATIONS))
 
     gc.collect()
     assert len(sent) > len(MIXED) / 2
@@ -368,15 +368,15 @@ def test_a_workbook_that_broke_off_has_no_end_and_leaves_no_files(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_workbook_begins_before_anything_is_counted() -> None:
-    first = next(xlsx.stream(too_early_counted, too_early, HEADING, ENGLISH_TRANSLATIONS))
+def test_the_workbook_starts_before_anything_is_counted() -> None:
+    first = next(xlsx.stream(count_too_early, query_too_early, HEADING, ENGLISH_TRANSLATIONS))
 
     assert first.startswith(b"PK")
 
 
 @pytest.mark.parametrize(("announced", "size"), [(3, 2), (2, 3), (2, 1)])
-def test_rows_that_nobody_made_room_for_are_no_silent_loss(announced: int, size: int) -> None:
-    blocks = laid_out(MIXED, size)
+def test_more_rows_than_announced_are_an_error(announced: int, size: int) -> None:
+    blocks = lines_of(MIXED, size)
 
     with pytest.raises(xlsx.TooManyRowsError):
         list(
@@ -386,16 +386,16 @@ def test_rows_that_nobody_made_room_for_are_no_silent_loss(announced: int, size:
         )
 
 
-def test_rows_that_retention_took_meanwhile_leave_a_whole_workbook() -> None:
+def test_a_workbook_stays_valid_when_retention_deletes_rows_during_the_export() -> None:
     content = b"".join(
-        xlsx.stream(lambda: report(MIXED), laid_out(MIXED[:3], 2), HEADING, ENGLISH_TRANSLATIONS, rows_per_sheet=4)
+        xlsx.stream(lambda: report(MIXED), lines_of(MIXED[:3], 2), HEADING, ENGLISH_TRANSLATIONS, rows_per_sheet=4)
     )
 
     book = load_workbook(io.BytesIO(content))
     assert [len(rows_of(book, name)) for name in book.sheetnames[3:]] == [3, 0, 0]
 
 
-def test_every_part_of_the_archive_is_whole_and_small_enough_for_old_programs() -> None:
+def test_every_part_of_the_archive_is_valid_and_does_not_need_zip64() -> None:
     with zipfile.ZipFile(io.BytesIO(content_of(MIXED))) as archive:
         assert archive.testzip() is None
         parts = archive.infolist()
@@ -404,7 +404,7 @@ def test_every_part_of_the_archive_is_whole_and_small_enough_for_old_programs() 
     assert parts[-1].filename == "xl/worksheets/sheet4.xml"
 
 
-def test_times_in_summer_and_winter_are_those_of_the_clock_on_the_wall() -> None:
+def test_times_are_local_times_in_summer_and_winter() -> None:
     moments = [datetime(2026, 7, 1, 12, tzinfo=UTC), datetime(2026, 12, 1, 12, tzinfo=UTC)]
     rows = [attempt_row(received_at=moment) for moment in moments]
     berlin = report(rows, zone=ZoneInfo("Europe/Berlin"))
@@ -416,14 +416,14 @@ def test_times_in_summer_and_winter_are_those_of_the_clock_on_the_wall() -> None
 
 @pytest.mark.parametrize("rows", [0, 1500])
 @pytest.mark.parametrize("ending", ["txt", "csv", "xlsx"])
-def test_the_size_that_is_told_beforehand_is_about_right(ending: str, rows: int) -> None:
+def test_the_estimated_size_is_about_right(ending: str, rows: int) -> None:
     moments = (datetime(2026, 11, 20, tzinfo=UTC) + timedelta(seconds=37 * number) for number in range(rows))
-    kept = [
+    attempts = [
         attempt_row(id=new_id(moment), received_at=moment, username=f"user{number}", duration_ms=number % 23)
         for number, moment in enumerate(moments)
     ]
     stream = {"txt": text_file.stream, "csv": csv_file.stream, "xlsx": xlsx.stream}[ending]
 
-    size = sum(map(len, stream(lambda: report(kept), laid_out(kept), HEADING, RUSSIAN_TRANSLATIONS)))
+    size = sum(map(len, stream(lambda: report(attempts), lines_of(attempts), HEADING, RUSSIAN_TRANSLATIONS)))
 
     assert 0.7 < size / expected_size(ending, rows) < 1.3

@@ -1,4 +1,4 @@
-"""Stretches of time made up of whole grains, and durations of limits: nothing twice, nothing left out."""
+"""Periods are covered by whole grains without gaps or overlaps; durations are rounded up to limits."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -13,7 +13,7 @@ MOMENTS = st.integers(0, 2**42).map(lambda ms: datetime.fromtimestamp(ms / 1000,
 
 
 @given(since=MOMENTS, length=st.timedeltas(timedelta(0), timedelta(days=4000)))
-def test_a_stretch_of_time_is_made_up_of_few_whole_grains_without_a_gap(since: datetime, length: timedelta) -> None:
+def test_a_period_is_covered_by_few_whole_grains_without_a_gap(since: datetime, length: timedelta) -> None:
     spans = list(cover(since, since + length))
 
     if length:
@@ -25,7 +25,7 @@ def test_a_stretch_of_time_is_made_up_of_few_whole_grains_without_a_gap(since: d
     assert len(spans) <= 2 * len(Grain) + 1
 
 
-def test_all_time_is_months() -> None:
+def test_the_longest_period_is_covered_by_months() -> None:
     assert list(cover(EARLIEST, LATEST)) == [Span(Grain.MONTH, EARLIEST, LATEST)]
 
 
@@ -38,14 +38,14 @@ def test_a_grain_ends_where_the_next_one_starts(moment: datetime) -> None:
         assert floor == ceil or grain.ceil(floor + timedelta(microseconds=1)) == ceil
 
 
-def test_limits_of_durations_are_at_most_a_tenth_too_high() -> None:
+def test_duration_limits_overstate_by_at_most_ten_percent() -> None:
     assert list(DURATION_BUCKETS_MS) == sorted(set(DURATION_BUCKETS_MS))
     for ms in range(1, 5001):
         limit = next(limit for limit in DURATION_BUCKETS_MS if limit >= ms)
         assert limit <= 1.1 * ms
 
 
-def test_percentiles_are_the_limits_within_which_so_many_answers_were_given() -> None:
+def test_percentiles_are_the_limits_that_cover_that_share_of_the_answers() -> None:
     counts = Counts()
     counts.durations.update({1: 50, 12: 45, 20: 4, 106: 1})
 

@@ -1,4 +1,4 @@
-"""Lines: whatever a value holds, the fast way gives the line that escaping each value gives, or none."""
+"""Lines: the fast path gives the same line as escaping each value, or none, for any value."""
 
 import pytest
 from hypothesis import given
@@ -61,13 +61,15 @@ TEXTS = st.lists(st.sampled_from(HOSTILE) | st.characters(exclude_characters="\0
 
 
 def escaped(layout: Layout, row: AttemptRow) -> bytes:
-    """Return the line put together from its values."""
+    """Return the line built by escaping each value."""
     return layout.format_line(row.status, row.code, values(layout, row))
 
 
 @pytest.mark.parametrize("ending", LAYOUTS)
 @given(username=TEXTS, name=TEXTS, phone=TEXTS | st.just("+7 912 •••-••-41"), email=TEXTS)
-def test_both_ways_give_the_same_line(ending: str, username: str, name: str, phone: str, email: str) -> None:
+def test_the_fast_path_gives_the_same_line_as_escaping_each_value(
+    ending: str, username: str, name: str, phone: str, email: str
+) -> None:
     layout = LAYOUTS[ending]
     row = attempt_row(username=username, name=name, phone_masked=phone, email_masked=email)
     raw = raw_line(layout, row)
@@ -80,7 +82,7 @@ def test_both_ways_give_the_same_line(ending: str, username: str, name: str, pho
 
 @pytest.mark.parametrize("ending", LAYOUTS)
 @pytest.mark.parametrize("row", [ROW, attempt_row(email_masked=None, name=None), attempt_row(name="Zoë O'Brien-Łuk")])
-def test_what_people_are_called_takes_the_fast_way(ending: str, row: AttemptRow) -> None:
+def test_ordinary_names_take_the_fast_path(ending: str, row: AttemptRow) -> None:
     raw = raw_line(LAYOUTS[ending], row)
     assert raw is not None
 
@@ -90,7 +92,7 @@ def test_what_people_are_called_takes_the_fast_way(ending: str, row: AttemptRow)
 
 
 @pytest.mark.parametrize("ending", LAYOUTS)
-def test_one_odd_line_keeps_a_block_from_the_fast_way(ending: str) -> None:
+def test_one_unusual_line_keeps_a_whole_block_from_the_fast_path(ending: str) -> None:
     lines = [raw_line(LAYOUTS[ending], row) for row in (ROW, attempt_row(name='"&\x01'), ROW)]
 
     fast = LAYOUTS[ending].format_block(block_of([line for line in lines if line is not None]))
@@ -100,21 +102,21 @@ def test_one_odd_line_keeps_a_block_from_the_fast_way(ending: str) -> None:
 
 @pytest.mark.parametrize("mark", ["\x01", "\x02", "\x03", "\x04", "\x1f", "\0"])
 @pytest.mark.parametrize("ending", LAYOUTS)
-def test_marks_inside_a_value_cannot_shift_the_others(ending: str, mark: str) -> None:
+def test_separators_inside_a_value_cannot_shift_other_values(ending: str, mark: str) -> None:
     raw = raw_line(LAYOUTS[ending], attempt_row(username=f"a{mark}b", name=None))
     assert raw is not None
 
     assert LAYOUTS[ending].format_block(block_of([raw])) is None
 
 
-def test_a_long_line_is_looked_at_value_by_value() -> None:
+def test_a_long_line_does_not_take_the_fast_path() -> None:
     raw = raw_line(LAYOUTS["xlsx"], attempt_row(name="x" * LONG_LINE_BYTES))
     assert raw is not None
 
     assert LAYOUTS["xlsx"].format_block(block_of([raw])) is None
 
 
-def test_an_end_that_nobody_expected_is_told_all_the_same() -> None:
+def test_an_unexpected_outcome_is_written_nevertheless() -> None:
     layout = LAYOUTS["csv"]
 
     line = escaped(layout, attempt_row(**REJECTED))

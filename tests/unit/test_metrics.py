@@ -1,4 +1,4 @@
-"""The figures that processes share."""
+"""Metrics in memory that the processes share."""
 
 import os
 import threading
@@ -9,14 +9,14 @@ from project.metrics import FRESH_S, Metrics
 
 
 class Slow(float):
-    """A number that lets another thread in while it is added."""
+    """A number that yields to other threads while it is added."""
 
     def __radd__(self, other: float) -> float:
         os.sched_yield()
         return other + float(self)
 
 
-def test_threads_that_count_at_the_same_time_lose_nothing() -> None:
+def test_concurrent_increments_of_a_counter_are_not_lost() -> None:
     metrics = Metrics(1)
     counter = metrics.counter("things_total", "Things")
 
@@ -33,7 +33,7 @@ def test_threads_that_count_at_the_same_time_lose_nothing() -> None:
     assert metrics.value("things_total") == 4_000
 
 
-def test_a_process_tells_what_all_have_counted_and_a_replacement_goes_on() -> None:
+def test_a_process_reports_the_sum_of_all_processes_and_a_replacement_continues_its_counters() -> None:
     metrics = Metrics(2)
     counter = metrics.counter("things_total", "Things")
     metrics.gauge("mood", "Mood", lambda: metrics.row and 3)
@@ -53,7 +53,7 @@ def test_a_process_tells_what_all_have_counted_and_a_replacement_goes_on() -> No
     assert (metrics.running, metrics.replaced) == (2, 1)
 
 
-def test_how_a_process_was_that_is_gone_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gauges_of_a_dead_process_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     metrics = Metrics(1)
     counter = metrics.counter("things_total", "Things")
     metrics.gauge("mood", "Mood", lambda: 3)
@@ -65,7 +65,7 @@ def test_how_a_process_was_that_is_gone_does_not_count(monkeypatch: pytest.Monke
     assert (metrics.value("things_total"), metrics.value("mood"), metrics.running) == (1, 0, 0)
 
 
-def test_a_counter_follows_a_number_that_grows_by_itself() -> None:
+def test_a_counter_can_follow_a_value_that_is_read() -> None:
     metrics, lost = Metrics(1), 2
     metrics.counter("lost_total", "Lost", read=lambda: lost)
 
@@ -77,7 +77,7 @@ def test_a_counter_follows_a_number_that_grows_by_itself() -> None:
     assert metrics.value("lost_total") == 5
 
 
-def test_a_limit_belongs_to_the_durations_below_it() -> None:
+def test_histogram_buckets_include_their_upper_bound() -> None:
     metrics = Metrics(1)
     histogram = metrics.histogram("time_seconds", "Time", {"kind": "short"})
 
@@ -96,7 +96,7 @@ def test_a_limit_belongs_to_the_durations_below_it() -> None:
     ]
 
 
-def test_a_row_that_is_full_is_a_defect_and_not_the_beginning_of_the_next() -> None:
+def test_too_many_series_are_an_error_and_do_not_overwrite_another_process() -> None:
     metrics = Metrics(2)
 
     def fill() -> None:

@@ -1,4 +1,4 @@
-"""Passwords: issued ones can be derived again, kept ones cannot be read, and a miss never tells why."""
+"""Passwords: issued ones can be derived again, stored ones cannot be read, and a failed check never reveals why."""
 
 import math
 from collections import Counter
@@ -21,7 +21,7 @@ MANY = 10_000
 
 @pytest.fixture
 def slow_checks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every slow check from now on, by the hash that it was of."""
+    """The hashes of all slow checks since the start of the test."""
     checked: list[str] = []
 
     class Spy(PasswordHasher):
@@ -33,20 +33,20 @@ def slow_checks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return checked
 
 
-def test_ten_thousand_passwords_have_130_bits_each_and_none_comes_twice() -> None:
+def test_ten_thousand_passwords_have_130_bits_each_and_are_distinct() -> None:
     issued = [PASSWORDS.derive(f"key {number}", "ivan") for number in range(MANY)]
 
     letters = [password.replace("-", "") for password in issued]
     assert SYMBOLS * math.log2(len(ALPHABET)) >= 128
     assert {len(password) for password in letters} == {SYMBOLS}
     assert len(set(letters)) == MANY
-    for place in range(SYMBOLS):
-        counted = Counter(password[place] for password in letters)
+    for index in range(SYMBOLS):
+        counted = Counter(password[index] for password in letters)
         assert set(counted) == set(ALPHABET)
         assert max(counted.values()) < 1.5 * MANY / len(ALPHABET)
 
 
-def test_a_password_is_read_in_groups_of_letters_that_look_like_no_other() -> None:
+def test_a_password_consists_of_groups_of_unambiguous_characters() -> None:
     password = PASSWORDS.derive(KEY, "ivan")
 
     assert [len(group) for group in password.split("-")] == [5, 5, 5, 5, 6]
@@ -70,7 +70,7 @@ def test_another_secret_key_or_username_gives_another_password(secret: Secret, k
     assert password != PASSWORDS.derive(KEY, "ivan")
 
 
-def test_after_a_rotation_old_passwords_still_open_and_are_derived_again() -> None:
+def test_after_a_rotation_old_passwords_still_verify_and_can_be_derived_again() -> None:
     before, after = Passwords((OLD,)), Passwords((NEW, OLD))
     password = before.derive(KEY, "ivan")
     stored = before.hash_generated(password)
@@ -81,7 +81,7 @@ def test_after_a_rotation_old_passwords_still_open_and_are_derived_again() -> No
     assert after.kid == NEW.kid != before.kid
 
 
-def test_a_secret_that_is_gone_opens_nothing_and_derives_nothing() -> None:
+def test_a_removed_secret_verifies_and_derives_nothing() -> None:
     before, after = Passwords((OLD,)), Passwords((NEW,))
     stored = before.hash_generated("password")
 
@@ -90,7 +90,7 @@ def test_a_secret_that_is_gone_opens_nothing_and_derives_nothing() -> None:
         after.derive(KEY, "ivan", OLD.kid)
 
 
-def test_a_secret_is_never_shown() -> None:
+def test_the_representation_shows_no_secret() -> None:
     shown = repr(Passwords((NEW,)))
 
     assert "new" not in shown
@@ -98,7 +98,7 @@ def test_a_secret_is_never_shown() -> None:
 
 
 @pytest.mark.parametrize("scheme", ["hmac-sha256", "argon2id"])
-def test_every_scheme_opens_to_its_password_alone_and_keeps_it_unreadable(scheme: str) -> None:
+def test_every_scheme_verifies_only_its_password_and_stores_it_unreadably(scheme: str) -> None:
     passwords = Passwords((NEW,), scheme)
     password = passwords.derive(KEY, "ivan")
 
@@ -110,7 +110,7 @@ def test_every_scheme_opens_to_its_password_alone_and_keeps_it_unreadable(scheme
     assert [passwords.verify(text, stored) for text in (password, password[:-1], "")] == [True, False, False]
 
 
-def test_a_chosen_password_is_hashed_slowly_by_owasps_parameters() -> None:
+def test_a_chosen_password_is_hashed_with_the_argon2_parameters_of_owasp() -> None:
     stored = PASSWORDS.hash_chosen("correct horse battery staple")
 
     parameters = extract_parameters("$" + stored)
@@ -118,7 +118,7 @@ def test_a_chosen_password_is_hashed_slowly_by_owasps_parameters() -> None:
     assert (parameters.time_cost, parameters.parallelism) == (2, 1)
 
 
-def test_either_scheme_checks_the_hashes_of_the_other() -> None:
+def test_each_scheme_verifies_hashes_of_the_other() -> None:
     slow, fast = Passwords((NEW,), "argon2id"), Passwords((NEW,))
 
     assert fast.verify("password", slow.hash_generated("password"))
@@ -140,12 +140,12 @@ def test_either_scheme_checks_the_hashes_of_the_other() -> None:
 @example(password="\ud800", stored=PASSWORDS.decoys[0])
 @example(password="\ud800", stored=PASSWORDS.decoys[1])
 @settings(deadline=None)
-def test_garbage_opens_nothing_and_breaks_nothing(password: str, stored: str) -> None:
+def test_malformed_passwords_and_hashes_never_verify_and_raise_nothing(password: str, stored: str) -> None:
     assert PASSWORDS.verify(password, stored) is False
 
 
 @pytest.mark.parametrize("scheme", ["hmac-sha256", "argon2id"])
-def test_a_password_beyond_the_limit_is_not_even_hashed(scheme: str, slow_checks: list[str]) -> None:
+def test_a_password_over_the_length_limit_is_not_hashed(scheme: str, slow_checks: list[str]) -> None:
     passwords = Passwords((NEW,), scheme)
     longest, longer = "x" * MAX_LENGTH, "x" * (MAX_LENGTH + 1)
     stored, too_long = passwords.hash_generated(longest), passwords.hash_generated(longer)
@@ -157,27 +157,29 @@ def test_a_password_beyond_the_limit_is_not_even_hashed(scheme: str, slow_checks
 
 
 @pytest.mark.parametrize(
-    "kept", [[], ["fast"], ["slow"], ["fast", "fast"], ["fast", "slow"], ["slow", "fast"]], ids=str
+    "schemes", [[], ["fast"], ["slow"], ["fast", "fast"], ["fast", "slow"], ["slow", "fast"]], ids=str
 )
-def test_a_miss_costs_one_slow_check_whoever_was_asked_for(slow_checks: list[str], kept: list[str]) -> None:
+def test_a_wrong_password_costs_one_slow_check_for_every_account(slow_checks: list[str], schemes: list[str]) -> None:
     passwords = Passwords((NEW,))
-    hashes = [passwords.hash_chosen("right") if one == "slow" else passwords.hash_generated("right") for one in kept]
+    hashes = [
+        passwords.hash_chosen("right") if scheme == "slow" else passwords.hash_generated("right") for scheme in schemes
+    ]
 
-    opened = passwords.find_match("wrong", hashes)
+    match = passwords.find_match("wrong", hashes)
 
-    assert opened is None
+    assert match is None
     assert len(slow_checks) == 1
 
 
-def test_the_hash_that_a_password_opens_is_found_among_several() -> None:
+def test_the_hash_that_matches_a_password_is_found_among_several() -> None:
     hashes = [PASSWORDS.hash_generated("one"), PASSWORDS.hash_generated("two"), "garbage"]
 
-    places = [PASSWORDS.find_match(password, hashes) for password in ("one", "two", "three")]
+    indexes = [PASSWORDS.find_match(password, hashes) for password in ("one", "two", "three")]
 
-    assert places == [0, 1, None]
+    assert indexes == [0, 1, None]
 
 
-def test_keys_of_ours_are_fresh_and_only_their_hash_is_kept() -> None:
+def test_generated_keys_are_unique_and_hashed_to_32_bytes() -> None:
     keys = {new_key() for _ in range(100)}
 
     assert len(keys) == 100

@@ -1,4 +1,4 @@
-"""Counting how often somebody does something, without waiting for any clock."""
+"""Rate limits, tested with a clock that the test controls."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,11 +11,11 @@ from project.services import rate_limiting as module
 from project.services.rate_limiting import CountersUnavailableError, LocalCounters, RateLimiter
 from project.services.redis_counters import RedisCounters
 
-RULE = RateLimit("guesses", 3, 60)
+LIMIT = RateLimit("guesses", 3, 60)
 
 
 class Clock:
-    """Goes when it is told."""
+    """A clock that only the test advances."""
 
     def __init__(self) -> None:
         self.now = 1_000.0
@@ -27,7 +27,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The only clock that limits look at: anything else they ask `time` for fails."""
+    """The only clock of the rate limiter: any other use of `time` fails."""
     clock = Clock()
     monkeypatch.setattr(module, "time", clock)
     return clock
@@ -35,124 +35,122 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def limits() -> RateLimiter:
-    """Limits that count in this process."""
+    """A rate limiter that counts in this process."""
     return RateLimiter("memory://", enabled=True)
 
 
-def spend(limits: RateLimiter, times: int, who: str = "anna") -> None:
-    """Count so many at once."""
+def consume(limits: RateLimiter, times: int, key: str = "anna") -> None:
+    """Consume several hits at once."""
     for _ in range(times):
-        limits.consume(Hit(RULE, who))
+        limits.consume(Hit(LIMIT, key))
 
 
-def refused(limits: RateLimiter, who: str = "anna", rule: RateLimit = RULE) -> int | None:
-    """Return after how many seconds one may come again; None if one more is let in."""
+def retry_after(limits: RateLimiter, key: str = "anna", rule: RateLimit = LIMIT) -> int | None:
+    """Return the seconds until the next allowed request; None if one more is allowed."""
     try:
-        limits.consume(Hit(rule, who))
+        limits.consume(Hit(rule, key))
     except RateLimitedError as error:
         return error.retry_after_s
     return None
 
 
-def test_as_many_as_the_rule_says_are_let_in_and_no_more(clock: Clock, limits: RateLimiter) -> None:
-    spend(limits, 3)
+def test_exactly_as_many_requests_as_the_limit_are_allowed(clock: Clock, limits: RateLimiter) -> None:
+    consume(limits, 3)
 
-    assert refused(limits) == 60
+    assert retry_after(limits) == 60
 
 
-def test_who_is_refused_is_told_when_the_window_ends(clock: Clock, limits: RateLimiter) -> None:
-    spend(limits, 3)
+def test_a_refusal_says_when_the_window_ends(clock: Clock, limits: RateLimiter) -> None:
+    consume(limits, 3)
 
     clock.now += 17.5
 
-    assert refused(limits) == 43
+    assert retry_after(limits) == 43
 
 
-def test_the_next_window_begins_anew(clock: Clock, limits: RateLimiter) -> None:
-    spend(limits, 3)
+def test_counting_restarts_in_the_next_window(clock: Clock, limits: RateLimiter) -> None:
+    consume(limits, 3)
 
     clock.now += 60
 
-    assert refused(limits) is None
+    assert retry_after(limits) is None
 
 
 def test_refused_requests_do_not_prolong_the_window(clock: Clock, limits: RateLimiter) -> None:
-    spend(limits, 3)
+    consume(limits, 3)
     clock.now += 59
-    refused(limits)
+    retry_after(limits)
 
     clock.now += 1
 
-    assert refused(limits) is None
+    assert retry_after(limits) is None
 
 
-def test_names_and_rules_are_counted_apart(clock: Clock, limits: RateLimiter) -> None:
-    spend(limits, 3)
+def test_clients_and_limits_are_counted_separately(clock: Clock, limits: RateLimiter) -> None:
+    consume(limits, 3)
 
-    assert refused(limits, "ivan") is None
-    assert refused(limits, rule=RateLimit("exports", 3, 60)) is None
+    assert retry_after(limits, "ivan") is None
+    assert retry_after(limits, rule=RateLimit("exports", 3, 60)) is None
 
 
-def test_a_check_counts_nothing(clock: Clock, limits: RateLimiter) -> None:
+def test_a_check_does_not_count(clock: Clock, limits: RateLimiter) -> None:
     for _ in range(5):
-        limits.consume(Hit(RULE, "anna", 0))
+        limits.consume(Hit(LIMIT, "anna", 0))
 
-    spend(limits, 3)
+    consume(limits, 3)
     with pytest.raises(RateLimitedError):
-        limits.consume(Hit(RULE, "anna", 0))
+        limits.consume(Hit(LIMIT, "anna", 0))
 
 
-def test_what_is_noted_is_found_by_the_next_check(clock: Clock, limits: RateLimiter) -> None:
+def test_a_recorded_hit_is_seen_by_the_next_check(clock: Clock, limits: RateLimiter) -> None:
     for _ in range(3):
-        limits.consume(Hit(RULE, "anna", 0))
-        limits.record(Hit(RULE, "anna"))
+        limits.consume(Hit(LIMIT, "anna", 0))
+        limits.record(Hit(LIMIT, "anna"))
 
     with pytest.raises(RateLimitedError):
-        limits.consume(Hit(RULE, "anna", 0))
+        limits.consume(Hit(LIMIT, "anna", 0))
 
 
-def test_limits_that_are_switched_off_refuse_nobody(clock: Clock) -> None:
+def test_disabled_limits_refuse_nothing(clock: Clock) -> None:
     limits = RateLimiter("memory://", enabled=False)
 
-    spend(limits, 10)
+    consume(limits, 10)
 
-    limits.consume(Hit(RULE, "anna", 0))
+    limits.consume(Hit(LIMIT, "anna", 0))
 
 
-def test_a_refused_wish_is_not_charged_to_the_rules_behind_it(clock: Clock, limits: RateLimiter) -> None:
+def test_a_refused_hit_is_not_counted_by_the_limits_after_it(clock: Clock, limits: RateLimiter) -> None:
     everybody = RateLimit("everybody", 4, 60)
 
     for _ in range(10):
         with suppress(RateLimitedError):
-            limits.consume(Hit(RULE, "anna"), Hit(everybody, "everybody"))
+            limits.consume(Hit(LIMIT, "anna"), Hit(everybody, "everybody"))
 
-    assert refused(limits, "everybody", everybody) is None
+    assert retry_after(limits, "everybody", everybody) is None
 
 
-def test_while_one_request_looks_whether_redis_is_back_no_other_waits_for_it(
+def test_other_requests_do_not_wait_while_one_checks_whether_redis_is_back(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits = RateLimiter("redis://127.0.0.1:1/0", enabled=True)
-    asked: list[Sequence[Hit]] = []
+    calls: list[Sequence[Hit]] = []
 
     def fail(_: RedisCounters, hits: Sequence[Hit]) -> None:
-        asked.append(hits)
-        if len(asked) == 2:
-            spend(limits, 3, "meanwhile")
+        calls.append(hits)
+        if len(calls) == 2:
+            consume(limits, 3, "other")
         raise CountersUnavailableError("ConnectionError")
 
     monkeypatch.setattr(RedisCounters, "consume", fail)
-    spend(limits, 1)
+    consume(limits, 1)
     clock.now += module.RETRY_AFTER_S
 
-    spend(limits, 1)
+    consume(limits, 1)
 
-    assert len(asked) == 2
+    assert len(calls) == 2
 
 
-def test_redis_may_be_found_well_by_another_request_in_any_moment(
-    clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_request_may_find_redis_available_at_any_moment(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     limits = RateLimiter("redis://127.0.0.1:1/0", enabled=True)
     limits._unavailable_until = clock.now + 1
 
@@ -165,31 +163,29 @@ def test_redis_may_be_found_well_by_another_request_in_any_moment(
     assert not limits._should_use_shared()
 
 
-def test_strangers_cannot_fill_the_memory(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_local_counters_is_limited(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_KEYS", 100)
     counts = LocalCounters()
 
     for number in range(1_000):
-        counts.consume([Hit(RULE, str(number))])
+        counts.consume([Hit(LIMIT, str(number))])
 
-    assert len(counts._windows[RULE.name]) <= 100
+    assert len(counts._windows[LIMIT.name]) <= 100
 
 
-def test_room_is_made_by_forgetting_what_has_ended(
-    clock: Clock, limits: RateLimiter, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_expired_windows_are_evicted_first(clock: Clock, limits: RateLimiter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_KEYS", 2)
-    spend(limits, 1, "old")
+    consume(limits, 1, "old")
     clock.now += 59
-    spend(limits, 3, "anna")
+    consume(limits, 3, "anna")
     clock.now += 1
 
-    spend(limits, 1, "new")
+    consume(limits, 1, "new")
 
-    assert refused(limits, "anna") is not None
+    assert retry_after(limits, "anna") is not None
 
 
-def test_a_flood_of_names_under_one_rule_harms_no_other(
+def test_many_keys_of_one_limit_do_not_evict_the_counters_of_another(
     clock: Clock, limits: RateLimiter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_KEYS", 3)
@@ -197,6 +193,6 @@ def test_a_flood_of_names_under_one_rule_harms_no_other(
     limits.consume(Hit(everybody, "everybody"))
 
     for number in range(10):
-        spend(limits, 1, str(number))
+        consume(limits, 1, str(number))
 
-    assert refused(limits, "everybody", everybody) is not None
+    assert retry_after(limits, "everybody", everybody) is not None

@@ -1,4 +1,4 @@
-"""The chart's columns: whole units of the reader's clock, few enough to draw, without a gap."""
+"""The columns of charts: whole units of local time, limited in number, without gaps."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -13,14 +13,14 @@ from project.domain.reports import MAX_BUCKETS, CodeCount, Report, StatusCount, 
 
 BERLIN, MOSCOW = ZoneInfo("Europe/Berlin"), ZoneInfo("Europe/Moscow")
 SPRING, AUTUMN = datetime(2026, 3, 29, 1, tzinfo=UTC), datetime(2026, 10, 25, 1, tzinfo=UTC)
-"""The moments in which the clocks of Berlin change: 02:00 becomes 03:00, 03:00 becomes 02:00."""
+"""The moments at which clocks change in Berlin: 02:00 becomes 03:00, 03:00 becomes 02:00."""
 ZONES = st.sampled_from(
     [
         *("UTC", "Europe/Moscow", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Asia/Kathmandu"),
         *("America/Havana", "Asia/Beirut", "Australia/Lord_Howe", "Pacific/Apia", "Atlantic/Azores"),
     ]
 ).map(ZoneInfo)
-"""Among them clocks that change at midnight, by half an hour, and one that left out a day."""
+"""Includes zones that change at midnight, that change by half an hour, and one that skipped a day."""
 LENGTHS = st.sampled_from(
     [
         *(timedelta(hours=hours) for hours in (0, 1, 24, 25, 26, 7 * 24, 7 * 24 + 1, 7 * 24 + 2)),
@@ -30,14 +30,16 @@ LENGTHS = st.sampled_from(
 OFFSETS = st.timedeltas(timedelta(days=-7000), timedelta(days=7000)) | st.integers(-4000, 4000).map(
     lambda minutes: timedelta(minutes=minutes)
 )
-MOMENTS = st.builds(lambda change, away: change + away, st.sampled_from([SPRING, AUTUMN]), OFFSETS)
+MOMENTS = st.builds(lambda change, offset: change + offset, st.sampled_from([SPRING, AUTUMN]), OFFSETS)
 
 
 @given(since=MOMENTS, length=LENGTHS, zone=ZONES)
 @example(datetime(2026, 3, 1, 22, 30, tzinfo=UTC), timedelta(days=59), BERLIN)
 @example(datetime(2026, 3, 2, 22, 30, tzinfo=UTC), timedelta(weeks=59), BERLIN)
 @settings(deadline=None, max_examples=500)
-def test_the_columns_are_few_and_cover_the_period_in_order(since: datetime, length: timedelta, zone: ZoneInfo) -> None:
+def test_the_columns_are_limited_in_number_and_cover_the_period_in_order(
+    since: datetime, length: timedelta, zone: ZoneInfo
+) -> None:
     _, edges = bucket_edges(since, since + length, zone)
 
     moments = [edge.astimezone(UTC) for edge in edges]
@@ -50,19 +52,17 @@ def test_the_columns_are_few_and_cover_the_period_in_order(since: datetime, leng
 
 @given(since=MOMENTS, length=LENGTHS, zone=ZONES)
 @settings(deadline=None)
-def test_a_period_told_in_the_readers_own_time_has_the_same_columns(
-    since: datetime, length: timedelta, zone: ZoneInfo
-) -> None:
+def test_a_period_in_local_time_has_the_same_columns(since: datetime, length: timedelta, zone: ZoneInfo) -> None:
     until = since + length
 
-    told = bucket_edges(since.astimezone(zone), until.astimezone(zone), zone)
+    edges = bucket_edges(since.astimezone(zone), until.astimezone(zone), zone)
 
-    assert told == bucket_edges(since, until, zone)
+    assert edges == bucket_edges(since, until, zone)
 
 
 @given(since=MOMENTS, length=LENGTHS, zone=st.sampled_from([BERLIN, MOSCOW]))
 @settings(deadline=None)
-def test_every_edge_is_a_whole_unit_of_the_shown_clock(since: datetime, length: timedelta, zone: ZoneInfo) -> None:
+def test_every_edge_is_a_whole_unit_of_local_time(since: datetime, length: timedelta, zone: ZoneInfo) -> None:
     step, edges = bucket_edges(since, since + length, zone)
 
     for edge in edges:
@@ -99,7 +99,7 @@ def test_the_step_grows_with_the_period(length: timedelta, step: str, width: tim
     assert {later - earlier for earlier, later in pairwise(edges)} == {width}
 
 
-def test_years_are_shown_in_months_and_many_years_in_several_months() -> None:
+def test_years_are_shown_by_month_and_many_years_by_several_months() -> None:
     since = datetime(2000, 1, 15, tzinfo=MOSCOW)
 
     few = bucket_edges(since, datetime(2004, 1, 15, tzinfo=MOSCOW), MOSCOW)
@@ -118,7 +118,7 @@ def test_a_day_on_which_clocks_skip_an_hour_has_46_half_hours() -> None:
     assert [f"{edge:%H:%M}" for edge in edges[2:6]] == ["01:00", "01:30", "03:00", "03:30"]
 
 
-def test_days_of_23_and_25_hours_are_days() -> None:
+def test_days_of_23_and_25_hours_are_one_column_each() -> None:
     spring = day_edges(SPRING - timedelta(days=1), SPRING + timedelta(days=1), BERLIN)
     autumn = day_edges(AUTUMN - timedelta(days=1), AUTUMN + timedelta(days=1), BERLIN)
 
@@ -127,18 +127,18 @@ def test_days_of_23_and_25_hours_are_days() -> None:
 
 
 def _hours(edges: list[datetime]) -> list[float]:
-    """Return how long the columns between the edges really last."""
+    """Return the elapsed hours between neighbouring edges."""
     moments = [edge.astimezone(UTC) for edge in edges]
     return [(later - earlier) / timedelta(hours=1) for earlier, later in pairwise(moments)]
 
 
-def test_an_empty_period_has_no_column_beside_its_edge() -> None:
+def test_an_empty_period_has_one_edge_and_no_column() -> None:
     moment = datetime(2026, 11, 23, tzinfo=MOSCOW)
 
     assert bucket_edges(moment, moment, MOSCOW) == ("30min", [moment])
 
 
-def test_the_sums_of_a_report_come_from_its_statuses_alone() -> None:
+def test_the_totals_of_a_report_are_computed_from_its_statuses() -> None:
     report = Report(
         attempt_filter=AttemptFilter(),
         zone=MOSCOW,

@@ -1,4 +1,4 @@
-"""The rules of the five fields: whatever text comes in, a value that can be kept comes out, or a RuleError."""
+"""The rules of the five fields: any text becomes a value that can be stored, or a RuleError."""
 
 import re
 import sys
@@ -20,8 +20,8 @@ from project.domain.errors import RuleError
 from project.domain.text import _is_forbidden, check_characters, clean, trimmed_name
 
 TODAY = date(2026, 11, 23)
-RateLimit = Callable[[str], Any]
-RULES: dict[str, RateLimit] = {
+Rule = Callable[[str], Any]
+RULES: dict[str, Rule] = {
     "name": partial(trimmed_name, limit=300),
     "username": usernames.check,
     "phone": partial(normalize_phone, region="RU"),
@@ -50,11 +50,11 @@ EMAILS = st.builds(
 DATES = st.dates().map(str) | st.builds("{:02}.{:02}.{}".format, *[st.integers(0, 40)] * 2, st.integers(1800, 2100))
 TEXTS = ANYTHING | LOOKALIKES | USERNAMES | PHONES | EMAILS | DATES
 TYPICAL = {"name": LOOKALIKES, "username": USERNAMES, "phone": PHONES, "email": EMAILS}
-unhurried = settings(deadline=None)
+no_deadline = settings(deadline=None)
 
 
-def accepted(rule: RateLimit, text: str) -> Any:
-    """Return what the rule makes of a text that it accepts; leave out the others."""
+def accepted(rule: Rule, text: str) -> Any:
+    """Return the value of a text that the rule accepts; skip other examples."""
     try:
         return rule(text)
     except RuleError:
@@ -64,38 +64,38 @@ def accepted(rule: RateLimit, text: str) -> Any:
 @pytest.mark.parametrize("field", RULES)
 @given(text=TEXTS)
 @settings(deadline=None, max_examples=300)
-def test_whatever_comes_in_a_value_that_postgres_can_keep_comes_out_or_a_rule_error(field: str, text: str) -> None:
+def test_any_text_becomes_a_value_that_postgresql_can_store_or_a_rule_error(field: str, text: str) -> None:
     try:
-        kept = str(RULES[field](text))
+        value = str(RULES[field](text))
     except RuleError:
         return
 
-    assert kept.encode()
-    assert "\0" not in kept
+    assert value.encode()
+    assert "\0" not in value
 
 
 @pytest.mark.parametrize("field", TYPICAL)
 @given(data=st.data())
-@unhurried
-def test_what_a_rule_returns_it_accepts_again_unchanged(field: str, data: st.DataObject) -> None:
+@no_deadline
+def test_a_rule_accepts_its_own_result_unchanged(field: str, data: st.DataObject) -> None:
     rule = RULES[field]
-    kept = accepted(rule, data.draw(TYPICAL[field]))
+    value = accepted(rule, data.draw(TYPICAL[field]))
 
-    assert rule(kept) == kept
+    assert rule(value) == value
 
 
 @given(text=PHONES)
-@unhurried
-def test_a_phone_is_kept_in_e164(text: str) -> None:
-    kept = accepted(RULES["phone"], text)
+@no_deadline
+def test_a_phone_is_normalized_to_e164(text: str) -> None:
+    value = accepted(RULES["phone"], text)
 
-    assert re.fullmatch(r"\+[1-9][0-9]{6,14}", kept)
+    assert re.fullmatch(r"\+[1-9][0-9]{6,14}", value)
 
 
 @given(text=TEXTS)
 @example("Ivan\u0345\u0301")
-@unhurried
-def test_folding_is_done_in_one_step(text: str) -> None:
+@no_deadline
+def test_folding_a_username_is_idempotent(text: str) -> None:
     folded = usernames.fold(text)
 
     assert usernames.fold(folded) == folded
@@ -103,8 +103,8 @@ def test_folding_is_done_in_one_step(text: str) -> None:
 
 @pytest.mark.parametrize("form", ["NFC", "NFD", "NFKC", "NFKD"])
 @given(text=USERNAMES)
-@unhurried
-def test_a_username_folds_alike_in_every_form_of_unicode(form: Any, text: str) -> None:
+@no_deadline
+def test_a_username_folds_to_the_same_text_in_every_unicode_normal_form(form: Any, text: str) -> None:
     username = accepted(usernames.check, text)
 
     assert usernames.fold(unicodedata.normalize(form, username)) == usernames.fold(username)
@@ -112,9 +112,9 @@ def test_a_username_folds_alike_in_every_form_of_unicode(form: Any, text: str) -
 
 @given(digits=st.text(st.sampled_from("0123456789"), max_size=18), spaces=st.lists(st.integers(0, 18), max_size=5))
 @example("+2904567"[1:], [])
-@unhurried
-def test_a_masked_phone_hides_five_digits_in_a_row_or_all_that_there_are(digits: str, spaces: list[int]) -> None:
-    typed = "".join(f" {digit}" if place in spaces else digit for place, digit in enumerate(digits))
+@no_deadline
+def test_a_masked_phone_hides_five_consecutive_digits_or_all_if_there_are_fewer(digits: str, spaces: list[int]) -> None:
+    typed = "".join(f" {digit}" if index in spaces else digit for index, digit in enumerate(digits))
 
     masked = mask_phone("+" + typed)
 
@@ -125,7 +125,7 @@ def test_a_masked_phone_hides_five_digits_in_a_row_or_all_that_there_are(digits:
 
 
 @given(text=TEXTS)
-@unhurried
+@no_deadline
 def test_a_masked_phone_shows_at_most_six_of_eleven_digits_and_no_letter(text: str) -> None:
     masked = mask_phone(text)
 
@@ -134,8 +134,8 @@ def test_a_masked_phone_shows_at_most_six_of_eleven_digits_and_no_letter(text: s
 
 
 @given(text=TEXTS)
-@unhurried
-def test_a_masked_email_shows_one_letter_of_the_local_part_at_most(text: str) -> None:
+@no_deadline
+def test_a_masked_email_shows_at_most_one_letter_of_the_local_part(text: str) -> None:
     masked = mask_email(text)
 
     shown, at, domain = masked.rpartition("@")
@@ -143,8 +143,8 @@ def test_a_masked_email_shows_one_letter_of_the_local_part_at_most(text: str) ->
 
 
 @given(text=ANYTHING, limit=st.integers(2, 50))
-@unhurried
-def test_cleaned_text_is_one_short_line_that_can_be_kept_anywhere(text: str, limit: int) -> None:
+@no_deadline
+def test_cleaned_text_is_one_short_line_that_can_be_stored(text: str, limit: int) -> None:
     cleaned = clean(text, limit)
 
     assert len(cleaned) <= limit
@@ -166,7 +166,7 @@ def test_cleaned_text_is_one_short_line_that_can_be_kept_anywhere(text: str, lim
         ("no number", "•• ••••••"),
     ],
 )
-def test_phones_are_shown_like_this(text: str, masked: str) -> None:
+def test_a_phone_is_masked_in_its_own_notation(text: str, masked: str) -> None:
     shown = mask_phone(text)
 
     assert shown == masked
@@ -183,14 +183,14 @@ def test_phones_are_shown_like_this(text: str, masked: str) -> None:
         ("one@two@example.org", "o•••@example.org"),
     ],
 )
-def test_emails_are_shown_like_this(text: str, masked: str) -> None:
+def test_an_email_is_masked_before_its_domain(text: str, masked: str) -> None:
     shown = mask_email(text)
 
     assert shown == masked
 
 
 @pytest.mark.parametrize(
-    ("field", "text", "kept"),
+    ("field", "text", "value"),
     [
         ("name", "  Иван Петров ", "Иван Петров"),
         ("name", "e\u0301mile", "émile"),
@@ -211,10 +211,8 @@ def test_emails_are_shown_like_this(text: str, masked: str) -> None:
         ("birth_date", "2026-11-23", TODAY),
     ],
 )
-def test_people_may_write_it_like_this(field: str, text: str, kept: object) -> None:
-    value = RULES[field](text)
-
-    assert value == kept
+def test_a_valid_value_is_normalized(field: str, text: str, value: object) -> None:
+    assert RULES[field](text) == value
 
 
 @pytest.mark.parametrize(
@@ -253,28 +251,28 @@ def test_people_may_write_it_like_this(field: str, text: str, kept: object) -> N
         ("birth_date", "31.12.1899", "date_out_of_range", "past"),
     ],
 )
-def test_what_is_wrong_is_told_as_exactly_as_it_is_known(field: str, text: str, code: str, variant: str) -> None:
+def test_an_invalid_value_is_reported_with_its_code_and_variant(field: str, text: str, code: str, variant: str) -> None:
     with pytest.raises(RuleError) as caught:
         RULES[field](text)
 
     assert (caught.value.code, caught.value.variant) == (code, variant)
 
 
-def test_a_forbidden_character_is_named_by_place_and_code_point() -> None:
+def test_a_forbidden_character_is_reported_with_its_position_and_code_point() -> None:
     with pytest.raises(RuleError) as caught:
         check_characters("ab\u202ec")
 
     assert caught.value.params == {"position": 3, "codepoint": "U+202E"}
 
 
-def test_a_national_number_is_read_as_one_of_the_region_of_the_settings() -> None:
+def test_a_national_number_belongs_to_the_configured_region() -> None:
     number = normalize_phone("020 7946 0958", "GB")
 
     assert number == "+442079460958"
 
 
-def test_nothing_that_is_forbidden_is_printable() -> None:
-    """What lets most texts pass without a look at each character."""
+def test_no_forbidden_character_is_printable() -> None:
+    """The fast path for printable texts, which skips the check of each character, depends on it."""
     forbidden = [chr(code) for code in range(sys.maxunicode + 1) if _is_forbidden(chr(code))]
 
     assert len(forbidden) > 2000

@@ -1,4 +1,4 @@
-"""The data of the documents' snapshots: the same at each run, and some of everything."""
+"""The sample data of the documents' screenshots: deterministic and varied."""
 
 import importlib.util
 from pathlib import Path
@@ -16,7 +16,7 @@ PATH = Path(__file__).parents[2] / "docs" / "sample.py"
 
 @pytest.fixture(scope="module")
 def sample() -> ModuleType:
-    """The module, which is no part of the service."""
+    """The module, which is not part of the service."""
     spec = importlib.util.spec_from_file_location("sample", PATH)
     assert spec
     assert spec.loader
@@ -27,11 +27,11 @@ def sample() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def first(sample: ModuleType) -> list[AttemptRecord]:
-    """What a first run makes."""
+    """The records of a first run."""
     return list(sample.records())
 
 
-def test_the_sample_is_the_same_at_each_run_and_has_some_of_everything(
+def test_the_sample_is_the_same_at_each_run_and_covers_all_outcomes_and_codes(
     sample: ModuleType, first: list[AttemptRecord]
 ) -> None:
     assert list(sample.records()) == first
@@ -42,7 +42,7 @@ def test_the_sample_is_the_same_at_each_run_and_has_some_of_everything(
     assert (first[-1].attempt.received_at - first[0].attempt.received_at).days > 7
 
 
-def test_what_comes_later_is_later(sample: ModuleType, first: list[AttemptRecord]) -> None:
+def test_later_records_have_later_ids(sample: ModuleType, first: list[AttemptRecord]) -> None:
     newest = max(record.attempt.id for record in first)
 
     assert all(record.attempt.id > newest for record in sample.latest(3))

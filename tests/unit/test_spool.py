@@ -1,4 +1,4 @@
-"""The spool: what it says is kept is kept, whatever the disk and the kernel do."""
+"""The spool: a confirmed record is not lost, whatever the disk and the kernel do."""
 
 import errno
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from project.spool import SLOT, SLOTS, Folder, Spool, SpoolError, read_status
-from tests.builders import BARE
+from tests.builders import BARE_IMPORT
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,38 +27,38 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
 
 
 class Delivered(list[str]):
-    """Where records arrive; those that are poison come back."""
+    """Collects delivered records; returns poison records as refused."""
 
     def __call__(self, records: list[str]) -> list[str]:
-        """Take records."""
+        """Accept all records but poison ones, and return those."""
         self.extend(record for record in records if record != "poison")
         return [record for record in records if record == "poison"]
 
 
 def refuse(records: list[str]) -> list[str]:
-    """Be away."""
+    """Fail as an unavailable database."""
     raise ConnectionError
 
 
 def framed(data: bytes) -> bytes:
-    """Return a line whose checksum is right, whatever is in it."""
+    """Return a line with the right checksum for any data."""
     return b"%08x %s\n" % (zlib.crc32(data), data)
 
 
 def segments(spool: Spool) -> list[Path]:
-    """Return the files of records."""
+    """Return the segment files."""
     return sorted(spool.root.glob("*/*[0-9].log"))
 
 
 def kill_while(tmp_path: Path, steps: str) -> None:
-    """Run `steps` on a spool of another process, which then dies without any farewell."""
+    """Run `steps` on a spool in another process, which then kills itself."""
     program = (
         f"import os\nfrom pathlib import Path\nfrom project.spool import Spool\ns = Spool(Path({str(tmp_path)!r}))"
     )
-    subprocess.run([sys.executable, "-c", f"{BARE}{program}; {steps}; os.kill(os.getpid(), 9)"], cwd=ROOT)
+    subprocess.run([sys.executable, "-c", f"{BARE_IMPORT}{program}; {steps}; os.kill(os.getpid(), 9)"], cwd=ROOT)
 
 
-def test_records_come_out_once_and_in_order(spool: Spool) -> None:
+def test_records_are_delivered_once_and_in_order(spool: Spool) -> None:
     delivered = Delivered()
     for number in range(450):
         spool.append(f"record {number}")
@@ -71,7 +71,7 @@ def test_records_come_out_once_and_in_order(spool: Spool) -> None:
     assert segments(spool) == []
 
 
-def test_what_cannot_be_delivered_now_waits(spool: Spool) -> None:
+def test_records_that_cannot_be_delivered_stay_in_the_spool(spool: Spool) -> None:
     delivered = Delivered()
     spool.append("one")
     with pytest.raises(ConnectionError):
@@ -101,7 +101,7 @@ def test_a_record_is_on_the_disk_before_append_returns(spool: Spool, monkeypatch
     assert 0 < first < synced[-1] == segments(spool)[0].stat().st_size
 
 
-def test_threads_that_wait_for_the_disk_share_its_confirmation(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_that_wait_for_the_disk_share_one_fdatasync(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     entered, go, calls = threading.Event(), threading.Event(), []
     real = os.fdatasync
 
@@ -127,7 +127,7 @@ def test_threads_that_wait_for_the_disk_share_its_confirmation(spool: Spool, mon
     assert len(calls) == 2
 
 
-def test_a_damaged_line_is_set_aside_and_the_others_arrive(spool: Spool, tmp_path: Path) -> None:
+def test_a_damaged_line_is_quarantined_and_the_others_are_delivered(spool: Spool, tmp_path: Path) -> None:
     delivered = Delivered()
     for number in range(20):
         spool.append(f"record {number}")
@@ -144,7 +144,7 @@ def test_a_damaged_line_is_set_aside_and_the_others_arrive(spool: Spool, tmp_pat
     assert quarantine.stat().st_mode & 0o777 == 0o600
 
 
-def test_what_else_stands_in_a_file_is_set_aside(spool: Spool) -> None:
+def test_garbage_in_a_segment_is_quarantined(spool: Spool) -> None:
     delivered = Delivered()
     spool.append("good")
     [path] = segments(spool)
@@ -163,10 +163,10 @@ def test_what_else_stands_in_a_file_is_set_aside(spool: Spool) -> None:
 @pytest.mark.parametrize(
     "name", ["notes.log", "copy of 1.log", "1764000000000-1.log", "1764000000000.log.gz", "17.log", "README"]
 )
-def test_what_people_leave_there_is_no_concern_of_ours(tmp_path: Path, name: str) -> None:
+def test_foreign_files_in_the_spool_are_left_alone(tmp_path: Path, name: str) -> None:
     kill_while(tmp_path, "s.append('kept')")
-    stranger = tmp_path / "000" / name
-    stranger.write_text("left by an operator\n")
+    foreign_file = tmp_path / "000" / name
+    foreign_file.write_text("left by an operator\n")
     (tmp_path / "lost+found").mkdir()
     (tmp_path / "999").write_text("a file, not a folder")
     spool, delivered = Spool(tmp_path), Delivered()
@@ -174,12 +174,12 @@ def test_what_people_leave_there_is_no_concern_of_ours(tmp_path: Path, name: str
     spool.drain(delivered)
 
     assert delivered == ["kept"]
-    assert stranger.read_text() == "left by an operator\n"
+    assert foreign_file.read_text() == "left by an operator\n"
     assert read_status(tmp_path) == read_status(tmp_path / "nothing here")
     spool.close()
 
 
-def test_poison_is_set_aside_and_never_blocks_the_queue(spool: Spool) -> None:
+def test_a_poison_record_is_quarantined_and_does_not_block_the_queue(spool: Spool) -> None:
     delivered = Delivered()
     for record in ("one", "poison", "two"):
         spool.append(record)
@@ -190,7 +190,7 @@ def test_poison_is_set_aside_and_never_blocks_the_queue(spool: Spool) -> None:
     assert (read_status(spool.root).records, read_status(spool.root).quarantined) == (0, 1)
 
 
-def test_a_full_disk_is_said_at_once_and_forgotten_when_there_is_room(
+def test_a_full_disk_raises_at_once_and_the_spool_recovers_when_there_is_space(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     delivered = Delivered()
@@ -214,7 +214,7 @@ def test_a_full_disk_is_said_at_once_and_forgotten_when_there_is_room(
     assert read_status(spool.root).quarantined == 0
 
 
-def test_after_a_failed_fsync_the_file_is_given_up(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_failed_fsync_a_new_segment_is_started(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(fd: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
@@ -227,7 +227,7 @@ def test_after_a_failed_fsync_the_file_is_given_up(spool: Spool, monkeypatch: py
     assert len(segments(spool)) == 2
 
 
-def test_the_quota_is_kept(tmp_path: Path) -> None:
+def test_the_quota_is_enforced(tmp_path: Path) -> None:
     spool = Spool(tmp_path, quota=100)
     spool.append("x" * 80)
 
@@ -240,7 +240,7 @@ def test_the_quota_is_kept(tmp_path: Path) -> None:
     spool.close()
 
 
-def test_large_spools_are_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_spool_is_split_into_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("project.spool.SEGMENT", 100)
     spool, delivered = Spool(tmp_path), Delivered()
     for number in range(20):
@@ -254,7 +254,7 @@ def test_large_spools_are_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyP
     spool.close()
 
 
-def test_what_a_killed_process_was_at_becomes_a_record(tmp_path: Path) -> None:
+def test_an_intent_of_a_killed_process_becomes_a_record(tmp_path: Path) -> None:
     kill_while(tmp_path, "s.append('kept'); s.begin('at work'); done = s.begin('answered'); s.finish(done)")
     spool, delivered = Spool(tmp_path), Delivered()
 
@@ -267,13 +267,13 @@ def test_what_a_killed_process_was_at_becomes_a_record(tmp_path: Path) -> None:
     again.close()
 
 
-def test_a_damaged_note_is_set_aside_and_costs_no_place(tmp_path: Path) -> None:
+def test_a_damaged_intent_is_quarantined_and_its_slot_is_reused(tmp_path: Path) -> None:
     kill_while(tmp_path, "[s.begin(f'request {number}') for number in range(3)]")
-    notes = tmp_path / "000" / "intents"
-    content = bytearray(notes.read_bytes())
+    intents = tmp_path / "000" / "intents"
+    content = bytearray(intents.read_bytes())
     content[1 * SLOT + 12] ^= 1
     content[9 * SLOT : 10 * SLOT] = b"\xff" * SLOT
-    notes.write_bytes(bytes(content[: 200 * SLOT + 100]))
+    intents.write_bytes(bytes(content[: 200 * SLOT + 100]))
     spool, delivered = Spool(tmp_path), Delivered()
 
     spool.drain(delivered)
@@ -284,10 +284,12 @@ def test_a_damaged_note_is_set_aside_and_costs_no_place(tmp_path: Path) -> None:
     spool.close()
 
 
-def test_a_damaged_note_on_a_full_disk_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_intent_on_a_full_disk_does_not_prevent_opening_the_spool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kill_while(tmp_path, "s.begin('broken'); s.begin('at work')")
-    notes = tmp_path / "000" / "intents"
-    notes.write_bytes(b"#" + notes.read_bytes()[1:])
+    intents = tmp_path / "000" / "intents"
+    intents.write_bytes(b"#" + intents.read_bytes()[1:])
 
     def fail(fd: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -299,11 +301,11 @@ def test_a_damaged_note_on_a_full_disk_stops_nobody(tmp_path: Path, monkeypatch:
     spool.close()
     spool.drain(delivered)
 
-    assert set(delivered) == {"at work"}  # twice, perhaps: the table takes it once
+    assert set(delivered) == {"at work"}  # possibly delivered twice: the table stores it once
     spool.close()
 
 
-def test_what_a_dead_neighbour_left_is_brought_in_too(tmp_path: Path, spool: Spool) -> None:
+def test_the_records_of_a_dead_process_are_drained_by_another_one(tmp_path: Path, spool: Spool) -> None:
     spool.append("mine")
     kill_while(spool.root, "s.append('theirs'); s.begin('interrupted')")
     delivered = Delivered()
@@ -315,7 +317,7 @@ def test_what_a_dead_neighbour_left_is_brought_in_too(tmp_path: Path, spool: Spo
     assert read_status(spool.root).records == 1
 
 
-def test_two_processes_never_share_a_folder(tmp_path: Path) -> None:
+def test_two_open_spools_never_share_a_folder(tmp_path: Path) -> None:
     first, second = Spool(tmp_path), Spool(tmp_path)
     first.append("one")
     second.append("two")
@@ -329,7 +331,7 @@ def test_two_processes_never_share_a_folder(tmp_path: Path) -> None:
     second.close()
 
 
-def test_more_requests_than_slots_are_simply_not_noted(spool: Spool) -> None:
+def test_requests_beyond_the_number_of_slots_get_no_intent(spool: Spool) -> None:
     slots = [spool.begin("note") for _ in range(SLOTS + 1)]
 
     assert slots[-1] is None
@@ -338,11 +340,11 @@ def test_more_requests_than_slots_are_simply_not_noted(spool: Spool) -> None:
 
 
 @pytest.mark.parametrize("act", [lambda s: s.begin("x" * 5000), lambda s: s.finish(None)])
-def test_a_note_that_is_too_long_or_absent_harms_nobody(spool: Spool, act: Callable[[Spool], int | None]) -> None:
+def test_an_intent_that_is_too_long_or_missing_is_ignored(spool: Spool, act: Callable[[Spool], int | None]) -> None:
     assert act(spool) is None
 
 
-def test_files_are_for_their_owner_only(spool: Spool) -> None:
+def test_files_are_accessible_only_to_their_owner(spool: Spool) -> None:
     spool.append("secret enough")
 
     modes = {path.name[-4:]: path.stat().st_mode & 0o777 for path in spool.root.rglob("*") if path.is_file()}
@@ -351,30 +353,28 @@ def test_files_are_for_their_owner_only(spool: Spool) -> None:
     assert {path.stat().st_mode & 0o777 for path in (spool.root, *spool.root.iterdir())} == {0o700}
 
 
-def a_file_stands_there(root: Path) -> None:
-    """Spoil a place for a spool."""
+def put_a_file(root: Path) -> None:
+    """Put a file where the spool should be."""
     root.write_text("")
 
 
-def a_link_leads_nowhere(root: Path) -> None:
-    """Be a disk that is not mounted."""
+def put_a_dangling_link(root: Path) -> None:
+    """Put a dangling link there, as for a disk that is not mounted."""
     root.symlink_to(root.parent / "nowhere")
 
 
-def its_lock_is_a_folder(root: Path) -> None:
-    """Spoil the first folder."""
+def put_a_folder_as_lock(root: Path) -> None:
+    """Put a folder in place of the lock file."""
     (root / "000" / "lock").mkdir(parents=True)
 
 
-def its_notes_are_a_folder(root: Path) -> None:
-    """Spoil it in another way."""
+def put_a_folder_as_intents(root: Path) -> None:
+    """Put a folder in place of the intents file."""
     (root / "000" / "intents").mkdir(parents=True)
 
 
-@pytest.mark.parametrize(
-    "spoil", [a_file_stands_there, a_link_leads_nowhere, its_lock_is_a_folder, its_notes_are_a_folder]
-)
-def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize("spoil", [put_a_file, put_a_dangling_link, put_a_folder_as_lock, put_a_folder_as_intents])
+def test_a_folder_that_cannot_be_used_is_reported(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
     spoil(tmp_path / "spool")
     spool = Spool(tmp_path / "spool")
 
@@ -396,7 +396,7 @@ def test_a_child_process_claims_a_folder_of_its_own(spool: Spool) -> None:
     assert [path.parent.name for path in segments(spool)] == ["000", "001"]
 
 
-def test_interrupted_slots_wait_for_a_disk_with_room(tmp_path: Path) -> None:
+def test_interrupted_intents_are_kept_until_the_disk_has_space(tmp_path: Path) -> None:
     kill_while(tmp_path, "s.begin('at work')")
     full = Folder.claim(tmp_path / "000", quota=1)
     assert full is not None
@@ -409,7 +409,7 @@ def test_interrupted_slots_wait_for_a_disk_with_room(tmp_path: Path) -> None:
     spool.close()
 
 
-def test_a_survey_counts_all_folders(tmp_path: Path, spool: Spool) -> None:
+def test_the_status_counts_all_folders(tmp_path: Path, spool: Spool) -> None:
     assert read_status(spool.root) == read_status(tmp_path / "nothing here")
     spool.append(json.dumps({"a": 1}))
     other = Spool(spool.root)

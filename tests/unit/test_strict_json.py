@@ -1,4 +1,4 @@
-"""The JSON parser: one object without surprises, or a refusal; nothing else can happen."""
+"""The JSON parser: any body is an unambiguous object or a refusal."""
 
 import json
 from typing import Any
@@ -28,16 +28,16 @@ VALUES = st.recursive(
 @settings(deadline=None, max_examples=500)
 def test_arbitrary_bytes_are_an_object_or_a_refusal(body: bytes) -> None:
     try:
-        end: object = parse_object(body)
+        result: object = parse_object(body)
     except RefusalError as error:
-        end = error.code
+        result = error.code
 
-    assert isinstance(end, dict) or end in {"malformed_json", "body_not_object"}
+    assert isinstance(result, dict) or result in {"malformed_json", "body_not_object"}
 
 
 @given(sent=st.dictionaries(st.text(), VALUES, max_size=5), ascii_only=st.booleans())
 @settings(deadline=None)
-def test_a_good_object_is_read_as_it_was_sent(sent: dict[str, Any], ascii_only: bool) -> None:
+def test_a_valid_object_is_parsed_unchanged(sent: dict[str, Any], ascii_only: bool) -> None:
     body = json.dumps(sent, ensure_ascii=ascii_only).encode()
 
     assert parse_object(body) == sent
@@ -77,14 +77,14 @@ def test_the_refusal_says_what_is_wrong(body: bytes, code: str, variant: str) ->
     assert (caught.value.code, caught.value.variant) == (code, variant)
 
 
-def test_a_mistake_is_found_by_line_and_column() -> None:
+def test_a_syntax_error_is_reported_with_line_and_column() -> None:
     with pytest.raises(RefusalError) as caught:
         parse_object(b'{\n  "a": 1,\n  oops\n}')
 
     assert caught.value.params == {"line": 3, "column": 3}
 
 
-def test_a_repeated_key_is_named_in_a_form_that_can_be_shown() -> None:
+def test_a_repeated_key_is_named_in_a_printable_form() -> None:
     with pytest.raises(RefusalError) as caught:
         parse_object(b'{"a\\ud800": 1, "a\\ud800": 2}')
 

@@ -1,4 +1,4 @@
-"""Which passwords people may choose."""
+"""The rules for passwords that users choose."""
 
 from datetime import UTC, datetime
 
@@ -31,7 +31,7 @@ ANNA = User(
         "long " * 3 + "enough to be of the longest kind, " * 3,
     ],
 )
-def test_long_unusual_passwords_may_be_chosen(password: str) -> None:
+def test_long_and_unusual_passwords_are_accepted(password: str) -> None:
     check(password, ANNA)
 
 
@@ -61,14 +61,14 @@ def test_long_unusual_passwords_may_be_chosen(password: str) -> None:
         ("ab" * 60, "common"),
     ],
 )
-def test_what_is_short_known_or_guessed_early_may_not(password: str, reason: str) -> None:
+def test_short_common_and_guessable_passwords_are_rejected(password: str, reason: str) -> None:
     with pytest.raises(WeakPasswordError) as caught:
         check(password, ANNA)
 
     assert caught.value.reason == reason
 
 
-def test_the_bounds_are_fifteen_and_a_hundred_and_twenty_eight_characters() -> None:
+def test_passwords_have_15_to_128_characters() -> None:
     long = "лиловый утюг считает облака, " * 5
 
     check("kQ7#vbm1x7zP2wL", ANNA)
