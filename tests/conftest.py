@@ -146,7 +146,7 @@ def begin_anew(app: Flask) -> None:
     with app.app_context():
         for way in (runtime.database, runtime.read_database):
             way.breaker.close()
-        runtime.api_keys.forget()
+        runtime.api_keys.clear_cache()
         attempts.drain(runtime.database, runtime.spool)
         runtime.database.write_transaction(_empty)
 

@@ -20,7 +20,7 @@ from project.models import User
 from project.queries.users import known_by, reads_like
 from project.runtime import get_runtime
 from project.services import users as service
-from project.services.login import identifiers
+from project.services.login import login_candidates
 
 RESET = "reset"
 Change = Callable[[Database, UUID, UUID], str]
@@ -61,7 +61,7 @@ CHANGES: Mapping[str, Change] = {
     "block": service.block,
     "unblock": service.unblock,
     "grant": service.grant_admin,
-    "withdraw": service.withdraw_admin,
+    "withdraw": service.revoke_admin,
 }
 
 
@@ -120,6 +120,6 @@ class UsersView(Table):
         """Look for all of a login, phone or e-mail in any spelling, else for a part of login or name."""
         *others, text = rest
         text = clean(text.strip(), 200)
-        exactly = known_by(identifiers(text, get_runtime().config.phone_region))
+        exactly = known_by(login_candidates(text, get_runtime().config.phone_region))
         wanted = exactly if "only_exactly" in g else or_(exactly, reads_like(text))
         return query.filter(wanted), *others

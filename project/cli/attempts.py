@@ -113,7 +113,7 @@ def _write(file: Path, selection: Selection, now: datetime) -> int:
     """Write the file under another name first, so that nobody takes half of it for the whole; return its rows."""
     report = reports.count_export(
         get_runtime().read_database,
-        reports.begin_export(get_runtime().read_database, selection.filter, selection.zone, now),
+        reports.open_export(get_runtime().read_database, selection.filter, selection.zone, now),
     )
     lines = partial(reports.iter_blocks, get_runtime().read_database, report)
     top = heading(selection, report, "flask attempts export", now)

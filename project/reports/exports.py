@@ -68,7 +68,7 @@ def _export(ending: str) -> Response:
     now = datetime.now(UTC)
     selection = parse_selection_strictly(request.args, display_zone(), now)
     with _place() as place:
-        begun = service.begin_export(get_runtime().read_database, selection.filter, selection.zone, now)
+        begun = service.open_export(get_runtime().read_database, selection.filter, selection.zone, now)
         count = _count(begun, ending)
         if selection.filter.text:
             counted = count()

@@ -180,7 +180,7 @@ def test_a_wrong_key_is_never_remembered(client: FlaskClient, app: Flask, looked
         client.get(READABLE[0], headers=bearer("wrong"))
 
     assert len(looked_up) == 3
-    assert get_runtime(app).api_keys._good_until == {}
+    assert get_runtime(app).api_keys._valid_until == {}
 
 
 def test_a_revoked_key_opens_nothing_as_soon_as_it_is_forgotten(
@@ -189,7 +189,7 @@ def test_a_revoked_key_opens_nothing_as_soon_as_it_is_forgotten(
     was_good = client.get(READABLE[0], headers=bearer(key)).status_code == 200
     rows.ask("update api_keys set revoked_at = now()")
 
-    clock.passed = service.REMEMBERED_S + 0.1
+    clock.passed = service.CACHE_S + 0.1
 
     assert was_good
     assert client.get(READABLE[0], headers=bearer(key)).status_code == 401

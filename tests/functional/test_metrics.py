@@ -163,7 +163,7 @@ def test_attempts_brought_in_from_the_disk_are_counted(client: FlaskClient, monk
         runtime.database.breaker.record_failure(time.monotonic())
         useradd(client, IVAN)
 
-    runtime.upkeep.round()
+    runtime.upkeep.run_round()
 
     assert figure(client, "useradd_attempts_drained_total") == 1
 

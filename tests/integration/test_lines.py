@@ -87,7 +87,7 @@ def _insert(connection: Connection, rows: list[AttemptRow]) -> None:
 
 def export(runtime: Runtime, zone: str = "UTC", chosen: AttemptFilter | None = None) -> Report:
     """Count for a file."""
-    begun = reports.begin_export(runtime.read_database, chosen or AttemptFilter(), ZoneInfo(zone), NOW)
+    begun = reports.open_export(runtime.read_database, chosen or AttemptFilter(), ZoneInfo(zone), NOW)
     return reports.count_export(runtime.read_database, begun)
 
 
@@ -148,7 +148,7 @@ def test_a_whole_number_of_blocks_fills_a_sheet() -> None:
 def test_a_file_has_the_rows_of_its_picture_while_others_write(
     runtime: Runtime, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reports, "WRITERS_S", 30)
+    monkeypatch.setattr(reports, "WRITER_WAIT_S", 30)
     keep(runtime, [attempt_row()] * 500)
     stop = threading.Event()
 
@@ -187,7 +187,7 @@ def test_a_picture_waits_for_a_writer_that_drew_its_number_before(
 
     ask = snapshots.find_writers
     monkeypatch.setattr(snapshots, "find_writers", find_writers)
-    monkeypatch.setattr(reports, "WRITERS_S", 30)
+    monkeypatch.setattr(reports, "WRITER_WAIT_S", 30)
     found: list[Report] = []
     with another_session(runtime) as slow:
         slow.execute(INSERT)
@@ -205,7 +205,7 @@ def test_a_picture_waits_for_a_writer_that_drew_its_number_before(
 
 
 def test_a_picture_does_not_wait_for_a_writer_that_hangs(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reports, "WRITERS_S", 0)
+    monkeypatch.setattr(reports, "WRITER_WAIT_S", 0)
     with another_session(runtime) as hanging:
         hanging.execute(INSERT)
         keep(runtime, [attempt_row()])
@@ -268,7 +268,7 @@ def test_a_file_that_nobody_wants_any_more_leaves_no_thread_behind(runtime: Runt
 def test_of_a_block_that_is_asked_for_again_nothing_is_lost_though_a_late_attempt_came_in_between(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reports, "WRITERS_S", 0)
+    monkeypatch.setattr(reports, "WRITER_WAIT_S", 0)
     first, late = new_id(NOW - timedelta(seconds=1)), new_id(NOW)
     with another_session(runtime) as hanging:
         hanging.execute(INSERT.replace("gen_random_uuid()", "%s"), (str(late),))

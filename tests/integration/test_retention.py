@@ -82,12 +82,12 @@ def test_a_step_that_is_killed_has_forgotten_nothing(log: Flask, runtime: Runtim
 
 
 def test_a_late_drain_of_an_old_attempt_is_forgotten_in_turn(log: Flask, runtime: Runtime, rows: Rows) -> None:
-    attempts.forget_all(runtime.database, LIMIT)
+    attempts.prune_all(runtime.database, LIMIT)
     left = len(rows.of("attempts"))
     keep(log, LIMIT - timedelta(days=3), status=503, code="database_unavailable")
     count(runtime)
 
-    assert attempts.forget_all(runtime.database, LIMIT) == 1
+    assert attempts.prune_all(runtime.database, LIMIT) == 1
 
     assert len(rows.of("attempts")) == left == reports.count_attempts(runtime.read_database, AttemptFilter())
     assert rows.ask("select * from attempt_counts where code = 'database_unavailable'") == []
@@ -102,7 +102,7 @@ def test_users_outlive_the_attempts_that_created_them(log: Flask, runtime: Runti
             id=user_id,
         )
 
-    attempts.forget_all(runtime.database, LIMIT)
+    attempts.prune_all(runtime.database, LIMIT)
 
     assert [(row["id"], row["attempt_status"]) for row in rows.of("users")] == [(ids[0], None), (ids[1], 201)]
 
@@ -114,9 +114,9 @@ def test_the_upkeep_forgets_a_step_at_a_time(app: Flask, runtime: Runtime, rows:
     spool = Spool(runtime.spool.root / "of-retention")
     for_ever, for_a_month = (Upkeep(runtime.database, runtime.read_database, spool, keep_days=days) for days in (0, 30))
 
-    for_ever.round()
+    for_ever.run_round()
     assert len(rows.of("attempts")) == 3
-    for_a_month.round()
+    for_a_month.run_round()
 
     assert [row["received_at"].date() for row in rows.of("attempts")] == [(now - timedelta(days=29)).date()]
 

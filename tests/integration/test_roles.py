@@ -152,7 +152,7 @@ def test_the_spool_is_drained_and_the_attempts_are_counted_and_forgotten(
     assert attempts.drain_orphans(inside.database, Spool(tmp_path / "spool")) == 0
     assert inside.database.write_transaction(aggregate, 1, 10_000).left == 0
     assert inside.database.write_transaction(delete_expired_keys, 10) == 0
-    assert attempts.forget_all(inside.database, datetime.now(UTC) + timedelta(days=1)) > 0
+    assert attempts.prune_all(inside.database, datetime.now(UTC) + timedelta(days=1)) > 0
 
 
 @pytest.mark.parametrize(

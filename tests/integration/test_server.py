@@ -61,7 +61,7 @@ KEEPING = _telling("""
 from threading import get_ident as tell
 from project.server import connections
 
-connections.KEEP_S = 60
+connections.HOLD_S = 60
 """)
 
 COUNTING = _telling(
@@ -82,7 +82,7 @@ SHARING = _telling(
 from os import getpid as tell
 from project.server import balancing
 
-balancing.PATIENCE_S = 0.5
+balancing.YIELD_S = 0.5
 """,
     workers=2,
 )
@@ -320,7 +320,7 @@ def test_requests_that_come_together_let_others_in_between() -> None:
 def test_the_loop_does_not_read_when_a_thread_begins_to_wait_while_it_looks(channel: Channel) -> None:
     class Answered(list[object]):
         def __len__(self) -> int:  # the loop loses the interpreter here until the thread has answered
-            channel.is_kept = True
+            channel.is_held = True
             return 0
 
     channel.requests = Answered()

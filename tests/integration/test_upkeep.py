@@ -58,7 +58,7 @@ def test_what_waits_on_disk_comes_into_the_table_as_it_was(
     runtime.database.breaker.record_failure(time.monotonic())
     assert attempts.record(runtime.database, spool, new, status=422, code="invalid_phone", errors=errors)
 
-    upkeep.round()
+    upkeep.run_round()
 
     [row] = rows.attempts()
     assert (row["id"], row["status"], row["answered"], row["via"]) == (new.id, 422, 422, "spool")
@@ -162,7 +162,7 @@ def test_a_probe_without_work_is_the_purge_of_old_keys(runtime: Runtime, upkeep:
         way._engine.dispose()  # an earlier test may have had PostgreSQL end a session that rests in the pool
         way.breaker.record_failure(time.monotonic())
 
-    upkeep.round()
+    upkeep.run_round()
 
     assert [bytes(row["key_hash"]) for row in rows.of("idempotency_keys")] == [b"new"]
     assert not runtime.database.breaker.is_open
@@ -185,13 +185,13 @@ def test_a_read_only_server_does_not_count_as_back(runtime: Runtime, upkeep: Upk
     try:
         runtime.database._engine.dispose()
         runtime.database.breaker.record_failure(time.monotonic())
-        upkeep.round()
+        upkeep.run_round()
         assert runtime.database.breaker.is_open
     finally:
         _make_writable(runtime.read_database, name)
         runtime.database._engine.dispose()
 
-    upkeep.round()
+    upkeep.run_round()
 
     assert not runtime.database.breaker.is_open
 

@@ -49,7 +49,7 @@ def standing(runtime: Runtime) -> dict[str, tuple[bool, bool, int]]:
     return {row.username: (row.is_active, row.is_admin, row.epoch) for row in rows}
 
 
-@pytest.mark.parametrize("deed", [service.block, service.withdraw_admin])
+@pytest.mark.parametrize("deed", [service.block, service.revoke_admin])
 def test_the_last_administrator_stays(runtime: Runtime, deed: Callable[..., str]) -> None:
     boss = create(runtime, "boss", is_admin=True)
     blocked = create(runtime, "former", is_admin=True)
@@ -63,7 +63,7 @@ def test_the_last_administrator_stays(runtime: Runtime, deed: Callable[..., str]
     assert standing(runtime) == before
 
 
-@pytest.mark.parametrize("deed", [service.block, service.withdraw_admin])
+@pytest.mark.parametrize("deed", [service.block, service.revoke_admin])
 def test_one_of_two_administrators_may_go(runtime: Runtime, deed: Callable[..., str]) -> None:
     create(runtime, "boss", is_admin=True)
     other = create(runtime, "other", is_admin=True)
@@ -87,7 +87,7 @@ def test_two_administrators_who_withdraw_each_others_rights_at_once_leave_one(ru
         def withdraw(victim: UUID, by: UUID, begin: threading.Barrier = begin) -> None:
             begin.wait()
             try:
-                ends.append(service.withdraw_admin(runtime.database, victim, by=by))
+                ends.append(service.revoke_admin(runtime.database, victim, by=by))
             except RefusalError as error:
                 ends.append(error.variant)
 
@@ -102,7 +102,7 @@ def test_two_administrators_who_withdraw_each_others_rights_at_once_leave_one(ru
     assert ends.count("last_admin") == 5
 
 
-@pytest.mark.parametrize("deed", [service.block, service.unblock, service.grant_admin, service.withdraw_admin])
+@pytest.mark.parametrize("deed", [service.block, service.unblock, service.grant_admin, service.revoke_admin])
 def test_every_change_ends_the_sessions(runtime: Runtime, deed: Callable[..., str]) -> None:
     create(runtime, "boss", is_admin=True)
     user = create(runtime, "somebody")
@@ -113,7 +113,7 @@ def test_every_change_ends_the_sessions(runtime: Runtime, deed: Callable[..., st
     assert standing(runtime)["boss"][2] == 0
 
 
-@pytest.mark.parametrize("deed", [service.block, service.unblock, service.grant_admin, service.withdraw_admin])
+@pytest.mark.parametrize("deed", [service.block, service.unblock, service.grant_admin, service.revoke_admin])
 def test_nobody_is_changed_who_is_not_there(runtime: Runtime, deed: Callable[..., str]) -> None:
     with pytest.raises(RefusalError) as caught:
         deed(runtime.database, NOBODY, by=None)

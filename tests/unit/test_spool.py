@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from project.spool import SLOT, SLOTS, Folder, Spool, SpoolError, read_status
+from project.spool import SLOT_BYTES, SLOT_COUNT, Folder, Spool, SpoolError, read_status
 from tests.builders import BARE
 
 ROOT = Path(__file__).parents[2]
@@ -241,7 +241,7 @@ def test_the_quota_is_kept(tmp_path: Path) -> None:
 
 
 def test_large_spools_are_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("project.spool.SEGMENT", 100)
+    monkeypatch.setattr("project.spool.SEGMENT_BYTES", 100)
     spool, delivered = Spool(tmp_path), Delivered()
     for number in range(20):
         spool.append(f"{number:050}")
@@ -255,7 +255,9 @@ def test_large_spools_are_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_what_a_killed_process_was_at_becomes_a_record(tmp_path: Path) -> None:
-    kill_while(tmp_path, "s.append('kept'); s.begin('at work'); done = s.begin('answered'); s.finish(done)")
+    kill_while(
+        tmp_path, "s.append('kept'); s.write_intent('at work'); done = s.write_intent('answered'); s.clear_intent(done)"
+    )
     spool, delivered = Spool(tmp_path), Delivered()
 
     spool.drain(delivered)
@@ -268,24 +270,24 @@ def test_what_a_killed_process_was_at_becomes_a_record(tmp_path: Path) -> None:
 
 
 def test_a_damaged_note_is_set_aside_and_costs_no_place(tmp_path: Path) -> None:
-    kill_while(tmp_path, "[s.begin(f'request {number}') for number in range(3)]")
+    kill_while(tmp_path, "[s.write_intent(f'request {number}') for number in range(3)]")
     notes = tmp_path / "000" / "intents"
     content = bytearray(notes.read_bytes())
-    content[1 * SLOT + 12] ^= 1
-    content[9 * SLOT : 10 * SLOT] = b"\xff" * SLOT
-    notes.write_bytes(bytes(content[: 200 * SLOT + 100]))
+    content[1 * SLOT_BYTES + 12] ^= 1
+    content[9 * SLOT_BYTES : 10 * SLOT_BYTES] = b"\xff" * SLOT_BYTES
+    notes.write_bytes(bytes(content[: 200 * SLOT_BYTES + 100]))
     spool, delivered = Spool(tmp_path), Delivered()
 
     spool.drain(delivered)
 
     assert delivered == ["request 0", "request 2"]
     assert read_status(tmp_path).quarantined == 2
-    assert None not in [spool.begin("note") for _ in range(SLOTS)]
+    assert None not in [spool.write_intent("note") for _ in range(SLOT_COUNT)]
     spool.close()
 
 
 def test_a_damaged_note_on_a_full_disk_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kill_while(tmp_path, "s.begin('broken'); s.begin('at work')")
+    kill_while(tmp_path, "s.write_intent('broken'); s.write_intent('at work')")
     notes = tmp_path / "000" / "intents"
     notes.write_bytes(b"#" + notes.read_bytes()[1:])
 
@@ -305,7 +307,7 @@ def test_a_damaged_note_on_a_full_disk_stops_nobody(tmp_path: Path, monkeypatch:
 
 def test_what_a_dead_neighbour_left_is_brought_in_too(tmp_path: Path, spool: Spool) -> None:
     spool.append("mine")
-    kill_while(spool.root, "s.append('theirs'); s.begin('interrupted')")
+    kill_while(spool.root, "s.append('theirs'); s.write_intent('interrupted')")
     delivered = Delivered()
 
     assert spool.drain_orphans(delivered) == 2
@@ -330,14 +332,14 @@ def test_two_processes_never_share_a_folder(tmp_path: Path) -> None:
 
 
 def test_more_requests_than_slots_are_simply_not_noted(spool: Spool) -> None:
-    slots = [spool.begin("note") for _ in range(SLOTS + 1)]
+    slots = [spool.write_intent("note") for _ in range(SLOT_COUNT + 1)]
 
     assert slots[-1] is None
-    spool.finish(slots[0])
-    assert spool.begin("note") == slots[0]
+    spool.clear_intent(slots[0])
+    assert spool.write_intent("note") == slots[0]
 
 
-@pytest.mark.parametrize("act", [lambda s: s.begin("x" * 5000), lambda s: s.finish(None)])
+@pytest.mark.parametrize("act", [lambda s: s.write_intent("x" * 5000), lambda s: s.clear_intent(None)])
 def test_a_note_that_is_too_long_or_absent_harms_nobody(spool: Spool, act: Callable[[Spool], int | None]) -> None:
     assert act(spool) is None
 
@@ -380,7 +382,7 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path, spoil: Callable[[
 
     with pytest.raises(SpoolError, match=f"{spool.root} cannot be used: "):
         spool.append("anything")
-    assert spool.begin("anything") is None
+    assert spool.write_intent("anything") is None
     assert spool.lost == 1
     assert spool.drain_orphans(Delivered()) == 0
 
@@ -397,7 +399,7 @@ def test_a_child_process_claims_a_folder_of_its_own(spool: Spool) -> None:
 
 
 def test_interrupted_slots_wait_for_a_disk_with_room(tmp_path: Path) -> None:
-    kill_while(tmp_path, "s.begin('at work')")
+    kill_while(tmp_path, "s.write_intent('at work')")
     full = Folder.claim(tmp_path / "000", quota=1)
     assert full is not None
     full.close()
