@@ -273,7 +273,7 @@ class _Segment:
         self._synced = 0
         self.size = 0
         self.is_broken = False
-        """Whether fdatasync has failed. A second one may succeed despite lost data (PostgreSQL wiki, "Fsync Errors")."""
+        """Whether fdatasync has failed: another may succeed despite data loss (PostgreSQL wiki, "Fsync Errors")."""
 
     def write(self, line: bytes) -> None:
         """Append a line completely or not at all. Raises OSError."""

@@ -33,7 +33,7 @@ def test_only_what_is_older_is_forgotten(prune: Command, app: Flask, rows: Rows)
 
     result = prune()
 
-    assert result.output == "2 attempts older than 365 days forgotten\n"
+    assert result.output == "2 attempts older than 365 days deleted\n"
     assert min(row["received_at"] for row in rows.attempts()) > ago(days=365)
 
 
@@ -42,7 +42,7 @@ def test_attempts_can_be_kept_for_ever(prune: Command, app: Flask, rows: Rows) -
 
     result = prune(attempts_keep_days=0)
 
-    assert (result.exit_code, result.output) == (1, "Error: ATTEMPTS_KEEP_DAYS is 0: attempts are kept for ever\n")
+    assert (result.exit_code, result.output) == (1, "Error: ATTEMPTS_KEEP_DAYS is 0: attempts are kept forever\n")
     assert len(rows.attempts()) == 1
 
 

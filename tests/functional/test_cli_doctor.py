@@ -61,8 +61,18 @@ def test_a_sound_service_needs_nothing(doctor: Command) -> None:
     assert (result.exit_code, to_do(result)) == (0, {}), result.output
     subjects = re.findall(r"^OK     (\S+(?: \S+)?)  ", result.output, re.MULTILINE)
     assert subjects == [
-        *("database", "writes", "migrations", "rights", "clock", "sessions", "connections", "standbys", "secrets"),
-        *("DATA_DIR", "its disk", "spool", "quarantine", "time zone", "proxies", "host names", "limits", "metrics"),
+        *("database", "writes", "migrations", "privileges", "clock", "sessions", "connections", "standbys", "secrets"),
+        *(
+            "DATA_DIR",
+            "file system",
+            "spool",
+            "quarantine",
+            "time zone",
+            "proxies",
+            "host names",
+            "rate limits",
+            "metrics",
+        ),
     ]
     assert re.search(r"PostgreSQL \d\d", result.output)
 
@@ -97,20 +107,20 @@ def test_a_role_that_may_not_write_the_tables_is_found(doctor: Command, config: 
         rows.ask("drop owned by only_reads")
         rows.ask("drop role only_reads")
 
-    assert to_do(result) == {"rights": "run deploy/roles.sql: it grants what the service needs"}
-    assert "role only_reads may not read and write all tables" in result.output
+    assert to_do(result) == {"privileges": "run deploy/roles.sql: it grants the required privileges"}
+    assert "role only_reads cannot read and write all tables" in result.output
 
 
 @pytest.mark.parametrize("by_whom", ["superuser", "owner"])
 def test_a_role_that_may_drop_tables_is_found(doctor: Command, config: Config, roles: Roles, by_whom: str) -> None:
     result = doctor(database_url=config.database_url if by_whom == "superuser" else by(roles.owner))
 
-    assert list(to_do(result)) == ["rights"]
-    assert "may change and drop tables" in result.output
+    assert list(to_do(result)) == ["privileges"]
+    assert "can change and drop tables" in result.output
 
 
 def test_a_clock_that_is_wrong_is_found(doctor: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CLOCK_S", -1)
+    monkeypatch.setattr(module, "MAX_CLOCK_DIFFERENCE_S", -1)
 
     assert list(to_do(doctor())) == ["clock"]
 
@@ -129,16 +139,16 @@ def test_what_waits_for_long_and_what_is_in_quarantine_is_found(
     spool.append("{}")
     spool.close()
     (next((tmp_path / "spool").glob("[0-9]*")) / "quarantine.log").write_text("odd\n")
-    monkeypatch.setattr(module, "WAITS_S", -1)
+    monkeypatch.setattr(module, "MAX_SPOOL_AGE_S", -1)
 
     assert list(to_do(doctor())) == ["spool", "quarantine"]
 
 
 def test_a_full_disk_and_one_that_passes_are_found(doctor: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FREE_BYTES", 10**20)
+    monkeypatch.setattr(module, "MIN_FREE_BYTES", 10**20)
     monkeypatch.setattr(module, "_mounts", lambda: "overlay / overlay rw 0 0\n")
 
-    assert list(to_do(doctor())) == ["DATA_DIR", "its disk"]
+    assert list(to_do(doctor())) == ["DATA_DIR", "file system"]
 
 
 @pytest.mark.parametrize(
@@ -168,7 +178,7 @@ def test_the_nearest_mount_tells_the_file_system(tmp_path: Path) -> None:
 
 
 def test_limits_that_are_off_are_found(doctor: Command) -> None:
-    assert list(to_do(doctor(ratelimit_enabled=False))) == ["limits"]
+    assert list(to_do(doctor(ratelimit_enabled=False))) == ["rate limits"]
 
 
 def test_that_each_process_counts_for_itself_is_told(doctor: Command) -> None:
@@ -180,7 +190,7 @@ def test_that_each_process_counts_for_itself_is_told(doctor: Command) -> None:
 def test_a_redis_that_does_not_answer_is_found(doctor: Command) -> None:
     result = doctor(ratelimit_storage_uri=f"redis://{HOST}:{free_port()}/0")
 
-    assert list(to_do(result)) == ["limits"]
+    assert list(to_do(result)) == ["rate limits"]
 
 
 MACHINES = ServerActivity(statement_timeout="2s", room=97, in_use=20, standbys=2, awaited="db2")
@@ -189,11 +199,11 @@ MACHINES = ServerActivity(statement_timeout="2s", room=97, in_use=20, standbys=2
 @pytest.mark.parametrize(
     ("changes", "subject", "told"),
     [
-        ({"statement_timeout": "0"}, "sessions", "a statement may take 0"),
-        ({"room": 17}, "connections", "up to 18, 20 of 17"),
+        ({"statement_timeout": "0"}, "sessions", "statement_timeout is 0"),
+        ({"room": 17}, "connections", "up to 18; 20 of 17"),
         ({"in_use": 90}, "connections", "90 of 97 are in use"),
-        ({"awaited": ""}, "standbys", "2, and COMMIT waits for none"),
-        ({"standbys": 0}, "standbys", "none, and COMMIT waits for db2"),
+        ({"awaited": ""}, "standbys", "2, but COMMIT waits for none"),
+        ({"standbys": 0}, "standbys", "none, but COMMIT waits for db2"),
     ],
 )
 def test_machines_around_that_need_a_look_are_found(

@@ -185,8 +185,8 @@ def test_a_workbook_gives_real_dates_and_phones_that_became_numbers(run: Command
         ("name,username,age\n", ".csv", "Unknown columns: age"),
         ("Иван,ivan\n", ".csv", "name/имя"),
         ("name,username,имя\n", ".csv", "twice"),
-        ("no workbook", ".xlsx", "no workbook"),
-        ("", ".txt", "has to end in"),
+        ("no workbook", ".xlsx", "not an Excel workbook"),
+        ("", ".txt", "must end in"),
     ],
 )
 def test_an_unusable_file_creates_nobody_and_says_what_to_do(
@@ -231,7 +231,7 @@ def test_postgres_that_stays_away_ends_the_import_which_goes_on_later(
 
     with monkeypatch.context() as outage:
         outage.setattr(registration, "register", away)
-        outage.setattr(imports, "PATIENCE_S", 0)
+        outage.setattr(imports, "WAIT_S", 0)
         first = run(ndjson(ANNA))
 
     assert (first.exit_code, "Run the same command again" in first.output) == (1, True)

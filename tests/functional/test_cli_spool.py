@@ -50,23 +50,23 @@ def left_behind(tmp_path: Path) -> None:
 
 
 def test_an_empty_spool_is_said_to_be_empty(flask: Command) -> None:
-    assert flask("status").output == "0 attempts wait (0 bytes), 0 in quarantine\n"
+    assert flask("status").output == "0 attempts spooled (0 bytes), 0 in quarantine\n"
 
 
 @pytest.mark.usefixtures("left_behind")
 def test_what_waits_is_counted(flask: Command) -> None:
     output = flask("status").output
 
-    assert output.startswith("1 attempts wait (")
-    assert output.endswith(" s), 0 in quarantine\n")
+    assert output.startswith("1 attempts spooled (")
+    assert output.endswith(" s ago), 0 in quarantine\n")
 
 
 @pytest.mark.usefixtures("left_behind")
 def test_what_waits_is_brought_in(flask: Command, rows: Rows) -> None:
-    assert flask("drain").output == "1 attempts brought in\n"
+    assert flask("drain").output == "1 attempts drained\n"
 
     assert rows.ends() == [(0, "interrupted")]
-    assert flask("drain").output == "0 attempts brought in\n"
+    assert flask("drain").output == "0 attempts drained\n"
 
 
 @pytest.mark.usefixtures("left_behind")
@@ -75,4 +75,4 @@ def test_without_postgres_the_command_says_so_and_nothing_is_lost(flask: Command
 
     assert away.exit_code == 1
     assert "Traceback" not in away.output
-    assert flask("status").output.startswith("1 attempts wait")
+    assert flask("status").output.startswith("1 attempts spooled")

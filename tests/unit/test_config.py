@@ -142,9 +142,9 @@ def test_a_good_value_is_read_and_a_blank_one_is_the_default(
 
 
 def test_every_setting_says_what_it_means() -> None:
-    for name, description in settings().items():
-        assert description["meaning"], name
-        assert isinstance(description["shown"], str), name
+    for name, metadata in settings().items():
+        assert metadata["description"], name
+        assert isinstance(metadata["shown"], str), name
 
 
 def test_settings_do_not_change_under_way(tmp_path: Path) -> None:
