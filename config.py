@@ -26,15 +26,10 @@ class ConfigError(Exception):
 
 
 def setting(default: Any, parse: Callable[[str], Any], description: str, *, shown: str | None = None) -> Any:
-    """Define a setting. `shown` is the default as documents show it."""
-    return field(
-        default=default,
-        metadata={"parse": parse, "description": description, "shown": str(default) if shown is None else shown},
-    )
-
-
-def _text(value: str) -> str:
-    return value
+    """Define a setting. `shown` is the default as documents show it, if not `default` itself."""
+    if shown is None:
+        shown = str(default or "")
+    return field(default=default, metadata={"parse": parse, "description": description, "shown": shown})
 
 
 def _database_url(value: str) -> str:
@@ -56,30 +51,16 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _port(value: str) -> int:
-    return _number(value, 1, 65535)
+def _integer(least: int, most: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        if not value.isascii() or not value.isdigit() or not least <= int(value) <= most:
+            raise ValueError(f"must be an integer from {least} to {most}")
+        return int(value)
+
+    return parse
 
 
-def _threads(value: str) -> int:
-    return _number(value, 12, 64)
-
-
-def _workers(value: str) -> int:
-    return _number(value, 1, 64)
-
-
-def _days(value: str) -> int:
-    return _number(value, 0, 36500)
-
-
-def _count(value: str) -> int:
-    return _number(value, 1, 1_000_000_000)
-
-
-def _number(value: str, least: int, most: int) -> int:
-    if not value.isascii() or not value.isdigit() or not least <= int(value) <= most:
-        raise ValueError(f"must be an integer from {least} to {most}")
-    return int(value)
+_POSITIVE = _integer(1, 1_000_000_000)
 
 
 def _seconds(value: str) -> float:
@@ -169,31 +150,28 @@ class Config:
         _database_url,
         "URL of PostgreSQL 14 or newer; with several hosts (`host1:5432,host2:5432`) the one that accepts writes "
         "is used. Empty: embedded PostgreSQL in DATA_DIR",
-        shown="",
     )
     migrations_database_url: str | None = setting(
         None,
         _database_url,
         "URL of the same database with the role that owns the tables, for `flask db upgrade`; DATABASE_URL can "
         "then use a role that only reads and writes rows (deploy/roles.sql). Empty: DATABASE_URL",
-        shown="",
     )
     database_read_url: str | None = setting(
         None,
         _database_url,
         "URL of one or more replicas for statistics and exports; not used while unavailable or more than 10 s "
         "behind. Empty: none",
-        shown="",
     )
-    host: str = setting("127.0.0.1", _text, "Address to listen on")
-    port: int = setting(8000, _port, "Port to listen on")
+    host: str = setting("127.0.0.1", str, "Address to listen on")
+    port: int = setting(8000, _integer(1, 65535), "Port to listen on")
     workers: int = setting(
         _cores(),
-        _workers,
+        _integer(1, 64),
         "Number of worker processes; each uses up to 9 connections to PostgreSQL. Empty: one per CPU core",
         shown="",
     )
-    threads: int = setting(24, _threads, "Concurrent requests per process")
+    threads: int = setting(24, _integer(12, 64), "Concurrent requests per process")
     data_dir: Path = setting(
         ROOT / "instance",
         Path,
@@ -201,29 +179,19 @@ class Config:
         shown="./instance",
     )
     secret_key: str = setting(
-        "",
-        _secret,
-        "Key that signs sessions, at least 32 characters. Empty: generated once and kept in DATA_DIR",
-        shown="",
+        "", _secret, "Key that signs sessions, at least 32 characters. Empty: generated once and kept in DATA_DIR"
     )
     secret_key_fallbacks: tuple[str, ...] = setting(
-        (),
-        _secret_list,
-        "Previous values of SECRET_KEY, comma-separated: sessions signed with them stay valid",
-        shown="",
+        (), _secret_list, "Previous values of SECRET_KEY, comma-separated: sessions signed with them stay valid"
     )
     password_secret: str = setting(
         "",
         _secret,
         "Secret that derives and hashes issued passwords, at least 32 characters. Empty: generated once and kept "
         "in DATA_DIR",
-        shown="",
     )
     password_secret_fallbacks: tuple[str, ...] = setting(
-        (),
-        _secret_list,
-        "Previous values of PASSWORD_SECRET, comma-separated: passwords issued with them stay valid",
-        shown="",
+        (), _secret_list, "Previous values of PASSWORD_SECRET, comma-separated: passwords issued with them stay valid"
     )
     password_hash: str = setting(
         "hmac-sha256",
@@ -245,13 +213,11 @@ class Config:
         _names,
         "Accepted host names, comma-separated; `.example.org` includes subdomains. Empty: localhost, 127.0.0.1 "
         "and HOST",
-        shown="",
     )
     trusted_proxies: Networks = setting(
         (),
         _networks,
         "Addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted, comma-separated",
-        shown="",
     )
     https_only: bool = setting(
         False,
@@ -268,15 +234,13 @@ class Config:
         "Storage of rate limit counters: per process (memory://) or shared in Redis or Valkey (redis://host:6379/0)",
     )
     ratelimit_per_client: int = setting(
-        600, _count, "Requests to /useradd per minute and client: an IP address or an API key"
+        600, _POSITIVE, "Requests to /useradd per minute and client: an IP address or an API key"
     )
-    ratelimit_global: int = setting(30_000, _count, "Requests to /useradd per minute from all clients")
+    ratelimit_global: int = setting(30_000, _POSITIVE, "Requests to /useradd per minute from all clients")
     ratelimit_conflicts: int = setting(
-        60,
-        _count,
-        "409 responses per minute and client, which reveal taken identifiers; then requests are refused",
+        60, _POSITIVE, "409 responses per minute and client, which reveal taken identifiers; then requests are refused"
     )
-    attempts_keep_days: int = setting(365, _days, "Retention of attempts in days; 0: forever")
+    attempts_keep_days: int = setting(365, _integer(0, 36500), "Retention of attempts in days; 0: forever")
     metrics_allow: Networks = setting(
         _networks("127.0.0.0/8,::1"),
         _networks,
@@ -288,7 +252,6 @@ class Config:
         _otlp_endpoint,
         "Endpoint for OpenTelemetry traces (OTLP over HTTP), for example http://localhost:4318; requires "
         "requirements-otel.txt. Empty: tracing is off",
-        shown="",
     )
     log_format: str = setting("json", _one_of("json", "text"), "Format of the log: json (one object per line) or text")
     request_deadline_s: float = setting(

@@ -82,7 +82,7 @@ PAGES = {
     "account": "/account/",
 }
 ERRORS = {
-    "away": ("project.services.login.find", DatabaseUnavailableError),
+    "unavailable": ("project.services.login.find", DatabaseUnavailableError),
     "overloaded": ("project.services.reports.build_report", OverloadedError),
     "too-broad": ("project.services.reports.build_report", SearchTooBroadError),
     "too-many": ("project.services.reports.build_report", TooManyRequests),

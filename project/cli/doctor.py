@@ -86,21 +86,19 @@ def _hosts(server: Server) -> Finding:
     description = "one host" if count == 1 else f"one of {count} hosts"
     if server.takes_writes:
         return Finding("writes", f"{description} accepts writes")
-    return Finding(
-        "writes", f"{description} answers, but is read-only", "promote it, or set DATABASE_URL to the primary"
-    )
+    return Finding("writes", f"{description} is read-only", "promote it, or set DATABASE_URL to the primary")
 
 
 def _migrations(server: Server) -> Finding:
     heads = ScriptDirectory.from_config(current_app.extensions["migrate"].migrate.get_config()).get_heads()
     if server.revision in heads:
         return Finding("migrations", f"at {server.revision}, the latest")
-    remedy = "run: flask db upgrade"
-    return Finding("migrations", f"at {server.revision or 'none'}, latest is {', '.join(heads)}", remedy)
+    description = f"at {server.revision or 'none'}, latest is {', '.join(heads)}"
+    return Finding("migrations", description, "run: flask db upgrade")
 
 
 def _privileges(server: Server) -> Finding:
-    """An attacker who takes over the service has its role, which should not be able to drop tables."""
+    """Check the role: an attacker who takes over the service must not be able to drop tables."""
     if not server.may_write:
         description = f"role {server.role} cannot read and write all tables"
         return Finding("privileges", description, "run deploy/roles.sql: it grants the required privileges")
@@ -115,23 +113,17 @@ def _privileges(server: Server) -> Finding:
 
 def _clock(difference: float) -> Finding:
     description = f"{abs(difference):.1f} s {'behind' if difference > 0 else 'ahead of'} PostgreSQL"
-    return Finding(
-        "clock",
-        description,
-        "" if abs(difference) <= MAX_CLOCK_DIFFERENCE_S else "synchronize the clocks of both machines by NTP",
-    )
+    remedy = "synchronize the clocks of both machines by NTP"
+    return Finding("clock", description, remedy if abs(difference) > MAX_CLOCK_DIFFERENCE_S else "")
 
 
 def _secrets() -> Iterator[Finding]:
     """Check file modes only: weak secrets prevent the start."""
     folder = get_runtime().config.data_dir
-    paths = [
-        path for path in (folder, folder / "secret_key", folder / "password_secret", folder / "spool") if path.exists()
-    ]
-    exposed = [str(path) for path in paths if stat.S_IMODE(path.stat().st_mode) & 0o077]
+    paths = (folder, folder / "secret_key", folder / "password_secret", folder / "spool")
+    exposed = [str(path) for path in paths if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077]
     if exposed:
-        description = f"other users can read {', '.join(exposed)}"
-        yield Finding("secrets", description, f"run: chmod go-rwx {' '.join(exposed)}")
+        yield Finding("secrets", f"other users can read {', '.join(exposed)}", f"run: chmod go-rwx {' '.join(exposed)}")
     else:
         yield Finding("secrets", "long enough, and DATA_DIR is readable by its owner only")
 
@@ -147,12 +139,8 @@ def _disk() -> Iterator[Finding]:
         yield Finding("DATA_DIR", f"{folder} is not writable: {error.strerror}", remedy)
         return
     free = shutil.disk_usage(folder).free
-    description = f"{folder} is writable, {free / 1e9:.1f} GB free"
-    yield Finding(
-        "DATA_DIR",
-        description,
-        "" if free >= MIN_FREE_BYTES else "free disk space: attempts are spooled here during outages",
-    )
+    remedy = "free disk space: attempts are spooled here during outages" if free < MIN_FREE_BYTES else ""
+    yield Finding("DATA_DIR", f"{folder} is writable, {free / 1e9:.1f} GB free", remedy)
     kind = file_system(folder, _mounts())
     remedy = "move DATA_DIR to a persistent disk or volume: secrets and spool would be lost"
     yield Finding("file system", kind or "unknown", remedy if kind in EPHEMERAL else "")
@@ -178,12 +166,8 @@ def _spool() -> Iterator[Finding]:
     status = read_status(get_runtime().spool.root)
     age = 0 if status.oldest is None else max(0, round(time.time() - status.oldest))
     description = f"{status.records} attempts spooled" + (f", oldest {age} s ago" if status.records else "")
-    remedy = (
-        "if PostgreSQL is available and no service runs: flask spool drain"
-        if status.records and age > MAX_SPOOL_AGE_S
-        else ""
-    )
-    yield Finding("spool", description, remedy)
+    remedy = "if PostgreSQL is available and no service runs: flask spool drain"
+    yield Finding("spool", description, remedy if status.records and age > MAX_SPOOL_AGE_S else "")
     remedy = f"inspect {get_runtime().spool.root}/*/quarantine.log" if status.quarantined else ""
     yield Finding("quarantine", f"{status.quarantined} lines", remedy)
 
@@ -198,42 +182,35 @@ def _settings(config: Config) -> Iterator[Finding]:
 
 
 def _proxies(config: Config) -> Finding:
-    description = (
-        f"TRUSTED_PROXIES {', '.join(map(str, config.trusted_proxies)) or 'empty'}, HTTPS_ONLY={int(config.https_only)}"
-    )
-    if config.https_only and not config.trusted_proxies:
+    proxies, remedy = ", ".join(map(str, config.trusted_proxies)), ""
+    if config.https_only and not proxies:
         remedy = "set TRUSTED_PROXIES to the proxy that terminates HTTPS: else all clients share its address"
-        return Finding("proxies", description, remedy)
-    if config.trusted_proxies and not config.https_only:
-        return Finding("proxies", description, "set HTTPS_ONLY=1 if the proxy terminates HTTPS, as it should")
-    return Finding("proxies", description)
+    elif proxies and not config.https_only:
+        remedy = "set HTTPS_ONLY=1 if the proxy terminates HTTPS, as it should"
+    return Finding("proxies", f"TRUSTED_PROXIES={proxies}, HTTPS_ONLY={int(config.https_only)}", remedy)
 
 
 def _names(config: Config) -> Finding:
-    description = f"answers to {', '.join(dict.fromkeys(config.allowed_hosts))}"
-    if not config.trusted_hosts and (config.trusted_proxies or config.https_only or config.host not in LOCAL_HOSTS):
-        return Finding("host names", description, "set TRUSTED_HOSTS to the public host names")
-    return Finding("host names", description)
+    is_public = bool(config.trusted_proxies or config.https_only or config.host not in LOCAL_HOSTS)
+    remedy = "set TRUSTED_HOSTS to the public host names" if is_public and not config.trusted_hosts else ""
+    return Finding("host names", ", ".join(dict.fromkeys(config.allowed_hosts)), remedy)
 
 
 def _limits(config: Config) -> Finding:
     if not config.ratelimit_enabled:
-        remedy = "set RATELIMIT_ENABLED=1: else anyone can fill the database and guess passwords"
-        return Finding("rate limits", "disabled", remedy)
+        return Finding("rate limits", "disabled", "set RATELIMIT_ENABLED=1, against password guessing and floods")
     description = f"{config.ratelimit_per_client} per minute and client, {config.ratelimit_global} in total"
     if config.ratelimit_storage_uri == "memory://":
         factor = f", up to {config.workers} times that, as each process counts separately" if config.workers > 1 else ""
         return Finding("rate limits", description + factor)
     runtime = get_runtime()
     runtime.rate_limiter.record(Hit(RateLimit("doctor", 1, 1), "doctor"))
-    remedy = "start it, or correct RATELIMIT_STORAGE_URI: until then each process counts separately"
-    return Finding(
-        "rate limits", f"{description}, counted in Redis", remedy if runtime.rate_limiter.is_unavailable else ""
-    )
+    remedy = "start Redis, or correct RATELIMIT_STORAGE_URI: until then each process counts separately"
+    description += ", counted in Redis"
+    return Finding("rate limits", description, remedy if runtime.rate_limiter.is_unavailable else "")
 
 
 def _metrics(config: Config) -> Finding:
-    description = f"/metrics allows {', '.join(map(str, config.metrics_allow))}"
-    public = [network for network in config.metrics_allow if network.is_global or network.prefixlen == 0]
-    remedy = "restrict METRICS_ALLOW to Prometheus: anyone on the internet can read /metrics" if public else ""
-    return Finding("metrics", description, remedy)
+    is_public = any(network.is_global or network.prefixlen == 0 for network in config.metrics_allow)
+    remedy = "restrict METRICS_ALLOW to Prometheus: anyone on the internet can read /metrics" if is_public else ""
+    return Finding("metrics", f"/metrics allows {', '.join(map(str, config.metrics_allow))}", remedy)

@@ -6,7 +6,8 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -17,12 +18,7 @@ from project.cli.import_files import SUFFIXES, FileError, Row, Source, open_sour
 from project.contract.error_codes import PROBLEMS, message_text
 from project.contract.schemas import user_add_schema
 from project.domain.attempts import NewAttempt
-from project.domain.errors import (
-    DatabaseUnavailableError,
-    OutcomeUnknownError,
-    OverloadedError,
-    RefusalError,
-)
+from project.domain.errors import DatabaseUnavailableError, OutcomeUnknownError, OverloadedError, RefusalError
 from project.domain.registration import Credentials, NewUser
 from project.queries.maintenance import find_nothing
 from project.runtime import get_runtime
@@ -198,14 +194,12 @@ def _register(attempt: NewAttempt, key: str, new_user: NewUser) -> Credentials:
 def _wait_for_database(until: float) -> None:
     """Return when PostgreSQL is available. Raises ClickException if it is not by `until`."""
     click.echo("\nPostgreSQL does not answer; waiting (Ctrl-C stops, the same command continues later)", err=True)
-    pauses = list(PAUSES_S)
+    pauses = chain(PAUSES_S, repeat(PAUSES_S[-1]))
     while time.monotonic() < until:
-        time.sleep(pauses.pop(0) if len(pauses) > 1 else pauses[0])
-        try:
+        time.sleep(next(pauses))
+        with suppress(DatabaseUnavailableError):
             get_runtime().database.run_once(find_nothing)
-        except DatabaseUnavailableError:
-            continue
-        return
+            return
     raise click.ClickException("PostgreSQL is still unavailable. Run the same command again to continue.")
 
 

@@ -34,9 +34,9 @@ def _sessions(activity: ServerActivity) -> Finding:
 def _connections(activity: ServerActivity) -> Finding:
     needed = CONNECTIONS_PER_PROCESS * get_runtime().config.workers
     description = f"this instance needs up to {needed}; {activity.in_use} of {activity.room} are in use"
-    if needed > activity.room or activity.in_use > NEARLY_FULL * activity.room:
-        return Finding("connections", description, "lower WORKERS, raise max_connections or add PgBouncer")
-    return Finding("connections", description)
+    is_short = needed > activity.room or activity.in_use > NEARLY_FULL * activity.room
+    remedy = "lower WORKERS, raise max_connections or add PgBouncer" if is_short else ""
+    return Finding("connections", description, remedy)
 
 
 def _standbys(activity: ServerActivity) -> Finding:
@@ -56,5 +56,4 @@ def _replica() -> Finding:
     if math.isinf(lag_s):
         remedy = "start it, or correct DATABASE_READ_URL: it must name a standby; until then the primary is read"
         return Finding("replica", "does not answer", remedy)
-    description = f"{lag_s:.1f} s behind"
-    return Finding("replica", description, "" if lag_s <= MAX_LAG_S else "check its load and the network")
+    return Finding("replica", f"{lag_s:.1f} s behind", "check its load and the network" if lag_s > MAX_LAG_S else "")

@@ -15,7 +15,7 @@ from .locks import try_lock
 
 PROGRAM = Path(__file__).resolve().with_name("__main__.py")
 LOG_LIMIT = 4 * 2**20
-GIVE_UP_AFTER = 5.0  # applies to a server that has never started; others are restarted for ever
+GIVE_UP_AFTER = 5.0  # applies to a server that has never started; others are restarted forever
 STOP_TIMEOUT = 30.0
 POLL_INTERVAL = 0.1
 

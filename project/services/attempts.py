@@ -38,12 +38,7 @@ def record(
 ) -> bool:
     """Record the outcome of an attempt before the response is sent. Return False if only the log has it."""
     attempt_record = AttemptRecord(
-        attempt=attempt,
-        status=status,
-        answered=status,
-        code=code,
-        errors=errors,
-        duration_ms=elapsed_ms(attempt),
+        attempt=attempt, status=status, answered=status, code=code, errors=errors, duration_ms=elapsed_ms(attempt)
     )
     is_inserted = code not in _UNAVAILABLE_CODES and _try_insert(database, attempt_record)
     return is_inserted or _try_spool(spool, attempt_record)
