@@ -144,7 +144,7 @@ def test_a_user_changes_the_password_and_logs_out(service: Flask) -> None:
 def test_the_spool_is_drained_and_the_attempts_are_counted_and_forgotten(
     inside: Runtime, service: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attempts, "_is_in_table", lambda *_: False)
+    monkeypatch.setattr(attempts, "_try_insert", lambda *_: False)
     useradd(service.test_client(), {})
 
     assert inside.spool.has_records() or attempts.drain(inside.database, inside.spool) == 0
