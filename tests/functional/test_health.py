@@ -66,7 +66,7 @@ def test_the_status_tells_how_the_instance_is(make_app: MakeApp, client: FlaskCl
 def test_the_status_tells_that_postgres_is_away_and_what_waits(
     client: FlaskClient, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Upkeep, "round", lambda _: None)  # nobody closes the breaker
+    monkeypatch.setattr(Upkeep, "run_round", lambda _: None)  # nobody closes the breaker
     runtime.database.breaker.record_failure(time.monotonic())
     answer = useradd(client, IVAN)
 

@@ -81,7 +81,7 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 def test_an_attempt_that_fails_is_one_line_with_everything(
     client: FlaskClient, written: Log, monkeypatch: pytest.MonkeyPatch, runtime: Runtime
 ) -> None:
-    monkeypatch.setattr(Upkeep, "round", lambda _: None)  # nobody closes the breaker
+    monkeypatch.setattr(Upkeep, "run_round", lambda _: None)  # nobody closes the breaker
     runtime.database.breaker.record_failure(time.monotonic())
     written.clear()
 

@@ -108,7 +108,7 @@ def test_other_answers_are_counted_by_blueprint_and_class_of_status(client: Flas
 
 def test_an_outage_shows_and_needs_no_database(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime: Runtime = client.application.extensions["useradd"]
-    monkeypatch.setattr(Upkeep, "round", lambda _: None)  # nobody closes the breaker
+    monkeypatch.setattr(Upkeep, "run_round", lambda _: None)  # nobody closes the breaker
     runtime.database.breaker.record_failure(time.monotonic())
     useradd(client, IVAN)
 
@@ -130,7 +130,7 @@ def test_what_no_disk_takes_is_counted_as_lost(client: FlaskClient, monkeypatch:
         raise SpoolError("gone")
 
     runtime: Runtime = client.application.extensions["useradd"]
-    monkeypatch.setattr(Upkeep, "round", lambda _: None)
+    monkeypatch.setattr(Upkeep, "run_round", lambda _: None)
     monkeypatch.setattr(Spool, "open", fail)
     runtime.database.breaker.record_failure(time.monotonic())
 
@@ -159,7 +159,7 @@ def test_connections_at_work_and_what_waits_for_counting_show(client: FlaskClien
 def test_attempts_brought_in_from_the_disk_are_counted(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime: Runtime = client.application.extensions["useradd"]
     with monkeypatch.context() as patch:
-        patch.setattr(Upkeep, "round", lambda _: None)
+        patch.setattr(Upkeep, "run_round", lambda _: None)
         runtime.database.breaker.record_failure(time.monotonic())
         useradd(client, IVAN)
 

@@ -29,7 +29,7 @@ def test_nothing_secret_is_kept_anywhere(
     log_in(client, issued["login"], issued["password"])
     spooled = get_runtime(app).spool
     monkeypatch.setattr("project.services.attempts._try_insert", lambda *_: False)
-    monkeypatch.setattr(type(get_runtime(app).upkeep), "round", lambda _: None)  # nobody takes it from the disk
+    monkeypatch.setattr(type(get_runtime(app).upkeep), "run_round", lambda _: None)  # nobody takes it from the disk
     useradd(client, {"name": "N", "password": "typed-in-a-wrong-field"}, headers=headers)
 
     places = {table: str(rows.of(table)) for table in TABLES}

@@ -71,7 +71,7 @@ def test_what_goes_to_the_disk_is_a_span_and_nothing_personal_is_sent(
     client: FlaskClient, sent: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime: Runtime = client.application.extensions["useradd"]
-    monkeypatch.setattr(Upkeep, "round", lambda _: None)  # nobody closes the breaker
+    monkeypatch.setattr(Upkeep, "run_round", lambda _: None)  # nobody closes the breaker
     runtime.database.breaker.record_failure(time.monotonic())
 
     useradd(client, ANNA, headers=HEADERS)
