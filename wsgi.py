@@ -1,5 +1,6 @@
-"""Entrance for servers and for `flask`: `app`. `python wsgi.py` serves; `--migrate` brings the tables up first."""
+"""WSGI entry point `app`, also for `flask`. `python wsgi.py` serves, with `--migrate` after migrating the database."""
 
+import os
 import sys
 from typing import cast
 
@@ -44,22 +45,22 @@ def main() -> None:
 
 
 def prepare() -> None:
-    """Bring the tables up to date; leave with AWAY when PostgreSQL is not there to do it."""
+    """Migrate the database. Exit with EX_TEMPFAIL if PostgreSQL is unavailable."""
     try:
         upgrade(app)
     except DatabaseUnavailableError:
-        sys.exit(server.TRY_AGAIN_LATER)
+        sys.exit(os.EX_TEMPFAIL)
 
 
 def greeting(address: str) -> str:
-    """Return what a newcomer wants to see first: the addresses, and a request to paste."""
+    """Return the message of a successful start: addresses and an example request."""
     return f"""
   useradd is ready.
 
     Results   {address}/results/
     API docs  {address}/swagger/
 
-  Create a user, then log in with the login and password of the answer:
+  Create a user, then log in with the login and password of the response:
 
     curl -i {address}/api/v1/useradd/ -H 'Content-Type: application/json' \\
       -d '{{"name": "Иван Петров", "username": "petrov.ivan", "phone": "+7 999 123-45-67"}}'

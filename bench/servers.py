@@ -19,7 +19,7 @@ from bench.load import HOST
 from bench.references.postgres import connect
 from config import settings as describe_settings
 from project.embedded import ensure
-from project.embedded.locks import leave
+from project.embedded.locks import stop_using
 
 ROOT = Path(__file__).parents[1]
 START_S = 60
@@ -76,7 +76,7 @@ class Databases:
     def close(self) -> None:
         """Let the server stop, and remove what it kept."""
         self._admin.close()
-        leave(self._root.resolve())
+        stop_using(self._root.resolve())
         self.process.wait(START_S)
         location = self._root / "location"
         if location.exists():

@@ -1,4 +1,4 @@
-"""Sixteen days of attempts as a service in use sees them, the same ones at each run: what the snapshots show."""
+"""Sample data for screenshots: sixteen days of attempts, the same at each run."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from project.domain.passwords import hash_key
 from project.domain.records import DIRECT, RECOVERED, SPOOL, AttemptRecord
 
 NOW = datetime(2026, 11, 23, 16, 51, 10, tzinfo=ZoneInfo("Europe/Moscow"))
-"""When the snapshots are taken, whatever the clock says."""
+"""The time at which the screenshots pretend to be taken."""
 DAYS = 16
 WEEKDAYS = (1.0, 1.05, 1.0, 1.1, 0.95, 0.4, 0.35)
 HOURS = (6, 4, 2, 2, 3, 6, 16, 36, 72, 100, 112, 116, 112, 120, 124, 120, 108, 88, 60, 40, 30, 24, 16, 10)
-"""Attempts in each hour of a Monday."""
+"""Attempts per hour of a Monday."""
 SPIKE = datetime(2026, 11, 19, 12, 5, tzinfo=NOW.tzinfo)
-"""An import is run a second time: all of its logins are taken."""
+"""An import runs a second time: all of its logins are taken."""
 OUTAGE = datetime(2026, 11, 21, 13, 17, tzinfo=NOW.tzinfo)
-"""PostgreSQL is away for a minute: attempts are kept on disk meanwhile."""
+"""PostgreSQL is unavailable for a minute: attempts are spooled."""
 
 MEN = (
     *("Иван", "Дмитрий", "Артём", "Егор", "Пётр", "Сергей", "Максим", "Олег", "Никита", "Тимур", "Андрей"),
@@ -53,7 +53,7 @@ CLIENTS = (
 DOMAINS = ("example.org", "example.com", "example.net")
 
 CORRECTED = {"invalid_phone", "invalid_email", "contact_required", "invalid_date"}
-"""Mistakes after which people try again with the same login."""
+"""Errors that clients often correct and retry with the same login."""
 
 Body = dict[str, Any]
 
@@ -63,53 +63,53 @@ def records() -> Iterator[AttemptRecord]:
     yield from sorted(_Sample().all(), key=lambda record: record.attempt.id)
 
 
-def latest(number: int) -> list[AttemptRecord]:
-    """Return attempts that come in while somebody looks."""
+def latest(count: int) -> list[AttemptRecord]:
+    """Return attempts that arrive while a page is open."""
     sample = _Sample()
-    return [sample.created(NOW + timedelta(seconds=4 * place + 1)) for place in range(number)]
+    return [sample.created(NOW + timedelta(seconds=4 * index + 1)) for index in range(count)]
 
 
-def newcomer(moment: datetime) -> NewAttempt:
+def reader_attempt(moment: datetime) -> NewAttempt:
     """Return the attempt that creates the reader of the pages."""
     return _Sample().attempt(moment, {"name": "Иван Петров", "username": "petrov.ivan", "phone": "+7 999 123-45-67"})
 
 
-def users(number: int) -> Iterator[tuple[NewAttempt, Body]]:
-    """Yield attempts that create users, oldest first, with their data."""
+def users(count: int) -> Iterator[tuple[NewAttempt, Body]]:
+    """Yield attempts that create users, oldest first, with their request bodies."""
     sample = _Sample()
-    for place in reversed(range(number)):
+    for index in reversed(range(count)):
         body = sample._body()
-        yield sample.attempt(NOW - timedelta(hours=7 * place + 1), body), body
+        yield sample.attempt(NOW - timedelta(hours=7 * index + 1), body), body
 
 
 class _Sample:
     def __init__(self) -> None:
-        self._random = random.Random(2026)  # noqa: S311 - it shall be predictable
+        self._random = random.Random(2026)  # noqa: S311 - must be reproducible
         self._logins = {"petrov.ivan": True}
 
     def all(self) -> Iterator[AttemptRecord]:
         midnight = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
-        for day in (midnight - timedelta(days=back) for back in reversed(range(DAYS))):
+        for day in (midnight - timedelta(days=age) for age in reversed(range(DAYS))):
             for hour, usual in enumerate(HOURS):
-                busy = (
+                count = (
                     usual
                     * WEEKDAYS[day.weekday()]
                     * self._random.uniform(0.85, 1.15)
                     * (1 - 0.006 * (midnight - day).days)
                 )
-                for _ in range(round(busy)):
-                    yield from self._some(day + timedelta(hours=hour, seconds=self._random.uniform(0, 3600)))
-        for place in range(165):
+                for _ in range(round(count)):
+                    yield from self._random_attempt(day + timedelta(hours=hour, seconds=self._random.uniform(0, 3600)))
+        for index in range(165):
             yield self._taken(
-                SPIKE + timedelta(seconds=55 * place + self._random.uniform(0, 20)), "username", "1C+Enterprise/8.3"
+                SPIKE + timedelta(seconds=55 * index + self._random.uniform(0, 20)), "username", "1C+Enterprise/8.3"
             )
-        for place in range(9):
-            yield self._away(OUTAGE + timedelta(seconds=6 * place + self._random.uniform(0, 5)))
-        for back, make in enumerate(LAST):
-            yield make(self, NOW - timedelta(seconds=31 + 23 * back + self._random.uniform(0, 15)))
+        for index in range(9):
+            yield self._unavailable(OUTAGE + timedelta(seconds=6 * index + self._random.uniform(0, 5)))
+        for age, make in enumerate(LAST):
+            yield make(self, NOW - timedelta(seconds=31 + 23 * age + self._random.uniform(0, 15)))
 
-    def _some(self, moment: datetime) -> Iterator[AttemptRecord]:
-        """Yield an attempt of any kind; one with wrong data is often followed by the same one corrected."""
+    def _random_attempt(self, moment: datetime) -> Iterator[AttemptRecord]:
+        """Yield an attempt of a random kind; one with invalid data is often followed by a corrected one."""
         if moment > NOW - timedelta(minutes=10):
             return
         make = self._random.choices(tuple(KINDS), tuple(KINDS.values()))[0]
@@ -123,7 +123,7 @@ class _Sample:
             yield self.created(moment + timedelta(seconds=self._random.uniform(15, 400)), body)
 
     def attempt(self, moment: datetime, body: Body | None, method: str = "POST") -> NewAttempt:
-        """Return an attempt of this moment with the same number at each run."""
+        """Return an attempt of this time with a reproducible ID."""
         number = new_id(moment).int >> 62 << 62 | self._random.getrandbits(62)
         attempt = NewAttempt(
             id=UUID(int=number),
@@ -143,40 +143,40 @@ class _Sample:
 
     def created(self, moment: datetime, body: Body | None = None) -> AttemptRecord:
         """Return an attempt that created a user."""
-        return self._end(self.attempt(moment, body or self._body()), 201, "created", slowness=3.2)
+        return self._end(self.attempt(moment, body or self._body()), 201, "created", log_ms=3.2)
 
-    def _wrong(self, moment: datetime, **changes: object) -> AttemptRecord:
-        """Return an attempt with wrong data; the schema itself says what is wrong."""
+    def _invalid(self, moment: datetime, **changes: object) -> AttemptRecord:
+        """Return an attempt with invalid data; the schema yields its errors."""
         body = {name: value for name, value in (self._body() | changes).items() if value is not ...}
         try:
             user_add_schema("RU").load(body)
         except ValidationFailedError as refusal:
             return self._end(self.attempt(moment, body), 422, refusal.reason, refusal.errors)
-        raise AssertionError(f"nothing is wrong with {body}")
+        raise AssertionError(f"{body} is valid")
 
-    def _phone(self, moment: datetime) -> AttemptRecord:
-        wrong = self._random.choice(("+7 999 123-4", "8 912 55", "123", "+7 900 000-00-000", "нет", "+999 1234567"))
-        both = {"birth_date": "31/12/1990"} if self._random.random() < 0.15 else {}
-        return self._wrong(moment, phone=wrong, **both)
+    def _invalid_phone(self, moment: datetime) -> AttemptRecord:
+        number = self._random.choice(("+7 999 123-4", "8 912 55", "123", "+7 900 000-00-000", "нет", "+999 1234567"))
+        date = {"birth_date": "31/12/1990"} if self._random.random() < 0.15 else {}
+        return self._invalid(moment, phone=number, **date)
 
     def _taken(self, moment: datetime, kind: str, client: str = "") -> AttemptRecord:
-        body = self._body() | {"email": self._email("ivan"), "phone": self._number()}
+        body = self._body() | {"email": self._email("ivan"), "phone": self._phone_number()}
         if kind == "username":
             body["username"] = self._random.choice(list(self._logins))
         attempt = self.attempt(moment, body)
         attempt.user_agent = client or attempt.user_agent
-        return self._end(attempt, 409, f"{kind}_taken", (FieldError(kind, f"{kind}_taken"),), slowness=3)
+        return self._end(attempt, 409, f"{kind}_taken", (FieldError(kind, f"{kind}_taken"),), log_ms=3)
 
     def _refused(self, moment: datetime, code: str) -> AttemptRecord:
-        """Return an attempt whose body was not even read."""
+        """Return an attempt that was refused before its body was parsed."""
         method = "GET" if code == "method_not_allowed" else "POST"
-        return self._end(self.attempt(moment, None, method), PROBLEMS[code].status, code, slowness=0.6)
+        return self._end(self.attempt(moment, None, method), PROBLEMS[code].status, code, log_ms=0.6)
 
-    def _away(self, moment: datetime) -> AttemptRecord:
+    def _unavailable(self, moment: datetime) -> AttemptRecord:
         attempt = self.attempt(moment, self._body())
-        return self._end(attempt, 503, "database_unavailable", slowness=8, via=SPOOL)
+        return self._end(attempt, 503, "database_unavailable", log_ms=8, via=SPOOL)
 
-    def _kept(self, moment: datetime, status: int, code: str, answered: int | None) -> AttemptRecord:
+    def _other(self, moment: datetime, status: int, code: str, answered: int | None) -> AttemptRecord:
         attempt = self.attempt(moment, self._body())
         via = RECOVERED if answered is None else DIRECT
         return AttemptRecord(
@@ -190,7 +190,7 @@ class _Sample:
         code: str,
         errors: tuple[FieldError, ...] = (),
         *,
-        slowness: float = 1,
+        log_ms: float = 1,
         via: str = DIRECT,
     ) -> AttemptRecord:
         return AttemptRecord(
@@ -199,14 +199,14 @@ class _Sample:
             answered=status,
             code=code,
             errors=errors,
-            duration_ms=self._milliseconds(slowness),
+            duration_ms=self._milliseconds(log_ms),
             via=via,
         )
 
-    def _milliseconds(self, slowness: float) -> int:
+    def _milliseconds(self, log_ms: float) -> int:
         return max(
             1,
-            round(self._random.lognormvariate(slowness, 0.45) if slowness < 8 else 3500 + self._random.uniform(0, 60)),
+            round(self._random.lognormvariate(log_ms, 0.45) if log_ms < 8 else 3500 + self._random.uniform(0, 60)),
         )
 
     def _body(self) -> Body:
@@ -215,10 +215,10 @@ class _Sample:
         name = f"{first} {family}{'' if is_man else 'а'}"
         login = self._login(*name.lower().split())
         body: Body = {"name": name, "username": login}
-        ways = self._random.choice(("phone", "phone", "email", "both"))
-        if ways in {"phone", "both"}:
-            body["phone"] = self._number()
-        if ways in {"email", "both"}:
+        contacts = self._random.choice(("phone", "phone", "email", "both"))
+        if contacts in {"phone", "both"}:
+            body["phone"] = self._phone_number()
+        if contacts in {"email", "both"}:
             body["email"] = self._email(login)
         if self._random.random() < 0.3:
             year, month, day = (self._random.randrange(*bounds) for bounds in ((1960, 2008), (1, 13), (1, 29)))
@@ -226,14 +226,14 @@ class _Sample:
         return body
 
     def _login(self, first: str, family: str) -> str:
-        words = self._random.choice((f"{family} {first}", f"{first[0]} {family}"))
-        login = base = "".join(LATIN.get(letter, letter) for letter in words)
+        name = self._random.choice((f"{family} {first}", f"{first[0]} {family}"))
+        login = base = "".join(LATIN.get(letter, letter) for letter in name)
         while login in self._logins:
             login = f"{base}{self._random.randrange(1, 100)}"
         self._logins[login] = True
         return login
 
-    def _number(self) -> str:
+    def _phone_number(self) -> str:
         a, b, c, d = (self._random.randrange(*bounds) for bounds in ((903, 930), (100, 999), (10, 99), (10, 99)))
         return f"+7 {a} {b}-{c}-{d}"
 
@@ -244,8 +244,8 @@ class _Sample:
 Make = Callable[[_Sample, datetime], AttemptRecord]
 
 
-def _wrong(**changes: object) -> Make:
-    return lambda sample, moment: sample._wrong(moment, **changes)
+def _invalid(**changes: object) -> Make:
+    return lambda sample, moment: sample._invalid(moment, **changes)
 
 
 def _taken(kind: str) -> Make:
@@ -256,29 +256,29 @@ def _refused(code: str) -> Make:
     return lambda sample, moment: sample._refused(moment, code)
 
 
-def _kept(status: int, code: str, answered: int | None) -> Make:
-    return lambda sample, moment: sample._kept(moment, status, code, answered)
+def _other(status: int, code: str, answered: int | None) -> Make:
+    return lambda sample, moment: sample._other(moment, status, code, answered)
 
 
-_NO_CONTACT, _WRONG_EMAIL = _wrong(phone=..., email=...), _wrong(email="ivan.example.org")
+_NO_CONTACT, _INVALID_EMAIL = _invalid(phone=..., email=...), _invalid(email="ivan.example.org")
 KINDS: dict[Make, float] = {
     _Sample.created: 9000,
-    _Sample._phone: 250,
+    _Sample._invalid_phone: 250,
     _NO_CONTACT: 118,
     _taken("username"): 110,
-    _WRONG_EMAIL: 84,
-    _wrong(name=...): 52,
-    _wrong(birth_date="31 декабря"): 31,
+    _INVALID_EMAIL: 84,
+    _invalid(name=...): 52,
+    _invalid(birth_date="31 декабря"): 31,
     _taken("phone"): 28,
     _refused("malformed_json"): 24,
     _taken("email"): 19,
-    _wrong(username="иванov"): 14,
-    _wrong(surname="Петров"): 9,
-    _wrong(birth_date="2031-01-01"): 6,
-    _wrong(name="Ъ" * 301): 4,
-    _wrong(phone=79991234567): 8,
-    _wrong(name=" "): 5,
-    _wrong(name="Иван\u0000"): 2,
+    _invalid(username="иванov"): 14,
+    _invalid(surname="Петров"): 9,
+    _invalid(birth_date="2031-01-01"): 6,
+    _invalid(name="Ъ" * 301): 4,
+    _invalid(phone=79991234567): 8,
+    _invalid(name=" "): 5,
+    _invalid(name="Иван\u0000"): 2,
     _refused("unsupported_media_type"): 9,
     _refused("body_not_object"): 7,
     _refused("body_too_large"): 3,
@@ -286,15 +286,15 @@ KINDS: dict[Make, float] = {
     _refused("bad_idempotency_key"): 3,
     _refused("idempotency_key_reused"): 3,
     _refused("internal_error"): 0.7,
-    _kept(200, "replayed", 201): 40,
-    _kept(200, "dry_run", 200): 22,
-    _kept(0, "interrupted", None): 1,
+    _other(200, "replayed", 201): 40,
+    _other(200, "dry_run", 200): 22,
+    _other(0, "interrupted", None): 1,
 }
-"""Ways an attempt ends, and how often."""
+"""Kinds of attempts and their weights."""
 LAST: tuple[Make, ...] = (
-    *(_Sample.created, _Sample.created, _Sample._phone, _Sample.created, _Sample.created, _taken("username")),
-    *(_Sample.created, _Sample.created, _Sample.created, _NO_CONTACT, _Sample.created, _Sample.created, _WRONG_EMAIL),
-    *(_Sample.created, _kept(200, "replayed", 201), _Sample.created, _refused("malformed_json"), _Sample.created),
-    *(_Sample.created, _wrong(name=...), _Sample.created, _Sample.created, _taken("phone"), _Sample.created),
+    *(_Sample.created, _Sample.created, _Sample._invalid_phone, _Sample.created, _Sample.created, _taken("username")),
+    *(_Sample.created, _Sample.created, _Sample.created, _NO_CONTACT, _Sample.created, _Sample.created, _INVALID_EMAIL),
+    *(_Sample.created, _other(200, "replayed", 201), _Sample.created, _refused("malformed_json"), _Sample.created),
+    *(_Sample.created, _invalid(name=...), _Sample.created, _Sample.created, _taken("phone"), _Sample.created),
 )
-"""The last minutes, so that the first page of the log shows some of everything."""
+"""The last minutes, so that the first page of the log shows a mixture."""

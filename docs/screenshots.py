@@ -1,6 +1,6 @@
-"""Takes the snapshots of the READMEs: `.venv/bin/python docs/screenshots.py`; given a folder, those of every page.
+"""Takes the screenshots of the READMEs: `.venv/bin/python docs/screenshots.py`; with a folder, those of all pages.
 
-The data are those of sample.py and the clock of the pages stands still: a picture changes only when its page does.
+The data come from sample.py and the clock is fixed, so that a screenshot changes only if its page does.
 """
 
 import logging
@@ -26,7 +26,7 @@ from werkzeug.exceptions import TooManyRequests
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
-import sample  # noqa: E402 - the paths are not there before
+import sample  # noqa: E402 - needs the paths
 
 from config import Config  # noqa: E402
 from project import create_app  # noqa: E402
@@ -44,15 +44,15 @@ from project.services.users import grant_admin  # noqa: E402
 
 IMAGES = ROOT / "docs" / "images"
 BATCH = 200
-ASKED_EVERY_MS = 10_000
+POLL_MS = 10_000
 LANGUAGES = ("ru", "en")
-DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 ZOOMED = {"width": 320, "height": 256}
-"""A desk at 400 % (WCAG 2.2, 1.4.10)."""
+"""A desktop at 400 % zoom (WCAG 2.2, 1.4.10)."""
 PAPER = {"width": 718, "height": 1000}
-"""A4 less a centimetre on each side."""
+"""A4 with margins of a centimetre."""
 POSTER = {"width": 1280, "height": 1380}
-LOOKS = {"light": DESK, "dark": DESK, "phone": PHONE, "zoomed": ZOOMED, "print": PAPER}
+LOOKS = {"light": DESKTOP, "dark": DESKTOP, "phone": PHONE, "zoomed": ZOOMED, "print": PAPER}
 PAGES = {
     "results": "/results/",
     "filtered": "/results/?result=rejected&code=invalid_phone",
@@ -81,14 +81,14 @@ PAGES = {
     "swagger": "/swagger/",
     "account": "/account/",
 }
-TROUBLES = {
-    "away": ("project.services.login.find", DatabaseUnavailableError),
+ERRORS = {
+    "unavailable": ("project.services.login.find", DatabaseUnavailableError),
     "overloaded": ("project.services.reports.build_report", OverloadedError),
     "too-broad": ("project.services.reports.build_report", SearchTooBroadError),
     "too-many": ("project.services.reports.build_report", TooManyRequests),
     "defect": ("project.services.reports.build_report", RuntimeError),
 }
-"""What befalls the results page, by the function that raises it."""
+"""Error pages of the results page: the patched function and the error that it raises."""
 ADMIN_PAGES = {
     "state": "/admin/",
     "users": "/admin/users/",
@@ -105,40 +105,40 @@ ADMIN_PAGES = {
 }
 
 
-class Still(datetime):
-    """A clock that stands."""
+class FixedDatetime(datetime):
+    """A datetime whose now() is fixed."""
 
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
-        """Return the moment of the snapshots."""
+        """Return the time of the screenshots."""
         return sample.NOW.astimezone(tz)
 
 
 def main() -> None:
-    """Take the snapshots that are asked for."""
+    """Take the requested screenshots."""
     folder = Path(sys.argv[1]) if sys.argv[1:] else None
     with served() as (app, address), chromium() as browser:
-        reader = newcomer(app)
+        reader = create_reader(app)
         password = reader.password
         if folder:
             with opened(browser, address, password) as page:
-                everywhere(page, "new", "/results/?period=today", folder)
+                take_all(page, "new", "/results/?period=today", folder)
         fill(app, list(sample.records()))
         posters(app, browser, address, password)
         if folder:
-            everything(browser, address, password, folder)
-            administration(app, browser, address, reader, folder)
+            all_pages(browser, address, password, folder)
+            admin_pages(app, browser, address, reader, folder)
 
 
 @contextmanager
 def served() -> Iterator[tuple[Flask, str]]:
-    """Serve the service on an empty database of its own; yield it and its address."""
+    """Serve the application on a new database; yield it and its address."""
     server_url = ensure(ROOT / ".postgres-for-tests" / "embedded")
-    name = f"pictures_{os.getpid()}"
-    administer(server_url, f"create database {name}")
-    with tempfile.TemporaryDirectory() as data_dir, patches():
+    name = f"screenshots_{os.getpid()}"
+    execute(server_url, f"create database {name}")
+    with tempfile.TemporaryDirectory() as data_dir, fixed_clock():
         url = f"{server_url.rpartition('/')[0]}/{name}"
-        logging.disable(logging.ERROR)  # what goes wrong on the pages of TROUBLES is meant to
+        logging.disable(logging.ERROR)  # the errors of ERRORS are intended
         settings = {"DATABASE_URL": url, "DATA_DIR": data_dir, "RATELIMIT_ENABLED": "0"}
         app = create_app(Config.from_environment(settings))
         with app.app_context():
@@ -152,18 +152,21 @@ def served() -> Iterator[tuple[Flask, str]]:
             server.close()
             thread.join()
             get_runtime(app).stop()
-            administer(server_url, f"drop database {name} with (force)")
+            execute(server_url, f"drop database {name} with (force)")
 
 
 @contextmanager
-def patches() -> Iterator[None]:
-    """Let the pages think that it is NOW."""
-    with patch("project.reports.routes.datetime", Still), patch("project.presentation.formats.datetime", Still):
+def fixed_clock() -> Iterator[None]:
+    """Make pages take NOW as the current time."""
+    with (
+        patch("project.reports.routes.datetime", FixedDatetime),
+        patch("project.presentation.formats.datetime", FixedDatetime),
+    ):
         yield
 
 
-def administer(url: str, statement: str) -> None:
-    """Let the server do what no transaction can."""
+def execute(url: str, statement: str) -> None:
+    """Execute a statement outside of a transaction."""
     connection = psycopg2.connect(url)
     connection.autocommit = True
     connection.cursor().execute(statement)
@@ -188,9 +191,9 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-def newcomer(app: Flask) -> Credentials:
+def create_reader(app: Flask) -> Credentials:
     """Create the reader, long before the days that are shown."""
-    attempt = sample.newcomer(sample.NOW - timedelta(days=sample.DAYS))
+    attempt = sample.reader_attempt(sample.NOW - timedelta(days=sample.DAYS))
     body = {"name": "Иван Петров", "username": "petrov.ivan", "phone": "+7 999 123-45-67"}
     new_user = user_add_schema("RU").load(body)
     with app.app_context():
@@ -198,7 +201,7 @@ def newcomer(app: Flask) -> Credentials:
 
 
 def fill(app: Flask, records: list[AttemptRecord]) -> None:
-    """Keep these attempts."""
+    """Insert these attempts."""
     with app.app_context():
         for start in range(0, len(records), BATCH):
             get_runtime().database.write_transaction(insert_attempts, records[start : start + BATCH])
@@ -206,8 +209,8 @@ def fill(app: Flask, records: list[AttemptRecord]) -> None:
 
 @contextmanager
 def opened(browser: Browser, address: str, password: str) -> Iterator[Page]:
-    """Open a tab of the reader."""
-    context = browser.new_context(base_url=address, locale="ru", viewport=DESK, reduced_motion="reduce")
+    """Open a page as the logged-in reader."""
+    context = browser.new_context(base_url=address, locale="ru", viewport=DESKTOP, reduced_motion="reduce")
     page = context.new_page()
     page.goto("/login/")
     page.fill("[name=login]", "petrov.ivan")
@@ -219,7 +222,7 @@ def opened(browser: Browser, address: str, password: str) -> Iterator[Page]:
 
 
 def posters(app: Flask, browser: Browser, address: str, password: str) -> None:
-    """Take the snapshots of the READMEs: the results page, on which some new attempts are offered."""
+    """Take the screenshots of the READMEs: the results page that offers new attempts."""
     with ExitStack() as stack:
         pages = {}
         for language, theme in product(LANGUAGES, ("light", "dark")):
@@ -231,25 +234,25 @@ def posters(app: Flask, browser: Browser, address: str, password: str) -> None:
             pages[f"results{'-ru' if language == 'ru' else ''}-{theme}"] = page
         fill(app, sample.latest(3))
         for name, page in pages.items():
-            page.clock.run_for(ASKED_EVERY_MS)
+            page.clock.run_for(POLL_MS)
             page.get_by_role("status").get_by_role("button").wait_for()
             page.screenshot(path=IMAGES / f"{name}.png")
 
 
-def everything(browser: Browser, address: str, password: str, folder: Path) -> None:
+def all_pages(browser: Browser, address: str, password: str, folder: Path) -> None:
     """Take every page in every look and language."""
     with opened(browser, address, password) as page:
-        places = {name: first_of(page, query) for name, query in FIRST.items()}
+        links = {name: first_of(page, query) for name, query in FIRST.items()}
         page.goto("/results/")
-        places["older"] = str(page.get_by_role("link", name="Старее").get_attribute("href")).removesuffix("#list")
+        links["older"] = str(page.get_by_role("link", name="Старее").get_attribute("href")).removesuffix("#list")
         for name, path in PAGES.items():
-            everywhere(page, name, path.format(**places), folder)
-        for name, (function, error) in TROUBLES.items():
+            take_all(page, name, path.format(**links), folder)
+        for name, (function, error) in ERRORS.items():
             with patch(function, side_effect=error):
-                everywhere(page, name, "/results/", folder)
+                take_all(page, name, "/results/", folder)
     context = browser.new_context(base_url=address)
     page = context.new_page()
-    everywhere(page, "login", "/login/", folder)
+    take_all(page, "login", "/login/", folder)
     page.fill("[name=login]", "petrov.ivan")
     page.fill("[name=password]", "wrong")
     page.keyboard.press("Enter")
@@ -259,8 +262,8 @@ def everything(browser: Browser, address: str, password: str, folder: Path) -> N
     context.close()
 
 
-def administration(app: Flask, browser: Browser, address: str, reader: Credentials, folder: Path) -> None:
-    """Take the administrators' pages: the reader becomes one, beside users of the sample."""
+def admin_pages(app: Flask, browser: Browser, address: str, reader: Credentials, folder: Path) -> None:
+    """Make the reader an administrator, create users and take the admin pages."""
     with app.app_context():
         grant_admin(get_runtime().database, reader.user.id, None)
         for attempt, body in sample.users(12):
@@ -269,15 +272,15 @@ def administration(app: Flask, browser: Browser, address: str, reader: Credentia
             )
         issue(get_runtime().database, "Витрина магазина", reader.user.id)
     with opened(browser, address, reader.password) as page:
-        places = {
+        links = {
             "user": first_of(page, "/admin/users/"),
             "oneself": first_of(page, "/admin/users/?search=petrov.ivan"),
             "key": first_of(page, "/admin/api-keys/"),
         }
         for name, path in ADMIN_PAGES.items():
-            everywhere(page, name, path.format(**places), folder)
+            take_all(page, name, path.format(**links), folder)
         with patch("project.http.reauthentication.is_required", return_value=True):
-            everywhere(page, "password-again", f"{places['user']}block/", folder)
+            take_all(page, "password-again", f"{links['user']}block/", folder)
         page.goto("/admin/api-keys/new/?lang=ru")
         page.fill("[name=name]", "Отчёты")
         page.keyboard.press("Enter")
@@ -298,12 +301,12 @@ FIRST = {
 
 
 def first_of(page: Page, address: str) -> str:
-    """Return the address of the first attempt of a list."""
+    """Return the address of the first row of a list."""
     page.goto(address)
     return str(page.locator("#rows tbody a").first.get_attribute("href"))
 
 
-def everywhere(page: Page, name: str, address: str, folder: Path) -> None:
+def take_all(page: Page, name: str, address: str, folder: Path) -> None:
     """Take one page in every look and language."""
     folder.mkdir(parents=True, exist_ok=True)
     for language in LANGUAGES:
@@ -314,7 +317,7 @@ def everywhere(page: Page, name: str, address: str, folder: Path) -> None:
 
 
 def take(page: Page, look: str, path: Path) -> None:
-    """Take the page as it is in one look."""
+    """Take the current page in one look."""
     page.set_viewport_size(LOOKS[look])
     page.emulate_media(
         media="print" if look == "print" else "screen", color_scheme="dark" if look == "dark" else "light"

@@ -1,4 +1,4 @@
-"""Flask extensions, unbound: create_app() binds them."""
+"""Flask extensions; create_app() binds them."""
 
 from flask import Response
 from flask_babel import Babel
@@ -11,7 +11,7 @@ from project.models import Base
 
 
 class SessionLoginManager(LoginManager):  # type: ignore[misc]  # Flask-Login has no types
-    """Flask-Login without "remember me": it would look into the session of every request, also of those of programs."""
+    """Flask-Login without "remember me", which would read the session in every request, even of API clients."""
 
     def _update_remember_cookie(self, response: Response) -> Response:
         return response

@@ -1,15 +1,15 @@
-"""Keeps on disk what PostgreSQL cannot take, until it can: `DATA_DIR/spool`, a folder for each process.
+"""Stores records on disk while PostgreSQL is unavailable: `DATA_DIR/spool`, one folder per process.
 
-A folder belongs to the process that holds the lock on its file `lock`; the kernel frees it even after kill -9, and
-whoever finds a free one takes it over. It holds:
+A folder belongs to the process that holds the lock on its file `lock`. The kernel releases the lock even after kill -9;
+then another process can claim the folder. It contains:
 
-    lock            who owns the folder
-    1764000000000.log ...  records, one a line with a checksum, named by the millisecond of the first one; a record
-                    counts once the disk has confirmed it (fdatasync)
-    intents         one slot for each request under way, for those who come after a kill -9
-    quarantine.log  lines that could not be read or delivered; nothing reads them again but people
+    lock                   locked by the owner of the folder
+    1764000000000.log ...  segments: records, one per line with a checksum, named by the millisecond of the first one; a
+                           record is stored once fdatasync has returned
+    intents                one slot per request in progress: recorded as interrupted after a kill -9
+    quarantine.log         lines that could not be read or delivered, for an operator to inspect
 
-Records are texts without line breaks. What they mean is not known here.
+Records are text without line breaks; this module does not interpret them.
 """
 
 import errno
@@ -26,24 +26,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 Deliver = Callable[[list[str]], list[str]]
-"""Takes records to where they belong and returns those that it never can; raises when it cannot now."""
+"""Delivers records and returns those that can never be delivered. Raises if delivery is impossible now."""
 
 QUOTA = 64 * 1024 * 1024
-"""Bytes of a folder's records: about 150,000 attempts."""
-SEGMENT = 4 * 1024 * 1024
+"""Maximum size of a folder's records in bytes: about 150,000 attempts."""
+SEGMENT_BYTES = 4 * 1024 * 1024
 BATCH = 200
-SLOT, SLOTS = 4096, 256
-"""Bytes of a slot and their number. A page each, so that one write is whole or not there."""
-_NAME = re.compile(r"\d{13}\.log")
-"""Of a file of records. People leave other files beside them: copies, notes."""
+SLOT_BYTES, SLOT_COUNT = 4096, 256
+"""Size and number of intent slots. A slot is one memory page, so that its write is atomic."""
+_SEGMENT_NAME = re.compile(r"\d{13}\.log")
+"""Other files in the folder, such as copies, are ignored."""
 
 
 class SpoolError(Exception):
-    """The disk did not take a record; the message says why."""
+    """A record could not be stored; the message says why."""
 
 
 class Spool:
-    """The spool folder of this process below `root`, claimed when it is first needed, and again after a fork."""
+    """The spool of this process: a folder below `root`, claimed on first use and again after a fork."""
 
     trace: Callable[[str], AbstractContextManager[object]] | None = None
     """Set by tracing to wrap every append in a span."""
@@ -55,10 +55,10 @@ class Spool:
         self._own: Folder | None = None
         self._pid = 0
         self.lost = 0
-        """Records that no disk took since this process started."""
+        """Records that could not be stored since this process started."""
 
     def open(self) -> "Folder":
-        """Return the folder of this process. Raises SpoolError when there can be none."""
+        """Return the folder of this process. Raises SpoolError if none can be claimed."""
         if self._own is None or self._pid != os.getpid():
             with self._lock:
                 if self._own is None or self._pid != os.getpid():
@@ -66,7 +66,7 @@ class Spool:
         return self._own
 
     def append(self, record: str) -> None:
-        """Keep a record: when this returns, it is on the disk. Raises SpoolError."""
+        """Store a record durably. Raises SpoolError."""
         try:
             with self.trace("spool append") if self.trace else nullcontext():
                 self.open().append(record)
@@ -74,37 +74,37 @@ class Spool:
             self.lost += 1
             raise
 
-    def begin(self, record: str) -> int | None:
-        """Note what shall be recorded if this process dies now; None when there is no place for it."""
+    def write_intent(self, record: str) -> int | None:
+        """Store what to record if this process dies; return the slot, None if none is free or usable."""
         try:
-            return self.open().begin(record)
+            return self.open().write_intent(record)
         except SpoolError:
             return None
 
-    def finish(self, slot: int | None) -> None:
-        """Forget what begin() noted."""
+    def clear_intent(self, slot: int | None) -> None:
+        """Clear the slot that write_intent() returned."""
         if slot is not None and self._own is not None:
-            self._own.finish(slot)
+            self._own.clear_intent(slot)
 
     @property
     def fullness(self) -> float:
-        """How much of this process's quota is used, 0 to 1. Raises SpoolError when nothing can be kept at all."""
+        """Used share of this process's quota, 0 to 1. Raises SpoolError if the spool is unusable."""
         return self.open().size / self._quota
 
     def has_records(self) -> bool:
-        """Tell whether this process has something to deliver."""
+        """Return whether this process has records to deliver."""
         return self._own is not None and self._own.size > 0
 
     def drain(self, deliver: Deliver) -> int:
-        """Deliver what this process keeps; return how many records went. What `deliver` raises goes on."""
+        """Deliver the records of this process; return how many. Exceptions from `deliver` propagate."""
         return self.open().drain(deliver)
 
     def drain_orphans(self, deliver: Deliver) -> int:
-        """Deliver what processes left behind that are no more; return how many records went."""
+        """Deliver the records of dead processes; return how many. Exceptions from `deliver` propagate."""
         drained = 0
         for path in _folders(self.root):
             folder = None
-            with suppress(OSError):  # a folder that nobody can use: what is in it waits for better times
+            with suppress(OSError):  # unusable folder: its records wait
                 folder = Folder.claim(path, self._quota)
             if folder is not None:
                 try:
@@ -114,7 +114,7 @@ class Spool:
         return drained
 
     def close(self) -> None:
-        """Give the folder back; what is in it waits for its next owner."""
+        """Release the folder; its records wait for the next owner."""
         with self._lock:
             if self._own is not None:
                 self._own.close()
@@ -133,7 +133,7 @@ class Spool:
 
 
 class Folder:
-    """A folder that we own. Many threads append at a time, one drains."""
+    """A folder owned by this process. Thread-safe: appends run concurrently, drains one at a time."""
 
     def __init__(self, path: Path, lock: int, quota: int) -> None:
         self._path = path
@@ -144,14 +144,14 @@ class Folder:
         self._active: _Segment | None = None
         self._newest = max((int(segment.stem) for segment in _segments(path)), default=0)
         self.size = sum(segment.stat().st_size for segment in _segments(path))
-        """Bytes of records that wait here."""
+        """Size of the stored records in bytes."""
         self._intents = os.open(path / "intents", os.O_RDWR | os.O_CREAT, 0o600)
-        self._slots = deque(range(SLOTS))
+        self._free_slots = deque(range(SLOT_COUNT))
         self._recover()
 
     @classmethod
     def claim(cls, path: Path, quota: int = QUOTA) -> "Folder | None":
-        """Return the folder at `path`, made if need be; None when another process owns it. Raises OSError."""
+        """Create and claim the folder at `path`; return None if another process owns it. Raises OSError."""
         path.mkdir(mode=0o700, exist_ok=True)
         lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -164,39 +164,39 @@ class Folder:
             raise
 
     def append(self, record: str) -> None:
-        """Keep a record: when this returns, it is on the disk. Raises SpoolError."""
+        """Store a record durably. Raises SpoolError."""
         line = _framed(record)
         try:
             with self._lock:
                 segment = self._segment_for(len(line))
                 segment.write(line)
                 self.size += len(line)
-                upto = segment.size
-            segment.sync(upto)
+                size = segment.size
+            segment.sync(size)
         except OSError as error:
             raise SpoolError(f"the spool's disk failed: {error.strerror}") from error
 
-    def begin(self, record: str) -> int | None:
-        """Note in a slot what shall be recorded if this process dies; None when all are taken or it is too long."""
+    def write_intent(self, record: str) -> int | None:
+        """Store a record in a slot and return the slot; None if the record is too long or no slot is free."""
         line = _framed(record)
-        if len(line) > SLOT or not self._slots:
+        if len(line) > SLOT_BYTES or not self._free_slots:
             return None
-        slot = self._slots.popleft()
+        slot = self._free_slots.popleft()
         try:
-            os.pwrite(self._intents, line, slot * SLOT)
+            os.pwrite(self._intents, line, slot * SLOT_BYTES)
         except OSError:
-            self._slots.append(slot)
+            self._free_slots.append(slot)
             return None
         return slot
 
-    def finish(self, slot: int) -> None:
-        """Empty a slot."""
-        with suppress(OSError):  # the folder may be closed by now
-            os.pwrite(self._intents, b"\0", slot * SLOT)
-        self._slots.append(slot)
+    def clear_intent(self, slot: int) -> None:
+        """Clear a slot."""
+        with suppress(OSError):  # the folder may be closed
+            os.pwrite(self._intents, b"\0", slot * SLOT_BYTES)
+        self._free_slots.append(slot)
 
     def drain(self, deliver: Deliver) -> int:
-        """Deliver every record, oldest first, and remove what is delivered. What `deliver` raises goes on."""
+        """Deliver every record, oldest first, and delete delivered segments. Exceptions from `deliver` propagate."""
         with self._draining:
             with self._lock:
                 self._seal()
@@ -205,7 +205,7 @@ class Folder:
 
     def _drain(self, path: Path, deliver: Deliver) -> int:
         content = path.read_bytes()
-        good, bad = _read(content)
+        good, bad = _parse(content)
         for start in range(0, len(good), BATCH):
             bad += [_framed(record) for record in deliver(good[start : start + BATCH])]
         self._quarantine(bad)
@@ -216,11 +216,11 @@ class Folder:
         return len(good)
 
     def close(self) -> None:
-        """Seal everything and let go of the folder."""
+        """Close the active segment and release the folder."""
         with self._lock:
             self._seal()
             os.close(self._intents)
-            self._intents = -1  # a late finish() must not write into whatever gets this number next
+            self._intents = -1  # the descriptor may be reused before a late clear_intent()
             os.close(self._lock_fd)
 
     def _seal(self) -> None:
@@ -229,10 +229,10 @@ class Folder:
             self._active = None
 
     def _segment_for(self, length: int) -> "_Segment":
-        """Return the file that takes the next line."""
+        """Return a segment for a line of `length` bytes. Raises SpoolError at the quota."""
         if self.size + length > self._quota:
             raise SpoolError("the spool has reached its quota")
-        if self._active is not None and (self._active.size > SEGMENT or self._active.is_broken):
+        if self._active is not None and (self._active.size > SEGMENT_BYTES or self._active.is_broken):
             self._seal()
         if self._active is None:
             self._newest = max(self._newest + 1, time.time_ns() // 1_000_000)
@@ -241,18 +241,19 @@ class Folder:
         return self._active
 
     def _recover(self) -> None:
-        """Turn what a dead owner was at into records. A slot that cannot be kept now waits for the next owner."""
-        left = os.pread(self._intents, SLOT * SLOTS, 0)
-        if len(left) < SLOT * SLOTS:  # written out once, slots need no more of a full disk
-            os.pwrite(self._intents, bytes(SLOT * SLOTS - len(left)), len(left))
-        for slot in [at // SLOT for at in range(0, len(left), SLOT) if left[at]]:
-            self._slots.remove(slot)
+        """Record the intents of a dead owner. A slot that cannot be recorded now waits for the next owner."""
+        size = SLOT_BYTES * SLOT_COUNT
+        content = os.pread(self._intents, size, 0)
+        if len(content) < size:  # allocate all slots now: the disk may be full later
+            os.pwrite(self._intents, bytes(size - len(content)), len(content))
+        for slot in [start // SLOT_BYTES for start in range(0, len(content), SLOT_BYTES) if content[start]]:
+            self._free_slots.remove(slot)
             with suppress(SpoolError, OSError):
-                good, bad = _read(left[slot * SLOT : (slot + 1) * SLOT].partition(b"\n")[0])
+                good, bad = _parse(content[slot * SLOT_BYTES : (slot + 1) * SLOT_BYTES].partition(b"\n")[0])
                 self._quarantine(bad)
                 for record in good:
                     self.append(record)
-                self.finish(slot)
+                self.clear_intent(slot)
 
     def _quarantine(self, lines: list[bytes]) -> None:
         if lines:
@@ -264,7 +265,7 @@ class Folder:
 
 
 class _Segment:
-    """A file that grows. Threads that wait for the disk at the same time share one fdatasync."""
+    """An append-only file. Threads that sync at the same time share one fdatasync."""
 
     def __init__(self, path: Path) -> None:
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
@@ -272,11 +273,10 @@ class _Segment:
         self._synced = 0
         self.size = 0
         self.is_broken = False
-        """Whether the disk failed once: a second fdatasync may succeed although the data is gone (PostgreSQL wiki,
-        "Fsync Errors")."""
+        """Whether fdatasync has failed: another may succeed despite data loss (PostgreSQL wiki, "Fsync Errors")."""
 
     def write(self, line: bytes) -> None:
-        """Append a line whole or not at all. Raises OSError."""
+        """Append a line completely or not at all. Raises OSError."""
         written = 0
         try:
             while written < len(line):
@@ -286,14 +286,14 @@ class _Segment:
             raise
         self.size += len(line)
 
-    def sync(self, upto: int) -> None:
-        """Return when the first `upto` bytes are on the disk. Raises OSError: then nobody knows what is."""
+    def sync(self, size: int) -> None:
+        """Return when the first `size` bytes are durable. Raises OSError: then it is unknown which bytes are."""
         with self._sync_lock:
-            if self._synced < upto:
+            if self._synced < size:
                 self._sync()
 
     def close(self) -> None:
-        """Confirm what is written and close the file; whoever waits in sync() learns how that went."""
+        """Sync and close the file; threads in sync() get the result."""
         with self._sync_lock:
             with suppress(OSError):
                 if self._synced < self.size:
@@ -314,27 +314,27 @@ class _Segment:
 
 @dataclass(frozen=True, slots=True)
 class SpoolStatus:
-    """The records that wait below a spool's root, of all processes together."""
+    """Totals of all folders below a spool's root."""
 
     records: int = 0
     bytes: int = 0
     oldest: float | None = None
-    """When the oldest record was kept, in seconds since 1970; None when there is none."""
+    """When the oldest segment was begun, a Unix timestamp; None if there is none."""
     quarantined: int = 0
 
 
 def read_status(root: Path) -> SpoolStatus:
-    """Count waiting records; a file that disappears while it is counted has been delivered."""
+    """Count stored records. A file that disappears meanwhile has been delivered."""
     records = size = quarantined = 0
     oldest: float | None = None
     for folder in _folders(root):
-        quarantined += _content(folder / "quarantine.log").count(b"\n")
+        quarantined += _read_if_exists(folder / "quarantine.log").count(b"\n")
         for path in _segments(folder):
-            if lines := _content(path):
+            if lines := _read_if_exists(path):
                 records += lines.count(b"\n")
                 size += len(lines)
-                begun = int(path.stem) / 1000
-                oldest = begun if oldest is None else min(oldest, begun)
+                begin = int(path.stem) / 1000
+                oldest = begin if oldest is None else min(oldest, begin)
     return SpoolStatus(records, size, oldest, quarantined)
 
 
@@ -343,11 +343,11 @@ def _folders(root: Path) -> Iterator[Path]:
 
 
 def _segments(folder: Path) -> list[Path]:
-    """Return the files of records of a folder, the oldest first."""
-    return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
+    """Return the segments of a folder, oldest first."""
+    return sorted(path for path in folder.iterdir() if _SEGMENT_NAME.fullmatch(path.name))
 
 
-def _content(path: Path) -> bytes:
+def _read_if_exists(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -359,14 +359,14 @@ def _framed(record: str) -> bytes:
     return b"%08x %s\n" % (zlib.crc32(data), data)
 
 
-def _read(content: bytes) -> tuple[list[str], list[bytes]]:
-    """Split a file into records and lines that are damaged or torn."""
+def _parse(content: bytes) -> tuple[list[str], list[bytes]]:
+    """Split content into records and damaged or incomplete lines."""
     good: list[str] = []
     bad: list[bytes] = []
     for line in content.split(b"\n"):
         if not line:
             continue
-        record = _record(line)
+        record = _checked_record(line)
         if record is None:
             bad.append(line + b"\n")
         else:
@@ -374,8 +374,8 @@ def _read(content: bytes) -> tuple[list[str], list[bytes]]:
     return good, bad
 
 
-def _record(line: bytes) -> str | None:
-    """Return what stands in a line; None when it is damaged."""
+def _checked_record(line: bytes) -> str | None:
+    """Return the record in a line, None if it is damaged."""
     checksum, _, data = line.partition(b" ")
     if checksum != b"%08x" % zlib.crc32(data):
         return None
@@ -390,7 +390,7 @@ def _sync_directory(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # file systems that know no such thing
+        if error.errno != errno.EINVAL:  # not supported by the file system
             raise
     finally:
         os.close(descriptor)

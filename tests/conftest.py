@@ -145,7 +145,7 @@ def reset_service(app: Flask) -> None:
     with app.app_context():
         for database in (runtime.database, runtime.read_database):
             database.breaker.close()
-        runtime.api_keys.forget()
+        runtime.api_keys.clear_cache()
         attempts.drain(runtime.database, runtime.spool)
         runtime.database.write_transaction(_empty)
 

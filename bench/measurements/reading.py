@@ -19,7 +19,7 @@ from bench.references.postgres import connect
 from bench.run import FEW, Run, say
 from bench.servers import Server
 from bench.targets import Quantity
-from project.services.upkeep import AGGREGATE_FROM
+from project.services.upkeep import AGGREGATION_MINIMUM
 
 PAGE = "/results/?period=all"
 PAGES = (
@@ -110,8 +110,8 @@ def _note_page(run: Run, page: str, tables: list[Table]) -> None:
 def _await_counts(connection: extensions.connection) -> None:
     """Wait until the attempts are counted beforehand, as they are on a service that has been running."""
     with connection.cursor() as cursor:
-        ahead = AGGREGATE_FROM
-        while ahead >= AGGREGATE_FROM:
+        ahead = AGGREGATION_MINIMUM
+        while ahead >= AGGREGATION_MINIMUM:
             time.sleep(0.1)
             cursor.execute("select (select max(seq) from attempts) - (select min(seq) from watermarks)")
             ahead = cursor.fetchall()[0][0]

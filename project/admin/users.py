@@ -55,7 +55,7 @@ CHANGES: Mapping[str, Callable[[Database, UUID, UUID], str]] = {
     "block": service.block,
     "unblock": service.unblock,
     "grant": service.grant_admin,
-    "withdraw": service.withdraw_admin,
+    "withdraw": service.revoke_admin,
 }
 
 

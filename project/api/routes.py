@@ -65,7 +65,7 @@ def end_attempt(error: BaseException | None) -> None:
     """Remove the note that the attempt is in progress: it is recorded by now, whatever its outcome."""
     state = request_state()
     if state.intent is not None:
-        get_runtime().spool.finish(state.intent)
+        get_runtime().spool.clear_intent(state.intent)
         state.intent = None
 
 
@@ -101,7 +101,7 @@ def _read(request: Request, runtime: Runtime, state: RequestState) -> tuple[NewA
         raise OverloadedError
     body = parse_object(request.get_data(cache=False))
     attempt.store_body(body)
-    state.intent = attempts.begin(runtime.spool, attempt)
+    state.intent = attempts.write_intent(runtime.spool, attempt)
     new_user: NewUser = user_add_schema(runtime.config.phone_region).load(body)
     return attempt, key, new_user
 

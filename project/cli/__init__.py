@@ -1,4 +1,4 @@
-"""DOOR: `flask ...` commands for the people who run the service."""
+"""`flask ...` commands for operators."""
 
 import flask_migrate
 from flask import Flask
@@ -9,14 +9,14 @@ from project.runtime import get_runtime
 
 
 def init_app(app: Flask) -> None:
-    """Add the commands."""
+    """Register the commands."""
     users.group.add_command(imports.import_users)
     for command in (users.group, api_keys.group, spool.group, attempts.group, doctor.doctor):
         app.cli.add_command(command)
 
 
 def upgrade(app: Flask) -> None:
-    """Bring the tables up to date, as `flask db upgrade` does. Raises DatabaseUnavailableError."""
+    """Migrate the database like `flask db upgrade`. Raises DatabaseUnavailableError."""
     with app.app_context():
         get_runtime().database.write_transaction(ping)
         flask_migrate.upgrade()

@@ -1,22 +1,22 @@
-"""`flask api-keys ...`: keys with which programs call the service."""
+"""`flask api-keys ...`: API keys of client programs."""
 
 from uuid import UUID
 
 import click
 from flask.cli import AppGroup
 
-from project.cli.common import checked_by, refusals
+from project.cli.common import refusals_as_errors, validated_by
 from project.domain.api_keys import check_name
 from project.runtime import get_runtime
 from project.services import api_keys as keys
 
-group = AppGroup("api-keys", help="Manage keys with which programs call the service.")
+group = AppGroup("api-keys", help="Manage API keys of client programs.")
 
 
 @group.command("create")
-@click.argument("name", callback=checked_by(check_name, "name"))
+@click.argument("name", callback=validated_by(check_name, "name"))
 def create_key(name: str | None) -> None:
-    """Make a key for a program and print it, once. NAME says what it is for.
+    """Create an API key and print it once. NAME describes its purpose.
 
     \b
     Example:
@@ -24,20 +24,20 @@ def create_key(name: str | None) -> None:
     """
     if name is None:
         raise click.UsageError("The key needs a name.")
-    with refusals():
+    with refusals_as_errors():
         issued = keys.issue(get_runtime().database, name, by=None)
     click.echo(issued.key)
 
 
 @group.command("list")
 def list_keys() -> None:
-    """Show all keys: number, state, day of the last use, name. The keys themselves are kept nowhere.
+    """List all keys: ID, state, day of last use, name. The keys themselves are not stored.
 
     \b
     Example:
       flask api-keys list
     """
-    with refusals():
+    with refusals_as_errors():
         found = keys.find_all(get_runtime().database)
     for key in found:
         state = "revoked" if key.revoked_at else "valid  "
@@ -45,14 +45,14 @@ def list_keys() -> None:
 
 
 @group.command("revoke")
-@click.argument("number", type=click.UUID)
-def revoke_key(number: UUID) -> None:
-    """Make a key void: programs that use it are refused within seconds. NUMBER is that of `flask api-keys list`.
+@click.argument("key_id", metavar="ID", type=click.UUID)
+def revoke_key(key_id: UUID) -> None:
+    """Revoke a key: programs that use it are refused within seconds. `flask api-keys list` shows its ID.
 
     \b
     Example:
       flask api-keys revoke 01936b4e-2f6a-7c3e-9b1d-5a8f0c2e4d61
     """
-    with refusals():
-        name = keys.revoke(get_runtime().database, number, by=None)
+    with refusals_as_errors():
+        name = keys.revoke(get_runtime().database, key_id, by=None)
     click.echo(f"“{name}” is revoked")

@@ -1,4 +1,4 @@
-"""`flask attempts ...`: looking after the log of attempts."""
+"""`flask attempts ...`: prune and export attempts."""
 
 import os
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from flask.cli import AppGroup
 from flask_babel import force_locale
 from werkzeug.datastructures import MultiDict
 
-from project.cli.common import refusals
+from project.cli.common import refusals_as_errors
 from project.domain.attempts import Outcome
 from project.exporters import STREAMS
 from project.http.languages import LANGUAGES, display_zone
@@ -22,14 +22,12 @@ from project.presentation.selection import Selection, parse_selection_strictly
 from project.runtime import get_runtime
 from project.services import attempts, reports
 
-group = AppGroup("attempts", help="Look after the log of attempts.")
+group = AppGroup("attempts", help="Prune and export attempts.")
 
 
 @group.command("prune")
 def prune_attempts() -> None:
-    """Forget attempts older than ATTEMPTS_KEEP_DAYS now; a running service does the same, little by little.
-
-    Users stay, and so do attempts that are younger.
+    """Delete attempts older than ATTEMPTS_KEEP_DAYS now; a running service does so gradually. Users stay.
 
     \b
     Example:
@@ -37,10 +35,10 @@ def prune_attempts() -> None:
     """
     days = get_runtime().config.attempts_keep_days
     if not days:
-        raise click.ClickException("ATTEMPTS_KEEP_DAYS is 0: attempts are kept for ever")
-    with refusals():
-        pruned = attempts.forget_all(get_runtime().database, datetime.now(UTC) - timedelta(days=days))
-    click.echo(f"{pruned} attempts older than {days} days forgotten")
+        raise click.ClickException("ATTEMPTS_KEEP_DAYS is 0: attempts are kept forever")
+    with refusals_as_errors():
+        pruned = attempts.prune_all(get_runtime().database, datetime.now(UTC) - timedelta(days=days))
+    click.echo(f"{pruned} attempts older than {days} days deleted")
 
 
 def _zone(context: click.Context, parameter: click.Parameter, value: str | None) -> ZoneInfo:
@@ -49,32 +47,30 @@ def _zone(context: click.Context, parameter: click.Parameter, value: str | None)
     try:
         return ZoneInfo(value)
     except (KeyError, ValueError, OSError):
-        raise click.BadParameter("a zone of the IANA list is needed, for example Europe/Moscow") from None
+        raise click.BadParameter("must be an IANA time zone, for example Europe/Moscow") from None
 
 
 def _file(context: click.Context, parameter: click.Parameter, value: Path) -> Path:
     if value.suffix.lower()[1:] not in STREAMS:
-        raise click.BadParameter(f"its name has to end in .{' or .'.join(STREAMS)}")
+        raise click.BadParameter(f"must end in .{' or .'.join(STREAMS)}")
     return value
 
 
 @group.command("export")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path), callback=_file)
-@click.option(
-    "--from", "since", help="First day or moment, 2026-11-17 or 2026-11-17T09:30; the first attempt when left out."
-)
-@click.option("--to", "until", help="Last day or moment; now when left out.")
+@click.option("--from", "since", help="First day or time, 2026-11-17 or 2026-11-17T09:30; default: the first attempt.")
+@click.option("--to", "until", help="Last day or time; default: now.")
 @click.option(
     "--result",
     multiple=True,
     type=click.Choice([outcome.value for outcome in Outcome]),
-    help="How the attempts ended; may be repeated.",
+    help="Outcome; may be repeated.",
 )
-@click.option("--code", multiple=True, help="Reason, as username_taken; may be repeated.")
-@click.option("--status", multiple=True, help="HTTP status, as 422; may be repeated.")
-@click.option("--q", "text", help="Part of a login, a name or a contact, or a number of a request.")
-@click.option("--tz", "zone", callback=_zone, help="Time zone; DISPLAY_TIMEZONE when left out.")
-@click.option("--lang", type=click.Choice(list(LANGUAGES)), help="Language; DEFAULT_LANGUAGE when left out.")
+@click.option("--code", multiple=True, help="Code, for example username_taken; may be repeated.")
+@click.option("--status", multiple=True, help="HTTP status, for example 422; may be repeated.")
+@click.option("--q", "text", help="Part of a login, name or contact, or a request ID.")
+@click.option("--tz", "zone", callback=_zone, help="Time zone; default: DISPLAY_TIMEZONE.")
+@click.option("--lang", type=click.Choice(list(LANGUAGES)), help="Language; default: DEFAULT_LANGUAGE.")
 def export(
     file: Path,
     since: str | None,
@@ -86,16 +82,16 @@ def export(
     zone: ZoneInfo,
     lang: str | None,
 ) -> None:
-    """Write attempts to FILE (.txt, .csv or .xlsx): the file that the results page offers under the same filter.
+    """Write attempts to FILE (.txt, .csv or .xlsx), as the results page exports them with the same filter.
 
-    The file appears when it is whole; one of that name is replaced.
+    Replaces FILE once the export is complete.
 
     \b
     Examples:
       flask attempts export all.csv
       flask attempts export refused.xlsx --from 2026-11-17 --to 2026-11-23 --result rejected --lang en
     """
-    asked = MultiDict[str, str](
+    args = MultiDict[str, str](
         [(name, value) for name, value in (("from", since), ("to", until), ("q", text)) if value]
         + [
             (name, value)
@@ -103,19 +99,17 @@ def export(
             for value in values
         ]
     )
-    with force_locale(lang or get_runtime().config.default_language), refusals():
+    with force_locale(lang or get_runtime().config.default_language), refusals_as_errors():
         now = datetime.now(UTC)
-        rows = _write(file, parse_selection_strictly(asked, zone, now, default="all"), now)
-    click.echo(f"{rows} attempts are in {file}")
+        rows = _write(file, parse_selection_strictly(args, zone, now, default="all"), now)
+    click.echo(f"{rows} attempts written to {file}")
 
 
 def _write(file: Path, selection: Selection, now: datetime) -> int:
-    """Write the file under another name first, so that nobody takes half of it for the whole; return its rows."""
-    report = reports.count_export(
-        get_runtime().read_database,
-        reports.begin_export(get_runtime().read_database, selection.filter, selection.zone, now),
-    )
-    lines = partial(reports.iter_blocks, get_runtime().read_database, report)
+    """Write a temporary file and rename it, so that FILE is never incomplete; return the number of rows."""
+    database = get_runtime().read_database
+    report = reports.count_export(database, reports.open_export(database, selection.filter, selection.zone, now))
+    lines = partial(reports.iter_blocks, database, report)
     top = file_heading(selection, report, "flask attempts export", now)
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     try:

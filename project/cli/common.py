@@ -1,4 +1,4 @@
-"""What commands share: attempts of their own, and what is wrong in the words that pages and the API have for it."""
+"""Shared by commands: attempts of the CLI, and errors with the texts of pages and the API."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -15,28 +15,28 @@ from project.runtime import get_runtime
 
 
 @contextmanager
-def refusals() -> Iterator[None]:
-    """Say why something is refused, in the words that pages have for it."""
+def refusals_as_errors() -> Iterator[None]:
+    """Turn a RefusalError into a ClickException with the text that pages show."""
     try:
         yield
     except RefusalError as error:
-        texts = [message_text(one) for one in error.errors] or [reason(error)]
+        texts = [message_text(one) for one in error.errors] or [refusal_text(error)]
         raise click.ClickException(" ".join(texts)) from None
 
 
-def reason(error: RefusalError) -> str:
-    """Return the sentence of a refusal that names no field."""
+def refusal_text(error: RefusalError) -> str:
+    """Return the text of a refusal without field errors."""
     if PROBLEMS[error.code].retryable:
         return detail_text(error.code, "read", {"seconds": 2})
     return detail_text(error.code, error.variant, error.params)
 
 
-def checked_by(
+def validated_by(
     rule: Callable[[str], str], field: str
 ) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
-    """Let click check an option by a rule of the domain, and say what is wrong in the API's own words."""
+    """Return a click callback that validates an option with a domain rule; errors have the texts of the API."""
 
-    def check(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    def validate(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
         if not value:
             return None
         try:
@@ -44,11 +44,11 @@ def checked_by(
         except RuleError as error:
             raise click.BadParameter(message_text(FieldError(field, error.code, error.variant, error.params))) from None
 
-    return check
+    return validate
 
 
 def new_attempt(command: str, key: str | None = None) -> NewAttempt:
-    """Begin the attempt of a user made by command: statistics show it like any other."""
+    """Return a new attempt of a command, which statistics show like any other."""
     now = datetime.now(UTC)
     return NewAttempt(
         id=new_id(now),

@@ -1,13 +1,13 @@
-"""What `flask doctor` finds."""
+"""Results of the checks of `flask doctor`."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the table."""
+    """The result of one check."""
 
     subject: str
-    told: str
+    description: str
     remedy: str = ""
-    """What to do; "" when all is well."""
+    """What to do, "" if nothing."""

@@ -1,4 +1,4 @@
-"""Files of people to be created: NDJSON, CSV and workbooks, a row at a time, whatever their size."""
+"""Read import files (NDJSON, CSV, XLSX) row by row, whatever their size."""
 
 import codecs
 import csv
@@ -19,9 +19,9 @@ from project.domain.text import clean
 if TYPE_CHECKING:
     import _csv
 
-ENDINGS = (".ndjson", ".csv", ".xlsx")
+SUFFIXES = (".ndjson", ".csv", ".xlsx")
 MAX_LINE = 16 * 1024
-"""Bytes of a line, as many as POST /useradd takes."""
+"""Maximum length of a line in bytes, as of the body of POST /useradd."""
 COLUMNS = {
     "имя": "name",
     "логин": "username",
@@ -31,32 +31,32 @@ COLUMNS = {
     "дата рождения": "birth_date",
     "birth date": "birth_date",
 } | {name: name for name in FIELDS}
-"""Heads of columns, in whatever letter case, and the fields that they mean."""
-_PIECE = 1024 * 1024
+"""Column name in lower case -> field."""
+_CHUNK = 1024 * 1024
 
 csv.field_size_limit(MAX_LINE)
 
 
 class FileError(Exception):
-    """The file as a whole cannot be used; the message tells what to do."""
+    """The file as a whole cannot be imported; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one row of a file asks for."""
+    """One row of a file: a user to create."""
 
     number: int
-    """As editors and spreadsheets count, from 1."""
+    """Line or row number from 1, as editors and spreadsheets count."""
     body: dict[str, Any]
     refusal: RefusalError | None
-    """Why the row could not even be read."""
+    """Why the row could not be parsed."""
     read: int
-    """How much of the file is read by now, in the unit of Source.length."""
+    """How much of the file has been read, in the unit of Source.length."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An open file: its rows, and how long it is (bytes, or rows of a workbook)."""
+    """An open file: its length in bytes, or in rows for a workbook, and its rows."""
 
     length: int
     rows: Iterator[Row]
@@ -64,7 +64,7 @@ class Source:
 
 @contextmanager
 def open_source(path: Path) -> Iterator[Source]:
-    """Open a file by its ending. Raises FileError when it cannot be used, before its first row is handed on."""
+    """Open a file by its suffix. Raises FileError before the first row if the file is unusable."""
     try:
         if path.suffix.lower() == ".xlsx":
             with _workbook(path) as source:
@@ -82,35 +82,35 @@ def open_source(path: Path) -> Iterator[Source]:
 
 
 def _check_utf8(path: Path) -> None:
-    """See that the whole file is text before anybody is created from its beginning."""
+    """Check the encoding of the whole file before any user is created."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     line = 1
     with path.open("rb") as file:
-        while piece := file.read(_PIECE):
+        while chunk := file.read(_CHUNK):
             try:
-                decoder.decode(piece)
+                decoder.decode(chunk)
             except UnicodeDecodeError as error:
-                line += piece.count(b"\n", 0, error.start)
+                line += chunk.count(b"\n", 0, error.start)
                 raise FileError(
                     f"Line {line} is not in UTF-8. A file in windows-1251 (Excel's “CSV” on Russian Windows) "
-                    f"becomes UTF-8 by: iconv -f windows-1251 -t utf-8 {path.name} > utf8{path.suffix}"
+                    f"can be converted by: iconv -f windows-1251 -t utf-8 {path.name} > utf8{path.suffix}"
                 ) from None
-            line += piece.count(b"\n")
+            line += chunk.count(b"\n")
     try:
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:
-        raise FileError(f"Line {line} is not in UTF-8: the file ends inside a letter") from None
+        raise FileError(f"Line {line} is not in UTF-8: the file ends inside a character") from None
 
 
 def _ndjson_rows(file: BinaryIO) -> Iterator[Row]:
     number = read = 0
     while line := file.readline(MAX_LINE + 1):
         number += 1
-        whole = line
-        while whole and len(whole) > MAX_LINE and not whole.endswith(b"\n"):
-            read += len(whole)
-            whole = file.readline(MAX_LINE + 1)
-        read += len(whole)
+        part = line
+        while part and len(part) > MAX_LINE and not part.endswith(b"\n"):
+            read += len(part)
+            part = file.readline(MAX_LINE + 1)
+        read += len(part)
         if len(line) > MAX_LINE:
             yield Row(number, {}, _too_long(), read)
         elif line.removeprefix(codecs.BOM_UTF8).strip():
@@ -121,15 +121,15 @@ def _ndjson_rows(file: BinaryIO) -> Iterator[Row]:
 
 
 def _csv_rows(text: TextIO, tell: Callable[[], int]) -> Iterator[Row]:
-    head = text.readline()
-    delimiter = _delimiter(head)
-    columns = _columns(next(csv.reader([head], delimiter=delimiter), []))
+    header = text.readline()
+    delimiter = _delimiter(header)
+    columns = _columns(next(csv.reader([header], delimiter=delimiter), []))
     return _csv_bodies(csv.reader(text, delimiter=delimiter), columns, tell)
 
 
 def _csv_bodies(reader: "_csv.Reader", columns: Sequence[str], tell: Callable[[], int]) -> Iterator[Row]:
     while True:
-        number = reader.line_num + 2  # the head is a line, too
+        number = reader.line_num + 2  # the header is a line, too
         try:
             cells = next(reader)
         except StopIteration:
@@ -141,26 +141,26 @@ def _csv_bodies(reader: "_csv.Reader", columns: Sequence[str], tell: Callable[[]
             yield Row(number, _body(columns, cells), None, tell())
 
 
-def _delimiter(head: str) -> str:
-    """Excel writes semicolons where a comma stands in numbers, as in Russia."""
-    return max(",;\t", key=head.count)
+def _delimiter(header: str) -> str:
+    """Guess the delimiter: Excel writes semicolons in locales with a decimal comma, such as Russian."""
+    return max(",;\t", key=header.count)
 
 
 @contextmanager
 def _workbook(path: Path) -> Iterator[Source]:
-    from openpyxl import load_workbook  # noqa: PLC0415 - the service itself never reads a workbook: keep it out of there
+    from openpyxl import load_workbook  # noqa: PLC0415 - the service never needs it
     from openpyxl.utils.exceptions import InvalidFileException  # noqa: PLC0415 - the same
 
     try:
         book = load_workbook(path, read_only=True, data_only=True)
     except (InvalidFileException, BadZipFile, KeyError, ValueError):
-        raise FileError(f"{path} is no workbook of Excel (.xlsx), or a damaged one") from None
+        raise FileError(f"{path} is not an Excel workbook (.xlsx), or damaged") from None
     try:
         if not book.worksheets:
             raise FileError(f"{path} has no sheet")
         sheet = book.worksheets[0]
         length = sheet.max_row or 0
-        sheet.reset_dimensions()  # programs other than Excel write wrong ones, and rows would be missing
+        sheet.reset_dimensions()  # other programs than Excel write wrong ones, and rows would be missing
         yield Source(length, _sheet_rows(sheet.iter_rows(values_only=True)))
     finally:
         book.close()
@@ -168,8 +168,8 @@ def _workbook(path: Path) -> Iterator[Source]:
 
 def _sheet_rows(rows: Iterable[Sequence[Any]]) -> Iterator[Row]:
     numbered = enumerate(rows, start=1)
-    _, head = next(numbered, (0, ()))
-    columns = _columns(["" if cell is None else str(cell) for cell in head])
+    _, header = next(numbered, (0, ()))
+    columns = _columns(["" if cell is None else str(cell) for cell in header])
     return _sheet_bodies(numbered, columns)
 
 
@@ -181,7 +181,7 @@ def _sheet_bodies(numbered: Iterable[tuple[int, Sequence[Any]]], columns: Sequen
 
 
 def _cell(value: object) -> str:
-    """Return what stands in a cell: a date as ISO 8601 has it, a phone that became a number as its digits."""
+    """Return a cell as text: dates in ISO 8601, phones that Excel turned into numbers as digits."""
     match value:
         case None:
             return ""
@@ -193,29 +193,29 @@ def _cell(value: object) -> str:
             return str(value).strip()
 
 
-def _columns(head: Iterable[str]) -> list[str]:
-    """Return the fields of the columns, "" for one without a head."""
-    names = [" ".join(name.strip().lower().replace("_", " ").split()) for name in head]
+def _columns(header: Iterable[str]) -> list[str]:
+    """Return the fields of the columns, "" for an unnamed column. Raises FileError."""
+    names = [" ".join(name.strip().lower().replace("_", " ").split()) for name in header]
     while names and not names[-1]:
         names.pop()
     known = {name.replace("_", " "): field for name, field in COLUMNS.items()}
     columns = [known.get(name, "") for name in names]
     unknown = [clean(name, 40) for name, column in zip(names, columns, strict=True) if name and not column]
     if unknown or not {"name", "username"} <= set(columns):
-        wrong = f"Unknown columns: {', '.join(unknown)}." if unknown else "The first line has to name the columns."
+        problem = f"Unknown columns: {', '.join(unknown)}." if unknown else "The first line must name the columns."
         raise FileError(
-            f"{wrong} Known are name/имя, username/логин, phone/телефон, email/почта, birth_date/дата рождения"
+            f"{problem} Known columns: name/имя, username/логин, phone/телефон, email/почта, birth_date/дата рождения"
         )
     named = list(filter(None, columns))
     if len(set(named)) < len(named):
-        raise FileError("The same column stands there twice")
+        raise FileError("The same column occurs twice")
     return columns
 
 
 def _body(columns: Sequence[str], cells: Sequence[str]) -> dict[str, Any]:
-    """Return what stands in a row; a cell beyond the columns is a field that nobody knows, and is refused as such."""
+    """Return the fields of a row. A cell without a column becomes an unknown field, which is refused."""
     named = zip_longest(columns, cells, fillvalue="")
-    return {name or f"column {place}": cell for place, (name, cell) in enumerate(named, start=1) if cell.strip()}
+    return {name or f"column {number}": cell for number, (name, cell) in enumerate(named, start=1) if cell.strip()}
 
 
 def _too_long() -> RefusalError:

@@ -1,4 +1,4 @@
-"""`flask users import`: many users from one file, each line an attempt like a POST /useradd."""
+"""`flask users import`: create users from a file; each row is an attempt like POST /useradd."""
 
 import csv
 import json
@@ -6,89 +6,84 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, TextIO
 
 import click
 
-from project.cli.common import new_attempt, reason
-from project.cli.import_files import ENDINGS, FileError, Row, Source, open_source
+from project.cli.common import new_attempt, refusal_text
+from project.cli.import_files import SUFFIXES, FileError, Row, Source, open_source
 from project.contract.error_codes import PROBLEMS, message_text
 from project.contract.schemas import user_add_schema
 from project.domain.attempts import NewAttempt
-from project.domain.errors import (
-    DatabaseUnavailableError,
-    FieldError,
-    OutcomeUnknownError,
-    OverloadedError,
-    RefusalError,
-)
+from project.domain.errors import DatabaseUnavailableError, OutcomeUnknownError, OverloadedError, RefusalError
 from project.domain.registration import Credentials, NewUser
 from project.queries.maintenance import ping
 from project.runtime import get_runtime
 from project.services import attempts, registration
 
-PATIENCE_S, PAUSES_S = 600, (1, 2, 4, 8, 15)
-"""How long PostgreSQL is waited for, and how often it is asked meanwhile; the last pause is repeated."""
+WAIT_S, PAUSES_S = 600, (1, 2, 4, 8, 15)
+"""How long to wait for PostgreSQL, and the pauses between probes; the last one repeats."""
 REPORT = ("line", "field", "code", "message")
 CREDENTIALS = ("line", "login", "password")
-_AWAY = (DatabaseUnavailableError, OutcomeUnknownError, OverloadedError)
+_UNAVAILABLE = (DatabaseUnavailableError, OutcomeUnknownError, OverloadedError)
 
 Write = Callable[[tuple[int | str, ...]], None]
 
 
 class _UnusableError(click.ClickException):
-    """Nothing of the file was imported, and nothing would be by trying again."""
+    """Nothing was imported, and a retry would not help."""
 
     exit_code = 2
 
 
-def _ending(*allowed: str) -> Callable[[click.Context, click.Parameter, Path], Path]:
+def _with_suffix(*allowed: str) -> Callable[[click.Context, click.Parameter, Path], Path]:
     def check(context: click.Context, parameter: click.Parameter, value: Path) -> Path:
         if value.suffix.lower() not in allowed:
-            raise click.BadParameter(f"its name has to end in {' or '.join(allowed)}")
+            raise click.BadParameter(f"must end in {' or '.join(allowed)}")
         return value
 
     return check
 
 
 @click.command("import")
-@click.argument("file", type=click.Path(path_type=Path), callback=_ending(*ENDINGS))
+@click.argument("file", type=click.Path(path_type=Path), callback=_with_suffix(*SUFFIXES))
 @click.option(
     "--errors",
     required=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    callback=_ending(".csv", ".ndjson"),
-    help="File for what is refused, .csv or .ndjson: line, field, code, message. Made anew.",
+    callback=_with_suffix(".csv", ".ndjson"),
+    help="Report of refused rows, .csv or .ndjson: line, field, code, message. Overwritten.",
 )
 @click.option(
     "--credentials",
     required=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="CSV file for line, login and password of the users, readable by you alone. Lines are added to it.",
+    help="CSV file for line, login and password of the users, readable only by you. Appended to.",
 )
 def import_users(file: Path, errors: Path, credentials: Path) -> None:
-    """Create users from FILE (.ndjson, .csv or .xlsx), each line as POST /useradd would.
+    """Create users from FILE (.ndjson, .csv or .xlsx), each row like POST /useradd.
 
-    NDJSON has the body of a request in each line. CSV (UTF-8; comma, semicolon or tab) and the first sheet of a
-    workbook have the names of the columns in their first line: name or имя, username or логин, phone or телефон,
-    email or почта, birth_date or дата рождения.
+    Each line of NDJSON is a request body. The first line of CSV (UTF-8; comma, semicolon or tab) and of the first
+    sheet of a workbook names the columns: name or имя, username or логин, phone or телефон, email or почта,
+    birth_date or дата рождения.
 
-    Interrupted, or some lines refused? Correct these where they stand and run the same command again. Every line has
-    an idempotency key made of its place, its content and PASSWORD_SECRET: a line that has created its user finds it
-    again, with the same password, instead of creating or clashing, as long as keys are kept (24 hours).
+    If the import was interrupted or rows were refused, correct these rows in place and run the same command again.
+    Each row has an idempotency key derived from its number, its content and PASSWORD_SECRET: for 24 hours a row that
+    has created a user returns the same user and password again.
 
-    While PostgreSQL is away the command waits for it, up to ten minutes.
+    The command waits up to ten minutes while PostgreSQL is unavailable.
 
-    Exit status: 0 all users are there, 1 some lines were refused or PostgreSQL stayed away, 2 the file is unusable.
+    Exit status: 0 all users exist, 1 rows were refused or PostgreSQL stayed unavailable, 2 the file is unusable.
 
     \b
     Examples:
       flask users import people.csv --errors refused.csv --credentials passwords.csv
       flask users import people.xlsx --errors refused.ndjson --credentials passwords.csv
     """
-    _keep_apart(file, errors, credentials)
+    _require_distinct(file, errors, credentials)
     try:
         with (
             open_source(file) as source,
@@ -100,24 +95,24 @@ def import_users(file: Path, errors: Path, credentials: Path) -> None:
         raise _UnusableError(str(error)) from None
     if not counts.total():
         raise _UnusableError(f"{file} has no lines")
-    click.echo(_told(counts))
+    click.echo(_summary(counts))
     if counts["refused"]:
-        click.echo(f"Why lines were refused is in {errors}")
+        click.echo(f"Refused rows are listed in {errors}")
         raise click.exceptions.Exit(1)
 
 
-def _keep_apart(*paths: Path) -> None:
+def _require_distinct(*paths: Path) -> None:
     if len({path.resolve() for path in paths}) < len(paths):
-        raise click.UsageError("FILE, --errors and --credentials have to be three different files.")
+        raise click.UsageError("FILE, --errors and --credentials must be three different files.")
 
 
-def _told(counts: Counter[str]) -> str:
-    return ", ".join(f"{counts[end]} {end}" for end in ("created", "replayed", "refused"))
+def _summary(counts: Counter[str]) -> str:
+    return ", ".join(f"{counts[outcome]} {outcome}" for outcome in ("created", "replayed", "refused"))
 
 
 @contextmanager
 def _table(path: Path, columns: tuple[str, ...], *, private: bool = False) -> Iterator[Write]:
-    """Open a file of rows: one with passwords only for its owner, and what it has already stays."""
+    """Open an output file; a private one is readable by its owner only and appended to."""
     flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if private else os.O_TRUNC)
     with os.fdopen(os.open(path, flags, 0o600 if private else 0o666), "w", encoding="utf-8", newline="") as file:
         if private:
@@ -134,7 +129,7 @@ def _ndjson(file: TextIO, columns: tuple[str, ...]) -> Write:
 
 
 def _csv(file: TextIO, columns: tuple[str, ...]) -> Write:
-    """A line is in the file before the next one is imported: whoever stops the command loses nothing."""
+    """Return a writer that flushes each row: an interrupted import loses nothing."""
     writer = csv.writer(file, lineterminator="\n")
 
     def write(values: tuple[int | str, ...]) -> None:
@@ -149,20 +144,20 @@ def _csv(file: TextIO, columns: tuple[str, ...]) -> Write:
 def _import(source: Source, issued: Write, refused: Write) -> Counter[str]:
     counts: Counter[str] = Counter()
     read = 0
-    bar: Any = click.progressbar(  # width 0: as wide as the terminal leaves room for, else every step is a new line
-        length=source.length, label="Importing", item_show_func=lambda _: _told(counts), width=0
+    bar: Any = click.progressbar(  # width 0: fits the terminal, else each update starts a new line
+        length=source.length, label="Importing", item_show_func=lambda _: _summary(counts), width=0
     )
     with bar:
         for row in source.rows:
-            counts[_take(row, issued, refused)] += 1
+            counts[_import_row(row, issued, refused)] += 1
             bar.update(row.read - read, row)
             read = row.read
-        bar.render_progress()  # files are read in blocks: the lines of the last one were not shown yet
+        bar.render_progress()  # files are read in blocks: show the last one
     return counts
 
 
-def _take(row: Row, issued: Write, refused: Write) -> str:
-    """Create the user of one row, or record and report why not; return how it ended."""
+def _import_row(row: Row, issued: Write, refused: Write) -> str:
+    """Create the user of one row, or record and report why not; return the outcome."""
     runtime = get_runtime()
     key = runtime.passwords.line_key(row.number, json.dumps(row.body, sort_keys=True).encode())
     attempt = new_attempt("flask users import", None if row.refusal else key)
@@ -172,50 +167,44 @@ def _take(row: Row, issued: Write, refused: Write) -> str:
             raise row.refusal
         credentials = _register(attempt, key, user_add_schema(runtime.config.phone_region).load(row.body))
     except RefusalError as error:
-        if error.code == "credentials_changed":  # the user is there, and has a password of their own by now
+        if error.code == "credentials_changed":  # the user exists and has changed the password
             return "replayed"
         if not error.recorded:
             status = PROBLEMS[error.code].status
             attempts.record(
                 runtime.database, runtime.spool, attempt, status=status, code=error.reason, errors=error.errors
             )
-        for line in _report(row.number, error):
-            refused(line)
+        for values in _report(row.number, error):
+            refused(values)
         return "refused"
     issued((row.number, credentials.login, credentials.password))
     return "replayed" if credentials.replayed else "created"
 
 
 def _register(attempt: NewAttempt, key: str, new_user: NewUser) -> Credentials:
-    """Register, and wait for PostgreSQL when it is away: key and attempt stay the same, so nobody is created twice."""
-    until = time.monotonic() + PATIENCE_S
+    """Register the user; retry with the same key and attempt while PostgreSQL is unavailable."""
+    until = time.monotonic() + WAIT_S
     while True:
         try:
             return registration.register(get_runtime().database, get_runtime().passwords, attempt, key, new_user)
-        except _AWAY:
-            _wait(until)
+        except _UNAVAILABLE:
+            _wait_for_database(until)
 
 
-def _wait(until: float) -> None:
-    """Come back when PostgreSQL does, or leave."""
-    click.echo("\nPostgreSQL does not answer; waiting for it (Ctrl-C stops, the same command goes on later)", err=True)
-    pauses = list(PAUSES_S)
+def _wait_for_database(until: float) -> None:
+    """Return when PostgreSQL is available. Raises ClickException if it is not by `until`."""
+    click.echo("\nPostgreSQL does not answer; waiting (Ctrl-C stops, the same command continues later)", err=True)
+    pauses = chain(PAUSES_S, repeat(PAUSES_S[-1]))
     while time.monotonic() < until:
-        time.sleep(pauses.pop(0) if len(pauses) > 1 else pauses[0])
-        try:
+        time.sleep(next(pauses))
+        with suppress(DatabaseUnavailableError):
             get_runtime().database.run_once(ping)
-        except DatabaseUnavailableError:
-            continue
-        return
-    raise click.ClickException("PostgreSQL stayed away. Run the same command again: it goes on where it stopped.")
+            return
+    raise click.ClickException("PostgreSQL is still unavailable. Run the same command again to continue.")
 
 
 def _report(number: int, error: RefusalError) -> Iterator[tuple[int | str, ...]]:
     if not error.errors:
-        yield number, "", error.code, reason(error)
+        yield number, "", error.code, refusal_text(error)
     for one in error.errors:
-        yield _line(number, one)
-
-
-def _line(number: int, error: FieldError) -> tuple[Any, ...]:
-    return number, error.field, error.code, message_text(error)
+        yield number, one.field, one.code, message_text(one)

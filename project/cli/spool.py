@@ -1,39 +1,39 @@
-"""`flask spool ...`: looking after what waits on disk."""
+"""`flask spool ...`: inspect and drain the spool."""
 
 import time
 
 import click
 from flask.cli import AppGroup
 
-from project.cli.common import refusals
+from project.cli.common import refusals_as_errors
 from project.runtime import get_runtime
 from project.services import attempts
 from project.spool import read_status
 
-group = AppGroup("spool", help="Look after attempts that PostgreSQL could not take yet.")
+group = AppGroup("spool", help="Inspect and drain the spool, which stores attempts while PostgreSQL is unavailable.")
 
 
 @group.command("status")
 def spool_status() -> None:
-    """Show what waits on disk for PostgreSQL to come back.
+    """Show how many attempts are spooled.
 
     \b
     Example:
       flask spool status
     """
-    kept = read_status(get_runtime().spool.root)
-    age = "" if kept.oldest is None else f", the oldest for {max(0, round(time.time() - kept.oldest))} s"
-    click.echo(f"{kept.records} attempts wait ({kept.bytes} bytes{age}), {kept.quarantined} in quarantine")
+    status = read_status(get_runtime().spool.root)
+    age = "" if status.oldest is None else f", oldest {max(0, round(time.time() - status.oldest))} s ago"
+    click.echo(f"{status.records} attempts spooled ({status.bytes} bytes{age}), {status.quarantined} in quarantine")
 
 
 @group.command("drain")
 def spool_drain() -> None:
-    """Bring into PostgreSQL what processes left on disk that run no more; a running one drains its own.
+    """Drain the spool of processes that no longer run into PostgreSQL; running ones drain their own.
 
     \b
     Example:
       flask spool drain
     """
-    with refusals():
+    with refusals_as_errors():
         drained = attempts.drain_orphans(get_runtime().database, get_runtime().spool)
-    click.echo(f"{drained} attempts brought in")
+    click.echo(f"{drained} attempts drained")

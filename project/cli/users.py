@@ -1,11 +1,11 @@
-"""`flask users ...`: administrators and what they do for users."""
+"""`flask users ...`: create administrators and manage users."""
 
 from uuid import UUID
 
 import click
 from flask.cli import AppGroup
 
-from project.cli.common import checked_by, new_attempt, refusals
+from project.cli.common import new_attempt, refusals_as_errors, validated_by
 from project.contract.error_codes import message_text
 from project.domain import usernames
 from project.domain.contacts import MAX_EMAIL_LENGTH, mask_email, mask_phone, normalize_email, normalize_phone
@@ -22,19 +22,19 @@ group = AppGroup("users", help="Manage users.")
 
 @group.command("create-admin")
 @click.option(
-    "--username", prompt=True, callback=checked_by(usernames.check, "username"), help="Login of the administrator."
+    "--username", prompt=True, callback=validated_by(usernames.check, "username"), help="Login of the administrator."
 )
 @click.option(
-    "--name", help="Full name; the login when left out.", callback=checked_by(lambda n: trimmed_name(n, 300), "name")
+    "--name", help="Full name; default: the login.", callback=validated_by(lambda n: trimmed_name(n, 300), "name")
 )
-@click.option("--email", help="E-mail address.", callback=checked_by(normalize_email, "email"))
+@click.option("--email", help="E-mail address.", callback=validated_by(normalize_email, "email"))
 @click.option(
     "--phone",
     help="Phone number.",
-    callback=checked_by(lambda p: normalize_phone(p, get_runtime().config.phone_region), "phone"),
+    callback=validated_by(lambda p: normalize_phone(p, get_runtime().config.phone_region), "phone"),
 )
 def create_admin(username: str, name: str | None, email: str | None, phone: str | None) -> None:
-    """Create an administrator (Django's createsuperuser) and print the password, once.
+    """Create an administrator, like Django's createsuperuser, and print the password once.
 
     \b
     Examples:
@@ -46,8 +46,8 @@ def create_admin(username: str, name: str | None, email: str | None, phone: str 
     new_user = NewUser(name=name or username, username=username, phone=phone, email=email, birth_date=None)
     key = new_key()
     attempt = new_attempt("flask users create-admin", key)
-    attempt.sent = _shown(new_user)
-    with refusals():
+    attempt.sent = _masked_body(new_user)
+    with refusals_as_errors():
         credentials = registration.register(
             get_runtime().database, get_runtime().passwords, attempt, key, new_user, is_admin=True
         )
@@ -61,7 +61,7 @@ def _prompted_email(value: str) -> str:
         raise click.BadParameter(message_text(FieldError("email", error.code, error.variant, error.params))) from None
 
 
-def _shown(new_user: NewUser) -> dict[str, str]:
+def _masked_body(new_user: NewUser) -> dict[str, str]:
     sent = {"name": new_user.name, "username": new_user.username}
     if new_user.phone:
         sent["phone"] = mask_phone(new_user.phone)
@@ -73,14 +73,14 @@ def _shown(new_user: NewUser) -> dict[str, str]:
 @group.command("block")
 @click.argument("login")
 def block(login: str) -> None:
-    """Log a user out everywhere and let them in no more. LOGIN is the username, phone or e-mail.
+    """Block a user and end all their sessions. LOGIN is the username, phone or e-mail.
 
     \b
     Examples:
       flask users block petrov.ivan
       flask users block "8 999 123-45-67"
     """
-    with refusals():
+    with refusals_as_errors():
         username = user_service.block(get_runtime().database, _user_id(login), by=None)
     click.echo(f"{username} is blocked")
 
@@ -88,31 +88,29 @@ def block(login: str) -> None:
 @group.command("unblock")
 @click.argument("login")
 def unblock(login: str) -> None:
-    """Let a blocked user in again, with the same password. LOGIN is the username, phone or e-mail.
+    """Unblock a user, who keeps the password. LOGIN is the username, phone or e-mail.
 
     \b
     Example:
       flask users unblock petrov.ivan
     """
-    with refusals():
+    with refusals_as_errors():
         username = user_service.unblock(get_runtime().database, _user_id(login), by=None)
-    click.echo(f"{username} can log in again")
+    click.echo(f"{username} is unblocked")
 
 
 @group.command("reset-password")
 @click.argument("login")
 def reset_password(login: str) -> None:
-    """Issue a new password and print it, once. LOGIN is the username, phone or e-mail.
+    """Issue a new password and print it once. LOGIN is the username, phone or e-mail.
 
     \b
     Example:
       flask users reset-password petrov.ivan
     """
-    with refusals():
-        found = _user_id(login)
-        username, password = user_service.reset_password(
-            get_runtime().database, get_runtime().passwords, found, by=None
-        )
+    with refusals_as_errors():
+        runtime = get_runtime()
+        username, password = user_service.reset_password(runtime.database, runtime.passwords, _user_id(login), by=None)
     click.echo(f"Login:    {username}\nPassword: {password}")
 
 
@@ -120,5 +118,5 @@ def _user_id(login: str) -> UUID:
     login = clean(login, MAX_EMAIL_LENGTH)
     account = user_service.find_by_login(get_runtime().database, login, get_runtime().config.phone_region)
     if account is None:
-        raise click.ClickException(f"No user, or no single one, is known by “{login}”")
+        raise click.ClickException(f"No user, or more than one, has the login “{login}”")
     return account.id

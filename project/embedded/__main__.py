@@ -1,4 +1,4 @@
-"""The program of the watcher; run by its path, it loads this package alone and not the service around it."""
+"""Program of the watcher, run by its path: loads this package without the rest of the service."""
 
 import sys
 from importlib import import_module
@@ -6,6 +6,6 @@ from pathlib import Path
 
 if __name__ == "__main__":
     package = Path(__file__).resolve().parent
-    sys.path.append(str(package.parent))  # last: the other modules in there hide nobody's
+    sys.path.append(str(package.parent))  # last: the other modules there must not shadow any
     watcher = import_module(f"{package.name}.watcher")
     watcher.main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

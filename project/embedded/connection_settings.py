@@ -1,4 +1,4 @@
-"""How a server is reached: its port, its password, its URL."""
+"""Port, password and URL of the embedded server."""
 
 import secrets
 import socket
@@ -6,24 +6,24 @@ import time
 from contextlib import closing, suppress
 
 import psycopg2
-from psycopg2.extensions import connection as Connection  # noqa: N812 - a class, whatever psycopg2 calls it
+from psycopg2.extensions import connection as Connection  # noqa: N812 - psycopg2 names the class in lower case
 
-from .data_directory import HOST, NAME, DataDirectory, EmbeddedPostgresError, write
+from .data_directory import HOST, NAME, DataDirectory, EmbeddedPostgresError, write_atomically
 from .locks import try_lock
 
-PORTS = range(20000, 32768)  # below those that systems hand out for outgoing connections
+PORTS = range(20000, 32768)  # below the ephemeral ports of common systems
 START_TIMEOUT = 60.0
 
 
 def await_server(directory: DataDirectory) -> str:
-    """Return the URL as soon as the server answers."""
+    """Return the URL once the server answers. Raises EmbeddedPostgresError."""
     deadline = time.monotonic() + START_TIMEOUT
     while (connection := connect(directory)) is None:
         watcher_lock = try_lock(directory.root / "watcher.lock")
         if watcher_lock is not None or time.monotonic() > deadline:
-            last = directory.log.read_text(errors="replace").splitlines()[-15:]
+            log_lines = directory.log.read_text(errors="replace").splitlines()[-15:]
             raise EmbeddedPostgresError(
-                "\n".join([f"The embedded PostgreSQL does not start ({directory.log}):", *last])
+                "\n".join([f"The embedded PostgreSQL does not start ({directory.log}):", *log_lines])
             )
         time.sleep(0.02)
     with closing(connection), connection.cursor() as cursor:
@@ -34,7 +34,7 @@ def await_server(directory: DataDirectory) -> str:
 
 
 def connect(directory: DataDirectory) -> Connection | None:
-    """Return a connection if a server answers on our port and it is ours."""
+    """Return a connection if the server on our port uses our data directory, else None."""
     port = _port(directory)
     if port is None:
         return None
@@ -54,22 +54,22 @@ def connect(directory: DataDirectory) -> Connection | None:
 
 
 def _password(directory: DataDirectory) -> str:
-    return (directory.home / "password").read_text()
+    return (directory.location / "password").read_text()
 
 
 def _port(directory: DataDirectory) -> int | None:
     with suppress(FileNotFoundError):
-        return int((directory.home / "port").read_text())
+        return int((directory.location / "port").read_text())
     return None
 
 
 def choose_port(directory: DataDirectory) -> int:
-    """Keep the remembered port, or remember another one if somebody else has taken it."""
+    """Return the stored port; choose and store another one if it is taken."""
     port = _port(directory)
     while port is None or not _is_free(port):
         port = secrets.choice(PORTS)
     if port != _port(directory):
-        write(directory.home / "port", str(port))
+        write_atomically(directory.location / "port", str(port))
     return port
 
 

@@ -1,4 +1,4 @@
-"""The locks of a root directory, which the kernel frees even after kill -9."""
+"""File locks in the root directory; the kernel releases them even after kill -9."""
 
 import fcntl
 import os
@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_users: dict[Path, int] = {}  # root -> our shared lock; forked workers share it, other children do not inherit it
+_used: dict[Path, int] = {}  # root -> our shared lock; inherited by forked workers, not through exec
 
 
 def _open_lock(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)  # close-on-exec, like every descriptor of Python
+    return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)  # close-on-exec, as always in Python
 
 
 def try_lock(path: Path) -> int | None:
-    """Lock the file exclusively and return its descriptor, or None when somebody else holds it."""
+    """Lock a file exclusively and return its descriptor, None if another process holds the lock."""
     descriptor = _open_lock(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -26,7 +26,7 @@ def try_lock(path: Path) -> int | None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the file exclusively; waits for whoever holds it."""
+    """Hold an exclusive lock on a file; waits for it."""
     descriptor = _open_lock(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -35,20 +35,20 @@ def locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def is_user(root: Path) -> bool:
-    """Say whether this process already uses the server."""
-    return root in _users
+def is_used(root: Path) -> bool:
+    """Return whether this process uses the server."""
+    return root in _used
 
 
-def join(root: Path) -> None:
-    """Become a user of the server; waits for a server that is just being stopped."""
-    if root not in _users:
+def start_using(root: Path) -> None:
+    """Take the shared lock; waits while the watcher stops the server."""
+    if root not in _used:
         descriptor = _open_lock(root / "users.lock")
         fcntl.flock(descriptor, fcntl.LOCK_SH)
-        _users[root] = descriptor
+        _used[root] = descriptor
 
 
-def leave(root: Path) -> None:
-    """Be no user of the server any longer."""
-    if root in _users:
-        os.close(_users.pop(root))
+def stop_using(root: Path) -> None:
+    """Release the shared lock."""
+    if root in _used:
+        os.close(_used.pop(root))

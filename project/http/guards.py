@@ -75,7 +75,7 @@ def _require_login() -> ResponseReturnValue | None:
 def known_api_key() -> str | None:
     """Return the request's API key if it was valid recently: strangers cannot invent one."""
     token = _bearer_token()
-    return token if token is not None and get_runtime().api_keys.is_known(token) else None
+    return token if token is not None and get_runtime().api_keys.is_cached(token) else None
 
 
 def _is_valid(token: str | None) -> bool:

@@ -8,7 +8,7 @@ from project.domain.rate_limits import Hit, RateLimit
 from project.http.guards import known_api_key
 from project.http.request_state import current_request, request_state
 from project.runtime import get_runtime
-from project.services.login import identifiers
+from project.services.login import login_candidates
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class PasswordThrottle:
     @classmethod
     def of_login(cls, login: str) -> "PasswordThrottle":
         """Return the throttle for a login in any spelling, which is hashed: Redis must not hold logins."""
-        forms = "\0".join(identifiers(login, get_runtime().config.phone_region))
+        forms = "\0".join(login_candidates(login, get_runtime().config.phone_region))
         return cls(hashlib.sha256(forms.encode(errors="replace")).hexdigest()[:32])
 
     def check(self) -> None:

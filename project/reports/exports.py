@@ -67,7 +67,7 @@ def _export(ending: str) -> Response:
         raise RefusalError("exports_busy")
     with ExitStack() as stack:
         stack.callback(_permits.release)
-        report = service.begin_export(get_runtime().read_database, selection.filter, selection.zone, selection.now)
+        report = service.open_export(get_runtime().read_database, selection.filter, selection.zone, selection.now)
         count = _counter(report, ending)
         if selection.filter.is_search:
             counted = count()

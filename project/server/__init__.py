@@ -1,6 +1,6 @@
-"""Serves with waitress: several processes behind one socket, the dead ones replaced, nothing accepted left unanswered.
+"""HTTP server: waitress in several worker processes on one socket. Dead workers are replaced, stops are graceful.
 
-The supervisor binds the socket and forks. It has one thread and no connection, so that forking is safe at any time.
+The supervisor binds the socket and forks. It has one thread and no connection, so that it can fork safely at any time.
 """
 
 import ctypes
@@ -14,23 +14,22 @@ from wsgiref.types import WSGIApplication
 
 from project.server.balancing import ConnectionBalancer
 from project.server.connections import RECEIVED
-from project.server.supervisor import TRY_AGAIN_LATER, Supervisor
-from project.server.worker import BACKLOG, HARD_BODY_LIMIT, answer
+from project.server.supervisor import Supervisor
+from project.server.worker import BACKLOG, HARD_BODY_LIMIT, run_worker
 
-__all__ = ["HARD_BODY_LIMIT", "RECEIVED", "STALLED_S", "STOP_S", "TRY_AGAIN_LATER", "serve"]
+__all__ = ["HARD_BODY_LIMIT", "RECEIVED", "STALLED_S", "STOP_S", "serve"]
 
 log = logging.getLogger(__name__)
 
 DRAIN_S, STOP_S = 2.0, 3.0
-"""Seconds beyond the deadline of a request after which a worker waits for its clients no longer, and after which it is
-killed (promise P11)."""
+"""Seconds after the request deadline at which a stopping worker drops its connections, and is killed (promise P11)."""
 _M_ARENA_MAX = -8
-"""Of mallopt(3)."""
+"""M_ARENA_MAX of mallopt(3)."""
 SD_LISTEN_FDS_START = 3
-"""Where a socket lies that systemd hands over to the process LISTEN_PID (sd_listen_fds(3))."""
+"""Descriptor of the socket that systemd passes to the process LISTEN_PID (sd_listen_fds(3))."""
 STALLED_S = 120
-"""How long a client may take nothing of what it has asked for. Waitress itself never ends a request that runs: without
-this, two clients that fall asleep over a download would keep everybody else from downloading (Linux: tcp(7))."""
+"""Seconds after which a client that reads nothing of its response is disconnected (TCP_USER_TIMEOUT, tcp(7)). Waitress
+has no such limit: two stalled downloads would block all others."""
 
 
 def serve(
@@ -47,61 +46,57 @@ def serve(
     stopping: Callable[[], None] = lambda: None,
     stop: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then exit: SystemExit 0 when everything accepted was answered.
+    """Serve until SIGTERM or SIGINT. Raises SystemExit, with status 0 if every accepted request was answered.
 
-    `app` answers each request within `deadline_s`; who has not read his answer 2 s after that is left. `prepare` runs
-    first, in a process of its own; when it exits with AWAY the service starts all the same and it is tried again beside
-    it. In each worker `start` runs before the first request, told the worker's number, which its replacement gets, too;
-    `stopping` runs when the stop begins and `stop` after the last answer. Raises SystemExit with a clear message when
-    the port is taken.
+    `app` must answer within `deadline_s`; when stopping, clients that have not read their response 2 s later are
+    dropped. `prepare` runs first, in its own process; if it exits with EX_TEMPFAIL, the service starts and retries it
+    in the background. In each worker `start(index)` runs before the first request, `stopping` when the stop begins and
+    `stop` after the last response; a replacement worker gets the same index.
     """
-    _share_one_heap()
-    listener, shares = _listen(host, port), ConnectionBalancer(workers)
+    _use_one_malloc_arena()
+    listener, balancer = _listen(host, port), ConnectionBalancer(workers)
 
-    def work(number: int) -> None:
-        itself = {"worker": number, "pid": os.getpid()}
-        start(number)
-        log.info("worker started", extra=itself)
-        answer(app, listener, threads, deadline_s + DRAIN_S, stopping, shares, number)
-        log.info("worker stopped", extra=itself)
+    def work(index: int) -> None:
+        worker = {"worker": index, "pid": os.getpid()}
+        start(index)
+        log.info("worker started", extra=worker)
+        run_worker(app, listener, threads, deadline_s + DRAIN_S, stopping, balancer, index)
+        log.info("worker stopped", extra=worker)
         stop()
-        os._exit(0)  # Python would take itself apart first: 0.2 s of a processor (measured), and the stop waits for it
+        os._exit(0)  # skips finalization of the interpreter, which would delay the stop: 0.2 s of CPU (measured)
 
     supervisor = Supervisor(work, workers, listener, deadline_s + STOP_S)
     if prepare:
         supervisor.prepare(prepare)
     supervisor.start()
-    shown = f"[{host}]" if ":" in host else host
-    print(greeting(f"http://{shown}:{listener.getsockname()[1]}"), flush=True)
+    url_host = f"[{host}]" if ":" in host else host
+    print(greeting(f"http://{url_host}:{listener.getsockname()[1]}"), flush=True)
     sys.exit(supervisor.watch())
 
 
-def _share_one_heap() -> None:
-    """Let all threads of a worker take memory from one place, where glibc is (docs/adr/0014).
+def _use_one_malloc_arena() -> None:
+    """Make glibc use one malloc arena for all threads of a worker (docs/adr/0014).
 
-    It would give each thread its own, and each that has sent a file keeps some megabytes. Threads hardly wait for each
-    other there: mostly the interpreter's lock lets one at a time ask for memory anyway.
+    Otherwise each thread that has sent a file keeps some megabytes in its own arena. There is little contention: the
+    GIL serializes most allocations anyway.
     """
     with suppress(AttributeError):
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Return the socket that systemd hands over, else a new one.
-
-    What systemd holds stays open while the service restarts: clients wait instead of being refused.
-    """
+    """Return the socket that systemd passes, which stays open during restarts, else a new one."""
     try:
         if os.environ.get("LISTEN_PID") == str(os.getpid()):
-            return _patient(socket.socket(fileno=SD_LISTEN_FDS_START))
+            return _with_user_timeout(socket.socket(fileno=SD_LISTEN_FDS_START))
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return _patient(socket.create_server(address[:2], family=family, backlog=BACKLOG))
+        return _with_user_timeout(socket.create_server(address[:2], family=family, backlog=BACKLOG))
     except OSError as error:
         sys.exit(f"useradd cannot listen on {host}:{port}: {error.strerror}. Choose another port: PORT=8001")
 
 
-def _patient(listener: socket.socket) -> socket.socket:
-    """Let connections end when their client takes nothing for long; they inherit it from the listening socket."""
+def _with_user_timeout(listener: socket.socket) -> socket.socket:
+    """Set TCP_USER_TIMEOUT, which accepted connections inherit."""
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_S * 1000)
     return listener

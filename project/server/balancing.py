@@ -1,32 +1,31 @@
-"""How many connections each worker holds, so that none takes more than its part.
+"""Connection balancing between workers.
 
-The kernel wakes all workers for each new connection, and one that happens to run takes several before the next one is
-awake: of 16 connections at once one of two workers often got 12, and at times 15 (measured).
+The kernel wakes all workers for each new connection, and one that is running accepts several before another is awake:
+of 16 simultaneous connections one of two workers often got 12, sometimes 15 (measured).
 """
 
 import mmap
 import time
 from collections.abc import Callable, Sized
 
-PATIENCE_S = 0.002
-"""How long a worker that holds more than another one lets that one go first. Then it takes the connection itself: the
-other one may be dead or stuck."""
+YIELD_S = 0.002
+"""How long a worker yields to a less loaded one before it accepts: the other may be dead or stuck."""
 
 
 class ConnectionBalancer:
-    """A number for each worker, in memory that all of them share: made before they are forked."""
+    """Open connections per worker, in memory shared by all workers; create it before the fork."""
 
     def __init__(self, workers: int) -> None:
-        self._held = memoryview(mmap.mmap(-1, 4 * workers)).cast("i")
+        self._open = memoryview(mmap.mmap(-1, 4 * workers)).cast("i")
 
     def wrap_accept(self, accept: Callable[[], None], worker: int, connections: Sized) -> Callable[[], None]:
-        """Return what accepts a connection for a worker, after a moment if another one holds fewer."""
+        """Wrap accept() to yield to less loaded workers."""
 
         def balanced_accept() -> None:
-            self._held[worker] = len(connections)
-            if self._held[worker] > min(self._held):
-                time.sleep(PATIENCE_S)
+            self._open[worker] = len(connections)
+            if self._open[worker] > min(self._open):
+                time.sleep(YIELD_S)
             accept()
-            self._held[worker] = len(connections)
+            self._open[worker] = len(connections)
 
         return balanced_accept

@@ -1,6 +1,6 @@
-"""Connections of waitress whose threads hand over less, and whose requests know when they came in (docs/adr/0025).
+"""Waitress connections with fewer thread switches and with a timestamp per request (docs/adr/0025).
 
-Works on the internals of waitress 3.0.2, hence the pin: tests/integration/test_server.py holds what is used.
+Uses internals of waitress 3.0.2, hence the pin; tests/integration/test_server.py covers them.
 """
 
 import select
@@ -14,27 +14,27 @@ from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.task import ThreadedTaskDispatcher, WSGITask
 
-KEEP_S = 0.02
-"""How long a thread that has answered waits for the next request of the same connection."""
+HOLD_S = 0.02
+"""How long a thread waits for the next request of the same connection after a response."""
 RECEIVED = "useradd.received"
-"""Key of the WSGI environment: time.monotonic() when the request had come in whole and began to wait for a thread."""
+"""WSGI environment key: time.monotonic() when the request was complete and began to wait for a thread."""
 
 
 class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has no types
-    """Notes when a request begins to wait for a thread, unless one waits for it."""
+    """A thread pool that timestamps queued requests and does not queue those of held connections."""
 
     def add_task(self, task: Any) -> None:
         task.queued_at = time.monotonic()
-        if not task.is_kept:
+        if not task.is_held:
             super().add_task(task)
 
     def has_idle_threads(self) -> bool:
-        """Tell whether so few threads are at work that one may wait."""
+        """Return whether enough threads are idle for one to hold its connection."""
         return not self.queue and 2 * self.active_count <= len(self.threads)
 
 
 class _Task(WSGITask):  # type: ignore[misc]
-    """Tells the service how long its request has waited, and a client that this was the last one during a stop."""
+    """A request that passes on its timestamp, and closes its connection during a stop."""
 
     wrote_header: bool
 
@@ -50,7 +50,7 @@ class _Task(WSGITask):  # type: ignore[misc]
         return header
 
     def write(self, data: bytes) -> None:
-        """Send an answer that is there as a whole in one piece: each time a thread sends, another one takes over."""
+        """Send a complete response with one call: each send() may switch threads."""
         if self.wrote_header or not data or self.content_length != len(data) or not self.has_body:
             super().write(data)
             return
@@ -61,10 +61,10 @@ class _Task(WSGITask):  # type: ignore[misc]
 
 
 class _Parser(HTTPRequestParser):  # type: ignore[misc]
-    """Answers 400 also to what waitress 3.0.2 stumbles over: a length of 5000 digits, an address with half a host.
+    """Answers 400 where waitress 3.0.2 crashes (a length of 5000 digits, an invalid host) or allows request smuggling.
 
-    And to two ways of telling a length, or chunks in a version that has none: waitress takes the one and passes over
-    the other, so that what a proxy took for a body would be the next request (RFC 9112, 6.1 and 11.2).
+    Waitress accepts Content-Length together with Transfer-Encoding, and ignores Transfer-Encoding outside HTTP/1.1: it
+    would take what a proxy considers a body as the next request (RFC 9112, 6.1 and 11.2).
     """
 
     def parse_header(self, header_plus: bytes) -> None:
@@ -74,48 +74,47 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
             raise ParsingError(str(error)[:80]) from error
         if self.chunked and "CONTENT_LENGTH" in self.headers:
             raise ParsingError("Content-Length and Transfer-Encoding exclude each other")
-        if "TRANSFER_ENCODING" in self.headers:  # of HTTP/1.1 waitress has taken it away
+        if "TRANSFER_ENCODING" in self.headers:  # waitress has removed it for HTTP/1.1
             raise ParsingError("Transfer-Encoding is of HTTP/1.1")
 
 
 class Channel(HTTPChannel):  # type: ignore[misc]
-    """A connection whose requests know when they came in.
+    """A connection that its thread holds for a moment after a response while other threads are idle.
 
-    While there is leisure its thread waits a little for the next request: of a handover from the loop to a thread and
-    back, half of all switches between threads come (docs/adr/0025).
+    Passing requests between event loop and threads causes half of all thread switches (docs/adr/0025).
     """
 
     parser_class = _Parser
     task_class = _Task
     queued_at: float
-    is_kept = False
-    """Whether a thread waits for the next request: the loop does not read then."""
+    is_held = False
+    """Whether a thread waits for the next request: then the event loop does not read."""
     _is_sending = False
 
     def service(self) -> None:
-        """Answer a request, and those that follow at once."""
-        self.is_kept = True
-        _at_work.channel = self
+        """Answer a request and those that follow within HOLD_S."""
+        self.is_held = True
+        _current.channel = self
         try:
             super().service()
             while self._has_next():
                 super().service()
-            is_left = bool(self.requests)  # until is_kept falls nobody else adds any
+            is_left = bool(self.requests)  # while is_held, no other thread adds any
         finally:
-            self.is_kept = False
-            _at_work.channel = None
+            self.is_held = False
+            _current.channel = None
             self.server.pull_trigger()
         if is_left:
             self.server.add_task(self)
 
     def _has_next(self) -> bool:
-        """Read until a request is there, nobody has leisure to wait, or nothing comes; tell whether to answer one.
+        """Wait up to HOLD_S for a request while enough threads are idle; return whether there is one.
 
-        Requests that came together with the last one wait until others have had their turn, as waitress has it.
+        Pipelined requests yield to queued requests of other connections, as in waitress.
         """
         if self.requests:
             return not self.server.task_dispatcher.queue
-        end = time.monotonic() + KEEP_S
+        end = time.monotonic() + HOLD_S
         while not self.requests:
             left = end - time.monotonic()
             if left <= 0 or self.needs_loop or not self.server.accepting:
@@ -123,38 +122,38 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             if not self.server.task_dispatcher.has_idle_threads():
                 return False
             data = self._read(left)
-            if not data:  # the loop finds out whether it has ended
+            if not data:  # the loop finds out whether the client has closed it
                 return False
             self.received(data)
         return True
 
-    def _read(self, patience_s: float) -> bytes:
+    def _read(self, timeout_s: float) -> bytes:
         client = self.socket
         try:
             poller = select.poll()
             poller.register(client, select.POLLIN)
-            return bytes(client.recv(self.adj.recv_bytes)) if poller.poll(patience_s * 1000) else b""
-        except (OSError, ValueError, TypeError):  # the loop has closed it, or taken it away, too
+            return bytes(client.recv(self.adj.recv_bytes)) if poller.poll(timeout_s * 1000) else b""
+        except (OSError, ValueError, TypeError):  # the loop has closed or removed the socket
             return b""
 
     @property
     def needs_loop(self) -> bool:
-        """Whether there is something to do that only the loop does: to send the rest, to close."""
+        """Whether the event loop must act: send remaining data or close."""
         return bool(self.total_outbufs_len or self.close_when_flushed or self.will_close or not self.connected)
 
     def readable(self) -> bool:
-        """Leave requests to the thread that waits for them.
+        """Leave reading to the thread that holds the connection.
 
-        Asked last: between the two looks that thread may take over, answer and begin to wait.
+        Checks is_held last: a thread may answer and begin to hold the connection in between.
         """
-        return bool(super().readable() and not self.is_kept)
+        return bool(super().readable() and not self.is_held)
 
     def writable(self) -> bool:
-        """Leave an answer to the thread that sends it: the loop would turn until that is done, 9 times a request."""
+        """Leave a response to the thread that sends it: the loop would spin, 9 times per request."""
         return bool(not self._is_sending and super().writable())
 
     def _flush_some(self, do_close: bool = True) -> bool:
-        """Send under the lock: the loop does not take it between two requests, and the next one may come just then."""
+        """Send under the lock: the loop must not take it when the next request may already arrive."""
         with self.outbuf_lock:
             self._is_sending = True
             try:
@@ -163,14 +162,14 @@ class Channel(HTTPChannel):  # type: ignore[misc]
                 self._is_sending = False
 
 
-_at_work = threading.local()
+_current = threading.local()
 
 
-def wake_unless_kept(wake: Callable[[], None]) -> Callable[[], None]:
-    """Return what wakes the loop, unless it is a thread's that keeps its connection and leaves nothing to do."""
+def wake_unless_held(wake: Callable[[], None]) -> Callable[[], None]:
+    """Wrap the trigger of the loop to skip needless wake-ups by threads that hold their connection."""
 
     def wake_if_needed() -> None:
-        channel: Channel | None = getattr(_at_work, "channel", None)
+        channel: Channel | None = getattr(_current, "channel", None)
         if channel is None or channel.needs_loop:
             wake()
 

@@ -1,4 +1,4 @@
-"""The parent of all workers: forks them, replaces those that die, stops them all."""
+"""Parent process of all workers: forks them, replaces dead ones, stops all."""
 
 import logging
 import os
@@ -8,20 +8,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 log = logging.getLogger(__name__)
 
 PREPARE_S = 10
-"""Seconds that the start waits for the preparation."""
-TRY_AGAIN_LATER = 75
-"""Exit status of a preparation that must be tried again (EX_TEMPFAIL of sysexits.h)."""
+"""How long the start waits for the preparation."""
 _WATCHED = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
-_TOO_YOUNG_S = 1.0
+_RESTART_DELAY_S = 1.0
+"""Delay before a failed preparation is retried, and before a worker that died sooner than this is replaced."""
 
 
 class Supervisor:
-    """Does `work` in `count` processes, each told its number, until a signal says stop."""
+    """Runs `work(index)` in `count` processes until SIGTERM or SIGINT."""
 
     def __init__(self, work: Callable[[int], None], count: int, listener: socket.socket, stop_s: float) -> None:
         self._work = work
@@ -29,39 +29,39 @@ class Supervisor:
         self._listener = listener
         self._stop_s = stop_s
         self._workers: dict[int, tuple[int, float]] = {}
-        """Process id -> its number, and when it was born, by time.monotonic()."""
+        """PID -> index of the worker and its start by time.monotonic()."""
         self._preparing: tuple[int, Callable[[], None]] | None = None
         self._lifeline = os.pipe()
         signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
 
     def prepare(self, prepare: Callable[[], None]) -> None:
-        """Run `prepare` in a child; exit with it unless it takes long or only has to be tried again."""
+        """Run `prepare` in a child. Exit if it fails, but not if it takes long or exits with EX_TEMPFAIL."""
         pid, end = self._fork(prepare), time.monotonic() + PREPARE_S
         while time.monotonic() < end:
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
-                self._judge(os.waitstatus_to_exitcode(status), prepare)
+                self._handle_preparation_exit(os.waitstatus_to_exitcode(status), prepare)
                 return
             time.sleep(0.01)
         self._preparing = (pid, prepare)
 
-    def _judge(self, code: int, prepare: Callable[[], None]) -> None:
+    def _handle_preparation_exit(self, code: int, prepare: Callable[[], None]) -> None:
         self._preparing = None
-        if code == TRY_AGAIN_LATER:
-            self._preparing = (self._fork(lambda: _later(prepare)), prepare)
+        if code == os.EX_TEMPFAIL:
+            self._preparing = (self._fork(lambda: _run_delayed(prepare)), prepare)
         elif code != 0:
             sys.exit(code if code > 0 else 1)
 
     def start(self) -> None:
         """Start the workers."""
-        for number in range(self._count):
-            self._hire(number)
+        for index in range(self._count):
+            self._start_worker(index)
 
-    def _hire(self, number: int) -> None:
-        self._workers[self._fork(partial(self._work, number))] = (number, time.monotonic())
+    def _start_worker(self, index: int) -> None:
+        self._workers[self._fork(partial(self._work, index))] = (index, time.monotonic())
 
     def watch(self) -> int:
-        """Replace workers that die until a signal says stop; return the exit status of it all."""
+        """Replace workers that die until a stop signal; return the exit status."""
         while signal.sigwait(_WATCHED) == signal.SIGCHLD:
             for pid, status in _reap():
                 self._replace(pid, status)
@@ -70,18 +70,18 @@ class Supervisor:
     def _replace(self, pid: int, status: int) -> None:
         code = os.waitstatus_to_exitcode(status)
         if self._preparing and pid == self._preparing[0]:
-            if code not in {0, TRY_AGAIN_LATER}:
+            if code not in {0, os.EX_TEMPFAIL}:
                 log.error("migration failed, retrying", extra={"exit_status": code})
-            self._judge(TRY_AGAIN_LATER if code else 0, self._preparing[1])
+            self._handle_preparation_exit(os.EX_TEMPFAIL if code else 0, self._preparing[1])
         elif pid in self._workers:
-            number, born = self._workers.pop(pid)
-            log.error("worker died, replacing it", extra={"worker": number, "pid": pid, "exit_status": code})
-            if time.monotonic() - born < _TOO_YOUNG_S:
-                time.sleep(_TOO_YOUNG_S)  # whatever kills it at birth must not keep the machine busy
-            self._hire(number)
+            index, started = self._workers.pop(pid)
+            log.error("worker died, replacing it", extra={"worker": index, "pid": pid, "exit_status": code})
+            if time.monotonic() - started < _RESTART_DELAY_S:
+                time.sleep(_RESTART_DELAY_S)  # a crash loop must not keep the machine busy
+            self._start_worker(index)
 
     def _stop(self) -> int:
-        """Ask all children to end, wait for them, and end those that do not."""
+        """Terminate all children, then kill those that have not ended in time."""
         self._listener.close()
         left = {*self._workers, *([self._preparing[0]] if self._preparing else [])}
         for pid in left:
@@ -107,7 +107,7 @@ class Supervisor:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
-            threading.Thread(target=_follow, args=(self._lifeline[0],), daemon=True).start()
+            threading.Thread(target=_stop_with_supervisor, args=(self._lifeline[0],), daemon=True).start()
             task()
         except SystemExit:
             raise
@@ -117,23 +117,21 @@ class Supervisor:
         sys.exit(0)
 
 
-def _later(task: Callable[[], None]) -> None:
-    time.sleep(_TOO_YOUNG_S)
+def _run_delayed(task: Callable[[], None]) -> None:
+    time.sleep(_RESTART_DELAY_S)
     task()
 
 
 def _reap() -> list[tuple[int, int]]:
-    """Return process id and status of every child that has died; one SIGCHLD may stand for several."""
+    """Return PID and status of every dead child: one SIGCHLD may stand for several."""
     dead = []
-    try:
-        while (found := os.waitpid(-1, os.WNOHANG))[0]:
-            dead.append(found)
-    except ChildProcessError:
-        pass
+    with suppress(ChildProcessError):
+        while (child := os.waitpid(-1, os.WNOHANG))[0]:
+            dead.append(child)
     return dead
 
 
-def _follow(lifeline: int) -> None:
-    """Stop when the supervisor is gone, however it went: its end of the pipe closes."""
+def _stop_with_supervisor(lifeline: int) -> None:
+    """Stop when the supervisor has ended, even by SIGKILL: its end of the pipe closes."""
     os.read(lifeline, 1)
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)

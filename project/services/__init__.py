@@ -1,1 +1,1 @@
-"""Use cases: what the service does, told without HTTP. Each takes its tools as arguments and owns its transaction."""
+"""Use cases, independent of HTTP. Each takes its dependencies as arguments and controls its own transactions."""

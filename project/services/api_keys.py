@@ -1,4 +1,4 @@
-"""API keys: making, revoking, and letting programs in."""
+"""Create, revoke and verify API keys."""
 
 import logging
 import time
@@ -13,44 +13,41 @@ from project.queries import api_keys as queries
 
 log = logging.getLogger(__name__)
 
-REMEMBERED_S = 5.0
-"""How long a process goes by what PostgreSQL said of a key: so long a revoked one may still open."""
+CACHE_S = 5.0
+"""How long a process caches that a key is valid, hence how long a revoked key may still work."""
 
 
 class ApiKeys:
-    """Knows for some seconds which keys were good, so that a busy program costs one look-up in that time.
-
-    Only good keys are remembered: there are few of them, and strangers cannot fill the memory.
-    """
+    """Verifies API keys. Caches valid ones only: there are few, and strangers cannot fill the memory."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._good_until: dict[bytes, float] = {}
+        self._valid_until: dict[bytes, float] = {}
 
-    def forget(self) -> None:
-        """Ask PostgreSQL anew for every key."""
-        self._good_until.clear()
+    def clear_cache(self) -> None:
+        """Look every key up in PostgreSQL again."""
+        self._valid_until.clear()
 
-    def is_known(self, key: str) -> bool:
-        """Tell whether PostgreSQL called this key good the last time it was asked, without asking it now."""
-        return hash_api_key(key) in self._good_until
+    def is_cached(self, key: str) -> bool:
+        """Return whether the key was valid at its last lookup, without a lookup now."""
+        return hash_api_key(key) in self._valid_until
 
     def is_valid(self, key: str) -> bool:
-        """Tell whether this key may come in. Raises DatabaseUnavailableError: a key is not believed unseen."""
+        """Return whether the key is valid. Raises DatabaseUnavailableError if that cannot be looked up."""
         key_hash = hash_api_key(key)
         now = time.monotonic()
-        if self._good_until.get(key_hash, now) > now:
+        if self._valid_until.get(key_hash, now) > now:
             return True
         found = self._database.read_transaction(queries.find_key, key_hash, datetime.now(UTC).date())
         if found is None:
-            self._good_until.pop(key_hash, None)
+            self._valid_until.pop(key_hash, None)
             return False
-        self._good_until[key_hash] = now + REMEMBERED_S
+        self._valid_until[key_hash] = now + CACHE_S
         return True
 
 
 def issue(database: Database, name: str, by: UUID | None) -> IssuedKey:
-    """Make a key. `by` is the administrator, None for the command line."""
+    """Create a key. `by` is the administrator, None for the command line."""
     key, key_id = new_api_key(), new_id(datetime.now(UTC))
     database.write_transaction(queries.add_key, key_id, name, hash_api_key(key), by)
     _log("API key created", key_id, by)
@@ -58,7 +55,7 @@ def issue(database: Database, name: str, by: UUID | None) -> IssuedKey:
 
 
 def revoke(database: Database, key_id: UUID, by: UUID | None) -> str:
-    """Make a key void; return its name. Raises RefusalError `not_found`."""
+    """Revoke a key and return its name. Raises RefusalError `not_found`."""
     name = database.write_transaction(queries.revoke_key, key_id)
     if name is None:
         raise RefusalError("not_found")
@@ -77,7 +74,7 @@ def find_page(database: Database, limit: int, before: UUID | None) -> list[ApiKe
 
 
 def find_all(database: Database) -> list[ApiKey]:
-    """Return all keys, revoked ones too, the newest first."""
+    """Return all keys including revoked ones, newest first."""
     return database.read_transaction(queries.find_keys)
 
 

@@ -1,4 +1,4 @@
-"""Keeping attempts that end without a user: in PostgreSQL, else on disk until it can be there, else in the log."""
+"""Record attempts that create no user: in PostgreSQL, else in the spool, else in the log."""
 
 import logging
 from dataclasses import replace
@@ -15,16 +15,16 @@ from project.spool import Spool, SpoolError
 
 log = logging.getLogger(__name__)
 
-RECORD_S = 1.0
-"""Seconds that PostgreSQL is given to take a record: the disk takes it at once."""
+INSERT_S = 1.0
+"""Time limit for PostgreSQL in seconds: the spool takes the record at once."""
 PRUNE_BATCH = 500
-"""Attempts that are forgotten in one transaction."""
-_AWAY_CODES = frozenset({"database_unavailable", "outcome_unknown", "overloaded"})
+"""Attempts deleted in one transaction."""
+_UNAVAILABLE_CODES = frozenset({"database_unavailable", "outcome_unknown", "overloaded"})
 
 
-def begin(spool: Spool, attempt: NewAttempt) -> int | None:
-    """Note that an attempt is under way, for the case that this process dies; return the place of the note."""
-    return spool.begin(AttemptRecord.interrupted(attempt).to_line())
+def write_intent(spool: Spool, attempt: NewAttempt) -> int | None:
+    """Note that an attempt is in progress, in case this process is killed; return the slot for Spool.clear_intent()."""
+    return spool.write_intent(AttemptRecord.interrupted(attempt).to_line())
 
 
 def record(
@@ -36,48 +36,44 @@ def record(
     code: str,
     errors: tuple[FieldError, ...] = (),
 ) -> bool:
-    """Keep the end of an attempt before it is answered. Tell whether that worked: if not, it is in the log."""
-    kept = AttemptRecord(
-        attempt=attempt,
-        status=status,
-        answered=status,
-        code=code,
-        errors=errors,
-        duration_ms=elapsed_ms(attempt),
+    """Record the outcome of an attempt before the response is sent. Return False if only the log has it."""
+    attempt_record = AttemptRecord(
+        attempt=attempt, status=status, answered=status, code=code, errors=errors, duration_ms=elapsed_ms(attempt)
     )
-    return (code not in _AWAY_CODES and _is_in_table(database, kept)) or _is_on_disk(spool, kept)
+    is_inserted = code not in _UNAVAILABLE_CODES and _try_insert(database, attempt_record)
+    return is_inserted or _try_spool(spool, attempt_record)
 
 
 def drain(database: Database, spool: Spool) -> int:
-    """Bring what this process keeps on disk into the table; return how much. Raises DatabaseUnavailableError."""
-    return spool.drain(lambda lines: _deliver(database, lines))
+    """Insert the spooled records of this process; return their number. Raises DatabaseUnavailableError."""
+    return spool.drain(lambda records: _deliver(database, records))
 
 
 def drain_orphans(database: Database, spool: Spool) -> int:
-    """Bring what killed processes left on disk into the table; return how much. Raises DatabaseUnavailableError."""
-    return spool.drain_orphans(lambda lines: _deliver(database, lines))
+    """Insert the spooled records of dead processes; return their number. Raises DatabaseUnavailableError."""
+    return spool.drain_orphans(lambda records: _deliver(database, records))
 
 
-def forget_some(database: Database, keep: timedelta) -> int:
-    """Forget a few attempts that are older than this, if there are any; return how many."""
-    return database.run_once(prune, datetime.now(UTC) - keep, PRUNE_BATCH)
+def prune_batch(database: Database, max_age: timedelta) -> int:
+    """Delete a batch of attempts older than `max_age`; return how many."""
+    return database.run_once(prune, datetime.now(UTC) - max_age, PRUNE_BATCH)
 
 
-def forget_all(database: Database, before: datetime) -> int:
-    """Forget all attempts received before a moment, little by little; return how many. Raises DatabaseUnavailableError.
+def prune_all(database: Database, before: datetime) -> int:
+    """Delete all attempts received before `before`; return how many. Raises DatabaseUnavailableError.
 
-    Their users stay. Nobody who writes has to wait, and killed in between it has done a part for good.
+    Users stay. Works in short transactions: writers do not wait, and an interrupted run keeps its progress.
     """
     total = 0
-    while gone := database.write_transaction(prune, before, PRUNE_BATCH):
-        total += gone
+    while deleted := database.write_transaction(prune, before, PRUNE_BATCH):
+        total += deleted
     return total
 
 
-def _is_in_table(database: Database, kept: AttemptRecord) -> bool:
+def _try_insert(database: Database, attempt_record: AttemptRecord) -> bool:
     try:
-        with deadline(RECORD_S):
-            insert_attempt(database, kept)
+        with deadline(INSERT_S):
+            insert_attempt(database, attempt_record)
     except (DatabaseUnavailableError, OutcomeUnknownError, OverloadedError):
         return False
     except QueryError:
@@ -86,17 +82,17 @@ def _is_in_table(database: Database, kept: AttemptRecord) -> bool:
     return True
 
 
-def _is_on_disk(spool: Spool, kept: AttemptRecord) -> bool:
+def _try_spool(spool: Spool, attempt_record: AttemptRecord) -> bool:
     try:
-        spool.append(replace(kept, via=SPOOL).to_line())
+        spool.append(replace(attempt_record, via=SPOOL).to_line())
     except SpoolError as error:
-        log.error(  # noqa: TRY400 - the traceback tells nothing, the attempt does
+        log.error(  # noqa: TRY400 - the cause says more than a traceback
             "attempt not recorded",
             extra={
-                "attempt_id": str(kept.attempt.id),
-                "status": kept.status,
-                "code": kept.code,
-                "errors": [{"field": one.field, "code": one.code} for one in kept.errors],
+                "attempt_id": str(attempt_record.attempt.id),
+                "status": attempt_record.status,
+                "code": attempt_record.code,
+                "errors": [{"field": one.field, "code": one.code} for one in attempt_record.errors],
                 "cause": str(error),
             },
         )
@@ -104,14 +100,14 @@ def _is_on_disk(spool: Spool, kept: AttemptRecord) -> bool:
     return True
 
 
-def _deliver(database: Database, lines: list[str]) -> list[str]:
-    """Record the attempts of these lines, each once, however often it is asked; return the lines that cannot be."""
+def _deliver(database: Database, records: list[str]) -> list[str]:
+    """Insert records idempotently; return those that can never be inserted."""
     try:
-        database.run_once(insert_attempts, [AttemptRecord.from_line(line) for line in lines])
+        database.run_once(insert_attempts, [AttemptRecord.from_line(line) for line in records])
     except (QueryError, ValueError):
-        if len(lines) == 1:
+        if len(records) == 1:
             log.exception("attempt record quarantined")
-            return lines
-        middle = len(lines) // 2
-        return _deliver(database, lines[:middle]) + _deliver(database, lines[middle:])
+            return records
+        middle = len(records) // 2
+        return _deliver(database, records[:middle]) + _deliver(database, records[middle:])
     return []

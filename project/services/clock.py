@@ -1,4 +1,4 @@
-"""How long an attempt has taken so far."""
+"""Duration of attempts."""
 
 import time
 
@@ -6,5 +6,5 @@ from project.domain.attempts import NewAttempt
 
 
 def elapsed_ms(attempt: NewAttempt) -> int:
-    """Return whole milliseconds since the request came in, by a clock that does not jump."""
+    """Return whole milliseconds since the request was received, by the monotonic clock."""
     return round((time.monotonic() - attempt.started) * 1000)

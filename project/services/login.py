@@ -1,4 +1,4 @@
-"""Logging in and out."""
+"""Log users in and out."""
 
 from contextlib import suppress
 from uuid import UUID
@@ -13,33 +13,33 @@ from project.queries import users as queries
 
 
 def authenticate(database: Database, passwords: Passwords, login: str, password: str, region: str) -> Account | None:
-    """Return the active user whom this login and password open, or None without telling which of them was wrong.
+    """Return the active user with this login and password, or None whichever of them is wrong.
 
-    `login` is a username, a phone number in any spelling or an e-mail address, in any letter case.
+    `login` is a username, a phone number in any notation or an e-mail address, in any letter case.
     """
     if len(password) > MAX_LENGTH:
         return None
-    accounts = queries.find_accounts(database, identifiers(login, region))
-    opened = passwords.find_match(password, [account.password_hash for account in accounts])
-    return accounts[opened] if opened is not None and accounts[opened].is_active else None
+    accounts = queries.find_accounts(database, login_candidates(login, region))
+    index = passwords.find_match(password, [account.password_hash for account in accounts])
+    return accounts[index] if index is not None and accounts[index].is_active else None
 
 
-def identifiers(login: str, region: str) -> list[str]:
-    """Return every folded form under which this login may be known."""
+def login_candidates(login: str, region: str) -> list[str]:
+    """Return the normalized username, phone number and e-mail address that this login may be."""
     login = login.strip()[:MAX_EMAIL_LENGTH].replace("\0", "")
-    forms = {usernames.fold(login)}
+    candidates = {usernames.fold(login)}
     with suppress(RuleError):
-        forms.add(normalize_phone(login, region))
+        candidates.add(normalize_phone(login, region))
     with suppress(RuleError):
-        forms.add(normalize_email(login))
-    return sorted(forms)
+        candidates.add(normalize_email(login))
+    return sorted(candidates)
 
 
 def find(database: Database, user_id: UUID) -> Account | None:
-    """Return the user with this id."""
+    """Return the user with this ID, or None."""
     return queries.find_account(database, user_id)
 
 
 def end_sessions(database: Database, user_id: UUID) -> None:
-    """Log the user out everywhere: a copied cookie must not work after a logout (ASVS 5.0.0, 7.4.1)."""
+    """End all sessions of a user: a copied cookie must not work after a logout (ASVS 5.0.0, 7.4.1)."""
     database.write_transaction(queries.end_sessions, user_id)

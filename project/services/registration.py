@@ -1,4 +1,4 @@
-"""Creating users."""
+"""Create users."""
 
 from project.database import Database
 from project.domain.attempts import CREATED, NewAttempt
@@ -18,9 +18,9 @@ def register(
     *,
     is_admin: bool = False,
 ) -> Credentials:
-    """Create the user of this attempt, or raise the refusal that PostgreSQL decided on; both are recorded.
+    """Create a user and record the attempt. Raises DecidedError, which is recorded too, if PostgreSQL refuses it.
 
-    `key` is the raw idempotency key, of which `attempt.key_hash` is kept: the same key gives the same credentials.
+    `key` is the raw idempotency key of `attempt.key_hash`: the same key gives the same credentials.
     """
     password = passwords.derive(key, new_user.username)
     decision = queries.useradd(
@@ -38,12 +38,12 @@ def register(
         return Credentials(login=new_user.username, password=password, user=_created(attempt, new_user))
     if decision.user is None:
         raise DecidedError(decision.code)
-    former = decision.user
+    existing = decision.user
     try:
-        password = passwords.derive(key, former.username, decision.kid)
-    except KeyError:  # the secret that made it is not listed any more
+        password = passwords.derive(key, existing.username, decision.kid)
+    except KeyError:  # its secret is not configured any more
         raise RefusalError("credentials_changed") from None
-    return Credentials(login=former.username, password=password, user=former, replayed=True)
+    return Credentials(login=existing.username, password=password, user=existing, replayed=True)
 
 
 def _created(attempt: NewAttempt, new_user: NewUser) -> User:

@@ -1,4 +1,4 @@
-"""Statistics: one picture of the attempts that a filter chooses."""
+"""Statistics, log pages and exports of attempts, each from one snapshot."""
 
 import time
 from collections import deque
@@ -22,12 +22,12 @@ from project.queries import counts, snapshots
 from project.queries.lines import find_escaped_lines, find_lines, find_lines_one_by_one, lines_query
 
 BLOCK = 1_353
-"""Lines made at once: enough to make round trips cheap, little enough to keep memory flat. A sheet of a workbook
-(1,048,575 rows) takes a whole number of blocks, so that none has to be cut."""
+"""Lines per query: many enough for cheap round trips, few enough for flat memory. Divides the rows of a worksheet
+(1,048,575), so that no block is cut."""
 AHEAD = 2
-"""Blocks asked for before they are needed: while one lies ready, PostgreSQL writes the next."""
-WRITERS_S, PATIENCE_S, PAUSE_S = 0.5, 3.0, 0.002
-"""How long a picture waits for writers, and a file for its turn; how often they ask."""
+"""Blocks queried in advance, so that PostgreSQL produces the next one while one is sent."""
+WRITER_WAIT_S, OVERLOAD_WAIT_S, PAUSE_S = 0.5, 3.0, 0.002
+"""Seconds that a snapshot waits for writers, that an export retries while readers queue, and between two tries."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """Some attempts in a row, newest first, and whether there are newer and older ones."""
+    """Consecutive attempts, newest first."""
 
     attempts: list[AttemptRow]
     has_newer: bool
@@ -43,36 +43,30 @@ class Page:
 
 
 def build_report(database: Database, attempt_filter: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
-    """Count the chosen attempts; every number and every later row is of the same picture.
-
-    Its filter is closed by the last attempt recorded so far.
-    """
-    return _ask(database, _build, attempt_filter, zone, now)
+    """Count the selected attempts. The report's filter ends at the newest recorded attempt: that is its snapshot."""
+    return _read(database, _build_report, attempt_filter, zone, now)
 
 
-def begin_export(database: ReadDatabase, attempt_filter: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
-    """Return what is known of a file before anything is counted, its numbers being empty.
-
-    Its filter is closed by a picture to which no writer adds any more.
-    """
+def open_export(database: ReadDatabase, attempt_filter: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
+    """Open a snapshot that no writer adds to any more; return its report without counts."""
     newest = _open_snapshot(database.primary)
     lsn = database.find_primary_lsn()
-    begun = _ask(database.at_least(lsn), _begin, replace(attempt_filter, max_seq=newest), zone, now)
-    return replace(begun, lsn=lsn)
+    report = _read(database.at_least(lsn), _open_report, replace(attempt_filter, max_seq=newest), zone, now)
+    return replace(report, lsn=lsn)
 
 
-def count_export(database: ReadDatabase, begun: Report) -> Report:
-    """Count the attempts of a file, day by day."""
-    edges = [] if _is_empty(begun) else day_edges(begun.since or begun.until, begun.until, begun.zone)
-    return _ask(database.at_least(begun.lsn), _count, begun.attempt_filter, begun, edges)
+def count_export(database: ReadDatabase, report: Report) -> Report:
+    """Count the attempts of an export by day."""
+    edges = [] if _is_empty(report) else day_edges(report.since or report.until, report.until, report.zone)
+    return _read(database.at_least(report.lsn), _count, report.attempt_filter, report, edges)
 
 
 def _open_snapshot(database: Database) -> int:
-    """Return the number of the last attempt recorded so far, when all before it are decided, too.
+    """Return the sequence number of the newest attempt once all earlier ones are committed or rolled back.
 
-    One whose writer hangs for longer than writers may take (a frozen process) is not waited for.
+    Gives up after WRITER_WAIT_S: a writer may be frozen.
     """
-    until = time.monotonic() + WRITERS_S
+    until = time.monotonic() + WRITER_WAIT_S
     newest, writers = database.read_transaction(snapshots.find_snapshot_end)
     while writers and time.monotonic() < until:
         time.sleep(PAUSE_S)
@@ -80,15 +74,15 @@ def _open_snapshot(database: Database) -> int:
     return newest
 
 
-def _build(connection: Connection, attempt_filter: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
-    begun = _begin(connection, attempt_filter, zone, now)
-    if begun.since is None or _is_empty(begun):
-        return _count(connection, begun.attempt_filter, begun, [])
-    step, edges = bucket_edges(begun.since, begun.until, zone)
-    return _count(connection, begun.attempt_filter, replace(begun, step=step), edges)
+def _build_report(connection: Connection, attempt_filter: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
+    report = _open_report(connection, attempt_filter, zone, now)
+    if report.since is None or _is_empty(report):
+        return _count(connection, report.attempt_filter, report, [])
+    step, edges = bucket_edges(report.since, report.until, zone)
+    return _count(connection, report.attempt_filter, replace(report, step=step), edges)
 
 
-def _begin(connection: Connection, attempt_filter: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
+def _open_report(connection: Connection, attempt_filter: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
     if attempt_filter.max_seq is None:
         attempt_filter = replace(attempt_filter, max_seq=snapshots.find_last_seq(connection))
     return Report(
@@ -104,14 +98,14 @@ def _begin(connection: Connection, attempt_filter: AttemptFilter, zone: ZoneInfo
     )
 
 
-def _is_empty(begun: Report) -> bool:
-    return begun.since is None or begun.since >= begun.until
+def _is_empty(report: Report) -> bool:
+    return report.since is None or report.since >= report.until
 
 
-def _count(connection: Connection, attempt_filter: AttemptFilter, begun: Report, edges: list[datetime]) -> Report:
+def _count(connection: Connection, attempt_filter: AttemptFilter, report: Report, edges: list[datetime]) -> Report:
     counted = counts.count(connection, attempt_filter, edges)
     return replace(
-        begun,
+        report,
         by_status=counted.by_status(),
         by_code=counted.by_code(),
         series=counted.series(edges),
@@ -127,8 +121,8 @@ def get_page(
     before: UUID | None = None,
     after: UUID | None = None,
 ) -> Page:
-    """Return the newest chosen attempts, or those next to `before` (older) or `after` (newer)."""
-    found = _ask(database, rows.find_attempts, attempt_filter, limit + 1, before=before, after=after)
+    """Return the newest selected attempts, or the next older than `before`, or the next newer than `after`."""
+    found = _read(database, rows.find_attempts, attempt_filter, limit + 1, before=before, after=after)
     more = len(found) > limit
     if after is not None:
         return Page(attempts=found[1:] if more else found, has_newer=more, has_older=True)
@@ -136,56 +130,56 @@ def get_page(
 
 
 def iter_blocks(database: ReadDatabase, report: Report, layout: Layout, *, size: int = BLOCK) -> Iterator[Block]:
-    """Yield the attempts that `report` is about as lines, oldest first, the next ones being written meanwhile.
+    """Yield the attempts of `report` as lines, oldest first, and query the next blocks in advance.
 
-    Each block is a short transaction with a deadline of its own: a slow reader holds no connection. Attempts that
-    retention removes meanwhile are missing.
+    Each block is a short transaction with its own deadline: a slow reader holds no connection. Attempts that retention
+    deletes during the export are missing.
     """
     database = database.at_least(report.lsn)
     raw = _iter_raw(database, lines_query(report.attempt_filter, layout, size))
-    helper = ThreadPoolExecutor(1, "export")
+    executor = ThreadPoolExecutor(1, "export")
     try:
-        coming = deque(helper.submit(next, raw, None) for _ in range(AHEAD))
-        while found := coming.popleft().result():
-            coming.append(helper.submit(next, raw, None))
-            content = layout.format_block(found)
+        pending = deque(executor.submit(next, raw, None) for _ in range(AHEAD))
+        while raw_block := pending.popleft().result():
+            pending.append(executor.submit(next, raw, None))
+            content = layout.format_block(raw_block)
             if content is None:
-                yield _escaped(database, report.attempt_filter, layout, found, helper)
+                yield _escape(database, report.attempt_filter, layout, raw_block, executor)
             else:
-                yield Block(found.rows, content)
+                yield Block(raw_block.rows, content)
     finally:
-        helper.shutdown(cancel_futures=True)
+        executor.shutdown(cancel_futures=True)
 
 
-def _iter_raw(database: Database, question: PreparedQuery) -> Iterator[RawBlock]:
+def _iter_raw(database: Database, query: PreparedQuery) -> Iterator[RawBlock]:
     last = UUID(int=0)
-    while found := _patiently(lambda: find_lines(database, question, last)):  # noqa: B023
-        last = found.last
-        yield found
+    while raw_block := _retry_overloaded(lambda: find_lines(database, query, last)):  # noqa: B023
+        last = raw_block.last
+        yield raw_block
 
 
-def _escaped(
-    database: Database, attempt_filter: AttemptFilter, layout: Layout, found: RawBlock, helper: ThreadPoolExecutor
+def _escape(
+    database: Database, attempt_filter: AttemptFilter, layout: Layout, raw_block: RawBlock, executor: ThreadPoolExecutor
 ) -> Block:
-    """Return raw lines as the file has them; those that need it are put together from their values."""
+    """Return a block in which the lines that need escaping are built from their values."""
 
-    def ask(work: Callable[[], T]) -> T:
-        return helper.submit(_patiently, work).result()
+    def run(query: Callable[[], T]) -> T:
+        return executor.submit(_retry_overloaded, query).result()
 
-    single = found.lines() or ask(lambda: find_lines_one_by_one(database, attempt_filter, layout, found))
-    lines = {layout.id_of(line): layout.format_block(Block(1, line)) for line in single}
-    odd = [key for key, line in lines.items() if line is None]
-    escaped = ask(lambda: database.read_transaction(find_escaped_lines, layout, odd))
-    whole = [line for line in (lines | escaped).values() if line is not None]
-    return Block(len(whole), b"".join(whole))
+    single = raw_block.lines() or run(lambda: find_lines_one_by_one(database, attempt_filter, layout, raw_block))
+    plain = {layout.id_of(line): layout.format_block(Block(1, line)) for line in single}
+    to_escape = [key for key, line in plain.items() if line is None]
+    escaped = run(lambda: database.read_transaction(find_escaped_lines, layout, to_escape))
+    lines = [line for line in (plain | escaped).values() if line is not None]
+    return Block(len(lines), b"".join(lines))
 
 
-def _patiently(ask: Callable[[], T]) -> T:
-    """Ask again for a while when too many readers wait: half a file is worth less than a late page."""
-    until = time.monotonic() + PATIENCE_S
+def _retry_overloaded(query: Callable[[], T]) -> T:
+    """Retry for OVERLOAD_WAIT_S while too many readers wait: a late page is better than half a file."""
+    until = time.monotonic() + OVERLOAD_WAIT_S
     while True:
         try:
-            return ask()
+            return query()
         except OverloadedError:
             if time.monotonic() > until:
                 raise
@@ -193,50 +187,50 @@ def _patiently(ask: Callable[[], T]) -> T:
 
 
 def find_attempt(database: ReadDatabase, attempt_id: UUID) -> AttemptDetail | None:
-    """Return all that is kept of one attempt, from the primary: who was just answered finds it."""
+    """Return one attempt, or None. Reads the primary, so that a client finds the attempt of its last response."""
     return database.primary.read_transaction(rows.find_attempt, attempt_id)
 
 
 def find_neighbours(
     database: Database, attempt_filter: AttemptFilter, attempt_id: UUID
 ) -> tuple[AttemptRow | None, AttemptRow | None]:
-    """Return the attempts just newer and just older than this one inside the filter."""
-    newer = _ask(database, rows.find_attempts, attempt_filter, 1, after=attempt_id)
-    older = _ask(database, rows.find_attempts, attempt_filter, 1, before=attempt_id)
+    """Return the next newer and the next older attempt that match the filter."""
+    newer = _read(database, rows.find_attempts, attempt_filter, 1, after=attempt_id)
+    older = _read(database, rows.find_attempts, attempt_filter, 1, before=attempt_id)
     return next(iter(newer), None), next(iter(older), None)
 
 
 def count_up_to(database: Database, attempt_filter: AttemptFilter, most: int) -> int:
-    """Return how many attempts are chosen, but no more than `most`: the answer takes no longer for millions."""
-    return _ask(database, rows.count_up_to, attempt_filter, most)
+    """Count selected attempts, but stop at `most`: that takes no longer with millions."""
+    return _read(database, rows.count_up_to, attempt_filter, most)
 
 
 def count_attempts(database: Database, attempt_filter: AttemptFilter) -> int:
-    """Return how many attempts are chosen."""
+    """Count selected attempts."""
     return sum(row.count for row in count_statuses(database, attempt_filter))
 
 
 def count_reasons(database: Database, attempt_filter: AttemptFilter) -> tuple[CodeCount, ...]:
-    """Return why users were not created, the most frequent reason first."""
-    counted = _ask(database, counts.count_kinds, attempt_filter)
+    """Count the reasons why users were not created, most frequent first."""
+    counted = _read(database, counts.count_kinds, attempt_filter)
     return tuple(row for row in counted.by_code() if Outcome.of(row.status) in (Outcome.REJECTED, Outcome.FAILED))
 
 
 def count_statuses(database: Database, attempt_filter: AttemptFilter) -> tuple[StatusCount, ...]:
-    """Return how many attempts ended with each HTTP status, the most frequent first."""
-    return _ask(database, counts.count_kinds, attempt_filter).by_status()
+    """Count attempts by HTTP status, most frequent first."""
+    return _read(database, counts.count_kinds, attempt_filter).by_status()
 
 
-def _ask(
+def _read(
     database: Database,
-    question: Callable[Concatenate[Connection, AttemptFilter, P], T],
+    query: Callable[Concatenate[Connection, AttemptFilter, P], T],
     attempt_filter: AttemptFilter,
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> T:
-    """Ask. Where a search takes too long PostgreSQL is well: raises SearchTooBroadError."""
+    """Read in a transaction. Raises SearchTooBroadError if a text search exceeds the statement timeout."""
     try:
-        return database.read_transaction(question, attempt_filter, *args, **kwargs)
+        return database.read_transaction(query, attempt_filter, *args, **kwargs)
     except QueryTimeoutError as error:
         if attempt_filter.is_search:
             raise SearchTooBroadError from error

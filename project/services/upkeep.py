@@ -1,4 +1,4 @@
-"""What a process does beside its requests: see that PostgreSQL is back, empty the spool, count, forget what is old."""
+"""Background work of a serving process: probe PostgreSQL, drain the spool, aggregate, delete old rows."""
 
 import logging
 import os
@@ -19,22 +19,22 @@ from project.spool import Spool
 log = logging.getLogger(__name__)
 _random = random.SystemRandom()
 
-ROUND_S = (0.15, 0.35)
-"""Bounds of the pause between two rounds; drawn anew each time, so that instances do not probe in step."""
+PAUSE_S = (0.15, 0.35)
+"""Bounds of the random pause between two rounds: instances must not probe in step."""
 ORPHANS_EVERY_S = 5
 PURGE_EVERY_S = 3600
-AFTER_DEFECT_S = 5
+AFTER_ERROR_S = 5
 PURGE_BATCH = 1000
 PRUNE_EVERY_S = 60
 MEASURE_EVERY_S = 1.0
-AGGREGATE_FROM, AGGREGATION_BATCH = 2_000, 5_000
-"""Attempts that are worth counting beforehand, and how many in one transaction."""
+AGGREGATION_MINIMUM, AGGREGATION_BATCH = 2_000, 5_000
+"""Attempts that are worth an aggregation step, and how many one transaction aggregates."""
 CATCH_UP_S = 1.0
-"""How long a round may count where much was not counted yet: the spool must not wait."""
+"""Time limit in seconds for aggregation in one round: the spool must not wait."""
 
 
 class Upkeep:
-    """A thread of the process that serves; started when first needed, and again after a fork."""
+    """The upkeep thread of this process; started when first needed, and again after a fork."""
 
     def __init__(
         self,
@@ -47,12 +47,12 @@ class Upkeep:
         self._database = database
         self._read_database = read_database
         self._spool = spool
-        self._keep = timedelta(days=keep_days)
+        self._max_age = timedelta(days=keep_days)
         self._update_metrics = update_metrics
         self.drained = 0
-        """Attempts that this process has brought in from the disk."""
+        """Attempts that this process has drained from spools."""
         self.unaggregated = 0
-        """Attempts that were not counted beforehand when it last looked."""
+        """Attempts that were not pre-aggregated when last checked."""
         self._pid = 0
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -61,7 +61,7 @@ class Upkeep:
 
     @property
     def is_stopping(self) -> bool:
-        """Whether this process has begun to stop."""
+        """Whether this process is stopping."""
         return self._stopping.is_set()
 
     def ensure_running(self) -> None:
@@ -75,46 +75,46 @@ class Upkeep:
                 self._pid = os.getpid()
 
     def begin_stop(self) -> None:
-        """Let balancers know that this process takes nothing new; what runs goes on."""
+        """Make /readyz tell load balancers that this process stops; requests and the thread continue."""
         self._stopping.set()
 
     def stop(self, timeout_s: float) -> None:
-        """End the thread and give the spool back."""
+        """Stop the thread and release the spool."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(timeout_s)
         self._spool.close()
 
     def _run(self) -> None:
-        while not self._stopping.wait(_random.uniform(*ROUND_S)):
+        while not self._stopping.wait(_random.uniform(*PAUSE_S)):
             try:
                 self._update_metrics()
-                self.round()
+                self.run_round()
             except Exception:
                 log.exception("upkeep failed")
-                self._stopping.wait(AFTER_DEFECT_S)
+                self._stopping.wait(AFTER_ERROR_S)
 
-    def round(self) -> None:
-        """Do what is due. Real work is the probe: what drains has been written, not only promised."""
+    def run_round(self) -> None:
+        """Do the work that is due. It is also the breaker's probe: only a write proves that writes work."""
         with suppress(DatabaseUnavailableError):
             if self._spool.has_records():
                 self._count_drained(attempts.drain(self._database, self._spool))
             elif self._database.breaker.is_open:
                 self._database.run_once(delete_expired_keys, PURGE_BATCH)
-            self._do_rarely()
-        for way in self._read_database.members:
+            self._run_periodic_work()
+        for database in self._read_database.members:
             with suppress(DatabaseUnavailableError):
-                if way.breaker.is_open:
-                    way.run_once(ping)
+                if database.breaker.is_open:
+                    database.run_once(ping)
         self._measure_lag()
 
     def _measure_lag(self) -> None:
-        """Know how far behind the replica is, also while nobody reads."""
+        """Measure the replica's lag even if nobody reads."""
         if time.monotonic() >= self._measure_at:
             self._measure_at = time.monotonic() + MEASURE_EVERY_S
             self._read_database.measure_lag()
 
-    def _do_rarely(self) -> None:
+    def _run_periodic_work(self) -> None:
         now = time.monotonic()
         if now >= self._orphans_at:
             self._orphans_at = now + ORPHANS_EVERY_S
@@ -125,16 +125,16 @@ class Upkeep:
             self._purge_at = now + PURGE_EVERY_S
             while self._database.run_once(delete_expired_keys, PURGE_BATCH) == PURGE_BATCH:
                 pass
-        if self._keep and now >= self._prune_at:
-            forgotten = attempts.forget_some(self._database, self._keep)
-            self._prune_at = now if forgotten else now + PRUNE_EVERY_S
+        if self._max_age and now >= self._prune_at:
+            deleted = attempts.prune_batch(self._database, self._max_age)
+            self._prune_at = now if deleted else now + PRUNE_EVERY_S
         while True:
-            progress = self._database.run_once(aggregate, AGGREGATE_FROM, AGGREGATION_BATCH)
+            progress = self._database.run_once(aggregate, AGGREGATION_MINIMUM, AGGREGATION_BATCH)
             self.unaggregated = progress.remaining
             if progress.done < AGGREGATION_BATCH or self._stopping.is_set() or time.monotonic() > now + CATCH_UP_S:
                 break
 
-    def _count_drained(self, number: int) -> None:
-        self.drained += number
-        if number:
-            log.info("spool drained", extra={"attempts": number})
+    def _count_drained(self, count: int) -> None:
+        self.drained += count
+        if count:
+            log.info("spool drained", extra={"attempts": count})

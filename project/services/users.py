@@ -1,4 +1,4 @@
-"""What happens to users once they exist. Each change ends their sessions and is logged, without personal data."""
+"""Change existing users. Each change ends their sessions and is logged without personal data."""
 
 import logging
 from dataclasses import replace
@@ -14,17 +14,17 @@ from project.domain.passwords import Passwords, new_key
 from project.domain.registration import Account, User
 from project.domain.users import UserDetail, UserFilter
 from project.queries import users as queries
-from project.services.login import identifiers
+from project.services.login import login_candidates
 
 log = logging.getLogger(__name__)
 
 
 class WrongPasswordError(ValueError):
-    """Who wants to change the password does not know the one that holds."""
+    """The current password is wrong."""
 
 
 def find(database: Database, user_id: UUID) -> UserDetail | None:
-    """Return everything about a user that is not secret, None if there is no such user."""
+    """Return a user without secrets, or None."""
     return database.read_transaction(queries.find_user, user_id)
 
 
@@ -35,7 +35,7 @@ def find_many(
 
     If it timed out, only users whose login, phone or e-mail is the text are returned: an index finds them.
     """
-    forms = identifiers(user_filter.text, region)
+    forms = login_candidates(user_filter.text, region)
     try:
         return database.read_transaction(queries.find_users, user_filter, forms, limit, before), True
     except QueryTimeoutError:
@@ -45,43 +45,43 @@ def find_many(
 
 
 def find_by_login(database: Database, login: str, region: str) -> Account | None:
-    """Return the user whom a person means by this login, None if it is nobody's or could be several people's.
+    """Return the user with this login, None if there is none or more than one.
 
-    A username comes first; a phone number in any spelling or an e-mail address will do.
+    Tries the username first, then a phone number in any notation or an e-mail address.
     """
-    accounts = queries.find_accounts(database, identifiers(login, region))
+    accounts = queries.find_accounts(database, login_candidates(login, region))
     folded = usernames.fold(login)
-    named = [account for account in accounts if usernames.fold(account.username) == folded]
-    chosen = named or accounts
-    return chosen[0] if len(chosen) == 1 else None
+    by_username = [account for account in accounts if usernames.fold(account.username) == folded]
+    matches = by_username or accounts
+    return matches[0] if len(matches) == 1 else None
 
 
 def block(database: Database, user_id: UUID, by: UUID | None) -> str:
-    """Let a user in no more; return the username. `by` is the administrator, None for the command line.
+    """Block a user and return the username. `by` is the administrator, None for the command line.
 
-    This and the following raise RefusalError: `not_found`, or `forbidden` where the service would lose its last
-    administrator or somebody would do it to themselves.
+    This and the following raise RefusalError: `not_found`, or `forbidden` if the service would lose its last
+    administrator or `by` would block, demote or reset themselves.
     """
     return _change("user blocked", database, user_id, by, is_active=False)
 
 
 def unblock(database: Database, user_id: UUID, by: UUID | None) -> str:
-    """Let a user in again; return the username."""
+    """Unblock a user and return the username."""
     return _change("user unblocked", database, user_id, by, is_active=True)
 
 
 def grant_admin(database: Database, user_id: UUID, by: UUID | None) -> str:
-    """Make a user an administrator; return the username."""
+    """Make a user an administrator and return the username."""
     return _change("administrator rights granted", database, user_id, by, is_admin=True)
 
 
-def withdraw_admin(database: Database, user_id: UUID, by: UUID | None) -> str:
-    """Make an administrator a user like any other; return the username."""
+def revoke_admin(database: Database, user_id: UUID, by: UUID | None) -> str:
+    """Revoke administrator rights and return the username."""
     return _change("administrator rights revoked", database, user_id, by, is_admin=False)
 
 
 def reset_password(database: Database, passwords: Passwords, user_id: UUID, by: UUID | None) -> tuple[str, str]:
-    """Issue a new password; return username and password. It exists here and in the answer, nowhere else."""
+    """Issue a new password; return username and password, which is stored only as a hash."""
     if by == user_id:
         raise RefusalError("forbidden", "oneself")
     account = queries.find_account(database, user_id)
@@ -96,17 +96,16 @@ def reset_password(database: Database, passwords: Passwords, user_id: UUID, by: 
 
 
 def change_password(
-    database: Database, passwords: Passwords, account: Account, user: User, current: str, chosen: str
+    database: Database, passwords: Passwords, account: Account, user: User, current: str, new: str
 ) -> Account:
-    """Let a user choose a password; return the account as it is now: sessions of the epoch before have ended.
+    """Set the password that a user chose; return the account with its new epoch, which ends older sessions.
 
-    Raises WrongPasswordError, or WeakPasswordError with what is wrong with the chosen one. All that is slow happens
-    before PostgreSQL is asked for anything.
+    Raises WrongPasswordError or WeakPasswordError. Hashes before the transaction, because that is slow.
     """
     if not passwords.verify(current, account.password_hash):
         raise WrongPasswordError
-    check(chosen, user)
-    hashed = passwords.hash_chosen(chosen)
+    check(new, user)
+    hashed = passwords.hash_chosen(new)
     epoch = database.write_transaction(queries.replace_password, account.id, account.password_hash, hashed)
     if epoch is None:
         raise WrongPasswordError

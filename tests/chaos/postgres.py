@@ -20,7 +20,7 @@ from typing import Any
 import psycopg2
 
 from project.embedded.cluster import SETTINGS, initialise
-from project.embedded.data_directory import NAME, DataDirectory, hand_over, settle, wheel_programs
+from project.embedded.data_directory import NAME, DataDirectory, change_owner, prepare_data_directory, wheel_programs
 from tests.chaos import processes
 from tests.chaos.disks import on_small_disk, seen_by
 from tests.chaos.processes import HOST, eventually
@@ -43,7 +43,7 @@ class Postgres:
 
     def __init__(self, template: "Postgres | None" = None, *, primary: "Postgres | None" = None) -> None:
         self.port = processes.free_port()
-        self.place: DataDirectory = settle(
+        self.place: DataDirectory = prepare_data_directory(
             Path(tempfile.mkdtemp(prefix="chaos-postgres-")), _programs(template or primary)
         )
         self._server: subprocess.Popen[bytes] | None = None
@@ -51,7 +51,7 @@ class Postgres:
         self._is_new = not (template or primary)
         _living.add(self)
         if origin := template or primary:
-            shutil.copy2(origin.place.home / "password", self.place.home)
+            shutil.copy2(origin.place.location / "password", self.place.location)
         if template:
             shutil.copytree(template.place.data, self.place.data, symlinks=True)
         elif primary:
@@ -61,7 +61,7 @@ class Postgres:
 
     def _follow(self, primary: "Postgres") -> None:
         self.place.data.mkdir(mode=0o700)
-        hand_over(self.place.data, self.place.identity.uid or 0)
+        change_owner(self.place.data, self.place.identity.uid or 0)
         options = ["-R", "-D", str(self.place.data), "-X", "stream", "--checkpoint=fast", "-d", primary.url("postgres")]
         with self.log.open("ab") as log:
             code = _run(self.place, "pg_basebackup", options, log).wait(timeout=60)
@@ -80,7 +80,7 @@ class Postgres:
 
     def url(self, database: str = NAME, port: int | None = None, host: str = HOST) -> str:
         """Return the address of a database, by way of `port` of `host` when something stands in between."""
-        password = (self.place.home / "password").read_text()
+        password = (self.place.location / "password").read_text()
         return f"postgresql://{NAME}:{password}@{host}:{port or self.port}/{database}"
 
     def move_to_small_disk(self, mib: int) -> Path:
@@ -88,7 +88,7 @@ class Postgres:
         server.
         """
         self.stop()
-        folder = self.place.home / "small"
+        folder = self.place.location / "small"
         folder.mkdir()
         uid = self.place.identity.uid
         self._prefix = on_small_disk(folder, mib, uid)
@@ -100,7 +100,7 @@ class Postgres:
     def start(self) -> "Postgres":
         """Start the server and wait until it answers."""
         former = "" if self._server is None else str(self._server.pid)
-        hand_over(self.place.data, self.place.identity.uid or 0)
+        change_owner(self.place.data, self.place.identity.uid or 0)
         settings = [f"-c{name}={value}" for name, value in (SETTINGS | SMALL).items()]
         with self.log.open("ab") as log:
             options = ["-D", str(self.place.data), "-p", str(self.port), *settings]
@@ -238,7 +238,7 @@ class Postgres:
                 processes.eventually(lambda: not self.is_running(), 5, "still there")
             except AssertionError:
                 self.kill()
-        for folder in {self.place.home, self.place.root}:
+        for folder in {self.place.location, self.place.root}:
             shutil.rmtree(folder, ignore_errors=True)
         _living.discard(self)
 
@@ -276,7 +276,7 @@ def _run(
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,
-        cwd=place.home,
+        cwd=place.location,
         env=environment | ({"PG_GRANDPARENT_PID": replaces} if replaces else {}),
         start_new_session=True,
     )

@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from project.spool import SLOT, read_status
+from project.spool import SLOT_BYTES, read_status
 from tests.chaos import processes
 from tests.chaos.disks import fill, seen_by
 from tests.chaos.invariants import check
@@ -50,7 +50,7 @@ def _folder(worker: int) -> str | None:
 def _under_way(service: Service) -> int:
     """Return how many requests the service is at, by its notes for the case of its death."""
     notes = b"".join(path.read_bytes() for path in service.spool_files() if path.name == "intents")
-    return sum(notes[at] > 0 for at in range(0, len(notes), SLOT))
+    return sum(notes[at] > 0 for at in range(0, len(notes), SLOT_BYTES))
 
 
 # --- Processes ------------------------------------------------------------------------------------------------------

@@ -165,7 +165,7 @@ def test_without_its_replica_the_primary_answers_and_later_the_replica_again(
     assert away
     was_open = away.breaker.is_open
     standby.start()
-    get_runtime(app).upkeep.round()
+    get_runtime(app).upkeep.run_round()
 
     assert answered == [False] * 3
     assert was_open
@@ -203,7 +203,7 @@ def test_a_file_is_exact_however_far_behind_the_replica_is(
         useradd(app.test_client(), person(f"file{number}"))
     [[there]] = primary.execute("select count(*) from attempts")
 
-    begun = reports.begin_export(reading, AttemptFilter(), ZoneInfo("UTC"), datetime.now(UTC))
+    begun = reports.open_export(reading, AttemptFilter(), ZoneInfo("UTC"), datetime.now(UTC))
     report = reports.count_export(reading, begun)
     lines = exported(reading, report)
     standby.execute("select pg_wal_replay_resume()")

@@ -178,7 +178,7 @@ def test_a_wrong_key_is_never_cached(client: FlaskClient, app: Flask, key_querie
         client.get(READABLE[0], headers=bearer("wrong"))
 
     assert len(key_queries) == 3
-    assert get_runtime(app).api_keys._good_until == {}
+    assert get_runtime(app).api_keys._valid_until == {}
 
 
 def test_a_revoked_key_is_refused_as_soon_as_its_cache_entry_expires(
@@ -187,7 +187,7 @@ def test_a_revoked_key_is_refused_as_soon_as_its_cache_entry_expires(
     was_valid = client.get(READABLE[0], headers=bearer(key)).status_code == 200
     rows.query("update api_keys set revoked_at = now()")
 
-    clock.passed = service.REMEMBERED_S + 0.1
+    clock.passed = service.CACHE_S + 0.1
 
     assert was_valid
     assert client.get(READABLE[0], headers=bearer(key)).status_code == 401

@@ -33,7 +33,7 @@ def test_only_attempts_older_than_the_setting_are_pruned(prune: Command, app: Fl
 
     result = prune()
 
-    assert result.output == "2 attempts older than 365 days forgotten\n"
+    assert result.output == "2 attempts older than 365 days deleted\n"
     assert min(row["received_at"] for row in rows.attempts()) > ago(days=365)
 
 
@@ -42,7 +42,7 @@ def test_attempts_are_not_pruned_without_a_retention_period(prune: Command, app:
 
     result = prune(attempts_keep_days=0)
 
-    assert (result.exit_code, result.output) == (1, "Error: ATTEMPTS_KEEP_DAYS is 0: attempts are kept for ever\n")
+    assert (result.exit_code, result.output) == (1, "Error: ATTEMPTS_KEEP_DAYS is 0: attempts are kept forever\n")
     assert len(rows.attempts()) == 1
 
 

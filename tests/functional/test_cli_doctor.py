@@ -66,8 +66,18 @@ def test_a_healthy_service_has_no_findings(doctor: Command) -> None:
     assert (result.exit_code, to_do(result)) == (0, {}), result.output
     subjects = re.findall(r"^OK     (\S+(?: \S+)?)  ", result.output, re.MULTILINE)
     assert subjects == [
-        *("database", "writes", "migrations", "rights", "clock", "sessions", "connections", "standbys", "secrets"),
-        *("DATA_DIR", "its disk", "spool", "quarantine", "time zone", "proxies", "host names", "limits", "metrics"),
+        *("database", "writes", "migrations", "privileges", "clock", "sessions", "connections", "standbys", "secrets"),
+        *(
+            "DATA_DIR",
+            "file system",
+            "spool",
+            "quarantine",
+            "time zone",
+            "proxies",
+            "host names",
+            "rate limits",
+            "metrics",
+        ),
     ]
     assert re.search(r"PostgreSQL \d\d", result.output)
 
@@ -102,16 +112,16 @@ def test_a_role_without_write_access_is_reported(doctor: Command, config: Config
         rows.query("drop owned by only_reads")
         rows.query("drop role only_reads")
 
-    assert to_do(result) == {"rights": "run deploy/roles.sql: it grants what the service needs"}
-    assert "role only_reads may not read and write all tables" in result.output
+    assert to_do(result) == {"privileges": "run deploy/roles.sql: it grants the required privileges"}
+    assert "role only_reads cannot read and write all tables" in result.output
 
 
 @pytest.mark.parametrize("role", ["superuser", "owner"])
 def test_a_role_that_may_drop_tables_is_reported(doctor: Command, config: Config, roles: Roles, role: str) -> None:
     result = doctor(database_url=config.database_url if role == "superuser" else with_driver(roles.owner))
 
-    assert list(to_do(result)) == ["rights"]
-    assert "may change and drop tables" in result.output
+    assert list(to_do(result)) == ["privileges"]
+    assert "can change and drop tables" in result.output
 
 
 def test_a_wrong_clock_is_reported(doctor: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +144,7 @@ def test_old_records_in_the_spool_and_quarantined_records_are_reported(
     spool.append("{}")
     spool.close()
     (next((tmp_path / "spool").glob("[0-9]*")) / "quarantine.log").write_text("odd\n")
-    monkeypatch.setattr(module, "WAITS_S", -1)
+    monkeypatch.setattr(module, "MAX_SPOOL_AGE_S", -1)
 
     assert list(to_do(doctor())) == ["spool", "quarantine"]
 
@@ -143,7 +153,7 @@ def test_a_full_disk_and_a_temporary_file_system_are_reported(doctor: Command, m
     monkeypatch.setattr(module, "FREE_BYTES", 10**20)
     monkeypatch.setattr(module, "_mounts", lambda: "overlay / overlay rw 0 0\n")
 
-    assert list(to_do(doctor())) == ["DATA_DIR", "its disk"]
+    assert list(to_do(doctor())) == ["DATA_DIR", "file system"]
 
 
 @pytest.mark.parametrize(
@@ -183,7 +193,7 @@ def test_rate_limits_counted_per_process_are_mentioned(doctor: Command) -> None:
 def test_an_unreachable_redis_is_reported(doctor: Command) -> None:
     result = doctor(ratelimit_storage_uri=f"redis://{HOST}:{free_port()}/0")
 
-    assert list(to_do(result)) == ["limits"]
+    assert list(to_do(result)) == ["rate limits"]
 
 
 HEALTHY = ServerActivity(

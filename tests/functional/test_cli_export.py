@@ -42,7 +42,7 @@ def page(reader: FlaskClient, query: str) -> bytes:
 def test_the_csv_is_identical_to_the_download_of_the_page(export: Command, reader: FlaskClient, tmp_path: Path) -> None:
     result = export("all.csv")
 
-    assert (result.exit_code, result.output) == (0, f"4 attempts are in {tmp_path}/all.csv\n")
+    assert (result.exit_code, result.output) == (0, f"4 attempts written to {tmp_path}/all.csv\n")
     assert (tmp_path / "all.csv").read_bytes() == page(reader, "period=all")
     assert [path.name for path in tmp_path.iterdir()] == ["all.csv"]
 

@@ -192,8 +192,8 @@ def test_dates_and_numeric_phones_are_read_from_workbooks(run: Command, rows: Ro
         ("name,username,age\n", ".csv", "Unknown columns: age"),
         ("Иван,ivan\n", ".csv", "name/имя"),
         ("name,username,имя\n", ".csv", "twice"),
-        ("no workbook", ".xlsx", "no workbook"),
-        ("", ".txt", "has to end in"),
+        ("no workbook", ".xlsx", "not an Excel workbook"),
+        ("", ".txt", "must end in"),
     ],
 )
 def test_an_unusable_file_creates_nobody_and_the_message_explains_why(
@@ -240,7 +240,7 @@ def test_a_long_outage_aborts_the_import_which_can_be_continued_later(
 
     with monkeypatch.context() as outage:
         outage.setattr(registration, "register", fail)
-        outage.setattr(imports, "PATIENCE_S", 0)
+        outage.setattr(imports, "OVERLOAD_WAIT_S", 0)
         first = run(ndjson(ANNA))
 
     assert (first.exit_code, "Run the same command again" in first.output) == (1, True)

@@ -57,8 +57,8 @@ def test_the_status_of_an_empty_spool_is_zero(flask: Command) -> None:
 def test_the_status_counts_spooled_attempts(flask: Command) -> None:
     output = flask("status").output
 
-    assert output.startswith("1 attempts wait (")
-    assert output.endswith(" s), 0 in quarantine\n")
+    assert output.startswith("1 attempts spooled (")
+    assert output.endswith(" s ago), 0 in quarantine\n")
 
 
 @pytest.mark.usefixtures("left_behind")

@@ -59,7 +59,7 @@ def test_a_user_can_be_blocked_and_unblocked_by_any_login(
     unblocked = flask("users", "unblock", login)
 
     assert (blocked.exit_code, blocked.output) == (0, "a.sokolova is blocked\n")
-    assert (unblocked.exit_code, unblocked.output) == (0, "a.sokolova can log in again\n")
+    assert (unblocked.exit_code, unblocked.output) == (0, "a.sokolova is unblocked\n")
     assert (refused, log_in(client, "a.sokolova", password).status_code) == (401, 302)
 
 

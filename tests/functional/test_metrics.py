@@ -108,7 +108,7 @@ def test_other_responses_are_counted_by_blueprint_and_status_class(client: Flask
 
 def test_metrics_show_an_outage_and_use_no_database(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime: Runtime = client.application.extensions["useradd"]
-    monkeypatch.setattr(Upkeep, "round", lambda _: None)  # the breaker stays open
+    monkeypatch.setattr(Upkeep, "run_round", lambda _: None)  # the breaker stays open
     runtime.database.breaker.record_failure(time.monotonic())
     useradd(client, IVAN)
 
@@ -132,7 +132,7 @@ def test_an_attempt_that_cannot_be_spooled_is_counted_as_lost(
         raise SpoolError("gone")
 
     runtime: Runtime = client.application.extensions["useradd"]
-    monkeypatch.setattr(Upkeep, "round", lambda _: None)
+    monkeypatch.setattr(Upkeep, "run_round", lambda _: None)
     monkeypatch.setattr(Spool, "open", fail)
     runtime.database.breaker.record_failure(time.monotonic())
 
@@ -161,11 +161,11 @@ def test_metrics_show_used_connections_and_unaggregated_attempts(client: FlaskCl
 def test_drained_attempts_are_counted(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime: Runtime = client.application.extensions["useradd"]
     with monkeypatch.context() as patch:
-        patch.setattr(Upkeep, "round", lambda _: None)
+        patch.setattr(Upkeep, "run_round", lambda _: None)
         runtime.database.breaker.record_failure(time.monotonic())
         useradd(client, IVAN)
 
-    runtime.upkeep.round()
+    runtime.upkeep.run_round()
 
     assert sample_value(client, "useradd_attempts_drained_total") == 1
 

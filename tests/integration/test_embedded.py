@@ -239,7 +239,7 @@ def test_without_the_wheel_the_error_names_both_remedies(root: Path, monkeypatch
 def test_without_disk_space_nothing_is_created(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10))
 
-    with pytest.raises(EmbeddedPostgresError, match="No room"):
+    with pytest.raises(EmbeddedPostgresError, match="Not enough disk space"):
         embedded.ensure(root)
 
     assert not list(root.glob("data*"))

@@ -87,7 +87,7 @@ def _insert(connection: Connection, rows: list[AttemptRow]) -> None:
 
 def export(runtime: Runtime, zone: str = "UTC", attempt_filter: AttemptFilter | None = None) -> Report:
     """Open a snapshot and count its attempts."""
-    snapshot = reports.begin_export(runtime.read_database, attempt_filter or AttemptFilter(), ZoneInfo(zone), NOW)
+    snapshot = reports.open_export(runtime.read_database, attempt_filter or AttemptFilter(), ZoneInfo(zone), NOW)
     return reports.count_export(runtime.read_database, snapshot)
 
 
@@ -148,7 +148,7 @@ def test_a_sheet_is_filled_by_a_whole_number_of_blocks() -> None:
 def test_a_file_has_exactly_the_rows_of_its_snapshot_during_concurrent_writes(
     runtime: Runtime, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reports, "WRITERS_S", 30)
+    monkeypatch.setattr(reports, "WRITER_WAIT_S", 30)
     store(runtime, [attempt_row()] * 500)
     stop = threading.Event()
 
@@ -187,7 +187,7 @@ def test_a_snapshot_waits_for_a_transaction_with_an_earlier_sequence_number(
 
     original = snapshots.find_open_writers
     monkeypatch.setattr(snapshots, "find_open_writers", find_open_writers)
-    monkeypatch.setattr(reports, "WRITERS_S", 30)
+    monkeypatch.setattr(reports, "WRITER_WAIT_S", 30)
     found: list[Report] = []
     with another_session(runtime) as slow:
         slow.execute(INSERT)
@@ -205,7 +205,7 @@ def test_a_snapshot_waits_for_a_transaction_with_an_earlier_sequence_number(
 
 
 def test_a_snapshot_does_not_wait_for_a_hanging_transaction(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reports, "WRITERS_S", 0)
+    monkeypatch.setattr(reports, "WRITER_WAIT_S", 0)
     with another_session(runtime) as hanging:
         hanging.execute(INSERT)
         store(runtime, [attempt_row()])
@@ -268,7 +268,7 @@ def test_a_cancelled_export_leaves_no_thread_behind(runtime: Runtime) -> None:
 def test_a_block_that_is_read_again_loses_nothing_when_a_late_attempt_appears(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reports, "WRITERS_S", 0)
+    monkeypatch.setattr(reports, "WRITER_WAIT_S", 0)
     first, late = new_id(NOW - timedelta(seconds=1)), new_id(NOW)
     with another_session(runtime) as hanging:
         hanging.execute(INSERT.replace("gen_random_uuid()", "%s"), (str(late),))

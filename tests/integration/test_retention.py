@@ -82,12 +82,12 @@ def test_a_killed_pruning_step_changes_nothing(log: Flask, runtime: Runtime, row
 
 
 def test_an_old_attempt_drained_late_is_pruned_by_the_next_step(log: Flask, runtime: Runtime, rows: Rows) -> None:
-    attempts.forget_all(runtime.database, LIMIT)
+    attempts.prune_all(runtime.database, LIMIT)
     remaining = len(rows.of("attempts"))
     keep(log, LIMIT - timedelta(days=3), status=503, code="database_unavailable")
     aggregate_all(runtime)
 
-    assert attempts.forget_all(runtime.database, LIMIT) == 1
+    assert attempts.prune_all(runtime.database, LIMIT) == 1
 
     assert len(rows.of("attempts")) == remaining == reports.count_attempts(runtime.read_database, AttemptFilter())
     assert rows.query("select * from attempt_counts where code = 'database_unavailable'") == []
@@ -102,7 +102,7 @@ def test_users_are_kept_when_their_attempts_are_pruned(log: Flask, runtime: Runt
             id=user_id,
         )
 
-    attempts.forget_all(runtime.database, LIMIT)
+    attempts.prune_all(runtime.database, LIMIT)
 
     assert [(row["id"], row["attempt_status"]) for row in rows.of("users")] == [(ids[0], None), (ids[1], 201)]
 
@@ -116,9 +116,9 @@ def test_upkeep_prunes_old_attempts(app: Flask, runtime: Runtime, rows: Rows, tm
         Upkeep(runtime.database, runtime.read_database, spool, keep_days=days) for days in (0, 30)
     )
 
-    unlimited.round()
+    unlimited.run_round()
     assert len(rows.of("attempts")) == 3
-    thirty_days.round()
+    thirty_days.run_round()
 
     assert [row["received_at"].date() for row in rows.of("attempts")] == [(now - timedelta(days=29)).date()]
 

@@ -143,7 +143,7 @@ def test_a_user_changes_the_password_and_logs_out(service: Flask) -> None:
 def test_attempts_are_drained_aggregated_and_pruned(
     service_runtime: Runtime, service: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attempts, "_is_in_table", lambda *_: False)
+    monkeypatch.setattr(attempts, "_try_insert", lambda *_: False)
     useradd(service.test_client(), {})
 
     assert service_runtime.spool.has_records() or attempts.drain(service_runtime.database, service_runtime.spool) == 0
@@ -151,7 +151,7 @@ def test_attempts_are_drained_aggregated_and_pruned(
     assert attempts.drain_orphans(service_runtime.database, Spool(tmp_path / "spool")) == 0
     assert service_runtime.database.write_transaction(aggregate, 1, 10_000).remaining == 0
     assert service_runtime.database.write_transaction(delete_expired_keys, 10) == 0
-    assert attempts.forget_all(service_runtime.database, datetime.now(UTC) + timedelta(days=1)) > 0
+    assert attempts.prune_all(service_runtime.database, datetime.now(UTC) + timedelta(days=1)) > 0
 
 
 @pytest.mark.parametrize(

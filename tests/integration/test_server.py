@@ -61,7 +61,7 @@ KEEPING = _responding("""
 from threading import get_ident as value
 from project.server import connections
 
-connections.KEEP_S = 60
+connections.HOLD_S = 60
 """)
 
 COUNTING = _responding(
@@ -82,7 +82,7 @@ SHARING = _responding(
 from os import getpid as value
 from project.server import balancing
 
-balancing.PATIENCE_S = 0.5
+balancing.YIELD_S = 0.5
 """,
     workers=2,
 )
@@ -320,7 +320,7 @@ def test_pipelined_requests_do_not_starve_other_connections() -> None:
 def test_the_event_loop_does_not_read_from_a_connection_that_a_thread_starts_to_wait_for(channel: Channel) -> None:
     class Answered(list[object]):
         def __len__(self) -> int:  # as if the thread ran between two checks of the loop
-            channel.is_kept = True
+            channel.is_held = True
             return 0
 
     channel.requests = Answered()

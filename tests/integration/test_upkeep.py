@@ -58,7 +58,7 @@ def test_spooled_attempts_are_stored_in_the_table_unchanged(
     runtime.database.breaker.record_failure(time.monotonic())
     assert attempts.record(runtime.database, spool, new, status=422, code="invalid_phone", errors=errors)
 
-    upkeep.round()
+    upkeep.run_round()
 
     [row] = rows.attempts()
     assert (row["id"], row["status"], row["answered"], row["via"]) == (new.id, 422, 422, "spool")
@@ -164,7 +164,7 @@ def test_expired_idempotency_keys_are_purged_as_a_probe_of_the_database(
         database._engine.dispose()  # an earlier test may have terminated pooled sessions
         database.breaker.record_failure(time.monotonic())
 
-    upkeep.round()
+    upkeep.run_round()
 
     assert [bytes(row["key_hash"]) for row in rows.of("idempotency_keys")] == [b"new"]
     assert not runtime.database.breaker.is_open
@@ -187,13 +187,13 @@ def test_a_read_only_server_does_not_close_the_breaker(runtime: Runtime, upkeep:
     try:
         runtime.database._engine.dispose()
         runtime.database.breaker.record_failure(time.monotonic())
-        upkeep.round()
+        upkeep.run_round()
         assert runtime.database.breaker.is_open
     finally:
         _make_writable(runtime.read_database, name)
         runtime.database._engine.dispose()
 
-    upkeep.round()
+    upkeep.run_round()
 
     assert not runtime.database.breaker.is_open
 

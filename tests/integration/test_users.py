@@ -49,7 +49,7 @@ def states(runtime: Runtime) -> dict[str, tuple[bool, bool, int]]:
     return {row.username: (row.is_active, row.is_admin, row.epoch) for row in rows}
 
 
-@pytest.mark.parametrize("action", [service.block, service.withdraw_admin])
+@pytest.mark.parametrize("action", [service.block, service.revoke_admin])
 def test_the_last_administrator_cannot_be_blocked_or_demoted(runtime: Runtime, action: Callable[..., str]) -> None:
     boss = create(runtime, "boss", is_admin=True)
     blocked = create(runtime, "former", is_admin=True)
@@ -63,7 +63,7 @@ def test_the_last_administrator_cannot_be_blocked_or_demoted(runtime: Runtime, a
     assert states(runtime) == before
 
 
-@pytest.mark.parametrize("action", [service.block, service.withdraw_admin])
+@pytest.mark.parametrize("action", [service.block, service.revoke_admin])
 def test_one_of_two_administrators_can_be_blocked_or_demoted(runtime: Runtime, action: Callable[..., str]) -> None:
     create(runtime, "boss", is_admin=True)
     other = create(runtime, "other", is_admin=True)
@@ -87,7 +87,7 @@ def test_one_administrator_is_left_when_two_demote_each_other_at_once(runtime: R
         def withdraw(victim: UUID, by: UUID, barrier: threading.Barrier = barrier) -> None:
             barrier.wait()
             try:
-                results.append(service.withdraw_admin(runtime.database, victim, by=by))
+                results.append(service.revoke_admin(runtime.database, victim, by=by))
             except RefusalError as error:
                 results.append(error.variant)
 
@@ -102,7 +102,7 @@ def test_one_administrator_is_left_when_two_demote_each_other_at_once(runtime: R
     assert results.count("last_admin") == 5
 
 
-@pytest.mark.parametrize("action", [service.block, service.unblock, service.grant_admin, service.withdraw_admin])
+@pytest.mark.parametrize("action", [service.block, service.unblock, service.grant_admin, service.revoke_admin])
 def test_every_change_of_a_user_ends_the_sessions(runtime: Runtime, action: Callable[..., str]) -> None:
     create(runtime, "boss", is_admin=True)
     user = create(runtime, "somebody")
@@ -113,7 +113,7 @@ def test_every_change_of_a_user_ends_the_sessions(runtime: Runtime, action: Call
     assert states(runtime)["boss"][2] == 0
 
 
-@pytest.mark.parametrize("action", [service.block, service.unblock, service.grant_admin, service.withdraw_admin])
+@pytest.mark.parametrize("action", [service.block, service.unblock, service.grant_admin, service.revoke_admin])
 def test_changing_an_unknown_user_is_refused(runtime: Runtime, action: Callable[..., str]) -> None:
     with pytest.raises(RefusalError) as caught:
         action(runtime.database, NOBODY, by=None)

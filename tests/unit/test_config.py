@@ -143,7 +143,7 @@ def test_a_good_value_is_parsed_and_a_blank_one_means_the_default(
 
 def test_every_setting_has_a_description() -> None:
     for name, description in settings().items():
-        assert description["meaning"], name
+        assert description["description"], name
         assert isinstance(description["shown"], str), name
 
 

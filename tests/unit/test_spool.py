@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from project.spool import SLOT, SLOTS, Folder, Spool, SpoolError, read_status
+from project.spool import SLOT_BYTES, SLOT_COUNT, Folder, Spool, SpoolError, read_status
 from tests.builders import BARE_IMPORT
 
 ROOT = Path(__file__).parents[2]
@@ -241,7 +241,7 @@ def test_the_quota_is_enforced(tmp_path: Path) -> None:
 
 
 def test_a_large_spool_is_split_into_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("project.spool.SEGMENT", 100)
+    monkeypatch.setattr("project.spool.SEGMENT_BYTES", 100)
     spool, delivered = Spool(tmp_path), Delivered()
     for number in range(20):
         spool.append(f"{number:050}")
@@ -271,16 +271,16 @@ def test_a_damaged_intent_is_quarantined_and_its_slot_is_reused(tmp_path: Path) 
     kill_while(tmp_path, "[s.begin(f'request {number}') for number in range(3)]")
     intents = tmp_path / "000" / "intents"
     content = bytearray(intents.read_bytes())
-    content[1 * SLOT + 12] ^= 1
-    content[9 * SLOT : 10 * SLOT] = b"\xff" * SLOT
-    intents.write_bytes(bytes(content[: 200 * SLOT + 100]))
+    content[1 * SLOT_BYTES + 12] ^= 1
+    content[9 * SLOT_BYTES : 10 * SLOT_BYTES] = b"\xff" * SLOT_BYTES
+    intents.write_bytes(bytes(content[: 200 * SLOT_BYTES + 100]))
     spool, delivered = Spool(tmp_path), Delivered()
 
     spool.drain(delivered)
 
     assert delivered == ["request 0", "request 2"]
     assert read_status(tmp_path).quarantined == 2
-    assert None not in [spool.begin("note") for _ in range(SLOTS)]
+    assert None not in [spool.write_intent("note") for _ in range(SLOT_COUNT)]
     spool.close()
 
 
@@ -307,7 +307,7 @@ def test_a_damaged_intent_on_a_full_disk_does_not_prevent_opening_the_spool(
 
 def test_the_records_of_a_dead_process_are_drained_by_another_one(tmp_path: Path, spool: Spool) -> None:
     spool.append("mine")
-    kill_while(spool.root, "s.append('theirs'); s.begin('interrupted')")
+    kill_while(spool.root, "s.append('theirs'); s.write_intent('interrupted')")
     delivered = Delivered()
 
     assert spool.drain_orphans(delivered) == 2
@@ -332,11 +332,11 @@ def test_two_open_spools_never_share_a_folder(tmp_path: Path) -> None:
 
 
 def test_requests_beyond_the_number_of_slots_get_no_intent(spool: Spool) -> None:
-    slots = [spool.begin("note") for _ in range(SLOTS + 1)]
+    slots = [spool.write_intent("note") for _ in range(SLOT_COUNT + 1)]
 
     assert slots[-1] is None
-    spool.finish(slots[0])
-    assert spool.begin("note") == slots[0]
+    spool.clear_intent(slots[0])
+    assert spool.write_intent("note") == slots[0]
 
 
 @pytest.mark.parametrize("act", [lambda s: s.begin("x" * 5000), lambda s: s.finish(None)])
@@ -380,7 +380,7 @@ def test_a_folder_that_cannot_be_used_is_reported(tmp_path: Path, spoil: Callabl
 
     with pytest.raises(SpoolError, match=f"{spool.root} cannot be used: "):
         spool.append("anything")
-    assert spool.begin("anything") is None
+    assert spool.write_intent("anything") is None
     assert spool.lost == 1
     assert spool.drain_orphans(Delivered()) == 0
 
