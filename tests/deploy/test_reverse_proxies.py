@@ -1,4 +1,4 @@
-"""deploy/nginx.conf, haproxy.cfg, 503.html and 503.json: the proxies as they are shipped, driven by real clients."""
+"""deploy/nginx.conf, haproxy.cfg, 503.html and 503.json, tested with real proxies and clients."""
 
 import http.client
 import json
@@ -14,10 +14,10 @@ from tests.chaos.load import Load, new_body, summary
 from tests.chaos.processes import HOST, eventually
 from tests.chaos.service import Service
 from tests.deploy.conftest import Database
-from tests.deploy.fronts import FAR, FarClient, Front, Haproxy, Nginx
+from tests.deploy.reverse_proxies import CLIENT_ADDRESS, Haproxy, Nginx, ProxyClient, ReverseProxy
 
 ROWS, WIDTH = 10_000, 2_000
-"""A download of 20 MB: more than all buffers on the way hold."""
+"""A download of 20 MB: more than all buffers between service and client."""
 MANY = """
     insert into attempts (id, received_at, status, code, method, duration_ms, username, language, client_address,
                           user_agent, sent)
@@ -29,60 +29,62 @@ SLOW_CLIENTS = 30
 
 
 @pytest.fixture(scope="module", params=[Nginx, Haproxy], ids=["nginx", "haproxy"])
-def shared_front(request: pytest.FixtureRequest, shared_instances: list[Service]) -> Iterator[Front]:
-    """A proxy with the configuration of deploy/."""
-    front: Front = request.param(shared_instances)
-    yield front
-    front.close()
+def shared_reverse_proxy(request: pytest.FixtureRequest, shared_instances: list[Service]) -> Iterator[ReverseProxy]:
+    """A reverse proxy with the configuration of deploy/."""
+    reverse_proxy: ReverseProxy = request.param(shared_instances)
+    yield reverse_proxy
+    reverse_proxy.close()
 
 
 @pytest.fixture
-def front(shared_front: Front, instances: list[Service]) -> Front:
-    """A proxy that uses both instances."""
-    shared_front.ready()
-    return shared_front
+def reverse_proxy(shared_reverse_proxy: ReverseProxy, instances: list[Service]) -> ReverseProxy:
+    """A reverse proxy that uses both instances."""
+    shared_reverse_proxy.await_ready()
+    return shared_reverse_proxy
 
 
 @pytest.fixture
-def client(front: Front) -> Iterator[FarClient]:
-    """A client by way of the proxy."""
-    client = FarClient(front)
+def client(reverse_proxy: ReverseProxy) -> Iterator[ProxyClient]:
+    """A client of the reverse proxy."""
+    client = ProxyClient(reverse_proxy)
     yield client
     client.close()
 
 
-def test_a_user_is_created_and_the_clients_own_address_arrives(client: FarClient, database: Database) -> None:
+def test_a_user_is_created_and_the_clients_address_is_recorded(client: ProxyClient, database: Database) -> None:
     answer = client.create()
 
-    addresses = database.ask("select client_address from attempts where id = %s", [answer.attempt_id])
-    assert (answer.status, addresses) == (201, [(FAR,)])
+    addresses = database.execute("select client_address from attempts where id = %s", [answer.attempt_id])
+    assert (answer.status, addresses) == (201, [(CLIENT_ADDRESS,)])
     assert answer.json["links"]["login"].startswith("https://")
     assert answer.headers["Strict-Transport-Security"]
     assert answer.headers["Cache-Control"] == "no-store"
 
 
-def test_what_a_client_says_of_its_address_does_not_count(front: Front, database: Database) -> None:
+def test_forwarding_headers_of_a_client_are_ignored(reverse_proxy: ReverseProxy, database: Database) -> None:
     forged = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "http", "Content-Type": "application/json"}
 
-    with closing(front.open(source=FAR)) as connection:
+    with closing(reverse_proxy.open(source=CLIENT_ADDRESS)) as connection:
         connection.request("POST", "/useradd", json.dumps(new_body()), forged)
-        told = json.load(connection.getresponse())
+        document = json.load(connection.getresponse())
 
-    assert database.ask("select client_address from attempts where id = %s", [told["attempt_id"]]) == [(FAR,)]
-    assert told["links"]["login"].startswith("https://")
+    assert database.execute("select client_address from attempts where id = %s", [document["attempt_id"]]) == [
+        (CLIENT_ADDRESS,)
+    ]
+    assert document["links"]["login"].startswith("https://")
 
 
-def test_whoever_logs_in_stays_logged_in_on_either_instance(client: FarClient, front: Front) -> None:
+def test_a_session_is_valid_on_both_instances(client: ProxyClient, reverse_proxy: ReverseProxy) -> None:
     answer = client.create()
 
-    opened = client.log_in(answer.json["login"], answer.json["password"])
+    logged_in = client.log_in(answer.json["login"], answer.json["password"])
 
-    assert opened
+    assert logged_in
     assert [client.get("/account/")[0] for _ in range(4)] == [200] * 4
 
 
-def test_http_leads_to_https_and_keeps_method_and_body(front: Front) -> None:
-    with closing(http.client.HTTPConnection(HOST, front.plain_port, timeout=10)) as connection:
+def test_http_redirects_to_https_and_keeps_method_and_body(reverse_proxy: ReverseProxy) -> None:
+    with closing(http.client.HTTPConnection(HOST, reverse_proxy.plain_port, timeout=10)) as connection:
         connection.request("POST", "/useradd?dry_run=1", b"{}")
         response = connection.getresponse()
 
@@ -91,21 +93,21 @@ def test_http_leads_to_https_and_keeps_method_and_body(front: Front) -> None:
     assert response.headers["Location"].endswith("/useradd?dry_run=1")
 
 
-def test_http_2_is_spoken_and_old_tls_is_not(front: Front) -> None:
-    assert _agreed(front, ssl.TLSVersion.TLSv1_3) == "h2"
-    assert _agreed(front, ssl.TLSVersion.TLSv1_2) == "h2"
+def test_http_2_is_negotiated_and_tls_below_1_2_is_refused(reverse_proxy: ReverseProxy) -> None:
+    assert _negotiated_protocol(reverse_proxy, ssl.TLSVersion.TLSv1_3) == "h2"
+    assert _negotiated_protocol(reverse_proxy, ssl.TLSVersion.TLSv1_2) == "h2"
     with pytest.warns(DeprecationWarning, match="TLSv1_1"), pytest.raises((ssl.SSLError, ConnectionResetError)):
-        _agreed(front, ssl.TLSVersion.TLSv1_1)
+        _negotiated_protocol(reverse_proxy, ssl.TLSVersion.TLSv1_1)
 
 
-def _agreed(front: Front, version: ssl.TLSVersion) -> str | None:
+def _negotiated_protocol(reverse_proxy: ReverseProxy, version: ssl.TLSVersion) -> str | None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_verify_locations(front.folder / "certificate.pem")
+    context.load_verify_locations(reverse_proxy.folder / "certificate.pem")
     context.set_alpn_protocols(["h2", "http/1.1"])
     context.set_ciphers("DEFAULT@SECLEVEL=0")
     context.maximum_version = version
     with (
-        socket.create_connection((HOST, front.port), timeout=10) as plain,
+        socket.create_connection((HOST, reverse_proxy.port), timeout=10) as plain,
         context.wrap_socket(plain, server_hostname=HOST) as secure,
     ):
         return secure.selected_alpn_protocol()
@@ -114,20 +116,20 @@ def _agreed(front: Front, version: ssl.TLSVersion) -> str | None:
 @pytest.mark.parametrize(
     "path", ["/metrics", "/status", "/status/", "/%73tatus", "//status", "/metrics?x=1", "/results/../metrics"]
 )
-def test_what_is_for_operators_cannot_be_reached_from_outside(front: Front, path: str) -> None:
-    response, body = front.get(path)
+def test_operator_pages_are_not_reachable_from_outside(reverse_proxy: ReverseProxy, path: str) -> None:
+    response, body = reverse_proxy.get(path)
 
     assert response.status == 404
     assert b"spool" not in body
 
 
-def test_health_is_there_for_whoever_watches_from_outside(front: Front) -> None:
-    assert front.get("/readyz")[0].status == 200
+def test_readyz_is_reachable_from_outside(reverse_proxy: ReverseProxy) -> None:
+    assert reverse_proxy.get("/readyz")[0].status == 200
 
 
-def test_an_oversized_body_is_refused_at_the_door(front: Front, database: Database) -> None:
-    before = database.ask("select count(*) from attempts")
-    with closing(front.open()) as connection:
+def test_an_oversized_body_is_refused_by_the_proxy(reverse_proxy: ReverseProxy, database: Database) -> None:
+    before = database.execute("select count(*) from attempts")
+    with closing(reverse_proxy.open()) as connection:
         connection.putrequest("POST", "/useradd")
         connection.putheader("Content-Type", "application/json")
         connection.putheader("Content-Length", str(10 * 2**20))
@@ -135,88 +137,94 @@ def test_an_oversized_body_is_refused_at_the_door(front: Front, database: Databa
         status = connection.getresponse().status
 
     assert status == 413
-    assert database.ask("select count(*) from attempts") == before
+    assert database.execute("select count(*) from attempts") == before
 
 
-def test_a_body_that_is_too_large_for_the_service_alone_is_recorded(front: Front, database: Database) -> None:
-    with closing(front.open()) as connection:
+def test_a_body_below_the_proxys_limit_but_too_large_for_the_service_is_recorded(
+    reverse_proxy: ReverseProxy, database: Database
+) -> None:
+    with closing(reverse_proxy.open()) as connection:
         body = json.dumps(new_body() | {"name": "x" * 20_000})
         connection.request("POST", "/useradd", body, {"Content-Type": "application/json"})
-        told = json.load(connection.getresponse())
+        document = json.load(connection.getresponse())
 
-    assert told["code"] == "body_too_large"
-    assert database.ask("select status from attempts where id = %s", [told["attempt_id"]]) == [(413,)]
+    assert document["code"] == "body_too_large"
+    assert database.execute("select status from attempts where id = %s", [document["attempt_id"]]) == [(413,)]
 
 
-def test_slow_clients_cost_the_service_nothing(front: Front, client: FarClient, instances: list[Service]) -> None:
+def test_slow_clients_do_not_occupy_connections_to_the_service(
+    reverse_proxy: ReverseProxy, client: ProxyClient, instances: list[Service]
+) -> None:
     with ExitStack() as stack:
         for _ in range(SLOW_CLIENTS):
-            slow = stack.enter_context(closing(front.open(source=FAR)))
+            slow = stack.enter_context(closing(reverse_proxy.open(source=CLIENT_ADDRESS)))
             slow.putrequest("POST", "/useradd")
             slow.putheader("Content-Type", "application/json")
             slow.putheader("Content-Length", "200")
             slow.endheaders(b'{"name": "Ann', encode_chunked=False)
         answer = client.create()
-        taken = eventually(lambda: _idle(instances), 5, "slow clients hold connections to the service")
+        is_idle = eventually(lambda: _is_idle(instances), 5, "slow clients hold connections to the service")
 
     assert answer.status == 201
-    assert taken
+    assert is_idle
 
 
-def _idle(instances: list[Service]) -> bool:
-    """Tell whether nobody is connected to the instances but for a health check or two."""
+def _is_idle(instances: list[Service]) -> bool:
+    """Return whether the instances have no connections except health checks."""
     pids = [pid for instance in instances for pid in instance.workers()]
-    taken = [
+    connections = [
         connection
         for pid in pids
         for connection in psutil.Process(pid).net_connections("tcp")
         if connection.status == psutil.CONN_ESTABLISHED
         and connection.laddr.port in {instance.port for instance in instances}
     ]
-    return len(taken) <= len(instances)
+    return len(connections) <= len(instances)
 
 
-def test_without_a_key_nothing_is_sent_twice(
-    front: Front, client: FarClient, instances: list[Service], database: Database
+def test_a_request_without_a_key_is_not_retried(
+    reverse_proxy: ReverseProxy, client: ProxyClient, instances: list[Service], database: Database
 ) -> None:
-    """A frozen instance has the bytes: the proxy says that it knows nothing, and one attempt at the most is there."""
+    """A frozen instance has received the request: the proxy answers `outcome_unknown`; at most one attempt exists."""
     for instance in instances:
         instance.freeze()
     body = new_body()
-    with closing(front.open(source=FAR)) as connection:
+    with closing(reverse_proxy.open(source=CLIENT_ADDRESS)) as connection:
         connection.request("POST", "/useradd", json.dumps(body), {"Content-Type": "application/json"})
         response = connection.getresponse()
-        told = json.load(response)
+        document = json.load(response)
     for instance in instances:
         instance.thaw()
-    front.ready()
+    reverse_proxy.await_ready()
 
-    assert (response.status, told["code"], response.headers["Retry-After"]) == (503, "outcome_unknown", "2")
-    assert all(client.create().status == 201 for _ in range(4))  # whatever waited in the instances is done by now
+    assert (response.status, document["code"], response.headers["Retry-After"]) == (503, "outcome_unknown", "2")
+    assert all(client.create().status == 201 for _ in range(4))  # waiting requests have finished by now
     assert _attempts_of(database, body) in ([], [(201,)])
 
 
 def _attempts_of(database: Database, body: dict[str, str]) -> list[tuple[object, ...]]:
-    return database.ask("select status from attempts where username = %s", [body["username"]])
+    return database.execute("select status from attempts where username = %s", [body["username"]])
 
 
-def test_a_killed_instance_costs_clients_with_keys_no_error(front: Front, instances: list[Service]) -> None:
-    with Load(front, clients=6, client=FarClient) as load:
+def test_requests_with_keys_do_not_fail_when_an_instance_is_killed(
+    reverse_proxy: ReverseProxy, instances: list[Service]
+) -> None:
+    with Load(reverse_proxy, clients=6, client=ProxyClient) as load:
         load.await_answers(30)
         instances[0].kill()
         load.await_answers(len(load.answers) + 60)
-    front_answers = load.answers
+    answers = load.answers
 
-    assert {answer.status for answer in front_answers} == {201}, summary(front_answers)
+    assert {answer.status for answer in answers} == {201}, summary(answers)
 
 
-def test_a_download_streams_and_one_that_breaks_off_is_seen_as_broken(
-    front: Front, client: FarClient, instances: list[Service], database: Database
+def test_a_download_is_streamed_and_an_interrupted_one_is_an_error(
+    reverse_proxy: ReverseProxy, client: ProxyClient, instances: list[Service], database: Database
 ) -> None:
-    database.ask(MANY, {"width": WIDTH, "rows": ROWS})
+    database.execute(MANY, {"width": WIDTH, "rows": ROWS})
     reader = client.create()
     assert client.log_in(reader.json["login"], reader.json["password"])
-    with closing(front.open(source=FAR)) as connection:
+    with closing(reverse_proxy.open(source=CLIENT_ADDRESS)) as connection:
         connection.connect()
         connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
         connection.request("GET", "/results/export.csv?period=all", headers={"Cookie": client._cookie})
@@ -226,20 +234,20 @@ def test_a_download_streams_and_one_that_breaks_off_is_seen_as_broken(
             instance.kill()
         with pytest.raises((http.client.IncompleteRead, OSError)):
             response.read()
-    database.ask("delete from attempts where username ~ '^u[0-9]+$' and code = 'invalid_phone'")
+    database.execute("delete from attempts where username ~ '^u[0-9]+$' and code = 'invalid_phone'")
 
     assert response.status == 200
     assert first.count(b"\n") >= 2
 
 
-def test_without_any_instance_people_get_a_page_and_programs_a_problem(
-    shared_front: Front, shared_instances: list[Service]
+def test_without_any_instance_browsers_get_a_page_and_api_clients_a_problem_document(
+    shared_reverse_proxy: ReverseProxy, shared_instances: list[Service]
 ) -> None:
     for instance in shared_instances:
         instance.kill()
 
-    page, html = shared_front.get("/results/")
-    with closing(FarClient(shared_front)) as client:
+    page, html = shared_reverse_proxy.get("/results/")
+    with closing(ProxyClient(shared_reverse_proxy)) as client:
         answer = client.create()
 
     assert (page.status, page.headers["Content-Type"], page.headers["Retry-After"]) == (503, "text/html", "2")
