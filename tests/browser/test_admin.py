@@ -8,7 +8,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import Complaints
+from tests.browser.conftest import PageErrors
 from tests.builders import ANNA, useradd
 from tests.conftest import Rows
 from tests.functional.attempts import ago, keep
@@ -153,15 +153,15 @@ def test_filters_stay_in_the_address_and_pages_go_on(admin_page: Page, app: Flas
     expect(admin_page.get_by_role("heading", level=1)).to_contain_text("503")
 
 
-def test_a_user_is_told_that_this_is_not_theirs(reader_page: Page, complaints: Complaints) -> None:
+def test_a_user_is_told_that_this_is_not_theirs(reader_page: Page, page_errors: PageErrors) -> None:
     reader_page.goto("/admin/users/")
 
     expect(reader_page.get_by_role("heading", name="Not allowed")).to_be_visible()
-    complaints.errors[:] = [error for error in complaints.errors if "status of 403" not in error]
+    page_errors.console[:] = [error for error in page_errors.console if "status of 403" not in error]
 
 
 @pytest.mark.parametrize("language", ["en", "ru"])
-def test_no_page_is_scrolled_sideways_on_a_phone(admin_page: Page, rows: Rows, app: Flask, language: str) -> None:
+def test_no_page_scrolls_horizontally_on_a_phone(admin_page: Page, rows: Rows, app: Flask, language: str) -> None:
     rows.ask("update users set name = repeat('Щ', 300), username = repeat('w', 150) where username = 'a.sokolova'")
     rows.ask("insert into api_keys (id, name, key_hash) values (gen_random_uuid(), repeat('W', 100), 'x')")
     keep(app, ago(minutes=1), username="w" * 150, user_agent="W" * 300, client_address="f" * 39)
