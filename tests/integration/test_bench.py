@@ -1,4 +1,4 @@
-"""The statements of the bench fit the tables and the function that the migrations make; its layers do what they say."""
+"""The bench's statements match the schema of the migrations, and its reference servers do comparable work."""
 
 from contextlib import closing
 from pathlib import Path
@@ -17,7 +17,7 @@ OLGA = ANNA | {"username": "olga", "phone": "8 (912) 555-01-42", "email": "olga@
 
 
 @pytest.mark.slow
-def test_pgbench_creates_users_by_two_inserts_and_by_our_function(
+def test_pgbench_creates_users_with_two_inserts_and_with_the_useradd_function(
     runtime: Runtime, postgres_url: str, tmp_path: Path
 ) -> None:
     with closing(postgres.connect(postgres_url)) as connection:
@@ -37,7 +37,7 @@ def test_pgbench_creates_users_by_two_inserts_and_by_our_function(
     assert found >= sum(created)
 
 
-def test_the_leanest_way_fills_the_columns_that_the_service_fills(
+def test_the_leanest_reference_fills_the_same_columns_as_the_service(
     client: FlaskClient, rows: Rows, postgres_url: str
 ) -> None:
     leanest = layers.leanest(postgres_url, "s" * 32).test_client()
@@ -50,7 +50,7 @@ def test_the_leanest_way_fills_the_columns_that_the_service_fills(
         assert filled[::2] == filled[1::2] != []
 
 
-def test_server_and_flask_alone_answer_as_many_bytes_as_the_service(client: FlaskClient) -> None:
+def test_server_and_flask_references_respond_with_about_as_many_bytes_as_the_service(client: FlaskClient) -> None:
     service = _size(useradd(client, ANNA))
 
     alone = [_size(useradd(layers.flask_alone().test_client(), ANNA)), _size(_ask_server_alone())]

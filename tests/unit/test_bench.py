@@ -1,4 +1,4 @@
-"""What the bench makes of what it measured, and how it counts answers."""
+"""The reports of the bench and how its load generator counts responses."""
 
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,45 +9,47 @@ from xml.etree import ElementTree
 import psutil
 import pytest
 
-from bench import load, machine, picture, report
-from bench.run import Busy, Notes, Options
+from bench import chart, load, machine, report
+from bench.run import CpuUsage, Options, Results
 from bench.servers import ROOT
 from bench.targets import TARGETS, Quantity
 
 
 @pytest.fixture
-def notes() -> Notes:
+def results() -> Results:
     """A run of three rounds: the service creates as many users as PostgreSQL does in the last round only."""
-    notes = Notes(options=Options(rounds=3, seconds=1, rows=1000), postgres="18", cores=2)
-    notes.values |= {Quantity.CREATED: [400.0, 500.0, 900.0], Quantity.TWO_INSERTS: [1000.0, 1000.0, 900.0]}
-    notes.values |= {Quantity.MEMORY_FEW: [80.0], Quantity.MEMORY_MOST: [113.0], Quantity.START: [2.0]}
-    taken = Busy(requests=1000, elapsed_s=1, generator_s=0.1, server_s=1, postgres_s=0.5, kernel_s=0.2, switches=4000)
-    notes.busy[Quantity.CREATED] = [taken]
-    return notes
+    results = Results(options=Options(rounds=3, seconds=1, rows=1000), postgres="18", cores=2)
+    results.values |= {Quantity.CREATED: [400.0, 500.0, 900.0], Quantity.TWO_INSERTS: [1000.0, 1000.0, 900.0]}
+    results.values |= {Quantity.MEMORY_FEW: [80.0], Quantity.MEMORY_MOST: [113.0], Quantity.START: [2.0]}
+    busy = CpuUsage(
+        requests=1000, elapsed_s=1, generator_s=0.1, server_s=1, postgres_s=0.5, kernel_s=0.2, switches=4000
+    )
+    results.busy[Quantity.CREATED] = [busy]
+    return results
 
 
-def test_a_figure_is_the_ratio_of_medians_with_the_spread_of_the_rounds(notes: Notes) -> None:
-    created = report.figures(notes)[0]
+def test_a_measurement_is_the_ratio_of_medians_with_the_spread_of_the_rounds(results: Results) -> None:
+    created = report.measurements(results)[0]
 
     assert (created.median, created.least, created.most) == (0.5, 0.4, 1.0)
 
 
-def test_more_is_better_for_rates_and_less_for_limits(notes: Notes) -> None:
-    verdicts = {figure.target.name: figure.verdict for figure in report.figures(notes)}
+def test_higher_is_better_for_rates_and_lower_is_better_for_limits(results: Results) -> None:
+    verdicts = {measurement.target.name: measurement.verdict for measurement in report.measurements(results)}
 
     assert list(verdicts.values()) == ["reached", "MISSED", "met"]
 
 
-def test_what_was_not_measured_is_no_figure_and_has_no_table(notes: Notes) -> None:
-    notes.values.clear()
-    notes.busy.clear()
+def test_quantities_that_were_not_measured_are_left_out_of_the_report(results: Results) -> None:
+    results.values.clear()
+    results.busy.clear()
 
-    assert report.figures(notes) == []
-    assert report.text(notes) == report.heading(notes)
+    assert report.measurements(results) == []
+    assert report.text(results) == report.heading(results)
 
 
-def test_the_shares_of_the_cores_tell_who_was_busy(notes: Notes) -> None:
-    row = report.busy(notes).splitlines()[-1]
+def test_the_report_shows_the_cpu_share_of_each_process(results: Results) -> None:
+    row = report.busy(results).splitlines()[-1]
 
     assert [cell.strip() for cell in row.strip("|").split("|")] == [
         "created users",
@@ -58,12 +60,14 @@ def test_the_shares_of_the_cores_tell_who_was_busy(notes: Notes) -> None:
     ]
 
 
-def test_a_layer_is_told_by_its_ratio_to_postgresql_and_by_what_its_server_does(notes: Notes) -> None:
-    notes.busy[Quantity.TWO_INSERTS] = [Busy(requests=1000, elapsed_s=1, generator_s=0.1, server_s=0, postgres_s=0.3)]
-    notes.values[Quantity.TWO_INSERTS_LATENCY] = [4.0]
-    notes.p99_ms[Quantity.CREATED] = [30.0, 50.0, 90.0]
+def test_a_layer_is_reported_with_its_ratio_to_postgresql_and_the_work_of_its_server(results: Results) -> None:
+    results.busy[Quantity.TWO_INSERTS] = [
+        CpuUsage(requests=1000, elapsed_s=1, generator_s=0.1, server_s=0, postgres_s=0.3)
+    ]
+    results.values[Quantity.TWO_INSERTS_LATENCY] = [4.0]
+    results.p99_ms[Quantity.CREATED] = [30.0, 50.0, 90.0]
 
-    row = report.layers(notes).splitlines()[-1]
+    row = report.layers(results).splitlines()[-1]
 
     assert [cell.strip() for cell in row.strip("|").split("|")] == [
         "created users",
@@ -78,54 +82,56 @@ def test_a_layer_is_told_by_its_ratio_to_postgresql_and_by_what_its_server_does(
     ]
 
 
-def test_pages_are_told_by_what_they_take_with_few_attempts_and_with_many(notes: Notes) -> None:
-    notes.pages_ms["/results/"] |= {1_000_000: [30.0, 90.0, 60.0], 10_000: [40.0]}
+def test_pages_are_reported_with_their_times_for_few_and_for_many_attempts(results: Results) -> None:
+    results.pages_ms["/results/"] |= {1_000_000: [30.0, 90.0, 60.0], 10_000: [40.0]}
 
-    head, _, row = ([cell.strip() for cell in line.strip("|").split("|")] for line in report.pages(notes).splitlines())
+    head, _, row = (
+        [cell.strip() for cell in line.strip("|").split("|")] for line in report.pages(results).splitlines()
+    )
 
     assert head[1:] == ["10,000", "1,000,000", "most / least"]
     assert row == ["`/results/`", "40.0", "60.0", "1.50"]
 
 
-def test_each_wait_of_a_thread_is_a_switch() -> None:
-    itself = psutil.Process()
-    before = machine.switches(itself)
+def test_each_wait_of_a_thread_counts_as_a_context_switch() -> None:
+    process = psutil.Process()
+    before = machine.switches(process)
 
     Event().wait(0.001)
 
-    assert machine.switches(itself) > before
+    assert machine.switches(process) > before
 
 
-def test_what_the_kernel_takes_is_part_of_what_a_process_takes() -> None:
+def test_kernel_time_is_part_of_the_cpu_time_of_a_process() -> None:
     seconds, kernel = machine.cpu_s(psutil.Process())
 
     assert 0 < kernel < seconds
 
 
-def test_every_table_has_its_place_in_the_document() -> None:
+def test_every_table_has_a_section_in_the_document() -> None:
     document = (ROOT / report.DOCUMENT).read_text()
 
     for name in (*report.TABLES, "profile"):
         assert "found\n" in report.put(document, name, "found")
 
 
-def test_a_document_without_a_place_is_not_written() -> None:
-    with pytest.raises(ValueError, match="no place for targets"):
+def test_a_document_without_the_section_of_a_table_is_not_written() -> None:
+    with pytest.raises(ValueError, match="no marker for targets"):
         report.put("nothing", "targets", "found")
 
 
-def test_the_picture_is_xml_and_shows_every_figure(notes: Notes) -> None:
-    drawn = ElementTree.fromstring(picture.draw(notes))  # noqa: S314 - drawn by us
+def test_the_chart_is_xml_and_shows_every_measurement(results: Results) -> None:
+    svg = ElementTree.fromstring(chart.draw(results))  # noqa: S314 - drawn by us
 
-    texts = {text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")}
-    assert {figure.target.name for figure in report.figures(notes)} <= texts
+    texts = {text.text for text in svg.iter("{http://www.w3.org/2000/svg}text")}
+    assert {measurement.target.name for measurement in report.measurements(results)} <= texts
 
 
-def test_what_must_hold_is_never_more_than_what_is_reached_for() -> None:
+def test_the_required_value_is_never_stricter_than_the_target_value() -> None:
     assert all(target.holds(target.reach, target.must) for target in TARGETS)
 
 
-class _Moody(BaseHTTPRequestHandler):
+class _Flaky(BaseHTTPRequestHandler):
     """Creates every second user."""
 
     protocol_version = "HTTP/1.1"
@@ -139,20 +145,20 @@ class _Moody(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"{}")
 
-    def log_request(self, *answered: object) -> None:
-        """Say nothing."""
+    def log_request(self, *args: object) -> None:
+        """Do not log."""
 
 
 class _Server(ThreadingHTTPServer):
-    def handle_error(self, *asked: object) -> None:
-        """Clients leave when the time is over."""
+    def handle_error(self, *args: object) -> None:
+        """Ignore clients that disconnect when the time is over."""
 
 
 @pytest.fixture
-def moody() -> Iterator[ThreadingHTTPServer]:
+def flaky_server() -> Iterator[ThreadingHTTPServer]:
     """A server that creates every second user."""
-    _Moody.names = set()
-    with _Server((load.HOST, 0), _Moody) as server:
+    _Flaky.names = set()
+    with _Server((load.HOST, 0), _Flaky) as server:
         serving = Thread(target=server.serve_forever)
         serving.start()
         yield server
@@ -160,8 +166,10 @@ def moody() -> Iterator[ThreadingHTTPServer]:
         serving.join()
 
 
-def test_the_load_generator_counts_refusals_apart_and_never_asks_for_a_user_twice(moody: ThreadingHTTPServer) -> None:
-    found = load.ask(moody.server_port, load.useradd(), clients=4, seconds=0.1, first=0, expected=201)
+def test_the_load_generator_counts_refusals_separately_and_never_sends_a_user_twice(
+    flaky_server: ThreadingHTTPServer,
+) -> None:
+    found = load.run_load(flaky_server.server_port, load.useradd(), clients=4, seconds=0.1, first=0, expected=201)
 
-    assert found.requests <= len(_Moody.names) <= found.requests + 4
+    assert found.requests <= len(_Flaky.names) <= found.requests + 4
     assert abs(found.others - found.requests / 2) <= 4

@@ -1,4 +1,4 @@
-"""`./run cluster`: the files it fills in, and how it counts."""
+"""`./run cluster`: the configuration files it fills in, and how it counts results."""
 
 import re
 import subprocess
@@ -34,14 +34,14 @@ VALUES = {
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_a_file_needs_just_the_values_that_the_document_names(name: str) -> None:
-    asked = set(re.findall(r"\$\{(\w+)\}", (DEPLOY / name).read_text()))
+def test_a_configuration_template_needs_exactly_the_documented_values(name: str) -> None:
+    placeholders = set(re.findall(r"\$\{(\w+)\}", (DEPLOY / name).read_text()))
 
-    assert asked == VALUES[name].keys()
-    assert all(f"`{value}`" in (DEPLOY.parent / "docs" / "scaling.md").read_text() for value in asked)
+    assert placeholders == VALUES[name].keys()
+    assert all(f"`{value}`" in (DEPLOY.parent / "docs" / "scaling.md").read_text() for value in placeholders)
 
 
-def test_patroni_waits_for_a_second_host_and_keeps_its_own_rules_of_time() -> None:
+def test_patroni_replicates_synchronously_and_satisfies_its_own_timing_rule() -> None:
     settings = yaml.safe_load(filled_in("patroni.yml", VALUES["patroni.yml"]))
 
     rules = settings["bootstrap"]["dcs"]
@@ -50,13 +50,13 @@ def test_patroni_waits_for_a_second_host_and_keeps_its_own_rules_of_time() -> No
     assert "etcd3" not in settings
 
 
-def test_etcd_is_told_by_settings_of_its_own() -> None:
+def test_the_environment_of_etcd_has_only_etcd_settings() -> None:
     lines = [line for line in filled_in("etcd.env", VALUES["etcd.env"]).splitlines() if not line.startswith("#")]
 
     assert all(re.fullmatch(r"ETCD_[A-Z0-9_]+=\S+", line) for line in lines)
 
 
-def test_haproxy_takes_its_file(tmp_path: Path) -> None:
+def test_haproxy_accepts_its_configuration(tmp_path: Path) -> None:
     file = tmp_path / "haproxy.cfg"
     file.write_text(filled_in("haproxy-postgresql.cfg", VALUES["haproxy-postgresql.cfg"]))
     haproxy = find_program("haproxy")
@@ -78,22 +78,22 @@ def test_pgbouncer_pools_transactions() -> None:
 
 
 def answer(status: int | None, user: str = "", attempt: str = "") -> Answer:
-    """Return what a client was told."""
-    told: dict[str, Any] = {"attempt_id": attempt} if attempt else {}
+    """Return a response as a client received it."""
+    body: dict[str, Any] = {"attempt_id": attempt} if attempt else {}
     if user:
-        told["user"] = {"id": user}
-    return Answer(status, told, 0.5, {}, "key", {})
+        body["user"] = {"id": user}
+    return Answer(status, body, 0.5, {}, "key", {})
 
 
-def test_the_tally_finds_what_is_lost_and_what_is_double() -> None:
-    kept: dict[str, list[tuple[Any, ...]]] = {
+def test_the_tally_finds_lost_and_duplicate_rows() -> None:
+    tables: dict[str, list[tuple[Any, ...]]] = {
         "select id from attempts where id": [("a1",)],
         "select id from users": [("u1",)],
         "select count(*) from (select lower": [(2,)],
     }
 
     def ask(sql: str, parameters: object = None) -> list[tuple[Any, ...]]:
-        return next((rows for begin, rows in kept.items() if sql.startswith(begin)), [(0,)])
+        return next((rows for start, rows in tables.items() if sql.startswith(start)), [(0,)])
 
     answers = [answer(201, "u1", "a1"), answer(201, "u2", "a2"), answer(503, attempt="a1"), answer(None)]
 
@@ -106,7 +106,7 @@ def test_the_tally_finds_what_is_lost_and_what_is_double() -> None:
     assert table([("requests", 4)]).split() == ["requests", "4"]
 
 
-def test_a_gap_reaches_from_the_fault_to_the_next_user() -> None:
+def test_a_gap_lasts_from_the_fault_to_the_next_created_user() -> None:
     received = [Received(Mock(), answer(status), at) for status, at in ((201, 0.5), (503, 2.0), (201, 7.0), (201, 9.0))]
 
     assert longest_gap(received, since=1.0, until=10.0) == 6.0
