@@ -66,7 +66,7 @@ def draw(results: Results) -> str:
             for line, measurement in enumerate(found)
             for part in _target(measurement, targets_at + 48 + LINE * line)
         ),
-        _text(20, height - 34, "Dot: ratio of medians. Line: its spread. Stroke: what we reach for.", "muted"),
+        _text(20, height - 34, "Dot: ratio of medians. Line: its spread. Stroke: the value to reach.", "muted"),
         _text(20, height - 14, heading(results), "muted"),
         "</svg>",
     ]
