@@ -119,11 +119,11 @@ def test_the_lag_of_a_replica_is_reported_and_one_that_lags_too_far_is_not_used(
     await_replay(primary, standby)
     standby.execute("select pg_wal_replay_pause()")
     useradd(app.test_client(), person("lagging"))
-    monkeypatch.setattr(replica, "LOOK_EVERY_S", 0)
+    monkeypatch.setattr(replica, "LSN_MAX_AGE_S", 0)
 
     near = read_database.read_transaction(is_replica)
     lag_s = read_database.lag_s
-    monkeypatch.setattr(replica, "FAR_S", 0)
+    monkeypatch.setattr(replica, "MAX_LAG_S", 0)
 
     assert near
     assert lag_s > 0
