@@ -1,1 +1,1 @@
-"""How fast the service is, as ratios to references measured in the same run: `./run bench`. Never run as a test."""
+"""`./run bench`: measure the service as ratios to references in the same run. Not part of the tests."""

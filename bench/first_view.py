@@ -1,4 +1,4 @@
-"""What a first view of the results page costs an empty browser: `.venv/bin/python -m bench.first_view`."""
+"""Cost of the first view of the results page with an empty cache: `.venv/bin/python -m bench.first_view`."""
 
 import argparse
 import os
@@ -17,19 +17,19 @@ from bench.run import Options, Run
 from bench.servers import ROOT
 
 DOCUMENT = "Document"
-"""What Chromium calls a page."""
+"""Chromium's resource type of a page."""
 PERIODS = ("7d", "30d", "all")
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
-SHIFT = """new Promise((tell) => {
+SHIFT = """new Promise((resolve) => {
     let shift = 0;
     new PerformanceObserver((list) => { for (const entry of list.getEntries()) shift += entry.value; })
         .observe({ type: "layout-shift", buffered: true });
-    setTimeout(() => tell(shift), 500);
+    setTimeout(() => resolve(shift), 500);
 })"""
 
 
 def main() -> None:
-    """Measure, and print a table."""
+    """Measure and print a table."""
     parser = argparse.ArgumentParser(prog="python -m bench.first_view", description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000, help="attempts, over a year (1_000_000)")
     rows = parser.parse_args().rows
@@ -40,7 +40,7 @@ def main() -> None:
             lines = [_measure(browser, attempts, period) for period in PERIODS]
     finally:
         run.databases.close()
-    head = (f"first view, {rows:,} attempts", "transferred, KB", "of that the page", "layout shift", "answer, ms")
+    head = (f"first view, {rows:,} attempts", "transferred, KB", "of that the page", "layout shift", "response, ms")
     print(table(head, lines, left=1))
 
 
@@ -50,13 +50,13 @@ def _measure(browser: Browser, attempts: Table, period: str) -> tuple[str, ...]:
     with _opened(browser, attempts) as (page, received):
         page.goto(address, wait_until="networkidle")
         shift = page.evaluate(SHIFT)
-    whole = sum(received.values())
-    return period, f"{whole / 1000:.1f}", f"{received[DOCUMENT] / 1000:.1f}", f"{shift:.3f}", f"{server_ms:.1f}"
+    total = sum(received.values())
+    return period, f"{total / 1000:.1f}", f"{received[DOCUMENT] / 1000:.1f}", f"{shift:.3f}", f"{server_ms:.1f}"
 
 
 @contextmanager
 def _opened(browser: Browser, attempts: Table) -> Iterator[tuple[Page, Counter[str]]]:
-    """Open a tab with a session and an empty cache, and count the bytes of answers, heads too, by what they are."""
+    """Open a tab with a session and an empty cache; count the bytes of responses with headers by resource type."""
     name, _, value = attempts.reader.cookie.partition("=")
     origin = f"http://{HOST}:{attempts.server.port}"
     context = browser.new_context(base_url=origin, viewport={"width": 1280, "height": 900})
@@ -65,16 +65,16 @@ def _opened(browser: Browser, attempts: Table) -> Iterator[tuple[Page, Counter[s
     kinds: dict[str, str] = {}
     received: Counter[str] = Counter()
 
-    def begin(event: dict[str, Any]) -> None:
+    def on_response(event: dict[str, Any]) -> None:
         kinds[event["requestId"]] = event["type"]
 
-    def end(event: dict[str, Any]) -> None:
+    def on_finished(event: dict[str, Any]) -> None:
         received[kinds[event["requestId"]]] += event["encodedDataLength"]
 
     network = context.new_cdp_session(page)
     network.send("Network.enable")
-    network.on("Network.responseReceived", begin)
-    network.on("Network.loadingFinished", end)
+    network.on("Network.responseReceived", on_response)
+    network.on("Network.loadingFinished", on_finished)
     yield page, received
     context.close()
 

@@ -1,4 +1,4 @@
-"""What `flask users import` takes for files of each kind: `.venv/bin/python -m bench.importing`."""
+"""Cost of `flask users import` by file format: `.venv/bin/python -m bench.importing`."""
 
 import argparse
 import csv
@@ -17,13 +17,13 @@ from bench.report import table
 from bench.servers import ROOT, Databases
 
 KILOBYTES = 1000
-"""Of a megabyte; wait4() tells them (getrusage(2))."""
+"""Per megabyte; wait4() reports kilobytes, see getrusage(2)."""
 COLUMNS = ("name", "username", "phone", "email", "birth_date")
 Row = tuple[str, ...]
 
 
 def main() -> None:
-    """Measure, and print a table."""
+    """Measure and print a table."""
     parser = argparse.ArgumentParser(prog="python -m bench.importing", description=__doc__)
     parser.add_argument("--rows", type=int, default=20_000, help="lines of each file (20_000)")
     rows = parser.parse_args().rows
@@ -33,7 +33,7 @@ def main() -> None:
         lines = [_measure(databases, ending, write, rows) for ending, write in WRITERS.items()]
     finally:
         databases.close()
-    head = (f"import of {rows:,} lines", "users/s", "the same again/s", "ms of a core each", "most memory, MB")
+    head = (f"import of {rows:,} lines", "users/s", "repeated, users/s", "CPU, ms per user", "peak memory, MB")
     print(table(head, lines, left=1))
 
 
@@ -49,7 +49,7 @@ def _measure(databases: Databases, ending: str, write: Callable[[Path, Iterator[
 
 
 def _import(path: Path, environment: dict[str, str]) -> tuple[float, struct_rusage]:
-    """Return the seconds from start to end of the command, and what it used."""
+    """Return the seconds that the command took and its resource usage."""
     files = ["--errors", f"{path}.refused.csv", "--credentials", f"{path}.issued.csv"]
     command = [sys.executable, "-m", "flask", "--app", "wsgi", "users", "import", str(path), *files]
     began = time.perf_counter()

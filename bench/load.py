@@ -1,4 +1,4 @@
-"""A load generator that costs little: one prepared request over sockets that stay open, in a process of its own."""
+"""A cheap load generator: one prepared request over persistent connections, in a separate process."""
 
 import gc
 import json
@@ -16,30 +16,30 @@ from pathlib import Path
 
 HOST = "127.0.0.1"
 NUMBER = b"NNNNNNN"
-"""Seven digits of a request that differ each time: they keep its length, and are a Russian phone of one operator."""
+"""Placeholder of seven digits that differ per request; they keep its length and form a valid Russian phone."""
 WARM_UP = 0.2
-"""Share of the time whose answers do not count: connections to PostgreSQL are opened, caches filled."""
+"""Share of the time that is not measured, for opening connections to PostgreSQL and filling caches."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What came of it."""
+    """Result of a load."""
 
     rate: float
-    """Answers with the status asked for, a second."""
+    """Responses with the expected status per second."""
     p50_ms: float
     p99_ms: float
     others: int
-    """Answers with another status."""
+    """Responses with another status."""
     requests: int
-    """All that was answered, with the warm-up."""
+    """All responses, including the warm-up."""
     elapsed_s: float
     cpu_s: float
-    """Seconds of a core that the load generator used."""
+    """CPU time of the load generator."""
 
 
 def useradd(path: str = "/api/v1/useradd/") -> bytes:
-    """Return a request to create a user with all fields, as people write them; its number makes it unique."""
+    """Return a request that creates a user with all fields; its digits make it unique."""
     person = {
         "name": "Анна Соколова",
         "username": "anna.NNNNNNN",
@@ -51,26 +51,26 @@ def useradd(path: str = "/api/v1/useradd/") -> bytes:
 
 
 def request(method: str, path: str, body: bytes = b"", content_type: str = "", cookie: str = "") -> bytes:
-    """Return a request as it goes over the wire."""
+    """Return the bytes of a request."""
     head = [f"{method} {path} HTTP/1.1", f"Host: {HOST}", "User-Agent: bench", "Accept-Language: ru"]
     head += [f"Content-Type: {content_type}", f"Content-Length: {len(body)}"] if body else []
     head += [f"Cookie: {cookie}"] if cookie else []
     return "\r\n".join([*head, "", ""]).encode() + body
 
 
-def measure(port: int, asked: bytes, *, clients: int, seconds: float, first: int, expected: int) -> Load:
-    """Let `clients` connections ask, each again as soon as it is answered; requests are numbered from `first`.
+def measure(port: int, template: bytes, *, clients: int, seconds: float, first: int, expected: int) -> Load:
+    """Run a load in another process; each of `clients` connections repeats requests without a pause.
 
-    It goes on for `seconds`, and longer if not each of them has been answered once by then.
+    Requests are numbered from `first`. The load lasts `seconds`, or until each client has got a response.
     """
     options = [str(value) for value in (port, clients, seconds, first, expected)]
     command = [sys.executable, "-m", "bench.load", *options]
-    said = subprocess.run(command, cwd=Path(__file__).parents[1], check=True, input=asked, capture_output=True)
-    return Load(**json.loads(said.stdout))
+    completed = subprocess.run(command, cwd=Path(__file__).parents[1], check=True, input=template, capture_output=True)
+    return Load(**json.loads(completed.stdout))
 
 
 class _Client:
-    """One connection, which waits for one answer at a time."""
+    """A connection with one outstanding request."""
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection((HOST, port))
@@ -81,12 +81,12 @@ class _Client:
     def close(self) -> None:
         self.socket.close()
 
-    def send(self, asked: bytes) -> None:
+    def send(self, request: bytes) -> None:
         self.sent_at = time.perf_counter()
-        self.socket.sendall(asked)
+        self.socket.sendall(request)
 
     def receive(self) -> int | None:
-        """Return the status as soon as the answer is whole."""
+        """Receive data; return the status when the response is complete, else None."""
         received = self.socket.recv(65536)
         if not received:
             raise ConnectionError("the server closed a connection")
@@ -105,20 +105,20 @@ class _Client:
 @dataclass(slots=True)
 class _Tally:
     times: list[float] = field(default_factory=list)
-    """Seconds of each answer that counts."""
-    answers: int = 0
+    """Response times after the warm-up, in seconds."""
+    responses: int = 0
     others: int = 0
 
 
-def ask(port: int, asked: bytes, *, clients: int, seconds: float, first: int, expected: int) -> Load:
-    """Do in this process what measure() lets another one do."""
+def run_load(port: int, template: bytes, *, clients: int, seconds: float, first: int, expected: int) -> Load:
+    """Run a load in this process, see measure()."""
     with ExitStack() as stack:
-        everybody = [stack.enter_context(closing(_Client(port))) for _ in range(clients)]
+        all_clients = [stack.enter_context(closing(_Client(port))) for _ in range(clients)]
         selector = stack.enter_context(selectors.DefaultSelector())
-        for client in everybody:
+        for client in all_clients:
             selector.register(client.socket, selectors.EVENT_READ, client)
         began, used = time.perf_counter(), time.process_time()
-        tally = _exchange(selector, everybody, _numbered(asked, first), seconds, expected)
+        tally = _exchange(selector, all_clients, _numbered(template, first), seconds, expected)
         elapsed, used = time.perf_counter() - began, time.process_time() - used
     spread = statistics.quantiles(tally.times, n=100) if len(tally.times) > 1 else [0.0] * 99
     return Load(
@@ -126,7 +126,7 @@ def ask(port: int, asked: bytes, *, clients: int, seconds: float, first: int, ex
         p50_ms=spread[49] * 1000,
         p99_ms=spread[98] * 1000,
         others=tally.others,
-        requests=tally.answers,
+        requests=tally.responses,
         elapsed_s=elapsed,
         cpu_s=used,
     )
@@ -134,16 +134,16 @@ def ask(port: int, asked: bytes, *, clients: int, seconds: float, first: int, ex
 
 def _exchange(
     selector: selectors.BaseSelector,
-    everybody: list[_Client],
+    all_clients: list[_Client],
     requests: Iterator[bytes],
     seconds: float,
     expected: int,
 ) -> _Tally:
     tally, now = _Tally(), time.perf_counter()
     counted_from, end = now + WARM_UP * seconds, now + seconds
-    for client in everybody:
+    for client in all_clients:
         client.send(next(requests))
-    while now < end or tally.answers < len(everybody):
+    while now < end or tally.responses < len(all_clients):
         ready = selector.select(1)
         now = time.perf_counter()
         for key, _events in ready:
@@ -151,7 +151,7 @@ def _exchange(
             status = client.receive()
             if status is None:
                 continue
-            tally.answers += 1
+            tally.responses += 1
             if status != expected:
                 tally.others += 1
             elif now >= counted_from:
@@ -160,17 +160,17 @@ def _exchange(
     return tally
 
 
-def _numbered(asked: bytes, first: int) -> Iterator[bytes]:
-    parts = asked.split(NUMBER)
+def _numbered(template: bytes, first: int) -> Iterator[bytes]:
+    parts = template.split(NUMBER)
     for number in count(first):
         yield (b"%07d" % (number % 10**7)).join(parts)
 
 
 def main() -> None:
-    """Ask, and print what came of it as JSON."""
+    """Run a load with the request from stdin and print its result as JSON."""
     port, clients, seconds, first, expected = sys.argv[1:]
     gc.disable()
-    load = ask(
+    load = run_load(
         int(port),
         sys.stdin.buffer.read(),
         clients=int(clients),

@@ -1,4 +1,4 @@
-"""Somebody who reads statistics: logs in, then asks for pages and files over one connection."""
+"""A client that logs in and requests pages and files over one connection."""
 
 import http.client
 import json
@@ -12,22 +12,22 @@ from tests.builders import csrf_token
 
 LOGIN = "reader"
 BLOCK = 1024 * 1024
-FORGOTTEN_S = 5
-"""A server closes connections that rest, the service after 15 s: one that rested longer than this is made anew."""
+MAX_IDLE_S = 5
+"""A connection idle for longer is reopened, because servers close idle ones: the service after 15 s."""
 FORM = "application/x-www-form-urlencoded"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """How long an answer took."""
+class Timing:
+    """Duration of a response."""
 
     seconds: float
     first_byte_s: float
-    """Until the first byte of its body."""
+    """Seconds until the first byte of the body."""
 
 
 class Reader:
-    """A user of the service, new unless the cookie of a session is given."""
+    """A logged-in client: of a new user, or of the session of `cookie`."""
 
     def __init__(self, port: int, cookie: str = "") -> None:
         self._http = http.client.HTTPConnection(HOST, port)
@@ -37,35 +37,35 @@ class Reader:
         if not cookie:
             self._log_in(self._create())
 
-    def get(self, path: str, over: Event | None = None) -> Answer:
-        """Receive an answer without looking at it, to its end or until `over`. Raises RuntimeError if it is not 200."""
-        self._forget_resting()
+    def get(self, path: str, stop: Event | None = None) -> Timing:
+        """Receive a response completely or until `stop` is set. Raises RuntimeError if its status is not 200."""
+        self._close_if_idle()
         began = time.perf_counter()
         self._http.request("GET", path, headers={"Cookie": self.cookie})
         response = self._http.getresponse()
         response.read(1)
         first = time.perf_counter() - began
-        while response.readinto(self._buffer) and not (over and over.is_set()):
+        while response.readinto(self._buffer) and not (stop and stop.is_set()):
             pass
         self._used_at = time.perf_counter()
         if response.status != http.client.OK:
             raise RuntimeError(f"{path} answered {response.status}")
         if not response.isclosed():
             self._http.close()
-        return Answer(self._used_at - began, first)
+        return Timing(self._used_at - began, first)
 
-    def _forget_resting(self) -> None:
-        if time.perf_counter() > self._used_at + FORGOTTEN_S:
+    def _close_if_idle(self) -> None:
+        if time.perf_counter() > self._used_at + MAX_IDLE_S:
             self._http.close()
 
     def total(self) -> int:
-        """Return how many attempts the statistics count."""
+        """Return the total of attempts from the statistics."""
         return int(json.loads(self._send("GET", "/api/v1/stats/"))["total"])
 
     def _create(self) -> str:
         person = {"name": "Reader", "username": LOGIN, "email": "reader@example.org"}
-        answer = self._send("POST", "/api/v1/useradd/", json.dumps(person), "application/json")
-        return str(json.loads(answer)["password"])
+        response = self._send("POST", "/api/v1/useradd/", json.dumps(person), "application/json")
+        return str(json.loads(response)["password"])
 
     def _log_in(self, password: str) -> None:
         page = self._send("GET", "/login/")
@@ -74,7 +74,7 @@ class Reader:
         self._send("POST", "/login/", self.form, FORM)
 
     def _send(self, method: str, path: str, body: str | None = None, content_type: str = "") -> str:
-        self._forget_resting()
+        self._close_if_idle()
         headers = {"Cookie": self.cookie} | ({"Content-Type": content_type} if body else {})
         self._http.request(method, path, body, headers)
         response = self._http.getresponse()

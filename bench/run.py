@@ -1,4 +1,4 @@
-"""One run: how long and how large it is, its PostgreSQL, and all that was noted in it."""
+"""A run: its options, its PostgreSQL and its results."""
 
 import resource
 import sys
@@ -21,8 +21,8 @@ FEW = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Busy:
-    """What a load cost, in seconds of a core."""
+class CpuUsage:
+    """CPU time used during a load, in core seconds."""
 
     requests: int
     elapsed_s: float
@@ -30,101 +30,101 @@ class Busy:
     server_s: float
     postgres_s: float
     kernel_s: float = 0
-    """What of `server_s` the kernel took."""
+    """Kernel part of `server_s`."""
     switches: float = 0
-    """How often a thread of the server left its core."""
+    """Context switches of the server's threads."""
 
     @property
     def cores(self) -> float:
-        """How many cores were at work in the mean."""
+        """Mean number of busy cores."""
         return (self.generator_s + self.server_s + self.postgres_s) / self.elapsed_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How long and how large a run is."""
+    """Length and size of a run."""
 
     rounds: int
     seconds: float
-    """Of each load."""
+    """Length of each load."""
     rows: int
-    """Attempts of the largest table."""
+    """Number of attempts in the largest table."""
 
 
 @dataclass(slots=True)
-class Notes:
-    """What a run found, by round."""
+class Results:
+    """Results of a run by round."""
 
     options: Options
     postgres: str
-    """Version of the server."""
+    """Version of PostgreSQL."""
     cores: int = field(default_factory=cores)
     values: dict[Quantity, list[float]] = field(default_factory=lambda: defaultdict(list))
-    busy: dict[Quantity, list[Busy]] = field(default_factory=lambda: defaultdict(list))
+    busy: dict[Quantity, list[CpuUsage]] = field(default_factory=lambda: defaultdict(list))
     p99_ms: dict[Quantity, list[float]] = field(default_factory=lambda: defaultdict(list))
-    """What 99 % of a load's answers took at the most."""
+    """99th percentile of response times."""
     pages_ms: dict[str, dict[int, list[float]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
-    """What an answer took, by its address and the number of attempts."""
+    """Response times by address and number of attempts."""
 
 
 class Run:
-    """What all figures are measured with."""
+    """The environment of all measurements: PostgreSQL, servers, load generators and results."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
         self.databases = Databases()
-        self.notes = Notes(options=options, postgres=self.databases.version)
+        self.results = Results(options=options, postgres=self.databases.version)
         self._next = 0
 
-    def note(self, quantity: Quantity, value: float) -> None:
-        """Keep one value."""
-        self.notes.values[quantity].append(value)
+    def record(self, quantity: Quantity, value: float) -> None:
+        """Record a value."""
+        self.results.values[quantity].append(value)
 
     def take_turns(self, title: str, *measures: Callable[[], object], rounds: int | None = None) -> None:
-        """Measure everything once a round, each round beginning with another one: what the machine does hits all."""
+        """Run all measures once a round in rotated order, so that disturbances affect all of them."""
         rounds = rounds or self.options.rounds
         for number in range(rounds):
-            say(f"{title}, round {number + 1} of {rounds}")
+            print_progress(f"{title}, round {number + 1} of {rounds}")
             for index in range(len(measures)):
                 measures[(index + number) % len(measures)]()
 
     def serve(self, program: str, url: str, **settings: str) -> AbstractContextManager[Server]:
-        """Serve a module of Python on a database."""
+        """Serve a Python module with a database."""
         return served([sys.executable, "-m", program], self.databases.environment(url, **settings))
 
     def load(
-        self, quantity: Quantity, server: Server, asked: bytes, *, clients: int = CLIENTS, expected: int = 201
+        self, quantity: Quantity, server: Server, request: bytes, *, clients: int = CLIENTS, expected: int = 201
     ) -> Load:
-        """Note how many answers a second a server gives to its clients, and what of the machine that takes."""
+        """Measure and record a server's response rate, response times and CPU usage under load."""
         seconds = self.options.seconds
-        with self._spent(server) as spent:
+        with self._measure_cpu(server) as spent:
             found = load.measure(
-                server.port, asked, clients=clients, seconds=seconds, first=self._next, expected=expected
+                server.port, request, clients=clients, seconds=seconds, first=self._next, expected=expected
             )
         self._next += found.requests + clients
         if found.others:
-            say(f"{quantity}: {found.others} of {found.requests} answers were not {expected}")
-        self.note(quantity, found.rate)
-        self.notes.p99_ms[quantity].append(found.p99_ms)
-        self.notes.busy[quantity].append(Busy(found.requests, found.elapsed_s, found.cpu_s, *spent))
+            print_progress(f"{quantity}: {found.others} of {found.requests} responses were not {expected}")
+        self.record(quantity, found.rate)
+        self.results.p99_ms[quantity].append(found.p99_ms)
+        self.results.busy[quantity].append(CpuUsage(found.requests, found.elapsed_s, found.cpu_s, *spent))
         return found
 
     def pgbench(self, quantity: Quantity, url: str, script: str) -> Pgbench:
-        """Note how many transactions a second PostgreSQL takes from CLIENTS connections."""
+        """Measure and record PostgreSQL's transaction rate with CLIENTS connections."""
         path = self.databases.home / "script.sql"
         path.write_text(script)
         self._next += 1
         began, before = time.perf_counter(), _children_s()
-        with self._spent(None) as spent:
+        with self._measure_cpu(None) as spent:
             found = postgres.pgbench(url, path, clients=CLIENTS, seconds=self.options.seconds, first=self._next)
         elapsed = time.perf_counter() - began
-        self.note(quantity, found.rate)
-        self.notes.busy[quantity].append(Busy(found.transactions, elapsed, _children_s() - before, *spent))
+        self.record(quantity, found.rate)
+        self.results.busy[quantity].append(CpuUsage(found.transactions, elapsed, _children_s() - before, *spent))
         return found
 
     @contextmanager
-    def _spent(self, server: Server | None) -> Iterator[list[float]]:
-        """Give a list that holds, after the block, what the server and PostgreSQL used in it, as Busy has it."""
+    def _measure_cpu(self, server: Server | None) -> Iterator[list[float]]:
+        """Yield a list that the block's end fills with server_s, postgres_s, kernel_s and switches of CpuUsage."""
         before = self._used(server)
         spent: list[float] = []
         yield spent
@@ -138,8 +138,8 @@ class Run:
         return [server_s, postgres_s, kernel_s, switches(server.process)]
 
 
-def say(message: str) -> None:
-    """Tell whoever waits how far it is."""
+def print_progress(message: str) -> None:
+    """Print the progress to stderr."""
     print(f"== {message}", file=sys.stderr, flush=True)
 
 

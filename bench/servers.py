@@ -1,4 +1,4 @@
-"""What is measured, as processes of this run: a PostgreSQL of its own, and servers in front of it."""
+"""The processes of a run: its own PostgreSQL and the measured servers."""
 
 import os
 import shutil
@@ -28,24 +28,24 @@ PAUSE_S = 0.005
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that answers."""
+    """A running server."""
 
     port: int
     process: psutil.Process
     started_s: float
-    """Seconds from its start to its first answer."""
+    """Seconds from its start to its first response."""
 
     def workers(self) -> list[psutil.Process]:
-        """Return the processes that serve, which are the children of the first one if it has any."""
+        """Return the processes that serve: the children of the main process, or itself without any."""
         children: list[psutil.Process] = self.process.children()
         return children or [self.process]
 
 
 class Databases:
-    """A PostgreSQL that lives as long as this object, and as many empty databases as one likes."""
+    """A PostgreSQL that runs until close(), with any number of databases."""
 
     def __init__(self) -> None:
-        (ROOT / "instance").mkdir(mode=0o700, exist_ok=True)  # the disk on which the service keeps its own
+        (ROOT / "instance").mkdir(mode=0o700, exist_ok=True)  # the disk of the service's own databases
         self.home = Path(tempfile.mkdtemp(prefix="bench-", dir=ROOT / "instance"))
         self._root = self.home / "postgres"
         self._server = ensure(self._root).rpartition("/")[0]
@@ -54,10 +54,10 @@ class Databases:
             cursor.execute("select pg_backend_pid(), current_setting('server_version')")
             pid, self.version = cursor.fetchall()[0]
         self.process = psutil.Process(psutil.Process(pid).ppid())
-        """The postmaster, parent of every session."""
+        """The postmaster, parent of every backend."""
 
     def create(self, name: str) -> str:
-        """Return the address of a new database with the tables of the service."""
+        """Create a database with the migrated tables and return its URL."""
         with self._admin.cursor() as cursor:
             cursor.execute(f"create database {name}")
         url = f"{self._server}/{name}"
@@ -66,15 +66,15 @@ class Databases:
         return url
 
     def environment(self, url: str, **settings: str) -> dict[str, str]:
-        """Return the environment of a process that uses a database; settings of .env do not count."""
+        """Return the environment of a process that uses a database; it overrides settings of .env."""
         data = self.home / (url.rpartition("/")[2] or "own")
         defaults = {name.upper(): "" for name in describe_settings()}
         unlimited = dict.fromkeys(("RATELIMIT_PER_CLIENT", "RATELIMIT_GLOBAL", "RATELIMIT_CONFLICTS"), "1000000000")
-        ours = {"PATH": os.environ["PATH"], "DATABASE_URL": url, "DATA_DIR": str(data)}
-        return defaults | unlimited | ours | settings
+        own = {"PATH": os.environ["PATH"], "DATABASE_URL": url, "DATA_DIR": str(data)}
+        return defaults | unlimited | own | settings
 
     def close(self) -> None:
-        """Let the server stop, and remove what it kept."""
+        """Stop the server and remove its files."""
         self._admin.close()
         stop_using(self._root.resolve())
         self.process.wait(START_S)
@@ -98,13 +98,13 @@ def served(command: list[str], environment: dict[str, str]) -> Iterator[Server]:
         stderr=subprocess.DEVNULL,
     ) as process:
         try:
-            _await_answer(f"http://{HOST}:{port}/livez", process)
+            _await_response(f"http://{HOST}:{port}/livez", process)
             yield Server(port, psutil.Process(process.pid), time.perf_counter() - began)
         finally:
             process.terminate()
 
 
-def _await_answer(address: str, process: "subprocess.Popen[bytes]") -> None:
+def _await_response(address: str, process: "subprocess.Popen[bytes]") -> None:
     end = time.monotonic() + START_S
     while time.monotonic() < end and process.poll() is None:
         try:
@@ -112,4 +112,4 @@ def _await_answer(address: str, process: "subprocess.Popen[bytes]") -> None:
                 return
         except OSError:
             time.sleep(PAUSE_S)
-    raise RuntimeError(f"{process.args!r} does not answer at {address}")
+    raise RuntimeError(f"{process.args!r} does not respond at {address}")

@@ -1,11 +1,11 @@
-"""What is measured, and which ratios of it must hold."""
+"""Measured quantities and the targets for them."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Quantity(StrEnum):
-    """Something measured once a round, by the name under which the report shows it."""
+    """A quantity measured once a round; its value is its name in the report."""
 
     CREATED = "created users, /s"
     CREATED_P50 = "/useradd, half of the answers within, ms"
@@ -13,8 +13,8 @@ class Quantity(StrEnum):
     CREATED_OTHERS = "/useradd, answers other than 201"
     TWO_INSERTS = "pgbench: BEGIN, INSERT, INSERT, COMMIT, /s"
     TWO_INSERTS_LATENCY = "pgbench: BEGIN, INSERT, INSERT, COMMIT, mean latency, ms"
-    FUNCTION = "pgbench: our function useradd(), /s"
-    FUNCTION_BARE = "pgbench: useradd() without roll-ups, refresher and their indexes, /s"
+    FUNCTION = "pgbench: the function useradd(), /s"
+    FUNCTION_BARE = "pgbench: useradd() without aggregation and its indexes, /s"
     FLASK_ORM = "plain Flask + ORM + scrypt, /s"
     FASTAPI = "FastAPI + asyncpg without a hash, /s"
     SERVER_ALONE = "the server alone, /s"
@@ -41,7 +41,7 @@ class Quantity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A figure that must reach a value: a quantity, alone, divided by another one, or less another one."""
+    """Required and desired value of a quantity, or of its ratio to or difference from another one."""
 
     name: str
     of: Quantity
@@ -50,11 +50,11 @@ class Target:
     reach: float
     unit: str = ""
     is_limit: bool = False
-    """Less is better."""
+    """Whether lower is better."""
     is_difference: bool = False
 
     def value(self, of: float, compared_to: float) -> float:
-        """Return the figure for one value of each quantity."""
+        """Return the value to compare, from one value of each quantity."""
         if self.compared_to is None:
             return of
         if self.is_difference:
@@ -62,7 +62,7 @@ class Target:
         return of / compared_to if compared_to else float("nan")
 
     def holds(self, value: float, bound: float) -> bool:
-        """Tell whether a value is on the right side of a bound."""
+        """Return whether a value satisfies a bound."""
         return value <= bound if self.is_limit else value >= bound
 
 
@@ -73,7 +73,7 @@ TARGETS = (
     Target("created users / FastAPI + asyncpg without a hash", Q.CREATED, Q.FASTAPI, 2, 3),
     Target("p99 of /useradd / mean latency of pgbench", Q.CREATED_P99, Q.TWO_INSERTS_LATENCY, 8, 4, is_limit=True),
     Target("results page, most attempts / 10,000", Q.PAGE_MOST, Q.PAGE_FEW, 2, 1.3, is_limit=True),
-    Target("writes with roll-ups, refresher, indexes / without", Q.FUNCTION, Q.FUNCTION_BARE, 0.90, 0.97),
+    Target("writes with aggregation and its indexes / without", Q.FUNCTION, Q.FUNCTION_BARE, 0.90, 0.97),
     Target(".txt / COPY of the same rows", Q.TXT, Q.COPY, 0.60, 0.85),
     Target(".csv / COPY of the same rows", Q.CSV, Q.COPY, 0.60, 0.85),
     Target(".xlsx / COPY of the same rows", Q.XLSX, Q.COPY, 0.22, 0.35),

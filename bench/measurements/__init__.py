@@ -1,4 +1,4 @@
-"""The measurements: each module takes a run and notes quantities in it."""
+"""Measurements: each module takes a run and records quantities in it."""
 
 from collections.abc import Callable
 
@@ -12,4 +12,4 @@ ALL: dict[str, Callable[[Run], None]] = {
     "reading": reading.measure,
 }
 WITHIN: dict[str, Callable[[Run], None]] = {"layers": creating.measure_layers}
-"""Parts of these, which can be measured alone."""
+"""Parts of these that can be measured alone."""

@@ -1,4 +1,4 @@
-"""Users created a second: the service, what it stands on, PostgreSQL alone, the usual ways; what statistics cost."""
+"""Rate of created users: the service, its layers, PostgreSQL alone and common alternatives; cost of statistics."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -14,19 +14,21 @@ LAYERS = {"server": Quantity.SERVER_ALONE, "flask": Quantity.FLASK_ALONE, "leane
 
 
 def measure(run: Run) -> None:
-    """Note rates, and latencies of those that are compared."""
-    ours, bare, flask_orm, fastapi = (run.databases.create(name) for name in ("ours", "bare", "flask_orm", "fastapi"))
+    """Record rates and the latencies that are compared."""
+    service, bare, flask_orm, fastapi = (
+        run.databases.create(name) for name in ("service", "bare", "flask_orm", "fastapi")
+    )
     with closing(connect(bare)) as connection:
         function = postgres.useradd(connection)
         postgres.strip_statistics(connection)
     with ExitStack() as stack:
-        layers = stack.enter_context(_layers(run, ours))
+        layers = stack.enter_context(_layers(run, service))
         plain = stack.enter_context(run.serve("bench.references.flask_orm", flask_orm))
         asynchronous = stack.enter_context(run.serve("bench.references.fastapi_asyncpg", fastapi))
         run.take_turns(
             "creating users",
             *layers,
-            lambda: run.pgbench(Quantity.FUNCTION, ours, function),  # the service beside it counts attempts
+            lambda: run.pgbench(Quantity.FUNCTION, service, function),  # the running service aggregates the attempts
             lambda: run.pgbench(Quantity.FUNCTION_BARE, bare, function),
             lambda: run.load(Quantity.FASTAPI, asynchronous, useradd()),
             lambda: run.load(Quantity.FLASK_ORM, plain, useradd()),
@@ -34,30 +36,30 @@ def measure(run: Run) -> None:
 
 
 def measure_layers(run: Run) -> None:
-    """Note only what the service stands on, and the service."""
-    with _layers(run, run.databases.create("ours")) as layers:
+    """Record only the service and its layers."""
+    with _layers(run, run.databases.create("service")) as layers:
         run.take_turns("layers", *layers)
 
 
 @contextmanager
-def _layers(run: Run, ours: str) -> Iterator[list[Callable[[], object]]]:
-    """Give what measures PostgreSQL alone, the service on the database `ours`, and what lies between them."""
+def _layers(run: Run, url: str) -> Iterator[list[Callable[[], object]]]:
+    """Yield functions that measure PostgreSQL alone, the service with the database `url`, and the layers between."""
     two_inserts, leanest = (run.databases.create(name) for name in ("two_inserts", "leanest"))
     with ExitStack() as stack:
-        service = stack.enter_context(run.serve("wsgi", ours))
+        service = stack.enter_context(run.serve("wsgi", url))
 
-        def limit() -> None:
+        def measure_postgres() -> None:
             found = run.pgbench(Quantity.TWO_INSERTS, two_inserts, postgres.two_inserts())
-            run.note(Quantity.TWO_INSERTS_LATENCY, found.latency_ms)
+            run.record(Quantity.TWO_INSERTS_LATENCY, found.latency_ms)
 
-        def created() -> None:
+        def measure_service() -> None:
             found = run.load(Quantity.CREATED, service, useradd())
-            run.note(Quantity.CREATED_P50, found.p50_ms)
-            run.note(Quantity.CREATED_P99, found.p99_ms)
-            run.note(Quantity.CREATED_OTHERS, found.others)
+            run.record(Quantity.CREATED_P50, found.p50_ms)
+            run.record(Quantity.CREATED_P99, found.p99_ms)
+            run.record(Quantity.CREATED_OTHERS, found.others)
 
-        between = []
+        measure_layers = []
         for layer, quantity in LAYERS.items():
             server = stack.enter_context(run.serve("bench.references.layers", leanest, LAYER=layer))
-            between.append(partial(run.load, quantity, server, useradd()))
-        yield [limit, created, *between]
+            measure_layers.append(partial(run.load, quantity, server, useradd()))
+        yield [measure_postgres, measure_service, *measure_layers]

@@ -1,4 +1,4 @@
-"""Logins a second, compared to a page that needs a session and has nothing in it, and what lies between them."""
+"""Rate of logins, compared to an empty page with a session and a form that only begins a session."""
 
 from bench.load import request
 from bench.reader import FORM, Reader
@@ -6,11 +6,11 @@ from bench.run import Run
 from bench.targets import Quantity
 
 CLIENTS = 4
-"""A worker turns readers away when more than six want something of PostgreSQL at once; a session is read from there."""
+"""A worker refuses more than six simultaneous reads from PostgreSQL, and reading a session is one."""
 
 
 def measure(run: Run) -> None:
-    """Note both rates of one server."""
+    """Record the rates of one server."""
     url = run.databases.create("logging_in")
     with run.serve("bench.references.empty_page", url) as server:
         reader = Reader(server.port)

@@ -1,4 +1,4 @@
-"""The results page and the downloads, with few attempts and with many; creating users while somebody downloads."""
+"""The results page and exports with few and many attempts; creating users during an export."""
 
 import statistics
 import threading
@@ -16,7 +16,7 @@ from bench.machine import peak_of
 from bench.reader import Reader
 from bench.references import postgres, workbook
 from bench.references.postgres import connect
-from bench.run import FEW, Run, say
+from bench.run import FEW, Run, print_progress
 from bench.servers import Server
 from bench.targets import Quantity
 from project.services.upkeep import AGGREGATION_MINIMUM
@@ -38,57 +38,57 @@ PAGES = (
     "/api/v1/stats/?period=all",
     "/api/v1/attempts/?period=all&result=failed",
 )
-"""What is asked for: each period, each filter and search."""
+"""Requested pages: each period, filter and kind of search."""
 TIMES = 5
-"""How often each is asked for in a round, which notes the median."""
+"""Requests per page and round, of which the median is recorded."""
 MIDDLE = 1_000_000
 WORKBOOK_ROWS = 100_000
 LONG_ROUNDS = 3
-"""Rounds of what takes many seconds each."""
+"""Maximum number of rounds of measurements that take many seconds."""
 FORMATS = {"txt": Quantity.TXT, "csv": Quantity.CSV, "xlsx": Quantity.XLSX}
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Attempts, one worker that serves them, and somebody who has logged in there."""
+    """A database of attempts, a server with one worker, and a logged-in client."""
 
     url: str
     rows: int
     server: Server
     reader: Reader
     middle: str
-    """Number of the attempt in the middle."""
+    """ID of the middle attempt."""
 
     def page_ms(self, page: str) -> float:
-        """Return how long a page takes; `{id}` in its address is the number of the attempt in the middle."""
+        """Return the median response time of a page; `{id}` in its address is the ID of the middle attempt."""
         address = page.format(id=self.middle)
         return 1000 * statistics.median(self.reader.get(address).seconds for _ in range(TIMES))
 
 
 def measure(run: Run) -> None:
-    """Note pages and files of 10,000 attempts, of as many as were asked for, and of a million if those are more."""
+    """Record pages and exports of 10,000 attempts, of the requested number, and of a million if that is larger."""
     with ExitStack() as stack:
         sizes = (FEW, *([MIDDLE] if run.options.rows > MIDDLE else []), run.options.rows)
         tables = [stack.enter_context(recorded(run, rows)) for rows in sizes]
         few, most = tables[0], tables[-1]
-        run.take_turns("pages", *(partial(_note_page, run, page, tables) for page in PAGES))
+        run.take_turns("pages", *(partial(_record_page, run, page, tables) for page in PAGES))
         for quantity, table in {Quantity.PAGE_FEW: few, Quantity.PAGE_MOST: most}.items():
-            run.notes.values[quantity] += run.notes.pages_ms[PAGE][table.rows]
+            run.results.values[quantity] += run.results.pages_ms[PAGE][table.rows]
         run.take_turns(
             "exporting",
-            lambda: run.note(Quantity.COPY, most.rows / postgres.copy_s(most.url)),
-            lambda: _note_exports(run, most),
-            lambda: _note_memory(run, few),
-            lambda: _note_workbook(run, most),
+            lambda: run.record(Quantity.COPY, most.rows / postgres.copy_s(most.url)),
+            lambda: _record_exports(run, most),
+            lambda: _record_memory(run, few),
+            lambda: _record_workbook(run, most),
             rounds=min(LONG_ROUNDS, run.options.rounds),
         )
-        _measure_beside(run, most)
+        _measure_during_export(run, most)
 
 
 @contextmanager
 def recorded(run: Run, rows: int) -> Iterator[Table]:
-    """Give so many attempts, counted beforehand and served, while the block runs."""
-    say(f"recording {rows:,} attempts")
+    """Serve a database of `rows` pre-aggregated attempts while the block runs."""
+    print_progress(f"recording {rows:,} attempts")
     url = run.databases.create(f"attempts_{rows}")
     with closing(connect(url)) as connection:
         postgres.fill(connection, rows)
@@ -96,72 +96,72 @@ def recorded(run: Run, rows: int) -> Iterator[Table]:
     with run.serve("wsgi", url, WORKERS="1") as server:
         table = Table(url, rows, server, Reader(server.port), middle)
         with closing(connect(url)) as connection:
-            _await_counts(connection)
+            _await_aggregation(connection)
         if (total := table.reader.total()) != rows + 1:
             raise RuntimeError(f"the statistics count {total:,} of {rows + 1:,}")
         yield table
 
 
-def _note_page(run: Run, page: str, tables: list[Table]) -> None:
+def _record_page(run: Run, page: str, tables: list[Table]) -> None:
     for table in tables:
-        run.notes.pages_ms[page][table.rows].append(table.page_ms(page))
+        run.results.pages_ms[page][table.rows].append(table.page_ms(page))
 
 
-def _await_counts(connection: extensions.connection) -> None:
-    """Wait until the attempts are counted beforehand, as they are on a service that has been running."""
+def _await_aggregation(connection: extensions.connection) -> None:
+    """Wait until the attempts are aggregated, as on a service that has been running."""
     with connection.cursor() as cursor:
-        ahead = AGGREGATION_MINIMUM
-        while ahead >= AGGREGATION_MINIMUM:
+        backlog = AGGREGATION_MINIMUM
+        while backlog >= AGGREGATION_MINIMUM:
             time.sleep(0.1)
             cursor.execute("select (select max(seq) from attempts) - (select min(seq) from watermarks)")
-            ahead = cursor.fetchall()[0][0]
+            backlog = cursor.fetchall()[0][0]
 
 
-def _note_exports(run: Run, table: Table) -> None:
+def _record_exports(run: Run, table: Table) -> None:
     firsts = []
     with peak_of(table.server.workers()[0]) as peak:
         for ending, quantity in FORMATS.items():
-            answer = table.reader.get(_address(ending))
-            run.note(quantity, table.rows / answer.seconds)
-            firsts.append(1000 * answer.first_byte_s)
-    run.note(Quantity.FIRST_BYTE, max(firsts))
-    run.note(Quantity.MEMORY_MOST, peak.mb)
+            timing = table.reader.get(_address(ending))
+            run.record(quantity, table.rows / timing.seconds)
+            firsts.append(1000 * timing.first_byte_s)
+    run.record(Quantity.FIRST_BYTE, max(firsts))
+    run.record(Quantity.MEMORY_MOST, peak.mb)
 
 
-def _note_memory(run: Run, table: Table) -> None:
+def _record_memory(run: Run, table: Table) -> None:
     with peak_of(table.server.workers()[0]) as peak:
         for ending in FORMATS:
             table.reader.get(_address(ending))
-    run.note(Quantity.MEMORY_FEW, peak.mb)
+    run.record(Quantity.MEMORY_FEW, peak.mb)
 
 
-def _note_workbook(run: Run, table: Table) -> None:
+def _record_workbook(run: Run, table: Table) -> None:
     rows = min(table.rows, WORKBOOK_ROWS)
-    run.note(Quantity.XLSXWRITER, rows / workbook.write_s(table.url, rows))
+    run.record(Quantity.XLSXWRITER, rows / workbook.write_s(table.url, rows))
 
 
-def _measure_beside(run: Run, table: Table) -> None:
-    """Note users created a second by all workers, alone and while one more client downloads workbooks."""
+def _measure_during_export(run: Run, table: Table) -> None:
+    """Record the rate of created users of all workers, alone and while another client downloads workbooks."""
     with run.serve("wsgi", table.url) as server, ThreadPoolExecutor(1) as pool:
 
-        def beside() -> None:
-            over = threading.Event()
-            downloads = pool.submit(_download, table, server, over)
+        def measure_during_export() -> None:
+            stop = threading.Event()
+            downloads = pool.submit(_download, table, server, stop)
             run.load(Quantity.BESIDE_EXPORT, server, useradd())
-            over.set()
+            stop.set()
             downloads.result()
 
         run.take_turns(
             "creating users beside an export",
             lambda: run.load(Quantity.BESIDE_NOTHING, server, useradd()),
-            beside,
+            measure_during_export,
         )
 
 
-def _download(table: Table, server: Server, over: threading.Event) -> None:
+def _download(table: Table, server: Server, stop: threading.Event) -> None:
     reader = Reader(server.port, table.reader.cookie)
-    while not over.is_set():
-        reader.get(_address("xlsx"), over)
+    while not stop.is_set():
+        reader.get(_address("xlsx"), stop)
 
 
 def _address(ending: str) -> str:

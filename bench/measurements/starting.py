@@ -1,4 +1,4 @@
-"""The start of `./run` when everything is installed and its own PostgreSQL has been made before; a worker at rest."""
+"""Warm start of `./run`, with all packages installed and PostgreSQL initialized; memory of an idle worker."""
 
 import time
 
@@ -8,19 +8,19 @@ from bench.servers import ROOT, served
 from bench.targets import Quantity
 
 COMMAND = [str(ROOT / "run")]
-REST_S = 1
+IDLE_S = 1
 
 
 def measure(run: Run) -> None:
-    """Start it once for all that is made only once, then note the others."""
+    """Start the service once to initialize it, then record the following starts."""
     environment = run.databases.environment("")
     with served(COMMAND, environment):
         pass
 
     def start() -> None:
         with served(COMMAND, environment) as server:
-            time.sleep(REST_S)
-            run.note(Quantity.START, server.started_s)
-            run.note(Quantity.MEMORY_IDLE, max(memory_mb(worker) for worker in server.workers()))
+            time.sleep(IDLE_S)
+            run.record(Quantity.START, server.started_s)
+            run.record(Quantity.MEMORY_IDLE, max(memory_mb(worker) for worker in server.workers()))
 
     run.take_turns("starting", start)

@@ -1,1 +1,1 @@
-"""What the service is compared to: PostgreSQL alone, and the same task written the usual ways."""
+"""References that the service is compared to: PostgreSQL alone and common implementations of the same task."""

@@ -1,7 +1,6 @@
-"""The service with two views more.
+"""The service with two more views: an empty page that requires a login, and a form that only begins a session.
 
-A page for those who have logged in, as every page is, that is empty; and a form, guarded as all are, that begins a
-session and leads on as a login does, but looks for nobody and checks nothing.
+The form has the CSRF protection and redirect of a login, but finds no user and checks no password.
 """
 
 from uuid import UUID
@@ -14,19 +13,19 @@ from project.domain.registration import Account
 from project.http import sessions
 from project.http.guards import public
 
-SOMEBODY = Account(id=UUID(int=1), username="somebody", password_hash="", epoch=0, is_active=True, is_admin=False)
+ACCOUNT = Account(id=UUID(int=1), username="somebody", password_hash="", epoch=0, is_active=True, is_admin=False)
 
 
 def empty_page() -> str:
-    """Answer with nothing."""
+    """Return an empty page."""
     return ""
 
 
 @public
 def empty_form() -> ResponseReturnValue:
-    """Read a form that could be a login; begin a session whoever sent it."""
+    """Read the fields of a login form and begin a session without checking them."""
     request.form.getlist("login")
-    sessions.begin(SOMEBODY)
+    sessions.begin(ACCOUNT)
     return redirect("/")
 
 

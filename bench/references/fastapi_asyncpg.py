@@ -1,4 +1,4 @@
-"""The same task on FastAPI and asyncpg, both known as fast; without a password hash, which would hide all else."""
+"""The same task with FastAPI and asyncpg, without a password hash, which would dominate the cost."""
 
 import os
 import secrets
@@ -27,7 +27,7 @@ values ($1, $2, $3, $4, $5, $6, '', $7)
 
 
 class NewUser(BaseModel):
-    """What a client sends."""
+    """Body of a request."""
 
     name: str
     username: str
@@ -37,7 +37,7 @@ class NewUser(BaseModel):
 
 
 class Credentials(BaseModel):
-    """What it gets."""
+    """Body of a response."""
 
     login: str
     password: str
@@ -55,18 +55,20 @@ app = FastAPI(lifespan=_connected)
 
 @app.get("/livez")
 async def livez() -> dict[str, str]:
-    """Say that this process answers."""
+    """Report that this process responds."""
     return {"status": "ok"}
 
 
 @app.post("/api/v1/useradd/", status_code=201)
 async def useradd(new_user: NewUser, request: Request) -> Credentials:
     """Create a user."""
-    number, now, sent = uuid.uuid4(), datetime.now(UTC), new_user
+    attempt_id, now, sent = uuid.uuid4(), datetime.now(UTC), new_user
     client, agent = request.client.host if request.client else "", request.headers.get("User-Agent", "")
     async with app.state.pool.acquire() as connection, connection.transaction():
-        await connection.execute(ATTEMPT, number, now, sent.username, client, agent)
-        await connection.execute(USER, number, sent.name, sent.username, sent.phone, sent.email, sent.birth_date, now)
+        await connection.execute(ATTEMPT, attempt_id, now, sent.username, client, agent)
+        await connection.execute(
+            USER, attempt_id, sent.name, sent.username, sent.phone, sent.email, sent.birth_date, now
+        )
     return Credentials(login=sent.username, password=secrets.token_urlsafe(12))
 
 

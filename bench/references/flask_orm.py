@@ -1,4 +1,4 @@
-"""The same task the plain idiomatic way: Flask, marshmallow, the ORM, werkzeug's hash, on the server of the service."""
+"""The same task in idiomatic Flask: marshmallow, SQLAlchemy ORM, werkzeug's hash, on the server of the service."""
 
 import os
 import secrets
@@ -21,7 +21,7 @@ THREADS = 8
 
 
 class UserSchema(Schema):
-    """What a client sends."""
+    """Schema of a request."""
 
     name = fields.String(required=True)
     username = fields.String(required=True)
@@ -45,21 +45,21 @@ def create_app(engine: Engine) -> Flask:
             sent: dict[str, Any] = schema.load(request.get_json())
         except ValidationError as error:
             return jsonify(error.messages), 422
-        password, number, now = secrets.token_urlsafe(12), uuid.uuid4(), datetime.now(UTC)
+        password, attempt_id, now = secrets.token_urlsafe(12), uuid.uuid4(), datetime.now(UTC)
         with Session(engine) as session:
-            session.add(_attempt(number, now, sent["username"]))
+            session.add(_attempt(attempt_id, now, sent["username"]))
             session.flush()
             hashed = generate_password_hash(password)
-            session.add(User(id=number, password_hash=hashed, created_at=now, **sent))
+            session.add(User(id=attempt_id, password_hash=hashed, created_at=now, **sent))
             session.commit()
         return jsonify(login=sent["username"], password=password), 201
 
     return app
 
 
-def _attempt(number: uuid.UUID, now: datetime, username: str) -> Attempt:
+def _attempt(attempt_id: uuid.UUID, now: datetime, username: str) -> Attempt:
     return Attempt(
-        id=number,
+        id=attempt_id,
         received_at=now,
         status=201,
         answered=201,

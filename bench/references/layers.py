@@ -1,4 +1,4 @@
-"""The service taken apart: its server alone, Flask on it, the leanest way to do the task on both; LAYER says which."""
+"""Layers of the service: its server, Flask on it, or the leanest implementation on both; LAYER selects one."""
 
 import os
 import time
@@ -9,7 +9,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 import psycopg2
 from flask import Flask, Response, request
 from flask.typing import ResponseReturnValue
-from psycopg2.extensions import connection as Connection  # noqa: N812 - a class, whatever psycopg2 calls it
+from psycopg2.extensions import connection as Connection  # noqa: N812 - a class with a lower-case name
 from sqlalchemy.pool import PoolProxiedConnection
 
 from config import Config
@@ -21,32 +21,32 @@ from project.domain.passwords import Passwords, Secret, hash_key, new_key
 from project.services import registration
 
 ADDRESS = "/api/v1/useradd/"
-ANSWER = b"x" * 1100
-"""With the headers that a server adds, as many bytes as the service answers with all of its own."""
+BODY = b"x" * 1100
+"""With the headers of the server, as many bytes as a response of the service."""
 
 
 def server_alone(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-    """Read the body and answer: what the server alone takes."""
+    """Read the body and respond, as a WSGI application without a framework."""
     environ["wsgi.input"].read()
-    start_response("201 Created", [("Content-Type", "application/json"), ("Content-Length", str(len(ANSWER)))])
-    return [ANSWER]
+    start_response("201 Created", [("Content-Type", "application/json"), ("Content-Length", str(len(BODY)))])
+    return [BODY]
 
 
 def flask_alone() -> Flask:
-    """Return an application that does the same in a view."""
+    """Return a Flask application that does the same in a view."""
     app = Flask(__name__)
 
     @app.get("/livez")
     @app.post(ADDRESS)
     def useradd() -> ResponseReturnValue:
         request.get_data()
-        return Response(ANSWER, 201, mimetype="application/json")
+        return Response(BODY, 201, mimetype="application/json")
 
     return app
 
 
 def leanest(url: str, secret: str) -> Flask:
-    """Return an application that creates users as the service does, and does nothing else."""
+    """Return an application that creates users like the service, and does nothing else."""
     app = Flask(__name__)
     schema, passwords = UserAddSchema(), Passwords((Secret(secret.encode()),))
     database = cast(Database, _Connections(url))
@@ -83,7 +83,7 @@ def _attempt(body: dict[str, Any], key: str) -> NewAttempt:
 
 
 class _Connection:
-    """What a statement needs to know of a connection."""
+    """The part of a pooled connection that PreparedStatement uses."""
 
     def __init__(self, driver_connection: Connection) -> None:
         self.driver_connection = driver_connection
@@ -91,14 +91,14 @@ class _Connection:
 
 
 class _Connections:
-    """Connections without a pool around them, as many as requests that are answered at once."""
+    """A minimal Database: one connection per simultaneous request, without a pool."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._idle: list[_Connection] = []
 
     def write_statement(self, statement: PreparedStatement, *values: object) -> list[tuple[Any, ...]]:
-        """Do what Database.write_statement() does, without deadline, permits, retries and breaker."""
+        """Run a statement like Database.write_statement(), without deadline, permits, retries and breaker."""
         try:
             connection = self._idle.pop()
         except IndexError:
@@ -109,7 +109,7 @@ class _Connections:
 
 
 def main() -> None:
-    """Serve the layer as the service is served, until SIGTERM."""
+    """Serve the layer with the server of the service until SIGTERM."""
     config = Config.from_environment()
     apps: dict[str, WSGIApplication] = {
         "server": server_alone,

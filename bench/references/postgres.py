@@ -1,4 +1,4 @@
-"""PostgreSQL alone: the statements that pgbench runs, attempts by the million, and COPY of them."""
+"""PostgreSQL alone: statements for pgbench, millions of attempts, and COPY of them."""
 
 import re
 import subprocess
@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg2
-from psycopg2.extensions import connection as Connection  # noqa: N812 - a class, whatever psycopg2 calls it
+from psycopg2.extensions import connection as Connection  # noqa: N812 - a class with a lower-case name
 
 from project.embedded.data_directory import wheel_programs
 
 COLUMNS = (
     "id, received_at, status, answered, code, username, sent ->> 'name', phone_masked, email_masked, duration_ms, via"
 )
-"""What an export shows of an attempt."""
-AT_ONCE = 500_000
+"""Columns of an export."""
+BATCH = 500_000
 
 _BEGIN = """
 \\set k :k + 1
 \\set id :k * 64 + :client_id
 \\set n random(1, 999999999)
 """
-"""`id` grows as time goes on, like those of the service; what people choose comes in no order."""
+"""`id` increases with time like the IDs of the service; user data is random."""
 
 _VALUES = {
     "id": "('01990000-0000-7000-8000-' || lpad(to_hex((:id)::bigint), 12, '0'))::uuid",
@@ -53,7 +53,7 @@ _VALUES = {
     "answered": "201",
     "code": "'created'",
 }
-"""Values as long as those of the service, by the name of the column or of the parameter."""
+"""SQL values as long as those of the service, by column or parameter."""
 
 _ATTEMPT = """
     id received_at status answered code method duration_ms username phone_masked email_masked sent language
@@ -79,12 +79,12 @@ from (select g, random() r, now() - interval '364 days' * (1 - g::float / %(rows
 """
 
 
-_SAID = re.compile(r"^([\w ]+?)(?: =|:) ([\d.]+)", re.MULTILINE)
+_OUTPUT = re.compile(r"^([\w ]+?)(?: =|:) ([\d.]+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Pgbench:
-    """What pgbench found."""
+    """Result of a pgbench run."""
 
     rate: float
     latency_ms: float
@@ -92,15 +92,15 @@ class Pgbench:
 
 
 def two_inserts() -> str:
-    """Return the least that creates a user and keeps the attempt: the same rows, tables, indexes and constraints.
+    """Return a minimal script that inserts a user and an attempt, with the same tables, indexes and constraints.
 
-    It makes no identifier unique and remembers no idempotency key, which the service does in its transaction.
+    Unlike the service it enforces no unique identifiers and stores no idempotency key.
     """
     return f"{_BEGIN}begin;\n{_insert('attempts', _ATTEMPT)}{_insert('users', _USER)}commit;\n"
 
 
 def useradd(connection: Connection) -> str:
-    """Return the statement of the service, with the parameters that its function has in this database."""
+    """Return the service's statement with the parameters of its function in this database."""
     with connection.cursor() as cursor:
         cursor.execute("select proargnames[:pronargs - pronargdefaults] from pg_proc where proname = 'useradd'")
         parameters: list[str] = cursor.fetchall()[0][0]
@@ -114,7 +114,7 @@ def pgbench(url: str, script: Path, *, clients: int, seconds: float, first: int)
     options = ["-n", "-M", "prepared", "-c", str(clients), "-j", "2", "-T", str(max(1, round(seconds)))]
     command: list[str | Path] = [program, *options, "-D", f"k={first}000000", "-f", script, url]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    found = dict(_SAID.findall(done.stdout))
+    found = dict(_OUTPUT.findall(done.stdout))
     if "tps" not in found:
         raise RuntimeError(f"pgbench got nothing done: {done.stderr[-300:]}")
     return Pgbench(
@@ -125,22 +125,22 @@ def pgbench(url: str, script: Path, *, clients: int, seconds: float, first: int)
 
 
 def fill(connection: Connection, rows: int) -> None:
-    """Record attempts of nearly a year, evenly, 8 % of them refused or failed: none is so old as to be forgotten."""
+    """Insert attempts spread evenly over almost a year, within the retention; 8 % are refused or failed."""
     with connection.cursor() as cursor:
-        for first in range(1, rows + 1, AT_ONCE):
-            cursor.execute(_FILL, {"rows": rows, "first": first, "last": min(rows, first + AT_ONCE - 1)})
+        for first in range(1, rows + 1, BATCH):
+            cursor.execute(_FILL, {"rows": rows, "first": first, "last": min(rows, first + BATCH - 1)})
         cursor.execute("vacuum analyze attempts")
 
 
 def middle(connection: Connection, rows: int) -> str:
-    """Return the number of the attempt in the middle."""
+    """Return the ID of the middle attempt."""
     with connection.cursor() as cursor:
         cursor.execute("select id::text from attempts where seq = %s", (rows // 2,))
         return str(cursor.fetchall()[0][0])
 
 
 def strip_statistics(connection: Connection) -> None:
-    """Drop every index of attempts that only reading needs: all but its key and what the foreign key of users needs."""
+    """Drop the indexes of attempts that only reads use: all but the primary key and the foreign key of users."""
     with connection.cursor() as cursor:
         cursor.execute("""
             select i.indexrelid::regclass::text, c.conname from pg_index i
@@ -155,7 +155,7 @@ def strip_statistics(connection: Connection) -> None:
 
 
 def copy_s(url: str) -> float:
-    """Return the seconds that psql takes to receive all rows of an export, in its order."""
+    """Return the seconds that psql takes to receive all rows of an export in its order."""
     statement = f"copy (select {COLUMNS} from attempts order by id) to stdout"
     command: list[str | Path] = [wheel_programs() / "psql", "-q", "-c", statement, url]
     began = time.perf_counter()
@@ -164,7 +164,7 @@ def copy_s(url: str) -> float:
 
 
 def connect(url: str) -> Connection:
-    """Return a connection each of whose statements commits."""
+    """Return a connection in autocommit mode."""
     connection = psycopg2.connect(url)
     connection.autocommit = True
     return connection

@@ -1,4 +1,4 @@
-"""A workbook of attempts the documented way: rows from a server-side cursor into XlsxWriter's constant_memory."""
+"""A workbook of attempts as documented: rows from a server-side cursor, XlsxWriter with constant_memory."""
 
 import time
 from tempfile import TemporaryFile
@@ -12,7 +12,7 @@ BATCH = 5000
 
 
 def write_s(url: str, rows: int) -> float:
-    """Return the seconds that the oldest `rows` attempts take, all columns of an export, into one sheet."""
+    """Write all export columns of the oldest `rows` attempts to a sheet; return the seconds this takes."""
     began = time.perf_counter()
     connection = psycopg2.connect(url)
     with TemporaryFile() as file, connection, connection.cursor("rows") as cursor:
@@ -21,8 +21,8 @@ def write_s(url: str, rows: int) -> float:
         workbook = Workbook(file, {"constant_memory": True, "remove_timezone": True})
         moment = workbook.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"})
         sheet = workbook.add_worksheet()
-        for line, (number, received_at, *values) in enumerate(cursor):
-            sheet.write_string(line, 0, number)
+        for line, (attempt_id, received_at, *values) in enumerate(cursor):
+            sheet.write_string(line, 0, attempt_id)
             sheet.write_datetime(line, 1, received_at, moment)
             for column, value in enumerate(values, start=2):
                 sheet.write(line, column, value)

@@ -1,4 +1,4 @@
-"""Chromium against the service, served as in real life. Whatever a page complains about fails its test."""
+"""Chromium against the service, served by waitress. A console error of a page fails its test."""
 
 import os
 import shutil
@@ -29,7 +29,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium, or the one that Playwright installed."""
+    """Chromium from TEST_CHROMIUM or the PATH, or the one that Playwright installed."""
     path = os.environ.get("TEST_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
@@ -39,7 +39,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def address(app: Flask) -> Iterator[str]:
-    """Where the service listens."""
+    """Base URL of the service."""
     server = create_server(app, host="127.0.0.1", port=0, threads=4, clear_untrusted_proxy_headers=False)
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -49,49 +49,49 @@ def address(app: Flask) -> Iterator[str]:
 
 
 @dataclass
-class Complaints:
-    """What went wrong on a page without anybody clicking on it."""
+class PageErrors:
+    """Console errors and foreign requests of a page."""
 
-    errors: list[str] = field(default_factory=list)
-    foreign: list[str] = field(default_factory=list)
+    console: list[str] = field(default_factory=list)
+    foreign_requests: list[str] = field(default_factory=list)
 
-    def note(self, message: ConsoleMessage) -> None:
-        """Keep what the console shows in red."""
+    def record(self, message: ConsoleMessage) -> None:
+        """Record a console message of level error."""
         if message.type == "error":
-            self.errors.append(message.text)
+            self.console.append(message.text)
 
 
 @pytest.fixture
-def complaints() -> Complaints:
-    """Console errors, content security policy violations among them, and requests to other hosts."""
-    return Complaints()
+def page_errors() -> PageErrors:
+    """Console errors, including violations of the content security policy, and requests to other hosts."""
+    return PageErrors()
 
 
 @pytest.fixture
-def page(browser: Browser, address: str, client: FlaskClient, complaints: Complaints) -> Iterator[Page]:
-    """An empty tab of a stranger, on empty tables; any complaint of the page fails the test."""
+def page(browser: Browser, address: str, client: FlaskClient, page_errors: PageErrors) -> Iterator[Page]:
+    """An empty tab without a session, on empty tables; a console error or a foreign request fails the test."""
     context = browser.new_context(base_url=address, locale="en", viewport={"width": 1280, "height": 900})
     page = context.new_page()
-    page.on("console", complaints.note)
-    page.on("pageerror", lambda error: complaints.errors.append(str(error)))
+    page.on("console", page_errors.record)
+    page.on("pageerror", lambda error: page_errors.console.append(str(error)))
 
-    def keep_home(route: Route, request: Request) -> None:
+    def block_foreign(route: Route, request: Request) -> None:
         if request.url.startswith((address, "data:", "blob:")):
             route.continue_()
         else:
-            complaints.foreign.append(request.url)
+            page_errors.foreign_requests.append(request.url)
             route.abort()
 
-    page.route("**/*", keep_home)
+    page.route("**/*", block_foreign)
     yield page
     context.close()
-    assert complaints.errors == []
-    assert complaints.foreign == []
+    assert page_errors.console == []
+    assert page_errors.foreign_requests == []
 
 
 @pytest.fixture
 def reader_page(page: Page, client: FlaskClient) -> Page:
-    """A tab of a user who has just been created and has logged in."""
+    """A tab of a new user who has logged in."""
     credentials = useradd(client, IVAN).json
     assert credentials is not None
     page.goto("/login/")

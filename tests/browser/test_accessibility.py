@@ -1,4 +1,4 @@
-"""Every page in every look before axe-core (WCAG 2.2 AA: no finding); what a page weighs, and that nothing moves."""
+"""Accessibility of every page in each appearance (axe-core, WCAG 2.2 AA), page weight and layout shift."""
 
 import re
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, ViewportSize, expect
 from project.domain.errors import DatabaseUnavailableError
 from project.http import reauthentication
 from project.services import reports as service
-from tests.browser.conftest import Complaints
+from tests.browser.conftest import PageErrors
 from tests.conftest import Rows
 from tests.functional.attempts import INVALID_PHONE, ago, keep
 
@@ -19,18 +19,18 @@ pytestmark = pytest.mark.browser
 
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 Scheme = Literal["light", "dark"]
-DESK: ViewportSize = {"width": 1280, "height": 900}
+DESKTOP: ViewportSize = {"width": 1280, "height": 900}
 PHONE: ViewportSize = {"width": 390, "height": 844}
-LOOKS: dict[str, tuple[ViewportSize, Scheme, str]] = {
-    "light": (DESK, "light", "ru"),
-    "dark": (DESK, "dark", "en"),
+APPEARANCES: dict[str, tuple[ViewportSize, Scheme, str]] = {
+    "light": (DESKTOP, "light", "ru"),
+    "dark": (DESKTOP, "dark", "en"),
     "phone": (PHONE, "dark", "ru"),
 }
 ENLARGED: ViewportSize = {"width": 320, "height": 256}
-"""1280 pixels at 400 %, as WCAG 2.2 has it in 1.4.10."""
-STRAY = """() => [...document.body.childNodes].filter((node) => node.nodeType === Node.TEXT_NODE)
+"""1280 pixels at 400 %, see WCAG 2.2, 1.4.10."""
+STRAY_TEXT = """() => [...document.body.childNodes].filter((node) => node.nodeType === Node.TEXT_NODE)
     .map((node) => node.data.trim()).filter(Boolean)"""
-"""Words that stand in no part of the page: a browser puts what is wrong in <head> there."""
+"""Text directly in <body>, where a browser moves invalid content of <head>."""
 MAX_BYTES = 120_000
 TRANSFERRED = """() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
     .reduce((sum, entry) => sum + entry.transferSize, 0)"""
@@ -65,7 +65,7 @@ USER_PAGES = ("", "block/", "grant/", "reset/")
 
 @pytest.fixture
 def pages(reader_page: Page, app: Flask, rows: Rows) -> list[str]:
-    """Addresses of all pages an administrator can come to, with something of everything on them."""
+    """Addresses of all pages that an administrator can reach, with data of every kind."""
     rows.query("update users set is_admin = true")
     rows.query("insert into api_keys (id, name, key_hash) values (gen_random_uuid(), 'shop front', 'x')")
     rows.query("insert into api_keys (id, name, key_hash, revoked_at) values (gen_random_uuid(), 'old', 'y', now())")
@@ -79,37 +79,39 @@ def pages(reader_page: Page, app: Flask, rows: Rows) -> list[str]:
     keep(app, ago(minutes=2), status=200, code="dry_run")
     for minute in range(25):
         keep(app, ago(hours=3, minutes=minute), status=409, code="username_taken", username="anna")
-    wrong = keep(
+    invalid = keep(
         app, ago(minutes=1), status=422, code="invalid_phone", errors=(INVALID_PHONE,), phone="12", username="anna"
     )
-    lost = keep(app, ago(minutes=1), status=0, code="interrupted")
+    interrupted = keep(app, ago(minutes=1), status=0, code="interrupted")
     users = [f"/admin/users/{user}/{page}" for page in USER_PAGES]
-    return [*PAGES, *users, f"/admin/api-keys/{key}/revoke/", f"/results/{wrong}/", f"/results/{lost}/"]
+    return [*PAGES, *users, f"/admin/api-keys/{key}/revoke/", f"/results/{invalid}/", f"/results/{interrupted}/"]
 
 
 def findings(page: Page, address: str) -> list[str]:
-    """Return what axe-core has against a page, all of it unfolded, and words outside of its parts."""
-    page.wait_for_load_state()  # a form leads to a page that may still be without its style
+    """Return axe-core's violations on a page with all details expanded, and stray text."""
+    page.wait_for_load_state()  # the style sheet of a page after a form may not be loaded yet
     for summary in page.locator("summary").all():
         summary.click()
-    ours = [] if address == "/swagger/" else ["best-practice"]
-    found: list[dict[str, Any]] = (
-        Axe().run(page, options={"runOnly": WCAG + ours, "resultTypes": ["violations"]}).response["violations"]
+    best_practice = [] if address == "/swagger/" else ["best-practice"]
+    violations: list[dict[str, Any]] = (
+        Axe().run(page, options={"runOnly": WCAG + best_practice, "resultTypes": ["violations"]}).response["violations"]
     )
-    stray = [f"{address}: stray: {words}" for words in page.evaluate(STRAY)]
-    return stray + [f"{address}: {one['id']}: {node['html'][:200]}" for one in found for node in one["nodes"]]
+    stray = [f"{address}: stray: {text}" for text in page.evaluate(STRAY_TEXT)]
+    return stray + [
+        f"{address}: {violation['id']}: {node['html'][:200]}" for violation in violations for node in violation["nodes"]
+    ]
 
 
-def away(*_: object, **__: object) -> None:
-    """Stand in for a question when PostgreSQL is away."""
+def raise_unavailable(*_: object, **__: object) -> None:
+    """Replace a query while PostgreSQL is unavailable."""
     raise DatabaseUnavailableError
 
 
-@pytest.mark.parametrize("look", LOOKS)
-def test_no_page_has_a_barrier(
-    page: Page, pages: list[str], complaints: Complaints, look: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("appearance", APPEARANCES)
+def test_no_page_violates_wcag(
+    page: Page, pages: list[str], page_errors: PageErrors, appearance: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    size, scheme, language = LOOKS[look]
+    size, scheme, language = APPEARANCES[appearance]
     page.set_viewport_size(size)
     page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
     found = []
@@ -139,17 +141,17 @@ def test_no_page_has_a_barrier(
     monkeypatch.setattr(reauthentication, "is_required", lambda: True)
     page.goto(next(address for address in pages if address.endswith("/block/")))
     expect(page.locator("[name=password]")).to_be_focused()
-    found += findings(page, "a question that takes the password")
-    monkeypatch.setattr(service, "build_report", away)
+    found += findings(page, "a confirmation with a password")
+    monkeypatch.setattr(service, "build_report", raise_unavailable)
     page.goto("/results/")
     found += findings(page, "an outage")
 
-    complaints.errors[:] = [error for error in complaints.errors if not re.search(r"status of (4|503)", error)]
+    page_errors.console[:] = [error for error in page_errors.console if not re.search(r"status of (4|503)", error)]
     assert found == []
 
 
-def test_no_page_is_scrolled_sideways_when_enlarged_four_times(
-    page: Page, pages: list[str], complaints: Complaints
+def test_no_page_scrolls_horizontally_at_400_percent_zoom(
+    page: Page, pages: list[str], page_errors: PageErrors
 ) -> None:
     page.set_viewport_size(ENLARGED)
     wide = []
@@ -160,34 +162,34 @@ def test_no_page_is_scrolled_sideways_when_enlarged_four_times(
         if width > ENLARGED["width"] and address != "/swagger/":
             wide.append((address, width))
 
-    complaints.errors[:] = [error for error in complaints.errors if "status of 4" not in error]
+    page_errors.console[:] = [error for error in page_errors.console if "status of 4" not in error]
     assert wide == []
 
 
-@pytest.mark.parametrize("look", LOOKS)
-def test_the_first_view_is_small_and_nothing_in_it_moves(
-    browser: Browser, address: str, page: Page, pages: list[str], look: str
+@pytest.mark.parametrize("appearance", APPEARANCES)
+def test_the_first_view_is_small_and_has_no_layout_shift(
+    browser: Browser, address: str, page: Page, pages: list[str], appearance: str
 ) -> None:
-    size, scheme, language = LOOKS[look]
+    size, scheme, language = APPEARANCES[appearance]
     context = browser.new_context(
         base_url=address,
         viewport=size,
         color_scheme=scheme,
         locale=language,
-        storage_state=page.context.storage_state(),  # the same reader, whose new browser has nothing of the service yet
+        storage_state=page.context.storage_state(),  # the same session with an empty cache
     )
     context.add_init_script(WATCH_SHIFTS)
-    newcomer = context.new_page()
+    uncached = context.new_page()
 
-    newcomer.goto("/results/", wait_until="networkidle")
+    uncached.goto("/results/", wait_until="networkidle")
 
-    assert newcomer.locator("#rows tbody tr").count() == 25
-    assert newcomer.evaluate("window.shifted") == 0
-    assert 0 < newcomer.evaluate(TRANSFERRED) < MAX_BYTES
+    assert uncached.locator("#rows tbody tr").count() == 25
+    assert uncached.evaluate("window.shifted") == 0
+    assert 0 < uncached.evaluate(TRANSFERRED) < MAX_BYTES
     context.close()
 
 
-def test_a_keyboard_reaches_the_content_at_once_and_sees_where_it_is(page: Page, pages: list[str]) -> None:
+def test_the_skip_link_leads_to_the_content_and_focus_is_visible(page: Page, pages: list[str]) -> None:
     page.goto("/results/")
 
     page.keyboard.press("Tab")
@@ -200,18 +202,18 @@ def test_a_keyboard_reaches_the_content_at_once_and_sees_where_it_is(page: Page,
 
 
 @pytest.mark.parametrize("media", [{"reduced_motion": "reduce"}, {"forced_colors": "active"}])
-def test_wishes_of_the_system_are_heeded(page: Page, pages: list[str], media: dict[str, Any]) -> None:
+def test_reduced_motion_and_forced_colors_are_respected(page: Page, pages: list[str], media: dict[str, Any]) -> None:
     page.emulate_media(**media)
     page.goto("/results/")
 
     if "reduced_motion" in media:
         durations = page.locator("*").evaluate_all(
-            "(all) => all.map((one) => getComputedStyle(one).transitionDuration)"
+            "(all) => all.map((each) => getComputedStyle(each).transitionDuration)"
         )
         assert set(durations) == {"0s"}
     else:
-        assert page.locator(".badge").first.evaluate("(one) => getComputedStyle(one).borderTopStyle") == "solid"
-        chosen, other = page.locator(".segmented span").evaluate_all(
-            "(all) => [all[1], all[2]].map((one) => getComputedStyle(one).backgroundColor)"
+        assert page.locator(".badge").first.evaluate("(badge) => getComputedStyle(badge).borderTopStyle") == "solid"
+        selected, other = page.locator(".segmented span").evaluate_all(
+            "(all) => [all[1], all[2]].map((each) => getComputedStyle(each).backgroundColor)"
         )
-        assert chosen != other
+        assert selected != other

@@ -8,7 +8,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import Complaints
+from tests.browser.conftest import PageErrors
 from tests.builders import ANNA, useradd
 from tests.conftest import Rows
 from tests.functional.attempts import ago, keep
@@ -176,11 +176,11 @@ def test_attempts_are_found_by_client(admin_page: Page, app: Flask) -> None:
     expect(admin_page.get_by_label("Client", exact=True)).to_have_value("CURL")
 
 
-def test_an_ordinary_user_is_refused(reader_page: Page, complaints: Complaints) -> None:
+def test_an_ordinary_user_is_refused(reader_page: Page, page_errors: PageErrors) -> None:
     reader_page.goto("/admin/users/")
 
     expect(reader_page.get_by_role("heading", name="Not allowed")).to_be_visible()
-    complaints.errors[:] = [error for error in complaints.errors if "status of 403" not in error]
+    page_errors.console[:] = [error for error in page_errors.console if "status of 403" not in error]
 
 
 @pytest.mark.parametrize("language", ["en", "ru"])

@@ -1,6 +1,6 @@
-"""One PostgreSQL, one broken network and one service for all chaos tests, healed after each of them.
+"""One PostgreSQL, one proxy and one service for all chaos tests, restored after each of them.
 
-Tests share the tables: every user is new, and a test checks the answers that it got and what must hold for all.
+Tests share the tables: every user is new, and a test checks its own answers and the invariants of all tables.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,16 +15,16 @@ from tests.chaos.processes import eventually
 from tests.chaos.proxy import Proxy
 from tests.chaos.service import Service, migrate
 
-IN_A_ROW = 6
-"""So many new connections in a row reach both workers, almost surely."""
+CONNECTIONS_TO_REACH_BOTH_WORKERS = 6
+"""This many new connections in a row almost certainly reach both workers."""
 RECOVERY_S = 15.0
 
 if not Path("/proc/self/stat").exists():
-    collect_ignore_glob = ["test_*"]  # freezing and killing trees of processes needs Linux
+    collect_ignore_glob = ["test_*"]  # freezing and killing process trees needs Linux
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All in here starts and kills real processes."""
+    """Mark all tests of this folder: they start and kill real processes."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker("chaos")
@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def template() -> Iterator[Postgres]:
-    """A stopped PostgreSQL with the tables of the service, to be copied."""
+    """A stopped PostgreSQL with the migrated tables, to be copied."""
     template = Postgres().start()
     migrate(template.url())
     template.stop()
@@ -42,7 +42,7 @@ def template() -> Iterator[Postgres]:
 
 @pytest.fixture(scope="session")
 def shared_postgres(template: Postgres) -> Iterator[Postgres]:
-    """The PostgreSQL of all chaos tests."""
+    """The PostgreSQL that all chaos tests share."""
     postgres = Postgres(template).start()
     yield postgres
     postgres.close()
@@ -50,7 +50,7 @@ def shared_postgres(template: Postgres) -> Iterator[Postgres]:
 
 @pytest.fixture
 def postgres(shared_postgres: Postgres) -> Iterator[Postgres]:
-    """A PostgreSQL that runs; the test may do with it what it likes."""
+    """A running PostgreSQL; its state is restored after the test."""
     yield shared_postgres
     if shared_postgres.is_running():
         shared_postgres.thaw()
@@ -62,7 +62,7 @@ def postgres(shared_postgres: Postgres) -> Iterator[Postgres]:
 
 @pytest.fixture
 def new_postgres(template: Postgres) -> Iterator[Callable[[], Postgres]]:
-    """Make further PostgreSQLs that end with the test: for failover, full disks, other settings."""
+    """A factory of PostgreSQL servers that end with the test: for failover, full disks, other settings."""
     made: list[Postgres] = []
 
     def make() -> Postgres:
@@ -76,7 +76,7 @@ def new_postgres(template: Postgres) -> Iterator[Callable[[], Postgres]]:
 
 @pytest.fixture(scope="session")
 def shared_proxy(shared_postgres: Postgres) -> Iterator[Proxy]:
-    """The network between service and PostgreSQL."""
+    """The proxy between service and PostgreSQL that all chaos tests share."""
     proxy = Proxy(shared_postgres.port)
     yield proxy
     proxy.close()
@@ -84,15 +84,15 @@ def shared_proxy(shared_postgres: Postgres) -> Iterator[Proxy]:
 
 @pytest.fixture
 def proxy(shared_proxy: Proxy, postgres: Postgres) -> Iterator[Proxy]:
-    """A network that works until the test breaks it."""
+    """A proxy without faults; it is restored after the test."""
     yield shared_proxy
     shared_proxy.retarget(postgres.port)
     shared_proxy.pass_through()
 
 
 @pytest.fixture
-def distant() -> Iterator[Host]:
-    """Another host, at the end of a cable."""
+def remote_host() -> Iterator[Host]:
+    """Another host in a network namespace."""
     host = Host()
     yield host
     host.close()
@@ -100,22 +100,22 @@ def distant() -> Iterator[Host]:
 
 @pytest.fixture(scope="session")
 def shared_service(shared_postgres: Postgres, shared_proxy: Proxy) -> Iterator[Service]:
-    """Two workers, by way of the proxy."""
+    """A service of two workers that connects through the proxy."""
     service = Service(shared_postgres.url(port=shared_proxy.port), WORKERS="2").start()
     yield service
     if service.is_running():
         service.thaw()
-        service.term()  # a process that is killed leaves no coverage
+        service.term()  # a killed process writes no coverage data
     service.close()
 
 
 @pytest.fixture
 def service(shared_service: Service, proxy: Proxy) -> Service:
-    """A service that runs and reaches PostgreSQL; the test may do with it what it likes."""
+    """A running service that reaches PostgreSQL; its state is restored before the next test."""
     if shared_service.is_running():
         shared_service.thaw()
     else:
-        shared_service.kill()  # whom the main process may have left behind
+        shared_service.kill()  # the main process may have left workers
         shared_service.start()
     _await_recovery(shared_service)
     shared_service.mark()
@@ -124,7 +124,7 @@ def service(shared_service: Service, proxy: Proxy) -> Service:
 
 @pytest.fixture
 def new_service() -> Iterator[Callable[..., Service]]:
-    """Make further services that end with the test, each with a DATA_DIR of its own. They are not started yet."""
+    """A factory of services that end with the test, each with its own DATA_DIR, not started yet."""
     made: list[Service] = []
 
     def make(database_url: str, **settings: str) -> Service:
@@ -138,22 +138,22 @@ def new_service() -> Iterator[Callable[..., Service]]:
 
 @pytest.fixture
 def client(service: Service) -> Iterator[Client]:
-    """One client of the service."""
+    """A client of the service."""
     client = Client(service)
     yield client
     client.close()
 
 
 def _await_recovery(service: Service) -> None:
-    """Wait until every worker creates users again: what the test before broke is healed."""
+    """Wait until every worker creates users, after the faults of the previous test."""
     try:
-        eventually(lambda: all(_creates(service) for _ in range(IN_A_ROW)), RECOVERY_S, "")
+        eventually(lambda: all(_creates(service) for _ in range(CONNECTIONS_TO_REACH_BOTH_WORKERS)), RECOVERY_S, "")
     except AssertionError:
-        pytest.fail(f"the service does not recover within {RECOVERY_S} s: {service.log_lines()[-5:]}")
+        pytest.fail(f"the service did not recover within {RECOVERY_S} s: {service.log_lines()[-5:]}")
 
 
 def _creates(service: Service) -> bool:
-    """Tell whether whoever takes a new connection creates a user."""
+    """Return whether the worker that accepts a new connection creates a user."""
     client = Client(service)
     try:
         return client.create().status == 201

@@ -1,4 +1,4 @@
-"""Disks that can be full: small ones, which only the process that gets one sees, and whose end is theirs, too."""
+"""Small file systems that can be filled: each is visible to one process and vanishes with it."""
 
 import functools
 import os
@@ -10,20 +10,20 @@ import pytest
 
 _IS_ROOT = os.geteuid() == 0
 _NAMESPACE = ["unshare", "--mount"] if _IS_ROOT else ["unshare", "--user", "--map-root-user", "--mount"]
-"""Only root may mount: in a user namespace of his own everybody is root, where the kernel allows these."""
+"""Only root may mount; in a user namespace, if the kernel allows these, every user is root."""
 _BACK = [] if _IS_ROOT else ["unshare", "--user", f"--map-user={os.geteuid()}", f"--map-group={os.getegid()}"]
-"""Nobody else is to notice: PostgreSQL refuses root."""
+"""Back to the real user, because PostgreSQL refuses to run as root."""
 _MOUNT = 'mount -t tmpfs -o "$0" chaos "$1" && shift && exec "$@"'
 BLOCK = 4096
 
 
 def on_small_disk(folder: Path, mib: int, owner: int | None = None) -> list[str]:
-    """Return what to put before a command for which `folder` shall be an empty disk of so many MiB.
+    """Return a command prefix that mounts an empty file system of `mib` MiB at `folder` for the command.
 
-    The command is run in place of it, under the same process id. Skips the test where nobody may mount anything.
+    The command runs under the same process ID. Skips the test without the privileges to mount.
     """
     if not _may_mount():
-        pytest.skip("needs root, or a kernel that gives others a namespace to mount in")
+        pytest.skip("needs root or unprivileged user namespaces")
     options = f"size={mib}m,mode=0700" + ("" if owner is None else f",uid={owner},gid={owner}")
     return [*_NAMESPACE, "sh", "-c", _MOUNT, options, str(folder), *_BACK]
 
@@ -35,12 +35,12 @@ def _may_mount() -> bool:
 
 
 def seen_by(pid: int, path: Path) -> Path:
-    """Return the way to what a process sees at `path`."""
+    """Return the path to what a process sees at `path`."""
     return Path(f"/proc/{pid}/root{path}")
 
 
 def fill(folder: Path) -> Path:
-    """Leave not a byte on the disk of a folder; return the file that takes it all."""
+    """Fill the file system of a folder to the last byte; return the file that does."""
     ballast = folder / "ballast"
     with ballast.open("wb", buffering=0) as file, suppress(OSError):
         while True:

@@ -1,9 +1,9 @@
-"""What must be true after every fault, checked from outside (the idea of Jepsen).
+"""Invariants that hold after every fault, checked from outside the service like a Jepsen test.
 
-I1 every attempt that was answered is recorded, once        I5 nobody idles in a transaction
+I1 every answered attempt is recorded, once                 I5 no session idles in a transaction
 I2 there is a user for each attempt with 201, and no other  I6 no ERROR without a cause
-I3 every password that was answered opens its login         I7 no secret in logs, spool, statistics
-I4 what is recorded as answered is what the client saw
+I3 every returned password works                            I7 no secret in logs, spool, statistics
+I4 the recorded response is what the client got
 """
 
 import random
@@ -21,11 +21,11 @@ from tests.chaos.processes import eventually
 from tests.chaos.service import Service
 
 HIDDEN_S = 2.0
-"""An absence that no request notices: shorter than the deadline by the longest pause between two tries."""
+"""Longest outage that retries hide: the deadline less the longest pause between two tries."""
 DRAIN_S = 10.0
-"""How long the spool may take until everything is in the table."""
+"""Time limit for draining the spool into the table."""
 IDLE_S = 6.0
-"""PostgreSQL itself ends a session that idles in a transaction for 4 s."""
+"""PostgreSQL ends a session that idles in a transaction for 4 s."""
 SHOWN = 5
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+")
 _DIGITS = re.compile(r"(?=(9\d{9}))")
@@ -33,11 +33,11 @@ _PASSWORD = re.compile(r"[a-km-np-z2-9]{5}(?:-[a-km-np-z2-9]{5,6})+")
 
 
 class Tables(Protocol):
-    """A PostgreSQL, whichever: what it keeps, and what it said."""
+    """Access to the tables and the log of a PostgreSQL server or cluster."""
 
     @property
     def log(self) -> Path:
-        """What the server said."""
+        """The server's log file."""
 
     def execute(self, sql: str, parameters: object = None) -> list[tuple[Any, ...]]:
         """Run one statement and return its rows."""
@@ -45,7 +45,7 @@ class Tables(Protocol):
 
 @dataclass(frozen=True)
 class _Row:
-    """An attempt as it is recorded."""
+    """A recorded attempt."""
 
     status: int
     answered: int | None
@@ -62,30 +62,40 @@ def check(
     drain_s: float = DRAIN_S,
     logins: int = 5,
 ) -> None:
-    """Raise AssertionError unless I1 to I7 hold. `allowed_errors` are texts of ERROR lines that the fault explains."""
+    """Raise AssertionError unless I1 to I7 hold.
+
+    `allowed_errors` are texts of ERROR lines that the fault explains.
+    """
     answers = list(answers)
-    _recorded_as_answered(postgres, service, answers, drain_s)
-    _users_are_created_attempts(postgres, answers)
-    _passwords_open(postgres, service, answers, logins)
-    _nobody_idles(postgres)
-    _no_unexplained_errors(service, allowed_errors)
-    _no_secrets(postgres, service, answers)
+    _check_attempts_match_answers(postgres, service, answers, drain_s)
+    _check_users_match_attempts(postgres, answers)
+    _check_passwords(postgres, service, answers, logins)
+    _check_no_idle_transaction(postgres)
+    _check_log(service, allowed_errors)
+    _check_no_secrets(postgres, service, answers)
 
 
-def _recorded_as_answered(postgres: Tables, service: Service, answers: Sequence[Answer], drain_s: float) -> None:
-    """I1 and I4."""
+def _check_attempts_match_answers(
+    postgres: Tables, service: Service, answers: Sequence[Answer], drain_s: float
+) -> None:
+    """Check I1 and I4."""
     answered = [answer for answer in answers if answer.attempt_id]
-    nameless = [answer for answer in answers if answer.status is not None and not answer.attempt_id]
-    assert not nameless, f"I1: answers without attempt_id: {summary(nameless)}: {nameless[0].json}"
-    twice = [number for number, count in Counter(answer.attempt_id for answer in answered).items() if count > 1]
-    assert not twice, f"I1: attempt ids that were given to two requests: {twice[:SHOWN]}"
-    _logged(service, [answer for answer in answered if answer.json.get("recorded") is False])
-    due = {str(answer.attempt_id): answer for answer in answered if answer.json.get("recorded") is not False}
+    without_id = [answer for answer in answers if answer.status is not None and not answer.attempt_id]
+    assert not without_id, f"I1: answers without attempt_id: {summary(without_id)}: {without_id[0].json}"
+    counts = Counter(answer.attempt_id for answer in answered)
+    duplicates = [attempt_id for attempt_id, count in counts.items() if count > 1]
+    assert not duplicates, f"I1: attempt IDs that were given to two requests: {duplicates[:SHOWN]}"
+    _check_unrecorded_are_logged(service, [answer for answer in answered if answer.json.get("recorded") is False])
+    expected = {str(answer.attempt_id): answer for answer in answered if answer.json.get("recorded") is not False}
     found: list[str] = []
 
     def differences() -> list[str]:
-        rows = _rows(postgres, list(due))
-        found[:] = [fault for number, answer in due.items() if (fault := _difference(answer, rows.get(number)))]
+        rows = _rows(postgres, list(expected))
+        found[:] = [
+            difference
+            for attempt_id, answer in expected.items()
+            if (difference := _difference(answer, rows.get(attempt_id)))
+        ]
         return found
 
     try:
@@ -93,90 +103,90 @@ def _recorded_as_answered(postgres: Tables, service: Service, answers: Sequence[
     except AssertionError:
         shown = "\n".join(found[:SHOWN])
         raise AssertionError(
-            f"I1/I4: {len(found)} of {len(due)} attempts are not recorded as answered, {drain_s} s later:\n{shown}"
+            f"I1/I4: {len(found)} of {len(expected)} attempts are not recorded as answered after {drain_s} s:\n{shown}"
         ) from None
 
 
-def _rows(postgres: Tables, numbers: list[str]) -> dict[str, _Row]:
-    question = "select id::text, status, answered, code, via from attempts where id = any(%s::uuid[])"
-    return {number: _Row(*rest) for number, *rest in postgres.execute(question, [numbers])}
+def _rows(postgres: Tables, attempt_ids: list[str]) -> dict[str, _Row]:
+    query = "select id::text, status, answered, code, via from attempts where id = any(%s::uuid[])"
+    return {attempt_id: _Row(*values) for attempt_id, *values in postgres.execute(query, [attempt_ids])}
 
 
 def _difference(answer: Answer, row: _Row | None) -> str | None:
-    """Say what is wrong with the record of an answer, if anything is."""
+    """Describe the difference between an answer and its record; return None without any."""
     if row is None:
         return f"{answer.attempt_id} answered {answer.status} {answer.code}: I1, not recorded"
-    happened = 200 if answer.is_replay else answer.status
+    expected = 200 if answer.is_replay else answer.status
     may_differ = answer.code == "outcome_unknown"
-    if row.answered == answer.status and (row.status == happened or may_differ):
+    if row.answered == answer.status and (row.status == expected or may_differ):
         return None
     return f"{answer.attempt_id} answered {answer.status} {answer.code}: I4, recorded as {row}"
 
 
-def _logged(service: Service, answers: list[Answer]) -> None:
-    """An attempt that could not be recorded anywhere says so in its answer and stands in the log (promise P2)."""
+def _check_unrecorded_are_logged(service: Service, answers: list[Answer]) -> None:
+    """Check that attempts answered with `recorded: false` are in the log (promise P2)."""
     logged = {line.get("attempt_id") for line in service.log_lines() if line.get("level") == "ERROR"}
     missing = [answer.attempt_id for answer in answers if answer.attempt_id not in logged]
     assert not missing, f"I1: neither recorded nor in an ERROR line of the log: {missing[:SHOWN]}"
 
 
-def _users_are_created_attempts(postgres: Tables, answers: Sequence[Answer]) -> None:
-    """I2, for the whole tables; and what the clients were told is among it."""
-    odd = postgres.execute(
+def _check_users_match_attempts(postgres: Tables, answers: Sequence[Answer]) -> None:
+    """Check I2 for the whole tables, and that they contain the users that clients were told about."""
+    unmatched = postgres.execute(
         "select coalesce(a.id, u.id)::text, a.status, u.username from attempts a full join users u on u.id = a.id"
         " where (a.status is not distinct from 201) <> (u.id is not null)"
     )
-    assert not odd, f"I2: {len(odd)} attempts with 201 without user, or users without such an attempt: {odd[:SHOWN]}"
-    told = {answer.json["user"]["id"]: answer.json["login"] for answer in answers if answer.status == 201}
-    question = "select id::text, username from users where id = any(%s::uuid[])"
-    kept: dict[str, str] = dict(postgres.execute(question, [list(told)]))
-    lost = [number for number, login in told.items() if kept.get(number) != login]
+    assert not unmatched, f"I2: {len(unmatched)} attempts with 201 without user, or vice versa: {unmatched[:SHOWN]}"
+    logins = {answer.json["user"]["id"]: answer.json["login"] for answer in answers if answer.status == 201}
+    query = "select id::text, username from users where id = any(%s::uuid[])"
+    stored: dict[str, str] = dict(postgres.execute(query, [list(logins)]))
+    lost = [user_id for user_id, login in logins.items() if stored.get(user_id) != login]
     assert not lost, f"I2: {len(lost)} users were answered with 201 and do not exist: {lost[:SHOWN]}"
-    doubled = postgres.execute("select lower(username) from users group by 1 having count(*) > 1")
-    assert not doubled, f"I2: usernames of two users: {doubled[:SHOWN]}"
+    duplicates = postgres.execute("select lower(username) from users group by 1 having count(*) > 1")
+    assert not duplicates, f"I2: usernames of two users: {duplicates[:SHOWN]}"
 
 
-def _passwords_open(postgres: Tables, service: Service, answers: Sequence[Answer], logins: int) -> None:
-    """I3: all of them by the rule that checks passwords, some through the form."""
+def _check_passwords(postgres: Tables, service: Service, answers: Sequence[Answer], logins: int) -> None:
+    """Check I3: all passwords against their hashes, some through the login form."""
     issued = sorted({(answer.json["login"], answer.json["password"]) for answer in answers if answer.status == 201})
-    question = "select username, password_hash from users where username = any(%s)"
-    kept: dict[str, str] = dict(postgres.execute(question, [[login for login, _ in issued]]))
+    query = "select username, password_hash from users where username = any(%s)"
+    hashes: dict[str, str] = dict(postgres.execute(query, [[login for login, _ in issued]]))
     passwords = service.passwords
-    shut = [login for login, password in issued if not passwords.verify(password, kept.get(login, ""))]
-    assert not shut, f"I3: {len(shut)} answered passwords do not open their login: {shut[:SHOWN]}"
+    rejected = [login for login, password in issued if not passwords.verify(password, hashes.get(login, ""))]
+    assert not rejected, f"I3: {len(rejected)} returned passwords do not match their hash: {rejected[:SHOWN]}"
     client = Client(service)
     try:
-        some = random.sample(issued, min(logins, len(issued)))
-        shut = [login for login, password in some if not client.log_in(login, password)]
+        sample = random.sample(issued, min(logins, len(issued)))
+        rejected = [login for login, password in sample if not client.log_in(login, password)]
     finally:
         client.close()
-    assert not shut, f"I3: answered passwords that do not open their login at /login/: {shut}"
+    assert not rejected, f"I3: returned passwords that /login/ rejects: {rejected}"
 
 
-def _nobody_idles(postgres: Tables) -> None:
-    """I5."""
-    question = "select pid, application_name, query from pg_stat_activity where state like 'idle in transaction%'"
-    eventually(lambda: not postgres.execute(question), IDLE_S, "I5: sessions idle in a transaction")
+def _check_no_idle_transaction(postgres: Tables) -> None:
+    """Check I5."""
+    query = "select pid, application_name, query from pg_stat_activity where state like 'idle in transaction%'"
+    eventually(lambda: not postgres.execute(query), IDLE_S, "I5: sessions idle in a transaction")
 
 
-def _no_unexplained_errors(service: Service, allowed: Collection[str]) -> None:
-    """I6. What is no JSON (a traceback, a warning of Python) counts as an error."""
+def _check_log(service: Service, allowed: Collection[str]) -> None:
+    """Check I6; a line that is no JSON (a traceback, a Python warning) counts as an error."""
     errors = [line for line in service.log_lines() if line.get("level") in {"ERROR", "CRITICAL", "TEXT"}]
-    odd = [line for line in errors if not any(text in str(line) for text in allowed)]
-    assert not odd, f"I6: {len(odd)} unexplained errors in the log: {odd[:SHOWN]}"
+    unexplained = [line for line in errors if not any(text in str(line) for text in allowed)]
+    assert not unexplained, f"I6: {len(unexplained)} unexplained errors in the log: {unexplained[:SHOWN]}"
 
 
-def _no_secrets(postgres: Tables, service: Service, answers: Sequence[Answer]) -> None:
-    """I7: passwords, keys, full e-mails and phones, and the secrets of the service."""
+def _check_no_secrets(postgres: Tables, service: Service, answers: Sequence[Answer]) -> None:
+    """Check I7: passwords, keys, full e-mails and phones, and the secrets of the service."""
     secrets = _secrets(answers)
-    places = service.texts() | {str(postgres.log): postgres.log.read_text(errors="replace")}
-    places |= {"table attempts": _dump(postgres, answers)}
-    for place, text in places.items():
+    sources = service.texts() | {str(postgres.log): postgres.log.read_text(errors="replace")}
+    sources |= {"table attempts": _dump(postgres, answers)}
+    for source, text in sources.items():
         candidates = {*_EMAIL.findall(text), *_DIGITS.findall(text), *_PASSWORD.findall(text)}
-        shown = sorted(candidates & secrets)
-        assert not shown, f"I7: {len(shown)} secrets in {place}: {shown[:SHOWN]}"
+        leaked = sorted(candidates & secrets)
+        assert not leaked, f"I7: {len(leaked)} secrets in {source}: {leaked[:SHOWN]}"
         own = [secret for secret in service.own_secrets() | {KEY_MARK} if secret in text]
-        assert not own, f"I7: {own} in {place}"
+        assert not own, f"I7: {own} in {source}"
 
 
 def _secrets(answers: Iterable[Answer]) -> set[str]:
@@ -187,9 +197,9 @@ def _secrets(answers: Iterable[Answer]) -> set[str]:
 
 
 def _dump(postgres: Tables, answers: Iterable[Answer]) -> str:
-    numbers = [answer.attempt_id for answer in answers if answer.attempt_id]
-    question = "select row_to_json(a)::text from attempts a where id = any(%s::uuid[])"
+    attempt_ids = [answer.attempt_id for answer in answers if answer.attempt_id]
+    query = "select row_to_json(a)::text from attempts a where id = any(%s::uuid[])"
     try:
-        return "\n".join(text for (text,) in postgres.execute(question, [numbers]))
+        return "\n".join(text for (text,) in postgres.execute(query, [attempt_ids]))
     except psycopg2.Error as error:
         raise AssertionError(f"I7: the attempts cannot be read: {error}") from error

@@ -1,4 +1,4 @@
-"""Clients of the service: they create users, never the same twice, and remember every answer."""
+"""Clients that create users, each with unique data, and record every response."""
 
 import http.client
 import itertools
@@ -19,32 +19,32 @@ from tests.builders import ADDRESS, csrf_token
 from tests.chaos.processes import eventually
 
 KEY_MARK = "chaoskey"
-"""Begins every idempotency key that is sent: one search finds them all where none may be."""
+"""Prefix of every idempotency key that is sent, to search for leaked keys."""
 _RUN = uuid.uuid4().hex[:6]
-_numbers = itertools.count(1)
-_first_phone = random.randrange(10**7)  # noqa: S311 - guards nothing
+_user_numbers = itertools.count(1)
+_first_phone = random.randrange(10**7)  # noqa: S311 - not security-relevant
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of one request. `status` is None when no answer came, and nothing is known then."""
+    """The result of one request; `status` is None without a response, when the outcome is unknown."""
 
     status: int | None
     json: Mapping[str, Any]
     seconds: float
     headers: Mapping[str, str]
-    """By names in capitals: `Retry-After`."""
+    """By names in title case: `Retry-After`."""
     key: str
     sent: Mapping[str, str]
 
     @property
     def attempt_id(self) -> str | None:
-        """Number of the attempt, as told."""
+        """ID of the attempt, from the response."""
         return self.json.get("attempt_id")
 
     @property
     def code(self) -> str:
-        """Why: `created`, `replayed`, the code of a problem, `broken` when no answer came."""
+        """`created`, `replayed`, an error code, or `broken` without a response."""
         if self.status is None:
             return "broken"
         if self.status == 201:
@@ -53,41 +53,41 @@ class Answer:
 
     @property
     def is_replay(self) -> bool:
-        """Tell whether an earlier request created this user."""
+        """Return whether an earlier request created this user."""
         return self.headers.get("Idempotent-Replayed") == "true"
 
 
 def new_body(username: str | None = None) -> dict[str, str]:
-    """Return a body that nobody has sent yet: a new user, phone and e-mail of his own."""
-    number = next(_numbers)
+    """Return the body of a new user with a unique username, phone and e-mail."""
+    number = next(_user_numbers)
     username = username or f"u{_RUN}n{number}"
     phone = f"+7999{(_first_phone + number) % 10**7:07}"
     return {"name": f"Chaos {number}", "username": username, "phone": phone, "email": f"{username}@mail.example.org"}
 
 
 def new_key() -> str:
-    """Return an idempotency key that can be told from everything else."""
+    """Return a new idempotency key with a recognizable prefix."""
     return f"{KEY_MARK}-{uuid.uuid4().hex}"
 
 
-class Listening(Protocol):
-    """Whatever takes requests: the service, or something in front of it."""
+class Endpoint(Protocol):
+    """A server that accepts requests: the service, or a proxy in front of it."""
 
     @property
     def host(self) -> str:
-        """Its address."""
+        """The address it listens on."""
         ...
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port it listens on."""
         ...
 
 
 class Client:
-    """One client on one connection, which it opens again after it broke."""
+    """A client with one connection, which it reopens when it has broken."""
 
-    def __init__(self, service: Listening) -> None:
+    def __init__(self, service: Endpoint) -> None:
         self._address = service.host, service.port
         self._connection: http.client.HTTPConnection | None = None
         self._cookie = ""
@@ -112,24 +112,24 @@ class Client:
             self.close()
             return Answer(None, {}, time.monotonic() - started, {}, key, body)
         seconds = time.monotonic() - started
-        told = _object(text)
-        names = {name.title(): value for name, value in response.getheaders()}  # some proxies write them small
-        return Answer(response.status, told, seconds, names, key or told.get("idempotency_key", ""), body)
+        document = _json_object(text)
+        names = {name.title(): value for name, value in response.getheaders()}  # some proxies send lower-case names
+        return Answer(response.status, document, seconds, names, key or document.get("idempotency_key", ""), body)
 
     def log_in(self, login: str, password: str) -> bool:
-        """Fill in and send the login form; tell whether it opened."""
+        """Send the login form; return whether the login succeeded."""
         self._cookie = ""
         _, page = self._send("GET", "/login/", None, {}, 10)
         form = urlencode({"login": login, "password": password, "csrf_token": csrf_token(page)})
         headers = {
             "Content-Type": "application/x-www-form-urlencoded",
-            "Referer": "https://{}:{}/login/".format(*self._address),  # asked for behind https
+            "Referer": "https://{}:{}/login/".format(*self._address),  # required over HTTPS
         }
         response, _ = self._send("POST", "/login/", form, headers, 10)
         return response.status == 302
 
     def get(self, path: str, timeout: float = 10) -> tuple[int, str]:
-        """Return status and text of a page."""
+        """Return the status and body of a page."""
         response, text = self._send("GET", path, None, {}, timeout)
         return response.status, text
 
@@ -147,7 +147,7 @@ class Client:
         return response, text
 
     def _connected(self, timeout: float) -> http.client.HTTPConnection:
-        """Return the connection, a new one if the service has closed it meanwhile: no request is lost to that."""
+        """Return the connection, or a new one if the service has closed it."""
         if self._connection and self._connection.sock:
             poller = select.poll()
             poller.register(self._connection.sock, select.POLLIN)
@@ -170,7 +170,7 @@ class Client:
             self._connection = None
 
 
-def _object(text: str) -> dict[str, Any]:
+def _json_object(text: str) -> dict[str, Any]:
     with suppress(ValueError):
         found = json.loads(text)
         if isinstance(found, dict):
@@ -180,24 +180,24 @@ def _object(text: str) -> dict[str, Any]:
 
 @dataclass
 class Load:
-    """Clients that keep creating users while the `with` block runs. `answers` has them all afterwards."""
+    """Clients that create users while the `with` block runs; `answers` collects the results."""
 
-    service: Listening
+    service: Endpoint
     clients: int = 8
     pause_s: float = 0.0
     timeout_s: float = 10.0
     limit: int | None = None
-    """How many requests at the most, all clients together."""
+    """Maximum number of requests of all clients together."""
     reconnecting: bool = False
-    """Whether every request has a connection of its own: then any worker may get it."""
-    client: Callable[[Listening], Client] = Client
+    """Whether every request opens a new connection, so that any worker may get it."""
+    client: Callable[[Endpoint], Client] = Client
     key: str | None = None
-    """The idempotency key of every request: an empty one sends none, None a new one each time."""
+    """The idempotency key of every request: an empty one sends none, None generates one per request."""
     answers: list[Answer] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._stopped = threading.Event()
-        self._begun = itertools.count(1)
+        self._started = itertools.count(1)
         self._failures: list[BaseException] = []
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(self.clients)]
 
@@ -209,12 +209,12 @@ class Load:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def await_answers(self, number: int, seconds: float = 30) -> None:
-        """Wait until there are so many answers."""
-        eventually(lambda: len(self.answers) >= number, seconds, f"fewer than {number} answers")
+    def await_answers(self, count: int, seconds: float = 30) -> None:
+        """Wait until there are at least `count` answers."""
+        eventually(lambda: len(self.answers) >= count, seconds, f"fewer than {count} answers")
 
     def stop(self) -> list[Answer]:
-        """Let every client finish its request; return all answers."""
+        """Stop after the current requests; return all answers."""
         self._stopped.set()
         return self.wait()
 
@@ -229,27 +229,27 @@ class Load:
     def _work(self) -> None:
         client = self.client(self.service)
         try:
-            while not self._stopped.is_set() and (self.limit is None or next(self._begun) <= self.limit):
+            while not self._stopped.is_set() and (self.limit is None or next(self._started) <= self.limit):
                 self.answers.append(client.create(key=self.key, timeout=self.timeout_s))
                 if self.reconnecting:
                     client.close()
                 self._stopped.wait(self.pause_s)
-        except BaseException as error:  # raised again where the test sees it
+        except BaseException as error:  # raised in the test's thread by wait()
             self._failures.append(error)
         finally:
             client.close()
 
 
-def burst(service: Listening, requests: int, parallel: int, timeout_s: float = 10) -> list[Answer]:
-    """Create so many users, so many at once; return all answers."""
+def burst(service: Endpoint, requests: int, parallel: int, timeout_s: float = 10) -> list[Answer]:
+    """Create users with `requests` requests, `parallel` at a time; return all answers."""
     with Load(service, parallel, timeout_s=timeout_s, limit=requests) as load:
         return load.wait()
 
 
 def summary(answers: Iterable[Answer]) -> str:
-    """Return how often each answer came and how long the slowest three took, for people."""
+    """Describe the counts of each answer and the three longest durations."""
     answers = list(answers)
     counts = Counter((answer.status, answer.code) for answer in answers)
     slowest = ", ".join(f"{seconds:.2f}" for seconds in sorted(answer.seconds for answer in answers)[-3:])
-    told = ", ".join(f"{count} x {status or '-'} {code}" for (status, code), count in counts.most_common())
-    return f"{told or 'nothing'}; slowest {slowest} s"
+    outcomes = ", ".join(f"{count} x {status or '-'} {code}" for (status, code), count in counts.most_common())
+    return f"{outcomes or 'none'}; slowest {slowest} s"

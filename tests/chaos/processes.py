@@ -1,4 +1,4 @@
-"""What the chaos tests need of the operating system: trees of processes, signals, free ports, patience."""
+"""Operating system helpers of the chaos tests: process trees, signals, free ports, polling."""
 
 import os
 import random
@@ -16,19 +16,19 @@ T = TypeVar("T")
 
 HOST = "127.0.0.1"
 PORTS = range(20000, 32768)
-"""Below those that systems hand out for outgoing connections: nobody takes one while its owner is dead."""
+"""Below the ephemeral ports: no outgoing connection takes a port while its server is stopped."""
 GONE = frozenset("ZX")
 
 
 def find_program(name: str) -> str | None:
-    """Return where a program lies, or None; those of administrators are not always on the PATH."""
+    """Return the path of a program, or None; also searches the sbin directories, which may not be on the PATH."""
     return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin:/usr/local/sbin")
 
 
 def free_port() -> int:
-    """Return a port on which nobody listens."""
+    """Return a port that nothing listens on."""
     while True:
-        port = random.choice(PORTS)  # noqa: S311 - guards nothing
+        port = random.choice(PORTS)  # noqa: S311 - not security-relevant
         with socket.socket() as probe, suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((HOST, port))
@@ -36,49 +36,49 @@ def free_port() -> int:
 
 
 def state(pid: int) -> str:
-    """Return the letter of the kernel: R, S, D, T (stopped), Z; X when there is no such process."""
+    """Return the process state letter of proc(5): R, S, D, T (stopped), Z; X if there is no such process."""
     return _stat(pid)[0]
 
 
 def is_alive(pid: int) -> bool:
-    """Tell whether the process can still do something. A zombie cannot: pid 1 of a container often reaps nobody."""
+    """Return whether the process exists and is no zombie; PID 1 of a container often reaps none."""
     return state(pid) not in GONE
 
 
 def children(pid: int) -> list[int]:
-    """Return the children of a process that are alive, the oldest first."""
-    return [one for one, parent, _ in _living() if parent == pid]
+    """Return the live children of a process, the oldest first."""
+    return [child for child, parent, _ in _live_processes() if parent == pid]
 
 
 def descendants(pid: int) -> list[int]:
     """Return children, their children and so on, without the process itself."""
-    below = defaultdict(list)
-    for one, parent, _ in _living():
-        below[parent].append(one)
-    found = below[pid]
-    for one in found:
-        found += below[one]  # which are looked at in their turn
+    children_of = defaultdict(list)
+    for child, parent, _ in _live_processes():
+        children_of[parent].append(child)
+    found = children_of[pid]
+    for child in found:
+        found += children_of[child]  # the loop visits them, too
     return found
 
 
 def session(leader: int) -> list[int]:
-    """Return who lives in the session that a process began: also those whose parents are dead."""
-    return [one for one, _, its_session in _living() if its_session == leader]
+    """Return the live processes of a session, including those whose parents are dead."""
+    return [pid for pid, _, session_id in _live_processes() if session_id == leader]
 
 
-def _living() -> list[tuple[int, int, int]]:
-    """Return pid, parent and session of every process that is alive, the oldest first."""
+def _live_processes() -> list[tuple[int, int, int]]:
+    """Return PID, parent and session of every live process, the oldest first."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             stat = _stat(int(entry.name))
             if stat[0] not in GONE:
                 found.append((int(stat[19]), int(entry.name), int(stat[1]), int(stat[3])))
-    return [(pid, parent, its_session) for _, pid, parent, its_session in sorted(found)]
+    return [(pid, parent, session_id) for _, pid, parent, session_id in sorted(found)]
 
 
 def _stat(pid: int) -> list[str]:
-    """Return what the kernel says of a process, from its state on (proc(5): fields 3 to 52)."""
+    """Return fields 3 (state) to 52 of /proc/PID/stat, see proc(5)."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -93,25 +93,25 @@ def send(number: signal.Signals, pids: Iterable[int]) -> None:
 
 
 def freeze(pid: int) -> list[int]:
-    """Stop a process and all below it, the process first so that it makes no new ones; return whom."""
+    """Stop a process and its descendants, itself first so that it forks no more; return their PIDs."""
     frozen = [pid]
     send(signal.SIGSTOP, frozen)
-    while fresh := [one for one in descendants(pid) if one not in frozen]:
-        send(signal.SIGSTOP, fresh)
-        frozen += fresh
-    eventually(lambda: all(state(one) in GONE | {"T"} for one in frozen), 5, "processes did not stop")
+    while running := [child for child in descendants(pid) if child not in frozen]:
+        send(signal.SIGSTOP, running)
+        frozen += running
+    eventually(lambda: all(state(each) in GONE | {"T"} for each in frozen), 5, "processes did not stop")
     return frozen
 
 
 def kill(pid: int) -> None:
-    """Kill a process and all below it, the process first, and wait until none of them can do anything."""
-    doomed = freeze(pid)
-    send(signal.SIGKILL, doomed)
-    eventually(lambda: not any(map(is_alive, doomed[1:])), 10, "processes survived SIGKILL")
+    """Kill a process and its descendants, itself first, and wait for their end."""
+    frozen = freeze(pid)
+    send(signal.SIGKILL, frozen)
+    eventually(lambda: not any(map(is_alive, frozen[1:])), 10, "processes survived SIGKILL")
 
 
 def eventually(condition: Callable[[], T], seconds: float, otherwise: str) -> T:
-    """Return what the condition gives as soon as that is true; fail with `otherwise` when it never is."""
+    """Poll the condition and return its first true result; raise AssertionError with `otherwise` after a timeout."""
     end = time.monotonic() + seconds
     while not (found := condition()):
         if time.monotonic() > end:

@@ -1,7 +1,7 @@
-"""A network that breaks on demand, between the service and PostgreSQL.
+"""TCP proxy between the service and PostgreSQL that injects network faults.
 
-One thread owns all sockets; the tests hand it orders and wait until they are carried out. `state` is what happens to
-all traffic (pass, hold, swallow) and to the listener; a `Trap` waits for one statement and breaks its connection.
+One thread owns all sockets; tests submit commands to it and wait for their results. `state` applies to all traffic
+(pass, hold, swallow); a `Trap` waits for one statement and breaks its connection.
 """
 
 import selectors
@@ -21,32 +21,32 @@ T = TypeVar("T")
 
 ALONE = (b"useradd_", b"insert_attempts_")
 COMMITTING = (b"COMMIT", *(verb + name for verb in (b"execute ", b"prepare ") for name in ALONE))
-"""COMMIT itself, and statements that are transactions by themselves, prepared in the same message at first."""
+"""COMMIT, and statements that are transactions by themselves; their first use prepares them in the same message."""
 _RESET = struct.pack("ii", 1, 0)
-"""SO_LINGER of no time: close() sends RST."""
+"""SO_LINGER with timeout 0: close() sends RST."""
 
 
 class State(Enum):
     """What happens to every connection."""
 
     PASS = auto()
-    HOLD = auto()  # nothing is lost: everything arrives when the state ends
-    SWALLOW = auto()  # what was sent meanwhile is lost, and with it the connection
+    HOLD = auto()  # nothing is lost: data is delivered when the state ends
+    SWALLOW = auto()  # data sent in this state is lost, and its connection with it
 
 
 class Break(Enum):
-    """What a trap does to the connection on which its statement comes."""
+    """What a trap does to the connection that carries its statement."""
 
-    BEFORE = auto()  # cut, the statement is not delivered
-    DELIVER = auto()  # deliver the statement and cut at once
-    EAT = auto()  # deliver it, cut when the reply comes
-    FREEZE = auto()  # deliver it, let no reply through ever, stay connected
-    KEEP = auto()  # keep it back, and what follows, until pass_through(): it arrives late, whether or not anybody waits
+    DROP = auto()  # reset without delivering the statement
+    DELIVER = auto()  # deliver the statement and reset at once
+    DROP_REPLY = auto()  # deliver the statement, reset when its reply arrives
+    FREEZE = auto()  # deliver the statement, never deliver a reply, stay connected
+    DELAY = auto()  # deliver it and what follows after pass_through(), whether or not the client still waits
 
 
 @dataclass
 class Trap:
-    """Waits for a statement that contains a text, or for one that commits a transaction with such a statement."""
+    """A trap for a statement that contains a text, or for the commit of a transaction that contains it."""
 
     action: Break
     lasting: bool
@@ -55,22 +55,22 @@ class Trap:
     fired: threading.Event = field(default_factory=threading.Event)
     count: int = 0
 
-    def catches(self, sql: bytes, before: bytes) -> bool:
-        """Tell whether this is the statement, `before` being what its transaction has said already.
+    def matches(self, sql: bytes, before: bytes) -> bool:
+        """Return whether this is the statement; `before` is the SQL that its transaction has sent so far.
 
-        The words of one that commits may stand in somebody's name, too.
+        A commit is recognized by its beginning, because user data may contain the same words.
         """
         if self.is_for_commit and not sql.startswith(COMMITTING):
             return False
         return self.containing in (before + sql if self.is_for_commit else sql)
 
     def wait(self, seconds: float = 10) -> None:
-        """Wait until it has caught something."""
+        """Wait until the trap has fired."""
         assert self.fired.wait(seconds), f"no statement ran into the trap within {seconds} s"
 
 
 class Proxy:
-    """Passes TCP connections to `target` on 127.0.0.1, from a port of its own that never changes, or a `listener`."""
+    """A proxy to port `target` on 127.0.0.1 that listens on a port that never changes, or on `listener`."""
 
     def __init__(self, target: int, listener: socket.socket | None = None) -> None:
         self.port = listener.getsockname()[1] if listener else free_port()
@@ -79,101 +79,101 @@ class Proxy:
         self.trap: Trap | None = None
         self.links: set[_Link] = set()
         self.selector = selectors.DefaultSelector()
-        self._orders: list[Callable[[], None]] = []
-        self._bell, self._ringer = socket.socketpair()
-        self.selector.register(self._bell, selectors.EVENT_READ, self._obey)
+        self._commands: list[Callable[[], None]] = []
+        self._wakeup_receiver, self._wakeup_sender = socket.socketpair()
+        self.selector.register(self._wakeup_receiver, selectors.EVENT_READ, self._run_commands)
         self._listener: socket.socket | None = None
         self._running = True
         self._listen(listener)
         self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
         self._thread.start()
 
-    # --- What tests order ---------------------------------------------------------------------------------------
+    # --- Commands of the tests ----------------------------------------------------------------------------------
 
     def pass_through(self) -> None:
-        """Heal: listen, forget the trap, let through what was held. Connections that lost something are reset."""
-        self._order(self._heal)
+        """End all faults: listen, remove the trap, deliver held data, reset connections that lost data."""
+        self._submit(self._heal)
 
     def reset(self) -> int:
-        """RST all connections now; new ones pass. Return how many there were."""
-        return self._order(self._cut_all)
+        """Reset all connections (RST), let new ones pass, and return how many were reset."""
+        return self._submit(self._cut_all)
 
     def refuse(self) -> None:
-        """Close the listener and reset all connections: nobody lives at this address."""
-        self._order(self._close_listener)
+        """Close the listener and reset all connections: new ones are refused."""
+        self._submit(self._close_listener)
 
     def blackhole(self) -> None:
-        """Accept connections, swallow everything, answer nothing."""
-        self._order(lambda: self._set(State.SWALLOW))
+        """Accept connections, discard all data and send nothing."""
+        self._submit(lambda: self._set(State.SWALLOW))
 
     def hold(self) -> None:
-        """Stop the traffic like a lost cable: connections stay, what is sent arrives after pass_through()."""
-        self._order(lambda: self._set(State.HOLD))
+        """Stop the traffic: connections stay open, and data is delivered after pass_through()."""
+        self._submit(lambda: self._set(State.HOLD))
 
     def reset_statement(self, containing: str = "", *, deliver: bool = False, lasting: bool = False) -> Trap:
-        """RST the connection on which the next statement (with this text in it) comes, delivered or not."""
-        return self._arm(Break.DELIVER if deliver else Break.BEFORE, containing, lasting=lasting)
+        """Reset the connection that carries the next statement (containing this text), delivered or not."""
+        return self._arm(Break.DELIVER if deliver else Break.DROP, containing, lasting=lasting)
 
     def freeze_statement(self, containing: str = "", *, lasting: bool = False) -> Trap:
-        """Deliver the next statement (with this text in it), never its reply."""
+        """Deliver the next statement (containing this text), but never its reply."""
         return self._arm(Break.FREEZE, containing, lasting=lasting)
 
-    def keep_statement(self, containing: str) -> Trap:
-        """Deliver the next statement with this text in it only after pass_through(), even if nobody waits any more."""
-        return self._arm(Break.KEEP, containing)
+    def delay_statement(self, containing: str) -> Trap:
+        """Deliver the next statement containing this text after pass_through(), even if its client has left."""
+        return self._arm(Break.DELAY, containing)
 
     def commit_drop(self, of: str = "", *, lasting: bool = False) -> Trap:
-        """RST the connection on which COMMIT of a transaction with this text in it comes; PostgreSQL never sees it."""
-        return self._arm(Break.BEFORE, of, is_for_commit=True, lasting=lasting)
+        """Reset the connection at the COMMIT of a transaction containing this text; PostgreSQL never receives it."""
+        return self._arm(Break.DROP, of, is_for_commit=True, lasting=lasting)
 
-    def commit_eat(self, of: str = "", *, lasting: bool = False) -> Trap:
-        """Deliver COMMIT, swallow the reply and RST: committed, and the service cannot know."""
-        return self._arm(Break.EAT, of, is_for_commit=True, lasting=lasting)
+    def commit_drop_reply(self, of: str = "", *, lasting: bool = False) -> Trap:
+        """Deliver COMMIT, drop its reply and reset: committed, but the service cannot know."""
+        return self._arm(Break.DROP_REPLY, of, is_for_commit=True, lasting=lasting)
 
     def commit_freeze(self, of: str = "", *, lasting: bool = False) -> Trap:
-        """Deliver COMMIT and nothing in return; the connection stays open."""
+        """Deliver COMMIT, but never its reply; the connection stays open."""
         return self._arm(Break.FREEZE, of, is_for_commit=True, lasting=lasting)
 
-    def commit_keep(self, of: str = "") -> Trap:
-        """Deliver the next COMMIT only after pass_through(), even if the service has long gone away."""
-        return self._arm(Break.KEEP, of, is_for_commit=True)
+    def commit_delay(self, of: str = "") -> Trap:
+        """Deliver the next COMMIT after pass_through(), even if the service has closed its connection."""
+        return self._arm(Break.DELAY, of, is_for_commit=True)
 
     def retarget(self, port: int) -> None:
-        """Send new connections to another port; the present ones stay where they are."""
-        self._order(lambda: setattr(self, "target", port))
+        """Send new connections to another port; existing ones are unaffected."""
+        self._submit(lambda: setattr(self, "target", port))
 
     def connections(self) -> int:
-        """Return how many clients are connected."""
-        return self._order(lambda: len(self.links))
+        """Return the number of connected clients."""
+        return self._submit(lambda: len(self.links))
 
     def close(self) -> None:
-        """End everything."""
-        self._order(self._finish)
+        """Close all sockets and stop the thread."""
+        self._submit(self._finish)
         self._thread.join(timeout=5)
-        self._bell.close()
-        self._ringer.close()
+        self._wakeup_receiver.close()
+        self._wakeup_sender.close()
         self.selector.close()
 
-    # --- What the thread does -----------------------------------------------------------------------------------
+    # --- The proxy's thread -------------------------------------------------------------------------------------
 
-    def _order(self, what: Callable[[], T]) -> T:
-        """Let the thread do something between two events and return what came of it."""
+    def _submit(self, command: Callable[[], T]) -> T:
+        """Run a command in the proxy's thread between two events and return its result."""
         done, results = threading.Event(), []
 
-        def carry_out() -> None:
+        def run() -> None:
             try:
-                results.append(what())
+                results.append(command())
             finally:
                 done.set()
 
-        self._orders.append(carry_out)
-        self._ringer.send(b"!")
-        assert done.wait(5), "the proxy's thread is gone"
+        self._commands.append(run)
+        self._wakeup_sender.send(b"!")
+        assert done.wait(5), "the proxy's thread has ended"
         return results[0]
 
-    def _obey(self, events: int) -> None:
-        for _ in self._bell.recv(100):
-            self._orders.pop(0)()
+    def _run_commands(self, events: int) -> None:
+        for _ in self._wakeup_receiver.recv(100):
+            self._commands.pop(0)()
 
     def _run(self) -> None:
         while self._running:
@@ -194,9 +194,9 @@ class Proxy:
             self.links.add(_Link(self, client))
 
     def trap_for(self, sql: bytes, before: bytes) -> Trap | None:
-        """Return the trap that this statement runs into; a single one is used up by that."""
+        """Return the trap that this statement fires; a trap that is not lasting is removed."""
         trap = self.trap
-        if trap is None or not trap.catches(sql, before):
+        if trap is None or not trap.matches(sql, before):
             return None
         if not trap.lasting:
             self.trap = None
@@ -204,7 +204,7 @@ class Proxy:
 
     def _arm(self, action: Break, containing: str, *, is_for_commit: bool = False, lasting: bool = False) -> Trap:
         trap = Trap(action, lasting, containing.encode(), is_for_commit)
-        self._order(lambda: setattr(self, "trap", trap))
+        self._submit(lambda: setattr(self, "trap", trap))
         return trap
 
     def _set(self, state: State) -> None:
@@ -220,10 +220,10 @@ class Proxy:
         self._set(State.PASS)
 
     def _cut_all(self) -> int:
-        doomed = list(self.links)
-        for link in doomed:
+        links = list(self.links)
+        for link in links:
             link.cut()
-        return len(doomed)
+        return len(links)
 
     def _close_listener(self) -> None:
         if self._listener:
@@ -238,16 +238,16 @@ class Proxy:
 
 
 class _Link:
-    """One connection through the proxy. `is_damaged`: bytes were lost, it can never be of use again."""
+    """One connection through the proxy; `is_damaged` once data was lost on it."""
 
     def __init__(self, proxy: Proxy, client: socket.socket) -> None:
         self._proxy = proxy
         self._messages = Messages()
         self._to_server, self._to_client = bytearray(), bytearray()
-        self._eats = self._mute = self.is_damaged = False
-        self._kept: bytearray | None = None
+        self._drops_reply = self._is_mute = self.is_damaged = False
+        self._delayed: bytearray | None = None
         self._transaction = b""
-        """What has been said since the last COMMIT."""
+        """SQL sent since the last COMMIT."""
         self._masks: dict[socket.socket, int] = {}
         client.setblocking(False)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -256,17 +256,17 @@ class _Link:
         if proxy.state is State.SWALLOW:
             self.is_damaged = True
         else:
-            self._call(proxy.target)
+            self._connect(proxy.target)
         self.watch()
 
-    def _call(self, target: int) -> None:
+    def _connect(self, target: int) -> None:
         self._server = socket.socket()
         self._server.setblocking(False)
         self._server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._server.connect_ex((HOST, target))  # a refusal shows when it is read
+        self._server.connect_ex((HOST, target))  # an error shows when the socket is read
 
     def watch(self) -> None:
-        """Wait for what may happen next on either side: nothing, while traffic is held."""
+        """Register the events to wait for on either side: none while traffic is held."""
         flows = self._proxy.state is not State.HOLD
         read, write = flows * selectors.EVENT_READ, flows * selectors.EVENT_WRITE
         if self._client:
@@ -275,11 +275,11 @@ class _Link:
             self._register(self._server, read | (write if self._to_server else 0), self._from_server)
 
     def _register(self, side: socket.socket, mask: int, callback: Callable[[int], None]) -> None:
-        former = self._masks.get(side, 0)
+        previous = self._masks.get(side, 0)
         self._masks[side] = mask
-        if former == mask:
+        if previous == mask:
             return
-        if former and mask:
+        if previous and mask:
             self._proxy.selector.modify(side, mask, callback)
         elif mask:
             self._proxy.selector.register(side, mask, callback)
@@ -293,7 +293,8 @@ class _Link:
         if events & selectors.EVENT_READ:
             data = _receive(self._client)
             if not data:
-                self._left(self._client, was_reset=data is None, unheard=self._swallows() or self._kept is not None)
+                is_hidden = self._swallows() or self._delayed is not None
+                self._side_closed(self._client, was_reset=data is None, is_hidden=is_hidden)
             elif self._swallows():
                 self.is_damaged = True
             else:
@@ -307,10 +308,11 @@ class _Link:
         if events & selectors.EVENT_READ:
             data = _receive(self._server)
             if not data:
-                self._left(self._server, was_reset=data is None, unheard=self._mute or self._swallows())
-            elif self._eats:
+                is_hidden = self._is_mute or self._swallows()
+                self._side_closed(self._server, was_reset=data is None, is_hidden=is_hidden)
+            elif self._drops_reply:
                 self.cut()
-            elif self._mute or self._swallows():
+            elif self._is_mute or self._swallows():
                 self.is_damaged = True
             elif self._client:
                 self._to_client += data
@@ -321,18 +323,18 @@ class _Link:
         return self._proxy.state is State.SWALLOW or self.is_damaged
 
     def _forward(self, messages: list[bytes]) -> None:
-        """Send messages on, until one runs into a trap that cuts."""
+        """Forward messages to the server until one fires a trap that cuts the connection."""
         for message in messages:
-            trap = None if self._kept is not None else self._trap_for(statement(message))
-            if trap and trap.action is Break.KEEP:
-                self._kept = bytearray()
-            if self._kept is not None:
-                self._kept += message
-            elif self._server and not (trap and trap.action is Break.BEFORE):
+            trap = None if self._delayed is not None else self._trap_for(statement(message))
+            if trap and trap.action is Break.DELAY:
+                self._delayed = bytearray()
+            if self._delayed is not None:
+                self._delayed += message
+            elif self._server and not (trap and trap.action is Break.DROP):
                 self._to_server += message
                 _flush(self._server, self._to_server)
             if trap:
-                self._spring(trap)
+                self._fire(trap)
                 if not self._client:
                     return
 
@@ -343,17 +345,17 @@ class _Link:
         self._transaction = b"" if sql.startswith((*COMMITTING, b"ROLLBACK")) else self._transaction + sql
         return trap
 
-    def _spring(self, trap: Trap) -> None:
-        trap.count += 1  # first: whoever notices the break finds it counted
-        self._eats = trap.action is Break.EAT
-        self._mute = trap.action is Break.FREEZE
-        if trap.action in {Break.BEFORE, Break.DELIVER}:
+    def _fire(self, trap: Trap) -> None:
+        trap.count += 1  # first, so that it is counted before a test can notice the fault
+        self._drops_reply = trap.action is Break.DROP_REPLY
+        self._is_mute = trap.action is Break.FREEZE
+        if trap.action in {Break.DROP, Break.DELIVER}:
             self.cut()
         trap.fired.set()
 
-    def _left(self, side: socket.socket, *, was_reset: bool, unheard: bool) -> None:
-        """One side has closed; the other one learns it, unless the network swallows that, too."""
-        if unheard:
+    def _side_closed(self, side: socket.socket, *, was_reset: bool, is_hidden: bool) -> None:
+        """Close the other side too, unless the simulated network hides the end of this one."""
+        if is_hidden:
             self.is_damaged = True
             self._close(side)
         elif was_reset:
@@ -362,16 +364,16 @@ class _Link:
             self.close()
 
     def heal(self) -> None:
-        """Deliver what was kept back; else give up a connection that has lost something."""
-        if self._kept is not None and self._server:
-            self._to_server += self._kept
-            self._kept, self.is_damaged = None, False  # who has left needs no reply; the server learns it in the end
+        """Deliver delayed data, or reset the connection if it has lost data."""
+        if self._delayed is not None and self._server:
+            self._to_server += self._delayed
+            self._delayed, self.is_damaged = None, False  # the server learns from its reply that the client has left
             _flush(self._server, self._to_server)
-        elif self.is_damaged or self._mute:
+        elif self.is_damaged or self._is_mute:
             self.cut()
 
     def cut(self) -> None:
-        """RST both sides. What was delivered before stays delivered."""
+        """Reset both sides (RST); data that was delivered stays delivered."""
         for side in filter(None, (self._client, self._server)):
             with suppress(OSError):
                 side.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
@@ -394,15 +396,15 @@ class _Link:
 
 
 def _receive(side: socket.socket) -> bytes | None:
-    """Return what came; nothing when the other end closed, None when it was reset or never there."""
+    """Return received data: empty if the peer has closed, None if it has reset or refused the connection."""
     try:
         return side.recv(65536)
     except OSError:
         return None
 
 
-def _flush(side: socket.socket, waiting: bytearray) -> None:
-    """Send what the kernel takes; what is wrong with a connection shows when it is read."""
+def _flush(side: socket.socket, pending: bytearray) -> None:
+    """Send as much as the kernel accepts; an error shows when the socket is read."""
     with suppress(OSError):
-        sent = side.send(waiting)
-        del waiting[:sent]
+        sent = side.send(pending)
+        del pending[:sent]

@@ -1,4 +1,4 @@
-"""The service as it really runs: `python wsgi.py` with its processes, its log, its spool, on a port that stays."""
+"""The service as in production: `python wsgi.py` with its processes, log and spool, on a fixed port."""
 
 import atexit
 import http.client
@@ -24,24 +24,24 @@ from tests.chaos.disks import on_small_disk, seen_by
 from tests.chaos.processes import HOST, eventually
 
 ROOT = Path(__file__).parents[2]
-KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
-"""What the service sees of our environment: none of a developer's settings is among it."""
-TAKE = (
+INHERITED = ("PATH", "HOME", "TMPDIR", "LANG", "COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
+"""Environment variables that the service inherits: none of a developer's settings."""
+PASS_SOCKET = (
     "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ['LISTEN_PID'] = str(os.getpid());"
     "os.execv(sys.argv[2], sys.argv[2:])"
 )
-"""Program that puts a socket where systemd would have put it, then becomes another one (sd_listen_fds(3))."""
-_living: "weakref.WeakSet[Service]" = weakref.WeakSet()
+"""Program that passes a socket as systemd does, see sd_listen_fds(3), and executes another program."""
+_instances: "weakref.WeakSet[Service]" = weakref.WeakSet()
 
 
 def environment(database_url: str, data_dir: Path, **settings: str) -> dict[str, str]:
-    """Return the environment of a process of the service."""
-    ours = {name: value for name, value in os.environ.items() if name in KEPT}
-    return ours | {"DATABASE_URL": database_url, "DATA_DIR": str(data_dir), "LOG_FORMAT": "json"} | settings
+    """Return the environment for a process of the service."""
+    inherited = {name: value for name, value in os.environ.items() if name in INHERITED}
+    return inherited | {"DATABASE_URL": database_url, "DATA_DIR": str(data_dir), "LOG_FORMAT": "json"} | settings
 
 
 def migrate(database_url: str, revision: str = "head") -> None:
-    """Make or change the tables, in a process of its own."""
+    """Migrate a database to a revision, in a separate process."""
     command = [sys.executable, "-m", "flask", "--app", "wsgi", "db", "upgrade", revision]
     with tempfile.TemporaryDirectory(prefix="chaos-migrate-") as folder:
         env = environment(database_url, Path(folder))
@@ -50,10 +50,10 @@ def migrate(database_url: str, revision: str = "head") -> None:
 
 
 class Service:
-    """One instance. Port and DATA_DIR stay the same over restarts; its log only grows."""
+    """One instance; its port, DATA_DIR and log file stay the same over restarts."""
 
     def __init__(self, database_url: str, *, host: str = HOST, prefix: Sequence[str] = (), **settings: str) -> None:
-        """Serve on `host`; what stands before the command, `prefix`, takes it there."""
+        """Configure an instance that serves on `host`; `prefix` is a command prefix, such as `ip netns exec`."""
         self.host = host
         self.port = processes.free_port()
         self.data_dir = Path(tempfile.mkdtemp(prefix="chaos-service-"))
@@ -64,9 +64,9 @@ class Service:
         self._prefix = list(prefix)
         self._held: socket.socket | None = None
         self._mark = 0
-        _living.add(self)
+        _instances.add(self)
 
-    # --- Life and death -----------------------------------------------------------------------------------------
+    # --- Starting and stopping ----------------------------------------------------------------------------------
 
     def launch(self) -> "Service":
         """Start the process and return at once."""
@@ -84,9 +84,9 @@ class Service:
         return self
 
     def hold_socket(self) -> socket.socket:
-        """Hold the socket for it from now on, as systemd does: it stays open while the service restarts."""
+        """Open the listening socket and pass it to the service, as systemd does: it stays open over restarts."""
         self._held = socket.create_server((HOST, self.port))
-        self._prefix = [sys.executable, "-c", TAKE, str(self._held.fileno())]
+        self._prefix = [sys.executable, "-c", PASS_SOCKET, str(self._held.fileno())]
         return self._held
 
     def start(self, seconds: float = 30) -> "Service":
@@ -104,7 +104,7 @@ class Service:
         return self.get("/livez") == 200
 
     def get(self, path: str, timeout: float = 2) -> int | None:
-        """Return the status of a GET, None when no answer came."""
+        """Return the status of a GET, or None without a response."""
         connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
         try:
             connection.request("GET", path)
@@ -116,20 +116,20 @@ class Service:
 
     @property
     def pid(self) -> int:
-        """The process that was started, which may have workers below it."""
+        """PID of the main process, which may have workers as children."""
         assert self._process is not None, "this service was not started"
         return self._process.pid
 
     def is_running(self) -> bool:
-        """Tell whether the main process lives, frozen or not."""
+        """Return whether the main process exists, frozen or not."""
         return self._process is not None and self._process.poll() is None
 
     def workers(self) -> list[int]:
-        """Return the child processes, the oldest first; none when the main process serves alone."""
+        """Return the child processes, the oldest first; none if the main process serves alone."""
         return processes.children(self.pid)
 
     def kill(self) -> None:
-        """SIGKILL every process at once, also those whose parent is dead; the spool stays as it is."""
+        """SIGKILL every process, including orphaned workers; the spool stays."""
         if self._process is not None:
             if self.is_running():
                 processes.kill(self.pid)
@@ -138,17 +138,17 @@ class Service:
                 processes.kill(survivor)
 
     def survivors(self) -> list[int]:
-        """Return the processes of this service that are alive: none, after a stop."""
+        """Return the live processes of this service: none after a stop."""
         return processes.session(self.pid)
 
     def kill_worker(self, pid: int | None = None) -> int:
-        """SIGKILL one worker, by default the oldest; return which."""
+        """SIGKILL one worker, by default the oldest; return its PID."""
         pid = pid or eventually(self.workers, 5, "the service has no workers")[0]
         processes.send(signal.SIGKILL, [pid])
         return pid
 
     def term(self, seconds: float = 30) -> tuple[int, float]:
-        """SIGTERM; return exit code and how long it took."""
+        """Send SIGTERM; return the exit status and the seconds until the exit."""
         started = time.monotonic()
         assert self._process is not None
         self._process.terminate()
@@ -159,66 +159,66 @@ class Service:
         processes.freeze(pid or self.pid)
 
     def thaw(self) -> None:
-        """Let everything go on."""
+        """Send SIGCONT to all processes."""
         processes.send(signal.SIGCONT, [*processes.descendants(self.pid), self.pid])
 
     def restart(self, **settings: str) -> None:
-        """Stop politely, if it runs, and start again, with other settings if there are any."""
+        """Stop the service with SIGTERM if it runs, and start it with changed settings."""
         if self.is_running():
             self.term()
         self._environment |= settings
         self.start()
 
     def close(self) -> None:
-        """End it, whatever state it is in, and remove what it kept."""
+        """Kill the service, whatever its state, and remove its files."""
         self.kill()
         shutil.rmtree(self.data_dir, ignore_errors=True)
-        _living.discard(self)
+        _instances.discard(self)
 
     def shrink_disk(self, mib: int) -> None:
-        """Give the spool a disk of its own, of so many MiB: empty at each start, gone with the last process."""
+        """Put the spool on a file system of `mib` MiB: empty at each start, removed with the last process."""
         self.spool.mkdir(parents=True)
         self._prefix = on_small_disk(self.spool, mib)
 
-    # --- What it leaves behind ----------------------------------------------------------------------------------
+    # --- Logs and files -----------------------------------------------------------------------------------------
 
     def mark(self) -> None:
-        """Let log_lines() begin here."""
+        """Make log_lines() begin at the current end of the log."""
         self._mark = self.stderr.stat().st_size if self.stderr.exists() else 0
 
     def log_lines(self) -> list[dict[str, Any]]:
-        """Return what was logged since the mark. A line that is no JSON object has the level TEXT."""
+        """Return the lines logged since the mark; a line that is no JSON object has the level TEXT."""
         with self.stderr.open("rb") as file:
             file.seek(self._mark)
             return [_parsed(line) for line in file.read().decode(errors="replace").splitlines() if line.strip()]
 
     @property
     def spool(self) -> Path:
-        """Where the service keeps what PostgreSQL cannot take."""
+        """Directory of attempts that could not be written to PostgreSQL."""
         return self.data_dir / "data" / "spool"
 
     def spool_files(self) -> list[Path]:
         """Return all files of the spool."""
-        seen = seen_by(self.pid, self.spool) if self._prefix and self.is_running() else self.spool
-        return sorted(path for path in seen.rglob("*") if path.is_file())
+        spool = seen_by(self.pid, self.spool) if self._prefix and self.is_running() else self.spool
+        return sorted(path for path in spool.rglob("*") if path.is_file())
 
     def texts(self) -> dict[str, str]:
-        """Return all that the service wrote to disk, by file name, but for its own secrets."""
+        """Return the content of all files that the service wrote, by path, except its own secrets."""
         files = [self.stderr, self.stdout, *self.spool_files()]
         found = {}
         for path in files:
-            with suppress(FileNotFoundError):  # a drained segment goes at any moment
+            with suppress(FileNotFoundError):  # a drained segment can vanish at any moment
                 found[str(path)] = path.read_text(errors="replace")
         return found
 
     def own_secrets(self) -> set[str]:
-        """Return what only the service may know: its keys and the password of the database."""
-        kept = {(self.data_dir / "data" / name).read_text().strip() for name in ("secret_key", "password_secret")}
-        return kept | {urlsplit(self._environment["DATABASE_URL"]).password or ""} - {""}
+        """Return the secrets of the service: its keys and the password of the database."""
+        keys = {(self.data_dir / "data" / name).read_text().strip() for name in ("secret_key", "password_secret")}
+        return keys | {urlsplit(self._environment["DATABASE_URL"]).password or ""} - {""}
 
     @property
     def passwords(self) -> Passwords:
-        """What checks passwords with the secret of this service."""
+        """Password hashing with the secret of this service."""
         secret = (self.data_dir / "data" / "password_secret").read_text().strip()
         return Passwords((Secret(secret.encode()),))
 
@@ -233,5 +233,5 @@ def _parsed(line: str) -> dict[str, Any]:
 
 @atexit.register
 def _close_all() -> None:
-    for service in list(_living):
+    for service in list(_instances):
         service.close()

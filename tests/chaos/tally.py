@@ -1,4 +1,4 @@
-"""What came of a long run, by numbers: what clients were told, and what the tables have of it."""
+"""Summary of a long run: the responses that clients got, compared with the tables."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -7,40 +7,42 @@ from typing import Any
 from tests.chaos.load import Answer
 
 Lines = list[tuple[str, object]]
-Ask = Callable[..., list[tuple[Any, ...]]]
+Execute = Callable[..., list[tuple[Any, ...]]]
 """Runs one statement and returns its rows."""
 
 
-def tally(ask: Ask, answers: Sequence[Answer], faults: Mapping[str, int]) -> Lines:
-    """Return what was answered, lost and doubled, each with its number."""
-    told = Counter(
-        f"{answer.status} {answer.code}" if answer.status else "no answer (process killed)" for answer in answers
+def tally(execute: Execute, answers: Sequence[Answer], faults: Mapping[str, int]) -> Lines:
+    """Return the counts of answers, of lost and duplicate records, and of faults."""
+    outcomes = Counter(
+        f"{answer.status} {answer.code}" if answer.status else "no response (process killed)" for answer in answers
     )
-    numbers = [str(answer.attempt_id) for answer in answers if answer.attempt_id]
-    kept = {str(row[0]) for row in ask("select id from attempts where id = any(%s::uuid[])", [numbers])}
-    users = {str(row[0]) for row in ask("select id from users")}
+    attempt_ids = [str(answer.attempt_id) for answer in answers if answer.attempt_id]
+    recorded = {str(row[0]) for row in execute("select id from attempts where id = any(%s::uuid[])", [attempt_ids])}
+    users = {str(row[0]) for row in execute("select id from users")}
     created = {str(answer.json["user"]["id"]) for answer in answers if answer.status == 201}
-    [[doubled]] = ask("select count(*) from (select lower(username) from users group by 1 having count(*) > 1) d")
-    [[loose]] = ask(
+    [[duplicates]] = execute(
+        "select count(*) from (select lower(username) from users group by 1 having count(*) > 1) d"
+    )
+    [[unmatched]] = execute(
         "select count(*) from users u full join (select id from attempts where status = 201) a using (id)"
         " where u.username is null or a.id is null"
     )
     slowest = max((answer.seconds for answer in answers if answer.status), default=0)
     return [
         ("requests", len(answers)),
-        *((f"  answered {what}", count) for what, count in sorted(told.items())),
-        ("attempts lost", len(set(numbers) - kept)),
-        ("attempts doubled", len(numbers) - len(set(numbers))),
+        *((f"  {outcome}", count) for outcome, count in sorted(outcomes.items())),
+        ("attempts lost", len(set(attempt_ids) - recorded)),
+        ("duplicate attempt IDs", len(attempt_ids) - len(set(attempt_ids))),
         ("users lost", len(created - users)),
-        ("second users", doubled),
-        ("users without attempt, or the reverse", loose),
-        ("interrupted attempts recorded", ask("select count(*) from attempts where status = 0")[0][0]),
-        ("brought in from the spool", ask("select count(*) from attempts where via = 'spool'")[0][0]),
-        ("slowest answer", f"{slowest:.2f} s"),
-        *((f"  fault: {what}", count) for what, count in sorted(faults.items())),
+        ("duplicate usernames", duplicates),
+        ("users without attempt, or vice versa", unmatched),
+        ("interrupted attempts recorded", execute("select count(*) from attempts where status = 0")[0][0]),
+        ("attempts drained from the spool", execute("select count(*) from attempts where via = 'spool'")[0][0]),
+        ("slowest response", f"{slowest:.2f} s"),
+        *((f"  fault: {fault}", count) for fault, count in sorted(faults.items())),
     ]
 
 
 def table(lines: Iterable[tuple[str, object]]) -> str:
-    """Return the lines for people."""
+    """Format the lines as a text table."""
     return "\n".join(f"{name:<50}{value!s:>10}" for name, value in lines)

@@ -1,4 +1,4 @@
-"""F28 to F33, F38, F39: what clients do, alone and all together (promises P6, P7, P10)."""
+"""F28 to F33, F38, F39: races between clients, slow and leaving clients, overload (promises P6, P7, P10)."""
 
 import json
 import socket
@@ -16,21 +16,21 @@ from tests.chaos.processes import HOST, eventually
 from tests.chaos.service import Service
 
 ANSWERED_WITHIN_S = 3.6
-ENDED_BY_POSTGRES_S = 4.0
-"""A transaction in which nothing happens lasts no longer."""
+IDLE_TRANSACTION_TIMEOUT_S = 4.0
+"""PostgreSQL ends a transaction that idles longer."""
 ROUNDS, RIVALS = 5, 8
 
 
-def _all_at_once(acts: Sequence[Callable[[], Answer]]) -> list[Answer]:
-    """Run all acts at the same moment, each in a thread of its own."""
-    barrier = threading.Barrier(len(acts))
+def _run_simultaneously(requests: Sequence[Callable[[], Answer]]) -> list[Answer]:
+    """Send all requests at the same moment, each in its own thread."""
+    barrier = threading.Barrier(len(requests))
     answers: list[Answer] = []
 
-    def run(act: Callable[[], Answer]) -> None:
+    def run(request: Callable[[], Answer]) -> None:
         barrier.wait()
-        answers.append(act())
+        answers.append(request())
 
-    threads = [threading.Thread(target=run, args=(act,)) for act in acts]
+    threads = [threading.Thread(target=run, args=(request,)) for request in requests]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -48,57 +48,63 @@ SPELLINGS: dict[str, Callable[[dict[str, str]], dict[str, str]]] = {
     "email": lambda body: new_body() | {"email": body["email"].upper()},
     "phone": lambda body: new_body() | {"phone": f"8 ({body['phone'][2:5]}) {body['phone'][5:]}"},
 }
-"""How somebody else writes what belongs to one user already."""
+"""Other spellings of an identifier that a user already has."""
 
 
 @pytest.mark.parametrize("identifier", SPELLINGS)
-def test_of_rivals_at_two_instances_one_gets_it(
+def test_of_simultaneous_requests_for_one_identifier_at_two_instances_one_succeeds(
     postgres: Postgres, service: Service, new_service: Callable[..., Service], identifier: str
 ) -> None:
     """F28."""
     other = new_service(postgres.url(), WORKERS="1").start()
-    told: dict[Service, list[Answer]] = {service: [], other: []}
+    by_instance: dict[Service, list[Answer]] = {service: [], other: []}
     for _ in range(ROUNDS):
         body = new_body()
-        places = [service, other] * (RIVALS // 2)
-        bodies = [body, *(SPELLINGS[identifier](body) for _ in places[1:])]
-        answers = _all_at_once([partial(_post, *rival, new_key()) for rival in zip(places, bodies, strict=True)])
+        instances = [service, other] * (RIVALS // 2)
+        bodies = [body, *(SPELLINGS[identifier](body) for _ in instances[1:])]
+        answers = _run_simultaneously(
+            [partial(_post, *rival, new_key()) for rival in zip(instances, bodies, strict=True)]
+        )
         for answer in answers:
-            told[places[bodies.index(dict(answer.sent))]].append(answer)
+            by_instance[instances[bodies.index(dict(answer.sent))]].append(answer)
 
         assert sorted(answer.status or 0 for answer in answers) == [201] + [409] * (RIVALS - 1), summary(answers)
         assert {answer.code for answer in answers} == {"created", "conflict"}
-    for instance, its_answers in told.items():
-        check(postgres, instance, its_answers)
+    for instance, answers in by_instance.items():
+        check(postgres, instance, answers)
 
 
-def test_ten_equal_requests_with_one_key_make_one_user_and_one_password(postgres: Postgres, service: Service) -> None:
+def test_ten_simultaneous_requests_with_one_key_create_one_user_and_one_password(
+    postgres: Postgres, service: Service
+) -> None:
     """F29."""
     body, key = new_body(), new_key()
 
-    answers = _all_at_once([partial(_post, service, body, key)] * 10)
+    answers = _run_simultaneously([partial(_post, service, body, key)] * 10)
 
     assert sorted(answer.code for answer in answers) == ["created", *["replayed"] * 9], summary(answers)
     assert len({answer.json["password"] for answer in answers}) == 1
     check(postgres, service, answers)
 
 
-def test_slow_clients_hold_up_nobody(postgres: Postgres, service: Service) -> None:
+def test_slow_clients_do_not_delay_other_requests(postgres: Postgres, service: Service) -> None:
     """F31."""
-    half = [socket.create_connection((HOST, service.port)) for _ in range(20)]
-    for connection in half:
+    incomplete = [socket.create_connection((HOST, service.port)) for _ in range(20)]
+    for connection in incomplete:
         connection.sendall(b"POST /useradd HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
 
     answers = burst(service, requests=40, parallel=4)
 
-    for connection in half:
+    for connection in incomplete:
         connection.close()
     assert {answer.code for answer in answers} == {"created"}, summary(answers)
-    assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S  # threads that wait for bodies wait 15 s
+    assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S  # a thread waits 15 s for a body
     check(postgres, service, answers)
 
 
-def test_a_client_that_leaves_early_finds_his_password_by_his_key(postgres: Postgres, service: Service) -> None:
+def test_a_client_that_disconnects_early_gets_its_password_by_repeating_with_its_key(
+    postgres: Postgres, service: Service
+) -> None:
     """F32."""
     body, key = new_body(), new_key()
     text = json.dumps(body).encode()
@@ -106,22 +112,22 @@ def test_a_client_that_leaves_early_finds_his_password_by_his_key(postgres: Post
     with closing(socket.create_connection((HOST, service.port))) as connection:
         connection.sendall(f"{head}\r\nContent-Length: {len(text)}\r\n\r\n".encode() + text)
 
-    ask = "select status from attempts where username = %s"
-    eventually(lambda: postgres.execute(ask, [body["username"]]) == [(201,)], 5, "not recorded")
+    query = "select status from attempts where username = %s"
+    eventually(lambda: postgres.execute(query, [body["username"]]) == [(201,)], 5, "not recorded")
     answer = _post(service, body, key)
 
     assert answer.code == "replayed"
     check(postgres, service, [answer])
 
 
-def test_overload_is_turned_away_quickly_and_health_goes_on(postgres: Postgres, service: Service) -> None:
-    """F33. A lock makes PostgreSQL slow for everybody."""
+def test_requests_beyond_capacity_are_refused_quickly_while_livez_answers(postgres: Postgres, service: Service) -> None:
+    """F33. A lock makes PostgreSQL slow for all requests."""
     holder = postgres.connect()
     holder.cursor().execute("begin; lock table users")
-    beats: list[int | None] = []
+    health: list[int | None] = []
     with Load(service, clients=150, limit=150) as load:
         load.await_answers(50)
-        beats += [service.get("/livez", timeout=3) for _ in range(3)]
+        health += [service.get("/livez", timeout=3) for _ in range(3)]
         holder.close()
         answers = load.wait()
 
@@ -129,11 +135,11 @@ def test_overload_is_turned_away_quickly_and_health_goes_on(postgres: Postgres, 
     assert len([answer for answer in answers if answer.code == "overloaded"]) > 50, summary(answers)
     assert {answer.headers["Retry-After"] for answer in answers if answer.status == 503} <= {"1", "2", "3"}
     assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S, summary(answers)
-    assert beats == [200] * 3
+    assert health == [200] * 3
     check(postgres, service, answers)
 
 
-def test_downloads_that_nobody_reads_hold_no_transaction_and_no_stop_and_a_third_has_to_wait(
+def test_stalled_downloads_hold_no_transaction_do_not_delay_a_stop_and_are_limited_to_two(
     postgres: Postgres, new_service: Callable[..., Service]
 ) -> None:
     """F38, F39, F26."""
@@ -144,19 +150,19 @@ def test_downloads_that_nobody_reads_hold_no_transaction_and_no_stop_and_a_third
         user = client.create()
         assert client.log_in(user.json["login"], user.json["password"])
         stalled = [_begin_download(service, client) for _ in range(2)]
-        third, _page = client.get(EXPORT)
+        third, _ = client.get(EXPORT)
         answers = [client.create() for _ in range(20)]
-        eventually(lambda: not postgres.execute(held), ENDED_BY_POSTGRES_S - 1, "a download holds a transaction")
+        eventually(lambda: not postgres.execute(held), IDLE_TRANSACTION_TIMEOUT_S - 1, "a download holds a transaction")
         for connection in stalled:
             connection.close()
-        eventually(lambda: client.get(EXPORT)[0] == 200, 10, "who has left keeps a download's place")
+        eventually(lambda: client.get(EXPORT)[0] == 200, 10, "a client that left still occupies a download")
         stalled = [_begin_download(service, client)]
     code, _ = service.term()
     stalled[0].close()
 
     assert third == 503
     assert {answer.code for answer in answers} == {"created"}, summary(answers)
-    assert (code, service.survivors()) == (0, []), "a stop waits for a client who does not read"
+    assert (code, service.survivors()) == (0, []), "the stop waits for a client that does not read"
     postgres.execute("delete from attempts where user_agent = 'many'")
     service.start()
     check(postgres, service, [user, *answers])
@@ -172,7 +178,7 @@ MANY = """
 
 
 def _begin_download(service: Service, client: Client) -> socket.socket:
-    """Ask for a file, read its head, and read no more."""
+    """Request a file, read the head of the response, and read no more."""
     connection = socket.create_connection((HOST, service.port))
     head = f"GET {EXPORT} HTTP/1.1\r\nHost: localhost\r\nCookie: {client._cookie}\r\n\r\n"
     connection.sendall(head.encode())

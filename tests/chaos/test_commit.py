@@ -1,7 +1,7 @@
-"""F8 to F12: the connection breaks before the statement that commits, in it, after it; it is never confirmed, or late.
+"""F8 to F12: the connection breaks before, in or after the committing statement, or its reply is lost or late.
 
-The same-id retry inside the request is the arbiter: the client gets the right credentials, or hears that the outcome
-is unknown and gets them by repeating with the same key (promises P1, P2, P5, P6).
+The request retries with the same attempt ID: the client gets the right credentials, or `outcome_unknown` and gets them
+by repeating with the same key (promises P1, P2, P5, P6).
 """
 
 from collections.abc import Callable
@@ -19,22 +19,22 @@ ANSWERED_WITHIN_S = 3.6
 RECORDED_WITHIN_S = 2.0
 REPEATED_WITHIN_S = 8.0
 USERADD = "execute useradd"
-"""By which the statement of a request is known: the service has others, beside its requests."""
+"""Text of the statement of a request, in contrast to other statements of the service."""
 CUTS: dict[str, Callable[[Proxy], Trap]] = {
     "F8, not delivered": lambda proxy: proxy.reset_statement(USERADD),
     "F8, delivered": lambda proxy: proxy.reset_statement(USERADD, deliver=True),
     "F9": lambda proxy: proxy.commit_drop(USERADD),
-    "F10": lambda proxy: proxy.commit_eat(USERADD),
+    "F10": lambda proxy: proxy.commit_drop_reply(USERADD),
 }
 
 
 def _recorded(postgres: Postgres, answer: Answer) -> Rows:
-    """Return status and answered of the attempt."""
+    """Return `status` and `answered` of the attempt."""
     return postgres.execute("select status, answered from attempts where id = %s", [answer.attempt_id])
 
 
 def _repeat(client: Client, answer: Answer, answers: list[Answer]) -> Answer:
-    """Repeat with the same key, as a client has to, until the answer is not 503."""
+    """Repeat with the same key until the answer is not 503."""
 
     def is_answered() -> bool:
         answers.append(client.repeat(answer))
@@ -45,7 +45,7 @@ def _repeat(client: Client, answer: Answer, answers: list[Answer]) -> Answer:
 
 
 @pytest.mark.parametrize("fault", CUTS)
-def test_one_cut_is_hidden_by_a_retry(
+def test_one_broken_connection_is_hidden_by_a_retry(
     postgres: Postgres, proxy: Proxy, service: Service, client: Client, fault: str
 ) -> None:
     trap = CUTS[fault](proxy)
@@ -61,15 +61,17 @@ def test_one_cut_is_hidden_by_a_retry(
 
 
 @pytest.mark.parametrize("fault", CUTS)
-def test_cuts_under_load_are_hidden_by_retries(postgres: Postgres, proxy: Proxy, service: Service, fault: str) -> None:
-    caught = 0
+def test_broken_connections_under_load_are_hidden_by_retries(
+    postgres: Postgres, proxy: Proxy, service: Service, fault: str
+) -> None:
+    fired = 0
     with Load(service, clients=6) as load:
         for _ in range(15):
             trap = CUTS[fault](proxy)
             trap.wait()
-            caught += trap.count
+            fired += trap.count
 
-    assert caught == 15
+    assert fired == 15
     assert {answer.code for answer in load.answers} == {"created"}, summary(load.answers)
     assert max(answer.seconds for answer in load.answers) < ANSWERED_WITHIN_S
     check(postgres, service, load.answers)
@@ -79,8 +81,8 @@ def test_resets_of_all_connections_under_load_are_hidden_by_retries(
     postgres: Postgres, proxy: Proxy, service: Service
 ) -> None:
     with Load(service, clients=6) as load:
-        for wanted in range(50, 500, 50):
-            load.await_answers(wanted)
+        for count in range(50, 500, 50):
+            load.await_answers(count)
             assert proxy.reset() > 0
 
     assert {answer.code for answer in load.answers} == {"created"}, summary(load.answers)
@@ -89,7 +91,7 @@ def test_resets_of_all_connections_under_load_are_hidden_by_retries(
 
 
 @pytest.mark.parametrize("lasting", [False, True], ids=["one COMMIT", "every COMMIT"])
-def test_a_commit_without_an_answer_is_an_unknown_outcome_and_its_key_gives_the_credentials(
+def test_an_unconfirmed_commit_is_an_unknown_outcome_and_its_key_returns_the_credentials(
     postgres: Postgres, proxy: Proxy, service: Service, client: Client, *, lasting: bool
 ) -> None:
     """F11."""
@@ -108,10 +110,10 @@ def test_a_commit_without_an_answer_is_an_unknown_outcome_and_its_key_gives_the_
     check(postgres, service, answers)
 
 
-def test_unanswered_commits_under_load_are_unknown_outcomes_and_nothing_else_suffers(
+def test_unconfirmed_commits_under_load_affect_only_their_own_requests(
     postgres: Postgres, proxy: Proxy, service: Service, client: Client
 ) -> None:
-    """F11, while other requests go on in both workers."""
+    """F11, with other requests in both workers."""
     with Load(service, clients=8, reconnecting=True) as load:
         for _ in range(4):
             proxy.commit_freeze(USERADD).wait()
@@ -128,11 +130,11 @@ def test_unanswered_commits_under_load_are_unknown_outcomes_and_nothing_else_suf
     check(postgres, service, answers + replays)
 
 
-def test_a_statement_that_arrives_late_does_not_change_what_was_recorded(
+def test_a_statement_that_arrives_late_does_not_change_the_recorded_attempt(
     postgres: Postgres, proxy: Proxy, service: Service, client: Client
 ) -> None:
-    """F12: the attempt's id is taken."""
-    proxy.commit_keep(USERADD)
+    """F12: the attempt's ID is already used."""
+    proxy.commit_delay(USERADD)
 
     answer = client.create()
 
@@ -146,11 +148,11 @@ def test_a_statement_that_arrives_late_does_not_change_what_was_recorded(
     assert _recorded(postgres, answer) == [(503, 503)]
 
 
-def test_a_statement_that_arrives_when_its_client_has_just_been_told_503_counts_or_does_not(
+def test_a_statement_that_arrives_right_after_503_is_recorded_consistently_with_its_repeat(
     postgres: Postgres, proxy: Proxy, service: Service, client: Client
 ) -> None:
-    """F12: whichever comes first, the statement or the record from the spool; nobody may say that there is no user."""
-    proxy.commit_keep(USERADD)
+    """F12: the statement may arrive before or after the record from the spool; the service must not deny the user."""
+    proxy.commit_delay(USERADD)
 
     answer = client.create()
     proxy.pass_through()

@@ -18,30 +18,31 @@ from tests.chaos.service import Service
 DEADLINE_S, ANSWERED_WITHIN_S = 3.0, 3.6
 RECORDED_WITHIN_S = 2.0
 HALF_WITHIN_S, ALL_WITHIN_S = 0.5, 3.0
-"""What half of the answers, and all, may take that wait for nobody: some milliseconds, but machines are busy. Who asks
-a frozen host waits for 1 s.
+"""Limits of the median and the longest answer: usually milliseconds, but the machine may be busy.
+
+Connecting to a frozen host takes 1 s.
 """
 FIXED_WITHIN_S = 10.0
-"""After which nobody is left who has not found the new primary: each waits for a silent one at most once."""
+"""Time until every worker has found the new primary: each waits for a silent one at most once."""
 
 
 @pytest.fixture
 def primary(new_postgres: Callable[[], Postgres]) -> Postgres:
-    """A server of its own: nothing is left of it for other tests."""
+    """A primary for one test, which cannot be reused."""
     return new_postgres()
 
 
 @pytest.fixture
 def standby(primary: Postgres) -> Iterator[Postgres]:
-    """Has everything that the primary has committed."""
+    """A synchronous standby of the primary."""
     with closing(primary.standby()) as standby:
         yield standby
 
 
 def _url(*hosts: Postgres) -> str:
-    """Return the address of them all: `host1:port1,host2:port2`."""
-    places = ",".join(f"{HOST}:{host.port}" for host in hosts)
-    return f"postgresql://{NAME}:{urlsplit(hosts[0].url()).password}@{places}/{NAME}"
+    """Return a URL that names all hosts: `host1:port1,host2:port2`."""
+    addresses = ",".join(f"{HOST}:{host.port}" for host in hosts)
+    return f"postgresql://{NAME}:{urlsplit(hosts[0].url()).password}@{addresses}/{NAME}"
 
 
 def _answered_in_time(answers: Sequence[Answer], *codes: str) -> None:
@@ -56,7 +57,7 @@ def _quick(answers: Sequence[Answer]) -> None:
 
 
 def _repeated(service: Service, answers: Sequence[Answer]) -> list[Answer]:
-    """Repeat with the same keys, as clients have to, until each gets its credentials; return all answers."""
+    """Repeat each request with its key until it gets its credentials; return all answers."""
     repeats = []
     with closing(Client(service)) as client:
         for answer in answers:
@@ -72,7 +73,7 @@ def _repeated(service: Service, answers: Sequence[Answer]) -> list[Answer]:
 # --- F13 ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_failover_is_hidden_and_loses_nobody(
+def test_a_failover_is_hidden_and_loses_no_user(
     primary: Postgres, standby: Postgres, new_service: Callable[..., Service]
 ) -> None:
     service = new_service(_url(primary, standby), WORKERS="2").start()
@@ -83,10 +84,10 @@ def test_a_failover_is_hidden_and_loses_nobody(
         began = time.monotonic()
         primary.kill()
         standby.promote()
-        away_s = time.monotonic() - began
+        outage_s = time.monotonic() - began
         load.await_answers(len(load.answers) + 100)
 
-    explained = [] if away_s < HIDDEN_S else ["database_unavailable", "outcome_unknown"]
+    explained = [] if outage_s < HIDDEN_S else ["database_unavailable", "outcome_unknown"]
     _answered_in_time(load.answers, "created", *explained)
     _quick(burst(service, requests=20, parallel=2))
     assert service.workers() == workers
@@ -96,7 +97,7 @@ def test_a_failover_is_hidden_and_loses_nobody(
 # --- F14 ------------------------------------------------------------------------------------------------------------
 
 
-def test_while_the_standby_hangs_nobody_is_told_that_a_user_is_safe(
+def test_no_request_is_answered_201_while_the_synchronous_standby_hangs(
     primary: Postgres, standby: Postgres, new_service: Callable[..., Service]
 ) -> None:
     service = new_service(_url(primary, standby), WORKERS="2").start()
@@ -104,7 +105,7 @@ def test_while_the_standby_hangs_nobody_is_told_that_a_user_is_safe(
     _answered_in_time(before, "created")
     standby.freeze()
     with Load(service, clients=5, reconnecting=True) as load:
-        eventually(lambda: any(answer.code == "outcome_unknown" for answer in load.answers), 10, "all outcomes known")
+        eventually(lambda: any(answer.code == "outcome_unknown" for answer in load.answers), 10, "no outcome_unknown")
         assert service.get("/livez") == 200
         load.await_answers(20)
     thawed = time.monotonic()
@@ -113,19 +114,21 @@ def test_while_the_standby_hangs_nobody_is_told_that_a_user_is_safe(
     during = load.answers
     _answered_in_time(during, "outcome_unknown", "database_unavailable")
     unknown = [answer for answer in during if answer.code == "outcome_unknown"]
-    numbers = [answer.attempt_id for answer in during]
-    question = "select count(*) from attempts where id = any(%s::uuid[]) and answered = 503"
-    eventually(lambda: primary.execute(question, [numbers]) == [(len(numbers),)], RECORDED_WITHIN_S, "P2: not recorded")
+    attempt_ids = [answer.attempt_id for answer in during]
+    query = "select count(*) from attempts where id = any(%s::uuid[]) and answered = 503"
+    eventually(
+        lambda: primary.execute(query, [attempt_ids]) == [(len(attempt_ids),)], RECORDED_WITHIN_S, "P2: not recorded"
+    )
     assert time.monotonic() - thawed < ANSWERED_WITHIN_S
     repeats = _repeated(service, unknown)
     assert {answer.code for answer in repeats if answer.status == 201} == {"replayed"}, summary(repeats)
     check(primary, service, before + during + repeats)
 
 
-def test_who_was_not_told_201_before_the_failover_gets_the_credentials_after_it(
+def test_a_request_not_answered_201_before_a_failover_gets_its_credentials_by_repeating_after_it(
     primary: Postgres, standby: Postgres, new_service: Callable[..., Service]
 ) -> None:
-    """F14, then F13: the standby may know the user or not, the same key opens the same login."""
+    """F14, then F13: whether or not the standby has the user, the same key returns the same credentials."""
     service = new_service(_url(primary, standby), WORKERS="2").start()
     before = burst(service, requests=20, parallel=4)
     standby.freeze()
@@ -149,7 +152,7 @@ def test_who_was_not_told_201_before_the_failover_gets_the_credentials_after_it(
 # --- F15 ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_first_host_that_hangs_costs_each_worker_one_wait(
+def test_a_hanging_first_host_delays_only_the_first_request_of_a_worker(
     primary: Postgres, standby: Postgres, new_service: Callable[..., Service]
 ) -> None:
     service = new_service(_url(primary, standby), WORKERS="1").start()
@@ -165,7 +168,7 @@ def test_a_first_host_that_hangs_costs_each_worker_one_wait(
     check(standby, service, answers)
 
 
-def test_the_second_of_two_hosts_is_found_when_the_first_hangs_under_load(
+def test_workers_switch_to_the_second_host_when_the_first_hangs_under_load(
     primary: Postgres, standby: Postgres, new_service: Callable[..., Service]
 ) -> None:
     service = new_service(_url(primary, standby), WORKERS="2").start()
@@ -174,17 +177,17 @@ def test_the_second_of_two_hosts_is_found_when_the_first_hangs_under_load(
         primary.freeze()
         standby.promote()
         promoted = len(load.answers)
-        eventually(lambda: _created_at_last(load.answers[promoted:]), FIXED_WITHIN_S, "P9: no users are created")
-    late = burst(service, requests=40, parallel=4)
+        eventually(lambda: _recently_created(load.answers[promoted:]), FIXED_WITHIN_S, "P9: no users are created")
+    after = burst(service, requests=40, parallel=4)
 
     _answered_in_time(load.answers, "created", "outcome_unknown", "database_unavailable")
-    _answered_in_time(late, "created")
-    _quick(late)
+    _answered_in_time(after, "created")
+    _quick(after)
     repeats = _repeated(service, [answer for answer in load.answers if answer.status == 503])
     assert {answer.status for answer in repeats} == {201}, summary(repeats)
-    check(standby, service, load.answers + late + repeats)
+    check(standby, service, load.answers + after + repeats)
 
 
-def _created_at_last(answers: Sequence[Answer]) -> bool:
-    """Tell whether the last 50 answers, from both workers for sure, are users."""
+def _recently_created(answers: Sequence[Answer]) -> bool:
+    """Return whether the last 50 answers, which come from both workers, are 201."""
     return len(answers) >= 50 and {answer.status for answer in answers[-50:]} == {201}

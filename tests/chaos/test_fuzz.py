@@ -1,4 +1,4 @@
-"""A short and always equal piece of `./run fuzz`: whatever comes over the wire, the service stands it (S66)."""
+"""A short, reproducible part of `./run fuzz`: the service survives any bytes that a client sends (S66)."""
 
 import random
 from collections.abc import Iterator
@@ -10,23 +10,23 @@ from tests.chaos.service import Service
 
 SEED = 66
 INNER = b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-"""What a proxy would take for a part of the body, and a server that disagrees for the next request."""
+"""Part of the body for a proxy, but the next request for a server that disagrees about the length."""
 
 
 @pytest.fixture
 def fuzz(service: Service) -> Iterator[Fuzz]:
-    """Odd requests that are the same in each run."""
-    fuzz = Fuzz(service, random.Random(SEED))  # noqa: S311 - a run that can be repeated
+    """A fuzzer that sends the same requests in each run."""
+    fuzz = Fuzz(service, random.Random(SEED))  # noqa: S311 - must be reproducible
     yield fuzz
     fuzz.close()
 
 
 def statuses(service: Service, *pieces: bytes) -> list[int]:
-    """Send pieces; return the statuses of all answers."""
+    """Send pieces; return the statuses of all responses."""
     return [int(status) for status in STATUS.findall(send(service.port, list(pieces)))]
 
 
-def test_every_kind_of_odd_request_leaves_the_service_as_it_was(fuzz: Fuzz) -> None:
+def test_malformed_requests_of_every_kind_cause_no_defect_and_no_memory_growth(fuzz: Fuzz) -> None:
     fuzz.round()
     before = fuzz.memory[-1]
 
@@ -52,35 +52,33 @@ def test_every_kind_of_odd_request_leaves_the_service_as_it_was(fuzz: Fuzz) -> N
     ],
     ids=lambda headers: b" | ".join(headers).decode(),
 )
-def test_no_request_can_be_smuggled_in_by_two_ways_to_tell_a_length(
-    service: Service, headers: tuple[bytes, ...]
-) -> None:
+def test_conflicting_length_headers_cannot_smuggle_a_request(service: Service, headers: tuple[bytes, ...]) -> None:
     found = statuses(service, head(TYPE, *headers) + b"0\r\n\r\n" + INNER)
 
     assert len(found) <= 1
     assert set(found) <= {400, 411, 501}
 
 
-def test_a_length_that_is_honest_keeps_the_connection(service: Service) -> None:
+def test_a_correct_content_length_keeps_the_connection_open(service: Service) -> None:
     last = head(b"Connection: close", line=b"GET /livez HTTP/1.1")
 
-    heard = send(service.port, [head(length(0), line=b"GET /livez HTTP/1.1") + last], ANSWER_S)
+    response = send(service.port, [head(length(0), line=b"GET /livez HTTP/1.1") + last], ANSWER_S)
 
-    assert STATUS.findall(heard) == [b"200", b"200"]
+    assert STATUS.findall(response) == [b"200", b"200"]
 
 
 @pytest.mark.parametrize("size", [17_000, 300_000])
-def test_a_head_that_is_too_large_is_refused(service: Service, size: int) -> None:
+def test_a_too_large_request_head_is_refused(service: Service, size: int) -> None:
     found = statuses(service, head(b"X-Big: " + b"x" * size))
 
-    assert found in ([431], [400], []), "closed at the worst, before all of it was read"
+    assert found in ([431], [400], []), "closed at worst, before all of it was read"
 
 
-def test_a_header_cannot_be_put_into_an_answer(service: Service) -> None:
+def test_a_request_header_cannot_inject_a_response_header(service: Service) -> None:
     evil = head(TYPE, b"X-Request-Id: a\rSet-Cookie: session=evil", b"Connection: close", length(2))
 
-    heard = send(service.port, [evil + b"{}"], ANSWER_S)
+    response = send(service.port, [evil + b"{}"], ANSWER_S)
 
-    assert b"\r\nSet-Cookie" not in heard
-    assert b"\nSet-Cookie" not in heard
-    assert STATUS.findall(heard) == [b"400"]
+    assert b"\r\nSet-Cookie" not in response
+    assert b"\nSet-Cookie" not in response
+    assert STATUS.findall(response) == [b"400"]

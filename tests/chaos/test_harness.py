@@ -1,4 +1,4 @@
-"""The instruments themselves: what the proxy, the PostgreSQL and the invariants say is so, is so."""
+"""Tests of the chaos tools themselves: the proxy, the PostgreSQL servers, the service, the invariants."""
 
 import os
 import socket
@@ -9,7 +9,7 @@ from contextlib import closing
 
 import psycopg2
 import pytest
-from psycopg2.extensions import connection as Connection  # noqa: N812 - a class, whatever psycopg2 calls it
+from psycopg2.extensions import connection as Connection  # noqa: N812 - a class with a lower-case name
 
 from tests.chaos import processes
 from tests.chaos.invariants import check
@@ -26,33 +26,33 @@ COMMIT = b"Q\0\0\0\x0bCOMMIT\0"
 
 
 class Notes:
-    """A table, written through the proxy and read past it."""
+    """A table that is written through the proxy and read directly."""
 
     def __init__(self, postgres: Postgres, proxy: Proxy) -> None:
         self._postgres = postgres
         self._port = proxy.port
 
     def open(self) -> Connection:
-        """Begin a transaction with a note in it, by way of the proxy."""
+        """Begin a transaction through the proxy and insert a row."""
         connection = psycopg2.connect(self._postgres.url("harness", self._port), connect_timeout=3)
         connection.cursor().execute("insert into notes default values")
         return connection
 
     def count(self) -> int:
-        """Return how many notes are committed."""
+        """Return the number of committed rows."""
         return int(self._postgres.execute("select count(*) from notes", database="harness")[0][0])
 
 
 @pytest.fixture
 def proxy(postgres: Postgres) -> Iterator[Proxy]:
-    """A network in which nobody else is: no service's COMMIT runs into a trap."""
+    """A proxy without other clients, so that no COMMIT of a service fires a trap."""
     with closing(Proxy(postgres.port)) as proxy:
         yield proxy
 
 
 @pytest.fixture
 def notes(postgres: Postgres, proxy: Proxy) -> Iterator[Notes]:
-    """An empty table in a database of its own."""
+    """An empty table in a separate database."""
     postgres.execute("create database harness")
     postgres.execute("create table notes (id integer generated always as identity)", database="harness")
     yield Notes(postgres, proxy)
@@ -69,17 +69,17 @@ def _in_background(work: Callable[[], object]) -> threading.Thread:
 
 
 @pytest.mark.parametrize("cut", [1, 2, 7, 1000])
-def test_messages_are_recognised_however_the_network_cuts_them(cut: int) -> None:
+def test_messages_are_recognized_however_they_are_split_into_packets(cut: int) -> None:
     sent = b"\0\0\0\x08\x04\xd2\x16\x2f" + STARTUP + QUERY + COMMIT
     messages = Messages()
 
-    found = [one for start in range(0, len(sent), cut) for one in messages.feed(sent[start : start + cut])]
+    found = [message for start in range(0, len(sent), cut) for message in messages.feed(sent[start : start + cut])]
 
-    assert [statement(one) for one in found] == [None, None, b"select 1", b"COMMIT"]
+    assert [statement(message) for message in found] == [None, None, b"select 1", b"COMMIT"]
     assert b"".join(found) == sent
 
 
-def test_a_healthy_network_passes_everything(notes: Notes) -> None:
+def test_a_proxy_without_faults_forwards_everything(notes: Notes) -> None:
     with closing(notes.open()) as connection:
         connection.commit()
 
@@ -97,9 +97,9 @@ def test_commit_drop_commits_nothing(notes: Notes, proxy: Proxy) -> None:
     assert notes.count() == 0
 
 
-def test_commit_eat_commits_and_breaks_the_connection(notes: Notes, proxy: Proxy) -> None:
+def test_commit_drop_reply_commits_and_breaks_the_connection(notes: Notes, proxy: Proxy) -> None:
     with closing(notes.open()) as connection:
-        proxy.commit_eat()
+        proxy.commit_drop_reply()
 
         with pytest.raises(psycopg2.OperationalError):
             connection.commit()
@@ -107,7 +107,7 @@ def test_commit_eat_commits_and_breaks_the_connection(notes: Notes, proxy: Proxy
     assert notes.count() == 1
 
 
-def test_commit_freeze_commits_and_says_nothing(notes: Notes, proxy: Proxy) -> None:
+def test_commit_freeze_commits_without_a_reply(notes: Notes, proxy: Proxy) -> None:
     connection = notes.open()
     trap = proxy.commit_freeze()
 
@@ -115,23 +115,23 @@ def test_commit_freeze_commits_and_says_nothing(notes: Notes, proxy: Proxy) -> N
         with closing(connection), pytest.raises(psycopg2.OperationalError):
             connection.commit()
 
-    waiting = _in_background(commit)
+    committing = _in_background(commit)
     trap.wait()
     eventually(lambda: notes.count() == 1, 5, "not committed")
-    assert waiting.is_alive()
+    assert committing.is_alive()
 
     proxy.pass_through()
-    waiting.join(5)
-    assert not waiting.is_alive()
+    committing.join(5)
+    assert not committing.is_alive()
 
 
-def test_a_commit_that_was_kept_arrives_although_its_sender_has_gone(notes: Notes, proxy: Proxy) -> None:
+def test_a_delayed_commit_arrives_after_its_client_has_disconnected(notes: Notes, proxy: Proxy) -> None:
     connection = notes.open()
-    trap = proxy.commit_keep()
+    trap = proxy.commit_delay()
     connection.cursor().execute("set idle_in_transaction_session_timeout = '10s'")
-    waiting = _in_background(lambda: _abandon(connection, 0.2))
+    committing = _in_background(lambda: _abandon(connection, 0.2))
     trap.wait()
-    waiting.join(5)
+    committing.join(5)
     assert notes.count() == 0
 
     proxy.pass_through()
@@ -140,15 +140,15 @@ def test_a_commit_that_was_kept_arrives_although_its_sender_has_gone(notes: Note
 
 
 def _abandon(connection: Connection, seconds: float) -> None:
-    """Send COMMIT and hang up without having heard anything."""
-    with socket.socket(fileno=os.dup(connection.fileno())) as line:
-        line.sendall(COMMIT + b"X\0\0\0\x04")
+    """Send COMMIT and close the connection without reading the reply."""
+    with socket.socket(fileno=os.dup(connection.fileno())) as plain:
+        plain.sendall(COMMIT + b"X\0\0\0\x04")
         time.sleep(seconds)
-        line.shutdown(socket.SHUT_RDWR)
+        plain.shutdown(socket.SHUT_RDWR)
     connection.close()
 
 
-def test_a_single_trap_is_used_up_and_a_lasting_one_is_not(notes: Notes, proxy: Proxy) -> None:
+def test_a_trap_fires_once_and_a_lasting_one_every_time(notes: Notes, proxy: Proxy) -> None:
     for trap, expected in ((proxy.commit_drop(), 1), (proxy.commit_drop(lasting=True), 3)):
         proxy.trap = trap
         for _ in range(3):
@@ -160,7 +160,7 @@ def test_a_single_trap_is_used_up_and_a_lasting_one_is_not(notes: Notes, proxy: 
         assert trap.count == expected
 
 
-def test_a_trap_for_a_transaction_lets_others_commit(notes: Notes, proxy: Proxy) -> None:
+def test_a_trap_for_one_transaction_does_not_affect_others(notes: Notes, proxy: Proxy) -> None:
     with closing(notes.open()) as other, closing(notes.open()) as connection:
         trap = proxy.commit_drop("41 + 1")
         connection.cursor().execute("select 41 + 1")
@@ -173,7 +173,7 @@ def test_a_trap_for_a_transaction_lets_others_commit(notes: Notes, proxy: Proxy)
     assert notes.count() == 1
 
 
-def test_the_word_commit_in_a_value_is_no_commit(notes: Notes, proxy: Proxy) -> None:
+def test_the_word_commit_in_a_value_does_not_fire_a_trap(notes: Notes, proxy: Proxy) -> None:
     with closing(notes.open()) as connection:
         trap = proxy.commit_drop()
         connection.cursor().execute("select 'COMMIT'")
@@ -182,7 +182,9 @@ def test_the_word_commit_in_a_value_is_no_commit(notes: Notes, proxy: Proxy) -> 
 
 
 @pytest.mark.parametrize("deliver", [False, True])
-def test_a_reset_statement_breaks_its_connection_only(notes: Notes, proxy: Proxy, *, deliver: bool) -> None:
+def test_reset_statement_breaks_only_the_connection_of_the_statement(
+    notes: Notes, proxy: Proxy, *, deliver: bool
+) -> None:
     with closing(notes.open()) as other, closing(notes.open()) as connection:
         proxy.reset_statement("41 + 1", deliver=deliver)
         other.cursor().execute("select 1")
@@ -194,7 +196,7 @@ def test_a_reset_statement_breaks_its_connection_only(notes: Notes, proxy: Proxy
     assert notes.count() == 1
 
 
-def test_reset_breaks_open_connections_and_lets_new_ones_in(notes: Notes, proxy: Proxy) -> None:
+def test_reset_breaks_open_connections_and_accepts_new_ones(notes: Notes, proxy: Proxy) -> None:
     with closing(notes.open()) as connection:
         assert proxy.reset() >= 1
 
@@ -204,7 +206,7 @@ def test_reset_breaks_open_connections_and_lets_new_ones_in(notes: Notes, proxy:
     notes.open().close()
 
 
-def test_refuse_lets_nobody_in_until_it_is_healed(notes: Notes, proxy: Proxy) -> None:
+def test_refuse_refuses_connections_until_pass_through(notes: Notes, proxy: Proxy) -> None:
     proxy.refuse()
 
     with pytest.raises(psycopg2.OperationalError, match="refused"):
@@ -214,7 +216,7 @@ def test_refuse_lets_nobody_in_until_it_is_healed(notes: Notes, proxy: Proxy) ->
     notes.open().close()
 
 
-def test_a_blackhole_takes_connections_and_is_silent(proxy: Proxy) -> None:
+def test_a_blackhole_accepts_connections_and_sends_nothing(proxy: Proxy) -> None:
     proxy.blackhole()
 
     with socket.create_connection(("127.0.0.1", proxy.port), timeout=0.3) as connection:
@@ -228,34 +230,34 @@ def test_a_blackhole_takes_connections_and_is_silent(proxy: Proxy) -> None:
             connection.recv(1)
 
 
-def test_what_was_held_arrives_later(notes: Notes, proxy: Proxy) -> None:
+def test_held_data_is_delivered_after_pass_through(notes: Notes, proxy: Proxy) -> None:
     connection = notes.open()
     proxy.hold()
-    waiting = _in_background(connection.commit)
+    committing = _in_background(connection.commit)
     time.sleep(0.2)
     assert notes.count() == 0
-    assert waiting.is_alive()
+    assert committing.is_alive()
 
     proxy.pass_through()
 
-    waiting.join(5)
+    committing.join(5)
     connection.close()
     assert notes.count() == 1
 
 
-def test_a_retargeted_proxy_leads_new_connections_elsewhere(proxy: Proxy) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
-        proxy.retarget(elsewhere.getsockname()[1])
+def test_a_retargeted_proxy_sends_new_connections_to_the_new_port(proxy: Proxy) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        proxy.retarget(other.getsockname()[1])
 
         with socket.create_connection(("127.0.0.1", proxy.port), timeout=5):
-            elsewhere.settimeout(5)
-            elsewhere.accept()[0].close()
+            other.settimeout(5)
+            other.accept()[0].close()
 
 
 # --- PostgreSQL -----------------------------------------------------------------------------------------------------
 
 
-def test_postgres_comes_back_after_every_violence(new_postgres: Callable[[], Postgres]) -> None:
+def test_postgres_keeps_its_port_and_data_after_kill_restart_and_freeze(new_postgres: Callable[[], Postgres]) -> None:
     postgres = new_postgres()
     port = postgres.port
     postgres.execute("create table notes as select 1")
@@ -287,7 +289,7 @@ def test_a_standby_has_what_was_committed_before_the_primary_died(new_postgres: 
         standby.close()
 
 
-def test_one_backend_is_frozen_or_killed_alone(postgres: Postgres, service: Service) -> None:
+def test_a_single_backend_can_be_frozen_or_killed(postgres: Postgres, service: Service) -> None:
     backend = postgres.freeze_backend()
     assert processes.state(backend) == "T"
     postgres.thaw_backend(backend)
@@ -299,7 +301,7 @@ def test_one_backend_is_frozen_or_killed_alone(postgres: Postgres, service: Serv
 # --- Service, load, invariants --------------------------------------------------------------------------------------
 
 
-def test_a_service_killed_and_started_keeps_its_port_and_its_data(service: Service) -> None:
+def test_a_killed_service_keeps_its_port_and_data_when_started_again(service: Service) -> None:
     secrets = service.own_secrets()
     service.kill()
     assert service.survivors() == []
@@ -311,7 +313,7 @@ def test_a_service_killed_and_started_keeps_its_port_and_its_data(service: Servi
     assert service.own_secrets() == secrets
 
 
-def test_a_load_in_good_weather_leaves_everything_in_order(postgres: Postgres, service: Service) -> None:
+def test_a_load_without_faults_satisfies_every_invariant(postgres: Postgres, service: Service) -> None:
     with Load(service, clients=4, limit=100) as load:
         answers = load.wait()
 
@@ -320,7 +322,7 @@ def test_a_load_in_good_weather_leaves_everything_in_order(postgres: Postgres, s
     check(postgres, service, answers)
 
 
-def test_a_request_without_an_answer_is_an_answer_without_status(client: Client, service: Service) -> None:
+def test_a_request_without_a_response_has_no_status(client: Client, service: Service) -> None:
     service.freeze()
     answer = client.create(timeout=0.2)
     service.thaw()
@@ -331,7 +333,7 @@ def test_a_request_without_an_answer_is_an_answer_without_status(client: Client,
 
 @pytest.fixture(scope="module")
 def damageable(template: Postgres) -> Iterator[tuple[Postgres, Service, list[Answer]]]:
-    """A service with four users, in whose tables anything is possible."""
+    """A service with four users, whose tables have no constraint that prevents damage."""
     with closing(Postgres(template).start()) as postgres, closing(Service(postgres.url()).start()) as service:
         answers = burst(service, requests=4, parallel=2)
         postgres.execute("alter table users drop constraint users_id_attempt_status_fkey")
@@ -353,7 +355,7 @@ TABLES = ("attempts", "users")
         ("I7", "update attempts set email_masked = sent ->> 'username' || '@mail.example.org'"),
     ],
 )
-def test_every_invariant_notices_its_damage(
+def test_each_invariant_detects_damaged_tables(
     damageable: tuple[Postgres, Service, list[Answer]], invariant: str, damage: str
 ) -> None:
     postgres, service, answers = damageable
@@ -368,7 +370,9 @@ def test_every_invariant_notices_its_damage(
         check(postgres, service, answers, drain_s=0.2)
 
 
-def test_an_idle_transaction_is_noticed(postgres: Postgres, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_that_idles_in_a_transaction_is_detected(
+    postgres: Postgres, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tests.chaos.invariants.IDLE_S", 0.2)
     with closing(psycopg2.connect(postgres.url())) as connection:
         connection.cursor().execute("select 1")
@@ -377,16 +381,16 @@ def test_an_idle_transaction_is_noticed(postgres: Postgres, service: Service, mo
             check(postgres, service, [])
 
 
-def test_an_error_in_the_log_is_noticed_unless_it_is_allowed(postgres: Postgres, service: Service) -> None:
+def test_an_error_in_the_log_is_detected_unless_it_is_allowed(postgres: Postgres, service: Service) -> None:
     with service.stderr.open("a") as log:
-        log.write('{"level": "ERROR", "message": "the sky falls"}\n')
+        log.write('{"level": "ERROR", "message": "unexpected failure"}\n')
 
     with pytest.raises(AssertionError, match="I6"):
         check(postgres, service, [])
-    check(postgres, service, [], allowed_errors=["sky falls"])
+    check(postgres, service, [], allowed_errors=["unexpected failure"])
 
 
-def test_a_key_in_the_log_is_noticed(postgres: Postgres, service: Service, client: Client) -> None:
+def test_an_idempotency_key_in_the_log_is_detected(postgres: Postgres, service: Service, client: Client) -> None:
     answer = client.post(new_body(), new_key())
     size = service.stderr.stat().st_size
     with service.stderr.open("a") as log:

@@ -1,4 +1,4 @@
-"""PgBouncer between the service and PostgreSQL, with deploy/pgbouncer.ini as it stands there."""
+"""F47 to F49: PgBouncer between the service and PostgreSQL, configured by deploy/pgbouncer.ini."""
 
 import os
 import re
@@ -25,19 +25,19 @@ from tests.chaos.service import Service
 
 INI = Path(__file__).parents[2] / "deploy" / "pgbouncer.ini"
 NOBODY = 65534
-"""PgBouncer does not run as root."""
+"""User and group ID: PgBouncer does not run as root."""
 POOL = 3
-"""Connections of PgBouncer to PostgreSQL: fewer than the service has to PgBouncer, so that sessions change hands."""
+"""Connections of PgBouncer to PostgreSQL: fewer than of the service, so that clients share sessions."""
 
 
 class PgBouncer:
-    """One of its own, on a port that stays."""
+    """A PgBouncer process on a fixed port."""
 
     def __init__(self, postgres: Postgres, folder: Path) -> None:
         self.port = free_port()
-        whom = urlsplit(postgres.url())
+        password = urlsplit(postgres.url()).password
         users = folder / "users.txt"
-        users.write_text(f'"{NAME}" "{whom.password}"\n')
+        users.write_text(f'"{NAME}" "{password}"\n')
         values = {"ADDRESS": HOST, "PORT": self.port, "USERLIST": users}
         values |= {"POSTGRES_HOST": HOST, "POSTGRES_PORT": postgres.port}
         ini = folder / "pgbouncer.ini"
@@ -49,10 +49,10 @@ class PgBouncer:
         with log.open("ab") as file:
             command = [str(find_program("pgbouncer")), str(ini)]
             self._process = subprocess.Popen(command, user=NOBODY, group=NOBODY, extra_groups=[], stderr=file)
-        eventually(self._answers, 10, f"PgBouncer does not answer, see {log}")
+        eventually(self._answers, 10, f"PgBouncer does not respond, see {log}")
 
-    def ask(self, sql: str) -> tuple[Any, ...]:
-        """Return the only row of the answer."""
+    def fetch_row(self, sql: str) -> tuple[Any, ...]:
+        """Return the only row of a query."""
         with closing(psycopg2.connect(self.url)) as connection, connection.cursor() as cursor:
             cursor.execute(sql)
             [row] = cursor.fetchall()
@@ -60,24 +60,24 @@ class PgBouncer:
 
     def _answers(self) -> bool:
         try:
-            return self.ask("select 1") == (1,)
+            return self.fetch_row("select 1") == (1,)
         except psycopg2.OperationalError:
             return False
 
     def close(self) -> None:
-        """End it."""
+        """Kill the process."""
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
 
 
 def filled_in(values: dict[str, object]) -> str:
-    """Return deploy/pgbouncer.ini with its `${NAMES}` replaced, as envsubst does it."""
+    """Return deploy/pgbouncer.ini with its `${NAMES}` replaced, as envsubst does."""
     return Template(INI.read_text()).substitute(values)
 
 
 @pytest.fixture(scope="module")
 def postgres(template: Postgres) -> Iterator[Postgres]:
-    """A server of its own: PgBouncer keeps sessions of it."""
+    """A server for this module only, because PgBouncer keeps sessions open."""
     postgres = Postgres(template).start()
     yield postgres
     postgres.close()
@@ -85,7 +85,7 @@ def postgres(template: Postgres) -> Iterator[Postgres]:
 
 @pytest.fixture(scope="module")
 def pgbouncer(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PgBouncer]:
-    """In transaction mode. Skips the tests where there is none, or nobody may become another user."""
+    """PgBouncer in transaction mode. Skips the tests without PgBouncer or root."""
     if not find_program("pgbouncer") or os.geteuid() != 0:
         pytest.skip("needs root and PgBouncer (Debian: apt install pgbouncer)")
     folder = tmp_path_factory.mktemp("pgbouncer")
@@ -97,26 +97,26 @@ def pgbouncer(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture(scope="module")
 def service(pgbouncer: PgBouncer) -> Iterator[Service]:
-    """Two workers that know nothing of it."""
+    """A service of two workers, configured as without PgBouncer."""
     service = Service(pgbouncer.url, WORKERS="2").start()
     yield service
     service.term()
     service.close()
 
 
-def test_it_sets_what_the_service_would_have_set(pgbouncer: PgBouncer) -> None:
-    wanted = re.findall(r"-c (\w+)=", str(CONNECT_ARGS["options"]))
-    question = f"select {', '.join(f'current_setting({name!r})' for name in wanted)}"
+def test_pgbouncer_sets_the_session_settings_of_the_service(pgbouncer: PgBouncer) -> None:
+    names = re.findall(r"-c (\w+)=", str(CONNECT_ARGS["options"]))
+    query = f"select {', '.join(f'current_setting({name!r})' for name in names)}"
     arguments: Any = CONNECT_ARGS | {"dsn": pgbouncer.direct}
 
     with closing(psycopg2.connect(**arguments)) as connection, connection.cursor() as cursor:
-        cursor.execute(question)
+        cursor.execute(query)
         [direct] = cursor.fetchall()
 
-    assert pgbouncer.ask(question) == direct
+    assert pgbouncer.fetch_row(query) == direct
 
 
-def test_the_whole_service_works_through_it(service: Service, postgres: Postgres, pgbouncer: PgBouncer) -> None:
+def test_the_service_works_through_pgbouncer(service: Service, postgres: Postgres, pgbouncer: PgBouncer) -> None:
     answers = burst(service, requests=120, parallel=12)
     with closing(Client(service)) as client:
         again = [client.repeat(answer) for answer in answers[:5]]
@@ -133,7 +133,7 @@ def test_the_whole_service_works_through_it(service: Service, postgres: Postgres
     check(postgres, service, [*answers, *again, refused])
 
 
-def test_after_a_restart_of_postgres_behind_it_everything_goes_on(service: Service, postgres: Postgres) -> None:
+def test_the_service_recovers_when_postgres_restarts_behind_pgbouncer(service: Service, postgres: Postgres) -> None:
     with closing(Client(service)) as client:
         postgres.restart()
         eventually(lambda: client.create().status == 201, 15, "the service does not recover")

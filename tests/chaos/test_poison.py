@@ -1,7 +1,7 @@
-"""F34, F35: what clients send by mistake or malice is refused, never with 5xx, and alike while PostgreSQL is away.
+"""F34, F35: malicious or broken requests are refused, never with 5xx, whether or not PostgreSQL is available.
 
-What the service sees is recorded, whatever it is (promise P8). What the HTTP parser refuses, or what is larger than
-the server takes at all, never reaches the service: it is answered, not recorded.
+Every request that reaches the application is recorded (promise P8). Requests that the HTTP parser refuses, or whose
+body exceeds the server's limit, never reach it: they are answered, but not recorded.
 """
 
 import http.client
@@ -25,7 +25,7 @@ from tests.chaos.proxy import Proxy
 from tests.chaos.service import Service
 
 ANSWERED_WITHIN_S = 3.6
-SOMEBODY = {"name": "Poison", "username": "poison", "email": "poison@mail.example.org"}
+VALID_BODY = {"name": "Poison", "username": "poison", "email": "poison@mail.example.org"}
 
 
 def _request(
@@ -36,7 +36,7 @@ def _request(
     start: bytes = b"POST " + ADDRESS.encode() + b" HTTP/1.1",
     host: bytes = b"127.0.0.1",
 ) -> bytes:
-    """Return a request as it goes over the wire. An empty `length` leaves Content-Length out."""
+    """Return the bytes of a request. An empty `length` omits Content-Length."""
     lines = [start, b"Host: " + host, b"Connection: close", b"Accept-Language: en", *headers]
     if media_type is not None:
         lines.append(b"Content-Type: " + media_type)
@@ -46,15 +46,15 @@ def _request(
 
 
 def _with(**fields: Any) -> bytes:
-    """Return the request of a user who would be created but for these fields."""
-    return _request(json.dumps(SOMEBODY | fields).encode())
+    """Return a request that is valid except for these fields."""
+    return _request(json.dumps(VALID_BODY | fields).encode())
 
 
 def _chunked(body: bytes, coding: bytes = b"chunked") -> bytes:
     return _request(body, b"Transfer-Encoding: " + coding, length=b"")
 
 
-GOOD = json.dumps(SOMEBODY).encode()
+GOOD = json.dumps(VALID_BODY).encode()
 REFUSED: dict[str, tuple[bytes, int, str]] = {
     "nothing": (_request(b""), 400, "malformed_json"),
     "only NUL": (_request(b"\0" * 100), 400, "malformed_json"),
@@ -128,7 +128,7 @@ REFUSED: dict[str, tuple[bytes, int, str]] = {
         "validation_failed",
     ),
 }
-"""What the service itself refuses: what is sent, status and code."""
+"""Requests that the application refuses, each with status and code."""
 
 UNREADABLE: dict[str, tuple[bytes, int]] = {
     "TLS": (b"\x16\x03\x01\x02\0\x01\0" + bytes(range(256)) + b"\r\n\r\n", 400),
@@ -145,40 +145,41 @@ UNREADABLE: dict[str, tuple[bytes, int]] = {
     "two lengths": (_request(b"{}", b"Content-Length: 5"), 400),
     "no chunk": (_chunked(b"ZZ\r\n{}\r\n0\r\n\r\n"), 400),
     "chunk without an end": (_chunked(b"2\r\n{}{}\r\n0\r\n\r\n"), 400),
-    "unknown coding": (_chunked(b"", b"gzip, chunked"), 501),  # what RFC 9112, 6.1 wants
+    "unknown coding": (_chunked(b"", b"gzip, chunked"), 501),  # as RFC 9112, 6.1 requires
     "NUL in a header": (_request(b"{}", b"User-Agent: a\0b"), 400),
     "line feed in a header": (_request(b"{}", b"User-Agent: a\nb"), 400),
     "large header": (_request(b"{}", b"User-Agent: " + b"a" * 20_000), 431),
 }
-"""What waitress refuses before the service sees it."""
+"""Requests that waitress refuses before they reach the application, each with its status."""
 
 
 def _exchange(service: Service, *parts: bytes) -> Answer:
-    """Send bytes and read one answer. A server that has answered need not read the rest."""
+    """Send bytes and read one response; the server may respond before it has read everything."""
     began = time.monotonic()
     try:
-        with socket.create_connection((HOST, service.port), timeout=10) as line:
+        with socket.create_connection((HOST, service.port), timeout=10) as connection:
             try:
                 for part in parts:
-                    line.sendall(part)
+                    connection.sendall(part)
             except OSError:
                 pass
-            answer = http.client.HTTPResponse(line, method="POST")
-            answer.begin()
-            text = answer.read()
+            response = http.client.HTTPResponse(connection, method="POST")
+            response.begin()
+            text = response.read()
     except (OSError, http.client.HTTPException):
         return Answer(None, {}, time.monotonic() - began, {}, "", {})
     seconds = time.monotonic() - began
-    told = json.loads(text) if "json" in answer.headers.get_content_type() else {}
-    return Answer(answer.status, told, seconds, dict(answer.getheaders()), told.get("idempotency_key", ""), {})
+    document = json.loads(text) if "json" in response.headers.get_content_type() else {}
+    key = document.get("idempotency_key", "")
+    return Answer(response.status, document, seconds, dict(response.getheaders()), key, {})
 
 
 def _document(answer: Answer) -> dict[str, Any]:
-    """Return all of an answer but for what is of one attempt only."""
-    return {name: told for name, told in answer.json.items() if name not in {"attempt_id", "idempotency_key"}}
+    """Return the members of an answer that do not differ between attempts."""
+    return {name: value for name, value in answer.json.items() if name not in {"attempt_id", "idempotency_key"}}
 
 
-def _is_away(service: Service) -> bool:
+def _is_breaker_open(service: Service) -> bool:
     return any(
         (line.get("message"), line.get("breaker")) == ("database unavailable: breaker opened", "writing")
         for line in service.log_lines()
@@ -186,8 +187,8 @@ def _is_away(service: Service) -> bool:
 
 
 def _recorded(postgres: Postgres, service: Service) -> int:
-    """Return how many attempts there are, those on the disk of the service included."""
-    eventually(lambda: '"attempts":0' in _status(service), 5, "the spool does not empty")
+    """Return the number of recorded attempts after the spool has been drained."""
+    eventually(lambda: '"attempts":0' in _status(service), 5, "the spool was not drained")
     return int(postgres.execute("select count(*) from attempts")[0][0])
 
 
@@ -199,38 +200,38 @@ def _status(service: Service) -> str:
         client.close()
 
 
-def test_poison_is_refused_and_recorded_with_and_without_postgres(
+def test_malicious_requests_are_refused_and_recorded_with_and_without_postgres(
     postgres: Postgres, proxy: Proxy, new_service: Callable[..., Service]
 ) -> None:
     """F34 and P8."""
     service = new_service(postgres.url(port=proxy.port)).start()
     expected = {name: (status, code) for name, (_, status, code) in REFUSED.items()}
 
-    usual = {name: _exchange(service, sent) for name, (sent, _, _) in REFUSED.items()}
+    available = {name: _exchange(service, sent) for name, (sent, _, _) in REFUSED.items()}
     proxy.refuse()
     client = Client(service)
     first = client.create()
-    eventually(lambda: _is_away(service), 5, "nobody noticed that PostgreSQL is away")
-    away = {name: _exchange(service, sent) for name, (sent, _, _) in REFUSED.items()}
+    eventually(lambda: _is_breaker_open(service), 5, "the breaker did not open")
+    unavailable = {name: _exchange(service, sent) for name, (sent, _, _) in REFUSED.items()}
     last = client.create()
     proxy.pass_through()
     client.close()
 
-    assert {name: (answer.status, answer.code) for name, answer in usual.items()} == expected
-    assert {name: _document(answer) for name, answer in away.items()} == {
-        name: _document(answer) for name, answer in usual.items()
+    assert {name: (answer.status, answer.code) for name, answer in available.items()} == expected
+    assert {name: _document(answer) for name, answer in unavailable.items()} == {
+        name: _document(answer) for name, answer in available.items()
     }
     assert {first.code, last.code} == {"database_unavailable"}
-    answers = [*usual.values(), *away.values(), first, last]
+    answers = [*available.values(), *unavailable.values(), first, last]
     assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S
     check(postgres, service, answers)
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
-def test_what_is_no_http_is_answered_and_neither_recorded_nor_an_error(
+def test_invalid_http_is_refused_without_a_record_or_an_error_in_the_log(
     postgres: Postgres, service: Service, name: str
 ) -> None:
-    """F34: anybody can send it at any time, so nobody may be called out of bed by it."""
+    """F34: anyone can send it at any time, so it must not raise an alert."""
     sent, status = UNREADABLE[name]
     before = _recorded(postgres, service)
 
@@ -242,7 +243,9 @@ def test_what_is_no_http_is_answered_and_neither_recorded_nor_an_error(
 
 
 @pytest.mark.parametrize("size", [MAX_BODY, MAX_BODY + 1, HARD_BODY_LIMIT - 1])
-def test_a_body_up_to_the_servers_limit_is_judged_and_recorded(postgres: Postgres, service: Service, size: int) -> None:
+def test_a_body_below_the_servers_limit_is_validated_and_recorded(
+    postgres: Postgres, service: Service, size: int
+) -> None:
     """F35."""
     body, key = new_body(), new_key()
     sent = _request(json.dumps(body).encode().ljust(size), b"Idempotency-Key: " + key.encode())
@@ -258,7 +261,7 @@ def test_a_body_up_to_the_servers_limit_is_judged_and_recorded(postgres: Postgre
 def test_a_body_over_the_servers_limit_is_refused_by_the_server_and_not_recorded(
     postgres: Postgres, service: Service, size: int, *, sends_body: bool
 ) -> None:
-    """F35: the answer comes after the head already."""
+    """F35: the server responds after the head."""
     before = _recorded(postgres, service)
 
     answer = _exchange(service, _request(b"", length=b"%d" % size), b" " * size * sends_body)
@@ -269,8 +272,8 @@ def test_a_body_over_the_servers_limit_is_refused_by_the_server_and_not_recorded
     check(postgres, service, [])
 
 
-def test_a_body_without_an_end_is_refused_at_the_servers_limit(postgres: Postgres, service: Service) -> None:
-    """F35: chunks that never end."""
+def test_an_endless_chunked_body_is_refused_at_the_servers_limit(postgres: Postgres, service: Service) -> None:
+    """F35, with an endless chunked body."""
     before = _recorded(postgres, service)
     chunk = b"400\r\n" + b" " * 0x400 + b"\r\n"
 

@@ -1,4 +1,4 @@
-"""F19 to F27, F41, F42: processes and disks of the service itself break (promises P2, P3, P11)."""
+"""F19 to F27, F41, F42: faults of the service's own processes and disks (promises P2, P3, P11)."""
 
 import json
 import os
@@ -34,32 +34,32 @@ def _rows(postgres: Postgres, username: str) -> list[tuple[int, str]]:
 
 
 def _records(service: Service) -> list[str]:
-    """Return the ids of the attempts on the service's disk."""
+    """Return the IDs of the attempts in the service's spool."""
     lines = [line for path in service.spool_files() if path.suffix == ".log" for line in path.read_bytes().splitlines()]
     return [json.loads(line.partition(b" ")[2])["id"] for line in lines]
 
 
 def _folder(worker: int) -> str | None:
-    """Return the folder of the spool whose lock a process has open."""
+    """Return the spool folder that a process has locked."""
     paths = [descriptor.readlink() for descriptor in Path(f"/proc/{worker}/fd").iterdir()]
     return next(
         (path.parent.name for path in paths if path.name == "lock" and path.parent.parent.name == "spool"), None
     )
 
 
-def _under_way(service: Service) -> int:
-    """Return how many requests the service is at, by its notes for the case of its death."""
-    notes = b"".join(path.read_bytes() for path in service.spool_files() if path.name == "intents")
-    return sum(notes[at] > 0 for at in range(0, len(notes), SLOT_BYTES))
+def _in_progress(service: Service) -> int:
+    """Return the number of requests in progress, from the service's intent files."""
+    intents = b"".join(path.read_bytes() for path in service.spool_files() if path.name == "intents")
+    return sum(intents[at] > 0 for at in range(0, len(intents), SLOT_BYTES))
 
 
 # --- Processes ------------------------------------------------------------------------------------------------------
 
 
-def test_a_request_of_a_killed_worker_shows_as_interrupted_and_the_worker_is_replaced(
+def test_a_request_of_a_killed_worker_is_recorded_as_interrupted_and_the_worker_is_replaced(
     postgres: Postgres, proxy: Proxy, service: Service
 ) -> None:
-    """F24. Its COMMIT is on the way when it dies: nobody knows more than that it was received."""
+    """F24. The worker dies before its COMMIT arrives: only the receipt of the request is known."""
     body = new_body()
     trap = proxy.commit_drop("execute useradd", lasting=True)
     with closing(socket.create_connection((HOST, service.port))) as sender:
@@ -68,18 +68,18 @@ def test_a_request_of_a_killed_worker_shows_as_interrupted_and_the_worker_is_rep
         before = service.workers()
         for worker in before:
             service.kill_worker(worker)
-        answered = sender.recv(100)
+        response = sender.recv(100)
     proxy.pass_through()
 
-    assert answered == b""
+    assert response == b""
     eventually(lambda: _rows(postgres, body["username"]), 10, "P3: not recorded")
     assert _rows(postgres, body["username"]) in ([(0, "interrupted")], [(201, "created")])
-    eventually(lambda: len(service.workers()) == len(before), 10, "they are not replaced")
+    eventually(lambda: len(service.workers()) == len(before), 10, "the workers were not replaced")
     assert not set(service.workers()) & set(before)
     check(postgres, service, [], allowed_errors=DIED)
 
 
-def test_while_one_worker_is_killed_the_other_answers_and_no_count_is_lost(
+def test_when_one_worker_is_killed_the_other_answers_and_metrics_keep_their_counts(
     postgres: Postgres, service: Service
 ) -> None:
     before, replaced = _created(service), _workers(service)["replaced"]
@@ -92,22 +92,22 @@ def test_while_one_worker_is_killed_the_other_answers_and_no_count_is_lost(
     broken = [answer for answer in load.answers if answer.status is None]
     assert len(broken) <= 4
     created = len(load.answers) - len(broken)
-    assert created <= _created(service) - before <= len(load.answers), "whichever worker is asked tells the whole"
-    eventually(lambda: _workers(service)["replaced"] == replaced + 1, 10, "nobody counted the replacement")
-    told = _workers(service)
-    assert told["running"] == told["expected"]
+    assert created <= _created(service) - before <= len(load.answers), "every worker reports the sum of all workers"
+    eventually(lambda: _workers(service)["replaced"] == replaced + 1, 10, "the replacement was not counted")
+    workers = _workers(service)
+    assert workers["running"] == workers["expected"]
     check(postgres, service, load.answers, allowed_errors=DIED)
 
 
 def _workers(service: Service) -> dict[str, int]:
-    """Return what the service says of its workers."""
+    """Return the counts of workers from /status."""
     with closing(Client(service)) as client:
-        told: dict[str, int] = json.loads(client.get("/status")[1])["workers"]
-    return told
+        workers: dict[str, int] = json.loads(client.get("/status")[1])["workers"]
+    return workers
 
 
 def _created(service: Service) -> int:
-    """Return how many users the service says it has created."""
+    """Return the number of created users from /metrics."""
     with closing(Client(service)) as client:
         text = client.get("/metrics")[1]
     found = re.search(r'^useradd_attempts_total{outcome="created",code="created"} (\d+)$', text, re.MULTILINE)
@@ -115,21 +115,21 @@ def _created(service: Service) -> int:
     return int(found[1])
 
 
-def test_everything_killed_with_a_full_spool_is_recorded_once_after_a_start(
+def test_spooled_attempts_of_a_killed_service_are_recorded_once_after_its_restart(
     postgres: Postgres, proxy: Proxy, new_service: NewService
 ) -> None:
-    """F25. It dies between the COMMIT of what it drains and the removal of the file, again and again."""
+    """F25. The service dies repeatedly between the COMMIT of drained attempts and the removal of their file."""
     service = new_service(postgres.url(port=proxy.port), WORKERS="2").start()
     with closing(Client(service)) as client:
         first = client.create()
     proxy.refuse()
     answers = [first, *burst(service, requests=300, parallel=10, timeout_s=20)]
     proxy.pass_through()
-    trap = proxy.commit_eat("insert into attempts")
+    trap = proxy.commit_drop_reply("insert into attempts")
     for _ in range(3):
         trap.wait(20)
         service.kill()
-        trap = proxy.commit_eat("insert into attempts")  # before anybody drains
+        trap = proxy.commit_drop_reply("insert into attempts")  # before the drain starts
         service.start()
     proxy.pass_through()
 
@@ -138,8 +138,8 @@ def test_everything_killed_with_a_full_spool_is_recorded_once_after_a_start(
     eventually(lambda: not _records(service), 10, "the spool is not empty")
 
 
-def test_a_stop_under_load_answers_everything_accepted(postgres: Postgres, new_service: NewService) -> None:
-    """F26. A worker that takes longer than the deadline and 3 s is killed, and the exit status says so."""
+def test_a_stop_under_load_answers_every_accepted_request(postgres: Postgres, new_service: NewService) -> None:
+    """F26. A worker that takes 3 s longer than the deadline is killed and the exit status is not 0."""
     service = new_service(postgres.url(), WORKERS="2").start()
     with Load(service, clients=8, pause_s=0.01) as load:
         load.await_answers(100)
@@ -153,23 +153,23 @@ def test_a_stop_under_load_answers_everything_accepted(postgres: Postgres, new_s
     check(postgres, service, load.answers)
 
 
-def test_a_stop_while_postgres_is_frozen_answers_everything_accepted_too(
+def test_a_stop_while_postgres_is_frozen_answers_every_accepted_request(
     postgres: Postgres, new_service: NewService
 ) -> None:
-    """F26 and F5: what waits for PostgreSQL is answered at its deadline, kept on disk, and recorded after the start."""
+    """F26 and F5: waiting requests are answered at their deadline, spooled, and recorded after the next start."""
     service = new_service(postgres.url(), WORKERS="2").start()
     with Load(service, clients=8, pause_s=0.01) as load:
         load.await_answers(50)
         postgres.freeze()
         frozen = len(load.answers)
-        eventually(lambda: _under_way(service) >= 4, 5, "nobody waits")
+        eventually(lambda: _in_progress(service) >= 4, 5, "no requests wait")
         code, _ = service.term()
     postgres.thaw()
 
     assert (code, service.survivors()) == (0, [])
-    told = {answer.code for answer in load.answers[frozen:] if answer.status == 503}
-    assert told, summary(load.answers)
-    assert told <= {"database_unavailable", "outcome_unknown"}, summary(load.answers)
+    codes = {answer.code for answer in load.answers[frozen:] if answer.status == 503}
+    assert codes, summary(load.answers)
+    assert codes <= {"database_unavailable", "outcome_unknown"}, summary(load.answers)
     service.start()
     check(postgres, service, [answer for answer in load.answers if answer.status])
 
@@ -178,17 +178,17 @@ def test_workers_end_with_their_supervisor(postgres: Postgres, new_service: NewS
     service = new_service(postgres.url(), WORKERS="2").start()
     os.kill(service.pid, signal.SIGKILL)
 
-    eventually(lambda: not service.survivors(), 10, "workers live on")
+    eventually(lambda: not service.survivors(), 10, "workers are still running")
 
 
-def test_an_instance_that_is_frozen_while_it_creates_a_user_holds_up_nobody(
+def test_an_instance_frozen_while_creating_a_user_does_not_block_other_instances(
     postgres: Postgres, proxy: Proxy, new_service: NewService
 ) -> None:
-    """F27: its one statement has arrived whole or not at all; no transaction of its own stays open."""
+    """F27: its single statement arrives completely or not at all, so no transaction stays open."""
     frozen = new_service(postgres.url(port=proxy.port), WORKERS="1").start()
     other = new_service(postgres.url(), WORKERS="1").start()
     body = new_body()
-    trap = proxy.commit_keep("execute useradd")
+    trap = proxy.commit_delay("execute useradd")
     with closing(socket.create_connection((HOST, frozen.port))) as connection, closing(Client(other)) as client:
         connection.sendall(_post(body))
         trap.wait()
@@ -204,50 +204,50 @@ def test_an_instance_that_is_frozen_while_it_creates_a_user_holds_up_nobody(
 # --- The disk -------------------------------------------------------------------------------------------------------
 
 
-def test_a_full_disk_is_told_and_users_are_still_created(postgres: Postgres, proxy: Proxy, tmp_path: Path) -> None:
-    """F19. No file of the worker may grow; its log goes into a pipe."""
+def test_a_full_disk_is_reported_and_users_are_still_created(postgres: Postgres, proxy: Proxy, tmp_path: Path) -> None:
+    """F19, simulated with a file size limit of 0; the log goes to a pipe."""
     port = processes.free_port()
     settings = environment(postgres.url(port=proxy.port), tmp_path, PORT=str(port), HOST=HOST, WORKERS="1")
     with _process(settings, stderr=subprocess.PIPE) as process:
         try:
-            eventually(lambda: _status(port, "/livez") == 200, 30, "it does not start")
+            eventually(lambda: _status(port, "/livez") == 200, 30, "it did not start")
             for worker in processes.children(process.pid):
                 resource.prlimit(worker, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
             created = _raw(port, _post(new_body()))
             proxy.refuse()
             lost = _raw(port, _post(new_body()))
             proxy.pass_through()
-            eventually(lambda: b" 201 " in _raw(port, _post(new_body()))[:20], 10, "it does not recover")
+            eventually(lambda: b" 201 " in _raw(port, _post(new_body()))[:20], 10, "it did not recover")
         finally:
             processes.kill(process.pid)
         log = process.stderr.read().decode() if process.stderr else ""
 
     assert created.startswith(b"HTTP/1.1 201 ")
     assert lost.startswith(b"HTTP/1.1 503 ")
-    told = json.loads(lost.partition(b"\r\n\r\n")[2])
-    assert told["recorded"] is False
+    problem = json.loads(lost.partition(b"\r\n\r\n")[2])
+    assert problem["recorded"] is False
     lines = [json.loads(line) for line in log.splitlines() if '"attempt not recorded"' in line]
-    assert told["attempt_id"] in [line["attempt_id"] for line in lines]
+    assert problem["attempt_id"] in [line["attempt_id"] for line in lines]
 
 
-def test_what_a_full_disk_does_not_take_is_in_the_log_and_a_worker_that_dies_then_is_replaced(
+def test_attempts_that_a_full_disk_cannot_store_are_logged_and_a_killed_worker_is_replaced(
     postgres: Postgres, proxy: Proxy, new_service: NewService
 ) -> None:
-    """F19, F24: in earnest, to the last byte, and until there is room again."""
+    """F19, F24, with a real full file system, until there is space again."""
     service = new_service(postgres.url(port=proxy.port), WORKERS="1", REQUEST_DEADLINE_S="2")
     service.shrink_disk(2)
     service.start()
     with closing(Client(service)) as client:
         first = client.create()
         proxy.refuse()
-        kept = burst(service, requests=10, parallel=4)
+        spooled = burst(service, requests=10, parallel=4)
         ballast = fill(seen_by(service.pid, service.spool))
-        wrong = client.post({"username": "?"}, new_key())
-        lost = [wrong, *burst(service, requests=200, parallel=4)]
+        invalid = client.post({"username": "?"}, new_key())
+        lost = [invalid, *burst(service, requests=200, parallel=4)]
         full = json.loads(client.get("/status")[1])
         [worker] = service.workers()
         service.kill_worker(worker)
-        eventually(lambda: service.workers() not in ([], [worker]), 10, "it is not replaced")
+        eventually(lambda: service.workers() not in ([], [worker]), 10, "the worker was not replaced")
         proxy.pass_through()
         eventually(lambda: client.create().status == 201, 10, "no user is created on a full disk")
         created = burst(service, requests=10, parallel=4)
@@ -257,34 +257,32 @@ def test_what_a_full_disk_does_not_take_is_in_the_log_and_a_worker_that_dies_the
         proxy.pass_through()
 
     unrecorded = [answer for answer in lost if answer.json.get("recorded") is False]
-    assert wrong.status == 422
-    assert len(unrecorded) > 150, summary(lost)  # the last page of a file takes some more
+    assert invalid.status == 422
+    assert len(unrecorded) > 150, summary(lost)  # the last page of a file takes some more attempts
     assert full["spool"]["lost"] == len(unrecorded)
     assert {answer.code for answer in created} == {"created"}, summary(created)
-    assert not any("recorded" in answer.json for answer in [*kept, *created, *later])
-    answers = [first, *kept, *lost, *created, *later]
+    assert not any("recorded" in answer.json for answer in [*spooled, *created, *later])
+    answers = [first, *spooled, *lost, *created, *later]
     assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S
     check(postgres, service, answers, allowed_errors=[*DIED, "attempt not recorded"])
 
 
-def test_a_worker_that_finds_no_disk_at_all_creates_users_all_the_same(
-    postgres: Postgres, new_service: NewService
-) -> None:
-    """F21, but later: the disk goes while the service runs."""
+def test_a_worker_with_an_unusable_spool_still_creates_users(postgres: Postgres, new_service: NewService) -> None:
+    """F21 while the service runs."""
     service = new_service(postgres.url(), WORKERS="1").start()
     shutil.rmtree(service.spool)
-    service.spool.write_text("a file stands there")
+    service.spool.write_text("a file, not a directory")
     service.kill_worker()
 
     with closing(Client(service)) as client:
         eventually(lambda: client.create().status == 201, 10, "no user is created")
-        told = json.loads(client.get("/status")[1])
+        status = json.loads(client.get("/status")[1])["status"]
 
-    assert told["status"] == "spool_unusable"
+    assert status == "spool_unusable"
     check(postgres, service, [], allowed_errors=[*DIED, "spool unusable"])
 
 
-def test_a_damaged_spool_loses_what_is_damaged_and_nothing_else(
+def test_a_damaged_spool_loses_only_its_damaged_lines(
     postgres: Postgres, proxy: Proxy, new_service: NewService
 ) -> None:
     """F20."""
@@ -295,9 +293,9 @@ def test_a_damaged_spool_loses_what_is_damaged_and_nothing_else(
     answers = burst(service, requests=20, parallel=5)
     service.kill()
     path = next(path for path in service.spool_files() if path.name[0].isdigit() and path.stat().st_size)
-    first, *others = path.read_bytes().splitlines(keepends=True)
+    first, *rest = path.read_bytes().splitlines(keepends=True)
     damaged = json.loads(first.partition(b" ")[2])["id"]
-    path.write_bytes(b"".join([first.replace(b'"', b"#", 1), *others, b"\0\xff torn"]))
+    path.write_bytes(b"".join([first.replace(b'"', b"#", 1), *rest, b"\0\xff torn"]))
     proxy.pass_through()
     service.start()
 
@@ -306,9 +304,9 @@ def test_a_damaged_spool_loses_what_is_damaged_and_nothing_else(
         assert json.loads(client.get("/status")[1])["spool"]["quarantined"] == 2
 
 
-def test_a_spool_that_cannot_be_used_stops_the_start(postgres: Postgres, tmp_path: Path) -> None:
+def test_an_unusable_spool_prevents_the_start(postgres: Postgres, tmp_path: Path) -> None:
     """F21."""
-    (tmp_path / "spool").write_text("a file stands there")
+    (tmp_path / "spool").write_text("a file, not a directory")
 
     done = subprocess.run(
         [sys.executable, "wsgi.py"],
@@ -324,36 +322,36 @@ def test_a_spool_that_cannot_be_used_stops_the_start(postgres: Postgres, tmp_pat
     assert "Traceback" not in done.stderr
 
 
-def test_two_instances_share_a_directory_and_lose_nothing(
+def test_two_instances_can_share_a_data_directory_without_losing_attempts(
     postgres: Postgres, proxy: Proxy, new_service: NewService
 ) -> None:
-    """F22: each process has a folder of its own."""
+    """F22: each process has its own folder."""
     first = new_service(postgres.url(port=proxy.port), WORKERS="2").start()
     second = new_service(postgres.url(port=proxy.port), WORKERS="2", DATA_DIR=str(first.data_dir / "data")).start()
     proxy.refuse()
     with Load(first, 4, limit=40, reconnecting=True) as one, Load(second, 4, limit=40, reconnecting=True) as two:
         answers = [*one.wait(), *two.wait()]
     owners = {_folder(worker) for worker in [*first.workers(), *second.workers()]}
-    kept = read_status(first.spool).records
+    spooled = read_status(first.spool).records
     second.kill()
     proxy.pass_through()
 
     assert owners == {"000", "001", "002", "003"}
-    assert kept == len(answers)
+    assert spooled == len(answers)
     check(postgres, first, answers)
     assert read_status(first.spool).records == 0
 
 
-# --- The rest of the machine ----------------------------------------------------------------------------------------
+# --- Logs and file descriptors --------------------------------------------------------------------------------------
 
 
-def test_a_log_that_nobody_reads_holds_up_no_request(postgres: Postgres, tmp_path: Path) -> None:
-    """F41. A pipe takes 64 KiB: 250 lines."""
+def test_a_blocked_log_pipe_does_not_delay_requests(postgres: Postgres, tmp_path: Path) -> None:
+    """F41. A pipe holds 64 KiB, about 250 lines."""
     port = processes.free_port()
     settings = environment(postgres.url(), tmp_path, PORT=str(port), HOST=HOST, WORKERS="1")
     with _process(settings, stderr=subprocess.PIPE) as process:
         try:
-            eventually(lambda: _status(port, "/livez") == 200, 30, "it does not start")
+            eventually(lambda: _status(port, "/livez") == 200, 30, "it did not start")
             statuses = [_status(port, "/login/") for _ in range(400)]
         finally:
             processes.kill(process.pid)
@@ -361,30 +359,30 @@ def test_a_log_that_nobody_reads_holds_up_no_request(postgres: Postgres, tmp_pat
     assert set(statuses) == {200}
 
 
-def test_more_than_a_thousand_open_files_are_no_trouble(postgres: Postgres, tmp_path: Path) -> None:
-    """F42: poll(), not select()."""
-    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+def test_more_than_1024_open_files_do_not_affect_the_service(postgres: Postgres, tmp_path: Path) -> None:
+    """F42: select() is limited to 1024 file descriptors, poll() is not."""
+    descriptors = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
     try:
-        for number in held:
-            os.set_inheritable(number, True)
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, True)
         port = processes.free_port()
         settings = environment(postgres.url(), tmp_path, PORT=str(port), HOST=HOST, WORKERS="1")
         with _process(settings, close_fds=False) as process:
             try:
-                eventually(lambda: _status(port, "/livez") == 200, 30, "it does not start")
+                eventually(lambda: _status(port, "/livez") == 200, 30, "it did not start")
                 answer = _raw(port, _post(new_body()))
             finally:
                 processes.kill(process.pid)
     finally:
-        for number in held:
-            os.close(number)
+        for descriptor in descriptors:
+            os.close(descriptor)
 
     assert answer.startswith(b"HTTP/1.1 201 ")
 
 
 def _process(settings: dict[str, str], **options: Any) -> "subprocess.Popen[bytes]":
-    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
-    return subprocess.Popen([sys.executable, "wsgi.py"], cwd=ROOT, env=settings, **quiet | options)
+    defaults: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    return subprocess.Popen([sys.executable, "wsgi.py"], cwd=ROOT, env=settings, **defaults | options)
 
 
 def _post(body: dict[str, str]) -> bytes:

@@ -1,4 +1,4 @@
-"""F16 to F18, F36, F37: PostgreSQL answers, but takes nothing: read-only, full, locked, locked out, not migrated."""
+"""F16 to F18, F36, F37: PostgreSQL refuses writes: read-only, full, locked, wrong password, not migrated."""
 
 import shutil
 import subprocess
@@ -21,10 +21,10 @@ from tests.chaos.service import ROOT, Service, environment
 
 ANSWERED_WITHIN_S = 3.6
 BACK_WITHIN_S = 5.0
-TRIED_AGAIN_S = 2.5
-"""A request that is tried again until the deadline takes longer."""
-GUEST = "password-of-the-guest"
-END_GUESTS = "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'guest'"
+WITHOUT_RETRIES_S = 2.5
+"""A request that retries until its deadline takes longer."""
+PASSWORD = "password-of-the-restricted-role"
+END_SESSIONS = "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'restricted'"
 
 
 def _is_back(client: Client) -> bool:
@@ -32,37 +32,37 @@ def _is_back(client: Client) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("break_it", "mend_it"),
+    ("break_it", "fix_it"),
     [
-        ("alter role guest set default_transaction_read_only = on", "alter role guest reset all"),
-        ("alter role guest connection limit 0", "alter role guest connection limit -1"),
+        ("alter role restricted set default_transaction_read_only = on", "alter role restricted reset all"),
+        ("alter role restricted connection limit 0", "alter role restricted connection limit -1"),
     ],
     ids=["read-only", "no connections left"],
 )
-def test_a_server_that_takes_nothing_is_an_outage(
-    new_postgres: Callable[[], Postgres], new_service: Callable[..., Service], break_it: str, mend_it: str
+def test_a_read_only_or_exhausted_server_is_an_outage(
+    new_postgres: Callable[[], Postgres], new_service: Callable[..., Service], break_it: str, fix_it: str
 ) -> None:
     """F16."""
     postgres = new_postgres()
-    service = new_service(_as_guest(postgres), WORKERS="1").start()
+    service = new_service(_as_restricted_role(postgres), WORKERS="1").start()
     with closing(Client(service)) as client:
         assert client.create().status == 201
         postgres.execute(break_it)
-        eventually(lambda: not postgres.execute(END_GUESTS), 5, "there are guests still")
+        eventually(lambda: not postgres.execute(END_SESSIONS), 5, "sessions are still open")
 
         answers = burst(service, requests=10, parallel=5)
-        postgres.execute(mend_it)
+        postgres.execute(fix_it)
 
         assert {(answer.status, answer.code) for answer in answers} == {(503, "database_unavailable")}, summary(answers)
         assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S
-        eventually(lambda: _is_back(client), BACK_WITHIN_S, "it does not recover")
+        eventually(lambda: _is_back(client), BACK_WITHIN_S, "it did not recover")
     check(postgres, service, answers, allowed_errors=["misconfigured"])
 
 
-def test_a_full_disk_is_an_outage_until_there_is_room(
+def test_a_full_disk_of_postgres_is_an_outage_until_space_is_freed(
     new_postgres: Callable[[], Postgres], new_service: Callable[..., Service]
 ) -> None:
-    """F16: the disk of the tables is full, in earnest. What fits into pages that exist is still taken."""
+    """F16, with a real full file system for the tables. Rows that fit into existing pages are still written."""
     postgres = new_postgres()
     disk = postgres.move_to_small_disk(16)
     service = new_service(postgres.url(), WORKERS="1").start()
@@ -80,16 +80,18 @@ def test_a_full_disk_is_an_outage_until_there_is_room(
         assert {"created", "database_unavailable"} <= codes, summary(load.answers)
         assert codes <= {"created", "database_unavailable", "outcome_unknown"}, summary(load.answers)
         assert max(answer.seconds for answer in load.answers) < ANSWERED_WITHIN_S
-        eventually(lambda: _is_back(client), BACK_WITHIN_S, "it does not recover")
+        eventually(lambda: _is_back(client), BACK_WITHIN_S, "it did not recover")
     check(postgres, service, [first, *load.answers])
 
 
 def _causes(service: Service) -> set[str]:
-    """Return why the service takes PostgreSQL for unavailable."""
+    """Return the logged causes of the outage."""
     return {line["cause"] for line in service.log_lines() if line.get("message") == "database unavailable"}
 
 
-def test_a_lock_held_by_somebody_ends_at_the_deadline(postgres: Postgres, service: Service, client: Client) -> None:
+def test_requests_that_wait_for_a_lock_are_answered_at_their_deadline(
+    postgres: Postgres, service: Service, client: Client
+) -> None:
     """F17."""
     holder = postgres.connect()
     holder.cursor().execute("begin; lock table users")
@@ -101,30 +103,30 @@ def test_a_lock_held_by_somebody_ends_at_the_deadline(postgres: Postgres, servic
     assert {answer.status for answer in answers} == {503}, summary(answers)
     assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S
     assert alive == 200
-    eventually(lambda: _is_back(client), BACK_WITHIN_S, "it does not recover")
+    eventually(lambda: _is_back(client), BACK_WITHIN_S, "it did not recover")
     check(postgres, service, answers)
 
 
-def test_a_changed_password_is_said_loudly_but_not_all_the_time(
+def test_a_changed_database_password_is_logged_as_an_error_at_most_once_per_database(
     new_postgres: Callable[[], Postgres], new_service: Callable[..., Service]
 ) -> None:
     """F18."""
     postgres = new_postgres()
-    service = new_service(_as_guest(postgres), WORKERS="1").start()
+    service = new_service(_as_restricted_role(postgres), WORKERS="1").start()
     client = Client(service)
     assert client.create().status == 201
-    postgres.execute("alter role guest password 'second'")
-    eventually(lambda: not postgres.execute(END_GUESTS), 5, "there are guests still")
+    postgres.execute("alter role restricted password 'second'")
+    eventually(lambda: not postgres.execute(END_SESSIONS), 5, "sessions are still open")
 
     answers = burst(service, requests=30, parallel=5)
-    loud = [line for line in service.log_lines() if line["level"] == "ERROR"]
-    postgres.execute(f"alter role guest password '{GUEST}'")
+    errors = [line for line in service.log_lines() if line["level"] == "ERROR"]
+    postgres.execute(f"alter role restricted password '{PASSWORD}'")
 
     assert {answer.status for answer in answers} == {503}, summary(answers)
-    assert max(answer.seconds for answer in answers) < TRIED_AGAIN_S, summary(answers)
-    assert {line["message"] for line in loud} == {"database misconfigured"}
-    assert len(loud) <= 2, loud  # one for each way to PostgreSQL
-    eventually(lambda: _is_back(client), BACK_WITHIN_S, "it does not recover")
+    assert max(answer.seconds for answer in answers) < WITHOUT_RETRIES_S, summary(answers)
+    assert {line["message"] for line in errors} == {"database misconfigured"}
+    assert len(errors) <= 2, errors  # one each for writing and reading
+    eventually(lambda: _is_back(client), BACK_WITHIN_S, "it did not recover")
     client.close()
     check(postgres, service, answers, allowed_errors=["misconfigured"])
 
@@ -142,21 +144,21 @@ def test_tables_of_an_older_version_are_an_outage_until_they_are_migrated(
 
     assert {answer.status for answer in answers} == {503}, summary(answers)
     client = Client(service)
-    eventually(lambda: _is_back(client), BACK_WITHIN_S, "it does not recover")
+    eventually(lambda: _is_back(client), BACK_WITHIN_S, "it did not recover")
     client.close()
     check(postgres, service, answers, allowed_errors=["misconfigured"])
 
 
-def test_a_migration_while_serving_holds_up_nobody(
+def test_a_migration_while_serving_does_not_fail_requests(
     postgres: Postgres, proxy: Proxy, service: Service, tmp_path: Path
 ) -> None:
-    """F36. A report is open for as long as the migration tries: it gets its lock only after that.
+    """F36. A report keeps its transaction open, so that the migration gets its lock only after several tries.
 
-    An insert waits for a lock as long as one try does. How long that may be is in force on the server, whatever the
-    machine is busy with; how long it was, PostgreSQL logs.
+    An insert waits at most as long as one try for the lock. The test checks the server's lock_timeout and the logged
+    lock waits instead of wall-clock time, which depends on the load of the machine.
     """
     folder = _with_another_migration(tmp_path)
-    postgres.set("deadlock_timeout", "10ms")  # after this long a wait is logged
+    postgres.set("deadlock_timeout", "10ms")  # waits longer than this are logged
     postgres.set("log_lock_waits", "on")
     before = len(postgres.log.read_text())
     report = postgres.connect()
@@ -168,7 +170,7 @@ def test_a_migration_while_serving_holds_up_nobody(
     migration = threading.Thread(target=_flask, args=(postgres.url(), "db", "upgrade", "-d", str(folder)))
     with Load(service, clients=4) as load:
         migration.start()
-        eventually(lambda: len(tries()) >= 3, 30, "the migration does not try again")
+        eventually(lambda: len(tries()) >= 3, 30, "the migration does not retry")
         load.await_answers(len(load.answers) + 50)
         report.close()
         migration.join(30)
@@ -176,14 +178,14 @@ def test_a_migration_while_serving_holds_up_nobody(
     _flask(postgres.url(), "db", "downgrade", "-d", str(folder))
 
     assert in_force == [("200ms",)]
-    assert _pids(postgres, before, "acquired RowExclusiveLock on relation"), "no insert met the migration"
-    assert _pids(postgres, before, "canceling statement due to lock timeout") <= tries(), "an insert gave up"
+    assert _pids(postgres, before, "acquired RowExclusiveLock on relation"), "no insert waited for the migration"
+    assert _pids(postgres, before, "canceling statement due to lock timeout") <= tries(), "an insert timed out"
     assert {answer.code for answer in load.answers} == {"created"}, summary(load.answers)
     check(postgres, service, load.answers)
 
 
 def _pids(postgres: Postgres, before: int, text: str) -> set[str]:
-    """Return the processes of the server that have logged a text since then."""
+    """Return the PIDs of server processes that have logged a text after position `before`."""
     lines = [line for line in postgres.log.read_text()[before:].splitlines() if text in line]
     return {line.partition("[")[2].partition("]")[0] for line in lines}
 
@@ -201,12 +203,12 @@ def test_two_migrations_at_once_wait_for_each_other(new_postgres: Callable[[], P
     assert postgres.execute("select count(*) from users", database="fresh") == [(0,)]
 
 
-def _as_guest(postgres: Postgres) -> str:
-    """Return the address for a role that is no superuser: for these no limit holds."""
-    postgres.execute(f"create role guest login password '{GUEST}'")
-    for what in ("tables", "sequences", "functions"):
-        postgres.execute(f"grant all on all {what} in schema public to guest")
-    return f"postgresql://guest:{GUEST}@{postgres.url().rpartition('@')[2]}"
+def _as_restricted_role(postgres: Postgres) -> str:
+    """Return a URL for a role that is no superuser, because superusers are exempt from the limits."""
+    postgres.execute(f"create role restricted login password '{PASSWORD}'")
+    for kind in ("tables", "sequences", "functions"):
+        postgres.execute(f"grant all on all {kind} in schema public to restricted")
+    return f"postgresql://restricted:{PASSWORD}@{postgres.url().rpartition('@')[2]}"
 
 
 def _flask(url: str, *arguments: str) -> None:
@@ -219,7 +221,7 @@ def _flask(url: str, *arguments: str) -> None:
 
 
 def _with_another_migration(tmp_path: Path) -> Path:
-    """Return a copy of the migrations with one more, which needs the strongest lock on attempts."""
+    """Return a copy of the migrations with another one that needs an ACCESS EXCLUSIVE lock on attempts."""
     folder = tmp_path / "migrations"
     shutil.copytree(ROOT / "migrations", folder, ignore=shutil.ignore_patterns("__pycache__"))
     newest = max(path.name[:4] for path in (folder / "versions").glob("0*.py"))

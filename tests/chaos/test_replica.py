@@ -1,4 +1,4 @@
-"""Statistics and files from a replica: how far behind it may be, who answers when it cannot, what must be exact."""
+"""F43 to F46: statistics and exports from a replica: its permitted lag, fallback to the primary, exact exports."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +28,7 @@ CAUGHT_UP_S = 10.0
 
 @pytest.fixture(scope="module")
 def primary(template: Postgres) -> Iterator[Postgres]:
-    """A server that the tests of this module share."""
+    """A primary that the tests of this module share."""
     primary = Postgres(template).start()
     yield primary
     primary.close()
@@ -36,7 +36,7 @@ def primary(template: Postgres) -> Iterator[Postgres]:
 
 @pytest.fixture(scope="module")
 def shared_standby(primary: Postgres) -> Iterator[Postgres]:
-    """Follows, and no COMMIT waits for it."""
+    """An asynchronous standby."""
     standby = primary.standby()
     primary.set("synchronous_standby_names", "")
     yield standby
@@ -45,8 +45,8 @@ def shared_standby(primary: Postgres) -> Iterator[Postgres]:
 
 @pytest.fixture
 def standby(shared_standby: Postgres, primary: Postgres) -> Iterator[Postgres]:
-    """A replica that has everything; the test may do with it what it likes."""
-    caught_up(primary, shared_standby)
+    """A replica without lag; its state is restored after the test."""
+    await_replay(primary, shared_standby)
     yield shared_standby
     for server in (primary, shared_standby):
         if not server.is_running():
@@ -62,45 +62,45 @@ def app(primary: Postgres, standby: Postgres, tmp_path: Path) -> Iterator[Flask]
     yield app
     runtime = get_runtime(app)
     runtime.stop()
-    for way in (runtime.database, *runtime.read_database.members):
-        way._engine.dispose()
+    for database in (runtime.database, *runtime.read_database.members):
+        database._engine.dispose()
 
 
 @pytest.fixture
-def reading(app: Flask) -> ReadDatabase:
-    """The way of statistics to PostgreSQL."""
+def read_database(app: Flask) -> ReadDatabase:
+    """The database that statistics read from."""
     return get_runtime(app).read_database
 
 
-def caught_up(primary: Postgres, standby: Postgres) -> None:
-    """Wait until the standby has all that the primary has."""
+def await_replay(primary: Postgres, standby: Postgres) -> None:
+    """Wait until the standby has replayed all WAL of the primary."""
     [[lsn]] = primary.execute("select pg_current_wal_lsn()::text")
-    has_it = "select pg_last_wal_replay_lsn() >= %s::pg_lsn"
-    eventually(lambda: standby.execute(has_it, [lsn]) == [(True,)], CAUGHT_UP_S, "the standby does not follow")
+    has_replayed = "select pg_last_wal_replay_lsn() >= %s::pg_lsn"
+    eventually(lambda: standby.execute(has_replayed, [lsn]) == [(True,)], CAUGHT_UP_S, "the standby does not replicate")
 
 
 def person(username: str) -> dict[str, str]:
-    """Return what creates a user."""
+    """Return the body of a request that creates a user."""
     return {"name": "Anna", "username": username, "email": f"{username}@mail.example.org"}
 
 
 def is_replica(connection: Connection) -> bool:
-    """Tell who answers."""
+    """Return whether the connection's server is a replica."""
     return bool(connection.execute(text("select pg_is_in_recovery()")).scalar())
 
 
-def test_statistics_ask_the_replica_and_all_else_the_primary(app: Flask, reading: ReadDatabase) -> None:
-    assert reading.read_transaction(is_replica)
-    assert not reading.primary.read_transaction(is_replica)
+def test_statistics_query_the_replica_and_all_else_the_primary(app: Flask, read_database: ReadDatabase) -> None:
+    assert read_database.read_transaction(is_replica)
+    assert not read_database.primary.read_transaction(is_replica)
     assert not get_runtime(app).database.read_transaction(is_replica)
 
 
-def test_who_has_just_been_answered_finds_his_attempt(
-    app: Flask, reading: ReadDatabase, standby: Postgres, primary: Postgres
+def test_a_client_can_read_its_attempt_immediately_after_the_response(
+    app: Flask, read_database: ReadDatabase, standby: Postgres, primary: Postgres
 ) -> None:
     credentials = useradd(app.test_client(), IVAN).json
     assert credentials
-    caught_up(primary, standby)
+    await_replay(primary, standby)
     client = app.test_client()
     log_in(client, credentials["login"], credentials["password"])
     standby.execute("select pg_wal_replay_pause()")
@@ -112,28 +112,28 @@ def test_who_has_just_been_answered_finds_his_attempt(
     assert client.get(f"/api/v1/attempts/{answer['attempt_id']}/").status_code == 200
 
 
-def test_a_replica_that_lags_says_so_and_one_that_lags_too_far_is_passed_over(
-    app: Flask, reading: ReadDatabase, primary: Postgres, standby: Postgres, monkeypatch: pytest.MonkeyPatch
+def test_the_lag_of_a_replica_is_reported_and_one_that_lags_too_far_is_not_used(
+    app: Flask, read_database: ReadDatabase, primary: Postgres, standby: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     useradd(app.test_client(), person("leading"))
-    caught_up(primary, standby)
+    await_replay(primary, standby)
     standby.execute("select pg_wal_replay_pause()")
     useradd(app.test_client(), person("lagging"))
-    monkeypatch.setattr(replica, "LOOK_EVERY_S", 0)
+    monkeypatch.setattr(replica, "LSN_MAX_AGE_S", 0)
 
-    near = reading.read_transaction(is_replica)
-    lag_s = reading.lag_s
-    monkeypatch.setattr(replica, "FAR_S", 0)
+    near = read_database.read_transaction(is_replica)
+    lag_s = read_database.lag_s
+    monkeypatch.setattr(replica, "MAX_LAG_S", 0)
 
     assert near
     assert lag_s > 0
-    assert not reading.read_transaction(is_replica)
-    assert reading.lag_s == 0
+    assert not read_database.read_transaction(is_replica)
+    assert read_database.lag_s == 0
 
 
-@pytest.mark.parametrize(("lag_s", "told"), [(0.4, ""), (7.2, "7 seconds behind"), (float("inf"), "behind")])
-def test_the_results_page_tells_of_a_lag_that_matters(
-    app: Flask, monkeypatch: pytest.MonkeyPatch, lag_s: float, told: str
+@pytest.mark.parametrize(("lag_s", "note"), [(0.4, ""), (7.2, "7 seconds behind"), (float("inf"), "behind")])
+def test_the_results_page_shows_a_significant_replica_lag(
+    app: Flask, monkeypatch: pytest.MonkeyPatch, lag_s: float, note: str
 ) -> None:
     credentials = useradd(app.test_client(), person(f"reader{lag_s}".replace(".", ""))).json
     assert credentials
@@ -144,8 +144,8 @@ def test_the_results_page_tells_of_a_lag_that_matters(
 
     page = client.get("/results/?lang=en").text
 
-    assert told in page
-    assert ("replica" in page) == bool(told)
+    assert note in page
+    assert ("replica" in page) == bool(note)
     assert client.get("/status").json["replica"] == {  # type: ignore[index]
         "state": "up",
         "lag_s": None if lag_s == float("inf") else lag_s,
@@ -154,125 +154,127 @@ def test_the_results_page_tells_of_a_lag_that_matters(
     assert f"useradd_replica_lag_seconds {lag_s}".lower() in client.get("/metrics").text.lower()
 
 
-def test_without_its_replica_the_primary_answers_and_later_the_replica_again(
-    app: Flask, reading: ReadDatabase, standby: Postgres
+def test_the_primary_answers_while_the_replica_is_unavailable(
+    app: Flask, read_database: ReadDatabase, standby: Postgres
 ) -> None:
-    assert reading.read_transaction(is_replica)
+    assert read_database.read_transaction(is_replica)
     standby.stop()
 
-    answered = [reading.read_transaction(is_replica) for _ in range(3)]
-    away = reading.replica
-    assert away
-    was_open = away.breaker.is_open
+    from_replica = [read_database.read_transaction(is_replica) for _ in range(3)]
+    stopped = read_database.replica
+    assert stopped
+    was_open = stopped.breaker.is_open
     standby.start()
     get_runtime(app).upkeep.run_round()
 
-    assert answered == [False] * 3
+    assert from_replica == [False] * 3
     assert was_open
-    assert reading.read_transaction(is_replica)
+    assert read_database.read_transaction(is_replica)
 
 
-def test_a_frozen_replica_costs_no_answer(app: Flask, reading: ReadDatabase, standby: Postgres) -> None:
-    assert reading.read_transaction(is_replica)
+def test_the_primary_answers_while_the_replica_is_frozen(
+    app: Flask, read_database: ReadDatabase, standby: Postgres
+) -> None:
+    assert read_database.read_transaction(is_replica)
     standby.freeze()
     try:
-        assert not reading.read_transaction(is_replica)
-        assert not reading.read_transaction(is_replica)
+        assert not read_database.read_transaction(is_replica)
+        assert not read_database.read_transaction(is_replica)
     finally:
         standby.thaw()
 
 
-def exported(reading: ReadDatabase, report: Report) -> int:
-    """Return how many lines a file of this picture has."""
-    return sum(block.rows for block in reports.iter_blocks(reading, report, csv.layout(report), size=7))
+def count_exported(read_database: ReadDatabase, report: Report) -> int:
+    """Return the number of rows in an export of this report."""
+    return sum(block.rows for block in reports.iter_blocks(read_database, report, csv.layout(report), size=7))
 
 
-def test_a_file_is_exact_however_far_behind_the_replica_is(
-    app: Flask, reading: ReadDatabase, primary: Postgres, standby: Postgres, monkeypatch: pytest.MonkeyPatch
+def test_an_export_is_complete_however_far_the_replica_lags(
+    app: Flask, read_database: ReadDatabase, primary: Postgres, standby: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[bool] = []
-    ask = replica._read_query
+    from_replica: list[bool] = []
+    read_query = replica._read_query
 
-    def noting(connection: Connection, *args: Any) -> list[Row]:
-        found = ask(connection, *args)
-        asked.append(is_replica(connection))
-        return found
+    def record_source(connection: Connection, *args: Any) -> list[Row]:
+        rows = read_query(connection, *args)
+        from_replica.append(is_replica(connection))
+        return rows
 
     standby.execute("select pg_wal_replay_pause()")
     for number in range(20):
         useradd(app.test_client(), person(f"file{number}"))
-    [[there]] = primary.execute("select count(*) from attempts")
+    [[recorded]] = primary.execute("select count(*) from attempts")
 
-    begun = reports.open_export(reading, AttemptFilter(), ZoneInfo("UTC"), datetime.now(UTC))
-    report = reports.count_export(reading, begun)
-    lines = exported(reading, report)
+    started = reports.open_export(read_database, AttemptFilter(), ZoneInfo("UTC"), datetime.now(UTC))
+    report = reports.count_export(read_database, started)
+    lines = count_exported(read_database, report)
     standby.execute("select pg_wal_replay_resume()")
-    caught_up(primary, standby)
-    monkeypatch.setattr(replica, "_read_query", noting)
-    again = exported(reading, report)
+    await_replay(primary, standby)
+    monkeypatch.setattr(replica, "_read_query", record_source)
+    again = count_exported(read_database, report)
 
-    assert report.total == lines == again == there
-    assert asked
-    assert all(asked)
+    assert report.total == lines == again == recorded
+    assert from_replica
+    assert all(from_replica)
 
 
 @pytest.fixture
-def hasty(primary: Postgres, standby: Postgres) -> Iterator[Postgres]:
-    """A replica that keeps nothing for those who still read it."""
-    primary.execute("create table fleeting as select generate_series(1, 1000) as n")
+def impatient_standby(primary: Postgres, standby: Postgres) -> Iterator[Postgres]:
+    """A replica that cancels conflicting queries at once (max_standby_streaming_delay = 0)."""
+    primary.execute("create table short_lived as select generate_series(1, 1000) as n")
     standby.set("max_standby_streaming_delay", "0")
-    caught_up(primary, standby)
+    await_replay(primary, standby)
     yield standby
     standby.set("max_standby_streaming_delay", "30s")
-    primary.execute("drop table fleeting")
+    primary.execute("drop table short_lived")
 
 
-def test_a_question_that_stands_in_the_way_of_the_log_is_asked_again(
-    reading: ReadDatabase, primary: Postgres, hasty: Postgres
+def test_a_query_cancelled_by_a_recovery_conflict_is_retried(
+    read_database: ReadDatabase, primary: Postgres, impatient_standby: Postgres
 ) -> None:
-    """PostgreSQL cancels it (40001) when the primary has removed rows that it may still see."""
+    """PostgreSQL cancels a query (40001) if the primary has vacuumed rows that the query may still see."""
     tries: list[bool] = []
 
     def remove() -> None:
         running = "select true from pg_stat_activity where state = 'active' and query like 'select pg_sleep%%'"
-        eventually(lambda: hasty.execute(running), CAUGHT_UP_S, "nobody asks")
-        vanish(primary)
-        caught_up(primary, hasty)
+        eventually(lambda: impatient_standby.execute(running), CAUGHT_UP_S, "no query is running")
+        delete_and_vacuum(primary)
+        await_replay(primary, impatient_standby)
 
-    def slow(connection: Connection) -> bool:
+    def slow_query(connection: Connection) -> bool:
         if tries:
-            removed.result()  # rows that vanish are many records of the log, and each stands in the way
+            removed.result()  # the deletion writes many WAL records, each of which conflicts with the query
         tries.append(is_replica(connection))
-        connection.execute(text("select count(*) from fleeting"))
-        connection.execute(text("select pg_sleep(:long)"), {"long": 0 if tries[1:] else 1.9})
+        connection.execute(text("select count(*) from short_lived"))
+        connection.execute(text("select pg_sleep(:seconds)"), {"seconds": 0 if tries[1:] else 1.9})
         return True
 
-    with ThreadPoolExecutor(1) as other:
-        removed = other.submit(remove)
-        assert reading.read_transaction(slow)
+    with ThreadPoolExecutor(1) as executor:
+        removed = executor.submit(remove)
+        assert read_database.read_transaction(slow_query)
 
     assert tries == [True, True]
 
 
-def test_a_question_whose_session_the_log_has_ended_is_answered_by_the_primary(
-    reading: ReadDatabase, primary: Postgres, hasty: Postgres
+def test_a_query_whose_session_a_recovery_conflict_has_ended_is_answered_by_the_primary(
+    read_database: ReadDatabase, primary: Postgres, impatient_standby: Postgres
 ) -> None:
-    """PostgreSQL cannot cancel what rests inside its transaction: it ends the session."""
+    """PostgreSQL cannot cancel a transaction between two queries: it ends the session."""
     tries: list[bool] = []
 
-    def resting(connection: Connection) -> int:
+    def two_queries(connection: Connection) -> int:
         tries.append(is_replica(connection))
-        found = connection.execute(text("select count(*) from fleeting")).scalar_one()
+        found = connection.execute(text("select count(*) from short_lived")).scalar_one()
         if tries == [True]:
-            vanish(primary)
-            caught_up(primary, hasty)
-        return int(found + connection.execute(text("select count(*) from fleeting")).scalar_one())
+            delete_and_vacuum(primary)
+            await_replay(primary, impatient_standby)
+        return int(found + connection.execute(text("select count(*) from short_lived")).scalar_one())
 
-    assert reading.read_transaction(resting) == 0
+    assert read_database.read_transaction(two_queries) == 0
     assert tries == [True, False]
 
 
-def vanish(primary: Postgres) -> None:
-    """Remove rows so thoroughly that nobody can see them any more."""
-    primary.execute("delete from fleeting")
-    primary.execute("vacuum fleeting")
+def delete_and_vacuum(primary: Postgres) -> None:
+    """Delete the rows and vacuum the table."""
+    primary.execute("delete from short_lived")
+    primary.execute("vacuum short_lived")

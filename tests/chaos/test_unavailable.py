@@ -1,7 +1,7 @@
-"""F1 to F7, F40: PostgreSQL is away, for a moment or for longer than a request waits, all of it or one session.
+"""F1 to F7, F40: PostgreSQL or one of its sessions is unavailable, briefly or for longer than a request waits.
 
-Outages shorter than the deadline are hidden. In longer ones every request is answered 503 in time, and every attempt
-is in the table soon after PostgreSQL is back (promises P1, P2, P8, P9).
+Retries hide outages shorter than the deadline. In longer ones every request is answered with 503 in time, and every
+attempt is in the table soon after PostgreSQL is back (promises P1, P2, P8, P9).
 """
 
 import http.client
@@ -18,7 +18,7 @@ import pytest
 from tests.builders import HTML, csrf_token
 from tests.chaos.invariants import HIDDEN_S, check
 from tests.chaos.load import Answer, Client, Load, burst, new_body, new_key, summary
-from tests.chaos.networks import THERE, Host
+from tests.chaos.networks import REMOTE_ADDRESS, Host
 from tests.chaos.postgres import Postgres
 from tests.chaos.processes import eventually
 from tests.chaos.proxy import Proxy
@@ -26,19 +26,19 @@ from tests.chaos.service import Service
 
 ANSWERED_WITHIN_S = 3.6
 BACK_WITHIN_S = 2.0
-"""After which all is recorded and users are created again."""
+"""Time until all attempts are recorded and users are created again."""
 HALF_WITHIN_S, ALL_WITHIN_S = 0.5, 3.0
-"""What half of the answers, and all, may take that wait for nobody: 2 to 4 ms, but the machine has other work, too. Who
-waits for PostgreSQL waits until the deadline, 3 s.
+"""Limits of the median and the longest response that does not wait for PostgreSQL: usually 2 to 4 ms, but the machine
+may be busy. A request that waits for PostgreSQL waits until the deadline, 3 s.
 """
 WORKERS = 2
 READERS = 20
 TRIES = 10
 SILENCES: dict[str, Callable[[Proxy], None]] = {"swallowed": Proxy.blackhole, "held up": Proxy.hold}
-"""Partitions: what is sent is lost, and so are the connections; or it arrives when the partition ends."""
+"""Partitions: data and connections are lost, or data arrives when the partition ends."""
 
 
-# --- What is expected -----------------------------------------------------------------------------------------------
+# --- Expectations ---------------------------------------------------------------------------------------------------
 
 
 def _only_created(answers: Sequence[Answer]) -> None:
@@ -46,20 +46,20 @@ def _only_created(answers: Sequence[Answer]) -> None:
     assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S, summary(answers)
 
 
-def _hidden_if_short(answers: Sequence[Answer], away_s: float) -> None:
-    """Only created, unless PostgreSQL took longer than a request waits: a machine may have much other work."""
-    (_only_created if away_s < HIDDEN_S else _answered_in_time)(answers)
+def _hidden_if_short(answers: Sequence[Answer], outage_s: float) -> None:
+    """Check that the outage was hidden, unless it lasted longer than a request waits: the machine may be busy."""
+    (_only_created if outage_s < HIDDEN_S else _answered_in_time)(answers)
 
 
 def _answered_in_time(answers: Sequence[Answer]) -> None:
-    """P1, by nothing but what the absence of PostgreSQL explains."""
+    """Check P1: answers in time, with codes that an outage of PostgreSQL explains."""
     explained = {"created", "database_unavailable", "outcome_unknown", "overloaded"}
     assert {answer.code for answer in answers} <= explained, summary(answers)
     assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S, summary(answers)
 
 
 def _refused_at_once(service: Service, answers: Sequence[Answer]) -> None:
-    """No request tries to find out for itself what is known."""
+    """Check that requests were refused without trying to connect, because the breaker was open."""
     tried = {line["request_id"] for line in service.log_lines() if line["message"] == "database unavailable"}
     assert not tried & {answer.attempt_id for answer in answers}
     assert {(answer.status, answer.code) for answer in answers} == {(503, "database_unavailable")}, summary(answers)
@@ -73,25 +73,25 @@ def _quick(seconds: Sequence[float]) -> None:
 
 
 def _await_noticed(service: Service) -> None:
-    """Wait until each worker knows that PostgreSQL is away."""
-    news = ("database unavailable: breaker opened", "writing")
+    """Wait until the breaker of each worker is open."""
+    event = ("database unavailable: breaker opened", "writing")
 
-    def noticed() -> int:
-        return sum((line.get("message"), line.get("breaker")) == news for line in service.log_lines())
+    def open_breakers() -> int:
+        return sum((line.get("message"), line.get("breaker")) == event for line in service.log_lines())
 
-    eventually(lambda: noticed() >= WORKERS, 10, "not every worker noticed that PostgreSQL is away")
+    eventually(lambda: open_breakers() >= WORKERS, 10, "not every worker opened its breaker")
 
 
 def _await_back(postgres: Postgres, client: Client, answers: Sequence[Answer]) -> list[Answer]:
-    """P2, P9: soon all is recorded and a user is created, without a restart. Return what was answered until then."""
+    """Check P2 and P9: all attempts are recorded and users created again without a restart; return further answers."""
     began = time.monotonic()
-    numbers = [answer.attempt_id for answer in answers]
-    question = "select count(*) from attempts where id = any(%s::uuid[]) and answered is not null"
+    attempt_ids = [answer.attempt_id for answer in answers]
+    query = "select count(*) from attempts where id = any(%s::uuid[]) and answered is not null"
 
     def missing() -> int:
-        return len(numbers) - int(postgres.execute(question, [numbers])[0][0])
+        return len(attempt_ids) - int(postgres.execute(query, [attempt_ids])[0][0])
 
-    eventually(lambda: not missing(), BACK_WITHIN_S, f"P2: not all of {len(numbers)} attempts are recorded")
+    eventually(lambda: not missing(), BACK_WITHIN_S, f"P2: not all of {len(attempt_ids)} attempts are recorded")
     later: list[Answer] = []
 
     def creates() -> bool:
@@ -102,11 +102,11 @@ def _await_back(postgres: Postgres, client: Client, answers: Sequence[Answer]) -
     return later
 
 
-# --- Who asks meanwhile ---------------------------------------------------------------------------------------------
+# --- Clients --------------------------------------------------------------------------------------------------------
 
 
 class Browser(Client):
-    """A client that asks for pages, as a person's browser does; with the `cookie` of another one, if given."""
+    """A client that requests HTML pages as a browser does, with the session of another one if `cookie` is given."""
 
     def __init__(self, service: Service, cookie: str = "") -> None:
         super().__init__(service)
@@ -114,7 +114,7 @@ class Browser(Client):
 
     @property
     def cookie(self) -> str:
-        """What the session is known by."""
+        """The session cookie."""
         return self._cookie
 
     def _send(
@@ -123,7 +123,7 @@ class Browser(Client):
         return super()._send(method, path, body, headers | HTML, timeout)
 
     def visit(self, path: str, **form: str) -> tuple[int, str, float]:
-        """Open a page, or send a form to it; return status, kind of answer, and how long it took."""
+        """Open a page or send a form; return status, media type and seconds."""
         method, body = ("POST", urlencode(form)) if form else ("GET", None)
         began = time.monotonic()
         response, _ = self._send(method, path, body, {"Content-Type": "application/x-www-form-urlencoded"}, 10)
@@ -131,87 +131,85 @@ class Browser(Client):
 
 
 @contextmanager
-def _repeated(ask: Callable[[], object], parallel: int = 1, pause_s: float = 0.0) -> Iterator[None]:
-    """Do something again and again, so many at a time, while the block runs; raise what it raised."""
+def _repeated(action: Callable[[], object], parallel: int = 1, pause_s: float = 0.0) -> Iterator[None]:
+    """Repeat an action in `parallel` threads while the block runs; re-raise its exceptions."""
     stopped = threading.Event()
 
     def work() -> None:
         while not stopped.wait(pause_s):
-            ask()
+            action()
 
     with ThreadPoolExecutor(parallel) as pool:
-        works = [pool.submit(work) for _ in range(parallel)]
+        futures = [pool.submit(work) for _ in range(parallel)]
         try:
             yield
         finally:
             stopped.set()
-    for one in works:
-        one.result()
+    for future in futures:
+        future.result()
 
 
 @contextmanager
-def _pulse(service: Service) -> Iterator[list[float]]:
-    """Ask /livez while the block runs; give how long each answer took."""
-    beats: list[float] = []
+def _polled_livez(service: Service) -> Iterator[list[float]]:
+    """Request /livez repeatedly while the block runs; yield the list of durations in seconds."""
+    durations: list[float] = []
 
-    def beat() -> None:
+    def poll() -> None:
         began = time.monotonic()
         assert service.get("/livez", timeout=10) == 200
-        beats.append(time.monotonic() - began)
+        durations.append(time.monotonic() - began)
 
-    with _repeated(beat, pause_s=0.05):
-        yield beats
-
-
-# --- Shorter than the deadline: hidden ------------------------------------------------------------------------------
+    with _repeated(poll, pause_s=0.05):
+        yield durations
 
 
-def test_a_killed_session_is_hidden_although_postgres_recovers_from_a_crash(
-    postgres: Postgres, service: Service
-) -> None:
+# --- Outages shorter than the deadline ------------------------------------------------------------------------------
+
+
+def test_a_killed_session_and_crash_recovery_are_hidden_by_retries(postgres: Postgres, service: Service) -> None:
     """F3."""
-    away = []
+    outages_s = []
     with Load(service, clients=6) as load:
         for _ in range(2):
             load.await_answers(len(load.answers) + 50)
-            away.append(postgres.crash())
+            outages_s.append(postgres.crash())
         load.await_answers(len(load.answers) + 50)
 
-    _hidden_if_short(load.answers, max(away))
+    _hidden_if_short(load.answers, max(outages_s))
     check(postgres, service, load.answers)
 
 
-def test_a_restart_is_hidden(postgres: Postgres, service: Service) -> None:
+def test_a_restart_of_postgres_is_hidden_by_retries(postgres: Postgres, service: Service) -> None:
     """F4."""
-    away = []
+    outages_s = []
     with Load(service, clients=6) as load:
         for _ in range(2):
             load.await_answers(len(load.answers) + 50)
-            away.append(postgres.restart())
+            outages_s.append(postgres.restart())
         load.await_answers(len(load.answers) + 50)
 
-    _hidden_if_short(load.answers, max(away))
+    _hidden_if_short(load.answers, max(outages_s))
     check(postgres, service, load.answers)
 
 
-# --- Longer: answered, recorded -------------------------------------------------------------------------------------
+# --- Longer outages -------------------------------------------------------------------------------------------------
 
 
-def test_the_service_starts_without_postgres_and_recovers_when_it_comes(
+def test_the_service_starts_without_postgres_and_recovers_when_it_is_available(
     postgres: Postgres, new_service: Callable[..., Service]
 ) -> None:
     """F1."""
     postgres.stop()
     service = new_service(postgres.url(), WORKERS=str(WORKERS)).start()
     workers = service.workers()
-    with _pulse(service) as beats:
+    with _polled_livez(service) as durations:
         with Load(service, clients=8, pause_s=0.05, reconnecting=True) as load:
             _await_noticed(service)
         refused = burst(service, requests=30, parallel=4)
 
     _answered_in_time(load.answers)
     _refused_at_once(service, refused)
-    _quick(beats)
+    _quick(durations)
     answers = load.answers + refused
     assert {answer.status for answer in answers} == {503}
     postgres.start()
@@ -222,7 +220,7 @@ def test_the_service_starts_without_postgres_and_recovers_when_it_comes(
     check(postgres, service, answers)
 
 
-def test_a_killed_postgres_is_noticed_once_and_missed_by_nobody_when_it_is_back(
+def test_a_killed_postgres_opens_the_breaker_and_users_are_created_when_it_is_back(
     postgres: Postgres, service: Service, client: Client
 ) -> None:
     """F2."""
@@ -240,50 +238,50 @@ def test_a_killed_postgres_is_noticed_once_and_missed_by_nobody_when_it_is_back(
     check(postgres, service, answers)
 
 
-def _through_silence(
-    service: Service, begin: Callable[[], None], *, clients: int = 8, pause_s: float = 0.02
+def _load_through_silence(
+    service: Service, silence: Callable[[], None], *, clients: int = 8, pause_s: float = 0.02
 ) -> list[Answer]:
-    """Let PostgreSQL fall silent under load, see that nobody waits longer than promised, and return the answers."""
-    with _pulse(service) as beats:
+    """Make PostgreSQL silent under load, check that no request waits longer than promised, and return the answers."""
+    with _polled_livez(service) as durations:
         with Load(service, clients=clients, pause_s=pause_s, reconnecting=True) as load:
             load.await_answers(50)
-            begin()
+            silence()
             _await_noticed(service)
         refused = burst(service, requests=40, parallel=20)
 
     _answered_in_time(load.answers)
     _refused_at_once(service, refused)
-    _quick(beats)
+    _quick(durations)
     return load.answers + refused
 
 
-def test_a_frozen_postgres_freezes_nobody(postgres: Postgres, service: Service, client: Client) -> None:
+def test_a_frozen_postgres_does_not_block_requests(postgres: Postgres, service: Service, client: Client) -> None:
     """F5."""
-    answers = _through_silence(service, postgres.freeze, clients=40, pause_s=0.2)
+    answers = _load_through_silence(service, postgres.freeze, clients=40, pause_s=0.2)
     postgres.thaw()
     answers += _await_back(postgres, client, answers)
     check(postgres, service, answers)
 
 
 @pytest.mark.parametrize("silence", SILENCES)
-def test_a_partition_is_like_a_frozen_postgres(
+def test_a_network_partition_does_not_block_requests(
     postgres: Postgres, proxy: Proxy, service: Service, client: Client, silence: str
 ) -> None:
     """F7."""
-    answers = _through_silence(service, lambda: SILENCES[silence](proxy))
+    answers = _load_through_silence(service, lambda: SILENCES[silence](proxy))
     proxy.pass_through()
     answers += _await_back(postgres, client, answers)
     check(postgres, service, answers)
 
 
-def test_a_network_that_acknowledges_nothing_is_like_a_frozen_postgres(
-    postgres: Postgres, distant: Host, new_service: Callable[..., Service]
+def test_unacknowledged_packets_do_not_block_requests(
+    postgres: Postgres, remote_host: Host, new_service: Callable[..., Service]
 ) -> None:
-    """F7, as TCP sees it: packets are lost, not bytes."""
-    proxy = Proxy(postgres.port, distant.listen())
-    service = new_service(postgres.url(port=proxy.port, host=THERE), WORKERS=str(WORKERS)).start()
-    answers = _through_silence(service, distant.cut)
-    distant.mend()
+    """F7 at the level of packets, which are lost without an acknowledgement."""
+    proxy = Proxy(postgres.port, remote_host.listen())
+    service = new_service(postgres.url(port=proxy.port, host=REMOTE_ADDRESS), WORKERS=str(WORKERS)).start()
+    answers = _load_through_silence(service, remote_host.cut)
+    remote_host.restore()
     with closing(Client(service)) as client:
         answers += _await_back(postgres, client, answers)
     check(postgres, service, answers)
@@ -291,16 +289,16 @@ def test_a_network_that_acknowledges_nothing_is_like_a_frozen_postgres(
     proxy.close()
 
 
-def test_wrong_data_is_answered_as_ever_and_recorded_later(
+def test_invalid_data_is_answered_422_during_an_outage_and_recorded_later(
     postgres: Postgres, proxy: Proxy, service: Service, client: Client
 ) -> None:
-    """P8, while PostgreSQL is away."""
-    wrong = new_body() | {"phone": "12", "birth_date": "1990-02-30"}
-    before = client.post(wrong, new_key())
+    """P8 while PostgreSQL is unavailable."""
+    invalid = new_body() | {"phone": "12", "birth_date": "1990-02-30"}
+    before = client.post(invalid, new_key())
     proxy.blackhole()
     with Load(service, clients=4, pause_s=0.02, reconnecting=True) as load:
         _await_noticed(service)
-    during = [client.post(wrong, new_key()) for _ in range(50)]
+    during = [client.post(invalid, new_key()) for _ in range(50)]
 
     assert {answer.status for answer in [before, *during]} == {422}, summary(during)
     assert all(answer.json["errors"] == before.json["errors"] for answer in during)
@@ -312,50 +310,50 @@ def test_wrong_data_is_answered_as_ever_and_recorded_later(
     check(postgres, service, answers)
 
 
-def test_pages_say_that_the_database_is_away_and_nobody_is_logged_out(
+def test_pages_answer_503_during_an_outage_and_sessions_stay_valid(
     postgres: Postgres, proxy: Proxy, service: Service, client: Client
 ) -> None:
     """F40."""
     user = client.create()
     credentials = {"login": user.json["login"], "password": user.json["password"]}
-    reader, newcomer = Browser(service), Browser(service)
+    reader, visitor = Browser(service), Browser(service)
     assert reader.log_in(**credentials)
     proxy.refuse()
 
-    token = csrf_token(newcomer.get("/login/")[1])
+    token = csrf_token(visitor.get("/login/")[1])
     pages = [
         page for _ in range(3) for page in (reader.visit("/results/"), reader.visit(f"/results/{user.attempt_id}/"))
     ]
-    pages += [newcomer.visit("/login/", csrf_token=token, **credentials) for _ in range(3)]
+    pages += [visitor.visit("/login/", csrf_token=token, **credentials) for _ in range(3)]
 
     assert {page[:2] for page in pages} == {(503, "text/html")}
     assert max(seconds for _, _, seconds in pages) < ANSWERED_WITHIN_S
     proxy.pass_through()
     eventually(lambda: reader.visit("/results/")[0] == 200, BACK_WITHIN_S, "the reader was logged out")
-    eventually(lambda: newcomer.visit("/login/", csrf_token=token, **credentials)[0] == 302, BACK_WITHIN_S, "no login")
-    assert newcomer.visit("/results/")[0] == 200
+    eventually(lambda: visitor.visit("/login/", csrf_token=token, **credentials)[0] == 302, BACK_WITHIN_S, "no login")
+    assert visitor.visit("/results/")[0] == 200
     reader.close()
-    newcomer.close()
+    visitor.close()
     check(postgres, service, [user])
 
 
-# --- A part of it: the others do not notice -------------------------------------------------------------------------
+# --- Partial outages ------------------------------------------------------------------------------------------------
 
 
-def test_a_frozen_session_costs_the_one_request_that_it_serves(
+def test_a_frozen_session_fails_only_the_request_that_it_serves(
     postgres: Postgres, service: Service, client: Client
 ) -> None:
-    """F6. The session is idle when it is frozen: one with a latch of PostgreSQL's own would hold up all others."""
+    """F6. The session is idle when it is frozen: one that holds an internal latch would block all others."""
     answers: list[Answer] = []
-    for _ in range(TRIES):  # now and then it is the upkeep that meets the frozen session, and no request notices
-        answers.append(client.create())  # alone, so that no other request has used a session since
-        used_last = postgres.execute(
+    for _ in range(TRIES):  # sometimes upkeep, not a request, gets the frozen session
+        answers.append(client.create())  # one at a time, so that no other request uses a session after it
+        last_used = postgres.execute(
             "select pid from pg_stat_activity where application_name = 'useradd' and query like '%execute useradd%'"
             " order by state_change desc limit 1"
         )
-        if not used_last:
-            continue  # upkeep has used it meanwhile
-        frozen = postgres.freeze_backend(used_last[0][0])  # the pool gives it to the next request
+        if not last_used:
+            continue  # upkeep has used the session since
+        frozen = postgres.freeze_backend(last_used[0][0])  # the pool gives it to the next request
         with Load(service, clients=8, reconnecting=True) as load:
             load.await_answers(200)
         postgres.thaw_backend(frozen)
@@ -369,10 +367,10 @@ def test_a_frozen_session_costs_the_one_request_that_it_serves(
 
 
 @pytest.mark.parametrize("stuck", [False, True], ids=["quick", "stuck"])
-def test_many_readers_of_the_statistics_do_not_get_in_the_way_of_new_users(
+def test_many_readers_of_statistics_do_not_block_the_creation_of_users(
     postgres: Postgres, proxy: Proxy, service: Service, client: Client, *, stuck: bool
 ) -> None:
-    """Bulkhead: reading has threads and connections of its own, and they may be stuck."""
+    """Bulkhead: readers have their own permits and connections, which may all be stuck."""
     user = client.create()
     statuses: list[int] = []
 
@@ -384,7 +382,7 @@ def test_many_readers_of_the_statistics_do_not_get_in_the_way_of_new_users(
         assert reader.log_in(user.json["login"], user.json["password"])
         cookie = reader.cookie
     if stuck:
-        proxy.freeze_statement("READ ONLY", lasting=True)  # with which every transaction of a reader begins
+        proxy.freeze_statement("READ ONLY", lasting=True)  # every transaction of a reader begins with it
     with _repeated(read, parallel=READERS), Load(service, clients=6, reconnecting=True) as load:
         eventually(lambda: len(statuses) >= 200, 20, "the pages are not answered")
         load.await_answers(100)

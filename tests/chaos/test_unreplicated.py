@@ -1,4 +1,4 @@
-"""What waited for a synchronous standby when the primary crashed is not told before the standby has it (P4)."""
+"""A commit that waited for the standby when the primary crashed is not confirmed before it is replicated (P4)."""
 
 from collections.abc import Callable
 
@@ -10,10 +10,10 @@ from tests.chaos.service import Service
 
 ANSWERED_WITHIN_S = 3.6
 CLIENTS = 5
-"""Several: the first number that a sequence gives after a crash makes its transaction wait anyway."""
+"""More than one, because the first sequence value after a crash makes its transaction wait anyway."""
 
 
-def test_a_retry_after_a_crash_waits_for_the_standby_too(
+def test_a_retry_after_a_crash_of_the_primary_waits_for_the_standby(
     new_postgres: Callable[[], Postgres], new_service: Callable[..., Service]
 ) -> None:
     primary = new_postgres()
@@ -28,9 +28,9 @@ def test_a_retry_after_a_crash_waits_for_the_standby_too(
             answers = list(load.wait())
         standby.thaw()
 
-        told = [answer.code for answer in answers]
-        assert set(told) <= {"outcome_unknown", "database_unavailable"}, summary(answers)
-        assert told.count("outcome_unknown") > 1, summary(answers)
+        codes = [answer.code for answer in answers]
+        assert set(codes) <= {"outcome_unknown", "database_unavailable"}, summary(answers)
+        assert codes.count("outcome_unknown") > 1, summary(answers)
         assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S
         repeats = [_repeat(service, answer) for answer in answers]
         assert {answer.code for answer in repeats} <= {"replayed", "created"}, summary(repeats)
@@ -40,12 +40,12 @@ def test_a_retry_after_a_crash_waits_for_the_standby_too(
 
 
 def _waiting(primary: Postgres) -> int:
-    [[number]] = primary.execute("select count(*) from pg_stat_activity where wait_event = 'SyncRep'")
-    return int(number)
+    [[count]] = primary.execute("select count(*) from pg_stat_activity where wait_event = 'SyncRep'")
+    return int(count)
 
 
 def _repeat(service: Service, answer: Answer) -> Answer:
-    """Repeat with the same key until there is an answer."""
+    """Repeat with the same key until the answer is not 503."""
     client, answers = Client(service), []
 
     def is_answered() -> bool:

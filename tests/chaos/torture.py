@@ -1,4 +1,4 @@
-"""Random faults under load, for as long as one likes: `./run torture --minutes 10`. Prints its tally."""
+"""`./run torture --minutes N`: inject random faults under load and print a tally of the results."""
 
 import argparse
 import random
@@ -18,20 +18,20 @@ from tests.chaos.tally import table, tally
 ANSWERED_WITHIN_S = 3.6
 CLIENTS = 6
 PAUSE_S = 0.02
-"""Between two requests of a client: faults shall meet an idle moment now and then."""
+"""Pause between two requests of a client, so that some faults hit an idle service."""
 CALM_S = (0.5, 3.0)
 FAULT_S = (0.2, 6.0)
-"""Bounds of how long a fault lasts: shorter and longer than the deadline of a request."""
+"""Bounds of a fault's duration: shorter and longer than the deadline of a request."""
 RECOVERY_S = 30.0
 EXPLAINED = ("worker died", "attempt not recorded")
-"""ERROR lines that killing processes explains."""
+"""Texts of ERROR lines that killed processes explain."""
 
 
 class Torture:
-    """A primary with a synchronous standby, a network between it and the service, and what breaks them."""
+    """A primary with a synchronous standby, a proxy, the service, and the faults injected into them."""
 
     def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)  # noqa: S311 - a test that can be repeated
+        self._random = random.Random(seed)  # noqa: S311 - must be reproducible
         self.primary = Postgres().start()
         migrate(self.primary.url())
         self.standby = self.primary.standby()
@@ -40,7 +40,7 @@ class Torture:
         self.faults: Counter[str] = Counter()
 
     def run(self, minutes: float) -> list[Answer]:
-        """Break things until the time is over; return what the clients were answered."""
+        """Inject faults until the time is over; return the answers that clients got."""
         faults: list[Callable[[], None]] = [
             self.kill_postgres,
             self.freeze_postgres,
@@ -72,43 +72,43 @@ class Torture:
         return load.answers
 
     def recover(self) -> None:
-        """Wait until the service creates users again, one after the other."""
+        """Wait until the service is ready and its database is up."""
 
-        def creates() -> bool:
+        def is_up() -> bool:
             return self.service.get("/readyz") == 200 and '"database":"up"' in self._status()
 
-        eventually(creates, RECOVERY_S, "the service does not recover")
+        eventually(is_up, RECOVERY_S, "the service does not recover")
 
     def close(self) -> None:
-        """End everything."""
-        for part in (self.service, self.proxy, self.standby, self.primary):
-            part.close()
+        """Stop all processes and remove their files."""
+        for resource in (self.service, self.proxy, self.standby, self.primary):
+            resource.close()
 
     # --- Faults -------------------------------------------------------------------------------------------------
 
     def kill_postgres(self) -> None:
-        """SIGKILL, and a start after a while."""
+        """SIGKILL the primary and start it after a while."""
         self.primary.kill()
         self._wait(*FAULT_S)
         self.primary.start()
 
     def freeze_postgres(self) -> None:
-        """SIGSTOP for a while."""
+        """SIGSTOP the primary for a while."""
         self.primary.freeze()
         self._wait(*FAULT_S)
         self.primary.thaw()
 
     def restart_postgres(self) -> None:
-        """A restart as an operator does it."""
+        """Restart the primary as an operator does."""
         self.primary.restart()
 
     def kill_backend(self) -> None:
-        """SIGKILL to one server process: PostgreSQL recovers from a crash."""
+        """SIGKILL one server process: PostgreSQL recovers from a crash."""
         self._if_connected(self.primary.kill_one_backend)
         self.primary.wait_ready()
 
     def freeze_backend(self) -> None:
-        """SIGSTOP to one server process for a while."""
+        """SIGSTOP one server process for a while."""
 
         def freeze(pid: int) -> None:
             self.primary.freeze_backend(pid)
@@ -118,36 +118,36 @@ class Torture:
         self._if_connected(freeze)
 
     def reset_connections(self) -> None:
-        """RST on every connection."""
+        """Reset every connection (RST)."""
         self.proxy.reset()
 
     def partition(self) -> None:
-        """Nothing comes through for a while."""
+        """Drop all traffic for a while."""
         self.proxy.blackhole()
         self._wait(*FAULT_S)
         self.proxy.pass_through()
 
     def cut_commits(self) -> None:
-        """The connection breaks before or after a COMMIT arrives."""
+        """Break connections before or after a COMMIT arrives."""
         for _ in range(5):
-            trap = self._random.choice([self.proxy.commit_drop, self.proxy.commit_eat])()
+            trap = self._random.choice([self.proxy.commit_drop, self.proxy.commit_drop_reply])()
             self._await(trap.wait)
 
     def freeze_commits(self) -> None:
-        """A COMMIT is carried out and never confirmed."""
+        """Execute a COMMIT and never confirm it."""
         trap = self.proxy.commit_freeze()
         self._await(trap.wait)
         self._wait(*FAULT_S)
         self.proxy.pass_through()
 
     def freeze_standby(self) -> None:
-        """Every COMMIT waits for the synchronous standby."""
+        """SIGSTOP the synchronous standby, so that every COMMIT waits."""
         self.standby.freeze()
         self._wait(*FAULT_S)
         self.standby.thaw()
 
     def fail_over(self) -> None:
-        """The primary dies, the standby takes its place and gets a standby of its own."""
+        """Kill the primary, promote the standby and give it a standby of its own."""
         self.primary.kill()
         self.standby.promote()
         self.proxy.retarget(self.standby.port)
@@ -156,12 +156,12 @@ class Torture:
         self.standby = self.primary.standby()
 
     def kill_worker(self) -> None:
-        """SIGKILL to one worker."""
+        """SIGKILL one worker."""
         if self.service.workers():
             self.service.kill_worker()
 
     def freeze_worker(self) -> None:
-        """SIGSTOP to one worker for a moment shorter than its clients' patience."""
+        """SIGSTOP one worker for less time than its clients wait."""
         workers = self.service.workers()
         if workers:
             self.service.freeze(self._random.choice(workers))
@@ -169,20 +169,20 @@ class Torture:
             self.service.thaw()
 
     def kill_service(self) -> None:
-        """SIGKILL to everything at once, and a start."""
+        """SIGKILL all processes of the service and start it again."""
         self.service.kill()
         self.service.start()
 
     # ------------------------------------------------------------------------------------------------------------
 
     def _wait(self, least: float, most: float) -> None:
-        time.sleep(self._random.uniform(least, most))  # how long a fault lasts is the experiment itself
+        time.sleep(self._random.uniform(least, most))  # a fixed duration on purpose, not a condition to poll for
 
     def _await(self, wait: Callable[[], None]) -> None:
         try:
             wait()
         except AssertionError:
-            print("(no COMMIT came)", end="", flush=True)
+            print("(no COMMIT)", end="", flush=True)
 
     def _if_connected(self, act: Callable[[int], object]) -> None:
         backends = self.primary.backends()
@@ -200,10 +200,12 @@ class Torture:
 
 
 def main() -> None:
-    """Run it, print the tally, and end with 1 when a promise was broken."""
+    """Run, print the tally, and exit with 1 if a promise was broken."""
     parser = argparse.ArgumentParser(prog="./run torture", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--seed", type=int, default=int(time.time()), help="repeats the order of the faults")
+    parser.add_argument(
+        "--seed", type=int, default=int(time.time()), help="repeat the order of faults of an earlier run"
+    )
     options = parser.parse_args()
     print(f"torture for {options.minutes:g} minutes, seed {options.seed}", flush=True)
     torture = Torture(options.seed)
@@ -213,7 +215,7 @@ def main() -> None:
         print(table(tally(torture.primary.execute, answers, torture.faults)))
         late = [answer for answer in answers if answer.status and answer.seconds > ANSWERED_WITHIN_S]
         if late:
-            sys.exit(f"{len(late)} answers took longer than {ANSWERED_WITHIN_S} s")
+            sys.exit(f"{len(late)} responses took longer than {ANSWERED_WITHIN_S} s")
     finally:
         torture.close()
 

@@ -1,26 +1,26 @@
-"""PostgreSQL's protocol, as far as a proxy has to understand it: where a message of the client ends and what it is."""
+"""The part of PostgreSQL's protocol that the proxy needs: boundaries and SQL of client messages."""
 
 import struct
 
-_UNTYPED_ASKS = {80877103, 80877104}
-"""SSLRequest and GSSENCRequest: the startup message is still to come."""
+_NEGOTIATION_CODES = {80877103, 80877104}
+"""SSLRequest and GSSENCRequest: the startup message follows them."""
 
 
 class Messages:
-    """Cuts what a client sends into whole messages, however the network cut it."""
+    """A parser that splits a client's byte stream into whole messages."""
 
     def __init__(self) -> None:
         self._buffer = b""
         self._typed = False
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Return the messages that are complete now; the rest waits for more."""
+        """Return the messages that are now complete; buffer the rest."""
         self._buffer += data
         found = []
         while (end := self._end()) is not None:
             message, self._buffer = self._buffer[:end], self._buffer[end:]
             if not self._typed:
-                self._typed = struct.unpack_from("!I", message, 4)[0] not in _UNTYPED_ASKS
+                self._typed = struct.unpack_from("!I", message, 4)[0] not in _NEGOTIATION_CODES
             found.append(message)
         return found
 
@@ -33,5 +33,5 @@ class Messages:
 
 
 def statement(message: bytes) -> bytes | None:
-    """Return the SQL of a simple query, None for any other message."""
+    """Return the SQL of a simple query, or None for another message."""
     return message[5:-1] if message[:1] == b"Q" else None

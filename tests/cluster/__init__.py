@@ -1,1 +1,1 @@
-"""Several hosts on one machine: a PostgreSQL cluster, two instances of the service, and what breaks them."""
+"""Several hosts on one machine: a PostgreSQL cluster, two instances of the service, and injected faults."""

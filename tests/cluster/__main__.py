@@ -1,4 +1,4 @@
-"""`./run cluster`: moves to a network and a tree of processes of its own, which end with it, and goes on there."""
+"""`./run cluster`: run tests.cluster.run in its own network, mount and PID namespaces, which end with it."""
 
 import os
 import shutil
@@ -12,24 +12,35 @@ PACKAGES = {
     "ip": "iproute2",
     "/usr/lib/postgresql/15/bin/postgres": "postgresql-15",
 }
-"""Programs, and the packages of Debian 12 that have them."""
-# The shell reaps whoever is left without parents: a dead PostgreSQL must not stay behind as a zombie.
-APART = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", '"$@"; exit $?']
+"""Programs and the Debian 12 packages that contain them."""
+# The shell reaps orphans, so that a dead PostgreSQL does not stay a zombie.
+UNSHARE = [
+    "unshare",
+    "--net",
+    "--mount",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+    "sh",
+    "-c",
+    '"$@"; exit $?',
+]
 
 
 def main() -> None:
-    """Install what is missing, then run the cluster apart from everything else."""
+    """Install missing packages and run the cluster in new namespaces."""
     if os.geteuid() != 0:
-        sys.exit("./run cluster makes hosts of its own, which only root may do")
+        sys.exit("./run cluster needs root to create network namespaces")
     missing = sorted(package for program, package in PACKAGES.items() if not shutil.which(program))
     if missing:
         install(missing)
-    command = [*APART, "sh", sys.executable, "-m", "tests.cluster.run", *sys.argv[1:]]
-    os.execvp(command[0], command)  # noqa: S606 - takes the place of this process
+    command = [*UNSHARE, "sh", sys.executable, "-m", "tests.cluster.run", *sys.argv[1:]]
+    os.execvp(command[0], command)  # noqa: S606 - replaces this process
 
 
 def install(packages: list[str]) -> None:
-    """Install packages, without starting the services that they bring."""
+    """Install packages without starting their services."""
     if not shutil.which("apt-get"):
         sys.exit(f"./run cluster needs Debian's {', '.join(packages)}")
     print(f"== installing {', '.join(packages)}", file=sys.stderr, flush=True)

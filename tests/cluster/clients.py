@@ -1,7 +1,4 @@
-"""Good clients: they repeat with the same key, at whichever instance, until they know what became of their user.
-
-And somebody who reads meanwhile.
-"""
+"""Clients that repeat each request with its key until they know its outcome, and a reader of the results page."""
 
 import http.client
 import random
@@ -18,12 +15,12 @@ from tests.chaos.service import Service
 GIVE_UP_S = 120.0
 AGAIN_S = (0.3, 1.5)
 FINAL = range(200, 500)
-"""Statuses after which there is nothing to repeat: with new data and no limits 429 is not among the answers."""
+"""Statuses that need no repeat; 429 does not occur, because rate limits are disabled."""
 
 
 @dataclass(frozen=True)
-class Heard:
-    """An answer, whose it is, and when it came (time.monotonic())."""
+class Received:
+    """An answer, the instance that gave it, and the time it was received (time.monotonic())."""
 
     service: Service
     answer: Answer
@@ -32,16 +29,16 @@ class Heard:
 
 @dataclass
 class Clients:
-    """They work while the `with` block runs, and finish what they began."""
+    """Clients that create users while the `with` block runs and then finish their current requests."""
 
     services: Sequence[Service]
     number: int
     pause_s: float
-    heard: list[Heard] = field(default_factory=list)
+    received: list[Received] = field(default_factory=list)
     waits: list[float] = field(default_factory=list)
-    """Seconds until each user was there, repeats and all."""
+    """Seconds until each user was created, including repeats."""
     undecided: int = 0
-    """Users of whom nobody knew anything in the end."""
+    """Number of users whose outcome stayed unknown."""
 
     def __post_init__(self) -> None:
         self._stopped = threading.Event()
@@ -65,7 +62,7 @@ class Clients:
         try:
             while not self._stopped.wait(self.pause_s):
                 self._create(clients)
-        except BaseException as error:  # raised again where it is seen
+        except BaseException as error:  # raised by __exit__
             self._failures.append(error)
         finally:
             for _, client in clients:
@@ -74,25 +71,25 @@ class Clients:
     def _create(self, clients: Sequence[tuple[Service, Client]]) -> None:
         body, key, began = new_body(), new_key(), time.monotonic()
         while time.monotonic() < began + GIVE_UP_S:
-            service, client = random.choice(clients)  # noqa: S311 - any will do
+            service, client = random.choice(clients)  # noqa: S311 - not security-relevant
             answer = client.post(body, key)
-            self.heard.append(Heard(service, answer, time.monotonic()))
+            self.received.append(Received(service, answer, time.monotonic()))
             if answer.status in FINAL:
                 self.waits.append(time.monotonic() - began)
                 return
-            time.sleep(random.uniform(*AGAIN_S))  # noqa: S311 - so that not all return at once
+            time.sleep(random.uniform(*AGAIN_S))  # noqa: S311 - spreads the repeats
         self.undecided += 1
 
 
 class Reader:
-    """Looks at the results page of each instance all the time."""
+    """A reader that continuously requests the results page of each instance."""
 
     def __init__(self, services: Sequence[Service], pause_s: float) -> None:
         self._clients = [Client(service) for service in services]
         self._pause_s = pause_s
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
-        self.told: Counter[str] = Counter()
+        self.responses: Counter[str] = Counter()
         self.slowest_s = 0.0
 
     def __enter__(self) -> "Reader":
@@ -114,13 +111,17 @@ class Reader:
                 status, _ = client.get("/results/")
             except (OSError, http.client.HTTPException):
                 client.close()
-                self.told["no answer (process killed)"] += 1
+                self.responses["no response (process killed)"] += 1
             else:
-                self.told[str(status)] += 1
+                self.responses[str(status)] += 1
                 self.slowest_s = max(self.slowest_s, time.monotonic() - began)
 
 
-def longest_gap(heard: Sequence[Heard], since: float, until: float) -> float:
-    """Return the seconds between two moments in which nobody got a user."""
-    moments = [since, *sorted(one.at for one in heard if one.answer.status == 201 and since < one.at < until), until]
-    return max(later - earlier for earlier, later in pairwise(moments))
+def longest_gap(received: Sequence[Received], since: float, until: float) -> float:
+    """Return the longest time without a created user between two times, in seconds."""
+    times = [
+        since,
+        *sorted(each.at for each in received if each.answer.status == 201 and since < each.at < until),
+        until,
+    ]
+    return max(later - earlier for earlier, later in pairwise(times))

@@ -1,4 +1,4 @@
-"""The PostgreSQL cluster: three hosts under Patroni and etcd, as deploy/ has them, and HAProxy before them."""
+"""The PostgreSQL cluster: three hosts with Patroni and etcd behind HAProxy, configured by the files of deploy/."""
 
 import json
 import os
@@ -27,12 +27,12 @@ Rows = list[tuple[Any, ...]]
 
 
 def filled_in(name: str, values: Mapping[str, str]) -> str:
-    """Return a file of deploy/ with its `${NAMES}` replaced, as envsubst does it."""
+    """Return a file of deploy/ with its `${NAMES}` replaced, as envsubst does."""
     return Template((DEPLOY / name).read_text()).substitute(values)
 
 
 class DatabaseHost:
-    """PostgreSQL under Patroni, and a member of etcd."""
+    """A host with PostgreSQL, Patroni and a member of etcd."""
 
     def __init__(self, host: Host, values: Mapping[str, str]) -> None:
         self.host = host
@@ -59,30 +59,30 @@ class DatabaseHost:
         self.host.kill("etcd")
 
     def kill_postgres(self) -> None:
-        """SIGKILL PostgreSQL; Patroni lives."""
+        """SIGKILL PostgreSQL, but not Patroni."""
         processes.kill(int((self.data / "postmaster.pid").read_text().splitlines()[0]))
 
     def kill_all(self) -> None:
-        """SIGKILL everything, as when the power fails."""
+        """SIGKILL all processes, as in a power failure."""
         self.host.kill("patroni")
         self.kill_postgres()
         self.kill_etcd()
 
     def patroni(self, path: str, body: object = None) -> Any:
-        """Ask Patroni. Raises OSError when it does not answer, or refuses."""
-        return _ask(f"http://{self.address}:8008/{path}", body)
+        """Send a request to Patroni's REST API. Raises OSError if it fails."""
+        return _request(f"http://{self.address}:8008/{path}", body)
 
     def leads_etcd(self) -> bool:
-        """Tell whether this member of etcd is the leader of all."""
+        """Return whether this member of etcd is the leader."""
         try:
-            told = _ask(f"http://{self.address}:2379/v3/maintenance/status", {})
+            status = _request(f"http://{self.address}:2379/v3/maintenance/status", {})
         except OSError:
             return False
-        return bool(told["header"]["member_id"] == told.get("leader"))
+        return bool(status["header"]["member_id"] == status.get("leader"))
 
 
 class Database:
-    """All of them, and one address before them."""
+    """All database hosts and the load balancer."""
 
     def __init__(self, network: Network) -> None:
         hosts = [network.host(name, number) for name, number in HOSTS.items()]
@@ -95,29 +95,29 @@ class Database:
         self.hosts = [DatabaseHost(host, self._values) for host in hosts]
 
     def start(self) -> None:
-        """Start everything and wait until there is a database with a synchronous standby."""
-        for one in self.hosts:
-            one.start()
+        """Start all processes, wait until the cluster is healthy, and create the database."""
+        for host in self.hosts:
+            host.start()
         file = self.balancer.folder / "haproxy.cfg"
         file.write_text(filled_in("haproxy-postgresql.cfg", self._values | {"ADDRESS": self.balancer.address}))
         self.balancer.run("haproxy", "-db", "-f", str(file))
-        eventually(self.is_whole, UP_S, f"the cluster does not come up, see {self.balancer.folder.parent}")
+        eventually(self.is_healthy, UP_S, f"the cluster did not start, see {self.balancer.folder.parent}")
         self._administer(f"create role {NAME} login password '{self.password}'")
         self._administer(f"create database {NAME} owner {NAME}")
 
     def close(self) -> None:
-        """End it all."""
-        for one in self.hosts:
-            one.kill_all()
+        """Kill all processes."""
+        for host in self.hosts:
+            host.kill_all()
 
     @property
     def url_of_hosts(self) -> str:
-        """The address by all hosts."""
-        hosts = ",".join(f"{one.address}:5432" for one in self.hosts)
+        """The URL that names all hosts."""
+        hosts = ",".join(f"{host.address}:5432" for host in self.hosts)
         return f"postgresql://{NAME}:{self.password}@{hosts}/{NAME}"
 
     def url_of_balancer(self, port: int = 5432) -> str:
-        """The address by way of HAProxy: 5432 the primary, 5433 a standby."""
+        """Return the URL of HAProxy: port 5432 leads to the primary, 5433 to a standby."""
         return f"postgresql://{NAME}:{self.password}@{self.balancer.address}:{port}/{NAME}"
 
     def execute(self, sql: str, parameters: object = None) -> Rows:
@@ -125,26 +125,26 @@ class Database:
         return _execute(self.url_of_hosts, sql, parameters)
 
     def _administer(self, sql: str) -> Rows:
-        hosts = ",".join(f"{one.address}:5432" for one in self.hosts)
+        hosts = ",".join(f"{host.address}:5432" for host in self.hosts)
         return _execute(f"postgresql://postgres:{self._values['SUPERUSER_PASSWORD']}@{hosts}/postgres", sql)
 
     @property
     def log(self) -> Path:
-        """What PostgreSQL and Patroni said, on all hosts."""
-        whole = self.balancer.folder / "databases.log"
-        whole.write_bytes(b"".join(one.host.log("patroni").read_bytes() for one in self.hosts))
-        return whole
+        """A file with the logs of PostgreSQL and Patroni on all hosts."""
+        combined = self.balancer.folder / "databases.log"
+        combined.write_bytes(b"".join(each.host.log("patroni").read_bytes() for each in self.hosts))
+        return combined
 
     def roles(self) -> dict[str, str]:
-        """Return what each host that runs is, as Patroni says: leader, sync_standby, replica; none, if nobody says."""
-        for one in self.hosts:
+        """Return the Patroni role of each running host: leader, sync_standby or replica; {} if no Patroni responds."""
+        for host in self.hosts:
             with suppress(OSError):
-                members = one.patroni("cluster")["members"]
+                members = host.patroni("cluster")["members"]
                 return {each["name"]: each["role"] for each in members if each["state"] in ("running", "streaming")}
         return {}
 
-    def is_whole(self) -> bool:
-        """Tell whether there are a primary, a synchronous standby and another one: as Patroni and PostgreSQL say."""
+    def is_healthy(self) -> bool:
+        """Return whether Patroni and PostgreSQL report a primary, a synchronous and an asynchronous standby."""
         if sorted(self.roles().values()) != ["leader", "replica", "sync_standby"]:
             return False
         try:
@@ -153,30 +153,32 @@ class Database:
             return False
         return sorted(states) == [("async",), ("sync",)]
 
-    def await_trouble(self) -> None:
-        """Wait until Patroni has noticed that something is broken."""
-        eventually(lambda: not self.is_whole(), HEALED_S, "Patroni notices nothing")
+    def await_unhealthy(self) -> None:
+        """Wait until Patroni has detected the fault."""
+        eventually(lambda: not self.is_healthy(), HEALED_S, "Patroni did not detect the fault")
 
-    def await_whole(self) -> None:
-        """Wait until everything that was broken has found its place again."""
-        eventually(self.is_whole, HEALED_S, "the cluster does not heal")
+    def await_healthy(self) -> None:
+        """Wait until the cluster is healthy again."""
+        eventually(self.is_healthy, HEALED_S, "the cluster did not recover")
 
     def leader(self) -> DatabaseHost:
         """Return the host of the primary."""
         return self._with_role("leader")
 
     def synchronous_standby(self) -> DatabaseHost:
-        """Return the host that every COMMIT waits for."""
+        """Return the host of the synchronous standby."""
         return self._with_role("sync_standby")
 
     def etcd_leader(self) -> DatabaseHost:
         """Return the host of etcd's leader."""
-        leaders = eventually(lambda: [one for one in self.hosts if one.leads_etcd()], HEALED_S, "etcd has no leader")
+        leaders = eventually(lambda: [host for host in self.hosts if host.leads_etcd()], HEALED_S, "etcd has no leader")
         return leaders[0]
 
     def _with_role(self, role: str) -> DatabaseHost:
-        names = eventually(lambda: [name for name, its in self.roles().items() if its == role], HEALED_S, f"no {role}")
-        return next(one for one in self.hosts if one.name == names[0])
+        names = eventually(
+            lambda: [name for name, each in self.roles().items() if each == role], HEALED_S, f"no {role}"
+        )
+        return next(host for host in self.hosts if host.name == names[0])
 
 
 def _execute(url: str, sql: str, parameters: object = None) -> Rows:
@@ -187,9 +189,9 @@ def _execute(url: str, sql: str, parameters: object = None) -> Rows:
             return cursor.fetchall() if cursor.description else []
 
 
-def _ask(url: str, body: object = None) -> Any:
+def _request(url: str, body: object = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})  # noqa: S310 - hosts of our own
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})  # noqa: S310 - hosts of this cluster
     with urllib.request.urlopen(request, timeout=3) as response:  # noqa: S310 - the same
         text = response.read()
     with suppress(ValueError):

@@ -1,4 +1,4 @@
-"""Hosts with addresses of their own around one switch, for processes that live in a network namespace of their own."""
+"""Hosts in network namespaces that are connected by a bridge; runs in a network namespace itself."""
 
 import os
 import subprocess
@@ -8,39 +8,39 @@ from pathlib import Path
 from tests.chaos import processes
 
 NETWORK = "198.18.77.0/24"
-"""Of the network that RFC 2544 sets apart for tests."""
+"""From the network that RFC 2544 reserves for benchmark tests."""
 CLIENT = "198.18.77.1"
-_SWITCH = "switch"
+_BRIDGE = "switch"
 
 
 class Network:
-    """The switch. Whoever makes it becomes the client host."""
+    """The network; the process that creates it gets the address CLIENT."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         Path("/run/netns").mkdir(exist_ok=True)
-        _do("mount -t tmpfs hosts /run/netns")  # names of hosts are ours alone
-        _do(f"ip link add {_SWITCH} type bridge")
-        _do(f"ip address add {CLIENT}/24 dev {_SWITCH}")
-        for device in ("lo", _SWITCH):
-            _do(f"ip link set {device} up")
+        _run("mount -t tmpfs hosts /run/netns")  # keeps the names of namespaces private
+        _run(f"ip link add {_BRIDGE} type bridge")
+        _run(f"ip address add {CLIENT}/24 dev {_BRIDGE}")
+        for device in ("lo", _BRIDGE):
+            _run(f"ip link set {device} up")
 
     def host(self, name: str, number: int) -> "Host":
-        """Put a host on the network."""
+        """Add a host to the network."""
         host = Host(name, f"{NETWORK.rpartition('.')[0]}.{number}", self.folder / name)
         host.folder.mkdir(mode=0o755)
-        _do(f"ip netns add {name}")
-        _do(f"ip link add {name} type veth peer name eth0 netns {name}")
-        _do(f"ip link set {name} up")
-        _do(f"ip -n {name} address add {host.address}/24 dev eth0")
+        _run(f"ip netns add {name}")
+        _run(f"ip link add {name} type veth peer name eth0 netns {name}")
+        _run(f"ip link set {name} up")
+        _run(f"ip -n {name} address add {host.address}/24 dev eth0")
         for device in ("lo", "eth0"):
-            _do(f"ip -n {name} link set {device} up")
+            _run(f"ip -n {name} link set {device} up")
         host.plug_in()
         return host
 
 
 class Host:
-    """One host: an address, a cable, processes, a folder."""
+    """A host with an address, a link, processes and a folder."""
 
     def __init__(self, name: str, address: str, folder: Path) -> None:
         self.name, self.address, self.folder = name, address, folder
@@ -48,24 +48,24 @@ class Host:
 
     @property
     def prefix(self) -> list[str]:
-        """What to put before a command that shall run here: it takes its place."""
+        """Command prefix that runs a command on this host, in the same process."""
         return ["ip", "netns", "exec", self.name]
 
     def plug_in(self) -> None:
-        """Connect it to the switch."""
-        _do(f"ip link set {self.name} master {_SWITCH}")
+        """Connect the host to the bridge."""
+        _run(f"ip link set {self.name} master {_BRIDGE}")
 
     def pull_cable(self) -> None:
-        """Lose everything that is sent to it or by it: nobody is told."""
-        _do(f"ip link set {self.name} nomaster")
+        """Silently drop everything that is sent to or from this host."""
+        _run(f"ip link set {self.name} nomaster")
 
     def run(self, *command: str, user: str | None = None, settings: Mapping[str, str] | None = None) -> None:
-        """Start a server program here; what it says is in a file of its name."""
+        """Start a server program on this host; it logs to a file with its name."""
         program = Path(command[0]).name
-        become = [] if user is None else ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"]
+        set_user = [] if user is None else ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"]
         with self.log(program).open("ab") as log:
             self._running[program] = subprocess.Popen(
-                [*self.prefix, *become, *command],
+                [*self.prefix, *set_user, *command],
                 cwd=self.folder,
                 env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": str(self.folder)} | dict(settings or {}),
                 stdin=subprocess.DEVNULL,
@@ -74,14 +74,14 @@ class Host:
             )
 
     def kill(self, program: str) -> None:
-        """SIGKILL a program and all below it."""
+        """SIGKILL a program and its descendants."""
         processes.kill(self._running[program].pid)
         self._running.pop(program).wait()
 
     def log(self, program: str) -> Path:
-        """Where a program says what it does."""
+        """Return the log file of a program."""
         return self.folder / f"{program}.log"
 
 
-def _do(command: str) -> None:
+def _run(command: str) -> None:
     subprocess.run(command.split(), check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""Two instances on one database, which whole modules share; each test finds both running."""
+"""Two instances on one database that the tests of a module share; both run when a test begins."""
 
 import os
 import secrets
@@ -17,21 +17,21 @@ INSTANCE = {
     "SECRET_KEY": secrets.token_hex(32),
     "PASSWORD_SECRET": secrets.token_hex(32),
 }
-"""Settings of every instance: passwords that one issues open at the other."""
+"""Settings of every instance; they share their secrets."""
 
 if not Path("/proc/self/stat").exists():
-    collect_ignore_glob = ["test_*"]  # servers are Linux, and freezing trees of processes needs it
+    collect_ignore_glob = ["test_*"]  # freezing process trees needs Linux
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All in here starts what a server has and a laptop may lack."""
+    """Mark all tests of this folder: they need programs that a developer's machine may lack."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker("deploy")
 
 
 class Database:
-    """A database of its own on the tests' server; what it holds is seen past the service."""
+    """A separate database on the tests' server, with direct access to its tables."""
 
     def __init__(self, server: str, name: str) -> None:
         self._server = server
@@ -39,32 +39,32 @@ class Database:
         self.url = f"{server.rpartition('/')[0]}/{self.name}"
 
     def create(self, owner: str | None = "default") -> "Database":
-        """Make it, empty."""
+        """Create the database without tables."""
         execute(self._server, f"drop database if exists {self.name} with (force)")
         execute(self._server, f"create database {self.name} owner {owner}")
         return self
 
     def drop(self) -> None:
-        """Lose it with everybody who looks at it."""
+        """Drop the database and end its sessions."""
         execute(self._server, f"drop database if exists {self.name} with (force)")
 
-    def ask(self, sql: str, parameters: object = None) -> list[tuple[object, ...]]:
-        """Return the rows of one statement."""
+    def execute(self, sql: str, parameters: object = None) -> list[tuple[object, ...]]:
+        """Run one statement and return its rows."""
         return execute(self.url, sql, parameters)
 
 
 def execute(url: str, sql: str, parameters: object = None) -> list[tuple[object, ...]]:
-    """Return the rows of one statement, in a session of its own."""
+    """Run one statement in a new session and return its rows."""
     with closing(psycopg2.connect(url)) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
-            cursor.execute(sql, parameters)  # type: ignore[arg-type]  # only dicts and sequences come
+            cursor.execute(sql, parameters)  # type: ignore[arg-type]  # only dicts and sequences are passed
             return cursor.fetchall() if cursor.description else []
 
 
 @pytest.fixture(scope="module")
 def database(postgres_url: str, request: pytest.FixtureRequest) -> Iterator[Database]:
-    """The database of a module, with the newest tables, or with those of its REVISION."""
+    """The database of a module, migrated to the newest revision or the module's REVISION."""
     database = Database(postgres_url, request.module.__name__.rpartition(".")[2]).create()
     migrate(database.url, getattr(request.module, "REVISION", "head"))
     yield database
@@ -73,24 +73,24 @@ def database(postgres_url: str, request: pytest.FixtureRequest) -> Iterator[Data
 
 @pytest.fixture(scope="module")
 def shared_instances(database: Database) -> Iterator[list[Service]]:
-    """Two instances that trust the proxy on this machine."""
+    """Two instances that trust a proxy on 127.0.0.1."""
     instances = [Service(database.url, **INSTANCE).launch() for _ in range(2)]
     for instance in instances:
         instance.await_start()
     yield instances
     for instance in instances:
         if instance.is_running():
-            instance.term()  # a process that is killed leaves no coverage
+            instance.term()  # a killed process writes no coverage data
         instance.close()
 
 
 @pytest.fixture
 def instances(shared_instances: list[Service]) -> Iterator[list[Service]]:
     """Both instances, running."""
-    down = [instance for instance in shared_instances if not instance.is_running()]
-    for instance in down:
+    stopped = [instance for instance in shared_instances if not instance.is_running()]
+    for instance in stopped:
         instance.launch()
-    for instance in down:
+    for instance in stopped:
         instance.await_start()
     yield shared_instances
     for instance in shared_instances:

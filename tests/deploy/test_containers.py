@@ -1,5 +1,6 @@
-"""deploy/Dockerfile, Dockerfile.dockerignore, compose.yaml, secrets.sh, roles.sh and roles.sql: linted, and run as far
-as that goes without a container: the files of the image, the commands that it starts, what compose gives them.
+"""deploy/Dockerfile, Dockerfile.dockerignore, compose.yaml, secrets.sh, roles.sh and roles.sql.
+
+They are linted and tested without containers: the image's files, its commands, and the environment from compose.
 """
 
 import fnmatch
@@ -25,22 +26,22 @@ from tests.chaos.processes import eventually
 from tests.chaos.service import ROOT
 from tests.conftest import drop_roles
 from tests.deploy.conftest import Database, execute
-from tests.deploy.fronts import DEPLOY, PAGES
+from tests.deploy.reverse_proxies import DEPLOY, PAGES
 
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
-OURS = ("migrate", "one", "two")
+OWN_SERVICES = ("migrate", "one", "two")
 Compose = dict[str, Any]
 
 
 def tool(name: str, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
-    """Run one of the tools of .venv."""
+    """Run one of the programs of .venv."""
     command = [Path(sys.executable).with_name(name), *arguments]
     return subprocess.run(command, cwd=DEPLOY, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
 def compose() -> Compose:
-    """The file as Compose itself understands it."""
+    """The configuration as Compose parses it."""
     done = tool("docker-compose", "--file", "compose.yaml", "config", "--format", "json")
     assert done.returncode == 0, done.stderr
     found: Compose = json.loads(done.stdout)
@@ -48,11 +49,11 @@ def compose() -> Compose:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of deploy/ in which the secrets have been made."""
+def deploy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of deploy/ with generated secrets."""
     folder = tmp_path_factory.mktemp("made") / "deploy"
     shutil.copytree(DEPLOY, folder, ignore=shutil.ignore_patterns("secrets"))
-    for _ in range(2):  # the second time changes nothing
+    for _ in range(2):  # the second run changes nothing
         subprocess.run([folder / "secrets.sh"], check=True, env={"PATH": os.environ["PATH"]})
     return folder
 
@@ -60,13 +61,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # --- The image ------------------------------------------------------------------------------------------------------
 
 
-def test_the_dockerfile_has_no_known_weakness() -> None:
+def test_hadolint_finds_no_problem_in_the_dockerfile() -> None:
     done = tool("hadolint", "--no-color", "Dockerfile")
 
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_the_image_is_of_a_named_version_runs_as_nobody_in_particular_and_is_watched() -> None:
+def test_the_image_has_a_pinned_base_an_unprivileged_user_and_a_health_check() -> None:
     bases = re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
     last_stage = DOCKERFILE.rpartition("\nFROM ")[2]
 
@@ -77,7 +78,7 @@ def test_the_image_is_of_a_named_version_runs_as_nobody_in_particular_and_is_wat
     assert "RUN" not in last_stage.split(), "nothing is built in the last stage"
 
 
-def test_what_the_image_sets_are_settings() -> None:
+def test_variables_set_in_the_image_are_settings_of_the_service() -> None:
     names = set(re.findall(r"^ +(?:ENV )?([A-Z_]+)=", DOCKERFILE, re.MULTILINE))
 
     assert names - {"PYTHONDONTWRITEBYTECODE"} == {"HOST", "PORT", "DATA_DIR"}
@@ -86,14 +87,14 @@ def test_what_the_image_sets_are_settings() -> None:
 
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
-    """A folder that holds what the Dockerfile copies from what the .dockerignore lets through."""
+    """A folder with the files that the Dockerfile copies and the .dockerignore allows."""
     rules = [line for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines() if not line.startswith("#")]
-    let_through = [rule[1:] for rule in rules if rule.startswith("!")]
+    allowed = [rule[1:] for rule in rules if rule.startswith("!")]
     assert rules[0] == "*"
     hidden = [rule.removeprefix("**/") for rule in rules if rule.startswith("**/")]
     for sources in re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE):
         for source in sources.split():
-            assert source in let_through
+            assert source in allowed
             if (ROOT / source).is_dir():
                 shutil.copytree(ROOT / source, tmp_path / source, ignore=shutil.ignore_patterns(*hidden))
             else:
@@ -102,29 +103,29 @@ def image(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _command(before: str) -> list[str]:
-    """Return what a CMD of the Dockerfile starts, with the Python of the tests; a HEALTHCHECK's is indented."""
-    (found,) = re.findall(rf"^{before}CMD (\[.*\])$", DOCKERFILE, re.MULTILINE)
-    return _ours(json.loads(found))
+def _command(prefix: str) -> list[str]:
+    """Return the command of a CMD of the Dockerfile with the tests' Python; a HEALTHCHECK's CMD is indented."""
+    (found,) = re.findall(rf"^{prefix}CMD (\[.*\])$", DOCKERFILE, re.MULTILINE)
+    return _with_own_python(json.loads(found))
 
 
-def _ours(command: list[str]) -> list[str]:
+def _with_own_python(command: list[str]) -> list[str]:
     assert command[0] == "python"
     return [sys.executable, *command[1:]]
 
 
 @pytest.fixture
-def served(image: Path, made: Path, compose: Compose, postgres_url: str, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment of a service that runs from what is in the image, with what compose gives it."""
+def served(image: Path, deploy: Path, compose: Compose, postgres_url: str, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of a service that runs from the image's files with the environment from compose."""
     database = Database(postgres_url, "image").create()
     for name in ("database_url", "migrations_database_url"):
-        (made / "secrets" / name).chmod(0o600)
-        (made / "secrets" / name).write_text(database.url)
+        (deploy / "secrets" / name).chmod(0o600)
+        (deploy / "secrets" / name).write_text(database.url)
     given = compose["services"]["migrate"]["environment"]
-    environment = {name: text.replace("/run/secrets", str(made / "secrets")) for name, text in given.items()}
+    environment = {name: text.replace("/run/secrets", str(deploy / "secrets")) for name, text in given.items()}
     environment |= {"PATH": os.environ["PATH"], "HOST": "0.0.0.0", "PORT": str(processes.free_port())}  # noqa: S104
     environment |= {"DATA_DIR": str(tmp_path / "volume"), "PYTHONDONTWRITEBYTECODE": "1", "WORKERS": "1"}
-    migrate = _ours(compose["services"]["migrate"]["command"])
+    migrate = _with_own_python(compose["services"]["migrate"]["command"])
     subprocess.run(migrate, cwd=image, env=environment, check=True, timeout=60, capture_output=True)
     service = subprocess.Popen(_command(""), cwd=image, env=environment, stdout=subprocess.DEVNULL)
     yield environment
@@ -133,14 +134,16 @@ def served(image: Path, made: Path, compose: Compose, postgres_url: str, tmp_pat
     database.drop()
 
 
-def test_what_is_in_the_image_is_enough_and_its_health_is_seen(served: dict[str, str], compose: Compose) -> None:
-    checks = [_command(" +"), _ours(compose["services"]["one"]["healthcheck"]["test"][1:])]
+def test_the_image_contains_all_files_to_serve_and_passes_its_health_checks(
+    served: dict[str, str], compose: Compose
+) -> None:
+    checks = [_command(" +"), _with_own_python(compose["services"]["one"]["healthcheck"]["test"][1:])]
     checks = [[part.replace("127.0.0.1:8000", f"127.0.0.1:{served['PORT']}") for part in check] for check in checks]
 
     for check in checks:
-        eventually(lambda check=check: _passes(check, served), 90, "the check never passes")  # type: ignore[misc]
-    nobody = served | {"PORT": str(processes.free_port())}
-    assert not _passes(_command(" +"), nobody)
+        eventually(lambda check=check: _passes(check, served), 90, "the health check did not pass")  # type: ignore[misc]
+    unused_port = served | {"PORT": str(processes.free_port())}
+    assert not _passes(_command(" +"), unused_port)
 
 
 def _passes(check: list[str], environment: dict[str, str]) -> bool:
@@ -150,7 +153,7 @@ def _passes(check: list[str], environment: dict[str, str]) -> bool:
 # --- Compose --------------------------------------------------------------------------------------------------------
 
 
-def test_every_service_is_locked_down(compose: Compose) -> None:
+def test_every_compose_service_is_read_only_and_unprivileged(compose: Compose) -> None:
     for name, service in compose["services"].items():
         assert service["read_only"], name
         assert service["cap_drop"] == ["ALL"], name
@@ -159,30 +162,30 @@ def test_every_service_is_locked_down(compose: Compose) -> None:
         assert not service.get("privileged"), name
 
 
-def test_every_image_has_a_version_and_every_lasting_service_is_watched(compose: Compose) -> None:
-    foreign = {name: each["image"] for name, each in compose["services"].items() if "build" not in each}
+def test_every_image_is_pinned_and_every_long_running_service_has_a_health_check(compose: Compose) -> None:
+    third_party = {name: each["image"] for name, each in compose["services"].items() if "build" not in each}
     unwatched = {name for name, each in compose["services"].items() if "test" not in each.get("healthcheck", {})}
 
-    assert all(re.search(r":\d", image) for image in foreign.values()), foreign
+    assert all(re.search(r":\d", image) for image in third_party.values()), third_party
     assert unwatched == {"migrate"}
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_the_service_takes_every_setting_that_compose_gives(
-    compose: Compose, made: Path, tmp_path: Path, name: str
+@pytest.mark.parametrize("name", OWN_SERVICES)
+def test_the_service_accepts_every_setting_in_compose(
+    compose: Compose, deploy: Path, tmp_path: Path, name: str
 ) -> None:
     given = compose["services"][name]["environment"]
     known = {setting.upper() for setting in settings()}
 
     assert {key.removesuffix("_FILE") for key in given} <= known
-    environment = {key: text.replace("/run/secrets", str(made / "secrets")) for key, text in given.items()}
+    environment = {key: text.replace("/run/secrets", str(deploy / "secrets")) for key, text in given.items()}
     config = Config.from_environment(environment | {"DATA_DIR": str(tmp_path)})
     assert config.https_only
     assert "localhost" in config.allowed_hosts
-    assert config.secret_key == (made / "secrets" / "secret_key").read_text().strip()
+    assert config.secret_key == (deploy / "secrets" / "secret_key").read_text().strip()
 
 
-def test_every_secret_that_a_service_reads_is_given_to_it_and_is_made(compose: Compose, made: Path) -> None:
+def test_every_secret_that_a_service_reads_is_mounted_and_generated(compose: Compose, deploy: Path) -> None:
     for name, service in compose["services"].items():
         texts = [*service["environment"].values()]
         texts += [Path(compose["configs"][each["source"]]["file"]).read_text() for each in service.get("configs", [])]
@@ -190,13 +193,13 @@ def test_every_secret_that_a_service_reads_is_given_to_it_and_is_made(compose: C
         given = {f"/run/secrets/{secret['source']}" for secret in service.get("secrets", [])}
         assert read == given, name
     assert {Path(secret["file"]).name for secret in compose["secrets"].values()} == {
-        path.name for path in (made / "secrets").iterdir()
+        path.name for path in (deploy / "secrets").iterdir()
     }
-    assert all(path.read_text().strip() for path in (made / "secrets").iterdir())
-    assert (made / "secrets").stat().st_mode & 0o077 == 0
+    assert all(path.read_text().strip() for path in (deploy / "secrets").iterdir())
+    assert (deploy / "secrets").stat().st_mode & 0o077 == 0
 
 
-def test_every_file_that_is_mounted_exists_and_the_proxy_finds_it_there(compose: Compose) -> None:
+def test_every_mounted_file_exists_and_the_error_pages_are_where_the_proxy_reads_them(compose: Compose) -> None:
     proxy = compose["services"]["haproxy"]
     mounted = {each["target"]: compose["configs"][each["source"]]["file"] for each in proxy["configs"]}
 
@@ -204,7 +207,7 @@ def test_every_file_that_is_mounted_exists_and_the_proxy_finds_it_there(compose:
     assert {f"{proxy['environment']['PAGES']}/{page}" for page in PAGES} <= mounted.keys()
 
 
-def test_addresses_and_ports_agree(compose: Compose) -> None:
+def test_addresses_and_ports_in_compose_are_consistent(compose: Compose) -> None:
     services = compose["services"]
     address = {name: each["networks"]["inside"] for name, each in services.items()}
     proxy = services["haproxy"]["environment"]
@@ -220,7 +223,7 @@ def test_addresses_and_ports_agree(compose: Compose) -> None:
 
 
 @pytest.mark.parametrize(("secret", "kind"), [("database_url", "app"), ("migrations_database_url", "owner")])
-def test_the_database_is_reached_where_it_is_by_a_role_that_is_made(
+def test_database_urls_name_the_address_and_the_created_roles(
     compose: Compose, tmp_path: Path, secret: str, kind: str
 ) -> None:
     shutil.copy(DEPLOY / "secrets.sh", tmp_path)
@@ -234,18 +237,20 @@ def test_the_database_is_reached_where_it_is_by_a_role_that_is_made(
     assert f"alter role {url.username} password :'{kind}'" in (DEPLOY / "roles.sh").read_text()
 
 
-def test_a_new_database_gets_its_roles(compose: Compose, made: Path, postgres_url: str) -> None:
-    """With names of this run's own: roles belong to the whole server."""
+def test_a_new_database_gets_roles_with_restricted_privileges(
+    compose: Compose, deploy: Path, postgres_url: str
+) -> None:
+    """Roles belong to the whole server, so the test renames them."""
     database = Database(postgres_url, "compose").create()
     address, programs = urlsplit(database.url), wheel_programs().resolve()
     names = {f"useradd_{kind}": f"{kind}_{database.name}" for kind in ("app", "owner")}
     targets = {config["source"]: config["target"] for config in compose["services"]["postgres"]["configs"]}
     for script in ("roles.sh", "roles.sql"):
-        text = (made / script).read_text().replace("/run/secrets", str(made / "secrets"))
-        text = text.replace(targets["roles"], str(made / "roles.sql"))
-        for name, ours in names.items():
-            text = text.replace(name, ours)
-        (made / script).write_text(text)
+        text = (deploy / script).read_text().replace("/run/secrets", str(deploy / "secrets"))
+        text = text.replace(targets["roles"], str(deploy / "roles.sql"))
+        for name, unique_name in names.items():
+            text = text.replace(name, unique_name)
+        (deploy / script).write_text(text)
     environment = {
         "PATH": f"{programs}:{os.environ['PATH']}",
         "LD_LIBRARY_PATH": f"{programs.parents[1]}.libs",
@@ -255,21 +260,21 @@ def test_a_new_database_gets_its_roles(compose: Compose, made: Path, postgres_ur
         "PGPORT": str(address.port),
         "PGPASSWORD": str(address.password),
     }
-    done = subprocess.run([made / "roles.sh"], env=environment, capture_output=True, text=True)
-    password = (made / "secrets" / "app_password").read_text().strip()
-    by_app = f"postgresql://{names['useradd_app']}:{password}@{address.hostname}:{address.port}/{database.name}"
+    done = subprocess.run([deploy / "roles.sh"], env=environment, capture_output=True, text=True)
+    password = (deploy / "secrets" / "app_password").read_text().strip()
+    app_url = f"postgresql://{names['useradd_app']}:{password}@{address.hostname}:{address.port}/{database.name}"
 
     try:
         assert (done.returncode, done.stderr) == (0, "")
-        assert execute(by_app, "select current_user") == [(names["useradd_app"],)]
+        assert execute(app_url, "select current_user") == [(names["useradd_app"],)]
         with pytest.raises(InsufficientPrivilege):
-            execute(by_app, "create table t ()")
+            execute(app_url, "create table t ()")
     finally:
         drop_roles(database.url)
         database.drop()
 
 
-def test_a_stop_is_waited_for(compose: Compose) -> None:
+def test_compose_waits_longer_for_a_stop_than_a_stop_takes(compose: Compose) -> None:
     deadline_s: float = settings()["request_deadline_s"]["parse"](settings()["request_deadline_s"]["shown"])
 
     for name in ("one", "two"):
@@ -278,7 +283,7 @@ def test_a_stop_is_waited_for(compose: Compose) -> None:
 
 def test_instances_start_after_the_migrations_and_the_proxy_after_the_instances(compose: Compose) -> None:
     waits = {
-        name: {other: how["condition"] for other, how in each.get("depends_on", {}).items()}
+        name: {other: dependency["condition"] for other, dependency in each.get("depends_on", {}).items()}
         for name, each in compose["services"].items()
     }
 
@@ -290,7 +295,7 @@ def test_instances_start_after_the_migrations_and_the_proxy_after_the_instances(
 # --- Scripts --------------------------------------------------------------------------------------------------------
 
 
-def test_the_scripts_have_no_known_weakness() -> None:
+def test_shellcheck_finds_no_problem_in_the_scripts() -> None:
     done = tool("shellcheck", *sorted(DEPLOY.glob("*.sh")))
 
     assert (done.returncode, done.stdout) == (0, "")

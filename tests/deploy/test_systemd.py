@@ -1,4 +1,4 @@
-"""deploy/systemd, useradd.env, migrate.env and backup.env: valid, locked down, and start what they say."""
+"""deploy/systemd, useradd.env, migrate.env and backup.env: valid, sandboxed, and start the service."""
 
 import os
 import shutil
@@ -17,22 +17,22 @@ import pytest
 from config import Config, settings
 from project.embedded.data_directory import wheel_programs
 from project.server import STOP_S
-from tests.chaos.service import ROOT, TAKE
+from tests.chaos.service import PASS_SOCKET, ROOT
 from tests.deploy.conftest import Database
-from tests.deploy.fronts import DEPLOY
+from tests.deploy.reverse_proxies import DEPLOY
 
 SYSTEMD = DEPLOY / "systemd"
 GUIDE = (ROOT / "docs" / "deployment.md").read_text()
 SERVICES = sorted(path.name for path in SYSTEMD.glob("*.service"))
 UNITS = sorted(path.name for path in SYSTEMD.iterdir())
 EXPOSURE = 15
-"""Tenths, from 0 to 100; a unit without any protection has 96."""
+"""Maximum exposure level of systemd-analyze in tenths, 0 to 100; a unit without protection has 96."""
 Unit = dict[str, list[str]]
 
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    """The files as an administrator installs them, but below a folder of the test's own."""
+    """The files as an administrator installs them, but below a temporary folder."""
     for name in ("etc/useradd", "var/lib/useradd", "var/backups/useradd", "units"):
         (tmp_path / name).mkdir(parents=True)
     for path in [*SYSTEMD.iterdir(), *DEPLOY.glob("*.env")]:
@@ -44,7 +44,7 @@ def installed(tmp_path: Path) -> Path:
 
 
 def read(path: Path) -> Unit:
-    """Return what a unit says; a key may stand several times, as in `EnvironmentFile`."""
+    """Return the settings of a unit; a key such as `EnvironmentFile` may occur several times."""
     unit: Unit = defaultdict(list)
     for line in path.read_text().splitlines():
         key, is_setting, value = line.partition("=")
@@ -54,11 +54,11 @@ def read(path: Path) -> Unit:
 
 
 def analyze(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
-    """Ask systemd itself."""
+    """Run systemd-analyze."""
     return subprocess.run(["systemd-analyze", *arguments], capture_output=True, text=True)
 
 
-if shutil.which("systemd-analyze"):  # systems without systemd do not run these units either
+if shutil.which("systemd-analyze"):  # other systems do not run these units
 
     def test_the_units_are_valid(installed: Path) -> None:
         done = analyze("verify", *(installed / "units").iterdir())
@@ -66,13 +66,13 @@ if shutil.which("systemd-analyze"):  # systems without systemd do not run these 
         assert (done.returncode, done.stderr) == (0, "")
 
     @pytest.mark.parametrize("name", SERVICES)
-    def test_a_service_may_do_little_else_than_its_work(installed: Path, name: str) -> None:
+    def test_the_exposure_level_of_each_service_is_low(installed: Path, name: str) -> None:
         done = analyze("security", "--offline=true", f"--threshold={EXPOSURE}", installed / "units" / name)
 
         assert done.returncode == 0, done.stdout
 
 
-def test_every_unit_is_started_by_something() -> None:
+def test_every_unit_is_started_by_another_unit_or_by_the_instructions() -> None:
     timers = {"useradd-prune.timer", "useradd-backup.timer"}
     started = {"useradd.socket", "useradd.service"} | timers | {name.replace(".timer", ".service") for name in timers}
     for name in UNITS:
@@ -83,15 +83,15 @@ def test_every_unit_is_started_by_something() -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_every_service_runs_as_a_user_of_its_own_who_sees_the_system_and_changes_nothing(name: str) -> None:
+def test_every_unit_runs_as_its_own_user_with_a_read_only_file_system(name: str) -> None:
     unit = read(SYSTEMD / name)
 
     assert (unit["User"], unit["ProtectSystem"], unit["NoNewPrivileges"]) == (["useradd"], ["strict"], ["yes"])
     assert (unit["StateDirectory"], unit["UMask"]) == (["useradd"], ["0077"])
 
 
-def test_the_password_of_the_role_that_owns_the_tables_is_for_root_alone() -> None:
-    """systemd reads these files before it becomes the user of the service."""
+def test_only_root_can_read_the_password_of_the_owner_role() -> None:
+    """systemd reads these files as root, before it changes to the user of the service."""
     owner = sorted(path.name for path in DEPLOY.glob("*.env") if "useradd_owner" in path.read_text())
 
     assert owner == ["backup.env", "migrate.env"]
@@ -104,14 +104,14 @@ def test_systemd_waits_longer_for_a_stop_than_a_stop_takes() -> None:
     assert int(read(SYSTEMD / "useradd.service")["TimeoutStopSec"][0]) > deadline_s + STOP_S
 
 
-def test_every_line_of_the_settings_is_a_setting_that_the_service_takes(tmp_path: Path) -> None:
+def test_the_service_accepts_every_setting_in_the_environment_files(tmp_path: Path) -> None:
     given = _variables(DEPLOY / "useradd.env") | _variables(DEPLOY / "migrate.env")
 
     assert given.keys() <= {name.upper() for name in settings()}
     assert Config.from_environment(given | {"DATA_DIR": str(tmp_path)}).https_only
 
 
-def test_each_service_does_its_work(installed: Path, postgres_url: str) -> None:
+def test_each_unit_runs_its_command_successfully(installed: Path, postgres_url: str) -> None:
     database = Database(postgres_url, "systemd").create()
     address = urlsplit(database.url)
     for name, role in (("useradd", "app"), ("migrate", "owner")):
@@ -124,7 +124,7 @@ def test_each_service_does_its_work(installed: Path, postgres_url: str) -> None:
 
     try:
         migrated = _run_to_the_end(installed, "useradd-migrate.service")
-        tables = database.ask("select count(*)::int from users")
+        tables = database.execute("select count(*)::int from users")
         with _served(installed) as port:
             statuses = [_status(port, "/readyz"), _status(port, "/login/")]
         pruned = _run_to_the_end(installed, "useradd-prune.service")
@@ -149,7 +149,7 @@ def _variables(path: Path) -> dict[str, str]:
 
 
 def _start(installed: Path, name: str, **options: object) -> "subprocess.Popen[bytes]":
-    """Start what the unit starts, with its settings, in its folder."""
+    """Start the command of a unit with its environment and working directory."""
     unit = read(installed / "units" / name)
     programs = wheel_programs().resolve()  # pg_dump
     environment = {"PATH": f"{programs}:{os.environ['PATH']}", "LD_LIBRARY_PATH": f"{programs.parents[1]}.libs"}
@@ -160,7 +160,7 @@ def _start(installed: Path, name: str, **options: object) -> "subprocess.Popen[b
         environment |= _variables(path) if path.exists() or not value.startswith("-") else {}
     (command,) = unit["ExecStart"]
     (folder,) = unit["WorkingDirectory"] or ["/"]
-    return subprocess.Popen(command.split(), env=environment, cwd=folder, **options)  # type: ignore[call-overload, no-any-return]  # options are for pass_fds alone
+    return subprocess.Popen(command.split(), env=environment, cwd=folder, **options)  # type: ignore[call-overload, no-any-return]  # only pass_fds is passed
 
 
 def _run_to_the_end(installed: Path, name: str) -> int:
@@ -169,18 +169,18 @@ def _run_to_the_end(installed: Path, name: str) -> int:
 
 @contextmanager
 def _served(installed: Path) -> Iterator[int]:
-    """Hold the socket, as systemd does, and hand it to the service; the socket unit says on which address."""
+    """Open the socket of the socket unit and pass it to the service, as systemd does; yield its port."""
     host, _, port = read(SYSTEMD / "useradd.socket")["ListenStream"][0].rpartition(":")
     assert int(port) == int(settings()["port"]["shown"])
-    with socket.create_server((host, 0)) as held:
-        (installed / "take.py").write_text(TAKE)
+    with socket.create_server((host, 0)) as listener:
+        (installed / "take.py").write_text(PASS_SOCKET)
         _replace(
             installed / "units" / "useradd.service",
             "ExecStart=",
-            f"ExecStart={sys.executable} {installed / 'take.py'} {held.fileno()} ",
+            f"ExecStart={sys.executable} {installed / 'take.py'} {listener.fileno()} ",
         )
-        process = _start(installed, "useradd.service", pass_fds=[held.fileno()])
-        yield held.getsockname()[1]
+        process = _start(installed, "useradd.service", pass_fds=[listener.fileno()])
+        yield listener.getsockname()[1]
         process.terminate()
         assert process.wait(30) == 0
 

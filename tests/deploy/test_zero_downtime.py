@@ -1,4 +1,4 @@
-"""An upgrade under load: migrations beside a service that serves, then one instance after the other. Nobody notices."""
+"""An upgrade under load without errors: migrate while serving, then replace one instance after the other."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -9,51 +9,51 @@ import pytest
 from tests.chaos.load import Load, summary
 from tests.chaos.service import ROOT, Service, migrate
 from tests.deploy.conftest import INSTANCE, Database
-from tests.deploy.fronts import FarClient, Front, Haproxy
+from tests.deploy.reverse_proxies import Haproxy, ProxyClient, ReverseProxy
 
 REVISION, NEWEST = (path.name[:4] for path in sorted((Path(ROOT) / "migrations" / "versions").glob("*.py"))[-2:])
-"""The tables as they are before the upgrade, and after."""
+"""Revisions before and after the upgrade."""
 
 
 @pytest.fixture
-def front(instances: list[Service]) -> Iterator[Front]:
-    """HAProxy before two instances that serve with the tables of the version before."""
-    with closing(Haproxy(instances)) as front:
-        front.ready()
-        yield front
+def reverse_proxy(instances: list[Service]) -> Iterator[ReverseProxy]:
+    """HAProxy in front of two instances that serve with the tables of the previous revision."""
+    with closing(Haproxy(instances)) as reverse_proxy:
+        reverse_proxy.await_ready()
+        yield reverse_proxy
 
 
-def test_migrating_and_replacing_instance_after_instance_costs_no_client_an_error(
-    front: Front, instances: list[Service], database: Database
+def test_requests_do_not_fail_while_tables_are_migrated_and_instances_replaced(
+    reverse_proxy: ReverseProxy, instances: list[Service], database: Database
 ) -> None:
-    """Clients that give no key: nothing is sent twice for them."""
-    with Load(front, clients=4, client=FarClient, key="", pause_s=0.01) as load:
+    """Clients send no key, so that the proxy retries nothing for them."""
+    with Load(reverse_proxy, clients=4, client=ProxyClient, key="", pause_s=0.01) as load:
         load.await_answers(20)
-        before = database.ask("select version_num from alembic_version")
+        before = database.execute("select version_num from alembic_version")
         migrate(database.url)
         for instance in instances:
-            stopped, _ = instance.term()
-            assert stopped == 0
+            exit_status, _ = instance.term()
+            assert exit_status == 0
             load.await_answers(len(load.answers) + 20)
             instance.start()
-            front.ready()
+            reverse_proxy.await_ready()
         load.await_answers(len(load.answers) + 20)
 
-    assert (before, database.ask("select version_num from alembic_version")) == ([(REVISION,)], [(NEWEST,)])
+    assert (before, database.execute("select version_num from alembic_version")) == ([(REVISION,)], [(NEWEST,)])
     assert {answer.status for answer in load.answers} == {201}, summary(load.answers)
 
 
-def test_a_restart_behind_a_socket_that_systemd_holds_costs_no_client_an_error(database: Database) -> None:
+def test_requests_do_not_fail_during_a_restart_with_socket_activation(database: Database) -> None:
     service = Service(database.url, **INSTANCE)
     with closing(service.hold_socket()):
         service.start()
         with Load(service, clients=4, key="", pause_s=0.01, timeout_s=20) as load:
             load.await_answers(20)
-            stopped, _ = service.term()
+            exit_status, _ = service.term()
             service.start()
             load.await_answers(len(load.answers) + 20)
         service.term()
     service.close()
 
-    assert stopped == 0
+    assert exit_status == 0
     assert {answer.status for answer in load.answers} == {201}, summary(load.answers)

@@ -161,7 +161,7 @@ def test_error_messages_are_available_in_english(client: FlaskClient, password: 
 
     page = change(client, "wrong", "x" * 20, "y")
 
-    assert field_errors(page) == {"repeated": "The two new passwords are not the same."}
+    assert field_errors(page) == {"repeated": "The new passwords do not match."}
     assert field_errors(change(client, "wrong", GOOD)) == {"current": "This is not your current password."}
     assert field_errors(change(client, password, "short")) == {"chosen": "At least 15 characters are needed."}
 

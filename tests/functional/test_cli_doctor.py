@@ -125,7 +125,7 @@ def test_a_role_that_may_drop_tables_is_reported(doctor: Command, config: Config
 
 
 def test_a_wrong_clock_is_reported(doctor: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CLOCK_S", -1)
+    monkeypatch.setattr(module, "MAX_CLOCK_DIFFERENCE_S", -1)
 
     assert list(to_do(doctor())) == ["clock"]
 
@@ -150,7 +150,7 @@ def test_old_records_in_the_spool_and_quarantined_records_are_reported(
 
 
 def test_a_full_disk_and_a_temporary_file_system_are_reported(doctor: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FREE_BYTES", 10**20)
+    monkeypatch.setattr(module, "MIN_FREE_BYTES", 10**20)
     monkeypatch.setattr(module, "_mounts", lambda: "overlay / overlay rw 0 0\n")
 
     assert list(to_do(doctor())) == ["DATA_DIR", "file system"]
@@ -181,7 +181,7 @@ def test_the_file_system_is_that_of_the_nearest_mount(tmp_path: Path) -> None:
 
 
 def test_disabled_rate_limits_are_reported(doctor: Command) -> None:
-    assert list(to_do(doctor(ratelimit_enabled=False))) == ["limits"]
+    assert list(to_do(doctor(ratelimit_enabled=False))) == ["rate limits"]
 
 
 def test_rate_limits_counted_per_process_are_mentioned(doctor: Command) -> None:
@@ -204,11 +204,11 @@ HEALTHY = ServerActivity(
 @pytest.mark.parametrize(
     ("changes", "subject", "message"),
     [
-        ({"statement_timeout": "0"}, "sessions", "a statement may take 0"),
-        ({"max_sessions": 17}, "connections", "up to 18, 20 of 17"),
+        ({"statement_timeout": "0"}, "sessions", "statement_timeout is 0"),
+        ({"max_sessions": 17}, "connections", "up to 18; 20 of 17"),
         ({"sessions": 90}, "connections", "90 of 97 are in use"),
-        ({"synchronous_standby_names": ""}, "standbys", "2, and COMMIT waits for none"),
-        ({"standbys": 0}, "standbys", "none, and COMMIT waits for db2"),
+        ({"synchronous_standby_names": ""}, "standbys", "2, but COMMIT waits for none"),
+        ({"standbys": 0}, "standbys", "none, but COMMIT waits for db2"),
     ],
 )
 def test_problems_of_server_activity_are_reported(

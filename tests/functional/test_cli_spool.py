@@ -50,7 +50,7 @@ def left_behind(tmp_path: Path) -> None:
 
 
 def test_the_status_of_an_empty_spool_is_zero(flask: Command) -> None:
-    assert flask("status").output == "0 attempts wait (0 bytes), 0 in quarantine\n"
+    assert flask("status").output == "0 attempts spooled (0 bytes), 0 in quarantine\n"
 
 
 @pytest.mark.usefixtures("left_behind")
@@ -63,10 +63,10 @@ def test_the_status_counts_spooled_attempts(flask: Command) -> None:
 
 @pytest.mark.usefixtures("left_behind")
 def test_drain_stores_spooled_attempts(flask: Command, rows: Rows) -> None:
-    assert flask("drain").output == "1 attempts brought in\n"
+    assert flask("drain").output == "1 attempts drained\n"
 
     assert rows.outcomes() == [(0, "interrupted")]
-    assert flask("drain").output == "0 attempts brought in\n"
+    assert flask("drain").output == "0 attempts drained\n"
 
 
 @pytest.mark.usefixtures("left_behind")
@@ -75,4 +75,4 @@ def test_an_outage_of_postgresql_is_reported_and_nothing_is_lost(flask: Command)
 
     assert result.exit_code == 1
     assert "Traceback" not in result.output
-    assert flask("status").output.startswith("1 attempts wait")
+    assert flask("status").output.startswith("1 attempts spooled")

@@ -141,7 +141,7 @@ def test_response_times_are_shown_as_median_and_percentiles(reader: FlaskClient,
     page = show(reader)
 
     assert headline_numbers(page)[4] == "50"
-    assert "медиана; 95 % — до 95, 99 % — до 100" in text_of(page)
+    assert "медиана; 95-й перцентиль — 95, 99-й — 100" in text_of(page)
 
 
 def test_contacts_are_shown_only_masked(reader: FlaskClient) -> None:

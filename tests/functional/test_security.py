@@ -28,7 +28,7 @@ def test_secrets_are_stored_nowhere(
     log_in(client, issued["login"], "typed-by-mistake")
     log_in(client, issued["login"], issued["password"])
     spooled = get_runtime(app).spool
-    monkeypatch.setattr("project.services.attempts._is_in_table", lambda *_: False)
+    monkeypatch.setattr("project.services.attempts._try_insert", lambda *_: False)
     monkeypatch.setattr(type(get_runtime(app).upkeep), "run_round", lambda _: None)  # nothing drains the spool
     useradd(client, {"name": "N", "password": "typed-in-a-wrong-field"}, headers=headers)
 

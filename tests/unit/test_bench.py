@@ -9,45 +9,47 @@ from xml.etree import ElementTree
 import psutil
 import pytest
 
-from bench import load, machine, picture, report
-from bench.run import Busy, Notes, Options
+from bench import chart, load, machine, report
+from bench.run import CpuUsage, Options, Results
 from bench.servers import ROOT
 from bench.targets import TARGETS, Quantity
 
 
 @pytest.fixture
-def notes() -> Notes:
+def results() -> Results:
     """A run of three rounds: the service creates as many users as PostgreSQL does in the last round only."""
-    notes = Notes(options=Options(rounds=3, seconds=1, rows=1000), postgres="18", cores=2)
-    notes.values |= {Quantity.CREATED: [400.0, 500.0, 900.0], Quantity.TWO_INSERTS: [1000.0, 1000.0, 900.0]}
-    notes.values |= {Quantity.MEMORY_FEW: [80.0], Quantity.MEMORY_MOST: [113.0], Quantity.START: [2.0]}
-    busy = Busy(requests=1000, elapsed_s=1, generator_s=0.1, server_s=1, postgres_s=0.5, kernel_s=0.2, switches=4000)
-    notes.busy[Quantity.CREATED] = [busy]
-    return notes
+    results = Results(options=Options(rounds=3, seconds=1, rows=1000), postgres="18", cores=2)
+    results.values |= {Quantity.CREATED: [400.0, 500.0, 900.0], Quantity.TWO_INSERTS: [1000.0, 1000.0, 900.0]}
+    results.values |= {Quantity.MEMORY_FEW: [80.0], Quantity.MEMORY_MOST: [113.0], Quantity.START: [2.0]}
+    busy = CpuUsage(
+        requests=1000, elapsed_s=1, generator_s=0.1, server_s=1, postgres_s=0.5, kernel_s=0.2, switches=4000
+    )
+    results.busy[Quantity.CREATED] = [busy]
+    return results
 
 
-def test_a_measurement_is_the_ratio_of_medians_with_the_spread_of_the_rounds(notes: Notes) -> None:
-    created = report.figures(notes)[0]
+def test_a_measurement_is_the_ratio_of_medians_with_the_spread_of_the_rounds(results: Results) -> None:
+    created = report.measurements(results)[0]
 
     assert (created.median, created.least, created.most) == (0.5, 0.4, 1.0)
 
 
-def test_higher_is_better_for_rates_and_lower_is_better_for_limits(notes: Notes) -> None:
-    verdicts = {figure.target.name: figure.verdict for figure in report.figures(notes)}
+def test_higher_is_better_for_rates_and_lower_is_better_for_limits(results: Results) -> None:
+    verdicts = {measurement.target.name: measurement.verdict for measurement in report.measurements(results)}
 
     assert list(verdicts.values()) == ["reached", "MISSED", "met"]
 
 
-def test_quantities_that_were_not_measured_are_left_out_of_the_report(notes: Notes) -> None:
-    notes.values.clear()
-    notes.busy.clear()
+def test_quantities_that_were_not_measured_are_left_out_of_the_report(results: Results) -> None:
+    results.values.clear()
+    results.busy.clear()
 
-    assert report.figures(notes) == []
-    assert report.text(notes) == report.heading(notes)
+    assert report.measurements(results) == []
+    assert report.text(results) == report.heading(results)
 
 
-def test_the_report_shows_the_cpu_share_of_each_process(notes: Notes) -> None:
-    row = report.busy(notes).splitlines()[-1]
+def test_the_report_shows_the_cpu_share_of_each_process(results: Results) -> None:
+    row = report.busy(results).splitlines()[-1]
 
     assert [cell.strip() for cell in row.strip("|").split("|")] == [
         "created users",
@@ -58,12 +60,14 @@ def test_the_report_shows_the_cpu_share_of_each_process(notes: Notes) -> None:
     ]
 
 
-def test_a_layer_is_reported_with_its_ratio_to_postgresql_and_the_work_of_its_server(notes: Notes) -> None:
-    notes.busy[Quantity.TWO_INSERTS] = [Busy(requests=1000, elapsed_s=1, generator_s=0.1, server_s=0, postgres_s=0.3)]
-    notes.values[Quantity.TWO_INSERTS_LATENCY] = [4.0]
-    notes.p99_ms[Quantity.CREATED] = [30.0, 50.0, 90.0]
+def test_a_layer_is_reported_with_its_ratio_to_postgresql_and_the_work_of_its_server(results: Results) -> None:
+    results.busy[Quantity.TWO_INSERTS] = [
+        CpuUsage(requests=1000, elapsed_s=1, generator_s=0.1, server_s=0, postgres_s=0.3)
+    ]
+    results.values[Quantity.TWO_INSERTS_LATENCY] = [4.0]
+    results.p99_ms[Quantity.CREATED] = [30.0, 50.0, 90.0]
 
-    row = report.layers(notes).splitlines()[-1]
+    row = report.layers(results).splitlines()[-1]
 
     assert [cell.strip() for cell in row.strip("|").split("|")] == [
         "created users",
@@ -78,10 +82,12 @@ def test_a_layer_is_reported_with_its_ratio_to_postgresql_and_the_work_of_its_se
     ]
 
 
-def test_pages_are_reported_with_their_times_for_few_and_for_many_attempts(notes: Notes) -> None:
-    notes.pages_ms["/results/"] |= {1_000_000: [30.0, 90.0, 60.0], 10_000: [40.0]}
+def test_pages_are_reported_with_their_times_for_few_and_for_many_attempts(results: Results) -> None:
+    results.pages_ms["/results/"] |= {1_000_000: [30.0, 90.0, 60.0], 10_000: [40.0]}
 
-    head, _, row = ([cell.strip() for cell in line.strip("|").split("|")] for line in report.pages(notes).splitlines())
+    head, _, row = (
+        [cell.strip() for cell in line.strip("|").split("|")] for line in report.pages(results).splitlines()
+    )
 
     assert head[1:] == ["10,000", "1,000,000", "most / least"]
     assert row == ["`/results/`", "40.0", "60.0", "1.50"]
@@ -110,15 +116,15 @@ def test_every_table_has_a_section_in_the_document() -> None:
 
 
 def test_a_document_without_the_section_of_a_table_is_not_written() -> None:
-    with pytest.raises(ValueError, match="no place for targets"):
+    with pytest.raises(ValueError, match="no marker for targets"):
         report.put("nothing", "targets", "found")
 
 
-def test_the_chart_is_xml_and_shows_every_measurement(notes: Notes) -> None:
-    svg = ElementTree.fromstring(picture.draw(notes))  # noqa: S314 - drawn by us
+def test_the_chart_is_xml_and_shows_every_measurement(results: Results) -> None:
+    svg = ElementTree.fromstring(chart.draw(results))  # noqa: S314 - drawn by us
 
     texts = {text.text for text in svg.iter("{http://www.w3.org/2000/svg}text")}
-    assert {figure.target.name for figure in report.figures(notes)} <= texts
+    assert {measurement.target.name for measurement in report.measurements(results)} <= texts
 
 
 def test_the_required_value_is_never_stricter_than_the_target_value() -> None:
@@ -163,7 +169,7 @@ def flaky_server() -> Iterator[ThreadingHTTPServer]:
 def test_the_load_generator_counts_refusals_separately_and_never_sends_a_user_twice(
     flaky_server: ThreadingHTTPServer,
 ) -> None:
-    found = load.ask(flaky_server.server_port, load.useradd(), clients=4, seconds=0.1, first=0, expected=201)
+    found = load.run_load(flaky_server.server_port, load.useradd(), clients=4, seconds=0.1, first=0, expected=201)
 
     assert found.requests <= len(_Flaky.names) <= found.requests + 4
     assert abs(found.others - found.requests / 2) <= 4

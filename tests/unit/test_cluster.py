@@ -13,7 +13,7 @@ import yaml
 from tests.chaos.load import Answer
 from tests.chaos.processes import find_program
 from tests.chaos.tally import table, tally
-from tests.cluster.clients import Heard, longest_gap
+from tests.cluster.clients import Received, longest_gap
 from tests.cluster.database import DEPLOY, filled_in
 from tests.cluster.network import NETWORK
 
@@ -100,13 +100,13 @@ def test_the_tally_finds_lost_and_duplicate_rows() -> None:
     found = dict(tally(ask, answers, {"kill primary": 3}))
 
     assert found["requests"] == 4
-    assert (found["attempts lost"], found["attempts doubled"]) == (1, 1)
-    assert (found["users lost"], found["second users"]) == (1, 2)
-    assert found["  answered no answer (process killed)"] == 1
+    assert (found["attempts lost"], found["duplicate attempt IDs"]) == (1, 1)
+    assert (found["users lost"], found["duplicate usernames"]) == (1, 2)
+    assert found["  no response (process killed)"] == 1
     assert table([("requests", 4)]).split() == ["requests", "4"]
 
 
 def test_a_gap_lasts_from_the_fault_to_the_next_created_user() -> None:
-    heard = [Heard(Mock(), answer(status), at) for status, at in ((201, 0.5), (503, 2.0), (201, 7.0), (201, 9.0))]
+    received = [Received(Mock(), answer(status), at) for status, at in ((201, 0.5), (503, 2.0), (201, 7.0), (201, 9.0))]
 
-    assert longest_gap(heard, since=1.0, until=10.0) == 6.0
+    assert longest_gap(received, since=1.0, until=10.0) == 6.0

@@ -255,7 +255,9 @@ def test_a_large_spool_is_split_into_segments(tmp_path: Path, monkeypatch: pytes
 
 
 def test_an_intent_of_a_killed_process_becomes_a_record(tmp_path: Path) -> None:
-    kill_while(tmp_path, "s.append('kept'); s.begin('at work'); done = s.begin('answered'); s.finish(done)")
+    kill_while(
+        tmp_path, "s.append('kept'); s.write_intent('at work'); done = s.write_intent('answered'); s.clear_intent(done)"
+    )
     spool, delivered = Spool(tmp_path), Delivered()
 
     spool.drain(delivered)
@@ -268,7 +270,7 @@ def test_an_intent_of_a_killed_process_becomes_a_record(tmp_path: Path) -> None:
 
 
 def test_a_damaged_intent_is_quarantined_and_its_slot_is_reused(tmp_path: Path) -> None:
-    kill_while(tmp_path, "[s.begin(f'request {number}') for number in range(3)]")
+    kill_while(tmp_path, "[s.write_intent(f'request {number}') for number in range(3)]")
     intents = tmp_path / "000" / "intents"
     content = bytearray(intents.read_bytes())
     content[1 * SLOT_BYTES + 12] ^= 1
@@ -287,7 +289,7 @@ def test_a_damaged_intent_is_quarantined_and_its_slot_is_reused(tmp_path: Path) 
 def test_a_damaged_intent_on_a_full_disk_does_not_prevent_opening_the_spool(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kill_while(tmp_path, "s.begin('broken'); s.begin('at work')")
+    kill_while(tmp_path, "s.write_intent('broken'); s.write_intent('at work')")
     intents = tmp_path / "000" / "intents"
     intents.write_bytes(b"#" + intents.read_bytes()[1:])
 
@@ -339,7 +341,7 @@ def test_requests_beyond_the_number_of_slots_get_no_intent(spool: Spool) -> None
     assert spool.write_intent("note") == slots[0]
 
 
-@pytest.mark.parametrize("act", [lambda s: s.begin("x" * 5000), lambda s: s.finish(None)])
+@pytest.mark.parametrize("act", [lambda s: s.write_intent("x" * 5000), lambda s: s.clear_intent(None)])
 def test_an_intent_that_is_too_long_or_missing_is_ignored(spool: Spool, act: Callable[[Spool], int | None]) -> None:
     assert act(spool) is None
 
@@ -397,7 +399,7 @@ def test_a_child_process_claims_a_folder_of_its_own(spool: Spool) -> None:
 
 
 def test_interrupted_intents_are_kept_until_the_disk_has_space(tmp_path: Path) -> None:
-    kill_while(tmp_path, "s.begin('at work')")
+    kill_while(tmp_path, "s.write_intent('at work')")
     full = Folder.claim(tmp_path / "000", quota=1)
     assert full is not None
     full.close()

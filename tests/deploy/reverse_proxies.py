@@ -1,4 +1,4 @@
-"""nginx and HAProxy as `deploy/` configures them, before two instances, on ports and with files of the tests' own."""
+"""nginx and HAProxy with the configuration of `deploy/` in front of two instances, on other ports and files."""
 
 import atexit
 import http.client
@@ -15,33 +15,33 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.chaos import processes
-from tests.chaos.load import Client, Listening
+from tests.chaos.load import Client, Endpoint
 from tests.chaos.processes import HOST, eventually
 from tests.chaos.service import Service
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 PAGES = ("503.html", "503.json")
-FAR = "127.0.0.2"
-"""Where clients come from: not the address of the proxy."""
-_living: "weakref.WeakSet[Front]" = weakref.WeakSet()
+CLIENT_ADDRESS = "127.0.0.2"
+"""Source address of clients, different from the address of the proxy."""
+_instances: "weakref.WeakSet[ReverseProxy]" = weakref.WeakSet()
 
 
 def program(name: str) -> str:
-    """Return where a program lies that has to be there."""
+    """Return the path of a program that must be installed."""
     found = processes.find_program(name)
     assert found, f"{name} is not installed: as root, `./run test` installs it"
     return found
 
 
-class Front:
-    """One proxy. `port` takes https, `plain_port` http; its certificate is of its own making."""
+class ReverseProxy:
+    """A reverse proxy with HTTPS on `port`, HTTP on `plain_port`, and a self-signed certificate."""
 
     host = HOST
 
     def __init__(self, instances: Sequence[Service]) -> None:
         self.port, self.plain_port = processes.free_port(), processes.free_port()
         self.instances = list(instances)
-        self.folder = Path(tempfile.mkdtemp(prefix="front-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="reverse-proxy-"))
         self.log = self.folder / "log"
         for page in PAGES:
             shutil.copy(DEPLOY / page, self.folder)
@@ -50,7 +50,7 @@ class Front:
             self._process = subprocess.Popen(
                 self._command(), env=self._environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
-        _living.add(self)
+        _instances.add(self)
         eventually(self._listens, 10, "the proxy does not listen")
 
     def _command(self) -> list[str]:
@@ -65,12 +65,12 @@ class Front:
             return probe.connect_ex((HOST, self.port)) == 0
 
     def open(self, source: str = HOST) -> http.client.HTTPSConnection:
-        """Return a connection that trusts this proxy's certificate and no other."""
+        """Return a connection that trusts only this proxy's certificate."""
         context = ssl.create_default_context(cafile=str(self.folder / "certificate.pem"))
         return http.client.HTTPSConnection(HOST, self.port, context=context, timeout=15, source_address=(source, 0))
 
     def get(self, path: str, **headers: str) -> tuple[http.client.HTTPResponse, bytes]:
-        """Return the answer to a GET, and its body."""
+        """Return the response to a GET and its body."""
         connection = self.open()
         try:
             connection.request("GET", path, headers=headers)
@@ -79,15 +79,17 @@ class Front:
         finally:
             connection.close()
 
-    def ready(self) -> None:
-        """Wait until every instance is used."""
-        eventually(self._uses_all, 60, "an instance is not used")
+    def await_ready(self) -> None:
+        """Wait until the proxy uses every instance."""
+        eventually(self._uses_all, 60, "the proxy does not use every instance")
 
     def _uses_all(self) -> bool:
-        return all(one.get("/readyz") == 200 for one in self.instances) and self.get("/livez")[0].status == 200
+        return (
+            all(instance.get("/readyz") == 200 for instance in self.instances) and self.get("/livez")[0].status == 200
+        )
 
     def close(self) -> None:
-        """End it and remove its files."""
+        """Stop the process and remove its files."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             try:
@@ -95,25 +97,25 @@ class Front:
             except subprocess.TimeoutExpired:
                 processes.kill(self._process.pid)
         shutil.rmtree(self.folder, ignore_errors=True)
-        _living.discard(self)
+        _instances.discard(self)
 
 
-class Haproxy(Front):
-    """HAProxy with deploy/haproxy.cfg as it is; its environment says where everything is."""
+class Haproxy(ReverseProxy):
+    """HAProxy with deploy/haproxy.cfg, configured by environment variables."""
 
     def _command(self) -> list[str]:
         text = (DEPLOY / "haproxy.cfg").read_text()
-        if os.geteuid() != 0:  # who is not root cannot become anybody else
+        if os.geteuid() != 0:  # only root can change the user
             text = re.sub(r"^    (user|group) haproxy$", "", text, flags=re.MULTILINE)
         configuration = self.folder / "haproxy.cfg"
         configuration.write_text(text)
         return [program("haproxy"), "-db", "-f", str(configuration)]
 
     def _environment(self) -> dict[str, str]:
-        one, two = (f"{HOST}:{instance.port}" for instance in self.instances)
+        first, second = (f"{HOST}:{instance.port}" for instance in self.instances)
         return super()._environment() | {
-            "USERADD_1": one,
-            "USERADD_2": two,
+            "USERADD_1": first,
+            "USERADD_2": second,
             "BIND_HTTP": f"{HOST}:{self.plain_port}",
             "BIND_HTTPS": f"{HOST}:{self.port}",
             "CERTIFICATES": str(self.folder / "both.pem"),
@@ -122,7 +124,7 @@ class Haproxy(Front):
         }
 
     def _listens(self) -> bool:
-        """Its ports come first, its socket a moment later."""
+        """Return whether HAProxy listens; it opens its admin socket after its ports."""
         return super()._listens() and self._admin_socket.exists()
 
     @property
@@ -130,37 +132,37 @@ class Haproxy(Front):
         return self.folder / "admin.sock"
 
     def _uses_all(self) -> bool:
-        """Ask HAProxy itself what its health checks have found."""
+        """Return whether HAProxy's health checks report every instance as UP."""
         with socket.socket(socket.AF_UNIX) as admin:
             admin.connect(str(self._admin_socket))
             admin.sendall(b"show stat\n")
-            found = admin.makefile().read()
+            output = admin.makefile().read()
         states = [
-            line.split(",")[17] for line in found.splitlines() if line.startswith("useradd,") and "BACKEND" not in line
+            line.split(",")[17] for line in output.splitlines() if line.startswith("useradd,") and "BACKEND" not in line
         ]
         return states == ["UP"] * len(self.instances)
 
 
-class Nginx(Front):
-    """nginx with deploy/nginx.conf, in which ports and files are replaced."""
+class Nginx(ReverseProxy):
+    """nginx with deploy/nginx.conf, whose ports and file paths are replaced."""
 
     def _command(self) -> list[str]:
-        one, two = (f"{HOST}:{instance.port}" for instance in self.instances)
+        first, second = (f"{HOST}:{instance.port}" for instance in self.instances)
         text = (DEPLOY / "nginx.conf").read_text()
-        for shipped, ours in {
-            "127.0.0.1:8000": one,
-            "127.0.0.1:8001": two,
+        for original, replacement in {
+            "127.0.0.1:8000": first,
+            "127.0.0.1:8001": second,
             "listen 80;": f"listen {HOST}:{self.plain_port};",
             "listen 443 ": f"listen {HOST}:{self.port} ",
             "/etc/nginx/useradd": str(self.folder),
         }.items():
-            assert shipped in text
-            text = text.replace(shipped, ours)
+            assert original in text
+            text = text.replace(original, replacement)
         (self.folder / "useradd.conf").write_text(text)
         temporary = "".join(
             f"{name}_temp_path {self.folder}/{name};\n" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
-        self.folder.chmod(0o755)  # workers are somebody else when we are root
+        self.folder.chmod(0o755)  # workers run as another user if started by root
         main = self.folder / "nginx.conf"
         main.write_text(
             f"daemon off;\nworker_processes 2;\npid {self.folder}/pid;\nerror_log stderr;\n"
@@ -170,20 +172,20 @@ class Nginx(Front):
         return [program("nginx"), "-p", str(self.folder), "-e", "stderr", "-c", str(main)]
 
 
-class FarClient(Client):
-    """A client that comes by https from an address of its own."""
+class ProxyClient(Client):
+    """A client that connects to the proxy by HTTPS from CLIENT_ADDRESS."""
 
-    def __init__(self, front: Listening) -> None:
-        super().__init__(front)
-        assert isinstance(front, Front)
-        self._front = front
+    def __init__(self, reverse_proxy: Endpoint) -> None:
+        super().__init__(reverse_proxy)
+        assert isinstance(reverse_proxy, ReverseProxy)
+        self._front = reverse_proxy
 
     def _new_connection(self) -> http.client.HTTPConnection:
-        return self._front.open(source=FAR)
+        return self._front.open(source=CLIENT_ADDRESS)
 
 
 def _make_certificate(folder: Path) -> None:
-    """Make a certificate for this machine's own address, and one file with both it and its key."""
+    """Create a certificate for HOST, its key, and a file with both."""
     key, certificate = folder / "key.pem", folder / "certificate.pem"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     command += ["-subj", "/CN=useradd", "-addext", f"subjectAltName=IP:{HOST}", "-days", "2"]
@@ -193,5 +195,5 @@ def _make_certificate(folder: Path) -> None:
 
 @atexit.register
 def _close_all() -> None:
-    for front in list(_living):
-        front.close()
+    for reverse_proxy in list(_instances):
+        reverse_proxy.close()

@@ -1,4 +1,4 @@
-"""The picture of docs/performance.md: what a run found, as SVG that can be read on light and dark pages."""
+"""The chart of docs/performance.md: the results of a run as SVG, for light and dark pages."""
 
 import math
 import statistics
@@ -6,23 +6,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from bench.report import Figure, figures, heading, shown
-from bench.run import Notes
+from bench.report import Measurement, heading, measurements, shown
+from bench.run import Results
 from bench.targets import Quantity
 
 PATH = Path("docs/images/performance.svg")
 WIDTH, NAMES, VALUES, LINE = 880, 380, 110, 26
-"""Pixels: of the whole, of the names on the left, of the values on the right, of one line."""
+"""Pixels: total width, width of the names on the left and of the values on the right, height of a line."""
 SCALE = WIDTH - NAMES - VALUES
 RATES = {
     Quantity.TWO_INSERTS: "PostgreSQL alone: two inserts in a transaction",
-    Quantity.FUNCTION: "PostgreSQL alone: our statement",
+    Quantity.FUNCTION: "PostgreSQL alone: the statement of useradd",
     Quantity.CREATED: "useradd, the whole service",
     Quantity.FASTAPI: "FastAPI + asyncpg, no password hash",
-    Quantity.FLASK_ORM: "Flask + ORM + scrypt, the usual way",
+    Quantity.FLASK_ORM: "Flask + ORM + scrypt, idiomatic",
 }
 FACTOR_LEAST, FACTOR_MOST = 0.25, 8.0
-"""Ends of the scale of targets: as often better than it must be. What lies beyond stands at the end."""
+"""Range of the scale of targets, as multiples of the required value; values beyond are clipped."""
 STYLE = """
   text { font: 13px system-ui, "Segoe UI", Roboto, "Noto Sans", sans-serif; fill: #17202b; }
   .head { font-weight: 600; font-size: 15px; } .muted { fill: #566273; font-size: 12px; } .value { text-anchor: end; }
@@ -37,31 +37,37 @@ STYLE = """
 """
 
 
-def write(notes: Notes) -> None:
-    """Draw it into the folder of snapshots."""
-    PATH.write_text(draw(notes))
+def write(results: Results) -> None:
+    """Write the chart to PATH."""
+    PATH.write_text(draw(results))
 
 
-def draw(notes: Notes) -> str:
-    """Return the picture: rates as bars, and below them every target on one scale."""
+def draw(results: Results) -> str:
+    """Return the chart: rates as bars and below them every target on one scale."""
     rates = {
-        name: statistics.median(notes.values[quantity]) for quantity, name in RATES.items() if quantity in notes.values
+        name: statistics.median(results.values[quantity])
+        for quantity, name in RATES.items()
+        if quantity in results.values
     }
-    found = figures(notes)
+    found = measurements(results)
     height = 182 + LINE * (len(rates) + len(found))
     targets_at = 88 + LINE * len(rates)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" aria-labelledby="title">',
-        f'<title id="title">Speed of useradd: {escape(heading(notes))}</title>',
+        f'<title id="title">Speed of useradd: {escape(heading(results))}</title>',
         f"<style>{STYLE}</style>",
         f'<rect class="page" width="{WIDTH}" height="{height}" rx="10"/>',
-        _text(20, 32, "Users created a second", "head"),
+        _text(20, 32, "Users created per second", "head"),
         *_bars(rates, 60),
-        _text(20, targets_at, "Times as good as it must be", "head"),
+        _text(20, targets_at, "Multiple of the required value", "head"),
         *_scale(targets_at + 24, len(found)),
-        *(part for line, figure in enumerate(found) for part in _target(figure, targets_at + 48 + LINE * line)),
-        _text(20, height - 34, "Dot: ratio of medians. Line: its spread. Stroke: what we reach for.", "muted"),
-        _text(20, height - 14, heading(notes), "muted"),
+        *(
+            part
+            for line, measurement in enumerate(found)
+            for part in _target(measurement, targets_at + 48 + LINE * line)
+        ),
+        _text(20, height - 34, "Dot: ratio of medians. Line: its spread. Stroke: the value to reach.", "muted"),
+        _text(20, height - 14, heading(results), "muted"),
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
@@ -86,25 +92,26 @@ def _scale(top: int, lines: int) -> Iterator[str]:
         yield f'<path class="axis" stroke-width="{width}" d="M{x:.1f} {top + 6}v{LINE * lines + 4}"/>'
 
 
-def _target(figure: Figure, y: int) -> Iterator[str]:
-    """Draw one figure: a line for its spread, a dot for its median, a stroke for what is reached for."""
-    target = figure.target
-    ends = sorted(_x(_factor(figure, value)) for value in (figure.least, figure.most))
-    reach = _x(_factor(figure, target.reach))
+def _target(measurement: Measurement, y: int) -> Iterator[str]:
+    """Draw a measurement: a line for its spread, a dot for its median, a stroke for the value to reach."""
+    target = measurement.target
+    bounds = sorted(_x(_factor(measurement, value)) for value in (measurement.least, measurement.most))
+    median = _x(_factor(measurement, measurement.median))
+    reach = _x(_factor(measurement, target.reach))
     unit = f" {target.unit}" if target.unit else ""
     yield _text(20, y, target.name)
-    yield f'<path class="spread" d="M{ends[0]:.1f} {y - 5}H{ends[1]:.1f}"/>'
-    yield f'<circle class="{figure.verdict.lower()}" cx="{_x(_factor(figure, figure.median)):.1f}" cy="{y - 5}" r="5"/>'
+    yield f'<path class="spread" d="M{bounds[0]:.1f} {y - 5}H{bounds[1]:.1f}"/>'
+    yield f'<circle class="{measurement.verdict.lower()}" cx="{median:.1f}" cy="{y - 5}" r="5"/>'
     yield f'<path class="reach" d="M{reach:.1f} {y - 12}v14"/>'
-    yield _text(WIDTH - 20, y, shown(figure.median) + unit, "value")
+    yield _text(WIDTH - 20, y, shown(measurement.median) + unit, "value")
 
 
-def _factor(figure: Figure, value: float) -> float:
-    """Return how often better than it must be a value is."""
-    must = figure.target.must
-    if not figure.target.is_limit:
+def _factor(measurement: Measurement, value: float) -> float:
+    """Return how many times better than required a value is."""
+    must = measurement.target.must
+    if not measurement.target.is_limit:
         return value / must
-    return must / value if value > 0 else math.inf  # less memory than before is as good as can be
+    return must / value if value > 0 else math.inf  # a difference of memory can be negative
 
 
 def _x(factor: float) -> float:
@@ -112,5 +119,5 @@ def _x(factor: float) -> float:
     return NAMES + SCALE * math.log(bounded / FACTOR_LEAST) / math.log(FACTOR_MOST / FACTOR_LEAST)
 
 
-def _text(x: int, y: int, words: str, kind: str = "") -> str:
-    return f'<text{f" class={chr(34)}{kind}{chr(34)}" if kind else ""} x="{x}" y="{y}">{escape(words)}</text>'
+def _text(x: int, y: int, content: str, kind: str = "") -> str:
+    return f'<text{f" class={chr(34)}{kind}{chr(34)}" if kind else ""} x="{x}" y="{y}">{escape(content)}</text>'
