@@ -163,7 +163,7 @@ def test_error_messages_are_available_in_english(client: FlaskClient, password: 
 
     assert field_errors(page) == {"repeated": "The new passwords do not match."}
     assert field_errors(change(client, "wrong", GOOD)) == {"current": "This is not your current password."}
-    assert field_errors(change(client, password, "short")) == {"chosen": "At least 15 characters are needed."}
+    assert field_errors(change(client, password, "short")) == {"chosen": "Use at least 15 characters."}
 
 
 @pytest.mark.parametrize("current", ["wrong", "", "x" * 129, "лиловый утюг"])
