@@ -94,8 +94,10 @@ class IdentifiersTakenError(DecidedError):
 class DatabaseUnavailableError(RefusalError):
     """PostgreSQL did not take the transaction in time: surely nothing was created by this attempt."""
 
-    def __init__(self) -> None:
+    def __init__(self, cause: str = "") -> None:
         super().__init__("database_unavailable")
+        self.cause = cause
+        """For operators, never for clients."""
 
 
 class QueryTimeoutError(DatabaseUnavailableError):
