@@ -70,14 +70,15 @@ def _open(options: dict[str, Any]) -> extensions.connection:
     except DeadlineError:
         raise
     except UnicodeDecodeError as error:  # the server's message is in another encoding, most likely windows-1251
-        raise ConnectError(_one_line(error.object.decode("cp1251", "replace"))) from error
+        raise ConnectError(_message(options, error.object.decode("cp1251", "replace"))) from error
     except Exception as error:
-        raise ConnectError(_one_line(str(error))) from error
+        raise ConnectError(_message(options, str(error))) from error
     return connection
 
 
-def _one_line(message: str) -> str:
-    return " ".join(message.split())
+def _message(options: dict[str, Any], text: str) -> str:
+    """Return the message in one line, with the host: libpq leaves it out when a wait callback is installed."""
+    return f"{options.get('host') or 'localhost'}:{options.get('port') or 5432}: {' '.join(text.split())}"
 
 
 def _addresses(host: str) -> list[dict[str, str]]:
