@@ -22,6 +22,7 @@ CONNECT_ARGS: dict[str, str | int] = {
     "keepalives_count": 2,
     "tcp_user_timeout": 3000,
     "application_name": "useradd",
+    "client_encoding": "utf8",
     "options": "-c timezone=UTC -c synchronous_commit=on -c jit=off -c statement_timeout=2000 -c lock_timeout=1000"
     " -c idle_in_transaction_session_timeout=4000 -c client_connection_check_interval=1000",
 }

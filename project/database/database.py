@@ -229,7 +229,9 @@ class Database:
             log.error("database misconfigured", extra={"cause": errors.cause(error)})
         if may_be_committed:
             return OutcomeUnknownError()
-        return QueryTimeoutError() if errors.is_query_timeout(error) else DatabaseUnavailableError()
+        if errors.is_query_timeout(error):
+            return QueryTimeoutError(errors.cause(error))
+        return DatabaseUnavailableError(errors.cause(error))
 
 
 class _CommitState:

@@ -8,6 +8,8 @@ import psycopg2
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from project.database.hosts import ConnectError
+
 DriverError = DBAPIError | psycopg2.Error | PoolTimeoutError
 """SQLAlchemy wraps psycopg2's errors; statements that bypass SQLAlchemy raise them directly."""
 
@@ -25,8 +27,11 @@ _LOCKED_OUT_CLASSES = ("28", "3D")
 """Invalid password, unknown database: only an operator can help, a retry cannot."""
 _SCHEMA_CLASS = "42"
 """Missing table, function or privilege: migrations have not run, or other ones have."""
-_LOCKED_OUT_TEXTS = ("authentication failed", "no pg_hba.conf entry", "does not exist")
-"""What libpq says during connect, where psycopg2 has no SQLSTATE."""
+_LOCKED_OUT_TEXTS = (
+    "authentication failed", "no pg_hba.conf entry", "does not exist", "is not permitted to log in",
+    "не прошёл проверку подлинности", "в pg_hba.conf нет записи", "не существует", "вход запрещён",
+)  # fmt: skip
+"""Messages of the server during connect, where psycopg2 has no SQLSTATE, in English and Russian (lc_messages)."""
 
 
 def sqlstate(error: BaseException) -> str | None:
@@ -72,8 +77,13 @@ def is_misconfigured(error: DriverError) -> bool:
 
 
 def cause(error: DriverError) -> str:
-    """Return class, SQLSTATE and constraint of an error, without statement and parameters (personal data)."""
+    """Return class, SQLSTATE and constraint of an error, without statement and parameters (personal data).
+
+    Of a failed connection attempt return the whole message: it says what an operator has to correct.
+    """
     origin = _origin(error)
+    if isinstance(origin, ConnectError):
+        return str(origin)
     constraint = getattr(getattr(origin, "diag", None), "constraint_name", None)
     return " ".join(filter(None, (type(origin).__name__, sqlstate(error), constraint)))
 

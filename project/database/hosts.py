@@ -1,5 +1,6 @@
 """Connect to the first of several PostgreSQL hosts that answers and matches `target_session_attrs`."""
 
+import ipaddress
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,10 +8,17 @@ import psycopg2
 from psycopg2 import extensions
 from sqlalchemy import Engine, event
 
-from project.database.deadline import deadline, remaining
+from project.database.deadline import DeadlineError, deadline, remaining
+from project.database.name_lookup import NameLookup
 
 HOST_CONNECT_S = 1.0
-"""Connect timeout of a host while there is another one left to try."""
+"""Connect timeout of a host while there is another one left to try; also the bound of a name lookup."""
+
+_names = NameLookup()
+
+
+class ConnectError(psycopg2.OperationalError):
+    """A connection attempt failed. The message is that of libpq or the server, which has no personal data then."""
 
 
 def install_host_failover(engine: Engine) -> None:
@@ -30,7 +38,7 @@ def install_host_failover(engine: Engine) -> None:
         for host in candidates[:-1]:
             try:
                 with deadline(HOST_CONNECT_S):
-                    connection: extensions.connection = psycopg2.connect(**options | host)
+                    connection = _connect(options | host)
             except psycopg2.OperationalError:
                 preferred = (hosts.index(host) + 1) % len(hosts)  # a retry without time for two hosts starts there
                 left = remaining()
@@ -39,9 +47,58 @@ def install_host_failover(engine: Engine) -> None:
             else:
                 preferred = hosts.index(host)
                 return connection
-        connection = psycopg2.connect(**options | candidates[-1])
+        connection = _connect(options | candidates[-1])
         preferred = hosts.index(candidates[-1])
         return connection
+
+
+def _connect(options: dict[str, Any]) -> extensions.connection:
+    """Connect to one host. Raises psycopg2.OperationalError, whatever was raised inside the driver."""
+    *others, last = _addresses(str(options.get("host", "")))
+    for address in others:
+        try:
+            with deadline(HOST_CONNECT_S):
+                return _open(options | address)
+        except psycopg2.OperationalError:
+            continue
+    return _open(options | last)
+
+
+def _open(options: dict[str, Any]) -> extensions.connection:
+    try:
+        connection: extensions.connection = psycopg2.connect(**options)
+    except DeadlineError:
+        raise
+    except UnicodeDecodeError as error:  # the server's message is in another encoding, most likely windows-1251
+        raise ConnectError(_message(options, error.object.decode("cp1251", "replace"))) from error
+    except Exception as error:
+        raise ConnectError(_message(options, str(error))) from error
+    return connection
+
+
+def _message(options: dict[str, Any], text: str) -> str:
+    """Return the message in one line, with the host: libpq leaves it out when a wait callback is installed."""
+    return f"{options.get('host') or 'localhost'}:{options.get('port') or 5432}: {' '.join(text.split())}"
+
+
+def _addresses(host: str) -> list[dict[str, str]]:
+    """Return the `hostaddr` options of a host name, a single empty one for an IP address or a socket directory."""
+    if not host or host.startswith(("/", "@")) or _is_address(host):
+        return [{}]
+    left = remaining()
+    try:
+        addresses = _names.resolve(host, HOST_CONNECT_S if left is None else min(HOST_CONNECT_S, left))
+    except OSError as error:
+        raise ConnectError(str(error)) from error
+    return [{"hostaddr": address} for address in addresses]
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _hosts(options: dict[str, Any]) -> Iterator[dict[str, str]]:

@@ -94,8 +94,10 @@ class IdentifiersTakenError(DecidedError):
 class DatabaseUnavailableError(RefusalError):
     """PostgreSQL did not accept the transaction in time: this attempt has certainly created nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, cause: str = "") -> None:
         super().__init__("database_unavailable")
+        self.cause = cause
+        """For operators, never for clients."""
 
 
 class QueryTimeoutError(DatabaseUnavailableError):

@@ -1,0 +1,52 @@
+"""Host name lookups with a bound.
+
+getaddrinfo() has no timeout: it takes 10 s and more when the DNS server does not answer (measured). It runs in a thread
+of its own here, and the addresses of the last successful lookup stay usable.
+"""
+
+import socket
+import threading
+from concurrent.futures import Future
+
+
+class NameLookup:
+    """Resolves host names; at most one lookup per name runs at a time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: dict[str, Future[list[str]]] = {}
+        self._last: dict[str, list[str]] = {}
+
+    def resolve(self, name: str, timeout_s: float) -> list[str]:
+        """Return the addresses of a host name, the last known ones if the lookup fails or takes too long.
+
+        Raises OSError when there are none.
+        """
+        try:
+            self._last[name] = self._start(name).result(max(0.0, timeout_s))
+        except (OSError, TimeoutError) as error:
+            if name not in self._last:
+                raise OSError(f'could not resolve host name "{name}": {str(error) or "no answer from DNS"}') from error
+        return self._last[name]
+
+    def _start(self, name: str) -> Future[list[str]]:
+        with self._lock:
+            lookup = self._running.get(name)
+            if lookup is None:
+                lookup = self._running[name] = Future()
+                threading.Thread(target=self._run, args=(name, lookup), name="name-lookup", daemon=True).start()
+        return lookup
+
+    def _run(self, name: str, lookup: Future[list[str]]) -> None:
+        try:
+            found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        except Exception as error:
+            self._finish(name)
+            lookup.set_exception(error)
+        else:
+            self._finish(name)
+            lookup.set_result(list(dict.fromkeys(str(address[0]) for *_, address in found)))
+
+    def _finish(self, name: str) -> None:
+        with self._lock:
+            del self._running[name]
