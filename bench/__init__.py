@@ -1,1 +1,4 @@
-"""`./run bench`: measure the service as ratios to references in the same run. Not part of the tests."""
+"""`./run bench`: measure the service as ratios to references in the same run.
+
+Not part of the tests.
+"""

@@ -93,7 +93,10 @@ def _scale(top: int, lines: int) -> Iterator[str]:
 
 
 def _target(measurement: Measurement, y: int) -> Iterator[str]:
-    """Draw a measurement: a line for its spread, a dot for its median, a stroke for the value to reach."""
+    """Draw a measurement: a line for its spread, a dot for its median.
+
+    A stroke marks the value to reach.
+    """
     target = measurement.target
     bounds = sorted(_x(_factor(measurement, value)) for value in (measurement.least, measurement.most))
     median = _x(_factor(measurement, measurement.median))

@@ -1,4 +1,7 @@
-"""Cost of the first view of the results page with an empty cache: `.venv/bin/python -m bench.first_view`."""
+"""Cost of the first view of the results page with an empty cache.
+
+Run `.venv/bin/python -m bench.first_view`.
+"""
 
 import argparse
 import os
@@ -56,7 +59,10 @@ def _measure(browser: Browser, attempts: Table, period: str) -> tuple[str, ...]:
 
 @contextmanager
 def _opened(browser: Browser, attempts: Table) -> Iterator[tuple[Page, Counter[str]]]:
-    """Open a tab with a session and an empty cache; count the bytes of responses with headers by resource type."""
+    """Open a tab with a session and an empty cache; count bytes by resource type.
+
+    Headers of responses are included.
+    """
     name, _, value = attempts.reader.cookie.partition("=")
     origin = f"http://{HOST}:{attempts.server.port}"
     context = browser.new_context(base_url=origin, viewport={"width": 1280, "height": 900})

@@ -1,4 +1,7 @@
-"""A cheap load generator: one prepared request over persistent connections, in a separate process."""
+"""A cheap load generator: one prepared request over persistent connections.
+
+Runs in a separate process.
+"""
 
 import gc
 import json
@@ -59,7 +62,7 @@ def request(method: str, path: str, body: bytes = b"", content_type: str = "", c
 
 
 def measure(port: int, template: bytes, *, clients: int, seconds: float, first: int, expected: int) -> Load:
-    """Run a load in another process; each of `clients` connections repeats requests without a pause.
+    """Run a load in another process; each of `clients` repeats requests without a pause.
 
     Requests are numbered from `first`. The load lasts `seconds`, or until each client has got a response.
     """

@@ -18,7 +18,10 @@ def cores() -> int:
 
 
 def cpu_s(root: psutil.Process) -> tuple[float, float]:
-    """Return total and kernel CPU seconds of a process and its descendants, including ended ones."""
+    """Return total and kernel CPU seconds of a process and its descendants.
+
+    Ended descendants are included.
+    """
     seconds, kernel = 0.0, 0.0
     for process in [root, *root.children(recursive=True)]:
         with suppress(psutil.NoSuchProcess):
@@ -39,7 +42,10 @@ def switches(root: psutil.Process) -> int:
 
 
 def memory_mb(process: psutil.Process) -> float:
-    """Return the resident memory; memory that workers share with their supervisor counts for each."""
+    """Return the resident memory.
+
+    Memory that workers share with their supervisor counts for each.
+    """
     return float(process.memory_info().rss) / MEGABYTE
 
 

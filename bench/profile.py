@@ -1,4 +1,4 @@
-"""A sampling profile of POST /useradd: the application runs in this process and is sampled 1,000 times a second.
+"""A sampling profile of POST /useradd, taken 1,000 times a second in this process.
 
 A signal handler between two bytecodes is cheap and unbiased; a profiler that counts calls exaggerates small functions.
 """

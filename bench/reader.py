@@ -38,7 +38,10 @@ class Reader:
             self._log_in(self._create())
 
     def get(self, path: str, stop: Event | None = None) -> Timing:
-        """Receive a response completely or until `stop` is set. Raises RuntimeError if its status is not 200."""
+        """Receive a response completely or until `stop` is set.
+
+        Raises RuntimeError if its status is not 200.
+        """
         self._close_if_idle()
         began = time.perf_counter()
         self._http.request("GET", path, headers={"Cookie": self.cookie})

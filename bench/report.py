@@ -85,7 +85,10 @@ def busy(results: Results) -> str:
 
 
 def layers(results: Results) -> str:
-    """Return the table of the layers of the service: from the server on, each row includes the one above it."""
+    """Return the table of the layers of the service.
+
+    From the server on, each row includes the one above it.
+    """
     kinds = ("server: user", "server: kernel", "PostgreSQL")
     head = ("µs of a core for each request of", "/s", "of pgbench", "p99 / its mean", *kinds, "switches", "cores busy")
     measured = [quantity for quantity in LAYERS if {quantity, Quantity.TWO_INSERTS} <= results.busy.keys()]
@@ -119,7 +122,10 @@ def write(results: Results) -> None:
 
 
 def put(document: str, name: str, content: str) -> str:
-    """Replace the text between `<!-- bench: NAME -->` and `<!-- /bench -->`; raise ValueError without them."""
+    """Replace the text between `<!-- bench: NAME -->` and `<!-- /bench -->`.
+
+    Raises ValueError without them.
+    """
     pattern = re.compile(rf"(<!-- bench: {name} -->\n).*?(<!-- /bench -->)", re.DOTALL)
     changed, found = pattern.subn(lambda match: f"{match[1]}{content}\n{match[2]}", document)
     if not found:
@@ -128,7 +134,10 @@ def put(document: str, name: str, content: str) -> str:
 
 
 def table(head: Row, rows: Iterable[Row], *, left: int) -> str:
-    """Return an aligned Markdown table, "" without rows; the first `left` columns are left-aligned."""
+    """Return an aligned Markdown table, "" without rows.
+
+    The first `left` columns are left-aligned.
+    """
     lines = [head, *rows]
     if lines == [head]:
         return ""

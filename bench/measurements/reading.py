@@ -60,13 +60,19 @@ class Table:
     """ID of the middle attempt."""
 
     def page_ms(self, page: str) -> float:
-        """Return the median response time of a page; `{id}` in its address is the ID of the middle attempt."""
+        """Return the median response time of a page.
+
+        `{id}` in its address is the ID of the middle attempt.
+        """
         address = page.format(id=self.middle)
         return 1000 * statistics.median(self.reader.get(address).seconds for _ in range(TIMES))
 
 
 def measure(run: Run) -> None:
-    """Record pages and exports of 10,000 attempts, of the requested number, and of a million if that is larger."""
+    """Record pages and exports of 10,000 attempts and of the requested number.
+
+    Also of a million if that is larger.
+    """
     with ExitStack() as stack:
         sizes = (FEW, *([MIDDLE] if run.options.rows > MIDDLE else []), run.options.rows)
         tables = [stack.enter_context(recorded(run, rows)) for rows in sizes]
@@ -141,7 +147,10 @@ def _record_workbook(run: Run, table: Table) -> None:
 
 
 def _measure_during_export(run: Run, table: Table) -> None:
-    """Record the rate of created users of all workers, alone and while another client downloads workbooks."""
+    """Record the rate of created users, alone and while workbooks are downloaded.
+
+    The rate covers all workers.
+    """
     with run.serve("wsgi", table.url) as server, ThreadPoolExecutor(1) as pool:
 
         def measure_during_export() -> None:

@@ -1,4 +1,7 @@
-"""Warm start of `./run`, with all packages installed and PostgreSQL initialized; memory of an idle worker."""
+"""Warm start of `./run`, and memory of an idle worker.
+
+All packages are installed and PostgreSQL is initialized.
+"""
 
 import time
 

@@ -1,1 +1,1 @@
-"""References that the service is compared to: PostgreSQL alone and common implementations of the same task."""
+"""References for the service: PostgreSQL alone and common implementations of its task."""

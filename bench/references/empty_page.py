@@ -1,6 +1,7 @@
-"""The service with two more views: an empty page that requires a login, and a form that only begins a session.
+"""The service with an empty page and a form that only begins a session.
 
-The form has the CSRF protection and redirect of a login, but finds no user and checks no password.
+The page requires a login. The form has the CSRF protection and redirect of a login, but finds no user and checks no
+password.
 """
 
 from uuid import UUID

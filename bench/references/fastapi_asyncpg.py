@@ -1,4 +1,7 @@
-"""The same task with FastAPI and asyncpg, without a password hash, which would dominate the cost."""
+"""The same task with FastAPI and asyncpg.
+
+Without a password hash, which would dominate the cost.
+"""
 
 import os
 import secrets

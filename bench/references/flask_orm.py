@@ -1,4 +1,7 @@
-"""The same task in idiomatic Flask: marshmallow, SQLAlchemy ORM, werkzeug's hash, on the server of the service."""
+"""The same task in idiomatic Flask, on the server of the service.
+
+marshmallow, SQLAlchemy ORM, werkzeug's hash.
+"""
 
 import os
 import secrets

@@ -1,4 +1,7 @@
-"""Layers of the service: its server, Flask on it, or the leanest implementation on both; LAYER selects one."""
+"""Layers of the service; LAYER selects one.
+
+Its server, Flask on it, or the leanest implementation on both.
+"""
 
 import os
 import time
@@ -98,7 +101,10 @@ class _Connections:
         self._idle: list[_Connection] = []
 
     def write_statement(self, statement: PreparedStatement, *values: object) -> list[tuple[Any, ...]]:
-        """Run a statement like Database.write_statement(), without deadline, permits, retries and breaker."""
+        """Run a statement like Database.write_statement(), but only once.
+
+        Without deadline, permits, retries and breaker.
+        """
         try:
             connection = self._idle.pop()
         except IndexError:

@@ -92,9 +92,10 @@ class Pgbench:
 
 
 def two_inserts() -> str:
-    """Return a minimal script that inserts a user and an attempt, with the same tables, indexes and constraints.
+    """Return a minimal script that inserts a user and an attempt.
 
-    Unlike the service it enforces no unique identifiers and stores no idempotency key.
+    Tables, indexes and constraints are those of the service. Unlike the service it enforces no unique identifiers and
+    stores no idempotency key.
     """
     return f"{_BEGIN}begin;\n{_insert('attempts', _ATTEMPT)}{_insert('users', _USER)}commit;\n"
 
@@ -125,7 +126,10 @@ def pgbench(url: str, script: Path, *, clients: int, seconds: float, first: int)
 
 
 def fill(connection: Connection, rows: int) -> None:
-    """Insert attempts spread evenly over almost a year, within the retention; 8 % are refused or failed."""
+    """Insert attempts spread evenly over almost a year, within the retention.
+
+    8 % are refused or failed.
+    """
     with connection.cursor() as cursor:
         for first in range(1, rows + 1, BATCH):
             cursor.execute(_FILL, {"rows": rows, "first": first, "last": min(rows, first + BATCH - 1)})
@@ -140,7 +144,10 @@ def middle(connection: Connection, rows: int) -> str:
 
 
 def strip_statistics(connection: Connection) -> None:
-    """Drop the indexes of attempts that only reads use: all but the primary key and the foreign key of users."""
+    """Drop the indexes of attempts that only reads use.
+
+    The primary key and the foreign key of users remain.
+    """
     with connection.cursor() as cursor:
         cursor.execute("""
             select i.indexrelid::regclass::text, c.conname from pg_index i

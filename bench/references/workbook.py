@@ -1,4 +1,7 @@
-"""A workbook of attempts as documented: rows from a server-side cursor, XlsxWriter with constant_memory."""
+"""A workbook of attempts as documented by XlsxWriter.
+
+Rows from a server-side cursor, constant_memory.
+"""
 
 import time
 from tempfile import TemporaryFile
@@ -12,7 +15,7 @@ BATCH = 5000
 
 
 def write_s(url: str, rows: int) -> float:
-    """Write all export columns of the oldest `rows` attempts to a sheet; return the seconds this takes."""
+    """Write all export columns of the oldest `rows` attempts; return the seconds."""
     began = time.perf_counter()
     connection = psycopg2.connect(url)
     with TemporaryFile() as file, connection, connection.cursor("rows") as cursor:

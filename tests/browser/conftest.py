@@ -1,4 +1,7 @@
-"""Chromium against the service, served by waitress. A console error of a page fails its test."""
+"""Chromium against the service, served by waitress.
+
+A console error of a page fails its test.
+"""
 
 import os
 import shutil
@@ -63,13 +66,16 @@ class PageErrors:
 
 @pytest.fixture
 def page_errors() -> PageErrors:
-    """Console errors, including violations of the content security policy, and requests to other hosts."""
+    """Console errors, CSP violations included, and requests to other hosts."""
     return PageErrors()
 
 
 @pytest.fixture
 def page(browser: Browser, address: str, client: FlaskClient, page_errors: PageErrors) -> Iterator[Page]:
-    """An empty tab without a session, on empty tables; a console error or a foreign request fails the test."""
+    """An empty tab without a session, on empty tables.
+
+    A console error or a request to another host fails the test.
+    """
     context = browser.new_context(base_url=address, locale="en", viewport={"width": 1280, "height": 900})
     page = context.new_page()
     page.on("console", page_errors.record)

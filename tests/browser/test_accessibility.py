@@ -1,4 +1,7 @@
-"""Accessibility of every page in each appearance (axe-core, WCAG 2.2 AA), page weight and layout shift."""
+"""Accessibility of every page in each appearance (axe-core, WCAG 2.2 AA).
+
+Also page weight and layout shift.
+"""
 
 import re
 from typing import Any, Literal

@@ -1,4 +1,4 @@
-"""Administration pages in a browser, under the content security policy: every change is confirmed first."""
+"""Administration pages in a browser, under the CSP: every change is confirmed first."""
 
 import re
 from collections.abc import Iterator

@@ -34,7 +34,7 @@ def live_page(reader_page: Page, poll_requests: list[Request]) -> Page:
 
 @pytest.fixture
 def poll(live_page: Page) -> Callable[[], int]:
-    """A function that advances the clock until the page polls, and returns the status of the response."""
+    """Advance the clock until the page polls, and return the status of the response."""
 
     def advance() -> int:
         with live_page.expect_response(re.compile("newer=")) as response:

@@ -1,4 +1,7 @@
-"""PostgreSQL stops while a user reads statistics: pages say so, keep the session, and recover by themselves."""
+"""PostgreSQL stops while a user reads statistics.
+
+Pages say so, keep the session, and recover by themselves.
+"""
 
 import re
 from collections.abc import Iterator
@@ -85,7 +88,7 @@ def test_the_results_page_explains_an_outage_and_reloads_when_it_ends(
     expect(results_page.locator("#rows tbody tr", has_text="unlucky")).to_contain_text("503", timeout=BACK_MS)
     expect(results_page).to_have_url(re.compile(r"/results/\?period=30d$"))
     expect(results_page.get_by_role("button", name="Log out")).to_be_visible()
-    expect(results_page.locator("#away")).to_have_count(0)
+    expect(results_page.locator("#unavailable")).to_have_count(0)
 
 
 def test_the_outage_page_does_not_reload_while_a_filter_is_edited(results_page: Page, postgres: Postgres) -> None:

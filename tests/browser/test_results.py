@@ -1,4 +1,7 @@
-"""Log in, filter, open an attempt, download, log out: on desktop, on a phone, and without JavaScript."""
+"""Log in, filter, open an attempt, download, log out.
+
+On desktop, on a phone, and without JavaScript.
+"""
 
 import csv
 import re
@@ -113,7 +116,10 @@ def count_in_csv(file: Path) -> int:
 
 
 def too_wide(page: Page, addresses: list[str], language: str) -> list[tuple[str, int]]:
-    """Return address and width of the pages that, with all details expanded, are wider than a phone."""
+    """Return address and width of the pages that are wider than a phone.
+
+    All details of a page are expanded.
+    """
     page.set_viewport_size({"width": 390, "height": 844})
     wide = []
     for address in addresses:

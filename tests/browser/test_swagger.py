@@ -1,4 +1,4 @@
-"""The API page: Swagger UI with our OpenAPI document under the strict content security policy."""
+"""Swagger UI with our OpenAPI document under the strict content security policy."""
 
 import pytest
 from playwright.sync_api import Page, expect

@@ -1,4 +1,4 @@
-"""One PostgreSQL, one proxy and one service for all chaos tests, restored after each of them.
+"""One PostgreSQL, one proxy and one service for all chaos tests, restored after each.
 
 Tests share the tables: every user is new, and a test checks its own answers and the invariants of all tables.
 """
@@ -62,7 +62,10 @@ def postgres(shared_postgres: Postgres) -> Iterator[Postgres]:
 
 @pytest.fixture
 def new_postgres(template: Postgres) -> Iterator[Callable[[], Postgres]]:
-    """A factory of PostgreSQL servers that end with the test: for failover, full disks, other settings."""
+    """A factory of PostgreSQL servers that end with the test.
+
+    For failover, full disks and other settings.
+    """
     made: list[Postgres] = []
 
     def make() -> Postgres:
@@ -124,7 +127,10 @@ def service(shared_service: Service, proxy: Proxy) -> Service:
 
 @pytest.fixture
 def new_service() -> Iterator[Callable[..., Service]]:
-    """A factory of services that end with the test, each with its own DATA_DIR, not started yet."""
+    """A factory of services that end with the test.
+
+    Each has its own DATA_DIR and is not started yet.
+    """
     made: list[Service] = []
 
     def make(database_url: str, **settings: str) -> Service:
@@ -147,12 +153,14 @@ def client(service: Service) -> Iterator[Client]:
 def _await_recovery(service: Service) -> None:
     """Wait until every worker creates users, after the faults of the previous test."""
     try:
-        eventually(lambda: all(_creates(service) for _ in range(CONNECTIONS_TO_REACH_BOTH_WORKERS)), RECOVERY_S, "")
+        eventually(
+            lambda: all(_can_create_user(service) for _ in range(CONNECTIONS_TO_REACH_BOTH_WORKERS)), RECOVERY_S, ""
+        )
     except AssertionError:
         pytest.fail(f"the service did not recover within {RECOVERY_S} s: {service.log_lines()[-5:]}")
 
 
-def _creates(service: Service) -> bool:
+def _can_create_user(service: Service) -> bool:
     """Return whether the worker that accepts a new connection creates a user."""
     client = Client(service)
     try:

@@ -1,4 +1,7 @@
-"""Small file systems that can be filled: each is visible to one process and vanishes with it."""
+"""Small file systems that can be filled.
+
+Each is visible to one process and vanishes with it.
+"""
 
 import functools
 import os
@@ -18,7 +21,7 @@ BLOCK = 4096
 
 
 def on_small_disk(folder: Path, mib: int, owner: int | None = None) -> list[str]:
-    """Return a command prefix that mounts an empty file system of `mib` MiB at `folder` for the command.
+    """Return a command prefix that mounts an empty file system of `mib` MiB at `folder`.
 
     The command runs under the same process ID. Skips the test without the privileges to mount.
     """

@@ -1,4 +1,4 @@
-"""`./run fuzz --minutes N`: send malformed requests that no HTTP library would send, and print a tally.
+"""`./run fuzz --minutes N`: send malformed requests and print a tally.
 
 After each of them the service must answer a normal request and have logged no defect; its memory must not grow.
 """
@@ -79,7 +79,10 @@ def good() -> bytes:
 
 
 def length_and_chunks(rng: Rng) -> Pieces:
-    """Send Transfer-Encoding and Content-Length: request smuggling if proxy and server choose differently."""
+    """Send both Transfer-Encoding and Content-Length.
+
+    Request smuggling if proxy and server choose differently.
+    """
     codings = [
         b"chunked",
         b"CHUNKED",
@@ -302,7 +305,10 @@ class Fuzz:
         self.memory.append(memory_kib(self.service))
 
     def _hold(self) -> None:
-        """Open one more connection with an incomplete request, and close the oldest if there are too many."""
+        """Open one more connection with an incomplete request.
+
+        Close the oldest one if there are too many.
+        """
         with suppress(OSError):
             held = socket.create_connection((HOST, self.service.port), timeout=ANSWER_S)
             held.sendall(good()[: self.rng.randrange(60)])

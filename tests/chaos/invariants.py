@@ -1,4 +1,4 @@
-"""Invariants that hold after every fault, checked from outside the service like a Jepsen test.
+"""Invariants that hold after every fault, checked from outside like a Jepsen test.
 
 I1 every answered attempt is recorded, once                 I5 no session idles in a transaction
 I2 there is a user for each attempt with 201, and no other  I6 no ERROR without a cause
@@ -131,7 +131,10 @@ def _check_unrecorded_are_logged(service: Service, answers: list[Answer]) -> Non
 
 
 def _check_users_match_attempts(postgres: Tables, answers: Sequence[Answer]) -> None:
-    """Check I2 for the whole tables, and that they contain the users that clients were told about."""
+    """Check I2 for the whole tables.
+
+    They must also contain the users that were confirmed to clients.
+    """
     unmatched = postgres.execute(
         "select coalesce(a.id, u.id)::text, a.status, u.username from attempts a full join users u on u.id = a.id"
         " where (a.status is not distinct from 201) <> (u.id is not null)"

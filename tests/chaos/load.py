@@ -27,7 +27,10 @@ _first_phone = random.randrange(10**7)  # noqa: S311 - not security-relevant
 
 @dataclass(frozen=True)
 class Answer:
-    """The result of one request; `status` is None without a response, when the outcome is unknown."""
+    """The result of one request.
+
+    `status` is None without a response: the outcome is unknown.
+    """
 
     status: int | None
     json: Mapping[str, Any]

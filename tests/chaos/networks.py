@@ -1,4 +1,7 @@
-"""A host in a network namespace whose link can be cut: packets are lost and nothing is acknowledged."""
+"""A host in a network namespace whose link can be cut.
+
+Packets are then lost and nothing is acknowledged.
+"""
 
 import ctypes
 import os
@@ -19,7 +22,10 @@ _CLONE_NEWNET = 0x40000000
 
 
 class Host:
-    """Another host, in a network namespace. Skips the test without the privileges to create one."""
+    """Another host, in a network namespace.
+
+    Skips the test without the privileges to create one.
+    """
 
     def __init__(self) -> None:
         if os.geteuid() != 0 or not (find_program("ip") and find_program("tc")):

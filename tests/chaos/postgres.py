@@ -39,7 +39,10 @@ _instances: "weakref.WeakSet[Postgres]" = weakref.WeakSet()
 
 
 class Postgres:
-    """A server with a database `useradd`: new, a copy of a stopped `template`, or a standby of a `primary`."""
+    """A server with a database `useradd`.
+
+    It is new, a copy of a stopped `template`, or a standby of a `primary`.
+    """
 
     def __init__(self, template: "Postgres | None" = None, *, primary: "Postgres | None" = None) -> None:
         self.port = processes.free_port()
@@ -143,14 +146,17 @@ class Postgres:
         self._server.wait()
 
     def stop(self, mode: signal.Signals = signal.SIGINT) -> None:
-        """Shut down in "fast" mode, or with another signal: SIGTERM is "smart", SIGQUIT "immediate"."""
+        """Shut down in "fast" mode, or with another signal.
+
+        SIGTERM is "smart", SIGQUIT "immediate".
+        """
         if self._server is not None and self.is_running():
             self.thaw()
             self._server.send_signal(mode)
             self._server.wait(timeout=30)
 
     def restart(self) -> float:
-        """Stop the server if it runs, start it again on the same port, and return the seconds this took."""
+        """Stop the server if it runs and start it on the same port; return the seconds."""
         began = time.monotonic()
         self.stop()
         self.start()
@@ -184,13 +190,16 @@ class Postgres:
         processes.send(signal.SIGCONT, [pid])
 
     def kill_one_backend(self, pid: int | None = None) -> int:
-        """SIGKILL one backend and return its PID: the server ends all sessions and recovers as after a crash."""
+        """SIGKILL one backend and return its PID.
+
+        The server ends all sessions and recovers as after a crash.
+        """
         pid = self._pick(pid)
         processes.send(signal.SIGKILL, [pid])
         return pid
 
     def crash(self) -> float:
-        """SIGKILL one backend and wait until the server has recovered; return the seconds this took."""
+        """SIGKILL one backend, wait until the server has recovered, and return the seconds."""
         before, began = self._times_ready(), time.monotonic()
         self.kill_one_backend()
         eventually(lambda: self._times_ready() > before, 60, "PostgreSQL did not recover")
@@ -217,7 +226,7 @@ class Postgres:
             return cursor.fetchall() if cursor.description else []
 
     def set(self, name: str, value: str) -> None:
-        """Change a setting of the running server, also for open sessions, and wait until it applies."""
+        """Change a setting, also for open sessions, and wait until it applies."""
         self.execute(f"alter system set {name} = '{value}'")
         self.execute("select pg_reload_conf()")
         eventually(lambda: self.execute(f"show {name}") == [(value,)], 5, f"{name} did not become {value}")
@@ -274,7 +283,7 @@ def _run(
     previous_pid: str = "",
     prefix: Sequence[str] = (),
 ) -> "subprocess.Popen[bytes]":
-    """Run a server program as the user it needs, in its own session so that Ctrl-C does not reach it.
+    """Run a server program as the user it needs, in a session without Ctrl-C.
 
     `prefix` is a command prefix that runs as the current user.
     """

@@ -21,7 +21,10 @@ GONE = frozenset("ZX")
 
 
 def find_program(name: str) -> str | None:
-    """Return the path of a program, or None; also searches the sbin directories, which may not be on the PATH."""
+    """Return the path of a program, or None.
+
+    Also searches the sbin directories, which may not be on the PATH.
+    """
     return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin:/usr/local/sbin")
 
 
@@ -36,12 +39,18 @@ def free_port() -> int:
 
 
 def state(pid: int) -> str:
-    """Return the process state letter of proc(5): R, S, D, T (stopped), Z; X if there is no such process."""
+    """Return the state letter of proc(5): R, S, D, T (stopped), Z.
+
+    X if there is no such process.
+    """
     return _stat(pid)[0]
 
 
 def is_alive(pid: int) -> bool:
-    """Return whether the process exists and is no zombie; PID 1 of a container often reaps none."""
+    """Return whether the process exists and is no zombie.
+
+    PID 1 of a container often reaps none.
+    """
     return state(pid) not in GONE
 
 
@@ -93,7 +102,10 @@ def send(number: signal.Signals, pids: Iterable[int]) -> None:
 
 
 def freeze(pid: int) -> list[int]:
-    """Stop a process and its descendants, itself first so that it forks no more; return their PIDs."""
+    """Stop a process and its descendants, and return their PIDs.
+
+    The process itself is stopped first, so that it forks no more.
+    """
     frozen = [pid]
     send(signal.SIGSTOP, frozen)
     while running := [child for child in descendants(pid) if child not in frozen]:
@@ -111,7 +123,10 @@ def kill(pid: int) -> None:
 
 
 def eventually(condition: Callable[[], T], seconds: float, otherwise: str) -> T:
-    """Poll the condition and return its first true result; raise AssertionError with `otherwise` after a timeout."""
+    """Poll the condition and return its first true result.
+
+    Raises AssertionError with `otherwise` after a timeout.
+    """
     end = time.monotonic() + seconds
     while not (found := condition()):
         if time.monotonic() > end:

@@ -19,8 +19,8 @@ from tests.chaos.wire import Messages, statement
 
 T = TypeVar("T")
 
-ALONE = (b"useradd_", b"insert_attempts_")
-COMMITTING = (b"COMMIT", *(verb + name for verb in (b"execute ", b"prepare ") for name in ALONE))
+AUTOCOMMIT_STATEMENTS = (b"useradd_", b"insert_attempts_")
+COMMITTING = (b"COMMIT", *(verb + name for verb in (b"execute ", b"prepare ") for name in AUTOCOMMIT_STATEMENTS))
 """COMMIT, and statements that are transactions by themselves; their first use prepares them in the same message."""
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER with timeout 0: close() sends RST."""
@@ -46,7 +46,7 @@ class Break(Enum):
 
 @dataclass
 class Trap:
-    """A trap for a statement that contains a text, or for the commit of a transaction that contains it."""
+    """A trap for a statement that contains a text, or for the commit of its transaction."""
 
     action: Break
     lasting: bool
@@ -56,9 +56,10 @@ class Trap:
     count: int = 0
 
     def matches(self, sql: bytes, before: bytes) -> bool:
-        """Return whether this is the statement; `before` is the SQL that its transaction has sent so far.
+        """Return whether this is the statement; `before` is the SQL sent before it.
 
-        A commit is recognized by its beginning, because user data may contain the same words.
+        `before` covers the transaction only. A commit is recognized by its beginning, because user data may contain the
+        same words.
         """
         if self.is_for_commit and not sql.startswith(COMMITTING):
             return False
@@ -70,7 +71,10 @@ class Trap:
 
 
 class Proxy:
-    """A proxy to port `target` on 127.0.0.1 that listens on a port that never changes, or on `listener`."""
+    """A proxy to port `target` on 127.0.0.1.
+
+    It listens on a port that never changes, or on `listener`.
+    """
 
     def __init__(self, target: int, listener: socket.socket | None = None) -> None:
         self.port = listener.getsockname()[1] if listener else free_port()
@@ -91,7 +95,10 @@ class Proxy:
     # --- Commands of the tests ----------------------------------------------------------------------------------
 
     def pass_through(self) -> None:
-        """End all faults: listen, remove the trap, deliver held data, reset connections that lost data."""
+        """End all faults: listen, remove the trap, deliver held data.
+
+        Connections that lost data are reset.
+        """
         self._submit(self._heal)
 
     def reset(self) -> int:
@@ -111,7 +118,10 @@ class Proxy:
         self._submit(lambda: self._set(State.HOLD))
 
     def reset_statement(self, containing: str = "", *, deliver: bool = False, lasting: bool = False) -> Trap:
-        """Reset the connection that carries the next statement (containing this text), delivered or not."""
+        """Reset the connection that carries the next statement with this text.
+
+        The statement is delivered or not.
+        """
         return self._arm(Break.DELIVER if deliver else Break.DROP, containing, lasting=lasting)
 
     def freeze_statement(self, containing: str = "", *, lasting: bool = False) -> Trap:
@@ -119,11 +129,17 @@ class Proxy:
         return self._arm(Break.FREEZE, containing, lasting=lasting)
 
     def delay_statement(self, containing: str) -> Trap:
-        """Deliver the next statement containing this text after pass_through(), even if its client has left."""
+        """Deliver the next statement with this text only after pass_through().
+
+        Even if its client has left.
+        """
         return self._arm(Break.DELAY, containing)
 
     def commit_drop(self, of: str = "", *, lasting: bool = False) -> Trap:
-        """Reset the connection at the COMMIT of a transaction containing this text; PostgreSQL never receives it."""
+        """Reset the connection at the COMMIT of a transaction with this text.
+
+        PostgreSQL never receives it.
+        """
         return self._arm(Break.DROP, of, is_for_commit=True, lasting=lasting)
 
     def commit_drop_reply(self, of: str = "", *, lasting: bool = False) -> Trap:
@@ -135,7 +151,10 @@ class Proxy:
         return self._arm(Break.FREEZE, of, is_for_commit=True, lasting=lasting)
 
     def commit_delay(self, of: str = "") -> Trap:
-        """Deliver the next COMMIT after pass_through(), even if the service has closed its connection."""
+        """Deliver the next COMMIT only after pass_through().
+
+        Even if the service has closed its connection.
+        """
         return self._arm(Break.DELAY, of, is_for_commit=True)
 
     def retarget(self, port: int) -> None:
@@ -396,7 +415,10 @@ class _Link:
 
 
 def _receive(side: socket.socket) -> bytes | None:
-    """Return received data: empty if the peer has closed, None if it has reset or refused the connection."""
+    """Return received data: empty if the peer has closed, None if it has reset.
+
+    None also if it has refused the connection.
+    """
     try:
         return side.recv(65536)
     except OSError:

@@ -1,4 +1,7 @@
-"""The service as in production: `python wsgi.py` with its processes, log and spool, on a fixed port."""
+"""The service as in production: `python wsgi.py` on a fixed port.
+
+With its processes, log and spool.
+"""
 
 import atexit
 import http.client
@@ -53,7 +56,10 @@ class Service:
     """One instance; its port, DATA_DIR and log file stay the same over restarts."""
 
     def __init__(self, database_url: str, *, host: str = HOST, prefix: Sequence[str] = (), **settings: str) -> None:
-        """Configure an instance that serves on `host`; `prefix` is a command prefix, such as `ip netns exec`."""
+        """Configure an instance that serves on `host`.
+
+        `prefix` is a command prefix, such as `ip netns exec`.
+        """
         self.host = host
         self.port = processes.free_port()
         self.data_dir = Path(tempfile.mkdtemp(prefix="chaos-service-"))
@@ -84,18 +90,21 @@ class Service:
         return self
 
     def hold_socket(self) -> socket.socket:
-        """Open the listening socket and pass it to the service, as systemd does: it stays open over restarts."""
+        """Open the listening socket and pass it to the service, as systemd does.
+
+        It stays open over restarts.
+        """
         self._held = socket.create_server((HOST, self.port))
         self._prefix = [sys.executable, "-c", PASS_SOCKET, str(self._held.fileno())]
         return self._held
 
     def start(self, seconds: float = 30) -> "Service":
-        """Start and wait until it answers /livez."""
+        """Start and wait until the service answers /livez."""
         self.launch()
         return self.await_start(seconds)
 
     def await_start(self, seconds: float = 30) -> "Service":
-        """Wait until it answers /livez."""
+        """Wait until the service answers /livez."""
         eventually(self._answers, seconds, "the service does not answer /livez")
         return self
 
@@ -176,7 +185,10 @@ class Service:
         _instances.discard(self)
 
     def shrink_disk(self, mib: int) -> None:
-        """Put the spool on a file system of `mib` MiB: empty at each start, removed with the last process."""
+        """Put the spool on a file system of `mib` MiB.
+
+        It is empty at each start and removed with the last process.
+        """
         self.spool.mkdir(parents=True)
         self._prefix = on_small_disk(self.spool, mib)
 

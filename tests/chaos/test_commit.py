@@ -1,4 +1,4 @@
-"""F8 to F12: the connection breaks before, in or after the committing statement, or its reply is lost or late.
+"""F8 to F12: the connection breaks around the committing statement or its reply.
 
 The request retries with the same attempt ID: the client gets the right credentials, or `outcome_unknown` and gets them
 by repeating with the same key (promises P1, P2, P5, P6).
@@ -151,7 +151,10 @@ def test_a_statement_that_arrives_late_does_not_change_the_recorded_attempt(
 def test_a_statement_that_arrives_right_after_503_is_recorded_consistently_with_its_repeat(
     postgres: Postgres, proxy: Proxy, service: Service, client: Client
 ) -> None:
-    """F12: the statement may arrive before or after the record from the spool; the service must not deny the user."""
+    """F12: the statement arrives before or after the record from the spool.
+
+    The service must not deny the user.
+    """
     proxy.commit_delay(USERADD)
 
     answer = client.create()

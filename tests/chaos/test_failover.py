@@ -1,4 +1,7 @@
-"""F13 to F15: the primary dies, the standby hangs, the first of two hosts hangs (promises P1, P4, P5, P6)."""
+"""F13 to F15: the primary dies, the standby hangs, the first of two hosts hangs.
+
+Promises P1, P4, P5, P6.
+"""
 
 import statistics
 import time
@@ -128,7 +131,10 @@ def test_no_request_is_answered_201_while_the_synchronous_standby_hangs(
 def test_a_request_not_answered_201_before_a_failover_gets_its_credentials_by_repeating_after_it(
     primary: Postgres, standby: Postgres, new_service: Callable[..., Service]
 ) -> None:
-    """F14, then F13: whether or not the standby has the user, the same key returns the same credentials."""
+    """F14, then F13: the same key returns the same credentials.
+
+    Whether or not the standby has the user.
+    """
     service = new_service(_url(primary, standby), WORKERS="2").start()
     before = burst(service, requests=20, parallel=4)
     standby.freeze()

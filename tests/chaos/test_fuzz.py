@@ -1,4 +1,7 @@
-"""A short, reproducible part of `./run fuzz`: the service survives any bytes that a client sends (S66)."""
+"""A short, reproducible part of `./run fuzz` (S66).
+
+The service survives any bytes that a client sends.
+"""
 
 import random
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Tests of the chaos tools themselves: the proxy, the PostgreSQL servers, the service, the invariants."""
+"""Tests of the chaos tools: the proxy, the PostgreSQL servers, the service, invariants."""
 
 import os
 import socket

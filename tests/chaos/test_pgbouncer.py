@@ -1,4 +1,4 @@
-"""F47 to F49: PgBouncer between the service and PostgreSQL, configured by deploy/pgbouncer.ini."""
+"""F47 to F49: PgBouncer, configured by deploy/pgbouncer.ini, before PostgreSQL."""
 
 import os
 import re
@@ -26,7 +26,7 @@ from tests.chaos.service import Service
 INI = Path(__file__).parents[2] / "deploy" / "pgbouncer.ini"
 NOBODY = 65534
 """User and group ID: PgBouncer does not run as root."""
-POOL = 3
+POOL_SIZE = 3
 """Connections of PgBouncer to PostgreSQL: fewer than of the service, so that clients share sessions."""
 
 
@@ -41,7 +41,7 @@ class PgBouncer:
         values = {"ADDRESS": HOST, "PORT": self.port, "USERLIST": users}
         values |= {"POSTGRES_HOST": HOST, "POSTGRES_PORT": postgres.port}
         ini = folder / "pgbouncer.ini"
-        ini.write_text(re.sub("default_pool_size = .*", f"default_pool_size = {POOL}", filled_in(values)))
+        ini.write_text(re.sub("default_pool_size = .*", f"default_pool_size = {POOL_SIZE}", filled_in(values)))
         for path in (users, ini):
             shutil.chown(path, NOBODY, NOBODY)
         self.direct, self.url = postgres.url(), postgres.url(port=self.port)
@@ -129,7 +129,7 @@ def test_the_service_works_through_pgbouncer(service: Service, postgres: Postgre
     assert (refused.status, opened) == (409, True)
     assert [status for status, _ in pages] == [200, 200, 200]
     assert pages[1][1].count(answers[0].sent["username"]) >= 1
-    assert len(postgres.backends("useradd")) <= POOL
+    assert len(postgres.backends("useradd")) <= POOL_SIZE
     check(postgres, service, [*answers, *again, refused])
 
 

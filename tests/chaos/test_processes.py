@@ -1,4 +1,7 @@
-"""F19 to F27, F41, F42: faults of the service's own processes and disks (promises P2, P3, P11)."""
+"""F19 to F27, F41, F42: faults of the service's own processes and disks.
+
+Promises P2, P3, P11.
+"""
 
 import json
 import os
@@ -118,7 +121,10 @@ def _created(service: Service) -> int:
 def test_spooled_attempts_of_a_killed_service_are_recorded_once_after_its_restart(
     postgres: Postgres, proxy: Proxy, new_service: NewService
 ) -> None:
-    """F25. The service dies repeatedly between the COMMIT of drained attempts and the removal of their file."""
+    """F25: the service dies repeatedly while it drains the spool.
+
+    It is killed between the COMMIT of drained attempts and the removal of their file.
+    """
     service = new_service(postgres.url(port=proxy.port), WORKERS="2").start()
     with closing(Client(service)) as client:
         first = client.create()
@@ -139,7 +145,10 @@ def test_spooled_attempts_of_a_killed_service_are_recorded_once_after_its_restar
 
 
 def test_a_stop_under_load_answers_every_accepted_request(postgres: Postgres, new_service: NewService) -> None:
-    """F26. A worker that takes 3 s longer than the deadline is killed and the exit status is not 0."""
+    """F26: a worker that takes 3 s longer than the deadline is killed.
+
+    The exit status is then not 0.
+    """
     service = new_service(postgres.url(), WORKERS="2").start()
     with Load(service, clients=8, pause_s=0.01) as load:
         load.await_answers(100)
@@ -156,7 +165,10 @@ def test_a_stop_under_load_answers_every_accepted_request(postgres: Postgres, ne
 def test_a_stop_while_postgres_is_frozen_answers_every_accepted_request(
     postgres: Postgres, new_service: NewService
 ) -> None:
-    """F26 and F5: waiting requests are answered at their deadline, spooled, and recorded after the next start."""
+    """F26 and F5: waiting requests are answered at their deadline and spooled.
+
+    They are recorded after the next start.
+    """
     service = new_service(postgres.url(), WORKERS="2").start()
     with Load(service, clients=8, pause_s=0.01) as load:
         load.await_answers(50)
@@ -294,12 +306,12 @@ def test_a_damaged_spool_loses_only_its_damaged_lines(
     service.kill()
     path = next(path for path in service.spool_files() if path.name[0].isdigit() and path.stat().st_size)
     first, *rest = path.read_bytes().splitlines(keepends=True)
-    damaged = json.loads(first.partition(b" ")[2])["id"]
+    damaged_id = json.loads(first.partition(b" ")[2])["id"]
     path.write_bytes(b"".join([first.replace(b'"', b"#", 1), *rest, b"\0\xff torn"]))
     proxy.pass_through()
     service.start()
 
-    check(postgres, service, [answer for answer in answers if answer.attempt_id != damaged])
+    check(postgres, service, [answer for answer in answers if answer.attempt_id != damaged_id])
     with closing(Client(service)) as client:
         assert json.loads(client.get("/status")[1])["spool"]["quarantined"] == 2
 

@@ -1,4 +1,7 @@
-"""F16 to F18, F36, F37: PostgreSQL refuses writes: read-only, full, locked, wrong password, not migrated."""
+"""F16 to F18, F36, F37: PostgreSQL refuses writes.
+
+It is read-only, full, locked or not migrated, or the password is wrong.
+"""
 
 import shutil
 import subprocess
@@ -62,7 +65,10 @@ def test_a_read_only_or_exhausted_server_is_an_outage(
 def test_a_full_disk_of_postgres_is_an_outage_until_space_is_freed(
     new_postgres: Callable[[], Postgres], new_service: Callable[..., Service]
 ) -> None:
-    """F16, with a real full file system for the tables. Rows that fit into existing pages are still written."""
+    """F16, with a real full file system for the tables.
+
+    Rows that fit into existing pages are still written.
+    """
     postgres = new_postgres()
     disk = postgres.move_to_small_disk(16)
     service = new_service(postgres.url(), WORKERS="1").start()
@@ -152,10 +158,11 @@ def test_tables_of_an_older_version_are_an_outage_until_they_are_migrated(
 def test_a_migration_while_serving_does_not_fail_requests(
     postgres: Postgres, proxy: Proxy, service: Service, tmp_path: Path
 ) -> None:
-    """F36. A report keeps its transaction open, so that the migration gets its lock only after several tries.
+    """F36: a migration gets its lock only after several tries.
 
-    An insert waits at most as long as one try for the lock. The test checks the server's lock_timeout and the logged
-    lock waits instead of wall-clock time, which depends on the load of the machine.
+    A report keeps its transaction open meanwhile. An insert waits at most as long as one try for the lock. The test
+    checks the server's lock_timeout and the logged lock waits instead of wall-clock time, which depends on the load of
+    the machine.
     """
     folder = _with_another_migration(tmp_path)
     postgres.set("deadlock_timeout", "10ms")  # waits longer than this are logged
@@ -204,7 +211,7 @@ def test_two_migrations_at_once_wait_for_each_other(new_postgres: Callable[[], P
 
 
 def _as_restricted_role(postgres: Postgres) -> str:
-    """Return a URL for a role that is no superuser, because superusers are exempt from the limits."""
+    """Return a URL for a role that is no superuser: those are exempt from the limits."""
     postgres.execute(f"create role restricted login password '{PASSWORD}'")
     for kind in ("tables", "sequences", "functions"):
         postgres.execute(f"grant all on all {kind} in schema public to restricted")
@@ -221,7 +228,10 @@ def _flask(url: str, *arguments: str) -> None:
 
 
 def _with_another_migration(tmp_path: Path) -> Path:
-    """Return a copy of the migrations with another one that needs an ACCESS EXCLUSIVE lock on attempts."""
+    """Return a copy of the migrations with one more.
+
+    It needs an ACCESS EXCLUSIVE lock on attempts.
+    """
     folder = tmp_path / "migrations"
     shutil.copytree(ROOT / "migrations", folder, ignore=shutil.ignore_patterns("__pycache__"))
     newest = max(path.name[:4] for path in (folder / "versions").glob("0*.py"))

@@ -1,4 +1,7 @@
-"""F43 to F46: statistics and exports from a replica: its permitted lag, fallback to the primary, exact exports."""
+"""F43 to F46: statistics and exports from a replica.
+
+Its permitted lag, fallback to the primary, exact exports.
+"""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -232,7 +235,7 @@ def impatient_standby(primary: Postgres, standby: Postgres) -> Iterator[Postgres
 def test_a_query_cancelled_by_a_recovery_conflict_is_retried(
     read_database: ReadDatabase, primary: Postgres, impatient_standby: Postgres
 ) -> None:
-    """PostgreSQL cancels a query (40001) if the primary has vacuumed rows that the query may still see."""
+    """PostgreSQL cancels a query (40001) whose rows the primary has vacuumed."""
     tries: list[bool] = []
 
     def remove() -> None:

@@ -1,7 +1,8 @@
-"""F1 to F7, F40: PostgreSQL or one of its sessions is unavailable, briefly or for longer than a request waits.
+"""F1 to F7, F40: PostgreSQL or one of its sessions is unavailable.
 
-Retries hide outages shorter than the deadline. In longer ones every request is answered with 503 in time, and every
-attempt is in the table soon after PostgreSQL is back (promises P1, P2, P8, P9).
+Briefly, or for longer than a request waits. Retries hide outages shorter than the deadline. In longer ones every
+request is answered with 503 in time, and every attempt is in the table soon after PostgreSQL is back (promises P1, P2,
+P8, P9).
 """
 
 import http.client
@@ -47,7 +48,10 @@ def _only_created(answers: Sequence[Answer]) -> None:
 
 
 def _hidden_if_short(answers: Sequence[Answer], outage_s: float) -> None:
-    """Check that the outage was hidden, unless it lasted longer than a request waits: the machine may be busy."""
+    """Check that the outage was hidden, unless it lasted longer than a request waits.
+
+    It may last long on a busy machine.
+    """
     (_only_created if outage_s < HIDDEN_S else _answered_in_time)(answers)
 
 
@@ -83,7 +87,10 @@ def _await_noticed(service: Service) -> None:
 
 
 def _await_back(postgres: Postgres, client: Client, answers: Sequence[Answer]) -> list[Answer]:
-    """Check P2 and P9: all attempts are recorded and users created again without a restart; return further answers."""
+    """Check P2 and P9, and return further answers.
+
+    All attempts are recorded and users are created again without a restart.
+    """
     began = time.monotonic()
     attempt_ids = [answer.attempt_id for answer in answers]
     query = "select count(*) from attempts where id = any(%s::uuid[]) and answered is not null"
@@ -106,7 +113,10 @@ def _await_back(postgres: Postgres, client: Client, answers: Sequence[Answer]) -
 
 
 class Browser(Client):
-    """A client that requests HTML pages as a browser does, with the session of another one if `cookie` is given."""
+    """A client that requests HTML pages as a browser does.
+
+    With the session of another one if `cookie` is given.
+    """
 
     def __init__(self, service: Service, cookie: str = "") -> None:
         super().__init__(service)
@@ -241,7 +251,10 @@ def test_a_killed_postgres_opens_the_breaker_and_users_are_created_when_it_is_ba
 def _load_through_silence(
     service: Service, silence: Callable[[], None], *, clients: int = 8, pause_s: float = 0.02
 ) -> list[Answer]:
-    """Make PostgreSQL silent under load, check that no request waits longer than promised, and return the answers."""
+    """Make PostgreSQL silent under load and return the answers.
+
+    Checks that no request waits longer than promised.
+    """
     with _polled_livez(service) as durations:
         with Load(service, clients=clients, pause_s=pause_s, reconnecting=True) as load:
             load.await_answers(50)
@@ -343,7 +356,10 @@ def test_pages_answer_503_during_an_outage_and_sessions_stay_valid(
 def test_a_frozen_session_fails_only_the_request_that_it_serves(
     postgres: Postgres, service: Service, client: Client
 ) -> None:
-    """F6. The session is idle when it is frozen: one that holds an internal latch would block all others."""
+    """F6: the session is idle when it is frozen.
+
+    One that holds an internal latch would block all others.
+    """
     answers: list[Answer] = []
     for _ in range(TRIES):  # sometimes upkeep, not a request, gets the frozen session
         answers.append(client.create())  # one at a time, so that no other request uses a session after it

@@ -1,4 +1,7 @@
-"""A commit that waited for the standby when the primary crashed is not confirmed before it is replicated (P4)."""
+"""A retry confirms a commit only after the standby has it (P4).
+
+The primary crashed while the first transaction waited for the standby.
+"""
 
 from collections.abc import Callable
 

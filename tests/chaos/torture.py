@@ -1,4 +1,4 @@
-"""`./run torture --minutes N`: inject random faults under load and print a tally of the results."""
+"""`./run torture --minutes N`: inject random faults under load and print a tally."""
 
 import argparse
 import random
@@ -28,7 +28,7 @@ EXPLAINED = ("worker died", "attempt not recorded")
 
 
 class Torture:
-    """A primary with a synchronous standby, a proxy, the service, and the faults injected into them."""
+    """A primary with a synchronous standby, a proxy, the service, and injected faults."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)  # noqa: S311 - must be reproducible
@@ -134,7 +134,7 @@ class Torture:
             self._await(trap.wait)
 
     def freeze_commits(self) -> None:
-        """Execute a COMMIT and never confirm it."""
+        """Deliver a COMMIT but withhold its confirmation."""
         trap = self.proxy.commit_freeze()
         self._await(trap.wait)
         self._wait(*FAULT_S)

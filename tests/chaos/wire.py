@@ -1,4 +1,7 @@
-"""The part of PostgreSQL's protocol that the proxy needs: boundaries and SQL of client messages."""
+"""The part of PostgreSQL's protocol that the proxy needs.
+
+Boundaries and SQL of client messages.
+"""
 
 import struct
 

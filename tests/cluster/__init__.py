@@ -1,1 +1,1 @@
-"""Several hosts on one machine: a PostgreSQL cluster, two instances of the service, and injected faults."""
+"""A cluster on one machine: three PostgreSQL hosts, two instances, injected faults."""

@@ -1,4 +1,7 @@
-"""`./run cluster`: run tests.cluster.run in its own network, mount and PID namespaces, which end with it."""
+"""`./run cluster`: run tests.cluster.run in its own namespaces, which end with it.
+
+Namespaces for network, mounts and PIDs.
+"""
 
 import os
 import shutil

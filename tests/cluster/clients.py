@@ -1,4 +1,7 @@
-"""Clients that repeat each request with its key until they know its outcome, and a reader of the results page."""
+"""Clients that repeat each request with its key until they know its outcome.
+
+Also a reader of the results page.
+"""
 
 import http.client
 import random
@@ -29,7 +32,10 @@ class Received:
 
 @dataclass
 class Clients:
-    """Clients that create users while the `with` block runs and then finish their current requests."""
+    """Clients that create users while the `with` block runs.
+
+    They finish their current requests at its end.
+    """
 
     services: Sequence[Service]
     number: int

@@ -1,4 +1,7 @@
-"""The PostgreSQL cluster: three hosts with Patroni and etcd behind HAProxy, configured by the files of deploy/."""
+"""The PostgreSQL cluster: three hosts with Patroni and etcd behind HAProxy.
+
+Configured by the files of deploy/.
+"""
 
 import json
 import os
@@ -136,7 +139,10 @@ class Database:
         return combined
 
     def roles(self) -> dict[str, str]:
-        """Return the Patroni role of each running host: leader, sync_standby or replica; {} if no Patroni responds."""
+        """Return the Patroni role of each running host: leader, sync_standby or replica.
+
+        {} if no Patroni responds.
+        """
         for host in self.hosts:
             with suppress(OSError):
                 members = host.patroni("cluster")["members"]
@@ -144,7 +150,10 @@ class Database:
         return {}
 
     def is_healthy(self) -> bool:
-        """Return whether Patroni and PostgreSQL report a primary, a synchronous and an asynchronous standby."""
+        """Return whether the cluster has a primary and both kinds of standby.
+
+        As Patroni and PostgreSQL report: one synchronous, one asynchronous standby.
+        """
         if sorted(self.roles().values()) != ["leader", "replica", "sync_standby"]:
             return False
         try:

@@ -1,4 +1,7 @@
-"""Hosts in network namespaces that are connected by a bridge; runs in a network namespace itself."""
+"""Hosts in network namespaces connected by a bridge.
+
+Runs in a network namespace itself.
+"""
 
 import os
 import subprocess

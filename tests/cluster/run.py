@@ -1,4 +1,4 @@
-"""`./run cluster --minutes N`: inject faults into a cluster of several hosts under load and print a tally.
+"""`./run cluster --minutes N`: inject faults into a cluster under load, print a tally.
 
 One instance of the service connects to PostgreSQL by a list of all hosts, the other through HAProxy. Every fault is
 repaired before the next one, because three hosts tolerate only one.

@@ -72,7 +72,7 @@ def test_field_codes_are_those_of_the_contract() -> None:
 def test_every_raised_code_is_described() -> None:
     described = PROBLEMS.keys() | FIELD_CODES.keys()
 
-    raised = {code for code, _ in _raised()}
+    raised = {code for code, _ in _raised_codes()}
 
     assert len(raised) > 20
     assert raised - described == set()
@@ -82,7 +82,7 @@ def test_every_raised_variant_has_a_message() -> None:
     messages = {code: set(problem.details) for code, problem in PROBLEMS.items()}
     messages |= {code: set(field.messages) for code, field in FIELD_CODES.items()}
 
-    missing = {(code, variant) for code, variant in _raised() if variant not in messages.get(code, ())}
+    missing = {(code, variant) for code, variant in _raised_codes() if variant not in messages.get(code, ())}
 
     assert missing == set()
 
@@ -133,7 +133,7 @@ def _nodes() -> Iterator[ast.AST]:
             yield from ast.walk(ast.parse(path.read_text()))
 
 
-def _raised() -> Iterator[tuple[str, str]]:
+def _raised_codes() -> Iterator[tuple[str, str]]:
     """Yield code and variant of every error created with a literal code."""
     for node in _nodes():
         match node:

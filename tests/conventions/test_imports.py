@@ -41,7 +41,10 @@ def test_modules_with_deadlines_are_found() -> None:
 
 
 def _names(source: str) -> Iterator[str]:
-    """Yield the last two parts of every name that a module imports or uses, with aliases resolved."""
+    """Yield the last two parts of every name that a module imports or uses.
+
+    Aliases are resolved.
+    """
     tree = ast.parse(source)
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
     meanings = {

@@ -177,9 +177,10 @@ def _is_long(tables: dict[str, bool]) -> bool:
 
 
 def _blocked(folder: Path, number: str) -> dict[str, bool]:
-    """Apply the next migration; return the tables on which it blocks writers, and whether it reads or rewrites them.
+    """Apply the next migration; return the tables on which it blocks writers.
 
-    New tables block nobody. Empty tables cannot show how long a migration takes, only what it does.
+    Also return whether it reads or rewrites them. New tables block nobody. Empty tables cannot show how long a
+    migration takes, only what it does.
     """
     found: dict[str, bool] = {}
     config = AlembicConfig()
@@ -196,8 +197,8 @@ def _blocked(folder: Path, number: str) -> dict[str, bool]:
 
         def record(*_: Any, **__: Any) -> None:
             after: dict[str, int] = dict(connection.execute(FILES).all())
-            read = {name: is_read for name, is_read in connection.execute(BLOCKED) if name in files}
-            found.update({name: is_read or after[name] != files[name] for name, is_read in read.items()})
+            blocked_tables = {name: is_read for name, is_read in connection.execute(BLOCKED) if name in files}
+            found.update({name: is_read or after[name] != files[name] for name, is_read in blocked_tables.items()})
 
         environment.configure(connection=connection, transaction_per_migration=True, on_version_apply=record)
         with environment.begin_transaction():

@@ -1,4 +1,4 @@
-"""`./run` and its tasks: the commands, when they install something, what they print, and the lock files."""
+"""`./run` and its tasks: commands, installations, output, and the lock files."""
 
 import json
 import os
@@ -41,8 +41,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.fixture
-def tools(monkeypatch: pytest.MonkeyPatch) -> Calls:
-    """The tools that a task would run; none is run, and no setting of this machine has an effect."""
+def commands(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """The commands that a task would run; none is run.
+
+    No setting of this machine has an effect.
+    """
     calls: Calls = []
     monkeypatch.setattr(checks, "run_tool", lambda *command, **_: calls.append(command))
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
@@ -51,7 +54,7 @@ def tools(monkeypatch: pytest.MonkeyPatch) -> Calls:
     return calls
 
 
-def nginx(path: str | None = None, alternative: tuple[str, ...] = ()) -> Requirement:
+def nginx_requirement(path: str | None = None, alternative: tuple[str, ...] = ()) -> Requirement:
     """Return a requirement that is met by a program at this path."""
     package = SystemPackage("nginx", lambda: path if path and Path(path).exists() else None)
     return Requirement("deploy", "proxies", (package,), alternative)
@@ -141,22 +144,22 @@ def test_the_settings_of_the_service_do_not_reach_the_tests() -> None:
     assert checks.filtered_environment(variables | {"PATH": "/bin"}) == {"PATH": "/bin"}
 
 
-def test_check_runs_the_linters_that_test_runs_first(tools: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_runs_the_linters_that_test_runs_first(commands: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SYSTEM_PACKAGES", "0")
     checks.check([])
-    linters = list(tools)
-    tools.clear()
+    linters = list(commands)
+    commands.clear()
 
     checks.test([])
 
     assert [call[0] for call in linters] == ["ruff", "ruff", "mypy", "lint-imports"]
-    assert tools[: len(linters)] == linters
-    assert {call[0] for call in tools[len(linters) :]} == {"pytest"}
+    assert commands[: len(linters)] == linters
+    assert {call[0] for call in commands[len(linters) :]} == {"pytest"}
 
 
-def test_fix_formats_and_reports_what_it_cannot_fix(tools: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fix_formats_and_reports_what_it_cannot_fix(commands: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*command: str) -> int:
-        tools.append(command)
+        commands.append(command)
         return 1
 
     monkeypatch.setattr(checks, "tool_exit_code", fails)
@@ -165,22 +168,22 @@ def test_fix_formats_and_reports_what_it_cannot_fix(tools: Calls, monkeypatch: p
         checks.fix([])
 
     assert end.value.code == 1
-    assert tools == [("ruff", "check", "--fix", ".", "run"), ("ruff", "format", ".", "run")]
+    assert commands == [("ruff", "check", "--fix", ".", "run"), ("ruff", "format", ".", "run")]
 
 
 @pytest.mark.parametrize("command", ["check", "fix"])
-def test_a_task_without_options_refuses_them(command: str, tools: Calls) -> None:
+def test_a_task_without_options_refuses_them(command: str, commands: Calls) -> None:
     with pytest.raises(SystemExit, match="takes no options"):
         dispatch.FUNCTIONS[command](["--fast"])
 
-    assert tools == []
+    assert commands == []
 
 
 def test_test_prints_its_duration_and_what_it_will_install_before_it_starts(
-    tools: Calls, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    commands: Calls, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     program = str(tmp_path / "nginx")
-    monkeypatch.setattr(checks, "REQUIREMENTS", [nginx(program, ("touch", program))])
+    monkeypatch.setattr(checks, "REQUIREMENTS", [nginx_requirement(program, ("touch", program))])
     monkeypatch.setattr(system_packages, "find_chromium", lambda: "/usr/bin/chromium")
 
     checks.test([])
@@ -192,17 +195,17 @@ def test_test_prints_its_duration_and_what_it_will_install_before_it_starts(
         "== SYSTEM_PACKAGES=0 ./run test installs nothing and skips these tests",
         f"== installing for the tests marked deploy: touch {program}",
     ]
-    assert ("pytest", "-m", "chaos or deploy") in tools
+    assert ("pytest", "-m", "chaos or deploy") in commands
 
 
 @pytest.mark.parametrize("ci", ["", "true"])
 def test_system_packages_0_installs_nothing_and_lists_what_is_not_tested_first_and_last(
-    ci: str, tools: Calls, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ci: str, commands: Calls, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     program = tmp_path / "nginx"
     monkeypatch.setenv("CI", ci)
     monkeypatch.setenv("SYSTEM_PACKAGES", "0")
-    monkeypatch.setattr(checks, "REQUIREMENTS", [nginx(str(program), ("touch", str(program)))])
+    monkeypatch.setattr(checks, "REQUIREMENTS", [nginx_requirement(str(program), ("touch", str(program)))])
     monkeypatch.setattr(system_packages, "find_chromium", lambda: "/usr/bin/chromium")
 
     checks.test([])
@@ -212,32 +215,34 @@ def test_system_packages_0_installs_nothing_and_lists_what_is_not_tested_first_a
     assert printed[2:] == 2 * [
         "WARNING: NOT TESTED: proxies (the tests marked deploy), because these Debian packages are missing: nginx"
     ]
-    assert ("pytest", "-m", "chaos") in tools
-    assert all("not deploy" in call[2] for call in tools if call[:2] == ("pytest", "-m") and "not" in call[2])
+    assert ("pytest", "-m", "chaos") in commands
+    assert all("not deploy" in call[2] for call in commands if call[:2] == ("pytest", "-m") and "not" in call[2])
 
 
 def test_system_packages_0_uses_what_is_installed(
-    tools: Calls, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    commands: Calls, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SYSTEM_PACKAGES", "0")
-    monkeypatch.setattr(checks, "REQUIREMENTS", [nginx(sys.executable)])
+    monkeypatch.setattr(checks, "REQUIREMENTS", [nginx_requirement(sys.executable)])
     monkeypatch.setattr(system_packages, "find_chromium", lambda: "/usr/bin/chromium")
 
     checks.test(["tests/deploy"])
 
-    assert tools == [("pytest", "tests/deploy")]
+    assert commands == [("pytest", "tests/deploy")]
     assert capsys.readouterr().err == ""
 
 
-def test_another_value_of_system_packages_is_refused(tools: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_value_of_system_packages_is_refused(commands: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SYSTEM_PACKAGES", "no")
 
     with pytest.raises(SystemExit, match="SYSTEM_PACKAGES is 'no', but must be 0"):
-        system_packages.provide([nginx()])
+        system_packages.provide([nginx_requirement()])
 
 
-def test_root_on_debian_installs_only_the_missing_packages(tools: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
-    both = Requirement("deploy", "proxies", (SystemPackage("openssl", lambda: "openssl"), *nginx().packages))
+def test_root_on_debian_installs_only_the_missing_packages(commands: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = Requirement(
+        "deploy", "proxies", (SystemPackage("openssl", lambda: "openssl"), *nginx_requirement().packages)
+    )
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/apt-get")
 
@@ -247,25 +252,25 @@ def test_root_on_debian_installs_only_the_missing_packages(tools: Calls, monkeyp
 
 
 def test_a_program_that_cannot_be_installed_skips_its_tests_with_a_warning(
-    tools: Calls, capsys: pytest.CaptureFixture[str]
+    commands: Calls, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    requirement = nginx(alternative=("false",))
+    requirement = nginx_requirement(alternative=("false",))
 
     assert system_packages.provide([requirement]) == [requirement]
     assert "NOT TESTED: proxies (the tests marked deploy)" in capsys.readouterr().err
 
 
 def test_under_ci_a_program_that_cannot_be_installed_is_a_failure(
-    tools: Calls, monkeypatch: pytest.MonkeyPatch
+    commands: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CI", "true")
 
     with pytest.raises(SystemExit, match="under CI"):
-        system_packages.provide([nginx()])
+        system_packages.provide([nginx_requirement()])
 
 
-def test_a_missing_program_is_installed_once_and_then_found(tools: Calls, tmp_path: Path) -> None:
-    requirement = nginx(str(tmp_path / "nginx"), ("touch", str(tmp_path / "nginx")))
+def test_a_missing_program_is_installed_once_and_then_found(commands: Calls, tmp_path: Path) -> None:
+    requirement = nginx_requirement(str(tmp_path / "nginx"), ("touch", str(tmp_path / "nginx")))
 
     assert system_packages.provide([requirement]) == []
     assert requirement.missing() == []

@@ -1,4 +1,7 @@
-"""Two instances on one database that the tests of a module share; both run when a test begins."""
+"""Two instances on one database, shared by the tests of a module.
+
+Both run when a test begins.
+"""
 
 import os
 import secrets

@@ -1,4 +1,7 @@
-"""nginx and HAProxy with the configuration of `deploy/` in front of two instances, on other ports and files."""
+"""nginx and HAProxy with the configuration of `deploy/` in front of two instances.
+
+On other ports and files.
+"""
 
 import atexit
 import http.client
@@ -34,7 +37,10 @@ def program(name: str) -> str:
 
 
 class ReverseProxy:
-    """A reverse proxy with HTTPS on `port`, HTTP on `plain_port`, and a self-signed certificate."""
+    """A reverse proxy with HTTPS on `port`, HTTP on `plain_port`.
+
+    Its certificate is self-signed.
+    """
 
     host = HOST
 

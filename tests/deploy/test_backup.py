@@ -1,4 +1,4 @@
-"""deploy/backup.sh and restore.sh: they restore users, attempts, passwords, keys and the spool."""
+"""deploy/backup.sh and restore.sh restore users, attempts, keys and the spool."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""deploy/Dockerfile, Dockerfile.dockerignore, compose.yaml, secrets.sh, roles.sh and roles.sql.
+"""deploy/Dockerfile and compose.yaml with their scripts and SQL.
 
 They are linted and tested without containers: the image's files, its commands, and the environment from compose.
 """
@@ -104,7 +104,10 @@ def image(tmp_path: Path) -> Path:
 
 
 def _command(prefix: str) -> list[str]:
-    """Return the command of a CMD of the Dockerfile with the tests' Python; a HEALTHCHECK's CMD is indented."""
+    """Return the command of a CMD of the Dockerfile with the tests' Python.
+
+    The CMD of a HEALTHCHECK is indented.
+    """
     (found,) = re.findall(rf"^{prefix}CMD (\[.*\])$", DOCKERFILE, re.MULTILINE)
     return _with_own_python(json.loads(found))
 
@@ -116,7 +119,10 @@ def _with_own_python(command: list[str]) -> list[str]:
 
 @pytest.fixture
 def served(image: Path, deploy: Path, compose: Compose, postgres_url: str, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment of a service that runs from the image's files with the environment from compose."""
+    """The environment of a service that runs from the image's files.
+
+    Its variables are those of compose.
+    """
     database = Database(postgres_url, "image").create()
     for name in ("database_url", "migrations_database_url"):
         (deploy / "secrets" / name).chmod(0o600)

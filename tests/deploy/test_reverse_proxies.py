@@ -1,4 +1,4 @@
-"""deploy/nginx.conf, haproxy.cfg, 503.html and 503.json, tested with real proxies and clients."""
+"""deploy/nginx.conf, haproxy.cfg, 503.html and 503.json with real proxies and clients."""
 
 import http.client
 import json
@@ -185,7 +185,10 @@ def _is_idle(instances: list[Service]) -> bool:
 def test_a_request_without_a_key_is_not_retried(
     reverse_proxy: ReverseProxy, client: ProxyClient, instances: list[Service], database: Database
 ) -> None:
-    """A frozen instance has received the request: the proxy answers `outcome_unknown`; at most one attempt exists."""
+    """A frozen instance has received the request: the proxy answers `outcome_unknown`.
+
+    At most one attempt exists.
+    """
     for instance in instances:
         instance.freeze()
     body = new_body()

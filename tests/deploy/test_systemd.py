@@ -1,4 +1,4 @@
-"""deploy/systemd, useradd.env, migrate.env and backup.env: valid, sandboxed, and start the service."""
+"""deploy/systemd and its .env files: valid, sandboxed, and start the service."""
 
 import os
 import shutil
@@ -61,15 +61,15 @@ def analyze(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
 if shutil.which("systemd-analyze"):  # other systems do not run these units
 
     def test_the_units_are_valid(installed: Path) -> None:
-        done = analyze("verify", *(installed / "units").iterdir())
+        result = analyze("verify", *(installed / "units").iterdir())
 
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (result.returncode, result.stderr) == (0, "")
 
     @pytest.mark.parametrize("name", SERVICES)
     def test_the_exposure_level_of_each_service_is_low(installed: Path, name: str) -> None:
-        done = analyze("security", "--offline=true", f"--threshold={EXPOSURE}", installed / "units" / name)
+        result = analyze("security", "--offline=true", f"--threshold={EXPOSURE}", installed / "units" / name)
 
-        assert done.returncode == 0, done.stdout
+        assert result.returncode == 0, result.stdout
 
 
 def test_every_unit_is_started_by_another_unit_or_by_the_instructions() -> None:
@@ -169,7 +169,7 @@ def _run_to_the_end(installed: Path, name: str) -> int:
 
 @contextmanager
 def _served(installed: Path) -> Iterator[int]:
-    """Open the socket of the socket unit and pass it to the service, as systemd does; yield its port."""
+    """Open the socket of the socket unit and pass it to the service; yield its port."""
     host, _, port = read(SYSTEMD / "useradd.socket")["ListenStream"][0].rpartition(":")
     assert int(port) == int(settings()["port"]["shown"])
     with socket.create_server((host, 0)) as listener:

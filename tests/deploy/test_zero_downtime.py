@@ -1,4 +1,7 @@
-"""An upgrade under load without errors: migrate while serving, then replace one instance after the other."""
+"""An upgrade under load without errors.
+
+Migrate while serving, then replace one instance after the other.
+"""
 
 from collections.abc import Iterator
 from contextlib import closing

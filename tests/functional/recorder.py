@@ -40,7 +40,7 @@ class Recorder:
     def send(
         self, name: str, address: str = ADDRESS, method: str = "POST", headers: Any = (), **kwargs: Any
     ) -> TestResponse:
-        """Send a request and keep its response without what differs from run to run."""
+        """Send a request; record the response without values that change between runs."""
         headers = {"Accept-Language": self._language, **dict(headers)}
         response = self.client.open(address, method=method, headers=headers, **kwargs)
         shown = sorted(_shown(*header) for header in response.headers if not header[0].startswith(CONSTANT))

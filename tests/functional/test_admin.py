@@ -1,4 +1,4 @@
-"""Administration pages: who may open them, what they show, and that every change is confirmed first."""
+"""Administration pages: access, contents, and confirmation of every change."""
 
 import hashlib
 import logging
@@ -506,7 +506,10 @@ def test_a_head_request_changes_nothing(administrator: FlaskClient, anna: UUID, 
 
 @pytest.fixture
 def stale(app: Flask, client: FlaskClient, rows: Rows) -> tuple[FlaskClient, str]:
-    """The browser of an administrator who entered the password eleven minutes ago, and the password."""
+    """The browser of an administrator who entered the password eleven minutes ago.
+
+    Also returns the password.
+    """
     password = str((useradd(client, IVAN).json or {})["password"])
     rows.query("update users set is_admin = true")
     browser = app.test_client()

@@ -65,10 +65,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 def client_with(make_app: MakeApp) -> Callable[..., FlaskClient]:
     """Creates a browser for the same service with other settings."""
 
-    def make(**settings: object) -> FlaskClient:
+    def make_client(**settings: object) -> FlaskClient:
         return make_app(**settings).test_client()
 
-    return make
+    return make_client
 
 
 def create(client: FlaskClient, body: dict[str, Any]) -> str:

@@ -31,7 +31,10 @@ PROXY = (ipaddress.ip_network("10.0.0.5"),)
 def doctor(
     make_app: MakeApp, roles: Roles, tmp_path: Path, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> Command:
-    """Runs `flask doctor` for a service with a persistent disk, a restricted role and rate limits."""
+    """Runs `flask doctor` for a well-configured service.
+
+    It has a persistent disk, a restricted role and rate limits.
+    """
     monkeypatch.setattr(module, "_mounts", lambda: "/dev/sda1 / ext4 rw 0 0\n")
     tmp_path.chmod(0o700)
 

@@ -1,4 +1,4 @@
-"""Idempotency: a repeated request with its key gets the same response and never creates a second user."""
+"""A repeated request with its key gets the same response and creates no second user."""
 
 import pytest
 from flask.testing import FlaskClient

@@ -23,10 +23,10 @@ Service = Callable[..., FlaskClient]
 def limited(make_app: MakeApp, client: FlaskClient) -> Service:
     """Creates clients of a service with rate limits, on empty tables."""
 
-    def make(**settings: Any) -> FlaskClient:
+    def make_client(**settings: Any) -> FlaskClient:
         return make_app(ratelimit_enabled=True, **settings).test_client()
 
-    return make
+    return make_client
 
 
 def from_address(address: str) -> dict[str, Any]:

@@ -133,7 +133,7 @@ def test_the_previous_period_is_compared_only_if_it_was_recorded_completely(read
 
 
 def test_response_times_are_shown_as_median_and_percentiles(reader: FlaskClient, app: Flask, rows: Rows) -> None:
-    """With the precision of aggregates: the percentile is 99 ms and belongs to the limit of 100 ms."""
+    """Aggregates are rounded up: the percentile of 99 ms falls into the bucket up to 100 ms."""
     for number in range(1, 100):
         keep(app, ago(minutes=number), duration_ms=number)
     rows.query("update attempts set duration_ms = 100 where code = 'created' and username = 'petrov.ivan'")

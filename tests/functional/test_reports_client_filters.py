@@ -57,7 +57,10 @@ def logins(page: str) -> set[str]:
 
 
 def download(browser: FlaskClient, path: str, query: dict[str, str]) -> tuple[int, str]:
-    """Return status and text of a response, and close it: an open one occupies one of the few exports."""
+    """Return status and text of a response, and close it.
+
+    An open one occupies one of the few exports.
+    """
     with browser.get(path, query_string=query) as response:
         return response.status_code, response.data.decode("utf-8-sig")
 

@@ -28,7 +28,10 @@ OLD = {"/api/v1/download-txt/": "/results/export.txt", "/api/v1/download-xlsx/":
 
 @pytest.fixture
 def varied(reader: FlaskClient, app: Flask) -> FlaskClient:
-    """A logged-in browser and attempts, one of them hostile and one too old for the default period."""
+    """A logged-in browser and varied attempts.
+
+    One of them is hostile and one too old for the default period.
+    """
     keep(app, ago(days=20), username="old")
     keep(app, ago(minutes=30), status=422, code="invalid_phone", username="=1+1", errors=(INVALID_PHONE,))
     keep(app, ago(minutes=20), status=409, code="username_taken", username="анна\tб")

@@ -19,11 +19,11 @@ Rotated = Callable[..., FlaskClient]
 def rotated(make_app: MakeApp, config: Config, client: FlaskClient) -> Rotated:
     """Creates clients of the same service after one of its secrets was changed."""
 
-    def make(name: str, *, keep: bool = True, **settings: object) -> FlaskClient:
+    def make_client(name: str, *, keep: bool = True, **settings: object) -> FlaskClient:
         former = (getattr(config, name),) if keep else ()
         return make_app(**{name: NEW, f"{name}_fallbacks": former} | settings).test_client()
 
-    return make
+    return make_client
 
 
 def copy_session(source: FlaskClient, target: FlaskClient) -> None:

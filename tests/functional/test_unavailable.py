@@ -25,10 +25,10 @@ MakeClient = Callable[[str], FlaskClient]
 def client_of(make_app: MakeApp, tmp_path: Path) -> MakeClient:
     """Creates a client of a service with this database address and a short deadline."""
 
-    def make(url: str) -> FlaskClient:
+    def make_client(url: str) -> FlaskClient:
         return make_app(database_url=url, request_deadline_s=0.5, data_dir=tmp_path).test_client()
 
-    return make
+    return make_client
 
 
 @pytest.fixture
@@ -52,7 +52,10 @@ def closed_port() -> str:
 
 @pytest.fixture
 def silent_server() -> Iterator[str]:
-    """The address of a server that accepts connections and never responds, like a frozen PostgreSQL."""
+    """The address of a server that accepts connections and never responds.
+
+    Like a frozen PostgreSQL.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield f"postgresql+psycopg2://u:secret-of-db@127.0.0.1:{listener.getsockname()[1]}/useradd"
 

@@ -186,7 +186,10 @@ def test_concurrent_aggregation_steps_count_nothing_twice(attempts: Flask, runti
 def test_an_attempt_with_an_early_sequence_number_and_a_late_commit_is_not_missed(
     attempts: Flask, runtime: Runtime, rows: Rows
 ) -> None:
-    """Sequence numbers are not the order of commits: the aggregation has to wait or to try again later."""
+    """Sequence numbers are not in the order of commits.
+
+    The aggregation has to wait or to try again later.
+    """
     drawn, commit = threading.Event(), threading.Event()
 
     def write_slowly(connection: Connection) -> None:

@@ -1,4 +1,7 @@
-"""The bench's statements match the schema of the migrations, and its reference servers do comparable work."""
+"""The bench's statements match the migrated schema.
+
+Its reference servers do comparable work.
+"""
 
 from contextlib import closing
 from pathlib import Path

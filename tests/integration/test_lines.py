@@ -1,4 +1,7 @@
-"""Export lines written by PostgreSQL: every attempt of a snapshot once, despite concurrent changes."""
+"""Export lines written by PostgreSQL.
+
+Every attempt of a snapshot once, despite concurrent changes.
+"""
 
 import json
 import threading

@@ -1,4 +1,7 @@
-"""Rate limits shared by several processes in a real Valkey that is killed, frozen and restarted."""
+"""Rate limits shared by several processes in a real Valkey.
+
+It is killed, frozen and restarted.
+"""
 
 import logging
 import signal

@@ -94,7 +94,7 @@ def test_a_replay_with_a_lost_confirmation_still_yields_the_right_credentials(
 
 
 def lose_confirmations(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """Break the connection of the first `number` statements after PostgreSQL has committed them."""
+    """Break the connection of the first `number` statements after their commit."""
     lost: list[bool] = []
     real_run = PreparedStatement.run
 

@@ -1,4 +1,7 @@
-"""Old attempts are pruned in small steps; statistics and rows always agree, and users are kept."""
+"""Old attempts are pruned in small steps.
+
+Statistics and rows always agree, and users are kept.
+"""
 
 import random
 from datetime import UTC, datetime, timedelta
@@ -24,7 +27,10 @@ COUNTS = "select grain, at, status, code, number, durations from attempt_counts 
 
 @pytest.fixture
 def log(app: Flask, runtime: Runtime) -> Flask:
-    """Attempts of all outcomes, about half of them older than the limit, in random order of time."""
+    """Attempts of all outcomes, about half of them older than the limit.
+
+    Their times are in random order.
+    """
     chance = random.Random(5)  # noqa: S311 - sample data
     for _ in range(200):
         status, code = chance.choice(OUTCOMES)

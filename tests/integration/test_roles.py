@@ -1,4 +1,7 @@
-"""Two database roles: the application role can do all the service needs, and nothing else (S68)."""
+"""Two database roles (S68).
+
+The application role can do all the service needs, and nothing else.
+"""
 
 from collections.abc import Iterator
 from dataclasses import replace

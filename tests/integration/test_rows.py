@@ -1,4 +1,7 @@
-"""Pages of attempts: complete for every filter, without duplicates, and without reading rows not shown."""
+"""Pages of attempts: complete for every filter and without duplicates.
+
+They read no rows that they do not show.
+"""
 
 import random
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,7 @@
-"""A database of any earlier revision can be upgraded with its data, and the service works on it."""
+"""A database of any earlier revision can be upgraded with its data.
+
+The service works on it.
+"""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Connection balancing: a worker that holds more connections than another one waits before it accepts."""
+"""A worker that holds more connections than another one waits before it accepts."""
 
 from collections.abc import Callable
 

@@ -17,7 +17,10 @@ from bench.targets import TARGETS, Quantity
 
 @pytest.fixture
 def results() -> Results:
-    """A run of three rounds: the service creates as many users as PostgreSQL does in the last round only."""
+    """A run of three rounds.
+
+    The service creates as many users as PostgreSQL in the last round only.
+    """
     results = Results(options=Options(rounds=3, seconds=1, rows=1000), postgres="18", cores=2)
     results.values |= {Quantity.CREATED: [400.0, 500.0, 900.0], Quantity.TWO_INSERTS: [1000.0, 1000.0, 900.0]}
     results.values |= {Quantity.MEMORY_FEW: [80.0], Quantity.MEMORY_MOST: [113.0], Quantity.START: [2.0]}

@@ -1,4 +1,7 @@
-"""The parts of the database layer that need no server: semaphore, breaker, error classification, host failover."""
+"""The parts of the database layer that need no server.
+
+Semaphore, breaker, error classification, host failover.
+"""
 
 import threading
 from typing import Any

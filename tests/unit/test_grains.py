@@ -1,4 +1,7 @@
-"""Periods are covered by whole grains without gaps or overlaps; durations are rounded up to limits."""
+"""Periods are covered by whole grains without gaps or overlaps.
+
+Durations are rounded up to limits.
+"""
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise

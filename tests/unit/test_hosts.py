@@ -1,4 +1,7 @@
-"""Connecting: every failure is an outage, and name lookups have a bound (F48, F53, F54, F61)."""
+"""Connecting: every failure is an outage, and name lookups are bounded.
+
+F48, F53, F54, F61.
+"""
 
 import socket
 import threading

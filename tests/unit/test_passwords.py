@@ -1,4 +1,7 @@
-"""Passwords: issued ones can be derived again, stored ones cannot be read, and a failed check never reveals why."""
+"""Passwords: issued ones can be derived again, stored ones cannot be read.
+
+A failed check never reveals why.
+"""
 
 import math
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The rules of the five fields: any text becomes a value that can be stored, or a RuleError."""
+"""The rules of the five fields: any text becomes a valid value or a RuleError."""
 
 import re
 import sys
@@ -272,7 +272,10 @@ def test_a_national_number_belongs_to_the_configured_region() -> None:
 
 
 def test_no_forbidden_character_is_printable() -> None:
-    """The fast path for printable texts, which skips the check of each character, depends on it."""
+    """The fast path for printable texts depends on it.
+
+    It skips the check of each character.
+    """
     forbidden = [chr(code) for code in range(sys.maxunicode + 1) if _is_forbidden(chr(code))]
 
     assert len(forbidden) > 2000
