@@ -20,7 +20,7 @@ from project.services import api_keys as service
 
 REVOKE = Confirmation(
     _("Revoke the key “%(name)s”?"),
-    _("Programs that use it are refused within seconds. It cannot be taken back: one would make a new key."),
+    _("Programs that use it are refused within seconds. This cannot be undone; create a new key instead."),
     _("Revoke"),
     _("The key “%(name)s” is revoked."),
 )
@@ -29,7 +29,7 @@ REVOKE = Confirmation(
 class KeyForm(ConfirmForm):
     """The name of a new key."""
 
-    name = StringField(_("What for"))
+    name = StringField(_("Purpose"))
 
 
 @bp.get("/api-keys/")

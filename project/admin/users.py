@@ -35,15 +35,15 @@ CONFIRMATIONS: Mapping[str, Confirmation] = {
     ),
     "grant": Confirmation(
         _("Make %(name)s an administrator?"),
-        _("Administrators see everybody's contacts, block users and make API keys. The user has to log in again."),
+        _("Administrators see everybody's contacts, block users and create API keys. The user has to log in again."),
         _("Make administrator"),
         _("%(name)s is an administrator now."),
     ),
     "withdraw": Confirmation(
-        _("Withdraw administrator's rights from %(name)s?"),
-        _("The user stays a user like any other and has to log in again."),
-        _("Withdraw rights"),
-        _("%(name)s is no administrator any more."),
+        _("Revoke the administrator rights of %(name)s?"),
+        _("The user keeps an ordinary account and has to log in again."),
+        _("Revoke administrator rights"),
+        _("%(name)s is no longer an administrator."),
     ),
     RESET: Confirmation(
         _("Issue a new password to %(name)s?"),

@@ -117,8 +117,8 @@ def test_a_key_is_created_used_and_revoked(admin_page: Page, app: Flask) -> None
 
     admin_page.get_by_role("link", name="API keys").click()
     admin_page.get_by_role("link", name="New key").click()
-    admin_page.get_by_label("What for").fill("shop front")
-    admin_page.get_by_role("button", name="Make the key").click()
+    admin_page.get_by_label("Purpose").fill("shop front")
+    admin_page.get_by_role("button", name="Create key").click()
     key = admin_page.locator("#secret").inner_text()
     status = read_with(key)
     admin_page.get_by_role("link", name="Done").click()

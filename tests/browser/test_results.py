@@ -375,7 +375,7 @@ def test_the_language_link_switches_all_pages_to_russian(every_outcome: Page) ->
     assert query(every_outcome)["result"] == "rejected"
     expect(rows(every_outcome)).to_have_count(11)
     every_outcome.goto("/results/")
-    expect(every_outcome.get_by_role("heading", name="Почему не создан")).to_be_visible()
+    expect(every_outcome.get_by_role("heading", name="Причины отказов")).to_be_visible()
     open_first(every_outcome)
     expect(every_outcome.get_by_role("heading", name="Подробности")).to_be_visible()
 

@@ -637,5 +637,5 @@ def test_the_first_page_shows_the_state_of_the_service(
 
     assert "Всё в порядке." in healthy
     assert "0 запросов" in healthy
-    for message in ("не отвечает", "запросы ждут на диске", "22 запроса", "3 секунды", "1 байт", "5 запросов"):
+    for message in ("не отвечает", "запросы хранятся на диске", "22 запроса", "3 секунды", "1 байт", "5 запросов"):
         assert message in degraded

@@ -105,7 +105,7 @@ def test_the_statistics_add_up_and_the_latest_row_is_on_top(reader: FlaskClient)
     page = show(reader)
 
     assert headline_numbers(page)[:4] == ["5", "2", "2", "0"]
-    assert "1 без создания: проверка или повтор" in text_of(page)
+    assert "1 без нового пользователя: проверка или повтор" in text_of(page)
     assert logins(page) == ["b", "no.contact", "a.sokolova", "a.sokolova", "petrov.ivan"]
     assert "Показаны 5 последних из 5" in text_of(page)
 
@@ -285,7 +285,7 @@ def test_unknown_filter_values_are_ignored_and_named(varied: FlaskClient) -> Non
 def test_filters_are_shown_as_chips_that_remove_them(varied: FlaskClient) -> None:
     page = show(varied, "?period=30d&result=rejected&code=invalid_phone&status=422&q=bor")
 
-    (chip,) = links(page, "Причина: Телефон указан с ошибкой")
+    (chip,) = links(page, "Причина: Некорректный телефон")
     assert parse_qs(urlsplit(chip).query) == {
         "period": ["30d"],
         "result": ["rejected"],
@@ -341,7 +341,7 @@ def test_the_status_facet_ignores_its_own_filter(varied: FlaskClient) -> None:
 def test_a_facet_value_replaces_the_selected_one_and_the_selected_one_removes_itself(varied: FlaskClient) -> None:
     page = show(varied, "?code=invalid_phone&q=o")
 
-    (selected,) = links(page, "Телефон указан с ошибкой invalid_phone 1")
+    (selected,) = links(page, "Некорректный телефон invalid_phone 1")
     (other,) = links(page, "Такой логин уже занят username_taken 1")
     assert parse_qs(urlsplit(selected).query) == {"q": ["o"]}
     assert parse_qs(urlsplit(other).query) == {"code": ["username_taken"], "q": ["o"]}

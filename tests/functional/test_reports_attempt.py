@@ -136,9 +136,9 @@ def test_dry_runs_and_replays_are_distinguished(reader: FlaskClient) -> None:
     replay = show(reader, replayed.headers["X-Request-Id"])
 
     assert shown(dry_run, "rs-body")["valid"] is True
-    assert "Без создания 200 Проверка без создания: ошибок нет" in text_of(dry_run)
+    assert "Не создан 200 Проверка без создания: ошибок нет" in text_of(dry_run)
     assert shown(replay, "rs-body")["password"] == "••••••"
-    assert "Без создания 200 Повтор: возвращён первый ответ" in text_of(replay)
+    assert "Не создан 200 Повтор: возвращён первый ответ" in text_of(replay)
     assert "Ответ клиенту 201" in text_of(replay)
 
 

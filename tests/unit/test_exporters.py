@@ -35,12 +35,12 @@ RUSSIAN = {
     "Users created": "Создано пользователей",
     "Rejected (4xx)": "Отказы (4xx)",
     "Service failures (5xx)": "Сбои сервиса (5xx)",
-    "No user created (dry runs and repeats)": "Без создания (проверки и повторы)",
+    "No user created (dry runs and repeats)": "Пользователь не создан (проверки и повторы)",
     "Median, ms": "Медиана, мс",
     "95th percentile, ms": "95-й перцентиль, мс",
     "99th percentile, ms": "99-й перцентиль, мс",
     "HTTP statuses": "Статусы HTTP",
-    "Why no user was created": "Почему не создан",
+    "Why no user was created": "Причины отказов",
     "By day": "По дням",
     "Requests by day": "Запросы по дням",
     "Day": "День",
@@ -48,7 +48,7 @@ RUSSIAN = {
     "Created": "Создано",
     "Rejected": "Отказы",
     "Failures": "Сбои",
-    "No user created": "Без создания",
+    "No user created": "Пользователь не создан",
     "Requests": "Запросы",
     "tab-separated columns: paste them into a spreadsheet as they are": (
         "столбцы разделены табуляцией, вставляются в таблицу как есть"
@@ -63,15 +63,15 @@ RUSSIAN = {
     "Phone": "Телефон",
     "E-mail": "Почта",
     "Response, ms": "Ответ, мс",
-    "Request ID": "Номер запроса",
+    "Request ID": "ID запроса",
     "created": "создан",
     "rejected": "отказ",
     "failed": "сбой",
-    "no user created": "без создания",
+    "no user created": "не создан",
     "Summary": "Сводка",
     "By error": "По ошибкам",
     "Share": "Доля",
-    "The phone number is not valid": "Телефон указан с ошибкой",
+    "The phone number is not valid": "Некорректный телефон",
     "The database does not answer": "База данных не отвечает",
     "Dry run: no errors": "Проверка без создания: ошибок нет",
     "Conflict": "Конфликт",
@@ -345,10 +345,10 @@ def test_the_totals_of_the_txt_match_its_rows() -> None:
 def test_reasons_are_shown_as_text_and_as_codes() -> None:
     rows = [attempt_row(**REJECTED), attempt_row(**REJECTED), attempt_row(**FAILED), attempt_row()]
 
-    lines = text_of(rows).replace("\xa0", " ").split("ПОЧЕМУ НЕ СОЗДАН")[1].split("\r\n")[2:4]
+    lines = text_of(rows).replace("\xa0", " ").split("ПРИЧИНЫ ОТКАЗОВ")[1].split("\r\n")[2:4]
 
     assert [" ".join(line.split()) for line in lines] == [
-        "422 Телефон указан с ошибкой 2 50,0 % invalid_phone",
+        "422 Некорректный телефон 2 50,0 % invalid_phone",
         "503 База данных не отвечает 1 25,0 % database_unavailable",
     ]
 
@@ -357,7 +357,7 @@ def test_reasons_are_shown_as_text_and_as_codes() -> None:
 def test_dry_runs_are_listed_only_if_there_are_any(rows: list[AttemptRow], mentioned: bool) -> None:
     text = text_of(rows)
 
-    assert ("Без создания (проверки и повторы)" in text, "Без создания\r\n" in text) == (mentioned, mentioned)
+    assert ("Пользователь не создан (проверки и повторы)" in text, "Пользователь не создан\r\n" in text) == (mentioned, mentioned)
 
 
 def test_a_row_of_the_txt_has_all_columns_of_the_web_page() -> None:
@@ -371,7 +371,7 @@ def test_a_row_of_the_txt_has_all_columns_of_the_web_page() -> None:
         *("+7 912 •••-••-41", "a•••@example.org", "17", number),
     ]
     assert rejected == [
-        *("2026-11-23 12:00:00", "отказ", "422", "invalid_phone", "Телефон указан с ошибкой", "a.sokolova", ""),
+        *("2026-11-23 12:00:00", "отказ", "422", "invalid_phone", "Некорректный телефон", "a.sokolova", ""),
         *("+7 912 •••-••-41", "", "17", number),
     ]
 

@@ -175,7 +175,7 @@ def test_a_row_has_real_dates_numbers_and_text() -> None:
         *("+7 912 •••-••-41", "a•••@example.org", 17, number),
     )
     assert rejected == (
-        *(noon, "отказ", 422, "invalid_phone", "Телефон указан с ошибкой", "a.sokolova", None),
+        *(noon, "отказ", 422, "invalid_phone", "Некорректный телефон", "a.sokolova", None),
         *("+7 912 •••-••-41", "a•••@example.org", 17, number),
     )
 
@@ -197,12 +197,12 @@ def test_the_totals_of_the_workbook_match_its_rows() -> None:
 
     front = {row[0]: row[1] for row in rows_of(book, "Сводка")}
     logged = Counter(row[1] for row in rows_of(book, "Запросы"))
-    assert logged == {"создан": 5, "отказ": 3, "сбой": 2, "без создания": 1}
+    assert logged == {"создан": 5, "отказ": 3, "сбой": 2, "не создан": 1}
     assert front["Всего запросов"] == logged.total() == 11
     assert front["Создано пользователей"] == logged["создан"]
     assert front["Отказы (4xx)"] == logged["отказ"]
     assert front["Сбои сервиса (5xx)"] == logged["сбой"]
-    assert front["Без создания (проверки и повторы)"] == logged["без создания"]
+    assert front["Пользователь не создан (проверки и повторы)"] == logged["не создан"]
     assert rows_of(book, "По дням")[-1][1:] == (11, 5, 3, 2, 1)
     assert [row[4] for row in rows_of(book, "По ошибкам")] == [3, 2]
 
@@ -210,7 +210,7 @@ def test_the_totals_of_the_workbook_match_its_rows() -> None:
 def test_dry_runs_have_no_column_if_there_are_none() -> None:
     book = book_of(MIXED)
 
-    assert "Без создания (проверки и повторы)" not in {row[0] for row in rows_of(book, "Сводка")}
+    assert "Пользователь не создан (проверки и повторы)" not in {row[0] for row in rows_of(book, "Сводка")}
     assert [cell.value for cell in book["По дням"][1]] == ["День", "Всего", "Создано", "Отказы", "Сбои"]
 
 
@@ -229,7 +229,7 @@ def test_reasons_are_listed_with_status_text_code_and_share() -> None:
     reasons = rows_of(book_of(MIXED), "По ошибкам")
 
     assert reasons == [
-        (422, "Ошибка в данных", "invalid_phone", "Телефон указан с ошибкой", 3, 0.3),
+        (422, "Ошибка в данных", "invalid_phone", "Некорректный телефон", 3, 0.3),
         (503, "Сервис недоступен", "database_unavailable", "База данных не отвечает", 2, 0.2),
     ]
 
@@ -246,7 +246,7 @@ def test_the_charts_refer_to_the_other_sheets_and_cache_their_values() -> None:
     ]
     assert re.findall(r"<c:f>(.*?)</c:f>", by_reason) == ["'По ошибкам'!$D$2:$D$3", "'По ошибкам'!$E$2:$E$3"]
     assert re.findall(r"<c:v>(.*?)</c:v>", by_reason)[-4:] == [
-        *("Телефон указан с ошибкой", "База данных не отвечает"),
+        *("Некорректный телефон", "База данных не отвечает"),
         *("3", "2"),
     ]
     assert '<c:pt idx="6"><c:v>46349</c:v>' in by_day  # 2026-11-23
