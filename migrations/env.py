@@ -19,7 +19,7 @@ _LOCK_NOT_AVAILABLE = "55P03"
 
 
 def run() -> None:
-    """Apply the migrations in one transaction each; a retry does not repeat those that are applied."""
+    """Apply the migrations in one transaction each; a retry skips those already applied."""
     for left in reversed(range(TRIES)):
         try:
             run_once()

@@ -1,4 +1,4 @@
-"""useradd: a fault-tolerant service that creates users and records the outcome of every request."""
+"""A fault-tolerant service that creates users and records the outcome of every request."""
 
 from collections.abc import Callable
 from typing import Any
@@ -35,15 +35,15 @@ ONE_SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": Tru
 
 
 class Service(Flask):
-    """Flask without its support for coroutines, which it would look for on every call of a function."""
+    """Flask without coroutine support, whose check would cost time on every call."""
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function unchanged: nothing here is a coroutine."""
+        """Return the function unchanged: no view is a coroutine."""
         return func
 
 
 def create_app(config: Config | None = None) -> Flask:
-    """Build the service from its parts; read it as the table of contents."""
+    """Create the application; reads like a table of contents."""
     config = config or Config.from_environment()
     app = Service(__name__)
     configure(app, config)
@@ -92,7 +92,7 @@ def register_extensions(app: Flask, config: Config) -> None:
 
 
 def register_pipeline(app: Flask, config: Config) -> None:
-    """Register middleware and hooks. They run in this order: the request state exists before anything else runs."""
+    """Register middleware and hooks, which run in this order: the request state comes first."""
     app.wsgi_app = headers.SecurityHeadersMiddleware(app.wsgi_app, https_only=config.https_only)  # type: ignore[method-assign]
     app.wsgi_app = proxies.TrustedProxyMiddleware(app.wsgi_app, config.trusted_proxies)  # type: ignore[method-assign]
     app.wsgi_app = deadlines.DeadlineMiddleware(app.wsgi_app, config.request_deadline_s)  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""Metrics in memory that all processes of the service share, so that any of them can export the whole.
+"""Metrics in memory that all processes share, so that any of them can export them all.
 
 Each process writes to its own row and never waits for another. A replaced process continues the row of its
 predecessor, so that no counter ever decreases (docs/adr/0021).
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 Read = Callable[[], float]
 Labels = dict[str, str]
+Combine = Callable[[Iterator[float]], float]
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 3.6)
 """Upper bounds of the histogram buckets; the last is the promised maximum response time (promise 1)."""
@@ -25,43 +26,39 @@ _HEARTBEAT, _STARTS = 0, 1
 
 @dataclass(slots=True)
 class _Family:
-    """A metric name with its labelled series."""
-
     name: str
     kind: str
     description: str
-    combine: Callable[[Iterator[float]], float] = sum
+    combine: Combine
     series: list[tuple[Labels, int]] = field(default_factory=list)
     """Labels and cell of each series."""
 
 
-class Counter:
-    """A number that only increases."""
-
+class _Series:
     __slots__ = ("_at", "_metrics")
 
     def __init__(self, metrics: "Metrics", at: int) -> None:
         self._metrics = metrics
         self._at = at
 
+
+class Counter(_Series):
+    """A number that only increases."""
+
+    __slots__ = ()
+
     def add(self, number: float = 1) -> None:
-        """Add `number`."""
         metrics = self._metrics
         with metrics.lock:
             metrics.cells[metrics.row + self._at] += number
 
 
-class Histogram:
+class Histogram(_Series):
     """A histogram of durations."""
 
-    __slots__ = ("_at", "_metrics")
-
-    def __init__(self, metrics: "Metrics", at: int) -> None:
-        self._metrics = metrics
-        self._at = at
+    __slots__ = ()
 
     def observe(self, seconds: float) -> None:
-        """Count a duration."""
         metrics = self._metrics
         with metrics.lock:
             at = metrics.row + self._at
@@ -70,7 +67,7 @@ class Histogram:
 
 
 class Metrics:
-    """The metrics of `rows` processes. All series are registered before the first process is forked."""
+    """The metrics of `rows` processes. Register all series before the first process is forked."""
 
     def __init__(self, rows: int) -> None:
         self.cells = memoryview(mmap.mmap(-1, rows * _CELLS * 8)).cast("d")
@@ -93,22 +90,16 @@ class Metrics:
         return counter
 
     def histogram(self, name: str, description: str, labels: Labels | None = None) -> Histogram:
-        """Register a histogram of durations."""
         return Histogram(self, self._register(name, "histogram", description, labels, len(BUCKETS_S) + 2))
 
     def gauge(
-        self,
-        name: str,
-        description: str,
-        read: Read,
-        labels: Labels | None = None,
-        combine: Callable[[Iterator[float]], float] = sum,
+        self, name: str, description: str, read: Read, labels: Labels | None = None, combine: Combine = sum
     ) -> None:
-        """Register a gauge with the value of `read`, which must not block; `combine` merges those of all processes."""
+        """Register a gauge. `read` must not block; `combine` merges the values of all processes."""
         self._gauges.append((self._register(name, "gauge", description, labels, 1, combine), read))
 
     def attach(self, worker: int) -> None:
-        """Write to the row of worker `worker` from now on, in a process that has just been forked."""
+        """Use the row of `worker` from now on. Call once in each forked process."""
         self.row = worker * _CELLS
         self.cells[self.row + _STARTS] += 1
         self.update()
@@ -145,17 +136,11 @@ class Metrics:
         return self._combine(family, next(at for have, at in family.series if have == labels))
 
     def text(self) -> str:
-        """Return all metrics in the text format of Prometheus ("Exposition formats", 0.0.4)."""
+        """Return all metrics in the Prometheus text exposition format, 0.0.4."""
         return "".join(f"{line}\n" for family in self._families.values() for line in self._lines(family))
 
     def _register(
-        self,
-        name: str,
-        kind: str,
-        description: str,
-        labels: Labels | None,
-        size: int,
-        combine: Callable[[Iterator[float]], float] = sum,
+        self, name: str, kind: str, description: str, labels: Labels | None, size: int, combine: Combine = sum
     ) -> int:
         family = self._families.setdefault(name, _Family(name, kind, description, combine))
         at, self._used = self._used, self._used + size
@@ -168,7 +153,6 @@ class Metrics:
         return range(0, self._rows * _CELLS, _CELLS)
 
     def _fresh_rows(self) -> list[int]:
-        """Return the rows of processes that are alive."""
         since = time.monotonic() - FRESH_S
         return [row for row in self._all_rows() if self.cells[row + _HEARTBEAT] > since]
 
@@ -195,12 +179,11 @@ class Metrics:
 
 
 def header_lines(name: str, kind: str, description: str) -> Iterator[str]:
-    """Yield the HELP and TYPE lines of a metric."""
     yield f"# HELP {name} {description}"
     yield f"# TYPE {name} {kind}"
 
 
 def sample_line(name: str, labels: Labels, value: float) -> str:
-    """Return the line of one series. Label values are our own constants: nothing in them needs escaping."""
+    """Return the line of one series. Label values are our own constants and need no escaping."""
     text = ",".join(f'{key}="{label}"' for key, label in labels.items())
     return f"{name}{{{text}}} {value:.15g}" if text else f"{name} {value:.15g}"

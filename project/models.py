@@ -22,7 +22,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 class Base(DeclarativeBase):
-    """Declarative base without Flask. The naming convention makes constraint names predictable for migrations."""
+    """Declarative base without Flask, with constraint names that migrations can predict."""
 
     metadata = MetaData(
         naming_convention={
@@ -78,7 +78,7 @@ class Attempt(Base):
 
 
 class User(Base):
-    """A user has the ID of the attempt that created it; the foreign key requires that the attempt has status 201.
+    """A user, with the ID of the attempt that created it: a foreign key requires status 201.
 
     When retention deletes the attempt, `attempt_status` becomes null, which disables the foreign key.
     """

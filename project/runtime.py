@@ -1,4 +1,4 @@
-"""The objects that use cases need, created once per application: settings, databases, passwords, spool, metrics."""
+"""The objects that use cases need, created once per application."""
 
 import logging
 from collections.abc import Callable

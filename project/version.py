@@ -1,3 +1,3 @@
-"""The version of the service, shown in pages, /status, metrics, traces and the OpenAPI document."""
+"""The version of the service, for pages, /status, metrics, traces and the OpenAPI document."""
 
 VERSION = "1.0.0"

@@ -1,4 +1,4 @@
-"""Create the function that decides an attempt in one round trip; functions/useradd_2.sql explains its steps."""
+"""Create the function that decides an attempt; functions/useradd_2.sql explains its steps."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Create pre-aggregated counts of attempts by hour, and indexes for rare codes and statuses.
+"""Create pre-aggregated hourly counts of attempts, and indexes for rare codes and statuses.
 
 The counts are empty at first; the service fills them in batches.
 """

@@ -1,4 +1,4 @@
-"""Index the filters of the results page in its order, so that a filter reads only the rows that are shown.
+"""Index the filters of the results page in its order: only the shown rows are read.
 
 Indexes are built concurrently, outside a transaction. The remains of an interrupted build are dropped first. The build
 waits for older transactions but blocks no writers, so it needs no lock_timeout.

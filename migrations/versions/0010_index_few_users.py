@@ -1,4 +1,4 @@
-"""Index administrators and blocked users, for pages and for the check that an administrator remains."""
+"""Index administrators and blocked users, for pages and the check for a last administrator."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""PostgreSQL access: transactions within a deadline, retries, circuit breaker, prepared statements, replica reads."""
+"""PostgreSQL access: deadline, retries, circuit breaker, prepared statements, replica."""
 
 from project.database.database import Database, QueryError
 from project.database.deadline import DeadlineError, deadline, install_wait_callback, remaining

@@ -1,4 +1,4 @@
-"""A circuit breaker: while PostgreSQL is known to be unavailable, requests fail at once instead of waiting."""
+"""A circuit breaker: requests fail at once while PostgreSQL is known to be unavailable."""
 
 import logging
 import time
@@ -7,7 +7,7 @@ log = logging.getLogger(__name__)
 
 
 class Breaker:
-    """A circuit breaker that only a background probe closes, so that no request serves as the probe.
+    """A circuit breaker that only a background probe closes: no request serves as the probe.
 
     It opens when a transaction gives up and no other one succeeded while it waited: a single stuck connection does not
     open it. Uses the monotonic clock. The fields are single values, which threads may read and write without a lock.
@@ -28,7 +28,7 @@ class Breaker:
         self._last_success = time.monotonic()
 
     def record_failure(self, since: float) -> None:
-        """Record that a transaction which started at `since` (time.monotonic()) found PostgreSQL unavailable."""
+        """Record that a transaction started at `since` (time.monotonic()) and found an outage."""
         if not self._is_open and self._last_success < since:
             self._is_open = True
             log.warning("database unavailable: breaker opened", extra={"breaker": self._name})

@@ -1,4 +1,4 @@
-"""The database class: runs transactions within a deadline and retries them while that is safe."""
+"""The database class: runs transactions within a deadline, and retries them while safe."""
 
 import logging
 import math
@@ -6,7 +6,7 @@ import random
 import select
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Concatenate, ParamSpec, TypeVar, cast
 
@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 _random = random.SystemRandom()
 
 RETRY_MIN_S, RETRY_MAX_S = 0.02, 0.4
-"""Bounds of the backoff ceiling; the pause itself is random, so that clients do not retry in step."""
+"""Bounds of the backoff ceiling. The pause is random below it, so that clients do not retry in step: full jitter
+(AWS Architecture Blog, "Exponential Backoff And Jitter")."""
 MIN_TRY_S = 0.1
 """Least time for a retry: one that the deadline cuts off leaves unknown what PostgreSQL would have refused."""
 PERMIT_WAIT_S = 0.2
@@ -57,7 +58,7 @@ class Database:
 
     At most `permits` threads are inside at a time and `queue` more wait, so that waiting for PostgreSQL never takes all
     threads of the process. Of those inside, `connections` use a connection at a time; the pool of `engine` has one more
-    for run_once(). A spare (`is_spare`) is never retried after an outage: the caller has another database to ask.
+    for run_once(). A database marked `is_spare` is not retried, because the caller falls back to another one.
     """
 
     trace: Trace | None = None
@@ -96,15 +97,15 @@ class Database:
     def write_transaction(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work` in one transaction, commit it, and retry it on outages.
 
-        It is retried even if the connection broke during COMMIT: `work` must recognise its own earlier run by an id
-        that it claims first. Raises DatabaseUnavailableError when nothing was committed in time, OutcomeUnknownError
-        when that is unknown, OverloadedError when too many threads wait already.
+        A broken COMMIT is retried too, so `work` must be idempotent: it first claims an ID by which a retry recognises
+        it. Raises DatabaseUnavailableError when nothing was committed in time, OutcomeUnknownError when that is
+        unknown, OverloadedError when too many threads wait already.
         """
 
         def once(commit: "_CommitState") -> T:
             with self._engine.connect() as connection, connection.begin() as transaction:
                 result = work(connection, *args, **kwargs)
-                commit.start()
+                commit.is_started = True
                 transaction.commit()
             return result
 
@@ -127,7 +128,7 @@ class Database:
         return self._run_autocommit(statement.name, partial(statement.run, values=values))
 
     def read_statement(self, statement: PreparedStatement, *values: object) -> list[Row]:
-        """Execute one statement that changes nothing, as write_statement(). Raises as read_transaction()."""
+        """Execute one statement that changes nothing. Raises as read_transaction()."""
         with _nothing_to_commit():
             return self.write_statement(statement, *values)
 
@@ -137,7 +138,7 @@ class Database:
             return self._run_autocommit("query", partial(query.run, values=values))
 
     def run_once(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `work` in one transaction without retries, even while the breaker is open; success closes it.
+        """Run `work` in one transaction, once, even while the breaker is open; success closes it.
 
         Raises DatabaseUnavailableError.
         """
@@ -155,7 +156,7 @@ class Database:
             try:
                 if _was_closed(connection):
                     raise psycopg2.OperationalError("the server closed the idle connection")
-                commit.start()
+                commit.is_started = True
                 return run(connection)
             except psycopg2.Error as error:
                 if errors.is_broken(error):
@@ -168,38 +169,31 @@ class Database:
         return self._run(name, once)
 
     def _run(self, name: str, once: Callable[["_CommitState"], T]) -> T:
-        with self.trace(name) if self.trace else nullcontext(), deadline(self._deadline_s), self._permit():
-            return self._retry(once)
+        if self.trace is None:
+            return self._run_permitted(once)
+        with self.trace(name):
+            return self._run_permitted(once)
 
-    @contextmanager
-    def _permit(self) -> Iterator[None]:
-        if self.breaker.is_open:
-            raise DatabaseUnavailableError
-        if not self._permits.acquire(PERMIT_WAIT_S):
-            raise OverloadedError
-        try:
-            yield
-        finally:
-            self._permits.release()
-
-    @contextmanager
-    def _connection_permit(self) -> Iterator[None]:
-        if not self._connections.acquire(max(0, remaining() or 0)):
-            raise PoolTimeoutError("all connections are in use")
-        try:
-            yield
-        finally:
-            self._connections.release()
+    def _run_permitted(self, once: Callable[["_CommitState"], T]) -> T:
+        with deadline(self._deadline_s):
+            if self.breaker.is_open:
+                raise DatabaseUnavailableError
+            if not self._permits.acquire(PERMIT_WAIT_S):
+                raise OverloadedError
+            try:
+                return self._retry(once)
+            finally:
+                self._permits.release()
 
     def _retry(self, once: Callable[["_CommitState"], T]) -> T:
-        """Call `once` until it succeeds, cannot succeed, or the deadline leaves no time for another try."""
+        """Call `once` until it succeeds, cannot succeed, or no time is left for another try."""
         started = time.monotonic()
         may_be_committed = False
-        for ceiling in _backoff_ceilings():
+        ceiling = RETRY_MIN_S
+        while True:
             commit = _CommitState()
             try:
-                with self._connection_permit():
-                    result = once(commit)
+                result = self._try(once, commit)
             except (DBAPIError, psycopg2.Error, PoolTimeoutError) as error:
                 may_be_committed = may_be_committed or (commit.is_started and errors.is_broken(error))
                 translated = self._translate(error, may_be_committed=may_be_committed)
@@ -208,16 +202,23 @@ class Database:
                 pause = _random.uniform(0, ceiling)
                 if _is_worth_retrying(error, pause) and not (self._is_spare and errors.is_unavailable(error)):
                     time.sleep(pause)
+                    ceiling = min(2 * ceiling, RETRY_MAX_S)
                     continue
                 if errors.is_unavailable(error):
                     self.breaker.record_failure(started)
-                log.warning(
-                    "database unavailable", extra={"cause": errors.cause(error), "may_be_committed": may_be_committed}
-                )
+                details = {"cause": errors.cause(error), "may_be_committed": may_be_committed}
+                log.warning("database unavailable", extra=details)
                 raise translated from error
             self.breaker.record_success()
             return result
-        raise AssertionError("unreachable: the ceilings never end")
+
+    def _try(self, once: Callable[["_CommitState"], T], commit: "_CommitState") -> T:
+        if not self._connections.acquire(max(0, remaining() or 0)):
+            raise PoolTimeoutError("all connections are in use")
+        try:
+            return once(commit)
+        finally:
+            self._connections.release()
 
     def _translate(self, error: errors.DriverError, *, may_be_committed: bool) -> Exception:
         """Return the domain error for a driver error; log misconfiguration, at most once a minute."""
@@ -239,14 +240,10 @@ class _CommitState:
 
     is_started = False
 
-    def start(self) -> None:
-        """Record that COMMIT is about to be sent."""
-        self.is_started = True
-
 
 @contextmanager
 def _nothing_to_commit() -> Iterator[None]:
-    """Turn an unknown outcome into unavailability: a read leaves nothing behind."""
+    """Turn OutcomeUnknownError into DatabaseUnavailableError: reads have no side effects."""
     try:
         yield
     except OutcomeUnknownError as error:
@@ -254,21 +251,13 @@ def _nothing_to_commit() -> Iterator[None]:
 
 
 def _was_closed(connection: PoolProxiedConnection) -> bool:
-    """Return whether an idle connection has data to read, which means that the server has closed it.
+    """Return whether the server has closed an idle connection: then it has data to read.
 
     Checked before anything is sent, so that the outcome of the statement is not in question.
     """
     poller = select.poll()
     poller.register(cast(extensions.connection, connection.driver_connection), select.POLLIN)
     return bool(poller.poll(0))
-
-
-def _backoff_ceilings() -> Iterator[float]:
-    """Yield exponential backoff ceilings for full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter")."""
-    ceiling = RETRY_MIN_S
-    while True:
-        yield ceiling
-        ceiling = min(2 * ceiling, RETRY_MAX_S)
 
 
 def _is_worth_retrying(error: errors.DriverError, pause: float) -> bool:

@@ -15,11 +15,11 @@ _limit = threading.local()
 
 
 class DeadlineError(psycopg2.OperationalError):
-    """PostgreSQL did not answer before the deadline; psycopg2 closes the connection on which this happens."""
+    """PostgreSQL did not answer before the deadline; psycopg2 then closes the connection."""
 
 
 class deadline:  # noqa: N801 - a context manager reads like a verb
-    """Bound every PostgreSQL operation of this thread inside the block; an outer, earlier deadline wins.
+    """Bound all PostgreSQL operations of this thread in the block; an earlier deadline wins.
 
     The seconds count from `start`, a value of time.monotonic(), by default from now.
     """
@@ -44,7 +44,7 @@ def remaining() -> float | None:
 
 
 def install_wait_callback() -> None:
-    """Make psycopg2 honour the deadline in the whole process. Disables COPY, which the service does not use."""
+    """Make psycopg2 honour the deadline in the whole process. Disables COPY (unused here)."""
     extensions.set_wait_callback(_wait)
 
 

@@ -48,24 +48,18 @@ def is_outage(error: DriverError) -> bool:
     """Return whether the error is an outage of any cause rather than a defect in our statement."""
     code = sqlstate(error)
     if code is None:
-        return _is_connection_error(error)
+        return isinstance(_origin(error), PoolTimeoutError | psycopg2.OperationalError | psycopg2.InterfaceError)
     return code in _TRANSIENT or code.startswith(_UNAVAILABLE_CLASSES) or is_misconfigured(error)
 
 
 def is_unavailable(error: DriverError) -> bool:
-    """Return whether the server serves nobody, as opposed to being busy with what this statement needs."""
-    code = sqlstate(error)
-    if code is None:
-        return not isinstance(error, PoolTimeoutError)
-    return code.startswith((*_UNAVAILABLE_CLASSES, *_LOCKED_OUT_CLASSES))
+    """Return whether the whole server is unavailable, not just a resource of this statement."""
+    return _is_lost_or_of(error, (*_UNAVAILABLE_CLASSES, *_LOCKED_OUT_CLASSES))
 
 
 def is_broken(error: DriverError) -> bool:
     """Return whether the connection was lost, so that the state of its transaction is unknown."""
-    code = sqlstate(error)
-    if code is None:
-        return not isinstance(error, PoolTimeoutError)
-    return code.startswith(_BROKEN_CLASSES)
+    return _is_lost_or_of(error, _BROKEN_CLASSES)
 
 
 def is_misconfigured(error: DriverError) -> bool:
@@ -77,9 +71,9 @@ def is_misconfigured(error: DriverError) -> bool:
 
 
 def cause(error: DriverError) -> str:
-    """Return class, SQLSTATE and constraint of an error, without statement and parameters (personal data).
+    """Return class, SQLSTATE and constraint, without statement and values (personal data).
 
-    Of a failed connection attempt return the whole message: it says what an operator has to correct.
+    For a failed connection attempt, return the whole message: an operator needs it.
     """
     origin = _origin(error)
     if isinstance(origin, ConnectError):
@@ -88,8 +82,9 @@ def cause(error: DriverError) -> str:
     return " ".join(filter(None, (type(origin).__name__, sqlstate(error), constraint)))
 
 
-def _is_connection_error(error: DriverError) -> bool:
-    return isinstance(_origin(error), PoolTimeoutError | psycopg2.OperationalError | psycopg2.InterfaceError)
+def _is_lost_or_of(error: DriverError, classes: tuple[str, ...]) -> bool:
+    code = sqlstate(error)
+    return not isinstance(error, PoolTimeoutError) if code is None else code.startswith(classes)
 
 
 def _origin(error: BaseException) -> BaseException:

@@ -1,7 +1,6 @@
-"""Connect to the first of several PostgreSQL hosts that answers and matches `target_session_attrs`."""
+"""Connect to the first PostgreSQL host that answers and fits `target_session_attrs`."""
 
 import ipaddress
-from collections.abc import Iterator
 from typing import Any
 
 import psycopg2
@@ -18,7 +17,7 @@ _names = NameLookup()
 
 
 class ConnectError(psycopg2.OperationalError):
-    """A connection attempt failed. The message is that of libpq or the server, which has no personal data then."""
+    """A failed connection attempt, with libpq's or the server's message: no personal data."""
 
 
 def install_host_failover(engine: Engine) -> None:
@@ -33,7 +32,7 @@ def install_host_failover(engine: Engine) -> None:
         dialect: object, record: object, arguments: list[object], options: dict[str, Any]
     ) -> extensions.connection:
         nonlocal preferred
-        hosts = list(_hosts(options))
+        hosts = _hosts(options)
         candidates = [*hosts[preferred:], *hosts[:preferred]]
         for host in candidates[:-1]:
             try:
@@ -53,7 +52,7 @@ def install_host_failover(engine: Engine) -> None:
 
 
 def _connect(options: dict[str, Any]) -> extensions.connection:
-    """Connect to one host. Raises psycopg2.OperationalError, whatever was raised inside the driver."""
+    """Connect to one host. Raises only psycopg2.OperationalError."""
     *others, last = _addresses(str(options.get("host", "")))
     for address in others:
         try:
@@ -77,12 +76,12 @@ def _open(options: dict[str, Any]) -> extensions.connection:
 
 
 def _message(options: dict[str, Any], text: str) -> str:
-    """Return the message in one line, with the host: libpq leaves it out when a wait callback is installed."""
+    """Return the message in one line, with the host: libpq omits it with a wait callback."""
     return f"{options.get('host') or 'localhost'}:{options.get('port') or 5432}: {' '.join(text.split())}"
 
 
 def _addresses(host: str) -> list[dict[str, str]]:
-    """Return the `hostaddr` options of a host name, a single empty one for an IP address or a socket directory."""
+    """Return `hostaddr` options: one per address of a host name, else a single empty one."""
     if not host or host.startswith(("/", "@")) or _is_address(host):
         return [{}]
     left = remaining()
@@ -101,10 +100,9 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _hosts(options: dict[str, Any]) -> Iterator[dict[str, str]]:
+def _hosts(options: dict[str, Any]) -> list[dict[str, str]]:
     """Split libpq's comma-separated hosts; a single port applies to all of them."""
     names = str(options.get("host", "")).split(",")
     ports = str(options.get("port", "")).split(",")
-    for index, name in enumerate(names):
-        port = ports[index] if len(ports) > 1 else ports[0]
-        yield {key: value for key, value in (("host", name), ("port", port)) if value}
+    pairs = [(name, ports[index if len(ports) > 1 else 0]) for index, name in enumerate(names)]
+    return [{key: value for key, value in (("host", name), ("port", port)) if value} for name, port in pairs]

@@ -18,7 +18,7 @@ class NameLookup:
         self._last: dict[str, list[str]] = {}
 
     def resolve(self, name: str, timeout_s: float) -> list[str]:
-        """Return the addresses of a host name, the last known ones if the lookup fails or takes too long.
+        """Return the addresses of a host; the last known ones if the lookup fails or times out.
 
         Raises OSError when there are none.
         """

@@ -1,4 +1,4 @@
-"""Prepared statements that run as their own transaction: one round trip, without SQLAlchemy's overhead."""
+"""Prepared statements as their own transactions: one round trip, no SQLAlchemy overhead."""
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ _DIALECT = psycopg2.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy has
 
 @contextmanager
 def autocommit_cursor(connection: PoolProxiedConnection) -> Iterator[extensions.cursor]:
-    """Yield a cursor whose statements are their own transactions, outside of one that may begin afterwards."""
+    """Yield a cursor whose statements are their own transactions, outside of any later one."""
     driver: extensions.connection = connection.driver_connection  # type: ignore[assignment]
     level, readonly = driver.isolation_level, driver.readonly
     is_set = level is not None or readonly is not None
@@ -45,7 +45,7 @@ def autocommit_cursor(connection: PoolProxiedConnection) -> Iterator[extensions.
 
 
 class PreparedStatement:
-    """An SQL statement that returns rows and is prepared once in each session; `{}` stands for all its `arguments`.
+    """An SQL statement with rows, prepared once per session; `{}` stands for all `arguments`.
 
     Parsing and planning it every time takes PostgreSQL a third longer (measured). A pooler may give each transaction
     another session, in which the statement is prepared already or not yet.

@@ -46,10 +46,9 @@ class _PrimaryLsn:
 
 
 class ReadDatabase(Database):
-    """The primary's connection pool for reading, relieved by a `replica` if there is one.
+    """Reads from the replica if one is configured and current, otherwise from the primary.
 
-    A replica that is unavailable or lags too far behind is skipped. A query timeout on the replica is raised: the
-    primary would take as long.
+    A query timeout on the replica is raised: the primary would take as long.
     """
 
     replica: Database | None = None
@@ -81,11 +80,11 @@ class ReadDatabase(Database):
         return [self, self.replica] if self.replica else [self]
 
     def find_primary_lsn(self) -> str | None:
-        """Return the current WAL position of the primary; None without a replica. Raises as read_transaction()."""
+        """Return the primary's WAL position, None without a replica. Raises as read_transaction()."""
         return self.primary.read_transaction(_find_lsn) if self.replica else None
 
     def at_least(self, lsn: str | None) -> "ReadDatabase":
-        """Return the same database, which skips a replica that has not replayed `lsn`."""
+        """Return a copy that uses the replica only if it has replayed `lsn`."""
         exact = copy(self)
         exact._required_lsn = lsn
         return exact
@@ -100,8 +99,7 @@ class ReadDatabase(Database):
         except QueryTimeoutError:
             raise
         except (_ReplicaLagError, DatabaseUnavailableError, OverloadedError):
-            result = super().read_transaction(work, *args, **kwargs)
-            lag_s = 0.0
+            result, lag_s = super().read_transaction(work, *args, **kwargs), 0.0
         self.lag_s = lag_s
         return result
 
@@ -112,7 +110,7 @@ class ReadDatabase(Database):
         return self.read_transaction(_read_query, query, values)
 
     def measure_lag(self) -> float:
-        """Measure and return the lag of the replica in seconds, infinite when it does not answer or is unknown."""
+        """Measure and return the lag of the replica in seconds; infinite if it is unknown."""
         if self.replica:
             self._refresh_primary_lsn()
             self.replica_lag_s = math.inf
@@ -131,7 +129,7 @@ class ReadDatabase(Database):
     def _within_lag(
         self, work: Callable[Concatenate[Connection, P], T], max_lag_s: float
     ) -> Callable[Concatenate[Connection, P], tuple[T, float]]:
-        """Wrap `work` to raise _ReplicaLagError beyond `max_lag_s`, and to return the lag beside its result."""
+        """Wrap `work` to return the lag, too, and to raise _ReplicaLagError beyond `max_lag_s`."""
         required = _PrimaryLsn(self._required_lsn, time.monotonic()) if self._required_lsn else self._primary_lsn
 
         @wraps(work)
@@ -150,7 +148,7 @@ def _read_query(connection: Connection, query: PreparedQuery, values: Mapping[st
 
 
 def _do_nothing(connection: Connection) -> None:
-    """Measure the lag only."""
+    pass
 
 
 def _find_lsn(connection: Connection) -> str:
@@ -158,7 +156,7 @@ def _find_lsn(connection: Connection) -> str:
 
 
 def _find_progress(connection: Connection, lsn: str | None) -> tuple[bool, float | None]:
-    """Query the replay progress outside of the transaction that follows, whose snapshot would be older."""
+    """Query the replay progress before the transaction, whose snapshot would be older."""
     with autocommit_cursor(connection.connection) as cursor:
         cursor.execute(_REPLAY_PROGRESS, (lsn,))
         return cast(tuple[bool, float | None], cursor.fetchone())

@@ -12,7 +12,7 @@ class FairSemaphore:
     """
 
     def __init__(self, permits: int, queue: int | None = None) -> None:
-        """Create a semaphore with `permits`; at most `queue` threads may wait, any number if it is None."""
+        """Create a semaphore; at most `queue` threads may wait, any number if it is None."""
         self._permits = self._free = permits
         self._queue = queue
         self._lock = threading.Lock()
@@ -29,7 +29,7 @@ class FairSemaphore:
         return len(self._waiting)
 
     def acquire(self, timeout_s: float) -> bool:
-        """Take a permit, waiting at most `timeout_s`. Return False on timeout, and at once when the queue is full."""
+        """Take a permit. Return False after `timeout_s`, or at once if the queue is full."""
         with self._lock:
             if self._free and not self._waiting:
                 self._free -= 1

@@ -44,5 +44,5 @@ def check_name(name: str) -> str:
 
 
 def hash_api_key(key: str) -> bytes:
-    """Return the hash that is stored. NIST SP 800-63B (5.1.2.2): with 112 bits or more a fast hash is enough."""
+    """Return the stored hash: fast, as the key has 112 bits or more (NIST SP 800-63B, 5.1.2.2)."""
     return hashlib.sha256(key.encode()).digest()

@@ -21,7 +21,7 @@ MAX_STORED_FIELDS = 20
 
 
 class Outcome(StrEnum):
-    """The outcome of an attempt. `unchanged` is success without a new user: a dry run, or a replay."""
+    """The outcome of an attempt; `unchanged` is success without a new user (dry run, replay)."""
 
     CREATED = "created"
     REJECTED = "rejected"
@@ -31,15 +31,9 @@ class Outcome(StrEnum):
     @classmethod
     def of(cls, status: int) -> "Outcome":
         """Return the outcome for an HTTP status; 0 means that the process died before it responded."""
-        match status:
-            case 201:
-                return cls.CREATED
-            case status if 200 <= status < 300:
-                return cls.UNCHANGED
-            case status if 400 <= status < 500:
-                return cls.REJECTED
-            case _:
-                return cls.FAILED
+        if 200 <= status < 300:
+            return cls.CREATED if status == 201 else cls.UNCHANGED
+        return cls.REJECTED if 400 <= status < 500 else cls.FAILED
 
 
 def new_id(received_at: datetime) -> UUID:
@@ -51,7 +45,7 @@ def new_id(received_at: datetime) -> UUID:
 
 
 def first_id(moment: datetime) -> UUID:
-    """Return the lowest ID of attempts received at `moment` or later: a period is a range of IDs."""
+    """Return the lowest ID of attempts received from `moment` on: a period is a range of IDs."""
     return _uuid7(moment, 0)
 
 
@@ -79,7 +73,7 @@ class NewAttempt:
     sent: Mapping[str, str] = field(default_factory=dict)
 
     def store_body(self, body: Mapping[str, Any]) -> None:
-        """Store the fields with masked contacts. Values of unknown fields, which may be passwords, are left out."""
+        """Store the fields; mask contacts, and values of unknown fields (maybe passwords)."""
         self.sent = {clean(name, 40): _masked(name, value) for name, value in list(body.items())[:MAX_STORED_FIELDS]}
 
 
@@ -88,13 +82,9 @@ def _masked(name: str, value: object) -> str:
         return "•••"
     if not isinstance(value, str):
         return f"({json_type(value)})"
-    match name:
-        case "phone":
-            return mask_phone(value)
-        case "email":
-            return mask_email(value)
-        case _:
-            return clean(value, 300)
+    if name == "phone":
+        return mask_phone(value)
+    return mask_email(value) if name == "email" else clean(value, 300)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +107,6 @@ class AttemptRow:
 
     @property
     def outcome(self) -> Outcome:
-        """Its outcome."""
         return Outcome.of(self.status)
 
     @property
@@ -148,7 +137,7 @@ class AttemptDetail(AttemptRow):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptFilter:
-    """The filter that totals, chart, table and exports of a report share, so that they never disagree.
+    """The filter that all parts of a report share, so that they never disagree.
 
     `since` is inclusive, `until` exclusive; an empty set means "any". Attempts with a `seq` above `max_seq` were
     recorded after the snapshot and are excluded.

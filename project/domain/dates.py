@@ -1,4 +1,4 @@
-"""Birth dates in two unambiguous formats; with slashes the order would depend on the country."""
+"""Birth dates in two unambiguous formats: with slashes the order depends on the country."""
 
 import re
 from datetime import date

@@ -1,4 +1,4 @@
-"""Reasons why no user was created, as stable codes. Statuses and texts belong to the contract layer."""
+"""Reasons why no user was created, as codes; statuses and texts are in project/contract."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ class RuleError(ValueError):
 
 
 class RefusalError(Exception):
-    """The request ends without a new user. `code` is part of the contract and never changes its meaning."""
+    """The request creates no user. `code` is part of the API and never changes its meaning."""
 
     retry_after_s: int | None = None
     """Seconds after which a retry may succeed, if known."""
@@ -92,7 +92,7 @@ class IdentifiersTakenError(DecidedError):
 
 
 class DatabaseUnavailableError(RefusalError):
-    """PostgreSQL did not accept the transaction in time: this attempt has certainly created nothing."""
+    """PostgreSQL did not accept the transaction in time: nothing was created."""
 
     def __init__(self, cause: str = "") -> None:
         super().__init__("database_unavailable")
@@ -101,7 +101,7 @@ class DatabaseUnavailableError(RefusalError):
 
 
 class QueryTimeoutError(DatabaseUnavailableError):
-    """The statement took longer than statement_timeout on a healthy server: retrying it is pointless."""
+    """The statement exceeded statement_timeout on a healthy server: a retry is pointless."""
 
 
 class OutcomeUnknownError(RefusalError):

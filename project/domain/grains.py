@@ -10,7 +10,7 @@ EARLIEST, LATEST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UT
 
 
 class Grain(StrEnum):
-    """A length of time in UTC, the longest first. Offsets of current time zones are multiples of 15 minutes."""
+    """A length of time, longest first. Current UTC offsets are multiples of 15 minutes."""
 
     MONTH = "month"
     DAY = "day"
@@ -60,11 +60,11 @@ def cover(since: datetime, until: datetime, grains: tuple[Grain, ...] = tuple(Gr
     if not grains:
         yield Span(None, since, until)
         return
-    grain, *finer = grains
+    grain, finer = grains[0], grains[1:]
     first, last = grain.ceil(since), grain.floor(until)
-    if first >= last:
-        yield from cover(since, until, tuple(finer))
-        return
-    yield from cover(since, first, tuple(finer))
-    yield Span(grain, first, last)
-    yield from cover(last, until, tuple(finer))
+    if first < last:
+        yield from cover(since, first, finer)
+        yield Span(grain, first, last)
+        yield from cover(last, until, finer)
+    else:
+        yield from cover(since, until, finer)

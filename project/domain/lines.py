@@ -72,7 +72,7 @@ class RawBlock(Block):
     last: UUID
 
     def lines(self) -> list[bytes]:
-        """Return the lines, or an empty list if they cannot be separated because a value contains LINE_END."""
+        """Return the lines; an empty list if a value contains LINE_END and they cannot be split."""
         lines = self.content.split(LINE_END)
         return lines if len(lines) == self.rows else []
 
@@ -113,7 +113,8 @@ class Layout:
         expected = (self._all_separators + LINE_END) * (block.rows - 1) + self._all_separators
         if raw.translate(None, self._harmless) != expected or _has_long_line(raw):
             return None
-        if self._may_be_unsafe(raw) and self.unsafe.search(raw.decode()):
+        may_be_unsafe = any(byte in raw for byte in self.lead_bytes) or any(hint.search(raw) for hint in self.hints)
+        if may_be_unsafe and self.unsafe.search(raw.decode()):
             return None
         for old, new in self._replacements:
             raw = raw.replace(old, new)
@@ -135,12 +136,8 @@ class Layout:
                 line += column.value(status, code)
         return self._shorten_blanks((line + self.suffix).encode())
 
-    def _may_be_unsafe(self, raw: bytes) -> bool:
-        return any(byte in raw for byte in self.lead_bytes) or any(hint.search(raw) for hint in self.hints)
-
     @property
     def values(self) -> list[Value]:
-        """The values of the columns, without labels."""
         return [column.value for column in self.columns if isinstance(column.value, Value)]
 
     def _shorten_blanks(self, content: bytes) -> bytes:
@@ -152,7 +149,7 @@ class Layout:
 
     @cached_property
     def _all_separators(self) -> bytes:
-        """The rest of a safe line without its harmless bytes."""
+        """Bytes of a safe line that remain after harmless ones are removed."""
         return "".join(column.separator for column in self.columns).encode()
 
     @cached_property
@@ -162,7 +159,6 @@ class Layout:
 
 
 def _has_long_line(raw: bytes) -> bool:
-    """Return whether a line is longer than `LONG_LINE_BYTES`."""
     start = 0
     while len(raw) - start > LONG_LINE_BYTES:
         end = raw.rfind(LINE_END, start, start + LONG_LINE_BYTES + 1)

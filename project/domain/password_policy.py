@@ -23,7 +23,7 @@ _RUSSIAN_KEYS = str.maketrans(
 
 
 class WeakPasswordError(ValueError):
-    """The password is refused. `reason` is `short`, `long`, `own` (contains personal data) or `common`."""
+    """A refused password. `reason`: `short`, `long`, `own` (contains personal data), `common`."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -36,21 +36,15 @@ def check(password: str, user: User) -> None:
         raise WeakPasswordError("short")
     if len(password) > MAX_LENGTH:
         raise WeakPasswordError("long")
-    personal = [text for text in _personal_data(user) if len(text) >= MIN_PERSONAL_LENGTH]
+    # The phone number without its country code.
+    texts = (user.username.casefold(), (user.email or "").partition("@")[0].casefold(), (user.phone or "")[-10:])
+    personal = [text for text in texts if len(text) >= MIN_PERSONAL_LENGTH]
     if any(text in password.casefold() for text in personal):
         raise WeakPasswordError("own")
     words = [*personal, *re.split(r"\W+", user.name.casefold())]
-    if any(_guesses(typed, words) < MIN_GUESSES for typed in {password, password.translate(_RUSSIAN_KEYS)}):
-        raise WeakPasswordError("common")
-
-
-def _personal_data(user: User) -> list[str]:
-    """Return username, local part of the e-mail, and phone without country code."""
-    return [user.username.casefold(), (user.email or "").partition("@")[0].casefold(), (user.phone or "")[-10:]]
-
-
-def _guesses(password: str, words: list[str]) -> float:
-    return float(_zxcvbn().zxcvbn(password[:MAX_MEASURED_LENGTH], user_inputs=words)["guesses"])
+    for typed in {password, password.translate(_RUSSIAN_KEYS)}:
+        if _zxcvbn().zxcvbn(typed[:MAX_MEASURED_LENGTH], user_inputs=words)["guesses"] < MIN_GUESSES:
+            raise WeakPasswordError("common")
 
 
 @cache

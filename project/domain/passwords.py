@@ -1,10 +1,10 @@
-"""Generated passwords, derived from the idempotency key, and tagged hashes of all passwords."""
+"""Passwords derived from the idempotency key, and tagged hashes of all passwords."""
 
 import base64
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from argon2 import PasswordHasher
@@ -30,7 +30,7 @@ _argon2 = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A secret key of the service. Its ID identifies passwords that it derived, also after a rotation."""
+    """A secret key. Its ID identifies passwords that it derived, also after a rotation."""
 
     value: bytes = field(repr=False)
     kid: str = field(init=False)
@@ -86,9 +86,8 @@ class Passwords:
 
     def verify(self, password: str, stored: str) -> bool:
         """Return whether `stored` is a hash of `password`, under any scheme. Never raises."""
-        scheme = stored.partition("$")[0]
-        check = _VERIFIERS.get(scheme)
-        return check is not None and len(password) <= MAX_LENGTH and check(self, password, stored)
+        verify = {_FAST: self._verify_fast, _SLOW: self._verify_slow}.get(stored.partition("$")[0])
+        return verify is not None and len(password) <= MAX_LENGTH and verify(password, stored)
 
     def find_match(self, password: str, hashes: Sequence[str]) -> int | None:
         """Return the index of the hash that matches `password`, or None.
@@ -127,12 +126,6 @@ class Passwords:
             if secret.kid == kid:
                 return secret.value
         raise KeyError(kid)
-
-
-_VERIFIERS: dict[str, Callable[[Passwords, str, str], bool]] = {
-    _FAST: Passwords._verify_fast,
-    _SLOW: Passwords._verify_slow,
-}
 
 
 def _encode(raw: bytes) -> str:

@@ -14,7 +14,7 @@ class RateLimit:
 
 
 class Hit(NamedTuple):
-    """One use of a limit by the client `key`. A hit with `amount` 0 checks the limit without using it."""
+    """One use of a limit by the client `key`. With `amount` 0 it checks without using."""
 
     limit: RateLimit
     key: str

@@ -17,10 +17,8 @@ DURATION_BUCKETS_MS: tuple[int, ...] = (
     *range(100, 200, 10), *range(200, 500, 20), *range(500, 1000, 50),
     *range(1000, 2000, 100), *range(2000, 5000, 200), 5000, 10_000,
 )  # fmt: skip
-"""Upper bounds of the buckets by which durations are counted: counts can be added up, percentiles cannot.
-
-A percentile is the upper bound of its bucket, at most a tenth too high. Aggregates in the database are arrays in this
-order: after a change they must be rebuilt.
+"""Upper bounds of the buckets by which durations are counted: counts can be added up, percentiles cannot. A percentile
+is the upper bound of its bucket, at most a tenth too high. Aggregates are arrays in this order: rebuild after changes.
 """
 
 
@@ -54,7 +52,6 @@ class Bucket:
 
     @property
     def total(self) -> int:
-        """Number of attempts in this period."""
         return self.created + self.rejected + self.failed + self.unchanged
 
 
@@ -115,7 +112,7 @@ class Counts:
         return Durations(*(self._percentile(total * percent) for percent in (50, 95, 99))) if total else None
 
     def _percentile(self, hundredths: int) -> int:
-        """Return the upper bound of the bucket in which the cumulative count, times 100, reaches `hundredths`."""
+        """Return the bound of the bucket whose cumulative count, times 100, reaches `hundredths`."""
         bucket = 0
         while hundredths > 0:
             bucket += 1
@@ -155,12 +152,10 @@ class Report:
 
     @property
     def period(self) -> Period:
-        """The period, with its zone."""
         return Period(self.since, self.until, self.zone)
 
     @property
     def total(self) -> int:
-        """Number of attempts."""
         return sum(row.count for row in self.by_status)
 
     @property
@@ -199,7 +194,7 @@ CountAttempts = Callable[[], Report]
 
 
 def day_edges(since: datetime, until: datetime, zone: ZoneInfo, days: int = 1) -> list[datetime]:
-    """Return every `days`-th midnight in `zone`, enclosing [since, until); weeks (7 days) begin on Monday."""
+    """Return every `days`-th midnight in `zone` around [since, until); weeks begin on Monday."""
     first = _midnight(since, zone)
     if days == 7:
         first -= timedelta(days=first.weekday())
@@ -207,7 +202,7 @@ def day_edges(since: datetime, until: datetime, zone: ZoneInfo, days: int = 1) -
 
 
 def bucket_edges(since: datetime, until: datetime, zone: ZoneInfo) -> tuple[str, list[datetime]]:
-    """Return the name of the step and the edges of at most `MAX_BUCKETS` buckets that cover [since, until).
+    """Return the step and the edges of at most `MAX_BUCKETS` buckets that cover [since, until).
 
     Edges are half hours, hours, midnights, Mondays or starts of months in `zone`, also across DST changes.
     """
@@ -252,7 +247,7 @@ def _month_edges(since: datetime, until: datetime, zone: ZoneInfo) -> list[datet
 def _edges(
     wall: datetime, until: datetime, zone: ZoneInfo, following: Callable[[datetime], datetime]
 ) -> list[datetime]:
-    """Return the moments of local time `wall` and its followers, up to the first that is not before `until`.
+    """Return local times from `wall` on as moments, up to the first at or after `until`.
 
     Local times inside a DST gap map to moments after it (PEP 495); moments are kept unique and ascending.
     """

@@ -2,10 +2,13 @@
 
 import json
 import math
-from typing import Any, NoReturn
+from types import NoneType
+from typing import Any
 
 from project.domain.errors import RefusalError
 from project.domain.text import clean
+
+_TYPES = {NoneType: "null", bool: "boolean", int: "number", float: "number", str: "string", list: "array"}
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
@@ -20,7 +23,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
     if not text.strip():
         raise RefusalError("malformed_json", "empty")
     try:
-        parsed = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)
+        parsed = json.loads(text, object_pairs_hook=_unique, parse_constant=_finite, parse_float=_finite)
     except json.JSONDecodeError as error:
         raise RefusalError("malformed_json", line=error.lineno, column=error.colno) from None
     except RecursionError:
@@ -28,27 +31,18 @@ def parse_object(body: bytes) -> dict[str, Any]:
     except ValueError:  # an integer of more than 4,300 digits (CVE-2020-10735)
         raise RefusalError("malformed_json", "number") from None
     if not isinstance(parsed, dict):
-        raise RefusalError("body_not_object", _variant(parsed))
+        kind = json_type(parsed)
+        raise RefusalError("body_not_object", "scalar" if kind in ("boolean", "number") else kind)
     return parsed
 
 
 def json_type(value: object) -> str:
-    """Return the JSON type of a value that is not a string."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "boolean"
-        case int() | float():
-            return "number"
-        case list():
-            return "array"
-        case _:
-            return "object"
+    """Return the JSON type of a parsed value."""
+    return _TYPES.get(type(value), "object")
 
 
 def _guess_encoding(body: bytes) -> str:
-    """Return the error variant. Old 1C and Windows programs send windows-1251, which deserves its own message."""
+    """Return the error variant; windows-1251, which old Windows programs send, has its own."""
     if b"\0" in body:  # UTF-16
         return "not_utf8"
     try:
@@ -67,17 +61,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise RefusalError("malformed_json", "number")
-
-
 def _finite(digits: str) -> float:
     number = float(digits)
     if not math.isfinite(number):
         raise RefusalError("malformed_json", "number")
     return number
-
-
-def _variant(parsed: object) -> str:
-    kind = "string" if isinstance(parsed, str) else json_type(parsed)
-    return "scalar" if kind in ("boolean", "number") else kind

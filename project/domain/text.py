@@ -16,13 +16,10 @@ def _is_forbidden(character: str) -> bool:
         unicodedata.category(character) in {"Cc", "Cs"}
         or character in BIDI_CONTROLS
         or character in INVISIBLE
-        or _is_noncharacter(ord(character))
+        # Noncharacters (Unicode 23.7), which XML forbids. Unassigned code points may be new emoji.
+        or ord(character) & 0xFFFE == 0xFFFE
+        or "\ufdd0" <= character <= "\ufdef"
     )
-
-
-def _is_noncharacter(codepoint: int) -> bool:
-    """Return whether Unicode (23.7) reserves the code point and XML forbids it. Unassigned ones may be new emoji."""
-    return codepoint & 0xFFFE == 0xFFFE or 0xFDD0 <= codepoint <= 0xFDEF
 
 
 def check_characters(text: str) -> None:
@@ -35,7 +32,7 @@ def check_characters(text: str) -> None:
 
 
 def clean(text: str, limit: int) -> str:
-    """Return `text` as one printable line of at most `limit` characters, to store refused values."""
+    """Return refused text in a form to store: one printable line of at most `limit` characters."""
     line = text[:limit]
     if not line.isprintable():
         line = "".join("\ufffd" if _is_forbidden(character) else character for character in line)

@@ -1,4 +1,4 @@
-"""Usernames: stored as typed, unique after folding, in one script, so that no two look the same.
+"""Usernames: stored as typed, unique after folding, in one script: no two look the same.
 
 Stricter than RFC 8265 (PRECIS UsernameCaseMapped), which allows a Cyrillic "а" in a Latin name.
 """
@@ -16,7 +16,7 @@ _PLAIN = re.compile(r"[@.+_-]*[a-z0-9][a-z0-9@.+_-]*")
 
 
 def fold(username: str) -> str:
-    """Return the form that is unique: NFKC and case folding (Unicode 3.13, RFC 8265 3.3)."""
+    """Return the form compared for uniqueness: NFKC, case-folded (Unicode 3.13, RFC 8265 3.3)."""
     folded = unicodedata.normalize("NFKC", username).casefold()
     return unicodedata.normalize("NFKC", folded)
 

@@ -16,17 +16,16 @@ class CellError(RuntimeError):
 
 
 def put_text(sheet: Any, row: int, column: int, text: str, style: Any = None) -> None:
-    """Write a string cell, whatever the text looks like."""
+    """Write text as a string cell, even if it looks like a number, a formula or a URL."""
     _check(sheet.write_string(row, column, _inert(truncated(_SURROGATE.sub("\ufffd", text))), style))
 
 
 def put_number(sheet: Any, row: int, column: int, number: float, style: Any = None) -> None:
-    """Write a number."""
     _check(sheet.write_number(row, column, number, style))
 
 
 def put_moment(sheet: Any, row: int, column: int, moment: datetime, style: Any = None) -> None:
-    """Write a date cell from a naive local time (workbooks have no time zones), truncated to seconds."""
+    """Write a date cell to the second. The time is naive: workbooks have no time zones."""
     _check(sheet.write_datetime(row, column, moment.replace(microsecond=0), style))
 
 

@@ -38,7 +38,6 @@ def stream(count: CountAttempts, lines: Lines, _heading: Heading, _translations:
 
 
 def layout(report: Report) -> Layout:
-    """Return the layout of a line."""
     return Layout(
         columns=tuple(Column(value, COMMA if index else "") for index, value in enumerate(_COLUMNS.values())),
         separators={COMMA: COMMA},

@@ -1,4 +1,4 @@
-"""Sheets of attempts, as many as the rows need. XlsxWriter creates all of a sheet except its rows."""
+"""Sheets of attempts, as many as needed. XlsxWriter creates everything except the rows."""
 
 import re
 from typing import Any
@@ -111,6 +111,6 @@ def layout(report: Report, translations: Translations, styles: list[str]) -> Lay
 
 
 def _xml(text: str) -> str:
-    """Escape text for XML; `_xHHHH_` is a character that XML forbids (ECMA-376 Part 1, 22.9.2.19)."""
+    """Escape text for XML; forbidden characters become `_xHHHH_` (ECMA-376 Part 1, 22.9.2.19)."""
     literal = _LITERAL.sub("_x005F", truncated(text))
     return escape(_FORBIDDEN.sub(lambda match: f"_x{ord(match[0]):04X}_", literal))

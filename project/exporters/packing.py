@@ -22,8 +22,7 @@ class _StreamBuffer:
     def flush(self) -> None:
         """Do nothing: zipfile requires it."""
 
-    def close(self) -> None:
-        """Do nothing: zipfile requires it."""
+    close = flush
 
     def drain(self) -> bytes:
         """Return and remove what was written."""
@@ -33,7 +32,7 @@ class _StreamBuffer:
 
 
 def pack(parts: Iterable[Part]) -> Iterator[bytes]:
-    """Yield an archive of these parts in blocks. The size of each part, unknown in advance, follows it.
+    """Yield an archive of these parts in blocks. Sizes, unknown in advance, follow the parts.
 
     Raises RuntimeError for parts of 2 GiB and more: a stream would need 64-bit sizes, and Excel reports such an archive
     as damaged.

@@ -40,7 +40,6 @@ class Styles:
 
     @classmethod
     def of(cls, workbook: Any, language: str) -> "Styles":
-        """Add the formats to a workbook."""
         day = _DAYS.get(language, _SORTABLE_DAY)
         # The header has its own format: LibreOffice 7.4 draws no table styles, and constant_memory allows no tables.
         head = {"bold": True, "bg_color": "#E8EEF2", "bottom": 1, "bottom_color": "#8A94A0", "valign": "vcenter"}

@@ -4,11 +4,8 @@ from project.domain.attempts import Outcome
 from project.domain.reports import Bucket, Report
 from project.exporters.translations import Heading, Translations
 
-_ALWAYS_SHOWN = (Outcome.CREATED, Outcome.REJECTED, Outcome.FAILED)
-
 
 def title(translations: Translations) -> str:
-    """Return the title of the file."""
     _ = translations.gettext
     return _("Requests to create users")
 
@@ -25,7 +22,7 @@ def heading_lines(heading: Heading, report: Report, translations: Translations) 
 
 def outcomes(report: Report) -> tuple[Outcome, ...]:
     """Return the outcomes to show: `unchanged` only if there are any."""
-    return (*_ALWAYS_SHOWN, Outcome.UNCHANGED) if report.unchanged else _ALWAYS_SHOWN
+    return tuple(outcome for outcome in Outcome if outcome is not Outcome.UNCHANGED or report.unchanged)
 
 
 def totals(report: Report, translations: Translations) -> list[tuple[str, int]]:
@@ -56,12 +53,8 @@ def durations(report: Report, translations: Translations) -> list[tuple[str, int
 def day_heads(report: Report, translations: Translations) -> list[str]:
     """Return the header of the table by day, whose values are `day_counts`."""
     _ = translations.gettext
-    names = {
-        Outcome.CREATED: _("Created"),
-        Outcome.REJECTED: _("Rejected"),
-        Outcome.FAILED: _("Failures"),
-        Outcome.UNCHANGED: _("No user created"),
-    }
+    labels = (_("Created"), _("Rejected"), _("Failures"), _("No user created"))
+    names = dict(zip(Outcome, labels, strict=True))
     return [_("Day"), _("Total"), *(names[outcome] for outcome in outcomes(report))]
 
 
@@ -91,9 +84,5 @@ def log_heads(translations: Translations) -> list[str]:
 def log_outcomes(translations: Translations) -> dict[Outcome, str]:
     """Return the labels of the outcomes of single attempts."""
     _ = translations.gettext
-    return {
-        Outcome.CREATED: _("created"),
-        Outcome.REJECTED: _("rejected"),
-        Outcome.FAILED: _("failed"),
-        Outcome.UNCHANGED: _("no user created"),
-    }
+    labels = (_("created"), _("rejected"), _("failed"), _("no user created"))
+    return dict(zip(Outcome, labels, strict=True))

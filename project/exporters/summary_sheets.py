@@ -23,8 +23,6 @@ _CHART_COLUMN = 4
 
 @dataclass(frozen=True, slots=True)
 class _Book:
-    """A workbook and what its sheets need."""
-
     workbook: Any
     report: Report
     translations: Translations
@@ -39,9 +37,7 @@ def add(workbook: Any, report: Report, heading: Heading, translations: Translati
     """
     _ = translations.gettext
     book = _Book(workbook, report, translations, styles)
-    summary_sheet = workbook.add_worksheet(_("Summary"))
-    errors = workbook.add_worksheet(_("By error"))
-    days = workbook.add_worksheet(_("By day"))
+    summary_sheet, errors, days = map(workbook.add_worksheet, (_("Summary"), _("By error"), _("By day")))
     top = _fill_summary(summary_sheet, heading, book)
     _fill_errors(errors, book)
     _fill_days(days, book)
@@ -49,13 +45,12 @@ def add(workbook: Any, report: Report, heading: Heading, translations: Translati
         summary_sheet.insert_chart(top, _CHART_COLUMN, _chart_by_day(days, book), {"description": _("Requests by day")})
         top += 17
     if report.reasons:
-        summary_sheet.insert_chart(
-            top, _CHART_COLUMN, _chart_by_reason(errors, book), {"description": _("Why no user was created")}
-        )
+        description = {"description": _("Why no user was created")}
+        summary_sheet.insert_chart(top, _CHART_COLUMN, _chart_by_reason(errors, book), description)
 
 
 def _fill_summary(sheet: Any, heading: Heading, book: _Book) -> int:
-    """Write title, heading and totals; return the row of the totals, beside which the charts begin."""
+    """Write title, heading and totals; return the row where totals and charts begin."""
     sheet.hide_gridlines(2)
     sheet.set_column(0, 0, 42)
     sheet.set_column(1, 2, 13)
@@ -74,10 +69,8 @@ def _fill_summary(sheet: Any, heading: Heading, book: _Book) -> int:
 def _fill_totals(sheet: Any, row: int, book: _Book) -> None:
     _ = book.translations.gettext
     row = _fill_shares(sheet, row, _("Totals"), summary.totals(book.report, book.translations), book)
-    statuses = [
-        (f"{count.status or '—'}  {book.translations.status(count.status)}", count.count)
-        for count in book.report.by_status
-    ]
+    label = book.translations.status
+    statuses = [(f"{row.status or '—'}  {label(row.status)}", row.count) for row in book.report.by_status]
     row = _fill_shares(sheet, row + 1, _("HTTP statuses"), statuses, book)
     for offset, (name, milliseconds) in enumerate(summary.durations(book.report, book.translations), start=1):
         put_text(sheet, row + offset, 0, name)
@@ -85,7 +78,7 @@ def _fill_totals(sheet: Any, row: int, book: _Book) -> None:
 
 
 def _fill_shares(sheet: Any, row: int, name: str, lines: list[tuple[str, int]], book: _Book) -> int:
-    """Write a table of counts and shares of all attempts; return the row below it."""
+    """Write a table of counts and shares; return the row below it."""
     _ = book.translations.gettext
     put_heads(sheet, row, [name, _("Requests"), _("Share")], book.styles, numbers_from=1)
     for text, count in lines:
@@ -131,7 +124,6 @@ def _local_day(day: Bucket, report: Report) -> datetime:
 
 
 def _serial(local: datetime) -> int:
-    """Return the serial number of a day in workbooks."""
     return (local - datetime(1899, 12, 30)).days  # noqa: DTZ001 (workbooks know no zones)
 
 
@@ -159,14 +151,9 @@ def _chart_by_day(sheet: Any, book: _Book) -> Any:
     # A date axis skips labels well, but LibreOffice shows a single day on it as the first of January.
     axis = "date_axis" if last > MONTH else "text_axis"
     chart.set_x_axis({axis: True, "num_format": _axis_day(book.translations, last), "num_font": {"size": 9}})
-    chart.set_y_axis(
-        {
-            "num_format": "#,##0",
-            "num_font": {"size": 9},
-            "major_gridlines": {"visible": True, "line": {"color": "#D9DFE4", "width": 0.75}},
-            "line": {"none": True},
-        }
-    )
+    grid = {"visible": True, "line": {"color": "#D9DFE4", "width": 0.75}}
+    font = {"num_format": "#,##0", "num_font": {"size": 9}}
+    chart.set_y_axis({**font, "major_gridlines": grid, "line": {"none": True}})
     chart.set_legend({"position": "bottom"})
     chart.set_size({"width": 640, "height": 320})
     return chart

@@ -46,9 +46,8 @@ def stream(count: CountAttempts, lines: Lines, heading: Heading, translations: T
     for block in lines(layout(report, translations)):
         rows += block.rows
         yield block.content
-    yield _encoded(
-        ["", translations.ngettext("End: %(rows)s row", "End: %(rows)s rows", rows, rows=translations.number(rows))]
-    )
+    end = translations.ngettext("End: %(rows)s row", "End: %(rows)s rows", rows, rows=translations.number(rows))
+    yield _encoded(["", end])
 
 
 def _encoded(lines: Iterable[str]) -> bytes:
@@ -65,13 +64,11 @@ def sections(report: Report, heading: Heading, translations: Translations) -> It
     yield from _section(_("Why no user was created"), _reasons(report, translations))
     yield from _section(_("By day"), _days(report, translations))
     hint = _("tab-separated columns: paste them into a spreadsheet as they are")
-    yield from _section(
-        f"{_('Requests')}, {translations.number(report.total)}", ["\t".join(summary.log_heads(translations))], hint
-    )
+    name = f"{_('Requests')}, {translations.number(report.total)}"
+    yield from _section(name, ["\t".join(summary.log_heads(translations))], hint)
 
 
 def layout(report: Report, translations: Translations) -> Layout:
-    """Return the layout of a line."""
     outcomes = summary.log_outcomes(translations)
     return Layout(
         columns=(
@@ -92,7 +89,7 @@ def layout(report: Report, translations: Translations) -> Layout:
         unsafe=_UNSAFE,
         lead_bytes=_LEAD_BYTES,
         hints=_HINTS,
-        escape=lambda value, text: _phone(text) if value is Value.PHONE else _cell(text),
+        escape=_cell,
         zone=report.zone,
         kinds=report.kinds,
     )
@@ -127,16 +124,14 @@ def _reasons(report: Report, translations: Translations) -> Iterator[str]:
         yield ABSENT
     width = max(39, *(len(translations.reason(row.code)) for row in report.reasons), 0)
     for row in report.reasons:
-        line = _count_line(
-            row.status, _clean(translations.reason(row.code)), width, row.count, report.total, translations
-        )
+        name = _clean(translations.reason(row.code))
+        line = _count_line(row.status, name, width, row.count, report.total, translations)
         yield f"{line}  {_clean(row.code)}"
 
 
 def _count_line(status: int, name: str, width: int, count: int, total: int, translations: Translations) -> str:
-    return (
-        f"{status or ABSENT!s:<5}{name:<{width}}{translations.number(count):>14}{translations.share(count, total):>10}"
-    )
+    number, share = translations.number(count), translations.share(count, total)
+    return f"{status or ABSENT!s:<5}{name:<{width}}{number:>14}{share:>10}"
 
 
 def _days(report: Report, translations: Translations) -> Iterator[str]:
@@ -152,15 +147,12 @@ def _right(cells: list[str], widths: list[int]) -> str:
     return "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
 
 
-def _cell(value: str) -> str:
+def _cell(value: Value, content: str) -> str:
     """Return a cell that no spreadsheet interprets as a formula (CWE-1236)."""
-    text = _clean(value)
-    return f"'{text}" if _FORMULA.match(value) or _FORMULA.match(text) else text
-
-
-def _phone(value: str) -> str:
-    """Return a masked number unchanged, and anything else as a cell."""
-    return value if _MASKED_PHONE.fullmatch(value) else _cell(value)
+    if value is Value.PHONE and _MASKED_PHONE.fullmatch(content):
+        return content
+    text = _clean(content)
+    return f"'{text}" if _FORMULA.match(content) or _FORMULA.match(text) else text
 
 
 def _clean(value: str) -> str:

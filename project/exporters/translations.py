@@ -28,7 +28,7 @@ class Plural(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Translations:
-    """Translations, labels and number formats of a file, passed in so that exporters do not import them."""
+    """Translations, labels and number formats, passed in so that exporters import none."""
 
     language: str
     gettext: Callable[[str], str]
@@ -43,7 +43,7 @@ class Translations:
         return _number(number, self.language)
 
     def share(self, part: int, total: int) -> str:
-        """Format a share: `92.2%`. Rounding never gives 0 % or 100 %, which would hide a single failure."""
+        """Format a share. Never rounds to 0 % or 100 %, which would hide a single failure."""
         if not total:
             return ABSENT
         if part in (0, total):
@@ -56,7 +56,6 @@ class Translations:
         return bound + format_percent(rounded, decimals, locale=self.language)
 
     def day(self, moment: datetime, zone: ZoneInfo) -> str:
-        """Format the date of a moment in `zone`."""
         return format_datetime(moment.astimezone(zone), _DAYS.get(self.language, _SORTABLE_DAY), locale=self.language)
 
     def moment(self, moment: datetime, zone: ZoneInfo) -> str:
@@ -66,7 +65,7 @@ class Translations:
 
 @lru_cache(maxsize=2048)
 def _number(number: int, language: str) -> str:
-    """Cached: a page has hundreds of numbers, mostly the same ones, and Babel takes 10 µs for each."""
+    """Format a number, cached: Babel takes 10 µs each."""
     return format_decimal(number, locale=language)
 
 

@@ -36,7 +36,7 @@ def stream(
     *,
     rows_per_sheet: int = log_sheets.MAX_ROWS,
 ) -> Iterator[bytes]:
-    """Yield the workbook in blocks. It ends with the central directory, without which the download is incomplete."""
+    """Yield the workbook in blocks. It is complete only with the central directory at its end."""
     return pack(_parts(count, lines, heading, translations, rows_per_sheet))
 
 
@@ -72,7 +72,7 @@ def _first_part() -> bytes:
 
 
 def _sheet(head: bytes, tail: bytes, blocks: Iterator[Block], rows_per_sheet: int) -> Iterator[bytes]:
-    """Yield a sheet with as many rows as it can hold. Raises TooManyRowsError if a block crosses its end."""
+    """Yield a full sheet. Raises TooManyRowsError if a block crosses its end."""
     yield head
     rows = 0
     while rows < rows_per_sheet and (block := next(blocks, None)):
@@ -89,13 +89,8 @@ def _write_workbook(
     """Write the workbook without rows; return the number of rows of each sheet of attempts."""
     options = {"in_memory": True, "strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
     workbook = Workbook(file, options)
-    workbook.set_properties(
-        {
-            "title": summary.title(translations),
-            "author": "useradd",
-            "created": heading.exported_at.astimezone(UTC).replace(tzinfo=None),
-        }
-    )
+    created = heading.exported_at.astimezone(UTC).replace(tzinfo=None)
+    workbook.set_properties({"title": summary.title(translations), "author": "useradd", "created": created})
     styles = Styles.of(workbook, translations.language)
     summary_sheets.add(workbook, report, heading, translations, styles)
     sizes = log_sheets.add(workbook, report.total, translations, styles, rows_per_sheet)

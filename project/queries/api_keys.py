@@ -19,7 +19,7 @@ def add_key(connection: Connection, key_id: UUID, name: str, key_hash: bytes, cr
 
 
 def revoke_key(connection: Connection, key_id: UUID) -> str | None:
-    """Revoke a key; return its name, or None if it does not exist. Idempotent: keeps the first timestamp."""
+    """Revoke a key; return its name, None if there is none. A retry keeps the first timestamp."""
     revoked = update(ApiKey).where(ApiKey.id == key_id).values(revoked_at=func.coalesce(ApiKey.revoked_at, func.now()))
     return connection.execute(revoked.returning(ApiKey.name)).scalar()
 
@@ -28,12 +28,9 @@ def find_key(connection: Connection, key_hash: bytes, today: date) -> UUID | Non
     """Return the ID of the valid key with this hash, and record that it was used today."""
     query = select(ApiKey.id, ApiKey.last_used).where(ApiKey.key_hash == key_hash, ApiKey.revoked_at.is_(None))
     row = connection.execute(query).one_or_none()
-    if row is None:
-        return None
-    if row.last_used != today:
+    if row is not None and row.last_used != today:
         connection.execute(update(ApiKey).where(ApiKey.id == row.id).values(last_used=today))
-    found: UUID = row.id
-    return found
+    return None if row is None else row.id
 
 
 def find_key_by_id(connection: Connection, key_id: UUID) -> Key | None:

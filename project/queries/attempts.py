@@ -52,7 +52,6 @@ _DETAIL = (
 
 
 def find_attempt(connection: Connection, attempt_id: UUID) -> AttemptDetail | None:
-    """Return an attempt with all columns."""
     row = connection.execute(select(*_DETAIL).where(Attempt.id == attempt_id)).one_or_none()
     return None if row is None else AttemptDetail(**_fields(row))
 
@@ -65,19 +64,21 @@ def find_attempts(
     before: UUID | None = None,
     after: UUID | None = None,
 ) -> list[AttemptRow]:
-    """Return up to `limit` attempts, newest first: the next older than `before`, or the next newer than `after`."""
+    """Return up to `limit` attempts next to `before` (older) or `after` (newer), newest first."""
     limit_search(connection, attempt_filter)
-    if after is not None:
-        return _rows(connection.execute(select_first(_ROW, attempt_filter, limit, Attempt.id > after)).all()[::-1])
-    bounds = [] if before is None else [Attempt.id < before]
-    return _rows(connection.execute(select_first(_ROW, attempt_filter, limit, *bounds, newest_first=True)).all())
+    if after is None:
+        bounds = [] if before is None else [Attempt.id < before]
+        query = select_first(_ROW, attempt_filter, limit, *bounds, newest_first=True)
+    else:
+        query = select_first(_ROW, attempt_filter, limit, Attempt.id > after)
+    rows = [AttemptRow(**_fields(row)) for row in connection.execute(query)]
+    return rows if after is None else rows[::-1]
 
 
 def find_first_received_at(connection: Connection, attempt_filter: AttemptFilter) -> datetime | None:
     """Return the time of the oldest selected attempt."""
     limit_search(connection, attempt_filter)
-    first = connection.execute(select_first((Attempt.id, Attempt.received_at), attempt_filter, 1)).one_or_none()
-    return None if first is None else first.received_at
+    return connection.execute(select_first((Attempt.received_at, Attempt.id), attempt_filter, 1)).scalar()
 
 
 def count_up_to(connection: Connection, attempt_filter: AttemptFilter, limit: int) -> int:
@@ -106,9 +107,8 @@ def select_first(
     kind = _existing_kinds()
     inside = (Attempt.status == kind.c.status, Attempt.code == kind.c.code, *within(attempt_filter))
     first = query.where(*inside).lateral("first")
-    merged = (
-        select(*first.c).select_from(kind).join(first, true()).where(*kinds(attempt_filter, kind.c.status, kind.c.code))
-    )
+    wanted = kinds(attempt_filter, kind.c.status, kind.c.code)
+    merged = select(*first.c).select_from(kind).join(first, true()).where(*wanted)
     return merged.order_by(first.c.id.desc() if newest_first else first.c.id).limit(limit)
 
 
@@ -121,11 +121,5 @@ def _existing_kinds() -> CTE:
     return kind.union_all(select(*following.c).select_from(kind).join(following, true()))
 
 
-def _rows(rows: Sequence[Row[Any]]) -> list[AttemptRow]:
-    return [AttemptRow(**_fields(row)) for row in rows]
-
-
 def _fields(row: Row[Any]) -> dict[str, Any]:
-    fields = dict(row._mapping)
-    fields["errors"] = tuple(FieldError.from_json(error) for error in fields["errors"])
-    return fields
+    return {**row._mapping, "errors": tuple(map(FieldError.from_json, row.errors))}

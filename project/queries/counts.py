@@ -32,6 +32,8 @@ from project.queries.aggregates import DURATION_BUCKET, get_watermark
 from project.queries.filters import conditions, kinds, limit_search, within
 
 Columns = Sequence[SQLColumnExpression[Any]]
+Spans = Sequence[tuple[int, Span]]
+"""Spans with the index of their bucket, the same as in _bucket()."""
 
 _KIND = (Attempt.status, Attempt.code)
 _DURATION: ColumnElement[int] = literal_column(DURATION_BUCKET, Integer).label("duration")
@@ -85,7 +87,6 @@ def _count_matches(connection: Connection, attempt_filter: AttemptFilter, edges:
 
 
 def _spans(attempt_filter: AttemptFilter, edges: Sequence[datetime]) -> Iterator[tuple[int, Span]]:
-    """Yield the spans of the period with the index of their bucket, the same as in _bucket()."""
     for bucket, (since, until) in enumerate(pairwise((EARLIEST, *edges, LATEST))):
         for span in cover(max(since, attempt_filter.since or since), min(until, attempt_filter.until or until)):
             yield bucket, span
@@ -96,9 +97,7 @@ def _bucket(edges: Sequence[datetime]) -> ColumnElement[int]:
     return (func.width_bucket(Attempt.received_at, moments) if edges else literal(0)).label("bucket")
 
 
-def _aggregated(
-    spans: Sequence[tuple[int, Span]], attempt_filter: AttemptFilter, sums: Columns, groups: Columns
-) -> Select[Any]:
+def _aggregated(spans: Spans, attempt_filter: AttemptFilter, sums: Columns, groups: Columns) -> Select[Any]:
     """Select sums of aggregates, one row per span, or per group in it.
 
     With a plain join instead of LATERAL, PostgreSQL would read the whole table.
@@ -118,13 +117,12 @@ def _aggregated(
 
 
 def _unaggregated(
-    watermark: int,
-    spans: Sequence[tuple[int, Span]],
-    attempt_filter: AttemptFilter,
-    edges: Sequence[datetime],
-    columns: Columns,
+    watermark: int, spans: Spans, attempt_filter: AttemptFilter, edges: Sequence[datetime], columns: Columns
 ) -> Iterator[Select[Any]]:
-    """Select attempts outside whole grains, and the difference between watermark and snapshot (perhaps negative)."""
+    """Select unaggregated attempts: in partial grains, and between watermark and snapshot.
+
+    The latter are subtracted if the watermark is newer than the snapshot.
+    """
     wanted = kinds(attempt_filter, *_KIND)
     for bucket, span in spans:
         if span.grain is None:

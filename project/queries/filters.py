@@ -17,7 +17,6 @@ RENDER_S = 0.3
 
 
 def conditions(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
-    """Return all conditions of the filter."""
     return [
         *within(attempt_filter),
         *kinds(attempt_filter, Attempt.status, Attempt.code),
@@ -27,7 +26,7 @@ def conditions(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
 
 
 def within(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
-    """Return the conditions on period and snapshot. A period is a range of IDs, so the primary key serves it."""
+    """Return the conditions on snapshot and period, a range of IDs that the primary key serves."""
     wanted: list[ColumnElement[bool]] = []
     if attempt_filter.since:
         wanted.append(Attempt.id >= first_id(attempt_filter.since))
@@ -53,7 +52,7 @@ def kinds(
 
 
 def limit_search(connection: Connection, attempt_filter: AttemptFilter) -> None:
-    """Limit the time of a search, which no index supports, so that the page can still report the timeout."""
+    """Limit the time of a search, which no index serves, so that pages can report the timeout."""
     if attempt_filter.is_search:
         left = remaining()
         seconds = SEARCH_S if left is None else min(SEARCH_S, max(left - RENDER_S, 0.01))

@@ -2,7 +2,7 @@
 
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import groupby
 from typing import Any
 from uuid import UUID
@@ -41,7 +41,7 @@ _NO_LABEL = "\x1f"
 
 
 def lines_query(attempt_filter: AttemptFilter, layout: Layout, size: int, until: UUID | None = None) -> PreparedQuery:
-    """Return the query of the first `size` selected attempts after one and, if given, up to another.
+    """Return the query of the first `size` selected attempts after one (and up to another).
 
     It returns the lines as one text: one row per line would cost the driver more than all later processing.
     """
@@ -93,10 +93,7 @@ def find_escaped_lines(connection: Connection, layout: Layout, ids: list[bytes])
 
 
 def _prepare(connection: Connection, zone: ZoneInfo) -> None:
-    """Set the time zone, and receive text as bytes.
-
-    Decoding and encoding it again would cost as much as all other processing.
-    """
+    """Set the time zone; receive text as bytes: decoding and encoding it would double the cost."""
     event.listen(connection, "before_cursor_execute", _as_bytes)
     connection.execute(select(func.set_config("timezone", zone.key, True)))
 
@@ -116,7 +113,8 @@ def _raw_line(layout: Layout) -> ColumnElement[str]:
     usual = Counter(each.separator for each in layout.columns[1:]).most_common(1)[0][0]
     texts: list[ColumnElement[str]] = []
     for is_value, columns in groupby(layout.columns, lambda each: isinstance(each.value, Value)):
-        for separator, text in _values(columns) if is_value else [_labels(list(columns), layout.kinds)]:
+        values = ((each.separator, _VALUES[each.value]) for each in columns if isinstance(each.value, Value))
+        for separator, text in values if is_value else [_labels(list(columns), layout.kinds)]:
             if texts and separator != usual:
                 texts[-1] = cast(texts[-1], Text) + literal(separator) + cast(text, Text)
             else:
@@ -124,14 +122,8 @@ def _raw_line(layout: Layout) -> ColumnElement[str]:
     return func.concat_ws(usual, *texts)
 
 
-def _values(columns: Iterable[Column]) -> Iterator[tuple[str, ColumnElement[str]]]:
-    for each in columns:
-        if isinstance(each.value, Value):
-            yield each.separator, _VALUES[each.value]
-
-
 def _labels(columns: list[Column], kinds: Iterable[tuple[int, str]]) -> tuple[str, ColumnElement[str]]:
-    """Return the labels of adjacent columns as one CASE expression over the known kinds of attempts."""
+    """Return the labels of adjacent columns as one CASE expression over the known kinds."""
 
     def label(status: int, code: str) -> str:
         texts = [each.separator + each.value(status, code) for each in columns if not isinstance(each.value, Value)]

@@ -9,7 +9,7 @@ from project.models import IdempotencyKey
 
 
 def delete_expired_keys(connection: Connection, limit: int) -> int:
-    """Delete at most `limit` expired idempotency keys, skipping locked ones; return the number deleted."""
+    """Delete up to `limit` expired idempotency keys, except locked ones; return their number."""
     expired = (
         select(IdempotencyKey.key_hash)
         .where(IdempotencyKey.expires_at <= func.now())
@@ -45,7 +45,6 @@ class Server:
 
 
 def find_server(connection: Connection) -> Server:
-    """Return version, role, privileges and revision."""
     row = connection.execute(
         text(
             """

@@ -52,7 +52,7 @@ def useradd(
     password_hash: str,
     is_admin: bool = False,
 ) -> Decision:
-    """Call the SQL function that decides the attempt: user created, identifiers taken, or key replayed."""
+    """Call the SQL function that decides: user created, identifiers taken, or key replayed."""
     [(status, code, clashes, decided_kid, *user)] = database.write_statement(
         _USERADD,
         str(attempt.id),
@@ -95,8 +95,8 @@ def insert_attempt(database: Database, record: AttemptRecord) -> None:
 def insert_attempts(connection: Connection, records: Sequence[AttemptRecord]) -> None:
     """Record attempts that created no user.
 
-    Of an already recorded attempt only `answered` changes: the outcome stays, the response differs. If the transaction
-    of the attempt is undecided, PostgreSQL waits for it, so that a record cannot overtake it.
+    For an attempt that is already recorded, only `answered` is updated. If its transaction is undecided, PostgreSQL
+    waits for it, so that a record cannot overtake it.
     """
     first_of_id = {record.attempt.id: record for record in reversed(records)}
     lines = ",".join(record.to_line() for record in first_of_id.values())

@@ -19,7 +19,6 @@ class ServerActivity:
 
 
 def find_server_activity(connection: Connection) -> ServerActivity:
-    """Return sessions and standbys."""
     row = connection.execute(
         text(
             """

@@ -1,4 +1,4 @@
-"""Snapshots of the attempts: the last sequence number, and the open transactions that may still add earlier ones.
+"""Snapshots of attempts: the last sequence number, and writers that may add earlier ones.
 
 Sequence numbers are not ordered by commit. A writer locks the table before it draws a number, and until its transaction
 ends. Taking a conflicting lock instead would also wait for every vacuum, and block writers behind it.
