@@ -1,6 +1,6 @@
 """Log in, filter, open an attempt, download, log out.
 
-On desktop, on a phone, and without JavaScript.
+The tests run on desktop, on a phone, and without JavaScript.
 """
 
 import csv
