@@ -1,4 +1,4 @@
 """`./run bench`: measure the service as ratios to references in the same run.
 
-Not part of the tests.
+It is not part of the tests.
 """

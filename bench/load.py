@@ -1,6 +1,6 @@
 """A cheap load generator: one prepared request over persistent connections.
 
-Runs in a separate process.
+It runs in a separate process.
 """
 
 import gc

@@ -126,7 +126,7 @@ class Run:
     def _measure_cpu(self, server: Server | None) -> Iterator[list[float]]:
         """Yield a list that the end of the block fills.
 
-        With server_s, postgres_s, kernel_s and switches of CpuUsage.
+        It then contains server_s, postgres_s, kernel_s and switches of CpuUsage.
         """
         before = self._used(server)
         spent: list[float] = []

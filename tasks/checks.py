@@ -97,7 +97,7 @@ def lint(environment: Mapping[str, str]) -> None:
 def run_all_tests(skipped_marks: Sequence[str], environment: dict[str, str]) -> None:
     """Run tests on all cores with coverage, then the exclusive ones.
 
-    Then again on a second PostgreSQL.
+    After that they run again on a second PostgreSQL.
     """
     exclusive = [mark for mark in EXCLUSIVE_MARKS if mark not in skipped_marks]
     selection = without_marks([*skipped_marks, *exclusive])

@@ -46,7 +46,7 @@ def audit(arguments: Sequence[str]) -> None:
 def sbom(arguments: Sequence[str]) -> None:
     """Write the software bill of materials in CycloneDX.
 
-    Into sbom.json unless another file is given.
+    It is written to sbom.json unless another file is given.
     """
     options = ["requirements", "--output-reproducible", "--output-file", *(arguments or ["sbom.json"])]
     subprocess.run([TOOLS / "cyclonedx-py", *options, SERVICE], check=True)

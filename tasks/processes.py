@@ -29,7 +29,7 @@ def succeeds(command: Sequence[str | Path]) -> bool:
 def tool_exit_code(tool: str, *arguments: str, env: Mapping[str, str] | None = None, note: str = "") -> int:
     """Print and run a tool of the environment; return its exit code.
 
-    128 plus the signal if it was killed.
+    The code is 128 plus the signal if the tool was killed.
     """
     shown = " ".join(f'"{argument}"' if " " in argument else argument for argument in (tool, *arguments))
     log(f"== {shown}" + (f"  ({note})" if note else ""))

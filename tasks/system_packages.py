@@ -1,7 +1,7 @@
 """Programs that tests need and pip cannot install.
 
-How they are found, announced and installed. `SYSTEM_PACKAGES=0` installs nothing. Programs that are already there are
-used nevertheless.
+This module finds, announces and installs them. `SYSTEM_PACKAGES=0` installs nothing. Programs that are already there
+are used nevertheless.
 """
 
 import os
@@ -74,7 +74,7 @@ def may_install() -> bool:
 def install(requirement: Requirement) -> bool:
     """Try each way to install what is missing; return whether one worked.
 
-    Exits under CI if none did.
+    It exits under CI if none did.
     """
     for steps in installation_methods(requirement, requirement.missing()):
         log(f"== installing for the tests marked {requirement.mark}: {' '.join(steps[-1])}")

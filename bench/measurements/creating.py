@@ -1,6 +1,6 @@
 """Rate of created users: the service, its layers, PostgreSQL and alternatives.
 
-Also the cost of statistics.
+It also measures the cost of statistics.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,6 +1,6 @@
 """Rate of logins, compared to two pages with a session.
 
-An empty page, and a form that only begins a session.
+They are an empty page and a form that only begins a session.
 """
 
 from bench.load import request

@@ -71,7 +71,7 @@ class Table:
 def measure(run: Run) -> None:
     """Record pages and exports of 10,000 attempts and of the requested number.
 
-    Also of a million if that is larger.
+    It also records those of a million if that is larger.
     """
     with ExitStack() as stack:
         sizes = (FEW, *([MIDDLE] if run.options.rows > MIDDLE else []), run.options.rows)

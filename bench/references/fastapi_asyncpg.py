@@ -1,6 +1,6 @@
 """The same task with FastAPI and asyncpg.
 
-Without a password hash, which would dominate the cost.
+It computes no password hash, which would dominate the cost.
 """
 
 import os

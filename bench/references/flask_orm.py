@@ -1,6 +1,6 @@
 """The same task in idiomatic Flask, on the server of the service.
 
-marshmallow, SQLAlchemy ORM, werkzeug's hash.
+It uses marshmallow, SQLAlchemy ORM and werkzeug's hash.
 """
 
 import os

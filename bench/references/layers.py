@@ -1,6 +1,6 @@
 """Layers of the service; LAYER selects one.
 
-Its server, Flask on it, or the leanest implementation on both.
+They are its server, Flask on it, and the leanest implementation on both.
 """
 
 import os
@@ -103,7 +103,7 @@ class _Connections:
     def write_statement(self, statement: PreparedStatement, *values: object) -> list[tuple[Any, ...]]:
         """Run a statement like Database.write_statement(), but only once.
 
-        Without deadline, permits, retries and breaker.
+        It has no deadline, permits, retries and breaker.
         """
         try:
             connection = self._idle.pop()

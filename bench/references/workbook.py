@@ -1,6 +1,6 @@
 """A workbook of attempts as documented by XlsxWriter.
 
-Rows from a server-side cursor, constant_memory.
+Rows come from a server-side cursor; constant_memory is on.
 """
 
 import time

@@ -1,6 +1,6 @@
 """Accessibility of every page in each appearance (axe-core, WCAG 2.2 AA).
 
-Also page weight and layout shift.
+Page weight and layout shift are checked, too.
 """
 
 import re

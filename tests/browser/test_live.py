@@ -96,7 +96,7 @@ def test_only_attempts_that_match_the_filter_are_announced(
 
 
 def test_unchecking_follow_stops_polling_and_is_remembered(live_page: Page, poll_requests: list[Request]) -> None:
-    live_page.get_by_label("Follow new ones").uncheck()
+    live_page.get_by_label("Follow new requests").uncheck()
     live_page.reload()
     expect(live_page.get_by_label("Follow new requests")).not_to_be_checked()
 

@@ -1,6 +1,6 @@
 """Log in, filter, open an attempt, download, log out.
 
-On desktop, on a phone, and without JavaScript.
+The tests run on desktop, on a phone, and without JavaScript.
 """
 
 import csv
@@ -277,9 +277,9 @@ def test_a_column_of_the_chart_links_to_its_attempts(every_outcome: Page) -> Non
 
 def test_a_filter_without_results_offers_to_search_all_time(every_outcome: Page) -> None:
     every_outcome.goto("/results/?q=long.ago")
-    expect(every_outcome.get_by_role("heading", name="No request fits this filter")).to_be_visible()
+    expect(every_outcome.get_by_role("heading", name="No requests match this filter")).to_be_visible()
 
-    every_outcome.get_by_role("link", name="Search over all time").click()
+    every_outcome.get_by_role("link", name="Search all time").click()
 
     expect(rows(every_outcome)).to_have_count(1)
 
@@ -333,7 +333,7 @@ def test_an_attempt_page_shows_all_details_and_links_back_to_the_same_filter(eve
 def test_links_to_neighbouring_attempts_keep_the_filter(every_outcome: Page) -> None:
     every_outcome.goto("/results/?code=username_taken")
     open_first(every_outcome)
-    neighbours = every_outcome.get_by_role("navigation", name="Neighbouring requests")
+    neighbours = every_outcome.get_by_role("navigation", name="Previous and next request")
 
     for _ in range(2):
         before = every_outcome.url

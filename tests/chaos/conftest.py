@@ -64,7 +64,7 @@ def postgres(shared_postgres: Postgres) -> Iterator[Postgres]:
 def new_postgres(template: Postgres) -> Iterator[Callable[[], Postgres]]:
     """A factory of PostgreSQL servers that end with the test.
 
-    For failover, full disks and other settings.
+    Tests of failover, full disks and other settings use it.
     """
     made: list[Postgres] = []
 

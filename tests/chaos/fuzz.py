@@ -81,7 +81,7 @@ def good() -> bytes:
 def length_and_chunks(rng: Rng) -> Pieces:
     """Send both Transfer-Encoding and Content-Length.
 
-    Request smuggling if proxy and server choose differently.
+    This is request smuggling if proxy and server choose differently.
     """
     codings = [
         b"chunked",

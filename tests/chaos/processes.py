@@ -41,7 +41,7 @@ def free_port() -> int:
 def state(pid: int) -> str:
     """Return the state letter of proc(5): R, S, D, T (stopped), Z.
 
-    X if there is no such process.
+    It is X if there is no such process.
     """
     return _stat(pid)[0]
 

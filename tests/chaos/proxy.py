@@ -131,7 +131,7 @@ class Proxy:
     def delay_statement(self, containing: str) -> Trap:
         """Deliver the next statement with this text only after pass_through().
 
-        Even if its client has left.
+        It is delivered even if its client has left.
         """
         return self._arm(Break.DELAY, containing)
 
@@ -153,7 +153,7 @@ class Proxy:
     def commit_delay(self, of: str = "") -> Trap:
         """Deliver the next COMMIT only after pass_through().
 
-        Even if the service has closed its connection.
+        It is delivered even if the service has closed its connection.
         """
         return self._arm(Break.DELAY, of, is_for_commit=True)
 
@@ -417,7 +417,7 @@ class _Link:
 def _receive(side: socket.socket) -> bytes | None:
     """Return received data: empty if the peer has closed, None if it has reset.
 
-    None also if it has refused the connection.
+    The result is also None if it has refused the connection.
     """
     try:
         return side.recv(65536)

@@ -1,6 +1,6 @@
 """The service as in production: `python wsgi.py` on a fixed port.
 
-With its processes, log and spool.
+It has its usual processes, log and spool.
 """
 
 import atexit

@@ -1,6 +1,6 @@
 """F28 to F33, F38, F39: races between clients, slow and leaving clients, overload.
 
-Promises P6, P7, P10.
+They concern promises P6, P7 and P10.
 """
 
 import json

@@ -1,6 +1,6 @@
 """F13 to F15: the primary dies, the standby hangs, the first of two hosts hangs.
 
-Promises P1, P4, P5, P6.
+They concern promises P1, P4, P5 and P6.
 """
 
 import statistics
@@ -133,7 +133,7 @@ def test_a_request_not_answered_201_before_a_failover_gets_its_credentials_by_re
 ) -> None:
     """F14, then F13: the same key returns the same credentials.
 
-    Whether or not the standby has the user.
+    That holds whether or not the standby has the user.
     """
     service = new_service(_url(primary, standby), WORKERS="2").start()
     before = burst(service, requests=20, parallel=4)

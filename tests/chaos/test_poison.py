@@ -1,8 +1,8 @@
 """F34, F35: malicious or broken requests are refused, never with 5xx.
 
-Whether or not PostgreSQL is available. Every request that reaches the application is recorded (promise P8). Requests
-that the HTTP parser refuses, or whose body exceeds the server's limit, never reach it: they are answered, but not
-recorded.
+That holds whether or not PostgreSQL is available. Every request that reaches the application is recorded (promise P8).
+Requests that the HTTP parser refuses, or whose body exceeds the server's limit, never reach it: they are answered, but
+not recorded.
 """
 
 import http.client

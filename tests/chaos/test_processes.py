@@ -1,6 +1,6 @@
 """F19 to F27, F41, F42: faults of the service's own processes and disks.
 
-Promises P2, P3, P11.
+They concern promises P2, P3 and P11.
 """
 
 import json

@@ -1,6 +1,6 @@
 """F43 to F46: statistics and exports from a replica.
 
-Its permitted lag, fallback to the primary, exact exports.
+Covers the permitted lag, the fallback to the primary, and exact exports.
 """
 
 from collections.abc import Iterator

@@ -1,8 +1,8 @@
 """F1 to F7, F40: PostgreSQL or one of its sessions is unavailable.
 
-Briefly, or for longer than a request waits. Retries hide outages shorter than the deadline. In longer ones every
-request is answered with 503 in time, and every attempt is in the table soon after PostgreSQL is back (promises P1, P2,
-P8, P9).
+It is unavailable briefly, or for longer than a request waits. Retries hide outages shorter than the deadline. In longer
+ones every request is answered with 503 in time, and every attempt is in the table soon after PostgreSQL is back
+(promises P1, P2, P8, P9).
 """
 
 import http.client
@@ -115,7 +115,7 @@ def _await_back(postgres: Postgres, client: Client, answers: Sequence[Answer]) -
 class Browser(Client):
     """A client that requests HTML pages as a browser does.
 
-    With the session of another one if `cookie` is given.
+    It has the session of another client if `cookie` is given.
     """
 
     def __init__(self, service: Service, cookie: str = "") -> None:

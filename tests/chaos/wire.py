@@ -1,6 +1,6 @@
 """The part of PostgreSQL's protocol that the proxy needs.
 
-Boundaries and SQL of client messages.
+It finds the boundaries and the SQL of client messages.
 """
 
 import struct

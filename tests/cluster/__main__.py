@@ -1,6 +1,6 @@
 """`./run cluster`: run tests.cluster.run in its own namespaces, which end with it.
 
-Namespaces for network, mounts and PIDs.
+They are namespaces for network, mounts and PIDs.
 """
 
 import os

@@ -1,6 +1,6 @@
 """Clients that repeat each request with its key until they know its outcome.
 
-Also a reader of the results page.
+Another client reads the results page.
 """
 
 import http.client

@@ -1,6 +1,6 @@
 """The PostgreSQL cluster: three hosts with Patroni and etcd behind HAProxy.
 
-Configured by the files of deploy/.
+They are configured by the files of deploy/.
 """
 
 import json
@@ -141,7 +141,7 @@ class Database:
     def roles(self) -> dict[str, str]:
         """Return the Patroni role of each running host: leader, sync_standby or replica.
 
-        {} if no Patroni responds.
+        The result is {} if no Patroni responds.
         """
         for host in self.hosts:
             with suppress(OSError):
@@ -152,7 +152,7 @@ class Database:
     def is_healthy(self) -> bool:
         """Return whether the cluster has a primary and both kinds of standby.
 
-        As Patroni and PostgreSQL report: one synchronous, one asynchronous standby.
+        Patroni and PostgreSQL must report one synchronous and one asynchronous standby.
         """
         if sorted(self.roles().values()) != ["leader", "replica", "sync_standby"]:
             return False

@@ -1,6 +1,6 @@
 """nginx and HAProxy with the configuration of `deploy/` in front of two instances.
 
-On other ports and files.
+They use other ports and files.
 """
 
 import atexit

@@ -24,7 +24,7 @@ NOBODY = UUID("0190b0e5-0000-7000-8000-000000000000")
 PAGES = ("/admin/", "/admin/users/", "/admin/api-keys/", "/admin/api-keys/new/")
 ACTIONS = ("block", "unblock", "grant", "withdraw", "reset")
 GENERIC = ("new/", "edit/", "delete/", "action/", "export/csv/", "ajax/lookup/", "ajax/update/", "details/")
-"""Addresses of generic administration frameworks, such as Flask-Admin, which this service had once."""
+"""Addresses of generic administration frameworks, one of which this service once had."""
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ def closed_port() -> str:
 def silent_server() -> Iterator[str]:
     """The address of a server that accepts connections and never responds.
 
-    Like a frozen PostgreSQL.
+    It behaves like a frozen PostgreSQL.
     """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield f"postgresql+psycopg2://u:secret-of-db@127.0.0.1:{listener.getsockname()[1]}/useradd"

@@ -1,6 +1,6 @@
 """Export lines written by PostgreSQL.
 
-Every attempt of a snapshot once, despite concurrent changes.
+They contain every attempt of a snapshot once, despite concurrent changes.
 """
 
 import json

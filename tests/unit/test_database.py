@@ -1,6 +1,6 @@
 """The parts of the database layer that need no server.
 
-Semaphore, breaker, error classification, host failover.
+They are semaphore, breaker, error classification and host failover.
 """
 
 import threading

@@ -357,8 +357,10 @@ def test_reasons_are_shown_as_text_and_as_codes() -> None:
 def test_dry_runs_are_listed_only_if_there_are_any(rows: list[AttemptRow], mentioned: bool) -> None:
     text = text_of(rows)
 
-    shown = ("Пользователь не создан (проверки и повторы)" in text, "Пользователь не создан\r\n" in text)
-    assert shown == (mentioned, mentioned)
+    assert ("Пользователь не создан (проверки и повторы)" in text, "Пользователь не создан\r\n" in text) == (
+        mentioned,
+        mentioned,
+    )
 
 
 def test_a_row_of_the_txt_has_all_columns_of_the_web_page() -> None:

@@ -1,6 +1,6 @@
 """Connecting: every failure is an outage, and name lookups are bounded.
 
-F48, F53, F54, F61.
+Covers F48, F53, F54 and F61.
 """
 
 import socket

@@ -1,0 +1,137 @@
+"""The text of the project: summaries of docstrings, and terms that it no longer uses."""
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CODE = ("project", "tests", "bench", "tasks")
+SUMMARY_LIMIT = 90
+"""First lines of docstrings are shorter than that."""
+SUFFIXES = {".py", ".md", ".html", ".sql"}
+TERMS = {
+    r"anew": "again",
+    r"whoever": "anyone who",
+    r"of late": "recently",
+    r"handed on": "passed on",
+    r"(?:counted )?beforehand": "pre-aggregated",
+    r"made void": "revoked, invalidated",
+    r"(?:is|are|was|were) away": "unavailable",
+    r"mend(?:s|ed|ing)?": "fix",
+    r"doors?": "blueprint, entry point",
+    r"the floors?": "layer",
+    r"(?:goes|go|went) on": "continue",
+    r"told": "reported, confirmed",
+    r"meanwhile it": "while it",
+    r"wish(?:es)?": "hit of a rate limit",
+    r"deeds?": "sensitive action",
+    r"guests?": "client, user",
+    r"catalogue": "error codes",
+    r"of itself": "automatically",
+    r"open_to_(?:all|keys)": "public, api_key_allowed",
+    r"project[/.](?:outage|web)": "project/database, project/http, project/contract",
+    r"tests[/.]house": "tests/conventions",
+    r"bench[/.]figures": "bench/measurements",
+    r"Flask-Admin": "-",
+}
+"""Patterns of former words of the project, and what is used instead."""
+ALLOWED = {
+    ("docs/adr/0030-names-and-layout.md", r"doors?"): "this decision lists the former names",
+    ("docs/adr/0030-names-and-layout.md", r"project[/.](?:outage|web)"): "this decision lists the former names",
+    ("docs/adr/0030-names-and-layout.md", r"tests[/.]house"): "this decision lists the former names",
+    ("docs/adr/0030-names-and-layout.md", r"bench[/.]figures"): "this decision lists the former names",
+    ("docs/adr/0017-flask-admin.md", r"Flask-Admin"): "the decision for the library",
+    ("docs/adr/0028-administration-without-flask-admin.md", r"Flask-Admin"): "the decision against the library",
+    ("CHANGELOG.md", r"Flask-Admin"): "lists what was removed",
+}
+"""Files that may contain a former word, with the reason."""
+
+
+def test_the_summary_of_every_docstring_is_short() -> None:
+    modules = [path for folder in CODE for path in sorted((ROOT / folder).rglob("*.py"))]
+    found = [f"{path.relative_to(ROOT)}:{line}" for path in modules for line in _long_summaries(path.read_text())]
+
+    assert modules
+    assert not found, f"docstrings with a first line of {SUMMARY_LIMIT} or more characters:\n" + "\n".join(found)
+
+
+def test_long_summaries_are_found_in_modules_classes_and_functions() -> None:
+    summary = "x" * SUMMARY_LIMIT
+    source = (
+        f'"{summary}"\nclass A:\n    """{summary}\n\n    More."""\n    async def b(self):\n        "{summary[1:]}"\n'
+    )
+
+    assert list(_long_summaries(source)) == [1, 3]
+
+
+def test_former_words_are_not_used() -> None:
+    found = [
+        f"{path}:{line}: {text!r}, use: {TERMS[term]}"
+        for path, term, line, text in _uses()
+        if (path, term) not in ALLOWED
+    ]
+
+    assert not found, "\n".join(found)
+
+
+def test_every_exception_is_needed() -> None:
+    assert set(ALLOWED) <= {(path, term) for path, term, *_ in _uses()}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the keys are MADE VOID",
+        "# it was counted\n    # beforehand",
+        "the\nfloors",
+        "see `project/outage`",
+        "two doors.",
+    ],
+)
+def test_former_words_are_found_in_any_case_and_across_lines(text: str) -> None:
+    assert list(_terms(text))
+
+
+@pytest.mark.parametrize("text", ["grain.floor(moment)", "is_public", "an outdoor fire", "amended", "renewed", "going"])
+def test_parts_of_other_words_are_not_found(text: str) -> None:
+    assert list(_terms(text)) == []
+
+
+def _long_summaries(source: str) -> Iterator[int]:
+    """Yield the lines of docstrings whose first line is too long."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            docstring = ast.get_docstring(node)
+            if docstring and len(docstring.splitlines()[0]) >= SUMMARY_LIMIT:
+                yield node.body[0].lineno
+
+
+@cache
+def _uses() -> list[tuple[str, str, int, str]]:
+    """Return path, pattern, line and text of every former word in the project."""
+    return [(path.relative_to(ROOT).as_posix(), *use) for path in _texts() for use in _terms(path.read_text())]
+
+
+def _texts() -> Iterator[Path]:
+    """Yield the files to search: not this one, and none that others have written."""
+    folders = [ROOT / name for name in (*CODE, "docs", "migrations")]
+    files = [*ROOT.iterdir(), *(path for folder in folders for path in folder.rglob("*"))]
+    deployed = [path for path in (ROOT / "deploy").rglob("*") if path.is_file() and "secrets" not in path.parts]
+    for path in sorted({*deployed, ROOT / "run", *(path for path in files if path.suffix in SUFFIXES)}):
+        if path != Path(__file__) and "vendor" not in path.parts:
+            yield path
+
+
+def _terms(text: str) -> Iterator[tuple[str, int, str]]:
+    """Yield pattern, line and text of every former word.
+
+    Words of a term may be on different lines, also of a comment.
+    """
+    for term in TERMS:
+        pattern = term.replace(" ", r"(?:\s|#|--)+")
+        for match in re.finditer(rf"\b(?:{pattern})\b", text, re.IGNORECASE):
+            yield term, text.count("\n", 0, match.start()) + 1, match.group()
