@@ -22,7 +22,7 @@ from project.version import VERSION
 
 UI = Path(__file__).parents[1] / "static" / "vendor" / "swagger-ui"
 ABOUT = """
-Creates users and keeps every request as an *attempt*, whatever its end.
+Creates users and keeps every request as an *attempt*, whatever its outcome.
 
 Every refusal is a problem document (RFC 9457, `application/problem+json`) with a stable `code`; texts follow
 `Accept-Language` (`ru`, `en`), codes never do. Each answer carries `X-Request-Id`.
