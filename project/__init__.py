@@ -35,7 +35,7 @@ ONE_SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": Tru
 
 
 class Service(Flask):
-    """Flask without its support for coroutines, which it would look for on every call of a function."""
+    """Flask without coroutine support, whose check would cost time on every call."""
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function unchanged: nothing here is a coroutine."""
@@ -43,7 +43,7 @@ class Service(Flask):
 
 
 def create_app(config: Config | None = None) -> Flask:
-    """Build the service from its parts; read it as the table of contents."""
+    """Create the application; reads like a table of contents."""
     config = config or Config.from_environment()
     app = Service(__name__)
     configure(app, config)
@@ -109,13 +109,12 @@ def register_pipeline(app: Flask, config: Config) -> None:
     sessions.init_app(app)
     guards.init_app(app)
     formats.init_app(app)
-    code_pages.init_app(app)
     problems.init_app(app)
 
 
 def register_blueprints(app: Flask) -> None:
     """Register the blueprints, the OpenAPI document that they describe, and the commands."""
-    for blueprint in (api.bp, auth.bp, reports.bp, admin.bp, health.bp):
+    for blueprint in (code_pages.bp, api.bp, auth.bp, reports.bp, admin.bp, health.bp):
         app.register_blueprint(blueprint)
     csrf.exempt(api.bp)
     openapi.init_app(app, (api.describe, reports.describe, health.describe))

@@ -40,6 +40,6 @@ def before() -> UUID | None:
 
 
 def render_list(template: str, rows: Sequence[object], **values: object) -> str:
-    """Render a page of a list from up to PAGE_SIZE + 1 rows: the extra one shows that there are older ones."""
+    """Render a page from up to PAGE_SIZE + 1 rows: the extra one means that older ones exist."""
     values = {"filters": {}, "is_too_broad": False} | values
     return render_template(template, rows=rows[:PAGE_SIZE], has_older=len(rows) > PAGE_SIZE, **values)

@@ -1,4 +1,4 @@
-"""`flask users import`: create users from a file; each row is an attempt like POST /useradd."""
+"""`flask users import`: create users from a file, each row like POST /useradd."""
 
 import csv
 import json
@@ -170,10 +170,8 @@ def _import_row(row: Row, issued: Write, refused: Write) -> str:
         if error.code == "credentials_changed":  # the user exists and has changed the password
             return "replayed"
         if not error.recorded:
-            status = PROBLEMS[error.code].status
-            attempts.record(
-                runtime.database, runtime.spool, attempt, status=status, code=error.reason, errors=error.errors
-            )
+            status, code = PROBLEMS[error.code].status, error.reason
+            attempts.record(runtime.database, runtime.spool, attempt, status=status, code=code, errors=error.errors)
         for values in _report(row.number, error):
             refused(values)
         return "refused"

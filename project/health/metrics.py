@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: every response is counted here; the state of the process is read from its parts."""
+"""Metrics for Prometheus: counts of responses, and the state of the process."""
 
 import platform
 import time
@@ -18,12 +18,12 @@ from project.version import VERSION
 OTHER = "other"
 FILE_ENDPOINTS = {"reports.export", "reports.download_txt", "reports.download_xlsx"}
 BLUEPRINTS = frozenset({"auth", "reports", "files", "admin", "health", "static", OTHER})
-"""Values of the label `blueprint`; `files` are the downloads of `reports`, which take longer than its pages."""
+"""Values of the label `blueprint`; `files` are the slow downloads of `reports`."""
 STATUS_CLASSES = ("", "1xx", "2xx", "3xx", "4xx", "5xx")
 
 
 class _ResponseMetrics:
-    """Counts responses. All series exist before the first request, so that counting one takes 3 µs."""
+    """Counts responses in series that exist from the start: counting one takes 3 µs."""
 
     def __init__(self, metrics: Metrics) -> None:
         description = "Responses that are not attempts, by blueprint and status class"

@@ -1,9 +1,9 @@
-"""Access control: every view requires a login unless it is marked as public or open to API keys."""
+"""Access control: a view needs a login unless it is public or accepts API keys."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from flask import Flask, current_app, request
+from flask import Flask, current_app
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
@@ -37,7 +37,7 @@ def require_api_key() -> None:
 
 def require_network(networks: Networks) -> None:
     """Refuse clients outside of these networks, and those behind an untrusted proxy."""
-    environ = request.environ
+    environ = current_request().environ
     if UNTRUSTED_PROXY in environ or not is_in_networks(environ.get("REMOTE_ADDR", ""), networks):
         raise RefusalError("forbidden")
 
@@ -84,5 +84,8 @@ def _is_valid(token: str | None) -> bool:
 
 def _bearer_token() -> str | None:
     """Return the token of `Authorization: Bearer TOKEN` (RFC 6750, 2.1)."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    header = current_request().environ.get("HTTP_AUTHORIZATION")
+    if header is None:
+        return None
+    scheme, _, token = header.partition(" ")
     return token.strip() if scheme.lower() == "bearer" else None

@@ -21,7 +21,7 @@ NO_STORE = ("Cache-Control", "no-store")
 
 
 class SecurityHeadersMiddleware:
-    """WSGI middleware, because it is faster than a hook and no response of Flask can bypass it."""
+    """WSGI middleware: it is faster than a hook, and no response bypasses it."""
 
     def __init__(self, app: WSGIApplication, *, https_only: bool) -> None:
         self._app = app

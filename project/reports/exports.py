@@ -55,11 +55,10 @@ def download_xlsx() -> ResponseReturnValue:
 
 
 def _export(ending: str) -> Response:
-    """Start to stream the file; its attempts are counted once the first bytes are on their way.
+    """Stream the file. Except for searches, count attempts after the first bytes are sent.
 
-    The results of a search are counted before: that may time out, and the reader must get an error then. There is no
-    Content-Length: the length of a compressed file is only known at its end, and for a text PostgreSQL would have to
-    produce all lines twice. The page shows the expected size.
+    Counting a search may time out, and the reader must get an error then. There is no Content-Length: the length of a
+    compressed file is known only at its end, and for a text PostgreSQL would have to produce all lines twice.
     """
     rate_limits.consume_for_reader(rate_limits.EXPORTS)
     selection = read_selection(parse_selection_strictly)
@@ -82,7 +81,7 @@ def _export(ending: str) -> Response:
 
 
 def _counter(report: Report, ending: str) -> CountAttempts:
-    """Return a function that counts the attempts and logs who exports them. It runs when the request is over."""
+    """Return a function that counts attempts and logs the export, even after the request."""
     database, state = get_runtime().read_database, request_state()
     fields = {"user_id": str(state.account.id), "format": ending, "request_id": str(state.request_id)}
 
