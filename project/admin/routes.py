@@ -29,9 +29,8 @@ def require_administrator() -> None:
 def state() -> str:
     """Show the state of the database, the statistics and the spool."""
     r = get_runtime()
-    return render_template(
-        "admin/state.html", state=get_status(r.database, r.read_database, r.spool, r.upkeep, r.metrics)
-    )
+    status = get_status(r.database, r.read_database, r.spool, r.upkeep, r.metrics)
+    return render_template("admin/state.html", state=status)
 
 
 def before() -> UUID | None:

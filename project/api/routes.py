@@ -134,7 +134,6 @@ def _created(request: Request, attempt: NewAttempt, key: str, credentials: Crede
 
 
 def _checked(attempt: NewAttempt, new_user: NewUser) -> Response:
-    """Record a dry run without errors and respond to it."""
     runtime = get_runtime()
     request_state().code = CHECKED
     recorded = attempts.record(runtime.database, runtime.spool, attempt, status=200, code=CHECKED)

@@ -16,7 +16,7 @@ bp = Blueprint("auth", __name__)
 log = logging.getLogger(__name__)
 
 _NEXT_PATH = re.compile(r"/(?:results|swagger|admin|account)/[\w./-]*(?:\?[\w.~%&=+:-]*)?", re.ASCII)
-"""Destinations after a login, as an allow-list: browsers differ on `/\\evil`, `///evil` and tabs."""
+"""Allowed destinations after a login: browsers differ on `/\\evil`, `///evil` and tabs."""
 
 
 @bp.route("/login/", methods=["GET", "POST"])

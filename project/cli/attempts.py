@@ -11,7 +11,7 @@ from flask.cli import AppGroup
 from flask_babel import force_locale
 from werkzeug.datastructures import MultiDict
 
-from project.cli.common import refusals_as_errors
+from project.cli.common import refusals_as_errors, with_suffix
 from project.domain.attempts import Outcome
 from project.exporters import STREAMS
 from project.http.languages import LANGUAGES, display_zone
@@ -21,6 +21,7 @@ from project.presentation.selection import Selection, parse_selection_strictly
 from project.runtime import get_runtime
 from project.services import attempts, reports
 
+SUFFIXES = tuple(f".{ending}" for ending in STREAMS)
 group = AppGroup("attempts", help="Prune and export attempts.")
 
 
@@ -49,14 +50,8 @@ def _zone(context: click.Context, parameter: click.Parameter, value: str | None)
         raise click.BadParameter("must be an IANA time zone, for example Europe/Moscow") from None
 
 
-def _file(context: click.Context, parameter: click.Parameter, value: Path) -> Path:
-    if value.suffix.lower()[1:] not in STREAMS:
-        raise click.BadParameter(f"must end in .{' or .'.join(STREAMS)}")
-    return value
-
-
 @group.command("export")
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path), callback=_file)
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path), callback=with_suffix(*SUFFIXES))
 @click.option("--from", "since", help="First day or time, 2026-11-17 or 2026-11-17T09:30; default: the first attempt.")
 @click.option("--to", "until", help="Last day or time; default: now.")
 @click.option("--result", multiple=True, type=click.Choice(list(map(str, Outcome))), help="Outcome; may be repeated.")

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 
@@ -42,6 +43,17 @@ def validated(rule: Callable[[str], str], value: str) -> str:
         return rule(value)
     except RuleError as error:
         raise click.BadParameter(message_text(error)) from None
+
+
+def with_suffix(*allowed: str) -> Callable[[click.Context, click.Parameter, Path], Path]:
+    """Return a click callback that validates the suffix of a file."""
+
+    def check(context: click.Context, parameter: click.Parameter, value: Path) -> Path:
+        if value.suffix.lower() not in allowed:
+            raise click.BadParameter(f"must end in {' or '.join(allowed)}")
+        return value
+
+    return check
 
 
 def new_attempt(command: str, key: str | None = None) -> NewAttempt:

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 import click
 
-from project.cli.common import new_attempt, refusal_text
+from project.cli.common import new_attempt, refusal_text, with_suffix
 from project.cli.import_files import SUFFIXES, FileError, Row, Source, open_source
 from project.contract.error_codes import PROBLEMS, message_text
 from project.contract.schemas import user_add_schema
@@ -39,22 +39,13 @@ class _UnusableError(click.ClickException):
     exit_code = 2
 
 
-def _with_suffix(*allowed: str) -> Callable[[click.Context, click.Parameter, Path], Path]:
-    def check(context: click.Context, parameter: click.Parameter, value: Path) -> Path:
-        if value.suffix.lower() not in allowed:
-            raise click.BadParameter(f"must end in {' or '.join(allowed)}")
-        return value
-
-    return check
-
-
 @click.command("import")
-@click.argument("file", type=click.Path(path_type=Path), callback=_with_suffix(*SUFFIXES))
+@click.argument("file", type=click.Path(path_type=Path), callback=with_suffix(*SUFFIXES))
 @click.option(
     "--errors",
     required=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    callback=_with_suffix(".csv", ".ndjson"),
+    callback=with_suffix(".csv", ".ndjson"),
     help="Report of refused rows, .csv or .ndjson: line, field, code, message. Overwritten.",
 )
 @click.option(

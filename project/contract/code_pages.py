@@ -59,7 +59,6 @@ _FIELD_EXAMPLES = {"validation_failed": "invalid_phone", "conflict": "username_t
 
 
 def _sample(code: str, entry: ProblemType | FieldCode) -> dict[str, Any]:
-    """Return an example of a problem document with this code."""
     sentence = _sentences(entry)[0]
     if code in _FIELD_EXAMPLES:
         return _sample(_FIELD_EXAMPLES[code], FIELD_CODES[_FIELD_EXAMPLES[code]])

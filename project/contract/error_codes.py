@@ -125,11 +125,7 @@ PROBLEMS: Mapping[str, ProblemType] = {
         {"": _("Another request came with this Idempotency-Key. A new request needs a new key.")},
     ),
     "rate_limited": ProblemType(
-        429,
-        _("Too many requests"),
-        {"": _("Try again in %(seconds)s s.")},
-        retryable=True,
-        sample={"seconds": 12},
+        429, _("Too many requests"), {"": _("Try again in %(seconds)s s.")}, retryable=True, sample={"seconds": 12}
     ),
     "internal_error": ProblemType(
         500,
@@ -138,18 +134,10 @@ PROBLEMS: Mapping[str, ProblemType] = {
         retryable=True,
     ),
     "database_unavailable": ProblemType(
-        503,
-        _("The database does not answer"),
-        _RETRY_DETAILS,
-        retryable=True,
-        sample={"seconds": 2},
+        503, _("The database does not answer"), _RETRY_DETAILS, retryable=True, sample={"seconds": 2}
     ),
     "overloaded": ProblemType(
-        503,
-        _("The service is overloaded"),
-        _RETRY_DETAILS,
-        retryable=True,
-        sample={"seconds": 2},
+        503, _("The service is overloaded"), _RETRY_DETAILS, retryable=True, sample={"seconds": 2}
     ),
     "exports_busy": ProblemType(
         503,
@@ -260,10 +248,7 @@ FIELD_CODES: Mapping[str, FieldCode] = {
     ),
     "unknown_field": FieldCode(
         _("There is an unknown field"),
-        {
-            "": _("There is no such field."),
-            "hint": _("There is no such field. Did you mean %(hint)s?"),
-        },
+        {"": _("There is no such field."), "hint": _("There is no such field. Did you mean %(hint)s?")},
     ),
     "username_taken": FieldCode(
         _("The login is taken already"), {"": _("The login is taken.")}, "username", status=409

@@ -92,6 +92,11 @@ def success(description: str, schema: ResponseSchema, **headers: Any) -> dict[st
     return {"description": description, **headers, "content": {"application/json": {"schema": content}}}
 
 
+def parameter(name: str, description: str, schema: dict[str, Any], place: str = "query") -> dict[str, Any]:
+    """Describe a parameter in the query or in another place."""
+    return {"name": name, "in": place, "description": description, "schema": schema}
+
+
 def problem_responses(codes: Iterable[str]) -> dict[str, Any]:
     """Return the problem responses of these codes by status, with an example of each code."""
     responses: dict[str, Any] = {}

@@ -8,6 +8,7 @@ import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from flask import Flask, Response, current_app, render_template, request
 from flask_wtf.csrf import CSRFError
@@ -59,8 +60,7 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(Exception, respond)
 
 
-def _problem_page(**values: object) -> str:
-    return render_template("contract/problem.html", **values)
+_problem_page = partial(render_template, "contract/problem.html")
 
 
 def respond(error: Exception, page: Callable[..., str] = _problem_page) -> Response:

@@ -28,7 +28,6 @@ class CompleteResponse(Response):
     """A response with all its headers set, which skips werkzeug's search for missing ones."""
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Send the response as it is."""
         start_response(self.status, self.headers.to_wsgi_list())
         return () if environ["REQUEST_METHOD"] == "HEAD" else self.iter_encoded()
 

@@ -15,6 +15,5 @@ class DeadlineMiddleware:
         self._seconds = seconds
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Call the application within the deadline."""
         with deadline(self._seconds, start=environ.get(RECEIVED)):
             return self._app(environ, start_response)

@@ -47,10 +47,6 @@ def is_public(app: Flask, endpoint: str) -> bool:
     return endpoint == "static" or getattr(app.view_functions[endpoint], "is_public", False)
 
 
-def _allows_api_keys(endpoint: str) -> bool:
-    return getattr(current_app.view_functions[endpoint], "allows_api_keys", False)
-
-
 def init_app(app: Flask) -> None:
     """Require a login before every view that is not public; give templates the logged-in user."""
     app.before_request(_require_login)
@@ -61,7 +57,8 @@ def _require_login() -> ResponseReturnValue | None:
     endpoint = current_request().endpoint
     if endpoint is None or is_public(current_app, endpoint):
         return None
-    if _allows_api_keys(endpoint) and (token := _bearer_token()) is not None:
+    allows_api_keys = getattr(current_app.view_functions[endpoint], "allows_api_keys", False)
+    if allows_api_keys and (token := _bearer_token()) is not None:
         if _is_valid(token):
             return None
         raise RefusalError("unauthorized", "session")

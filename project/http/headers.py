@@ -28,7 +28,6 @@ class SecurityHeadersMiddleware:
         self._https_only = https_only
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Add the headers to the response of the application."""
         is_secure = self._https_only or environ["wsgi.url_scheme"] == "https"
         is_static = environ["PATH_INFO"].startswith("/static/")
 

@@ -119,7 +119,6 @@ def _drain_queue() -> None:
 
 
 def _add_request_ids(record: logging.LogRecord) -> bool:
-    """Add our request ID, the caller's, and the trace ID."""
     if has_request_context():
         record.request_id = str(request_state().request_id)
         ids = {"client_request_id": client_request_id(), "trace_id": trace_id()}

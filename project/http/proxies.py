@@ -21,7 +21,6 @@ class TrustedProxyMiddleware:
         self._networks = networks
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Set the address and scheme of the client, then call the application."""
         forwarded = environ.pop("HTTP_X_FORWARDED_FOR", "")
         scheme = environ.pop("HTTP_X_FORWARDED_PROTO", "")
         if self._networks and self._trusts(environ.get("REMOTE_ADDR", "")):

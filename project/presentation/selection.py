@@ -110,7 +110,6 @@ def _listed(value: str | Sequence[str] | None) -> Sequence[str]:
 
 
 def _local_time(time: datetime) -> str:
-    """Return a time without its zone, with seconds only if needed."""
     is_whole_minute = not (time.second or time.microsecond)
     return f"{time:%Y-%m-%dT%H:%M}" if is_whole_minute else time.replace(tzinfo=None).isoformat()
 
@@ -151,24 +150,16 @@ class _Parser:
     values: dict[str, Sequence[str]] = field(default_factory=dict)
 
     def parse(self) -> Selection:
-        outcomes = self._all("result", Outcome)
-        codes = self._all("code", _choice(KNOWN_CODES))
-        statuses = self._all("status", _integer(r"0|[1-5]\d\d"))
+        outcomes = frozenset(self._all("result", Outcome))
+        codes = frozenset(self._all("code", _choice(KNOWN_CODES)))
+        statuses = frozenset(self._all("status", _integer(r"0|[1-5]\d\d")))
         text = self._text("q")
         address, program = map(self._text, CLIENT_PARAMETERS) if self.with_client else ("", "")
         self._one("tz", _choice({"UTC"}))
         period, since, until = self._period(text)
+        attempt_filter = AttemptFilter(since=since, until=until, outcomes=outcomes, codes=codes, statuses=statuses)
         return Selection(
-            filter=AttemptFilter(
-                since=since,
-                until=until,
-                outcomes=frozenset(outcomes),
-                codes=frozenset(codes),
-                statuses=frozenset(statuses),
-                text=text,
-                client_address=address,
-                client_program=program,
-            ),
+            filter=replace(attempt_filter, text=text, client_address=address, client_program=program),
             period=period,
             now=self.now,
             default=self.default,

@@ -4,7 +4,7 @@ from typing import Any
 
 from apispec import APISpec
 
-from project.contract.openapi import problem_responses, success
+from project.contract.openapi import parameter, problem_responses, success
 from project.contract.responses import ATTEMPT, ATTEMPT_PAGE, STATS, ResponseSchema
 from project.domain.attempts import Outcome
 from project.presentation.selection import KNOWN_CODES, PERIODS
@@ -19,7 +19,7 @@ READ_CODES = ("bad_request", "unauthorized", "database_unavailable", "overloaded
 def describe(spec: APISpec) -> None:
     """Add statistics, attempts and downloads."""
     _add(spec, "/api/v1/stats/", "stats", "Statistics; without a period, of all attempts", _filter("all"), STATS)
-    paging = [_query("before", "Only attempts older than this one", _UUID), _LIMIT]
+    paging = [parameter("before", "Only attempts older than this one", _UUID), _LIMIT]
     _add(spec, "/api/v1/attempts/", "attempts", "Attempts, newest first", [*_filter("all"), *paging], ATTEMPT_PAGE)
     path_id = {"name": "attempt_id", "in": "path", "required": True, "schema": _UUID}
     _add(spec, "/api/v1/attempts/{attempt_id}/", "attempt", "One attempt", [path_id], ATTEMPT, "not_found")
@@ -65,31 +65,27 @@ def _describe(
     spec.path(path, operations={"get": operation})
 
 
-def _query(name: str, description: str, schema: Json) -> Json:
-    return {"name": name, "in": "query", "description": description, "schema": schema}
-
-
 def _filter(period: str) -> list[Json]:
     return [
-        _query(
+        parameter(
             "period", "`dates` goes by `from` and `to`", {"type": "string", "enum": list(PERIODS), "default": period}
         ),
-        _query("from", "First day, or moment, in the shown zone", {"type": "string", "example": "2026-11-17"}),
-        _query("to", "Last day, or the moment before which it ends", {"type": "string", "example": "2026-11-23"}),
+        parameter("from", "First day, or moment, in the shown zone", {"type": "string", "example": "2026-11-17"}),
+        parameter("to", "Last day, or the moment before which it ends", {"type": "string", "example": "2026-11-23"}),
         _many("result", "Outcomes", {"type": "string", "enum": [outcome.value for outcome in Outcome]}),
         _many("code", "Reasons", {"type": "string", "enum": sorted(KNOWN_CODES)}),
         _many("status", "HTTP statuses", {"type": "integer", "example": 422}),
-        _query(
+        parameter(
             "q", "Part of a login; `=` and an exact login; a whole phone number or e-mail address; a request ID", _TEXT
         ),
-        _query("tz", "`UTC`: times in UTC, else in the zone of the service", {"type": "string", "enum": ["UTC"]}),
+        parameter("tz", "`UTC`: times in UTC, else in the zone of the service", {"type": "string", "enum": ["UTC"]}),
     ]
 
 
 def _many(name: str, description: str, item: Json) -> Json:
-    return {**_query(name, description, {"type": "array", "items": item}), "style": "form", "explode": True}
+    return {**parameter(name, description, {"type": "array", "items": item}), "style": "form", "explode": True}
 
 
 _TEXT: Json = {"type": "string"}
 _UUID: Json = {"type": "string", "format": "uuid"}
-_LIMIT = _query("limit", "How many", {"type": "integer", "minimum": 1, "maximum": 100, "default": 25})
+_LIMIT = parameter("limit", "How many", {"type": "integer", "minimum": 1, "maximum": 100, "default": 25})
