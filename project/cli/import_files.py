@@ -122,7 +122,7 @@ def _ndjson_rows(file: BinaryIO) -> Iterator[Row]:
 
 def _csv_rows(text: TextIO, tell: Callable[[], int]) -> Iterator[Row]:
     header = text.readline()
-    delimiter = _delimiter(header)
+    delimiter = max(",;\t", key=header.count)  # Excel writes semicolons in locales with a decimal comma
     columns = _columns(next(csv.reader([header], delimiter=delimiter), []))
     return _csv_bodies(csv.reader(text, delimiter=delimiter), columns, tell)
 
@@ -139,11 +139,6 @@ def _csv_bodies(reader: "_csv.Reader", columns: Sequence[str], tell: Callable[[]
             continue
         if any(cell.strip() for cell in cells):
             yield Row(number, _body(columns, cells), None, tell())
-
-
-def _delimiter(header: str) -> str:
-    """Guess the delimiter: Excel writes semicolons in locales with a decimal comma."""
-    return max(",;\t", key=header.count)
 
 
 @contextmanager

@@ -74,7 +74,8 @@ def import_users(file: Path, errors: Path, credentials: Path) -> None:
       flask users import people.csv --errors refused.csv --credentials passwords.csv
       flask users import people.xlsx --errors refused.ndjson --credentials passwords.csv
     """
-    _require_distinct(file, errors, credentials)
+    if len({path.resolve() for path in (file, errors, credentials)}) < 3:
+        raise click.UsageError("FILE, --errors and --credentials must be three different files.")
     try:
         with (
             open_source(file) as source,
@@ -90,11 +91,6 @@ def import_users(file: Path, errors: Path, credentials: Path) -> None:
     if counts["refused"]:
         click.echo(f"Refused rows are listed in {errors}")
         raise click.exceptions.Exit(1)
-
-
-def _require_distinct(*paths: Path) -> None:
-    if len({path.resolve() for path in paths}) < len(paths):
-        raise click.UsageError("FILE, --errors and --credentials must be three different files.")
 
 
 def _summary(counts: Counter[str]) -> str:

@@ -97,12 +97,8 @@ def build_chart(report: Report, selection: Selection) -> Chart:
 
 def round_up(highest: int) -> int:
     """Return the top of the scale: one of STEPS times a power of ten, even: its half is whole."""
-    for power in count(0):
-        for step in STEPS:
-            top = step * 10**power
-            if top >= highest and top % 2 == 0:
-                return int(top)
-    raise AssertionError("unreachable: powers never end")
+    tops = (step * 10**power for power in count(0) for step in STEPS)
+    return int(next(top for top in tops if top >= highest and top % 2 == 0))
 
 
 def _column(index: int, bucket: Bucket, top: int, selection: Selection) -> Column:
