@@ -109,13 +109,12 @@ def register_pipeline(app: Flask, config: Config) -> None:
     sessions.init_app(app)
     guards.init_app(app)
     formats.init_app(app)
-    code_pages.init_app(app)
     problems.init_app(app)
 
 
 def register_blueprints(app: Flask) -> None:
     """Register the blueprints, the OpenAPI document that they describe, and the commands."""
-    for blueprint in (api.bp, auth.bp, reports.bp, admin.bp, health.bp):
+    for blueprint in (code_pages.bp, api.bp, auth.bp, reports.bp, admin.bp, health.bp):
         app.register_blueprint(blueprint)
     csrf.exempt(api.bp)
     openapi.init_app(app, (api.describe, reports.describe, health.describe))

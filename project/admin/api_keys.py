@@ -11,7 +11,7 @@ from project.admin.confirmation import Confirmation, ConfirmForm, ask, is_reauth
 from project.admin.routes import PAGE_SIZE, before, bp, render_list
 from project.contract.error_codes import message_text
 from project.domain.api_keys import check_name
-from project.domain.errors import FieldError, RuleError
+from project.domain.errors import RuleError
 from project.http import reauthentication
 from project.http.request_state import request_state
 from project.http.translations import gettext
@@ -53,11 +53,11 @@ def create_api_key() -> ResponseReturnValue:
 
 
 def _checked_name(form: KeyForm) -> str | None:
-    """Return the name for a key; if it breaks a rule, add the error to the form and return None."""
+    """Return the name for a key, or add an error to the form and return None."""
     try:
         return check_name(form.name.data or "")
     except RuleError as error:
-        form.name.errors = [message_text(FieldError("name", error.code, error.variant, error.params))]
+        form.name.errors = [message_text(error)]
     return None
 
 

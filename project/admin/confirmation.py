@@ -41,7 +41,7 @@ def ask(confirmation: Confirmation, name: str, back: str, form: ConfirmForm) -> 
 
 
 def is_reauthenticated(form: ConfirmForm) -> bool:
-    """Return whether the administrator entered the password recently or now; if not, add the error to the form."""
+    """Return whether the password was entered recently or now, or add an error to the form."""
     if not reauthentication.is_required() or reauthentication.verify(form.password.data or ""):
         return True
     error = gettext("This is not your password.") if form.password.data else gettext("Enter your password.")

@@ -29,9 +29,8 @@ def require_administrator() -> None:
 def state() -> str:
     """Show the state of the database, the statistics and the spool."""
     r = get_runtime()
-    return render_template(
-        "admin/state.html", state=get_status(r.database, r.read_database, r.spool, r.upkeep, r.metrics)
-    )
+    status = get_status(r.database, r.read_database, r.spool, r.upkeep, r.metrics)
+    return render_template("admin/state.html", state=status)
 
 
 def before() -> UUID | None:
@@ -40,6 +39,6 @@ def before() -> UUID | None:
 
 
 def render_list(template: str, rows: Sequence[object], **values: object) -> str:
-    """Render a page of a list from up to PAGE_SIZE + 1 rows: the extra one shows that there are older ones."""
+    """Render a page from up to PAGE_SIZE + 1 rows: the extra one means that older ones exist."""
     values = {"filters": {}, "is_too_broad": False} | values
     return render_template(template, rows=rows[:PAGE_SIZE], has_older=len(rows) > PAGE_SIZE, **values)

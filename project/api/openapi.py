@@ -2,7 +2,7 @@
 
 from apispec import APISpec
 
-from project.contract.openapi import problem_responses, success
+from project.contract.openapi import parameter, problem_responses, success
 from project.contract.responses import CHECKED, CREATED
 
 CODES = (
@@ -58,22 +58,12 @@ def describe(spec: APISpec) -> None:
     )
 
 
-_DRY_RUN = {
-    "name": "dry_run",
-    "in": "query",
-    "description": "`true`: only check the fields",
-    "schema": {"type": "boolean", "default": False},
-}
-_KEY = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "description": "A repeat within 24 hours with the same key and body gets the same login and password "
+_DRY_RUN = parameter("dry_run", "`true`: only check the fields", {"type": "boolean", "default": False})
+_KEY = parameter(
+    "Idempotency-Key",
+    "A repeat within 24 hours with the same key and body gets the same login and password "
     "and creates no second user. 22 to 255 visible ASCII characters, a UUID is best",
-    "schema": {"type": "string", "minLength": 22, "maxLength": 255, "pattern": "^[!#-~]+$"},
-}
-_LANGUAGE = {
-    "name": "Accept-Language",
-    "in": "header",
-    "description": "Language of the texts",
-    "schema": {"type": "string", "example": "en"},
-}
+    {"type": "string", "minLength": 22, "maxLength": 255, "pattern": "^[!#-~]+$"},
+    "header",
+)
+_LANGUAGE = parameter("Accept-Language", "Language of the texts", {"type": "string", "example": "en"}, "header")

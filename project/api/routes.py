@@ -1,8 +1,8 @@
-"""POST /useradd: one view at four addresses that never redirect, because a redirect loses the body."""
+"""POST /useradd, at four addresses that never redirect: a redirect loses the body."""
 
 import re
 
-from flask import Blueprint, Request, Response, request
+from flask import Blueprint, Request, Response
 
 from project.contract import responses
 from project.contract.responses import json_response
@@ -27,14 +27,14 @@ ADDRESSES = ("/api/v1/useradd/", "/api/v1/useradd", "/useradd/", "/useradd")
 MAX_QUEUE_S = 0.5
 """Seconds in the queue after which a request is refused as overload."""
 _KEY = re.compile(r'"?([\x21\x23-\x7e]{22,255})"?')
-"""22 visible ASCII characters can hold 128 bits: on a public endpoint the key itself must be unguessable."""
+"""22 visible ASCII characters hold 128 bits: a key must be unguessable."""
 _JSON = re.compile(r"application/(?:[\w.+-]+\+)?json", re.IGNORECASE)
 
 
 @bp.before_app_request
 def begin_attempt() -> None:
-    """Begin an attempt for every request to these addresses, including those that Flask refuses (405, 413)."""
-    environ = request.environ
+    """Begin an attempt for any request to these addresses, even if Flask refuses it (405, 413)."""
+    environ = current_request().environ
     if environ["PATH_INFO"] not in ADDRESSES:
         return
     state = request_state()
@@ -62,7 +62,7 @@ def record_conflict(response: Response) -> Response:
 
 @bp.teardown_app_request
 def end_attempt(error: BaseException | None) -> None:
-    """Remove the note that the attempt is in progress: it is recorded by now, whatever its outcome."""
+    """Clear the spool intent: the attempt is recorded by now, whatever its outcome."""
     state = request_state()
     if state.intent is not None:
         get_runtime().spool.clear_intent(state.intent)
@@ -127,15 +127,15 @@ def _created(request: Request, attempt: NewAttempt, key: str, credentials: Crede
         "links": {"login": f"{root}/login/", "results": f"{root}/results/"},
     }
     response = json_response(responses.CREATED, body, 201)
-    response.headers["Location"] = f"{request.script_root}/results/{credentials.user.id}/"
+    response.headers.add("Location", f"{request.script_root}/results/{credentials.user.id}/")
     if credentials.replayed:
-        response.headers["Idempotent-Replayed"] = "true"
+        response.headers.add("Idempotent-Replayed", "true")
     return response
 
 
 def _checked(attempt: NewAttempt, new_user: NewUser) -> Response:
-    """Record a dry run without errors and respond to it."""
+    runtime = get_runtime()
     request_state().code = CHECKED
-    recorded = attempts.record(get_runtime().database, get_runtime().spool, attempt, status=200, code=CHECKED)
+    recorded = attempts.record(runtime.database, runtime.spool, attempt, status=200, code=CHECKED)
     body = {"valid": True, "normalized": new_user, "attempt_id": attempt.id}
     return json_response(responses.CHECKED, body if recorded else body | {"recorded": False})

@@ -42,18 +42,17 @@ def account() -> ResponseReturnValue:
 
 def _is_changed(form: PasswordForm, user: User) -> bool:
     """Change the password and start a new session, or set the errors of the form."""
-    current, chosen = form.current.data or "", form.chosen.data or ""
+    current, new = form.current.data or "", form.new.data or ""
+    runtime, account = get_runtime(), request_state().account
     throttle = rate_limits.PasswordThrottle(str(user.id))
     throttle.check()
     try:
-        changed = service.change_password(
-            get_runtime().database, get_runtime().passwords, request_state().account, user, current, chosen
-        )
+        changed = service.change_password(runtime.database, runtime.passwords, account, user, current, new)
     except service.WrongPasswordError:
         throttle.record_failure()
         form.current.errors = [gettext("This is not your current password.")]
     except WeakPasswordError as error:
-        form.chosen.errors = [str(WEAKNESSES[error.reason])]
+        form.new.errors = [str(WEAKNESSES[error.reason])]
     else:
         sessions.begin(changed)
         return True

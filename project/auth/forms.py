@@ -16,5 +16,5 @@ class PasswordForm(Form):
     """Current password, new password, confirmation."""
 
     current = PasswordField(_("Current password"), [InputRequired(_("Enter the current password."))])
-    chosen = PasswordField(_("New password"), [InputRequired(_("Enter the new password."))])
-    repeated = PasswordField(_("Confirm the new password"), [EqualTo("chosen", _("The new passwords do not match."))])
+    new = PasswordField(_("New password"), [InputRequired(_("Enter the new password."))])
+    confirmation = PasswordField(_("Confirm the new password"), [EqualTo("new", _("The new passwords do not match."))])

@@ -16,13 +16,13 @@ bp = Blueprint("auth", __name__)
 log = logging.getLogger(__name__)
 
 _NEXT_PATH = re.compile(r"/(?:results|swagger|admin|account)/[\w./-]*(?:\?[\w.~%&=+:-]*)?", re.ASCII)
-"""Destinations after a login. An allow-list, because browsers interpret `/\\evil`, `///evil` and tabs differently."""
+"""Allowed destinations after a login: browsers differ on `/\\evil`, `///evil` and tabs."""
 
 
 @bp.route("/login/", methods=["GET", "POST"])
 @public
 def login() -> ResponseReturnValue:
-    """Show the form; start a session. The error does not reveal whether the login or the password was wrong."""
+    """Show the form; start a session. The error does not reveal what was wrong."""
     form = LoginForm(request.form)  # without request.files: a password is not a file
     if request.method != "POST":
         return render_template("auth/login.html", form=form, refused=False)
@@ -50,5 +50,5 @@ def logout() -> ResponseReturnValue:
 
 
 def _destination() -> str:
-    path = request.args.get("next", "")
-    return path if _NEXT_PATH.fullmatch(path) else url_for("reports.results")
+    next_path = request.args.get("next", "")
+    return next_path if _NEXT_PATH.fullmatch(next_path) else url_for("reports.results")

@@ -14,7 +14,7 @@ group = AppGroup("api-keys", help="Manage API keys of client programs.")
 
 
 @group.command("create")
-@click.argument("name", callback=validated_by(check_name, "name"))
+@click.argument("name", callback=validated_by(check_name))
 def create_key(name: str | None) -> None:
     """Create an API key and print it once. NAME describes its purpose.
 
@@ -47,7 +47,7 @@ def list_keys() -> None:
 @group.command("revoke")
 @click.argument("key_id", metavar="ID", type=click.UUID)
 def revoke_key(key_id: UUID) -> None:
-    """Revoke a key: programs that use it are refused within seconds. `flask api-keys list` shows its ID.
+    """Revoke the key with this ID (see `flask api-keys list`) within seconds.
 
     \b
     Example:

@@ -1,7 +1,6 @@
 """`flask attempts ...`: prune and export attempts."""
 
 import os
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ from flask.cli import AppGroup
 from flask_babel import force_locale
 from werkzeug.datastructures import MultiDict
 
-from project.cli.common import refusals_as_errors
+from project.cli.common import refusals_as_errors, with_suffix
 from project.domain.attempts import Outcome
 from project.exporters import STREAMS
 from project.http.languages import LANGUAGES, display_zone
@@ -22,12 +21,13 @@ from project.presentation.selection import Selection, parse_selection_strictly
 from project.runtime import get_runtime
 from project.services import attempts, reports
 
+SUFFIXES = tuple(f".{ending}" for ending in STREAMS)
 group = AppGroup("attempts", help="Prune and export attempts.")
 
 
 @group.command("prune")
 def prune_attempts() -> None:
-    """Delete attempts older than ATTEMPTS_KEEP_DAYS now; a running service does so gradually. Users stay.
+    """Delete attempts older than ATTEMPTS_KEEP_DAYS at once. Users stay.
 
     \b
     Example:
@@ -50,22 +50,11 @@ def _zone(context: click.Context, parameter: click.Parameter, value: str | None)
         raise click.BadParameter("must be an IANA time zone, for example Europe/Moscow") from None
 
 
-def _file(context: click.Context, parameter: click.Parameter, value: Path) -> Path:
-    if value.suffix.lower()[1:] not in STREAMS:
-        raise click.BadParameter(f"must end in .{' or .'.join(STREAMS)}")
-    return value
-
-
 @group.command("export")
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path), callback=_file)
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path), callback=with_suffix(*SUFFIXES))
 @click.option("--from", "since", help="First day or time, 2026-11-17 or 2026-11-17T09:30; default: the first attempt.")
 @click.option("--to", "until", help="Last day or time; default: now.")
-@click.option(
-    "--result",
-    multiple=True,
-    type=click.Choice([outcome.value for outcome in Outcome]),
-    help="Outcome; may be repeated.",
-)
+@click.option("--result", multiple=True, type=click.Choice(list(map(str, Outcome))), help="Outcome; may be repeated.")
 @click.option("--code", multiple=True, help="Code, for example username_taken; may be repeated.")
 @click.option("--status", multiple=True, help="HTTP status, for example 422; may be repeated.")
 @click.option("--q", "text", help="Part of a login, name or contact, or a request ID.")
@@ -75,14 +64,14 @@ def export(
     file: Path,
     since: str | None,
     until: str | None,
-    result: Sequence[str],
-    code: Sequence[str],
-    status: Sequence[str],
+    result: tuple[str, ...],
+    code: tuple[str, ...],
+    status: tuple[str, ...],
     text: str | None,
     zone: ZoneInfo,
     lang: str | None,
 ) -> None:
-    """Write attempts to FILE (.txt, .csv or .xlsx), as the results page exports them with the same filter.
+    """Write attempts to FILE (.txt, .csv or .xlsx) like the results page with the same filter.
 
     Replaces FILE once the export is complete.
 
@@ -91,14 +80,8 @@ def export(
       flask attempts export all.csv
       flask attempts export refused.xlsx --from 2026-11-17 --to 2026-11-23 --result rejected --lang en
     """
-    args = MultiDict[str, str](
-        [(name, value) for name, value in (("from", since), ("to", until), ("q", text)) if value]
-        + [
-            (name, value)
-            for name, values in (("result", result), ("code", code), ("status", status))
-            for value in values
-        ]
-    )
+    args = MultiDict[str, str]({"result": result, "code": code, "status": status})
+    args.update({name: value for name, value in (("from", since), ("to", until), ("q", text)) if value})
     with force_locale(lang or get_runtime().config.default_language), refusals_as_errors():
         now = datetime.now(UTC)
         rows = _write(file, parse_selection_strictly(args, zone, now, default="all"), now)
@@ -106,7 +89,7 @@ def export(
 
 
 def _write(file: Path, selection: Selection, now: datetime) -> int:
-    """Write a temporary file and rename it, so that FILE is never incomplete; return the number of rows."""
+    """Write and rename a temporary file: FILE is never incomplete. Return the number of rows."""
     database = get_runtime().read_database
     report = reports.count_export(database, reports.open_export(database, selection.filter, selection.zone, now))
     lines = partial(reports.iter_blocks, database, report)

@@ -4,12 +4,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 
 from project.contract.error_codes import PROBLEMS, detail_text, message_text
 from project.domain.attempts import NewAttempt, new_id
-from project.domain.errors import FieldError, RefusalError, RuleError
+from project.domain.errors import RefusalError, RuleError
 from project.domain.passwords import hash_key
 from project.runtime import get_runtime
 
@@ -31,20 +32,28 @@ def refusal_text(error: RefusalError) -> str:
     return detail_text(error.code, error.variant, error.params)
 
 
-def validated_by(
-    rule: Callable[[str], str], field: str
-) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
-    """Return a click callback that validates an option with a domain rule; errors have the texts of the API."""
+def validated_by(rule: Callable[[str], str]) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+    """Return a click callback that validates an option with a domain rule."""
+    return lambda context, parameter, value: validated(rule, value) if value else None
 
-    def validate(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-        if not value:
-            return None
-        try:
-            return rule(value)
-        except RuleError as error:
-            raise click.BadParameter(message_text(FieldError(field, error.code, error.variant, error.params))) from None
 
-    return validate
+def validated(rule: Callable[[str], str], value: str) -> str:
+    """Return a value in its normal form. Raises BadParameter with the text of the API."""
+    try:
+        return rule(value)
+    except RuleError as error:
+        raise click.BadParameter(message_text(error)) from None
+
+
+def with_suffix(*allowed: str) -> Callable[[click.Context, click.Parameter, Path], Path]:
+    """Return a click callback that validates the suffix of a file."""
+
+    def check(context: click.Context, parameter: click.Parameter, value: Path) -> Path:
+        if value.suffix.lower() not in allowed:
+            raise click.BadParameter(f"must end in {' or '.join(allowed)}")
+        return value
+
+    return check
 
 
 def new_attempt(command: str, key: str | None = None) -> NewAttempt:

@@ -122,7 +122,7 @@ def _ndjson_rows(file: BinaryIO) -> Iterator[Row]:
 
 def _csv_rows(text: TextIO, tell: Callable[[], int]) -> Iterator[Row]:
     header = text.readline()
-    delimiter = _delimiter(header)
+    delimiter = max(",;\t", key=header.count)  # Excel writes semicolons in locales with a decimal comma
     columns = _columns(next(csv.reader([header], delimiter=delimiter), []))
     return _csv_bodies(csv.reader(text, delimiter=delimiter), columns, tell)
 
@@ -139,11 +139,6 @@ def _csv_bodies(reader: "_csv.Reader", columns: Sequence[str], tell: Callable[[]
             continue
         if any(cell.strip() for cell in cells):
             yield Row(number, _body(columns, cells), None, tell())
-
-
-def _delimiter(header: str) -> str:
-    """Guess the delimiter: Excel writes semicolons in locales with a decimal comma, such as Russian."""
-    return max(",;\t", key=header.count)
 
 
 @contextmanager
@@ -181,7 +176,7 @@ def _sheet_bodies(numbered: Iterable[tuple[int, Sequence[Any]]], columns: Sequen
 
 
 def _cell(value: object) -> str:
-    """Return a cell as text: dates in ISO 8601, phones that Excel turned into numbers as digits."""
+    """Return a cell as text: dates in ISO 8601, phones that Excel made numbers as digits."""
     match value:
         case None:
             return ""
@@ -213,7 +208,7 @@ def _columns(header: Iterable[str]) -> list[str]:
 
 
 def _body(columns: Sequence[str], cells: Sequence[str]) -> dict[str, Any]:
-    """Return the fields of a row. A cell without a column becomes an unknown field, which is refused."""
+    """Return the fields of a row; a cell without a column becomes an unknown field."""
     named = zip_longest(columns, cells, fillvalue="")
     return {name or f"column {number}": cell for number, (name, cell) in enumerate(named, start=1) if cell.strip()}
 

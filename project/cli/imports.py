@@ -1,4 +1,4 @@
-"""`flask users import`: create users from a file; each row is an attempt like POST /useradd."""
+"""`flask users import`: create users from a file, each row like POST /useradd."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 import click
 
-from project.cli.common import new_attempt, refusal_text
+from project.cli.common import new_attempt, refusal_text, with_suffix
 from project.cli.import_files import SUFFIXES, FileError, Row, Source, open_source
 from project.contract.error_codes import PROBLEMS, message_text
 from project.contract.schemas import user_add_schema
@@ -39,22 +39,13 @@ class _UnusableError(click.ClickException):
     exit_code = 2
 
 
-def _with_suffix(*allowed: str) -> Callable[[click.Context, click.Parameter, Path], Path]:
-    def check(context: click.Context, parameter: click.Parameter, value: Path) -> Path:
-        if value.suffix.lower() not in allowed:
-            raise click.BadParameter(f"must end in {' or '.join(allowed)}")
-        return value
-
-    return check
-
-
 @click.command("import")
-@click.argument("file", type=click.Path(path_type=Path), callback=_with_suffix(*SUFFIXES))
+@click.argument("file", type=click.Path(path_type=Path), callback=with_suffix(*SUFFIXES))
 @click.option(
     "--errors",
     required=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    callback=_with_suffix(".csv", ".ndjson"),
+    callback=with_suffix(".csv", ".ndjson"),
     help="Report of refused rows, .csv or .ndjson: line, field, code, message. Overwritten.",
 )
 @click.option(
@@ -83,7 +74,8 @@ def import_users(file: Path, errors: Path, credentials: Path) -> None:
       flask users import people.csv --errors refused.csv --credentials passwords.csv
       flask users import people.xlsx --errors refused.ndjson --credentials passwords.csv
     """
-    _require_distinct(file, errors, credentials)
+    if len({path.resolve() for path in (file, errors, credentials)}) < 3:
+        raise click.UsageError("FILE, --errors and --credentials must be three different files.")
     try:
         with (
             open_source(file) as source,
@@ -99,11 +91,6 @@ def import_users(file: Path, errors: Path, credentials: Path) -> None:
     if counts["refused"]:
         click.echo(f"Refused rows are listed in {errors}")
         raise click.exceptions.Exit(1)
-
-
-def _require_distinct(*paths: Path) -> None:
-    if len({path.resolve() for path in paths}) < len(paths):
-        raise click.UsageError("FILE, --errors and --credentials must be three different files.")
 
 
 def _summary(counts: Counter[str]) -> str:
@@ -170,10 +157,8 @@ def _import_row(row: Row, issued: Write, refused: Write) -> str:
         if error.code == "credentials_changed":  # the user exists and has changed the password
             return "replayed"
         if not error.recorded:
-            status = PROBLEMS[error.code].status
-            attempts.record(
-                runtime.database, runtime.spool, attempt, status=status, code=error.reason, errors=error.errors
-            )
+            status, code = PROBLEMS[error.code].status, error.reason
+            attempts.record(runtime.database, runtime.spool, attempt, status=status, code=code, errors=error.errors)
         for values in _report(row.number, error):
             refused(values)
         return "refused"

@@ -28,7 +28,7 @@ def spool_status() -> None:
 
 @group.command("drain")
 def spool_drain() -> None:
-    """Drain the spool of processes that no longer run into PostgreSQL; running ones drain their own.
+    """Drain the spool of dead processes into PostgreSQL; running ones drain their own.
 
     \b
     Example:

@@ -5,11 +5,10 @@ from uuid import UUID
 import click
 from flask.cli import AppGroup
 
-from project.cli.common import new_attempt, refusals_as_errors, validated_by
-from project.contract.error_codes import message_text
+from project.cli.common import new_attempt, refusals_as_errors, validated, validated_by
+from project.contract.schemas import MAX_NAME_LENGTH
 from project.domain import usernames
 from project.domain.contacts import MAX_EMAIL_LENGTH, mask_email, mask_phone, normalize_email, normalize_phone
-from project.domain.errors import FieldError, RuleError
 from project.domain.passwords import new_key
 from project.domain.registration import NewUser
 from project.domain.text import clean, trimmed_name
@@ -21,17 +20,15 @@ group = AppGroup("users", help="Manage users.")
 
 
 @group.command("create-admin")
+@click.option("--username", prompt=True, callback=validated_by(usernames.check), help="Login of the administrator.")
 @click.option(
-    "--username", prompt=True, callback=validated_by(usernames.check, "username"), help="Login of the administrator."
+    "--name", callback=validated_by(lambda n: trimmed_name(n, MAX_NAME_LENGTH)), help="Full name; default: the login."
 )
-@click.option(
-    "--name", help="Full name; default: the login.", callback=validated_by(lambda n: trimmed_name(n, 300), "name")
-)
-@click.option("--email", help="E-mail address.", callback=validated_by(normalize_email, "email"))
+@click.option("--email", callback=validated_by(normalize_email), help="E-mail address.")
 @click.option(
     "--phone",
+    callback=validated_by(lambda p: normalize_phone(p, get_runtime().config.phone_region)),
     help="Phone number.",
-    callback=validated_by(lambda p: normalize_phone(p, get_runtime().config.phone_region), "phone"),
 )
 def create_admin(username: str, name: str | None, email: str | None, phone: str | None) -> None:
     """Create an administrator, like Django's createsuperuser, and print the password once.
@@ -42,23 +39,14 @@ def create_admin(username: str, name: str | None, email: str | None, phone: str 
       ./run flask users create-admin
     """
     if not (email or phone):
-        email = click.prompt("E-mail", value_proc=_prompted_email)
+        email = click.prompt("E-mail", value_proc=lambda value: validated(normalize_email, value))
     new_user = NewUser(name=name or username, username=username, phone=phone, email=email, birth_date=None)
-    key = new_key()
+    key, runtime = new_key(), get_runtime()
     attempt = new_attempt("flask users create-admin", key)
     attempt.sent = _masked_body(new_user)
     with refusals_as_errors():
-        credentials = registration.register(
-            get_runtime().database, get_runtime().passwords, attempt, key, new_user, is_admin=True
-        )
+        credentials = registration.register(runtime.database, runtime.passwords, attempt, key, new_user, is_admin=True)
     click.echo(f"Login:    {credentials.login}\nPassword: {credentials.password}")
-
-
-def _prompted_email(value: str) -> str:
-    try:
-        return normalize_email(value)
-    except RuleError as error:
-        raise click.BadParameter(message_text(FieldError("email", error.code, error.variant, error.params))) from None
 
 
 def _masked_body(new_user: NewUser) -> dict[str, str]:

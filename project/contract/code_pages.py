@@ -3,20 +3,15 @@
 from collections import defaultdict
 from typing import Any
 
-from flask import Blueprint, Flask, abort, redirect, render_template, url_for
+from flask import Blueprint, abort, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 
-from project.contract.error_codes import FIELD_CODES, PROBLEMS, FieldCode, Problem
+from project.contract.error_codes import FIELD_CODES, PROBLEMS, FieldCode, ProblemType
 from project.contract.responses import PROBLEM, problem_values
 from project.http.guards import public
 from project.http.request_state import request_state
 
 bp = Blueprint("pages", __name__)
-
-
-def init_app(app: Flask) -> None:
-    """Register the pages."""
-    app.register_blueprint(bp)
 
 
 @bp.get("/")
@@ -37,28 +32,24 @@ def problems() -> ResponseReturnValue:
 @public
 def problem(code: str) -> ResponseReturnValue:
     """Explain a code: the `type` of every problem document is the address of this page."""
-    entry: Problem | FieldCode | None = PROBLEMS.get(code) or FIELD_CODES.get(code)
+    entry: ProblemType | FieldCode | None = PROBLEMS.get(code) or FIELD_CODES.get(code)
     if entry is None:
         abort(404)
     return render_template(
         "contract/code.html",
         code=code,
-        title=_title(entry),
+        title=str(entry.title if isinstance(entry, ProblemType) else entry.short),
         status=entry.status,
         fields=entry.fields if isinstance(entry, FieldCode) else "",
-        is_retryable=isinstance(entry, Problem) and entry.retryable,
+        is_retryable=isinstance(entry, ProblemType) and entry.retryable,
         sentences=_sentences(entry),
         sample=_sample(code, entry),
     )
 
 
-def _title(entry: Problem | FieldCode) -> str:
-    return str(entry.title if isinstance(entry, Problem) else entry.short)
-
-
-def _sentences(entry: Problem | FieldCode) -> list[str]:
+def _sentences(entry: ProblemType | FieldCode) -> list[str]:
     """Return every sentence of a code, with sample values, and "…" where there are none."""
-    texts = entry.details if isinstance(entry, Problem) else entry.messages
+    texts = entry.details if isinstance(entry, ProblemType) else entry.messages
     samples = {variant: defaultdict(lambda: "…", {} if variant else entry.sample) for variant in texts}
     return [str(text) % samples[variant] if "%(" in str(text) else str(text) for variant, text in texts.items()]
 
@@ -67,12 +58,11 @@ _FIELD_EXAMPLES = {"validation_failed": "invalid_phone", "conflict": "username_t
 """Codes of responses with field errors, and an example of such an error."""
 
 
-def _sample(code: str, entry: Problem | FieldCode) -> dict[str, Any]:
-    """Return an example of a problem document with this code."""
+def _sample(code: str, entry: ProblemType | FieldCode) -> dict[str, Any]:
     sentence = _sentences(entry)[0]
     if code in _FIELD_EXAMPLES:
         return _sample(_FIELD_EXAMPLES[code], FIELD_CODES[_FIELD_EXAMPLES[code]])
-    if isinstance(entry, Problem):
+    if isinstance(entry, ProblemType):
         return _document(code, sentence)
     outer = "conflict" if entry.status == 409 else "validation_failed"
     detail = str(PROBLEMS[outer].details.get(code, PROBLEMS[outer].details[""]))

@@ -1,4 +1,4 @@
-"""Error codes: HTTP status, English texts (translated by gettext), and whether a retry helps."""
+"""Error codes: HTTP status, English texts for gettext, and whether a retry helps."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -6,24 +6,29 @@ from http import HTTPStatus
 
 from flask_babel import lazy_gettext as _
 
-from project.domain.errors import NO_PARAMS, FieldError, Params
+from project.domain.errors import NO_PARAMS, FieldError, Params, RuleError
 from project.http.translations import ngettext
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """A reason why a request fails (RFC 9457). `details` has a sentence for each variant; "" is the default."""
+class ProblemType:
+    """A problem type (RFC 9457): why a request fails."""
 
     status: int
     title: str
     details: Mapping[str, str]
+    """A sentence for each variant; "" is the default."""
     retryable: bool = False
     sample: Params = field(default_factory=lambda: NO_PARAMS)
     """Parameters of the default sentence in documents."""
 
 
-PROBLEMS: Mapping[str, Problem] = {
-    "bad_request": Problem(
+_RETRY_DETAILS = {
+    "": _("The user was not created. Repeat in %(seconds)s s with the same Idempotency-Key."),
+    "read": _("Try again in %(seconds)s s."),
+}
+PROBLEMS: Mapping[str, ProblemType] = {
+    "bad_request": ProblemType(
         400,
         _("The request is not valid HTTP for this service"),
         {
@@ -34,7 +39,7 @@ PROBLEMS: Mapping[str, Problem] = {
             "search": _("The search is too broad: narrow the period, or write = and the whole login."),
         },
     ),
-    "malformed_json": Problem(
+    "malformed_json": ProblemType(
         400,
         _("The body is not JSON"),
         {
@@ -51,7 +56,7 @@ PROBLEMS: Mapping[str, Problem] = {
         },
         sample={"line": 3, "column": 14},
     ),
-    "body_not_object": Problem(
+    "body_not_object": ProblemType(
         400,
         _("A JSON object is needed"),
         {
@@ -61,12 +66,12 @@ PROBLEMS: Mapping[str, Problem] = {
             "null": _('null was sent. Send one object: {"name": …, "username": …}.'),
         },
     ),
-    "bad_idempotency_key": Problem(
+    "bad_idempotency_key": ProblemType(
         400,
         _("The idempotency key is unusable"),
         {"": _("22 to 255 visible ASCII characters are needed, a UUID is best.")},
     ),
-    "unauthorized": Problem(
+    "unauthorized": ProblemType(
         401,
         _("An access key is needed"),
         {
@@ -74,7 +79,7 @@ PROBLEMS: Mapping[str, Problem] = {
             "session": _("Log in at /login/ first, or send a key in the header Authorization: Bearer KEY."),
         },
     ),
-    "forbidden": Problem(
+    "forbidden": ProblemType(
         403,
         _("Not allowed"),
         {
@@ -83,9 +88,9 @@ PROBLEMS: Mapping[str, Problem] = {
             "last_admin": _("This is the last administrator who can log in: make another one first."),
         },
     ),
-    "not_found": Problem(404, _("Not found"), {"": _("There is no such address or record.")}),
-    "method_not_allowed": Problem(405, _("Method not allowed"), {"": _("Use POST here. See /swagger/.")}),
-    "conflict": Problem(
+    "not_found": ProblemType(404, _("Not found"), {"": _("There is no such address or record.")}),
+    "method_not_allowed": ProblemType(405, _("Method not allowed"), {"": _("Use POST here. See /swagger/.")}),
+    "conflict": ProblemType(
         409,
         _("The user already exists"),
         {
@@ -95,15 +100,15 @@ PROBLEMS: Mapping[str, Problem] = {
             "email_taken": _("Another user has this e-mail address."),
         },
     ),
-    "credentials_changed": Problem(
+    "credentials_changed": ProblemType(
         409,
         _("The password was changed since"),
         {"": _("This key created the user, but the password was changed since.")},
     ),
-    "body_too_large": Problem(
+    "body_too_large": ProblemType(
         413, _("The request is too large"), {"": _("At most %(limit)s KB.")}, sample={"limit": 16}
     ),
-    "unsupported_media_type": Problem(
+    "unsupported_media_type": ProblemType(
         415,
         _("application/json is needed"),
         {
@@ -111,54 +116,36 @@ PROBLEMS: Mapping[str, Problem] = {
             "encoded": _("Send the body as it is, without Content-Encoding."),
         },
     ),
-    "validation_failed": Problem(
+    "validation_failed": ProblemType(
         422, _("The data did not pass validation"), {"": _("Correct the fields named and send the request again.")}
     ),
-    "idempotency_key_reused": Problem(
+    "idempotency_key_reused": ProblemType(
         422,
         _("The idempotency key was used already"),
         {"": _("Another request came with this Idempotency-Key. A new request needs a new key.")},
     ),
-    "rate_limited": Problem(
-        429,
-        _("Too many requests"),
-        {"": _("Try again in %(seconds)s s.")},
-        retryable=True,
-        sample={"seconds": 12},
+    "rate_limited": ProblemType(
+        429, _("Too many requests"), {"": _("Try again in %(seconds)s s.")}, retryable=True, sample={"seconds": 12}
     ),
-    "internal_error": Problem(
+    "internal_error": ProblemType(
         500,
         _("Service error"),
         {"": _("The error was recorded. Quote the request id when you ask about it.")},
         retryable=True,
     ),
-    "database_unavailable": Problem(
-        503,
-        _("The database does not answer"),
-        {
-            "": _("The user was not created. Repeat in %(seconds)s s with the same Idempotency-Key."),
-            "read": _("Try again in %(seconds)s s."),
-        },
-        retryable=True,
-        sample={"seconds": 2},
+    "database_unavailable": ProblemType(
+        503, _("The database does not answer"), _RETRY_DETAILS, retryable=True, sample={"seconds": 2}
     ),
-    "overloaded": Problem(
-        503,
-        _("The service is overloaded"),
-        {
-            "": _("The user was not created. Repeat in %(seconds)s s with the same Idempotency-Key."),
-            "read": _("Try again in %(seconds)s s."),
-        },
-        retryable=True,
-        sample={"seconds": 2},
+    "overloaded": ProblemType(
+        503, _("The service is overloaded"), _RETRY_DETAILS, retryable=True, sample={"seconds": 2}
     ),
-    "exports_busy": Problem(
+    "exports_busy": ProblemType(
         503,
         _("Two downloads are running already"),
         {"": _("Wait until one of them has ended, then try again.")},
         retryable=True,
     ),
-    "outcome_unknown": Problem(
+    "outcome_unknown": ProblemType(
         503,
         _("The outcome is unknown"),
         {
@@ -261,10 +248,7 @@ FIELD_CODES: Mapping[str, FieldCode] = {
     ),
     "unknown_field": FieldCode(
         _("There is an unknown field"),
-        {
-            "": _("There is no such field."),
-            "hint": _("There is no such field. Did you mean %(hint)s?"),
-        },
+        {"": _("There is no such field."), "hint": _("There is no such field. Did you mean %(hint)s?")},
     ),
     "username_taken": FieldCode(
         _("The login is taken already"), {"": _("The login is taken.")}, "username", status=409
@@ -331,7 +315,7 @@ def detail_text(code: str, variant: str = "", params: Params = NO_PARAMS) -> str
     return _render(PROBLEMS[code].details, variant, params)
 
 
-def summary_text(errors: Iterable[FieldError]) -> str:
+def validation_detail(errors: Iterable[FieldError]) -> str:
     """Return the detail of a failed validation, which contains the number of invalid fields."""
     return ngettext(
         "Correct %(num)s field and send the request again.",
@@ -340,7 +324,7 @@ def summary_text(errors: Iterable[FieldError]) -> str:
     )
 
 
-def message_text(error: FieldError) -> str:
+def message_text(error: FieldError | RuleError) -> str:
     """Return the message of a field error, in the current language."""
     return _render(FIELD_CODES[error.code].messages, error.variant, error.params)
 

@@ -22,7 +22,7 @@ from project.version import VERSION
 
 UI = Path(__file__).parents[1] / "static" / "vendor" / "swagger-ui"
 ABOUT = """
-Creates users and keeps every request as an *attempt*, whatever its end.
+Creates users and keeps every request as an *attempt*, whatever its outcome.
 
 Every refusal is a problem document (RFC 9457, `application/problem+json`) with a stable `code`; texts follow
 `Accept-Language` (`ru`, `en`), codes never do. Each answer carries `X-Request-Id`.
@@ -90,6 +90,11 @@ def success(description: str, schema: ResponseSchema, **headers: Any) -> dict[st
     if "required" in content:
         content["required"] = content.pop("required")  # the published document names it last
     return {"description": description, **headers, "content": {"application/json": {"schema": content}}}
+
+
+def parameter(name: str, description: str, schema: dict[str, Any], place: str = "query") -> dict[str, Any]:
+    """Describe a parameter in the query or in another place."""
+    return {"name": name, "in": place, "description": description, "schema": schema}
 
 
 def problem_responses(codes: Iterable[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The single error handler: every refusal and exception records the attempt, if there is one, and is answered here.
+"""The single error handler: it records the attempt, if there is one, and responds.
 
 Programs get a problem document (RFC 9457), browsers a page with the same content. Driver messages, tracebacks and
 secrets reach neither.
@@ -8,12 +8,13 @@ import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from flask import Flask, Response, current_app, render_template, request
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
 
-from project.contract.error_codes import PROBLEMS, detail_text, summary_text
+from project.contract.error_codes import PROBLEMS, detail_text, validation_detail
 from project.contract.responses import PROBLEM, json_response, problem_values
 from project.domain.errors import FieldError, Params, RefusalError
 from project.http import rate_limits
@@ -38,7 +39,7 @@ _CODES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """How a request fails, whichever exception was raised."""
+    """A failed request, independent of the exception that was raised."""
 
     status: int
     code: str
@@ -59,12 +60,11 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(Exception, respond)
 
 
-def _problem_page(**values: object) -> str:
-    return render_template("contract/problem.html", **values)
+_problem_page = partial(render_template, "contract/problem.html")
 
 
 def respond(error: Exception, page: Callable[..., str] = _problem_page) -> Response:
-    """Record the attempt, if there is one, and respond with a document, or `page(problem=, detail=)` for a browser."""
+    """Record the attempt; respond with a document, for browsers `page(problem=, detail=)`."""
     problem = _problem_of(error)
     request_state().code = problem.reason
     recorded = _record(problem)
@@ -115,24 +115,20 @@ def _headers(code: str, retry_after_s: int | None = None) -> dict[str, str]:
 
 
 def _record(problem: Problem) -> bool:
-    """Record the attempt unless there is none or it is recorded already. Return whether it is recorded."""
+    """Record the attempt if there is an unrecorded one. Return False if that failed."""
     attempt = request_state().attempt
     if attempt is None or problem.recorded:
         return True
     if problem.code == "rate_limited" and not rate_limits.should_record():
         return False
+    runtime, reason = get_runtime(), problem.reason
     return attempts.record(
-        get_runtime().database,
-        get_runtime().spool,
-        attempt,
-        status=problem.status,
-        code=problem.reason,
-        errors=problem.errors,
+        runtime.database, runtime.spool, attempt, status=problem.status, code=reason, errors=problem.errors
     )
 
 
 def _prefers_html() -> bool:
-    """Return whether the client is a browser: those name text/html, programs name JSON, `*/*` or nothing."""
+    """Return whether the client is a browser, which names text/html, unlike a program."""
     if request.path.startswith("/api/") and request.method != "GET":
         return False
     accepts = request.accept_mimetypes
@@ -153,7 +149,7 @@ def _document(problem: Problem, *, recorded: bool) -> Response:
 def _detail(problem: Problem) -> str:
     match problem.code:
         case "validation_failed":
-            return summary_text(problem.errors)
+            return validation_detail(problem.errors)
         case "rate_limited":
             return detail_text(problem.code, "", {"seconds": problem.headers["Retry-After"]})
         case "database_unavailable" | "overloaded" | "outcome_unknown":

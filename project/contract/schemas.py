@@ -1,4 +1,4 @@
-"""The request schema of POST /useradd. It checks the shape only: uniqueness is enforced by PostgreSQL."""
+"""The request schema of POST /useradd. PostgreSQL, not the schema, enforces uniqueness."""
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -41,10 +41,10 @@ class Checked(fields.String):
 
 
 class UserAddSchema(Schema):
-    """The body of POST /useradd. Loads into a NewUser or raises ValidationFailedError with every wrong field."""
+    """The body of POST /useradd, loaded as NewUser. Raises ValidationFailedError."""
 
     class Meta:
-        """Unknown fields are refused: they are typos."""
+        """Refuse unknown fields: they are usually typos."""
 
         unknown = RAISE
 
@@ -117,7 +117,6 @@ class UserAddSchema(Schema):
 
     @post_load
     def make(self, data: Mapping[str, Any], **_: Any) -> NewUser:
-        """Return a NewUser."""
         return NewUser(**{**dict.fromkeys(OPTIONAL), **data})
 
     def handle_error(self, error: ValidationError, data: Any, **_: Any) -> NoReturn:

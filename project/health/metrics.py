@@ -1,8 +1,9 @@
-"""Metrics for Prometheus: every response is counted here; the state of the process is read from its parts."""
+"""Metrics for Prometheus: counts of responses, and the state of the process."""
 
 import platform
 import time
 from collections.abc import Iterator
+from functools import partial
 
 from flask import Flask, Request, Response
 
@@ -18,12 +19,12 @@ from project.version import VERSION
 OTHER = "other"
 FILE_ENDPOINTS = {"reports.export", "reports.download_txt", "reports.download_xlsx"}
 BLUEPRINTS = frozenset({"auth", "reports", "files", "admin", "health", "static", OTHER})
-"""Values of the label `blueprint`; `files` are the downloads of `reports`, which take longer than its pages."""
+"""Values of the label `blueprint`; `files` are the slow downloads of `reports`."""
 STATUS_CLASSES = ("", "1xx", "2xx", "3xx", "4xx", "5xx")
 
 
 class _ResponseMetrics:
-    """Counts responses. All series exist before the first request, so that counting one takes 3 µs."""
+    """Counts responses in series that exist from the start: counting one takes 3 µs."""
 
     def __init__(self, metrics: Metrics) -> None:
         description = "Responses that are not attempts, by blueprint and status class"
@@ -102,20 +103,13 @@ def init_app(app: Flask) -> None:
 
 
 def _add_process_metrics(runtime: Runtime) -> None:
-    metrics, spool, upkeep = runtime.metrics, runtime.spool, runtime.upkeep
-    databases = {
-        "writing": runtime.database,
-        "reading": runtime.read_database,
-        "replica": runtime.read_database.replica,
-    }
-    for name, database in databases.items():
-        if database:
-            _add_database_metrics(metrics, {"database": name}, database)
-    if runtime.read_database.replica:
+    metrics, spool, upkeep, read_database = runtime.metrics, runtime.spool, runtime.upkeep, runtime.read_database
+    _add_database_metrics(metrics, {"database": "writing"}, runtime.database)
+    _add_database_metrics(metrics, {"database": "reading"}, read_database)
+    if read_database.replica:
+        _add_database_metrics(metrics, {"database": "replica"}, read_database.replica)
         description = "Lag of the replica behind the primary; infinite while it does not answer"
-        metrics.gauge(
-            "useradd_replica_lag_seconds", description, lambda: runtime.read_database.replica_lag_s, combine=max
-        )
+        metrics.gauge("useradd_replica_lag_seconds", description, lambda: read_database.replica_lag_s, combine=max)
     description = "Used share of the quota of the fullest process's spool; 1 also when its disk is unusable"
     metrics.gauge("useradd_spool_fullness_ratio", description, lambda: _fullness(spool), combine=max)
     description = "Attempts that neither PostgreSQL nor the disk accepted: only the log has them"
@@ -127,14 +121,12 @@ def _add_process_metrics(runtime: Runtime) -> None:
 
 
 def _add_database_metrics(metrics: Metrics, labels: dict[str, str], database: Database) -> None:
-    description = "Workers that find PostgreSQL unavailable"
-    metrics.gauge("useradd_breaker_open_workers", description, lambda: database.breaker.is_open, labels)
-    description = "Connections in use"
-    metrics.gauge("useradd_database_connections_used", description, lambda: database.in_use, labels)
-    description = "Maximum number of connections"
-    metrics.gauge("useradd_database_connections_max", description, lambda: database.connections, labels)
+    gauge = partial(metrics.gauge, labels=labels)
+    gauge("useradd_breaker_open_workers", "Workers that find PostgreSQL unavailable", lambda: database.breaker.is_open)
+    gauge("useradd_database_connections_used", "Connections in use", lambda: database.in_use)
+    gauge("useradd_database_connections_max", "Maximum number of connections", lambda: database.connections)
     description = "Threads that wait for a permit or a connection"
-    metrics.gauge("useradd_database_waiting_threads", description, lambda: database.waiting, labels)
+    gauge("useradd_database_waiting_threads", description, lambda: database.waiting)
 
 
 def _fullness(spool: Spool) -> float:

@@ -26,7 +26,7 @@ def livez() -> ResponseReturnValue:
 @bp.get("/readyz")
 @public
 def readyz() -> ResponseReturnValue:
-    """Respond 200 if this process should get requests, 503 while it stops or when its spool is full or unusable."""
+    """Respond 200, or 503 if this process stops or its spool is full or unusable."""
     problem = find_problem(get_runtime().spool, get_runtime().upkeep)
     return jsonify(HEALTH.dump({"status": problem or "ok"})), 503 if problem else 200
 

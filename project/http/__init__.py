@@ -1,1 +1,1 @@
-"""The request pipeline: state, deadlines, proxies, headers, languages, sessions, guards, rate limits, logs, traces."""
+"""The request pipeline: middleware, hooks, and the state of the current request."""

@@ -24,11 +24,8 @@ def init_app(app: Flask) -> None:
 
 
 def _compress(response: Response) -> Response:
-    if response.headers.get("Content-Type", "").partition(";")[0] not in TYPES or response.status_code in {
-        204,
-        206,
-        304,
-    }:
+    media_type = response.headers.get("Content-Type", "").partition(";")[0]
+    if media_type not in TYPES or response.status_code in {204, 206, 304}:
         return response
     response.vary.add("Accept-Encoding")
     if not request.accept_encodings["gzip"] or (response.content_length or 0) < MIN_BYTES:

@@ -1,4 +1,4 @@
-"""One deadline per request, counted from its arrival, so that time in the queue is included."""
+"""One deadline per request, counted from its arrival: the queue is included."""
 
 from collections.abc import Iterable
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -8,13 +8,12 @@ from project.server import RECEIVED
 
 
 class DeadlineMiddleware:
-    """WSGI middleware. A streamed response body is not bounded as a whole: each of its queries is."""
+    """WSGI middleware. Bounds each query of a streamed body, but not the whole body."""
 
     def __init__(self, app: WSGIApplication, seconds: float) -> None:
         self._app = app
         self._seconds = seconds
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Call the application within the deadline."""
         with deadline(self._seconds, start=environ.get(RECEIVED)):
             return self._app(environ, start_response)

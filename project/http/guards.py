@@ -1,9 +1,9 @@
-"""Access control: every view requires a login unless it is marked as public or open to API keys."""
+"""Access control: a view needs a login unless it is public or accepts API keys."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from flask import Flask, current_app, request
+from flask import Flask, current_app
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
@@ -37,7 +37,7 @@ def require_api_key() -> None:
 
 def require_network(networks: Networks) -> None:
     """Refuse clients outside of these networks, and those behind an untrusted proxy."""
-    environ = request.environ
+    environ = current_request().environ
     if UNTRUSTED_PROXY in environ or not is_in_networks(environ.get("REMOTE_ADDR", ""), networks):
         raise RefusalError("forbidden")
 
@@ -45,10 +45,6 @@ def require_network(networks: Networks) -> None:
 def is_public(app: Flask, endpoint: str) -> bool:
     """Return whether an endpoint needs no login."""
     return endpoint == "static" or getattr(app.view_functions[endpoint], "is_public", False)
-
-
-def _allows_api_keys(endpoint: str) -> bool:
-    return getattr(current_app.view_functions[endpoint], "allows_api_keys", False)
 
 
 def init_app(app: Flask) -> None:
@@ -61,7 +57,8 @@ def _require_login() -> ResponseReturnValue | None:
     endpoint = current_request().endpoint
     if endpoint is None or is_public(current_app, endpoint):
         return None
-    if _allows_api_keys(endpoint) and (token := _bearer_token()) is not None:
+    allows_api_keys = getattr(current_app.view_functions[endpoint], "allows_api_keys", False)
+    if allows_api_keys and (token := _bearer_token()) is not None:
         if _is_valid(token):
             return None
         raise RefusalError("unauthorized", "session")
@@ -84,5 +81,8 @@ def _is_valid(token: str | None) -> bool:
 
 def _bearer_token() -> str | None:
     """Return the token of `Authorization: Bearer TOKEN` (RFC 6750, 2.1)."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    header = current_request().environ.get("HTTP_AUTHORIZATION")
+    if header is None:
+        return None
+    scheme, _, token = header.partition(" ")
     return token.strip() if scheme.lower() == "bearer" else None

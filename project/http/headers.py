@@ -21,14 +21,13 @@ NO_STORE = ("Cache-Control", "no-store")
 
 
 class SecurityHeadersMiddleware:
-    """WSGI middleware, because it is faster than a hook and no response of Flask can bypass it."""
+    """WSGI middleware: it is faster than a hook, and no response bypasses it."""
 
     def __init__(self, app: WSGIApplication, *, https_only: bool) -> None:
         self._app = app
         self._https_only = https_only
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Add the headers to the response of the application."""
         is_secure = self._https_only or environ["wsgi.url_scheme"] == "https"
         is_static = environ["PATH_INFO"].startswith("/static/")
 

@@ -59,7 +59,7 @@ def _remember(response: Response) -> Response:
         response.set_cookie(
             COOKIE, request.args["lang"], max_age=YEAR_S, samesite="Lax", httponly=True, secure=request.is_secure
         )
-    response.headers.setdefault("Content-Language", language())
+    response.headers.add("Content-Language", language())
     response.headers.add("Vary", "Accept-Language")
     return response
 

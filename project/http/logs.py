@@ -39,11 +39,11 @@ class _BoundedQueueHandler(QueueHandler):
         self._dropped = 0
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        """Return the record unchanged: the listener runs in this process, so nothing has to be pickled."""
+        """Return the record unchanged: it stays in this process, so nothing has to be pickled."""
         return record
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        """Queue a record, or drop it; the next record that is queued has the number of dropped ones."""
+        """Queue a record or drop it; the next queued one has the number of dropped ones."""
         if self._dropped:
             record.dropped_lines = self._dropped
         try:
@@ -54,24 +54,24 @@ class _BoundedQueueHandler(QueueHandler):
             self._dropped = 0
 
     def drain(self) -> None:
-        """Wait until everything queued is written, at most FLUSH_S seconds: the reader of the log may be gone."""
+        """Wait for everything queued, at most FLUSH_S seconds: the log's reader may be gone."""
         end = time.monotonic() + FLUSH_S
         while self.queue.unfinished_tasks and time.monotonic() < end:  # type: ignore[attr-defined]
             time.sleep(0.01)
 
 
 class _TextFormatter(logging.Formatter):
-    """A line for people with the fields of the JSON format; a traceback follows on lines of its own."""
+    """Formats a line for people, with the fields of the JSON format; tracebacks follow."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - overrides the standard library
-        """Return the line, escaped so that no value can end it or send control sequences to a terminal."""
+        """Return the line, escaped: no value may end it or send control sequences to a terminal."""
         extra = {name: value for name, value in vars(record).items() if name not in _STANDARD_ATTRIBUTES}
         fields = " ".join(f"{name}={value}" for name, value in extra.items())
         return ascii(f"{super().formatMessage(record)} {fields}".rstrip())[1:-1]
 
 
 def init_app(app: Flask, log_format: str) -> None:
-    """Send the lines of all loggers to standard error in this format; write one for each response."""
+    """Send the lines of all loggers to standard error; log each response."""
     handler = _StreamHandler(sys.stderr)
     handler.addFilter(_add_request_ids)
     handler.setFormatter(
@@ -96,7 +96,7 @@ def init_app(app: Flask, log_format: str) -> None:
 
 
 def _install(handler: logging.Handler) -> None:
-    """Replace the handler of an earlier application in this process, so that each line is written once."""
+    """Replace the handler of an earlier application: each line must be written once."""
     root = logging.getLogger()
     for former in [one for one in root.handlers if isinstance(one, _StreamHandler | _BoundedQueueHandler)]:
         root.removeHandler(former)
@@ -104,7 +104,6 @@ def _install(handler: logging.Handler) -> None:
 
 
 def _start_queue(handler: logging.Handler) -> None:
-    """Start the thread that writes the log of this process."""
     listener = QueueListener(queue.Queue(MAX_QUEUED), handler)
     listener.start()
     queue_handler = _BoundedQueueHandler(listener)
@@ -120,19 +119,15 @@ def _drain_queue() -> None:
 
 
 def _add_request_ids(record: logging.LogRecord) -> bool:
-    """Add our request ID, the caller's, and the trace ID."""
     if has_request_context():
-        ids = {
-            "request_id": request_state().request_id,
-            "client_request_id": client_request_id(),
-            "trace_id": trace_id(),
-        }
-        vars(record).update({name: str(value) for name, value in ids.items() if value})
+        record.request_id = str(request_state().request_id)
+        ids = {"client_request_id": client_request_id(), "trace_id": trace_id()}
+        vars(record).update({name: value for name, value in ids.items() if value})
     return True
 
 
 def _log_response(response: Response) -> Response:
-    """Log a response, except those of health checks and of attempts without a 5xx status, which have a row instead.
+    """Log a response, except of health checks and of attempts below 5xx, which have a row.
 
     Query strings are not logged: they may contain names.
     """

@@ -1,4 +1,4 @@
-"""The real client address: forwarded headers count only if a trusted proxy set them (ASVS 5.0.0, 4.1.3)."""
+"""The client address, as trusted proxies forward it (ASVS 5.0.0, 4.1.3)."""
 
 import ipaddress
 from collections.abc import Iterable
@@ -7,12 +7,11 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from config import Networks
 
 UNTRUSTED_PROXY = "useradd.strange_proxy"
-"""Key of the WSGI environment, set when the client's address is unknown: the request came through an untrusted proxy,
-or through a trusted one that does not name its client."""
+"""WSGI environment key, set if a proxy is untrusted or does not name its client."""
 
 
 class TrustedProxyMiddleware:
-    """WSGI middleware that sets the client's address and scheme from X-Forwarded-For and X-Forwarded-Proto.
+    """WSGI middleware that sets address and scheme from X-Forwarded-For and -Proto.
 
     The client is the rightmost address that is not a trusted proxy: clients can invent everything to the left of it.
     """
@@ -22,7 +21,6 @@ class TrustedProxyMiddleware:
         self._networks = networks
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Set the address and scheme of the client, then call the application."""
         forwarded = environ.pop("HTTP_X_FORWARDED_FOR", "")
         scheme = environ.pop("HTTP_X_FORWARDED_PROTO", "")
         if self._networks and self._trusts(environ.get("REMOTE_ADDR", "")):

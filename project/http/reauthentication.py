@@ -1,4 +1,4 @@
-"""Re-authentication: administrators enter their password again before a sensitive action (ASVS 5.0.0, 7.5.3)."""
+"""Re-authentication before sensitive actions of administrators (ASVS 5.0.0, 7.5.3)."""
 
 import logging
 import time
@@ -21,7 +21,7 @@ def is_required() -> bool:
 
 
 def verify(password: str) -> bool:
-    """Verify the password of the logged-in user; a correct one is valid for a while. Raises RateLimitedError."""
+    """Verify the logged-in user's password, valid for VALID_S. Raises RateLimitedError."""
     account = request_state().account
     throttle = rate_limits.PasswordThrottle(str(account.id))
     throttle.check()

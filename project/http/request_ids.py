@@ -1,10 +1,10 @@
-"""Request IDs: ours in every response and log line, the caller's own, and that of its W3C trace."""
+"""Request IDs: our own, the caller's, and the trace ID of W3C Trace Context."""
 
 import re
 
-from flask import Flask, Response, request
+from flask import Flask, Response
 
-from project.http.request_state import request_state
+from project.http.request_state import current_request, request_state
 
 HEADER = "X-Request-Id"
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
@@ -23,17 +23,17 @@ def _begin() -> None:
 
 
 def _set_header(response: Response) -> Response:
-    response.headers[HEADER] = str(request_state().request_id)
+    response.headers.add(HEADER, str(request_state().request_id))
     return response
 
 
 def client_request_id() -> str | None:
     """Return the caller's own request ID, None if it sent none or one that is unsafe to log."""
-    sent = request.environ.get("HTTP_X_REQUEST_ID", "")
-    return sent if _SAFE_FOR_LOGS.fullmatch(sent) else None
+    sent: str | None = current_request().environ.get("HTTP_X_REQUEST_ID")
+    return sent if sent and _SAFE_FOR_LOGS.fullmatch(sent) else None
 
 
 def trace_id() -> str | None:
     """Return the ID of the trace that the caller named, None if it named none."""
-    match = _TRACEPARENT.fullmatch(request.headers.get("Traceparent", ""))
+    match = _TRACEPARENT.fullmatch(current_request().environ.get("HTTP_TRACEPARENT", ""))
     return match and match[1]

@@ -1,9 +1,10 @@
 """The typed state of the current request, and the request without Flask's proxies.
 
-Every access through `request` or `g` costs a quarter of a microsecond: what runs on every request uses these functions.
+Every access through `request` or `g` costs a quarter of a microsecond: hooks use these functions, once each.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -62,17 +63,16 @@ class RequestState:
 
 def request_state() -> RequestState:
     """Return the state of the current request, which the first call creates."""
-    context = g._get_current_object()
+    context = vars(_current_g())
     state: RequestState | None = context.get("request_state")
     if state is None:
         now = time.monotonic()
         started = current_request().environ.get(RECEIVED, now)
         arrival = Arrival(started, now - started, datetime.now(UTC) - timedelta(seconds=now - started))
-        context.request_state = state = RequestState(request_id=new_id(arrival.at), arrival=arrival)
+        context["request_state"] = state = RequestState(request_id=new_id(arrival.at), arrival=arrival)
     return state
 
 
-def current_request() -> Request:
-    """Return the current request itself instead of Flask's proxy."""
-    current: Request = request._get_current_object()  # type: ignore[attr-defined]
-    return current
+_current_g: Callable[[], Any] = g._get_current_object
+current_request: Callable[[], Request] = request._get_current_object  # type: ignore[attr-defined]
+"""Return the current request itself instead of Flask's proxy."""

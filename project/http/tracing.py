@@ -1,4 +1,4 @@
-"""OpenTelemetry traces: a span for each request, each database operation and each append to the spool.
+"""OpenTelemetry traces: spans of requests, database operations and spool appends.
 
 Imported only where OTEL_EXPORTER_OTLP_ENDPOINT is set: the packages of requirements-otel.txt are not installed by
 default. Spans contain names, codes and IDs, never what was sent.
@@ -25,7 +25,7 @@ STOP_S = 0.5
 
 
 class Tracing:
-    """The spans of this process. Started when first needed, because its thread does not survive a fork."""
+    """The spans of this process. Starts when needed: its thread does not survive a fork."""
 
     def __init__(self, processor: Callable[[], SpanProcessor]) -> None:
         self._processor = processor
@@ -34,7 +34,7 @@ class Tracing:
         self._lock = threading.Lock()
 
     def ensure_running(self) -> None:
-        """Start to export spans if this process does not yet."""
+        """Start exporting spans, once per process."""
         if self._pid == os.getpid():
             return
         with self._lock:
@@ -97,7 +97,7 @@ class Tracing:
 
 
 def init_app(app: Flask, processor: Callable[[], SpanProcessor] | None = None) -> Tracing:
-    """Trace requests, and set the trace hooks of the databases and the spool of this application."""
+    """Trace the requests, databases and spool of this application."""
     tracing, runtime = Tracing(processor or _otlp_processor), get_runtime(app)
     app.before_request(tracing.begin_request)
     app.after_request(tracing.record_response)
@@ -114,7 +114,7 @@ def init_app(app: Flask, processor: Callable[[], SpanProcessor] | None = None) -
 
 
 def _otlp_processor() -> SpanProcessor:
-    """Return a processor that exports spans in its own thread and drops them if no collector accepts them."""
+    """Return a processor that exports in its own thread, and drops what no collector accepts."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415 - not installed where tests run
         OTLPSpanExporter,
     )

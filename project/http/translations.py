@@ -1,4 +1,4 @@
-"""Typed wrappers of Flask-Babel's functions. Texts in the code are English and are translated per request."""
+"""Typed wrappers of Flask-Babel, which translates the English texts per request."""
 
 import flask_babel
 

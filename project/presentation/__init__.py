@@ -1,1 +1,1 @@
-"""Shared by pages, files and commands: the selection of attempts, formats of numbers and times, headings."""
+"""Shared by pages, files and commands: selection of attempts, formats, headings."""

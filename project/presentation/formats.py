@@ -30,7 +30,7 @@ _SIZES = (("gigabyte", 10**9), ("megabyte", 10**6), ("kilobyte", 10**3))
 
 
 def init_app(app: Flask) -> None:
-    """Add the filters and globals. An undefined name in a template raises an error instead of printing nothing."""
+    """Add the filters and globals. An undefined name in a template raises an error."""
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.filters.update(
         number=number,
@@ -105,7 +105,7 @@ def size(value: int) -> str:
 
 
 def share(part: int, whole: int) -> str:
-    """Format a percentage; rounding never hides a single attempt."""
+    """Format a percentage. Rounds to 0 % or 100 % only if the share is exactly that."""
     return translations().share(part, whole)
 
 
@@ -137,7 +137,7 @@ def format_time(time: datetime, pattern: str) -> str:
 
 @lru_cache(maxsize=2048)
 def _format_time(time: datetime, pattern: str, language: str) -> str:
-    """Cached, because pages repeat times. Takes naive times: equal times of two zones would share a cache entry."""
+    """Format a naive time (equal times of two zones would share a cache entry)."""
     return str(format_datetime(time, pattern, locale=language))
 
 
@@ -182,13 +182,13 @@ def is_following() -> bool:
 
 
 def current_query(**changes: str) -> str:
-    """Return the query of this page with some values changed: a link to the same page on any path."""
+    """Return the query of this page with some values changed."""
     values = {name: given for name, given in request.args.lists() if name not in changes}
     return "?" + urlencode(values | changes, doseq=True)
 
 
 def build_url(endpoint: str, **values: Any) -> str:
-    """Return the URL of a view. Works without routing, too: a request to an unknown host gets an error page."""
+    """Return the URL of a view, even on the unrouted error page of an unknown host."""
     adapter = request_ctx.url_adapter or current_app.url_map.bind("localhost")
     external = values.pop("_external", False)
     present = {name: value for name, value in values.items() if value is not None}

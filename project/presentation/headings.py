@@ -62,7 +62,7 @@ def outcome_names() -> dict[Outcome, str]:
 
 
 def file_heading(selection: Selection, report: Report, reader: str, now: datetime) -> Heading:
-    """Return the heading of a file: its period, filters, author and time, so that a printout explains itself."""
+    """Return the heading of a file: a printout must explain itself."""
     names = outcome_names()
     outcomes = ", ".join(names[outcome] for outcome in Outcome if outcome in selection.filter.outcomes)
     codes = ", ".join(reason_text(code) for code in sorted(selection.filter.codes))

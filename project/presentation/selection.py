@@ -1,4 +1,4 @@
-"""The selection of attempts: parsed from the query of a URL, and turned into one. Every state of a page has a URL."""
+"""The selection of attempts, parsed from a URL and formatted as one."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,7 +35,7 @@ Values = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """The attempts that the reader selected: the filter, and the parameters of the URL that define it."""
+    """The attempts that the reader selected: the filter, and the URL parameters that define it."""
 
     filter: AttemptFilter
     period: str
@@ -67,7 +67,7 @@ class Selection:
         return next(iter(self.values.get(name, ())), "")
 
     def query(self, **changes: str | Sequence[str] | None) -> str:
-        """Return the query of this selection with some values changed (None removes one): "" or `?...`.
+        """Return the query with some values changed (None removes one): "" or `?...`.
 
         `since` and `until` are called `from` and `to` in the query: `from` is a keyword of Python.
         """
@@ -110,7 +110,6 @@ def _listed(value: str | Sequence[str] | None) -> Sequence[str]:
 
 
 def _local_time(time: datetime) -> str:
-    """Return a time without its zone, with seconds only if needed."""
     is_whole_minute = not (time.second or time.microsecond)
     return f"{time:%Y-%m-%dT%H:%M}" if is_whole_minute else time.replace(tzinfo=None).isoformat()
 
@@ -122,13 +121,13 @@ def parse_selection(
 
     Without `with_client` the filters for client address and client program are dropped silently.
     """
-    return _Parser(args, zone, now, default, with_client=with_client).parse()
+    return _Parser(args, zone, now.astimezone(zone), default, with_client).parse()
 
 
 def parse_selection_strictly(
     args: MultiDict[str, str], zone: ZoneInfo, now: datetime, default: str = DEFAULT, *, with_client: bool = False
 ) -> Selection:
-    """Parse the query of an API call or a download. Raises RefusalError for an invalid parameter."""
+    """Parse the query of an API call or download. Raises RefusalError for invalid parameters."""
     selection = parse_selection(args, zone, now, default, with_client=with_client)
     if selection.is_reversed:
         raise RefusalError("bad_request", "period")
@@ -140,73 +139,61 @@ def parse_selection_strictly(
     return selection
 
 
+@dataclass
 class _Parser:
-    """Parses one query."""
-
-    def __init__(
-        self, args: MultiDict[str, str], zone: ZoneInfo, now: datetime, default: str, *, with_client: bool
-    ) -> None:
-        self._args = args
-        self._with_client = with_client
-        self._zone = zone
-        self._now = now.astimezone(zone)
-        self._default = default
-        self._ignored: list[tuple[str, str]] = []
-        self._values: dict[str, Sequence[str]] = {}
+    args: MultiDict[str, str]
+    zone: ZoneInfo
+    now: datetime
+    default: str
+    with_client: bool
+    ignored: list[tuple[str, str]] = field(default_factory=list)
+    values: dict[str, Sequence[str]] = field(default_factory=dict)
 
     def parse(self) -> Selection:
-        outcomes = self._all("result", Outcome)
-        codes = self._all("code", _choice(KNOWN_CODES))
-        statuses = self._all("status", _integer(r"0|[1-5]\d\d"))
+        outcomes = frozenset(self._all("result", Outcome))
+        codes = frozenset(self._all("code", _choice(KNOWN_CODES)))
+        statuses = frozenset(self._all("status", _integer(r"0|[1-5]\d\d")))
         text = self._text("q")
-        address, program = map(self._text, CLIENT_PARAMETERS) if self._with_client else ("", "")
+        address, program = map(self._text, CLIENT_PARAMETERS) if self.with_client else ("", "")
         self._one("tz", _choice({"UTC"}))
         period, since, until = self._period(text)
+        attempt_filter = AttemptFilter(since=since, until=until, outcomes=outcomes, codes=codes, statuses=statuses)
         return Selection(
-            filter=AttemptFilter(
-                since=since,
-                until=until,
-                outcomes=frozenset(outcomes),
-                codes=frozenset(codes),
-                statuses=frozenset(statuses),
-                text=text,
-                client_address=address,
-                client_program=program,
-            ),
+            filter=replace(attempt_filter, text=text, client_address=address, client_program=program),
             period=period,
-            now=self._now,
-            default=self._default,
-            values=self._values,
+            now=self.now,
+            default=self.default,
+            values=self.values,
             is_reversed=since is not None and until is not None and since >= until,
             before=self._one("before", UUID, keep=False),
             after=self._one("after", UUID, keep=False),
             newer=self._one("newer", UUID, keep=False),
             limit=self._one("limit", _integer(r"[1-9]\d?|100"), keep=False) or 25,
-            ignored=tuple(self._ignored),
+            ignored=tuple(self.ignored),
         )
 
     def _period(self, text: str) -> tuple[str, datetime | None, datetime | None]:
         period = self._one("period", _choice(PERIODS))
         if _can_parse(UUID, text):
             return "all", None, None  # a request ID is found in any period
-        if period in {None, "dates"} and any(self._args.get(name, "").strip() for name in ("from", "to")):
-            since = self._one("from", partial(_parse_time, zone=self._zone, end=False))
-            until = self._one("to", partial(_parse_time, zone=self._zone, end=True))
+        if period in {None, "dates"} and any(self.args.get(name, "").strip() for name in ("from", "to")):
+            since = self._one("from", partial(_parse_time, zone=self.zone, end=False))
+            until = self._one("to", partial(_parse_time, zone=self.zone, end=True))
             if since or until:
-                self._values["period"] = ["dates"]
+                self.values["period"] = ["dates"]
                 return "dates", since, until
         if period in {None, "dates"}:
-            period = self._default
-            self._values.pop("period", None)
+            period = self.default
+            self.values.pop("period", None)
         if period == "all":
             return period, None, None
-        midnight = self._now.replace(hour=0, minute=0, second=0, microsecond=0)
+        midnight = self.now.replace(hour=0, minute=0, second=0, microsecond=0)
         return period, midnight - timedelta(days=DAYS[period] - 1), None
 
     def _text(self, name: str) -> str:
-        text = clean(self._args.get(name, "").strip(), MAX_TEXT)
+        text = clean(self.args.get(name, "").strip(), MAX_TEXT)
         if text:
-            self._values[name] = [text]
+            self.values[name] = [text]
         return text
 
     def _one(self, name: str, parse: Callable[[str], T], *, keep: bool = True) -> T | None:
@@ -215,13 +202,13 @@ class _Parser:
     def _all(self, name: str, parse: Callable[[str], T], *, keep: bool = True) -> list[T]:
         """Return the valid values of a parameter, which may be repeated or contain commas."""
         valid: dict[str, T] = {}
-        for text in _split(self._args.getlist(name)):
+        for text in _split(self.args.getlist(name)):
             try:
                 valid[text] = parse(text)
             except (ValueError, OverflowError):
-                self._ignored.append((name, clean(text, 60)))
+                self.ignored.append((name, clean(text, 60)))
         if valid and keep:
-            self._values[name] = list(valid)
+            self.values[name] = list(valid)
         return list(valid.values())
 
 

@@ -1,4 +1,4 @@
-"""The chart of requests over time: positions, labels and links of its columns, and the detection of an anomaly."""
+"""The chart of requests over time, and the detection of an anomaly."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ STEPS = (1, 1.5, 2, 3, 4, 6)
 FEW_COLUMNS = 12
 
 ANOMALY_FACTOR, ANOMALY_MIN_REJECTED = 4, 20
-"""A bucket is an anomaly with this many times the median share of rejections, and at least this many of them."""
+"""An anomaly has this many times the median share of rejections, and this many of them."""
 MIN_BUCKETS = 6
 """Fewer buckets with requests have no meaningful median."""
 
@@ -96,13 +96,9 @@ def build_chart(report: Report, selection: Selection) -> Chart:
 
 
 def round_up(highest: int) -> int:
-    """Return the top of the scale: 1, 1.5, 2, 3, 4 or 6 times a power of ten, and even, so that its half is whole."""
-    for power in count(0):
-        for step in STEPS:
-            top = step * 10**power
-            if top >= highest and top % 2 == 0:
-                return int(top)
-    raise AssertionError("unreachable: powers never end")
+    """Return the top of the scale: one of STEPS times a power of ten, even: its half is whole."""
+    tops = (step * 10**power for power in count(0) for step in STEPS)
+    return int(next(top for top in tops if top >= highest and top % 2 == 0))
 
 
 def _column(index: int, bucket: Bucket, top: int, selection: Selection) -> Column:
@@ -136,7 +132,7 @@ def _labels(report: Report) -> Iterator[Label]:
 
 
 def _labelled_columns(report: Report) -> Sequence[int]:
-    """Return the indices of columns with a label: midnights if columns are hours, otherwise evenly spaced ones."""
+    """Return the indices of labelled columns: midnights of hours, else evenly spaced ones."""
     total = len(report.series)
     if report.step == "3h":
         midnights = [index for index, bucket in enumerate(report.series) if bucket.since.hour == 0]
@@ -164,7 +160,7 @@ def _label_text(step: str, since: datetime) -> tuple[str, str]:
 
 
 def _lines(report: Report) -> Iterator[Line]:
-    """Yield a line per day, or per column if there is only one day or columns are wider than a day."""
+    """Yield a line per day, or per column if there is one day or columns are wider."""
     days = {bucket.since.date() for bucket in report.series}
     if report.step not in {"30min", "3h"} or len(days) == 1:
         for bucket in report.series:
@@ -180,7 +176,7 @@ def _line(name: str, buckets: Iterable[Bucket]) -> Line:
 
 
 def find_anomaly(report: Report) -> Anomaly | None:
-    """Return the bucket whose share of rejections is far above the median, None if there is none.
+    """Return the bucket with a share of rejections far above the median, if any.
 
     With a filter by result there is none: among rejections only, all shares are equal.
     """

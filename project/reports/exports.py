@@ -3,11 +3,10 @@
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
-from functools import partial
+from functools import cache, partial
 from threading import BoundedSemaphore
 
 from flask import Response
-from flask.typing import ResponseReturnValue
 
 from project.domain.errors import RefusalError
 from project.domain.reports import CountAttempts, Report
@@ -37,29 +36,14 @@ _permits = BoundedSemaphore(AT_ONCE)
 
 
 @bp.get("/results/export.<any(txt, xlsx, csv):ending>")
-def export(ending: str) -> ResponseReturnValue:
-    """Send the selected attempts as a file."""
-    return _export(ending)
+@bp.get("/api/v1/download-txt/", endpoint="download_txt", defaults={"ending": "txt"})
+@bp.get("/api/v1/download-xlsx/", endpoint="download_xlsx", defaults={"ending": "xlsx"})
+def export(ending: str) -> Response:
+    """Stream the file. Except for searches, count attempts after the first bytes are sent.
 
-
-@bp.get("/api/v1/download-txt/")
-def download_txt() -> ResponseReturnValue:
-    """Send the same file at its address in the Django version of this service."""
-    return _export("txt")
-
-
-@bp.get("/api/v1/download-xlsx/")
-def download_xlsx() -> ResponseReturnValue:
-    """Send the same file at its address in the Django version of this service."""
-    return _export("xlsx")
-
-
-def _export(ending: str) -> Response:
-    """Start to stream the file; its attempts are counted once the first bytes are on their way.
-
-    The results of a search are counted before: that may time out, and the reader must get an error then. There is no
-    Content-Length: the length of a compressed file is only known at its end, and for a text PostgreSQL would have to
-    produce all lines twice. The page shows the expected size.
+    Counting a search may time out, and the reader must get an error then. There is no Content-Length: the length of a
+    compressed file is known only at its end, and for a text PostgreSQL would have to produce all lines twice.
+    /api/v1/download-* are the addresses of the Django version of this service.
     """
     rate_limits.consume_for_reader(rate_limits.EXPORTS)
     selection = read_selection(parse_selection_strictly)
@@ -68,10 +52,9 @@ def _export(ending: str) -> Response:
     with ExitStack() as stack:
         stack.callback(_permits.release)
         report = service.open_export(get_runtime().read_database, selection.filter, selection.zone, selection.now)
-        count = _counter(report, ending)
+        count = cache(_counter(report, ending))
         if selection.filter.is_search:
-            counted = count()
-            count = lambda: counted  # noqa: E731
+            count()
         lines = partial(service.iter_blocks, get_runtime().read_database, report)
         heading = file_heading(selection, report, request_state().account.username, selection.now)
         response = Response(_chunks(STREAMS[ending](count, lines, heading, translations())))
@@ -82,7 +65,7 @@ def _export(ending: str) -> Response:
 
 
 def _counter(report: Report, ending: str) -> CountAttempts:
-    """Return a function that counts the attempts and logs who exports them. It runs when the request is over."""
+    """Return a function that counts attempts and logs the export, even after the request."""
     database, state = get_runtime().read_database, request_state()
     fields = {"user_id": str(state.account.id), "format": ending, "request_id": str(state.request_id)}
 

@@ -28,12 +28,7 @@ class Chip:
 
 def period_name(selection: Selection) -> str:
     """Return the name of the period as on its button; for dates, the dates."""
-    names = {
-        "today": gettext("Today"),
-        "7d": gettext("7 days"),
-        "30d": gettext("30 days"),
-        "all": gettext("All time"),
-    }
+    names = {"today": gettext("Today"), "7d": gettext("7 days"), "30d": gettext("30 days"), "all": gettext("All time")}
     return names.get(selection.period) or days_label(selection.filter.since, selection.filter.until, selection.now)
 
 
@@ -51,7 +46,7 @@ def lag_label(lag_s: float) -> str:
 
 
 def chips(selection: Selection) -> Iterator[Chip]:
-    """Yield the active filters; of periods only dates, because others are shown by a button."""
+    """Yield the active filters; of periods only dates: others have a button."""
     if selection.period == "dates" and not selection.is_reversed:
         yield Chip(gettext("Period"), period_name(selection), selection.query(since=None, until=None))
     names = outcome_names()
@@ -82,7 +77,7 @@ def parameter_name(name: str) -> str:
 
 
 def step_label(report: Report) -> str:
-    """Return the width of a column."""
+    """Return the label of the chart's step, such as `3 hours`."""
     first = report.series[0]
     months = (first.until.year - first.since.year) * 12 + first.until.month - first.since.month
     return {
@@ -115,18 +110,17 @@ def comparison_text(selection: Selection, report: Report, previous: int | None) 
 
 def anomaly_text(note: AnomalyNote) -> str:
     """Return the sentence about an anomaly."""
-    when, count = times_label(note.anomaly.bucket), number(note.anomaly.bucket.rejected)
-    reason = reason_text(note.code)
-    if note.anomaly.times:
+    bucket, times, reason = note.anomaly.bucket, note.anomaly.times, reason_text(note.code)
+    values = {"when": times_label(bucket), "count": number(bucket.rejected)}
+    if times:
         many = ngettext(
             "%(when)s: %(num)s time as many rejections as usual: %(count)s",
             "%(when)s: %(num)s times as many rejections as usual: %(count)s",
-            note.anomaly.times,
-            when=when,
-            count=count,
+            times,
+            **values,
         )
     else:
-        many = gettext("%(when)s: unusually many rejections: %(count)s", when=when, count=count)
+        many = gettext("%(when)s: unusually many rejections: %(count)s", **values)
     if note.is_nearly_all:
         return gettext("%(many)s, almost all of them: “%(reason)s”.", many=many, reason=reason)
     return gettext("%(many)s, most often: “%(reason)s”.", many=many, reason=reason)

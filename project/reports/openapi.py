@@ -4,22 +4,22 @@ from typing import Any
 
 from apispec import APISpec
 
-from project.contract.openapi import problem_responses, success
+from project.contract.openapi import parameter, problem_responses, success
 from project.contract.responses import ATTEMPT, ATTEMPT_PAGE, STATS, ResponseSchema
 from project.domain.attempts import Outcome
 from project.presentation.selection import KNOWN_CODES, PERIODS
 from project.reports.exports import TYPES
 
-Security = list[dict[str, list[str]]]
-SESSION: Security = [{"session": []}]
-SESSION_OR_KEY: Security = [*SESSION, {"key": []}]
+Json = dict[str, Any]
+SESSION: list[Json] = [{"session": []}]
+SESSION_OR_KEY = [*SESSION, {"key": []}]
 READ_CODES = ("bad_request", "unauthorized", "database_unavailable", "overloaded")
 
 
 def describe(spec: APISpec) -> None:
     """Add statistics, attempts and downloads."""
-    _add(spec, "/api/v1/stats/", "stats", "Numbers; without a period they count everything", _filter("all"), STATS)
-    paging = [_query("before", "Only attempts older than this one", _UUID), _LIMIT]
+    _add(spec, "/api/v1/stats/", "stats", "Statistics; without a period, of all attempts", _filter("all"), STATS)
+    paging = [parameter("before", "Only attempts older than this one", _UUID), _LIMIT]
     _add(spec, "/api/v1/attempts/", "attempts", "Attempts, newest first", [*_filter("all"), *paging], ATTEMPT_PAGE)
     path_id = {"name": "attempt_id", "in": "path", "required": True, "schema": _UUID}
     _add(spec, "/api/v1/attempts/{attempt_id}/", "attempt", "One attempt", [path_id], ATTEMPT, "not_found")
@@ -30,13 +30,7 @@ def describe(spec: APISpec) -> None:
 
 
 def _add(
-    spec: APISpec,
-    path: str,
-    name: str,
-    summary: str,
-    parameters: list[dict[str, Any]],
-    schema: ResponseSchema,
-    *codes: str,
+    spec: APISpec, path: str, name: str, summary: str, parameters: list[Json], schema: ResponseSchema, *codes: str
 ) -> None:
     _describe(spec, path, name, summary, parameters, {"200": success("OK", schema)}, *codes, security=SESSION_OR_KEY)
 
@@ -55,10 +49,10 @@ def _describe(
     path: str,
     name: str,
     summary: str,
-    parameters: list[dict[str, Any]],
-    responses: dict[str, Any],
+    parameters: list[Json],
+    responses: Json,
     *codes: str,
-    security: Security = SESSION,
+    security: list[Json] = SESSION,
 ) -> None:
     operation = {
         "operationId": name,
@@ -71,30 +65,27 @@ def _describe(
     spec.path(path, operations={"get": operation})
 
 
-def _query(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
-    return {"name": name, "in": "query", "description": description, "schema": schema}
-
-
-def _filter(period: str) -> list[dict[str, Any]]:
-    """Return the parameters of the filter of the results page."""
+def _filter(period: str) -> list[Json]:
     return [
-        _query(
+        parameter(
             "period", "`dates` goes by `from` and `to`", {"type": "string", "enum": list(PERIODS), "default": period}
         ),
-        _query("from", "First day, or moment, in the shown zone", {"type": "string", "example": "2026-11-17"}),
-        _query("to", "Last day, or the moment before which it ends", {"type": "string", "example": "2026-11-23"}),
+        parameter("from", "First day, or moment, in the shown zone", {"type": "string", "example": "2026-11-17"}),
+        parameter("to", "Last day, or the moment before which it ends", {"type": "string", "example": "2026-11-23"}),
         _many("result", "Outcomes", {"type": "string", "enum": [outcome.value for outcome in Outcome]}),
         _many("code", "Reasons", {"type": "string", "enum": sorted(KNOWN_CODES)}),
         _many("status", "HTTP statuses", {"type": "integer", "example": 422}),
-        _query("q", "Part of a login, `=` and all of it, a whole phone or e-mail, a request's number", _TEXT),
-        _query("tz", "`UTC`: times in UTC, else in the zone of the service", {"type": "string", "enum": ["UTC"]}),
+        parameter(
+            "q", "Part of a login; `=` and an exact login; a whole phone number or e-mail address; a request ID", _TEXT
+        ),
+        parameter("tz", "`UTC`: times in UTC, else in the zone of the service", {"type": "string", "enum": ["UTC"]}),
     ]
 
 
-def _many(name: str, description: str, item: dict[str, Any]) -> dict[str, Any]:
-    return {**_query(name, description, {"type": "array", "items": item}), "style": "form", "explode": True}
+def _many(name: str, description: str, item: Json) -> Json:
+    return {**parameter(name, description, {"type": "array", "items": item}), "style": "form", "explode": True}
 
 
-_TEXT: dict[str, Any] = {"type": "string"}
-_UUID: dict[str, Any] = {"type": "string", "format": "uuid"}
-_LIMIT = _query("limit", "How many", {"type": "integer", "minimum": 1, "maximum": 100, "default": 25})
+_TEXT: Json = {"type": "string"}
+_UUID: Json = {"type": "string", "format": "uuid"}
+_LIMIT = parameter("limit", "How many", {"type": "integer", "minimum": 1, "maximum": 100, "default": 25})

@@ -1,4 +1,4 @@
-"""The data of the pages, all read from the database here: views only request it, and templates only print it."""
+"""The data of the pages, all read here: views only request it, templates only print it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -74,23 +74,19 @@ def get_results(database: Database, selection: Selection) -> Results:
     )
     if report is None:
         return Results(report=None, page=page)
+    facets, newest_id = _facets(database, report), _newest_id(selection, page)
+    results = Results(report=report, facets=facets, page=page, newest_id=newest_id)
     if not report.total:
-        return Results(
-            report=report,
-            facets=_facets(database, report),
-            page=page,
-            newest_id=_newest_id(selection, page),
+        return replace(
+            results,
             total_all_time=try_query(service.count_attempts, database, selection.over_all_time().filter),
             is_new=not service.get_page(database, AttemptFilter(), 1).attempts,
         )
-    return Results(
-        report=report,
-        facets=_facets(database, report),
+    return replace(
+        results,
         previous=_count_previous(database, selection, report),
         chart=build_chart(report, selection),
         anomaly_note=_anomaly_note(database, report),
-        page=page,
-        newest_id=_newest_id(selection, page),
     )
 
 
@@ -118,21 +114,18 @@ def count_newer(database: Database, selection: Selection, newest_id: UUID) -> Ne
 
 
 def _facets(database: Database, report: Report) -> Facets | None:
+    attempt_filter = report.attempt_filter
     reasons: tuple[CodeCount, ...] | None = report.reasons
     statuses: tuple[StatusCount, ...] | None = report.by_status
-    if report.attempt_filter.codes:
-        without_codes = replace(report.attempt_filter, codes=frozenset())
-        reasons = try_query(service.count_reasons, database, without_codes)
-    if report.attempt_filter.statuses:
-        without_statuses = replace(report.attempt_filter, statuses=frozenset())
-        statuses = try_query(service.count_statuses, database, without_statuses)
-    if reasons is None or statuses is None:
-        return None
-    return Facets(reasons=reasons, statuses=statuses)
+    if attempt_filter.codes:
+        reasons = try_query(service.count_reasons, database, replace(attempt_filter, codes=frozenset()))
+    if attempt_filter.statuses:
+        statuses = try_query(service.count_statuses, database, replace(attempt_filter, statuses=frozenset()))
+    return None if reasons is None or statuses is None else Facets(reasons=reasons, statuses=statuses)
 
 
 def _count_previous(database: Database, selection: Selection, report: Report) -> int | None:
-    """Count the attempts of the previous period up to the same time; None unless all of it was recorded."""
+    """Count the previous period up to the same time; None unless all of it was recorded."""
     since = report.attempt_filter.since
     if selection.period not in DAYS or since is None:
         return None
@@ -175,7 +168,7 @@ class Details:
 
     @property
     def has_more_same_login(self) -> bool:
-        """Whether there may be more than `same_login`."""
+        """Whether `same_login` was cut off at its maximum."""
         return self.same_login == MAX_SAME_LOGIN
 
 
@@ -205,7 +198,7 @@ def find_details(database: ReadDatabase, attempt_id: UUID, selection: Selection)
 
 
 def _is_within(attempt: AttemptRow, attempt_filter: AttemptFilter) -> bool:
-    """Return whether an attempt is in the period of a filter: a link to an old attempt may not name its period."""
+    """Return whether an attempt is in the period of a filter: a link may lack its period."""
     return (attempt_filter.since is None or attempt.received_at >= attempt_filter.since) and (
         attempt_filter.until is None or attempt.received_at < attempt_filter.until
     )
@@ -214,7 +207,7 @@ def _is_within(attempt: AttemptRow, attempt_filter: AttemptFilter) -> bool:
 def try_query(
     query: Callable[Concatenate[Database, P], T], database: Database, *args: P.args, **kwargs: P.kwargs
 ) -> T | None:
-    """Return the result of a query, None if it exceeds the statement timeout of a healthy PostgreSQL."""
+    """Return the result of a query, None if it exceeds the statement timeout."""
     try:
         return query(database, *args, **kwargs)
     except (SearchTooBroadError, QueryTimeoutError):

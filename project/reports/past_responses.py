@@ -5,7 +5,7 @@ from typing import Any
 
 from flask_babel import force_locale
 
-from project.contract.error_codes import PROBLEMS, detail_text, summary_text
+from project.contract.error_codes import PROBLEMS, detail_text, validation_detail
 from project.contract.responses import PROBLEM, UNKNOWN, problem_values
 from project.domain.attempts import CHECKED, AttemptDetail, AttemptRow
 from project.domain.errors import FIELDS
@@ -44,14 +44,14 @@ def _problem(attempt: AttemptDetail) -> dict[str, Any]:
 
 
 def _unplanned_code(attempt: AttemptRow) -> str:
-    """Return the code of a response that differs from the outcome: it was unknown then, or responding failed."""
+    """Return the code of a response that differs from the recorded outcome."""
     return "outcome_unknown" if attempt.answered == 503 else "internal_error"
 
 
 def _detail(attempt: AttemptDetail, code: str) -> str:
     """Return the detail of the response, "…" if its parameters were not recorded."""
     if code == "validation_failed" and attempt.errors:
-        return summary_text(attempt.errors)
+        return validation_detail(attempt.errors)
     if code == "conflict" and attempt.errors:
         return detail_text(code, attempt.errors[0].code if len(attempt.errors) == 1 else "")
     problem = PROBLEMS.get(code)

@@ -14,11 +14,11 @@ from project.queries import api_keys as queries
 log = logging.getLogger(__name__)
 
 CACHE_S = 5.0
-"""How long a process caches that a key is valid, hence how long a revoked key may still work."""
+"""How long a process caches a valid key; a revoked one may work that long."""
 
 
 class ApiKeys:
-    """Verifies API keys. Caches valid ones only: there are few, and strangers cannot fill the memory."""
+    """Verifies API keys. Caches valid ones only: strangers cannot fill the memory."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -29,11 +29,11 @@ class ApiKeys:
         self._valid_until.clear()
 
     def is_cached(self, key: str) -> bool:
-        """Return whether the key was valid at its last lookup, without a lookup now."""
+        """Return whether the key is in the cache. Does not query PostgreSQL."""
         return hash_api_key(key) in self._valid_until
 
     def is_valid(self, key: str) -> bool:
-        """Return whether the key is valid. Raises DatabaseUnavailableError if that cannot be looked up."""
+        """Return whether the key is valid. Raises DatabaseUnavailableError."""
         key_hash = hash_api_key(key)
         now = time.monotonic()
         if self._valid_until.get(key_hash, now) > now:

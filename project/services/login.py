@@ -13,7 +13,7 @@ from project.queries import users as queries
 
 
 def authenticate(database: Database, passwords: Passwords, login: str, password: str, region: str) -> Account | None:
-    """Return the active user with this login and password, or None whichever of them is wrong.
+    """Return the active user, or None; does not reveal which of login and password is wrong.
 
     `login` is a username, a phone number in any notation or an e-mail address, in any letter case.
     """
@@ -41,5 +41,5 @@ def find(database: Database, user_id: UUID) -> Account | None:
 
 
 def end_sessions(database: Database, user_id: UUID) -> None:
-    """End all sessions of a user: a copied cookie must not work after a logout (ASVS 5.0.0, 7.4.1)."""
+    """End all sessions of a user: logout invalidates copied cookies (ASVS 5.0.0, 7.4.1)."""
     database.write_transaction(queries.end_sessions, user_id)

@@ -18,7 +18,7 @@ def register(
     *,
     is_admin: bool = False,
 ) -> Credentials:
-    """Create a user and record the attempt. Raises DecidedError, which is recorded too, if PostgreSQL refuses it.
+    """Create a user and record the attempt. A DecidedError of PostgreSQL is recorded, too.
 
     `key` is the raw idempotency key of `attempt.key_hash`: the same key gives the same credentials.
     """

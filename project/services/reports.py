@@ -22,12 +22,12 @@ from project.queries import counts, snapshots
 from project.queries.lines import find_escaped_lines, find_lines, find_lines_one_by_one, lines_query
 
 BLOCK = 1_353
-"""Lines per query: many enough for cheap round trips, few enough for flat memory. Divides the rows of a worksheet
-(1,048,575), so that no block is cut."""
+"""Lines per query: many for cheap round trips, few for flat memory. Divides the rows of a
+worksheet (1,048,575), so that no block is cut."""
 AHEAD = 2
 """Blocks queried in advance, so that PostgreSQL produces the next one while one is sent."""
 WRITER_WAIT_S, OVERLOAD_WAIT_S, PAUSE_S = 0.5, 3.0, 0.002
-"""Seconds that a snapshot waits for writers, that an export retries while readers queue, and between two tries."""
+"""Seconds to wait for writers, to retry while readers queue, and between two tries."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -43,7 +43,7 @@ class Page:
 
 
 def build_report(database: Database, attempt_filter: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
-    """Count the selected attempts. The report's filter ends at the newest recorded attempt: that is its snapshot."""
+    """Count the selected attempts up to the newest one, which ends the snapshot."""
     return _read(database, _build_report, attempt_filter, zone, now)
 
 
@@ -62,7 +62,7 @@ def count_export(database: ReadDatabase, report: Report) -> Report:
 
 
 def _open_snapshot(database: Database) -> int:
-    """Return the sequence number of the newest attempt once all earlier ones are committed or rolled back.
+    """Return the newest sequence number once all earlier attempts are committed or gone.
 
     Gives up after WRITER_WAIT_S: a writer may be frozen.
     """
@@ -121,7 +121,7 @@ def get_page(
     before: UUID | None = None,
     after: UUID | None = None,
 ) -> Page:
-    """Return the newest selected attempts, or the next older than `before`, or the next newer than `after`."""
+    """Return the newest attempts, or those just older than `before` or newer than `after`."""
     found = _read(database, rows.find_attempts, attempt_filter, limit + 1, before=before, after=after)
     more = len(found) > limit
     if after is not None:
@@ -130,7 +130,7 @@ def get_page(
 
 
 def iter_blocks(database: ReadDatabase, report: Report, layout: Layout, *, size: int = BLOCK) -> Iterator[Block]:
-    """Yield the attempts of `report` as lines, oldest first, and query the next blocks in advance.
+    """Yield the attempts of `report` as lines, oldest first; query blocks in advance.
 
     Each block is a short transaction with its own deadline: a slow reader holds no connection. Attempts that retention
     deletes during the export are missing.
@@ -175,7 +175,7 @@ def _escape(
 
 
 def _retry_overloaded(query: Callable[[], T]) -> T:
-    """Retry for OVERLOAD_WAIT_S while too many readers wait: a late page is better than half a file."""
+    """Retry for OVERLOAD_WAIT_S while too many readers wait: half a file is worse."""
     until = time.monotonic() + OVERLOAD_WAIT_S
     while True:
         try:
@@ -187,7 +187,7 @@ def _retry_overloaded(query: Callable[[], T]) -> T:
 
 
 def find_attempt(database: ReadDatabase, attempt_id: UUID) -> AttemptDetail | None:
-    """Return one attempt, or None. Reads the primary, so that a client finds the attempt of its last response."""
+    """Return one attempt, or None. Reads the primary: a client may ask for its last attempt."""
     return database.primary.read_transaction(rows.find_attempt, attempt_id)
 
 
@@ -228,7 +228,7 @@ def _read(
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> T:
-    """Read in a transaction. Raises SearchTooBroadError if a text search exceeds the statement timeout."""
+    """Read in a transaction. Raises SearchTooBroadError if a search times out."""
     try:
         return database.read_transaction(query, attempt_filter, *args, **kwargs)
     except QueryTimeoutError as error:

@@ -16,7 +16,7 @@ NEARLY_FULL = 0.9
 def get_status(
     database: Database, read_database: ReadDatabase, spool: Spool, upkeep: Upkeep, metrics: Metrics
 ) -> dict[str, Any]:
-    """Return the state of this instance; `status`, `database` and `statistics` are those of this process."""
+    """Return the state of this instance; that of its databases is seen by this process."""
     metrics.update()
     waiting = read_status(spool.root)
     problem = find_problem(spool, upkeep)
@@ -44,7 +44,7 @@ def get_status(
 
 
 def find_problem(spool: Spool, upkeep: Upkeep) -> str | None:
-    """Return why this process should get no requests (it stops, or its spool is full or unusable), else None."""
+    """Return why this process should get no requests, None if it should."""
     if upkeep.is_stopping:
         return "stopping"
     try:

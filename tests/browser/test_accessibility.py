@@ -130,7 +130,7 @@ def test_no_page_violates_wcag(
     page.locator("#secret").wait_for()
     found += findings(page, "a secret")
     page.goto("/account/")
-    for field in ("current", "chosen", "repeated"):
+    for field in ("current", "new", "confirmation"):
         page.locator(f"[name={field}]").fill("wrong")
     page.keyboard.press("Enter")
     page.locator("[aria-invalid=true]").first.wait_for()

@@ -35,11 +35,11 @@ def password(client: FlaskClient) -> str:
     return str(answer["password"])
 
 
-def change(browser: FlaskClient, current: str, chosen: str, repeated: str | None = None) -> TestResponse:
+def change(browser: FlaskClient, current: str, new: str, confirmation: str | None = None) -> TestResponse:
     """Fill in and submit the form."""
     page = browser.get("/account/")
     assert page.status_code == 200
-    form = {"current": current, "chosen": chosen, "repeated": chosen if repeated is None else repeated}
+    form = {"current": current, "new": new, "confirmation": new if confirmation is None else confirmation}
     return browser.post("/account/", data=form | {"csrf_token": csrf_token(page.text)})
 
 
@@ -151,7 +151,7 @@ def test_a_weak_password_is_refused_with_a_message_at_its_field(
 
     page = change(client, password, chosen)
 
-    assert (page.status_code, field_errors(page)) == (422, {"chosen": message})
+    assert (page.status_code, field_errors(page)) == (422, {"new": message})
     assert rows.of("users") == before
     assert not chosen or chosen not in page.text
 
@@ -161,9 +161,9 @@ def test_error_messages_are_available_in_english(client: FlaskClient, password: 
 
     page = change(client, "wrong", "x" * 20, "y")
 
-    assert field_errors(page) == {"repeated": "The new passwords do not match."}
+    assert field_errors(page) == {"confirmation": "The new passwords do not match."}
     assert field_errors(change(client, "wrong", GOOD)) == {"current": "This is not your current password."}
-    assert field_errors(change(client, password, "short")) == {"chosen": "Use at least 15 characters."}
+    assert field_errors(change(client, password, "short")) == {"new": "Use at least 15 characters."}
 
 
 @pytest.mark.parametrize("current", ["wrong", "", "x" * 129, "лиловый утюг"])
@@ -180,7 +180,7 @@ def test_a_wrong_current_password_changes_nothing(client: FlaskClient, password:
 def test_a_form_without_a_csrf_token_changes_nothing(client: FlaskClient, password: str, rows: Rows) -> None:
     before = rows.of("users")
 
-    response = client.post("/account/", data={"current": password, "chosen": GOOD, "repeated": GOOD})
+    response = client.post("/account/", data={"current": password, "new": GOOD, "confirmation": GOOD})
 
     assert response.status_code == 400
     assert rows.of("users") == before

@@ -243,11 +243,11 @@ def test_a_stolen_session_cannot_guess_the_password(limited: Service) -> None:
     issued = useradd(client, IVAN).json
     assert issued is not None
     log_in(client, issued["login"], issued["password"])
-    chosen = "lorem-ipsum-korova-77"
+    new = "lorem-ipsum-korova-77"
 
     def change(current: str) -> int:
         token = csrf_token(client.get("/account/").text)
-        form = {"current": current, "chosen": chosen, "repeated": chosen, "csrf_token": token}
+        form = {"current": current, "new": new, "confirmation": new, "csrf_token": token}
         return client.post("/account/", data=form).status_code
 
     assert [change("wrong") for _ in range(11)] == [422] * 10 + [429]

@@ -138,7 +138,7 @@ def test_a_user_changes_the_password_and_logs_out(service: Flask) -> None:
     assert issued is not None
     log_in(client, issued["login"], issued["password"])
 
-    assert post(client, "/account/", current=issued["password"], chosen=CHOSEN, repeated=CHOSEN) == 302
+    assert post(client, "/account/", current=issued["password"], new=CHOSEN, confirmation=CHOSEN) == 302
     token = csrf_token(client.get("/account/").text)
     assert client.post("/logout/", data={"csrf_token": token}).status_code == 302
 
