@@ -1,4 +1,4 @@
-"""Stores records on disk while PostgreSQL is unavailable: `DATA_DIR/spool`, one folder per process.
+"""Stores records in `DATA_DIR/spool` while PostgreSQL is unavailable.
 
 A folder belongs to the process that holds the lock on its file `lock`. The kernel releases the lock even after kill -9;
 then another process can claim the folder. It contains:
@@ -43,7 +43,7 @@ class SpoolError(Exception):
 
 
 class Spool:
-    """The spool of this process: a folder below `root`, claimed on first use and again after a fork."""
+    """The spool of this process: a folder in `root`, claimed on first use and after a fork."""
 
     trace: Callable[[str], AbstractContextManager[object]] | None = None
     """Set by tracing to wrap every append in a span."""
@@ -75,7 +75,7 @@ class Spool:
             raise
 
     def write_intent(self, record: str) -> int | None:
-        """Store what to record if this process dies; return the slot, None if none is free or usable."""
+        """Store what to record if this process dies; return the slot, None if none is usable."""
         try:
             return self.open().write_intent(record)
         except SpoolError:
@@ -96,11 +96,11 @@ class Spool:
         return self._own is not None and self._own.size > 0
 
     def drain(self, deliver: Deliver) -> int:
-        """Deliver the records of this process; return how many. Exceptions from `deliver` propagate."""
+        """Deliver records of this process; return how many. Exceptions of `deliver` propagate."""
         return self.open().drain(deliver)
 
     def drain_orphans(self, deliver: Deliver) -> int:
-        """Deliver the records of dead processes; return how many. Exceptions from `deliver` propagate."""
+        """Deliver records of dead processes; return how many. Exceptions of `deliver` propagate."""
         drained = 0
         for path in _folders(self.root):
             folder = None
@@ -133,7 +133,7 @@ class Spool:
 
 
 class Folder:
-    """A folder owned by this process. Thread-safe: appends run concurrently, drains one at a time."""
+    """A folder owned by this process. Thread-safe: appends are concurrent, drains are not."""
 
     def __init__(self, path: Path, lock: int, quota: int) -> None:
         self._path = path
@@ -151,7 +151,7 @@ class Folder:
 
     @classmethod
     def claim(cls, path: Path, quota: int = QUOTA) -> "Folder | None":
-        """Create and claim the folder at `path`; return None if another process owns it. Raises OSError."""
+        """Create and claim the folder `path`; return None if it has an owner. Raises OSError."""
         path.mkdir(mode=0o700, exist_ok=True)
         lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -177,7 +177,7 @@ class Folder:
             raise SpoolError(f"the spool's disk failed: {error.strerror}") from error
 
     def write_intent(self, record: str) -> int | None:
-        """Store a record in a slot and return the slot; None if the record is too long or no slot is free."""
+        """Store a record and return its slot; None if it is too long or no slot is free."""
         line = _framed(record)
         if len(line) > SLOT_BYTES or not self._free_slots:
             return None
@@ -196,7 +196,7 @@ class Folder:
         self._free_slots.append(slot)
 
     def drain(self, deliver: Deliver) -> int:
-        """Deliver every record, oldest first, and delete delivered segments. Exceptions from `deliver` propagate."""
+        """Deliver records, oldest first; delete delivered segments. Exceptions propagate."""
         with self._draining:
             with self._lock:
                 self._seal()
@@ -241,7 +241,7 @@ class Folder:
         return self._active
 
     def _recover(self) -> None:
-        """Record the intents of a dead owner. A slot that cannot be recorded now waits for the next owner."""
+        """Record the intents of a dead owner; a slot that fails waits for the next owner."""
         size = SLOT_BYTES * SLOT_COUNT
         content = os.pread(self._intents, size, 0)
         if len(content) < size:  # allocate all slots now: the disk may be full later
@@ -287,7 +287,7 @@ class _Segment:
         self.size += len(line)
 
     def sync(self, size: int) -> None:
-        """Return when the first `size` bytes are durable. Raises OSError: then it is unknown which bytes are."""
+        """Return when `size` bytes are durable. Raises OSError: then it is unknown which are."""
         with self._sync_lock:
             if self._synced < size:
                 self._sync()

@@ -152,7 +152,7 @@ def _mounts() -> str:
 
 
 def file_system(folder: Path, mounts: str) -> str | None:
-    """Return the type of the file system of a folder, from the lines of /proc/self/mounts (fstab(5))."""
+    """Return the file system type of a folder, from the lines of /proc/self/mounts (fstab(5))."""
     found, longest = None, -1
     for line in mounts.splitlines():
         _, mount_point, kind, *_ = line.split(" ")

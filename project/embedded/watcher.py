@@ -41,7 +41,7 @@ Server = subprocess.Popen[bytes] | AdoptedServer
 
 
 def start_watcher(directory: DataDirectory) -> None:
-    """Start a watcher unless there is one. It inherits the lock, which is never free in between."""
+    """Start a watcher unless there is one; it inherits the lock, which is never free between."""
     lock = try_lock(directory.root / "watcher.lock")
     if lock is None:
         return

@@ -36,7 +36,7 @@ def language() -> str:
 
 
 def _selected(request: Request) -> str | None:
-    """Return the language of the link or cookie. The API uses its header only, so that programs stay predictable."""
+    """Return the language of the link or cookie; the API uses its header only."""
     if request.path.startswith("/api/") or request.path.rstrip("/") == "/useradd":
         return None
     selected = request.args.get("lang") or request.cookies.get(COOKIE)

@@ -26,7 +26,7 @@ FLOOD_LOGGED = RateLimit("flood-logged", 1, 60)
 
 
 def consume_attempt() -> None:
-    """Count a request to /useradd. Raises RateLimitedError when its client, or all clients together, sent too many."""
+    """Count a request to /useradd. Raises RateLimitedError after too many."""
     runtime, client = get_runtime(), client_key()
     limits = runtime.useradd_limits
     runtime.rate_limiter.consume(
@@ -35,7 +35,7 @@ def consume_attempt() -> None:
 
 
 def record_conflict() -> None:
-    """Count a response that reveals what is taken: a client that gets many of them enumerates users (S39)."""
+    """Count a response that reveals what is taken, against enumeration of users (S39)."""
     get_runtime().rate_limiter.record(Hit(get_runtime().useradd_limits.conflicts, client_key()))
 
 
@@ -45,7 +45,7 @@ def consume_for_reader(limit: RateLimit) -> None:
 
 
 def should_record() -> bool:
-    """Return whether another rate limit refusal becomes a row. If not, log that, at most once a minute."""
+    """Return whether another rate limit refusal becomes a row; log it once a minute if not."""
     limiter = get_runtime().rate_limiter
     if limiter.consume_locally(Hit(RECORDED, client_key()), Hit(ALL_RECORDED, EVERYBODY)):
         return True
@@ -55,7 +55,7 @@ def should_record() -> bool:
 
 
 class PasswordThrottle:
-    """Throttles password guessing for one account from the address of this request, without locking the account."""
+    """Throttles password guessing per account and address, without locking the account."""
 
     def __init__(self, account: str) -> None:
         self._address = client_address()
@@ -63,12 +63,12 @@ class PasswordThrottle:
 
     @classmethod
     def of_login(cls, login: str) -> "PasswordThrottle":
-        """Return the throttle for a login in any spelling, which is hashed: Redis must not hold logins."""
+        """Return the throttle for a login in any spelling; it is hashed, Redis holds no logins."""
         forms = "\0".join(login_candidates(login, get_runtime().config.phone_region))
         return cls(hashlib.sha256(forms.encode(errors="replace")).hexdigest()[:32])
 
     def check(self) -> None:
-        """Raise RateLimitedError after too many wrong passwords: not even the right one is tried then."""
+        """Raise RateLimitedError after too many wrong passwords, even if this one is right."""
         get_runtime().rate_limiter.consume(
             Hit(WRONG_PASSWORDS, self._address, 0), Hit(ACCOUNT_WRONG_PASSWORDS, self._account, 0)
         )
@@ -87,7 +87,7 @@ def client_key() -> str:
 
 
 def client_address() -> str:
-    """Return the client's address, for IPv6 its /64 network: one household or server owns 2**64 addresses."""
+    """Return the client's address, for IPv6 its /64 network: one server owns all of it."""
     text: str = current_request().environ.get("REMOTE_ADDR", "")
     if ":" not in text:
         return text

@@ -24,7 +24,7 @@ _SEEN_EVERY_S = 60
 
 
 class Reader(UserMixin):  # type: ignore[misc]  # Flask-Login has no types
-    """A logged-in user. The id in the cookie contains the epoch: a session of an older epoch is invalid."""
+    """A logged-in user. The cookie holds the epoch; a session of an older epoch is invalid."""
 
     def __init__(self, account: Account) -> None:
         self.account = account
@@ -35,16 +35,16 @@ class Reader(UserMixin):  # type: ignore[misc]  # Flask-Login has no types
 
 
 class Sessions(SecureCookieSessionInterface):
-    """Session cookies with the `__Host-` prefix and Secure under https, and without both under plain http."""
+    """Session cookies, under https with the `__Host-` prefix and Secure."""
 
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
-        """Return an empty session without any work for a request without our cookie, as those of programs."""
+        """Return the session; an empty one, without work, for a request without our cookie."""
         if "HTTP_COOKIE" not in request.environ or self.get_cookie_name(app) not in request.cookies:
             return self.session_class()
         return super().open_session(app, request)
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
-        """Save the session unless nothing accessed it: then the response does not depend on it either."""
+        """Save the session unless nothing accessed it, so that the response depends on it."""
         if session.accessed or session.modified:
             super().save_session(app, session, response)
 
@@ -53,12 +53,12 @@ class Sessions(SecureCookieSessionInterface):
         return "__Host-session" if self.get_cookie_secure(app) else "session"
 
     def get_cookie_secure(self, app: Flask) -> bool:
-        """Return whether the cookie is Secure: a session that began under https never travels in clear text."""
+        """Return whether the cookie is Secure, as it stays once a session began under https."""
         return request.is_secure or get_runtime().config.https_only
 
 
 def init_app(app: Flask) -> None:
-    """Bind the login manager. Templates get `known_as`, which needs no database and so works on error pages."""
+    """Bind the login manager; give templates `known_as`, which needs no database."""
     app.session_interface = Sessions()
     app.config.update(SESSION_COOKIE_HTTPONLY=True, SESSION_COOKIE_SAMESITE="Lax", SESSION_REFRESH_EACH_REQUEST=False)
     login_manager.session_protection = None  # it marks sessions as stale, which nothing here uses
@@ -97,7 +97,7 @@ def _load(session_id: str) -> Reader | None:
 
 
 def _known_as() -> str | None:
-    """Return the login that the cookie names, unverified: enough for an error page, and grants nothing."""
+    """Return the login in the cookie, unverified: it is shown on error pages only."""
     return session["name"] if "name" in session and not _has_expired() else None
 
 
@@ -120,7 +120,7 @@ def _is_made_by_person() -> bool:
 
 
 def _send_to_login() -> BaseResponse:
-    """Redirect people to the login and back, refuse programs, and keep a page that polls as it is."""
+    """Redirect people to the login and back; answer programs and polling pages with 401."""
     if request.path.startswith("/api/") and not request.path.startswith("/api/v1/download"):
         raise RefusalError("unauthorized", "session")
     match request.headers.get("HX-Request-Type"):

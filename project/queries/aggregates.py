@@ -1,4 +1,4 @@
-"""Pre-aggregated counts by time, status and code: statistics of millions of attempts read thousands of rows.
+"""Pre-aggregated counts by time, status and code, so that statistics read few rows.
 
 Attempts up to a sequence number, the watermark, are aggregated; later ones are counted row by row. The sum is exact if
 watermark and counts are read from one snapshot (a REPEATABLE READ transaction).
@@ -69,7 +69,7 @@ _DELETE_EMPTY = """
 
 
 def get_watermark(connection: Connection) -> int:
-    """Return the watermark. Compare with its value: with a subquery PostgreSQL scans the whole table (measured)."""
+    """Return the watermark, to compare with as a value: a subquery scans the whole table."""
     return connection.execute(select(Watermark.seq).where(Watermark.name == WATERMARK)).scalar_one()
 
 
@@ -113,7 +113,7 @@ def _wait_for_writers(connection: Connection, writers: frozenset[str]) -> bool:
 
 
 def prune(connection: Connection, before: datetime, limit: int) -> int:
-    """Delete the oldest attempts received before a moment, at most `limit`, and subtract them from the counts.
+    """Delete at most `limit` of the oldest attempts and subtract them from the counts.
 
     Their users stay. The watermark is locked, so that nothing is aggregated concurrently. Return the number deleted.
     """

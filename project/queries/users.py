@@ -73,7 +73,7 @@ def find_users(
 
 
 def has_identifier(identifiers: Sequence[str]) -> ColumnElement[bool]:
-    """Return the condition that one of the folded `identifiers` is the user's; an index answers it."""
+    """Return the condition that one of the folded `identifiers` is the user's (indexed)."""
     return User.id.in_(select(Identifier.user_id).where(Identifier.value.in_(identifiers)))
 
 
@@ -83,13 +83,13 @@ def contains(text: str) -> ColumnElement[bool]:
 
 
 def lock_administrators(connection: Connection) -> list[UUID]:
-    """Lock and return the administrators who can log in, so that none changes until this transaction ends."""
+    """Lock until the transaction ends and return the administrators who can log in."""
     query = select(User.id).where(User.is_admin, User.is_active).order_by(User.id).with_for_update()
     return list(connection.scalars(query))
 
 
 def change_user(connection: Connection, user_id: UUID, **values: Any) -> str | None:
-    """Change columns of a user and invalidate its sessions; return the username, or None if there is no such user."""
+    """Change columns of a user and end its sessions; return the username, None if unknown."""
     changed = update(User).where(User.id == user_id).values(epoch=User.epoch + 1, **values).returning(User.username)
     return connection.execute(changed).scalar()
 
@@ -100,7 +100,7 @@ def reset_password(connection: Connection, user_id: UUID, password_hash: str) ->
 
 
 def replace_password(connection: Connection, user_id: UUID, former: str, password_hash: str) -> int | None:
-    """Replace a password and invalidate the sessions; return the new epoch, or None if `former` is no longer stored.
+    """Replace the password `former`, end sessions; return the epoch, None if it was changed.
 
     Idempotent: a retry finds its own hash.
     """

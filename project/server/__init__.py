@@ -1,4 +1,4 @@
-"""HTTP server: waitress in several worker processes on one socket. Dead workers are replaced, stops are graceful.
+"""HTTP server: waitress in several worker processes on one socket.
 
 The supervisor binds the socket and forks. It has one thread and no connection, so that it can fork safely at any time.
 """
@@ -46,7 +46,7 @@ def serve(
     stopping: Callable[[], None] = lambda: None,
     stop: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT. Raises SystemExit, with status 0 if every accepted request was answered.
+    """Serve until SIGTERM or SIGINT. Raises SystemExit, with 0 if all requests were answered.
 
     `app` must answer within `deadline_s`; when stopping, clients that have not read their response 2 s later are
     dropped. `prepare` runs first, in its own process; if it exits with EX_TEMPFAIL, the service starts and retries it

@@ -1,4 +1,4 @@
-"""Waitress connections with fewer thread switches and with a timestamp per request (docs/adr/0025).
+"""Waitress connections with fewer thread switches and timed requests (docs/adr/0025).
 
 Uses internals of waitress 3.0.2, hence the pin; tests/integration/test_server.py covers them.
 """
@@ -21,7 +21,7 @@ RECEIVED = "useradd.received"
 
 
 class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has no types
-    """A thread pool that timestamps queued requests and does not queue those of held connections."""
+    """A thread pool that times queued requests and does not queue those of held connections."""
 
     def add_task(self, task: Any) -> None:
         task.queued_at = time.monotonic()
@@ -61,7 +61,7 @@ class _Task(WSGITask):  # type: ignore[misc]
 
 
 class _Parser(HTTPRequestParser):  # type: ignore[misc]
-    """Answers 400 where waitress 3.0.2 crashes (a length of 5000 digits, an invalid host) or allows request smuggling.
+    """Answers 400 where waitress 3.0.2 crashes or allows request smuggling.
 
     Waitress accepts Content-Length together with Transfer-Encoding, and ignores Transfer-Encoding outside HTTP/1.1: it
     would take what a proxy considers a body as the next request (RFC 9112, 6.1 and 11.2).
@@ -79,7 +79,7 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
 
 
 class Channel(HTTPChannel):  # type: ignore[misc]
-    """A connection that its thread holds for a moment after a response while other threads are idle.
+    """A connection that its thread holds briefly after a response while others are idle.
 
     Passing requests between event loop and threads causes half of all thread switches (docs/adr/0025).
     """
@@ -108,7 +108,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             self.server.add_task(self)
 
     def _has_next(self) -> bool:
-        """Wait up to HOLD_S for a request while enough threads are idle; return whether there is one.
+        """Wait up to HOLD_S for a request while enough threads are idle; return if there is one.
 
         Pipelined requests yield to queued requests of other connections, as in waitress.
         """
@@ -166,7 +166,7 @@ _current = threading.local()
 
 
 def wake_unless_held(wake: Callable[[], None]) -> Callable[[], None]:
-    """Wrap the trigger of the loop to skip needless wake-ups by threads that hold their connection."""
+    """Wrap the trigger of the loop to skip wake-ups by threads that hold their connection."""
 
     def wake_if_needed() -> None:
         channel: Channel | None = getattr(_current, "channel", None)

@@ -35,7 +35,7 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
 
     def prepare(self, prepare: Callable[[], None]) -> None:
-        """Run `prepare` in a child. Exit if it fails, but not if it takes long or exits with EX_TEMPFAIL."""
+        """Run `prepare` in a child; exit if it fails soon, retry it after EX_TEMPFAIL."""
         pid, end = self._fork(prepare), time.monotonic() + PREPARE_S
         while time.monotonic() < end:
             done, status = os.waitpid(pid, os.WNOHANG)

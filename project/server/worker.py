@@ -1,4 +1,4 @@
-"""A worker process: answers requests of a listening socket and drains accepted connections when it stops."""
+"""A worker process: answers requests of a socket, drains connections when it stops."""
 
 import signal
 import socket
@@ -30,7 +30,7 @@ def run_worker(
     balancer: ConnectionBalancer,
     index: int,
 ) -> None:
-    """Serve as worker `index` until SIGTERM or SIGINT, then drain for at most `drain_s` seconds."""
+    """Serve as worker `index` until SIGTERM or SIGINT, then drain for `drain_s` seconds."""
     dispatcher = Dispatcher()
     dispatcher.set_thread_count(threads)
     server = create_server(
@@ -60,7 +60,7 @@ def run_worker(
 
 
 def _stop_handler(server: Any, drain_s: float, stopping: Callable[[], None]) -> Callable[[int, FrameType | None], None]:
-    """Return a signal handler that drains. Waitress alone would drop queued requests (measured)."""
+    """Return a signal handler that drains: waitress alone drops queued requests (measured)."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         for again in (signal.SIGTERM, signal.SIGINT):
@@ -77,7 +77,7 @@ def _exit(number: int, frame: FrameType | None) -> None:
 
 
 def _drain(server: Any, drain_s: float) -> None:
-    """Stop listening, answer accepted requests for at most `drain_s` seconds, then end the event loop.
+    """Stop listening, answer accepted requests for `drain_s` seconds, then end the loop.
 
     Uses internals of waitress 3.0.2, hence the pin; a test covers them.
     """

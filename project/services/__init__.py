@@ -1,1 +1,1 @@
-"""Use cases, independent of HTTP. Each takes its dependencies as arguments and controls its own transactions."""
+"""Use cases, independent of HTTP. Each controls its own transactions."""

@@ -23,7 +23,7 @@ _UNAVAILABLE_CODES = frozenset({"database_unavailable", "outcome_unknown", "over
 
 
 def write_intent(spool: Spool, attempt: NewAttempt) -> int | None:
-    """Note that an attempt is in progress, in case this process is killed; return the slot for Spool.clear_intent()."""
+    """Note an attempt in case this process is killed; return the slot for clear_intent()."""
     return spool.write_intent(AttemptRecord.interrupted(attempt).to_line())
 
 
@@ -36,7 +36,7 @@ def record(
     code: str,
     errors: tuple[FieldError, ...] = (),
 ) -> bool:
-    """Record the outcome of an attempt before the response is sent. Return False if only the log has it."""
+    """Record an attempt before the response is sent; return False if only the log has it."""
     attempt_record = AttemptRecord(
         attempt=attempt, status=status, answered=status, code=code, errors=errors, duration_ms=elapsed_ms(attempt)
     )
@@ -45,12 +45,12 @@ def record(
 
 
 def drain(database: Database, spool: Spool) -> int:
-    """Insert the spooled records of this process; return their number. Raises DatabaseUnavailableError."""
+    """Insert spooled records of this process; return how many. Raises DatabaseUnavailableError."""
     return spool.drain(lambda records: _deliver(database, records))
 
 
 def drain_orphans(database: Database, spool: Spool) -> int:
-    """Insert the spooled records of dead processes; return their number. Raises DatabaseUnavailableError."""
+    """Insert spooled records of the dead; return how many. Raises DatabaseUnavailableError."""
     return spool.drain_orphans(lambda records: _deliver(database, records))
 
 
@@ -60,7 +60,7 @@ def prune_batch(database: Database, max_age: timedelta) -> int:
 
 
 def prune_all(database: Database, before: datetime) -> int:
-    """Delete all attempts received before `before`; return how many. Raises DatabaseUnavailableError.
+    """Delete attempts older than `before`; return how many. Raises DatabaseUnavailableError.
 
     Users stay. Works in short transactions: writers do not wait, and an interrupted run keeps its progress.
     """

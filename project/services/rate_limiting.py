@@ -1,4 +1,4 @@
-"""Rate limiting with fixed windows, counted in this process or in a Redis that several processes share.
+"""Rate limiting with fixed windows, counted in this process or in a shared Redis.
 
 A window begins with its first request. Uses the monotonic clock (fault F30).
 """
@@ -40,7 +40,7 @@ def _redis_counters(uri: str) -> Counters:
 
 
 class RateLimiter:
-    """Refuses what exceeds a limit. Never fails and never waits long, whatever state Redis is in."""
+    """Refuses what exceeds a limit. Redis in any state makes it neither fail nor wait long."""
 
     def __init__(self, uri: str, *, enabled: bool) -> None:
         self._enabled = enabled
@@ -49,14 +49,14 @@ class RateLimiter:
         self._unavailable_until: float | None = None
 
     def consume(self, *hits: Hit) -> None:
-        """Count hits. Raises RateLimitedError at the first that exceeds its limit; later ones are not counted."""
+        """Count hits in order. Raises RateLimitedError at the first that exceeds its limit."""
         exceeded = self._consume(hits) if self._enabled else None
         if exceeded is not None:
             seconds, left_s = hits[exceeded.position].limit.seconds, exceeded.left_s
             raise RateLimitedError(min(seconds, max(1, math.ceil(left_s))))
 
     def record(self, *hits: Hit) -> None:
-        """Count what has already happened; the next consume() finds out whether that exceeds a limit."""
+        """Count what has already happened; the next consume() checks it against the limit."""
         if self._enabled:
             self._consume(hits)
 
@@ -122,7 +122,7 @@ class LocalCounters:
 
 
 def _evict(windows: dict[str, tuple[int, float]], now: float) -> None:
-    """Remove windows that have ended, or all of them if few have: a client with so many keys evades limits anyway."""
+    """Remove windows that have ended, or all if few have: so many keys evade limits anyway."""
     for key in [key for key, (_, end) in windows.items() if end <= now]:
         del windows[key]
     if len(windows) > MAX_KEYS // 2:  # otherwise the next new keys would scan all of them again

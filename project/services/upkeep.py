@@ -1,4 +1,4 @@
-"""Background work of a serving process: probe PostgreSQL, drain the spool, aggregate, delete old rows."""
+"""Background work: probe PostgreSQL, drain the spool, aggregate, delete old rows."""
 
 import logging
 import os
@@ -75,7 +75,7 @@ class Upkeep:
                 self._pid = os.getpid()
 
     def begin_stop(self) -> None:
-        """Make /readyz tell load balancers that this process stops; requests and the thread continue."""
+        """Make /readyz tell load balancers that this process stops; requests continue."""
         self._stopping.set()
 
     def stop(self, timeout_s: float) -> None:
@@ -95,7 +95,7 @@ class Upkeep:
                 self._stopping.wait(AFTER_ERROR_S)
 
     def run_round(self) -> None:
-        """Do the work that is due. It is also the breaker's probe: only a write proves that writes work."""
+        """Do the work that is due. Its writes are also the breaker's probe."""
         with suppress(DatabaseUnavailableError):
             if self._spool.has_records():
                 self._count_drained(attempts.drain(self._database, self._spool))

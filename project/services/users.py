@@ -1,4 +1,4 @@
-"""Change existing users. Each change ends their sessions and is logged without personal data."""
+"""Change existing users. A change ends their sessions and is logged without contacts."""
 
 import logging
 from dataclasses import replace
@@ -31,7 +31,7 @@ def find(database: Database, user_id: UUID) -> UserDetail | None:
 def find_many(
     database: Database, user_filter: UserFilter, region: str, limit: int, before: UUID | None
 ) -> tuple[list[UserDetail], bool]:
-    """Return at most `limit` users older than `before`, newest first, and whether the search was completed.
+    """Return `limit` users older than `before`, newest first, and if the search was complete.
 
     If it timed out, only users whose login, phone or e-mail is the text are returned: an index finds them.
     """
@@ -57,7 +57,7 @@ def find_by_login(database: Database, login: str, region: str) -> Account | None
 
 
 def block(database: Database, user_id: UUID, by: UUID | None) -> str:
-    """Block a user and return the username. `by` is the administrator, None for the command line.
+    """Block a user; return the username. `by` is the administrator, None in a terminal.
 
     This and the following raise RefusalError: `not_found`, or `forbidden` if the service would lose its last
     administrator or `by` would block, demote or reset themselves.
@@ -98,7 +98,7 @@ def reset_password(database: Database, passwords: Passwords, user_id: UUID, by: 
 def change_password(
     database: Database, passwords: Passwords, account: Account, user: User, current: str, new: str
 ) -> Account:
-    """Set the password that a user chose; return the account with its new epoch, which ends older sessions.
+    """Set the password that a user chose; return the account, with the epoch of new sessions.
 
     Raises WrongPasswordError or WeakPasswordError. Hashes before the transaction, because that is slow.
     """
