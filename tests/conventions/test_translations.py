@@ -16,7 +16,7 @@ from project.http.languages import LANGUAGES
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "project" / "translations" / "ru" / "LC_MESSAGES"
-ADVICE = "update the translations: see CONTRIBUTING.md, 5"
+ADVICE = "update the translations: see CONTRIBUTING.md"
 
 Key = tuple[str | None, str | tuple[str, ...]]
 
