@@ -34,36 +34,30 @@ class _Family:
     """Labels and cell of each series."""
 
 
-class _Series:
-    __slots__ = ("_at", "_metrics")
-
-    def __init__(self, metrics: "Metrics", at: int) -> None:
-        self._metrics = metrics
-        self._at = at
-
-
-class Counter(_Series):
+@dataclass(slots=True, eq=False)
+class Counter:
     """A number that only increases."""
 
-    __slots__ = ()
+    metrics: "Metrics"
+    at: int
 
     def add(self, number: float = 1) -> None:
-        metrics = self._metrics
-        with metrics.lock:
-            metrics.cells[metrics.row + self._at] += number
+        with self.metrics.lock:
+            self.metrics.cells[self.metrics.row + self.at] += number
 
 
-class Histogram(_Series):
+@dataclass(slots=True, eq=False)
+class Histogram:
     """A histogram of durations."""
 
-    __slots__ = ()
+    metrics: "Metrics"
+    at: int
 
     def observe(self, seconds: float) -> None:
-        metrics = self._metrics
-        with metrics.lock:
-            at = metrics.row + self._at
-            metrics.cells[at] += seconds
-            metrics.cells[at + 1 + bisect_left(BUCKETS_S, seconds)] += 1
+        with self.metrics.lock:
+            at = self.metrics.row + self.at
+            self.metrics.cells[at] += seconds
+            self.metrics.cells[at + 1 + bisect_left(BUCKETS_S, seconds)] += 1
 
 
 class Metrics:

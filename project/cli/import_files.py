@@ -9,15 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
+from typing import Any, BinaryIO, TextIO
 from zipfile import BadZipFile
 
 from project.domain.errors import FIELDS, RefusalError
 from project.domain.strict_json import parse_object
 from project.domain.text import clean
-
-if TYPE_CHECKING:
-    import _csv
 
 SUFFIXES = (".ndjson", ".csv", ".xlsx")
 MAX_LINE = 16 * 1024
@@ -124,10 +121,11 @@ def _csv_rows(text: TextIO, tell: Callable[[], int]) -> Iterator[Row]:
     header = text.readline()
     delimiter = max(",;\t", key=header.count)  # Excel writes semicolons in locales with a decimal comma
     columns = _columns(next(csv.reader([header], delimiter=delimiter), []))
-    return _csv_bodies(csv.reader(text, delimiter=delimiter), columns, tell)
+    return _csv_bodies(text, delimiter, columns, tell)
 
 
-def _csv_bodies(reader: "_csv.Reader", columns: Sequence[str], tell: Callable[[], int]) -> Iterator[Row]:
+def _csv_bodies(text: TextIO, delimiter: str, columns: Sequence[str], tell: Callable[[], int]) -> Iterator[Row]:
+    reader = csv.reader(text, delimiter=delimiter)
     while True:
         number = reader.line_num + 2  # the header is a line, too
         try:
@@ -165,14 +163,8 @@ def _sheet_rows(rows: Iterable[Sequence[Any]]) -> Iterator[Row]:
     numbered = enumerate(rows, start=1)
     _, header = next(numbered, (0, ()))
     columns = _columns(["" if cell is None else str(cell) for cell in header])
-    return _sheet_bodies(numbered, columns)
-
-
-def _sheet_bodies(numbered: Iterable[tuple[int, Sequence[Any]]], columns: Sequence[str]) -> Iterator[Row]:
-    for number, cells in numbered:
-        values = [_cell(cell) for cell in cells]
-        if any(values):
-            yield Row(number, _body(columns, values), None, number)
+    texts = ((number, [_cell(cell) for cell in cells]) for number, cells in numbered)
+    return (Row(number, _body(columns, cells), None, number) for number, cells in texts if any(cells))
 
 
 def _cell(value: object) -> str:

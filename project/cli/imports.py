@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import click
 
@@ -99,33 +99,22 @@ def _summary(counts: Counter[str]) -> str:
 
 @contextmanager
 def _table(path: Path, columns: tuple[str, ...], *, private: bool = False) -> Iterator[Write]:
-    """Open an output file; a private one is readable by its owner only and appended to."""
+    """Open an output file; a private one is readable by its owner only and appended to.
+
+    Each row is flushed at its end: an interrupted import loses nothing.
+    """
     flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if private else os.O_TRUNC)
-    with os.fdopen(os.open(path, flags, 0o600 if private else 0o666), "w", encoding="utf-8", newline="") as file:
+    descriptor = os.open(path, flags, 0o600 if private else 0o666)
+    with os.fdopen(descriptor, "w", buffering=1, encoding="utf-8", newline="") as file:
         if private:
-            os.fchmod(file.fileno(), 0o600)
-        yield _ndjson(file, columns) if path.suffix.lower() == ".ndjson" and not private else _csv(file, columns)
-
-
-def _ndjson(file: TextIO, columns: tuple[str, ...]) -> Write:
-    def write(values: tuple[int | str, ...]) -> None:
-        file.write(json.dumps(dict(zip(columns, values, strict=True)), ensure_ascii=False) + "\n")
-        file.flush()
-
-    return write
-
-
-def _csv(file: TextIO, columns: tuple[str, ...]) -> Write:
-    """Return a writer that flushes each row: an interrupted import loses nothing."""
-    writer = csv.writer(file, lineterminator="\n")
-
-    def write(values: tuple[int | str, ...]) -> None:
-        writer.writerow(values)
-        file.flush()
-
-    if not os.fstat(file.fileno()).st_size:
-        write(columns)
-    return write
+            os.fchmod(descriptor, 0o600)
+        if path.suffix.lower() == ".ndjson" and not private:
+            yield lambda row: print(json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False), file=file)
+        else:
+            write = csv.writer(file, lineterminator="\n").writerow
+            if not os.fstat(descriptor).st_size:
+                write(columns)
+            yield write
 
 
 def _import(source: Source, issued: Write, refused: Write) -> Counter[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from http import HTTPStatus
+from http.client import responses
 
 from flask_babel import lazy_gettext as _
 
@@ -297,12 +297,7 @@ def reason_text(code: str) -> str:
 
 def status_text(status: int) -> str:
     """Return the meaning of an HTTP status in this service, in the current language."""
-    if status in STATUSES:
-        return str(STATUSES[status])
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return str(status)
+    return str(STATUSES.get(status, responses.get(status, str(status))))
 
 
 def reason_codes() -> tuple[str, ...]:

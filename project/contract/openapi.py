@@ -13,7 +13,7 @@ from flask import Flask, abort
 from flask.typing import ResponseReturnValue
 from marshmallow import fields
 
-from project.contract.error_codes import PROBLEMS
+from project.contract.error_codes import PROBLEMS, detail_text
 from project.contract.problems import MEDIA_TYPE
 from project.contract.responses import COMPONENTS, PROBLEM, ResponseSchema, problem_values
 from project.contract.schemas import UserAddSchema
@@ -136,9 +136,7 @@ def _json_property(field: fields.Field[Any]) -> dict[str, Any]:
 
 
 def _example(code: str) -> dict[str, Any]:
-    problem = PROBLEMS[code]
-    detail = str(problem.details[""])
-    values = problem_values(code, detail % problem.sample if problem.sample else detail, attempt_id=_EXAMPLE_ID)
+    values = problem_values(code, detail_text(code, "", PROBLEMS[code].sample), attempt_id=_EXAMPLE_ID)
     if code in _EXAMPLE_ERRORS:
         values["errors"] = [dict(zip(("field", "code", "message"), _EXAMPLE_ERRORS[code], strict=True))]
     return PROBLEM.dump(values)

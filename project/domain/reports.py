@@ -1,10 +1,11 @@
 """Statistics of attempts for pages, API and files."""
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -108,16 +109,10 @@ class Counts:
 
     def percentiles(self) -> Durations | None:
         """Return the percentiles of the durations, None if there are no attempts."""
-        total = self.durations.total()
-        return Durations(*(self._percentile(total * percent) for percent in (50, 95, 99))) if total else None
-
-    def _percentile(self, hundredths: int) -> int:
-        """Return the bound of the bucket whose cumulative count, times 100, reaches `hundredths`."""
-        bucket = 0
-        while hundredths > 0:
-            bucket += 1
-            hundredths -= 100 * self.durations[bucket]
-        return DURATION_BUCKETS_MS[bucket - 1]
+        # Cumulative counts times 100, so that shares of them are whole numbers.
+        sums = list(accumulate(100 * self.durations[bucket] for bucket, _ in enumerate(DURATION_BUCKETS_MS, 1)))
+        bounds = (DURATION_BUCKETS_MS[bisect_left(sums, sums[-1] // 100 * percent)] for percent in (50, 95, 99))
+        return Durations(*bounds) if sums[-1] else None
 
 
 class Period(NamedTuple):

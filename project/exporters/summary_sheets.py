@@ -19,6 +19,7 @@ _STACK = (Outcome.REJECTED, Outcome.FAILED, Outcome.CREATED, Outcome.UNCHANGED)
 
 MONTH, YEAR = 31, 366
 _CHART_COLUMN = 4
+_DAY_ZERO = datetime(1899, 12, 30)  # noqa: DTZ001 (workbooks know no zones)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +124,6 @@ def _local_day(day: Bucket, report: Report) -> datetime:
     return day.since.astimezone(report.zone).replace(tzinfo=None)
 
 
-def _serial(local: datetime) -> int:
-    return (local - datetime(1899, 12, 30)).days  # noqa: DTZ001 (workbooks know no zones)
-
-
 def _chart_by_day(sheet: Any, book: _Book) -> Any:
     _ = book.translations.gettext
     chart = book.workbook.add_chart({"type": "column", "subtype": "stacked"})
@@ -140,7 +137,7 @@ def _chart_by_day(sheet: Any, book: _Book) -> Any:
             {
                 "name": heads[column],
                 "categories": [sheet.name, 1, 0, last, 0],
-                "categories_data": [_serial(_local_day(day, book.report)) for day in book.report.series],
+                "categories_data": [(_local_day(day, book.report) - _DAY_ZERO).days for day in book.report.series],
                 "values": [sheet.name, 1, column, last, column],
                 "values_data": [day[column - 1] for day in counts],
                 "fill": {"color": COLOURS[outcome]},

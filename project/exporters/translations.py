@@ -14,10 +14,6 @@ from babel.numbers import format_decimal, format_percent
 ABSENT = "—"
 _TENTH_OF_PERCENT = Decimal("0.001")
 
-_DAYS = {"ru": "dd.MM.yyyy"}
-_SORTABLE_DAY = "yyyy-MM-dd"
-"""All other languages: 02/03/2026 would be ambiguous."""
-
 
 class Plural(Protocol):
     """ngettext of Flask-Babel, which also fills in variables."""
@@ -56,7 +52,8 @@ class Translations:
         return bound + format_percent(rounded, decimals, locale=self.language)
 
     def day(self, moment: datetime, zone: ZoneInfo) -> str:
-        return format_datetime(moment.astimezone(zone), _DAYS.get(self.language, _SORTABLE_DAY), locale=self.language)
+        pattern = "dd.MM.yyyy" if self.language == "ru" else "yyyy-MM-dd"  # 02/03/2026 would be ambiguous
+        return format_datetime(moment.astimezone(zone), pattern, locale=self.language)
 
     def moment(self, moment: datetime, zone: ZoneInfo) -> str:
         """Format date and time of a moment in `zone`, to the second."""

@@ -91,7 +91,7 @@ def _write_workbook(
     workbook = Workbook(file, options)
     created = heading.exported_at.astimezone(UTC).replace(tzinfo=None)
     workbook.set_properties({"title": summary.title(translations), "author": "useradd", "created": created})
-    styles = Styles.of(workbook, translations.language)
+    styles = Styles(workbook, translations.language)
     summary_sheets.add(workbook, report, heading, translations, styles)
     sizes = log_sheets.add(workbook, report.total, translations, styles, rows_per_sheet)
     workbook.close()

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from psycopg2 import extensions
 from sqlalchemy import (
@@ -82,7 +81,9 @@ def find_lines_one_by_one(
 
 def find_escaped_lines(connection: Connection, layout: Layout, ids: list[bytes]) -> dict[bytes, bytes]:
     """Return attempt ID and line of these attempts, formatted from their values."""
-    _prepare(connection, layout.zone)
+    # Decoding and encoding text would double the cost.
+    event.listen(connection, "before_cursor_execute", _as_bytes)
+    connection.execute(select(func.set_config("timezone", layout.zone.key, True)))
     values = (cast(_VALUES[value], Text) for value in layout.values)
     columns = (cast(Attempt.id, Text), Attempt.status, Attempt.code, *values)
     query = select(*columns).where(Attempt.id.in_(UUID(each.decode()) for each in ids))
@@ -90,12 +91,6 @@ def find_escaped_lines(connection: Connection, layout: Layout, ids: list[bytes])
         key: layout.format_line(status, code.decode(), dict(zip(layout.values, map(bytes.decode, texts), strict=True)))
         for key, status, code, *texts in _fetch(connection, query)
     }
-
-
-def _prepare(connection: Connection, zone: ZoneInfo) -> None:
-    """Set the time zone; receive text as bytes: decoding and encoding it would double the cost."""
-    event.listen(connection, "before_cursor_execute", _as_bytes)
-    connection.execute(select(func.set_config("timezone", zone.key, True)))
 
 
 def _as_bytes(connection: Connection, cursor: extensions.cursor, *_: object) -> None:
@@ -150,7 +145,7 @@ def _or_empty(value: SQLColumnExpression[Any]) -> ColumnElement[str]:
 
 _VALUES: dict[Value, ColumnElement[Any]] = {
     Value.ID: Attempt.id.expression,
-    # Times are in the session time zone, which PreparedQuery or _prepare() has set.
+    # Times are in the session time zone, which PreparedQuery or find_escaped_lines() has set.
     Value.LOCAL_TIME: cast(Attempt.received_at, String(19)),
     # ISO 8601 by JSON: to_char() takes twice as long, and the text form of PostgreSQL has no T.
     Value.ISO_TIME: func.to_jsonb(Attempt.received_at).op("#>>")(literal_column("'{}'")),

@@ -1,8 +1,8 @@
 """The chart of requests over time, and the detection of an anomaly."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import datetime, timedelta
 from itertools import count, groupby
 from statistics import median
 
@@ -118,7 +118,7 @@ def times_label(bucket: Bucket) -> str:
     since, until = bucket.since, bucket.until
     if since.time() == until.time() == datetime.min.time():
         last = until - timedelta(days=1)
-        first = format_time(since, "ccc, d MMMM")
+        first = _day_label(bucket)
         return first if last.date() == since.date() else f"{first} – {format_time(last, 'ccc, d MMMM')}"
     return f"{format_time(since, 'ccc, d MMMM, HH:mm')}–{until:%H:%M}"
 
@@ -161,18 +161,14 @@ def _label_text(step: str, since: datetime) -> tuple[str, str]:
 
 def _lines(report: Report) -> Iterator[Line]:
     """Yield a line per day, or per column if there is one day or columns are wider."""
-    days = {bucket.since.date() for bucket in report.series}
-    if report.step not in {"30min", "3h"} or len(days) == 1:
-        for bucket in report.series:
-            yield _line(times_label(bucket), [bucket])
-        return
-    for day, buckets in groupby(report.series, key=lambda bucket: bucket.since.date()):
-        yield _line(format_time(datetime.combine(day, time.min), "ccc, d MMMM"), buckets)
+    has_days = report.step in {"30min", "3h"} and len({bucket.since.date() for bucket in report.series}) > 1
+    for name, buckets in groupby(report.series, _day_label if has_days else times_label):
+        counts = [(bucket.created, bucket.rejected, bucket.failed, bucket.unchanged) for bucket in buckets]
+        yield Line(name, *map(sum, zip(*counts, strict=True)))
 
 
-def _line(name: str, buckets: Iterable[Bucket]) -> Line:
-    counts = [(bucket.created, bucket.rejected, bucket.failed, bucket.unchanged) for bucket in buckets]
-    return Line(name, *map(sum, zip(*counts, strict=True)))
+def _day_label(bucket: Bucket) -> str:
+    return format_time(bucket.since, "ccc, d MMMM")
 
 
 def find_anomaly(report: Report) -> Anomaly | None:
