@@ -4,6 +4,7 @@ import logging
 import os
 import select
 import signal
+import threading
 from contextlib import suppress
 from types import FrameType
 from typing import TextIO
@@ -17,20 +18,19 @@ class _BlockedError(Exception):
 
 
 class NonBlockingStream:
-    """Writes to a stream what it takes at once, drops and counts the rest. Writes of forked processes may block.
+    """Writes to a stream what it takes at once, drops and counts the rest. Only writes of other threads may block.
 
-    Uses SIGALRM in the main thread: O_NONBLOCK would apply to all processes that share the descriptor.
+    Uses SIGALRM, which interrupts the main thread: O_NONBLOCK would apply to all processes that share the descriptor.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._pid = os.getpid()
         self._dropped = 0
         signal.signal(signal.SIGALRM, _raise_blocked)
 
     def write(self, text: str) -> None:
-        """Write the text or drop it; never raises in the process that created this stream."""
-        if os.getpid() != self._pid:
+        """Write the text or drop it; in the main thread it never raises."""
+        if not _is_main_thread():
             self._stream.write(text)
             return
         self._dropped += 1
@@ -40,13 +40,13 @@ class NonBlockingStream:
                 self._dropped = 0
 
     def flush(self) -> None:
-        """Flush the stream of a forked process; here nothing is buffered."""
-        if os.getpid() != self._pid:
+        """Flush what other threads have written; the main thread buffers nothing."""
+        if not _is_main_thread():
             self._stream.flush()
 
     def add_dropped_lines(self, record: logging.LogRecord) -> bool:
         """Filter of a log handler: note in a line how many were dropped before it."""
-        if self._dropped and os.getpid() == self._pid:
+        if self._dropped and _is_main_thread():
             record.dropped_lines = self._dropped
         return True
 
@@ -58,6 +58,10 @@ def stop_blocking_log() -> None:
             stream = NonBlockingStream(handler.stream)
             handler.setStream(stream)
             handler.addFilter(stream.add_dropped_lines)
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _write(descriptor: int, data: bytes) -> int:
