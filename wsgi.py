@@ -18,7 +18,7 @@ load_dotenv(ROOT / ".env")
 try:
     config = Config.from_environment()
     app = create_app(config)
-except (ConfigError, EmbeddedPostgresError) as error:
+except ConfigError as error:
     sys.exit(f"useradd cannot start:\n{error}")
 
 
@@ -27,8 +27,12 @@ def main() -> None:
     runtime = cast(Runtime, app.extensions["useradd"])
     try:
         runtime.check()
+        if embedded_postgres := app.extensions["embedded_postgres"]:
+            embedded_postgres.start()
     except SpoolError as error:
         sys.exit(f"useradd cannot start:\nDATA_DIR: {error}")
+    except EmbeddedPostgresError as error:
+        sys.exit(f"useradd cannot start:\n{error}")
     server.serve(
         app,
         host=config.host,

@@ -3,12 +3,15 @@
 from collections.abc import Callable
 from typing import Any
 
+import psycopg2
 from flask import Flask
+from sqlalchemy import Engine, event
 
 from config import Config
-from project import admin, api, auth, cli, embedded, health, reports, runtime
+from project import admin, api, auth, cli, health, reports, runtime
 from project.contract import code_pages, openapi, problems
 from project.database import install_wait_callback
+from project.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from project.extensions import csrf, db, migrate
 from project.http import compression, deadlines, guards, headers, languages, logs, proxies, request_ids, sessions
 from project.presentation import formats
@@ -30,6 +33,9 @@ WRITING_ARGS = CONNECT_ARGS | {"target_session_attrs": "read-write"}
 """Timeouts of PostgreSQL and TCP, and synchronous_commit: a confirmed COMMIT is on disk. Keepalives detect a silent
 peer while we wait, tcp_user_timeout while we send: only both together cover a partition (docs/adr/0004)."""
 REPLICA_ARGS = CONNECT_ARGS | {"target_session_attrs": "standby"}
+EMBEDDED_HOST = "embedded.invalid"
+EMBEDDED_URL = f"postgresql+psycopg2://{EMBEDDED_HOST}"
+"""Stands for the embedded server, whose port is known only when it runs."""
 ONE_SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 """All queries of a reading transaction see the same snapshot."""
 
@@ -55,9 +61,10 @@ def create_app(config: Config | None = None) -> Flask:
 
 def configure(app: Flask, config: Config) -> None:
     """Translate the settings into those of Flask and its extensions."""
-    url = config.database_url or embedded.ensure(config.data_dir / "postgres").replace(
-        "postgresql://", "postgresql+psycopg2://"
+    app.extensions["embedded_postgres"] = (
+        None if config.database_url else EmbeddedPostgres(config.data_dir / "postgres")
     )
+    url = config.database_url or EMBEDDED_URL
     pool = {"hide_parameters": True, "max_overflow": 0, "pool_timeout": 0.3, "pool_recycle": 300, "pool_use_lifo": True}
     reading = pool | {"pool_size": runtime.READ_CONNECTIONS + 1, "execution_options": ONE_SNAPSHOT}
     replica = config.database_read_url
@@ -88,7 +95,25 @@ def register_extensions(app: Flask, config: Config) -> None:
     install_wait_callback()
     db.init_app(app)
     migrate.init_app(app, db)
+    if server := app.extensions["embedded_postgres"]:
+        with app.app_context():
+            for engine in db.engines.values():
+                _use_embedded_postgres(engine, server)
     runtime.init_app(app, config)
+    if server:
+        runtime.get_runtime(app).on_start.append(server.keep_watched)
+
+
+def _use_embedded_postgres(engine: Engine, server: EmbeddedPostgres) -> None:
+    """Make the first connection start the server: commands that need no database must not depend on it."""
+
+    @event.listens_for(engine, "do_connect")
+    def fill_in(dialect: object, record: object, arguments: list[object], options: dict[str, Any]) -> None:
+        if options.get("host") == EMBEDDED_HOST:
+            try:
+                options.update(server.start())
+            except EmbeddedPostgresError as error:
+                raise psycopg2.OperationalError(str(error)) from error
 
 
 def register_pipeline(app: Flask, config: Config) -> None:

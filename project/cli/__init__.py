@@ -1,18 +1,53 @@
 """`flask ...` commands for operators."""
 
+from collections.abc import Callable
+from functools import update_wrapper
+from typing import Any
+
+import click
 import flask_migrate
-from flask import Flask
+from flask import Flask, current_app
+from flask.cli import with_appcontext
 
 from project.cli import api_keys, attempts, doctor, imports, spool, users
+from project.embedded import EmbeddedPostgresError
 from project.queries.maintenance import ping
 from project.runtime import get_runtime
+
+users.group.add_command(imports.import_users)
+COMMANDS = (users.group, api_keys.group, spool.group, attempts.group, doctor.doctor)
 
 
 def init_app(app: Flask) -> None:
     """Register the commands."""
-    users.group.add_command(imports.import_users)
-    for command in (users.group, api_keys.group, spool.group, attempts.group, doctor.doctor):
+    for command in COMMANDS:
         app.cli.add_command(command)
+
+
+def _with_database(run: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a command to start the embedded server first: that may take longer than a deadline."""
+
+    def run_with_database(*arguments: Any, **options: Any) -> Any:
+        if server := current_app.extensions["embedded_postgres"]:
+            try:
+                server.start()
+            except EmbeddedPostgresError as error:
+                raise click.ClickException(str(error)) from None
+        return run(*arguments, **options)
+
+    wrapped: Callable[..., Any] = with_appcontext(update_wrapper(run_with_database, run))
+    return wrapped
+
+
+def _wrap(command: click.Command) -> None:
+    for each in command.commands.values() if isinstance(command, click.Group) else ():
+        _wrap(each)
+    if command.callback and command is not spool.spool_status:
+        command.callback = _with_database(command.callback)
+
+
+for _command in COMMANDS:
+    _wrap(_command)
 
 
 def upgrade(app: Flask) -> None:

@@ -11,25 +11,70 @@ watcher process runs the server as its child, restarts it when it dies, and stop
 Imports are relative: the watcher loads this package by its path, without the rest of the service.
 """
 
+import logging
 import subprocess
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg2
+from psycopg2.extensions import parse_dsn
 
 from .cluster import initialise, refuse_other_major
-from .connection_settings import await_server
+from .connection_settings import await_server, is_ready, server_url
 from .data_directory import EmbeddedPostgresError, prepare_data_directory, wheel_programs
 from .locks import is_used, locked, start_using, stop_using
 from .watcher import start_watcher
 
-__all__ = ["EmbeddedPostgresError", "ensure"]
+__all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "ensure"]
+
+log = logging.getLogger(__name__)
+
+WATCH_EVERY_S = 3.0
+"""How often a serving process checks that there is a watcher."""
+
+
+class EmbeddedPostgres:
+    """The embedded server of an application, started when it is first needed."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._options: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def start(self) -> dict[str, str]:
+        """Return the options of psycopg2.connect(); start the server if it does not run. Raises EmbeddedPostgresError.
+
+        Takes seconds only if the server does not run yet: a running one is not asked.
+        """
+        with self._lock:
+            if not self._options:
+                with ThreadPoolExecutor(1) as thread:  # a start takes longer than the deadline of a request
+                    self._options = parse_dsn(thread.submit(ensure, self._root).result())
+            return self._options
+
+    def keep_watched(self) -> None:
+        """Start a thread that starts another watcher if the present one is killed."""
+        threading.Thread(target=self._watch, name="embedded-postgres", daemon=True).start()
+
+    def _watch(self) -> None:
+        directory = prepare_data_directory(self._root.resolve(), wheel_programs().resolve())
+        while True:
+            time.sleep(WATCH_EVERY_S)
+            try:
+                if start_watcher(directory):
+                    log.warning("watcher of the embedded PostgreSQL died, replaced it")
+            except (OSError, subprocess.SubprocessError):
+                log.exception("watcher of the embedded PostgreSQL cannot be started")
 
 
 def ensure(root: Path, *, bin_dir: Path | None = None) -> str:
     """Create and start the database in `root` if needed; return its `postgresql://` URL.
 
-    The server runs until the last process that called ensure() exits. `bin_dir` selects other server programs than
-    those of the wheel, e.g. /usr/lib/postgresql/15/bin. Raises EmbeddedPostgresError.
+    The server runs until the last process that called ensure() exits. One that runs is not asked: it may be frozen.
+    `bin_dir` selects other server programs than those of the wheel, e.g. /usr/lib/postgresql/15/bin. Raises
+    EmbeddedPostgresError.
     """
     root = root.resolve()
     is_first_use = not is_used(root)
@@ -52,5 +97,6 @@ def _start(root: Path, programs: Path) -> str:
             refuse_other_major(directory)
         else:
             initialise(directory)
-        start_watcher(directory)
-        return await_server(directory)
+        if start_watcher(directory) or not is_ready(directory):
+            await_server(directory)
+        return server_url(directory)

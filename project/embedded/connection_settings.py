@@ -1,56 +1,103 @@
 """Port, password and URL of the embedded server."""
 
 import secrets
+import select
 import socket
 import time
+from collections.abc import Sequence
 from contextlib import closing, suppress
+from pathlib import Path
 
 import psycopg2
+from psycopg2 import extensions
 from psycopg2.extensions import connection as Connection  # noqa: N812 - psycopg2 names the class in lower case
 
 from .data_directory import HOST, NAME, DataDirectory, EmbeddedPostgresError, write_atomically
-from .locks import try_lock
+from .locks import is_locked
 
 PORTS = range(20000, 32768)  # below the ephemeral ports of common systems
 START_TIMEOUT = 60.0
+CONNECT_TIMEOUT = 3.0
+ANSWER_TIMEOUT = 10.0  # of a server that has announced that it is ready
 
 
-def await_server(directory: DataDirectory) -> str:
-    """Return the URL once the server answers. Raises EmbeddedPostgresError."""
+def server_url(directory: DataDirectory) -> str:
+    """Return the URL of the database."""
+    return f"postgresql://{NAME}:{_password(directory)}@{HOST}:{_port(directory)}/{NAME}"
+
+
+def is_ready(directory: DataDirectory) -> bool:
+    """Return whether a server has announced that it accepts connections, and the database exists; asks nobody."""
+    with suppress(OSError, IndexError):
+        lines = (directory.data / "postmaster.pid").read_text().splitlines()
+        is_announced = lines[3] == str(_port(directory)) and lines[7].strip() == "ready"  # see pg_ctl(1)
+        return is_announced and _marker(directory).exists()
+    return False
+
+
+def await_server(directory: DataDirectory) -> None:
+    """Wait until the server answers; create the database. Raises EmbeddedPostgresError."""
     deadline = time.monotonic() + START_TIMEOUT
+    answer_by = time.monotonic() + ANSWER_TIMEOUT
     while (connection := connect(directory)) is None:
-        watcher_lock = try_lock(directory.root / "watcher.lock")
-        if watcher_lock is not None or time.monotonic() > deadline:
+        now = time.monotonic()
+        if not is_ready(directory):
+            answer_by = now + ANSWER_TIMEOUT
+        elif now > answer_by:
+            raise EmbeddedPostgresError(f"The embedded PostgreSQL in {directory.root} runs, but does not answer")
+        if now > deadline or not is_locked(directory.root / "watcher.lock"):
             log_lines = directory.log.read_text(errors="replace").splitlines()[-15:]
             raise EmbeddedPostgresError(
                 "\n".join([f"The embedded PostgreSQL does not start ({directory.log}):", *log_lines])
             )
         time.sleep(0.02)
-    with closing(connection), connection.cursor() as cursor:
-        cursor.execute("select 1 from pg_database where datname = %s", [NAME])
-        if not cursor.fetchone():
-            cursor.execute(f'create database "{NAME}"')
-    return f"postgresql://{NAME}:{_password(directory)}@{HOST}:{_port(directory)}/{NAME}"
+    with closing(connection):
+        if not _query(connection, "select 1 from pg_database where datname = %s", [NAME]):
+            _query(connection, f'create database "{NAME}"', timeout_s=START_TIMEOUT)
+    _marker(directory).touch()
 
 
 def connect(directory: DataDirectory) -> Connection | None:
-    """Return a connection if the server on our port uses our data directory, else None."""
+    """Return a connection if the server on our port uses our data directory, else None.
+
+    It is asynchronous, because a wait callback, as the service has one, disables connect_timeout.
+    """
     port = _port(directory)
     if port is None:
         return None
-    try:
+    with suppress(psycopg2.Error):
         connection = psycopg2.connect(
-            host=HOST, port=port, user=NAME, password=_password(directory), dbname="postgres", connect_timeout=3
+            host=HOST, port=port, user=NAME, password=_password(directory), dbname="postgres", async_=True
         )
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute("show data_directory")
-            if cursor.fetchone() == (str(directory.data),):
+        with suppress(psycopg2.Error):
+            _wait(connection, CONNECT_TIMEOUT)
+            if _query(connection, "show data_directory") == (str(directory.data),):
                 return connection
         connection.close()
-    except psycopg2.Error:
-        pass
     return None
+
+
+def _query(
+    connection: Connection, statement: str, values: Sequence[str] = (), timeout_s: float = CONNECT_TIMEOUT
+) -> tuple[object, ...] | None:
+    """Return the first row of the result."""
+    cursor = connection.cursor()
+    cursor.execute(statement, values)
+    _wait(connection, timeout_s)
+    return cursor.fetchone() if cursor.description else None
+
+
+def _wait(connection: Connection, timeout_s: float) -> None:
+    end = time.monotonic() + timeout_s
+    while (state := connection.poll()) != extensions.POLL_OK:
+        poller = select.poll()
+        poller.register(connection.fileno(), select.POLLIN if state == extensions.POLL_READ else select.POLLOUT)
+        if not poller.poll(max(0, end - time.monotonic()) * 1000):
+            raise psycopg2.OperationalError("timeout expired")
+
+
+def _marker(directory: DataDirectory) -> Path:
+    return directory.data / f"{NAME}.created"  # of the database, in the directory that would vanish with it
 
 
 def _password(directory: DataDirectory) -> str:

@@ -40,11 +40,11 @@ class AdoptedServer:
 Server = subprocess.Popen[bytes] | AdoptedServer
 
 
-def start_watcher(directory: DataDirectory) -> None:
-    """Start a watcher unless there is one; it inherits the lock, which is never free between."""
+def start_watcher(directory: DataDirectory) -> bool:
+    """Start a watcher unless there is one; it inherits the lock. Return whether it was started."""
     lock = try_lock(directory.root / "watcher.lock")
     if lock is None:
-        return
+        return False
     try:
         # In a new session Ctrl-C in our terminal does not reach it. Run by path, it needs nothing else of the service.
         with open(directory.log, "ab", opener=_private) as log:
@@ -57,6 +57,7 @@ def start_watcher(directory: DataDirectory) -> None:
                 start_new_session=True,
                 check=True,
             )
+        return True
     finally:
         os.close(lock)
 

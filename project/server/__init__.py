@@ -14,8 +14,10 @@ from wsgiref.types import WSGIApplication
 
 from project.server.balancing import ConnectionBalancer
 from project.server.connections import RECEIVED
+from project.server.event_loop import BACKLOG
+from project.server.output import NonBlockingStream
 from project.server.supervisor import Supervisor
-from project.server.worker import BACKLOG, HARD_BODY_LIMIT, run_worker
+from project.server.worker import HARD_BODY_LIMIT, run_worker
 
 __all__ = ["HARD_BODY_LIMIT", "RECEIVED", "STALLED_S", "STOP_S", "serve"]
 
@@ -46,7 +48,7 @@ def serve(
     stopping: Callable[[], None] = lambda: None,
     stop: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT. Raises SystemExit, with 0 if all requests were answered.
+    """Serve until SIGTERM, SIGINT or SIGHUP. Raises SystemExit, with status 0 if every accepted request was answered.
 
     `app` must answer within `deadline_s`; when stopping, clients that have not read their response 2 s later are
     dropped. `prepare` runs first, in its own process; if it exits with EX_TEMPFAIL, the service starts and retries it
@@ -60,7 +62,7 @@ def serve(
         worker = {"worker": index, "pid": os.getpid()}
         start(index)
         log.info("worker started", extra=worker)
-        run_worker(app, listener, threads, deadline_s + DRAIN_S, stopping, balancer, index)
+        run_worker(app, listener, threads, deadline_s + DRAIN_S, stopping, balancer, index, supervisor.stop_signals)
         log.info("worker stopped", extra=worker)
         stop()
         os._exit(0)  # skips finalization of the interpreter, which would delay the stop: 0.2 s of CPU (measured)
@@ -70,7 +72,8 @@ def serve(
         supervisor.prepare(prepare)
     supervisor.start()
     url_host = f"[{host}]" if ":" in host else host
-    print(greeting(f"http://{url_host}:{listener.getsockname()[1]}"), flush=True)
+    if sys.stdout is not None:
+        NonBlockingStream(sys.stdout).write(greeting(f"http://{url_host}:{listener.getsockname()[1]}") + "\n")
     sys.exit(supervisor.watch())
 
 
@@ -85,12 +88,14 @@ def _use_one_malloc_arena() -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Return the socket that systemd passes, which stays open during restarts, else a new one."""
+    """Return the socket that systemd passes, which stays open during restarts, else a new one; `::` includes IPv4."""
     try:
         if os.environ.get("LISTEN_PID") == str(os.getpid()):
             return _with_user_timeout(socket.socket(fileno=SD_LISTEN_FDS_START))
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return _with_user_timeout(socket.create_server(address[:2], family=family, backlog=BACKLOG))
+        is_dual = address[0] == "::" and socket.has_dualstack_ipv6()
+        listener = socket.create_server(address[:2], family=family, backlog=BACKLOG, dualstack_ipv6=is_dual)
+        return _with_user_timeout(listener)
     except OSError as error:
         sys.exit(f"useradd cannot listen on {host}:{port}: {error.strerror}. Choose another port: PORT=8001")
 

@@ -1,21 +1,34 @@
-"""Waitress connections with fewer thread switches and timed requests (docs/adr/0025).
+"""Waitress connections with time limits, answers that arrive, and fewer thread switches (docs/adr/0025).
 
 Uses internals of waitress 3.0.2, hence the pin; tests/integration/test_server.py covers them.
 """
 
 import select
+import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from wsgiref.types import WSGIEnvironment
 
 from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser, ParsingError
-from waitress.task import ThreadedTaskDispatcher, WSGITask
+from waitress.task import ErrorTask, Task, ThreadedTaskDispatcher, WSGITask
+
+from project.server.parser import Parser
 
 HOLD_S = 0.02
 """How long a thread waits for the next request of the same connection after a response."""
+IDLE_S = 15
+"""How long a connection may wait for its next request."""
+RECEIVE_S = 20
+"""How long head and body of a request may take together."""
+LINGER_S, LINGER_BYTES = 2, 8 * 2**20
+"""How long, and how much, is read and discarded after a refusal: closing a socket with unread data resets it, and a
+client that still sends would not see the answer."""
+GRACE_S = 1
+"""How long a connection may wait for its client before it can be closed to make room for others."""
+_CHUNK = 65536
 RECEIVED = "useradd.received"
 """WSGI environment key: time.monotonic() when the request was complete and began to wait for a thread."""
 
@@ -33,10 +46,27 @@ class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has 
         return not self.queue and 2 * self.active_count <= len(self.threads)
 
 
-class _Task(WSGITask):  # type: ignore[misc]
-    """A request that passes on its timestamp, and closes its connection during a stop."""
+class _OneWrite(Task):  # type: ignore[misc]
+    """Sends a complete response with one call: each send() may switch threads."""
 
     wrote_header: bool
+
+    def write(self, data: bytes) -> None:
+        if self.wrote_header or not data or self.content_length != len(data) or not self.has_body:
+            super().write(data)
+            return
+        head = self.build_response_header()
+        self.wrote_header = True
+        self.content_bytes_written = len(data)
+        self.channel.write_soon(head + data)
+
+
+class _ErrorTask(_OneWrite, ErrorTask):  # type: ignore[misc]
+    """The answer to a request that the parser refused."""
+
+
+class _Task(_OneWrite, WSGITask):  # type: ignore[misc]
+    """A request that passes on its timestamp, and closes its connection during a stop."""
 
     def get_environment(self) -> WSGIEnvironment:
         environ: WSGIEnvironment = super().get_environment()
@@ -49,34 +79,6 @@ class _Task(WSGITask):  # type: ignore[misc]
         header: bytes = super().build_response_header()
         return header
 
-    def write(self, data: bytes) -> None:
-        """Send a complete response with one call: each send() may switch threads."""
-        if self.wrote_header or not data or self.content_length != len(data) or not self.has_body:
-            super().write(data)
-            return
-        head = self.build_response_header()
-        self.wrote_header = True
-        self.content_bytes_written = len(data)
-        self.channel.write_soon(head + data)
-
-
-class _Parser(HTTPRequestParser):  # type: ignore[misc]
-    """Answers 400 where waitress 3.0.2 crashes or allows request smuggling.
-
-    Waitress accepts Content-Length together with Transfer-Encoding, and ignores Transfer-Encoding outside HTTP/1.1: it
-    would take what a proxy considers a body as the next request (RFC 9112, 6.1 and 11.2).
-    """
-
-    def parse_header(self, header_plus: bytes) -> None:
-        try:
-            super().parse_header(header_plus)
-        except ValueError as error:
-            raise ParsingError(str(error)[:80]) from error
-        if self.chunked and "CONTENT_LENGTH" in self.headers:
-            raise ParsingError("Content-Length and Transfer-Encoding exclude each other")
-        if "TRANSFER_ENCODING" in self.headers:  # waitress has removed it for HTTP/1.1
-            raise ParsingError("Transfer-Encoding is of HTTP/1.1")
-
 
 class Channel(HTTPChannel):  # type: ignore[misc]
     """A connection that its thread holds briefly after a response while others are idle.
@@ -84,28 +86,55 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     Passing requests between event loop and threads causes half of all thread switches (docs/adr/0025).
     """
 
-    parser_class = _Parser
+    parser_class = Parser
     task_class = _Task
+    error_task_class = _ErrorTask
+    request: Parser | None
+    requests: list[Parser]
+    close_when_flushed: bool
+    will_close: bool
     queued_at: float
     is_held = False
     """Whether a thread waits for the next request: then the event loop does not read."""
+    is_lingering = False
+    """Whether the last response is sent and the rest of a refused request is being discarded."""
+    _is_refused = False
     _is_sending = False
+    _left_to_discard = LINGER_BYTES
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._waiting_since = time.monotonic()
+        """Since when the client has owed us its next request, or the rest of it."""
+        super().__init__(*args, **options)
+
+    def received(self, data: bytes) -> bool:
+        """Parse data of the client; the time of a request counts from its first byte."""
+        request = self.request
+        is_parsed: bool = super().received(data)
+        if self.request is not None and self.request is not request:
+            self._waiting_since = time.monotonic()
+        return is_parsed
 
     def service(self) -> None:
         """Answer a request and those that follow within HOLD_S."""
         self.is_held = True
         _current.channel = self
         try:
-            super().service()
+            self._answer()
             while self._has_next():
-                super().service()
+                self._answer()
             is_left = bool(self.requests)  # while is_held, no other thread adds any
         finally:
+            self._waiting_since = time.monotonic()
             self.is_held = False
             _current.channel = None
             self.server.pull_trigger()
         if is_left:
             self.server.add_task(self)
+
+    def _answer(self) -> None:
+        self._is_refused = self.requests[0].error is not None
+        super().service()
 
     def _has_next(self) -> bool:
         """Wait up to HOLD_S for a request while enough threads are idle; return if there is one.
@@ -137,9 +166,74 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             return b""
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether only the client can continue, by sending."""
+        return not (self.requests or self.is_held or self.total_outbufs_len)
+
+    def can_be_closed(self) -> bool:
+        """Return whether this connection may be closed to make room."""
+        return self.is_waiting and (self.is_lingering or time.monotonic() - self._waiting_since > GRACE_S)
+
+    def closing_order(self) -> tuple[bool, float]:
+        """Return the sort key when room is made: idle connections go first, then the longest incomplete request."""
+        return self.request is not None and not self.is_lingering, self._waiting_since
+
+    def enforce_time_limits(self, now: float) -> None:
+        """Refuse a request that does not arrive, close an idle connection. Runs in the event loop.
+
+        A client that does not read is disconnected by TCP_USER_TIMEOUT.
+        """
+        with self.requests_lock:
+            if not self.is_waiting or self.close_when_flushed or self.will_close:
+                return
+            request = None if self.is_lingering else self.request
+            limit = LINGER_S if self.is_lingering else IDLE_S if request is None else RECEIVE_S
+            if now - self._waiting_since <= limit:
+                return
+            if request is None:
+                self.will_close = True
+                return
+            request.refuse_late()
+            self.requests.append(request)
+            self.request = None
+        self.server.add_task(self)
+
+    def handle_read(self) -> None:
+        """Read a part of a request, or of what is left of a refused one."""
+        if not self.is_lingering:
+            super().handle_read()
+            return
+        with suppress(OSError):
+            self._left_to_discard -= len(self.recv(_CHUNK))
+            if self._left_to_discard > 0:
+                return
+        self.handle_close()
+
+    def handle_write(self) -> None:
+        """Send, then close if this was the last response; linger if its request was refused."""
+        if not (self._is_refused and self.close_when_flushed):
+            super().handle_write()
+            return
+        self._flush_exception(self._flush_some)
+        if self.will_close:
+            self.handle_close()
+        elif self.connected and not self.total_outbufs_len:
+            self._linger()
+
+    def _linger(self) -> None:
+        self.is_lingering = True  # first: the thread must not read any more
+        self.close_when_flushed = False
+        self._waiting_since = time.monotonic()
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.handle_close()
+
+    @property
     def needs_loop(self) -> bool:
         """Whether the event loop must act: send remaining data or close."""
-        return bool(self.total_outbufs_len or self.close_when_flushed or self.will_close or not self.connected)
+        is_closing = self.close_when_flushed or self.will_close or not self.connected
+        return bool(self.total_outbufs_len or is_closing or self.is_lingering)  # the last one is set before others end
 
     def readable(self) -> bool:
         """Leave reading to the thread that holds the connection.
@@ -157,9 +251,12 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         with self.outbuf_lock:
             self._is_sending = True
             try:
-                return bool(super()._flush_some(do_close))
+                is_sent = bool(super()._flush_some(do_close))
             finally:
                 self._is_sending = False
+            if is_sent and self.request is None:  # else it was 100 Continue
+                self._waiting_since = time.monotonic()
+            return is_sent
 
 
 _current = threading.local()

@@ -11,17 +11,24 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
+from project.server.output import stop_blocking_log
+
 log = logging.getLogger(__name__)
 
 PREPARE_S = 10
 """How long the start waits for the preparation."""
-_WATCHED = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 _RESTART_DELAY_S = 1.0
 """Delay before a failed preparation is retried, and before a worker that died sooner than this is replaced."""
 
 
+def stop_signals() -> list[signal.Signals]:
+    """Return the signals that stop the service: SIGHUP comes when a terminal is closed, unless nohup ignores it."""
+    hang_up = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]
+    return [signal.SIGTERM, signal.SIGINT, *hang_up]
+
+
 class Supervisor:
-    """Runs `work(index)` in `count` processes until SIGTERM or SIGINT."""
+    """Runs `work(index)` in `count` processes until one of the stop signals."""
 
     def __init__(self, work: Callable[[int], None], count: int, listener: socket.socket, stop_s: float) -> None:
         self._work = work
@@ -32,7 +39,10 @@ class Supervisor:
         """PID -> index of the worker and its start by time.monotonic()."""
         self._preparing: tuple[int, Callable[[], None]] | None = None
         self._lifeline = os.pipe()
-        signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+        self.stop_signals = stop_signals()
+        self._watched = {*self.stop_signals, signal.SIGCHLD}
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._watched)
+        stop_blocking_log()
 
     def prepare(self, prepare: Callable[[], None]) -> None:
         """Run `prepare` in a child; exit if it fails soon, retry it after EX_TEMPFAIL."""
@@ -62,7 +72,7 @@ class Supervisor:
 
     def watch(self) -> int:
         """Replace workers that die until a stop signal; return the exit status."""
-        while signal.sigwait(_WATCHED) == signal.SIGCHLD:
+        while signal.sigwait(self._watched) == signal.SIGCHLD:
             for pid, status in _reap():
                 self._replace(pid, status)
         return self._stop()
@@ -104,9 +114,9 @@ class Supervisor:
             return pid
         try:
             os.close(self._lifeline[1])
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in self.stop_signals:
                 signal.signal(number, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, self._watched)
             threading.Thread(target=_stop_with_supervisor, args=(self._lifeline[0],), daemon=True).start()
             task()
         except SystemExit:

@@ -1,13 +1,10 @@
-"""F28 to F33, F38, F39: races between clients, slow and leaving clients, overload.
-
-They concern promises P6, P7 and P10.
-"""
+"""F28 to F33, F38, F39, F55: races between clients, slow and leaving clients, overload (promises P6, P7, P10)."""
 
 import json
 import socket
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 
 import pytest
@@ -101,7 +98,22 @@ def test_slow_clients_do_not_delay_other_requests(postgres: Postgres, service: S
     for connection in incomplete:
         connection.close()
     assert {answer.code for answer in answers} == {"created"}, summary(answers)
-    assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S  # a thread waits 15 s for a body
+    assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S  # a body may take 20 s
+    check(postgres, service, answers)
+
+
+def test_incomplete_requests_on_more_connections_than_allowed_do_not_lock_others_out(
+    postgres: Postgres, new_service: Callable[..., Service]
+) -> None:
+    """F55."""
+    service = new_service(postgres.url(), WORKERS="1").start()
+    with ExitStack() as stack:
+        for _ in range(510):
+            incomplete = stack.enter_context(socket.create_connection((HOST, service.port)))
+            incomplete.sendall(b"POST /useradd HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
+        answers = burst(service, requests=20, parallel=4)
+
+    assert {answer.code for answer in answers} == {"created"}, summary(answers)
     check(postgres, service, answers)
 
 

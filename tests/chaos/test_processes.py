@@ -371,6 +371,30 @@ def test_a_blocked_log_pipe_does_not_delay_requests(postgres: Postgres, tmp_path
     assert set(statuses) == {200}
 
 
+def test_a_blocked_log_pipe_does_not_prevent_the_supervisor_from_replacing_workers_and_stopping(
+    postgres: Postgres, tmp_path: Path
+) -> None:
+    """F41."""
+    port = processes.free_port()
+    settings = environment(postgres.url(), tmp_path, PORT=str(port), HOST=HOST, WORKERS="1")
+    with _process(settings, stderr=subprocess.PIPE) as process:
+        try:
+            eventually(lambda: _status(port, "/livez") == 200, 30, "it did not start")
+            for _ in range(400):
+                _status(port, "/login/")
+            for _ in range(2):  # the supervisor logs each death
+                [worker] = processes.children(process.pid)
+                processes.send(signal.SIGKILL, [worker])
+                eventually(lambda: processes.children(process.pid) not in ([], [worker]), 10, "not replaced")  # noqa: B023
+            eventually(lambda: _status(port, "/livez") == 200, 10, "the replacement does not answer")
+            process.terminate()
+            code = process.wait(timeout=10)
+        finally:
+            processes.kill(process.pid)
+
+    assert code == 0
+
+
 def test_more_than_1024_open_files_do_not_affect_the_service(postgres: Postgres, tmp_path: Path) -> None:
     """F42: select() is limited to 1024 file descriptors, poll() is not."""
     descriptors = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]

@@ -36,12 +36,26 @@ sys.stdin.read()
 """
 
 
+WATCHING_USER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import embedded
+embedded.WATCH_EVERY_S = 0.1
+server = embedded.EmbeddedPostgres(Path(sys.argv[2]))
+options = server.start()
+server.keep_watched()
+print("postgresql://{user}:{password}@{host}:{port}/{dbname}".format(**options), flush=True)
+sys.stdin.read()
+"""
+
+
 class User:
     """A process that uses the server until its input is closed."""
 
-    def __init__(self, root: Path, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, root: Path, environment: dict[str, str] | None = None, program: str = USER) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", USER, Path(embedded.__file__).parents[1], root, BIN_DIR],
+            [sys.executable, "-c", program, Path(embedded.__file__).parents[1], root, BIN_DIR],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -79,8 +93,8 @@ def start(root: Path) -> Iterator[Start]:
     """Starts clients of the server in `root`; all have ended after the test."""
     users: list[User] = []
 
-    def start_user(environment: dict[str, str] | None = None) -> User:
-        users.append(User(root, environment))
+    def start_user(environment: dict[str, str] | None = None, program: str = USER) -> User:
+        users.append(User(root, environment, program))
         return users[-1]
 
     yield start_user
@@ -374,3 +388,85 @@ def test_root_without_user_namespaces_runs_the_server_as_nobody_even_in_private_
 
     assert answers(url)
     assert owner == (data_directory.NOBODY if os.geteuid() == 0 else os.geteuid())
+
+
+@pytest.mark.chaos
+def test_a_serving_process_replaces_a_killed_watcher(start: Start, root: Path) -> None:
+    """F63."""
+    url = start(program=WATCHING_USER).url()
+    ask(url, "create table kept as select 42 as answer")
+    for _ in range(2):
+        (killed,) = watchers(root)
+        os.kill(killed, signal.SIGKILL)
+        eventually(lambda: len(watchers(root)) == 1 and watchers(root) != [killed])  # noqa: B023
+    former = server(root)
+
+    os.kill(former, signal.SIGKILL)
+
+    eventually(lambda: server(root) != former and answers(url))
+    assert ask(url, "select answer from kept") == 42
+
+
+@pytest.fixture
+def frozen(start: Start, root: Path) -> Iterator[Path]:
+    """The root of a server that runs, but answers nobody."""
+    start().url()
+    os.kill(server(root), signal.SIGSTOP)
+    yield root
+    os.kill(server(root), signal.SIGCONT)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("command", ["--help", "spool status", "users create-admin --help"])
+def test_commands_without_database_ignore_a_frozen_server(frozen: Path, command: str) -> None:
+    """F62."""
+    done = flask(frozen.parent, command)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize(
+    ("command", "message"), [("doctor", "PostgreSQL does not answer"), ("api-keys list", "unavailable")]
+)
+def test_commands_with_database_give_up_on_a_frozen_server(frozen: Path, command: str, message: str) -> None:
+    """F62."""
+    done = flask(frozen.parent, command)
+
+    assert done.returncode == 1
+    assert message in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.chaos
+def test_a_frozen_server_without_watcher_is_reported(start: Start, root: Path, frozen: Path) -> None:
+    kill_watcher(root)
+
+    message = start().leave()
+
+    assert "EmbeddedPostgresError: The embedded PostgreSQL" in message
+
+
+@pytest.mark.chaos
+def test_commands_without_database_create_none(root: Path) -> None:
+    flask(root.parent, "spool status")
+
+    assert not root.exists()
+
+
+@pytest.mark.chaos
+def test_the_first_command_creates_the_database(root: Path) -> None:
+    done = flask(root.parent, "db upgrade")
+    listed = flask(root.parent, "api-keys list")
+    eventually(lambda: not watchers(root))
+
+    assert (done.returncode, listed.returncode, listed.stderr) == (0, 0, "")
+
+
+def flask(data_dir: Path, command: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command of the service in a directory, within a time limit."""
+    environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(data_dir), "DATABASE_URL": "", "LOG_FORMAT": "text"}
+    arguments = [sys.executable, "-m", "flask", "--app", "wsgi", *command.split()]
+    return subprocess.run(
+        arguments, cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True, timeout=PATIENCE
+    )

@@ -1,4 +1,4 @@
-"""The server: graceful stop (promise P11), keep-alive, balancing between workers."""
+"""The server: graceful stop (promise P11), keep-alive, refusals, limits of connections, balancing between workers."""
 
 import ctypes
 import os
@@ -13,13 +13,14 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from http.client import HTTPConnection
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from waitress.adjustments import Adjustments
 
 from project.server.connections import Channel
 from tests.builders import BARE_IMPORT
-from tests.chaos.processes import eventually
+from tests.chaos.processes import children, eventually, free_port
 
 ROOT = Path(__file__).parents[2]
 THREADS, REQUESTS = 4, 6
@@ -87,6 +88,28 @@ balancing.YIELD_S = 0.5
     workers=2,
 )
 
+IMPATIENT = _program("""
+import logging, os, resource, signal, sys, threading
+from project.server import connections, event_loop
+
+logging.basicConfig(format="%(message)s", stream=sys.stderr)
+logging.getLogger("waitress.queue").setLevel("ERROR")
+connections.RECEIVE_S = float(os.environ.get("RECEIVE_S", "1"))
+connections.GRACE_S = 0.2
+event_loop.CONNECTIONS = int(os.environ.get("CONNECTIONS", "500"))
+if "FILES" in os.environ:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (int(os.environ["FILES"]),) * 2)
+release = threading.Event()
+signal.signal(signal.SIGUSR2, lambda *_: release.set())
+
+def app(environ, start_response):
+    body = environ["REMOTE_ADDR"].encode() + environ["wsgi.input"].read()
+    if environ["PATH_INFO"] == "/wait":
+        release.wait()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+""")
+
 HEAPS = _responding("""
 import ctypes, os, tempfile, threading
 
@@ -132,8 +155,9 @@ def app(environ, start_response):
 
 
 @contextmanager
-def _started(program: str) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+def _started(program: str, *, stdout: Any = subprocess.PIPE, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, cwd=ROOT, stdout=stdout, text=True, start_new_session=True, **options) as process:
         try:
             yield process
         finally:
@@ -151,6 +175,13 @@ def process() -> Iterator[subprocess.Popen[str]]:
 def keeping() -> Iterator[int]:
     """The port of a server with a long keep-alive whose responses name their thread."""
     with _started(KEEPING) as process:
+        yield _port(process)
+
+
+@pytest.fixture(scope="module")
+def impatient() -> Iterator[int]:
+    """The port of a server that gives a request one second to arrive and responds with address and body."""
+    with _started(IMPATIENT) as process:
         yield _port(process)
 
 
@@ -186,10 +217,11 @@ def _port(process: subprocess.Popen[str]) -> int:
 
 
 @pytest.mark.chaos
-@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_stopping_server_finishes_accepted_requests_and_refuses_new_connections(
     process: subprocess.Popen[str], stop: signal.Signals
 ) -> None:
+    """F26, F59. The signal goes to the process group, as when a terminal is closed."""
     port = _port(process)
     connections = [HTTPConnection("127.0.0.1", port, timeout=30) for _ in range(REQUESTS)]
     for connection in connections:  # certainly accepted: each has had a response
@@ -199,7 +231,7 @@ def test_a_stopping_server_finishes_accepted_requests_and_refuses_new_connection
         connection.request("GET", "/slow")
     workers = {int(_line(process).removeprefix("working ")) for _ in range(THREADS)}
 
-    process.send_signal(stop)
+    os.killpg(process.pid, stop)
     refused = _wait_until_refused(port)
     for worker in workers:
         os.kill(worker, signal.SIGUSR2)
@@ -210,6 +242,54 @@ def test_a_stopping_server_finishes_accepted_requests_and_refuses_new_connection
     assert process.wait(timeout=30) == 0
     for connection in connections:
         connection.close()
+
+
+def test_nohup_keeps_the_server_running_when_the_terminal_is_closed() -> None:
+    ignore = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+    with _started(ignore + IMPATIENT) as process:
+        port = _port(process)
+
+        os.killpg(process.pid, signal.SIGHUP)
+
+        with _connection(port) as connection:
+            assert _ask(connection)
+        process.terminate()
+        assert process.wait(timeout=30) == 0
+
+
+@pytest.mark.parametrize("stdout", ["latin-1", "full disk", "no reader", "blocked reader", "closed"])
+def test_a_greeting_that_cannot_be_printed_does_no_harm(stdout: str) -> None:
+    """F41."""
+    port = free_port()
+    program = IMPATIENT.replace("port=0", f"port={port}").replace(
+        "greeting=str", 'greeting=lambda url: "Готово\\n" * 9999'
+    )
+    reader, writer = os.pipe()
+    full_disk = Path("/dev/full").open("wb")  # noqa: SIM115
+    with full_disk as full, os.fdopen(reader, "rb") as read_end, os.fdopen(writer, "wb", buffering=0) as write_end:
+        if stdout == "blocked reader":
+            os.set_blocking(writer, False)
+            while write_end.write(bytes(4096)):
+                pass
+            os.set_blocking(writer, True)
+        elif stdout == "no reader":
+            read_end.close()
+        elif stdout == "closed":
+            program = f"import os; os.close(1); os.execv({sys.executable!r}, [{sys.executable!r}, '-c', {program!r}])"
+        environment = os.environ | {"PYTHONIOENCODING": "latin-1"}
+        output = {"full disk": full, "latin-1": subprocess.DEVNULL}.get(stdout, write_end)
+        with _started(program, stdout=output, env=environment) as process, _connection(port) as connection:
+            eventually(lambda: _answers(connection), 30, "the server does not answer")
+            process.terminate()
+            assert process.wait(timeout=30) == 0
+
+
+def _answers(connection: HTTPConnection) -> bool:
+    try:
+        return bool(_ask(connection))
+    except OSError:
+        connection.close()
+        return False
 
 
 def test_a_socket_passed_by_systemd_stays_open_during_a_restart() -> None:
@@ -318,7 +398,7 @@ def test_pipelined_requests_do_not_starve_other_connections() -> None:
 
 
 def test_the_event_loop_does_not_read_from_a_connection_that_a_thread_starts_to_wait_for(channel: Channel) -> None:
-    class Answered(list[object]):
+    class Answered(list[Any]):
         def __len__(self) -> int:  # as if the thread ran between two checks of the loop
             channel.is_held = True
             return 0
@@ -326,6 +406,212 @@ def test_the_event_loop_does_not_read_from_a_connection_that_a_thread_starts_to_
     channel.requests = Answered()
 
     assert not channel.readable()
+
+
+# --- Refusals -------------------------------------------------------------------------------------------------------
+
+START = b"POST / HTTP/1.1\r\nHost: localhost\r\n"
+LAST = b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n"
+BODY_SIZE = 7 * 2**20
+"""Bytes; more than the socket buffers of a client hold, less than the server discards."""
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (START + b"Content-Length: %d\r\n\r\n" % BODY_SIZE, 413),
+        (START + b"Content-Length: x\r\n\r\n", 400),
+        (START + b"X-Big: ", 431),
+        (START + b"Transfer-Encoding: gzip\r\n\r\n", 501),
+        (START.replace(b"1.1", b"2.0") + b"Content-Length: 9\r\n\r\n", 505),
+    ],
+    ids=lambda value: value if isinstance(value, int) else "",
+)
+def test_a_client_that_still_sends_gets_the_answer_to_its_refused_request(
+    impatient: int, head: bytes, status: int
+) -> None:
+    """F69."""
+    with socket.create_connection(("127.0.0.1", impatient), timeout=30) as client:
+        client.sendall(head + bytes(BODY_SIZE))
+        answer = client.makefile("rb").read()
+
+    assert answer.startswith(b"HTTP/1.")
+    assert int(answer[9:12]) == status
+    assert answer.count(b"Connection: close") == 1
+
+
+def test_the_rest_of_a_refused_request_is_discarded_for_a_limited_time(impatient: int) -> None:
+    with socket.create_connection(("127.0.0.1", impatient), timeout=30) as client:
+        client.sendall(START + b"Content-Length: x\r\n\r\n")
+        assert client.makefile("rb").read().startswith(b"HTTP/1.1 400 ")
+
+        eventually(lambda: _is_reset(client), 10, "the server still reads")
+
+
+def _is_reset(client: socket.socket) -> bool:
+    try:
+        client.sendall(b"x")
+    except OSError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("start", [b"", b"GET / HTTP/1.1\r\n", START + b"Content-Length: 100000\r\n\r\n"])
+def test_a_request_that_arrives_too_slowly_is_refused_although_it_never_pauses(impatient: int, start: bytes) -> None:
+    """F55."""
+    with socket.create_connection(("127.0.0.1", impatient), timeout=0.05) as client:
+        client.sendall(start + b"P")
+        answer = eventually(lambda: _drip(client), 10, "not refused")
+
+    assert answer.startswith(b"HTTP/1.")
+    assert b" 408 Request Timeout\r\n" in answer
+
+
+def _drip(client: socket.socket) -> bytes:
+    client.sendall(b"x")
+    try:
+        return client.recv(1000)
+    except TimeoutError:
+        return b""
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (START + b"Expect: 100-continue\r\n\r\n", 200),
+        (START + b"Expect: 100-continue\r\nContent-Length: 0\r\n\r\n", 200),
+        (START + b"Expect: 100-continue\r\nContent-Length: 999999\r\n\r\n", 413),
+        (START + b"Expect: 100-continue\r\nContent-Length: 4, 4\r\n\r\n", 400),
+        (START + b"Expect: 100-continue\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+    ],
+)
+def test_a_body_that_is_not_wanted_is_not_asked_for(impatient: int, head: bytes, status: int) -> None:
+    """F57."""
+    with socket.create_connection(("127.0.0.1", impatient), timeout=30) as client:
+        client.sendall(head)
+        first = client.recv(12)
+        client.sendall(LAST)
+        answers = first + client.makefile("rb").read()
+
+    assert first == b"HTTP/1.1 %d" % status
+    assert answers.count(b"HTTP/1.1 ") == (2 if status == 200 else 1)
+
+
+@pytest.mark.parametrize(
+    ("field", "body"),
+    [(b"Content-Length: 4", b"body"), (b"Transfer-Encoding: chunked", b"4\r\nbody\r\n0\r\n\r\n")],
+)
+def test_a_body_that_is_wanted_is_asked_for(impatient: int, field: bytes, body: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", impatient), timeout=30) as client:
+        client.sendall(START + field + b"\r\nExpect: 100-continue\r\n\r\n")
+        asked = client.recv(25)
+        client.sendall(body + LAST)
+        answers = client.makefile("rb").read()
+
+    assert asked == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert answers.count(b"HTTP/1.1 200 OK\r\n") == 2
+    assert b"127.0.0.1body" in answers
+
+
+@pytest.mark.parametrize("line", ["GET / HTTP/1.2", "GET / HTTP/2.0", "PRI * HTTP/2.0", "GET / HTTP/0.9", "GET /"])
+def test_other_http_versions_are_refused(impatient: int, line: str) -> None:
+    with socket.create_connection(("127.0.0.1", impatient), timeout=30) as client:
+        client.sendall(f"{line}\r\nHost: localhost\r\n\r\n".encode())
+        answer = client.makefile("rb").read()
+
+    assert answer.startswith(b"HTTP/1.0 505 ")
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "Transfer-Encoding: chunked, chunked",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked,\r\n chunked",
+        "Transfer-Encoding: ,chunked",
+        "Transfer-Encoding:",
+        "Transfer-Encoding:\r\nContent-Length: 5",
+    ],
+)
+def test_a_transfer_encoding_other_than_one_chunked_is_refused(impatient: int, field: str) -> None:
+    with socket.create_connection(("127.0.0.1", impatient), timeout=30) as client:
+        client.sendall(START + field.encode() + b"\r\n\r\n0\r\n\r\n" + LAST)
+        answers = client.makefile("rb").read()
+
+    assert answers.startswith(b"HTTP/1.1 400 ")
+    assert b" 200 OK" not in answers
+
+
+# --- Limits of connections ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("first", "second"), [(START, START + b"\r\n"), (START + b"\r\n", START), (START, START)])
+def test_room_is_made_by_closing_an_idle_connection_or_the_oldest_incomplete_request(
+    first: bytes, second: bytes
+) -> None:
+    """F55."""
+    environment = os.environ | {"CONNECTIONS": "2", "RECEIVE_S": "60"}
+    with _started(IMPATIENT, env=environment, stderr=subprocess.PIPE) as process, ExitStack() as stack:
+        port = _port(process)
+        one, two = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30)) for _ in range(2)]
+        for client, data in ((one, first), (two, second)):
+            client.sendall(data)
+            assert data == START or client.recv(1000).startswith(b"HTTP/1.1 200")
+        closed, kept = (one, two) if second == START else (two, one)
+        with _connection(port) as connection:
+            answer = _ask(connection)
+
+        assert closed.recv(1) == b""
+        kept.sendall(b"Connection: close\r\n\r\n")
+        assert kept.makefile("rb").read().startswith(b"HTTP/1.1 200")
+        process.terminate()
+        assert answer == b"127.0.0.1"
+        assert process.stderr
+        assert process.stderr.read() == "connections exhausted\n"
+
+
+def test_somebody_new_is_answered_when_incomplete_requests_use_all_file_descriptors() -> None:
+    """F67."""
+    with _started(IMPATIENT, env=os.environ | {"FILES": "40"}, stderr=subprocess.PIPE) as process, ExitStack() as stack:
+        port = _port(process)
+        for _ in range(60):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+            client.sendall(START)
+        with _connection(port) as connection:
+            assert _ask(connection) == b"127.0.0.1"
+        process.terminate()
+
+
+def test_a_server_without_file_descriptors_waits_instead_of_spinning() -> None:
+    """F67. All connections are in use: none can be closed."""
+    with _started(IMPATIENT, env=os.environ | {"FILES": "40"}, stderr=subprocess.PIPE) as process, ExitStack() as stack:
+        port = _port(process)
+        (worker,) = children(process.pid)
+        clients = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30)) for _ in range(60)]
+        for client in clients:
+            client.sendall(START.replace(b"/", b"/wait", 1) + b"\r\n")
+        assert process.stderr
+        lines = [process.stderr.readline() for _ in range(2)]
+        before = _cpu_ticks(worker)
+        lines.append(process.stderr.readline())
+        used = _cpu_ticks(worker) - before
+        os.kill(worker, signal.SIGUSR2)
+        answers = {client.recv(12) for client in clients}
+        process.terminate()
+
+    assert lines == ["connections exhausted\n"] * 3
+    assert used < os.sysconf("SC_CLK_TCK") / 3
+    assert answers == {b"HTTP/1.1 200"}
+
+
+def _cpu_ticks(pid: int) -> int:
+    """Return the CPU time of a process in clock ticks: utime and stime of proc(5)."""
+    return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[11:13]))
+
+
+def test_an_ipv6_wildcard_address_serves_ipv4_clients_under_their_own_address() -> None:
+    with _started(IMPATIENT.replace('host="127.0.0.1"', 'host="::"')) as process, _connection(_port(process)) as client:
+        assert _ask(client) == b"127.0.0.1"
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.2"])

@@ -1,0 +1,82 @@
+"""The event loop's side of a worker: accepts connections and makes room for new ones."""
+
+import errno
+import logging
+import time
+from typing import Any
+
+from waitress.server import TcpWSGIServer
+
+from project.server.connections import Channel
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 1024
+CONNECTIONS = 500
+"""Open connections of a worker; beyond that those that wait for their client are closed."""
+CHECK_EVERY_S = 1.0
+PAUSE_S = 0.5
+"""How long nothing is accepted when the system has no resources for a connection and none can be freed."""
+LOG_EVERY_S = 1.0
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
+    """A listening socket and its connections. Time limits are checked every second."""
+
+    channel_class = Channel
+    _check_at = _accept_at = _log_at = 0.0
+    _closed = 0
+
+    def readable(self) -> bool:
+        """Return whether to accept connections; called in each round of the loop."""
+        now = time.monotonic()
+        if now >= self._check_at:
+            self._check_at = now + CHECK_EVERY_S
+            for channel in list(self.active_channels.values()):
+                channel.enforce_time_limits(now)
+        if not self.accepting or now < self._accept_at:
+            return False
+        return len(self.active_channels) < CONNECTIONS or any(map(Channel.can_be_closed, self.active_channels.values()))
+
+    def handle_accept(self) -> None:
+        """Accept a connection; close another one if there are too many."""
+        super().handle_accept()
+        if len(self.active_channels) > CONNECTIONS:  # only now: the new one must not get the number of a closed socket
+            self._make_room("connection limit")
+
+    def accept(self) -> Any:
+        """Accept a connection, or return None if the system refuses one."""
+        try:
+            return super().accept()
+        except OSError as error:
+            if error.errno not in _EXHAUSTED:
+                raise
+            if not self._make_room(str(error.strerror)):
+                self._accept_at = time.monotonic() + PAUSE_S
+            return None
+
+    def _make_room(self, cause: str) -> bool:
+        """Close the connection that has waited longest for its client; return whether there was one."""
+        candidates = filter(Channel.can_be_closed, self.active_channels.values())
+        channel = min(candidates, key=Channel.closing_order, default=None)
+        if channel is not None:
+            channel.handle_close()
+            self._closed += 1
+        now = time.monotonic()
+        if now >= self._log_at:
+            log.warning("connections exhausted", extra={"cause": cause, "closed": self._closed})
+            self._log_at, self._closed = now + LOG_EVERY_S, 0
+        return channel is not None
+
+    def fix_addr(self, addr: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the address of a client; a socket for IPv6 and IPv4 reports IPv4 addresses as ::ffff:192.0.2.1."""
+        return (addr[0].removeprefix("::ffff:"), *addr[1:])
+
+    def stop_listening(self) -> None:
+        """Accept the connections that the kernel has already accepted, then no more. Runs in the loop."""
+        for _ in range(BACKLOG):
+            super().handle_accept()
+        self.del_channel()
+        self.socket.close()
+        self.accepting = False

@@ -1,0 +1,80 @@
+"""Output of the supervisor, which must not wait for whoever reads it."""
+
+import logging
+import os
+import select
+import signal
+import threading
+from contextlib import suppress
+from types import FrameType
+from typing import TextIO
+
+BLOCKED_S = 0.1
+"""How long a write may take although the descriptor was writable: another process may have filled the pipe."""
+
+
+class _BlockedError(Exception):
+    """A write did not finish in time."""
+
+
+class NonBlockingStream:
+    """Writes to a stream what it takes at once, drops and counts the rest. Only writes of other threads may block.
+
+    Uses SIGALRM, which interrupts the main thread: O_NONBLOCK would apply to all processes that share the descriptor.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._dropped = 0
+        signal.signal(signal.SIGALRM, _raise_blocked)
+
+    def write(self, text: str) -> None:
+        """Write the text or drop it; in the main thread it never raises."""
+        if not _is_main_thread():
+            self._stream.write(text)
+            return
+        self._dropped += 1
+        with suppress(OSError, ValueError, _BlockedError):  # closed, full, without a reader
+            data = text.encode(self._stream.encoding or "utf-8", "backslashreplace")
+            if _write(self._stream.fileno(), data) == len(data):
+                self._dropped = 0
+
+    def flush(self) -> None:
+        """Flush what other threads have written; the main thread buffers nothing."""
+        if not _is_main_thread():
+            self._stream.flush()
+
+    def add_dropped_lines(self, record: logging.LogRecord) -> bool:
+        """Filter of a log handler: note in a line how many were dropped before it."""
+        if self._dropped and _is_main_thread():
+            record.dropped_lines = self._dropped
+        return True
+
+
+def stop_blocking_log() -> None:
+    """Make the root logger of this process drop lines that cannot be written at once."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler) and handler.stream is not None:
+            stream = NonBlockingStream(handler.stream)
+            handler.setStream(stream)
+            handler.addFilter(stream.add_dropped_lines)
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _write(descriptor: int, data: bytes) -> int:
+    poller = select.poll()
+    poller.register(descriptor, select.POLLOUT)
+    if not poller.poll(0):
+        return 0
+    signal.setitimer(signal.ITIMER_REAL, BLOCKED_S)
+    try:
+        return os.write(descriptor, data)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _raise_blocked(number: int, frame: FrameType | None) -> None:
+    raise _BlockedError
