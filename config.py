@@ -212,7 +212,7 @@ class Config:
         (),
         _names,
         "Accepted host names, comma-separated; `.example.org` includes subdomains. Empty: localhost, 127.0.0.1 "
-        "and HOST",
+        "and HOST; if HOST is 0.0.0.0 or ::, every IP address of the machine",
     )
     trusted_proxies: Networks = setting(
         (),
@@ -288,7 +288,7 @@ class Config:
 
     @property
     def allowed_hosts(self) -> list[str]:
-        """Accepted host names. IPv6 addresses do not work: Werkzeug cuts host names at the first colon."""
+        """Accepted values of the Host header, without port."""
         own = f"[{self.host}]" if ":" in self.host else self.host
         return list(self.trusted_hosts) or ["localhost", "127.0.0.1", own]
 

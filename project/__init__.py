@@ -3,14 +3,26 @@
 from collections.abc import Callable
 from typing import Any
 
-from flask import Flask
+from flask import Flask, Request
+from werkzeug.routing import MapAdapter
 
 from config import Config
 from project import admin, api, auth, cli, embedded, health, reports, runtime
 from project.contract import code_pages, openapi, problems
 from project.database import install_wait_callback
 from project.extensions import csrf, db, migrate
-from project.http import compression, deadlines, guards, headers, languages, logs, proxies, request_ids, sessions
+from project.http import (
+    compression,
+    deadlines,
+    guards,
+    headers,
+    hosts,
+    languages,
+    logs,
+    proxies,
+    request_ids,
+    sessions,
+)
 from project.presentation import formats
 
 MAX_BODY = 16 * 1024
@@ -41,6 +53,12 @@ class Service(Flask):
         """Return the function unchanged: nothing here is a coroutine."""
         return func
 
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """Return Flask's URL adapter. Raises SecurityError if the host is not accepted."""
+        if request is not None:
+            self.extensions["trusted_hosts"].check(request)
+        return super().create_url_adapter(request)
+
 
 def create_app(config: Config | None = None) -> Flask:
     """Build the service from its parts; read it as the table of contents."""
@@ -64,7 +82,6 @@ def configure(app: Flask, config: Config) -> None:
     app.config.update(
         SECRET_KEY=config.secret_key,
         SECRET_KEY_FALLBACKS=list(config.secret_key_fallbacks),
-        TRUSTED_HOSTS=config.allowed_hosts,
         MAX_CONTENT_LENGTH=MAX_BODY,
         WTF_CSRF_SECRET_KEY=[*reversed(config.secret_key_fallbacks), config.secret_key],  # the last one signs
         WTF_CSRF_TIME_LIMIT=None,  # a token is valid as long as its session
@@ -96,6 +113,7 @@ def register_pipeline(app: Flask, config: Config) -> None:
     app.wsgi_app = headers.SecurityHeadersMiddleware(app.wsgi_app, https_only=config.https_only)  # type: ignore[method-assign]
     app.wsgi_app = proxies.TrustedProxyMiddleware(app.wsgi_app, config.trusted_proxies)  # type: ignore[method-assign]
     app.wsgi_app = deadlines.DeadlineMiddleware(app.wsgi_app, config.request_deadline_s)  # type: ignore[method-assign]
+    hosts.init_app(app, config.allowed_hosts, config.host, is_configured=bool(config.trusted_hosts))
     request_ids.init_app(app)
     logs.init_app(app, config.log_format)
     if config.otel_exporter_otlp_endpoint:

@@ -43,14 +43,17 @@ def account() -> ResponseReturnValue:
 def _is_changed(form: PasswordForm, user: User) -> bool:
     """Change the password and start a new session, or set the errors of the form."""
     current, chosen = form.current.data or "", form.chosen.data or ""
-    throttle = rate_limits.PasswordThrottle(str(user.id))
-    throttle.check()
     try:
-        changed = service.change_password(
-            get_runtime().database, get_runtime().passwords, request_state().account, user, current, chosen
-        )
+        with rate_limits.PasswordThrottle() as throttle:
+            throttle.consume_accounts(str(user.id))
+            try:
+                changed = service.change_password(
+                    get_runtime().database, get_runtime().passwords, request_state().account, user, current, chosen
+                )
+            except service.WrongPasswordError:
+                throttle.record_failure()
+                raise
     except service.WrongPasswordError:
-        throttle.record_failure()
         form.current.errors = [gettext("This is not your current password.")]
     except WeakPasswordError as error:
         form.chosen.errors = [str(WEAKNESSES[error.reason])]

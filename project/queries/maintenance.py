@@ -1,15 +1,35 @@
 """Maintenance of the tables, and checks of the server."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, delete, func, select, text
 
+from project.domain.errors import ClocksDifferError
 from project.models import IdempotencyKey
+
+MAX_CLOCK_DIFFERENCE = timedelta(minutes=1)
+"""Nothing is deleted by age while the clocks of PostgreSQL and this instance differ by more: one of them is wrong."""
+
+
+def check_clocks(connection: Connection) -> datetime:
+    """Return PostgreSQL's time. Raises ClocksDifferError."""
+    here = datetime.now(UTC)
+    now: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+    if abs(now - here) > MAX_CLOCK_DIFFERENCE:
+        raise ClocksDifferError(now - here)
+    return now
 
 
 def delete_expired_keys(connection: Connection, limit: int) -> int:
-    """Delete at most `limit` expired idempotency keys, skipping locked ones; return the number deleted."""
+    """Delete at most `limit` expired idempotency keys, skipping locked ones; return the number deleted.
+
+    Deletes nothing if the clocks differ.
+    """
+    try:
+        check_clocks(connection)
+    except ClocksDifferError:
+        return 0
     expired = (
         select(IdempotencyKey.key_hash)
         .where(IdempotencyKey.expires_at <= func.now())
