@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from flask import Flask, Request
+from sqlalchemy import make_url
 from werkzeug.routing import MapAdapter
 
-from config import Config
+from config import ROOT, Config
 from project import admin, api, auth, cli, embedded, health, reports, runtime
 from project.contract import code_pages, openapi, problems
 from project.database import install_wait_callback
@@ -60,6 +61,16 @@ class Service(Flask):
         return super().create_url_adapter(request)
 
 
+def connect_args(url: str, ours: dict[str, str | int]) -> dict[str, str | int]:
+    """Return `ours` with the `options` (which cannot override ours) and the `application_name` of a database URL."""
+    query = make_url(url).query
+    theirs = {name: query[name] for name in ("options", "application_name") if name in query}
+    texts = {name: value if isinstance(value, str) else " ".join(value) for name, value in theirs.items()}
+    if "options" in texts:
+        texts["options"] += f" {ours['options']}"
+    return ours | texts
+
+
 def create_app(config: Config | None = None) -> Flask:
     """Build the service from its parts; read it as the table of contents."""
     config = config or Config.from_environment()
@@ -78,7 +89,8 @@ def configure(app: Flask, config: Config) -> None:
     )
     pool = {"hide_parameters": True, "max_overflow": 0, "pool_timeout": 0.3, "pool_recycle": 300, "pool_use_lifo": True}
     reading = pool | {"pool_size": runtime.READ_CONNECTIONS + 1, "execution_options": ONE_SNAPSHOT}
-    replica = config.database_read_url
+    replica, migrating = config.database_read_url, config.migrations_database_url or url
+    primary = CONNECT_ARGS | {"target_session_attrs": "primary"}
     app.config.update(
         SECRET_KEY=config.secret_key,
         SECRET_KEY_FALLBACKS=list(config.secret_key_fallbacks),
@@ -86,13 +98,18 @@ def configure(app: Flask, config: Config) -> None:
         WTF_CSRF_SECRET_KEY=[*reversed(config.secret_key_fallbacks), config.secret_key],  # the last one signs
         WTF_CSRF_TIME_LIMIT=None,  # a token is valid as long as its session
         SQLALCHEMY_DATABASE_URI=url,
-        SQLALCHEMY_ENGINE_OPTIONS=pool | {"pool_size": runtime.CONNECTIONS + 1, "connect_args": WRITING_ARGS},
+        SQLALCHEMY_ENGINE_OPTIONS=pool
+        | {"pool_size": runtime.CONNECTIONS + 1, "connect_args": connect_args(url, WRITING_ARGS)},
         SQLALCHEMY_BINDS={
-            "reading": reading | {"url": url, "connect_args": CONNECT_ARGS | {"target_session_attrs": "primary"}},
+            "reading": reading | {"url": url, "connect_args": connect_args(url, primary)},
             "migrating": pool
-            | {"url": config.migrations_database_url or url, "pool_size": 1, "connect_args": WRITING_ARGS},
+            | {"url": migrating, "pool_size": 1, "connect_args": connect_args(migrating, WRITING_ARGS)},
         }
-        | ({"replica": reading | {"url": replica, "connect_args": REPLICA_ARGS}} if replica else {}),
+        | (
+            {"replica": reading | {"url": replica, "connect_args": connect_args(replica, REPLICA_ARGS)}}
+            if replica
+            else {}
+        ),
     )
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.json.sort_keys = False  # type: ignore[attr-defined]
@@ -104,7 +121,7 @@ def register_extensions(app: Flask, config: Config) -> None:
     """Bind the extensions and create the runtime."""
     install_wait_callback()
     db.init_app(app)
-    migrate.init_app(app, db)
+    migrate.init_app(app, db, directory=str(ROOT / "migrations"))  # the default depends on the working directory
     runtime.init_app(app, config)
 
 
