@@ -55,20 +55,22 @@ class StartReports:
 def prepare_database(app: Flask, *, migrate: bool) -> list[str]:
     """Check the database and migrate it if wanted; return warnings. Raises StartError or DatabaseUnavailableError."""
     with app.app_context():
-        server = _find_server()
+        server = _find_server(is_patient=migrate)
         _require(check_encoding(server))
         _require(check_tables(server, known_revisions(), allows_newer=not migrate))
         if migrate:
             _upgrade()
-            server = _find_server()
+            server = _find_server(is_patient=True)
         _require(check_access(server))
         secrets = check_secrets(get_runtime(), server)
         return [f"{secrets.description}: {secrets.remedy}"] if secrets.remedy else []
 
 
-def _find_server() -> Server:
+def _find_server(*, is_patient: bool) -> Server:
+    """Return the server; if patient, retry for a while, as a migration should run before the first request."""
+    database = get_runtime().database
     try:
-        return get_runtime().database.read_transaction(find_server)
+        return database.read_transaction(find_server) if is_patient else database.run_once(find_server)
     except QueryError as error:
         raise StartError(f"DATABASE_URL: PostgreSQL rejects a check ({error})") from None
 
