@@ -60,8 +60,8 @@ def prepare() -> None:
         report_problem(f"PostgreSQL is unavailable: {error.cause}")
         sys.exit(os.EX_TEMPFAIL)
     except StartError as error:
-        report_problem(f"useradd cannot start:\n{error}")
-        sys.exit(1)
+        is_first = report_problem(f"useradd cannot start:\n{error}")
+        sys.exit(1 if is_first else os.EX_TEMPFAIL)  # after an outage it serves already
 
 
 def greeting(address: str) -> str:

@@ -38,18 +38,19 @@ class StartReports:
     def __init__(self) -> None:
         self._last = mmap.mmap(-1, _TIME.size)
 
-    def add(self, message: str) -> None:
-        """Report a problem, unless one has been reported within the last minute."""
+    def add(self, message: str) -> bool:
+        """Report a problem, unless one has been reported within the last minute; return whether it is the first."""
         [last] = _TIME.unpack(self._last[:])
         now = time.monotonic()
         if last and now - last < REPORT_EVERY_S:
-            return
+            return False
         self._last[:] = _TIME.pack(now)
         if not last:
             with suppress(OSError):
                 print(message, file=sys.stderr, flush=True)
         else:
             log.error("start not complete", extra={"cause": message})
+        return not last
 
 
 def prepare_database(app: Flask, *, migrate: bool) -> list[str]:
