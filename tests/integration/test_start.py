@@ -16,7 +16,7 @@ from project.cli.startup import StartReports
 from tests.chaos.processes import HOST, free_port
 from tests.conftest import ROOT, administer
 
-SECRET, OTHER = "0123456789abcdef" * 2, "fedcba9876543210" * 2
+SECRET = "0123456789abcdef" * 2
 MakeDatabase = Callable[[str], str]
 
 
@@ -162,3 +162,17 @@ def test_a_missing_secret_is_named_at_the_start(make_database: MakeDatabase, tmp
 
     assert "some depend on a secret with key ID 0badc0de; this instance has " in errors.splitlines()[0]
     assert "PASSWORD_SECRET" in errors.splitlines()[0]
+
+
+def test_the_migration_command_names_the_cause_of_an_outage(tmp_path: Path) -> None:
+    """F61."""
+    command = [sys.executable, "-m", "flask", "--app", "wsgi", "db", "upgrade"]
+    url = f"postgresql://nobody@{HOST}:{free_port()}/nothing"
+
+    result = subprocess.run(
+        command, env=environment(url, tmp_path), cwd=ROOT, capture_output=True, text=True, timeout=30
+    )
+
+    assert result.returncode == 1
+    assert f"PostgreSQL is unavailable: {HOST}:" in result.stderr
+    assert "Traceback" not in result.stderr
