@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -10,13 +11,17 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from zoneinfo import ZoneInfo
 
 import phonenumbers
+from psycopg2 import ProgrammingError
+from psycopg2.extensions import make_dsn
 
 ROOT = Path(__file__).parent
 MIN_SECRET_LENGTH = 32
+_HOST = re.compile(r"(?:\[([^\[\]]+)\]|([^:\[\]]*))(?::(\d*))?")
+"""IPv6 address in brackets, or another host; port."""
 
 Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
@@ -32,18 +37,58 @@ def setting(default: Any, parse: Callable[[str], Any], description: str, *, show
     return field(default=default, metadata={"parse": parse, "description": description, "shown": shown})
 
 
+OWN_PARAMETERS = frozenset({
+    "client_encoding", "connect_timeout", "keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval",
+    "tcp_user_timeout",
+})  # fmt: skip
+"""Parameters of libpq that the service sets itself: in a URL they would be ignored without a word."""
+PRIMARY, STANDBY = {"read-write", "primary"}, {"standby", "prefer-standby"}
+"""Values of target_session_attrs that say what the service does anyway, by the kind of the server."""
+
+
 def _database_url(value: str) -> str:
+    return _url_of(value, PRIMARY)
+
+
+def _replica_url(value: str) -> str:
+    return _url_of(value, STANDBY)
+
+
+def _url_of(value: str, session_attributes: set[str]) -> str:
     """Name the driver, which is psycopg 3 by default in SQLAlchemy 2.1, and move several hosts into the query."""
     scheme, separator, rest = value.partition("://")
     if scheme not in {"postgres", "postgresql", "postgresql+psycopg2"} or not separator or not rest:
         raise ValueError("must be a PostgreSQL URL: postgresql://user:password@host:5432/database")
     authority, _, path = rest.partition("/")
     credentials, at, hosts = authority.rpartition("@")
-    if "," in hosts:
-        database, _, query = path.partition("?")
-        options = [f"host={host}" for host in hosts.split(",")] + ([query] if query else [])
+    database, _, query = path.partition("?")
+    _check_parameters(query, session_attributes)
+    if "," in hosts or "%" in hosts:
+        options = [_host_options(hosts)] + ([query] if query else [])
         rest = f"{credentials}{at}/{database}?{'&'.join(options)}"
     return f"postgresql+psycopg2://{rest}"
+
+
+def _check_parameters(query: str, session_attributes: set[str]) -> None:
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name in OWN_PARAMETERS or (name == "target_session_attrs" and value not in session_attributes):
+            raise ValueError(f"must not set {name}: the service sets it itself")
+        try:
+            make_dsn(**{name: "1"})
+        except ProgrammingError:
+            raise ValueError(f"has a parameter that libpq does not know: {name}") from None
+
+
+def _host_options(hosts: str) -> str:
+    """Return hosts in the notation of SQLAlchemy; percent-encoded socket directories and IPv6 need its longer one."""
+    if "%" not in hosts and "[" not in hosts:
+        return "&".join(f"host={host}" for host in hosts.split(","))
+    pairs = [_HOST.fullmatch(host) for host in hosts.split(",")]
+    names = ",".join(unquote((pair[1] or pair[2]) if pair else "") for pair in pairs)
+    ports = ",".join((pair[3] or "") if pair else "" for pair in pairs)
+    if not all(pairs):
+        raise ValueError("has an invalid host: write IPv6 addresses in brackets")
+    return f"host={quote(names, safe='/,:')}" + (f"&port={ports}" if ports.strip(",") else "")
 
 
 def _cores() -> int:
@@ -159,7 +204,7 @@ class Config:
     )
     database_read_url: str | None = setting(
         None,
-        _database_url,
+        _replica_url,
         "URL of one or more replicas for statistics and exports; not used while unavailable or more than 10 s "
         "behind. Empty: none",
     )
@@ -212,7 +257,7 @@ class Config:
         (),
         _names,
         "Accepted host names, comma-separated; `.example.org` includes subdomains. Empty: localhost, 127.0.0.1 "
-        "and HOST",
+        "and HOST; if HOST is 0.0.0.0 or ::, every IP address of the machine",
     )
     trusted_proxies: Networks = setting(
         (),
@@ -288,7 +333,7 @@ class Config:
 
     @property
     def allowed_hosts(self) -> list[str]:
-        """Accepted host names. IPv6 addresses do not work: Werkzeug cuts host names at the first colon."""
+        """Accepted values of the Host header, without port."""
         own = f"[{self.host}]" if ":" in self.host else self.host
         return list(self.trusted_hosts) or ["localhost", "127.0.0.1", own]
 

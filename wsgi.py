@@ -1,5 +1,6 @@
 """WSGI entry point `app`, also for `flask`. `python wsgi.py` serves, with `--migrate` after migrating the database."""
 
+import logging
 import os
 import sys
 from typing import cast
@@ -8,12 +9,13 @@ from dotenv import load_dotenv
 
 from config import ROOT, Config, ConfigError
 from project import create_app, server
-from project.cli import upgrade
+from project.cli.startup import StartError, StartReports, prepare_database
 from project.domain.errors import DatabaseUnavailableError
 from project.embedded import EmbeddedPostgresError
 from project.runtime import Runtime
 from project.spool import SpoolError
 
+report_problem = StartReports().add
 load_dotenv(ROOT / ".env")
 try:
     config = Config.from_environment()
@@ -41,7 +43,7 @@ def main() -> None:
         workers=config.workers,
         deadline_s=config.request_deadline_s,
         greeting=greeting,
-        prepare=prepare if "--migrate" in sys.argv[1:] else None,
+        prepare=prepare,
         start=runtime.start,
         stopping=runtime.upkeep.begin_stop,
         stop=runtime.stop,
@@ -49,11 +51,21 @@ def main() -> None:
 
 
 def prepare() -> None:
-    """Migrate the database. Exit with EX_TEMPFAIL if PostgreSQL is unavailable."""
+    """Check the database, migrate it with `--migrate`; in a child process that the server retries.
+
+    Exit with EX_TEMPFAIL if PostgreSQL is unavailable, with 1 if the service must not start. The reason is written to
+    standard error, again after a minute.
+    """
+    logging.getLogger("project.database").setLevel(logging.CRITICAL)  # it would repeat the reason with every retry
     try:
-        upgrade(app)
-    except DatabaseUnavailableError:
+        for warning in prepare_database(app, migrate="--migrate" in sys.argv[1:]):
+            report_problem(warning)
+    except DatabaseUnavailableError as error:
+        report_problem(f"PostgreSQL is unavailable: {error.cause}")
         sys.exit(os.EX_TEMPFAIL)
+    except StartError as error:
+        is_first = report_problem(f"useradd cannot start:\n{error}")
+        sys.exit(1 if is_first else os.EX_TEMPFAIL)  # after an outage it serves already
 
 
 def greeting(address: str) -> str:

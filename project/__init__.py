@@ -4,16 +4,28 @@ from collections.abc import Callable
 from typing import Any
 
 import psycopg2
-from flask import Flask
-from sqlalchemy import Engine, event
+from flask import Flask, Request
+from sqlalchemy import Engine, event, make_url
+from werkzeug.routing import MapAdapter
 
-from config import Config
+from config import ROOT, Config
 from project import admin, api, auth, cli, health, reports, runtime
 from project.contract import code_pages, openapi, problems
 from project.database import install_wait_callback
 from project.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from project.extensions import csrf, db, migrate
-from project.http import compression, deadlines, guards, headers, languages, logs, proxies, request_ids, sessions
+from project.http import (
+    compression,
+    deadlines,
+    guards,
+    headers,
+    hosts,
+    languages,
+    logs,
+    proxies,
+    request_ids,
+    sessions,
+)
 from project.presentation import formats
 
 MAX_BODY = 16 * 1024
@@ -47,6 +59,22 @@ class Service(Flask):
         """Return the function unchanged: no view is a coroutine."""
         return func
 
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """Return Flask's URL adapter. Raises SecurityError if the host is not accepted."""
+        if request is not None:
+            self.extensions["trusted_hosts"].check(request)
+        return super().create_url_adapter(request)
+
+
+def connect_args(url: str, ours: dict[str, str | int]) -> dict[str, str | int]:
+    """Return `ours` with the `options` (which cannot override ours) and the `application_name` of a database URL."""
+    query = make_url(url).query
+    theirs = {name: query[name] for name in ("options", "application_name") if name in query}
+    texts = {name: value if isinstance(value, str) else " ".join(value) for name, value in theirs.items()}
+    if "options" in texts:
+        texts["options"] += f" {ours['options']}"
+    return ours | texts
+
 
 def create_app(config: Config | None = None) -> Flask:
     """Create the application; reads like a table of contents."""
@@ -67,22 +95,27 @@ def configure(app: Flask, config: Config) -> None:
     url = config.database_url or EMBEDDED_URL
     pool = {"hide_parameters": True, "max_overflow": 0, "pool_timeout": 0.3, "pool_recycle": 300, "pool_use_lifo": True}
     reading = pool | {"pool_size": runtime.READ_CONNECTIONS + 1, "execution_options": ONE_SNAPSHOT}
-    replica = config.database_read_url
+    replica, migrating = config.database_read_url, config.migrations_database_url or url
+    primary = CONNECT_ARGS | {"target_session_attrs": "primary"}
     app.config.update(
         SECRET_KEY=config.secret_key,
         SECRET_KEY_FALLBACKS=list(config.secret_key_fallbacks),
-        TRUSTED_HOSTS=config.allowed_hosts,
         MAX_CONTENT_LENGTH=MAX_BODY,
         WTF_CSRF_SECRET_KEY=[*reversed(config.secret_key_fallbacks), config.secret_key],  # the last one signs
         WTF_CSRF_TIME_LIMIT=None,  # a token is valid as long as its session
         SQLALCHEMY_DATABASE_URI=url,
-        SQLALCHEMY_ENGINE_OPTIONS=pool | {"pool_size": runtime.CONNECTIONS + 1, "connect_args": WRITING_ARGS},
+        SQLALCHEMY_ENGINE_OPTIONS=pool
+        | {"pool_size": runtime.CONNECTIONS + 1, "connect_args": connect_args(url, WRITING_ARGS)},
         SQLALCHEMY_BINDS={
-            "reading": reading | {"url": url, "connect_args": CONNECT_ARGS | {"target_session_attrs": "primary"}},
+            "reading": reading | {"url": url, "connect_args": connect_args(url, primary)},
             "migrating": pool
-            | {"url": config.migrations_database_url or url, "pool_size": 1, "connect_args": WRITING_ARGS},
+            | {"url": migrating, "pool_size": 1, "connect_args": connect_args(migrating, WRITING_ARGS)},
         }
-        | ({"replica": reading | {"url": replica, "connect_args": REPLICA_ARGS}} if replica else {}),
+        | (
+            {"replica": reading | {"url": replica, "connect_args": connect_args(replica, REPLICA_ARGS)}}
+            if replica
+            else {}
+        ),
     )
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.json.sort_keys = False  # type: ignore[attr-defined]
@@ -94,7 +127,7 @@ def register_extensions(app: Flask, config: Config) -> None:
     """Bind the extensions and create the runtime."""
     install_wait_callback()
     db.init_app(app)
-    migrate.init_app(app, db)
+    migrate.init_app(app, db, directory=str(ROOT / "migrations"))  # the default depends on the working directory
     if server := app.extensions["embedded_postgres"]:
         with app.app_context():
             for engine in db.engines.values():
@@ -121,6 +154,7 @@ def register_pipeline(app: Flask, config: Config) -> None:
     app.wsgi_app = headers.SecurityHeadersMiddleware(app.wsgi_app, https_only=config.https_only)  # type: ignore[method-assign]
     app.wsgi_app = proxies.TrustedProxyMiddleware(app.wsgi_app, config.trusted_proxies)  # type: ignore[method-assign]
     app.wsgi_app = deadlines.DeadlineMiddleware(app.wsgi_app, config.request_deadline_s)  # type: ignore[method-assign]
+    hosts.init_app(app, config.allowed_hosts, config.host, is_configured=bool(config.trusted_hosts))
     request_ids.init_app(app)
     logs.init_app(app, config.log_format)
     if config.otel_exporter_otlp_endpoint:

@@ -2,7 +2,8 @@
 
 import re
 
-from flask import Blueprint, Request, Response
+from flask import Blueprint, Request, Response, current_app, request
+from werkzeug.exceptions import HTTPException
 
 from project.contract import responses
 from project.contract.responses import json_response
@@ -24,6 +25,7 @@ from project.services import attempts, registration
 bp = Blueprint("api", __name__)
 
 ADDRESSES = ("/api/v1/useradd/", "/api/v1/useradd", "/useradd/", "/useradd")
+ENDPOINT = "api.useradd"
 MAX_QUEUE_S = 0.5
 """Seconds in the queue after which a request is refused as overload."""
 _KEY = re.compile(r'"?([\x21\x23-\x7e]{22,255})"?')
@@ -34,9 +36,9 @@ _JSON = re.compile(r"application/(?:[\w.+-]+\+)?json", re.IGNORECASE)
 @bp.before_app_request
 def begin_attempt() -> None:
     """Begin an attempt for any request to these addresses, even if Flask refuses it (405, 413)."""
-    environ = current_request().environ
-    if environ["PATH_INFO"] not in ADDRESSES:
+    if not _is_attempt():
         return
+    environ = request.environ
     state = request_state()
     state.attempt = NewAttempt(
         id=state.request_id,
@@ -50,6 +52,21 @@ def begin_attempt() -> None:
     )
     get_runtime().upkeep.ensure_running()
     rate_limits.consume_attempt()
+
+
+def _is_attempt() -> bool:
+    """Return whether the request is for these addresses, by the URL rules: they match `useradd` and `//useradd`, too.
+
+    When routing refuses a request (405, untrusted host), the rule of its path with POST decides.
+    """
+    current = current_request()
+    if current.routing_exception is None:
+        return current.endpoint == ENDPOINT
+    try:
+        endpoint, _ = current_app.url_map.bind("localhost").match(current.environ["PATH_INFO"], "POST")
+    except HTTPException:
+        return False
+    return bool(endpoint == ENDPOINT)
 
 
 @bp.after_request

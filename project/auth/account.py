@@ -44,12 +44,15 @@ def _is_changed(form: PasswordForm, user: User) -> bool:
     """Change the password and start a new session, or set the errors of the form."""
     current, new = form.current.data or "", form.new.data or ""
     runtime, account = get_runtime(), request_state().account
-    throttle = rate_limits.PasswordThrottle(str(user.id))
-    throttle.check()
     try:
-        changed = service.change_password(runtime.database, runtime.passwords, account, user, current, new)
+        with rate_limits.PasswordThrottle() as throttle:
+            throttle.consume_accounts(str(user.id))
+            try:
+                changed = service.change_password(runtime.database, runtime.passwords, account, user, current, new)
+            except service.WrongPasswordError:
+                throttle.record_failure()
+                raise
     except service.WrongPasswordError:
-        throttle.record_failure()
         form.current.errors = [gettext("This is not your current password.")]
     except WeakPasswordError as error:
         form.new.errors = [str(WEAKNESSES[error.reason])]

@@ -7,6 +7,7 @@ from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from project.auth.forms import LoginForm
+from project.domain.registration import Account
 from project.http import rate_limits, sessions
 from project.http.guards import public
 from project.runtime import get_runtime
@@ -26,19 +27,22 @@ def login() -> ResponseReturnValue:
     form = LoginForm(request.form)  # without request.files: a password is not a file
     if request.method != "POST":
         return render_template("auth/login.html", form=form, refused=False)
-    account, throttle = None, rate_limits.PasswordThrottle.of_login(form.login.data or "")
-    throttle.check()
-    if form.validate():
-        runtime, password = get_runtime(), form.password.data or ""
-        region = runtime.config.phone_region
-        account = service.authenticate(runtime.database, runtime.passwords, form.login.data or "", password, region)
-    if account is None:
-        throttle.record_failure()
-        log.warning("login failed")
-        return render_template("auth/login.html", form=form, refused=True), 401
+    with rate_limits.PasswordThrottle() as throttle:
+        account = _authenticate(form, throttle) if form.validate() else None
+        if account is None:
+            throttle.record_failure()
+            log.warning("login failed")
+            return render_template("auth/login.html", form=form, refused=True), 401
     sessions.begin(account)
     log.info("login succeeded", extra={"user_id": str(account.id)})
     return redirect(_destination())
+
+
+def _authenticate(form: LoginForm, throttle: rate_limits.PasswordThrottle) -> Account | None:
+    runtime, login = get_runtime(), form.login.data or ""
+    accounts = service.find_accounts(runtime.database, login, runtime.config.phone_region)
+    throttle.consume_login(login, [account.id for account in accounts])
+    return service.authenticate(runtime.passwords, accounts, form.password.data or "")
 
 
 @bp.post("/logout/")

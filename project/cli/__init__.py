@@ -5,14 +5,11 @@ from functools import update_wrapper
 from typing import Any
 
 import click
-import flask_migrate
 from flask import Flask, current_app
 from flask.cli import with_appcontext
 
 from project.cli import api_keys, attempts, doctor, imports, spool, users
 from project.embedded import EmbeddedPostgresError
-from project.queries.maintenance import ping
-from project.runtime import get_runtime
 
 users.group.add_command(imports.import_users)
 COMMANDS = (users.group, api_keys.group, spool.group, attempts.group, doctor.doctor)
@@ -48,10 +45,3 @@ def _wrap(command: click.Command) -> None:
 
 for _command in COMMANDS:
     _wrap(_command)
-
-
-def upgrade(app: Flask) -> None:
-    """Migrate the database like `flask db upgrade`. Raises DatabaseUnavailableError."""
-    with app.app_context():
-        get_runtime().database.write_transaction(ping)
-        flask_migrate.upgrade()

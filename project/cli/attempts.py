@@ -37,7 +37,7 @@ def prune_attempts() -> None:
     if not days:
         raise click.ClickException("ATTEMPTS_KEEP_DAYS is 0: attempts are kept forever")
     with refusals_as_errors():
-        pruned = attempts.prune_all(get_runtime().database, datetime.now(UTC) - timedelta(days=days))
+        pruned = attempts.prune_all(get_runtime().database, timedelta(days=days))
     click.echo(f"{pruned} attempts older than {days} days deleted")
 
 

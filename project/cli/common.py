@@ -10,19 +10,24 @@ import click
 
 from project.contract.error_codes import PROBLEMS, detail_text, message_text
 from project.domain.attempts import NewAttempt, new_id
-from project.domain.errors import RefusalError, RuleError
+from project.domain.errors import ClocksDifferError, DatabaseUnavailableError, RefusalError, RuleError
 from project.domain.passwords import hash_key
 from project.runtime import get_runtime
 
 
 @contextmanager
 def refusals_as_errors() -> Iterator[None]:
-    """Turn a RefusalError into a ClickException with the text that pages show."""
+    """Turn a RefusalError into a ClickException with the text that pages show, and with the cause of an outage."""
     try:
         yield
+    except DatabaseUnavailableError as error:
+        text = refusal_text(error)
+        raise click.ClickException(f"{text} PostgreSQL: {error.cause}" if error.cause else text) from None
     except RefusalError as error:
         texts = [message_text(one) for one in error.errors] or [refusal_text(error)]
         raise click.ClickException(" ".join(texts)) from None
+    except ClocksDifferError as error:
+        raise click.ClickException(f"Nothing is deleted: {error}") from None
 
 
 def refusal_text(error: RefusalError) -> str:

@@ -8,15 +8,15 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import click
-from alembic.script import ScriptDirectory
-from flask import current_app
 from flask.cli import with_appcontext
 
 from config import Config
 from project.cli.findings import Finding
 from project.cli.server_checks import check_server
+from project.cli.startup import check_access, check_encoding, check_secrets, check_tables, known_revisions
 from project.database import QueryError
 from project.domain.errors import DatabaseUnavailableError
 from project.domain.rate_limits import Hit, RateLimit
@@ -60,9 +60,10 @@ def _database() -> Iterator[Finding]:
     sent = datetime.now(UTC)
     try:
         server = get_runtime().database.run_once(find_server)
-    except DatabaseUnavailableError:
+    except DatabaseUnavailableError as error:
         remedy = "start it, or correct DATABASE_URL; one of several hosts must accept writes"
-        yield Finding("database", "PostgreSQL does not answer; checks that need it are skipped", remedy)
+        cause = error.cause or "it does not answer"
+        yield Finding("database", f"PostgreSQL is unavailable, checks that need it are skipped: {cause}", remedy)
         return
     except QueryError as error:
         yield Finding("database", f"PostgreSQL rejects the check ({error})", "read its log")
@@ -70,8 +71,11 @@ def _database() -> Iterator[Finding]:
     middle = sent + (datetime.now(UTC) - sent) / 2
     yield _version(server)
     yield _hosts(server)
+    yield check_encoding(server)
+    yield check_tables(server, known_revisions())
     yield _migrations(server)
     yield _privileges(server)
+    yield check_secrets(get_runtime(), server)
     yield _clock((server.now - middle).total_seconds())
     yield from check_server()
 
@@ -82,7 +86,8 @@ def _version(server: Server) -> Finding:
 
 
 def _hosts(server: Server) -> Finding:
-    count = max(1, (get_runtime().config.database_url or "").count("host="))
+    query = parse_qs(urlsplit(get_runtime().config.database_url or "").query)
+    count = sum(hosts.count(",") + 1 for hosts in query.get("host", [""]))
     description = "one host" if count == 1 else f"one of {count} hosts"
     if server.is_writable:
         return Finding("writes", f"{description} accepts writes")
@@ -90,18 +95,17 @@ def _hosts(server: Server) -> Finding:
 
 
 def _migrations(server: Server) -> Finding:
-    heads = ScriptDirectory.from_config(current_app.extensions["migrate"].migrate.get_config()).get_heads()
-    if server.revision in heads:
+    latest = max(known_revisions())
+    if server.revision == latest:
         return Finding("migrations", f"at {server.revision}, the latest")
-    description = f"at {server.revision or 'none'}, latest is {', '.join(heads)}"
+    description = f"at {server.revision or 'none'}, latest is {latest}"
     return Finding("migrations", description, "run: flask db upgrade")
 
 
 def _privileges(server: Server) -> Finding:
     """Check the role: an attacker who takes over the service must not be able to drop tables."""
     if not server.may_write:
-        description = f"role {server.role} cannot read and write all tables"
-        return Finding("privileges", description, "run deploy/roles.sql: it grants the required privileges")
+        return check_access(server)
     if not (server.may_create or server.may_alter):
         return Finding("privileges", f"role {server.role} can read and write rows, but not change tables")
     description = f"role {server.role} can change and drop tables"

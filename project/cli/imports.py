@@ -6,7 +6,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -168,13 +168,16 @@ def _register(attempt: NewAttempt, key: str, new_user: NewUser) -> Credentials:
 def _wait_for_database(until: float) -> None:
     """Return when PostgreSQL is available. Raises ClickException if it is not by `until`."""
     click.echo("\nPostgreSQL does not answer; waiting (Ctrl-C stops, the same command continues later)", err=True)
-    pauses = chain(PAUSES_S, repeat(PAUSES_S[-1]))
+    pauses, cause = chain(PAUSES_S, repeat(PAUSES_S[-1])), ""
     while time.monotonic() < until:
         time.sleep(next(pauses))
-        with suppress(DatabaseUnavailableError):
+        try:
             get_runtime().database.run_once(ping)
+        except DatabaseUnavailableError as error:
+            cause = f": {error.cause}" if error.cause else ""
+        else:
             return
-    raise click.ClickException("PostgreSQL is still unavailable. Run the same command again to continue.")
+    raise click.ClickException(f"PostgreSQL is still unavailable{cause}. Run the same command again to continue.")
 
 
 def _report(number: int, error: RefusalError) -> Iterator[tuple[int | str, ...]]:

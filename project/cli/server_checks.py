@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterator
 
 from project.cli.findings import Finding
+from project.domain.errors import DatabaseUnavailableError
+from project.queries.maintenance import ping
 from project.queries.server_activity import ServerActivity, find_server_activity
 from project.runtime import CONNECTIONS, READ_CONNECTIONS, get_runtime
 
@@ -55,5 +57,15 @@ def _replica() -> Finding:
     lag_s = get_runtime().read_database.measure_lag()
     if math.isinf(lag_s):
         remedy = "start it, or correct DATABASE_READ_URL: it must name a standby; until then the primary is read"
-        return Finding("replica", "does not answer", remedy)
+        return Finding("replica", f"is unavailable: {_cause_of_outage()}", remedy)
     return Finding("replica", f"{lag_s:.1f} s behind", "check its load and the network" if lag_s > MAX_LAG_S else "")
+
+
+def _cause_of_outage() -> str:
+    replica = get_runtime().read_database.replica
+    try:
+        if replica is not None:
+            replica.run_once(ping)
+    except DatabaseUnavailableError as error:
+        return error.cause
+    return "it does not answer in time"

@@ -9,10 +9,11 @@ from flask.cli import AppGroup
 from project.cli.common import new_attempt, refusals_as_errors, validated, validated_by
 from project.contract.schemas import MAX_NAME_LENGTH
 from project.domain import usernames
-from project.domain.contacts import MAX_EMAIL_LENGTH, normalize_email, normalize_phone
+from project.domain.contacts import MAX_EMAIL_LENGTH, mask_email, mask_phone, normalize_email, normalize_phone
 from project.domain.passwords import new_key
 from project.domain.registration import NewUser
 from project.domain.text import clean, trimmed_name
+from project.domain.users import UserDetail
 from project.runtime import get_runtime
 from project.services import registration
 from project.services import users as user_service
@@ -53,7 +54,7 @@ def create_admin(username: str, name: str | None, email: str | None, phone: str 
 @group.command("block")
 @click.argument("login")
 def block(login: str) -> None:
-    """Block a user and end all their sessions. LOGIN is the username, phone or e-mail.
+    """Block a user and end all their sessions. LOGIN is the username, phone, e-mail or id:ID.
 
     \b
     Examples:
@@ -68,7 +69,7 @@ def block(login: str) -> None:
 @group.command("unblock")
 @click.argument("login")
 def unblock(login: str) -> None:
-    """Unblock a user, who keeps the password. LOGIN is the username, phone or e-mail.
+    """Unblock a user, who keeps the password. LOGIN is the username, phone, e-mail or id:ID.
 
     \b
     Example:
@@ -82,7 +83,7 @@ def unblock(login: str) -> None:
 @group.command("reset-password")
 @click.argument("login")
 def reset_password(login: str) -> None:
-    """Issue a new password and print it once. LOGIN is the username, phone or e-mail.
+    """Issue a new password and print it once. LOGIN is the username, phone, e-mail or id:ID.
 
     \b
     Example:
@@ -96,7 +97,15 @@ def reset_password(login: str) -> None:
 
 def _user_id(login: str) -> UUID:
     login = clean(login, MAX_EMAIL_LENGTH)
-    account = user_service.find_by_login(get_runtime().database, login, get_runtime().config.phone_region)
-    if account is None:
-        raise click.ClickException(f"No user, or more than one, has the login “{login}”")
-    return account.id
+    users = user_service.find_by_login(get_runtime().database, login, get_runtime().config.phone_region)
+    if not users:
+        raise click.ClickException(f"No user has the login “{login}”")
+    if len(users) > 1:
+        lines = [f"{len(users)} users have the login “{login}”. Name one of them by its ID:", *map(_masked_line, users)]
+        raise click.ClickException("\n".join(lines))
+    return users[0].id
+
+
+def _masked_line(user: UserDetail) -> str:
+    contacts = [mask_phone(user.phone) if user.phone else "", mask_email(user.email) if user.email else ""]
+    return "  ".join(filter(None, [f"  {user_service.ID_PREFIX}{user.id}", user.username, *contacts]))

@@ -14,7 +14,7 @@ class NameLookup:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._running: dict[str, Future[list[str]]] = {}
+        self._running: dict[str, Future[None]] = {}
         self._last: dict[str, list[str]] = {}
 
     def resolve(self, name: str, timeout_s: float) -> list[str]:
@@ -23,13 +23,13 @@ class NameLookup:
         Raises OSError when there are none.
         """
         try:
-            self._last[name] = self._start(name).result(max(0.0, timeout_s))
+            self._start(name).result(max(0.0, timeout_s))
         except (OSError, TimeoutError) as error:
             if name not in self._last:
                 raise OSError(f'could not resolve host name "{name}": {str(error) or "no answer from DNS"}') from error
         return self._last[name]
 
-    def _start(self, name: str) -> Future[list[str]]:
+    def _start(self, name: str) -> Future[None]:
         with self._lock:
             lookup = self._running.get(name)
             if lookup is None:
@@ -37,15 +37,16 @@ class NameLookup:
                 threading.Thread(target=self._run, args=(name, lookup), name="name-lookup", daemon=True).start()
         return lookup
 
-    def _run(self, name: str, lookup: Future[list[str]]) -> None:
+    def _run(self, name: str, lookup: Future[None]) -> None:
         try:
             found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
         except Exception as error:
             self._finish(name)
             lookup.set_exception(error)
         else:
+            self._last[name] = list(dict.fromkeys(str(address[0]) for *_, address in found))  # even if nobody waits
             self._finish(name)
-            lookup.set_result(list(dict.fromkeys(str(address[0]) for *_, address in found)))
+            lookup.set_result(None)
 
     def _finish(self, name: str) -> None:
         with self._lock:

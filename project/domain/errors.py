@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
 
@@ -30,6 +31,13 @@ class FieldError:
     def from_json(cls, stored: Mapping[str, Any]) -> "FieldError":
         """Parse the form that as_json() or the SQL function useradd() stored."""
         return cls(stored["field"], stored["code"], stored.get("variant", ""), stored.get("params") or NO_PARAMS)
+
+
+class ClocksDifferError(Exception):
+    """The clocks of PostgreSQL and of this machine differ too much to delete anything by its age."""
+
+    def __init__(self, difference: timedelta) -> None:
+        super().__init__(f"PostgreSQL's clock differs from this machine's by {difference.total_seconds():+.0f} s")
 
 
 class RuleError(ValueError):

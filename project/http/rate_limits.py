@@ -3,12 +3,14 @@
 import hashlib
 import ipaddress
 import logging
+from collections.abc import Sequence
+from uuid import UUID
 
 from project.domain.rate_limits import Hit, RateLimit
 from project.http.guards import known_api_key
 from project.http.request_state import current_request, request_state
 from project.runtime import get_runtime
-from project.services.login import login_candidates
+from project.services.login import canonical_login
 
 log = logging.getLogger(__name__)
 
@@ -55,29 +57,48 @@ def should_record() -> bool:
 
 
 class PasswordThrottle:
-    """Throttles password guessing per account and address, without locking the account."""
+    """Throttles password guessing per account and address, without locking the account.
 
-    def __init__(self, account: str) -> None:
+
+    A context manager around one try. The try is counted before the password is verified, so that simultaneous tries do
+    not exceed the limits, and no longer counts afterwards unless record_failure() was called.
+    """
+
+    def __init__(self) -> None:
         self._address = client_address()
-        self._account = f"{account} {self._address}"
+        self._hits: list[Hit] = []
 
-    @classmethod
-    def of_login(cls, login: str) -> "PasswordThrottle":
-        """Return the throttle for a login in any spelling; it is hashed, Redis holds no logins."""
-        forms = "\0".join(login_candidates(login, get_runtime().config.phone_region))
-        return cls(hashlib.sha256(forms.encode(errors="replace")).hexdigest()[:32])
+    def __enter__(self) -> "PasswordThrottle":
+        """Count the try for the address. Raises RateLimitedError."""
+        self._consume(Hit(WRONG_PASSWORDS, self._address))
+        return self
 
-    def check(self) -> None:
-        """Raise RateLimitedError after too many wrong passwords, even if this one is right."""
-        get_runtime().rate_limiter.consume(
-            Hit(WRONG_PASSWORDS, self._address, 0), Hit(ACCOUNT_WRONG_PASSWORDS, self._account, 0)
-        )
+    def consume_accounts(self, *accounts: str) -> None:
+        """Count the try for the accounts. Raises RateLimitedError: not even the right password is tried then."""
+        self._consume(*(Hit(ACCOUNT_WRONG_PASSWORDS, f"{account} {self._address}") for account in accounts))
+
+    def consume_login(self, login: str, account_ids: Sequence[UUID]) -> None:
+        """Count the try for the accounts with this login. Raises RateLimitedError.
+
+        An account has one counter, whatever the spelling of the login. So has an unknown login, which is hashed: Redis
+        must not hold logins.
+        """
+        canonical = canonical_login(login, get_runtime().config.phone_region).encode(errors="replace")
+        self.consume_accounts(*(map(str, account_ids) if account_ids else [hashlib.sha256(canonical).hexdigest()[:32]]))
 
     def record_failure(self) -> None:
-        """Count a wrong password."""
-        get_runtime().rate_limiter.record(
-            Hit(WRONG_PASSWORDS, self._address), Hit(ACCOUNT_WRONG_PASSWORDS, self._account)
-        )
+        """Keep the try counted: the password was wrong."""
+        self._hits = []
+
+    def __exit__(self, *error: object) -> None:
+        """Take the try back unless it failed."""
+        if self._hits:
+            get_runtime().rate_limiter.refund(*self._hits)
+
+    def _consume(self, *hits: Hit) -> None:
+        for hit in hits:  # one by one, because a refusal leaves the earlier ones counted
+            get_runtime().rate_limiter.consume(hit)
+            self._hits.append(hit)
 
 
 def client_key() -> str:

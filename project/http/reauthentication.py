@@ -23,11 +23,11 @@ def is_required() -> bool:
 def verify(password: str) -> bool:
     """Verify the logged-in user's password, valid for VALID_S. Raises RateLimitedError."""
     account = request_state().account
-    throttle = rate_limits.PasswordThrottle(str(account.id))
-    throttle.check()
-    if not get_runtime().passwords.verify(password, account.password_hash):
-        throttle.record_failure()
-        log.warning("re-authentication failed", extra={"user_id": str(account.id)})
-        return False
+    with rate_limits.PasswordThrottle() as throttle:
+        throttle.consume_accounts(str(account.id))
+        if not get_runtime().passwords.verify(password, account.password_hash):
+            throttle.record_failure()
+            log.warning("re-authentication failed", extra={"user_id": str(account.id)})
+            return False
     session["proved"] = int(time.time())
     return True

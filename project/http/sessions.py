@@ -1,11 +1,13 @@
 """Session cookies: who is logged in, since when, and when the session expires."""
 
 import time
+from typing import Any
 from uuid import UUID
 
 from flask import Flask, Request, Response, redirect, render_template, request, session, url_for
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionMixin
 from flask_login import UserMixin, current_user, login_user, logout_user
+from itsdangerous import SignatureExpired, TimestampSigner, URLSafeTimedSerializer
 from werkzeug.wrappers import Response as BaseResponse
 
 from project.domain.errors import RefusalError
@@ -21,6 +23,8 @@ ABSOLUTE_S = 12 * 3600
 """ASVS 5.0.0, 7.3.2."""
 _SEEN_EVERY_S = 60
 """Resolution of the last visit: a new cookie once a minute, not with each response."""
+CLOCK_TOLERANCE_S = 60
+"""How far ahead of this machine's clock a session may be: clocks are corrected, and instances differ a little."""
 
 
 class Reader(UserMixin):  # type: ignore[misc]  # Flask-Login has no types
@@ -34,8 +38,27 @@ class Reader(UserMixin):  # type: ignore[misc]  # Flask-Login has no types
         return f"{self.account.id}.{self.account.epoch}"
 
 
+class _Signer(TimestampSigner):
+    """A signer that accepts signatures up to CLOCK_TOLERANCE_S in the future; the library accepts none of them."""
+
+    def unsign(self, signed_value: str | bytes, max_age: int | None = None, return_timestamp: bool = False) -> Any:
+        """Return the signed value. Raises BadSignature; SignatureExpired is one."""
+        value, signed_at = super().unsign(signed_value, return_timestamp=True)
+        age_s = time.time() - signed_at.timestamp()
+        if age_s < -CLOCK_TOLERANCE_S or (max_age is not None and age_s > max_age):
+            raise SignatureExpired("signed in the future, or too long ago")
+        return (value, signed_at) if return_timestamp else value
+
+
 class Sessions(SecureCookieSessionInterface):
     """Session cookies, under https with the `__Host-` prefix and Secure."""
+
+    def get_signing_serializer(self, app: Flask) -> URLSafeTimedSerializer | None:
+        """Return Flask's serializer with our signer."""
+        serializer = super().get_signing_serializer(app)
+        if serializer is not None:
+            serializer.signer = _Signer
+        return serializer
 
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
         """Return the session; an empty one, without work, for a request without our cookie."""

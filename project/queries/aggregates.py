@@ -5,7 +5,7 @@ watermark and counts are read from one snapshot (a REPEATABLE READ transaction).
 """
 
 import time
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import Connection, select, text, update
@@ -13,6 +13,7 @@ from sqlalchemy import Connection, select, text, update
 from project.domain.attempts import first_id
 from project.domain.reports import DURATION_BUCKETS_MS
 from project.models import Watermark
+from project.queries.maintenance import check_clocks
 from project.queries.snapshots import find_last_seq, find_open_writers, find_snapshot_end
 
 WATERMARK = "attempt_counts"
@@ -51,8 +52,12 @@ _AGGREGATE = f"""
         select {_DELTA_COLUMNS} from attempts where seq > :watermark and seq <= :last group by 1, 2, 3, 4
     ){_ADD}"""  # noqa: S608 - constants only
 _PRUNE = f"""
-    with old as materialized (
-        select id from attempts where id < :first order by id limit :limit
+    with candidates as (
+        (select id, recorded_at from attempts order by seq limit :limit)
+        union
+        (select id, recorded_at from attempts where id < :first order by id limit :limit)
+    ), old as materialized (
+        select id from candidates where recorded_at < :before order by id limit :limit
     ), detached as (
         update users set attempt_status = null where id in (select id from old)
     ), deleted as (
@@ -112,14 +117,28 @@ def _wait_for_writers(connection: Connection, writers: frozenset[str]) -> bool:
     return not writers
 
 
-def prune(connection: Connection, before: datetime, limit: int) -> int:
-    """Delete at most `limit` of the oldest attempts and subtract them from the counts.
+class Pruned(NamedTuple):
+    """What one pass has deleted."""
 
-    Their users stay. The watermark is locked, so that nothing is aggregated concurrently. Return the number deleted.
+    deleted: int
+    before: datetime
+    """Everything deleted was recorded earlier."""
+
+
+def prune(connection: Connection, max_age: timedelta, limit: int) -> Pruned:
+    """Delete the oldest attempts recorded more than `max_age` ago, at most `limit`, and subtract them from the counts.
+
+    Their users stay. The watermark is locked, so that nothing is aggregated concurrently. Raises ClocksDifferError.
+
+    Only PostgreSQL's clock decides (`recorded_at`): an ID has the time of an instance, whose clock may be wrong.
+    Candidates are the first in order of insertion, which is that of `recorded_at`, and of IDs, in case PostgreSQL's
+    clock was ahead once. Both orders have an index, so a pass reads a bounded number of rows.
     """
+    before = check_clocks(connection) - max_age
     locked = select(Watermark.seq).where(Watermark.name == WATERMARK).with_for_update()
-    values = {"first": first_id(before), "limit": limit, "watermark": connection.execute(locked).scalar_one()}
+    watermark = connection.execute(locked).scalar_one()
+    values = {"first": first_id(before), "before": before, "limit": limit, "watermark": watermark}
     deleted = connection.execute(text(_PRUNE), values).scalar_one()
     if deleted:
         connection.execute(text(_DELETE_EMPTY), {"before": before})
-    return int(deleted)
+    return Pruned(int(deleted), before)

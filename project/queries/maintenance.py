@@ -1,15 +1,35 @@
 """Maintenance of the tables, and checks of the server."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, delete, func, select, text
 
-from project.models import IdempotencyKey
+from project.domain.errors import ClocksDifferError
+from project.models import Base, IdempotencyKey
+
+MAX_CLOCK_DIFFERENCE = timedelta(minutes=1)
+"""Nothing is deleted by age while the clocks of PostgreSQL and this instance differ by more: one of them is wrong."""
+
+
+def check_clocks(connection: Connection) -> datetime:
+    """Return PostgreSQL's time. Raises ClocksDifferError."""
+    here = datetime.now(UTC)
+    now: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+    if abs(now - here) > MAX_CLOCK_DIFFERENCE:
+        raise ClocksDifferError(now - here)
+    return now
 
 
 def delete_expired_keys(connection: Connection, limit: int) -> int:
-    """Delete up to `limit` expired idempotency keys, except locked ones; return their number."""
+    """Delete at most `limit` expired idempotency keys, skipping locked ones; return the number deleted.
+
+    Deletes nothing if the clocks differ.
+    """
+    try:
+        check_clocks(connection)
+    except ClocksDifferError:
+        return 0
     expired = (
         select(IdempotencyKey.key_hash)
         .where(IdempotencyKey.expires_at <= func.now())
@@ -34,12 +54,16 @@ class Server:
     role: str
     is_writable: bool
     now: datetime
+    encoding: str
+    """Encoding of the database, which must be UTF8."""
+    tables: list[str]
+    """Those of our table names that exist in the schema, whoever created them."""
     may_create: bool
     """Whether the role may create tables, as migrations do."""
     may_alter: bool
     """Whether it owns any of our tables."""
     may_write: bool
-    """Whether it may read and write the rows of all tables."""
+    """Whether it may read and write the rows of all these tables, and read the revision."""
     revision: str | None
     """The last migration, None before the first."""
 
@@ -53,17 +77,41 @@ def find_server(connection: Connection) -> Server:
                    current_user::text as role,
                    current_setting('transaction_read_only') = 'off' and not pg_is_in_recovery() as is_writable,
                    clock_timestamp() as now,
+                   current_setting('server_encoding') as encoding,
+                   coalesce(array_agg(c.relname::text order by c.relname) filter (where c.relname = any(:ours)), '{}')
+                       as tables,
                    coalesce(has_schema_privilege(current_schema(), 'create'), false) as may_create,
                    coalesce(bool_or(pg_has_role(c.relowner, 'usage')), false) as may_alter,
                    coalesce(bool_and(has_table_privilege(c.oid, 'select') and has_table_privilege(c.oid, 'insert')
-                                     and has_table_privilege(c.oid, 'update') and has_table_privilege(c.oid, 'delete')),
-                            true) as may_write
+                                     and has_table_privilege(c.oid, 'update') and has_table_privilege(c.oid, 'delete'))
+                                filter (where c.relname = any(:ours)), true)
+                       and coalesce(has_table_privilege(to_regclass('alembic_version'), 'select'), true)
+                       and current_schema() is not null as may_write
               from (select) nothing left join pg_class c
                 on c.relnamespace = to_regnamespace(current_schema()) and c.relkind in ('r', 'p')
             """
-        )
+        ),
+        {"ours": list(Base.metadata.tables)},
     ).mappings()
     is_readable = text("select has_table_privilege(to_regclass('alembic_version'), 'select')")
     is_migrated = connection.execute(is_readable).scalar()
-    revision = connection.execute(text("select version_num from alembic_version")).scalar() if is_migrated else None
+    current = text("select coalesce(to_jsonb(v) ->> 'version_num', '?') from alembic_version v limit 1")
+    revision = connection.execute(current).scalar() if is_migrated else None
     return Server(**row.one(), revision=revision)
+
+
+SAMPLE = 1000
+
+
+def find_key_ids(connection: Connection) -> set[str]:
+    """Return the IDs of the secrets that the oldest and newest idempotency keys and issued passwords depend on.
+
+    A sample: tables of millions of rows have no index by secret.
+    """
+    samples = [
+        f"(select kid from idempotency_keys where expires_at > now() order by expires_at {order} limit {SAMPLE})"  # noqa: S608
+        f" union all (select split_part(password_hash, '$', 2) from (select password_hash from users"
+        f" order by id {order} limit {SAMPLE}) sample where password_hash like 'hmac-sha256$%')"
+        for order in ("asc", "desc")
+    ]
+    return set(connection.scalars(text(" union ".join(samples))))

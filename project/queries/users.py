@@ -72,6 +72,12 @@ def find_users(
     return [UserDetail(**row._mapping) for row in connection.execute(query)]
 
 
+def find_users_by_login(connection: Connection, identifiers: Sequence[str]) -> list[UserDetail]:
+    """Return the users with one of the folded `identifiers`."""
+    query = select(*_DETAIL).where(has_identifier(identifiers)).order_by(User.id)
+    return [UserDetail(**row._mapping) for row in connection.execute(query)]
+
+
 def has_identifier(identifiers: Sequence[str]) -> ColumnElement[bool]:
     """Return the condition that one of the folded `identifiers` is the user's (indexed)."""
     return User.id.in_(select(Identifier.user_id).where(Identifier.value.in_(identifiers)))

@@ -2,13 +2,20 @@
 
 import logging
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from project.database import Database, QueryError, deadline
 from project.domain.attempts import NewAttempt
-from project.domain.errors import DatabaseUnavailableError, FieldError, OutcomeUnknownError, OverloadedError
+from project.domain.errors import (
+    ClocksDifferError,
+    DatabaseUnavailableError,
+    FieldError,
+    OutcomeUnknownError,
+    OverloadedError,
+)
 from project.domain.records import SPOOL, AttemptRecord
 from project.queries.aggregates import prune
+from project.queries.maintenance import check_clocks, delete_expired_keys
 from project.queries.registration import insert_attempt, insert_attempts
 from project.services.clock import elapsed_ms
 from project.spool import Spool, SpoolError
@@ -17,8 +24,8 @@ log = logging.getLogger(__name__)
 
 INSERT_S = 1.0
 """Time limit for PostgreSQL in seconds: the spool takes the record at once."""
-PRUNE_BATCH = 500
-"""Attempts deleted in one transaction."""
+PRUNE_BATCH, PURGE_BATCH = 500, 1000
+"""Attempts and idempotency keys deleted in one transaction."""
 _UNAVAILABLE_CODES = frozenset({"database_unavailable", "outcome_unknown", "overloaded"})
 
 
@@ -55,19 +62,53 @@ def drain_orphans(database: Database, spool: Spool) -> int:
 
 
 def prune_batch(database: Database, max_age: timedelta) -> int:
-    """Delete a batch of attempts older than `max_age`; return how many."""
-    return database.run_once(prune, datetime.now(UTC) - max_age, PRUNE_BATCH)
+    """Delete a batch of attempts recorded more than `max_age` ago; return how many. Nothing if the clocks differ."""
+    try:
+        deleted, before = database.run_once(prune, max_age, PRUNE_BATCH)
+    except ClocksDifferError as error:
+        _log_clocks(error)
+        return 0
+    _log_pruned(deleted, before)
+    return deleted
 
 
-def prune_all(database: Database, before: datetime) -> int:
-    """Delete attempts older than `before`; return how many. Raises DatabaseUnavailableError.
+def prune_all(database: Database, max_age: timedelta) -> int:
+    """Delete all attempts recorded more than `max_age` ago; return how many.
 
-    Users stay. Works in short transactions: writers do not wait, and an interrupted run keeps its progress.
+    Users stay. Works in short transactions: writers do not wait, and an interrupted run keeps its progress. Raises
+    DatabaseUnavailableError or ClocksDifferError.
     """
     total = 0
-    while deleted := database.write_transaction(prune, before, PRUNE_BATCH):
+    while True:
+        deleted, before = database.write_transaction(prune, max_age, PRUNE_BATCH)
+        _log_pruned(deleted, before)
         total += deleted
-    return total
+        if not deleted:
+            return total
+
+
+def _log_pruned(deleted: int, before: datetime) -> None:
+    if deleted:
+        log.info("old attempts deleted", extra={"attempts": deleted, "recorded_before": before.isoformat()})
+
+
+def _log_clocks(error: ClocksDifferError) -> None:
+    log.error("clocks differ: nothing is deleted", extra={"cause": str(error)})
+
+
+def purge_keys(database: Database) -> None:
+    """Delete expired idempotency keys in batches. Nothing if the clocks differ. Raises DatabaseUnavailableError."""
+    try:
+        before = database.run_once(check_clocks)
+    except ClocksDifferError as error:
+        _log_clocks(error)
+        return
+    total, deleted = 0, PURGE_BATCH
+    while deleted == PURGE_BATCH:
+        deleted = database.run_once(delete_expired_keys, PURGE_BATCH)
+        total += deleted
+    if total:
+        log.info("expired keys deleted", extra={"keys": total, "expired_before": before.isoformat()})
 
 
 def _try_insert(database: Database, attempt_record: AttemptRecord) -> bool:

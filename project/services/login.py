@@ -1,5 +1,6 @@
 """Log users in and out."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from uuid import UUID
 
@@ -12,14 +13,18 @@ from project.domain.registration import Account
 from project.queries import users as queries
 
 
-def authenticate(database: Database, passwords: Passwords, login: str, password: str, region: str) -> Account | None:
-    """Return the active user, or None; does not reveal which of login and password is wrong.
+def find_accounts(database: Database, login: str, region: str) -> list[Account]:
+    """Return the users with this login: a username, a phone number in any notation or an e-mail address.
 
-    `login` is a username, a phone number in any notation or an e-mail address, in any letter case.
+    Usually one; more if a username equals another user's e-mail address. The password tells them apart.
     """
+    return queries.find_accounts(database, login_candidates(login, region))
+
+
+def authenticate(passwords: Passwords, accounts: Sequence[Account], password: str) -> Account | None:
+    """Return the active one of these users with this password, or None, whatever is wrong."""
     if len(password) > MAX_LENGTH:
         return None
-    accounts = queries.find_accounts(database, login_candidates(login, region))
     index = passwords.find_match(password, [account.password_hash for account in accounts])
     return accounts[index] if index is not None and accounts[index].is_active else None
 
@@ -33,6 +38,12 @@ def login_candidates(login: str, region: str) -> list[str]:
     with suppress(RuleError):
         candidates.add(normalize_email(login))
     return sorted(candidates)
+
+
+def canonical_login(login: str, region: str) -> str:
+    """Return one form for all spellings of a login: the phone number or e-mail address that it may be."""
+    candidates = login_candidates(login, region)
+    return next((form for form in candidates if form != usernames.fold(login.strip())), candidates[0])
 
 
 def find(database: Database, user_id: UUID) -> Account | None:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from project.domain.errors import RateLimitedError
 from project.domain.rate_limits import Exceeded, Hit
@@ -32,6 +32,9 @@ class Counters(Protocol):
     def consume(self, hits: Sequence[Hit]) -> Exceeded | None:
         """Count hits in order, up to the first that exceeds its limit, and return that one."""
 
+    def refund(self, hits: Sequence[Hit]) -> None:
+        """Take counted hits back."""
+
 
 def _redis_counters(uri: str) -> Counters:
     from project.services.redis_counters import RedisCounters  # noqa: PLC0415 - the library takes 8 MB and 0.15 s
@@ -50,7 +53,7 @@ class RateLimiter:
 
     def consume(self, *hits: Hit) -> None:
         """Count hits in order. Raises RateLimitedError at the first that exceeds its limit."""
-        exceeded = self._consume(hits) if self._enabled else None
+        exceeded = self._call("consume", hits) if self._enabled else None
         if exceeded is not None:
             seconds, left_s = hits[exceeded.position].limit.seconds, exceeded.left_s
             raise RateLimitedError(min(seconds, max(1, math.ceil(left_s))))
@@ -58,7 +61,12 @@ class RateLimiter:
     def record(self, *hits: Hit) -> None:
         """Count what has already happened; the next consume() checks it against the limit."""
         if self._enabled:
-            self._consume(hits)
+            self._call("consume", hits)
+
+    def refund(self, *hits: Hit) -> None:
+        """Take back hits that consume() has counted, in case they turn out not to count."""
+        if self._enabled:
+            self._call("refund", hits)
 
     def consume_locally(self, *hits: Hit) -> bool:
         """Count hits in this process only; return whether they are within their limits."""
@@ -69,16 +77,17 @@ class RateLimiter:
         """Whether a Redis is configured and does not answer."""
         return self._unavailable_until is not None
 
-    def _consume(self, hits: Sequence[Hit]) -> Exceeded | None:
+    def _call(self, method: Literal["consume", "refund"], hits: Sequence[Hit]) -> Exceeded | None:
         if self._shared is not None and self._should_use_shared():
             try:
-                exceeded = self._shared.consume(hits)
+                exceeded: Exceeded | None = getattr(self._shared, method)(hits)
             except CountersUnavailableError as error:
                 self._suspend_shared(error)
             else:
                 self._unavailable_until = None
                 return exceeded
-        return self._local.consume(hits)
+        result: Exceeded | None = getattr(self._local, method)(hits)
+        return result
 
     def _should_use_shared(self) -> bool:
         until, now = self._unavailable_until, time.monotonic()  # read once: another thread may reset it
@@ -119,6 +128,15 @@ class LocalCounters:
                         _evict(windows, now)
                     windows[key] = (count + amount, end)
         return None
+
+    def refund(self, hits: Sequence[Hit]) -> None:
+        """Take counted hits back; a counter without any hit left is removed."""
+        with self._lock:
+            for limit, key, amount in hits:
+                windows = self._windows[limit.name]
+                count, end = windows.pop(key, (0, 0.0))
+                if count > amount:
+                    windows[key] = (count - amount, end)
 
 
 def _evict(windows: dict[str, tuple[int, float]], now: float) -> None:

@@ -1,12 +1,15 @@
 """Rate limit counters in Redis or Valkey. Imported only where the settings name one."""
 
+import socket
 from collections.abc import Sequence
 from typing import cast
 
-from redis import Redis, RedisError
+from redis import Connection, ConnectionPool, Redis, RedisError, SSLConnection
 from redis.backoff import NoBackoff
+from redis.commands.core import Script
 from redis.retry import Retry
 
+from project.database.name_lookup import NameLookup
 from project.domain.rate_limits import Exceeded, Hit
 from project.services.rate_limiting import CountersUnavailableError
 
@@ -27,25 +30,72 @@ return {0, 0}
 """
 """LocalCounters.consume() in one round trip. Redis runs scripts atomically: no window is ever without an end."""
 
+_REFUND = """
+for index, key in ipairs(KEYS) do
+    if tonumber(redis.call('get', key) or 0) > tonumber(ARGV[index]) then
+        redis.call('decrby', key, ARGV[index])
+    else
+        redis.call('del', key)
+    end
+end
+"""
+"""LocalCounters.refund() in one round trip."""
+
+_names = NameLookup()
+
+
+class _Connection(Connection):
+    """A TCP connection whose name lookup takes at most TIMEOUT_S: getaddrinfo() has no timeout."""
+
+    def _connect(self) -> socket.socket:
+        name, error = self.host, OSError("the name has no address")
+        try:
+            for self.host in _names.resolve(name, TIMEOUT_S):
+                try:
+                    connected: socket.socket = super()._connect()  # type: ignore[no-untyped-call]
+                except OSError as failure:
+                    error = failure
+                else:
+                    return connected
+        finally:
+            self.host = name  # TLS compares the certificate with it
+        raise error
+
+
+class _TLSConnection(SSLConnection, _Connection):
+    """The same with TLS: SSLConnection calls _Connection._connect()."""
+
+
+_CONNECTIONS = {Connection: _Connection, SSLConnection: _TLSConnection}
+
 
 class RedisCounters:
     """Counters in Redis or Valkey."""
 
     def __init__(self, uri: str) -> None:
-        redis = Redis.from_url(
+        pool = ConnectionPool.from_url(
             uri.replace("valkey", "redis", 1),  # Valkey speaks the same protocol
             socket_connect_timeout=TIMEOUT_S,
             socket_timeout=TIMEOUT_S,
             retry=Retry(NoBackoff(), 0),  # the default retries for seconds
         )
-        self._script = redis.register_script(_CONSUME)
+        pool.connection_class = _CONNECTIONS.get(pool.connection_class, pool.connection_class)
+        redis = Redis(connection_pool=pool)
+        self._consume, self._refund = redis.register_script(_CONSUME), redis.register_script(_REFUND)
 
     def consume(self, hits: Sequence[Hit]) -> Exceeded | None:
         """Do what LocalCounters.consume() does. Raises CountersUnavailableError."""
-        keys = [f"useradd:{limit.name}:{key}" for limit, key, _ in hits]
         arguments = [part for limit, _, amount in hits for part in (limit.requests, limit.seconds * 1000, amount)]
-        try:
-            index, left_ms = cast(list[int], self._script(keys, arguments))
-        except RedisError as error:
-            raise CountersUnavailableError(type(error).__name__) from error
+        index, left_ms = cast(list[int], _run(self._consume, hits, arguments))
         return Exceeded(index - 1, left_ms / 1000) if index else None
+
+    def refund(self, hits: Sequence[Hit]) -> None:
+        """Do what LocalCounters.refund() does. Raises CountersUnavailableError."""
+        _run(self._refund, hits, [hit.amount for hit in hits])
+
+
+def _run(script: Script, hits: Sequence[Hit], arguments: list[int]) -> object:
+    try:
+        return script([f"useradd:{limit.name}:{key}" for limit, key, _ in hits], arguments)
+    except RedisError as error:
+        raise CountersUnavailableError(type(error).__name__) from error

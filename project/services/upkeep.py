@@ -123,8 +123,7 @@ class Upkeep:
             return
         if now >= self._purge_at:
             self._purge_at = now + PURGE_EVERY_S
-            while self._database.run_once(delete_expired_keys, PURGE_BATCH) == PURGE_BATCH:
-                pass
+            attempts.purge_keys(self._database)
         if self._max_age and now >= self._prune_at:
             deleted = attempts.prune_batch(self._database, self._max_age)
             self._prune_at = now if deleted else now + PRUNE_EVERY_S

@@ -1,13 +1,13 @@
 """Change existing users. A change ends their sessions and is logged without contacts."""
 
 import logging
+from contextlib import suppress
 from dataclasses import replace
 from uuid import UUID
 
 from sqlalchemy import Connection
 
 from project.database import Database
-from project.domain import usernames
 from project.domain.errors import QueryTimeoutError, RefusalError
 from project.domain.password_policy import check
 from project.domain.passwords import Passwords, new_key
@@ -17,6 +17,9 @@ from project.queries import users as queries
 from project.services.login import login_candidates
 
 log = logging.getLogger(__name__)
+
+ID_PREFIX = "id:"
+"""Marks an ID where a login is expected: usernames have no colon, but may look like the ID of another user."""
 
 
 class WrongPasswordError(ValueError):
@@ -44,16 +47,16 @@ def find_many(
     return database.read_transaction(queries.find_users, user_filter, forms, limit, before, exact=True), False
 
 
-def find_by_login(database: Database, login: str, region: str) -> Account | None:
-    """Return the user with this login, None if there is none or more than one.
+def find_by_login(database: Database, login: str, region: str) -> list[UserDetail]:
+    """Return the users with this login: username, phone number in any notation, e-mail address, or `id:` and the ID.
 
-    Tries the username first, then a phone number in any notation or an e-mail address.
+    Usually one; more if a username equals another user's e-mail address. Only an operator can tell which one is meant.
     """
-    accounts = queries.find_accounts(database, login_candidates(login, region))
-    folded = usernames.fold(login)
-    by_username = [account for account in accounts if usernames.fold(account.username) == folded]
-    matches = by_username or accounts
-    return matches[0] if len(matches) == 1 else None
+    with suppress(ValueError):
+        if login.startswith(ID_PREFIX):
+            user = find(database, UUID(login.removeprefix(ID_PREFIX)))
+            return [] if user is None else [user]
+    return database.read_transaction(queries.find_users_by_login, login_candidates(login, region))
 
 
 def block(database: Database, user_id: UUID, by: UUID | None) -> str:

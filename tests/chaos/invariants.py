@@ -172,10 +172,15 @@ def _check_no_idle_transaction(postgres: Tables) -> None:
     eventually(lambda: not postgres.execute(query), IDLE_S, "I5: sessions idle in a transaction")
 
 
+OUTAGE_AT_START = "PostgreSQL is unavailable: "
+"""The plain line that a service writes before its greeting when it starts in an outage."""
+
+
 def _check_log(service: Service, allowed: Collection[str]) -> None:
     """Check I6; a line that is no JSON (a traceback, a Python warning) counts as an error."""
     errors = [line for line in service.log_lines() if line.get("level") in {"ERROR", "CRITICAL", "TEXT"}]
-    unexplained = [line for line in errors if not any(text in str(line) for text in allowed)]
+    explained = [*allowed, OUTAGE_AT_START]
+    unexplained = [line for line in errors if not any(text in str(line) for text in explained)]
     assert not unexplained, f"I6: {len(unexplained)} unexplained errors in the log: {unexplained[:SHOWN]}"
 
 

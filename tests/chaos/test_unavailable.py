@@ -226,7 +226,8 @@ def test_the_service_starts_without_postgres_and_recovers_when_it_is_available(
     client = Client(service)
     answers += _await_back(postgres, client, answers)
     client.close()
-    assert service.workers() == workers
+    eventually(lambda: len(service.workers()) == WORKERS, 10, "the check of the database is not finished")
+    assert set(service.workers()) <= set(workers)
     check(postgres, service, answers)
 
 

@@ -446,6 +446,19 @@ def test_a_user_is_recognized_while_all_connections_for_statistics_are_busy(
     assert "petrov.ivan" in answer.text
 
 
+@pytest.mark.parametrize(("seconds", "is_valid"), [(-2, True), (-50, True), (-70, False)])
+def test_a_session_outlives_a_clock_that_is_set_back_a_little(
+    client: FlaskClient, password: str, monkeypatch: pytest.MonkeyPatch, seconds: int, is_valid: bool
+) -> None:
+    """F60: the library rejects what was signed in the future, even by a second."""
+    log_in(client, "a.sokolova", password)
+    shifted = SimpleNamespace(time=lambda: time.time() + seconds)
+    monkeypatch.setattr("project.http.sessions.time", shifted)
+    monkeypatch.setattr("itsdangerous.timed.time", shifted)
+
+    assert is_logged_in(client) is is_valid
+
+
 def test_over_https_the_cookie_is_secure_and_bound_to_the_host(client: FlaskClient) -> None:
     response = client.get("/login/", base_url="https://localhost")
 

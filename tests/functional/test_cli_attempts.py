@@ -30,6 +30,7 @@ def prune(make_app: MakeApp, tmp_path: Path, client: FlaskClient) -> Command:
 def test_only_attempts_older_than_the_setting_are_pruned(prune: Command, app: Flask, rows: Rows) -> None:
     for days in (1, 364, 366, 400):
         keep(app, ago(days=days))
+    rows.query("update attempts set recorded_at = received_at")
 
     result = prune()
 
@@ -50,3 +51,4 @@ def test_an_outage_of_postgresql_is_reported(prune: Command) -> None:
     result = prune(database_url="postgresql+psycopg2://nobody@127.0.0.1:9/nothing", request_deadline_s=0.5)
 
     assert (result.exit_code, result.output.count("\n")) == (1, 1)
+    assert "127.0.0.1:9: Connection refused" in result.output, "the sentence of libpq"

@@ -17,13 +17,17 @@ from project.cli import doctor as module
 from project.cli import server_checks
 from project.cli.doctor import file_system
 from project.database import ReadDatabase
+from project.queries import maintenance
 from project.queries.server_activity import ServerActivity
+from project.runtime import get_runtime
 from project.spool import Spool
+from tests.builders import IVAN, useradd
 from tests.chaos.processes import HOST, free_port
 from tests.conftest import MakeApp, Roles, Rows
 
 Command = Callable[..., Result]
 UNREACHABLE = "postgresql+psycopg2://u:p@127.0.0.1:1/d"
+OTHER_SECRET = "0123456789abcdef" * 2
 PROXY = (ipaddress.ip_network("10.0.0.5"),)
 
 
@@ -69,7 +73,8 @@ def test_a_healthy_service_has_no_findings(doctor: Command) -> None:
     assert (result.exit_code, to_do(result)) == (0, {}), result.output
     subjects = re.findall(r"^OK     (\S+(?: \S+)?)  ", result.output, re.MULTILINE)
     assert subjects == [
-        *("database", "writes", "migrations", "privileges", "clock", "sessions", "connections", "standbys", "secrets"),
+        *("database", "writes", "encoding", "tables", "migrations", "privileges", "issued passwords", "clock"),
+        *("sessions", "connections", "standbys", "secrets"),
         *(
             "DATA_DIR",
             "file system",
@@ -91,6 +96,43 @@ def test_an_outage_of_postgresql_is_reported_and_the_other_checks_run(doctor: Co
     assert (result.exit_code, list(to_do(result))) == (1, ["database"])
     assert {"DATA_DIR", "spool"} <= set(result.output.split())
     assert "Traceback" not in result.output
+    assert "127.0.0.1:1: Connection refused" in result.output, "the sentence of libpq (F61)"
+
+
+def test_a_database_in_another_encoding_is_reported(doctor: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F49."""
+    monkeypatch.setattr(
+        module, "find_server", lambda connection: replace(maintenance.find_server(connection), encoding="LATIN1")
+    )
+
+    assert list(to_do(doctor())) == ["encoding"]
+
+
+def test_a_missing_secret_of_issued_passwords_is_reported(doctor: Command, client: FlaskClient, rows: Rows) -> None:
+    """F58: another instance created the user with another PASSWORD_SECRET."""
+    issued = useradd(client, IVAN)
+    assert issued.status_code == 201
+    [key] = rows.of("idempotency_keys")
+    shared = get_runtime(client.application).config.password_secret
+
+    other = doctor(password_secret=OTHER_SECRET)
+    rows.query("delete from idempotency_keys")
+    without_keys = doctor(password_secret=OTHER_SECRET)
+
+    assert list(to_do(other)) == list(to_do(without_keys)) == ["issued passwords"]
+    assert f"some depend on a secret with key ID {key['kid']}; this instance has " in other.output
+    assert to_do(doctor()) == to_do(doctor(password_secret=OTHER_SECRET, password_secret_fallbacks=(shared,))) == {}
+
+
+def test_tables_of_another_application_are_reported(doctor: Command, rows: Rows) -> None:
+    [row] = rows.of("alembic_version")
+    rows.query("update alembic_version set version_num = 'ab12'")
+    try:
+        result = doctor()
+    finally:
+        rows.query("update alembic_version set version_num = :it", it=row["version_num"])
+
+    assert list(to_do(result)) == ["tables", "migrations"]
 
 
 def test_pending_migrations_are_reported(doctor: Command, rows: Rows) -> None:

@@ -76,6 +76,28 @@ def test_a_reset_prints_the_new_password_and_invalidates_the_old_one(
 
 
 @pytest.mark.parametrize("command", ["block", "unblock", "reset-password"])
+def test_a_login_of_two_users_is_refused_and_both_are_listed(
+    flask: Command, client: FlaskClient, password: str, rows: Rows, command: str
+) -> None:
+    """F65: somebody's username may be somebody else's e-mail address."""
+    other = {"name": "Другая", "username": "anna@example.org", "phone": "+79995550199"}
+    assert useradd(client, other).status_code == 201
+    before = rows.of("users")
+
+    result = flask("users", command, "Anna@example.org")
+
+    assert result.exit_code == 1
+    assert rows.of("users") == before
+    lines = [line.split("  ") for line in result.output.splitlines()[1:]]
+    assert [line[1:] for line in lines] == [
+        [f"id:{before[0]['id']}", "a.sokolova", "+7 912 •••-••-41", "a•••@example.org"],
+        [f"id:{before[1]['id']}", "anna@example.org", "+7 999 •••-••-99"],
+    ]
+    assert flask("users", command, lines[1][1]).exit_code == 0
+    assert rows.of("users")[0] == before[0] != rows.of("users")[1]
+
+
+@pytest.mark.parametrize("command", ["block", "unblock", "reset-password"])
 @pytest.mark.parametrize("login", ["nobody", "", "\udcff", "a\nb"])
 def test_an_unknown_login_is_reported(flask: Command, password: str, rows: Rows, command: str, login: str) -> None:
     before = rows.of("users")

@@ -142,7 +142,16 @@ def test_with_https_only_every_response_has_strict_transport_security(make_app: 
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:8000", "localhost.evil.example", "evil.localhost", "127.0.0.1.nip.io", "a b"]
+    "host",
+    [
+        "evil.example",
+        "evil.example:8000",
+        "localhost.evil.example",
+        "evil.localhost",
+        "127.0.0.1.nip.io",
+        "evil..x",
+        "a b",
+    ],
 )
 @pytest.mark.parametrize(
     ("address", "headers"), [("/login/", HTML), ("/results/", {}), ("/livez", {}), ("/openapi.json", {}), ("/x", HTML)]
@@ -165,11 +174,50 @@ def test_an_attempt_with_a_foreign_host_is_recorded(client: FlaskClient, rows: R
     assert rows.of("users") == []
 
 
-@pytest.mark.parametrize("host", ["localhost", "localhost:8000", "127.0.0.1:8000"])
+@pytest.mark.parametrize("host", ["localhost", "localhost:8000", "127.0.0.1:8000", "LocalHost:8000"])
 def test_local_host_names_are_accepted(client: FlaskClient, host: str) -> None:
     response = client.get("/livez", headers={"Host": host})
 
     assert response.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("listen", "host", "status"),
+    [
+        ("0.0.0.0", "127.0.0.2:8000", 200),  # noqa: S104 - nothing listens
+        ("::", "127.0.0.2", 200),
+        ("::", "[::1]:8000", 200),
+        ("0.0.0.0", "203.0.113.9", 400),  # noqa: S104
+        ("0.0.0.0", "0.0.0.0", 200),  # noqa: S104
+        ("0.0.0.0", "evil.example", 400),  # noqa: S104
+        ("0.0.0.0", "2130706433", 400),  # noqa: S104
+        ("::1", "[::1]:8000", 200),
+        ("::1", "[0:0:0:0:0:0:0:1]", 200),
+        ("127.0.0.1", "127.0.0.2", 400),
+    ],
+)
+def test_every_address_of_the_machine_is_accepted_if_the_service_listens_on_all(
+    make_app: MakeApp, listen: str, host: str, status: int
+) -> None:
+    client = make_app(host=listen).test_client()
+
+    assert client.get("/livez", headers={"Host": host}).status_code == status
+
+
+def test_only_the_beginning_of_accept_headers_is_parsed(client: FlaskClient) -> None:
+    """F66: 16 KB of Accept or Accept-Encoding take 20 ms of a core."""
+    near, far = (client.get("/x", headers={"Accept": f"{'a/b,' * number}text/html"}) for number in (50, 200))
+
+    assert (near.mimetype, far.mimetype) == ("text/html", "application/problem+json")
+
+
+def test_configured_hosts_are_compared_without_letter_case(make_app: MakeApp) -> None:
+    client = make_app(trusted_hosts=("Example.ORG", ".Пример.рф", "fd00::1"), host="0.0.0.0").test_client()  # noqa: S104
+
+    hosts = ["example.org", "EXAMPLE.org:8000", "a.XN--E1AFMKFD.xn--p1ai", "[FD00::1]", "127.0.0.2"]
+    statuses = [client.get("/livez", headers={"Host": host}).status_code for host in hosts]
+
+    assert statuses == [200, 200, 200, 200, 400]
 
 
 def test_only_the_configured_hosts_are_accepted(make_app: MakeApp) -> None:

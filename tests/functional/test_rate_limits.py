@@ -2,7 +2,11 @@
 
 import json
 import logging
-from collections.abc import Callable
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +14,8 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from project.database.breaker import Breaker
+from project.domain.passwords import Passwords
 from project.http import rate_limits as rules
 from tests.builders import ANNA, HTML, IVAN, csrf_token, log_in, useradd
 from tests.conftest import MakeApp, Rows
@@ -209,6 +215,56 @@ def test_after_too_many_guesses_the_right_password_works_only_from_another_addre
 
     assert guess(client, password=issued["password"]).status_code == 429
     assert guess(client, password=issued["password"], address=THERE).status_code == 302
+
+
+def test_simultaneous_guesses_do_not_exceed_the_limit(limited: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F64: a try is counted before its password is verified."""
+    client = limited()
+    useradd(client, IVAN)
+    verified: list[str] = []
+    together = threading.Barrier(10)
+    find_match = Passwords.find_match
+
+    def spy(self: Passwords, password: str, hashes: Sequence[str]) -> int | None:
+        verified.append(password)
+        with suppress(threading.BrokenBarrierError):
+            together.wait(5)  # nobody is finished before ten have begun
+        return find_match(self, password, hashes)
+
+    monkeypatch.setattr(Passwords, "find_match", spy)
+    with ThreadPoolExecutor(15) as pool:
+        browsers = [client.application.test_client() for _ in range(40)]
+        found = Counter(answer.status_code for answer in pool.map(guess, browsers))
+
+    assert (len(verified), found[401], found[429] + found[503]) == (10, 10, 30)
+
+
+def test_an_account_has_one_counter_whatever_the_spelling_of_its_login(
+    limited: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F64."""
+    client = limited()
+    useradd(client, IVAN)
+    monkeypatch.setattr(rules, "WRONG_PASSWORDS", replace(rules.WRONG_PASSWORDS, requests=1_000))
+    monkeypatch.setattr(rules, "ACCOUNT_WRONG_PASSWORDS", replace(rules.ACCOUNT_WRONG_PASSWORDS, requests=3))
+    phones = ["+7 999 123-45-67", "8 (999) 123-45-67", "8-999-123-45-67", "89991234567"]
+    unknown = [phone.replace("999", "912") for phone in phones]
+
+    assert [guess(client, login).status_code for login in ["petrov.ivan", *phones]] == [401] * 3 + [429] * 2
+    assert [guess(client, login).status_code for login in unknown] == [401] * 3 + [429], "nobody learns who exists"
+
+
+def test_an_outage_or_a_refusal_for_the_account_does_not_count_for_the_address(
+    limited: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = limited()
+    monkeypatch.setattr(rules, "ACCOUNT_WRONG_PASSWORDS", replace(rules.ACCOUNT_WRONG_PASSWORDS, requests=1))
+    with monkeypatch.context() as outage:
+        outage.setattr(Breaker, "is_open", True)
+        assert [guess(client).status_code for _ in range(11)] == [503] * 11
+
+    assert [guess(client).status_code for _ in range(11)] == [401] + [429] * 10
+    assert guess(client, "somebody.else").status_code == 401
 
 
 def test_slow_guesses_at_one_account_from_one_address_are_limited_per_hour(

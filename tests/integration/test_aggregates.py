@@ -241,7 +241,7 @@ def test_counts_are_exact_with_many_concurrent_writers(attempts: Flask, runtime:
 
     def prune_old() -> None:
         while not stop.is_set():
-            _try_to(runtime.database, prune, START, 20)
+            _try_to(runtime.database, prune, datetime.now(UTC) - START, 20)
 
     threads = [threading.Thread(target=work) for work in (write, write, write_old, count, prune_old)]
     for thread in threads:
@@ -259,9 +259,9 @@ def test_counts_are_exact_with_many_concurrent_writers(attempts: Flask, runtime:
 
 _INSERT = """
     insert into attempts (
-        id, received_at, status, answered, code, method, duration_ms, language, client_address, user_agent
+        id, received_at, recorded_at, status, answered, code, method, duration_ms, language, client_address, user_agent
     )
-    select {id}, {received_at}, 201, 201, 'created', 'POST', 1, 'en', '', ''
+    select {id}, {received_at}, {received_at}, 201, 201, 'created', 'POST', 1, 'en', '', ''
 """
 _COPY = _INSERT.format(id="overlay(gen_random_uuid()::text placing 'f' from 1)::uuid", received_at="now()")
 _OLD = _INSERT.format(

@@ -110,6 +110,26 @@ def test_a_hit_recorded_by_one_process_is_seen_by_another(address: str) -> None:
     assert refusal.value.retry_after_s in range(1, 61)
 
 
+def test_a_hit_counted_by_one_process_can_be_refunded_by_another(address: str, valkey: Valkey) -> None:
+    one, other = RateLimiter(address, enabled=True), RateLimiter(address, enabled=True)
+    for _ in range(3):
+        one.consume(Hit(LIMIT, "anna"))
+
+    other.refund(Hit(LIMIT, "anna"), Hit(LIMIT, "nobody"))
+
+    assert 0 < valkey.client.ttl("useradd:client:anna") <= 60
+    assert [is_refused(one), is_refused(one)] == [False, True]
+    other.refund(*[Hit(LIMIT, "anna")] * 3)
+    assert valkey.client.keys() == []
+
+
+def test_a_host_name_is_looked_up(valkey: Valkey) -> None:
+    limits = RateLimiter(f"redis://localhost:{valkey.port}/0", enabled=True)
+
+    assert not is_refused(limits)
+    assert not limits.is_unavailable
+
+
 def test_every_counter_expires_with_its_window(address: str, valkey: Valkey) -> None:
     limits = RateLimiter(address, enabled=True)
     limits.consume(Hit(LIMIT, "nobody", 0))

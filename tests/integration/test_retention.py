@@ -5,13 +5,15 @@ Statistics and rows always agree, and users are kept.
 
 import random
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from flask import Flask
 from sqlalchemy import Connection, text
 
 from project.domain.attempts import AttemptFilter
-from project.domain.errors import DatabaseUnavailableError
+from project.domain.errors import ClocksDifferError, DatabaseUnavailableError
+from project.queries import maintenance
 from project.queries.aggregates import aggregate, prune
 from project.runtime import Runtime
 from project.services import attempts, reports
@@ -21,22 +23,26 @@ from tests.conftest import Rows
 from tests.functional.attempts import keep
 
 LIMIT = datetime(2026, 3, 9, 9, 20, 13, tzinfo=UTC)
+AGE = datetime.now(UTC) - LIMIT
 OUTCOMES = ((201, "created"), (422, "invalid_phone"), (409, "username_taken"), (0, "interrupted"))
 COUNTS = "select grain, at, status, code, number, durations from attempt_counts order by 1, 2, 3, 4"
 
 
 @pytest.fixture
-def log(app: Flask, runtime: Runtime) -> Flask:
-    """Attempts of all outcomes, about half of them older than the limit.
-
-    Their times are in random order.
-    """
+def log(app: Flask, runtime: Runtime, rows: Rows) -> Flask:
+    """Attempts of all outcomes, about half of them older than the limit, in random order of time."""
     chance = random.Random(5)  # noqa: S311 - sample data
     for _ in range(200):
         status, code = chance.choice(OUTCOMES)
         at = LIMIT + timedelta(minutes=chance.uniform(-5000, 5000))
         keep(app, at, status=status, code=code, duration_ms=round(chance.lognormvariate(3, 1)))
+    record_on_arrival(rows)
     return app
+
+
+def record_on_arrival(rows: Rows) -> None:
+    """Set the time of recording, which is PostgreSQL's and decides about retention, to the time of arrival."""
+    rows.query("update attempts set recorded_at = received_at")
 
 
 def aggregate_all(runtime: Runtime, most: int = 10_000) -> None:
@@ -52,8 +58,8 @@ def test_aggregates_after_pruning_equal_aggregates_of_the_remaining_attempts(
     if aggregated_first:
         aggregate_all(runtime, aggregated_first)
 
-    assert runtime.database.write_transaction(prune, LIMIT, 40) == 40
-    assert runtime.database.write_transaction(prune, LIMIT, 1000) == old - 40 > 0
+    assert runtime.database.write_transaction(prune, AGE, 40).deleted == 40
+    assert runtime.database.write_transaction(prune, AGE, 1000).deleted == old - 40 > 0
     aggregate_all(runtime)
 
     assert rows.query("select count(*) n from attempts where received_at < :limit", limit=LIMIT) == [{"n": 0}]
@@ -68,14 +74,14 @@ def test_aggregates_after_pruning_equal_aggregates_of_the_remaining_attempts(
 def test_the_oldest_attempts_are_pruned_first(log: Flask, runtime: Runtime, rows: Rows) -> None:
     before = rows.query("select received_at from attempts order by received_at")
 
-    runtime.database.write_transaction(prune, LIMIT, 7)
+    runtime.database.write_transaction(prune, AGE, 7)
 
     assert rows.query("select received_at from attempts order by received_at") == before[7:]
 
 
 def test_a_killed_pruning_step_changes_nothing(log: Flask, runtime: Runtime, rows: Rows) -> None:
     def die(connection: Connection) -> None:
-        prune(connection, LIMIT, 50)
+        prune(connection, AGE, 50)
         connection.execute(text("select pg_terminate_backend(pg_backend_pid())"))
 
     aggregate_all(runtime)
@@ -87,16 +93,91 @@ def test_a_killed_pruning_step_changes_nothing(log: Flask, runtime: Runtime, row
     assert rows.query(COUNTS) == before
 
 
-def test_an_old_attempt_drained_late_is_pruned_by_the_next_step(log: Flask, runtime: Runtime, rows: Rows) -> None:
-    attempts.prune_all(runtime.database, LIMIT)
+def test_an_old_attempt_drained_late_is_kept_as_long_as_one_recorded_then(
+    log: Flask, runtime: Runtime, rows: Rows
+) -> None:
+    attempts.prune_all(runtime.database, AGE)
     remaining = len(rows.of("attempts"))
-    keep(log, LIMIT - timedelta(days=3), status=503, code="database_unavailable")
+    late = keep(log, LIMIT - timedelta(days=3), status=503, code="database_unavailable")
     aggregate_all(runtime)
 
-    assert attempts.prune_all(runtime.database, LIMIT) == 1
+    assert attempts.prune_all(runtime.database, AGE) == 0
+    rows.query("update attempts set recorded_at = :limit where id = :late", limit=LIMIT - timedelta(days=1), late=late)
+    assert attempts.prune_all(runtime.database, AGE) == 1
 
     assert len(rows.of("attempts")) == remaining == reports.count_attempts(runtime.read_database, AttemptFilter())
     assert rows.query("select * from attempt_counts where code = 'database_unavailable'") == []
+
+
+@pytest.mark.parametrize("years", [-10, 100])
+def test_the_clock_of_an_instance_does_not_decide_about_the_age_of_its_attempts(
+    app: Flask, runtime: Runtime, rows: Rows, years: int
+) -> None:
+    """F46: IDs and times of arrival are those of an instance, whose clock may be wrong."""
+    now = datetime.now(UTC)
+    for _ in range(3):
+        keep(app, now + timedelta(days=365 * years))
+
+    assert attempts.prune_all(runtime.database, timedelta(days=30)) == 0
+    rows.query(
+        "update attempts set recorded_at = now() - interval '31 days' where seq < (select max(seq) from attempts)"
+    )
+    assert attempts.prune_all(runtime.database, timedelta(days=30)) == 2
+
+
+def test_attempts_recorded_while_the_clock_of_postgresql_was_ahead_do_not_hold_up_the_others(
+    app: Flask, runtime: Runtime, rows: Rows
+) -> None:
+    now = datetime.now(UTC)
+    keep(app, now)
+    rows.query("update attempts set recorded_at = now() + interval '10 years'")
+    keep(app, now - timedelta(days=31))
+    rows.query("update attempts set recorded_at = received_at where received_at < now() - interval '1 day'")
+
+    assert runtime.database.write_transaction(prune, timedelta(days=30), 1).deleted == 1
+
+
+@pytest.mark.parametrize("ahead", [timedelta(days=730), timedelta(minutes=-2)])
+def test_nothing_is_deleted_by_age_while_the_clocks_differ(
+    app: Flask,
+    runtime: Runtime,
+    rows: Rows,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    ahead: timedelta,
+) -> None:
+    """F46: one of the two clocks is wrong, and nobody knows which one."""
+    keep(app, datetime.now(UTC) - timedelta(days=400))
+    record_on_arrival(rows)
+    rows.query("insert into idempotency_keys values ('k', '', gen_random_uuid(), 'kid', now() - interval '1 day')")
+    monkeypatch.setattr(maintenance, "datetime", SimpleNamespace(now=lambda zone: datetime.now(zone) + ahead))
+
+    assert attempts.prune_batch(runtime.database, timedelta(days=30)) == 0
+    attempts.purge_keys(runtime.database)
+    with pytest.raises(ClocksDifferError, match=r"differs from this machine's by [+-]\d+ s"):
+        attempts.prune_all(runtime.database, timedelta(days=30))
+
+    assert [len(rows.of(table)) for table in ("attempts", "idempotency_keys")] == [1, 1]
+    assert {line.message for line in caplog.records} == {"clocks differ: nothing is deleted"}
+
+
+def test_every_deletion_by_age_is_logged_with_its_number_and_limit(
+    app: Flask, runtime: Runtime, rows: Rows, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    keep(app, datetime.now(UTC) - timedelta(days=40))
+    record_on_arrival(rows)
+    rows.query("insert into idempotency_keys values ('k', '', gen_random_uuid(), 'kid', now() - interval '1 day')")
+
+    for _ in range(2):
+        attempts.prune_batch(runtime.database, timedelta(days=30))
+        attempts.purge_keys(runtime.database)
+
+    pruned, purged = (vars(line) for line in caplog.records)
+    assert (pruned["message"], pruned["attempts"]) == ("old attempts deleted", 1)
+    assert (purged["message"], purged["keys"]) == ("expired keys deleted", 1)
+    limit = datetime.fromisoformat(pruned["recorded_before"]) + timedelta(days=30)
+    assert abs(limit - datetime.fromisoformat(purged["expired_before"])) < timedelta(seconds=10)
 
 
 def test_users_are_kept_when_their_attempts_are_pruned(log: Flask, runtime: Runtime, rows: Rows) -> None:
@@ -107,8 +188,9 @@ def test_users_are_kept_when_their_attempts_are_pruned(log: Flask, runtime: Runt
             " values (:id, 'N', cast(:id as text), 'n@example.org', '', now())",
             id=user_id,
         )
+    record_on_arrival(rows)
 
-    attempts.prune_all(runtime.database, LIMIT)
+    attempts.prune_all(runtime.database, AGE)
 
     assert [(row["id"], row["attempt_status"]) for row in rows.of("users")] == [(ids[0], None), (ids[1], 201)]
 
@@ -117,6 +199,7 @@ def test_upkeep_prunes_old_attempts(app: Flask, runtime: Runtime, rows: Rows, tm
     now = datetime.now(UTC)
     for days in (29, 31, 32):
         keep(app, now - timedelta(days=days))
+    record_on_arrival(rows)
     spool = Spool(runtime.spool.root / "of-retention")
     unlimited, thirty_days = (
         Upkeep(runtime.database, runtime.read_database, spool, keep_days=days) for days in (0, 30)

@@ -126,15 +126,14 @@ def test_resetting_the_password_of_an_unknown_user_is_refused(runtime: Runtime) 
         service.reset_password(runtime.database, runtime.passwords, NOBODY, by=None)
 
 
-def test_a_login_matches_usernames_before_phones_and_emails(runtime: Runtime) -> None:
+def test_a_login_finds_every_user_that_has_it(runtime: Runtime) -> None:
     anna = create(runtime, "anna", phone="+79125550141", email="boris@example.org")
     boris = create(runtime, "boris@example.org")
     region = runtime.config.phone_region
 
-    def found(login: str) -> UUID | None:
-        account = service.find_by_login(runtime.database, login, region)
-        return None if account is None else account.id
+    def found(login: str) -> list[UUID]:
+        return [user.id for user in service.find_by_login(runtime.database, login, region)]
 
-    assert found("ANNA") == found("8 (912) 555-01-41") == anna
-    assert found("boris@example.org") == boris, "a username takes precedence over another user's e-mail"
-    assert found("nobody") is found("") is None
+    assert found("ANNA") == found("8 (912) 555-01-41") == found(f"id:{anna}") == [anna]
+    assert found("boris@example.org") == [anna, boris], "the username of one, the e-mail of the other (F65)"
+    assert found("nobody") == found("") == found("id:nobody") == found(f"id:{NOBODY}") == []

@@ -14,7 +14,13 @@ from config import Config, ConfigError, settings
 ROOT = Path(__file__).parents[2]
 SECRET = "0123456789abcdef" * 2
 BAD = {
-    "DATABASE_URL": ["mysql://host/useradd", "postgresql://", "postgresql", "postgresql+psycopg://host/useradd"],
+    "DATABASE_URL": [
+        "mysql://host/useradd",
+        "postgresql://",
+        "postgresql",
+        "postgresql+psycopg://host/useradd",
+        "postgresql://[::1,h/d",
+    ],
     "PORT": ["0", "65536", "-1", "eighty", "8000.5", "８０００", "²"],
     "WORKERS": ["0", "-1", "65", "many"],
     "DATABASE_READ_URL": ["mysql://replica/useradd", "replica"],
@@ -269,7 +275,33 @@ def test_secrets_are_generated_by_the_secrets_module(tmp_path: Path, monkeypatch
     [
         ("u:p%40ss@a:5432,b:5433/d", "u:p%40ss@/d?host=a:5432&host=b:5433"),
         ("u@a,b/d?sslmode=require", "u@/d?host=a&host=b&sslmode=require"),
+        ("u@[::1]:5432,b:5433/d", "u@/d?host=::1,b&port=5432,5433"),
+        ("u@[fd00::1],[fd00::2]/d?sslmode=require", "u@/d?host=fd00::1,fd00::2&sslmode=require"),
+        ("u@[::1]:5432,b/d", "u@/d?host=::1,b&port=5432,"),
+        ("u@[::1]:5432/d", "u@[::1]:5432/d"),
+        ("u@%2Fvar%2Frun%2Fpostgresql/d", "u@/d?host=/var/run/postgresql"),
+        ("u@%2Fvar%2Frun%2Fpostgresql:5433,b/d", "u@/d?host=/var/run/postgresql,b&port=5433,"),
+        ("u@h/d?options=-csearch_path=x", "u@h/d?options=-csearch_path=x"),
+        ("u@h/d?target_session_attrs=read-write", "u@h/d?target_session_attrs=read-write"),
     ],
 )
-def test_several_hosts_are_read_in_the_notation_of_postgresql(tmp_path: Path, given: str, found: str) -> None:
+def test_hosts_are_read_in_the_notation_of_postgresql(tmp_path: Path, given: str, found: str) -> None:
     assert read(tmp_path, DATABASE_URL=f"postgresql://{given}").database_url == f"postgresql+psycopg2://{found}"
+
+
+@pytest.mark.parametrize(
+    ("name", "query", "parameter"),
+    [
+        ("DATABASE_URL", "connect_timeout=10", "connect_timeout"),
+        ("DATABASE_URL", "sslmode=require&client_encoding=latin1", "client_encoding"),
+        ("DATABASE_URL", "target_session_attrs=any", "target_session_attrs"),
+        ("DATABASE_READ_URL", "target_session_attrs=read-write", "target_session_attrs"),
+        ("MIGRATIONS_DATABASE_URL", "keepalives=0", "keepalives"),
+        ("DATABASE_URL", "schema=x", "schema"),
+    ],
+)
+def test_a_parameter_of_the_url_that_would_have_no_effect_is_refused_by_name(
+    tmp_path: Path, name: str, query: str, parameter: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"^{name}: .*\b{parameter}\b"):
+        read(tmp_path, **{name: f"postgresql://u@h/d?{query}"})

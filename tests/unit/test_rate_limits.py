@@ -1,5 +1,7 @@
 """Rate limits, tested with a clock that the test controls."""
 
+import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -109,6 +111,34 @@ def test_a_recorded_hit_is_seen_by_the_next_check(clock: Clock, limits: RateLimi
 
     with pytest.raises(RateLimitedError):
         limits.consume(Hit(LIMIT, "anna", 0))
+
+
+def test_a_refunded_hit_does_not_count(clock: Clock, limits: RateLimiter) -> None:
+    for _ in range(5):
+        limits.consume(Hit(LIMIT, "anna"))
+        limits.refund(Hit(LIMIT, "anna"))
+    limits.refund(Hit(LIMIT, "anna"), Hit(LIMIT, "nobody"))
+
+    consume(limits, 3)
+
+    assert retry_after(limits) == 60
+
+
+def test_a_name_server_that_does_not_answer_holds_a_request_no_longer_than_the_timeout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """F53: getaddrinfo() has no timeout."""
+    released = threading.Event()
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: released.wait(10) and [])
+    limits = RateLimiter("redis://redis.example:6379/0", enabled=True)
+
+    started = time.monotonic()
+    limits.consume(Hit(LIMIT, "anna"))
+    took = time.monotonic() - started
+    released.set()
+
+    assert limits.is_unavailable
+    assert took < 2
 
 
 def test_disabled_limits_refuse_nothing(clock: Clock) -> None:

@@ -1,0 +1,143 @@
+"""Checks of the database that `flask doctor` and each start of the service make, and the migration."""
+
+import logging
+import mmap
+import struct
+import sys
+import time
+from contextlib import suppress
+
+from alembic import command
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from flask import Flask, current_app
+
+from project.cli.findings import Finding
+from project.database import QueryError
+from project.domain.errors import DatabaseUnavailableError
+from project.queries.maintenance import Server, find_key_ids, find_server
+from project.runtime import Runtime, get_runtime
+
+log = logging.getLogger(__name__)
+
+
+REPORT_EVERY_S = 60
+_TIME = struct.Struct("d")
+
+
+class StartError(Exception):
+    """The service must not start with this database; the message says in one line why, and what to do."""
+
+
+class StartReports:
+    """Reports why a start is not complete: at once on standard error, and again in the log once a minute.
+
+    Each retry is a new child process of the server: the time of the last report is in memory that they share.
+    """
+
+    def __init__(self) -> None:
+        self._last = mmap.mmap(-1, _TIME.size)
+
+    def add(self, message: str) -> bool:
+        """Report a problem, unless one has been reported within the last minute; return whether it is the first."""
+        [last] = _TIME.unpack(self._last[:])
+        now = time.monotonic()
+        if last and now - last < REPORT_EVERY_S:
+            return False
+        self._last[:] = _TIME.pack(now)
+        if not last:
+            with suppress(OSError):
+                print(message, file=sys.stderr, flush=True)
+        else:
+            log.error("start not complete", extra={"cause": message})
+        return not last
+
+
+def prepare_database(app: Flask, *, migrate: bool) -> list[str]:
+    """Check the database and migrate it if wanted; return warnings. Raises StartError or DatabaseUnavailableError."""
+    with app.app_context():
+        server = _find_server(is_patient=migrate)
+        _require(check_encoding(server))
+        _require(check_tables(server, known_revisions(), allows_newer=not migrate))
+        if migrate:
+            _upgrade()
+            server = _find_server(is_patient=True)
+        _require(check_access(server))
+        secrets = check_secrets(get_runtime(), server)
+        return [f"{secrets.description}: {secrets.remedy}"] if secrets.remedy else []
+
+
+def _find_server(*, is_patient: bool) -> Server:
+    """Return the server; if patient, retry for a while, as a migration should run before the first request."""
+    database = get_runtime().database
+    try:
+        return database.read_transaction(find_server) if is_patient else database.run_once(find_server)
+    except QueryError as error:
+        raise StartError(f"DATABASE_URL: PostgreSQL rejects a check ({error})") from None
+
+
+def _require(finding: Finding) -> None:
+    if finding.remedy:
+        raise StartError(f"DATABASE_URL: {finding.description}: {finding.remedy}")
+
+
+def _upgrade() -> None:
+    try:
+        command.upgrade(current_app.extensions["migrate"].migrate.get_config(), "head")
+    except CommandError as error:
+        if isinstance(error.__cause__, DatabaseUnavailableError):
+            raise error.__cause__ from None
+        remedy = (
+            "MIGRATIONS_DATABASE_URL, else DATABASE_URL, must name the role that owns the tables (deploy/roles.sql)"
+        )
+        raise StartError(f"the migration failed: {error}. {remedy}") from None
+
+
+def known_revisions() -> set[str]:
+    """Return the revisions of this version's migrations."""
+    script = ScriptDirectory.from_config(current_app.extensions["migrate"].migrate.get_config())
+    return {revision.revision for revision in script.walk_revisions()}
+
+
+def check_encoding(server: Server) -> Finding:
+    """Check that the database can store every character."""
+    remedy = "" if server.encoding == "UTF8" else "create the database with: encoding 'UTF8' template template0"
+    return Finding("encoding", f"the encoding of the database is {server.encoding}", remedy)
+
+
+def check_tables(server: Server, known: set[str], *, allows_newer: bool = False) -> Finding:
+    """Check that the tables are ours. After a rollback the revision of a newer version is allowed."""
+    remedy, revision = "use a database, or a schema, of its own for useradd", server.revision
+    if not server.may_write:
+        return Finding("tables", "not checked: no privilege")
+    if revision is None and server.tables:
+        return Finding("tables", f"{', '.join(server.tables)} exist, but not from a migration of useradd", remedy)
+    if revision is None or revision in known:
+        return Finding("tables", "of useradd" if server.tables else "none yet")
+    if revision.isdigit() and revision > max(known):
+        newer = f"revision {revision} is newer than {max(known)}, the latest of this version of useradd"
+        return Finding("tables", newer, "" if allows_newer else "run that version, or a newer one")
+    return Finding("tables", f"alembic_version has revision {revision}, which is not of useradd", remedy)
+
+
+def check_access(server: Server) -> Finding:
+    """Check that the role can use the tables."""
+    if server.may_write:
+        return Finding("privileges", f"role {server.role} can read and write all tables")
+    description = f"role {server.role} cannot read and write all tables"
+    return Finding("privileges", description, "run deploy/roles.sql: it grants the required privileges")
+
+
+def check_secrets(runtime: Runtime, server: Server) -> Finding:
+    """Check that the secrets are known with which passwords were issued, possibly by another instance."""
+    known = {secret.kid for secret in runtime.passwords.secrets}
+    if not {"users", "idempotency_keys"} <= set(server.tables) or server.revision is None or not server.may_write:
+        return Finding("issued passwords", "none yet")
+    missing = sorted(runtime.database.read_transaction(find_key_ids) - known)
+    if not missing:
+        return Finding("issued passwords", f"all depend on known secrets (key ID {runtime.passwords.kid})")
+    description = (
+        f"some depend on a secret with key ID {', '.join(missing)}; this instance has {', '.join(sorted(known))}"
+    )
+    remedy = "give every instance the same PASSWORD_SECRET, and former ones in PASSWORD_SECRET_FALLBACKS"
+    return Finding("issued passwords", description, f"{remedy}; until then these users cannot log in")

@@ -1,0 +1,178 @@
+"""Starts that cannot succeed end with one clear line; an outage at the start is reported with libpq's own sentence."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import psycopg2
+import pytest
+
+from project.cli.startup import StartReports
+from tests.chaos.processes import HOST, free_port
+from tests.conftest import ROOT, administer
+
+SECRET = "0123456789abcdef" * 2
+MakeDatabase = Callable[[str], str]
+
+
+@pytest.fixture
+def make_database(postgres_url: str) -> Iterator[MakeDatabase]:
+    """Creates databases with options; returns their URLs."""
+    server, _, prefix = postgres_url.rpartition("/")
+    names: list[str] = []
+
+    def make(options: str = "") -> str:
+        names.append(f"{prefix}_start_{len(names)}")
+        administer(postgres_url, f"create database {names[-1]} {options}")
+        return f"{server}/{names[-1]}"
+
+    yield make
+    for name in names:
+        administer(postgres_url, f"drop database {name} with (force)")
+
+
+def environment(url: str, folder: Path, **settings: str) -> dict[str, str]:
+    """Return the environment of an instance."""
+    defaults = {"DATABASE_URL": url, "DATA_DIR": str(folder), "PASSWORD_SECRET": SECRET, "WORKERS": "1"}
+    return {"PATH": os.environ["PATH"], "PORT": str(free_port()), **defaults, **settings}
+
+
+def start(url: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Start an instance that must refuse to start."""
+    command = [sys.executable, str(ROOT / "wsgi.py"), *arguments]
+    return subprocess.run(command, env=environment(url, folder), cwd=folder, capture_output=True, text=True, timeout=30)
+
+
+def serve(url: str, folder: Path, *arguments: str, seconds: float = 0, **settings: str) -> tuple[str, str]:
+    """Start an instance, stop it after its greeting and some seconds; return its standard output and error."""
+    with subprocess.Popen(
+        [sys.executable, ROOT / "wsgi.py", *arguments],
+        env=environment(url, folder, **settings),
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        greeting = [process.stdout.readline() for _ in range(2)]
+        time.sleep(seconds)
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=30)
+    return "".join(greeting) + output, errors
+
+
+def assert_refused(result: subprocess.CompletedProcess[str], sentence: str) -> None:
+    """Check that one line says why the service did not start."""
+    assert result.returncode == 1, result.stderr
+    assert result.stderr.splitlines()[0] == "useradd cannot start:", result.stderr
+    [line] = result.stderr.splitlines()[1:]
+    assert sentence in line
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(("encoding", "arguments"), [("LATIN1", ["--migrate"]), ("SQL_ASCII", [])])
+def test_a_database_in_another_encoding_is_refused(
+    make_database: MakeDatabase, tmp_path: Path, encoding: str, arguments: list[str]
+) -> None:
+    """F49."""
+    url = make_database(f"encoding '{encoding}' locale 'C' template template0")
+
+    assert_refused(start(url, tmp_path, *arguments), f"the encoding of the database is {encoding}: create the database")
+
+
+@pytest.mark.parametrize(
+    ("statement", "sentence", "arguments"),
+    [
+        ("create table users (id integer)", "users exist, but not from a migration of useradd", []),
+        ("create table users (id integer)", "users exist, but not from a migration of useradd", ["--migrate"]),
+        (
+            "create table alembic_version (version_num text); insert into alembic_version values ('3f2a')",
+            "alembic_version has revision 3f2a, which is not of useradd",
+            ["--migrate"],
+        ),
+        ("create table alembic_version (at date); insert into alembic_version values (now())", "revision ?, which", []),
+    ],
+)
+def test_a_database_of_another_application_is_refused(
+    make_database: MakeDatabase, tmp_path: Path, statement: str, sentence: str, arguments: list[str]
+) -> None:
+    url = make_database("")
+    administer(url, statement)
+
+    assert_refused(start(url, tmp_path, *arguments), sentence)
+
+
+def test_a_role_without_rights_is_refused(make_database: MakeDatabase, tmp_path: Path) -> None:
+    url = make_database("")
+    name = url.rpartition("/")[2]
+    administer(url, f"create role {name} login password 'x'; revoke all on schema public from public")
+    try:
+        scheme, _, address = url.partition("://")
+        weak = f"{scheme}://{name}:x@{address.rpartition('@')[2]}"
+        assert_refused(start(weak, tmp_path, "--migrate"), "the migration failed: ")
+        serve(url, tmp_path, "--migrate")
+        assert_refused(start(weak, tmp_path), f"role {name} cannot read and write all tables")
+    finally:
+        administer(url, f"drop owned by {name}; drop role {name}")
+
+
+def test_an_outage_is_named_before_the_greeting_and_once_a_minute_in_the_log(tmp_path: Path) -> None:
+    """F61: the sentence is that of libpq, and retries do not repeat it."""
+    url = f"postgresql://nobody@{HOST}:{free_port()}/nothing"
+
+    output, errors = serve(url, tmp_path, "--migrate", seconds=5)
+
+    assert output.startswith("\n  useradd is ready")
+    assert errors.startswith(f"PostgreSQL is unavailable: {HOST}:")
+    assert "Connection refused" in errors.splitlines()[0]
+    assert [line for line in errors.splitlines() if '"ERROR"' in line] == []
+
+
+def test_problems_are_reported_at_once_and_then_once_a_minute(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("project.cli.startup.time", SimpleNamespace(monotonic=lambda: now[0]))
+    reports = StartReports()
+    for _ in range(130):
+        reports.add("PostgreSQL is unavailable: why")
+        now[0] += 1
+
+    assert capsys.readouterr().err.count("why\n") == 1
+    assert [line.message for line in caplog.records] == ["start not complete"] * 2
+
+
+def test_a_missing_secret_is_named_at_the_start(make_database: MakeDatabase, tmp_path: Path) -> None:
+    """F58: issued passwords of another instance would be refused without a word."""
+    url = make_database("")
+    serve(url, tmp_path, "--migrate")
+    connection = psycopg2.connect(url)
+    with connection, connection.cursor() as cursor:
+        cursor.execute(
+            "insert into idempotency_keys values ('k', '', gen_random_uuid(), '0badc0de', now() + interval '1 day')"
+        )
+    connection.close()
+
+    _, errors = serve(url, tmp_path)
+
+    assert "some depend on a secret with key ID 0badc0de; this instance has " in errors.splitlines()[0]
+    assert "PASSWORD_SECRET" in errors.splitlines()[0]
+
+
+def test_the_migration_command_names_the_cause_of_an_outage(tmp_path: Path) -> None:
+    """F61."""
+    command = [sys.executable, "-m", "flask", "--app", "wsgi", "db", "upgrade"]
+    url = f"postgresql://nobody@{HOST}:{free_port()}/nothing"
+
+    result = subprocess.run(
+        command, env=environment(url, tmp_path), cwd=ROOT, capture_output=True, text=True, timeout=30
+    )
+
+    assert result.returncode == 1
+    assert f"PostgreSQL is unavailable: {HOST}:" in result.stderr
+    assert "Traceback" not in result.stderr
