@@ -138,7 +138,7 @@ def register_extensions(app: Flask, config: Config) -> None:
 
 
 def _use_embedded_postgres(engine: Engine, server: EmbeddedPostgres) -> None:
-    """Make the first connection start the server: commands that need no database must not depend on it."""
+    """Make the first connection start the server: not all commands need a database."""
 
     @event.listens_for(engine, "do_connect")
     def fill_in(dialect: object, record: object, arguments: list[object], options: dict[str, Any]) -> None:

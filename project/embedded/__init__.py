@@ -44,9 +44,9 @@ class EmbeddedPostgres:
         self._lock = threading.Lock()
 
     def start(self) -> dict[str, str]:
-        """Return the options of psycopg2.connect(); start the server if it does not run. Raises EmbeddedPostgresError.
+        """Return the options of psycopg2.connect(); start the server if it does not run.
 
-        Takes seconds only if the server does not run yet: a running one is not asked.
+        Takes seconds only if the server does not run yet: a running one is not asked. Raises EmbeddedPostgresError.
         """
         with self._lock:
             if not self._options:

@@ -27,7 +27,7 @@ def server_url(directory: DataDirectory) -> str:
 
 
 def is_ready(directory: DataDirectory) -> bool:
-    """Return whether a server has announced that it accepts connections, and the database exists; asks nobody."""
+    """Return whether a server has announced that it is ready, with our database; asks nobody."""
     with suppress(OSError, IndexError):
         lines = (directory.data / "postmaster.pid").read_text().splitlines()
         is_announced = lines[3] == str(_port(directory)) and lines[7].strip() == "ready"  # see pg_ctl(1)

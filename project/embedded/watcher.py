@@ -41,7 +41,7 @@ Server = subprocess.Popen[bytes] | AdoptedServer
 
 
 def start_watcher(directory: DataDirectory) -> bool:
-    """Start a watcher unless there is one; it inherits the lock. Return whether it was started."""
+    """Start a watcher, which inherits the lock, unless there is one; return whether it did."""
     lock = try_lock(directory.root / "watcher.lock")
     if lock is None:
         return False

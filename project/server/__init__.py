@@ -48,7 +48,7 @@ def serve(
     stopping: Callable[[], None] = lambda: None,
     stop: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve until SIGTERM, SIGINT or SIGHUP. Raises SystemExit, with status 0 if every accepted request was answered.
+    """Serve until SIGTERM, SIGINT or SIGHUP. Raises SystemExit, with 0 if all were answered.
 
     `app` must answer within `deadline_s`; when stopping, clients that have not read their response 2 s later are
     dropped. `prepare` runs first, in its own process; if it exits with EX_TEMPFAIL, the service starts and retries it
@@ -88,7 +88,7 @@ def _use_one_malloc_arena() -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Return the socket that systemd passes, which stays open during restarts, else a new one; `::` includes IPv4."""
+    """Return the socket that systemd passes, else a new one; `::` includes IPv4."""
     try:
         if os.environ.get("LISTEN_PID") == str(os.getpid()):
             return _with_user_timeout(socket.socket(fileno=SD_LISTEN_FDS_START))

@@ -1,4 +1,4 @@
-"""Waitress connections with time limits, answers that arrive, and fewer thread switches (docs/adr/0025).
+"""Waitress connections with time limits and fewer thread switches (docs/adr/0025).
 
 Uses internals of waitress 3.0.2, hence the pin; tests/integration/test_server.py covers them.
 """
@@ -24,10 +24,11 @@ IDLE_S = 15
 RECEIVE_S = 20
 """How long head and body of a request may take together."""
 LINGER_S, LINGER_BYTES = 2, 8 * 2**20
-"""How long, and how much, is read and discarded after a refusal: closing a socket with unread data resets it, and a
-client that still sends would not see the answer."""
+"""How long, and how much, is read and discarded after a refusal.
+
+Closing a socket with unread data resets it, and a client that still sends would not see the answer."""
 GRACE_S = 1
-"""How long a connection may wait for its client before it can be closed to make room for others."""
+"""How long a connection may wait for its client before it can be closed to make room."""
 _CHUNK = 65536
 RECEIVED = "useradd.received"
 """WSGI environment key: time.monotonic() when the request was complete and began to wait for a thread."""
@@ -175,7 +176,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return self.is_waiting and (self.is_lingering or time.monotonic() - self._waiting_since > GRACE_S)
 
     def closing_order(self) -> tuple[bool, float]:
-        """Return the sort key when room is made: idle connections go first, then the longest incomplete request."""
+        """Return the sort key when room is made: idle ones, then the oldest incomplete request."""
         return self.request is not None and not self.is_lingering, self._waiting_since
 
     def enforce_time_limits(self, now: float) -> None:

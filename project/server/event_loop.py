@@ -16,7 +16,7 @@ CONNECTIONS = 500
 """Open connections of a worker; beyond that those that wait for their client are closed."""
 CHECK_EVERY_S = 1.0
 PAUSE_S = 0.5
-"""How long nothing is accepted when the system has no resources for a connection and none can be freed."""
+"""How long nothing is accepted if there are no resources and none can be freed."""
 LOG_EVERY_S = 1.0
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
@@ -57,7 +57,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
             return None
 
     def _make_room(self, cause: str) -> bool:
-        """Close the connection that has waited longest for its client; return whether there was one."""
+        """Close the connection that has waited longest for its client, if any; return whether."""
         candidates = filter(Channel.can_be_closed, self.active_channels.values())
         channel = min(candidates, key=Channel.closing_order, default=None)
         if channel is not None:
@@ -70,11 +70,11 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
         return channel is not None
 
     def fix_addr(self, addr: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return the address of a client; a socket for IPv6 and IPv4 reports IPv4 addresses as ::ffff:192.0.2.1."""
+        """Return the address of a client; a dual-stack socket reports ::ffff:192.0.2.1."""
         return (addr[0].removeprefix("::ffff:"), *addr[1:])
 
     def stop_listening(self) -> None:
-        """Accept the connections that the kernel has already accepted, then no more. Runs in the loop."""
+        """Accept what the kernel has already accepted, then no more. Runs in the loop."""
         for _ in range(BACKLOG):
             super().handle_accept()
         self.del_channel()

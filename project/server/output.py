@@ -1,4 +1,4 @@
-"""Output of the supervisor, which must not wait for whoever reads it."""
+"""Output of the supervisor, which must not wait for the reader of its log."""
 
 import logging
 import os
@@ -10,7 +10,7 @@ from types import FrameType
 from typing import TextIO
 
 BLOCKED_S = 0.1
-"""How long a write may take although the descriptor was writable: another process may have filled the pipe."""
+"""How long a write may take: another process may have filled the pipe just before."""
 
 
 class _BlockedError(Exception):
@@ -18,9 +18,10 @@ class _BlockedError(Exception):
 
 
 class NonBlockingStream:
-    """Writes to a stream what it takes at once, drops and counts the rest. Only writes of other threads may block.
+    """Writes to a stream what it takes at once, drops and counts the rest.
 
-    Uses SIGALRM, which interrupts the main thread: O_NONBLOCK would apply to all processes that share the descriptor.
+    Only writes of other threads may block. Uses SIGALRM, which interrupts the main thread: O_NONBLOCK would apply to
+    all processes that share the descriptor.
     """
 
     def __init__(self, stream: TextIO) -> None:

@@ -21,11 +21,11 @@ class VersionNotSupportedError(Error):  # type: ignore[misc]
 
 
 class Parser(HTTPRequestParser):  # type: ignore[misc]
-    """Answers 400 where waitress 3.0.2 crashes (a length of 5000 digits, an invalid host) or allows request smuggling.
+    """Answers 400 where waitress 3.0.2 crashes or allows request smuggling.
 
-    Waitress accepts Content-Length together with Transfer-Encoding, ignores Transfer-Encoding outside HTTP/1.1, and
-    accepts several or none codings in it: it would take what a proxy considers a body as the next request (RFC 9112,
-    6.1 and 11.2).
+    It crashes on a length of 5000 digits and on an invalid host. It accepts Content-Length together with
+    Transfer-Encoding, ignores Transfer-Encoding outside HTTP/1.1, and accepts several or no codings in it: it would
+    take what a proxy considers a body as the next request (RFC 9112, 6.1 and 11.2).
     """
 
     completed: bool

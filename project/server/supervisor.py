@@ -22,7 +22,7 @@ _RESTART_DELAY_S = 1.0
 
 
 def stop_signals() -> list[signal.Signals]:
-    """Return the signals that stop the service: SIGHUP comes when a terminal is closed, unless nohup ignores it."""
+    """Return the signals that stop the service; SIGHUP, unless nohup made us ignore it."""
     hang_up = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]
     return [signal.SIGTERM, signal.SIGINT, *hang_up]
 

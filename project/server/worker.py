@@ -31,7 +31,7 @@ def run_worker(
     index: int,
     stop_signals: Iterable[signal.Signals],
 ) -> None:
-    """Serve as worker `index` until one of the signals, then drain for at most `drain_s` seconds."""
+    """Serve as worker `index` until a stop signal, then drain for `drain_s` seconds."""
     dispatcher = Dispatcher()
     dispatcher.set_thread_count(threads)
     adjustments = Adjustments(
@@ -62,7 +62,7 @@ def run_worker(
 def _stop_handler(
     server: Server, drain_s: float, stopping: Callable[[], None], stop_signals: Iterable[signal.Signals]
 ) -> Callable[[int, FrameType | None], None]:
-    """Return a signal handler that drains. Waitress alone would drop queued requests (measured)."""
+    """Return a signal handler that drains: waitress alone drops queued requests (measured)."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         for again in stop_signals:
@@ -79,7 +79,7 @@ def _exit(number: int, frame: FrameType | None) -> None:
 
 
 def _drain(server: Server, drain_s: float) -> None:
-    """Stop listening, answer accepted requests for at most `drain_s` seconds, then end the event loop.
+    """Stop listening, answer accepted requests for `drain_s` seconds, then end the loop.
 
     Uses internals of waitress 3.0.2, hence the pin; a test covers them.
     """

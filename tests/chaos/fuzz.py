@@ -31,7 +31,7 @@ WARM_UP = 0.3
 """Share of the rounds after which memory must have stopped growing."""
 GROWTH_KIB = 24 * 1024
 NOT_SUPPORTED = {501, 505}
-"""The only correct 5xx: for a transfer coding (RFC 9112, 6.1) or an HTTP version that the server does not know."""
+"""The only correct 5xx: for an unknown transfer coding (RFC 9112, 6.1) or HTTP version."""
 END = b"\r\n\r\n"
 LINE = b"POST " + ADDRESS.encode() + b" HTTP/1.1"
 TYPE = b"Content-Type: application/json"

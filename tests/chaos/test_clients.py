@@ -1,4 +1,7 @@
-"""F28 to F33, F38, F39, F55: races between clients, slow and leaving clients, overload (promises P6, P7, P10)."""
+"""F28 to F33, F38, F39, F55: races between clients, slow and leaving clients, overload.
+
+They concern promises P6, P7 and P10.
+"""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""The server: graceful stop (promise P11), keep-alive, refusals, limits of connections, balancing between workers."""
+"""The server: graceful stop (promise P11), keep-alive, refusals, limits, balancing."""
 
 import ctypes
 import os
@@ -180,7 +180,7 @@ def keeping() -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def impatient() -> Iterator[int]:
-    """The port of a server that gives a request one second to arrive and responds with address and body."""
+    """The port of a server that waits one second for a request."""
     with _started(IMPATIENT) as process:
         yield _port(process)
 
