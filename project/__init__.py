@@ -67,7 +67,7 @@ class Service(Flask):
 
 
 def connect_args(url: str, ours: dict[str, str | int]) -> dict[str, str | int]:
-    """Return `ours` with the `options` (which cannot override ours) and the `application_name` of a database URL."""
+    """Return `ours` plus `options` and `application_name` of a database URL; ours prevail."""
     query = make_url(url).query
     theirs = {name: query[name] for name in ("options", "application_name") if name in query}
     texts = {name: value if isinstance(value, str) else " ".join(value) for name, value in theirs.items()}

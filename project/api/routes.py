@@ -55,7 +55,7 @@ def begin_attempt() -> None:
 
 
 def _is_attempt() -> bool:
-    """Return whether the request is for these addresses, by the URL rules: they match `useradd` and `//useradd`, too.
+    """Return whether a URL rule of these addresses matches, which includes `//useradd`.
 
     When routing refuses a request (405, untrusted host), the rule of its path with POST decides.
     """

@@ -17,7 +17,7 @@ from project.runtime import get_runtime
 
 @contextmanager
 def refusals_as_errors() -> Iterator[None]:
-    """Turn a RefusalError into a ClickException with the text that pages show, and with the cause of an outage."""
+    """Turn a RefusalError into a ClickException with the same text and the cause of an outage."""
     try:
         yield
     except DatabaseUnavailableError as error:

@@ -1,4 +1,4 @@
-"""Checks of the database that `flask doctor` and each start of the service make, and the migration."""
+"""Checks of the database by `flask doctor` and at each start, and the migration."""
 
 import logging
 import mmap
@@ -26,11 +26,11 @@ _TIME = struct.Struct("d")
 
 
 class StartError(Exception):
-    """The service must not start with this database; the message says in one line why, and what to do."""
+    """The service must not start with this database; the message has the reason and a remedy."""
 
 
 class StartReports:
-    """Reports why a start is not complete: at once on standard error, and again in the log once a minute.
+    """Reports why a start is not complete: on standard error, then in the log once a minute.
 
     Each retry is a new child process of the server: the time of the last report is in memory that they share.
     """
@@ -39,7 +39,7 @@ class StartReports:
         self._last = mmap.mmap(-1, _TIME.size)
 
     def add(self, message: str) -> bool:
-        """Report a problem, unless one has been reported within the last minute; return whether it is the first."""
+        """Report a problem, at most one a minute; return whether it is the first."""
         [last] = _TIME.unpack(self._last[:])
         now = time.monotonic()
         if last and now - last < REPORT_EVERY_S:
@@ -54,7 +54,10 @@ class StartReports:
 
 
 def prepare_database(app: Flask, *, migrate: bool) -> list[str]:
-    """Check the database and migrate it if wanted; return warnings. Raises StartError or DatabaseUnavailableError."""
+    """Check the database, migrate it if `migrate`; return warnings.
+
+    Raises StartError or DatabaseUnavailableError.
+    """
     with app.app_context():
         server = _find_server(is_patient=migrate)
         _require(check_encoding(server))
@@ -68,7 +71,7 @@ def prepare_database(app: Flask, *, migrate: bool) -> list[str]:
 
 
 def _find_server(*, is_patient: bool) -> Server:
-    """Return the server; if patient, retry for a while, as a migration should run before the first request."""
+    """Return the server; if patient, retry: migrations should precede the first request."""
     database = get_runtime().database
     try:
         return database.read_transaction(find_server) if is_patient else database.run_once(find_server)
@@ -106,7 +109,7 @@ def check_encoding(server: Server) -> Finding:
 
 
 def check_tables(server: Server, known: set[str], *, allows_newer: bool = False) -> Finding:
-    """Check that the tables are ours. After a rollback the revision of a newer version is allowed."""
+    """Check that the tables are ours; after a rollback they may be of a newer revision."""
     remedy, revision = "use a database, or a schema, of its own for useradd", server.revision
     if not server.may_write:
         return Finding("tables", "not checked: no privilege")
@@ -129,7 +132,7 @@ def check_access(server: Server) -> Finding:
 
 
 def check_secrets(runtime: Runtime, server: Server) -> Finding:
-    """Check that the secrets are known with which passwords were issued, possibly by another instance."""
+    """Check that this instance knows the secrets with which passwords were issued."""
     known = {secret.kid for secret in runtime.passwords.secrets}
     if not {"users", "idempotency_keys"} <= set(server.tables) or server.revision is None or not server.may_write:
         return Finding("issued passwords", "none yet")

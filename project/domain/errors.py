@@ -34,7 +34,7 @@ class FieldError:
 
 
 class ClocksDifferError(Exception):
-    """The clocks of PostgreSQL and of this machine differ too much to delete anything by its age."""
+    """The clocks of PostgreSQL and this machine differ too much to delete anything by age."""
 
     def __init__(self, difference: timedelta) -> None:
         super().__init__(f"PostgreSQL's clock differs from this machine's by {difference.total_seconds():+.0f} s")

@@ -1,4 +1,4 @@
-"""Which values of the Host header are served: others are refused, so that no response names a foreign host."""
+"""Accepted values of the Host header; others are refused, so that no response repeats them."""
 
 import ipaddress
 import socket
@@ -14,7 +14,7 @@ WILDCARDS = {"", "0.0.0.0", "::"}  # noqa: S104 - recognized, not bound here
 
 
 class TrustedHosts:
-    """The accepted hosts, compared without port and letter case; `.example.org` includes subdomains."""
+    """The accepted hosts, compared without port and case; `.example.org` includes subdomains."""
 
     def __init__(self, names: Sequence[str], *, any_own_address: bool) -> None:
         normalized = [_normalize(name) for name in names]
@@ -36,7 +36,7 @@ class TrustedHosts:
 
 
 def init_app(app: Flask, names: Sequence[str], listen: str, *, is_configured: bool) -> None:
-    """Accept these hosts; without configured ones also the addresses on which the service listens."""
+    """Accept these hosts; if none is configured, also the addresses of the service."""
     app.extensions["trusted_hosts"] = TrustedHosts(names, any_own_address=not is_configured and listen in WILDCARDS)
 
 

@@ -74,7 +74,7 @@ class PasswordThrottle:
         return self
 
     def consume_accounts(self, *accounts: str) -> None:
-        """Count the try for the accounts. Raises RateLimitedError: not even the right password is tried then."""
+        """Count the try for the accounts. Raises RateLimitedError, even for the right password."""
         self._consume(*(Hit(ACCOUNT_WRONG_PASSWORDS, f"{account} {self._address}") for account in accounts))
 
     def consume_login(self, login: str, account_ids: Sequence[UUID]) -> None:

@@ -39,7 +39,7 @@ class Reader(UserMixin):  # type: ignore[misc]  # Flask-Login has no types
 
 
 class _Signer(TimestampSigner):
-    """A signer that accepts signatures up to CLOCK_TOLERANCE_S in the future; the library accepts none of them."""
+    """A signer that, unlike the library's, accepts signatures CLOCK_TOLERANCE_S in the future."""
 
     def unsign(self, signed_value: str | bytes, max_age: int | None = None, return_timestamp: bool = False) -> Any:
         """Return the signed value. Raises BadSignature; SignatureExpired is one."""

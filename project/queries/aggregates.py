@@ -126,7 +126,7 @@ class Pruned(NamedTuple):
 
 
 def prune(connection: Connection, max_age: timedelta, limit: int) -> Pruned:
-    """Delete the oldest attempts recorded more than `max_age` ago, at most `limit`, and subtract them from the counts.
+    """Delete at most `limit` attempts older than `max_age` and subtract them from the counts.
 
     Their users stay. The watermark is locked, so that nothing is aggregated concurrently. Raises ClocksDifferError.
 

@@ -22,7 +22,7 @@ def check_clocks(connection: Connection) -> datetime:
 
 
 def delete_expired_keys(connection: Connection, limit: int) -> int:
-    """Delete at most `limit` expired idempotency keys, skipping locked ones; return the number deleted.
+    """Delete up to `limit` expired idempotency keys, except locked ones; return their number.
 
     Deletes nothing if the clocks differ.
     """
@@ -57,7 +57,7 @@ class Server:
     encoding: str
     """Encoding of the database, which must be UTF8."""
     tables: list[str]
-    """Those of our table names that exist in the schema, whoever created them."""
+    """Those of our table names that exist in the schema, of any owner."""
     may_create: bool
     """Whether the role may create tables, as migrations do."""
     may_alter: bool
@@ -104,7 +104,7 @@ SAMPLE = 1000
 
 
 def find_key_ids(connection: Connection) -> set[str]:
-    """Return the IDs of the secrets that the oldest and newest idempotency keys and issued passwords depend on.
+    """Return the IDs of the secrets of the oldest and newest keys and issued passwords.
 
     A sample: tables of millions of rows have no index by secret.
     """

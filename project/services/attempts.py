@@ -62,7 +62,7 @@ def drain_orphans(database: Database, spool: Spool) -> int:
 
 
 def prune_batch(database: Database, max_age: timedelta) -> int:
-    """Delete a batch of attempts recorded more than `max_age` ago; return how many. Nothing if the clocks differ."""
+    """Delete a batch of attempts older than `max_age`; return how many, 0 if the clocks differ."""
     try:
         deleted, before = database.run_once(prune, max_age, PRUNE_BATCH)
     except ClocksDifferError as error:
@@ -97,7 +97,10 @@ def _log_clocks(error: ClocksDifferError) -> None:
 
 
 def purge_keys(database: Database) -> None:
-    """Delete expired idempotency keys in batches. Nothing if the clocks differ. Raises DatabaseUnavailableError."""
+    """Delete expired idempotency keys in batches, none if the clocks differ.
+
+    Raises DatabaseUnavailableError.
+    """
     try:
         before = database.run_once(check_clocks)
     except ClocksDifferError as error:

@@ -14,7 +14,7 @@ from project.queries import users as queries
 
 
 def find_accounts(database: Database, login: str, region: str) -> list[Account]:
-    """Return the users with this login: a username, a phone number in any notation or an e-mail address.
+    """Return the users with this username, phone number in any notation or e-mail address.
 
     Usually one; more if a username equals another user's e-mail address. The password tells them apart.
     """
@@ -41,7 +41,7 @@ def login_candidates(login: str, region: str) -> list[str]:
 
 
 def canonical_login(login: str, region: str) -> str:
-    """Return one form for all spellings of a login: the phone number or e-mail address that it may be."""
+    """Return one form for all spellings of a login: its phone number or e-mail address."""
     candidates = login_candidates(login, region)
     return next((form for form in candidates if form != usernames.fold(login.strip())), candidates[0])
 

@@ -48,7 +48,7 @@ def find_many(
 
 
 def find_by_login(database: Database, login: str, region: str) -> list[UserDetail]:
-    """Return the users with this login: username, phone number in any notation, e-mail address, or `id:` and the ID.
+    """Return the users with this username, phone number, e-mail address, or `id:` and ID.
 
     Usually one; more if a username equals another user's e-mail address. Only an operator can tell which one is meant.
     """

@@ -359,7 +359,7 @@ def test_other_methods_are_refused_with_allow_and_recorded(
 def test_every_path_that_reaches_the_view_is_an_attempt(
     client: FlaskClient, rows: Rows, path: str, method: str, status: int
 ) -> None:
-    """F56: the slash is missing in the request line, which http.client allows; URL rules match it."""
+    """F56: the request line lacks the slash, which http.client allows and URL rules match."""
     response = client.open("/x", method=method, json=ANNA, environ_overrides={"PATH_INFO": path})
 
     assert response.status_code == status

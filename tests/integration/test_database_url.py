@@ -1,4 +1,4 @@
-"""Notations of DATABASE_URL, with a real server: each connects, and nothing in them is ignored."""
+"""Notations of DATABASE_URL, with a real server: each connects, nothing is ignored."""
 
 from urllib.parse import quote
 

@@ -427,7 +427,7 @@ def test_commands_without_database_ignore_a_frozen_server(frozen: Path, command:
 
 @pytest.mark.chaos
 @pytest.mark.parametrize(
-    ("command", "message"), [("doctor", "PostgreSQL does not answer"), ("api-keys list", "unavailable")]
+    ("command", "message"), [("doctor", "PostgreSQL is unavailable"), ("api-keys list", "unavailable")]
 )
 def test_commands_with_database_give_up_on_a_frozen_server(frozen: Path, command: str, message: str) -> None:
     """F62."""

@@ -30,7 +30,7 @@ COUNTS = "select grain, at, status, code, number, durations from attempt_counts 
 
 @pytest.fixture
 def log(app: Flask, runtime: Runtime, rows: Rows) -> Flask:
-    """Attempts of all outcomes, about half of them older than the limit, in random order of time."""
+    """Attempts of all outcomes in random order, about half of them older than the limit."""
     chance = random.Random(5)  # noqa: S311 - sample data
     for _ in range(200):
         status, code = chance.choice(OUTCOMES)
@@ -41,7 +41,7 @@ def log(app: Flask, runtime: Runtime, rows: Rows) -> Flask:
 
 
 def record_on_arrival(rows: Rows) -> None:
-    """Set the time of recording, which is PostgreSQL's and decides about retention, to the time of arrival."""
+    """Set the time of recording, which decides about retention, to the time of arrival."""
     rows.query("update attempts set recorded_at = received_at")
 
 

@@ -1,4 +1,4 @@
-"""Starts that cannot succeed end with one clear line; an outage at the start is reported with libpq's own sentence."""
+"""Starts that cannot succeed end with one line; an outage is reported in libpq's words."""
 
 import os
 import signal
@@ -49,7 +49,7 @@ def start(url: str, folder: Path, *arguments: str) -> subprocess.CompletedProces
 
 
 def serve(url: str, folder: Path, *arguments: str, seconds: float = 0, **settings: str) -> tuple[str, str]:
-    """Start an instance, stop it after its greeting and some seconds; return its standard output and error."""
+    """Start an instance, stop it some seconds after its greeting; return its output."""
     with subprocess.Popen(
         [sys.executable, ROOT / "wsgi.py", *arguments],
         env=environment(url, folder, **settings),
