@@ -59,7 +59,10 @@ def configure(app: Flask, config: Config) -> None:
         "postgresql://", "postgresql+psycopg2://"
     )
     pool = {"hide_parameters": True, "max_overflow": 0, "pool_timeout": 0.3, "pool_recycle": 300, "pool_use_lifo": True}
-    reading = pool | {"pool_size": runtime.READ_CONNECTIONS + 1, "execution_options": ONE_SNAPSHOT}
+    reading = pool | {
+        "pool_size": runtime.READ_CONNECTIONS + runtime.READ_UPKEEP_CONNECTIONS,
+        "execution_options": ONE_SNAPSHOT,
+    }
     replica = config.database_read_url
     app.config.update(
         SECRET_KEY=config.secret_key,
@@ -69,7 +72,8 @@ def configure(app: Flask, config: Config) -> None:
         WTF_CSRF_SECRET_KEY=[*reversed(config.secret_key_fallbacks), config.secret_key],  # the last one signs
         WTF_CSRF_TIME_LIMIT=None,  # a token is valid as long as its session
         SQLALCHEMY_DATABASE_URI=url,
-        SQLALCHEMY_ENGINE_OPTIONS=pool | {"pool_size": runtime.CONNECTIONS + 1, "connect_args": WRITING_ARGS},
+        SQLALCHEMY_ENGINE_OPTIONS=pool
+        | {"pool_size": runtime.CONNECTIONS + runtime.UPKEEP_CONNECTIONS, "connect_args": WRITING_ARGS},
         SQLALCHEMY_BINDS={
             "reading": reading | {"url": url, "connect_args": CONNECT_ARGS | {"target_session_attrs": "primary"}},
             "migrating": pool

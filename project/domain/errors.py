@@ -104,6 +104,10 @@ class QueryTimeoutError(DatabaseUnavailableError):
     """The statement took longer than statement_timeout on a healthy server: retrying it is pointless."""
 
 
+class WritesRefusedError(DatabaseUnavailableError):
+    """PostgreSQL answers but cannot write: it is read-only, out of space, or its disk fails."""
+
+
 class OutcomeUnknownError(RefusalError):
     """COMMIT was sent but not confirmed: the user may or may not exist (promise P5)."""
 
