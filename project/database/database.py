@@ -144,9 +144,8 @@ class Database:
         """Run `work` in one transaction without retries, even while the breaker is open; success closes it.
 
         Raises DatabaseUnavailableError: QueryTimeoutError if only the time did not suffice, WritesRefusedError if
-        PostgreSQL answers and cannot write, which opens the breaker.
+        PostgreSQL answers and cannot write.
         """
-        started = time.monotonic()
         try:
             with deadline(self._deadline_s), self._engine.connect() as connection, connection.begin():
                 result = work(connection, *args, **kwargs)
@@ -155,7 +154,6 @@ class Database:
             if errors.is_timeout(error):
                 raise QueryTimeoutError(errors.cause(error)) from None
             if errors.refuses_writes(error):
-                self.breaker.record_failure(started)
                 raise WritesRefusedError(errors.cause(error)) from None
             raise translated from None
         self.breaker.close()

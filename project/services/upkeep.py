@@ -91,7 +91,7 @@ class Upkeep:
         self._spool_problem: str | None = None
         self._jobs = {
             "disk": [Job(self._check_spool, CHECK_EVERY_S)],
-            "probe": [Job(update_metrics), Job(self._probe)],
+            "probe": [Job(update_metrics), Job(self._report_spool), Job(self._probe)],
             "drain": [
                 Job(self._drain, database=database),
                 Job(self._drain_orphans, ORPHANS_EVERY_S, database=database),
@@ -150,8 +150,11 @@ class Upkeep:
             job.run()
 
     def _check_spool(self) -> None:
-        """Log when the spool becomes unusable and usable."""
-        before, self._spool_problem = self._spool_problem, self._spool.check()
+        self._spool.check()
+
+    def _report_spool(self) -> None:
+        """Log when the spool becomes unusable and usable; a check of a frozen disk does not return."""
+        before, self._spool_problem = self._spool_problem, self._spool.problem
         if self._spool_problem and self._spool_problem != before:
             log.error("spool unusable", extra={"cause": self._spool_problem})
         elif before and not self._spool_problem:

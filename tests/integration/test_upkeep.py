@@ -261,7 +261,8 @@ def test_postgresql_without_space_for_tables_does_not_close_the_breaker(
     runtime.database.breaker.record_failure(time.monotonic())
     with monkeypatch.context() as full:
         full.setattr(attempts, "insert_attempts", refuse)
-        monkeypatch.setattr(runtime.database.breaker, "_last_success", 0.0)
+        upkeep.run_round()
+        runtime.database.breaker.record_failure(time.monotonic())
         for _ in range(3):
             upkeep.run_round()
         with pytest.raises(DatabaseUnavailableError):
