@@ -213,7 +213,7 @@ class Config:
     workers: int = setting(
         _cores(),
         _integer(1, 64),
-        "Number of worker processes; each uses up to 9 connections to PostgreSQL. Empty: one per CPU core",
+        "Number of worker processes; each uses up to 11 connections to PostgreSQL. Empty: one per CPU core",
         shown="",
     )
     threads: int = setting(24, _integer(12, 64), "Concurrent requests per process")

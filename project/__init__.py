@@ -94,7 +94,10 @@ def configure(app: Flask, config: Config) -> None:
     )
     url = config.database_url or EMBEDDED_URL
     pool = {"hide_parameters": True, "max_overflow": 0, "pool_timeout": 0.3, "pool_recycle": 300, "pool_use_lifo": True}
-    reading = pool | {"pool_size": runtime.READ_CONNECTIONS + 1, "execution_options": ONE_SNAPSHOT}
+    reading = pool | {
+        "pool_size": runtime.READ_CONNECTIONS + runtime.READ_UPKEEP_CONNECTIONS,
+        "execution_options": ONE_SNAPSHOT,
+    }
     replica, migrating = config.database_read_url, config.migrations_database_url or url
     primary = CONNECT_ARGS | {"target_session_attrs": "primary"}
     app.config.update(
@@ -105,7 +108,10 @@ def configure(app: Flask, config: Config) -> None:
         WTF_CSRF_TIME_LIMIT=None,  # a token is valid as long as its session
         SQLALCHEMY_DATABASE_URI=url,
         SQLALCHEMY_ENGINE_OPTIONS=pool
-        | {"pool_size": runtime.CONNECTIONS + 1, "connect_args": connect_args(url, WRITING_ARGS)},
+        | {
+            "pool_size": runtime.CONNECTIONS + runtime.UPKEEP_CONNECTIONS,
+            "connect_args": connect_args(url, WRITING_ARGS),
+        },
         SQLALCHEMY_BINDS={
             "reading": reading | {"url": url, "connect_args": connect_args(url, primary)},
             "migrating": pool

@@ -1,6 +1,5 @@
 """The objects that use cases need, created once per application."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -16,18 +15,18 @@ from project.metrics import Metrics
 from project.services.api_keys import ApiKeys
 from project.services.rate_limiting import RateLimiter
 from project.services.upkeep import Upkeep
-from project.spool import Spool, SpoolError
-
-log = logging.getLogger(__name__)
+from project.spool import Spool
 
 CONNECTIONS, READ_CONNECTIONS = 5, 2
+UPKEEP_CONNECTIONS, READ_UPKEEP_CONNECTIONS = 3, 1
+"""Further ones, so that probing, draining and maintenance of the tables do not wait for each other."""
 READ_PERMITS, READ_QUEUE, SPARE_THREADS = 3, 3, 2
 """Threads that statistics may use, that may wait for these, and that stay free for health checks and refusals."""
 
 REPLICA_SHARE = 0.75
 """Share of a request's deadline that the replica gets, so that the primary has time left to answer instead."""
 STOP_S = 2.0
-"""Seconds that the upkeep may take to finish its current round."""
+"""Seconds that the upkeep may take to finish its current jobs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +55,10 @@ class Runtime:
         self.spool.close()
 
     def start(self, worker: int) -> None:
-        """Start to serve as worker `worker`; records what a killed predecessor left behind."""
+        """Start to serve as worker `worker`; the upkeep records what a killed predecessor left behind."""
         for start in self.on_start:
             start()
         self.metrics.attach(worker)
-        try:
-            self.spool.open()
-        except SpoolError as error:  # users can still be created
-            log.error("spool unusable", extra={"cause": str(error)})  # noqa: TRY400 - the cause says it all
         self.upkeep.ensure_running()
 
     def stop(self) -> None:

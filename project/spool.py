@@ -6,10 +6,13 @@ then another process can claim the folder. It contains:
     lock                   locked by the owner of the folder
     1764000000000.log ...  segments: records, one per line with a checksum, named by the millisecond of the first one; a
                            record is stored once fdatasync has returned
+    next                   the next segment, empty: its directory entry is durable before a record waits for it
     intents                one slot per request in progress: recorded as interrupted after a kill -9
     quarantine.log         lines that could not be read or delivered, for an operator to inspect
+    probe                  written regularly to find out whether the disk accepts data
 
-Records are text without line breaks; this module does not interpret them.
+Records are text without line breaks; this module does not interpret them. Requests never touch the disk themselves:
+they wait for its threads within a bound (docs/adr/0031).
 """
 
 import errno
@@ -20,13 +23,26 @@ import threading
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-Deliver = Callable[[list[str]], list[str]]
-"""Delivers records and returns those that can never be delivered. Raises if delivery is impossible now."""
+from project.disk import DiskThread, Operation, Watch
+
+
+class Undelivered(NamedTuple):
+    """Records that were not delivered."""
+
+    rejected: Sequence[str] = ()
+    """They can never be delivered."""
+    postponed: Sequence[str] = ()
+    """They may be delivered later; the others must not wait for them."""
+
+
+Deliver = Callable[[list[str]], Undelivered]
+"""Delivers records and returns the others. Raises if delivery is impossible now."""
 
 QUOTA = 64 * 1024 * 1024
 """Maximum size of a folder's records in bytes: about 150,000 attempts."""
@@ -34,6 +50,9 @@ SEGMENT_BYTES = 4 * 1024 * 1024
 BATCH = 200
 SLOT_BYTES, SLOT_COUNT = 4096, 256
 """Size and number of intent slots. A slot is one memory page, so that its write is atomic."""
+CLEAR_S, CLOSE_S = 0.1, 1.0
+"""Seconds to wait for the disk until an intent is cleared, and until each part of the spool is closed."""
+NO_RESPONSE = "the spool's disk does not respond"
 _SEGMENT_NAME = re.compile(r"\d{13}\.log")
 """Other files in the folder, such as copies, are ignored."""
 
@@ -42,8 +61,48 @@ class SpoolError(Exception):
     """A record could not be stored; the message says why."""
 
 
+class QuotaError(SpoolError):
+    """The spool is full; its disk may be well."""
+
+
+class Record(Operation):
+    """A record that is to be stored."""
+
+    __slots__ = ("is_abandoned", "line")
+
+    def __init__(self, record: str) -> None:
+        super().__init__()
+        self.line = _framed(record)
+        self.is_abandoned = False
+        """Whether nobody waits for it any more."""
+
+
+class Intent(Operation):
+    """What to record if this process dies. It has a slot once it has been written."""
+
+    __slots__ = ("folder", "line", "slot")
+
+    def __init__(self, record: str) -> None:
+        super().__init__()
+        self.line = _framed(record)
+        self.folder: Folder | None = None
+        self.slot: int | None = None
+
+
+class _Clearing(Operation):
+    __slots__ = ("intent",)
+
+    def __init__(self, intent: Intent) -> None:
+        super().__init__()
+        self.intent = intent
+
+
 class Spool:
-    """The spool of this process: a folder in `root`, claimed on first use and after a fork."""
+    """The spool of this process: a folder in `root`, claimed on first use and after a fork.
+
+    append(), write_intent() and clear_intent() leave the disk to two threads, so that no intent waits for a flush.
+    Properties are what those threads and check() have found last; they never wait.
+    """
 
     trace: Callable[[str], AbstractContextManager[object]] | None = None
     """Set by tracing to wrap every append in a span."""
@@ -54,46 +113,84 @@ class Spool:
         self._lock = threading.Lock()
         self._own: Folder | None = None
         self._pid = 0
+        self._records = DiskThread("spool-records", self._store)
+        self._intents = DiskThread("spool-intents", self._write_or_clear)
+        self._check = Watch()
+        self._problem: str | None = None
         self.lost = 0
         """Records that could not be stored since this process started."""
+        self.status = SpoolStatus()
+        """Totals of all folders at the last check()."""
 
     def open(self) -> "Folder":
-        """Return the folder of this process. Raises SpoolError if none can be claimed."""
-        if self._own is None or self._pid != os.getpid():
-            with self._lock:
-                if self._own is None or self._pid != os.getpid():
-                    self._own, self._pid = self._claim(), os.getpid()
-        return self._own
+        """Return the folder of this process, a new one if it is gone. Raises SpoolError if none can be claimed."""
+        with self._lock:
+            if self._pid != os.getpid():
+                self._own = None
+            if self._own is not None and self._own.is_gone():
+                self._own.close()
+                self._own = None
+            if self._own is None:
+                self._own, self._pid = self._claim(), os.getpid()
+            return self._own
 
-    def append(self, record: str) -> None:
-        """Store a record durably. Raises SpoolError."""
+    def append(self, record: str, timeout_s: float | None = None) -> None:
+        """Store a record durably. Raises SpoolError, also if the disk needs longer than the timeout."""
         try:
             with self.trace("spool append") if self.trace else nullcontext():
-                self.open().append(record)
+                self._append(Record(record), timeout_s)
         except SpoolError:
             self.lost += 1
             raise
 
-    def write_intent(self, record: str) -> int | None:
-        """Store what to record if this process dies; return the slot, None if none is usable."""
-        try:
-            return self.open().write_intent(record)
-        except SpoolError:
+    def write_intent(self, record: str) -> Intent | None:
+        """Have stored what to record if this process dies, without waiting; None if the disk is unusable."""
+        if self.problem:
             return None
+        intent = Intent(record)
+        self._intents.put(intent)
+        return intent
 
-    def clear_intent(self, slot: int | None) -> None:
-        """Clear the slot that write_intent() returned."""
-        if slot is not None and self._own is not None:
-            self._own.clear_intent(slot)
+    def clear_intent(self, intent: Intent) -> None:
+        """Clear what write_intent() has had stored; wait for it, but not longer than CLEAR_S."""
+        clearing = _Clearing(intent)
+        self._intents.put(clearing)
+        if not self.is_stuck:
+            clearing.wait(CLEAR_S)
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the disk does not respond."""
+        return self._records.is_stuck or self._intents.is_stuck or self._check.is_stuck
+
+    @property
+    def problem(self) -> str | None:
+        """Why records cannot be stored at present, as far as is known."""
+        return NO_RESPONSE if self.is_stuck else self._problem
 
     @property
     def fullness(self) -> float:
         """Used share of this process's quota, 0 to 1. Raises SpoolError if the spool is unusable."""
-        return self.open().size / self._quota
+        if problem := self.problem:
+            raise SpoolError(problem)
+        return 0.0 if self._own is None else self._own.size / self._quota
 
     def has_records(self) -> bool:
         """Return whether this process has records to deliver."""
         return self._own is not None and self._own.size > 0
+
+    def check(self) -> str | None:
+        """Find out whether the disk accepts records, count them, and return the problem, if any. Uses the disk."""
+        with self._check:
+            try:
+                self.open().probe(is_durable=self._problem is not None)
+                self.status = read_status(self.root, self.status)
+                self._problem = None
+            except SpoolError as error:
+                self._problem = str(error)
+            except OSError as error:
+                self._problem = _failure(error)
+        return self._problem
 
     def drain(self, deliver: Deliver) -> int:
         """Deliver records of this process; return how many. Exceptions of `deliver` propagate."""
@@ -115,10 +212,50 @@ class Spool:
 
     def close(self) -> None:
         """Release the folder; its records wait for the next owner."""
+        for thread in (self._records, self._intents):
+            thread.stop(CLOSE_S)
+        releasing = threading.Thread(target=self._release, daemon=True)
+        releasing.start()
+        releasing.join(CLOSE_S)
+
+    def _release(self) -> None:
         with self._lock:
             if self._own is not None:
                 self._own.close()
                 self._own = None
+
+    def _append(self, record: Record, timeout_s: float | None) -> None:
+        if self.is_stuck:
+            raise SpoolError(NO_RESPONSE)
+        self._records.put(record)
+        if not record.wait(timeout_s):
+            record.is_abandoned = True
+            raise SpoolError(NO_RESPONSE)
+        if record.error is not None:
+            error = record.error
+            raise error if isinstance(error, SpoolError) else SpoolError(str(error)) from error
+
+    def _store(self, batch: list[Record]) -> None:
+        """Store all records that wait, with one flush."""
+        records = [record for record in batch if not record.is_abandoned]
+        if records:
+            try:
+                self.open().append(records)
+            except SpoolError as error:
+                self._problem = str(error)
+                raise
+            failures = [record.error for record in records if record.error and not isinstance(record.error, QuotaError)]
+            self._problem = str(failures[0]) if failures else None
+
+    def _write_or_clear(self, batch: list[Intent | _Clearing]) -> None:
+        for operation in batch:
+            if isinstance(operation, Intent):
+                with suppress(SpoolError, OSError):
+                    operation.folder = self._own if self._own and self._pid == os.getpid() else self.open()
+                    operation.slot = operation.folder.write_intent(operation.line)
+            elif (slot := operation.intent.slot) is not None and (folder := operation.intent.folder):
+                folder.clear_intent(slot)
+            operation.finish()
 
     def _claim(self) -> "Folder":
         try:
@@ -140,13 +277,20 @@ class Folder:
         self._lock_fd = lock
         self._quota = quota
         self._lock = threading.Lock()
+        self._intents_lock = threading.Lock()
         self._draining = threading.Lock()
+        self._is_closed = False
         self._active: _Segment | None = None
         self._newest = max((int(segment.stem) for segment in _segments(path)), default=0)
+        self._adopt_next()
         self.size = sum(segment.stat().st_size for segment in _segments(path))
         """Size of the stored records in bytes."""
+        self._has_next = False
+        self._probe_fd = os.open(path / "probe", os.O_WRONLY | os.O_CREAT, 0o600)
         self._intents = os.open(path / "intents", os.O_RDWR | os.O_CREAT, 0o600)
         self._free_slots = deque(range(SLOT_COUNT))
+        with suppress(OSError):  # no space: the first record needs it, too
+            self._prepare_next()
         self._recover()
 
     @classmethod
@@ -163,27 +307,45 @@ class Folder:
                 return None
             raise
 
-    def append(self, record: str) -> None:
-        """Store a record durably. Raises SpoolError."""
-        line = _framed(record)
+    def is_gone(self) -> bool:
+        """Return whether the path leads elsewhere by now: the folder was removed, or its disk unmounted."""
         try:
-            with self._lock:
-                segment = self._segment_for(len(line))
-                segment.write(line)
-                self.size += len(line)
-                size = segment.size
-            segment.sync(size)
-        except OSError as error:
-            raise SpoolError(f"the spool's disk failed: {error.strerror}") from error
+            found = (self._path / "lock").stat()
+        except OSError:
+            return True
+        return not os.path.samestat(found, os.fstat(self._lock_fd))
 
-    def write_intent(self, record: str) -> int | None:
-        """Store a record and return its slot; None if it is too long or no slot is free."""
-        line = _framed(record)
+    def append(self, records: Sequence[Record]) -> None:
+        """Store records durably, with one flush; set the `error` of those for which that failed."""
+        written: dict[_Segment, list[Record]] = {}
+        sizes: dict[_Segment, int] = {}
+        with self._lock:
+            for record in records:
+                try:
+                    segment = self._segment_for(len(record.line))
+                    segment.write(record.line)
+                except OSError as error:
+                    record.error = SpoolError(_failure(error))
+                except SpoolError as error:
+                    record.error = error
+                else:
+                    self.size += len(record.line)
+                    written.setdefault(segment, []).append(record)
+                    sizes[segment] = segment.size
+        for segment, records_in_it in written.items():
+            try:
+                segment.sync(sizes[segment])
+            except OSError as error:
+                for record in records_in_it:
+                    record.error = SpoolError(_failure(error))
+
+    def write_intent(self, line: bytes) -> int | None:
+        """Store a line in a slot and return the slot; None if the line is too long or no slot is free."""
         if len(line) > SLOT_BYTES or not self._free_slots:
             return None
         slot = self._free_slots.popleft()
         try:
-            os.pwrite(self._intents, line, slot * SLOT_BYTES)
+            self._write_slot(slot, line)
         except OSError:
             self._free_slots.append(slot)
             return None
@@ -192,36 +354,63 @@ class Folder:
     def clear_intent(self, slot: int) -> None:
         """Clear a slot."""
         with suppress(OSError):  # the folder may be closed
-            os.pwrite(self._intents, b"\0", slot * SLOT_BYTES)
+            self._write_slot(slot, b"\0")
         self._free_slots.append(slot)
+
+    def _write_slot(self, slot: int, content: bytes) -> None:
+        with self._intents_lock:  # a closed descriptor may belong to another file
+            os.pwrite(self._intents, content, slot * SLOT_BYTES)
+
+    def probe(self, *, is_durable: bool) -> None:
+        """Write a page, flush it if `is_durable`, and prepare the next segment. Raises OSError."""
+        os.pwrite(self._probe_fd, bytes(SLOT_BYTES), 0)
+        if is_durable:
+            os.fdatasync(self._probe_fd)
+        os.ftruncate(self._probe_fd, 0)  # otherwise the next one would need no space
+        if not self._has_next:
+            self._prepare_next()
 
     def drain(self, deliver: Deliver) -> int:
         """Deliver records, oldest first; delete delivered segments. Exceptions propagate."""
         with self._draining:
+            if not self._has_next:
+                self._prepare_next()
             with self._lock:
-                self._seal()
+                sealed, self._active = self._active, None
                 segments = _segments(self._path)
+            if sealed is not None:
+                sealed.close()
             return sum(self._drain(path, deliver) for path in segments)
 
     def _drain(self, path: Path, deliver: Deliver) -> int:
         content = path.read_bytes()
         good, bad = _parse(content)
+        postponed: list[str] = []
         for start in range(0, len(good), BATCH):
-            bad += [_framed(record) for record in deliver(good[start : start + BATCH])]
+            undelivered = deliver(good[start : start + BATCH])
+            bad += [_framed(record) for record in undelivered.rejected]
+            postponed += undelivered.postponed
+        if postponed and len(postponed) == len(good) and not bad:
+            return 0
         self._quarantine(bad)
-        path.unlink()
-        _sync_directory(self._path)
+        remainder = b"".join(map(_framed, postponed))
+        if remainder:
+            _replace(path, remainder)
+        else:
+            path.unlink()
+        self._prepare_next()
         with self._lock:
-            self.size -= len(content)
-        return len(good)
+            self.size -= len(content) - len(remainder)
+        return len(good) - len(postponed)
 
     def close(self) -> None:
         """Close the active segment and release the folder."""
-        with self._lock:
+        with self._lock, self._intents_lock:
+            self._is_closed = True
             self._seal()
-            os.close(self._intents)
-            self._intents = -1  # the descriptor may be reused before a late clear_intent()
-            os.close(self._lock_fd)
+            for descriptor in (self._intents, self._probe_fd, self._lock_fd):
+                os.close(descriptor)
+            self._intents = self._probe_fd = -1
 
     def _seal(self) -> None:
         if self._active is not None:
@@ -229,16 +418,40 @@ class Folder:
             self._active = None
 
     def _segment_for(self, length: int) -> "_Segment":
-        """Return a segment for a line of `length` bytes. Raises SpoolError at the quota."""
+        """Return a segment for a line of `length` bytes. Raises OSError, or QuotaError at the quota."""
+        if self._is_closed:
+            raise SpoolError(f"{self._path} was released")
         if self.size + length > self._quota:
-            raise SpoolError("the spool has reached its quota")
+            raise QuotaError("the spool has reached its quota")
         if self._active is not None and (self._active.size > SEGMENT_BYTES or self._active.is_broken):
             self._seal()
         if self._active is None:
             self._newest = max(self._newest + 1, time.time_ns() // 1_000_000)
-            self._active = _Segment(self._path / f"{self._newest:013}.log")
-            _sync_directory(self._path)
+            path = self._path / f"{self._newest:013}.log"
+            is_durable, self._has_next = self._has_next, False
+            if is_durable:  # after a crash of the machine it may have either name
+                (self._path / "next").rename(path)
+            self._active = _Segment(path)
+            if not is_durable:
+                _sync_directory(self._path)
         return self._active
+
+    def _prepare_next(self) -> None:
+        """Create the next segment, and make what was deleted and renamed durable. Raises OSError."""
+        with self._lock:
+            is_new = not self._has_next
+            if is_new:
+                os.close(os.open(self._path / "next", os.O_WRONLY | os.O_CREAT, 0o600))
+        _sync_directory(self._path)
+        if is_new:
+            self._has_next = True
+
+    def _adopt_next(self) -> None:
+        """Make the file `next` a segment if it has records: a crash of the machine can undo its renaming."""
+        path = self._path / "next"
+        if path.exists() and path.stat().st_size:
+            self._newest = max(self._newest + 1, time.time_ns() // 1_000_000)
+            path.rename(self._path / f"{self._newest:013}.log")
 
     def _recover(self) -> None:
         """Record the intents of a dead owner; a slot that fails waits for the next owner."""
@@ -246,13 +459,19 @@ class Folder:
         content = os.pread(self._intents, size, 0)
         if len(content) < size:  # allocate all slots now: the disk may be full later
             os.pwrite(self._intents, bytes(size - len(content)), len(content))
-        for slot in [start // SLOT_BYTES for start in range(0, len(content), SLOT_BYTES) if content[start]]:
+        slots = [start // SLOT_BYTES for start in range(0, len(content), SLOT_BYTES) if content[start]]
+        recovered: list[tuple[int, Record | None]] = []
+        for slot in slots:
             self._free_slots.remove(slot)
-            with suppress(SpoolError, OSError):
+            with suppress(OSError):
                 good, bad = _parse(content[slot * SLOT_BYTES : (slot + 1) * SLOT_BYTES].partition(b"\n")[0])
                 self._quarantine(bad)
-                for record in good:
-                    self.append(record)
+                recovered.append((slot, Record(good[0]) if good else None))
+        records = [record for _, record in recovered if record]
+        if records:
+            self.append(records)
+        for slot, record in recovered:
+            if record is None or record.error is None:
                 self.clear_intent(slot)
 
     def _quarantine(self, lines: list[bytes]) -> None:
@@ -268,7 +487,7 @@ class _Segment:
     """An append-only file. Threads that sync at the same time share one fdatasync."""
 
     def __init__(self, path: Path) -> None:
-        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
+        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         self._sync_lock = threading.Lock()
         self._synced = 0
         self.size = 0
@@ -321,21 +540,43 @@ class SpoolStatus:
     oldest: float | None = None
     """When the oldest segment was begun, a Unix timestamp; None if there is none."""
     quarantined: int = 0
+    files: Mapping[Path, tuple[int, int]] = field(default_factory=dict, compare=False, repr=False)
+    """Size and number of lines of each file."""
 
 
-def read_status(root: Path) -> SpoolStatus:
-    """Count stored records. A file that disappears meanwhile has been delivered."""
+def read_status(root: Path, last: SpoolStatus | None = None) -> SpoolStatus:
+    """Count stored records; read only what was added since the `last` time."""
+    known = last.files if last else {}
+    files: dict[Path, tuple[int, int]] = {}
     records = size = quarantined = 0
     oldest: float | None = None
     for folder in _folders(root):
-        quarantined += _read_if_exists(folder / "quarantine.log").count(b"\n")
+        path = folder / "quarantine.log"
+        files[path] = _count_lines(path, known)
+        quarantined += files[path][1]
         for path in _segments(folder):
-            if lines := _read_if_exists(path):
-                records += lines.count(b"\n")
-                size += len(lines)
+            files[path] = length, lines = _count_lines(path, known)
+            if length:
+                records += lines
+                size += length
                 begin = int(path.stem) / 1000
                 oldest = begin if oldest is None else min(oldest, begin)
-    return SpoolStatus(records, size, oldest, quarantined)
+    return SpoolStatus(records, size, oldest, quarantined, files)
+
+
+def _count_lines(path: Path, known: Mapping[Path, tuple[int, int]]) -> tuple[int, int]:
+    """Return the size of a file and the number of its lines; a file that has disappeared has none."""
+    length, lines = known.get(path, (0, 0))
+    try:
+        with path.open("rb") as file:
+            found = os.fstat(file.fileno()).st_size
+            if found < length:  # rewritten
+                length = lines = 0
+            file.seek(length)
+            added = file.read(found - length)
+    except FileNotFoundError:
+        return 0, 0
+    return length + len(added), lines + added.count(b"\n")
 
 
 def _folders(root: Path) -> Iterator[Path]:
@@ -345,13 +586,6 @@ def _folders(root: Path) -> Iterator[Path]:
 def _segments(folder: Path) -> list[Path]:
     """Return the segments of a folder, oldest first."""
     return sorted(path for path in folder.iterdir() if _SEGMENT_NAME.fullmatch(path.name))
-
-
-def _read_if_exists(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return b""
 
 
 def _framed(record: str) -> bytes:
@@ -383,6 +617,20 @@ def _checked_record(line: bytes) -> str | None:
         return data.decode()
     except UnicodeDecodeError:
         return None
+
+
+def _failure(error: OSError) -> str:
+    return f"the spool's disk failed: {error.strerror}"
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Replace the content of a file, completely or not at all."""
+    draft = path.with_suffix(".draft")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fdatasync(file.fileno())
+    draft.replace(path)
 
 
 def _sync_directory(path: Path) -> None:

@@ -19,7 +19,7 @@ from project import create_app
 from project.database import Database
 from project.embedded import ensure
 from project.runtime import Runtime, get_runtime
-from project.services import attempts
+from project.services.attempts import Delivery
 from tests.builders import IVAN, log_in, useradd
 
 ROOT = Path(__file__).parents[1]
@@ -155,7 +155,7 @@ def reset_service(app: Flask) -> None:
         for database in (runtime.database, runtime.read_database):
             database.breaker.close()
         runtime.api_keys.clear_cache()
-        attempts.drain(runtime.database, runtime.spool)
+        Delivery(runtime.database).drain(runtime.spool)
         runtime.database.write_transaction(_empty)
 
 

@@ -8,6 +8,7 @@ from werkzeug.exceptions import HTTPException
 from project.contract import responses
 from project.contract.responses import json_response
 from project.contract.schemas import user_add_schema
+from project.database import reserve
 from project.domain.attempts import CHECKED, CREATED, REPLAYED, NewAttempt
 from project.domain.errors import OverloadedError, RefusalError
 from project.domain.passwords import hash_key, new_key
@@ -90,11 +91,12 @@ def end_attempt(error: BaseException | None) -> None:
 def useradd() -> Response:
     """Create a user and answer with its login and password."""
     request, runtime, state = current_request(), get_runtime(), request_state()
-    require_api_key()
-    attempt, key, new_user = _read(request, runtime, state)
-    if request.environ.get("QUERY_STRING") and request.args.get("dry_run") in {"true", "1"}:
-        return _checked(attempt, new_user)
-    credentials = registration.register(runtime.database, runtime.passwords, attempt, key, new_user)
+    with reserve(attempts.DISK_RESERVE_S):
+        require_api_key()
+        attempt, key, new_user = _read(request, runtime, state)
+        if request.environ.get("QUERY_STRING") and request.args.get("dry_run") in {"true", "1"}:
+            return _checked(attempt, new_user)
+        credentials = registration.register(runtime.database, runtime.passwords, attempt, key, new_user)
     state.code = REPLAYED if credentials.replayed else CREATED
     return _created(request, attempt, key, credentials)
 

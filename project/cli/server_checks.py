@@ -7,9 +7,15 @@ from project.cli.findings import Finding
 from project.domain.errors import DatabaseUnavailableError
 from project.queries.maintenance import ping
 from project.queries.server_activity import ServerActivity, find_server_activity
-from project.runtime import CONNECTIONS, READ_CONNECTIONS, get_runtime
+from project.runtime import (
+    CONNECTIONS,
+    READ_CONNECTIONS,
+    READ_UPKEEP_CONNECTIONS,
+    UPKEEP_CONNECTIONS,
+    get_runtime,
+)
 
-CONNECTIONS_PER_PROCESS = CONNECTIONS + READ_CONNECTIONS + 2
+CONNECTIONS_PER_PROCESS = CONNECTIONS + UPKEEP_CONNECTIONS + READ_CONNECTIONS + READ_UPKEEP_CONNECTIONS
 """Connections of a process: those of its two pools and one more each for probes."""
 STATEMENT_TIMEOUT = "2s"
 """Set by the connection options of our sessions."""

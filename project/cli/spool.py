@@ -7,7 +7,7 @@ from flask.cli import AppGroup
 
 from project.cli.common import refusals_as_errors
 from project.runtime import get_runtime
-from project.services import attempts
+from project.services.attempts import Delivery
 from project.spool import read_status
 
 group = AppGroup("spool", help="Inspect and drain the spool, which stores attempts while PostgreSQL is unavailable.")
@@ -35,5 +35,5 @@ def spool_drain() -> None:
       flask spool drain
     """
     with refusals_as_errors():
-        drained = attempts.drain_orphans(get_runtime().database, get_runtime().spool)
+        drained = Delivery(get_runtime().database).drain_orphans(get_runtime().spool)
     click.echo(f"{drained} attempts drained")

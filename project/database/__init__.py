@@ -1,7 +1,7 @@
 """PostgreSQL access: deadline, retries, circuit breaker, prepared statements, replica."""
 
 from project.database.database import Database, QueryError
-from project.database.deadline import DeadlineError, deadline, install_wait_callback, remaining
+from project.database.deadline import DeadlineError, deadline, install_wait_callback, remaining, reserve
 from project.database.hosts import install_host_failover
 from project.database.prepared import PreparedQuery, PreparedStatement, Row
 from project.database.replica import ReadDatabase
@@ -18,4 +18,5 @@ __all__ = [
     "install_host_failover",
     "install_wait_callback",
     "remaining",
+    "reserve",
 ]

@@ -22,7 +22,13 @@ from project.database.breaker import Breaker
 from project.database.deadline import deadline, remaining
 from project.database.prepared import PreparedQuery, PreparedStatement, Row
 from project.database.semaphore import FairSemaphore
-from project.domain.errors import DatabaseUnavailableError, OutcomeUnknownError, OverloadedError, QueryTimeoutError
+from project.domain.errors import (
+    DatabaseUnavailableError,
+    OutcomeUnknownError,
+    OverloadedError,
+    QueryTimeoutError,
+    WritesRefusedError,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,8 +43,6 @@ MIN_TRY_S = 0.1
 """Least time for a retry: one that the deadline cuts off leaves unknown what PostgreSQL would have refused."""
 PERMIT_WAIT_S = 0.2
 """How long a thread waits for a permit before its request is refused as overload."""
-PROBE_S = 1.5
-"""Deadline of run_once(); longer than lock_timeout, so that PostgreSQL can report the lock."""
 _MISCONFIGURED_LOG_INTERVAL_S = 60
 
 Trace = Callable[[str], AbstractContextManager[object]]
@@ -57,8 +61,8 @@ class Database:
     """A connection pool with admission control, deadline, retries and a circuit breaker.
 
     At most `permits` threads are inside at a time and `queue` more wait, so that waiting for PostgreSQL never takes all
-    threads of the process. Of those inside, `connections` use a connection at a time; the pool of `engine` has one more
-    for run_once(). A database marked `is_spare` is not retried, because the caller falls back to another one.
+    threads of the process. Of those inside, `connections` use a connection at a time; the pool of `engine` has more for
+    run_once(). A database marked `is_spare` is not retried, because the caller falls back to another one.
     """
 
     trace: Trace | None = None
@@ -140,13 +144,19 @@ class Database:
     def run_once(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work` in one transaction, once, even while the breaker is open; success closes it.
 
-        Raises DatabaseUnavailableError.
+        Raises DatabaseUnavailableError: QueryTimeoutError if only the time did not suffice, WritesRefusedError if
+        PostgreSQL answers and cannot write.
         """
         try:
-            with deadline(PROBE_S), self._engine.connect() as connection, connection.begin():
+            with deadline(self._deadline_s), self._engine.connect() as connection, connection.begin():
                 result = work(connection, *args, **kwargs)
         except (DBAPIError, PoolTimeoutError) as error:
-            raise self._translate(error, may_be_committed=False) from None
+            translated = self._translate(error, may_be_committed=False)
+            if errors.is_timeout(error):
+                raise QueryTimeoutError(errors.cause(error)) from None
+            if errors.refuses_writes(error):
+                raise WritesRefusedError(errors.cause(error)) from None
+            raise translated from None
         self.breaker.close()
         return result
 

@@ -7,6 +7,8 @@ for the whole process and so bounds connect, execute, commit and rollback alike.
 import select
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psycopg2
 from psycopg2 import extensions
@@ -35,6 +37,17 @@ class deadline:  # noqa: N801 - a context manager reads like a verb
 
     def __exit__(self, *_: object) -> None:
         _limit.at = self._outer
+
+
+@contextmanager
+def reserve(seconds: float) -> Iterator[None]:
+    """Keep the last seconds of this thread's deadline, at most a quarter of what is left, for work after the block."""
+    left = remaining()
+    if left is None:
+        yield
+    else:
+        with deadline(left - min(seconds, max(0.0, left) / 4)):
+            yield
 
 
 def remaining() -> float | None:

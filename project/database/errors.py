@@ -8,6 +8,7 @@ import psycopg2
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from project.database.deadline import DeadlineError
 from project.database.hosts import ConnectError
 
 DriverError = DBAPIError | psycopg2.Error | PoolTimeoutError
@@ -20,7 +21,8 @@ _TRANSIENT = frozenset({
 _QUERY_TIMEOUT = "57014"
 _BROKEN_CLASSES = ("08", "57P")
 """Connection exceptions; shutdown, crash recovery, starting up."""
-_UNAVAILABLE_CLASSES = (*_BROKEN_CLASSES, "25006", "53", "58", "XX")
+_REFUSING_CLASSES = ("25006", "53", "58", "XX")
+_UNAVAILABLE_CLASSES = (*_BROKEN_CLASSES, *_REFUSING_CLASSES)
 """Also read-only (failover in progress), insufficient resources, I/O errors and corruption: not caused by the
 statement."""
 _LOCKED_OUT_CLASSES = ("28", "3D")
@@ -42,6 +44,16 @@ def sqlstate(error: BaseException) -> str | None:
 def is_query_timeout(error: BaseException) -> bool:
     """Return whether the statement exceeded statement_timeout on a healthy server (57014)."""
     return sqlstate(error) == _QUERY_TIMEOUT
+
+
+def is_timeout(error: DriverError) -> bool:
+    """Return whether the statement took too long or met another transaction, so that others may succeed."""
+    return sqlstate(error) in _TRANSIENT or isinstance(_origin(error), DeadlineError)
+
+
+def refuses_writes(error: DriverError) -> bool:
+    """Return whether the server answered that it cannot write."""
+    return (sqlstate(error) or "").startswith(_REFUSING_CLASSES)
 
 
 def is_outage(error: DriverError) -> bool:

@@ -112,6 +112,10 @@ class QueryTimeoutError(DatabaseUnavailableError):
     """The statement exceeded statement_timeout on a healthy server: a retry is pointless."""
 
 
+class WritesRefusedError(DatabaseUnavailableError):
+    """PostgreSQL answers but cannot write: it is read-only, out of space, or its disk fails."""
+
+
 class OutcomeUnknownError(RefusalError):
     """COMMIT was sent but not confirmed: the user may or may not exist (promise P5)."""
 

@@ -13,7 +13,7 @@ from project.domain.attempts import CHECKED, CREATED, REPLAYED, Outcome
 from project.http.request_state import current_request, request_state
 from project.metrics import Counter, Histogram, Metrics, header_lines, sample_line
 from project.runtime import Runtime, get_runtime
-from project.spool import Spool, SpoolError, read_status
+from project.spool import Spool, SpoolError
 from project.version import VERSION
 
 OTHER = "other"
@@ -145,7 +145,7 @@ def export() -> str:
 
 def _instance_metrics(runtime: Runtime) -> Iterator[str]:
     """Yield the metrics that do not depend on which process answers."""
-    waiting, metrics = read_status(runtime.spool.root), runtime.metrics
+    waiting, metrics = runtime.spool.status, runtime.metrics
     age_s = 0 if waiting.oldest is None else max(0, time.time() - waiting.oldest)
     for name, kind, description, value in (
         ("useradd_spool_attempts", "gauge", "Attempts that wait in the spool", waiting.records),

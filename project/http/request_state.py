@@ -16,6 +16,7 @@ from project.domain.attempts import NewAttempt, new_id
 from project.domain.registration import Account
 from project.exporters.translations import Translations
 from project.server import RECEIVED
+from project.spool import Intent
 
 
 class Arrival(NamedTuple):
@@ -38,8 +39,8 @@ class RequestState:
     attempt: NewAttempt | None = None
     """Set for requests to /useradd."""
     idempotency_key: str | None = None
-    intent: int | None = None
-    """Slot of the spool's note that this attempt is in progress."""
+    intent: Intent | None = None
+    """The spool's note that this attempt is in progress."""
     code: str | None = None
     """Code of the response, for logs, metrics and traces."""
     reader: Account | None = None

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, delete, func, select, text
 
+from project.database.prepared import autocommit_cursor
 from project.domain.errors import ClocksDifferError
 from project.models import Base, IdempotencyKey
 
@@ -19,6 +20,11 @@ def check_clocks(connection: Connection) -> datetime:
     if abs(now - here) > MAX_CLOCK_DIFFERENCE:
         raise ClocksDifferError(now - here)
     return now
+
+
+_WRITE_NOTHING = """
+    with nothing as (delete from idempotency_keys where false)
+    select pg_logical_emit_message(true, 'useradd', '')"""
 
 
 def delete_expired_keys(connection: Connection, limit: int) -> int:
@@ -37,6 +43,21 @@ def delete_expired_keys(connection: Connection, limit: int) -> int:
         .with_for_update(skip_locked=True)
     )
     return connection.execute(delete(IdempotencyKey).where(IdempotencyKey.key_hash.in_(expired))).rowcount
+
+
+def write_nothing(connection: Connection) -> None:
+    """Check that PostgreSQL accepts and commits writes, in one round trip, without leaving anything behind.
+
+    A read-only server refuses the DELETE even without rows. The message makes the commit wait for the WAL's disk and
+    for a synchronous standby, as that of a user does.
+    """
+    with autocommit_cursor(connection.connection) as cursor:
+        cursor.execute(_WRITE_NOTHING)
+
+
+def limit_lock_wait(connection: Connection, seconds: float) -> None:
+    """Bound how long each statement of this transaction waits for a lock."""
+    connection.execute(select(func.set_config("lock_timeout", f"{round(1000 * seconds)}ms", True)))
 
 
 def ping(connection: Connection) -> None:

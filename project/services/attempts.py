@@ -1,10 +1,14 @@
 """Record attempts that create no user: in PostgreSQL, else in the spool, else in the log."""
 
 import logging
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from project.database import Database, QueryError, deadline
+from sqlalchemy import Connection
+
+from project.database import Database, QueryError, deadline, remaining, reserve
 from project.domain.attempts import NewAttempt
 from project.domain.errors import (
     ClocksDifferError,
@@ -12,25 +16,33 @@ from project.domain.errors import (
     FieldError,
     OutcomeUnknownError,
     OverloadedError,
+    QueryTimeoutError,
+    WritesRefusedError,
 )
 from project.domain.records import SPOOL, AttemptRecord
 from project.queries.aggregates import prune
-from project.queries.maintenance import check_clocks, delete_expired_keys
+from project.queries.maintenance import check_clocks, delete_expired_keys, limit_lock_wait, write_nothing
 from project.queries.registration import insert_attempt, insert_attempts
 from project.services.clock import elapsed_ms
-from project.spool import Spool, SpoolError
+from project.spool import BATCH, Intent, Spool, SpoolError, Undelivered
 
 log = logging.getLogger(__name__)
 
 INSERT_S = 1.0
 """Time limit for PostgreSQL in seconds: the spool takes the record at once."""
+DISK_RESERVE_S, DISK_OVERTIME_S = 0.5, 0.3
+"""Seconds of a request's deadline that PostgreSQL must leave to the disk, and that the disk may take beyond it."""
+BATCH_LOCK_S = 0.2
+"""Seconds that a batch waits for an undecided attempt before it is divided to find that one."""
+POSTPONE_S = 10
+"""Seconds after which a record that PostgreSQL could not decide in time is tried again."""
 PRUNE_BATCH, PURGE_BATCH = 500, 1000
 """Attempts and idempotency keys deleted in one transaction."""
 _UNAVAILABLE_CODES = frozenset({"database_unavailable", "outcome_unknown", "overloaded"})
 
 
-def write_intent(spool: Spool, attempt: NewAttempt) -> int | None:
-    """Note an attempt in case this process is killed; return the slot for clear_intent()."""
+def write_intent(spool: Spool, attempt: NewAttempt) -> Intent | None:
+    """Note an attempt in case this process is killed; Spool.clear_intent() removes the note."""
     return spool.write_intent(AttemptRecord.interrupted(attempt).to_line())
 
 
@@ -49,16 +61,6 @@ def record(
     )
     is_inserted = code not in _UNAVAILABLE_CODES and _try_insert(database, attempt_record)
     return is_inserted or _try_spool(spool, attempt_record)
-
-
-def drain(database: Database, spool: Spool) -> int:
-    """Insert spooled records of this process; return how many. Raises DatabaseUnavailableError."""
-    return spool.drain(lambda records: _deliver(database, records))
-
-
-def drain_orphans(database: Database, spool: Spool) -> int:
-    """Insert spooled records of the dead; return how many. Raises DatabaseUnavailableError."""
-    return spool.drain_orphans(lambda records: _deliver(database, records))
 
 
 def prune_batch(database: Database, max_age: timedelta) -> int:
@@ -116,19 +118,21 @@ def purge_keys(database: Database) -> None:
 
 def _try_insert(database: Database, attempt_record: AttemptRecord) -> bool:
     try:
-        with deadline(INSERT_S):
+        with reserve(DISK_RESERVE_S), deadline(INSERT_S):
             insert_attempt(database, attempt_record)
     except (DatabaseUnavailableError, OutcomeUnknownError, OverloadedError):
         return False
-    except QueryError:
+    except Exception:  # whatever happened there, the spool takes the record
         log.exception("PostgreSQL rejected an attempt record")
         return False
     return True
 
 
 def _try_spool(spool: Spool, attempt_record: AttemptRecord) -> bool:
+    left = remaining()
+    timeout_s = None if left is None else max(0.0, left) + DISK_OVERTIME_S
     try:
-        spool.append(replace(attempt_record, via=SPOOL).to_line())
+        spool.append(replace(attempt_record, via=SPOOL).to_line(), timeout_s)
     except SpoolError as error:
         log.error(  # noqa: TRY400 - the cause says more than a traceback
             "attempt not recorded",
@@ -144,14 +148,81 @@ def _try_spool(spool: Spool, attempt_record: AttemptRecord) -> bool:
     return True
 
 
-def _deliver(database: Database, records: list[str]) -> list[str]:
-    """Insert records idempotently; return those that can never be inserted."""
-    try:
-        database.run_once(insert_attempts, [AttemptRecord.from_line(line) for line in records])
-    except (QueryError, ValueError):
-        if len(records) == 1:
-            log.exception("attempt record quarantined")
-            return records
-        middle = len(records) // 2
-        return _deliver(database, records[:middle]) + _deliver(database, records[middle:])
-    return []
+class Delivery:
+    """Inserts spooled records into PostgreSQL, idempotently. One that cannot be decided in time delays no other."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._size = BATCH
+        self._retry_at: dict[str, float] = {}
+        """When postponed records are tried again, by time.monotonic()."""
+        self._refused: list[str] = []
+        """What PostgreSQL could not write the last time."""
+
+    def drain(self, spool: Spool) -> int:
+        """Insert the records of this process; return their number. Raises DatabaseUnavailableError."""
+        return spool.drain(self._deliver)
+
+    def drain_orphans(self, spool: Spool) -> int:
+        """Insert the records of dead processes; return their number. Raises DatabaseUnavailableError."""
+        return spool.drain_orphans(self._deliver)
+
+    def probe(self) -> None:
+        """Close the breaker if PostgreSQL accepts writes. Raises DatabaseUnavailableError.
+
+        A server without space for tables still accepts to write nothing: what it could not write last is the probe.
+        """
+        refused, self._refused = self._refused, []
+        if refused:
+            self._insert(refused)
+        else:
+            self._database.run_once(write_nothing)
+
+    def _deliver(self, records: list[str]) -> Undelivered:
+        now = time.monotonic()
+        waiting = [record for record in records if self._retry_at.get(record, 0) > now]
+        again = [record for record in records if 0 < self._retry_at.get(record, 0) <= now]
+        undelivered = [self._insert_all([record for record in records if record not in self._retry_at])]
+        undelivered += [self._insert_all([record]) for record in again]  # alone: it would delay a whole batch
+        rejected = [record for one in undelivered for record in one.rejected]
+        postponed = [record for one in undelivered for record in one.postponed]
+        return Undelivered(rejected, [*waiting, *postponed])
+
+    def _insert_all(self, records: Sequence[str]) -> Undelivered:
+        """Insert records in batches: smaller ones after a failure, larger ones after a success."""
+        rejected, postponed = [], []
+        while records:
+            batch = records[: self._size]
+            try:
+                self._insert(batch)
+                self._size = min(BATCH, 2 * self._size)
+            except (QueryError, ValueError, QueryTimeoutError) as error:
+                if isinstance(error, QueryTimeoutError):
+                    self._database.run_once(write_nothing)  # raises if it is PostgreSQL that does not answer
+                if len(batch) > 1:
+                    self._size = len(batch) // 2
+                    continue
+                if isinstance(error, QueryTimeoutError):
+                    log.warning("attempt record postponed", extra={"cause": error.cause})
+                    self._retry_at[batch[0]] = time.monotonic() + POSTPONE_S
+                    postponed.append(batch[0])
+                else:
+                    log.exception("attempt record quarantined")
+                    rejected.append(batch[0])
+            records = records[len(batch) :]
+        return Undelivered(rejected, postponed)
+
+    def _insert(self, records: Sequence[str]) -> None:
+        try:
+            self._database.run_once(_insert_batch, [AttemptRecord.from_line(line) for line in records])
+        except WritesRefusedError:
+            self._refused = list(records)
+            raise
+        for record in records:
+            self._retry_at.pop(record, None)
+
+
+def _insert_batch(connection: Connection, records: Sequence[AttemptRecord]) -> None:
+    if len(records) > 1:
+        limit_lock_wait(connection, BATCH_LOCK_S)
+    insert_attempts(connection, records)

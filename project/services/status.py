@@ -7,7 +7,7 @@ from typing import Any
 from project.database import Database, ReadDatabase
 from project.metrics import Metrics
 from project.services.upkeep import Upkeep
-from project.spool import Spool, SpoolError, read_status
+from project.spool import Spool, SpoolError
 from project.version import VERSION
 
 NEARLY_FULL = 0.9
@@ -18,7 +18,7 @@ def get_status(
 ) -> dict[str, Any]:
     """Return the state of this instance; that of its databases is seen by this process."""
     metrics.update()
-    waiting = read_status(spool.root)
+    waiting = spool.status
     problem = find_problem(spool, upkeep)
     return {
         "status": problem or ("degraded" if database.breaker.is_open or waiting.records else "ok"),

@@ -5,16 +5,19 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from project.database import Database, ReadDatabase
 from project.domain.errors import DatabaseUnavailableError
 from project.queries.aggregates import aggregate
-from project.queries.maintenance import delete_expired_keys, ping
+from project.queries.maintenance import ping
 from project.services import attempts
-from project.spool import Spool
+from project.services.attempts import Delivery
+from project.spool import Spool, SpoolError
 
 log = logging.getLogger(__name__)
 _random = random.SystemRandom()
@@ -24,17 +27,44 @@ PAUSE_S = (0.15, 0.35)
 ORPHANS_EVERY_S = 5
 PURGE_EVERY_S = 3600
 AFTER_ERROR_S = 5
-PURGE_BATCH = 1000
 PRUNE_EVERY_S = 60
 MEASURE_EVERY_S = 1.0
+CHECK_EVERY_S = 0.5
 AGGREGATION_MINIMUM, AGGREGATION_BATCH = 2_000, 5_000
 """Attempts that are worth an aggregation step, and how many one transaction aggregates."""
 CATCH_UP_S = 1.0
-"""Time limit in seconds for aggregation in one round: the spool must not wait."""
+"""Time limit in seconds for aggregation in one round: retention must not wait."""
+
+
+@dataclass
+class Job:
+    """Work that is repeated. Only jobs of the same thread wait for each other."""
+
+    work: Callable[[], bool | None]
+    """Returns True if there is more to do at once."""
+    every_s: float = 0.0
+    database: Database | None = None
+    """Needed: the job waits while its breaker is open."""
+    due_at: float = 0.0
+    """By time.monotonic()."""
+
+    def run(self) -> None:
+        """Do the work if it is due."""
+        now = time.monotonic()
+        if now < self.due_at or (self.database and self.database.breaker.is_open):
+            return
+        self.due_at = now + self.every_s
+        try:
+            with suppress(DatabaseUnavailableError):
+                if self.work():
+                    self.due_at = now
+        except Exception:
+            log.exception("upkeep failed")
+            self.due_at = now + AFTER_ERROR_S
 
 
 class Upkeep:
-    """The upkeep thread of this process; started when first needed, and again after a fork."""
+    """The upkeep of this process. Its threads start when first needed, and again after a fork."""
 
     def __init__(
         self,
@@ -48,7 +78,7 @@ class Upkeep:
         self._read_database = read_database
         self._spool = spool
         self._max_age = timedelta(days=keep_days)
-        self._update_metrics = update_metrics
+        self._delivery = Delivery(database)
         self.drained = 0
         """Attempts that this process has drained from spools."""
         self.unaggregated = 0
@@ -56,8 +86,26 @@ class Upkeep:
         self._pid = 0
         self._stopping = threading.Event()
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._orphans_at = self._purge_at = self._prune_at = self._measure_at = 0.0
+        self._threads: list[threading.Thread] = []
+        self._spool_problem: str | None = None
+        self._jobs = {
+            "disk": [Job(self._check_spool, CHECK_EVERY_S)],
+            "probe": [Job(update_metrics), Job(self._report_spool), Job(self._probe)],
+            "drain": [
+                Job(self._drain, database=database),
+                Job(self._drain_orphans, ORPHANS_EVERY_S, database=database),
+            ],
+            "tables": [
+                Job(partial(attempts.purge_keys, database), PURGE_EVERY_S, database=database),
+                Job(self._aggregate, database=database),
+                *([Job(self._prune, PRUNE_EVERY_S, database=database)] if keep_days else []),
+            ],
+            **{
+                f"probe-{index}": [Job(partial(_probe_reading, one))] for index, one in enumerate(read_database.members)
+            },
+            **({"lag": [Job(self._measure_lag, MEASURE_EVERY_S)]} if read_database.replica else {}),
+        }
+        """By thread."""
 
     @property
     def is_stopping(self) -> bool:
@@ -65,75 +113,90 @@ class Upkeep:
         return self._stopping.is_set()
 
     def ensure_running(self) -> None:
-        """Start the thread if this process has none."""
+        """Start the threads if this process has none."""
         if self._pid == os.getpid():
             return
         with self._lock:
             if self._pid != os.getpid():
-                self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
-                self._thread.start()
+                self._threads = [
+                    threading.Thread(target=self._run, args=(jobs,), name=f"upkeep-{name}", daemon=True)
+                    for name, jobs in self._jobs.items()
+                ]
+                for thread in self._threads:
+                    thread.start()
                 self._pid = os.getpid()
 
     def begin_stop(self) -> None:
-        """Make /readyz tell load balancers that this process stops; requests continue."""
+        """Make /readyz tell load balancers that this process stops; requests and threads continue."""
         self._stopping.set()
 
     def stop(self, timeout_s: float) -> None:
-        """Stop the thread and release the spool."""
+        """Stop the threads and release the spool."""
         self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(timeout_s)
+        end = time.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
         self._spool.close()
 
-    def _run(self) -> None:
+    def _run(self, jobs: Iterable[Job]) -> None:
+        self.run_round(jobs)
         while not self._stopping.wait(_random.uniform(*PAUSE_S)):
-            try:
-                self._update_metrics()
-                self.run_round()
-            except Exception:
-                log.exception("upkeep failed")
-                self._stopping.wait(AFTER_ERROR_S)
+            self.run_round(jobs)
 
-    def run_round(self) -> None:
-        """Do the work that is due. Its writes are also the breaker's probe."""
-        with suppress(DatabaseUnavailableError):
-            if self._spool.has_records():
-                self._count_drained(attempts.drain(self._database, self._spool))
-            elif self._database.breaker.is_open:
-                self._database.run_once(delete_expired_keys, PURGE_BATCH)
-            self._run_periodic_work()
-        for database in self._read_database.members:
-            with suppress(DatabaseUnavailableError):
-                if database.breaker.is_open:
-                    database.run_once(ping)
-        self._measure_lag()
+    def run_round(self, jobs: Iterable[Job] | None = None) -> None:
+        """Do those of the jobs that are due, by default of all."""
+        for job in jobs or [job for group in self._jobs.values() for job in group]:
+            job.run()
 
-    def _measure_lag(self) -> None:
-        """Measure the replica's lag even if nobody reads."""
-        if time.monotonic() >= self._measure_at:
-            self._measure_at = time.monotonic() + MEASURE_EVERY_S
-            self._read_database.measure_lag()
+    def _check_spool(self) -> None:
+        self._spool.check()
 
-    def _run_periodic_work(self) -> None:
-        now = time.monotonic()
-        if now >= self._orphans_at:
-            self._orphans_at = now + ORPHANS_EVERY_S
-            self._count_drained(attempts.drain_orphans(self._database, self._spool))
+    def _report_spool(self) -> None:
+        """Log when the spool becomes unusable and usable; a check of a frozen disk does not return."""
+        before, self._spool_problem = self._spool_problem, self._spool.problem
+        if self._spool_problem and self._spool_problem != before:
+            log.error("spool unusable", extra={"cause": self._spool_problem})
+        elif before and not self._spool_problem:
+            log.warning("spool usable again")
+
+    def _probe(self) -> None:
         if self._database.breaker.is_open:
-            return
-        if now >= self._purge_at:
-            self._purge_at = now + PURGE_EVERY_S
-            attempts.purge_keys(self._database)
-        if self._max_age and now >= self._prune_at:
-            deleted = attempts.prune_batch(self._database, self._max_age)
-            self._prune_at = now if deleted else now + PRUNE_EVERY_S
-        while True:
-            progress = self._database.run_once(aggregate, AGGREGATION_MINIMUM, AGGREGATION_BATCH)
-            self.unaggregated = progress.remaining
-            if progress.done < AGGREGATION_BATCH or self._stopping.is_set() or time.monotonic() > now + CATCH_UP_S:
-                break
+            self._delivery.probe()
 
-    def _count_drained(self, count: int) -> None:
+    def _drain(self) -> None:
+        if self._spool.has_records():
+            self._count_drained(self._delivery.drain)
+
+    def _drain_orphans(self) -> None:
+        self._count_drained(self._delivery.drain_orphans)
+
+    def _count_drained(self, drain: Callable[[Spool], int]) -> None:
+        try:
+            count = drain(self._spool)
+        except (OSError, SpoolError):
+            if self._spool.check() is None:
+                raise
+            return  # reported by the check
         self.drained += count
         if count:
             log.info("spool drained", extra={"attempts": count})
+
+    def _prune(self) -> bool:
+        return attempts.prune_batch(self._database, self._max_age) > 0
+
+    def _aggregate(self) -> None:
+        end = time.monotonic() + CATCH_UP_S
+        while not self._stopping.is_set() and time.monotonic() < end:
+            progress = self._database.run_once(aggregate, AGGREGATION_MINIMUM, AGGREGATION_BATCH)
+            self.unaggregated = progress.remaining
+            if progress.done < AGGREGATION_BATCH:
+                break
+
+    def _measure_lag(self) -> None:
+        """Measure the replica's lag even if nobody reads."""
+        self._read_database.measure_lag()
+
+
+def _probe_reading(database: Database) -> None:
+    if database.breaker.is_open:
+        database.run_once(ping)

@@ -37,6 +37,53 @@ def _may_mount() -> bool:
     return subprocess.run(command, capture_output=True).returncode == 0
 
 
+class FaultyDisk:
+    """A disk that is slow or frozen for the spool of a service: its system calls are wrapped at the start of Python.
+
+    Freezing a real file system needs a block device of one's own.
+    """
+
+    def __init__(self, folder: Path, data_dir: Path) -> None:
+        """Write the wrapper and its switches to `folder`, which the service finds by `settings`."""
+        folder.mkdir()
+        self._flush_s, self._frozen = folder / "flush_s", folder / "frozen"
+        self.settings = {"PYTHONPATH": str(folder)}
+        values = (str(data_dir / "spool"), str(self._flush_s), str(self._frozen))
+        (folder / "sitecustomize.py").write_text(_FAULTY_CALLS.format(*map(repr, values)))
+
+    def slow_down(self, flush_s: float) -> None:
+        """Let every flush take so many seconds longer."""
+        self._flush_s.write_text(str(flush_s))
+
+    def freeze(self) -> None:
+        """Let every write and flush wait."""
+        self._frozen.touch()
+
+    def thaw(self) -> None:
+        """Let them continue."""
+        self._frozen.unlink(missing_ok=True)
+
+
+_FAULTY_CALLS = """
+import os
+import time
+
+def wrap(call, flushes=False):
+    def slow(fd, *arguments):
+        if os.readlink("/proc/self/fd/%d" % fd).startswith({0}):
+            if flushes and os.path.exists({1}):
+                with open({1}) as file:
+                    time.sleep(float(file.read() or 0))
+            while os.path.exists({2}):
+                time.sleep(0.01)
+        return call(fd, *arguments)
+    return slow
+
+os.write, os.pwrite, os.ftruncate = wrap(os.write), wrap(os.pwrite), wrap(os.ftruncate)
+os.fsync, os.fdatasync = wrap(os.fsync, True), wrap(os.fdatasync, True)
+"""
+
+
 def seen_by(pid: int, path: Path) -> Path:
     """Return the path to what a process sees at `path`."""
     return Path(f"/proc/{pid}/root{path}")

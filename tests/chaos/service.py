@@ -72,6 +72,10 @@ class Service:
         self._mark = 0
         _instances.add(self)
 
+    def configure(self, **settings: str) -> None:
+        """Change settings before the next start."""
+        self._environment |= settings
+
     # --- Starting and stopping ----------------------------------------------------------------------------------
 
     def launch(self) -> "Service":
@@ -175,7 +179,7 @@ class Service:
         """Stop the service with SIGTERM if it runs, and start it with changed settings."""
         if self.is_running():
             self.term()
-        self._environment |= settings
+        self.configure(**settings)
         self.start()
 
     def close(self) -> None:

@@ -250,7 +250,7 @@ HEALTHY = ServerActivity(
     ("changes", "subject", "message"),
     [
         ({"statement_timeout": "0"}, "sessions", "statement_timeout is 0"),
-        ({"max_sessions": 17}, "connections", "up to 18; 20 of 17"),
+        ({"max_sessions": 17}, "connections", "up to 22; 20 of 17"),
         ({"sessions": 90}, "connections", "90 of 97 are in use"),
         ({"synchronous_standby_names": ""}, "standbys", "2, but COMMIT waits for none"),
         ({"standbys": 0}, "standbys", "none, but COMMIT waits for db2"),

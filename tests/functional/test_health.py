@@ -66,9 +66,10 @@ def test_the_status_describes_the_instance(make_app: MakeApp, client: FlaskClien
 def test_the_status_shows_an_outage_and_spooled_attempts(
     client: FlaskClient, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Upkeep, "run_round", lambda _: None)  # the breaker stays open
+    monkeypatch.setattr(Upkeep, "run_round", lambda *_: None)  # the breaker stays open
     runtime.database.breaker.record_failure(time.monotonic())
     answer = useradd(client, IVAN)
+    runtime.spool.check()
 
     found = client.get("/status").json
 

@@ -81,7 +81,7 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 def test_a_failed_attempt_is_one_line_with_all_fields(
     client: FlaskClient, log: Log, monkeypatch: pytest.MonkeyPatch, runtime: Runtime
 ) -> None:
-    monkeypatch.setattr(Upkeep, "run_round", lambda _: None)  # the breaker stays open
+    monkeypatch.setattr(Upkeep, "run_round", lambda *_: None)  # the breaker stays open
     runtime.database.breaker.record_failure(time.monotonic())
     log.clear()
 

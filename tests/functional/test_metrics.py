@@ -108,7 +108,7 @@ def test_other_responses_are_counted_by_blueprint_and_status_class(client: Flask
 
 def test_metrics_show_an_outage_and_use_no_database(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime: Runtime = client.application.extensions["useradd"]
-    monkeypatch.setattr(Upkeep, "run_round", lambda _: None)  # the breaker stays open
+    monkeypatch.setattr(Upkeep, "run_round", lambda *_: None)  # the breaker stays open
     runtime.database.breaker.record_failure(time.monotonic())
     useradd(client, IVAN)
 
@@ -117,6 +117,8 @@ def test_metrics_show_an_outage_and_use_no_database(client: FlaskClient, monkeyp
 
     for name in ("write_transaction", "read_transaction", "write_statement", "run_once"):
         monkeypatch.setattr(Database, name, refuse)
+
+    runtime.spool.check()
 
     assert sample_value(client, "useradd_breaker_open_workers", database="writing") == 1
     assert sample_value(client, "useradd_breaker_open_workers", database="reading") == 0
@@ -132,7 +134,7 @@ def test_an_attempt_that_cannot_be_spooled_is_counted_as_lost(
         raise SpoolError("gone")
 
     runtime: Runtime = client.application.extensions["useradd"]
-    monkeypatch.setattr(Upkeep, "run_round", lambda _: None)
+    monkeypatch.setattr(Upkeep, "run_round", lambda *_: None)
     monkeypatch.setattr(Spool, "open", fail)
     runtime.database.breaker.record_failure(time.monotonic())
 
@@ -161,7 +163,7 @@ def test_metrics_show_used_connections_and_unaggregated_attempts(client: FlaskCl
 def test_drained_attempts_are_counted(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime: Runtime = client.application.extensions["useradd"]
     with monkeypatch.context() as patch:
-        patch.setattr(Upkeep, "run_round", lambda _: None)
+        patch.setattr(Upkeep, "run_round", lambda *_: None)
         runtime.database.breaker.record_failure(time.monotonic())
         useradd(client, IVAN)
 

@@ -29,7 +29,7 @@ def test_secrets_are_stored_nowhere(
     log_in(client, issued["login"], issued["password"])
     spooled = get_runtime(app).spool
     monkeypatch.setattr("project.services.attempts._try_insert", lambda *_: False)
-    monkeypatch.setattr(type(get_runtime(app).upkeep), "run_round", lambda _: None)  # nothing drains the spool
+    monkeypatch.setattr(type(get_runtime(app).upkeep), "run_round", lambda *_: None)  # nothing drains the spool
     useradd(client, {"name": "N", "password": "typed-in-a-wrong-field"}, headers=headers)
 
     outputs = {table: str(rows.of(table)) for table in TABLES}

@@ -71,7 +71,7 @@ def test_writing_to_the_spool_is_a_span_and_spans_have_no_personal_data(
     client: FlaskClient, span_exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime: Runtime = client.application.extensions["useradd"]
-    monkeypatch.setattr(Upkeep, "run_round", lambda _: None)  # the breaker stays open
+    monkeypatch.setattr(Upkeep, "run_round", lambda *_: None)  # the breaker stays open
     runtime.database.breaker.record_failure(time.monotonic())
 
     useradd(client, ANNA, headers=HEADERS)

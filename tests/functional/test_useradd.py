@@ -12,7 +12,7 @@ from project.database.semaphore import FairSemaphore
 from project.domain.passwords import ALPHABET
 from project.runtime import Runtime
 from project.server import RECEIVED
-from project.services import attempts
+from project.services.attempts import Delivery
 from tests.builders import ADDRESS, ANNA, HTML, IVAN, KEY, useradd
 from tests.conftest import Rows
 
@@ -476,7 +476,7 @@ def test_a_request_that_waited_too_long_for_a_thread_is_refused_and_recorded(
     client: FlaskClient, runtime: Runtime, rows: Rows
 ) -> None:
     response = useradd(client, ANNA, environ_overrides={RECEIVED: time.monotonic() - 1})
-    attempts.drain(runtime.database, runtime.spool)
+    Delivery(runtime.database).drain(runtime.spool)
 
     assert (response.status_code, response.json["code"]) == (503, "overloaded")  # type: ignore[index]
     assert response.json["idempotency_key"]  # type: ignore[index]

@@ -149,9 +149,10 @@ def test_attempts_are_drained_aggregated_and_pruned(
     monkeypatch.setattr(attempts, "_try_insert", lambda *_: False)
     useradd(service.test_client(), {})
 
-    assert service_runtime.spool.has_records() or attempts.drain(service_runtime.database, service_runtime.spool) == 0
-    attempts.drain(service_runtime.database, service_runtime.spool)
-    assert attempts.drain_orphans(service_runtime.database, Spool(tmp_path / "spool")) == 0
+    delivery = attempts.Delivery(service_runtime.database)
+    assert service_runtime.spool.has_records() or delivery.drain(service_runtime.spool) == 0
+    delivery.drain(service_runtime.spool)
+    assert delivery.drain_orphans(Spool(tmp_path / "spool")) == 0
     assert service_runtime.database.write_transaction(aggregate, 1, 10_000).remaining == 0
     assert service_runtime.database.write_transaction(delete_expired_keys, 10) == 0
     assert attempts.prune_all(service_runtime.database, timedelta()) > 0

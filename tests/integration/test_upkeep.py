@@ -1,7 +1,11 @@
-"""The upkeep thread: draining, probing, purging."""
+"""Upkeep: draining, probing, purging, checking the disk."""
 
+import errno
 import json
+import os
+import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,11 +17,15 @@ from sqlalchemy import Connection, text
 from project.database import Database
 from project.domain.attempts import NewAttempt, new_id
 from project.domain.errors import DatabaseUnavailableError, FieldError
-from project.domain.records import AttemptRecord
+from project.domain.records import SPOOL, AttemptRecord
+from project.queries.registration import insert_attempts
 from project.runtime import Runtime
 from project.services import attempts
+from project.services.attempts import Delivery
+from project.services.status import find_problem
 from project.services.upkeep import Upkeep
 from project.spool import Spool, read_status
+from tests.chaos.processes import eventually
 from tests.conftest import Rows
 
 
@@ -75,7 +83,7 @@ def test_draining_an_attempt_that_is_in_the_table_already_changes_nothing(
     for _ in range(2):
         runtime.database.breaker.record_failure(time.monotonic())
         attempts.record(runtime.database, spool, new, status=503, code="database_unavailable")
-        attempts.drain(runtime.database, spool)
+        Delivery(runtime.database).drain(spool)
 
     assert rows.outcomes() == [(503, "database_unavailable")]
 
@@ -86,7 +94,7 @@ def test_an_interrupted_attempt_is_recorded_unless_it_had_committed(runtime: Run
     for one in (lost, committed):
         spool.append(AttemptRecord.interrupted(one).to_line())
 
-    attempts.drain(runtime.database, spool)
+    Delivery(runtime.database).drain(spool)
 
     found = {row["id"]: (row["status"], row["code"], row["answered"], row["via"]) for row in rows.attempts()}
     assert found[lost.id] == (0, "interrupted", None, "recovered")
@@ -129,13 +137,13 @@ def test_invalid_lines_and_rows_refused_by_postgresql_are_quarantined(
         spool.append(one.to_line())
         spool.append(poison if isinstance(poison, str) else json.dumps(like | poison))
 
-    attempts.drain(runtime.database, spool)
+    Delivery(runtime.database).drain(spool)
 
     assert {row["id"] for row in rows.attempts()} == {one.attempt.id for one in good}
     assert read_status(spool.root).quarantined == 2 * len(POISON)
 
 
-@pytest.mark.parametrize("sqlstate", ["53100", "58030", "XX000", "57014", "42P01"])
+@pytest.mark.parametrize("sqlstate", ["53100", "58030", "XX000", "42P01"])
 def test_errors_of_the_server_leave_attempts_in_the_spool(
     runtime: Runtime, spool: Spool, rows: Rows, monkeypatch: pytest.MonkeyPatch, sqlstate: str
 ) -> None:
@@ -146,9 +154,9 @@ def test_errors_of_the_server_leave_attempts_in_the_spool(
     with monkeypatch.context() as broken:
         broken.setattr(attempts, "insert_attempts", fail)
         with pytest.raises(DatabaseUnavailableError):
-            attempts.drain(runtime.database, spool)
+            Delivery(runtime.database).drain(spool)
 
-    assert attempts.drain(runtime.database, spool) == 1
+    assert Delivery(runtime.database).drain(spool) == 1
     assert rows.outcomes() == [(0, "interrupted")]
 
 
@@ -169,6 +177,157 @@ def test_expired_idempotency_keys_are_purged_as_a_probe_of_the_database(
     assert [bytes(row["key_hash"]) for row in rows.of("idempotency_keys")] == [b"new"]
     assert not runtime.database.breaker.is_open
     assert not runtime.read_database.breaker.is_open
+
+
+def _spool_503(spool: Spool) -> NewAttempt:
+    """Spool an attempt that was answered 503."""
+    one = attempt()
+    spool.append(AttemptRecord(attempt=one, status=503, answered=503, code="database_unavailable", via=SPOOL).to_line())
+    return one
+
+
+def test_the_probe_closes_the_breaker_while_no_spooled_attempt_can_be_inserted_in_time(
+    runtime: Runtime, spool: Spool, upkeep: Upkeep, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def time_out(connection: Connection, records: object) -> None:
+        connection.execute(text("do $$ begin raise 'slow' using errcode = '57014'; end $$"))
+
+    _spool_503(spool)
+    runtime.database.breaker.record_failure(time.monotonic())
+    with monkeypatch.context() as slow:
+        slow.setattr(attempts, "insert_attempts", time_out)
+        upkeep.run_round()
+
+        assert not runtime.database.breaker.is_open
+        assert rows.outcomes() == []
+    assert spool.has_records()
+
+
+def test_an_undecided_attempt_is_postponed_and_the_others_are_inserted(
+    runtime: Runtime, spool: Spool, upkeep: Upkeep, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spooled = [_spool_503(spool) for _ in range(5)]
+    connection = runtime.database._engine.raw_connection()
+    connection.cursor().execute(
+        "insert into attempts (id, received_at, status, code, via, method, language, client_address, user_agent,"
+        " duration_ms) values (%s, now(), 201, 'created', 'direct', 'POST', 'en', '', '', 1)",
+        (str(spooled[2].id),),
+    )
+
+    upkeep.run_round()
+
+    assert {row["id"] for row in rows.attempts()} == {one.id for one in spooled if one is not spooled[2]}
+    assert read_status(spool.root).records == 1
+    assert not runtime.database.breaker.is_open
+    connection.rollback()
+    connection.close()
+    monkeypatch.setattr(attempts, "POSTPONE_S", 0)
+    upkeep.run_round()
+    assert read_status(spool.root).records == 1, "it is not tried again at once"
+    upkeep._delivery._retry_at = dict.fromkeys(upkeep._delivery._retry_at, 1.0)  # later
+    upkeep.run_round()
+    assert {row["id"] for row in rows.attempts()} == {one.id for one in spooled}
+    assert not spool.has_records()
+
+
+def test_batches_shrink_after_a_timeout_and_grow_again(
+    runtime: Runtime, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    real = insert_attempts
+
+    def insert(connection: Connection, records: Sequence[AttemptRecord]) -> None:
+        sizes.append(len(records))
+        if len(records) > 2:
+            connection.execute(text("do $$ begin raise 'slow' using errcode = '57014'; end $$"))
+        real(connection, records)
+
+    monkeypatch.setattr(attempts, "insert_attempts", insert)
+    lines = [AttemptRecord.interrupted(attempt()).to_line() for _ in range(9)]
+
+    assert Delivery(runtime.database)._deliver(lines) == ([], [])
+
+    assert sizes == [9, 4, 2, 4, 2, 4, 2, 3, 1, 2]
+    assert len(rows.attempts()) == 9
+
+
+def test_postgresql_without_space_for_tables_does_not_close_the_breaker(
+    runtime: Runtime, spool: Spool, upkeep: Upkeep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(connection: Connection, records: object) -> None:
+        connection.execute(text("do $$ begin raise 'full' using errcode = '53100'; end $$"))
+
+    _spool_503(spool)
+    runtime.database.breaker.record_failure(time.monotonic())
+    with monkeypatch.context() as full:
+        full.setattr(attempts, "insert_attempts", refuse)
+        upkeep.run_round()
+        runtime.database.breaker.record_failure(time.monotonic())
+        for _ in range(3):
+            upkeep.run_round()
+        with pytest.raises(DatabaseUnavailableError):
+            runtime.database.write_transaction(_one)
+
+    upkeep.run_round()
+
+    assert runtime.database.write_transaction(_one) == 1
+    assert not spool.has_records()
+
+
+def test_the_probe_does_not_wait_for_a_drain(
+    runtime: Runtime, spool: Spool, upkeep: Upkeep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, go = threading.Event(), threading.Event()
+
+    def block(*_: object) -> None:
+        entered.set()
+        assert go.wait(10)
+
+    monkeypatch.setattr(attempts, "insert_attempts", block)
+    _spool_503(spool)
+    upkeep.ensure_running()
+    assert entered.wait(10)
+    runtime.database.breaker._last_success = 0.0
+
+    runtime.database.breaker.record_failure(time.monotonic())
+
+    eventually(lambda: not runtime.database.breaker.is_open, 10, "the probe waits for the drain")
+    go.set()
+    upkeep.stop(10)
+
+
+def test_an_attempt_is_spooled_whatever_the_driver_raises(
+    runtime: Runtime, spool: Spool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise UnicodeDecodeError("utf-8", b"\xcf", 0, 1, "invalid start byte")
+
+    monkeypatch.setattr(attempts, "insert_attempt", fail)
+
+    assert attempts.record(runtime.database, spool, attempt(), status=422, code="invalid_phone")
+
+    assert spool.has_records()
+    assert "UnicodeDecodeError" in caplog.text
+
+
+def test_an_unusable_spool_is_logged_once_and_recovers(
+    runtime: Runtime, spool: Spool, upkeep: Upkeep, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for job in upkeep._jobs["disk"]:
+        job.every_s = 0
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "pwrite", fail)
+        upkeep.run_round()
+        upkeep.run_round()
+        assert find_problem(spool, upkeep) == "spool_unusable"
+    upkeep.run_round()
+
+    assert find_problem(spool, upkeep) is None
+    messages = [record.message for record in caplog.records if record.message.startswith("spool")]
+    assert messages == ["spool unusable", "spool usable again"]
 
 
 def test_an_open_breaker_refuses_at_once_but_lets_a_probe_through(runtime: Runtime) -> None:

@@ -3,16 +3,18 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from project.spool import SLOT_BYTES, SLOT_COUNT, Folder, Spool, SpoolError, read_status
+from project.spool import SLOT_BYTES, SLOT_COUNT, Folder, Intent, Spool, SpoolError, Undelivered, read_status
 from tests.builders import BARE_IMPORT
 
 ROOT = Path(__file__).parents[2]
@@ -27,15 +29,17 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
 
 
 class Delivered(list[str]):
-    """Collects delivered records; returns poison records as refused."""
+    """Collects delivered records; rejects poison, and postpones what is late."""
 
-    def __call__(self, records: list[str]) -> list[str]:
-        """Accept all records but poison ones, and return those."""
-        self.extend(record for record in records if record != "poison")
-        return [record for record in records if record == "poison"]
+    def __call__(self, records: list[str]) -> Undelivered:
+        """Accept all records but these."""
+        rejected = [record for record in records if record == "poison"]
+        postponed = [record for record in records if record == "late"]
+        self.extend(record for record in records if record not in {"poison", "late"})
+        return Undelivered(rejected, postponed)
 
 
-def refuse(records: list[str]) -> list[str]:
+def refuse(records: list[str]) -> Undelivered:
     """Fail as an unavailable database."""
     raise ConnectionError
 
@@ -48,6 +52,14 @@ def framed(data: bytes) -> bytes:
 def segments(spool: Spool) -> list[Path]:
     """Return the segment files."""
     return sorted(spool.root.glob("*/*[0-9].log"))
+
+
+def written(spool: Spool, record: str) -> Intent:
+    """Write an intent and wait for the disk."""
+    intent = spool.write_intent(record)
+    assert intent
+    assert intent.wait(10)
+    return intent
 
 
 def kill_while(tmp_path: Path, steps: str) -> None:
@@ -118,7 +130,7 @@ def test_threads_that_wait_for_the_disk_share_one_fdatasync(spool: Spool, monkey
     assert entered.wait(10)
     for thread in threads[1:]:
         thread.start()
-    while segments(spool)[0].read_bytes().count(b"\n") < len(threads):
+    while spool._records._queue.qsize() < len(threads) - 1:
         os.sched_yield()
     go.set()
     for thread in threads:
@@ -270,7 +282,7 @@ def test_an_intent_of_a_killed_process_becomes_a_record(tmp_path: Path) -> None:
 
 
 def test_a_damaged_intent_is_quarantined_and_its_slot_is_reused(tmp_path: Path) -> None:
-    kill_while(tmp_path, "[s.write_intent(f'request {number}') for number in range(3)]")
+    kill_while(tmp_path, "[s.write_intent(f'request {number}').wait() for number in range(3)]")
     intents = tmp_path / "000" / "intents"
     content = bytearray(intents.read_bytes())
     content[1 * SLOT_BYTES + 12] ^= 1
@@ -282,14 +294,14 @@ def test_a_damaged_intent_is_quarantined_and_its_slot_is_reused(tmp_path: Path) 
 
     assert delivered == ["request 0", "request 2"]
     assert read_status(tmp_path).quarantined == 2
-    assert None not in [spool.write_intent("note") for _ in range(SLOT_COUNT)]
+    assert None not in [written(spool, "note").slot for _ in range(SLOT_COUNT)]
     spool.close()
 
 
 def test_a_damaged_intent_on_a_full_disk_does_not_prevent_opening_the_spool(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kill_while(tmp_path, "s.write_intent('broken'); s.write_intent('at work')")
+    kill_while(tmp_path, "s.write_intent('broken').wait(); s.write_intent('at work').wait()")
     intents = tmp_path / "000" / "intents"
     intents.write_bytes(b"#" + intents.read_bytes()[1:])
 
@@ -309,7 +321,7 @@ def test_a_damaged_intent_on_a_full_disk_does_not_prevent_opening_the_spool(
 
 def test_the_records_of_a_dead_process_are_drained_by_another_one(tmp_path: Path, spool: Spool) -> None:
     spool.append("mine")
-    kill_while(spool.root, "s.append('theirs'); s.write_intent('interrupted')")
+    kill_while(spool.root, "s.append('theirs'); s.write_intent('interrupted').wait()")
     delivered = Delivered()
 
     assert spool.drain_orphans(delivered) == 2
@@ -334,16 +346,16 @@ def test_two_open_spools_never_share_a_folder(tmp_path: Path) -> None:
 
 
 def test_requests_beyond_the_number_of_slots_get_no_intent(spool: Spool) -> None:
-    slots = [spool.write_intent("note") for _ in range(SLOT_COUNT + 1)]
+    intents = [written(spool, "note") for _ in range(SLOT_COUNT + 1)]
 
-    assert slots[-1] is None
-    spool.clear_intent(slots[0])
-    assert spool.write_intent("note") == slots[0]
+    assert intents[-1].slot is None
+    spool.clear_intent(intents[-1])
+    spool.clear_intent(intents[0])
+    assert written(spool, "note").slot == intents[0].slot
 
 
-@pytest.mark.parametrize("act", [lambda s: s.write_intent("x" * 5000), lambda s: s.clear_intent(None)])
-def test_an_intent_that_is_too_long_or_missing_is_ignored(spool: Spool, act: Callable[[Spool], int | None]) -> None:
-    assert act(spool) is None
+def test_an_intent_that_is_too_long_gets_no_slot(spool: Spool) -> None:
+    assert written(spool, "x" * 5000).slot is None
 
 
 def test_files_are_accessible_only_to_their_owner(spool: Spool) -> None:
@@ -383,6 +395,7 @@ def test_a_folder_that_cannot_be_used_is_reported(tmp_path: Path, spoil: Callabl
     with pytest.raises(SpoolError, match=f"{spool.root} cannot be used: "):
         spool.append("anything")
     assert spool.write_intent("anything") is None
+    assert spool.problem
     assert spool.lost == 1
     assert spool.drain_orphans(Delivered()) == 0
 
@@ -399,7 +412,7 @@ def test_a_child_process_claims_a_folder_of_its_own(spool: Spool) -> None:
 
 
 def test_interrupted_intents_are_kept_until_the_disk_has_space(tmp_path: Path) -> None:
-    kill_while(tmp_path, "s.write_intent('at work')")
+    kill_while(tmp_path, "s.write_intent('at work').wait()")
     full = Folder.claim(tmp_path / "000", quota=1)
     assert full is not None
     full.close()
@@ -422,3 +435,186 @@ def test_the_status_counts_all_folders(tmp_path: Path, spool: Spool) -> None:
     assert (found.records, found.oldest is not None) == (2, True)
     assert found.bytes == sum(path.stat().st_size for path in segments(spool))
     other.close()
+
+
+# --- Slow, frozen and vanished disks -------------------------------------------------------------------------------
+
+
+class Gate:
+    """Blocks functions of `os`, as a frozen disk does, until it is opened."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+        self._opened = threading.Event()
+        self.entered = threading.Event()
+        self.calls: list[str] = []
+        for name in names:
+            monkeypatch.setattr(os, name, self._blocked(name, getattr(os, name)))
+
+    def _blocked(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            self.calls.append(name)
+            self.entered.set()
+            assert self._opened.wait(10)
+            return real(*arguments)
+
+        return call
+
+    def open(self) -> None:
+        """Let all calls pass."""
+        self._opened.set()
+
+
+@pytest.mark.parametrize("prepare", [Spool.open, lambda spool: (spool.append("first"), spool.drain(Delivered()))])
+def test_a_record_waits_for_a_single_flush(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, prepare: Callable[[Spool], object]
+) -> None:
+    prepare(spool)
+    gate = Gate(monkeypatch, "fsync", "fdatasync")
+    gate.open()
+
+    spool.append("one")
+
+    assert gate.calls == ["fdatasync"]
+
+
+def test_no_request_waits_for_a_frozen_disk(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("project.spool.CLEAR_S", 0.0)
+    spool.open()
+    gate = Gate(monkeypatch, "pwrite")
+
+    first, second = spool.write_intent("first"), spool.write_intent("second")
+    assert first
+    assert second
+    assert gate.entered.wait(10)
+    spool.clear_intent(first)
+    gate.open()
+
+    assert second.wait(10)
+    spool.clear_intent(second)
+    spool.close()
+    [intents] = spool.root.glob("*/intents")
+    assert [at for at in range(SLOT_COUNT) if intents.read_bytes()[at * SLOT_BYTES]] == []
+
+
+def test_a_record_for_which_the_disk_takes_too_long_is_reported_as_lost(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool.open()
+    gate, delivered = Gate(monkeypatch, "fdatasync"), Delivered()
+    thread = threading.Thread(target=spool.append, args=("in the flush",))
+    thread.start()
+    assert gate.entered.wait(10)
+    with pytest.raises(SpoolError, match="does not respond"):
+        spool.append("in the queue", timeout_s=0)
+    gate.open()
+    spool.append("after")
+    thread.join()
+
+    spool.drain(delivered)
+
+    assert spool.lost == 1
+    assert delivered == ["in the flush", "after"]
+
+
+def test_a_frozen_disk_is_reported_without_asking_it(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool.open()
+    gate = Gate(monkeypatch, "fdatasync")
+    thread = threading.Thread(target=spool.append, args=("slow",))
+    thread.start()
+    assert gate.entered.wait(10)
+    assert spool.fullness < 1
+
+    monkeypatch.setattr("project.disk.STUCK_S", -1.0)
+
+    assert spool.problem == "the spool's disk does not respond"
+    with pytest.raises(SpoolError, match="does not respond"):
+        _ = spool.fullness
+    with pytest.raises(SpoolError, match="does not respond"):
+        spool.append("refused at once")
+    assert spool.write_intent("nobody waits for it") is None
+    gate.open()
+    thread.join()
+
+
+def test_a_removed_folder_is_created_again(spool: Spool) -> None:
+    delivered = Delivered()
+    intent = written(spool, "in progress")
+    spool.append("lost with the folder")
+    shutil.rmtree(spool.root)
+
+    assert spool.check() is None
+    spool.append("one")
+    shutil.rmtree(spool.root)
+    spool.append("two")
+    spool.clear_intent(intent)
+    spool.drain(delivered)
+
+    assert delivered == ["two"]
+
+
+def test_a_full_disk_is_noticed_before_a_record_needs_it(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    assert spool.check() is None
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "pwrite", fail)
+        assert spool.check() == spool.problem == "the spool's disk failed: No space left on device"
+
+    assert spool.check() is None
+    assert spool.problem is None
+
+
+def test_after_a_failed_flush_the_disk_is_unusable_until_a_flush_succeeds(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fdatasync", fail)
+        with pytest.raises(SpoolError):
+            spool.append("doubtful")
+        assert spool.check()
+        assert spool.problem
+
+    assert spool.check() is None
+
+
+def test_a_postponed_record_stays_and_the_others_are_delivered(spool: Spool) -> None:
+    delivered = Delivered()
+    for record in ("one", "late", "poison", "two"):
+        spool.append(record)
+
+    assert (spool.drain(delivered), spool.drain(delivered)) == (3, 0)
+
+    assert delivered == ["one", "two"]
+    assert (read_status(spool.root).records, read_status(spool.root).quarantined) == (1, 1)
+    assert spool.has_records()
+    assert spool._own
+    assert spool._own.size == segments(spool)[0].stat().st_size
+
+
+def test_records_of_a_segment_whose_renaming_was_lost_are_delivered(tmp_path: Path) -> None:
+    kill_while(tmp_path, "s.append('kept')")
+    [segment] = (tmp_path / "000").glob("*[0-9].log")
+    segment.rename(tmp_path / "000" / "next")
+    spool, delivered = Spool(tmp_path), Delivered()
+
+    spool.drain(delivered)
+
+    assert delivered == ["kept"]
+    spool.close()
+
+
+def test_the_status_is_counted_again_only_as_far_as_files_have_changed(spool: Spool) -> None:
+    for record in ("one", "late"):
+        spool.append(record)
+        spool.check()
+        assert spool.status == read_status(spool.root)
+
+    spool.drain(Delivered())
+    spool.check()
+
+    assert spool.status == read_status(spool.root)
+    assert spool.status.records == 1

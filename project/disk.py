@@ -1,0 +1,121 @@
+"""Threads that do disk operations for others, which wait for them only as long as they choose.
+
+A disk can block a system call for as long as it likes (a snapshot that freezes it, a lost network disk), and nothing
+can interrupt that call.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Generic, TypeVar
+
+STUCK_S = 2.0
+"""Seconds after which an operation that still runs means that the disk does not respond."""
+
+
+class Watch:
+    """Knows how long the operation in its `with` block has been running."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def __enter__(self) -> None:
+        self._since = time.monotonic()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._since = None
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the operation runs longer than STUCK_S."""
+        since = self._since
+        return since is not None and time.monotonic() - since > STUCK_S
+
+
+class Operation:
+    """An operation that one thread requests and a DiskThread does."""
+
+    __slots__ = ("_unfinished", "error")
+
+    def __init__(self) -> None:
+        self._unfinished = threading.Lock()  # an Event costs ten times as much
+        self._unfinished.acquire()
+        self.error: Exception | None = None
+
+    def finish(self) -> None:
+        """Let the thread that waits continue."""
+        if self._unfinished.locked():
+            self._unfinished.release()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until the operation has ended, with or without an `error`; return False after the timeout."""
+        return self._unfinished.acquire(timeout=-1 if timeout_s is None else max(0.0, timeout_s))
+
+
+T = TypeVar("T", bound=Operation)
+
+
+class DiskThread(Generic[T]):
+    """Does operations in the order in which they are requested, all that wait at once: they can share a flush.
+
+    The thread starts when first needed, and again after a fork.
+    """
+
+    def __init__(self, name: str, work: Callable[[list[T]], None]) -> None:
+        self._name = name
+        self._work = work
+        self._start_lock = threading.Lock()
+        self._pid = 0
+        self._queue: SimpleQueue[T | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._watch = Watch()
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the disk does not respond."""
+        return self._watch.is_stuck
+
+    def put(self, operation: T) -> None:
+        """Request an operation."""
+        if self._pid != os.getpid():
+            self._start()
+        self._queue.put(operation)
+
+    def stop(self, timeout_s: float) -> None:
+        """End the thread after the operations that wait."""
+        with self._start_lock:
+            if self._pid == os.getpid() and self._thread:
+                self._pid = 0
+                self._queue.put(None)
+                self._thread.join(timeout_s)
+
+    def _start(self) -> None:
+        with self._start_lock:
+            if self._pid != os.getpid():
+                self._queue, self._watch = SimpleQueue(), Watch()
+                self._thread = threading.Thread(
+                    target=self._run, args=(self._queue, self._watch), name=self._name, daemon=True
+                )
+                self._thread.start()
+                self._pid = os.getpid()
+
+    def _run(self, queue: "SimpleQueue[T | None]", watch: Watch) -> None:
+        operation = queue.get()
+        while operation is not None:
+            batch = [operation]
+            while not queue.empty() and (operation := queue.get()) is not None:
+                batch.append(operation)
+            try:
+                with watch:
+                    self._work(batch)
+            except Exception as error:
+                for one in batch:
+                    one.error = one.error or error
+            for one in batch:
+                one.finish()
+            if operation is not None:
+                del batch, one
+                operation = queue.get()
