@@ -26,6 +26,7 @@ NewService = Callable[..., Service]
 def _without_delays(postgres: Postgres) -> Iterator[None]:
     """Remove the delays after the test."""
     yield
+    postgres.thaw()  # a frozen session holds locks
     postgres.execute(NO_DELAY)
 
 
