@@ -20,13 +20,13 @@ def delete_expired_keys(connection: Connection, limit: int) -> int:
 
 
 def ping(connection: Connection) -> None:
-    """Check that PostgreSQL responds."""
+    """Execute a trivial query to check that PostgreSQL responds."""
     connection.execute(select(1))
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A PostgreSQL server and the privileges of our role."""
+    """A PostgreSQL server and the privileges of the role of this connection."""
 
     version: str
     number: int
