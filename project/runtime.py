@@ -56,7 +56,7 @@ class Runtime:
         self.spool.close()
 
     def start(self, worker: int) -> None:
-        """Start to serve as worker `worker`; records what a killed predecessor left behind."""
+        """Start serving as worker `worker`; record interrupted attempts of a killed predecessor."""
         for start in self.on_start:
             start()
         self.metrics.attach(worker)

@@ -40,7 +40,7 @@ def sqlstate(error: BaseException) -> str | None:
 
 
 def is_query_timeout(error: BaseException) -> bool:
-    """Return whether the statement exceeded statement_timeout on a healthy server (57014)."""
+    """Return whether PostgreSQL cancelled the statement (57014), normally by statement_timeout."""
     return sqlstate(error) == _QUERY_TIMEOUT
 
 

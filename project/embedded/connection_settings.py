@@ -34,7 +34,7 @@ def await_server(directory: DataDirectory) -> str:
 
 
 def connect(directory: DataDirectory) -> Connection | None:
-    """Return a connection if the server on our port uses our data directory, else None."""
+    """Return a connection, or None if no server on the stored port uses this data directory."""
     port = _port(directory)
     if port is None:
         return None

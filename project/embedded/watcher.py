@@ -41,7 +41,7 @@ Server = subprocess.Popen[bytes] | AdoptedServer
 
 
 def start_watcher(directory: DataDirectory) -> None:
-    """Start a watcher unless there is one; it inherits the lock, which is never free between."""
+    """Start a watcher unless one runs. It inherits the lock, which is thus never released."""
     lock = try_lock(directory.root / "watcher.lock")
     if lock is None:
         return

@@ -41,7 +41,7 @@ class RedisCounters:
         self._script = redis.register_script(_CONSUME)
 
     def consume(self, hits: Sequence[Hit]) -> Exceeded | None:
-        """Do what LocalCounters.consume() does. Raises CountersUnavailableError."""
+        """Count hits as LocalCounters.consume() does. Raises CountersUnavailableError."""
         keys = [f"useradd:{limit.name}:{key}" for limit, key, _ in hits]
         arguments = [part for limit, _, amount in hits for part in (limit.requests, limit.seconds * 1000, amount)]
         try:
