@@ -62,9 +62,10 @@ def request(method: str, path: str, body: bytes = b"", content_type: str = "", c
 
 
 def measure(port: int, template: bytes, *, clients: int, seconds: float, first: int, expected: int) -> Load:
-    """Run a load in another process; each of `clients` repeats requests without a pause.
+    """Run a load in another process and return its result; clients send without pauses.
 
-    Requests are numbered from `first`. The load lasts `seconds`, or until each client has got a response.
+    Requests are numbered from `first`. The load lasts `seconds`, or longer until each client has got a response.
+    Raises CalledProcessError if the process fails.
     """
     options = [str(value) for value in (port, clients, seconds, first, expected)]
     command = [sys.executable, "-m", "bench.load", *options]

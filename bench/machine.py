@@ -42,9 +42,9 @@ def switches(root: psutil.Process) -> int:
 
 
 def memory_mb(process: psutil.Process) -> float:
-    """Return the resident memory.
+    """Return the resident memory of a process in MB.
 
-    Memory that workers share with their supervisor counts for each.
+    Memory that workers share with their supervisor counts for each worker.
     """
     return float(process.memory_info().rss) / MEGABYTE
 
@@ -57,7 +57,7 @@ class Peak:
 
 
 @contextmanager
-def peak_of(process: psutil.Process) -> Iterator[Peak]:
+def track_peak_memory(process: psutil.Process) -> Iterator[Peak]:
     """Sample the memory of a process every 10 ms while the block runs."""
     peak, stopped = Peak(), threading.Event()
 

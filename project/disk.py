@@ -1,4 +1,4 @@
-"""Threads that do disk operations for others, which wait for them only as long as they choose.
+"""Threads that perform disk operations, so that requests can wait with a time limit.
 
 A disk can block a system call for as long as it likes (a snapshot that freezes it, a lost network disk), and nothing
 can interrupt that call.
@@ -51,7 +51,7 @@ class Operation:
             self._unfinished.release()
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait until the operation has ended, with or without an `error`; return False after the timeout."""
+        """Wait until the operation has ended, even with an `error`; return False after the timeout."""
         return self._unfinished.acquire(timeout=-1 if timeout_s is None else max(0.0, timeout_s))
 
 
@@ -59,7 +59,7 @@ T = TypeVar("T", bound=Operation)
 
 
 class DiskThread(Generic[T]):
-    """Does operations in the order in which they are requested, all that wait at once: they can share a flush.
+    """Performs operations in order, all waiting ones together: they can share a flush.
 
     The thread starts when first needed, and again after a fork.
     """

@@ -34,30 +34,36 @@ class _Family:
     """Labels and cell of each series."""
 
 
-@dataclass(slots=True, eq=False)
-class Counter:
-    """A number that only increases."""
+class _Series:
+    __slots__ = ("_at", "_metrics")
 
-    metrics: "Metrics"
-    at: int
+    def __init__(self, metrics: "Metrics", at: int) -> None:
+        self._metrics = metrics
+        self._at = at
+
+
+class Counter(_Series):
+    """Counter: a series that only increases."""
+
+    __slots__ = ()
 
     def add(self, number: float = 1) -> None:
-        with self.metrics.lock:
-            self.metrics.cells[self.metrics.row + self.at] += number
+        metrics = self._metrics
+        with metrics.lock:
+            metrics.cells[metrics.row + self._at] += number
 
 
-@dataclass(slots=True, eq=False)
-class Histogram:
+class Histogram(_Series):
     """A histogram of durations."""
 
-    metrics: "Metrics"
-    at: int
+    __slots__ = ()
 
     def observe(self, seconds: float) -> None:
-        with self.metrics.lock:
-            at = self.metrics.row + self.at
-            self.metrics.cells[at] += seconds
-            self.metrics.cells[at + 1 + bisect_left(BUCKETS_S, seconds)] += 1
+        metrics = self._metrics
+        with metrics.lock:
+            at = metrics.row + self._at
+            metrics.cells[at] += seconds
+            metrics.cells[at + 1 + bisect_left(BUCKETS_S, seconds)] += 1
 
 
 class Metrics:
@@ -151,7 +157,7 @@ class Metrics:
         return [row for row in self._all_rows() if self.cells[row + _HEARTBEAT] > since]
 
     def _combine(self, family: _Family, at: int) -> float:
-        """Combine a series over all processes: counters of dead ones count, their gauges do not."""
+        """Return the combined value of a series: counters of all rows, gauges of recent ones."""
         rows = self._fresh_rows() if family.kind == "gauge" else self._all_rows()
         return family.combine(self.cells[row + at] for row in rows) if rows else 0
 
@@ -178,6 +184,6 @@ def header_lines(name: str, kind: str, description: str) -> Iterator[str]:
 
 
 def sample_line(name: str, labels: Labels, value: float) -> str:
-    """Return the line of one series. Label values are our own constants and need no escaping."""
+    """Return the line of one series. Label values are constants and need no escaping."""
     text = ",".join(f'{key}="{label}"' for key, label in labels.items())
     return f"{name}{{{text}}} {value:.15g}" if text else f"{name} {value:.15g}"

@@ -1,4 +1,4 @@
-"""The tables with the rules that PostgreSQL enforces by constraints."""
+"""SQLAlchemy models and their constraints."""
 
 from datetime import date, datetime
 from typing import Any
@@ -37,7 +37,7 @@ class Base(DeclarativeBase):
 
 
 class Attempt(Base):
-    """One call of /useradd, whatever its outcome."""
+    """A request to /useradd, whatever its outcome."""
 
     __tablename__ = "attempts"
     __table_args__ = (
@@ -125,7 +125,7 @@ class Identifier(Base):
 
 
 class IdempotencyKey(Base):
-    """The user that a key created, so that a retry gets the same response and no second user."""
+    """A used idempotency key and its user: a retry gets the same response and no second user."""
 
     __tablename__ = "idempotency_keys"
     __table_args__ = (Index(None, "expires_at"),)
@@ -171,7 +171,7 @@ class AttemptCount(Base):
 
 
 class Watermark(Base):
-    """The last attempt that a job has processed."""
+    """The sequence number of the last attempt that a job has processed."""
 
     __tablename__ = "watermarks"
 

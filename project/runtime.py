@@ -55,7 +55,7 @@ class Runtime:
         self.spool.close()
 
     def start(self, worker: int) -> None:
-        """Start to serve as worker `worker`; the upkeep records what a killed predecessor left behind."""
+        """Start serving as worker `worker`; upkeep records interrupted attempts of a killed predecessor."""
         for start in self.on_start:
             start()
         self.metrics.attach(worker)

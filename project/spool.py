@@ -123,7 +123,7 @@ class Spool:
         """Totals of all folders at the last check()."""
 
     def open(self) -> "Folder":
-        """Return the folder of this process, a new one if it is gone. Raises SpoolError if none can be claimed."""
+        """Return the folder of this process, a new one if it is gone. Raises SpoolError."""
         with self._lock:
             if self._pid != os.getpid():
                 self._own = None
@@ -135,7 +135,7 @@ class Spool:
             return self._own
 
     def append(self, record: str, timeout_s: float | None = None) -> None:
-        """Store a record durably. Raises SpoolError, also if the disk needs longer than the timeout."""
+        """Store a record durably. Raises SpoolError, even if only the time limit is exceeded."""
         try:
             with self.trace("spool append") if self.trace else nullcontext():
                 self._append(Record(record), timeout_s)
@@ -144,7 +144,7 @@ class Spool:
             raise
 
     def write_intent(self, record: str) -> Intent | None:
-        """Have stored what to record if this process dies, without waiting; None if the disk is unusable."""
+        """Queue what to record if this process dies; return None if the disk is unusable."""
         if self.problem:
             return None
         intent = Intent(record)
@@ -180,7 +180,7 @@ class Spool:
         return self._own is not None and self._own.size > 0
 
     def check(self) -> str | None:
-        """Find out whether the disk accepts records, count them, and return the problem, if any. Uses the disk."""
+        """Check on the disk whether it accepts records, and count them; return the problem."""
         with self._check:
             try:
                 self.open().probe(is_durable=self._problem is not None)
@@ -308,7 +308,7 @@ class Folder:
             raise
 
     def is_gone(self) -> bool:
-        """Return whether the path leads elsewhere by now: the folder was removed, or its disk unmounted."""
+        """Return whether the folder was removed or its disk unmounted."""
         try:
             found = (self._path / "lock").stat()
         except OSError:
@@ -340,7 +340,7 @@ class Folder:
                     record.error = SpoolError(_failure(error))
 
     def write_intent(self, line: bytes) -> int | None:
-        """Store a line in a slot and return the slot; None if the line is too long or no slot is free."""
+        """Store a line and return its slot; None if it is too long or no slot is free."""
         if len(line) > SLOT_BYTES or not self._free_slots:
             return None
         slot = self._free_slots.popleft()
@@ -418,7 +418,7 @@ class Folder:
             self._active = None
 
     def _segment_for(self, length: int) -> "_Segment":
-        """Return a segment for a line of `length` bytes. Raises OSError, or QuotaError at the quota."""
+        """Return a segment for a line of `length` bytes. Raises OSError or QuotaError."""
         if self._is_closed:
             raise SpoolError(f"{self._path} was released")
         if self.size + length > self._quota:
@@ -447,7 +447,7 @@ class Folder:
             self._has_next = True
 
     def _adopt_next(self) -> None:
-        """Make the file `next` a segment if it has records: a crash of the machine can undo its renaming."""
+        """Rename `next` to a segment if it has records: a machine crash can undo that."""
         path = self._path / "next"
         if path.exists() and path.stat().st_size:
             self._newest = max(self._newest + 1, time.time_ns() // 1_000_000)
@@ -565,7 +565,7 @@ def read_status(root: Path, last: SpoolStatus | None = None) -> SpoolStatus:
 
 
 def _count_lines(path: Path, known: Mapping[Path, tuple[int, int]]) -> tuple[int, int]:
-    """Return the size of a file and the number of its lines; a file that has disappeared has none."""
+    """Return size and number of lines of a file, zeros if it has disappeared."""
     length, lines = known.get(path, (0, 0))
     try:
         with path.open("rb") as file:

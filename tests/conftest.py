@@ -33,17 +33,17 @@ TABLES = ("users", "identifiers", "idempotency_keys", "attempts", "attempt_count
 def pytest_collection_finish() -> None:
     """Exclude imported objects from garbage collection.
 
-    Traversing them takes an eighth of the time.
+    Traversing them takes an eighth of the time of a test run.
     """
     gc.freeze()
 
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """An empty database of this run.
+    """Yield the URL of an empty database, which is dropped after the run.
 
-    The test server is the embedded one, or one of the programs in TEST_POSTGRES_BIN. Concurrent runs share it, each
-    with its own database; it is reused by later runs.
+    The server is started from the programs in TEST_POSTGRES_BIN, by default those of the embedded PostgreSQL.
+    Concurrent and later runs use the same server.
     """
     programs = os.environ.get("TEST_POSTGRES_BIN")
     home = ROOT / ".postgres-for-tests" / (programs.strip("/").replace("/", "-") if programs else "embedded")
@@ -66,9 +66,9 @@ def administer(server: str, statement: str) -> None:
 
 @pytest.fixture(scope="session")
 def config(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """Default settings with the test database, without rate limits.
+    """Return default settings with the test database and without rate limits.
 
-    All tests have one client address.
+    Without limits, because all tests have the same client address.
     """
     data_dir = str(tmp_path_factory.mktemp("data"))
     environment = {"DATABASE_URL": postgres_url, "DATA_DIR": data_dir, "RATELIMIT_ENABLED": "0"}
@@ -77,7 +77,7 @@ def config(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Confi
 
 @pytest.fixture(scope="session")
 def app(config: Config) -> Iterator[Flask]:
-    """The service with its tables and without its upkeep thread: tests run upkeep themselves."""
+    """Yield the application with its tables but no upkeep thread: tests run upkeep themselves."""
     app = create_app(config)
     get_runtime(app).upkeep.ensure_running = lambda: None  # type: ignore[method-assign]
     with app.app_context():
@@ -88,13 +88,13 @@ def app(config: Config) -> Iterator[Flask]:
 
 @pytest.fixture
 def make_app(config: Config) -> Iterator[MakeApp]:
-    """Creates further applications with other settings, and stops them after the test."""
+    """Yield a function that creates applications with other settings; stop them after the test."""
     yield from _make_app(config)
 
 
 @pytest.fixture(scope="module")
 def make_app_once(config: Config) -> Iterator[MakeApp]:
-    """Like make_app, for module-scoped fixtures."""
+    """Yield a function like make_app, for module-scoped fixtures."""
     yield from _make_app(config)
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from psycopg2 import extensions
 
 from bench.load import useradd
-from bench.machine import peak_of
+from bench.machine import track_peak_memory
 from bench.reader import Reader
 from bench.references import postgres, workbook
 from bench.references.postgres import connect
@@ -125,7 +125,7 @@ def _await_aggregation(connection: extensions.connection) -> None:
 
 def _record_exports(run: Run, table: Table) -> None:
     firsts = []
-    with peak_of(table.server.workers()[0]) as peak:
+    with track_peak_memory(table.server.workers()[0]) as peak:
         for ending, quantity in FORMATS.items():
             timing = table.reader.get(_address(ending))
             run.record(quantity, table.rows / timing.seconds)
@@ -135,7 +135,7 @@ def _record_exports(run: Run, table: Table) -> None:
 
 
 def _record_memory(run: Run, table: Table) -> None:
-    with peak_of(table.server.workers()[0]) as peak:
+    with track_peak_memory(table.server.workers()[0]) as peak:
         for ending in FORMATS:
             table.reader.get(_address(ending))
     run.record(Quantity.MEMORY_FEW, peak.mb)

@@ -84,7 +84,7 @@ _OUTPUT = re.compile(r"^([\w ]+?)(?: =|:) ([\d.]+)", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Pgbench:
-    """Result of a pgbench run."""
+    """Result of a pgbench run. `rate` is in transactions per second, `latency_ms` a mean."""
 
     rate: float
     latency_ms: float

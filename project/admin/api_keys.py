@@ -1,4 +1,4 @@
-"""API keys: create one, whose value is shown once, and revoke one."""
+"""Administration pages that list, create and revoke API keys."""
 
 from uuid import UUID
 
@@ -10,7 +10,7 @@ from wtforms import StringField
 from project.admin.confirmation import Confirmation, ConfirmForm, ask, is_reauthenticated
 from project.admin.routes import PAGE_SIZE, before, bp, render_list
 from project.contract.error_codes import message_text
-from project.domain.api_keys import check_name
+from project.domain.api_keys import normalize_name
 from project.domain.errors import RuleError
 from project.http import reauthentication
 from project.http.request_state import request_state
@@ -27,7 +27,7 @@ REVOKE = Confirmation(
 
 
 class KeyForm(ConfirmForm):
-    """The name of a new key."""
+    """Form for the name of a new API key."""
 
     name = StringField(_("Purpose"))
 
@@ -41,7 +41,7 @@ def api_keys() -> ResponseReturnValue:
 
 @bp.route("/api-keys/new/", methods=["GET", "POST"])
 def create_api_key() -> ResponseReturnValue:
-    """Create a key and show it once."""
+    """Create an API key and show its value, which is not stored, once."""
     form = KeyForm(request.form)
     name = _checked_name(form) if request.method == "POST" else None
     if name is None or not is_reauthenticated(form):
@@ -55,7 +55,7 @@ def create_api_key() -> ResponseReturnValue:
 def _checked_name(form: KeyForm) -> str | None:
     """Return the name for a key, or add an error to the form and return None."""
     try:
-        return check_name(form.name.data or "")
+        return normalize_name(form.name.data or "")
     except RuleError as error:
         form.name.errors = [message_text(error)]
     return None

@@ -13,7 +13,7 @@ from project.http.translations import gettext
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """What an administrator is asked before a change, and the message after it."""
+    """Texts of a confirmation page, and the message shown after the change."""
 
     title: str
     explanation: str
@@ -22,7 +22,7 @@ class Confirmation:
 
 
 class ConfirmForm(Form):
-    """The form of a sensitive action. CSRFProtect checks its token before any view."""
+    """Form that confirms a sensitive action. CSRFProtect checks its token before any view."""
 
     password = PasswordField(_("Your password"))
 

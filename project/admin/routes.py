@@ -18,7 +18,7 @@ PAGE_SIZE = 25
 
 @bp.before_request
 def require_administrator() -> None:
-    """Refuse users who are not administrators, and too many changes by one who is."""
+    """Require an administrator; limit changes. Raises RefusalError or RateLimitedError."""
     if not request_state().is_administrator:
         raise RefusalError("forbidden")
     if request.method == "POST":
@@ -34,11 +34,11 @@ def state() -> str:
 
 
 def before() -> UUID | None:
-    """Return the id after whose row a page of a list starts, None for the first page."""
+    """Return the pagination cursor from ?before=, or None for the first page."""
     return request.args.get("before", type=UUID)
 
 
 def render_list(template: str, rows: Sequence[object], **values: object) -> str:
-    """Render a page from up to PAGE_SIZE + 1 rows: the extra one means that older ones exist."""
+    """Render a page of a list; more than PAGE_SIZE rows mean that older rows exist."""
     values = {"filters": {}, "is_too_broad": False} | values
     return render_template(template, rows=rows[:PAGE_SIZE], has_older=len(rows) > PAGE_SIZE, **values)

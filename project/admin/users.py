@@ -1,4 +1,4 @@
-"""Users: find them, and change what an administrator may change."""
+"""Administration pages that find and change users."""
 
 from collections.abc import Callable, Mapping
 from uuid import UUID

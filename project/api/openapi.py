@@ -1,4 +1,4 @@
-"""The part of POST /useradd in the OpenAPI document."""
+"""OpenAPI description of POST /useradd."""
 
 from apispec import APISpec
 
@@ -14,7 +14,7 @@ CODES = (
 
 
 def describe(spec: APISpec) -> None:
-    """Add POST /api/v1/useradd/. Its other addresses are aliases and stay out of the document."""
+    """Add POST /api/v1/useradd/ to the document, without its aliases."""
     location = {"description": "Page of the attempt", "schema": {"type": "string"}}
     replayed = {"description": "`true` on a repeat", "schema": {"type": "string"}}
     responses = {

@@ -72,7 +72,7 @@ def _is_attempt() -> bool:
 
 @bp.after_request
 def record_conflict(response: Response) -> Response:
-    """Count conflict responses of a client: they reveal what is taken."""
+    """Count conflict responses per client, because they reveal taken identifiers."""
     if response.status_code == 409:
         rate_limits.record_conflict()
     return response
@@ -126,7 +126,7 @@ def _read(request: Request, runtime: Runtime, state: RequestState) -> tuple[NewA
 
 
 def _idempotency_key(header: str | None) -> str:
-    """Return the client's idempotency key, or a new one, which the response names."""
+    """Return the client's idempotency key, or a generated one. Raises RefusalError."""
     if header is None:
         return new_key()
     match = _KEY.fullmatch(header.strip())

@@ -41,7 +41,10 @@ def account() -> ResponseReturnValue:
 
 
 def _is_changed(form: PasswordForm, user: User) -> bool:
-    """Change the password and start a new session, or set the errors of the form."""
+    """Change the password and start a new session; return False after setting form errors.
+
+    Raises RateLimitedError after too many wrong passwords.
+    """
     current, new = form.current.data or "", form.new.data or ""
     runtime, account = get_runtime(), request_state().account
     try:

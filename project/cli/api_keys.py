@@ -6,7 +6,7 @@ import click
 from flask.cli import AppGroup
 
 from project.cli.common import refusals_as_errors, validated_by
-from project.domain.api_keys import check_name
+from project.domain.api_keys import normalize_name
 from project.runtime import get_runtime
 from project.services import api_keys as keys
 
@@ -14,7 +14,7 @@ group = AppGroup("api-keys", help="Manage API keys of client programs.")
 
 
 @group.command("create")
-@click.argument("name", callback=validated_by(check_name))
+@click.argument("name", callback=validated_by(normalize_name))
 def create_key(name: str | None) -> None:
     """Create an API key and print it once. NAME describes its purpose.
 

@@ -89,7 +89,7 @@ def export(
 
 
 def _write(file: Path, selection: Selection, now: datetime) -> int:
-    """Write and rename a temporary file: FILE is never incomplete. Return the number of rows."""
+    """Write the export to `file` atomically; return the number of rows. Raises click.FileError."""
     database = get_runtime().read_database
     report = reports.count_export(database, reports.open_export(database, selection.filter, selection.zone, now))
     lines = partial(reports.iter_blocks, database, report)

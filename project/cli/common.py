@@ -1,4 +1,4 @@
-"""Shared by commands: attempts of the CLI, and errors with the texts of pages and the API."""
+"""Helpers of the commands: new attempts, and errors with the texts of pages and the API."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -43,7 +43,7 @@ def validated_by(rule: Callable[[str], str]) -> Callable[[click.Context, click.P
 
 
 def validated(rule: Callable[[str], str], value: str) -> str:
-    """Return a value in its normal form. Raises BadParameter with the text of the API."""
+    """Return the value that `rule` normalizes. Raises BadParameter with the text of the API."""
     try:
         return rule(value)
     except RuleError as error:
@@ -62,7 +62,7 @@ def with_suffix(*allowed: str) -> Callable[[click.Context, click.Parameter, Path
 
 
 def new_attempt(command: str, key: str | None = None) -> NewAttempt:
-    """Return a new attempt of a command, which statistics show like any other."""
+    """Return a new attempt of a command; statistics include attempts of commands."""
     now = datetime.now(UTC)
     return NewAttempt(
         id=new_id(now),

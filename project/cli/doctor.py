@@ -103,7 +103,7 @@ def _migrations(server: Server) -> Finding:
 
 
 def _privileges(server: Server) -> Finding:
-    """Check the role: an attacker who takes over the service must not be able to drop tables."""
+    """Check the privileges of the role, so that an attacker in the service cannot drop tables."""
     if not server.may_write:
         return check_access(server)
     if not (server.may_create or server.may_alter):
@@ -122,7 +122,7 @@ def _clock(difference: float) -> Finding:
 
 
 def _secrets() -> Iterator[Finding]:
-    """Check file modes only: weak secrets prevent the start."""
+    """Check only the file modes of secrets, because weak secrets prevent the start."""
     folder = get_runtime().config.data_dir
     paths = (folder, folder / "secret_key", folder / "password_secret", folder / "spool")
     exposed = [str(path) for path in paths if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077]
@@ -156,7 +156,7 @@ def _mounts() -> str:
 
 
 def file_system(folder: Path, mounts: str) -> str | None:
-    """Return the file system type of a folder, from the lines of /proc/self/mounts (fstab(5))."""
+    """Return the file system type of a folder from /proc/self/mounts (fstab(5)), or None."""
     found, longest = None, -1
     for line in mounts.splitlines():
         _, mount_point, kind, *_ = line.split(" ")

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 from zipfile import BadZipFile
 
 from project.domain.errors import FIELDS, RefusalError
 from project.domain.strict_json import parse_object
 from project.domain.text import clean
+
+if TYPE_CHECKING:
+    import _csv
 
 SUFFIXES = (".ndjson", ".csv", ".xlsx")
 MAX_LINE = 16 * 1024
@@ -35,12 +38,12 @@ csv.field_size_limit(MAX_LINE)
 
 
 class FileError(Exception):
-    """The file as a whole cannot be imported; the message says what to do."""
+    """The whole file cannot be imported; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a file: a user to create."""
+    """A row of a file, which describes a user to create."""
 
     number: int
     """Line or row number from 1, as editors and spreadsheets count."""
@@ -53,7 +56,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An open file: its length in bytes, or in rows for a workbook, and its rows."""
+    """An open file: its rows, and its length in bytes (for a workbook in rows)."""
 
     length: int
     rows: Iterator[Row]
@@ -79,7 +82,7 @@ def open_source(path: Path) -> Iterator[Source]:
 
 
 def _check_utf8(path: Path) -> None:
-    """Check the encoding of the whole file before any user is created."""
+    """Check the whole file before any user is created. Raises FileError if it is not UTF-8."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     line = 1
     with path.open("rb") as file:
@@ -121,11 +124,10 @@ def _csv_rows(text: TextIO, tell: Callable[[], int]) -> Iterator[Row]:
     header = text.readline()
     delimiter = max(",;\t", key=header.count)  # Excel writes semicolons in locales with a decimal comma
     columns = _columns(next(csv.reader([header], delimiter=delimiter), []))
-    return _csv_bodies(text, delimiter, columns, tell)
+    return _csv_bodies(csv.reader(text, delimiter=delimiter), columns, tell)
 
 
-def _csv_bodies(text: TextIO, delimiter: str, columns: Sequence[str], tell: Callable[[], int]) -> Iterator[Row]:
-    reader = csv.reader(text, delimiter=delimiter)
+def _csv_bodies(reader: "_csv.Reader", columns: Sequence[str], tell: Callable[[], int]) -> Iterator[Row]:
     while True:
         number = reader.line_num + 2  # the header is a line, too
         try:
@@ -163,12 +165,18 @@ def _sheet_rows(rows: Iterable[Sequence[Any]]) -> Iterator[Row]:
     numbered = enumerate(rows, start=1)
     _, header = next(numbered, (0, ()))
     columns = _columns(["" if cell is None else str(cell) for cell in header])
-    texts = ((number, [_cell(cell) for cell in cells]) for number, cells in numbered)
-    return (Row(number, _body(columns, cells), None, number) for number, cells in texts if any(cells))
+    return _sheet_bodies(numbered, columns)
+
+
+def _sheet_bodies(numbered: Iterable[tuple[int, Sequence[Any]]], columns: Sequence[str]) -> Iterator[Row]:
+    for number, cells in numbered:
+        values = [_cell(cell) for cell in cells]
+        if any(values):
+            yield Row(number, _body(columns, values), None, number)
 
 
 def _cell(value: object) -> str:
-    """Return a cell as text: dates in ISO 8601, phones that Excel made numbers as digits."""
+    """Return a cell as text: dates in ISO 8601, numbers (maybe phones) as digits."""
     match value:
         case None:
             return ""

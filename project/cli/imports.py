@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -99,22 +99,36 @@ def _summary(counts: Counter[str]) -> str:
 
 @contextmanager
 def _table(path: Path, columns: tuple[str, ...], *, private: bool = False) -> Iterator[Write]:
-    """Open an output file; a private one is readable by its owner only and appended to.
+    """Open a CSV or NDJSON output file and yield its row writer.
 
-    Each row is flushed at its end: an interrupted import loses nothing.
+    A private file is always CSV, is readable by its owner only, and is appended to. Raises OSError.
     """
     flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if private else os.O_TRUNC)
-    descriptor = os.open(path, flags, 0o600 if private else 0o666)
-    with os.fdopen(descriptor, "w", buffering=1, encoding="utf-8", newline="") as file:
+    with os.fdopen(os.open(path, flags, 0o600 if private else 0o666), "w", encoding="utf-8", newline="") as file:
         if private:
-            os.fchmod(descriptor, 0o600)
-        if path.suffix.lower() == ".ndjson" and not private:
-            yield lambda row: print(json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False), file=file)
-        else:
-            write = csv.writer(file, lineterminator="\n").writerow
-            if not os.fstat(descriptor).st_size:
-                write(columns)
-            yield write
+            os.fchmod(file.fileno(), 0o600)
+        yield _ndjson(file, columns) if path.suffix.lower() == ".ndjson" and not private else _csv(file, columns)
+
+
+def _ndjson(file: TextIO, columns: tuple[str, ...]) -> Write:
+    def write(values: tuple[int | str, ...]) -> None:
+        file.write(json.dumps(dict(zip(columns, values, strict=True)), ensure_ascii=False) + "\n")
+        file.flush()
+
+    return write
+
+
+def _csv(file: TextIO, columns: tuple[str, ...]) -> Write:
+    """Return a row writer that flushes each row, so that an interrupted import loses none."""
+    writer = csv.writer(file, lineterminator="\n")
+
+    def write(values: tuple[int | str, ...]) -> None:
+        writer.writerow(values)
+        file.flush()
+
+    if not os.fstat(file.fileno()).st_size:
+        write(columns)
+    return write
 
 
 def _import(source: Source, issued: Write, refused: Write) -> Counter[str]:
@@ -133,7 +147,7 @@ def _import(source: Source, issued: Write, refused: Write) -> Counter[str]:
 
 
 def _import_row(row: Row, issued: Write, refused: Write) -> str:
-    """Create the user of one row, or record and report why not; return the outcome."""
+    """Create the user of a row, or record and report the refusal; return the outcome."""
     runtime = get_runtime()
     key = runtime.passwords.line_key(row.number, json.dumps(row.body, sort_keys=True).encode())
     attempt = new_attempt("flask users import", None if row.refusal else key)
@@ -166,7 +180,7 @@ def _register(attempt: NewAttempt, key: str, new_user: NewUser) -> Credentials:
 
 
 def _wait_for_database(until: float) -> None:
-    """Return when PostgreSQL is available. Raises ClickException if it is not by `until`."""
+    """Wait for PostgreSQL. Raises ClickException if it is still unavailable at `until`."""
     click.echo("\nPostgreSQL does not answer; waiting (Ctrl-C stops, the same command continues later)", err=True)
     pauses, cause = chain(PAUSES_S, repeat(PAUSES_S[-1])), ""
     while time.monotonic() < until:

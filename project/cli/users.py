@@ -1,6 +1,5 @@
 """`flask users ...`: create administrators and manage users."""
 
-from dataclasses import asdict
 from uuid import UUID
 
 import click
@@ -45,10 +44,19 @@ def create_admin(username: str, name: str | None, email: str | None, phone: str 
     new_user = NewUser(name=name or username, username=username, phone=phone, email=email, birth_date=None)
     key, runtime = new_key(), get_runtime()
     attempt = new_attempt("flask users create-admin", key)
-    attempt.store_body({field: value for field, value in asdict(new_user).items() if value})
+    attempt.sent = _masked_body(new_user)
     with refusals_as_errors():
         credentials = registration.register(runtime.database, runtime.passwords, attempt, key, new_user, is_admin=True)
     click.echo(f"Login:    {credentials.login}\nPassword: {credentials.password}")
+
+
+def _masked_body(new_user: NewUser) -> dict[str, str]:
+    sent = {"name": new_user.name, "username": new_user.username}
+    if new_user.phone:
+        sent["phone"] = mask_phone(new_user.phone)
+    if new_user.email:
+        sent["email"] = mask_email(new_user.email)
+    return sent
 
 
 @group.command("block")

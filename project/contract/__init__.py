@@ -1,1 +1,1 @@
-"""What clients rely on: error codes, problem documents, schemas, OpenAPI, code pages."""
+"""What clients rely on: error codes and their pages, problem documents, schemas, OpenAPI."""

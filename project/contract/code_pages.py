@@ -1,4 +1,4 @@
-"""The front page, the list of codes, and a page for each code."""
+"""The front page, the list of error codes, and a page for each code."""
 
 from collections import defaultdict
 from typing import Any
@@ -24,14 +24,14 @@ def front() -> ResponseReturnValue:
 @bp.get("/problems/")
 @public
 def problems() -> ResponseReturnValue:
-    """List every code."""
+    """List all error codes."""
     return render_template("contract/codes.html", problems=PROBLEMS, field_codes=FIELD_CODES)
 
 
 @bp.get("/problems/<code>")
 @public
 def problem(code: str) -> ResponseReturnValue:
-    """Explain a code: the `type` of every problem document is the address of this page."""
+    """Explain an error code. The `type` of each problem document is the URL of this page."""
     entry: ProblemType | FieldCode | None = PROBLEMS.get(code) or FIELD_CODES.get(code)
     if entry is None:
         abort(404)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from http.client import responses
+from http import HTTPStatus
 
 from flask_babel import lazy_gettext as _
 
@@ -297,7 +297,12 @@ def reason_text(code: str) -> str:
 
 def status_text(status: int) -> str:
     """Return the meaning of an HTTP status in this service, in the current language."""
-    return str(STATUSES.get(status, responses.get(status, str(status))))
+    if status in STATUSES:
+        return str(STATUSES[status])
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return str(status)
 
 
 def reason_codes() -> tuple[str, ...]:
@@ -311,7 +316,7 @@ def detail_text(code: str, variant: str = "", params: Params = NO_PARAMS) -> str
 
 
 def validation_detail(errors: Iterable[FieldError]) -> str:
-    """Return the detail of a failed validation, which contains the number of invalid fields."""
+    """Return the detail of a failed validation: the number of invalid fields."""
     return ngettext(
         "Correct %(num)s field and send the request again.",
         "Correct %(num)s fields and send the request again.",

@@ -1,4 +1,4 @@
-"""The OpenAPI document, to which each blueprint adds its part, and the page that shows it."""
+"""The OpenAPI document, built from the parts of the blueprints, and the page that shows it."""
 
 import copy
 from collections.abc import Callable, Iterable
@@ -13,7 +13,7 @@ from flask import Flask, abort
 from flask.typing import ResponseReturnValue
 from marshmallow import fields
 
-from project.contract.error_codes import PROBLEMS, detail_text
+from project.contract.error_codes import PROBLEMS
 from project.contract.problems import MEDIA_TYPE
 from project.contract.responses import COMPONENTS, PROBLEM, ResponseSchema, problem_values
 from project.contract.schemas import UserAddSchema
@@ -34,11 +34,12 @@ Describe = Callable[[APISpec], None]
 def init_app(app: Flask, blueprints: Iterable[Describe]) -> None:
     """Serve /openapi.json and /swagger/ through flasgger, publicly.
 
-    flasgger ships a Swagger UI of 2020 with a known DOM XSS and pages that need inline script: current static files and
-    our own page replace them, and its other routes respond 404.
+    flasgger ships a Swagger UI of 2020 with a known DOM XSS, and pages that need inline scripts. Current static files
+    and a page of this project replace them; other routes of flasgger respond 404.
     """
     with app.test_request_context(headers={"Accept-Language": "en"}):
         document = build(blueprints).to_dict()
+    excluded = dict.fromkeys(("rule_filter", "model_filter"), _exclude_all)
     Swagger(
         app,
         template=copy.deepcopy(document),  # flasgger modifies its template
@@ -48,7 +49,7 @@ def init_app(app: Flask, blueprints: Iterable[Describe]) -> None:
             "specs_route": "/swagger/",
             "static_folder": str(UI),
             "static_url_path": "/swagger/assets",
-            "specs": [{"endpoint": "openapi", "route": "/openapi.json", "rule_filter": _none, "model_filter": _none}],
+            "specs": [{"endpoint": "openapi", "route": "/openapi.json"} | excluded],
         },
     )
     for rule in app.url_map.iter_rules():
@@ -136,13 +137,15 @@ def _json_property(field: fields.Field[Any]) -> dict[str, Any]:
 
 
 def _example(code: str) -> dict[str, Any]:
-    values = problem_values(code, detail_text(code, "", PROBLEMS[code].sample), attempt_id=_EXAMPLE_ID)
+    problem = PROBLEMS[code]
+    detail = str(problem.details[""])
+    values = problem_values(code, detail % problem.sample if problem.sample else detail, attempt_id=_EXAMPLE_ID)
     if code in _EXAMPLE_ERRORS:
         values["errors"] = [dict(zip(("field", "code", "message"), _EXAMPLE_ERRORS[code], strict=True))]
     return PROBLEM.dump(values)
 
 
-def _none(_: object) -> bool:
+def _exclude_all(_: object) -> bool:
     return False
 
 

@@ -51,12 +51,12 @@ class Problem:
 
     @property
     def reason(self) -> str:
-        """The most specific code: that of the first wrong field, else the problem's own."""
+        """The most specific code: that of the first invalid field, otherwise that of the problem."""
         return self.errors[0].code if self.errors else self.code
 
 
 def init_app(app: Flask) -> None:
-    """Handle every exception here."""
+    """Register the handler of all exceptions."""
     app.register_error_handler(Exception, respond)
 
 
@@ -64,7 +64,7 @@ _problem_page = partial(render_template, "contract/problem.html")
 
 
 def respond(error: Exception, page: Callable[..., str] = _problem_page) -> Response:
-    """Record the attempt; respond with a document, for browsers `page(problem=, detail=)`."""
+    """Record the attempt; return a problem document, or `page(problem=, detail=)` to browsers."""
     problem = _problem_of(error)
     request_state().code = problem.reason
     recorded = _record(problem)
@@ -128,7 +128,7 @@ def _record(problem: Problem) -> bool:
 
 
 def _prefers_html() -> bool:
-    """Return whether the client is a browser, which names text/html, unlike a program."""
+    """Return whether the client accepts text/html, as browsers do and programs do not."""
     if request.path.startswith("/api/") and request.method != "GET":
         return False
     accepts = request.accept_mimetypes

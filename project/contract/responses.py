@@ -33,7 +33,7 @@ class CompleteResponse(Response):
 
 
 class ResponseSchema(Schema):
-    """A schema that only dumps. A created user takes 7 µs, with marshmallow's own dump() 20 µs.
+    """Schema that only dumps, in 7 µs per created user; marshmallow's own dump() takes 20 µs.
 
     It has no hooks, reads all attributes at once and calls a function only for fields that are no JSON values yet.
     """
@@ -48,7 +48,7 @@ class ResponseSchema(Schema):
         self._converters = tuple((key, convert) for key, field in self.fields.items() if (convert := _converter(field)))
 
     def dump(self, obj: Any, *, many: bool | None = None) -> dict[str, Any]:
-        """Return the JSON object of an object with these attributes, or a dict with some of them."""
+        """Return the JSON object of `obj`: an object with all attributes, or a dict with some."""
         if type(obj) is dict:
             dumped = {key: obj[name] for key, name in self._names if name in obj}
         else:
@@ -61,7 +61,7 @@ class ResponseSchema(Schema):
 
 
 class _Time(fields.DateTime):
-    """A time in the zone in which times are shown."""
+    """Field that dumps a time in the zone in which times are shown."""
 
     timespec = "milliseconds"
 
@@ -71,7 +71,7 @@ class _Edge(_Time):
 
 
 class _Text(String):
-    """A value that is dumped as its str()."""
+    """Field that dumps a value as its str()."""
 
 
 def _converter(field: Field) -> Callable[[Any], Any] | None:
@@ -164,7 +164,7 @@ class ProblemSchema(ResponseSchema):
 
 
 class StatsSchema(ResponseSchema):
-    """A Report."""
+    """Response of /stats: a serialized Report."""
 
     component = "Stats"
     period = _object(
@@ -173,12 +173,12 @@ class StatsSchema(ResponseSchema):
     )
     total = created = rejected = failed = unchanged = _COUNT
     by_status = _list({"status": _COUNT, "count": _COUNT})
-    by_code = _list({"code": _TEXT, "status": _COUNT, "count": _COUNT}, attribute="reasons")
+    by_code = _list({"code": _TEXT, "status": _COUNT, "count": _COUNT}, attribute="by_error_code")
     series = _list({"from": _field(_Edge, "since"), "to": _field(_Edge, "until")} | dict.fromkeys(Outcome, _COUNT))
 
 
 class AttemptSchema(ResponseSchema):
-    """An AttemptRow."""
+    """Response of /attempts/<id>, and an item of /attempts: a serialized AttemptRow."""
 
     component = "Attempt"
     id = _ID
@@ -196,7 +196,7 @@ class AttemptSchema(ResponseSchema):
 
 
 class AttemptPageSchema(ResponseSchema):
-    """Attempts and the address of the following page."""
+    """Response of /attempts: a page of attempts and the address of the following page."""
 
     component = "Attempts"
     attempts = fields.List(fields.Nested(AttemptSchema), required=True)

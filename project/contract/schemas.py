@@ -23,7 +23,7 @@ MAX_UNKNOWN = 20
 
 
 class Checked(fields.String):
-    """A string that a rule of the domain parses."""
+    """Field that parses a string by a domain rule."""
 
     default_error_messages = {"required": [RuleError("required")], "null": [RuleError("required")]}  # noqa: RUF012 - marshmallow takes any object
 
@@ -41,7 +41,7 @@ class Checked(fields.String):
 
 
 class UserAddSchema(Schema):
-    """The body of POST /useradd, loaded as NewUser. Raises ValidationFailedError."""
+    """Schema that loads the body of POST /useradd as NewUser. Raises ValidationFailedError."""
 
     class Meta:
         """Refuse unknown fields: they are usually typos."""
@@ -127,7 +127,7 @@ class UserAddSchema(Schema):
 
 @cache
 def user_add_schema(phone_region: str) -> UserAddSchema:
-    """Return the cached schema: it is stateless."""
+    """Return the schema for a phone region, cached because schemas have no state."""
     return UserAddSchema(phone_region)
 
 

@@ -28,7 +28,7 @@ class Breaker:
         self._last_success = time.monotonic()
 
     def record_failure(self, since: float) -> None:
-        """Record that a transaction started at `since` (time.monotonic()) and found an outage."""
+        """Open the breaker unless a transaction succeeded after `since` (time.monotonic())."""
         if not self._is_open and self._last_success < since:
             self._is_open = True
             log.warning("database unavailable: breaker opened", extra={"breaker": self._name})

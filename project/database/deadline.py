@@ -41,7 +41,7 @@ class deadline:  # noqa: N801 - a context manager reads like a verb
 
 @contextmanager
 def reserve(seconds: float) -> Iterator[None]:
-    """Keep the last seconds of this thread's deadline, at most a quarter of what is left, for work after the block."""
+    """Reserve up to a quarter of the remaining deadline for work after the block."""
     left = remaining()
     if left is None:
         yield

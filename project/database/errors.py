@@ -42,12 +42,12 @@ def sqlstate(error: BaseException) -> str | None:
 
 
 def is_query_timeout(error: BaseException) -> bool:
-    """Return whether the statement exceeded statement_timeout on a healthy server (57014)."""
+    """Return whether PostgreSQL cancelled the statement (57014), normally by statement_timeout."""
     return sqlstate(error) == _QUERY_TIMEOUT
 
 
 def is_timeout(error: DriverError) -> bool:
-    """Return whether the statement took too long or met another transaction, so that others may succeed."""
+    """Return whether the statement timed out or conflicted with another transaction."""
     return sqlstate(error) in _TRANSIENT or isinstance(_origin(error), DeadlineError)
 
 

@@ -38,11 +38,11 @@ def new_api_key() -> str:
     return PREFIX + "".join(secrets.choice(ALPHABET) for _ in range(SYMBOLS))
 
 
-def check_name(name: str) -> str:
-    """Return the name of a key, stripped and in NFC. Raises RuleError."""
+def normalize_name(name: str) -> str:
+    """Return the name of an API key, stripped and in NFC. Raises RuleError."""
     return trimmed_name(name, MAX_NAME_LENGTH)
 
 
 def hash_api_key(key: str) -> bytes:
-    """Return the stored hash: fast, as the key has 112 bits or more (NIST SP 800-63B, 5.1.2.2)."""
+    """Return the hash to store; 112 random bits permit a fast one (NIST SP 800-63B, 5.1.2.2)."""
     return hashlib.sha256(key.encode()).digest()

@@ -1,4 +1,4 @@
-"""Attempts: one for each call of /useradd, whatever its outcome."""
+"""Attempts: one for each request to /useradd, whatever its outcome."""
 
 import secrets
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ def new_id(received_at: datetime) -> UUID:
 
 
 def first_id(moment: datetime) -> UUID:
-    """Return the lowest ID of attempts received from `moment` on: a period is a range of IDs."""
+    """Return the lowest ID of attempts received at or after `moment`."""
     return _uuid7(moment, 0)
 
 
@@ -73,7 +73,7 @@ class NewAttempt:
     sent: Mapping[str, str] = field(default_factory=dict)
 
     def store_body(self, body: Mapping[str, Any]) -> None:
-        """Store the fields; mask contacts, and values of unknown fields (maybe passwords)."""
+        """Store the fields. Masks contacts and unknown fields, which may contain passwords."""
         self.sent = {clean(name, 40): _masked(name, value) for name, value in list(body.items())[:MAX_STORED_FIELDS]}
 
 
@@ -118,7 +118,7 @@ class AttemptRow:
 
     @property
     def contacts(self) -> tuple[str, ...]:
-        """Masked phone and e-mail, those that were sent."""
+        """Masked phone and e-mail, each only if it was sent."""
         return tuple(filter(None, (self.phone_masked, self.email_masked)))
 
 
@@ -157,10 +157,10 @@ class AttemptFilter:
 
     @property
     def is_search(self) -> bool:
-        """Whether it searches for text, which aggregates cannot answer."""
+        """Whether the filter searches for text, which aggregates cannot answer."""
         return bool(self.text or self.client_address or self.client_program)
 
     @property
     def selects_by_kind(self) -> bool:
-        """Whether it selects by outcome, code or status, and not by text."""
+        """Whether the filter selects by outcome, code or status, and not by text."""
         return not self.is_search and bool(self.outcomes or self.codes or self.statuses)

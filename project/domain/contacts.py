@@ -35,7 +35,7 @@ _POSSIBILITY = {
 
 
 def normalize_phone(text: str, region: str) -> str:
-    """Return the number in E.164; national ones are of `region` (ISO 3166). Raises RuleError."""
+    """Return the number in E.164, by default of `region` (ISO 3166). Raises RuleError."""
     typed = text.strip()
     check_characters(typed)
     if len(typed) > MAX_PHONE_LENGTH:

@@ -16,7 +16,7 @@ NO_PARAMS: Params = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """An invalid field. `variant` selects one of the messages of a code, `params` fill it."""
+    """An invalid field. `variant` selects a message of the code; `params` are its values."""
 
     field: str
     code: str
@@ -24,12 +24,12 @@ class FieldError:
     params: Params = dataclasses.field(default_factory=lambda: NO_PARAMS)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the form that is stored."""
+        """Return the JSON object that is stored."""
         return {"field": self.field, "code": self.code, "variant": self.variant, "params": dict(self.params)}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "FieldError":
-        """Parse the form that as_json() or the SQL function useradd() stored."""
+        """Parse the JSON object that as_json() or the SQL function useradd() produced."""
         return cls(stored["field"], stored["code"], stored.get("variant", ""), stored.get("params") or NO_PARAMS)
 
 
@@ -41,7 +41,7 @@ class ClocksDifferError(Exception):
 
 
 class RuleError(ValueError):
-    """A value breaks a rule; the caller knows of which field."""
+    """A value breaks a rule; the caller knows the field of the value."""
 
     def __init__(self, code: str, variant: str = "", **params: str | int) -> None:
         super().__init__(code)
@@ -67,7 +67,7 @@ class RefusalError(Exception):
 
     @property
     def reason(self) -> str:
-        """The code that statistics count: that of the first invalid field, otherwise its own."""
+        """The code for statistics: that of the first invalid field, otherwise that of the error."""
         return self.errors[0].code if self.errors else self.code
 
 
@@ -86,7 +86,7 @@ class SearchTooBroadError(RefusalError):
 
 
 class DecidedError(RefusalError):
-    """PostgreSQL itself refused, and recorded the attempt in the same transaction."""
+    """PostgreSQL refused the request and recorded the attempt in the same transaction."""
 
     recorded = True
 

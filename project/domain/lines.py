@@ -1,6 +1,6 @@
 """Layout of the lines of a file: values of an attempt, separators between them, escaping.
 
-Exporters define a layout, PostgreSQL writes the lines, and neither knows the other (docs/adr/0014).
+Exporters define the layout and PostgreSQL writes the lines; neither depends on the other (docs/adr/0014).
 """
 
 import re
@@ -50,7 +50,7 @@ Label = Callable[[int, str], str]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A value of a line, and the control character that precedes it in raw lines."""
+    """Column of a line: its value, and the control character before the value in raw lines."""
 
     value: Value | Label
     separator: str = ""
@@ -58,7 +58,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Some complete lines, raw or formatted."""
+    """A number of complete lines, raw or formatted."""
 
     rows: int
     content: bytes
@@ -66,7 +66,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class RawBlock(Block):
-    """Raw lines, separated by LINE_END, of the attempts after one and up to another."""
+    """Raw lines, separated by LINE_END, of the attempts after `after` up to `last`."""
 
     after: UUID
     last: UUID
@@ -121,11 +121,11 @@ class Layout:
         return self._shorten_blanks(b"".join((self.prefix.encode(), raw, self.suffix.encode())))
 
     def id_of(self, line: bytes) -> bytes:
-        """Return the attempt ID of a raw line, which begins or ends with it."""
+        """Return the attempt ID at the start or end of a raw line."""
         return line[:_ID_LENGTH] if self.columns[0].value is Value.ID else line[-_ID_LENGTH:]
 
     def format_line(self, status: int, code: str, values: Mapping[Value, str | None]) -> bytes:
-        """Build a line from its values, escaping them."""
+        """Return a line built from its values, which are escaped."""
         line = self.prefix
         for column in self.columns:
             line += self.separators.get(column.separator, "")

@@ -49,5 +49,5 @@ def check(password: str, user: User) -> None:
 
 @cache
 def _zxcvbn() -> Any:
-    """Import lazily: the word lists take 0.2 s and 12 MB, and few processes need them."""
+    """Import zxcvbn on first use: word lists take 0.2 s and 12 MB, and few processes use them."""
     return importlib.import_module("zxcvbn")

@@ -60,7 +60,7 @@ class Passwords:
         return self.secrets[0].kid
 
     def derive(self, key: str, username: str, kid: str | None = None) -> str:
-        """Return the password of this idempotency key and username, always the same one.
+        """Return the password of this idempotency key and username; the same input gives the same.
 
         Neither the database (hashes of key and password) nor the secret alone is enough to derive it.
         Raises KeyError if the secret `kid` is no longer configured.
@@ -85,7 +85,7 @@ class Passwords:
         return f"{_SLOW}{_argon2.hash(password).removeprefix('$' + _SLOW)}"
 
     def verify(self, password: str, stored: str) -> bool:
-        """Return whether `stored` is a hash of `password`, under any scheme. Never raises."""
+        """Return whether `stored` is a hash of `password` in any scheme. Never raises."""
         verify = {_FAST: self._verify_fast, _SLOW: self._verify_slow}.get(stored.partition("$")[0])
         return verify is not None and len(password) <= MAX_LENGTH and verify(password, stored)
 
@@ -133,10 +133,10 @@ def _encode(raw: bytes) -> str:
 
 
 def new_key() -> str:
-    """Return an idempotency key for a request without one: 192 bits of randomness."""
+    """Return a new idempotency key of 192 random bits for a request that has none."""
     return secrets.token_urlsafe(24)
 
 
 def hash_key(key: str) -> bytes:
-    """Return the hash of an idempotency key that is stored."""
+    """Return the hash of an idempotency key, as stored."""
     return hashlib.sha256(key.encode()).digest()

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """At most `requests` per window of `seconds`, for each key that is counted under it."""
+    """A limit of `requests` per window of `seconds`, for each client key."""
 
     name: str
     requests: int
@@ -14,7 +14,7 @@ class RateLimit:
 
 
 class Hit(NamedTuple):
-    """One use of a limit by the client `key`. With `amount` 0 it checks without using."""
+    """A use of a limit by the client `key`; with `amount` 0 only a check of the limit."""
 
     limit: RateLimit
     key: str

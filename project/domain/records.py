@@ -64,7 +64,7 @@ class AttemptRecord:
 
     @classmethod
     def from_line(cls, line: str) -> "AttemptRecord":
-        """Parse a line of the spool. Raises ValueError if it is not one."""
+        """Parse a line of the spool. Raises ValueError if the line is invalid."""
         try:
             return cls._from_dict(json.loads(line))
         except (KeyError, TypeError, AttributeError) as error:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewUser:
-    """A requested user: every field validated and normalized."""
+    """A requested user with validated and normalized fields."""
 
     name: str
     username: str

@@ -1,11 +1,10 @@
 """Statistics of attempts for pages, API and files."""
 
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -76,7 +75,7 @@ class Kind(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Number of attempts per kind, and per index (the first being 1) of `DURATION_BUCKETS_MS`."""
+    """Number of attempts per kind, and per index (from 1) in `DURATION_BUCKETS_MS`."""
 
     kinds: Counter[Kind] = field(default_factory=Counter)
     durations: Counter[int] = field(default_factory=Counter)
@@ -98,7 +97,7 @@ class Counts:
         return tuple(sorted(rows, key=lambda row: (-row.count, row.code, row.status)))
 
     def series(self, edges: Sequence[datetime]) -> tuple[Bucket, ...]:
-        """Return the buckets between each two edges, including empty ones."""
+        """Return a bucket for each pair of adjacent edges, even if it has no attempts."""
         numbers: Counter[tuple[int, Outcome]] = Counter()
         for kind, number in self.kinds.items():
             numbers[kind.bucket, Outcome.of(kind.status)] += number
@@ -108,11 +107,17 @@ class Counts:
         )
 
     def percentiles(self) -> Durations | None:
-        """Return the percentiles of the durations, None if there are no attempts."""
-        # Cumulative counts times 100, so that shares of them are whole numbers.
-        sums = list(accumulate(100 * self.durations[bucket] for bucket, _ in enumerate(DURATION_BUCKETS_MS, 1)))
-        bounds = (DURATION_BUCKETS_MS[bisect_left(sums, sums[-1] // 100 * percent)] for percent in (50, 95, 99))
-        return Durations(*bounds) if sums[-1] else None
+        """Return the percentiles of the response times, or None if there are no responses."""
+        total = self.durations.total()
+        return Durations(*(self._percentile(total * percent) for percent in (50, 95, 99))) if total else None
+
+    def _percentile(self, hundredths: int) -> int:
+        """Return the bound of the bucket whose cumulative count, times 100, reaches `hundredths`."""
+        bucket = 0
+        while hundredths > 0:
+            bucket += 1
+            hundredths -= 100 * self.durations[bucket]
+        return DURATION_BUCKETS_MS[bucket - 1]
 
 
 class Period(NamedTuple):
@@ -179,8 +184,8 @@ class Report:
         return tuple((row.status, row.code) for row in self.by_code)
 
     @property
-    def reasons(self) -> tuple[CodeCount, ...]:
-        """Counts of the codes for which no user was created, the most frequent first."""
+    def by_error_code(self) -> tuple[CodeCount, ...]:
+        """Counts by code of rejected and failed attempts, the most frequent first."""
         return tuple(row for row in self.by_code if Outcome.of(row.status) in (Outcome.REJECTED, Outcome.FAILED))
 
 

@@ -42,7 +42,7 @@ def json_type(value: object) -> str:
 
 
 def _guess_encoding(body: bytes) -> str:
-    """Return the error variant; windows-1251, which old Windows programs send, has its own."""
+    """Return the error variant of a wrong encoding; windows-1251 has its own variant."""
     if b"\0" in body:  # UTF-16
         return "not_utf8"
     try:

@@ -32,7 +32,7 @@ def check_characters(text: str) -> None:
 
 
 def clean(text: str, limit: int) -> str:
-    """Return refused text in a form to store: one printable line of at most `limit` characters."""
+    """Return refused text as one printable line of at most `limit` characters."""
     line = text[:limit]
     if not line.isprintable():
         line = "".join("\ufffd" if _is_forbidden(character) else character for character in line)

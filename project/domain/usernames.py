@@ -16,7 +16,7 @@ _PLAIN = re.compile(r"[@.+_-]*[a-z0-9][a-z0-9@.+_-]*")
 
 
 def fold(username: str) -> str:
-    """Return the form compared for uniqueness: NFKC, case-folded (Unicode 3.13, RFC 8265 3.3)."""
+    """Return the form that must be unique: NFKC, case-folded (Unicode 3.13, RFC 8265 3.3)."""
     folded = unicodedata.normalize("NFKC", username).casefold()
     return unicodedata.normalize("NFKC", folded)
 

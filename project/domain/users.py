@@ -8,7 +8,7 @@ from project.domain.registration import User
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserDetail(User):
-    """Everything about a user that is not secret."""
+    """A user with all data except secrets."""
 
     is_active: bool
     is_admin: bool
@@ -17,7 +17,7 @@ class UserDetail(User):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserFilter:
-    """Which users a list shows; None and the empty text mean any."""
+    """Filter of a list of users; None and the empty text mean any."""
 
     text: str = ""
     """A login, phone number or e-mail address in any spelling, or a part of the login or name."""

@@ -70,11 +70,11 @@ class EmbeddedPostgres:
 
 
 def ensure(root: Path, *, bin_dir: Path | None = None) -> str:
-    """Create and start the database in `root` if needed; return its `postgresql://` URL.
+    """Create and start the server in `root` if needed; return its `postgresql://` URL.
 
     The server runs until the last process that called ensure() exits. One that runs is not asked: it may be frozen.
-    `bin_dir` selects other server programs than those of the wheel, e.g. /usr/lib/postgresql/15/bin. Raises
-    EmbeddedPostgresError.
+    `bin_dir` is the directory of the server programs, e.g. /usr/lib/postgresql/15/bin; by default that of the wheel.
+    Raises EmbeddedPostgresError.
     """
     root = root.resolve()
     is_first_use = not is_used(root)

@@ -58,7 +58,7 @@ def await_server(directory: DataDirectory) -> None:
 
 
 def connect(directory: DataDirectory) -> Connection | None:
-    """Return a connection if the server on our port uses our data directory, else None.
+    """Return a connection, or None if no server on the stored port uses this data directory.
 
     It is asynchronous, because a wait callback, as the service has one, disables connect_timeout.
     """

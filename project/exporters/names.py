@@ -9,7 +9,7 @@ _CODE = re.compile(r"[a-z0-9_]{1,60}")
 
 
 def file_name(report: Report, ending: str) -> str:
-    """Return `useradd_2026-11-17_2026-11-23.xlsx` (or `_all_2026-11-23`), with a selected code.
+    """Return a name like `useradd_2026-11-17_2026-11-23.xlsx`, including a selected code.
 
     ASCII only: Russian names need RFC 8187, which old mail programs and proxies garble.
     """

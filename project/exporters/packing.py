@@ -1,8 +1,6 @@
-"""A zip archive that is streamed while it is created."""
+"""Zip archives that are streamed while they are created."""
 
 from collections.abc import Iterable, Iterator
-from io import RawIOBase
-from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile
 
 Part = tuple[str, Iterable[bytes]]
@@ -11,18 +9,23 @@ LEVEL = 1
 """Compression level: higher levels cost more time than they save bytes."""
 
 
-class _StreamBuffer(RawIOBase):
-    """A write-only buffer: RawIOBase makes it an unseekable stream."""
+class _StreamBuffer:
+    """A write-only buffer that looks like an unseekable stream to zipfile."""
 
     def __init__(self) -> None:
         self._written = bytearray()
 
-    def write(self, data: Any, /) -> int:
+    def write(self, data: bytes) -> int:
         self._written += data
         return len(data)
 
+    def flush(self) -> None:
+        """Do nothing: zipfile requires it."""
+
+    close = flush
+
     def drain(self) -> bytes:
-        """Return and remove what was written."""
+        """Return the bytes written since the last call."""
         written = bytes(self._written)
         self._written.clear()
         return written

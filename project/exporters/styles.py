@@ -1,5 +1,6 @@
 """Style of the workbook: cell formats, colours, page setup."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from project.domain.attempts import Outcome
@@ -14,30 +15,51 @@ COLOURS = {
 """Colours of the chart, the same as on the page."""
 
 A4 = 9
+_DAYS = {"ru": "dd.mm.yyyy"}
+_SORTABLE_DAY = "yyyy-mm-dd"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Styles:
     """The cell formats of a workbook."""
 
-    def __init__(self, workbook: Any, language: str) -> None:
-        day = "dd.mm.yyyy" if language == "ru" else "yyyy-mm-dd"
+    title: Any
+    label: Any
+    head: Any
+    head_right: Any
+    head_indented: Any
+    text: Any
+    indented: Any
+    number: Any
+    share: Any
+    status: Any
+    day: Any
+    moment: Any
+    rejected: Any
+    failed: Any
+
+    @classmethod
+    def of(cls, workbook: Any, language: str) -> "Styles":
+        day = _DAYS.get(language, _SORTABLE_DAY)
         # The header has its own format: LibreOffice 7.4 draws no table styles, and constant_memory allows no tables.
         head = {"bold": True, "bg_color": "#E8EEF2", "bottom": 1, "bottom_color": "#8A94A0", "valign": "vcenter"}
-        self.title = workbook.add_format({"bold": True, "font_size": 16})
-        self.label = workbook.add_format({"font_color": "#5A6472"})
-        self.head = workbook.add_format(head)
-        self.head_right = workbook.add_format({**head, "align": "right"})
-        self.head_indented = workbook.add_format({**head, "indent": 1})
-        self.text = workbook.add_format({"num_format": "@"})
-        # Without indent, text would touch the number to its left.
-        self.indented = workbook.add_format({"num_format": "@", "indent": 1})
-        self.number = workbook.add_format({"num_format": "#,##0"})
-        self.share = workbook.add_format({"num_format": "0.0%"})
-        self.status = workbook.add_format({"num_format": '0;-0;"—"', "align": "left"})
-        self.day = workbook.add_format({"num_format": day, "align": "left"})
-        self.moment = workbook.add_format({"num_format": f"{day} hh:mm:ss", "align": "left"})
-        self.rejected = workbook.add_format({"font_color": "#9C1C13", "bg_color": "#FBE3E1"})
-        self.failed = workbook.add_format({"font_color": "#7A4A00", "bg_color": "#FFEBC2"})
+        return cls(
+            title=workbook.add_format({"bold": True, "font_size": 16}),
+            label=workbook.add_format({"font_color": "#5A6472"}),
+            head=workbook.add_format(head),
+            head_right=workbook.add_format({**head, "align": "right"}),
+            head_indented=workbook.add_format({**head, "indent": 1}),
+            text=workbook.add_format({"num_format": "@"}),
+            # Without indent, text would touch the number to its left.
+            indented=workbook.add_format({"num_format": "@", "indent": 1}),
+            number=workbook.add_format({"num_format": "#,##0"}),
+            share=workbook.add_format({"num_format": "0.0%"}),
+            status=workbook.add_format({"num_format": '0;-0;"—"', "align": "left"}),
+            day=workbook.add_format({"num_format": day, "align": "left"}),
+            moment=workbook.add_format({"num_format": f"{day} hh:mm:ss", "align": "left"}),
+            rejected=workbook.add_format({"font_color": "#9C1C13", "bg_color": "#FBE3E1"}),
+            failed=workbook.add_format({"font_color": "#7A4A00", "bg_color": "#FFEBC2"}),
+        )
 
 
 def put_heads(sheet: Any, row: int, heads: list[str], styles: Styles, numbers_from: int = 99) -> None:

@@ -11,7 +11,7 @@ def title(translations: Translations) -> str:
 
 
 def heading_lines(heading: Heading, report: Report, translations: Translations) -> list[tuple[str, str]]:
-    """Return name and value of period, filters, and who exported the file and when."""
+    """Return names and values: period, filters, reader and time of the export."""
     _ = translations.gettext
     return [
         (_("Period"), f"{heading.period}, {heading.zone}"),

@@ -19,7 +19,6 @@ _STACK = (Outcome.REJECTED, Outcome.FAILED, Outcome.CREATED, Outcome.UNCHANGED)
 
 MONTH, YEAR = 31, 366
 _CHART_COLUMN = 4
-_DAY_ZERO = datetime(1899, 12, 30)  # noqa: DTZ001 (workbooks know no zones)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ def add(workbook: Any, report: Report, heading: Heading, translations: Translati
     if report.series:
         summary_sheet.insert_chart(top, _CHART_COLUMN, _chart_by_day(days, book), {"description": _("Requests by day")})
         top += 17
-    if report.reasons:
+    if report.by_error_code:
         description = {"description": _("Why no user was created")}
         summary_sheet.insert_chart(top, _CHART_COLUMN, _chart_by_reason(errors, book), description)
 
@@ -98,10 +97,10 @@ def _put_share(sheet: Any, row: int, column: int, count: int, book: _Book) -> No
 def _fill_errors(sheet: Any, book: _Book) -> None:
     _ = book.translations.gettext
     heads = ["HTTP", _("Status"), _("Code"), _("Reason"), _("Requests"), _("Share")]
-    longest = max((len(book.translations.reason(reason.code)) for reason in book.report.reasons), default=0)
+    longest = max((len(book.translations.reason(reason.code)) for reason in book.report.by_error_code), default=0)
     set_up_table(sheet, (8, 26, 26, min(max(longest + 4, 40), 90), 12, 10), heads)
     put_heads(sheet, 0, heads, book.styles, numbers_from=4)
-    for row, reason in enumerate(book.report.reasons, start=1):
+    for row, reason in enumerate(book.report.by_error_code, start=1):
         put_number(sheet, row, 0, reason.status, book.styles.status)
         put_text(sheet, row, 1, book.translations.status(reason.status), book.styles.text)
         put_text(sheet, row, 2, reason.code, book.styles.text)
@@ -124,6 +123,10 @@ def _local_day(day: Bucket, report: Report) -> datetime:
     return day.since.astimezone(report.zone).replace(tzinfo=None)
 
 
+def _serial(local: datetime) -> int:
+    return (local - datetime(1899, 12, 30)).days  # noqa: DTZ001 (workbooks know no zones)
+
+
 def _chart_by_day(sheet: Any, book: _Book) -> Any:
     _ = book.translations.gettext
     chart = book.workbook.add_chart({"type": "column", "subtype": "stacked"})
@@ -137,7 +140,7 @@ def _chart_by_day(sheet: Any, book: _Book) -> Any:
             {
                 "name": heads[column],
                 "categories": [sheet.name, 1, 0, last, 0],
-                "categories_data": [(_local_day(day, book.report) - _DAY_ZERO).days for day in book.report.series],
+                "categories_data": [_serial(_local_day(day, book.report)) for day in book.report.series],
                 "values": [sheet.name, 1, column, last, column],
                 "values_data": [day[column - 1] for day in counts],
                 "fill": {"color": COLOURS[outcome]},
@@ -159,14 +162,14 @@ def _chart_by_day(sheet: Any, book: _Book) -> Any:
 def _chart_by_reason(sheet: Any, book: _Book) -> Any:
     _ = book.translations.gettext
     chart = book.workbook.add_chart({"type": "bar"})
-    last = min(len(book.report.reasons), MAX_BARS)
+    last = min(len(book.report.by_error_code), MAX_BARS)
     chart.add_series(
         {
             "name": _("Requests"),
             "categories": [sheet.name, 1, 3, last, 3],
-            "categories_data": [book.translations.reason(reason.code) for reason in book.report.reasons[:last]],
+            "categories_data": [book.translations.reason(reason.code) for reason in book.report.by_error_code[:last]],
             "values": [sheet.name, 1, 4, last, 4],
-            "values_data": [reason.count for reason in book.report.reasons[:last]],
+            "values_data": [reason.count for reason in book.report.by_error_code[:last]],
             "fill": {"color": COLOURS[Outcome.REJECTED]},
             "gap": 40,
             "data_labels": {"value": True, "num_format": "#,##0", "font": {"size": 9}},

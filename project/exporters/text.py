@@ -77,9 +77,12 @@ def layout(report: Report, translations: Translations) -> Layout:
             Column(lambda status, _code: str(status or ABSENT), _TAB),
             Column(lambda _status, code: "" if code == CREATED else code, _TAB),
             Column(lambda _status, code: "" if code == CREATED else _clean(translations.reason(code)), _TAB),
-            *(Column(value, _TAB) for value in (Value.USERNAME, Value.NAME)),
+            Column(Value.USERNAME, _TAB),
+            Column(Value.NAME, _TAB),
             Column(Value.PHONE, _PHONE),
-            *(Column(value, _TAB) for value in (Value.EMAIL, Value.DURATION, Value.ID)),
+            Column(Value.EMAIL, _TAB),
+            Column(Value.DURATION, _TAB),
+            Column(Value.ID, _TAB),
         ),
         separators={_TAB: _TAB, _PHONE: _TAB},
         suffix=LINE,
@@ -117,10 +120,10 @@ def _statuses(report: Report, translations: Translations) -> Iterator[str]:
 
 
 def _reasons(report: Report, translations: Translations) -> Iterator[str]:
-    if not report.reasons:
+    if not report.by_error_code:
         yield ABSENT
-    width = max(39, *(len(translations.reason(row.code)) for row in report.reasons), 0)
-    for row in report.reasons:
+    width = max(39, *(len(translations.reason(row.code)) for row in report.by_error_code), 0)
+    for row in report.by_error_code:
         name = _clean(translations.reason(row.code))
         line = _count_line(row.status, name, width, row.count, report.total, translations)
         yield f"{line}  {_clean(row.code)}"
@@ -145,7 +148,7 @@ def _right(cells: list[str], widths: list[int]) -> str:
 
 
 def _cell(value: Value, content: str) -> str:
-    """Return a cell that no spreadsheet interprets as a formula (CWE-1236)."""
+    """Return a cell text that no spreadsheet interprets as a formula (CWE-1236)."""
     if value is Value.PHONE and _MASKED_PHONE.fullmatch(content):
         return content
     text = _clean(content)

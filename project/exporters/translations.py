@@ -14,9 +14,13 @@ from babel.numbers import format_decimal, format_percent
 ABSENT = "—"
 _TENTH_OF_PERCENT = Decimal("0.001")
 
+_DAYS = {"ru": "dd.MM.yyyy"}
+_SORTABLE_DAY = "yyyy-MM-dd"
+"""All other languages: 02/03/2026 would be ambiguous."""
+
 
 class Plural(Protocol):
-    """ngettext of Flask-Babel, which also fills in variables."""
+    """Type of Flask-Babel's ngettext, which also fills in variables."""
 
     def __call__(self, singular: str, plural: str, num: int, /, **variables: object) -> str:
         """Return the plural form for `num` with its variables."""
@@ -24,7 +28,7 @@ class Plural(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Translations:
-    """Translations, labels and number formats, passed in so that exporters import none."""
+    """Translations, labels and number formats; exporters get them as an argument."""
 
     language: str
     gettext: Callable[[str], str]
@@ -52,8 +56,7 @@ class Translations:
         return bound + format_percent(rounded, decimals, locale=self.language)
 
     def day(self, moment: datetime, zone: ZoneInfo) -> str:
-        pattern = "dd.MM.yyyy" if self.language == "ru" else "yyyy-MM-dd"  # 02/03/2026 would be ambiguous
-        return format_datetime(moment.astimezone(zone), pattern, locale=self.language)
+        return format_datetime(moment.astimezone(zone), _DAYS.get(self.language, _SORTABLE_DAY), locale=self.language)
 
     def moment(self, moment: datetime, zone: ZoneInfo) -> str:
         """Format date and time of a moment in `zone`, to the second."""
@@ -68,7 +71,7 @@ def _number(number: int, language: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heading:
-    """The heading of a file, so that a printout says what it shows."""
+    """Heading of a file, which names the contents of a printout."""
 
     period: str
     """Without time zone: `16.11.2026 14:34:46 — 23.11.2026 15:04:12`."""

@@ -36,7 +36,7 @@ def stream(
     *,
     rows_per_sheet: int = log_sheets.MAX_ROWS,
 ) -> Iterator[bytes]:
-    """Yield the workbook in blocks. It is complete only with the central directory at its end."""
+    """Yield the workbook in blocks; without its end, the central directory, it is incomplete."""
     return pack(_parts(count, lines, heading, translations, rows_per_sheet))
 
 
@@ -91,7 +91,7 @@ def _write_workbook(
     workbook = Workbook(file, options)
     created = heading.exported_at.astimezone(UTC).replace(tzinfo=None)
     workbook.set_properties({"title": summary.title(translations), "author": "useradd", "created": created})
-    styles = Styles(workbook, translations.language)
+    styles = Styles.of(workbook, translations.language)
     summary_sheets.add(workbook, report, heading, translations, styles)
     sizes = log_sheets.add(workbook, report.total, translations, styles, rows_per_sheet)
     workbook.close()

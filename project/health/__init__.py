@@ -1,4 +1,4 @@
-"""Blueprint: liveness, readiness, state of the instance, metrics for Prometheus."""
+"""Blueprint of liveness, readiness, state of the instance, and metrics for Prometheus."""
 
 from project.health.metrics import init_app
 from project.health.openapi import describe

@@ -1,4 +1,4 @@
-"""Health checks and /status in the OpenAPI document."""
+"""OpenAPI description of the health checks and /status."""
 
 from apispec import APISpec
 
@@ -7,7 +7,7 @@ from project.contract.responses import HEALTH, STATUS
 
 
 def describe(spec: APISpec) -> None:
-    """Add /livez, /readyz and /status."""
+    """Add /livez, /readyz and /status to the document."""
     ready = {"200": success("Yes", HEALTH), "503": success("No: it stops, or its spool is full", HEALTH)}
     for name, summary, responses in (
         ("livez", "Is the process alive", {"200": success("Yes", HEALTH)}),

@@ -127,9 +127,9 @@ def _add_request_ids(record: logging.LogRecord) -> bool:
 
 
 def _log_response(response: Response) -> Response:
-    """Log a response, except of health checks and of attempts below 5xx, which have a row.
+    """Log and return a response, unless it is a health check or an attempt below 5xx.
 
-    Query strings are not logged: they may contain names.
+    Such an attempt is a row of the table `attempts`. Query strings are not logged: they may contain names.
     """
     state = request_state()
     if (state.attempt and response.status_code < 500) or request.endpoint in QUIET_ENDPOINTS:

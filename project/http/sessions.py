@@ -109,7 +109,10 @@ def end() -> None:
 
 
 def _load(session_id: str) -> Reader | None:
-    """Load the user of a session from the primary, without the few connections of statistics."""
+    """Load the user of a session; return None if it is expired or revoked or the user inactive.
+
+    Reads the primary through the pool of /useradd: the pool of statistics has few connections.
+    """
     if _has_expired():
         return None
     user_id, _, epoch = session_id.partition(".")

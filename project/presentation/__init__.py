@@ -1,1 +1,1 @@
-"""Shared by pages, files and commands: selection of attempts, formats, headings."""
+"""Code shared by pages, files and commands: selection of attempts, formats, headings."""

@@ -73,7 +73,7 @@ def translations() -> Translations:
 
 
 def _load_translations() -> Translations:
-    """Load all texts now: a streamed response uses them when the request context is gone."""
+    """Return all texts, loaded now: streamed responses need them after the request context."""
     catalog = get_translations()
     codes = (*error_codes.FIELD_CODES, *error_codes.PROBLEMS, *error_codes.OTHER_REASONS)
     reasons = {code: error_codes.reason_text(code) for code in codes}
@@ -171,13 +171,13 @@ def pretty_json(value: object) -> str:
 
 
 def theme() -> str:
-    """Return the theme that the reader selected, "" for that of the system."""
+    """Return the theme that the reader selected, or "" for the system theme."""
     theme = request.cookies.get("theme", "")
     return theme if theme in THEMES else ""
 
 
 def is_following() -> bool:
-    """Return whether the page offers new attempts: yes, until the reader clears the checkbox."""
+    """Return whether the page offers new attempts; True until the reader clears the checkbox."""
     return request.cookies.get("follow") != "off"
 
 

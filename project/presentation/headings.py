@@ -1,4 +1,4 @@
-"""Texts that describe a selection, for pages and for the first lines of files."""
+"""Texts that describe a selection on pages and in the first lines of files."""
 
 from datetime import datetime, timedelta
 
@@ -62,7 +62,7 @@ def outcome_names() -> dict[Outcome, str]:
 
 
 def file_heading(selection: Selection, report: Report, reader: str, now: datetime) -> Heading:
-    """Return the heading of a file: a printout must explain itself."""
+    """Return the heading of a file, which makes a printout understandable alone."""
     names = outcome_names()
     outcomes = ", ".join(names[outcome] for outcome in Outcome if outcome in selection.filter.outcomes)
     codes = ", ".join(reason_text(code) for code in sorted(selection.filter.codes))

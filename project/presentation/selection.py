@@ -1,4 +1,4 @@
-"""The selection of attempts, parsed from a URL and formatted as one."""
+"""The reader's selection of attempts: parsing of URL queries, and building of new ones."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,7 +35,7 @@ Values = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """The attempts that the reader selected: the filter, and the URL parameters that define it."""
+    """The reader's selection: a filter of attempts, and the URL parameters that define it."""
 
     filter: AttemptFilter
     period: str
@@ -88,7 +88,7 @@ class Selection:
         return self.query(**{name: [other for other in self.values.get(name, ()) if other != value]})
 
     def query_within(self, since: datetime, until: datetime) -> str:
-        """Return the query of a shorter period within this selection."""
+        """Return the query of this selection with the shorter period [since, until)."""
         since = max(since, self.filter.since or since).astimezone(self.zone)
         until = min(until, self.filter.until or until).astimezone(self.zone)
         if since.time() == until.time() == datetime.min.time():

@@ -74,7 +74,7 @@ _DELETE_EMPTY = """
 
 
 def get_watermark(connection: Connection) -> int:
-    """Return the watermark, to compare with as a value: a subquery scans the whole table."""
+    """Return the watermark, for use as a value: with a subquery the whole table is scanned."""
     return connection.execute(select(Watermark.seq).where(Watermark.name == WATERMARK)).scalar_one()
 
 
@@ -89,8 +89,8 @@ class Progress(NamedTuple):
 def aggregate(connection: Connection, minimum: int, limit: int) -> Progress:
     """Aggregate at most `limit` attempts if at least `minimum` are waiting.
 
-    Does nothing if another process is aggregating. Sequence numbers are not ordered by commit, so open writers are
-    waited for; they never wait for this.
+    Does nothing if another process is aggregating. Sequence numbers are not in commit order, so this waits for open
+    transactions that write attempts; writers never wait for this.
     """
     remaining = max(0, find_last_seq(connection) - get_watermark(connection))
     if remaining < minimum:

@@ -13,7 +13,7 @@ _KEY = (ApiKey.id, ApiKey.name, ApiKey.created_at, ApiKey.revoked_at, ApiKey.las
 
 
 def add_key(connection: Connection, key_id: UUID, name: str, key_hash: bytes, created_by: UUID | None) -> None:
-    """Insert a key. Idempotent: a retry finds its row."""
+    """Insert an API key. Idempotent: a retry with the same ID changes nothing."""
     row = {"id": key_id, "name": name, "key_hash": key_hash, "created_by": created_by}
     connection.execute(insert(ApiKey).values(row).on_conflict_do_nothing(index_elements=["id"]))
 
@@ -25,7 +25,7 @@ def revoke_key(connection: Connection, key_id: UUID) -> str | None:
 
 
 def find_key(connection: Connection, key_hash: bytes, today: date) -> UUID | None:
-    """Return the ID of the valid key with this hash, and record that it was used today."""
+    """Return the ID of the valid key with this hash, or None; record its use today."""
     query = select(ApiKey.id, ApiKey.last_used).where(ApiKey.key_hash == key_hash, ApiKey.revoked_at.is_(None))
     row = connection.execute(query).one_or_none()
     if row is not None and row.last_used != today:

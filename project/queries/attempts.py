@@ -76,7 +76,7 @@ def find_attempts(
 
 
 def find_first_received_at(connection: Connection, attempt_filter: AttemptFilter) -> datetime | None:
-    """Return the time of the oldest selected attempt."""
+    """Return the time of the oldest selected attempt, or None if there is none."""
     limit_search(connection, attempt_filter)
     return connection.execute(select_first((Attempt.received_at, Attempt.id), attempt_filter, 1)).scalar()
 
@@ -95,7 +95,7 @@ def select_first(
     *bounds: ColumnElement[bool],
     newest_first: bool = False,
 ) -> Select[Any]:
-    """Select the oldest or newest attempts of a filter within more bounds.
+    """Return a query of the oldest or newest attempts of a filter within `bounds`.
 
     With a filter by outcome, code or status, the first rows of each existing kind (status and code) are read in index
     order and merged: PostgreSQL reads no attempts of other kinds, however many lie in between.
@@ -113,7 +113,7 @@ def select_first(
 
 
 def _existing_kinds() -> CTE:
-    """Return all existing pairs of status and code by a loose index scan."""
+    """Return a CTE of all existing pairs of status and code, read by a loose index scan."""
     pairs = select(Attempt.status, Attempt.code).order_by(Attempt.status.desc(), Attempt.code.desc()).limit(1)
     kind = pairs.cte("kind", recursive=True)
     before = tuple_(Attempt.status, Attempt.code) < tuple_(kind.c.status, kind.c.code)

@@ -1,4 +1,4 @@
-"""Counts of attempts: pre-aggregated ones plus those that no aggregate covers."""
+"""Counts of attempts: aggregates plus the rows that no aggregate covers."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -44,14 +44,14 @@ _MOMENTS = ARRAY(DateTime(timezone=True))
 
 
 def count(connection: Connection, attempt_filter: AttemptFilter, edges: Sequence[datetime] = ()) -> Counts:
-    """Count attempts by kind between each two edges, and their durations."""
+    """Count attempts by kind between adjacent edges, and by duration."""
     if attempt_filter.is_search:
         return _count_matches(connection, attempt_filter, edges)
     return Counts(count_kinds(connection, attempt_filter, edges).kinds, _count_durations(connection, attempt_filter))
 
 
 def count_kinds(connection: Connection, attempt_filter: AttemptFilter, edges: Sequence[datetime] = ()) -> Counts:
-    """Count attempts by kind between each two edges, without durations."""
+    """Count attempts by kind between adjacent edges, but not by duration."""
     if attempt_filter.is_search:
         return _count_matches(connection, attempt_filter, edges)
     watermark, spans = get_watermark(connection), list(_spans(attempt_filter, edges))
@@ -98,7 +98,7 @@ def _bucket(edges: Sequence[datetime]) -> ColumnElement[int]:
 
 
 def _aggregated(spans: Spans, attempt_filter: AttemptFilter, sums: Columns, groups: Columns) -> Select[Any]:
-    """Select sums of aggregates, one row per span, or per group in it.
+    """Return a query of the sums of aggregates, one row per span and group.
 
     With a plain join instead of LATERAL, PostgreSQL would read the whole table.
     """
@@ -119,7 +119,7 @@ def _aggregated(spans: Spans, attempt_filter: AttemptFilter, sums: Columns, grou
 def _unaggregated(
     watermark: int, spans: Spans, attempt_filter: AttemptFilter, edges: Sequence[datetime], columns: Columns
 ) -> Iterator[Select[Any]]:
-    """Select unaggregated attempts: in partial grains, and between watermark and snapshot.
+    """Yield queries of attempts in partial grains, and between watermark and snapshot.
 
     The latter are subtracted if the watermark is newer than the snapshot.
     """

@@ -26,7 +26,7 @@ def conditions(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
 
 
 def within(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
-    """Return the conditions on snapshot and period, a range of IDs that the primary key serves."""
+    """Return the conditions on snapshot and period; the period is a range of primary keys."""
     wanted: list[ColumnElement[bool]] = []
     if attempt_filter.since:
         wanted.append(Attempt.id >= first_id(attempt_filter.since))
@@ -52,7 +52,7 @@ def kinds(
 
 
 def limit_search(connection: Connection, attempt_filter: AttemptFilter) -> None:
-    """Limit the time of a search, which no index serves, so that pages can report the timeout."""
+    """Set a statement timeout for a text search, which no index serves."""
     if attempt_filter.is_search:
         left = remaining()
         seconds = SEARCH_S if left is None else min(SEARCH_S, max(left - RENDER_S, 0.01))
@@ -62,7 +62,7 @@ def limit_search(connection: Connection, attempt_filter: AttemptFilter) -> None:
 def matches(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
     """Return the condition on the search text.
 
-    It is a part of a username (after `=` the whole one), a contact, an attempt ID or a client's request ID.
+    The text is a part of a username (after `=` the whole one), a contact, an attempt ID or a client's request ID.
     """
     sought = attempt_filter.text.strip()
     if not sought:
@@ -101,7 +101,7 @@ def _has_outcome(outcome: Outcome, status: SQLColumnExpression[int]) -> ColumnEl
 
 
 def _has_digits(text: str, column: SQLColumnExpression[str | None]) -> ColumnElement[bool]:
-    """Compare only the unmasked digits, so that the format of the number does not matter."""
+    """Return a condition on the unmasked digits, so that the number format does not matter."""
     digits = re.sub(r"\D", "", text)
     spellings = {digits}
     if len(digits) == 11 and digits[0] in "78":  # Russia's trunk prefix 8 stands for +7

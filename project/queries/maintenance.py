@@ -46,7 +46,7 @@ def delete_expired_keys(connection: Connection, limit: int) -> int:
 
 
 def write_nothing(connection: Connection) -> None:
-    """Check that PostgreSQL accepts and commits writes, in one round trip, without leaving anything behind.
+    """Check in one round trip that PostgreSQL commits writes; leaves nothing behind.
 
     A read-only server refuses the DELETE even without rows. The message makes the commit wait for the WAL's disk and
     for a synchronous standby, as that of a user does.
@@ -61,13 +61,13 @@ def limit_lock_wait(connection: Connection, seconds: float) -> None:
 
 
 def ping(connection: Connection) -> None:
-    """Check that PostgreSQL responds."""
+    """Execute a trivial query to check that PostgreSQL responds."""
     connection.execute(select(1))
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A PostgreSQL server and the privileges of our role."""
+    """A PostgreSQL server and the privileges of the role of this connection."""
 
     version: str
     number: int

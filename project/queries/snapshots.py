@@ -1,6 +1,6 @@
 """Snapshots of attempts: the last sequence number, and writers that may add earlier ones.
 
-Sequence numbers are not ordered by commit. A writer locks the table before it draws a number, and until its transaction
+Sequence numbers are not ordered by commit. A writer locks the table before it generates a number, until its transaction
 ends. Taking a conflicting lock instead would also wait for every vacuum, and block writers behind it.
 """
 

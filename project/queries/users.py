@@ -31,7 +31,7 @@ def find_accounts(database: Database, identifiers: Sequence[str]) -> list[Accoun
 
 
 def find_account(database: Database, user_id: UUID) -> Account | None:
-    """Return the account of this user."""
+    """Return the account of this user, or None."""
     rows = database.read_statement(_ACCOUNT_BY_ID, str(user_id))
     return _account(rows[0]) if rows else None
 
@@ -41,7 +41,7 @@ def _account(row: Row) -> Account:
 
 
 def find_user(connection: Connection, user_id: UUID) -> UserDetail | None:
-    """Return everything about a user that is not secret."""
+    """Return a user with all data except secrets, or None."""
     row = connection.execute(select(*_DETAIL).where(User.id == user_id)).one_or_none()
     return None if row is None else UserDetail(**row._mapping)
 
@@ -95,20 +95,20 @@ def lock_administrators(connection: Connection) -> list[UUID]:
 
 
 def change_user(connection: Connection, user_id: UUID, **values: Any) -> str | None:
-    """Change columns of a user and end its sessions; return the username, None if unknown."""
+    """Change columns of a user and end all sessions; return the username, or None if unknown."""
     changed = update(User).where(User.id == user_id).values(epoch=User.epoch + 1, **values).returning(User.username)
     return connection.execute(changed).scalar()
 
 
 def reset_password(connection: Connection, user_id: UUID, password_hash: str) -> str | None:
-    """Set a password; replays no longer return the generated one."""
+    """Set a password; return the username or None. Replays no longer return credentials."""
     return change_user(connection, user_id, password_hash=password_hash, password_changed_at=func.now())
 
 
 def replace_password(connection: Connection, user_id: UUID, former: str, password_hash: str) -> int | None:
-    """Replace the password `former`, end sessions; return the epoch, None if it was changed.
+    """Replace the hash `former` and end all sessions; return the epoch of new sessions.
 
-    Idempotent: a retry finds its own hash.
+    Returns None if the stored hash is another one. Idempotent: a retry finds the hash that it stored.
     """
     changed = (
         update(User)

@@ -1,4 +1,4 @@
-"""Blueprint: statistics, attempts and downloads."""
+"""Blueprint of statistics, attempts and downloads."""
 
 from project.reports import api, exports
 from project.reports.openapi import describe

@@ -1,8 +1,8 @@
 """The chart of requests over time, and the detection of an anomaly."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from itertools import count, groupby
 from statistics import median
 
@@ -25,7 +25,7 @@ MIN_BUCKETS = 6
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One colour of a column, in units of the drawing: 0 is the top, 100 the base line."""
+    """A coloured part of a column, in units of the drawing: 0 is the top, 100 the base line."""
 
     css_class: str
     y: str
@@ -96,7 +96,7 @@ def build_chart(report: Report, selection: Selection) -> Chart:
 
 
 def round_up(highest: int) -> int:
-    """Return the top of the scale: one of STEPS times a power of ten, even: its half is whole."""
+    """Return the top of the scale: an even number, one of STEPS times a power of ten."""
     tops = (step * 10**power for power in count(0) for step in STEPS)
     return int(next(top for top in tops if top >= highest and top % 2 == 0))
 
@@ -118,7 +118,7 @@ def times_label(bucket: Bucket) -> str:
     since, until = bucket.since, bucket.until
     if since.time() == until.time() == datetime.min.time():
         last = until - timedelta(days=1)
-        first = _day_label(bucket)
+        first = format_time(since, "ccc, d MMMM")
         return first if last.date() == since.date() else f"{first} – {format_time(last, 'ccc, d MMMM')}"
     return f"{format_time(since, 'ccc, d MMMM, HH:mm')}–{until:%H:%M}"
 
@@ -132,7 +132,7 @@ def _labels(report: Report) -> Iterator[Label]:
 
 
 def _labelled_columns(report: Report) -> Sequence[int]:
-    """Return the indices of labelled columns: midnights of hours, else evenly spaced ones."""
+    """Return the indices of labelled columns: midnights if possible, or evenly spaced columns."""
     total = len(report.series)
     if report.step == "3h":
         midnights = [index for index, bucket in enumerate(report.series) if bucket.since.hour == 0]
@@ -160,15 +160,19 @@ def _label_text(step: str, since: datetime) -> tuple[str, str]:
 
 
 def _lines(report: Report) -> Iterator[Line]:
-    """Yield a line per day, or per column if there is one day or columns are wider."""
-    has_days = report.step in {"30min", "3h"} and len({bucket.since.date() for bucket in report.series}) > 1
-    for name, buckets in groupby(report.series, _day_label if has_days else times_label):
-        counts = [(bucket.created, bucket.rejected, bucket.failed, bucket.unchanged) for bucket in buckets]
-        yield Line(name, *map(sum, zip(*counts, strict=True)))
+    """Yield a line per day, or per column for a single day or wider columns."""
+    days = {bucket.since.date() for bucket in report.series}
+    if report.step not in {"30min", "3h"} or len(days) == 1:
+        for bucket in report.series:
+            yield _line(times_label(bucket), [bucket])
+        return
+    for day, buckets in groupby(report.series, key=lambda bucket: bucket.since.date()):
+        yield _line(format_time(datetime.combine(day, time.min), "ccc, d MMMM"), buckets)
 
 
-def _day_label(bucket: Bucket) -> str:
-    return format_time(bucket.since, "ccc, d MMMM")
+def _line(name: str, buckets: Iterable[Bucket]) -> Line:
+    counts = [(bucket.created, bucket.rejected, bucket.failed, bucket.unchanged) for bucket in buckets]
+    return Line(name, *map(sum, zip(*counts, strict=True)))
 
 
 def find_anomaly(report: Report) -> Anomaly | None:

@@ -42,7 +42,7 @@ def export(ending: str) -> Response:
     """Stream the file. Except for searches, count attempts after the first bytes are sent.
 
     Counting a search may time out, and the reader must get an error then. There is no Content-Length: the length of a
-    compressed file is known only at its end, and for a text PostgreSQL would have to produce all lines twice.
+    compressed file is known only at its end, and for a text file PostgreSQL would have to produce all lines twice.
     /api/v1/download-* are the addresses of the Django version of this service.
     """
     rate_limits.consume_for_reader(rate_limits.EXPORTS)
@@ -65,7 +65,7 @@ def export(ending: str) -> Response:
 
 
 def _counter(report: Report, ending: str) -> CountAttempts:
-    """Return a function that counts attempts and logs the export, even after the request."""
+    """Return a function that counts attempts and logs the export, usable after the request."""
     database, state = get_runtime().read_database, request_state()
     fields = {"user_id": str(state.account.id), "format": ending, "request_id": str(state.request_id)}
 

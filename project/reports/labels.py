@@ -27,7 +27,7 @@ class Chip:
 
 
 def period_name(selection: Selection) -> str:
-    """Return the name of the period as on its button; for dates, the dates."""
+    """Return the name of the period as on its button, or the dates of a custom period."""
     names = {"today": gettext("Today"), "7d": gettext("7 days"), "30d": gettext("30 days"), "all": gettext("All time")}
     return names.get(selection.period) or days_label(selection.filter.since, selection.filter.until, selection.now)
 
@@ -46,7 +46,7 @@ def lag_label(lag_s: float) -> str:
 
 
 def chips(selection: Selection) -> Iterator[Chip]:
-    """Yield the active filters; of periods only dates: others have a button."""
+    """Yield the active filters, including a custom period; other periods have a button."""
     if selection.period == "dates" and not selection.is_reversed:
         yield Chip(gettext("Period"), period_name(selection), selection.query(since=None, until=None))
     names = outcome_names()

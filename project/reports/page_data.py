@@ -1,4 +1,4 @@
-"""The data of the pages, all read here: views only request it, templates only print it."""
+"""The data of the pages. Only this module reads it: views request, templates print it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facets:
-    """Reasons and statuses to filter by, each counted without its own filter."""
+    """Reasons and statuses to filter by, each counted without the filter of its own kind."""
 
     reasons: tuple[CodeCount, ...]
     statuses: tuple[StatusCount, ...]
@@ -46,7 +46,7 @@ class AnomalyNote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """The results page. What took too long to count is None: the page is shown without it."""
+    """Data of the results page. A part that took too long to count is None."""
 
     report: Report | None
     facets: Facets | None = None
@@ -115,7 +115,7 @@ def count_newer(database: Database, selection: Selection, newest_id: UUID) -> Ne
 
 def _facets(database: Database, report: Report) -> Facets | None:
     attempt_filter = report.attempt_filter
-    reasons: tuple[CodeCount, ...] | None = report.reasons
+    reasons: tuple[CodeCount, ...] | None = report.by_error_code
     statuses: tuple[StatusCount, ...] | None = report.by_status
     if attempt_filter.codes:
         reasons = try_query(service.count_reasons, database, replace(attempt_filter, codes=frozenset()))
@@ -125,7 +125,7 @@ def _facets(database: Database, report: Report) -> Facets | None:
 
 
 def _count_previous(database: Database, selection: Selection, report: Report) -> int | None:
-    """Count the previous period up to the same time; None unless all of it was recorded."""
+    """Count the previous period up to the same time; return None if it is partly unrecorded."""
     since = report.attempt_filter.since
     if selection.period not in DAYS or since is None:
         return None
@@ -154,7 +154,7 @@ def _anomaly_note(database: Database, report: Report) -> AnomalyNote | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Details:
-    """The page of one attempt."""
+    """Data of the page of one attempt."""
 
     attempt: AttemptDetail
     newer: AttemptRow | None
@@ -198,7 +198,7 @@ def find_details(database: ReadDatabase, attempt_id: UUID, selection: Selection)
 
 
 def _is_within(attempt: AttemptRow, attempt_filter: AttemptFilter) -> bool:
-    """Return whether an attempt is in the period of a filter: a link may lack its period."""
+    """Return whether an attempt is in the period of a filter; a link may name another period."""
     return (attempt_filter.since is None or attempt.received_at >= attempt_filter.since) and (
         attempt_filter.until is None or attempt.received_at < attempt_filter.until
     )
@@ -207,7 +207,7 @@ def _is_within(attempt: AttemptRow, attempt_filter: AttemptFilter) -> bool:
 def try_query(
     query: Callable[Concatenate[Database, P], T], database: Database, *args: P.args, **kwargs: P.kwargs
 ) -> T | None:
-    """Return the result of a query, None if it exceeds the statement timeout."""
+    """Return the result of a query, or None if the query exceeds the statement timeout."""
     try:
         return query(database, *args, **kwargs)
     except (SearchTooBroadError, QueryTimeoutError):

@@ -60,7 +60,7 @@ def _results(selection: Selection, found: page_data.Results, **problem: object) 
 
 
 def _newer(selection: Selection, newest_id: UUID) -> ResponseReturnValue:
-    """Respond to an open page: 204 without newer attempts, 304 if it knows them, or a button."""
+    """Respond to an open page: 204 without newer attempts, 304 if unchanged, or a button."""
     newer = page_data.count_newer(get_runtime().read_database, selection, newest_id)
     if not newer.count:
         return "", 204

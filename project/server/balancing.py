@@ -13,7 +13,7 @@ YIELD_S = 0.002
 
 
 class ConnectionBalancer:
-    """Open connections per worker, in memory shared by all workers; create it before the fork."""
+    """Balances connections by counts in shared memory; must be created before the fork."""
 
     def __init__(self, workers: int) -> None:
         self._open = memoryview(mmap.mmap(-1, 4 * workers)).cast("i")

@@ -248,7 +248,10 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return bool(not self._is_sending and super().writable())
 
     def _flush_some(self, do_close: bool = True) -> bool:
-        """Send under the lock: the loop must not take it when the next request may already arrive."""
+        """Hold the output lock while sending: the event loop calls this without it.
+
+        While no request is pending, waitress expects no other sender, but a thread may hold the connection.
+        """
         with self.outbuf_lock:
             self._is_sending = True
             try:

@@ -18,7 +18,7 @@ CACHE_S = 5.0
 
 
 class ApiKeys:
-    """Verifies API keys. Caches valid ones only: strangers cannot fill the memory."""
+    """Verifies API keys. Caches only valid keys, so that strangers cannot fill the memory."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -47,7 +47,7 @@ class ApiKeys:
 
 
 def issue(database: Database, name: str, by: UUID | None) -> IssuedKey:
-    """Create a key. `by` is the administrator, None for the command line."""
+    """Create and return a key. `by` is the administrator, None for the command line."""
     key, key_id = new_api_key(), new_id(datetime.now(UTC))
     database.write_transaction(queries.add_key, key_id, name, hash_api_key(key), by)
     _log("API key created", key_id, by)

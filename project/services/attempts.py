@@ -149,7 +149,7 @@ def _try_spool(spool: Spool, attempt_record: AttemptRecord) -> bool:
 
 
 class Delivery:
-    """Inserts spooled records into PostgreSQL, idempotently. One that cannot be decided in time delays no other."""
+    """Inserts spooled records idempotently; one that cannot be decided delays no other."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -164,7 +164,7 @@ class Delivery:
         return spool.drain(self._deliver)
 
     def drain_orphans(self, spool: Spool) -> int:
-        """Insert the records of dead processes; return their number. Raises DatabaseUnavailableError."""
+        """Insert records of dead processes; return how many. Raises DatabaseUnavailableError."""
         return spool.drain_orphans(self._deliver)
 
     def probe(self) -> None:

@@ -1,4 +1,4 @@
-"""Duration of attempts."""
+"""Duration of attempts, measured by the monotonic clock."""
 
 import time
 

@@ -84,7 +84,7 @@ class RedisCounters:
         self._consume, self._refund = redis.register_script(_CONSUME), redis.register_script(_REFUND)
 
     def consume(self, hits: Sequence[Hit]) -> Exceeded | None:
-        """Do what LocalCounters.consume() does. Raises CountersUnavailableError."""
+        """Count hits as LocalCounters.consume() does. Raises CountersUnavailableError."""
         arguments = [part for limit, _, amount in hits for part in (limit.requests, limit.seconds * 1000, amount)]
         index, left_ms = cast(list[int], _run(self._consume, hits, arguments))
         return Exceeded(index - 1, left_ms / 1000) if index else None

@@ -18,7 +18,7 @@ def register(
     *,
     is_admin: bool = False,
 ) -> Credentials:
-    """Create a user and record the attempt. A DecidedError of PostgreSQL is recorded, too.
+    """Create a user and record the attempt; return the credentials. Raises RefusalError.
 
     `key` is the raw idempotency key of `attempt.key_hash`: the same key gives the same credentials.
     """

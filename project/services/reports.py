@@ -43,12 +43,12 @@ class Page:
 
 
 def build_report(database: Database, attempt_filter: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
-    """Count the selected attempts up to the newest one, which ends the snapshot."""
+    """Return the statistics of the selected attempts, up to the newest attempt."""
     return _read(database, _build_report, attempt_filter, zone, now)
 
 
 def open_export(database: ReadDatabase, attempt_filter: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
-    """Open a snapshot that no writer adds to any more; return its report without counts."""
+    """Open a snapshot to which no writer adds attempts; return its report without counts."""
     newest = _open_snapshot(database.primary)
     lsn = database.find_primary_lsn()
     report = _read(database.at_least(lsn), _open_report, replace(attempt_filter, max_seq=newest), zone, now)
@@ -56,7 +56,7 @@ def open_export(database: ReadDatabase, attempt_filter: AttemptFilter, zone: Zon
 
 
 def count_export(database: ReadDatabase, report: Report) -> Report:
-    """Count the attempts of an export by day."""
+    """Return the report of an export with its counts by day."""
     edges = [] if _is_empty(report) else day_edges(report.since or report.until, report.until, report.zone)
     return _read(database.at_least(report.lsn), _count, report.attempt_filter, report, edges)
 
@@ -175,7 +175,7 @@ def _escape(
 
 
 def _retry_overloaded(query: Callable[[], T]) -> T:
-    """Retry for OVERLOAD_WAIT_S while too many readers wait: half a file is worse."""
+    """Retry an overloaded query for OVERLOAD_WAIT_S, because half a file is worse than a wait."""
     until = time.monotonic() + OVERLOAD_WAIT_S
     while True:
         try:
@@ -194,14 +194,14 @@ def find_attempt(database: ReadDatabase, attempt_id: UUID) -> AttemptDetail | No
 def find_neighbours(
     database: Database, attempt_filter: AttemptFilter, attempt_id: UUID
 ) -> tuple[AttemptRow | None, AttemptRow | None]:
-    """Return the next newer and the next older attempt that match the filter."""
+    """Return the next newer and the next older attempt that match the filter, each or None."""
     newer = _read(database, rows.find_attempts, attempt_filter, 1, after=attempt_id)
     older = _read(database, rows.find_attempts, attempt_filter, 1, before=attempt_id)
     return next(iter(newer), None), next(iter(older), None)
 
 
 def count_up_to(database: Database, attempt_filter: AttemptFilter, most: int) -> int:
-    """Count selected attempts, but stop at `most`: that takes no longer with millions."""
+    """Return the number of selected attempts, at most `most`: larger counts take too long."""
     return _read(database, rows.count_up_to, attempt_filter, most)
 
 

@@ -16,7 +16,7 @@ NEARLY_FULL = 0.9
 def get_status(
     database: Database, read_database: ReadDatabase, spool: Spool, upkeep: Upkeep, metrics: Metrics
 ) -> dict[str, Any]:
-    """Return the state of this instance; that of its databases is seen by this process."""
+    """Return the state of this instance; this process reports the state of its databases."""
     metrics.update()
     waiting = spool.status
     problem = find_problem(spool, upkeep)
@@ -44,7 +44,7 @@ def get_status(
 
 
 def find_problem(spool: Spool, upkeep: Upkeep) -> str | None:
-    """Return why this process should get no requests, None if it should."""
+    """Return why this process should get no requests, or None if it is ready."""
     if upkeep.is_stopping:
         return "stopping"
     try:
@@ -54,7 +54,7 @@ def find_problem(spool: Spool, upkeep: Upkeep) -> str | None:
 
 
 def _replica(read_database: ReadDatabase, replica: Database) -> dict[str, Any]:
-    """Return the availability of the replica and its lag in seconds, None when it is unknown."""
+    """Return the availability of the replica, and its lag in seconds (None if unknown)."""
     lag_s = read_database.replica_lag_s
     return {"state": _availability(replica), "lag_s": round(lag_s, 1) if math.isfinite(lag_s) else None}
 

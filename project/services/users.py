@@ -36,7 +36,7 @@ def find_many(
 ) -> tuple[list[UserDetail], bool]:
     """Return `limit` users older than `before`, newest first, and if the search was complete.
 
-    If it timed out, only users whose login, phone or e-mail is the text are returned: an index finds them.
+    If the search timed out, returns only users whose complete login, phone or e-mail is the text, from an index.
     """
     forms = login_candidates(user_filter.text, region)
     try:
@@ -62,8 +62,8 @@ def find_by_login(database: Database, login: str, region: str) -> list[UserDetai
 def block(database: Database, user_id: UUID, by: UUID | None) -> str:
     """Block a user; return the username. `by` is the administrator, None in a terminal.
 
-    This and the following raise RefusalError: `not_found`, or `forbidden` if the service would lose its last
-    administrator or `by` would block, demote or reset themselves.
+    This function and the following ones raise RefusalError: `not_found`, or `forbidden` if the service would lose its
+    last administrator or `by` would block, demote or reset themselves.
     """
     return _change("user blocked", database, user_id, by, is_active=False)
 
@@ -84,7 +84,7 @@ def revoke_admin(database: Database, user_id: UUID, by: UUID | None) -> str:
 
 
 def reset_password(database: Database, passwords: Passwords, user_id: UUID, by: UUID | None) -> tuple[str, str]:
-    """Issue a new password; return username and password, which is stored only as a hash."""
+    """Issue a new password, stored only as a hash; return username and password."""
     if by == user_id:
         raise RefusalError("forbidden", "oneself")
     account = queries.find_account(database, user_id)

@@ -38,7 +38,7 @@ def _may_mount() -> bool:
 
 
 class FaultyDisk:
-    """A disk that is slow or frozen for the spool of a service: its system calls are wrapped at the start of Python.
+    """A slow or frozen disk: system calls of a service are wrapped at the start of Python.
 
     Freezing a real file system needs a block device of one's own.
     """

@@ -111,7 +111,7 @@ def freeze(pid: int) -> list[int]:
     while running := [child for child in descendants(pid) if child not in frozen]:
         send(signal.SIGSTOP, running)
         frozen += running
-    eventually(lambda: all(state(each) in GONE | {"T"} for each in frozen), 5, "processes did not stop")
+    eventually(lambda: all(state(process) in GONE | {"T"} for process in frozen), 5, "processes did not stop")
     return frozen
 
 
@@ -122,14 +122,14 @@ def kill(pid: int) -> None:
     eventually(lambda: not any(map(is_alive, frozen[1:])), 10, "processes survived SIGKILL")
 
 
-def eventually(condition: Callable[[], T], seconds: float, otherwise: str) -> T:
+def eventually(condition: Callable[[], T], seconds: float, message: str) -> T:
     """Poll the condition and return its first true result.
 
-    Raises AssertionError with `otherwise` after a timeout.
+    Raises AssertionError with `message` after a timeout.
     """
     end = time.monotonic() + seconds
     while not (found := condition()):
         if time.monotonic() > end:
-            raise AssertionError(f"{otherwise} (waited {seconds} s)")
+            raise AssertionError(f"{message} (waited {seconds} s)")
         time.sleep(0.01)
     return found

@@ -62,7 +62,7 @@ def _in_progress(service: Service) -> int:
 def test_a_request_of_a_killed_worker_is_recorded_as_interrupted_and_the_worker_is_replaced(
     postgres: Postgres, proxy: Proxy, service: Service
 ) -> None:
-    """F24. The worker dies before its COMMIT arrives: only the receipt of the request is known."""
+    """F24. The worker dies before its COMMIT arrives: only the intent of the request is known."""
     body = new_body()
     trap = proxy.commit_drop("execute useradd", lasting=True)
     with closing(socket.create_connection((HOST, service.port))) as sender:

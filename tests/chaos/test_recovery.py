@@ -1,4 +1,4 @@
-"""F79, F80: PostgreSQL is back, but slow, or one of its sessions is frozen (promises P2, P9)."""
+"""F79, F80: PostgreSQL is back, but slow or with a frozen session (promises P2, P9)."""
 
 import time
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""F78, F81, F82: the disk of the spool is slow, frozen, full or gone (promises P1, P2, P10)."""
+"""F78, F81, F82: the spool's disk is slow, frozen, full or gone (promises P1, P2, P10)."""
 
 import json
 import shutil
@@ -107,7 +107,7 @@ def test_with_postgres_and_disk_frozen_every_answer_says_that_it_is_not_recorded
 def test_a_process_killed_after_a_frozen_disk_leaves_no_intents_of_answered_requests(
     postgres: Postgres, new_service: NewService
 ) -> None:
-    """F81: an intent that is written late is cleared, so that no created user becomes an interrupted attempt."""
+    """F81: an intent that is written late is cleared, so that no 201 becomes `interrupted`."""
     with _on_faulty_disk(new_service, postgres.url()) as (service, disk):
         with Load(service, clients=4, pause_s=0.02) as load:
             load.await_answers(10)

@@ -120,14 +120,14 @@ def test_the_last_administrator_cannot_be_blocked(flask: Command, rows: Rows) ->
 
 def test_an_api_key_can_be_created_listed_used_and_revoked(flask: Command, client: FlaskClient, rows: Rows) -> None:
     key = flask("api-keys", "create", " shop front ").output.strip()
-    unused = flask("api-keys", "list").output
+    listing_before_use = flask("api-keys", "list").output
     opened = client.get("/api/v1/stats/", headers={"Authorization": f"Bearer {key}"}).status_code
     [row] = rows.of("api_keys")
 
     revoked = flask("api-keys", "revoke", str(row["id"]))
 
     assert re.fullmatch(r"useradd_[a-z2-9]{26}", key)
-    assert unused == f"{row['id']}  valid    never used  shop front\n"
+    assert listing_before_use == f"{row['id']}  valid    never used  shop front\n"
     assert (opened, row["created_by"]) == (200, None)
     assert (revoked.exit_code, revoked.output) == (0, "“shop front” is revoked\n")
     assert flask("api-keys", "list").output == f"{row['id']}  revoked  {row['last_used']}  shop front\n"

@@ -18,7 +18,7 @@ from project.services.upkeep import Upkeep
 from tests.builders import ADDRESS, ANNA, KEY, log_in, useradd
 from tests.conftest import MakeApp, Rows
 
-PERSONAL = ("5550141", "555-01-41", "anna@", "Anna@", "Анна", "a.sokolova", "1990", KEY)
+SENSITIVE_DATA = ("5550141", "555-01-41", "anna@", "Anna@", "Анна", "a.sokolova", "1990", KEY)
 
 
 class Log:
@@ -148,7 +148,7 @@ def test_a_failed_login_leaves_neither_login_nor_password_in_the_log(client: Fla
         "login failed",
         "login succeeded",
     ]
-    assert not [text for text in (*PERSONAL, password, "a wrong password") if text in log.text]
+    assert not [text for text in (*SENSITIVE_DATA, password, "a wrong password") if text in log.text]
 
 
 def test_an_internal_error_is_logged_with_its_traceback_and_request_id(
@@ -169,7 +169,7 @@ def test_an_internal_error_is_logged_with_its_traceback_and_request_id(
     assert not [
         text for text in ("Traceback", "RuntimeError", "what went wrong", "raise_defect") if text in response.text
     ]
-    assert not [text for text in PERSONAL if text in log.text]
+    assert not [text for text in SENSITIVE_DATA if text in log.text]
 
 
 def test_a_failed_statement_is_logged_without_its_parameters(
@@ -183,7 +183,7 @@ def test_a_failed_statement_is_logged_without_its_parameters(
     assert response.status_code == 500
     assert "DivisionByZero 22012" in log.text
     assert "22012" not in response.text
-    assert not [text for text in (*PERSONAL, "hmac-sha256$") if text in log.text]
+    assert not [text for text in (*SENSITIVE_DATA, "hmac-sha256$") if text in log.text]
 
 
 def test_an_outage_is_logged_with_host_and_cause_but_without_the_password(
@@ -204,7 +204,7 @@ def test_an_outage_is_logged_with_host_and_cause_but_without_the_password(
     }
     assert {line["request_id"] for line in log.lines} == {response.headers["X-Request-Id"]}
     assert "127.0.0.1:1: Connection refused" in log.text
-    assert not [text for text in (*PERSONAL, "secret-of-db") if text in log.text]
+    assert not [text for text in (*SENSITIVE_DATA, "secret-of-db") if text in log.text]
 
 
 @pytest.mark.parametrize("evil", ["a\nERROR fake", "a\r\n{}", "\x1b[31mred", "a\u2028b", "a\u202eb", "\ud800", "a\0b"])

@@ -21,7 +21,7 @@ from tests.conftest import MakeApp
 ROOT = Path(__file__).parents[2]
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 HEADERS = {"Idempotency-Key": KEY, "traceparent": f"00-{TRACE}-{PARENT}-01"}
-PERSONAL = ("5550141", "anna@", "Анна", "a.sokolova", "1990", KEY)
+SENSITIVE_DATA = ("5550141", "anna@", "Анна", "a.sokolova", "1990", KEY)
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_writing_to_the_spool_is_a_span_and_spans_have_no_personal_data(
     assert [span.status.is_ok for span in spans.values()].count(False) == 2
     exported = "".join(span.to_json() for span in spans.values())
     assert "database_unavailable" in exported
-    assert not [text for text in PERSONAL if text in exported]
+    assert not [text for text in SENSITIVE_DATA if text in exported]
 
 
 def test_an_endpoint_without_the_packages_prevents_the_start(monkeypatch: pytest.MonkeyPatch) -> None:

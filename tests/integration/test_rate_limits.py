@@ -1,7 +1,4 @@
-"""Rate limits shared by several processes in a real Valkey.
-
-It is killed, frozen and restarted.
-"""
+"""Rate limits shared by several processes in a real Valkey that fails and restarts."""
 
 import logging
 import signal
@@ -30,7 +27,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Valkey:
-    """A test server without persistence."""
+    """A Valkey server without persistence."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -38,7 +35,7 @@ class Valkey:
         self.start()
 
     def start(self) -> None:
-        """Start or restart it on the same port and wait until it answers."""
+        """Start or restart the server on the same port and wait until it answers."""
         command = [get_binary_path(), "--bind", HOST, "--port", str(self.port), "--save", "", "--loglevel", "warning"]
         self.process = subprocess.Popen(command, cwd=self._folder, stdout=subprocess.DEVNULL)
         eventually(self._answers, 10, "Valkey does not answer")
@@ -51,11 +48,11 @@ class Valkey:
 
     @property
     def client(self) -> Redis:
-        """A direct client."""
+        """A new client connected to the server directly, not through the service."""
         return Redis(host=HOST, port=self.port)
 
     def kill(self) -> None:
-        """Kill it, frozen or not."""
+        """Kill the server process, even if it is frozen, and wait for its end."""
         self.process.kill()
         self.process.wait()
 

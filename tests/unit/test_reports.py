@@ -156,4 +156,4 @@ def test_the_totals_of_a_report_are_computed_from_its_statuses() -> None:
 
     assert (report.created, report.rejected, report.unchanged, report.failed) == (7, 9, 3, 3)
     assert report.total == 22
-    assert [row.code for row in report.reasons] == ["blank", "interrupted"]
+    assert [row.code for row in report.by_error_code] == ["blank", "interrupted"]
