@@ -55,7 +55,7 @@ class Runtime:
         self.spool.close()
 
     def start(self, worker: int) -> None:
-        """Start serving as worker `worker`; upkeep records interrupted attempts of a killed predecessor."""
+        """Start serving as `worker`; upkeep records interrupted attempts of a predecessor."""
         for start in self.on_start:
             start()
         self.metrics.attach(worker)
