@@ -88,7 +88,9 @@ class User(Base):
         ForeignKeyConstraint(["id", "attempt_status"], ["attempts.id", "attempts.status"]),
         CheckConstraint("attempt_status = 201", name="attempt_status"),
         CheckConstraint("phone is not null or email is not null", name="contact"),
+        CheckConstraint("role in ('user', 'auditor', 'administrator')", name="role"),
         Index("users_admins_idx", "id", postgresql_where=text("is_admin")),
+        Index("users_roles_idx", "role", "id", postgresql_where=text("role <> 'user'")),
         Index("users_blocked_idx", "id", postgresql_where=text("not is_active")),
     )
 
@@ -106,6 +108,8 @@ class User(Base):
     """Incremented to invalidate all sessions of the user: those of an older epoch are invalid."""
     is_active: Mapped[bool] = mapped_column(server_default=text("true"))
     is_admin: Mapped[bool] = mapped_column(server_default=text("false"))
+    """For useradd() and the previous version; a trigger keeps it in step with `role` (ADR 33)."""
+    role: Mapped[str] = mapped_column(server_default=text("'user'"))
     created_at: Mapped[datetime]
 
 

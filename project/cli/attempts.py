@@ -1,4 +1,4 @@
-"""`flask attempts ...`: prune and export attempts."""
+"""`flask attempts ...`: prune, mask and export attempts."""
 
 import os
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from project.presentation.selection import Selection, parse_selection_strictly
 from project.runtime import get_runtime
 from project.services import attempts, reports
 
-group = AppGroup("attempts", help="Prune and export attempts.")
+group = AppGroup("attempts", help="Prune, mask and export attempts.")
 
 
 @group.command("prune")
@@ -39,6 +39,20 @@ def prune_attempts() -> None:
     with refusals_as_errors():
         pruned = attempts.prune_all(get_runtime().database, datetime.now(UTC) - timedelta(days=days))
     click.echo(f"{pruned} attempts older than {days} days deleted")
+
+
+@group.command("mask")
+def mask_attempts() -> None:
+    """Mask the contacts of all stored attempts again; a running service does so after an upgrade.
+
+    \b
+    Example:
+      flask attempts mask
+    """
+    runtime = get_runtime()
+    with refusals_as_errors():
+        masked = sum(attempts.mask_all(runtime.database, runtime.config.phone_region))
+    click.echo(f"{masked} attempts checked")
 
 
 def _zone(context: click.Context, parameter: click.Parameter, value: str | None) -> ZoneInfo:
@@ -101,7 +115,7 @@ def export(
     )
     with force_locale(lang or get_runtime().config.default_language), refusals_as_errors():
         now = datetime.now(UTC)
-        rows = _write(file, parse_selection_strictly(args, zone, now, default="all"), now)
+        rows = _write(file, parse_selection_strictly(args, zone, now, default="all", in_full=True), now)
     click.echo(f"{rows} attempts written to {file}")
 
 

@@ -8,10 +8,11 @@ from flask.cli import AppGroup
 from project.cli.common import new_attempt, refusals_as_errors, validated_by
 from project.contract.error_codes import message_text
 from project.domain import usernames
-from project.domain.contacts import MAX_EMAIL_LENGTH, mask_email, mask_phone, normalize_email, normalize_phone
+from project.domain.contacts import MAX_EMAIL_LENGTH, normalize_email, normalize_phone
 from project.domain.errors import FieldError, RuleError
+from project.domain.masking import mask_email, mask_number
 from project.domain.passwords import new_key
-from project.domain.registration import NewUser
+from project.domain.registration import NewUser, Role
 from project.domain.text import clean, trimmed_name
 from project.runtime import get_runtime
 from project.services import registration
@@ -64,7 +65,7 @@ def _prompted_email(value: str) -> str:
 def _masked_body(new_user: NewUser) -> dict[str, str]:
     sent = {"name": new_user.name, "username": new_user.username}
     if new_user.phone:
-        sent["phone"] = mask_phone(new_user.phone)
+        sent["phone"] = mask_number(new_user.phone)
     if new_user.email:
         sent["email"] = mask_email(new_user.email)
     return sent
@@ -112,6 +113,41 @@ def reset_password(login: str) -> None:
         runtime = get_runtime()
         username, password = user_service.reset_password(runtime.database, runtime.passwords, _user_id(login), by=None)
     click.echo(f"Login:    {username}\nPassword: {password}")
+
+
+@group.command("grant")
+@click.argument("login")
+@click.option(
+    "--role",
+    required=True,
+    type=click.Choice([Role.AUDITOR.value, Role.ADMINISTRATOR.value]),
+    help="Auditors see names, birth dates and clients; administrators also change users and API keys.",
+)
+def grant(login: str, role: str) -> None:
+    """Give a user a role in place of the former one. LOGIN is the username, phone or e-mail.
+
+    \b
+    Examples:
+      flask users grant petrov.ivan --role auditor
+      flask users grant petrov.ivan --role administrator
+    """
+    with refusals_as_errors():
+        username = user_service.grant(get_runtime().database, _user_id(login), Role(role), by=None)
+    click.echo(f"{username} has the role {role} now")
+
+
+@group.command("revoke")
+@click.argument("login")
+def revoke(login: str) -> None:
+    """Take the role of auditor or administrator from a user. LOGIN is the username, phone or e-mail.
+
+    \b
+    Example:
+      flask users revoke petrov.ivan
+    """
+    with refusals_as_errors():
+        username = user_service.revoke(get_runtime().database, _user_id(login), by=None)
+    click.echo(f"{username} has no role now")
 
 
 def _user_id(login: str) -> UUID:

@@ -4,6 +4,7 @@ import re
 
 from flask import Flask, Response, request
 
+from project.domain.masking import mask_request_id
 from project.http.request_state import request_state
 
 HEADER = "X-Request-Id"
@@ -28,9 +29,9 @@ def _set_header(response: Response) -> Response:
 
 
 def client_request_id() -> str | None:
-    """Return the caller's own request ID, None if it sent none or one that is unsafe to log."""
+    """Return the caller's own request ID with masked contacts, None if it sent none or one that is unsafe to log."""
     sent = request.environ.get("HTTP_X_REQUEST_ID", "")
-    return sent if _SAFE_FOR_LOGS.fullmatch(sent) else None
+    return mask_request_id(sent) if _SAFE_FOR_LOGS.fullmatch(sent) else None
 
 
 def trace_id() -> str | None:

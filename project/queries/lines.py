@@ -2,7 +2,7 @@
 
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any
 from uuid import UUID
@@ -33,8 +33,10 @@ from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 from project.database import Database, PreparedQuery
 from project.domain.attempts import CREATED, AttemptFilter
 from project.domain.lines import LINE_END, Column, Layout, RawBlock, Value
+from project.domain.masking import mask, short_name
 from project.models import Attempt
 from project.queries.attempts import select_first
+from project.queries.filters import MAY_HAVE_CONTACT, TWO_WORDS
 
 _NO_LABEL = "\x1f"
 """Not a separator of any layout, so that a line with it is formatted from its values."""
@@ -45,7 +47,7 @@ def lines_query(attempt_filter: AttemptFilter, layout: Layout, size: int, until:
 
     It returns the lines as one text: one row per line would cost the driver more than all later processing.
     """
-    line = _raw_line(layout).label("line")
+    line = _raw_line(layout, in_full=attempt_filter.in_full).label("line")
     after = Attempt.id > bindparam("after", required=False)
     if attempt_filter.selects_by_kind:
         # IDs first, so that lines are formatted only for the attempts that remain after merging.
@@ -80,16 +82,21 @@ def find_lines_one_by_one(
     return lines
 
 
-def find_escaped_lines(connection: Connection, layout: Layout, ids: list[bytes]) -> dict[bytes, bytes]:
-    """Return attempt ID and line of these attempts, formatted from their values."""
+def find_escaped_lines(
+    connection: Connection, layout: Layout, ids: list[bytes], *, in_full: bool = True
+) -> dict[bytes, bytes]:
+    """Return attempt ID and line of these attempts, formatted from their values, masked unless `in_full`."""
     _prepare(connection, layout.zone)
     values = (cast(_VALUES[value], Text) for value in layout.values)
     columns = (cast(Attempt.id, Text), Attempt.status, Attempt.code, *values)
     query = select(*columns).where(Attempt.id.in_(UUID(each.decode()) for each in ids))
-    return {
-        key: layout.format_line(status, code.decode(), dict(zip(layout.values, map(bytes.decode, texts), strict=True)))
-        for key, status, code, *texts in _fetch(connection, query)
-    }
+    lines: dict[bytes, bytes] = {}
+    for key, status, code, *texts in _fetch(connection, query):
+        found = dict(zip(layout.values, map(bytes.decode, texts), strict=True))
+        if not in_full:
+            found |= {value: to_mask(found[value]) for value, to_mask in _MASKS.items() if value in found}
+        lines[key] = layout.format_line(status, code.decode(), found)
+    return lines
 
 
 def _prepare(connection: Connection, zone: ZoneInfo) -> None:
@@ -111,12 +118,13 @@ def _fetch(connection: Connection, query: Select[*tuple[Any, ...]]) -> list[Any]
     return [] if cursor is None else list(cursor.fetchall())
 
 
-def _raw_line(layout: Layout) -> ColumnElement[str]:
+def _raw_line(layout: Layout, *, in_full: bool) -> ColumnElement[str]:
     """Return the values with their separators; concat_ws() adds the most frequent one."""
+    sql = _VALUES if in_full else _VALUES | _MASKED
     usual = Counter(each.separator for each in layout.columns[1:]).most_common(1)[0][0]
     texts: list[ColumnElement[str]] = []
     for is_value, columns in groupby(layout.columns, lambda each: isinstance(each.value, Value)):
-        for separator, text in _values(columns) if is_value else [_labels(list(columns), layout.kinds)]:
+        for separator, text in _values(columns, sql) if is_value else [_labels(list(columns), layout.kinds)]:
             if texts and separator != usual:
                 texts[-1] = cast(texts[-1], Text) + literal(separator) + cast(text, Text)
             else:
@@ -124,10 +132,12 @@ def _raw_line(layout: Layout) -> ColumnElement[str]:
     return func.concat_ws(usual, *texts)
 
 
-def _values(columns: Iterable[Column]) -> Iterator[tuple[str, ColumnElement[str]]]:
+def _values(
+    columns: Iterable[Column], sql: Mapping[Value, ColumnElement[Any]]
+) -> Iterator[tuple[str, ColumnElement[str]]]:
     for each in columns:
         if isinstance(each.value, Value):
-            yield each.separator, _VALUES[each.value]
+            yield each.separator, sql[each.value]
 
 
 def _labels(columns: list[Column], kinds: Iterable[tuple[int, str]]) -> tuple[str, ColumnElement[str]]:
@@ -175,3 +185,27 @@ _VALUES: dict[Value, ColumnElement[Any]] = {
     Value.EMAIL: _or_empty(Attempt.email_masked),
     Value.ERRORS: _or_empty(_errors()),
 }
+
+
+def _mask_errors(text: str) -> str:
+    """Mask the field names, then once more the whole, since a name may contain the separators."""
+    errors = (error.rpartition(":") for error in text.split(";"))
+    return mask(";".join(f"{mask(field)}{separator}{code}" for field, separator, code in errors))
+
+
+_NAME = Attempt.sent["name"].astext
+_MASKED: dict[Value, ColumnElement[Any]] = {
+    Value.USERNAME: case((Attempt.username.regexp_match(MAY_HAVE_CONTACT), _NO_LABEL), else_=_VALUES[Value.USERNAME]),
+    Value.NAME: case(
+        # Most names are two words; for these, a general replacement would take as long as the rest of the line.
+        (_NAME.regexp_match(TWO_WORDS), func.left(_NAME, func.strpos(_NAME, " ") + 1) + "."),
+        (_NAME.regexp_match(MAY_HAVE_CONTACT), _NO_LABEL),
+        else_=_or_empty(func.regexp_replace(_NAME, literal_column(r"'\s+(\S)\S*'"), literal_column(r"' \1.'"), "g")),
+    ),
+    Value.ERRORS: case(
+        (and_(Attempt.code != CREATED, cast(Attempt.errors, Text).regexp_match(MAY_HAVE_CONTACT)), _NO_LABEL),
+        else_=_VALUES[Value.ERRORS],
+    ),
+}
+"""Values for ordinary users. mask() decides about everything that may be contact data."""
+_MASKS: dict[Value, Callable[[str], str]] = {Value.USERNAME: mask, Value.NAME: short_name, Value.ERRORS: _mask_errors}

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from project.database import Database, PreparedStatement
 from project.domain.attempts import REPLAYED, NewAttempt
-from project.domain.contacts import mask_email, mask_phone
+from project.domain.masking import mask_email, mask_number
 from project.domain.records import AttemptRecord, to_json
 from project.domain.registration import Decision, NewUser, User
 from project.domain.usernames import fold
@@ -59,7 +59,7 @@ def useradd(
         attempt.received_at,
         duration_ms,
         attempt.method,
-        new_user.phone and mask_phone(new_user.phone),
+        new_user.phone and mask_number(new_user.phone),
         new_user.email and mask_email(new_user.email),
         to_json(attempt.sent),
         attempt.language,

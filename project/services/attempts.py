@@ -1,6 +1,7 @@
 """Record attempts that create no user: in PostgreSQL, else in the spool, else in the log."""
 
 import logging
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -9,6 +10,7 @@ from project.domain.attempts import NewAttempt
 from project.domain.errors import DatabaseUnavailableError, FieldError, OutcomeUnknownError, OverloadedError
 from project.domain.records import SPOOL, AttemptRecord
 from project.queries.aggregates import prune
+from project.queries.masks import FINISHED, mask_again, set_watermark
 from project.queries.registration import insert_attempt, insert_attempts
 from project.services.clock import elapsed_ms
 from project.spool import Spool, SpoolError
@@ -19,12 +21,14 @@ INSERT_S = 1.0
 """Time limit for PostgreSQL in seconds: the spool takes the record at once."""
 PRUNE_BATCH = 500
 """Attempts deleted in one transaction."""
+MASK_BATCH = 500
+"""Attempts masked again in one transaction."""
 _UNAVAILABLE_CODES = frozenset({"database_unavailable", "outcome_unknown", "overloaded"})
 
 
 def write_intent(spool: Spool, attempt: NewAttempt) -> int | None:
     """Note that an attempt is in progress, in case this process is killed; return the slot for Spool.clear_intent()."""
-    return spool.write_intent(AttemptRecord.interrupted(attempt).to_line())
+    return spool.write_intent(AttemptRecord.interrupted(attempt).masked().to_line())
 
 
 def record(
@@ -70,6 +74,26 @@ def prune_all(database: Database, before: datetime) -> int:
     return total
 
 
+def mask_batch(database: Database, region: str) -> int:
+    """Mask a batch of stored attempts again; return how many were read, 0 if none is left."""
+    return database.run_once(mask_again, region, MASK_BATCH)
+
+
+def finish_masking(database: Database) -> None:
+    """Record that no stored attempt needs new masks any more."""
+    database.run_once(set_watermark, FINISHED)
+
+
+def mask_all(database: Database, region: str) -> Iterator[int]:
+    """Mask all stored attempts again; yield the size of each batch. Raises DatabaseUnavailableError.
+
+    Works in short transactions beside the running service; a repeated run changes nothing.
+    """
+    database.write_transaction(set_watermark, 0)
+    while read := database.write_transaction(mask_again, region, MASK_BATCH, wait=True):
+        yield read
+
+
 def _try_insert(database: Database, attempt_record: AttemptRecord) -> bool:
     try:
         with deadline(INSERT_S):
@@ -83,6 +107,7 @@ def _try_insert(database: Database, attempt_record: AttemptRecord) -> bool:
 
 
 def _try_spool(spool: Spool, attempt_record: AttemptRecord) -> bool:
+    attempt_record = attempt_record.masked()
     try:
         spool.append(replace(attempt_record, via=SPOOL).to_line())
     except SpoolError as error:

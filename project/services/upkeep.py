@@ -1,6 +1,7 @@
 """Background work of a serving process: probe PostgreSQL, drain the spool, aggregate, delete old rows."""
 
 import logging
+import math
 import os
 import random
 import threading
@@ -27,6 +28,8 @@ AFTER_ERROR_S = 5
 PURGE_BATCH = 1000
 PRUNE_EVERY_S = 60
 MEASURE_EVERY_S = 1.0
+MASK_EVERY_S, MASK_S = 60, 3600
+"""How often the previous version's new attempts are masked again, and for how long it may run beside this one."""
 AGGREGATION_MINIMUM, AGGREGATION_BATCH = 2_000, 5_000
 """Attempts that are worth an aggregation step, and how many one transaction aggregates."""
 CATCH_UP_S = 1.0
@@ -42,12 +45,14 @@ class Upkeep:
         read_database: ReadDatabase,
         spool: Spool,
         keep_days: int,
+        phone_region: str,
         update_metrics: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
         self._read_database = read_database
         self._spool = spool
         self._max_age = timedelta(days=keep_days)
+        self._phone_region = phone_region
         self._update_metrics = update_metrics
         self.drained = 0
         """Attempts that this process has drained from spools."""
@@ -57,7 +62,8 @@ class Upkeep:
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._orphans_at = self._purge_at = self._prune_at = self._measure_at = 0.0
+        self._orphans_at = self._purge_at = self._prune_at = self._measure_at = self._mask_at = 0.0
+        self._mask_until = time.monotonic() + MASK_S
 
     @property
     def is_stopping(self) -> bool:
@@ -128,11 +134,22 @@ class Upkeep:
         if self._max_age and now >= self._prune_at:
             deleted = attempts.prune_batch(self._database, self._max_age)
             self._prune_at = now if deleted else now + PRUNE_EVERY_S
+        if now >= self._mask_at:
+            self._mask_again(now)
         while True:
             progress = self._database.run_once(aggregate, AGGREGATION_MINIMUM, AGGREGATION_BATCH)
             self.unaggregated = progress.remaining
             if progress.done < AGGREGATION_BATCH or self._stopping.is_set() or time.monotonic() > now + CATCH_UP_S:
                 break
+
+    def _mask_again(self, now: float) -> None:
+        """Mask a batch of stored attempts by the current rules, until those of the previous version are done."""
+        if attempts.mask_batch(self._database, self._phone_region):
+            return
+        self._mask_at = now + MASK_EVERY_S
+        if now >= self._mask_until:
+            attempts.finish_masking(self._database)
+            self._mask_at = math.inf
 
     def _count_drained(self, count: int) -> None:
         self.drained += count
