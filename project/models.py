@@ -70,6 +70,9 @@ class Attempt(Base):
     errors: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default=text("'[]'"))
     sent: Mapped[dict[str, str]] = mapped_column(JSONB, server_default=text("'{}'"))
     """The fields of the body, with masked contacts and without values of unknown fields."""
+    username_shown: Mapped[str | None]
+    name_shown: Mapped[str | None]
+    """Login and name as ordinary users see them; null if the service has to mask the attempt when it shows it."""
     language: Mapped[str]
     client_address: Mapped[str]
     user_agent: Mapped[str]

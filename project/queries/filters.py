@@ -15,8 +15,6 @@ MAY_HAVE_CONTACT = (
     r"|[0-9](?:[^0-9]*[0-9]){6}"
 )
 """Finds every text that mask() changes, and others: @, seven ASCII digits, or a script that may have its own digits."""
-TWO_WORDS = r"^[A-Za-z\u00c0-\u052f'’-]+ [A-Za-z\u00c0-\u052f][A-Za-z\u00c0-\u052f'’-]*$"
-"""Finds most Latin and Cyrillic names; none of them has contact data."""
 SEARCH_S = 1.0
 """Time limit of one search by text; a page runs two or three."""
 RENDER_S = 0.3

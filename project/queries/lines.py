@@ -36,7 +36,6 @@ from project.domain.lines import LINE_END, Column, Layout, RawBlock, Value
 from project.domain.masking import mask, short_name
 from project.models import Attempt
 from project.queries.attempts import select_first
-from project.queries.filters import MAY_HAVE_CONTACT, TWO_WORDS
 
 _NO_LABEL = "\x1f"
 """Not a separator of any layout, so that a line with it is formatted from its values."""
@@ -193,19 +192,11 @@ def _mask_errors(text: str) -> str:
     return mask(";".join(f"{mask(field)}{separator}{code}" for field, separator, code in errors))
 
 
-_NAME = Attempt.sent["name"].astext
 _MASKED: dict[Value, ColumnElement[Any]] = {
-    Value.USERNAME: case((Attempt.username.regexp_match(MAY_HAVE_CONTACT), _NO_LABEL), else_=_VALUES[Value.USERNAME]),
-    Value.NAME: case(
-        # Most names are two words; for these, a general replacement would take as long as the rest of the line.
-        (_NAME.regexp_match(TWO_WORDS), func.left(_NAME, func.strpos(_NAME, " ") + 1) + "."),
-        (_NAME.regexp_match(MAY_HAVE_CONTACT), _NO_LABEL),
-        else_=_or_empty(func.regexp_replace(_NAME, literal_column(r"'\s+(\S)\S*'"), literal_column(r"' \1.'"), "g")),
-    ),
-    Value.ERRORS: case(
-        (and_(Attempt.code != CREATED, cast(Attempt.errors, Text).regexp_match(MAY_HAVE_CONTACT)), _NO_LABEL),
-        else_=_VALUES[Value.ERRORS],
+    Value.USERNAME: func.coalesce(Attempt.username_shown, func.shown_login(Attempt.username), _NO_LABEL),
+    Value.NAME: func.coalesce(
+        Attempt.name_shown, func.shown_name(Attempt.sent["name"].astext, cast(Attempt.errors, Text)), _NO_LABEL
     ),
 }
-"""Values for ordinary users. mask() decides about everything that may be contact data."""
+"""Values for ordinary users. Lines that may have contact data are formatted from their values, by mask()."""
 _MASKS: dict[Value, Callable[[str], str]] = {Value.USERNAME: mask, Value.NAME: short_name, Value.ERRORS: _mask_errors}

@@ -1,4 +1,4 @@
-"""Masks stored contacts again when the rules have changed."""
+"""Masks stored contacts again when the rules have changed, and stores names as ordinary users see them."""
 
 from typing import Any
 
@@ -11,10 +11,15 @@ from project.models import Attempt, Watermark
 WATERMARK = "masks"
 FINISHED = 2**63 - 1
 _COLUMNS = ("method", "phone_masked", "email_masked", "sent", "user_agent", "client_request_id")
+_IS_STALE = text(
+    "(username_shown, name_shown) is distinct from"
+    " (shown_login(username), shown_name(sent ->> 'name', errors::text)) as is_stale"
+)
 _UPDATE = text("""
     update attempts a
        set method = r.method, phone_masked = r.phone_masked, email_masked = r.email_masked, sent = r.sent,
-           user_agent = r.user_agent, client_request_id = r.client_request_id
+           user_agent = r.user_agent, client_request_id = r.client_request_id,
+           username_shown = shown_login(a.username), name_shown = shown_name(a.sent ->> 'name', a.errors::text)
       from jsonb_to_recordset(cast(:rows as jsonb)) as r (
            seq bigint, method text, phone_masked text, email_masked text, sent jsonb, user_agent text,
            client_request_id text)
@@ -33,12 +38,12 @@ def mask_again(connection: Connection, region: str, limit: int, *, wait: bool = 
     ).scalar_one_or_none()
     if watermark is None or watermark == FINISHED:
         return 0
-    columns = (Attempt.seq, *(getattr(Attempt, name) for name in _COLUMNS))
+    columns = (Attempt.seq, _IS_STALE, *(getattr(Attempt, name) for name in _COLUMNS))
     rows = connection.execute(select(*columns).where(Attempt.seq > watermark).order_by(Attempt.seq).limit(limit)).all()
     if not rows:
         return 0
     stored = [dict(row._mapping) for row in rows]
-    changed = [row for row, before in ((_masked(row, region), row) for row in stored) if row != before]
+    changed = [new for row in stored if (new := _masked(row, region)) != row or row["is_stale"]]
     if changed:
         connection.execute(_UPDATE, {"rows": f"[{','.join(map(to_json, changed))}]"})
     set_watermark(connection, stored[-1]["seq"])

@@ -25,6 +25,7 @@ from project.exporters import csv, log_sheets
 from project.exporters import text as text_file
 from project.queries import snapshots
 from project.queries.lines import find_lines, find_lines_one_by_one, lines_query
+from project.queries.masks import mask_again, set_watermark
 from project.runtime import Runtime
 from project.services import reports
 from tests.conftest import Rows
@@ -132,18 +133,32 @@ def test_postgresql_writes_the_same_lines_as_the_layout(
     assert sum(block.rows for block in blocks) == report.total == len(VARIED)
 
 
+@pytest.mark.parametrize("is_stored", [False, True])
 @pytest.mark.parametrize(
     "text",
     [
+        *(
+            "anna.1234567",
+            "12345678901",
+            "a@b.ru",
+            ".ab@b.ru",
+            "2ab@123456.ru",
+            "2ab@12345.ru",
+            "a.b@x.ru,c@y.ru",
+            "a+b@x.ru",
+        ),
         *("Анна", "Анна Соколова", "Анна  Мария ван дер Берг", "Zoë O'Brien-Łuk", "", " Анна\tСоколова ", "Анна С."),
         *("Anna 123456", "Anna 1234567", "+79125550141", "89125550141", "٨٩١٢٥٥٥٠١٤١", "²³¹²³¹²", "①②③④⑤⑥⑦"),
         *("anna@example.org", "Anna anna＠example.org", "@petrov", "王 小明", "김 철수", "علی رضا", "👩\u200d💻 Ольга"),
     ],
 )
-def test_postgresql_masks_logins_names_and_fields_as_pages_do(runtime: Runtime, text: str) -> None:
+def test_postgresql_masks_logins_names_and_fields_as_pages_do(runtime: Runtime, text: str, is_stored: bool) -> None:
     error = FieldError(text or "x", "unknown_field")
     row = attempt_row(name=text, username=text, status=422, code="unknown_field", errors=(error,))
     (stored,) = store(runtime, [row])
+    if is_stored:
+        runtime.database.write_transaction(set_watermark, 0)
+        runtime.database.write_transaction(mask_again, "RU", 10)
     report = export(runtime, attempt_filter=AttemptFilter())
 
     (block,) = reports.iter_blocks(runtime.read_database, report, csv.layout(report))
