@@ -1,8 +1,8 @@
 """Masks of contact data, the same for what is stored and for what is shown.
 
 A valid phone number keeps country code, operator code and its last two digits; any other text with digits keeps the
-last two digits of the whole text; an e-mail address keeps its first letter and its domain. All functions are
-idempotent, so that stored masks can be masked again when the rules change.
+last two digits of the whole text; an e-mail address keeps its first letter and its domain. Masks are
+idempotent, so that stored ones can be masked again when the rules change.
 """
 
 import re
@@ -82,7 +82,7 @@ def mask_phone(text: str, region: str | None = None) -> str:
     """
     text = text.strip()
     if hidden := _hidden_digits(text, region):
-        return _hide(_grouped(text), hidden)
+        return _hide(_grouped(text[4:] if text[:4].lower() == "tel:" else text), hidden)
     if _AT.search(text):
         return _hide(_mask_addresses(text))
     return "".join("·" if character.isalpha() else character for character in _hide(text))
@@ -123,14 +123,14 @@ def mask_request_id(text: str) -> str:
 def short_name(name: str) -> str:
     """Return the first word of a name and the initials of the others, with contact data masked: `Иван П.`."""
     first, *others = mask(name).split() or [""]
-    return " ".join([first, *(f"{other[0]}." for other in others)])
+    return " ".join([first, *(f"{other[0]}." for other in others if other[0] != "•")])
 
 
 def _mask_addresses(text: str) -> str:
     """Hide everything between the first letter and the @ of each address."""
     parts = _AT.split(text)
-    for index, part in enumerate(parts[:-1]):
-        local = part.rstrip()
+    for index in range(len(parts) - 1):
+        local = parts[index].rstrip()
         words = local.split()
         head = local[: -len(words[-1])] if words else ""
         if index and not head and (end := _END_OF_ADDRESS.match(local)):

