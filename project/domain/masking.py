@@ -1,8 +1,10 @@
 """Masks of contact data, the same for what is stored and for what is shown.
 
 A valid phone number keeps country code, operator code and its last two digits; any other text with digits keeps the
-last two digits of the whole text; an e-mail address keeps its first letter and its domain. Masks are
-idempotent, so that stored ones can be masked again when the rules change.
+last two digits of the whole text; an e-mail address keeps its first letter and its domain.
+
+Stored masks can be masked again: a mask stays the same, except that of a number of a rare range, which may be recognized
+as valid no more and then hides the rest, too.
 """
 
 import re
