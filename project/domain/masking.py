@@ -3,8 +3,8 @@
 A valid phone number keeps country code, operator code and its last two digits; any other text with digits keeps the
 last two digits of the whole text; an e-mail address keeps its first letter and its domain.
 
-Stored masks can be masked again: a mask stays the same, except that of a number of a rare range, which may be recognized
-as valid no more and then hides the rest, too.
+Stored masks can be masked again and stay the same. Only that of a number of a rare range may no longer be recognized as
+valid, and then hides the rest, too.
 """
 
 import re
