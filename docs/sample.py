@@ -138,7 +138,7 @@ class _Sample:
             ),
             key_hash=hash_key(str(number)) if body is not None else None,
         )
-        attempt.store_body(body or {})
+        attempt.store_body(body or {}, "RU")
         return attempt
 
     def created(self, moment: datetime, body: Body | None = None) -> AttemptRecord:

@@ -70,6 +70,9 @@ class Attempt(Base):
     errors: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default=text("'[]'"))
     sent: Mapped[dict[str, str]] = mapped_column(JSONB, server_default=text("'{}'"))
     """The fields of the body, with masked contacts and without values of unknown fields."""
+    username_shown: Mapped[str | None]
+    name_shown: Mapped[str | None]
+    """Login and name as ordinary users see them; null if the service has to mask the attempt when it shows it."""
     language: Mapped[str]
     client_address: Mapped[str]
     user_agent: Mapped[str]
@@ -88,7 +91,9 @@ class User(Base):
         ForeignKeyConstraint(["id", "attempt_status"], ["attempts.id", "attempts.status"]),
         CheckConstraint("attempt_status = 201", name="attempt_status"),
         CheckConstraint("phone is not null or email is not null", name="contact"),
+        CheckConstraint("role in ('user', 'auditor', 'administrator')", name="role"),
         Index("users_admins_idx", "id", postgresql_where=text("is_admin")),
+        Index("users_roles_idx", "role", "id", postgresql_where=text("role <> 'user'")),
         Index("users_blocked_idx", "id", postgresql_where=text("not is_active")),
     )
 
@@ -106,6 +111,8 @@ class User(Base):
     """Incremented to invalidate all sessions of the user: those of an older epoch are invalid."""
     is_active: Mapped[bool] = mapped_column(server_default=text("true"))
     is_admin: Mapped[bool] = mapped_column(server_default=text("false"))
+    """For useradd() and the previous version; a trigger keeps it in step with `role` (ADR 33)."""
+    role: Mapped[str] = mapped_column(server_default=text("'user'"))
     created_at: Mapped[datetime]
 
 

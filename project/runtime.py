@@ -98,7 +98,7 @@ def init_app(app: Flask, config: Config) -> None:
             config.ratelimit_per_client, config.ratelimit_global, config.ratelimit_conflicts
         ),
         spool=spool,
-        upkeep=Upkeep(database, read_database, spool, config.attempts_keep_days, metrics.update),
+        upkeep=Upkeep(database, read_database, spool, config.attempts_keep_days, config.phone_region, metrics.update),
         metrics=metrics,
     )
 

@@ -10,11 +10,11 @@ from flask import redirect, request
 from flask.typing import ResponseReturnValue
 
 import wsgi
-from project.domain.registration import Account
+from project.domain.registration import Account, Role
 from project.http import sessions
 from project.http.guards import public
 
-ACCOUNT = Account(id=UUID(int=1), username="somebody", password_hash="", epoch=0, is_active=True, is_admin=False)
+ACCOUNT = Account(id=UUID(int=1), username="somebody", password_hash="", epoch=0, is_active=True, role=Role.USER)
 
 
 def empty_page() -> str:

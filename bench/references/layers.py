@@ -81,7 +81,7 @@ def _attempt(body: dict[str, Any], key: str) -> NewAttempt:
         client_request_id=None,
         key_hash=hash_key(key),
     )
-    attempt.store_body(body)
+    attempt.store_body(body, "RU")
     return attempt
 
 

@@ -34,6 +34,8 @@ _VALUES = {
     "email_masked": "'a•••@example.org'",
     "sent": """'{"name": "Анна Соколова", "username": "anna.1234567", "phone": "+7 912 •••-••-41", """
     """"email": "a•••@example.org", "birth_date": "1990-12-31"}'""",
+    "name_shown": "'Анна С.'",
+    "username_shown": "'anna.' || :id || '.' || :n",
     "language": "'ru'",
     "client_address": "'127.0.0.1'",
     "user_agent": "'bench'",
@@ -57,13 +59,14 @@ _VALUES = {
 
 _ATTEMPT = """
     id received_at status answered code method duration_ms username phone_masked email_masked sent language
-    client_address user_agent key_hash
+    client_address user_agent key_hash username_shown name_shown
 """
 _USER = "id name username phone email birth_date password_hash created_at"
 
 _FILL = """
 insert into attempts (id, received_at, status, answered, code, method, duration_ms, username, phone_masked,
-                      email_masked, errors, sent, language, client_address, user_agent, key_hash)
+                      email_masked, errors, sent, language, client_address, user_agent, key_hash, username_shown,
+                      name_shown)
 select (lpad(to_hex((extract(epoch from at) * 1000)::bigint), 12, '0') || '7'
         || lpad(to_hex((random() * 4095)::int), 3, '0') || '8' || substr(md5(g::text), 1, 15))::uuid, at,
        case when r < .92 then 201 when r < .97 then 422 when r < .999 then 409 else 503 end,
@@ -73,7 +76,8 @@ select (lpad(to_hex((extract(epoch from at) * 1000)::bigint), 12, '0') || '7'
             when r < .999 then 'username_taken' else 'database_unavailable' end,
        'POST', (random() * 20)::int, 'user' || g, '+7 912 •••-••-41', 'u•••@example.org',
        case when r between .92 and .97 then '[{"field": "phone", "code": "invalid_phone"}]'::jsonb else '[]' end,
-       '{"name": "Анна Соколова"}', 'ru', '10.0.0.1', 'curl', decode(md5(g::text), 'hex')
+       '{"name": "Анна Соколова"}', 'ru', '10.0.0.1', 'curl', decode(md5(g::text), 'hex'),
+       shown_login('user' || g), 'Анна С.'
 from (select g, random() r, now() - interval '364 days' * (1 - g::float / %(rows)s) as at
         from generate_series(%(first)s, %(last)s) g) s
 """

@@ -10,6 +10,7 @@ from flask_babel import lazy_gettext as _
 from project.admin.confirmation import Confirmation, ConfirmForm, ask, is_reauthenticated
 from project.admin.routes import PAGE_SIZE, before, bp, render_list
 from project.database import Database
+from project.domain.registration import Role
 from project.domain.text import clean
 from project.domain.users import UserDetail, UserFilter
 from project.http.request_state import request_state
@@ -33,6 +34,12 @@ CONFIRMATIONS: Mapping[str, Confirmation] = {
         _("Unblock"),
         _("%(name)s can log in again."),
     ),
+    "audit": Confirmation(
+        _("Make %(name)s an auditor?"),
+        _("Auditors see and search names, birth dates and clients of all requests. The user has to log in again."),
+        _("Make auditor"),
+        _("%(name)s is an auditor now."),
+    ),
     "grant": Confirmation(
         _("Make %(name)s an administrator?"),
         _("Administrators see everybody's contacts, block users and create API keys. The user has to log in again."),
@@ -40,10 +47,10 @@ CONFIRMATIONS: Mapping[str, Confirmation] = {
         _("%(name)s is an administrator now."),
     ),
     "withdraw": Confirmation(
-        _("Revoke the administrator rights of %(name)s?"),
+        _("Revoke the role of %(name)s?"),
         _("The user keeps an ordinary account and has to log in again."),
-        _("Revoke administrator rights"),
-        _("%(name)s is no longer an administrator."),
+        _("Revoke role"),
+        _("%(name)s has no role now."),
     ),
     RESET: Confirmation(
         _("Issue a new password to %(name)s?"),
@@ -54,8 +61,9 @@ CONFIRMATIONS: Mapping[str, Confirmation] = {
 CHANGES: Mapping[str, Callable[[Database, UUID, UUID], str]] = {
     "block": service.block,
     "unblock": service.unblock,
-    "grant": service.grant_admin,
-    "withdraw": service.revoke_admin,
+    "audit": lambda database, user_id, by: service.grant(database, user_id, Role.AUDITOR, by),
+    "grant": lambda database, user_id, by: service.grant(database, user_id, Role.ADMINISTRATOR, by),
+    "withdraw": service.revoke,
 }
 
 
@@ -64,10 +72,10 @@ def users() -> ResponseReturnValue:
     """List users, newest first, with their contacts in full."""
     args = request.args
     text = clean(args.get("search", "").strip(), MAX_SEARCH)
-    flags = {name: args[name] for name in ("active", "administrator") if args.get(name) in FLAGS}
-    user_filter = UserFilter(
-        text=text, is_active=FLAGS.get(flags.get("active", "")), is_admin=FLAGS.get(flags.get("administrator", ""))
-    )
+    known = {"active": FLAGS, "role": list(Role)}
+    flags = {name: args[name] for name, values in known.items() if args.get(name) in values}
+    role = Role(flags["role"]) if "role" in flags else None
+    user_filter = UserFilter(text=text, is_active=FLAGS.get(flags.get("active", "")), role=role)
     rows, is_complete = service.find_many(
         get_runtime().read_database.primary, user_filter, get_runtime().config.phone_region, PAGE_SIZE + 1, before()
     )

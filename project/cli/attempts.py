@@ -1,4 +1,4 @@
-"""`flask attempts ...`: prune and export attempts."""
+"""`flask attempts ...`: prune, mask and export attempts."""
 
 import os
 from datetime import UTC, datetime, timedelta
@@ -22,7 +22,7 @@ from project.runtime import get_runtime
 from project.services import attempts, reports
 
 SUFFIXES = tuple(f".{ending}" for ending in STREAMS)
-group = AppGroup("attempts", help="Prune and export attempts.")
+group = AppGroup("attempts", help="Prune, mask and export attempts.")
 
 
 @group.command("prune")
@@ -39,6 +39,20 @@ def prune_attempts() -> None:
     with refusals_as_errors():
         pruned = attempts.prune_all(get_runtime().database, timedelta(days=days))
     click.echo(f"{pruned} attempts older than {days} days deleted")
+
+
+@group.command("mask")
+def mask_attempts() -> None:
+    """Mask the contacts of all stored attempts again; a running service does so after an upgrade.
+
+    \b
+    Example:
+      flask attempts mask
+    """
+    runtime = get_runtime()
+    with refusals_as_errors():
+        masked = sum(attempts.mask_all(runtime.database, runtime.config.phone_region))
+    click.echo(f"{masked} attempts checked")
 
 
 def _zone(context: click.Context, parameter: click.Parameter, value: str | None) -> ZoneInfo:
@@ -84,7 +98,7 @@ def export(
     args.update({name: value for name, value in (("from", since), ("to", until), ("q", text)) if value})
     with force_locale(lang or get_runtime().config.default_language), refusals_as_errors():
         now = datetime.now(UTC)
-        rows = _write(file, parse_selection_strictly(args, zone, now, default="all"), now)
+        rows = _write(file, parse_selection_strictly(args, zone, now, default="all", in_full=True), now)
     click.echo(f"{rows} attempts written to {file}")
 
 

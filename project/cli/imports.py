@@ -151,7 +151,7 @@ def _import_row(row: Row, issued: Write, refused: Write) -> str:
     runtime = get_runtime()
     key = runtime.passwords.line_key(row.number, json.dumps(row.body, sort_keys=True).encode())
     attempt = new_attempt("flask users import", None if row.refusal else key)
-    attempt.store_body(row.body)
+    attempt.store_body(row.body, runtime.config.phone_region)
     try:
         if row.refusal:
             raise row.refusal

@@ -1,5 +1,6 @@
 """`flask users ...`: create administrators and manage users."""
 
+from dataclasses import asdict
 from uuid import UUID
 
 import click
@@ -8,9 +9,10 @@ from flask.cli import AppGroup
 from project.cli.common import new_attempt, refusals_as_errors, validated, validated_by
 from project.contract.schemas import MAX_NAME_LENGTH
 from project.domain import usernames
-from project.domain.contacts import MAX_EMAIL_LENGTH, mask_email, mask_phone, normalize_email, normalize_phone
+from project.domain.contacts import MAX_EMAIL_LENGTH, normalize_email, normalize_phone
+from project.domain.masking import mask_email, mask_number
 from project.domain.passwords import new_key
-from project.domain.registration import NewUser
+from project.domain.registration import NewUser, Role
 from project.domain.text import clean, trimmed_name
 from project.domain.users import UserDetail
 from project.runtime import get_runtime
@@ -44,19 +46,11 @@ def create_admin(username: str, name: str | None, email: str | None, phone: str 
     new_user = NewUser(name=name or username, username=username, phone=phone, email=email, birth_date=None)
     key, runtime = new_key(), get_runtime()
     attempt = new_attempt("flask users create-admin", key)
-    attempt.sent = _masked_body(new_user)
+    body = {field: value for field, value in asdict(new_user).items() if value}
+    attempt.store_body(body, runtime.config.phone_region)
     with refusals_as_errors():
         credentials = registration.register(runtime.database, runtime.passwords, attempt, key, new_user, is_admin=True)
     click.echo(f"Login:    {credentials.login}\nPassword: {credentials.password}")
-
-
-def _masked_body(new_user: NewUser) -> dict[str, str]:
-    sent = {"name": new_user.name, "username": new_user.username}
-    if new_user.phone:
-        sent["phone"] = mask_phone(new_user.phone)
-    if new_user.email:
-        sent["email"] = mask_email(new_user.email)
-    return sent
 
 
 @group.command("block")
@@ -103,6 +97,41 @@ def reset_password(login: str) -> None:
     click.echo(f"Login:    {username}\nPassword: {password}")
 
 
+@group.command("grant")
+@click.argument("login")
+@click.option(
+    "--role",
+    required=True,
+    type=click.Choice([Role.AUDITOR.value, Role.ADMINISTRATOR.value]),
+    help="Auditors see names, birth dates and clients; administrators also change users and API keys.",
+)
+def grant(login: str, role: str) -> None:
+    """Give a user a role in place of the former one. LOGIN is the username, phone or e-mail.
+
+    \b
+    Examples:
+      flask users grant petrov.ivan --role auditor
+      flask users grant petrov.ivan --role administrator
+    """
+    with refusals_as_errors():
+        username = user_service.grant(get_runtime().database, _user_id(login), Role(role), by=None)
+    click.echo(f"{username} has the role {role} now")
+
+
+@group.command("revoke")
+@click.argument("login")
+def revoke(login: str) -> None:
+    """Take the role of auditor or administrator from a user. LOGIN is the username, phone or e-mail.
+
+    \b
+    Example:
+      flask users revoke petrov.ivan
+    """
+    with refusals_as_errors():
+        username = user_service.revoke(get_runtime().database, _user_id(login), by=None)
+    click.echo(f"{username} has no role now")
+
+
 def _user_id(login: str) -> UUID:
     login = clean(login, MAX_EMAIL_LENGTH)
     users = user_service.find_by_login(get_runtime().database, login, get_runtime().config.phone_region)
@@ -115,5 +144,5 @@ def _user_id(login: str) -> UUID:
 
 
 def _masked_line(user: UserDetail) -> str:
-    contacts = [mask_phone(user.phone) if user.phone else "", mask_email(user.email) if user.email else ""]
+    contacts = [mask_number(user.phone) if user.phone else "", mask_email(user.email) if user.email else ""]
     return "  ".join(filter(None, [f"  {user_service.ID_PREFIX}{user.id}", user.username, *contacts]))

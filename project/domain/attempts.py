@@ -2,20 +2,22 @@
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
-from project.domain.contacts import mask_email, mask_phone
 from project.domain.errors import FIELDS, FieldError
+from project.domain.masking import mask, mask_email, mask_fields, mask_phone, short_name
 from project.domain.strict_json import json_type
 from project.domain.text import clean
 
 CREATED = "created"
 CHECKED = "dry_run"
 REPLAYED = "replayed"
+HIDDEN = "•••"
+"""Stands for a value that is not stored, or not shown."""
 MAX_STORED_FIELDS = 20
 """Fields of a body that are stored: a real request has five."""
 
@@ -72,19 +74,28 @@ class NewAttempt:
     """SHA-256 of the idempotency key, which itself is never stored."""
     sent: Mapping[str, str] = field(default_factory=dict)
 
-    def store_body(self, body: Mapping[str, Any]) -> None:
-        """Store the fields. Masks contacts and unknown fields, which may contain passwords."""
-        self.sent = {clean(name, 40): _masked(name, value) for name, value in list(body.items())[:MAX_STORED_FIELDS]}
+    def store_body(self, body: Mapping[str, Any], region: str) -> None:
+        """Store the fields with masked contacts. Values of unknown fields, which may be passwords, are left out.
+
+        `region` is that of national phone numbers. Login, name and birth date stay as they were sent, for auditors.
+        """
+        self.sent = {
+            clean(name, 40): _stored(name, value, region) for name, value in list(body.items())[:MAX_STORED_FIELDS]
+        }
 
 
-def _masked(name: str, value: object) -> str:
+def _stored(name: str, value: object, region: str) -> str:
     if name not in FIELDS:
-        return "•••"
+        return HIDDEN
     if not isinstance(value, str):
         return f"({json_type(value)})"
-    if name == "phone":
-        return mask_phone(value)
-    return mask_email(value) if name == "email" else clean(value, 300)
+    match name:
+        case "phone":
+            return clean(mask_phone(clean(value, 300), region), 40)
+        case "email":
+            return clean(mask_email(clean(value, 300)), 80)
+        case _:
+            return clean(value, 300)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +132,15 @@ class AttemptRow:
         """Masked phone and e-mail, each only if it was sent."""
         return tuple(filter(None, (self.phone_masked, self.email_masked)))
 
+    def masked(self) -> Self:
+        """Return the attempt as ordinary users see it."""
+        return replace(
+            self,
+            username=self.username and mask(self.username),
+            name=self.name and short_name(self.name),
+            errors=mask_errors(self.errors),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptDetail(AttemptRow):
@@ -133,6 +153,20 @@ class AttemptDetail(AttemptRow):
     user_agent: str
     client_request_id: str | None
     key_hash: bytes | None
+
+    def masked(self) -> Self:
+        """Return the attempt as ordinary users see it: also without birth date and client."""
+        sent = mask_fields(self.sent)
+        if "name" in sent:
+            sent["name"] = short_name(self.sent["name"])
+        if "birth_date" in sent:
+            sent["birth_date"] = HIDDEN
+        return replace(AttemptRow.masked(self), sent=sent, client_address="", user_agent="")
+
+
+def mask_errors(errors: tuple[FieldError, ...]) -> tuple[FieldError, ...]:
+    """Mask the names of unknown fields, which may be anything."""
+    return tuple(error if error.field in FIELDS else replace(error, field=mask(error.field)) for error in errors)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +188,8 @@ class AttemptFilter:
     client_program: str = ""
     """A part of the User-Agent header, in any letter case."""
     max_seq: int | None = None
+    in_full: bool = False
+    """Whether the reader sees logins and names in full, and may search for any part of them."""
 
     @property
     def is_search(self) -> bool:

@@ -1,4 +1,4 @@
-"""Phone numbers and e-mail addresses: parsed, normalized, masked."""
+"""Phone numbers and e-mail addresses: parsed and normalized."""
 
 import re
 import unicodedata
@@ -6,16 +6,10 @@ from functools import lru_cache
 
 import phonenumbers
 from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
-from phonenumbers import (
-    COUNTRY_CODE_TO_REGION_CODE,
-    NumberParseException,
-    PhoneNumber,
-    PhoneNumberFormat,
-    ValidationResult,
-)
+from phonenumbers import NumberParseException, PhoneNumberFormat, ValidationResult
 
 from project.domain.errors import RuleError
-from project.domain.text import check_characters, clean
+from project.domain.text import check_characters
 
 MAX_PHONE_LENGTH = 64
 MAX_EMAIL_LENGTH = 254
@@ -34,8 +28,12 @@ _POSSIBILITY = {
 }
 
 
-def normalize_phone(text: str, region: str) -> str:
-    """Return the number in E.164, by default of `region` (ISO 3166). Raises RuleError."""
+@lru_cache(maxsize=256)
+def normalize_phone(text: str, region: str | None) -> str:
+    """Return the number in E.164, by default of `region` (ISO 3166). Raises RuleError.
+
+    Cached, because a request is masked before it is validated.
+    """
     typed = text.strip()
     check_characters(typed)
     if len(typed) > MAX_PHONE_LENGTH:
@@ -94,40 +92,3 @@ def _has_special_domain(address: str) -> bool:
     """Return whether the domain is reserved for other uses than mail (RFC 6761)."""
     labels = "." + address.rpartition("@")[2].lower()
     return any(labels.endswith("." + name) for name in SPECIAL_USE_DOMAIN_NAMES)
-
-
-def mask_phone(text: str) -> str:
-    """Return a number, valid or not, with five middle digits masked: `+7 999 •••-••-67`."""
-    number = _grouped(clean(text.strip(), 40))
-    total = sum(map(str.isdigit, number))
-    first = max(min(4, total - 5), total - 7, 0)
-    masked, seen = [], 0
-    for character in number:
-        if character.isdigit():
-            masked.append("•" if first <= seen < first + 5 else character)
-            seen += 1
-        else:
-            masked.append("•" if character.isalpha() else character)
-    return "".join(masked)
-
-
-def _grouped(text: str) -> str:
-    """Return an E.164 number in groups of digits, any other text unchanged."""
-    if not (text.startswith("+") and text[1:].isdigit() and text.isascii()):
-        return text
-    for end in (2, 3, 4):  # no country code is a prefix of another one (ITU-T E.164)
-        country, rest = int(text[1:end]), text[end:]
-        if country in COUNTRY_CODE_TO_REGION_CODE and rest:
-            # phonenumbers.parse() would double the time that a phone number takes.
-            number = PhoneNumber(country, int(rest), italian_leading_zero=rest.startswith("0"))
-            grouped = phonenumbers.format_number(number, PhoneNumberFormat.INTERNATIONAL)
-            return grouped if re.sub(r"\D", "", grouped) == text[1:] else text  # invalid numbers may lose a digit
-    return text
-
-
-def mask_email(text: str) -> str:
-    """Return an address, valid or not, with its local part masked: `i•••@example.org`."""
-    local, at, domain = clean(text.strip(), 80).rpartition("@")
-    if not at:
-        return f"{domain[:1]}•••"
-    return f"{local[:1] if len(local) > 1 else ''}•••@{domain}"

@@ -26,3 +26,12 @@ def parse_birth_date(text: str, today: date) -> date:
     if parsed < EARLIEST:
         raise RuleError("date_out_of_range", "past")
     return parsed
+
+
+def is_birth_date(text: str) -> bool:
+    """Return whether the text is a date in one of the formats, however late."""
+    try:
+        parse_birth_date(text, date.max)
+    except RuleError:
+        return False
+    return True

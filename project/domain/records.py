@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from project.domain.attempts import NewAttempt
+from project.domain.attempts import NewAttempt, mask_errors
 from project.domain.errors import FieldError
+from project.domain.masking import mask_fields
 
 DIRECT, SPOOL, RECOVERED = "direct", "spool", "recovered"
 """How a record reached the table: at once, from the spool, or after its process was killed."""
@@ -40,8 +41,13 @@ class AttemptRecord:
         """Return the record for the case that this process dies before it responds."""
         return cls(attempt=attempt, status=0, answered=None, code=INTERRUPTED, via=RECOVERED)
 
+    def masked(self) -> "AttemptRecord":
+        """Return the record without contact data, for the disk: only the database may keep logins and names as sent."""
+        attempt = replace(self.attempt, sent=mask_fields(self.attempt.sent))
+        return replace(self, attempt=attempt, errors=mask_errors(self.errors))
+
     def to_line(self) -> str:
-        """Return a line of the spool."""
+        """Return the record as a line."""
         attempt = self.attempt
         values = {
             "id": str(attempt.id),

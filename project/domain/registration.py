@@ -4,7 +4,21 @@ import hashlib
 import json
 from dataclasses import dataclass
 from datetime import date, datetime
+from enum import StrEnum
 from uuid import UUID
+
+
+class Role(StrEnum):
+    """What a user may see and change (docs/adr/0033)."""
+
+    USER = "user"
+    AUDITOR = "auditor"
+    ADMINISTRATOR = "administrator"
+
+    @property
+    def sees_everything(self) -> bool:
+        """Whether names, birth dates and clients of all attempts are visible and searchable."""
+        return self is not Role.USER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,4 +87,4 @@ class Account:
     password_hash: str
     epoch: int
     is_active: bool
-    is_admin: bool
+    role: Role

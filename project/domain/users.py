@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from project.domain.registration import User
+from project.domain.registration import Role, User
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -11,7 +11,7 @@ class UserDetail(User):
     """A user with all data except secrets."""
 
     is_active: bool
-    is_admin: bool
+    role: Role
     password_changed_at: datetime | None
 
 
@@ -22,4 +22,4 @@ class UserFilter:
     text: str = ""
     """A login, phone number or e-mail address in any spelling, or a part of the login or name."""
     is_active: bool | None = None
-    is_admin: bool | None = None
+    role: Role | None = None

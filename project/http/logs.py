@@ -12,6 +12,7 @@ from flask import Flask, Response, has_request_context, request
 from pythonjsonlogger.json import JsonFormatter
 
 from project.domain.attempts import Outcome
+from project.domain.masking import mask
 from project.http.request_ids import client_request_id, trace_id
 from project.http.request_state import request_state
 from project.runtime import get_runtime
@@ -135,7 +136,7 @@ def _log_response(response: Response) -> Response:
     if (state.attempt and response.status_code < 500) or request.endpoint in QUIET_ENDPOINTS:
         return response
     fields: dict[str, object] = {
-        "method": request.method[:16],
+        "method": mask(request.method[:16]),
         "route": str(request.url_rule) if request.url_rule else "unknown",
         "status": response.status_code,
         "duration_ms": round((time.monotonic() - state.arrival.started) * 1000),

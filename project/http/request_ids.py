@@ -4,6 +4,7 @@ import re
 
 from flask import Flask, Response
 
+from project.domain.masking import mask_request_id
 from project.http.request_state import current_request, request_state
 
 HEADER = "X-Request-Id"
@@ -28,9 +29,9 @@ def _set_header(response: Response) -> Response:
 
 
 def client_request_id() -> str | None:
-    """Return the caller's own request ID, None if it sent none or one that is unsafe to log."""
-    sent: str | None = current_request().environ.get("HTTP_X_REQUEST_ID")
-    return sent if sent and _SAFE_FOR_LOGS.fullmatch(sent) else None
+    """Return the caller's own request ID, masked; None if it sent none or an unsafe one."""
+    sent = current_request().environ.get("HTTP_X_REQUEST_ID", "")
+    return mask_request_id(sent) if sent and _SAFE_FOR_LOGS.fullmatch(sent) else None
 
 
 def trace_id() -> str | None:

@@ -13,7 +13,7 @@ from uuid import UUID
 from flask import Request, g, request
 
 from project.domain.attempts import NewAttempt, new_id
-from project.domain.registration import Account
+from project.domain.registration import Account, Role
 from project.exporters.translations import Translations
 from project.server import RECEIVED
 from project.spool import Intent
@@ -59,7 +59,16 @@ class RequestState:
     @property
     def is_administrator(self) -> bool:
         """Whether an administrator is logged in; False with an API key."""
-        return self.reader is not None and self.reader.is_admin
+        return self.reader is not None and self.reader.role is Role.ADMINISTRATOR
+
+    @property
+    def sees_everything(self) -> bool:
+        """Whether an auditor or administrator is logged in; False with an API key."""
+        return self.reader is not None and self.reader.role.sees_everything
+
+    def sees_in_full(self, attempt_id: UUID) -> bool:
+        """Whether the reader sees this attempt in full: because of the role, or because it created the reader."""
+        return self.sees_everything or (self.reader is not None and self.reader.id == attempt_id)
 
 
 def request_state() -> RequestState:

@@ -23,7 +23,7 @@ DEFAULT = "7d"
 KNOWN_CODES = frozenset({*FIELD_CODES, *PROBLEMS, *OTHER_REASONS})
 MAX_TEXT = 200
 CLIENT_PARAMETERS = ("address", "client")
-"""Filters for administrators only."""
+"""Filters for auditors and administrators only."""
 PARAMETERS = ("period", "from", "to", "result", "code", "status", "q", *CLIENT_PARAMETERS, "tz")
 """The parameters of a selection, in the order in which URLs contain them."""
 
@@ -115,24 +115,25 @@ def _local_time(time: datetime) -> str:
 
 
 def parse_selection(
-    args: MultiDict[str, str], zone: ZoneInfo, now: datetime, default: str = DEFAULT, *, with_client: bool = False
+    args: MultiDict[str, str], zone: ZoneInfo, now: datetime, default: str = DEFAULT, *, in_full: bool = False
 ) -> Selection:
     """Parse the query of a page. Invalid parameters are listed in `ignored`.
 
-    Without `with_client` the filters for client address and client program are dropped silently.
+    `in_full` is for auditors and administrators. Without it the filters for client address and client program are
+    dropped silently.
     """
-    return _Parser(args, zone, now.astimezone(zone), default, with_client).parse()
+    return _Parser(args, zone, now.astimezone(zone), default, in_full).parse()
 
 
 def parse_selection_strictly(
-    args: MultiDict[str, str], zone: ZoneInfo, now: datetime, default: str = DEFAULT, *, with_client: bool = False
+    args: MultiDict[str, str], zone: ZoneInfo, now: datetime, default: str = DEFAULT, *, in_full: bool = False
 ) -> Selection:
     """Parse the query of an API call or download. Raises RefusalError for invalid parameters."""
-    selection = parse_selection(args, zone, now, default, with_client=with_client)
+    selection = parse_selection(args, zone, now, default, in_full=in_full)
     if selection.is_reversed:
         raise RefusalError("bad_request", "period")
     unusable = [name for name, _ in selection.ignored]
-    if not with_client:
+    if not in_full:
         unusable += [name for name in CLIENT_PARAMETERS if args.get(name, "").strip()]
     for name in unusable:
         raise RefusalError("bad_request", "parameter", name=name)
@@ -145,7 +146,7 @@ class _Parser:
     zone: ZoneInfo
     now: datetime
     default: str
-    with_client: bool
+    in_full: bool
     ignored: list[tuple[str, str]] = field(default_factory=list)
     values: dict[str, Sequence[str]] = field(default_factory=dict)
 
@@ -154,12 +155,14 @@ class _Parser:
         codes = frozenset(self._all("code", _choice(KNOWN_CODES)))
         statuses = frozenset(self._all("status", _integer(r"0|[1-5]\d\d")))
         text = self._text("q")
-        address, program = map(self._text, CLIENT_PARAMETERS) if self.with_client else ("", "")
+        address, program = map(self._text, CLIENT_PARAMETERS) if self.in_full else ("", "")
         self._one("tz", _choice({"UTC"}))
         period, since, until = self._period(text)
         attempt_filter = AttemptFilter(since=since, until=until, outcomes=outcomes, codes=codes, statuses=statuses)
         return Selection(
-            filter=replace(attempt_filter, text=text, client_address=address, client_program=program),
+            filter=replace(
+                attempt_filter, text=text, client_address=address, client_program=program, in_full=self.in_full
+            ),
             period=period,
             now=self.now,
             default=self.default,

@@ -3,13 +3,18 @@
 import re
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, SQLColumnExpression, and_, false, func, or_, text
+from sqlalchemy import ColumnElement, Connection, SQLColumnExpression, and_, false, func, not_, or_, text
 
 from project.database import remaining
 from project.domain.attempts import AttemptFilter, Outcome, first_id
-from project.domain.contacts import mask_email, mask_phone
+from project.domain.masking import mask_email, mask_phone, mask_request_id
 from project.models import Attempt
 
+MAY_HAVE_CONTACT = (
+    r"[^\u0001-\u003f\u0041-\u00b1\u00b4-\u00b8\u00ba-\u065f\u2010-\u2027\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3]"
+    r"|[0-9](?:[^0-9]*[0-9]){6}"
+)
+"""Finds every text that mask() changes, and others: @, seven ASCII digits, or a script that may have its own digits."""
 SEARCH_S = 1.0
 """Time limit of one search by text; a page runs two or three."""
 RENDER_S = 0.3
@@ -62,7 +67,8 @@ def limit_search(connection: Connection, attempt_filter: AttemptFilter) -> None:
 def matches(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
     """Return the condition on the search text.
 
-    The text is a part of a username (after `=` the whole one), a contact, an attempt ID or a client's request ID.
+    It is a part of a username (after `=` the whole one), a contact, an attempt ID or a client's request ID; for
+    auditors also a part of a name. A masked username is found only as a whole: parts would reveal what is masked.
     """
     sought = attempt_filter.text.strip()
     if not sought:
@@ -71,7 +77,12 @@ def matches(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
         return [Attempt.username == sought[1:]]  # served by its index
     if attempt_id := _uuid(sought):
         return [or_(Attempt.id == attempt_id, Attempt.client_request_id == sought, Attempt.username == sought)]
-    alternatives = [Attempt.username.icontains(sought, autoescape=True), Attempt.client_request_id == sought]
+    part = Attempt.username.icontains(sought, autoescape=True)
+    alternatives = [Attempt.client_request_id == mask_request_id(sought)]
+    if attempt_filter.in_full:
+        alternatives += [part, Attempt.sent["name"].astext.icontains(sought, autoescape=True)]
+    else:
+        alternatives += [and_(part, not_(Attempt.username.regexp_match(MAY_HAVE_CONTACT))), Attempt.username == sought]
     if "@" in sought:
         alternatives.append(func.lower(Attempt.email_masked) == mask_email(sought).lower())
     if sum(character.isdigit() for character in sought) >= 7:
@@ -103,11 +114,12 @@ def _has_outcome(outcome: Outcome, status: SQLColumnExpression[int]) -> ColumnEl
 def _has_digits(text: str, column: SQLColumnExpression[str | None]) -> ColumnElement[bool]:
     """Return a condition on the unmasked digits, so that the number format does not matter."""
     digits = re.sub(r"\D", "", text)
-    spellings = {digits}
+    masked = re.sub(r"[^\d•]", "", mask_phone("+" + digits))
+    spellings = {masked}
     if len(digits) == 11 and digits[0] in "78":  # Russia's trunk prefix 8 stands for +7
-        spellings = {f"{first}{digits[1:]}" for first in "78"}
-    masked = [re.sub(r"[^\d•]", "", mask_phone("+" + spelling)) for spelling in sorted(spellings)]
-    return func.regexp_replace(column, r"[^\d•]", "", "g").in_(masked)
+        masked = re.sub(r"[^\d•]", "", mask_phone("+7" + digits[1:]))
+        spellings = {masked} if masked[0] == "•" else {f"{first}{masked[1:]}" for first in "78"}
+    return func.regexp_replace(column, r"[^\d•]", "", "g").in_(sorted(spellings))
 
 
 def _uuid(text: str) -> UUID | None:

@@ -2,7 +2,7 @@
 
 import secrets
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import groupby
 from typing import Any
 from uuid import UUID
@@ -33,6 +33,7 @@ from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 from project.database import Database, PreparedQuery
 from project.domain.attempts import CREATED, AttemptFilter
 from project.domain.lines import LINE_END, Column, Layout, RawBlock, Value
+from project.domain.masking import mask, short_name
 from project.models import Attempt
 from project.queries.attempts import select_first
 
@@ -45,7 +46,7 @@ def lines_query(attempt_filter: AttemptFilter, layout: Layout, size: int, until:
 
     The result has the lines as one text: in the driver, one row per line costs more than all later processing.
     """
-    line = _raw_line(layout).label("line")
+    line = _raw_line(layout, in_full=attempt_filter.in_full).label("line")
     after = Attempt.id > bindparam("after", required=False)
     if attempt_filter.selects_by_kind:
         # IDs first, so that lines are formatted only for the attempts that remain after merging.
@@ -80,16 +81,21 @@ def find_lines_one_by_one(
     return lines
 
 
-def find_escaped_lines(connection: Connection, layout: Layout, ids: list[bytes]) -> dict[bytes, bytes]:
-    """Return the lines of these attempts by attempt ID, built from their values."""
+def find_escaped_lines(
+    connection: Connection, layout: Layout, ids: list[bytes], *, in_full: bool = True
+) -> dict[bytes, bytes]:
+    """Return the lines of these attempts by ID, built from their values; masked unless `in_full`."""
     _prepare(connection, layout.zone)
     values = (cast(_VALUES[value], Text) for value in layout.values)
     columns = (cast(Attempt.id, Text), Attempt.status, Attempt.code, *values)
     query = select(*columns).where(Attempt.id.in_(UUID(attempt_id.decode()) for attempt_id in ids))
-    return {
-        key: layout.format_line(status, code.decode(), dict(zip(layout.values, map(bytes.decode, texts), strict=True)))
-        for key, status, code, *texts in _fetch(connection, query)
-    }
+    lines: dict[bytes, bytes] = {}
+    for key, status, code, *texts in _fetch(connection, query):
+        found = dict(zip(layout.values, map(bytes.decode, texts), strict=True))
+        if not in_full:
+            found |= {value: to_mask(found[value]) for value, to_mask in _MASKS.items() if value in found}
+        lines[key] = layout.format_line(status, code.decode(), found)
+    return lines
 
 
 def _prepare(connection: Connection, zone: ZoneInfo) -> None:
@@ -108,12 +114,13 @@ def _fetch(connection: Connection, query: Select[*tuple[Any, ...]]) -> list[Any]
     return [] if cursor is None else list(cursor.fetchall())
 
 
-def _raw_line(layout: Layout) -> ColumnElement[str]:
+def _raw_line(layout: Layout, *, in_full: bool) -> ColumnElement[str]:
     """Return the SQL expression of a raw line; concat_ws() adds the most frequent separator."""
+    sql = _VALUES if in_full else _VALUES | _MASKED
     usual = Counter(column.separator for column in layout.columns[1:]).most_common(1)[0][0]
     texts: list[ColumnElement[str]] = []
     for is_value, columns in groupby(layout.columns, lambda column: isinstance(column.value, Value)):
-        values = ((column.separator, _VALUES[column.value]) for column in columns if isinstance(column.value, Value))
+        values = ((column.separator, sql[column.value]) for column in columns if isinstance(column.value, Value))
         for separator, text in values if is_value else [_labels(list(columns), layout.kinds)]:
             if texts and separator != usual:
                 texts[-1] = cast(texts[-1], Text) + literal(separator) + cast(text, Text)
@@ -168,3 +175,19 @@ _VALUES: dict[Value, ColumnElement[Any]] = {
     Value.EMAIL: _or_empty(Attempt.email_masked),
     Value.ERRORS: _or_empty(_errors()),
 }
+
+
+def _mask_errors(text: str) -> str:
+    """Mask the field names, then once more the whole, since a name may contain the separators."""
+    errors = (error.rpartition(":") for error in text.split(";"))
+    return mask(";".join(f"{mask(field)}{separator}{code}" for field, separator, code in errors))
+
+
+_MASKED: dict[Value, ColumnElement[Any]] = {
+    Value.USERNAME: func.coalesce(Attempt.username_shown, func.shown_login(Attempt.username), _NO_LABEL),
+    Value.NAME: func.coalesce(
+        Attempt.name_shown, func.shown_name(Attempt.sent["name"].astext, cast(Attempt.errors, Text)), _NO_LABEL
+    ),
+}
+"""Values for ordinary users. Lines that may have contact data are formatted from their values, by mask()."""
+_MASKS: dict[Value, Callable[[str], str]] = {Value.USERNAME: mask, Value.NAME: short_name, Value.ERRORS: _mask_errors}

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from project.database import Database, PreparedStatement
 from project.domain.attempts import REPLAYED, NewAttempt
-from project.domain.contacts import mask_email, mask_phone
+from project.domain.masking import mask_email, mask_number
 from project.domain.records import AttemptRecord, to_json
 from project.domain.registration import Decision, NewUser, User
 from project.domain.usernames import fold
@@ -24,11 +24,12 @@ _INSERT = PreparedStatement(
     """
     insert into attempts (
         id, received_at, status, answered, code, via, method, duration_ms, username, phone_masked, email_masked,
-        errors, sent, language, client_address, user_agent, client_request_id, key_hash
+        errors, sent, language, client_address, user_agent, client_request_id, key_hash,
+        username_shown, name_shown
     )
     select id, received_at, status, answered, code, via, method, duration_ms, sent ->> 'username', sent ->> 'phone',
            sent ->> 'email', errors, sent, language, client_address, user_agent, client_request_id,
-           decode(key_hash, 'hex')
+           decode(key_hash, 'hex'), shown_login(sent ->> 'username'), shown_name(sent ->> 'name', errors::text)
       from jsonb_to_recordset({}) as record (
         id uuid, received_at timestamptz, status integer, answered integer, code text, via text, method text,
         duration_ms integer, errors jsonb, sent jsonb, language text, client_address text, user_agent text,
@@ -59,7 +60,7 @@ def useradd(
         attempt.received_at,
         duration_ms,
         attempt.method,
-        new_user.phone and mask_phone(new_user.phone),
+        new_user.phone and mask_number(new_user.phone),
         new_user.email and mask_email(new_user.email),
         to_json(attempt.sent),
         attempt.language,

@@ -1,6 +1,6 @@
 """Queries and changes of users."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 from uuid import UUID
@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, func, or_, select, update
 
 from project.database import Database, PreparedStatement, Row
-from project.domain.registration import Account
+from project.domain.registration import Account, Role
 from project.domain.users import UserDetail, UserFilter
 from project.models import Identifier, User
 
@@ -37,13 +37,14 @@ def find_account(database: Database, user_id: UUID) -> Account | None:
 
 
 def _account(row: Row) -> Account:
-    return Account(**dict(zip(_ACCOUNT, row, strict=True)))
+    values = dict(zip(_ACCOUNT, row, strict=True))
+    return Account(**values | {"role": Role(values["role"])})
 
 
 def find_user(connection: Connection, user_id: UUID) -> UserDetail | None:
     """Return a user with all data except secrets, or None."""
     row = connection.execute(select(*_DETAIL).where(User.id == user_id)).one_or_none()
-    return None if row is None else UserDetail(**row._mapping)
+    return None if row is None else _detail(row._mapping)
 
 
 def find_users(
@@ -64,12 +65,16 @@ def find_users(
         query = query.where(User.id < before)
     if user_filter.is_active is not None:
         query = query.where(User.is_active == user_filter.is_active)
-    if user_filter.is_admin is not None:
-        query = query.where(User.is_admin == user_filter.is_admin)
+    if user_filter.role is not None:
+        query = query.where(User.role == user_filter.role)
     if user_filter.text:
         known = has_identifier(identifiers)
         query = query.where(known if exact else or_(known, contains(user_filter.text)))
-    return [UserDetail(**row._mapping) for row in connection.execute(query)]
+    return [_detail(row._mapping) for row in connection.execute(query)]
+
+
+def _detail(values: Mapping[Any, Any]) -> UserDetail:
+    return UserDetail(**{**values, "role": Role(values["role"])})
 
 
 def find_users_by_login(connection: Connection, identifiers: Sequence[str]) -> list[UserDetail]:
@@ -90,7 +95,7 @@ def contains(text: str) -> ColumnElement[bool]:
 
 def lock_administrators(connection: Connection) -> list[UUID]:
     """Lock until the transaction ends and return the administrators who can log in."""
-    query = select(User.id).where(User.is_admin, User.is_active).order_by(User.id).with_for_update()
+    query = select(User.id).where(User.role == Role.ADMINISTRATOR, User.is_active).order_by(User.id).with_for_update()
     return list(connection.scalars(query))
 
 

@@ -11,6 +11,7 @@ from project.database import Database, ReadDatabase
 from project.domain.attempts import AttemptDetail, AttemptFilter, AttemptRow, Outcome
 from project.domain.errors import QueryTimeoutError, SearchTooBroadError
 from project.domain.reports import CodeCount, Report, StatusCount
+from project.presentation.privacy import as_visible
 from project.presentation.selection import DAYS, Selection
 from project.reports.charts import Anomaly, Chart, build_chart, find_anomaly
 from project.services import reports as service
@@ -72,6 +73,8 @@ def get_results(database: Database, selection: Selection) -> Results:
     page = try_query(
         service.get_page, database, attempt_filter, PAGE_SIZE, before=selection.before, after=selection.after
     )
+    if page is not None:
+        page = replace(page, attempts=[as_visible(attempt) for attempt in page.attempts])
     if report is None:
         return Results(report=None, page=page)
     facets, newest_id = _facets(database, report), _newest_id(selection, page)
@@ -165,6 +168,7 @@ class Details:
     """Earlier attempts with the same login, counted up to MAX_SAME_LOGIN."""
     last_same_login: AttemptRow | None = None
     same_login_query: str = ""
+    """Empty if the reader must not see the login."""
 
     @property
     def has_more_same_login(self) -> bool:
@@ -181,7 +185,8 @@ def find_details(database: ReadDatabase, attempt_id: UUID, selection: Selection)
         selection = selection.over_all_time()
     neighbours = try_query(service.find_neighbours, database, selection.filter, attempt_id)
     newer, older = neighbours or (None, None)
-    details = Details(attempt=attempt, newer=newer, older=older, selection=selection)
+    visible = as_visible(attempt)
+    details = Details(attempt=visible, newer=newer, older=older, selection=selection)
     if not attempt.username:
         return details
     same = AttemptFilter(text=f"={attempt.username}", until=attempt.received_at)
@@ -193,7 +198,9 @@ def find_details(database: ReadDatabase, attempt_id: UUID, selection: Selection)
         details,
         same_login=try_query(service.count_up_to, database, same, MAX_SAME_LOGIN) or 0,
         last_same_login=last,
-        same_login_query="?" + urlencode({"to": until.isoformat(), "q": same.text}),
+        same_login_query="?" + urlencode({"to": until.isoformat(), "q": same.text})
+        if visible.username == attempt.username
+        else "",
     )
 
 

@@ -22,9 +22,9 @@ bp = Blueprint("reports", __name__)
 
 
 def read_selection(parse: Callable[..., Selection] = parse_selection, **options: str) -> Selection:
-    """Parse the query of this request; only administrators may filter by client."""
-    with_client = request_state().is_administrator
-    return parse(request.args, display_zone(), datetime.now(UTC), with_client=with_client, **options)
+    """Parse the query of this request; only auditors and administrators may filter by client and search names."""
+    in_full = request_state().sees_everything
+    return parse(request.args, display_zone(), datetime.now(UTC), in_full=in_full, **options)
 
 
 @bp.get("/results/")
@@ -82,6 +82,7 @@ def attempt(attempt_id: UUID) -> ResponseReturnValue:
         selection=selection,
         found=found,
         attempt=found.attempt,
+        is_in_full=request_state().sees_in_full(attempt_id),
         past_responses=past_responses,
         labels=labels,
     )

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -22,6 +22,7 @@ from project.domain.errors import (
 from project.domain.records import SPOOL, AttemptRecord
 from project.queries.aggregates import prune
 from project.queries.maintenance import check_clocks, delete_expired_keys, limit_lock_wait, write_nothing
+from project.queries.masks import FINISHED, mask_again, set_watermark
 from project.queries.registration import insert_attempt, insert_attempts
 from project.services.clock import elapsed_ms
 from project.spool import BATCH, Intent, Spool, SpoolError, Undelivered
@@ -38,12 +39,14 @@ POSTPONE_S = 10
 """Seconds after which a record that PostgreSQL could not decide in time is tried again."""
 PRUNE_BATCH, PURGE_BATCH = 500, 1000
 """Attempts and idempotency keys deleted in one transaction."""
+MASK_BATCH = 500
+"""Attempts masked again in one transaction."""
 _UNAVAILABLE_CODES = frozenset({"database_unavailable", "outcome_unknown", "overloaded"})
 
 
 def write_intent(spool: Spool, attempt: NewAttempt) -> Intent | None:
     """Note an attempt in case this process is killed; Spool.clear_intent() removes the note."""
-    return spool.write_intent(AttemptRecord.interrupted(attempt).to_line())
+    return spool.write_intent(AttemptRecord.interrupted(attempt).masked().to_line())
 
 
 def record(
@@ -116,6 +119,26 @@ def purge_keys(database: Database) -> None:
         log.info("expired keys deleted", extra={"keys": total, "expired_before": before.isoformat()})
 
 
+def mask_batch(database: Database, region: str) -> int:
+    """Mask a batch of stored attempts again; return how many were read, 0 if none is left."""
+    return database.run_once(mask_again, region, MASK_BATCH)
+
+
+def finish_masking(database: Database) -> None:
+    """Record that no stored attempt needs new masks any more."""
+    database.run_once(set_watermark, FINISHED)
+
+
+def mask_all(database: Database, region: str) -> Iterator[int]:
+    """Mask all stored attempts again; yield the size of each batch. Raises DatabaseUnavailableError.
+
+    Works in short transactions beside the running service; a repeated run changes nothing.
+    """
+    database.write_transaction(set_watermark, 0)
+    while read := database.write_transaction(mask_again, region, MASK_BATCH, wait=True):
+        yield read
+
+
 def _try_insert(database: Database, attempt_record: AttemptRecord) -> bool:
     try:
         with reserve(DISK_RESERVE_S), deadline(INSERT_S):
@@ -129,7 +152,7 @@ def _try_insert(database: Database, attempt_record: AttemptRecord) -> bool:
 
 
 def _try_spool(spool: Spool, attempt_record: AttemptRecord) -> bool:
-    left = remaining()
+    attempt_record, left = attempt_record.masked(), remaining()
     timeout_s = None if left is None else max(0.0, left) + DISK_OVERTIME_S
     try:
         spool.append(replace(attempt_record, via=SPOOL).to_line(), timeout_s)

@@ -169,7 +169,8 @@ def _escape(
     single = raw_block.lines() or run(lambda: find_lines_one_by_one(database, attempt_filter, layout, raw_block))
     plain = {layout.id_of(line): layout.format_block(Block(1, line)) for line in single}
     to_escape = [key for key, line in plain.items() if line is None]
-    escaped = run(lambda: database.read_transaction(find_escaped_lines, layout, to_escape))
+    in_full = attempt_filter.in_full
+    escaped = run(lambda: database.read_transaction(find_escaped_lines, layout, to_escape, in_full=in_full))
     lines = [line for line in (plain | escaped).values() if line is not None]
     return Block(len(lines), b"".join(lines))
 

@@ -1,6 +1,7 @@
 """Background work: probe PostgreSQL, drain the spool, aggregate, delete old rows."""
 
 import logging
+import math
 import os
 import random
 import threading
@@ -30,6 +31,8 @@ AFTER_ERROR_S = 5
 PRUNE_EVERY_S = 60
 MEASURE_EVERY_S = 1.0
 CHECK_EVERY_S = 0.5
+MASK_EVERY_S, MASK_S = 60, 3600
+"""How often the previous version's new attempts are masked again, and for how long it may run beside this one."""
 AGGREGATION_MINIMUM, AGGREGATION_BATCH = 2_000, 5_000
 """Attempts that are worth an aggregation step, and how many one transaction aggregates."""
 CATCH_UP_S = 1.0
@@ -72,12 +75,14 @@ class Upkeep:
         read_database: ReadDatabase,
         spool: Spool,
         keep_days: int,
+        phone_region: str,
         update_metrics: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
         self._read_database = read_database
         self._spool = spool
         self._max_age = timedelta(days=keep_days)
+        self._phone_region = phone_region
         self._delivery = Delivery(database)
         self.drained = 0
         """Attempts that this process has drained from spools."""
@@ -88,6 +93,8 @@ class Upkeep:
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._spool_problem: str | None = None
+        self._masking = Job(self._mask_again, MASK_EVERY_S, database=database)
+        self._mask_until = time.monotonic() + MASK_S
         self._jobs = {
             "disk": [Job(self._check_spool, CHECK_EVERY_S)],
             "probe": [Job(update_metrics), Job(self._report_spool), Job(self._probe)],
@@ -99,6 +106,7 @@ class Upkeep:
                 Job(partial(attempts.purge_keys, database), PURGE_EVERY_S, database=database),
                 Job(self._aggregate, database=database),
                 *([Job(self._prune, PRUNE_EVERY_S, database=database)] if keep_days else []),
+                self._masking,
             ],
             **{
                 f"probe-{index}": [Job(partial(_probe_reading, one))] for index, one in enumerate(read_database.members)
@@ -169,6 +177,15 @@ class Upkeep:
 
     def _drain_orphans(self) -> None:
         self._count_drained(self._delivery.drain_orphans)
+
+    def _mask_again(self) -> bool:
+        """Mask a batch of stored attempts by the current rules, until those of the previous version are done."""
+        if attempts.mask_batch(self._database, self._phone_region):
+            return True
+        if time.monotonic() >= self._mask_until:
+            attempts.finish_masking(self._database)
+            self._masking.every_s = math.inf
+        return False
 
     def _count_drained(self, drain: Callable[[Spool], int]) -> None:
         try:

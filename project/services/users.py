@@ -11,7 +11,7 @@ from project.database import Database
 from project.domain.errors import QueryTimeoutError, RefusalError
 from project.domain.password_policy import check
 from project.domain.passwords import Passwords, new_key
-from project.domain.registration import Account, User
+from project.domain.registration import Account, Role, User
 from project.domain.users import UserDetail, UserFilter
 from project.queries import users as queries
 from project.services.login import login_candidates
@@ -73,14 +73,14 @@ def unblock(database: Database, user_id: UUID, by: UUID | None) -> str:
     return _change("user unblocked", database, user_id, by, is_active=True)
 
 
-def grant_admin(database: Database, user_id: UUID, by: UUID | None) -> str:
-    """Make a user an administrator and return the username."""
-    return _change("administrator rights granted", database, user_id, by, is_admin=True)
+def grant(database: Database, user_id: UUID, role: Role, by: UUID | None) -> str:
+    """Give a user a role in place of the former one; return the username."""
+    return _change("role granted", database, user_id, by, role=role)
 
 
-def revoke_admin(database: Database, user_id: UUID, by: UUID | None) -> str:
-    """Revoke administrator rights and return the username."""
-    return _change("administrator rights revoked", database, user_id, by, is_admin=False)
+def revoke(database: Database, user_id: UUID, by: UUID | None) -> str:
+    """Make an auditor or administrator an ordinary user; return the username."""
+    return _change("role revoked", database, user_id, by, role=Role.USER)
 
 
 def reset_password(database: Database, passwords: Passwords, user_id: UUID, by: UUID | None) -> tuple[str, str]:
@@ -116,14 +116,14 @@ def change_password(
     return replace(account, password_hash=hashed, epoch=epoch)
 
 
-def _change(event: str, database: Database, user_id: UUID, by: UUID | None, **values: bool) -> str:
+def _change(event: str, database: Database, user_id: UUID, by: UUID | None, **values: bool | Role) -> str:
     username = database.write_transaction(_change_safely, user_id, by, values)
-    _log(event, user_id, by)
+    _log(event, user_id, by, **{name: value for name, value in values.items() if name == "role"})
     return username
 
 
-def _change_safely(connection: Connection, user_id: UUID, by: UUID | None, values: dict[str, bool]) -> str:
-    if not all(values.values()):
+def _change_safely(connection: Connection, user_id: UUID, by: UUID | None, values: dict[str, bool | Role]) -> str:
+    if values.get("is_active") is False or values.get("role", Role.ADMINISTRATOR) is not Role.ADMINISTRATOR:
         if by == user_id:
             raise RefusalError("forbidden", "oneself")
         if queries.lock_administrators(connection) == [user_id]:
@@ -134,5 +134,5 @@ def _change_safely(connection: Connection, user_id: UUID, by: UUID | None, value
     return username
 
 
-def _log(event: str, user_id: UUID, by: UUID | None) -> None:
-    log.info(event, extra={"user_id": str(user_id), "by": "cli" if by is None else str(by)})
+def _log(event: str, user_id: UUID, by: UUID | None, **fields: object) -> None:
+    log.info(event, extra={"user_id": str(user_id), "by": "cli" if by is None else str(by)} | fields)

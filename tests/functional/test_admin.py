@@ -22,7 +22,7 @@ from tests.conftest import Rows
 
 NOBODY = UUID("0190b0e5-0000-7000-8000-000000000000")
 PAGES = ("/admin/", "/admin/users/", "/admin/api-keys/", "/admin/api-keys/new/")
-ACTIONS = ("block", "unblock", "grant", "withdraw", "reset")
+ACTIONS = ("block", "unblock", "audit", "grant", "withdraw", "reset")
 GENERIC = ("new/", "edit/", "delete/", "action/", "export/csv/", "ajax/lookup/", "ajax/update/", "details/")
 """Addresses of generic administration frameworks, one of which this service once had."""
 
@@ -208,13 +208,14 @@ def test_no_search_text_breaks_the_page_or_matches_everybody(administrator: Flas
     ("query", "found"),
     [
         ("", ["a.sokolova", "petrov.ivan"]),
-        ("?administrator=yes", ["petrov.ivan"]),
-        ("?administrator=no", ["a.sokolova"]),
+        ("?role=administrator", ["petrov.ivan"]),
+        ("?role=user", ["a.sokolova"]),
+        ("?role=auditor", []),
         ("?active=no", []),
-        ("?active=yes&administrator=no", ["a.sokolova"]),
-        ("?active=&administrator=&search=+", ["a.sokolova", "petrov.ivan"]),
+        ("?active=yes&role=user", ["a.sokolova"]),
+        ("?active=&role=&search=+", ["a.sokolova", "petrov.ivan"]),
         (
-            "?active=maybe&administrator=1&sort=3&desc=1&page=7&page_size=1000000&before=x",
+            "?active=maybe&role=1&sort=3&desc=1&page=7&page_size=1000000&before=x",
             ["a.sokolova", "petrov.ivan"],
         ),
     ],
@@ -455,7 +456,26 @@ def test_granting_and_withdrawing_rights_ends_sessions(
     assert [row["is_admin"] for row in rows.of("users", order="username")] == [False, True]
 
 
-@pytest.mark.parametrize("action", ["block", "withdraw", "reset"])
+def test_an_auditor_sees_requests_in_full_and_no_administration(
+    anna_browser: FlaskClient, administrator: FlaskClient, app: Flask, rows: Rows
+) -> None:
+    anna = id_of(rows, "a.sokolova")
+    confirm(administrator, f"/admin/users/{anna}/audit/")
+    browser = app.test_client()
+    log_in(browser, "a.sokolova", reset(administrator, anna))
+
+    page = browser.get(f"/results/{id_of(rows, 'petrov.ivan')}/").text
+
+    assert "Иван Петров" in page
+    assert "127.0.0.1" in page
+    assert 'href="/admin/"' not in page
+    assert [browser.get(address, headers=HTML).status_code for address in PAGES] == [403] * len(PAGES)
+    listing = administrator.get(f"/admin/users/{anna}/?lang=en").text
+    assert "Auditor" in listing
+    assert [f"/{action}/" in listing for action in ACTIONS] == [True, False, False, True, True, True]
+
+
+@pytest.mark.parametrize("action", ["block", "audit", "withdraw", "reset"])
 def test_administrators_cannot_block_withdraw_or_reset_themselves(
     administrator: FlaskClient, anna: UUID, rows: Rows, action: str
 ) -> None:
@@ -481,8 +501,9 @@ def test_changes_are_logged_without_personal_data(
     events = [
         "user blocked",
         "user unblocked",
-        "administrator rights granted",
-        "administrator rights revoked",
+        "role granted",
+        "role granted",
+        "role revoked",
         "password reset",
     ]
     assert [record.getMessage() for record in records] == events

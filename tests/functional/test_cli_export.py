@@ -39,11 +39,13 @@ def page(reader: FlaskClient, query: str) -> bytes:
     return content
 
 
-def test_the_csv_is_identical_to_the_download_of_the_page(export: Command, reader: FlaskClient, tmp_path: Path) -> None:
+def test_the_csv_is_identical_to_the_download_of_an_administrator(
+    export: Command, administrator: FlaskClient, tmp_path: Path
+) -> None:
     result = export("all.csv")
 
     assert (result.exit_code, result.output) == (0, f"4 attempts written to {tmp_path}/all.csv\n")
-    assert (tmp_path / "all.csv").read_bytes() == page(reader, "period=all")
+    assert (tmp_path / "all.csv").read_bytes() == page(administrator, "period=all")
     assert [path.name for path in tmp_path.iterdir()] == ["all.csv"]
 
 
@@ -59,13 +61,13 @@ def test_the_csv_is_identical_to_the_download_of_the_page(export: Command, reade
     ],
 )
 def test_a_filter_selects_the_same_attempts_as_on_the_page(
-    export: Command, reader: FlaskClient, tmp_path: Path, options: list[str], query: str | None
+    export: Command, administrator: FlaskClient, tmp_path: Path, options: list[str], query: str | None
 ) -> None:
     dates = f"period=dates&from={options[1]}&to={options[-1]}"
 
     assert export("some.csv", *options).exit_code == 0
 
-    expected = page(reader, dates if query is None else f"period=all&{query}")
+    expected = page(administrator, dates if query is None else f"period=all&{query}")
     assert (tmp_path / "some.csv").read_bytes() == expected
     assert expected.count(b"\n") >= 2
 

@@ -10,7 +10,7 @@ from flask.cli import FlaskGroup
 from flask.testing import FlaskClient
 
 from project.database.breaker import Breaker
-from tests.builders import ANNA, log_in, useradd
+from tests.builders import ANNA, IVAN, log_in, useradd
 from tests.conftest import Rows
 
 Command = Callable[..., Result]
@@ -18,6 +18,8 @@ COMMANDS = (
     ("users", "block"),
     ("users", "unblock"),
     ("users", "reset-password"),
+    ("users", "grant"),
+    ("users", "revoke"),
     ("api-keys", "create"),
     ("api-keys", "list"),
     ("api-keys", "revoke"),
@@ -106,6 +108,40 @@ def test_an_unknown_login_is_reported(flask: Command, password: str, rows: Rows,
 
     assert (result.exit_code, result.output[:7]) == (1, "Error: ")
     assert rows.of("users") == before
+
+
+@pytest.mark.parametrize("role", ["auditor", "administrator"])
+def test_a_role_is_granted_and_revoked_and_ends_sessions(
+    flask: Command, client: FlaskClient, password: str, rows: Rows, role: str
+) -> None:
+    useradd(client, IVAN)
+    rows.query("update users set role = 'administrator' where username = 'petrov.ivan'")
+    log_in(client, "a.sokolova", password)
+
+    granted = flask("users", "grant", "anna@example.org", "--role", role)
+
+    assert granted.output == f"a.sokolova has the role {role} now\n"
+    assert client.get("/results/").status_code == 302
+    log_in(client, "a.sokolova", password)
+    (ivan,) = rows.query("select id from users where username = 'petrov.ivan'")
+    address = f"/results/{ivan['id']}/"
+    assert "Иван Петров" in client.get(address).text
+    assert client.get("/admin/").status_code == (200 if role == "administrator" else 403)
+
+    revoked = flask("users", "revoke", "a.sokolova")
+
+    assert revoked.output == "a.sokolova has no role now\n"
+    log_in(client, "a.sokolova", password)
+    assert "Иван Петров" not in client.get(address).text
+    assert client.get("/admin/").status_code == 403
+
+
+def test_an_unknown_role_is_refused(flask: Command, password: str, rows: Rows) -> None:
+    result = flask("users", "grant", "a.sokolova", "--role", "root")
+
+    assert result.exit_code == 2
+    assert "'root' is not one of 'auditor', 'administrator'" in result.output
+    assert rows.of("users")[0]["role"] == "user"
 
 
 def test_the_last_administrator_cannot_be_blocked(flask: Command, rows: Rows) -> None:

@@ -60,18 +60,39 @@ def test_the_page_of_a_created_user_shows_the_login_and_hides_the_password(reade
     assert re.search(r"<code>[0-9a-f]{12}…</code>", page)
 
 
-def test_the_request_is_shown_with_masked_contacts_in_the_order_of_the_form(reader: FlaskClient) -> None:
-    answer = useradd(reader, ANNA)
+@pytest.mark.parametrize(
+    ("role", "name", "birth_date"),
+    [
+        ("user", "Анна С.", "•••"),
+        ("auditor", "Анна Соколова", "1990-12-31"),
+        ("administrator", "Анна Соколова", "1990-12-31"),
+    ],
+)
+def test_the_request_is_shown_with_masked_contacts_in_the_order_of_the_form(
+    reader: FlaskClient, rows: Rows, role: str, name: str, birth_date: str
+) -> None:
+    answer = useradd(reader, ANNA, headers={"User-Agent": "anna's program"})
+    rows.query("update users set role = :role where username = 'petrov.ivan'", role=role)
 
     page = show(reader, answer.headers["X-Request-Id"])
 
     assert list(shown(page, "rq-body").items()) == [
-        ("name", "Анна Соколова"),
+        ("name", name),
         ("username", "a.sokolova"),
         ("phone", "8 (912) •••-••-41"),
         ("email", "A•••@Example.org"),
-        ("birth_date", "1990-12-31"),
+        ("birth_date", birth_date),
     ]
+    assert ("anna&#39;s program" in page, "127.0.0.1" in page) == (role != "user", role != "user")
+
+
+def test_users_see_their_own_request_in_full(reader: FlaskClient, rows: Rows) -> None:
+    (user,) = rows.of("users")
+
+    page = show(reader, user["id"])
+
+    assert shown(page, "rq-body")["name"] == "Иван Петров"
+    assert "127.0.0.1" in page
 
 
 @pytest.mark.parametrize("accepted", ["ru", "en"])

@@ -28,6 +28,7 @@ from project.exporters import csv, log_sheets
 from project.exporters import text as text_file
 from project.queries import snapshots
 from project.queries.lines import find_lines, find_lines_one_by_one, lines_query
+from project.queries.masks import mask_again, set_watermark
 from project.runtime import Runtime
 from project.services import reports
 from tests.conftest import Rows
@@ -90,7 +91,9 @@ def _insert(connection: Connection, rows: list[AttemptRow]) -> None:
 
 def export(runtime: Runtime, zone: str = "UTC", attempt_filter: AttemptFilter | None = None) -> Report:
     """Open a snapshot and count its attempts."""
-    snapshot = reports.open_export(runtime.read_database, attempt_filter or AttemptFilter(), ZoneInfo(zone), NOW)
+    snapshot = reports.open_export(
+        runtime.read_database, attempt_filter or AttemptFilter(in_full=True), ZoneInfo(zone), NOW
+    )
     return reports.count_export(runtime.read_database, snapshot)
 
 
@@ -118,10 +121,12 @@ INSERT = """
 
 @pytest.mark.parametrize("zone", ZONES)
 @pytest.mark.parametrize("ending", ["txt", "csv", "xlsx"])
-@pytest.mark.parametrize("size", [1, 5, 100])
-def test_postgresql_writes_the_same_lines_as_the_layout(runtime: Runtime, zone: str, ending: str, size: int) -> None:
-    stored = store(runtime, VARIED)
-    report = export(runtime, zone)
+@pytest.mark.parametrize(("size", "in_full"), [(1, True), (5, True), (100, True), (5, False), (100, False)])
+def test_postgresql_writes_the_same_lines_as_the_layout(
+    runtime: Runtime, zone: str, ending: str, size: int, in_full: bool
+) -> None:
+    stored = [row if in_full else row.masked() for row in store(runtime, VARIED)]
+    report = export(runtime, zone, AttemptFilter(in_full=in_full))
     layout = layouts(report)[ending]
 
     blocks = list(reports.iter_blocks(runtime.read_database, report, layout, size=size))
@@ -129,6 +134,39 @@ def test_postgresql_writes_the_same_lines_as_the_layout(runtime: Runtime, zone: 
     expected = b"".join(block.content for block in lines_of(stored)(layout))
     assert b"".join(block.content for block in blocks).split(b"\r\n") == expected.split(b"\r\n")
     assert sum(block.rows for block in blocks) == report.total == len(VARIED)
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "anna.1234567",
+            "12345678901",
+            "a@b.ru",
+            ".ab@b.ru",
+            "2ab@123456.ru",
+            "2ab@12345.ru",
+            "a.b@x.ru,c@y.ru",
+            "a+b@x.ru",
+        ),
+        *("Анна", "Анна Соколова", "Анна  Мария ван дер Берг", "Zoë O'Brien-Łuk", "", " Анна\tСоколова ", "Анна С."),
+        *("Anna 123456", "Anna 1234567", "+79125550141", "89125550141", "٨٩١٢٥٥٥٠١٤١", "²³¹²³¹²", "①②③④⑤⑥⑦"),
+        *("anna@example.org", "Anna anna＠example.org", "@petrov", "王 小明", "김 철수", "علی رضا", "👩\u200d💻 Ольга"),
+    ],
+)
+def test_postgresql_masks_logins_names_and_fields_as_pages_do(runtime: Runtime, text: str, is_stored: bool) -> None:
+    error = FieldError(text or "x", "unknown_field")
+    row = attempt_row(name=text, username=text, status=422, code="unknown_field", errors=(error,))
+    (stored,) = store(runtime, [row])
+    if is_stored:
+        runtime.database.write_transaction(set_watermark, 0)
+        runtime.database.write_transaction(mask_again, "RU", 10)
+    report = export(runtime, attempt_filter=AttemptFilter())
+
+    (block,) = reports.iter_blocks(runtime.read_database, report, csv.layout(report))
+
+    assert block.content == next(iter(lines_of([stored.masked()])(csv.layout(report)))).content
 
 
 def test_an_outcome_that_was_not_counted_is_exported_nevertheless(runtime: Runtime) -> None:

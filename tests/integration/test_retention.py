@@ -202,7 +202,7 @@ def test_upkeep_prunes_old_attempts(app: Flask, runtime: Runtime, rows: Rows, tm
     record_on_arrival(rows)
     spool = Spool(runtime.spool.root / "of-retention")
     unlimited, thirty_days = (
-        Upkeep(runtime.database, runtime.read_database, spool, keep_days=days) for days in (0, 30)
+        Upkeep(runtime.database, runtime.read_database, spool, keep_days=days, phone_region="RU") for days in (0, 30)
     )
 
     unlimited.run_round()

@@ -38,7 +38,7 @@ def spool(tmp_path: Path) -> Spool:
 @pytest.fixture
 def upkeep(runtime: Runtime, spool: Spool) -> Upkeep:
     """An upkeep that only the test runs."""
-    return Upkeep(runtime.database, runtime.read_database, spool, keep_days=30)
+    return Upkeep(runtime.database, runtime.read_database, spool, keep_days=30, phone_region="RU")
 
 
 def attempt() -> NewAttempt:

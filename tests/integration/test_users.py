@@ -8,10 +8,11 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
+from project.database import Database
 from project.domain.attempts import NewAttempt, new_id
 from project.domain.errors import RefusalError
 from project.domain.passwords import hash_key, new_key
-from project.domain.registration import NewUser
+from project.domain.registration import NewUser, Role
 from project.runtime import Runtime
 from project.services import registration
 from project.services import users as service
@@ -49,7 +50,17 @@ def states(runtime: Runtime) -> dict[str, tuple[bool, bool, int]]:
     return {row.username: (row.is_active, row.is_admin, row.epoch) for row in rows}
 
 
-@pytest.mark.parametrize("action", [service.block, service.revoke_admin])
+def grant_administrator(database: Database, user_id: UUID, by: UUID | None) -> str:
+    """Make a user an administrator."""
+    return service.grant(database, user_id, Role.ADMINISTRATOR, by)
+
+
+def make_auditor(database: Database, user_id: UUID, by: UUID | None) -> str:
+    """Make a user an auditor."""
+    return service.grant(database, user_id, Role.AUDITOR, by)
+
+
+@pytest.mark.parametrize("action", [service.block, service.revoke, make_auditor])
 def test_the_last_administrator_cannot_be_blocked_or_demoted(runtime: Runtime, action: Callable[..., str]) -> None:
     boss = create(runtime, "boss", is_admin=True)
     blocked = create(runtime, "former", is_admin=True)
@@ -63,7 +74,7 @@ def test_the_last_administrator_cannot_be_blocked_or_demoted(runtime: Runtime, a
     assert states(runtime) == before
 
 
-@pytest.mark.parametrize("action", [service.block, service.revoke_admin])
+@pytest.mark.parametrize("action", [service.block, service.revoke, make_auditor])
 def test_one_of_two_administrators_can_be_blocked_or_demoted(runtime: Runtime, action: Callable[..., str]) -> None:
     create(runtime, "boss", is_admin=True)
     other = create(runtime, "other", is_admin=True)
@@ -87,7 +98,7 @@ def test_one_administrator_is_left_when_two_demote_each_other_at_once(runtime: R
         def withdraw(victim: UUID, by: UUID, barrier: threading.Barrier = barrier) -> None:
             barrier.wait()
             try:
-                results.append(service.revoke_admin(runtime.database, victim, by=by))
+                results.append(service.revoke(runtime.database, victim, by=by))
             except RefusalError as error:
                 results.append(error.variant)
 
@@ -102,7 +113,7 @@ def test_one_administrator_is_left_when_two_demote_each_other_at_once(runtime: R
     assert results.count("last_admin") == 5
 
 
-@pytest.mark.parametrize("action", [service.block, service.unblock, service.grant_admin, service.revoke_admin])
+@pytest.mark.parametrize("action", [service.block, service.unblock, grant_administrator, service.revoke])
 def test_every_change_of_a_user_ends_the_sessions(runtime: Runtime, action: Callable[..., str]) -> None:
     create(runtime, "boss", is_admin=True)
     user = create(runtime, "somebody")
@@ -113,12 +124,52 @@ def test_every_change_of_a_user_ends_the_sessions(runtime: Runtime, action: Call
     assert states(runtime)["boss"][2] == 0
 
 
-@pytest.mark.parametrize("action", [service.block, service.unblock, service.grant_admin, service.revoke_admin])
+@pytest.mark.parametrize("action", [service.block, service.unblock, grant_administrator, service.revoke])
 def test_changing_an_unknown_user_is_refused(runtime: Runtime, action: Callable[..., str]) -> None:
     with pytest.raises(RefusalError) as caught:
         action(runtime.database, NOBODY, by=None)
 
     assert caught.value.code == "not_found"
+
+
+@pytest.mark.parametrize("role", Role)
+def test_a_role_replaces_the_former_one_and_the_flag_of_the_previous_version_follows(
+    runtime: Runtime, role: Role
+) -> None:
+    create(runtime, "boss", is_admin=True)
+    other = create(runtime, "other", is_admin=True)
+
+    service.grant(runtime.database, other, role, by=None)
+
+    (user,) = service.find_by_login(runtime.database, "other", "RU")
+    assert user.role is role
+    assert states(runtime)["other"][1] == (role is Role.ADMINISTRATOR)
+
+
+@pytest.mark.parametrize(
+    ("before", "statement", "after"),
+    [
+        ("user", "is_admin = true", "administrator"),
+        ("administrator", "is_admin = false", "user"),
+        ("auditor", "is_admin = true", "administrator"),
+        ("auditor", "is_admin = false", "auditor"),
+        ("administrator", "is_admin = true, is_active = false", "administrator"),
+        ("user", "role = 'administrator', is_admin = false", "administrator"),
+        ("administrator", "role = 'auditor', is_admin = true", "auditor"),
+    ],
+)
+def test_the_previous_version_can_change_administrators_while_both_run(
+    runtime: Runtime, before: str, statement: str, after: str
+) -> None:
+    create(runtime, "somebody")
+    change = "with changed as (update users set {} returning role, is_admin) select * from changed"
+
+    def run(values: str) -> list[tuple[object, ...]]:
+        sql = text(change.format(values))
+        return runtime.database.write_transaction(lambda connection: list(map(tuple, connection.execute(sql))))
+
+    assert run(f"role = '{before}'") == [(before, before == "administrator")]
+    assert run(statement) == [(after, after == "administrator")]
 
 
 def test_resetting_the_password_of_an_unknown_user_is_refused(runtime: Runtime) -> None:

@@ -97,7 +97,9 @@ def attempt() -> NewAttempt:
 
 
 def test_the_fields_of_a_body_are_stored_with_masked_contacts(attempt: NewAttempt) -> None:
-    attempt.store_body({"name": "Анна\n", "phone": "8 912 555-01-41", "email": "anna@example.org", "birth_date": None})
+    attempt.store_body(
+        {"name": "Анна\n", "phone": "8 912 555-01-41", "email": "anna@example.org", "birth_date": None}, "RU"
+    )
 
     assert attempt.sent == {
         "name": "Анна\ufffd",
@@ -111,19 +113,19 @@ def test_the_fields_of_a_body_are_stored_with_masked_contacts(attempt: NewAttemp
     ("value", "shown"), [(1, "number"), (1.5, "number"), (True, "boolean"), ([], "array"), ({}, "object")]
 )
 def test_a_value_that_is_not_text_is_stored_as_its_type(attempt: NewAttempt, value: Any, shown: str) -> None:
-    attempt.store_body({"phone": value})
+    attempt.store_body({"phone": value}, "RU")
 
     assert attempt.sent == {"phone": f"({shown})"}
 
 
 def test_the_value_of_an_unknown_field_is_not_stored_because_it_may_be_a_password(attempt: NewAttempt) -> None:
-    attempt.store_body({"password": "hunter2", "x" * 100: 1, "\ud800\0": 1})
+    attempt.store_body({"password": "hunter2", "x" * 100: 1, "\ud800\0": 1}, "RU")
 
     assert attempt.sent == {"password": "•••", "x" * 39 + "…": "•••", "\ufffd\ufffd": "•••"}
 
 
 def test_the_number_of_stored_fields_is_limited(attempt: NewAttempt) -> None:
-    attempt.store_body({str(number): number for number in range(5000)})
+    attempt.store_body({str(number): number for number in range(5000)}, "RU")
 
     assert len(attempt.sent) == MAX_STORED_FIELDS
 
@@ -147,7 +149,7 @@ def test_any_body_is_reduced_to_fields_that_postgresql_can_store(body: dict[str,
         client_request_id=None,
     )
 
-    attempt.store_body(body)
+    attempt.store_body(body, "RU")
 
     stored = "".join([*attempt.sent, *attempt.sent.values()])
     check_characters(stored)

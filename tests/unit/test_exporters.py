@@ -14,9 +14,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from project.domain.attempts import AttemptFilter, AttemptRow, Outcome, first_id
-from project.domain.contacts import mask_phone
 from project.domain.errors import FieldError
 from project.domain.lines import Block, Layout
+from project.domain.masking import mask_phone
 from project.domain.reports import Bucket, CodeCount, Durations, Report, StatusCount, day_edges
 from project.exporters import csv as csv_file
 from project.exporters import text as text_file

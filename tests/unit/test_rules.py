@@ -14,7 +14,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from project.domain import usernames
-from project.domain.contacts import mask_email, mask_phone, normalize_email, normalize_phone
+from project.domain.contacts import normalize_email, normalize_phone
 from project.domain.dates import parse_birth_date
 from project.domain.errors import RuleError
 from project.domain.text import _is_forbidden, check_characters, clean, trimmed_name
@@ -110,38 +110,6 @@ def test_a_username_folds_to_the_same_text_in_every_unicode_normal_form(form: An
     assert usernames.fold(unicodedata.normalize(form, username)) == usernames.fold(username)
 
 
-@given(digits=st.text(st.sampled_from("0123456789"), max_size=18), spaces=st.lists(st.integers(0, 18), max_size=5))
-@example("+2904567"[1:], [])
-@no_deadline
-def test_a_masked_phone_hides_five_consecutive_digits_or_all_if_there_are_fewer(digits: str, spaces: list[int]) -> None:
-    typed = "".join(f" {digit}" if index in spaces else digit for index, digit in enumerate(digits))
-
-    masked = mask_phone("+" + typed)
-
-    shown = re.sub("[^0-9•]", "", masked)
-    assert shown.count("•") == min(5, len(digits))
-    assert re.fullmatch("[0-9]*•*[0-9]*", shown)
-    assert re.fullmatch(shown.replace("•", "[0-9]"), digits)
-
-
-@given(text=TEXTS)
-@no_deadline
-def test_a_masked_phone_shows_at_most_six_of_eleven_digits_and_no_letter(text: str) -> None:
-    masked = mask_phone(text)
-
-    assert not any(character.isalpha() for character in masked)
-    assert sum(character.isdigit() for character in masked) <= max(0, sum(c.isdigit() for c in text) - 5)
-
-
-@given(text=TEXTS)
-@no_deadline
-def test_a_masked_email_shows_at_most_one_letter_of_the_local_part(text: str) -> None:
-    masked = mask_email(text)
-
-    shown, at, domain = masked.rpartition("@")
-    assert re.fullmatch(".?•••", shown if at else domain, re.DOTALL)
-
-
 @given(text=ANYTHING, limit=st.integers(2, 50))
 @no_deadline
 def test_cleaned_text_is_one_short_line_that_can_be_stored(text: str, limit: int) -> None:
@@ -151,42 +119,6 @@ def test_cleaned_text_is_one_short_line_that_can_be_stored(text: str, limit: int
     assert len(cleaned.splitlines()) <= 1
     check_characters(cleaned)
     assert clean(cleaned, limit) == cleaned
-
-
-@pytest.mark.parametrize(
-    ("text", "masked"),
-    [
-        ("+79991234567", "+7 999 •••-••-67"),
-        ("8 (912) 555-01-41", "8 (912) •••-••-41"),
-        ("+7 999 123-45-6", "+7 999 •••-••-6"),
-        ("+12025550123", "+1 202-•••-••23"),
-        ("+6834000", "+68• ••••"),
-        ("112", "•••"),
-        ("anna@example.org", "••••@•••••••.•••"),
-        ("no number", "•• ••••••"),
-    ],
-)
-def test_a_phone_is_masked_in_its_own_notation(text: str, masked: str) -> None:
-    shown = mask_phone(text)
-
-    assert shown == masked
-
-
-@pytest.mark.parametrize(
-    ("text", "masked"),
-    [
-        ("anna@example.org", "a•••@example.org"),
-        ("a@example.org", "•••@example.org"),
-        (" Anna@Example.org ", "A•••@Example.org"),
-        ("anna.sokolova", "a•••"),
-        ("", "•••"),
-        ("one@two@example.org", "o•••@example.org"),
-    ],
-)
-def test_an_email_is_masked_before_its_domain(text: str, masked: str) -> None:
-    shown = mask_email(text)
-
-    assert shown == masked
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,209 @@
+"""Masks of contact data, the same for what is stored and for what is shown.
+
+A valid phone number keeps country code, operator code and its last two digits; any other text with digits keeps the
+last two digits of the whole text; an e-mail address keeps its first letter and its domain.
+
+Stored masks can be masked again and stay the same. Only that of a number of a rare range may no longer be recognized as
+valid, and then hides the rest, too.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+
+import phonenumbers
+from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, PhoneNumber, PhoneNumberFormat
+
+from project.domain.contacts import MAX_PHONE_LENGTH, normalize_phone
+from project.domain.dates import is_birth_date
+from project.domain.errors import FIELDS, RuleError
+
+DOTS = "•••"
+NOT_TEXT = frozenset({"(null)", "(boolean)", "(number)", "(array)", "(object)"})
+"""Stored instead of values that were no text."""
+MIN_DIGITS = 7
+"""A text with as many digits may contain a phone number."""
+HIDDEN_DIGITS = 5
+"""Least number of digits hidden in a valid number, however short it is."""
+
+_AT = re.compile("[@＠﹫]")
+_CONTACT = re.compile(r"[@＠﹫]|\d(?:.*?\d){6}|[²³¹⁰⁴-⁹₀-₉①-⑨⓪]", re.DOTALL)
+"""Finds every text that must be masked, and few others."""
+_OPENING = re.compile(r"(?:mailto:|[<(\[{\"'«„“‘:;,])*", re.IGNORECASE)
+_END_OF_ADDRESS = re.compile(r".*[,;>)\]]", re.DOTALL)
+"""The end of an address that another one follows without a blank."""
+_LONG_NUMBER = re.compile(r"\+?\d[\d ()\-]{8,}\d")
+"""A phone number in the name of a program; versions and dates have fewer digits in a row."""
+_INTERNATIONAL = re.compile(r"\+\d[\d()\-]{8,}\d")
+_MASKED_NUMBER = re.compile(r"[^•]*\d[^•]*•[^\d]*\d\D*\d\D*")
+_FILLERS = ("12345678", "23456789", "55501234", "20000000", *(8 * digit for digit in "0123456789"))
+"""Digits tried in place of the dots of a masked number."""
+
+
+def mask(text: str) -> str:
+    """Mask contact data in a login, name or any other text; return a text without any unchanged."""
+    if _CONTACT.search(text) is None:
+        return text
+    if _AT.search(text):
+        text = _mask_addresses(text)
+    elif hidden := _hidden_digits(text, None):
+        return _hide(text, hidden)
+    return _hide(text) if sum(map(str.isdigit, text)) >= MIN_DIGITS else text
+
+
+def mask_field(name: str, text: str, region: str | None = None) -> str:
+    """Mask the value of a field of a request; `region` is that of national phone numbers.
+
+    A date of birth has eight digits and is no phone number, so it stays.
+    """
+    match name:
+        case _ if text in NOT_TEXT:
+            return text
+        case "phone":
+            return mask_phone(text, region)
+        case "email":
+            return mask_email(text)
+        case "birth_date" if is_birth_date(text):
+            return text
+        case _:
+            return mask(text)
+
+
+def mask_fields(sent: Mapping[str, str]) -> dict[str, str]:
+    """Mask names of unknown fields, and all values but those of phone and e-mail, which are never stored unmasked."""
+    return {
+        name if name in FIELDS else mask(name): text if name in ("phone", "email") else mask_field(name, text)
+        for name, text in sent.items()
+    }
+
+
+def mask_phone(text: str, region: str | None = None) -> str:
+    """Mask a phone number in its own notation, or whatever was sent as one: `+7 999 •••-••-67`, `·· •••67`.
+
+    Without `region` only numbers in international form can be valid.
+    """
+    text = text.strip()
+    if hidden := _hidden_digits(text, region):
+        return _hide(_grouped(text[4:] if text[:4].lower() == "tel:" else text), hidden)
+    if _AT.search(text):
+        return _hide(_mask_addresses(text))
+    return "".join("·" if character.isalpha() else character for character in _hide(text))
+
+
+def mask_number(number: str) -> str:
+    """Mask a valid number in E.164 form."""
+    return _hide(_grouped(number), _hidden_in(number))
+
+
+def mask_email(text: str) -> str:
+    """Mask an e-mail address, or whatever was sent as one: `i•••@example.org`."""
+    *local, domain = _AT.split(text.strip())
+    if not local:
+        return f"{domain[:1].strip('•')}{DOTS}"
+    masked = f"{_first_letter('@'.join(local))}{DOTS}@{domain}"
+    return mask(masked) if sum(map(str.isdigit, domain)) >= MIN_DIGITS - 1 else masked
+
+
+def mask_program(text: str) -> str:
+    """Mask contact data in the name of a program (User-Agent), where digits are usual."""
+    if _AT.search(text):
+        text = _mask_addresses(text)
+    return _LONG_NUMBER.sub(lambda match: _hide(match[0], _hidden_digits(match[0], None)), text)
+
+
+def mask_request_id(text: str) -> str:
+    """Mask contact data in a client's request ID, which may consist of digits."""
+    if _AT.search(text):
+        text = _mask_addresses(text)
+    if text[:1].isdigit():
+        number = f"+7{text[1:]}" if text[0] == "8" and len(text) == 11 else f"+{text}"
+        if hidden := _hidden_digits(number, None):
+            return _hide(text, hidden)
+    return _INTERNATIONAL.sub(lambda match: _hide(match[0], _hidden_digits(match[0], None)), text)
+
+
+def short_name(name: str) -> str:
+    """Return the first word of a name and the initials of the others, with contact data masked: `Иван П.`."""
+    first, *others = mask(name).split() or [""]
+    return " ".join([first, *(f"{other[0]}." for other in others if other[0] != "•")])
+
+
+def _mask_addresses(text: str) -> str:
+    """Hide everything between the first letter and the @ of each address."""
+    parts = _AT.split(text)
+    for index in range(len(parts) - 1):
+        local = parts[index].rstrip()
+        words = local.split()
+        head = local[: -len(words[-1])] if words else ""
+        if index and not head and (end := _END_OF_ADDRESS.match(local)):
+            head = end[0]
+        head += _OPENING.match(local, len(head))[0]  # type: ignore[index]  # it matches an empty text, too
+        if len(head) < len(local):
+            parts[index] = f"{head}{_first_letter(local[len(head) :])}{DOTS}"
+            parts[index + 1] = parts[index + 1].lstrip()
+    return "@".join(parts)
+
+
+def _first_letter(local: str) -> str:
+    """Return the first letter of a local part, unless it is the only one."""
+    return local[0] if len(local) > 1 and local[0] != "•" else ""
+
+
+def _hide(text: str, hidden: int = 0) -> str:
+    """Replace digits before the last two of the text by dots: `hidden` ones, or all of them."""
+    digits = [index for index, character in enumerate(text) if _is_digit(character, text)][:-2]
+    masked = list(text)
+    for index in digits[-hidden:]:
+        masked[index] = "•"
+    return re.sub("•{4,}@", f"{DOTS}@", "".join(masked))
+
+
+def _is_digit(character: str, text: str) -> bool:
+    """Return whether a character is a digit, or a dot that stands for one: those of addresses stand for letters."""
+    return character.isdigit() or (character == "•" and "@" not in text)
+
+
+def _hidden_digits(text: str, region: str | None) -> int:
+    """Return how many digits before the last two of a valid number are hidden; 0 if it is not valid."""
+    if "•" not in text:
+        return _hidden_of_valid(text, region)
+    dots = text.count("•")
+    if len(text) > MAX_PHONE_LENGTH or dots > len(_FILLERS[0]) or not _MASKED_NUMBER.fullmatch(text):
+        return 0
+    for filler in _FILLERS:
+        digits = iter(filler)
+        filled = "".join(next(digits) if character == "•" else character for character in text)
+        if hidden := _hidden_of_valid(filled, region):
+            return max(hidden, dots)
+    return 0
+
+
+def _hidden_of_valid(text: str, region: str | None) -> int:
+    try:
+        return _hidden_in(normalize_phone(text, region))
+    except RuleError:
+        return 0
+
+
+@lru_cache(maxsize=256)
+def _hidden_in(number: str) -> int:
+    """Return how many digits of an E.164 number are hidden. Cached, because a request masks it twice."""
+    total = len(number) - 1
+    _, country, *others = re.split(r"\D+", _grouped(number))
+    prefix = min(len(country) + (len(others[0]) if len(others) > 1 else 0), total - 2 - HIDDEN_DIGITS)
+    return total - 2 - (prefix if prefix >= len(country) else 0)
+
+
+@lru_cache(maxsize=256)
+def _grouped(text: str) -> str:
+    """Return an E.164 number in groups of digits, any other text unchanged."""
+    if not (text.startswith("+") and text[1:].isdigit() and text.isascii()):
+        return text
+    for end in (2, 3, 4):  # no country code is a prefix of another one (ITU-T E.164)
+        country, rest = int(text[1:end]), text[end:]
+        if country in COUNTRY_CODE_TO_REGION_CODE and rest:
+            # phonenumbers.parse() would double the time that a phone number takes.
+            number = PhoneNumber(country, int(rest), italian_leading_zero=rest.startswith("0"))
+            grouped = phonenumbers.format_number(number, PhoneNumberFormat.INTERNATIONAL)
+            return grouped if re.sub(r"\D", "", grouped) == text[1:] else text  # invalid numbers may lose a digit
+    return text

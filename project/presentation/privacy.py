@@ -1,0 +1,13 @@
+"""What the reader of this request may see of an attempt (docs/adr/0033)."""
+
+from typing import TypeVar
+
+from project.domain.attempts import AttemptRow
+from project.http.request_state import request_state
+
+A = TypeVar("A", bound=AttemptRow)
+
+
+def as_visible(attempt: A) -> A:
+    """Return the attempt as it is for auditors, administrators and its own user, masked for everybody else."""
+    return attempt if request_state().sees_in_full(attempt.id) else attempt.masked()
