@@ -43,7 +43,7 @@ def prune_attempts() -> None:
 
 @group.command("mask")
 def mask_attempts() -> None:
-    """Mask the contacts of all stored attempts again; a running service does so after an upgrade.
+    """Mask contacts of all attempts again; a running service does so after an upgrade.
 
     \b
     Example:

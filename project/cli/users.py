@@ -121,7 +121,7 @@ def grant(login: str, role: str) -> None:
 @group.command("revoke")
 @click.argument("login")
 def revoke(login: str) -> None:
-    """Take the role of auditor or administrator from a user. LOGIN is the username, phone or e-mail.
+    """Revoke a user's role. LOGIN is the username, phone, e-mail or id:ID.
 
     \b
     Example:

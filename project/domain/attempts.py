@@ -75,7 +75,7 @@ class NewAttempt:
     sent: Mapping[str, str] = field(default_factory=dict)
 
     def store_body(self, body: Mapping[str, Any], region: str) -> None:
-        """Store the fields with masked contacts. Values of unknown fields, which may be passwords, are left out.
+        """Store the fields with masked contacts, without values of unknown fields.
 
         `region` is that of national phone numbers. Login, name and birth date stay as they were sent, for auditors.
         """

@@ -41,7 +41,7 @@ _FILLERS = ("12345678", "23456789", "55501234", "20000000", *(8 * digit for digi
 
 
 def mask(text: str) -> str:
-    """Mask contact data in a login, name or any other text; return a text without any unchanged."""
+    """Mask contact data in a login, name or any other text, unchanged if there is none."""
     if _CONTACT.search(text) is None:
         return text
     if _AT.search(text):
@@ -70,7 +70,7 @@ def mask_field(name: str, text: str, region: str | None = None) -> str:
 
 
 def mask_fields(sent: Mapping[str, str]) -> dict[str, str]:
-    """Mask names of unknown fields, and all values but those of phone and e-mail, which are never stored unmasked."""
+    """Mask names of unknown fields and all values except phone and e-mail, stored masked."""
     return {
         name if name in FIELDS else mask(name): text if name in ("phone", "email") else mask_field(name, text)
         for name, text in sent.items()
@@ -78,7 +78,7 @@ def mask_fields(sent: Mapping[str, str]) -> dict[str, str]:
 
 
 def mask_phone(text: str, region: str | None = None) -> str:
-    """Mask a phone number in its own notation, or whatever was sent as one: `+7 999 •••-••-67`, `·· •••67`.
+    """Mask a phone number, or what was sent as one: `+7 999 •••-••-67`, `·· •••67`.
 
     Without `region` only numbers in international form can be valid.
     """
@@ -123,7 +123,7 @@ def mask_request_id(text: str) -> str:
 
 
 def short_name(name: str) -> str:
-    """Return the first word of a name and the initials of the others, with contact data masked: `Иван П.`."""
+    """Return the first word of a name and the initials of the others, masked: `Иван П.`."""
     first, *others = mask(name).split() or [""]
     return " ".join([first, *(f"{other[0]}." for other in others if other[0] != "•")])
 
@@ -159,12 +159,12 @@ def _hide(text: str, hidden: int = 0) -> str:
 
 
 def _is_digit(character: str, text: str) -> bool:
-    """Return whether a character is a digit, or a dot that stands for one: those of addresses stand for letters."""
+    """Return whether a character is a digit or the dot that masks one."""
     return character.isdigit() or (character == "•" and "@" not in text)
 
 
 def _hidden_digits(text: str, region: str | None) -> int:
-    """Return how many digits before the last two of a valid number are hidden; 0 if it is not valid."""
+    """Return how many digits of a number are hidden, before its last two; 0 if invalid."""
     if "•" not in text:
         return _hidden_of_valid(text, region)
     dots = text.count("•")
@@ -187,7 +187,7 @@ def _hidden_of_valid(text: str, region: str | None) -> int:
 
 @lru_cache(maxsize=256)
 def _hidden_in(number: str) -> int:
-    """Return how many digits of an E.164 number are hidden. Cached, because a request masks it twice."""
+    """Return how many digits of an E.164 number are hidden. Cached: requests mask it twice."""
     total = len(number) - 1
     _, country, *others = re.split(r"\D+", _grouped(number))
     prefix = min(len(country) + (len(others[0]) if len(others) > 1 else 0), total - 2 - HIDDEN_DIGITS)

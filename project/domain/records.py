@@ -42,7 +42,7 @@ class AttemptRecord:
         return cls(attempt=attempt, status=0, answered=None, code=INTERRUPTED, via=RECOVERED)
 
     def masked(self) -> "AttemptRecord":
-        """Return the record without contact data, for the disk: only the database may keep logins and names as sent."""
+        """Return the record without contact data, for the disk: only the database keeps names."""
         attempt = replace(self.attempt, sent=mask_fields(self.attempt.sent))
         return replace(self, attempt=attempt, errors=mask_errors(self.errors))
 

@@ -21,7 +21,7 @@ MIN_FREE_BYTES = 200 * 2**20
 SETTINGS = {
     "listen_addresses": HOST,
     "unix_socket_directories": "",
-    "max_connections": "100",
+    "max_connections": "200",
     "shared_buffers": "64MB",
     "max_wal_size": "256MB",
     "timezone": "UTC",

@@ -67,7 +67,7 @@ class RequestState:
         return self.reader is not None and self.reader.role.sees_everything
 
     def sees_in_full(self, attempt_id: UUID) -> bool:
-        """Whether the reader sees this attempt in full: because of the role, or because it created the reader."""
+        """Whether the reader sees the attempt in full: by role, or because it is the own one."""
         return self.sees_everything or (self.reader is not None and self.reader.id == attempt_id)
 
 

@@ -9,5 +9,5 @@ A = TypeVar("A", bound=AttemptRow)
 
 
 def as_visible(attempt: A) -> A:
-    """Return the attempt as it is for auditors, administrators and its own user, masked for everybody else."""
+    """Return the attempt in full for auditors, administrators and its user, else masked."""
     return attempt if request_state().sees_in_full(attempt.id) else attempt.masked()

@@ -84,7 +84,7 @@ def find_lines_one_by_one(
 def find_escaped_lines(
     connection: Connection, layout: Layout, ids: list[bytes], *, in_full: bool = True
 ) -> dict[bytes, bytes]:
-    """Return the lines of these attempts by ID, built from their values; masked unless `in_full`."""
+    """Return the lines of attempts by ID, built from their values; masked unless `in_full`."""
     _prepare(connection, layout.zone)
     values = (cast(_VALUES[value], Text) for value in layout.values)
     columns = (cast(Attempt.id, Text), Attempt.status, Attempt.code, *values)

@@ -1,4 +1,4 @@
-"""Masks stored contacts again when the rules have changed, and stores names as ordinary users see them."""
+"""Masks stored contacts and names again when the rules have changed."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ _UPDATE = text("""
 
 
 def mask_again(connection: Connection, region: str, limit: int, *, wait: bool = False) -> int:
-    """Mask the next `limit` attempts after the watermark, change those that differ, and advance it.
+    """Mask the next `limit` attempts after the watermark again, and advance it.
 
     Return how many were read, 0 after the last one or, without `wait`, if another process is at work. Interrupted or
     repeated, it leaves the same rows.

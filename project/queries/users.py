@@ -80,7 +80,7 @@ def _detail(values: Mapping[Any, Any]) -> UserDetail:
 def find_users_by_login(connection: Connection, identifiers: Sequence[str]) -> list[UserDetail]:
     """Return the users with one of the folded `identifiers`."""
     query = select(*_DETAIL).where(has_identifier(identifiers)).order_by(User.id)
-    return [UserDetail(**row._mapping) for row in connection.execute(query)]
+    return [_detail(row._mapping) for row in connection.execute(query)]
 
 
 def has_identifier(identifiers: Sequence[str]) -> ColumnElement[bool]:

@@ -22,7 +22,7 @@ bp = Blueprint("reports", __name__)
 
 
 def read_selection(parse: Callable[..., Selection] = parse_selection, **options: str) -> Selection:
-    """Parse the query of this request; only auditors and administrators may filter by client and search names."""
+    """Parse the query; only auditors and administrators filter by client and search names."""
     in_full = request_state().sees_everything
     return parse(request.args, display_zone(), datetime.now(UTC), in_full=in_full, **options)
 

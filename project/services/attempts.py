@@ -130,7 +130,7 @@ def finish_masking(database: Database) -> None:
 
 
 def mask_all(database: Database, region: str) -> Iterator[int]:
-    """Mask all stored attempts again; yield the size of each batch. Raises DatabaseUnavailableError.
+    """Mask stored attempts again; yield batch sizes. Raises DatabaseUnavailableError.
 
     Works in short transactions beside the running service; a repeated run changes nothing.
     """

@@ -179,7 +179,7 @@ class Upkeep:
         self._count_drained(self._delivery.drain_orphans)
 
     def _mask_again(self) -> bool:
-        """Mask a batch of stored attempts by the current rules, until those of the previous version are done."""
+        """Mask a batch again, until the attempts of the previous version are done."""
         if attempts.mask_batch(self._database, self._phone_region):
             return True
         if time.monotonic() >= self._mask_until:

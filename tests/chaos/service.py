@@ -36,6 +36,9 @@ PASS_SOCKET = (
 """Program that passes a socket as systemd does, see sd_listen_fds(3), and executes another program."""
 _instances: "weakref.WeakSet[Service]" = weakref.WeakSet()
 
+PASSWORD_SECRET = "shared by all instances of one database"
+"""Instances with different secrets could not verify each other's passwords, and warn about that."""
+
 
 def environment(database_url: str, data_dir: Path, **settings: str) -> dict[str, str]:
     """Return the environment for a process of the service."""
@@ -66,6 +69,10 @@ class Service:
         self.stderr, self.stdout = self.data_dir / "stderr.log", self.data_dir / "stdout.log"
         settings = {"HOST": host, "PORT": str(self.port), "WORKERS": "1", "RATELIMIT_ENABLED": "0"} | settings
         self._environment = environment(database_url, self.data_dir / "data", **settings)
+        (self.data_dir / "data").mkdir(mode=0o700)
+        secret = self.data_dir / "data" / "password_secret"
+        secret.touch(mode=0o600)
+        secret.write_text(PASSWORD_SECRET)
         self._process: subprocess.Popen[bytes] | None = None
         self._prefix = list(prefix)
         self._held: socket.socket | None = None

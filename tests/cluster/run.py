@@ -62,7 +62,7 @@ class Cluster:
         first, *others = self.instances
         first.start()
         for other in others:
-            (other.data_dir / "data").mkdir(mode=0o700)
+            (other.data_dir / "data").mkdir(mode=0o700, exist_ok=True)
             for name in ("secret_key", "password_secret"):
                 shutil.copy2(first.data_dir / "data" / name, other.data_dir / "data" / name)
             other.start()

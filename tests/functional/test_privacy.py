@@ -1,4 +1,4 @@
-"""Contact data typed into unexpected places is shown to no ordinary user, and is in no log, metric or spool."""
+"""Contacts in unexpected places: no ordinary user, log, metric or spool shows them."""
 
 import io
 import json

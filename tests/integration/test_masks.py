@@ -1,4 +1,4 @@
-"""Stored contacts are masked again by the current rules, in batches, while the service runs."""
+"""Stored contacts are masked again by the current rules while the service runs."""
 
 from concurrent.futures import ThreadPoolExecutor
 

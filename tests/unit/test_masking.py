@@ -1,4 +1,4 @@
-"""Masks: no contact survives them, whatever is around it, and masking twice changes nothing."""
+"""Masks: no contact survives them, and masking twice changes nothing."""
 
 import re
 
