@@ -142,10 +142,10 @@ def test_filters_stay_in_the_address_from_page_to_page(admin_page: Page, rows: R
         " from generate_series(1, 30) number"
     )
     admin_page.get_by_role("navigation", name="Administration").get_by_role("link", name="Users").click()
-    admin_page.get_by_label("Administrator").select_option("No")
+    admin_page.get_by_label("Role").select_option("None")
     admin_page.get_by_label("Search").fill("somebody")
     admin_page.get_by_role("button", name="Show", exact=True).click()
-    expect(admin_page).to_have_url(re.compile(r"/admin/users/\?search=somebody&administrator=no$"))
+    expect(admin_page).to_have_url(re.compile(r"/admin/users/\?search=somebody&role=user$"))
     expect(admin_page.locator("#rows tbody tr")).to_have_count(25)
 
     admin_page.get_by_role("link", name="Older").click()
@@ -153,7 +153,7 @@ def test_filters_stay_in_the_address_from_page_to_page(admin_page: Page, rows: R
     expect(admin_page.locator("#rows tbody tr")).to_have_count(5)
     admin_page.get_by_role("link", name="Newest").click()
     expect(admin_page.locator("#rows tbody tr")).to_have_count(25)
-    expect(admin_page.get_by_label("Administrator")).to_have_value("no")
+    expect(admin_page.get_by_label("Role")).to_have_value("user")
     admin_page.get_by_role("link", name="Reset all").click()
     expect(admin_page).to_have_url(re.compile(r"/admin/users/$"))
 
