@@ -111,7 +111,7 @@ class User(Base):
     """Incremented to invalidate all sessions of the user: those of an older epoch are invalid."""
     is_active: Mapped[bool] = mapped_column(server_default=text("true"))
     is_admin: Mapped[bool] = mapped_column(server_default=text("false"))
-    """For useradd() and the previous version; a trigger keeps it in step with `role` (ADR 33)."""
+    """For useradd() and the previous version; a trigger keeps it in step with `role` (ADR 32)."""
     role: Mapped[str] = mapped_column(server_default=text("'user'"))
     created_at: Mapped[datetime]
 

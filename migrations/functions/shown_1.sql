@@ -1,5 +1,5 @@
 -- What ordinary users see of an attempt, stored so that exports need not compute it. The service decides what is contact
--- data (ADR 33): whatever may be and is no plain case is null here, and masked when it is shown.
+-- data (ADR 32): whatever may be and is no plain case is null here, and masked when it is shown.
 
 -- Returns a login: unchanged, or the masks of many digits and of a usual e-mail address; '' for none.
 create function shown_login(p_login text) returns text language sql immutable parallel safe as $$

@@ -9,7 +9,7 @@ from uuid import UUID
 
 
 class Role(StrEnum):
-    """What a user may see and change (docs/adr/0033)."""
+    """What a user may see and change (docs/adr/0032)."""
 
     USER = "user"
     AUDITOR = "auditor"

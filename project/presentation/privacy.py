@@ -1,4 +1,4 @@
-"""What the reader of this request may see of an attempt (docs/adr/0033)."""
+"""What the reader of this request may see of an attempt (docs/adr/0032)."""
 
 from typing import TypeVar
 
