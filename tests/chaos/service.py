@@ -43,7 +43,8 @@ PASSWORD_SECRET = "shared by all instances of one database"
 def environment(database_url: str, data_dir: Path, **settings: str) -> dict[str, str]:
     """Return the environment for a process of the service."""
     inherited = {name: value for name, value in os.environ.items() if name in INHERITED}
-    return inherited | {"DATABASE_URL": database_url, "DATA_DIR": str(data_dir), "LOG_FORMAT": "json"} | settings
+    ours = {"DATABASE_URL": database_url, "DATA_DIR": str(data_dir), "LOG_FORMAT": "json"}
+    return inherited | ours | {"PASSWORD_SECRET": PASSWORD_SECRET} | settings
 
 
 def migrate(database_url: str, revision: str = "head") -> None:
@@ -69,10 +70,6 @@ class Service:
         self.stderr, self.stdout = self.data_dir / "stderr.log", self.data_dir / "stdout.log"
         settings = {"HOST": host, "PORT": str(self.port), "WORKERS": "1", "RATELIMIT_ENABLED": "0"} | settings
         self._environment = environment(database_url, self.data_dir / "data", **settings)
-        (self.data_dir / "data").mkdir(mode=0o700)
-        secret = self.data_dir / "data" / "password_secret"
-        secret.touch(mode=0o600)
-        secret.write_text(PASSWORD_SECRET)
         self._process: subprocess.Popen[bytes] | None = None
         self._prefix = list(prefix)
         self._held: socket.socket | None = None
@@ -236,13 +233,13 @@ class Service:
 
     def own_secrets(self) -> set[str]:
         """Return the secrets of the service: its keys and the password of the database."""
-        keys = {(self.data_dir / "data" / name).read_text().strip() for name in ("secret_key", "password_secret")}
+        keys = {(self.data_dir / "data" / "secret_key").read_text().strip(), self._environment["PASSWORD_SECRET"]}
         return keys | {urlsplit(self._environment["DATABASE_URL"]).password or ""} - {""}
 
     @property
     def passwords(self) -> Passwords:
         """Password hashing with the secret of this service."""
-        secret = (self.data_dir / "data" / "password_secret").read_text().strip()
+        secret = self._environment["PASSWORD_SECRET"]
         return Passwords((Secret(secret.encode()),))
 
 

@@ -62,9 +62,8 @@ class Cluster:
         first, *others = self.instances
         first.start()
         for other in others:
-            (other.data_dir / "data").mkdir(mode=0o700, exist_ok=True)
-            for name in ("secret_key", "password_secret"):
-                shutil.copy2(first.data_dir / "data" / name, other.data_dir / "data" / name)
+            (other.data_dir / "data").mkdir(mode=0o700)
+            shutil.copy2(first.data_dir / "data" / "secret_key", other.data_dir / "data" / "secret_key")
             other.start()
 
     def inject_faults(self, minutes: float) -> Clients:
