@@ -96,7 +96,7 @@ def test_an_outage_of_postgresql_is_reported_and_the_other_checks_run(doctor: Co
     assert (result.exit_code, list(to_do(result))) == (1, ["database"])
     assert {"DATA_DIR", "spool"} <= set(result.output.split())
     assert "Traceback" not in result.output
-    assert "127.0.0.1:1: Connection refused" in result.output, "the sentence of libpq (F61)"
+    assert "127.0.0.1:1: Connection refused" in result.output, "the sentence of libpq"
 
 
 def test_a_database_in_another_encoding_is_reported(doctor: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +109,7 @@ def test_a_database_in_another_encoding_is_reported(doctor: Command, monkeypatch
 
 
 def test_a_missing_secret_of_issued_passwords_is_reported(doctor: Command, client: FlaskClient, rows: Rows) -> None:
-    """F58: another instance created the user with another PASSWORD_SECRET."""
+    """F74: another instance created the user with another PASSWORD_SECRET."""
     issued = useradd(client, IVAN)
     assert issued.status_code == 201
     [key] = rows.of("idempotency_keys")

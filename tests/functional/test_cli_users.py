@@ -81,7 +81,7 @@ def test_a_reset_prints_the_new_password_and_invalidates_the_old_one(
 def test_a_login_of_two_users_is_refused_and_both_are_listed(
     flask: Command, client: FlaskClient, password: str, rows: Rows, command: str
 ) -> None:
-    """F65: somebody's username may be somebody else's e-mail address."""
+    """Somebody's username may be somebody else's e-mail address."""
     other = {"name": "Другая", "username": "anna@example.org", "phone": "+79995550199"}
     assert useradd(client, other).status_code == 201
     before = rows.of("users")

@@ -205,7 +205,7 @@ def test_every_address_of_the_machine_is_accepted_if_the_service_listens_on_all(
 
 
 def test_only_the_beginning_of_accept_headers_is_parsed(client: FlaskClient) -> None:
-    """F66: 16 KB of Accept or Accept-Encoding take 20 ms of a core."""
+    """16 KB of Accept or Accept-Encoding take 20 ms of a core."""
     near, far = (client.get("/x", headers={"Accept": f"{'a/b,' * number}text/html"}) for number in (50, 200))
 
     assert (near.mimetype, far.mimetype) == ("text/html", "application/problem+json")

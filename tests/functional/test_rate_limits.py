@@ -218,7 +218,7 @@ def test_after_too_many_guesses_the_right_password_works_only_from_another_addre
 
 
 def test_simultaneous_guesses_do_not_exceed_the_limit(limited: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """F64: a try is counted before its password is verified."""
+    """F76: a try is counted before its password is verified."""
     client = limited()
     useradd(client, IVAN)
     verified: list[str] = []
@@ -242,7 +242,7 @@ def test_simultaneous_guesses_do_not_exceed_the_limit(limited: Service, monkeypa
 def test_an_account_has_one_counter_whatever_the_spelling_of_its_login(
     limited: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """F64."""
+    """F76."""
     client = limited()
     useradd(client, IVAN)
     monkeypatch.setattr(rules, "WRONG_PASSWORDS", replace(rules.WRONG_PASSWORDS, requests=1_000))

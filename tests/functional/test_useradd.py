@@ -359,7 +359,7 @@ def test_other_methods_are_refused_with_allow_and_recorded(
 def test_every_path_that_reaches_the_view_is_an_attempt(
     client: FlaskClient, rows: Rows, path: str, method: str, status: int
 ) -> None:
-    """F56: the request line lacks the slash, which http.client allows and URL rules match."""
+    """F75: the request line lacks the slash, which http.client allows and URL rules match."""
     response = client.open("/x", method=method, json=ANNA, environ_overrides={"PATH_INFO": path})
 
     assert response.status_code == status
@@ -393,7 +393,7 @@ def test_a_dry_run_refuses_invalid_data(client: FlaskClient) -> None:
 
 
 def test_only_the_beginning_of_accept_language_is_parsed(client: FlaskClient) -> None:
-    """F66: 16 KB of ever different languages cost 22 ms of a core for each request."""
+    """16 KB of ever different languages cost 22 ms of a core for each request."""
     near, far = (f"{'fr,' * number}en" for number in (50, 100))
 
     found = [

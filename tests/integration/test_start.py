@@ -122,7 +122,7 @@ def test_a_role_without_rights_is_refused(make_database: MakeDatabase, tmp_path:
 
 
 def test_an_outage_is_named_before_the_greeting_and_once_a_minute_in_the_log(tmp_path: Path) -> None:
-    """F61: the sentence is that of libpq, and retries do not repeat it."""
+    """F73: the sentence is that of libpq, and retries do not repeat it."""
     url = f"postgresql://nobody@{HOST}:{free_port()}/nothing"
 
     output, errors = serve(url, tmp_path, "--migrate", seconds=5)
@@ -148,7 +148,7 @@ def test_problems_are_reported_at_once_and_then_once_a_minute(
 
 
 def test_a_missing_secret_is_named_at_the_start(make_database: MakeDatabase, tmp_path: Path) -> None:
-    """F58: issued passwords of another instance would be refused without a word."""
+    """F74: issued passwords of another instance would be refused without a word."""
     url = make_database("")
     serve(url, tmp_path, "--migrate")
     connection = psycopg2.connect(url)
@@ -165,7 +165,7 @@ def test_a_missing_secret_is_named_at_the_start(make_database: MakeDatabase, tmp
 
 
 def test_the_migration_command_names_the_cause_of_an_outage(tmp_path: Path) -> None:
-    """F61."""
+    """F73."""
     command = [sys.executable, "-m", "flask", "--app", "wsgi", "db", "upgrade"]
     url = f"postgresql://nobody@{HOST}:{free_port()}/nothing"
 

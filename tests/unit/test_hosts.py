@@ -1,7 +1,4 @@
-"""Connecting: every failure is an outage, and name lookups are bounded.
-
-Covers F48, F53, F54 and F61.
-"""
+"""Connecting: every failure is an outage, and name lookups are bounded."""
 
 import socket
 import threading

@@ -127,7 +127,7 @@ def test_a_refunded_hit_does_not_count(clock: Clock, limits: RateLimiter) -> Non
 def test_a_name_server_that_does_not_answer_holds_a_request_no_longer_than_the_timeout(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """F53: getaddrinfo() has no timeout."""
+    """F77: getaddrinfo() has no timeout."""
     released = threading.Event()
     monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: released.wait(10) and [])
     limits = RateLimiter("redis://redis.example:6379/0", enabled=True)
