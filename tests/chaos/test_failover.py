@@ -168,7 +168,9 @@ def test_a_hanging_first_host_delays_only_the_first_request_of_a_worker(
     with closing(Client(service)) as client:
         answers = [client.create() for _ in range(20)]
 
-    assert {answer.code for answer in answers} == {"created"}, summary(answers)
+    # The upkeep may have left an open connection: then the statement was sent, and nobody knows its outcome.
+    assert answers[0].code in {"created", "outcome_unknown"}, summary(answers)
+    assert {answer.code for answer in answers[1:]} == {"created"}, summary(answers)
     assert answers[0].seconds < DEADLINE_S
     _quick(answers[1:])
     check(standby, service, answers)
