@@ -96,7 +96,8 @@ def test_every_metric_is_documented_and_used_in_the_dashboard_or_an_alert(
     dashboard: dict[str, Any], alerts: list[dict[str, Any]], metrics: Metrics
 ) -> None:
     used = " ".join([*_queries(dashboard), *(alert["expr"] for alert in alerts)])
-    documented = set(re.findall(r"^\| `(useradd_\w+)", OPERATIONS, re.MULTILINE))
+    cells = re.findall(r"^\| (`useradd_[^|]+)", OPERATIONS, re.MULTILINE)
+    documented = set(re.findall(r"useradd_\w+", " ".join(cells)))
     names = {re.sub(r"_(bucket|count|sum)$", "", name) if "duration" in name else name for name in metrics}
 
     assert not [name for name in names if name not in used]
