@@ -426,6 +426,7 @@ def test_commands_without_database_ignore_a_frozen_server(frozen: Path, command:
 
 
 @pytest.mark.chaos
+@pytest.mark.skipif("TEST_POSTGRES_BIN" in os.environ, reason="commands use the server of the wheel only")
 @pytest.mark.parametrize(
     ("command", "message"), [("doctor", "PostgreSQL is unavailable"), ("api-keys list", "unavailable")]
 )
