@@ -1,7 +1,4 @@
-"""Rate of logins, compared to two pages with a session.
-
-They are an empty page and a form that only begins a session.
-"""
+"""Rate of logins, compared to an empty page and to a form that only creates a session."""
 
 from bench.load import request
 from bench.reader import FORM, Reader

@@ -109,7 +109,10 @@ def check_encoding(server: Server) -> Finding:
 
 
 def check_tables(server: Server, known: set[str], *, allows_newer: bool = False) -> Finding:
-    """Check that the tables are ours; after a rollback they may be of a newer revision."""
+    """Check that the tables were created by a migration of useradd.
+
+    `allows_newer` accepts the schema of a newer version, as after going back to this one.
+    """
     remedy, revision = "use a database, or a schema, of its own for useradd", server.revision
     if not server.may_write:
         return Finding("tables", "not checked: no privilege")

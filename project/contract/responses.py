@@ -48,7 +48,7 @@ class ResponseSchema(Schema):
         self._converters = tuple((key, convert) for key, field in self.fields.items() if (convert := _converter(field)))
 
     def dump(self, obj: Any, *, many: bool | None = None) -> dict[str, Any]:
-        """Return the JSON object of `obj`: an object with all attributes, or a dict with some."""
+        """Serialize an object with all attributes, or a dict with some, to a JSON object."""
         if type(obj) is dict:
             dumped = {key: obj[name] for key, name in self._names if name in obj}
         else:

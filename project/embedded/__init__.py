@@ -46,7 +46,8 @@ class EmbeddedPostgres:
     def start(self) -> dict[str, str]:
         """Return the options of psycopg2.connect(); start the server if it does not run.
 
-        Takes seconds only if the server does not run yet: a running one is not asked. Raises EmbeddedPostgresError.
+        Takes seconds only if the server has to be started: no query is sent to a running one. Raises
+        EmbeddedPostgresError.
         """
         with self._lock:
             if not self._options:
@@ -72,7 +73,7 @@ class EmbeddedPostgres:
 def ensure(root: Path, *, bin_dir: Path | None = None) -> str:
     """Create and start the server in `root` if needed; return its `postgresql://` URL.
 
-    The server runs until the last process that called ensure() exits. One that runs is not asked: it may be frozen.
+    The server runs until the last process that called ensure() exits. A running one is not queried: it may be frozen.
     `bin_dir` is the directory of the server programs, e.g. /usr/lib/postgresql/15/bin; by default that of the wheel.
     Raises EmbeddedPostgresError.
     """

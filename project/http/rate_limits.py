@@ -74,7 +74,10 @@ class PasswordThrottle:
         return self
 
     def consume_accounts(self, *accounts: str) -> None:
-        """Count the try for the accounts. Raises RateLimitedError, even for the right password."""
+        """Count a password attempt for the accounts, before the password is verified.
+
+        Raises RateLimitedError if a limit is exceeded, even if the password is correct.
+        """
         self._consume(*(Hit(ACCOUNT_WRONG_PASSWORDS, f"{account} {self._address}") for account in accounts))
 
     def consume_login(self, login: str, account_ids: Sequence[UUID]) -> None:

@@ -128,11 +128,11 @@ class Pruned(NamedTuple):
 def prune(connection: Connection, max_age: timedelta, limit: int) -> Pruned:
     """Delete at most `limit` attempts older than `max_age` and subtract them from the counts.
 
-    Their users stay. The watermark is locked, so that nothing is aggregated concurrently. Raises ClocksDifferError.
+    Users are kept. Locks the watermark to prevent concurrent aggregation. Raises ClocksDifferError.
 
-    Only PostgreSQL's clock decides (`recorded_at`): an ID has the time of an instance, whose clock may be wrong.
-    Candidates are the first in order of insertion, which is that of `recorded_at`, and of IDs, in case PostgreSQL's
-    clock was ahead once. Both orders have an index, so a pass reads a bounded number of rows.
+    Age is determined by `recorded_at`, which PostgreSQL sets: the time in an ID is that of an instance, whose clock may
+    be wrong. Candidates are the rows with the lowest `seq`, usually the oldest, and those with the lowest IDs, in case
+    PostgreSQL's clock was once ahead. Both orders are indexed, so that a pass reads a bounded number of rows.
     """
     before = check_clocks(connection) - max_age
     locked = select(Watermark.seq).where(Watermark.name == WATERMARK).with_for_update()

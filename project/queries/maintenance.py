@@ -46,10 +46,10 @@ def delete_expired_keys(connection: Connection, limit: int) -> int:
 
 
 def write_nothing(connection: Connection) -> None:
-    """Check in one round trip that PostgreSQL commits writes; leaves nothing behind.
+    """Check in one round trip that PostgreSQL commits writes, without changing any row.
 
-    A read-only server refuses the DELETE even without rows. The message makes the commit wait for the WAL's disk and
-    for a synchronous standby, as that of a user does.
+    A read-only server rejects the DELETE even though it matches no rows. pg_logical_emit_message() writes a WAL
+    record, so that the commit waits for the disk and for a synchronous standby like any other.
     """
     with autocommit_cursor(connection.connection) as cursor:
         cursor.execute(_WRITE_NOTHING)

@@ -82,9 +82,9 @@ class _Task(_OneWrite, WSGITask):  # type: ignore[misc]
 
 
 class Channel(HTTPChannel):  # type: ignore[misc]
-    """A connection that its thread holds briefly after a response while others are idle.
+    """A connection whose thread waits briefly for the next request if enough threads are idle.
 
-    Passing requests between event loop and threads causes half of all thread switches (docs/adr/0025).
+    Passing connections between event loop and threads causes half of all thread switches (docs/adr/0025).
     """
 
     parser_class = Parser

@@ -1,4 +1,4 @@
-"""Contacts in unexpected places: no ordinary user, log, metric or spool shows them."""
+"""Contact data is not exposed to ordinary users, or in logs, metrics and the spool."""
 
 import io
 import json
