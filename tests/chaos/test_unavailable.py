@@ -178,24 +178,21 @@ def _polled_livez(service: Service) -> Iterator[list[float]]:
 
 def test_a_killed_session_and_crash_recovery_are_hidden_by_retries(postgres: Postgres, service: Service) -> None:
     """F3."""
-    outages_s = []
-    with Load(service, clients=6) as load:
-        for _ in range(2):
-            load.await_answers(len(load.answers) + 50)
-            outages_s.append(postgres.crash())
-        load.await_answers(len(load.answers) + 50)
-
-    _hidden_if_short(load.answers, max(outages_s))
-    check(postgres, service, load.answers)
+    _check_two_short_outages(postgres, service, postgres.crash)
 
 
 def test_a_restart_of_postgres_is_hidden_by_retries(postgres: Postgres, service: Service) -> None:
     """F4."""
+    _check_two_short_outages(postgres, service, postgres.restart)
+
+
+def _check_two_short_outages(postgres: Postgres, service: Service, interrupt: Callable[[], float]) -> None:
+    """Check that retries hide both outages; `interrupt` returns the seconds that one lasted."""
     outages_s = []
     with Load(service, clients=6) as load:
         for _ in range(2):
             load.await_answers(len(load.answers) + 50)
-            outages_s.append(postgres.restart())
+            outages_s.append(interrupt())
         load.await_answers(len(load.answers) + 50)
 
     _hidden_if_short(load.answers, max(outages_s))

@@ -5,7 +5,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -143,16 +143,26 @@ def test_invalid_lines_and_rows_refused_by_postgresql_are_quarantined(
     assert read_status(spool.root).quarantined == 2 * len(POISON)
 
 
+def _raising(sqlstate: str) -> Callable[[Connection, object], None]:
+    """Return a substitute for insert_attempts() with which PostgreSQL raises this error."""
+    statement = text(f"do $$ begin raise 'provoked' using errcode = '{sqlstate}'; end $$")
+
+    def insert(connection: Connection, records: object) -> None:
+        connection.execute(statement)
+
+    return insert
+
+
+_time_out, _run_out_of_space = _raising("57014"), _raising("53100")
+
+
 @pytest.mark.parametrize("sqlstate", ["53100", "58030", "XX000", "42P01"])
 def test_errors_of_the_server_leave_attempts_in_the_spool(
     runtime: Runtime, spool: Spool, rows: Rows, monkeypatch: pytest.MonkeyPatch, sqlstate: str
 ) -> None:
-    def fail(connection: Connection, records: object) -> None:
-        connection.execute(text(f"do $$ begin raise 'trouble' using errcode = '{sqlstate}'; end $$"))
-
     spool.append(AttemptRecord.interrupted(attempt()).to_line())
     with monkeypatch.context() as broken:
-        broken.setattr(attempts, "insert_attempts", fail)
+        broken.setattr(attempts, "insert_attempts", _raising(sqlstate))
         with pytest.raises(DatabaseUnavailableError):
             Delivery(runtime.database).drain(spool)
 
@@ -189,13 +199,10 @@ def _spool_503(spool: Spool) -> NewAttempt:
 def test_the_probe_closes_the_breaker_while_no_spooled_attempt_can_be_inserted_in_time(
     runtime: Runtime, spool: Spool, upkeep: Upkeep, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def time_out(connection: Connection, records: object) -> None:
-        connection.execute(text("do $$ begin raise 'slow' using errcode = '57014'; end $$"))
-
     _spool_503(spool)
     runtime.database.breaker.record_failure(time.monotonic())
     with monkeypatch.context() as slow:
-        slow.setattr(attempts, "insert_attempts", time_out)
+        slow.setattr(attempts, "insert_attempts", _time_out)
         upkeep.run_round()
 
         assert not runtime.database.breaker.is_open
@@ -239,7 +246,7 @@ def test_batches_shrink_after_a_timeout_and_grow_again(
     def insert(connection: Connection, records: Sequence[AttemptRecord]) -> None:
         sizes.append(len(records))
         if len(records) > 2:
-            connection.execute(text("do $$ begin raise 'slow' using errcode = '57014'; end $$"))
+            _time_out(connection, records)
         real(connection, records)
 
     monkeypatch.setattr(attempts, "insert_attempts", insert)
@@ -254,13 +261,10 @@ def test_batches_shrink_after_a_timeout_and_grow_again(
 def test_postgresql_without_space_for_tables_does_not_close_the_breaker(
     runtime: Runtime, spool: Spool, upkeep: Upkeep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(connection: Connection, records: object) -> None:
-        connection.execute(text("do $$ begin raise 'full' using errcode = '53100'; end $$"))
-
     _spool_503(spool)
     runtime.database.breaker.record_failure(time.monotonic())
     with monkeypatch.context() as full:
-        full.setattr(attempts, "insert_attempts", refuse)
+        full.setattr(attempts, "insert_attempts", _run_out_of_space)
         upkeep.run_round()
         runtime.database.breaker.record_failure(time.monotonic())
         for _ in range(3):
