@@ -106,7 +106,7 @@ def reset_password(login: str) -> None:
     help="Auditors see names, birth dates and clients; administrators also change users and API keys.",
 )
 def grant(login: str, role: str) -> None:
-    """Give a user a role in place of the former one. LOGIN is the username, phone or e-mail.
+    """Replace the role of a user. LOGIN is the username, phone, e-mail or id:ID.
 
     \b
     Examples:
