@@ -14,44 +14,45 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta, tzinfo
 from itertools import product
 from pathlib import Path
+from typing import Literal
 from unittest.mock import patch
 
 import flask_migrate
 import psycopg2
 from flask import Flask
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 from waitress.server import create_server
 from werkzeug.exceptions import TooManyRequests
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
+sys.path.insert(0, str(ROOT))
 
-import sample  # noqa: E402 - needs the paths
-
-from config import Config  # noqa: E402
+from config import Config  # noqa: E402 - needs the root on the path
+from docs import sample  # noqa: E402
 from project import create_app  # noqa: E402
 from project.contract.schemas import user_add_schema  # noqa: E402
 from project.domain.errors import DatabaseUnavailableError, OverloadedError, SearchTooBroadError  # noqa: E402
 from project.domain.passwords import new_key  # noqa: E402
 from project.domain.records import AttemptRecord  # noqa: E402
-from project.domain.registration import Credentials  # noqa: E402
+from project.domain.registration import Credentials, Role  # noqa: E402
 from project.embedded import ensure  # noqa: E402
 from project.queries.registration import insert_attempts  # noqa: E402
 from project.runtime import get_runtime  # noqa: E402
 from project.services import registration  # noqa: E402
 from project.services.api_keys import issue  # noqa: E402
-from project.services.users import grant_admin  # noqa: E402
+from project.services.users import grant  # noqa: E402
 
 IMAGES = ROOT / "docs" / "images"
 BATCH = 200
 POLL_MS = 10_000
 LANGUAGES = ("ru", "en")
-DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-ZOOMED = {"width": 320, "height": 256}
+THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+DESKTOP, PHONE = ViewportSize(width=1280, height=900), ViewportSize(width=390, height=844)
+ZOOMED = ViewportSize(width=320, height=256)
 """A desktop at 400 % zoom (WCAG 2.2, 1.4.10)."""
-PAPER = {"width": 718, "height": 1000}
+PAPER = ViewportSize(width=718, height=1000)
 """A4 with margins of a centimetre."""
-POSTER = {"width": 1280, "height": 1380}
+POSTER = ViewportSize(width=1280, height=1380)
 LOOKS = {"light": DESKTOP, "dark": DESKTOP, "phone": PHONE, "zoomed": ZOOMED, "print": PAPER}
 PAGES = {
     "results": "/results/",
@@ -98,6 +99,8 @@ ADMIN_PAGES = {
     "block": "{user}block/",
     "reset": "{user}reset/",
     "grant": "{user}grant/",
+    "audit": "{user}audit/",
+    "filtered-users": "/admin/users/?role=administrator",
     "revoke": "{key}",
     "client-filters": "/results/?client=python",
     "keys": "/admin/api-keys/",
@@ -225,7 +228,7 @@ def posters(app: Flask, browser: Browser, address: str, password: str) -> None:
     """Take the screenshots of the READMEs: the results page that offers new attempts."""
     with ExitStack() as stack:
         pages = {}
-        for language, theme in product(LANGUAGES, ("light", "dark")):
+        for language, theme in product(LANGUAGES, THEMES):
             page = stack.enter_context(opened(browser, address, password))
             page.clock.install()
             page.set_viewport_size(POSTER)
@@ -265,7 +268,7 @@ def all_pages(browser: Browser, address: str, password: str, folder: Path) -> No
 def admin_pages(app: Flask, browser: Browser, address: str, reader: Credentials, folder: Path) -> None:
     """Make the reader an administrator, create users and take the admin pages."""
     with app.app_context():
-        grant_admin(get_runtime().database, reader.user.id, None)
+        grant(get_runtime().database, reader.user.id, Role.ADMINISTRATOR, None)
         for attempt, body in sample.users(12):
             registration.register(
                 get_runtime().database, get_runtime().passwords, attempt, new_key(), user_add_schema("RU").load(body)
