@@ -23,6 +23,7 @@ from project.http import (
     languages,
     logs,
     proxies,
+    query_parameters,
     request_ids,
     sessions,
 )
@@ -171,6 +172,7 @@ def register_pipeline(app: Flask, config: Config) -> None:
     health.init_app(app)
     compression.init_app(app)
     languages.init_app(app)
+    query_parameters.init_app(app)
     sessions.init_app(app)
     guards.init_app(app)
     formats.init_app(app)

@@ -13,6 +13,7 @@ from project.contract.error_codes import message_text
 from project.domain.api_keys import normalize_name
 from project.domain.errors import RuleError
 from project.http import reauthentication
+from project.http.query_parameters import page_parameters
 from project.http.request_state import request_state
 from project.http.translations import gettext
 from project.runtime import get_runtime
@@ -33,6 +34,7 @@ class KeyForm(ConfirmForm):
 
 
 @bp.get("/api-keys/")
+@page_parameters("before")
 def api_keys() -> ResponseReturnValue:
     """List all keys, revoked ones included, newest first."""
     rows = service.find_page(get_runtime().read_database.primary, PAGE_SIZE + 1, before())

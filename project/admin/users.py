@@ -13,6 +13,7 @@ from project.database import Database
 from project.domain.registration import Role
 from project.domain.text import clean
 from project.domain.users import UserDetail, UserFilter
+from project.http.query_parameters import page_parameters
 from project.http.request_state import request_state
 from project.http.translations import gettext
 from project.runtime import get_runtime
@@ -68,6 +69,7 @@ CHANGES: Mapping[str, Callable[[Database, UUID, UUID], str]] = {
 
 
 @bp.get("/users/")
+@page_parameters("search", "active", "role", "before")
 def users() -> ResponseReturnValue:
     """List users, newest first, with their contacts in full."""
     args = request.args

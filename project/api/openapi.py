@@ -6,9 +6,10 @@ from project.contract.openapi import parameter, problem_responses, success
 from project.contract.responses import CHECKED, CREATED
 
 CODES = (
-    "bad_request", "malformed_json", "body_not_object", "bad_idempotency_key", "unauthorized", "method_not_allowed",
-    "conflict", "credentials_changed", "body_too_large", "unsupported_media_type", "validation_failed",
-    "idempotency_key_reused", "rate_limited", "internal_error", "database_unavailable", "overloaded", "outcome_unknown",
+    "bad_request", "unknown_parameter", "malformed_json", "body_not_object", "bad_idempotency_key", "unauthorized",
+    "method_not_allowed", "conflict", "credentials_changed", "body_too_large", "unsupported_media_type",
+    "validation_failed", "idempotency_key_reused", "rate_limited", "internal_error", "database_unavailable",
+    "overloaded", "outcome_unknown",
 )  # fmt: skip
 """Every problem code of POST /useradd."""
 
@@ -58,7 +59,9 @@ def describe(spec: APISpec) -> None:
     )
 
 
-_DRY_RUN = parameter("dry_run", "`true`: only check the fields", {"type": "boolean", "default": False})
+_DRY_RUN = parameter(
+    "dry_run", "`true`: only check the fields. Any other parameter is refused", {"type": "boolean", "default": False}
+)
 _KEY = parameter(
     "Idempotency-Key",
     "A repeat within 24 hours with the same key and body gets the same login and password "

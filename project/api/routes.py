@@ -19,6 +19,7 @@ from project.domain.text import clean
 from project.http import rate_limits
 from project.http.guards import public, require_api_key
 from project.http.languages import language
+from project.http.query_parameters import check_parameters, read_switch
 from project.http.request_ids import client_request_id
 from project.http.request_state import RequestState, current_request, request_state
 from project.runtime import Runtime, get_runtime
@@ -94,8 +95,9 @@ def useradd() -> Response:
     request, runtime, state = current_request(), get_runtime(), request_state()
     with reserve(attempts.DISK_RESERVE_S):
         require_api_key()
+        is_dry_run = _is_dry_run(request)
         attempt, key, new_user = _read(request, runtime, state)
-        if request.environ.get("QUERY_STRING") and request.args.get("dry_run") in {"true", "1"}:
+        if is_dry_run:
             return _checked(attempt, new_user)
         credentials = registration.register(runtime.database, runtime.passwords, attempt, key, new_user)
     state.code = REPLAYED if credentials.replayed else CREATED
@@ -104,6 +106,14 @@ def useradd() -> Response:
 
 for address in ADDRESSES:
     bp.add_url_rule(address, view_func=useradd, methods=["POST"], provide_automatic_options=False)
+
+
+def _is_dry_run(request: Request) -> bool:
+    """Return the value of `dry_run`. Raises RefusalError for any other parameter."""
+    if not request.environ.get("QUERY_STRING"):
+        return False
+    check_parameters(request.args, ("dry_run",))
+    return read_switch(request.args, "dry_run")
 
 
 def _read(request: Request, runtime: Runtime, state: RequestState) -> tuple[NewAttempt, str, NewUser]:

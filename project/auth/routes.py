@@ -10,6 +10,7 @@ from project.auth.forms import LoginForm
 from project.domain.registration import Account
 from project.http import rate_limits, sessions
 from project.http.guards import public
+from project.http.query_parameters import page_parameters
 from project.runtime import get_runtime
 from project.services import login as service
 
@@ -22,6 +23,7 @@ _NEXT_PATH = re.compile(r"/(?:results|swagger|admin|account)/[\w./-]*(?:\?[\w.~%
 
 @bp.route("/login/", methods=["GET", "POST"])
 @public
+@page_parameters("next")
 def login() -> ResponseReturnValue:
     """Show the form; start a session. The error does not reveal what was wrong."""
     form = LoginForm(request.form)  # without request.files: a password is not a file

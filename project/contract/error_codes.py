@@ -34,10 +34,23 @@ PROBLEMS: Mapping[str, ProblemType] = {
         {
             "": _("Check the address and headers."),
             "form_expired": _("The form has expired. Go back, reload the page and send it again."),
-            "parameter": _("The address has a value of “%(name)s” that does not exist."),
+            "repeated": _("The parameter “%(name)s” stands there twice: which value counts is unclear."),
+            "two_periods": _("“period” and “%(name)s” contradict each other: send only one of them, or period=dates."),
+            "no_dates": _("period=dates needs a date. Example: period=dates&from=2026-11-17&to=2026-11-23."),
             "period": _("The period ends before it starts."),
             "search": _("The search is too broad: narrow the period, or write = and the whole login."),
         },
+    ),
+    "unknown_parameter": ProblemType(
+        400,
+        _("Unknown query parameter"),
+        {
+            "": _("The parameter “%(name)s” is not supported. Supported here: %(known)s."),
+            "hint": _("The parameter “%(name)s” is not supported. Did you mean %(hint)s?"),
+            "value": _("The parameter “%(name)s” has no value “%(value)s”. Example: %(name)s=%(example)s."),
+            "switch": _("The parameter “%(name)s” is on or off: %(name)s=true, %(name)s=false."),
+        },
+        sample={"name": "foo", "known": "dry_run"},
     ),
     "malformed_json": ProblemType(
         400,

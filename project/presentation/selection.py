@@ -16,6 +16,7 @@ from project.contract.error_codes import FIELD_CODES, OTHER_REASONS, PROBLEMS
 from project.domain.attempts import AttemptFilter, Outcome
 from project.domain.errors import RefusalError
 from project.domain.text import clean
+from project.http.query_parameters import check_parameters
 
 PERIODS = ("today", "7d", "30d", "all", "dates")
 DAYS = {"today": 1, "7d": 7, "30d": 30}
@@ -26,6 +27,20 @@ CLIENT_PARAMETERS = ("address", "client")
 """Filters for auditors and administrators only."""
 PARAMETERS = ("period", "from", "to", "result", "code", "status", "q", *CLIENT_PARAMETERS, "tz")
 """The parameters of a selection, in the order in which URLs contain them."""
+LISTS = ("result", "code", "status")
+"""Parameters that may be repeated, or have several values with commas."""
+EXAMPLES = {
+    "period": "7d",
+    "from": "2026-11-17",
+    "to": "2026-11-23",
+    "result": "rejected",
+    "code": "invalid_phone",
+    "status": "422",
+    "tz": "UTC",
+    "before": "01936b4e-2f6a-7c3e-9b1d-5a8f0c2e4d61",
+    "limit": "25",
+}
+"""Values for the message about a wrong one."""
 
 _YEARS = range(1970, 9000)
 
@@ -46,7 +61,7 @@ class Selection:
     values: Values = field(default_factory=dict)
     """Valid parameters in their normal form."""
     ignored: tuple[tuple[str, str], ...] = ()
-    """Name and value of invalid parameters."""
+    """Name and value of invalid parameters; without a value if the reader must not use the parameter."""
     is_reversed: bool = False
     """Whether the period ends before it starts."""
     before: UUID | None = None
@@ -120,24 +135,42 @@ def parse_selection(
     """Parse the query of a page. Invalid parameters are listed in `ignored`.
 
     `in_full` is for auditors and administrators. Without it the filters for client address and client program are
-    dropped silently.
+    invalid.
     """
     return _Parser(args, zone, now.astimezone(zone), default, in_full).parse()
 
 
 def parse_selection_strictly(
-    args: MultiDict[str, str], zone: ZoneInfo, now: datetime, default: str = DEFAULT, *, in_full: bool = False
+    args: MultiDict[str, str],
+    zone: ZoneInfo,
+    now: datetime,
+    default: str = DEFAULT,
+    *,
+    in_full: bool = False,
+    known: Sequence[str] = PARAMETERS,
 ) -> Selection:
-    """Parse the query of an API call or download. Raises RefusalError for invalid parameters."""
+    """Parse the query of an API call or download, whose parameters are `known`.
+
+    Raises RefusalError for unknown parameters, invalid values and contradictions.
+    """
+    check_parameters(args, [name for name in known if in_full or name not in CLIENT_PARAMETERS], LISTS)
     selection = parse_selection(args, zone, now, default, in_full=in_full)
+    for name, value in selection.ignored:
+        raise RefusalError("unknown_parameter", "value", name=name, value=value, example=EXAMPLES[name])
+    _check_period(args)
     if selection.is_reversed:
         raise RefusalError("bad_request", "period")
-    unusable = [name for name, _ in selection.ignored]
-    if not in_full:
-        unusable += [name for name in CLIENT_PARAMETERS if args.get(name, "").strip()]
-    for name in unusable:
-        raise RefusalError("bad_request", "parameter", name=name)
     return selection
+
+
+def _check_period(args: MultiDict[str, str]) -> None:
+    """Raise RefusalError if `period` contradicts `from` and `to`."""
+    period = args.get("period", "").strip()
+    edges = [name for name in ("from", "to") if args.get(name, "").strip()]
+    if edges and period not in {"", "dates"}:
+        raise RefusalError("bad_request", "two_periods", name=edges[0])
+    if period == "dates" and not edges:
+        raise RefusalError("bad_request", "no_dates")
 
 
 @dataclass
@@ -155,7 +188,7 @@ class _Parser:
         codes = frozenset(self._all("code", _choice(KNOWN_CODES)))
         statuses = frozenset(self._all("status", _integer(r"0|[1-5]\d\d")))
         text = self._text("q")
-        address, program = map(self._text, CLIENT_PARAMETERS) if self.in_full else ("", "")
+        address, program = map(self._text if self.in_full else self._refuse, CLIENT_PARAMETERS)
         self._one("tz", _choice({"UTC"}))
         period, since, until = self._period(text)
         attempt_filter = AttemptFilter(since=since, until=until, outcomes=outcomes, codes=codes, statuses=statuses)
@@ -199,13 +232,23 @@ class _Parser:
             self.values[name] = [text]
         return text
 
-    def _one(self, name: str, parse: Callable[[str], T], *, keep: bool = True) -> T | None:
-        return next(iter(self._all(name, parse, keep=keep)), None)
+    def _refuse(self, name: str) -> str:
+        if self.args.get(name, "").strip():
+            self.ignored.append((name, ""))
+        return ""
 
-    def _all(self, name: str, parse: Callable[[str], T], *, keep: bool = True) -> list[T]:
+    def _one(self, name: str, parse: Callable[[str], T], *, keep: bool = True) -> T | None:
+        """Return the first value of a parameter, None if it is absent or invalid."""
+        texts = [text.strip() for text in self.args.getlist(name) if text.strip()]
+        return next(iter(self._valid(name, texts[:1], parse, keep=keep)), None)
+
+    def _all(self, name: str, parse: Callable[[str], T]) -> list[T]:
         """Return the valid values of a parameter, which may be repeated or contain commas."""
+        return self._valid(name, _split(self.args.getlist(name)), parse, keep=True)
+
+    def _valid(self, name: str, texts: Iterable[str], parse: Callable[[str], T], *, keep: bool) -> list[T]:
         valid: dict[str, T] = {}
-        for text in _split(self.args.getlist(name)):
+        for text in texts:
             try:
                 valid[text] = parse(text)
             except (ValueError, OverflowError):

@@ -7,7 +7,7 @@ from flask import Response, abort, url_for
 from project.contract.responses import ATTEMPT, ATTEMPT_PAGE, STATS, json_response
 from project.http.guards import api_key_allowed
 from project.presentation.privacy import as_visible
-from project.presentation.selection import parse_selection_strictly
+from project.presentation.selection import PARAMETERS, parse_selection_strictly
 from project.reports.routes import bp, read_selection
 from project.runtime import get_runtime
 from project.services import reports as service
@@ -26,7 +26,7 @@ def stats() -> Response:
 @api_key_allowed
 def attempts() -> Response:
     """Respond with attempts, newest first, and the address of the following page."""
-    selection = read_selection(parse_selection_strictly, default="all")
+    selection = read_selection(parse_selection_strictly, default="all", known=(*PARAMETERS, "before", "limit"))
     page = service.get_page(get_runtime().read_database, selection.filter, selection.limit, before=selection.before)
     following = None
     if page.has_older:
@@ -39,6 +39,7 @@ def attempts() -> Response:
 @api_key_allowed
 def attempt_as_json(attempt_id: UUID) -> Response:
     """Respond with one attempt."""
+    read_selection(parse_selection_strictly, known=("tz",))
     found = service.find_attempt(get_runtime().read_database, attempt_id)
     if found is None:
         abort(404)

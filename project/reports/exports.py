@@ -16,7 +16,7 @@ from project.http import rate_limits
 from project.http.request_state import request_state
 from project.presentation.formats import translations
 from project.presentation.headings import file_heading
-from project.presentation.selection import parse_selection_strictly
+from project.presentation.selection import PARAMETERS, parse_selection_strictly
 from project.reports.routes import bp, read_selection
 from project.runtime import get_runtime
 from project.services import reports as service
@@ -46,7 +46,7 @@ def export(ending: str) -> Response:
     /api/v1/download-* are the addresses of the Django version of this service.
     """
     rate_limits.consume_for_reader(rate_limits.EXPORTS)
-    selection = read_selection(parse_selection_strictly)
+    selection = read_selection(parse_selection_strictly, known=(*PARAMETERS, "lang"))
     if not _permits.acquire(blocking=False):
         raise RefusalError("exports_busy")
     with ExitStack() as stack:

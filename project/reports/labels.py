@@ -72,6 +72,8 @@ def parameter_name(name: str) -> str:
         "code": gettext("Reason"),
         "status": "HTTP",
         "tz": gettext("Time zone"),
+        "address": gettext("Client address"),
+        "client": gettext("Client"),
     }
     return names.get(name, name)
 

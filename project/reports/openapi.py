@@ -13,7 +13,7 @@ from project.reports.exports import TYPES
 Json = dict[str, Any]
 SESSION: list[Json] = [{"session": []}]
 SESSION_OR_KEY = [*SESSION, {"key": []}]
-READ_CODES = ("bad_request", "unauthorized", "database_unavailable", "overloaded")
+READ_CODES = ("bad_request", "unknown_parameter", "unauthorized", "database_unavailable", "overloaded")
 
 
 def describe(spec: APISpec) -> None:
@@ -22,7 +22,7 @@ def describe(spec: APISpec) -> None:
     paging = [parameter("before", "Only attempts older than this one", _UUID), _LIMIT]
     _add(spec, "/api/v1/attempts/", "attempts", "Attempts, newest first", [*_filter("all"), *paging], ATTEMPT_PAGE)
     path_id = {"name": "attempt_id", "in": "path", "required": True, "schema": _UUID}
-    _add(spec, "/api/v1/attempts/{attempt_id}/", "attempt", "One attempt", [path_id], ATTEMPT, "not_found")
+    _add(spec, "/api/v1/attempts/{attempt_id}/", "attempt", "One attempt", [path_id, _ZONE], ATTEMPT, "not_found")
     for ending, media_type in TYPES.items():
         _add_file(spec, f"/results/export.{ending}", f"export_{ending}", media_type)
     for ending in ("txt", "xlsx"):
@@ -78,7 +78,7 @@ def _filter(period: str) -> list[Json]:
         parameter(
             "q", "Part of a login; `=` and an exact login; a whole phone number or e-mail address; a request ID", _TEXT
         ),
-        parameter("tz", "`UTC`: times in UTC, else in the zone of the service", {"type": "string", "enum": ["UTC"]}),
+        _ZONE,
     ]
 
 
@@ -88,4 +88,5 @@ def _many(name: str, description: str, item: Json) -> Json:
 
 _TEXT: Json = {"type": "string"}
 _UUID: Json = {"type": "string", "format": "uuid"}
+_ZONE = parameter("tz", "`UTC`: times in UTC, else in the zone of the service", {"type": "string", "enum": ["UTC"]})
 _LIMIT = parameter("limit", "How many", {"type": "integer", "minimum": 1, "maximum": 100, "default": 25})

@@ -1,6 +1,6 @@
 """The results page and the page of one attempt."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -12,22 +12,24 @@ from flask.typing import ResponseReturnValue
 from project.contract import problems
 from project.domain.errors import DatabaseUnavailableError, OverloadedError, RefusalError
 from project.http.languages import display_zone
+from project.http.query_parameters import page_parameters
 from project.http.request_state import request_state
 from project.presentation import headings
-from project.presentation.selection import Selection, parse_selection
+from project.presentation.selection import PARAMETERS, Selection, parse_selection
 from project.reports import labels, page_data, past_responses
 from project.runtime import get_runtime
 
 bp = Blueprint("reports", __name__)
 
 
-def read_selection(parse: Callable[..., Selection] = parse_selection, **options: str) -> Selection:
+def read_selection(parse: Callable[..., Selection] = parse_selection, **options: str | Sequence[str]) -> Selection:
     """Parse the query; only auditors and administrators filter by client and search names."""
     in_full = request_state().sees_everything
     return parse(request.args, display_zone(), datetime.now(UTC), in_full=in_full, **options)
 
 
 @bp.get("/results/")
+@page_parameters(*PARAMETERS, "before", "after", "newer")
 def results() -> ResponseReturnValue:
     """Show statistics and rows of the selected attempts."""
     selection = read_selection()
@@ -71,6 +73,7 @@ def _newer(selection: Selection, newest_id: UUID) -> ResponseReturnValue:
 
 
 @bp.get("/results/<uuid:attempt_id>/")
+@page_parameters(*PARAMETERS)
 def attempt(attempt_id: UUID) -> ResponseReturnValue:
     """Show everything recorded about one attempt."""
     selection = read_selection()

@@ -36,6 +36,7 @@ STATUSES = {
 }
 JSON = "application/json"
 ANSWERS: dict[str, dict[str, Any]] = {
+    "unknown_parameter": {"query_string": "dryRun=true", "json": ANNA},
     "malformed_json": {"data": b"{", "content_type": JSON},
     "body_not_object": {"data": b"[]", "content_type": JSON},
     "bad_idempotency_key": {"json": ANNA, "headers": {"Idempotency-Key": "short"}},

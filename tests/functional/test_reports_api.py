@@ -146,7 +146,7 @@ def test_a_page_has_25_attempts_of_all_time_by_default(reader: FlaskClient, app:
 def test_unknown_parameter_values_are_refused(reader: FlaskClient, query: str, name: str) -> None:
     problem = get(reader, f"/api/v1/attempts/?{query}", 400)
 
-    assert problem["code"] == "bad_request"
+    assert problem["code"] == "unknown_parameter"
     assert f"«{name}»" in problem["detail"]
 
 

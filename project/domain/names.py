@@ -1,0 +1,49 @@
+"""Names of query parameters and fields: what people call them, and hints for misspelt ones."""
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+
+PARAMETER_SYNONYMS: Mapping[str, str] = {
+    "check": "dry_run",
+    "count": "limit",
+    "cursor": "before",
+    "dry": "dry_run",
+    "end": "to",
+    "error": "code",
+    "http": "status",
+    "login": "q",
+    "outcome": "result",
+    "pagesize": "limit",
+    "perpage": "limit",
+    "query": "q",
+    "reason": "code",
+    "search": "q",
+    "simulate": "dry_run",
+    "since": "from",
+    "size": "limit",
+    "start": "from",
+    "state": "status",
+    "test": "dry_run",
+    "till": "to",
+    "timezone": "tz",
+    "until": "to",
+    "username": "q",
+    "validate": "dry_run",
+    "validateonly": "dry_run",
+    "zone": "tz",
+}
+"""What people call a query parameter, in small letters without separators -> its name."""
+
+
+def find_parameter(name: str, known: Iterable[str]) -> str | None:
+    """Return the known query parameter that `name` probably means, None if that is unclear."""
+    folded = _folded(name)
+    names = {_folded(parameter): parameter for parameter in known}
+    if PARAMETER_SYNONYMS.get(folded) in names.values():
+        return PARAMETER_SYNONYMS[folded]
+    return next((names[match] for match in get_close_matches(folded, names, n=1)), None)
+
+
+def _folded(name: str) -> str:
+    """Return a name without case and separators: `dryRun` and `dry-run` are one name."""
+    return "".join(filter(str.isalnum, name.casefold()))

@@ -1,0 +1,77 @@
+"""Query parameters: the API refuses those that it does not know, a page ignores them."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from flask import Flask, current_app
+from werkzeug.datastructures import MultiDict
+
+from project.domain.errors import RefusalError
+from project.domain.names import find_parameter
+from project.domain.text import clean
+from project.http.request_state import current_request
+
+EVERYWHERE = ("lang", "tz")
+"""Parameters of every page."""
+MAX_NAMED = 5
+"""Maximum number of ignored parameters that a page names."""
+SWITCH = {
+    "": True,
+    "true": True,
+    "1": True,
+    "yes": True,
+    "on": True,
+    "false": False,
+    "0": False,
+    "no": False,
+    "off": False,
+}
+"""Values of a parameter that is on or off; its bare name means on."""
+
+View = TypeVar("View", bound=Callable[..., object])
+
+
+def init_app(app: Flask) -> None:
+    """Give templates the names of ignored parameters."""
+    app.context_processor(lambda: {"ignored_parameters": ignored_parameters})
+
+
+def page_parameters(*names: str) -> Callable[[View], View]:
+    """Name the query parameters of a page, besides those of every page."""
+
+    def mark(view: View) -> View:
+        view.page_parameters = names  # type: ignore[attr-defined]
+        return view
+
+    return mark
+
+
+def ignored_parameters() -> list[str]:
+    """Return the query parameters that this page does not know, in a printable form."""
+    request = current_request()
+    if not request.environ.get("QUERY_STRING") or request.endpoint is None:
+        return []
+    known = (*EVERYWHERE, *getattr(current_app.view_functions[request.endpoint], "page_parameters", ()))
+    return [clean(name, 40) for name in request.args if name not in known][:MAX_NAMED]
+
+
+def check_parameters(args: MultiDict[str, str], known: Sequence[str], repeatable: Sequence[str] = ()) -> None:
+    """Raise RefusalError for the first parameter that is unknown, or repeated without need."""
+    for name, values in args.lists():
+        if name not in known:
+            hint, shown = find_parameter(name, known), clean(name, 40)
+            if hint:
+                raise RefusalError("unknown_parameter", "hint", name=shown, hint=hint)
+            raise RefusalError("unknown_parameter", name=shown, known=", ".join(known))
+        if len(values) > 1 and name not in repeatable:
+            raise RefusalError("bad_request", "repeated", name=name)
+
+
+def read_switch(args: MultiDict[str, str], name: str) -> bool:
+    """Return whether a parameter is on; False if it is absent. Raises RefusalError."""
+    if name not in args:
+        return False
+    try:
+        return SWITCH[args[name].lower()]
+    except KeyError:
+        raise RefusalError("unknown_parameter", "switch", name=name) from None
