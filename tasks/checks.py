@@ -105,7 +105,11 @@ def run_all_tests(skipped_marks: Sequence[str], environment: dict[str, str]) -> 
     run_tool("pytest", "-m", " or ".join(exclusive), env=environment)
     if system_postgres := find_system_postgres():
         environment = environment | {"TEST_POSTGRES_BIN": str(system_postgres)}
-        selection = ["tests/integration", "tests/functional", *without_marks(["browser"])]
+        selection = [
+            "tests/integration",
+            "tests/functional",
+            *without_marks([requirement.mark for requirement in REQUIREMENTS]),
+        ]
         run_tool("pytest", *selection, *ON_ALL_CORES, env=environment, note=f"again, on {system_postgres}")
 
 

@@ -11,16 +11,18 @@ from tasks.processes import TOOLS, log
 SERVICE = "requirements.txt"
 DEVELOPMENT = "requirements-dev.txt"
 TRACING = "requirements-otel.txt"
+JUDGES = "requirements-judges.txt"
 LOCKS = (
     ("requirements.in", SERVICE, ()),
     ("requirements-dev.in", DEVELOPMENT, ("-c", SERVICE)),
     ("requirements-otel.in", TRACING, ("-c", DEVELOPMENT)),
+    ("requirements-judges.in", JUDGES, ("-c", DEVELOPMENT)),
 )
 """Each with its source, and the options that give it the same versions as the lock before."""
 
 
 def lock(arguments: Sequence[str]) -> None:
-    """Pin with uv from a temporary environment: for all platforms, with hashes.
+    """Pin with uv and npm from a temporary environment: for all platforms, with hashes.
 
     The address of no index is written.
     """
@@ -35,6 +37,10 @@ def lock(arguments: Sequence[str]) -> None:
             log(f"== pinning {source} in {lock_file}")
             compile_lock = [venv / "bin" / "uv", "pip", "compile", *options, source, "-o", lock_file, *constraints]
             subprocess.run(compile_lock, check=True)
+        log("== pinning tests/judges/package.json in tests/judges/package-lock.json")
+        subprocess.run([venv / "bin" / "pip", "install", "--quiet", "--requirement", JUDGES], check=True)
+        upgrade = ["--upgrade"] if "--upgrade" in arguments else []
+        subprocess.run([venv / "bin" / "python", "-m", "tasks.judges", "lock", *upgrade], check=True)
 
 
 def audit(arguments: Sequence[str]) -> None:

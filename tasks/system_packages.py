@@ -1,4 +1,4 @@
-"""Programs that tests need and pip cannot install.
+"""Programs that tests need beyond requirements-dev.txt.
 
 This module finds, announces and installs them. `SYSTEM_PACKAGES=0` installs nothing. Programs that are already there
 are used nevertheless.
@@ -11,10 +11,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from tasks import judges
 from tasks.processes import log, succeeds
 
 ADMIN_DIRECTORIES = "/usr/sbin:/usr/local/sbin"  # not on the PATH of every user
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+INSTALL_JUDGES = (sys.executable, "-m", "tasks.judges", "install")
 PLAYWRIGHT = (sys.executable, "-m", "playwright")
 PRINT_PLAYWRIGHT_CHROMIUM = """
 from playwright.sync_api import sync_playwright
@@ -26,11 +28,13 @@ with sync_playwright() as playwright:
 class SystemPackage(NamedTuple):
     """A Debian package, and a function that returns the path of its program.
 
-    The function returns None if the program does not work.
+    The function returns None if the program does not work. A package with a command of its own is none of Debian's.
     """
 
     name: str
     find: Callable[[], str | None]
+    command: tuple[str, ...] = ()
+    """Command that installs it, without root and on every system."""
 
 
 class Requirement(NamedTuple):
@@ -42,9 +46,9 @@ class Requirement(NamedTuple):
     alternative: tuple[str, ...] = ()
     """Command that installs them without root, or on a system other than Debian."""
 
-    def missing(self) -> list[str]:
-        """Return the names of the packages that are not installed."""
-        return [package.name for package in self.packages if package.find() is None]
+    def missing(self) -> list[SystemPackage]:
+        """Return the packages that are not installed."""
+        return [package for package in self.packages if package.find() is None]
 
 
 def provide(requirements: Sequence[Requirement]) -> list[Requirement]:
@@ -53,9 +57,9 @@ def provide(requirements: Sequence[Requirement]) -> list[Requirement]:
     Exits if one is not met under CI, unless SYSTEM_PACKAGES=0 says that this is intended.
     """
     installs = may_install()
-    missing = {requirement: names for requirement in requirements if (names := requirement.missing())}
-    for requirement, names in missing.items():
-        log(planned_message(requirement, names) if installs else not_tested_message(requirement, names))
+    missing = {requirement: packages for requirement in requirements if (packages := requirement.missing())}
+    for requirement, packages in missing.items():
+        log(planned_message(requirement, packages) if installs else not_tested_message(requirement, packages))
     if not installs:
         return list(missing)
     if missing:
@@ -86,28 +90,38 @@ def install(requirement: Requirement) -> bool:
     return False
 
 
-def installation_methods(requirement: Requirement, names: Sequence[str]) -> Iterator[tuple[tuple[str, ...], ...]]:
+def installation_methods(
+    requirement: Requirement, packages: Sequence[SystemPackage]
+) -> Iterator[tuple[tuple[str, ...], ...]]:
     """Yield the ways to install these packages here, each as a series of commands."""
-    if os.geteuid() == 0 and shutil.which("apt-get"):
-        yield ("apt-get", "update"), ("apt-get", "install", "-y", "--no-install-recommends", *names)
-    if requirement.alternative:
-        yield (requirement.alternative,)
+    debian = [package.name for package in packages if not package.command]
+    own = tuple(package.command for package in packages if package.command)
+    if not debian:
+        yield own
+    elif os.geteuid() == 0 and shutil.which("apt-get"):
+        yield *own, ("apt-get", "update"), ("apt-get", "install", "-y", "--no-install-recommends", *debian)
+    if debian and requirement.alternative:
+        yield *own, requirement.alternative
 
 
-def planned_message(requirement: Requirement, names: Sequence[str]) -> str:
+def planned_message(requirement: Requirement, packages: Sequence[SystemPackage]) -> str:
     """Describe what will be installed, how, and for which tests."""
-    command = next((" ".join(steps[-1]) for steps in installation_methods(requirement, names)), None)
+    command = next((" ".join(steps[-1]) for steps in installation_methods(requirement, packages)), None)
     how = f"will be installed: {command}" if command else "cannot be installed without root and apt-get"
-    return f"== Missing for the tests marked {requirement.mark} ({requirement.covers}): {', '.join(names)}; {how}"
+    return f"== Missing for the tests marked {requirement.mark} ({requirement.covers}): {names(packages)}; {how}"
 
 
-def not_tested_message(requirement: Requirement, names: Sequence[str] | None = None) -> str:
+def not_tested_message(requirement: Requirement, packages: Sequence[SystemPackage] | None = None) -> str:
     """Describe what is skipped and why."""
-    names = requirement.missing() if names is None else names
     return (
         f"WARNING: NOT TESTED: {requirement.covers} (the tests marked {requirement.mark}), "
-        f"because these Debian packages are missing: {', '.join(names)}"
+        f"because these packages are missing: {names(requirement.missing() if packages is None else packages)}"
     )
+
+
+def names(packages: Sequence[SystemPackage]) -> str:
+    """Return the names of packages as text."""
+    return ", ".join(package.name for package in packages)
 
 
 def find_chromium() -> str | None:
@@ -128,10 +142,10 @@ def find_playwright_driver() -> str | None:
     return PLAYWRIGHT[0] if succeeds([*PLAYWRIGHT, "--version"]) else None
 
 
-def program(name: str) -> SystemPackage:
-    """Return the package of a program with the same name."""
+def program(name: str, package: str | None = None) -> SystemPackage:
+    """Return the package of a program, by default one with the same name."""
     path = f"{os.environ.get('PATH', os.defpath)}:{ADMIN_DIRECTORIES}"
-    return SystemPackage(name, lambda: shutil.which(name, path=path))
+    return SystemPackage(package or name, lambda: shutil.which(name, path=path))
 
 
 REQUIREMENTS = (
@@ -143,7 +157,24 @@ REQUIREMENTS = (
     ),
     Requirement(
         "deploy",
-        "proxies, container image, systemd units, backup and upgrade without downtime",
-        (program("nginx"), program("haproxy"), program("openssl"), program("pgbouncer")),
+        "proxies, container image, systemd units, monitoring, backup and upgrade without downtime",
+        (
+            program("nginx"),
+            program("haproxy"),
+            program("openssl"),
+            program("pgbouncer"),
+            program("promtool", "prometheus"),
+        ),
+    ),
+    Requirement(
+        "judges",
+        "API document, generated API clients and pages before linters and compilers of others, "
+        "the workbook in JavaScript libraries",
+        (SystemPackage("Node.js, Java and npm packages", judges.find, INSTALL_JUDGES),),
+    ),
+    Requirement(
+        "spreadsheets",
+        "the workbook in LibreOffice and Gnumeric",
+        (program("soffice", "libreoffice-calc"), program("ssconvert", "gnumeric")),
     ),
 )

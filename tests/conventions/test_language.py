@@ -52,7 +52,7 @@ ALLOWED = {
 
 
 def test_the_summary_of_every_docstring_is_short() -> None:
-    modules = [path for folder in CODE for path in sorted((ROOT / folder).rglob("*.py"))]
+    modules = [path for path in sorted(_files(*CODE)) if path.suffix == ".py"]
     found = [f"{path.relative_to(ROOT)}:{line}" for path in modules for line in _long_summaries(path.read_text())]
 
     assert modules
@@ -118,12 +118,17 @@ def _uses() -> list[tuple[str, str, int, str]]:
 
 def _texts() -> Iterator[Path]:
     """Yield the files to search: not this one, and none that others have written."""
-    folders = [ROOT / name for name in (*CODE, "docs", "migrations")]
-    files = [*ROOT.iterdir(), *(path for folder in folders for path in folder.rglob("*"))]
-    deployed = [path for path in (ROOT / "deploy").rglob("*") if path.is_file() and "secrets" not in path.parts]
+    files = [*ROOT.iterdir(), *_files(*CODE, "docs", "migrations")]
+    deployed = [path for path in _files("deploy") if path.is_file() and "secrets" not in path.parts]
     for path in sorted({*deployed, ROOT / "run", *(path for path in files if path.suffix in SUFFIXES)}):
         if path != Path(__file__) and "vendor" not in path.parts:
             yield path
+
+
+def _files(*folders: str) -> list[Path]:
+    """Return all files below these folders, but none that npm has installed."""
+    found = [path for folder in folders for path in (ROOT / folder).rglob("*")]
+    return [path for path in found if "node_modules" not in path.parts]
 
 
 def _terms(text: str) -> Iterator[tuple[str, int, str]]:

@@ -16,11 +16,12 @@ import pytest
 
 from config import settings
 from tasks import __main__ as dispatch
-from tasks import checks, psql, system_packages
+from tasks import checks, judges, psql, system_packages
 from tasks.system_packages import REQUIREMENTS, Requirement, SystemPackage
 
 ROOT = Path(__file__).parents[2]
 LOCKS = ("requirements.txt", "requirements-dev.txt")
+ALL_LOCKS = (*LOCKS, "requirements-otel.txt", "requirements-judges.txt")
 Calls = list[tuple[str, ...]]
 
 
@@ -213,7 +214,7 @@ def test_system_packages_0_installs_nothing_and_lists_what_is_not_tested_first_a
     printed = capsys.readouterr().err.splitlines()
     assert not program.exists()
     assert printed[2:] == 2 * [
-        "WARNING: NOT TESTED: proxies (the tests marked deploy), because these Debian packages are missing: nginx"
+        "WARNING: NOT TESTED: proxies (the tests marked deploy), because these packages are missing: nginx"
     ]
     assert ("pytest", "-m", "chaos") in commands
     assert all("not deploy" in call[2] for call in commands if call[:2] == ("pytest", "-m") and "not" in call[2])
@@ -249,6 +250,43 @@ def test_root_on_debian_installs_only_the_missing_packages(commands: Calls, monk
     message = system_packages.planned_message(both, both.missing())
 
     assert message.endswith("nginx; will be installed: apt-get install -y --no-install-recommends nginx")
+
+
+def test_what_pip_and_npm_install_needs_neither_root_nor_debian(commands: Calls) -> None:
+    packages = (SystemPackage("npm packages", lambda: None, ("install", "them")), *nginx_requirement().packages)
+
+    [own] = system_packages.installation_methods(Requirement("judges", "pages", packages[:1]), packages[:1])
+    both = list(system_packages.installation_methods(Requirement("both", "all", packages), packages))
+
+    assert own == (("install", "them"),)
+    assert both == []
+
+
+def test_the_judges_are_installed_as_soon_as_one_of_their_locks_changes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    locks = {name: tmp_path / name.lower() for name in ("PYTHON_LOCK", "NODE_LOCK", "INSTALLED")}
+    for name, path in locks.items():
+        path.write_text("a==1")
+        monkeypatch.setattr(judges, name, path)
+    monkeypatch.setattr(judges, "node", lambda: Path("node"))
+    found = [judges.find()]
+
+    for name in ("PYTHON_LOCK", "NODE_LOCK"):
+        locks["INSTALLED"].write_text(judges.fingerprint())
+        found.append(judges.find())
+        locks[name].write_text("a==2")
+        found.append(judges.find())
+
+    assert found == [None, "node", None, "node", None]
+
+
+def test_the_lock_of_npm_names_no_registry_and_has_a_hash_for_every_package() -> None:
+    packages = json.loads(judges.NODE_LOCK.read_text())["packages"]
+    wanted = json.loads((judges.FOLDER / "package.json").read_text())["dependencies"]
+
+    assert packages.pop("")["dependencies"] == wanted
+    assert [name for name, one in packages.items() if "resolved" in one or "integrity" not in one] == []
 
 
 def test_a_program_that_cannot_be_installed_skips_its_tests_with_a_warning(
@@ -341,14 +379,14 @@ def test_without_any_psql_the_message_names_the_package(monkeypatch: pytest.Monk
         psql.find_psql()
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", ALL_LOCKS)
 def test_a_lock_names_no_address(lock: str) -> None:
     text = (ROOT / lock).read_text()
 
     assert not re.findall(r"://|--index|--extra-index|--find-links|file:", text)
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", ALL_LOCKS)
 def test_every_line_of_a_lock_has_a_hash(lock: str) -> None:
     requirements = re.split(r"\n(?=\S)", (ROOT / lock).read_text().strip())
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -127,11 +126,16 @@ def test_the_scrape_configuration_names_the_metrics_address_and_the_alerts(clien
     assert client.get(job["metrics_path"]).status_code == 200
 
 
-def test_promtool_accepts_configuration_and_metrics_if_installed(text: str) -> None:
-    if tool := shutil.which("promtool"):
-        subprocess.run([tool, "check", "config", PROMETHEUS / "prometheus.yml"], check=True)
-        result = subprocess.run([tool, "check", "metrics"], input=text, text=True, capture_output=True)
-        assert result.returncode == 0, result.stderr
+@pytest.mark.deploy
+def test_promtool_accepts_configuration_rules_and_metrics(text: str) -> None:
+    check = ["promtool", "check"]
+
+    configuration = subprocess.run([*check, "config", PROMETHEUS / "prometheus.yml"], text=True, capture_output=True)
+    metrics = subprocess.run([*check, "metrics"], input=text, text=True, capture_output=True)
+
+    assert configuration.returncode == 0, configuration.stdout + configuration.stderr
+    assert "1 rule files found" in configuration.stdout
+    assert (metrics.returncode, metrics.stderr) == (0, "")
 
 
 def check(query: str, metrics: Metrics) -> None:
