@@ -50,9 +50,12 @@ class Operation:
         if self._unfinished.locked():
             self._unfinished.release()
 
-    def wait(self, timeout_s: float | None = None) -> bool:
+    def wait(self, timeout_s: float) -> bool:
         """Wait until the operation has ended, even with an `error`; return False after the timeout."""
-        return self._unfinished.acquire(timeout=-1 if timeout_s is None else max(0.0, timeout_s))
+        is_finished = self._unfinished.acquire(timeout=max(0.0, timeout_s))
+        if is_finished:
+            self._unfinished.release()
+        return is_finished
 
 
 T = TypeVar("T", bound=Operation)

@@ -50,8 +50,9 @@ SEGMENT_BYTES = 4 * 1024 * 1024
 BATCH = 200
 SLOT_BYTES, SLOT_COUNT = 4096, 256
 """Size and number of intent slots. A slot is one memory page, so that its write is atomic."""
-CLEAR_S, CLOSE_S = 0.1, 1.0
-"""Seconds to wait for the disk until an intent is cleared, and until each part of the spool is closed."""
+INTENT_S, APPEND_S, CLOSE_S = 0.1, 10.0, 1.0
+"""Seconds to wait for the disk until an intent is written or cleared, until a record without another limit is stored,
+and until each part of the spool is closed."""
 NO_RESPONSE = "the spool's disk does not respond"
 _SEGMENT_NAME = re.compile(r"\d{13}\.log")
 """Other files in the folder, such as copies, are ignored."""
@@ -134,7 +135,7 @@ class Spool:
                 self._own, self._pid = self._claim(), os.getpid()
             return self._own
 
-    def append(self, record: str, timeout_s: float | None = None) -> None:
+    def append(self, record: str, timeout_s: float = APPEND_S) -> None:
         """Store a record durably. Raises SpoolError, even if only the time limit is exceeded."""
         try:
             with self.trace("spool append") if self.trace else nullcontext():
@@ -144,19 +145,23 @@ class Spool:
             raise
 
     def write_intent(self, record: str) -> Intent | None:
-        """Queue what to record if this process dies; return None if the disk is unusable."""
+        """Store what to record if this process dies; return None if the disk is unusable.
+
+        Waits for it, but not longer than INTENT_S: a slower disk stores it later.
+        """
         if self.problem:
             return None
         intent = Intent(record)
         self._intents.put(intent)
+        intent.wait(INTENT_S)
         return intent
 
     def clear_intent(self, intent: Intent) -> None:
-        """Clear what write_intent() has had stored; wait for it, but not longer than CLEAR_S."""
+        """Clear what write_intent() has had stored; wait for it, but not longer than INTENT_S."""
         clearing = _Clearing(intent)
         self._intents.put(clearing)
         if not self.is_stuck:
-            clearing.wait(CLEAR_S)
+            clearing.wait(INTENT_S)
 
     @property
     def is_stuck(self) -> bool:
@@ -224,7 +229,7 @@ class Spool:
                 self._own.close()
                 self._own = None
 
-    def _append(self, record: Record, timeout_s: float | None) -> None:
+    def _append(self, record: Record, timeout_s: float) -> None:
         if self.is_stuck:
             raise SpoolError(NO_RESPONSE)
         self._records.put(record)

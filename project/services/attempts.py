@@ -25,7 +25,7 @@ from project.queries.maintenance import check_clocks, delete_expired_keys, limit
 from project.queries.masks import FINISHED, mask_again, set_watermark
 from project.queries.registration import insert_attempt, insert_attempts
 from project.services.clock import elapsed_ms
-from project.spool import BATCH, Intent, Spool, SpoolError, Undelivered
+from project.spool import APPEND_S, BATCH, Intent, Spool, SpoolError, Undelivered
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ def _try_insert(database: Database, attempt_record: AttemptRecord) -> bool:
 
 def _try_spool(spool: Spool, attempt_record: AttemptRecord) -> bool:
     attempt_record, left = attempt_record.masked(), remaining()
-    timeout_s = None if left is None else max(0.0, left) + DISK_OVERTIME_S
+    timeout_s = APPEND_S if left is None else max(0.0, left) + DISK_OVERTIME_S
     try:
         spool.append(replace(attempt_record, via=SPOOL).to_line(), timeout_s)
     except SpoolError as error:

@@ -21,7 +21,7 @@ NOTICED_WITHIN_S = 2.0
 STUCK_WITHIN_S = 4.0
 """A disk that does not respond is noticed after 2 s; the machine may be busy."""
 QUICK_S = 1.0
-"""Limit of a response that waits for no disk: usually 5 ms, and 100 ms more until the disk counts as frozen."""
+"""Limit of a response that waits for no disk: usually 5 ms, and 200 ms more until the disk counts as frozen."""
 LOST = ["attempt not recorded", "spool unusable"]
 NewService = Callable[..., Service]
 

@@ -282,7 +282,7 @@ def test_an_intent_of_a_killed_process_becomes_a_record(tmp_path: Path) -> None:
 
 
 def test_a_damaged_intent_is_quarantined_and_its_slot_is_reused(tmp_path: Path) -> None:
-    kill_while(tmp_path, "[s.write_intent(f'request {number}').wait() for number in range(3)]")
+    kill_while(tmp_path, "[s.write_intent(f'request {number}').wait(10) for number in range(3)]")
     intents = tmp_path / "000" / "intents"
     content = bytearray(intents.read_bytes())
     content[1 * SLOT_BYTES + 12] ^= 1
@@ -301,7 +301,7 @@ def test_a_damaged_intent_is_quarantined_and_its_slot_is_reused(tmp_path: Path) 
 def test_a_damaged_intent_on_a_full_disk_does_not_prevent_opening_the_spool(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kill_while(tmp_path, "s.write_intent('broken').wait(); s.write_intent('at work').wait()")
+    kill_while(tmp_path, "s.write_intent('broken').wait(10); s.write_intent('at work').wait(10)")
     intents = tmp_path / "000" / "intents"
     intents.write_bytes(b"#" + intents.read_bytes()[1:])
 
@@ -321,7 +321,7 @@ def test_a_damaged_intent_on_a_full_disk_does_not_prevent_opening_the_spool(
 
 def test_the_records_of_a_dead_process_are_drained_by_another_one(tmp_path: Path, spool: Spool) -> None:
     spool.append("mine")
-    kill_while(spool.root, "s.append('theirs'); s.write_intent('interrupted').wait()")
+    kill_while(spool.root, "s.append('theirs'); s.write_intent('interrupted').wait(10)")
     delivered = Delivered()
 
     assert spool.drain_orphans(delivered) == 2
@@ -412,7 +412,7 @@ def test_a_child_process_claims_a_folder_of_its_own(spool: Spool) -> None:
 
 
 def test_interrupted_intents_are_kept_until_the_disk_has_space(tmp_path: Path) -> None:
-    kill_while(tmp_path, "s.write_intent('at work').wait()")
+    kill_while(tmp_path, "s.write_intent('at work').wait(10)")
     full = Folder.claim(tmp_path / "000", quota=1)
     assert full is not None
     full.close()
@@ -477,8 +477,26 @@ def test_a_record_waits_for_a_single_flush(
     assert gate.calls == ["fdatasync"]
 
 
+def test_an_attempt_goes_on_once_a_kill_would_leave_its_intent(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("project.spool.INTENT_S", 10)
+    spool.open()
+    gate = Gate(monkeypatch, "pwrite")
+    intents: list[Intent | None] = []
+    thread = threading.Thread(target=lambda: intents.append(spool.write_intent("at work")))
+    thread.start()
+    assert gate.entered.wait(10)
+
+    assert intents == []
+    gate.open()
+    thread.join()
+
+    [intent] = intents
+    assert intent
+    assert intent.slot is not None
+
+
 def test_no_request_waits_for_a_frozen_disk(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("project.spool.CLEAR_S", 0.0)
+    monkeypatch.setattr("project.spool.INTENT_S", 0.0)
     spool.open()
     gate = Gate(monkeypatch, "pwrite")
 
