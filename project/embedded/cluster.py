@@ -18,6 +18,7 @@ from .data_directory import (
 )
 
 MIN_FREE_BYTES = 200 * 2**20
+INITDB_TIMEOUT = 120.0  # it flushes 40 MB: seconds, more on a slow disk
 SETTINGS = {
     "listen_addresses": HOST,
     "unix_socket_directories": "",
@@ -80,7 +81,11 @@ def _initdb(directory: DataDirectory, draft: Path) -> None:
         + ["--auth=scram-sha-256", "--pwfile", str(directory.location / "password"), "--data-checksums"],
         output=subprocess.PIPE,
     )
-    output = initdb.communicate()[0].decode(errors="replace")
+    try:
+        output = initdb.communicate(timeout=INITDB_TIMEOUT)[0].decode(errors="replace")
+    except subprocess.TimeoutExpired:
+        initdb.kill()
+        raise
     if initdb.returncode != 0:
         raise EmbeddedPostgresError(f"initdb failed in {directory.location}:\n{output}")
 

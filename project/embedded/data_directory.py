@@ -12,6 +12,7 @@ from pathlib import Path
 NAME = "useradd"  # of the database and its role
 HOST = "127.0.0.1"
 NOBODY = 65534
+PROGRAM_TIMEOUT = 30.0  # of a program that ends at once
 
 
 class EmbeddedPostgresError(RuntimeError):
@@ -78,8 +79,8 @@ def _identity() -> Identity:
     # In its own user namespace the server runs as nobody and can still access files of root.
     namespace = ("unshare", "-U", f"--map-user={NOBODY}", f"--map-group={NOBODY}")
     try:
-        subprocess.run([*namespace, "true"], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):  # forbidden in containers and chroots
+        subprocess.run([*namespace, "true"], check=True, capture_output=True, timeout=PROGRAM_TIMEOUT)
+    except (OSError, subprocess.SubprocessError):  # forbidden in containers and chroots
         return Identity(uid=NOBODY)
     return Identity(prefix=namespace)
 
@@ -113,7 +114,9 @@ def _copy_programs(programs: Path, location: Path) -> Path:
 
 def server_version(programs: Path) -> str:
     """Return the version of the server, such as 18.6."""
-    result = subprocess.run([programs / "postgres", "--version"], check=True, capture_output=True, text=True)
+    result = subprocess.run(
+        [programs / "postgres", "--version"], check=True, capture_output=True, text=True, timeout=PROGRAM_TIMEOUT
+    )
     return result.stdout.split()[2]  # "postgres (PostgreSQL) 18.6 (Debian ...)"
 
 

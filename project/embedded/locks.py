@@ -2,10 +2,12 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+LOCK_TIMEOUT = 240.0  # longer than a start or a stop of the server may take
 _used: dict[Path, int] = {}  # root -> our shared lock; inherited by forked workers, not through exec
 
 
@@ -34,10 +36,9 @@ def is_locked(path: Path) -> bool:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Wait for an exclusive lock on a file and hold it in the block."""
-    descriptor = _open_lock(path)
+    """Wait for an exclusive lock on a file and hold it in the block. Raises TimeoutError."""
+    descriptor = _wait_for(path, fcntl.LOCK_EX)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
@@ -49,11 +50,25 @@ def is_used(root: Path) -> bool:
 
 
 def start_using(root: Path) -> None:
-    """Take the shared lock; waits while the watcher stops the server."""
+    """Take the shared lock; waits while the watcher stops the server. Raises TimeoutError."""
     if root not in _used:
-        descriptor = _open_lock(root / "users.lock")
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-        _used[root] = descriptor
+        _used[root] = _wait_for(root / "users.lock", fcntl.LOCK_SH)
+
+
+def _wait_for(path: Path, kind: int) -> int:
+    """Lock a file as soon as its lock is free: its holder may be frozen, hence the limit."""
+    descriptor = _open_lock(path)
+    end = time.monotonic() + LOCK_TIMEOUT
+    while True:
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                os.close(descriptor)
+                raise TimeoutError(f"another process has held {path} for {LOCK_TIMEOUT:g} s") from None
+            time.sleep(0.02)
+        else:
+            return descriptor
 
 
 def stop_using(root: Path) -> None:

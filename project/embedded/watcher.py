@@ -6,11 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from .cluster import run_server
 from .connection_settings import choose_port, connect
-from .data_directory import DataDirectory, prepare_data_directory
+from .data_directory import PROGRAM_TIMEOUT, DataDirectory, prepare_data_directory
 from .locks import try_lock
 
 PROGRAM = Path(__file__).resolve().with_name("__main__.py")
@@ -56,6 +57,7 @@ def start_watcher(directory: DataDirectory) -> bool:
                 pass_fds=[lock],
                 start_new_session=True,
                 check=True,
+                timeout=PROGRAM_TIMEOUT,
             )
         return True
     finally:
@@ -107,7 +109,16 @@ def _adopt_or_start(directory: DataDirectory) -> Server:
     elif connection := connect(directory):
         connection.close()
         return AdoptedServer(int(pid))
+    elif _is_server(pid, directory):  # frozen; another port would hide it for good
+        return AdoptedServer(int(pid))
     return run_server(directory, choose_port(directory), replaces=pid)
+
+
+def _is_server(pid: str, directory: DataDirectory) -> bool:
+    """Return whether a process is a server with this data directory; False without /proc."""
+    with suppress(OSError):
+        return bytes(directory.data) in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    return False
 
 
 def _stop(server: Server) -> None:

@@ -18,6 +18,7 @@ import pytest
 
 from project import embedded
 from project.embedded import EmbeddedPostgresError, data_directory, watcher
+from project.embedded.locks import locked
 
 pytestmark = pytest.mark.chaos
 
@@ -101,6 +102,7 @@ def start(root: Path) -> Iterator[Start]:
     for user in users:
         user.leave()
     eventually(lambda: not watchers(root))
+    assert not processes(bytes(home(root) / "data")), "the server still runs"
 
 
 def eventually(condition: Callable[[], Any]) -> None:
@@ -127,13 +129,18 @@ def answers(url: str) -> bool:
 
 def watchers(root: Path) -> list[int]:
     """Return the pids of the watchers of the server in `root`."""
+    return processes(bytes(watcher.PROGRAM), bytes(root))
+
+
+def processes(*wanted: bytes) -> list[int]:
+    """Return the pids of processes that were started with all of these arguments."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             arguments = (process / "cmdline").read_bytes().split(b"\0")
         except OSError:  # it has ended
             continue
-        if bytes(watcher.PROGRAM) in arguments and bytes(root) in arguments:
+        if set(wanted) <= set(arguments):
             found.append(int(process.name))
     return found
 
@@ -446,6 +453,29 @@ def test_a_frozen_server_without_watcher_is_reported(start: Start, root: Path, f
     message = start().leave()
 
     assert "EmbeddedPostgresError: The embedded PostgreSQL" in message
+
+
+@pytest.mark.chaos
+def test_a_server_that_froze_while_it_had_no_watcher_is_used_again_when_it_answers(
+    start: Start, root: Path, frozen: Path
+) -> None:
+    kill_watcher(root)
+    start().leave()
+    os.kill(server(root), signal.SIGCONT)
+
+    url = start().url()
+
+    assert answers(url)
+
+
+@pytest.mark.chaos
+def test_a_frozen_process_that_starts_the_server_does_not_stop_others_forever(root: Path) -> None:
+    root.mkdir(parents=True)
+    impatient = USER.replace("import ensure", "import ensure, locks; locks.LOCK_TIMEOUT = 0")
+    with locked(root / "start.lock"):
+        message = User(root, program=impatient).leave()
+
+    assert "another process has held" in message
 
 
 @pytest.mark.chaos
