@@ -17,6 +17,8 @@ from project.server.event_loop import BACKLOG, Server
 
 HARD_BODY_LIMIT = 256 * 1024
 """Body size in bytes above which waitress refuses a request, unrecorded, before the application sees it."""
+NEVER = 2**31
+"""More bytes than waitress buffers for a connection."""
 QUIET_S = 0.2
 """Seconds without a request that end a drain: accepted connections have sent their request by then."""
 
@@ -34,21 +36,10 @@ def run_worker(
     """Serve as worker `index` until a stop signal, then drain for `drain_s` seconds."""
     dispatcher = Dispatcher()
     dispatcher.set_thread_count(threads)
-    adjustments = Adjustments(
-        sockets=[listener],
-        threads=threads,
-        ident=None,
-        backlog=BACKLOG,
-        max_request_body_size=HARD_BODY_LIMIT,
-        max_request_header_size=16 * 1024,
-        outbuf_high_watermark=1024 * 1024,
-        asyncore_use_poll=True,  # select() fails for file descriptors above 1023
-        clear_untrusted_proxy_headers=False,  # our middleware checks them
-        expose_tracebacks=False,
-    )
+    settings = adjustments(listener, threads)
     address = (listener.family, listener.type, listener.proto, listener.getsockname())
     server: Any = Server(
-        app, {}, _sock=listener, dispatcher=dispatcher, adj=adjustments, sockinfo=address, bind_socket=False
+        app, {}, _sock=listener, dispatcher=dispatcher, adj=settings, sockinfo=address, bind_socket=False
     )
     server.handle_accept = balancer.wrap_accept(server.handle_accept, index, server.active_channels)
     server.pull_trigger = wake_unless_held(server.pull_trigger)
@@ -57,6 +48,24 @@ def run_worker(
         signal.signal(number, stop)
     signal.signal(signal.SIGUSR1, _exit)
     server.run()
+
+
+def adjustments(listener: socket.socket, threads: int) -> Adjustments:
+    """Return the settings of waitress."""
+    return Adjustments(
+        sockets=[listener],
+        threads=threads,
+        ident=None,
+        backlog=BACKLOG,
+        max_request_body_size=HARD_BODY_LIMIT,
+        max_request_header_size=16 * 1024,
+        outbuf_high_watermark=1024 * 1024,
+        outbuf_overflow=NEVER,  # a temporary file: its disk may freeze, and the event loop with it
+        inbuf_overflow=NEVER,
+        asyncore_use_poll=True,  # select() fails for file descriptors above 1023
+        clear_untrusted_proxy_headers=False,  # our middleware checks them
+        expose_tracebacks=False,
+    )
 
 
 def _stop_handler(

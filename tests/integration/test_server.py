@@ -18,7 +18,9 @@ from typing import Any
 import pytest
 from waitress.adjustments import Adjustments
 
+from project.reports.exports import CHUNK
 from project.server.connections import Channel
+from project.server.worker import adjustments
 from tests.builders import BARE_IMPORT
 from tests.chaos.processes import children, eventually, free_port
 
@@ -341,6 +343,23 @@ def _wait_until_refused(port: int) -> bool:
         except ConnectionRefusedError:
             return True
     return False
+
+
+def test_a_response_that_waits_for_its_client_touches_no_disk() -> None:
+    """A frozen disk of temporary files would stop the event loop and with it the worker."""
+    ours, theirs = socket.socketpair()
+    with theirs, closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        server = SimpleNamespace(active_channels={}, pull_trigger=lambda: None)
+        channel = Channel(server, ours, "", adjustments(listener, THREADS), map={})
+        for _ in range(2):  # the kernel takes a part of the first buffer only
+            for _ in range(4):
+                channel.write_soon(bytes(CHUNK))
+            while channel.total_outbufs_len > CHUNK:
+                assert not any(buffer.overflowed for buffer in channel.outbufs)
+                theirs.recv(CHUNK)
+                channel.handle_write()
+
+        channel.handle_close()
 
 
 @pytest.mark.chaos
