@@ -39,6 +39,7 @@ def init_app(app: Flask) -> None:
         day=day,
         clock=clock,
         local=local,
+        machine_time=machine_time,
         date_and_time=date_and_time,
         css_class=css_class,
         pretty_json=pretty_json,
@@ -118,6 +119,11 @@ def day(time: datetime) -> str:
 def date(when: Date) -> str:
     """Format a date: `31 December 1990`."""
     return str(format_date(when, DAY, locale=language_code()))
+
+
+def machine_time(moment: datetime) -> str:
+    """Return a time for the attribute `datetime`, in which HTML allows three digits of a second."""
+    return local(moment).isoformat(timespec="milliseconds")
 
 
 def clock(time: datetime) -> str:

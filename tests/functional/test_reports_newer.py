@@ -17,7 +17,7 @@ POLLING = {"HX-Request": "true", "HX-Request-Type": "partial"}
 
 def polled_address(page: str) -> str:
     """Return the address that a page polls."""
-    (address,) = re.findall(r'id="newer" hx-get="([^"]+)"', page)
+    (address,) = re.findall(r'id="newer" data-hx-get="([^"]+)"', page)
     return str(address).replace("&amp;", "&")
 
 
@@ -57,7 +57,7 @@ def test_an_unchanged_offer_is_not_sent_again(reader: FlaskClient, app: Flask) -
     keep(app, ago())
     changed = reader.get(address, headers={"If-None-Match": first.headers["ETag"]})
 
-    (headers,) = re.findall(r"hx-headers='([^']+)'", first.text)
+    (headers,) = re.findall(r"data-hx-headers='([^']+)'", first.text)
     assert json.loads(headers) == {"If-None-Match": first.headers["ETag"]}
     assert (again.status_code, again.data) == (304, b"")
     assert changed.status_code == 200

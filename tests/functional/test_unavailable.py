@@ -154,7 +154,7 @@ def test_without_postgresql_the_results_page_keeps_filter_and_user_name(logged_i
     assert 'value="30d" checked' in page.text
     assert 'value="anna"' in page.text
     assert '<span class="name">petrov.ivan</span>' in page.text
-    assert 'hx-get="/results/?period=30d&amp;q=anna&amp;lang=en"' in page.text
+    assert 'data-hx-get="/results/?period=30d&amp;q=anna&amp;lang=en"' in page.text
     assert '<noscript><meta http-equiv="refresh"' in page.text
     assert not re.search('id="(kpi|rows)"|/results/export', page.text)
 
