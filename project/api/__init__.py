@@ -1,4 +1,4 @@
-"""Blueprint: the JSON API, POST /useradd."""
+"""Blueprint of the JSON API: POST /useradd."""
 
 from project.api.openapi import describe
 from project.api.routes import bp

@@ -15,7 +15,7 @@ CODES = (
 
 
 def describe(spec: APISpec) -> None:
-    """Add POST /api/v1/useradd/ to the document, without its aliases."""
+    """Add POST /api/v1/useradd/ to the OpenAPI document; its aliases are left out."""
     location = {"description": "Page of the attempt", "schema": {"type": "string"}}
     replayed = {"description": "`true` on a repeat", "schema": {"type": "string"}}
     responses = {

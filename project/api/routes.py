@@ -1,4 +1,4 @@
-"""POST /useradd, at four addresses that never redirect: a redirect loses the body."""
+"""POST /useradd at four addresses. None redirects: clients drop the body on a redirect."""
 
 import re
 
@@ -30,15 +30,15 @@ bp = Blueprint("api", __name__)
 ADDRESSES = ("/api/v1/useradd/", "/api/v1/useradd", "/useradd/", "/useradd")
 ENDPOINT = "api.useradd"
 MAX_QUEUE_S = 0.5
-"""Seconds in the queue after which a request is refused as overload."""
+"""A request that waited in the queue for more seconds is refused as overload."""
 _KEY = re.compile(r'"?([\x21\x23-\x7e]{22,255})"?')
-"""22 visible ASCII characters hold 128 bits: a key must be unguessable."""
+"""A key must be unguessable: 22 visible ASCII characters are enough for 128 random bits."""
 _JSON = re.compile(r"application/(?:[\w.+-]+\+)?json", re.IGNORECASE)
 
 
 @bp.before_app_request
 def begin_attempt() -> None:
-    """Begin an attempt for any request to these addresses, even if Flask refuses it (405, 413)."""
+    """Create the attempt of a request to /useradd, even if Flask refuses it (405, 413)."""
     if not _is_attempt():
         return
     environ = request.environ
@@ -58,9 +58,9 @@ def begin_attempt() -> None:
 
 
 def _is_attempt() -> bool:
-    """Return whether a URL rule of these addresses matches, which includes `//useradd`.
+    """Return whether the request is for /useradd, also if its path is `//useradd`.
 
-    When routing refuses a request (405, untrusted host), the rule of its path with POST decides.
+    If routing has refused the request (405, untrusted host), its path is matched again as that of a POST request.
     """
     current = current_request()
     if current.routing_exception is None:
@@ -82,7 +82,7 @@ def record_conflict(response: Response) -> Response:
 
 @bp.teardown_app_request
 def end_attempt(error: BaseException | None) -> None:
-    """Clear the spool intent: the attempt is recorded by now, whatever its outcome."""
+    """Delete the spool intent of the attempt, which has been recorded by now."""
     state = request_state()
     if state.intent is not None:
         get_runtime().spool.clear_intent(state.intent)
@@ -117,10 +117,10 @@ def _is_dry_run(request: Request) -> bool:
 
 
 def _read(request: Request, runtime: Runtime, state: RequestState) -> tuple[NewAttempt, str, NewUser]:
-    """Return the attempt, its idempotency key and the requested user. Raises RefusalError."""
+    """Validate the request; return its attempt, idempotency key and user. Raises RefusalError."""
     attempt = state.attempt
     assert attempt is not None  # noqa: S101 - tells mypy: begin_attempt() has run
-    environ = request.environ  # werkzeug's headers raise and catch an exception for each missing one
+    environ = request.environ  # faster: request.headers handles an exception for each missing header
     if environ.get("HTTP_CONTENT_ENCODING", "identity") != "identity":
         raise RefusalError("unsupported_media_type", "encoded")
     if not _JSON.fullmatch(request.mimetype):

@@ -48,14 +48,14 @@ def problem(code: str) -> ResponseReturnValue:
 
 
 def _sentences(entry: ProblemType | FieldCode) -> list[str]:
-    """Return every sentence of a code, with sample values, and "…" where there are none."""
+    """Return all messages of a code with sample values filled in; "…" replaces missing values."""
     texts = entry.details if isinstance(entry, ProblemType) else entry.messages
     samples = {variant: defaultdict(lambda: "…", {} if variant else entry.sample) for variant in texts}
     return [str(text) % samples[variant] if "%(" in str(text) else str(text) for variant, text in texts.items()]
 
 
 _FIELD_EXAMPLES = {"validation_failed": "invalid_phone", "conflict": "username_taken"}
-"""Codes of responses with field errors, and an example of such an error."""
+"""Codes of problems that list field errors, each with an example of a field error."""
 
 
 def _sample(code: str, entry: ProblemType | FieldCode) -> dict[str, Any]:

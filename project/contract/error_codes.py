@@ -17,10 +17,10 @@ class ProblemType:
     status: int
     title: str
     details: Mapping[str, str]
-    """A sentence for each variant; "" is the default."""
+    """Message of each variant; the default variant is ""."""
     retryable: bool = False
     sample: Params = field(default_factory=lambda: NO_PARAMS)
-    """Parameters of the default sentence in documents."""
+    """Sample parameters of the default message, for the documentation."""
 
 
 _RETRY_DETAILS = {
@@ -175,7 +175,7 @@ PROBLEMS: Mapping[str, ProblemType] = {
 
 @dataclass(frozen=True, slots=True)
 class FieldCode:
-    """A reason why a field is invalid: a short text for lists, and a sentence for each variant."""
+    """A reason why a field is invalid: a short text for lists and a message for each variant."""
 
     short: str
     messages: Mapping[str, str]
@@ -319,7 +319,7 @@ def status_text(status: int) -> str:
 
 
 def reason_codes() -> tuple[str, ...]:
-    """Return every code that an attempt can have as the reason why no user was created."""
+    """Return all codes that can be the reason why an attempt created no user."""
     return (*FIELD_CODES, *(code for code in PROBLEMS if code not in {"validation_failed", "forbidden"}))
 
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document, built from the parts of the blueprints, and the page that shows it."""
+"""Builds the OpenAPI document from parts of the blueprints; serves it with Swagger UI."""
 
 import copy
 from collections.abc import Callable, Iterable
@@ -32,7 +32,7 @@ Describe = Callable[[APISpec], None]
 
 
 def init_app(app: Flask, blueprints: Iterable[Describe]) -> None:
-    """Serve /openapi.json and /swagger/ through flasgger, publicly.
+    """Serve /openapi.json and /swagger/ through flasgger, without login.
 
     flasgger ships a Swagger UI of 2020 with a known DOM XSS, and pages that need inline scripts. Current static files
     and a page of this project replace them; other routes of flasgger respond 404.
@@ -60,7 +60,7 @@ def init_app(app: Flask, blueprints: Iterable[Describe]) -> None:
 
 
 def build(blueprints: Iterable[Describe]) -> APISpec:
-    """Return the document: the shared components, then the part of each blueprint."""
+    """Build the document: first the shared components, then the part of each blueprint."""
     spec = APISpec(
         title="useradd",
         version=VERSION,
@@ -86,7 +86,7 @@ def build(blueprints: Iterable[Describe]) -> APISpec:
 
 
 def success(description: str, schema: ResponseSchema, **headers: Any) -> dict[str, Any]:
-    """Describe a successful response with this schema."""
+    """Return the OpenAPI description of a successful response with this schema."""
     content = _reference(schema) if schema.component else json_schema(schema)
     if "required" in content:
         content["required"] = content.pop("required")  # the published document names it last
@@ -94,12 +94,12 @@ def success(description: str, schema: ResponseSchema, **headers: Any) -> dict[st
 
 
 def parameter(name: str, description: str, schema: dict[str, Any], place: str = "query") -> dict[str, Any]:
-    """Describe a parameter in the query or in another place."""
+    """Return the OpenAPI description of a parameter; `place` is its location (`in`)."""
     return {"name": name, "in": place, "description": description, "schema": schema}
 
 
 def problem_responses(codes: Iterable[str]) -> dict[str, Any]:
-    """Return the problem responses of these codes by status, with an example of each code."""
+    """Describe the problem responses with these codes, by status, with an example of each code."""
     responses: dict[str, Any] = {}
     for code in codes:
         problem = PROBLEMS[code]

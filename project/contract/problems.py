@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = (1, 3)
-"""Bounds of Retry-After, which is random so that clients do not retry in step."""
+"""Bounds of Retry-After, which is random so that clients do not retry at the same time."""
 _CODES = {
     403: "forbidden",
     404: "not_found",
@@ -115,7 +115,7 @@ def _headers(code: str, retry_after_s: int | None = None) -> dict[str, str]:
 
 
 def _record(problem: Problem) -> bool:
-    """Record the attempt if there is an unrecorded one. Return False if that failed."""
+    """Record the attempt unless that is done already. Return False if it is not recorded."""
     attempt = request_state().attempt
     if attempt is None or problem.recorded:
         return True
@@ -128,7 +128,7 @@ def _record(problem: Problem) -> bool:
 
 
 def _prefers_html() -> bool:
-    """Return whether the client accepts text/html, as browsers do and programs do not."""
+    """Return whether the client prefers HTML to JSON: browsers do, programs do not."""
     if request.path.startswith("/api/") and request.method != "GET":
         return False
     accepts = request.accept_mimetypes

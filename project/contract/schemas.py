@@ -19,11 +19,11 @@ from project.domain.text import clean, trimmed_name
 MAX_NAME_LENGTH = 300
 OPTIONAL = ("phone", "email", "birth_date")
 MAX_UNKNOWN = 20
-"""Maximum number of unknown fields that a response names."""
+"""Maximum number of unknown fields that a response lists."""
 
 
 class Checked(fields.String):
-    """Field that parses a string by a domain rule."""
+    """Field whose string is parsed by a function that raises RuleError."""
 
     default_error_messages = {"required": [RuleError("required")], "null": [RuleError("required")]}  # noqa: RUF012 - marshmallow takes any object
 
@@ -44,7 +44,7 @@ class UserAddSchema(Schema):
     """Schema that loads the body of POST /useradd as NewUser. Raises ValidationFailedError."""
 
     class Meta:
-        """Refuse unknown fields: they are usually typos."""
+        """Options of marshmallow: unknown fields are refused, because they are usually typos."""
 
         unknown = RAISE
 
@@ -111,7 +111,7 @@ class UserAddSchema(Schema):
 
     @validates_schema(skip_on_field_errors=False, pass_original=True)
     def require_contact(self, data: Mapping[str, Any], original: Mapping[str, Any], **_: Any) -> None:
-        """Require a phone or e-mail. An invalid one counts, because it has its own error."""
+        """Require a phone or e-mail. An invalid one is enough here: it is reported separately."""
         if _is_absent(original.get("phone")) and _is_absent(original.get("email")):
             raise ValidationError([RuleError("contact_required")], "phone")
 
@@ -120,14 +120,14 @@ class UserAddSchema(Schema):
         return NewUser(**{**dict.fromkeys(OPTIONAL), **data})
 
     def handle_error(self, error: ValidationError, data: Any, **_: Any) -> NoReturn:
-        """Raise ValidationFailedError with all wrong fields, in the order of the form."""
+        """Raise ValidationFailedError with all invalid fields, in the order of FIELDS."""
         assert isinstance(error.messages, dict)  # noqa: S101 - tells mypy
         raise ValidationFailedError(tuple(_field_errors(error.messages))) from None
 
 
 @cache
 def user_add_schema(phone_region: str) -> UserAddSchema:
-    """Return the schema for a phone region, cached because schemas have no state."""
+    """Return the schema for a phone region. Instances are cached and shared by threads."""
     return UserAddSchema(phone_region)
 
 

@@ -10,7 +10,7 @@ from project.domain.passwords import ALPHABET, SYMBOLS
 from project.domain.text import trimmed_name
 
 PREFIX = "useradd_"
-"""Identifies a key to people and to secret scanners."""
+"""Lets people and secret scanners recognize a key."""
 MAX_NAME_LENGTH = 100
 
 
@@ -44,5 +44,5 @@ def normalize_name(name: str) -> str:
 
 
 def hash_api_key(key: str) -> bytes:
-    """Return the hash to store; 112 random bits permit a fast one (NIST SP 800-63B, 5.1.2.2)."""
+    """Return the hash to store, a fast one: keys are random (NIST SP 800-63B, 5.1.2.2)."""
     return hashlib.sha256(key.encode()).digest()

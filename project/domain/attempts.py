@@ -17,9 +17,9 @@ CREATED = "created"
 CHECKED = "dry_run"
 REPLAYED = "replayed"
 HIDDEN = "•••"
-"""Stands for a value that is not stored, or not shown."""
+"""Placeholder for a value that is not stored or not shown."""
 MAX_STORED_FIELDS = 20
-"""Fields of a body that are stored: a real request has five."""
+"""Maximum number of body fields that are stored; a valid request has five."""
 
 
 class Outcome(StrEnum):
@@ -77,7 +77,8 @@ class NewAttempt:
     def store_body(self, body: Mapping[str, Any], region: str) -> None:
         """Store the fields with masked contacts, without values of unknown fields.
 
-        `region` is that of national phone numbers. Login, name and birth date stay as they were sent, for auditors.
+        `region` is the country of phone numbers without country code. Login, name and birth date are stored as sent,
+        for auditors.
         """
         self.sent = {
             clean(name, 40): _stored(name, value, region) for name, value in list(body.items())[:MAX_STORED_FIELDS]
@@ -100,7 +101,7 @@ def _stored(name: str, value: object, region: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRow:
-    """A recorded attempt as pages, the API and exports show it."""
+    """A recorded attempt with the columns that lists, the API and exports show."""
 
     id: UUID
     received_at: datetime
@@ -122,7 +123,7 @@ class AttemptRow:
 
     @property
     def response_code(self) -> str:
-        """The code in the response; `code` is that of the first wrong field."""
+        """The code of the response; `code` is that of the first invalid field."""
         if self.errors:
             return "conflict" if self.status == 409 else "validation_failed"
         return self.code
@@ -155,7 +156,7 @@ class AttemptDetail(AttemptRow):
     key_hash: bytes | None
 
     def masked(self) -> Self:
-        """Return the attempt as ordinary users see it: also without birth date and client."""
+        """Return the attempt as ordinary users see it, without birth date and client."""
         sent = mask_fields(self.sent)
         if "name" in sent:
             sent["name"] = short_name(self.sent["name"])
@@ -165,13 +166,13 @@ class AttemptDetail(AttemptRow):
 
 
 def mask_errors(errors: tuple[FieldError, ...]) -> tuple[FieldError, ...]:
-    """Mask the names of unknown fields, which may be anything."""
+    """Mask the names of unknown fields, which may contain contact data."""
     return tuple(error if error.field in FIELDS else replace(error, field=mask(error.field)) for error in errors)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptFilter:
-    """The filter that all parts of a report share, so that they never disagree.
+    """A filter of attempts, shared by all parts of a report so that their numbers agree.
 
     `since` is inclusive, `until` exclusive; an empty set means "any". Attempts with a `seq` above `max_seq` were
     recorded after the snapshot and are excluded.
@@ -184,7 +185,7 @@ class AttemptFilter:
     statuses: frozenset[int] = frozenset()
     text: str = ""
     client_address: str = ""
-    """The exact address that was recorded."""
+    """The exact recorded address."""
     client_program: str = ""
     """A part of the User-Agent header, in any letter case."""
     max_seq: int | None = None
@@ -193,10 +194,10 @@ class AttemptFilter:
 
     @property
     def is_search(self) -> bool:
-        """Whether the filter searches for text, which aggregates cannot answer."""
+        """Whether the filter searches for text, which aggregates do not contain."""
         return bool(self.text or self.client_address or self.client_program)
 
     @property
     def selects_by_kind(self) -> bool:
-        """Whether the filter selects by outcome, code or status, and not by text."""
+        """Whether the filter selects by outcome, code or status, without a search for text."""
         return not self.is_search and bool(self.outcomes or self.codes or self.statuses)

@@ -1,4 +1,4 @@
-"""Phone numbers and e-mail addresses: parsed and normalized."""
+"""Validates and normalizes phone numbers and e-mail addresses."""
 
 import re
 import unicodedata
@@ -30,16 +30,17 @@ _POSSIBILITY = {
 
 @lru_cache(maxsize=256)
 def normalize_phone(text: str, region: str | None) -> str:
-    """Return the number in E.164, by default of `region` (ISO 3166). Raises RuleError.
+    """Return a phone number in E.164 form. Raises RuleError.
 
-    Cached, because a request is masked before it is validated.
+    `region` (ISO 3166) is the country of numbers without country code. Cached, because masking and validation of a
+    request both call this.
     """
     typed = text.strip()
     check_characters(typed)
     if len(typed) > MAX_PHONE_LENGTH:
         raise RuleError("invalid_phone", "too_long")
     if not _PHONE_FORM.fullmatch(typed):
-        # phonenumbers itself would accept "=+7912…" and cut off words.
+        # phonenumbers would accept "=+7912…" and ignore words after the number.
         raise RuleError("invalid_phone", "extension" if _EXTENSION.search(typed) else "characters")
     try:
         number = phonenumbers.parse(typed, region)
@@ -55,7 +56,7 @@ def normalize_phone(text: str, region: str | None) -> str:
 
 
 def normalize_email(text: str) -> str:
-    """Return the unique form of an address: case-folded, Unicode domain. Raises RuleError.
+    """Return an e-mail address case-folded and with a Unicode domain. Raises RuleError.
 
     Syntax follows RFC 5322 and RFC 6531. DNS is not queried, so that the result does not depend on the network.
     """
@@ -89,6 +90,6 @@ def _normalized_domain(domain: str) -> str:
 
 
 def _has_special_domain(address: str) -> bool:
-    """Return whether the domain is reserved for other uses than mail (RFC 6761)."""
+    """Return whether the domain is reserved for special use, without mail (RFC 6761)."""
     labels = "." + address.rpartition("@")[2].lower()
     return any(labels.endswith("." + name) for name in SPECIAL_USE_DOMAIN_NAMES)

@@ -1,4 +1,4 @@
-"""Birth dates in two unambiguous formats: with slashes the order depends on the country."""
+"""Parses birth dates in two unambiguous formats; with slashes the order varies by country."""
 
 import re
 from datetime import date
@@ -29,7 +29,7 @@ def parse_birth_date(text: str, today: date) -> date:
 
 
 def is_birth_date(text: str) -> bool:
-    """Return whether the text is a date in one of the formats, however late."""
+    """Return whether the text is a birth date in one of the formats; future dates count."""
     try:
         parse_birth_date(text, date.max)
     except RuleError:

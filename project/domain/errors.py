@@ -1,4 +1,4 @@
-"""Reasons why no user was created, as codes; statuses and texts are in project/contract."""
+"""Errors with the codes of the API; their statuses and texts are in project/contract."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ NO_PARAMS: Params = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """An invalid field. `variant` selects a message of the code; `params` are its values."""
+    """An invalid field. `variant` selects a message of the code; `params` are filled into it."""
 
     field: str
     code: str
@@ -24,12 +24,12 @@ class FieldError:
     params: Params = dataclasses.field(default_factory=lambda: NO_PARAMS)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the JSON object that is stored."""
+        """Return the error as a JSON object, the form in which it is stored."""
         return {"field": self.field, "code": self.code, "variant": self.variant, "params": dict(self.params)}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "FieldError":
-        """Parse the JSON object that as_json() or the SQL function useradd() produced."""
+        """Parse a JSON object that as_json() or the SQL function useradd() produced."""
         return cls(stored["field"], stored["code"], stored.get("variant", ""), stored.get("params") or NO_PARAMS)
 
 
@@ -72,7 +72,7 @@ class RefusalError(Exception):
 
 
 class ValidationFailedError(RefusalError):
-    """One or more fields are invalid; `errors` names all of them."""
+    """One or more fields are invalid; `errors` lists all of them."""
 
     def __init__(self, errors: tuple[FieldError, ...]) -> None:
         super().__init__("validation_failed", errors=errors)
@@ -92,7 +92,7 @@ class DecidedError(RefusalError):
 
 
 class IdentifiersTakenError(DecidedError):
-    """Username, phone or e-mail belong to another user; `errors` names all conflicts."""
+    """Username, phone or e-mail belongs to another user; `errors` lists all conflicts."""
 
     def __init__(self, kinds: tuple[str, ...]) -> None:
         errors = tuple(FieldError(kind, f"{kind}_taken") for kind in kinds)

@@ -1,4 +1,4 @@
-"""Grains of the pre-aggregated counts, and the fewest grains that cover a period."""
+"""Grains (lengths of the periods of aggregates), and the fewest that cover a time span."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 EARLIEST, LATEST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
-"""Stand for an open start and end; both are boundaries of every grain."""
+"""Replace an open start or end; both are boundaries of every grain."""
 
 
 class Grain(StrEnum):
-    """A length of time, longest first. Current UTC offsets are multiples of 15 minutes."""
+    """The length of a period, longest first. UTC offsets are multiples of 15 minutes."""
 
     MONTH = "month"
     DAY = "day"
@@ -18,7 +18,7 @@ class Grain(StrEnum):
     QUARTER = "15min"
 
     def floor(self, moment: datetime) -> datetime:
-        """Return the start of the grain that contains `moment`."""
+        """Return the start of the period of this length that contains `moment`."""
         moment = moment.astimezone(UTC)
         match self:
             case Grain.MONTH:
@@ -31,7 +31,7 @@ class Grain(StrEnum):
                 return moment.replace(minute=moment.minute - moment.minute % 15, second=0, microsecond=0)
 
     def ceil(self, moment: datetime) -> datetime:
-        """Return the first start of a grain that is not before `moment`."""
+        """Return the first start of a period of this length at or after `moment`."""
         start = self.floor(moment)
         return start if start == moment else self.floor(start + _MAX_LENGTH[self])
 
@@ -46,7 +46,7 @@ _MAX_LENGTH = {
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """[since, until): whole grains, or a part of one if `grain` is None."""
+    """The time [since, until): whole periods of a grain, or a part of one if `grain` is None."""
 
     grain: Grain | None
     since: datetime

@@ -1,4 +1,4 @@
-"""Layout of the lines of a file: values of an attempt, separators between them, escaping.
+"""Layouts of the lines of an export: values of an attempt, separators and escaping.
 
 Exporters define the layout and PostgreSQL writes the lines; neither depends on the other (docs/adr/0014).
 """
@@ -14,13 +14,13 @@ from zoneinfo import ZoneInfo
 LONG_LINE_BYTES = 32_767
 """A longer line may contain a value that is too long for a spreadsheet."""
 LINE_END = b"\x1e"
-"""Separates raw lines. Values may contain it, too."""
+"""Separator of raw lines; values may contain it, too."""
 _ID_LENGTH = 36
 _CONTROLS = bytes([*range(32), 127])
 
 
 class Value(Enum):
-    """A value of an attempt. Times are in the time zone of the layout."""
+    """A value of an attempt that a line can contain. Times are in the zone of the layout."""
 
     ID = auto()
     LOCAL_TIME = auto()
@@ -50,7 +50,7 @@ Label = Callable[[int, str], str]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """Column of a line: its value, and the control character before the value in raw lines."""
+    """A column of a line: its value, and the control character before it in raw lines."""
 
     value: Value | Label
     separator: str = ""
@@ -58,7 +58,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A number of complete lines, raw or formatted."""
+    """Complete lines, raw or formatted."""
 
     rows: int
     content: bytes
@@ -66,7 +66,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class RawBlock(Block):
-    """Raw lines, separated by LINE_END, of the attempts after `after` up to `last`."""
+    """Raw lines, separated by LINE_END, of the attempts with IDs in (after, last]."""
 
     after: UUID
     last: UUID
@@ -87,7 +87,7 @@ class Layout:
     """
 
     columns: tuple[Column, ...]
-    """The first has no separator."""
+    """The first one has no separator."""
     separators: Mapping[str, str]
     """Separator in raw lines -> separator in the file."""
     prefix: str = ""
@@ -95,17 +95,17 @@ class Layout:
     special: bytes = b""
     """Bytes that must be escaped in values, besides control characters."""
     unsafe: re.Pattern[str] = re.compile("")
-    """Must not match raw lines. Searched, because it is slow, only after one of the next two was found."""
+    """Matches values that must be escaped. Slow, so searched only if `lead_bytes` or `hints` occur."""
     lead_bytes: bytes = b""
     """First bytes (UTF-8) of unsafe characters."""
     hints: tuple[re.Pattern[bytes], ...] = ()
-    """Other patterns that may be unsafe."""
+    """Other signs that a value may be unsafe."""
     escape: Callable[[Value, str], str]
     blank: tuple[str, str] = ("", "")
-    """An empty value with its separators as formatted, and the shorter form that replaces it."""
+    """A formatted empty value with its separators, and the shorter text that replaces it."""
     zone: ZoneInfo
     kinds: tuple[tuple[int, str], ...]
-    """Status and code of the attempts, the most frequent first, for which labels are computed in advance."""
+    """Pairs of status and code, the most frequent first; their labels are computed in advance."""
 
     def format_block(self, block: Block) -> bytes | None:
         """Format raw lines; return None if one of their values must be escaped."""
@@ -125,7 +125,7 @@ class Layout:
         return line[:_ID_LENGTH] if self.columns[0].value is Value.ID else line[-_ID_LENGTH:]
 
     def format_line(self, status: int, code: str, values: Mapping[Value, str | None]) -> bytes:
-        """Return a line built from its values, which are escaped."""
+        """Return a formatted line with these values, escaped."""
         line = self.prefix
         for column in self.columns:
             line += self.separators.get(column.separator, "")
@@ -149,7 +149,7 @@ class Layout:
 
     @cached_property
     def _all_separators(self) -> bytes:
-        """Bytes of a safe line that remain after harmless ones are removed."""
+        """The bytes that remain of a safe line after harmless bytes are removed."""
         return "".join(column.separator for column in self.columns).encode()
 
     @cached_property

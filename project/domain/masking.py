@@ -1,10 +1,10 @@
-"""Masks of contact data, the same for what is stored and for what is shown.
+"""Masks contact data, by the same rules for stored and for displayed values.
 
 A valid phone number keeps country code, operator code and its last two digits; any other text with digits keeps the
 last two digits of the whole text; an e-mail address keeps its first letter and its domain.
 
-Stored masks can be masked again and stay the same. Only that of a number of a rare range may no longer be recognized as
-valid, and then hides the rest, too.
+Masking a masked value again does not change it, with one exception: a masked number from a rare range may no longer be
+recognized as valid, and then more of its digits are hidden.
 """
 
 import re
@@ -20,20 +20,20 @@ from project.domain.errors import FIELDS, RuleError
 
 DOTS = "•••"
 NOT_TEXT = frozenset({"(null)", "(boolean)", "(number)", "(array)", "(object)"})
-"""Stored instead of values that were no text."""
+"""Stored instead of values that are not strings."""
 MIN_DIGITS = 7
-"""A text with as many digits may contain a phone number."""
+"""A text with at least this many digits may contain a phone number."""
 HIDDEN_DIGITS = 5
-"""Least number of digits hidden in a valid number, however short it is."""
+"""Minimum number of digits hidden in a valid number, even in a short one."""
 
 _AT = re.compile("[@＠﹫]")
 _CONTACT = re.compile(r"[@＠﹫]|\d(?:.*?\d){6}|[²³¹⁰⁴-⁹₀-₉①-⑨⓪]", re.DOTALL)
-"""Finds every text that must be masked, and few others."""
+"""Quick check: finds every text that must be masked, and few others."""
 _OPENING = re.compile(r"(?:mailto:|[<(\[{\"'«„“‘:;,])*", re.IGNORECASE)
 _END_OF_ADDRESS = re.compile(r".*[,;>)\]]", re.DOTALL)
-"""The end of an address that another one follows without a blank."""
+"""The end of an address that is followed by another one without a space."""
 _LONG_NUMBER = re.compile(r"\+?\d[\d ()\-]{8,}\d")
-"""A phone number in the name of a program; versions and dates have fewer digits in a row."""
+"""A phone number in a User-Agent header; versions and dates have fewer digits in a row."""
 _INTERNATIONAL = re.compile(r"\+\d[\d()\-]{8,}\d")
 _MASKED_NUMBER = re.compile(r"[^•]*\d[^•]*•[^\d]*\d\D*\d\D*")
 _FILLERS = ("12345678", "23456789", "55501234", "20000000", *(8 * digit for digit in "0123456789"))
@@ -41,7 +41,7 @@ _FILLERS = ("12345678", "23456789", "55501234", "20000000", *(8 * digit for digi
 
 
 def mask(text: str) -> str:
-    """Mask contact data in a login, name or any other text, unchanged if there is none."""
+    """Mask contact data in a login, name or other text."""
     if _CONTACT.search(text) is None:
         return text
     if _AT.search(text):
@@ -52,9 +52,9 @@ def mask(text: str) -> str:
 
 
 def mask_field(name: str, text: str, region: str | None = None) -> str:
-    """Mask the value of a field of a request; `region` is that of national phone numbers.
+    """Mask the value of a request field; `region` as in `normalize_phone`.
 
-    A date of birth has eight digits and is no phone number, so it stays.
+    A birth date is returned unchanged: its eight digits are no phone number.
     """
     match name:
         case _ if text in NOT_TEXT:
@@ -70,7 +70,7 @@ def mask_field(name: str, text: str, region: str | None = None) -> str:
 
 
 def mask_fields(sent: Mapping[str, str]) -> dict[str, str]:
-    """Mask names of unknown fields and all values except phone and e-mail, stored masked."""
+    """Mask names of unknown fields, and all values but phone and e-mail, masked already."""
     return {
         name if name in FIELDS else mask(name): text if name in ("phone", "email") else mask_field(name, text)
         for name, text in sent.items()
@@ -78,9 +78,9 @@ def mask_fields(sent: Mapping[str, str]) -> dict[str, str]:
 
 
 def mask_phone(text: str, region: str | None = None) -> str:
-    """Mask a phone number, or what was sent as one: `+7 999 •••-••-67`, `·· •••67`.
+    """Mask a phone number or any text sent as one: `+7 999 •••-••-67`, `·· •••67`.
 
-    Without `region` only numbers in international form can be valid.
+    Without `region` only numbers with a country code can be valid.
     """
     text = text.strip()
     if hidden := _hidden_digits(text, region):
@@ -96,7 +96,7 @@ def mask_number(number: str) -> str:
 
 
 def mask_email(text: str) -> str:
-    """Mask an e-mail address, or whatever was sent as one: `i•••@example.org`."""
+    """Mask an e-mail address or any text sent as one: `i•••@example.org`."""
     *local, domain = _AT.split(text.strip())
     if not local:
         return f"{domain[:1].strip('•')}{DOTS}"
@@ -105,7 +105,7 @@ def mask_email(text: str) -> str:
 
 
 def mask_program(text: str) -> str:
-    """Mask contact data in the name of a program (User-Agent), where digits are usual."""
+    """Mask contact data in a User-Agent header, in which version numbers are common."""
     if _AT.search(text):
         text = _mask_addresses(text)
     return _LONG_NUMBER.sub(lambda match: _hide(match[0], _hidden_digits(match[0], None)), text)
@@ -145,12 +145,12 @@ def _mask_addresses(text: str) -> str:
 
 
 def _first_letter(local: str) -> str:
-    """Return the first letter of a local part, unless it is the only one."""
+    """Return the first letter of a local part, or "" if it is the only one."""
     return local[0] if len(local) > 1 and local[0] != "•" else ""
 
 
 def _hide(text: str, hidden: int = 0) -> str:
-    """Replace digits before the last two of the text by dots: `hidden` ones, or all of them."""
+    """Replace the `hidden` digits before the last two with dots, or all of them if it is 0."""
     digits = [index for index, character in enumerate(text) if _is_digit(character, text)][:-2]
     masked = list(text)
     for index in digits[-hidden:]:
@@ -164,7 +164,7 @@ def _is_digit(character: str, text: str) -> bool:
 
 
 def _hidden_digits(text: str, region: str | None) -> int:
-    """Return how many digits of a number are hidden, before its last two; 0 if invalid."""
+    """Return how many digits of a phone number to hide before its last two; 0 if invalid."""
     if "•" not in text:
         return _hidden_of_valid(text, region)
     dots = text.count("•")
@@ -187,7 +187,7 @@ def _hidden_of_valid(text: str, region: str | None) -> int:
 
 @lru_cache(maxsize=256)
 def _hidden_in(number: str) -> int:
-    """Return how many digits of an E.164 number are hidden. Cached: requests mask it twice."""
+    """Return the number of digits to hide in E.164 form. Cached: a request is masked twice."""
     total = len(number) - 1
     _, country, *others = re.split(r"\D+", _grouped(number))
     prefix = min(len(country) + (len(others[0]) if len(others) > 1 else 0), total - 2 - HIDDEN_DIGITS)
@@ -196,13 +196,13 @@ def _hidden_in(number: str) -> int:
 
 @lru_cache(maxsize=256)
 def _grouped(text: str) -> str:
-    """Return an E.164 number in groups of digits, any other text unchanged."""
+    """Format an E.164 number in groups of digits; return any other text unchanged."""
     if not (text.startswith("+") and text[1:].isdigit() and text.isascii()):
         return text
     for end in (2, 3, 4):  # no country code is a prefix of another one (ITU-T E.164)
         country, rest = int(text[1:end]), text[end:]
         if country in COUNTRY_CODE_TO_REGION_CODE and rest:
-            # phonenumbers.parse() would double the time that a phone number takes.
+            # Using phonenumbers.parse() would double the time that masking takes.
             number = PhoneNumber(country, int(rest), italian_leading_zero=rest.startswith("0"))
             grouped = phonenumbers.format_number(number, PhoneNumberFormat.INTERNATIONAL)
             return grouped if re.sub(r"\D", "", grouped) == text[1:] else text  # invalid numbers may lose a digit

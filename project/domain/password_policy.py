@@ -9,17 +9,18 @@ from project.domain.passwords import MAX_LENGTH, MIN_CHOSEN_LENGTH
 from project.domain.registration import User
 
 MIN_GUESSES = 10**10
-"""zxcvbn must need at least this many. It guesses common passwords, words, names, dates, keyboard rows and combinations
-sooner. At ten thousand guesses a second, which the slow hash allows on one machine, this takes twelve days."""
+"""Minimum number of guesses, as estimated by zxcvbn, which tries common passwords, words, names, dates, keyboard rows
+and their combinations first. At 10,000 guesses a second, which the slow hash allows on one machine, they take 12 days.
+"""
 MAX_MEASURED_LENGTH = 72
-"""Characters that zxcvbn measures: its time grows with the square of the length."""
+"""Number of characters that zxcvbn is given: its time grows with the square of the length."""
 MIN_PERSONAL_LENGTH = 4
-"""Shorter personal data is part of too many good passwords."""
+"""Shorter personal data is not looked for: too many good passwords contain it."""
 _RUSSIAN_KEYS = str.maketrans(
     "ёйцукенгшщзхъфывапролджэячсмитьбюЁЙЦУКЕНГШЩЗХЪФЫВАПРОЛДЖЭЯЧСМИТЬБЮ",
     "`qwertyuiop[]asdfghjkl;'zxcvbnm,.~QWERTYUIOP{}ASDFGHJKL:\"ZXCVBNM<>",
 )
-"""From Russian to English on the same keys: the word lists contain `пароль` as `gfhjkm`."""
+"""Maps Russian letters to English letters on the same keys: word lists contain `пароль` as `gfhjkm`."""
 
 
 class WeakPasswordError(ValueError):
@@ -49,5 +50,5 @@ def check(password: str, user: User) -> None:
 
 @cache
 def _zxcvbn() -> Any:
-    """Import zxcvbn on first use: word lists take 0.2 s and 12 MB, and few processes use them."""
+    """Import zxcvbn on first use: it takes 0.2 s and 12 MB, and few processes need it."""
     return importlib.import_module("zxcvbn")

@@ -13,13 +13,13 @@ from argon2.exceptions import InvalidHashError, VerificationError
 ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 """32 symbols without look-alikes (no l, o, 0, 1): five bits each."""
 _LETTERS = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", ALPHABET.encode())
-"""From the base32 alphabet (RFC 4648, 6) to ours. 35 bytes give 56 symbols without padding."""
+"""Maps the base32 alphabet (RFC 4648, 6) to ALPHABET. 35 bytes give 56 symbols without padding."""
 SYMBOLS = 26
 """26 symbols are 130 bits: NIST SP 800-63B (5.1.2.2) requires 112 for a secret under a fast hash, ASVS 5.0.0 (11.5.1)
 requires 128."""
 GROUP = 5
 MAX_LENGTH = 128
-"""Longer passwords are refused before hashing, which would otherwise be a means of denial of service."""
+"""Longer passwords are refused before hashing: hashing very long ones would allow denial of service."""
 MIN_CHOSEN_LENGTH = 15
 """NIST SP 800-63B-4, 3.1.1.2: at least 15 characters where the password is the only factor."""
 
@@ -30,7 +30,7 @@ _argon2 = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A secret key. Its ID identifies passwords that it derived, also after a rotation."""
+    """A secret from which passwords are derived. Its ID is stored with them, for rotations."""
 
     value: bytes = field(repr=False)
     kid: str = field(init=False)
@@ -60,7 +60,7 @@ class Passwords:
         return self.secrets[0].kid
 
     def derive(self, key: str, username: str, kid: str | None = None) -> str:
-        """Return the password of this idempotency key and username; the same input gives the same.
+        """Derive the password for an idempotency key and username: the same for the same input.
 
         Neither the database (hashes of key and password) nor the secret alone is enough to derive it.
         Raises KeyError if the secret `kid` is no longer configured.

@@ -14,7 +14,7 @@ class RateLimit:
 
 
 class Hit(NamedTuple):
-    """A use of a limit by the client `key`; with `amount` 0 only a check of the limit."""
+    """A request that counts against a limit of client `key`; `amount` 0 only checks the limit."""
 
     limit: RateLimit
     key: str

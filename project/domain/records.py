@@ -38,16 +38,16 @@ class AttemptRecord:
 
     @classmethod
     def interrupted(cls, attempt: NewAttempt) -> "AttemptRecord":
-        """Return the record for the case that this process dies before it responds."""
+        """Return the record that becomes valid if this process dies before it responds."""
         return cls(attempt=attempt, status=0, answered=None, code=INTERRUPTED, via=RECOVERED)
 
     def masked(self) -> "AttemptRecord":
-        """Return the record without contact data, for the disk: only the database keeps names."""
+        """Return the record with all contact data masked, as the spool stores it."""
         attempt = replace(self.attempt, sent=mask_fields(self.attempt.sent))
         return replace(self, attempt=attempt, errors=mask_errors(self.errors))
 
     def to_line(self) -> str:
-        """Return the record as a line."""
+        """Serialize the record as a line of the spool."""
         attempt = self.attempt
         values = {
             "id": str(attempt.id),

@@ -17,8 +17,9 @@ DURATION_BUCKETS_MS: tuple[int, ...] = (
     *range(100, 200, 10), *range(200, 500, 20), *range(500, 1000, 50),
     *range(1000, 2000, 100), *range(2000, 5000, 200), 5000, 10_000,
 )  # fmt: skip
-"""Upper bounds of the buckets by which durations are counted: counts can be added up, percentiles cannot. A percentile
-is the upper bound of its bucket, at most a tenth too high. Aggregates are arrays in this order: rebuild after changes.
+"""Upper bounds of the histogram buckets of response times. Counts per bucket can be added up, percentiles cannot. A
+percentile is reported as the upper bound of its bucket, at most a tenth too high. Aggregates store the counts as arrays
+in this order: rebuild them after a change.
 """
 
 
@@ -190,7 +191,7 @@ class Report:
 
 
 CountAttempts = Callable[[], Report]
-"""Completes the report of a file by counting its attempts."""
+"""Counts the attempts of a file and returns the complete report."""
 
 
 def day_edges(since: datetime, until: datetime, zone: ZoneInfo, days: int = 1) -> list[datetime]:
@@ -247,9 +248,9 @@ def _month_edges(since: datetime, until: datetime, zone: ZoneInfo) -> list[datet
 def _edges(
     wall: datetime, until: datetime, zone: ZoneInfo, following: Callable[[datetime], datetime]
 ) -> list[datetime]:
-    """Return local times from `wall` on as moments, up to the first at or after `until`.
+    """Return the times from local time `wall` on, up to the first at or after `until`.
 
-    Local times inside a DST gap map to moments after it (PEP 495); moments are kept unique and ascending.
+    A local time in a DST gap becomes a time after the gap (PEP 495). The result is unique and ascending.
     """
     moments = [wall.replace(tzinfo=zone).astimezone(UTC)]
     while moments[-1] < until:

@@ -8,7 +8,7 @@ BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u206
 """Bidirectional controls (Unicode UAX 9): they make one name look like another (CVE-2021-42574)."""
 
 INVISIBLE = frozenset("\u00ad\u200b\u2028\u2029\u2060\ufeff")
-"""Format characters that no name needs. U+200C and U+200D are allowed: Persian and emoji need them."""
+"""Invisible characters that no name needs. U+200C and U+200D are allowed: Persian and emoji need them."""
 
 
 def _is_forbidden(character: str) -> bool:
@@ -32,7 +32,7 @@ def check_characters(text: str) -> None:
 
 
 def clean(text: str, limit: int) -> str:
-    """Return refused text as one printable line of at most `limit` characters."""
+    """Return any text as one printable line of at most `limit` characters."""
     line = text[:limit]
     if not line.isprintable():
         line = "".join("\ufffd" if _is_forbidden(character) else character for character in line)

@@ -1,4 +1,4 @@
-"""Usernames: stored as typed, unique after folding, in one script: no two look the same.
+"""Rules for usernames: unique after folding and in one script, so that none look the same.
 
 Stricter than RFC 8265 (PRECIS UsernameCaseMapped), which allows a Cyrillic "а" in a Latin name.
 """
@@ -27,7 +27,7 @@ def _script(letter: str) -> str:
 
 
 def check(username: str) -> str:
-    """Return the username unchanged. Raises RuleError."""
+    """Check a username and return it unchanged. Raises RuleError."""
     if not username.strip():
         raise RuleError("blank")
     if len(username) > MAX_LENGTH:

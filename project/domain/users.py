@@ -17,7 +17,7 @@ class UserDetail(User):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserFilter:
-    """Filter of a list of users; None and the empty text mean any."""
+    """A filter of users; None and the empty text match any."""
 
     text: str = ""
     """A login, phone number or e-mail address in any spelling, or a part of the login or name."""

@@ -1,6 +1,6 @@
-"""File formats of downloads: from a report and its lines to bytes."""
+"""File formats of downloads. Exporters turn a report and its lines into bytes."""
 
 from project.exporters import csv, text, xlsx
 
 STREAMS = {"txt": text.stream, "csv": csv.stream, "xlsx": xlsx.stream}
-"""Generators of files by file extension."""
+"""Generator function of each file extension; yields the file in blocks."""

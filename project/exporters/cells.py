@@ -1,4 +1,4 @@
-"""Cells of a workbook: data, never formulas or links, and no silent loss."""
+"""Writes cells of a workbook, never as formulas or links; an unwritten cell is an error."""
 
 import re
 from datetime import datetime
@@ -6,7 +6,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 MAX_TEXT = 32_767
-"""Excel's limit of a cell in UTF-16 code units: an emoji counts two."""
+"""Excel's limit for the text of a cell, in UTF-16 code units: an emoji counts as two."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -35,7 +35,7 @@ def _check(code: int) -> None:
 
 
 def truncated(text: str) -> str:
-    """Return text that fits into a cell. XlsxWriter truncates, too, but without an ellipsis."""
+    """Cut text to the limit of a cell, with an ellipsis, which XlsxWriter would not add."""
     if len(text) <= MAX_TEXT // 2:
         return text
     units = text.encode("utf-16-le")
@@ -45,10 +45,10 @@ def truncated(text: str) -> str:
 
 
 def _inert(text: str) -> str:
-    """Return text that XlsxWriter does not mistake for its own rich text.
+    """Return text that XlsxWriter does not mistake for rich text.
 
-    It writes `<r>…</r>` unescaped (`Worksheet._write_cell`), so a name could inject a formula. Such a value becomes
-    real rich text of one run, which reads back unchanged.
+    XlsxWriter does not escape `<r>…</r>` (`Worksheet._write_cell`), so a name could inject a formula. Such a value is
+    written as rich text of one run, which spreadsheets show unchanged.
     """
     if not (text.startswith("<r>") and text.endswith("</r>")):
         return text

@@ -1,6 +1,6 @@
-"""The .csv file for programs: RFC 4180, field names of the JSON API, unchanged values.
+"""Exports .csv files for programs: RFC 4180, field names of the JSON API, unchanged values.
 
-Formulas are not escaped: a program must read `=1+1` if `=1+1` was sent. People use .txt or .xlsx.
+Formulas are not escaped: programs must get the values that were sent. For spreadsheets there are .txt and .xlsx.
 """
 
 import re
@@ -31,7 +31,7 @@ _QUOTED = re.compile(r'[",\r\n]')
 
 
 def stream(count: CountAttempts, lines: Lines, _heading: Heading, _translations: Translations) -> Iterator[bytes]:
-    """Yield the header at once, then the rows in blocks."""
+    """Yield the header before attempts are counted, then the rows in blocks."""
     yield (COMMA.join(_COLUMNS) + LINE).encode()
     for block in lines(layout(count())):
         yield block.content

@@ -1,4 +1,4 @@
-"""Sheets of attempts, as many as needed. XlsxWriter creates everything except the rows."""
+"""Exports attempts as sheets, as many as needed. XlsxWriter creates all but the rows."""
 
 import re
 from typing import Any
@@ -13,20 +13,20 @@ from project.exporters.styles import Styles, put_heads, set_up_table
 from project.exporters.translations import Translations
 
 MAX_ROWS = 1_048_575
-"""Excel's limit of rows per sheet, without the header."""
+"""Excel's limit of rows per sheet, less the header."""
 
 WIDTHS = (19, 13, 8, 23, 36, 22, 24, 18, 22, 12, 40)
 LAST_COLUMN = len(WIDTHS) - 1
 LAST_PRINTED = 8
-"""The e-mail. With response time and request ID, print would be too small to read."""
+"""Index of the column E-mail. With the two columns after it, the print would be too small to read."""
 
 _TEXT, _STATUS, _NUMBER, _ID = "\x01", "\x02", "\x03", "\x04"
 """Separators in raw lines."""
 _SAMPLE_ROW = 1
-"""The row below the header. XlsxWriter writes it; the rows of attempts replace it."""
+"""The row below the header. XlsxWriter writes it with the column styles; the rows of attempts replace it."""
 _FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]")
 _SPECIAL = b"&<>\xef"
-"""The last byte begins U+FFFE and U+FFFF, which XML forbids, and few other characters."""
+"""0xEF is the first byte of U+FFFE and U+FFFF, which XML forbids, and of few other characters."""
 _ESCAPE = "_x[0-9A-Fa-f]{4}_"
 _LITERAL = re.compile(f"(?={_ESCAPE})")
 
@@ -71,9 +71,9 @@ def split(sheet: str, rows: int) -> tuple[bytes, bytes, list[str]]:
 
 
 def layout(report: Report, translations: Translations, styles: list[str]) -> Layout:
-    """Return the layout of a row.
+    """Return the layout of the rows of attempts.
 
-    Cells are contiguous, so they need no reference (ECMA-376 Part 1, 18.3.1.4 and 18.3.1.73).
+    A row has no gaps, so its cells need no references (ECMA-376 Part 1, 18.3.1.4 and 18.3.1.73).
     """
     outcomes = summary.log_outcomes(translations)
     moment, text, status, number, indented = (styles[column] for column in (0, 1, 2, 9, 10))

@@ -1,4 +1,4 @@
-"""Zip archives that are streamed while they are created."""
+"""Creates zip archives as streams."""
 
 from collections.abc import Iterable, Iterator
 from zipfile import ZIP_DEFLATED, ZipFile
@@ -6,11 +6,11 @@ from zipfile import ZIP_DEFLATED, ZipFile
 Part = tuple[str, Iterable[bytes]]
 """Name and content."""
 LEVEL = 1
-"""Compression level: higher levels cost more time than they save bytes."""
+"""Compression level: higher levels take much longer and save few bytes."""
 
 
 class _StreamBuffer:
-    """A write-only buffer that looks like an unseekable stream to zipfile."""
+    """A write-only buffer, which zipfile treats as a stream without seek()."""
 
     def __init__(self) -> None:
         self._written = bytearray()
@@ -20,7 +20,7 @@ class _StreamBuffer:
         return len(data)
 
     def flush(self) -> None:
-        """Do nothing: zipfile requires it."""
+        """Do nothing. zipfile calls this method."""
 
     close = flush
 
@@ -32,10 +32,10 @@ class _StreamBuffer:
 
 
 def pack(parts: Iterable[Part]) -> Iterator[bytes]:
-    """Yield an archive of these parts in blocks. Sizes, unknown in advance, follow the parts.
+    """Yield a zip archive of these parts in blocks.
 
-    Raises RuntimeError for parts of 2 GiB and more: a stream would need 64-bit sizes, and Excel reports such an archive
-    as damaged.
+    The size of a part is written after it. Raises RuntimeError if a part has 2 GiB or more: this would need 64-bit
+    sizes, and Excel reports a streamed archive with them as damaged.
     """
     buffer = _StreamBuffer()
     with ZipFile(buffer, "w", ZIP_DEFLATED, compresslevel=LEVEL) as archive:

@@ -1,4 +1,4 @@
-"""Style of the workbook: cell formats, colours, page setup."""
+"""Styles of the workbook: cell formats, colours, page setup."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +41,7 @@ class Styles:
     @classmethod
     def of(cls, workbook: Any, language: str) -> "Styles":
         day = _DAYS.get(language, _SORTABLE_DAY)
-        # The header has its own format: LibreOffice 7.4 draws no table styles, and constant_memory allows no tables.
+        # Headers have a format of their own: LibreOffice 7.4 does not support table styles.
         head = {"bold": True, "bg_color": "#E8EEF2", "bottom": 1, "bottom_color": "#8A94A0", "valign": "vcenter"}
         return cls(
             title=workbook.add_format({"bold": True, "font_size": 16}),

@@ -11,7 +11,7 @@ def title(translations: Translations) -> str:
 
 
 def heading_lines(heading: Heading, report: Report, translations: Translations) -> list[tuple[str, str]]:
-    """Return names and values: period, filters, reader and time of the export."""
+    """Return pairs of name and value: period, filters, reader and time of the export."""
     _ = translations.gettext
     return [
         (_("Period"), f"{heading.period}, {heading.zone}"),
@@ -26,7 +26,7 @@ def outcomes(report: Report) -> tuple[Outcome, ...]:
 
 
 def totals(report: Report, translations: Translations) -> list[tuple[str, int]]:
-    """Return name and count of all attempts, then of each outcome."""
+    """Return pairs of name and count: first all attempts, then each outcome."""
     _ = translations.gettext
     names = {
         Outcome.CREATED: _("Users created"),
@@ -39,7 +39,7 @@ def totals(report: Report, translations: Translations) -> list[tuple[str, int]]:
 
 
 def durations(report: Report, translations: Translations) -> list[tuple[str, int]]:
-    """Return name and milliseconds of each percentile; empty if there were no responses."""
+    """Return pairs of name and milliseconds for the percentiles; none without responses."""
     _ = translations.gettext
     if report.durations is None:
         return []
@@ -51,7 +51,7 @@ def durations(report: Report, translations: Translations) -> list[tuple[str, int
 
 
 def day_heads(report: Report, translations: Translations) -> list[str]:
-    """Return the header of the table by day, whose values are `day_counts`."""
+    """Return the column headers of the table by day, for the values of `day_counts`."""
     _ = translations.gettext
     labels = (_("Created"), _("Rejected"), _("Failures"), _("No user created"))
     names = dict(zip(Outcome, labels, strict=True))
@@ -59,12 +59,12 @@ def day_heads(report: Report, translations: Translations) -> list[str]:
 
 
 def day_counts(report: Report, day: Bucket) -> list[int]:
-    """Return the counts of a day in the order of `day_heads`."""
+    """Return the counts of a day in the column order of `day_heads`."""
     return [day.total, *(getattr(day, outcome) for outcome in outcomes(report))]
 
 
 def log_heads(translations: Translations) -> list[str]:
-    """Return the header of the table of attempts."""
+    """Return the column headers of the table of attempts."""
     _ = translations.gettext
     return [
         _("Time"),
@@ -82,7 +82,7 @@ def log_heads(translations: Translations) -> list[str]:
 
 
 def log_outcomes(translations: Translations) -> dict[Outcome, str]:
-    """Return the labels of the outcomes of single attempts."""
+    """Return the label of each outcome in the table of attempts."""
     _ = translations.gettext
     labels = (_("created"), _("rejected"), _("failed"), _("no user created"))
     return dict(zip(Outcome, labels, strict=True))

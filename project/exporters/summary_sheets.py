@@ -1,4 +1,4 @@
-"""The sheets Summary (with charts), By error and By day."""
+"""Exports the sheets Summary (with charts), By error and By day."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,10 +12,10 @@ from project.exporters.styles import COLOURS, Styles, put_heads, set_up_page, se
 from project.exporters.translations import Heading, Translations
 
 MAX_BARS = 12
-"""Reasons in the chart: more bars would be too thin. The sheet By error has all reasons."""
+"""Maximum number of reasons in the chart: more bars would be too thin. The sheet By error has all reasons."""
 
 _STACK = (Outcome.REJECTED, Outcome.FAILED, Outcome.CREATED, Outcome.UNCHANGED)
-"""Bottom to top: refusals and failures start at the axis, so that their heights can be compared."""
+"""Order of the bars from bottom to top: rejections and failures are next to the axis, where heights are comparable."""
 
 MONTH, YEAR = 31, 366
 _CHART_COLUMN = 4
@@ -30,10 +30,9 @@ class _Book:
 
 
 def add(workbook: Any, report: Report, heading: Heading, translations: Translations, styles: Styles) -> None:
-    """Add the three sheets; charts on the first show data of the other two.
+    """Add the three sheets; the charts on the first one show the data of the other two.
 
-    Charts include a copy of their data (`*_data`): previews in mail programs do not compute, and XlsxWriter cannot read
-    cells again in constant_memory.
+    Charts include a copy of their data (`*_data`), because previews in mail programs do not read cells.
     """
     _ = translations.gettext
     book = _Book(workbook, report, translations, styles)
@@ -50,7 +49,7 @@ def add(workbook: Any, report: Report, heading: Heading, translations: Translati
 
 
 def _fill_summary(sheet: Any, heading: Heading, book: _Book) -> int:
-    """Write title, heading and totals; return the row where totals and charts begin."""
+    """Write title, heading and totals; return the row at which totals and charts begin."""
     sheet.hide_gridlines(2)
     sheet.set_column(0, 0, 42)
     sheet.set_column(1, 2, 13)
@@ -148,7 +147,7 @@ def _chart_by_day(sheet: Any, book: _Book) -> Any:
             }
         )
     chart.set_title(_title(_("Requests by day")))
-    # A date axis skips labels well, but LibreOffice shows a single day on it as the first of January.
+    # A date axis leaves out labels that do not fit, but LibreOffice labels a single day as the first of January.
     axis = "date_axis" if last > MONTH else "text_axis"
     chart.set_x_axis({axis: True, "num_format": _axis_day(book.translations, last), "num_font": {"size": 9}})
     grid = {"visible": True, "line": {"color": "#D9DFE4", "width": 0.75}}

@@ -1,4 +1,4 @@
-"""The .txt file: totals to read and rows to paste into a spreadsheet."""
+"""Exports a .txt file: totals for people, and rows to paste into a spreadsheet."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -16,17 +16,17 @@ LINE = "\r\n"
 WIDTH = 78
 
 _TAB, _PHONE = "\t", "\x02"
-"""Separators in raw lines. Phones have their own, because only they may begin with a plus."""
+"""Separators in raw lines. Phone numbers have one of their own, because only they may begin with a plus."""
 _INVISIBLE = "\x7f-\x9f\ud800-\udfff" + "".join(sorted(BIDI_CONTROLS | INVISIBLE))
 _BREAKING = re.compile(f"[\x00-\x1f{_INVISIBLE}]")
-# Spreadsheets trim pasted cells, so blanks do not disarm a formula. Japanese ones accept the full-width forms.
+# Spreadsheets trim pasted cells, so a leading space does not prevent a formula. Japanese ones accept full-width signs.
 _START = r"\s*[=+\-@＝＋－＠]"
 _FORMULA = re.compile(rf"[\t\r\n\x00]|{_START}")
 _DIGITS = r"[\d• ().-]*"
 _MASKED_PHONE = re.compile(rf"\+{_DIGITS}")
 _UNSAFE = re.compile(rf"[{_INVISIBLE}]|{_TAB}{_START}|{_PHONE}(?!\+{_DIGITS}[{_TAB}{_PHONE}]){_START}")
 _LEAD_BYTES = b"\xc2\xd8\xe1\xe3\xef"
-"""Lead bytes of invisible characters, and of blanks and full-width signs that may begin a formula."""
+"""Lead bytes of invisible characters, spaces and full-width signs: the last two may begin a formula."""
 _HINTS = (
     re.compile(b"\xe2(?!\x80\xa2)"),  # the lead byte of the dots in masks, which are safe
     re.compile(rf"{_TAB}[ =+@-]".encode()),
@@ -35,7 +35,7 @@ _HINTS = (
 
 
 def stream(count: CountAttempts, lines: Lines, heading: Heading, translations: Translations) -> Iterator[bytes]:
-    """Yield the title at once, then the rest in blocks.
+    """Yield the title before attempts are counted, then the rest in blocks.
 
     The last line is the number of rows; without it the download is incomplete.
     """
@@ -51,12 +51,12 @@ def stream(count: CountAttempts, lines: Lines, heading: Heading, translations: T
 
 
 def _encoded(lines: Iterable[str]) -> bytes:
-    # A lone surrogate has no UTF-8 form; one bad value must not abort the file.
+    # Lone surrogates cannot be encoded in UTF-8; one of them must not abort the file.
     return "".join(f"{line}{LINE}" for line in lines).encode("utf-8", "replace")
 
 
 def sections(report: Report, heading: Heading, translations: Translations) -> Iterator[str]:
-    """Yield the lines between title and rows."""
+    """Yield the lines between the title and the rows."""
     _ = translations.gettext
     yield from _pairs(summary.heading_lines(heading, report, translations))
     yield from _section(_("Totals"), _totals(report, translations))
@@ -148,7 +148,7 @@ def _right(cells: list[str], widths: list[int]) -> str:
 
 
 def _cell(value: Value, content: str) -> str:
-    """Return a cell text that no spreadsheet interprets as a formula (CWE-1236)."""
+    """Return the text of a cell, which no spreadsheet interprets as a formula (CWE-1236)."""
     if value is Value.PHONE and _MASKED_PHONE.fullmatch(content):
         return content
     text = _clean(content)

@@ -16,19 +16,19 @@ _TENTH_OF_PERCENT = Decimal("0.001")
 
 _DAYS = {"ru": "dd.MM.yyyy"}
 _SORTABLE_DAY = "yyyy-MM-dd"
-"""All other languages: 02/03/2026 would be ambiguous."""
+"""Format for all other languages: 02/03/2026 would be ambiguous."""
 
 
 class Plural(Protocol):
     """Type of Flask-Babel's ngettext, which also fills in variables."""
 
     def __call__(self, singular: str, plural: str, num: int, /, **variables: object) -> str:
-        """Return the plural form for `num` with its variables."""
+        """Return the form of the text for `num`, with the variables filled in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Translations:
-    """Translations, labels and number formats; exporters get them as an argument."""
+    """Translations, labels and number formats of the reader's language."""
 
     language: str
     gettext: Callable[[str], str]
@@ -43,13 +43,13 @@ class Translations:
         return _number(number, self.language)
 
     def share(self, part: int, total: int) -> str:
-        """Format a share. Never rounds to 0 % or 100 %, which would hide a single failure."""
+        """Format a share. It is never rounded to 0 % or 100 %: that would hide a single failure."""
         if not total:
             return ABSENT
         if part in (0, total):
             return format_percent(part / total, locale=self.language)
         exact = Decimal(part) / total
-        # Half up, as spreadsheets round, so that files agree.
+        # Spreadsheets round half up, too: the files must agree.
         rounded = min(max(exact.quantize(_TENTH_OF_PERCENT, ROUND_HALF_UP), _TENTH_OF_PERCENT), 1 - _TENTH_OF_PERCENT)
         bound = "<" if exact < _TENTH_OF_PERCENT else ">" if exact > 1 - _TENTH_OF_PERCENT else ""
         decimals = "#,##0.0\xa0%" if self.language == "ru" else "#,##0.0%"
@@ -65,13 +65,13 @@ class Translations:
 
 @lru_cache(maxsize=2048)
 def _number(number: int, language: str) -> str:
-    """Format a number, cached: Babel takes 10 µs each."""
+    """Format a number. Cached, because Babel takes 10 µs."""
     return format_decimal(number, locale=language)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heading:
-    """Heading of a file, which names the contents of a printout."""
+    """The heading of a file, which shows the period and filters also on paper."""
 
     period: str
     """Without time zone: `16.11.2026 14:34:46 — 23.11.2026 15:04:12`."""

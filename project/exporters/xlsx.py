@@ -1,7 +1,7 @@
-"""The .xlsx workbook: totals, charts and every attempt.
+"""Exports an .xlsx workbook: totals, charts and every attempt.
 
-XlsxWriter creates everything except the rows, which it would write one cell at a time. They are streamed into their
-sheets while the workbook is packed.
+XlsxWriter creates everything except the rows of attempts, because it writes one cell at a time. The rows are inserted
+into their sheets while the workbook is streamed.
 """
 
 from collections.abc import Iterator
@@ -21,11 +21,11 @@ from project.exporters.translations import Heading, Translations
 
 SUMMARY_SHEETS = 3
 _FIRST = "_rels/.rels"
-"""Comes first: programs recognize the file type by it."""
+"""The first part of the archive, by which programs recognize the file type."""
 
 
 class TooManyRowsError(RuntimeError):
-    """There are more rows than their sheets can hold."""
+    """There are more rows than the sheets have space for."""
 
 
 def stream(
@@ -36,16 +36,16 @@ def stream(
     *,
     rows_per_sheet: int = log_sheets.MAX_ROWS,
 ) -> Iterator[bytes]:
-    """Yield the workbook in blocks; without its end, the central directory, it is incomplete."""
+    """Yield the workbook in blocks. A truncated file is invalid: its directory comes last."""
     return pack(_parts(count, lines, heading, translations, rows_per_sheet))
 
 
 def _parts(
     count: CountAttempts, lines: Lines, heading: Heading, translations: Translations, rows_per_sheet: int
 ) -> Iterator[Part]:
-    """Yield the parts of the archive; each is packed before the next one is created.
+    """Yield the parts of the archive one at a time.
 
-    The first is the same in every workbook, so it is sent while attempts are counted.
+    The first part is the same in every workbook, so it is yielded before attempts are counted.
     """
     yield _FIRST, [_first_part()]
     report, file = count(), BytesIO()
@@ -72,7 +72,7 @@ def _first_part() -> bytes:
 
 
 def _sheet(head: bytes, tail: bytes, blocks: Iterator[Block], rows_per_sheet: int) -> Iterator[bytes]:
-    """Yield a full sheet. Raises TooManyRowsError if a block crosses its end."""
+    """Yield a sheet with its rows. Raises TooManyRowsError if a block exceeds the sheet."""
     yield head
     rows = 0
     while rows < rows_per_sheet and (block := next(blocks, None)):

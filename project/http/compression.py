@@ -1,4 +1,4 @@
-"""Compress text for browsers with gzip: the first view of the results is half as large.
+"""Gzip compression of text for browsers: halves the download of a first visit.
 
 Pages contain a secret, the CSRF token, next to the reader's search text: the compressed length could reveal the token
 (BREACH). A gzip header of random length hides it, as in Django 4.2, and SameSite cookies prevent cross-site requests.
@@ -13,13 +13,13 @@ from flask import Flask, Response, request
 
 TYPES = frozenset({"text/html", "text/css", "text/javascript", "image/svg+xml"})
 MIN_BYTES = 1000
-"""A smaller body fits into one packet anyway."""
+"""Smaller bodies are not compressed: they fit into one packet anyway."""
 MAX_PADDING = 100
 LEVEL = 6
 
 
 def init_app(app: Flask) -> None:
-    """Compress responses."""
+    """Register the compression of responses."""
     app.after_request(_compress)
 
 

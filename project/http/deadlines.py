@@ -1,4 +1,4 @@
-"""One deadline per request, counted from its arrival: the queue is included."""
+"""One deadline per request, counted from its arrival: time in the queue is included."""
 
 from collections.abc import Iterable
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -8,7 +8,10 @@ from project.server import RECEIVED
 
 
 class DeadlineMiddleware:
-    """WSGI middleware. Bounds each query of a streamed body, but not the whole body."""
+    """WSGI middleware that sets the deadline of a request.
+
+    A streamed body is not bounded as a whole; each of its queries has a deadline of its own.
+    """
 
     def __init__(self, app: WSGIApplication, seconds: float) -> None:
         self._app = app

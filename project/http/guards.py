@@ -18,7 +18,7 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 
 def public(view: View) -> View:
-    """Mark a view that needs no login. A forgotten mark closes a view instead of opening it."""
+    """Mark a view as accessible without login; unmarked views require one."""
     view.is_public = True  # type: ignore[attr-defined]
     return view
 
@@ -36,7 +36,7 @@ def require_api_key() -> None:
 
 
 def require_network(networks: Networks) -> None:
-    """Refuse clients outside of these networks, and those behind an untrusted proxy."""
+    """Refuse clients outside these networks and clients behind an untrusted proxy."""
     environ = current_request().environ
     if UNTRUSTED_PROXY in environ or not is_in_networks(environ.get("REMOTE_ADDR", ""), networks):
         raise RefusalError("forbidden")
@@ -70,7 +70,7 @@ def _require_login() -> ResponseReturnValue | None:
 
 
 def known_api_key() -> str | None:
-    """Return the request's API key if it was valid recently: strangers cannot invent one."""
+    """Return the API key of the request if it was verified recently, otherwise None."""
     token = _bearer_token()
     return token if token is not None and get_runtime().api_keys.is_cached(token) else None
 

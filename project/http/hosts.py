@@ -1,4 +1,4 @@
-"""Accepted values of the Host header; others are refused, so that no response repeats them."""
+"""Accepted values of the Host header; others are refused and appear in no response."""
 
 import ipaddress
 import socket
@@ -36,12 +36,12 @@ class TrustedHosts:
 
 
 def init_app(app: Flask, names: Sequence[str], listen: str, *, is_configured: bool) -> None:
-    """Accept these hosts; if none is configured, also the addresses of the service."""
+    """Accept these hosts; if none is configured, also the IP addresses of this machine."""
     app.extensions["trusted_hosts"] = TrustedHosts(names, any_own_address=not is_configured and listen in WILDCARDS)
 
 
 def _normalize(host: str) -> str:
-    """Return a host in lower case without port and brackets, as an ASCII name."""
+    """Return a host in lower case, in ASCII (IDNA), without port and brackets."""
     host = host.lower()
     if host.startswith("["):
         host = host[1:].partition("]")[0]
@@ -58,7 +58,7 @@ def _normalize(host: str) -> str:
 
 
 def _is_own_address(name: str) -> bool:
-    """Return whether `name` is an IP address of this machine: only those can be bound."""
+    """Return whether `name` is an IP address of this machine: a socket can bind only those."""
     try:
         address = ipaddress.ip_address(name)
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6

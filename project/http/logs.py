@@ -22,7 +22,7 @@ log = logging.getLogger("useradd.access")
 FLUSH_S = 1.0
 QUIET_ENDPOINTS = {"health.livez", "health.readyz", "health.metrics", "static"}
 MAX_QUEUED = 10_000
-"""Lines that wait for a slow reader of the log; more are dropped and counted."""
+"""Maximum number of lines that wait to be written; further ones are dropped and counted."""
 
 _STANDARD_ATTRIBUTES = vars(logging.makeLogRecord({})).keys() | {"asctime", "message"}
 
@@ -44,7 +44,7 @@ class _BoundedQueueHandler(QueueHandler):
         return record
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        """Queue a record or drop it; the next queued one has the number of dropped ones."""
+        """Queue a record, or drop it if the queue is full; the next one reports the number dropped."""
         if self._dropped:
             record.dropped_lines = self._dropped
         try:
@@ -55,14 +55,14 @@ class _BoundedQueueHandler(QueueHandler):
             self._dropped = 0
 
     def drain(self) -> None:
-        """Wait for everything queued, at most FLUSH_S seconds: the log's reader may be gone."""
+        """Wait until all records are written, for at most FLUSH_S: standard error may be blocked."""
         end = time.monotonic() + FLUSH_S
         while self.queue.unfinished_tasks and time.monotonic() < end:  # type: ignore[attr-defined]
             time.sleep(0.01)
 
 
 class _TextFormatter(logging.Formatter):
-    """Formats a line for people, with the fields of the JSON format; tracebacks follow."""
+    """Formats readable lines with the fields of the JSON format; tracebacks follow."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - overrides the standard library
         """Return the line, escaped: no value may end it or send control sequences to a terminal."""
@@ -72,14 +72,14 @@ class _TextFormatter(logging.Formatter):
 
 
 def init_app(app: Flask, log_format: str) -> None:
-    """Send the lines of all loggers to standard error; log each response."""
+    """Send the records of all loggers to standard error; log each response."""
     handler = _StreamHandler(sys.stderr)
     handler.addFilter(_add_request_ids)
     handler.setFormatter(
         JsonFormatter(
             "%(levelname)s %(name)s %(message)s",
             timestamp=True,
-            json_ensure_ascii=True,  # also escapes what a terminal would interpret
+            json_ensure_ascii=True,  # also escapes control sequences of terminals
             rename_fields={"levelname": "level", "name": "logger"},
         )
         if log_format == "json"
@@ -97,7 +97,7 @@ def init_app(app: Flask, log_format: str) -> None:
 
 
 def _install(handler: logging.Handler) -> None:
-    """Replace the handler of an earlier application: each line must be written once."""
+    """Install the handler instead of an earlier one: each record must be written once."""
     root = logging.getLogger()
     for former in [one for one in root.handlers if isinstance(one, _StreamHandler | _BoundedQueueHandler)]:
         root.removeHandler(former)
@@ -128,9 +128,9 @@ def _add_request_ids(record: logging.LogRecord) -> bool:
 
 
 def _log_response(response: Response) -> Response:
-    """Log and return a response, unless it is a health check or an attempt below 5xx.
+    """Log a response, except health checks and attempts with a status below 500.
 
-    Such an attempt is a row of the table `attempts`. Query strings are not logged: they may contain names.
+    These attempts are in the table `attempts` anyway. Query strings are not logged: they may contain names.
     """
     state = request_state()
     if (state.attempt and response.status_code < 500) or request.endpoint in QUIET_ENDPOINTS:

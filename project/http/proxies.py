@@ -1,4 +1,4 @@
-"""The client address, as trusted proxies forward it (ASVS 5.0.0, 4.1.3)."""
+"""The client address as forwarded by trusted proxies (ASVS 5.0.0, 4.1.3)."""
 
 import ipaddress
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ UNTRUSTED_PROXY = "useradd.strange_proxy"
 
 
 class TrustedProxyMiddleware:
-    """WSGI middleware that sets address and scheme from X-Forwarded-For and -Proto.
+    """WSGI middleware that applies X-Forwarded-For and X-Forwarded-Proto of trusted proxies.
 
     The client is the rightmost address that is not a trusted proxy: clients can invent everything to the left of it.
     """

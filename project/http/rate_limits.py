@@ -1,4 +1,4 @@
-"""The limits of this service, and the keys under which clients are counted."""
+"""The rate limits of this service, and the keys that identify clients."""
 
 import hashlib
 import ipaddress
@@ -23,7 +23,7 @@ EXPORTS = RateLimit("exports", 30, 60)
 ADMIN_CHANGES = RateLimit("changes", 60, 60)
 """Changes by one administrator."""
 RECORDED, ALL_RECORDED = RateLimit("recorded", 10, 60), RateLimit("all-recorded", 600, 60)
-"""Rate limit refusals that become rows, per client and per process: a flood must not fill the database."""
+"""Refused requests that are recorded, per client and per process: a flood must not fill the database."""
 FLOOD_LOGGED = RateLimit("flood-logged", 1, 60)
 
 
@@ -37,7 +37,7 @@ def consume_attempt() -> None:
 
 
 def record_conflict() -> None:
-    """Count a response that reveals what is taken, against enumeration of users (S39)."""
+    """Count a response that reveals taken identifiers, to limit user enumeration (S39)."""
     get_runtime().rate_limiter.record(Hit(get_runtime().useradd_limits.conflicts, client_key()))
 
 
@@ -47,7 +47,7 @@ def consume_for_reader(limit: RateLimit) -> None:
 
 
 def should_record() -> bool:
-    """Return whether another rate limit refusal becomes a row; log it once a minute if not."""
+    """Return whether to record one more refused request; if not, warn once a minute."""
     limiter = get_runtime().rate_limiter
     if limiter.consume_locally(Hit(RECORDED, client_key()), Hit(ALL_RECORDED, EVERYBODY)):
         return True
@@ -59,9 +59,8 @@ def should_record() -> bool:
 class PasswordThrottle:
     """Throttles password guessing per account and address, without locking the account.
 
-
-    A context manager around one try. The try is counted before the password is verified, so that simultaneous tries do
-    not exceed the limits, and no longer counts afterwards unless record_failure() was called.
+    Use it as a context manager around one password check. The check is counted before the password is verified, so that
+    concurrent checks cannot exceed the limits. On exit the count is taken back unless record_failure() was called.
     """
 
     def __init__(self) -> None:
@@ -69,37 +68,37 @@ class PasswordThrottle:
         self._hits: list[Hit] = []
 
     def __enter__(self) -> "PasswordThrottle":
-        """Count the try for the address. Raises RateLimitedError."""
+        """Count the check for the address. Raises RateLimitedError."""
         self._consume(Hit(WRONG_PASSWORDS, self._address))
         return self
 
     def consume_accounts(self, *accounts: str) -> None:
-        """Count a password attempt for the accounts, before the password is verified.
+        """Count the check for each account, before the password is verified.
 
         Raises RateLimitedError if a limit is exceeded, even if the password is correct.
         """
         self._consume(*(Hit(ACCOUNT_WRONG_PASSWORDS, f"{account} {self._address}") for account in accounts))
 
     def consume_login(self, login: str, account_ids: Sequence[UUID]) -> None:
-        """Count the try for the accounts with this login. Raises RateLimitedError.
+        """Count the check for the accounts with this login. Raises RateLimitedError.
 
-        An account has one counter, whatever the spelling of the login. So has an unknown login, which is hashed: Redis
-        must not hold logins.
+        An account has one counter, however its login is spelled. An unknown login is counted under its hash, because
+        Redis must not contain logins.
         """
         canonical = canonical_login(login, get_runtime().config.phone_region).encode(errors="replace")
         self.consume_accounts(*(map(str, account_ids) if account_ids else [hashlib.sha256(canonical).hexdigest()[:32]]))
 
     def record_failure(self) -> None:
-        """Keep the try counted: the password was wrong."""
+        """Keep the check counted: the password was wrong."""
         self._hits = []
 
     def __exit__(self, *error: object) -> None:
-        """Take the try back unless it failed."""
+        """Take the count back unless the password was wrong."""
         if self._hits:
             get_runtime().rate_limiter.refund(*self._hits)
 
     def _consume(self, *hits: Hit) -> None:
-        for hit in hits:  # one by one, because a refusal leaves the earlier ones counted
+        for hit in hits:  # one call each: a refusal must not take back the hits before it
             get_runtime().rate_limiter.consume(hit)
             self._hits.append(hit)
 
@@ -111,7 +110,7 @@ def client_key() -> str:
 
 
 def client_address() -> str:
-    """Return the client's address, for IPv6 its /64 network: one server owns all of it."""
+    """Return the client's IPv4 address or IPv6 /64 network, which belongs to one host or site."""
     text: str = current_request().environ.get("REMOTE_ADDR", "")
     if ":" not in text:
         return text

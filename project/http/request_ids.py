@@ -1,4 +1,4 @@
-"""Request IDs: our own, the caller's, and the trace ID of W3C Trace Context."""
+"""Request IDs: the service's, the client's, and the trace ID of W3C Trace Context."""
 
 import re
 
@@ -29,12 +29,12 @@ def _set_header(response: Response) -> Response:
 
 
 def client_request_id() -> str | None:
-    """Return the caller's own request ID, masked; None if it sent none or an unsafe one."""
+    """Return the client's X-Request-Id, masked; None if it is missing or unsafe for logs."""
     sent = current_request().environ.get("HTTP_X_REQUEST_ID", "")
     return mask_request_id(sent) if sent and _SAFE_FOR_LOGS.fullmatch(sent) else None
 
 
 def trace_id() -> str | None:
-    """Return the ID of the trace that the caller named, None if it named none."""
+    """Return the trace ID of the traceparent header; None if it is missing or invalid."""
     match = _TRACEPARENT.fullmatch(current_request().environ.get("HTTP_TRACEPARENT", ""))
     return match and match[1]

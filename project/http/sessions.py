@@ -22,9 +22,9 @@ IDLE_S = 30 * 60
 ABSOLUTE_S = 12 * 3600
 """ASVS 5.0.0, 7.3.2."""
 _SEEN_EVERY_S = 60
-"""Resolution of the last visit: a new cookie once a minute, not with each response."""
+"""Interval at which the time of the last request is updated: not each response needs a new cookie."""
 CLOCK_TOLERANCE_S = 60
-"""How far ahead of this machine's clock a session may be: clocks are corrected, and instances differ a little."""
+"""Accepted seconds in the future of a signature: clocks are corrected, and those of instances differ a little."""
 
 
 class Reader(UserMixin):  # type: ignore[misc]  # Flask-Login has no types
@@ -34,12 +34,12 @@ class Reader(UserMixin):  # type: ignore[misc]  # Flask-Login has no types
         self.account = account
 
     def get_id(self) -> str:
-        """Return the id that the cookie stores."""
+        """Return the value that the cookie stores: user ID and epoch."""
         return f"{self.account.id}.{self.account.epoch}"
 
 
 class _Signer(TimestampSigner):
-    """A signer that, unlike the library's, accepts signatures CLOCK_TOLERANCE_S in the future."""
+    """A signer that also accepts signatures from up to CLOCK_TOLERANCE_S in the future."""
 
     def unsign(self, signed_value: str | bytes, max_age: int | None = None, return_timestamp: bool = False) -> Any:
         """Return the signed value. Raises BadSignature; SignatureExpired is one."""
@@ -51,37 +51,37 @@ class _Signer(TimestampSigner):
 
 
 class Sessions(SecureCookieSessionInterface):
-    """Session cookies, under https with the `__Host-` prefix and Secure."""
+    """Session interface; its cookies are Secure under https and have the `__Host-` prefix."""
 
     def get_signing_serializer(self, app: Flask) -> URLSafeTimedSerializer | None:
-        """Return Flask's serializer with our signer."""
+        """Return Flask's serializer with _Signer."""
         serializer = super().get_signing_serializer(app)
         if serializer is not None:
             serializer.signer = _Signer
         return serializer
 
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
-        """Return the session; an empty one, without work, for a request without our cookie."""
+        """Return the session; without a session cookie at once an empty one."""
         if "HTTP_COOKIE" not in request.environ or self.get_cookie_name(app) not in request.cookies:
             return self.session_class()
         return super().open_session(app, request)
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
-        """Save the session unless nothing accessed it, so that the response depends on it."""
+        """Save the session; skip this if no code accessed it, because nothing can have changed."""
         if session.accessed or session.modified:
             super().save_session(app, session, response)
 
     def get_cookie_name(self, app: Flask) -> str:
-        """Return the name: no other host or path can set a `__Host-` cookie (RFC 6265bis, 4.1.3.2)."""
+        """Return the name. `__Host-`: no other host can set the cookie (RFC 6265bis, 4.1.3.2)."""
         return "__Host-session" if self.get_cookie_secure(app) else "session"
 
     def get_cookie_secure(self, app: Flask) -> bool:
-        """Return whether the cookie is Secure, as it stays once a session began under https."""
+        """Return whether the cookie is Secure: under https, or always with HTTPS_ONLY."""
         return request.is_secure or get_runtime().config.https_only
 
 
 def init_app(app: Flask) -> None:
-    """Bind the login manager; give templates `known_as`, which needs no database."""
+    """Register sessions and the login manager; give templates the function `known_as`."""
     app.session_interface = Sessions()
     app.config.update(SESSION_COOKIE_HTTPONLY=True, SESSION_COOKIE_SAMESITE="Lax", SESSION_REFRESH_EACH_REQUEST=False)
     login_manager.session_protection = None  # it marks sessions as stale, which nothing here uses
@@ -109,7 +109,7 @@ def end() -> None:
 
 
 def _load(session_id: str) -> Reader | None:
-    """Load the user of a session; return None if it is expired or revoked or the user inactive.
+    """Return the user of a session; None if it is expired or revoked, or the user inactive.
 
     Reads the primary through the pool of /useradd: the pool of statistics has few connections.
     """
@@ -123,7 +123,7 @@ def _load(session_id: str) -> Reader | None:
 
 
 def _known_as() -> str | None:
-    """Return the login in the cookie, unverified: it is shown on error pages only."""
+    """Return the login in the cookie without asking the database, for error pages only."""
     return session["name"] if "name" in session and not _has_expired() else None
 
 
@@ -141,12 +141,12 @@ def _record_visit(response: Response) -> Response:
 
 
 def _is_made_by_person() -> bool:
-    """Return False for requests that an open page makes by itself: nobody may be there."""
+    """Return False for requests of a page that refreshes itself: the person may be absent."""
     return request.headers.get("HX-Request-Type") != "partial"
 
 
 def _send_to_login() -> BaseResponse:
-    """Redirect people to the login and back; answer programs and polling pages with 401."""
+    """Redirect browsers to the login page; respond 401 to programs and polling pages."""
     if request.path.startswith("/api/") and not request.path.startswith("/api/v1/download"):
         raise RefusalError("unauthorized", "session")
     match request.headers.get("HX-Request-Type"):

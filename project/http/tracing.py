@@ -1,7 +1,7 @@
 """OpenTelemetry traces: spans of requests, database operations and spool appends.
 
 Imported only where OTEL_EXPORTER_OTLP_ENDPOINT is set: the packages of requirements-otel.txt are not installed by
-default. Spans contain names, codes and IDs, never what was sent.
+default. Spans contain names, codes and IDs, never request data.
 """
 
 import os
@@ -25,7 +25,7 @@ STOP_S = 0.5
 
 
 class Tracing:
-    """The spans of this process. Starts when needed: its thread does not survive a fork."""
+    """Exports the spans of this process. Starts on first use: threads do not survive a fork."""
 
     def __init__(self, processor: Callable[[], SpanProcessor]) -> None:
         self._processor = processor
@@ -45,7 +45,7 @@ class Tracing:
                 self._pid = os.getpid()
 
     def stop(self) -> None:
-        """Export the remaining spans, for at most STOP_S seconds: the collector may be gone."""
+        """Export the remaining spans for at most STOP_S: the collector may be unreachable."""
         if self._pid == os.getpid():
             shutdown = threading.Thread(target=self._provider.shutdown, daemon=True)
             shutdown.start()
@@ -57,7 +57,7 @@ class Tracing:
         return tracer.start_as_current_span(name, attributes=attributes, record_exception=False)
 
     def begin_request(self) -> None:
-        """Begin the span of a request at its arrival, as part of its caller's trace."""
+        """Start the span of a request, in the client's trace and from the time of arrival."""
         self.ensure_running()
         state = request_state()
         carrier = {name: request.headers.get(name, "") for name in ("traceparent", "tracestate")}
@@ -114,7 +114,7 @@ def init_app(app: Flask, processor: Callable[[], SpanProcessor] | None = None) -
 
 
 def _otlp_processor() -> SpanProcessor:
-    """Return a processor that exports in its own thread, and drops what no collector accepts."""
+    """Return a processor that exports in a thread and drops spans that it cannot deliver."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415 - not installed where tests run
         OTLPSpanExporter,
     )

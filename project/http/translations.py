@@ -9,12 +9,12 @@ def gettext(text: str, **variables: object) -> str:
 
 
 def pgettext(context: str, text: str) -> str:
-    """Translate a text that has another translation in other contexts."""
+    """Translate a text whose translation depends on the context."""
     return str(flask_babel.pgettext(context, text))
 
 
 def ngettext(singular: str, plural: str, num: int, **variables: object) -> str:
-    """Translate a text in the plural form for `num`, which is also a variable of it."""
+    """Translate a text in the plural form for `num`, which fills its variable `num`."""
     return str(flask_babel.ngettext(singular, plural, num, **variables))
 
 

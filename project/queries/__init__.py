@@ -1,1 +1,1 @@
-"""SQL queries. find_* returns one or None, or a list; get_* one or raises; count_* numbers."""
+"""SQL queries. find_* may find nothing (None or an empty list), get_* raises then."""

@@ -1,4 +1,4 @@
-"""Pre-aggregated counts by time, status and code, so that statistics read few rows.
+"""Aggregates of attempts by time, status and code, so that statistics read few rows.
 
 Attempts up to a sequence number, the watermark, are aggregated; later ones are counted row by row. The sum is exact if
 watermark and counts are read from one snapshot (a REPEATABLE READ transaction).
@@ -18,13 +18,13 @@ from project.queries.snapshots import find_last_seq, find_open_writers, find_sna
 
 WATERMARK = "attempt_counts"
 MAX_WAIT_FOR_WRITERS_S = 0.2
-"""After this time aggregation is postponed."""
+"""Seconds to wait for writers; if they are not done then, aggregation is postponed."""
 POLL_S = 0.002
 
 DURATION_BUCKET = (
     f"width_bucket(least(duration_ms, {DURATION_BUCKETS_MS[-1]}) - 1, array{list(DURATION_BUCKETS_MS)}) + 1"
 )
-"""Index of the bucket of a duration, the first being 1."""
+"""SQL expression for the index, from 1, of the bucket of a duration."""
 
 _DELTA_COLUMNS = f"""
     date_bin('15 minutes', received_at, timestamptz '2000-01-01 00:00Z') as at, status, code,
@@ -45,7 +45,7 @@ _ADD = f"""
        set number = c.number + excluded.number,
            durations = (select array_agg(coalesce(old, 0) + coalesce(new, 0) order by bucket)
                           from unnest(c.durations, excluded.durations) with ordinality u (old, new, bucket))"""  # noqa: S608 - constants only
-"""Adds `deltas`, which may be negative, to the counts of all grains."""
+"""Adds `deltas`, which may be negative, to the aggregates of all grains."""
 
 _AGGREGATE = f"""
     with deltas as (
@@ -74,23 +74,23 @@ _DELETE_EMPTY = """
 
 
 def get_watermark(connection: Connection) -> int:
-    """Return the watermark, for use as a value: with a subquery the whole table is scanned."""
+    """Return the watermark. Queries get it as a value: a subquery makes them scan the table."""
     return connection.execute(select(Watermark.seq).where(Watermark.name == WATERMARK)).scalar_one()
 
 
 class Progress(NamedTuple):
-    """Progress of the aggregation."""
+    """The numbers of attempts that an aggregation step has aggregated and left."""
 
     done: int
     remaining: int
-    """Attempts that are not aggregated yet, including unused numbers of the sequence."""
+    """Attempts that are not aggregated yet; unused sequence numbers count as attempts."""
 
 
 def aggregate(connection: Connection, minimum: int, limit: int) -> Progress:
     """Aggregate at most `limit` attempts if at least `minimum` are waiting.
 
-    Does nothing if another process is aggregating. Sequence numbers are not in commit order, so this waits for open
-    transactions that write attempts; writers never wait for this.
+    Does nothing if another process is aggregating. Transactions may commit out of the order of their sequence numbers,
+    so this waits for open transactions that write attempts; those never wait for this.
     """
     remaining = max(0, find_last_seq(connection) - get_watermark(connection))
     if remaining < minimum:
@@ -109,7 +109,7 @@ def aggregate(connection: Connection, minimum: int, limit: int) -> Progress:
 
 
 def _wait_for_writers(connection: Connection, writers: frozenset[str]) -> bool:
-    """Wait until these transactions have ended; return whether they did in time."""
+    """Wait until these transactions have ended; return False after MAX_WAIT_FOR_WRITERS_S."""
     end = time.monotonic() + MAX_WAIT_FOR_WRITERS_S
     while writers and time.monotonic() < end:
         time.sleep(POLL_S)
@@ -118,21 +118,21 @@ def _wait_for_writers(connection: Connection, writers: frozenset[str]) -> bool:
 
 
 class Pruned(NamedTuple):
-    """What one pass has deleted."""
+    """The result of a call of `prune`."""
 
     deleted: int
     before: datetime
-    """Everything deleted was recorded earlier."""
+    """All deleted attempts were recorded before this time."""
 
 
 def prune(connection: Connection, max_age: timedelta, limit: int) -> Pruned:
-    """Delete at most `limit` attempts older than `max_age` and subtract them from the counts.
+    """Delete at most `limit` attempts older than `max_age`; subtract them from the aggregates.
 
     Users are kept. Locks the watermark to prevent concurrent aggregation. Raises ClocksDifferError.
 
-    Age is determined by `recorded_at`, which PostgreSQL sets: the time in an ID is that of an instance, whose clock may
+    The age follows from `recorded_at`, which PostgreSQL sets; the time in an ID is set by an instance, whose clock may
     be wrong. Candidates are the rows with the lowest `seq`, usually the oldest, and those with the lowest IDs, in case
-    PostgreSQL's clock was once ahead. Both orders are indexed, so that a pass reads a bounded number of rows.
+    PostgreSQL's clock was once ahead. Both columns are indexed, so that a call reads a bounded number of rows.
     """
     before = check_clocks(connection) - max_age
     locked = select(Watermark.seq).where(Watermark.name == WATERMARK).with_for_update()

@@ -19,7 +19,7 @@ def add_key(connection: Connection, key_id: UUID, name: str, key_hash: bytes, cr
 
 
 def revoke_key(connection: Connection, key_id: UUID) -> str | None:
-    """Revoke a key; return its name, None if there is none. A retry keeps the first timestamp."""
+    """Revoke a key; return its name or None. Idempotent: a retry keeps the first timestamp."""
     revoked = update(ApiKey).where(ApiKey.id == key_id).values(revoked_at=func.coalesce(ApiKey.revoked_at, func.now()))
     return connection.execute(revoked.returning(ApiKey.name)).scalar()
 
@@ -34,7 +34,7 @@ def find_key(connection: Connection, key_hash: bytes, today: date) -> UUID | Non
 
 
 def find_key_by_id(connection: Connection, key_id: UUID) -> Key | None:
-    """Return the key with this id, None if there is none."""
+    """Return the key with this ID, or None."""
     row = connection.execute(select(*_KEY).where(ApiKey.id == key_id)).one_or_none()
     return None if row is None else Key(**row._mapping)
 

@@ -1,4 +1,4 @@
-"""Queries of attempts as rows."""
+"""Queries that return single attempts or pages of attempts."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -64,7 +64,7 @@ def find_attempts(
     before: UUID | None = None,
     after: UUID | None = None,
 ) -> list[AttemptRow]:
-    """Return up to `limit` attempts next to `before` (older) or `after` (newer), newest first."""
+    """Return up to `limit` attempts just before `before` or just after `after`, newest first."""
     limit_search(connection, attempt_filter)
     if after is None:
         bounds = [] if before is None else [Attempt.id < before]
@@ -76,7 +76,7 @@ def find_attempts(
 
 
 def find_first_received_at(connection: Connection, attempt_filter: AttemptFilter) -> datetime | None:
-    """Return the time of the oldest selected attempt, or None if there is none."""
+    """Return when the oldest selected attempt was received, or None if there is none."""
     limit_search(connection, attempt_filter)
     return connection.execute(select_first((Attempt.received_at, Attempt.id), attempt_filter, 1)).scalar()
 
@@ -95,10 +95,10 @@ def select_first(
     *bounds: ColumnElement[bool],
     newest_first: bool = False,
 ) -> Select[Any]:
-    """Return a query of the oldest or newest attempts of a filter within `bounds`.
+    """Return a query for the oldest or newest selected attempts within `bounds`.
 
-    With a filter by outcome, code or status, the first rows of each existing kind (status and code) are read in index
-    order and merged: PostgreSQL reads no attempts of other kinds, however many lie in between.
+    With a filter by outcome, code or status, the first rows of each selected kind (pair of status and code) are read in
+    index order and merged, so that PostgreSQL reads no attempts of other kinds.
     """
     order = Attempt.id.desc() if newest_first else Attempt.id
     query = select(*columns).where(*bounds).order_by(order).limit(limit)
@@ -113,7 +113,7 @@ def select_first(
 
 
 def _existing_kinds() -> CTE:
-    """Return a CTE of all existing pairs of status and code, read by a loose index scan."""
+    """Return a CTE with all existing pairs of status and code, read by a loose index scan."""
     pairs = select(Attempt.status, Attempt.code).order_by(Attempt.status.desc(), Attempt.code.desc()).limit(1)
     kind = pairs.cte("kind", recursive=True)
     before = tuple_(Attempt.status, Attempt.code) < tuple_(kind.c.status, kind.c.code)

@@ -1,4 +1,4 @@
-"""Counts of attempts: aggregates plus the rows that no aggregate covers."""
+"""Counts attempts: sums aggregates and counts the rows that are not covered by them."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -33,25 +33,26 @@ from project.queries.filters import conditions, kinds, limit_search, within
 
 Columns = Sequence[SQLColumnExpression[Any]]
 Spans = Sequence[tuple[int, Span]]
-"""Spans with the index of their bucket, the same as in _bucket()."""
+"""Pairs of a bucket index, as in _bucket(), and a span of that bucket."""
 
 _KIND = (Attempt.status, Attempt.code)
 _DURATION: ColumnElement[int] = literal_column(DURATION_BUCKET, Integer).label("duration")
 _SUMS = ", ".join(f"sum(durations[{bucket}])" for bucket, _ in enumerate(DURATION_BUCKETS_MS, 1))
 _DURATIONS: ColumnElement[list[int | None]] = literal_column(f"array[{_SUMS}]::bigint[]").label("durations")
-"""Faster than unnest(). SQL text, because SQLAlchemy would take longer for a hundred expressions than PostgreSQL."""
+"""Array of the sums per bucket, faster than unnest(). Written as SQL, because SQLAlchemy would take longer to compile
+a hundred expressions than PostgreSQL takes to execute them."""
 _MOMENTS = ARRAY(DateTime(timezone=True))
 
 
 def count(connection: Connection, attempt_filter: AttemptFilter, edges: Sequence[datetime] = ()) -> Counts:
-    """Count attempts by kind between adjacent edges, and by duration."""
+    """Count attempts per kind in each period between adjacent edges, and per duration."""
     if attempt_filter.is_search:
         return _count_matches(connection, attempt_filter, edges)
     return Counts(count_kinds(connection, attempt_filter, edges).kinds, _count_durations(connection, attempt_filter))
 
 
 def count_kinds(connection: Connection, attempt_filter: AttemptFilter, edges: Sequence[datetime] = ()) -> Counts:
-    """Count attempts by kind between adjacent edges, but not by duration."""
+    """Count attempts per kind in each period between adjacent edges, not per duration."""
     if attempt_filter.is_search:
         return _count_matches(connection, attempt_filter, edges)
     watermark, spans = get_watermark(connection), list(_spans(attempt_filter, edges))
@@ -75,7 +76,7 @@ def _count_durations(connection: Connection, attempt_filter: AttemptFilter) -> C
 
 
 def _count_matches(connection: Connection, attempt_filter: AttemptFilter, edges: Sequence[datetime]) -> Counts:
-    """Count rows in one query: aggregates cannot be searched by text."""
+    """Count the matching rows, because aggregates cannot be searched for text."""
     limit_search(connection, attempt_filter)
     rows = select(_bucket(edges), *_KIND, _DURATION).where(*conditions(attempt_filter)).subquery()
     query: Select[Any] = select(*rows.c, func.count()).group_by(*rows.c)
@@ -98,9 +99,9 @@ def _bucket(edges: Sequence[datetime]) -> ColumnElement[int]:
 
 
 def _aggregated(spans: Spans, attempt_filter: AttemptFilter, sums: Columns, groups: Columns) -> Select[Any]:
-    """Return a query of the sums of aggregates, one row per span and group.
+    """Return a query for the sums of aggregates, with a row per span and group.
 
-    With a plain join instead of LATERAL, PostgreSQL would read the whole table.
+    It uses LATERAL, because PostgreSQL would read the whole table for a plain join.
     """
     complete = [(bucket, span) for bucket, span in spans if span.grain]
     lists = (
@@ -119,9 +120,9 @@ def _aggregated(spans: Spans, attempt_filter: AttemptFilter, sums: Columns, grou
 def _unaggregated(
     watermark: int, spans: Spans, attempt_filter: AttemptFilter, edges: Sequence[datetime], columns: Columns
 ) -> Iterator[Select[Any]]:
-    """Yield queries of attempts in partial grains, and between watermark and snapshot.
+    """Yield queries that count rows of partial grains, and rows after the watermark.
 
-    The latter are subtracted if the watermark is newer than the snapshot.
+    If the watermark is newer than the snapshot, the rows between the two are subtracted instead.
     """
     wanted = kinds(attempt_filter, *_KIND)
     for bucket, span in spans:

@@ -1,4 +1,4 @@
-"""SQL conditions of an AttemptFilter, the same for all queries of attempts."""
+"""Translates an AttemptFilter into SQL conditions, for all queries of attempts."""
 
 import re
 from uuid import UUID
@@ -14,11 +14,12 @@ MAY_HAVE_CONTACT = (
     r"[^\u0001-\u003f\u0041-\u00b1\u00b4-\u00b8\u00ba-\u065f\u2010-\u2027\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3]"
     r"|[0-9](?:[^0-9]*[0-9]){6}"
 )
-"""Finds every text that mask() changes, and others: @, seven ASCII digits, or a script that may have its own digits."""
+"""Matches every text that mask() changes, and some others: with @, seven ASCII digits, or a script that may have digits
+of its own."""
 SEARCH_S = 1.0
-"""Time limit of one search by text; a page runs two or three."""
+"""Time limit in seconds of a text search; a page runs two or three."""
 RENDER_S = 0.3
-"""Part of the deadline that is reserved for rendering the page."""
+"""Seconds of the deadline that are reserved for rendering the page."""
 
 
 def conditions(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
@@ -31,7 +32,7 @@ def conditions(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
 
 
 def within(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
-    """Return the conditions on snapshot and period; the period is a range of primary keys."""
+    """Return the conditions for snapshot and period; a period is a range of primary keys."""
     wanted: list[ColumnElement[bool]] = []
     if attempt_filter.since:
         wanted.append(Attempt.id >= first_id(attempt_filter.since))
@@ -45,7 +46,7 @@ def within(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
 def kinds(
     attempt_filter: AttemptFilter, status: SQLColumnExpression[int], code: SQLColumnExpression[str]
 ) -> list[ColumnElement[bool]]:
-    """Return the conditions on outcome, code and status for these columns."""
+    """Return the conditions for outcome, code and status on these columns."""
     wanted: list[ColumnElement[bool]] = []
     if attempt_filter.outcomes:
         wanted.append(or_(false(), *(_has_outcome(outcome, status) for outcome in sorted(attempt_filter.outcomes))))
@@ -57,7 +58,7 @@ def kinds(
 
 
 def limit_search(connection: Connection, attempt_filter: AttemptFilter) -> None:
-    """Set a statement timeout for a text search, which no index serves."""
+    """Set a statement timeout if the filter searches for text, because no index is used then."""
     if attempt_filter.is_search:
         left = remaining()
         seconds = SEARCH_S if left is None else min(SEARCH_S, max(left - RENDER_S, 0.01))
@@ -65,10 +66,11 @@ def limit_search(connection: Connection, attempt_filter: AttemptFilter) -> None:
 
 
 def matches(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
-    """Return the condition on the search text.
+    """Return the condition for the search text.
 
-    It is a part of a username (after `=` the whole one), a contact, an attempt ID or a client's request ID; for
-    auditors also a part of a name. A masked username is found only as a whole: parts would reveal what is masked.
+    The text is a part of a username (after `=` a whole one), a contact, an attempt ID or a client's request ID; for
+    auditors also a part of a name. Ordinary users find a masked username only by the whole name: a search for parts
+    would reveal what is masked.
     """
     sought = attempt_filter.text.strip()
     if not sought:
@@ -112,7 +114,7 @@ def _has_outcome(outcome: Outcome, status: SQLColumnExpression[int]) -> ColumnEl
 
 
 def _has_digits(text: str, column: SQLColumnExpression[str | None]) -> ColumnElement[bool]:
-    """Return a condition on the unmasked digits, so that the number format does not matter."""
+    """Return a condition that compares only digits and dots, so that format is irrelevant."""
     digits = re.sub(r"\D", "", text)
     masked = re.sub(r"[^\d•]", "", mask_phone("+" + digits))
     spellings = {masked}

@@ -1,4 +1,4 @@
-"""Attempts as lines of a file, formatted by PostgreSQL in blocks."""
+"""Reads attempts in blocks of lines that PostgreSQL has formatted."""
 
 import secrets
 from collections import Counter
@@ -38,13 +38,13 @@ from project.models import Attempt
 from project.queries.attempts import select_first
 
 _NO_LABEL = "\x1f"
-"""Not a separator of any layout, so that a line with it is formatted from its values."""
+"""Stands for an unknown label. No layout has this separator, so the line is built from its values."""
 
 
 def lines_query(attempt_filter: AttemptFilter, layout: Layout, size: int, until: UUID | None = None) -> PreparedQuery:
-    """Return the query of the first `size` selected attempts after `after`, up to `until`.
+    """Return the query for the first `size` selected attempts after `after`, up to `until`.
 
-    The result has the lines as one text: in the driver, one row per line costs more than all later processing.
+    The result is one row with all lines as one text: a row per line would take the driver longer than everything after.
     """
     line = _raw_line(layout, in_full=attempt_filter.in_full).label("line")
     after = Attempt.id > bindparam("after", required=False)
@@ -84,7 +84,7 @@ def find_lines_one_by_one(
 def find_escaped_lines(
     connection: Connection, layout: Layout, ids: list[bytes], *, in_full: bool = True
 ) -> dict[bytes, bytes]:
-    """Return the lines of attempts by ID, built from their values; masked unless `in_full`."""
+    """Return the escaped lines of these attempts by ID; values are masked unless `in_full`."""
     _prepare(connection, layout.zone)
     values = (cast(_VALUES[value], Text) for value in layout.values)
     columns = (cast(Attempt.id, Text), Attempt.status, Attempt.code, *values)
@@ -99,7 +99,7 @@ def find_escaped_lines(
 
 
 def _prepare(connection: Connection, zone: ZoneInfo) -> None:
-    """Set the time zone; receive text as bytes, because decoding and encoding double the cost."""
+    """Set the time zone; make the driver return bytes, because decoding would double the time."""
     event.listen(connection, "before_cursor_execute", _as_bytes)
     connection.execute(select(func.set_config("timezone", zone.key, True)))
 
@@ -109,13 +109,13 @@ def _as_bytes(connection: Connection, cursor: extensions.cursor, *_: object) -> 
 
 
 def _fetch(connection: Connection, query: Select[*tuple[Any, ...]]) -> list[Any]:
-    """Return psycopg2 rows: SQLAlchemy rows would take a fifth of the time of an export."""
+    """Return rows of psycopg2: creating SQLAlchemy rows would take a fifth of an export."""
     cursor = connection.execute(query).cursor
     return [] if cursor is None else list(cursor.fetchall())
 
 
 def _raw_line(layout: Layout, *, in_full: bool) -> ColumnElement[str]:
-    """Return the SQL expression of a raw line; concat_ws() adds the most frequent separator."""
+    """Return the SQL expression for a raw line; concat_ws() adds the most frequent separator."""
     sql = _VALUES if in_full else _VALUES | _MASKED
     usual = Counter(column.separator for column in layout.columns[1:]).most_common(1)[0][0]
     texts: list[ColumnElement[str]] = []
@@ -147,12 +147,12 @@ def _errors() -> ColumnElement[str]:
     texts = errors.c.error["field"].astext + ":" + errors.c.error["code"].astext
     joined = select(func.string_agg(texts, aggregate_order_by(literal_column("';'"), errors.c.position)))
     has_errors = Attempt.errors != literal_column("'[]'::jsonb", JSONB)
-    # Created users have none, so most attempts need no JSON access.
+    # Created users have no errors, so most attempts need no access to the JSON column.
     return case((and_(Attempt.code != CREATED, has_errors), joined.scalar_subquery()))
 
 
 def _or_empty(value: SQLColumnExpression[Any]) -> ColumnElement[str]:
-    """Replace null by an empty text, because concat_ws() omits the separator of null."""
+    """Replace null with an empty text, because concat_ws() omits the separator of null."""
     return func.coalesce(cast(value, Text), "")
 
 
@@ -160,7 +160,7 @@ _VALUES: dict[Value, ColumnElement[Any]] = {
     Value.ID: Attempt.id.expression,
     # Times are in the session time zone, which PreparedQuery or _prepare() has set.
     Value.LOCAL_TIME: cast(Attempt.received_at, String(19)),
-    # ISO 8601 by JSON: to_char() takes twice as long, and the text form of PostgreSQL has no T.
+    # JSON has times in ISO 8601. to_char() takes twice as long, and a cast to text gives no T.
     Value.ISO_TIME: func.to_jsonb(Attempt.received_at).op("#>>")(literal_column("'{}'")),
     Value.SERIAL_TIME: literal_column(
         "(floor(date_part('epoch', attempts.received_at::timestamp)) / 86400 + 25569)::text", Text
@@ -178,7 +178,7 @@ _VALUES: dict[Value, ColumnElement[Any]] = {
 
 
 def _mask_errors(text: str) -> str:
-    """Mask the field names, then once more the whole, since a name may contain the separators."""
+    """Mask each field name, and then the whole text, because a name may contain separators."""
     errors = (error.rpartition(":") for error in text.split(";"))
     return mask(";".join(f"{mask(field)}{separator}{code}" for field, separator, code in errors))
 
@@ -189,5 +189,5 @@ _MASKED: dict[Value, ColumnElement[Any]] = {
         Attempt.name_shown, func.shown_name(Attempt.sent["name"].astext, cast(Attempt.errors, Text)), _NO_LABEL
     ),
 }
-"""Values for ordinary users. Lines that may have contact data are formatted from their values, by mask()."""
+"""Expressions for ordinary users. Lines that may contain contact data are built from their values, with mask()."""
 _MASKS: dict[Value, Callable[[str], str]] = {Value.USERNAME: mask, Value.NAME: short_name, Value.ERRORS: _mask_errors}

@@ -1,4 +1,4 @@
-"""Maintenance of the tables, and checks of the server."""
+"""Queries that maintain tables and check the server."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,11 +10,11 @@ from project.domain.errors import ClocksDifferError
 from project.models import Base, IdempotencyKey
 
 MAX_CLOCK_DIFFERENCE = timedelta(minutes=1)
-"""Nothing is deleted by age while the clocks of PostgreSQL and this instance differ by more: one of them is wrong."""
+"""While the clocks of PostgreSQL and this instance differ by more, one is wrong and nothing is deleted by age."""
 
 
 def check_clocks(connection: Connection) -> datetime:
-    """Return PostgreSQL's time. Raises ClocksDifferError."""
+    """Return PostgreSQL's time. Raises ClocksDifferError if this machine's differs."""
     here = datetime.now(UTC)
     now: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
     if abs(now - here) > MAX_CLOCK_DIFFERENCE:
@@ -56,7 +56,7 @@ def write_nothing(connection: Connection) -> None:
 
 
 def limit_lock_wait(connection: Connection, seconds: float) -> None:
-    """Bound how long each statement of this transaction waits for a lock."""
+    """Set the lock timeout of this transaction."""
     connection.execute(select(func.set_config("lock_timeout", f"{round(1000 * seconds)}ms", True)))
 
 
@@ -71,20 +71,20 @@ class Server:
 
     version: str
     number: int
-    """140005 is 14.5."""
+    """server_version_num: 140005 is 14.5."""
     role: str
     is_writable: bool
     now: datetime
     encoding: str
     """Encoding of the database, which must be UTF8."""
     tables: list[str]
-    """Those of our table names that exist in the schema, of any owner."""
+    """Tables of the service that exist in the schema, of any owner."""
     may_create: bool
     """Whether the role may create tables, as migrations do."""
     may_alter: bool
-    """Whether it owns any of our tables."""
+    """Whether the role owns any of these tables."""
     may_write: bool
-    """Whether it may read and write the rows of all these tables, and read the revision."""
+    """Whether the role may read and write rows of all these tables, and read the revision."""
     revision: str | None
     """The last migration, None before the first."""
 
@@ -125,9 +125,9 @@ SAMPLE = 1000
 
 
 def find_key_ids(connection: Connection) -> set[str]:
-    """Return the IDs of the secrets of the oldest and newest keys and issued passwords.
+    """Return the IDs of the secrets that a sample of idempotency keys and passwords refers to.
 
-    A sample: tables of millions of rows have no index by secret.
+    The sample consists of the oldest and newest rows, because there is no index by secret.
     """
     samples = [
         f"(select kid from idempotency_keys where expires_at > now() order by expires_at {order} limit {SAMPLE})"  # noqa: S608

@@ -1,4 +1,4 @@
-"""Masks stored contacts and names again when the rules have changed."""
+"""Masks stored contacts and names again, after the rules of masking have changed."""
 
 from typing import Any
 
@@ -28,10 +28,10 @@ _UPDATE = text("""
 
 
 def mask_again(connection: Connection, region: str, limit: int, *, wait: bool = False) -> int:
-    """Mask the next `limit` attempts after the watermark again, and advance it.
+    """Mask the next `limit` attempts after the watermark again and advance the watermark.
 
-    Return how many were read, 0 after the last one or, without `wait`, if another process is at work. Interrupted or
-    repeated, it leaves the same rows.
+    Returns the number of attempts read; 0 after the last one or, without `wait`, if another process is masking. Can be
+    interrupted and repeated.
     """
     watermark = connection.execute(
         select(Watermark.seq).where(Watermark.name == WATERMARK).with_for_update(skip_locked=not wait)
@@ -51,7 +51,7 @@ def mask_again(connection: Connection, region: str, limit: int, *, wait: bool = 
 
 
 def set_watermark(connection: Connection, seq: int) -> None:
-    """Set the last attempt that needs no masking: 0 to mask all, FINISHED to mask none."""
+    """Set the sequence number of the last masked attempt: 0 masks all again, FINISHED none."""
     connection.execute(update(Watermark).where(Watermark.name == WATERMARK).values(seq=seq))
 
 

@@ -1,4 +1,4 @@
-"""The statements that write attempts: one decides, the other records refusals."""
+"""Statements that write attempts: one creates users, the other records refusals."""
 
 from collections.abc import Sequence
 from dataclasses import fields
@@ -40,7 +40,7 @@ _INSERT = PreparedStatement(
     """,
     arguments=1,
 )
-"""Writes `answered` even if it is the same (docs/adr/0013)."""
+"""The conflict clause writes `answered` even if it is unchanged (docs/adr/0013)."""
 
 
 def useradd(
@@ -53,7 +53,7 @@ def useradd(
     password_hash: str,
     is_admin: bool = False,
 ) -> Decision:
-    """Call the SQL function that decides: user created, identifiers taken, or key replayed."""
+    """Call the SQL function useradd(): it creates the user, refuses it or replays the key."""
     [(status, code, clashes, decided_kid, *user)] = database.write_statement(
         _USERADD,
         str(attempt.id),
@@ -89,15 +89,15 @@ def useradd(
 
 
 def insert_attempt(database: Database, record: AttemptRecord) -> None:
-    """Record an attempt that created no user, as insert_attempts() does."""
+    """Record one attempt that created no user, by the same rules as insert_attempts()."""
     database.write_statement(_INSERT, f"[{record.to_line()}]")
 
 
 def insert_attempts(connection: Connection, records: Sequence[AttemptRecord]) -> None:
     """Record attempts that created no user.
 
-    For an attempt that is already recorded, only `answered` is updated. If its transaction is undecided, PostgreSQL
-    waits for it, so that a record cannot overtake it.
+    If an attempt is already recorded, only `answered` is updated. If the transaction of an attempt is still open,
+    PostgreSQL waits for it, so that the record does not get ahead of its outcome.
     """
     first_of_id = {record.attempt.id: record for record in reversed(records)}
     lines = ",".join(record.to_line() for record in first_of_id.values())

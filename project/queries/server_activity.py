@@ -1,4 +1,4 @@
-"""Sessions and standbys of the PostgreSQL server."""
+"""Query for sessions and standbys of the PostgreSQL server."""
 
 from dataclasses import dataclass
 
@@ -7,15 +7,15 @@ from sqlalchemy import Connection, text
 
 @dataclass(frozen=True, slots=True)
 class ServerActivity:
-    """Sessions and standbys, as far as any role can see them."""
+    """Sessions and standbys of a server, as far as any role may see them."""
 
     statement_timeout: str
-    """Of this session."""
+    """The setting in this session."""
     max_sessions: int
     sessions: int
     standbys: int
     synchronous_standby_names: str
-    """The standbys for which COMMIT waits; empty for none."""
+    """The standbys for which COMMIT waits; empty if it waits for none."""
 
 
 def find_server_activity(connection: Connection) -> ServerActivity:

@@ -1,7 +1,8 @@
-"""Snapshots of attempts: the last sequence number, and writers that may add earlier ones.
+"""Snapshots of attempts: the last sequence number, and writers that may add lower ones.
 
-Sequence numbers are not ordered by commit. A writer locks the table before it generates a number, until its transaction
-ends. Taking a conflicting lock instead would also wait for every vacuum, and block writers behind it.
+Transactions may commit out of the order of their sequence numbers. Each writer locks the table before it draws a number
+and until its transaction ends, so pg_locks shows the open writers. Taking a conflicting lock instead would wait for
+every vacuum, too, and block later writers.
 """
 
 from sqlalchemy import Connection, func, select, text
@@ -16,16 +17,16 @@ _WRITERS = text("""
 
 
 def find_last_seq(connection: Connection) -> int:
-    """Return the sequence number of the last recorded attempt, 0 if there is none."""
+    """Return the highest sequence number of an attempt, or 0 if there is none."""
     return connection.execute(select(func.coalesce(func.max(Attempt.seq), 0))).scalar_one()
 
 
 def find_snapshot_end(connection: Connection) -> tuple[int, frozenset[str]]:
-    """Return the last sequence number, and the transactions that may still add an earlier one."""
+    """Return the last sequence number and the transactions that may still add lower ones."""
     last_seq = find_last_seq(connection)  # first: a writer that begins later draws a higher number
     return last_seq, find_open_writers(connection)
 
 
 def find_open_writers(connection: Connection) -> frozenset[str]:
-    """Return the open transactions that write attempts."""
+    """Return the virtual IDs of the open transactions that write attempts."""
     return frozenset(connection.execute(_WRITERS).scalars())

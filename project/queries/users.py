@@ -25,7 +25,7 @@ _ACCOUNTS_BY_IDENTIFIERS = PreparedStatement("find_accounts", f"{_ACCOUNTS} {_IS
 def find_accounts(database: Database, identifiers: Sequence[str]) -> list[Account]:
     """Return the users with one of the folded `identifiers`: usually one, at most three.
 
-    A username may equal another user's e-mail; the password tells them apart.
+    There may be several because a username may equal another user's e-mail; the password decides between them.
     """
     return [_account(row) for row in database.read_statement(_ACCOUNTS_BY_IDENTIFIERS, list(identifiers))]
 
@@ -84,36 +84,36 @@ def find_users_by_login(connection: Connection, identifiers: Sequence[str]) -> l
 
 
 def has_identifier(identifiers: Sequence[str]) -> ColumnElement[bool]:
-    """Return the condition that one of the folded `identifiers` is the user's (indexed)."""
+    """Return the condition that a user has one of the folded `identifiers`. Uses an index."""
     return User.id.in_(select(Identifier.user_id).where(Identifier.value.in_(identifiers)))
 
 
 def contains(text: str) -> ColumnElement[bool]:
-    """Return the condition that the login or the name contains this text; no index answers it."""
+    """Return the condition that login or name contains this text. Uses no index."""
     return or_(User.username.icontains(text, autoescape=True), User.name.icontains(text, autoescape=True))
 
 
 def lock_administrators(connection: Connection) -> list[UUID]:
-    """Lock until the transaction ends and return the administrators who can log in."""
+    """Return the IDs of active administrators, locked until the transaction ends."""
     query = select(User.id).where(User.role == Role.ADMINISTRATOR, User.is_active).order_by(User.id).with_for_update()
     return list(connection.scalars(query))
 
 
 def change_user(connection: Connection, user_id: UUID, **values: Any) -> str | None:
-    """Change columns of a user and end all sessions; return the username, or None if unknown."""
+    """Update columns of a user and end all sessions; return the username, or None if unknown."""
     changed = update(User).where(User.id == user_id).values(epoch=User.epoch + 1, **values).returning(User.username)
     return connection.execute(changed).scalar()
 
 
 def reset_password(connection: Connection, user_id: UUID, password_hash: str) -> str | None:
-    """Set a password; return the username or None. Replays no longer return credentials."""
+    """Set a password; return the username or None. Later replays return no credentials."""
     return change_user(connection, user_id, password_hash=password_hash, password_changed_at=func.now())
 
 
 def replace_password(connection: Connection, user_id: UUID, former: str, password_hash: str) -> int | None:
-    """Replace the hash `former` and end all sessions; return the epoch of new sessions.
+    """Replace the password hash `former` and end all sessions; return the new epoch.
 
-    Returns None if the stored hash is another one. Idempotent: a retry finds the hash that it stored.
+    Returns None if the stored hash is a different one. Idempotent: a retry accepts the new hash as stored.
     """
     changed = (
         update(User)

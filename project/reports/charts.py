@@ -1,4 +1,4 @@
-"""The chart of requests over time, and the detection of an anomaly."""
+"""Builds the chart of requests over time and detects anomalies."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,20 +12,20 @@ from project.presentation.formats import format_time
 from project.presentation.selection import Selection
 
 WIDTH, GAP = 10, 1.5
-"""Width of a column, and of the gap on each side of it, in units of the drawing."""
+"""Width of a column and of the gap on each side of it, in units of the SVG drawing."""
 MAX_LABELS = 8
 STEPS = (1, 1.5, 2, 3, 4, 6)
 FEW_COLUMNS = 12
 
 ANOMALY_FACTOR, ANOMALY_MIN_REJECTED = 4, 20
-"""An anomaly has this many times the median share of rejections, and this many of them."""
+"""An anomaly has at least this multiple of the median share of rejections, and this number of rejections."""
 MIN_BUCKETS = 6
-"""Fewer buckets with requests have no meaningful median."""
+"""With fewer buckets that have requests, the median is meaningless."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A coloured part of a column, in units of the drawing: 0 is the top, 100 the base line."""
+    """A coloured part of a column. Coordinates: 0 is the top of the chart, 100 the base line."""
 
     css_class: str
     y: str
@@ -34,7 +34,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A bucket as drawn."""
+    """A column of the chart, which shows a bucket."""
 
     bucket: Bucket
     x: float
@@ -45,7 +45,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A label of the time axis, at a percentage of its width."""
+    """A label of the time axis; `x` is a percentage of the width."""
 
     x: str
     anchor: str
@@ -55,7 +55,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of the table with the same numbers."""
+    """A line of the table that accompanies the chart."""
 
     name: str
     created: int
@@ -66,7 +66,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """The chart as the template prints it."""
+    """A chart with all values that the template needs."""
 
     columns: tuple[Column, ...]
     top: int
@@ -85,7 +85,7 @@ class Anomaly:
 
     bucket: Bucket
     times: int | None
-    """The multiple of the median number of rejections, None if the median is 0."""
+    """Rejections as a multiple of their median; None if that is not more than one."""
 
 
 def build_chart(report: Report, selection: Selection) -> Chart:
@@ -96,13 +96,13 @@ def build_chart(report: Report, selection: Selection) -> Chart:
 
 
 def round_up(highest: int) -> int:
-    """Return the top of the scale: an even number, one of STEPS times a power of ten."""
+    """Round up to the top of the scale: one of STEPS times a power of ten, and even."""
     tops = (step * 10**power for power in count(0) for step in STEPS)
     return int(next(top for top in tops if top >= highest and top % 2 == 0))
 
 
 def _column(index: int, bucket: Bucket, top: int, selection: Selection) -> Column:
-    # Failures are drawn on the base line, so that their heights can be compared.
+    # Failures are at the base line, where heights are comparable.
     stack = (("down", bucket.failed), ("bad", bucket.rejected), ("ok", bucket.created), ("same", bucket.unchanged))
     bars, total = [], 0
     for css_class, number in stack:
@@ -114,7 +114,7 @@ def _column(index: int, bucket: Bucket, top: int, selection: Selection) -> Colum
 
 
 def times_label(bucket: Bucket) -> str:
-    """Return `Tue, 17 November, 12:00–15:00`, without times for whole days."""
+    """Format the time of a bucket: `Tue, 17 November, 12:00–15:00`, or days without times."""
     since, until = bucket.since, bucket.until
     if since.time() == until.time() == datetime.min.time():
         last = until - timedelta(days=1)
@@ -132,7 +132,7 @@ def _labels(report: Report) -> Iterator[Label]:
 
 
 def _labelled_columns(report: Report) -> Sequence[int]:
-    """Return the indices of labelled columns: midnights if possible, or evenly spaced columns."""
+    """Return the indices of the columns to label: midnights if possible, else evenly spaced."""
     total = len(report.series)
     if report.step == "3h":
         midnights = [index for index, bucket in enumerate(report.series) if bucket.since.hour == 0]
@@ -160,7 +160,7 @@ def _label_text(step: str, since: datetime) -> tuple[str, str]:
 
 
 def _lines(report: Report) -> Iterator[Line]:
-    """Yield a line per day, or per column for a single day or wider columns."""
+    """Yield a line per day, or per column if there is one day or columns are days or longer."""
     days = {bucket.since.date() for bucket in report.series}
     if report.step not in {"30min", "3h"} or len(days) == 1:
         for bucket in report.series:
@@ -176,9 +176,9 @@ def _line(name: str, buckets: Iterable[Bucket]) -> Line:
 
 
 def find_anomaly(report: Report) -> Anomaly | None:
-    """Return the bucket with a share of rejections far above the median, if any.
+    """Return the bucket whose share of rejections is far above the median, if any.
 
-    With a filter by result there is none: among rejections only, all shares are equal.
+    Returns None for a filter by outcome, code or status, because shares are meaningless then.
     """
     if report.attempt_filter.outcomes or report.attempt_filter.codes or report.attempt_filter.statuses:
         return None

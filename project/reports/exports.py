@@ -1,4 +1,4 @@
-"""Downloads: all attempts of the filter as a file."""
+"""Downloads of all attempts of a filter as a file."""
 
 import logging
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ from project.services import reports as service
 log = logging.getLogger(__name__)
 
 AT_ONCE = 2
-"""Concurrent exports per process: a third would take threads from /useradd."""
+"""Maximum number of concurrent exports per process: more would take threads from /useradd."""
 CHUNK = 256 * 1024
 TYPES = {
     "txt": "text/plain; charset=utf-8",
@@ -39,11 +39,11 @@ _permits = BoundedSemaphore(AT_ONCE)
 @bp.get("/api/v1/download-txt/", endpoint="download_txt", defaults={"ending": "txt"})
 @bp.get("/api/v1/download-xlsx/", endpoint="download_xlsx", defaults={"ending": "xlsx"})
 def export(ending: str) -> Response:
-    """Stream the file. Except for searches, count attempts after the first bytes are sent.
+    """Stream a file. Attempts are counted after the first bytes are sent, except for searches.
 
-    Counting a search may time out, and the reader must get an error then. There is no Content-Length: the length of a
-    compressed file is known only at its end, and for a text file PostgreSQL would have to produce all lines twice.
-    /api/v1/download-* are the addresses of the Django version of this service.
+    Counting the attempts of a search may time out, and the reader must get an error then. There is no Content-Length:
+    the length of a compressed file is known only at its end, and for a text file PostgreSQL would have to produce all
+    lines twice. /api/v1/download-* are addresses of the former Django version of this service.
     """
     rate_limits.consume_for_reader(rate_limits.EXPORTS)
     selection = read_selection(parse_selection_strictly, known=(*PARAMETERS, "lang"))
@@ -65,7 +65,7 @@ def export(ending: str) -> Response:
 
 
 def _counter(report: Report, ending: str) -> CountAttempts:
-    """Return a function that counts attempts and logs the export, usable after the request."""
+    """Return a function that counts attempts and logs the export, even after the request."""
     database, state = get_runtime().read_database, request_state()
     fields = {"user_id": str(state.account.id), "format": ending, "request_id": str(state.request_id)}
 
@@ -78,7 +78,7 @@ def _counter(report: Report, ending: str) -> CountAttempts:
 
 
 def _chunks(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Split blocks, so that the server buffers little for a slow client."""
+    """Split blocks into chunks, so that the server buffers little for a slow client."""
     for block in blocks:
         for start in range(0, len(block), CHUNK):
             yield block[start : start + CHUNK]

@@ -19,7 +19,7 @@ from project.reports.page_data import AnomalyNote
 
 @dataclass(frozen=True, slots=True)
 class Chip:
-    """An active filter, and the query without it."""
+    """An active filter, and the query string without it."""
 
     name: str
     value: str
@@ -27,13 +27,13 @@ class Chip:
 
 
 def period_name(selection: Selection) -> str:
-    """Return the name of the period as on its button, or the dates of a custom period."""
+    """Return the name of the selected period, or the dates of a custom one."""
     names = {"today": gettext("Today"), "7d": gettext("7 days"), "30d": gettext("30 days"), "all": gettext("All time")}
     return names.get(selection.period) or days_label(selection.filter.since, selection.filter.until, selection.now)
 
 
 def lag_label(lag_s: float) -> str:
-    """Return the lag of a replica in words; infinite means unknown."""
+    """Describe the lag of a replica; infinite means unknown."""
     if math.isinf(lag_s):
         return gettext("from a replica, lag unknown")
     seconds = round(lag_s)
@@ -46,7 +46,7 @@ def lag_label(lag_s: float) -> str:
 
 
 def chips(selection: Selection) -> Iterator[Chip]:
-    """Yield the active filters, including a custom period; other periods have a button."""
+    """Yield the active filters, including a custom period; other periods have buttons."""
     if selection.period == "dates" and not selection.is_reversed:
         yield Chip(gettext("Period"), period_name(selection), selection.query(since=None, until=None))
     names = outcome_names()
@@ -63,7 +63,7 @@ def chips(selection: Selection) -> Iterator[Chip]:
 
 
 def parameter_name(name: str) -> str:
-    """Return the name of a URL parameter on the page."""
+    """Return the name by which the page shows a URL parameter."""
     names = {
         "period": gettext("Period"),
         "from": gettext("From"),
@@ -79,7 +79,7 @@ def parameter_name(name: str) -> str:
 
 
 def step_label(report: Report) -> str:
-    """Return the label of the chart's step, such as `3 hours`."""
+    """Return the label of the width of a column, such as `3 hours`."""
     first = report.series[0]
     months = (first.until.year - first.since.year) * 12 + first.until.month - first.since.month
     return {
@@ -92,7 +92,7 @@ def step_label(report: Report) -> str:
 
 
 def comparison_text(selection: Selection, report: Report, previous: int | None) -> str:
-    """Compare the number of requests with that of the previous period; "" if there is none."""
+    """Compare the number of requests with the previous period; "" if that is not possible."""
     periods = {
         "today": gettext("yesterday by this time"),
         "7d": gettext("the previous 7 days"),
@@ -111,7 +111,7 @@ def comparison_text(selection: Selection, report: Report, previous: int | None) 
 
 
 def anomaly_text(note: AnomalyNote) -> str:
-    """Return the sentence about an anomaly."""
+    """Return the sentence that describes an anomaly."""
     bucket, times, reason = note.anomaly.bucket, note.anomaly.times, reason_text(note.code)
     values = {"when": times_label(bucket), "count": number(bucket.rejected)}
     if times:

@@ -17,7 +17,7 @@ READ_CODES = ("bad_request", "unknown_parameter", "unauthorized", "database_unav
 
 
 def describe(spec: APISpec) -> None:
-    """Add statistics, attempts and downloads to the document."""
+    """Add statistics, attempts and downloads to the OpenAPI document."""
     _add(spec, "/api/v1/stats/", "stats", "Statistics; without a period, of all attempts", _filter("all"), STATS)
     paging = [parameter("before", "Only attempts older than this one", _UUID), _LIMIT]
     _add(spec, "/api/v1/attempts/", "attempts", "Attempts, newest first", [*_filter("all"), *paging], ATTEMPT_PAGE)

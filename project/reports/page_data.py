@@ -1,4 +1,4 @@
-"""The data of the pages. Only this module reads it: views request, templates print it."""
+"""Reads the data of the pages; views only request it and templates only print it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facets:
-    """Reasons and statuses to filter by, each counted without the filter of its own kind."""
+    """Reasons and statuses to filter by. Each kind is counted without its own filter."""
 
     reasons: tuple[CodeCount, ...]
     statuses: tuple[StatusCount, ...]
@@ -47,27 +47,27 @@ class AnomalyNote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """Data of the results page. A part that took too long to count is None."""
+    """The data of the results page. A part whose query timed out is None."""
 
     report: Report | None
     facets: Facets | None = None
     previous: int | None = None
-    """Attempts in the previous period, None unless all of it was recorded."""
+    """Number of attempts in the previous period; None unless the whole period was recorded."""
     chart: Chart | None = None
     anomaly_note: AnomalyNote | None = None
     page: service.Page | None = None
     total_all_time: int | None = None
-    """Attempts of this filter over all time, counted only if there are none in the period."""
+    """Number of attempts of this filter over all time, counted only if there are none in the period."""
     is_new: bool = False
     """Whether there are no attempts at all."""
     lag_s: float = 0
-    """Lag of the replica that the data is from, in seconds; infinite if unknown."""
+    """Lag in seconds of the replica from which the data was read; infinite if unknown."""
     newest_id: UUID | None = None
-    """The attempt after which newer ones are offered, None if there can be none."""
+    """ID after which the page asks for newer attempts; None if there can be none."""
 
 
 def get_results(database: Database, selection: Selection) -> Results:
-    """Return the data of the results page, all from the same snapshot."""
+    """Read the data of the results page, all from the same snapshot."""
     report = try_query(service.build_report, database, selection.filter, selection.zone, selection.now)
     attempt_filter = report.attempt_filter if report else selection.filter
     page = try_query(
@@ -128,7 +128,7 @@ def _facets(database: Database, report: Report) -> Facets | None:
 
 
 def _count_previous(database: Database, selection: Selection, report: Report) -> int | None:
-    """Count the previous period up to the same time; return None if it is partly unrecorded."""
+    """Count the previous period up to the same time of day; None if it is partly unrecorded."""
     since = report.attempt_filter.since
     if selection.period not in DAYS or since is None:
         return None
@@ -157,7 +157,7 @@ def _anomaly_note(database: Database, report: Report) -> AnomalyNote | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Details:
-    """Data of the page of one attempt."""
+    """The data of the page of one attempt."""
 
     attempt: AttemptDetail
     newer: AttemptRow | None
@@ -177,7 +177,7 @@ class Details:
 
 
 def find_details(database: ReadDatabase, attempt_id: UUID, selection: Selection) -> Details | None:
-    """Return the data of the page of one attempt, None if there is no such attempt."""
+    """Read the data of the page of one attempt; return None if there is no such attempt."""
     attempt = service.find_attempt(database, attempt_id)
     if attempt is None:
         return None
@@ -205,7 +205,7 @@ def find_details(database: ReadDatabase, attempt_id: UUID, selection: Selection)
 
 
 def _is_within(attempt: AttemptRow, attempt_filter: AttemptFilter) -> bool:
-    """Return whether an attempt is in the period of a filter; a link may name another period."""
+    """Return whether an attempt is in the period of a filter; a link may have another one."""
     return (attempt_filter.since is None or attempt.received_at >= attempt_filter.since) and (
         attempt_filter.until is None or attempt.received_at < attempt_filter.until
     )

@@ -1,4 +1,4 @@
-"""Rebuild the response body of a recorded attempt: bodies themselves are never stored."""
+"""Rebuilds the response body of a recorded attempt, because bodies are not stored."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ HIDDEN_PASSWORD = "••••••"  # noqa: S105 - not a password
 
 
 def in_form_order(sent: Mapping[str, str]) -> dict[str, str]:
-    """Return the fields of a request in the order of a form: jsonb does not keep their order."""
+    """Return request fields in the order of FIELDS: jsonb does not preserve the order sent."""
     return {name: sent[name] for name in (*FIELDS, *sent) if name in sent}
 
 
@@ -25,7 +25,7 @@ def media_type(attempt: AttemptRow) -> str:
 
 
 def rebuild(attempt: AttemptDetail) -> dict[str, Any] | None:
-    """Return the body of the response in its original language, None if there was no response."""
+    """Return the response body in its original language; None if there was no response."""
     if attempt.answered is None:
         return None
     if attempt.answered == 201:
@@ -49,7 +49,7 @@ def _unplanned_code(attempt: AttemptRow) -> str:
 
 
 def _detail(attempt: AttemptDetail, code: str) -> str:
-    """Return the detail of the response, "…" if its parameters were not recorded."""
+    """Return the detail of the response, or "…" if its parameters were not recorded."""
     if code == "validation_failed" and attempt.errors:
         return validation_detail(attempt.errors)
     if code == "conflict" and attempt.errors:

@@ -23,7 +23,7 @@ bp = Blueprint("reports", __name__)
 
 
 def read_selection(parse: Callable[..., Selection] = parse_selection, **options: str | Sequence[str]) -> Selection:
-    """Parse the query; only auditors and administrators filter by client and search names."""
+    """Parse the query string; only auditors and administrators may search clients and names."""
     in_full = request_state().sees_everything
     return parse(request.args, display_zone(), datetime.now(UTC), in_full=in_full, **options)
 
@@ -31,7 +31,7 @@ def read_selection(parse: Callable[..., Selection] = parse_selection, **options:
 @bp.get("/results/")
 @page_parameters(*PARAMETERS, "before", "after", "newer")
 def results() -> ResponseReturnValue:
-    """Show statistics and rows of the selected attempts."""
+    """Show statistics and a list of the selected attempts."""
     selection = read_selection()
     if selection.is_reversed:
         return _results(selection, page_data.Results(report=None)), 400
@@ -62,7 +62,7 @@ def _results(selection: Selection, found: page_data.Results, **problem: object) 
 
 
 def _newer(selection: Selection, newest_id: UUID) -> ResponseReturnValue:
-    """Respond to an open page: 204 without newer attempts, 304 if unchanged, or a button."""
+    """Respond to polling: 204 without newer attempts, 304 if unchanged, otherwise a button."""
     newer = page_data.count_newer(get_runtime().read_database, selection, newest_id)
     if not newer.count:
         return "", 204

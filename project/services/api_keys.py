@@ -1,4 +1,4 @@
-"""Create, revoke and verify API keys."""
+"""Creates, revokes and verifies API keys."""
 
 import logging
 import time
@@ -14,7 +14,7 @@ from project.queries import api_keys as queries
 log = logging.getLogger(__name__)
 
 CACHE_S = 5.0
-"""How long a process caches a valid key; a revoked one may work that long."""
+"""Seconds for which a process caches a valid key, and for which a revoked key may still work."""
 
 
 class ApiKeys:
@@ -25,7 +25,7 @@ class ApiKeys:
         self._valid_until: dict[bytes, float] = {}
 
     def clear_cache(self) -> None:
-        """Look every key up in PostgreSQL again."""
+        """Empty the cache: the next use of each key is verified in PostgreSQL."""
         self._valid_until.clear()
 
     def is_cached(self, key: str) -> bool:
@@ -47,7 +47,7 @@ class ApiKeys:
 
 
 def issue(database: Database, name: str, by: UUID | None) -> IssuedKey:
-    """Create and return a key. `by` is the administrator, None for the command line."""
+    """Create an API key and return it. `by` is the administrator, None for the command line."""
     key, key_id = new_api_key(), new_id(datetime.now(UTC))
     database.write_transaction(queries.add_key, key_id, name, hash_api_key(key), by)
     _log("API key created", key_id, by)
@@ -64,7 +64,7 @@ def revoke(database: Database, key_id: UUID, by: UUID | None) -> str:
 
 
 def find(database: Database, key_id: UUID) -> ApiKey | None:
-    """Return the key with this id, None if there is none."""
+    """Return the key with this ID, or None."""
     return database.read_transaction(queries.find_key_by_id, key_id)
 
 

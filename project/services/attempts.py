@@ -1,4 +1,4 @@
-"""Record attempts that create no user: in PostgreSQL, else in the spool, else in the log."""
+"""Records attempts that create no user: in PostgreSQL, else in the spool, else in the log."""
 
 import logging
 import time
@@ -30,13 +30,13 @@ from project.spool import APPEND_S, BATCH, Intent, Spool, SpoolError, Undelivere
 log = logging.getLogger(__name__)
 
 INSERT_S = 1.0
-"""Time limit for PostgreSQL in seconds: the spool takes the record at once."""
+"""Time limit for PostgreSQL in seconds; after it the record goes to the spool."""
 DISK_RESERVE_S, DISK_OVERTIME_S = 0.5, 0.3
-"""Seconds of a request's deadline that PostgreSQL must leave to the disk, and that the disk may take beyond it."""
+"""Seconds of a request's deadline that are reserved for the disk, and seconds that the disk may exceed it."""
 BATCH_LOCK_S = 0.2
-"""Seconds that a batch waits for an undecided attempt before it is divided to find that one."""
+"""Seconds for which a batch waits for the open transaction of an attempt; then it is divided to find the attempt."""
 POSTPONE_S = 10
-"""Seconds after which a record that PostgreSQL could not decide in time is tried again."""
+"""Seconds after which a record that timed out is tried again."""
 PRUNE_BATCH, PURGE_BATCH = 500, 1000
 """Attempts and idempotency keys deleted in one transaction."""
 MASK_BATCH = 500
@@ -45,7 +45,7 @@ _UNAVAILABLE_CODES = frozenset({"database_unavailable", "outcome_unknown", "over
 
 
 def write_intent(spool: Spool, attempt: NewAttempt) -> Intent | None:
-    """Note an attempt in case this process is killed; Spool.clear_intent() removes the note."""
+    """Store an intent in case this process is killed; Spool.clear_intent() deletes it."""
     return spool.write_intent(AttemptRecord.interrupted(attempt).masked().to_line())
 
 
@@ -58,7 +58,7 @@ def record(
     code: str,
     errors: tuple[FieldError, ...] = (),
 ) -> bool:
-    """Record an attempt before the response is sent; return False if only the log has it."""
+    """Record an attempt before the response is sent; return False if it is only in the log."""
     attempt_record = AttemptRecord(
         attempt=attempt, status=status, answered=status, code=code, errors=errors, duration_ms=elapsed_ms(attempt)
     )
@@ -67,7 +67,7 @@ def record(
 
 
 def prune_batch(database: Database, max_age: timedelta) -> int:
-    """Delete a batch of attempts older than `max_age`; return how many, 0 if the clocks differ."""
+    """Delete a batch of attempts older than `max_age`; return their number, 0 if clocks differ."""
     try:
         deleted, before = database.run_once(prune, max_age, PRUNE_BATCH)
     except ClocksDifferError as error:
@@ -78,10 +78,10 @@ def prune_batch(database: Database, max_age: timedelta) -> int:
 
 
 def prune_all(database: Database, max_age: timedelta) -> int:
-    """Delete all attempts recorded more than `max_age` ago; return how many.
+    """Delete all attempts recorded more than `max_age` ago; return their number.
 
-    Users stay. Works in short transactions: writers do not wait, and an interrupted run keeps its progress. Raises
-    DatabaseUnavailableError or ClocksDifferError.
+    Users are kept. Uses short transactions, so that writers do not wait and an interrupted run keeps its progress.
+    Raises DatabaseUnavailableError or ClocksDifferError.
     """
     total = 0
     while True:
@@ -102,7 +102,7 @@ def _log_clocks(error: ClocksDifferError) -> None:
 
 
 def purge_keys(database: Database) -> None:
-    """Delete expired idempotency keys in batches, none if the clocks differ.
+    """Delete expired idempotency keys in batches; delete none if the clocks differ.
 
     Raises DatabaseUnavailableError.
     """
@@ -120,19 +120,19 @@ def purge_keys(database: Database) -> None:
 
 
 def mask_batch(database: Database, region: str) -> int:
-    """Mask a batch of stored attempts again; return how many were read, 0 if none is left."""
+    """Mask a batch of stored attempts again; return the number read, 0 if none is left."""
     return database.run_once(mask_again, region, MASK_BATCH)
 
 
 def finish_masking(database: Database) -> None:
-    """Record that no stored attempt needs new masks any more."""
+    """Record that all stored attempts are masked by the current rules."""
     database.run_once(set_watermark, FINISHED)
 
 
 def mask_all(database: Database, region: str) -> Iterator[int]:
     """Mask stored attempts again; yield batch sizes. Raises DatabaseUnavailableError.
 
-    Works in short transactions beside the running service; a repeated run changes nothing.
+    Uses short transactions, so that the service may run meanwhile. Can be interrupted and repeated.
     """
     database.write_transaction(set_watermark, 0)
     while read := database.write_transaction(mask_again, region, MASK_BATCH, wait=True):
@@ -145,7 +145,7 @@ def _try_insert(database: Database, attempt_record: AttemptRecord) -> bool:
             insert_attempt(database, attempt_record)
     except (DatabaseUnavailableError, OutcomeUnknownError, OverloadedError):
         return False
-    except Exception:  # whatever happened there, the spool takes the record
+    except Exception:  # after any failure the record goes to the spool
         log.exception("PostgreSQL rejected an attempt record")
         return False
     return True
@@ -172,28 +172,28 @@ def _try_spool(spool: Spool, attempt_record: AttemptRecord) -> bool:
 
 
 class Delivery:
-    """Inserts spooled records idempotently; one that cannot be decided delays no other."""
+    """Inserts spooled records into PostgreSQL; one that fails or times out delays no other."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._size = BATCH
         self._retry_at: dict[str, float] = {}
-        """When postponed records are tried again, by time.monotonic()."""
+        """Postponed record -> time of its next try by time.monotonic()."""
         self._refused: list[str] = []
-        """What PostgreSQL could not write the last time."""
+        """The records of the last batch, if PostgreSQL could not write them."""
 
     def drain(self, spool: Spool) -> int:
-        """Insert the records of this process; return their number. Raises DatabaseUnavailableError."""
+        """Insert this process's records; return their number. Raises DatabaseUnavailableError."""
         return spool.drain(self._deliver)
 
     def drain_orphans(self, spool: Spool) -> int:
-        """Insert records of dead processes; return how many. Raises DatabaseUnavailableError."""
+        """Insert dead processes' records; return their number. Raises DatabaseUnavailableError."""
         return spool.drain_orphans(self._deliver)
 
     def probe(self) -> None:
         """Close the breaker if PostgreSQL accepts writes. Raises DatabaseUnavailableError.
 
-        A server without space for tables still accepts to write nothing: what it could not write last is the probe.
+        The probe writes the records that failed last, if any: a server without disk space still accepts an empty write.
         """
         refused, self._refused = self._refused, []
         if refused:
@@ -206,13 +206,13 @@ class Delivery:
         waiting = [record for record in records if self._retry_at.get(record, 0) > now]
         again = [record for record in records if 0 < self._retry_at.get(record, 0) <= now]
         undelivered = [self._insert_all([record for record in records if record not in self._retry_at])]
-        undelivered += [self._insert_all([record]) for record in again]  # alone: it would delay a whole batch
+        undelivered += [self._insert_all([record]) for record in again]  # one by one: each may time out again
         rejected = [record for one in undelivered for record in one.rejected]
         postponed = [record for one in undelivered for record in one.postponed]
         return Undelivered(rejected, [*waiting, *postponed])
 
     def _insert_all(self, records: Sequence[str]) -> Undelivered:
-        """Insert records in batches: smaller ones after a failure, larger ones after a success."""
+        """Insert records in batches, which are halved after a failure and doubled after a success."""
         rejected, postponed = [], []
         while records:
             batch = records[: self._size]
@@ -221,7 +221,7 @@ class Delivery:
                 self._size = min(BATCH, 2 * self._size)
             except (QueryError, ValueError, QueryTimeoutError) as error:
                 if isinstance(error, QueryTimeoutError):
-                    self._database.run_once(write_nothing)  # raises if it is PostgreSQL that does not answer
+                    self._database.run_once(write_nothing)  # raises if PostgreSQL itself is unavailable
                 if len(batch) > 1:
                     self._size = len(batch) // 2
                     continue

@@ -1,4 +1,4 @@
-"""Duration of attempts, measured by the monotonic clock."""
+"""Measures the duration of attempts."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Log users in and out."""
+"""Logs users in and out."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,15 +14,15 @@ from project.queries import users as queries
 
 
 def find_accounts(database: Database, login: str, region: str) -> list[Account]:
-    """Return the users with this username, phone number in any notation or e-mail address.
+    """Return the users with this username, phone number (in any notation) or e-mail address.
 
-    Usually one; more if a username equals another user's e-mail address. The password tells them apart.
+    Usually one; several if a username equals another user's e-mail address. The password decides between them.
     """
     return queries.find_accounts(database, login_candidates(login, region))
 
 
 def authenticate(passwords: Passwords, accounts: Sequence[Account], password: str) -> Account | None:
-    """Return the active one of these users with this password, or None, whatever is wrong."""
+    """Return the user among the accounts who is active and has this password, or None."""
     if len(password) > MAX_LENGTH:
         return None
     index = passwords.find_match(password, [account.password_hash for account in accounts])
@@ -30,7 +30,7 @@ def authenticate(passwords: Passwords, accounts: Sequence[Account], password: st
 
 
 def login_candidates(login: str, region: str) -> list[str]:
-    """Return the normalized username, phone number and e-mail address that this login may be."""
+    """Return the login normalized as a username, a phone number and an e-mail address."""
     login = login.strip()[:MAX_EMAIL_LENGTH].replace("\0", "")
     candidates = {usernames.fold(login)}
     with suppress(RuleError):
@@ -41,7 +41,7 @@ def login_candidates(login: str, region: str) -> list[str]:
 
 
 def canonical_login(login: str, region: str) -> str:
-    """Return one form for all spellings of a login: its phone number or e-mail address."""
+    """Return the same form for all spellings of a login, for counters of rate limits."""
     candidates = login_candidates(login, region)
     return next((form for form in candidates if form != usernames.fold(login.strip())), candidates[0])
 
@@ -52,5 +52,5 @@ def find(database: Database, user_id: UUID) -> Account | None:
 
 
 def end_sessions(database: Database, user_id: UUID) -> None:
-    """End all sessions of a user: logout invalidates copied cookies (ASVS 5.0.0, 7.4.1)."""
+    """End all sessions of a user, so that copied cookies are invalid, too (ASVS 5.0.0, 7.4.1)."""
     database.write_transaction(queries.end_sessions, user_id)

@@ -17,23 +17,23 @@ from project.domain.rate_limits import Exceeded, Hit
 log = logging.getLogger(__name__)
 
 MAX_KEYS = 100_000
-"""Keys that a process remembers for each limit, about 20 MB: strangers must not fill the memory."""
+"""Maximum number of keys that a process counts for each limit (about 20 MB): clients must not fill the memory."""
 RETRY_AFTER_S = 5.0
-"""How long a Redis that failed is not used. Then one request tries it; all others are counted in this process."""
+"""Seconds for which Redis is not used after a failure. Then one request tries it; others are counted locally."""
 
 
 class CountersUnavailableError(Exception):
-    """Redis did not count; the message names the cause."""
+    """Redis failed; the message names the cause."""
 
 
 class Counters(Protocol):
-    """Counters of all limits."""
+    """Interface of the counters of all limits."""
 
     def consume(self, hits: Sequence[Hit]) -> Exceeded | None:
-        """Count hits in order, up to the first that exceeds its limit, and return that one."""
+        """Count hits in order; stop at the first that exceeds its limit and return it."""
 
     def refund(self, hits: Sequence[Hit]) -> None:
-        """Take counted hits back."""
+        """Take back hits that were counted."""
 
 
 def _redis_counters(uri: str) -> Counters:
@@ -43,7 +43,7 @@ def _redis_counters(uri: str) -> Counters:
 
 
 class RateLimiter:
-    """Refuses what exceeds a limit. Redis in any state makes it neither fail nor wait long."""
+    """Enforces rate limits. If Redis fails or is slow, requests are counted in this process."""
 
     def __init__(self, uri: str, *, enabled: bool) -> None:
         self._enabled = enabled
@@ -59,12 +59,12 @@ class RateLimiter:
             raise RateLimitedError(min(seconds, max(1, math.ceil(left_s))))
 
     def record(self, *hits: Hit) -> None:
-        """Count what has already happened; the next consume() checks it against the limit."""
+        """Count hits that have already happened; the next consume() checks the limit."""
         if self._enabled:
             self._call("consume", hits)
 
     def refund(self, *hits: Hit) -> None:
-        """Take back hits that consume() has counted, in case they turn out not to count."""
+        """Take back hits that consume() has counted."""
         if self._enabled:
             self._call("refund", hits)
 
@@ -74,7 +74,7 @@ class RateLimiter:
 
     @property
     def is_unavailable(self) -> bool:
-        """Whether a Redis is configured and does not answer."""
+        """Whether Redis is configured and has failed."""
         return self._unavailable_until is not None
 
     def _call(self, method: Literal["consume", "refund"], hits: Sequence[Hit]) -> Exceeded | None:
@@ -95,7 +95,7 @@ class RateLimiter:
             return True
         if now < until:
             return False
-        self._unavailable_until = now + RETRY_AFTER_S  # other requests do not wait for the result of this one
+        self._unavailable_until = now + RETRY_AFTER_S  # only this request tries Redis and may have to wait
         return True
 
     def _suspend_shared(self, error: CountersUnavailableError) -> None:
@@ -113,7 +113,7 @@ class LocalCounters:
         """Limit name -> key -> count and end of the window, by time.monotonic()."""
 
     def consume(self, hits: Sequence[Hit]) -> Exceeded | None:
-        """Count hits in order, up to the first that exceeds its limit, and return that one."""
+        """Count hits in order; stop at the first that exceeds its limit and return it."""
         now = time.monotonic()
         with self._lock:
             for index, (limit, key, amount) in enumerate(hits):
@@ -130,7 +130,7 @@ class LocalCounters:
         return None
 
     def refund(self, hits: Sequence[Hit]) -> None:
-        """Take counted hits back; a counter without any hit left is removed."""
+        """Take back hits that were counted; delete counters that reach zero."""
         with self._lock:
             for limit, key, amount in hits:
                 windows = self._windows[limit.name]
@@ -140,7 +140,7 @@ class LocalCounters:
 
 
 def _evict(windows: dict[str, tuple[int, float]], now: float) -> None:
-    """Remove windows that have ended, or all if few have: so many keys evade limits anyway."""
+    """Delete the windows that have ended, or all of them if most have not."""
     for key in [key for key, (_, end) in windows.items() if end <= now]:
         del windows[key]
     if len(windows) > MAX_KEYS // 2:  # otherwise the next new keys would scan all of them again

@@ -1,4 +1,4 @@
-"""Rate limit counters in Redis or Valkey. Imported only where the settings name one."""
+"""Rate limit counters in Redis or Valkey. Imported only if one is configured."""
 
 import socket
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from project.domain.rate_limits import Exceeded, Hit
 from project.services.rate_limiting import CountersUnavailableError
 
 TIMEOUT_S = 0.1
-"""Timeout of connecting and of a response: a request must not wait for Redis."""
+"""Timeout in seconds for connecting and for a response: requests must not wait long for Redis."""
 
 _CONSUME = """
 for index, key in ipairs(KEYS) do
@@ -28,7 +28,7 @@ for index, key in ipairs(KEYS) do
 end
 return {0, 0}
 """
-"""LocalCounters.consume() in one round trip. Redis runs scripts atomically: no window is ever without an end."""
+"""LocalCounters.consume() in one round trip. Redis runs scripts atomically, so every counter gets its expiry."""
 
 _REFUND = """
 for index, key in ipairs(KEYS) do
@@ -63,7 +63,7 @@ class _Connection(Connection):
 
 
 class _TLSConnection(SSLConnection, _Connection):
-    """The same with TLS: SSLConnection calls _Connection._connect()."""
+    """A TLS connection with the same name lookup: SSLConnection calls _Connection._connect()."""
 
 
 _CONNECTIONS = {Connection: _Connection, SSLConnection: _TLSConnection}
@@ -90,7 +90,7 @@ class RedisCounters:
         return Exceeded(index - 1, left_ms / 1000) if index else None
 
     def refund(self, hits: Sequence[Hit]) -> None:
-        """Do what LocalCounters.refund() does. Raises CountersUnavailableError."""
+        """Take back hits as LocalCounters.refund() does. Raises CountersUnavailableError."""
         _run(self._refund, hits, [hit.amount for hit in hits])
 
 

@@ -1,4 +1,4 @@
-"""Create users."""
+"""Creates users."""
 
 from project.database import Database
 from project.domain.attempts import CREATED, NewAttempt
@@ -20,7 +20,7 @@ def register(
 ) -> Credentials:
     """Create a user and record the attempt; return the credentials. Raises RefusalError.
 
-    `key` is the raw idempotency key of `attempt.key_hash`: the same key gives the same credentials.
+    `key` is the idempotency key whose hash is `attempt.key_hash`; the same key returns the same credentials.
     """
     password = passwords.derive(key, new_user.username)
     decision = queries.useradd(
@@ -41,7 +41,7 @@ def register(
     existing = decision.user
     try:
         password = passwords.derive(key, existing.username, decision.kid)
-    except KeyError:  # its secret is not configured any more
+    except KeyError:  # the secret is no longer configured
         raise RefusalError("credentials_changed") from None
     return Credentials(login=existing.username, password=password, user=existing, replayed=True)
 

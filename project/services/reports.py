@@ -1,4 +1,4 @@
-"""Statistics, log pages and exports of attempts, each from one snapshot."""
+"""Builds statistics, pages and exports of attempts, each from one snapshot."""
 
 import time
 from collections import deque
@@ -22,12 +22,12 @@ from project.queries import counts, snapshots
 from project.queries.lines import find_escaped_lines, find_lines, find_lines_one_by_one, lines_query
 
 BLOCK = 1_353
-"""Lines per query: many for cheap round trips, few for flat memory. Divides the rows of a
-worksheet (1,048,575), so that no block is cut."""
+"""Lines per query: more would take more memory, fewer would take more round trips. Divides the number of rows of a
+worksheet (1,048,575), so that no block extends over two sheets."""
 AHEAD = 2
-"""Blocks queried in advance, so that PostgreSQL produces the next one while one is sent."""
+"""Number of blocks queried in advance, so that PostgreSQL produces the next block while one is sent."""
 WRITER_WAIT_S, OVERLOAD_WAIT_S, PAUSE_S = 0.5, 3.0, 0.002
-"""Seconds to wait for writers, to retry while readers queue, and between two tries."""
+"""Seconds to wait for writers, to retry overloaded queries, and to pause between retries."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """Consecutive attempts, newest first."""
+    """A page of consecutive attempts, newest first."""
 
     attempts: list[AttemptRow]
     has_newer: bool
@@ -43,12 +43,12 @@ class Page:
 
 
 def build_report(database: Database, attempt_filter: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
-    """Return the statistics of the selected attempts, up to the newest attempt."""
+    """Return the statistics of the selected attempts that are recorded now."""
     return _read(database, _build_report, attempt_filter, zone, now)
 
 
 def open_export(database: ReadDatabase, attempt_filter: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
-    """Open a snapshot to which no writer adds attempts; return its report without counts."""
+    """Open a snapshot that open transactions cannot extend; return its report without counts."""
     newest = _open_snapshot(database.primary)
     lsn = database.find_primary_lsn()
     report = _read(database.at_least(lsn), _open_report, replace(attempt_filter, max_seq=newest), zone, now)
@@ -62,9 +62,9 @@ def count_export(database: ReadDatabase, report: Report) -> Report:
 
 
 def _open_snapshot(database: Database) -> int:
-    """Return the newest sequence number once all earlier attempts are committed or gone.
+    """Return the last sequence number, after transactions with lower ones have ended.
 
-    Gives up after WRITER_WAIT_S: a writer may be frozen.
+    Waits at most WRITER_WAIT_S: a writer may be frozen.
     """
     until = time.monotonic() + WRITER_WAIT_S
     newest, writers = database.read_transaction(snapshots.find_snapshot_end)
@@ -130,10 +130,10 @@ def get_page(
 
 
 def iter_blocks(database: ReadDatabase, report: Report, layout: Layout, *, size: int = BLOCK) -> Iterator[Block]:
-    """Yield the attempts of `report` as lines, oldest first; query blocks in advance.
+    """Yield the attempts of a report as blocks of lines, oldest first.
 
-    Each block is a short transaction with its own deadline: a slow reader holds no connection. Attempts that retention
-    deletes during the export are missing.
+    Each block is read in a short transaction with a deadline of its own, so that a slow client holds no connection.
+    Attempts that retention deletes during the export are missing.
     """
     database = database.at_least(report.lsn)
     raw = _iter_raw(database, lines_query(report.attempt_filter, layout, size))
@@ -161,7 +161,7 @@ def _iter_raw(database: Database, query: PreparedQuery) -> Iterator[RawBlock]:
 def _escape(
     database: Database, attempt_filter: AttemptFilter, layout: Layout, raw_block: RawBlock, executor: ThreadPoolExecutor
 ) -> Block:
-    """Return a block in which the lines that need escaping are built from their values."""
+    """Format a block line by line; lines that need escaping are built from their values."""
 
     def run(query: Callable[[], T]) -> T:
         return executor.submit(_retry_overloaded, query).result()
@@ -176,7 +176,7 @@ def _escape(
 
 
 def _retry_overloaded(query: Callable[[], T]) -> T:
-    """Retry an overloaded query for OVERLOAD_WAIT_S, because half a file is worse than a wait."""
+    """Retry an overloaded query for OVERLOAD_WAIT_S, so that a file is not cut off."""
     until = time.monotonic() + OVERLOAD_WAIT_S
     while True:
         try:
@@ -188,26 +188,26 @@ def _retry_overloaded(query: Callable[[], T]) -> T:
 
 
 def find_attempt(database: ReadDatabase, attempt_id: UUID) -> AttemptDetail | None:
-    """Return one attempt, or None. Reads the primary: a client may ask for its last attempt."""
+    """Return one attempt, or None. Reads the primary, because the attempt may be very recent."""
     return database.primary.read_transaction(rows.find_attempt, attempt_id)
 
 
 def find_neighbours(
     database: Database, attempt_filter: AttemptFilter, attempt_id: UUID
 ) -> tuple[AttemptRow | None, AttemptRow | None]:
-    """Return the next newer and the next older attempt that match the filter, each or None."""
+    """Return the next newer and next older attempt of the filter; None where there is none."""
     newer = _read(database, rows.find_attempts, attempt_filter, 1, after=attempt_id)
     older = _read(database, rows.find_attempts, attempt_filter, 1, before=attempt_id)
     return next(iter(newer), None), next(iter(older), None)
 
 
 def count_up_to(database: Database, attempt_filter: AttemptFilter, most: int) -> int:
-    """Return the number of selected attempts, at most `most`: larger counts take too long."""
+    """Return the number of selected attempts, counted up to `most` to save time."""
     return _read(database, rows.count_up_to, attempt_filter, most)
 
 
 def count_attempts(database: Database, attempt_filter: AttemptFilter) -> int:
-    """Count selected attempts."""
+    """Return the number of selected attempts."""
     return sum(row.count for row in count_statuses(database, attempt_filter))
 
 
@@ -229,7 +229,7 @@ def _read(
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> T:
-    """Read in a transaction. Raises SearchTooBroadError if a search times out."""
+    """Run a query in a transaction. Raises SearchTooBroadError if a text search times out."""
     try:
         return database.read_transaction(query, attempt_filter, *args, **kwargs)
     except QueryTimeoutError as error:

@@ -1,4 +1,4 @@
-"""The state of this instance, as /status and the administrators' page show it."""
+"""Determines the state of this instance for /status and the page of administrators."""
 
 import math
 import time
@@ -16,7 +16,7 @@ NEARLY_FULL = 0.9
 def get_status(
     database: Database, read_database: ReadDatabase, spool: Spool, upkeep: Upkeep, metrics: Metrics
 ) -> dict[str, Any]:
-    """Return the state of this instance; this process reports the state of its databases."""
+    """Return the state of this instance. Databases are reported as this process sees them."""
     metrics.update()
     waiting = spool.status
     problem = find_problem(spool, upkeep)
@@ -44,7 +44,7 @@ def get_status(
 
 
 def find_problem(spool: Spool, upkeep: Upkeep) -> str | None:
-    """Return why this process should get no requests, or None if it is ready."""
+    """Return the reason why this process should get no requests, or None if it is ready."""
     if upkeep.is_stopping:
         return "stopping"
     try:

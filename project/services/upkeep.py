@@ -1,4 +1,4 @@
-"""Background work: probe PostgreSQL, drain the spool, aggregate, delete old rows."""
+"""Upkeep in the background: probe PostgreSQL, drain the spool, aggregate, delete old rows."""
 
 import logging
 import math
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 _random = random.SystemRandom()
 
 PAUSE_S = (0.15, 0.35)
-"""Bounds of the random pause between two rounds: instances must not probe in step."""
+"""Bounds of the random pause between two rounds: instances must not probe all at once."""
 ORPHANS_EVERY_S = 5
 PURGE_EVERY_S = 3600
 AFTER_ERROR_S = 5
@@ -32,24 +32,24 @@ PRUNE_EVERY_S = 60
 MEASURE_EVERY_S = 1.0
 CHECK_EVERY_S = 0.5
 MASK_EVERY_S, MASK_S = 60, 3600
-"""How often the previous version's new attempts are masked again, and for how long it may run beside this one."""
+"""Interval at which new attempts of the previous version are masked again, and how long that version may still run."""
 AGGREGATION_MINIMUM, AGGREGATION_BATCH = 2_000, 5_000
-"""Attempts that are worth an aggregation step, and how many one transaction aggregates."""
+"""Minimum number of attempts for an aggregation step, and maximum number per transaction."""
 CATCH_UP_S = 1.0
-"""Time limit in seconds for aggregation in one round: retention must not wait."""
+"""Time limit in seconds for aggregation in one round, because retention waits meanwhile."""
 
 
 @dataclass
 class Job:
-    """Work that is repeated. Only jobs of the same thread wait for each other."""
+    """Repeated work. Jobs of the same thread run one after the other."""
 
     work: Callable[[], bool | None]
     """Returns True if there is more to do at once."""
     every_s: float = 0.0
     database: Database | None = None
-    """Needed: the job waits while its breaker is open."""
+    """The database that the work needs: the job does not run while its breaker is open."""
     due_at: float = 0.0
-    """By time.monotonic()."""
+    """Time of the next run by time.monotonic()."""
 
     def run(self) -> None:
         """Do the work if it is due."""
@@ -67,7 +67,7 @@ class Job:
 
 
 class Upkeep:
-    """The upkeep of this process. Its threads start when first needed, and again after a fork."""
+    """The upkeep of this process. Threads start on first use, and again after a fork."""
 
     def __init__(
         self,
@@ -85,9 +85,9 @@ class Upkeep:
         self._phone_region = phone_region
         self._delivery = Delivery(database)
         self.drained = 0
-        """Attempts that this process has drained from spools."""
+        """Number of attempts that this process has drained from spools."""
         self.unaggregated = 0
-        """Attempts that were not pre-aggregated when last checked."""
+        """Number of attempts that were not aggregated at the last check."""
         self._pid = 0
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -113,7 +113,7 @@ class Upkeep:
             },
             **({"lag": [Job(self._measure_lag, MEASURE_EVERY_S)]} if read_database.replica else {}),
         }
-        """By thread."""
+        """Jobs by name of their thread."""
 
     @property
     def is_stopping(self) -> bool:
@@ -135,7 +135,7 @@ class Upkeep:
                 self._pid = os.getpid()
 
     def begin_stop(self) -> None:
-        """Make /readyz tell load balancers that this process stops; requests and threads continue."""
+        """Make /readyz report that this process is stopping; requests and threads continue."""
         self._stopping.set()
 
     def stop(self, timeout_s: float) -> None:
@@ -152,7 +152,7 @@ class Upkeep:
             self.run_round(jobs)
 
     def run_round(self, jobs: Iterable[Job] | None = None) -> None:
-        """Do those of the jobs that are due, by default of all."""
+        """Run the jobs that are due, by default of all threads."""
         for job in jobs or [job for group in self._jobs.values() for job in group]:
             job.run()
 
@@ -160,7 +160,7 @@ class Upkeep:
         self._spool.check()
 
     def _report_spool(self) -> None:
-        """Log when the spool becomes unusable and usable; a check of a frozen disk does not return."""
+        """Log when the spool becomes unusable or usable. Checks nothing: that may block forever."""
         before, self._spool_problem = self._spool_problem, self._spool.problem
         if self._spool_problem and self._spool_problem != before:
             log.error("spool unusable", extra={"cause": self._spool_problem})
@@ -179,7 +179,7 @@ class Upkeep:
         self._count_drained(self._delivery.drain_orphans)
 
     def _mask_again(self) -> bool:
-        """Mask a batch again, until the attempts of the previous version are done."""
+        """Mask a batch of attempts again; stop after MASK_S, when the previous version is gone."""
         if attempts.mask_batch(self._database, self._phone_region):
             return True
         if time.monotonic() >= self._mask_until:
@@ -210,7 +210,7 @@ class Upkeep:
                 break
 
     def _measure_lag(self) -> None:
-        """Measure the replica's lag even if nobody reads."""
+        """Measure the lag of the replica, even if no request reads."""
         self._read_database.measure_lag()
 
 

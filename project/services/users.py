@@ -1,4 +1,4 @@
-"""Change existing users. A change ends their sessions and is logged without contacts."""
+"""Changes existing users. A change ends their sessions and is logged without contacts."""
 
 import logging
 from contextlib import suppress
@@ -19,7 +19,7 @@ from project.services.login import login_candidates
 log = logging.getLogger(__name__)
 
 ID_PREFIX = "id:"
-"""Marks an ID where a login is expected: usernames have no colon, but may look like the ID of another user."""
+"""Marks an ID where a login is expected: usernames contain no colon, but may look like the ID of another user."""
 
 
 class WrongPasswordError(ValueError):
@@ -34,9 +34,10 @@ def find(database: Database, user_id: UUID) -> UserDetail | None:
 def find_many(
     database: Database, user_filter: UserFilter, region: str, limit: int, before: UUID | None
 ) -> tuple[list[UserDetail], bool]:
-    """Return `limit` users older than `before`, newest first, and if the search was complete.
+    """Return up to `limit` users older than `before`, and whether the search was complete.
 
-    If the search timed out, returns only users whose complete login, phone or e-mail is the text, from an index.
+    Users are sorted newest first. If the search times out, only users with this login, phone or e-mail are returned,
+    because an index finds them.
     """
     forms = login_candidates(user_filter.text, region)
     try:
@@ -50,7 +51,7 @@ def find_many(
 def find_by_login(database: Database, login: str, region: str) -> list[UserDetail]:
     """Return the users with this username, phone number, e-mail address, or `id:` and ID.
 
-    Usually one; more if a username equals another user's e-mail address. Only an operator can tell which one is meant.
+    Usually one; several if a username equals another user's e-mail address. Then the operator has to use an ID.
     """
     with suppress(ValueError):
         if login.startswith(ID_PREFIX):
@@ -60,10 +61,10 @@ def find_by_login(database: Database, login: str, region: str) -> list[UserDetai
 
 
 def block(database: Database, user_id: UUID, by: UUID | None) -> str:
-    """Block a user; return the username. `by` is the administrator, None in a terminal.
+    """Block a user; return the username. `by` is the administrator, None for the command line.
 
-    This function and the following ones raise RefusalError: `not_found`, or `forbidden` if the service would lose its
-    last administrator or `by` would block, demote or reset themselves.
+    This and the following functions raise RefusalError: `not_found`, or `forbidden` if the service would lose its last
+    administrator or if administrators would block, demote or reset themselves.
     """
     return _change("user blocked", database, user_id, by, is_active=False)
 
@@ -74,7 +75,7 @@ def unblock(database: Database, user_id: UUID, by: UUID | None) -> str:
 
 
 def grant(database: Database, user_id: UUID, role: Role, by: UUID | None) -> str:
-    """Give a user a role in place of the former one; return the username."""
+    """Replace the role of a user; return the username."""
     return _change("role granted", database, user_id, by, role=role)
 
 
@@ -84,7 +85,7 @@ def revoke(database: Database, user_id: UUID, by: UUID | None) -> str:
 
 
 def reset_password(database: Database, passwords: Passwords, user_id: UUID, by: UUID | None) -> tuple[str, str]:
-    """Issue a new password, stored only as a hash; return username and password."""
+    """Set a new generated password; return username and password. Only the hash is stored."""
     if by == user_id:
         raise RefusalError("forbidden", "oneself")
     account = queries.find_account(database, user_id)
@@ -101,9 +102,9 @@ def reset_password(database: Database, passwords: Passwords, user_id: UUID, by: 
 def change_password(
     database: Database, passwords: Passwords, account: Account, user: User, current: str, new: str
 ) -> Account:
-    """Set the password that a user chose; return the account, with the epoch of new sessions.
+    """Set the password that a user chose; return the account with its new epoch.
 
-    Raises WrongPasswordError or WeakPasswordError. Hashes before the transaction, because that is slow.
+    Raises WrongPasswordError or WeakPasswordError. The password is hashed before the transaction, because that is slow.
     """
     if not passwords.verify(current, account.password_hash):
         raise WrongPasswordError
