@@ -28,7 +28,7 @@ REVOKE = Confirmation(
 
 
 class KeyForm(ConfirmForm):
-    """Form for the name of a new API key."""
+    """Form that creates an API key."""
 
     name = StringField(_("Purpose"))
 
@@ -36,14 +36,14 @@ class KeyForm(ConfirmForm):
 @bp.get("/api-keys/")
 @page_parameters("before")
 def api_keys() -> ResponseReturnValue:
-    """List all keys, revoked ones included, newest first."""
+    """List all API keys, newest first, including revoked ones."""
     rows = service.find_page(get_runtime().read_database.primary, PAGE_SIZE + 1, before())
     return render_list("admin/api_keys.html", rows, is_required=get_runtime().config.api_keys_required)
 
 
 @bp.route("/api-keys/new/", methods=["GET", "POST"])
 def create_api_key() -> ResponseReturnValue:
-    """Create an API key and show its value, which is not stored, once."""
+    """Create an API key and show it once: only its hash is stored."""
     form = KeyForm(request.form)
     name = _checked_name(form) if request.method == "POST" else None
     if name is None or not is_reauthenticated(form):
@@ -55,7 +55,7 @@ def create_api_key() -> ResponseReturnValue:
 
 
 def _checked_name(form: KeyForm) -> str | None:
-    """Return the name for a key, or add an error to the form and return None."""
+    """Return the name of the key; if it is invalid, add an error to the form and return None."""
     try:
         return normalize_name(form.name.data or "")
     except RuleError as error:
@@ -65,7 +65,7 @@ def _checked_name(form: KeyForm) -> str | None:
 
 @bp.route("/api-keys/<uuid:key_id>/revoke/", methods=["GET", "POST"])
 def revoke_api_key(key_id: UUID) -> ResponseReturnValue:
-    """Ask for confirmation (GET), or revoke a key (POST)."""
+    """Ask for confirmation (GET) or revoke an API key (POST)."""
     back = url_for("admin.api_keys")
     form = ConfirmForm(request.form)
     if request.method != "POST" or not is_reauthenticated(form):

@@ -1,4 +1,4 @@
-"""Confirmation of changes, with the password if it was last entered too long ago."""
+"""Confirmation of changes; asks for the password unless it was entered recently."""
 
 from dataclasses import dataclass
 
@@ -22,13 +22,13 @@ class Confirmation:
 
 
 class ConfirmForm(Form):
-    """Form that confirms a sensitive action. CSRFProtect checks its token before any view."""
+    """Form that confirms a sensitive action. CSRFProtect has checked its token."""
 
     password = PasswordField(_("Your password"))
 
 
 def ask(confirmation: Confirmation, name: str, back: str, form: ConfirmForm) -> ResponseReturnValue:
-    """Return the confirmation page; confirming sends a POST to the same address."""
+    """Return the confirmation page, whose form sends a POST to the same address."""
     page = render_template(
         "admin/confirmation.html",
         confirmation=confirmation,
@@ -41,7 +41,7 @@ def ask(confirmation: Confirmation, name: str, back: str, form: ConfirmForm) -> 
 
 
 def is_reauthenticated(form: ConfirmForm) -> bool:
-    """Return whether the password was entered recently or now, or add an error to the form."""
+    """Return whether the password was entered recently or is correct now; else set form errors."""
     if not reauthentication.is_required() or reauthentication.verify(form.password.data or ""):
         return True
     error = gettext("This is not your password.") if form.password.data else gettext("Enter your password.")

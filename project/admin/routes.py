@@ -1,4 +1,4 @@
-"""The blueprint, its access control, and the state page."""
+"""The blueprint of the administration, its access control, and the page of the state."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -18,7 +18,7 @@ PAGE_SIZE = 25
 
 @bp.before_request
 def require_administrator() -> None:
-    """Require an administrator; limit changes. Raises RefusalError or RateLimitedError."""
+    """Require an administrator and limit changes. Raises RefusalError or RateLimitedError."""
     if not request_state().is_administrator:
         raise RefusalError("forbidden")
     if request.method == "POST":
@@ -39,6 +39,6 @@ def before() -> UUID | None:
 
 
 def render_list(template: str, rows: Sequence[object], **values: object) -> str:
-    """Render a page of a list; more than PAGE_SIZE rows mean that older rows exist."""
+    """Render a page of a list. Pass PAGE_SIZE + 1 rows if there are older ones."""
     values = {"filters": {}, "is_too_broad": False} | values
     return render_template(template, rows=rows[:PAGE_SIZE], has_older=len(rows) > PAGE_SIZE, **values)

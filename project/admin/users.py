@@ -87,13 +87,13 @@ def users() -> ResponseReturnValue:
 
 @bp.get("/users/<uuid:user_id>/")
 def user(user_id: UUID) -> ResponseReturnValue:
-    """Show everything about a user, and what can be changed."""
+    """Show all data of a user and the possible changes."""
     return render_template("admin/user.html", user=_find(user_id), confirmations=CONFIRMATIONS)
 
 
 @bp.route(f"/users/<uuid:user_id>/<any({', '.join(CONFIRMATIONS)}):action>/", methods=["GET", "POST"])
 def change_user(user_id: UUID, action: str) -> ResponseReturnValue:
-    """Ask for confirmation (GET), or change the user (POST)."""
+    """Ask for confirmation (GET) or change the user (POST)."""
     confirmation, back = CONFIRMATIONS[action], url_for("admin.user", user_id=user_id)
     form = ConfirmForm(request.form)
     if request.method != "POST" or not is_reauthenticated(form):

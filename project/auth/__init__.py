@@ -1,4 +1,4 @@
-"""Blueprint: login, logout and the user's own account."""
+"""Blueprint of login, logout and the user's own account."""
 
 from project.auth import account
 from project.auth.routes import bp

@@ -1,4 +1,4 @@
-"""The user's own account: personal data and password."""
+"""The page of the user's own account: personal data and password."""
 
 from collections.abc import Mapping
 
@@ -27,7 +27,7 @@ WEAKNESSES: Mapping[str, str] = {
 
 @bp.route("/account/", methods=["GET", "POST"])
 def account() -> ResponseReturnValue:
-    """Show the user's own data; change the password."""
+    """Show the user's own data (GET) or change the password (POST)."""
     user = service.find(get_runtime().database, request_state().account.id)
     if user is None:
         abort(404)
@@ -41,7 +41,7 @@ def account() -> ResponseReturnValue:
 
 
 def _is_changed(form: PasswordForm, user: User) -> bool:
-    """Change the password and start a new session; return False after setting form errors.
+    """Change the password and start a new session; if refused, set form errors, return False.
 
     Raises RateLimitedError after too many wrong passwords.
     """

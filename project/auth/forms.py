@@ -1,4 +1,4 @@
-"""Forms of the auth blueprint. CSRFProtect checks their tokens before any view."""
+"""Forms for login and password. CSRFProtect checks their tokens before any view runs."""
 
 from flask_babel import lazy_gettext as _
 from wtforms import Form, PasswordField, StringField
@@ -6,14 +6,14 @@ from wtforms.validators import EqualTo, InputRequired
 
 
 class LoginForm(Form):
-    """Login and password."""
+    """Form for login and password."""
 
     login = StringField(_("Login"), [InputRequired()])
     password = PasswordField(_("Password"), [InputRequired()])
 
 
 class PasswordForm(Form):
-    """Current password, new password, confirmation."""
+    """Form for the current password, a new password and its confirmation."""
 
     current = PasswordField(_("Current password"), [InputRequired(_("Enter the current password."))])
     new = PasswordField(_("New password"), [InputRequired(_("Enter the new password."))])

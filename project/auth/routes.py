@@ -1,4 +1,4 @@
-"""Logging in and out."""
+"""Views for logging in and out."""
 
 import logging
 import re
@@ -18,14 +18,14 @@ bp = Blueprint("auth", __name__)
 log = logging.getLogger(__name__)
 
 _NEXT_PATH = re.compile(r"/(?:results|swagger|admin|account)/[\w./-]*(?:\?[\w.~%&=+:-]*)?", re.ASCII)
-"""Allowed destinations after a login: browsers differ on `/\\evil`, `///evil` and tabs."""
+"""Paths to which a login may redirect. A strict list, because browsers may take `/\\evil` or `///evil` for a host."""
 
 
 @bp.route("/login/", methods=["GET", "POST"])
 @public
 @page_parameters("next")
 def login() -> ResponseReturnValue:
-    """Show the form; start a session. The error does not reveal what was wrong."""
+    """Show the form (GET) or start a session (POST). Errors do not reveal what was wrong."""
     form = LoginForm(request.form)  # without request.files: a password is not a file
     if request.method != "POST":
         return render_template("auth/login.html", form=form, refused=False)
@@ -50,7 +50,7 @@ def _authenticate(form: LoginForm, throttle: rate_limits.PasswordThrottle) -> Ac
 @bp.post("/logout/")
 @public
 def logout() -> ResponseReturnValue:
-    """End all sessions of the user."""
+    """End all sessions of the user and redirect to the login page."""
     sessions.end()
     return redirect(url_for("auth.login"))
 

@@ -1,4 +1,4 @@
-"""PostgreSQL access: deadline, retries, circuit breaker, prepared statements, replica."""
+"""Access to PostgreSQL: deadline, retries, circuit breaker, prepared statements, replica."""
 
 from project.database.database import Database, QueryError
 from project.database.deadline import DeadlineError, deadline, install_wait_callback, remaining, reserve

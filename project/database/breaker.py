@@ -7,10 +7,11 @@ log = logging.getLogger(__name__)
 
 
 class Breaker:
-    """A circuit breaker that only a background probe closes: no request serves as the probe.
+    """A circuit breaker that is closed by a background probe, never by a request.
 
-    It opens when a transaction gives up and no other one succeeded while it waited: a single stuck connection does not
-    open it. Uses the monotonic clock. The fields are single values, which threads may read and write without a lock.
+    It opens when a transaction fails for good and no other one has succeeded since that transaction started, so that a
+    single stuck connection does not open it. Uses the monotonic clock. Thread-safe without a lock, because the fields
+    are single values.
     """
 
     def __init__(self, name: str) -> None:
@@ -34,7 +35,7 @@ class Breaker:
             log.warning("database unavailable: breaker opened", extra={"breaker": self._name})
 
     def close(self) -> None:
-        """Let transactions through again."""
+        """Close the breaker: transactions are allowed again."""
         self.record_success()
         if self._is_open:
             self._is_open = False

@@ -1,4 +1,4 @@
-"""The database class: runs transactions within a deadline, and retries them while safe."""
+"""The class Database, which runs transactions within a deadline and retries them safely."""
 
 import logging
 import math
@@ -37,12 +37,12 @@ log = logging.getLogger(__name__)
 _random = random.SystemRandom()
 
 RETRY_MIN_S, RETRY_MAX_S = 0.02, 0.4
-"""Bounds of the backoff ceiling. The pause is random below it, so that clients do not retry in step: full jitter
-(AWS Architecture Blog, "Exponential Backoff And Jitter")."""
+"""First and last upper bound of the pause before a retry, in seconds. The pause is random below the bound, so that
+clients do not retry at the same time: full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter")."""
 MIN_TRY_S = 0.1
-"""Least time for a retry: one that the deadline cuts off leaves unknown what PostgreSQL would have refused."""
+"""Minimum remaining seconds for a retry. If the deadline cuts a retry off, its outcome is unknown."""
 PERMIT_WAIT_S = 0.2
-"""How long a thread waits for a permit before its request is refused as overload."""
+"""Seconds for which a thread waits for a permit before its request is refused as overload."""
 _MISCONFIGURED_LOG_INTERVAL_S = 60
 
 Trace = Callable[[str], AbstractContextManager[object]]
@@ -50,23 +50,24 @@ Trace = Callable[[str], AbstractContextManager[object]]
 
 
 class QueryError(Exception):
-    """PostgreSQL rejected a valid-looking statement: a defect of ours.
+    """PostgreSQL rejected a statement, because of a bug in this service.
 
-    The message has class, SQLSTATE and constraint only: the driver's message quotes whole rows with personal data,
-    which must not reach a log.
+    The message contains only error class, SQLSTATE and constraint: the driver's message quotes rows with personal data,
+    which must not be logged.
     """
 
 
 class Database:
     """A connection pool with admission control, deadline, retries and a circuit breaker.
 
-    At most `permits` threads are inside at a time and `queue` more wait, so that waiting for PostgreSQL never takes all
-    threads of the process. Of those inside, `connections` use a connection at a time; the pool of `engine` has more for
-    run_once(). A database marked `is_spare` is not retried, because the caller falls back to another one.
+    At most `permits` threads are admitted at a time and `queue` more may wait, so that waiting for PostgreSQL never
+    takes all threads of the process. At most `connections` of the admitted threads use a connection at a time; the pool
+    of `engine` has more connections, for run_once(). With `is_spare`, transactions are not retried while the server is
+    unavailable, because the caller falls back to another database.
     """
 
     trace: Trace | None = None
-    """Set by tracing to wrap every operation in a span."""
+    """Set by tracing: wraps every operation in a span."""
 
     def __init__(
         self,
@@ -101,9 +102,9 @@ class Database:
     def write_transaction(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work` in one transaction, commit it, and retry it on outages.
 
-        A broken COMMIT is retried too, so `work` must be idempotent: it first claims an ID by which a retry recognises
-        it. Raises DatabaseUnavailableError when nothing was committed in time, OutcomeUnknownError when that is
-        unknown, OverloadedError when too many threads wait already.
+        A COMMIT without an answer is retried, too, so `work` must be idempotent: it first inserts an ID by which a
+        retry recognizes that it was committed. Raises DatabaseUnavailableError if nothing was committed in time,
+        OutcomeUnknownError if that is unknown, OverloadedError if too many threads are waiting already.
         """
 
         def once(commit: "_CommitState") -> T:
@@ -116,7 +117,7 @@ class Database:
         return self._run(getattr(work, "__name__", "transaction"), once)
 
     def read_transaction(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `work`, which changes nothing, in one transaction and retry it on outages.
+        """Run `work`, which only reads, in one transaction and retry it on outages.
 
         Raises QueryTimeoutError, DatabaseUnavailableError or OverloadedError.
         """
@@ -126,26 +127,26 @@ class Database:
     def write_statement(self, statement: PreparedStatement, *values: object) -> list[Row]:
         """Execute one statement as its own transaction, retry it on outages, and return its rows.
 
-        One round trip instead of three. As write_transaction(), but the outcome is unknown from the moment that the
-        statement is sent until PostgreSQL answers.
+        Takes one round trip instead of three. Raises the errors of write_transaction(); the outcome is unknown from
+        the time that the statement is sent until PostgreSQL answers.
         """
         return self._run_autocommit(statement.name, partial(statement.run, values=values))
 
     def read_statement(self, statement: PreparedStatement, *values: object) -> list[Row]:
-        """Execute one statement that changes nothing. Raises as read_transaction()."""
+        """Execute a statement that only reads. Raises the errors of read_transaction()."""
         with _nothing_to_commit():
             return self.write_statement(statement, *values)
 
     def read_query(self, query: PreparedQuery, **values: object) -> list[Row]:
-        """Execute a prepared query as its own transaction. Raises as read_transaction()."""
+        """Execute a prepared query in its own transaction. Raises the errors of read_transaction()."""
         with _nothing_to_commit():
             return self._run_autocommit("query", partial(query.run, values=values))
 
     def run_once(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `work` in one transaction, once, even while the breaker is open; success closes it.
+        """Run `work` in one transaction without retries, even if the breaker is open; close it.
 
-        Raises DatabaseUnavailableError: QueryTimeoutError if only the time did not suffice, WritesRefusedError if
-        PostgreSQL answers and cannot write.
+        Raises DatabaseUnavailableError, and its subclasses QueryTimeoutError if the statement timed out and
+        WritesRefusedError if PostgreSQL answers but cannot write.
         """
         try:
             with deadline(self._deadline_s), self._engine.connect() as connection, connection.begin():
@@ -196,7 +197,7 @@ class Database:
                 self._permits.release()
 
     def _retry(self, once: Callable[["_CommitState"], T]) -> T:
-        """Call `once` until it succeeds, cannot succeed, or no time is left for another try."""
+        """Call `once` until it succeeds, a retry is pointless, or no time is left for one."""
         started = time.monotonic()
         may_be_committed = False
         ceiling = RETRY_MIN_S
@@ -246,7 +247,7 @@ class Database:
 
 
 class _CommitState:
-    """Whether a COMMIT was sent, so that a broken connection leaves its outcome unknown."""
+    """State of one try: after COMMIT was sent, a broken connection leaves the outcome unknown."""
 
     is_started = False
 
@@ -261,9 +262,9 @@ def _nothing_to_commit() -> Iterator[None]:
 
 
 def _was_closed(connection: PoolProxiedConnection) -> bool:
-    """Return whether the server has closed an idle connection: then it has data to read.
+    """Return whether the server has closed an idle connection, which is then readable.
 
-    Checked before anything is sent, so that the outcome of the statement is not in question.
+    Call this before anything is sent: then the statement was certainly not executed.
     """
     poller = select.poll()
     poller.register(cast(extensions.connection, connection.driver_connection), select.POLLIN)
@@ -272,5 +273,5 @@ def _was_closed(connection: PoolProxiedConnection) -> bool:
 
 def _is_worth_retrying(error: errors.DriverError, pause: float) -> bool:
     if errors.is_query_timeout(error):
-        return False  # it would take as long again, and the deadline would hide the cause
+        return False  # a retry would take as long, and the deadline would hide the cause
     return (remaining() or 0) > pause + MIN_TRY_S and not errors.is_misconfigured(error)

@@ -1,7 +1,7 @@
-"""One deadline for every PostgreSQL operation of a thread.
+"""A deadline for all PostgreSQL operations of a thread.
 
-libpq has no timeout that covers a frozen server (docs/adr/0004). psycopg2's wait callback replaces its blocking calls
-for the whole process and so bounds connect, execute, commit and rollback alike.
+libpq has no timeout that covers a frozen server (docs/adr/0004). With a wait callback, psycopg2 makes no blocking calls
+in the whole process, so that the callback can bound connect, execute, commit and rollback alike.
 """
 
 import select
@@ -21,9 +21,10 @@ class DeadlineError(psycopg2.OperationalError):
 
 
 class deadline:  # noqa: N801 - a context manager reads like a verb
-    """Bound all PostgreSQL operations of this thread in the block; an earlier deadline wins.
+    """Context manager that bounds the PostgreSQL operations of this thread in its block.
 
-    The seconds count from `start`, a value of time.monotonic(), by default from now.
+    The seconds count from `start`, a value of time.monotonic(), by default from now. Of nested deadlines the earliest
+    applies.
     """
 
     __slots__ = ("_at", "_outer")
@@ -41,7 +42,7 @@ class deadline:  # noqa: N801 - a context manager reads like a verb
 
 @contextmanager
 def reserve(seconds: float) -> Iterator[None]:
-    """Reserve up to a quarter of the remaining deadline for work after the block."""
+    """Shorten the deadline in the block by `seconds`, at most a quarter, for work after it."""
     left = remaining()
     if left is None:
         yield
@@ -51,13 +52,13 @@ def reserve(seconds: float) -> Iterator[None]:
 
 
 def remaining() -> float | None:
-    """Return the seconds left for this thread, None without a deadline (migrations have none)."""
+    """Return the seconds until the deadline of this thread, or None if it has no deadline."""
     at: float | None = getattr(_limit, "at", None)
     return None if at is None else at - time.monotonic()
 
 
 def install_wait_callback() -> None:
-    """Make psycopg2 honour the deadline in the whole process. Disables COPY (unused here)."""
+    """Make psycopg2 honour deadlines in the whole process. COPY, unused here, stops working."""
     extensions.set_wait_callback(_wait)
 
 

@@ -1,7 +1,7 @@
-"""Classify psycopg2 errors: defect of ours, transient, server unavailable, misconfigured.
+"""Classifies errors of psycopg2: transient, server unavailable, misconfigured, or a bug.
 
-psycopg2 often has no SQLSTATE (killed, restarted and refused connections): then the class of the error decides.
-Codes: PostgreSQL documentation, appendix A.
+psycopg2 often has no SQLSTATE, for example if a connection was killed or refused; then the class of the error decides.
+The codes are listed in appendix A of the PostgreSQL documentation.
 """
 
 import psycopg2
@@ -12,7 +12,7 @@ from project.database.deadline import DeadlineError
 from project.database.hosts import ConnectError
 
 DriverError = DBAPIError | psycopg2.Error | PoolTimeoutError
-"""SQLAlchemy wraps psycopg2's errors; statements that bypass SQLAlchemy raise them directly."""
+"""SQLAlchemy wraps the errors of psycopg2; statements that bypass SQLAlchemy raise them directly."""
 
 _TRANSIENT = frozenset({
     "40001", "40P01",  # serialization failure, deadlock
@@ -20,24 +20,24 @@ _TRANSIENT = frozenset({
 })  # fmt: skip
 _QUERY_TIMEOUT = "57014"
 _BROKEN_CLASSES = ("08", "57P")
-"""Connection exceptions; shutdown, crash recovery, starting up."""
+"""Connection exceptions; server is shutting down, recovering or starting up."""
 _REFUSING_CLASSES = ("25006", "53", "58", "XX")
 _UNAVAILABLE_CLASSES = (*_BROKEN_CLASSES, *_REFUSING_CLASSES)
-"""Also read-only (failover in progress), insufficient resources, I/O errors and corruption: not caused by the
-statement."""
+"""Additionally: read-only transaction (during a failover), insufficient resources, I/O errors and corruption. None of
+these is caused by the statement."""
 _LOCKED_OUT_CLASSES = ("28", "3D")
-"""Invalid password, unknown database: only an operator can help, a retry cannot."""
+"""Invalid password, unknown database: an operator has to act, a retry is pointless."""
 _SCHEMA_CLASS = "42"
-"""Missing table, function or privilege: migrations have not run, or other ones have."""
+"""Missing table, function or privilege: migrations have not run, or those of another version have."""
 _LOCKED_OUT_TEXTS = (
     "authentication failed", "no pg_hba.conf entry", "does not exist", "is not permitted to log in",
     "не прошёл проверку подлинности", "в pg_hba.conf нет записи", "не существует", "вход запрещён",
 )  # fmt: skip
-"""Messages of the server during connect, where psycopg2 has no SQLSTATE, in English and Russian (lc_messages)."""
+"""Messages of the server while connecting, when psycopg2 has no SQLSTATE; English and Russian (lc_messages)."""
 
 
 def sqlstate(error: BaseException) -> str | None:
-    """Return the SQLSTATE of an error, None when the server sent none."""
+    """Return the SQLSTATE of an error, or None if the server sent none."""
     return getattr(_origin(error), "pgcode", None)
 
 
@@ -52,12 +52,12 @@ def is_timeout(error: DriverError) -> bool:
 
 
 def refuses_writes(error: DriverError) -> bool:
-    """Return whether the server answered that it cannot write."""
+    """Return whether the server answers but cannot write."""
     return (sqlstate(error) or "").startswith(_REFUSING_CLASSES)
 
 
 def is_outage(error: DriverError) -> bool:
-    """Return whether the error is an outage of any cause rather than a defect in our statement."""
+    """Return whether the error is an outage of any kind, not a bug in the statement."""
     code = sqlstate(error)
     if code is None:
         return isinstance(_origin(error), PoolTimeoutError | psycopg2.OperationalError | psycopg2.InterfaceError)
@@ -65,7 +65,7 @@ def is_outage(error: DriverError) -> bool:
 
 
 def is_unavailable(error: DriverError) -> bool:
-    """Return whether the whole server is unavailable, not just a resource of this statement."""
+    """Return whether the whole server is unavailable, not only for this statement."""
     return _is_lost_or_of(error, (*_UNAVAILABLE_CLASSES, *_LOCKED_OUT_CLASSES))
 
 
@@ -75,7 +75,7 @@ def is_broken(error: DriverError) -> bool:
 
 
 def is_misconfigured(error: DriverError) -> bool:
-    """Return whether only an operator can help: retrying within the request is pointless."""
+    """Return whether an operator has to act, so that a retry is pointless."""
     code = sqlstate(error)
     if code is not None:
         return code.startswith((*_LOCKED_OUT_CLASSES, _SCHEMA_CLASS))
@@ -83,9 +83,9 @@ def is_misconfigured(error: DriverError) -> bool:
 
 
 def cause(error: DriverError) -> str:
-    """Return class, SQLSTATE and constraint, without statement and values (personal data).
+    """Return error class, SQLSTATE and constraint; statements may contain personal data.
 
-    For a failed connection attempt, return the whole message: an operator needs it.
+    Returns the whole message for a failed connection, because an operator needs it.
     """
     origin = _origin(error)
     if isinstance(origin, ConnectError):

@@ -1,4 +1,4 @@
-"""Connect to the first PostgreSQL host that answers and fits `target_session_attrs`."""
+"""Connects to the first PostgreSQL host that answers and fits `target_session_attrs`."""
 
 import ipaddress
 from typing import Any
@@ -11,19 +11,19 @@ from project.database.deadline import DeadlineError, deadline, remaining
 from project.database.name_lookup import NameLookup
 
 HOST_CONNECT_S = 1.0
-"""Connect timeout of a host while there is another one left to try; also the bound of a name lookup."""
+"""Seconds to connect to a host while another one is left to try; also the timeout of a name lookup."""
 
 _names = NameLookup()
 
 
 class ConnectError(psycopg2.OperationalError):
-    """A failed connection attempt, with libpq's or the server's message: no personal data."""
+    """A failed connection. The message of libpq or the server contains no personal data."""
 
 
 def install_host_failover(engine: Engine) -> None:
-    """Make `engine` try the hosts of its URL in turn, starting with the one that answered last.
+    """Make an engine try the hosts of its URL in turn, first the one that answered last.
 
-    libpq can do this itself, but with a wait callback a frozen first host would use up the whole deadline.
+    libpq can do this itself, but then, with a wait callback, a frozen first host would use up the whole deadline.
     """
     preferred = 0
 
@@ -39,7 +39,7 @@ def install_host_failover(engine: Engine) -> None:
                 with deadline(HOST_CONNECT_S):
                     connection = _connect(options | host)
             except psycopg2.OperationalError:
-                preferred = (hosts.index(host) + 1) % len(hosts)  # a retry without time for two hosts starts there
+                preferred = (hosts.index(host) + 1) % len(hosts)  # the next try may have time for one host only
                 left = remaining()
                 if left is not None and left <= 0:
                     raise
@@ -52,7 +52,7 @@ def install_host_failover(engine: Engine) -> None:
 
 
 def _connect(options: dict[str, Any]) -> extensions.connection:
-    """Connect to one host. Raises only psycopg2.OperationalError."""
+    """Connect to one host, trying all its addresses. Raises only psycopg2.OperationalError."""
     *others, last = _addresses(str(options.get("host", "")))
     for address in others:
         try:
@@ -76,12 +76,12 @@ def _open(options: dict[str, Any]) -> extensions.connection:
 
 
 def _message(options: dict[str, Any], text: str) -> str:
-    """Return the message in one line, with the host: libpq omits it with a wait callback."""
+    """Return the message on one line after the host, which libpq omits with a wait callback."""
     return f"{options.get('host') or 'localhost'}:{options.get('port') or 5432}: {' '.join(text.split())}"
 
 
 def _addresses(host: str) -> list[dict[str, str]]:
-    """Return `hostaddr` options: one per address of a host name, else a single empty one."""
+    """Return the option `hostaddr` for each address of a host name; no option for an address."""
     if not host or host.startswith(("/", "@")) or _is_address(host):
         return [{}]
     left = remaining()
@@ -101,7 +101,7 @@ def _is_address(host: str) -> bool:
 
 
 def _hosts(options: dict[str, Any]) -> list[dict[str, str]]:
-    """Split libpq's comma-separated hosts; a single port applies to all of them."""
+    """Split the comma-separated hosts and ports of libpq; a single port applies to all hosts."""
     names = str(options.get("host", "")).split(",")
     ports = str(options.get("port", "")).split(",")
     pairs = [(name, ports[index if len(ports) > 1 else 0]) for index, name in enumerate(names)]

@@ -1,7 +1,7 @@
-"""Host name lookups with a bound.
+"""Host name lookups with a timeout.
 
-getaddrinfo() has no timeout: it takes 10 s and more when the DNS server does not answer (measured). It runs in a thread
-of its own here, and the addresses of the last successful lookup stay usable.
+getaddrinfo() has no timeout: it takes 10 s and more if the DNS server does not answer (measured). Here it runs in a
+thread of its own, and the addresses of the last successful lookup remain usable.
 """
 
 import socket
@@ -10,7 +10,7 @@ from concurrent.futures import Future
 
 
 class NameLookup:
-    """Resolves host names; at most one lookup per name runs at a time."""
+    """Resolves host names. At most one lookup per name runs at a time."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -18,9 +18,9 @@ class NameLookup:
         self._last: dict[str, list[str]] = {}
 
     def resolve(self, name: str, timeout_s: float) -> list[str]:
-        """Return the addresses of a host; the last known ones if the lookup fails or times out.
+        """Return the addresses of a host, or the last known ones if the lookup fails or times out.
 
-        Raises OSError when there are none.
+        Raises OSError if no addresses are known.
         """
         try:
             self._start(name).result(max(0.0, timeout_s))

@@ -1,4 +1,4 @@
-"""Prepared statements as their own transactions: one round trip, no SQLAlchemy overhead."""
+"""Prepared statements, each its own transaction: one round trip and no SQLAlchemy overhead."""
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,24 +14,24 @@ from sqlalchemy.pool import PoolProxiedConnection
 Row = tuple[Any, ...]
 
 _NOT_PREPARED = (
-    errors.InvalidSqlStatementName,  # a pooler gave this transaction another session
-    errors.DuplicatePreparedStatement,  # the same
+    errors.InvalidSqlStatementName,  # a pooler used another session, in which it is not prepared
+    errors.DuplicatePreparedStatement,  # a pooler used another session, in which it is prepared
     errors.FeatureNotSupported,  # a migration changed the result type of the statement
 )
 
 _QUERY, _POOLED = " query", " pooled"  # no PreparedStatement has such a name
-"""Keys of Connection.info: the query that its session has prepared, with its name; do not prepare any more."""
+"""Keys of Connection.info: the query that the session has prepared, with its name; whether to stop preparing."""
 _SET_TIMEZONE = "set local timezone to %(timezone)s"
 _DIALECT = psycopg2.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy has no types here
 
 
 @contextmanager
 def autocommit_cursor(connection: PoolProxiedConnection) -> Iterator[extensions.cursor]:
-    """Yield a cursor whose statements are their own transactions, outside of any later one."""
+    """Yield a cursor in autocommit mode: each statement is its own transaction."""
     driver: extensions.connection = connection.driver_connection  # type: ignore[assignment]
     level, readonly = driver.isolation_level, driver.readonly
     is_set = level is not None or readonly is not None
-    if is_set:  # otherwise psycopg2 resets each of them at the end with a round trip of its own
+    if is_set:  # otherwise psycopg2 would reset each of them later, with a round trip each
         driver.set_session(isolation_level="DEFAULT", readonly="default")
     driver.autocommit = True
     try:
@@ -45,26 +45,26 @@ def autocommit_cursor(connection: PoolProxiedConnection) -> Iterator[extensions.
 
 
 class PreparedStatement:
-    """An SQL statement with rows, prepared once per session; `{}` stands for all `arguments`.
+    """An SQL statement that returns rows, prepared once per session; `{}` stands for arguments.
 
-    Parsing and planning it every time takes PostgreSQL a third longer (measured). A pooler may give each transaction
-    another session, in which the statement is prepared already or not yet.
+    Without preparation, PostgreSQL takes a third longer (measured). A pooler may run each transaction in another
+    session, in which the statement may be prepared or not.
     """
 
     def __init__(self, name: str, sql: str, arguments: int) -> None:
         self.name = name
         self.prepared_name = f"{name}_{crc32(sql.encode()):08x}"
-        """Differs for another SQL text: sessions of a pooler outlive the version that prepared in them."""
+        """Includes a hash of the SQL, because sessions of a pooler outlive the version that prepared the statement."""
         placeholders = ", ".join(["%s"] * arguments)
         self._execute = f"execute {self.prepared_name} ({placeholders})"
         parameters = ", ".join(f"${number}" for number in range(1, arguments + 1))
         self._prepare_and_execute = f"prepare {self.prepared_name} as {sql.format(parameters)}; {self._execute}"
-        """In one message, which a pooler does not split."""
+        """Sent as one message, which a pooler does not split."""
         self.plain = sql.format(placeholders)
-        """For callers that execute it inside a transaction of their own."""
+        """The statement for callers that execute it in a transaction of their own."""
 
     def run(self, connection: PoolProxiedConnection, values: Sequence[object]) -> list[Row]:
-        """Execute the statement as its own transaction and return its rows. Raises psycopg2.Error."""
+        """Execute the statement in its own transaction; return its rows. Raises psycopg2.Error."""
         with autocommit_cursor(connection) as cursor:
             is_prepared = self.name in connection.info
             connection.info[self.name] = True
@@ -78,12 +78,12 @@ class PreparedStatement:
 
 
 class PreparedQuery:
-    """A query that is executed repeatedly for a while, with new values for its `parameters`.
+    """A query that an export executes many times, with new values for its `parameters`.
 
-    Times in its texts are in `timezone`. Results are bytes: decoding a file and encoding it again would cost as much as
-    the rest of an export. A session parses the query once and soon keeps its plan, which saves nine tenths of that time
-    (measured), until it prepares another one. Behind a pooler, where sessions change between transactions, the query is
-    sent whole as soon as one session has not prepared it.
+    Times are formatted in `timezone`. Text is returned as bytes: decoding a file and encoding it again would take as
+    long as the rest of an export. A session prepares the query once, which saves nine tenths of parsing and planning
+    (measured), until it prepares another one. Behind a pooler, where transactions change sessions, the query is sent in
+    full after the first transaction whose session has not prepared it.
     """
 
     def __init__(self, query: Select[*tuple[Any, ...]], timezone: str, parameters: Sequence[str]) -> None:
@@ -92,7 +92,7 @@ class PreparedQuery:
         self._parameters = {name: extensions.AsIs(f"${number}") for number, name in enumerate(parameters, 1)}
 
     def run(self, connection: PoolProxiedConnection, values: Mapping[str, object]) -> list[Row]:
-        """Execute the query as its own transaction and return its rows. Raises psycopg2.Error."""
+        """Execute the query in its own transaction; return its rows. Raises psycopg2.Error."""
         session, values = connection.info, self._values | values
         with autocommit_cursor(connection) as cursor:
             extensions.register_type(extensions.BYTES, cursor)
@@ -107,7 +107,7 @@ class PreparedQuery:
     def _execute_prepared(
         self, cursor: extensions.cursor, session: dict[str, Any], values: Mapping[str, object]
     ) -> None:
-        prepared, name = session.pop(_QUERY, (None, ""))  # stored again below, once the statement has succeeded
+        prepared, name = session.pop(_QUERY, (None, ""))  # stored again below, after success
         prepare = ""
         if prepared is not self:
             deallocate = f"deallocate {name}; " if name else ""

@@ -1,4 +1,4 @@
-"""Read from a replica while its lag is acceptable, and from the primary otherwise."""
+"""Reads from a replica while its lag is acceptable, otherwise from the primary."""
 
 import math
 import threading
@@ -21,25 +21,25 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 MAX_LAG_S = 10.0
-"""Lag from which the primary is read instead."""
+"""Maximum lag in seconds of a replica from which data is read."""
 LSN_MAX_AGE_S, LSN_QUERY_S = 0.5, 0.5
-"""Maximum age of the cached primary LSN, and the deadline of the query that refreshes it."""
+"""Maximum age of the cached primary LSN, and timeout of the query that refreshes it, in seconds."""
 
 _PRIMARY_LSN = text("select pg_current_wal_lsn()::text")
 _REPLAY_PROGRESS = """
     select coalesce(pg_last_wal_replay_lsn() >= %s::pg_lsn, not pg_is_in_recovery()),
            extract(epoch from clock_timestamp() - pg_last_xact_replay_timestamp())::double precision
 """
-"""Whether the replica has replayed up to an LSN, and the age of the last transaction that it replayed."""
+"""Returns whether the replica has replayed an LSN, and the age in seconds of the last transaction that it replayed."""
 
 
 class _ReplicaLagError(Exception):
-    """The replica lags too far behind, or has not replayed the LSN that is required."""
+    """The replica lags too far behind, or has not replayed the required LSN."""
 
 
 @dataclass(frozen=True, slots=True)
 class _PrimaryLsn:
-    """The WAL position of the primary at a moment of time.monotonic()."""
+    """The WAL position of the primary, and when it was queried by time.monotonic()."""
 
     lsn: str | None
     at: float
@@ -48,19 +48,19 @@ class _PrimaryLsn:
 class ReadDatabase(Database):
     """Reads from the replica if one is configured and current, otherwise from the primary.
 
-    A query timeout on the replica is raised: the primary would take as long.
+    A query that times out on the replica is not repeated on the primary, which would take as long.
     """
 
     replica: Database | None = None
     replica_lag_s = 0.0
-    """Lag of the replica when it was last measured, in seconds; infinite while it does not answer."""
+    """Lag of the replica in seconds at the last measurement; infinite while the replica does not answer."""
     _primary_lsn = _PrimaryLsn(None, -math.inf)
     _required_lsn: str | None = None
     _last_read = threading.local()
 
     @property
     def lag_s(self) -> float:
-        """Lag of the last answer to this thread, in seconds; infinite when it is unknown."""
+        """Lag in seconds of the data that this thread read last; infinite if it is unknown."""
         return getattr(self._last_read, "lag_s", 0.0)
 
     @lag_s.setter
@@ -69,18 +69,21 @@ class ReadDatabase(Database):
 
     @property
     def primary(self) -> "ReadDatabase":
-        """The same database without its replica: for reads that must see what was just committed."""
+        """This database without its replica, for reads that must include the latest commits."""
         primary = copy(self)
         primary.replica = None
         return primary
 
     @property
     def members(self) -> list[Database]:
-        """The databases that can be unavailable independently of each other."""
+        """The primary and the replica, if there is one."""
         return [self, self.replica] if self.replica else [self]
 
     def find_primary_lsn(self) -> str | None:
-        """Return the primary's WAL position, None without a replica. Raises as read_transaction()."""
+        """Return the primary's WAL position, or None without a replica.
+
+        Raises the errors of read_transaction().
+        """
         return self.primary.read_transaction(_find_lsn) if self.replica else None
 
     def at_least(self, lsn: str | None) -> "ReadDatabase":
@@ -90,7 +93,7 @@ class ReadDatabase(Database):
         return exact
 
     def read_transaction(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """As Database.read_transaction(), on the replica while its lag is acceptable."""
+        """Do as Database.read_transaction(), on the replica while its lag is acceptable."""
         if self.replica is None:
             return super().read_transaction(work, *args, **kwargs)
         self._refresh_primary_lsn()
@@ -104,7 +107,7 @@ class ReadDatabase(Database):
         return result
 
     def read_query(self, query: PreparedQuery, **values: object) -> list[Row]:
-        """As Database.read_query(), on the replica while its lag is acceptable."""
+        """Do as Database.read_query(), on the replica while its lag is acceptable."""
         if self.replica is None:
             return super().read_query(query, **values)
         return self.read_transaction(_read_query, query, values)
@@ -123,13 +126,13 @@ class ReadDatabase(Database):
         now = time.monotonic()
         if now - self._primary_lsn.at > LSN_MAX_AGE_S:
             with suppress(DatabaseUnavailableError, OverloadedError), deadline(LSN_QUERY_S):
-                # Dated before the query: the lag computed from it is never too small.
+                # The time is that before the query, so that the lag is never underestimated.
                 self._primary_lsn = _PrimaryLsn(self.find_primary_lsn(), now)
 
     def _within_lag(
         self, work: Callable[Concatenate[Connection, P], T], max_lag_s: float
     ) -> Callable[Concatenate[Connection, P], tuple[T, float]]:
-        """Wrap `work` to return the lag, too, and to raise _ReplicaLagError beyond `max_lag_s`."""
+        """Wrap `work` to return also the lag, and to raise _ReplicaLagError above `max_lag_s`."""
         required = _PrimaryLsn(self._required_lsn, time.monotonic()) if self._required_lsn else self._primary_lsn
 
         @wraps(work)
@@ -156,7 +159,7 @@ def _find_lsn(connection: Connection) -> str:
 
 
 def _find_progress(connection: Connection, lsn: str | None) -> tuple[bool, float | None]:
-    """Query the replay progress before the transaction, whose snapshot would be older."""
+    """Query the replay progress outside the transaction: its snapshot is taken afterwards."""
     with autocommit_cursor(connection.connection) as cursor:
         cursor.execute(_REPLAY_PROGRESS, (lsn,))
         return cast(tuple[bool, float | None], cursor.fetchone())

@@ -7,12 +7,12 @@ from collections import deque
 class FairSemaphore:
     """A first-in, first-out semaphore with a bounded queue of waiting threads.
 
-    threading.Semaphore and the queue of SQLAlchemy's pool give a permit to the thread that happens to ask at the right
-    moment: under load some threads wait for seconds (measured).
+    threading.Semaphore and SQLAlchemy's pool give a permit to any thread, not to the one that has waited longest: under
+    load some threads wait for seconds (measured).
     """
 
     def __init__(self, permits: int, queue: int | None = None) -> None:
-        """Create a semaphore; at most `queue` threads may wait, any number if it is None."""
+        """Create a semaphore. At most `queue` threads may wait; any number if it is None."""
         self._permits = self._free = permits
         self._queue = queue
         self._lock = threading.Lock()
@@ -20,16 +20,16 @@ class FairSemaphore:
 
     @property
     def in_use(self) -> int:
-        """Number of permits that are taken."""
+        """Number of permits in use."""
         return self._permits - self._free
 
     @property
     def waiting(self) -> int:
-        """Number of threads that wait for a permit."""
+        """Number of threads that are waiting for a permit."""
         return len(self._waiting)
 
     def acquire(self, timeout_s: float) -> bool:
-        """Take a permit. Return False after `timeout_s`, or at once if the queue is full."""
+        """Acquire a permit. Return False after `timeout_s`, or at once if the queue is full."""
         with self._lock:
             if self._free and not self._waiting:
                 self._free -= 1
@@ -47,7 +47,7 @@ class FairSemaphore:
         return False
 
     def release(self) -> None:
-        """Return a permit; the thread that has waited longest gets it."""
+        """Release a permit and give it to the thread that has waited longest."""
         with self._lock:
             if self._waiting:
                 self._waiting.popleft().set()

@@ -1,4 +1,4 @@
-"""Blueprint of liveness, readiness, state of the instance, and metrics for Prometheus."""
+"""Blueprint of the health checks, the state of the instance, and metrics for Prometheus."""
 
 from project.health.metrics import init_app
 from project.health.openapi import describe

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: counts of responses, and the state of the process."""
+"""Metrics for Prometheus: counts and durations of responses, and the state of processes."""
 
 import platform
 import time
@@ -19,12 +19,12 @@ from project.version import VERSION
 OTHER = "other"
 FILE_ENDPOINTS = {"reports.export", "reports.download_txt", "reports.download_xlsx"}
 BLUEPRINTS = frozenset({"auth", "reports", "files", "admin", "health", "static", OTHER})
-"""Values of the label `blueprint`; `files` are the slow downloads of `reports`."""
+"""Values of the label `blueprint`; `files` stands for the slow downloads of `reports`."""
 STATUS_CLASSES = ("", "1xx", "2xx", "3xx", "4xx", "5xx")
 
 
 class _ResponseMetrics:
-    """Counts responses in series registered before the fork; counting takes 3 µs."""
+    """Counters of responses. All series are registered before the fork; counting takes 3 µs."""
 
     def __init__(self, metrics: Metrics) -> None:
         description = "Responses that are not attempts, by blueprint and status class"
@@ -57,7 +57,7 @@ class _ResponseMetrics:
         }
 
     def count(self, response: Response) -> Response:
-        """Count a response."""
+        """Count a response and return it."""
         state = request_state()
         seconds = time.monotonic() - state.arrival.started
         self._queue.observe(state.arrival.waited_s)
@@ -75,9 +75,9 @@ class _ResponseMetrics:
 
 
 def outcomes() -> dict[str, Outcome]:
-    """Return every code that the response to an attempt can have, and its outcome."""
+    """Return the outcome of every code that the response to an attempt can have."""
     refusals = {code: entry.status for entries in (FIELD_CODES, PROBLEMS) for code, entry in entries.items()}
-    refusals.pop("validation_failed")  # the code of its first wrong field is counted
+    refusals.pop("validation_failed")  # the code of the first invalid field is counted instead
     return {
         CREATED: Outcome.CREATED,
         CHECKED: Outcome.UNCHANGED,
@@ -137,14 +137,14 @@ def _fullness(spool: Spool) -> float:
 
 
 def export() -> str:
-    """Return all metrics of the instance in the text format. Does not query PostgreSQL."""
+    """Return all metrics of the instance in Prometheus's text format. Does not use PostgreSQL."""
     runtime = get_runtime()
     runtime.metrics.update()
     return runtime.metrics.text() + "".join(f"{line}\n" for line in _instance_metrics(runtime))
 
 
 def _instance_metrics(runtime: Runtime) -> Iterator[str]:
-    """Yield the metrics that do not depend on which process answers."""
+    """Yield the metrics that belong to the whole instance, not to one process."""
     waiting, metrics = runtime.spool.status, runtime.metrics
     age_s = 0 if waiting.oldest is None else max(0, time.time() - waiting.oldest)
     for name, kind, description, value in (

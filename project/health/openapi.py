@@ -7,7 +7,7 @@ from project.contract.responses import HEALTH, STATUS
 
 
 def describe(spec: APISpec) -> None:
-    """Add /livez, /readyz and /status to the document."""
+    """Add /livez, /readyz and /status to the OpenAPI document."""
     ready = {"200": success("Yes", HEALTH), "503": success("No: it stops, or its spool is full", HEALTH)}
     for name, summary, responses in (
         ("livez", "Is the process alive", {"200": success("Yes", HEALTH)}),

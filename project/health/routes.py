@@ -1,7 +1,7 @@
 """Endpoints for load balancers and monitoring.
 
-Readiness does not depend on PostgreSQL: without it the service still answers and records, and taking every instance out
-of the balancer would turn a partial outage into a total one.
+Readiness does not depend on PostgreSQL: without it the service still responds and records attempts, and removing every
+instance from the load balancer would turn a partial outage into a total one.
 """
 
 from flask import Blueprint, Response, jsonify
@@ -19,14 +19,14 @@ bp = Blueprint("health", __name__)
 @bp.get("/livez")
 @public
 def livez() -> ResponseReturnValue:
-    """Respond if this process is alive."""
+    """Respond 200 whenever this process is alive."""
     return jsonify(HEALTH.dump({"status": "ok"}))
 
 
 @bp.get("/readyz")
 @public
 def readyz() -> ResponseReturnValue:
-    """Respond 200, or 503 if this process stops or its spool is full or unusable."""
+    """Respond 200, or 503 if this process is stopping or its spool is full or unusable."""
     problem = find_problem(get_runtime().spool, get_runtime().upkeep)
     return jsonify(HEALTH.dump({"status": problem or "ok"})), 503 if problem else 200
 
@@ -34,7 +34,7 @@ def readyz() -> ResponseReturnValue:
 @bp.get("/status")
 @public
 def status() -> ResponseReturnValue:
-    """Show the state of this instance."""
+    """Respond with the state of this instance."""
     runtime = get_runtime()
     state = get_status(runtime.database, runtime.read_database, runtime.spool, runtime.upkeep, runtime.metrics)
     return jsonify(STATUS.dump(state))
@@ -43,6 +43,6 @@ def status() -> ResponseReturnValue:
 @bp.get("/metrics")
 @public
 def metrics() -> ResponseReturnValue:
-    """Export the metrics of all processes of this instance to Prometheus."""
+    """Respond with the metrics of this instance for Prometheus."""
     require_network(get_runtime().config.metrics_allow)
     return Response(export(), content_type="text/plain; version=0.0.4; charset=utf-8")

@@ -1,6 +1,7 @@
 """HTTP server: waitress in several worker processes on one socket.
 
-The supervisor binds the socket and forks. It has one thread and no connection, so that it can fork safely at any time.
+The supervisor binds the socket and forks the workers. It has one thread and no database connection, so that it can fork
+safely at any time.
 """
 
 import ctypes
@@ -24,14 +25,15 @@ __all__ = ["HARD_BODY_LIMIT", "RECEIVED", "STALLED_S", "STOP_S", "serve"]
 log = logging.getLogger(__name__)
 
 DRAIN_S, STOP_S = 2.0, 3.0
-"""Seconds after the request deadline at which a stopping worker drops its connections, and is killed (promise P11)."""
+"""A stopping worker closes its connections this many seconds after the request deadline, and is then killed
+(promise P11)."""
 _M_ARENA_MAX = -8
 """M_ARENA_MAX of mallopt(3)."""
 SD_LISTEN_FDS_START = 3
-"""Descriptor of the socket that systemd passes to the process LISTEN_PID (sd_listen_fds(3))."""
+"""File descriptor of the socket that systemd passes to the process LISTEN_PID (sd_listen_fds(3))."""
 STALLED_S = 120
-"""Seconds after which a client that reads nothing of its response is disconnected (TCP_USER_TIMEOUT, tcp(7)). Waitress
-has no such limit: two stalled downloads would block all others."""
+"""Seconds after which a client that does not read its response is disconnected (TCP_USER_TIMEOUT, tcp(7)). Waitress has
+no such limit, and two stalled downloads would block all others."""
 
 
 def serve(
@@ -48,12 +50,12 @@ def serve(
     stopping: Callable[[], None] = lambda: None,
     stop: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve until SIGTERM, SIGINT or SIGHUP. Raises SystemExit, with 0 if all were answered.
+    """Serve until SIGTERM, SIGINT or SIGHUP. Raises SystemExit, with 0 if all workers ended.
 
-    `app` must answer within `deadline_s`; when stopping, clients that have not read their response 2 s later are
-    dropped. `prepare` runs first, in its own process; if it exits with EX_TEMPFAIL, the service starts and retries it
-    in the background. In each worker `start(index)` runs before the first request, `stopping` when the stop begins and
-    `stop` after the last response; a replacement worker gets the same index.
+    `app` must respond within `deadline_s`. During a stop, clients that have not read their response DRAIN_S later are
+    disconnected. `prepare` runs first, in a process of its own; if it exits with EX_TEMPFAIL, the service starts and
+    retries it in the background. In each worker `start(index)` runs before the first request, `stopping` when the stop
+    begins and `stop` after the last response. A replaced worker keeps its index.
     """
     _use_one_malloc_arena()
     listener, balancer = _listen(host, port), ConnectionBalancer(workers)
@@ -65,7 +67,7 @@ def serve(
         run_worker(app, listener, threads, deadline_s + DRAIN_S, stopping, balancer, index, supervisor.stop_signals)
         log.info("worker stopped", extra=worker)
         stop()
-        os._exit(0)  # skips finalization of the interpreter, which would delay the stop: 0.2 s of CPU (measured)
+        os._exit(0)  # skips the finalization of the interpreter, which takes 0.2 s of CPU (measured)
 
     supervisor = Supervisor(work, workers, listener, deadline_s + STOP_S)
     if prepare:
@@ -80,15 +82,15 @@ def serve(
 def _use_one_malloc_arena() -> None:
     """Make glibc use one malloc arena for all threads of a worker (docs/adr/0014).
 
-    Otherwise each thread that has sent a file keeps some megabytes in its own arena. There is little contention: the
-    GIL serializes most allocations anyway.
+    Otherwise each thread that has sent a file keeps some megabytes in an arena of its own. One arena causes little
+    contention, because the GIL serializes most allocations anyway.
     """
     with suppress(AttributeError):
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Return the socket that systemd passes, else a new one; `::` includes IPv4."""
+    """Return the socket that systemd passes, otherwise a new one. The host `::` includes IPv4."""
     try:
         if os.environ.get("LISTEN_PID") == str(os.getpid()):
             return _with_user_timeout(socket.socket(fileno=SD_LISTEN_FDS_START))
@@ -101,7 +103,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _with_user_timeout(listener: socket.socket) -> socket.socket:
-    """Set TCP_USER_TIMEOUT, which accepted connections inherit."""
+    """Set TCP_USER_TIMEOUT of a socket, which accepted connections inherit, and return it."""
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_S * 1000)
     return listener

@@ -1,7 +1,7 @@
-"""Connection balancing between workers.
+"""Balances connections between workers.
 
-The kernel wakes all workers for each new connection, and one that is running accepts several before another is awake:
-of 16 simultaneous connections one of two workers often got 12, sometimes 15 (measured).
+The kernel wakes all workers for each new connection, and a running worker accepts several before another one is awake:
+of 16 simultaneous connections, one of two workers often got 12, sometimes 15 (measured).
 """
 
 import mmap
@@ -9,17 +9,17 @@ import time
 from collections.abc import Callable, Sized
 
 YIELD_S = 0.002
-"""How long a worker yields to a less loaded one before it accepts: the other may be dead or stuck."""
+"""Seconds for which a worker yields to a less loaded one before it accepts a connection: the other may be stuck."""
 
 
 class ConnectionBalancer:
-    """Balances connections by counts in shared memory; must be created before the fork."""
+    """Counts the connections of each worker in shared memory. Create it before the fork."""
 
     def __init__(self, workers: int) -> None:
         self._open = memoryview(mmap.mmap(-1, 4 * workers)).cast("i")
 
     def wrap_accept(self, accept: Callable[[], None], worker: int, connections: Sized) -> Callable[[], None]:
-        """Wrap accept() to yield to less loaded workers."""
+        """Wrap accept() so that a worker first yields to less loaded ones."""
 
         def balanced_accept() -> None:
             self._open[worker] = len(connections)

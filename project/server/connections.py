@@ -1,6 +1,6 @@
 """Waitress connections with time limits and fewer thread switches (docs/adr/0025).
 
-Uses internals of waitress 3.0.2, hence the pin; tests/integration/test_server.py covers them.
+Uses internals of waitress 3.0.2, so its version is pinned; tests/integration/test_server.py covers them.
 """
 
 import select
@@ -18,24 +18,25 @@ from waitress.task import ErrorTask, Task, ThreadedTaskDispatcher, WSGITask
 from project.server.parser import Parser
 
 HOLD_S = 0.02
-"""How long a thread waits for the next request of the same connection after a response."""
+"""Seconds for which a thread waits for the next request of the same connection after a response."""
 IDLE_S = 15
-"""How long a connection may wait for its next request."""
+"""Seconds for which a connection may wait for its next request."""
 RECEIVE_S = 20
-"""How long head and body of a request may take together."""
+"""Seconds in which head and body of a request must arrive."""
 LINGER_S, LINGER_BYTES = 2, 8 * 2**20
-"""How long, and how much, is read and discarded after a refusal.
+"""Seconds for which, and bytes up to which, input is read and discarded after a request was refused.
 
-Closing a socket with unread data resets it, and a client that still sends would not see the answer."""
+Closing a socket with unread data resets the connection, and a client that is still sending would not get the response.
+"""
 GRACE_S = 1
-"""How long a connection may wait for its client before it can be closed to make room."""
+"""Seconds for which a connection may wait for its client before it can be closed to make room for others."""
 _CHUNK = 65536
 RECEIVED = "useradd.received"
 """WSGI environment key: time.monotonic() when the request was complete and began to wait for a thread."""
 
 
 class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has no types
-    """A thread pool that times queued requests and does not queue those of held connections."""
+    """A thread pool that records when a request was queued; held connections are not queued."""
 
     def add_task(self, task: Any) -> None:
         task.queued_at = time.monotonic()
@@ -43,12 +44,12 @@ class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has 
             super().add_task(task)
 
     def has_idle_threads(self) -> bool:
-        """Return whether enough threads are idle for one to hold its connection."""
+        """Return whether enough threads are idle that one may hold its connection."""
         return not self.queue and 2 * self.active_count <= len(self.threads)
 
 
 class _OneWrite(Task):  # type: ignore[misc]
-    """Sends a complete response with one call: each send() may switch threads."""
+    """A task that sends a complete response with one send(), because each may switch threads."""
 
     wrote_header: bool
 
@@ -63,11 +64,14 @@ class _OneWrite(Task):  # type: ignore[misc]
 
 
 class _ErrorTask(_OneWrite, ErrorTask):  # type: ignore[misc]
-    """The answer to a request that the parser refused."""
+    """A task that responds to a request that the parser refused."""
 
 
 class _Task(_OneWrite, WSGITask):  # type: ignore[misc]
-    """A request that passes on its timestamp, and closes its connection during a stop."""
+    """A task that tells the application when the request was received.
+
+    During a stop it closes the connection after the response.
+    """
 
     def get_environment(self) -> WSGIEnvironment:
         environ: WSGIEnvironment = super().get_environment()
@@ -84,7 +88,7 @@ class _Task(_OneWrite, WSGITask):  # type: ignore[misc]
 class Channel(HTTPChannel):  # type: ignore[misc]
     """A connection whose thread waits briefly for the next request if enough threads are idle.
 
-    Passing connections between event loop and threads causes half of all thread switches (docs/adr/0025).
+    Half of all thread switches are caused by passing connections between event loop and threads (docs/adr/0025).
     """
 
     parser_class = Parser
@@ -96,20 +100,20 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     will_close: bool
     queued_at: float
     is_held = False
-    """Whether a thread waits for the next request: then the event loop does not read."""
+    """Whether a thread serves this connection or waits for its next request; the event loop does not read then."""
     is_lingering = False
-    """Whether the last response is sent and the rest of a refused request is being discarded."""
+    """Whether the last response was sent and the rest of a refused request is being discarded."""
     _is_refused = False
     _is_sending = False
     _left_to_discard = LINGER_BYTES
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._waiting_since = time.monotonic()
-        """Since when the client has owed us its next request, or the rest of it."""
+        """Time by time.monotonic() since which the next request, or the rest of it, is expected from the client."""
         super().__init__(*args, **options)
 
     def received(self, data: bytes) -> bool:
-        """Parse data of the client; the time of a request counts from its first byte."""
+        """Parse data of the client. The time limit of a request counts from its first byte."""
         request = self.request
         is_parsed: bool = super().received(data)
         if self.request is not None and self.request is not request:
@@ -117,14 +121,14 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return is_parsed
 
     def service(self) -> None:
-        """Answer a request and those that follow within HOLD_S."""
+        """Respond to a request and to those that follow within HOLD_S."""
         self.is_held = True
         _current.channel = self
         try:
             self._answer()
             while self._has_next():
                 self._answer()
-            is_left = bool(self.requests)  # while is_held, no other thread adds any
+            is_left = bool(self.requests)  # while is_held is set, no other thread adds requests
         finally:
             self._waiting_since = time.monotonic()
             self.is_held = False
@@ -138,9 +142,9 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         super().service()
 
     def _has_next(self) -> bool:
-        """Wait up to HOLD_S for a request while enough threads are idle; return if there is one.
+        """Return whether there is a next request; wait for it up to HOLD_S if threads are idle.
 
-        Pipelined requests yield to queued requests of other connections, as in waitress.
+        Pipelined requests let queued requests of other connections go first, as in waitress.
         """
         if self.requests:
             return not self.server.task_dispatcher.queue
@@ -152,7 +156,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             if not self.server.task_dispatcher.has_idle_threads():
                 return False
             data = self._read(left)
-            if not data:  # the loop finds out whether the client has closed it
+            if not data:  # the event loop finds out whether the client has closed the connection
                 return False
             self.received(data)
         return True
@@ -168,21 +172,21 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     @property
     def is_waiting(self) -> bool:
-        """Whether only the client can continue, by sending."""
+        """Whether the connection waits for data from the client."""
         return not (self.requests or self.is_held or self.total_outbufs_len)
 
     def can_be_closed(self) -> bool:
-        """Return whether this connection may be closed to make room."""
+        """Return whether this connection may be closed to make room for others."""
         return self.is_waiting and (self.is_lingering or time.monotonic() - self._waiting_since > GRACE_S)
 
     def closing_order(self) -> tuple[bool, float]:
-        """Return the sort key when room is made: idle ones, then the oldest incomplete request."""
+        """Return the sort key for closing: idle connections first, longest waiting first."""
         return self.request is not None and not self.is_lingering, self._waiting_since
 
     def enforce_time_limits(self, now: float) -> None:
-        """Refuse a request that does not arrive, close an idle connection. Runs in the event loop.
+        """Close an idle connection, or refuse an incomplete request, after its time limit.
 
-        A client that does not read is disconnected by TCP_USER_TIMEOUT.
+        Runs in the event loop. Clients that do not read are disconnected by TCP_USER_TIMEOUT instead.
         """
         with self.requests_lock:
             if not self.is_waiting or self.close_when_flushed or self.will_close:
@@ -200,7 +204,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         self.server.add_task(self)
 
     def handle_read(self) -> None:
-        """Read a part of a request, or of what is left of a refused one."""
+        """Read a part of a request, or discard the rest of a refused one."""
         if not self.is_lingering:
             super().handle_read()
             return
@@ -211,7 +215,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         self.handle_close()
 
     def handle_write(self) -> None:
-        """Send, then close if this was the last response; linger if its request was refused."""
+        """Send data. After the last response close, or discard input if the request was refused."""
         if not (self._is_refused and self.close_when_flushed):
             super().handle_write()
             return
@@ -222,7 +226,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             self._linger()
 
     def _linger(self) -> None:
-        self.is_lingering = True  # first: the thread must not read any more
+        self.is_lingering = True  # set first, so that the thread stops reading
         self.close_when_flushed = False
         self._waiting_since = time.monotonic()
         try:
@@ -232,25 +236,29 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     @property
     def needs_loop(self) -> bool:
-        """Whether the event loop must act: send remaining data or close."""
+        """Whether the event loop must send remaining data or close the connection."""
         is_closing = self.close_when_flushed or self.will_close or not self.connected
-        return bool(self.total_outbufs_len or is_closing or self.is_lingering)  # the last one is set before others end
+        return bool(self.total_outbufs_len or is_closing or self.is_lingering)  # is_lingering is set before others end
 
     def readable(self) -> bool:
-        """Leave reading to the thread that holds the connection.
+        """Return whether the event loop may read, which it leaves to a thread that holds this.
 
-        Checks is_held last: a thread may answer and begin to hold the connection in between.
+        is_held is checked last: a thread may begin to hold the connection meanwhile.
         """
         return bool(super().readable() and not self.is_held)
 
     def writable(self) -> bool:
-        """Leave a response to the thread that sends it: the loop would spin, 9 times per request."""
+        """Return whether the event loop may send, which it leaves to a thread that is sending.
+
+        Otherwise the loop would spin, 9 times per request.
+        """
         return bool(not self._is_sending and super().writable())
 
     def _flush_some(self, do_close: bool = True) -> bool:
-        """Hold the output lock while sending: the event loop calls this without it.
+        """Send buffered data while holding the output lock.
 
-        While no request is pending, waitress expects no other sender, but a thread may hold the connection.
+        The event loop calls this without the lock, because in waitress no thread sends while no request is pending.
+        Here a thread may hold the connection.
         """
         with self.outbuf_lock:
             self._is_sending = True
@@ -258,7 +266,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
                 is_sent = bool(super()._flush_some(do_close))
             finally:
                 self._is_sending = False
-            if is_sent and self.request is None:  # else it was 100 Continue
+            if is_sent and self.request is None:  # otherwise 100 Continue was sent
                 self._waiting_since = time.monotonic()
             return is_sent
 
@@ -267,7 +275,7 @@ _current = threading.local()
 
 
 def wake_unless_held(wake: Callable[[], None]) -> Callable[[], None]:
-    """Wrap the trigger of the loop to skip wake-ups by threads that hold their connection."""
+    """Wrap the trigger of the event loop: threads that hold their connection need not wake it."""
 
     def wake_if_needed() -> None:
         channel: Channel | None = getattr(_current, "channel", None)

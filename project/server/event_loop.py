@@ -1,4 +1,4 @@
-"""The event loop's side of a worker: accepts connections and makes room for new ones."""
+"""The listening socket of a worker: accepts connections and closes old ones to make room."""
 
 import errno
 import logging
@@ -13,23 +13,23 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 1024
 CONNECTIONS = 500
-"""Open connections of a worker; beyond that those that wait for their client are closed."""
+"""Maximum number of open connections of a worker; beyond it, connections that wait for their client are closed."""
 CHECK_EVERY_S = 1.0
 PAUSE_S = 0.5
-"""How long nothing is accepted if there are no resources and none can be freed."""
+"""Seconds for which nothing is accepted if resources are exhausted and none can be freed."""
 LOG_EVERY_S = 1.0
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
-    """A listening socket and its connections. Time limits are checked every second."""
+    """A listening socket and its connections, whose time limits are checked every second."""
 
     channel_class = Channel
     _check_at = _accept_at = _log_at = 0.0
     _closed = 0
 
     def readable(self) -> bool:
-        """Return whether to accept connections; called in each round of the loop."""
+        """Return whether to accept connections. The event loop calls this in each round."""
         now = time.monotonic()
         if now >= self._check_at:
             self._check_at = now + CHECK_EVERY_S
@@ -42,7 +42,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
     def handle_accept(self) -> None:
         """Accept a connection; close another one if there are too many."""
         super().handle_accept()
-        if len(self.active_channels) > CONNECTIONS:  # only now: the new one must not get the number of a closed socket
+        if len(self.active_channels) > CONNECTIONS:  # after it: the new socket must not reuse a closed one's number
             self._make_room("connection limit")
 
     def accept(self) -> Any:
@@ -57,7 +57,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
             return None
 
     def _make_room(self, cause: str) -> bool:
-        """Close the connection that has waited longest for its client, if any; return whether."""
+        """Close the connection that has waited longest for its client; return False if none."""
         candidates = filter(Channel.can_be_closed, self.active_channels.values())
         channel = min(candidates, key=Channel.closing_order, default=None)
         if channel is not None:
@@ -70,11 +70,11 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
         return channel is not None
 
     def fix_addr(self, addr: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return the address of a client; a dual-stack socket reports ::ffff:192.0.2.1."""
+        """Unwrap an IPv4-mapped address: a dual-stack socket reports ::ffff:192.0.2.1."""
         return (addr[0].removeprefix("::ffff:"), *addr[1:])
 
     def stop_listening(self) -> None:
-        """Accept what the kernel has already accepted, then no more. Runs in the loop."""
+        """Accept pending connections, then close the socket. Runs in the event loop."""
         for _ in range(BACKLOG):
             super().handle_accept()
         self.del_channel()

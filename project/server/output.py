@@ -1,4 +1,4 @@
-"""Output of the supervisor, which must not wait for the reader of its log."""
+"""Output of the supervisor, which must not block if nobody reads its log."""
 
 import logging
 import os
@@ -10,7 +10,7 @@ from types import FrameType
 from typing import TextIO
 
 BLOCKED_S = 0.1
-"""How long a write may take: another process may have filled the pipe just before."""
+"""Seconds after which a write is interrupted: another process may have filled the pipe just before."""
 
 
 class _BlockedError(Exception):
@@ -18,10 +18,10 @@ class _BlockedError(Exception):
 
 
 class NonBlockingStream:
-    """Writes to a stream what it takes at once, drops and counts the rest.
+    """Writes to a stream without blocking the main thread; text that does not fit is dropped.
 
-    Only writes of other threads may block. Uses SIGALRM, which interrupts the main thread: O_NONBLOCK would apply to
-    all processes that share the descriptor.
+    Dropped writes are counted. Writes of other threads may block. Uses SIGALRM to interrupt the main thread, because
+    O_NONBLOCK would apply to all processes that share the file descriptor.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -30,7 +30,7 @@ class NonBlockingStream:
         signal.signal(signal.SIGALRM, _raise_blocked)
 
     def write(self, text: str) -> None:
-        """Write the text or drop it; in the main thread it never raises."""
+        """Write the text or drop it. Never raises in the main thread."""
         if not _is_main_thread():
             self._stream.write(text)
             return
@@ -41,19 +41,19 @@ class NonBlockingStream:
                 self._dropped = 0
 
     def flush(self) -> None:
-        """Flush what other threads have written; the main thread buffers nothing."""
+        """Flush the stream in other threads; output of the main thread is not buffered."""
         if not _is_main_thread():
             self._stream.flush()
 
     def add_dropped_lines(self, record: logging.LogRecord) -> bool:
-        """Filter of a log handler: note in a line how many were dropped before it."""
+        """Add the number of dropped lines to a record. Used as a filter of a log handler."""
         if self._dropped and _is_main_thread():
             record.dropped_lines = self._dropped
         return True
 
 
 def stop_blocking_log() -> None:
-    """Make the root logger of this process drop lines that cannot be written at once."""
+    """Make the root logger of this process drop lines that it cannot write at once."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.StreamHandler) and handler.stream is not None:
             stream = NonBlockingStream(handler.stream)

@@ -1,4 +1,4 @@
-"""Parser of requests: refuses what waitress 3.0.2 accepts or crashes on."""
+"""Parser that refuses invalid requests which waitress 3.0.2 accepts or crashes on."""
 
 from waitress.parser import HTTPRequestParser, ParsingError, get_header_lines
 from waitress.utilities import Error
@@ -7,41 +7,41 @@ VERSIONS = {"1.0", "1.1"}
 
 
 class RequestTimeoutError(Error):  # type: ignore[misc]  # waitress has no types
-    """Answer to a request that takes too long to arrive."""
+    """Response to a request that did not arrive in time."""
 
     code = 408
     reason = "Request Timeout"
 
 
 class VersionNotSupportedError(Error):  # type: ignore[misc]
-    """Answer to a request of another HTTP version."""
+    """Response to a request of an unsupported HTTP version."""
 
     code = 505
     reason = "HTTP Version Not Supported"
 
 
 class Parser(HTTPRequestParser):  # type: ignore[misc]
-    """Answers 400 where waitress 3.0.2 crashes or allows request smuggling.
+    """Parser that responds 400 where waitress 3.0.2 crashes or allows request smuggling.
 
-    It crashes on a length of 5000 digits and on an invalid host. It accepts Content-Length together with
-    Transfer-Encoding, ignores Transfer-Encoding outside HTTP/1.1, and accepts several or no codings in it: it would
-    take what a proxy considers a body as the next request (RFC 9112, 6.1 and 11.2).
+    Waitress crashes on a Content-Length of 5000 digits and on an invalid host. It accepts Content-Length together with
+    Transfer-Encoding, ignores Transfer-Encoding outside HTTP/1.1, and accepts several or no codings in it. Then it may
+    treat bytes that a proxy considers a body as the next request (RFC 9112, 6.1 and 11.2).
     """
 
     completed: bool
     error: Error | None
 
     def received(self, data: bytes) -> int:
-        """Parse the next bytes; return how many belong to this request."""
+        """Parse the next bytes; return the number of those that belong to this request."""
         consumed: int = super().received(data)
         if self.headers_finished and self.version not in VERSIONS and not self.error:
             self.error, self.completed = VersionNotSupportedError("This server speaks HTTP/1.1 and HTTP/1.0"), True
-        if self.completed:  # it has no body or is refused: 100 Continue would ask for one
+        if self.completed:  # without a body, or refused: 100 Continue would ask the client for a body
             self.expect_continue = False
         return consumed
 
     def parse_header(self, header_plus: bytes) -> None:
-        """Parse the head. Raises ParsingError."""
+        """Parse the request line and headers. Raises ParsingError."""
         try:
             super().parse_header(header_plus)
         except ValueError as error:
@@ -62,7 +62,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
             raise ParsingError("Content-Length and Transfer-Encoding exclude each other")
 
     def refuse_late(self) -> None:
-        """Turn an incomplete request into one that is answered 408."""
+        """Mark an incomplete request as complete and refused with 408."""
         if not self.headers_finished:
             self.parse_header(b"GET / HTTP/1.0\r\n")  # sets the attributes that a response needs, as waitress does
         self.error, self.completed = RequestTimeoutError("The request did not arrive in time"), True

@@ -1,4 +1,4 @@
-"""Parent process of all workers: forks them, replaces dead ones, stops all."""
+"""The parent process of all workers: forks them, replaces dead ones, and stops them."""
 
 import logging
 import os
@@ -16,19 +16,19 @@ from project.server.output import stop_blocking_log
 log = logging.getLogger(__name__)
 
 PREPARE_S = 10
-"""How long the start waits for the preparation."""
+"""Seconds for which the start waits for the preparation."""
 _RESTART_DELAY_S = 1.0
 """Delay before a failed preparation is retried, and before a worker that died sooner than this is replaced."""
 
 
 def stop_signals() -> list[signal.Signals]:
-    """Return the signals that stop the service; SIGHUP, unless nohup made us ignore it."""
+    """Return the signals that stop the service: SIGHUP only if it is not ignored (nohup)."""
     hang_up = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]
     return [signal.SIGTERM, signal.SIGINT, *hang_up]
 
 
 class Supervisor:
-    """Runs `work(index)` in `count` processes until one of the stop signals."""
+    """Runs `work(index)` in `count` worker processes until a stop signal."""
 
     def __init__(self, work: Callable[[int], None], count: int, listener: socket.socket, stop_s: float) -> None:
         self._work = work
@@ -45,7 +45,10 @@ class Supervisor:
         stop_blocking_log()
 
     def prepare(self, prepare: Callable[[], None]) -> None:
-        """Run `prepare` in a child; exit if it fails soon, retry it after EX_TEMPFAIL."""
+        """Run `prepare` in a child process; continue in the background after PREPARE_S.
+
+        If it fails before, this process exits; EX_TEMPFAIL is retried in the background instead.
+        """
         pid, end = self._fork(prepare), time.monotonic() + PREPARE_S
         while time.monotonic() < end:
             done, status = os.waitpid(pid, os.WNOHANG)
@@ -71,7 +74,7 @@ class Supervisor:
         self._workers[self._fork(partial(self._work, index))] = (index, time.monotonic())
 
     def watch(self) -> int:
-        """Replace workers that die until a stop signal; return the exit status."""
+        """Replace workers that die, until a stop signal; return the exit status."""
         while signal.sigwait(self._watched) == signal.SIGCHLD:
             for pid, status in _reap():
                 self._replace(pid, status)
@@ -91,7 +94,7 @@ class Supervisor:
             self._start_worker(index)
 
     def _stop(self) -> int:
-        """Terminate all children, then kill those that have not ended in time."""
+        """Terminate all child processes and kill those that do not end in time."""
         self._listener.close()
         left = {*self._workers, *([self._preparing[0]] if self._preparing else [])}
         for pid in left:
@@ -133,7 +136,7 @@ def _run_delayed(task: Callable[[], None]) -> None:
 
 
 def _reap() -> list[tuple[int, int]]:
-    """Return PID and status of every dead child: one SIGCHLD may stand for several."""
+    """Return PID and status of each dead child: one SIGCHLD may be sent for several."""
     dead = []
     with suppress(ChildProcessError):
         while (child := os.waitpid(-1, os.WNOHANG))[0]:
@@ -142,6 +145,6 @@ def _reap() -> list[tuple[int, int]]:
 
 
 def _stop_with_supervisor(lifeline: int) -> None:
-    """Stop when the supervisor has ended, even by SIGKILL: its end of the pipe closes."""
+    """Stop this worker when the supervisor ends, even by SIGKILL: its end of the pipe closes."""
     os.read(lifeline, 1)
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""A worker process: answers requests of a socket, drains connections when it stops."""
+"""A worker process: serves requests of the shared socket and drains connections on a stop."""
 
 import signal
 import socket
@@ -16,11 +16,11 @@ from project.server.connections import Dispatcher, wake_unless_held
 from project.server.event_loop import BACKLOG, Server
 
 HARD_BODY_LIMIT = 256 * 1024
-"""Body size in bytes above which waitress refuses a request, unrecorded, before the application sees it."""
+"""Size in bytes of a body above which waitress refuses the request. The application does not see or record it."""
 NEVER = 2**31
-"""More bytes than waitress buffers for a connection."""
+"""A buffer size in bytes that a connection of waitress never reaches."""
 QUIET_S = 0.2
-"""Seconds without a request that end a drain: accepted connections have sent their request by then."""
+"""Seconds without a request after which a drain ends: accepted connections have sent their request by then."""
 
 
 def run_worker(
@@ -33,7 +33,7 @@ def run_worker(
     index: int,
     stop_signals: Iterable[signal.Signals],
 ) -> None:
-    """Serve as worker `index` until a stop signal, then drain for `drain_s` seconds."""
+    """Serve as worker `index` until a stop signal, then drain for at most `drain_s` seconds."""
     dispatcher = Dispatcher()
     dispatcher.set_thread_count(threads)
     settings = adjustments(listener, threads)
@@ -71,7 +71,7 @@ def adjustments(listener: socket.socket, threads: int) -> Adjustments:
 def _stop_handler(
     server: Server, drain_s: float, stopping: Callable[[], None], stop_signals: Iterable[signal.Signals]
 ) -> Callable[[int, FrameType | None], None]:
-    """Return a signal handler that drains: waitress alone drops queued requests (measured)."""
+    """Return a signal handler that starts a drain: waitress itself drops queued requests."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         for again in stop_signals:
@@ -83,14 +83,14 @@ def _stop_handler(
 
 
 def _exit(number: int, frame: FrameType | None) -> None:
-    """End the event loop: on SystemExit waitress shuts its threads down."""
+    """Raise SystemExit, on which waitress ends its event loop and threads."""
     raise SystemExit
 
 
 def _drain(server: Server, drain_s: float) -> None:
-    """Stop listening, answer accepted requests for `drain_s` seconds, then end the loop.
+    """Stop listening, finish accepted requests for up to `drain_s` seconds, then end the loop.
 
-    Uses internals of waitress 3.0.2, hence the pin; a test covers them.
+    Uses internals of waitress 3.0.2, so its version is pinned; a test covers them.
     """
 
     server.trigger.pull_trigger(server.stop_listening)  # runs in the loop's thread
@@ -106,7 +106,7 @@ def _drain(server: Server, drain_s: float) -> None:
 
 
 def _disconnect(channel: Any) -> None:
-    """Wake the thread that waits for a slow client: waitress would wait 5 s more."""
+    """Wake a thread that waits for a slow client; otherwise waitress would wait 5 s for it."""
     with channel.outbuf_lock:
         channel.connected = False
         channel.outbuf_lock.notify()
