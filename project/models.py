@@ -126,7 +126,7 @@ class Identifier(Base):
     __table_args__ = (CheckConstraint("kind in ('username', 'phone', 'email')", name="kind"),)
 
     value: Mapped[str] = mapped_column(primary_key=True)
-    """Normalized: case folding, NFKC, E.164."""
+    """Normalized: case folding, NFKC, E.164; in a domain only small letters (ADR 3)."""
     kind: Mapped[str] = mapped_column(primary_key=True)
     user_id: Mapped[UUID]
 

@@ -48,6 +48,7 @@ _VALUES = {
     "username_folded": "'anna.' || :id || '.' || :n",
     "phone": "'+7' || :id || :n",
     "email": "'anna.' || :id || '.' || :n || '@example.org'",
+    "email_folded": "'anna.' || :id || '.' || :n || '@example.org'",
     "birth_date": "'1990-12-31'",
     "password_hash": "'hmac-sha256$0123456789abcdef$' || repeat('x', 66)",
     "is_admin": "false",
@@ -107,7 +108,10 @@ def two_inserts() -> str:
 def useradd(connection: Connection) -> str:
     """Return the service's statement with the parameters of its function in this database."""
     with connection.cursor() as cursor:
-        cursor.execute("select proargnames[:pronargs - pronargdefaults] from pg_proc where proname = 'useradd'")
+        cursor.execute(
+            "select proargnames[:pronargs - pronargdefaults] from pg_proc where proname = 'useradd'"
+            " order by pronargs desc"
+        )
         parameters: list[str] = cursor.fetchall()[0][0]
     given = ", ".join(f"{name} => {_VALUES[name.removeprefix('p_')]}" for name in parameters)
     return f"{_BEGIN}select * from useradd({given});\n"

@@ -8,10 +8,11 @@ from flask.cli import AppGroup
 
 from project.cli.common import new_attempt, refusals_as_errors, validated, validated_by
 from project.contract.schemas import MAX_NAME_LENGTH
-from project.domain import usernames
-from project.domain.contacts import MAX_EMAIL_LENGTH, normalize_email, normalize_phone
+from project.domain import emails, usernames
+from project.domain.emails import normalize_email
 from project.domain.masking import mask_email, mask_number
 from project.domain.passwords import new_key
+from project.domain.phones import normalize_phone
 from project.domain.registration import NewUser, Role
 from project.domain.text import clean, trimmed_name
 from project.domain.users import UserDetail
@@ -133,7 +134,7 @@ def revoke(login: str) -> None:
 
 
 def _user_id(login: str) -> UUID:
-    login = clean(login, MAX_EMAIL_LENGTH)
+    login = clean(login, emails.MAX_LENGTH)
     users = user_service.find_by_login(get_runtime().database, login, get_runtime().config.phone_region)
     if not users:
         raise click.ClickException(f"No user has the login “{login}”")

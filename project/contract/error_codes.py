@@ -237,8 +237,23 @@ FIELD_CODES: Mapping[str, FieldCode] = {
         {
             "": _("This is not an e-mail address. Example: ivan@example.org."),
             "no_at": _("There is no @. Example: ivan@example.org."),
-            "long_local": _("At most %(limit)s characters may stand before the @."),
-            "special_domain": _("No mail can be delivered to this domain. Example: ivan@example.org."),
+            "several": _("Send one address with one @. Example: ivan@example.org."),
+            "display_name": _("Send only the address, without a name and < >. Example: ivan@example.org."),
+            "blank": _("An e-mail address has no blanks inside. Example: ivan@example.org."),
+            "long_local": _("At most %(limit)s characters may stand before the @. Example: ivan@example.org."),
+            "local": _(
+                "The part before the @ is not valid: use letters, digits and . _ + -, with single dots between them. "
+                "Example: ivan.petrov@example.org."
+            ),
+            "domain": _("The part after the @ is not a domain with a dot. Example: ivan@example.org."),
+            "special_domain": _(
+                "No mail is delivered to this domain: it is reserved for tests and technical purposes. "
+                "Send an address that gets mail, for example ivan@example.org."
+            ),
+            "keyboard_layout": _(
+                "The address contains letters of another alphabet that look like Latin ones. "
+                "Check the keyboard layout and type it again. Example: ivan@example.org."
+            ),
         },
         "email",
     ),

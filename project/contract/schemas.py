@@ -8,10 +8,11 @@ from typing import Any, NoReturn
 
 from marshmallow import RAISE, Schema, ValidationError, fields, post_load, pre_load, validates_schema
 
-from project.domain import usernames
-from project.domain.contacts import MAX_EMAIL_LENGTH, MAX_PHONE_LENGTH, normalize_email, normalize_phone
+from project.domain import emails, usernames
 from project.domain.dates import parse_birth_date
+from project.domain.emails import normalize_email
 from project.domain.errors import FIELDS, FieldError, RuleError, ValidationFailedError
+from project.domain.phones import MAX_PHONE_LENGTH, normalize_phone
 from project.domain.registration import NewUser
 from project.domain.strict_json import json_type
 from project.domain.text import clean, trimmed_name
@@ -85,7 +86,7 @@ class UserAddSchema(Schema):
         metadata={
             "description": "E-mail address, unique whatever the letter case. Phone or e-mail is needed",
             "nullable": True,
-            "maxLength": MAX_EMAIL_LENGTH,
+            "maxLength": emails.MAX_LENGTH,
             "example": "ivan@example.org",
         },
     )

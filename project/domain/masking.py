@@ -14,9 +14,9 @@ from functools import lru_cache
 import phonenumbers
 from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, PhoneNumber, PhoneNumberFormat
 
-from project.domain.contacts import MAX_PHONE_LENGTH, normalize_phone
 from project.domain.dates import is_birth_date
 from project.domain.errors import FIELDS, RuleError
+from project.domain.phones import MAX_PHONE_LENGTH, normalize_phone
 
 DOTS = "•••"
 NOT_TEXT = frozenset({"(null)", "(boolean)", "(number)", "(array)", "(object)"})

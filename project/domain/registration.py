@@ -7,6 +7,8 @@ from datetime import date, datetime
 from enum import StrEnum
 from uuid import UUID
 
+from project.domain.usernames import fold
+
 
 class Role(StrEnum):
     """What a user may see and change (docs/adr/0032)."""
@@ -32,10 +34,13 @@ class NewUser:
     birth_date: date | None
 
     def fingerprint(self) -> bytes:
-        """Return the SHA-256 of the normalized fields: equal for bodies that differ only in form."""
+        """Return the SHA-256 of the normalized fields: equal for bodies that differ only in form.
+
+        The e-mail address is folded as by version 1.x, so that retries across an upgrade are recognized.
+        """
         content = {
             "birth_date": self.birth_date and str(self.birth_date),
-            "email": self.email,
+            "email": self.email and fold(self.email),
             "name": self.name,
             "phone": self.phone,
             "username": self.username,

@@ -1,5 +1,6 @@
 """Characters that text may contain in the database, logs and files."""
 
+import re
 import unicodedata
 
 from project.domain.errors import RuleError
@@ -9,6 +10,20 @@ BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u206
 
 INVISIBLE = frozenset("\u00ad\u200b\u2028\u2029\u2060\ufeff")
 """Invisible characters that no name needs. U+200C and U+200D are allowed: Persian and emoji need them."""
+
+
+_FILLERS = "\u115f\u1160\u2800\u3164\uffa0"
+BLANKS = "".join(character for character in map(chr, range(0x3001)) if character.isspace()) + _FILLERS
+"""Unicode's White_Space, and letters and symbols that look like a blank."""
+FORMATS = "\u00ad\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u2060\u2061\u2062\u2063\u2064\ufeff" + "".join(
+    map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x2070)))
+)
+"""Invisible format characters (Unicode category Cf) that programs put around copied text."""
+_AROUND = BLANKS + FORMATS
+UNSEEN = re.compile(
+    f"[{_FILLERS}\u034f\u17b4\u17b5\u180b-\u180f\u2065\ufe00-\ufe0f\ufff0-\ufffd\U0001d159\U000e0000-\U000e0fff]"
+)
+"""Letters, marks, symbols and unassigned code points that show nothing, or only that something is missing."""
 
 
 def _is_forbidden(character: str) -> bool:
@@ -31,6 +46,22 @@ def check_characters(text: str) -> None:
             raise RuleError("invalid_characters", position=position, codepoint=f"U+{ord(character):04X}")
 
 
+def trim(text: str) -> str:
+    """Return the text without the blanks and format characters around it."""
+    return text.strip(_AROUND)
+
+
+def is_blank(text: str) -> bool:
+    """Return whether nothing of the text is visible."""
+    return not any(map(_is_visible, text))
+
+
+def _is_visible(character: str) -> bool:
+    category = unicodedata.category(character)
+    # Unassigned code points may be new emoji.
+    return (category[0] in "LNPS" or category == "Cn") and not UNSEEN.match(character)
+
+
 def clean(text: str, limit: int) -> str:
     """Return any text as one printable line of at most `limit` characters."""
     line = text[:limit]
@@ -40,13 +71,13 @@ def clean(text: str, limit: int) -> str:
 
 
 def trimmed_name(text: str, limit: int) -> str:
-    """Return a name, stripped and in NFC (Unicode UAX 15). Raises RuleError."""
-    name = unicodedata.normalize("NFC", text.strip())
+    """Return a name without blanks around it, in NFC (Unicode UAX 15). Raises RuleError."""
+    name = unicodedata.normalize("NFC", text.strip(BLANKS))
     if not name:
         raise RuleError("blank")
     if len(name) > limit:
         raise RuleError("too_long", limit=limit, length=len(name))
     check_characters(name)
-    if not any(unicodedata.category(character)[0] in "LNPS" for character in name):
+    if is_blank(name):
         raise RuleError("blank")
     return name

@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from project.database import Database, PreparedStatement
 from project.domain.attempts import REPLAYED, NewAttempt
+from project.domain.emails import fold_email
 from project.domain.masking import mask_email, mask_number
 from project.domain.records import AttemptRecord, to_json
 from project.domain.registration import Decision, NewUser, User
@@ -16,7 +17,7 @@ from project.domain.usernames import fold
 _USERADD = PreparedStatement(
     "useradd",
     "select status, code, clashes, kid, user_id, name, username, phone, email, birth_date, created_at from useradd({})",
-    arguments=22,
+    arguments=23,
 )
 _USER = tuple(field.name for field in fields(User))
 _INSERT = PreparedStatement(
@@ -75,6 +76,7 @@ def useradd(
         fold(new_user.username),
         new_user.phone,
         new_user.email,
+        new_user.email and fold_email(new_user.email),
         new_user.birth_date,
         password_hash,
         is_admin,

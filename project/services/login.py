@@ -6,9 +6,11 @@ from uuid import UUID
 
 from project.database import Database
 from project.domain import usernames
-from project.domain.contacts import MAX_EMAIL_LENGTH, normalize_email, normalize_phone
+from project.domain.emails import MAX_LENGTH as MAX_EMAIL_LENGTH
+from project.domain.emails import fold_email, normalize_email
 from project.domain.errors import RuleError
 from project.domain.passwords import MAX_LENGTH, Passwords
+from project.domain.phones import normalize_phone
 from project.domain.registration import Account
 from project.queries import users as queries
 
@@ -36,7 +38,7 @@ def login_candidates(login: str, region: str) -> list[str]:
     with suppress(RuleError):
         candidates.add(normalize_phone(login, region))
     with suppress(RuleError):
-        candidates.add(normalize_email(login))
+        candidates.add(fold_email(normalize_email(login)))
     return sorted(candidates)
 
 

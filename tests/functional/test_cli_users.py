@@ -92,7 +92,7 @@ def test_a_login_of_two_users_is_refused_and_both_are_listed(
     assert rows.of("users") == before
     lines = [line.split("  ") for line in result.output.splitlines()[1:]]
     assert [line[1:] for line in lines] == [
-        [f"id:{before[0]['id']}", "a.sokolova", "+7 912 •••-••-41", "a•••@example.org"],
+        [f"id:{before[0]['id']}", "a.sokolova", "+7 912 •••-••-41", "A•••@example.org"],
         [f"id:{before[1]['id']}", "anna@example.org", "+7 999 •••-••-99"],
     ]
     assert flask("users", command, lines[1][1]).exit_code == 0

@@ -26,7 +26,7 @@ def test_a_user_is_created_with_login_and_password(client: FlaskClient, rows: Ro
     assert set(response.json["password"]) <= set(ALPHABET + "-")
     assert len(response.json["password"].replace("-", "")) == 26
     user = response.json["user"]
-    assert (user["phone"], user["email"], user["birth_date"]) == ("+79125550141", "anna@example.org", "1990-12-31")
+    assert (user["phone"], user["email"], user["birth_date"]) == ("+79125550141", "Anna@example.org", "1990-12-31")
     assert datetime.fromisoformat(user["created_at"]).utcoffset() is not None
     assert user["id"] == response.json["attempt_id"] == response.headers["X-Request-Id"]
     assert [(row["name"], row["username"]) for row in rows.of("users")] == [("Анна Соколова", "a.sokolova")]
@@ -65,7 +65,7 @@ def test_an_attempt_is_recorded_with_its_metadata_and_masked_contacts(client: Fl
 
     [attempt] = rows.attempts()
     assert attempt["username"] == "a.sokolova"
-    assert (attempt["phone_masked"], attempt["email_masked"]) == ("+7 912 •••-••-41", "a•••@example.org")
+    assert (attempt["phone_masked"], attempt["email_masked"]) == ("+7 912 •••-••-41", "A•••@example.org")
     assert (attempt["user_agent"], attempt["client_request_id"], attempt["language"]) == ("1C/8.3", "order-17", "en")
     assert (attempt["client_address"], attempt["method"], attempt["via"]) == ("127.0.0.1", "POST", "direct")
     assert attempt["duration_ms"] >= 0
@@ -118,7 +118,8 @@ def test_a_refused_attempt_reserves_no_identifiers(client: FlaskClient) -> None:
         ({"phone": "8 912 345-67-89"}, {"phone": "٨٩١٢٣٤٥٦٧٨٩"}),
         ({"phone": "8 912 345-67-89"}, {"phone": "tel:+79123456789"}),
         ({"email": "User@Example.COM"}, {"email": "user@example.com"}),
-        ({"email": "u@пример.рф"}, {"email": "u@xn--e1afmkfd.xn--p1ai"}),
+        ({"email": "u@пример.рф"}, {"email": "U@xn--e1afmkfd.xn--p1ai"}),
+        ({"email": "ivan@faß.de"}, {"email": "IVAN@xn--fa-hia.de"}),
     ],
 )
 def test_an_identifier_in_another_spelling_is_a_conflict(
@@ -134,6 +135,16 @@ def test_an_identifier_in_another_spelling_is_a_conflict(
     assert created.status_code == 201
     assert refused.status_code == 409
     assert [e["field"] for e in refused.json["errors"]] == [field]  # type: ignore[index]
+
+
+def test_an_email_is_stored_and_answered_as_written_and_two_domains_stay_two(client: FlaskClient, rows: Rows) -> None:
+    one = {"name": "N", "username": "first.one", "email": "Ivan@Straße.DE"}
+    two = {"name": "N", "username": "second.one", "email": "Ivan@Strasse.DE"}
+
+    emails = [useradd(client, body).json["user"]["email"] for body in (one, two)]  # type: ignore[index]
+
+    assert emails == ["Ivan@straße.de", "Ivan@strasse.de"]
+    assert [user["email"] for user in rows.of("users")] == emails
 
 
 def test_a_username_is_stored_as_sent(client: FlaskClient) -> None:

@@ -162,7 +162,7 @@ def test_attempts_are_drained_aggregated_and_pruned(
     "statement",
     [
         "drop table users",
-        "drop function useradd",
+        "drop function shown_login",
         "alter table users add column spy text",
         "alter table users disable trigger all",
         "truncate attempts",

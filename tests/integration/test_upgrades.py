@@ -26,7 +26,7 @@ FIXTURES = Path(__file__).parent / "revisions"
 PASSWORD_SECRET = "0123456789abcdef" * 2
 PASSWORD = "6p2nk-zyms4-bj8un-sp49s-wabeyt"
 API_KEY = "useradd_srrjdn62gxdktiyh87gqszwp9k"
-USERS, KEYS, FUNCTION, API_KEYS = "0002", "0003", "0004", "0009"
+USERS, KEYS, FUNCTION, API_KEYS, FOLDED_EMAIL = "0002", "0003", "0004", "0009", "0016"
 """The revisions that introduced such rows."""
 Rows = list[tuple[object, ...]]
 
@@ -128,6 +128,9 @@ def test_an_upgrade_keeps_all_data_and_the_service_works(
     if revision >= API_KEYS:
         opened = app.test_client().get("/api/v1/stats/", headers={"Authorization": f"Bearer {API_KEY}"})
         assert opened.status_code == 200
+    if revision >= FOLDED_EMAIL:
+        clash = useradd(client, {"name": "N", "username": "another", "email": "User@xn--e1afmkfd.xn--p1ai"})
+        assert [error["code"] for error in _json(clash)["errors"]] == ["email_taken"]
 
 
 def test_the_upgraded_databases_have_rows_in_every_table(databases: Databases) -> None:

@@ -10,13 +10,16 @@ from typing import Any
 
 import phonenumbers
 import pytest
+from email_validator import validate_email
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from project.domain import usernames
-from project.domain.contacts import normalize_email, normalize_phone
 from project.domain.dates import parse_birth_date
+from project.domain.emails import fold_email, normalize_email
 from project.domain.errors import RuleError
+from project.domain.phones import normalize_phone
+from project.domain.registration import NewUser
 from project.domain.text import _is_forbidden, check_characters, clean, trimmed_name
 
 TODAY = date(2026, 11, 23)
@@ -135,7 +138,16 @@ def test_cleaned_text_is_one_short_line_that_can_be_stored(text: str, limit: int
         ("phone", "tel:+7-999-123-45-67", "+79991234567"),
         ("phone", "＋７ ９９９ １２３ ４５ ６７", "+79991234567"),
         ("phone", "+44 20 7946 0958", "+442079460958"),
-        ("email", " User@Example.COM ", "user@example.com"),
+        ("email", " User@Example.COM ", "User@example.com"),
+        ("email", "\u202aivan@mail.ru\u202c", "ivan@mail.ru"),
+        ("email", "mailto:ivan@mail.ru", "ivan@mail.ru"),
+        ("email", "ivan＠mail.ru", "ivan@mail.ru"),
+        ("email", "ｉｖａｎ＠ｍａｉｌ．ｒｕ", "ivan@mail.ru"),
+        ("email", "ivan@faß.de", "ivan@faß.de"),
+        ("email", "info@xn--strae-oqa.de", "info@straße.de"),
+        ("email", "ιωάννης@εεττ.gr", "ιωάννης@εεττ.gr"),
+        ("email", "иван@mail.ru", "иван@mail.ru"),
+        ("email", "info@почта.ru", "info@почта.ru"),
         ("email", "u@xn--e1afmkfd.xn--p1ai", "u@пример.рф"),
         ("birth_date", "1990-12-31", date(1990, 12, 31)),
         ("birth_date", " 31.12.1990 ", date(1990, 12, 31)),
@@ -145,6 +157,57 @@ def test_cleaned_text_is_one_short_line_that_can_be_stored(text: str, limit: int
 )
 def test_a_valid_value_is_normalized(field: str, text: str, value: object) -> None:
     assert RULES[field](text) == value
+
+
+@pytest.mark.parametrize("domain", ["local", "lan", "corp", "home", "internal", "intranet", "private", "home.arpa"])
+def test_an_email_of_any_private_network_is_accepted(domain: str) -> None:
+    assert normalize_email(f"ivan@mail.{domain}") == f"ivan@mail.{domain}"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Ivan@Mail.RU", "ivan@mail.ru"),
+        ("u@пример.рф", "U@xn--e1afmkfd.xn--p1ai"),
+        ("straße@mail.ru", "STRASSE@mail.ru"),
+        ("ﬁn@mail.ru", "fin@mail.ru"),
+        ("e\u0301mile@mail.ru", "émile@mail.ru"),
+    ],
+)
+def test_two_spellings_of_an_email_are_one(one: str, other: str) -> None:
+    assert fold_email(normalize_email(one)) == fold_email(normalize_email(other))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("ivan@straße.de", "ivan@strasse.de"),
+        ("ivan@βόλος.com", "ivan@βόλοσ.com"),
+        ("ivan+1@mail.ru", "ivan@mail.ru"),
+    ],
+)
+def test_two_addresses_stay_two(one: str, other: str) -> None:
+    assert fold_email(normalize_email(one)) != fold_email(normalize_email(other))
+
+
+@given(text=st.emails() | EMAILS | st.builds("{}@{}".format, LOOKALIKES, st.sampled_from(["mail.ru", "пример.рф"])))
+@no_deadline
+def test_the_unique_form_of_an_email_is_an_address_and_its_own_unique_form(text: str) -> None:
+    folded = fold_email(accepted(normalize_email, text))
+
+    assert normalize_email(folded) == folded
+    assert fold_email(folded) == folded
+
+
+@given(text=st.emails() | EMAILS)
+@example("Postmaster@Example.ORG")
+@example("a@xn--e1afmkfd.ru")
+@example("a@ab--c.ru")
+@no_deadline
+def test_an_email_is_stored_as_the_validator_normalizes_it(text: str) -> None:
+    email = accepted(normalize_email, text)
+
+    assert email == validate_email(text.strip(), check_deliverability=False, strict=True).normalized
 
 
 @pytest.mark.parametrize(
@@ -173,7 +236,28 @@ def test_a_valid_value_is_normalized(field: str, text: str, value: object) -> No
         ("email", "x" * 65 + "@example.org", "invalid_email", "long_local"),
         ("email", "ivan@example.invalid", "invalid_email", "special_domain"),
         ("email", "ivan@localhost", "invalid_email", "special_domain"),
-        ("email", "ivan@@example.org", "invalid_email", ""),
+        ("email", "ivan@test", "invalid_email", "special_domain"),
+        ("email", "ivan@company.example", "invalid_email", "special_domain"),
+        ("email", "ivan@1.in-addr.arpa", "invalid_email", "special_domain"),
+        ("email", "ivan@@example.org", "invalid_email", "several"),
+        ("email", "ivan@mail.ru, anna@mail.ru", "invalid_email", "several"),
+        ("email", "Ivan <ivan@mail.ru>", "invalid_email", "display_name"),
+        ("email", "iv an@mail.ru", "invalid_email", "blank"),
+        ("email", "ivan.@mail.ru", "invalid_email", "local"),
+        ("email", '"ivan"@mail.ru', "invalid_email", "local"),
+        ("email", "@mail.ru", "invalid_email", "local"),
+        ("email", "ivan@", "invalid_email", "domain"),
+        ("email", "ivan@company", "invalid_email", "domain"),
+        ("email", "ivan@mail..ru", "invalid_email", "domain"),
+        ("email", "ivan@[127.0.0.1]", "invalid_email", "domain"),
+        ("email", "iv\u0430n@mail.ru", "invalid_email", "keyboard_layout"),
+        ("email", "ivan@m\u0430il.ru", "invalid_email", "keyboard_layout"),
+        ("email", "iv\u03b1n@mail.ru", "invalid_email", "keyboard_layout"),
+        ("email", "\u0441\u043e\u0440\u0443@mail.ru", "invalid_email", "keyboard_layout"),
+        ("email", "victim＠gmail.com@evil.example.org", "invalid_characters", ""),
+        ("email", "ﷺ@example.org", "invalid_characters", ""),
+        ("email", "ivan․petrov@mail.ru", "invalid_characters", ""),
+        ("email", "ivan\u3164@mail.ru", "invalid_characters", ""),
         ("email", "x@" + "y" * 260, "too_long", ""),
         ("birth_date", "31/12/1990", "invalid_date", ""),
         ("birth_date", "١٩٩٠-12-31", "invalid_date", ""),
@@ -212,3 +296,15 @@ def test_no_forbidden_character_is_printable() -> None:
 
     assert len(forbidden) > 2000
     assert not [character for character in forbidden if character.isprintable()]
+
+
+def test_the_fingerprint_of_a_body_is_that_of_former_versions_whatever_the_case_of_the_email() -> None:
+    anna = NewUser(
+        name="Анна Соколова",
+        username="a.sokolova",
+        phone="+79125550141",
+        email="Anna@пример.рф",
+        birth_date=date(1990, 12, 31),
+    )
+
+    assert anna.fingerprint().hex() == "63a268e917940a193984bd3299d1a9fda822037dc8a38b2704968a6f26565a96"

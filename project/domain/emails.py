@@ -1,0 +1,129 @@
+"""Validates and normalizes e-mail addresses, stored as written and unique in any letter case.
+
+The syntax follows RFC 5322 and RFC 6531. DNS is not queried, so that the result does not depend on the network.
+"""
+
+import re
+import unicodedata
+
+from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
+from email_validator.rfc_constants import CASE_INSENSITIVE_MAILBOX_NAMES
+
+from project.domain.errors import RuleError
+from project.domain.text import UNSEEN, check_characters, trim
+from project.domain.usernames import fold
+
+MAX_LENGTH = 254
+"""RFC 5321 4.5.3.1.3 (erratum 1690)."""
+MAX_LOCAL_LENGTH = 64
+"""RFC 5321 4.5.3.1.1."""
+EXAMPLE = "ivan@example.org"
+
+_PLAIN = re.compile(
+    r"(?P<local>[a-z0-9_+-]+(?:\.[a-z0-9_+-]+)*)@(?P<domain>(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63})",
+    re.ASCII | re.IGNORECASE,
+)
+"""Fast path: most addresses need neither Unicode nor IDNA tables."""
+_RESERVED = frozenset({"alt", "arpa", "example", "invalid", "localhost", "onion", "test"})
+"""Top-level domains that never get mail (RFC 6761, 7686, 9476); `.local`, `.internal` and the like are private."""
+_PRIVATE = "home.arpa"
+"""RFC 8375."""
+SPECIAL_USE_DOMAIN_NAMES.clear()  # the list of email-validator, which refuses some private domains and not others
+
+_SCRIPTS = tuple(
+    map(re.compile, ("[A-Za-zÀ-ÖØ-öø-\u024f\u1e00-\u1eff]", "[\u0400-\u052f]", "[\u0370-\u03ff\u1f00-\u1fff]"))
+)
+"""Latin, Cyrillic and Greek, whose letters look alike."""
+_LOOKALIKES = re.compile("[асеорхуѕіјһԁԛԝАВСЕНІЈКМОРЅТХУԌԚԜ0-9_.+-]+")
+"""A local part of nothing else reads as a Latin one (Unicode UTS 39, whole-script confusables)."""
+
+
+def normalize_email(text: str) -> str:
+    """Return the address as it is stored: as written, the domain in Unicode. Raises RuleError."""
+    typed = trim(text)
+    if len(typed) > MAX_LENGTH:
+        raise RuleError("too_long", limit=MAX_LENGTH, length=len(typed))
+    plain = _PLAIN.fullmatch(typed)
+    if plain is None or "--" in plain["domain"] or len(plain["local"]) > MAX_LOCAL_LENGTH:
+        return _normalize_any(typed)
+    local, domain = plain["local"], plain["domain"].lower()
+    _check_reserved(domain)
+    return f"{local.lower() if local.lower() in CASE_INSENSITIVE_MAILBOX_NAMES else local}@{domain}"
+
+
+def fold_email(email: str) -> str:
+    """Return the form of a stored address that must be unique.
+
+    The local part is folded like a username. The domain stays: `straße.de` and `strasse.de` are two domains.
+    """
+    local, _, domain = email.rpartition("@")
+    return f"{fold(local)}@{domain}"
+
+
+def _normalize_any(typed: str) -> str:
+    check_characters(typed)
+    if typed[:7].lower() == "mailto:":
+        typed = typed[7:]
+    if "@" not in typed:
+        typed = unicodedata.normalize("NFKC", typed)  # East Asian keyboards write a full-width @
+    local, at, domain = typed.rpartition("@")
+    if not at:
+        raise RuleError("invalid_email", "no_at")
+    if typed.endswith(">"):
+        raise RuleError("invalid_email", "display_name")
+    if "@" in local:
+        raise RuleError("invalid_email", "several")
+    if any(character.isspace() for character in typed):
+        raise RuleError("invalid_email", "blank")
+    if len(local) > MAX_LOCAL_LENGTH:
+        raise RuleError("invalid_email", "long_local", limit=MAX_LOCAL_LENGTH)
+    try:
+        address = _validated(typed)
+    except EmailNotValidError:
+        raise RuleError("invalid_email", _wrong_part(local, domain)) from None
+    local, _, domain = address.rpartition("@")
+    _check_reserved(domain)
+    _check_scripts(local, domain)
+    _check_folded(local, domain)
+    return address
+
+
+def _validated(address: str) -> str:
+    return validate_email(address, check_deliverability=False, strict=True).normalized
+
+
+def _wrong_part(local: str, domain: str) -> str:
+    """Return the variant of an invalid address: `special_domain`, `local` or `domain`."""
+    if domain.lower() in _RESERVED:
+        return "special_domain"
+    try:
+        _validated(f"{local}@example.org")
+    except EmailNotValidError:
+        return "local"
+    return "domain"
+
+
+def _check_reserved(domain: str) -> None:
+    if domain.rpartition(".")[2] in _RESERVED and not f".{domain}".endswith(f".{_PRIVATE}"):
+        raise RuleError("invalid_email", "special_domain")
+
+
+def _check_scripts(local: str, domain: str) -> None:
+    """Refuse a local part or a label that mixes letters that look alike (Unicode UTS 39)."""
+    parts = (fold(local), *domain.split("."))
+    mixed = any(sum(bool(script.search(part)) for script in _SCRIPTS) > 1 for part in parts)
+    if mixed or (domain.isascii() and not local.isascii() and _LOOKALIKES.fullmatch(local)):
+        raise RuleError("invalid_email", "keyboard_layout")
+
+
+def _check_folded(local: str, domain: str) -> None:
+    """Refuse characters that become signs when folded: a full-width @ would give a second @."""
+    for position, character in enumerate(local, start=1):
+        folded = unicodedata.normalize("NFKC", character)
+        signs = not character.isascii() and any(part.isascii() and not part.isalnum() for part in folded)
+        if signs or UNSEEN.match(character):
+            raise RuleError("invalid_characters", position=position, codepoint=f"U+{ord(character):04X}")
+    try:
+        _validated(fold_email(f"{local}@{domain}"))
+    except EmailNotValidError:
+        raise RuleError("invalid_email", "local") from None
