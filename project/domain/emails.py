@@ -1,4 +1,4 @@
-"""Validates and normalizes e-mail addresses, stored as written and unique in any letter case.
+"""Validates and normalizes e-mail addresses, stored as written, unique in any case.
 
 The syntax follows RFC 5322 and RFC 6531. DNS is not queried, so that the result does not depend on the network.
 """
