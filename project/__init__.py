@@ -43,32 +43,32 @@ CONNECT_ARGS: dict[str, str | int] = {
     " -c idle_in_transaction_session_timeout=4000 -c client_connection_check_interval=1000",
 }
 WRITING_ARGS = CONNECT_ARGS | {"target_session_attrs": "read-write"}
-"""Timeouts of PostgreSQL and TCP, and synchronous_commit: a confirmed COMMIT is on disk. Keepalives detect a silent
-peer while we wait, tcp_user_timeout while we send: only both together cover a partition (docs/adr/0004)."""
+"""Timeouts of PostgreSQL and TCP; synchronous_commit, so that a confirmed COMMIT is on disk. Keepalives detect a silent
+peer while the service waits, tcp_user_timeout while it sends: a network partition needs both (docs/adr/0004)."""
 REPLICA_ARGS = CONNECT_ARGS | {"target_session_attrs": "standby"}
 EMBEDDED_HOST = "embedded.invalid"
 EMBEDDED_URL = f"postgresql+psycopg2://{EMBEDDED_HOST}"
-"""Stands for the embedded server, whose port is known only when it runs."""
+"""Placeholder for the embedded server, whose port is known only after its start."""
 ONE_SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-"""All queries of a reading transaction see the same snapshot."""
+"""Options of reading transactions: all queries of a transaction see the same snapshot."""
 
 
 class Service(Flask):
-    """Flask without coroutine support, whose check would cost time on every call."""
+    """Flask without coroutine support, which would take time on every call."""
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function unchanged: no view is a coroutine."""
         return func
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        """Return Flask's URL adapter. Raises SecurityError if the host is not accepted."""
+        """Return Flask's URL adapter. Raises SecurityError if the host is not trusted."""
         if request is not None:
             self.extensions["trusted_hosts"].check(request)
         return super().create_url_adapter(request)
 
 
 def connect_args(url: str, ours: dict[str, str | int]) -> dict[str, str | int]:
-    """Return `ours` plus `options` and `application_name` of a database URL; ours prevail."""
+    """Add `options` and `application_name` of a database URL to `ours`, whose options prevail."""
     query = make_url(url).query
     theirs = {name: query[name] for name in ("options", "application_name") if name in query}
     texts = {name: value if isinstance(value, str) else " ".join(value) for name, value in theirs.items()}
@@ -78,7 +78,7 @@ def connect_args(url: str, ours: dict[str, str | int]) -> dict[str, str | int]:
 
 
 def create_app(config: Config | None = None) -> Flask:
-    """Create the application; reads like a table of contents."""
+    """Create the application, by default with the settings of the environment."""
     config = config or Config.from_environment()
     app = Service(__name__)
     configure(app, config)
@@ -89,7 +89,7 @@ def create_app(config: Config | None = None) -> Flask:
 
 
 def configure(app: Flask, config: Config) -> None:
-    """Translate the settings into those of Flask and its extensions."""
+    """Set the configuration of Flask and its extensions from the settings."""
     app.extensions["embedded_postgres"] = (
         None if config.database_url else EmbeddedPostgres(config.data_dir / "postgres")
     )
@@ -131,7 +131,7 @@ def configure(app: Flask, config: Config) -> None:
 
 
 def register_extensions(app: Flask, config: Config) -> None:
-    """Bind the extensions and create the runtime."""
+    """Initialize the extensions and create the runtime."""
     install_wait_callback()
     db.init_app(app)
     migrate.init_app(app, db, directory=str(ROOT / "migrations"))  # the default depends on the working directory
@@ -145,7 +145,7 @@ def register_extensions(app: Flask, config: Config) -> None:
 
 
 def _use_embedded_postgres(engine: Engine, server: EmbeddedPostgres) -> None:
-    """Make the first connection start the server: not all commands need a database."""
+    """Start the embedded server at the first connection, because not all commands need it."""
 
     @event.listens_for(engine, "do_connect")
     def fill_in(dialect: object, record: object, arguments: list[object], options: dict[str, Any]) -> None:
@@ -157,7 +157,7 @@ def _use_embedded_postgres(engine: Engine, server: EmbeddedPostgres) -> None:
 
 
 def register_pipeline(app: Flask, config: Config) -> None:
-    """Register middleware and hooks, which run in this order: the request state comes first."""
+    """Register middleware and hooks. Hooks run in this order, so the request state comes first."""
     app.wsgi_app = headers.SecurityHeadersMiddleware(app.wsgi_app, https_only=config.https_only)  # type: ignore[method-assign]
     app.wsgi_app = proxies.TrustedProxyMiddleware(app.wsgi_app, config.trusted_proxies)  # type: ignore[method-assign]
     app.wsgi_app = deadlines.DeadlineMiddleware(app.wsgi_app, config.request_deadline_s)  # type: ignore[method-assign]
@@ -180,7 +180,7 @@ def register_pipeline(app: Flask, config: Config) -> None:
 
 
 def register_blueprints(app: Flask) -> None:
-    """Register the blueprints, the OpenAPI document that they describe, and the commands."""
+    """Register the blueprints, their OpenAPI document, and the commands."""
     for blueprint in (code_pages.bp, api.bp, auth.bp, reports.bp, admin.bp, health.bp):
         app.register_blueprint(blueprint)
     csrf.exempt(api.bp)

@@ -1,7 +1,7 @@
-"""Threads that perform disk operations, so that requests can wait with a time limit.
+"""Threads that perform disk operations, so that requests can wait for them with a timeout.
 
-A disk can block a system call for as long as it likes (a snapshot that freezes it, a lost network disk), and nothing
-can interrupt that call.
+A frozen disk (during a snapshot, or a lost network disk) blocks a system call for any time, and the call cannot be
+interrupted.
 """
 
 import os
@@ -13,11 +13,11 @@ from types import TracebackType
 from typing import Generic, TypeVar
 
 STUCK_S = 2.0
-"""Seconds after which an operation that still runs means that the disk does not respond."""
+"""Seconds after which a disk whose operation is still running counts as not responding."""
 
 
 class Watch:
-    """Knows how long the operation in its `with` block has been running."""
+    """Context manager that detects whether the operation in its block is stuck."""
 
     def __init__(self) -> None:
         self._since: float | None = None
@@ -30,13 +30,13 @@ class Watch:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether the operation runs longer than STUCK_S."""
+        """Whether the operation has been running for more than STUCK_S."""
         since = self._since
         return since is not None and time.monotonic() - since > STUCK_S
 
 
 class Operation:
-    """An operation that one thread requests and a DiskThread does."""
+    """A disk operation that one thread requests and a DiskThread performs."""
 
     __slots__ = ("_unfinished", "error")
 
@@ -46,12 +46,12 @@ class Operation:
         self.error: Exception | None = None
 
     def finish(self) -> None:
-        """Let the thread that waits continue."""
+        """Mark the operation as finished and wake the thread that waits for it."""
         if self._unfinished.locked():
             self._unfinished.release()
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until the operation has ended, even with an `error`; return False after the timeout."""
+        """Wait until the operation has finished or failed (see `error`); return False on timeout."""
         is_finished = self._unfinished.acquire(timeout=max(0.0, timeout_s))
         if is_finished:
             self._unfinished.release()
@@ -62,9 +62,9 @@ T = TypeVar("T", bound=Operation)
 
 
 class DiskThread(Generic[T]):
-    """Performs operations in order, all waiting ones together: they can share a flush.
+    """A thread that performs operations in order, in batches that can share a flush.
 
-    The thread starts when first needed, and again after a fork.
+    The thread starts on first use, and again after a fork.
     """
 
     def __init__(self, name: str, work: Callable[[list[T]], None]) -> None:
@@ -82,13 +82,13 @@ class DiskThread(Generic[T]):
         return self._watch.is_stuck
 
     def put(self, operation: T) -> None:
-        """Request an operation."""
+        """Queue an operation."""
         if self._pid != os.getpid():
             self._start()
         self._queue.put(operation)
 
     def stop(self, timeout_s: float) -> None:
-        """End the thread after the operations that wait."""
+        """End the thread after the queued operations; wait for this at most `timeout_s`."""
         with self._start_lock:
             if self._pid == os.getpid() and self._thread:
                 self._pid = 0

@@ -1,4 +1,4 @@
-"""Flask extensions; create_app() binds them."""
+"""The Flask extensions, which create_app() initializes."""
 
 from flask import Response
 from flask_babel import Babel

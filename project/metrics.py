@@ -1,7 +1,7 @@
-"""Metrics in memory that all processes share, so that any of them can export them all.
+"""Metrics in shared memory, so that any process can export those of all processes.
 
-Each process writes to its own row and never waits for another. A replaced process continues the row of its
-predecessor, so that no counter ever decreases (docs/adr/0021).
+Each process writes to a row of its own and never waits for others. A new process continues the row of the one that it
+replaces, so that no counter decreases (docs/adr/0021).
 """
 
 import mmap
@@ -16,11 +16,11 @@ Labels = dict[str, str]
 Combine = Callable[[Iterator[float]], float]
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 3.6)
-"""Upper bounds of the histogram buckets; the last is the promised maximum response time (promise 1)."""
+"""Upper bounds of the histogram buckets in seconds; the last is the promised maximum response time (promise 1)."""
 FRESH_S = 30
-"""Seconds after which a process that has not updated its row counts as gone or stuck."""
+"""A process that has not updated its row for this many seconds counts as dead or stuck."""
 _CELLS = 2048
-"""Size of a row. Memory that is never touched costs nothing."""
+"""Number of cells of a row. Unused memory pages are never allocated."""
 _HEARTBEAT, _STARTS = 0, 1
 
 
@@ -43,7 +43,7 @@ class _Series:
 
 
 class Counter(_Series):
-    """Counter: a series that only increases."""
+    """A counter, which only increases."""
 
     __slots__ = ()
 
@@ -72,7 +72,7 @@ class Metrics:
     def __init__(self, rows: int) -> None:
         self.cells = memoryview(mmap.mmap(-1, rows * _CELLS * 8)).cast("d")
         self.row = 0
-        """First cell of this process's row."""
+        """Index of the first cell of this process's row."""
         self.lock = threading.Lock()
         self._rows = rows
         self._used = 2
@@ -83,7 +83,7 @@ class Metrics:
         self._update_lock = threading.Lock()
 
     def counter(self, name: str, description: str, labels: Labels | None = None, read: Read | None = None) -> Counter:
-        """Register a counter; with `read` it follows an increasing number of this process."""
+        """Register a counter. With `read`, update() sets it to that number of this process."""
         counter = Counter(self, self._register(name, "counter", description, labels, 1))
         if read:
             self._followed.append((counter, read))
@@ -95,17 +95,17 @@ class Metrics:
     def gauge(
         self, name: str, description: str, read: Read, labels: Labels | None = None, combine: Combine = sum
     ) -> None:
-        """Register a gauge. `read` must not block; `combine` merges the values of all processes."""
+        """Register a gauge. `read` must not block; `combine` combines the values of all processes."""
         self._gauges.append((self._register(name, "gauge", description, labels, 1, combine), read))
 
     def attach(self, worker: int) -> None:
-        """Use the row of `worker` from now on. Call once in each forked process."""
+        """Use the row of this worker from now on. Call once in each forked process."""
         self.row = worker * _CELLS
         self.cells[self.row + _STARTS] += 1
         self.update()
 
     def update(self) -> None:
-        """Write the current gauges and followed counters of this process to its row."""
+        """Write the current values of gauges, and of counters with `read`, to this process's row."""
         with self._update_lock:
             for at, read in self._gauges:
                 self.cells[self.row + at] = read()
@@ -157,7 +157,7 @@ class Metrics:
         return [row for row in self._all_rows() if self.cells[row + _HEARTBEAT] > since]
 
     def _combine(self, family: _Family, at: int) -> float:
-        """Return the combined value of a series: counters of all rows, gauges of recent ones."""
+        """Combine a series over all rows; gauges only over rows that were updated recently."""
         rows = self._fresh_rows() if family.kind == "gauge" else self._all_rows()
         return family.combine(self.cells[row + at] for row in rows) if rows else 0
 
@@ -184,6 +184,6 @@ def header_lines(name: str, kind: str, description: str) -> Iterator[str]:
 
 
 def sample_line(name: str, labels: Labels, value: float) -> str:
-    """Return the line of one series. Label values are constants and need no escaping."""
+    """Return the line of a series. Label values are constants and need no escaping."""
     text = ",".join(f'{key}="{label}"' for key, label in labels.items())
     return f"{name}{{{text}}} {value:.15g}" if text else f"{name} {value:.15g}"

@@ -22,7 +22,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 class Base(DeclarativeBase):
-    """Declarative base without Flask, with constraint names that migrations can predict."""
+    """Declarative base, independent of Flask, with predictable names of constraints."""
 
     metadata = MetaData(
         naming_convention={
@@ -53,13 +53,13 @@ class Attempt(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True)
     """UUIDv7 of the arrival of the request: IDs sort by time."""
     seq: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
-    """Order of insertion: the upper bound of a snapshot and the watermark of the aggregates."""
+    """Sequence number, used for the upper bound of snapshots and the watermark of aggregates."""
     received_at: Mapped[datetime]
     recorded_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     status: Mapped[int]
     """The outcome as an HTTP status; 0 if the process died before it responded."""
     answered: Mapped[int | None]
-    """HTTP status of the response: differs from `status` only after an unconfirmed COMMIT or on a replay."""
+    """HTTP status of the response. Differs from `status` only after an unconfirmed COMMIT or on a replay."""
     code: Mapped[str]
     via: Mapped[str] = mapped_column(server_default=text("'direct'"))
     method: Mapped[str]
@@ -72,7 +72,7 @@ class Attempt(Base):
     """The fields of the body, with masked contacts and without values of unknown fields."""
     username_shown: Mapped[str | None]
     name_shown: Mapped[str | None]
-    """Login and name as ordinary users see them; null if the service has to mask the attempt when it shows it."""
+    """Login and name as ordinary users see them; null if they have to be masked when they are shown."""
     language: Mapped[str]
     client_address: Mapped[str]
     user_agent: Mapped[str]
@@ -81,8 +81,9 @@ class Attempt(Base):
 
 
 class User(Base):
-    """A user, with the ID of the attempt that created it: a foreign key requires status 201.
+    """A user. Its ID is that of the attempt that created it.
 
+    A foreign key requires that the attempt has status 201.
     When retention deletes the attempt, `attempt_status` becomes null, which disables the foreign key.
     """
 
@@ -106,33 +107,33 @@ class User(Base):
     birth_date: Mapped[date | None]
     password_hash: Mapped[str]
     password_changed_at: Mapped[datetime | None]
-    """Null while the generated password is valid: only then may a replay return it."""
+    """Null while the generated password is valid; a replay returns the password only then."""
     epoch: Mapped[int] = mapped_column(server_default=text("0"))
-    """Incremented to invalidate all sessions of the user: those of an older epoch are invalid."""
+    """Incremented to end all sessions of the user: sessions of an older epoch are invalid."""
     is_active: Mapped[bool] = mapped_column(server_default=text("true"))
     is_admin: Mapped[bool] = mapped_column(server_default=text("false"))
-    """For useradd() and the previous version; a trigger keeps it in step with `role` (ADR 32)."""
+    """For useradd() and the previous version; a trigger keeps it consistent with `role` (ADR 32)."""
     role: Mapped[str] = mapped_column(server_default=text("'user'"))
     created_at: Mapped[datetime]
 
 
 class Identifier(Base):
-    """A username, phone or e-mail of a user. This primary key alone makes them unique.
+    """A username, phone or e-mail of a user. Only this primary key makes them unique.
 
-    No foreign key: identifiers are claimed before the user exists (ADR 3).
+    There is no foreign key, because identifiers are inserted before the user (ADR 3).
     """
 
     __tablename__ = "identifiers"
     __table_args__ = (CheckConstraint("kind in ('username', 'phone', 'email')", name="kind"),)
 
     value: Mapped[str] = mapped_column(primary_key=True)
-    """Normalized: case folding, NFKC, E.164; in a domain only small letters (ADR 3)."""
+"""Normalized: case-folded and NFKC (a domain only in lower case), or E.164 (ADR 3)."""
     kind: Mapped[str] = mapped_column(primary_key=True)
     user_id: Mapped[UUID]
 
 
 class IdempotencyKey(Base):
-    """A used idempotency key and its user: a retry gets the same response and no second user."""
+    """An idempotency key and the user created with it: a retry gets the same response."""
 
     __tablename__ = "idempotency_keys"
     __table_args__ = (Index(None, "expires_at"),)
@@ -156,14 +157,14 @@ class ApiKey(Base):
     key_hash: Mapped[bytes]
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     created_by: Mapped[UUID | None]
-    """The administrator who created it; null for the command line."""
+    """The administrator who created the key; null if it was created on the command line."""
     revoked_at: Mapped[datetime | None]
     last_used: Mapped[date | None]
-    """Day (UTC) of the last use."""
+    """Date of the last use in UTC."""
 
 
 class AttemptCount(Base):
-    """Number of attempts per period, status and code, up to the watermark."""
+    """An aggregate: number of attempts per period, status and code, up to the watermark."""
 
     __tablename__ = "attempt_counts"
     __table_args__ = (CheckConstraint("grain in ('month', 'day', 'hour', '15min')", name="grain"),)
@@ -174,7 +175,7 @@ class AttemptCount(Base):
     code: Mapped[str] = mapped_column(primary_key=True)
     number: Mapped[int] = mapped_column(BigInteger)
     durations: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
-    """Number per bucket of `DURATION_BUCKETS_MS`, without trailing zeros."""
+    """Number of attempts per bucket of `DURATION_BUCKETS_MS`, without trailing zeros."""
 
 
 class Watermark(Base):

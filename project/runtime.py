@@ -1,4 +1,4 @@
-"""The objects that use cases need, created once per application."""
+"""The runtime: objects that use cases need, created once per application."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,14 +19,15 @@ from project.spool import Spool
 
 CONNECTIONS, READ_CONNECTIONS = 5, 2
 UPKEEP_CONNECTIONS, READ_UPKEEP_CONNECTIONS = 3, 1
-"""Further ones, so that probing, draining and maintenance of the tables do not wait for each other."""
+"""Additional connections, so that probes, drains and maintenance of tables do not wait for each other."""
 READ_PERMITS, READ_QUEUE, SPARE_THREADS = 3, 3, 2
-"""Threads that statistics may use, that may wait for these, and that stay free for health checks and refusals."""
+"""Numbers of threads: those that read statistics, those that may wait for these, and those that remain free for health
+checks and refusals."""
 
 REPLICA_SHARE = 0.75
-"""Share of a request's deadline that the replica gets, so that the primary has time left to answer instead."""
+"""Share of a request's deadline for the replica, so that time is left to ask the primary instead."""
 STOP_S = 2.0
-"""Seconds that the upkeep may take to finish its current jobs."""
+"""Seconds in which upkeep may finish its current jobs at a stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Runtime:
     config: Config
     database: Database
     read_database: ReadDatabase
-    """A small pool of its own for statistics and exports: they must not take the connections of /useradd."""
+    """For statistics and exports, with a small pool of its own: they must not take connections from /useradd."""
     passwords: Passwords
     api_keys: ApiKeys
     rate_limiter: RateLimiter
@@ -55,21 +56,21 @@ class Runtime:
         self.spool.close()
 
     def start(self, worker: int) -> None:
-        """Start serving as `worker`; upkeep records interrupted attempts of a predecessor."""
+        """Start the work of this process as `worker`, with upkeep in the background."""
         for start in self.on_start:
             start()
         self.metrics.attach(worker)
         self.upkeep.ensure_running()
 
     def stop(self) -> None:
-        """Stop what start() started. Records in the spool stay for the next start."""
+        """Stop the upkeep and the tasks of `on_stop`. Records in the spool remain there."""
         self.upkeep.stop(STOP_S)
         for stop in reversed(self.on_stop):
             stop()
 
 
 def init_app(app: Flask, config: Config) -> None:
-    """Create the runtime of this application."""
+    """Create the runtime of an application."""
     secrets = (config.password_secret, *config.password_secret_fallbacks)
     with app.app_context():
         engines = dict(db.engines)
@@ -104,13 +105,13 @@ def init_app(app: Flask, config: Config) -> None:
 
 
 def get_runtime(app: Flask | None = None) -> Runtime:
-    """Return the runtime of `app`, by default of the application that handles this request."""
+    """Return the runtime of `app`, by default that of the current application."""
     runtime: Runtime = (app or _current_app()).extensions["useradd"]
     return runtime
 
 
 _current_app: Callable[[], Flask] = current_app._get_current_object  # type: ignore[attr-defined]
-"""The application itself: each access through Flask's proxy costs a quarter of a microsecond."""
+"""Returns the application itself, because each access through Flask's proxy takes 0.25 µs."""
 
 
 def _read_database(engine: Engine, deadline_s: float, name: str) -> ReadDatabase:

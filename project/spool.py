@@ -6,13 +6,13 @@ then another process can claim the folder. It contains:
     lock                   locked by the owner of the folder
     1764000000000.log ...  segments: records, one per line with a checksum, named by the millisecond of the first one; a
                            record is stored once fdatasync has returned
-    next                   the next segment, empty: its directory entry is durable before a record waits for it
-    intents                one slot per request in progress: recorded as interrupted after a kill -9
-    quarantine.log         lines that could not be read or delivered, for an operator to inspect
-    probe                  written regularly to find out whether the disk accepts data
+    next                   the next segment, empty: its directory entry is made durable before it is needed
+    intents                one slot per request in progress, whose attempt is recorded as interrupted after a kill -9
+    quarantine.log         lines that could not be read or delivered, for inspection by an operator
+    probe                  written regularly to check that the disk accepts data
 
-Records are text without line breaks; this module does not interpret them. Requests never touch the disk themselves:
-they wait for its threads within a bound (docs/adr/0031).
+Records are text without line breaks; this module does not interpret them. Threads of requests do not use the disk
+themselves: they wait for the threads of the spool with a timeout (docs/adr/0031).
 """
 
 import errno
@@ -36,38 +36,38 @@ class Undelivered(NamedTuple):
     """Records that were not delivered."""
 
     rejected: Sequence[str] = ()
-    """They can never be delivered."""
+    """Records that can never be delivered."""
     postponed: Sequence[str] = ()
-    """They may be delivered later; the others must not wait for them."""
+    """Records that may be delivered later; others must not wait for them."""
 
 
 Deliver = Callable[[list[str]], Undelivered]
-"""Delivers records and returns the others. Raises if delivery is impossible now."""
+"""Delivers records and returns those that it did not deliver. Raises if delivery is impossible now."""
 
 QUOTA = 64 * 1024 * 1024
 """Maximum size of a folder's records in bytes: about 150,000 attempts."""
 SEGMENT_BYTES = 4 * 1024 * 1024
 BATCH = 200
 SLOT_BYTES, SLOT_COUNT = 4096, 256
-"""Size and number of intent slots. A slot is one memory page, so that its write is atomic."""
+"""Size and number of slots for intents. A slot is one memory page, so that writing it is atomic."""
 INTENT_S, APPEND_S, CLOSE_S = 0.1, 10.0, 1.0
-"""Seconds to wait for the disk until an intent is written or cleared, until a record without another limit is stored,
-and until each part of the spool is closed."""
+"""Seconds to wait for the disk to write or clear an intent, to store a record (default), and to close each part of the
+spool."""
 NO_RESPONSE = "the spool's disk does not respond"
 _SEGMENT_NAME = re.compile(r"\d{13}\.log")
 """Other files in the folder, such as copies, are ignored."""
 
 
 class SpoolError(Exception):
-    """A record could not be stored; the message says why."""
+    """A record could not be stored; the message has the reason."""
 
 
 class QuotaError(SpoolError):
-    """The spool is full; its disk may be well."""
+    """The spool has reached its quota, although its disk may have space."""
 
 
 class Record(Operation):
-    """A record that is to be stored."""
+    """The operation that stores a record."""
 
     __slots__ = ("is_abandoned", "line")
 
@@ -75,11 +75,11 @@ class Record(Operation):
         super().__init__()
         self.line = _framed(record)
         self.is_abandoned = False
-        """Whether nobody waits for it any more."""
+        """Whether the thread that requested it no longer waits for it."""
 
 
 class Intent(Operation):
-    """What to record if this process dies. It has a slot once it has been written."""
+    """The operation that writes a record to a slot, for the case that this process dies."""
 
     __slots__ = ("folder", "line", "slot")
 
@@ -101,12 +101,12 @@ class _Clearing(Operation):
 class Spool:
     """The spool of this process: a folder in `root`, claimed on first use and after a fork.
 
-    append(), write_intent() and clear_intent() leave the disk to two threads, so that no intent waits for a flush.
-    Properties are what those threads and check() have found last; they never wait.
+    append(), write_intent() and clear_intent() use the disk in two threads, so that no intent waits for a flush. The
+    properties return the last results of these threads and of check(), and never block.
     """
 
     trace: Callable[[str], AbstractContextManager[object]] | None = None
-    """Set by tracing to wrap every append in a span."""
+    """Set by tracing: wraps every append in a span."""
 
     def __init__(self, root: Path, quota: int = QUOTA) -> None:
         self.root = root
@@ -119,12 +119,12 @@ class Spool:
         self._check = Watch()
         self._problem: str | None = None
         self.lost = 0
-        """Records that could not be stored since this process started."""
+        """Number of records that could not be stored since this process started."""
         self.status = SpoolStatus()
-        """Totals of all folders at the last check()."""
+        """Totals of all folders at the last call of check()."""
 
     def open(self) -> "Folder":
-        """Return the folder of this process, a new one if it is gone. Raises SpoolError."""
+        """Return the folder of this process; claim one if there is none. Raises SpoolError."""
         with self._lock:
             if self._pid != os.getpid():
                 self._own = None
@@ -136,7 +136,7 @@ class Spool:
             return self._own
 
     def append(self, record: str, timeout_s: float = APPEND_S) -> None:
-        """Store a record durably. Raises SpoolError, even if only the time limit is exceeded."""
+        """Store a record durably. Raises SpoolError, also if that takes more than `timeout_s`."""
         try:
             with self.trace("spool append") if self.trace else nullcontext():
                 self._append(Record(record), timeout_s)
@@ -145,9 +145,9 @@ class Spool:
             raise
 
     def write_intent(self, record: str) -> Intent | None:
-        """Store what to record if this process dies; return None if the disk is unusable.
+        """Store an intent with this record; return None if the disk is unusable.
 
-        Waits for it, but not longer than INTENT_S: a slower disk stores it later.
+        Waits for the disk at most INTENT_S; a slower disk stores the intent later.
         """
         if self.problem:
             return None
@@ -157,7 +157,7 @@ class Spool:
         return intent
 
     def clear_intent(self, intent: Intent) -> None:
-        """Clear what write_intent() has had stored; wait for it, but not longer than INTENT_S."""
+        """Delete an intent and wait for that, but at most INTENT_S."""
         clearing = _Clearing(intent)
         self._intents.put(clearing)
         if not self.is_stuck:
@@ -170,12 +170,12 @@ class Spool:
 
     @property
     def problem(self) -> str | None:
-        """Why records cannot be stored at present, as far as is known."""
+        """The known reason why records cannot be stored now, otherwise None."""
         return NO_RESPONSE if self.is_stuck else self._problem
 
     @property
     def fullness(self) -> float:
-        """Used share of this process's quota, 0 to 1. Raises SpoolError if the spool is unusable."""
+        """Used share of this process's quota, 0 to 1. Raises SpoolError if the disk is unusable."""
         if problem := self.problem:
             raise SpoolError(problem)
         return 0.0 if self._own is None else self._own.size / self._quota
@@ -185,7 +185,7 @@ class Spool:
         return self._own is not None and self._own.size > 0
 
     def check(self) -> str | None:
-        """Check on the disk whether it accepts records, and count them; return the problem."""
+        """Check that the disk accepts records, and count them; return the problem or None."""
         with self._check:
             try:
                 self.open().probe(is_durable=self._problem is not None)
@@ -198,15 +198,15 @@ class Spool:
         return self._problem
 
     def drain(self, deliver: Deliver) -> int:
-        """Deliver records of this process; return how many. Exceptions of `deliver` propagate."""
+        """Deliver this process's records; return their number. Exceptions of `deliver` propagate."""
         return self.open().drain(deliver)
 
     def drain_orphans(self, deliver: Deliver) -> int:
-        """Deliver records of dead processes; return how many. Exceptions of `deliver` propagate."""
+        """Deliver dead processes' records; return their number. Exceptions of `deliver` propagate."""
         drained = 0
         for path in _folders(self.root):
             folder = None
-            with suppress(OSError):  # unusable folder: its records wait
+            with suppress(OSError):  # the records of an unusable folder are kept
                 folder = Folder.claim(path, self._quota)
             if folder is not None:
                 try:
@@ -216,7 +216,7 @@ class Spool:
         return drained
 
     def close(self) -> None:
-        """Release the folder; its records wait for the next owner."""
+        """Release the folder; its records are kept for the next owner."""
         for thread in (self._records, self._intents):
             thread.stop(CLOSE_S)
         releasing = threading.Thread(target=self._release, daemon=True)
@@ -241,7 +241,7 @@ class Spool:
             raise error if isinstance(error, SpoolError) else SpoolError(str(error)) from error
 
     def _store(self, batch: list[Record]) -> None:
-        """Store all records that wait, with one flush."""
+        """Store a batch of records with one flush."""
         records = [record for record in batch if not record.is_abandoned]
         if records:
             try:
@@ -275,7 +275,7 @@ class Spool:
 
 
 class Folder:
-    """A folder owned by this process. Thread-safe: appends are concurrent, drains are not."""
+    """A folder owned by this process. Thread-safe: appends run concurrently, drains one by one."""
 
     def __init__(self, path: Path, lock: int, quota: int) -> None:
         self._path = path
@@ -294,13 +294,13 @@ class Folder:
         self._probe_fd = os.open(path / "probe", os.O_WRONLY | os.O_CREAT, 0o600)
         self._intents = os.open(path / "intents", os.O_RDWR | os.O_CREAT, 0o600)
         self._free_slots = deque(range(SLOT_COUNT))
-        with suppress(OSError):  # no space: the first record needs it, too
+        with suppress(OSError):  # without disk space the first record will report it
             self._prepare_next()
         self._recover()
 
     @classmethod
     def claim(cls, path: Path, quota: int = QUOTA) -> "Folder | None":
-        """Create and claim the folder `path`; return None if it has an owner. Raises OSError."""
+        """Create the folder if needed and claim it; return None if it has an owner. Raises OSError."""
         path.mkdir(mode=0o700, exist_ok=True)
         lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -321,7 +321,7 @@ class Folder:
         return not os.path.samestat(found, os.fstat(self._lock_fd))
 
     def append(self, records: Sequence[Record]) -> None:
-        """Store records durably, with one flush; set the `error` of those for which that failed."""
+        """Store records durably with one flush; set the `error` of those that could not be stored."""
         written: dict[_Segment, list[Record]] = {}
         sizes: dict[_Segment, int] = {}
         with self._lock:
@@ -345,7 +345,7 @@ class Folder:
                     record.error = SpoolError(_failure(error))
 
     def write_intent(self, line: bytes) -> int | None:
-        """Store a line and return its slot; None if it is too long or no slot is free."""
+        """Write a line to a slot and return the slot; None if it is too long or no slot is free."""
         if len(line) > SLOT_BYTES or not self._free_slots:
             return None
         slot = self._free_slots.popleft()
@@ -363,7 +363,7 @@ class Folder:
         self._free_slots.append(slot)
 
     def _write_slot(self, slot: int, content: bytes) -> None:
-        with self._intents_lock:  # a closed descriptor may belong to another file
+        with self._intents_lock:  # close() must not run meanwhile: the descriptor might be reused
             os.pwrite(self._intents, content, slot * SLOT_BYTES)
 
     def probe(self, *, is_durable: bool) -> None:
@@ -371,12 +371,12 @@ class Folder:
         os.pwrite(self._probe_fd, bytes(SLOT_BYTES), 0)
         if is_durable:
             os.fdatasync(self._probe_fd)
-        os.ftruncate(self._probe_fd, 0)  # otherwise the next one would need no space
+        os.ftruncate(self._probe_fd, 0)  # otherwise the next probe would need no disk space
         if not self._has_next:
             self._prepare_next()
 
     def drain(self, deliver: Deliver) -> int:
-        """Deliver records, oldest first; delete delivered segments. Exceptions propagate."""
+        """Deliver records, oldest first, and delete their segments. Exceptions propagate."""
         with self._draining:
             if not self._has_next:
                 self._prepare_next()
@@ -423,7 +423,7 @@ class Folder:
             self._active = None
 
     def _segment_for(self, length: int) -> "_Segment":
-        """Return a segment for a line of `length` bytes. Raises OSError or QuotaError."""
+        """Return the segment for a line of `length` bytes. Raises OSError or SpoolError."""
         if self._is_closed:
             raise SpoolError(f"{self._path} was released")
         if self.size + length > self._quota:
@@ -434,7 +434,7 @@ class Folder:
             self._newest = max(self._newest + 1, time.time_ns() // 1_000_000)
             path = self._path / f"{self._newest:013}.log"
             is_durable, self._has_next = self._has_next, False
-            if is_durable:  # after a crash of the machine it may have either name
+            if is_durable:  # the rename is not synced: after a machine crash the file may have either name
                 (self._path / "next").rename(path)
             self._active = _Segment(path)
             if not is_durable:
@@ -442,7 +442,7 @@ class Folder:
         return self._active
 
     def _prepare_next(self) -> None:
-        """Create the next segment, and make what was deleted and renamed durable. Raises OSError."""
+        """Create the next segment; make it, deletions and renames durable. Raises OSError."""
         with self._lock:
             is_new = not self._has_next
             if is_new:
@@ -452,14 +452,14 @@ class Folder:
             self._has_next = True
 
     def _adopt_next(self) -> None:
-        """Rename `next` to a segment if it has records: a machine crash can undo that."""
+        """Rename `next` to a segment if it has records: a machine crash may have undone the rename."""
         path = self._path / "next"
         if path.exists() and path.stat().st_size:
             self._newest = max(self._newest + 1, time.time_ns() // 1_000_000)
             path.rename(self._path / f"{self._newest:013}.log")
 
     def _recover(self) -> None:
-        """Record the intents of a dead owner; a slot that fails waits for the next owner."""
+        """Record the intents of a dead owner; slots that fail are kept for the next owner."""
         size = SLOT_BYTES * SLOT_COUNT
         content = os.pread(self._intents, size, 0)
         if len(content) < size:  # allocate all slots now: the disk may be full later
@@ -489,7 +489,7 @@ class Folder:
 
 
 class _Segment:
-    """An append-only file. Threads that sync at the same time share one fdatasync."""
+    """An append-only file of records. Threads that sync at the same time share one fdatasync."""
 
     def __init__(self, path: Path) -> None:
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -497,7 +497,7 @@ class _Segment:
         self._synced = 0
         self.size = 0
         self.is_broken = False
-        """Whether fdatasync has failed: another may succeed despite data loss (PostgreSQL wiki, "Fsync Errors")."""
+        """Whether fdatasync has failed: a later one may succeed despite data loss (PostgreSQL wiki, "Fsync Errors")."""
 
     def write(self, line: bytes) -> None:
         """Append a line completely or not at all. Raises OSError."""
@@ -511,13 +511,13 @@ class _Segment:
         self.size += len(line)
 
     def sync(self, size: int) -> None:
-        """Return when `size` bytes are durable. Raises OSError: then it is unknown which are."""
+        """Wait until the first `size` bytes are durable. Raises OSError if they may be lost."""
         with self._sync_lock:
             if self._synced < size:
                 self._sync()
 
     def close(self) -> None:
-        """Sync and close the file; threads in sync() get the result."""
+        """Sync and close the file; threads that wait in sync() get the result."""
         with self._sync_lock:
             with suppress(OSError):
                 if self._synced < self.size:
@@ -538,19 +538,19 @@ class _Segment:
 
 @dataclass(frozen=True, slots=True)
 class SpoolStatus:
-    """Totals of all folders below a spool's root."""
+    """The totals of all folders of a spool."""
 
     records: int = 0
     bytes: int = 0
     oldest: float | None = None
-    """When the oldest segment was begun, a Unix timestamp; None if there is none."""
+    """Unix timestamp of the start of the oldest segment; None if there is none."""
     quarantined: int = 0
     files: Mapping[Path, tuple[int, int]] = field(default_factory=dict, compare=False, repr=False)
-    """Size and number of lines of each file."""
+    """Size and number of lines of each file, for the next call of read_status()."""
 
 
 def read_status(root: Path, last: SpoolStatus | None = None) -> SpoolStatus:
-    """Count stored records; read only what was added since the `last` time."""
+    """Count stored records; read only the data added since the status `last`."""
     known = last.files if last else {}
     files: dict[Path, tuple[int, int]] = {}
     records = size = quarantined = 0
@@ -570,7 +570,7 @@ def read_status(root: Path, last: SpoolStatus | None = None) -> SpoolStatus:
 
 
 def _count_lines(path: Path, known: Mapping[Path, tuple[int, int]]) -> tuple[int, int]:
-    """Return size and number of lines of a file, zeros if it has disappeared."""
+    """Return size and number of lines of a file; zeros if it no longer exists."""
     length, lines = known.get(path, (0, 0))
     try:
         with path.open("rb") as file:
@@ -599,7 +599,7 @@ def _framed(record: str) -> bytes:
 
 
 def _parse(content: bytes) -> tuple[list[str], list[bytes]]:
-    """Split content into records and damaged or incomplete lines."""
+    """Split content into records, and lines that are damaged or incomplete."""
     good: list[str] = []
     bad: list[bytes] = []
     for line in content.split(b"\n"):
@@ -614,7 +614,7 @@ def _parse(content: bytes) -> tuple[list[str], list[bytes]]:
 
 
 def _checked_record(line: bytes) -> str | None:
-    """Return the record in a line, None if it is damaged."""
+    """Return the record in a line, or None if the line is damaged."""
     checksum, _, data = line.partition(b" ")
     if checksum != b"%08x" % zlib.crc32(data):
         return None
@@ -629,7 +629,7 @@ def _failure(error: OSError) -> str:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Replace the content of a file, completely or not at all."""
+    """Replace the content of a file atomically."""
     draft = path.with_suffix(".draft")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(content)

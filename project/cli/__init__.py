@@ -1,4 +1,4 @@
-"""`flask ...` commands for operators."""
+"""The `flask ...` commands for operators."""
 
 from collections.abc import Callable
 from functools import update_wrapper
@@ -16,13 +16,13 @@ COMMANDS = (users.group, api_keys.group, spool.group, attempts.group, doctor.doc
 
 
 def init_app(app: Flask) -> None:
-    """Register the commands."""
+    """Register the commands of this package."""
     for command in COMMANDS:
         app.cli.add_command(command)
 
 
 def _with_database(run: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a command to start the embedded server first: that may take longer than a deadline."""
+    """Wrap a command to start the embedded server first, which may exceed a query's deadline."""
 
     def run_with_database(*arguments: Any, **options: Any) -> Any:
         if server := current_app.extensions["embedded_postgres"]:

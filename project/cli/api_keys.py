@@ -1,4 +1,4 @@
-"""`flask api-keys ...`: API keys of client programs."""
+"""The commands `flask api-keys ...`, which manage API keys of client programs."""
 
 from uuid import UUID
 

@@ -1,4 +1,4 @@
-"""`flask attempts ...`: prune, mask and export attempts."""
+"""The commands `flask attempts ...`, which prune, mask and export attempts."""
 
 import os
 from datetime import UTC, datetime, timedelta
@@ -103,7 +103,7 @@ def export(
 
 
 def _write(file: Path, selection: Selection, now: datetime) -> int:
-    """Write the export to `file` atomically; return the number of rows. Raises click.FileError."""
+    """Write an export to a file atomically; return the number of rows. Raises click.FileError."""
     database = get_runtime().read_database
     report = reports.count_export(database, reports.open_export(database, selection.filter, selection.zone, now))
     lines = partial(reports.iter_blocks, database, report)

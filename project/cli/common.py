@@ -1,4 +1,4 @@
-"""Helpers of the commands: new attempts, and errors with the texts of pages and the API."""
+"""Helpers of the commands: new attempts, and errors with the same texts as on pages."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from project.runtime import get_runtime
 
 @contextmanager
 def refusals_as_errors() -> Iterator[None]:
-    """Turn a RefusalError into a ClickException with the same text and the cause of an outage."""
+    """Turn a RefusalError into a ClickException with the same text, and the cause of an outage."""
     try:
         yield
     except DatabaseUnavailableError as error:
@@ -38,12 +38,12 @@ def refusal_text(error: RefusalError) -> str:
 
 
 def validated_by(rule: Callable[[str], str]) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
-    """Return a click callback that validates an option with a domain rule."""
+    """Return a callback for click that validates and normalizes an option with a domain rule."""
     return lambda context, parameter, value: validated(rule, value) if value else None
 
 
 def validated(rule: Callable[[str], str], value: str) -> str:
-    """Return the value that `rule` normalizes. Raises BadParameter with the text of the API."""
+    """Normalize a value with a domain rule. Raises BadParameter with the text of the API."""
     try:
         return rule(value)
     except RuleError as error:
@@ -51,7 +51,7 @@ def validated(rule: Callable[[str], str], value: str) -> str:
 
 
 def with_suffix(*allowed: str) -> Callable[[click.Context, click.Parameter, Path], Path]:
-    """Return a click callback that validates the suffix of a file."""
+    """Return a callback for click that validates the suffix of a file."""
 
     def check(context: click.Context, parameter: click.Parameter, value: Path) -> Path:
         if value.suffix.lower() not in allowed:
@@ -62,7 +62,7 @@ def with_suffix(*allowed: str) -> Callable[[click.Context, click.Parameter, Path
 
 
 def new_attempt(command: str, key: str | None = None) -> NewAttempt:
-    """Return a new attempt of a command; statistics include attempts of commands."""
+    """Return a new attempt by a command; statistics include these attempts."""
     now = datetime.now(UTC)
     return NewAttempt(
         id=new_id(now),

@@ -1,4 +1,4 @@
-"""`flask doctor`: check the environment of the service."""
+"""The command `flask doctor`, which checks the environment of the service."""
 
 import os
 import shutil
@@ -28,9 +28,10 @@ MIN_SERVER_VERSION = 140_000
 MAX_CLOCK_DIFFERENCE_S = 2
 MIN_FREE_BYTES = 500 * 1024 * 1024
 MAX_SPOOL_AGE_S = 60
-"""A running service drains the spool within 2 s after PostgreSQL is available again."""
+"""Age in seconds of spooled attempts above which action is needed: a running service drains them within 2 s after
+PostgreSQL is available again."""
 EPHEMERAL = {"tmpfs", "ramfs", "overlay"}
-"""File systems that are lost with the machine or the container."""
+"""Types of file systems whose content is lost with the machine or the container."""
 LOCAL_HOSTS = {"127.0.0.1", "::1", "localhost"}
 
 
@@ -103,7 +104,7 @@ def _migrations(server: Server) -> Finding:
 
 
 def _privileges(server: Server) -> Finding:
-    """Check the privileges of the role, so that an attacker in the service cannot drop tables."""
+    """Check that the role has no privileges to change or drop tables: the service needs none."""
     if not server.may_write:
         return check_access(server)
     if not (server.may_create or server.may_alter):
@@ -122,7 +123,7 @@ def _clock(difference: float) -> Finding:
 
 
 def _secrets() -> Iterator[Finding]:
-    """Check only the file modes of secrets, because weak secrets prevent the start."""
+    """Check the file modes of secrets. Their length is checked at the start of the service."""
     folder = get_runtime().config.data_dir
     paths = (folder, folder / "secret_key", folder / "password_secret", folder / "spool")
     exposed = [str(path) for path in paths if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077]
@@ -156,7 +157,7 @@ def _mounts() -> str:
 
 
 def file_system(folder: Path, mounts: str) -> str | None:
-    """Return the file system type of a folder from /proc/self/mounts (fstab(5)), or None."""
+    """Return the type of the file system of a folder, or None; `mounts` is as in fstab(5)."""
     found, longest = None, -1
     for line in mounts.splitlines():
         _, mount_point, kind, *_ = line.split(" ")

@@ -10,4 +10,4 @@ class Finding:
     subject: str
     description: str
     remedy: str = ""
-    """What to do, "" if nothing."""
+    """What the operator has to do; "" if nothing."""

@@ -1,4 +1,4 @@
-"""Read import files (NDJSON, CSV, XLSX) row by row, whatever their size."""
+"""Reads import files (NDJSON, CSV, XLSX) row by row, so that they may have any size."""
 
 import codecs
 import csv
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".ndjson", ".csv", ".xlsx")
 MAX_LINE = 16 * 1024
-"""Maximum length of a line in bytes, as of the body of POST /useradd."""
+"""Maximum length of a line in bytes, the same as of the body of POST /useradd."""
 COLUMNS = {
     "имя": "name",
     "логин": "username",
@@ -43,20 +43,20 @@ class FileError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of a file, which describes a user to create."""
+    """A row of an import file, with the data of a user to create."""
 
     number: int
-    """Line or row number from 1, as editors and spreadsheets count."""
+    """Number of the line or row, from 1, as editors and spreadsheets show it."""
     body: dict[str, Any]
     refusal: RefusalError | None
-    """Why the row could not be parsed."""
+    """The reason why the row could not be parsed, otherwise None."""
     read: int
-    """How much of the file has been read, in the unit of Source.length."""
+    """Amount of the file read so far, in the unit of Source.length."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An open file: its rows, and its length in bytes (for a workbook in rows)."""
+    """An open import file: its rows, and its length in bytes (a workbook: in rows)."""
 
     length: int
     rows: Iterator[Row]
@@ -64,7 +64,7 @@ class Source:
 
 @contextmanager
 def open_source(path: Path) -> Iterator[Source]:
-    """Open a file by its suffix. Raises FileError before the first row if the file is unusable."""
+    """Open an import file in the format of its suffix. Raises FileError before the first row."""
     try:
         if path.suffix.lower() == ".xlsx":
             with _workbook(path) as source:
@@ -82,7 +82,7 @@ def open_source(path: Path) -> Iterator[Source]:
 
 
 def _check_utf8(path: Path) -> None:
-    """Check the whole file before any user is created. Raises FileError if it is not UTF-8."""
+    """Raise FileError if any part of the file is not UTF-8, before a user is created."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     line = 1
     with path.open("rb") as file:
@@ -129,7 +129,7 @@ def _csv_rows(text: TextIO, tell: Callable[[], int]) -> Iterator[Row]:
 
 def _csv_bodies(reader: "_csv.Reader", columns: Sequence[str], tell: Callable[[], int]) -> Iterator[Row]:
     while True:
-        number = reader.line_num + 2  # the header is a line, too
+        number = reader.line_num + 2  # line_num does not include the header
         try:
             cells = next(reader)
         except StopIteration:
@@ -155,7 +155,7 @@ def _workbook(path: Path) -> Iterator[Source]:
             raise FileError(f"{path} has no sheet")
         sheet = book.worksheets[0]
         length = sheet.max_row or 0
-        sheet.reset_dimensions()  # other programs than Excel write wrong ones, and rows would be missing
+        sheet.reset_dimensions()  # some programs write wrong dimensions, and rows would be missing
         yield Source(length, _sheet_rows(sheet.iter_rows(values_only=True)))
     finally:
         book.close()
@@ -176,7 +176,7 @@ def _sheet_bodies(numbered: Iterable[tuple[int, Sequence[Any]]], columns: Sequen
 
 
 def _cell(value: object) -> str:
-    """Return a cell as text: dates in ISO 8601, numbers (maybe phones) as digits."""
+    """Return a cell as text: dates in ISO 8601; numbers, which may be phone numbers, as digits."""
     match value:
         case None:
             return ""
@@ -189,7 +189,7 @@ def _cell(value: object) -> str:
 
 
 def _columns(header: Iterable[str]) -> list[str]:
-    """Return the fields of the columns, "" for an unnamed column. Raises FileError."""
+    """Return the field of each column, "" for a column without name. Raises FileError."""
     names = [" ".join(name.strip().lower().replace("_", " ").split()) for name in header]
     while names and not names[-1]:
         names.pop()
@@ -208,7 +208,7 @@ def _columns(header: Iterable[str]) -> list[str]:
 
 
 def _body(columns: Sequence[str], cells: Sequence[str]) -> dict[str, Any]:
-    """Return the fields of a row; a cell without a column becomes an unknown field."""
+    """Return the fields of a row; cells in columns without name become unknown fields."""
     named = zip_longest(columns, cells, fillvalue="")
     return {name or f"column {number}": cell for number, (name, cell) in enumerate(named, start=1) if cell.strip()}
 

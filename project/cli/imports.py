@@ -1,4 +1,4 @@
-"""`flask users import`: create users from a file, each row like POST /useradd."""
+"""The command `flask users import`, which creates users from a file."""
 
 import csv
 import json
@@ -25,7 +25,7 @@ from project.runtime import get_runtime
 from project.services import attempts, registration
 
 WAIT_S, PAUSES_S = 600, (1, 2, 4, 8, 15)
-"""How long to wait for PostgreSQL, and the pauses between probes; the last one repeats."""
+"""Seconds to wait for PostgreSQL, and pauses between probes; the last pause is repeated."""
 REPORT = ("line", "field", "code", "message")
 CREDENTIALS = ("line", "login", "password")
 _UNAVAILABLE = (DatabaseUnavailableError, OutcomeUnknownError, OverloadedError)
@@ -34,7 +34,7 @@ Write = Callable[[tuple[int | str, ...]], None]
 
 
 class _UnusableError(click.ClickException):
-    """Nothing was imported, and a retry would not help."""
+    """Nothing was imported, and a retry is pointless."""
 
     exit_code = 2
 
@@ -99,9 +99,9 @@ def _summary(counts: Counter[str]) -> str:
 
 @contextmanager
 def _table(path: Path, columns: tuple[str, ...], *, private: bool = False) -> Iterator[Write]:
-    """Open a CSV or NDJSON output file and yield its row writer.
+    """Open a CSV or NDJSON file for output and yield a function that writes a row.
 
-    A private file is always CSV, is readable by its owner only, and is appended to. Raises OSError.
+    A private file is always CSV, readable by its owner only, and appended to. Raises OSError.
     """
     flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if private else os.O_TRUNC)
     with os.fdopen(os.open(path, flags, 0o600 if private else 0o666), "w", encoding="utf-8", newline="") as file:
@@ -119,7 +119,7 @@ def _ndjson(file: TextIO, columns: tuple[str, ...]) -> Write:
 
 
 def _csv(file: TextIO, columns: tuple[str, ...]) -> Write:
-    """Return a row writer that flushes each row, so that an interrupted import loses none."""
+    """Return a function that writes and flushes a row: an interrupted import loses no row."""
     writer = csv.writer(file, lineterminator="\n")
 
     def write(values: tuple[int | str, ...]) -> None:
@@ -134,7 +134,7 @@ def _csv(file: TextIO, columns: tuple[str, ...]) -> Write:
 def _import(source: Source, issued: Write, refused: Write) -> Counter[str]:
     counts: Counter[str] = Counter()
     read = 0
-    bar: Any = click.progressbar(  # width 0: fits the terminal, else each update starts a new line
+    bar: Any = click.progressbar(  # width 0 fits the terminal; otherwise each update would start a new line
         length=source.length, label="Importing", item_show_func=lambda _: _summary(counts), width=0
     )
     with bar:
@@ -142,12 +142,12 @@ def _import(source: Source, issued: Write, refused: Write) -> Counter[str]:
             counts[_import_row(row, issued, refused)] += 1
             bar.update(row.read - read, row)
             read = row.read
-        bar.render_progress()  # files are read in blocks: show the last one
+        bar.render_progress()  # files are read in blocks, and the last one is not shown yet
     return counts
 
 
 def _import_row(row: Row, issued: Write, refused: Write) -> str:
-    """Create the user of a row, or record and report the refusal; return the outcome."""
+    """Create the user of a row or record and report its refusal; return the outcome."""
     runtime = get_runtime()
     key = runtime.passwords.line_key(row.number, json.dumps(row.body, sort_keys=True).encode())
     attempt = new_attempt("flask users import", None if row.refusal else key)
@@ -170,7 +170,7 @@ def _import_row(row: Row, issued: Write, refused: Write) -> str:
 
 
 def _register(attempt: NewAttempt, key: str, new_user: NewUser) -> Credentials:
-    """Register the user; retry with the same key and attempt while PostgreSQL is unavailable."""
+    """Register a user; retry with the same key and attempt while PostgreSQL is unavailable."""
     until = time.monotonic() + WAIT_S
     while True:
         try:

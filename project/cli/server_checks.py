@@ -16,15 +16,15 @@ from project.runtime import (
 )
 
 CONNECTIONS_PER_PROCESS = CONNECTIONS + UPKEEP_CONNECTIONS + READ_CONNECTIONS + READ_UPKEEP_CONNECTIONS
-"""Connections of a process: those of its two pools and one more each for probes."""
+"""Connections of a process: those of its two pools, each including connections for upkeep."""
 STATEMENT_TIMEOUT = "2s"
-"""Set by the connection options of our sessions."""
+"""The value that the service sets by its connection options."""
 MAX_LAG_S = 2.0
 NEARLY_FULL = 0.9
 
 
 def check_server() -> Iterator[Finding]:
-    """Yield the findings. Raises DatabaseUnavailableError."""
+    """Yield the findings about the PostgreSQL server. Raises DatabaseUnavailableError."""
     activity = get_runtime().database.run_once(find_server_activity)
     yield _sessions(activity)
     yield _connections(activity)

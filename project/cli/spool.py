@@ -1,4 +1,4 @@
-"""`flask spool ...`: inspect and drain the spool."""
+"""The commands `flask spool ...`, which inspect and drain the spool."""
 
 import time
 

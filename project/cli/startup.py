@@ -1,4 +1,4 @@
-"""Checks of the database by `flask doctor` and at each start, and the migration."""
+"""Checks of the database (by `flask doctor` and at each start), and its migration."""
 
 import logging
 import mmap
@@ -26,20 +26,21 @@ _TIME = struct.Struct("d")
 
 
 class StartError(Exception):
-    """The service must not start with this database; the message has the reason and a remedy."""
+    """The service must not start with this database. The message has the reason and a remedy."""
 
 
 class StartReports:
-    """Reports why a start is not complete: on standard error, then in the log once a minute.
+    """Reports problems of a start: the first on standard error, later ones in the log.
 
-    Each retry is a new child process of the server: the time of the last report is in memory that they share.
+    Reports at most one problem a minute. Each retry runs in a new child process of the server, so the time of the last
+    report is in shared memory.
     """
 
     def __init__(self) -> None:
         self._last = mmap.mmap(-1, _TIME.size)
 
     def add(self, message: str) -> bool:
-        """Report a problem, at most one a minute; return whether it is the first."""
+        """Report a problem unless one was reported in the last minute; return True for the first."""
         [last] = _TIME.unpack(self._last[:])
         now = time.monotonic()
         if last and now - last < REPORT_EVERY_S:
@@ -54,7 +55,7 @@ class StartReports:
 
 
 def prepare_database(app: Flask, *, migrate: bool) -> list[str]:
-    """Check the database, migrate it if `migrate`; return warnings.
+    """Check the database, and migrate it if `migrate` is set; return warnings.
 
     Raises StartError or DatabaseUnavailableError.
     """
@@ -71,7 +72,7 @@ def prepare_database(app: Flask, *, migrate: bool) -> list[str]:
 
 
 def _find_server(*, is_patient: bool) -> Server:
-    """Return the server; if patient, retry: migrations should precede the first request."""
+    """Query the server. With `is_patient` retry: migrations should precede the first request."""
     database = get_runtime().database
     try:
         return database.read_transaction(find_server) if is_patient else database.run_once(find_server)
@@ -103,7 +104,7 @@ def known_revisions() -> set[str]:
 
 
 def check_encoding(server: Server) -> Finding:
-    """Check that the database can store every character."""
+    """Check that the encoding of the database is UTF8, which can store every character."""
     remedy = "" if server.encoding == "UTF8" else "create the database with: encoding 'UTF8' template template0"
     return Finding("encoding", f"the encoding of the database is {server.encoding}", remedy)
 
@@ -111,7 +112,7 @@ def check_encoding(server: Server) -> Finding:
 def check_tables(server: Server, known: set[str], *, allows_newer: bool = False) -> Finding:
     """Check that the tables were created by a migration of useradd.
 
-    `allows_newer` accepts the schema of a newer version, as after going back to this one.
+    `allows_newer` accepts the schema of a newer version, for a return from that version to this one.
     """
     remedy, revision = "use a database, or a schema, of its own for useradd", server.revision
     if not server.may_write:
@@ -127,7 +128,7 @@ def check_tables(server: Server, known: set[str], *, allows_newer: bool = False)
 
 
 def check_access(server: Server) -> Finding:
-    """Check that the role can use the tables."""
+    """Check that the role may read and write the tables."""
     if server.may_write:
         return Finding("privileges", f"role {server.role} can read and write all tables")
     description = f"role {server.role} cannot read and write all tables"
@@ -135,7 +136,7 @@ def check_access(server: Server) -> Finding:
 
 
 def check_secrets(runtime: Runtime, server: Server) -> Finding:
-    """Check that this instance knows the secrets with which passwords were issued."""
+    """Check that this instance has the secrets from which the issued passwords were derived."""
     known = {secret.kid for secret in runtime.passwords.secrets}
     if not {"users", "idempotency_keys"} <= set(server.tables) or server.revision is None or not server.may_write:
         return Finding("issued passwords", "none yet")

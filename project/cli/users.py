@@ -1,4 +1,4 @@
-"""`flask users ...`: create administrators and manage users."""
+"""The commands `flask users ...`, which create administrators and manage users."""
 
 from dataclasses import asdict
 from uuid import UUID

@@ -1,12 +1,13 @@
-"""Embedded PostgreSQL: creates, starts, shares and stops a server from a wheel.
+"""Embedded PostgreSQL: installs from a wheel, and is shared by all processes that use it.
 
-Every process that uses the server holds a *shared* lock until it exits; the kernel releases it even after kill -9. A
-watcher process runs the server as its child, restarts it when it dies, and stops it once it gets that lock
-*exclusively*, when no user is left. The root directory contains:
+Every process that uses the server holds a *shared* lock until it exits; the kernel releases the lock even after
+kill -9. A watcher process runs the server as its child, restarts it when it dies, and stops it as soon as the watcher
+gets the lock *exclusively*, that is when no process uses the server. The root directory contains:
 
     start.lock  users.lock  watcher.lock     held while starting, using and watching the server
-    data  password  port                     the cluster, the password of its only role, the port it listens on
-    postgres.log  location                   the server log; the directory of `data  password  port` if not this one
+    data  password  port                     the cluster, the password of its only role, the port of the server
+    postgres.log                             the log of the server
+    location                                 the path of the directory with data, password and port, if not this one
 
 Imports are relative: the watcher loads this package by its path, without the rest of the service.
 """
@@ -32,11 +33,11 @@ __all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "ensure"]
 log = logging.getLogger(__name__)
 
 WATCH_EVERY_S = 3.0
-"""How often a serving process checks that there is a watcher."""
+"""Interval at which a serving process checks that a watcher is running."""
 
 
 class EmbeddedPostgres:
-    """The embedded server of an application, started when it is first needed."""
+    """The embedded server of an application, started on first use."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -44,9 +45,9 @@ class EmbeddedPostgres:
         self._lock = threading.Lock()
 
     def start(self) -> dict[str, str]:
-        """Return the options of psycopg2.connect(); start the server if it does not run.
+        """Start the server if it is not running; return the options for psycopg2.connect().
 
-        Takes seconds only if the server has to be started: no query is sent to a running one. Raises
+        A start takes seconds. If the server is running, this returns at once and sends no query. Raises
         EmbeddedPostgresError.
         """
         with self._lock:
@@ -56,7 +57,7 @@ class EmbeddedPostgres:
             return self._options
 
     def keep_watched(self) -> None:
-        """Start a thread that starts another watcher if the present one is killed."""
+        """Start a thread that replaces the watcher if it is killed."""
         threading.Thread(target=self._watch, name="embedded-postgres", daemon=True).start()
 
     def _watch(self) -> None:
@@ -73,9 +74,9 @@ class EmbeddedPostgres:
 def ensure(root: Path, *, bin_dir: Path | None = None) -> str:
     """Create and start the server in `root` if needed; return its `postgresql://` URL.
 
-    The server runs until the last process that called ensure() exits. A running one is not queried: it may be frozen.
-    `bin_dir` is the directory of the server programs, e.g. /usr/lib/postgresql/15/bin; by default that of the wheel.
-    Raises EmbeddedPostgresError.
+    The server runs until the last process that called ensure() exits. A running server is not queried, because it may
+    be frozen. `bin_dir` is the directory of the server programs, such as /usr/lib/postgresql/15/bin; by default that
+    of the wheel. Raises EmbeddedPostgresError.
     """
     root = root.resolve()
     is_first_use = not is_used(root)

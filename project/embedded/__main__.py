@@ -1,4 +1,4 @@
-"""Program of the watcher, run by its path so that it loads this package only."""
+"""The program of the watcher. It is run by its path, so that it loads only this package."""
 
 import sys
 from importlib import import_module
@@ -6,6 +6,6 @@ from pathlib import Path
 
 if __name__ == "__main__":
     package = Path(__file__).resolve().parent
-    sys.path.append(str(package.parent))  # last: the other modules there must not shadow any
+    sys.path.append(str(package.parent))  # last, so that modules there shadow no others
     watcher = import_module(f"{package.name}.watcher")
     watcher.main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

@@ -1,4 +1,4 @@
-"""Create the database cluster and run the server on it."""
+"""Creates the database cluster and runs the server on it."""
 
 import os
 import secrets
@@ -36,7 +36,7 @@ SETTINGS = {
 
 
 def refuse_other_major(directory: DataDirectory) -> None:
-    """Raise EmbeddedPostgresError if these server programs cannot read the data."""
+    """Raise EmbeddedPostgresError if the data is of another major version than the programs."""
     data_version = (directory.data / "PG_VERSION").read_text().strip()
     if int(data_version) != _major(directory.programs):
         raise EmbeddedPostgresError(
@@ -47,7 +47,7 @@ def refuse_other_major(directory: DataDirectory) -> None:
 
 
 def initialise(directory: DataDirectory) -> None:
-    """Create the cluster and its password. An incomplete cluster is never used."""
+    """Create the cluster and its password; an interrupted call leaves no incomplete cluster."""
     if shutil.disk_usage(directory.location).free < MIN_FREE_BYTES:
         raise EmbeddedPostgresError(
             f"Not enough disk space for PostgreSQL in {directory.location}: {MIN_FREE_BYTES >> 20} MB are needed."
@@ -64,7 +64,7 @@ def initialise(directory: DataDirectory) -> None:
 
 
 def run_server(directory: DataDirectory, port: int, *, replaces: str) -> subprocess.Popen[bytes]:
-    """Start the server. `replaces` is the PID of an earlier server in postmaster.pid, or ""."""
+    """Start the server. `replaces` is the PID in postmaster.pid of an earlier server, or ""."""
     change_owner(directory.data, directory.identity.uid or 0)
     settings = [f"-c{name}={value}" for name, value in SETTINGS.items()]
     command = [str(directory.programs / "postgres"), "-D", str(directory.data), "-p", str(port), *settings]
@@ -93,7 +93,7 @@ def _initdb(directory: DataDirectory, draft: Path) -> None:
 def _spawn(
     directory: DataDirectory, command: list[str], *, output: int | None = None, replaces: str = ""
 ) -> subprocess.Popen[bytes]:
-    """Run a server program as the identity of `directory`, without our environment variables."""
+    """Start a server program as the server's user, without the environment of this process."""
     uid = directory.identity.uid
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
@@ -101,8 +101,8 @@ def _spawn(
         "TZ": "UTC",
         "LD_LIBRARY_PATH": f"{directory.programs.parents[1]}.libs",  # needed without /proc
     }
-    # PostgreSQL refuses to start while the PID in postmaster.pid exists, which may be a zombie or an unrelated process.
-    # It ignores PG_GRANDPARENT_PID, and still checks shared memory for backends that survived a crash.
+    # PostgreSQL refuses to start if the PID in postmaster.pid exists, even as a zombie or an unrelated process, unless
+    # it equals PG_GRANDPARENT_PID. It still checks shared memory for backends that survived a crash.
     return subprocess.Popen(
         [*directory.identity.prefix, *command],
         stdin=subprocess.DEVNULL,

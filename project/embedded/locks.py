@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 LOCK_TIMEOUT = 240.0  # longer than a start or a stop of the server may take
-_used: dict[Path, int] = {}  # root -> our shared lock; inherited by forked workers, not through exec
+_used: dict[Path, int] = {}  # root -> shared lock of this process; inherited by fork, not by exec
 
 
 def _open_lock(path: Path) -> int:
@@ -16,7 +16,7 @@ def _open_lock(path: Path) -> int:
 
 
 def try_lock(path: Path) -> int | None:
-    """Lock a file exclusively; return its descriptor, None if another process holds the lock."""
+    """Lock a file exclusively; return its descriptor, or None if another process has locked it."""
     descriptor = _open_lock(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -27,7 +27,7 @@ def try_lock(path: Path) -> int | None:
 
 
 def is_locked(path: Path) -> bool:
-    """Return whether another process holds the lock."""
+    """Return whether another process has locked a file."""
     lock = try_lock(path)
     if lock is not None:
         os.close(lock)
@@ -36,7 +36,7 @@ def is_locked(path: Path) -> bool:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Wait for an exclusive lock on a file and hold it in the block. Raises TimeoutError."""
+    """Wait for an exclusive lock on a file and hold it within the block. Raises TimeoutError."""
     descriptor = _wait_for(path, fcntl.LOCK_EX)
     try:
         yield
@@ -45,18 +45,18 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def is_used(root: Path) -> bool:
-    """Return whether this process uses the server."""
+    """Return whether this process uses the server in `root`."""
     return root in _used
 
 
 def start_using(root: Path) -> None:
-    """Take the shared lock; waits while the watcher stops the server. Raises TimeoutError."""
+    """Acquire the shared lock; wait while the watcher stops the server. Raises TimeoutError."""
     if root not in _used:
         _used[root] = _wait_for(root / "users.lock", fcntl.LOCK_SH)
 
 
 def _wait_for(path: Path, kind: int) -> int:
-    """Lock a file as soon as its lock is free: its holder may be frozen, hence the limit."""
+    """Wait for a lock on a file. Raises TimeoutError, because its holder may be frozen."""
     descriptor = _open_lock(path)
     end = time.monotonic() + LOCK_TIMEOUT
     while True:
@@ -72,6 +72,6 @@ def _wait_for(path: Path, kind: int) -> int:
 
 
 def stop_using(root: Path) -> None:
-    """Release the shared lock."""
+    """Release the shared lock of users."""
     if root in _used:
         os.close(_used.pop(root))

@@ -16,13 +16,13 @@ from .locks import try_lock
 
 PROGRAM = Path(__file__).resolve().with_name("__main__.py")
 LOG_LIMIT = 4 * 2**20
-GIVE_UP_AFTER = 5.0  # applies to a server that has never started; others are restarted forever
+GIVE_UP_AFTER = 5.0  # for a server that has never started; others are restarted forever
 STOP_TIMEOUT = 30.0
 POLL_INTERVAL = 0.1
 
 
 class AdoptedServer:
-    """A server whose watcher was killed: not our child, known only by its PID."""
+    """A running server whose watcher was killed. It is no child process, known by its PID only."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -42,12 +42,12 @@ Server = subprocess.Popen[bytes] | AdoptedServer
 
 
 def start_watcher(directory: DataDirectory) -> bool:
-    """Start a watcher, which inherits the lock, unless there is one; return whether it did."""
+    """Start a watcher, which inherits the lock; return False if another one is running."""
     lock = try_lock(directory.root / "watcher.lock")
     if lock is None:
         return False
     try:
-        # In a new session Ctrl-C in our terminal does not reach it. Run by path, it needs nothing else of the service.
+        # In a session of its own the watcher does not get Ctrl-C of this terminal.
         with open(directory.log, "ab", opener=_private) as log:
             subprocess.run(
                 [sys.executable, "-I", PROGRAM, directory.root, directory.programs, str(lock)],
@@ -79,7 +79,7 @@ def main(root: Path, programs: Path, lock: int) -> None:
 def _watch(directory: DataDirectory) -> None:
     """Keep the server running until no process uses it."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: None)  # a shutdown stops the users, too
+        signal.signal(number, lambda *_: None)  # a shutdown stops the processes that use the server, too
     give_up_at = time.monotonic() + GIVE_UP_AFTER
     pause = POLL_INTERVAL
     server = _adopt_or_start(directory)
@@ -91,7 +91,7 @@ def _watch(directory: DataDirectory) -> None:
         if code is None:
             pause = POLL_INTERVAL
             continue
-        if code <= 0:  # killed or stopped, so it had started
+        if code <= 0:  # the server was killed or stopped, so it had started
             give_up_at = math.inf
         if time.monotonic() > give_up_at:
             return
@@ -101,7 +101,7 @@ def _watch(directory: DataDirectory) -> None:
 
 
 def _adopt_or_start(directory: DataDirectory) -> Server:
-    """Start the server, or adopt one that outlived its watcher."""
+    """Start the server, or adopt a running one whose watcher was killed."""
     lock_file = directory.data / "postmaster.pid"
     pid = next(iter(lock_file.read_text().split()), "") if lock_file.exists() else ""
     if not pid:

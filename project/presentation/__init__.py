@@ -1,1 +1,1 @@
-"""Code shared by pages, files and commands: selection of attempts, formats, headings."""
+"""Code shared by pages, exports and commands: selection of attempts, formats, headings."""

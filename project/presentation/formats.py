@@ -1,4 +1,4 @@
-"""Jinja filters and globals: numbers, times, codes and URLs as pages show them."""
+"""Jinja filters and globals, which format numbers, times, codes and URLs for pages."""
 
 import json
 from datetime import date as Date  # noqa: N812 - a filter is called date
@@ -30,7 +30,7 @@ _SIZES = (("gigabyte", 10**9), ("megabyte", 10**6), ("kilobyte", 10**3))
 
 
 def init_app(app: Flask) -> None:
-    """Add the filters and globals. An undefined name in a template raises an error."""
+    """Register the filters and globals. An undefined name in a template raises an error."""
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.filters.update(
         number=number,
@@ -74,7 +74,7 @@ def translations() -> Translations:
 
 
 def _load_translations() -> Translations:
-    """Return all texts, loaded now: streamed responses need them after the request context."""
+    """Load all texts now, because streamed responses need them after the request context."""
     catalog = get_translations()
     codes = (*error_codes.FIELD_CODES, *error_codes.PROBLEMS, *error_codes.OTHER_REASONS)
     reasons = {code: error_codes.reason_text(code) for code in codes}
@@ -106,7 +106,7 @@ def size(value: int) -> str:
 
 
 def share(part: int, whole: int) -> str:
-    """Format a percentage. Rounds to 0 % or 100 % only if the share is exactly that."""
+    """Format a share as a percentage. It is never rounded to 0 % or 100 %."""
     return translations().share(part, whole)
 
 
@@ -122,7 +122,7 @@ def date(when: Date) -> str:
 
 
 def machine_time(moment: datetime) -> str:
-    """Return a time for the attribute `datetime`, in which HTML allows three digits of a second."""
+    """Format a time for the attribute `datetime` of HTML: at most milliseconds are valid."""
     return local(moment).isoformat(timespec="milliseconds")
 
 
@@ -137,18 +137,18 @@ def date_and_time(time: datetime) -> str:
 
 
 def format_time(time: datetime, pattern: str) -> str:
-    """Format a time in its own zone and the current language by a Unicode pattern (UTS 35)."""
+    """Format a time, in its own zone and the current language, by a Unicode pattern (UTS 35)."""
     return _format_time(time.replace(tzinfo=None), pattern, language_code())
 
 
 @lru_cache(maxsize=2048)
 def _format_time(time: datetime, pattern: str, language: str) -> str:
-    """Format a naive time (equal times of two zones would share a cache entry)."""
+    """Format a naive time. Cached; equal times of two zones would share a cache entry."""
     return str(format_datetime(time, pattern, locale=language))
 
 
 def zone_label(zone: ZoneInfo | None = None, time: datetime | None = None) -> str:
-    """Return the name of the zone in which times are shown: `Moscow time (UTC+3)`."""
+    """Return the name of a time zone, by default the display zone: `Moscow time (UTC+3)`."""
     zone = zone or display_zone()
     offset = _offset((time or datetime.now(zone)).astimezone(zone))
     if zone.key == "Europe/Moscow":
@@ -166,35 +166,35 @@ def _offset(time: datetime) -> str:
 
 
 def css_class(value: AttemptRow | Outcome | int) -> str:
-    """Return the CSS class for the outcome of an attempt or of an HTTP status."""
+    """Return the CSS class for an outcome, or for the outcome of an attempt or HTTP status."""
     outcome = Outcome.of(value) if isinstance(value, int) else value if isinstance(value, Outcome) else value.outcome
     return {Outcome.CREATED: "ok", Outcome.REJECTED: "bad", Outcome.FAILED: "down", Outcome.UNCHANGED: "same"}[outcome]
 
 
 def pretty_json(value: object) -> str:
-    """Return indented JSON with as few escapes as possible. The template escapes it for HTML."""
+    """Return indented JSON that keeps non-ASCII characters. The template escapes it for HTML."""
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def theme() -> str:
-    """Return the theme that the reader selected, or "" for the system theme."""
+    """Return the theme that the reader has selected, or "" for the system theme."""
     theme = request.cookies.get("theme", "")
     return theme if theme in THEMES else ""
 
 
 def is_following() -> bool:
-    """Return whether the page offers new attempts; True until the reader clears the checkbox."""
+    """Return whether the page polls for new attempts: True unless the reader turned it off."""
     return request.cookies.get("follow") != "off"
 
 
 def current_query(**changes: str) -> str:
-    """Return the query of this page with some values changed."""
+    """Return the query string of this page with some values replaced."""
     values = {name: given for name, given in request.args.lists() if name not in changes}
     return "?" + urlencode(values | changes, doseq=True)
 
 
 def build_url(endpoint: str, **values: Any) -> str:
-    """Return the URL of a view, even on the unrouted error page of an unknown host."""
+    """Return the URL of a view. Works also if no URL adapter exists because a host was refused."""
     adapter = request_ctx.url_adapter or current_app.url_map.bind("localhost")
     external = values.pop("_external", False)
     present = {name: value for name, value in values.items() if value is not None}

@@ -12,7 +12,7 @@ from project.presentation.selection import Selection
 
 
 def period_label(selection: Selection, report: Report | None) -> str:
-    """Return the period that is shown: `17–23 November 2026`."""
+    """Describe the period of a selection: `17–23 November 2026`."""
     if selection.filter.since is None and selection.filter.until is None:
         if report is None or report.since is None:
             return gettext("all time")
@@ -22,7 +22,7 @@ def period_label(selection: Selection, report: Report | None) -> str:
 
 
 def days_label(since: datetime | None, until: datetime | None, now: datetime) -> str:
-    """Return [since, until) in the zone of `now`; without `until`, it ends now."""
+    """Describe the period [since, until) in the zone of `now`; `until` is `now` by default."""
     end = (until or now).astimezone(now.tzinfo)
     if since is None:
         return gettext("until %(day)s", day=_time_label(end, with_year=True))
@@ -52,7 +52,7 @@ def _time_label(time: datetime, *, with_year: bool) -> str:
 
 
 def outcome_names() -> dict[Outcome, str]:
-    """Return the names of outcomes in filters."""
+    """Return the names by which filters show outcomes."""
     return {
         Outcome.CREATED: gettext("Created"),
         Outcome.REJECTED: gettext("Rejected"),
@@ -62,7 +62,7 @@ def outcome_names() -> dict[Outcome, str]:
 
 
 def file_heading(selection: Selection, report: Report, reader: str, now: datetime) -> Heading:
-    """Return the heading of a file, which makes a printout understandable alone."""
+    """Return the heading of a file, which describes the selection also on paper."""
     names = outcome_names()
     outcomes = ", ".join(names[outcome] for outcome in Outcome if outcome in selection.filter.outcomes)
     codes = ", ".join(reason_text(code) for code in sorted(selection.filter.codes))

@@ -1,4 +1,4 @@
-"""What the reader of this request may see of an attempt (docs/adr/0032)."""
+"""Masks attempts for readers who may not see them in full (docs/adr/0032)."""
 
 from typing import TypeVar
 
@@ -9,5 +9,5 @@ A = TypeVar("A", bound=AttemptRow)
 
 
 def as_visible(attempt: A) -> A:
-    """Return the attempt in full for auditors, administrators and its user, else masked."""
+    """Return the attempt masked, unless the reader is auditor, administrator or its own user."""
     return attempt if request_state().sees_in_full(attempt.id) else attempt.masked()

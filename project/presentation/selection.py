@@ -1,4 +1,4 @@
-"""The reader's selection of attempts: parsing of URL queries, and building of new ones."""
+"""The reader's selection of attempts: parses query strings and builds new ones."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,7 +24,7 @@ DEFAULT = "7d"
 KNOWN_CODES = frozenset({*FIELD_CODES, *PROBLEMS, *OTHER_REASONS})
 MAX_TEXT = 200
 CLIENT_PARAMETERS = ("address", "client")
-"""Filters for auditors and administrators only."""
+"""Parameters that only auditors and administrators may use."""
 PARAMETERS = ("period", "from", "to", "result", "code", "status", "q", *CLIENT_PARAMETERS, "tz")
 """The parameters of a selection, in the order in which URLs contain them."""
 LISTS = ("result", "code", "status")
@@ -55,11 +55,11 @@ class Selection:
     filter: AttemptFilter
     period: str
     now: datetime
-    """In the zone in which times are shown."""
+    """Time of the request, in the display time zone."""
     default: str = DEFAULT
-    """The period of a URL without one."""
+    """The period if the URL has none."""
     values: Values = field(default_factory=dict)
-    """Valid parameters in their normal form."""
+    """Valid parameters, normalized."""
     ignored: tuple[tuple[str, str], ...] = ()
     """Name and value of invalid parameters; without a value if the reader must not use the parameter."""
     is_reversed: bool = False
@@ -67,24 +67,24 @@ class Selection:
     before: UUID | None = None
     after: UUID | None = None
     newer: UUID | None = None
-    """The newest attempt of an open page, which asks for newer ones."""
+    """ID of the newest attempt on an open page, which asks for newer ones."""
     limit: int = 25
 
     @property
     def zone(self) -> ZoneInfo:
-        """The zone in which times are shown."""
+        """The display time zone."""
         zone = self.now.tzinfo
         assert isinstance(zone, ZoneInfo)  # noqa: S101 - tells mypy
         return zone
 
     def first(self, name: str) -> str:
-        """Return the value of a parameter, "" if it has none."""
+        """Return the first value of a parameter, or "" if it has none."""
         return next(iter(self.values.get(name, ())), "")
 
     def query(self, **changes: str | Sequence[str] | None) -> str:
-        """Return the query with some values changed (None removes one): "" or `?...`.
+        """Return the query string, "" or `?...`, with some values replaced; None removes a value.
 
-        `since` and `until` are called `from` and `to` in the query: `from` is a keyword of Python.
+        `since` and `until` are `from` and `to` in the query string: `from` is a keyword of Python.
         """
         new = {_NAMES.get(name, name): _listed(value) for name, value in changes.items()}
         if "from" in new or "to" in new:
@@ -99,11 +99,11 @@ class Selection:
         return f"?{urlencode(pairs)}" if pairs else ""
 
     def query_without(self, name: str, value: str) -> str:
-        """Return the query without one value of a parameter."""
+        """Return the query string without one value of a parameter."""
         return self.query(**{name: [other for other in self.values.get(name, ()) if other != value]})
 
     def query_within(self, since: datetime, until: datetime) -> str:
-        """Return the query of this selection with the shorter period [since, until)."""
+        """Return the query string of this selection for the part of its period in [since, until)."""
         since = max(since, self.filter.since or since).astimezone(self.zone)
         until = min(until, self.filter.until or until).astimezone(self.zone)
         if since.time() == until.time() == datetime.min.time():
@@ -132,9 +132,9 @@ def _local_time(time: datetime) -> str:
 def parse_selection(
     args: MultiDict[str, str], zone: ZoneInfo, now: datetime, default: str = DEFAULT, *, in_full: bool = False
 ) -> Selection:
-    """Parse the query of a page. Invalid parameters are listed in `ignored`.
+    """Parse the query string of a page; invalid parameters are listed in `ignored`.
 
-    `in_full` is for auditors and administrators. Without it the filters for client address and client program are
+    `in_full` is set for auditors and administrators. Without it, the filters by client address and client program are
     invalid.
     """
     return _Parser(args, zone, now.astimezone(zone), default, in_full).parse()
@@ -149,7 +149,7 @@ def parse_selection_strictly(
     in_full: bool = False,
     known: Sequence[str] = PARAMETERS,
 ) -> Selection:
-    """Parse the query of an API call or download, whose parameters are `known`.
+    """Parse the query string of the API or a download, which accepts the parameters `known`.
 
     Raises RefusalError for unknown parameters, invalid values and contradictions.
     """
@@ -211,7 +211,7 @@ class _Parser:
     def _period(self, text: str) -> tuple[str, datetime | None, datetime | None]:
         period = self._one("period", _choice(PERIODS))
         if _can_parse(UUID, text):
-            return "all", None, None  # a request ID is found in any period
+            return "all", None, None  # a search for a request ID includes all periods
         if period in {None, "dates"} and any(self.args.get(name, "").strip() for name in ("from", "to")):
             since = self._one("from", partial(_parse_time, zone=self.zone, end=False))
             until = self._one("to", partial(_parse_time, zone=self.zone, end=True))
@@ -243,7 +243,7 @@ class _Parser:
         return next(iter(self._valid(name, texts[:1], parse, keep=keep)), None)
 
     def _all(self, name: str, parse: Callable[[str], T]) -> list[T]:
-        """Return the valid values of a parameter, which may be repeated or contain commas."""
+        """Return the valid values of a parameter, which may be repeated or separated by commas."""
         return self._valid(name, _split(self.args.getlist(name)), parse, keep=True)
 
     def _valid(self, name: str, texts: Iterable[str], parse: Callable[[str], T], *, keep: bool) -> list[T]:
@@ -281,7 +281,7 @@ def _integer(pattern: str) -> Callable[[str], int]:
 
 
 def _parse_time(text: str, zone: ZoneInfo, *, end: bool) -> datetime:
-    """Parse a day or a time in `zone`. With `end`, a day means the midnight that follows it."""
+    """Parse a day or time in `zone`. With `end`, a day stands for the midnight after it."""
     time = datetime.fromisoformat(text)
     if time.year not in _YEARS:
         raise ValueError(text)
