@@ -127,7 +127,7 @@ class Identifier(Base):
     __table_args__ = (CheckConstraint("kind in ('username', 'phone', 'email')", name="kind"),)
 
     value: Mapped[str] = mapped_column(primary_key=True)
-"""Normalized: case-folded and NFKC (a domain only in lower case), or E.164 (ADR 3)."""
+    """Normalized: case-folded and NFKC (a domain only in lower case), or E.164 (ADR 3)."""
     kind: Mapped[str] = mapped_column(primary_key=True)
     user_id: Mapped[UUID]
 
