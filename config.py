@@ -21,17 +21,17 @@ from psycopg2.extensions import make_dsn
 ROOT = Path(__file__).parent
 MIN_SECRET_LENGTH = 32
 _HOST = re.compile(r"(?:\[([^\[\]]+)\]|([^:\[\]]*))(?::(\d*))?")
-"""IPv6 address in brackets, or another host; port."""
+"""Matches `[IPv6 address]:port` or `host:port`; the port is optional."""
 
 Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
 
 class ConfigError(Exception):
-    """One or more settings are invalid; the message has one line for each."""
+    """One or more settings are invalid; the message has a line for each of them."""
 
 
 def setting(default: Any, parse: Callable[[str], Any], description: str, *, shown: str | None = None) -> Any:
-    """Define a setting. `shown` is the default as documents show it, if not `default` itself."""
+    """Define a setting. `shown` is the default in the documentation if it is not `default`."""
     if shown is None:
         shown = str(default or "")
     return field(default=default, metadata={"parse": parse, "description": description, "shown": shown})
@@ -41,9 +41,9 @@ OWN_PARAMETERS = frozenset({
     "client_encoding", "connect_timeout", "keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval",
     "tcp_user_timeout",
 })  # fmt: skip
-"""Parameters of libpq that the service sets itself: in a URL they would be ignored without a word."""
+"""Parameters of libpq that the service sets itself. In a URL they are refused, because they would be ignored."""
 PRIMARY, STANDBY = {"read-write", "primary"}, {"standby", "prefer-standby"}
-"""Values of target_session_attrs that say what the service does anyway, by the kind of the server."""
+"""Accepted values of target_session_attrs, which the service sets itself, for the primary and for replicas."""
 
 
 def _database_url(value: str) -> str:
@@ -55,7 +55,7 @@ def _replica_url(value: str) -> str:
 
 
 def _url_of(value: str, session_attributes: set[str]) -> str:
-    """Name the driver, which is psycopg 3 by default in SQLAlchemy 2.1, and move several hosts into the query."""
+    """Validate a database URL; return it with the driver psycopg2 and several hosts in the query."""
     scheme, separator, rest = value.partition("://")
     if scheme not in {"postgres", "postgresql", "postgresql+psycopg2"} or not separator or not rest:
         raise ValueError("must be a PostgreSQL URL: postgresql://user:password@host:5432/database")
@@ -80,7 +80,7 @@ def _check_parameters(query: str, session_attributes: set[str]) -> None:
 
 
 def _host_options(hosts: str) -> str:
-    """Return hosts in the notation of SQLAlchemy; percent-encoded socket directories and IPv6 need its longer one."""
+    """Return several hosts as query parameters of SQLAlchemy; decode directories of sockets."""
     if "%" not in hosts and "[" not in hosts:
         return "&".join(f"host={host}" for host in hosts.split(","))
     pairs = [_HOST.fullmatch(host) for host in hosts.split(",")]
@@ -92,7 +92,7 @@ def _host_options(hosts: str) -> str:
 
 
 def _cores() -> int:
-    """Return how many cores this process may use: a container may have fewer than its machine."""
+    """Return the number of CPU cores that this process may use; a container may be limited."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -307,7 +307,7 @@ class Config:
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Config":
         """Read all settings; generate and store missing secrets. Raises ConfigError.
 
-        If NAME is not set, the value is read from the file that NAME_FILE names, as usual for secrets in containers.
+        If NAME is not set, the value is read from the file NAME_FILE, as is usual for secrets in containers.
         """
         environment = os.environ if environment is None else environment
         values: dict[str, Any] = {}
@@ -324,7 +324,7 @@ class Config:
         return cls(**values).with_secrets()
 
     def with_secrets(self) -> "Config":
-        """Return these settings with secrets from the environment, else from DATA_DIR, else generated."""
+        """Return these settings; missing secrets are read from DATA_DIR or generated there."""
         return replace(
             self,
             secret_key=self.secret_key or _stored_secret(self.data_dir / "secret_key"),
@@ -340,12 +340,12 @@ class Config:
 
 @cache
 def settings() -> dict[str, Mapping[str, Any]]:
-    """Return parser, description and default of every setting by field name, also for docs/generate.py."""
+    """Return parser, description and default of each setting; docs/generate.py uses them, too."""
     return {entry.name: entry.metadata for entry in fields(Config)}
 
 
 def _value_of(environment: Mapping[str, str], name: str) -> str:
-    """Return the text of a setting, "" if not set. Raises ValueError if its file cannot be read."""
+    """Return the text of a setting, or "". Raises ValueError if its file cannot be read."""
     text, path = (environment.get(key, "").strip() for key in (name, f"{name}_FILE"))
     if text or not path:
         return text
@@ -356,7 +356,7 @@ def _value_of(environment: Mapping[str, str], name: str) -> str:
 
 
 def _stored_secret(path: Path) -> str:
-    """Return the secret in the file `path`, which is created if missing, readable by its owner only."""
+    """Return the secret in a file; create the file, readable by its owner only, if missing."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not path.exists():
@@ -367,7 +367,7 @@ def _stored_secret(path: Path) -> str:
 
 
 def _create_secret(path: Path) -> None:
-    """Create the file atomically: of two concurrent starts one wins, and both read the same secret."""
+    """Create the file atomically, so that two concurrent starts read the same secret."""
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(secrets.token_hex(32))

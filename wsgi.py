@@ -1,4 +1,7 @@
-"""WSGI entry point `app`, also for `flask`. `python wsgi.py` serves, with `--migrate` after migrating the database."""
+"""The WSGI application `app`; run as a program, the server.
+
+`python wsgi.py` serves the application, with `--migrate` after it has migrated the database.
+"""
 
 import logging
 import os
@@ -51,10 +54,10 @@ def main() -> None:
 
 
 def prepare() -> None:
-    """Check the database, migrate it with `--migrate`; in a child process that the server retries.
+    """Check the database and, with `--migrate`, migrate it. Runs in a child process.
 
-    Exit with EX_TEMPFAIL if PostgreSQL is unavailable, with 1 if the service must not start. The reason is written to
-    standard error, again after a minute.
+    Exits with EX_TEMPFAIL if PostgreSQL is unavailable, so that the server retries, and with 1 if the service must not
+    start. The reason is reported at once and then once a minute.
     """
     logging.getLogger("project.database").setLevel(logging.CRITICAL)  # it would repeat the reason with every retry
     try:
@@ -65,7 +68,7 @@ def prepare() -> None:
         sys.exit(os.EX_TEMPFAIL)
     except StartError as error:
         is_first = report_problem(f"useradd cannot start:\n{error}")
-        sys.exit(1 if is_first else os.EX_TEMPFAIL)  # after an outage it serves already
+        sys.exit(1 if is_first else os.EX_TEMPFAIL)  # after an outage the service is running already
 
 
 def greeting(address: str) -> str:

@@ -1,4 +1,4 @@
-"""Developer tasks, which `./run` starts inside the environment it has prepared.
+"""Developer tasks, which `./run` starts in the environment that it has prepared.
 
 The service does not need them.
 """

@@ -1,7 +1,7 @@
 """Run one developer task: `python -m tasks COMMAND ...` from the root of the repository.
 
-Imports the standard library only: `lock` has to work while no lock file can be installed, and `psql` without the
-packages for development.
+Imports only the standard library, because `lock` has to work while no lock file can be installed, and `psql` without
+the packages for development.
 """
 
 import os
@@ -27,11 +27,11 @@ MODULES = {
     "bench": "bench",
     "psql": "tasks.psql",
 }
-"""Programs that parse their own options."""
+"""Tasks that are programs of their own and parse their own options."""
 
 
 def main() -> None:
-    """Run the task that the first argument names."""
+    """Run the task named by the first argument."""
     command, *arguments = sys.argv[1:] or [""]
     if command in MODULES:
         os.execv(sys.executable, [sys.executable, "-m", MODULES[command], *arguments])

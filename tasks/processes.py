@@ -1,4 +1,4 @@
-"""Start other programs: the tools of the environment and those of the system."""
+"""Starts other programs: tools of the environment and of the system."""
 
 import subprocess
 import sys
@@ -6,15 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 TOOLS = Path(sys.executable).parent
-"""Directory of pytest, ruff and the other tools. Not resolved: Python is a symbolic link in a virtual environment."""
+"""Directory of pytest, ruff and other tools. Not resolved: Python is a symbolic link in a virtual environment."""
 EXIT_ON_INTERRUPT = 130  # as shells report SIGINT
 
 
 def log(message: str) -> None:
-    """Print a message at once to standard error.
-
-    It keeps its place among the output of subprocesses.
-    """
+    """Print a message to standard error, unbuffered, to keep the order with subprocesses."""
     print(message, file=sys.stderr, flush=True)
 
 

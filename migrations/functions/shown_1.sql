@@ -1,7 +1,8 @@
--- What ordinary users see of an attempt, stored so that exports need not compute it. The service decides what is contact
--- data (ADR 32): whatever may be and is no plain case is null here, and masked when it is shown.
+-- Login and name as ordinary users see them, stored so that exports need not compute them. These functions mask only
+-- plain forms of contact data; for a text that may contain another form they return null, and the service masks it when
+-- it is shown (ADR 32).
 
--- Returns a login: unchanged, or the masks of many digits and of a usual e-mail address; '' for none.
+-- Returns a login, in which many digits or an e-mail address are masked; '' without a login.
 create function shown_login(p_login text) returns text language sql immutable parallel safe as $$
     select case
         when p_login is null then ''
@@ -14,8 +15,8 @@ create function shown_login(p_login text) returns text language sql immutable pa
     end
 $$;
 
--- Returns the first word of a name and the initials of the others, '' without a name; null, too, if names of unknown
--- fields have to be masked.
+-- Returns the first word of a name and the initials of the others; '' without a name. Returns null also if the names of
+-- unknown fields in p_errors have to be masked.
 create function shown_name(p_name text, p_errors text) returns text language sql immutable parallel safe as $$
     select case
         when p_name ~ '[^\u0001-\u003f\u0041-\u00b1\u00b4-\u00b8\u00ba-\u065f\u2010-\u2027\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3]|[0-9](?:[^0-9]*[0-9]){6}'

@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import sys
 
+from tests.cluster.run import parse_options
+
 PACKAGES = {
     "patroni": "patroni",
     "etcd": "etcd-server",
@@ -33,6 +35,7 @@ UNSHARE = [
 
 def main() -> None:
     """Install missing packages and run the cluster in new namespaces."""
+    parse_options()  # exits after --help or an invalid option, before anything is installed
     if os.geteuid() != 0:
         sys.exit("./run cluster needs root to create network namespaces")
     missing = sorted(package for program, package in PACKAGES.items() if not shutil.which(program))

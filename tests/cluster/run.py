@@ -182,14 +182,19 @@ def _longest(received: Sequence[Received], times: Sequence[tuple[float, float]])
     return max(longest_gap(received, began, healed) for began, healed in times)
 
 
-def main() -> None:
-    """Run, print the tally, and exit with 1 if a promise was broken."""
+def parse_options() -> argparse.Namespace:
+    """Parse the command line; exit after --help or an invalid option."""
     parser = argparse.ArgumentParser(prog="./run cluster", description=__doc__)
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument(
         "--seed", type=int, default=int(time.time()), help="repeat the order of faults of an earlier run"
     )
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run, print the tally, and exit with 1 if a promise was broken."""
+    options = parse_options()
     print(f"cluster for {options.minutes:g} minutes, seed {options.seed}", flush=True)
     folder = Path(tempfile.mkdtemp(prefix="useradd-cluster-"))
     folder.chmod(0o755)

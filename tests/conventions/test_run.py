@@ -91,6 +91,16 @@ def test_help_lists_every_command(run: ModuleType) -> None:
     assert tasks == {*run.TASKS, "psql", "lock"}
 
 
+@pytest.mark.parametrize(("options", "code", "text"), [("--help", 0, "--minutes"), ("--minutes=x", 2, "invalid float")])
+def test_run_cluster_parses_its_options_before_it_installs_packages(options: str, code: int, text: str) -> None:
+    command = [sys.executable, "-m", "tests.cluster", options]
+
+    answer = subprocess.run(command, cwd=ROOT, env={"PATH": ""}, capture_output=True, text=True)  # no programs, no apt
+
+    assert answer.returncode == code
+    assert text in answer.stdout + answer.stderr
+
+
 def test_an_unknown_command_ends_with_the_help(run: ModuleType) -> None:
     with pytest.raises(SystemExit, match=r"no command 'bogus'[\s\S]*\./run test"):
         run.main(["bogus"])

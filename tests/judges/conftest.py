@@ -1,4 +1,4 @@
-"""Judges: linters, compilers and readers of others, which share no error with our own tests."""
+"""Judges: independent programs that check what the service produces."""
 
 from pathlib import Path
 

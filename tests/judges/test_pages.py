@@ -1,4 +1,4 @@
-"""Every page in both languages is valid HTML for the Nu Html Checker, which validator.w3.org runs."""
+"""Every page in both languages is valid for the Nu Html Checker (validator.w3.org)."""
 
 import json
 from collections.abc import Iterator
