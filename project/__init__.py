@@ -68,7 +68,10 @@ class Service(Flask):
 
 
 def connect_args(url: str, ours: dict[str, str | int]) -> dict[str, str | int]:
-    """Add `options` and `application_name` of a database URL to `ours`, whose options prevail."""
+    """Merge the service's connection arguments with options and application name of a URL.
+
+    `ours` takes precedence over options of the URL, but not over its application name.
+    """
     query = make_url(url).query
     theirs = {name: query[name] for name in ("options", "application_name") if name in query}
     texts = {name: value if isinstance(value, str) else " ".join(value) for name, value in theirs.items()}

@@ -22,7 +22,7 @@ LOCKS = (
 
 
 def lock(arguments: Sequence[str]) -> None:
-    """Pin the packages for all platforms, with hashes, by uv in a temporary environment and npm.
+    """Pin the packages with uv and npm: for all platforms, with hashes.
 
     The addresses of indexes are not written to the lock files.
     """

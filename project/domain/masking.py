@@ -70,7 +70,10 @@ def mask_field(name: str, text: str, region: str | None = None) -> str:
 
 
 def mask_fields(sent: Mapping[str, str]) -> dict[str, str]:
-    """Mask names of unknown fields, and all values but phone and e-mail, masked already."""
+    """Mask the names of unknown fields and all values except phone and e-mail.
+
+    The values of phone and e-mail are masked already.
+    """
     return {
         name if name in FIELDS else mask(name): text if name in ("phone", "email") else mask_field(name, text)
         for name, text in sent.items()

@@ -1,4 +1,4 @@
-"""Records of attempts that created no user: lines of the spool until they become rows."""
+"""Records of attempts that created no user, and their form as lines of the spool."""
 
 import json
 from collections.abc import Mapping

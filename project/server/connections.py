@@ -241,14 +241,14 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return bool(self.total_outbufs_len or is_closing or self.is_lingering)  # is_lingering is set before others end
 
     def readable(self) -> bool:
-        """Return whether the event loop may read, which it leaves to a thread that holds this.
+        """Return whether the event loop may read: not while a thread holds the connection.
 
-        is_held is checked last: a thread may begin to hold the connection meanwhile.
+        Checks is_held last, because a thread may begin to hold the connection during the other checks.
         """
         return bool(super().readable() and not self.is_held)
 
     def writable(self) -> bool:
-        """Return whether the event loop may send, which it leaves to a thread that is sending.
+        """Return whether the event loop may send: not while a thread is sending.
 
         Otherwise the loop would spin, 9 times per request.
         """
