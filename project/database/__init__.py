@@ -2,6 +2,7 @@
 
 from project.database.database import Database, QueryError
 from project.database.deadline import DeadlineError, deadline, install_wait_callback, remaining, reserve
+from project.database.group_commit import Member
 from project.database.hosts import install_host_failover
 from project.database.prepared import PreparedQuery, PreparedStatement, Row
 from project.database.replica import ReadDatabase
@@ -9,6 +10,7 @@ from project.database.replica import ReadDatabase
 __all__ = [
     "Database",
     "DeadlineError",
+    "Member",
     "PreparedQuery",
     "PreparedStatement",
     "QueryError",

@@ -5,7 +5,7 @@ import math
 import random
 import select
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Concatenate, ParamSpec, TypeVar, cast
@@ -20,6 +20,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 from project.database import errors
 from project.database.breaker import Breaker
 from project.database.deadline import deadline, remaining
+from project.database.group_commit import GroupCommit, GroupFailedError, Member
 from project.database.prepared import PreparedQuery, PreparedStatement, Row
 from project.database.semaphore import FairSemaphore
 from project.domain.errors import (
@@ -27,6 +28,7 @@ from project.domain.errors import (
     OutcomeUnknownError,
     OverloadedError,
     QueryTimeoutError,
+    RefusalError,
     WritesRefusedError,
 )
 
@@ -87,6 +89,7 @@ class Database:
         self._misconfigured_logged_at = -math.inf
         self.connections = connections
         self._is_spare = is_spare
+        self._groups: dict[str, GroupCommit] = {}
         self.breaker = Breaker(name)
 
     @property
@@ -96,8 +99,9 @@ class Database:
 
     @property
     def waiting(self) -> int:
-        """Number of threads that wait for a permit or a connection."""
-        return self._permits.waiting + self._connections.waiting
+        """Number of threads that wait for a permit, a group or a connection."""
+        gathered = sum(group.waiting for group in tuple(self._groups.values()))
+        return self._permits.waiting + gathered + self._connections.waiting
 
     def write_transaction(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work` in one transaction, commit it, and retry it on outages.
@@ -114,7 +118,7 @@ class Database:
                 transaction.commit()
             return result
 
-        return self._run(getattr(work, "__name__", "transaction"), once)
+        return self._run(getattr(work, "__name__", "transaction"), partial(self._retry, once))
 
     def read_transaction(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work`, which only reads, in one transaction and retry it on outages.
@@ -131,6 +135,34 @@ class Database:
         the time that the statement is sent until PostgreSQL answers.
         """
         return self._run_autocommit(statement.name, partial(statement.run, values=values))
+
+    def write_member(self, statement: PreparedStatement, member: Member) -> Row:
+        """Decide a member in one transaction with those of other threads; return its row.
+
+        `statement` takes a JSON array of members and returns their rows in order. If the group fails for any reason,
+        the member is tried alone. Raises as write_statement().
+        """
+        groups = self._groups.get(statement.name)
+        if groups is None:  # setdefault() is atomic
+            groups = GroupCommit(partial(self._decide_group, statement), partial(self._decide_alone, statement))
+            groups = self._groups.setdefault(statement.name, groups)
+        return self._run(statement.name, partial(groups.decide, member))
+
+    def write_group(
+        self, statement: PreparedStatement, members: Sequence[Member]
+    ) -> list[Row | RefusalError | QueryError]:
+        """Decide members that share no claim in one transaction; return rows or errors in order.
+
+        As write_member(), for members of one thread: each that has to be tried alone has a deadline of its own.
+        """
+        try:
+            return [*self._run(statement.name, partial(self._decide_group, statement, members))]
+        except GroupFailedError as failure:
+            for member in members:
+                member.may_be_committed = failure.may_be_committed
+        except RefusalError as refusal:
+            return [refusal] * len(members)
+        return [self._row_or_error(statement, member) for member in members]
 
     def read_statement(self, statement: PreparedStatement, *values: object) -> list[Row]:
         """Execute a statement that only reads. Raises the errors of read_transaction()."""
@@ -162,44 +194,68 @@ class Database:
         return result
 
     def _run_autocommit(self, name: str, run: Callable[[PoolProxiedConnection], list[Row]]) -> list[Row]:
-        def once(commit: "_CommitState") -> list[Row]:
-            connection = self._engine.raw_connection()
-            try:
-                if _was_closed(connection):
-                    raise psycopg2.OperationalError("the server closed the idle connection")
-                commit.is_started = True
-                return run(connection)
-            except psycopg2.Error as error:
-                if errors.is_broken(error):
-                    connection.invalidate(error)
-                    self._engine.dispose()  # the pooled connections are most likely broken, too
-                raise
-            finally:
-                connection.close()
+        return self._run(name, partial(self._retry, partial(self._autocommit, run)))
 
-        return self._run(name, once)
+    def _autocommit(self, run: Callable[[PoolProxiedConnection], list[Row]], commit: "_CommitState") -> list[Row]:
+        connection = self._engine.raw_connection()
+        try:
+            if _was_closed(connection):
+                raise psycopg2.OperationalError("the server closed the idle connection")
+            commit.is_started = True
+            return run(connection)
+        except psycopg2.Error as error:
+            if errors.is_broken(error):
+                connection.invalidate(error)
+                self._engine.dispose()  # the pooled connections are most likely broken, too
+            raise
+        finally:
+            connection.close()
 
-    def _run(self, name: str, once: Callable[["_CommitState"], T]) -> T:
+    def _decide_group(self, statement: PreparedStatement, members: Sequence[Member]) -> list[Row]:
+        """Decide members with one statement, once. Raises GroupFailedError."""
+        commit = _CommitState()
+        try:
+            rows = self._try(partial(self._autocommit, partial(statement.run, values=(_array(members),))), commit)
+        except (DBAPIError, psycopg2.Error, PoolTimeoutError) as error:
+            may_be_committed = commit.is_started and errors.is_broken(error)
+            details = {"cause": errors.cause(error), "members": len(members), "may_be_committed": may_be_committed}
+            log.warning("group failed", extra=details)
+            raise GroupFailedError(may_be_committed=may_be_committed) from None
+        self.breaker.record_success()
+        return rows
+
+    def _decide_alone(self, statement: PreparedStatement, member: Member) -> Row:
+        once = partial(self._autocommit, partial(statement.run, values=(_array([member]),)))
+        [row] = self._retry(once, may_be_committed=member.may_be_committed)
+        return row
+
+    def _row_or_error(self, statement: PreparedStatement, member: Member) -> Row | RefusalError | QueryError:
+        try:
+            return self._run(statement.name, partial(self._decide_alone, statement, member))
+        except (RefusalError, QueryError) as error:
+            return error
+
+    def _run(self, name: str, work: Callable[[], T]) -> T:
+        """Call `work` with a deadline and a permit, unless the breaker is open."""
         if self.trace is None:
-            return self._run_permitted(once)
+            return self._run_permitted(work)
         with self.trace(name):
-            return self._run_permitted(once)
+            return self._run_permitted(work)
 
-    def _run_permitted(self, once: Callable[["_CommitState"], T]) -> T:
+    def _run_permitted(self, work: Callable[[], T]) -> T:
         with deadline(self._deadline_s):
             if self.breaker.is_open:
                 raise DatabaseUnavailableError
             if not self._permits.acquire(PERMIT_WAIT_S):
                 raise OverloadedError
             try:
-                return self._retry(once)
+                return work()
             finally:
                 self._permits.release()
 
-    def _retry(self, once: Callable[["_CommitState"], T]) -> T:
+    def _retry(self, once: Callable[["_CommitState"], T], *, may_be_committed: bool = False) -> T:
         """Call `once` until it succeeds, a retry is pointless, or no time is left for one."""
         started = time.monotonic()
-        may_be_committed = False
         ceiling = RETRY_MIN_S
         while True:
             commit = _CommitState()
@@ -250,6 +306,10 @@ class _CommitState:
     """State of one try: after COMMIT was sent, a broken connection leaves the outcome unknown."""
 
     is_started = False
+
+
+def _array(members: Sequence[Member]) -> str:
+    return f"[{','.join([member.line for member in members])}]"
 
 
 @contextmanager

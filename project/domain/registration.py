@@ -7,6 +7,7 @@ from datetime import date, datetime
 from enum import StrEnum
 from uuid import UUID
 
+from project.domain.attempts import NewAttempt
 from project.domain.usernames import fold
 
 
@@ -49,6 +50,17 @@ class NewUser:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Registration:
+    """A user to create, and the attempt to do so."""
+
+    attempt: NewAttempt
+    key: str
+    """The raw idempotency key of `attempt.key_hash`."""
+    new_user: NewUser
+    is_admin: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class User:
     """A stored user, without secrets."""
 
@@ -73,7 +85,7 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """The decision of the SQL function useradd() about an attempt."""
+    """The decision of the SQL function useradd_many() about an attempt."""
 
     status: int
     code: str

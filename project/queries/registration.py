@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import fields
 
-from psycopg2 import Binary
 from sqlalchemy import Connection
 
-from project.database import Database, PreparedStatement
+from project.database import Database, Member, PreparedStatement, Row
 from project.domain.attempts import REPLAYED, NewAttempt
 from project.domain.emails import fold_email
 from project.domain.masking import mask_email, mask_number
@@ -15,9 +14,10 @@ from project.domain.registration import Decision, NewUser, User
 from project.domain.usernames import fold
 
 _USERADD = PreparedStatement(
-    "useradd",
-    "select status, code, clashes, kid, user_id, name, username, phone, email, birth_date, created_at from useradd({})",
-    arguments=23,
+    "useradd_many",
+    "select status, code, clashes, kid, user_id, name, username, phone, email, birth_date, created_at"
+    " from useradd_many({})",
+    arguments=1,
 )
 _USER = tuple(field.name for field in fields(User))
 _INSERT = PreparedStatement(
@@ -36,63 +36,84 @@ _INSERT = PreparedStatement(
         duration_ms integer, errors jsonb, sent jsonb, language text, client_address text, user_agent text,
         client_request_id text, key_hash text
     )
+     order by id
     on conflict (id) do update set answered = excluded.answered
     returning id
     """,
     arguments=1,
 )
-"""The conflict clause writes `answered` even if it is unchanged (docs/adr/0013)."""
+"""The conflict clause writes `answered` even if it is unchanged (docs/adr/0013). Sorted as in useradd_many(): otherwise
+both could deadlock."""
 
 
-def useradd(
-    database: Database,
-    attempt: NewAttempt,
-    new_user: NewUser,
-    *,
-    duration_ms: int,
-    kid: str,
-    password_hash: str,
-    is_admin: bool = False,
-) -> Decision:
-    """Call the SQL function useradd(): it creates the user, refuses it or replays the key."""
-    [(status, code, clashes, decided_kid, *user)] = database.write_statement(
-        _USERADD,
-        str(attempt.id),
-        attempt.received_at,
-        duration_ms,
-        attempt.method,
-        new_user.phone and mask_number(new_user.phone),
-        new_user.email and mask_email(new_user.email),
-        to_json(attempt.sent),
-        attempt.language,
-        attempt.client_address,
-        attempt.user_agent,
-        attempt.client_request_id,
-        attempt.key_hash and Binary(attempt.key_hash),
-        Binary(new_user.fingerprint()),
-        kid,
-        new_user.name,
-        new_user.username,
-        fold(new_user.username),
-        new_user.phone,
-        new_user.email,
-        new_user.email and fold_email(new_user.email),
-        new_user.birth_date,
-        password_hash,
-        is_admin,
-    )
+def useradd(database: Database, member: Member) -> Decision:
+    """Call the SQL function that decides: user created, identifiers taken, or key replayed."""
+    return _decision(database.write_member(_USERADD, member))
+
+
+def useradd_group(database: Database, members: Sequence[Member]) -> list[Decision | Exception]:
+    """Decide members that claim nothing in common; return exceptions in their places."""
+    found = database.write_group(_USERADD, members)
+    return [one if isinstance(one, Exception) else _decision(one) for one in found]
+
+
+def useradd_member(
+    attempt: NewAttempt, new_user: NewUser, *, duration_ms: int, kid: str, password_hash: str, is_admin: bool
+) -> Member:
+    """Return the arguments of the SQL function for an attempt, and what it claims."""
+    attempt_id, folded = str(attempt.id), fold(new_user.username)
+    email_folded = new_user.email and fold_email(new_user.email)
+    key_hash = None if attempt.key_hash is None else attempt.key_hash.hex()
+    arguments = {
+        "id": attempt_id,
+        "received_at": attempt.received_at.isoformat(),
+        "duration_ms": duration_ms,
+        "method": attempt.method,
+        "phone_masked": new_user.phone and mask_number(new_user.phone),
+        "email_masked": new_user.email and mask_email(new_user.email),
+        "sent": dict(attempt.sent),
+        "language": attempt.language,
+        "client_address": attempt.client_address,
+        "user_agent": attempt.user_agent,
+        "client_request_id": attempt.client_request_id,
+        "key_hash": key_hash,
+        "fingerprint": new_user.fingerprint().hex(),
+        "kid": kid,
+        "name": new_user.name,
+        "username": new_user.username,
+        "username_folded": folded,
+        "phone": new_user.phone,
+        "email": new_user.email,
+        "email_folded": email_folded,
+        "birth_date": new_user.birth_date and str(new_user.birth_date),
+        "password_hash": password_hash,
+        "is_admin": is_admin,
+    }
+    # As tuples, because a username may equal somebody's e-mail address.
+    claims = {
+        ("id", attempt_id),
+        ("key", key_hash),
+        ("username", folded),
+        ("phone", new_user.phone),
+        ("email", email_folded),
+    }
+    return Member(to_json(arguments), frozenset(claim for claim in claims if claim[1] is not None))
+
+
+def _decision(row: Row) -> Decision:
+    status, code, clashes, kid, *user = row
     return Decision(
         status=status,
         code=code,
         clashes=tuple(clashes or ()),
-        kid=decided_kid,
+        kid=kid,
         user=User(**dict(zip(_USER, user, strict=True))) if code == REPLAYED else None,
     )
 
 
 def insert_attempt(database: Database, record: AttemptRecord) -> None:
-    """Record one attempt that created no user, by the same rules as insert_attempts()."""
-    database.write_statement(_INSERT, f"[{record.to_line()}]")
+    """Record an attempt that created no user, as insert_attempts() does."""
+    database.write_member(_INSERT, Member(record.to_line(), frozenset({("id", str(record.attempt.id))})))
 
 
 def insert_attempts(connection: Connection, records: Sequence[AttemptRecord]) -> None:

@@ -1,12 +1,17 @@
 """Creates users."""
 
-from project.database import Database
+from collections.abc import Hashable, Sequence
+
+from project.database import Database, Member
 from project.domain.attempts import CREATED, NewAttempt
 from project.domain.errors import DecidedError, IdentifiersTakenError, RefusalError
 from project.domain.passwords import Passwords
-from project.domain.registration import Credentials, NewUser, User
+from project.domain.registration import Credentials, Decision, NewUser, Registration, User
 from project.queries import registration as queries
 from project.services.clock import elapsed_ms
+
+GROUP = 100
+"""Registrations that register_many() has PostgreSQL decide in one transaction."""
 
 
 def register(
@@ -20,18 +25,75 @@ def register(
 ) -> Credentials:
     """Create a user and record the attempt; return the credentials. Raises RefusalError.
 
-    `key` is the idempotency key whose hash is `attempt.key_hash`; the same key returns the same credentials.
+    `key` is the raw idempotency key of `attempt.key_hash`: the same key gives the same credentials. Simultaneous calls
+    share a transaction (docs/adr/0033).
     """
+    registration = Registration(attempt=attempt, key=key, new_user=new_user, is_admin=is_admin)
     password = passwords.derive(key, new_user.username)
-    decision = queries.useradd(
-        database,
-        attempt,
-        new_user,
-        duration_ms=elapsed_ms(attempt),
+    decision = queries.useradd(database, _member(passwords, registration, password))
+    return _credentials(passwords, registration, password, decision)
+
+
+def register_many(
+    database: Database, passwords: Passwords, registrations: Sequence[Registration]
+) -> list[Credentials | Exception]:
+    """Decide registrations in order as register() would; return its results and exceptions.
+
+    Each transaction takes up to GROUP of them. An exception concerns only its own registration.
+    """
+    issued = [passwords.derive(one.key, one.new_user.username) for one in registrations]
+    members = [_member(passwords, *one) for one in zip(registrations, issued, strict=True)]
+    results: dict[int, Credentials | Exception] = {}
+    for group in _disjoint(members):
+        decisions = queries.useradd_group(database, [members[index] for index in group])
+        for index, decision in zip(group, decisions, strict=True):
+            results[index] = _result(passwords, registrations[index], issued[index], decision)
+    return [results[index] for index in range(len(registrations))]
+
+
+def _disjoint(members: Sequence[Member]) -> list[list[int]]:
+    """Return the positions of members in groups without a common claim.
+
+    Of two that claim the same, the earlier one is in an earlier group, so that it is decided first.
+    """
+    groups: list[list[int]] = []
+    last: dict[Hashable, int] = {}  # claim -> number of the last group that has it
+    for index, member in enumerate(members):
+        number = max((last[claim] + 1 for claim in member.claims if claim in last), default=0)
+        while number < len(groups) and len(groups[number]) == GROUP:
+            number += 1
+        if number == len(groups):
+            groups.append([])
+        groups[number].append(index)
+        last.update(dict.fromkeys(member.claims, number))
+    return groups
+
+
+def _member(passwords: Passwords, registration: Registration, password: str) -> Member:
+    return queries.useradd_member(
+        registration.attempt,
+        registration.new_user,
+        duration_ms=elapsed_ms(registration.attempt),
         kid=passwords.kid,
         password_hash=passwords.hash_generated(password),
-        is_admin=is_admin,
+        is_admin=registration.is_admin,
     )
+
+
+def _result(
+    passwords: Passwords, registration: Registration, password: str, decision: Decision | Exception
+) -> Credentials | Exception:
+    if isinstance(decision, Exception):
+        return decision
+    try:
+        return _credentials(passwords, registration, password, decision)
+    except RefusalError as refusal:
+        return refusal
+
+
+def _credentials(passwords: Passwords, registration: Registration, password: str, decision: Decision) -> Credentials:
+    """Return the credentials of the created or replayed user. Raises RefusalError."""
+    attempt, new_user = registration.attempt, registration.new_user
     if decision.clashes:
         raise IdentifiersTakenError(decision.clashes)
     if decision.code == CREATED:
@@ -40,7 +102,7 @@ def register(
         raise DecidedError(decision.code)
     existing = decision.user
     try:
-        password = passwords.derive(key, existing.username, decision.kid)
+        password = passwords.derive(registration.key, existing.username, decision.kid)
     except KeyError:  # the secret is no longer configured
         raise RefusalError("credentials_changed") from None
     return Credentials(login=existing.username, password=password, user=existing, replayed=True)

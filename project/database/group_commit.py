@@ -1,0 +1,166 @@
+"""Group commit: simultaneous writes of several threads share a statement (docs/adr/0033)."""
+
+import threading
+import time
+from collections.abc import Callable, Hashable, Sequence
+
+from project.database.deadline import deadline, remaining
+from project.database.prepared import Row
+
+MAX_MEMBERS = 64
+"""Members of a group."""
+MAX_RUNNING = 2
+"""Groups under way in a process: while PostgreSQL commits one, it can execute the other."""
+TURN_S = 0.2
+"""Seconds that a member waits for its group to begin; groups normally take milliseconds."""
+MIN_JOIN_S = 0.5
+"""Seconds that a member must have left: half of them are for the group, the others for a try of its own."""
+SUSPEND_S = 5.0
+"""Seconds without groups after one has failed: whatever made it fail would delay the next one, too."""
+
+
+class GroupFailedError(Exception):
+    """A group was not decided: its members have to be tried alone."""
+
+    def __init__(self, *, may_be_committed: bool) -> None:
+        super().__init__()
+        self.may_be_committed = may_be_committed
+        """Whether the group was sent and its outcome is unknown."""
+
+
+class Member:
+    """A JSON object that a statement takes, and the thread that waits for its result.
+
+    Members with a common value in `claims` are never in the same group: each is decided as if it were alone.
+    """
+
+    __slots__ = ("_woken", "claims", "is_leader", "line", "may_be_committed", "row", "until")
+
+    def __init__(self, line: str, claims: frozenset[Hashable]) -> None:
+        self.line = line
+        self.claims = claims
+        self.until = 0.0
+        """The deadline of its thread, by time.monotonic()."""
+        self.is_leader = False
+        self.row: Row | None = None
+        self.may_be_committed = False
+        """Whether its group may have been committed although there is no row."""
+        self._woken = threading.Lock()  # an Event costs ten times as much
+        self._woken.acquire()
+
+    def wake(self) -> None:
+        """Let the thread of this member continue."""
+        self._woken.release()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for wake(); return False after the timeout."""
+        return self._woken.acquire(timeout=max(0.0, timeout_s))
+
+
+class GroupCommit:
+    """Gathers members while groups are under way; the first of them then leads the next group.
+
+    There is no timer: a member that finds less than MAX_RUNNING groups under way is sent at once.
+    """
+
+    def __init__(
+        self, decide_group: Callable[[Sequence[Member]], list[Row]], decide_alone: Callable[[Member], Row]
+    ) -> None:
+        """Both callbacks respect the deadline of their thread.
+
+        `decide_group` tries once and raises GroupFailedError.
+        """
+        self._decide_group = decide_group
+        self._decide_alone = decide_alone
+        self._lock = threading.Lock()
+        self._running = 0
+        self._gathered: list[Member] = []
+        self._next_leader: Member | None = None
+        """A member that was woken to lead a group and has not gathered it yet: no other may take its members."""
+        self._suspended_until = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """Number of members that wait for their group to begin."""
+        return len(self._gathered)
+
+    def decide(self, member: Member) -> Row:
+        """Return the row of a member; exceptions of `decide_alone` propagate."""
+        left, now = remaining() or 0.0, time.monotonic()
+        if left < MIN_JOIN_S or now < self._suspended_until:
+            return self._decide_alone(member)
+        member.until = now + left
+        with self._lock:
+            if self._running < MAX_RUNNING:
+                self._running += 1
+                member.is_leader = True
+            else:
+                self._gathered.append(member)
+        if not member.is_leader:
+            self._await_turn(member)
+        if member.is_leader:
+            self._lead(member)
+        return self._decide_alone(member) if member.row is None else member.row
+
+    def _await_turn(self, member: Member) -> None:
+        """Wait until the member leads a group or is decided; leave if no group begins in time."""
+        if member.wait(TURN_S):
+            return
+        with self._lock:
+            if member in self._gathered:
+                self._gathered.remove(member)
+                self._suspend()
+                return
+        member.may_be_committed = True  # until its leader says no
+        member.wait(member.until - time.monotonic())
+
+    def _lead(self, leader: Member) -> None:
+        """Decide the leader's group; in any case let the next one begin and wake the members."""
+        members, may_be_committed = [leader], True
+        try:
+            members = self._gather(leader)
+            if len(members) == 1:
+                leader.row = self._decide_alone(leader)
+                return
+            with deadline((min(member.until for member in members) - time.monotonic()) / 2):
+                rows = self._decide_group(members)
+            for member, row in zip(members, rows, strict=True):
+                member.row = row
+        except GroupFailedError as failure:
+            may_be_committed = failure.may_be_committed
+            self._suspend()
+        finally:
+            self._end_group()
+            for member in members[1:]:
+                member.may_be_committed = may_be_committed
+                member.wake()
+            leader.may_be_committed = may_be_committed
+
+    def _gather(self, leader: Member) -> list[Member]:
+        """Return the leader and the gathered members that share no claim; the others wait on."""
+        members, claims = [leader], set(leader.claims)
+        left: list[Member] = []
+        with self._lock:
+            if self._next_leader is leader:
+                self._next_leader = None
+            for member in self._gathered:
+                if len(members) < MAX_MEMBERS and claims.isdisjoint(member.claims):
+                    members.append(member)
+                    claims |= member.claims
+                else:
+                    left.append(member)
+            self._gathered = left
+        return members
+
+    def _end_group(self) -> None:
+        """Let the first of the gathered members lead the next group."""
+        with self._lock:
+            if self._next_leader or not self._gathered:
+                self._running -= 1
+                return
+            self._next_leader = leader = self._gathered.pop(0)
+            leader.is_leader = True
+        leader.wake()
+
+    def _suspend(self) -> None:
+        self._suspended_until = time.monotonic() + SUSPEND_S

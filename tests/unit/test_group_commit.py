@@ -1,0 +1,231 @@
+"""Group commit without a database: who shares a group, and that every wait ends."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import pytest
+
+from project.database import Row, deadline, group_commit, remaining
+from project.database.group_commit import MAX_MEMBERS, MAX_RUNNING, GroupCommit, GroupFailedError, Member
+
+
+class Statement:
+    """Decides members; holds the first MAX_RUNNING of them until release()."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[str]] = []
+        self.alone: list[tuple[str, bool]] = []
+        self.failure: BaseException | None = None
+        """What the next groups raise."""
+        self.commit = GroupCommit(self.decide_group, self.decide_alone)
+        self._threads = ThreadPoolExecutor(200)
+        self._released = threading.Event()
+        self._held = 0
+
+    def decide_group(self, members: Sequence[Member]) -> list[Row]:
+        self.groups.append([member.line for member in members])
+        if self.failure:
+            raise self.failure
+        return [(member.line,) for member in members]
+
+    def decide_alone(self, member: Member) -> Row:
+        self.alone.append((member.line, member.may_be_committed))
+        if member.line.startswith("held"):
+            self._held += 1
+            self._released.wait()
+        return (member.line,)
+
+    def submit(self, line: str, *claims: str, seconds: float = 60) -> "Future[Row]":
+        """Decide a member in a thread of its own, which has a deadline."""
+
+        def decide() -> Row:
+            with deadline(seconds):
+                return self.commit.decide(Member(line, frozenset(claims or (line,))))
+
+        return self._threads.submit(decide)
+
+    def hold(self) -> None:
+        """Occupy all groups that may be under way."""
+        for number in range(MAX_RUNNING):
+            self.submit(f"held {number}")
+        wait_until(lambda: self._held == MAX_RUNNING)
+        self.alone.clear()
+
+    def gather(self, *lines: tuple[str, ...], seconds: float = 60) -> "list[Future[Row]]":
+        """Submit members one after the other, while all groups are occupied."""
+        futures: list[Future[Row]] = []
+        for number, (line, *claims) in enumerate(lines, start=self.commit.waiting + 1):
+            futures.append(self.submit(line, *claims, seconds=seconds))
+            wait_until(partial(lambda number: self.commit.waiting == number, number))
+        return futures
+
+    def release(self) -> None:
+        """Let everything continue."""
+        self._released.set()
+
+    def close(self) -> None:
+        """End all threads."""
+        self.release()
+        self._threads.shutdown()
+
+
+def wait_until(condition: Callable[[], Any]) -> None:
+    """Wait for a condition that another thread brings about."""
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+@pytest.fixture
+def statement(monkeypatch: pytest.MonkeyPatch) -> Iterator[Statement]:
+    """A statement; members wait for their turn without a limit."""
+    monkeypatch.setattr(group_commit, "TURN_S", 60)
+    statement = Statement()
+    yield statement
+    statement.close()
+
+
+def rows(futures: "Sequence[Future[Row]]") -> list[str]:
+    """Return what was decided for each member."""
+    return [future.result(30)[0] for future in futures]
+
+
+def test_a_single_member_is_sent_at_once_and_alone(statement: Statement) -> None:
+    assert statement.submit("a").result(30) == ("a",)
+
+    assert (statement.groups, statement.alone) == ([], [("a", False)])
+
+
+def test_members_that_come_while_groups_are_under_way_share_the_next_one(statement: Statement) -> None:
+    statement.hold()
+    gathered = statement.gather(("a",), ("b",), ("c",))
+    assert statement.groups == []
+
+    statement.release()
+
+    assert rows(gathered) == ["a", "b", "c"]
+    assert statement.groups == [["a", "b", "c"]]
+
+
+def test_members_that_claim_the_same_are_in_different_groups(statement: Statement) -> None:
+    statement.hold()
+    gathered = statement.gather(("a", "x"), ("b", "y"), ("c", "x", "y"), ("d", "z"), ("e", "y"))
+
+    statement.release()
+
+    assert rows(gathered) == ["a", "b", "c", "d", "e"]
+    assert statement.groups[0] == ["a", "b", "d"]
+    assert not any({"c", "e"} <= set(group) for group in statement.groups)
+
+
+def test_a_group_has_a_maximum_size(statement: Statement) -> None:
+    statement.hold()
+    gathered = statement.gather(*((str(number),) for number in range(MAX_MEMBERS + 2)))
+
+    statement.release()
+
+    assert len(rows(gathered)) == MAX_MEMBERS + 2
+    assert len(statement.groups[0]) == MAX_MEMBERS
+
+
+@pytest.mark.parametrize("may_be_committed", [True, False])
+def test_the_members_of_a_failed_group_are_tried_alone_and_know_whether_it_may_be_committed(
+    statement: Statement, may_be_committed: bool
+) -> None:
+    statement.hold()
+    gathered = statement.gather(("a",), ("b",))
+    statement.failure = GroupFailedError(may_be_committed=may_be_committed)
+
+    statement.release()
+
+    assert rows(gathered) == ["a", "b"]
+    assert statement.groups == [["a", "b"]]
+    assert sorted(statement.alone) == [("a", may_be_committed), ("b", may_be_committed)]
+
+
+def test_no_group_begins_soon_after_one_has_failed(statement: Statement) -> None:
+    statement.hold()
+    gathered = statement.gather(("a",), ("b",))
+    statement.failure = GroupFailedError(may_be_committed=False)
+    statement.release()
+    rows(gathered)
+
+    assert rows([statement.submit("c"), statement.submit("d"), statement.submit("e")]) == ["c", "d", "e"]
+
+    assert statement.groups == [["a", "b"]]
+
+
+def test_a_leader_that_dies_wakes_its_members_which_are_in_doubt(statement: Statement) -> None:
+    statement.hold()
+    leader, follower = statement.gather(("leader",), ("follower",))
+    statement.failure = SystemExit()
+
+    statement.release()
+
+    assert isinstance(leader.exception(30), SystemExit)
+    assert rows([follower]) == ["follower"]
+    assert statement.alone == [("follower", True)]
+    assert statement.submit("later").result(30) == ("later",)
+
+
+def test_a_member_whose_group_does_not_begin_in_time_is_tried_alone(
+    statement: Statement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "TURN_S", 0.01)
+    statement.hold()
+
+    assert statement.submit("a").result(30) == ("a",)
+
+    assert (statement.groups, statement.alone, statement.commit.waiting) == ([], [("a", False)], 0)
+
+
+def test_a_member_waits_for_its_leader_no_longer_than_its_own_deadline(
+    statement: Statement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck = threading.Event()
+
+    def hang(members: Sequence[Member]) -> list[Row]:
+        stuck.wait()
+        raise GroupFailedError(may_be_committed=True)
+
+    monkeypatch.setattr(statement.commit, "_decide_group", hang)
+    monkeypatch.setattr(group_commit, "TURN_S", 0.1)
+    statement.hold()
+    _, follower = statement.gather(("leader",), ("follower",), seconds=group_commit.MIN_JOIN_S + 0.1)
+    statement.release()
+    try:
+        assert follower.result(30) == ("follower",)
+        assert statement.alone == [("follower", True)]
+    finally:
+        stuck.set()
+
+
+def test_a_member_without_enough_time_joins_no_group(statement: Statement) -> None:
+    statement.hold()
+
+    assert statement.submit("late", seconds=group_commit.MIN_JOIN_S / 2).result(30) == ("late",)
+
+    assert statement.commit.waiting == 0
+
+
+def test_a_group_gets_half_of_the_time_of_its_most_urgent_member(statement: Statement) -> None:
+    limits: list[float] = []
+    decide = statement.decide_group
+
+    def measure(members: Sequence[Member]) -> list[Row]:
+        limits.append(remaining() or 0)
+        return decide(members)
+
+    statement.commit._decide_group = measure
+    statement.hold()
+    gathered = [*statement.gather(("a",), seconds=60), *statement.gather(("b",), seconds=20)]
+
+    statement.release()
+
+    assert rows(gathered) == ["a", "b"]
+    assert 0 < limits[0] <= 10
