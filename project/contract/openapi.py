@@ -28,6 +28,17 @@ Every refusal is a problem document (RFC 9457, `application/problem+json`) with 
 `Accept-Language` (`ru`, `en`), codes never do. Each answer carries `X-Request-Id`.
 """.strip()
 
+TAGS = [
+    {"name": "users", "description": "Creation of users"},
+    {"name": "statistics", "description": "Attempts, their totals, and downloads"},
+    {"name": "health", "description": "State of the instance, for probes and monitoring"},
+]
+TEXT = {"text/plain": {"schema": {"type": "string"}}}
+REFUSED_BY_SERVER = {
+    "408": {"description": "The request did not arrive within 20 seconds", "content": TEXT},
+    "431": {"description": "The head of the request is too large", "content": TEXT},
+}
+"""Responses to what never becomes a request of the application."""
 Describe = Callable[[APISpec], None]
 
 
@@ -38,7 +49,7 @@ def init_app(app: Flask, blueprints: Iterable[Describe]) -> None:
     and a page of this project replace them; other routes of flasgger respond 404.
     """
     with app.test_request_context(headers={"Accept-Language": "en"}):
-        document = build(blueprints).to_dict()
+        document = build(blueprints)
     excluded = dict.fromkeys(("rule_filter", "model_filter"), _exclude_all)
     Swagger(
         app,
@@ -59,15 +70,16 @@ def init_app(app: Flask, blueprints: Iterable[Describe]) -> None:
             app.view_functions[rule.endpoint] = _not_found
 
 
-def build(blueprints: Iterable[Describe]) -> APISpec:
+def build(blueprints: Iterable[Describe]) -> dict[str, Any]:
     """Build the document: first the shared components, then the part of each blueprint."""
     spec = APISpec(
         title="useradd",
         version=VERSION,
         openapi_version="3.0.3",
-        info={"description": ABOUT, "license": {"name": "MIT"}},
+        info={"description": ABOUT, "license": {"name": "MIT", "url": "https://opensource.org/license/mit"}},
         plugins=[MarshmallowPlugin()],
         servers=[{"url": "/"}],
+        tags=TAGS,
     )
     spec.components.schema("Problem", json_schema(PROBLEM))
     properties = spec.components.schemas["Problem"]["properties"]
@@ -82,7 +94,11 @@ def build(blueprints: Iterable[Describe]) -> APISpec:
     )
     for describe in blueprints:
         describe(spec)
-    return spec
+    document = spec.to_dict()
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            operation["responses"] |= copy.deepcopy(REFUSED_BY_SERVER)
+    return document
 
 
 def success(description: str, schema: ResponseSchema, **headers: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from flask import Response
 from marshmallow import Schema, fields
 from marshmallow.fields import UUID, Boolean, Float, Integer, Raw, String
 
-from project.contract.error_codes import PROBLEMS, message_text
+from project.contract.error_codes import FIELD_CODES, PROBLEMS, message_text
 from project.domain.attempts import Outcome
 from project.domain.errors import FieldError
 from project.http.languages import local
@@ -112,16 +112,15 @@ def _list(properties: dict[str, Field], attribute: str | None = None) -> fields.
 
 
 _TEXT, _COUNT, _ID = _field(String), _field(Integer), _field(UUID)
-_ANY_TEXT, _ANY_COUNT = String(), Integer()
 _AVAILABILITY: dict[str, Any] = {"enum": ["up", "away"]}
 _RECORDED = _optional(Boolean, description="false: the attempt could not be kept")
 _CODE = "`created`, or the code of the problem document"
 _USER: dict[str, Field] = {
-    "name": _ANY_TEXT,
-    "username": _ANY_TEXT,
-    "phone": _optional(String, nullable=True, example="+79991234567"),
-    "email": _optional(String, nullable=True, example="ivan@example.org"),
-    "birth_date": _optional(_Text, nullable=True, format="date", example="1990-12-31"),
+    "name": _TEXT,
+    "username": _TEXT,
+    "phone": _field(String, nullable=True, example="+79991234567"),
+    "email": _field(String, nullable=True, example="ivan@example.org"),
+    "birth_date": _field(_Text, nullable=True, format="date", example="1990-12-31"),
 }
 
 
@@ -131,10 +130,10 @@ class CreatedSchema(ResponseSchema):
     component = "Created"
     login = _field(String, example="petrov.ivan")
     password = _field(String, example="xqrpc-pyvma-5u696-476a8-jg54tq")
-    user = _object({"id": UUID(), **_USER, "created_at": _Time()})
+    user = _object({"id": _ID, **_USER, "created_at": _field(_Time)})
     attempt_id = _ID
     idempotency_key = _TEXT
-    links = _object({"login": _ANY_TEXT, "results": _ANY_TEXT})
+    links = _object({"login": _TEXT, "results": _TEXT})
 
 
 class CheckedSchema(ResponseSchema):
@@ -158,7 +157,7 @@ class ProblemSchema(ResponseSchema):
     code = _field(String, enum=sorted(PROBLEMS), description="Stable, the same in every language")
     attempt_id = _optional(UUID, description="Attempt ID, for /useradd")
     request_id = _optional(UUID, description="Request ID, for other endpoints")
-    errors = fields.List(_object({"field": _TEXT, "code": _TEXT, "message": _TEXT}))
+    errors = fields.List(_object({"field": _TEXT, "code": _field(String, enum=sorted(FIELD_CODES)), "message": _TEXT}))
     recorded = _RECORDED
     idempotency_key = _optional(String, description="Repeat with this key: no second user will appear")
 
@@ -215,15 +214,13 @@ class StatusSchema(ResponseSchema):
     status = _field(Raw, enum=["ok", "degraded", "stopping", "spool_full", "spool_unusable"])
     version = _TEXT
     database = statistics = _field(Raw, **_AVAILABILITY)
-    replica = _object(
-        {"state": _optional(Raw, **_AVAILABILITY), "lag_s": _optional(Float, nullable=True)}, required=False
-    )
+    replica = _object({"state": _field(Raw, **_AVAILABILITY), "lag_s": _field(Float, nullable=True)}, required=False)
     spool = _object(
-        dict.fromkeys(("attempts", "bytes"), _ANY_COUNT)
-        | {"oldest_s": _optional(Integer, nullable=True), "quarantined": _ANY_COUNT, "lost": _ANY_COUNT}
+        dict.fromkeys(("attempts", "bytes"), _COUNT)
+        | {"oldest_s": _field(Integer, nullable=True), "quarantined": _COUNT, "lost": _COUNT}
     )
     uncounted = _COUNT
-    workers = _object(dict.fromkeys(("running", "expected", "replaced", "database_away"), _ANY_COUNT))
+    workers = _object(dict.fromkeys(("running", "expected", "replaced", "database_away"), _COUNT))
 
 
 CREATED, CHECKED, PROBLEM = CreatedSchema(), CheckedSchema(), ProblemSchema()

@@ -12,17 +12,42 @@ from project.reports.exports import TYPES
 
 Json = dict[str, Any]
 SESSION: list[Json] = [{"session": []}]
-SESSION_OR_KEY = [*SESSION, {"key": []}]
+KEY_OR_SESSION = [{"key": []}, *SESSION]
 READ_CODES = ("bad_request", "unknown_parameter", "unauthorized", "database_unavailable", "overloaded")
 
 
 def describe(spec: APISpec) -> None:
     """Add statistics, attempts and downloads to the OpenAPI document."""
-    _add(spec, "/api/v1/stats/", "stats", "Statistics; without a period, of all attempts", _filter("all"), STATS)
+    _add(
+        spec,
+        "/api/v1/stats/",
+        "get_stats",  # `stats` and `period` would name the same type of generated clients as `Stats` and its `period`
+        "Statistics; without a period, of all attempts",
+        "Totals, statuses and codes of the attempts of the filter, and their number over time.",
+        _filter("all"),
+        STATS,
+    )
     paging = [parameter("before", "Only attempts older than this one", _UUID), _LIMIT]
-    _add(spec, "/api/v1/attempts/", "attempts", "Attempts, newest first", [*_filter("all"), *paging], ATTEMPT_PAGE)
+    _add(
+        spec,
+        "/api/v1/attempts/",
+        "attempts",
+        "Attempts, newest first",
+        "A page of the attempts of the filter. `next` has the address of the following page.",
+        [*_filter("all"), *paging],
+        ATTEMPT_PAGE,
+    )
     path_id = {"name": "attempt_id", "in": "path", "required": True, "schema": _UUID}
-    _add(spec, "/api/v1/attempts/{attempt_id}/", "attempt", "One attempt", [path_id, _ZONE], ATTEMPT, "not_found")
+    _add(
+        spec,
+        "/api/v1/attempts/{attempt_id}/",
+        "attempt",
+        "One attempt",
+        "The attempt that a response to `POST /useradd` names in `attempt_id`.",
+        [path_id],
+        ATTEMPT,
+        "not_found",
+    )
     for ending, media_type in TYPES.items():
         _add_file(spec, f"/results/export.{ending}", f"export_{ending}", media_type)
     for ending in ("txt", "xlsx"):
@@ -30,18 +55,30 @@ def describe(spec: APISpec) -> None:
 
 
 def _add(
-    spec: APISpec, path: str, name: str, summary: str, parameters: list[Json], schema: ResponseSchema, *codes: str
+    spec: APISpec,
+    path: str,
+    name: str,
+    summary: str,
+    description: str,
+    parameters: list[Json],
+    schema: ResponseSchema,
+    *codes: str,
 ) -> None:
-    _describe(spec, path, name, summary, parameters, {"200": success("OK", schema)}, *codes, security=SESSION_OR_KEY)
+    responses = {"200": success("OK", schema)}
+    _describe(spec, path, name, summary, description, parameters, responses, *codes, security=KEY_OR_SESSION)
 
 
 def _add_file(spec: APISpec, path: str, name: str, media_type: str) -> None:
-    content = {media_type.partition(";")[0]: {"schema": {"type": "string", "format": "binary"}}}
+    schema = _TEXT if media_type.startswith("text/") else {**_TEXT, "format": "binary"}
+    content = {media_type.partition(";")[0]: {"schema": schema}}
     disposition = {"description": "`attachment` with an ASCII file name", "schema": _TEXT}
     ok = {"description": "The file", "headers": {"Content-Disposition": disposition}, "content": content}
     login = {"description": "Nobody is logged in: to the login page", "headers": {"Location": {"schema": _TEXT}}}
     summary = "The attempts of the filter as a file, in the zone and language of the reader"
-    _describe(spec, path, name, summary, _filter("7d"), {"200": ok, "302": login}, "exports_busy", "rate_limited")
+    description = "What `/results/` shows for the same parameters, streamed from one snapshot."
+    _describe(
+        spec, path, name, summary, description, _filter("7d"), {"200": ok, "302": login}, "exports_busy", "rate_limited"
+    )
 
 
 def _describe(
@@ -49,6 +86,7 @@ def _describe(
     path: str,
     name: str,
     summary: str,
+    description: str,
     parameters: list[Json],
     responses: Json,
     *codes: str,
@@ -58,6 +96,7 @@ def _describe(
         "operationId": name,
         "tags": ["statistics"],
         "summary": summary,
+        "description": description,
         "security": security,
         "parameters": parameters,
         "responses": responses | problem_responses((*READ_CODES, *codes)),

@@ -5,7 +5,6 @@ A console error of a page fails its test.
 
 import os
 import shutil
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -13,9 +12,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Route, sync_playwright
-from waitress.server import create_server
 
 from tests.builders import IVAN, useradd
+from tests.serving import serve
 
 FLAGS = [
     "--no-sandbox",
@@ -43,12 +42,8 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def address(app: Flask) -> Iterator[str]:
     """Base URL of the service."""
-    server = create_server(app, host="127.0.0.1", port=0, threads=4, clear_untrusted_proxy_headers=False)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    yield f"http://127.0.0.1:{server.effective_port}"
-    server.close()
-    thread.join()
+    with serve(app) as address:
+        yield address
 
 
 @dataclass

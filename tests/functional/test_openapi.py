@@ -11,7 +11,7 @@ from openapi_schema_validator import OAS30Validator
 from openapi_spec_validator import OpenAPIV30SpecValidator
 from werkzeug.test import TestResponse
 
-from project.contract.error_codes import PROBLEMS
+from project.contract.error_codes import FIELD_CODES, PROBLEMS
 from tests.builders import ADDRESS, ANNA, KEY, useradd
 from tests.conftest import MakeApp, Rows
 from tests.functional.recorder import FOLDER
@@ -20,6 +20,7 @@ Document = dict[str, Any]
 
 ELSEWHERE = {"forbidden", "not_found", "exports_busy"}
 """Codes that POST /useradd never returns."""
+REFUSED_BY_SERVER = {"408", "431"}
 STATUSES = {
     ADDRESS: {"200", "201", "400", "401", "405", "409", "413", "415", "422", "429", "500", "503"},
     "/api/v1/stats/": {"200", "400", "401", "503"},
@@ -70,11 +71,48 @@ def test_every_code_of_useradd_is_in_the_document_with_an_example(document: Docu
 def test_every_status_of_an_address_is_in_the_document(document: Document, path: str) -> None:
     [operation] = document["paths"][path].values()
 
-    assert set(operation["responses"]) >= STATUSES[path]
+    assert set(operation["responses"]) >= STATUSES[path] | REFUSED_BY_SERVER
 
 
 def test_useradd_has_exactly_the_statuses_of_the_contract(document: Document) -> None:
-    assert set(document["paths"][ADDRESS]["post"]["responses"]) == STATUSES[ADDRESS]
+    assert set(document["paths"][ADDRESS]["post"]["responses"]) == STATUSES[ADDRESS] | REFUSED_BY_SERVER
+
+
+def test_only_what_a_response_may_lack_is_optional(document: Document) -> None:
+    problem = document["components"]["schemas"].pop("Problem")
+    del document["components"]["schemas"]["NewUser"]
+    objects = [schema for schema in _schemas(document) if schema["type"] == "object"]
+
+    optional = {name for schema in objects for name in schema["properties"] if name not in schema["required"]}
+
+    assert len(objects) > 15
+    assert optional == {"recorded", "replica"}
+    assert problem["properties"]["errors"]["items"]["required"] == ["field", "code", "message"]
+
+
+def test_codes_of_fields_are_an_enumeration(document: Document) -> None:
+    errors = document["components"]["schemas"]["Problem"]["properties"]["errors"]["items"]
+
+    assert errors["properties"]["code"]["enum"] == sorted(FIELD_CODES)
+
+
+def test_only_the_workbook_is_binary(document: Document) -> None:
+    contents = [operation["responses"]["200"]["content"] for _, operation in _operations(document)]
+    formats = {kind: content["schema"].get("format") for one in contents for kind, content in one.items()}
+
+    binary = [kind for kind, form in formats.items() if form == "binary"]
+
+    assert {"text/plain", "text/csv"} <= formats.keys()
+    assert binary == ["application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"]
+
+
+def test_a_key_comes_before_a_session_as_programs_have_no_session(document: Document) -> None:
+    schemes = [
+        [name for one in operation.get("security", []) for name in one] for _, operation in _operations(document)
+    ]
+
+    assert ["key", "session"] in schemes
+    assert ["session", "key"] not in schemes
 
 
 def test_every_path_of_the_document_is_in_this_list(document: Document) -> None:

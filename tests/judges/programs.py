@@ -13,15 +13,16 @@ NETWORK_OFF = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "tr
 
 def run_node(program: Path | str, *arguments: Path | str, cwd: Path = FOLDER) -> str:
     """Run a JavaScript program of npm or of this folder; return its output, or fail with it."""
-    return _run(judges.node(), MODULES / program if isinstance(program, str) else program, *arguments, cwd=cwd)
+    return run(judges.node(), MODULES / program if isinstance(program, str) else program, *arguments, cwd=cwd)
 
 
 def run_java(jar: str, *arguments: Path | str) -> str:
     """Run a JAR of npm; return its output, or fail with it."""
-    return _run(judges.java(), "-jar", MODULES / jar, *arguments, cwd=FOLDER)
+    return run(judges.java(), "-jar", MODULES / jar, *arguments, cwd=FOLDER)
 
 
-def _run(program: Path | None, *arguments: Path | str, cwd: Path) -> str:
+def run(program: Path | None, *arguments: Path | str, cwd: Path) -> str:
+    """Run a program; return its output, or fail with it."""
     assert program is not None
     environment = os.environ | NETWORK_OFF | {"PATH": f"{program.parent}:{os.environ['PATH']}"}
     process = subprocess.run([program, *arguments], cwd=cwd, env=environment, capture_output=True, text=True)
