@@ -358,8 +358,8 @@ def _value_of(environment: Mapping[str, str], name: str) -> str:
 def _stored_secret(path: Path) -> str:
     """Return the secret in a file; create the file, readable by its owner only, if missing."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not path.exists():
+        if not path.exists():  # first: even mkdir() of an existing directory waits for a frozen disk
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             _create_secret(path)
         return _secret(path.read_text().strip())
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Threads that perform disk operations, so that requests can wait for them with a timeout.
+"""Threads that perform disk operations, so that others can wait for them with a timeout.
 
 A frozen disk (during a snapshot, or a lost network disk) blocks a system call for any time, and the call cannot be
 interrupted.
@@ -8,12 +8,32 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Generic, TypeVar
 
+R = TypeVar("R")
+
 STUCK_S = 2.0
 """Seconds after which a disk whose operation is still running counts as not responding."""
+
+
+def call(work: Callable[[], R], timeout_s: float) -> R:
+    """Return the result of a disk operation.
+
+    Raises TimeoutError; then the operation continues in its thread.
+    """
+    result: Future[R] = Future()
+
+    def run() -> None:
+        try:
+            result.set_result(work())
+        except BaseException as error:
+            result.set_exception(error)
+
+    threading.Thread(target=run, name="disk", daemon=True).start()
+    return result.result(timeout_s)
 
 
 class Watch:

@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 
 from config import Config
 from project.database import Database, ReadDatabase, install_host_failover
+from project.disk import call
 from project.domain.passwords import Passwords, Secret
 from project.domain.rate_limits import UseraddLimits
 from project.extensions import db
@@ -15,7 +16,7 @@ from project.metrics import Metrics
 from project.services.api_keys import ApiKeys
 from project.services.rate_limiting import RateLimiter
 from project.services.upkeep import Upkeep
-from project.spool import Spool
+from project.spool import NO_RESPONSE, Spool, SpoolError
 
 CONNECTIONS, READ_CONNECTIONS = 5, 2
 UPKEEP_CONNECTIONS, READ_UPKEEP_CONNECTIONS = 3, 1
@@ -26,6 +27,8 @@ checks and refusals."""
 
 REPLICA_SHARE = 0.75
 """Share of a request's deadline for the replica, so that time is left to ask the primary instead."""
+OPEN_S = 10.0
+"""Seconds to wait for the disk of DATA_DIR at the start."""
 STOP_S = 2.0
 """Seconds in which upkeep may finish its current jobs at a stop."""
 
@@ -52,7 +55,10 @@ class Runtime:
 
     def check(self) -> None:
         """Check that the spool is usable. Raises SpoolError with a message for the operator."""
-        self.spool.open()
+        try:
+            call(self.spool.open, OPEN_S)
+        except TimeoutError:
+            raise SpoolError(NO_RESPONSE) from None
         self.spool.close()
 
     def start(self, worker: int) -> None:

@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from project.disk import DiskThread, Operation, Watch
+from project.disk import DiskThread, Operation, Watch, call
 
 
 class Undelivered(NamedTuple):
@@ -219,9 +219,8 @@ class Spool:
         """Release the folder; its records are kept for the next owner."""
         for thread in (self._records, self._intents):
             thread.stop(CLOSE_S)
-        releasing = threading.Thread(target=self._release, daemon=True)
-        releasing.start()
-        releasing.join(CLOSE_S)
+        with suppress(TimeoutError):
+            call(self._release, CLOSE_S)
 
     def _release(self) -> None:
         with self._lock:

@@ -18,6 +18,7 @@ from project.cli.findings import Finding
 from project.cli.server_checks import check_server
 from project.cli.startup import check_access, check_encoding, check_secrets, check_tables, known_revisions
 from project.database import QueryError
+from project.disk import call
 from project.domain.errors import DatabaseUnavailableError
 from project.domain.rate_limits import Hit, RateLimit
 from project.queries.maintenance import Server, find_server
@@ -27,6 +28,8 @@ from project.spool import read_status
 MIN_SERVER_VERSION = 140_000
 MAX_CLOCK_DIFFERENCE_S = 2
 MIN_FREE_BYTES = 500 * 1024 * 1024
+DISK_S = 3.0
+"""Seconds that the disk of DATA_DIR may take for all checks."""
 MAX_SPOOL_AGE_S = 60
 """Age in seconds of spooled attempts above which action is needed: a running service drains them within 2 s after
 PostgreSQL is available again."""
@@ -47,7 +50,8 @@ def doctor() -> None:
       flask doctor
       ./run flask doctor
     """
-    findings = [*_database(), *_secrets(), *_disk(), *_spool(), *_settings(get_runtime().config)]
+    runtime = get_runtime()
+    findings = [*_database(), *_files(runtime.config.data_dir, runtime.spool.root), *_settings(runtime.config)]
     width = max(len(one.subject) for one in findings)
     for one in findings:
         click.echo(f"{'TO DO' if one.remedy else 'OK   '}  {one.subject:{width}}  {one.description}")
@@ -122,9 +126,17 @@ def _clock(difference: float) -> Finding:
     return Finding("clock", description, remedy if abs(difference) > MAX_CLOCK_DIFFERENCE_S else "")
 
 
-def _secrets() -> Iterator[Finding]:
+def _files(folder: Path, spool: Path) -> list[Finding]:
+    """Check DATA_DIR, whose disk may be frozen."""
+    try:
+        return call(lambda: [*_secrets(folder), *_disk(folder), *_spool(spool)], DISK_S)
+    except TimeoutError:
+        remedy = "end its snapshot, or check its disk or network: until then attempts that fail are in the log only"
+        return [Finding("DATA_DIR", f"{folder} does not respond", remedy)]
+
+
+def _secrets(folder: Path) -> Iterator[Finding]:
     """Check the file modes of secrets. Their length is checked at the start of the service."""
-    folder = get_runtime().config.data_dir
     paths = (folder, folder / "secret_key", folder / "password_secret", folder / "spool")
     exposed = [str(path) for path in paths if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077]
     if exposed:
@@ -133,8 +145,7 @@ def _secrets() -> Iterator[Finding]:
         yield Finding("secrets", "long enough, and DATA_DIR is readable by its owner only")
 
 
-def _disk() -> Iterator[Finding]:
-    folder = get_runtime().config.data_dir
+def _disk(folder: Path) -> Iterator[Finding]:
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"doctor")
@@ -167,13 +178,13 @@ def file_system(folder: Path, mounts: str) -> str | None:
     return found
 
 
-def _spool() -> Iterator[Finding]:
-    status = read_status(get_runtime().spool.root)
+def _spool(folder: Path) -> Iterator[Finding]:
+    status = read_status(folder)
     age = 0 if status.oldest is None else max(0, round(time.time() - status.oldest))
     description = f"{status.records} attempts spooled" + (f", oldest {age} s ago" if status.records else "")
     remedy = "if PostgreSQL is available and no service runs: flask spool drain"
     yield Finding("spool", description, remedy if status.records and age > MAX_SPOOL_AGE_S else "")
-    remedy = f"inspect {get_runtime().spool.root}/*/quarantine.log" if status.quarantined else ""
+    remedy = f"inspect {folder}/*/quarantine.log" if status.quarantined else ""
     yield Finding("quarantine", f"{status.quarantined} lines", remedy)
 
 

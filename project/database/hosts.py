@@ -12,6 +12,8 @@ from project.database.name_lookup import NameLookup
 
 HOST_CONNECT_S = 1.0
 """Seconds to connect to a host while another one is left to try; also the timeout of a name lookup."""
+LAST_HOST_CONNECT_S = 10.0
+"""Seconds to connect to the last host where there is no deadline: in migrations."""
 
 _names = NameLookup()
 
@@ -46,7 +48,8 @@ def install_host_failover(engine: Engine) -> None:
             else:
                 preferred = hosts.index(host)
                 return connection
-        connection = _connect(options | candidates[-1])
+        with deadline(LAST_HOST_CONNECT_S):
+            connection = _connect(options | candidates[-1])
         preferred = hosts.index(candidates[-1])
         return connection
 

@@ -5,7 +5,7 @@ watermark and counts are read from one snapshot (a REPEATABLE READ transaction).
 """
 
 import time
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import NamedTuple
 
 from sqlalchemy import Connection, select, text, update
@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select, text, update
 from project.domain.attempts import first_id
 from project.domain.reports import DURATION_BUCKETS_MS
 from project.models import Watermark
-from project.queries.maintenance import check_clocks
+from project.queries.maintenance import Deleted, check_clocks
 from project.queries.snapshots import find_last_seq, find_open_writers, find_snapshot_end
 
 WATERMARK = "attempt_counts"
@@ -117,15 +117,7 @@ def _wait_for_writers(connection: Connection, writers: frozenset[str]) -> bool:
     return not writers
 
 
-class Pruned(NamedTuple):
-    """The result of a call of `prune`."""
-
-    deleted: int
-    before: datetime
-    """All deleted attempts were recorded before this time."""
-
-
-def prune(connection: Connection, max_age: timedelta, limit: int) -> Pruned:
+def prune(connection: Connection, max_age: timedelta, limit: int) -> Deleted:
     """Delete at most `limit` attempts older than `max_age`; subtract them from the aggregates.
 
     Users are kept. Locks the watermark to prevent concurrent aggregation. Raises ClocksDifferError.
@@ -141,4 +133,4 @@ def prune(connection: Connection, max_age: timedelta, limit: int) -> Pruned:
     deleted = connection.execute(text(_PRUNE), values).scalar_one()
     if deleted:
         connection.execute(text(_DELETE_EMPTY), {"before": before})
-    return Pruned(int(deleted), before)
+    return Deleted(int(deleted), before)

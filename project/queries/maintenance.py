@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from sqlalchemy import Connection, delete, func, select, text
 
@@ -27,22 +28,28 @@ _WRITE_NOTHING = """
     select pg_logical_emit_message(true, 'useradd', '')"""
 
 
-def delete_expired_keys(connection: Connection, limit: int) -> int:
-    """Delete up to `limit` expired idempotency keys, except locked ones; return their number.
+class Deleted(NamedTuple):
+    """The result of a deletion by age."""
 
-    Deletes nothing if the clocks differ.
+    rows: int
+    before: datetime
+    """Everything deleted was recorded, or had expired, earlier."""
+
+
+def delete_expired_keys(connection: Connection, limit: int) -> Deleted:
+    """Delete up to `limit` expired idempotency keys, except locked ones.
+
+    Raises ClocksDifferError.
     """
-    try:
-        check_clocks(connection)
-    except ClocksDifferError:
-        return 0
+    now = check_clocks(connection)
     expired = (
         select(IdempotencyKey.key_hash)
         .where(IdempotencyKey.expires_at <= func.now())
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    return connection.execute(delete(IdempotencyKey).where(IdempotencyKey.key_hash.in_(expired))).rowcount
+    deleted = connection.execute(delete(IdempotencyKey).where(IdempotencyKey.key_hash.in_(expired)))
+    return Deleted(deleted.rowcount, now)
 
 
 def write_nothing(connection: Connection) -> None:

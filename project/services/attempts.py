@@ -2,9 +2,10 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
+from typing import Concatenate, ParamSpec
 
 from sqlalchemy import Connection
 
@@ -21,11 +22,13 @@ from project.domain.errors import (
 )
 from project.domain.records import SPOOL, AttemptRecord
 from project.queries.aggregates import prune
-from project.queries.maintenance import check_clocks, delete_expired_keys, limit_lock_wait, write_nothing
+from project.queries.maintenance import Deleted, delete_expired_keys, limit_lock_wait, write_nothing
 from project.queries.masks import FINISHED, mask_again, set_watermark
 from project.queries.registration import insert_attempt, insert_attempts
 from project.services.clock import elapsed_ms
 from project.spool import APPEND_S, BATCH, Intent, Spool, SpoolError, Undelivered
+
+P = ParamSpec("P")
 
 log = logging.getLogger(__name__)
 
@@ -68,13 +71,9 @@ def record(
 
 def prune_batch(database: Database, max_age: timedelta) -> int:
     """Delete a batch of attempts older than `max_age`; return their number, 0 if clocks differ."""
-    try:
-        deleted, before = database.run_once(prune, max_age, PRUNE_BATCH)
-    except ClocksDifferError as error:
-        _log_clocks(error)
-        return 0
-    _log_pruned(deleted, before)
-    return deleted
+    deleted = _delete_once(database, prune, max_age, PRUNE_BATCH)
+    _log_pruned(deleted)
+    return deleted.rows if deleted else 0
 
 
 def prune_all(database: Database, max_age: timedelta) -> int:
@@ -85,20 +84,28 @@ def prune_all(database: Database, max_age: timedelta) -> int:
     """
     total = 0
     while True:
-        deleted, before = database.write_transaction(prune, max_age, PRUNE_BATCH)
-        _log_pruned(deleted, before)
-        total += deleted
-        if not deleted:
+        deleted = database.write_transaction(prune, max_age, PRUNE_BATCH)
+        _log_pruned(deleted)
+        total += deleted.rows
+        if not deleted.rows:
             return total
 
 
-def _log_pruned(deleted: int, before: datetime) -> None:
-    if deleted:
-        log.info("old attempts deleted", extra={"attempts": deleted, "recorded_before": before.isoformat()})
+def _log_pruned(deleted: Deleted | None) -> None:
+    if deleted and deleted.rows:
+        extra = {"attempts": deleted.rows, "recorded_before": deleted.before.isoformat()}
+        log.info("old attempts deleted", extra=extra)
 
 
-def _log_clocks(error: ClocksDifferError) -> None:
-    log.error("clocks differ: nothing is deleted", extra={"cause": str(error)})
+def _delete_once(
+    database: Database, delete: Callable[Concatenate[Connection, P], Deleted], *args: P.args, **kwargs: P.kwargs
+) -> Deleted | None:
+    """Delete a batch; return None if the clocks differ. Raises DatabaseUnavailableError."""
+    try:
+        return database.run_once(delete, *args, **kwargs)
+    except ClocksDifferError as error:
+        log.error("clocks differ: nothing is deleted", extra={"cause": str(error)})  # noqa: TRY400 - no defect
+        return None
 
 
 def purge_keys(database: Database) -> None:
@@ -106,17 +113,8 @@ def purge_keys(database: Database) -> None:
 
     Raises DatabaseUnavailableError.
     """
-    try:
-        before = database.run_once(check_clocks)
-    except ClocksDifferError as error:
-        _log_clocks(error)
-        return
-    total, deleted = 0, PURGE_BATCH
-    while deleted == PURGE_BATCH:
-        deleted = database.run_once(delete_expired_keys, PURGE_BATCH)
-        total += deleted
-    if total:
-        log.info("expired keys deleted", extra={"keys": total, "expired_before": before.isoformat()})
+    while (deleted := _delete_once(database, delete_expired_keys, PURGE_BATCH)) and deleted.rows:
+        log.info("expired keys deleted", extra={"keys": deleted.rows, "expired_before": deleted.before.isoformat()})
 
 
 def mask_batch(database: Database, region: str) -> int:

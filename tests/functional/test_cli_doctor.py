@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -192,6 +193,19 @@ def test_old_records_in_the_spool_and_quarantined_records_are_reported(
     monkeypatch.setattr(module, "MAX_SPOOL_AGE_S", -1)
 
     assert list(to_do(doctor())) == ["spool", "quarantine"]
+
+
+def test_a_disk_that_does_not_respond_is_reported(doctor: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    thaw = threading.Event()
+    monkeypatch.setattr(module, "DISK_S", 0.01)
+    monkeypatch.setattr("os.fsync", lambda _: thaw.wait(10))
+
+    result = doctor()
+    thaw.set()
+
+    assert list(to_do(result)) == ["DATA_DIR"]
+    assert "does not respond" in result.output
+    assert "migrations" in result.output
 
 
 def test_a_full_disk_and_a_temporary_file_system_are_reported(doctor: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,8 +58,8 @@ def test_aggregates_after_pruning_equal_aggregates_of_the_remaining_attempts(
     if aggregated_first:
         aggregate_all(runtime, aggregated_first)
 
-    assert runtime.database.write_transaction(prune, AGE, 40).deleted == 40
-    assert runtime.database.write_transaction(prune, AGE, 1000).deleted == old - 40 > 0
+    assert runtime.database.write_transaction(prune, AGE, 40).rows == 40
+    assert runtime.database.write_transaction(prune, AGE, 1000).rows == old - 40 > 0
     aggregate_all(runtime)
 
     assert rows.query("select count(*) n from attempts where received_at < :limit", limit=LIMIT) == [{"n": 0}]
@@ -134,7 +134,7 @@ def test_attempts_recorded_while_the_clock_of_postgresql_was_ahead_do_not_hold_u
     keep(app, now - timedelta(days=31))
     rows.query("update attempts set recorded_at = received_at where received_at < now() - interval '1 day'")
 
-    assert runtime.database.write_transaction(prune, timedelta(days=30), 1).deleted == 1
+    assert runtime.database.write_transaction(prune, timedelta(days=30), 1).rows == 1
 
 
 @pytest.mark.parametrize("ahead", [timedelta(days=730), timedelta(minutes=-2)])

@@ -154,7 +154,7 @@ def test_attempts_are_drained_aggregated_and_pruned(
     delivery.drain(service_runtime.spool)
     assert delivery.drain_orphans(Spool(tmp_path / "spool")) == 0
     assert service_runtime.database.write_transaction(aggregate, 1, 10_000).remaining == 0
-    assert service_runtime.database.write_transaction(delete_expired_keys, 10) == 0
+    assert service_runtime.database.write_transaction(delete_expired_keys, 10).rows == 0
     assert attempts.prune_all(service_runtime.database, timedelta()) > 0
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ import psycopg2
 import pytest
 
 from project.cli.startup import StartReports
+from project.runtime import Runtime
+from project.spool import Spool, SpoolError
 from tests.chaos.processes import HOST, free_port
 from tests.conftest import ROOT, administer
 
@@ -73,6 +76,16 @@ def assert_refused(result: subprocess.CompletedProcess[str], sentence: str) -> N
     [line] = result.stderr.splitlines()[1:]
     assert sentence in line
     assert result.stdout == ""
+
+
+def test_a_disk_that_does_not_respond_prevents_the_start(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    thaw = threading.Event()
+    monkeypatch.setattr("project.runtime.OPEN_S", 0.01)
+    monkeypatch.setattr(Spool, "open", lambda _: thaw.wait(10))
+
+    with pytest.raises(SpoolError, match="does not respond"):
+        runtime.check()
+    thaw.set()
 
 
 @pytest.mark.parametrize(("encoding", "arguments"), [("LATIN1", ["--migrate"]), ("SQL_ASCII", [])])

@@ -190,6 +190,15 @@ def test_missing_secrets_are_generated_once_and_readable_only_by_their_owner(tmp
     assert home.stat().st_mode & 0o077 == 0
 
 
+def test_stored_secrets_are_read_without_writing_to_a_disk_that_may_be_frozen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Config.from_environment({"DATA_DIR": str(tmp_path)})
+    monkeypatch.setattr(Path, "mkdir", lambda *_, **__: pytest.fail("even mkdir() of an existing directory waits"))
+
+    assert Config.from_environment({"DATA_DIR": str(tmp_path)}) == first
+
+
 def test_configured_secrets_are_used_and_not_written_to_disk(tmp_path: Path) -> None:
     found = read(tmp_path, SECRET_KEY=SECRET, PASSWORD_SECRET=SECRET + "p")
 

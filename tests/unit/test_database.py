@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import NullPool
 
-from project.database import ReadDatabase, deadline, errors, hosts, install_host_failover
+from project.database import ReadDatabase, deadline, errors, hosts, install_host_failover, remaining
 from project.database.breaker import Breaker
 from project.database.semaphore import FairSemaphore
 
@@ -166,6 +166,26 @@ def test_a_host_that_uses_up_the_deadline_is_not_tried_first_again(monkeypatch: 
             engine.connect()
 
     assert tried == ["a", "b"]
+
+
+@pytest.mark.usefixtures("no_lookups")
+def test_connecting_without_a_deadline_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Migrations have none: an index on a large table takes hours."""
+    bounds: list[float | None] = []
+
+    def connect(**options: Any) -> Any:
+        bounds.append(remaining())
+        raise psycopg2.OperationalError("no answer")
+
+    monkeypatch.setattr(psycopg2, "connect", connect)
+    engine = create_engine("postgresql+psycopg2://u@/d?host=a&host=b", poolclass=NullPool)
+    install_host_failover(engine)
+
+    with pytest.raises(OperationalError):
+        engine.connect()
+
+    assert len(bounds) == 2
+    assert None not in bounds
 
 
 @pytest.mark.usefixtures("no_lookups")
