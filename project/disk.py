@@ -1,6 +1,6 @@
 """Threads that perform disk operations, so that others can wait for them with a timeout.
 
-A frozen disk (during a snapshot, or a lost network disk) blocks a system call for any time, and the call cannot be
+A disk that is frozen (by a snapshot, or a lost network disk) may block a system call forever, and such a call cannot be
 interrupted.
 """
 

@@ -83,7 +83,7 @@ class Metrics:
         self._update_lock = threading.Lock()
 
     def counter(self, name: str, description: str, labels: Labels | None = None, read: Read | None = None) -> Counter:
-        """Register a counter. With `read`, update() sets it to that number of this process."""
+        """Register a counter. With `read`, update() adds the increase of its result."""
         counter = Counter(self, self._register(name, "counter", description, labels, 1))
         if read:
             self._followed.append((counter, read))

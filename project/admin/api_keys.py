@@ -55,7 +55,7 @@ def create_api_key() -> ResponseReturnValue:
 
 
 def _checked_name(form: KeyForm) -> str | None:
-    """Return the name of the key; if it is invalid, add an error to the form and return None."""
+    """Return the normalized name from the form; return None and set form errors if invalid."""
     try:
         return normalize_name(form.name.data or "")
     except RuleError as error:

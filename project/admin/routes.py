@@ -1,4 +1,4 @@
-"""The blueprint of the administration, its access control, and the page of the state."""
+"""The blueprint of the administration pages, its access control, and the state page."""
 
 from collections.abc import Sequence
 from uuid import UUID

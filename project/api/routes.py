@@ -60,7 +60,7 @@ def begin_attempt() -> None:
 def _is_attempt() -> bool:
     """Return whether the request is for /useradd, also if its path is `//useradd`.
 
-    If routing has refused the request (405, untrusted host), its path is matched again as that of a POST request.
+    If routing has refused the request (405, untrusted host), the path is matched again with the method POST.
     """
     current = current_request()
     if current.routing_exception is None:

@@ -41,7 +41,7 @@ def account() -> ResponseReturnValue:
 
 
 def _is_changed(form: PasswordForm, user: User) -> bool:
-    """Change the password and start a new session; if refused, set form errors, return False.
+    """Change the password and start a new session; return False and set form errors on failure.
 
     Raises RateLimitedError after too many wrong passwords.
     """

@@ -1,4 +1,4 @@
-"""Helpers of the commands: new attempts, and errors with the same texts as on pages."""
+"""Helpers for the commands: new attempts, validation of options, and error messages."""
 
 import time
 from collections.abc import Callable, Iterator

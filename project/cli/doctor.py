@@ -108,7 +108,7 @@ def _migrations(server: Server) -> Finding:
 
 
 def _privileges(server: Server) -> Finding:
-    """Check that the role has no privileges to change or drop tables: the service needs none."""
+    """Check that the role may read and write rows, but may not change or drop tables."""
     if not server.may_write:
         return check_access(server)
     if not (server.may_create or server.may_alter):
@@ -168,7 +168,7 @@ def _mounts() -> str:
 
 
 def file_system(folder: Path, mounts: str) -> str | None:
-    """Return the type of the file system of a folder, or None; `mounts` is as in fstab(5)."""
+    """Return the file system type of a folder, or None; `mounts` has the format of fstab(5)."""
     found, longest = None, -1
     for line in mounts.splitlines():
         _, mount_point, kind, *_ = line.split(" ")

@@ -10,4 +10,4 @@ class Finding:
     subject: str
     description: str
     remedy: str = ""
-    """What the operator has to do; "" if nothing."""
+    """Instruction for the operator; "" if nothing has to be done."""

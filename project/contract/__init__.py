@@ -1,1 +1,1 @@
-"""What clients rely on: error codes and their pages, problem documents, schemas, OpenAPI."""
+"""The contract with clients: error codes, problem documents, schemas and OpenAPI."""

@@ -12,7 +12,7 @@ from project.http.translations import ngettext
 
 @dataclass(frozen=True, slots=True)
 class ProblemType:
-    """A problem type (RFC 9457): why a request fails."""
+    """A problem type (RFC 9457): a reason why a request fails."""
 
     status: int
     title: str

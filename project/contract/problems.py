@@ -115,7 +115,7 @@ def _headers(code: str, retry_after_s: int | None = None) -> dict[str, str]:
 
 
 def _record(problem: Problem) -> bool:
-    """Record the attempt unless that is done already. Return False if it is not recorded."""
+    """Record the attempt, if there is one; return False if it is not recorded."""
     attempt = request_state().attempt
     if attempt is None or problem.recorded:
         return True

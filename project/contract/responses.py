@@ -1,4 +1,4 @@
-"""Response schemas: each produces a JSON response and its part of the OpenAPI document.
+"""Response schemas, which produce JSON responses and their part of the OpenAPI document.
 
 `required` and `metadata` describe a field in the document. Fields keep the order of their declaration.
 """

@@ -175,10 +175,10 @@ class Database:
             return self._run_autocommit("query", partial(query.run, values=values))
 
     def run_once(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `work` in one transaction without retries, even if the breaker is open; close it.
+        """Run `work` in one transaction without retries, even if the breaker is open.
 
-        Raises DatabaseUnavailableError, and its subclasses QueryTimeoutError if the statement timed out and
-        WritesRefusedError if PostgreSQL answers but cannot write.
+        Success closes the breaker. Raises DatabaseUnavailableError, and its subclasses QueryTimeoutError if the
+        statement timed out and WritesRefusedError if PostgreSQL answers but cannot write.
         """
         try:
             with deadline(self._deadline_s), self._engine.connect() as connection, connection.begin():
@@ -303,7 +303,7 @@ class Database:
 
 
 class _CommitState:
-    """State of one try: after COMMIT was sent, a broken connection leaves the outcome unknown."""
+    """Whether one try has sent COMMIT: after that a broken connection means an unknown outcome."""
 
     is_started = False
 
@@ -322,9 +322,9 @@ def _nothing_to_commit() -> Iterator[None]:
 
 
 def _was_closed(connection: PoolProxiedConnection) -> bool:
-    """Return whether the server has closed an idle connection, which is then readable.
+    """Return whether the server has closed an idle connection, which makes it readable.
 
-    Call this before anything is sent: then the statement was certainly not executed.
+    Checked before a statement is sent, so that it certainly was not executed.
     """
     poller = select.poll()
     poller.register(cast(extensions.connection, connection.driver_connection), select.POLLIN)

@@ -84,7 +84,7 @@ def _message(options: dict[str, Any], text: str) -> str:
 
 
 def _addresses(host: str) -> list[dict[str, str]]:
-    """Return the option `hostaddr` for each address of a host name; no option for an address."""
+    """Return an option `hostaddr` per address of a host name; no options for IP and socket."""
     if not host or host.startswith(("/", "@")) or _is_address(host):
         return [{}]
     left = remaining()

@@ -93,7 +93,7 @@ class ReadDatabase(Database):
         return exact
 
     def read_transaction(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do as Database.read_transaction(), on the replica while its lag is acceptable."""
+        """Override Database.read_transaction() to use the replica while its lag is acceptable."""
         if self.replica is None:
             return super().read_transaction(work, *args, **kwargs)
         self._refresh_primary_lsn()
@@ -107,7 +107,7 @@ class ReadDatabase(Database):
         return result
 
     def read_query(self, query: PreparedQuery, **values: object) -> list[Row]:
-        """Do as Database.read_query(), on the replica while its lag is acceptable."""
+        """Override Database.read_query() to use the replica while its lag is acceptable."""
         if self.replica is None:
             return super().read_query(query, **values)
         return self.read_transaction(_read_query, query, values)

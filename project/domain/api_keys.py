@@ -44,5 +44,5 @@ def normalize_name(name: str) -> str:
 
 
 def hash_api_key(key: str) -> bytes:
-    """Return the hash to store, a fast one: keys are random (NIST SP 800-63B, 5.1.2.2)."""
+    """Return the SHA-256 to store: random keys need no slow hash (NIST SP 800-63B, 5.1.2.2)."""
     return hashlib.sha256(key.encode()).digest()

@@ -39,9 +39,9 @@ class Outcome(StrEnum):
 
 
 def new_id(received_at: datetime) -> UUID:
-    """Return a UUIDv7 (RFC 9562, 5.7) that sorts by time, to the microsecond.
+    """Return a UUIDv7 (RFC 9562, 5.7), which sorts by time to the microsecond.
 
-    The twelve bits after the milliseconds hold the fraction of the millisecond (6.2, method 3).
+    The twelve bits after the milliseconds contain the fraction of the millisecond (6.2, method 3).
     """
     return _uuid7(received_at, secrets.randbits(62))
 
@@ -134,7 +134,7 @@ class AttemptRow:
         return tuple(filter(None, (self.phone_masked, self.email_masked)))
 
     def masked(self) -> Self:
-        """Return the attempt as ordinary users see it."""
+        """Return the attempt with masked login, name and errors, as ordinary users see it."""
         return replace(
             self,
             username=self.username and mask(self.username),

@@ -132,7 +132,7 @@ class RateLimitedError(RefusalError):
 
 
 class OverloadedError(RefusalError):
-    """Too many requests are waiting: this one was refused at once, and nothing was created."""
+    """Too many requests are waiting; this one was refused, and nothing was created."""
 
     def __init__(self) -> None:
         super().__init__("overloaded")

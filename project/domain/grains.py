@@ -1,4 +1,4 @@
-"""Grains (lengths of the periods of aggregates), and the fewest that cover a time span."""
+"""Grains, the period lengths of aggregates; covers a time span with the fewest periods."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ EARLIEST, LATEST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UT
 
 
 class Grain(StrEnum):
-    """The length of a period, longest first. UTC offsets are multiples of 15 minutes."""
+    """A period length, longest first. All UTC offsets are multiples of the shortest."""
 
     MONTH = "month"
     DAY = "day"

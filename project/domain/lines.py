@@ -72,7 +72,7 @@ class RawBlock(Block):
     last: UUID
 
     def lines(self) -> list[bytes]:
-        """Return the lines; an empty list if a value contains LINE_END and they cannot be split."""
+        """Split the block into lines; return an empty list if a value contains LINE_END."""
         lines = self.content.split(LINE_END)
         return lines if len(lines) == self.rows else []
 
@@ -149,7 +149,7 @@ class Layout:
 
     @cached_property
     def _all_separators(self) -> bytes:
-        """The bytes that remain of a safe line after harmless bytes are removed."""
+        """The separators of a line: what remains of a safe line without its harmless bytes."""
         return "".join(column.separator for column in self.columns).encode()
 
     @cached_property

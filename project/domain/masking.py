@@ -52,9 +52,9 @@ def mask(text: str) -> str:
 
 
 def mask_field(name: str, text: str, region: str | None = None) -> str:
-    """Mask the value of a request field; `region` as in `normalize_phone`.
+    """Mask the value of a request field; `region` is the same as for `normalize_phone`.
 
-    A birth date is returned unchanged: its eight digits are no phone number.
+    A birth date is returned unchanged, although it has eight digits.
     """
     match name:
         case _ if text in NOT_TEXT:
@@ -94,7 +94,7 @@ def mask_phone(text: str, region: str | None = None) -> str:
 
 
 def mask_number(number: str) -> str:
-    """Mask a valid number in E.164 form."""
+    """Mask a valid phone number in E.164 form."""
     return _hide(_grouped(number), _hidden_in(number))
 
 
@@ -190,7 +190,7 @@ def _hidden_of_valid(text: str, region: str | None) -> int:
 
 @lru_cache(maxsize=256)
 def _hidden_in(number: str) -> int:
-    """Return the number of digits to hide in E.164 form. Cached: a request is masked twice."""
+    """Return how many digits of an E.164 number to hide. Cached: a request is masked twice."""
     total = len(number) - 1
     _, country, *others = re.split(r"\D+", _grouped(number))
     prefix = min(len(country) + (len(others[0]) if len(others) > 1 else 0), total - 2 - HIDDEN_DIGITS)

@@ -1,4 +1,4 @@
-"""Names of query parameters and fields: what people call them, and hints for misspelt ones."""
+"""Names of query parameters and fields: common synonyms, and hints for misspelt names."""
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -32,7 +32,7 @@ PARAMETER_SYNONYMS: Mapping[str, str] = {
     "validateonly": "dry_run",
     "zone": "tz",
 }
-"""What people call a query parameter, in small letters without separators -> its name."""
+"""Synonyms of query parameters, in lower case without separators -> name of the parameter."""
 
 
 def find_parameter(name: str, known: Iterable[str]) -> str | None:
@@ -45,5 +45,5 @@ def find_parameter(name: str, known: Iterable[str]) -> str | None:
 
 
 def _folded(name: str) -> str:
-    """Return a name without case and separators: `dryRun` and `dry-run` are one name."""
+    """Return a name in lower case without separators: `dryRun` and `dry-run` become the same."""
     return "".join(filter(str.isalnum, name.casefold()))

@@ -30,7 +30,7 @@ _argon2 = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A secret from which passwords are derived. Its ID is stored with them, for rotations."""
+    """A secret for deriving passwords. Its ID is stored with them, so that it can be rotated."""
 
     value: bytes = field(repr=False)
     kid: str = field(init=False)
@@ -60,7 +60,7 @@ class Passwords:
         return self.secrets[0].kid
 
     def derive(self, key: str, username: str, kid: str | None = None) -> str:
-        """Derive the password for an idempotency key and username: the same for the same input.
+        """Derive the password for an idempotency key and a username, deterministically.
 
         Neither the database (hashes of key and password) nor the secret alone is enough to derive it.
         Raises KeyError if the secret `kid` is no longer configured.

@@ -14,7 +14,7 @@ class RateLimit:
 
 
 class Hit(NamedTuple):
-    """A request that counts against a limit of client `key`; `amount` 0 only checks the limit."""
+    """A request to count against the limit of client `key`; `amount` 0 only checks the limit."""
 
     limit: RateLimit
     key: str

@@ -12,7 +12,7 @@ from project.domain.errors import FieldError
 from project.domain.masking import mask_fields
 
 DIRECT, SPOOL, RECOVERED = "direct", "spool", "recovered"
-"""How a record reached the table: at once, from the spool, or after its process was killed."""
+"""The ways by which records reach the table: at once, from the spool, or after their process was killed."""
 INTERRUPTED = "interrupted"
 
 _encoder = json.JSONEncoder(separators=(",", ":"))
@@ -38,7 +38,7 @@ class AttemptRecord:
 
     @classmethod
     def interrupted(cls, attempt: NewAttempt) -> "AttemptRecord":
-        """Return the record that becomes valid if this process dies before it responds."""
+        """Return the record to keep in case this process dies before it responds."""
         return cls(attempt=attempt, status=0, answered=None, code=INTERRUPTED, via=RECOVERED)
 
     def masked(self) -> "AttemptRecord":

@@ -12,7 +12,7 @@ from project.domain.usernames import fold
 
 
 class Role(StrEnum):
-    """What a user may see and change (docs/adr/0032)."""
+    """The role of a user, which determines what they may see and change (docs/adr/0032)."""
 
     USER = "user"
     AUDITOR = "auditor"
@@ -26,7 +26,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewUser:
-    """A requested user with validated and normalized fields."""
+    """The data of a user to create, validated and normalized."""
 
     name: str
     username: str

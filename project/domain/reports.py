@@ -33,7 +33,7 @@ class StatusCount:
 
 @dataclass(frozen=True, slots=True)
 class CodeCount:
-    """Number of attempts with a code."""
+    """Number of attempts with a code and status."""
 
     code: str
     status: int
@@ -66,7 +66,7 @@ class Durations:
 
 
 class Kind(NamedTuple):
-    """The key by which attempts are counted."""
+    """Time bucket, status and code: the key by which attempts are counted."""
 
     bucket: int
     """Index of the time bucket, the first being 1; 0 is the time before the first edge."""
@@ -76,7 +76,7 @@ class Kind(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Number of attempts per kind, and per index (from 1) in `DURATION_BUCKETS_MS`."""
+    """Numbers of attempts per kind, and per duration bucket (index from 1)."""
 
     kinds: Counter[Kind] = field(default_factory=Counter)
     durations: Counter[int] = field(default_factory=Counter)
@@ -220,7 +220,7 @@ def bucket_edges(since: datetime, until: datetime, zone: ZoneInfo) -> tuple[str,
 
 
 def _wall(moment: datetime, zone: ZoneInfo) -> datetime:
-    """Return naive local time, in which days of 23 or 25 hours are whole days."""
+    """Return the naive local time, in which every day has 24 hours."""
     return moment.astimezone(zone).replace(tzinfo=None)
 
 

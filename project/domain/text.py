@@ -1,4 +1,4 @@
-"""Characters that text may contain in the database, logs and files."""
+"""Rules for the characters of texts in the database, logs and files."""
 
 import re
 import unicodedata

@@ -1,4 +1,4 @@
-"""Users as administrators see them."""
+"""Value types for the administration of users."""
 
 from dataclasses import dataclass
 from datetime import datetime

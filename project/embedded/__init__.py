@@ -1,4 +1,4 @@
-"""Embedded PostgreSQL: installs from a wheel, and is shared by all processes that use it.
+"""Embedded PostgreSQL: a server from a wheel, shared by all processes that use it.
 
 Every process that uses the server holds a *shared* lock until it exits; the kernel releases the lock even after
 kill -9. A watcher process runs the server as its child, restarts it when it dies, and stops it as soon as the watcher

@@ -27,7 +27,7 @@ def server_url(directory: DataDirectory) -> str:
 
 
 def is_ready(directory: DataDirectory) -> bool:
-    """Return whether files say that a server is ready and has the database. Does not connect."""
+    """Return whether, according to its files, the server is ready. Does not connect."""
     with suppress(OSError, IndexError):
         lines = (directory.data / "postmaster.pid").read_text().splitlines()
         is_announced = lines[3] == str(_port(directory)) and lines[7].strip() == "ready"  # see pg_ctl(1)

@@ -59,7 +59,7 @@ def wheel_programs() -> Path:
 
 
 def prepare_data_directory(root: Path, programs: Path) -> DataDirectory:
-    """Return the directories of the server in `root`; copy them if `nobody` cannot read them."""
+    """Return the directories of the server in `root`. Copies them if `nobody` has no access."""
     identity = _identity()
     location_file = root / "location"
     location = Path(location_file.read_text()) if location_file.exists() else root

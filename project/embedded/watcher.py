@@ -22,7 +22,7 @@ POLL_INTERVAL = 0.1
 
 
 class AdoptedServer:
-    """A running server whose watcher was killed. It is no child process, known by its PID only."""
+    """A running server whose watcher was killed: not a child process, identified by its PID."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid

@@ -35,7 +35,7 @@ def _check(code: int) -> None:
 
 
 def truncated(text: str) -> str:
-    """Cut text to the limit of a cell, with an ellipsis, which XlsxWriter would not add."""
+    """Truncate text to the limit of a cell, with an ellipsis, which XlsxWriter would omit."""
     if len(text) <= MAX_TEXT // 2:
         return text
     units = text.encode("utf-16-le")

@@ -71,7 +71,7 @@ def _number(number: int, language: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heading:
-    """The heading of a file, which shows the period and filters also on paper."""
+    """The heading of a file: period, filters, reader and time, so that printouts have them."""
 
     period: str
     """Without time zone: `16.11.2026 14:34:46 — 23.11.2026 15:04:12`."""

@@ -25,7 +25,7 @@ _FIRST = "_rels/.rels"
 
 
 class TooManyRowsError(RuntimeError):
-    """There are more rows than the sheets have space for."""
+    """There are more rows than fit into the sheets."""
 
 
 def stream(
@@ -43,7 +43,7 @@ def stream(
 def _parts(
     count: CountAttempts, lines: Lines, heading: Heading, translations: Translations, rows_per_sheet: int
 ) -> Iterator[Part]:
-    """Yield the parts of the archive one at a time.
+    """Yield name and content of each part of the archive.
 
     The first part is the same in every workbook, so it is yielded before attempts are counted.
     """

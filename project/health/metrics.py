@@ -24,7 +24,7 @@ STATUS_CLASSES = ("", "1xx", "2xx", "3xx", "4xx", "5xx")
 
 
 class _ResponseMetrics:
-    """Counters of responses. All series are registered before the fork; counting takes 3 µs."""
+    """Counters and histograms of responses, registered before the fork."""
 
     def __init__(self, metrics: Metrics) -> None:
         description = "Responses that are not attempts, by blueprint and status class"

@@ -30,7 +30,7 @@ class SecurityHeadersMiddleware:
         self._https_only = https_only
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Add the headers to the response; truncate overlong request headers."""
+        """Truncate overlong request headers and add the security headers to the response."""
         for name, length in MAX_LENGTHS.items():
             if name in environ:
                 environ[name] = environ[name][:length]

@@ -62,7 +62,7 @@ class _BoundedQueueHandler(QueueHandler):
 
 
 class _TextFormatter(logging.Formatter):
-    """Formats readable lines with the fields of the JSON format; tracebacks follow."""
+    """Formats records as readable lines with the fields of the JSON format."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - overrides the standard library
         """Return the line, escaped: no value may end it or send control sequences to a terminal."""

@@ -1,4 +1,4 @@
-"""Query parameters: the API refuses those that it does not know, a page ignores them."""
+"""Checks query parameters: the API refuses unknown ones, pages ignore and report them."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -32,12 +32,12 @@ View = TypeVar("View", bound=Callable[..., object])
 
 
 def init_app(app: Flask) -> None:
-    """Give templates the names of ignored parameters."""
+    """Give templates the function `ignored_parameters`."""
     app.context_processor(lambda: {"ignored_parameters": ignored_parameters})
 
 
 def page_parameters(*names: str) -> Callable[[View], View]:
-    """Name the query parameters of a page, besides those of every page."""
+    """Return a decorator that declares the query parameters of a page."""
 
     def mark(view: View) -> View:
         view.page_parameters = names  # type: ignore[attr-defined]
@@ -47,7 +47,7 @@ def page_parameters(*names: str) -> Callable[[View], View]:
 
 
 def ignored_parameters() -> list[str]:
-    """Return the query parameters that this page does not know, in a printable form."""
+    """Return the names of unknown query parameters of this page, made printable."""
     request = current_request()
     if not request.environ.get("QUERY_STRING") or request.endpoint is None:
         return []

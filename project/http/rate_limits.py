@@ -110,7 +110,7 @@ def client_key() -> str:
 
 
 def client_address() -> str:
-    """Return the client's IPv4 address or IPv6 /64 network, which belongs to one host or site."""
+    """Return the client's IPv4 address or IPv6 /64 network: one client may use all of that."""
     text: str = current_request().environ.get("REMOTE_ADDR", "")
     if ":" not in text:
         return text

@@ -1,4 +1,4 @@
-"""The typed state of the current request, and the request without Flask's proxies.
+"""The typed state of the current request, and access to it without Flask's proxies.
 
 Each access through the proxies `request` and `g` takes 0.25 µs, so hooks call these functions once each.
 """
@@ -20,7 +20,7 @@ from project.spool import Intent
 
 
 class Arrival(NamedTuple):
-    """When a request was received."""
+    """The time at which a request was received, and how long it waited."""
 
     started: float
     """time.monotonic() on arrival: corrections of the clock must not affect durations."""
@@ -53,7 +53,7 @@ class RequestState:
     @property
     def account(self) -> Account:
         """The logged-in user, in a view that requires a login."""
-        assert self.reader is not None, "only views that require a login may ask"  # noqa: S101 - a defect of ours
+        assert self.reader is not None, "only views that require a login may use this"  # noqa: S101 - a bug
         return self.reader
 
     @property
@@ -67,7 +67,7 @@ class RequestState:
         return self.reader is not None and self.reader.role.sees_everything
 
     def sees_in_full(self, attempt_id: UUID) -> bool:
-        """Return whether the reader sees an attempt in full: by role, or because it is their own."""
+        """Return whether the reader may see an attempt unmasked: by role, or as its user."""
         return self.sees_everything or (self.reader is not None and self.reader.id == attempt_id)
 
 

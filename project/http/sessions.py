@@ -42,7 +42,7 @@ class _Signer(TimestampSigner):
     """A signer that also accepts signatures from up to CLOCK_TOLERANCE_S in the future."""
 
     def unsign(self, signed_value: str | bytes, max_age: int | None = None, return_timestamp: bool = False) -> Any:
-        """Return the signed value. Raises BadSignature; SignatureExpired is one."""
+        """Return the signed value. Raises BadSignature or its subclass SignatureExpired."""
         value, signed_at = super().unsign(signed_value, return_timestamp=True)
         age_s = time.time() - signed_at.timestamp()
         if age_s < -CLOCK_TOLERANCE_S or (max_age is not None and age_s > max_age):
@@ -61,13 +61,13 @@ class Sessions(SecureCookieSessionInterface):
         return serializer
 
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
-        """Return the session; without a session cookie at once an empty one."""
+        """Return the session, or a new empty one if the request has no session cookie."""
         if "HTTP_COOKIE" not in request.environ or self.get_cookie_name(app) not in request.cookies:
             return self.session_class()
         return super().open_session(app, request)
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
-        """Save the session; skip this if no code accessed it, because nothing can have changed."""
+        """Save the session unless no code has accessed it in this request."""
         if session.accessed or session.modified:
             super().save_session(app, session, response)
 
@@ -123,7 +123,7 @@ def _load(session_id: str) -> Reader | None:
 
 
 def _known_as() -> str | None:
-    """Return the login in the cookie without asking the database, for error pages only."""
+    """Return the login from the cookie, not verified in the database, for error pages."""
     return session["name"] if "name" in session and not _has_expired() else None
 
 

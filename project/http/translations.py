@@ -14,7 +14,7 @@ def pgettext(context: str, text: str) -> str:
 
 
 def ngettext(singular: str, plural: str, num: int, **variables: object) -> str:
-    """Translate a text in the plural form for `num`, which fills its variable `num`."""
+    """Translate a text in the plural form for `num`; the text may contain `%(num)s`."""
     return str(flask_babel.ngettext(singular, plural, num, **variables))
 
 

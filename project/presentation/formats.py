@@ -122,7 +122,7 @@ def date(when: Date) -> str:
 
 
 def machine_time(moment: datetime) -> str:
-    """Format a time for the attribute `datetime` of HTML: at most milliseconds are valid."""
+    """Format a time for HTML's attribute `datetime`, which permits at most milliseconds."""
     return local(moment).isoformat(timespec="milliseconds")
 
 
@@ -194,7 +194,7 @@ def current_query(**changes: str) -> str:
 
 
 def build_url(endpoint: str, **values: Any) -> str:
-    """Return the URL of a view. Works also if no URL adapter exists because a host was refused."""
+    """Return the URL of a view, also if routing has failed because the host was refused."""
     adapter = request_ctx.url_adapter or current_app.url_map.bind("localhost")
     external = values.pop("_external", False)
     present = {name: value for name, value in values.items() if value is not None}

@@ -62,7 +62,7 @@ def outcome_names() -> dict[Outcome, str]:
 
 
 def file_heading(selection: Selection, report: Report, reader: str, now: datetime) -> Heading:
-    """Return the heading of a file, which describes the selection also on paper."""
+    """Return the heading of a file, which describes the selection."""
     names = outcome_names()
     outcomes = ", ".join(names[outcome] for outcome in Outcome if outcome in selection.filter.outcomes)
     codes = ", ".join(reason_text(code) for code in sorted(selection.filter.codes))

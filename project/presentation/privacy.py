@@ -9,5 +9,5 @@ A = TypeVar("A", bound=AttemptRow)
 
 
 def as_visible(attempt: A) -> A:
-    """Return the attempt masked, unless the reader is auditor, administrator or its own user."""
+    """Return the attempt, masked unless the reader may see it in full."""
     return attempt if request_state().sees_in_full(attempt.id) else attempt.masked()

@@ -1,1 +1,1 @@
-"""SQL queries. find_* may find nothing (None or an empty list), get_* raises then."""
+"""SQL queries. find_* returns None or an empty list if nothing is found, get_* raises."""

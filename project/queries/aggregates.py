@@ -79,7 +79,7 @@ def get_watermark(connection: Connection) -> int:
 
 
 class Progress(NamedTuple):
-    """The numbers of attempts that an aggregation step has aggregated and left."""
+    """The result of an aggregation step: numbers of aggregated and remaining attempts."""
 
     done: int
     remaining: int

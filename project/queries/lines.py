@@ -44,7 +44,7 @@ _NO_LABEL = "\x1f"
 def lines_query(attempt_filter: AttemptFilter, layout: Layout, size: int, until: UUID | None = None) -> PreparedQuery:
     """Return the query for the first `size` selected attempts after `after`, up to `until`.
 
-    The result is one row with all lines as one text: a row per line would take the driver longer than everything after.
+    The result is one row with all lines as one text: with a row per line, the driver would take most of the time.
     """
     line = _raw_line(layout, in_full=attempt_filter.in_full).label("line")
     after = Attempt.id > bindparam("after", required=False)

@@ -113,7 +113,7 @@ def reset_password(connection: Connection, user_id: UUID, password_hash: str) ->
 def replace_password(connection: Connection, user_id: UUID, former: str, password_hash: str) -> int | None:
     """Replace the password hash `former` and end all sessions; return the new epoch.
 
-    Returns None if the stored hash is a different one. Idempotent: a retry accepts the new hash as stored.
+    Returns None if the stored hash is a different one. Idempotent: a retry accepts its own new hash as the stored one.
     """
     changed = (
         update(User)

@@ -160,7 +160,7 @@ def _label_text(step: str, since: datetime) -> tuple[str, str]:
 
 
 def _lines(report: Report) -> Iterator[Line]:
-    """Yield a line per day, or per column if there is one day or columns are days or longer."""
+    """Yield a line per day; per column if all are of one day or if columns are days or longer."""
     days = {bucket.since.date() for bucket in report.series}
     if report.step not in {"30min", "3h"} or len(days) == 1:
         for bucket in report.series:

@@ -92,7 +92,7 @@ def step_label(report: Report) -> str:
 
 
 def comparison_text(selection: Selection, report: Report, previous: int | None) -> str:
-    """Compare the number of requests with the previous period; "" if that is not possible."""
+    """Describe the change since the previous period; return "" if there is no such number."""
     periods = {
         "today": gettext("yesterday by this time"),
         "7d": gettext("the previous 7 days"),

@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facets:
-    """Reasons and statuses to filter by. Each kind is counted without its own filter."""
+    """Reasons and statuses to filter by, with counts that ignore the filter of the same kind."""
 
     reasons: tuple[CodeCount, ...]
     statuses: tuple[StatusCount, ...]
@@ -172,7 +172,7 @@ class Details:
 
     @property
     def has_more_same_login(self) -> bool:
-        """Whether `same_login` was cut off at its maximum."""
+        """Whether `same_login` has reached its maximum."""
         return self.same_login == MAX_SAME_LOGIN
 
 
@@ -205,7 +205,7 @@ def find_details(database: ReadDatabase, attempt_id: UUID, selection: Selection)
 
 
 def _is_within(attempt: AttemptRow, attempt_filter: AttemptFilter) -> bool:
-    """Return whether an attempt is in the period of a filter; a link may have another one."""
+    """Return whether an attempt was received in the period of a filter."""
     return (attempt_filter.since is None or attempt.received_at >= attempt_filter.since) and (
         attempt_filter.until is None or attempt.received_at < attempt_filter.until
     )

@@ -23,7 +23,7 @@ bp = Blueprint("reports", __name__)
 
 
 def read_selection(parse: Callable[..., Selection] = parse_selection, **options: str | Sequence[str]) -> Selection:
-    """Parse the query string; only auditors and administrators may search clients and names."""
+    """Parse the query string of the request with the rights of the reader."""
     in_full = request_state().sees_everything
     return parse(request.args, display_zone(), datetime.now(UTC), in_full=in_full, **options)
 

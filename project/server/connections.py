@@ -68,7 +68,7 @@ class _ErrorTask(_OneWrite, ErrorTask):  # type: ignore[misc]
 
 
 class _Task(_OneWrite, WSGITask):  # type: ignore[misc]
-    """A task that tells the application when the request was received.
+    """A task that passes the time of arrival to the application.
 
     During a stop it closes the connection after the response.
     """
@@ -142,7 +142,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         super().service()
 
     def _has_next(self) -> bool:
-        """Return whether there is a next request; wait for it up to HOLD_S if threads are idle.
+        """Return whether there is a next request; wait up to HOLD_S if enough threads are idle.
 
         Pipelined requests let queued requests of other connections go first, as in waitress.
         """

@@ -63,7 +63,7 @@ def adjustments(listener: socket.socket, threads: int) -> Adjustments:
         outbuf_overflow=NEVER,  # a temporary file: its disk may freeze, and the event loop with it
         inbuf_overflow=NEVER,
         asyncore_use_poll=True,  # select() fails for file descriptors above 1023
-        clear_untrusted_proxy_headers=False,  # our middleware checks them
+        clear_untrusted_proxy_headers=False,  # TrustedProxyMiddleware checks them
         expose_tracebacks=False,
     )
 

@@ -27,7 +27,7 @@ _RESET = struct.pack("ii", 1, 0)
 
 
 class State(Enum):
-    """What happens to every connection."""
+    """The behaviour of the proxy for every connection."""
 
     PASS = auto()
     HOLD = auto()  # nothing is lost: data is delivered when the state ends
@@ -35,7 +35,7 @@ class State(Enum):
 
 
 class Break(Enum):
-    """What a trap does to the connection that carries its statement."""
+    """The effect of a trap on the connection that carries its statement."""
 
     DROP = auto()  # reset without delivering the statement
     DELIVER = auto()  # deliver the statement and reset at once

@@ -12,6 +12,8 @@ ROOT = Path(__file__).parents[2]
 CODE = ("project", "tests", "bench", "tasks")
 SUMMARY_LIMIT = 90
 """First lines of docstrings are shorter than that."""
+CLAUSE = re.compile(r"\s*(?:How|What|When|Where|Who|Why)\b")
+"""Such a beginning hides the unit or the kind of the thing: "How long to wait" instead of "Seconds to wait"."""
 SUFFIXES = {".py", ".md", ".html", ".sql"}
 TERMS = {
     r"anew": "again",
@@ -32,6 +34,9 @@ TERMS = {
     r"guests?": "client, user",
     r"catalogue": "error codes",
     r"of itself": "automatically",
+    r"(?:retry|probe|start) in step": "at the same time",
+    r"the own one": "their own",
+    r"(?:a )?defects? of ours": "bug",
     r"open_to_(?:all|keys)": "public, api_key_allowed",
     r"project[/.](?:outage|web)": "project/database, project/http, project/contract",
     r"tests[/.]house": "tests/conventions",
@@ -99,6 +104,29 @@ def test_former_words_are_found_in_any_case_and_across_lines(text: str) -> None:
 @pytest.mark.parametrize("text", ["grain.floor(moment)", "is_public", "an outdoor fire", "amended", "renewed", "going"])
 def test_parts_of_other_words_are_not_found(text: str) -> None:
     assert list(_terms(text)) == []
+
+
+def test_no_docstring_begins_with_a_clause_instead_of_a_noun_or_verb() -> None:
+    modules = [path for folder in CODE for path in sorted((ROOT / folder).rglob("*.py"))]
+    found = [f"{path.relative_to(ROOT)}:{line}" for path in modules for line in _clauses(path.read_text())]
+
+    assert not found, "docstrings that begin with How, What, When ... instead of naming the thing:\n" + "\n".join(found)
+
+
+def test_clauses_are_found_in_docstrings_of_functions_and_attributes() -> None:
+    source = (
+        'A = 1\n"""How long to wait."""\ndef b():\n    """What it does."""\n    return """When"""\n"""Whatever."""\n'
+    )
+
+    assert list(_clauses(source)) == [2, 4]
+
+
+def _clauses(source: str) -> Iterator[int]:
+    """Yield the lines of docstrings, also of attributes, that begin with an interrogative."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Expr(value=ast.Constant(value=str(text))) if CLAUSE.match(text):
+                yield node.lineno
 
 
 def _long_summaries(source: str) -> Iterator[int]:
