@@ -1,4 +1,4 @@
-"""Writes cells of a workbook, never as formulas or links; an unwritten cell is an error."""
+"""Writes cells of a workbook, never as formulas or links. Raises CellError."""
 
 import re
 from datetime import datetime

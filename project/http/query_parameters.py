@@ -56,7 +56,7 @@ def ignored_parameters() -> list[str]:
 
 
 def check_parameters(args: MultiDict[str, str], known: Sequence[str], repeatable: Sequence[str] = ()) -> None:
-    """Raise RefusalError for the first parameter that is unknown, or wrongly repeated."""
+    """Raise RefusalError for the first parameter that is unknown or must not be repeated."""
     for name, values in args.lists():
         if name not in known:
             hint, shown = find_parameter(name, known), clean(name, 40)

@@ -40,7 +40,7 @@ Arguments = dict[str, Any]
 
 
 class Outcome(NamedTuple):
-    """What a way to decide returns, and what it leaves in the tables."""
+    """The result of a way to decide, and the rows that it leaves in the tables."""
 
     decisions: list[tuple[Any, ...]]
     rows: list[list[Any]]
