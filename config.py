@@ -298,7 +298,11 @@ class Config:
         "Endpoint for OpenTelemetry traces (OTLP over HTTP), for example http://localhost:4318; requires "
         "requirements-otel.txt. Empty: tracing is off",
     )
-    log_format: str = setting("json", _one_of("json", "text"), "Format of the log: json (one object per line) or text")
+    log_format: str = setting(
+        "auto",
+        _one_of("auto", "json", "text"),
+        "Format of the log: json (one object per line), text (one line per request), or auto: text on a terminal",
+    )
     request_deadline_s: float = setting(
         3.0, _seconds, "Seconds after which a request that waits for PostgreSQL is answered anyway", shown="3"
     )

@@ -5,6 +5,7 @@
 
 import logging
 import os
+import signal
 import sys
 from typing import cast
 
@@ -12,13 +13,14 @@ from dotenv import load_dotenv
 
 from config import ROOT, Config, ConfigError
 from project import create_app, server
+from project.cli.greeting import greeting
 from project.cli.startup import StartError, StartReports, prepare_database
 from project.domain.errors import DatabaseUnavailableError
 from project.embedded import EmbeddedPostgresError
 from project.runtime import Runtime
 from project.spool import SpoolError
 
-report_problem = StartReports().add
+reports = StartReports()
 load_dotenv(ROOT / ".env")
 try:
     config = Config.from_environment()
@@ -45,7 +47,7 @@ def main() -> None:
         threads=config.threads,
         workers=config.workers,
         deadline_s=config.request_deadline_s,
-        greeting=greeting,
+        greeting=lambda address: greeting(app, address, reports.first),
         prepare=prepare,
         start=runtime.start,
         stopping=runtime.upkeep.begin_stop,
@@ -62,29 +64,17 @@ def prepare() -> None:
     logging.getLogger("project.database").setLevel(logging.CRITICAL)  # it would repeat the reason with every retry
     try:
         for warning in prepare_database(app, migrate="--migrate" in sys.argv[1:]):
-            report_problem(warning)
+            reports.add(warning)
     except DatabaseUnavailableError as error:
-        report_problem(f"PostgreSQL is unavailable: {error.cause}")
+        reports.add(f"PostgreSQL is unavailable: {error.cause}")
         sys.exit(os.EX_TEMPFAIL)
     except StartError as error:
-        is_first = report_problem(f"useradd cannot start:\n{error}")
+        is_first = reports.add(f"useradd cannot start:\n{error}")
         sys.exit(1 if is_first else os.EX_TEMPFAIL)  # after an outage the service is running already
 
 
-def greeting(address: str) -> str:
-    """Return the message of a successful start: addresses and an example request."""
-    return f"""
-  useradd is ready.
-
-    Results   {address}/results/
-    API docs  {address}/swagger/
-
-  Create a user, then log in with the login and password of the response:
-
-    curl -i {address}/api/v1/useradd/ -H 'Content-Type: application/json' \\
-      -d '{{"name": "Иван Петров", "username": "petrov.ivan", "phone": "+7 999 123-45-67"}}'
-"""
-
-
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:  # while the embedded PostgreSQL starts
+        sys.exit(128 + signal.SIGINT)

@@ -1,12 +1,13 @@
 """The `flask ...` commands for operators."""
 
+import os
 from collections.abc import Callable
 from functools import update_wrapper
 from typing import Any
 
 import click
 from flask import Flask, current_app
-from flask.cli import with_appcontext
+from flask.cli import run_command, with_appcontext
 
 from project.cli import api_keys, attempts, doctor, imports, spool, users
 from project.embedded import EmbeddedPostgresError
@@ -19,6 +20,14 @@ def init_app(app: Flask) -> None:
     """Register the commands of this package."""
     for command in COMMANDS:
         app.cli.add_command(command)
+    _print_development_address()
+
+
+def _print_development_address() -> None:
+    """Print the address of `flask run`: our log leaves out the lines of its server."""
+    context = click.get_current_context(silent=True)
+    if context and context.command is run_command and os.environ.get("WERKZEUG_RUN_MAIN") != "true":
+        click.echo(f" * http://{context.params['host']}:{context.params['port']}/ (press Ctrl-C to quit)")
 
 
 def _with_database(run: Callable[..., Any]) -> Callable[..., Any]:

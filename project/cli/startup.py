@@ -22,7 +22,8 @@ log = logging.getLogger(__name__)
 
 
 REPORT_EVERY_S = 60
-_TIME = struct.Struct("d")
+_REPORT = struct.Struct("d4000s")
+"""The time of the last report and the first message."""
 
 
 class StartError(Exception):
@@ -33,19 +34,25 @@ class StartReports:
     """Reports problems of a start: the first on standard error, later ones in the log.
 
     Reports at most one problem a minute. Each retry runs in a new child process of the server, so the time of the last
-    report is in shared memory.
+    report and the first problem are in shared memory.
     """
 
     def __init__(self) -> None:
-        self._last = mmap.mmap(-1, _TIME.size)
+        self._shared = mmap.mmap(-1, _REPORT.size)
+
+    @property
+    def first(self) -> str:
+        """The first problem that was reported, or an empty text."""
+        _, first = _REPORT.unpack(self._shared[:])
+        return bytes(first).rstrip(b"\0").decode(errors="ignore")
 
     def add(self, message: str) -> bool:
         """Report a problem unless one was reported in the last minute; return True for the first."""
-        [last] = _TIME.unpack(self._last[:])
+        last, first = _REPORT.unpack(self._shared[:])
         now = time.monotonic()
         if last and now - last < REPORT_EVERY_S:
             return False
-        self._last[:] = _TIME.pack(now)
+        self._shared[:] = _REPORT.pack(now, first.rstrip(b"\0") or message.encode())
         if not last:
             with suppress(OSError):
                 print(message, file=sys.stderr, flush=True)

@@ -5,6 +5,7 @@ import logging
 import queue
 import sys
 import time
+from functools import partial
 from logging.handlers import QueueHandler, QueueListener
 from typing import TextIO
 
@@ -67,24 +68,29 @@ class _TextFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - overrides the standard library
         """Return the line, escaped: no value may end it or send control sequences to a terminal."""
         extra = {name: value for name, value in vars(record).items() if name not in _STANDARD_ATTRIBUTES}
-        fields = " ".join(f"{name}={value}" for name, value in extra.items())
-        return ascii(f"{super().formatMessage(record)} {fields}".rstrip())[1:-1]
+        if record.name == log.name:
+            line = f"{record.asctime} {_short_line(**extra)}"
+        else:
+            line = f"{record.asctime} {record.levelname} {record.name}: {record.message}"
+            line += "".join(f" {name}={value}" for name, value in extra.items())
+        return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
+
+
+def _short_line(
+    *, method: str, route: str, status: int, duration_ms: int, code: str = "", login: str = "", **ids: object
+) -> str:
+    """Return the line of a response: `POST /useradd 201 petrov.ivan 10 ms`."""
+    words = (method, route, str(status), code if status >= 400 else "", login, f"{duration_ms} ms")
+    return " ".join(filter(None, words))
 
 
 def init_app(app: Flask, log_format: str) -> None:
-    """Send the records of all loggers to standard error; log each response."""
+    """Send the lines of all loggers to standard error; log each response."""
+    is_terminal = sys.stderr is not None and sys.stderr.isatty()
+    is_text = log_format == "text" or (log_format == "auto" and is_terminal)
     handler = _StreamHandler(sys.stderr)
     handler.addFilter(_add_request_ids)
-    handler.setFormatter(
-        JsonFormatter(
-            "%(levelname)s %(name)s %(message)s",
-            timestamp=True,
-            json_ensure_ascii=True,  # also escapes control sequences of terminals
-            rename_fields={"levelname": "level", "name": "logger"},
-        )
-        if log_format == "json"
-        else _TextFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-    )
+    handler.setFormatter(_text_formatter(is_terminal) if is_text else _json_formatter())
     _install(handler)
     root = logging.getLogger()
     root.setLevel(logging.INFO)
@@ -93,7 +99,20 @@ def init_app(app: Flask, log_format: str) -> None:
     runtime = get_runtime(app)
     runtime.on_start.append(lambda: _start_queue(handler))
     runtime.on_stop.append(_drain_queue)
-    app.after_request(_log_response)
+    app.after_request(partial(_log_response, is_text=is_text))
+
+
+def _json_formatter() -> logging.Formatter:
+    return JsonFormatter(
+        "%(levelname)s %(name)s %(message)s",
+        timestamp=True,
+        json_ensure_ascii=True,  # also escapes what a terminal would interpret
+        rename_fields={"levelname": "level", "name": "logger"},
+    )
+
+
+def _text_formatter(is_terminal: bool) -> logging.Formatter:
+    return _TextFormatter("%(asctime)s %(message)s", "%H:%M:%S" if is_terminal else None)
 
 
 def _install(handler: logging.Handler) -> None:
@@ -127,13 +146,14 @@ def _add_request_ids(record: logging.LogRecord) -> bool:
     return True
 
 
-def _log_response(response: Response) -> Response:
-    """Log a response, except health checks and attempts with a status below 500.
+def _log_response(response: Response, *, is_text: bool) -> Response:
+    """Log a response, except health checks and, in JSON, attempts with a status below 500.
 
-    These attempts are in the table `attempts` anyway. Query strings are not logged: they may contain names.
+    These attempts are in the table `attempts` anyway; a terminal shows them with masked logins. Query strings are not
+    logged: they may contain names.
     """
-    state = request_state()
-    if (state.attempt and response.status_code < 500) or request.endpoint in QUIET_ENDPOINTS:
+    state, attempt = request_state(), request_state().attempt
+    if request.endpoint in QUIET_ENDPOINTS or (attempt and response.status_code < 500 and not is_text):
         return response
     fields: dict[str, object] = {
         "method": mask(request.method[:16]),
@@ -142,8 +162,10 @@ def _log_response(response: Response) -> Response:
         "duration_ms": round((time.monotonic() - state.arrival.started) * 1000),
         "request_id": str(state.request_id),
     }
-    if state.attempt:
+    if attempt:
         fields |= {"attempt_id": str(state.request_id), "outcome": Outcome.of(response.status_code).value}
+    if attempt and is_text:
+        fields["login"] = mask(attempt.sent.get("username", ""))
     if state.code:
         fields["code"] = state.code
     log.info("request finished", extra=fields)

@@ -5,6 +5,7 @@ safely at any time.
 """
 
 import ctypes
+import errno
 import logging
 import os
 import socket
@@ -31,6 +32,7 @@ _M_ARENA_MAX = -8
 """M_ARENA_MAX of mallopt(3)."""
 SD_LISTEN_FDS_START = 3
 """File descriptor of the socket that systemd passes to the process LISTEN_PID (sd_listen_fds(3))."""
+_HOST_REMEDY = "HOST must be an address of this machine, such as 127.0.0.1, or :: for all of them"
 STALLED_S = 120
 """Seconds after which a client that does not read its response is disconnected (TCP_USER_TIMEOUT, tcp(7)). Waitress has
 no such limit, and two stalled downloads would block all others."""
@@ -98,8 +100,16 @@ def _listen(host: str, port: int) -> socket.socket:
         is_dual = address[0] == "::" and socket.has_dualstack_ipv6()
         listener = socket.create_server(address[:2], family=family, backlog=BACKLOG, dualstack_ipv6=is_dual)
         return _with_user_timeout(listener)
-    except OSError as error:
-        sys.exit(f"useradd cannot listen on {host}:{port}: {error.strerror}. Choose another port: PORT=8001")
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that IDNA cannot encode
+        sys.exit(f"useradd cannot listen on {host}:{port}: {_listen_problem(error)}")
+
+
+def _listen_problem(error: OSError | UnicodeError) -> str:
+    """Return the reason and a remedy."""
+    if isinstance(error, UnicodeError | socket.gaierror):
+        return f"no such host name. {_HOST_REMEDY}"
+    remedies = {errno.EADDRNOTAVAIL: _HOST_REMEDY, errno.EACCES: "Ports below 1024 need privileges: try PORT=8001"}
+    return f"{os.strerror(error.errno or 0)}. {remedies.get(error.errno or 0, 'Choose another port: PORT=8001')}"
 
 
 def _with_user_timeout(listener: socket.socket) -> socket.socket:

@@ -4,6 +4,7 @@ import logging
 import os
 import select
 import signal
+import sys
 import threading
 from contextlib import suppress
 from types import FrameType
@@ -59,6 +60,12 @@ def stop_blocking_log() -> None:
             stream = NonBlockingStream(handler.stream)
             handler.setStream(stream)
             handler.addFilter(stream.add_dropped_lines)
+
+
+def end_interrupted_line() -> None:
+    """Start a new line on the terminal, which has printed `^C` on the current one."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        NonBlockingStream(sys.stderr).write("\n")
 
 
 def _is_main_thread() -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from project.server.output import stop_blocking_log
+from project.server.output import end_interrupted_line, stop_blocking_log
 
 log = logging.getLogger(__name__)
 
@@ -75,9 +75,11 @@ class Supervisor:
 
     def watch(self) -> int:
         """Replace workers that die, until a stop signal; return the exit status."""
-        while signal.sigwait(self._watched) == signal.SIGCHLD:
+        while (number := signal.sigwait(self._watched)) == signal.SIGCHLD:
             for pid, status in _reap():
                 self._replace(pid, status)
+        if number == signal.SIGINT:
+            end_interrupted_line()
         return self._stop()
 
     def _replace(self, pid: int, status: int) -> None:

@@ -3,10 +3,13 @@
 import io
 import json
 import logging
+import re
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from flask import Flask
@@ -175,7 +178,7 @@ def test_an_internal_error_is_logged_with_its_traceback_and_request_id(
 def test_a_failed_statement_is_logged_without_its_parameters(
     client: FlaskClient, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wrong = PreparedStatement("wrong", "select 1 / 0 from (select {}) as sent", arguments=22)
+    wrong = PreparedStatement("wrong", "select 1 / 0 from (select {}) as sent", arguments=1)
     monkeypatch.setattr("project.queries.registration._USERADD", wrong)
 
     response = useradd(client, ANNA, headers={"Idempotency-Key": KEY})
@@ -220,6 +223,17 @@ def test_every_log_record_is_one_printable_line(log: Log, evil: str) -> None:
     assert (line["message"], line["cause"]) == (evil, evil)
 
 
+@contextmanager
+def _own_handlers() -> Iterator[None]:
+    """Restore the log handlers of the other tests at the end."""
+    former, root = _handlers(), logging.getLogger()
+    yield
+    for handler in _handlers():
+        root.removeHandler(handler)
+    for handler in former:
+        root.addHandler(handler)
+
+
 def _handlers() -> list[Any]:
     """Return the log handlers of the service."""
     return [one for one in logging.getLogger().handlers if type(one).__module__ == "project.http.logs"]
@@ -248,16 +262,57 @@ def test_frequent_requests_are_not_logged(client: FlaskClient, log: Log, address
 def test_several_applications_share_one_log_handler(make_app: MakeApp, client: FlaskClient) -> None:
     make_app()
 
-    handlers = [one for one in logging.getLogger().handlers if type(one).__module__ == "project.http.logs"]
-    assert len(handlers) == 1
+    assert len(_handlers()) == 1
 
 
-def test_the_log_can_be_plain_text(make_app: MakeApp, capsys: pytest.CaptureFixture[str]) -> None:
-    former = [one for one in logging.getLogger().handlers if type(one).__module__ == "project.http.logs"]
-    make_app(log_format="text")
+class Terminal(io.StringIO):
+    """Standard error of a terminal."""
 
-    logging.getLogger("some.module").warning("a word\nERROR fake \x1b[31m", extra={"cause": "Имя\r\nfake"})
+    def isatty(self) -> bool:
+        return True
 
-    [logged] = capsys.readouterr().err.splitlines()
-    logging.getLogger().handlers[-1:] = former
-    assert logged.endswith(r"WARNING some.module: a word\nERROR fake \x1b[31m cause=\u0418\u043c\u044f\r\nfake")
+
+@contextmanager
+def _terminal() -> Iterator[Terminal]:
+    """Applications made within log to the terminal."""
+    with patch("sys.stderr", Terminal()) as terminal, _own_handlers():
+        yield terminal
+
+
+def test_plain_text_cannot_forge_lines_or_control_a_terminal(make_app: MakeApp) -> None:
+    with _terminal() as terminal:
+        make_app(log_format="text")
+        logging.getLogger("some.module").warning("a word\nERROR fake \x1b[31m", extra={"cause": "Имя\r\nfake\u202e"})
+
+    [logged] = terminal.getvalue().splitlines()
+    assert logged.endswith(r"WARNING some.module: a word\nERROR fake \x1b[31m cause=Имя\r\nfake\u202e")
+
+
+def test_a_terminal_shows_one_short_line_for_each_request(make_app: MakeApp) -> None:
+    with _terminal() as terminal:
+        client = make_app(log_format="auto").test_client()
+        useradd(client, ANNA)
+        useradd(client, {**ANNA, "username": "anna@example.org", "phone": "1"})
+        client.get("/nowhere/79991234567")
+        client.get("/livez")
+
+    lines = terminal.getvalue().splitlines()
+    patterns = [
+        rf"POST /api/v1/useradd/ 201 {ANNA['username']} \d+ ms",
+        r"POST /api/v1/useradd/ 422 invalid_phone a•••@example.org \d+ ms",
+        r"GET unknown 404 not_found \d+ ms",
+    ]
+    assert len(lines) == len(patterns)
+    for line, pattern in zip(lines, patterns, strict=True):
+        assert re.fullmatch(r"\d\d:\d\d:\d\d " + pattern, line), line
+
+
+def test_the_log_is_json_where_standard_error_is_no_terminal(
+    make_app: MakeApp, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with _own_handlers():
+        make_app(log_format="auto")
+        logging.getLogger("some.module").warning("a word")
+
+    [line] = capsys.readouterr().err.splitlines()
+    assert json.loads(line)["message"] == "a word"

@@ -1,19 +1,25 @@
 """Starts that cannot succeed end with one line; an outage is reported in libpq's words."""
 
 import os
+import pty
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from types import SimpleNamespace
 
 import psycopg2
 import pytest
 
+from project.cli.greeting import EXAMPLES, terminal_language
 from project.cli.startup import StartReports
+from project.contract.schemas import user_add_schema
 from project.runtime import Runtime
 from project.spool import Spool, SpoolError
 from tests.chaos.processes import HOST, free_port
@@ -62,7 +68,7 @@ def serve(url: str, folder: Path, *arguments: str, seconds: float = 0, **setting
         text=True,
     ) as process:
         assert process.stdout
-        greeting = [process.stdout.readline() for _ in range(2)]
+        greeting = list(takewhile(lambda line: "-d '" not in line, process.stdout))
         time.sleep(seconds)
         process.send_signal(signal.SIGTERM)
         output, errors = process.communicate(timeout=30)
@@ -140,10 +146,111 @@ def test_an_outage_is_named_before_the_greeting_and_once_a_minute_in_the_log(tmp
 
     output, errors = serve(url, tmp_path, "--migrate", seconds=5)
 
-    assert output.startswith("\n  useradd is ready")
+    assert output.startswith("\n  useradd has started, but: PostgreSQL is unavailable: ")
     assert errors.startswith(f"PostgreSQL is unavailable: {HOST}:")
     assert "Connection refused" in errors.splitlines()[0]
     assert [line for line in errors.splitlines() if '"ERROR"' in line] == []
+
+
+def test_a_start_without_problems_greets_with_a_request_that_works(make_database: MakeDatabase, tmp_path: Path) -> None:
+    output, errors = serve(make_database(""), tmp_path, "--migrate", LANG="ru_RU.UTF-8")
+
+    assert output.startswith("\n  Сервис useradd запущен.\n")
+    assert "/api/v1/useradd/" in output
+    assert [line for line in errors.splitlines() if '"ERROR"' in line] == []
+
+
+@pytest.mark.parametrize(
+    ("host", "sentence"),
+    [
+        ("nowhere.invalid", "no such host name. HOST must be an address of this machine"),
+        ("a..b", "no such host name. HOST must be an address of this machine"),
+        ("192.0.2.1", "Cannot assign requested address. HOST must be an address of this machine"),
+        ("", "Address already in use. Choose another port"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_refused_in_one_line(tmp_path: Path, host: str, sentence: str) -> None:
+    with socket.create_server((HOST, 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, str(ROOT / "wsgi.py")]
+        settings = environment("postgresql://nobody@127.0.0.1:1/x", tmp_path, HOST=host or HOST, PORT=port)
+        result = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=30)
+
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"useradd cannot listen on {host or HOST}:{port}: {sentence}")
+    assert result.stderr.count("\n") == 1
+
+
+def test_ctrl_c_ends_the_line_of_the_terminal(make_database: MakeDatabase, tmp_path: Path) -> None:
+    """A terminal prints ^C, and the log continues on a new line."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, ROOT / "wsgi.py", "--migrate"],
+        env=environment(make_database(""), tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        start_new_session=True,
+        text=True,
+    ) as process:
+        os.close(theirs)
+        text = _read_terminal(ours, until="worker started")
+        process.send_signal(signal.SIGINT)
+        text += _read_terminal(ours, until="no line of the log")
+        assert process.wait(timeout=30) == 0
+    os.close(ours)
+
+    assert text.partition("\r\n\r\n")[2].splitlines()[-1].endswith("INFO project.server.supervisor: stopped")
+    assert "Traceback" not in text
+
+
+def _read_terminal(terminal: int, until: str) -> str:
+    """Read up to a text or the end of output."""
+    text = b""
+    with suppress(OSError):  # EIO: nobody has the other end open any more
+        while until.encode() not in text and (read := os.read(terminal, 4096)):
+            text += read
+    return text.decode()
+
+
+def test_flask_run_prints_its_address_and_uses_the_settings(make_database: MakeDatabase, tmp_path: Path) -> None:
+    settings = environment(make_database(""), tmp_path)
+    with subprocess.Popen(
+        [sys.executable, "-m", "flask", "run"],
+        env=settings,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        process.kill()
+
+    assert first == f" * http://127.0.0.1:{settings['PORT']}/ (press Ctrl-C to quit)\n"
+
+
+@pytest.mark.parametrize(
+    ("environment", "language"),
+    [
+        ({}, "en"),
+        ({"LANG": "C.UTF-8"}, "en"),
+        ({"LANG": "ru_RU.UTF-8"}, "ru"),
+        ({"LANG": "ru_RU.UTF-8", "LC_MESSAGES": "en_GB.UTF-8"}, "en"),
+        ({"LANG": "de_DE", "LC_MESSAGES": "en", "LC_ALL": "ru_RU.KOI8-R"}, "ru"),
+        ({"LANG": "ru_RU.UTF-8", "LC_ALL": ""}, "ru"),
+    ],
+)
+def test_the_language_of_the_terminal_is_that_of_its_locale(environment: dict[str, str], language: str) -> None:
+    assert terminal_language(environment) == language
+
+
+@pytest.mark.parametrize("language", EXAMPLES)
+def test_the_request_of_the_greeting_creates_somebody_whom_no_document_creates(language: str) -> None:
+    body = EXAMPLES[language]
+
+    user_add_schema("RU").load(body)
+    for path in ("README.md", "README.ru.md", "project/contract/schemas.py", "project/api/openapi.py"):
+        assert body["username"] not in (ROOT / path).read_text()
 
 
 def test_problems_are_reported_at_once_and_then_once_a_minute(

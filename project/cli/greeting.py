@@ -1,0 +1,53 @@
+"""The message of a start: addresses, an example request, and what does not work yet."""
+
+import json
+import os
+from collections.abc import Mapping
+
+from flask import Flask
+from flask_babel import force_locale
+
+from project.http.translations import gettext
+
+EXAMPLES = {
+    "en": {"name": "Grace Hopper", "username": "grace.hopper", "email": "grace.hopper@example.org"},
+    "ru": {"name": "Анна Соколова", "username": "anna.sokolova", "email": "anna.sokolova@example.org"},
+}
+"""People whom neither the READMEs nor Swagger UI create: their requests must not clash with this one."""
+
+
+def terminal_language(environment: Mapping[str, str] = os.environ) -> str:
+    """Return `ru` if the locale is Russian, else `en`.
+
+    LC_ALL precedes LC_MESSAGES, which precedes LANG (POSIX.1-2017, XBD 8.2).
+    """
+    names = ("LC_ALL", "LC_MESSAGES", "LANG")
+    locale = next((environment[name] for name in names if environment.get(name)), "")
+    return "ru" if locale.startswith("ru") else "en"
+
+
+def greeting(app: Flask, address: str, problem: str) -> str:
+    """Return the greeting in the language of the terminal.
+
+    `problem` is why the start is not complete; it is empty if it is.
+    """
+    language = terminal_language()
+    example = json.dumps(EXAMPLES[language], ensure_ascii=False)
+    with app.app_context(), force_locale(language):
+        state = gettext("useradd is ready.")
+        if problem:
+            state = gettext("useradd has started, but: %(problem)s", problem=problem)
+        results, documentation = gettext("Results:"), gettext("API documentation:")
+        task = gettext("Create a user, then log in with the login and password of the response:")
+    width = max(len(results), len(documentation))
+    return f"""
+  {state}
+
+    {results:{width}}  {address}/results/
+    {documentation:{width}}  {address}/swagger/
+
+  {task}
+
+    curl -i {address}/api/v1/useradd/ -H 'Content-Type: application/json' \\
+      -d '{example}'
+"""
