@@ -114,7 +114,7 @@ ALLOWED = {
     "project/spool.py with self._lock": "disk",
     "project/spool.py with self._sync_lock": "disk",
 }
-"""Where the code waits without a bound of its own, or sleeps: the row of the table that says why it ends.
+"""Places that wait without a bound of their own, or sleep: the row of the table that says why the wait ends.
 
 A lock has one line per file: its bound depends on all its holders. Other waits name their function.
 """
