@@ -20,9 +20,9 @@ STUCK_S = 2.0
 
 
 def call(work: Callable[[], R], timeout_s: float) -> R:
-    """Return the result of a disk operation.
+    """Perform a disk operation in a thread and return its result.
 
-    Raises TimeoutError; then the operation continues in its thread.
+    Raises TimeoutError after `timeout_s`; the operation continues in its thread.
     """
     result: Future[R] = Future()
 

@@ -31,7 +31,7 @@ def _print_development_address() -> None:
 
 
 def _with_database(run: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a command to start the embedded server first, which may exceed a query's deadline."""
+    """Wrap a command to start the embedded server first: a start takes longer than queries may."""
 
     def run_with_database(*arguments: Any, **options: Any) -> Any:
         if server := current_app.extensions["embedded_postgres"]:

@@ -99,7 +99,7 @@ class Database:
 
     @property
     def waiting(self) -> int:
-        """Number of threads that wait for a permit, a group or a connection."""
+        """Number of threads that wait for a permit, for their group or for a connection."""
         gathered = sum(group.waiting for group in tuple(self._groups.values()))
         return self._permits.waiting + gathered + self._connections.waiting
 
@@ -137,10 +137,10 @@ class Database:
         return self._run_autocommit(statement.name, partial(statement.run, values=values))
 
     def write_member(self, statement: PreparedStatement, member: Member) -> Row:
-        """Decide a member in one transaction with those of other threads; return its row.
+        """Execute a statement for a member, in one transaction with other threads'; return its row.
 
         `statement` takes a JSON array of members and returns their rows in order. If the group fails for any reason,
-        the member is tried alone. Raises as write_statement().
+        the member is tried alone. Raises the errors of write_statement().
         """
         groups = self._groups.get(statement.name)
         if groups is None:  # setdefault() is atomic
@@ -151,9 +151,10 @@ class Database:
     def write_group(
         self, statement: PreparedStatement, members: Sequence[Member]
     ) -> list[Row | RefusalError | QueryError]:
-        """Decide members that share no claim in one transaction; return rows or errors in order.
+        """Execute a statement for members without common claims; return rows or errors in order.
 
-        As write_member(), for members of one thread: each that has to be tried alone has a deadline of its own.
+        Does the same as write_member() for members of one thread, in one transaction. If this fails, each member is
+        tried alone, with a deadline of its own.
         """
         try:
             return [*self._run(statement.name, partial(self._decide_group, statement, members))]
@@ -212,7 +213,7 @@ class Database:
             connection.close()
 
     def _decide_group(self, statement: PreparedStatement, members: Sequence[Member]) -> list[Row]:
-        """Decide members with one statement, once. Raises GroupFailedError."""
+        """Execute a statement for members, without retries. Raises GroupFailedError."""
         commit = _CommitState()
         try:
             rows = self._try(partial(self._autocommit, partial(statement.run, values=(_array(members),))), commit)

@@ -1,4 +1,4 @@
-"""Group commit: simultaneous writes of several threads share a statement (docs/adr/0033)."""
+"""Group commit: concurrent writes of several threads share a statement (docs/adr/0033)."""
 
 import threading
 import time
@@ -8,19 +8,19 @@ from project.database.deadline import deadline, remaining
 from project.database.prepared import Row
 
 MAX_MEMBERS = 64
-"""Members of a group."""
+"""Maximum number of members of a group."""
 MAX_RUNNING = 2
-"""Groups under way in a process: while PostgreSQL commits one, it can execute the other."""
+"""Maximum number of groups of a process in progress: while PostgreSQL commits one, it can execute the other."""
 TURN_S = 0.2
-"""Seconds that a member waits for its group to begin; groups normally take milliseconds."""
+"""Seconds for which a member waits for its group to begin; groups normally take milliseconds."""
 MIN_JOIN_S = 0.5
-"""Seconds that a member must have left: half of them are for the group, the others for a try of its own."""
+"""Minimum seconds until the deadline of a member: one half is for the group, the other for a try of its own."""
 SUSPEND_S = 5.0
-"""Seconds without groups after one has failed: whatever made it fail would delay the next one, too."""
+"""Seconds for which no groups are formed after one has failed, because the next one would probably fail, too."""
 
 
 class GroupFailedError(Exception):
-    """A group was not decided: its members have to be tried alone."""
+    """A group failed; its members have to be tried alone."""
 
     def __init__(self, *, may_be_committed: bool) -> None:
         super().__init__()
@@ -29,9 +29,9 @@ class GroupFailedError(Exception):
 
 
 class Member:
-    """A JSON object that a statement takes, and the thread that waits for its result.
+    """A JSON object to be passed to a statement, and the thread that waits for its row.
 
-    Members with a common value in `claims` are never in the same group: each is decided as if it were alone.
+    Members with a common value in `claims` are never in the same group, so that members do not affect each other.
     """
 
     __slots__ = ("_woken", "claims", "is_leader", "line", "may_be_committed", "row", "until")
@@ -49,7 +49,7 @@ class Member:
         self._woken.acquire()
 
     def wake(self) -> None:
-        """Let the thread of this member continue."""
+        """Wake the thread that waits in wait()."""
         self._woken.release()
 
     def wait(self, timeout_s: float) -> bool:
@@ -58,17 +58,17 @@ class Member:
 
 
 class GroupCommit:
-    """Gathers members while groups are under way; the first of them then leads the next group.
+    """Collects members while groups are in progress; the first one then leads the next group.
 
-    There is no timer: a member that finds less than MAX_RUNNING groups under way is sent at once.
+    There is no timer: if fewer than MAX_RUNNING groups are in progress, a member is sent at once.
     """
 
     def __init__(
         self, decide_group: Callable[[Sequence[Member]], list[Row]], decide_alone: Callable[[Member], Row]
     ) -> None:
-        """Both callbacks respect the deadline of their thread.
+        """Create a group commit. Both functions must respect the deadline of their thread.
 
-        `decide_group` tries once and raises GroupFailedError.
+        `decide_group` executes the statement once and raises GroupFailedError.
         """
         self._decide_group = decide_group
         self._decide_alone = decide_alone
@@ -76,7 +76,7 @@ class GroupCommit:
         self._running = 0
         self._gathered: list[Member] = []
         self._next_leader: Member | None = None
-        """A member that was woken to lead a group and has not gathered it yet: no other may take its members."""
+        """A member that was woken to lead a group and has not collected it yet: no other may take its members."""
         self._suspended_until = 0.0
 
     @property
@@ -85,7 +85,7 @@ class GroupCommit:
         return len(self._gathered)
 
     def decide(self, member: Member) -> Row:
-        """Return the row of a member; exceptions of `decide_alone` propagate."""
+        """Execute the statement for a member; return its row. Raises what `decide_alone` raises."""
         left, now = remaining() or 0.0, time.monotonic()
         if left < MIN_JOIN_S or now < self._suspended_until:
             return self._decide_alone(member)
@@ -103,7 +103,7 @@ class GroupCommit:
         return self._decide_alone(member) if member.row is None else member.row
 
     def _await_turn(self, member: Member) -> None:
-        """Wait until the member leads a group or is decided; leave if no group begins in time."""
+        """Wait until the member becomes a leader or has a row; give up if no group begins in time."""
         if member.wait(TURN_S):
             return
         with self._lock:
@@ -115,7 +115,7 @@ class GroupCommit:
         member.wait(member.until - time.monotonic())
 
     def _lead(self, leader: Member) -> None:
-        """Decide the leader's group; in any case let the next one begin and wake the members."""
+        """Execute the leader's group. Start the next group and wake the members in any case."""
         members, may_be_committed = [leader], True
         try:
             members = self._gather(leader)
@@ -137,7 +137,7 @@ class GroupCommit:
             leader.may_be_committed = may_be_committed
 
     def _gather(self, leader: Member) -> list[Member]:
-        """Return the leader and the gathered members that share no claim; the others wait on."""
+        """Return the leader and collected members without common claims; others keep waiting."""
         members, claims = [leader], set(leader.claims)
         left: list[Member] = []
         with self._lock:
@@ -153,7 +153,7 @@ class GroupCommit:
         return members
 
     def _end_group(self) -> None:
-        """Let the first of the gathered members lead the next group."""
+        """Make the first collected member the leader of the next group."""
         with self._lock:
             if self._next_leader or not self._gathered:
                 self._running -= 1

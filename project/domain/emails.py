@@ -1,4 +1,4 @@
-"""Validates and normalizes e-mail addresses, stored as written, unique in any case.
+"""Validates and normalizes e-mail addresses, which are stored as written.
 
 The syntax follows RFC 5322 and RFC 6531. DNS is not queried, so that the result does not depend on the network.
 """
@@ -14,20 +14,20 @@ from project.domain.text import UNSEEN, check_characters, trim
 from project.domain.usernames import fold
 
 MAX_LENGTH = 254
-"""RFC 5321 4.5.3.1.3 (erratum 1690)."""
+"""Maximum length of an address (RFC 5321, 4.5.3.1.3, erratum 1690)."""
 MAX_LOCAL_LENGTH = 64
-"""RFC 5321 4.5.3.1.1."""
+"""Maximum length of a local part (RFC 5321, 4.5.3.1.1)."""
 EXAMPLE = "ivan@example.org"
 
 _PLAIN = re.compile(
     r"(?P<local>[a-z0-9_+-]+(?:\.[a-z0-9_+-]+)*)@(?P<domain>(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63})",
     re.ASCII | re.IGNORECASE,
 )
-"""Fast path: most addresses need neither Unicode nor IDNA tables."""
+"""Fast path: most addresses need no lookup in Unicode or IDNA tables."""
 _RESERVED = frozenset({"alt", "arpa", "example", "invalid", "localhost", "onion", "test"})
 """Top-level domains that never get mail (RFC 6761, 7686, 9476); `.local`, `.internal` and the like are private."""
 _PRIVATE = "home.arpa"
-"""RFC 8375."""
+"""The private domain of home networks (RFC 8375)."""
 SPECIAL_USE_DOMAIN_NAMES.clear()  # the list of email-validator, which refuses some private domains and not others
 
 _SCRIPTS = tuple(
@@ -35,11 +35,15 @@ _SCRIPTS = tuple(
 )
 """Latin, Cyrillic and Greek, whose letters look alike."""
 _LOOKALIKES = re.compile("[асеорхуѕіјһԁԛԝАВСЕНІЈКМОРЅТХУԌԚԜ0-9_.+-]+")
-"""A local part of nothing else reads as a Latin one (Unicode UTS 39, whole-script confusables)."""
+"""Characters that look Latin. A local part of only these looks like a Latin one (Unicode UTS 39, whole-script
+confusables)."""
 
 
 def normalize_email(text: str) -> str:
-    """Return the address as it is stored: as written, the domain in Unicode. Raises RuleError."""
+    """Return the form in which an address is stored. Raises RuleError.
+
+    It is the address as written, with the domain in Unicode.
+    """
     typed = trim(text)
     if len(typed) > MAX_LENGTH:
         raise RuleError("too_long", limit=MAX_LENGTH, length=len(typed))
@@ -54,7 +58,7 @@ def normalize_email(text: str) -> str:
 def fold_email(email: str) -> str:
     """Return the form of a stored address that must be unique.
 
-    The local part is folded like a username. The domain stays: `straße.de` and `strasse.de` are two domains.
+    The local part is folded like a username. The domain is unchanged: `straße.de` and `strasse.de` are two domains.
     """
     local, _, domain = email.rpartition("@")
     return f"{fold(local)}@{domain}"
@@ -109,7 +113,7 @@ def _check_reserved(domain: str) -> None:
 
 
 def _check_scripts(local: str, domain: str) -> None:
-    """Refuse a local part or a label that mixes letters that look alike (Unicode UTS 39)."""
+    """Raise RuleError if a local part or label mixes scripts that look alike (Unicode UTS 39)."""
     parts = (fold(local), *domain.split("."))
     mixed = any(sum(bool(script.search(part)) for script in _SCRIPTS) > 1 for part in parts)
     if mixed or (domain.isascii() and not local.isascii() and _LOOKALIKES.fullmatch(local)):
@@ -117,7 +121,7 @@ def _check_scripts(local: str, domain: str) -> None:
 
 
 def _check_folded(local: str, domain: str) -> None:
-    """Refuse characters that become signs when folded: a full-width @ would give a second @."""
+    """Raise RuleError if folding produces special characters, such as a second @."""
     for position, character in enumerate(local, start=1):
         folded = unicodedata.normalize("NFKC", character)
         signs = not character.isascii() and any(part.isascii() and not part.isalnum() for part in folded)

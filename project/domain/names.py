@@ -36,7 +36,7 @@ PARAMETER_SYNONYMS: Mapping[str, str] = {
 
 
 def find_parameter(name: str, known: Iterable[str]) -> str | None:
-    """Return the known query parameter that `name` probably means, None if that is unclear."""
+    """Return the known query parameter that `name` probably stands for, or None."""
     folded = _folded(name)
     names = {_folded(parameter): parameter for parameter in known}
     if PARAMETER_SYNONYMS.get(folded) in names.values():

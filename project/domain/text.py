@@ -23,7 +23,7 @@ _AROUND = BLANKS + FORMATS
 UNSEEN = re.compile(
     f"[{_FILLERS}\u034f\u17b4\u17b5\u180b-\u180f\u2065\ufe00-\ufe0f\ufff0-\ufffd\U0001d159\U000e0000-\U000e0fff]"
 )
-"""Letters, marks, symbols and unassigned code points that show nothing, or only that something is missing."""
+"""Letters, marks, symbols and unassigned code points that are invisible or are shown as a placeholder."""
 
 
 def _is_forbidden(character: str) -> bool:
@@ -47,12 +47,12 @@ def check_characters(text: str) -> None:
 
 
 def trim(text: str) -> str:
-    """Return the text without the blanks and format characters around it."""
+    """Return the text without blanks and format characters at its start and end."""
     return text.strip(_AROUND)
 
 
 def is_blank(text: str) -> bool:
-    """Return whether nothing of the text is visible."""
+    """Return whether the text has no visible characters."""
     return not any(map(_is_visible, text))
 
 
@@ -71,7 +71,7 @@ def clean(text: str, limit: int) -> str:
 
 
 def trimmed_name(text: str, limit: int) -> str:
-    """Return a name without blanks around it, in NFC (Unicode UAX 15). Raises RuleError."""
+    """Return a name in NFC (Unicode UAX 15), without surrounding blanks. Raises RuleError."""
     name = unicodedata.normalize("NFC", text.strip(BLANKS))
     if not name:
         raise RuleError("blank")

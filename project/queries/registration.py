@@ -47,12 +47,12 @@ both could deadlock."""
 
 
 def useradd(database: Database, member: Member) -> Decision:
-    """Call the SQL function that decides: user created, identifiers taken, or key replayed."""
+    """Call the SQL function that creates the user, refuses it or replays the key."""
     return _decision(database.write_member(_USERADD, member))
 
 
 def useradd_group(database: Database, members: Sequence[Member]) -> list[Decision | Exception]:
-    """Decide members that claim nothing in common; return exceptions in their places."""
+    """Do the same as useradd() for members without common claims; return decisions or errors."""
     found = database.write_group(_USERADD, members)
     return [one if isinstance(one, Exception) else _decision(one) for one in found]
 
@@ -60,7 +60,7 @@ def useradd_group(database: Database, members: Sequence[Member]) -> list[Decisio
 def useradd_member(
     attempt: NewAttempt, new_user: NewUser, *, duration_ms: int, kid: str, password_hash: str, is_admin: bool
 ) -> Member:
-    """Return the arguments of the SQL function for an attempt, and what it claims."""
+    """Return the arguments of the SQL function for an attempt, with its claims."""
     attempt_id, folded = str(attempt.id), fold(new_user.username)
     email_folded = new_user.email and fold_email(new_user.email)
     key_hash = None if attempt.key_hash is None else attempt.key_hash.hex()
@@ -112,7 +112,7 @@ def _decision(row: Row) -> Decision:
 
 
 def insert_attempt(database: Database, record: AttemptRecord) -> None:
-    """Record an attempt that created no user, as insert_attempts() does."""
+    """Record one attempt that created no user, by the same rules as insert_attempts()."""
     database.write_member(_INSERT, Member(record.to_line(), frozenset({("id", str(record.attempt.id))})))
 
 

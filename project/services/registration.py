@@ -11,7 +11,7 @@ from project.queries import registration as queries
 from project.services.clock import elapsed_ms
 
 GROUP = 100
-"""Registrations that register_many() has PostgreSQL decide in one transaction."""
+"""Maximum number of registrations per transaction of register_many()."""
 
 
 def register(
@@ -25,8 +25,8 @@ def register(
 ) -> Credentials:
     """Create a user and record the attempt; return the credentials. Raises RefusalError.
 
-    `key` is the raw idempotency key of `attempt.key_hash`: the same key gives the same credentials. Simultaneous calls
-    share a transaction (docs/adr/0033).
+    `key` is the idempotency key whose hash is `attempt.key_hash`; the same key returns the same credentials. Concurrent
+    calls share a transaction (docs/adr/0033).
     """
     registration = Registration(attempt=attempt, key=key, new_user=new_user, is_admin=is_admin)
     password = passwords.derive(key, new_user.username)
@@ -37,9 +37,9 @@ def register(
 def register_many(
     database: Database, passwords: Passwords, registrations: Sequence[Registration]
 ) -> list[Credentials | Exception]:
-    """Decide registrations in order as register() would; return its results and exceptions.
+    """Create several users, by the same rules as register(); return credentials or exceptions.
 
-    Each transaction takes up to GROUP of them. An exception concerns only its own registration.
+    Results are in the order of the registrations. An exception concerns only its own registration.
     """
     issued = [passwords.derive(one.key, one.new_user.username) for one in registrations]
     members = [_member(passwords, *one) for one in zip(registrations, issued, strict=True)]
@@ -52,9 +52,9 @@ def register_many(
 
 
 def _disjoint(members: Sequence[Member]) -> list[list[int]]:
-    """Return the positions of members in groups without a common claim.
+    """Divide members into groups without common claims; return their positions.
 
-    Of two that claim the same, the earlier one is in an earlier group, so that it is decided first.
+    Of two members with a common claim, the first is in an earlier group, so that it takes precedence.
     """
     groups: list[list[int]] = []
     last: dict[Hashable, int] = {}  # claim -> number of the last group that has it

@@ -20,7 +20,7 @@ class Statement:
         self.groups: list[list[str]] = []
         self.alone: list[tuple[str, bool]] = []
         self.failure: BaseException | None = None
-        """Errors that the next groups raise."""
+        """Error that the next groups raise."""
         self.commit = GroupCommit(self.decide_group, self.decide_alone)
         self._threads = ThreadPoolExecutor(200)
         self._released = threading.Event()
