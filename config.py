@@ -23,6 +23,8 @@ MIN_SECRET_LENGTH = 32
 _HOST = re.compile(r"(?:\[([^\[\]]+)\]|([^:\[\]]*))(?::(\d*))?")
 """Matches `[IPv6 address]:port` or `host:port`; the port is optional."""
 
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::\d{1,5})?")
+
 Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
 
@@ -179,6 +181,14 @@ def _names(value: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
+def _origins(value: str) -> tuple[str, ...]:
+    """Return origins as browsers send them: in small letters, without the default port."""
+    origins = tuple(name.lower() for name in _names(value))
+    if not all(map(_ORIGIN.fullmatch, origins)):
+        raise ValueError("must be origins without a path, for example https://shop.example.org,http://localhost:3000")
+    return tuple(origin.removesuffix(":443" if origin.startswith("https:") else ":80") for origin in origins)
+
+
 def _networks(value: str) -> Networks:
     try:
         return tuple(ipaddress.ip_network(part) for part in _names(value))
@@ -256,8 +266,8 @@ class Config:
     trusted_hosts: tuple[str, ...] = setting(
         (),
         _names,
-        "Accepted host names, comma-separated; `.example.org` includes subdomains. Empty: localhost, 127.0.0.1 "
-        "and HOST; if HOST is 0.0.0.0 or ::, every IP address of the machine",
+        "Accepted host names, comma-separated; `.example.org` includes subdomains. Empty: localhost, 127.0.0.1, "
+        "::1 and HOST; if HOST is 0.0.0.0 or ::, every IP address of the machine",
     )
     trusted_proxies: Networks = setting(
         (),
@@ -269,6 +279,12 @@ class Config:
         _switch,
         "1: require HTTPS for sessions (Secure, __Host- cookies, HSTS), even if a proxy forwards plain HTTP",
         shown="0",
+    )
+    cors_origins: tuple[str, ...] = setting(
+        (),
+        _origins,
+        "Origins whose pages may call /useradd and the JSON statistics (CORS), comma-separated, for example "
+        "https://shop.example.org. Empty: none",
     )
     ratelimit_enabled: bool = setting(
         True, _switch, "0: disable all rate limits, including those against password guessing", shown="1"
@@ -339,7 +355,7 @@ class Config:
     def allowed_hosts(self) -> list[str]:
         """Accepted values of the Host header, without port."""
         own = f"[{self.host}]" if ":" in self.host else self.host
-        return list(self.trusted_hosts) or ["localhost", "127.0.0.1", own]
+        return list(self.trusted_hosts) or ["localhost", "127.0.0.1", "::1", own]
 
 
 @cache

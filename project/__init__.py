@@ -16,6 +16,7 @@ from project.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from project.extensions import csrf, db, migrate
 from project.http import (
     compression,
+    cors,
     deadlines,
     guards,
     headers,
@@ -167,6 +168,7 @@ def register_pipeline(app: Flask, config: Config) -> None:
     hosts.init_app(app, config.allowed_hosts, config.host, is_configured=bool(config.trusted_hosts))
     request_ids.init_app(app)
     logs.init_app(app, config.log_format)
+    cors.init_app(app, config.cors_origins)
     if config.otel_exporter_otlp_endpoint:
         from project.http import tracing  # noqa: PLC0415 - its packages are not installed by default
 

@@ -6,8 +6,8 @@ from project.contract.openapi import parameter, problem_responses, success
 from project.contract.responses import CHECKED, CREATED
 
 CODES = (
-    "bad_request", "unknown_parameter", "malformed_json", "body_not_object", "bad_idempotency_key", "unauthorized",
-    "method_not_allowed", "conflict", "credentials_changed", "body_too_large", "unsupported_media_type",
+    "bad_request", "unknown_host", "unknown_parameter", "malformed_json", "body_not_object", "bad_idempotency_key",
+    "unauthorized", "method_not_allowed", "conflict", "credentials_changed", "body_too_large", "unsupported_media_type",
     "validation_failed", "idempotency_key_reused", "rate_limited", "internal_error", "database_unavailable",
     "overloaded", "outcome_unknown",
 )  # fmt: skip
@@ -65,8 +65,8 @@ _DRY_RUN = parameter(
 _KEY = parameter(
     "Idempotency-Key",
     "A repeat within 24 hours with the same key and body gets the same login and password "
-    "and creates no second user. 22 to 255 visible ASCII characters, a UUID is best",
-    {"type": "string", "minLength": 22, "maxLength": 255, "pattern": "^[!#-~]+$"},
+    "and creates no second user. 21 to 255 visible ASCII characters, a UUID is best",
+    {"type": "string", "minLength": 21, "maxLength": 255, "pattern": "^[!#-~]+$"},
     "header",
 )
 _LANGUAGE = parameter("Accept-Language", "Language of the texts", {"type": "string", "example": "en"}, "header")

@@ -31,8 +31,8 @@ ADDRESSES = ("/api/v1/useradd/", "/api/v1/useradd", "/useradd/", "/useradd")
 ENDPOINT = "api.useradd"
 MAX_QUEUE_S = 0.5
 """A request that waited in the queue for more seconds is refused as overload."""
-_KEY = re.compile(r'"?([\x21\x23-\x7e]{22,255})"?')
-"""A key must be unguessable: 22 visible ASCII characters are enough for 128 random bits."""
+_KEY = re.compile(r'("?)([\x21\x23-\x7e]{21,255})\1')
+"""Quoted or bare. A key must be unguessable: 21 characters of a nanoid have 126 random bits."""
 _JSON = re.compile(r"application/(?:[\w.+-]+\+)?json", re.IGNORECASE)
 
 
@@ -121,7 +121,7 @@ def _read(request: Request, runtime: Runtime, state: RequestState) -> tuple[NewA
     attempt = state.attempt
     assert attempt is not None  # noqa: S101 - tells mypy: begin_attempt() has run
     environ = request.environ  # faster: request.headers handles an exception for each missing header
-    if environ.get("HTTP_CONTENT_ENCODING", "identity") != "identity":
+    if environ.get("HTTP_CONTENT_ENCODING", "").strip().lower() not in {"", "identity"}:
         raise RefusalError("unsupported_media_type", "encoded")
     if not _JSON.fullmatch(request.mimetype):
         raise RefusalError("unsupported_media_type")
@@ -129,7 +129,7 @@ def _read(request: Request, runtime: Runtime, state: RequestState) -> tuple[NewA
     attempt.key_hash = hash_key(key)
     if state.arrival.waited_s > MAX_QUEUE_S:
         raise OverloadedError
-    body = parse_object(request.get_data(cache=False))
+    body = parse_object(request.get_data(cache=False), is_counted="CONTENT_LENGTH" in environ)
     attempt.store_body(body, runtime.config.phone_region)
     state.intent = attempts.write_intent(runtime.spool, attempt)
     new_user: NewUser = user_add_schema(runtime.config.phone_region).load(body)
@@ -143,7 +143,7 @@ def _idempotency_key(header: str | None) -> str:
     match = _KEY.fullmatch(header.strip())
     if match is None:
         raise RefusalError("bad_idempotency_key")
-    return match[1]
+    return match[2]
 
 
 def _created(request: Request, attempt: NewAttempt, key: str, credentials: Credentials) -> Response:

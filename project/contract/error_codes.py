@@ -41,6 +41,12 @@ PROBLEMS: Mapping[str, ProblemType] = {
             "search": _("The search is too broad: narrow the period, or write = and the whole login."),
         },
     ),
+    "unknown_host": ProblemType(
+        400,
+        _("Unknown host"),
+        {"": _("This service does not serve the host “%(host)s”. Add it to the setting TRUSTED_HOSTS.")},
+        sample={"host": "vm.local"},
+    ),
     "unknown_parameter": ProblemType(
         400,
         _("Unknown query parameter"),
@@ -62,7 +68,12 @@ PROBLEMS: Mapping[str, ProblemType] = {
             ),
             "empty": _("The body is empty. Send one JSON object."),
             "not_utf8": _("The body is not in UTF-8."),
-            "windows_1251": _("The body is not in UTF-8; it looks like windows-1251. Convert it to UTF-8."),
+            "encoding": _("The body is not in UTF-8; it looks like %(encoding)s. Convert it to UTF-8."),
+            "marks": _("The body begins with two byte order marks: send one, or none."),
+            "cut": _(
+                "The body ends before the JSON does: line %(line)s, column %(column)s. Close every quote and bracket."
+            ),
+            "miscounted": _("The body ends before the JSON does: Content-Length counts bytes, not letters."),
             "repeated_key": _("The key “%(key)s” stands there twice: which one counts is unclear."),
             "number": _("A number is not finite or too long: NaN, Infinity and 1e400 are not JSON."),
             "too_deep": _("The JSON is nested too deeply."),
@@ -82,7 +93,7 @@ PROBLEMS: Mapping[str, ProblemType] = {
     "bad_idempotency_key": ProblemType(
         400,
         _("The idempotency key is unusable"),
-        {"": _("22 to 255 visible ASCII characters are needed, a UUID is best.")},
+        {"": _("21 to 255 visible ASCII characters are needed, a UUID is best.")},
     ),
     "unauthorized": ProblemType(
         401,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from flask import Flask, Response, current_app, render_template, request
+from flask import Flask, Response, current_app, render_template
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
 
@@ -18,6 +18,8 @@ from project.contract.error_codes import PROBLEMS, detail_text, validation_detai
 from project.contract.responses import PROBLEM, json_response, problem_values
 from project.domain.errors import FieldError, Params, RefusalError
 from project.http import rate_limits
+from project.http.hosts import UnknownHostError
+from project.http.negotiation import prefers_page
 from project.http.request_state import request_state
 from project.runtime import get_runtime
 from project.services import attempts
@@ -68,7 +70,7 @@ def respond(error: Exception, page: Callable[..., str] = _problem_page) -> Respo
     problem = _problem_of(error)
     request_state().code = problem.reason
     recorded = _record(problem)
-    if _prefers_html():
+    if prefers_page():
         response = current_app.make_response((page(problem=problem, detail=_detail(problem)), problem.status))
     else:
         response = _document(problem, recorded=recorded)
@@ -88,6 +90,10 @@ def _problem_of(error: Exception) -> Problem:
                 recorded=error.recorded,
                 headers=_headers(error.code, error.retry_after_s),
             )
+        case UnknownHostError(host=host):
+            if rate_limits.should_log_host(host):
+                log.warning("host refused: add it to TRUSTED_HOSTS if it is yours", extra={"host": host})
+            return Problem(status=400, code="unknown_host", params={"host": host})
         case CSRFError():
             return Problem(status=400, code="bad_request", variant="form_expired")
         case HTTPException(code=int(status)) if status < 500:
@@ -125,14 +131,6 @@ def _record(problem: Problem) -> bool:
     return attempts.record(
         runtime.database, runtime.spool, attempt, status=problem.status, code=reason, errors=problem.errors
     )
-
-
-def _prefers_html() -> bool:
-    """Return whether the client prefers HTML to JSON: browsers do, programs do not."""
-    if request.path.startswith("/api/") and request.method != "GET":
-        return False
-    accepts = request.accept_mimetypes
-    return accepts["text/html"] > accepts["application/json"] and "text/html" in accepts.values()
 
 
 def _document(problem: Problem, *, recorded: bool) -> Response:

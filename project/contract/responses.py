@@ -114,7 +114,10 @@ def _list(properties: dict[str, Field], attribute: str | None = None) -> fields.
 _TEXT, _COUNT, _ID = _field(String), _field(Integer), _field(UUID)
 _AVAILABILITY: dict[str, Any] = {"enum": ["up", "away"]}
 _RECORDED = _optional(Boolean, description="false: the attempt could not be kept")
-_CODE = "`created`, or the code of the problem document"
+_CODE = (
+    "The code by which attempts are counted and filtered: that of the first wrong field, else that of the problem "
+    "document; `created`, `replayed`, `dry_run` or `interrupted` if there was none"
+)
 _USER: dict[str, Field] = {
     "name": _TEXT,
     "username": _TEXT,
@@ -185,7 +188,7 @@ class AttemptSchema(ResponseSchema):
     status = _field(Integer, description="What happened; 0: the service died before it could answer")
     answered = _field(Integer, nullable=True, description="Status of the response; null if there was none")
     outcome = _field(String, enum=list(Outcome))
-    code = _field(String, "response_code", description=_CODE, example="validation_failed")
+    code = _field(String, description=_CODE, example="invalid_phone")
     errors = _list({"field": _TEXT, "code": _field(String, example="invalid_phone")})
     username = _field(String, nullable=True)
     phone = _field(String, "phone_masked", nullable=True, description="Masked", example="+7 999 •••-••-6")

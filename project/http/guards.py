@@ -31,7 +31,7 @@ def api_key_allowed(view: View) -> View:
 
 def require_api_key() -> None:
     """Refuse requests without a valid API key if the settings require one."""
-    if get_runtime().config.api_keys_required and not _is_valid(_bearer_token()):
+    if get_runtime().config.api_keys_required and not _is_valid(bearer_token()):
         raise RefusalError("unauthorized")
 
 
@@ -47,6 +47,11 @@ def is_public(app: Flask, endpoint: str) -> bool:
     return endpoint == "static" or getattr(app.view_functions[endpoint], "is_public", False)
 
 
+def allows_api_keys(endpoint: str | None) -> bool:
+    """Return whether an endpoint accepts an API key instead of a session."""
+    return endpoint is not None and getattr(current_app.view_functions[endpoint], "allows_api_keys", False)
+
+
 def init_app(app: Flask) -> None:
     """Require a login before every view that is not public; give templates the logged-in user."""
     app.before_request(_require_login)
@@ -57,8 +62,7 @@ def _require_login() -> ResponseReturnValue | None:
     endpoint = current_request().endpoint
     if endpoint is None or is_public(current_app, endpoint):
         return None
-    allows_api_keys = getattr(current_app.view_functions[endpoint], "allows_api_keys", False)
-    if allows_api_keys and (token := _bearer_token()) is not None:
+    if allows_api_keys(endpoint) and (token := bearer_token()) is not None:
         if _is_valid(token):
             return None
         raise RefusalError("unauthorized", "session")
@@ -71,7 +75,7 @@ def _require_login() -> ResponseReturnValue | None:
 
 def known_api_key() -> str | None:
     """Return the API key of the request if it was verified recently, otherwise None."""
-    token = _bearer_token()
+    token = bearer_token()
     return token if token is not None and get_runtime().api_keys.is_cached(token) else None
 
 
@@ -79,7 +83,7 @@ def _is_valid(token: str | None) -> bool:
     return token is not None and get_runtime().api_keys.is_valid(token)
 
 
-def _bearer_token() -> str | None:
+def bearer_token() -> str | None:
     """Return the token of `Authorization: Bearer TOKEN` (RFC 6750, 2.1)."""
     header = current_request().environ.get("HTTP_AUTHORIZATION")
     if header is None:

@@ -1,4 +1,4 @@
-"""Accepted values of the Host header; others are refused and appear in no response."""
+"""Accepted values of the Host header; others are refused, so that no link repeats them."""
 
 import ipaddress
 import socket
@@ -9,12 +9,26 @@ from flask import Flask, Request
 from werkzeug.exceptions import SecurityError
 from werkzeug.sansio.utils import get_host
 
+from project.domain.text import clean
+
 WILDCARDS = {"", "0.0.0.0", "::"}  # noqa: S104 - recognized, not bound here
 """Values of HOST with which the service listens on every address of the machine."""
 
 
+MAX_SHOWN = 100
+"""Characters of a refused host that the answer and the log name."""
+
+
+class UnknownHostError(SecurityError):
+    """The host is not served; `host` is what the client sent, in a printable form."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__("The host is not trusted.")
+        self.host = host
+
+
 class TrustedHosts:
-    """The accepted hosts, compared without port and case; `.example.org` includes subdomains."""
+    """The accepted hosts, without port, case and final dot; `.example.org` includes subdomains."""
 
     def __init__(self, names: Sequence[str], *, any_own_address: bool) -> None:
         normalized = [_normalize(name) for name in names]
@@ -24,15 +38,15 @@ class TrustedHosts:
         """Whether every IP address of this machine is accepted, too."""
 
     def check(self, request: Request) -> None:
-        """Raise SecurityError (400) unless the request's host is accepted."""
+        """Raise UnknownHostError (400) unless the request's host is accepted."""
         host = get_host(request.scheme, request.environ.get("HTTP_HOST"), request.server)
         name = _normalize(host)
         if name in self._names or name.endswith(self._suffixes):
             return
         if self._any_own_address and _is_own_address(name):
             return
-        request.host = ""  # so that no page repeats it
-        raise SecurityError("The host is not trusted.")
+        request.host = ""  # so that no link repeats it
+        raise UnknownHostError(clean(request.environ.get("HTTP_HOST", host), MAX_SHOWN))
 
 
 def init_app(app: Flask, names: Sequence[str], listen: str, *, is_configured: bool) -> None:
@@ -41,12 +55,13 @@ def init_app(app: Flask, names: Sequence[str], listen: str, *, is_configured: bo
 
 
 def _normalize(host: str) -> str:
-    """Return a host in lower case, in ASCII (IDNA), without port and brackets."""
+    """Return a host in lower case, in ASCII (IDNA), without port, brackets and final dot."""
     host = host.lower()
     if host.startswith("["):
         host = host[1:].partition("]")[0]
     elif host.count(":") == 1:
         host = host.partition(":")[0]
+    host = host.removesuffix(".")
     try:
         return str(ipaddress.ip_address(host))
     except ValueError:
@@ -61,9 +76,21 @@ def _is_own_address(name: str) -> bool:
     """Return whether `name` is an IP address of this machine: a socket can bind only those."""
     try:
         address = ipaddress.ip_address(name)
-        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-        with socket.socket(family, socket.SOCK_DGRAM) as sock:
-            sock.bind((name, 0))
-    except (OSError, ValueError):
+    except ValueError:
         return False
-    return not (address.is_unspecified or address.is_multicast)
+    if address.is_unspecified or address.is_multicast:
+        return False
+    if address.version == 4:
+        return _can_bind(socket.AF_INET, (name, 0))
+    # A client leaves the zone of a link-local address out (RFC 6874, 4)
+    zones = [index for index, _ in socket.if_nameindex()] if address.is_link_local else [0]
+    return any(_can_bind(socket.AF_INET6, (name, 0, 0, zone)) for zone in zones)
+
+
+def _can_bind(family: socket.AddressFamily, address: tuple[str | int, ...]) -> bool:
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.bind(address)
+    except OSError:
+        return False
+    return True

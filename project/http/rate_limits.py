@@ -25,6 +25,8 @@ ADMIN_CHANGES = RateLimit("changes", 60, 60)
 RECORDED, ALL_RECORDED = RateLimit("recorded", 10, 60), RateLimit("all-recorded", 600, 60)
 """Refused requests that are recorded, per client and per process: a flood must not fill the database."""
 FLOOD_LOGGED = RateLimit("flood-logged", 1, 60)
+HOST_LOGGED, ALL_HOSTS_LOGGED = RateLimit("host-logged", 1, 60), RateLimit("all-hosts-logged", 10, 60)
+"""Log lines about refused hosts, per host and in total: a scan must not hide the one that is missing."""
 
 
 def consume_attempt() -> None:
@@ -42,8 +44,9 @@ def record_conflict() -> None:
 
 
 def consume_for_reader(limit: RateLimit) -> None:
-    """Count an action of the logged-in user. Raises RateLimitedError."""
-    get_runtime().rate_limiter.consume(Hit(limit, str(request_state().account.id)))
+    """Count an action of the logged-in user or the API key. Raises RateLimitedError."""
+    reader = request_state().reader
+    get_runtime().rate_limiter.consume(Hit(limit, client_key() if reader is None else str(reader.id)))
 
 
 def should_record() -> bool:
@@ -54,6 +57,11 @@ def should_record() -> bool:
     if limiter.consume_locally(Hit(FLOOD_LOGGED, EVERYBODY)):
         log.warning("rate limit refusals are no longer recorded individually")
     return False
+
+
+def should_log_host(host: str) -> bool:
+    """Return whether the log gets another line about a refused host."""
+    return get_runtime().rate_limiter.consume_locally(Hit(HOST_LOGGED, host), Hit(ALL_HOSTS_LOGGED, EVERYBODY))
 
 
 class PasswordThrottle:

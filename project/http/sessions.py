@@ -13,6 +13,8 @@ from werkzeug.wrappers import Response as BaseResponse
 from project.domain.errors import RefusalError
 from project.domain.registration import Account
 from project.extensions import login_manager
+from project.http.guards import allows_api_keys
+from project.http.negotiation import prefers_page
 from project.http.request_state import request_state
 from project.runtime import get_runtime
 from project.services import login as service
@@ -146,8 +148,11 @@ def _is_made_by_person() -> bool:
 
 
 def _send_to_login() -> BaseResponse:
-    """Redirect browsers to the login page; respond 401 to programs and polling pages."""
-    if request.path.startswith("/api/") and not request.path.startswith("/api/v1/download"):
+    """Redirect browsers to the login page; respond 401 to programs and polling pages.
+
+    Programs would save the login page as the file that they asked for.
+    """
+    if request.path.startswith("/api/") or (allows_api_keys(request.endpoint) and not prefers_page()):
         raise RefusalError("unauthorized", "session")
     match request.headers.get("HX-Request-Type"):
         case "partial":

@@ -22,6 +22,11 @@ PERIODS = ("today", "7d", "30d", "all", "dates")
 DAYS = {"today": 1, "7d": 7, "30d": 30}
 DEFAULT = "7d"
 KNOWN_CODES = frozenset({*FIELD_CODES, *PROBLEMS, *OTHER_REASONS})
+GROUPS = {
+    code: frozenset(name for name, field_code in FIELD_CODES.items() if field_code.status == PROBLEMS[code].status)
+    for code in ("validation_failed", "conflict")
+}
+"""Codes of problem documents about fields: an attempt has the code of its first wrong field instead."""
 MAX_TEXT = 200
 CLIENT_PARAMETERS = ("address", "client")
 """Parameters that only auditors and administrators may use."""
@@ -185,7 +190,7 @@ class _Parser:
 
     def parse(self) -> Selection:
         outcomes = frozenset(self._all("result", Outcome))
-        codes = frozenset(self._all("code", _choice(KNOWN_CODES)))
+        codes = frozenset[str]().union(*(GROUPS.get(code, {code}) for code in self._all("code", _choice(KNOWN_CODES))))
         statuses = frozenset(self._all("status", _integer(r"0|[1-5]\d\d")))
         text = self._text("q")
         address, program = map(self._text if self.in_full else self._refuse, CLIENT_PARAMETERS)

@@ -13,7 +13,9 @@ from project.domain.reports import CountAttempts, Report
 from project.exporters import STREAMS
 from project.exporters.names import file_name
 from project.http import rate_limits
+from project.http.guards import api_key_allowed
 from project.http.request_state import request_state
+from project.http.translations import gettext
 from project.presentation.formats import translations
 from project.presentation.headings import file_heading
 from project.presentation.selection import PARAMETERS, parse_selection_strictly
@@ -38,6 +40,7 @@ _permits = BoundedSemaphore(AT_ONCE)
 @bp.get("/results/export.<any(txt, xlsx, csv):ending>")
 @bp.get("/api/v1/download-txt/", endpoint="download_txt", defaults={"ending": "txt"})
 @bp.get("/api/v1/download-xlsx/", endpoint="download_xlsx", defaults={"ending": "xlsx"})
+@api_key_allowed
 def export(ending: str) -> Response:
     """Stream a file. Attempts are counted after the first bytes are sent, except for searches.
 
@@ -56,7 +59,7 @@ def export(ending: str) -> Response:
         if selection.filter.is_search:
             count()
         lines = partial(service.iter_blocks, get_runtime().read_database, report)
-        heading = file_heading(selection, report, request_state().account.username, selection.now)
+        heading = file_heading(selection, report, _exporter(), selection.now)
         response = Response(_chunks(STREAMS[ending](count, lines, heading, translations())))
         disposition = f'attachment; filename="{file_name(report, ending)}"'
         response.headers.update({"Content-Type": TYPES[ending], "Content-Disposition": disposition})
@@ -64,10 +67,17 @@ def export(ending: str) -> Response:
     return response
 
 
+def _exporter() -> str:
+    """Return who exports: the login of the reader, or that it is a program."""
+    reader = request_state().reader
+    return gettext("API key") if reader is None else reader.username
+
+
 def _counter(report: Report, ending: str) -> CountAttempts:
     """Return a function that counts attempts and logs the export, even after the request."""
     database, state = get_runtime().read_database, request_state()
-    fields = {"user_id": str(state.account.id), "format": ending, "request_id": str(state.request_id)}
+    exporter = {"client": rate_limits.client_key()} if state.reader is None else {"user_id": str(state.reader.id)}
+    fields = {**exporter, "format": ending, "request_id": str(state.request_id)}
 
     def count() -> Report:
         counted = service.count_export(database, report)

@@ -11,9 +11,8 @@ from project.presentation.selection import KNOWN_CODES, PERIODS
 from project.reports.exports import TYPES
 
 Json = dict[str, Any]
-SESSION: list[Json] = [{"session": []}]
-KEY_OR_SESSION = [{"key": []}, *SESSION]
-READ_CODES = ("bad_request", "unknown_parameter", "unauthorized", "database_unavailable", "overloaded")
+KEY_OR_SESSION: list[Json] = [{"key": []}, {"session": []}]
+READ_CODES = ("bad_request", "unknown_host", "unknown_parameter", "unauthorized", "database_unavailable", "overloaded")
 
 
 def describe(spec: APISpec) -> None:
@@ -44,7 +43,7 @@ def describe(spec: APISpec) -> None:
         "attempt",
         "One attempt",
         "The attempt that a response to `POST /useradd` names in `attempt_id`.",
-        [path_id],
+        [path_id, _ZONE],
         ATTEMPT,
         "not_found",
     )
@@ -73,12 +72,14 @@ def _add_file(spec: APISpec, path: str, name: str, media_type: str) -> None:
     content = {media_type.partition(";")[0]: {"schema": schema}}
     disposition = {"description": "`attachment` with an ASCII file name", "schema": _TEXT}
     ok = {"description": "The file", "headers": {"Content-Disposition": disposition}, "content": content}
-    login = {"description": "Nobody is logged in: to the login page", "headers": {"Location": {"schema": _TEXT}}}
     summary = "The attempts of the filter as a file, in the zone and language of the reader"
     description = "What `/results/` shows for the same parameters, streamed from one snapshot."
-    _describe(
-        spec, path, name, summary, description, _filter("7d"), {"200": ok, "302": login}, "exports_busy", "rate_limited"
-    )
+    responses = {"200": ok}
+    if not path.startswith("/api/"):
+        location = {"Location": {"schema": _TEXT}}
+        responses["302"] = {"description": "No login, in a browser: to the login page", "headers": location}
+    codes = ("exports_busy", "rate_limited")
+    _describe(spec, path, name, summary, description, _filter("7d"), responses, *codes, security=KEY_OR_SESSION)
 
 
 def _describe(
@@ -90,7 +91,7 @@ def _describe(
     parameters: list[Json],
     responses: Json,
     *codes: str,
-    security: list[Json] = SESSION,
+    security: list[Json],
 ) -> None:
     operation = {
         "operationId": name,
@@ -112,7 +113,11 @@ def _filter(period: str) -> list[Json]:
         parameter("from", "First day, or moment, in the shown zone", {"type": "string", "example": "2026-11-17"}),
         parameter("to", "Last day, or the moment before which it ends", {"type": "string", "example": "2026-11-23"}),
         _many("result", "Outcomes", {"type": "string", "enum": [outcome.value for outcome in Outcome]}),
-        _many("code", "Reasons", {"type": "string", "enum": sorted(KNOWN_CODES)}),
+        _many(
+            "code",
+            "Reasons; `validation_failed` and `conflict` stand for all reasons in fields",
+            {"type": "string", "enum": sorted(KNOWN_CODES)},
+        ),
         _many("status", "HTTP statuses", {"type": "integer", "example": 422}),
         parameter(
             "q", "Part of a login; `=` and an exact login; a whole phone number or e-mail address; a request ID", _TEXT

@@ -14,6 +14,7 @@ from project.contract.error_codes import FIELD_CODES, OTHER_REASONS, PROBLEMS, S
 ROOT = Path(__file__).parents[2]
 CONTRACT = {
     "unknown_parameter": 400,
+    "unknown_host": 400,
     "malformed_json": 400,
     "body_not_object": 400,
     "bad_idempotency_key": 400,

@@ -80,7 +80,21 @@ def test_an_expired_key_can_be_used_again(client: FlaskClient, rows: Rows) -> No
     assert response.status_code == 201
 
 
-@pytest.mark.parametrize("key", ["1", "x" * 21, "x" * 300, "spaces are not visible here", "é" * 30])
+@pytest.mark.parametrize("key", ["V1StGXR8_Z5jdHi6B-myT", "x" * 255, f'"{"x" * 21}"', f'"{"x" * 255}"', f" {KEY} "])
+def test_a_key_of_21_to_255_visible_characters_is_accepted_quoted_or_bare(client: FlaskClient, key: str) -> None:
+    response = useradd(client, ANNA, headers={"Idempotency-Key": key})
+
+    assert response.status_code == 201
+    assert response.json["idempotency_key"] == key.strip().strip('"')  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("1", "x" * 20, "x" * 256, "spaces are not visible here", "é" * 30, ""),
+        *(f'"{"x" * 20}"', f'"{"x" * 256}"', f'"{"x" * 30}', f'{"x" * 30}"', f'""{"x" * 30}""'),
+    ],
+)
 def test_an_invalid_key_is_refused_and_recorded(client: FlaskClient, rows: Rows, key: str) -> None:
     response = useradd(client, ANNA, headers={"Idempotency-Key": key})
 

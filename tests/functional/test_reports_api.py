@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from sqlalchemy import literal_column
 
 from project.queries import filters
-from tests.builders import ANNA, useradd
+from tests.builders import ADDRESS, ANNA, IVAN, KEY, useradd
 from tests.functional.attempts import ago, keep
 
 ABSENT = "/api/v1/attempts/0190b0e5-0000-7000-8000-000000000000/"
@@ -81,7 +81,7 @@ def test_an_attempt_has_the_fields_of_the_contract(reader: FlaskClient) -> None:
         "status": 422,
         "answered": 422,
         "outcome": "rejected",
-        "code": "validation_failed",
+        "code": "invalid_phone",
         "errors": [{"field": "phone", "code": "invalid_phone"}],
         "username": "petrov",
         "phone": "+• ••• ••3-4",
@@ -90,15 +90,43 @@ def test_an_attempt_has_the_fields_of_the_contract(reader: FlaskClient) -> None:
     }
 
 
-def test_attempts_have_the_codes_of_their_responses(reader: FlaskClient) -> None:
-    created = useradd(reader, ANNA)
-    conflict = useradd(reader, ANNA)
+def test_the_code_of_an_attempt_is_the_one_by_which_it_is_counted_and_filtered(reader: FlaskClient) -> None:
+    key = {"headers": {"Idempotency-Key": KEY}}
+    useradd(reader, ANNA, **key)
+    useradd(reader, ANNA, **key)
+    useradd(reader, ANNA)
+    useradd(reader, {"name": "x", "username": "y", "phone": "1", "email": "z"})
+    reader.post(f"{ADDRESS}?dryRun=1", json=ANNA)
+    reader.post(f"{ADDRESS}?dry_run=1", json=IVAN | {"username": "other"})
+    reader.get(ADDRESS)
 
-    codes = [
-        get(reader, f"/api/v1/attempts/{answer.headers['X-Request-Id']}/")["code"] for answer in (created, conflict)
-    ]
+    items = get(reader, "/api/v1/attempts/?limit=100")["attempts"]
+    counted = {row["code"]: row["count"] for row in get(reader, "/api/v1/stats/")["by_code"]}
 
-    assert codes == ["created", "conflict"]
+    codes = [item["code"] for item in reversed(items)]
+    assert codes == [
+        "created", "created", "replayed", "username_taken", "invalid_phone", "unknown_parameter", "dry_run",
+        "method_not_allowed",
+    ]  # fmt: skip
+    for code in codes:
+        found = get(reader, f"/api/v1/attempts/?code={code}")["attempts"]
+        assert found == [item for item in items if item["code"] == code]
+        assert counted.get(code, len(found)) == len(found)
+    assert counted.keys() == {"username_taken", "invalid_phone", "unknown_parameter", "method_not_allowed"}
+
+
+@pytest.mark.parametrize(("code", "found"), [("validation_failed", ["invalid_phone"]), ("conflict", ["email_taken"])])
+def test_codes_of_problem_documents_filter_by_all_reasons_in_fields(
+    reader: FlaskClient, app: Flask, code: str, found: list[str]
+) -> None:
+    keep(app, ago(minutes=3), status=422, code="invalid_phone")
+    keep(app, ago(minutes=2), status=409, code="email_taken")
+    keep(app, ago(minutes=1), status=400, code="malformed_json")
+
+    items = get(reader, f"/api/v1/attempts/?code={code}")["attempts"]
+
+    assert [item["code"] for item in items] == found
+    assert get(reader, f"/api/v1/stats/?code={code}")["total"] == 1
 
 
 def test_an_absent_attempt_is_404(reader: FlaskClient) -> None:

@@ -1,5 +1,6 @@
 """POST /useradd: the contract with integrators."""
 
+import json
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -301,12 +302,25 @@ def test_a_body_that_is_not_a_json_object_is_refused_and_recorded(
     assert rows.outcomes() == [(400, code)]
 
 
-def test_the_windows_1251_encoding_is_recognised(client: FlaskClient) -> None:
-    body = '{"name": "Иван"}'.encode("cp1251")
+@pytest.mark.parametrize(
+    ("codec", "name"), [("cp1251", "windows-1251"), ("koi8_r", "KOI8-R"), ("utf-16-le", "UTF-16"), ("utf-16", "UTF-16")]
+)
+def test_the_encoding_of_a_body_that_is_not_utf_8_is_named(client: FlaskClient, codec: str, name: str) -> None:
+    body = '{"name": "Иван Петров"}'.encode(codec)
 
     response = client.post(ADDRESS, data=body, content_type="application/json", headers={"Accept-Language": "en"})
 
-    assert "windows-1251" in response.json["detail"]  # type: ignore[index]
+    assert f"it looks like {name}." in response.json["detail"]  # type: ignore[index]
+
+
+def test_a_content_length_that_counts_letters_is_named_as_the_reason(client: FlaskClient) -> None:
+    body = json.dumps(ANNA, ensure_ascii=False)
+
+    response = client.post(
+        ADDRESS, data=body.encode()[: len(body)], content_type="application/json", headers={"Accept-Language": "en"}
+    )
+
+    assert "Content-Length counts bytes, not letters" in response.json["detail"]  # type: ignore[index]
 
 
 def test_a_byte_order_mark_is_ignored(client: FlaskClient) -> None:
@@ -336,6 +350,11 @@ def test_json_media_types_are_accepted(client: FlaskClient, media_type: str) -> 
     response = client.post(ADDRESS, data=body, content_type=media_type)
 
     assert response.status_code == 201
+
+
+@pytest.mark.parametrize("coding", ["identity", "Identity", "IDENTITY ", ""])
+def test_a_body_in_the_identity_coding_is_accepted(client: FlaskClient, coding: str) -> None:
+    assert useradd(client, ANNA, headers={"Content-Encoding": coding}).status_code == 201
 
 
 def test_a_compressed_body_is_refused(client: FlaskClient, rows: Rows) -> None:

@@ -37,6 +37,14 @@ BAD = {
     "HTTPS_ONLY": ["yes", "true", "2"],
     "API_KEYS_REQUIRED": ["yes", "true", "2"],
     "MIGRATIONS_DATABASE_URL": ["sqlite:///x.db", "postgresql://"],
+    "CORS_ORIGINS": [
+        "*",
+        "shop.example.org",
+        "https://shop.example.org/",
+        "https://*.example.org",
+        "null",
+        "https://a b",
+    ],
     "RATELIMIT_ENABLED": ["yes", "true", "2"],
     "RATELIMIT_STORAGE_URI": ["memory", "postgresql://host/d", "redis://", "redis://host:x/0", "redis://host:70000"],
     "RATELIMIT_PER_CLIENT": ["0", "-1", "60/minute"],
@@ -163,9 +171,9 @@ def test_settings_are_immutable(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("environment", "hosts"),
     [
-        ({}, ["localhost", "127.0.0.1", "127.0.0.1"]),
-        ({"HOST": "10.1.2.3"}, ["localhost", "127.0.0.1", "10.1.2.3"]),
-        ({"HOST": "fd00::1"}, ["localhost", "127.0.0.1", "[fd00::1]"]),
+        ({}, ["localhost", "127.0.0.1", "::1", "127.0.0.1"]),
+        ({"HOST": "10.1.2.3"}, ["localhost", "127.0.0.1", "::1", "10.1.2.3"]),
+        ({"HOST": "fd00::1"}, ["localhost", "127.0.0.1", "::1", "[fd00::1]"]),
         ({"HOST": "10.1.2.3", "TRUSTED_HOSTS": "a.example.org"}, ["a.example.org"]),
     ],
 )
@@ -314,3 +322,11 @@ def test_a_parameter_of_the_url_that_would_have_no_effect_is_refused_by_name(
 ) -> None:
     with pytest.raises(ConfigError, match=rf"^{name}: .*\b{parameter}\b"):
         read(tmp_path, **{name: f"postgresql://u@h/d?{query}"})
+
+
+def test_origins_are_read_as_browsers_send_them(tmp_path: Path) -> None:
+    origins = "https://Shop.Example.org:443, http://localhost:3000,http://a.org:80,http://[::1]:3000,https://b.org:80"
+
+    assert read(tmp_path, CORS_ORIGINS=origins).cors_origins == (
+        "https://shop.example.org", "http://localhost:3000", "http://a.org", "http://[::1]:3000", "https://b.org:80",
+    )  # fmt: skip

@@ -48,7 +48,7 @@ def test_a_valid_object_is_parsed_unchanged(sent: dict[str, Any], ascii_only: bo
     [
         (b"", "malformed_json", "empty"),
         (b"\xef\xbb\xbf \n", "malformed_json", "empty"),
-        (b"{", "malformed_json", ""),
+        (b"{", "malformed_json", "cut"),
         (b"[" * 60_000, "malformed_json", "too_deep"),
         (b'{"a":' * 60_000, "malformed_json", "too_deep"),
         (b'{"a": NaN}', "malformed_json", "number"),
@@ -57,11 +57,18 @@ def test_a_valid_object_is_parsed_unchanged(sent: dict[str, Any], ascii_only: bo
         (b'{"a": ' + b"9" * 4301 + b"}", "malformed_json", "number"),
         (b'{"a": {"b": 1, "b": 1}}', "malformed_json", "repeated_key"),
         (b'{"\\u0061": 1, "a": 1}', "malformed_json", "repeated_key"),
-        ('{"name": "Иван Ёжик"}'.encode("cp1251"), "malformed_json", "windows_1251"),
+        ('{"name": "Иван Ёжик"}'.encode("cp1251"), "malformed_json", "encoding"),
+        (b"\xef\xbb\xbf" * 2 + b'{"a": 1}', "malformed_json", "marks"),
+        (b'{"a": "\0"}', "malformed_json", "not_utf8"),
+        (b'{"a": "b', "malformed_json", "cut"),
+        (b'{"a": 1, ', "malformed_json", "cut"),
+        (b'{"a": "b}', "malformed_json", ""),
+        (b'{"a": "b" "c": 1}', "malformed_json", ""),
         (b'{"a": "\xff\xfe\x81"}', "malformed_json", "not_utf8"),
         (b'{"a": "\xed\xa0\x80"}', "malformed_json", "not_utf8"),
         (b'{"a": "\x98\xc8"}', "malformed_json", "not_utf8"),
-        ('{"name": "Иван"}'.encode("utf-16"), "malformed_json", "not_utf8"),
+        ('{"name": "Иван"}'.encode("utf-16"), "malformed_json", "encoding"),
+        ('{"name": "John"}'.encode("utf-16-le"), "malformed_json", "encoding"),
         (b"[]", "body_not_object", "array"),
         (b'"a"', "body_not_object", "string"),
         (b"null", "body_not_object", "null"),
@@ -89,3 +96,21 @@ def test_a_repeated_key_is_named_in_a_printable_form() -> None:
         parse_object(b'{"a\\ud800": 1, "a\\ud800": 2}')
 
     assert caught.value.params == {"key": "a\ufffd"}
+
+
+TEXT = json.dumps({"name": "Иван Петров", "phone": "+7 999 123-45-67"}, ensure_ascii=False)
+
+
+def test_a_body_whose_length_counts_letters_is_recognized_wherever_it_is_cut() -> None:
+    for length in range(len(TEXT), len(TEXT.encode())):
+        with pytest.raises(RefusalError) as caught:
+            parse_object(TEXT.encode()[:length], is_counted=True)
+
+        assert caught.value.variant == "miscounted"
+
+
+def test_a_body_of_ascii_letters_is_cut_for_another_reason() -> None:
+    with pytest.raises(RefusalError) as caught:
+        parse_object(b'{"name": "John', is_counted=True)
+
+    assert caught.value.variant == "cut"

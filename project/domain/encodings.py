@@ -1,0 +1,58 @@
+"""Guesses the encoding of text that is not UTF-8; in doubt it names none."""
+
+import codecs
+import json
+import math
+import re
+
+CYRILLIC = {
+    "windows-1251": "cp1251",
+    "KOI8-R": "koi8_r",
+    "cp866": "cp866",
+    "ISO 8859-5": "iso8859_5",
+}
+"""Name of an encoding -> codec."""
+MIN_LETTERS, MAX_RANK, MARGIN = 4, 11, 3
+"""Letters, mean rank and its difference to the next encoding, without which none is named (measured on names)."""
+_RANKS = {letter: rank for rank, letter in enumerate("оеаинтсрвлкмдпуяыьгзбчйхжшюцщэфъё")} | dict.fromkeys("іїєўґ", 8)
+"""Rank of a letter by frequency, in Russian; those of neighbors are frequent there."""
+_WORD = re.compile(r"[^\W\d_]+")
+_PLAUSIBLE = re.compile(
+    "[\0-\x7f\u0401\u0404\u0406\u0407\u040e\u0410-\u044f\u0451\u0454\u0456\u0457\u045e\u0490\u0491\xa0\xa7\xab\xb0\xb7\xbb\u2013\u2014\u2018-\u201e\u2026\u2116]*"
+)
+"""Characters of Russian, Ukrainian and Belarusian: letters, and the punctuation that word processors insert."""
+_PLAUSIBLE_WORD = re.compile("[А-ЯЁЀ-Џ\u0490]*[а-яёѐ-џ\u0491]*|[a-zA-Z]+")
+"""A word has letters of one script, and no capital letters after small ones."""
+
+
+def guess_encoding(text: bytes) -> str | None:
+    """Return the name of the encoding of text that is not UTF-8 or has NUL; None if unclear."""
+    if b"\0" in text or text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return _guess_wide(text)
+    ranks = sorted((_mean_rank(text, name), name) for name in CYRILLIC)
+    (first, name), (second, _), *_ = ranks
+    return name if first <= MAX_RANK and second - first >= MARGIN else None
+
+
+def _guess_wide(text: bytes) -> str | None:
+    """Return UTF-16 or UTF-32 if the text begins like JSON in it (RFC 4627, 3)."""
+    encoding = json.detect_encoding(text)
+    try:
+        is_text = not encoding.startswith("utf-8") and "\0" not in text.decode(encoding)
+    except UnicodeDecodeError:
+        return None
+    return encoding[:6].upper() if is_text else None
+
+
+def _mean_rank(text: bytes, name: str) -> float:
+    """Return the mean rank of the Cyrillic letters, infinite if it is no such text."""
+    try:
+        decoded = text.decode(CYRILLIC[name])
+    except UnicodeDecodeError:
+        return math.inf
+    letters = [letter for letter in decoded.lower() if not letter.isascii() and letter.isalpha()]
+    if len(letters) < MIN_LETTERS or not _PLAUSIBLE.fullmatch(decoded):
+        return math.inf
+    if not all(_PLAUSIBLE_WORD.fullmatch(word) for word in _WORD.findall(decoded)):
+        return math.inf
+    return sum(_RANKS[letter] for letter in letters) / len(letters)
