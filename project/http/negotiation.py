@@ -22,7 +22,7 @@ def prefers_page() -> bool:
 
 
 def _is_form() -> bool:
-    """Return whether this is the form of a page: views other than /useradd accept POST for that."""
+    """Return whether this is the form of a page: other views do not accept POST."""
     request = current_request()
     is_routed = request.endpoint is not None and request_state().attempt is None
     return request.method == "POST" and is_routed and request.mimetype in FORM_TYPES
