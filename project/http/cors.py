@@ -17,7 +17,7 @@ METHODS = {
 SENT = ["Accept-Language", "Authorization", "Content-Type", "Idempotency-Key", "X-Request-Id"]
 READ = ["Content-Language", "Idempotent-Replayed", "Location", "Retry-After", "X-Request-Id"]
 MAX_AGE_S = 3600
-"""How long a browser may remember the answer to a preflight request."""
+"""Seconds for which a browser may remember the answer to a preflight request."""
 
 
 def init_app(app: Flask, origins: Sequence[str]) -> None:

@@ -220,5 +220,5 @@ def test_the_openapi_document_describes_both_ways_to_authenticate(client: FlaskC
     assert document["paths"]["/api/v1/useradd/"]["post"]["security"] == [{}, {"key": []}]
     assert "401" in document["paths"]["/api/v1/useradd/"]["post"]["responses"]
     for address in ("/api/v1/stats/", "/api/v1/attempts/"):
-        assert document["paths"][address]["get"]["security"] == [{"session": []}, {"key": []}]
-    assert document["paths"]["/results/export.csv"]["get"]["security"] == [{"session": []}, {"key": []}]
+        assert document["paths"][address]["get"]["security"] == [{"key": []}, {"session": []}]
+    assert document["paths"]["/results/export.csv"]["get"]["security"] == [{"key": []}, {"session": []}]

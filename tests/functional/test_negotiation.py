@@ -1,4 +1,4 @@
-"""Who gets a page and who gets JSON, and downloads by programs."""
+"""Pages for people and JSON for programs, and downloads by programs."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ from tests.builders import ANNA, HTML, csrf_token, useradd
 from tests.functional.attempts import ago, keep
 
 JAVA = {"Accept": "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2"}
-"""What the HttpURLConnection of Java sends."""
+"""The header of Java's HttpURLConnection."""
 BROWSERS = (HTML, JAVA)
 PROBLEM = "application/problem+json"
 DOWNLOADS = (
