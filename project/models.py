@@ -83,8 +83,8 @@ class Attempt(Base):
 class User(Base):
     """A user. Its ID is that of the attempt that created it.
 
-    A foreign key requires that the attempt has status 201.
-    When retention deletes the attempt, `attempt_status` becomes null, which disables the foreign key.
+    A foreign key requires that the attempt has status 201. When retention deletes the attempt, `attempt_status` becomes
+    null, which disables the foreign key.
     """
 
     __tablename__ = "users"

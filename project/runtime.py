@@ -35,7 +35,7 @@ STOP_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """The objects of one application that use cases take as arguments."""
+    """The objects that use cases take as arguments, created for one application."""
 
     config: Config
     database: Database

@@ -24,7 +24,7 @@ def init_app(app: Flask) -> None:
 
 
 def _print_development_address() -> None:
-    """Print the address of `flask run`: our log leaves out the lines of its server."""
+    """Print the address of `flask run`, because the log omits the lines of its server."""
     context = click.get_current_context(silent=True)
     if context and context.command is run_command and os.environ.get("WERKZEUG_RUN_MAIN") != "true":
         click.echo(f" * http://{context.params['host']}:{context.params['port']}/ (press Ctrl-C to quit)")

@@ -1,4 +1,4 @@
-"""The message of a start: addresses, an example request, and what does not work yet."""
+"""The message printed at the start: addresses, an example request, warnings."""
 
 import json
 import os
@@ -13,7 +13,7 @@ EXAMPLES = {
     "en": {"name": "Grace Hopper", "username": "grace.hopper", "email": "grace.hopper@example.org"},
     "ru": {"name": "Анна Соколова", "username": "anna.sokolova", "email": "anna.sokolova@example.org"},
 }
-"""People whom neither the READMEs nor Swagger UI create: their requests must not clash with this one."""
+"""Users other than those in the READMEs and in Swagger UI, so that the example requests do not clash."""
 
 
 def terminal_language(environment: Mapping[str, str] = os.environ) -> str:
@@ -29,7 +29,7 @@ def terminal_language(environment: Mapping[str, str] = os.environ) -> str:
 def greeting(app: Flask, address: str, problem: str) -> str:
     """Return the greeting in the language of the terminal.
 
-    `problem` is why the start is not complete; it is empty if it is.
+    `problem` is the reason why the start is not complete, otherwise empty.
     """
     language = terminal_language()
     example = json.dumps(EXAMPLES[language], ensure_ascii=False)

@@ -147,7 +147,7 @@ def _import(source: Source, issued: Write, refused: Write) -> Counter[str]:
 
 
 def _import_row(row: Row, issued: Write, refused: Write) -> str:
-    """Create the user of a row or record and report its refusal; return the outcome."""
+    """Create the user of a row; if refused, record and report that. Return the outcome."""
     runtime = get_runtime()
     key = runtime.passwords.line_key(row.number, json.dumps(row.body, sort_keys=True).encode())
     attempt = new_attempt("flask users import", None if row.refusal else key)

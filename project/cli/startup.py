@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 REPORT_EVERY_S = 60
 _REPORT = struct.Struct("d4000s")
-"""The time of the last report and the first message."""
+"""Format of the shared memory: time of the last report, and the first message."""
 
 
 class StartError(Exception):

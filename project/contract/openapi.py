@@ -38,7 +38,7 @@ REFUSED_BY_SERVER = {
     "408": {"description": "The request did not arrive within 20 seconds", "content": TEXT},
     "431": {"description": "The head of the request is too large", "content": TEXT},
 }
-"""Responses to what never becomes a request of the application."""
+"""Responses of the server to requests that never reach the application."""
 Describe = Callable[[APISpec], None]
 
 

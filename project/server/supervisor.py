@@ -96,7 +96,7 @@ class Supervisor:
             self._start_worker(index)
 
     def _stop(self) -> int:
-        """Terminate all child processes and kill those that do not end in time."""
+        """Terminate all child processes, kill late ones after the timeout; return the exit status."""
         self._listener.close()
         left = {*self._workers, *([self._preparing[0]] if self._preparing else [])}
         for pid in left:
