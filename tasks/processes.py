@@ -23,6 +23,20 @@ def succeeds(command: Sequence[str | Path]) -> bool:
         return False
 
 
+def succeeds_or_explains(command: Sequence[str | Path]) -> bool:
+    """Run a command and return whether it exits with 0; print its output if it does not."""
+    try:
+        process = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
+    except OSError as error:
+        log(str(error))
+        return False
+    if process.returncode:
+        log(process.stdout)
+    return process.returncode == 0
+
+
 def tool_exit_code(tool: str, *arguments: str, env: Mapping[str, str] | None = None, note: str = "") -> int:
     """Print and run a tool of the environment; return its exit code.
 

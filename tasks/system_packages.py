@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from tasks import judges
-from tasks.processes import log, succeeds
+from tasks.processes import log, succeeds, succeeds_or_explains
 
 ADMIN_DIRECTORIES = "/usr/sbin:/usr/local/sbin"  # not on the PATH of every user
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -83,7 +83,7 @@ def install(requirement: Requirement) -> bool:
     """
     for steps in installation_methods(requirement, requirement.missing()):
         log(f"== installing for the tests marked {requirement.mark}: {' '.join(steps[-1])}")
-        if all(succeeds(step) for step in steps) and not requirement.missing():
+        if all(succeeds_or_explains(step) for step in steps) and not requirement.missing():
             return True
     log(not_tested_message(requirement))
     if os.environ.get("CI"):

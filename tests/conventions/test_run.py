@@ -302,10 +302,12 @@ def test_the_lock_of_npm_names_no_registry_and_has_a_hash_for_every_package() ->
 def test_a_program_that_cannot_be_installed_skips_its_tests_with_a_warning(
     commands: Calls, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    requirement = nginx_requirement(alternative=("false",))
+    requirement = nginx_requirement(alternative=("sh", "-c", "echo no network; exit 1"))
 
     assert system_packages.provide([requirement]) == [requirement]
-    assert "NOT TESTED: proxies (the tests marked deploy)" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "\nno network\n" in printed
+    assert "NOT TESTED: proxies (the tests marked deploy)" in printed
 
 
 def test_under_ci_a_program_that_cannot_be_installed_is_a_failure(
