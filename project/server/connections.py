@@ -29,7 +29,8 @@ LINGER_S, LINGER_BYTES = 2, 8 * 2**20
 Closing a socket with unread data resets the connection, and a client that is still sending would not get the response.
 """
 GRACE_S = 1
-"""Seconds for which a connection may wait for its client before it can be closed to make room for others."""
+"""Seconds for which a connection may wait for its client, to send or to read, before it can be closed to make room for
+others."""
 _CHUNK = 65536
 RECEIVED = "useradd.received"
 """WSGI environment key: time.monotonic() when the request was complete and began to wait for a thread."""
@@ -54,6 +55,8 @@ class _OneWrite(Task):  # type: ignore[misc]
     wrote_header: bool
 
     def write(self, data: bytes) -> None:
+        if self.content_length is None:
+            self.channel.is_streaming = True
         if self.wrote_header or not data or self.content_length != len(data) or not self.has_body:
             super().write(data)
             return
@@ -103,8 +106,13 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     """Whether a thread serves this connection or waits for its next request; the event loop does not read then."""
     is_lingering = False
     """Whether the last response was sent and the rest of a refused request is being discarded."""
+    is_streaming = False
+    """Whether the response has no known length, as downloads: its thread waits for the client, and the connection is
+    closed after it."""
     _is_refused = False
     _is_sending = False
+    _is_paused = False
+    """Whether the event loop continues with the next pipelined request once the client has read."""
     _left_to_discard = LINGER_BYTES
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -135,6 +143,13 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             _current.channel = None
             self.server.pull_trigger()
         if is_left:
+            self._continue()
+
+    def _continue(self) -> None:
+        """Have the next pipelined request answered once the client has read the responses before it."""
+        with self.outbuf_lock:
+            self._is_paused = self.total_outbufs_len > 0
+        if not self._is_paused:
             self.server.add_task(self)
 
     def _answer(self) -> None:
@@ -147,7 +162,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         Pipelined requests let queued requests of other connections go first, as in waitress.
         """
         if self.requests:
-            return not self.server.task_dispatcher.queue
+            return not (self.total_outbufs_len or self.server.task_dispatcher.queue)
         end = time.monotonic() + HOLD_S
         while not self.requests:
             left = end - time.monotonic()
@@ -175,13 +190,20 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         """Whether the connection waits for data from the client."""
         return not (self.requests or self.is_held or self.total_outbufs_len)
 
+    @property
+    def is_unread(self) -> bool:
+        """Whether only the client can continue, by reading."""
+        return self.total_outbufs_len > 0 and not self.is_held
+
     def can_be_closed(self) -> bool:
         """Return whether this connection may be closed to make room for others."""
-        return self.is_waiting and (self.is_lingering or time.monotonic() - self._waiting_since > GRACE_S)
+        is_waiting = self.is_waiting or self.is_unread
+        return is_waiting and (self.is_lingering or time.monotonic() - self._waiting_since > GRACE_S)
 
     def closing_order(self) -> tuple[bool, float]:
         """Return the sort key for closing: idle connections first, longest waiting first."""
-        return self.request is not None and not self.is_lingering, self._waiting_since
+        is_in_use = self.request is not None or self.is_unread
+        return is_in_use and not self.is_lingering, self._waiting_since
 
     def enforce_time_limits(self, now: float) -> None:
         """Close an idle connection, or refuse an incomplete request, after its time limit.
@@ -218,6 +240,9 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         """Send data. After the last response close, or discard input if the request was refused."""
         if not (self._is_refused and self.close_when_flushed):
             super().handle_write()
+            if self._is_paused and not self.total_outbufs_len:
+                self._is_paused = False
+                self.server.add_task(self)
             return
         self._flush_exception(self._flush_some)
         if self.will_close:
@@ -254,6 +279,15 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         """
         return bool(not self._is_sending and super().writable())
 
+    def _flush_outbufs_below_high_watermark(self) -> None:
+        """Wait for the client only with a download, of which few are allowed at a time.
+
+        Other responses are complete and fit into memory. If threads waited for clients that do not read them, some
+        fifty connections would keep all threads from answering anybody.
+        """
+        if self.is_streaming:
+            super()._flush_outbufs_below_high_watermark()
+
     def _flush_some(self, do_close: bool = True) -> bool:
         """Send buffered data while holding the output lock.
 
@@ -266,7 +300,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
                 is_sent = bool(super()._flush_some(do_close))
             finally:
                 self._is_sending = False
-            if is_sent and self.request is None:  # otherwise 100 Continue was sent
+            if is_sent and not self.total_outbufs_len and self.request is None:  # otherwise 100 Continue was sent
                 self._waiting_since = time.monotonic()
             return is_sent
 

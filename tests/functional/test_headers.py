@@ -262,3 +262,11 @@ def test_only_the_configured_hosts_are_accepted(make_app: MakeApp) -> None:
     statuses = [client.get("/livez", headers={"Host": host}).status_code for host in hosts]
 
     assert statuses == [200, 200, 400, 400]
+
+
+def test_parts_of_files_are_not_sent(client: FlaskClient) -> None:
+    part, whole = (
+        client.get("/static/app.css", headers=headers, buffered=True) for headers in ({"Range": "bytes=0-9"}, {})
+    )
+
+    assert (part.status_code, part.data) == (200, whole.data)

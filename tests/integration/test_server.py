@@ -155,6 +155,23 @@ def app(environ, start_response):
     threads=1,
 )
 
+BIG = _program(
+    r"""
+import os
+from project.server import connections, event_loop
+
+connections.GRACE_S = 0.2
+event_loop.CONNECTIONS = int(os.environ.get("CONNECTIONS", "500"))
+
+def app(environ, start_response):
+    parts = {"/whole": [bytes(9_000_000)], "/parts": (bytes(100_000) for _ in range(90))}
+    body = parts.get(environ["PATH_INFO"], [b"9000000"])
+    start_response("200 OK", [("Content-Length", "7" if body == [b"9000000"] else "9000000")])
+    return body
+""",
+    threads=2,
+)
+
 
 @contextmanager
 def _started(program: str, *, stdout: Any = subprocess.PIPE, **options: Any) -> Iterator[subprocess.Popen[str]]:
@@ -414,6 +431,40 @@ def test_pipelined_requests_do_not_starve_other_connections() -> None:
                 position = int(_ask(other))
 
     assert position < 100  # not after all 200
+
+
+@pytest.mark.parametrize("path", [b"/whole", b"/parts"])
+@pytest.mark.parametrize("requests", [1, 3])
+def test_clients_that_do_not_read_hold_no_thread(path: bytes, requests: int) -> None:
+    """F38."""
+    with _started(BIG) as process, ExitStack() as stack:
+        port = _port(process)
+        request = b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % path
+        deaf = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30)) for _ in range(4)]
+        for client in deaf:
+            client.sendall(request * requests)
+            assert client.recv(12) == b"HTTP/1.1 200"
+        with _connection(port) as connection:
+            assert _ask(connection) == b"9000000"
+
+        last = deaf[-1]
+        last.sendall(request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        answers = last.makefile("rb").read()
+
+    assert answers.count(b"HTTP/1.1 200") == requests  # of the first one 12 bytes were read before
+    assert len(answers) > 9_000_000 * (requests + 1)
+
+
+def test_room_is_made_by_closing_a_connection_whose_client_does_not_read() -> None:
+    """F55."""
+    with _started(BIG, env=os.environ | {"CONNECTIONS": "2"}) as process, ExitStack() as stack:
+        port = _port(process)
+        for _ in range(2):
+            deaf = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+            deaf.sendall(b"GET /whole HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert deaf.recv(12) == b"HTTP/1.1 200"
+        with _connection(port) as connection:
+            assert _ask(connection) == b"9000000"
 
 
 def test_the_event_loop_does_not_read_from_a_connection_that_a_thread_starts_to_wait_for(channel: Channel) -> None:
