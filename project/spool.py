@@ -24,7 +24,7 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -290,12 +290,14 @@ class Folder:
         self.size = sum(segment.stat().st_size for segment in _segments(path))
         """Size of the stored records in bytes."""
         self._has_next = False
-        self._probe_fd = os.open(path / "probe", os.O_WRONLY | os.O_CREAT, 0o600)
-        self._intents = os.open(path / "intents", os.O_RDWR | os.O_CREAT, 0o600)
         self._free_slots = deque(range(SLOT_COUNT))
-        with suppress(OSError):  # without disk space the first record will report it
-            self._prepare_next()
-        self._recover()
+        with ExitStack() as opened:  # on an error, as the service tries again twice a second
+            self._probe_fd = _open(path / "probe", os.O_WRONLY | os.O_CREAT, opened)
+            self._intents = _open(path / "intents", os.O_RDWR | os.O_CREAT, opened)
+            with suppress(OSError):  # without disk space the first record will report it
+                self._prepare_next()
+            self._recover()
+            opened.pop_all()
 
     @classmethod
     def claim(cls, path: Path, quota: int = QUOTA) -> "Folder | None":
@@ -621,6 +623,13 @@ def _checked_record(line: bytes) -> str | None:
         return data.decode()
     except UnicodeDecodeError:
         return None
+
+
+def _open(path: Path, flags: int, opened: ExitStack) -> int:
+    """Open a file that `opened` closes again."""
+    descriptor = os.open(path, flags, 0o600)
+    opened.callback(os.close, descriptor)
+    return descriptor
 
 
 def _failure(error: OSError) -> str:

@@ -400,6 +400,20 @@ def test_a_folder_that_cannot_be_used_is_reported(tmp_path: Path, spoil: Callabl
     assert spool.drain_orphans(Delivered()) == 0
 
 
+def test_a_folder_that_cannot_be_used_leaves_no_file_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    spool, descriptors = Spool(tmp_path), Path("/dev/fd")
+    before = len(list(descriptors.iterdir()))
+    monkeypatch.setattr(os, "pwrite", fail)
+
+    for _ in range(3):
+        assert spool.check()
+
+    assert len(list(descriptors.iterdir())) == before
+
+
 def test_a_child_process_claims_a_folder_of_its_own(spool: Spool) -> None:
     spool.append("parent")
     pid = os.fork()
