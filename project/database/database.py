@@ -184,7 +184,7 @@ class Database:
         try:
             with deadline(self._deadline_s), self._engine.connect() as connection, connection.begin():
                 result = work(connection, *args, **kwargs)
-        except (DBAPIError, PoolTimeoutError) as error:
+        except (DBAPIError, psycopg2.Error, PoolTimeoutError) as error:
             translated = self._translate(error, may_be_committed=False)
             if errors.is_timeout(error):
                 raise QueryTimeoutError(errors.cause(error)) from None

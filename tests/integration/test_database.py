@@ -20,7 +20,8 @@ from project.database.database import MIN_TRY_S
 from project.database.deadline import _wait as wait
 from project.database.deadline import remaining
 from project.database.prepared import autocommit_cursor
-from project.domain.errors import DatabaseUnavailableError, OutcomeUnknownError
+from project.domain.errors import DatabaseUnavailableError, OutcomeUnknownError, WritesRefusedError
+from project.queries.maintenance import write_nothing
 from project.runtime import Runtime
 from tests.conftest import Rows
 
@@ -84,6 +85,13 @@ def test_waiting_for_a_lock_ends_at_the_deadline(runtime: Runtime, postgres_url:
     finally:
         release.set()
         holder.join()
+
+
+def test_a_probe_of_a_server_that_has_become_read_only_is_refused(runtime: Runtime, single: Database) -> None:
+    single.run_once(lambda connection: connection.execute(text("set default_transaction_read_only = on")))
+
+    with pytest.raises(WritesRefusedError):
+        single.run_once(write_nothing)
 
 
 IN_FORCE = {
