@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 PREPARE_S = 10
 """Seconds for which the start waits for the preparation."""
 _RESTART_DELAY_S = 1.0
-"""Delay before a failed preparation is retried, and before a worker that died sooner than this is replaced."""
+"""Delay before a failed preparation or fork is retried, and before a worker that died sooner than this is replaced."""
 
 
 def stop_signals() -> list[signal.Signals]:
@@ -50,18 +50,19 @@ class Supervisor:
         If it fails before, this process exits; EX_TEMPFAIL is retried in the background instead.
         """
         pid, end = self._fork(prepare), time.monotonic() + PREPARE_S
-        while time.monotonic() < end:
+        while pid and time.monotonic() < end:
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
                 self._handle_preparation_exit(os.waitstatus_to_exitcode(status), prepare)
                 return
             time.sleep(0.01)
-        self._preparing = (pid, prepare)
+        self._preparing = (pid, prepare) if pid else None
 
     def _handle_preparation_exit(self, code: int, prepare: Callable[[], None]) -> None:
         self._preparing = None
         if code == os.EX_TEMPFAIL:
-            self._preparing = (self._fork(lambda: _run_delayed(prepare)), prepare)
+            if pid := self._fork(lambda: _run_delayed(prepare)):
+                self._preparing = (pid, prepare)
         elif code != 0:
             sys.exit(code if code > 0 else 1)
 
@@ -71,7 +72,8 @@ class Supervisor:
             self._start_worker(index)
 
     def _start_worker(self, index: int) -> None:
-        self._workers[self._fork(partial(self._work, index))] = (index, time.monotonic())
+        if pid := self._fork(partial(self._work, index)):
+            self._workers[pid] = (index, time.monotonic())
 
     def watch(self) -> int:
         """Replace workers that die, until a stop signal; return the exit status."""
@@ -113,8 +115,16 @@ class Supervisor:
         log.info("stopped")
         return 0 if not left and not any(statuses) else 1
 
-    def _fork(self, task: Callable[[], None]) -> int:
-        pid = os.fork()
+    def _fork(self, task: Callable[[], None]) -> int | None:
+        """Run a task in a child and return its PID.
+
+        While the system is out of memory or processes, retry: the other workers must not end because of it. Return None
+        if a stop signal arrives.
+        """
+        while (pid := _try_fork()) is None:
+            if signal.sigpending() & set(self.stop_signals):
+                return None
+            time.sleep(_RESTART_DELAY_S)
         if pid:
             return pid
         try:
@@ -130,6 +140,15 @@ class Supervisor:
             log.exception("worker crashed")
             sys.exit(1)
         sys.exit(0)
+
+
+def _try_fork() -> int | None:
+    """Fork; log an error of the system and return None."""
+    try:
+        return os.fork()
+    except OSError as error:
+        log.error("process cannot be started, retrying", extra={"cause": error.strerror})  # noqa: TRY400 - the cause suffices
+        return None
 
 
 def _run_delayed(task: Callable[[], None]) -> None:

@@ -112,6 +112,25 @@ def app(environ, start_response):
     return [body]
 """)
 
+SCARCE = _responding(
+    """
+import errno, os
+from os import getpid as value
+from project.server import supervisor
+
+fork, lacking = os.fork, iter(map(int, os.environ["LACKING"]))
+supervisor._RESTART_DELAY_S = 0.05
+
+def scarce_fork():
+    if next(lacking, 1):
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    return fork()
+
+os.fork = scarce_fork
+""",
+    workers=2,
+)
+
 HEAPS = _responding("""
 import ctypes, os, tempfile, threading
 
@@ -743,6 +762,26 @@ def test_a_stuck_worker_does_not_keep_others_from_accepting(sharing: int) -> Non
 
     assert len(others) == 1
     assert stuck not in others
+
+
+@pytest.mark.parametrize(("lacking", "workers"), [("00110", 2), ("00", 1)])
+def test_a_system_without_processes_delays_the_replacement_of_a_worker_and_ends_no_other(
+    lacking: str, workers: int
+) -> None:
+    with _started(SCARCE, env=os.environ | {"LACKING": lacking}, stderr=subprocess.PIPE) as process:
+        port = _port(process)
+        killed, other = sorted(children(process.pid))
+        os.kill(killed, signal.SIGKILL)
+        assert process.stderr
+        lines = [process.stderr.readline() for _ in range(3)]
+        eventually(lambda: len(set(children(process.pid)) - {killed}) == workers, 10, "workers are missing")
+        with _connection(port) as connection:
+            assert int(_ask(connection)) in children(process.pid)
+        assert other in children(process.pid)
+        process.terminate()
+
+        assert process.wait(10) == 0
+    assert lines == ["worker died, replacing it\n", *["process cannot be started, retrying\n"] * 2]
 
 
 def _connection(port: int) -> AbstractContextManager[HTTPConnection]:
