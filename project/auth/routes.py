@@ -43,7 +43,7 @@ def login() -> ResponseReturnValue:
 def _authenticate(form: LoginForm, throttle: rate_limits.PasswordThrottle) -> Account | None:
     runtime, login = get_runtime(), form.login.data or ""
     accounts = service.find_accounts(runtime.database, login, runtime.config.phone_region)
-    throttle.consume_login(login, [account.id for account in accounts])
+    throttle.consume_login(login)
     return service.authenticate(runtime.passwords, accounts, form.password.data or "")
 
 

@@ -3,8 +3,6 @@
 import hashlib
 import ipaddress
 import logging
-from collections.abc import Sequence
-from uuid import UUID
 
 from project.domain.rate_limits import Hit, RateLimit
 from project.http.guards import known_api_key
@@ -18,7 +16,7 @@ EVERYBODY = "everybody"
 WRONG_PASSWORDS = RateLimit("guesses", 10, 60)
 """Wrong passwords from one address (ASVS 5.0.0, 6.3.1)."""
 ACCOUNT_WRONG_PASSWORDS = RateLimit("account-guesses", 30, 3600)
-"""Wrong passwords for one account from one address. Never for the account alone: strangers could lock it."""
+"""Wrong passwords for one login from one address. Never for the login alone: strangers could lock it."""
 EXPORTS = RateLimit("exports", 30, 60)
 ADMIN_CHANGES = RateLimit("changes", 60, 60)
 """Changes by one administrator."""
@@ -65,7 +63,7 @@ def should_log_host(host: str) -> bool:
 
 
 class PasswordThrottle:
-    """Throttles password guessing per account and address, without locking the account.
+    """Throttles password guessing per login and address, without locking the account.
 
     Use it as a context manager around one password check. The check is counted before the password is verified, so that
     concurrent checks cannot exceed the limits. On exit the count is taken back unless record_failure() was called.
@@ -87,14 +85,14 @@ class PasswordThrottle:
         """
         self._consume(*(Hit(ACCOUNT_WRONG_PASSWORDS, f"{account} {self._address}") for account in accounts))
 
-    def consume_login(self, login: str, account_ids: Sequence[UUID]) -> None:
-        """Count the check for the accounts with this login. Raises RateLimitedError.
+    def consume_login(self, login: str) -> None:
+        """Count the check for a login in any spelling, under its hash, because Redis must not contain logins.
 
-        An account has one counter, however its login is spelled. An unknown login is counted under its hash, because
-        Redis must not contain logins.
+        Known and unknown logins are counted alike, and each login of an account by itself: otherwise a refusal would
+        reveal which phone number belongs to a username. Raises RateLimitedError.
         """
         canonical = canonical_login(login, get_runtime().config.phone_region).encode(errors="replace")
-        self.consume_accounts(*(map(str, account_ids) if account_ids else [hashlib.sha256(canonical).hexdigest()[:32]]))
+        self.consume_accounts(hashlib.sha256(canonical).hexdigest()[:32])
 
     def record_failure(self) -> None:
         """Keep the check counted: the password was wrong."""
