@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Connection, SQLColumnExpression, and_, fal
 
 from project.database import remaining
 from project.domain.attempts import AttemptFilter, Outcome, first_id
-from project.domain.masking import mask_email, mask_phone, mask_request_id
+from project.domain.masking import mask, mask_email, mask_phone, mask_request_id
 from project.models import Attempt
 
 MAY_HAVE_CONTACT = (
@@ -69,27 +69,35 @@ def matches(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
     """Return the condition for the search text.
 
     The text is a part of a username (after `=` a whole one), a contact, an attempt ID or a client's request ID; for
-    auditors also a part of a name. Ordinary users find a masked username only by the whole name: a search for parts
-    would reveal what is masked.
+    auditors also a part of a name. Ordinary users find a masked username only by a text with the same mask: anything
+    else would reveal what is masked.
     """
     sought = attempt_filter.text.strip()
     if not sought:
         return []
     if sought.startswith("="):
-        return [Attempt.username == sought[1:]]  # served by its index
-    if attempt_id := _uuid(sought):
+        return [_is_username(sought[1:], in_full=attempt_filter.in_full)]
+    if attempt_id := _uuid(sought):  # too long for a contact
         return [or_(Attempt.id == attempt_id, Attempt.client_request_id == sought, Attempt.username == sought)]
     part = Attempt.username.icontains(sought, autoescape=True)
     alternatives = [Attempt.client_request_id == mask_request_id(sought)]
     if attempt_filter.in_full:
         alternatives += [part, Attempt.sent["name"].astext.icontains(sought, autoescape=True)]
     else:
-        alternatives += [and_(part, not_(Attempt.username.regexp_match(MAY_HAVE_CONTACT))), Attempt.username == sought]
+        has_contact = Attempt.username.regexp_match(MAY_HAVE_CONTACT)
+        alternatives += [and_(part, not_(has_contact)), _is_username(sought, in_full=False)]
     if "@" in sought:
         alternatives.append(func.lower(Attempt.email_masked) == mask_email(sought).lower())
     if sum(character.isdigit() for character in sought) >= 7:
         alternatives.append(_has_digits(sought, Attempt.phone_masked))
     return [or_(*alternatives)]
+
+
+def _is_username(text: str, *, in_full: bool) -> ColumnElement[bool]:
+    """Return the condition that the username is this text, or without `in_full` that both have the same mask."""
+    masked = text if in_full else mask(text)
+    # An index serves the first one.
+    return Attempt.username == text if masked == text else Attempt.username_shown == masked
 
 
 def _from_client(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:

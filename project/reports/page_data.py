@@ -189,7 +189,7 @@ def find_details(database: ReadDatabase, attempt_id: UUID, selection: Selection)
     details = Details(attempt=visible, newer=newer, older=older, selection=selection)
     if not attempt.username:
         return details
-    same = AttemptFilter(text=f"={attempt.username}", until=attempt.received_at)
+    same = AttemptFilter(text=f"={attempt.username}", until=attempt.received_at, in_full=True)
     _, last = try_query(service.find_neighbours, database, same, attempt_id) or (None, None)
     if last is None:
         return details

@@ -233,6 +233,23 @@ def test_an_ordinary_user_reads_no_contact_data_anywhere(
     assert len(statuses) > 110
 
 
+@pytest.mark.parametrize(
+    ("login", "other"), [("anna.sokolova@example.org", "antonia@example.org"), ("89125550141", "89121112241")]
+)
+def test_a_search_reveals_no_more_of_a_masked_login_than_its_mask(
+    service: Flask, browser: FlaskClient, rows: Rows, login: str, other: str
+) -> None:
+    useradd(service.test_client(), {"name": "Кто Фамильина", "username": login, "email": "who@example.org"})
+    [attempt] = rows.query("select id from attempts where username = :login", login=login)
+
+    def found(text: str) -> list[str]:
+        shown = browser.get("/api/v1/attempts/", query_string={"q": text}).get_json()["attempts"]
+        return [row["id"] for row in shown]
+
+    assert found(login) == found(f"={login}") == found(other) == found(f"={other}") == [str(attempt["id"])]
+    assert found(f"={login[1:]}") == []
+
+
 def test_an_auditor_reads_and_finds_what_others_do_not(service: Flask, browser: FlaskClient, rows: Rows) -> None:
     Corpus().send(service.test_client())
     rows.query("update users set role = 'auditor' where username = 'petrov.ivan'")
