@@ -33,8 +33,13 @@ class NameLookup:
         with self._lock:
             lookup = self._running.get(name)
             if lookup is None:
-                lookup = self._running[name] = Future()
-                threading.Thread(target=self._run, args=(name, lookup), name="name-lookup", daemon=True).start()
+                lookup = Future()
+                thread = threading.Thread(target=self._run, args=(name, lookup), name="name-lookup", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:  # the system has no thread to give: the next request tries again
+                    raise OSError(str(error)) from error
+                self._running[name] = lookup  # the thread removes it under the same lock, so not before
         return lookup
 
     def _run(self, name: str, lookup: Future[None]) -> None:

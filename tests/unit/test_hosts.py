@@ -69,6 +69,19 @@ def test_the_last_known_addresses_are_used_while_dns_does_not_answer(dns: Dns) -
     assert names.resolve("db.example.org", 0.01) == ["192.0.2.1"]
 
 
+def test_a_lookup_that_found_no_thread_does_not_prevent_the_next_one(dns: Dns, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    names = NameLookup()
+    with monkeypatch.context() as scarce:
+        scarce.setattr(threading.Thread, "start", fail)
+        with pytest.raises(OSError, match="can't start new thread"):
+            names.resolve("db.example.org", 1)
+
+    assert names.resolve("db.example.org", 1) == ["192.0.2.1"]
+
+
 def test_requests_that_wait_for_the_same_name_share_one_lookup(dns: Dns) -> None:
     names = NameLookup()
     dns.is_answering = False
