@@ -86,10 +86,10 @@ class PasswordThrottle:
         self._consume(*(Hit(ACCOUNT_WRONG_PASSWORDS, f"{account} {self._address}") for account in accounts))
 
     def consume_login(self, login: str) -> None:
-        """Count the check for a login in any spelling, under its hash, because Redis must not contain logins.
+        """Count the check for a login in any spelling. Raises RateLimitedError.
 
-        Known and unknown logins are counted alike, and each login of an account by itself: otherwise a refusal would
-        reveal which phone number belongs to a username. Raises RateLimitedError.
+        It is counted under a hash, because Redis must not contain logins. Known and unknown logins are counted alike,
+        and each login of an account by itself: otherwise a refusal would reveal whose phone number it is.
         """
         canonical = canonical_login(login, get_runtime().config.phone_region).encode(errors="replace")
         self.consume_accounts(hashlib.sha256(canonical).hexdigest()[:32])

@@ -94,7 +94,7 @@ def matches(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
 
 
 def _is_username(text: str, *, in_full: bool) -> ColumnElement[bool]:
-    """Return the condition that the username is this text, or without `in_full` that both have the same mask."""
+    """Return the condition that the username is this text, or, unless `in_full`, has its mask."""
     masked = text if in_full else mask(text)
     # An index serves the first one.
     return Attempt.username == text if masked == text else Attempt.username_shown == masked

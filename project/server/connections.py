@@ -146,7 +146,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             self._continue()
 
     def _continue(self) -> None:
-        """Have the next pipelined request answered once the client has read the responses before it."""
+        """Have the next pipelined request answered once the responses before it are read."""
         with self.outbuf_lock:
             self._is_paused = self.total_outbufs_len > 0
         if not self._is_paused:
