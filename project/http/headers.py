@@ -30,7 +30,7 @@ class SecurityHeadersMiddleware:
         self._https_only = https_only
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Drop Range, truncate overlong request headers and add the security headers to the response.
+        """Drop Range, truncate overlong request headers, add headers to the response.
 
         The server sends a whole file from the disk, parts of it from memory (RFC 9110, 14.2 allows to ignore Range).
         """

@@ -90,6 +90,7 @@ ALLOWED = {
     "project/server/connections.py with self.outbuf_lock": "reader",
     "project/server/connections.py with self.requests_lock": "memory",
     "project/server/event_loop.py Server.accept super().accept": "loop",
+    "project/server/supervisor.py Supervisor._fork time.sleep": "supervisor",
     "project/server/supervisor.py Supervisor._replace time.sleep": "supervisor",
     "project/server/supervisor.py Supervisor._stop time.sleep": "stop",
     "project/server/supervisor.py Supervisor.prepare time.sleep": "start",
