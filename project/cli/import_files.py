@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 from zipfile import BadZipFile
 
-from project.domain.errors import FIELDS, RefusalError
+from project.domain.errors import RefusalError
+from project.domain.names import find_field
 from project.domain.strict_json import parse_object
 from project.domain.text import clean
 
@@ -22,16 +23,6 @@ if TYPE_CHECKING:
 SUFFIXES = (".ndjson", ".csv", ".xlsx")
 MAX_LINE = 16 * 1024
 """Maximum length of a line in bytes, the same as of the body of POST /useradd."""
-COLUMNS = {
-    "имя": "name",
-    "логин": "username",
-    "телефон": "phone",
-    "почта": "email",
-    "e-mail": "email",
-    "дата рождения": "birth_date",
-    "birth date": "birth_date",
-} | {name: name for name in FIELDS}
-"""Column name in lower case -> field."""
 _CHUNK = 1024 * 1024
 
 csv.field_size_limit(MAX_LINE)
@@ -190,11 +181,10 @@ def _cell(value: object) -> str:
 
 def _columns(header: Iterable[str]) -> list[str]:
     """Return the field of each column, "" for a column without name. Raises FileError."""
-    names = [" ".join(name.strip().lower().replace("_", " ").split()) for name in header]
+    names = [" ".join(name.split()) for name in header]
     while names and not names[-1]:
         names.pop()
-    known = {name.replace("_", " "): field for name, field in COLUMNS.items()}
-    columns = [known.get(name, "") for name in names]
+    columns = [find_field(name) or "" for name in names]
     unknown = [clean(name, 40) for name, column in zip(names, columns, strict=True) if name and not column]
     if unknown or not {"name", "username"} <= set(columns):
         problem = f"Unknown columns: {', '.join(unknown)}." if unknown else "The first line must name the columns."

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from functools import cache, partial
 from typing import Any, NoReturn
 
@@ -12,6 +11,7 @@ from project.domain import emails, usernames
 from project.domain.dates import parse_birth_date
 from project.domain.emails import normalize_email
 from project.domain.errors import FIELDS, FieldError, RuleError, ValidationFailedError
+from project.domain.names import find_similar_field
 from project.domain.phones import MAX_PHONE_LENGTH, normalize_phone
 from project.domain.registration import NewUser
 from project.domain.strict_json import json_type
@@ -120,10 +120,10 @@ class UserAddSchema(Schema):
     def make(self, data: Mapping[str, Any], **_: Any) -> NewUser:
         return NewUser(**{**dict.fromkeys(OPTIONAL), **data})
 
-    def handle_error(self, error: ValidationError, data: Any, **_: Any) -> NoReturn:
-        """Raise ValidationFailedError with all invalid fields, in the order of FIELDS."""
+    def handle_error(self, error: ValidationError, data: Mapping[str, Any], **_: Any) -> NoReturn:
+        """Raise ValidationFailedError, in the order of the body, missing fields last."""
         assert isinstance(error.messages, dict)  # noqa: S101 - tells mypy
-        raise ValidationFailedError(tuple(_field_errors(error.messages))) from None
+        raise ValidationFailedError(tuple(_field_errors(error.messages, list(data)))) from None
 
 
 @cache
@@ -136,12 +136,13 @@ def _is_absent(value: object) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
 
 
-def _field_errors(messages: dict[str, Any]) -> Iterable[FieldError]:
-    for name in FIELDS:
-        for rule in messages.get(name, ()):
-            yield FieldError(name, rule.code, rule.variant, rule.params)
-    unknown = [name for name in messages if name not in FIELDS]
-    for name in unknown[:MAX_UNKNOWN]:
-        shown = clean(name, 40)
-        hint = get_close_matches(shown.lower(), FIELDS, n=1)
-        yield FieldError(shown, "unknown_field", "hint" if hint else "", {"hint": hint[0]} if hint else {})
+def _field_errors(messages: dict[str, Any], sent: list[str]) -> Iterable[FieldError]:
+    """Yield the errors in the order of the body, then those of missing fields."""
+    unknown = [name for name in sent if name in messages and name not in FIELDS]
+    for name in dict.fromkeys((*sent, *FIELDS)):
+        if name in FIELDS:
+            for rule in messages.get(name, ()):
+                yield FieldError(name, rule.code, rule.variant, rule.params)
+        elif name in unknown[:MAX_UNKNOWN]:
+            hint = find_similar_field(name[:MAX_NAME_LENGTH])
+            yield FieldError(clean(name, 40), "unknown_field", "hint" if hint else "", {"hint": hint} if hint else {})

@@ -3,6 +3,42 @@
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
+FIELD_SYNONYMS: Mapping[str, tuple[str, ...]] = {
+    "name": ("full name", "fio", "display name", "имя", "имя и фамилия", "полное имя", "фио", "фамилия имя отчество"),
+    "username": ("login", "user", "user login", "account", "nick", "логин", "имя пользователя", "пользователь"),
+    "phone": (
+        *(
+            "tel",
+            "telephone",
+            "phone number",
+            "mobile",
+            "mobile phone",
+            "mobile number",
+            "cell",
+            "cell phone",
+            "msisdn",
+            "fone",
+        ),
+        *("телефон", "тел", "номер телефона", "мобильный", "мобильный телефон", "моб", "сотовый"),
+    ),
+    "email": (
+        *("e-mail", "mail", "email address", "e-mail address", "почта", "электронная почта", "эл. почта"),
+        *("адрес электронной почты", "емейл", "имейл"),
+    ),
+    "birth_date": (
+        *("birthday", "birth day", "date of birth", "dob", "born", "bday"),
+        *("дата рождения", "день рождения", "др", "рождение"),
+    ),
+}
+"""Other names of the fields: an import accepts them as heads of columns, the API names the field that is meant."""
+NAME_PARTS = (
+    *("first name", "given name", "forename", "last name", "surname", "family name", "middle name", "patronymic"),
+    *("фамилия", "отчество"),
+)
+"""Parts of a name: hints for `name`, but not the same as it."""
+CUTOFF = 0.76
+"""Similarity from which a name is taken for a misspelt field; `nickname` and `usertype` are below it."""
+
 PARAMETER_SYNONYMS: Mapping[str, str] = {
     "check": "dry_run",
     "count": "limit",
@@ -35,6 +71,18 @@ PARAMETER_SYNONYMS: Mapping[str, str] = {
 """Synonyms of query parameters, in lower case without separators -> name of the parameter."""
 
 
+def find_field(name: str) -> str | None:
+    """Return the field that a name or one of its synonyms means exactly, otherwise None."""
+    return _FIELDS.get(_folded(name))
+
+
+def find_similar_field(name: str) -> str | None:
+    """Return the field that a wrong name probably means, None if that is unclear."""
+    folded = _folded(name)
+    near = get_close_matches(folded, _NAMES, n=1, cutoff=CUTOFF)
+    return _HINTS.get(folded) or (_NAMES[near[0]] if near else None)
+
+
 def find_parameter(name: str, known: Iterable[str]) -> str | None:
     """Return the known query parameter that `name` probably stands for, or None."""
     folded = _folded(name)
@@ -47,3 +95,8 @@ def find_parameter(name: str, known: Iterable[str]) -> str | None:
 def _folded(name: str) -> str:
     """Return a name in lower case without separators: `dryRun` and `dry-run` become the same."""
     return "".join(filter(str.isalnum, name.casefold()))
+
+
+_NAMES = {_folded(name): name for name in FIELD_SYNONYMS}
+_FIELDS = _NAMES | {_folded(synonym): name for name, synonyms in FIELD_SYNONYMS.items() for synonym in synonyms}
+_HINTS = _FIELDS | {_folded(part): "name" for part in NAME_PARTS}

@@ -185,6 +185,18 @@ def test_dates_and_numeric_phones_are_read_from_workbooks(run: Command, rows: Ro
 
 
 @pytest.mark.parametrize(
+    "heads", ["ФИО;Логин;Мобильный телефон;E-mail;Дата рождения", "fullName;user_name;Phone Number;mail;DOB"]
+)
+def test_heads_are_known_by_the_same_synonyms_as_the_hints_of_the_api(run: Command, rows: Rows, heads: str) -> None:
+    result = run(f"{heads}\nИван;ivan;+79991234567;ivan@example.org;31.12.1990\n", ".csv")
+
+    assert result.exit_code == 0, result.output
+    [user] = rows.of("users")
+    assert (user["name"], user["username"], user["phone"]) == ("Иван", "ivan", "+79991234567")
+    assert (user["email"], user["birth_date"]) == ("ivan@example.org", date(1990, 12, 31))
+
+
+@pytest.mark.parametrize(
     ("content", "ending", "message"),
     [
         ("name,username\nИван,ivan\n".encode("cp1251"), ".csv", "windows-1251"),
