@@ -1,13 +1,15 @@
-"""Sample data for screenshots: sixteen days of attempts, the same at each run."""
+"""Sample data for screenshots and ./run demo: sixteen days of attempts, the same at each run."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
+
+from flask import Flask
 
 from project.contract.error_codes import PROBLEMS
 from project.contract.schemas import user_add_schema
@@ -15,17 +17,20 @@ from project.domain.attempts import NewAttempt, new_id
 from project.domain.errors import FieldError, ValidationFailedError
 from project.domain.passwords import hash_key
 from project.domain.records import DIRECT, RECOVERED, SPOOL, AttemptRecord
+from project.queries.registration import insert_attempts
+from project.runtime import get_runtime
 
 NOW = datetime(2026, 11, 23, 16, 51, 10, tzinfo=ZoneInfo("Europe/Moscow"))
 """The time at which the screenshots pretend to be taken."""
 DAYS = 16
+BATCH = 200
 WEEKDAYS = (1.0, 1.05, 1.0, 1.1, 0.95, 0.4, 0.35)
 HOURS = (6, 4, 2, 2, 3, 6, 16, 36, 72, 100, 112, 116, 112, 120, 124, 120, 108, 88, 60, 40, 30, 24, 16, 10)
 """Attempts per hour of a Monday."""
-SPIKE = datetime(2026, 11, 19, 12, 5, tzinfo=NOW.tzinfo)
-"""An import runs a second time: all of its logins are taken."""
-OUTAGE = datetime(2026, 11, 21, 13, 17, tzinfo=NOW.tzinfo)
-"""PostgreSQL is unavailable for a minute: attempts are spooled."""
+SPIKE = timedelta(days=-4, hours=12, minutes=5)
+"""When, relative to midnight, an import runs a second time: all of its logins are taken."""
+OUTAGE = timedelta(days=-2, hours=13, minutes=17)
+"""When, relative to midnight, PostgreSQL is unavailable for a minute: attempts are spooled."""
 
 MEN = (
     *("Иван", "Дмитрий", "Артём", "Егор", "Пётр", "Сергей", "Максим", "Олег", "Никита", "Тимур", "Андрей"),
@@ -58,9 +63,9 @@ CORRECTED = {"invalid_phone", "invalid_email", "contact_required", "invalid_date
 Body = dict[str, Any]
 
 
-def records() -> Iterator[AttemptRecord]:
-    """Yield the attempts, oldest first."""
-    yield from sorted(_Sample().all(), key=lambda record: record.attempt.id)
+def records(now: datetime = NOW) -> Iterator[AttemptRecord]:
+    """Yield the attempts until `now`, oldest first."""
+    yield from sorted(_Sample().all(now), key=lambda record: record.attempt.id)
 
 
 def latest(count: int) -> list[AttemptRecord]:
@@ -74,12 +79,19 @@ def reader_attempt(moment: datetime) -> NewAttempt:
     return _Sample().attempt(moment, {"name": "Иван Петров", "username": "petrov.ivan", "phone": "+7 999 123-45-67"})
 
 
-def users(count: int) -> Iterator[tuple[NewAttempt, Body]]:
+def users(count: int, now: datetime = NOW) -> Iterator[tuple[NewAttempt, Body]]:
     """Yield attempts that create users, oldest first, with their request bodies."""
     sample = _Sample()
     for index in reversed(range(count)):
         body = sample._body()
-        yield sample.attempt(NOW - timedelta(hours=7 * index + 1), body), body
+        yield sample.attempt(now - timedelta(hours=7 * index + 1), body), body
+
+
+def fill(app: Flask, records: Sequence[AttemptRecord]) -> None:
+    """Insert these attempts."""
+    with app.app_context():
+        for start in range(0, len(records), BATCH):
+            get_runtime().database.write_transaction(insert_attempts, records[start : start + BATCH])
 
 
 class _Sample:
@@ -87,8 +99,8 @@ class _Sample:
         self._random = random.Random(2026)  # noqa: S311 - must be reproducible
         self._logins = {"petrov.ivan": True}
 
-    def all(self) -> Iterator[AttemptRecord]:
-        midnight = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
+    def all(self, now: datetime) -> Iterator[AttemptRecord]:
+        midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
         for day in (midnight - timedelta(days=age) for age in reversed(range(DAYS))):
             for hour, usual in enumerate(HOURS):
                 count = (
@@ -98,20 +110,22 @@ class _Sample:
                     * (1 - 0.006 * (midnight - day).days)
                 )
                 for _ in range(round(count)):
-                    yield from self._random_attempt(day + timedelta(hours=hour, seconds=self._random.uniform(0, 3600)))
+                    moment = day + timedelta(hours=hour, seconds=self._random.uniform(0, 3600))
+                    if moment <= now - timedelta(minutes=10):
+                        yield from self._random_attempt(moment)
         for index in range(165):
             yield self._taken(
-                SPIKE + timedelta(seconds=55 * index + self._random.uniform(0, 20)), "username", "1C+Enterprise/8.3"
+                midnight + SPIKE + timedelta(seconds=55 * index + self._random.uniform(0, 20)),
+                "username",
+                "1C+Enterprise/8.3",
             )
         for index in range(9):
-            yield self._unavailable(OUTAGE + timedelta(seconds=6 * index + self._random.uniform(0, 5)))
+            yield self._unavailable(midnight + OUTAGE + timedelta(seconds=6 * index + self._random.uniform(0, 5)))
         for age, make in enumerate(LAST):
-            yield make(self, NOW - timedelta(seconds=31 + 23 * age + self._random.uniform(0, 15)))
+            yield make(self, now - timedelta(seconds=31 + 23 * age + self._random.uniform(0, 15)))
 
     def _random_attempt(self, moment: datetime) -> Iterator[AttemptRecord]:
         """Yield an attempt of a random kind; one with invalid data is often followed by a corrected one."""
-        if moment > NOW - timedelta(minutes=10):
-            return
         make = self._random.choices(tuple(KINDS), tuple(KINDS.values()))[0]
         record = make(self, moment)
         yield record

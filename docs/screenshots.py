@@ -33,17 +33,14 @@ from project import create_app  # noqa: E402
 from project.contract.schemas import user_add_schema  # noqa: E402
 from project.domain.errors import DatabaseUnavailableError, OverloadedError, SearchTooBroadError  # noqa: E402
 from project.domain.passwords import new_key  # noqa: E402
-from project.domain.records import AttemptRecord  # noqa: E402
 from project.domain.registration import Credentials, Role  # noqa: E402
 from project.embedded import ensure  # noqa: E402
-from project.queries.registration import insert_attempts  # noqa: E402
 from project.runtime import get_runtime  # noqa: E402
 from project.services import registration  # noqa: E402
 from project.services.api_keys import issue  # noqa: E402
 from project.services.users import grant  # noqa: E402
 
 IMAGES = ROOT / "docs" / "images"
-BATCH = 200
 POLL_MS = 10_000
 LANGUAGES = ("ru", "en")
 THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
@@ -126,7 +123,7 @@ def main() -> None:
         if folder:
             with opened(browser, address, password) as page:
                 take_all(page, "new", "/results/?period=today", folder)
-        fill(app, list(sample.records()))
+        sample.fill(app, list(sample.records()))
         posters(app, browser, address, password)
         if folder:
             all_pages(browser, address, password, folder)
@@ -203,13 +200,6 @@ def create_reader(app: Flask) -> Credentials:
         return registration.register(get_runtime().database, get_runtime().passwords, attempt, new_key(), new_user)
 
 
-def fill(app: Flask, records: list[AttemptRecord]) -> None:
-    """Insert these attempts."""
-    with app.app_context():
-        for start in range(0, len(records), BATCH):
-            get_runtime().database.write_transaction(insert_attempts, records[start : start + BATCH])
-
-
 @contextmanager
 def opened(browser: Browser, address: str, password: str) -> Iterator[Page]:
     """Open a page as the logged-in reader."""
@@ -235,7 +225,7 @@ def posters(app: Flask, browser: Browser, address: str, password: str) -> None:
             page.emulate_media(color_scheme=theme)
             page.goto(f"/results/?lang={language}")
             pages[f"results{'-ru' if language == 'ru' else ''}-{theme}"] = page
-        fill(app, sample.latest(3))
+        sample.fill(app, sample.latest(3))
         for name, page in pages.items():
             page.clock.run_for(POLL_MS)
             page.get_by_role("status").get_by_role("button").wait_for()

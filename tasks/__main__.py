@@ -25,6 +25,7 @@ MODULES = {
     "fuzz": "tests.chaos.fuzz",
     "cluster": "tests.cluster",
     "bench": "bench",
+    "demo": "tasks.demo",
     "psql": "tasks.psql",
 }
 """Tasks that are programs of their own and parse their own options."""

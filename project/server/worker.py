@@ -75,11 +75,15 @@ def _stop_handler(
 
     def stop(number: int, frame: FrameType | None) -> None:
         for again in stop_signals:
-            signal.signal(again, signal.SIG_IGN)
+            signal.signal(again, _ignore)  # SIG_IGN: the event loop fails if a signal is pending
         stopping()
         threading.Thread(target=_drain, args=(server, drain_s), daemon=True).start()
 
     return stop
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Ignore a signal that arrives after the stop has begun."""
 
 
 def _exit(number: int, frame: FrameType | None) -> None:

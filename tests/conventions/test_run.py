@@ -2,10 +2,12 @@
 
 import json
 import os
+import pwd
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
@@ -88,7 +90,7 @@ def test_help_lists_every_command(run: ModuleType) -> None:
     tasks = {*dispatch.FUNCTIONS, *dispatch.MODULES}
 
     assert set(re.findall(r"^  \./run (\w+)", run.HELP, re.MULTILINE)) == {*tasks, "flask", "help"}
-    assert tasks == {*run.TASKS, "psql", "lock"}
+    assert tasks == {*run.TASKS, "demo", "psql", "lock"}
 
 
 @pytest.mark.parametrize(("options", "code", "text"), [("--help", 0, "--minutes"), ("--minutes=x", 2, "invalid float")])
@@ -138,6 +140,28 @@ def test_what_is_installed_is_not_installed_again_until_the_lock_changes(run: Mo
     (tmp_path / "requirements.txt").write_text("Flask==3.1.4\n")
 
     assert (before, run.is_installed("requirements.txt")) == (True, False)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a program as another user")
+@pytest.mark.parametrize("unwritable", [".", ".venv"])
+def test_a_clone_or_environment_of_another_user_is_refused_in_one_line(unwritable: str) -> None:
+    nobody = pwd.getpwnam("nobody").pw_uid
+    with tempfile.TemporaryDirectory() as name:  # not tmp_path, whose parents are closed to others
+        clone = Path(name).resolve()
+        clone.chmod(0o755)
+        (clone / ".venv").mkdir()
+        shutil.copy(ROOT / "run", clone)
+        if unwritable != ".":
+            os.chown(clone, nobody, -1)
+
+        command = ["/bin/sh", clone / "run"]
+        environment = {"PATH": "/usr/bin:/bin"}
+        result = subprocess.run(command, user=nobody, env=environment, capture_output=True, text=True, timeout=60)
+
+    message = (
+        f"run: no permission to write to {clone / unwritable}. Run as its owner, or clone to a directory of your own\n"
+    )
+    assert (result.returncode, result.stderr) == (1, message)
 
 
 def test_a_moved_environment_is_not_usable(run: ModuleType) -> None:

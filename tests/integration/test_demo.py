@@ -1,0 +1,51 @@
+"""./run demo: sample data that nobody else's settings reach and that leave nothing behind."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from itertools import takewhile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tests.chaos.load import Client
+from tests.chaos.processes import HOST, free_port
+from tests.conftest import ROOT
+
+
+@pytest.mark.slow
+def test_the_demo_shows_its_own_data_and_removes_them_at_the_end(tmp_path: Path) -> None:
+    """Ctrl-C reaches the demo and the service, as on a terminal."""
+    port = free_port()
+    settings = {"TMPDIR": str(tmp_path), "PORT": str(port), "WORKERS": "1", "LANG": "C", "HOST": HOST}
+    with subprocess.Popen(
+        [sys.executable, "-m", "tasks", "demo"],
+        env={"PATH": os.environ["PATH"], "DATABASE_URL": "postgresql://nobody@192.0.2.1/mine", **settings},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        greeting = "".join(takewhile(lambda line: "curl" not in line, process.stdout))
+        credentials = re.search(r"Log in as (\S+) with the password (\S+)", greeting)
+        assert credentials, greeting
+        client = Client(SimpleNamespace(host=HOST, port=port))
+        assert client.log_in(*credentials.groups())
+        totals = json.loads(client.get("/api/v1/stats/")[1])
+        client.close()
+        os.killpg(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+
+    assert "useradd is ready." in greeting
+    assert totals["created"] > 5000
+    assert totals["rejected"] > 100
+    assert totals["failed"] > 5
+    assert process.returncode == 0, output
+    assert "Traceback" not in output
+    assert list(tmp_path.iterdir()) == []
