@@ -1,4 +1,4 @@
-"""`./run demo`: the service with sample data, in a directory of its own that is removed at the end."""
+"""`./run demo`: serves sample data from a directory that it removes at the end."""
 
 import os
 import signal
@@ -68,7 +68,7 @@ def _data_directory() -> Iterator[Path]:
 
 
 def _fill(environment: Mapping[str, str]) -> Credentials:
-    """Create the tables, attempts, users and an administrator; return the administrator's credentials."""
+    """Create the tables and data; return the credentials of an administrator."""
     app = create_app(Config.from_environment(environment))
     app.extensions["embedded_postgres"].start()
     prepare_database(app, migrate=True)

@@ -154,7 +154,7 @@ def test_a_clone_or_environment_of_another_user_is_refused_in_one_line(unwritabl
         if unwritable != ".":
             os.chown(clone, nobody, -1)
 
-        command = ["/bin/sh", clone / "run"]
+        command = ["/bin/sh", str(clone / "run")]
         environment = {"PATH": "/usr/bin:/bin"}
         result = subprocess.run(command, user=nobody, env=environment, capture_output=True, text=True, timeout=60)
 
