@@ -10,6 +10,7 @@ from project.cli.common import new_attempt, refusals_as_errors, validated, valid
 from project.contract.schemas import MAX_NAME_LENGTH
 from project.domain import emails, usernames
 from project.domain.emails import normalize_email
+from project.domain.logins import check_own
 from project.domain.masking import mask_email, mask_number
 from project.domain.passwords import new_key
 from project.domain.phones import normalize_phone
@@ -44,6 +45,7 @@ def create_admin(username: str, name: str | None, email: str | None, phone: str 
     """
     if not (email or phone):
         email = click.prompt("E-mail", value_proc=lambda value: validated(normalize_email, value))
+    validated(lambda login: check_own(login, phone, email, get_runtime().config.phone_region), username)
     new_user = NewUser(name=name or username, username=username, phone=phone, email=email, birth_date=None)
     key, runtime = new_key(), get_runtime()
     attempt = new_attempt("flask users create-admin", key)

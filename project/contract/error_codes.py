@@ -112,25 +112,35 @@ PROBLEMS: Mapping[str, ProblemType] = {
             "last_admin": _("This is the last administrator who can log in: make another one first."),
         },
     ),
-    "not_found": ProblemType(404, _("Not found"), {"": _("There is no such address or record.")}),
+    "not_found": ProblemType(
+        404, _("Not found"), {"": _("There is no such address or record. See /swagger/ for all addresses.")}
+    ),
     "method_not_allowed": ProblemType(405, _("Method not allowed"), {"": _("Use POST here. See /swagger/.")}),
     "conflict": ProblemType(
         409,
         _("The user already exists"),
         {
             "": _("What was sent belongs to another user. Change it or find that user."),
-            "username_taken": _("The login is taken. Choose another one."),
-            "phone_taken": _("Another user has this phone number."),
-            "email_taken": _("Another user has this e-mail address."),
+            "username_taken": _("The login is taken. Choose another one, for example with a digit: petrov.ivan2."),
+            "phone_taken": _("Another user has this phone number. Send another one, or only an e-mail address."),
+            "email_taken": _("Another user has this e-mail address. Send another one, or only a phone number."),
         },
     ),
     "credentials_changed": ProblemType(
         409,
         _("The password was changed since"),
-        {"": _("This key created the user, but the password was changed since.")},
+        {
+            "": _(
+                "This key created the user, but the password was changed since. "
+                "Log in with the new password, or send a new Idempotency-Key for another user."
+            )
+        },
     ),
     "body_too_large": ProblemType(
-        413, _("The request is too large"), {"": _("At most %(limit)s KB.")}, sample={"limit": 16}
+        413,
+        _("The request is too large"),
+        {"": _("At most %(limit)s KB are accepted: send one user and nothing else.")},
+        sample={"limit": 16},
     ),
     "unsupported_media_type": ProblemType(
         415,
@@ -196,50 +206,108 @@ class FieldCode:
 
 
 FIELD_CODES: Mapping[str, FieldCode] = {
-    "required": FieldCode(_("A required field is missing"), {"": _("This field is required.")}),
+    "required": FieldCode(
+        _("A required field is missing"),
+        {
+            "": _("This field is required."),
+            "name": _("A name is required, for example Ivan Petrov."),
+            "username": _("A login is required, for example petrov.ivan."),
+        },
+    ),
     "contact_required": FieldCode(
-        _("Neither phone nor e-mail"), {"": _("Give a phone number or an e-mail address (or both).")}, "phone, email"
+        _("Neither phone nor e-mail"),
+        {
+            "": _(
+                "Give a phone number or an e-mail address (or both): "
+                "phone, for example +7 999 123-45-67, or email, for example ivan@example.org."
+            )
+        },
+        "phone, email",
     ),
     "invalid_type": FieldCode(
         _("A field has the wrong type"),
         {
-            "": _("A string is needed."),
-            "number": _("A string is needed, a number was sent."),
-            "boolean": _("A string is needed, true or false was sent."),
-            "array": _("A string is needed, an array was sent."),
-            "object": _("A string is needed, an object was sent."),
-            "null": _("A string is needed, null was sent."),
+            "": _("A string is needed: one value in quotes."),
+            "number": _("A string is needed, a number was sent: put the value in quotes."),
+            "boolean": _("A string is needed, true or false was sent: send one value in quotes."),
+            "array": _("A string is needed, an array was sent: send one value in quotes, without brackets."),
+            "object": _("A string is needed, an object was sent: send one value in quotes, without braces."),
+            "null": _("A string is needed, null was sent: send one value in quotes."),
         },
     ),
-    "blank": FieldCode(_("A required field is blank"), {"": _("The field is blank.")}, "name, username"),
+    "blank": FieldCode(
+        _("A required field is blank"),
+        {
+            "": _("The field is blank."),
+            "name": _("The name is blank: it has no visible character. Example: Ivan Petrov."),
+            "username": _("The login is blank: it has no visible character. Example: petrov.ivan."),
+        },
+        "name, username",
+    ),
     "too_long": FieldCode(
         _("A field is too long"),
-        {"": _("At most %(limit)s characters, %(length)s were sent.")},
+        {"": _("At most %(limit)s characters are allowed, %(length)s were sent: shorten the value.")},
         "name, username, email",
         {"limit": 150, "length": 180},
     ),
     "invalid_characters": FieldCode(
         _("A character is not allowed"),
-        {"": _("Character %(position)s (%(codepoint)s) is not allowed.")},
+        {
+            "": _(
+                "Character %(position)s (%(codepoint)s) is not allowed. It may be invisible: "
+                "delete it, or type the value by hand instead of pasting it."
+            )
+        },
         sample={"position": 7, "codepoint": "U+0000"},
     ),
     "invalid_username": FieldCode(
         _("The login is not valid"),
         {
-            "": _("Use letters, digits and @ . + - _ without spaces; Cyrillic and Latin letters may not be mixed."),
-            "mixed_scripts": _("Cyrillic and Latin letters may not be mixed."),
+            "": _("Use letters, digits and @ . + - _ without spaces, for example petrov.ivan."),
+            "blank": _("A login has no spaces inside. Example: petrov.ivan."),
+            "character": _(
+                "The character “%(character)s” (%(codepoint)s) is not allowed: "
+                "use Latin or Cyrillic letters, digits and @ . + - _. Example: petrov.ivan."
+            ),
+            "mixed_scripts": _(
+                "Cyrillic and Latin letters may not be mixed, even if they look the same: "
+                "check the keyboard layout and type the login again. Example: petrov.ivan."
+            ),
+            "only_signs": _("A login has at least one letter or digit. Example: petrov.ivan."),
+            "contact_of_another": _(
+                "This login reads as an e-mail address or a phone number, so it must be your own: "
+                "send the same in the field %(field)s, too, or choose another login, for example petrov.ivan."
+            ),
         },
         "username",
     ),
     "invalid_phone": FieldCode(
         _("The phone number is not valid"),
         {
-            "": _("There is no such phone number. Example: +7 999 123-45-67."),
-            "too_short": _("The number is too short. Example: +7 999 123-45-67."),
-            "too_long": _("The number is too long. Example: +7 999 123-45-67."),
-            "characters": _("A phone number has only digits, spaces and + - ( ). Example: +7 999 123-45-67."),
-            "extension": _("A number with an extension is not accepted. Example: +7 999 123-45-67."),
-            "unknown_country": _("There is no such country code. Example: +7 999 123-45-67."),
+            "": _(
+                "There is no such phone number. Check the digits; a number of another country begins with + "
+                "and the country code. Example: +7 999 123-45-67."
+            ),
+            "too_short": _(
+                "The number is too short. Send it with the area code, "
+                "for another country also with + and the country code. Example: +7 999 123-45-67."
+            ),
+            "too_long": _("The number is too long. Send one number without other digits. Example: +7 999 123-45-67."),
+            "characters": _(
+                "A phone number has only digits, spaces and + - ( ). Delete everything else. Example: +7 999 123-45-67."
+            ),
+            "extension": _(
+                "A number with an extension is not accepted. Send it without the extension. Example: +7 999 123-45-67."
+            ),
+            "several": _("Only one number is accepted. Delete the others. Example: +7 999 123-45-67."),
+            "calculated": _(
+                "A spreadsheet has rounded or changed this number. Format the column as text "
+                "and enter the number again. Example: +7 999 123-45-67."
+            ),
+            "without_plus": _(
+                "Begin with + and the country code: this is a number of another country. Example: +375 29 123-45-67."
+            ),
+            "unknown_country": _("There is no such country code after the +. Example: +7 999 123-45-67."),
         },
         "phone",
     ),
@@ -250,13 +318,13 @@ FIELD_CODES: Mapping[str, FieldCode] = {
             "no_at": _("There is no @. Example: ivan@example.org."),
             "several": _("Send one address with one @. Example: ivan@example.org."),
             "display_name": _("Send only the address, without a name and < >. Example: ivan@example.org."),
-            "blank": _("An e-mail address has no blanks inside. Example: ivan@example.org."),
+            "blank": _("An e-mail address has no spaces inside. Example: ivan@example.org."),
             "long_local": _("At most %(limit)s characters may stand before the @. Example: ivan@example.org."),
             "local": _(
                 "The part before the @ is not valid: use letters, digits and . _ + -, with single dots between them. "
                 "Example: ivan.petrov@example.org."
             ),
-            "domain": _("The part after the @ is not a domain with a dot. Example: ivan@example.org."),
+            "domain": _("The part after the @ is not a valid domain name with a dot. Example: ivan@example.org."),
             "special_domain": _(
                 "No mail is delivered to this domain: it is reserved for tests and technical purposes. "
                 "Send an address that gets mail, for example ivan@example.org."
@@ -271,32 +339,58 @@ FIELD_CODES: Mapping[str, FieldCode] = {
     "invalid_date": FieldCode(
         _("The birth date is not valid"),
         {
-            "": _("The date must be YYYY-MM-DD, for example 1990-12-31."),
-            "no_such_day": _("There is no such day in the calendar."),
+            "": _("The date must be YYYY-MM-DD or DD.MM.YYYY, for example 1990-12-31 or 31.12.1990."),
+            "slashes": _(
+                "With slashes the order of day and month is unclear. "
+                "Send YYYY-MM-DD or DD.MM.YYYY, for example 1990-12-31 or 31.12.1990."
+            ),
+            "short_year": _(
+                "The year has four digits. Send YYYY-MM-DD or DD.MM.YYYY, for example 1990-12-31 or 31.12.1990."
+            ),
+            "time": _(
+                "Send the date without time and time zone: "
+                "YYYY-MM-DD or DD.MM.YYYY, for example 1990-12-31 or 31.12.1990."
+            ),
+            "no_such_day": _(
+                "There is no such day in the calendar. Check day and month: "
+                "YYYY-MM-DD or DD.MM.YYYY, for example 1990-12-31 or 31.12.1990."
+            ),
         },
         "birth_date",
     ),
     "date_out_of_range": FieldCode(
         _("The birth date is out of range"),
         {
-            "": _("The birth date must lie between 1900-01-01 and today."),
-            "future": _("The birth date is in the future."),
-            "past": _("The birth date is before 1900."),
+            "": _("The birth date must lie between 1900-01-01 and today. Example: 1990-12-31."),
+            "future": _("The birth date is in the future: check the year. Example: 1990-12-31."),
+            "past": _("The birth date is before 1900: check the year. Example: 1990-12-31."),
         },
         "birth_date",
     ),
     "unknown_field": FieldCode(
         _("There is an unknown field"),
-        {"": _("There is no such field."), "hint": _("There is no such field. Did you mean %(hint)s?")},
+        {
+            "": _("There is no such field. Delete it; the fields are name, username, phone, email and birth_date."),
+            "hint": _("There is no such field. Did you mean %(hint)s?"),
+        },
     ),
     "username_taken": FieldCode(
-        _("The login is taken already"), {"": _("The login is taken.")}, "username", status=409
+        _("The login is taken already"),
+        {"": _("The login is taken. Choose another one, for example with a digit: petrov.ivan2.")},
+        "username",
+        status=409,
     ),
     "phone_taken": FieldCode(
-        _("The phone number is taken already"), {"": _("Another user has this phone number.")}, "phone", status=409
+        _("The phone number is taken already"),
+        {"": _("Another user has this phone number. Send another one, or only an e-mail address.")},
+        "phone",
+        status=409,
     ),
     "email_taken": FieldCode(
-        _("The e-mail is taken already"), {"": _("Another user has this e-mail address.")}, "email", status=409
+        _("The e-mail is taken already"),
+        {"": _("Another user has this e-mail address. Send another one, or only a phone number.")},
+        "email",
+        status=409,
     ),
 }
 
@@ -365,7 +459,9 @@ def validation_detail(errors: Iterable[FieldError]) -> str:
 
 def message_text(error: FieldError | RuleError) -> str:
     """Return the message of a field error, in the current language."""
-    return _render(FIELD_CODES[error.code].messages, error.variant, error.params)
+    messages = FIELD_CODES[error.code].messages
+    field = error.field if isinstance(error, FieldError) and error.field in messages else ""
+    return _render(messages, error.variant or field, error.params)
 
 
 def _render(sentences: Mapping[str, str], variant: str, params: Params) -> str:

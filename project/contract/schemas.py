@@ -11,11 +11,12 @@ from project.domain import emails, usernames
 from project.domain.dates import parse_birth_date
 from project.domain.emails import normalize_email
 from project.domain.errors import FIELDS, FieldError, RuleError, ValidationFailedError
+from project.domain.logins import check_own
 from project.domain.names import find_similar_field
 from project.domain.phones import MAX_PHONE_LENGTH, normalize_phone
 from project.domain.registration import NewUser
 from project.domain.strict_json import json_type
-from project.domain.text import clean, trimmed_name
+from project.domain.text import clean, is_blank, trimmed_name
 
 MAX_NAME_LENGTH = 300
 OPTIONAL = ("phone", "email", "birth_date")
@@ -66,7 +67,8 @@ class UserAddSchema(Schema):
         required=True,
         metadata={
             "description": "Login: letters of one script (Latin or Cyrillic), digits and @ . + - _; "
-            "kept as typed, unique whatever the letter case",
+            "kept as typed without blanks around it, unique whatever the letter case; one that reads as a phone or "
+            "e-mail must be the user's own",
             "minLength": 1,
             "maxLength": usernames.MAX_LENGTH,
             "example": "petrov.ivan",
@@ -84,7 +86,7 @@ class UserAddSchema(Schema):
     email = Checked(
         normalize_email,
         metadata={
-            "description": "E-mail address, unique whatever the letter case. Phone or e-mail is needed",
+            "description": "E-mail address, kept as written, unique in any letter case. Phone or e-mail is needed",
             "nullable": True,
             "maxLength": emails.MAX_LENGTH,
             "example": "ivan@example.org",
@@ -93,7 +95,7 @@ class UserAddSchema(Schema):
     birth_date = Checked(
         lambda text: parse_birth_date(text, datetime.now(UTC).date()),
         metadata={
-            "description": "YYYY-MM-DD or DD.MM.YYYY, from 1900-01-01 to today",
+            "description": "YYYY-MM-DD or DD.MM.YYYY, also with a time of midnight, from 1900-01-01 to today",
             "nullable": True,
             "example": "1990-12-31",
         },
@@ -104,6 +106,7 @@ class UserAddSchema(Schema):
         phone = self.fields["phone"]
         assert isinstance(phone, Checked)  # noqa: S101 - tells mypy
         phone._rule = partial(normalize_phone, region=phone_region)
+        self._phone_region = phone_region
 
     @pre_load
     def drop_absent(self, data: Mapping[str, Any], **_: Any) -> dict[str, Any]:
@@ -115,6 +118,21 @@ class UserAddSchema(Schema):
         """Require a phone or e-mail. An invalid one is enough here: it is reported separately."""
         if _is_absent(original.get("phone")) and _is_absent(original.get("email")):
             raise ValidationError([RuleError("contact_required")], "phone")
+
+    @validates_schema(skip_on_field_errors=False, pass_original=True)
+    def require_own_contact(self, data: Mapping[str, Any], original: Mapping[str, Any], **_: Any) -> None:
+        """Refuse a username that reads as the phone or e-mail of another user.
+
+        If the user's own one is invalid, only that is reported.
+        """
+        contacts = {name: data.get(name) for name in ("phone", "email")}
+        if "username" in data:
+            try:
+                check_own(data["username"], **contacts, region=self._phone_region)
+            except RuleError as error:
+                kind = str(error.params["field"])
+                if contacts[kind] or _is_absent(original.get(kind)):
+                    raise ValidationError([error], "username") from None
 
     @post_load
     def make(self, data: Mapping[str, Any], **_: Any) -> NewUser:
@@ -133,7 +151,7 @@ def user_add_schema(phone_region: str) -> UserAddSchema:
 
 
 def _is_absent(value: object) -> bool:
-    return value is None or (isinstance(value, str) and not value.strip())
+    return value is None or (isinstance(value, str) and is_blank(value))
 
 
 def _field_errors(messages: dict[str, Any], sent: list[str]) -> Iterable[FieldError]:

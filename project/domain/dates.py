@@ -4,19 +4,32 @@ import re
 from datetime import date
 
 from project.domain.errors import RuleError
+from project.domain.text import trim, without_formats
 
 EARLIEST = date(1900, 1, 1)
+_MIDNIGHT = r"(?:[T ]0?0:00(?::00(?:[.,]0{1,9})?)?Z?)?"
+"""The time that .NET, 1C, pandas and JavaScript write after a date. An offset could move the day."""
 _FORMS = (
-    re.compile(r"(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})"),
-    re.compile(r"(?P<day>[0-9]{2})\.(?P<month>[0-9]{2})\.(?P<year>[0-9]{4})"),
+    re.compile(r"(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})" + _MIDNIGHT),
+    re.compile(r"(?P<day>[0-9]{1,2})\.(?P<month>[0-9]{1,2})\.(?P<year>[0-9]{4})" + _MIDNIGHT),
 )
+_OTHER_FORMS = {
+    "slashes": re.compile(r"\d{1,4}/\d{1,2}/\d{1,4}.*"),
+    "short_year": re.compile(r"\d{1,2}[.-]\d{1,2}[.-]\d{2}"),
+    "time": re.compile(r"(?:\d{4}-\d{2}-\d{2}|\d{1,2}\.\d{1,2}\.\d{4})[T ].*"),
+}
+"""Forms that are refused with a message of their own."""
 
 
 def parse_birth_date(text: str, today: date) -> date:
     """Parse YYYY-MM-DD (ISO 8601) or DD.MM.YYYY. Raises RuleError outside 1900-01-01..`today`."""
-    match = next(filter(None, (form.fullmatch(text.strip()) for form in _FORMS)), None)
+    typed = trim(text)
+    if not typed.isascii():
+        typed = without_formats(typed)  # browsers put direction marks around the parts of a date
+    match = next(filter(None, (form.fullmatch(typed) for form in _FORMS)), None)
     if match is None:
-        raise RuleError("invalid_date")
+        variant = next((name for name, form in _OTHER_FORMS.items() if form.fullmatch(typed)), "")
+        raise RuleError("invalid_date", variant)
     try:
         parsed = date(int(match["year"]), int(match["month"]), int(match["day"]))
     except ValueError:

@@ -16,7 +16,7 @@ from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, PhoneNumber, PhoneNumberFo
 
 from project.domain.dates import is_birth_date
 from project.domain.errors import FIELDS, RuleError
-from project.domain.phones import MAX_PHONE_LENGTH, normalize_phone
+from project.domain.phones import MAX_PHONE_LENGTH, normalize_phone, plain_phone
 
 DOTS = "•••"
 NOT_TEXT = frozenset({"(null)", "(boolean)", "(number)", "(array)", "(object)"})
@@ -85,7 +85,7 @@ def mask_phone(text: str, region: str | None = None) -> str:
 
     Without `region` only numbers with a country code can be valid.
     """
-    text = text.strip()
+    text = plain_phone(text)
     if hidden := _hidden_digits(text, region):
         return _hide(_grouped(text[4:] if text[:4].lower() == "tel:" else text), hidden)
     if _AT.search(text):

@@ -4,11 +4,14 @@ import base64
 import hashlib
 import hmac
 import secrets
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+
+from project.domain.text import trim
 
 ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 """32 symbols without look-alikes (no l, o, 0, 1): five bits each."""
@@ -68,8 +71,7 @@ class Passwords:
         message = b"\0".join((b"useradd/pw/v1", key.encode(), username.encode()))
         digest = hmac.digest(self._secret(kid or self.kid), message, "sha256")
         symbols = base64.b32encode(b"\0\0\0" + digest).translate(_LETTERS).decode()[: -SYMBOLS - 1 : -1]
-        groups = [symbols[start : start + GROUP] for start in range(0, SYMBOLS - 1, GROUP)]
-        return "-".join(groups) + symbols[SYMBOLS - 1]
+        return _grouped(symbols)
 
     def line_key(self, number: int, content: bytes) -> str:
         """Return the idempotency key of a line of a file, derived from its number and content."""
@@ -85,15 +87,17 @@ class Passwords:
         return f"{_SLOW}{_argon2.hash(password).removeprefix('$' + _SLOW)}"
 
     def verify(self, password: str, stored: str) -> bool:
-        """Return whether `stored` is a hash of `password` in any scheme. Never raises."""
+        """Return whether `stored` is a hash of `password`, as typed, in any scheme. Never raises."""
         verify = {_FAST: self._verify_fast, _SLOW: self._verify_slow}.get(stored.partition("$")[0])
-        return verify is not None and len(password) <= MAX_LENGTH and verify(password, stored)
+        if verify is None or len(password) > MAX_LENGTH:
+            return False
+        return any(verify(spelling, stored) for spelling in _spellings(password))
 
     def find_match(self, password: str, hashes: Sequence[str]) -> int | None:
         """Return the index of the hash that matches `password`, or None.
 
-        A mismatch costs one slow verification, with or without hashes and under any scheme, so that the response time
-        does not reveal whether a user exists (ASVS 5.0.0, 6.3.8).
+        A mismatch costs one slow verification of each spelling, with or without hashes and under any scheme, so that
+        the response time does not reveal whether a user exists (ASVS 5.0.0, 6.3.8).
         """
         fast_decoy, slow_decoy = self.decoys
         candidates = list(hashes) or [fast_decoy]
@@ -126,6 +130,25 @@ class Passwords:
             if secret.kid == kid:
                 return secret.value
         raise KeyError(kid)
+
+
+def _spellings(password: str) -> Iterator[str]:
+    """Yield a password as it came and, if that differs, as a person meant it.
+
+    Generated passwords have one letter case and dashes of their own: what people type or paste between and around the
+    symbols means nothing. A chosen one loses the blanks around it.
+    """
+    yield password
+    symbols = "".join(filter(str.isalnum, unicodedata.normalize("NFKC", password).lower()))
+    is_generated = len(symbols) == SYMBOLS and set(symbols) <= set(ALPHABET)
+    meant = _grouped(symbols) if is_generated else trim(password)
+    if meant != password:
+        yield meant
+
+
+def _grouped(symbols: str) -> str:
+    groups = [symbols[start : start + GROUP] for start in range(0, SYMBOLS - 1, GROUP)]
+    return "-".join(groups) + symbols[SYMBOLS - 1]
 
 
 def _encode(raw: bytes) -> str:

@@ -4,15 +4,33 @@ import re
 from functools import lru_cache
 
 import phonenumbers
-from phonenumbers import NumberParseException, PhoneNumberFormat, ValidationResult
+from phonenumbers import NumberParseException, PhoneNumber, ValidationResult
 
 from project.domain.errors import RuleError
-from project.domain.text import check_characters
+from project.domain.text import BLANKS, check_characters, without_formats
 
 MAX_PHONE_LENGTH = 64
+MAX_DIGITS = 15
+"""ITU-T E.164."""
 
-_PHONE_FORM = re.compile(r"(?:tel:)?[+\uff0b]?[\d\s().\-\u2010-\u2015\u2212/]*", re.IGNORECASE)
-_EXTENSION = re.compile(r"ext|доб|[;#x,]", re.IGNORECASE)
+_BLANKS = re.compile(f"[{BLANKS}]")
+_FORM = re.compile(
+    r"(?:tel:)?['’]?[ (\[]*(?P<plus>[+＋]?)(?P<rest>[\d ()（）.．\-\u2010-\u2015\u2212－~～/\[\]]*)", re.IGNORECASE
+)
+"""The apostrophe marks text in spreadsheets."""
+_WHOLE = re.compile(r"([+＋]?\d+)[.,]0+")
+"""A number that a spreadsheet or pandas wrote with decimals: removing them loses nothing."""
+_DECIMAL = re.compile(r"[.．]\d$")
+_CALCULATED = re.compile(r"[+＋]?\d+[.,]?\d*E\+?\d+|[+＋]?\d+,\d|\d{1,3}(?:,\d{3})+(?:\.\d+)?", re.IGNORECASE)
+"""Exponents, decimals and thousands separators: digits may be missing or have been added."""
+_EXTENSION = re.compile(r"ext|доб|вн|[#x*]\s*\d|[,;]\s*\d+$", re.IGNORECASE)
+_BETWEEN_NUMBERS = re.compile(r"[,;/|&]|[^\W\d_]+|(?=[+＋])")
+_TOO_FEW, _TWO_NUMBERS = 6, 10
+"""Digits that are no number of their own; digits without a blank that are one."""
+_UNPARSED = {
+    NumberParseException.INVALID_COUNTRY_CODE: "unknown_country",
+    NumberParseException.TOO_LONG: "too_long",
+}
 _POSSIBILITY = {
     ValidationResult.TOO_SHORT: "too_short",
     ValidationResult.TOO_LONG: "too_long",
@@ -28,21 +46,65 @@ def normalize_phone(text: str, region: str | None) -> str:
     `region` (ISO 3166) is the country of numbers without country code. Cached, because masking and validation of a
     request both call this.
     """
-    typed = text.strip()
+    typed = plain_phone(text)
     check_characters(typed)
     if len(typed) > MAX_PHONE_LENGTH:
         raise RuleError("invalid_phone", "too_long")
-    if not _PHONE_FORM.fullmatch(typed):
-        # phonenumbers would accept "=+7912…" and ignore words after the number.
-        raise RuleError("invalid_phone", "extension" if _EXTENSION.search(typed) else "characters")
+    form = _FORM.fullmatch(typed)
+    if form is None or _DECIMAL.search(typed):
+        # phonenumbers would accept "=+7912…", ignore words after the number and take decimals for digits.
+        raise RuleError("invalid_phone", _wrong_form(typed))
+    digits = "".join(filter(str.isdecimal, form["rest"]))
+    if ("/" in typed or len(digits) > MAX_DIGITS) and _holds_several(typed):
+        raise RuleError("invalid_phone", "several")
+    return _e164(bool(form["plus"]), digits, region)
+
+
+def plain_phone(text: str) -> str:
+    """Return a number without what programs add: format characters, Unicode blanks, `.0`."""
+    if not (text.isascii() and text.isprintable()):
+        text = _BLANKS.sub(" ", without_formats(text))
+    text = text.strip()
+    whole = _WHOLE.fullmatch(text)
+    return whole[1] if whole else text
+
+
+def _wrong_form(typed: str) -> str:
+    """Return the variant that says why a text is not one number."""
+    if _CALCULATED.fullmatch(typed) or _DECIMAL.search(typed):
+        return "calculated"
+    if _EXTENSION.search(typed) and not re.search(r"[,;]\s*\d{6,}$", typed):
+        return "extension"
+    return "several" if _holds_several(typed) else "characters"
+
+
+def _holds_several(typed: str) -> bool:
+    """Return whether a text holds two numbers, or the end of a second one: `123-45-67/68`."""
+    parts = [sum(map(str.isdecimal, part)) for part in _BETWEEN_NUMBERS.split(typed)]
+    words = [sum(map(str.isdecimal, word)) for word in typed.split()]
+    return (
+        sum(digits >= _TOO_FEW for digits in parts) > 1
+        or sum(digits >= _TWO_NUMBERS for digits in words) > 1
+        or ("/" in typed and parts[-1] < 3)
+    )
+
+
+def _e164(plus: bool, digits: str, region: str | None) -> str:
+    number, problem = _parse(f"{'+' * plus}{digits}", region)
+    if number is None and digits.startswith("00"):  # the international prefix of most countries (ITU-T E.123)
+        number, _ = _parse(f"+{digits[2:]}", None)
+    if number is None:
+        without_plus = not plus and _parse(f"+{digits}", None)[0] is not None
+        raise RuleError("invalid_phone", "without_plus" if without_plus else problem)
+    return f"+{number.country_code}{phonenumbers.national_significant_number(number)}"
+
+
+def _parse(typed: str, region: str | None) -> tuple[PhoneNumber | None, str]:
+    """Return the valid number, or None and the variant that says what is wrong with it."""
     try:
         number = phonenumbers.parse(typed, region)
     except NumberParseException as error:
-        unknown = error.error_type == NumberParseException.INVALID_COUNTRY_CODE
-        raise RuleError("invalid_phone", "unknown_country" if unknown else "too_short") from None
-    if number.extension:
-        raise RuleError("invalid_phone", "extension")
-    if not phonenumbers.is_valid_number(number):
-        possibility = phonenumbers.is_possible_number_with_reason(number)
-        raise RuleError("invalid_phone", _POSSIBILITY.get(possibility, ""))
-    return phonenumbers.format_number(number, PhoneNumberFormat.E164)
+        return None, _UNPARSED.get(error.error_type, "too_short")
+    if phonenumbers.is_valid_number(number):
+        return number, ""
+    return None, _POSSIBILITY.get(phonenumbers.is_possible_number_with_reason(number), "")

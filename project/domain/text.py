@@ -19,6 +19,7 @@ FORMATS = "\u00ad\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u2060\u2061\u2062\u2
     map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x2070)))
 )
 """Invisible format characters (Unicode category Cf) that programs put around copied text."""
+_FORMATS = re.compile(f"[{FORMATS}]")
 _AROUND = BLANKS + FORMATS
 UNSEEN = re.compile(
     f"[{_FILLERS}\u034f\u17b4\u17b5\u180b-\u180f\u2065\ufe00-\ufe0f\ufff0-\ufffd\U0001d159\U000e0000-\U000e0fff]"
@@ -49,6 +50,11 @@ def check_characters(text: str) -> None:
 def trim(text: str) -> str:
     """Return the text without blanks and format characters at its start and end."""
     return text.strip(_AROUND)
+
+
+def without_formats(text: str) -> str:
+    """Return the text without format characters."""
+    return _FORMATS.sub("", text)
 
 
 def is_blank(text: str) -> bool:

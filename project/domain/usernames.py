@@ -7,39 +7,54 @@ import re
 import unicodedata
 
 from project.domain.errors import RuleError
-from project.domain.text import check_characters
+from project.domain.text import check_characters, trim
 
 MAX_LENGTH = 150
-SIGNS = frozenset("@.+-_")
-_PLAIN = re.compile(r"[@.+_-]*[a-z0-9][a-z0-9@.+_-]*")
-"""Fast path: most folded usernames are Latin and need no lookup in Unicode tables."""
+_SIGNS = "@.+_-"
+_PLAIN = re.compile(rf"[{_SIGNS}]*[a-z0-9][a-z0-9{_SIGNS}]*")
+"""Fast path: most folded usernames are Latin and need no other characters."""
+_SCRIPTS = (
+    re.compile(
+        "[a-z\u00df-\u00f6\u00f8-\u0131\u0134-\u013e\u0141-\u0148\u014a-\u017e\u01a1\u01b0\u01cd-\u01dc\u01de-\u01e3"
+        "\u01e6-\u01f0\u01f5\u01f8-\u021b\u021e-\u021f\u0226-\u0233\u0259\u1e00-\u1e99\u1ea0-\u1ef9]"
+    ),
+    re.compile("[\u0430-\u045f\u048a-\u04ff\u0510-\u0529\u052e-\u052f]"),
+)
+"""Latin and Cyrillic letters that UTS 39 recommends for identifiers: no small capitals, no phonetic letters."""
+_OTHERS = re.compile(rf"[0-9{_SIGNS}]")
 
 
 def fold(username: str) -> str:
-    """Return the form that must be unique: NFKC, case-folded (Unicode 3.13, RFC 8265 3.3)."""
+    """Return the form that must be unique: NFKC, case-folded (Unicode 3.13, RFC 8265 3.3).
+
+    The dot that case folding leaves above the small letter of `İ` is removed: both look the same.
+    """
     folded = unicodedata.normalize("NFKC", username).casefold()
-    return unicodedata.normalize("NFKC", folded)
-
-
-def _script(letter: str) -> str:
-    name = unicodedata.name(letter, "")
-    return next((script for script in ("LATIN", "CYRILLIC") if name.startswith(script)), "")
+    return unicodedata.normalize("NFKC", re.sub("i\u0307+", "i", folded))
 
 
 def check(username: str) -> str:
-    """Check a username and return it unchanged. Raises RuleError."""
-    if not username.strip():
+    """Return a username as typed, without blanks around it. Raises RuleError."""
+    username = trim(username)
+    if not username:
         raise RuleError("blank")
     if len(username) > MAX_LENGTH:
         raise RuleError("too_long", limit=MAX_LENGTH, length=len(username))
     check_characters(username)
     folded = fold(username)
-    if _PLAIN.fullmatch(folded):
-        return username
-    letters = [character for character in folded if not ("0" <= character <= "9" or character in SIGNS)]
-    scripts = {_script(letter) if letter.isalpha() else "" for letter in letters}
-    if "" in scripts or not any(character.isalnum() for character in folded):
-        raise RuleError("invalid_username")
-    if len(scripts) > 1:
-        raise RuleError("invalid_username", "mixed_scripts")
+    if not _PLAIN.fullmatch(folded):
+        _check_letters(folded)
     return username
+
+
+def _check_letters(folded: str) -> None:
+    if any(map(str.isspace, folded)):
+        raise RuleError("invalid_username", "blank")
+    letters = _OTHERS.sub("", folded)
+    strange = next((letter for letter in letters if not any(script.match(letter) for script in _SCRIPTS)), None)
+    if strange is not None:
+        raise RuleError("invalid_username", "character", character=strange, codepoint=f"U+{ord(strange):04X}")
+    if len({script for script in _SCRIPTS if script.search(letters)}) > 1:
+        raise RuleError("invalid_username", "mixed_scripts")
+    if not letters and not re.search("[0-9]", folded):
+        raise RuleError("invalid_username", "only_signs")

@@ -8,7 +8,7 @@ from project.domain.rate_limits import Hit, RateLimit
 from project.http.guards import known_api_key
 from project.http.request_state import current_request, request_state
 from project.runtime import get_runtime
-from project.services.login import canonical_login
+from project.services.login import identifiers
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class PasswordThrottle:
         It is counted under a hash, because Redis must not contain logins. Known and unknown logins are counted alike,
         and each login of an account by itself: otherwise a refusal would reveal whose phone number it is.
         """
-        canonical = canonical_login(login, get_runtime().config.phone_region).encode(errors="replace")
+        canonical = identifiers(login, get_runtime().config.phone_region).canonical.encode(errors="replace")
         self.consume_accounts(hashlib.sha256(canonical).hexdigest()[:32])
 
     def record_failure(self) -> None:

@@ -1,13 +1,14 @@
 """Queries and changes of users."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import asdict, fields
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, func, or_, select, tuple_, update
 
 from project.database import Database, PreparedStatement, Row
+from project.domain.logins import Identifiers
 from project.domain.registration import Account, Role
 from project.domain.users import UserDetail, UserFilter
 from project.models import Identifier, User
@@ -17,17 +18,20 @@ _ACCOUNT = tuple(field.name for field in fields(Account))
 
 # Prepared: every page and every login runs one of these.
 _ACCOUNTS = f"select {', '.join(_ACCOUNT)} from users"  # noqa: S608 - constants only
-_IS_KNOWN = "where id in (select user_id from identifiers where value = any({})) order by id"
+_IS_KNOWN = """
+    where id in (
+        select user_id from identifiers
+          join unnest(array[{}]::text[], array['username', 'phone', 'email']) as login (value, kind) using (value, kind)
+    ) order by id
+"""
 _ACCOUNT_BY_ID = PreparedStatement("find_account", f"{_ACCOUNTS} where id = {{}}", arguments=1)
-_ACCOUNTS_BY_IDENTIFIERS = PreparedStatement("find_accounts", f"{_ACCOUNTS} {_IS_KNOWN}", arguments=1)
+_ACCOUNTS_BY_IDENTIFIERS = PreparedStatement("find_accounts", f"{_ACCOUNTS} {_IS_KNOWN}", arguments=3)
 
 
-def find_accounts(database: Database, identifiers: Sequence[str]) -> list[Account]:
-    """Return the users with one of the folded `identifiers`: usually one, at most three.
-
-    There may be several because a username may equal another user's e-mail; the password decides between them.
-    """
-    return [_account(row) for row in database.read_statement(_ACCOUNTS_BY_IDENTIFIERS, list(identifiers))]
+def find_accounts(database: Database, identifiers: Identifiers) -> list[Account]:
+    """Return the users with one of the identifiers: usually one, at most three."""
+    values = (identifiers.username, identifiers.phone, identifiers.email)
+    return [_account(row) for row in database.read_statement(_ACCOUNTS_BY_IDENTIFIERS, *values)]
 
 
 def find_account(database: Database, user_id: UUID) -> Account | None:
@@ -50,7 +54,7 @@ def find_user(connection: Connection, user_id: UUID) -> UserDetail | None:
 def find_users(
     connection: Connection,
     user_filter: UserFilter,
-    identifiers: Sequence[str],
+    identifiers: Identifiers,
     limit: int,
     before: UUID | None,
     *,
@@ -58,7 +62,7 @@ def find_users(
 ) -> list[UserDetail]:
     """Return at most `limit` users older than `before`, newest first.
 
-    `identifiers` are the folded forms of the text in the filter; `exact` ignores partial matches.
+    `identifiers` are those of the text in the filter; `exact` ignores partial matches.
     """
     query = select(*_DETAIL).order_by(User.id.desc()).limit(limit)
     if before is not None:
@@ -77,15 +81,17 @@ def _detail(values: Mapping[Any, Any]) -> UserDetail:
     return UserDetail(**{**values, "role": Role(values["role"])})
 
 
-def find_users_by_login(connection: Connection, identifiers: Sequence[str]) -> list[UserDetail]:
-    """Return the users with one of the folded `identifiers`."""
+def find_users_by_login(connection: Connection, identifiers: Identifiers) -> list[UserDetail]:
+    """Return the users with one of the identifiers."""
     query = select(*_DETAIL).where(has_identifier(identifiers)).order_by(User.id)
     return [_detail(row._mapping) for row in connection.execute(query)]
 
 
-def has_identifier(identifiers: Sequence[str]) -> ColumnElement[bool]:
-    """Return the condition that a user has one of the folded `identifiers`. Uses an index."""
-    return User.id.in_(select(Identifier.user_id).where(Identifier.value.in_(identifiers)))
+def has_identifier(identifiers: Identifiers) -> ColumnElement[bool]:
+    """Return the condition that a user has one of the identifiers. Uses an index."""
+    pairs = [(value, kind) for kind, value in asdict(identifiers).items() if value]
+    known = select(Identifier.user_id).where(tuple_(Identifier.value, Identifier.kind).in_(pairs))
+    return User.id.in_(known)
 
 
 def contains(text: str) -> ColumnElement[bool]:

@@ -14,7 +14,7 @@ from project.domain.passwords import Passwords, new_key
 from project.domain.registration import Account, Role, User
 from project.domain.users import UserDetail, UserFilter
 from project.queries import users as queries
-from project.services.login import login_candidates
+from project.services.login import identifiers
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def find_many(
     Users are sorted newest first. If the search times out, only users with this login, phone or e-mail are returned,
     because an index finds them.
     """
-    forms = login_candidates(user_filter.text, region)
+    forms = identifiers(user_filter.text, region)
     try:
         return database.read_transaction(queries.find_users, user_filter, forms, limit, before), True
     except QueryTimeoutError:
@@ -57,7 +57,7 @@ def find_by_login(database: Database, login: str, region: str) -> list[UserDetai
         if login.startswith(ID_PREFIX):
             user = find(database, UUID(login.removeprefix(ID_PREFIX)))
             return [] if user is None else [user]
-    return database.read_transaction(queries.find_users_by_login, login_candidates(login, region))
+    return database.read_transaction(queries.find_users_by_login, identifiers(login, region))
 
 
 def block(database: Database, user_id: UUID, by: UUID | None) -> str:

@@ -28,6 +28,8 @@ PARAMS: Params = {
     "length": 180,
     "position": 7,
     "codepoint": "U+0000",
+    "character": "ᴏ",
+    "field": "email",
 }
 """Values for the placeholders of all messages."""
 MANY_FIELDS = {"name": " ", "username": "aб", "phone": "+7 9", "email": "x", "birth_date": "1990", "fone": 1}

@@ -21,7 +21,7 @@ from config import Config
 from project.domain import passwords
 from project.domain.passwords import Passwords
 from project.runtime import Runtime
-from tests.builders import ANNA, HTML, IVAN, csrf_token, log_in, useradd
+from tests.builders import ANNA, HTML, IVAN, csrf_token, log_in, rename, useradd
 from tests.conftest import MakeApp, Rows
 
 MINUTE, HOUR = 60, 3600
@@ -109,7 +109,7 @@ def set_cookie_of(response: TestResponse) -> tuple[str, set[str]]:
     "login",
     [
         *("a.sokolova", "A.SOKOLOVA", " a.sokolova ", "ａ.sokolova", "anna@example.org", "ANNA@Example.ORG"),
-        *("+79125550141", "8 (912) 555-01-41", "8-912-555-01-41"),
+        *("+79125550141", "8 (912) 555-01-41", "8-912-555-01-41", "\u202a(+7) 912 555 01 41\u202c"),
     ],
 )
 def test_users_log_in_by_username_phone_or_email_in_any_spelling(
@@ -121,6 +121,22 @@ def test_users_log_in_by_username_phone_or_email_in_any_spelling(
     assert is_logged_in(client)
 
 
+@pytest.mark.parametrize("login", ["Ivan@Straße.DE", "ivan@xn--strae-oqa.de", "mailto:ivan@straße.de"])
+def test_users_log_in_by_every_spelling_of_their_email_and_by_no_other_domain(client: FlaskClient, login: str) -> None:
+    strasse = create(client, {"name": "N", "username": "one", "email": "ivan@strasse.de"})
+    sharp = create(client, {"name": "N", "username": "two", "email": "ivan@straße.de"})
+
+    assert log_in(client, login, strasse).status_code == 401
+    assert log_in(client, login, sharp).status_code == 302
+
+
+def test_an_email_that_only_a_former_version_accepted_still_logs_in(client: FlaskClient, rows: Rows) -> None:
+    password = create(client, {"name": "N", "username": "one", "email": "one@example.org"})
+    rows.query("update identifiers set value = 'iv\u0430n@mail.ru' where kind = 'email'")
+
+    assert log_in(client, "Iv\u0430n@Mail.ru", password).status_code == 302
+
+
 @pytest.mark.parametrize("login", ["a.sokolov", "nobody", "", " ", "%", "a.sokolova%", "+79125550142", "' or 1=1 --"])
 def test_an_unknown_login_is_refused(client: FlaskClient, password: str, login: str) -> None:
     response = log_in(client, login, password)
@@ -129,7 +145,60 @@ def test_an_unknown_login_is_refused(client: FlaskClient, password: str, login: 
     assert not is_logged_in(client)
 
 
-@pytest.mark.parametrize("change", [str.upper, lambda text: text[:-1], lambda text: f"{text} ", lambda _: ""])
+@pytest.mark.parametrize(
+    "typed",
+    [
+        str.upper,
+        lambda text: f"\u00a0{text}\r\n",
+        lambda text: f"«{text}»",
+        lambda text: f'"{text}".',
+        lambda text: text.replace("-", ""),
+        lambda text: text.replace("-", "\u2014"),
+        lambda text: text.replace("-", " \u2011 "),
+        "\u200b".join,
+        lambda text: "".join(chr(ord(letter) + 0xFEE0) for letter in text),
+    ],
+    ids=["capitals", "blanks", "guillemets", "quotes", "no dashes", "em dashes", "blanks and dashes", "zero", "wide"],
+)
+def test_an_issued_password_may_be_typed_and_pasted_as_people_do(
+    client: FlaskClient, password: str, typed: Callable[[str], str]
+) -> None:
+    response = log_in(client, "a.sokolova", typed(password))
+
+    assert response.status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("typed", "status"),
+    [
+        (" Correct horse battery\u00a0", 302),
+        ("Correct horse battery", 302),
+        ("correct horse battery", 401),
+        ("Correcthorsebattery", 401),
+        ('"Correct horse battery"', 401),
+    ],
+)
+def test_a_chosen_password_counts_as_it_came_or_without_blanks_around_it(
+    client: FlaskClient, rows: Rows, app: Flask, typed: str, status: int
+) -> None:
+    create(client, ANNA)
+    chosen = cast(Runtime, app.extensions["useradd"]).passwords.hash_chosen("Correct horse battery")
+    rows.query("update users set password_hash = :chosen", chosen=chosen)
+
+    assert log_in(client, "a.sokolova", typed).status_code == status
+
+
+def test_a_chosen_password_with_blanks_around_it_is_tried_as_it_came(
+    client: FlaskClient, rows: Rows, app: Flask
+) -> None:
+    create(client, ANNA)
+    chosen = cast(Runtime, app.extensions["useradd"]).passwords.hash_chosen(" correct horse battery ")
+    rows.query("update users set password_hash = :chosen", chosen=chosen)
+
+    assert log_in(client, "a.sokolova", " correct horse battery ").status_code == 302
+
+
+@pytest.mark.parametrize("change", [lambda text: text[:-1], lambda text: f"{text}2", lambda _: ""])
 def test_a_similar_password_is_refused(client: FlaskClient, password: str, change: Callable[[str], str]) -> None:
     response = log_in(client, "a.sokolova", change(password))
 
@@ -137,9 +206,12 @@ def test_a_similar_password_is_refused(client: FlaskClient, password: str, chang
     assert not is_logged_in(client)
 
 
-def test_a_login_that_matches_two_users_is_resolved_by_the_password(client: FlaskClient, app: Flask) -> None:
+def test_a_login_that_matches_two_users_is_resolved_by_the_password(
+    client: FlaskClient, app: Flask, rows: Rows
+) -> None:
     anna = create(client, ANNA)
-    ivan = create(client, {**IVAN, "username": "anna@example.org"})
+    ivan = create(client, IVAN)
+    rename(rows, IVAN["username"], "anna@example.org")
 
     user_ids = {}
     for name, password in (("a.sokolova", anna), ("anna@example.org", ivan)):

@@ -34,7 +34,7 @@ def test_the_created_administrator_can_log_in(create_admin: Command, client: Fla
     assert printed, result.output
     assert result.exit_code == 0
     assert [(row["username"], row["is_admin"], row["email"]) for row in rows.of("users")] == [
-        ("boss", True, "boss@example.org")
+        ("boss", True, "Boss@example.org")
     ]
     assert log_in(client, printed[1], printed[2]).location == "/results/"
 
@@ -51,7 +51,7 @@ def test_the_attempt_is_recorded_with_masked_contacts(create_admin: Command, row
     [attempt] = rows.attempts()
     assert (attempt["status"], attempt["code"], attempt["method"]) == (201, "created", "CLI")
     assert (attempt["username"], attempt["sent"]["name"]) == ("boss", "Ольга Босс")
-    assert (attempt["phone_masked"], attempt["email_masked"]) == ("+7 912 •••-••-41", "b•••@example.org")
+    assert (attempt["phone_masked"], attempt["email_masked"]) == ("+7 912 •••-••-41", "B•••@example.org")
     assert "5550141" not in str(attempt)
 
 
@@ -85,6 +85,12 @@ def test_an_invalid_value_is_refused_with_a_message_and_creates_nobody(
     assert "Traceback" not in result.output
     assert re.search(r"[.!]\s*$", result.output)
     assert rows.of("users") == rows.attempts() == []
+
+
+def test_a_login_that_reads_as_another_email_is_refused(create_admin: Command, rows: Rows) -> None:
+    result = create_admin("--username", "anna@example.org", "--email", "boss@example.org")
+
+    assert (result.exit_code, rows.of("users")) == (2, [])
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from project.domain import usernames
 from project.domain.dates import parse_birth_date
 from project.domain.emails import fold_email, normalize_email
 from project.domain.errors import RuleError
+from project.domain.logins import check_own
 from project.domain.phones import normalize_phone
 from project.domain.registration import NewUser
 from project.domain.text import _is_forbidden, check_characters, clean, trimmed_name
@@ -134,10 +135,40 @@ def test_cleaned_text_is_one_short_line_that_can_be_stored(text: str, limit: int
         ("username", "Петров.Иван", "Петров.Иван"),
         ("username", "ivan+1@example.org", "ivan+1@example.org"),
         ("username", "123", "123"),
+        ("username", " ivan ", "ivan"),
+        ("username", "\u00a0ivan\u3000", "ivan"),
+        ("username", "\tivan\r\n", "ivan"),
+        ("username", "\ufeffivan\u200b", "ivan"),
+        ("username", "İlham", "İlham"),
+        ("username", "Əliyev", "Əliyev"),
+        ("username", "Łukasz", "Łukasz"),
+        ("username", "Ғани", "Ғани"),
+        ("name", "\U0001fae8", "\U0001fae8"),
+        ("name", "\u3164Иван\u2800", "Иван"),
         ("phone", "8 (999) 123-45-67", "+79991234567"),
         ("phone", "tel:+7-999-123-45-67", "+79991234567"),
         ("phone", "＋７ ９９９ １２３ ４５ ６７", "+79991234567"),
         ("phone", "+44 20 7946 0958", "+442079460958"),
+        ("phone", "\u202a+79991234567\u202c", "+79991234567"),
+        ("phone", "+7\u00ad999\u200b123\u206045\ufeff67", "+79991234567"),
+        ("phone", "+7\u2000999\u200a123\u202f45\u205f67\u1680", "+79991234567"),
+        ("phone", "+7\t999\n123 45 67", "+79991234567"),
+        ("phone", "(+7) 999 123-45-67", "+79991234567"),
+        ("phone", "+(7) 999 123-45-67", "+79991234567"),
+        ("phone", "[8] 999 123-45-67", "+79991234567"),
+        ("phone", "+7－999－123－45－67", "+79991234567"),
+        ("phone", "'+79991234567", "+79991234567"),
+        ("phone", "+358412345678.0", "+358412345678"),
+        ("phone", "+43664123456.0", "+43664123456"),
+        ("phone", "79163070001.0", "+79163070001"),
+        ("phone", "79163070001,00", "+79163070001"),
+        ("phone", "0049 170 1234567", "+491701234567"),
+        ("phone", "00375291234567", "+375291234567"),
+        ("phone", "8 10 375 29 123-45-67", "+375291234567"),
+        ("phone", "+49 30 123456-0", "+49301234560"),
+        ("phone", "+49 30/123456", "+4930123456"),
+        ("phone", "+33.6.12.34.56.78", "+33612345678"),
+        ("phone", "٨٩١٢٣٤٥٦٧٨٩", "+79123456789"),
         ("email", " User@Example.COM ", "User@example.com"),
         ("email", "\u202aivan@mail.ru\u202c", "ivan@mail.ru"),
         ("email", "mailto:ivan@mail.ru", "ivan@mail.ru"),
@@ -152,11 +183,66 @@ def test_cleaned_text_is_one_short_line_that_can_be_stored(text: str, limit: int
         ("birth_date", "1990-12-31", date(1990, 12, 31)),
         ("birth_date", " 31.12.1990 ", date(1990, 12, 31)),
         ("birth_date", "1900-01-01", date(1900, 1, 1)),
+        ("birth_date", "1.2.1990", date(1990, 2, 1)),
+        ("birth_date", "1990-12-31T00:00:00", date(1990, 12, 31)),
+        ("birth_date", "1990-12-31T00:00:00.000Z", date(1990, 12, 31)),
+        ("birth_date", "1990-12-31T00:00:00.0000000", date(1990, 12, 31)),
+        ("birth_date", "1990-12-31 00:00", date(1990, 12, 31)),
+        ("birth_date", "31.12.1990 0:00:00", date(1990, 12, 31)),
+        ("birth_date", "\u200e31\u200e.\u200e12\u200e.\u200e1990", date(1990, 12, 31)),
         ("birth_date", "2026-11-23", TODAY),
     ],
 )
 def test_a_valid_value_is_normalized(field: str, text: str, value: object) -> None:
     assert RULES[field](text) == value
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("İlham", "ilham"), ("İLHAM", "ilham"), ("I\u0307van", "ivan"), ("U1", "ｕ１")]
+)
+def test_two_spellings_of_a_username_are_one(one: str, other: str) -> None:
+    assert usernames.fold(usernames.check(one)) == usernames.fold(usernames.check(other))
+
+
+CONTACTS = {"phone": "+79991234567", "email": "Ivan@mail.ru"}
+
+
+@pytest.mark.parametrize(
+    ("username", "own", "field"),
+    [
+        ("ivan@mail.ru", {}, "email"),
+        ("IVAN＠mail.ru", {}, "email"),
+        ("ivan@mail.ru", {"email": "anna@mail.ru"}, "email"),
+        ("ivan@strasse.de", {"email": "ivan@straße.de"}, "email"),
+        ("89991234567", {}, "phone"),
+        ("+7-999-123-45-67", {"phone": "+79991234568"}, "phone"),
+        ("８９９９１２３４５６７", {}, "phone"),
+    ],
+)
+def test_a_username_that_reads_as_a_contact_of_another_is_refused(
+    username: str, own: dict[str, str], field: str
+) -> None:
+    with pytest.raises(RuleError) as caught:
+        check_own(username, own.get("phone"), own.get("email"), "RU")
+
+    assert (caught.value.code, caught.value.variant) == ("invalid_username", "contact_of_another")
+    assert caught.value.params == {"field": field}
+
+
+@pytest.mark.parametrize(
+    ("username", "own"),
+    [
+        ("ivan@mail.ru", CONTACTS),
+        ("IVAN@mail.ru", CONTACTS),
+        ("8-999-123-45-67", CONTACTS),
+        ("@ivan", {}),
+        ("ivan@office", {}),
+        ("2026", {}),
+        ("1234567", {}),
+    ],
+)
+def test_a_username_may_be_an_own_contact_or_no_contact(username: str, own: dict[str, str]) -> None:
+    check_own(username, own.get("phone"), own.get("email"), "RU")
 
 
 @pytest.mark.parametrize("domain", ["local", "lan", "corp", "home", "internal", "intranet", "private", "home.arpa"])
@@ -218,9 +304,22 @@ def test_an_email_is_stored_as_the_validator_normalizes_it(text: str) -> None:
         ("name", "x" * 301, "too_long", ""),
         ("name", "a\ufdd0", "invalid_characters", ""),
         ("username", "\u0430dmin", "invalid_username", "mixed_scripts"),
-        ("username", "山田", "invalid_username", ""),
-        ("username", "@.+-_", "invalid_username", ""),
-        ("username", "ivan٣", "invalid_username", ""),
+        *(("name", blank, "blank", "") for blank in "\u3164\u2800\u115f\u1160\uffa0\ufffc\ufffd\U0001d159\U000e0100"),
+        ("name", "\u3164 \u2800", "blank", ""),
+        ("username", "\u3164", "blank", ""),
+        ("username", "\u200b", "blank", ""),
+        ("username", "山田", "invalid_username", "character"),
+        ("username", "@.+-_", "invalid_username", "only_signs"),
+        ("username", "ivan٣", "invalid_username", "character"),
+        ("username", "iv an", "invalid_username", "blank"),
+        ("username", "iv\u00a0an", "invalid_username", "blank"),
+        ("username", "iv\u3164an", "invalid_username", "character"),
+        ("username", "b\u1d0fss", "invalid_username", "character"),
+        ("username", "\u0261oogle", "invalid_username", "character"),
+        ("username", "\ua731ara", "invalid_username", "character"),
+        ("username", "p\u0251ul", "invalid_username", "character"),
+        ("username", "ivan!", "invalid_username", "character"),
+        ("username", "ivan#1", "invalid_username", "character"),
         ("username", "x" * 151, "too_long", ""),
         ("phone", "", "invalid_phone", "too_short"),
         ("phone", "+7 999 123", "invalid_phone", "too_short"),
@@ -231,7 +330,30 @@ def test_an_email_is_stored_as_the_validator_normalizes_it(text: str) -> None:
         ("phone", "+7 999 123-45-67,5", "invalid_phone", "extension"),
         ("phone", "+999 123 456 789", "invalid_phone", "unknown_country"),
         ("phone", "+7 000 000-00-00", "invalid_phone", ""),
-        ("phone", "+7\t999", "invalid_characters", ""),
+        ("phone", "+7\0999", "invalid_characters", ""),
+        *(("phone", "9" * length, "invalid_phone", "too_long") for length in (18, 20, 40, 64)),
+        ("phone", "7.9991234567E10", "invalid_phone", "calculated"),
+        ("phone", "7,99912E+10", "invalid_phone", "calculated"),
+        ("phone", "79163070001.5", "invalid_phone", "calculated"),
+        ("phone", "79163070001,5", "invalid_phone", "calculated"),
+        ("phone", "79,163,070,001", "invalid_phone", "calculated"),
+        ("phone", "+358 41 234 5678.0", "invalid_phone", "calculated"),
+        ("phone", "+358 41 234 5678．0", "invalid_phone", "calculated"),
+        ("phone", "89991234567, 89997654321", "invalid_phone", "several"),
+        ("phone", "89991234567; 89997654321", "invalid_phone", "several"),
+        ("phone", "89991234567/89997654321", "invalid_phone", "several"),
+        ("phone", "89991234567 89997654321", "invalid_phone", "several"),
+        ("phone", "+79991234567+79997654321", "invalid_phone", "several"),
+        ("phone", "8 999 123-45-67 или 8 999 765-43-21", "invalid_phone", "several"),
+        ("phone", "тел. 8 999 123-45-67 моб. 8 999 765-43-21", "invalid_phone", "several"),
+        ("phone", "+49 30 123456/78", "invalid_phone", "several"),
+        ("phone", "тел. 8 999 123-45-67", "invalid_phone", "characters"),
+        ("phone", "8 999 123-45-67, Иван", "invalid_phone", "characters"),
+        ("phone", "8 999 123-45-67 #5", "invalid_phone", "extension"),
+        ("phone", "8 999 123-45-67 вн. 5", "invalid_phone", "extension"),
+        ("phone", "375291234567", "invalid_phone", "without_plus"),
+        ("phone", "491701234567", "invalid_phone", "without_plus"),
+        ("phone", "+89991234567", "invalid_phone", "unknown_country"),
         ("email", "ivan", "invalid_email", "no_at"),
         ("email", "x" * 65 + "@example.org", "invalid_email", "long_local"),
         ("email", "ivan@example.invalid", "invalid_email", "special_domain"),
@@ -259,7 +381,16 @@ def test_an_email_is_stored_as_the_validator_normalizes_it(text: str) -> None:
         ("email", "ivan․petrov@mail.ru", "invalid_characters", ""),
         ("email", "ivan\u3164@mail.ru", "invalid_characters", ""),
         ("email", "x@" + "y" * 260, "too_long", ""),
-        ("birth_date", "31/12/1990", "invalid_date", ""),
+        ("birth_date", "31/12/1990", "invalid_date", "slashes"),
+        ("birth_date", "1990/12/31", "invalid_date", "slashes"),
+        ("birth_date", "12/31/1990 0:00:00", "invalid_date", "slashes"),
+        ("birth_date", "31.12.90", "invalid_date", "short_year"),
+        ("birth_date", "31-12-90", "invalid_date", "short_year"),
+        ("birth_date", "1990-12-31T21:00:00.000Z", "invalid_date", "time"),
+        ("birth_date", "1990-12-31T00:00:00+03:00", "invalid_date", "time"),
+        ("birth_date", "31.12.1990 12:30", "invalid_date", "time"),
+        ("birth_date", "31 декабря 1990", "invalid_date", ""),
+        ("birth_date", "33238", "invalid_date", ""),
         ("birth_date", "١٩٩٠-12-31", "invalid_date", ""),
         ("birth_date", "2025-02-29", "invalid_date", "no_such_day"),
         ("birth_date", "0000-01-01", "invalid_date", "no_such_day"),
