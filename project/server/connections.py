@@ -228,13 +228,34 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     def handle_read(self) -> None:
         """Read a part of a request, or discard the rest of a refused one."""
         if not self.is_lingering:
-            super().handle_read()
+            if self._has_ended_early():
+                self._refuse_incomplete()
+            else:
+                super().handle_read()
             return
         with suppress(OSError):
             self._left_to_discard -= len(self.recv(_CHUNK))
             if self._left_to_discard > 0:
                 return
         self.handle_close()
+
+    def _has_ended_early(self) -> bool:
+        """Return whether the client has ended its side of the connection within a body."""
+        if self.request is None or not self.request.headers_finished:
+            return False
+        try:
+            return self.socket.recv(1, socket.MSG_PEEK) == b""  # type: ignore[no-any-return]
+        except OSError:
+            return False
+
+    def _refuse_incomplete(self) -> None:
+        with self.requests_lock:
+            request = self.request
+            assert request is not None  # noqa: S101 - tells mypy: only the event loop changes it while it reads
+            request.refuse_incomplete()
+            self.requests.append(request)
+            self.request = None
+        self.server.add_task(self)
 
     def handle_write(self) -> None:
         """Send data. After the last response close, or discard input if the request was refused."""

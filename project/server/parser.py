@@ -1,9 +1,14 @@
 """Parser that refuses invalid requests which waitress 3.0.2 accepts or crashes on."""
 
+from typing import Any
+
 from waitress.parser import HTTPRequestParser, ParsingError, get_header_lines
-from waitress.utilities import Error
+from waitress.receiver import ChunkedReceiver
+from waitress.utilities import BadRequest, Error
 
 VERSIONS = {"1.0", "1.1"}
+MAX_CHUNK_LINE = 1024
+"""Maximum length in bytes of the line with the size and extensions of a chunk."""
 
 
 class RequestTimeoutError(Error):  # type: ignore[misc]  # waitress has no types
@@ -20,6 +25,36 @@ class VersionNotSupportedError(Error):  # type: ignore[misc]
     reason = "HTTP Version Not Supported"
 
 
+class _Chunks(ChunkedReceiver):  # type: ignore[misc]
+    """A chunked body with valid lines; waitress skips empty ones and accepts LF as their end."""
+
+    error: Error | None
+
+    def received(self, data: bytes) -> int:
+        """Parse the next bytes; return the number of those that belong to this body."""
+        consumed = 0
+        while consumed < len(data) and not (self.completed or self.error):
+            part = self._next_part(data[consumed:])
+            if self.error is None:
+                consumed += super().received(part)
+        return consumed
+
+    def _next_part(self, data: bytes) -> bytes:
+        """Return the bytes up to the end of the chunk or line; refuse an invalid line."""
+        if self.chunk_remainder:
+            return data[: self.chunk_remainder]
+        if self.validate_chunk_end:
+            return data[: 2 - len(self.chunk_end)]
+        if self.all_chunks_received:
+            return data
+        part = data[: data.find(b"\n") + 1] or data
+        line = self.control_line + part
+        is_valid = line.endswith(b"\r\n") and line != b"\r\n" if line.endswith(b"\n") else len(line) <= MAX_CHUNK_LINE
+        if not is_valid:
+            self.error = BadRequest("Invalid chunk size")
+        return part
+
+
 class Parser(HTTPRequestParser):  # type: ignore[misc]
     """Parser that responds 400 where waitress 3.0.2 crashes or allows request smuggling.
 
@@ -28,7 +63,11 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
     treat bytes that a proxy considers a body as the next request (RFC 9112, 6.1 and 11.2).
     """
 
+    body_bytes_received: int
+    body_rcv: Any
+    chunked: bool
     completed: bool
+    content_length: int
     error: Error | None
 
     def received(self, data: bytes) -> int:
@@ -48,6 +87,8 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
             raise ParsingError(str(error)[:80]) from error
         if b"transfer-encoding" in header_plus.lower():
             self._check_coding(header_plus)
+        if self.chunked:
+            self.body_rcv = _Chunks(self.body_rcv.buf)
 
     def _check_coding(self, head: bytes) -> None:
         fields = [line.partition(b":") for line in get_header_lines(head)]
@@ -65,4 +106,20 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         """Mark an incomplete request as complete and refused with 408."""
         if not self.headers_finished:
             self.parse_header(b"GET / HTTP/1.0\r\n")  # sets the attributes that a response needs, as waitress does
-        self.error, self.completed = RequestTimeoutError("The request did not arrive in time"), True
+        self._refuse(RequestTimeoutError("The request did not arrive in time" + self._missing()))
+
+    def refuse_incomplete(self) -> None:
+        """Mark a request whose client has ended its body early as complete and refused with 400."""
+        self._refuse(BadRequest("The body is not complete" + self._missing()))
+
+    def _refuse(self, error: Error) -> None:
+        self.error, self.completed = error, True
+
+    def _missing(self) -> str:
+        """Return what is missing of a body whose length the client has stated."""
+        if self.chunked or not self.content_length:
+            return ""
+        return (
+            f": the body ends before Content-Length bytes, after {self.body_bytes_received} of {self.content_length}. "
+            "Count bytes, not letters"
+        )
