@@ -16,7 +16,8 @@ def tally(execute: Execute, answers: Sequence[Answer], faults: Mapping[str, int]
     outcomes = Counter(
         f"{answer.status} {answer.code}" if answer.status else "no response (process killed)" for answer in answers
     )
-    attempt_ids = [str(answer.attempt_id) for answer in answers if answer.attempt_id]
+    kept = [answer for answer in answers if answer.attempt_id and answer.json.get("recorded") is not False]
+    attempt_ids = [str(answer.attempt_id) for answer in kept]
     recorded = {str(row[0]) for row in execute("select id from attempts where id = any(%s::uuid[])", [attempt_ids])}
     users = {str(row[0]) for row in execute("select id from users")}
     created = {str(answer.json["user"]["id"]) for answer in answers if answer.status == 201}
@@ -31,6 +32,7 @@ def tally(execute: Execute, answers: Sequence[Answer], faults: Mapping[str, int]
     return [
         ("requests", len(answers)),
         *((f"  {outcome}", count) for outcome, count in sorted(outcomes.items())),
+        ("answered as not recorded", sum(answer.json.get("recorded") is False for answer in answers)),
         ("attempts lost", len(set(attempt_ids) - recorded)),
         ("duplicate attempt IDs", len(attempt_ids) - len(set(attempt_ids))),
         ("users lost", len(created - users)),

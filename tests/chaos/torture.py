@@ -7,6 +7,9 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
+from tests.chaos.clocks import FaultyClock
+from tests.chaos.disks import FaultyDisk
+from tests.chaos.encodings import RussianServer
 from tests.chaos.invariants import check
 from tests.chaos.load import Answer, Client, Load
 from tests.chaos.postgres import Postgres
@@ -14,6 +17,7 @@ from tests.chaos.processes import eventually
 from tests.chaos.proxy import Proxy
 from tests.chaos.service import Service, migrate
 from tests.chaos.tally import table, tally
+from tests.chaos.test_recovery import DELAY, NO_DELAY
 
 ANSWERED_WITHIN_S = 3.6
 CLIENTS = 6
@@ -23,8 +27,11 @@ CALM_S = (0.5, 3.0)
 FAULT_S = (0.2, 6.0)
 """Bounds of a fault's duration: shorter and longer than the deadline of a request."""
 RECOVERY_S = 30.0
-EXPLAINED = ("worker died", "attempt not recorded")
-"""Texts of ERROR lines that killed processes explain."""
+STATEMENT_S, FLUSH_S = 1.6, 0.3
+"""Additional seconds of a slow statement and of a slow flush."""
+JUMP_S = 2 * 365 * 24 * 3600
+EXPLAINED = ("worker died", "attempt not recorded", "spool unusable", "clocks differ")
+"""Texts of ERROR lines that the faults explain."""
 
 
 class Torture:
@@ -36,7 +43,11 @@ class Torture:
         migrate(self.primary.url())
         self.standby = self.primary.standby()
         self.proxy = Proxy(self.primary.port)
-        self.service = Service(self.primary.url(port=self.proxy.port), WORKERS="2").start()
+        self.service = Service(self.primary.url(port=self.proxy.port), WORKERS="2", ATTEMPTS_KEEP_DAYS="1")
+        folder = self.service.data_dir / "faulty"
+        self.disk, self.clock = FaultyDisk(folder, self.service.data_dir / "data"), FaultyClock(folder)
+        self.service.configure(**self.disk.settings)
+        self.service.start()
         self.faults: Counter[str] = Counter()
 
     def run(self, minutes: float) -> list[Answer]:
@@ -56,6 +67,11 @@ class Torture:
             self.kill_worker,
             self.freeze_worker,
             self.kill_service,
+            self.slow_down_flushes,
+            self.freeze_data_dir,
+            self.slow_down_statements,
+            self.jump_clock,
+            self.refuse_in_windows_1251,
         ]
         end = time.monotonic() + 60 * minutes
         with Load(self.service, CLIENTS, pause_s=PAUSE_S) as load:
@@ -172,6 +188,40 @@ class Torture:
         """SIGKILL all processes of the service and start it again."""
         self.service.kill()
         self.service.start()
+
+    def slow_down_flushes(self) -> None:
+        """Let flushes of the spool take longer while the primary is frozen."""
+        self.disk.slow_down(FLUSH_S)
+        self.freeze_postgres()
+        self.disk.slow_down(0)
+
+    def freeze_data_dir(self) -> None:
+        """Freeze the disk of the spool for a while."""
+        self.disk.freeze()
+        self._wait(*FAULT_S)
+        self.disk.thaw()
+
+    def slow_down_statements(self) -> None:
+        """Let every INSERT of an attempt take longer for a while, after a short outage."""
+        self.primary.execute(DELAY.format(seconds=STATEMENT_S, table="attempts", each="statement", condition=""))
+        self.partition()
+        self._wait(*FAULT_S)
+        self.primary.execute(NO_DELAY)
+
+    def jump_clock(self) -> None:
+        """Set the clock of the instance two years ahead or back for a while."""
+        self.clock.jump(self._random.choice([JUMP_S, -JUMP_S]))
+        self._wait(*FAULT_S)
+        self.clock.jump(0)
+
+    def refuse_in_windows_1251(self) -> None:
+        """Let PostgreSQL refuse connections for a while, with messages in another encoding."""
+        russian = RussianServer()
+        self.proxy.retarget(russian.port)
+        self.proxy.reset()
+        self._wait(*FAULT_S)
+        self.proxy.retarget(self.primary.port)
+        russian.close()
 
     # ------------------------------------------------------------------------------------------------------------
 
