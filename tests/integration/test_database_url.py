@@ -7,7 +7,7 @@ from sqlalchemy import make_url, text
 
 from config import Config
 from project.runtime import get_runtime
-from tests.conftest import MakeApp
+from tests.conftest import MakeApp, administer
 
 
 def find(make_app: MakeApp, url: str, query: str) -> object:
@@ -55,3 +55,18 @@ def test_options_of_the_url_are_used_but_do_not_override_ours(
     )
 
     assert found == "elsewhere 2s mine"
+
+
+def test_the_connection_asks_for_utf8_whatever_role_database_and_environment_say(
+    make_app: MakeApp, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F49: with another client encoding every attempt with a letter that it lacks failed."""
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    name = make_url(postgres_url).database
+    administer(postgres_url, f"alter database {name} set client_encoding to 'LATIN1'")
+    try:
+        found = find(make_app, postgres_url, "select current_setting('client_encoding') || ' Иван'")
+    finally:
+        administer(postgres_url, f"alter database {name} reset client_encoding")
+
+    assert found == "UTF8 Иван"

@@ -519,6 +519,7 @@ def test_no_request_waits_for_a_frozen_disk(spool: Spool, monkeypatch: pytest.Mo
     assert second
     assert gate.entered.wait(10)
     spool.clear_intent(first)
+    assert not first.wait(0)
     gate.open()
 
     assert second.wait(10)
