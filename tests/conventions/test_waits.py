@@ -85,6 +85,7 @@ ALLOWED = {
     "project/server/__init__.py _listen socket.getaddrinfo": "start",
     "project/server/balancing.py ConnectionBalancer.wrap_accept.balanced_accept accept": "loop",
     "project/server/balancing.py ConnectionBalancer.wrap_accept.balanced_accept time.sleep": "loop",
+    "project/server/connections.py Channel._has_ended_early self.socket.recv": "loop",
     "project/server/connections.py Channel._read client.recv": "keep-alive",
     "project/server/connections.py Channel.handle_read self.recv": "loop",
     "project/server/connections.py with self.outbuf_lock": "reader",
