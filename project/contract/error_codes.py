@@ -66,17 +66,21 @@ PROBLEMS: Mapping[str, ProblemType] = {
                 "Could not parse JSON: line %(line)s, column %(column)s. "
                 "Check quotes and commas; the encoding must be UTF-8."
             ),
-            "empty": _("The body is empty. Send one JSON object."),
-            "not_utf8": _("The body is not in UTF-8."),
+            "empty": _('The body is empty. Send one JSON object: {"name": …, "username": …, "phone": …}.'),
+            "not_utf8": _("The body is not in UTF-8. Convert it to UTF-8."),
             "encoding": _("The body is not in UTF-8; it looks like %(encoding)s. Convert it to UTF-8."),
             "marks": _("The body begins with two byte order marks: send one, or none."),
             "cut": _(
                 "The body ends before the JSON does: line %(line)s, column %(column)s. Close every quote and bracket."
             ),
             "miscounted": _("The body ends before the JSON does: Content-Length counts bytes, not letters."),
-            "repeated_key": _("The key “%(key)s” stands there twice: which one counts is unclear."),
-            "number": _("A number is not finite or too long: NaN, Infinity and 1e400 are not JSON."),
-            "too_deep": _("The JSON is nested too deeply."),
+            "repeated_key": _("The key “%(key)s” stands there twice: send it once."),
+            "number": _(
+                "A number is not finite or too long: NaN, Infinity and 1e400 are not JSON. Send a string in quotes."
+            ),
+            "too_deep": _(
+                'The JSON is nested too deeply. Send one flat object: {"name": …, "username": …, "phone": …}.'
+            ),
         },
         sample={"line": 3, "column": 14},
     ),
@@ -84,10 +88,10 @@ PROBLEMS: Mapping[str, ProblemType] = {
         400,
         _("A JSON object is needed"),
         {
-            "": _('Send one object: {"name": …, "username": …}.'),
-            "array": _('An array was sent. Send one object: {"name": …, "username": …}.'),
-            "string": _('A string was sent. Send one object: {"name": …, "username": …}.'),
-            "null": _('null was sent. Send one object: {"name": …, "username": …}.'),
+            "": _('Send one object: {"name": …, "username": …, "phone": …}.'),
+            "array": _('An array was sent. Send one object: {"name": …, "username": …, "phone": …}.'),
+            "string": _('A string was sent. Send one object: {"name": …, "username": …, "phone": …}.'),
+            "null": _('null was sent. Send one object: {"name": …, "username": …, "phone": …}.'),
         },
     ),
     "bad_idempotency_key": ProblemType(
@@ -345,10 +349,10 @@ FIELD_CODES: Mapping[str, FieldCode] = {
                 "Send YYYY-MM-DD or DD.MM.YYYY, for example 1990-12-31 or 31.12.1990."
             ),
             "short_year": _(
-                "The year has four digits. Send YYYY-MM-DD or DD.MM.YYYY, for example 1990-12-31 or 31.12.1990."
+                "The year needs four digits. Send YYYY-MM-DD or DD.MM.YYYY, for example 1990-12-31 or 31.12.1990."
             ),
             "time": _(
-                "Send the date without time and time zone: "
+                "Send only the day of birth: a time zone can move it to another day. "
                 "YYYY-MM-DD or DD.MM.YYYY, for example 1990-12-31 or 31.12.1990."
             ),
             "no_such_day": _(

@@ -34,6 +34,8 @@ _SCRIPTS = tuple(
     map(re.compile, ("[A-Za-zÀ-ÖØ-öø-\u024f\u1e00-\u1eff]", "[\u0400-\u052f]", "[\u0370-\u03ff\u1f00-\u1fff]"))
 )
 """Latin, Cyrillic and Greek, whose letters look alike."""
+_TYPOGRAPHIC = re.compile("[\u00b4\u02b9-\u02bf\u2010-\u201f\u2032-\u2037\u2212]")
+"""Dashes and quotation marks that word processors and telephones write instead of ASCII signs."""
 _LOOKALIKES = re.compile("[асеорхуѕіјһԁԛԝАВСЕНІЈКМОРЅТХУԌԚԜ0-9_.+-]+")
 """Characters that look Latin. A local part of only these looks like a Latin one (Unicode UTS 39, whole-script
 confusables)."""
@@ -121,11 +123,11 @@ def _check_scripts(local: str, domain: str) -> None:
 
 
 def _check_folded(local: str, domain: str) -> None:
-    """Raise RuleError if folding produces special characters, such as a second @."""
+    """Refuse characters that are not what they look like: a full-width @, a typographic dash."""
     for position, character in enumerate(local, start=1):
         folded = unicodedata.normalize("NFKC", character)
         signs = not character.isascii() and any(part.isascii() and not part.isalnum() for part in folded)
-        if signs or UNSEEN.match(character):
+        if signs or _TYPOGRAPHIC.match(character) or UNSEEN.match(character):
             raise RuleError("invalid_characters", position=position, codepoint=f"U+{ord(character):04X}")
     try:
         _validated(fold_email(f"{local}@{domain}"))

@@ -54,10 +54,18 @@ def normalize_phone(text: str, region: str | None) -> str:
     if form is None or _DECIMAL.search(typed):
         # phonenumbers would accept "=+7912…", ignore words after the number and take decimals for digits.
         raise RuleError("invalid_phone", _wrong_form(typed))
-    digits = "".join(filter(str.isdecimal, form["rest"]))
+    digits, plus = _digits(form["rest"]), "+" if form["plus"] else ""
     if ("/" in typed or len(digits) > MAX_DIGITS) and _holds_several(typed):
         raise RuleError("invalid_phone", "several")
-    return _e164(bool(form["plus"]), digits, region)
+    number, problem = _parse(plus + digits, region)
+    if number is None and digits.startswith("00"):  # the international prefix of most countries (ITU-T E.123)
+        number, _ = _parse(f"+{digits[2:]}", None)
+    if number is None and "(0)" in typed:  # +44 (0) 20: the zero is dialled within the country only
+        number, _ = _parse(plus + _digits(form["rest"].replace("(0)", "", 1)), region)
+    if number is None:
+        without_plus = not plus and _parse(f"+{digits}", None)[0] is not None
+        raise RuleError("invalid_phone", "without_plus" if without_plus else problem)
+    return f"+{number.country_code}{phonenumbers.national_significant_number(number)}"
 
 
 def plain_phone(text: str) -> str:
@@ -89,14 +97,8 @@ def _holds_several(typed: str) -> bool:
     )
 
 
-def _e164(plus: bool, digits: str, region: str | None) -> str:
-    number, problem = _parse(f"{'+' * plus}{digits}", region)
-    if number is None and digits.startswith("00"):  # the international prefix of most countries (ITU-T E.123)
-        number, _ = _parse(f"+{digits[2:]}", None)
-    if number is None:
-        without_plus = not plus and _parse(f"+{digits}", None)[0] is not None
-        raise RuleError("invalid_phone", "without_plus" if without_plus else problem)
-    return f"+{number.country_code}{phonenumbers.national_significant_number(number)}"
+def _digits(text: str) -> str:
+    return "".join(filter(str.isdecimal, text))
 
 
 def _parse(typed: str, region: str | None) -> tuple[PhoneNumber | None, str]:

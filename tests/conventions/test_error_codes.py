@@ -10,6 +10,7 @@ from flask import Flask
 from flask_babel import force_locale
 
 from project.contract.error_codes import FIELD_CODES, OTHER_REASONS, PROBLEMS, STATUSES
+from tests.unit.test_rules import RULES
 
 ROOT = Path(__file__).parents[2]
 CONTRACT = {
@@ -55,6 +56,10 @@ FIELDS = {
 RAISING = {"RuleError": 0, "RefusalError": 0, "DecidedError": 0, "FieldError": 1}
 """Class -> index of the argument that is the code; the variant follows."""
 DESCRIBING = {"project/contract/error_codes.py", "project/api/openapi.py", "project/reports/openapi.py"}
+
+
+EXEMPLIFIED = ("invalid_username", "invalid_phone", "invalid_email", "invalid_date", "date_out_of_range")
+EXAMPLE = re.compile("(?:Example:|Пример:|for example|например) ([^:]+)[.]$")
 
 
 @pytest.mark.parametrize("code", PROBLEMS)
@@ -115,6 +120,21 @@ def test_default_messages_can_be_formatted_with_their_samples() -> None:
         assert "%(" not in (str(problem.details[""]) % problem.sample if problem.sample else problem.details[""]), code
     for code, field in FIELD_CODES.items():
         assert "%(" not in (str(field.messages[""]) % field.sample if field.sample else field.messages[""]), code
+
+
+@pytest.mark.parametrize("language", ["en", "ru"])
+@pytest.mark.parametrize("code", EXEMPLIFIED)
+def test_every_message_of_a_field_ends_in_an_example_that_its_rule_accepts(
+    app: Flask, code: str, language: str
+) -> None:
+    with app.test_request_context(), force_locale(language):
+        messages = {variant: str(text) for variant, text in FIELD_CODES[code].messages.items()}
+
+    for variant, message in messages.items():
+        match = EXAMPLE.search(message)
+        assert match, (variant, message)
+        for example in re.split(" or | или ", match[1]):
+            RULES[FIELD_CODES[code].fields](example)
 
 
 def _texts(language: str) -> dict[tuple[str, ...], str]:
