@@ -1,7 +1,7 @@
 """The request schema of POST /useradd. PostgreSQL, not the schema, enforces uniqueness."""
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import cache, partial
 from typing import Any, NoReturn
 
@@ -93,7 +93,7 @@ class UserAddSchema(Schema):
         },
     )
     birth_date = Checked(
-        lambda text: parse_birth_date(text, datetime.now(UTC).date()),
+        lambda text: parse_birth_date(text, _latest_date()),
         metadata={
             "description": "YYYY-MM-DD or DD.MM.YYYY, also with a time of midnight, from 1900-01-01 to today",
             "nullable": True,
@@ -148,6 +148,11 @@ class UserAddSchema(Schema):
 def user_add_schema(phone_region: str) -> UserAddSchema:
     """Return the schema for a phone region. Instances are cached and shared by threads."""
     return UserAddSchema(phone_region)
+
+
+def _latest_date() -> date:
+    """Return the date where the day begins first, UTC+14: a birth date has no time zone."""
+    return (datetime.now(UTC) + timedelta(hours=14)).date()
 
 
 def _is_absent(value: object) -> bool:

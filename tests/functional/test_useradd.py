@@ -4,13 +4,14 @@ import json
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, tzinfo
+from typing import Any, Self
 
 import pytest
 from flask.testing import FlaskClient
 
 from project.api.routes import ADDRESSES
+from project.contract import schemas
 from project.database.semaphore import FairSemaphore
 from project.domain.passwords import ALPHABET
 from project.runtime import Runtime
@@ -259,6 +260,20 @@ def test_all_invalid_fields_are_reported_together_in_the_order_of_the_body(clien
     assert response.json is not None
     assert [error["field"] for error in response.json["errors"]] == [*body, "name"]
     assert rows.outcomes() == [(422, "invalid_email")]
+
+
+@pytest.mark.parametrize(("birth_date", "status"), [("2026-12-01", 201), ("2026-12-02", 422)])
+def test_somebody_may_be_born_today_although_the_day_has_not_begun_in_utc(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, birth_date: str, status: int
+) -> None:
+    class Evening(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return cls(2026, 11, 30, 21, 30, tzinfo=tz)
+
+    monkeypatch.setattr(schemas, "datetime", Evening)
+
+    assert useradd(client, ANNA | {"birth_date": birth_date}).status_code == status
 
 
 ORDER = """
