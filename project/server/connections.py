@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 from wsgiref.types import WSGIEnvironment
 
-from waitress.channel import HTTPChannel
+from waitress.channel import ClientDisconnected, HTTPChannel
 from waitress.task import ErrorTask, Task, ThreadedTaskDispatcher, WSGITask
 
 from project.server.parser import Parser
@@ -31,6 +31,8 @@ Closing a socket with unread data resets the connection, and a client that is st
 GRACE_S = 1
 """Seconds for which a connection may wait for its client, to send or to read, before it can be closed to make room for
 others."""
+READ_S = 120
+"""Seconds in which the client of a download must read a part, if more than the high watermark (1 MB) waits for it."""
 _CHUNK = 65536
 RECEIVED = "useradd.received"
 """WSGI environment key: time.monotonic() when the request was complete and began to wait for a thread."""
@@ -301,13 +303,22 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return bool(not self._is_sending and super().writable())
 
     def _flush_outbufs_below_high_watermark(self) -> None:
-        """Wait for the client only with a download, of which few are allowed at a time.
+        """Wait for the client of a download, at most READ_S for a part. Raises ClientDisconnected.
 
-        Other responses are complete and fit into memory. If threads waited for clients that do not read them, some
-        fifty connections would keep all threads from answering anybody.
+        There are few downloads at a time. Other responses are complete and fit into memory: if threads waited for
+        clients that do not read them, some fifty connections would keep all threads from answering anybody.
         """
-        if self.is_streaming:
-            super()._flush_outbufs_below_high_watermark()
+        if not self.is_streaming:
+            return
+        end = time.monotonic() + READ_S
+        with self.outbuf_lock:
+            self._flush_exception(self._flush_some, do_close=False)
+            while self.connected and self.total_outbufs_len > self.adj.outbuf_high_watermark:
+                self.will_close = self.will_close or time.monotonic() > end
+                self.server.pull_trigger()
+                if self.will_close:
+                    raise ClientDisconnected
+                self.outbuf_lock.wait(max(0.0, end - time.monotonic()))
 
     def _flush_some(self, do_close: bool = True) -> bool:
         """Send buffered data while holding the output lock.

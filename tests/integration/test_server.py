@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -180,7 +181,10 @@ ENDLESS = _program(
     r"""
 import os
 
-server.STALLED_S = 1
+from project.server import connections
+
+server.STALLED_S = int(os.environ.get("STALLED_S", "1"))
+connections.READ_S = int(os.environ.get("READ_S", "60"))
 
 def app(environ, start_response):
     start_response("200 OK", [])
@@ -430,6 +434,22 @@ def test_a_client_that_stops_reading_is_disconnected() -> None:
 
             with pytest.raises(ConnectionResetError):
                 idle_client.makefile("rb").read()
+
+
+@pytest.mark.chaos
+def test_a_client_that_reads_next_to_nothing_of_a_download_is_disconnected() -> None:
+    """F38."""
+    environment = os.environ | {"STALLED_S": "60", "READ_S": "1"}
+    with _started(ENDLESS, env=environment) as process, socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect(("127.0.0.1", _port(process)))
+        slow.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert process.stdout
+        reads = (slow.recv(1000) for _ in range(300))
+        while not select.select([process.stdout], [], [], 0.05)[0]:
+            assert next(reads, b""), "the thread still waits"
+
+        assert _line(process) == "let go"
 
 
 def test_a_thread_also_answers_the_next_request_of_its_connection(keeping: int) -> None:
