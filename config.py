@@ -24,6 +24,8 @@ _HOST = re.compile(r"(?:\[([^\[\]]+)\]|([^:\[\]]*))(?::(\d*))?")
 """Matches `[IPv6 address]:port` or `host:port`; the port is optional."""
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::\d{1,5})?")
+_NO_IANA_ZONE = re.compile("localtime|posixrules|(?:posix|right)/.*")
+"""Further files of zoneinfo that Python reads. PostgreSQL, which formats the times of downloads, does not know them."""
 
 Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
@@ -147,11 +149,14 @@ def _storage_uri(value: str) -> str:
     raise ValueError("must be memory:// or the URL of a Redis, for example redis://127.0.0.1:6379/0")
 
 
-def _zone(value: str) -> ZoneInfo:
+def time_zone(value: str) -> ZoneInfo:
+    """Return an IANA time zone. Raises ValueError."""
     try:
-        return ZoneInfo(value)
+        if not _NO_IANA_ZONE.fullmatch(value):
+            return ZoneInfo(value)
     except (KeyError, ValueError, OSError):
-        raise ValueError("must be an IANA time zone, for example Europe/Moscow") from None
+        pass
+    raise ValueError("must be an IANA time zone, for example Europe/Moscow")
 
 
 def _region(value: str) -> str:
@@ -255,7 +260,7 @@ class Config:
     )
     phone_region: str = setting("RU", _region, "Default country of phone numbers without a country code")
     display_timezone: ZoneInfo = setting(
-        ZoneInfo("Europe/Moscow"), _zone, "Time zone of pages and exported files", shown="Europe/Moscow"
+        ZoneInfo("Europe/Moscow"), time_zone, "Time zone of pages and exported files", shown="Europe/Moscow"
     )
     default_language: str = setting(
         "ru", _one_of("ru", "en"), "Language if the client accepts none of the supported ones"

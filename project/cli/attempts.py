@@ -11,6 +11,7 @@ from flask.cli import AppGroup
 from flask_babel import force_locale
 from werkzeug.datastructures import MultiDict
 
+from config import time_zone
 from project.cli.common import refusals_as_errors, with_suffix
 from project.domain.attempts import Outcome
 from project.exporters import STREAMS
@@ -59,9 +60,9 @@ def _zone(context: click.Context, parameter: click.Parameter, value: str | None)
     if value is None:
         return display_zone()
     try:
-        return ZoneInfo(value)
-    except (KeyError, ValueError, OSError):
-        raise click.BadParameter("must be an IANA time zone, for example Europe/Moscow") from None
+        return time_zone(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 @group.command("export")

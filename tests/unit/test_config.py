@@ -31,7 +31,7 @@ BAD = {
     "PASSWORD_SECRET_FALLBACKS": ["dev"],
     "PASSWORD_HASH": ["md5", "ARGON2ID"],
     "PHONE_REGION": ["ru", "RUS", "XX"],
-    "DISPLAY_TIMEZONE": ["Moscow", "../etc/passwd", "Europe", "+03:00"],
+    "DISPLAY_TIMEZONE": ["Moscow", "../etc/passwd", "Europe", "+03:00", "localtime", "right/Europe/Moscow"],
     "DEFAULT_LANGUAGE": ["de"],
     "TRUSTED_PROXIES": ["proxy.example.org", "10.0.0.1/8", "10.0.0.0/33"],
     "HTTPS_ONLY": ["yes", "true", "2"],
