@@ -81,9 +81,9 @@ REFUSED: dict[str, tuple[bytes, int, str]] = {
     "string": (_request(b'"x"'), 400, "body_not_object"),
     "number": (_request(b"1"), 400, "body_not_object"),
     "two lengths in one": (_chunked(b"0\r\n\r\n"), 400, "malformed_json"),
-    "other host": (_request(host=b"evil.example.org"), 400, "bad_request"),
-    "no host's name": (_request(host=b"\xff:99999999"), 400, "bad_request"),
-    "broken IPv6 host": (_request(host=b"[::1"), 400, "bad_request"),
+    "other host": (_request(host=b"evil.example.org"), 400, "unknown_host"),
+    "no host's name": (_request(host=b"\xff:99999999"), 400, "unknown_host"),
+    "broken IPv6 host": (_request(host=b"[::1"), 400, "unknown_host"),
     "weak key": (_request(GOOD, b"Idempotency-Key: 1"), 400, "bad_idempotency_key"),
     "long key": (_request(GOOD, b"Idempotency-Key: " + b"a" * 300), 400, "bad_idempotency_key"),
     "key of other bytes": (_request(GOOD, b"Idempotency-Key: " + b"\xff" * 30), 400, "bad_idempotency_key"),
@@ -125,8 +125,8 @@ REFUSED: dict[str, tuple[bytes, int, str]] = {
     "many headers": (_request(b"{}", *(b"X-%d: a" % number for number in range(1_000))), 422, "validation_failed"),
     "bad query": (
         _request(start=b"POST /useradd?dry_run=%00%ff&%ff=%&dry_run HTTP/1.1"),
-        422,
-        "validation_failed",
+        400,
+        "bad_request",
     ),
 }
 """Requests that the application refuses, each with status and code."""
