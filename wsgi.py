@@ -13,6 +13,7 @@ from dotenv import load_dotenv
 
 from config import ROOT, Config, ConfigError
 from project import create_app, server
+from project.api import bulk
 from project.cli.greeting import greeting
 from project.cli.startup import StartError, StartReports, prepare_database
 from project.domain.errors import DatabaseUnavailableError
@@ -52,6 +53,7 @@ def main() -> None:
         start=runtime.start,
         stopping=runtime.upkeep.begin_stop,
         stop=runtime.stop,
+        body_limits=dict.fromkeys(bulk.ADDRESSES, bulk.HARD_BODY_LIMIT),
     )
 
 

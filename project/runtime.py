@@ -48,6 +48,8 @@ class Runtime:
     spool: Spool
     upkeep: Upkeep
     metrics: Metrics
+    on_line: list[Callable[[str, float], None]] = field(default_factory=list)
+    """Called with code and duration of each line of a bulk request."""
     on_start: list[Callable[[], None]] = field(default_factory=list)
     """Called when this process starts to serve, before anything else."""
     on_stop: list[Callable[[], None]] = field(default_factory=list)

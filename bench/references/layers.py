@@ -5,7 +5,9 @@ They are its server, Flask on it, and the leanest implementation on both.
 
 import os
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, cast
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -18,12 +20,14 @@ from sqlalchemy.pool import PoolProxiedConnection
 from config import Config
 from project import server
 from project.contract.schemas import UserAddSchema
-from project.database import Database, PreparedStatement
+from project.database import Database, Member, PreparedStatement, Row, deadline
+from project.database.group_commit import GroupCommit
 from project.domain.attempts import NewAttempt, new_id
 from project.domain.passwords import Passwords, Secret, hash_key, new_key
 from project.services import registration
 
 ADDRESS = "/api/v1/useradd/"
+DEADLINE_S = 3
 BODY = b"x" * 1100
 """With the headers of the server, as many bytes as a response of the service."""
 
@@ -94,22 +98,31 @@ class _Connection:
 
 
 class _Connections:
-    """A minimal Database: one connection per simultaneous request, without a pool."""
+    """A minimal Database: group commit and one connection per group under way, without a pool."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._idle: list[_Connection] = []
+        self._groups: GroupCommit | None = None
 
-    def write_statement(self, statement: PreparedStatement, *values: object) -> list[tuple[Any, ...]]:
-        """Run a statement like Database.write_statement(), but only once.
+    def write_member(self, statement: PreparedStatement, member: Member) -> Row:
+        """Run a statement like Database.write_member(), but only once.
 
-        It has no deadline, permits, retries and breaker.
+        It has no permits, retries and breaker.
         """
+        if self._groups is None:
+            decide = partial(self._decide, statement)
+            self._groups = GroupCommit(decide, lambda member: decide([member])[0])
+        with deadline(DEADLINE_S):
+            return self._groups.decide(member)
+
+    def _decide(self, statement: PreparedStatement, members: Sequence[Member]) -> list[Row]:
         try:
             connection = self._idle.pop()
         except IndexError:
             connection = _Connection(psycopg2.connect(self._url))
-        rows = statement.run(cast(PoolProxiedConnection, connection), values)
+        array = f"[{','.join(member.line for member in members)}]"
+        rows = statement.run(cast(PoolProxiedConnection, connection), [array])
         self._idle.append(connection)
         return rows
 

@@ -1,5 +1,6 @@
-"""Blueprint of the JSON API: POST /useradd."""
+"""Blueprint of the JSON API: POST /useradd and /useradd/bulk."""
 
+from project.api import bulk  # noqa: F401 - registers its view
 from project.api.openapi import describe
 from project.api.routes import bp
 

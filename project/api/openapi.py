@@ -1,4 +1,4 @@
-"""OpenAPI description of POST /useradd."""
+"""OpenAPI description of POST /useradd and /useradd/bulk."""
 
 from apispec import APISpec
 
@@ -14,8 +14,20 @@ CODES = (
 """Every problem code of POST /useradd."""
 
 
+BULK_CODES = (
+    "bad_request", "unknown_parameter", "malformed_json", "bad_idempotency_key", "unauthorized", "method_not_allowed",
+    "body_too_large", "too_many", "unsupported_media_type", "rate_limited", "internal_error", "overloaded",
+)  # fmt: skip
+"""Every problem code of a whole request to POST /useradd/bulk."""
+
+
 def describe(spec: APISpec) -> None:
-    """Add POST /api/v1/useradd/ to the OpenAPI document; its aliases are left out."""
+    """Add both endpoints to the OpenAPI document; their aliases are left out."""
+    _describe_one(spec)
+    _describe_many(spec)
+
+
+def _describe_one(spec: APISpec) -> None:
     location = {"description": "Page of the attempt", "schema": {"type": "string"}}
     replayed = {"description": "`true` on a repeat", "schema": {"type": "string"}}
     responses = {
@@ -54,6 +66,43 @@ def describe(spec: APISpec) -> None:
                     },
                 },
                 "responses": responses | problem_responses(CODES),
+            }
+        },
+    )
+
+
+def _describe_many(spec: APISpec) -> None:
+    line = {"schema": {"$ref": "#/components/schemas/Line"}}
+    array = {"schema": {"type": "array", "items": line["schema"]}}
+    user = {"$ref": "#/components/schemas/NewUser"}
+    spec.path(
+        "/api/v1/useradd/bulk/",
+        operations={
+            "post": {
+                "operationId": "useradd_bulk",
+                "tags": ["users"],
+                "summary": "Create up to 10,000 users; each line has an answer of its own",
+                "description": "One user a line (`application/x-ndjson`), or an array. At most 8 MiB. The answer has "
+                "the same form and order; each line is an attempt with the rules of `/api/v1/useradd/`. "
+                "The same request with the same `Idempotency-Key` gives the same answers; with lines added, removed or "
+                "moved it creates only what is new. Lines with the same content are one user. "
+                "Lines with status 429 or 503 can be sent again. Rate limits count lines.",
+                "parameters": [_DRY_RUN, _KEY, _LANGUAGE],
+                "security": [{}, {"key": []}],
+                "requestBody": {
+                    "required": True,
+                    "content": {
+                        "application/x-ndjson": {"schema": user},
+                        "application/json": {"schema": {"type": "array", "items": user, "maxItems": 10_000}},
+                    },
+                },
+                "responses": {
+                    "200": {
+                        "description": "An answer for each line",
+                        "content": {"application/x-ndjson": line, "application/json": array},
+                    }
+                }
+                | problem_responses(BULK_CODES),
             }
         },
     )

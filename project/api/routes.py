@@ -28,12 +28,12 @@ from project.services import attempts, registration
 bp = Blueprint("api", __name__)
 
 ADDRESSES = ("/api/v1/useradd/", "/api/v1/useradd", "/useradd/", "/useradd")
-ENDPOINT = "api.useradd"
+ENDPOINTS = frozenset({"api.useradd", "api.useradd_bulk"})
 MAX_QUEUE_S = 0.5
 """A request that waited in the queue for more seconds is refused as overload."""
 _KEY = re.compile(r'("?)([\x21\x23-\x7e]{21,255})\1')
 """Quoted or bare. A key must be unguessable: 21 characters of a nanoid have 126 random bits."""
-_JSON = re.compile(r"application/(?:[\w.+-]+\+)?json", re.IGNORECASE)
+JSON = re.compile(r"application/(?:[\w.+-]+\+)?json", re.IGNORECASE)
 
 
 @bp.before_app_request
@@ -64,12 +64,12 @@ def _is_attempt() -> bool:
     """
     current = current_request()
     if current.routing_exception is None:
-        return current.endpoint == ENDPOINT
+        return current.endpoint in ENDPOINTS
     try:
         endpoint, _ = current_app.url_map.bind("localhost").match(current.environ["PATH_INFO"], "POST")
     except HTTPException:
         return False
-    return bool(endpoint == ENDPOINT)
+    return endpoint in ENDPOINTS
 
 
 @bp.after_request
@@ -95,7 +95,7 @@ def useradd() -> Response:
     request, runtime, state = current_request(), get_runtime(), request_state()
     with reserve(attempts.DISK_RESERVE_S):
         require_api_key()
-        is_dry_run = _is_dry_run(request)
+        is_dry_run = read_dry_run(request)
         attempt, key, new_user = _read(request, runtime, state)
         if is_dry_run:
             return _checked(attempt, new_user)
@@ -108,7 +108,7 @@ for address in ADDRESSES:
     bp.add_url_rule(address, view_func=useradd, methods=["POST"], provide_automatic_options=False)
 
 
-def _is_dry_run(request: Request) -> bool:
+def read_dry_run(request: Request) -> bool:
     """Return the value of `dry_run`. Raises RefusalError for any other parameter."""
     if not request.environ.get("QUERY_STRING"):
         return False
@@ -120,24 +120,30 @@ def _read(request: Request, runtime: Runtime, state: RequestState) -> tuple[NewA
     """Validate the request; return its attempt, idempotency key and user. Raises RefusalError."""
     attempt = state.attempt
     assert attempt is not None  # noqa: S101 - tells mypy: begin_attempt() has run
-    environ = request.environ  # faster: request.headers handles an exception for each missing header
-    if environ.get("HTTP_CONTENT_ENCODING", "").strip().lower() not in {"", "identity"}:
-        raise RefusalError("unsupported_media_type", "encoded")
-    if not _JSON.fullmatch(request.mimetype):
+    refuse_encoded(request)
+    if not JSON.fullmatch(request.mimetype):
         raise RefusalError("unsupported_media_type")
-    state.idempotency_key = key = _idempotency_key(environ.get("HTTP_IDEMPOTENCY_KEY"))
+    state.idempotency_key = key = read_idempotency_key(request)
     attempt.key_hash = hash_key(key)
     if state.arrival.waited_s > MAX_QUEUE_S:
         raise OverloadedError
-    body = parse_object(request.get_data(cache=False), is_counted="CONTENT_LENGTH" in environ)
+    body = parse_object(request.get_data(cache=False), is_counted="CONTENT_LENGTH" in request.environ)
     attempt.store_body(body, runtime.config.phone_region)
     state.intent = attempts.write_intent(runtime.spool, attempt)
     new_user: NewUser = user_add_schema(runtime.config.phone_region).load(body)
     return attempt, key, new_user
 
 
-def _idempotency_key(header: str | None) -> str:
+def refuse_encoded(request: Request) -> None:
+    """Raise RefusalError if the body has a Content-Encoding."""
+    # Faster than request.headers, which handles an exception for each missing header.
+    if request.environ.get("HTTP_CONTENT_ENCODING", "").strip().lower() not in {"", "identity"}:
+        raise RefusalError("unsupported_media_type", "encoded")
+
+
+def read_idempotency_key(request: Request) -> str:
     """Return the client's idempotency key, or a generated one. Raises RefusalError."""
+    header = request.environ.get("HTTP_IDEMPOTENCY_KEY")
     if header is None:
         return new_key()
     match = _KEY.fullmatch(header.strip())

@@ -67,6 +67,7 @@ PROBLEMS: Mapping[str, ProblemType] = {
                 "Check quotes and commas; the encoding must be UTF-8."
             ),
             "empty": _('The body is empty. Send one JSON object: {"name": …, "username": …, "phone": …}.'),
+            "empty_list": _("There is no user in the request."),
             "not_utf8": _("The body is not in UTF-8. Convert it to UTF-8."),
             "encoding": _("The body is not in UTF-8; it looks like %(encoding)s. Convert it to UTF-8."),
             "marks": _("The body begins with two byte order marks: send one, or none."),
@@ -89,7 +90,10 @@ PROBLEMS: Mapping[str, ProblemType] = {
         _("A JSON object is needed"),
         {
             "": _('Send one object: {"name": …, "username": …, "phone": …}.'),
-            "array": _('An array was sent. Send one object: {"name": …, "username": …, "phone": …}.'),
+            "array": _(
+                'An array was sent. Send one object: {"name": …, "username": …, "phone": …}, '
+                "or the array to /api/v1/useradd/bulk/."
+            ),
             "string": _('A string was sent. Send one object: {"name": …, "username": …, "phone": …}.'),
             "null": _('null was sent. Send one object: {"name": …, "username": …, "phone": …}.'),
         },
@@ -143,14 +147,27 @@ PROBLEMS: Mapping[str, ProblemType] = {
     "body_too_large": ProblemType(
         413,
         _("The request is too large"),
-        {"": _("At most %(limit)s KB are accepted: send one user and nothing else.")},
+        {
+            "": _("At most %(limit)s KB are accepted: send one user and nothing else."),
+            "bulk": _("At most %(limit)s KB are accepted: split the list."),
+        },
         sample={"limit": 16},
+    ),
+    "too_many": ProblemType(
+        413,
+        _("Too many users in one request"),
+        {"": _("One request may contain up to %(limit)s users. Split the list.")},
+        sample={"limit": 10_000},
     ),
     "unsupported_media_type": ProblemType(
         415,
         _("application/json is needed"),
         {
             "": _("Send the header Content-Type: application/json."),
+            "bulk": _(
+                "Send one user a line as application/x-ndjson, or an array of users as application/json, "
+                "and name that in Content-Type."
+            ),
             "encoded": _("Send the body as it is, without Content-Encoding."),
         },
     ),

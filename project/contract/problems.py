@@ -67,18 +67,20 @@ _problem_page = partial(render_template, "contract/problem.html")
 
 def respond(error: Exception, page: Callable[..., str] = _problem_page) -> Response:
     """Record the attempt; return a problem document, or `page(problem=, detail=)` to browsers."""
-    problem = _problem_of(error)
+    problem = problem_of(error)
     request_state().code = problem.reason
     recorded = _record(problem)
+    detail = problem_detail(problem, is_attempt=request_state().attempt is not None)
     if prefers_page():
-        response = current_app.make_response((page(problem=problem, detail=_detail(problem)), problem.status))
+        response = current_app.make_response((page(problem=problem, detail=detail), problem.status))
     else:
-        response = _document(problem, recorded=recorded)
+        response = _document(problem, detail, recorded=recorded)
     response.headers.extend(problem.headers)
     return response
 
 
-def _problem_of(error: Exception) -> Problem:
+def problem_of(error: Exception) -> Problem:
+    """Return the problem of an exception; log what is a defect of the service."""
     match error:
         case RefusalError():
             return Problem(
@@ -133,25 +135,26 @@ def _record(problem: Problem) -> bool:
     )
 
 
-def _document(problem: Problem, *, recorded: bool) -> Response:
+def _document(problem: Problem, detail: str, *, recorded: bool) -> Response:
     state = request_state()
     values: dict[str, object] = {"attempt_id" if state.attempt else "request_id": state.request_id}
     if not recorded:
         values["recorded"] = False
     if state.idempotency_key:
         values["idempotency_key"] = state.idempotency_key
-    body = problem_values(problem.code, _detail(problem), problem.errors, status=problem.status, **values)
+    body = problem_values(problem.code, detail, problem.errors, status=problem.status, **values)
     return json_response(PROBLEM, body, problem.status, MEDIA_TYPE)
 
 
-def _detail(problem: Problem) -> str:
+def problem_detail(problem: Problem, *, is_attempt: bool = True) -> str:
+    """Return the detail of a problem in the language of the request."""
     match problem.code:
         case "validation_failed":
             return validation_detail(problem.errors)
         case "rate_limited":
             return detail_text(problem.code, "", {"seconds": problem.headers["Retry-After"]})
         case "database_unavailable" | "overloaded" | "outcome_unknown":
-            variant = "" if request_state().attempt else "read"
+            variant = "" if is_attempt else "read"
             return detail_text(problem.code, variant, {"seconds": problem.headers["Retry-After"]})
         case _:
             return detail_text(problem.code, problem.variant, problem.params)

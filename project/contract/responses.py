@@ -165,6 +165,25 @@ class ProblemSchema(ResponseSchema):
     idempotency_key = _optional(String, description="Repeat with this key: no second user will appear")
 
 
+class LineSchema(ResponseSchema):
+    """A line of the response of POST /useradd/bulk."""
+
+    component = "Line"
+    line = _field(Integer, description="Number of the line, or place in the array, from 1")
+    status = _field(Integer, description="As of POST /useradd; 503 and 429: send this line again")
+    login = password = _optional(String, description="If a user was created, now or by the same line before")
+    replayed = _optional(Boolean, description="true: created before, by the same line of this or an earlier request")
+    code = _optional(String, description="Why no user was created")
+    detail = String()
+    errors = ProblemSchema._declared_fields["errors"]
+    retry_after = _optional(Integer, description="Seconds until the line can be sent again")
+    valid = _optional(Boolean, description="Dry run: nothing is wrong")
+    normalized = _object(_USER, required=False)
+    attempt_id = _ID
+    recorded = _RECORDED
+    idempotency_key = _optional(String, description="Only of the first line: repeat the request with this key")
+
+
 class StatsSchema(ResponseSchema):
     """Response of /stats: a serialized Report."""
 
@@ -226,10 +245,10 @@ class StatusSchema(ResponseSchema):
     workers = _object(dict.fromkeys(("running", "expected", "replaced", "database_away"), _COUNT))
 
 
-CREATED, CHECKED, PROBLEM = CreatedSchema(), CheckedSchema(), ProblemSchema()
+CREATED, CHECKED, PROBLEM, LINE = CreatedSchema(), CheckedSchema(), ProblemSchema(), LineSchema()
 STATS, ATTEMPT, ATTEMPT_PAGE = StatsSchema(), AttemptSchema(), AttemptPageSchema()
 HEALTH, STATUS = HealthSchema(), StatusSchema()
-COMPONENTS = (CREATED, CHECKED, STATS, ATTEMPT, ATTEMPT_PAGE)
+COMPONENTS = (CREATED, CHECKED, LINE, STATS, ATTEMPT, ATTEMPT_PAGE)
 
 
 def problem_values(code: str, detail: str, errors: Iterable[FieldError] = (), **values: object) -> dict[str, object]:
@@ -238,5 +257,10 @@ def problem_values(code: str, detail: str, errors: Iterable[FieldError] = (), **
     title, status = (str(problem.title), problem.status) if problem else (UNKNOWN, None)
     body = {"type": f"/problems/{code}", "title": title, "status": status, "detail": detail, "code": code} | values
     if errors:
-        body["errors"] = [{"field": one.field, "code": one.code, "message": message_text(one)} for one in errors]
+        body["errors"] = error_values(errors)
     return body
+
+
+def error_values(errors: Iterable[FieldError]) -> list[dict[str, str]]:
+    """Return the values of field errors."""
+    return [{"field": one.field, "code": one.code, "message": message_text(one)} for one in errors]

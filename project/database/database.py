@@ -157,7 +157,8 @@ class Database:
         tried alone, with a deadline of its own.
         """
         try:
-            return [*self._run(statement.name, partial(self._decide_group, statement, members))]
+            with deadline(self._deadline_s / 2):
+                return [*self._run(statement.name, partial(self._decide_group, statement, members))]
         except GroupFailedError as failure:
             for member in members:
                 member.may_be_committed = failure.may_be_committed

@@ -1,5 +1,6 @@
 """Value types of user registration."""
 
+import base64
 import hashlib
 import json
 from dataclasses import dataclass
@@ -58,6 +59,16 @@ class Registration:
     """The raw idempotency key of `attempt.key_hash`."""
     new_user: NewUser
     is_admin: bool = False
+
+
+def line_key(request_key: str, new_user: NewUser) -> str:
+    """Return the idempotency key of one of the users in a request with this key.
+
+    It depends on the user's content and not on its place: a repeat with lines added, removed or moved creates only
+    what is new.
+    """
+    content = b"\0".join((b"useradd/bulk/v1", request_key.encode(), new_user.fingerprint()))
+    return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode().rstrip("=")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ def parse_object(body: bytes, *, is_counted: bool = False) -> dict[str, Any]:
     `is_counted` means that the sender counted the bytes, maybe wrongly. Also refuses what Python's parser accepts (NaN,
     infinite numbers, repeated keys) or fails at (deep nesting).
     """
-    text = _decode(body, is_counted=is_counted)
+    text = decode(body, is_counted=is_counted)
     if not text.strip():
         raise RefusalError("malformed_json", "empty")
     try:
@@ -42,7 +42,7 @@ def json_type(value: object) -> str:
     return _TYPES.get(type(value), "object")
 
 
-def _decode(body: bytes, *, is_counted: bool) -> str:
+def decode(body: bytes, *, is_counted: bool) -> str:
     """Decode UTF-8. Raises RefusalError, which names the encoding if it is clear."""
     try:
         text = body.decode("utf-8-sig")  # Windows clients send a byte order mark

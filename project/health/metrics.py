@@ -62,16 +62,21 @@ class _ResponseMetrics:
         seconds = time.monotonic() - state.arrival.started
         self._queue.observe(state.arrival.waited_s)
         if state.attempt:
-            counter, histogram = self._attempts.get(state.code or OTHER) or self._attempts[OTHER]
+            self.count_attempt(state.code or OTHER, seconds)
         else:
             blueprint = _blueprint(current_request())
             counter = self._statuses[blueprint, STATUS_CLASSES[response.status_code // 100]]
-            histogram = self._durations[blueprint]
-        counter.add()
-        histogram.observe(seconds)
+            counter.add()
+            self._durations[blueprint].observe(seconds)
         if response.status_code == 500:
             self._defects.add()
         return response
+
+    def count_attempt(self, code: str, seconds: float) -> None:
+        """Count an attempt."""
+        counter, histogram = self._attempts.get(code) or self._attempts[OTHER]
+        counter.add()
+        histogram.observe(seconds)
 
 
 def outcomes() -> dict[str, Outcome]:
@@ -98,7 +103,9 @@ def _blueprint(request: Request) -> str:
 def init_app(app: Flask) -> None:
     """Count every response and export the state of every process."""
     runtime = get_runtime(app)
-    app.after_request(_ResponseMetrics(runtime.metrics).count)
+    response_metrics = _ResponseMetrics(runtime.metrics)
+    app.after_request(response_metrics.count)
+    runtime.on_line.append(response_metrics.count_attempt)
     _add_process_metrics(runtime)
 
 

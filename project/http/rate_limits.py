@@ -36,6 +36,30 @@ def consume_attempt() -> None:
     )
 
 
+def consume_users(number: int) -> None:
+    """Count users of a bulk request. Raises RateLimitedError if a limit was reached before."""
+    runtime, client = get_runtime(), client_key()
+    limits = runtime.useradd_limits
+    runtime.rate_limiter.consume(
+        Hit(limits.conflicts, client, 0), Hit(limits.client, client, number), Hit(limits.total, EVERYBODY, number)
+    )
+
+
+def refund_users(number: int) -> None:
+    """Take back users of consume_users(): a repeated request gets further than the first."""
+    if number:
+        limits = get_runtime().useradd_limits
+        get_runtime().rate_limiter.refund(
+            Hit(limits.client, client_key(), number), Hit(limits.total, EVERYBODY, number)
+        )
+
+
+def record_conflicts(number: int) -> None:
+    """Count conflicts of a bulk request like record_conflict()."""
+    if number:
+        get_runtime().rate_limiter.record(Hit(get_runtime().useradd_limits.conflicts, client_key(), number))
+
+
 def record_conflict() -> None:
     """Count a response that reveals taken identifiers, to limit user enumeration (S39)."""
     get_runtime().rate_limiter.record(Hit(get_runtime().useradd_limits.conflicts, client_key()))

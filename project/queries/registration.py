@@ -113,7 +113,19 @@ def _decision(row: Row) -> Decision:
 
 def insert_attempt(database: Database, record: AttemptRecord) -> None:
     """Record one attempt that created no user, by the same rules as insert_attempts()."""
-    database.write_member(_INSERT, Member(record.to_line(), frozenset({("id", str(record.attempt.id))})))
+    database.write_member(_INSERT, _record_member(record))
+
+
+def insert_group(database: Database, records: Sequence[AttemptRecord]) -> list[Exception | None]:
+    """Record attempts as insert_attempts() does; return for each what went wrong, or None."""
+    if not records:
+        return []
+    found = database.write_group(_INSERT, [_record_member(record) for record in records])
+    return [one if isinstance(one, Exception) else None for one in found]
+
+
+def _record_member(record: AttemptRecord) -> Member:
+    return Member(record.to_line(), frozenset({("id", str(record.attempt.id))}))
 
 
 def insert_attempts(connection: Connection, records: Sequence[AttemptRecord]) -> None:

@@ -10,8 +10,9 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from wsgiref.types import WSGIApplication
 
 from project.server.balancing import ConnectionBalancer
@@ -51,13 +52,15 @@ def serve(
     start: Callable[[int], None] = lambda _: None,
     stopping: Callable[[], None] = lambda: None,
     stop: Callable[[], None] = lambda: None,
+    body_limits: Mapping[str, int] = MappingProxyType({}),
 ) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP. Raises SystemExit, with 0 if all workers ended.
 
     `app` must respond within `deadline_s`. During a stop, clients that have not read their response DRAIN_S later are
     disconnected. `prepare` runs first, in a process of its own; if it exits with EX_TEMPFAIL, the service starts and
     retries it in the background. In each worker `start(index)` runs before the first request, `stopping` when the stop
-    begins and `stop` after the last response. A replaced worker keeps its index.
+    begins and `stop` after the last response. A replaced worker keeps its index. `body_limits` are the maximum body
+    sizes of some addresses, HARD_BODY_LIMIT that of all others.
     """
     _use_one_malloc_arena()
     listener, balancer = _listen(host, port), ConnectionBalancer(workers)
@@ -66,7 +69,8 @@ def serve(
         worker = {"worker": index, "pid": os.getpid()}
         start(index)
         log.info("worker started", extra=worker)
-        run_worker(app, listener, threads, deadline_s + DRAIN_S, stopping, balancer, index, supervisor.stop_signals)
+        drain_s, stop_signals = deadline_s + DRAIN_S, supervisor.stop_signals
+        run_worker(app, listener, threads, drain_s, stopping, balancer, index, stop_signals, body_limits)
         log.info("worker stopped", extra=worker)
         stop()
         os._exit(0)  # skips the finalization of the interpreter, which takes 0.2 s of CPU (measured)

@@ -1,5 +1,6 @@
 """Parser that refuses invalid requests which waitress 3.0.2 accepts or crashes on."""
 
+from copy import copy
 from typing import Any
 
 from waitress.parser import HTTPRequestParser, ParsingError, get_header_lines
@@ -63,12 +64,14 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
     treat bytes that a proxy considers a body as the next request (RFC 9112, 6.1 and 11.2).
     """
 
+    adj: Any
     body_bytes_received: int
     body_rcv: Any
     chunked: bool
     completed: bool
     content_length: int
     error: Error | None
+    path: str
 
     def received(self, data: bytes) -> int:
         """Parse the next bytes; return the number of those that belong to this request."""
@@ -85,6 +88,9 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
             super().parse_header(header_plus)
         except ValueError as error:
             raise ParsingError(str(error)[:80]) from error
+        if limit := getattr(self.adj, "body_limits", {}).get(self.path):
+            self.adj = copy(self.adj)
+            self.adj.max_request_body_size = limit
         if b"transfer-encoding" in header_plus.lower():
             self._check_coding(header_plus)
         if self.chunked:

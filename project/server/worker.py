@@ -4,7 +4,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import FrameType
 from typing import Any
 from wsgiref.types import WSGIApplication
@@ -32,11 +32,13 @@ def run_worker(
     balancer: ConnectionBalancer,
     index: int,
     stop_signals: Iterable[signal.Signals],
+    body_limits: Mapping[str, int],
 ) -> None:
     """Serve as worker `index` until a stop signal, then drain for at most `drain_s` seconds."""
     dispatcher = Dispatcher()
     dispatcher.set_thread_count(threads)
-    settings = adjustments(listener, threads)
+    settings: Any = adjustments(listener, threads)
+    settings.body_limits = body_limits
     address = (listener.family, listener.type, listener.proto, listener.getsockname())
     server: Any = Server(
         app, {}, _sock=listener, dispatcher=dispatcher, adj=settings, sockinfo=address, bind_socket=False

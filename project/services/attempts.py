@@ -24,7 +24,7 @@ from project.domain.records import SPOOL, AttemptRecord
 from project.queries.aggregates import prune
 from project.queries.maintenance import Deleted, delete_expired_keys, limit_lock_wait, write_nothing
 from project.queries.masks import FINISHED, mask_again, set_watermark
-from project.queries.registration import insert_attempt, insert_attempts
+from project.queries.registration import insert_attempt, insert_attempts, insert_group
 from project.services.clock import elapsed_ms
 from project.spool import APPEND_S, BATCH, Intent, Spool, SpoolError, Undelivered
 
@@ -67,6 +67,16 @@ def record(
     )
     is_inserted = code not in _UNAVAILABLE_CODES and _try_insert(database, attempt_record)
     return is_inserted or _try_spool(spool, attempt_record)
+
+
+def record_many(database: Database, spool: Spool, records: Sequence[AttemptRecord]) -> list[bool]:
+    """Record attempts as record() does, together; return for each whether it is recorded."""
+    direct = [one for one in records if one.code not in _UNAVAILABLE_CODES]
+    failures = dict(zip((one.attempt.id for one in direct), insert_group(database, direct), strict=True))
+    for failure in failures.values():
+        if isinstance(failure, QueryError):
+            log.error("PostgreSQL rejected an attempt record", exc_info=failure)
+    return [failures.get(one.attempt.id, one) is None or _try_spool(spool, one) for one in records]
 
 
 def prune_batch(database: Database, max_age: timedelta) -> int:

@@ -27,6 +27,7 @@ CONTRACT = {
     "idempotency_in_progress": 409,
     "credentials_changed": 409,
     "body_too_large": 413,
+    "too_many": 413,
     "unsupported_media_type": 415,
     "validation_failed": 422,
     "idempotency_key_reused": 422,

@@ -57,3 +57,18 @@ def test_a_chunk_that_two_servers_could_read_differently_is_refused(body: bytes,
     assert parser.completed
     assert parser.error is not None
     assert parser.error.code == 400
+
+
+@pytest.mark.parametrize(
+    ("path", "length", "is_refused"),
+    [("/large", 500, False), ("/large?x=1", 500, False), ("/large", 1000, True), ("/other", 500, True)],
+)
+def test_an_address_can_have_a_limit_of_its_own_for_the_body(path: str, length: int, is_refused: bool) -> None:
+    settings = Adjustments(max_request_body_size=100)
+    settings.body_limits = {"/large": 1000}
+    parser = Parser(settings)
+
+    parser.received(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n".encode())
+
+    assert (parser.error is not None) is is_refused
+    assert settings.max_request_body_size == 100

@@ -1,0 +1,167 @@
+"""POST /useradd/bulk: many users in one request, each line is an attempt of its own."""
+
+import json
+import re
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import islice
+from threading import BoundedSemaphore
+from typing import Any
+
+from flask import Response, stream_with_context
+
+from project.api.routes import JSON, bp, read_dry_run, read_idempotency_key, refuse_encoded
+from project.contract import responses
+from project.contract.batches import Line, check_line, decide_lines
+from project.contract.problems import problem_detail, problem_of
+from project.contract.responses import error_values
+from project.database import deadline
+from project.domain.attempts import NewAttempt, new_id
+from project.domain.errors import OverloadedError, RateLimitedError, RefusalError
+from project.domain.json_elements import split_array, split_lines
+from project.http import rate_limits
+from project.http.guards import public, require_api_key
+from project.http.request_state import RequestState, current_request, request_state
+from project.runtime import Runtime, get_runtime
+
+ADDRESSES = ("/api/v1/useradd/bulk/", "/api/v1/useradd/bulk", "/useradd/bulk/", "/useradd/bulk")
+MAX_USERS, MAX_BODY = 10_000, 8 * 2**20
+"""Users and bytes of a request."""
+HARD_BODY_LIMIT = MAX_BODY + 2**20
+"""Bytes from which the server refuses a request, unrecorded, before the application sees it."""
+GROUP = 100
+"""Lines that are decided and answered together; other requests are served between groups."""
+AT_ONCE = 2
+"""Requests that a process serves at once: more would take threads and time from /useradd."""
+_NDJSON = re.compile(r"application/(?:x-)?(?:ndjson|jsonl|jsonlines)", re.IGNORECASE)
+_encode = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
+
+_permits = BoundedSemaphore(AT_ONCE)
+
+
+@public
+def useradd_bulk() -> Response:
+    """Create the users of a request; stream the answers of its lines group by group."""
+    request, runtime, state = current_request(), get_runtime(), request_state()
+    require_api_key()
+    is_dry_run = read_dry_run(request)
+    refuse_encoded(request)
+    if not (is_json := bool(JSON.fullmatch(request.mimetype))) and not _NDJSON.fullmatch(request.mimetype):
+        raise RefusalError("unsupported_media_type", "bulk")
+    state.idempotency_key = key = read_idempotency_key(request)
+    if (request.content_length or 0) > MAX_BODY:
+        raise RefusalError("body_too_large", "bulk", limit=MAX_BODY // 1024)
+    request.max_content_length = MAX_BODY
+    body = request.get_data(cache=False)
+    is_array = is_json and body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+    lines = list(islice(split_array(body) if is_array else split_lines(body), MAX_USERS + 1))
+    if len(lines) > MAX_USERS:
+        raise RefusalError("too_many", limit=MAX_USERS)
+    if not lines:
+        raise RefusalError("malformed_json", "empty_list")
+    if not _permits.acquire(blocking=False):
+        raise OverloadedError
+    template, state.attempt = state.attempt, None  # from here on, the lines are the attempts, and count instead
+    rate_limits.refund_users(1)
+    assert template is not None  # noqa: S101 - tells mypy: begin_attempt() has run
+    answers = _answers(runtime, state, template, key, lines, is_dry_run=is_dry_run)
+    response = Response(stream_with_context(_array(answers) if is_array else _ndjson(answers)))
+    response.mimetype = "application/json" if is_array else "application/x-ndjson"
+    response.headers["Cache-Control"] = "no-store"
+    response.call_on_close(_permits.release)
+    return response
+
+
+for address in ADDRESSES:
+    bp.add_url_rule(address, view_func=useradd_bulk, methods=["POST"], provide_automatic_options=False)
+
+
+def _answers(
+    runtime: Runtime,
+    state: RequestState,
+    template: NewAttempt,
+    key: str,
+    lines: list[tuple[int, bytes]],
+    *,
+    is_dry_run: bool,
+) -> Iterator[list[dict[str, Any]]]:
+    """Yield the answers of each group; the very first names the idempotency key."""
+    lines.reverse()  # lines that are done need no memory
+    first: dict[str, Any] = {"idempotency_key": key}
+    while lines:
+        group = [
+            check_line(number, _attempt(template, state), sent, runtime.config.phone_region)
+            for number, sent in (lines.pop() for _ in range(min(GROUP, len(lines))))
+        ]
+        _limit(group)
+        with deadline(runtime.config.request_deadline_s):
+            decide_lines(runtime, key, group, is_dry_run=is_dry_run)
+        _count(runtime, group)
+        answers = [_answer(line) for line in group]
+        answers[0] |= first
+        first = {}
+        yield answers
+
+
+def _attempt(template: NewAttempt, state: RequestState) -> NewAttempt:
+    """Return the attempt of a line; the ID of the request leads to all of its lines."""
+    now = datetime.now(UTC)
+    return replace(
+        template,
+        id=new_id(now),
+        received_at=now,
+        started=time.monotonic(),
+        client_request_id=template.client_request_id or str(state.request_id),
+    )
+
+
+def _limit(group: list[Line]) -> None:
+    """Count a group for the rate limits; refuse all of it if a limit was reached before."""
+    try:
+        rate_limits.consume_users(len(group))
+    except RateLimitedError as refusal:
+        for line in group:
+            line.new_user, line.problem = None, problem_of(refusal)
+
+
+def _count(runtime: Runtime, group: list[Line]) -> None:
+    """Count lines for metrics; refund replays and count conflicts for the rate limits."""
+    for line in group:
+        for count in runtime.on_line:
+            count(line.code, time.monotonic() - line.attempt.started)
+    rate_limits.refund_users(sum(line.credentials is not None and line.credentials.replayed for line in group))
+    rate_limits.record_conflicts(sum(line.problem is not None and line.problem.status == 409 for line in group))
+
+
+def _answer(line: Line) -> dict[str, Any]:
+    values: dict[str, Any] = {"line": line.number, "attempt_id": str(line.attempt.id)}
+    if line.problem:
+        values |= {"status": line.problem.status, "code": line.problem.code, "detail": problem_detail(line.problem)}
+        if line.problem.errors:
+            values["errors"] = error_values(line.problem.errors)
+        if retry_after := line.problem.headers.get("Retry-After"):
+            values["retry_after"] = int(retry_after)
+    elif line.credentials:
+        values |= {"status": 201, "login": line.credentials.login, "password": line.credentials.password}
+        if line.credentials.replayed:
+            values["replayed"] = True
+    else:
+        values |= {"status": 200, "valid": True, "normalized": line.new_user}
+    if not line.recorded:
+        values["recorded"] = False
+    return responses.LINE.dump(values)
+
+
+def _ndjson(groups: Iterable[list[dict[str, Any]]]) -> Iterator[str]:
+    for group in groups:
+        yield "".join([f"{_encode(answer)}\n" for answer in group])
+
+
+def _array(groups: Iterable[list[dict[str, Any]]]) -> Iterator[str]:
+    separator = "["
+    for group in groups:
+        yield separator + ",\n".join(map(_encode, group))
+        separator = ",\n"
+    yield "]\n"

@@ -1,0 +1,107 @@
+"""Many users at once: lines are checked, decided in groups and recorded."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from project.contract.problems import Problem, problem_of
+from project.contract.schemas import user_add_schema
+from project.domain.attempts import CHECKED, CREATED, REPLAYED, NewAttempt
+from project.domain.errors import RefusalError
+from project.domain.passwords import hash_key
+from project.domain.records import AttemptRecord
+from project.domain.registration import Credentials, NewUser, Registration, line_key
+from project.domain.strict_json import parse_object
+from project.http import rate_limits
+from project.runtime import Runtime
+from project.services import attempts, registration
+from project.services.clock import elapsed_ms
+
+MAX_LINE = 16 * 1024
+"""Maximum length of a line in bytes, as of the body of POST /useradd."""
+
+
+@dataclass(slots=True)
+class Line:
+    """A line of a request or file, and what becomes of it."""
+
+    number: int
+    attempt: NewAttempt
+    new_user: NewUser | None = None
+    credentials: Credentials | None = None
+    problem: Problem | None = None
+    recorded: bool = True
+
+    @property
+    def code(self) -> str:
+        """The code for metrics: `created`, `replayed`, `dry_run` or the reason of the refusal."""
+        if self.problem:
+            return self.problem.reason
+        if self.credentials is None:
+            return CHECKED
+        return REPLAYED if self.credentials.replayed else CREATED
+
+
+def check_line(number: int, attempt: NewAttempt, sent: bytes | Mapping[str, Any], region: str) -> Line:
+    """Parse and validate a line; it has either `new_user` or `problem`."""
+    line = Line(number, attempt)
+    try:
+        body = _parse(sent) if isinstance(sent, bytes) else sent
+        attempt.store_body(body, region)
+        line.new_user = user_add_schema(region).load(body)
+    except RefusalError as refusal:
+        line.problem = problem_of(refusal)
+    return line
+
+
+def _parse(sent: bytes) -> dict[str, Any]:
+    if len(sent) > MAX_LINE:
+        raise RefusalError("body_too_large", limit=MAX_LINE // 1024)
+    return parse_object(sent)
+
+
+def decide_lines(runtime: Runtime, request_key: str, lines: Sequence[Line], *, is_dry_run: bool = False) -> None:
+    """Decide and record checked lines; set `credentials`, `problem` and `recorded`.
+
+    The key of a line is derived from `request_key` and its content. Of lines with the same content, the first creates
+    the user and the others get the same credentials, as a repeated request does.
+    """
+    valid = [] if is_dry_run else [line for line in lines if line.new_user and not line.problem]
+    registrations = [_registration(line.attempt, line.new_user, request_key) for line in valid if line.new_user]
+    results = registration.register_many(runtime.database, runtime.passwords, registrations)
+    for line, result in zip(valid, results, strict=True):
+        if isinstance(result, Credentials):
+            line.credentials = result
+        else:
+            line.problem = problem_of(result)
+    _record(runtime, [line for line in lines if not line.credentials and not (line.problem and line.problem.recorded)])
+
+
+def _registration(attempt: NewAttempt, new_user: NewUser, request_key: str) -> Registration:
+    key = line_key(request_key, new_user)
+    attempt.key_hash = hash_key(key)
+    return Registration(attempt=attempt, key=key, new_user=new_user)
+
+
+def _record(runtime: Runtime, lines: Sequence[Line]) -> None:
+    recorded = []
+    for line in lines:
+        if line.code == "rate_limited" and not rate_limits.should_record():
+            line.recorded = False
+        else:
+            recorded.append(line)
+    found = attempts.record_many(runtime.database, runtime.spool, [_attempt_record(line) for line in recorded])
+    for line, is_recorded in zip(recorded, found, strict=True):
+        line.recorded = is_recorded
+
+
+def _attempt_record(line: Line) -> AttemptRecord:
+    status = line.problem.status if line.problem else 200
+    return AttemptRecord(
+        attempt=line.attempt,
+        status=status,
+        answered=status,
+        code=line.code,
+        errors=line.problem.errors if line.problem else (),
+        duration_ms=elapsed_ms(line.attempt),
+    )

@@ -1,0 +1,51 @@
+"""Splits bodies with many JSON objects into the bytes of each."""
+
+import io
+import json
+import re
+from collections.abc import Iterator
+
+from project.domain.errors import RefusalError
+from project.domain.strict_json import decode
+
+_BLANK = re.compile(r"[ \t\n\r]*")
+_ELEMENTS = json.JSONDecoder(parse_int=str, parse_float=str)
+"""Finds the end of an element; parse_object() judges its numbers and keys."""
+
+
+def split_lines(body: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines that are not blank, unparsed, with their numbers from 1."""
+    for number, line in enumerate(io.BytesIO(body), start=1):
+        if line.strip():
+            yield number, line
+
+
+def split_array(body: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the elements of an array unparsed, with their numbers from 1.
+
+    The body begins with `[`, perhaps after blanks. Raises RefusalError `malformed_json` where it is not JSON.
+    """
+    text = decode(body, is_counted=False)
+    number, position = 0, _skip_blanks(text, text.index("[") + 1)
+    is_more = text[position : position + 1] != "]"
+    try:
+        while is_more:
+            _, end = _ELEMENTS.raw_decode(text, position)
+            number += 1
+            yield number, text[position:end].encode()
+            position = _skip_blanks(text, end)
+            is_more = text[position : position + 1] == ","
+            if is_more:
+                position = _skip_blanks(text, position + 1)
+    except json.JSONDecodeError as error:
+        raise RefusalError("malformed_json", line=error.lineno, column=error.colno) from None
+    except RecursionError:
+        raise RefusalError("malformed_json", "too_deep") from None
+    if text[position:].rstrip() != "]":
+        line = text.count("\n", 0, position) + 1
+        raise RefusalError("malformed_json", line=line, column=position - text.rfind("\n", 0, position))
+
+
+def _skip_blanks(text: str, position: int) -> int:
+    match = _BLANK.match(text, position)
+    return match.end() if match else position
