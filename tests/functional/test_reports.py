@@ -150,7 +150,7 @@ def test_contacts_are_shown_only_masked(reader: FlaskClient) -> None:
     page = show(reader)
 
     assert "+7 912 •••-••-41" in page
-    assert "a•••@example.org" in page
+    assert "A•••@example.org" in page
     assert "Anna@" not in page
     assert "555-01" not in page
 
