@@ -151,6 +151,22 @@ def test_an_email_is_stored_and_answered_as_written_and_two_domains_stay_two(cli
     assert [user["email"] for user in rows.of("users")] == emails
 
 
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"username": "ivan@mail.ru", "phone": "+79991234567"}, "username"),
+        ({"username": "89997654321", "phone": "+79991234567"}, "username"),
+        ({"username": "89997654321", "phone": "+7 999 765"}, "phone"),
+    ],
+)
+def test_a_username_that_reads_as_a_contact_is_the_own_one_and_a_wrong_contact_is_corrected_first(
+    client: FlaskClient, body: dict[str, str], field: str
+) -> None:
+    response = useradd(client, {"name": "N"} | body)
+
+    assert [error["field"] for error in response.json["errors"]] == [field]  # type: ignore[index]
+
+
 def test_a_username_is_stored_as_sent(client: FlaskClient) -> None:
     response = useradd(client, {**IVAN, "username": "Petrov.Иван".replace("Иван", "Ivan")})
 
