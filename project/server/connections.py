@@ -302,6 +302,10 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         """
         return bool(not self._is_sending and super().writable())
 
+    @property
+    def _is_full(self) -> bool:
+        return self.connected and bool(self.total_outbufs_len > self.adj.outbuf_high_watermark)
+
     def _flush_outbufs_below_high_watermark(self) -> None:
         """Wait for the client of a download, at most READ_S for a part. Raises ClientDisconnected.
 
@@ -312,8 +316,9 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             return
         end = time.monotonic() + READ_S
         with self.outbuf_lock:
-            self._flush_exception(self._flush_some, do_close=False)
-            while self.connected and self.total_outbufs_len > self.adj.outbuf_high_watermark:
+            if self._is_full:  # and so not closed by the event loop
+                self._flush_exception(self._flush_some, do_close=False)
+            while self._is_full:
                 self.will_close = self.will_close or time.monotonic() > end
                 self.server.pull_trigger()
                 if self.will_close:

@@ -776,6 +776,16 @@ def test_a_waiting_thread_handles_a_connection_closed_by_the_event_loop(channel:
     timer.join()
 
 
+def test_a_download_whose_connection_was_closed_is_not_sent(channel: Channel, caplog: pytest.LogCaptureFixture) -> None:
+    channel.outbufs[-1].append(b"a part")
+    channel.is_streaming = True
+    channel.handle_close()
+
+    channel._flush_outbufs_below_high_watermark()
+
+    assert caplog.messages == []
+
+
 def test_the_event_loop_sends_nothing_while_a_thread_writes_a_response(channel: Channel) -> None:
     with channel.outbuf_lock:
         channel.outbufs[-1].append(b"answer")
