@@ -102,9 +102,14 @@ class DiskThread(Generic[T]):
         return self._watch.is_stuck
 
     def put(self, operation: T) -> None:
-        """Queue an operation."""
+        """Queue an operation; it fails if the system cannot start a thread now."""
         if self._pid != os.getpid():
-            self._start()
+            try:
+                self._start()
+            except RuntimeError as error:
+                operation.error = error
+                operation.finish()
+                return
         self._queue.put(operation)
 
     def stop(self, timeout_s: float) -> None:

@@ -414,6 +414,26 @@ def test_a_folder_that_cannot_be_used_leaves_no_file_open(tmp_path: Path, monkey
     assert len(list(descriptors.iterdir())) == before
 
 
+def test_a_record_is_reported_as_lost_while_the_system_has_no_thread_for_it(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as scarce:
+        scarce.setattr(threading.Thread, "start", fail)
+        intent = spool.write_intent("at work")
+        assert intent is not None
+        spool.clear_intent(intent)
+        with pytest.raises(SpoolError, match="can't start new thread"):
+            spool.append("lost")
+    spool.append("kept")
+
+    delivered = Delivered()
+    spool.drain(delivered)
+    assert delivered == ["kept"]
+
+
 def test_a_child_process_claims_a_folder_of_its_own(spool: Spool) -> None:
     spool.append("parent")
     pid = os.fork()
