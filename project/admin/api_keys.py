@@ -7,7 +7,7 @@ from flask.typing import ResponseReturnValue
 from flask_babel import lazy_gettext as _
 from wtforms import StringField
 
-from project.admin.confirmation import Confirmation, ConfirmForm, ask, is_reauthenticated
+from project.admin.confirmation import Confirmation, ConfirmForm, ask, is_reauthenticated, is_sent_again
 from project.admin.routes import PAGE_SIZE, before, bp, render_list
 from project.contract.error_codes import message_text
 from project.domain.api_keys import normalize_name
@@ -49,6 +49,8 @@ def create_api_key() -> ResponseReturnValue:
     if name is None or not is_reauthenticated(form):
         page = render_template("admin/new_api_key.html", form=form, asks_password=reauthentication.is_required())
         return page, 422 if form.errors else 200
+    if is_sent_again(form):
+        return redirect(url_for("admin.api_keys"))
     issued = service.issue(get_runtime().database, name, request_state().account.id)
     title, back = gettext("New key: %(name)s", name=issued.name), url_for("admin.api_keys")
     return render_template("admin/secret.html", title=title, secret=issued.key, back=back, example=True)

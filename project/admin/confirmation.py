@@ -1,14 +1,18 @@
 """Confirmation of changes; asks for the password unless it was entered recently."""
 
+import secrets
 from dataclasses import dataclass
 
-from flask import render_template
+from flask import flash, render_template, session
 from flask.typing import ResponseReturnValue
 from flask_babel import lazy_gettext as _
-from wtforms import Form, PasswordField
+from wtforms import Form, HiddenField, PasswordField
 
 from project.http import reauthentication
 from project.http.translations import gettext
+
+MAX_SENT = 8
+"""Forms that a session remembers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,8 @@ class ConfirmForm(Form):
     """Form that confirms a sensitive action. CSRFProtect has checked its token."""
 
     password = PasswordField(_("Your password"))
+    once = HiddenField(default=lambda: secrets.token_urlsafe(12))
+    """Names the form: reloading the response sends the same form again."""
 
 
 def ask(confirmation: Confirmation, name: str, back: str, form: ConfirmForm) -> ResponseReturnValue:
@@ -46,4 +52,19 @@ def is_reauthenticated(form: ConfirmForm) -> bool:
         return True
     error = gettext("This is not your password.") if form.password.data else gettext("Enter your password.")
     form.password.errors = [error]
+    return False
+
+
+def is_sent_again(form: ConfirmForm) -> bool:
+    """Return whether this form was sent before, and say so on the next page; remember it.
+
+    A response with a secret is not redirected, since the secret would have to be kept until then.
+    """
+    sent: list[str] = session.get("sent", [])
+    if not form.once.data:
+        return False
+    if form.once.data in sent:
+        flash(gettext("This form was sent already. What it created was shown once."), "bad")
+        return True
+    session["sent"] = [*sent[1 - MAX_SENT :], form.once.data]
     return False

@@ -7,7 +7,7 @@ from flask import abort, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import lazy_gettext as _
 
-from project.admin.confirmation import Confirmation, ConfirmForm, ask, is_reauthenticated
+from project.admin.confirmation import Confirmation, ConfirmForm, ask, is_reauthenticated, is_sent_again
 from project.admin.routes import PAGE_SIZE, before, bp, render_list
 from project.database import Database
 from project.domain.registration import Role
@@ -100,6 +100,8 @@ def change_user(user_id: UUID, action: str) -> ResponseReturnValue:
         return ask(confirmation, _find(user_id).username, back, form)
     by = request_state().account.id
     if action == RESET:
+        if is_sent_again(form):
+            return redirect(back)
         login, password = service.reset_password(get_runtime().database, get_runtime().passwords, user_id, by)
         title = gettext("New password of %(name)s", name=login)
         return render_template("admin/secret.html", title=title, secret=password, back=back)

@@ -3,22 +3,30 @@
 import logging
 import re
 
-from flask import Blueprint, redirect, render_template, request, url_for
+from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
+from flask_login import current_user
+from flask_wtf.csrf import CSRFError
 
 from project.auth.forms import LoginForm
+from project.contract import problems
+from project.domain.errors import RefusalError
 from project.domain.registration import Account
 from project.http import rate_limits, sessions
 from project.http.guards import public
+from project.http.negotiation import prefers_page
 from project.http.query_parameters import page_parameters
+from project.http.translations import gettext
 from project.runtime import get_runtime
 from project.services import login as service
 
 bp = Blueprint("auth", __name__)
 log = logging.getLogger(__name__)
 
-_NEXT_PATH = re.compile(r"/(?:results|swagger|admin|account)/[\w./-]*(?:\?[\w.~%&=+:-]*)?", re.ASCII)
+_QUERY = r"(?P<query>\?[\w.~%&=+:-]*)?"
+_NEXT_PATH = re.compile(rf"/(?:results|swagger|admin|account)/[\w./-]*{_QUERY}", re.ASCII)
 """Paths to which a login may redirect. A strict list, because browsers may take `/\\evil` or `///evil` for a host."""
+_FILE_PATH = re.compile(rf"/results/export\.\w+{_QUERY}", re.ASCII)
 
 
 @bp.route("/login/", methods=["GET", "POST"])
@@ -55,6 +63,36 @@ def logout() -> ResponseReturnValue:
     return redirect(url_for("auth.login"))
 
 
+@bp.app_errorhandler(CSRFError)
+def renew_form(error: CSRFError) -> ResponseReturnValue:
+    """Show a form again if its token is outdated.
+
+    Another tab has logged in or out, or the cookie is lost.
+    """
+    if not prefers_page():
+        return problems.respond(error)
+    try:
+        is_logged_in = current_user.is_authenticated
+    except RefusalError as unavailable:
+        return problems.respond(unavailable)
+    methods = request.url_rule.methods if request.url_rule else None
+    if request.endpoint == "auth.login" and is_logged_in:
+        return redirect(_destination())
+    if request.endpoint == "auth.logout" and not is_logged_in:
+        return redirect(url_for("auth.login"))
+    if request.endpoint != "auth.logout" and "GET" not in (methods or ()):
+        return problems.respond(error)
+    flash(gettext("The form had expired. Please send it again."), "bad")
+    return redirect(url_for("auth.account") if request.endpoint == "auth.logout" else request.full_path.rstrip("?"))
+
+
 def _destination() -> str:
+    """Return the address to which a login redirects.
+
+    Instead of a file it is the results page, from which the download then starts.
+    """
     next_path = request.args.get("next", "")
+    if match := _FILE_PATH.fullmatch(next_path):
+        sessions.offer_download(next_path)
+        return url_for("reports.results") + (match["query"] or "")
     return next_path if _NEXT_PATH.fullmatch(next_path) else url_for("reports.results")

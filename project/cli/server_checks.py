@@ -29,6 +29,7 @@ def check_server() -> Iterator[Finding]:
     yield _sessions(activity)
     yield _connections(activity)
     yield _standbys(activity)
+    yield _letters(activity)
     if get_runtime().config.database_read_url:
         yield _replica()
 
@@ -57,6 +58,13 @@ def _standbys(activity: ServerActivity) -> Finding:
         remedy = "a failover may lose the last users: set synchronous_mode in Patroni, or synchronous_standby_names"
         return Finding("standbys", f"{activity.standbys}, but COMMIT waits for none", remedy)
     return Finding("standbys", f"{activity.standbys}, and COMMIT waits for {activity.synchronous_standby_names}")
+
+
+def _letters(activity: ServerActivity) -> Finding:
+    if activity.knows_letters:
+        return Finding("letters", "searches ignore the case of all letters")
+    remedy = "create the database with LC_CTYPE 'C.UTF-8' or 'ru_RU.UTF-8' and restore a dump into it"
+    return Finding("letters", "searches ignore the case of ASCII letters only, because of lc_ctype", remedy)
 
 
 def _replica() -> Finding:

@@ -231,7 +231,18 @@ def _midnight(moment: datetime, zone: ZoneInfo) -> datetime:
 def _clock_edges(since: datetime, until: datetime, zone: ZoneInfo, step: timedelta) -> list[datetime]:
     midnight = _midnight(since, zone)
     first = midnight + step * ((_wall(since, zone) - midnight) // step)
-    return _edges(first, until, zone, lambda wall: wall + step)
+    edges = _edges(first, until, zone, lambda wall: wall + step)
+    if step < timedelta(hours=1):
+        second = (edge.replace(fold=1) for edge in edges)  # differs from the edge in an hour that DST repeats
+        moments = {edge.astimezone(UTC) for edge in (*edges, *second)}
+        last = edges[-1].astimezone(UTC)
+        edges = [moment.astimezone(zone) for moment in sorted(moments) if moment <= last]
+    return edges
+
+
+def is_repeated(time: datetime) -> bool:
+    """Return whether a local time is in an hour that the end of DST repeats."""
+    return time.replace(fold=0).utcoffset() != time.replace(fold=1).utcoffset()
 
 
 def _month_edges(since: datetime, until: datetime, zone: ZoneInfo) -> list[datetime]:

@@ -110,6 +110,19 @@ def end() -> None:
     session.clear()
 
 
+def offer_download(address: str) -> None:
+    """Let the next page that shows results start this download."""
+    session["download"] = address
+
+
+def take_download() -> str | None:
+    """Return the address of the download to start now, once."""
+    if "download" not in session:  # pop() would make every page set the cookie
+        return None
+    download: str = session.pop("download")
+    return download
+
+
 def _load(session_id: str) -> Reader | None:
     """Return the user of a session; None if it is expired or revoked, or the user inactive.
 

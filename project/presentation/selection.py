@@ -15,6 +15,7 @@ from werkzeug.datastructures import MultiDict
 from project.contract.error_codes import FIELD_CODES, OTHER_REASONS, PROBLEMS
 from project.domain.attempts import AttemptFilter, Outcome
 from project.domain.errors import RefusalError
+from project.domain.reports import is_repeated
 from project.domain.text import clean
 from project.http.query_parameters import check_parameters
 
@@ -86,6 +87,10 @@ class Selection:
         """Return the first value of a parameter, or "" if it has none."""
         return next(iter(self.values.get(name, ())), "")
 
+    def input_value(self, name: str) -> str:
+        """Return `from` or `to` as an input holds it: without offset, to the millisecond."""
+        return re.sub(r"([+-]\d\d:\d\d$)", "", self.first(name))[:23]
+
     def query(self, **changes: str | Sequence[str] | None) -> str:
         """Return the query string, "" or `?...`, with some values replaced; None removes a value.
 
@@ -130,8 +135,17 @@ def _listed(value: str | Sequence[str] | None) -> Sequence[str]:
 
 
 def _local_time(time: datetime) -> str:
+    """Format a local time like an input of a form; with its offset only if DST repeats it."""
+    time = time if is_repeated(time) else time.replace(tzinfo=None)
     is_whole_minute = not (time.second or time.microsecond)
-    return f"{time:%Y-%m-%dT%H:%M}" if is_whole_minute else time.replace(tzinfo=None).isoformat()
+    return time.isoformat(timespec="minutes" if is_whole_minute else "auto")
+
+
+def _period_value(text: str, time: datetime) -> str:
+    """Return a value of `from` or `to` in its normal form: a day, or a local time."""
+    if _can_parse(date.fromisoformat, text):
+        return date.fromisoformat(text).isoformat()
+    return _local_time(time)
 
 
 def parse_selection(
@@ -220,6 +234,9 @@ class _Parser:
         if period in {None, "dates"} and any(self.args.get(name, "").strip() for name in ("from", "to")):
             since = self._one("from", partial(_parse_time, zone=self.zone, end=False))
             until = self._one("to", partial(_parse_time, zone=self.zone, end=True))
+            for name, time in (("from", since), ("to", until)):
+                if time is not None:
+                    self.values[name] = [_period_value(self.values[name][0], time)]
             if since or until:
                 self.values["period"] = ["dates"]
                 return "dates", since, until

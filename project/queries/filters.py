@@ -7,7 +7,8 @@ from sqlalchemy import ColumnElement, Connection, SQLColumnExpression, and_, fal
 
 from project.database import remaining
 from project.domain.attempts import AttemptFilter, Outcome, first_id
-from project.domain.masking import mask, mask_email, mask_phone, mask_request_id
+from project.domain.masking import mask, mask_email, mask_request_id
+from project.domain.usernames import fold
 from project.models import Attempt
 
 MAY_HAVE_CONTACT = (
@@ -16,6 +17,9 @@ MAY_HAVE_CONTACT = (
 )
 """Matches every text that mask() changes, and some others: with @, seven ASCII digits, or a script that may have digits
 of its own."""
+MIN_LAST_DIGITS = 4
+"""Fewer digits are no search for a phone number: masks show two of the last ones, which too many numbers share."""
+_PHONE = re.compile(r"(?:tel:)?[\s+().•\-0-9]+", re.IGNORECASE | re.ASCII)
 SEARCH_S = 1.0
 """Time limit in seconds of a text search; a page runs two or three."""
 RENDER_S = 0.3
@@ -88,16 +92,19 @@ def matches(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
         alternatives += [and_(part, not_(has_contact)), _is_username(sought, in_full=False)]
     if "@" in sought:
         alternatives.append(func.lower(Attempt.email_masked) == mask_email(sought).lower())
-    if sum(character.isdigit() for character in sought) >= 7:
-        alternatives.append(_has_digits(sought, Attempt.phone_masked))
+    if pattern := phone_pattern(sought):
+        alternatives.append(func.regexp_replace(Attempt.phone_masked, r"[^\d•]", "", "g").regexp_match(pattern))
     return [or_(*alternatives)]
 
 
 def _is_username(text: str, *, in_full: bool) -> ColumnElement[bool]:
-    """Return the condition that the username is this text, or, unless `in_full`, has its mask."""
+    """Return the condition that the username is this text, or, unless `in_full`, has its mask.
+
+    Usual spellings of the text count, too.
+    """
     masked = text if in_full else mask(text)
     # An index serves the first one.
-    return Attempt.username == text if masked == text else Attempt.username_shown == masked
+    return Attempt.username.in_(_spellings(text)) if masked == text else Attempt.username_shown == masked
 
 
 def _from_client(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
@@ -121,15 +128,28 @@ def _has_outcome(outcome: Outcome, status: SQLColumnExpression[int]) -> ColumnEl
             return or_(status == 0, status >= 500)
 
 
-def _has_digits(text: str, column: SQLColumnExpression[str | None]) -> ColumnElement[bool]:
-    """Return a condition that compares only digits and dots, so that format is irrelevant."""
-    digits = re.sub(r"\D", "", text)
-    masked = re.sub(r"[^\d•]", "", mask_phone("+" + digits))
-    spellings = {masked}
+def phone_pattern(text: str) -> str | None:
+    """Return a regular expression for digits and dots of masked phone numbers, or None.
+
+    None means that the text is no number. It may be a number in any spelling, its last digits, or a mask. Dots of
+    either side match any digit.
+    """
+    digits = re.sub(r"[^\d•]", "", text) if _PHONE.fullmatch(text) else ""
+    if len(digits) < MIN_LAST_DIGITS:
+        return None
+    patterns = ["[0-9•]" if digit == "•" else f"[{digit}•]" for digit in digits]
     if len(digits) == 11 and digits[0] in "78":  # Russia's trunk prefix 8 stands for +7
-        masked = re.sub(r"[^\d•]", "", mask_phone("+7" + digits[1:]))
-        spellings = {masked} if masked[0] == "•" else {f"{first}{masked[1:]}" for first in "78"}
-    return func.regexp_replace(column, r"[^\d•]", "", "g").in_(sorted(spellings))
+        patterns[0] = "[78•]"
+    return "".join(patterns) + "$"
+
+
+def _spellings(login: str) -> list[str]:
+    """Return the usual spellings of a login.
+
+    Attempts keep a login as it was sent, and only that has an index.
+    """
+    folded = fold(login)
+    return sorted({login, folded, login.lower(), login.upper(), folded.upper(), login.capitalize(), login.title()})
 
 
 def _uuid(text: str) -> UUID | None:

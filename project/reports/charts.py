@@ -6,9 +6,9 @@ from datetime import datetime, time, timedelta
 from itertools import count, groupby
 from statistics import median
 
-from project.domain.reports import Bucket, Report
+from project.domain.reports import Bucket, Report, is_repeated
 from project.http.translations import language_code
-from project.presentation.formats import format_time
+from project.presentation.formats import format_time, offset_label
 from project.presentation.selection import Selection
 
 WIDTH, GAP = 10, 1.5
@@ -120,7 +120,8 @@ def times_label(bucket: Bucket) -> str:
         last = until - timedelta(days=1)
         first = format_time(since, "ccc, d MMMM")
         return first if last.date() == since.date() else f"{first} – {format_time(last, 'ccc, d MMMM')}"
-    return f"{format_time(since, 'ccc, d MMMM, HH:mm')}–{until:%H:%M}"
+    times = f"{format_time(since, 'ccc, d MMMM, HH:mm')}–{until:%H:%M}"
+    return f"{times} ({offset_label(since)})" if is_repeated(since) else times
 
 
 def _labels(report: Report) -> Iterator[Label]:

@@ -11,6 +11,7 @@ from flask.typing import ResponseReturnValue
 
 from project.contract import problems
 from project.domain.errors import DatabaseUnavailableError, OverloadedError, RefusalError
+from project.http import sessions
 from project.http.languages import display_zone
 from project.http.query_parameters import page_parameters
 from project.http.request_state import request_state
@@ -39,7 +40,7 @@ def results() -> ResponseReturnValue:
         return _newer(selection, selection.newer)
     database = get_runtime().read_database
     found = page_data.get_results(database, selection)
-    return _results(selection, replace(found, lag_s=database.lag_s))
+    return _results(selection, replace(found, lag_s=database.lag_s), download=sessions.take_download())
 
 
 @bp.errorhandler(DatabaseUnavailableError)
@@ -55,9 +56,9 @@ def unavailable(error: RefusalError) -> Response:
     return problems.respond(error, partial(_results, selection, page_data.Results(report=None)))
 
 
-def _results(selection: Selection, found: page_data.Results, **problem: object) -> str:
+def _results(selection: Selection, found: page_data.Results, **values: object) -> str:
     return render_template(
-        "reports/results.html", selection=selection, found=found, labels=labels, headings=headings, **problem
+        "reports/results.html", selection=selection, found=found, labels=labels, headings=headings, **values
     )
 
 

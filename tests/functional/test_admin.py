@@ -660,3 +660,30 @@ def test_the_first_page_shows_the_state_of_the_service(
     assert "0 запросов" in healthy
     for message in ("не отвечает", "запросы хранятся на диске", "22 запроса", "3 секунды", "1 байт", "5 запросов"):
         assert message in degraded
+
+
+def test_reloading_the_page_that_shows_a_new_password_issues_no_other_one(
+    administrator: FlaskClient, anna: UUID, rows: Rows
+) -> None:
+    address = f"/admin/users/{anna}/reset/"
+    page = administrator.get(address).text
+    form = dict(re.findall(r'name="(csrf_token|once)" value="([^"]*)"', page))
+    first = administrator.post(address, data=form, headers=HTML)
+    before = rows.of("users")
+
+    again = administrator.post(address, data=form, headers=HTML)
+
+    assert shown_secret(first)
+    assert (again.status_code, again.location) == (302, f"/admin/users/{anna}/")
+    assert rows.of("users") == before
+    assert "показано один раз" in administrator.get(again.location).text
+
+
+def test_reloading_the_page_that_shows_an_api_key_creates_no_other_one(administrator: FlaskClient, rows: Rows) -> None:
+    page = administrator.get("/admin/api-keys/new/").text
+    form = dict(re.findall(r'name="(csrf_token|once)" value="([^"]*)"', page)) | {"name": "billing"}
+
+    for _ in range(2):
+        administrator.post("/admin/api-keys/new/", data=form, headers=HTML)
+
+    assert len(rows.of("api_keys")) == 1

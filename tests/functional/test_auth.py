@@ -635,7 +635,6 @@ def test_a_login_redirects_only_to_own_pages(client: FlaskClient, password: str,
         "/results/?outcome=rejected&code=invalid_phone&from=2026-11-01T00:00",
         "/results/?text=%D0%98%D0%B2%D0%B0%D0%BD",
         "/results/0190163d-8694-739b-aea5-966c26f8ad91/",
-        "/results/export.xlsx?outcome=created",
         "/swagger/",
     ],
 )
@@ -661,3 +660,65 @@ def test_a_failed_login_keeps_the_requested_page(client: FlaskClient, password: 
     response = log_in(client, "a.sokolova", password, "?next=/swagger/")
 
     assert response.location == "/swagger/"
+
+
+def test_a_login_for_a_file_leads_to_its_page_from_which_the_download_starts_once(
+    client: FlaskClient, password: str
+) -> None:
+    target = "/results/export.xlsx?period=30d&result=rejected"
+
+    response = log_in(client, "a.sokolova", password, f"?next={quote(target)}")
+
+    assert response.headers["Location"] == "/results/?period=30d&result=rejected"
+    first, second = (client.get(response.headers["Location"]).text for _ in range(2))
+    start = f'<meta http-equiv="refresh" content="0; url={target.replace("&", "&amp;")}">'
+    assert (first.count(start), second.count("http-equiv")) == (1, 0)
+
+
+def test_a_login_form_submitted_after_a_login_in_another_tab_goes_on(client: FlaskClient, password: str) -> None:
+    stale = csrf_token(client.get("/login/").text)
+    log_in(client, "a.sokolova", password)
+
+    form = {"login": "a.sokolova", "password": password, "csrf_token": stale}
+    response = client.post("/login/?next=/account/", data=form, headers=HTML)
+
+    assert (response.status_code, response.headers["Location"]) == (302, "/account/")
+
+
+def test_a_login_form_whose_cookie_is_lost_is_shown_again_with_a_token_that_works(
+    app: Flask, client: FlaskClient, password: str
+) -> None:
+    stale = csrf_token(client.get("/login/").text)
+    browser = app.test_client()
+
+    form = {"login": "a.sokolova", "password": password, "csrf_token": stale}
+    response = browser.post("/login/?next=/account/", data=form, headers=HTML)
+
+    assert (response.status_code, response.headers["Location"]) == (302, "/login/?next=/account/")
+    page = browser.get(response.headers["Location"]).text
+    assert "The form had expired" in page or "Форма устарела" in page
+    again = browser.post("/login/?next=/account/", data=form | {"csrf_token": csrf_token(page)}, headers=HTML)
+    assert again.headers["Location"] == "/account/"
+
+
+def test_logging_out_twice_leads_to_the_login_page(client: FlaskClient, password: str) -> None:
+    log_in(client, "a.sokolova", password)
+    token = csrf_token(client.get("/account/").text)
+    client.post("/logout/", data={"csrf_token": token}, headers=HTML)
+
+    response = client.post("/logout/", data={"csrf_token": token}, headers=HTML)
+
+    assert (response.status_code, response.headers["Location"]) == (302, "/login/")
+
+
+def test_an_outdated_log_out_form_logs_nobody_out_and_says_so(client: FlaskClient, password: str) -> None:
+    log_in(client, "a.sokolova", password)
+
+    response = client.post("/logout/", data={"csrf_token": "outdated"}, headers=HTML, follow_redirects=True)
+
+    assert response.request.path == "/account/"
+    assert 'role="status"' in response.text
+
+
+def test_programs_get_400_for_a_form_without_a_token(client: FlaskClient) -> None:
+    assert client.post("/login/", data={"login": "a", "password": "b"}).status_code == 400

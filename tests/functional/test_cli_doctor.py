@@ -75,7 +75,7 @@ def test_a_healthy_service_has_no_findings(doctor: Command) -> None:
     subjects = re.findall(r"^OK     (\S+(?: \S+)?)  ", result.output, re.MULTILINE)
     assert subjects == [
         *("database", "writes", "encoding", "tables", "migrations", "privileges", "issued passwords", "clock"),
-        *("sessions", "connections", "standbys", "secrets"),
+        *("sessions", "connections", "standbys", "letters", "secrets"),
         *(
             "DATA_DIR",
             "file system",
@@ -256,7 +256,12 @@ def test_an_unreachable_redis_is_reported(doctor: Command) -> None:
 
 
 HEALTHY = ServerActivity(
-    statement_timeout="2s", max_sessions=97, sessions=20, standbys=2, synchronous_standby_names="db2"
+    statement_timeout="2s",
+    max_sessions=97,
+    sessions=20,
+    standbys=2,
+    synchronous_standby_names="db2",
+    knows_letters=True,
 )
 
 
@@ -268,6 +273,7 @@ HEALTHY = ServerActivity(
         ({"sessions": 90}, "connections", "90 of 97 are in use"),
         ({"synchronous_standby_names": ""}, "standbys", "2, but COMMIT waits for none"),
         ({"standbys": 0}, "standbys", "none, but COMMIT waits for db2"),
+        ({"knows_letters": False}, "letters", "ASCII letters only"),
     ],
 )
 def test_problems_of_server_activity_are_reported(

@@ -4,7 +4,7 @@ import html
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -12,6 +12,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from project.domain.errors import DatabaseUnavailableError, QueryTimeoutError
+from project.domain.reports import Bucket
+from project.reports.charts import times_label
 from project.services import reports as service
 from tests.builders import ANNA, HTML, IVAN, log_in, useradd
 from tests.conftest import Rows
@@ -200,7 +202,7 @@ def test_a_period_can_be_given_to_the_minute(reader: FlaskClient, app: Flask) ->
     page = show(reader, "?from=2026-03-10T12:30&to=2026-03-10T12:59")
 
     assert logins(page) == ["at.30"]
-    assert 'type="datetime-local" value="2026-03-10T12:30"' in page
+    assert 'type="datetime-local" step="any" value="2026-03-10T12:30"' in page
 
 
 def test_an_end_before_the_start_is_an_error_at_its_field(reader: FlaskClient) -> None:
@@ -579,3 +581,47 @@ def test_an_unknown_theme_is_ignored(reader: FlaskClient) -> None:
     reader.set_cookie("theme", '"><script>')
 
     assert '<html lang="ru">' in show(reader)
+
+
+@pytest.mark.parametrize(
+    ("sent", "shown"),
+    [
+        ("2026-11-23T14:03:49.010257", 'type="datetime-local" step="any" value="2026-11-23T14:03:49.010"'),
+        ("2026-W48-1", 'type="date" value="2026-11-23"'),
+        ("2026-11-23T09:30Z", 'type="datetime-local" step="any" value="2026-11-23T12:30"'),
+        ("20261123", 'type="date" value="2026-11-23"'),
+    ],
+)
+def test_an_input_shows_a_period_of_any_form_in_its_own(reader: FlaskClient, sent: str, shown: str) -> None:
+    page = show(reader, f"?from=2026-11-01&to={sent}")
+
+    assert f'id="to" name="to" {shown}' in page
+
+
+@pytest.mark.parametrize(
+    "sought",
+    [
+        *("9125550141", "(912) 555-01-41", "+7 912 •••-••-41", "89125550141", "8 (912) 555-01-41", "+79125550141"),
+        *("tel:+7-912-555-01-41", "0141", "555-01-41", "79125550141"),
+    ],
+)
+def test_a_phone_is_found_in_any_spelling_by_its_last_digits_and_as_the_page_shows_it(
+    reader: FlaskClient, app: Flask, sought: str
+) -> None:
+    keep(app, ago(minutes=5), username="with.phone", phone="+79125550141")
+    keep(app, ago(minutes=5), username="another.phone", phone="+79125550142")
+
+    page = show(reader, f"?q={quote(sought)}")
+
+    assert "with.phone" in page
+    assert "another.phone" not in page
+
+
+def test_a_repeated_hour_has_columns_labelled_by_their_offsets(app: Flask) -> None:
+    berlin = ZoneInfo("Europe/Berlin")
+    first, second = (datetime(2026, 10, 25, hour, tzinfo=UTC).astimezone(berlin) for hour in (0, 1))
+
+    with app.test_request_context():
+        labels = [times_label(Bucket(since, since + timedelta(minutes=30), 0, 0, 0, 0)) for since in (first, second)]
+
+    assert [label.rpartition(" (")[2] for label in labels] == ["UTC+2)", "UTC+1)"]

@@ -322,3 +322,14 @@ def test_a_request_with_a_foreign_host_gets_a_page(client: FlaskClient) -> None:
 
     assert response.status_code == 400
     assert "Сервис не обслуживает имя «evil.example»." in text_of(response.text)
+
+
+def test_earlier_attempts_of_a_login_are_found_whatever_their_letter_case(reader: FlaskClient, app: Flask) -> None:
+    for minutes in (4, 3, 2):
+        keep(app, ago(minutes=minutes), username="orlov.petr", status=422, code="blank")
+    last = keep(app, ago(minutes=1), username="ORLOV.PETR", status=422, code="blank")
+
+    page = show(reader, last)
+
+    (earlier,) = links(page, "ещё 3 запроса")
+    assert reader.get(earlier).text.count("orlov.petr") >= 3

@@ -118,6 +118,19 @@ def test_a_day_on_which_clocks_skip_an_hour_has_46_half_hours() -> None:
     assert [f"{edge:%H:%M}" for edge in edges[2:6]] == ["01:00", "01:30", "03:00", "03:30"]
 
 
+def test_each_half_hour_that_clocks_repeat_has_a_column_of_its_own() -> None:
+    midnight = datetime(2026, 10, 24, 22, tzinfo=UTC)
+
+    step, edges = bucket_edges(midnight, midnight + timedelta(hours=25), BERLIN)
+
+    assert step == "30min"
+    assert {later.astimezone(UTC) - edge.astimezone(UTC) for edge, later in pairwise(edges)} == {timedelta(minutes=30)}
+    assert len(edges) == 51
+    assert [f"{edge:%H:%M}{edge:%z}" for edge in edges if edge.hour == 2] == [
+        *("02:00+0200", "02:30+0200", "02:00+0100", "02:30+0100"),
+    ]
+
+
 def test_days_of_23_and_25_hours_are_one_column_each() -> None:
     spring = day_edges(SPRING - timedelta(days=1), SPRING + timedelta(days=1), BERLIN)
     autumn = day_edges(AUTUMN - timedelta(days=1), AUTUMN + timedelta(days=1), BERLIN)
