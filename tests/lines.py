@@ -40,8 +40,7 @@ def raw_line(layout: Layout, row: AttemptRow) -> bytes | None:
     """Return the values with their separators; None for text that PostgreSQL cannot store."""
     shown = values(layout, row)
     cells = (
-        column.separator
-        + (shown[column.value] or "" if isinstance(column.value, Value) else column.value(row.status, row.code))
+        column.raw(shown[column.value] or "" if isinstance(column.value, Value) else column.value(row.status, row.code))
         for column in layout.columns
     )
     try:
@@ -66,6 +65,7 @@ def values(layout: Layout, row: AttemptRow) -> dict[Value, str | None]:
         Value.NAME: row.name,
         Value.PHONE: row.phone_masked,
         Value.EMAIL: row.email_masked,
+        Value.FIXES: layout.messages.describe(row.errors),
         Value.ERRORS: ";".join(f"{error.field}:{error.code}" for error in row.errors) or None,
     }
 

@@ -12,7 +12,8 @@ from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
 from project.embedded.data_directory import wheel_programs
 
 COLUMNS = (
-    "id, received_at, status, answered, code, username, sent ->> 'name', phone_masked, email_masked, duration_ms, via"
+    "id, received_at, status, answered, code, username, sent ->> 'name', phone_masked, email_masked, duration_ms, via,"
+    " errors::text"
 )
 """Columns of an export."""
 BATCH = 500_000

@@ -415,6 +415,14 @@ FIELD_CODES: Mapping[str, FieldCode] = {
     ),
 }
 
+FIELD_LABELS: Mapping[str, str] = {
+    "name": _("Name"),
+    "username": _("Login"),
+    "phone": _("Phone"),
+    "email": _("E-mail"),
+    "birth_date": _("Birth date"),
+}
+
 OTHER_REASONS: Mapping[str, str] = {
     "created": _("Created"),
     "dry_run": _("Dry run: no errors"),

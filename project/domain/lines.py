@@ -11,10 +11,14 @@ from functools import cached_property
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from project.domain.messages import Messages
+
 LONG_LINE_BYTES = 32_767
 """A longer line may contain a value that is too long for a spreadsheet."""
 LINE_END = b"\x1e"
-"""Separator of raw lines; values may contain it, too."""
+"""Separates raw lines. Values may contain it, too."""
+JOINT = "\x01"
+"""Begins the separators of raw lines, except those between labels."""
 _ID_LENGTH = 36
 _CONTROLS = bytes([*range(32), 127])
 
@@ -39,9 +43,11 @@ class Value(Enum):
     EMAIL = auto()
     ERRORS = auto()
     """`phone:invalid_phone;email:invalid_email`"""
+    FIXES = auto()
+    """Every invalid field with its message. In raw lines it contains no control characters but as a whole."""
 
 
-UNTRUSTED = frozenset({Value.USERNAME, Value.NAME, Value.PHONE, Value.EMAIL, Value.ERRORS})
+UNTRUSTED = frozenset({Value.USERNAME, Value.NAME, Value.PHONE, Value.EMAIL, Value.ERRORS, Value.FIXES})
 """Values that clients sent and that may contain any character."""
 
 Label = Callable[[int, str], str]
@@ -50,10 +56,26 @@ Label = Callable[[int, str], str]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a line: its value, and the control character before it in raw lines."""
+    """Column of a line: its value, and the control characters before the value in raw lines."""
 
     value: Value | Label
     separator: str = ""
+    blank: str = ""
+    """Replaces the separator before an empty value, which then is left out of the file."""
+    width: int = 0
+    """Number of characters: shorter values are padded, longer ones visibly cut. 0 leaves values as they are."""
+
+    def raw(self, text: str) -> str:
+        """Return a text with the separator before it, as in raw lines."""
+        return self.separator + self.fit(text) if text or not self.blank else self.blank
+
+    def fit(self, text: str) -> str:
+        """Return a text in the width of the column."""
+        return self.cut(text).ljust(self.width)
+
+    def cut(self, text: str) -> str:
+        """Return a text without what exceeds the width of the column."""
+        return f"{text[: self.width - 1]}…" if 0 < self.width < len(text) else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +111,7 @@ class Layout:
     columns: tuple[Column, ...]
     """The first one has no separator."""
     separators: Mapping[str, str]
-    """Separator in raw lines -> separator in the file."""
+    """Control character in raw lines -> separator in the file."""
     prefix: str = ""
     suffix: str
     special: bytes = b""
@@ -101,8 +123,7 @@ class Layout:
     hints: tuple[re.Pattern[bytes], ...] = ()
     """Other signs that a value may be unsafe."""
     escape: Callable[[Value, str], str]
-    blank: tuple[str, str] = ("", "")
-    """A formatted empty value with its separators, and the shorter text that replaces it."""
+    messages: Messages
     zone: ZoneInfo
     kinds: tuple[tuple[int, str], ...]
     """Pairs of status and code, the most frequent first; their labels are computed in advance."""
@@ -111,37 +132,45 @@ class Layout:
         """Format raw lines; return None if one of their values must be escaped."""
         raw = block.content
         expected = (self._all_separators + LINE_END) * (block.rows - 1) + self._all_separators
-        if raw.translate(None, self._harmless) != expected or _has_long_line(raw):
+        if raw.translate(self._separators_of_blanks, self._harmless) != expected or _has_long_line(raw):
             return None
         may_be_unsafe = any(byte in raw for byte in self.lead_bytes) or any(hint.search(raw) for hint in self.hints)
         if may_be_unsafe and self.unsafe.search(raw.decode()):
             return None
+        raw = raw.translate(None, self._removed)
         for old, new in self._replacements:
             raw = raw.replace(old, new)
-        return self._shorten_blanks(b"".join((self.prefix.encode(), raw, self.suffix.encode())))
+        return b"".join((self.prefix.encode(), raw, self.suffix.encode()))
 
     def id_of(self, line: bytes) -> bytes:
-        """Return the attempt ID at the start or end of a raw line."""
-        return line[:_ID_LENGTH] if self.columns[0].value is Value.ID else line[-_ID_LENGTH:]
+        """Return the attempt ID of a raw line.
+
+        It is the first value, or only labels and FIXES, which contain no separators, follow it.
+        """
+        if self.columns[0].value is Value.ID:
+            return line[:_ID_LENGTH]
+        for separator in self._separators_after_id:
+            line = line[: line.rindex(separator)]
+        return line[-_ID_LENGTH:]
 
     def format_line(self, status: int, code: str, values: Mapping[Value, str | None]) -> bytes:
         """Return a formatted line with these values, escaped."""
         line = self.prefix
         for column in self.columns:
-            line += self.separators.get(column.separator, "")
-            if isinstance(column.value, Value):
-                text = values[column.value] or ""
-                line += self.escape(column.value, text) if column.value in UNTRUSTED else text
-            else:
-                line += column.value(status, code)
-        return self._shorten_blanks((line + self.suffix).encode())
+            text = self._text(column, status, code, values)
+            if text or not column.blank:
+                line += "".join(map(self.separators.__getitem__, column.separator)) + text
+        return (line + self.suffix).encode()
+
+    def _text(self, column: Column, status: int, code: str, values: Mapping[Value, str | None]) -> str:
+        if not isinstance(column.value, Value):
+            return column.fit(column.value(status, code))
+        text = column.cut(values[column.value] or "")
+        return column.fit(self.escape(column.value, text) if column.value in UNTRUSTED else text)
 
     @property
     def values(self) -> list[Value]:
         return [column.value for column in self.columns if isinstance(column.value, Value)]
-
-    def _shorten_blanks(self, content: bytes) -> bytes:
-        return content.replace(self.blank[0].encode(), self.blank[1].encode()) if self.blank[0] else content
 
     @cached_property
     def _harmless(self) -> bytes:
@@ -153,8 +182,30 @@ class Layout:
         return "".join(column.separator for column in self.columns).encode()
 
     @cached_property
+    def _separators_after_id(self) -> list[bytes]:
+        """Return the separators after the ID, the last one first."""
+        values = [column.value for column in self.columns]
+        return [column.separator.encode() for column in self.columns[: values.index(Value.ID) : -1]]
+
+    @cached_property
+    def _blanks(self) -> bytes:
+        return "".join(column.blank for column in self.columns).encode()
+
+    @cached_property
+    def _removed(self) -> bytes:
+        """Bytes of raw lines that the file has not: what stands before omitted values."""
+        return self._blanks.replace(JOINT.encode(), b"") + b"".join(
+            old.encode() for old, new in self.separators.items() if not new
+        )
+
+    @cached_property
+    def _separators_of_blanks(self) -> bytes:
+        separators = "".join(column.separator for column in self.columns if column.blank).encode()
+        return bytes.maketrans(self._blanks, separators)  # JOINT stays what it is
+
+    @cached_property
     def _replacements(self) -> list[tuple[bytes, bytes]]:
-        separators = ((old.encode(), new.encode()) for old, new in self.separators.items() if old != new)
+        separators = ((old.encode(), new.encode()) for old, new in self.separators.items() if new and old != new)
         return [(LINE_END, (self.suffix + self.prefix).encode()), *separators]
 
 

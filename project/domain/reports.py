@@ -234,9 +234,10 @@ def _clock_edges(since: datetime, until: datetime, zone: ZoneInfo, step: timedel
     edges = _edges(first, until, zone, lambda wall: wall + step)
     if step < timedelta(hours=1):
         second = (edge.replace(fold=1) for edge in edges)  # differs from the edge in an hour that DST repeats
-        moments = {edge.astimezone(UTC) for edge in (*edges, *second)}
-        last = edges[-1].astimezone(UTC)
-        edges = [moment.astimezone(zone) for moment in sorted(moments) if moment <= last]
+        moments = sorted({edge.astimezone(UTC) for edge in (*edges, *second)})
+        start = max((moment for moment in moments if moment <= since), default=moments[0])
+        end = min(moment for moment in moments if moment >= until)
+        edges = [moment.astimezone(zone) for moment in moments if start <= moment <= max(start, end)]
     return edges
 
 

@@ -1,6 +1,14 @@
 """File formats of downloads. Exporters turn a report and its lines into bytes."""
 
-from project.exporters import csv, text, xlsx
+from collections.abc import Callable, Iterator
 
-STREAMS = {"txt": text.stream, "csv": csv.stream, "xlsx": xlsx.stream}
-"""Generator function of each file extension; yields the file in blocks."""
+from project.domain.lines import Lines
+from project.domain.reports import CountAttempts
+from project.exporters import csv, text, xlsx
+from project.exporters.translations import Heading, Translations
+
+Stream = Callable[[CountAttempts, Lines, Heading, Translations], Iterator[bytes]]
+STREAMS: dict[str, Stream] = {"txt": text.stream, "csv": csv.stream, "xlsx": xlsx.stream}
+"""Generators of files by file extension."""
+RAW_STREAMS: dict[str, Stream] = {"csv": csv.stream_raw}
+"""The same for programs: values as they were sent."""

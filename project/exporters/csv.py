@@ -1,14 +1,17 @@
-"""Exports .csv files for programs: RFC 4180, field names of the JSON API, unchanged values.
+"""The .csv file: RFC 4180, field names of the JSON API.
 
-Formulas are not escaped: programs must get the values that were sent. For spreadsheets there are .txt and .xlsx.
+Spreadsheets open it, too, so values that look like formulas get an apostrophe. Programs that must read `=1+1` if
+`=1+1` was sent ask for the raw file.
 """
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from project.domain.attempts import Outcome
-from project.domain.lines import Column, Label, Layout, Lines, Value
+from project.domain.lines import JOINT, Column, Label, Layout, Lines, Value
 from project.domain.reports import CountAttempts, Report
+from project.exporters import formulas
 from project.exporters.translations import Heading, Translations
 
 COMMA, LINE = ",", "\r\n"
@@ -26,28 +29,49 @@ _COLUMNS: dict[str, Value | Label] = {
     "duration_ms": Value.DURATION,
     "via": Value.VIA,
     "errors": Value.ERRORS,
+    "what_to_fix": Value.FIXES,
 }
 _QUOTED = re.compile(r'[",\r\n]')
+_FORMULA = re.compile(formulas.UNSAFE)
 
 
-def stream(count: CountAttempts, lines: Lines, _heading: Heading, _translations: Translations) -> Iterator[bytes]:
-    """Yield the header before attempts are counted, then the rows in blocks."""
+def stream(count: CountAttempts, lines: Lines, _heading: Heading, translations: Translations) -> Iterator[bytes]:
+    """Yield the header at once, then the rows in blocks."""
+    return _stream(count, lines, translations, raw=False)
+
+
+def stream_raw(count: CountAttempts, lines: Lines, _heading: Heading, translations: Translations) -> Iterator[bytes]:
+    """Yield the same file with values as they were sent."""
+    return _stream(count, lines, translations, raw=True)
+
+
+def _stream(count: CountAttempts, lines: Lines, translations: Translations, *, raw: bool) -> Iterator[bytes]:
     yield (COMMA.join(_COLUMNS) + LINE).encode()
-    for block in lines(layout(count())):
+    for block in lines(layout(count(), translations, raw=raw)):
         yield block.content
 
 
-def layout(report: Report) -> Layout:
-    return Layout(
-        columns=tuple(Column(value, COMMA if index else "") for index, value in enumerate(_COLUMNS.values())),
-        separators={COMMA: COMMA},
+def layout(report: Report, translations: Translations, *, raw: bool = False) -> Layout:
+    """Return the layout of a row. Without `raw`, formulas are disarmed."""
+    separators = dict.fromkeys(_COLUMNS.values(), JOINT) | {Value.ID: "", Value.PHONE: formulas.PHONE}
+    shared = Layout(
+        columns=tuple(Column(value, separators[value]) for value in _COLUMNS.values()),
+        separators={JOINT: COMMA, "\x02": ""},
         suffix=LINE,
         special=b'",',
-        escape=lambda _value, text: _cell(text),
+        escape=lambda _value, text: _quoted(text),
         zone=report.zone,
         kinds=report.kinds,
+        messages=translations.messages,
     )
+    if raw:
+        return shared
+    return replace(shared, unsafe=_FORMULA, lead_bytes=formulas.LEAD_BYTES, hints=formulas.HINTS, escape=_disarmed)
 
 
-def _cell(text: str) -> str:
+def _disarmed(value: Value, text: str) -> str:
+    return _quoted(formulas.disarmed(text, is_phone=value is Value.PHONE))
+
+
+def _quoted(text: str) -> str:
     return '"{}"'.format(text.replace('"', '""')) if _QUOTED.search(text) else text

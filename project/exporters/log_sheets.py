@@ -5,55 +5,75 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from project.domain.attempts import CREATED, Outcome
-from project.domain.lines import Column, Layout, Value
+from project.domain.lines import JOINT, Column, Label, Layout, Value
 from project.domain.reports import Report
 from project.exporters import summary
 from project.exporters.cells import put_text, truncated
 from project.exporters.styles import Styles, put_heads, set_up_table
-from project.exporters.translations import Translations
+from project.exporters.translations import Heading, Translations
 
 MAX_ROWS = 1_048_575
 """Excel's limit of rows per sheet, less the header."""
 
-WIDTHS = (19, 13, 8, 23, 36, 22, 24, 18, 22, 12, 40)
+WIDTHS = (19, 13, 8, 23, 36, 22, 24, 18, 22, 60, 12, 40)
 LAST_COLUMN = len(WIDTHS) - 1
-LAST_PRINTED = 8
-"""Index of the column E-mail. With the two columns after it, the print would be too small to read."""
+COLUMNS = "ABCDEFGHIJKL"
+LAST_PRINTED = 9
+"""Index of the column What to fix. With the two columns after it, the print would be too small to read."""
 
-_TEXT, _STATUS, _NUMBER, _ID = "\x01", "\x02", "\x03", "\x04"
-"""Separators in raw lines."""
+ROW_NUMBER, ROW_END = "\x1d", "\x1c"
+"""Stand for the number of the row and mark its end until `number_rows` knows it."""
+_MARKS = "\x02\x03\x04\x05\x06\x07\x08\x0b\x0c\x0e\x0f"
+"""Follow JOINT in raw lines: one for each column after the first, because a cell names its column."""
+_BLANKS = {3: "\x10", 4: "\x11", 9: "\x12"}
+"""Separators before empty values in the columns that usually have none, whose cells are omitted."""
+_NUMBERS = "ACK"
+"""Columns with numbers: time, status, response time."""
 _SAMPLE_ROW = 1
 """The row below the header. XlsxWriter writes it with the column styles; the rows of attempts replace it."""
 _FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]")
 _SPECIAL = b"&<>\xef"
-"""0xEF is the first byte of U+FFFE and U+FFFF, which XML forbids, and of few other characters."""
+"""The last byte begins U+FFFE and U+FFFF, which XML forbids, and few other characters."""
+MAX_NAME = 31
+_FORBIDDEN_IN_NAMES = re.compile(r"[\[\]:*?/\\']|[^\w\s.,…-]")
 _ESCAPE = "_x[0-9A-Fa-f]{4}_"
 _LITERAL = re.compile(f"(?={_ESCAPE})")
 
 
-def add(workbook: Any, rows: int, translations: Translations, styles: Styles, rows_per_sheet: int) -> list[int]:
+def add(
+    workbook: Any, rows: int, heading: Heading, translations: Translations, styles: Styles, rows_per_sheet: int
+) -> list[int]:
     """Add the sheets `Requests`, `Requests 2` and so on; return the number of rows of each."""
     sizes = [min(rows_per_sheet, rows - first) for first in range(0, rows, rows_per_sheet)] or [0]
     for number, size in enumerate(sizes, start=1):
-        _add_sheet(workbook, number, size, translations, styles)
+        _add_sheet(workbook, _sheet_name(number, heading, translations), size, translations, styles)
     return sizes
 
 
-def _add_sheet(workbook: Any, number: int, rows: int, translations: Translations, styles: Styles) -> None:
+def _sheet_name(number: int, heading: Heading, translations: Translations) -> str:
+    """Return a name like `Requests, rejected 2`, as Excel allows it: at most 31 characters."""
     _ = translations.gettext
-    sheet = workbook.add_worksheet(_("Requests") if number == 1 else f"{_('Requests')} {number}")
+    ending = "" if number == 1 else f" {number}"
+    words = _FORBIDDEN_IN_NAMES.sub(" ", ", ".join(filter(None, (_("Requests"), heading.selected)))).split()
+    name = " ".join(words)
+    most = MAX_NAME - len(ending)
+    return (name if len(name) <= most else f"{name[: most - 1]}…") + ending
+
+
+def _add_sheet(workbook: Any, name: str, rows: int, translations: Translations, styles: Styles) -> None:
+    sheet = workbook.add_worksheet(name)
     heads = summary.log_heads(translations)
     set_up_table(sheet, WIDTHS, heads)
     put_heads(sheet, 0, heads, styles)
-    put_text(sheet, 0, 9, heads[9], styles.head_right)
-    put_text(sheet, 0, 10, heads[10], styles.head_indented)
+    put_text(sheet, 0, 10, heads[10], styles.head_right)
+    put_text(sheet, 0, 11, heads[11], styles.head_indented)
     text = styles.text
-    columns = (styles.moment, text, styles.status, *[text] * 6, styles.number, styles.indented)
+    columns = (styles.moment, text, styles.status, *[text] * 7, styles.number, styles.indented)
     for column, style in enumerate(columns):
         sheet.write_blank(_SAMPLE_ROW, column, None, style)
     sheet.autofilter(0, 0, rows, LAST_COLUMN)
     sheet.print_area(0, 0, rows, LAST_PRINTED)
-    sheet.ignore_errors({"number_stored_as_text": f"A1:K{rows + 1}"})
+    sheet.ignore_errors({"number_stored_as_text": f"A1:{COLUMNS[-1]}{rows + 1}"})
     if not rows:
         return
     # Status 0: the process died before it responded.
@@ -66,48 +86,57 @@ def split(sheet: str, rows: int) -> tuple[bytes, bytes, list[str]]:
     """Return the XML of a sheet before and after the rows, and the style of each column."""
     head, _, rest = sheet.partition(f'<row r="{_SAMPLE_ROW + 1}"')
     sample, end, tail = rest.partition("</sheetData>")
-    head = re.sub(r'<dimension ref="[^"]*"/>', f'<dimension ref="A1:K{rows + 1}"/>', head)
+    head = re.sub(r'<dimension ref="[^"]*"/>', f'<dimension ref="A1:{COLUMNS[-1]}{rows + 1}"/>', head)
     return head.encode(), (end + tail).encode(), re.findall(r' s="(\d+)"', sample)
 
 
 def layout(report: Report, translations: Translations, styles: list[str]) -> Layout:
     """Return the layout of the rows of attempts.
 
-    A row has no gaps, so its cells need no references (ECMA-376 Part 1, 18.3.1.4 and 18.3.1.73).
+    Rows and cells have a reference. ECMA-376 Part 1, 18.3.1.4 and 18.3.1.73, makes it optional, but half of the
+    programs that read workbooks need it.
     """
     outcomes = summary.log_outcomes(translations)
-    moment, text, status, number, indented = (styles[column] for column in (0, 1, 2, 9, 10))
-    between = "</v></c>"
+    values: tuple[Value | Label, ...] = (
+        Value.SERIAL_TIME,
+        lambda status, _code: _xml(outcomes[Outcome.of(status)]),
+        lambda status, _code: str(status),
+        lambda _status, code: "" if code == CREATED else _xml(code),
+        lambda _status, code: "" if code == CREATED else _xml(translations.reason(code)),
+        *(Value.USERNAME, Value.NAME, Value.PHONE, Value.EMAIL, Value.FIXES, Value.DURATION, Value.ID),
+    )
+    starts = [_cell_start(*cell) for cell in zip(COLUMNS, styles, strict=True)]
     return Layout(
-        columns=(
-            Column(Value.SERIAL_TIME),
-            Column(lambda status, _code: _xml(outcomes[Outcome.of(status)]), _TEXT),
-            Column(lambda status, _code: str(status), _STATUS),
-            Column(lambda _status, code: "" if code == CREATED else _xml(code), _TEXT),
-            Column(lambda _status, code: "" if code == CREATED else _xml(translations.reason(code)), _TEXT),
-            Column(Value.USERNAME, _TEXT),
-            Column(Value.NAME, _TEXT),
-            Column(Value.PHONE, _TEXT),
-            Column(Value.EMAIL, _TEXT),
-            Column(Value.DURATION, _NUMBER),
-            Column(Value.ID, _ID),
-        ),
-        prefix=f'<row><c s="{moment}"><v>',
-        separators={
-            _TEXT: f'{between}<c s="{text}" t="str"><v>',
-            _STATUS: f'{between}<c s="{status}"><v>',
-            _NUMBER: f'{between}<c s="{number}"><v>',
-            _ID: f'{between}<c s="{indented}" t="str"><v>',
-        },
-        suffix=f"{between}</row>",
+        columns=tuple(_column(at, value) for at, value in enumerate(values)),
+        prefix=f'<row r="{ROW_NUMBER}">{starts[0]}',
+        separators={JOINT: ""} | {mark: f"</v></c>{start}" for mark, start in zip(_MARKS, starts[1:], strict=True)},
+        suffix=f"</v></c></row>{ROW_END}",
         special=_SPECIAL,
         unsafe=re.compile(_ESCAPE),
         hints=(re.compile(_ESCAPE.encode()),),
         escape=lambda _value, value: _xml(value),
-        blank=(f'<c s="{text}" t="str"><v></v></c>', "<c/>"),
         zone=report.zone,
         kinds=report.kinds,
+        messages=translations.messages,
     )
+
+
+def _column(at: int, value: Value | Label) -> Column:
+    if at == 0:
+        return Column(value)
+    return Column(value, JOINT + _MARKS[at - 1], JOINT + _BLANKS[at] if at in _BLANKS else "")
+
+
+def _cell_start(column: str, style: str) -> str:
+    kind = "" if column in _NUMBERS else ' t="str"'
+    return f'<c r="{column}{ROW_NUMBER}" s="{style}"{kind}><v>'
+
+
+def number_rows(content: bytes, first: int) -> bytes:
+    """Return formatted rows with their numbers, starting with `first`."""
+    *rows, _end = content.split(ROW_END.encode())
+    mark = ROW_NUMBER.encode()
+    return b"".join([row.replace(mark, b"%d" % number) for number, row in enumerate(rows, first)])
 
 
 def _xml(text: str) -> str:

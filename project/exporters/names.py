@@ -3,17 +3,21 @@
 import re
 from datetime import timedelta
 
+from project.domain.attempts import AttemptFilter, Outcome
 from project.domain.reports import Report
+
+MAX_STATUSES = 5
+"""Statuses in a name: more would make it too long."""
 
 _CODE = re.compile(r"[a-z0-9_]{1,60}")
 
 
 def file_name(report: Report, ending: str) -> str:
-    """Return a name like `useradd_2026-11-17_2026-11-23.xlsx`, with a code if it is selected.
+    """Return a name with the filters: `useradd_2026-11-17_2026-11-23_rejected.xlsx`.
 
     Names are ASCII: others need the encoding of RFC 8187, which old mail programs and proxies garble.
     """
-    return f"useradd_{_days(report)}{_reason(report)}.{ending}"
+    return "_".join(["useradd", _days(report), *_filters(report.attempt_filter)]) + f".{ending}"
 
 
 def _days(report: Report) -> str:
@@ -25,6 +29,15 @@ def _days(report: Report) -> str:
     return f"{min(first, last)}_{last}"
 
 
-def _reason(report: Report) -> str:
-    codes = [code for code in report.attempt_filter.codes if _CODE.fullmatch(code)]
-    return f"_{codes[0]}" if len(report.attempt_filter.codes) == len(codes) == 1 else ""
+def _filters(attempt_filter: AttemptFilter) -> list[str]:
+    """Return a word for each filter.
+
+    Several codes are `codes`; a text, which may be personal, is `search`.
+    """
+    codes = [code for code in attempt_filter.codes if _CODE.fullmatch(code)]
+    return [
+        *(outcome for outcome in Outcome if outcome in attempt_filter.outcomes),
+        *(codes if len(codes) == 1 else ["codes"] if codes else []),
+        *map(str, sorted(attempt_filter.statuses)[:MAX_STATUSES]),
+        *(["search"] if attempt_filter.is_search else []),
+    ]

@@ -15,8 +15,9 @@ COLOURS = {
 """Colours of the chart, the same as on the page."""
 
 A4 = 9
-_DAYS = {"ru": "dd.mm.yyyy"}
+_DAYS = {"ru": r"dd\.mm\.yyyy"}
 _SORTABLE_DAY = "yyyy-mm-dd"
+"""Escaped, because some programs read a bare dot as the decimal point."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,8 @@ class Styles:
     text: Any
     indented: Any
     number: Any
+    total: Any
+    total_label: Any
     share: Any
     status: Any
     day: Any
@@ -43,6 +46,7 @@ class Styles:
         day = _DAYS.get(language, _SORTABLE_DAY)
         # Headers have a format of their own: LibreOffice 7.4 does not support table styles.
         head = {"bold": True, "bg_color": "#E8EEF2", "bottom": 1, "bottom_color": "#8A94A0", "valign": "vcenter"}
+        total = {"bold": True, "top": 1, "top_color": "#8A94A0"}
         return cls(
             title=workbook.add_format({"bold": True, "font_size": 16}),
             label=workbook.add_format({"font_color": "#5A6472"}),
@@ -53,6 +57,8 @@ class Styles:
             # Without indent, text would touch the number to its left.
             indented=workbook.add_format({"num_format": "@", "indent": 1}),
             number=workbook.add_format({"num_format": "#,##0"}),
+            total=workbook.add_format({**total, "num_format": "#,##0"}),
+            total_label=workbook.add_format(total),
             share=workbook.add_format({"num_format": "0.0%"}),
             status=workbook.add_format({"num_format": '0;-0;"—"', "align": "left"}),
             day=workbook.add_format({"num_format": day, "align": "left"}),

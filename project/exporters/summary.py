@@ -5,9 +5,10 @@ from project.domain.reports import Bucket, Report
 from project.exporters.translations import Heading, Translations
 
 
-def title(translations: Translations) -> str:
+def title(heading: Heading, translations: Translations) -> str:
+    """Return the title, which names what the filters select."""
     _ = translations.gettext
-    return _("Requests to create users")
+    return ": ".join(filter(None, (_("Requests to create users"), heading.selected)))
 
 
 def heading_lines(heading: Heading, report: Report, translations: Translations) -> list[tuple[str, str]]:
@@ -55,12 +56,17 @@ def day_heads(report: Report, translations: Translations) -> list[str]:
     _ = translations.gettext
     labels = (_("Created"), _("Rejected"), _("Failures"), _("No user created"))
     names = dict(zip(Outcome, labels, strict=True))
-    return [_("Day"), _("Total"), *(names[outcome] for outcome in outcomes(report))]
+    return [_("Day"), _("Weekday"), _("Total"), *(names[outcome] for outcome in outcomes(report))]
 
 
 def day_counts(report: Report, day: Bucket) -> list[int]:
     """Return the counts of a day in the column order of `day_heads`."""
     return [day.total, *(getattr(day, outcome) for outcome in outcomes(report))]
+
+
+def all_days_counts(report: Report) -> list[int]:
+    """Return the counts of all days together in the order of `day_heads`."""
+    return [sum(counts) for counts in zip(*(day_counts(report, day) for day in report.series), strict=True)]
 
 
 def log_heads(translations: Translations) -> list[str]:
@@ -76,6 +82,7 @@ def log_heads(translations: Translations) -> list[str]:
         _("Name"),
         _("Phone"),
         _("E-mail"),
+        _("What to fix"),
         _("Response, ms"),
         _("Request ID"),
     ]

@@ -55,7 +55,7 @@ def _fill_summary(sheet: Any, heading: Heading, book: _Book) -> int:
     sheet.set_column(1, 2, 13)
     sheet.set_column(3, 3, 3)
     set_up_page(sheet, pages_high=1)
-    put_text(sheet, 0, 0, summary.title(book.translations), book.styles.title)
+    put_text(sheet, 0, 0, summary.title(heading, book.translations), book.styles.title)
     top = 2
     for name, value in summary.heading_lines(heading, book.report, book.translations):
         put_text(sheet, top, 0, name, book.styles.label)
@@ -110,12 +110,22 @@ def _fill_errors(sheet: Any, book: _Book) -> None:
 
 def _fill_days(sheet: Any, book: _Book) -> None:
     heads = summary.day_heads(book.report, book.translations)
-    set_up_table(sheet, (14,) + (12,) * (len(heads) - 1), heads)
-    put_heads(sheet, 0, heads, book.styles, numbers_from=1)
+    set_up_table(sheet, (14, 14) + (12,) * (len(heads) - 2), heads)
+    put_heads(sheet, 0, heads, book.styles, numbers_from=2)
+    row = 0
     for row, day in enumerate(book.report.series, start=1):
         put_moment(sheet, row, 0, _local_day(day, book.report), book.styles.day)
-        for column, count in enumerate(summary.day_counts(book.report, day), start=1):
-            put_number(sheet, row, column, count, book.styles.number)
+        put_text(sheet, row, 1, book.translations.weekday(day.since, book.report.zone), book.styles.text)
+        _put_counts(sheet, row, summary.day_counts(book.report, day), book.styles.number)
+    if row:
+        put_text(sheet, row + 1, 0, book.translations.gettext("Total"), book.styles.total_label)
+        sheet.write_blank(row + 1, 1, None, book.styles.total_label)
+        _put_counts(sheet, row + 1, summary.all_days_counts(book.report), book.styles.total)
+
+
+def _put_counts(sheet: Any, row: int, counts: list[int], style: Any) -> None:
+    for column, count in enumerate(counts, start=2):
+        put_number(sheet, row, column, count, style)
 
 
 def _local_day(day: Bucket, report: Report) -> datetime:
@@ -134,14 +144,14 @@ def _chart_by_day(sheet: Any, book: _Book) -> Any:
     last = len(book.report.series)
     counts = [summary.day_counts(book.report, day) for day in book.report.series]
     for outcome in (outcome for outcome in _STACK if outcome in outcomes):
-        column = outcomes.index(outcome) + 2
+        column = outcomes.index(outcome) + 3
         chart.add_series(
             {
                 "name": heads[column],
                 "categories": [sheet.name, 1, 0, last, 0],
                 "categories_data": [_serial(_local_day(day, book.report)) for day in book.report.series],
                 "values": [sheet.name, 1, column, last, column],
-                "values_data": [day[column - 1] for day in counts],
+                "values_data": [day[column - 2] for day in counts],
                 "fill": {"color": COLOURS[outcome]},
                 "gap": 40,
             }
@@ -189,5 +199,5 @@ def _title(text: str) -> dict[str, Any]:
 
 def _axis_day(translations: Translations, days: int) -> str:
     if days > YEAR:
-        return "mm.yyyy" if translations.language == "ru" else "yyyy-mm"
-    return "dd.mm" if translations.language == "ru" else "mm-dd"
+        return "mm\\.yyyy" if translations.language == "ru" else "yyyy-mm"
+    return "dd\\.mm" if translations.language == "ru" else "mm-dd"

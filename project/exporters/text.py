@@ -4,10 +4,9 @@ import re
 from collections.abc import Iterable, Iterator
 
 from project.domain.attempts import CREATED, Outcome
-from project.domain.lines import Column, Layout, Lines, Value
+from project.domain.lines import JOINT, Column, Label, Layout, Lines, Value
 from project.domain.reports import CountAttempts, Report
-from project.domain.text import BIDI_CONTROLS, INVISIBLE
-from project.exporters import summary
+from project.exporters import formulas, summary
 from project.exporters.translations import ABSENT, Heading, Translations
 
 BYTE_ORDER_MARK = "\ufeff"
@@ -15,23 +14,16 @@ BYTE_ORDER_MARK = "\ufeff"
 LINE = "\r\n"
 WIDTH = 78
 
-_TAB, _PHONE = "\t", "\x02"
-"""Separators in raw lines. Phone numbers have one of their own, because only they may begin with a plus."""
-_INVISIBLE = "\x7f-\x9f\ud800-\udfff" + "".join(sorted(BIDI_CONTROLS | INVISIBLE))
-_BREAKING = re.compile(f"[\x00-\x1f{_INVISIBLE}]")
-# Spreadsheets trim pasted cells, so a leading space does not prevent a formula. Japanese ones accept full-width signs.
-_START = r"\s*[=+\-@＝＋－＠]"
-_FORMULA = re.compile(rf"[\t\r\n\x00]|{_START}")
-_DIGITS = r"[\d• ().-]*"
-_MASKED_PHONE = re.compile(rf"\+{_DIGITS}")
-_UNSAFE = re.compile(rf"[{_INVISIBLE}]|{_TAB}{_START}|{_PHONE}(?!\+{_DIGITS}[{_TAB}{_PHONE}]){_START}")
-_LEAD_BYTES = b"\xc2\xd8\xe1\xe3\xef"
-"""Lead bytes of invisible characters, spaces and full-width signs: the last two may begin a formula."""
-_HINTS = (
-    re.compile(b"\xe2(?!\x80\xa2)"),  # the lead byte of the dots in masks, which are safe
-    re.compile(rf"{_TAB}[ =+@-]".encode()),
-    re.compile(rf"{_PHONE}(?!\+[0-9• ().-]*{_TAB})[ =+@-]".encode()),
-)
+SHOWN = 40
+"""Longest value of a client that is shown in full; longer ones would break the alignment and are cut."""
+
+PHONE_SHOWN = 24
+"""The same for phone numbers: valid ones are shorter."""
+
+_LABEL = "\t"
+"""Separator between labels in raw lines. The others are JOINT and that of phones."""
+_BREAKING = re.compile(f"[\x00-\x1f{formulas.INVISIBLE_CHARACTERS}]")
+_UNSAFE = re.compile(rf"[{formulas.INVISIBLE_CHARACTERS}]|{formulas.UNSAFE}")
 
 
 def stream(count: CountAttempts, lines: Lines, heading: Heading, translations: Translations) -> Iterator[bytes]:
@@ -39,7 +31,7 @@ def stream(count: CountAttempts, lines: Lines, heading: Heading, translations: T
 
     The last line is the number of rows; without it the download is incomplete.
     """
-    yield _encoded([f"{BYTE_ORDER_MARK}{summary.title(translations).upper()} (useradd)", "=" * WIDTH])
+    yield _encoded([f"{BYTE_ORDER_MARK}{_clean(summary.title(heading, translations)).upper()} (useradd)", "=" * WIDTH])
     report = count()
     yield _encoded(sections(report, heading, translations))
     rows = 0
@@ -65,34 +57,86 @@ def sections(report: Report, heading: Heading, translations: Translations) -> It
     yield from _section(_("By day"), _days(report, translations))
     hint = _("tab-separated columns: paste them into a spreadsheet as they are")
     name = f"{_('Requests')}, {translations.number(report.total)}"
-    yield from _section(name, ["\t".join(summary.log_heads(translations))], hint)
+    heads = zip(_log_heads(translations), _widths(report, translations), strict=True)
+    yield from _section(name, ["\t".join(head.ljust(width) for head, width in heads)], hint)
+
+
+def _log_heads(translations: Translations) -> list[str]:
+    """Return the header of the rows.
+
+    The columns of errors come last: where they are empty, nothing needs padding.
+    """
+    moment, outcome, status, code, reason, *client, fixes, duration, request_id = summary.log_heads(translations)
+    return [moment, outcome, status, *client, duration, request_id, code, reason, fixes]
+
+
+def _labels(translations: Translations) -> tuple[Label, Label, Label, Label]:
+    """Return the labels of outcome, status, code and reason."""
+    outcomes = summary.log_outcomes(translations)
+    return (
+        lambda status, _code: outcomes[Outcome.of(status)],
+        lambda status, _code: str(status or ABSENT),
+        lambda _status, code: "" if code == CREATED else code,
+        lambda _status, code: "" if code == CREATED else _clean(translations.reason(code)),
+    )
+
+
+def _widths(report: Report, translations: Translations) -> list[int]:
+    """Return the widths of the columns.
+
+    They are fixed, or those of the header or the longest label.
+    """
+    heads = _log_heads(translations)
+    outcome, status, code, reason = (
+        max(len(head), *(len(label(*kind)) for kind in report.kinds), 0)
+        for head, label in zip([*heads[1:3], *heads[9:11]], _labels(translations), strict=True)
+    )
+    return [19, outcome, status, SHOWN, SHOWN, PHONE_SHOWN, SHOWN, len(heads[7]), 36, code, reason, 0]
 
 
 def layout(report: Report, translations: Translations) -> Layout:
-    outcomes = summary.log_outcomes(translations)
+    """Return the layout of a row."""
+    outcome, status, code, reason = _labels(translations)
+    widths = _widths(report, translations)
+    values: list[tuple[Value | Label, str]] = [
+        (Value.LOCAL_TIME, ""),
+        (outcome, JOINT),
+        (status, _LABEL),
+        (Value.USERNAME, JOINT),
+        (Value.NAME, JOINT),
+        (Value.PHONE, formulas.PHONE),
+        (Value.EMAIL, JOINT),
+        (Value.DURATION, JOINT),
+        (Value.ID, JOINT),
+    ]
+    columns = [Column(value, mark, width=width) for (value, mark), width in zip(values, widths, strict=False)]
     return Layout(
         columns=(
-            Column(Value.LOCAL_TIME),
-            Column(lambda status, _code: outcomes[Outcome.of(status)], _TAB),
-            Column(lambda status, _code: str(status or ABSENT), _TAB),
-            Column(lambda _status, code: "" if code == CREATED else code, _TAB),
-            Column(lambda _status, code: "" if code == CREATED else _clean(translations.reason(code)), _TAB),
-            Column(Value.USERNAME, _TAB),
-            Column(Value.NAME, _TAB),
-            Column(Value.PHONE, _PHONE),
-            Column(Value.EMAIL, _TAB),
-            Column(Value.DURATION, _TAB),
-            Column(Value.ID, _TAB),
+            *columns,
+            Column(_padded(code, widths[9]), JOINT),
+            Column(_padded(reason, widths[10]), _LABEL),
+            Column(Value.FIXES, JOINT),
         ),
-        separators={_TAB: _TAB, _PHONE: _TAB},
+        separators={JOINT: "\t", "\t": "\t", "\x02": ""},
         suffix=LINE,
         unsafe=_UNSAFE,
-        lead_bytes=_LEAD_BYTES,
-        hints=_HINTS,
+        lead_bytes=formulas.LEAD_BYTES,
+        hints=formulas.HINTS,
         escape=_cell,
         zone=report.zone,
         kinds=report.kinds,
+        messages=translations.messages,
     )
+
+
+def _padded(label: Label, width: int) -> Label:
+    """Pad the labels of a column, except empty ones."""
+
+    def padded(status: int, code: str) -> str:
+        text = label(status, code)
+        return text and text.ljust(width)
+
+    return padded
 
 
 def _section(name: str, lines: Iterable[str], hint: str = "") -> Iterator[str]:
@@ -135,24 +179,25 @@ def _count_line(status: int, name: str, width: int, count: int, total: int, tran
 
 
 def _days(report: Report, translations: Translations) -> Iterator[str]:
-    heads = summary.day_heads(report, translations)
-    widths = [max(11, len(head) + 2) for head in heads[1:]]
-    yield f"{heads[0]:<12}" + _right(heads[1:], widths)
-    for day in report.series:
-        counts = [translations.number(count) for count in summary.day_counts(report, day)]
-        yield f"{translations.day(day.since, report.zone):<12}" + _right(counts, widths)
+    day, weekday, *heads = summary.day_heads(report, translations)
+    widths = [max(11, len(head) + 2) for head in heads]
+    yield f"{day:<12}{weekday:<12}" + _right(heads, widths)
+    for bucket in report.series:
+        name = f"{translations.day(bucket.since, report.zone):<12}{translations.weekday(bucket.since, report.zone):<12}"
+        yield name + _right(map(translations.number, summary.day_counts(report, bucket)), widths)
+    if report.series:
+        total = translations.gettext("Total")
+        yield f"{total:<24}" + _right(map(translations.number, summary.all_days_counts(report)), widths)
 
 
-def _right(cells: list[str], widths: list[int]) -> str:
+def _right(cells: Iterable[str], widths: list[int]) -> str:
     return "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
 
 
 def _cell(value: Value, content: str) -> str:
-    """Return the text of a cell, which no spreadsheet interprets as a formula (CWE-1236)."""
-    if value is Value.PHONE and _MASKED_PHONE.fullmatch(content):
-        return content
-    text = _clean(content)
-    return f"'{text}" if _FORMULA.match(content) or _FORMULA.match(text) else text
+    """Return a cell text on one line that no spreadsheet interprets as a formula."""
+    cell = formulas.disarmed(content, is_phone=value is Value.PHONE)
+    return _clean(cell)
 
 
 def _clean(value: str) -> str:

@@ -11,6 +11,8 @@ from zoneinfo import ZoneInfo
 from babel.dates import format_datetime
 from babel.numbers import format_decimal, format_percent
 
+from project.domain.messages import Messages
+
 ABSENT = "—"
 _TENTH_OF_PERCENT = Decimal("0.001")
 
@@ -37,6 +39,8 @@ class Translations:
     """Label of a code: `invalid_phone` -> "The phone number is not valid"."""
     status: Callable[[int], str]
     """Label of an HTTP status: 409 -> "Conflict"."""
+    messages: Messages
+    """Sentences about errors, the same as in the API."""
 
     def number(self, number: int) -> str:
         """Format a number: `10,930`, in Russian with a no-break space."""
@@ -57,6 +61,10 @@ class Translations:
 
     def day(self, moment: datetime, zone: ZoneInfo) -> str:
         return format_datetime(moment.astimezone(zone), _DAYS.get(self.language, _SORTABLE_DAY), locale=self.language)
+
+    def weekday(self, moment: datetime, zone: ZoneInfo) -> str:
+        """Return the short name of the day of the week: `Mon`."""
+        return format_datetime(moment.astimezone(zone), "EEE", locale=self.language)
 
     def moment(self, moment: datetime, zone: ZoneInfo) -> str:
         """Format date and time of a moment in `zone`, to the second."""
@@ -79,5 +87,7 @@ class Heading:
     """Name of the time zone: `Moscow time (UTC+3)`."""
     filters: tuple[tuple[str, str], ...]
     """Name and value of each filter, including unset ones."""
+    selected: str
+    """Selected values, for titles: `rejected, 422`; "" without filters."""
     exported_by: str
     exported_at: datetime

@@ -20,6 +20,8 @@ from project.exporters.styles import Styles
 from project.exporters.translations import Heading, Translations
 
 SUMMARY_SHEETS = 3
+FIRST_ROW = 2
+"""The row below the header."""
 _FIRST = "_rels/.rels"
 """The first part of the archive, by which programs recognize the file type."""
 
@@ -76,8 +78,8 @@ def _sheet(head: bytes, tail: bytes, blocks: Iterator[Block], rows_per_sheet: in
     yield head
     rows = 0
     while rows < rows_per_sheet and (block := next(blocks, None)):
+        yield log_sheets.number_rows(block.content, FIRST_ROW + rows)
         rows += block.rows
-        yield block.content
     if rows > rows_per_sheet:
         raise TooManyRowsError
     yield tail
@@ -90,9 +92,9 @@ def _write_workbook(
     options = {"in_memory": True, "strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
     workbook = Workbook(file, options)
     created = heading.exported_at.astimezone(UTC).replace(tzinfo=None)
-    workbook.set_properties({"title": summary.title(translations), "author": "useradd", "created": created})
+    workbook.set_properties({"title": summary.title(heading, translations), "author": "useradd", "created": created})
     styles = Styles.of(workbook, translations.language)
     summary_sheets.add(workbook, report, heading, translations, styles)
-    sizes = log_sheets.add(workbook, report.total, translations, styles, rows_per_sheet)
+    sizes = log_sheets.add(workbook, report.total, heading, translations, styles, rows_per_sheet)
     workbook.close()
     return sizes

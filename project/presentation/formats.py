@@ -17,7 +17,9 @@ from jinja2 import StrictUndefined
 
 from project.contract import error_codes
 from project.domain.attempts import AttemptRow, Outcome
-from project.exporters.sizes import expected_size
+from project.domain.messages import Messages
+from project.domain.reports import Report
+from project.exporters import sizes
 from project.exporters.translations import Translations
 from project.http.languages import LANGUAGES, display_zone, local
 from project.http.request_state import request_state
@@ -79,6 +81,14 @@ def _load_translations() -> Translations:
     codes = (*error_codes.FIELD_CODES, *error_codes.PROBLEMS, *error_codes.OTHER_REASONS)
     reasons = {code: error_codes.reason_text(code) for code in codes}
     statuses = {status: error_codes.status_text(status) for status in error_codes.STATUSES}
+    messages = Messages(
+        fields={field: str(label) for field, label in error_codes.FIELD_LABELS.items()},
+        sentences={
+            (code, variant): str(sentence)
+            for code, field_code in error_codes.FIELD_CODES.items()
+            for variant, sentence in field_code.messages.items()
+        },
+    )
 
     def ngettext(singular: str, plural: str, num: int, /, **variables: object) -> str:
         text: str = catalog.ungettext(singular, plural, num)
@@ -90,6 +100,7 @@ def _load_translations() -> Translations:
         ngettext=ngettext,
         reason=lambda code: reasons.get(code, code),
         status=lambda status: statuses.get(status) or error_codes.status_text(status),
+        messages=messages,
     )
 
 
@@ -103,6 +114,11 @@ def size(value: int) -> str:
     unit, scale = next((pair for pair in _SIZES if value >= pair[1]), _SIZES[-1])
     shown = round(value / scale, 1 if value < 10 * scale else None)
     return str(format_unit(shown, unit, length="short", locale=language_code())).replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def expected_size(ending: str, report: Report) -> int:
+    """Return the approximate size of a file in the current language."""
+    return sizes.expected_size(ending, report, translations())
 
 
 def share(part: int, whole: int) -> str:
@@ -150,7 +166,7 @@ def _format_time(time: datetime, pattern: str, language: str) -> str:
 def zone_label(zone: ZoneInfo | None = None, time: datetime | None = None) -> str:
     """Return the name of a time zone, by default the display zone: `Moscow time (UTC+3)`."""
     zone = zone or display_zone()
-    offset = _offset((time or datetime.now(zone)).astimezone(zone))
+    offset = offset_label((time or datetime.now(zone)).astimezone(zone))
     if zone.key == "Europe/Moscow":
         return gettext("Moscow time (%(offset)s)", offset=offset)
     if zone.key == "UTC":
@@ -159,7 +175,8 @@ def zone_label(zone: ZoneInfo | None = None, time: datetime | None = None) -> st
     return gettext("%(city)s time (%(offset)s)", city=city, offset=offset)
 
 
-def _offset(time: datetime) -> str:
+def offset_label(time: datetime) -> str:
+    """Return the offset of a time from UTC: `UTC+3`."""
     minutes = (time.utcoffset() or timedelta()) // timedelta(minutes=1)
     hours, rest = divmod(abs(minutes), 60)
     return f"UTC{'+' if minutes >= 0 else '−'}{hours}{f':{rest:02}' if rest else ''}"

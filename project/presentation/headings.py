@@ -66,22 +66,26 @@ def file_heading(selection: Selection, report: Report, reader: str, now: datetim
     names = outcome_names()
     outcomes = ", ".join(names[outcome] for outcome in Outcome if outcome in selection.filter.outcomes)
     codes = ", ".join(reason_text(code) for code in sorted(selection.filter.codes))
+    statuses = ", ".join(map(str, sorted(selection.filter.statuses)))
     filters = [
         (gettext("Result"), outcomes or pgettext("result", "any")),
         (gettext("Reason"), codes or pgettext("reason", "any")),
     ]
-    if selection.filter.statuses:
-        filters.append((gettext("Status"), ", ".join(map(str, sorted(selection.filter.statuses)))))
+    if statuses:
+        filters.append((gettext("Status"), statuses))
     filters.append((gettext("Search"), selection.filter.text or ABSENT))
     client = (
         (gettext("Client address"), selection.filter.client_address),
         (gettext("Client"), selection.filter.client_program),
     )
     filters += [(name, value) for name, value in client if value]
+    searches = (selection.filter.text, selection.filter.client_address, selection.filter.client_program)
+    selected = (outcomes.lower(), codes, statuses, *(f"“{text}”" for text in searches if text))
     return Heading(
         period=period_label(selection, report),
         zone=zone_label(selection.zone),
         filters=tuple(filters),
+        selected=", ".join(filter(None, selected)),
         exported_by=reader,
         exported_at=now,
     )

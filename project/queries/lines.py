@@ -1,8 +1,8 @@
 """Reads attempts in blocks of lines that PostgreSQL has formatted."""
 
+import json
 import secrets
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby
 from typing import Any
 from uuid import UUID
@@ -10,10 +10,10 @@ from zoneinfo import ZoneInfo
 
 from psycopg2 import extensions
 from sqlalchemy import (
+    CHAR,
     ColumnElement,
     Connection,
     Select,
-    SQLColumnExpression,
     String,
     Text,
     and_,
@@ -31,9 +31,11 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 
 from project.database import Database, PreparedQuery
-from project.domain.attempts import CREATED, AttemptFilter
-from project.domain.lines import LINE_END, Column, Layout, RawBlock, Value
+from project.domain.attempts import CREATED, AttemptFilter, mask_errors
+from project.domain.errors import FieldError
+from project.domain.lines import JOINT, LINE_END, UNTRUSTED, Column, Layout, RawBlock, Value
 from project.domain.masking import mask, short_name
+from project.domain.messages import Messages
 from project.models import Attempt
 from project.queries.attempts import select_first
 
@@ -86,14 +88,18 @@ def find_escaped_lines(
 ) -> dict[bytes, bytes]:
     """Return the escaped lines of these attempts by ID; values are masked unless `in_full`."""
     _prepare(connection, layout.zone)
-    values = (cast(_VALUES[value], Text) for value in layout.values)
+    sql = _VALUES | {Value.FIXES: Attempt.errors}  # described below
+    values = (cast(sql[value], Text) for value in layout.values)
     columns = (cast(Attempt.id, Text), Attempt.status, Attempt.code, *values)
     query = select(*columns).where(Attempt.id.in_(UUID(attempt_id.decode()) for attempt_id in ids))
     lines: dict[bytes, bytes] = {}
     for key, status, code, *texts in _fetch(connection, query):
-        found = dict(zip(layout.values, map(bytes.decode, texts), strict=True))
+        found = {value: (text or b"").decode() for value, text in zip(layout.values, texts, strict=True)}
+        errors = tuple(map(FieldError.from_json, json.loads(found[Value.FIXES])))
         if not in_full:
+            errors = mask_errors(errors)
             found |= {value: to_mask(found[value]) for value, to_mask in _MASKS.items() if value in found}
+        found[Value.FIXES] = layout.messages.describe(errors)
         lines[key] = layout.format_line(status, code.decode(), found)
     return lines
 
@@ -115,45 +121,91 @@ def _fetch(connection: Connection, query: Select[*tuple[Any, ...]]) -> list[Any]
 
 
 def _raw_line(layout: Layout, *, in_full: bool) -> ColumnElement[str]:
-    """Return the SQL expression for a raw line; concat_ws() adds the most frequent separator."""
-    sql = _VALUES if in_full else _VALUES | _MASKED
-    usual = Counter(column.separator for column in layout.columns[1:]).most_common(1)[0][0]
-    texts: list[ColumnElement[str]] = []
-    for is_value, columns in groupby(layout.columns, lambda column: isinstance(column.value, Value)):
-        values = ((column.separator, sql[column.value]) for column in columns if isinstance(column.value, Value))
-        for separator, text in values if is_value else [_labels(list(columns), layout.kinds)]:
-            if texts and separator != usual:
-                texts[-1] = cast(texts[-1], Text) + literal(separator) + cast(text, Text)
-            else:
-                texts.append(text)
-    return func.concat_ws(usual, *texts)
+    """Return the SQL expression of a raw line.
+
+    concat_ws() takes less time than other ways to concatenate.
+    """
+    sql = (_VALUES if in_full else _VALUES | _MASKED) | {Value.FIXES: _fixes(layout.messages)}
+    texts: list[ColumnElement[Any]] = []
+    for is_label, columns in groupby(layout.columns, lambda column: not isinstance(column.value, Value)):
+        if is_label:
+            texts.append(_labels(list(columns), layout.kinds))
+        else:
+            texts += [_text(column, sql[column.value]) for column in columns if isinstance(column.value, Value)]
+    return func.concat_ws(JOINT, *texts)
 
 
-def _labels(columns: list[Column], kinds: Iterable[tuple[int, str]]) -> tuple[str, ColumnElement[str]]:
-    """Return the labels of adjacent columns as one CASE expression over the known kinds."""
+def _text(column: Column, value: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return a value with its separator except JOINT.
+
+    It is never null, which concat_ws() would leave out.
+    """
+    mark, blank = (separator.removeprefix(JOINT) for separator in (column.separator, column.blank))
+    shown = cast(value, Text)
+    text: ColumnElement[str] = func.coalesce(literal(mark) + shown if mark else shown, blank or mark)
+    if not column.width or column.value in (Value.ID, Value.LOCAL_TIME):  # as long as any other
+        return text
+    width = column.width + len(mark)
+    if column.value in UNTRUSTED:
+        cut = func.left(text, width - 1) + literal("…")
+        is_short = func.octet_length(text) <= width  # faster than counting characters
+        text = case((is_short, text), (func.char_length(text) <= width, text), else_=cut)
+    return cast(text, CHAR(width))  # which concat_ws() pads faster than rpad() does
+
+
+def _labels(columns: list[Column], kinds: Iterable[tuple[int, str]]) -> ColumnElement[str]:
+    """Return the labels of adjacent columns as one CASE expression over the known kinds.
+
+    An unknown kind gets _NO_LABEL in each column.
+    """
 
     def label(status: int, code: str) -> str:
-        labelled = [(column.separator, column.value) for column in columns if not isinstance(column.value, Value)]
-        texts = [separator + label_of(status, code) for separator, label_of in labelled]
-        return "".join(texts).removeprefix(columns[0].separator)
+        labelled = [(column, column.value) for column in columns if not isinstance(column.value, Value)]
+        texts = [column.raw(label_of(status, code)) for column, label_of in labelled]
+        return "".join(texts).removeprefix(JOINT)
 
     labels = [(and_(Attempt.status == status, Attempt.code == code), label(status, code)) for status, code in kinds]
-    return columns[0].separator, case((false(), ""), *labels, else_=_NO_LABEL)
+    unknown = "".join(column.separator + _NO_LABEL for column in columns).removeprefix(JOINT)
+    return case((false(), ""), *labels, else_=unknown)
 
 
 def _errors() -> ColumnElement[str]:
+    return _joined(lambda error: error["field"].astext + ":" + error["code"].astext, "';'")
+
+
+def _fixes(messages: Messages) -> ColumnElement[str]:
+    """Return Messages.describe() of the errors, _NO_LABEL for errors with parameters.
+
+    Names of unknown fields with control characters are _NO_LABEL, too, so that the value cannot contain a separator.
+    """
+    fields = _json(messages.fields)
+    sentences = _json({":".join(key): sentence for key, sentence in messages.sentences.items()})
+
+    def describe(error: ColumnElement[Any]) -> ColumnElement[str]:
+        field = error["field"].astext
+        label = func.coalesce(fields[field].astext, case((field.regexp_match("[[:cntrl:]]"), _NO_LABEL), else_=field))
+        sentence = sentences[error["code"].astext + ":" + func.coalesce(error["variant"].astext, "")].astext
+        has_params = func.coalesce(error["params"], _json({})) != _json({})
+        return label + ": " + func.coalesce(case((has_params, _NO_LABEL), else_=sentence), _NO_LABEL)
+
+    return _joined(describe, "' '")
+
+
+def _json(values: Mapping[str, str]) -> ColumnElement[Any]:
+    return cast(literal(json.dumps(values)), JSONB)
+
+
+def _joined(to_text: Callable[[ColumnElement[Any]], ColumnElement[str]], separator: str) -> ColumnElement[str]:
+    """Return the texts of the errors of an attempt, null if there are none."""
     errors = func.jsonb_array_elements(Attempt.errors).table_valued(column("error", JSONB), with_ordinality="position")
     errors = errors.render_derived()
-    texts = errors.c.error["field"].astext + ":" + errors.c.error["code"].astext
-    joined = select(func.string_agg(texts, aggregate_order_by(literal_column("';'"), errors.c.position)))
+    order: ColumnElement[str] = aggregate_order_by(literal_column(separator), errors.c.position)
+    joined = select(func.string_agg(to_text(errors.c.error), order)).scalar_subquery()
+    # A single error, the usual number, is faster without the subquery.
+    text = case((func.jsonb_array_length(Attempt.errors) == 1, to_text(Attempt.errors[0])), else_=joined)
     has_errors = Attempt.errors != literal_column("'[]'::jsonb", JSONB)
-    # Created users have no errors, so most attempts need no access to the JSON column.
-    return case((and_(Attempt.code != CREATED, has_errors), joined.scalar_subquery()))
-
-
-def _or_empty(value: SQLColumnExpression[Any]) -> ColumnElement[str]:
-    """Replace null with an empty text, because concat_ws() omits the separator of null."""
-    return func.coalesce(cast(value, Text), "")
+    # Created users have none, so most attempts need no JSON access.
+    return case((and_(Attempt.code != CREATED, has_errors), text))
 
 
 _VALUES: dict[Value, ColumnElement[Any]] = {
@@ -165,15 +217,15 @@ _VALUES: dict[Value, ColumnElement[Any]] = {
     Value.SERIAL_TIME: literal_column(
         "(floor(date_part('epoch', attempts.received_at::timestamp)) / 86400 + 25569)::text", Text
     ),
-    Value.ANSWERED: _or_empty(Attempt.answered),
+    Value.ANSWERED: Attempt.answered.expression,
     Value.CODE: Attempt.code.expression,
     Value.DURATION: Attempt.duration_ms.expression,
     Value.VIA: Attempt.via.expression,
-    Value.USERNAME: _or_empty(Attempt.username),
-    Value.NAME: _or_empty(Attempt.sent["name"].astext),
-    Value.PHONE: _or_empty(Attempt.phone_masked),
-    Value.EMAIL: _or_empty(Attempt.email_masked),
-    Value.ERRORS: _or_empty(_errors()),
+    Value.USERNAME: Attempt.username.expression,
+    Value.NAME: Attempt.sent["name"].astext,
+    Value.PHONE: Attempt.phone_masked.expression,
+    Value.EMAIL: Attempt.email_masked.expression,
+    Value.ERRORS: _errors(),
 }
 
 

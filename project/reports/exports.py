@@ -6,14 +6,15 @@ from contextlib import ExitStack
 from functools import cache, partial
 from threading import BoundedSemaphore
 
-from flask import Response
+from flask import Response, request
 
 from project.domain.errors import RefusalError
 from project.domain.reports import CountAttempts, Report
-from project.exporters import STREAMS
+from project.exporters import RAW_STREAMS, STREAMS
 from project.exporters.names import file_name
 from project.http import rate_limits
 from project.http.guards import api_key_allowed
+from project.http.query_parameters import read_switch
 from project.http.request_state import request_state
 from project.http.translations import gettext
 from project.presentation.formats import translations
@@ -49,7 +50,9 @@ def export(ending: str) -> Response:
     lines twice. /api/v1/download-* are addresses of the former Django version of this service.
     """
     rate_limits.consume_for_reader(rate_limits.EXPORTS)
-    selection = read_selection(parse_selection_strictly, known=(*PARAMETERS, "lang"))
+    raw = ("raw",) if ending in RAW_STREAMS else ()
+    selection = read_selection(parse_selection_strictly, known=(*PARAMETERS, "lang", *raw))
+    stream = (RAW_STREAMS if read_switch(request.args, "raw") else STREAMS)[ending]
     if not _permits.acquire(blocking=False):
         raise RefusalError("exports_busy")
     with ExitStack() as stack:
@@ -60,7 +63,7 @@ def export(ending: str) -> Response:
             count()
         lines = partial(service.iter_blocks, get_runtime().read_database, report)
         heading = file_heading(selection, report, _exporter(), selection.now)
-        response = Response(_chunks(STREAMS[ending](count, lines, heading, translations())))
+        response = Response(_chunks(stream(count, lines, heading, translations())))
         disposition = f'attachment; filename="{file_name(report, ending)}"'
         response.headers.update({"Content-Type": TYPES[ending], "Content-Disposition": disposition})
         response.call_on_close(stack.pop_all().close)

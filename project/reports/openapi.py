@@ -7,6 +7,7 @@ from apispec import APISpec
 from project.contract.openapi import parameter, problem_responses, success
 from project.contract.responses import ATTEMPT, ATTEMPT_PAGE, STATS, ResponseSchema
 from project.domain.attempts import Outcome
+from project.exporters import RAW_STREAMS
 from project.presentation.selection import KNOWN_CODES, PERIODS
 from project.reports.exports import TYPES
 
@@ -48,7 +49,8 @@ def describe(spec: APISpec) -> None:
         "not_found",
     )
     for ending, media_type in TYPES.items():
-        _add_file(spec, f"/results/export.{ending}", f"export_{ending}", media_type)
+        parameters = [_RAW] if ending in RAW_STREAMS else []
+        _add_file(spec, f"/results/export.{ending}", f"export_{ending}", media_type, *parameters)
     for ending in ("txt", "xlsx"):
         _add_file(spec, f"/api/v1/download-{ending}/", f"download_{ending}", TYPES[ending])
 
@@ -67,7 +69,7 @@ def _add(
     _describe(spec, path, name, summary, description, parameters, responses, *codes, security=KEY_OR_SESSION)
 
 
-def _add_file(spec: APISpec, path: str, name: str, media_type: str) -> None:
+def _add_file(spec: APISpec, path: str, name: str, media_type: str, *parameters: Json) -> None:
     schema = _TEXT if media_type.startswith("text/") else {**_TEXT, "format": "binary"}
     content = {media_type.partition(";")[0]: {"schema": schema}}
     disposition = {"description": "`attachment` with an ASCII file name", "schema": _TEXT}
@@ -79,7 +81,17 @@ def _add_file(spec: APISpec, path: str, name: str, media_type: str) -> None:
         location = {"Location": {"schema": _TEXT}}
         responses["302"] = {"description": "No login, in a browser: to the login page", "headers": location}
     codes = ("exports_busy", "rate_limited")
-    _describe(spec, path, name, summary, description, _filter("7d"), responses, *codes, security=KEY_OR_SESSION)
+    _describe(
+        spec,
+        path,
+        name,
+        summary,
+        description,
+        [*_filter("7d"), *parameters],
+        responses,
+        *codes,
+        security=KEY_OR_SESSION,
+    )
 
 
 def _describe(
@@ -132,5 +144,8 @@ def _many(name: str, description: str, item: Json) -> Json:
 
 _TEXT: Json = {"type": "string"}
 _UUID: Json = {"type": "string", "format": "uuid"}
+_RAW = parameter(
+    "raw", "`1`: values as they were sent, without an apostrophe before formulas", {"type": "string", "enum": ["1"]}
+)
 _ZONE = parameter("tz", "`UTC`: times in UTC, else in the zone of the service", {"type": "string", "enum": ["UTC"]})
 _LIMIT = parameter("limit", "How many", {"type": "integer", "minimum": 1, "maximum": 100, "default": 25})

@@ -25,6 +25,7 @@ from project.services import reports
 from tests.builders import ANNA, IVAN, log_in, useradd
 from tests.chaos.postgres import Postgres
 from tests.chaos.processes import eventually
+from tests.unit.test_exporters import ENGLISH_TRANSLATIONS
 
 CAUGHT_UP_S = 10.0
 
@@ -189,7 +190,10 @@ def test_the_primary_answers_while_the_replica_is_frozen(
 
 def count_exported(read_database: ReadDatabase, report: Report) -> int:
     """Return the number of rows in an export of this report."""
-    return sum(block.rows for block in reports.iter_blocks(read_database, report, csv.layout(report), size=7))
+    return sum(
+        block.rows
+        for block in reports.iter_blocks(read_database, report, csv.layout(report, ENGLISH_TRANSLATIONS), size=7)
+    )
 
 
 def test_an_export_is_complete_however_far_the_replica_lags(

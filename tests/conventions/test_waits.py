@@ -101,6 +101,8 @@ ALLOWED = {
     "project/server/worker.py _drain time.sleep": "stop",
     "project/server/worker.py with channel.outbuf_lock": "reader",
     "project/services/rate_limiting.py with self._lock": "memory",
+    "project/exporters/packing.py _write packed.result": "memory",
+    "project/exporters/packing.py _write pending.result": "memory",
     "project/services/reports.py _escape.run executor.submit(_retry_overloaded, query).result": "download",
     "project/services/reports.py _open_snapshot time.sleep": "writers",
     "project/services/reports.py _retry_overloaded time.sleep": "download",

@@ -6,12 +6,14 @@ import logging
 import re
 import zipfile
 from collections.abc import Iterator
+from itertools import islice
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from openpyxl import load_workbook
 
+from docs import sample
 from project.database import ReadDatabase
 from project.domain.errors import DatabaseUnavailableError
 from project.domain.lines import Block
@@ -19,7 +21,7 @@ from project.domain.reports import Report
 from project.reports import exports
 from project.services import reports as service
 from tests.builders import HTML
-from tests.functional.attempts import INVALID_PHONE, ago, keep
+from tests.functional.attempts import INVALID_PHONE, ago, keep, keep_all
 from tests.functional.test_reports import headline_numbers, show, text_of
 
 FILES = ["/results/export.txt", "/results/export.csv", "/results/export.xlsx"]
@@ -43,10 +45,10 @@ def logins_of(address: str, content: bytes) -> list[str]:
     """Return the logins of a file of any format in their order."""
     if "txt" in address:
         lines = content.decode("utf-8-sig").split("\r\n")
-        return [line.split("\t")[5] for line in lines if line.count("\t") > 5][1:]
+        return [line.split("\t")[3].rstrip() for line in lines if line.count("\t") > 5][1:]
     if "csv" in address:
         return [row["username"] for row in csv.DictReader(io.StringIO(content.decode(), newline=""))]
-    sheet = load_workbook(io.BytesIO(content))["Запросы"]
+    sheet = load_workbook(io.BytesIO(content)).worksheets[3]
     return [str(row[5]) for row in sheet.iter_rows(min_row=2, values_only=True)]
 
 
@@ -254,10 +256,40 @@ def test_exports_are_logged_with_user_and_format(varied: FlaskClient, caplog: py
     assert re.fullmatch(r"[0-9a-f-]{36}", line.__dict__["user_id"])
 
 
-def test_the_page_shows_the_estimated_size_of_downloads(varied: FlaskClient) -> None:
-    russian, english = text_of(show(varied)), text_of(show(varied, "?lang=en"))
+def shown_bytes(page: str, ending: str) -> float:
+    """Return the size that the page shows for a download."""
+    number, unit = re.search(rf"\.{ending} ≈ ([\d,.]+) (МБ|кБ|MB|kB)", text_of(page)).groups()  # type: ignore[union-attr]
+    return float(number.replace(",", ".")) * (1e6 if unit in ("МБ", "MB") else 1e3)
 
-    assert "Excel, .xlsx ≈ 14 кБ" in russian
-    assert "Текст, .txt ≈ 2,7 кБ 4 строки" in russian
-    assert ".csv ≈ 0,9 кБ" in russian
-    assert "Text, .txt ≈ 2.7 kB 4 rows" in english
+
+@pytest.mark.parametrize("language", ["ru", "en"])
+@pytest.mark.parametrize("query", ["", "&result=rejected", "&result=created", "&code=username_taken", "&status=422"])
+def test_the_page_shows_the_size_of_each_download_within_fifteen_percent(
+    reader: FlaskClient, app: Flask, language: str, query: str
+) -> None:
+    keep_all(app, list(islice(sample.records(), 2000)))
+    reader.get(f"/results/?lang={language}")
+
+    page = show(reader, f"?period=all{query}")
+
+    for address in FILES:
+        size = len(reader.get(f"{address}?period=all{query}", buffered=True).data)
+        assert 0.85 < shown_bytes(page, address.rpartition(".")[2]) / size < 1.15, address
+
+
+def test_links_to_downloads_do_not_turn_error_pages_into_files(varied: FlaskClient) -> None:
+    links = re.findall(r'<a[^>]*href="/results/export\.[^>]*>', show(varied))
+
+    assert len(links) == 3
+    assert not any("download" in link for link in links)
+
+
+def test_only_the_raw_csv_has_formulas_and_other_files_have_no_raw_form(varied: FlaskClient) -> None:
+    for_people, for_programs = (
+        logins_of("csv", varied.get(f"/results/export.csv{query}", buffered=True).data) for query in ("", "?raw=1")
+    )
+
+    assert ("'=1+1" in for_people, "=1+1" in for_people) == (True, False)
+    assert "=1+1" in for_programs
+    for address in ("/results/export.txt?raw=1", "/results/export.xlsx?raw=1", "/results/export.csv?raw=maybe"):
+        assert varied.get(address).status_code == 400

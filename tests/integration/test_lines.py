@@ -52,6 +52,15 @@ VARIED = [
     attempt_row(username=None, name=None, phone_masked=None, email_masked=None),
     attempt_row(username="=1+1", name='<b>&"x",\t\r\n', phone_masked="+7=999", email_masked="\u202e_x0041_\ufffe"),
     attempt_row(username="a\x1eb\x1e", name="\x1e"),
+    attempt_row(**REJECTED | {"errors": (FieldError("nam", "unknown_field", "hint", {"hint": "name"}),)}),
+    attempt_row(**REJECTED | {"errors": (FieldError("phone", "invalid_phone", "of_a_later_version"),)}),
+    attempt_row(
+        **REJECTED | {"errors": (FieldError("phone", "of_a_later_version"), FieldError("=1+1", "unknown_field"))}
+    ),
+    attempt_row(**REJECTED | {"errors": (FieldError("a\tb\x01c\x1f", "unknown_field"),)}, name="\t\x01"),
+    attempt_row(**REJECTED | {"errors": (FieldError("anna@example.org", "unknown_field"),)}),
+    attempt_row(username="a" * 40, name="я" * 40, phone_masked="7" * 24, email_masked="a" * 41),
+    attempt_row(username="я" * 41, name=" =" + "1" * 41, phone_masked="7" * 25, email_masked="=" * 41),
     attempt_row(username="\x01\x02\x03\x04", name="", phone_masked="-1", email_masked="😀" * 20_000),
 ]
 
@@ -60,8 +69,8 @@ def layouts(report: Report) -> dict[str, Layout]:
     """Return the layout of each file format."""
     return {
         "txt": text_file.layout(report, ENGLISH_TRANSLATIONS),
-        "csv": csv.layout(report),
-        "xlsx": log_sheets.layout(report, ENGLISH_TRANSLATIONS, [str(number) for number in range(11)]),
+        "csv": csv.layout(report, ENGLISH_TRANSLATIONS),
+        "xlsx": log_sheets.layout(report, ENGLISH_TRANSLATIONS, [str(number) for number in range(12)]),
     }
 
 
@@ -99,7 +108,9 @@ def export(runtime: Runtime, zone: str = "UTC", attempt_filter: AttemptFilter | 
 
 def ids_of(runtime: Runtime, report: Report, size: int = reports.BLOCK) -> Iterator[str]:
     """Yield the ids of a .csv export."""
-    for block in reports.iter_blocks(runtime.read_database, report, csv.layout(report), size=size):
+    for block in reports.iter_blocks(
+        runtime.read_database, report, csv.layout(report, ENGLISH_TRANSLATIONS), size=size
+    ):
         lines = block.content.decode().splitlines()
         assert len(lines) == block.rows
         yield from (line.partition(",")[0] for line in lines)
@@ -164,14 +175,14 @@ def test_postgresql_masks_logins_names_and_fields_as_pages_do(runtime: Runtime, 
         runtime.database.write_transaction(mask_again, "RU", 10)
     report = export(runtime, attempt_filter=AttemptFilter())
 
-    (block,) = reports.iter_blocks(runtime.read_database, report, csv.layout(report))
+    (block,) = reports.iter_blocks(runtime.read_database, report, csv.layout(report, ENGLISH_TRANSLATIONS))
 
-    assert block.content == next(iter(lines_of([stored.masked()])(csv.layout(report)))).content
+    assert block.content == next(iter(lines_of([stored.masked()])(csv.layout(report, ENGLISH_TRANSLATIONS)))).content
 
 
 def test_an_outcome_that_was_not_counted_is_exported_nevertheless(runtime: Runtime) -> None:
     stored = store(runtime, [attempt_row(), attempt_row(**REJECTED)])
-    layout = replace(csv.layout(export(runtime)), kinds=((201, "created"),))
+    layout = replace(csv.layout(export(runtime), ENGLISH_TRANSLATIONS), kinds=((201, "created"),))
 
     blocks = reports.iter_blocks(runtime.read_database, export(runtime), layout)
 
@@ -274,7 +285,10 @@ def test_values_that_look_like_lines_do_not_split_a_line(runtime: Runtime, size:
 
     report = export(runtime)
     content = b"".join(
-        block.content for block in reports.iter_blocks(runtime.read_database, report, csv.layout(report), size=size)
+        block.content
+        for block in reports.iter_blocks(
+            runtime.read_database, report, csv.layout(report, ENGLISH_TRANSLATIONS), size=size
+        )
     )
 
     assert [line.partition(b",")[0].decode() for line in content.split(b"\r\n")[:-1]] == [str(row.id) for row in stored]
@@ -285,7 +299,9 @@ def test_a_slow_download_holds_no_connection(runtime: Runtime, monkeypatch: pyte
     store(runtime, [attempt_row()] * 9)
     helper = ThreadPoolExecutor(1)
     monkeypatch.setattr(reports, "ThreadPoolExecutor", lambda *_: helper)
-    blocks = reports.iter_blocks(runtime.read_database, export(runtime), csv.layout(export(runtime)), size=1)
+    blocks = reports.iter_blocks(
+        runtime.read_database, export(runtime), csv.layout(export(runtime), ENGLISH_TRANSLATIONS), size=1
+    )
 
     next(blocks)
     helper.submit(int).result()  # the next block has been read, too
@@ -297,7 +313,9 @@ def test_a_slow_download_holds_no_connection(runtime: Runtime, monkeypatch: pyte
 def test_a_cancelled_export_leaves_no_thread_behind(runtime: Runtime) -> None:
     store(runtime, [attempt_row()] * 9)
     before = set(threading.enumerate())
-    blocks = reports.iter_blocks(runtime.read_database, export(runtime), csv.layout(export(runtime)), size=1)
+    blocks = reports.iter_blocks(
+        runtime.read_database, export(runtime), csv.layout(export(runtime), ENGLISH_TRANSLATIONS), size=1
+    )
     next(blocks)
     assert set(threading.enumerate()) > before
 
@@ -315,7 +333,7 @@ def test_a_block_that_is_read_again_loses_nothing_when_a_late_attempt_appears(
         hanging.execute(INSERT.replace("gen_random_uuid()", "%s"), (str(late),))
         stored = store(runtime, [attempt_row(received_at=NOW + timedelta(seconds=1), name="\x1e")] * 3)
         report = export(runtime)
-        layout = csv.layout(report)
+        layout = csv.layout(report, ENGLISH_TRANSLATIONS)
         found = find_lines(runtime.read_database, lines_query(report.attempt_filter, layout, size=3), first)
         hanging.connection.commit()
 

@@ -3,8 +3,9 @@
 import codecs
 import csv
 import io
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,6 +18,7 @@ from project.domain.attempts import AttemptFilter, AttemptRow, Outcome, first_id
 from project.domain.errors import FieldError
 from project.domain.lines import Block, Layout
 from project.domain.masking import mask_phone
+from project.domain.messages import Messages
 from project.domain.reports import Bucket, CodeCount, Durations, Report, StatusCount, day_edges
 from project.exporters import csv as csv_file
 from project.exporters import text as text_file
@@ -44,6 +46,8 @@ RUSSIAN = {
     "By day": "По дням",
     "Requests by day": "Запросы по дням",
     "Day": "День",
+    "Weekday": "День недели",
+    "What to fix": "Что исправить",
     "Total": "Всего",
     "Created": "Создано",
     "Rejected": "Отказы",
@@ -93,6 +97,18 @@ STATUSES = {
 }
 
 
+def messages(**fields: str) -> Messages:
+    """Return messages with these labels of fields."""
+    sentences = {
+        ("invalid_phone", ""): "There is no such phone number.",
+        ("invalid_phone", "too_short"): "The number is too short.",
+        ("invalid_email", ""): "This is not an e-mail address.",
+        ("unknown_field", ""): "There is no such field.",
+        ("unknown_field", "hint"): "There is no such field. Did you mean %(hint)s?",
+    }
+    return Messages(fields=fields, sentences=sentences)
+
+
 def _english_plural(singular: str, plural: str, num: int, /, **variables: object) -> str:
     return (singular if num == 1 else plural) % variables
 
@@ -110,6 +126,7 @@ ENGLISH_TRANSLATIONS = Translations(
     ngettext=_english_plural,
     reason=lambda code: REASONS.get(code, code),
     status=lambda status: STATUSES.get(status, "No response"),
+    messages=messages(phone="Phone", email="E-mail"),
 )
 RUSSIAN_TRANSLATIONS = Translations(
     language="ru",
@@ -117,11 +134,13 @@ RUSSIAN_TRANSLATIONS = Translations(
     ngettext=_russian_plural,
     reason=lambda code: RUSSIAN[REASONS[code]],
     status=lambda status: RUSSIAN[STATUSES[status]],
+    messages=messages(phone="Телефон", email="Почта"),
 )
 HEADING = Heading(
     period="17.11.2026 — 23.11.2026",
     zone="время московское (UTC+3)",
     filters=(("Результат", "все"), ("Поиск", "—")),
+    selected="",
     exported_by="petrov.ivan",
     exported_at=datetime(2026, 11, 23, 12, 4, 12, tzinfo=UTC),
 )
@@ -192,8 +211,8 @@ def text_of(
 
 
 def log_lines(text: str) -> list[list[str]]:
-    """Return the rows of a .txt file as cells, without the header."""
-    return [line.split("\t") for line in text.split("\r\n") if line.count("\t") > 1][1:]
+    """Return the rows of a .txt file as cells without their padding, without the header."""
+    return [[cell.rstrip(" ") for cell in line.split("\t")] for line in text.split("\r\n") if line.count("\t") > 1][1:]
 
 
 def count_too_early() -> Report:
@@ -207,9 +226,9 @@ def query_too_early(layout: Layout) -> Iterator[Block]:
     yield Block(0, b"")
 
 
-def csv_of(rows: Sequence[AttemptRow]) -> bytes:
+def csv_of(rows: Sequence[AttemptRow], stream: Callable[..., Iterator[bytes]] = csv_file.stream) -> bytes:
     """Return the .csv file."""
-    return b"".join(csv_file.stream(lambda: report(rows), lines_of(rows), HEADING, ENGLISH_TRANSLATIONS))
+    return b"".join(stream(lambda: report(rows), lines_of(rows), HEADING, ENGLISH_TRANSLATIONS))
 
 
 # Translations and names
@@ -272,17 +291,26 @@ def test_a_file_without_a_period_is_named_after_its_last_day() -> None:
 
 
 @pytest.mark.parametrize(
-    ("codes", "suffix"),
+    ("filters", "suffix"),
     [
-        ({"invalid_phone"}, "_invalid_phone"),
-        ({"invalid_phone", "invalid_email"}, ""),
-        ({"../etc/passwd"}, ""),
-        ({'a"\r\nX-Evil: 1'}, ""),
-        ({"ошибка"}, ""),
+        ({"outcomes": {Outcome.REJECTED}}, "_rejected"),
+        ({"outcomes": {Outcome.FAILED, Outcome.REJECTED}}, "_rejected_failed"),
+        ({"codes": {"invalid_phone"}}, "_invalid_phone"),
+        ({"codes": {"invalid_phone", "invalid_email"}}, "_codes"),
+        ({"statuses": {422, 409}}, "_409_422"),
+        ({"text": "анна/../"}, "_search"),
+        ({"client_address": "10.0.0.1"}, "_search"),
+        (
+            {"outcomes": {Outcome.REJECTED}, "codes": {"blank"}, "statuses": {422}, "text": "a"},
+            "_rejected_blank_422_search",
+        ),
+        ({"codes": {"../etc/passwd"}}, ""),
+        ({"codes": {'a"\r\nX-Evil: 1'}}, ""),
+        ({"codes": {"ошибка"}}, ""),
     ],
 )
-def test_a_file_name_ends_with_the_selected_code_if_there_is_only_one_known_one(codes: set[str], suffix: str) -> None:
-    shown = report(attempt_filter=AttemptFilter(since=NOON, codes=frozenset(codes)), since=NOON)
+def test_a_file_name_names_the_filters_in_ascii(filters: dict[str, Any], suffix: str) -> None:
+    shown = report(attempt_filter=AttemptFilter(since=NOON, **filters), since=NOON)
 
     name = file_name(shown, "csv")
 
@@ -319,6 +347,12 @@ def test_the_heading_of_the_txt_shows_period_filters_exporter_and_time() -> None
     ]
 
 
+def test_the_title_of_the_txt_names_the_filters() -> None:
+    text = text_of([attempt_row()], ENGLISH_TRANSLATIONS, replace(HEADING, selected="rejected, 422"))
+
+    assert text.startswith("REQUESTS TO CREATE USERS: REJECTED, 422 (useradd)\r\n")
+
+
 def test_the_txt_starts_before_anything_is_counted() -> None:
     first = next(text_file.stream(count_too_early, query_too_early, HEADING, ENGLISH_TRANSLATIONS))
 
@@ -339,7 +373,8 @@ def test_the_totals_of_the_txt_match_its_rows() -> None:
         "Отказы (4xx) 134 6,7 %",
         "Сбои сервиса (5xx) 16 0,8 %",
     ]
-    assert "23.11.2026        2 000      1 850        134         16\r\n" in text
+    assert "23.11.2026  пн                2 000      1 850        134         16\r\n" in text
+    assert "Всего                         2 000      1 850        134         16\r\n" in text
 
 
 def test_reasons_are_shown_as_text_and_as_codes() -> None:
@@ -363,26 +398,45 @@ def test_dry_runs_are_listed_only_if_there_are_any(rows: list[AttemptRow], menti
     )
 
 
-def test_a_row_of_the_txt_has_all_columns_of_the_web_page() -> None:
+def test_a_row_of_the_txt_has_all_columns_of_the_web_page_and_what_to_fix() -> None:
     rows = [attempt_row(), attempt_row(**REJECTED, name=None, email_masked=None)]
 
     created, rejected = log_lines(text_of(rows))
 
     number = str(rows[0].id)
     assert created == [
-        *("2026-11-23 12:00:00", "создан", "201", "", "", "a.sokolova", "Анна Соколова"),
-        *("+7 912 •••-••-41", "a•••@example.org", "17", number),
+        *("2026-11-23 12:00:00", "создан", "201", "a.sokolova", "Анна Соколова"),
+        *("+7 912 •••-••-41", "a•••@example.org", "17", number, "", "", ""),
     ]
     assert rejected == [
-        *("2026-11-23 12:00:00", "отказ", "422", "invalid_phone", "Некорректный телефон", "a.sokolova", ""),
-        *("+7 912 •••-••-41", "", "17", number),
+        *("2026-11-23 12:00:00", "отказ", "422", "a.sokolova", "", "+7 912 •••-••-41", "", "17", number),
+        *("invalid_phone", "Некорректный телефон"),
+        "Телефон: The number is too short. Почта: This is not an e-mail address.",
     ]
+
+
+def test_the_columns_of_the_txt_are_aligned_and_only_values_of_more_than_forty_characters_are_visibly_cut() -> None:
+    rows = [
+        attempt_row(username="a" * 40, email_masked=None),
+        attempt_row(username="б" * 41, name="=" * 41, phone_masked="7" * 40),
+        attempt_row(**REJECTED, username=None, duration_ms=1_234_567),
+        attempt_row(status=0, answered=None, code="interrupted"),
+    ]
+
+    lines = [line for line in text_of(rows, ENGLISH_TRANSLATIONS).split("\r\n") if line.count("\t") > 1]
+
+    offsets = [[match.start() for match in re.finditer("\t", line)][:9] for line in lines]
+    assert offsets == [offsets[0]] * 5
+    to_the_end = [[match.start() for match in re.finditer("\t", lines[at])] for at in (0, 3, 4)]
+    assert to_the_end == [to_the_end[0]] * 3
+    assert [cells[3] for cells in log_lines("\r\n".join(lines))] == ["a" * 40, "б" * 39 + "…", "", "a.sokolova"]
+    assert log_lines("\r\n".join(lines))[1][4] == "'" + "=" * 38 + "…"
 
 
 def test_an_interrupted_attempt_is_a_failure_without_a_status() -> None:
     (cells,) = log_lines(text_of([attempt_row(status=0, answered=None, code="interrupted")], ENGLISH_TRANSLATIONS))
 
-    assert cells[1:5] == ["failed", "—", "interrupted", "interrupted"]
+    assert [*cells[1:3], *cells[9:11]] == ["failed", "—", "interrupted", "interrupted"]
 
 
 @pytest.mark.parametrize(
@@ -396,7 +450,7 @@ def test_an_interrupted_attempt_is_a_failure_without_a_status() -> None:
 def test_a_value_that_looks_like_a_formula_is_prefixed_with_an_apostrophe(column: str, value: str) -> None:
     (cells,) = log_lines(text_of([attempt_row(**{column: value})]))
 
-    shown = cells[{"username": 5, "name": 6, "phone_masked": 7, "email_masked": 8}[column]]
+    shown = cells[{"username": 3, "name": 4, "phone_masked": 5, "email_masked": 6}[column]]
     harmless = column == "phone_masked" and value == "+1"
     assert shown[0] == ("+" if harmless else "'")
     assert len(shown.lstrip("'")) == len(value)
@@ -406,23 +460,23 @@ def test_a_value_that_looks_like_a_formula_is_prefixed_with_an_apostrophe(column
 def test_a_normalized_phone_number_gets_no_apostrophe(phone: str) -> None:
     (cells,) = log_lines(text_of([attempt_row(phone_masked=mask_phone(phone))]))
 
-    assert cells[7] == mask_phone(phone)
+    assert cells[5] == mask_phone(phone)
 
 
 @pytest.mark.parametrize("phone", ["=+7 999 123-45-67", "+7=999=1234567", "@79991234567"])
 def test_an_invalid_phone_that_looks_like_a_formula_gets_an_apostrophe(phone: str) -> None:
     (cells,) = log_lines(text_of([attempt_row(phone_masked=mask_phone(phone))]))
 
-    assert cells[7] == "'" + mask_phone(phone)
+    assert cells[5] == "'" + mask_phone(phone)
 
 
 @pytest.mark.parametrize("breaking", ["\t", "\n", "\r\n", "\x0b", "\x00", "\x1b[31m", "\x85", "\u2028", "\u202e"])
 def test_an_attempt_is_always_one_line_of_the_txt(breaking: str) -> None:
     (cells,) = log_lines(text_of([attempt_row(name=f"a{breaking}b", username=f"c{breaking}d")]))
 
-    assert len(cells) == 11
-    assert cells[6].isprintable()
-    assert (cells[6][0], cells[6][-1]) == ("a", "b")
+    assert len(cells) == 12
+    assert cells[4].isprintable()
+    assert (cells[4][0], cells[4][-1]) == ("a", "b")
 
 
 def test_a_lone_surrogate_in_a_filter_does_not_break_the_txt() -> None:
@@ -471,14 +525,19 @@ def test_an_aborted_txt_has_no_last_line() -> None:
 
 def test_an_english_txt_contains_no_russian_text() -> None:
     heading = Heading(
-        period="all", zone="UTC", filters=(), exported_by="ivan", exported_at=datetime(2026, 11, 23, tzinfo=UTC)
+        period="all",
+        zone="UTC",
+        filters=(),
+        selected="",
+        exported_by="ivan",
+        exported_at=datetime(2026, 11, 23, tzinfo=UTC),
     )
     rows = [attempt_row(name="Anna"), attempt_row(**REJECTED, name="Anna"), attempt_row(**DRY_RUN, name="Anna")]
 
     text = text_of(rows, ENGLISH_TRANSLATIONS, heading)
 
     assert not any("а" <= letter.lower() <= "я" for letter in text)
-    assert "2026-11-23            3          1          1          0                1\r\n" in text
+    assert "2026-11-23  Mon                   3          1          1          0                1\r\n" in text
 
 
 def test_a_txt_without_rows_is_complete() -> None:
@@ -493,8 +552,8 @@ def test_a_txt_without_rows_is_complete() -> None:
 # .csv
 
 
-def test_the_csv_has_the_fields_of_the_api_and_unmodified_values() -> None:
-    row = attempt_row(**REJECTED, username="=1+1", name='Анна "Аня", Соколова\r\nвторая строка', via="spool")
+def test_the_csv_has_the_fields_of_the_api_and_what_to_fix() -> None:
+    row = attempt_row(**REJECTED, username="a=1+1", name='Анна "Аня", Соколова\r\nвторая строка', via="spool")
 
     (read,) = csv.DictReader(io.StringIO(csv_of([row]).decode(), newline=""))
 
@@ -505,16 +564,33 @@ def test_the_csv_has_the_fields_of_the_api_and_unmodified_values() -> None:
         "status": "422",
         "answered": "422",
         "code": "invalid_phone",
-        "username": "=1+1",
+        "username": "a=1+1",
         "name": 'Анна "Аня", Соколова\r\nвторая строка',
         "phone": "+7 912 •••-••-41",
         "email": "a•••@example.org",
         "duration_ms": "17",
         "via": "spool",
         "errors": "phone:invalid_phone;email:invalid_email",
+        "what_to_fix": "Phone: The number is too short. E-mail: This is not an e-mail address.",
     }
     assert UUID(read["id"]) == row.id
     assert datetime.fromisoformat(read["received_at"]) == row.received_at
+
+
+@pytest.mark.parametrize(
+    "value", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1+1", "\ufeff=1", "\xa0=1", "＝1+1"]
+)
+@pytest.mark.parametrize("column", ["username", "name", "email_masked", "phone_masked"])
+def test_only_the_raw_csv_has_values_that_look_like_formulas(column: str, value: str) -> None:
+    row = attempt_row(**{column: value})
+
+    shown, raw = (
+        next(csv.DictReader(io.StringIO(csv_of([row], stream).decode(), newline="")))[column.removesuffix("_masked")]
+        for stream in (csv_file.stream, csv_file.stream_raw)
+    )
+
+    is_harmless = column == "phone_masked" and value == "+1"
+    assert (shown, raw) == (value if is_harmless else f"'{value}", value)
 
 
 def test_the_csv_is_rfc_4180_without_a_byte_order_mark() -> None:
@@ -530,7 +606,7 @@ def test_a_missing_field_is_empty_in_the_csv() -> None:
     (read,) = csv.DictReader(io.StringIO(csv_of([row]).decode(), newline=""))
 
     empty = {name for name, value in read.items() if value == ""}
-    assert empty == {"answered", "username", "name", "phone", "email", "errors"}
+    assert empty == {"answered", "username", "name", "phone", "email", "errors", "what_to_fix"}
 
 
 def test_the_csv_has_every_row_in_order() -> None:

@@ -13,8 +13,8 @@ from tests.unit.test_exporters import ENGLISH_TRANSLATIONS, REJECTED, attempt_ro
 ROW = attempt_row()
 LAYOUTS = {
     "txt": text.layout(report([ROW]), ENGLISH_TRANSLATIONS),
-    "csv": csv.layout(report([ROW])),
-    "xlsx": log_sheets.layout(report([ROW]), ENGLISH_TRANSLATIONS, [str(number) for number in range(11)]),
+    "csv": csv.layout(report([ROW]), ENGLISH_TRANSLATIONS),
+    "xlsx": log_sheets.layout(report([ROW]), ENGLISH_TRANSLATIONS, [str(number) for number in range(12)]),
 }
 HOSTILE = (
     *('"', ",", "&", "<", ">", "'", "\t", "\n", "\r", "\x01", "\x02", "\x03", "\x04", "\x1e", "\x7f", "\x85", "\xa0"),
