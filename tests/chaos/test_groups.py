@@ -1,0 +1,203 @@
+"""F83: members of a group that are slow, locked, poisoned or cancelled, and groups whose process or session dies."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+
+import pytest
+
+from tests.chaos.invariants import check
+from tests.chaos.load import Answer, Client, Load, new_body, new_key, summary
+from tests.chaos.postgres import Postgres
+from tests.chaos.processes import eventually
+from tests.chaos.service import Service
+
+NewService = Callable[..., Service]
+GROUP_FAILED = '"group failed"'
+CLIENTS = 12
+TRIGGER = """
+create function chaos_member() returns trigger language plpgsql as $$ begin {action}; return new; end $$;
+create trigger chaos_member before insert on users for each row
+    when (new.username like 'odd%') execute function chaos_member()"""
+INSIDE = "select pid from pg_stat_activity where query like 'execute useradd%' and wait_event = 'PgSleep'"
+
+
+@pytest.fixture(autouse=True)
+def _without_trigger(postgres: Postgres) -> Iterator[None]:
+    """Remove the trigger after the test."""
+    yield
+    postgres.execute("drop function if exists chaos_member cascade")
+
+
+class _Odd(Client):
+    """Creates the users that the trigger or the lock affects."""
+
+    def create(self, username: str | None = None, key: str | None = None, timeout: float = 10) -> Answer:
+        return self.post(new_body(f"odd{time.monotonic_ns()}"), new_key(), timeout)
+
+
+def _load_until_a_group_fails(service: Service, odd: Callable[[], object] | None = None) -> tuple[Load, Load]:
+    """Run usual and odd clients until a group has failed and others were answered since."""
+    with Load(service, clients=CLIENTS) as usual, Load(service, clients=1, client=_Odd) as odd_ones:
+        usual.await_answers(50)
+
+        def has_failed() -> bool:
+            if odd:
+                odd()
+            return GROUP_FAILED in service.stderr.read_text()
+
+        eventually(has_failed, 60, "no group failed")
+        usual.await_answers(len(usual.answers) + 50)
+    return usual, odd_ones
+
+
+def _await_groups(postgres: Postgres) -> None:
+    """Assert that users shared transactions."""
+    [(users, transactions)] = postgres.execute("select count(*), count(distinct xmin::text) from users")
+    assert transactions < users, "no two users share a transaction"
+
+
+def test_a_slow_member_costs_no_other_its_user(postgres: Postgres, new_service: NewService) -> None:
+    """The group has half of the deadline; then its members wait for its outcome with the same IDs."""
+    service = new_service(postgres.url(), WORKERS="1").start()
+    postgres.execute(TRIGGER.format(action="perform pg_sleep(1.5)"))
+
+    usual, odd = _load_until_a_group_fails(service)
+
+    assert {answer.code for answer in usual.answers} == {"created"}, summary(usual.answers)
+    assert {answer.code for answer in odd.answers} == {"created"}, summary(odd.answers)
+    _await_groups(postgres)
+    check(postgres, service, [*usual.answers, *odd.answers])
+
+
+def test_a_locked_member_costs_no_other_its_user(postgres: Postgres, new_service: NewService) -> None:
+    """It gets 503, as it would alone: the lock is held until the end."""
+    service = new_service(postgres.url(), WORKERS="1").start()
+    body = new_body("held")
+    answers: list[Answer] = []
+    with closing(postgres.connect()) as holder, closing(Client(service)) as client:
+        holder.autocommit = False
+        holder.cursor().execute("insert into identifiers values ('held', 'username', gen_random_uuid())")
+        with Load(service, clients=CLIENTS) as usual:
+            usual.await_answers(50)
+            while GROUP_FAILED not in service.stderr.read_text():
+                assert len(answers) < 20, "no group failed"
+                answers.append(client.post(body, new_key()))
+            usual.await_answers(len(usual.answers) + 50)
+        holder.rollback()
+
+    assert {answer.code for answer in usual.answers} == {"created"}, summary(usual.answers)
+    assert {answer.status for answer in answers} == {503}, summary(answers)
+    check(postgres, service, [*usual.answers, *answers])
+
+
+def test_a_member_that_postgresql_rejects_costs_no_other_its_user(postgres: Postgres, new_service: NewService) -> None:
+    """It is a defect of the service, so that its request gets 500."""
+    service = new_service(postgres.url(), WORKERS="1").start()
+    postgres.execute(TRIGGER.format(action="raise division_by_zero"))
+
+    usual, odd = _load_until_a_group_fails(service)
+
+    assert {answer.code for answer in usual.answers} == {"created"}, summary(usual.answers)
+    assert {answer.code for answer in odd.answers} == {"internal_error"}, summary(odd.answers)
+    check(postgres, service, [*usual.answers, *odd.answers], allowed_errors=["unhandled exception"])
+
+
+def test_a_cancelled_group_costs_no_member_its_user(postgres: Postgres, new_service: NewService) -> None:
+    service = new_service(postgres.url(), WORKERS="1").start()
+    postgres.execute(TRIGGER.format(action="perform pg_sleep(0.15)"))
+
+    usual, odd = _load_until_a_group_fails(
+        service,
+        lambda: postgres.execute(f"select pg_cancel_backend(pid) from ({INSIDE}) one"),  # noqa: S608 - constant
+    )
+
+    assert {answer.code for answer in usual.answers} == {"created"}, summary(usual.answers)
+    assert {answer.code for answer in odd.answers} <= {"created", "database_unavailable"}, summary(odd.answers)
+    check(postgres, service, [*usual.answers, *odd.answers])
+
+
+def test_a_group_whose_session_is_terminated_is_decided_by_its_members(
+    postgres: Postgres, new_service: NewService
+) -> None:
+    service = new_service(postgres.url(), WORKERS="1").start()
+    postgres.execute(TRIGGER.format(action="perform pg_sleep(0.15)"))
+
+    usual, odd = _load_until_a_group_fails(
+        service,
+        lambda: postgres.execute(f"select pg_terminate_backend(pid) from ({INSIDE}) one"),  # noqa: S608 - constant
+    )
+
+    assert {answer.code for answer in [*usual.answers, *odd.answers]} == {"created"}, summary(usual.answers)
+    check(postgres, service, [*usual.answers, *odd.answers])
+
+
+def test_a_process_that_dies_with_groups_under_way_loses_and_repeats_nothing(
+    postgres: Postgres, new_service: NewService
+) -> None:
+    """Each attempt ends as created or interrupted; a repeat with the same key completes it."""
+    service = new_service(postgres.url(), WORKERS="1").start()
+    answers: list[Answer] = []
+    for _ in range(3):
+        with Load(service, clients=CLIENTS) as load:
+            load.await_answers(60)
+            service.kill()
+        service.start()
+        answers += load.answers
+    broken = [answer for answer in answers if answer.code == "broken"]
+    with closing(Client(service)) as client:
+        repeated = [client.repeat(answer) for answer in broken]
+
+    assert {answer.code for answer in answers} <= {"created", "broken"}, summary(answers)
+    assert {answer.code for answer in repeated} <= {"created", "replayed"}, summary(repeated)
+    _await_groups(postgres)
+    check(postgres, service, [*answers, *repeated])
+
+
+def test_instances_with_overlapping_identifiers_never_deadlock_and_each_has_one_owner(
+    postgres: Postgres, new_service: NewService
+) -> None:
+    services = [new_service(postgres.url(), WORKERS="1").start() for _ in range(2)]
+    names = [[f"rival{_letters(number + shift)}" for number in range(40)] for shift in range(2)]
+    bodies = [new_body(name) | {"email": f"{other}@example.org"} for name, other in zip(*names, strict=True)]
+    answers: dict[Service, list[Answer]] = {service: [] for service in services}
+    with _competing(services, bodies, answers):
+        eventually(lambda: all(len(found) >= 400 for found in answers.values()), 60, "too few answers")
+
+    everything = [answer for found in answers.values() for answer in found]
+    created = [answer.sent["username"] for answer in everything if answer.code == "created"]
+    assert {answer.code for answer in everything} == {"created", "conflict"}, summary(everything)
+    assert len(created) == len(set(created)) == len(bodies)
+    assert "deadlock detected" not in postgres.log.read_text()
+    for service, found in answers.items():
+        check(postgres, service, found)
+
+
+def _letters(number: int) -> str:
+    return "".join(chr(ord("a") + int(digit)) for digit in str(number))
+
+
+@contextmanager
+def _competing(
+    services: list[Service], bodies: list[dict[str, str]], answers: dict[Service, list[Answer]]
+) -> Iterator[None]:
+    """Have clients of all services create the same users until the block ends."""
+    stopped = threading.Event()
+
+    def create(service: Service, first: int) -> None:
+        with closing(Client(service)) as client:
+            number = first
+            while not stopped.is_set():
+                answers[service].append(client.post(bodies[number % len(bodies)], new_key()))
+                number += 1
+
+    threads = [
+        threading.Thread(target=create, args=(service, 5 * number)) for service in services for number in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    yield
+    stopped.set()
+    for thread in threads:
+        thread.join()
