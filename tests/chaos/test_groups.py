@@ -1,4 +1,4 @@
-"""F83: slow, locked, poisoned and cancelled members, and groups whose process or session dies."""
+"""F83: odd members of groups, and groups whose process or session dies."""
 
 import threading
 import time
@@ -38,7 +38,7 @@ class _Odd(Client):
 
 
 def _load_until_a_group_fails(service: Service, odd: Callable[[], object] | None = None) -> tuple[Load, Load]:
-    """Run usual and odd clients until a group has failed, and some time after that."""
+    """Run usual and odd clients until a group has failed, and a while longer."""
     with Load(service, clients=CLIENTS) as usual, Load(service, clients=1, client=_Odd) as odd_ones:
         usual.await_answers(50)
 
