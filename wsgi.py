@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+from functools import partial
 from typing import cast
 
 from dotenv import load_dotenv
@@ -16,6 +17,7 @@ from project import create_app, server
 from project.api import bulk
 from project.cli.greeting import greeting
 from project.cli.startup import StartError, StartReports, prepare_database
+from project.contract import problems
 from project.domain.errors import DatabaseUnavailableError
 from project.embedded import EmbeddedPostgresError
 from project.runtime import Runtime
@@ -53,6 +55,7 @@ def main() -> None:
         start=runtime.start,
         stopping=runtime.upkeep.begin_stop,
         stop=runtime.stop,
+        describe_refusal=partial(problems.describe_refusal, app),
         body_limits=dict.fromkeys(bulk.ADDRESSES, bulk.HARD_BODY_LIMIT),
     )
 

@@ -33,6 +33,10 @@ PROBLEMS: Mapping[str, ProblemType] = {
         _("The request is not valid HTTP for this service"),
         {
             "": _("Check the address and headers."),
+            "malformed": _("The request is not valid HTTP: %(reason)s."),
+            "incomplete": _(
+                "The body ends after %(received)s of %(length)s bytes: Content-Length counts bytes, not letters."
+            ),
             "form_expired": _("The form has expired. Go back, reload the page and send it again."),
             "repeated": _("The parameter “%(name)s” stands there twice: which value counts is unclear."),
             "two_periods": _("“period” and “%(name)s” contradict each other: send only one of them, or period=dates."),
@@ -144,6 +148,18 @@ PROBLEMS: Mapping[str, ProblemType] = {
             )
         },
     ),
+    "request_timeout": ProblemType(
+        408,
+        _("The request did not arrive in time"),
+        {
+            "": _("The request did not arrive completely within 20 seconds. Send it again."),
+            "incomplete": _(
+                "Only %(received)s of %(length)s bytes of the body arrived within 20 seconds. "
+                "Content-Length counts bytes, not letters."
+            ),
+        },
+        retryable=True,
+    ),
     "body_too_large": ProblemType(
         413,
         _("The request is too large"),
@@ -179,6 +195,11 @@ PROBLEMS: Mapping[str, ProblemType] = {
         _("The idempotency key was used already"),
         {"": _("Another request came with this Idempotency-Key. A new request needs a new key.")},
     ),
+    "head_too_large": ProblemType(
+        431,
+        _("The head of the request is too large"),
+        {"": _("Address and headers may have 16 KB in all: send fewer or shorter headers.")},
+    ),
     "rate_limited": ProblemType(
         429, _("Too many requests"), {"": _("Try again in %(seconds)s s.")}, retryable=True, sample={"seconds": 12}
     ),
@@ -187,6 +208,11 @@ PROBLEMS: Mapping[str, ProblemType] = {
         _("Service error"),
         {"": _("The error was recorded. Quote the request id when you ask about it.")},
         retryable=True,
+    ),
+    "transfer_coding_not_supported": ProblemType(
+        501,
+        _("The transfer coding is not supported"),
+        {"": _("Send the body with Content-Length, or with Transfer-Encoding: chunked.")},
     ),
     "database_unavailable": ProblemType(
         503, _("The database does not answer"), _RETRY_DETAILS, retryable=True, sample={"seconds": 2}
@@ -212,6 +238,7 @@ PROBLEMS: Mapping[str, ProblemType] = {
         },
         retryable=True,
     ),
+    "http_version_not_supported": ProblemType(505, _("The HTTP version is not supported"), {"": _("Use HTTP/1.1.")}),
 }
 
 

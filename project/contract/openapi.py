@@ -33,12 +33,8 @@ TAGS = [
     {"name": "statistics", "description": "Attempts, their totals, and downloads"},
     {"name": "health", "description": "State of the instance, for probes and monitoring"},
 ]
-TEXT = {"text/plain": {"schema": {"type": "string"}}}
-REFUSED_BY_SERVER = {
-    "408": {"description": "The request did not arrive within 20 seconds", "content": TEXT},
-    "431": {"description": "The head of the request is too large", "content": TEXT},
-}
-"""Responses of the server to requests that never reach the application."""
+REFUSED_BY_SERVER = ("request_timeout", "head_too_large", "transfer_coding_not_supported", "http_version_not_supported")
+"""Codes of requests that never reach the application, at any address."""
 Describe = Callable[[APISpec], None]
 
 
@@ -97,7 +93,7 @@ def build(blueprints: Iterable[Describe]) -> dict[str, Any]:
     document = spec.to_dict()
     for operations in document["paths"].values():
         for operation in operations.values():
-            operation["responses"] |= copy.deepcopy(REFUSED_BY_SERVER)
+            operation["responses"] |= problem_responses(REFUSED_BY_SERVER)
     return document
 
 

@@ -17,7 +17,7 @@ from werkzeug.exceptions import HTTPException
 from project.contract.error_codes import PROBLEMS, detail_text, validation_detail
 from project.contract.responses import PROBLEM, json_response, problem_values
 from project.domain.errors import FieldError, Params, RefusalError
-from project.http import rate_limits
+from project.http import languages, rate_limits
 from project.http.hosts import UnknownHostError
 from project.http.negotiation import prefers_page
 from project.http.request_state import request_state
@@ -37,6 +37,17 @@ _CODES = {
     415: "unsupported_media_type",
     429: "rate_limited",
 }
+
+
+_REFUSALS = {
+    400: "bad_request",
+    408: "request_timeout",
+    413: "body_too_large",
+    431: "head_too_large",
+    501: "transfer_coding_not_supported",
+    505: "http_version_not_supported",
+}
+"""Codes of the requests that the server refuses before the application sees them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +88,25 @@ def respond(error: Exception, page: Callable[..., str] = _problem_page) -> Respo
         response = _document(problem, detail, recorded=recorded)
     response.headers.extend(problem.headers)
     return response
+
+
+def describe_refusal(
+    app: Flask, status: int, params: Params, accept_language: str
+) -> tuple[list[tuple[str, str]], bytes]:
+    """Return headers and problem document for a request that the server refuses; no attempt is recorded."""
+    code = _REFUSALS.get(status, "internal_error")
+    with app.test_request_context("/api/", headers={"Accept-Language": accept_language}):
+        variant = "incomplete" if "length" in params else "malformed" if code == "bad_request" else ""
+        params = {**params, **_params(code)}
+        problem = Problem(status=status, code=code, variant=variant, params=params, headers=_headers(code))
+        response = _document(problem, problem_detail(problem), recorded=False)
+        headers = problem.headers | {
+            "Content-Type": response.headers["Content-Type"],
+            "Content-Language": languages.language(),
+            "X-Request-Id": str(request_state().request_id),
+            "X-Content-Type-Options": "nosniff",
+        }
+        return list(headers.items()), response.get_data()
 
 
 def problem_of(error: Exception) -> Problem:

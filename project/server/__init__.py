@@ -16,7 +16,7 @@ from types import MappingProxyType
 from wsgiref.types import WSGIApplication
 
 from project.server.balancing import ConnectionBalancer
-from project.server.connections import RECEIVED
+from project.server.connections import RECEIVED, DescribeRefusal
 from project.server.event_loop import BACKLOG
 from project.server.output import NonBlockingStream
 from project.server.supervisor import Supervisor
@@ -53,6 +53,7 @@ def serve(
     stopping: Callable[[], None] = lambda: None,
     stop: Callable[[], None] = lambda: None,
     body_limits: Mapping[str, int] = MappingProxyType({}),
+    describe_refusal: DescribeRefusal | None = None,
 ) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP. Raises SystemExit, with 0 if all workers ended.
 
@@ -60,7 +61,8 @@ def serve(
     disconnected. `prepare` runs first, in a process of its own; if it exits with EX_TEMPFAIL, the service starts and
     retries it in the background. In each worker `start(index)` runs before the first request, `stopping` when the stop
     begins and `stop` after the last response. A replaced worker keeps its index. `body_limits` are the maximum body
-    sizes of some addresses, HARD_BODY_LIMIT that of all others.
+    sizes of some addresses, HARD_BODY_LIMIT that of all others. `describe_refusal` returns the responses to
+    requests that the server refuses before the application sees them.
     """
     _use_one_malloc_arena()
     listener, balancer = _listen(host, port), ConnectionBalancer(workers)
@@ -69,8 +71,18 @@ def serve(
         worker = {"worker": index, "pid": os.getpid()}
         start(index)
         log.info("worker started", extra=worker)
-        drain_s, stop_signals = deadline_s + DRAIN_S, supervisor.stop_signals
-        run_worker(app, listener, threads, drain_s, stopping, balancer, index, stop_signals, body_limits)
+        run_worker(
+            app,
+            listener,
+            threads,
+            deadline_s + DRAIN_S,
+            stopping,
+            balancer,
+            index,
+            supervisor.stop_signals,
+            body_limits,
+            describe_refusal,
+        )
         log.info("worker stopped", extra=worker)
         stop()
         os._exit(0)  # skips the finalization of the interpreter, which takes 0.2 s of CPU (measured)

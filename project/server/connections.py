@@ -7,7 +7,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 from wsgiref.types import WSGIEnvironment
@@ -34,6 +34,8 @@ others."""
 READ_S = 120
 """Seconds in which the client of a download must read a part, if more than the high watermark (1 MB) waits for it."""
 _CHUNK = 65536
+DescribeRefusal = Callable[[int, Mapping[str, object], str], tuple[list[tuple[str, str]], bytes]]
+"""Returns headers and body of the response to a refused request, by status, parameters and Accept-Language."""
 RECEIVED = "useradd.received"
 """WSGI environment key: time.monotonic() when the request was complete and began to wait for a thread."""
 
@@ -70,6 +72,21 @@ class _OneWrite(Task):  # type: ignore[misc]
 
 class _ErrorTask(_OneWrite, ErrorTask):  # type: ignore[misc]
     """A task that responds to a request that the parser refused."""
+
+    def execute(self) -> None:
+        """Send the response of `describe_refusal`, or that of waitress without one."""
+        describe: DescribeRefusal | None = self.channel.server.describe_refusal
+        if describe is None:
+            super().execute()
+            return
+        error = self.request.error
+        params = getattr(error, "params", None) or {"reason": error.body}
+        headers, body = describe(error.code, params, self.request.headers.get("ACCEPT_LANGUAGE", ""))
+        self.status = f"{error.code} {error.reason}"
+        self.response_headers.extend(headers)
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
 
 
 class _Task(_OneWrite, WSGITask):  # type: ignore[misc]

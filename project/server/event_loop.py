@@ -7,7 +7,7 @@ from typing import Any
 
 from waitress.server import TcpWSGIServer
 
-from project.server.connections import Channel
+from project.server.connections import Channel, DescribeRefusal
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +25,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
     """A listening socket and its connections, whose time limits are checked every second."""
 
     channel_class = Channel
+    describe_refusal: DescribeRefusal | None = None
     _check_at = _accept_at = _log_at = 0.0
     _closed = 0
 

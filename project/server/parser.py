@@ -112,20 +112,13 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         """Mark an incomplete request as complete and refused with 408."""
         if not self.headers_finished:
             self.parse_header(b"GET / HTTP/1.0\r\n")  # sets the attributes that a response needs, as waitress does
-        self._refuse(RequestTimeoutError("The request did not arrive in time" + self._missing()))
+        self._refuse(RequestTimeoutError("The request did not arrive in time"))
 
     def refuse_incomplete(self) -> None:
         """Mark a request whose client has ended its body early as complete and refused with 400."""
-        self._refuse(BadRequest("The body is not complete" + self._missing()))
+        self._refuse(BadRequest("The body is not complete"))
 
     def _refuse(self, error: Error) -> None:
         self.error, self.completed = error, True
-
-    def _missing(self) -> str:
-        """Return what is missing of a body whose length the client has stated."""
-        if self.chunked or not self.content_length:
-            return ""
-        return (
-            f": the body ends before Content-Length bytes, after {self.body_bytes_received} of {self.content_length}. "
-            "Count bytes, not letters"
-        )
+        if self.content_length and not self.chunked:
+            error.params = {"received": self.body_bytes_received, "length": self.content_length}

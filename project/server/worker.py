@@ -12,7 +12,7 @@ from wsgiref.types import WSGIApplication
 from waitress.adjustments import Adjustments
 
 from project.server.balancing import ConnectionBalancer
-from project.server.connections import Dispatcher, wake_unless_held
+from project.server.connections import DescribeRefusal, Dispatcher, wake_unless_held
 from project.server.event_loop import BACKLOG, Server
 
 HARD_BODY_LIMIT = 256 * 1024
@@ -33,6 +33,7 @@ def run_worker(
     index: int,
     stop_signals: Iterable[signal.Signals],
     body_limits: Mapping[str, int],
+    describe_refusal: DescribeRefusal | None,
 ) -> None:
     """Serve as worker `index` until a stop signal, then drain for at most `drain_s` seconds."""
     dispatcher = Dispatcher()
@@ -43,6 +44,7 @@ def run_worker(
     server: Any = Server(
         app, {}, _sock=listener, dispatcher=dispatcher, adj=settings, sockinfo=address, bind_socket=False
     )
+    server.describe_refusal = describe_refusal
     server.handle_accept = balancer.wrap_accept(server.handle_accept, index, server.active_channels)
     server.pull_trigger = wake_unless_held(server.pull_trigger)
     stop = _stop_handler(server, drain_s, stopping, stop_signals)

@@ -268,7 +268,7 @@ def test_a_body_over_the_servers_limit_is_refused_by_the_server_and_not_recorded
     answer = _exchange(service, _request(b"", length=b"%d" % size), b" " * size * sends_body)
 
     assert answer.status == 413
-    assert answer.headers["Content-Type"].startswith("text/plain")
+    assert (answer.code, answer.headers["Content-Type"]) == ("body_too_large", "application/problem+json")
     assert _recorded(postgres, service) == before
     check(postgres, service, [])
 

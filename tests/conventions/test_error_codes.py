@@ -10,6 +10,7 @@ from flask import Flask
 from flask_babel import force_locale
 
 from project.contract.error_codes import FIELD_CODES, OTHER_REASONS, PROBLEMS, STATUSES
+from project.contract.openapi import REFUSED_BY_SERVER
 from tests.unit.test_rules import RULES
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +24,7 @@ CONTRACT = {
     "forbidden": 403,
     "not_found": 404,
     "method_not_allowed": 405,
+    "request_timeout": 408,
     "conflict": 409,
     "idempotency_in_progress": 409,
     "credentials_changed": 409,
@@ -36,9 +38,11 @@ CONTRACT = {
     "database_unavailable": 503,
     "overloaded": 503,
     "outcome_unknown": 503,
+    "http_version_not_supported": 505,
 }
 """A literal copy of the contract: changing the status of a code breaks clients."""
 RETRYABLE = {
+    "request_timeout",
     "idempotency_in_progress",
     "rate_limited",
     "internal_error",
@@ -46,7 +50,7 @@ RETRYABLE = {
     "overloaded",
     "outcome_unknown",
 }
-ADDED = {"bad_request": 400, "exports_busy": 503}
+ADDED = {"bad_request": 400, "exports_busy": 503, "head_too_large": 431, "transfer_coding_not_supported": 501}
 """Additional codes that are not in the contract."""
 FIELDS = {
     "required", "contact_required", "invalid_type", "blank", "too_long", "invalid_characters", "invalid_username",
@@ -102,7 +106,7 @@ def test_every_described_code_is_used() -> None:
 
 
 def test_every_status_of_useradd_has_a_name() -> None:
-    elsewhere = {"forbidden", "not_found", "exports_busy"}
+    elsewhere = {"forbidden", "not_found", "exports_busy", *REFUSED_BY_SERVER}
 
     assert {problem.status for code, problem in PROBLEMS.items() if code not in elsewhere} <= STATUSES.keys()
 

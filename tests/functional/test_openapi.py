@@ -20,7 +20,7 @@ Document = dict[str, Any]
 
 ELSEWHERE = {"forbidden", "not_found", "exports_busy", "too_many"}
 """Codes that POST /useradd never returns."""
-REFUSED_BY_SERVER = {"408", "431"}
+REFUSED_BY_SERVER = {"408", "431", "501", "505"}
 STATUSES = {
     ADDRESS: {"200", "201", "400", "401", "405", "409", "413", "415", "422", "429", "500", "503"},
     "/api/v1/useradd/bulk/": {"200", "400", "401", "405", "413", "415", "429", "500", "503"},

@@ -595,17 +595,9 @@ def test_a_request_that_arrives_too_slowly_is_refused_although_it_never_pauses(i
     assert b" 408 Request Timeout\r\n" in answer
 
 
-@pytest.mark.parametrize(
-    ("head", "reason"),
-    [
-        (b"Content-Length: 9", b"the body ends before Content-Length bytes, after 4 of 9. Count bytes, not letters"),
-        (b"Transfer-Encoding: chunked", b"The body is not complete\r\n"),
-    ],
-)
+@pytest.mark.parametrize("head", [b"Content-Length: 9", b"Transfer-Encoding: chunked"])
 @pytest.mark.parametrize("ends", [True, False])
-def test_a_client_whose_body_is_shorter_than_it_said_learns_why(
-    impatient: int, head: bytes, reason: bytes, ends: bool
-) -> None:
+def test_a_client_whose_body_is_shorter_than_it_said_is_answered(impatient: int, head: bytes, ends: bool) -> None:
     with socket.create_connection(("127.0.0.1", impatient), timeout=30) as client:
         client.sendall(START + head + b"\r\n\r\n2\r\n1")
         if ends:
@@ -613,7 +605,6 @@ def test_a_client_whose_body_is_shorter_than_it_said_learns_why(
         answer = client.makefile("rb").read()
 
     assert answer.startswith(b"HTTP/1.1 400 " if ends else b"HTTP/1.1 408 ")
-    assert reason in answer or (b"chunked" in head and not ends)
 
 
 def _drip(client: socket.socket) -> bytes:
