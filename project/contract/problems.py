@@ -93,7 +93,10 @@ def respond(error: Exception, page: Callable[..., str] = _problem_page) -> Respo
 def describe_refusal(
     app: Flask, status: int, params: Params, accept_language: str
 ) -> tuple[list[tuple[str, str]], bytes]:
-    """Return headers and problem document for a request that the server refuses; no attempt is recorded."""
+    """Return headers and problem document for a request that the server refuses.
+
+    No attempt is recorded.
+    """
     code = _REFUSALS.get(status, "internal_error")
     with app.test_request_context("/api/", headers={"Accept-Language": accept_language}):
         variant = "incomplete" if "length" in params else "malformed" if code == "bad_request" else ""

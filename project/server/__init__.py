@@ -16,7 +16,7 @@ from types import MappingProxyType
 from wsgiref.types import WSGIApplication
 
 from project.server.balancing import ConnectionBalancer
-from project.server.connections import RECEIVED, DescribeRefusal
+from project.server.connections import RECEIVED, DescribeRefusal, plain_refusal
 from project.server.event_loop import BACKLOG
 from project.server.output import NonBlockingStream
 from project.server.supervisor import Supervisor
@@ -53,7 +53,7 @@ def serve(
     stopping: Callable[[], None] = lambda: None,
     stop: Callable[[], None] = lambda: None,
     body_limits: Mapping[str, int] = MappingProxyType({}),
-    describe_refusal: DescribeRefusal | None = None,
+    describe_refusal: DescribeRefusal = plain_refusal,
 ) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP. Raises SystemExit, with 0 if all workers ended.
 

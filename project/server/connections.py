@@ -40,6 +40,11 @@ RECEIVED = "useradd.received"
 """WSGI environment key: time.monotonic() when the request was complete and began to wait for a thread."""
 
 
+def plain_refusal(status: int, params: Mapping[str, object], language: str) -> tuple[list[tuple[str, str]], bytes]:
+    """Return headers and body of a refusal in plain text."""
+    return [("Content-Type", "text/plain; charset=utf-8")], f"{status} {dict(params)}\n".encode()
+
+
 class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has no types
     """A thread pool that records when a request was queued; held connections are not queued."""
 
@@ -74,14 +79,11 @@ class _ErrorTask(_OneWrite, ErrorTask):  # type: ignore[misc]
     """A task that responds to a request that the parser refused."""
 
     def execute(self) -> None:
-        """Send the response of `describe_refusal`, or that of waitress without one."""
-        describe: DescribeRefusal | None = self.channel.server.describe_refusal
-        if describe is None:
-            super().execute()
-            return
+        """Send the response that `describe_refusal` returns."""
         error = self.request.error
         params = getattr(error, "params", None) or {"reason": error.body}
-        headers, body = describe(error.code, params, self.request.headers.get("ACCEPT_LANGUAGE", ""))
+        language = self.request.headers.get("ACCEPT_LANGUAGE", "")
+        headers, body = self.channel.server.describe_refusal(error.code, params, language)
         self.status = f"{error.code} {error.reason}"
         self.response_headers.extend(headers)
         self.set_close_on_finish()

@@ -25,7 +25,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
     """A listening socket and its connections, whose time limits are checked every second."""
 
     channel_class = Channel
-    describe_refusal: DescribeRefusal | None = None
+    describe_refusal: DescribeRefusal
     _check_at = _accept_at = _log_at = 0.0
     _closed = 0
 

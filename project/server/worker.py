@@ -33,7 +33,7 @@ def run_worker(
     index: int,
     stop_signals: Iterable[signal.Signals],
     body_limits: Mapping[str, int],
-    describe_refusal: DescribeRefusal | None,
+    describe_refusal: DescribeRefusal,
 ) -> None:
     """Serve as worker `index` until a stop signal, then drain for at most `drain_s` seconds."""
     dispatcher = Dispatcher()
