@@ -20,6 +20,9 @@ PREPARE_S = 10
 _RESTART_DELAY_S = 1.0
 """Delay before a failed preparation or fork is retried, and before a worker that died sooner than this is replaced."""
 
+_CLEAN_STATUSES = {0, signal.SIGTERM}
+"""Wait statuses of workers that have ended cleanly; SIGTERM kills one that has not begun to serve."""
+
 
 def stop_signals() -> list[signal.Signals]:
     """Return the signals that stop the service: SIGHUP only if it is not ignored (nohup)."""
@@ -113,7 +116,7 @@ class Supervisor:
         for pid in left:
             os.kill(pid, signal.SIGKILL)
         log.info("stopped")
-        return 0 if not left and not any(statuses) else 1
+        return 0 if not left and set(statuses) <= _CLEAN_STATUSES else 1
 
     def _fork(self, task: Callable[[], None]) -> int | None:
         """Run a task in a child and return its PID.
