@@ -1,207 +1,101 @@
-"""Reads import files (NDJSON, CSV, XLSX) row by row, so that they may have any size."""
+"""The files that `flask users import` writes: credentials and refused rows."""
 
-import codecs
 import csv
-import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
-from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
-from zipfile import BadZipFile
+from typing import BinaryIO
 
-from project.domain.errors import RefusalError
-from project.domain.names import find_field
-from project.domain.strict_json import parse_object
-from project.domain.text import clean
+import click
 
-if TYPE_CHECKING:
-    import _csv
+from project.domain.registration import Credentials
+from project.exporters.tables import BYTE_ORDER_MARK, Write, csv_line, open_csv_table, open_xlsx_table
+from project.http.translations import gettext
 
-SUFFIXES = (".ndjson", ".csv", ".xlsx")
-MAX_LINE = 16 * 1024
-"""Maximum length of a line in bytes, the same as of the body of POST /useradd."""
-_CHUNK = 1024 * 1024
-
-csv.field_size_limit(MAX_LINE)
+CREDENTIALS = ("name", "login", "password", "phone", "e-mail")
 
 
-class FileError(Exception):
-    """The whole file cannot be imported; the message says what to do."""
+class CredentialsFile:
+    """A CSV file of credentials, readable by its owner only, to which each is appended once.
+
+    Each group of lines is flushed, and a line that a killed process has left incomplete is removed by the next one.
+    Passwords of which the file has a line already are recognized by their digests.
+    """
+
+    def __init__(self, file: BinaryIO, path: Path, *, is_for_excel: bool) -> None:
+        """Read the lines that the file has already. Raises UsageError if it has other columns."""
+        self._file = file
+        self._written: set[bytes] = set()
+        self._delimiter = ";" if is_for_excel else ","
+        self._read(path)
+        if not self._file.tell():
+            self._file.write((BYTE_ORDER_MARK if is_for_excel else b"") + csv_line(CREDENTIALS, self._delimiter))
+        self._file.flush()
+
+    def append(self, issued: Sequence[Credentials]) -> None:
+        """Append those that are not in the file yet, and flush them."""
+        for credentials in issued:
+            user = credentials.user
+            cells = (user.name, credentials.login, credentials.password, user.phone or "", user.email or "")
+            digest = _digest(cells[1], cells[2])
+            if digest not in self._written:
+                self._written.add(digest)
+                self._file.write(csv_line(cells, self._delimiter))
+        self._file.flush()
+
+    def _read(self, path: Path) -> None:
+        """Read the lines written before; cut off an incomplete one; leave the position at the end."""
+        end = 0
+        for number, line in enumerate(self._file):
+            if not line.endswith(b"\n"):
+                break
+            text = line.decode("utf-8-sig", "replace")
+            if number == 0:
+                self._delimiter = max(",;", key=text.count)
+            [cells] = csv.reader([text], delimiter=self._delimiter)
+            if number == 0 and tuple(cells) != CREDENTIALS:
+                message = gettext("%(file)s has other columns: name a new file for the credentials.", file=str(path))
+                raise click.UsageError(message)
+            if len(cells) == len(CREDENTIALS):
+                self._written.add(_digest(cells[1].removeprefix("'"), cells[2]))
+            end += len(line)
+        self._file.seek(end)
+        self._file.truncate()
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A row of an import file, with the data of a user to create."""
-
-    number: int
-    """Number of the line or row, from 1, as editors and spreadsheets show it."""
-    body: dict[str, Any]
-    refusal: RefusalError | None
-    """The reason why the row could not be parsed, otherwise None."""
-    read: int
-    """Amount of the file read so far, in the unit of Source.length."""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """An open import file: its rows, and its length in bytes (a workbook: in rows)."""
-
-    length: int
-    rows: Iterator[Row]
+def _digest(login: str, password: str) -> bytes:
+    return hashlib.blake2b(f"{login}\0{password}".encode(), digest_size=16).digest()
 
 
 @contextmanager
-def open_source(path: Path) -> Iterator[Source]:
-    """Open an import file in the format of its suffix. Raises FileError before the first row."""
-    try:
-        if path.suffix.lower() == ".xlsx":
-            with _workbook(path) as source:
-                yield source
-            return
-        _check_utf8(path)
-        if path.suffix.lower() == ".csv":
-            with path.open("rb") as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
-                yield Source(path.stat().st_size, _csv_rows(text, file.tell))
-        else:
-            with path.open("rb") as lines:
-                yield Source(path.stat().st_size, _ndjson_rows(lines))
-    except OSError as error:
-        raise FileError(f"{error.filename or path}: {error.strerror or error}") from None
+def open_credentials(path: Path, *, is_for_excel: bool) -> Iterator[CredentialsFile]:
+    """Open or create a file of credentials, which is on the disk when it is closed.
 
-
-def _check_utf8(path: Path) -> None:
-    """Raise FileError if any part of the file is not UTF-8, before a user is created."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    line = 1
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            try:
-                decoder.decode(chunk)
-            except UnicodeDecodeError as error:
-                line += chunk.count(b"\n", 0, error.start)
-                raise FileError(
-                    f"Line {line} is not in UTF-8. A file in windows-1251 (Excel's “CSV” on Russian Windows) "
-                    f"can be converted by: iconv -f windows-1251 -t utf-8 {path.name} > utf8{path.suffix}"
-                ) from None
-            line += chunk.count(b"\n")
-    try:
-        decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
-        raise FileError(f"Line {line} is not in UTF-8: the file ends inside a character") from None
-
-
-def _ndjson_rows(file: BinaryIO) -> Iterator[Row]:
-    number = read = 0
-    while line := file.readline(MAX_LINE + 1):
-        number += 1
-        part = line
-        while part and len(part) > MAX_LINE and not part.endswith(b"\n"):
-            read += len(part)
-            part = file.readline(MAX_LINE + 1)
-        read += len(part)
-        if len(line) > MAX_LINE:
-            yield Row(number, {}, _too_long(), read)
-        elif line.removeprefix(codecs.BOM_UTF8).strip():
-            try:
-                yield Row(number, parse_object(line), None, read)
-            except RefusalError as error:
-                yield Row(number, {}, error, read)
-
-
-def _csv_rows(text: TextIO, tell: Callable[[], int]) -> Iterator[Row]:
-    header = text.readline()
-    delimiter = max(",;\t", key=header.count)  # Excel writes semicolons in locales with a decimal comma
-    columns = _columns(next(csv.reader([header], delimiter=delimiter), []))
-    return _csv_bodies(csv.reader(text, delimiter=delimiter), columns, tell)
-
-
-def _csv_bodies(reader: "_csv.Reader", columns: Sequence[str], tell: Callable[[], int]) -> Iterator[Row]:
-    while True:
-        number = reader.line_num + 2  # line_num does not include the header
+    Raises ClickException if it is in use or has other columns, OSError if it cannot be opened.
+    """
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
+        os.fchmod(file.fileno(), 0o600)
         try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error:
-            yield Row(number, {}, _too_long(), tell())
-            continue
-        if any(cell.strip() for cell in cells):
-            yield Row(number, _body(columns, cells), None, tell())
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise click.ClickException(gettext("%(file)s is in use by another import.", file=str(path))) from None
+        try:
+            yield CredentialsFile(file, path, is_for_excel=is_for_excel)
+        finally:
+            file.flush()
+            os.fsync(file.fileno())
 
 
 @contextmanager
-def _workbook(path: Path) -> Iterator[Source]:
-    from openpyxl import load_workbook  # noqa: PLC0415 - the service never needs it
-    from openpyxl.utils.exceptions import InvalidFileException  # noqa: PLC0415 - the same
-
-    try:
-        book = load_workbook(path, read_only=True, data_only=True)
-    except (InvalidFileException, BadZipFile, KeyError, ValueError):
-        raise FileError(f"{path} is not an Excel workbook (.xlsx), or damaged") from None
-    try:
-        if not book.worksheets:
-            raise FileError(f"{path} has no sheet")
-        sheet = book.worksheets[0]
-        length = sheet.max_row or 0
-        sheet.reset_dimensions()  # some programs write wrong dimensions, and rows would be missing
-        yield Source(length, _sheet_rows(sheet.iter_rows(values_only=True)))
-    finally:
-        book.close()
-
-
-def _sheet_rows(rows: Iterable[Sequence[Any]]) -> Iterator[Row]:
-    numbered = enumerate(rows, start=1)
-    _, header = next(numbered, (0, ()))
-    columns = _columns(["" if cell is None else str(cell) for cell in header])
-    return _sheet_bodies(numbered, columns)
-
-
-def _sheet_bodies(numbered: Iterable[tuple[int, Sequence[Any]]], columns: Sequence[str]) -> Iterator[Row]:
-    for number, cells in numbered:
-        values = [_cell(cell) for cell in cells]
-        if any(values):
-            yield Row(number, _body(columns, values), None, number)
-
-
-def _cell(value: object) -> str:
-    """Return a cell as text: dates in ISO 8601; numbers, which may be phone numbers, as digits."""
-    match value:
-        case None:
-            return ""
-        case datetime():
-            return value.date().isoformat()
-        case float() if value.is_integer():
-            return str(int(value))
-        case _:
-            return str(value).strip()
-
-
-def _columns(header: Iterable[str]) -> list[str]:
-    """Return the field of each column, "" for a column without name. Raises FileError."""
-    names = [" ".join(name.split()) for name in header]
-    while names and not names[-1]:
-        names.pop()
-    columns = [find_field(name) or "" for name in names]
-    unknown = [clean(name, 40) for name, column in zip(names, columns, strict=True) if name and not column]
-    if unknown or not {"name", "username"} <= set(columns):
-        problem = f"Unknown columns: {', '.join(unknown)}." if unknown else "The first line must name the columns."
-        raise FileError(
-            f"{problem} Known columns: name/имя, username/логин, phone/телефон, email/почта, birth_date/дата рождения"
-        )
-    named = list(filter(None, columns))
-    if len(set(named)) < len(named):
-        raise FileError("The same column occurs twice")
-    return columns
-
-
-def _body(columns: Sequence[str], cells: Sequence[str]) -> dict[str, Any]:
-    """Return the fields of a row; cells in columns without name become unknown fields."""
-    named = zip_longest(columns, cells, fillvalue="")
-    return {name or f"column {number}": cell for number, (name, cell) in enumerate(named, start=1) if cell.strip()}
-
-
-def _too_long() -> RefusalError:
-    return RefusalError("body_too_large", limit=MAX_LINE // 1024)
+def open_refused(path: Path, *, is_for_excel: bool) -> Iterator[Write]:
+    """Create the file of refused rows, .csv or .xlsx; yield a function that writes a row."""
+    with path.open("wb") as file:
+        if path.suffix.lower() == ".xlsx":
+            with open_xlsx_table(file) as write:
+                yield write
+        else:
+            with open_csv_table(file, ";" if is_for_excel else ",", has_mark=is_for_excel) as write:
+                yield write

@@ -1,187 +1,250 @@
 """The command `flask users import`, which creates users from a file."""
 
-import csv
-import json
-import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import click
+from flask_babel import force_locale
 
-from project.cli.common import new_attempt, refusal_text, with_suffix
-from project.cli.import_files import SUFFIXES, FileError, Row, Source, open_source
-from project.contract.error_codes import PROBLEMS, message_text
-from project.contract.schemas import user_add_schema
-from project.domain.attempts import NewAttempt
-from project.domain.errors import DatabaseUnavailableError, OutcomeUnknownError, OverloadedError, RefusalError
-from project.domain.registration import Credentials, NewUser
+from project.cli.common import new_attempt, with_suffix
+from project.cli.greeting import terminal_language
+from project.cli.import_files import CredentialsFile, open_credentials, open_refused
+from project.contract.import_rows import Line, check_row, decide
+from project.contract.import_texts import file_text, refused_cells, refused_heads
+from project.domain.errors import FIELDS, DatabaseUnavailableError, RefusalError
+from project.domain.registration import Credentials
+from project.exporters.tables import Write
+from project.http.translations import gettext, ngettext
+from project.importers import Columns, FileError, Row, Source, open_source
 from project.queries.maintenance import ping
 from project.runtime import get_runtime
-from project.services import attempts, registration
+from project.services.registration import GROUP
 
 WAIT_S, PAUSES_S = 600, (1, 2, 4, 8, 15)
 """Seconds to wait for PostgreSQL, and pauses between probes; the last pause is repeated."""
-REPORT = ("line", "field", "code", "message")
-CREDENTIALS = ("line", "login", "password")
-_UNAVAILABLE = (DatabaseUnavailableError, OutcomeUnknownError, OverloadedError)
-
-Write = Callable[[tuple[int | str, ...]], None]
 
 
 class _UnusableError(click.ClickException):
-    """Nothing was imported, and a retry is pointless."""
+    """The file, or the rest of it, cannot be imported, and a retry is pointless."""
 
     exit_code = 2
 
 
+def _column_names(values: tuple[str, ...]) -> dict[str, str]:
+    """Parse options such as `Тел.=phone`. Raises BadParameter."""
+    pairs = [value.rpartition("=") for value in values]
+    for name, _, column in pairs:
+        if not name or column not in FIELDS:
+            fields = ", ".join(FIELDS)
+            text = gettext("Write “column=field”; the fields are %(fields)s.", fields=fields)
+            raise click.BadParameter(text, param_hint="--map")
+    return {name: column for name, _, column in pairs}
+
+
 @click.command("import")
-@click.argument("file", type=click.Path(path_type=Path), callback=with_suffix(*SUFFIXES))
+@click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--errors",
     required=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    callback=with_suffix(".csv", ".ndjson"),
-    help="Report of refused rows, .csv or .ndjson: line, field, code, message. Overwritten.",
+    callback=with_suffix(".csv", ".xlsx"),
+    help="File for the refused rows as they stand, with a column “What to fix”: .csv or .xlsx. Overwritten.",
 )
 @click.option(
     "--credentials",
-    required=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="CSV file for line, login and password of the users, readable only by you. Appended to.",
+    callback=lambda context, parameter, value: value and with_suffix(".csv")(context, parameter, value),
+    help="CSV file for the credentials, readable only by you. Those it has already are not written again.",
 )
-def import_users(file: Path, errors: Path, credentials: Path) -> None:
-    """Create users from FILE (.ndjson, .csv or .xlsx), each row like POST /useradd.
+@click.option("--dry-run", "is_dry_run", is_flag=True, help="Only check the rows; create nobody.")
+@click.option("--map", "names", multiple=True, help="Field of a column: --map “Тел.=phone”.")
+@click.option("--ignore-unknown", is_flag=True, help="Ignore columns with unknown names.")
+@click.option("--excel", "is_for_excel", is_flag=True, help="Write CSV for Excel with a decimal comma, as in Russian.")
+def import_users(
+    file: Path,
+    errors: Path,
+    credentials: Path | None,
+    names: tuple[str, ...],
+    *,
+    is_dry_run: bool,
+    ignore_unknown: bool,
+    is_for_excel: bool,
+) -> None:
+    """Create users from FILE (.csv, .xlsx or .ndjson), each row like POST /useradd.
 
-    Each line of NDJSON is a request body. The first line of CSV (UTF-8; comma, semicolon or tab) and of the first
-    sheet of a workbook names the columns: name or имя, username or логин, phone or телефон, email or почта,
-    birth_date or дата рождения.
+    CSV is in UTF-8, separated by commas, semicolons or tabs. A row names the columns: name or имя, username or логин,
+    phone or телефон, email or почта, birth_date or дата рождения, and synonyms; a title may stand above. Of a workbook,
+    the first visible sheet is read. Each line of NDJSON is a request body.
 
-    If the import was interrupted or rows were refused, correct these rows in place and run the same command again.
-    Each row has an idempotency key derived from its number, its content and PASSWORD_SECRET: for 24 hours a row that
-    has created a user returns the same user and password again.
+    Repeat the command after an interruption, or after you have corrected refused rows, here or in the file of --errors.
+    For 24 hours a row that has created a user, wherever it stands, returns the same user and password again; identical
+    rows are one user.
 
     The command waits up to ten minutes while PostgreSQL is unavailable.
 
-    Exit status: 0 all users exist, 1 rows were refused or PostgreSQL stayed unavailable, 2 the file is unusable.
+    Exit status: 0 all users exist, 1 rows were refused or PostgreSQL stayed unavailable, 2 the file is unusable or
+    damaged.
 
     \b
     Examples:
+      flask users import people.csv --errors refused.csv --dry-run
       flask users import people.csv --errors refused.csv --credentials passwords.csv
-      flask users import people.xlsx --errors refused.ndjson --credentials passwords.csv
+      flask users import people.xlsx --errors refused.xlsx --credentials passwords.csv --map "Тел.=phone"
     """
-    if len({path.resolve() for path in (file, errors, credentials)}) < 3:
-        raise click.UsageError("FILE, --errors and --credentials must be three different files.")
-    try:
-        with (
-            open_source(file) as source,
-            _table(credentials, CREDENTIALS, private=True) as issued,
-            _table(errors, REPORT) as refused,
-        ):
-            counts = _import(source, issued, refused)
-    except FileError as error:
-        raise _UnusableError(str(error)) from None
-    if not counts.total():
-        raise _UnusableError(f"{file} has no lines")
-    click.echo(_summary(counts))
-    if counts["refused"]:
-        click.echo(f"Refused rows are listed in {errors}")
-        raise click.exceptions.Exit(1)
+    with force_locale(terminal_language()):
+        _check_paths(file, errors, credentials, is_dry_run=is_dry_run)
+        columns = Columns(_column_names(names), ignore_unknown)
+        is_for_excel = is_for_excel or terminal_language() == "ru"
+        with ExitStack() as stack:
+            try:
+                opened = stack.enter_context(file.open("rb"))
+                source = stack.enter_context(open_source(opened, file.name, columns))
+            except FileError as error:
+                raise _UnusableError(file_text(error)) from None
+            except OSError as error:
+                raise _UnusableError(file_text(FileError("unreadable", cause=error.strerror or ""))) from None
+            for note in source.notes:
+                click.echo(file_text(note), err=True)
+            issued = None
+            try:
+                if credentials and not is_dry_run:
+                    issued = stack.enter_context(open_credentials(credentials, is_for_excel=is_for_excel))
+                refused = stack.enter_context(open_refused(errors, is_for_excel=is_for_excel))
+            except OSError as error:
+                raise click.FileError(str(error.filename), error.strerror) from None
+            process = _Import(source, issued, refused, is_dry_run=is_dry_run)
+            process.run()
+        if process.counts["refused"]:
+            text = gettext("Refused rows are in %(file)s. Correct them there and import that file.", file=str(errors))
+            click.echo(text)
+            raise click.exceptions.Exit(1)
 
 
-def _summary(counts: Counter[str]) -> str:
-    return ", ".join(f"{counts[outcome]} {outcome}" for outcome in ("created", "replayed", "refused"))
+def _check_paths(file: Path, errors: Path, credentials: Path | None, *, is_dry_run: bool) -> None:
+    if credentials is None and not is_dry_run:
+        raise click.UsageError(gettext("Name a file for the credentials: --credentials FILE, or check with --dry-run."))
+    paths = [path for path in (file, errors, credentials) if path]
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise click.UsageError(gettext("FILE, --errors and --credentials must be different files."))
 
 
-@contextmanager
-def _table(path: Path, columns: tuple[str, ...], *, private: bool = False) -> Iterator[Write]:
-    """Open a CSV or NDJSON file for output and yield a function that writes a row.
+@dataclass(slots=True)
+class _Import:
+    """An import in progress. Every row that was read is in exactly one of its counts."""
 
-    A private file is always CSV, readable by its owner only, and appended to. Raises OSError.
-    """
-    flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if private else os.O_TRUNC)
-    with os.fdopen(os.open(path, flags, 0o600 if private else 0o666), "w", encoding="utf-8", newline="") as file:
-        if private:
-            os.fchmod(file.fileno(), 0o600)
-        yield _ndjson(file, columns) if path.suffix.lower() == ".ndjson" and not private else _csv(file, columns)
+    source: Source
+    issued: CredentialsFile | None
+    refused: Write
+    is_dry_run: bool = field(kw_only=True)
+    counts: Counter[str] = field(default_factory=Counter)
+    """Rows by what became of them: created, existing, refused, correct (dry run), undone."""
+    last_row: int = 0
+    """Number of the last row that is done."""
 
-
-def _ndjson(file: TextIO, columns: tuple[str, ...]) -> Write:
-    def write(values: tuple[int | str, ...]) -> None:
-        file.write(json.dumps(dict(zip(columns, values, strict=True)), ensure_ascii=False) + "\n")
-        file.flush()
-
-    return write
-
-
-def _csv(file: TextIO, columns: tuple[str, ...]) -> Write:
-    """Return a function that writes and flushes a row: an interrupted import loses no row."""
-    writer = csv.writer(file, lineterminator="\n")
-
-    def write(values: tuple[int | str, ...]) -> None:
-        writer.writerow(values)
-        file.flush()
-
-    if not os.fstat(file.fileno()).st_size:
-        write(columns)
-    return write
-
-
-def _import(source: Source, issued: Write, refused: Write) -> Counter[str]:
-    counts: Counter[str] = Counter()
-    read = 0
-    bar: Any = click.progressbar(  # width 0 fits the terminal; otherwise each update would start a new line
-        length=source.length, label="Importing", item_show_func=lambda _: _summary(counts), width=0
-    )
-    with bar:
-        for row in source.rows:
-            counts[_import_row(row, issued, refused)] += 1
-            bar.update(row.read - read, row)
-            read = row.read
-        bar.render_progress()  # files are read in blocks, and the last one is not shown yet
-    return counts
-
-
-def _import_row(row: Row, issued: Write, refused: Write) -> str:
-    """Create the user of a row; if refused, record and report that. Return the outcome."""
-    runtime = get_runtime()
-    key = runtime.passwords.line_key(row.number, json.dumps(row.body, sort_keys=True).encode())
-    attempt = new_attempt("flask users import", None if row.refusal else key)
-    attempt.store_body(row.body, runtime.config.phone_region)
-    try:
-        if row.refusal:
-            raise row.refusal
-        credentials = _register(attempt, key, user_add_schema(runtime.config.phone_region).load(row.body))
-    except RefusalError as error:
-        if error.code == "credentials_changed":  # the user exists and has changed the password
-            return "replayed"
-        if not error.recorded:
-            status, code = PROBLEMS[error.code].status, error.reason
-            attempts.record(runtime.database, runtime.spool, attempt, status=status, code=code, errors=error.errors)
-        for values in _report(row.number, error):
-            refused(values)
-        return "refused"
-    issued((row.number, credentials.login, credentials.password))
-    return "replayed" if credentials.replayed else "created"
-
-
-def _register(attempt: NewAttempt, key: str, new_user: NewUser) -> Credentials:
-    """Register a user; retry with the same key and attempt while PostgreSQL is unavailable."""
-    until = time.monotonic() + WAIT_S
-    while True:
+    def run(self) -> None:
+        """Import all rows; print the counts in any case. Raises ClickException."""
+        self.refused(refused_heads(self.source))
         try:
-            return registration.register(get_runtime().database, get_runtime().passwords, attempt, key, new_user)
-        except _UNAVAILABLE:
-            _wait_for_database(until)
+            self._run_groups()
+        except FileError as error:
+            done = self.counts["created"] + self.counts["existing"] + self.counts["correct"]
+            until = gettext("%(done)s imported until row %(row)s.", done=done, row=self.last_row)
+            raise _UnusableError(f"{file_text(error)} {until}") from None
+        finally:
+            click.echo(self.summary())
+        if not self.counts.total():
+            raise _UnusableError(file_text(FileError("no_rows")))
+
+    def _run_groups(self) -> None:
+        read = 0
+        bar: Any = click.progressbar(  # width 0 fits the terminal; otherwise each update would start a new line
+            length=self.source.length, label=gettext("Importing"), item_show_func=lambda _: self.summary(), width=0
+        )
+        with bar:
+            for rows in _groups(self.source.rows):
+                self.counts["undone"] += len(rows)
+                self._check(rows) if self.is_dry_run else self._create(rows)
+                self.counts["undone"] -= len(rows)
+                self.last_row = rows[-1].number
+                bar.update(rows[-1].read - read, rows)
+                read = rows[-1].read
+            bar.update(self.source.length - read)  # blank lines at the end are not rows
+            bar.render_progress()
+
+    def _check(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            checked = check_row(row, get_runtime().config.phone_region)
+            self._count(row, checked if isinstance(checked, RefusalError) else "correct")
+
+    def _create(self, rows: Sequence[Row]) -> None:
+        """Create the users of rows; wait while PostgreSQL is unavailable."""
+        runtime, until = get_runtime(), time.monotonic() + WAIT_S
+        lines = [Line(row, new_attempt("flask users import")) for row in rows]
+        key = runtime.passwords.import_key()
+        while undecided := [line for line in lines if line.result is None]:
+            decide(runtime, key, undecided)
+            if any(line.result is None for line in undecided):
+                _wait_for_database(until)
+        if self.issued:
+            self.issued.append([line.result for line in lines if isinstance(line.result, Credentials)])
+        for line in lines:
+            match line.result:
+                case Credentials(replayed=is_replayed):
+                    self._count(line.row, "existing" if is_replayed else "created")
+                case RefusalError(code="credentials_changed"):  # the user exists and has changed the password
+                    self._count(line.row, "existing")
+                case RefusalError() as refusal:
+                    self._count(line.row, refusal)
+
+    def _count(self, row: Row, outcome: str | RefusalError) -> None:
+        """Count a row; write a refused one to its file."""
+        if isinstance(outcome, str):
+            self.counts[outcome] += 1
+            return
+        self.counts["refused"] += 1
+        self.refused(refused_cells(self.source, row, outcome))
+
+    def summary(self) -> str:
+        """Return the counts, which add up to the rows read."""
+        texts = {
+            "correct": gettext("%(number)s correct", number=self.counts["correct"]),
+            "created": gettext("%(number)s created", number=self.counts["created"]),
+            "existing": gettext("%(number)s existing", number=self.counts["existing"]),
+            "refused": gettext("%(number)s refused", number=self.counts["refused"]),
+            "undone": gettext("%(number)s not imported", number=self.counts["undone"]),
+        }
+        shown = ("correct", "refused") if self.is_dry_run else ("created", "existing", "refused")
+        read = ngettext("%(num)s row", "%(num)s rows", self.counts.total())
+        return f"{read}: " + ", ".join(texts[name] for name in texts if name in shown or self.counts[name])
+
+
+def _groups(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    """Yield rows in groups; if the file is damaged, first those above the damage."""
+    group: list[Row] = []
+    try:
+        for row in rows:
+            group.append(row)
+            if len(group) == GROUP:
+                yield group
+                group = []
+    except FileError:
+        if group:
+            yield group
+        raise
+    if group:
+        yield group
 
 
 def _wait_for_database(until: float) -> None:
     """Wait for PostgreSQL. Raises ClickException if it is still unavailable at `until`."""
-    click.echo("\nPostgreSQL does not answer; waiting (Ctrl-C stops, the same command continues later)", err=True)
+    text = gettext("PostgreSQL does not answer; waiting (Ctrl-C stops, the same command continues later)")
+    click.echo(f"\n{text}", err=True)
     pauses, cause = chain(PAUSES_S, repeat(PAUSES_S[-1])), ""
     while time.monotonic() < until:
         time.sleep(next(pauses))
@@ -191,11 +254,5 @@ def _wait_for_database(until: float) -> None:
             cause = f": {error.cause}" if error.cause else ""
         else:
             return
-    raise click.ClickException(f"PostgreSQL is still unavailable{cause}. Run the same command again to continue.")
-
-
-def _report(number: int, error: RefusalError) -> Iterator[tuple[int | str, ...]]:
-    if not error.errors:
-        yield number, "", error.code, refusal_text(error)
-    for one in error.errors:
-        yield number, one.field, one.code, message_text(one)
+    text = gettext("PostgreSQL is still unavailable%(cause)s. Run the same command again to continue.", cause=cause)
+    raise click.ClickException(text)

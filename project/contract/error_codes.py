@@ -281,6 +281,9 @@ FIELD_CODES: Mapping[str, FieldCode] = {
             "array": _("A string is needed, an array was sent: send one value in quotes, without brackets."),
             "object": _("A string is needed, an object was sent: send one value in quotes, without braces."),
             "null": _("A string is needed, null was sent: send one value in quotes."),
+            "error_cell": _(
+                "The cell has the error %(value)s instead of a value. Correct the formula, or type the value."
+            ),
         },
     ),
     "blank": FieldCode(
@@ -304,7 +307,11 @@ FIELD_CODES: Mapping[str, FieldCode] = {
             "": _(
                 "Character %(position)s (%(codepoint)s) is not allowed. It may be invisible: "
                 "delete it, or type the value by hand instead of pasting it."
-            )
+            ),
+            "stray_quote": _(
+                "A quotation mark is not closed on this line, or stands in the wrong place. Remove it, or write it "
+                "twice inside of quotation marks."
+            ),
         },
         sample={"position": 7, "codepoint": "U+0000"},
     ),

@@ -73,30 +73,30 @@ PARAMETER_SYNONYMS: Mapping[str, str] = {
 
 def find_field(name: str) -> str | None:
     """Return the field that a name or one of its synonyms means exactly, otherwise None."""
-    return _FIELDS.get(_folded(name))
+    return _FIELDS.get(fold_name(name))
 
 
 def find_similar_field(name: str) -> str | None:
     """Return the field that a wrong name probably means, None if that is unclear."""
-    folded = _folded(name)
+    folded = fold_name(name)
     near = get_close_matches(folded, _NAMES, n=1, cutoff=CUTOFF)
     return _HINTS.get(folded) or (_NAMES[near[0]] if near else None)
 
 
 def find_parameter(name: str, known: Iterable[str]) -> str | None:
     """Return the known query parameter that `name` probably stands for, or None."""
-    folded = _folded(name)
-    names = {_folded(parameter): parameter for parameter in known}
+    folded = fold_name(name)
+    names = {fold_name(parameter): parameter for parameter in known}
     if PARAMETER_SYNONYMS.get(folded) in names.values():
         return PARAMETER_SYNONYMS[folded]
     return next((names[match] for match in get_close_matches(folded, names, n=1)), None)
 
 
-def _folded(name: str) -> str:
+def fold_name(name: str) -> str:
     """Return a name in lower case without separators: `dryRun` and `dry-run` become the same."""
     return "".join(filter(str.isalnum, name.casefold()))
 
 
-_NAMES = {_folded(name): name for name in FIELD_SYNONYMS}
-_FIELDS = _NAMES | {_folded(synonym): name for name, synonyms in FIELD_SYNONYMS.items() for synonym in synonyms}
-_HINTS = _FIELDS | {_folded(part): "name" for part in NAME_PARTS}
+_NAMES = {fold_name(name): name for name in FIELD_SYNONYMS}
+_FIELDS = _NAMES | {fold_name(synonym): name for name, synonyms in FIELD_SYNONYMS.items() for synonym in synonyms}
+_HINTS = _FIELDS | {fold_name(part): "name" for part in NAME_PARTS}

@@ -73,9 +73,12 @@ class Passwords:
         symbols = base64.b32encode(b"\0\0\0" + digest).translate(_LETTERS).decode()[: -SYMBOLS - 1 : -1]
         return _grouped(symbols)
 
-    def line_key(self, number: int, content: bytes) -> str:
-        """Return the idempotency key of a line of a file, derived from its number and content."""
-        message = b"\0".join((b"useradd/line/v1", str(number).encode(), content))
+    def import_key(self, run: str = "") -> str:
+        """Return the key of an import, from which those of its rows are derived.
+
+        It depends on the secret, so that nobody can guess it, and on `run`, if other imports must not have the same.
+        """
+        message = b"\0".join((b"useradd/import/v1", run.encode()))
         return base64.urlsafe_b64encode(hmac.digest(self.secrets[0].value, message, "sha256")).decode().rstrip("=")
 
     def hash_generated(self, password: str) -> str:

@@ -52,6 +52,7 @@ DISKS = {
 ALLOWED = {
     "config.py _create_secret os.fsync": "start",
     "project/cli/doctor.py _disk os.fsync": "doctor",
+    "project/cli/import_files.py open_credentials os.fsync": "command",
     "project/cli/imports.py _wait_for_database time.sleep": "import",
     "project/database/database.py Database._retry time.sleep": "postgres",
     "project/database/database.py Database.run_once self._engine.connect": "postgres",

@@ -1,0 +1,93 @@
+"""Texts about import files: why one cannot be read, and what to fix in a row."""
+
+from collections.abc import Mapping, Sequence
+
+from flask_babel import lazy_gettext as _
+
+from project.contract.error_codes import PROBLEMS, detail_text, message_text
+from project.domain.errors import RefusalError
+from project.http.translations import gettext
+from project.importers import REMARKS, FileError, Note, Row, Source, is_remark
+
+_("What to fix")  # REMARKS[0]
+FIELD_NAMES: Mapping[str, str] = {
+    "name": _("Name"),
+    "username": _("Login"),
+    "phone": _("Phone"),
+    "email": _("E-mail"),
+    "birth_date": _("Birth date"),
+}
+KNOWN_COLUMNS = "name/имя, username/логин, phone/телефон, email/почта, birth_date/дата рождения"
+FILE_TEXTS: Mapping[str, str] = {
+    "unknown_format": _("The name of the file must end in one of: %(suffixes)s."),
+    "old_workbook": _("This is a workbook of an old Excel (.xls). Save it as .xlsx."),
+    "encrypted_workbook": _("The workbook is protected by a password. Save it without one."),
+    "strict_workbook": _("The workbook is a Strict Open XML Spreadsheet. Save it as “Excel Workbook (.xlsx)”."),
+    "not_workbook": _("This is not an Excel workbook (.xlsx), or it is damaged. Open it in Excel and save it again."),
+    "damaged_workbook": _("The workbook is damaged. Open it in Excel and save it again."),
+    "damaged_row": _("The workbook is damaged at row %(row)s. Open it in Excel and save it again."),
+    "workbook_too_large": _("The workbook unpacks to more than %(limit)s MB."),
+    "no_sheet": _("The workbook has no sheet."),
+    "not_text": _("This is a workbook, whatever its name says: give it the ending .xlsx."),
+    "not_utf8": _("Line %(line)s is not in UTF-8. In Excel, save the file as “CSV UTF-8”."),
+    "encoding": _(
+        "Line %(line)s is not in UTF-8; it looks like %(encoding)s. In Excel, save the file as “CSV UTF-8”; "
+        "elsewhere convert it: iconv -f %(encoding)s -t UTF-8 FILE"
+    ),
+    "cut_character": _("Line %(line)s is not in UTF-8: the file ends inside a character."),
+    "empty": _("The file is empty."),
+    "no_rows": _("The file has no rows with users."),
+    "too_many_rows": _("The file has more than %(limit)s rows. Divide it, or use the command flask users import."),
+    "no_heads": _("The first row must name the columns. Known names: %(known)s."),
+    "unknown_columns": _(
+        "Unknown columns: %(names)s. Rename or remove them, or ignore them (--ignore-unknown). Known: %(known)s."
+    ),
+    "repeated_column": _("Two columns mean the same field: %(field)s."),
+    "unreadable": _("The file cannot be read: %(cause)s."),
+    "ignored_columns": _("Ignored columns: %(names)s."),
+    "several_sheets": _("The workbook has several sheets: only “%(sheet)s” is read, not %(others)s."),
+}
+
+
+def file_text(about: FileError | Note) -> str:
+    """Return the text of an error or note about a file, in the current language."""
+    return str(FILE_TEXTS[about.code]) % {"known": KNOWN_COLUMNS, **about.params}
+
+
+def refusal_text(error: RefusalError) -> str:
+    """Return the text of a refusal without field errors."""
+    if PROBLEMS[error.code].retryable:
+        return detail_text(error.code, "read", {"seconds": error.retry_after_s or 2})
+    return detail_text(error.code, error.variant, error.params)
+
+
+def what_to_fix(number: int, error: RefusalError, heads: Mapping[str, str]) -> str:
+    """Return the text for the person who corrects a refused row.
+
+    `heads` has the name of the column of each field.
+    """
+    texts = [f"{field_name(one.field, heads)}: {message_text(one)}" for one in error.errors] or [refusal_text(error)]
+    return gettext("Row %(number)s.", number=number) + " " + " ".join(texts)
+
+
+def field_name(field: str, heads: Mapping[str, str]) -> str:
+    """Return the name of a field's column as it stands in the file, otherwise its usual name."""
+    return " ".join(heads.get(field, "").split()) or str(FIELD_NAMES.get(field, field))
+
+
+def refused_heads(source: Source) -> tuple[str, ...]:
+    """Return the heads of a file of refused rows: their own, and one for what to fix."""
+    return (*_kept(source, source.heads), gettext(REMARKS[0]))
+
+
+def refused_cells(source: Source, row: Row, refusal: RefusalError) -> tuple[str, ...]:
+    """Return a refused row as it stands, with what to fix; cells without a head come last."""
+    width = len(source.heads)
+    cells = row.cells[:width] + ("",) * (width - len(row.cells))
+    heads = {field: head for field, head in zip(source.fields, source.heads, strict=False) if field}
+    return (*_kept(source, cells), what_to_fix(row.number, refusal, heads), *row.cells[width:])
+
+
+def _kept(source: Source, cells: Sequence[str]) -> list[str]:
+    """Return the cells without former remarks."""
+    return [cell for head, cell in zip(source.heads, cells, strict=True) if not is_remark(head)]

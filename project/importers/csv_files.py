@@ -1,0 +1,111 @@
+"""Reads CSV files. No field may hold a line break, so a stray quote spoils one line."""
+
+import csv
+import os
+import re
+from collections.abc import Callable, Iterator
+from io import TextIOWrapper
+from itertools import chain, islice
+from typing import BinaryIO
+
+from project.domain.errors import FieldError, RefusalError, ValidationFailedError
+from project.importers.encodings import open_text
+from project.importers.heads import MAX_TITLES, Columns
+from project.importers.rows import MAX_LINE, FileError, Row, Source, line_too_long, table_row
+
+DELIMITERS = (",", ";", "\t")
+"""Excel writes semicolons in locales with a decimal comma, and tabs as "Unicode text"."""
+MAX_HEAD_LINES = 5
+"""Lines that the names of the columns may take: spreadsheets break long ones."""
+_QUOTE = '"'
+_DISARMED = re.compile(r"'\s*[=+\-@＝＋－＠]")
+
+Line = tuple[int, str | None]
+"""Number of a line from 1, and its text; None if it is too long."""
+
+
+def open_csv(file: BinaryIO, columns: Columns) -> Source:
+    """Open a CSV file in UTF-8 or UTF-16 with any delimiter. Raises FileError."""
+    length = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    text = open_text(file)
+    heads, delimiter, rest = _find_heads(_lines(text), columns)
+    fields, notes = columns.find(heads)
+    return Source(length, tuple(heads), fields, _rows(rest, fields, delimiter, file.tell), notes)
+
+
+def _lines(text: TextIOWrapper) -> Iterator[Line]:
+    number = 0
+    while line := text.readline(MAX_LINE + 1):
+        number += 1
+        part = line
+        while len(part) > MAX_LINE and not part.endswith(("\n", "\r")):
+            part = text.readline(MAX_LINE + 1)
+        yield number, line.rstrip("\r\n") if len(line) <= MAX_LINE else None
+    text.detach()  # otherwise it closes the file, whose position is read after this
+
+
+def _find_heads(lines: Iterator[Line], columns: Columns) -> tuple[list[str], str, Iterator[Line]]:
+    """Return the names of the columns, the delimiter and the lines below.
+
+    Skips a title and the line `sep=;`, which Excel writes. Raises FileError.
+    """
+    start = list(islice(lines, MAX_TITLES + MAX_HEAD_LINES))
+    first: list[str] = []
+    for index in range(min(MAX_TITLES, len(start))):
+        for last in range(index + 1, min(index + MAX_HEAD_LINES, len(start)) + 1):
+            head = "\n".join(line or "" for _, line in start[index:last])
+            if head.count(_QUOTE) % 2:  # a name with a line break
+                continue
+            candidates = [(_parse(head, delimiter) or [], delimiter) for delimiter in DELIMITERS]
+            for cells, delimiter in candidates:
+                if columns.are_heads(cells):
+                    return cells, delimiter, chain(start[last:], lines)
+            if not head.lower().startswith("sep="):
+                first = first or max((cells for cells, _ in candidates if any(cells)), key=len, default=[])
+            break
+    if not first:
+        raise FileError("empty")
+    columns.find(first)  # names columns that are unknown, if that is the reason
+    raise FileError("no_heads")
+
+
+def _rows(
+    lines: Iterator[Line], fields: tuple[str | None, ...], delimiter: str, tell: Callable[[], int]
+) -> Iterator[Row]:
+    for number, line in lines:
+        if line is None:
+            yield Row(number, (), {}, line_too_long(), tell())
+            continue
+        cells = _parse(line, delimiter)
+        if cells is None:
+            yield _stray_quote(number, line.split(delimiter), fields, tell())
+        elif any(cell.strip() for cell in cells):
+            yield table_row(number, fields, tuple(map(_plain, cells)), tell())
+
+
+def _parse(line: str, delimiter: str) -> list[str] | None:
+    """Return the cells of a line, None if its quotes are wrong."""
+    if _QUOTE not in line:
+        return line.split(delimiter)
+    try:
+        [cells] = csv.reader([line], delimiter=delimiter, strict=True)
+    except (csv.Error, ValueError):
+        return None
+    return cells
+
+
+def _stray_quote(number: int, cells: list[str], fields: tuple[str | None, ...], read: int) -> Row:
+    """Return the refusal of a line with a quote that is not closed in it, or closed too early."""
+    row = table_row(number, fields, tuple(cells), read)
+    index = next((index for index, cell in enumerate(cells) if cell.count(_QUOTE) % 2), 0)
+    field = (fields[index] if index < len(fields) else None) or f"column {index + 1}"
+    refusal: RefusalError = ValidationFailedError((FieldError(field, "invalid_characters", "stray_quote"),))
+    return Row(number, row.cells, row.body, refusal, read)
+
+
+def _plain(cell: str) -> str:
+    """Return a cell without the forms `="…"` and `'+…`, which keep Excel from calculating."""
+    if cell.startswith('="') and cell.endswith(_QUOTE):
+        return cell[2:-1].replace('""', _QUOTE)
+    return cell[1:] if _DISARMED.match(cell) else cell

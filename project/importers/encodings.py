@@ -1,0 +1,38 @@
+"""Finds the encoding of a text file before its first row is read."""
+
+import codecs
+import io
+from typing import BinaryIO
+
+from project.domain.encodings import guess_encoding
+from project.importers.rows import FileError
+
+_CHUNK = 1024 * 1024
+_SAMPLE = 64 * 1024
+_WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def open_text(file: BinaryIO) -> io.TextIOWrapper:
+    """Return the file as text, from its start. Raises FileError if part of it is no text.
+
+    UTF-8 is read with or without a byte order mark, UTF-16 (Excel's "Unicode text") with one.
+    """
+    encoding = "utf-16" if file.read(2) in _WIDE else "utf-8-sig"
+    file.seek(0)
+    decoder, line = codecs.getincrementaldecoder(encoding)(), 1
+    while chunk := file.read(_CHUNK):
+        try:
+            line += decoder.decode(chunk).count("\n")
+        except UnicodeDecodeError as error:
+            raise _wrong_encoding(chunk, line + chunk.count(b"\n", 0, error.start)) from None
+    try:
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        raise FileError("cut_character", line=line) from None
+    file.seek(0)
+    return io.TextIOWrapper(file, encoding=encoding, newline="")
+
+
+def _wrong_encoding(chunk: bytes, line: int) -> FileError:
+    guess = guess_encoding(chunk[:_SAMPLE])
+    return FileError("encoding", line=line, encoding=guess) if guess else FileError("not_utf8", line=line)

@@ -1,0 +1,86 @@
+"""Value types of import files: the file, its rows, and why a file cannot be read."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from project.domain.errors import NO_PARAMS, FieldError, Params, RefusalError, ValidationFailedError
+
+MAX_LINE = 16 * 1024
+"""Maximum length of a line in bytes, the same as of the body of POST /useradd."""
+ERROR_CELLS = frozenset(
+    {
+        *("#N/A", "#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "#NUM!", "#NULL!", "#SPILL!", "#CALC!", "#GETTING_DATA"),
+        *("#Н/Д", "#ССЫЛКА!", "#ИМЯ?", "#ЗНАЧ!", "#ДЕЛ/0!", "#ЧИСЛО!", "#ПУСТО!", "#ПЕРЕНОС!", "#ВЫЧИСЛ!"),
+    }
+)
+"""Texts that spreadsheets show, and write to CSV, where a formula has no value."""
+
+
+class FileError(Exception):
+    """The file cannot be read, or not to its end.
+
+    The texts are in project/contract/import_texts.py.
+    """
+
+    def __init__(self, code: str, **params: str | int) -> None:
+        super().__init__(code)
+        self.code = code
+        self.params = params
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A remark about a file that can be read; it has texts like FileError."""
+
+    code: str
+    params: Params = field(default_factory=lambda: NO_PARAMS)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of an import file, with the data of a user to create."""
+
+    number: int
+    """Number of the line or row, from 1, as editors and spreadsheets show it."""
+    cells: tuple[str, ...]
+    """The row as it stands in the file."""
+    body: dict[str, Any]
+    """The same as a request body."""
+    refusal: RefusalError | None
+    """The reason why the row could not be parsed, otherwise None."""
+    read: int
+    """Amount of the file read so far, in the unit of Source.length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An open import file. Its rows raise FileError where the file is damaged."""
+
+    length: int
+    """In bytes; of a workbook in rows."""
+    heads: tuple[str, ...]
+    """The names of the columns as they stand in the file."""
+    fields: tuple[str | None, ...]
+    """The field of each column, "" for a column without a name, None for one that is ignored."""
+    rows: Iterator[Row]
+    notes: tuple[Note, ...] = ()
+
+
+def table_row(number: int, fields: tuple[str | None, ...], cells: tuple[str, ...], read: int) -> Row:
+    """Return a row of a table. Cells beside the named columns become unknown fields."""
+    body: dict[str, Any] = {}
+    for index, cell in enumerate(cells):
+        if cell.strip() and (index >= len(fields) or fields[index] is not None):
+            body[(fields[index] if index < len(fields) else "") or f"column {index + 1}"] = cell
+    wrong = tuple(
+        FieldError(field, "invalid_type", "error_cell", {"value": value.strip()})
+        for field, value in body.items()
+        if isinstance(value, str) and value.strip() in ERROR_CELLS
+    )
+    return Row(number, cells, body, ValidationFailedError(wrong) if wrong else None, read)
+
+
+def line_too_long() -> RefusalError:
+    """Return the refusal of a line that exceeds MAX_LINE."""
+    return RefusalError("body_too_large", limit=MAX_LINE // 1024)

@@ -1,0 +1,133 @@
+"""Reads workbooks (.xlsx). Whatever is damaged in them ends as FileError."""
+
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, time
+from typing import Any, BinaryIO
+from zipfile import BadZipFile, ZipFile
+
+from project.importers.heads import MAX_TITLES, Columns
+from project.importers.rows import FileError, Note, Row, Source, table_row
+
+MAX_UNPACKED = 2**30
+"""Bytes to which a workbook may unpack: more is a zip bomb."""
+_OLE = b"\xd0\xcf\x11\xe0"
+"""Compound File Binary Format: workbooks before Excel 2007, and encrypted ones (MS-OFFCRYPTO, 2.3)."""
+_ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
+_STRICT = b"http://purl.oclc.org/ooxml/"
+"""Namespace of Strict Open XML (ISO/IEC 29500)."""
+
+
+@contextmanager
+def open_xlsx(file: BinaryIO, columns: Columns, max_unpacked: int = MAX_UNPACKED) -> Iterator[Source]:
+    """Open the first visible sheet of a workbook. Raises FileError."""
+    from openpyxl import load_workbook  # noqa: PLC0415 - few processes need it
+
+    _check(file, max_unpacked)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # openpyxl warns of what it leaves out, such as print areas
+        try:
+            book = load_workbook(file, read_only=True, data_only=True)
+            sheets = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"] or list(book.worksheets)
+        except Exception:
+            raise FileError("damaged_workbook") from None
+        try:
+            if not sheets:
+                raise FileError("no_sheet")
+            yield _open_sheet(sheets, columns)
+        finally:
+            book.close()
+
+
+def _check(file: BinaryIO, max_unpacked: int) -> None:
+    """Raise FileError for what is no workbook that can be read to its end."""
+    start = file.read(len(_OLE))
+    if start == _OLE:
+        raise FileError("encrypted_workbook" if _ENCRYPTED in file.read() else "old_workbook")
+    file.seek(0)
+    try:
+        with ZipFile(file) as archive:
+            if sum(part.file_size for part in archive.infolist()) > max_unpacked:
+                raise FileError("workbook_too_large", limit=max_unpacked // 2**20)
+            if archive.testzip():  # otherwise damage may be noticed only after it has been read as data
+                raise FileError("damaged_workbook")
+            if _STRICT in archive.read("xl/workbook.xml"):
+                raise FileError("strict_workbook")
+    except (BadZipFile, KeyError, RuntimeError, NotImplementedError, ValueError):
+        raise FileError("not_workbook") from None
+    except (zlib.error, EOFError, OSError):
+        raise FileError("damaged_workbook") from None
+    file.seek(0)
+
+
+def _open_sheet(sheets: Sequence[Any], columns: Columns) -> Source:
+    sheet = sheets[0]
+    length = sheet.max_row or 0
+    sheet.reset_dimensions()  # some programs write wrong dimensions, and rows would be missing
+    notes: tuple[Note, ...] = ()
+    if len(sheets) > 1:
+        titles = [str(one.title) for one in sheets]
+        notes = (Note("several_sheets", {"sheet": titles[0], "others": ", ".join(titles[1:])}),)
+    rows = _cells(sheet)
+    heads = _find_heads(rows, columns)
+    fields, more = columns.find(heads)
+    return Source(length, heads, fields, _rows(rows, fields), notes + more)
+
+
+def _cells(sheet: Any) -> Iterator[tuple[int, tuple[str | bool, ...]]]:
+    """Yield number and cells of the rows that are not empty. Raises FileError."""
+    rows, number = sheet.iter_rows(values_only=True), 0
+    while True:
+        try:
+            values = next(rows)
+        except StopIteration:
+            return
+        except Exception:
+            raise FileError("damaged_row", row=number + 1) from None
+        number += 1
+        cells = tuple(map(_cell, values))
+        if any(cell != "" for cell in cells):
+            yield number, cells
+
+
+def _find_heads(rows: Iterator[tuple[int, tuple[str | bool, ...]]], columns: Columns) -> tuple[str, ...]:
+    first: tuple[str, ...] | None = None
+    for _, (_number, cells) in zip(range(MAX_TITLES), rows, strict=False):
+        names = tuple(map(str, cells))
+        if columns.are_heads(names):
+            return names
+        first = first or names
+    if first is None:
+        raise FileError("empty")
+    columns.find(first)  # names columns that are unknown, if that is the reason
+    raise FileError("no_heads")
+
+
+def _rows(rows: Iterator[tuple[int, tuple[str | bool, ...]]], fields: tuple[str | None, ...]) -> Iterator[Row]:
+    for number, cells in rows:
+        row = table_row(number, fields, tuple(map(_shown, cells)), number)
+        for field, cell in zip(fields, cells, strict=False):
+            if field and isinstance(cell, bool):
+                row.body[field] = cell  # the schema refuses it: TRUE is no login
+        yield row
+
+
+def _cell(value: object) -> str | bool:
+    """Return a cell as text: dates in ISO 8601; numbers, which may be phone numbers, as digits."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return value
+        case datetime():
+            return (value.date() if value.time() == time() else value).isoformat()
+        case float() if value.is_integer():
+            return str(int(value))
+        case _:
+            return str(value).strip()
+
+
+def _shown(cell: str | bool) -> str:
+    return str(cell).upper() if isinstance(cell, bool) else cell
