@@ -78,6 +78,7 @@ PAGES = {
     "not-allowed": "/useradd",
     "swagger": "/swagger/",
     "account": "/account/",
+    "service-state": "/state/",
 }
 ERRORS = {
     "unavailable": ("project.services.login.find", DatabaseUnavailableError),
@@ -161,6 +162,7 @@ def fixed_clock() -> Iterator[None]:
     with (
         patch("project.reports.routes.datetime", FixedDatetime),
         patch("project.presentation.formats.datetime", FixedDatetime),
+        patch("project.presentation.service_state.datetime", FixedDatetime),
     ):
         yield
 

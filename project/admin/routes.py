@@ -7,6 +7,7 @@ from flask import Blueprint, render_template, request
 
 from project.domain.errors import RefusalError
 from project.http import rate_limits
+from project.http.guards import works_in_outage
 from project.http.request_state import request_state
 from project.runtime import get_runtime
 from project.services.status import get_status
@@ -26,6 +27,7 @@ def require_administrator() -> None:
 
 
 @bp.get("/")
+@works_in_outage
 def state() -> str:
     """Show the state of the database, the statistics and the spool."""
     r = get_runtime()

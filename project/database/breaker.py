@@ -5,6 +5,9 @@ import time
 
 log = logging.getLogger(__name__)
 
+LATE_S = 1.0
+"""Seconds after which a check without a response counts as an outage, before the breaker opens."""
+
 
 class Breaker:
     """A circuit breaker that is closed by a background probe, never by a request.
@@ -18,11 +21,41 @@ class Breaker:
         self._name = name
         self._is_open = False
         self._last_success = 0.0
+        self._last_check = 0.0
+        self._check_began: float | None = None
+        self._failing_since = 0.0
 
     @property
     def is_open(self) -> bool:
         """Whether PostgreSQL is known to be unavailable."""
         return self._is_open
+
+    @property
+    def unavailable_since(self) -> float | None:
+        """Begin of the outage by time.monotonic(): of the failed transaction or late check."""
+        if self._is_open:
+            return self._failing_since
+        began = self._check_began
+        return began if began is not None and time.monotonic() - began > LATE_S else None
+
+    @property
+    def checked_at(self) -> float:
+        """Time of the last response or failure by time.monotonic(); 0 if there was none yet."""
+        return max(self._last_success, self._last_check)
+
+    def begin_check(self) -> float:
+        """Record that a check begins; return its time by time.monotonic()."""
+        self._check_began = began = time.monotonic()
+        return began
+
+    def end_check(self) -> None:
+        """Record that the check has ended, whatever its result."""
+        self._check_began = None
+        self.record_probe()
+
+    def record_probe(self) -> None:
+        """Record that a probe has ended, whatever its result."""
+        self._last_check = time.monotonic()
 
     def record_success(self) -> None:
         """Record that a transaction was committed just now."""
@@ -31,6 +64,7 @@ class Breaker:
     def record_failure(self, since: float) -> None:
         """Open the breaker unless a transaction succeeded after `since` (time.monotonic())."""
         if not self._is_open and self._last_success < since:
+            self._failing_since = min(since, self._check_began or since)
             self._is_open = True
             log.warning("database unavailable: breaker opened", extra={"breaker": self._name})
 

@@ -186,6 +186,7 @@ class Database:
             with deadline(self._deadline_s), self._engine.connect() as connection, connection.begin():
                 result = work(connection, *args, **kwargs)
         except (DBAPIError, psycopg2.Error, PoolTimeoutError) as error:
+            self.breaker.record_probe()
             translated = self._translate(error, may_be_committed=False)
             if errors.is_timeout(error):
                 raise QueryTimeoutError(errors.cause(error)) from None
@@ -194,6 +195,34 @@ class Database:
             raise translated from None
         self.breaker.close()
         return result
+
+    def check(self) -> None:
+        """Check that PostgreSQL answers, so that an outage is noticed without requests.
+
+        Retries like a request and opens the breaker at the deadline. A success is not recorded in the breaker: COMMIT
+        may hang while queries are answered.
+        """
+        began = self.breaker.begin_check()
+        try:
+            with deadline(self._deadline_s):
+                while not self._is_checked(began):
+                    time.sleep(RETRY_MAX_S)
+        finally:
+            self.breaker.end_check()
+
+    def _is_checked(self, began: float) -> bool:
+        """Query once; return False if PostgreSQL is unavailable and there is time for a retry."""
+        try:
+            with self._engine.connect() as connection:
+                connection.exec_driver_sql("select 1")
+        except (DBAPIError, psycopg2.Error, PoolTimeoutError) as error:
+            if not errors.is_unavailable(error):
+                return True
+            if _is_worth_retrying(error, RETRY_MAX_S):
+                return False
+            self._translate(error, may_be_committed=False)
+            self.breaker.record_failure(began)
+        return True
 
     def _run_autocommit(self, name: str, run: Callable[[PoolProxiedConnection], list[Row]]) -> list[Row]:
         return self._run(name, partial(self._retry, partial(self._autocommit, run)))

@@ -129,7 +129,8 @@ def _add_process_metrics(runtime: Runtime) -> None:
 
 def _add_database_metrics(metrics: Metrics, labels: dict[str, str], database: Database) -> None:
     gauge = partial(metrics.gauge, labels=labels)
-    gauge("useradd_breaker_open_workers", "Workers that find PostgreSQL unavailable", lambda: database.breaker.is_open)
+    description = "Workers that find PostgreSQL unavailable"
+    gauge("useradd_breaker_open_workers", description, lambda: database.breaker.unavailable_since is not None)
     gauge("useradd_database_connections_used", "Connections in use", lambda: database.in_use)
     gauge("useradd_database_connections_max", "Maximum number of connections", lambda: database.connections)
     description = "Threads that wait for a permit or a connection"

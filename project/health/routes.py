@@ -1,15 +1,19 @@
-"""Endpoints for load balancers and monitoring.
+"""Endpoints for load balancers and monitoring, and the state of the service in words.
 
 Readiness does not depend on PostgreSQL: without it the service still responds and records attempts, and removing every
 instance from the load balancer would turn a partial outage into a total one.
 """
 
-from flask import Blueprint, Response, jsonify
+from dataclasses import asdict
+
+from flask import Blueprint, Response, jsonify, make_response, render_template
 from flask.typing import ResponseReturnValue
 
 from project.contract.responses import HEALTH, STATUS
 from project.health.metrics import export
 from project.http.guards import public, require_network
+from project.http.negotiation import prefers_page
+from project.presentation import service_state
 from project.runtime import get_runtime
 from project.services.status import find_problem, get_status
 
@@ -38,6 +42,20 @@ def status() -> ResponseReturnValue:
     runtime = get_runtime()
     state = get_status(runtime.database, runtime.read_database, runtime.spool, runtime.upkeep, runtime.metrics)
     return jsonify(STATUS.dump(state))
+
+
+@bp.get("/state/")
+@public
+def state() -> Response:
+    """Say in words whether users are created; as JSON for the script of open pages."""
+    now = service_state.current_state()
+    values = {"sentence": service_state.sentence(now), "is_well": now.is_well, "lines": service_state.lines(now)}
+    if prefers_page():
+        response = make_response(render_template("health/state.html", **values))
+    else:
+        response = jsonify(values | {"lines": [asdict(line) for line in service_state.lines(now)]})
+    response.headers.add("Vary", "Accept")
+    return response
 
 
 @bp.get("/metrics")

@@ -29,6 +29,15 @@ def api_key_allowed(view: View) -> View:
     return view
 
 
+def works_in_outage(view: View) -> View:
+    """Mark a view that trusts the session cookie while PostgreSQL is unavailable.
+
+    It must not change or show personal data: the user may have been blocked since the login.
+    """
+    view.works_in_outage = True  # type: ignore[attr-defined]
+    return view
+
+
 def require_api_key() -> None:
     """Refuse requests without a valid API key if the settings require one."""
     if get_runtime().config.api_keys_required and not _is_valid(bearer_token()):
@@ -50,6 +59,11 @@ def is_public(app: Flask, endpoint: str) -> bool:
 def allows_api_keys(endpoint: str | None) -> bool:
     """Return whether an endpoint accepts an API key instead of a session."""
     return endpoint is not None and getattr(current_app.view_functions[endpoint], "allows_api_keys", False)
+
+
+def can_work_in_outage(endpoint: str | None) -> bool:
+    """Return whether an endpoint trusts the session cookie while PostgreSQL is unavailable."""
+    return endpoint is not None and getattr(current_app.view_functions[endpoint], "works_in_outage", False)
 
 
 def init_app(app: Flask) -> None:

@@ -10,10 +10,10 @@ from flask_login import UserMixin, current_user, login_user, logout_user
 from itsdangerous import SignatureExpired, TimestampSigner, URLSafeTimedSerializer
 from werkzeug.wrappers import Response as BaseResponse
 
-from project.domain.errors import RefusalError
-from project.domain.registration import Account
+from project.domain.errors import DatabaseUnavailableError, OverloadedError, RefusalError
+from project.domain.registration import Account, Role
 from project.extensions import login_manager
-from project.http.guards import allows_api_keys
+from project.http.guards import allows_api_keys, can_work_in_outage
 from project.http.negotiation import prefers_page
 from project.http.request_state import request_state
 from project.runtime import get_runtime
@@ -99,7 +99,7 @@ def begin(account: Account) -> None:
     session.clear()
     login_user(Reader(account))
     session["began"] = session["seen"] = session["proved"] = int(time.time())
-    session["name"] = account.username
+    session["name"], session["role"] = account.username, account.role
 
 
 def end() -> None:
@@ -131,10 +131,21 @@ def _load(session_id: str) -> Reader | None:
     if _has_expired():
         return None
     user_id, _, epoch = session_id.partition(".")
-    account = service.find(get_runtime().database, UUID(user_id))
+    try:
+        account = service.find(get_runtime().database, UUID(user_id))
+    except (DatabaseUnavailableError, OverloadedError):
+        if "role" not in session or not can_work_in_outage(request.endpoint):
+            raise
+        return Reader(_account_of_cookie(UUID(user_id), int(epoch)))
     if account is None or not account.is_active or str(account.epoch) != epoch:
         return None
     return Reader(account)
+
+
+def _account_of_cookie(user_id: UUID, epoch: int) -> Account:
+    """Return the account as it was at the login."""
+    name, role = session["name"], Role(session["role"])
+    return Account(id=user_id, username=name, password_hash="", epoch=epoch, is_active=True, role=role)
 
 
 def _known_as() -> str | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Concatenate, ParamSpec, TypeVar
 from urllib.parse import urlencode
 from uuid import UUID
@@ -91,6 +91,12 @@ def get_results(database: Database, selection: Selection) -> Results:
         chart=build_chart(report, selection),
         anomaly_note=_anomaly_note(database, report),
     )
+
+
+def find_last_request(database: Database) -> datetime | None:
+    """Return when the last recorded attempt was received; None if there is none."""
+    page = try_query(service.get_page, database, AttemptFilter(), 1)
+    return page.attempts[0].received_at if page and page.attempts else None
 
 
 def _newest_id(selection: Selection, page: service.Page | None) -> UUID | None:

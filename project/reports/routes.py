@@ -15,7 +15,7 @@ from project.http import sessions
 from project.http.languages import display_zone
 from project.http.query_parameters import page_parameters
 from project.http.request_state import request_state
-from project.presentation import headings
+from project.presentation import headings, service_state
 from project.presentation.selection import PARAMETERS, Selection, parse_selection
 from project.reports import labels, page_data, past_responses
 from project.runtime import get_runtime
@@ -40,7 +40,9 @@ def results() -> ResponseReturnValue:
         return _newer(selection, selection.newer)
     database = get_runtime().read_database
     found = page_data.get_results(database, selection)
-    return _results(selection, replace(found, lag_s=database.lag_s), download=sessions.take_download())
+    found = replace(found, lag_s=database.lag_s)
+    last_request = page_data.find_last_request(database)
+    return _results(selection, found, last_request, download=sessions.take_download())
 
 
 @bp.errorhandler(DatabaseUnavailableError)
@@ -56,9 +58,20 @@ def unavailable(error: RefusalError) -> Response:
     return problems.respond(error, partial(_results, selection, page_data.Results(report=None)))
 
 
-def _results(selection: Selection, found: page_data.Results, **values: object) -> str:
+def _results(
+    selection: Selection, found: page_data.Results, last_request: datetime | None = None, **values: object
+) -> str:
+    state = service_state.current_state()
     return render_template(
-        "reports/results.html", selection=selection, found=found, labels=labels, headings=headings, **values
+        "reports/results.html",
+        selection=selection,
+        found=found,
+        labels=labels,
+        headings=headings,
+        is_well=state.is_well,
+        sentence=service_state.sentence_with_last_request(state, last_request),
+        as_of=None if "problem" in values else service_state.minute(selection.now),
+        **values,
     )
 
 

@@ -1,7 +1,10 @@
-"""Determines the state of this instance for /status and the page of administrators."""
+"""Determines the state of this instance for /status, /state/ and administrators."""
 
 import math
 import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from project.database import Database, ReadDatabase
@@ -13,6 +16,51 @@ from project.version import VERSION
 NEARLY_FULL = 0.9
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceState:
+    """The state of the service in terms of people, as this process sees it."""
+
+    users_away_since: datetime | None
+    """Since when no users can be created; None if they can."""
+    statistics_away_since: datetime | None
+    """Since when no statistics can be shown; None if they can."""
+    is_disk_usable: bool
+    """Whether the disk can take attempts that PostgreSQL cannot."""
+    checked_at: datetime | None
+    """Time of the last check; None before the first."""
+
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing is wrong."""
+        return self.users_away_since is None and self.statistics_away_since is None and self.is_disk_usable
+
+
+def get_service_state(database: Database, read_database: ReadDatabase, spool: Spool) -> ServiceState:
+    """Return the state of the service for people. Does not use PostgreSQL.
+
+    Statistics need both databases, because sessions are verified in that for users; a replica can replace the other.
+    """
+    reading = [one.breaker.unavailable_since for one in read_database.members]
+    users, statistics = database.breaker.unavailable_since, None if None in reading else max(_known(reading))
+    since = min(_known([users, statistics]), default=None)
+    checks = (one.breaker.checked_at for one in (database, *read_database.members))
+    return ServiceState(
+        users_away_since=_clock_time(users),
+        statistics_away_since=_clock_time(since),
+        is_disk_usable=_find_spool_problem(spool) is None,
+        checked_at=_clock_time(max(checks) or None),
+    )
+
+
+def _known(times: Iterable[float | None]) -> list[float]:
+    return [time for time in times if time is not None]
+
+
+def _clock_time(at: float | None) -> datetime | None:
+    """Convert a time by time.monotonic()."""
+    return None if at is None else datetime.now(UTC) - timedelta(seconds=time.monotonic() - at)
+
+
 def get_status(
     database: Database, read_database: ReadDatabase, spool: Spool, upkeep: Upkeep, metrics: Metrics
 ) -> dict[str, Any]:
@@ -21,7 +69,7 @@ def get_status(
     waiting = spool.status
     problem = find_problem(spool, upkeep)
     return {
-        "status": problem or ("degraded" if database.breaker.is_open or waiting.records else "ok"),
+        "status": problem or ("degraded" if _is_away(database) or waiting.records else "ok"),
         "version": VERSION,
         "database": _availability(database),
         "statistics": _availability(read_database),
@@ -45,8 +93,10 @@ def get_status(
 
 def find_problem(spool: Spool, upkeep: Upkeep) -> str | None:
     """Return the reason why this process should get no requests, or None if it is ready."""
-    if upkeep.is_stopping:
-        return "stopping"
+    return "stopping" if upkeep.is_stopping else _find_spool_problem(spool)
+
+
+def _find_spool_problem(spool: Spool) -> str | None:
     try:
         return "spool_full" if spool.fullness >= NEARLY_FULL else None
     except SpoolError:
@@ -60,4 +110,8 @@ def _replica(read_database: ReadDatabase, replica: Database) -> dict[str, Any]:
 
 
 def _availability(database: Database) -> str:
-    return "away" if database.breaker.is_open else "up"
+    return "away" if _is_away(database) else "up"
+
+
+def _is_away(database: Database) -> bool:
+    return database.breaker.unavailable_since is not None

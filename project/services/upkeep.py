@@ -31,6 +31,7 @@ AFTER_ERROR_S = 5
 PRUNE_EVERY_S = 60
 MEASURE_EVERY_S = 1.0
 CHECK_EVERY_S = 0.5
+CHECK_DATABASE_EVERY_S = 1.0
 MASK_EVERY_S, MASK_S = 60, 3600
 """Interval at which new attempts of the previous version are masked again, and how long that version may still run."""
 AGGREGATION_MINIMUM, AGGREGATION_BATCH = 2_000, 5_000
@@ -97,7 +98,7 @@ class Upkeep:
         self._mask_until = time.monotonic() + MASK_S
         self._jobs = {
             "disk": [Job(self._check_spool, CHECK_EVERY_S)],
-            "probe": [Job(update_metrics), Job(self._report_spool), Job(self._probe)],
+            "probe": [Job(update_metrics), Job(self._report_spool), Job(self._probe), _check_job(database)],
             "drain": [
                 Job(self._drain, database=database),
                 Job(self._drain_orphans, ORPHANS_EVERY_S, database=database),
@@ -109,7 +110,8 @@ class Upkeep:
                 self._masking,
             ],
             **{
-                f"probe-{index}": [Job(partial(_probe_reading, one))] for index, one in enumerate(read_database.members)
+                f"probe-{index}": [Job(partial(_probe_reading, one)), _check_job(one)]
+                for index, one in enumerate(read_database.members)
             },
             **({"lag": [Job(self._measure_lag, MEASURE_EVERY_S)]} if read_database.replica else {}),
         }
@@ -217,3 +219,7 @@ class Upkeep:
 def _probe_reading(database: Database) -> None:
     if database.breaker.is_open:
         database.run_once(ping)
+
+
+def _check_job(database: Database) -> Job:
+    return Job(database.check, CHECK_DATABASE_EVERY_S, database=database)

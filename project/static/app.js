@@ -73,3 +73,48 @@ document.addEventListener("htmx:before:request", (event) => {
 document.addEventListener("htmx:after:swap", (event) => {
   if (event.detail.ctx.select) document.getElementById("list")?.focus();
 });
+
+// Say within seconds that the database or the network is lost, and when it is back.
+const WATCH_MS = 1500;
+
+async function readState(line) {
+  try {
+    const options = { headers: { Accept: "application/json" }, cache: "no-store", signal: AbortSignal.timeout(2000) };
+    const response = await fetch(line.dataset.watch, options);
+    if (response.ok) return await response.json();
+  } catch { /* no connection */ }
+  return { is_well: false, sentence: line.dataset.lost, lines: [] };
+}
+
+function showState(line, state) {
+  const wasWell = line.classList.contains("fine");
+  if (wasWell && state.is_well) return; // the page may know more: the last request
+  line.classList.toggle("fine", state.is_well);
+  line.classList.toggle("away", !state.is_well);
+  line.querySelector("[data-as-of]")?.removeAttribute("hidden");
+  const sentence = state.is_well ? line.dataset.back : state.sentence;
+  const now = line.querySelector("[data-now]");
+  if (now.textContent !== sentence) now.textContent = sentence; // screen readers announce changes only
+}
+
+async function watchState() {
+  const line = document.getElementById("state");
+  if (!line || document.hidden) return;
+  const state = await readState(line);
+  showState(line, state);
+  document.querySelectorAll("[data-line]").forEach((text, index) => {
+    const now = state.lines[index];
+    if (!now) return;
+    text.textContent = now.text;
+    text.className = now.is_well ? "fine" : "away";
+  });
+}
+
+(async () => {
+  for (;;) {
+    await new Promise((resolve) => { setTimeout(resolve, WATCH_MS); });
+    await watchState();
+  }
+})();
+for (const event of ["offline", "online"]) addEventListener(event, watchState);
+document.addEventListener("visibilitychange", watchState);

@@ -54,6 +54,7 @@ PAGES = (
     "/nowhere/",
     "/useradd",
     "/account/",
+    "/state/",
     "/admin/",
     "/admin/users/",
     "/admin/users/?search=nobody",

@@ -102,3 +102,49 @@ def test_the_outage_page_does_not_reload_while_a_filter_is_edited(results_page: 
 
     expect(results_page.locator("#rows tbody tr").first).to_be_visible(timeout=BACK_MS)
     expect(results_page.get_by_role("button", name="Log out")).to_be_visible()
+
+
+def test_an_open_page_tells_that_the_database_is_lost_and_when_it_is_back(
+    results_page: Page, postgres: Postgres
+) -> None:
+    state = results_page.locator("#state")
+    expect(state).to_have_text(re.compile(r"^All is well, last request \d\d:\d\d\.$"), use_inner_text=True)
+    figures = results_page.locator("#kpi").inner_text()
+    postgres.freeze()
+
+    expect(state).to_have_text(
+        re.compile(r"^No connection to the database since \d\d:\d\d\. Figures as of \d\d:\d\d\.$"), timeout=BACK_MS
+    )
+    assert results_page.locator("#kpi").inner_text() == figures
+    postgres.thaw()
+
+    expect(state).to_have_text(re.compile(r"^All is well again\. Figures as of \d\d:\d\d\.$"), timeout=BACK_MS)
+
+
+def test_an_open_page_tells_that_the_network_is_lost_and_when_it_is_back(
+    results_page: Page, page_errors: PageErrors
+) -> None:
+    state = results_page.locator("#state")
+    results_page.context.set_offline(True)
+
+    expect(state).to_contain_text("No connection to the service. Figures as of", timeout=BACK_MS)
+    results_page.context.set_offline(False)
+
+    expect(state).to_contain_text("All is well again.", timeout=BACK_MS)
+    page_errors.console[:] = [error for error in page_errors.console if "ERR_INTERNET_DISCONNECTED" not in error]
+
+
+def test_the_state_page_changes_with_the_state(page: Page, postgres: Postgres) -> None:
+    page.goto("/results/")
+    page.goto("/state/")
+    lines = page.locator("[data-line]")
+    expect(page.locator("#state")).to_have_text("All is well.")
+    postgres.stop()
+
+    expect(page.locator("#state")).to_contain_text("No connection to the database", timeout=BACK_MS)
+    expect(lines.first).to_have_text(re.compile(r"^no, since \d\d:\d\d$"))
+    expect(lines.nth(1)).to_have_text("yes, on disk until the database answers")
+    postgres.start()
+
+    expect(page.locator("#state")).to_have_text("All is well again.", timeout=BACK_MS)
+    expect(lines.first).to_have_text("yes")

@@ -20,6 +20,7 @@ PUBLIC = {
     "health.livez",
     "health.metrics",  # guarded by METRICS_ALLOW
     "health.readyz",
+    "health.state",
     "health.status",
     "pages.front",
     "pages.problem",

@@ -108,6 +108,7 @@ PAGES = (
     "/results/none/",
     "/problems/validation_failed",
     "/logout/",
+    "/state/",
     "/account/",
     "/admin/",
     "/admin/users/?search=x&active=yes",

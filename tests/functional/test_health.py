@@ -7,12 +7,13 @@ from typing import Any, NoReturn
 import pytest
 from flask.testing import FlaskClient
 
+from config import Config
 from project.database import Database
 from project.runtime import Runtime, get_runtime
 from project.services.upkeep import Upkeep
 from project.spool import Spool, SpoolError
 from project.version import VERSION
-from tests.builders import IVAN, useradd
+from tests.builders import HTML, IVAN, useradd
 from tests.conftest import MakeApp
 
 ADDRESSES = ["/livez", "/readyz"]
@@ -78,6 +79,67 @@ def test_the_status_shows_an_outage_and_spooled_attempts(
     assert (found["status"], found["database"], found["statistics"]) == ("degraded", "away", "up")
     assert (found["spool"]["attempts"], found["spool"]["oldest_s"]) == (1, 0)
     assert found["workers"]["database_away"] == 1
+
+
+def test_the_state_in_words_needs_no_login_and_no_database(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get_runtime(client.application).upkeep.run_round()
+
+    def refuse(*_: Any, **__: Any) -> NoReturn:
+        raise AssertionError("the state used the database")
+
+    for name in ("write_transaction", "read_transaction", "write_statement", "run_once"):
+        monkeypatch.setattr(Database, name, refuse)
+
+    page, state = client.get("/state/?lang=en", headers=HTML), client.get("/state/?lang=en").get_json()
+
+    assert (page.status_code, page.mimetype) == (200, "text/html")
+    assert (state["is_well"], state["sentence"]) == (True, "All is well.")
+    assert [line["text"] for line in state["lines"][:3]] == ["yes", "yes", "yes"]
+    assert "Set-Cookie" not in client.get("/state/").headers
+
+
+def test_the_state_tells_that_the_disk_cannot_keep_requests(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Spool, "fullness", 0.95)
+
+    state = client.get("/state/?lang=en").get_json()
+
+    assert not state["is_well"]
+    assert state["lines"][1]["text"] == "no: the disk is full or cannot be written to"
+
+
+@pytest.mark.parametrize(
+    ("writing", "reading", "replica", "expected"),
+    [
+        (False, False, False, [True, True]),
+        (False, True, False, [True, True]),
+        (False, True, True, [True, False]),
+        (True, False, False, [False, False]),
+    ],
+)
+def test_a_replica_replaces_the_primary_for_statistics(
+    make_app: MakeApp,
+    config: Config,
+    tmp_path: Path,
+    *,
+    writing: bool,
+    reading: bool,
+    replica: bool,
+    expected: list[bool],
+) -> None:
+    app = make_app(data_dir=tmp_path, database_read_url=config.database_url)
+    runtime = get_runtime(app)
+    databases = (runtime.database, *runtime.read_database.members)
+    for database, is_away in zip(databases, (writing, reading, replica), strict=True):
+        if is_away:
+            database.breaker.record_failure(time.monotonic())
+
+    lines = app.test_client().get("/state/").get_json()["lines"]
+
+    assert [lines[0]["is_well"], lines[2]["is_well"]] == expected
 
 
 def test_an_instance_with_a_full_spool_is_not_ready(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:

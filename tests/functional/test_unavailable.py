@@ -1,6 +1,7 @@
 """PostgreSQL is unavailable, hangs or loses connections: responses and recorded attempts."""
 
 import errno
+import html
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import psycopg2
 import pytest
 from flask.testing import FlaskClient
 
+from project.runtime import get_runtime
 from tests.builders import ANNA, HTML, useradd
 from tests.conftest import MakeApp, Rows
 
@@ -176,6 +178,68 @@ def test_an_expired_session_shows_no_user_name(logged_in: FlaskClient) -> None:
 
     assert "petrov.ivan" not in logged_in.get("/problems/", headers=HTML).text
     assert logged_in.get("/results/", headers=HTML).status_code == 302
+
+
+@pytest.mark.parametrize("database_address", ["closed_port", "silent_server"])
+def test_the_state_page_says_what_does_not_work(
+    client_of: MakeClient, database_address: str, request: pytest.FixtureRequest
+) -> None:
+    client = client_of(request.getfixturevalue(database_address))
+    get_runtime(client.application).upkeep.run_round()
+
+    page = client.get("/state/?lang=en", headers=HTML)
+    state = client.get("/state/?lang=en").get_json()
+    status = client.get("/status").get_json()
+
+    assert page.status_code == 200
+    assert re.search(r"No connection to the database since \d\d:\d\d\.", page.text)
+    lines = [(line["label"], re.sub(r"\d\d:\d\d", "…", line["text"])) for line in state["lines"]]
+    assert lines[:3] == [
+        ("Users are created", "no, since …"),
+        ("Requests are kept", "yes, on disk until the database answers"),
+        ("Statistics are shown", "no, since …"),
+    ]
+    assert re.fullmatch(r"\d\d:\d\d:\d\d, Moscow time .*", state["lines"][3]["text"])
+    assert all(html.escape(line["text"]) in page.text for line in state["lines"])
+    assert (status["database"], status["statistics"]) == ("away", "away")
+
+
+def test_pages_of_an_outage_link_to_the_state(logged_in: FlaskClient) -> None:
+    for address in ("/results/", "/account/"):
+        page = logged_in.get(address, headers=HTML)
+        body = page.text.partition("<main")[2].partition("</main>")[0]
+
+        assert page.status_code == 503
+        assert 'href="/state/"' in body
+
+
+def test_without_postgresql_the_results_page_begins_with_the_outage(logged_in: FlaskClient) -> None:
+    logged_in.get("/results/", headers=HTML)
+
+    page = logged_in.get("/results/?lang=en", headers=HTML)
+
+    assert re.search(r'id="state" class="state away".*No connection to the database since \d\d:\d\d\.', page.text)
+
+
+def test_administrators_see_the_state_of_the_service_without_postgresql(logged_in: FlaskClient) -> None:
+    with logged_in.session_transaction() as session:
+        session["role"] = "administrator"
+
+    page = logged_in.get("/admin/?lang=en", headers=HTML)
+
+    assert page.status_code == 200
+    assert "does not answer" in page.text
+    assert '<span class="name">petrov.ivan</span>' in page.text
+    assert {logged_in.get(f"/admin/{name}/", headers=HTML).status_code for name in ("users", "api-keys")} == {503}
+
+
+@pytest.mark.parametrize(("role", "seen_s", "status"), [("auditor", 0, 403), ("administrator", 3600, 302)])
+def test_nobody_else_sees_it_without_postgresql(logged_in: FlaskClient, role: str, seen_s: int, status: int) -> None:
+    with logged_in.session_transaction() as session:
+        session["role"] = role
+        session["seen"] -= seen_s
+
+    assert logged_in.get("/admin/", headers=HTML).status_code == status
 
 
 def test_broken_pooled_connections_cause_no_error(client: FlaskClient, rows: Rows) -> None:

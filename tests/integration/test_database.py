@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,7 @@ from sqlalchemy.pool import NullPool
 from project import ONE_SNAPSHOT
 from project import database as db
 from project.database import Database, PreparedQuery, PreparedStatement
+from project.database.breaker import LATE_S, Breaker
 from project.database.database import MIN_TRY_S
 from project.database.deadline import _wait as wait
 from project.database.deadline import remaining
@@ -66,6 +68,43 @@ def test_a_connection_to_a_silent_server_ends_at_the_deadline(runtime: Runtime) 
 
         with pytest.raises(DatabaseUnavailableError):
             database.write_transaction(select_value, "select 1")
+
+
+def test_a_check_of_a_silent_server_opens_the_breaker(runtime: Runtime) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        database = short_deadline_database(f"postgresql://u:p@127.0.0.1:{listener.getsockname()[1]}/d")
+        began = time.monotonic()
+
+        database.check()
+
+    assert database.breaker.is_open
+    since = database.breaker.unavailable_since
+    assert since is not None
+    assert began <= since <= database.breaker.checked_at
+
+
+def test_a_check_without_an_answer_counts_as_an_outage_before_the_breaker_opens() -> None:
+    breaker = Breaker("test")
+    found = []
+    for age_s in (0, LATE_S + 0.1):
+        breaker.begin_check()
+        breaker._check_began = time.monotonic() - age_s
+        found.append(breaker.unavailable_since is not None)
+    breaker.end_check()
+    found.append(breaker.unavailable_since is not None)
+
+    assert found == [False, True, False]
+    assert not breaker.is_open
+
+
+def test_a_successful_check_does_not_hide_that_commits_hang(runtime: Runtime, postgres_url: str) -> None:
+    database = short_deadline_database(postgres_url)
+    commit_began = time.monotonic()
+
+    database.check()
+    database.breaker.record_failure(commit_began)
+
+    assert database.breaker.is_open
 
 
 def test_waiting_for_a_lock_ends_at_the_deadline(runtime: Runtime, postgres_url: str) -> None:

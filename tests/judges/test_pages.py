@@ -35,6 +35,7 @@ PAGES = (
     "/nowhere/",
     "/useradd",
     "/account/",
+    "/state/",
     "/logout/",
     "/admin/",
     "/admin/users/",

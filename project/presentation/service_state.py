@@ -1,0 +1,73 @@
+"""The state of the service in words, for /state/ and the results page."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from project.http.languages import local
+from project.http.translations import gettext
+from project.presentation.formats import format_time, zone_label
+from project.runtime import get_runtime
+from project.services.status import ServiceState, get_service_state
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of /state/."""
+
+    label: str
+    text: str
+    is_well: bool
+
+
+def current_state() -> ServiceState:
+    """Return the state of the service now."""
+    runtime = get_runtime()
+    return get_service_state(runtime.database, runtime.read_database, runtime.spool)
+
+
+def sentence(state: ServiceState) -> str:
+    """Say in one sentence whether anything is wrong."""
+    if state.users_away_since:
+        return gettext("No connection to the database since %(time)s.", time=minute(state.users_away_since))
+    if state.statistics_away_since:
+        since = minute(state.statistics_away_since)
+        return gettext("Users are created, but statistics cannot be read since %(time)s.", time=since)
+    if not state.is_disk_usable:
+        return gettext("Users are created, but the disk cannot keep requests during an outage.")
+    return gettext("All is well.")
+
+
+def sentence_with_last_request(state: ServiceState, received_at: datetime | None) -> str:
+    """Return the sentence; if all is well, with the time of the last request."""
+    if not state.is_well or received_at is None:
+        return sentence(state)
+    return gettext("All is well, last request %(time)s.", time=minute(received_at))
+
+
+def lines(state: ServiceState) -> list[Line]:
+    """Describe the state in four lines."""
+    users, statistics = state.users_away_since, state.statistics_away_since
+    checked = f"{local(state.checked_at):%H:%M:%S}" if state.checked_at else gettext("not yet")
+    return [
+        Line(gettext("Users are created"), _since(users), users is None),
+        Line(gettext("Requests are kept"), _kept(state), state.is_disk_usable),
+        Line(gettext("Statistics are shown"), _since(statistics), statistics is None),
+        Line(gettext("Last check"), f"{checked}, {zone_label()}", state.checked_at is not None),
+    ]
+
+
+def minute(time: datetime) -> str:
+    """Format a time of day, `15:04`, with the day unless it is today."""
+    time = local(time)
+    is_today = time.date() == datetime.now(time.tzinfo).date()
+    return format_time(time, "HH:mm" if is_today else "d MMMM, HH:mm")
+
+
+def _since(away_since: datetime | None) -> str:
+    return gettext("yes") if away_since is None else gettext("no, since %(time)s", time=minute(away_since))
+
+
+def _kept(state: ServiceState) -> str:
+    if not state.is_disk_usable:
+        return gettext("no: the disk is full or cannot be written to")
+    return gettext("yes, on disk until the database answers") if state.users_away_since else gettext("yes")
