@@ -28,6 +28,7 @@ CONFORMS: list[Any] = CHECKS.get_by_names(
 """Without the check of acceptance: a schema cannot describe valid phone numbers and logins."""
 Case = schemathesis.Case[Any]
 
+BULK = "/api/v1/useradd/bulk/"
 READING = (
     "/api/v1/stats/",
     "/api/v1/attempts/",
@@ -105,7 +106,7 @@ def test_every_reading_address_gives_a_documented_response(
 
 
 def test_every_address_of_the_document_is_tested(schema: schemathesis.BaseSchema) -> None:
-    assert set(schema) == {ADDRESS, *READING, *WITHOUT_PARAMETERS}
+    assert set(schema) == {ADDRESS, BULK, *READING, *WITHOUT_PARAMETERS}
 
 
 @reproducible(150)
@@ -121,6 +122,21 @@ def test_any_bytes_get_a_response_and_record_one_attempt(
     assert _count(rows) == before + 1
     [row] = rows.query("select answered from attempts order by seq desc limit 1")
     assert row["answered"] == response.status_code
+
+
+@reproducible(100)
+@given(lines=st.lists(BODIES, max_size=4), media_type=st.sampled_from(["application/x-ndjson", *JSON]), headers=HEADERS)
+def test_any_lines_get_one_answer_each_in_their_order(
+    client: FlaskClient, lines: list[bytes], media_type: str, headers: dict[str, str]
+) -> None:
+    response = client.post(BULK, data=b"\n".join(lines), content_type=media_type, headers=headers, buffered=True)
+
+    assert response.status_code in {200, 400, 413, 415}
+    if response.mimetype == "application/x-ndjson":
+        answers = [json.loads(line) for line in response.text.splitlines()]
+        numbers = [answer["line"] for answer in answers]
+        assert numbers == sorted(set(numbers))
+        assert {answer["status"] for answer in answers} <= {200, 201, 400, 409, 422}
 
 
 def _call(case: Case, client: Any) -> None:

@@ -49,7 +49,7 @@ def test_a_request_and_its_query_are_spans_of_the_callers_trace(
     answer = useradd(client, ANNA, headers=HEADERS)
 
     spans = by_name(span_exporter)
-    request, query = spans[f"POST {ADDRESS}"], spans["postgresql useradd"]
+    request, query = spans[f"POST {ADDRESS}"], spans["postgresql useradd_many"]
     assert request.parent
     assert query.parent
     assert (f"{request.context.trace_id:032x}", f"{request.parent.span_id:016x}") == (TRACE, PARENT)
@@ -77,7 +77,7 @@ def test_writing_to_the_spool_is_a_span_and_spans_have_no_personal_data(
     useradd(client, ANNA, headers=HEADERS)
 
     spans = by_name(span_exporter)
-    assert spans.keys() == {f"POST {ADDRESS}", "postgresql useradd", "spool append"}
+    assert spans.keys() == {f"POST {ADDRESS}", "postgresql useradd_many", "spool append"}
     assert [span.status.is_ok for span in spans.values()].count(False) == 2
     exported = "".join(span.to_json() for span in spans.values())
     assert "database_unavailable" in exported
