@@ -105,7 +105,7 @@ class UserAddSchema(Schema):
         super().__init__()
         phone = self.fields["phone"]
         assert isinstance(phone, Checked)  # noqa: S101 - tells mypy
-        phone._rule = partial(normalize_phone, region=phone_region)
+        phone._rule = lambda text: normalize_phone(text, phone_region)  # its cache distinguishes keyword arguments
         self._phone_region = phone_region
 
     @pre_load

@@ -43,8 +43,10 @@ class AttemptRecord:
 
     def masked(self) -> "AttemptRecord":
         """Return the record with all contact data masked, as the spool stores it."""
-        attempt = replace(self.attempt, sent=mask_fields(self.attempt.sent))
-        return replace(self, attempt=attempt, errors=mask_errors(self.errors))
+        sent, errors = mask_fields(self.attempt.sent), mask_errors(self.errors)
+        if sent == self.attempt.sent and errors == self.errors:  # usually; a copy takes longer than comparing
+            return self
+        return replace(self, attempt=replace(self.attempt, sent=sent), errors=errors)
 
     def to_line(self) -> str:
         """Serialize the record as a line of the spool."""

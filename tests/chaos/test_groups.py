@@ -59,7 +59,7 @@ def _await_groups(postgres: Postgres) -> None:
 
 
 def test_a_slow_member_costs_no_other_its_user(postgres: Postgres, new_service: NewService) -> None:
-    """The group has half of the deadline; then its members wait for its outcome with the same IDs."""
+    """The group has half of the time; then its members wait for its outcome with the same IDs."""
     service = new_service(postgres.url(), WORKERS="1").start()
     postgres.execute(TRIGGER.format(action="perform pg_sleep(1.5)"))
 

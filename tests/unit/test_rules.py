@@ -14,11 +14,13 @@ from email_validator import validate_email
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from project.contract.schemas import user_add_schema
 from project.domain import usernames
 from project.domain.dates import parse_birth_date
 from project.domain.emails import fold_email, normalize_email
 from project.domain.errors import RuleError
 from project.domain.logins import check_own
+from project.domain.masking import mask_phone
 from project.domain.phones import normalize_phone
 from project.domain.registration import NewUser
 from project.domain.text import _is_forbidden, check_characters, clean, trimmed_name
@@ -457,3 +459,12 @@ def test_the_fingerprint_of_a_body_is_that_of_former_versions_whatever_the_case_
     )
 
     assert anna.fingerprint().hex() == "63a268e917940a193984bd3299d1a9fda822037dc8a38b2704968a6f26565a96"
+
+
+def test_a_phone_is_parsed_once_for_its_mask_and_its_validation() -> None:
+    normalize_phone.cache_clear()
+    mask_phone("8 (912) 555-01-77", "RU")
+
+    user_add_schema("RU").load({"name": "N", "username": "n", "phone": "8 (912) 555-01-77"})
+
+    assert normalize_phone.cache_info().misses == 1
