@@ -74,7 +74,7 @@ class Run:
         self.options = options
         self.databases = Databases()
         self.results = Results(options=options, postgres=self.databases.version)
-        self._next = 0
+        self._next, self._last = 0, 10_000_000
 
     def record(self, quantity: Quantity, value: float) -> None:
         """Record a value."""
@@ -108,6 +108,12 @@ class Run:
         self.results.p99_ms[quantity].append(found.p99_ms)
         self.results.busy[quantity].append(CpuUsage(found.requests, found.elapsed_s, found.cpu_s, *spent))
         return found
+
+    def bodies(self, number: int) -> list[bytes]:
+        """Return request bodies of different users, as lines; none of load(), which counts upwards."""
+        body = load.useradd().partition(b"\r\n\r\n")[2]
+        self._last -= number
+        return [body.replace(load.NUMBER, b"%07d" % (self._last + one)) + b"\n" for one in range(number)]
 
     def pgbench(self, quantity: Quantity, url: str, script: str) -> Pgbench:
         """Measure and record PostgreSQL's transaction rate with CLIENTS connections."""

@@ -17,6 +17,12 @@ class Quantity(StrEnum):
     FUNCTION_BARE = "pgbench: useradd() without aggregation and its indexes, /s"
     FLASK_ORM = "plain Flask + ORM + scrypt, /s"
     FASTAPI = "FastAPI + asyncpg without a hash, /s"
+    FASTAPI_VALIDATING = "FastAPI + asyncpg without a hash, with the same validation, /s"
+    SERVER_CORE = "service, µs of a core for each created user"
+    FAR = "created users with 5 ms to PostgreSQL, /s"
+    BULK = "bulk over HTTP, users/s"
+    BESIDE_BULK = "created users beside a bulk request, /s"
+    BESIDE_NO_BULK = "created users beside nothing, /s"
     SERVER_ALONE = "the server alone, /s"
     FLASK_ALONE = "the server + Flask, /s"
     LEANEST = "the server + Flask + schema, password, statement, /s"
@@ -68,10 +74,15 @@ class Target:
 
 Q = Quantity
 TARGETS = (
-    Target("created users / pgbench BEGIN, INSERT, INSERT, COMMIT", Q.CREATED, Q.TWO_INSERTS, 0.30, 0.40),
-    Target("created users / plain Flask + ORM + scrypt", Q.CREATED, Q.FLASK_ORM, 80, 120),
-    Target("created users / FastAPI + asyncpg without a hash", Q.CREATED, Q.FASTAPI, 2, 3),
-    Target("p99 of /useradd / mean latency of pgbench", Q.CREATED_P99, Q.TWO_INSERTS_LATENCY, 8, 4, is_limit=True),
+    Target("created users / pgbench BEGIN, INSERT, INSERT, COMMIT", Q.CREATED, Q.TWO_INSERTS, 0.30, 0.42),
+    Target("created users / plain Flask + ORM + scrypt", Q.CREATED, Q.FLASK_ORM, 90, 130),
+    Target("created users / FastAPI + asyncpg without a hash", Q.CREATED, Q.FASTAPI, 0.85, 1.2),
+    Target("created users / the same with the same validation", Q.CREATED, Q.FASTAPI_VALIDATING, 1.0, 1.4),
+    Target("p99 of /useradd / mean latency of pgbench", Q.CREATED_P99, Q.TWO_INSERTS_LATENCY, 8, 5, is_limit=True),
+    Target("created users with 5 ms to PostgreSQL / without", Q.FAR, Q.CREATED, 0.6, 0.9),
+    Target("service, a core for each created user", Q.SERVER_CORE, None, 650, 500, "µs", is_limit=True),
+    Target("bulk over HTTP / pgbench's single transactions", Q.BULK, Q.TWO_INSERTS, 0.5, 0.8),
+    Target("/useradd beside a bulk request / alone", Q.BESIDE_BULK, Q.BESIDE_NO_BULK, 0.5, 0.7),
     Target("results page, most attempts / 10,000", Q.PAGE_MOST, Q.PAGE_FEW, 2, 1.3, is_limit=True),
     Target("writes with aggregation and its indexes / without", Q.FUNCTION, Q.FUNCTION_BARE, 0.90, 0.97),
     Target(".txt / COPY of the same rows", Q.TXT, Q.COPY, 0.60, 0.85),
@@ -90,7 +101,6 @@ TARGETS = (
         is_difference=True,
     ),
     Target("/useradd while an export runs / without", Q.BESIDE_EXPORT, Q.BESIDE_NOTHING, 0.65, 0.80),
-    Target("logins / empty page with a session", Q.LOGIN, Q.EMPTY_PAGE, 0.85, 0.95),
     Target("warm start of ./run to the first answer", Q.START, None, 3, 1.5, "s", is_limit=True),
     Target("memory of one idle worker", Q.MEMORY_IDLE, None, 90, 70, "MB", is_limit=True),
 )

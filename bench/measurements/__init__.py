@@ -8,6 +8,7 @@ from bench.run import Run
 ALL: dict[str, Callable[[Run], None]] = {
     "starting": starting.measure,
     "creating": creating.measure,
+    "bulk": creating.measure_bulk,
     "logging-in": logging_in.measure,
     "reading": reading.measure,
 }

@@ -3,23 +3,32 @@
 It also measures the cost of statistics.
 """
 
+import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
+from http.client import HTTPConnection
 
-from bench.load import useradd
+from bench.distance import delayed
+from bench.load import HOST, useradd
 from bench.references import postgres
 from bench.references.postgres import connect
 from bench.run import Run
+from bench.servers import Server
 from bench.targets import Quantity
 
+DELAY_S = 0.0025
+"""Delay of each direction."""
+BULK_USERS = 2_000
 LAYERS = {"server": Quantity.SERVER_ALONE, "flask": Quantity.FLASK_ALONE, "leanest": Quantity.LEANEST}
 
 
 def measure(run: Run) -> None:
     """Record rates and the latencies that are compared."""
-    service, bare, flask_orm, fastapi = (
-        run.databases.create(name) for name in ("service", "bare", "flask_orm", "fastapi")
+    service, bare, flask_orm, fastapi, validating, far = (
+        run.databases.create(name) for name in ("service", "bare", "flask_orm", "fastapi", "validating", "far")
     )
     with closing(connect(bare)) as connection:
         function = postgres.useradd(connection)
@@ -28,14 +37,67 @@ def measure(run: Run) -> None:
         layers = stack.enter_context(_layers(run, service))
         plain = stack.enter_context(run.serve("bench.references.flask_orm", flask_orm))
         asynchronous = stack.enter_context(run.serve("bench.references.fastapi_asyncpg", fastapi))
+        same_rules = stack.enter_context(run.serve("bench.references.fastapi_asyncpg", validating, VALIDATE="1"))
+        distant = stack.enter_context(run.serve("wsgi", stack.enter_context(delayed(far, DELAY_S))))
         run.take_turns(
             "creating users",
             *layers,
             lambda: run.pgbench(Quantity.FUNCTION, service, function),  # the running service aggregates the attempts
             lambda: run.pgbench(Quantity.FUNCTION_BARE, bare, function),
             lambda: run.load(Quantity.FASTAPI, asynchronous, useradd()),
+            lambda: run.load(Quantity.FASTAPI_VALIDATING, same_rules, useradd()),
+            lambda: run.load(Quantity.FAR, distant, useradd()),
             lambda: run.load(Quantity.FLASK_ORM, plain, useradd()),
         )
+
+
+def measure_bulk(run: Run) -> None:
+    """Record the rate of bulk requests, and of single ones alone and beside them."""
+    with run.serve("wsgi", run.databases.create("bulk")) as server, ThreadPoolExecutor(1) as pool:
+
+        def measure_bulk() -> None:
+            began, users = time.perf_counter(), 0
+            while time.perf_counter() < began + run.options.seconds:
+                users += _send_bulk(run, server)
+            run.record(Quantity.BULK, users / (time.perf_counter() - began))
+
+        def measure_beside() -> None:
+            stop = threading.Event()
+            sender = pool.submit(_send_bulk_until, run, server, stop)
+            run.load(Quantity.BESIDE_BULK, server, useradd())
+            stop.set()
+            sender.result()
+
+        two_inserts = run.databases.create("two_inserts_bulk")
+        run.take_turns(
+            "many users in one request",
+            partial(_measure_postgres, run, two_inserts),
+            measure_bulk,
+            lambda: run.load(Quantity.BESIDE_NO_BULK, server, useradd()),
+            measure_beside,
+        )
+
+
+def _measure_postgres(run: Run, url: str) -> None:
+    found = run.pgbench(Quantity.TWO_INSERTS, url, postgres.two_inserts())
+    run.record(Quantity.TWO_INSERTS_LATENCY, found.latency_ms)
+
+
+def _send_bulk_until(run: Run, server: Server, stop: threading.Event) -> None:
+    while not stop.is_set():
+        _send_bulk(run, server)
+
+
+def _send_bulk(run: Run, server: Server) -> int:
+    """Create BULK_USERS users with one request; return their number. Raises RuntimeError."""
+    lines = b"".join(run.bodies(BULK_USERS))
+    connection = HTTPConnection(HOST, server.port, timeout=120)
+    connection.request("POST", "/api/v1/useradd/bulk/", lines, {"Content-Type": "application/x-ndjson"})
+    created = connection.getresponse().read().count(b'"status": 201')
+    connection.close()
+    if created != BULK_USERS:
+        raise RuntimeError(f"a bulk request created {created} of {BULK_USERS} users")
+    return created
 
 
 def measure_layers(run: Run) -> None:
@@ -54,12 +116,10 @@ def _layers(run: Run, url: str) -> Iterator[list[Callable[[], object]]]:
     with ExitStack() as stack:
         service = stack.enter_context(run.serve("wsgi", url))
 
-        def measure_postgres() -> None:
-            found = run.pgbench(Quantity.TWO_INSERTS, two_inserts, postgres.two_inserts())
-            run.record(Quantity.TWO_INSERTS_LATENCY, found.latency_ms)
-
         def measure_service() -> None:
             found = run.load(Quantity.CREATED, service, useradd())
+            spent = run.results.busy[Quantity.CREATED][-1]
+            run.record(Quantity.SERVER_CORE, spent.server_s / spent.requests * 1e6)
             run.record(Quantity.CREATED_P50, found.p50_ms)
             run.record(Quantity.CREATED_P99, found.p99_ms)
             run.record(Quantity.CREATED_OTHERS, found.others)
@@ -68,4 +128,4 @@ def _layers(run: Run, url: str) -> Iterator[list[Callable[[], object]]]:
         for layer, quantity in LAYERS.items():
             server = stack.enter_context(run.serve("bench.references.layers", leanest, LAYER=layer))
             measure_layers.append(partial(run.load, quantity, server, useradd()))
-        yield [measure_postgres, measure_service, *measure_layers]
+        yield [partial(_measure_postgres, run, two_inserts), measure_service, *measure_layers]
