@@ -1,9 +1,13 @@
 """F83: odd members of groups, and groups whose process or session dies."""
 
+import http.client
+import json
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from typing import Any
 
 import pytest
 
@@ -172,6 +176,44 @@ def test_instances_with_overlapping_identifiers_never_deadlock_and_each_has_one_
     assert "deadlock detected" not in postgres.log.read_text()
     for service, found in answers.items():
         check(postgres, service, found)
+
+
+def test_a_bulk_request_whose_process_is_killed_is_completed_by_repeating_it(
+    postgres: Postgres, new_service: NewService
+) -> None:
+    """Each user is created once, and every answer for it has the same password."""
+    service = new_service(postgres.url(), WORKERS="1").start()
+    bodies, key = [new_body() for _ in range(1000)], new_key()
+    found: dict[str, set[str]] = defaultdict(set)
+    for kill_after in (1, 150, 420, 730, 950):
+        for number, answer in enumerate(_send_bulk(service, bodies, key), start=1):
+            found[answer["login"]].add(answer["password"])
+            if number == kill_after:
+                service.kill()
+        service.start()
+    last = [(answer["status"], answer["login"]) for answer in _send_bulk(service, bodies, key)]
+
+    assert last == [(201, body["username"]) for body in bodies]
+    assert {len(passwords) for passwords in found.values()} == {1}
+    assert postgres.execute("select count(*) from users where name like 'Chaos%'") == [(len(bodies),)]
+    assert postgres.execute("select count(*) from attempts where code = 'created'") == [(len(bodies),)]
+    with closing(Client(service)) as client:
+        login, passwords = found.popitem()
+        assert client.log_in(login, *passwords)
+    check(postgres, service, [])
+
+
+def _send_bulk(service: Service, bodies: list[dict[str, str]], key: str) -> Iterator[dict[str, Any]]:
+    """Yield the answers of a bulk request until its connection breaks."""
+    connection = http.client.HTTPConnection(service.host, service.port, timeout=60)
+    lines = "\n".join(map(json.dumps, bodies))
+    headers = {"Content-Type": "application/x-ndjson", "Idempotency-Key": key}
+    with closing(connection), suppress(OSError, http.client.HTTPException):
+        connection.request("POST", "/api/v1/useradd/bulk/", lines, headers)
+        response = connection.getresponse()
+        assert response.status == 200
+        while (line := response.readline()).endswith(b"\n"):
+            yield json.loads(line)
 
 
 def _letters(number: int) -> str:
