@@ -21,7 +21,8 @@ from bench.targets import Quantity
 
 DELAY_S = 0.0025
 """Delay of each direction."""
-BULK_USERS = 2_000
+BULK_USERS, BULK_CLIENTS = 2_000, 2
+"""Users of a request, and requests at a time: one worker process serves two."""
 LAYERS = {"server": Quantity.SERVER_ALONE, "flask": Quantity.FLASK_ALONE, "leanest": Quantity.LEANEST}
 
 
@@ -53,12 +54,12 @@ def measure(run: Run) -> None:
 
 def measure_bulk(run: Run) -> None:
     """Record the rate of bulk requests, and of single ones alone and beside them."""
-    with run.serve("wsgi", run.databases.create("bulk")) as server, ThreadPoolExecutor(1) as pool:
+    with run.serve("wsgi", run.databases.create("bulk")) as server, ThreadPoolExecutor(BULK_CLIENTS) as pool:
 
         def measure_bulk() -> None:
             began, users = time.perf_counter(), 0
             while time.perf_counter() < began + run.options.seconds:
-                users += _send_bulk(run, server)
+                users += sum(pool.map(lambda _: _send_bulk(run, server), range(BULK_CLIENTS)))
             run.record(Quantity.BULK, users / (time.perf_counter() - began))
 
         def measure_beside() -> None:
