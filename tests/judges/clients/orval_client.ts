@@ -12,7 +12,7 @@ const invalid = await useradd({ name: " ", username: "b", phone: "12" });
 const stats = await getStats({ period: "today" }, options);
 const rejected = await attempts({ result: ["rejected"], limit: 2 }, options);
 if (created.status !== 201) throw new Error("nobody was created");
-const one = await attempt(created.data.attempt_id, options);
+const one = await attempt(created.data.attempt_id, {}, options);
 
 const problem = (refusal: { data: Problem | object | string }): Problem => {
   if (typeof refusal.data !== "object" || !("code" in refusal.data)) throw new Error("no problem document");
