@@ -7,10 +7,10 @@ from contextlib import ExitStack
 from alembic import context
 from alembic.util import CommandError
 from flask import current_app
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from project.database import errors
+from project.database import deadline, errors, remaining
 from project.domain.errors import DatabaseUnavailableError
 
 LOCK_TIMEOUT = "200ms"
@@ -19,6 +19,8 @@ TRIES = 200
 PAUSE_S = (0.1, 0.5)
 MIGRATION_LOCK = 7_164_201
 """Advisory lock: only one instance migrates at a time."""
+ANSWER_S = 3.0
+"""Seconds for connecting and for a migration of another instance: a start must not wait for a frozen PostgreSQL."""
 _LOCK_NOT_AVAILABLE = "55P03"
 
 
@@ -51,14 +53,16 @@ def _outage(error: DBAPIError) -> Exception:
 
 
 def run_once() -> None:
-    """Apply the migrations. Raises DBAPIError if a lock is not available in time."""
+    """Apply the migrations. Raises DBAPIError if PostgreSQL does not answer or a lock is not available in time."""
     db = current_app.extensions["migrate"].db
-    with db.engines["migrating"].connect() as connection, ExitStack() as stack:
-        stack.callback(connection.invalidate)  # closes it, which releases the lock and drops the settings
-        connection.execute(text(f"set lock_timeout = '{LOCK_TIMEOUT}'"))
-        connection.execute(text("set statement_timeout = 0"))
-        connection.execute(text(f"select pg_advisory_lock({MIGRATION_LOCK})"))
-        connection.commit()
+    with ExitStack() as stack:
+        with deadline(ANSWER_S):
+            connection = stack.enter_context(db.engines["migrating"].connect())
+            stack.callback(connection.invalidate)  # closes it, which releases the lock and drops the settings
+            connection.execute(text(f"set lock_timeout = '{LOCK_TIMEOUT}'"))
+            connection.execute(text("set statement_timeout = 0"))
+            _lock(connection)
+            connection.commit()
         context.configure(
             connection=connection,
             target_metadata=db.metadata,
@@ -67,6 +71,16 @@ def run_once() -> None:
         )
         with context.begin_transaction():
             context.run_migrations()
+
+
+def _lock(connection: Connection) -> None:
+    """Wait until no other instance migrates. Raises CommandError at the deadline."""
+    while not connection.scalar(text(f"select pg_try_advisory_lock({MIGRATION_LOCK})")):
+        pause = random.uniform(*PAUSE_S)  # noqa: S311 - spreads load, guards nothing
+        if (remaining() or 0) <= pause:
+            message = "another instance is migrating the database"
+            raise CommandError(message) from DatabaseUnavailableError(message)
+        time.sleep(pause)
 
 
 run()

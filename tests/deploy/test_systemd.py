@@ -90,6 +90,15 @@ def test_every_unit_runs_as_its_own_user_with_a_read_only_file_system(name: str)
     assert (unit["StateDirectory"], unit["UMask"]) == (["useradd"], ["0077"])
 
 
+@pytest.mark.parametrize("name", [name for name in SERVICES if name != "useradd.service"])
+def test_no_unit_runs_for_ever_or_holds_up_a_start(name: str) -> None:
+    """Timers start a unit again after its end; the service waits for the job of the migration."""
+    unit = read(SYSTEMD / name)
+
+    limits = unit["JobRunningTimeoutSec"] if name == "useradd-migrate.service" else unit["TimeoutStartSec"]
+    assert (unit["Type"], limits) in [(["oneshot"], ["10"]), (["oneshot"], ["6h"])]
+
+
 def test_only_root_can_read_the_password_of_the_owner_role() -> None:
     """systemd reads these files as root, before it changes to the user of the service."""
     owner = sorted(path.name for path in DEPLOY.glob("*.env") if "useradd_owner" in path.read_text())
