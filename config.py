@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib.util import find_spec
+from math import ceil
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -97,7 +98,40 @@ def _host_options(hosts: str) -> str:
 
 def _cores() -> int:
     """Return the number of CPU cores that this process may use; a container may be limited."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cpu_quota()
+    return cores if quota is None else max(1, min(cores, ceil(quota)))
+
+
+def cpu_quota(cgroups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> float | None:
+    """Return how many cores the cgroups of this process allow, or None: cgroups(7), versions 1 and 2.
+
+    The limits of parents count, too. In a container the path may be that of the host, which does not exist there; its
+    own cgroup is then the root.
+    """
+    quotas = []
+    for line in _text_of(membership).splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers or "cpu" in controllers.split(","):
+            root = cgroups / "cpu" if controllers else cgroups
+            own = root / path.lstrip("/")
+            quotas += [_quota_of(group) for group in (own, *own.parents) if group.is_relative_to(root)]
+    return min((quota for quota in quotas if quota), default=None)
+
+
+def _quota_of(group: Path) -> float | None:
+    """Return the quota divided by its period; without a limit the quota is `max` or -1."""
+    text = _text_of(group / "cpu.max")
+    text = text or f"{_text_of(group / 'cpu.cfs_quota_us')} {_text_of(group / 'cpu.cfs_period_us')}"
+    numbers = [int(part) for part in text.split() if part.isdigit()]
+    return numbers[0] / numbers[1] if len(numbers) == 2 else None
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
 
 
 def _integer(least: int, most: int) -> Callable[[str], int]:

@@ -15,7 +15,7 @@ from dotenv import load_dotenv
 from config import ROOT, Config, ConfigError
 from project import create_app, server
 from project.api import bulk
-from project.cli.greeting import greeting
+from project.cli.greeting import announce
 from project.cli.startup import StartError, StartReports, prepare_database
 from project.contract import problems
 from project.domain.errors import DatabaseUnavailableError
@@ -50,7 +50,7 @@ def main() -> None:
         threads=config.threads,
         workers=config.workers,
         deadline_s=config.request_deadline_s,
-        greeting=lambda address: greeting(app, address, reports.first),
+        greeting=lambda address: announce(app, address, reports.first),
         prepare=prepare,
         start=runtime.start,
         stopping=runtime.upkeep.begin_stop,

@@ -1,22 +1,28 @@
 #!/bin/sh
-# Create the secrets of compose.yaml in the directory `secrets` beside it; existing ones stay. Keep a copy elsewhere: without
-# password_secret no issued password works. The certificate is for trials only: replace it with yours.
+# Create `.env` (USERADD_HOST) and the secrets of compose.yaml in the directory `secrets`, both beside it; what exists stays.
+# Keep a copy of both elsewhere: without password_secret no issued password works. The certificate is for trials only.
 set -eu
 cd "$(dirname "$0")"
 umask 077
 
+command -v openssl >/dev/null || { echo "secrets.sh: openssl is missing: apt install openssl" >&2; exit 1; }
+[ -s .env ] || echo "USERADD_HOST=${USERADD_HOST:?"the public host name: USERADD_HOST=users.example.org $0"}" >.env
+host=$(sed -n 's/^USERADD_HOST=//p' .env)
+
 mkdir -p secrets
 cd secrets
 for name in postgres_password app_password owner_password secret_key password_secret; do
-    [ -e "$name" ] || openssl rand -hex 32 >"$name"
+    # A draft first: an interrupted run leaves no empty secret.
+    [ -s "$name" ] || { openssl rand -hex 32 >draft && mv draft "$name"; }
 done
 at=172.31.251.10/useradd
-[ -e database_url ] || echo "postgresql://useradd_app:$(cat app_password)@$at" >database_url
-[ -e migrations_database_url ] || echo "postgresql://useradd_owner:$(cat owner_password)@$at" >migrations_database_url
-if [ ! -e certificate.pem ]; then
+[ -s database_url ] || echo "postgresql://useradd_app:$(cat app_password)@$at" >database_url
+[ -s migrations_database_url ] || echo "postgresql://useradd_owner:$(cat owner_password)@$at" >migrations_database_url
+if [ ! -s certificate.pem ]; then
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 \
-        -subj "/CN=${USERADD_HOST:-users.example.org}" -keyout key.part -out certificate.part 2>/dev/null
-    cat certificate.part key.part >certificate.pem
+        -subj "/CN=useradd" -addext "subjectAltName=DNS:$host" -keyout key.part -out certificate.part 2>/dev/null
+    cat certificate.part key.part >draft
+    mv draft certificate.pem
     rm certificate.part key.part
 fi
 # Compose mounts them with these modes: the containers' users must read them. The directory itself is closed to others.

@@ -1,13 +1,17 @@
 """The message printed at the start: addresses, an example request, warnings."""
 
 import json
+import logging
 import os
+import sys
 from collections.abc import Mapping
 
 from flask import Flask
 from flask_babel import force_locale
 
 from project.http.translations import gettext
+
+log = logging.getLogger(__name__)
 
 EXAMPLES = {
     "en": {"name": "Grace Hopper", "username": "grace.hopper", "email": "grace.hopper@example.org"},
@@ -24,6 +28,17 @@ def terminal_language(environment: Mapping[str, str] = os.environ) -> str:
     names = ("LC_ALL", "LC_MESSAGES", "LANG")
     locale = next((environment[name] for name in names if environment.get(name)), "")
     return "ru" if locale.startswith("ru") else "en"
+
+
+def announce(app: Flask, address: str, problem: str) -> str:
+    """Return the greeting for a terminal; elsewhere log the address and return "".
+
+    Standard output of a container or a unit is part of the log.
+    """
+    if sys.stdout is not None and sys.stdout.isatty():
+        return greeting(app, address, problem)
+    log.info("ready", extra={"address": address})
+    return ""
 
 
 def greeting(app: Flask, address: str, problem: str) -> str:

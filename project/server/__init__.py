@@ -92,8 +92,9 @@ def serve(
         supervisor.prepare(prepare)
     supervisor.start()
     url_host = f"[{host}]" if ":" in host else host
-    if sys.stdout is not None:
-        NonBlockingStream(sys.stdout).write(greeting(f"http://{url_host}:{listener.getsockname()[1]}") + "\n")
+    text = greeting(f"http://{url_host}:{listener.getsockname()[1]}")
+    if text and sys.stdout is not None:
+        NonBlockingStream(sys.stdout).write(text + "\n")
     sys.exit(supervisor.watch())
 
 

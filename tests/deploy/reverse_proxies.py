@@ -122,8 +122,8 @@ class Haproxy(ReverseProxy):
         return super()._environment() | {
             "USERADD_1": first,
             "USERADD_2": second,
-            "BIND_HTTP": f"{HOST}:{self.plain_port}",
-            "BIND_HTTPS": f"{HOST}:{self.port}",
+            "BIND_HTTP": f"{HOST}:{self.plain_port},::1:{self.plain_port}",
+            "BIND_HTTPS": f"{HOST}:{self.port},::1:{self.port}",
             "CERTIFICATES": str(self.folder / "both.pem"),
             "PAGES": str(self.folder),
             "ADMIN_SOCKET": str(self._admin_socket),
@@ -160,6 +160,8 @@ class Nginx(ReverseProxy):
             "127.0.0.1:8001": second,
             "listen 80;": f"listen {HOST}:{self.plain_port};",
             "listen 443 ": f"listen {HOST}:{self.port} ",
+            "listen [::]:80;": f"listen [::1]:{self.plain_port};",
+            "listen [::]:443 ": f"listen [::1]:{self.port} ",
             "/etc/nginx/useradd": str(self.folder),
         }.items():
             assert original in text

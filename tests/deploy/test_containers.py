@@ -6,16 +6,21 @@ They are linted and tested without containers: the image's files, its commands, 
 import fnmatch
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from cyclonedx.model.bom import Bom
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from psycopg2.errors import InsufficientPrivilege
 
 from config import Config, settings
@@ -30,6 +35,7 @@ from tests.deploy.reverse_proxies import DEPLOY, PAGES
 
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
 OWN_SERVICES = ("migrate", "one", "two")
+HOST_NAME = "users.example.org"
 Compose = dict[str, Any]
 
 
@@ -39,10 +45,18 @@ def tool(name: str, *arguments: str | Path) -> "subprocess.CompletedProcess[str]
     return subprocess.run(command, cwd=DEPLOY, capture_output=True, text=True)
 
 
+def render(**variables: str) -> "subprocess.CompletedProcess[str]":
+    """Let Compose parse the configuration without the .env of this checkout."""
+    command: list[str | Path] = [Path(sys.executable).with_name("docker-compose"), "--env-file", "/dev/null"]
+    command += ["--file", "compose.yaml", "config", "--format", "json"]
+    environment = {"PATH": os.environ["PATH"], **variables}
+    return subprocess.run(command, cwd=DEPLOY, env=environment, capture_output=True, text=True)
+
+
 @pytest.fixture(scope="module")
 def compose() -> Compose:
     """The configuration as Compose parses it."""
-    done = tool("docker-compose", "--file", "compose.yaml", "config", "--format", "json")
+    done = render(USERADD_HOST=HOST_NAME)
     assert done.returncode == 0, done.stderr
     found: Compose = json.loads(done.stdout)
     return found
@@ -53,8 +67,10 @@ def deploy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of deploy/ with generated secrets."""
     folder = tmp_path_factory.mktemp("made") / "deploy"
     shutil.copytree(DEPLOY, folder, ignore=shutil.ignore_patterns("secrets"))
-    for _ in range(2):  # the second run changes nothing
-        subprocess.run([folder / "secrets.sh"], check=True, env={"PATH": os.environ["PATH"]})
+    subprocess.run([folder / "secrets.sh"], check=True, env={"PATH": os.environ["PATH"], "USERADD_HOST": HOST_NAME})
+    before = {path: path.read_text() for path in (folder / "secrets").iterdir()}
+    subprocess.run([folder / "secrets.sh"], check=True, env={"PATH": os.environ["PATH"]})
+    assert {path: path.read_text() for path in (folder / "secrets").iterdir()} == before
     return folder
 
 
@@ -75,7 +91,9 @@ def test_the_image_has_a_pinned_base_an_unprivileged_user_and_a_health_check() -
     assert re.findall(r"^USER (\S+)", last_stage, re.MULTILINE) == ["10001:10001"]
     assert "--require-hashes" in DOCKERFILE
     assert "HEALTHCHECK" in last_stage
-    assert "RUN" not in last_stage.split(), "nothing is built in the last stage"
+    assert re.findall(r"^RUN (.+)$", last_stage, re.MULTILINE) == [
+        "install -d -m 0700 -o 10001 -g 10001 /var/lib/useradd"
+    ], "nothing is built in the last stage"
 
 
 def test_variables_set_in_the_image_are_settings_of_the_service() -> None:
@@ -88,7 +106,7 @@ def test_variables_set_in_the_image_are_settings_of_the_service() -> None:
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
     """A folder with the files that the Dockerfile copies and the .dockerignore allows."""
-    rules = [line for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines() if not line.startswith("#")]
+    rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
     allowed = [rule[1:] for rule in rules if rule.startswith("!")]
     assert rules[0] == "*"
     hidden = [rule.removeprefix("**/") for rule in rules if rule.startswith("**/")]
@@ -141,15 +159,15 @@ def served(image: Path, deploy: Path, compose: Compose, postgres_url: str, tmp_p
 
 
 def test_the_image_contains_all_files_to_serve_and_passes_its_health_checks(
-    served: dict[str, str], compose: Compose
+    served: dict[str, str],
 ) -> None:
-    checks = [_command(" +"), _with_own_python(compose["services"]["one"]["healthcheck"]["test"][1:])]
-    checks = [[part.replace("127.0.0.1:8000", f"127.0.0.1:{served['PORT']}") for part in check] for check in checks]
+    """The check asks with the real host name: it fails where clients are refused."""
+    check = _command(" +")
+    eventually(lambda: _passes(check, served), 90, "the health check did not pass")
 
-    for check in checks:
-        eventually(lambda check=check: _passes(check, served), 90, "the health check did not pass")  # type: ignore[misc]
-    unused_port = served | {"PORT": str(processes.free_port())}
-    assert not _passes(_command(" +"), unused_port)
+    assert served["TRUSTED_HOSTS"].startswith(f"{HOST_NAME},")
+    assert not _passes(check, served | {"PORT": str(processes.free_port())})
+    assert not _passes(check, served | {"TRUSTED_HOSTS": "other.example.org"})
 
 
 def _passes(check: list[str], environment: dict[str, str]) -> bool:
@@ -170,10 +188,40 @@ def test_every_compose_service_is_read_only_and_unprivileged(compose: Compose) -
 
 def test_every_image_is_pinned_and_every_long_running_service_has_a_health_check(compose: Compose) -> None:
     third_party = {name: each["image"] for name, each in compose["services"].items() if "build" not in each}
-    unwatched = {name for name, each in compose["services"].items() if "test" not in each.get("healthcheck", {})}
+    unwatched = {name for name in third_party if "test" not in compose["services"][name]["healthcheck"]}
+    disabled = {name for name, each in compose["services"].items() if each.get("healthcheck", {}).get("disable")}
 
     assert all(re.search(r":\d", image) for image in third_party.values()), third_party
-    assert unwatched == {"migrate"}
+    assert (unwatched, disabled) == (set(), {"migrate"}), "others have the health check of the image"
+
+
+def test_every_compose_service_has_limits(compose: Compose) -> None:
+    for name, service in compose["services"].items():
+        assert int(service["mem_limit"]) > 0, name
+        assert service["pids_limit"] > 0, name
+
+
+def test_compose_refuses_to_guess_the_host_name() -> None:
+    done = render()
+
+    assert done.returncode != 0
+    assert "USERADD_HOST" in done.stderr
+    assert "run deploy/secrets.sh" in done.stderr
+
+
+def test_optional_settings_are_read_from_a_file(compose: Compose, deploy: Path) -> None:
+    (deploy / "settings.env").write_text("PHONE_REGION=DE\n")
+    command = ["docker-compose", "--file", deploy / "compose.yaml", "config", "--format", "json"]
+    done = tool(*command)  # type: ignore[arg-type]  # the first is a name
+    (deploy / "settings.env").unlink()
+
+    rendered = json.loads(done.stdout)["services"]
+    assert [rendered[name]["environment"]["PHONE_REGION"] for name in OWN_SERVICES] == ["DE"] * 3
+    assert "PHONE_REGION" not in compose["services"]["one"]["environment"]
+
+
+def test_a_migration_that_cannot_succeed_is_not_repeated_for_ever(compose: Compose) -> None:
+    assert compose["services"]["migrate"]["restart"] == "on-failure:3"
 
 
 @pytest.mark.parametrize("name", OWN_SERVICES)
@@ -187,7 +235,7 @@ def test_the_service_accepts_every_setting_in_compose(
     environment = {key: text.replace("/run/secrets", str(deploy / "secrets")) for key, text in given.items()}
     config = Config.from_environment(environment | {"DATA_DIR": str(tmp_path)})
     assert config.https_only
-    assert "localhost" in config.allowed_hosts
+    assert config.allowed_hosts[0] == HOST_NAME == compose["services"]["haproxy"]["environment"]["USERADD_HOST"]
     assert config.secret_key == (deploy / "secrets" / "secret_key").read_text().strip()
 
 
@@ -221,7 +269,9 @@ def test_addresses_and_ports_in_compose_are_consistent(compose: Compose) -> None
 
     for instance, variable in (("one", "USERADD_1"), ("two", "USERADD_2")):
         assert proxy[variable] == f"{address[instance]['ipv4_address']}:{port}"
-    binds = {int(proxy[name].rpartition(":")[2]) for name in ("BIND_HTTP", "BIND_HTTPS")}
+    binds = {
+        int(address.rpartition(":")[2]) for name in ("BIND_HTTP", "BIND_HTTPS") for address in proxy[name].split(",")
+    }
     assert {each["target"] for each in services["haproxy"]["ports"]} == binds
     subnet = compose["networks"]["inside"]["ipam"]["config"][0]["subnet"]
     assert services["one"]["environment"]["TRUSTED_PROXIES"] == subnet
@@ -233,7 +283,7 @@ def test_database_urls_name_the_address_and_the_created_roles(
     compose: Compose, tmp_path: Path, secret: str, kind: str
 ) -> None:
     shutil.copy(DEPLOY / "secrets.sh", tmp_path)
-    subprocess.run([tmp_path / "secrets.sh"], check=True, env={"PATH": os.environ["PATH"]})
+    subprocess.run([tmp_path / "secrets.sh"], check=True, env={"PATH": os.environ["PATH"], "USERADD_HOST": HOST_NAME})
     url = urlsplit((tmp_path / "secrets" / secret).read_text().strip())
     postgres = compose["services"]["postgres"]
 
@@ -305,3 +355,105 @@ def test_shellcheck_finds_no_problem_in_the_scripts() -> None:
     done = tool("shellcheck", *sorted(DEPLOY.glob("*.sh")))
 
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_secrets_need_openssl_and_a_host_name_and_replace_empty_files(tmp_path: Path) -> None:
+    shutil.copy(DEPLOY / "secrets.sh", tmp_path)
+    (tmp_path / "bin").mkdir()
+    for name in ("sh", "dirname", "mkdir", "cat"):
+        (tmp_path / "bin" / name).symlink_to(str(shutil.which(name)))
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "app_password").touch()
+
+    without_openssl = make_secrets(tmp_path, PATH=str(tmp_path / "bin"), USERADD_HOST=HOST_NAME)
+    without_host = make_secrets(tmp_path, PATH=os.environ["PATH"])
+    complete = make_secrets(tmp_path, PATH=os.environ["PATH"], USERADD_HOST=HOST_NAME)
+
+    assert (without_openssl.returncode, without_openssl.stderr) == (
+        1,
+        "secrets.sh: openssl is missing: apt install openssl\n",
+    )
+    assert without_host.returncode != 0
+    assert "the public host name" in without_host.stderr
+    assert (complete.returncode, complete.stderr) == (0, "")
+    assert (tmp_path / ".env").read_text() == f"USERADD_HOST={HOST_NAME}\n"
+    assert len((tmp_path / "secrets" / "app_password").read_text()) == 65
+
+
+def make_secrets(folder: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run secrets.sh in a folder."""
+    return subprocess.run([folder / "secrets.sh"], env=environment, capture_output=True, text=True)
+
+
+def test_the_trial_certificate_names_its_host_where_clients_look(deploy: Path) -> None:
+    certificate = deploy / "secrets" / "certificate.pem"
+    command: list[str | Path] = ["openssl", "x509", "-noout", "-ext", "subjectAltName", "-in", certificate]
+
+    assert f"DNS:{HOST_NAME}" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_bill_of_materials_is_cyclonedx_and_lists_every_installed_package() -> None:
+    done = subprocess.run([sys.executable, DEPLOY / "sbom.py"], capture_output=True, text=True, check=True)
+    bom = Bom.from_json(json.loads(done.stdout))  # type: ignore[attr-defined]  # added by a class decorator
+
+    found = {(component.name, component.version) for component in bom.components}
+    assert found >= {(each.name, each.version) for each in distributions()}
+    assert ("CPython", platform.python_version()) in found
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(done.stdout) is None
+
+
+@pytest.fixture
+def containers(tmp_path: Path, postgres_url: str) -> Iterator[Path]:
+    """A folder with a program `docker` that runs commands of the container postgres here."""
+    programs, address = wheel_programs().resolve(), urlsplit(postgres_url)
+    database = Database(postgres_url, "container").create()
+    (tmp_path / "docker").write_text(
+        f"#!/bin/sh\nset -eu\n"
+        f"export LD_LIBRARY_PATH={programs.parents[1]}.libs PATH={programs}:$PATH PGHOST={address.hostname} "
+        f"PGPORT={address.port} PGPASSWORD={address.password}\n"
+        'while [ "$1" != postgres ]; do shift; done\nshift\n'
+        f'for each; do shift; [ "$each" != useradd ] || each={database.name}; '
+        f'[ "$each" != --username=postgres ] || each=--username={address.username}; '
+        'set -- "$@" "$each"; done\nexec "$@"\n'
+    )
+    (tmp_path / "docker").chmod(0o755)
+    yield tmp_path
+    database.drop()
+
+
+def back_up_containers(programs: Path, target: Path) -> "subprocess.CompletedProcess[str]":
+    """Run backup-containers.sh with the program `docker` in a folder."""
+    environment = {"PATH": f"{programs}:{os.environ['PATH']}"}
+    return subprocess.run([DEPLOY / "backup-containers.sh", target], env=environment, capture_output=True, text=True)
+
+
+def test_a_backup_of_containers_is_verified_dated_and_private(containers: Path) -> None:
+    target = containers / "backups"
+    target.mkdir()
+    for name in ("2020-01-01T000000Z.dump", "notes"):
+        (target / name).touch()
+        os.utime(target / name, (0, 0))
+
+    done = back_up_containers(containers, target)
+
+    backup = Path(done.stdout.strip())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d{6}Z\.dump", backup.name)
+    assert {path.name for path in target.iterdir()} == {backup.name, "notes"}
+    assert backup.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("failing", ["pg_dump", "pg_restore"])
+def test_a_failed_backup_of_containers_keeps_the_previous_ones_and_leaves_no_file(
+    containers: Path, failing: str
+) -> None:
+    target = containers / "backups"
+    target.mkdir()
+    (target / "2026-01-01T000000Z.dump").write_text("the last good one")
+    script = (containers / "docker").read_text()
+    (containers / "docker").write_text(script.replace("exec ", f'[ "$1" != {failing} ] || exit 1\nexec '))
+
+    done = back_up_containers(containers, target)
+
+    assert done.returncode != 0
+    assert [path.read_text() for path in target.iterdir()] == ["the last good one"]

@@ -2,13 +2,17 @@
 
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TextIO
 
 import pytest
 
@@ -22,17 +26,20 @@ def test_the_demo_shows_its_own_data_and_removes_them_at_the_end(tmp_path: Path)
     """Ctrl-C reaches the demo and the service, as on a terminal."""
     port = free_port()
     settings = {"TMPDIR": str(tmp_path), "PORT": str(port), "WORKERS": "1", "LANG": "C", "HOST": HOST}
-    with subprocess.Popen(
-        [sys.executable, "-m", "tasks", "demo"],
-        env={"PATH": os.environ["PATH"], "DATABASE_URL": "postgresql://nobody@192.0.2.1/mine", **settings},
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        assert process.stdout is not None
-        greeting = "".join(takewhile(lambda line: "curl" not in line, process.stdout))
+    ours, theirs = pty.openpty()
+    with (
+        subprocess.Popen(
+            [sys.executable, "-m", "tasks", "demo"],
+            env={"PATH": os.environ["PATH"], "DATABASE_URL": "postgresql://nobody@192.0.2.1/mine", **settings},
+            cwd=ROOT,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        ) as process,
+        os.fdopen(ours, encoding="utf-8", errors="replace") as terminal,
+    ):
+        os.close(theirs)
+        greeting = "".join(takewhile(lambda line: "curl" not in line, terminal))
         credentials = re.search(r"Log in as (\S+) with the password (\S+)", greeting)
         assert credentials, greeting
         client = Client(SimpleNamespace(host=HOST, port=port))
@@ -40,7 +47,8 @@ def test_the_demo_shows_its_own_data_and_removes_them_at_the_end(tmp_path: Path)
         totals = json.loads(client.get("/api/v1/stats/")[1])
         client.close()
         os.killpg(process.pid, signal.SIGINT)
-        output, _ = process.communicate(timeout=60)
+        output = "".join(_rest_of(terminal))
+        process.wait(60)
 
     assert "useradd is ready." in greeting
     assert totals["created"] > 5000
@@ -49,3 +57,8 @@ def test_the_demo_shows_its_own_data_and_removes_them_at_the_end(tmp_path: Path)
     assert process.returncode == 0, output
     assert "Traceback" not in output
     assert list(tmp_path.iterdir()) == []
+
+
+def _rest_of(terminal: TextIO) -> Iterator[str]:
+    with suppress(OSError):  # EIO: nobody has the other end open any more
+        yield from terminal

@@ -1,5 +1,6 @@
 """Starts that cannot succeed end with one line; an outage is reported in libpq's words."""
 
+import json
 import os
 import pty
 import signal
@@ -9,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import takewhile
 from pathlib import Path
 from types import SimpleNamespace
@@ -58,21 +59,23 @@ def start(url: str, folder: Path, *arguments: str) -> subprocess.CompletedProces
 
 
 def serve(url: str, folder: Path, *arguments: str, seconds: float = 0, **settings: str) -> tuple[str, str]:
-    """Start an instance, stop it some seconds after its greeting; return its output."""
+    """Start an instance on a terminal, stop it after its greeting; return greeting and log."""
+    ours, theirs = pty.openpty()
     with subprocess.Popen(
         [sys.executable, ROOT / "wsgi.py", *arguments],
         env=environment(url, folder, **settings),
         cwd=folder,
-        stdout=subprocess.PIPE,
+        stdout=theirs,
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        assert process.stdout
-        greeting = list(takewhile(lambda line: "-d '" not in line, process.stdout))
+        os.close(theirs)
+        greeting = _read_terminal(ours, until="-d '").replace("\r\n", "\n")
         time.sleep(seconds)
         process.send_signal(signal.SIGTERM)
-        output, errors = process.communicate(timeout=30)
-    return "".join(greeting) + output, errors
+        _, errors = process.communicate(timeout=30)
+    os.close(ours)
+    return greeting, errors
 
 
 def assert_refused(result: subprocess.CompletedProcess[str], sentence: str) -> None:
@@ -181,6 +184,24 @@ def test_an_address_that_cannot_be_used_is_refused_in_one_line(tmp_path: Path, h
     assert result.stderr.count("\n") == 1
 
 
+def test_elsewhere_than_on_a_terminal_the_greeting_is_a_line_of_the_log(
+    make_database: MakeDatabase, tmp_path: Path
+) -> None:
+    settings = environment(make_database(""), tmp_path)
+    with subprocess.Popen(
+        [sys.executable, ROOT / "wsgi.py", "--migrate"],
+        env=settings,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        assert process.stdout is not None
+        lines = [json.loads(line) for line in takewhile(lambda line: b'"ready"' not in line, process.stdout)]
+        process.send_signal(signal.SIGTERM)
+        lines += [json.loads(line) for line in process.stdout]
+
+    assert lines[-1]["message"] == "stopped"
+
+
 def test_ctrl_c_ends_the_line_of_the_terminal(make_database: MakeDatabase, tmp_path: Path) -> None:
     """A terminal prints ^C, and the log continues on a new line."""
     ours, theirs = pty.openpty()
@@ -284,15 +305,40 @@ def test_a_missing_secret_is_named_at_the_start(make_database: MakeDatabase, tmp
     assert "PASSWORD_SECRET" in errors.splitlines()[0]
 
 
+def upgrade(url: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run `flask db upgrade`, which must end by itself."""
+    command = [sys.executable, "-m", "flask", "--app", "wsgi", "db", "upgrade"]
+    return subprocess.run(command, env=environment(url, folder), cwd=ROOT, capture_output=True, text=True, timeout=30)
+
+
+def assert_gave_up(result: subprocess.CompletedProcess[str], sentence: str) -> None:
+    """Check that the migration failed with one sentence."""
+    assert result.returncode == 1, result.stderr
+    assert sentence in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_the_migration_command_names_the_cause_of_an_outage(tmp_path: Path) -> None:
     """F73."""
-    command = [sys.executable, "-m", "flask", "--app", "wsgi", "db", "upgrade"]
     url = f"postgresql://nobody@{HOST}:{free_port()}/nothing"
 
-    result = subprocess.run(
-        command, env=environment(url, tmp_path), cwd=ROOT, capture_output=True, text=True, timeout=30
-    )
+    assert_gave_up(upgrade(url, tmp_path), f"PostgreSQL is unavailable: {HOST}:")
 
-    assert result.returncode == 1
-    assert f"PostgreSQL is unavailable: {HOST}:" in result.stderr
-    assert "Traceback" not in result.stderr
+
+def test_the_migration_command_does_not_wait_for_a_frozen_postgresql(tmp_path: Path) -> None:
+    """The system of a frozen server accepts connections, but nobody answers on them."""
+    with socket.create_server((HOST, 0)) as frozen:
+        url = f"postgresql://nobody@{HOST}:{frozen.getsockname()[1]}/nothing"
+
+        assert_gave_up(upgrade(url, tmp_path), "PostgreSQL is unavailable: ")
+
+
+def test_a_migration_of_another_instance_delays_no_start(make_database: MakeDatabase, tmp_path: Path) -> None:
+    url = make_database("")
+    with closing(psycopg2.connect(url)) as other, other.cursor() as cursor:
+        cursor.execute("select pg_advisory_lock(7164201)")
+
+        assert_gave_up(upgrade(url, tmp_path), "another instance is migrating the database")
+        output, _ = serve(url, tmp_path, "--migrate")
+
+    assert "another instance is migrating the database" in output

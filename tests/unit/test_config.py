@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from config import Config, ConfigError, settings
+from config import Config, ConfigError, _cores, cpu_quota, settings
 
 ROOT = Path(__file__).parents[2]
 SECRET = "0123456789abcdef" * 2
@@ -330,3 +330,37 @@ def test_origins_are_read_as_browsers_send_them(tmp_path: Path) -> None:
     assert read(tmp_path, CORS_ORIGINS=origins).cors_origins == (
         "https://shop.example.org", "http://localhost:3000", "http://a.org", "http://[::1]:3000", "https://b.org:80",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("membership", "files", "quota"),
+    [
+        ("0::/", {"cpu.max": "150000 100000"}, 1.5),
+        ("0::/", {"cpu.max": "max 100000"}, None),
+        ("0::/system.slice/a.service", {"system.slice/cpu.max": "400000 100000"}, 4),
+        ("0::/a/b", {"a/cpu.max": "50000 100000", "a/b/cpu.max": "200000 100000", "cpu.max": "max 100000"}, 0.5),
+        ("4:cpu,cpuacct:/host/path", {"cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"}, 2),
+        ("4:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+        ("3:cpuset:/", {"cpu.max": "100000 100000"}, None),
+        ("", {}, None),
+    ],
+)
+def test_the_cpu_quota_is_that_of_the_cgroups(
+    tmp_path: Path, membership: str, files: dict[str, str], quota: float | None
+) -> None:
+    (tmp_path / "membership").write_text(f"{membership}\n" if membership else "")
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    assert cpu_quota(tmp_path, tmp_path / "membership") == quota
+
+
+@pytest.mark.parametrize(("quota", "expected"), [(None, 8), (0.5, 1), (1.5, 2), (64.0, 8)])
+def test_there_are_as_many_processes_as_cores_within_the_quota(
+    monkeypatch: pytest.MonkeyPatch, quota: float | None, expected: int
+) -> None:
+    monkeypatch.setattr("config.os.sched_getaffinity", lambda _: range(8), raising=False)
+    monkeypatch.setattr("config.cpu_quota", lambda: quota)
+
+    assert _cores() == expected
