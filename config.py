@@ -340,7 +340,9 @@ class Config:
     ratelimit_conflicts: int = setting(
         60, _POSITIVE, "409 responses per minute and client, which reveal taken identifiers; then requests are refused"
     )
-    attempts_keep_days: int = setting(365, _integer(0, 36500), "Retention of attempts in days; 0: forever")
+    attempts_keep_days: int = setting(
+        365, _integer(0, 36500), "Retention of attempts and of the audit log in days; 0: forever"
+    )
     metrics_allow: Networks = setting(
         _networks("127.0.0.0/8,::1"),
         _networks,

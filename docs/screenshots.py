@@ -34,11 +34,12 @@ from project.contract.schemas import user_add_schema  # noqa: E402
 from project.domain.errors import DatabaseUnavailableError, OverloadedError, SearchTooBroadError  # noqa: E402
 from project.domain.passwords import new_key  # noqa: E402
 from project.domain.registration import Credentials, Role  # noqa: E402
+from project.domain.users import UserFilter  # noqa: E402
 from project.embedded import ensure  # noqa: E402
 from project.runtime import get_runtime  # noqa: E402
 from project.services import registration  # noqa: E402
 from project.services.api_keys import issue  # noqa: E402
-from project.services.users import grant  # noqa: E402
+from project.services.users import block, find_many, grant  # noqa: E402
 
 IMAGES = ROOT / "docs" / "images"
 POLL_MS = 10_000
@@ -102,6 +103,7 @@ ADMIN_PAGES = {
     "revoke": "{key}",
     "client-filters": "/results/?client=python",
     "keys": "/admin/api-keys/",
+    "audit-log": "/admin/audit/",
     "new-key": "/admin/api-keys/new/",
 }
 
@@ -266,6 +268,9 @@ def admin_pages(app: Flask, browser: Browser, address: str, reader: Credentials,
                 get_runtime().database, get_runtime().passwords, attempt, new_key(), user_add_schema("RU").load(body)
             )
         issue(get_runtime().database, "Витрина магазина", reader.user.id)
+        users = find_many(get_runtime().database, UserFilter(role=Role.USER), "RU", 3, None)[0]
+        block(get_runtime().database, users[1].id, reader.user.id)
+        grant(get_runtime().database, users[2].id, Role.AUDITOR, reader.user.id)
     with opened(browser, address, reader.password) as page:
         links = {
             "user": first_of(page, "/admin/users/"),

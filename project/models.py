@@ -115,6 +115,7 @@ class User(Base):
     """For useradd() and the previous version; a trigger keeps it consistent with `role` (ADR 32)."""
     role: Mapped[str] = mapped_column(server_default=text("'user'"))
     created_at: Mapped[datetime]
+    last_login_at: Mapped[datetime | None]
 
 
 class Identifier(Base):
@@ -160,7 +161,34 @@ class ApiKey(Base):
     """The administrator who created the key; null if it was created on the command line."""
     revoked_at: Mapped[datetime | None]
     last_used: Mapped[date | None]
-    """Date of the last use in UTC."""
+    """Date of the last use in UTC, for the previous version."""
+    prefix: Mapped[str | None]
+    """The first characters, by which people recognize the key; null if a former version created it."""
+    last_used_at: Mapped[datetime | None]
+
+
+class AuditEntry(Base):
+    """An action of an administrator, a download or an import."""
+
+    __tablename__ = "audit_log"
+    __table_args__ = (
+        CheckConstraint("actor_kind in ('user', 'api_key', 'command')", name="actor_kind"),
+        Index(None, "at"),
+        Index(None, "actor_id", "id"),
+        Index(None, "target_id", "id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    """UUIDv7, so that entries sort by time."""
+    at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    actor_kind: Mapped[str]
+    actor_id: Mapped[UUID | None]
+    """ID of the user or API key; null for the command line."""
+    actor: Mapped[str | None]
+    action: Mapped[str]
+    target_id: Mapped[UUID | None]
+    target: Mapped[str | None]
+    details: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
 
 
 class AttemptCount(Base):

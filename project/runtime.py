@@ -13,6 +13,7 @@ from project.domain.passwords import Passwords, Secret
 from project.domain.rate_limits import UseraddLimits
 from project.extensions import db
 from project.metrics import Metrics
+from project.services.activity import Activity
 from project.services.api_keys import ApiKeys
 from project.services.rate_limiting import RateLimiter
 from project.services.upkeep import Upkeep
@@ -47,6 +48,7 @@ class Runtime:
     useradd_limits: UseraddLimits
     spool: Spool
     upkeep: Upkeep
+    activity: Activity
     metrics: Metrics
     on_line: list[Callable[[str, float], None]] = field(default_factory=list)
     """Called with code and duration of each line of a bulk request."""
@@ -95,19 +97,22 @@ def init_app(app: Flask, config: Config) -> None:
     if "replica" in engines:
         read_database.replica = _read_database(engines["replica"], REPLICA_SHARE * config.request_deadline_s, "replica")
     spool = Spool(config.data_dir / "spool")
-    metrics = Metrics(config.workers)
+    metrics, activity = Metrics(config.workers), Activity(database)
     app.extensions["useradd"] = Runtime(
         config=config,
         database=database,
         read_database=read_database,
         passwords=Passwords(tuple(Secret(secret.encode()) for secret in secrets), config.password_hash),
-        api_keys=ApiKeys(database),
+        api_keys=ApiKeys(database, activity.note_use),
         rate_limiter=RateLimiter(config.ratelimit_storage_uri, enabled=config.ratelimit_enabled),
         useradd_limits=UseraddLimits.per_minute(
             config.ratelimit_per_client, config.ratelimit_global, config.ratelimit_conflicts
         ),
         spool=spool,
-        upkeep=Upkeep(database, read_database, spool, config.attempts_keep_days, config.phone_region, metrics.update),
+        upkeep=Upkeep(
+            database, read_database, spool, config.attempts_keep_days, config.phone_region, metrics.update, activity
+        ),
+        activity=activity,
         metrics=metrics,
     )
 

@@ -27,7 +27,7 @@ Row = dict[str, Any]
 MakeApp = Callable[..., Flask]
 UNSAFE_SETTINGS = ("alter system set fsync = off", "alter system set full_page_writes = off", "select pg_reload_conf()")
 """Make a server fast whose data may be lost. tests/chaos, which kills servers and fills disks, has its own servers."""
-TABLES = ("users", "identifiers", "idempotency_keys", "attempts", "attempt_counts", "api_keys")
+TABLES = ("users", "identifiers", "idempotency_keys", "attempts", "attempt_counts", "api_keys", "audit_log")
 
 
 def pytest_collection_finish() -> None:
@@ -156,6 +156,8 @@ def reset_service(app: Flask) -> None:
             database.breaker.close()
         runtime.api_keys.clear_cache()
         Delivery(runtime.database).drain(runtime.spool)
+        while runtime.activity.flush():
+            pass
         runtime.database.write_transaction(_empty)
 
 

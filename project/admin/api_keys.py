@@ -8,7 +8,7 @@ from flask_babel import lazy_gettext as _
 from wtforms import StringField
 
 from project.admin.confirmation import Confirmation, ConfirmForm, ask, is_reauthenticated, is_sent_again
-from project.admin.routes import PAGE_SIZE, before, bp, render_list
+from project.admin.routes import PAGE_SIZE, before, bp, list_state, render_list
 from project.contract.error_codes import message_text
 from project.domain.api_keys import normalize_name
 from project.domain.errors import RuleError
@@ -38,7 +38,8 @@ class KeyForm(ConfirmForm):
 def api_keys() -> ResponseReturnValue:
     """List all API keys, newest first, including revoked ones."""
     rows = service.find_page(get_runtime().read_database.primary, PAGE_SIZE + 1, before())
-    return render_list("admin/api_keys.html", rows, is_required=get_runtime().config.api_keys_required)
+    values = {"is_required": get_runtime().config.api_keys_required, "came_from": list_state("before")}
+    return render_list("admin/api_keys.html", rows, **values)
 
 
 @bp.route("/api-keys/new/", methods=["GET", "POST"])
@@ -66,9 +67,10 @@ def _checked_name(form: KeyForm) -> str | None:
 
 
 @bp.route("/api-keys/<uuid:key_id>/revoke/", methods=["GET", "POST"])
+@page_parameters("before")
 def revoke_api_key(key_id: UUID) -> ResponseReturnValue:
     """Ask for confirmation (GET) or revoke an API key (POST)."""
-    back = url_for("admin.api_keys")
+    back = url_for("admin.api_keys", **list_state("before"))
     form = ConfirmForm(request.form)
     if request.method != "POST" or not is_reauthenticated(form):
         key = service.find(get_runtime().read_database.primary, key_id)

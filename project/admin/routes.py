@@ -1,6 +1,7 @@
 """The blueprint of the administration pages, its access control, and the state page."""
 
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 from flask import Blueprint, render_template, request
@@ -15,12 +16,17 @@ from project.services.status import get_status
 bp = Blueprint("admin", __name__, url_prefix="/admin")
 
 PAGE_SIZE = 25
+FOR_AUDITORS = {"admin.audit", "admin.audit_export"}
 
 
 @bp.before_request
-def require_administrator() -> None:
-    """Require an administrator and limit changes. Raises RefusalError or RateLimitedError."""
-    if not request_state().is_administrator:
+def require_role() -> None:
+    """Require an administrator, for the audit log also an auditor, and limit changes.
+
+    Raises RefusalError or RateLimitedError.
+    """
+    state = request_state()
+    if not (state.sees_everything if request.endpoint in FOR_AUDITORS else state.is_administrator):
         raise RefusalError("forbidden")
     if request.method == "POST":
         rate_limits.consume_for_reader(rate_limits.ADMIN_CHANGES)
@@ -38,6 +44,11 @@ def state() -> str:
 def before() -> UUID | None:
     """Return the pagination cursor from ?before=, or None for the first page."""
     return request.args.get("before", type=UUID)
+
+
+def list_state(*names: str) -> dict[str, Any]:
+    """Return the parameters of the list from which the reader came, to lead back to it."""
+    return {name: request.args[name] for name in names if request.args.get(name)}
 
 
 def render_list(template: str, rows: Sequence[object], **values: object) -> str:

@@ -7,8 +7,9 @@ from flask import abort, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import lazy_gettext as _
 
+from project.admin.audit import action_label, actor_label
 from project.admin.confirmation import Confirmation, ConfirmForm, ask, is_reauthenticated, is_sent_again
-from project.admin.routes import PAGE_SIZE, before, bp, render_list
+from project.admin.routes import PAGE_SIZE, before, bp, list_state, render_list
 from project.database import Database
 from project.domain.registration import Role
 from project.domain.text import clean
@@ -17,9 +18,13 @@ from project.http.query_parameters import page_parameters
 from project.http.request_state import request_state
 from project.http.translations import gettext
 from project.runtime import get_runtime
+from project.services import audit
 from project.services import users as service
 
 MAX_SEARCH = 200
+HISTORY = 10
+"""Number of entries of the audit log on the page of a user."""
+LIST_PARAMETERS = ("search", "active", "role", "before")
 FLAGS = {"yes": True, "no": False}
 RESET = "reset"
 CONFIRMATIONS: Mapping[str, Confirmation] = {
@@ -69,7 +74,7 @@ CHANGES: Mapping[str, Callable[[Database, UUID, UUID], str]] = {
 
 
 @bp.get("/users/")
-@page_parameters("search", "active", "role", "before")
+@page_parameters(*LIST_PARAMETERS)
 def users() -> ResponseReturnValue:
     """List users, newest first, with their contacts in full."""
     args = request.args
@@ -82,19 +87,39 @@ def users() -> ResponseReturnValue:
         get_runtime().read_database.primary, user_filter, get_runtime().config.phone_region, PAGE_SIZE + 1, before()
     )
     filters = flags | ({"search": text} if text else {})
-    return render_list("admin/users.html", rows, is_too_broad=not is_complete, filters=filters)
+    blocks = service.find_last_blocks(get_runtime().read_database.primary, rows)
+    return render_list(
+        "admin/users.html",
+        rows,
+        is_too_broad=not is_complete,
+        filters=filters,
+        blocks=blocks,
+        came_from=list_state(*LIST_PARAMETERS),
+        actor_label=actor_label,
+    )
 
 
 @bp.get("/users/<uuid:user_id>/")
+@page_parameters(*LIST_PARAMETERS)
 def user(user_id: UUID) -> ResponseReturnValue:
-    """Show all data of a user and the possible changes."""
-    return render_template("admin/user.html", user=_find(user_id), confirmations=CONFIRMATIONS)
+    """Show all data of a user, the possible changes, and what administrators did."""
+    return render_template(
+        "admin/user.html",
+        user=_find(user_id),
+        confirmations=CONFIRMATIONS,
+        came_from=list_state(*LIST_PARAMETERS),
+        history=audit.find_page(get_runtime().read_database.primary, HISTORY, None, user_id),
+        action_label=action_label,
+        actor_label=actor_label,
+    )
 
 
 @bp.route(f"/users/<uuid:user_id>/<any({', '.join(CONFIRMATIONS)}):action>/", methods=["GET", "POST"])
+@page_parameters(*LIST_PARAMETERS)
 def change_user(user_id: UUID, action: str) -> ResponseReturnValue:
     """Ask for confirmation (GET) or change the user (POST)."""
-    confirmation, back = CONFIRMATIONS[action], url_for("admin.user", user_id=user_id)
+    back = url_for("admin.user", user_id=user_id, **list_state(*LIST_PARAMETERS))
+    confirmation = CONFIRMATIONS[action]
     form = ConfirmForm(request.form)
     if request.method != "POST" or not is_reauthenticated(form):
         return ask(confirmation, _find(user_id).username, back, form)

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from itertools import chain, repeat
 from pathlib import Path
@@ -17,13 +17,21 @@ from project.cli.greeting import terminal_language
 from project.cli.import_files import CredentialsFile, open_credentials, open_refused
 from project.contract.import_rows import Line, check_row, decide
 from project.contract.import_texts import file_text, refused_cells, refused_heads
-from project.domain.errors import FIELDS, DatabaseUnavailableError, RefusalError
+from project.domain.audit import Action, NewEntry
+from project.domain.errors import (
+    FIELDS,
+    DatabaseUnavailableError,
+    OutcomeUnknownError,
+    OverloadedError,
+    RefusalError,
+)
 from project.domain.registration import Credentials
 from project.exporters.tables import Write
 from project.http.translations import gettext, ngettext
 from project.importers import Columns, FileError, Row, Source, open_source
 from project.queries.maintenance import ping
 from project.runtime import get_runtime
+from project.services import audit
 from project.services.registration import GROUP
 
 WAIT_S, PAUSES_S = 600, (1, 2, 4, 8, 15)
@@ -119,11 +127,21 @@ def import_users(
             except OSError as error:
                 raise click.FileError(str(error.filename), error.strerror) from None
             process = _Import(source, issued, refused, is_dry_run=is_dry_run)
-            process.run()
+            try:
+                process.run()
+            finally:
+                if not is_dry_run:
+                    _record_in_audit_log(file.name, process.counts)
         if process.counts["refused"]:
             text = gettext("Refused rows are in %(file)s. Correct them there and import that file.", file=str(errors))
             click.echo(text)
             raise click.exceptions.Exit(1)
+
+
+def _record_in_audit_log(name: str, counts: Counter[str]) -> None:
+    details: dict[str, str | int] = {"name": name, "created": counts["created"]}
+    with suppress(DatabaseUnavailableError, OutcomeUnknownError, OverloadedError):
+        audit.record(get_runtime().database, NewEntry.by_user(Action.IMPORTED, None, details=details))
 
 
 def _check_paths(file: Path, errors: Path, credentials: Path | None, *, is_dry_run: bool) -> None:

@@ -9,6 +9,7 @@ from flask.cli import AppGroup
 from project.cli.common import new_attempt, refusals_as_errors, validated, validated_by
 from project.contract.schemas import MAX_NAME_LENGTH
 from project.domain import emails, usernames
+from project.domain.audit import Action, NewEntry
 from project.domain.emails import normalize_email
 from project.domain.logins import check_own
 from project.domain.masking import mask_email, mask_number
@@ -18,7 +19,7 @@ from project.domain.registration import NewUser, Role
 from project.domain.text import clean, trimmed_name
 from project.domain.users import UserDetail
 from project.runtime import get_runtime
-from project.services import registration
+from project.services import audit, registration
 from project.services import users as user_service
 
 group = AppGroup("users", help="Manage users.")
@@ -54,6 +55,9 @@ def create_admin(username: str, name: str | None, email: str | None, phone: str 
     with refusals_as_errors():
         credentials = registration.register(runtime.database, runtime.passwords, attempt, key, new_user, is_admin=True)
     click.echo(f"Login:    {credentials.login}\nPassword: {credentials.password}")
+    entry = NewEntry.by_user(Action.ADMINISTRATOR_CREATED, None, credentials.user.id, credentials.login)
+    with refusals_as_errors():
+        audit.record(runtime.database, entry)
 
 
 @group.command("block")

@@ -12,6 +12,8 @@ from project.domain.text import trimmed_name
 PREFIX = "useradd_"
 """Lets people and secret scanners recognize a key."""
 MAX_NAME_LENGTH = 100
+SHOWN = len(PREFIX) + 3
+"""Number of characters that are stored and shown: the rest still has the 112 bits that an unsalted hash needs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +24,10 @@ class ApiKey:
     name: str
     created_at: datetime
     revoked_at: datetime | None
+    prefix: str | None
     last_used: date | None
+    """Day of the last use in UTC, which the previous version wrote."""
+    last_used_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ class UserDetail(User):
     is_active: bool
     role: Role
     password_changed_at: datetime | None
+    last_login_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,36 +1,39 @@
 """Queries of API keys."""
 
-from datetime import date
+from dataclasses import fields, replace
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from project.domain.api_keys import ApiKey as Key
+from project.domain.audit import NewEntry
 from project.models import ApiKey
+from project.queries.audit import add_entry
 
-_KEY = (ApiKey.id, ApiKey.name, ApiKey.created_at, ApiKey.revoked_at, ApiKey.last_used)
+_KEY = tuple(getattr(ApiKey, field.name) for field in fields(Key))
 
 
-def add_key(connection: Connection, key_id: UUID, name: str, key_hash: bytes, created_by: UUID | None) -> None:
+def add_key(connection: Connection, row: dict[str, Any], entry: NewEntry) -> None:
     """Insert an API key. Idempotent: a retry with the same ID changes nothing."""
-    row = {"id": key_id, "name": name, "key_hash": key_hash, "created_by": created_by}
     connection.execute(insert(ApiKey).values(row).on_conflict_do_nothing(index_elements=["id"]))
+    add_entry(connection, entry)
 
 
-def revoke_key(connection: Connection, key_id: UUID) -> str | None:
+def revoke_key(connection: Connection, key_id: UUID, entry: NewEntry) -> str | None:
     """Revoke a key; return its name or None. Idempotent: a retry keeps the first timestamp."""
     revoked = update(ApiKey).where(ApiKey.id == key_id).values(revoked_at=func.coalesce(ApiKey.revoked_at, func.now()))
-    return connection.execute(revoked.returning(ApiKey.name)).scalar()
+    name = connection.execute(revoked.returning(ApiKey.name)).scalar()
+    if name is not None:
+        add_entry(connection, replace(entry, target=name))
+    return name
 
 
-def find_key(connection: Connection, key_hash: bytes, today: date) -> UUID | None:
-    """Return the ID of the valid key with this hash, or None; record its use today."""
-    query = select(ApiKey.id, ApiKey.last_used).where(ApiKey.key_hash == key_hash, ApiKey.revoked_at.is_(None))
-    row = connection.execute(query).one_or_none()
-    if row is not None and row.last_used != today:
-        connection.execute(update(ApiKey).where(ApiKey.id == row.id).values(last_used=today))
-    return None if row is None else row.id
+def find_key(connection: Connection, key_hash: bytes) -> UUID | None:
+    """Return the ID of the valid key with this hash, or None."""
+    query = select(ApiKey.id).where(ApiKey.key_hash == key_hash, ApiKey.revoked_at.is_(None))
+    return connection.execute(query).scalar_one_or_none()
 
 
 def find_key_by_id(connection: Connection, key_id: UUID) -> Key | None:

@@ -3,23 +3,27 @@
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cache, partial
 from threading import BoundedSemaphore
+from urllib.parse import unquote_plus
 
 from flask import Response, request
 
+from project.domain.audit import Action, ActorKind, NewEntry
 from project.domain.errors import RefusalError
+from project.domain.masking import mask
 from project.domain.reports import CountAttempts, Report
 from project.exporters import RAW_STREAMS, STREAMS
 from project.exporters.names import file_name
 from project.http import rate_limits
-from project.http.guards import api_key_allowed
+from project.http.guards import api_key_allowed, bearer_token
 from project.http.query_parameters import read_switch
 from project.http.request_state import request_state
 from project.http.translations import gettext
 from project.presentation.formats import translations
 from project.presentation.headings import file_heading
-from project.presentation.selection import PARAMETERS, parse_selection_strictly
+from project.presentation.selection import PARAMETERS, Selection, parse_selection_strictly
 from project.reports.routes import bp, read_selection
 from project.runtime import get_runtime
 from project.services import reports as service
@@ -58,7 +62,7 @@ def export(ending: str) -> Response:
     with ExitStack() as stack:
         stack.callback(_permits.release)
         report = service.open_export(get_runtime().read_database, selection.filter, selection.zone, selection.now)
-        count = cache(_counter(report, ending))
+        count = cache(_counter(report, ending, selection))
         if selection.filter.is_search:
             count()
         lines = partial(service.iter_blocks, get_runtime().read_database, report)
@@ -76,15 +80,29 @@ def _exporter() -> str:
     return gettext("API key") if reader is None else reader.username
 
 
-def _counter(report: Report, ending: str) -> CountAttempts:
-    """Return a function that counts attempts and logs the export, even after the request."""
+def _audit_entry(selection: Selection, ending: str) -> NewEntry:
+    """Return the entry of the audit log for a download, with its filter but without contacts."""
+    reader, token = request_state().reader, bearer_token()
+    found = {"format": ending, "filter": unquote_plus(selection.query(q=mask(selection.filter.text) or None)[1:])}
+    details: dict[str, str | int] = {name: value for name, value in found.items() if value}
+    if reader is not None:
+        return NewEntry.by_user(Action.DOWNLOADED, reader.id, details=details)
+    key_id = get_runtime().api_keys.cached_id(token) if token else None
+    return NewEntry(action=Action.DOWNLOADED, actor_kind=ActorKind.API_KEY, actor_id=key_id, details=details)
+
+
+def _counter(report: Report, ending: str, selection: Selection) -> CountAttempts:
+    """Return a function that counts attempts and records the export, even after the request."""
     database, state = get_runtime().read_database, request_state()
+    entry = _audit_entry(selection, ending)
+    activity = get_runtime().activity
     exporter = {"client": rate_limits.client_key()} if state.reader is None else {"user_id": str(state.reader.id)}
     fields = {**exporter, "format": ending, "request_id": str(state.request_id)}
 
     def count() -> Report:
         counted = service.count_export(database, report)
         log.info("export", extra=fields | {"rows": counted.total})
+        activity.add(replace(entry, details={**entry.details, "rows": counted.total}))
         return counted
 
     return count

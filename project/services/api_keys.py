@@ -2,12 +2,14 @@
 
 import logging
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from uuid import UUID
 
 from project.database import Database
-from project.domain.api_keys import ApiKey, IssuedKey, hash_api_key, new_api_key
+from project.domain.api_keys import SHOWN, ApiKey, IssuedKey, hash_api_key, new_api_key
 from project.domain.attempts import new_id
+from project.domain.audit import Action, NewEntry
 from project.domain.errors import RefusalError
 from project.queries import api_keys as queries
 
@@ -20,43 +22,52 @@ CACHE_S = 5.0
 class ApiKeys:
     """Verifies API keys. Caches only valid keys, so that strangers cannot fill the memory."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, note_use: Callable[[UUID], None] = lambda _: None) -> None:
         self._database = database
-        self._valid_until: dict[bytes, float] = {}
+        self._note_use = note_use
+        self._valid: dict[bytes, tuple[float, UUID]] = {}
+        """Hash of a valid key -> when it has to be verified again, by time.monotonic(), and its ID."""
 
     def clear_cache(self) -> None:
         """Empty the cache: the next use of each key is verified in PostgreSQL."""
-        self._valid_until.clear()
+        self._valid.clear()
 
     def is_cached(self, key: str) -> bool:
         """Return whether the key is in the cache. Does not query PostgreSQL."""
-        return hash_api_key(key) in self._valid_until
+        return self.cached_id(key) is not None
+
+    def cached_id(self, key: str) -> UUID | None:
+        """Return the ID of the key if it is in the cache. Does not query PostgreSQL."""
+        known = self._valid.get(hash_api_key(key))
+        return known[1] if known else None
 
     def is_valid(self, key: str) -> bool:
-        """Return whether the key is valid. Raises DatabaseUnavailableError."""
+        """Return whether the key is valid, and note its use. Raises DatabaseUnavailableError."""
         key_hash = hash_api_key(key)
         now = time.monotonic()
-        if self._valid_until.get(key_hash, now) > now:
-            return True
-        found = self._database.read_transaction(queries.find_key, key_hash, datetime.now(UTC).date())
-        if found is None:
-            self._valid_until.pop(key_hash, None)
-            return False
-        self._valid_until[key_hash] = now + CACHE_S
+        valid_until, key_id = self._valid.get(key_hash) or (now, None)
+        if valid_until <= now or key_id is None:
+            key_id = self._database.read_transaction(queries.find_key, key_hash)
+            if key_id is None:
+                self._valid.pop(key_hash, None)
+                return False
+            self._valid[key_hash] = now + CACHE_S, key_id
+        self._note_use(key_id)
         return True
 
 
 def issue(database: Database, name: str, by: UUID | None) -> IssuedKey:
     """Create an API key and return it. `by` is the administrator, None for the command line."""
     key, key_id = new_api_key(), new_id(datetime.now(UTC))
-    database.write_transaction(queries.add_key, key_id, name, hash_api_key(key), by)
+    row = {"id": key_id, "name": name, "key_hash": hash_api_key(key), "created_by": by, "prefix": key[:SHOWN]}
+    database.write_transaction(queries.add_key, row, NewEntry.by_user(Action.KEY_CREATED, by, key_id, name))
     _log("API key created", key_id, by)
     return IssuedKey(name=name, key=key)
 
 
 def revoke(database: Database, key_id: UUID, by: UUID | None) -> str:
     """Revoke a key and return its name. Raises RefusalError `not_found`."""
-    name = database.write_transaction(queries.revoke_key, key_id)
+    name = database.write_transaction(queries.revoke_key, key_id, NewEntry.by_user(Action.KEY_REVOKED, by, key_id))
     if name is None:
         raise RefusalError("not_found")
     _log("API key revoked", key_id, by)

@@ -81,7 +81,7 @@ def record_many(database: Database, spool: Spool, records: Sequence[AttemptRecor
 
 def prune_batch(database: Database, max_age: timedelta) -> int:
     """Delete a batch of attempts older than `max_age`; return their number, 0 if clocks differ."""
-    deleted = _delete_once(database, prune, max_age, PRUNE_BATCH)
+    deleted = delete_once(database, prune, max_age, PRUNE_BATCH)
     _log_pruned(deleted)
     return deleted.rows if deleted else 0
 
@@ -107,7 +107,7 @@ def _log_pruned(deleted: Deleted | None) -> None:
         log.info("old attempts deleted", extra=extra)
 
 
-def _delete_once(
+def delete_once(
     database: Database, delete: Callable[Concatenate[Connection, P], Deleted], *args: P.args, **kwargs: P.kwargs
 ) -> Deleted | None:
     """Delete a batch; return None if the clocks differ. Raises DatabaseUnavailableError."""
@@ -123,7 +123,7 @@ def purge_keys(database: Database) -> None:
 
     Raises DatabaseUnavailableError.
     """
-    while (deleted := _delete_once(database, delete_expired_keys, PURGE_BATCH)) and deleted.rows:
+    while (deleted := delete_once(database, delete_expired_keys, PURGE_BATCH)) and deleted.rows:
         log.info("expired keys deleted", extra={"keys": deleted.rows, "expired_before": deleted.before.isoformat()})
 
 

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
-from project.database import Database, ReadDatabase
+from project.database import Database, ReadDatabase, deadline
 from project.domain.errors import DatabaseUnavailableError
 from project.queries.aggregates import aggregate
 from project.queries.maintenance import ping
-from project.services import attempts
+from project.services import attempts, audit
+from project.services.activity import Activity
 from project.services.attempts import Delivery
 from project.spool import Spool, SpoolError
 
@@ -78,7 +79,9 @@ class Upkeep:
         keep_days: int,
         phone_region: str,
         update_metrics: Callable[[], None] = lambda: None,
+        activity: Activity | None = None,
     ) -> None:
+        self._activity = activity or Activity(database)
         self._database = database
         self._read_database = read_database
         self._spool = spool
@@ -102,11 +105,12 @@ class Upkeep:
             "drain": [
                 Job(self._drain, database=database),
                 Job(self._drain_orphans, ORPHANS_EVERY_S, database=database),
+                Job(self._activity.flush, database=database),
             ],
             "tables": [
                 Job(partial(attempts.purge_keys, database), PURGE_EVERY_S, database=database),
                 Job(self._aggregate, database=database),
-                *([Job(self._prune, PRUNE_EVERY_S, database=database)] if keep_days else []),
+                *(self._pruning() if keep_days else []),
                 self._masking,
             ],
             **{
@@ -146,6 +150,8 @@ class Upkeep:
         end = time.monotonic() + timeout_s
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
+        with suppress(DatabaseUnavailableError), deadline(max(0.0, end - time.monotonic())):
+            self._activity.flush()
         self._spool.close()
 
     def _run(self, jobs: Iterable[Job]) -> None:
@@ -199,6 +205,10 @@ class Upkeep:
         self.drained += count
         if count:
             log.info("spool drained", extra={"attempts": count})
+
+    def _pruning(self) -> list[Job]:
+        prune_audit = partial(audit.prune_batch, self._database, self._max_age)
+        return [Job(job, PRUNE_EVERY_S, database=self._database) for job in (self._prune, prune_audit)]
 
     def _prune(self) -> bool:
         return attempts.prune_batch(self._database, self._max_age) > 0

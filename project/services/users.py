@@ -1,6 +1,7 @@
 """Changes existing users. A change ends their sessions and is logged without contacts."""
 
 import logging
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from uuid import UUID
@@ -8,12 +9,15 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from project.database import Database
+from project.domain.audit import Action, Entry, NewEntry
 from project.domain.errors import QueryTimeoutError, RefusalError
 from project.domain.password_policy import check
 from project.domain.passwords import Passwords, new_key
 from project.domain.registration import Account, Role, User
 from project.domain.users import UserDetail, UserFilter
+from project.queries import audit
 from project.queries import users as queries
+from project.queries.audit import add_entry
 from project.services.login import identifiers
 
 log = logging.getLogger(__name__)
@@ -48,6 +52,12 @@ def find_many(
     return database.read_transaction(queries.find_users, user_filter, forms, limit, before, exact=True), False
 
 
+def find_last_blocks(database: Database, users: Iterable[UserDetail]) -> dict[UUID, Entry]:
+    """Return who blocked those of the users who are blocked, by user ID."""
+    blocked = [user.id for user in users if not user.is_active]
+    return database.read_transaction(audit.find_last_blocks, blocked) if blocked else {}
+
+
 def find_by_login(database: Database, login: str, region: str) -> list[UserDetail]:
     """Return the users with this username, phone number, e-mail address, or `id:` and ID.
 
@@ -66,22 +76,22 @@ def block(database: Database, user_id: UUID, by: UUID | None) -> str:
     This and the following functions raise RefusalError: `not_found`, or `forbidden` if the service would lose its last
     administrator or if administrators would block, demote or reset themselves.
     """
-    return _change("user blocked", database, user_id, by, is_active=False)
+    return _change("user blocked", Action.USER_BLOCKED, database, user_id, by, is_active=False)
 
 
 def unblock(database: Database, user_id: UUID, by: UUID | None) -> str:
     """Unblock a user and return the username."""
-    return _change("user unblocked", database, user_id, by, is_active=True)
+    return _change("user unblocked", Action.USER_UNBLOCKED, database, user_id, by, is_active=True)
 
 
 def grant(database: Database, user_id: UUID, role: Role, by: UUID | None) -> str:
     """Replace the role of a user; return the username."""
-    return _change("role granted", database, user_id, by, role=role)
+    return _change("role granted", Action.ROLE_GRANTED, database, user_id, by, role=role)
 
 
 def revoke(database: Database, user_id: UUID, by: UUID | None) -> str:
     """Make an auditor or administrator an ordinary user; return the username."""
-    return _change("role revoked", database, user_id, by, role=Role.USER)
+    return _change("role revoked", Action.ROLE_REVOKED, database, user_id, by, role=Role.USER)
 
 
 def reset_password(database: Database, passwords: Passwords, user_id: UUID, by: UUID | None) -> tuple[str, str]:
@@ -93,7 +103,8 @@ def reset_password(database: Database, passwords: Passwords, user_id: UUID, by: 
         raise RefusalError("not_found")
     password = passwords.derive(new_key(), account.username)
     hashed = passwords.hash_generated(password)
-    if not database.write_transaction(queries.reset_password, user_id, hashed):
+    entry = NewEntry.by_user(Action.PASSWORD_RESET, by, user_id, account.username)
+    if not database.write_transaction(_reset_password, user_id, hashed, entry):
         raise RefusalError("not_found")
     _log("password reset", user_id, by)
     return account.username, password
@@ -117,13 +128,26 @@ def change_password(
     return replace(account, password_hash=hashed, epoch=epoch)
 
 
-def _change(event: str, database: Database, user_id: UUID, by: UUID | None, **values: bool | Role) -> str:
-    username = database.write_transaction(_change_safely, user_id, by, values)
+def _change(
+    event: str, action: Action, database: Database, user_id: UUID, by: UUID | None, **values: bool | Role
+) -> str:
+    granted: dict[str, str | int] = {"role": str(values["role"])} if action is Action.ROLE_GRANTED else {}
+    entry = NewEntry.by_user(action, by, user_id, details=granted)
+    username = database.write_transaction(_change_safely, user_id, by, values, entry)
     _log(event, user_id, by, **{name: value for name, value in values.items() if name == "role"})
     return username
 
 
-def _change_safely(connection: Connection, user_id: UUID, by: UUID | None, values: dict[str, bool | Role]) -> str:
+def _reset_password(connection: Connection, user_id: UUID, hashed: str, entry: NewEntry) -> str | None:
+    username = queries.reset_password(connection, user_id, hashed)
+    if username is not None:
+        add_entry(connection, entry)
+    return username
+
+
+def _change_safely(
+    connection: Connection, user_id: UUID, by: UUID | None, values: dict[str, bool | Role], entry: NewEntry
+) -> str:
     if values.get("is_active") is False or values.get("role", Role.ADMINISTRATOR) is not Role.ADMINISTRATOR:
         if by == user_id:
             raise RefusalError("forbidden", "oneself")
@@ -132,6 +156,7 @@ def _change_safely(connection: Connection, user_id: UUID, by: UUID | None, value
     username = queries.change_user(connection, user_id, **values)
     if username is None:
         raise RefusalError("not_found")
+    add_entry(connection, replace(entry, target=username))
     return username
 
 

@@ -61,6 +61,7 @@ PAGES = (
     "/admin/users/?active=no&administrator=yes",
     "/results/?address=127.0.0.1&client=Werkzeug",
     "/admin/api-keys/",
+    "/admin/audit/",
     "/admin/api-keys/new/",
     "/admin/nowhere/",
 )
@@ -73,6 +74,12 @@ def pages(reader_page: Page, app: Flask, rows: Rows) -> list[str]:
     rows.query("update users set is_admin = true")
     rows.query("insert into api_keys (id, name, key_hash) values (gen_random_uuid(), 'shop front', 'x')")
     rows.query("insert into api_keys (id, name, key_hash, revoked_at) values (gen_random_uuid(), 'old', 'y', now())")
+    for kind in ("user", "command"):
+        rows.query(
+            "insert into audit_log (id, actor_kind, actor, action, target, details)"
+            """ values (gen_random_uuid(), :kind, 'boss', 'role_granted', 'anna', '{"role": "auditor"}')""",
+            kind=kind,
+        )
     user, key = rows.of("users")[0]["id"], rows.of("api_keys")[0]["id"]
     for minute in range(30):
         keep(

@@ -56,7 +56,7 @@ def find_anna(page: Page) -> None:
     page.get_by_role("navigation", name="Administration").get_by_role("link", name="Users").click()
     page.get_by_label("Search").fill("8 912 555-01-41")
     page.get_by_label("Search").press("Enter")
-    page.get_by_role("link", name="a.sokolova").click()
+    page.get_by_role("link", name="a.sokolova", exact=True).click()
 
 
 def test_the_results_page_links_to_the_administration(admin_page: Page) -> None:
@@ -220,3 +220,23 @@ def test_without_javascript_a_user_is_found_and_blocked_after_confirmation(
     expect(plain.get_by_role("status")).to_contain_text("a.sokolova is blocked.")
     assert before == [{"is_active": True}]
     context.close()
+
+
+def test_a_block_is_in_the_audit_log_and_the_list_comes_back_as_it_was_left(admin_page: Page) -> None:
+    find_anna(admin_page)
+    admin_page.get_by_role("link", name="Block", exact=True).click()
+    admin_page.get_by_role("button", name="Block").click()
+    expect(admin_page.get_by_role("region", name="Audit log")).to_contain_text("petrov.ivan · User blocked")
+    admin_page.get_by_role("navigation", name="You are here").get_by_role("link").click()
+
+    expect(admin_page.get_by_label("Search")).to_have_value("8 912 555-01-41")
+    expect(admin_page.locator("#rows tbody tr")).to_contain_text("by petrov.ivan,")
+    admin_page.get_by_role("link", name="Audit log").click()
+    with admin_page.expect_download() as download:
+        admin_page.get_by_role("link", name="Download").click()
+
+    assert download.value.suggested_filename == "useradd_audit_log.csv"
+    expect(admin_page.locator("#rows tbody tr")).to_contain_text("User blocked")
+    admin_page.get_by_role("link", name="a.sokolova", exact=True).click()
+    admin_page.get_by_role("link", name="all requests with this login").click()
+    expect(admin_page.locator("#rows tbody tr")).to_have_count(1)

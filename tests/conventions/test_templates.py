@@ -115,6 +115,7 @@ PAGES = (
     "/admin/users/{user}/",
     "/admin/users/{user}/reset/",
     "/admin/api-keys/",
+    "/admin/audit/",
     "/admin/api-keys/new/",
 )
 

@@ -103,6 +103,7 @@ ALLOWED = {
     "project/server/supervisor.py _stop_with_supervisor os.read": "idle",
     "project/server/worker.py _drain time.sleep": "stop",
     "project/server/worker.py with channel.outbuf_lock": "reader",
+    "project/services/activity.py with self._lock": "memory",
     "project/services/rate_limiting.py with self._lock": "memory",
     "project/exporters/packing.py _write packed.result": "memory",
     "project/exporters/packing.py _write pending.result": "memory",

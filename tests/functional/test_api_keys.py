@@ -167,8 +167,8 @@ def test_a_valid_key_is_cached_for_some_seconds(
     clock.passed = 5.1
     client.get(READABLE[0], headers=bearer(key))
 
-    assert (first, cached) == (2, 2)  # the look-up, and the day of the last use
-    assert len(key_queries) == 3
+    assert (first, cached) == (1, 1)
+    assert len(key_queries) == 2
 
 
 def test_a_wrong_key_is_never_cached(client: FlaskClient, app: Flask, key_queries: list[str]) -> None:
@@ -176,7 +176,7 @@ def test_a_wrong_key_is_never_cached(client: FlaskClient, app: Flask, key_querie
         client.get(READABLE[0], headers=bearer("wrong"))
 
     assert len(key_queries) == 3
-    assert get_runtime(app).api_keys._valid_until == {}
+    assert get_runtime(app).api_keys._valid == {}
 
 
 def test_a_revoked_key_is_refused_as_soon_as_its_cache_entry_expires(
@@ -202,13 +202,39 @@ def test_without_postgresql_no_key_is_accepted(client: FlaskClient, key: str, mo
     assert all("Retry-After" in answer.headers for answer in answers)
 
 
-def test_the_day_of_the_last_use_is_stored(client: FlaskClient, key: str, rows: Rows) -> None:
-    before = rows.of("api_keys")[0]["last_used"]
+def test_the_last_use_is_written_later_and_at_most_once_a_minute(
+    client: FlaskClient, app: Flask, key: str, rows: Rows
+) -> None:
+    activity = get_runtime(app).activity
+    times = []
+    for _ in range(3):
+        client.get(READABLE[0], headers=bearer(key))
+        times.append(rows.of("api_keys")[0]["last_used_at"])
+        activity._use_written_at.clear()  # like another process
+        activity.flush()
 
+    assert times[0] is None
+    assert times[1] == times[2]
+    query = """select last_used_at between now() - interval '1 minute' and now()
+                  and last_used = (last_used_at at time zone 'UTC')::date as is_recent from api_keys"""
+    assert rows.query(query) == [{"is_recent": True}]
+    rows.query("update api_keys set last_used_at = now() - interval '61 seconds'")
+    activity._use_written_at.clear()
     client.get(READABLE[0], headers=bearer(key))
+    activity.flush()
+    assert rows.query(query) == [{"is_recent": True}]
 
-    assert before is None
-    assert rows.query("select last_used = (now() at time zone 'utc')::date as today from api_keys") == [{"today": True}]
+
+def test_a_process_notes_a_use_at_most_once_a_minute(
+    client: FlaskClient, app: Flask, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[object] = []
+    monkeypatch.setattr("project.services.activity.save_activity", lambda _, __, ___, uses: written.append(uses))
+    for _ in range(3):
+        client.get(READABLE[0], headers=bearer(key))
+        get_runtime(app).activity.flush()
+
+    assert len(written) == 1
 
 
 def test_the_openapi_document_describes_both_ways_to_authenticate(client: FlaskClient) -> None:

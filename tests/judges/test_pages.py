@@ -41,6 +41,7 @@ PAGES = (
     "/admin/users/",
     "/admin/users/?search=nobody",
     "/admin/api-keys/",
+    "/admin/audit/",
     "/admin/api-keys/new/",
     "/admin/nowhere/",
     *(f"/problems/{code}" for code in (*PROBLEMS, *FIELD_CODES)),

@@ -1,0 +1,35 @@
+"""Writes what requests leave to be written later: last logins, uses of keys, downloads."""
+
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from project.domain.audit import NewEntry
+from project.queries.audit import add_entry
+
+_LOGIN = text("""
+    update users set last_login_at = greatest(last_login_at, clock_timestamp() - make_interval(secs => :age_s))
+     where id = :id
+""")
+_USE = text("""
+    update api_keys
+       set last_used_at = clock_timestamp() - make_interval(secs => :age_s),
+           last_used = (clock_timestamp() - make_interval(secs => :age_s)) at time zone 'UTC'
+     where id = :id and (last_used_at is null or last_used_at < clock_timestamp() - interval '1 minute')
+""")
+"""Sets `last_used`, too, which the previous version reads."""
+
+
+def save_activity(
+    connection: Connection,
+    entries: Sequence[tuple[NewEntry, float]],
+    logins: Mapping[UUID, float],
+    uses: Mapping[UUID, float],
+) -> None:
+    """Write entries, last logins of users and last uses of keys, each with its age in seconds."""
+    for entry, age_s in entries:
+        add_entry(connection, entry, age_s)
+    for statement, ages in ((_LOGIN, logins), (_USE, uses)):
+        for one_id, age_s in sorted(ages.items()):  # in one order: processes that update the same rows do not deadlock
+            connection.execute(statement, {"id": one_id, "age_s": age_s})

@@ -1,0 +1,86 @@
+"""Collects records that are written later, so that they delay and fail no request."""
+
+import logging
+import threading
+import time
+from collections import deque
+from uuid import UUID
+
+from project.database import Database
+from project.domain.audit import NewEntry
+from project.queries.activity import save_activity
+
+log = logging.getLogger(__name__)
+
+MAX_ENTRIES = 1_000
+"""Maximum number of entries that wait in memory while PostgreSQL is unavailable."""
+BATCH = 100
+USE_EVERY_S = 60.0
+"""Minimum seconds between two writes of the last use of a key."""
+
+
+class Activity:
+    """Downloads, logins and uses of API keys that are not written yet. Thread-safe.
+
+    Upkeep writes them within a second, with their age, so that PostgreSQL's clock decides. During an outage they wait
+    in memory; if the process ends before, downloads are in its log only.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = threading.Lock()
+        self._entries: deque[tuple[NewEntry, float]] = deque()
+        self._logins: dict[UUID, float] = {}
+        self._uses: dict[UUID, float] = {}
+        self._use_written_at: dict[UUID, float] = {}
+
+    def add(self, entry: NewEntry) -> None:
+        """Record an entry of the audit log; if too many wait, it is in the log only."""
+        with self._lock:
+            is_full = len(self._entries) >= MAX_ENTRIES
+            if not is_full:
+                self._entries.append((entry, time.monotonic()))
+        if is_full:
+            log.error("audit entry not recorded", extra={"action": entry.action, "actor": str(entry.actor_id)})
+
+    def note_login(self, user_id: UUID) -> None:
+        """Record that a user has logged in."""
+        with self._lock:
+            self._logins[user_id] = time.monotonic()
+
+    def note_use(self, key_id: UUID) -> None:
+        """Record that a valid API key was used."""
+        now = time.monotonic()
+        if now - self._use_written_at.get(key_id, -USE_EVERY_S) >= USE_EVERY_S:
+            with self._lock:
+                self._uses[key_id] = now
+
+    def flush(self) -> bool:
+        """Write what waits; return True if there is more. Raises DatabaseUnavailableError."""
+        with self._lock:
+            entries = [self._entries[index] for index in range(min(BATCH, len(self._entries)))]
+            logins, uses = dict(self._logins), dict(self._uses)
+        if not (entries or logins or uses):
+            return False
+        now = time.monotonic()
+        self._database.run_once(
+            save_activity,
+            [(entry, now - at) for entry, at in entries],
+            {user_id: now - at for user_id, at in logins.items()},
+            {key_id: now - at for key_id, at in uses.items()},
+        )
+        with self._lock:
+            written = {entry.id for entry, _ in entries}
+            while self._entries and self._entries[0][0].id in written:
+                self._entries.popleft()
+            _forget(self._logins, logins)
+            _forget(self._uses, uses)
+            self._use_written_at |= uses
+            return bool(self._entries)
+
+
+def _forget(waiting: dict[UUID, float], written: dict[UUID, float]) -> None:
+    """Remove what was written, unless it has happened again meanwhile."""
+    for one_id, at in written.items():
+        if waiting.get(one_id) == at:
+            del waiting[one_id]
