@@ -18,6 +18,8 @@ CHECKED = "dry_run"
 REPLAYED = "replayed"
 HIDDEN = "•••"
 """Placeholder for a value that is not stored or not shown."""
+KEY_LIFETIME = timedelta(hours=24)
+"""As in useradd_many()."""
 MAX_STORED_FIELDS = 20
 """Maximum number of body fields that are stored; a valid request has five."""
 
@@ -49,6 +51,14 @@ def new_id(received_at: datetime) -> UUID:
 def first_id(moment: datetime) -> UUID:
     """Return the lowest ID of attempts received at or after `moment`."""
     return _uuid7(moment, 0)
+
+
+def as_id(text: str) -> UUID | None:
+    """Return the ID that a text is, or None."""
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 def _uuid7(moment: datetime, random_bits: int) -> UUID:
@@ -122,6 +132,11 @@ class AttemptRow:
         return Outcome.of(self.status)
 
     @property
+    def is_unconfirmed(self) -> bool:
+        """Whether the attempt created a user, but the client does not know."""
+        return self.status == 201 and self.answered != 201
+
+    @property
     def response_code(self) -> str:
         """The code of the response; `code` is that of the first invalid field."""
         if self.errors:
@@ -154,6 +169,11 @@ class AttemptDetail(AttemptRow):
     user_agent: str
     client_request_id: str | None
     key_hash: bytes | None
+
+    @property
+    def repeatable_until(self) -> datetime | None:
+        """The end of the time in which a retry returns the credentials; None without a key."""
+        return self.received_at + KEY_LIFETIME if self.key_hash else None
 
     def masked(self) -> Self:
         """Return the attempt as ordinary users see it, without birth date and client."""
@@ -196,6 +216,11 @@ class AttemptFilter:
     def is_search(self) -> bool:
         """Whether the filter searches for text, which aggregates do not contain."""
         return bool(self.text or self.client_address or self.client_program)
+
+    @property
+    def is_scan(self) -> bool:
+        """Whether the search has to read every attempt of the period, because no index serves it."""
+        return self.is_search and not (self.text.startswith("=") or as_id(self.text))
 
     @property
     def selects_by_kind(self) -> bool:

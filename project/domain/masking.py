@@ -11,12 +11,9 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 
-import phonenumbers
-from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, PhoneNumber, PhoneNumberFormat
-
 from project.domain.dates import is_birth_date
 from project.domain.errors import FIELDS, RuleError
-from project.domain.phones import MAX_PHONE_LENGTH, normalize_phone, plain_phone
+from project.domain.phones import MAX_PHONE_LENGTH, grouped_phone, normalize_phone, plain_phone
 
 DOTS = "•••"
 NOT_TEXT = frozenset({"(null)", "(boolean)", "(number)", "(array)", "(object)"})
@@ -87,7 +84,7 @@ def mask_phone(text: str, region: str | None = None) -> str:
     """
     text = plain_phone(text)
     if hidden := _hidden_digits(text, region):
-        return _hide(_grouped(text[4:] if text[:4].lower() == "tel:" else text), hidden)
+        return _hide(grouped_phone(text[4:] if text[:4].lower() == "tel:" else text), hidden)
     if _AT.search(text):
         return _hide(_mask_addresses(text))
     return "".join("·" if character.isalpha() else character for character in _hide(text))
@@ -95,7 +92,7 @@ def mask_phone(text: str, region: str | None = None) -> str:
 
 def mask_number(number: str) -> str:
     """Mask a valid phone number in E.164 form."""
-    return _hide(_grouped(number), _hidden_in(number))
+    return _hide(grouped_phone(number), _hidden_in(number))
 
 
 def mask_email(text: str) -> str:
@@ -192,21 +189,6 @@ def _hidden_of_valid(text: str, region: str | None) -> int:
 def _hidden_in(number: str) -> int:
     """Return how many digits of an E.164 number to hide. Cached: a request is masked twice."""
     total = len(number) - 1
-    _, country, *others = re.split(r"\D+", _grouped(number))
+    _, country, *others = re.split(r"\D+", grouped_phone(number))
     prefix = min(len(country) + (len(others[0]) if len(others) > 1 else 0), total - 2 - HIDDEN_DIGITS)
     return total - 2 - (prefix if prefix >= len(country) else 0)
-
-
-@lru_cache(maxsize=256)
-def _grouped(text: str) -> str:
-    """Format an E.164 number in groups of digits; return any other text unchanged."""
-    if not (text.startswith("+") and text[1:].isdigit() and text.isascii()):
-        return text
-    for end in (2, 3, 4):  # no country code is a prefix of another one (ITU-T E.164)
-        country, rest = int(text[1:end]), text[end:]
-        if country in COUNTRY_CODE_TO_REGION_CODE and rest:
-            # Using phonenumbers.parse() would double the time that masking takes.
-            number = PhoneNumber(country, int(rest), italian_leading_zero=rest.startswith("0"))
-            grouped = phonenumbers.format_number(number, PhoneNumberFormat.INTERNATIONAL)
-            return grouped if re.sub(r"\D", "", grouped) == text[1:] else text  # invalid numbers may lose a digit
-    return text

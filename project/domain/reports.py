@@ -1,16 +1,18 @@
 """Statistics of attempts for pages, API and files."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
 from project.domain.attempts import AttemptFilter, Outcome
 
 MAX_BUCKETS = 60
+
+K = TypeVar("K")
 
 DURATION_BUCKETS_MS: tuple[int, ...] = (
     *range(1, 20), *range(20, 50, 2), *range(50, 100, 5),
@@ -54,6 +56,23 @@ class Bucket:
     @property
     def total(self) -> int:
         return self.created + self.rejected + self.failed + self.unchanged
+
+
+def rounded_shares(parts: Mapping[K, int]) -> dict[K, int]:
+    """Return the share of each part in tenths of a percent; together they are 100 %.
+
+    Shares are rounded down, and those with the largest remainders up. A part that is not empty has at least a tenth.
+    """
+    total = sum(parts.values())
+    if not total:
+        return dict.fromkeys(parts, 0)
+    tenths = {key: max(1000 * part // total, min(part, 1)) for key, part in parts.items()}
+    missing = 1000 - sum(tenths.values())
+    largest_first = sorted(parts, key=lambda key: 1000 * parts[key] % total if tenths[key] else 0, reverse=True)
+    for key in largest_first[: max(missing, 0)]:
+        tenths[key] += 1
+    tenths[max(parts, key=lambda key: parts[key])] += min(missing, 0)
+    return tenths
 
 
 @dataclass(frozen=True, slots=True)

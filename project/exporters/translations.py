@@ -56,8 +56,14 @@ class Translations:
         # Spreadsheets round half up, too: the files must agree.
         rounded = min(max(exact.quantize(_TENTH_OF_PERCENT, ROUND_HALF_UP), _TENTH_OF_PERCENT), 1 - _TENTH_OF_PERCENT)
         bound = "<" if exact < _TENTH_OF_PERCENT else ">" if exact > 1 - _TENTH_OF_PERCENT else ""
+        return bound + self.tenths(int(rounded * 1000))
+
+    def tenths(self, tenths: int) -> str:
+        """Format tenths of a percent: 922 -> `92.2%`; without decimals only 0 % and 100 %."""
+        if tenths in (0, 1000):
+            return format_percent(tenths // 1000, locale=self.language)
         decimals = "#,##0.0\xa0%" if self.language == "ru" else "#,##0.0%"
-        return bound + format_percent(rounded, decimals, locale=self.language)
+        return format_percent(Decimal(tenths) / 1000, decimals, locale=self.language)
 
     def day(self, moment: datetime, zone: ZoneInfo) -> str:
         return format_datetime(moment.astimezone(zone), _DAYS.get(self.language, _SORTABLE_DAY), locale=self.language)

@@ -19,8 +19,7 @@ from project.domain.reports import is_repeated
 from project.domain.text import clean
 from project.http.query_parameters import check_parameters
 
-PERIODS = ("today", "7d", "30d", "all", "dates")
-DAYS = {"today": 1, "7d": 7, "30d": 30}
+PERIODS = ("today", "yesterday", "7d", "last-week", "30d", "last-month", "this-month", "all", "dates")
 DEFAULT = "7d"
 KNOWN_CODES = frozenset({*FIELD_CODES, *PROBLEMS, *OTHER_REASONS})
 GROUPS = {
@@ -88,8 +87,16 @@ class Selection:
         return next(iter(self.values.get(name, ())), "")
 
     def input_value(self, name: str) -> str:
-        """Return `from` or `to` as an input holds it: without offset, to the millisecond."""
-        return re.sub(r"([+-]\d\d:\d\d$)", "", self.first(name))[:23]
+        """Return `from` or `to` as an input holds it: without offset, to the millisecond.
+
+        A period with a name is shown by its first and last day.
+        """
+        if self.period == "dates":
+            return re.sub(r"([+-]\d\d:\d\d$)", "", self.first(name))[:23]
+        day = self.filter.since if name == "from" else self.filter.until or self.now
+        if name == "to" and self.filter.until:
+            day = self.filter.until - timedelta(days=1)
+        return f"{day:%Y-%m-%d}" if day else ""
 
     def query(self, **changes: str | Sequence[str] | None) -> str:
         """Return the query string, "" or `?...`, with some values replaced; None removes a value.
@@ -119,6 +126,32 @@ class Selection:
         if since.time() == until.time() == datetime.min.time():
             return self.query(since=f"{since:%Y-%m-%d}", until=f"{until - timedelta(days=1):%Y-%m-%d}")
         return self.query(since=_local_time(since), until=_local_time(until))
+
+    def query_before(self, until: datetime) -> str:
+        """Return the query string of this selection for the part of its period before `until`."""
+        if self.filter.since is None:
+            return self.query(since=None, until=_local_time(until.astimezone(self.zone)))
+        return self.query_within(self.filter.since, until)
+
+    @property
+    def previous(self) -> tuple[datetime, datetime] | None:
+        """The period before, up to the same time of day; None if the period has no such one."""
+        since, until = self.filter.since, self.filter.until
+        days = {"today": 1, "yesterday": 1, "7d": 7, "last-week": 7, "30d": 30}
+        if since is None:
+            return None
+        if self.period in days:
+            length = timedelta(days=days[self.period])
+            return since - length, (until or self.now) - length
+        if self.period in {"last-month", "this-month"}:
+            before = _month_before(since)
+            return before, since if until else min(before + (self.now - since), since)
+        return None
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether anything but the period is selected."""
+        return bool(self.values.keys() - {"period", "from", "to", "tz"})
 
     def over_all_time(self) -> "Selection":
         """Return this selection without its period."""
@@ -240,13 +273,13 @@ class _Parser:
             if since or until:
                 self.values["period"] = ["dates"]
                 return "dates", since, until
+        if period == "dates" and not any(self.args.get(name, "").strip() for name in ("from", "to")):
+            self.values["period"] = ["all"]
+            return "all", None, None  # somebody has emptied both fields
         if period in {None, "dates"}:
             period = self.default
             self.values.pop("period", None)
-        if period == "all":
-            return period, None, None
-        midnight = self.now.replace(hour=0, minute=0, second=0, microsecond=0)
-        return period, midnight - timedelta(days=DAYS[period] - 1), None
+        return period, *_edges(period, self.now)
 
     def _text(self, name: str) -> str:
         text = clean(self.args.get(name, "").strip(), MAX_TEXT)
@@ -278,6 +311,34 @@ class _Parser:
         if valid and keep:
             self.values[name] = list(valid)
         return list(valid.values())
+
+
+def _edges(period: str, now: datetime) -> tuple[datetime | None, datetime | None]:
+    """Return start and end of a named period; weeks begin on Monday."""
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    first = midnight.replace(day=1)
+    monday = midnight - timedelta(days=midnight.weekday())
+    match period:
+        case "today":
+            return midnight, None
+        case "yesterday":
+            return midnight - timedelta(days=1), midnight
+        case "7d":
+            return midnight - timedelta(days=6), None
+        case "last-week":
+            return monday - timedelta(days=7), monday
+        case "30d":
+            return midnight - timedelta(days=29), None
+        case "last-month":
+            return _month_before(first), first
+        case "this-month":
+            return first, None
+        case _:
+            return None, None
+
+
+def _month_before(first: datetime) -> datetime:
+    return (first - timedelta(days=1)).replace(day=1)
 
 
 def _split(texts: Iterable[str]) -> list[str]:

@@ -1,8 +1,8 @@
 """Queries that return single attempts or pages of attempts."""
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import (
@@ -14,15 +14,30 @@ from sqlalchemy import (
     Select,
     SQLColumnExpression,
     func,
+    or_,
     select,
     true,
     tuple_,
 )
 
-from project.domain.attempts import AttemptDetail, AttemptFilter, AttemptRow
+from project.domain.attempts import AttemptDetail, AttemptFilter, AttemptRow, first_id
 from project.domain.errors import FieldError
+from project.domain.search import pattern, spellings_of
 from project.models import Attempt
-from project.queries.filters import conditions, kinds, limit_search, within
+from project.queries.filters import SEARCH_S, conditions, kinds, limit_search, set_timeout, within
+
+RELATED_S = 0.3
+"""Time limit in seconds of each query for attempts with the same contact, which no index serves."""
+
+
+class Related(NamedTuple):
+    """Attempts of the same person around an attempt."""
+
+    earlier: AttemptRow | None
+    """The last one before."""
+    later: AttemptRow | None
+    """The first one after it that created a user, otherwise the first one."""
+
 
 _ROW = (
     Attempt.id,
@@ -63,9 +78,13 @@ def find_attempts(
     *,
     before: UUID | None = None,
     after: UUID | None = None,
+    seconds: float = SEARCH_S,
 ) -> list[AttemptRow]:
-    """Return up to `limit` attempts just before `before` or just after `after`, newest first."""
-    limit_search(connection, attempt_filter)
+    """Return up to `limit` attempts just before `before` or just after `after`, newest first.
+
+    `seconds` is the time limit of a text search.
+    """
+    limit_search(connection, attempt_filter, seconds)
     if after is None:
         bounds = [] if before is None else [Attempt.id < before]
         query = select_first(_ROW, attempt_filter, limit, *bounds, newest_first=True)
@@ -73,6 +92,36 @@ def find_attempts(
         query = select_first(_ROW, attempt_filter, limit, Attempt.id > after)
     rows = [AttemptRow(**_fields(row)) for row in connection.execute(query)]
     return rows if after is None else rows[::-1]
+
+
+def find_same_login(connection: Connection, attempt: AttemptRow) -> Related:
+    """Return attempts around this one with the same login, in any usual spelling."""
+    if not attempt.username:
+        return Related(None, None)
+    return _find_related(connection, attempt, Attempt.username.in_(spellings_of(attempt.username)))
+
+
+def find_same_contact(connection: Connection, attempt: AttemptRow, within: timedelta) -> Related:
+    """Return attempts shortly before and after this one with the same name and contact.
+
+    The name is compared because many contacts have the same mask.
+    """
+    contacts = ((Attempt.phone_masked, attempt.phone_masked), (Attempt.email_masked, attempt.email_masked))
+    in_common = [column == contact for column, contact in contacts if contact]
+    if not (attempt.name and in_common):
+        return Related(None, None)
+    set_timeout(connection, RELATED_S)
+    since, until = (first_id(attempt.received_at + distance) for distance in (-within, within))
+    name = Attempt.sent["name"].astext.regexp_match(f"^{pattern(attempt.name)}$")
+    return _find_related(connection, attempt, Attempt.id.between(since, until), or_(*in_common), name)
+
+
+def _find_related(connection: Connection, attempt: AttemptRow, *wanted: ColumnElement[bool]) -> Related:
+    query = select(*_ROW).where(*wanted).limit(1)
+    before = query.where(Attempt.id < attempt.id).order_by(Attempt.id.desc())
+    after = query.where(Attempt.id > attempt.id).order_by((Attempt.status == 201).desc(), Attempt.id)
+    found = (connection.execute(one).one_or_none() for one in (before, after))
+    return Related(*(None if row is None else AttemptRow(**_fields(row)) for row in found))
 
 
 def find_first_received_at(connection: Connection, attempt_filter: AttemptFilter) -> datetime | None:

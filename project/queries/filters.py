@@ -1,14 +1,14 @@
 """Translates an AttemptFilter into SQL conditions, for all queries of attempts."""
 
 import re
-from uuid import UUID
+from collections.abc import Iterator
 
 from sqlalchemy import ColumnElement, Connection, SQLColumnExpression, and_, false, func, not_, or_, text
 
 from project.database import remaining
-from project.domain.attempts import AttemptFilter, Outcome, first_id
+from project.domain.attempts import AttemptFilter, Outcome, as_id, first_id
 from project.domain.masking import mask, mask_email, mask_request_id
-from project.domain.usernames import fold
+from project.domain.search import pattern, spellings_of, words
 from project.models import Attempt
 
 MAY_HAVE_CONTACT = (
@@ -61,40 +61,53 @@ def kinds(
     return wanted
 
 
-def limit_search(connection: Connection, attempt_filter: AttemptFilter) -> None:
+def limit_search(connection: Connection, attempt_filter: AttemptFilter, seconds: float = SEARCH_S) -> None:
     """Set a statement timeout if the filter searches for text, because no index is used then."""
     if attempt_filter.is_search:
-        left = remaining()
-        seconds = SEARCH_S if left is None else min(SEARCH_S, max(left - RENDER_S, 0.01))
-        connection.execute(text(f"set local statement_timeout = '{seconds * 1000:.0f}ms'"))
+        set_timeout(connection, seconds)
+
+
+def set_timeout(connection: Connection, seconds: float = SEARCH_S) -> None:
+    """Set a statement timeout for this transaction, at most what the deadline leaves."""
+    left = remaining()
+    seconds = seconds if left is None else min(seconds, max(left - RENDER_S, 0.01))
+    connection.execute(text(f"set local statement_timeout = '{seconds * 1000:.0f}ms'"))
 
 
 def matches(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
     """Return the condition for the search text.
 
-    The text is a part of a username (after `=` a whole one), a contact, an attempt ID or a client's request ID; for
-    auditors also a part of a name. Ordinary users find a masked username only by a text with the same mask: anything
-    else would reveal what is masked.
+    The text is a username after `=`, an attempt ID, a client's request ID, a contact, or words in any order, of which
+    each is a part of a username, for auditors also of a name. Ordinary users find a masked username only by a text with
+    the same mask: anything else would reveal what is masked.
     """
-    sought = attempt_filter.text.strip()
+    sought, in_full = attempt_filter.text.strip(), attempt_filter.in_full
     if not sought:
         return []
     if sought.startswith("="):
-        return [_is_username(sought[1:], in_full=attempt_filter.in_full)]
-    if attempt_id := _uuid(sought):  # too long for a contact
+        return [_is_username(sought[1:], in_full=in_full)]
+    if attempt_id := as_id(sought):  # too long for a contact
         return [or_(Attempt.id == attempt_id, Attempt.client_request_id == sought, Attempt.username == sought)]
-    part = Attempt.username.icontains(sought, autoescape=True)
-    alternatives = [Attempt.client_request_id == mask_request_id(sought)]
-    if attempt_filter.in_full:
-        alternatives += [part, Attempt.sent["name"].astext.icontains(sought, autoescape=True)]
-    else:
-        has_contact = Attempt.username.regexp_match(MAY_HAVE_CONTACT)
-        alternatives += [and_(part, not_(has_contact)), _is_username(sought, in_full=False)]
-    if "@" in sought:
-        alternatives.append(func.lower(Attempt.email_masked) == mask_email(sought).lower())
-    if pattern := phone_pattern(sought):
-        alternatives.append(func.regexp_replace(Attempt.phone_masked, r"[^\d•]", "", "g").regexp_match(pattern))
-    return [or_(*alternatives)]
+    alternatives = [Attempt.client_request_id == mask_request_id(sought), *_has_contact(sought)]
+    if not in_full:
+        alternatives.append(_is_username(sought, in_full=False))
+    return [or_(*alternatives, and_(*(_has_word(word, in_full=in_full) for word in words(sought))))]
+
+
+def _has_word(word: str, *, in_full: bool) -> ColumnElement[bool]:
+    """Return the condition that username, name or a contact contains a word."""
+    spelling = pattern(word)
+    in_username = Attempt.username.regexp_match(spelling)
+    if in_full:
+        return or_(in_username, Attempt.sent["name"].astext.regexp_match(spelling), *_has_contact(word))
+    return or_(and_(in_username, not_(Attempt.username.regexp_match(MAY_HAVE_CONTACT))), *_has_contact(word))
+
+
+def _has_contact(text: str) -> Iterator[ColumnElement[bool]]:
+    if "@" in text:
+        yield func.lower(Attempt.email_masked) == mask_email(text).lower()
+    if digits := phone_pattern(text):
+        yield func.regexp_replace(Attempt.phone_masked, r"[^\d•]", "", "g").regexp_match(digits)
 
 
 def _is_username(text: str, *, in_full: bool) -> ColumnElement[bool]:
@@ -104,7 +117,7 @@ def _is_username(text: str, *, in_full: bool) -> ColumnElement[bool]:
     """
     masked = text if in_full else mask(text)
     # An index serves the first one.
-    return Attempt.username.in_(_spellings(text)) if masked == text else Attempt.username_shown == masked
+    return Attempt.username.in_(spellings_of(text)) if masked == text else Attempt.username_shown == masked
 
 
 def _from_client(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
@@ -141,19 +154,3 @@ def phone_pattern(text: str) -> str | None:
     if len(digits) == 11 and digits[0] in "78":  # Russia's trunk prefix 8 stands for +7
         patterns[0] = "[78•]"
     return "".join(patterns) + "$"
-
-
-def _spellings(login: str) -> list[str]:
-    """Return the usual spellings of a login.
-
-    Attempts keep a login as it was sent, and only that has an index.
-    """
-    folded = fold(login)
-    return sorted({login, folded, login.lower(), login.upper(), folded.upper(), login.capitalize(), login.title()})
-
-
-def _uuid(text: str) -> UUID | None:
-    try:
-        return UUID(text)
-    except ValueError:
-        return None

@@ -37,13 +37,15 @@ _INSERT = PreparedStatement(
         client_request_id text, key_hash text
     )
      order by id
-    on conflict (id) do update set answered = excluded.answered
+    on conflict (id) do update
+       set answered = excluded.answered,
+           duration_ms = case when excluded.answered is null then attempts.duration_ms else excluded.duration_ms end
     returning id
     """,
     arguments=1,
 )
-"""The conflict clause writes `answered` even if it is unchanged (docs/adr/0013). Sorted as in useradd_many(): otherwise
-both could deadlock."""
+"""The conflict clause writes `answered` even if it is unchanged (docs/adr/0013). The duration is what the client
+waited. Sorted as in useradd_many(): otherwise both could deadlock."""
 
 
 def useradd(database: Database, member: Member) -> Decision:
@@ -131,8 +133,8 @@ def _record_member(record: AttemptRecord) -> Member:
 def insert_attempts(connection: Connection, records: Sequence[AttemptRecord]) -> None:
     """Record attempts that created no user.
 
-    If an attempt is already recorded, only `answered` is updated. If the transaction of an attempt is still open,
-    PostgreSQL waits for it, so that the record does not get ahead of its outcome.
+    If an attempt is already recorded, only `answered` and the duration are updated. If the transaction of an attempt is
+    still open, PostgreSQL waits for it, so that the record does not get ahead of its outcome.
     """
     first_of_id = {record.attempt.id: record for record in reversed(records)}
     lines = ",".join(record.to_line() for record in first_of_id.values())

@@ -5,13 +5,16 @@ from dataclasses import asdict, fields
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, tuple_, update
 
 from project.database import Database, PreparedStatement, Row
+from project.domain.attempts import as_id
 from project.domain.logins import Identifiers
 from project.domain.registration import Account, Role
+from project.domain.search import pattern, words
 from project.domain.users import UserDetail, UserFilter
 from project.models import Identifier, User
+from project.queries.filters import phone_pattern, set_timeout
 
 _DETAIL = tuple(getattr(User, field.name) for field in fields(UserDetail))
 _ACCOUNT = tuple(field.name for field in fields(Account))
@@ -65,6 +68,8 @@ def find_users(
     `identifiers` are those of the text in the filter; `exact` ignores partial matches.
     """
     query = select(*_DETAIL).order_by(User.id.desc()).limit(limit)
+    if user_filter.text:
+        set_timeout(connection)
     if before is not None:
         query = query.where(User.id < before)
     if user_filter.is_active is not None:
@@ -72,7 +77,8 @@ def find_users(
     if user_filter.role is not None:
         query = query.where(User.role == user_filter.role)
     if user_filter.text:
-        known = has_identifier(identifiers)
+        user_id = as_id(user_filter.text)
+        known = has_identifier(identifiers) if user_id is None else User.id == user_id
         query = query.where(known if exact else or_(known, contains(user_filter.text)))
     return [_detail(row._mapping) for row in connection.execute(query)]
 
@@ -95,8 +101,22 @@ def has_identifier(identifiers: Identifiers) -> ColumnElement[bool]:
 
 
 def contains(text: str) -> ColumnElement[bool]:
-    """Return the condition that login or name contains this text. Uses no index."""
-    return or_(User.username.icontains(text, autoescape=True), User.name.icontains(text, autoescape=True))
+    """Return the condition that a user matches this text. Uses no index.
+
+    The text is words in any order, each a part of login, name or e-mail, or a phone or e-mail as the results page masks
+    them, or the last digits of a phone.
+    """
+    alternatives = [and_(*map(_has_word, words(text)))]
+    if digits := phone_pattern(text):
+        alternatives.append(User.phone.regexp_match(digits))
+    if "•" in text:
+        alternatives.append(User.email.regexp_match(f"^{'.*'.join(map(pattern, text.split('•')))}$"))
+    return or_(*alternatives)
+
+
+def _has_word(word: str) -> ColumnElement[bool]:
+    spelling = pattern(word)
+    return or_(*(column.regexp_match(spelling) for column in (User.username, User.name, User.email)))
 
 
 def lock_administrators(connection: Connection) -> list[UUID]:

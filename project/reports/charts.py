@@ -1,6 +1,6 @@
 """Builds the chart of requests over time and detects anomalies."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from itertools import count, groupby
@@ -16,6 +16,8 @@ WIDTH, GAP = 10, 1.5
 MAX_LABELS = 8
 STEPS = (1, 1.5, 2, 3, 4, 6)
 FEW_COLUMNS = 12
+MIN_COLUMNS = 3
+"""The label of a day is wider than fewer columns of three hours."""
 
 ANOMALY_FACTOR, ANOMALY_MIN_REJECTED = 4, 20
 """An anomaly has at least this multiple of the median share of rejections, and this number of rejections."""
@@ -41,14 +43,19 @@ class Column:
     bars: tuple[Bar, ...]
     query: str
     times: str
+    is_running: bool
+    """Whether the bucket has not ended yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A label of the time axis; `x` is a percentage of the width."""
+    """A label of the time axis, centred at `x` below its columns, which begin at `start`.
+
+    Both are percentages of the width.
+    """
 
     x: str
-    anchor: str
+    start: str
     weekday: str
     text: str
 
@@ -58,6 +65,7 @@ class Line:
     """A line of the table that accompanies the chart."""
 
     name: str
+    is_running: bool
     created: int
     rejected: int
     failed: int
@@ -78,6 +86,11 @@ class Chart:
         """Width in units of the drawing."""
         return len(self.columns) * WIDTH
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the last bucket has not ended yet."""
+        return any(column.is_running for column in self.columns)
+
 
 @dataclass(frozen=True, slots=True)
 class Anomaly:
@@ -92,7 +105,7 @@ def build_chart(report: Report, selection: Selection) -> Chart:
     """Build the chart of a report that has attempts."""
     top = round_up(max(bucket.total for bucket in report.series))
     columns = (_column(index, bucket, top, selection) for index, bucket in enumerate(report.series))
-    return Chart(tuple(columns), top, tuple(_labels(report)), tuple(_lines(report)))
+    return Chart(tuple(columns), top, tuple(_labels(report)), tuple(_lines(report, selection)))
 
 
 def round_up(highest: int) -> int:
@@ -110,7 +123,13 @@ def _column(index: int, bucket: Bucket, top: int, selection: Selection) -> Colum
             total += number
             bars.append(Bar(css_class, f"{100 - 100 * total / top:.2f}", f"{100 * number / top:.2f}"))
     query = selection.query_within(bucket.since, bucket.until)
-    return Column(bucket, index * WIDTH, tuple(bars), query, times_label(bucket))
+    is_running = _is_running(bucket, selection)
+    return Column(bucket, index * WIDTH, tuple(bars), query, times_label(bucket), is_running)
+
+
+def _is_running(bucket: Bucket, selection: Selection) -> bool:
+    is_open = selection.filter.until is None or selection.filter.until > selection.now
+    return is_open and bucket.since <= selection.now < bucket.until
 
 
 def times_label(bucket: Bucket) -> str:
@@ -126,10 +145,15 @@ def times_label(bucket: Bucket) -> str:
 
 def _labels(report: Report) -> Iterator[Label]:
     total = len(report.series)
-    for index in _labelled_columns(report):
-        since, share = report.series[index].since, index / total
+    indices = list(_labelled_columns(report))
+    for index, following in zip(indices, [*indices[1:], total], strict=True):
+        since = report.series[index].since
+        # The label of a day stands below all of its columns.
+        columns = following - index if report.step == "3h" and since.hour == 0 else 1
+        if columns < min(MIN_COLUMNS, total) and report.step == "3h" and since.hour == 0:
+            continue
         weekday, text = _label_text(report.step, since)
-        yield Label(f"{100 * share:.2f}", "end" if share > 0.94 else "start", weekday, text)
+        yield Label(f"{100 * (index + columns / 2) / total:.2f}", f"{100 * index / total:.2f}", weekday, text)
 
 
 def _labelled_columns(report: Report) -> Sequence[int]:
@@ -160,20 +184,21 @@ def _label_text(step: str, since: datetime) -> tuple[str, str]:
             return "", format_time(since, "dd.MM" if language_code() == "ru" else "d MMM")
 
 
-def _lines(report: Report) -> Iterator[Line]:
+def _lines(report: Report, selection: Selection) -> Iterator[Line]:
     """Yield a line per day; per column if all are of one day or if columns are days or longer."""
     days = {bucket.since.date() for bucket in report.series}
     if report.step not in {"30min", "3h"} or len(days) == 1:
         for bucket in report.series:
-            yield _line(times_label(bucket), [bucket])
+            yield _line(times_label(bucket), [bucket], selection)
         return
     for day, buckets in groupby(report.series, key=lambda bucket: bucket.since.date()):
-        yield _line(format_time(datetime.combine(day, time.min), "ccc, d MMMM"), buckets)
+        yield _line(format_time(datetime.combine(day, time.min), "ccc, d MMMM"), list(buckets), selection)
 
 
-def _line(name: str, buckets: Iterable[Bucket]) -> Line:
+def _line(name: str, buckets: Sequence[Bucket], selection: Selection) -> Line:
     counts = [(bucket.created, bucket.rejected, bucket.failed, bucket.unchanged) for bucket in buckets]
-    return Line(name, *map(sum, zip(*counts, strict=True)))
+    is_running = any(_is_running(bucket, selection) for bucket in buckets)
+    return Line(name, is_running, *map(sum, zip(*counts, strict=True)))
 
 
 def find_anomaly(report: Report) -> Anomaly | None:

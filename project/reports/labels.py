@@ -8,9 +8,9 @@ from babel.numbers import format_percent
 
 from project.contract.error_codes import reason_text, status_text
 from project.domain.attempts import Outcome
-from project.domain.reports import Report
-from project.http.translations import gettext, language_code, ngettext
-from project.presentation.formats import number
+from project.domain.reports import Report, rounded_shares
+from project.http.translations import gettext, language_code, ngettext, pgettext
+from project.presentation.formats import format_time, number, translations
 from project.presentation.headings import days_label, outcome_names
 from project.presentation.selection import Selection
 from project.reports.charts import times_label
@@ -28,8 +28,22 @@ class Chip:
 
 def period_name(selection: Selection) -> str:
     """Return the name of the selected period, or the dates of a custom one."""
-    names = {"today": gettext("Today"), "7d": gettext("7 days"), "30d": gettext("30 days"), "all": gettext("All time")}
+    names = dict(periods()) | {"all": gettext("All time")}
     return names.get(selection.period) or days_label(selection.filter.since, selection.filter.until, selection.now)
+
+
+def periods() -> tuple[tuple[str, str], ...]:
+    """Return the periods that have a name, with their names."""
+    return (
+        ("today", gettext("Today")),
+        ("yesterday", gettext("Yesterday")),
+        ("7d", gettext("7 days")),
+        ("last-week", gettext("Last week")),
+        ("30d", gettext("30 days")),
+        ("last-month", gettext("Last month")),
+        ("this-month", gettext("This month")),
+        ("all", pgettext("period", "All")),
+    )
 
 
 def lag_label(lag_s: float) -> str:
@@ -43,6 +57,12 @@ def lag_label(lag_s: float) -> str:
         seconds,
         shown=number(seconds),
     )
+
+
+def filters_label(selection: Selection) -> str:
+    """Name the period and the active filters in one line."""
+    values = (chip.value for chip in chips(selection) if chip.name != gettext("Period"))
+    return " · ".join((period_name(selection), *values))
 
 
 def chips(selection: Selection) -> Iterator[Chip]:
@@ -93,14 +113,19 @@ def step_label(report: Report) -> str:
 
 def comparison_text(selection: Selection, report: Report, previous: int | None) -> str:
     """Describe the change since the previous period; return "" if there is no such number."""
-    periods = {
-        "today": gettext("yesterday by this time"),
-        "7d": gettext("the previous 7 days"),
-        "30d": gettext("the previous 30 days"),
-    }
-    if not previous or selection.period not in periods:
+    if not previous or selection.previous is None:
         return ""
-    before = periods[selection.period]
+    since, until = selection.previous
+    day, time = format_time(since, "EEEE"), f"{until:%H:%M}"
+    before = {
+        "today": gettext("yesterday (%(day)s) by %(time)s", day=day, time=time),
+        "yesterday": gettext("the day before (%(day)s)", day=day),
+        "7d": gettext("the previous 7 days"),
+        "last-week": gettext("the week before"),
+        "30d": gettext("the previous 30 days"),
+        "last-month": gettext("the month before"),
+        "this-month": gettext("last month by this time"),
+    }[selection.period]
     change = round(100 * (report.total - previous) / previous)
     percent = format_percent(abs(change) / 100, locale=language_code())
     if change > 0:
@@ -108,6 +133,12 @@ def comparison_text(selection: Selection, report: Report, previous: int | None) 
     if change < 0:
         return gettext("%(percent)s fewer than %(before)s", percent=percent, before=before)
     return gettext("as many as %(before)s", before=before)
+
+
+def shares(report: Report) -> dict[Outcome, str]:
+    """Return the shares of the outcomes as percentages that add up to 100."""
+    tenths = rounded_shares({outcome: report.count(outcome) for outcome in Outcome})
+    return {outcome: translations().tenths(share) for outcome, share in tenths.items()}
 
 
 def anomaly_text(note: AnomalyNote) -> str:

@@ -12,7 +12,7 @@ from project.domain.attempts import AttemptDetail, AttemptFilter, AttemptRow, Ou
 from project.domain.errors import QueryTimeoutError, SearchTooBroadError
 from project.domain.reports import CodeCount, Report, StatusCount
 from project.presentation.privacy import as_visible
-from project.presentation.selection import DAYS, Selection
+from project.presentation.selection import Selection
 from project.reports.charts import Anomaly, Chart, build_chart, find_anomaly
 from project.services import reports as service
 
@@ -56,6 +56,8 @@ class Results:
     chart: Chart | None = None
     anomaly_note: AnomalyNote | None = None
     page: service.Page | None = None
+    newer_total: int | None = 0
+    """Number of attempts that are newer than those of the page."""
     total_all_time: int | None = None
     """Number of attempts of this filter over all time, counted only if there are none in the period."""
     is_new: bool = False
@@ -70,9 +72,7 @@ def get_results(database: Database, selection: Selection) -> Results:
     """Read the data of the results page, all from the same snapshot."""
     report = try_query(service.build_report, database, selection.filter, selection.zone, selection.now)
     attempt_filter = report.attempt_filter if report else selection.filter
-    page = try_query(
-        service.get_page, database, attempt_filter, PAGE_SIZE, before=selection.before, after=selection.after
-    )
+    page = _get_page(database, attempt_filter, selection)
     if page is not None:
         page = replace(page, attempts=[as_visible(attempt) for attempt in page.attempts])
     if report is None:
@@ -87,6 +87,7 @@ def get_results(database: Database, selection: Selection) -> Results:
         )
     return replace(
         results,
+        newer_total=_count_before_page(database, attempt_filter, page),
         previous=_count_previous(database, selection, report),
         chart=build_chart(report, selection),
         anomaly_note=_anomaly_note(database, report),
@@ -97,6 +98,14 @@ def find_last_request(database: Database) -> datetime | None:
     """Return when the last recorded attempt was received; None if there is none."""
     page = try_query(service.get_page, database, AttemptFilter(), 1)
     return page.attempts[0].received_at if page and page.attempts else None
+
+
+def _get_page(database: Database, attempt_filter: AttemptFilter, selection: Selection) -> service.Page | None:
+    if attempt_filter.is_scan and selection.after is None:
+        now, before = selection.now, selection.before
+        return try_query(service.search_page, database, attempt_filter, PAGE_SIZE, now, before=before)
+    bounds = {"before": selection.before, "after": selection.after}
+    return try_query(service.get_page, database, attempt_filter, PAGE_SIZE, **bounds)
 
 
 def _newest_id(selection: Selection, page: service.Page | None) -> UUID | None:
@@ -135,13 +144,22 @@ def _facets(database: Database, report: Report) -> Facets | None:
 
 def _count_previous(database: Database, selection: Selection, report: Report) -> int | None:
     """Count the previous period up to the same time of day; None if it is partly unrecorded."""
-    since = report.attempt_filter.since
-    if selection.period not in DAYS or since is None:
+    if selection.previous is None:
         return None
-    length = timedelta(days=DAYS[selection.period])
-    previous = replace(report.attempt_filter, since=since - length, until=selection.now - length)
-    older = service.get_page(database, AttemptFilter(until=previous.since), 1)
+    since, until = selection.previous
+    older = service.get_page(database, AttemptFilter(until=since), 1)
+    previous = replace(report.attempt_filter, since=since, until=until)
     return try_query(service.count_attempts, database, previous) if older.attempts else None
+
+
+def _count_before_page(database: Database, attempt_filter: AttemptFilter, page: service.Page | None) -> int | None:
+    """Count the attempts that are newer than those of a page."""
+    if page is None or not page.attempts or not page.has_newer:
+        return 0
+    first = page.attempts[0].received_at + timedelta(microseconds=1)
+    if attempt_filter.until is not None and first >= attempt_filter.until:
+        return 0
+    return try_query(service.count_attempts, database, replace(attempt_filter, since=first))
 
 
 def _anomaly_note(database: Database, report: Report) -> AnomalyNote | None:
@@ -170,9 +188,11 @@ class Details:
     older: AttemptRow | None
     selection: Selection
     """The selection that `newer` and `older` belong to."""
+    earlier: AttemptRow | None
+    later: AttemptRow | None
+    """The nearest attempts of the same person; the later one preferably created the user."""
     same_login: int = 0
     """Earlier attempts with the same login, counted up to MAX_SAME_LOGIN."""
-    last_same_login: AttemptRow | None = None
     same_login_query: str = ""
     """Empty if the reader must not see the login."""
 
@@ -192,18 +212,16 @@ def find_details(database: ReadDatabase, attempt_id: UUID, selection: Selection)
     neighbours = try_query(service.find_neighbours, database, selection.filter, attempt_id)
     newer, older = neighbours or (None, None)
     visible = as_visible(attempt)
-    details = Details(attempt=visible, newer=newer, older=older, selection=selection)
+    related = try_query(service.find_same_person, database, attempt) or (None, None)
+    earlier, later = (row and as_visible(row) for row in related)
+    details = Details(attempt=visible, newer=newer, older=older, earlier=earlier, later=later, selection=selection)
     if not attempt.username:
         return details
     same = AttemptFilter(text=f"={attempt.username}", until=attempt.received_at, in_full=True)
-    _, last = try_query(service.find_neighbours, database, same, attempt_id) or (None, None)
-    if last is None:
-        return details
     until = attempt.received_at.astimezone(selection.zone).replace(tzinfo=None)
     return replace(
         details,
         same_login=try_query(service.count_up_to, database, same, MAX_SAME_LOGIN) or 0,
-        last_same_login=last,
         same_login_query="?" + urlencode({"to": until.isoformat(), "q": same.text})
         if visible.username == attempt.username
         else "",

@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Concatenate, ParamSpec, TypeVar
@@ -19,11 +20,16 @@ from project.domain.lines import Block, Layout, RawBlock
 from project.domain.reports import CodeCount, Report, StatusCount, bucket_edges, day_edges
 from project.queries import attempts as rows
 from project.queries import counts, snapshots
+from project.queries.filters import SEARCH_S
 from project.queries.lines import find_escaped_lines, find_lines, find_lines_one_by_one, lines_query
 
 BLOCK = 1_353
 """Lines per query: more would take more memory, fewer would take more round trips. Divides the number of rows of a
 worksheet (1,048,575), so that no block extends over two sheets."""
+FIRST_SEARCH = timedelta(days=1)
+"""Length of the period that a text search reads first."""
+RELATED = timedelta(days=7)
+"""The time before and after an attempt in which others with the same contact are looked for."""
 AHEAD = 2
 """Number of blocks queried in advance, so that PostgreSQL produces the next block while one is sent."""
 WRITER_WAIT_S, OVERLOAD_WAIT_S, PAUSE_S = 0.5, 3.0, 0.002
@@ -40,6 +46,8 @@ class Page:
     attempts: list[AttemptRow]
     has_newer: bool
     has_older: bool
+    searched_since: datetime | None = None
+    """The time back to which a search came within its time limit; None if it is complete."""
 
 
 def build_report(database: Database, attempt_filter: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
@@ -129,6 +137,29 @@ def get_page(
     return Page(attempts=found[:limit], has_newer=before is not None, has_older=more)
 
 
+def search_page(
+    database: Database, attempt_filter: AttemptFilter, limit: int, now: datetime, *, before: UUID | None = None
+) -> Page:
+    """Return the newest matches of a text search, or those found within its time limit.
+
+    Searches backwards in periods of growing length, so that what was found before the limit is not lost.
+    """
+    end = time.monotonic() + SEARCH_S
+    first = attempt_filter.since or _read(database, rows.find_first_received_at, AttemptFilter())
+    newest = now + timedelta(seconds=1)
+    until, length = min(attempt_filter.until or newest, newest), FIRST_SEARCH
+    found: list[AttemptRow] = []
+    while first is not None and first < until and len(found) <= limit:
+        part = replace(attempt_filter, since=max(first, until - length), until=until)
+        missing, seconds = limit + 1 - len(found), max(end - time.monotonic(), 0.01)
+        try:
+            found += _read(database, rows.find_attempts, part, missing, before=before, seconds=seconds)
+        except SearchTooBroadError:
+            return Page(attempts=found, has_newer=before is not None, has_older=False, searched_since=until)
+        until, length = until - length, 2 * length
+    return Page(attempts=found[:limit], has_newer=before is not None, has_older=len(found) > limit)
+
+
 def iter_blocks(database: ReadDatabase, report: Report, layout: Layout, *, size: int = BLOCK) -> Iterator[Block]:
     """Yield the attempts of a report as blocks of lines, oldest first.
 
@@ -199,6 +230,19 @@ def find_neighbours(
     newer = _read(database, rows.find_attempts, attempt_filter, 1, after=attempt_id)
     older = _read(database, rows.find_attempts, attempt_filter, 1, before=attempt_id)
     return next(iter(newer), None), next(iter(older), None)
+
+
+def find_same_person(database: Database, attempt: AttemptRow) -> rows.Related:
+    """Return attempts with the same login, or within RELATED with the same name and contact."""
+    found = [database.read_transaction(rows.find_same_login, attempt)]
+    with suppress(QueryTimeoutError):
+        found.append(database.read_transaction(rows.find_same_contact, attempt, RELATED))
+    earlier = [related.earlier for related in found if related.earlier]
+    later = [related.later for related in found if related.later]
+    return rows.Related(
+        max(earlier, key=lambda row: row.id, default=None),
+        min(later, key=lambda row: (row.status != 201, row.id), default=None),
+    )
 
 
 def count_up_to(database: Database, attempt_filter: AttemptFilter, most: int) -> int:

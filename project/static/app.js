@@ -69,9 +69,20 @@ document.addEventListener("htmx:before:request", (event) => {
   if (["newer", "back"].includes(id) && (document.hidden || !following || typing)) event.preventDefault();
 });
 
-// After the new rows are loaded, move the focus to the table.
+// After the new rows are loaded, move the focus to the table. The title of the tab counts those that are offered.
+const title = document.title;
 document.addEventListener("htmx:after:swap", (event) => {
-  if (event.detail.ctx.select) document.getElementById("list")?.focus();
+  if (event.detail.ctx.select) document.getElementById("list")?.focus({ preventScroll: true });
+  const count = document.querySelector("#newer [data-count]")?.dataset.count;
+  document.title = count ? `(${count}) ${title}` : title;
+});
+
+// A click anywhere in a row opens it, unless it ends the selection of text.
+document.addEventListener("click", (event) => {
+  const row = event.target.closest("#rows tbody tr");
+  if (!row || event.target.closest("a, button, input") || String(getSelection())) return;
+  const { ctrlKey, metaKey, shiftKey } = event;
+  row.querySelector("th a")?.dispatchEvent(new MouseEvent("click", { ctrlKey, metaKey, shiftKey, bubbles: true, cancelable: true }));
 });
 
 // Say within seconds that the database or the network is lost, and when it is back.

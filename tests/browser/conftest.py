@@ -46,6 +46,14 @@ def address(app: Flask) -> Iterator[str]:
         yield address
 
 
+def expand(page: Page) -> None:
+    """Unfold the filters and all details of a page."""
+    page.evaluate("""() => {
+        for (const fold of document.querySelectorAll("#fold")) fold.checked = true;
+        for (const details of document.querySelectorAll("details")) details.open = true;
+    }""")
+
+
 @dataclass
 class PageErrors:
     """Console errors and foreign requests of a page."""

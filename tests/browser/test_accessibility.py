@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, ViewportSize, expect
 from project.domain.errors import DatabaseUnavailableError
 from project.http import reauthentication
 from project.services import reports as service
-from tests.browser.conftest import PageErrors
+from tests.browser.conftest import PageErrors, expand
 from tests.conftest import Rows
 from tests.functional.attempts import INVALID_PHONE, ago, keep
 
@@ -101,8 +101,7 @@ def pages(reader_page: Page, app: Flask, rows: Rows) -> list[str]:
 def findings(page: Page, address: str) -> list[str]:
     """Return axe-core's violations on a page with all details expanded, and stray text."""
     page.wait_for_load_state()  # the style sheet of a page after a form may not be loaded yet
-    for summary in page.locator("summary").all():
-        summary.click()
+    expand(page)
     best_practice = [] if address == "/swagger/" else ["best-practice"]
     violations: list[dict[str, Any]] = (
         Axe().run(page, options={"runOnly": WCAG + best_practice, "resultTypes": ["violations"]}).response["violations"]
@@ -224,7 +223,7 @@ def test_reduced_motion_and_forced_colors_are_respected(page: Page, pages: list[
         assert set(durations) == {"0s"}
     else:
         assert page.locator(".badge").first.evaluate("(badge) => getComputedStyle(badge).borderTopStyle") == "solid"
-        selected, other = page.locator(".segmented span").evaluate_all(
+        selected, other = page.locator(".periods a").evaluate_all(
             "(all) => [all[1], all[2]].map((each) => getComputedStyle(each).backgroundColor)"
         )
         assert selected != other

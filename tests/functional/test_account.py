@@ -60,7 +60,7 @@ def test_a_user_sees_their_own_data_and_request_unmasked(client: FlaskClient, pa
     page = client.get("/account/").text
 
     user_id = rows.of("users")[0]["id"]
-    for shown in ("a.sokolova", "Анна Соколова", "+79125550141", "Anna@example.org", "31 декабря 1990"):
+    for shown in ("a.sokolova", "Анна Соколова", "+7 912 555-01-41", "Anna@example.org", "31 декабря 1990"):
         assert shown in page
     assert f'href="/results/{user_id}/"' in page
     assert client.get(f"/results/{user_id}/").status_code == 200

@@ -31,13 +31,13 @@ def text_of(page: str) -> str:
 
 def headline_numbers(page: str) -> list[str]:
     """Return the headline numbers: all, created, rejected, failed, milliseconds."""
-    return [number.replace("\xa0", "") for number in re.findall(r"<dd><b>([^<]*)</b>", page)]
+    return [number.replace("\xa0", "") for number in re.findall(r"<dd><b>(?:<a[^>]*>)?([^<]*)<", page)]
 
 
 def logins(page: str) -> list[str]:
     """Return the logins of the rows from top to bottom."""
     table = page.partition('<table id="rows"')[2].partition("</table>")[0]
-    cells = re.findall(r'<td class="who">(.*?)</td>', table)
+    cells = re.findall(r'<td class="who">(.*?)(?:<span class="name|</td>)', table)
     return [re.sub(r"<[^>]+>", "", cell) for cell in cells]
 
 
@@ -107,9 +107,9 @@ def test_the_statistics_add_up_and_the_latest_row_is_on_top(reader: FlaskClient)
     page = show(reader)
 
     assert headline_numbers(page)[:4] == ["5", "2", "2", "0"]
-    assert "1 без нового пользователя: проверка или повтор" in text_of(page)
+    assert "1 без нового пользователя (20,0 %): проверка или повтор" in text_of(page)
     assert logins(page) == ["b", "no.contact", "a.sokolova", "a.sokolova", "petrov.ivan"]
-    assert "Показаны 5 последних из 5" in text_of(page)
+    assert "1–5 из 5" in text_of(page)
 
 
 def test_shares_are_shown_for_the_outcomes(reader: FlaskClient, app: Flask) -> None:
@@ -302,7 +302,8 @@ def test_filters_are_shown_as_chips_that_remove_them(varied: FlaskClient) -> Non
 def test_the_form_shows_the_selected_filters(varied: FlaskClient) -> None:
     page = show(varied, "?period=30d&result=rejected,failed&code=invalid_phone&status=422&q=bor&tz=UTC")
 
-    assert '<input type="radio" name="period" value="30d" checked>' in page
+    assert '<a href="/results/?period=30d&amp;result=rejected' in page
+    assert '<input type="hidden" name="period" value="30d">' in page
     assert '<option value="rejected,failed" selected>' in page
     assert '<option value="invalid_phone" selected>' in page
     assert '<input type="hidden" name="status" value="422">' in page

@@ -169,7 +169,7 @@ def test_an_unconfirmed_user_shows_the_status_sent_to_the_client(reader: FlaskCl
 
     page = show(reader, attempt_id)
 
-    assert "Создан 201" in text_of(page)
+    assert "Создан, клиент не знает Пользователь создан" in text_of(page)
     assert "Ответ клиенту 503 Сервис недоступен" in text_of(page)
     assert shown(page, "rs-body")["code"] == "outcome_unknown"
 
@@ -196,8 +196,8 @@ def test_earlier_attempts_of_the_login_are_counted_and_linked(reader: FlaskClien
 
     (earlier,) = links(page, "ещё 3 запроса")
     listed = reader.get(earlier).text
-    assert "<dd><b>3</b>" in listed
-    assert "Отказ 409" in text_of(page.partition("Ранее с этим логином")[2])
+    assert "1–3 из 3" in text_of(listed)
+    assert "Отказ 409" in text_of(page.partition("Этот человек раньше")[2])
 
 
 def test_the_first_attempt_of_a_login_is_marked(reader: FlaskClient, app: Flask) -> None:

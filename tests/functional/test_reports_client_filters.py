@@ -53,7 +53,7 @@ def user(attempts: FlaskClient, app: Flask) -> FlaskClient:
 def logins(page: str) -> set[str]:
     """Return the logins in the list of a page."""
     table = page.partition('<table id="rows"')[2].partition("</table>")[0]
-    return set(re.findall(r'<td class="who">(.*?)</td>', table))
+    return set(re.findall(r'<td class="who">(.*?)(?:<span class="name|</td>)', table))
 
 
 def download(browser: FlaskClient, path: str, query: dict[str, str]) -> tuple[int, str]:
