@@ -1,9 +1,9 @@
 """POST /useradd at four addresses. None redirects: clients drop the body on a redirect."""
 
 import re
+from uuid import uuid4
 
-from flask import Blueprint, Request, Response, current_app, request
-from werkzeug.exceptions import HTTPException
+from flask import Blueprint, Request, Response, request
 
 from project.contract import responses
 from project.contract.responses import json_response
@@ -19,9 +19,10 @@ from project.domain.text import clean
 from project.http import rate_limits
 from project.http.guards import public, require_api_key
 from project.http.languages import language
+from project.http.negotiation import FORM_TYPES
 from project.http.query_parameters import check_parameters, read_switch
 from project.http.request_ids import client_request_id
-from project.http.request_state import RequestState, current_request, request_state
+from project.http.request_state import RequestState, current_request, request_state, requested_endpoint
 from project.runtime import Runtime, get_runtime
 from project.services import attempts, registration
 
@@ -58,18 +59,8 @@ def begin_attempt() -> None:
 
 
 def _is_attempt() -> bool:
-    """Return whether the request is for /useradd, also if its path is `//useradd`.
-
-    If routing has refused the request (405, untrusted host), the path is matched again with the method POST.
-    """
-    current = current_request()
-    if current.routing_exception is None:
-        return current.endpoint in ENDPOINTS
-    try:
-        endpoint, _ = current_app.url_map.bind("localhost").match(current.environ["PATH_INFO"], "POST")
-    except HTTPException:
-        return False
-    return endpoint in ENDPOINTS
+    """Return whether the request is for /useradd, also if its path is `//useradd`."""
+    return requested_endpoint() in ENDPOINTS
 
 
 @bp.after_request
@@ -122,7 +113,7 @@ def _read(request: Request, runtime: Runtime, state: RequestState) -> tuple[NewA
     assert attempt is not None  # noqa: S101 - tells mypy: begin_attempt() has run
     refuse_encoded(request)
     if not JSON.fullmatch(request.mimetype):
-        raise RefusalError("unsupported_media_type")
+        raise _wrong_type(request)
     state.idempotency_key = key = read_idempotency_key(request)
     attempt.key_hash = hash_key(key)
     if state.arrival.waited_s > MAX_QUEUE_S:
@@ -141,6 +132,14 @@ def refuse_encoded(request: Request) -> None:
         raise RefusalError("unsupported_media_type", "encoded")
 
 
+def _wrong_type(request: Request) -> RefusalError:
+    if not request.mimetype:
+        return RefusalError("unsupported_media_type", "missing")
+    if request.mimetype in FORM_TYPES:
+        return RefusalError("unsupported_media_type", "form")
+    return RefusalError("unsupported_media_type", "other", type=clean(request.mimetype, 60))
+
+
 def read_idempotency_key(request: Request) -> str:
     """Return the client's idempotency key, or a generated one. Raises RefusalError."""
     header = request.environ.get("HTTP_IDEMPOTENCY_KEY")
@@ -148,7 +147,8 @@ def read_idempotency_key(request: Request) -> str:
         return new_key()
     match = _KEY.fullmatch(header.strip())
     if match is None:
-        raise RefusalError("bad_idempotency_key")
+        # The example is a new one each time, because some clients will send it as it stands.
+        raise RefusalError("bad_idempotency_key", example=str(uuid4()))
     return match[2]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from flask import Blueprint, abort, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 
-from project.contract.error_codes import FIELD_CODES, PROBLEMS, FieldCode, ProblemType
+from project.contract.error_codes import EXAMPLE_USER, FIELD_CODES, PROBLEMS, FieldCode, ProblemType
 from project.contract.responses import PROBLEM, problem_values
 from project.http.guards import public
 from project.http.request_state import request_state
@@ -50,7 +50,8 @@ def problem(code: str) -> ResponseReturnValue:
 def _sentences(entry: ProblemType | FieldCode) -> list[str]:
     """Return all messages of a code with sample values filled in; "…" replaces missing values."""
     texts = entry.details if isinstance(entry, ProblemType) else entry.messages
-    samples = {variant: defaultdict(lambda: "…", {} if variant else entry.sample) for variant in texts}
+    user = {"user": str(EXAMPLE_USER)}
+    samples = {variant: defaultdict(lambda: "…", user if variant else {**user, **entry.sample}) for variant in texts}
     return [str(text) % samples[variant] if "%(" in str(text) else str(text) for variant, text in texts.items()]
 
 

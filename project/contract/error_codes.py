@@ -1,12 +1,12 @@
 """Error codes: HTTP status, English texts for gettext, and whether a retry helps."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from flask_babel import lazy_gettext as _
 
-from project.domain.errors import NO_PARAMS, FieldError, Params, RuleError
+from project.domain.errors import FIELDS, NO_PARAMS, FieldError, Params, RuleError
 from project.http.translations import ngettext
 
 
@@ -17,12 +17,14 @@ class ProblemType:
     status: int
     title: str
     details: Mapping[str, str]
-    """Message of each variant; the default variant is ""."""
+    """Detail of each variant; the default variant is ""."""
     retryable: bool = False
     sample: Params = field(default_factory=lambda: NO_PARAMS)
     """Sample parameters of the default message, for the documentation."""
 
 
+EXAMPLE_USER = _('{"name": "Ivan Petrov", "username": "petrov.ivan", "phone": "+79991234567"}')
+"""A body that creates a user; fills the placeholder %(user)s of a detail."""
 _RETRY_DETAILS = {
     "": _("The user was not created. Repeat in %(seconds)s s with the same Idempotency-Key."),
     "read": _("Try again in %(seconds)s s."),
@@ -30,18 +32,18 @@ _RETRY_DETAILS = {
 PROBLEMS: Mapping[str, ProblemType] = {
     "bad_request": ProblemType(
         400,
-        _("The request is not valid HTTP for this service"),
+        _("The request is not valid"),
         {
             "": _("Check the address and headers."),
             "malformed": _("The request is not valid HTTP: %(reason)s."),
             "incomplete": _(
-                "The body ends after %(received)s of %(length)s bytes: Content-Length counts bytes, not letters."
+                "Only %(received)s of %(length)s bytes of the body were sent: Content-Length counts bytes, not letters."
             ),
             "form_expired": _("The form has expired. Go back, reload the page and send it again."),
-            "repeated": _("The parameter “%(name)s” stands there twice: which value counts is unclear."),
+            "repeated": _("The parameter “%(name)s” was sent twice. Send it once."),
             "two_periods": _("“period” and “%(name)s” contradict each other: send only one of them, or period=dates."),
             "no_dates": _("period=dates needs a date. Example: period=dates&from=2026-11-17&to=2026-11-23."),
-            "period": _("The period ends before it starts."),
+            "period": _("The period ends before it starts: “from” may not be later than “to”."),
             "search": _("The search is too broad: narrow the period, or write = and the whole login."),
         },
     ),
@@ -56,36 +58,60 @@ PROBLEMS: Mapping[str, ProblemType] = {
         _("Unknown query parameter"),
         {
             "": _("The parameter “%(name)s” is not supported. Supported here: %(known)s."),
-            "hint": _("The parameter “%(name)s” is not supported. Did you mean %(hint)s?"),
-            "value": _("The parameter “%(name)s” has no value “%(value)s”. Example: %(name)s=%(example)s."),
-            "switch": _("The parameter “%(name)s” is on or off: %(name)s=true, %(name)s=false."),
+            "hint": _("The parameter “%(name)s” is not supported. Did you mean %(hint)s? Then send ?%(example)s"),
+            "value": _("The parameter “%(name)s” cannot be “%(value)s”. Example: ?%(name)s=%(example)s"),
+            "switch": _("The parameter “%(name)s” must be true or false. Example: ?%(name)s=true"),
         },
         sample={"name": "foo", "known": "dry_run"},
     ),
     "malformed_json": ProblemType(
         400,
-        _("The body is not JSON"),
+        _("The body could not be read as JSON"),
         {
             "": _(
-                "Could not parse JSON: line %(line)s, column %(column)s. "
-                "Check quotes and commas; the encoding must be UTF-8."
+                "There is an error in the JSON at line %(line)s, column %(column)s: "
+                "check quotes, commas and brackets there. Example: %(user)s"
             ),
-            "empty": _('The body is empty. Send one JSON object: {"name": …, "username": …, "phone": …}.'),
-            "empty_list": _("There is no user in the request."),
+            "start": _("The body does not begin with a brace. Send one JSON object, for example %(user)s"),
+            "trailing_comma": _(
+                "There is an extra comma before the closing bracket: line %(line)s, column %(column)s. Delete it. "
+                "Example: %(user)s"
+            ),
+            "quotes": _(
+                'Names of fields and values need double quotes ("): line %(line)s, column %(column)s. Example: %(user)s'
+            ),
+            "unclosed": _("A quote is not closed: line %(line)s, column %(column)s. Example: %(user)s"),
+            "comma": _(
+                "A comma is missing at line %(line)s, column %(column)s, or a quote within a string is not written "
+                'as \\". Example: %(user)s'
+            ),
+            "colon": _(
+                "A colon is missing after the name of a field: line %(line)s, column %(column)s. Example: %(user)s"
+            ),
+            "control": _(
+                "There is a line break or a tab within quotes: line %(line)s, column %(column)s. "
+                "Write \\n or \\t instead."
+            ),
+            "backslash": _("Write every backslash within quotes twice (\\\\): line %(line)s, column %(column)s."),
+            "extra": _(
+                "The body continues after the end of the JSON: line %(line)s, column %(column)s. Send one object. "
+                "To send many users, use /api/v1/useradd/bulk/."
+            ),
+            "empty": _("The body is empty. Send one JSON object, for example %(user)s"),
+            "empty_list": _("There is no user in the request. Send at least one, for example %(user)s"),
             "not_utf8": _("The body is not in UTF-8. Convert it to UTF-8."),
             "encoding": _("The body is not in UTF-8; it looks like %(encoding)s. Convert it to UTF-8."),
             "marks": _("The body begins with two byte order marks: send one, or none."),
             "cut": _(
-                "The body ends before the JSON does: line %(line)s, column %(column)s. Close every quote and bracket."
+                "The body ends before the JSON does: line %(line)s, column %(column)s. Close every quote and bracket. "
+                "Example: %(user)s"
             ),
             "miscounted": _("The body ends before the JSON does: Content-Length counts bytes, not letters."),
-            "repeated_key": _("The key “%(key)s” stands there twice: send it once."),
+            "repeated_key": _("The field “%(key)s” was sent twice. Send it once."),
             "number": _(
                 "A number is not finite or too long: NaN, Infinity and 1e400 are not JSON. Send a string in quotes."
             ),
-            "too_deep": _(
-                'The JSON is nested too deeply. Send one flat object: {"name": …, "username": …, "phone": …}.'
-            ),
+            "too_deep": _("The JSON is nested too deeply. Send one flat object, for example %(user)s"),
         },
         sample={"line": 3, "column": 14},
     ),
@@ -93,19 +119,25 @@ PROBLEMS: Mapping[str, ProblemType] = {
         400,
         _("A JSON object is needed"),
         {
-            "": _('Send one object: {"name": …, "username": …, "phone": …}.'),
+            "": _("Send one object, for example %(user)s"),
             "array": _(
-                'An array was sent. Send one object: {"name": …, "username": …, "phone": …}, '
-                "or the array to /api/v1/useradd/bulk/."
+                "An array was sent, but one object is needed, for example %(user)s. "
+                "To send an array, use /api/v1/useradd/bulk/."
             ),
-            "string": _('A string was sent. Send one object: {"name": …, "username": …, "phone": …}.'),
-            "null": _('null was sent. Send one object: {"name": …, "username": …, "phone": …}.'),
+            "string": _("A string was sent, but one object is needed, for example %(user)s"),
+            "null": _("null was sent, but one object is needed, for example %(user)s"),
         },
     ),
     "bad_idempotency_key": ProblemType(
         400,
         _("The idempotency key is unusable"),
-        {"": _("21 to 255 visible ASCII characters are needed, a UUID is best.")},
+        {
+            "": _(
+                "The header Idempotency-Key must have 21 to 255 visible ASCII characters without spaces. "
+                "Send a new UUID, for example %(example)s, or leave the header out."
+            )
+        },
+        sample={"example": "…"},
     ),
     "unauthorized": ProblemType(
         401,
@@ -127,13 +159,30 @@ PROBLEMS: Mapping[str, ProblemType] = {
     "not_found": ProblemType(
         404, _("Not found"), {"": _("There is no such address or record. See /swagger/ for all addresses.")}
     ),
-    "method_not_allowed": ProblemType(405, _("Method not allowed"), {"": _("Use POST here. See /swagger/.")}),
+    "method_not_allowed": ProblemType(
+        405,
+        _("Method not allowed"),
+        {
+            "": _("%(method)s is not supported here. Supported: %(allowed)s. All addresses are listed in /swagger/."),
+            "user": _(
+                "%(method)s is not supported here. Send POST with the header Content-Type: application/json "
+                "and a body such as %(user)s"
+            ),
+            "users": _(
+                "%(method)s is not supported here. Send POST with the header Content-Type: application/x-ndjson "
+                "and one user a line, such as %(user)s"
+            ),
+        },
+        sample={"method": "POST", "allowed": "GET, HEAD"},
+    ),
     "conflict": ProblemType(
         409,
-        _("The user already exists"),
+        _("Username, phone or e-mail is taken"),
         {
-            "": _("What was sent belongs to another user. Change it or find that user."),
-            "username_taken": _("The login is taken. Choose another one, for example with a digit: petrov.ivan2."),
+            "": _("Several values are taken already. Change each of them, or use the user that already exists."),
+            "username_taken": _(
+                "This username is taken. Choose another one, for example by adding a digit: petrov.ivan2."
+            ),
             "phone_taken": _("Another user has this phone number. Send another one, or only an e-mail address."),
             "email_taken": _("Another user has this e-mail address. Send another one, or only a phone number."),
         },
@@ -177,22 +226,34 @@ PROBLEMS: Mapping[str, ProblemType] = {
     ),
     "unsupported_media_type": ProblemType(
         415,
-        _("application/json is needed"),
+        _("The format of the body is not supported"),
         {
-            "": _("Send the header Content-Type: application/json."),
+            "": _("Send the header Content-Type: application/json and the fields as JSON, for example %(user)s"),
+            "missing": _(
+                "The header Content-Type is missing. Send Content-Type: application/json and the fields as JSON, "
+                "for example %(user)s"
+            ),
+            "form": _(
+                "Form data is not accepted. Send the header Content-Type: application/json and the fields as JSON, "
+                "for example %(user)s"
+            ),
+            "other": _(
+                "Content-Type: %(type)s is not accepted. Send the header Content-Type: application/json and the fields "
+                "as JSON, for example %(user)s"
+            ),
             "bulk": _(
-                "Send one user a line as application/x-ndjson, or an array of users as application/json, "
-                "and name that in Content-Type."
+                "Send the header Content-Type: application/x-ndjson and one user a line, such as %(user)s, "
+                "or the header Content-Type: application/json and an array of users."
             ),
             "encoded": _("Send the body as it is, without Content-Encoding."),
         },
     ),
     "validation_failed": ProblemType(
-        422, _("The data did not pass validation"), {"": _("Correct the fields named and send the request again.")}
+        422, _("Some fields are invalid"), {"": _("Correct the fields named and send the request again.")}
     ),
     "idempotency_key_reused": ProblemType(
         422,
-        _("The idempotency key was used already"),
+        _("The idempotency key has already been used"),
         {"": _("Another request came with this Idempotency-Key. A new request needs a new key.")},
     ),
     "head_too_large": ProblemType(
@@ -244,7 +305,10 @@ PROBLEMS: Mapping[str, ProblemType] = {
 
 @dataclass(frozen=True, slots=True)
 class FieldCode:
-    """A reason why a field is invalid: a short text for lists and a message for each variant."""
+    """A reason why a field is invalid: a short text for lists and a message for each variant.
+
+    The message of `phone number` is that of the variant `number` for the field phone.
+    """
 
     short: str
     messages: Mapping[str, str]
@@ -259,15 +323,17 @@ FIELD_CODES: Mapping[str, FieldCode] = {
         {
             "": _("This field is required."),
             "name": _("A name is required, for example Ivan Petrov."),
-            "username": _("A login is required, for example petrov.ivan."),
+            "username": _("A username is required, for example petrov.ivan."),
+            "misnamed": _("This field is required. It was probably sent under another name: see the unknown field."),
+            "in_parts": _("This field is required. Put first and last name into it together, for example Ivan Petrov."),
         },
     ),
     "contact_required": FieldCode(
         _("Neither phone nor e-mail"),
         {
             "": _(
-                "Give a phone number or an e-mail address (or both): "
-                "phone, for example +7 999 123-45-67, or email, for example ivan@example.org."
+                "Provide a phone number, an e-mail address or both, "
+                "for example phone +7 999 123-45-67 or email ivan@example.org."
             )
         },
         "phone, email",
@@ -275,12 +341,15 @@ FIELD_CODES: Mapping[str, FieldCode] = {
     "invalid_type": FieldCode(
         _("A field has the wrong type"),
         {
-            "": _("A string is needed: one value in quotes."),
-            "number": _("A string is needed, a number was sent: put the value in quotes."),
-            "boolean": _("A string is needed, true or false was sent: send one value in quotes."),
-            "array": _("A string is needed, an array was sent: send one value in quotes, without brackets."),
-            "object": _("A string is needed, an object was sent: send one value in quotes, without braces."),
-            "null": _("A string is needed, null was sent: send one value in quotes."),
+            "": _("This must be a string: one value in quotes."),
+            "number": _("This must be a string, but a number was sent. Put the value in quotes."),
+            "phone number": _(
+                'This must be a string, but a number was sent. Put the value in quotes, for example "+79991234567".'
+            ),
+            "boolean": _("This must be a string, but true or false was sent. Send one value in quotes."),
+            "array": _("This must be a string, but an array was sent. Send one value in quotes, without brackets."),
+            "object": _("This must be a string, but an object was sent. Send one value in quotes, without braces."),
+            "null": _("This must be a string, but null was sent. Send one value in quotes."),
             "error_cell": _(
                 "The cell has the error %(value)s instead of a value. Correct the formula, or type the value."
             ),
@@ -291,7 +360,7 @@ FIELD_CODES: Mapping[str, FieldCode] = {
         {
             "": _("The field is blank."),
             "name": _("The name is blank: it has no visible character. Example: Ivan Petrov."),
-            "username": _("The login is blank: it has no visible character. Example: petrov.ivan."),
+            "username": _("The username is blank: it has no visible character. Example: petrov.ivan."),
         },
         "name, username",
     ),
@@ -316,22 +385,31 @@ FIELD_CODES: Mapping[str, FieldCode] = {
         sample={"position": 7, "codepoint": "U+0000"},
     ),
     "invalid_username": FieldCode(
-        _("The login is not valid"),
+        _("The username is not valid"),
         {
             "": _("Use letters, digits and @ . + - _ without spaces, for example petrov.ivan."),
-            "blank": _("A login has no spaces inside. Example: petrov.ivan."),
+            "blank": _("A username cannot contain spaces. Example: petrov.ivan."),
             "character": _(
                 "The character “%(character)s” (%(codepoint)s) is not allowed: "
                 "use Latin or Cyrillic letters, digits and @ . + - _. Example: petrov.ivan."
             ),
-            "mixed_scripts": _(
-                "Cyrillic and Latin letters may not be mixed, even if they look the same: "
-                "check the keyboard layout and type the login again. Example: petrov.ivan."
+            "latin_letter": _(
+                "A username cannot mix Cyrillic and Latin letters, even if they look the same. Here “%(character)s” "
+                "(character %(position)s) is Latin: check the keyboard layout and type it again. Example: petrov.ivan."
             ),
-            "only_signs": _("A login has at least one letter or digit. Example: petrov.ivan."),
-            "contact_of_another": _(
-                "This login reads as an e-mail address or a phone number, so it must be your own: "
-                "send the same in the field %(field)s, too, or choose another login, for example petrov.ivan."
+            "cyrillic_letter": _(
+                "A username cannot mix Cyrillic and Latin letters, even if they look the same. Here “%(character)s” "
+                "(character %(position)s) is Cyrillic: check the keyboard layout and type it again. "
+                "Example: petrov.ivan."
+            ),
+            "only_signs": _("A username needs at least one letter or digit. Example: petrov.ivan."),
+            "email_of_another": _(
+                "A username in the form of an e-mail address must be the same as the field email. "
+                "Send this address in email, too, or choose another username, for example petrov.ivan."
+            ),
+            "phone_of_another": _(
+                "A username in the form of a phone number must be the same as the field phone. "
+                "Send this number in phone, too, or choose another username, for example petrov.ivan."
             ),
         },
         "username",
@@ -340,12 +418,22 @@ FIELD_CODES: Mapping[str, FieldCode] = {
         _("The phone number is not valid"),
         {
             "": _(
-                "There is no such phone number. Check the digits; a number of another country begins with + "
-                "and the country code. Example: +7 999 123-45-67."
+                "There is no such phone number. Check for a missing, extra or wrong digit. "
+                "If it is a foreign number, start it with + and the country code. Example: +7 999 123-45-67."
             ),
             "too_short": _(
-                "The number is too short. Send it with the area code, "
-                "for another country also with + and the country code. Example: +7 999 123-45-67."
+                "The number is too short. Check for a missing digit or area code. "
+                "If it is a foreign number, start it with + and the country code. Example: +7 999 123-45-67."
+            ),
+            "digits_missing": _(
+                "The number is too short: after +%(country_code)s it has %(digits)s of %(needed)s digits. "
+                "Check for a missing digit or area code. "
+                "If it is a foreign number, start it with + and the country code. Example: +7 999 123-45-67."
+            ),
+            "digits_extra": _(
+                "The number is too long: after +%(country_code)s it has %(digits)s digits instead of %(needed)s. "
+                "Check for an extra digit. "
+                "If it is a foreign number, start it with + and the country code. Example: +7 999 123-45-67."
             ),
             "too_long": _("The number is too long. Send one number without other digits. Example: +7 999 123-45-67."),
             "characters": _(
@@ -360,9 +448,12 @@ FIELD_CODES: Mapping[str, FieldCode] = {
                 "and enter the number again. Example: +7 999 123-45-67."
             ),
             "without_plus": _(
-                "Begin with + and the country code: this is a number of another country. Example: +375 29 123-45-67."
+                "This looks like a number of another country: put + before the country code. "
+                "Example: +375 29 123-45-67."
             ),
-            "unknown_country": _("There is no such country code after the +. Example: +7 999 123-45-67."),
+            "unknown_country": _(
+                "There is no country code like the one after the +. Check it. Example: +7 999 123-45-67."
+            ),
         },
         "phone",
     ),
@@ -370,19 +461,18 @@ FIELD_CODES: Mapping[str, FieldCode] = {
         _("The e-mail address is not valid"),
         {
             "": _("This is not an e-mail address. Example: ivan@example.org."),
-            "no_at": _("There is no @. Example: ivan@example.org."),
+            "no_at": _("The address has no @. Example: ivan@example.org."),
             "several": _("Send one address with one @. Example: ivan@example.org."),
             "display_name": _("Send only the address, without a name and < >. Example: ivan@example.org."),
-            "blank": _("An e-mail address has no spaces inside. Example: ivan@example.org."),
+            "blank": _("An e-mail address cannot contain spaces. Example: ivan@example.org."),
             "long_local": _("At most %(limit)s characters may stand before the @. Example: ivan@example.org."),
             "local": _(
                 "The part before the @ is not valid: use letters, digits and . _ + -, with single dots between them. "
                 "Example: ivan.petrov@example.org."
             ),
-            "domain": _("The part after the @ is not a valid domain name with a dot. Example: ivan@example.org."),
+            "domain": _("The part after the @ must be a domain name with a dot. Example: ivan@example.org."),
             "special_domain": _(
-                "No mail is delivered to this domain: it is reserved for tests and technical purposes. "
-                "Send an address that gets mail, for example ivan@example.org."
+                "This is not a public mail domain. Use an address with a public domain, in the form ivan@example.org."
             ),
             "keyboard_layout": _(
                 "The address contains letters of another alphabet that look like Latin ones. "
@@ -400,11 +490,11 @@ FIELD_CODES: Mapping[str, FieldCode] = {
                 "Send YYYY-MM-DD or DD.MM.YYYY, for example 1990-12-31 or 31.12.1990."
             ),
             "short_year": _(
-                "The year needs four digits. Send YYYY-MM-DD or DD.MM.YYYY, for example 1990-12-31 or 31.12.1990."
+                "Write the year with four digits: YYYY-MM-DD or DD.MM.YYYY, for example 1990-12-31 or 31.12.1990."
             ),
             "time": _(
-                "Send only the day of birth: a time zone can move it to another day. "
-                "YYYY-MM-DD or DD.MM.YYYY, for example 1990-12-31 or 31.12.1990."
+                "Send only the date, without time and time zone: the time zone could move it to another day. "
+                "The format is YYYY-MM-DD or DD.MM.YYYY, for example 1990-12-31 or 31.12.1990."
             ),
             "no_such_day": _(
                 "There is no such day in the calendar. Check day and month: "
@@ -427,11 +517,14 @@ FIELD_CODES: Mapping[str, FieldCode] = {
         {
             "": _("There is no such field. Delete it; the fields are name, username, phone, email and birth_date."),
             "hint": _("There is no such field. Did you mean %(hint)s?"),
+            "name_part": _(
+                "There is no such field. Put first and last name together into the field name, for example Ivan Petrov."
+            ),
         },
     ),
     "username_taken": FieldCode(
-        _("The login is taken already"),
-        {"": _("The login is taken. Choose another one, for example with a digit: petrov.ivan2.")},
+        _("The username is taken already"),
+        {"": _("This username is taken. Choose another one, for example by adding a digit: petrov.ivan2.")},
         "username",
         status=409,
     ),
@@ -508,23 +601,27 @@ def reason_codes() -> tuple[str, ...]:
 
 def detail_text(code: str, variant: str = "", params: Params = NO_PARAMS) -> str:
     """Return the detail of a problem document, in the current language."""
-    return _render(PROBLEMS[code].details, variant, params)
+    details = PROBLEMS[code].details
+    if "%(user)s" in str(details.get(variant, details[""])):
+        params = {**params, "user": str(EXAMPLE_USER)}
+    return _render(details, variant, params)
 
 
-def validation_detail(errors: Iterable[FieldError]) -> str:
-    """Return the detail of a failed validation: the number of invalid fields."""
+def validation_detail(errors: Sequence[FieldError]) -> str:
+    """Return the detail of a failed validation: the number of errors."""
     return ngettext(
-        "Correct %(num)s field and send the request again.",
-        "Correct %(num)s fields and send the request again.",
-        len({error.field for error in errors}),
+        "%(num)s error found. Correct it and send the request again.",
+        "%(num)s errors found. Correct them and send the request again.",
+        len(errors),
     )
 
 
 def message_text(error: FieldError | RuleError) -> str:
     """Return the message of a field error, in the current language."""
     messages = FIELD_CODES[error.code].messages
-    field = error.field if isinstance(error, FieldError) and error.field in messages else ""
-    return _render(messages, error.variant or field, error.params)
+    field = error.field if isinstance(error, FieldError) and error.field in FIELDS else ""
+    names = (f"{field} {error.variant}".strip(), error.variant)
+    return _render(messages, next((name for name in names if name in messages), ""), error.params)
 
 
 def _render(sentences: Mapping[str, str], variant: str, params: Params) -> str:

@@ -13,7 +13,7 @@ from flask import Flask, abort
 from flask.typing import ResponseReturnValue
 from marshmallow import fields
 
-from project.contract.error_codes import PROBLEMS
+from project.contract.error_codes import PROBLEMS, detail_text
 from project.contract.problems import MEDIA_TYPE
 from project.contract.responses import COMPONENTS, PROBLEM, ResponseSchema, problem_values
 from project.contract.schemas import UserAddSchema
@@ -150,8 +150,7 @@ def _json_property(field: fields.Field[Any]) -> dict[str, Any]:
 
 def _example(code: str) -> dict[str, Any]:
     problem = PROBLEMS[code]
-    detail = str(problem.details[""])
-    values = problem_values(code, detail % problem.sample if problem.sample else detail, attempt_id=_EXAMPLE_ID)
+    values = problem_values(code, detail_text(code, "", problem.sample), attempt_id=_EXAMPLE_ID)
     if code in _EXAMPLE_ERRORS:
         values["errors"] = [dict(zip(("field", "code", "message"), _EXAMPLE_ERRORS[code], strict=True))]
     return PROBLEM.dump(values)
@@ -168,6 +167,10 @@ def _not_found(**_: Any) -> ResponseReturnValue:
 
 _EXAMPLE_ID = "01936b4e-2f6a-7c3e-9b1d-5a8f0c2e4d61"
 _EXAMPLE_ERRORS = {
-    "validation_failed": ("phone", "invalid_phone", "The number is too short. Example: +7 999 123-45-67."),
-    "conflict": ("username", "username_taken", "The login is taken."),
+    "validation_failed": (
+        "phone",
+        "invalid_phone",
+        "The number is too short. Check for a missing digit or area code. Example: +7 999 123-45-67.",
+    ),
+    "conflict": ("username", "username_taken", "This username is taken. Choose another one."),
 }

@@ -12,15 +12,16 @@ from functools import partial
 
 from flask import Flask, Response, current_app, render_template
 from flask_wtf.csrf import CSRFError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from project.contract.error_codes import PROBLEMS, detail_text, validation_detail
 from project.contract.responses import PROBLEM, json_response, problem_values
 from project.domain.errors import FieldError, Params, RefusalError
+from project.domain.text import clean
 from project.http import languages, rate_limits
 from project.http.hosts import UnknownHostError
 from project.http.negotiation import prefers_page
-from project.http.request_state import request_state
+from project.http.request_state import current_request, request_state, requested_endpoint
 from project.runtime import get_runtime
 from project.services import attempts
 
@@ -32,13 +33,12 @@ RETRY_AFTER_S = (1, 3)
 _CODES = {
     403: "forbidden",
     404: "not_found",
-    405: "method_not_allowed",
     413: "body_too_large",
     415: "unsupported_media_type",
     429: "rate_limited",
 }
-
-
+_POSTED = {"api.useradd": "user", "api.useradd_bulk": "users"}
+"""Endpoint -> variant of `method_not_allowed` that shows what to POST to it."""
 _REFUSALS = {
     400: "bad_request",
     408: "request_timeout",
@@ -131,6 +131,8 @@ def problem_of(error: Exception) -> Problem:
             return Problem(status=400, code="unknown_host", params={"host": host})
         case CSRFError():
             return Problem(status=400, code="bad_request", variant="form_expired")
+        case MethodNotAllowed(valid_methods=allowed):
+            return _wrong_method(sorted(allowed or ()))
         case HTTPException(code=int(status)) if status < 500:
             code = _CODES.get(status, "bad_request")
             original = error.get_response().headers
@@ -139,6 +141,18 @@ def problem_of(error: Exception) -> Problem:
         case _:
             log.error("unhandled exception", exc_info=error)
             return Problem(status=500, code="internal_error", headers=_headers("internal_error"))
+
+
+def _wrong_method(allowed: list[str]) -> Problem:
+    """Return the problem of a method that the path does not support."""
+    params = {"method": clean(current_request().method, 16), "allowed": ", ".join(allowed)}
+    return Problem(
+        status=405,
+        code="method_not_allowed",
+        variant=_POSTED.get(requested_endpoint() or "", ""),
+        params=params,
+        headers={"Allow": params["allowed"]},
+    )
 
 
 def _params(code: str) -> Params:

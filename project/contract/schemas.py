@@ -10,9 +10,9 @@ from marshmallow import RAISE, Schema, ValidationError, fields, post_load, pre_l
 from project.domain import emails, usernames
 from project.domain.dates import parse_birth_date
 from project.domain.emails import normalize_email
-from project.domain.errors import FIELDS, FieldError, RuleError, ValidationFailedError
+from project.domain.errors import FIELDS, NO_PARAMS, FieldError, RuleError, ValidationFailedError
 from project.domain.logins import check_own
-from project.domain.names import find_similar_field
+from project.domain.names import find_similar_field, is_name_part
 from project.domain.phones import MAX_PHONE_LENGTH, normalize_phone
 from project.domain.registration import NewUser
 from project.domain.strict_json import json_type
@@ -161,11 +161,22 @@ def _is_absent(value: object) -> bool:
 
 def _field_errors(messages: dict[str, Any], sent: list[str]) -> Iterable[FieldError]:
     """Yield the errors in the order of the body, then those of missing fields."""
-    unknown = [name for name in sent if name in messages and name not in FIELDS]
+    names = [name for name in sent if name in messages and name not in FIELDS][:MAX_UNKNOWN]
+    unknown = {name: _unknown_field(name[:MAX_NAME_LENGTH]) for name in names}
+    causes = {error.params.get("hint"): error.variant for error in unknown.values()}
     for name in dict.fromkeys((*sent, *FIELDS)):
-        if name in FIELDS:
-            for rule in messages.get(name, ()):
-                yield FieldError(name, rule.code, rule.variant, rule.params)
-        elif name in unknown[:MAX_UNKNOWN]:
-            hint = find_similar_field(name[:MAX_NAME_LENGTH])
-            yield FieldError(clean(name, 40), "unknown_field", "hint" if hint else "", {"hint": hint} if hint else {})
+        if name in unknown:
+            yield unknown[name]
+        for rule in messages.get(name, ()) if name in FIELDS else ():
+            variant = _MISSING.get(causes.get(name, ""), "") if rule.code == "required" else rule.variant
+            yield FieldError(name, rule.code, variant, rule.params)
+
+
+_MISSING = {"hint": "misnamed", "name_part": "in_parts"}
+"""Variant of an unknown field -> that of the missing field that is meant."""
+
+
+def _unknown_field(name: str) -> FieldError:
+    hint = find_similar_field(name)
+    variant = "name_part" if is_name_part(name) else "hint" if hint else ""
+    return FieldError(clean(name, 40), "unknown_field", variant, {"hint": hint} if hint else NO_PARAMS)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from project.domain.errors import RefusalError
-from project.domain.strict_json import decode
+from project.domain.strict_json import decode, syntax_error
 
 _BLANK = re.compile(r"[ \t\n\r]*")
 _ELEMENTS = json.JSONDecoder(parse_int=str, parse_float=str)
@@ -38,7 +38,7 @@ def split_array(body: bytes) -> Iterator[tuple[int, bytes]]:
             if is_more:
                 position = _skip_blanks(text, position + 1)
     except json.JSONDecodeError as error:
-        raise RefusalError("malformed_json", line=error.lineno, column=error.colno) from None
+        raise syntax_error(text, error) from None
     except RecursionError:
         raise RefusalError("malformed_json", "too_deep") from None
     if text[position:].rstrip() != "]":

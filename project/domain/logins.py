@@ -52,10 +52,10 @@ def check_own(username: str, phone: str | None, email: str | None, region: str) 
         with suppress(RuleError):
             meant = fold_email(normalize_email(folded))
         if meant and (email is None or meant != fold_email(email)):
-            raise RuleError("invalid_username", "contact_of_another", field="email")
+            raise RuleError("invalid_username", "email_of_another", field="email")
     elif _MANY_DIGITS.fullmatch(folded):
         with suppress(RuleError):
             meant = normalize_phone(folded, region)
         if meant and meant != phone:
-            raise RuleError("invalid_username", "contact_of_another", field="phone")
+            raise RuleError("invalid_username", "phone_of_another", field="phone")
     return username

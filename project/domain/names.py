@@ -83,6 +83,11 @@ def find_similar_field(name: str) -> str | None:
     return _HINTS.get(folded) or (_NAMES[near[0]] if near else None)
 
 
+def is_name_part(name: str) -> bool:
+    """Return whether a name means a part of a person's name."""
+    return fold_name(name) in _PARTS
+
+
 def find_parameter(name: str, known: Iterable[str]) -> str | None:
     """Return the known query parameter that `name` probably stands for, or None."""
     folded = fold_name(name)
@@ -99,4 +104,5 @@ def fold_name(name: str) -> str:
 
 _NAMES = {fold_name(name): name for name in FIELD_SYNONYMS}
 _FIELDS = _NAMES | {fold_name(synonym): name for name, synonyms in FIELD_SYNONYMS.items() for synonym in synonyms}
-_HINTS = _FIELDS | {fold_name(part): "name" for part in NAME_PARTS}
+_PARTS = frozenset(map(fold_name, NAME_PARTS))
+_HINTS = _FIELDS | dict.fromkeys(_PARTS, "name")

@@ -7,12 +7,13 @@ import phonenumbers
 from phonenumbers import (
     COUNTRY_CODE_TO_REGION_CODE,
     NumberParseException,
+    PhoneMetadata,
     PhoneNumber,
     PhoneNumberFormat,
     ValidationResult,
 )
 
-from project.domain.errors import RuleError
+from project.domain.errors import NO_PARAMS, Params, RuleError
 from project.domain.text import BLANKS, check_characters, without_formats
 
 MAX_PHONE_LENGTH = 64
@@ -63,14 +64,15 @@ def normalize_phone(text: str, region: str | None) -> str:
     digits, plus = _digits(form["rest"]), "+" if form["plus"] else ""
     if ("/" in typed or len(digits) > MAX_DIGITS) and _holds_several(typed):
         raise RuleError("invalid_phone", "several")
-    number, problem = _parse(plus + digits, region)
+    number, problem, params = _parse(plus + digits, region)
     if number is None and digits.startswith("00"):  # the international prefix of most countries (ITU-T E.123)
-        number, _ = _parse(f"+{digits[2:]}", None)
+        number, *_ = _parse(f"+{digits[2:]}", None)
     if number is None and "(0)" in typed:  # +44 (0) 20: the zero is dialled within the country only
-        number, _ = _parse(plus + _digits(form["rest"].replace("(0)", "", 1)), region)
+        number, *_ = _parse(plus + _digits(form["rest"].replace("(0)", "", 1)), region)
     if number is None:
-        without_plus = not plus and _parse(f"+{digits}", None)[0] is not None
-        raise RuleError("invalid_phone", "without_plus" if without_plus else problem)
+        if not plus and _parse(f"+{digits}", None)[0] is not None:
+            raise RuleError("invalid_phone", "without_plus")
+        raise RuleError("invalid_phone", problem, **params)
     return f"+{number.country_code}{phonenumbers.national_significant_number(number)}"
 
 
@@ -107,15 +109,36 @@ def _digits(text: str) -> str:
     return "".join(filter(str.isdecimal, text))
 
 
-def _parse(typed: str, region: str | None) -> tuple[PhoneNumber | None, str]:
+def _parse(typed: str, region: str | None) -> tuple[PhoneNumber | None, str, Params]:
     """Return the valid number, or None and the variant that says what is wrong with it."""
     try:
         number = phonenumbers.parse(typed, region)
     except NumberParseException as error:
-        return None, _UNPARSED.get(error.error_type, "too_short")
+        return None, _UNPARSED.get(error.error_type, "too_short"), NO_PARAMS
     if phonenumbers.is_valid_number(number):
-        return number, ""
-    return None, _POSSIBILITY.get(phonenumbers.is_possible_number_with_reason(number), "")
+        return number, "", NO_PARAMS
+    counts = _count_digits(number, has_code=typed.startswith("+"))
+    if counts and counts["digits"] != counts["needed"]:
+        return None, "digits_missing" if counts["digits"] < counts["needed"] else "digits_extra", counts
+    return None, _POSSIBILITY.get(phonenumbers.is_possible_number_with_reason(number), ""), NO_PARAMS
+
+
+def _count_digits(number: PhoneNumber, *, has_code: bool) -> dict[str, int]:
+    """Return how many digits follow the country code and how many must; {} if unclear.
+
+    It is clear where all numbers have the same length. Without the code, a number may begin with digits that are not
+    part of it: `8 916` has three digits of a Russian number.
+    """
+    code = number.country_code or 0
+    digits = phonenumbers.national_significant_number(number)
+    metadata = PhoneMetadata.metadata_for_region(phonenumbers.region_code_for_country_code(code), None)
+    if metadata is None or digits.startswith("0"):
+        return {}
+    if not has_code and digits.startswith((metadata.national_prefix or "0", str(code))):
+        return {}
+    kinds = filter(None, (metadata.mobile, metadata.fixed_line))
+    lengths = {length for kind in kinds for length in kind.possible_length}
+    return {"country_code": code, "digits": len(digits), "needed": lengths.pop()} if len(lengths) == 1 else {}
 
 
 @lru_cache(maxsize=256)

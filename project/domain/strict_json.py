@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from types import NoneType
 from typing import Any
 
@@ -10,6 +11,18 @@ from project.domain.errors import RefusalError
 from project.domain.text import clean
 
 BOM = "\ufeff"
+_CLOSING = re.compile(r",?\s*[}\]]")
+_QUOTES = "'`\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb"
+"""Characters that people and programs write instead of the double quotes of JSON."""
+_CAUSES = (
+    ("Expecting ',' delimiter", "comma"),
+    ("Expecting ':' delimiter", "colon"),
+    ("Invalid control character", "control"),
+    ("Invalid \\", "backslash"),
+    ("Unterminated string", "unclosed"),
+    ("Extra data", "extra"),
+)
+"""Beginning of a message of Python's parser -> variant of `malformed_json`."""
 _TYPES = {NoneType: "null", bool: "boolean", int: "number", float: "number", str: "string", list: "array"}
 
 
@@ -25,8 +38,7 @@ def parse_object(body: bytes, *, is_counted: bool = False) -> dict[str, Any]:
     try:
         parsed = json.loads(text, object_pairs_hook=_unique, parse_constant=_finite, parse_float=_finite)
     except json.JSONDecodeError as error:
-        variant = _variant(text, error, is_counted=is_counted)
-        raise RefusalError("malformed_json", variant, line=error.lineno, column=error.colno) from None
+        raise syntax_error(text, error, is_counted=is_counted) from None
     except RecursionError:
         raise RefusalError("malformed_json", "too_deep") from None
     except ValueError:  # an integer of more than 4,300 digits (CVE-2020-10735)
@@ -58,14 +70,37 @@ def decode(body: bytes, *, is_counted: bool) -> str:
     raise RefusalError("malformed_json", "encoding", encoding=encoding)
 
 
+def syntax_error(text: str, error: json.JSONDecodeError, *, is_counted: bool = False) -> RefusalError:
+    """Return the refusal that says what is wrong in a text, and where."""
+    variant, position = _variant(text, error, is_counted=is_counted), error.pos
+    if variant == "trailing_comma":
+        position = text.rindex(",", 0, position + 1)  # Python 3.13 reports the comma, earlier ones the bracket
+    line, column = text.count("\n", 0, position) + 1, position - text.rfind("\n", 0, position)
+    return RefusalError("malformed_json", variant, line=line, column=column)
+
+
 def _variant(text: str, error: json.JSONDecodeError, *, is_counted: bool) -> str:
-    """Return the variant of a syntax error: two byte order marks, an early end, or any other."""
+    """Return the variant of a syntax error: two byte order marks, an early end, or its cause."""
     if text.startswith(BOM):
         return "marks"
-    is_cut = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
-    if not is_cut or text.endswith("}"):
-        return ""
-    return "miscounted" if is_counted and not text.isascii() else "cut"
+    is_end = error.pos >= len(text.rstrip())
+    if text.endswith("}"):
+        return "cut" if is_end else _cause(text, error)
+    if is_end or error.msg.startswith("Unterminated string"):
+        return "miscounted" if is_counted and not text.isascii() else "cut"
+    return _cause(text, error)
+
+
+def _cause(text: str, error: json.JSONDecodeError) -> str:
+    before, at = text[: error.pos].rstrip(), text[error.pos : error.pos + 1]
+    if _CLOSING.match(text, error.pos) and (before.endswith(",") or at == ","):
+        return "trailing_comma"
+    for beginning, variant in _CAUSES:
+        if error.msg.startswith(beginning):
+            return variant
+    if not before:
+        return "start"
+    return "quotes" if at in _QUOTES or at.isalpha() else ""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -43,18 +43,29 @@ def check(username: str) -> str:
     check_characters(username)
     folded = fold(username)
     if not _PLAIN.fullmatch(folded):
-        _check_letters(folded)
+        _check_letters(username, folded)
     return username
 
 
-def _check_letters(folded: str) -> None:
+def _check_letters(username: str, folded: str) -> None:
     if any(map(str.isspace, folded)):
         raise RuleError("invalid_username", "blank")
     letters = _OTHERS.sub("", folded)
     strange = next((letter for letter in letters if not any(script.match(letter) for script in _SCRIPTS)), None)
     if strange is not None:
         raise RuleError("invalid_username", "character", character=strange, codepoint=f"U+{ord(strange):04X}")
-    if len({script for script in _SCRIPTS if script.search(letters)}) > 1:
-        raise RuleError("invalid_username", "mixed_scripts")
+    if all(script.search(letters) for script in _SCRIPTS):
+        raise _mixed_scripts(username)
     if not letters and not re.search("[0-9]", folded):
         raise RuleError("invalid_username", "only_signs")
+
+
+def _mixed_scripts(username: str) -> RuleError:
+    """Return the error that names the first letter of the script that has fewer letters."""
+    latin, cyrillic = (
+        [(position, letter) for position, letter in enumerate(username, start=1) if script.search(fold(letter))]
+        for script in _SCRIPTS
+    )
+    variant, letters = ("latin_letter", latin) if len(latin) < len(cyrillic) else ("cyrillic_letter", cyrillic)
+    position, letter = letters[0]
+    return RuleError("invalid_username", variant, position=position, character=letter)

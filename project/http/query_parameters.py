@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
+from urllib.parse import urlencode
 
 from flask import Flask, current_app
 from werkzeug.datastructures import MultiDict
@@ -61,7 +62,8 @@ def check_parameters(args: MultiDict[str, str], known: Sequence[str], repeatable
         if name not in known:
             hint, shown = find_parameter(name, known), clean(name, 40)
             if hint:
-                raise RefusalError("unknown_parameter", "hint", name=shown, hint=hint)
+                example = urlencode({hint: clean(values[0], 40)}) if values[0] else hint
+                raise RefusalError("unknown_parameter", "hint", name=shown, hint=hint, example=example)
             raise RefusalError("unknown_parameter", name=shown, known=", ".join(known))
         if len(values) > 1 and name not in repeatable:
             raise RefusalError("bad_request", "repeated", name=name)

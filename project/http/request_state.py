@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from flask import Request, g, request
+from flask import Request, current_app, g, request
+from werkzeug.exceptions import HTTPException
 
 from project.domain.attempts import NewAttempt, new_id
 from project.domain.registration import Account, Role
@@ -81,6 +82,18 @@ def request_state() -> RequestState:
         arrival = Arrival(started, now - started, datetime.now(UTC) - timedelta(seconds=now - started))
         context["request_state"] = state = RequestState(request_id=new_id(arrival.at), arrival=arrival)
     return state
+
+
+def requested_endpoint() -> str | None:
+    """Return the endpoint of the path, also if it does not serve the method (405) or the host."""
+    current = current_request()
+    if current.routing_exception is None:
+        return current.endpoint
+    try:
+        endpoint: str = current_app.url_map.bind("localhost").match(current.environ["PATH_INFO"], "POST")[0]
+    except HTTPException:
+        return None
+    return endpoint
 
 
 _current_g: Callable[[], Any] = g._get_current_object

@@ -1,6 +1,7 @@
 """Error codes: the contract, the code that raises them and their descriptions agree."""
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +10,19 @@ import pytest
 from flask import Flask
 from flask_babel import force_locale
 
-from project.contract.error_codes import FIELD_CODES, OTHER_REASONS, PROBLEMS, STATUSES
+from project.contract.error_codes import (
+    EXAMPLE_USER,
+    FIELD_CODES,
+    OTHER_REASONS,
+    PROBLEMS,
+    STATUSES,
+    detail_text,
+    message_text,
+)
 from project.contract.openapi import REFUSED_BY_SERVER
+from project.contract.schemas import user_add_schema
+from project.domain.errors import FIELDS as FIELD_NAMES
+from project.domain.errors import FieldError
 from tests.unit.test_rules import RULES
 
 ROOT = Path(__file__).parents[2]
@@ -64,7 +76,9 @@ DESCRIBING = {"project/contract/error_codes.py", "project/api/openapi.py", "proj
 
 
 EXEMPLIFIED = ("invalid_username", "invalid_phone", "invalid_email", "invalid_date", "date_out_of_range")
-EXAMPLE = re.compile("(?:Example:|Пример:|for example|например) ([^:]+)[.]$")
+EXAMPLE = re.compile(".*(?:Example:|Пример:|for example|например|in the form|в виде|digit:|цифру:) ([^:]+)[.]$")
+FIELD_OF_VARIANT = {"in_parts": "name", "name_part": "name"}
+"""Variant of a code of any field -> field that its example is for."""
 
 
 @pytest.mark.parametrize("code", PROBLEMS)
@@ -120,9 +134,9 @@ def test_every_text_has_a_russian_translation(app: Flask) -> None:
     assert [key for key, text in russian.items() if not re.search("[а-яё]", text)] == []
 
 
-def test_default_messages_can_be_formatted_with_their_samples() -> None:
-    for code, problem in PROBLEMS.items():
-        assert "%(" not in (str(problem.details[""]) % problem.sample if problem.sample else problem.details[""]), code
+def test_default_messages_can_be_formatted_with_their_samples(app: Flask) -> None:
+    with app.test_request_context():
+        assert [code for code, problem in PROBLEMS.items() if "%(" in detail_text(code, "", problem.sample)] == []
     for code, field in FIELD_CODES.items():
         assert "%(" not in (str(field.messages[""]) % field.sample if field.sample else field.messages[""]), code
 
@@ -135,11 +149,42 @@ def test_every_message_of_a_field_ends_in_an_example_that_its_rule_accepts(
     with app.test_request_context(), force_locale(language):
         messages = {variant: str(text) for variant, text in FIELD_CODES[code].messages.items()}
 
-    for variant, message in messages.items():
-        match = EXAMPLE.search(message)
-        assert match, (variant, message)
-        for example in re.split(" or | или ", match[1]):
-            RULES[FIELD_CODES[code].fields](example)
+    assert [variant for variant, message in messages.items() if not EXAMPLE.match(message)] == []
+
+
+@pytest.mark.parametrize("language", ["en", "ru"])
+def test_every_example_in_a_message_of_a_field_is_accepted_by_its_rule(app: Flask, language: str) -> None:
+    checked = set()
+    with app.test_request_context(), force_locale(language):
+        texts = [
+            (code, variant, str(text)) for code, one in FIELD_CODES.items() for variant, text in one.messages.items()
+        ]
+
+    for code, variant, text in texts:
+        match = EXAMPLE.match(text)
+        for example in re.split(" or | или ", match[1]) if match else ():
+            field = _field_of_example(code, variant, example)
+            RULES[field](example.removeprefix(f"{field} ").strip('"'))
+            checked.add(code)
+
+    assert checked >= {*EXEMPLIFIED, "required", "contact_required", "invalid_type", "blank", "username_taken"}
+
+
+@pytest.mark.parametrize("language", ["en", "ru"])
+def test_the_body_that_details_show_creates_a_user(app: Flask, language: str) -> None:
+    with app.test_request_context(), force_locale(language):
+        body, detail = str(EXAMPLE_USER), detail_text("unsupported_media_type", "form")
+
+    assert user_add_schema("RU").load(json.loads(body)).username == "petrov.ivan"
+    assert detail.endswith(body)
+
+
+@pytest.mark.parametrize("name", ["hint", "name_part", "number"])
+def test_an_unknown_field_with_the_name_of_a_variant_gets_the_default_message(app: Flask, name: str) -> None:
+    with app.test_request_context():
+        message = message_text(FieldError(name, "unknown_field"))
+
+        assert message == str(FIELD_CODES["unknown_field"].messages[""])
 
 
 def _texts(language: str) -> dict[tuple[str, ...], str]:
@@ -152,6 +197,14 @@ def _texts(language: str) -> dict[tuple[str, ...], str]:
     found |= {(str(status),): text for status, text in STATUSES.items()}
     with force_locale(language):
         return {key: str(text) for key, text in found.items()}
+
+
+def _field_of_example(code: str, variant: str, example: str) -> str:
+    """Return the field that an example is for: named in it or by the variant, or the code's."""
+    for word in (example.split(" ", maxsplit=1)[0], variant.split(" ", maxsplit=1)[0]):
+        if word in FIELD_NAMES:
+            return word
+    return FIELD_OF_VARIANT.get(variant, FIELD_CODES[code].fields)
 
 
 def _nodes() -> Iterator[ast.AST]:

@@ -30,6 +30,12 @@ PARAMS: Params = {
     "codepoint": "U+0000",
     "character": "ᴏ",
     "field": "email",
+    "method": "GET",
+    "allowed": "POST",
+    "type": "text/plain",
+    "country_code": 7,
+    "digits": 9,
+    "needed": 10,
 }
 """Values for the placeholders of all messages."""
 MANY_FIELDS = {"name": " ", "username": "aб", "phone": "+7 9", "email": "x", "birth_date": "1990", "fone": 1}

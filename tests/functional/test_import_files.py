@@ -42,7 +42,7 @@ CASES = {
     "xerr.xlsx": Expected([], {2: "Имя: The cell has the error #N/A", 3: "Телефон: The cell has the error #REF!",
                                4: "Логин: The cell has the error #NAME?", 5: "Почта: The cell has the error #N/A"}),
     "xfloat.xlsx": Expected(
-        ["12345", "xfloat1", "xfloat2", "xfloat5", "xfloat7"], {5: "Телефон: ", 7: "Логин: A string is needed"}
+        ["12345", "xfloat1", "xfloat2", "xfloat5", "xfloat7"], {5: "Телефон: ", 7: "Логин: This must be a string"}
     ),
     "xhid2.xlsx": Expected(["xhid2"]),
     "quote.csv": Expected(199, {4: "name: A quotation mark is not closed"}),

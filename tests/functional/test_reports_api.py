@@ -181,7 +181,7 @@ def test_unknown_parameter_values_are_refused(reader: FlaskClient, query: str, n
 def test_a_period_that_ends_before_it_starts_is_refused(reader: FlaskClient) -> None:
     problem = get(reader, "/api/v1/stats/?from=2026-03-10&to=2026-03-01", 400)
 
-    assert problem["detail"] == "Конец периода раньше его начала."
+    assert problem["detail"] == "Конец периода раньше его начала: «from» должно быть не позже «to»."
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_a_request_that_the_server_refuses_gets_a_problem_document(
 
 def test_a_body_that_is_shorter_than_its_content_length_is_explained(app: Flask) -> None:
     assert refusal(app, 400, LENGTHS)[1]["detail"] == (
-        "The body ends after 4 of 9 bytes: Content-Length counts bytes, not letters."
+        "Only 4 of 9 bytes of the body were sent: Content-Length counts bytes, not letters."
     )
     assert refusal(app, 408, LENGTHS)[1]["detail"].startswith("Only 4 of 9 bytes of the body arrived")
 

@@ -1,6 +1,7 @@
 """POST /useradd: the contract with integrators."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -319,6 +320,102 @@ def test_a_misspelt_field_gets_a_hint(client: FlaskClient) -> None:
     assert response.json["errors"][0]["message"] == "There is no such field. Did you mean phone?"  # type: ignore[index]
 
 
+@pytest.mark.parametrize(
+    ("unknown", "missing", "messages"),
+    [
+        (
+            {"login": "petrov.ivan"},
+            "username",
+            [
+                "There is no such field. Did you mean username?",
+                "This field is required. It was probably sent under another name: see the unknown field.",
+            ],
+        ),
+        (
+            {"last_name": "Petrov"},
+            "name",
+            [
+                "There is no such field. Put first and last name together into the field name, "
+                "for example Ivan Petrov.",
+                "This field is required. Put first and last name into it together, for example Ivan Petrov.",
+            ],
+        ),
+        (
+            {"is_admin": "yes"},
+            "username",
+            [
+                "There is no such field. Delete it; the fields are name, username, phone, email and birth_date.",
+                "A username is required, for example petrov.ivan.",
+            ],
+        ),
+    ],
+)
+def test_a_missing_field_and_the_unknown_one_that_is_meant_do_not_contradict_each_other(
+    client: FlaskClient, unknown: dict[str, str], missing: str, messages: list[str]
+) -> None:
+    sent = unknown | {name: value for name, value in ANNA.items() if name != missing}
+
+    response = useradd(client, sent, headers={"Accept-Language": "en"})
+
+    assert response.json is not None
+    assert [(error["field"], error["code"]) for error in response.json["errors"]] == [
+        (next(iter(unknown)), "unknown_field"),
+        (missing, "required"),
+    ]
+    assert [error["message"] for error in response.json["errors"]] == messages
+
+
+@pytest.mark.parametrize(
+    ("content_type", "beginning"),
+    [
+        (None, "The header Content-Type is missing."),
+        ("application/x-www-form-urlencoded", "Form data is not accepted."),
+        ("multipart/form-data; boundary=x", "Form data is not accepted."),
+        ("text/plain; charset=utf-8", "Content-Type: text/plain is not accepted."),
+        ("x" * 80, f"Content-Type: {'x' * 59}… is not accepted."),
+    ],
+)
+def test_a_body_of_another_type_is_refused_with_what_to_send(
+    client: FlaskClient, content_type: str | None, beginning: str
+) -> None:
+    response = client.post("/useradd", data=b"{}", content_type=content_type, headers={"Accept-Language": "en"})
+
+    assert response.json is not None
+    assert response.status_code == 415
+    assert response.json["detail"].startswith(f"{beginning} Send")
+    assert json.loads(response.json["detail"].partition("for example ")[2])["username"] == "petrov.ivan"
+
+
+@pytest.mark.parametrize(
+    ("method", "address", "detail"),
+    [
+        ("GET", "/useradd", "GET is not supported here. Send POST with the header Content-Type: application/json"),
+        ("PUT", "/api/v1/useradd/bulk", "PUT is not supported here. Send POST with the header Content-Type: applicati"),
+        ("DELETE", "/livez", "DELETE is not supported here. Supported: GET, HEAD"),
+    ],
+)
+def test_another_method_is_refused_with_what_to_send(
+    client: FlaskClient, method: str, address: str, detail: str
+) -> None:
+    response = client.open(address, method=method, headers={"Accept-Language": "en"})
+
+    assert response.json is not None
+    assert response.status_code == 405
+    assert response.json["detail"].startswith(detail)
+    assert ("application/x-ndjson" in response.json["detail"]) == ("bulk" in address)
+
+
+def test_the_example_of_an_idempotency_key_is_a_usable_key_that_nobody_else_gets(client: FlaskClient) -> None:
+    examples = set()
+    for _ in range(2):
+        response = useradd(client, ANNA, headers={"Idempotency-Key": "42", "Accept-Language": "en"})
+        assert response.json is not None
+        examples |= set(re.findall(r"for example (\S+), or leave", response.json["detail"]))
+
+    first, _ = examples
+    assert useradd(client, ANNA, headers={"Idempotency-Key": first}).status_code == 201
+
+
 @pytest.mark.parametrize("text", ["' OR 1=1 --", "%s", "{{7*7}}", "${jndi:ldap://x}", "😀 Ольга", "山田太郎"])
 def test_a_name_is_stored_and_returned_literally(client: FlaskClient, rows: Rows, text: str) -> None:
     response = useradd(client, {**ANNA, "name": text})
@@ -499,7 +596,7 @@ def test_messages_are_translated_and_codes_are_not(client: FlaskClient) -> None:
     assert russian.json is not None
     assert english.json is not None
     assert russian.json["title"] == unknown.json["title"] == "Данные не прошли проверку"  # type: ignore[index]
-    assert english.json["title"] == "The data did not pass validation"
+    assert english.json["title"] == "Some fields are invalid"
     assert russian.json["code"] == english.json["code"]
     assert (russian.headers["Content-Language"], english.headers["Content-Language"]) == ("ru", "en")
     assert "Accept-Language" in russian.headers["Vary"]

@@ -236,7 +236,7 @@ def test_a_username_that_reads_as_a_contact_of_another_is_refused(
     with pytest.raises(RuleError) as caught:
         check_own(username, own.get("phone"), own.get("email"), "RU")
 
-    assert (caught.value.code, caught.value.variant) == ("invalid_username", "contact_of_another")
+    assert (caught.value.code, caught.value.variant) == ("invalid_username", f"{field}_of_another")
     assert caught.value.params == {"field": field}
 
 
@@ -315,7 +315,8 @@ def test_an_email_is_stored_as_the_validator_normalizes_it(text: str) -> None:
         ("name", "\u200d", "blank", ""),
         ("name", "x" * 301, "too_long", ""),
         ("name", "a\ufdd0", "invalid_characters", ""),
-        ("username", "\u0430dmin", "invalid_username", "mixed_scripts"),
+        ("username", "\u0430dmin", "invalid_username", "cyrillic_letter"),
+        ("username", "ольгa", "invalid_username", "latin_letter"),
         *(("name", blank, "blank", "") for blank in "\u3164\u2800\u115f\u1160\uffa0\ufffc\ufffd\U0001d159\U000e0100"),
         ("name", "\u3164 \u2800", "blank", ""),
         ("username", "\u3164", "blank", ""),
@@ -335,8 +336,13 @@ def test_an_email_is_stored_as_the_validator_normalizes_it(text: str) -> None:
         ("username", "ivan#1", "invalid_username", "character"),
         ("username", "x" * 151, "too_long", ""),
         ("phone", "", "invalid_phone", "too_short"),
-        ("phone", "+7 999 123", "invalid_phone", "too_short"),
-        ("phone", "+7 999 123-45-67-890-12", "invalid_phone", "too_long"),
+        ("phone", "+7 999 123", "invalid_phone", "digits_missing"),
+        ("phone", "+7 999 123-45-67-890-12", "invalid_phone", "digits_extra"),
+        ("phone", "8 999 123", "invalid_phone", "too_short"),
+        ("phone", "7 999 123", "invalid_phone", "too_short"),
+        ("phone", "0049 170", "invalid_phone", "too_short"),
+        ("phone", "+49 30", "invalid_phone", "too_short"),
+        ("phone", "+380 501", "invalid_phone", "digits_missing"),
         ("phone", "9" * 65, "invalid_phone", "too_long"),
         ("phone", "=+79991234567", "invalid_phone", "characters"),
         ("phone", "+7 999 123-45-67 доб. 5", "invalid_phone", "extension"),
@@ -430,6 +436,37 @@ def test_a_forbidden_character_is_reported_with_its_position_and_code_point() ->
         check_characters("ab\u202ec")
 
     assert caught.value.params == {"position": 3, "codepoint": "U+202E"}
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "digits", "needed"),
+    [
+        ("916111000", 7, 9, 10),
+        ("+7 916 111-00-044", 7, 11, 10),
+        ("8 10 375 29 123-45", 375, 7, 9),
+        ("+1 202 555", 1, 6, 10),
+    ],
+)
+def test_a_wrong_length_is_reported_with_the_numbers_of_digits_where_they_are_clear(
+    text: str, code: int, digits: int, needed: int
+) -> None:
+    with pytest.raises(RuleError) as caught:
+        normalize_phone(text, "RU")
+
+    assert caught.value.params == {"country_code": code, "digits": digits, "needed": needed}
+
+
+@pytest.mark.parametrize(
+    ("username", "position", "character"),
+    [("ольгa", 5, "a"), ("olgа", 4, "а"), ("Aнна2", 1, "A"), ("ab.аб", 4, "а")],
+)
+def test_a_letter_of_another_alphabet_is_reported_with_its_position(
+    username: str, position: int, character: str
+) -> None:
+    with pytest.raises(RuleError) as caught:
+        usernames.check(username)
+
+    assert caught.value.params == {"position": position, "character": character}
 
 
 def test_a_national_number_belongs_to_the_configured_region() -> None:
