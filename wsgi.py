@@ -14,6 +14,7 @@ from dotenv import load_dotenv
 
 from config import ROOT, Config, ConfigError
 from project import create_app, server
+from project.admin import imports
 from project.api import bulk
 from project.cli.greeting import announce
 from project.cli.startup import StartError, StartReports, prepare_database
@@ -56,7 +57,7 @@ def main() -> None:
         stopping=runtime.upkeep.begin_stop,
         stop=runtime.stop,
         describe_refusal=partial(problems.describe_refusal, app),
-        body_limits=dict.fromkeys(bulk.ADDRESSES, bulk.HARD_BODY_LIMIT),
+        body_limits=dict.fromkeys(bulk.ADDRESSES, bulk.HARD_BODY_LIMIT) | {imports.ADDRESS: imports.HARD_BODY_LIMIT},
     )
 
 

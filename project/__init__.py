@@ -1,7 +1,8 @@
 """A fault-tolerant service that creates users and records the outcome of every request."""
 
 from collections.abc import Callable
-from typing import Any
+from io import BytesIO
+from typing import IO, Any
 
 import psycopg2
 from flask import Flask, Request
@@ -10,7 +11,7 @@ from werkzeug.routing import MapAdapter
 
 from config import ROOT, Config
 from project import admin, api, auth, cli, health, reports, runtime
-from project.contract import code_pages, openapi, problems
+from project.contract import code_pages, import_runner, openapi, problems
 from project.database import install_wait_callback
 from project.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from project.extensions import csrf, db, migrate
@@ -54,8 +55,17 @@ ONE_SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": Tru
 """Options of reading transactions: all queries of a transaction see the same snapshot."""
 
 
+class ServiceRequest(Request):
+    """A request whose uploaded files stay in memory: no request touches a disk."""
+
+    def _get_file_stream(self, *_: object, **__: object) -> IO[bytes]:
+        return BytesIO()
+
+
 class Service(Flask):
     """Flask without coroutine support, which would take time on every call."""
+
+    request_class = ServiceRequest
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function unchanged: no view is a coroutine."""
@@ -182,6 +192,7 @@ def register_pipeline(app: Flask, config: Config) -> None:
     guards.init_app(app)
     formats.init_app(app)
     problems.init_app(app)
+    import_runner.init_app(app)
 
 
 def register_blueprints(app: Flask) -> None:

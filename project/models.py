@@ -191,6 +191,56 @@ class AuditEntry(Base):
     details: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
 
 
+class Import(Base):
+    """A file with users that an administrator has uploaded (ADR 34). Deleted after a day."""
+
+    __tablename__ = "imports"
+    __table_args__ = (CheckConstraint("state in ('uploaded', 'checked', 'running', 'done', 'failed')", name="state"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    created_by: Mapped[UUID]
+    file_name: Mapped[str]
+    content: Mapped[bytes | None]
+    """The file until it has been checked."""
+    ignore_unknown: Mapped[bool]
+    state: Mapped[str] = mapped_column(server_default=text("'uploaded'"))
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    """Code and parameters of the FileError of a file that cannot be read."""
+    heads: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
+    fields: Mapped[list[str | None]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
+    notes: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default=text("'[]'"))
+    kid: Mapped[str | None]
+    """ID of the secret that derives the key of the import; set when users are to be created."""
+    claimed_until: Mapped[datetime | None]
+    """Time until which a process works at the import; after that it has died, and another one continues."""
+    finished_at: Mapped[datetime | None]
+    credentials_at: Mapped[datetime | None]
+    """Time of the download of the credentials, which is possible once."""
+
+
+class ImportRow(Base):
+    """A row of an import. Its data is deleted as soon as its user exists."""
+
+    __tablename__ = "import_rows"
+    __table_args__ = (
+        ForeignKeyConstraint(["import_id"], ["imports.id"], ondelete="CASCADE"),
+        CheckConstraint("outcome in ('created', 'existing', 'refused')", name="outcome"),
+    )
+
+    import_id: Mapped[UUID] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    cells: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    body: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    fingerprint: Mapped[bytes | None]
+    """Fingerprint of its user, from which the idempotency key of the row is derived."""
+    outcome: Mapped[str | None]
+    refusal: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    user_id: Mapped[UUID | None]
+    kid: Mapped[str | None]
+    """ID of the secret that derives the password of its user."""
+
+
 class AttemptCount(Base):
     """An aggregate: number of attempts per period, status and code, up to the watermark."""
 

@@ -27,7 +27,7 @@ Row = dict[str, Any]
 MakeApp = Callable[..., Flask]
 UNSAFE_SETTINGS = ("alter system set fsync = off", "alter system set full_page_writes = off", "select pg_reload_conf()")
 """Make a server fast whose data may be lost. tests/chaos, which kills servers and fills disks, has its own servers."""
-TABLES = ("users", "identifiers", "idempotency_keys", "attempts", "attempt_counts", "api_keys", "audit_log")
+TABLES = ("imports", "users", "identifiers", "idempotency_keys", "attempts", "attempt_counts", "api_keys", "audit_log")
 
 
 def pytest_collection_finish() -> None:

@@ -71,6 +71,8 @@ def _detail_label(name: str, value: str | int) -> str:
             return gettext("Auditor")
         case "role", "administrator":
             return gettext("Administrator")
+        case "file", "passwords":
+            return gettext("Passwords")
         case "file", "audit_log":
             return gettext("Audit log")
         case "rows", int(rows):

@@ -12,10 +12,8 @@ from typing import BinaryIO
 import click
 
 from project.domain.registration import Credentials
-from project.exporters.tables import BYTE_ORDER_MARK, Write, csv_line, open_csv_table, open_xlsx_table
+from project.exporters.tables import BYTE_ORDER_MARK, CREDENTIALS, Write, csv_line, open_csv_table, open_xlsx_table
 from project.http.translations import gettext
-
-CREDENTIALS = ("name", "login", "password", "phone", "e-mail")
 
 
 class CredentialsFile:

@@ -78,7 +78,7 @@ def decide_lines(runtime: Runtime, request_key: str, lines: Sequence[Line], *, i
 
 
 def _registration(attempt: NewAttempt, new_user: NewUser, request_key: str) -> Registration:
-    key = line_key(request_key, new_user)
+    key = line_key(request_key, new_user.fingerprint())
     attempt.key_hash = hash_key(key)
     return Registration(attempt=attempt, key=key, new_user=new_user)
 

@@ -69,7 +69,7 @@ def decide(runtime: Runtime, import_key: str, lines: Sequence[Line]) -> None:
 
 
 def _registration(attempt: NewAttempt, new_user: NewUser, import_key: str) -> Registration:
-    key = line_key(import_key, new_user)
+    key = line_key(import_key, new_user.fingerprint())
     attempt.key_hash = hash_key(key)
     return Registration(attempt=attempt, key=key, new_user=new_user)
 

@@ -6,6 +6,7 @@ from flask_babel import lazy_gettext as _
 
 from project.contract.error_codes import PROBLEMS, detail_text, message_text
 from project.domain.errors import RefusalError
+from project.domain.imports import ImportRun
 from project.http.translations import gettext
 from project.importers import REMARKS, FileError, Note, Row, Source, is_remark
 
@@ -86,6 +87,32 @@ def refused_cells(source: Source, row: Row, refusal: RefusalError) -> tuple[str,
     cells = row.cells[:width] + ("",) * (width - len(row.cells))
     heads = {field: head for field, head in zip(source.fields, source.heads, strict=False) if field}
     return (*_kept(source, cells), what_to_fix(row.number, refusal, heads), *row.cells[width:])
+
+
+def fixes(
+    source: Source, cells: Sequence[str], refusal: RefusalError
+) -> tuple[list[tuple[str, bool]], list[tuple[str, str]]]:
+    """Return the cells of a refused row, and what to fix in it.
+
+    Each cell comes with whether it is wrong, each text with the name of the column.
+    """
+    heads = {field: head for field, head in zip(source.fields, source.heads, strict=False) if field}
+    wrong = {error.field for error in refusal.errors}
+    fields = (*source.fields, *[""] * len(cells))
+    padded = (*cells, *[""] * (len(source.heads) - len(cells)))
+    marked = [
+        (cell, (fields[index] or f"column {index + 1}") in wrong)
+        for index, cell in enumerate(padded)
+        if index >= len(source.heads) or not is_remark(source.heads[index])
+    ]
+    if not refusal.errors:
+        return marked, [("", refusal_text(refusal))]
+    return marked, [(field_name(error.field, heads), message_text(error)) for error in refusal.errors]
+
+
+def stored_source(run: ImportRun) -> Source:
+    """Return the columns of an import as a source without rows."""
+    return Source(0, run.heads, run.fields, iter(()))
 
 
 def _kept(source: Source, cells: Sequence[str]) -> list[str]:

@@ -73,13 +73,15 @@ class Passwords:
         symbols = base64.b32encode(b"\0\0\0" + digest).translate(_LETTERS).decode()[: -SYMBOLS - 1 : -1]
         return _grouped(symbols)
 
-    def import_key(self, run: str = "") -> str:
+    def import_key(self, run: str = "", kid: str | None = None) -> str:
         """Return the key of an import, from which those of its rows are derived.
 
         It depends on the secret, so that nobody can guess it, and on `run`, if other imports must not have the same.
+        Raises KeyError if the secret `kid` is no longer configured.
         """
         message = b"\0".join((b"useradd/import/v1", run.encode()))
-        return base64.urlsafe_b64encode(hmac.digest(self.secrets[0].value, message, "sha256")).decode().rstrip("=")
+        digest = hmac.digest(self._secret(kid or self.kid), message, "sha256")
+        return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
     def hash_generated(self, password: str) -> str:
         """Return the tagged hash of a password with at least 112 bits of randomness."""

@@ -61,13 +61,13 @@ class Registration:
     is_admin: bool = False
 
 
-def line_key(request_key: str, new_user: NewUser) -> str:
-    """Return the idempotency key of one of the users in a request with this key.
+def line_key(request_key: str, fingerprint: bytes) -> str:
+    """Return the idempotency key of one of the users in a request or import with this key.
 
     It depends on the user's content and not on its place: a repeat with lines added, removed or moved creates only
     what is new.
     """
-    content = b"\0".join((b"useradd/bulk/v1", request_key.encode(), new_user.fingerprint()))
+    content = b"\0".join((b"useradd/bulk/v1", request_key.encode(), fingerprint))
     return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode().rstrip("=")
 
 

@@ -14,6 +14,8 @@ from project.exporters.formulas import disarmed
 Write = Callable[[Sequence[str]], None]
 """Writes a row."""
 
+CREDENTIALS = ("name", "login", "password", "phone", "e-mail")
+"""Heads of a file of credentials, the same in every language, so that it can be appended to."""
 BYTE_ORDER_MARK = "\ufeff".encode()
 _WIDTHS = (12, 40)
 """Least and greatest width of a column, in characters."""

@@ -63,6 +63,8 @@ PAGES = (
     "/admin/api-keys/",
     "/admin/audit/",
     "/admin/api-keys/new/",
+    "/admin/imports/",
+    "/admin/imports/new/",
     "/admin/nowhere/",
 )
 USER_PAGES = ("", "block/", "grant/", "reset/")

@@ -39,6 +39,7 @@ VALUES = {
     "attempt_id": ABSENT_ID,
     "user_id": ABSENT_ID,
     "key_id": ABSENT_ID,
+    "import_id": ABSENT_ID,
     "action": "block",
     "ending": "csv",
     "filename": "x",

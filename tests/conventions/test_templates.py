@@ -117,6 +117,8 @@ PAGES = (
     "/admin/api-keys/",
     "/admin/audit/",
     "/admin/api-keys/new/",
+    "/admin/imports/",
+    "/admin/imports/new/",
 )
 
 

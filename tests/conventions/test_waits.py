@@ -61,6 +61,7 @@ ALLOWED = {
     "project/database/database.py Database.write_transaction.once self._engine.connect": "postgres",
     "project/database/deadline.py _wait poller.poll": "migration",
     "project/database/group_commit.py Member.__init__ self._woken.acquire": "memory",
+    "project/contract/import_runner.py with self._lock": "memory",
     "project/database/group_commit.py with self._lock": "memory",
     "project/database/hosts.py _open psycopg2.connect": "connect",
     "project/database/name_lookup.py NameLookup._run socket.getaddrinfo": "dns",

@@ -1,0 +1,162 @@
+"""Administration pages that create users from a file: upload, check, create, download."""
+
+import io
+from pathlib import PurePath
+from uuid import UUID
+
+from flask import Response, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from flask_babel import lazy_gettext as _
+from wtforms import BooleanField, Form
+
+from project.admin.confirmation import Confirmation, ConfirmForm, ask, is_reauthenticated
+from project.admin.routes import bp
+from project.contract.import_runner import MAX_FILE, MAX_ROWS, get_import_runner
+from project.contract.import_texts import file_text, fixes, refused_cells, refused_heads, stored_source
+from project.domain.imports import ImportRun, ImportState
+from project.domain.text import clean
+from project.exporters.tables import BYTE_ORDER_MARK, CREDENTIALS, csv_line, open_csv_table, open_xlsx_table
+from project.extensions import csrf
+from project.http import reauthentication
+from project.http.query_parameters import page_parameters
+from project.http.request_state import request_state
+from project.http.translations import gettext, language_code
+from project.importers import FileError, Note, Row, is_remark
+from project.runtime import get_runtime
+from project.services import imports as service
+
+ADDRESS = "/admin/imports/new/"
+HARD_BODY_LIMIT = MAX_FILE + 2**20
+"""Bytes from which the server refuses an upload before the application sees it."""
+MAX_SHOWN = 100
+"""Maximum number of refused rows on the page; the file has all of them."""
+MAX_NAME = 200
+TYPES = {
+    "csv": "text/csv; charset=utf-8",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+}
+CREDENTIALS_ONCE = Confirmation(
+    _("Download the passwords of “%(name)s”?"),
+    _("The file is made once: the service stores only hashes. Keep it safe, pass the passwords on and delete it."),
+    _("Download"),
+)
+
+
+class UploadForm(Form):
+    """Form that uploads a file; the file itself is in request.files."""
+
+    ignore_unknown = BooleanField(_("Ignore columns with unknown names"))
+
+
+@bp.get("/imports/")
+@page_parameters()
+def imports() -> str:
+    """List the imports of the last 24 hours, and the form to upload another file."""
+    runs = service.find_all(get_runtime().read_database.primary)
+    return render_template("admin/imports.html", runs=runs)
+
+
+@bp.route("/imports/new/", methods=["GET", "POST"])
+@page_parameters()
+def new_import() -> ResponseReturnValue:
+    """Show the form to upload a file (GET), or store a file and let it be checked (POST).
+
+    The token is checked here, because the body may be read only after its limit has been raised, which is done only for
+    administrators.
+    """
+    if request.method != "POST":
+        return _upload_page(UploadForm())
+    request.max_content_length = MAX_FILE
+    csrf.protect()
+    form, file = UploadForm(request.form), request.files.get("file")
+    if file is None or not file.filename:
+        return _upload_page(form, gettext("Choose a file.")), 422
+    name = clean(PurePath(file.filename.replace("\\", "/")).name, MAX_NAME)
+    by = request_state().account.id
+    ignore_unknown = bool(form.ignore_unknown.data)
+    import_id = service.upload(get_runtime().database, by, name, file.read(), ignore_unknown=ignore_unknown)
+    get_import_runner().wake()
+    return redirect(url_for("admin.show_import", import_id=import_id))
+
+
+csrf.exempt(new_import)
+
+
+def _upload_page(form: UploadForm, error: str = "") -> str:
+    return render_template("admin/new_import.html", form=form, error=error, max_rows=MAX_ROWS, max_size=MAX_FILE)
+
+
+@bp.route("/imports/<uuid:import_id>/", methods=["GET", "POST"])
+@page_parameters()
+def show_import(import_id: UUID) -> ResponseReturnValue:
+    """Show the progress and result of an import (GET), or let its users be created (POST)."""
+    form, run = ConfirmForm(request.form), _find(import_id)
+    if request.method != "POST":
+        return _page(run, form)
+    if run.state is ImportState.CHECKED:
+        if not is_reauthenticated(form):
+            return _page(run, form), 422
+        service.start(get_runtime().database, get_runtime().passwords, import_id, request_state().account.id)
+        get_import_runner().wake()
+    return redirect(url_for("admin.show_import", import_id=import_id))
+
+
+@bp.route("/imports/<uuid:import_id>/credentials/", methods=["GET", "POST"])
+def import_credentials(import_id: UUID) -> ResponseReturnValue:
+    """Ask for confirmation (GET) or send the credentials of an import, once (POST)."""
+    form, run = ConfirmForm(request.form), _find(import_id)
+    if run.credentials_at is not None or run.state is not ImportState.DONE:
+        return redirect(url_for("admin.show_import", import_id=import_id))
+    if request.method != "POST" or not is_reauthenticated(form):
+        return ask(CREDENTIALS_ONCE, run.file_name, url_for("admin.show_import", import_id=import_id), form)
+    runtime = get_runtime()
+    issued = service.take_credentials(runtime.database, runtime.passwords, run, request_state().account.id)
+    delimiter = _delimiter()
+    lines = [csv_line(cells, delimiter) for cells in (CREDENTIALS, *issued)]
+    return _file(BYTE_ORDER_MARK + b"".join(lines), "csv", "passwords")
+
+
+@bp.get("/imports/<uuid:import_id>/refused.<any(csv, xlsx):ending>")
+@page_parameters()
+def refused_rows(import_id: UUID, ending: str) -> Response:
+    """Send the refused rows as they stand in the file, with what to fix."""
+    run, file = _find(import_id), io.BytesIO()
+    source = stored_source(run)
+    rows = service.find_refused(get_runtime().read_database.primary, import_id)
+    opened = open_xlsx_table(file) if ending == "xlsx" else open_csv_table(file, _delimiter(), has_mark=True)
+    with opened as write:
+        write(refused_heads(source))
+        for row in rows:
+            if row.refusal:
+                write(refused_cells(source, Row(row.number, row.cells, {}, row.refusal, 0), row.refusal))
+    return _file(file.getvalue(), ending, "refused")
+
+
+def _page(run: ImportRun, form: ConfirmForm) -> str:
+    source = stored_source(run)
+    rows = service.find_refused(get_runtime().read_database.primary, run.id, MAX_SHOWN)
+    return render_template(
+        "admin/import.html",
+        run=run,
+        form=form,
+        error=file_text(FileError(run.error["code"], **run.error["params"])) if run.error else "",
+        notes=[file_text(Note(note["code"], note["params"])) for note in run.notes],
+        heads=[head for head in run.heads if not is_remark(head)],
+        refused=[(row, *fixes(source, row.cells, row.refusal)) for row in rows if row.refusal],
+        asks_password=reauthentication.is_required(),
+    )
+
+
+def _find(import_id: UUID) -> ImportRun:
+    return service.find(get_runtime().read_database.primary, import_id)
+
+
+def _delimiter() -> str:
+    return ";" if language_code() == "ru" else ","
+
+
+def _file(content: bytes, ending: str, name: str) -> Response:
+    response = Response(content, content_type=TYPES[ending])
+    response.headers["Content-Disposition"] = f"attachment; filename={name}.{ending}"
+    response.headers["Cache-Control"] = "no-store"
+    return response

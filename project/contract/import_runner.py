@@ -1,0 +1,206 @@
+"""Checks and runs uploaded imports in a thread of each process (docs/adr/0034)."""
+
+import io
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+from uuid import UUID
+
+from flask import Flask, current_app
+
+from project.contract.import_rows import Line, check_row, decide
+from project.domain.attempts import NewAttempt, new_id
+from project.domain.errors import RefusalError
+from project.domain.imports import ImportRun, ImportState, RowOutcome, StoredRow, refusal_to_json
+from project.domain.registration import Credentials
+from project.importers import Columns, FileError, Row, open_source
+from project.queries import imports as queries
+from project.runtime import Runtime, get_runtime
+from project.services.registration import GROUP
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = (".csv", ".xlsx")
+MAX_ROWS, MAX_FILE, MAX_UNPACKED = 10_000, 4 * 2**20, 64 * 2**20
+"""Rows and bytes of a file, and bytes to which a workbook may unpack."""
+POLL_S = 2.0
+"""Seconds between looks for imports that another process has left."""
+EXPIRE_EVERY_S = 600
+
+
+class ImportRunner:
+    """A thread that works at one import at a time, started by wake().
+
+    Any process may continue an import whose process has died: every row is decided by its idempotency key, and its
+    outcome is stored once.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._awake = threading.Event()
+        self._lock = threading.Lock()
+        self._stopping = False
+        self._pid = 0
+        self._expire_at = 0.0
+
+    def wake(self) -> None:
+        """Look for work now."""
+        with self._lock:
+            if self._pid != os.getpid():
+                self._pid = os.getpid()
+                self._awake = threading.Event()
+                threading.Thread(target=self._run, name="imports", daemon=True).start()
+        self._awake.set()
+
+    def stop(self) -> None:
+        """Stop after the current group of rows; another process continues."""
+        self._stopping = True
+        self._awake.set()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            try:
+                while not self._stopping and self.run_next():
+                    pass
+            except RefusalError:
+                log.warning("imports wait for PostgreSQL")
+            except Exception:
+                log.exception("import failed")
+            self._awake.wait(POLL_S)
+            self._awake.clear()
+
+    def run_next(self) -> bool:
+        """Work at the next import until it is done; return False if there is none."""
+        database = self._runtime.database
+        if database.breaker.is_open:
+            return False
+        if time.monotonic() >= self._expire_at:
+            database.run_once(queries.delete_expired)
+            self._expire_at = time.monotonic() + EXPIRE_EVERY_S
+        import_id = database.run_once(queries.claim_import)
+        if import_id is None:
+            return False
+        run = database.run_once(queries.find_import, import_id)
+        if run is not None and run.state is ImportState.UPLOADED:
+            self._check(import_id)
+        elif run is not None:
+            self._create(run)
+        return True
+
+    def _check(self, import_id: UUID) -> None:
+        """Check the rows of a file and store them."""
+        database = self._runtime.database
+        found = database.run_once(queries.find_content, import_id)
+        run = database.run_once(queries.find_import, import_id)
+        if found is None or run is None:
+            return
+        content, ignore_unknown = found
+        try:
+            columns = Columns(ignore_unknown=ignore_unknown)
+            with open_source(io.BytesIO(content), run.file_name, columns, SUFFIXES, MAX_UNPACKED) as source:
+                for rows in _groups(self._checked(_bounded(source.rows)), 10 * GROUP):
+                    database.write_transaction(queries.add_rows, import_id, rows)
+                notes = [{"code": note.code, "params": dict(note.params)} for note in source.notes]
+                database.write_transaction(queries.finish_check, import_id, source.heads, source.fields, notes)
+        except FileError as error:
+            reason: dict[str, Any] = {"code": error.code, "params": error.params}
+            database.write_transaction(queries.fail_import, import_id, reason)
+
+    def _checked(self, rows: Iterable[Row]) -> Iterator[StoredRow]:
+        fingerprints: set[bytes] = set()
+        for row in rows:
+            checked = check_row(row, self._runtime.config.phone_region)
+            if isinstance(checked, RefusalError):
+                yield StoredRow(
+                    number=row.number, cells=row.cells, body={}, outcome=RowOutcome.REFUSED, refusal=checked
+                )
+                continue
+            fingerprint = checked.fingerprint()
+            if fingerprint in fingerprints:
+                yield StoredRow(number=row.number, cells=(), body={}, outcome=RowOutcome.EXISTING)
+                continue
+            fingerprints.add(fingerprint)
+            yield StoredRow(number=row.number, cells=row.cells, body=row.body, fingerprint=fingerprint)
+
+    def _create(self, run: ImportRun) -> None:
+        """Create the users of the rows that have no outcome."""
+        database, passwords = self._runtime.database, self._runtime.passwords
+        try:
+            import_key = passwords.import_key(str(run.id), run.kid)
+        except KeyError:  # the secret is no longer configured: rows would get other keys
+            log.error("the secret of an import is no longer configured", extra={"import_id": str(run.id)})  # noqa: TRY400 - no defect
+            database.write_transaction(queries.finish_import, run)
+            return
+        while rows := database.run_once(queries.find_undecided, run.id, GROUP):
+            if self._stopping:
+                database.run_once(queries.release_import, run.id)
+                return
+            lines = [Line(Row(row.number, row.cells, row.body, None, 0), self._attempt(run)) for row in rows]
+            decide(self._runtime, import_key, lines)
+            outcomes = [_outcome(line, passwords.kid) for line in lines if line.result]
+            database.write_transaction(queries.record_outcomes, run.id, outcomes)
+            if len(outcomes) < len(lines):
+                raise RefusalError("database_unavailable")
+        database.write_transaction(queries.finish_import, run)
+
+    def _attempt(self, run: ImportRun) -> NewAttempt:
+        now = datetime.now(UTC)
+        return NewAttempt(
+            id=new_id(now),
+            received_at=now,
+            started=time.monotonic(),
+            method="POST",
+            language=self._runtime.config.default_language,
+            client_address="",
+            user_agent="import",
+            client_request_id=str(run.id),
+        )
+
+
+def init_app(app: Flask) -> None:
+    """Create the runner of an application, which starts and stops with its process."""
+    runtime = get_runtime(app)
+    runner = app.extensions["import_runner"] = ImportRunner(runtime)
+    runtime.on_start.append(runner.wake)
+    runtime.on_stop.append(runner.stop)
+
+
+def get_import_runner() -> ImportRunner:
+    """Return the runner of the current application."""
+    runner: ImportRunner = current_app.extensions["import_runner"]
+    return runner
+
+
+def _outcome(line: Line, kid: str) -> dict[str, Any]:
+    """Return the outcome of a row as it is stored.
+
+    A replay is a row whose user a killed process has created: its outcome is `created`, too.
+    """
+    match line.result:
+        case Credentials(user=user):
+            return {"number": line.row.number, "outcome": RowOutcome.CREATED, "user_id": str(user.id), "kid": kid}
+        case RefusalError() as refusal:
+            stored = refusal_to_json(refusal)
+            return {"number": line.row.number, "outcome": RowOutcome.REFUSED, "refusal": stored}
+    raise TypeError(line.result)
+
+
+def _bounded(rows: Iterable[Row]) -> Iterator[Row]:
+    """Yield the rows. Raises FileError if there are none or too many."""
+    number = 0
+    for number, row in enumerate(rows, start=1):
+        if number > MAX_ROWS:
+            raise FileError("too_many_rows", limit=MAX_ROWS)
+        yield row
+    if not number:
+        raise FileError("no_rows")
+
+
+def _groups(rows: Iterator[StoredRow], size: int) -> Iterator[list[StoredRow]]:
+    while group := list(islice(rows, size)):
+        yield group

@@ -1,0 +1,95 @@
+"""Value types of imports: files that administrators upload to create users."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from project.domain.errors import FieldError, RefusalError
+
+
+class ImportState(StrEnum):
+    """The state of an import; a process works at it while it is `uploaded` or `running`."""
+
+    UPLOADED = "uploaded"
+    CHECKED = "checked"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+    @property
+    def is_busy(self) -> bool:
+        return self in {ImportState.UPLOADED, ImportState.RUNNING}
+
+
+class RowOutcome(StrEnum):
+    """The outcome of a row; `existing` is identical to a row above it."""
+
+    CREATED = "created"
+    EXISTING = "existing"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportRun:
+    """An import with the counts of its rows, which add up."""
+
+    id: UUID
+    created_at: datetime
+    created_by: UUID
+    file_name: str
+    state: ImportState
+    error: Mapping[str, Any] | None
+    heads: tuple[str, ...]
+    fields: tuple[str | None, ...]
+    notes: tuple[Mapping[str, Any], ...]
+    kid: str | None
+    credentials_at: datetime | None
+    created: int = 0
+    existing: int = 0
+    refused: int = 0
+    undecided: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return self.created + self.existing + self.refused + self.undecided
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRow:
+    """A row of an import as it is stored."""
+
+    number: int
+    cells: tuple[str, ...]
+    body: dict[str, Any]
+    fingerprint: bytes | None = None
+    outcome: RowOutcome | None = None
+    refusal: RefusalError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuedRow:
+    """A user that an import has created, with what derives the password."""
+
+    name: str
+    username: str
+    phone: str | None
+    email: str | None
+    fingerprint: bytes
+    kid: str
+    is_password_changed: bool
+
+
+def refusal_to_json(refusal: RefusalError) -> dict[str, Any]:
+    """Return a refusal as a JSON object, the form in which it is stored."""
+    errors = [error.as_json() for error in refusal.errors]
+    return {"code": refusal.code, "variant": refusal.variant, "params": dict(refusal.params), "errors": errors}
+
+
+def refusal_from_json(stored: Mapping[str, Any]) -> RefusalError:
+    """Parse what refusal_to_json() returned."""
+    errors = tuple(FieldError.from_json(error) for error in stored["errors"])
+    return RefusalError(stored["code"], stored["variant"], errors, **stored["params"])

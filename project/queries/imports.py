@@ -1,0 +1,234 @@
+"""Queries of imports."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, RowMapping, delete, func, insert, select, text, update
+
+from project.domain.audit import Action, NewEntry
+from project.domain.imports import (
+    ImportRun,
+    ImportState,
+    IssuedRow,
+    RowOutcome,
+    StoredRow,
+    refusal_from_json,
+    refusal_to_json,
+)
+from project.models import Import, ImportRow, User
+from project.queries.audit import add_entry
+
+CLAIM = text("now() + interval '15 seconds'")
+"""A process renews its claim with every group of rows; if it dies, another one continues after this time."""
+KEEP = text("now() - interval '24 hours'")
+"""Imports are kept as long as the idempotency keys of their rows."""
+_COUNTS = {field.name for field in fields(ImportRun)} & {"created", "existing", "refused", "undecided"}
+_COLUMNS = tuple(getattr(Import, field.name) for field in fields(ImportRun) if field.name not in _COUNTS)
+_ADD_ROWS = text("""
+    insert into import_rows (import_id, number, cells, body, fingerprint, outcome, refusal)
+    select :import_id, number, cells, body, decode(fingerprint, 'hex'), outcome, refusal
+      from jsonb_to_recordset(cast(:rows as jsonb)) as new_row (
+        number integer, cells text[], body jsonb, fingerprint text, outcome text, refusal jsonb
+      )
+    on conflict do nothing
+""")
+_RECORD = text("""
+    update import_rows r
+       set outcome = d.outcome, refusal = d.refusal, user_id = d.user_id, kid = d.kid,
+           cells = case when d.refusal is null then null else cells end,
+           body = case when d.refusal is null then null else body end
+      from jsonb_to_recordset(cast(:rows as jsonb)) as d (
+        number integer, outcome text, refusal jsonb, user_id uuid, kid text
+      )
+     where r.import_id = :import_id and r.number = d.number and r.outcome is null
+""")
+
+
+def add_import(
+    connection: Connection, import_id: UUID, by: UUID, file_name: str, content: bytes, *, ignore_unknown: bool
+) -> None:
+    """Insert an uploaded file."""
+    values = {"id": import_id, "created_by": by, "file_name": file_name, "content": content}
+    connection.execute(insert(Import).values(values | {"ignore_unknown": ignore_unknown}))
+
+
+def claim_import(connection: Connection) -> UUID | None:
+    """Claim an import that has work to do and at which no living process works, or return None."""
+    is_free = func.coalesce(Import.claimed_until, func.now()) <= func.now()
+    waiting = (
+        select(Import.id)
+        .where(Import.state.in_((ImportState.UPLOADED, ImportState.RUNNING)), is_free)
+        .order_by(Import.created_at)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    claim = update(Import).where(Import.id == waiting.scalar_subquery()).values(claimed_until=CLAIM)
+    return connection.execute(claim.returning(Import.id)).scalar()
+
+
+def find_content(connection: Connection, import_id: UUID) -> tuple[bytes, bool] | None:
+    """Return the file of an import, and whether unknown columns are ignored.
+
+    None if the file has been checked and deleted.
+    """
+    query = select(Import.content, Import.ignore_unknown).where(Import.id == import_id, Import.content.is_not(None))
+    row = connection.execute(query).one_or_none()
+    return None if row is None else (bytes(row[0] or b""), row[1])
+
+
+def add_rows(connection: Connection, import_id: UUID, rows: Sequence[StoredRow]) -> None:
+    """Insert rows. Idempotent: those that exist are skipped."""
+    values = [
+        {
+            "number": row.number,
+            "cells": row.cells,
+            "body": row.body,
+            "fingerprint": row.fingerprint and row.fingerprint.hex(),
+            "outcome": row.outcome,
+            "refusal": row.refusal and refusal_to_json(row.refusal),
+        }
+        for row in rows
+    ]
+    connection.execute(_ADD_ROWS, {"import_id": import_id, "rows": _json(values)})
+    _renew(connection, import_id)
+
+
+def finish_check(
+    connection: Connection,
+    import_id: UUID,
+    heads: Sequence[str],
+    columns: Sequence[str | None],
+    notes: Sequence[dict[str, Any]],
+) -> None:
+    """Record that all rows are checked; delete the file."""
+    values = {"heads": list(heads), "fields": list(columns), "notes": list(notes)}
+    _finish(connection, import_id, ImportState.UPLOADED, state=ImportState.CHECKED, content=None, **values)
+
+
+def fail_import(connection: Connection, import_id: UUID, error: dict[str, Any]) -> None:
+    """Record that a file cannot be read; delete it and its rows."""
+    connection.execute(delete(ImportRow).where(ImportRow.import_id == import_id))
+    _finish(connection, import_id, ImportState.UPLOADED, state=ImportState.FAILED, content=None, error=error)
+
+
+def start_import(connection: Connection, import_id: UUID, kid: str) -> None:
+    """Let the users of a checked import be created. Idempotent."""
+    _finish(connection, import_id, ImportState.CHECKED, state=ImportState.RUNNING, kid=kid)
+
+
+def find_undecided(connection: Connection, import_id: UUID, limit: int) -> list[StoredRow]:
+    """Return the next rows that have no outcome."""
+    return _find_rows(connection, import_id, limit, None)
+
+
+def record_outcomes(connection: Connection, import_id: UUID, outcomes: Sequence[dict[str, Any]]) -> None:
+    """Store the outcomes of rows; delete the data of those whose users exist."""
+    connection.execute(_RECORD, {"import_id": import_id, "rows": _json(outcomes)})
+    _renew(connection, import_id)
+
+
+def finish_import(connection: Connection, run: ImportRun) -> None:
+    """Record that all rows are decided, in the audit log too."""
+    created = _counts(connection, [run.id]).get(run.id, {}).get(RowOutcome.CREATED, 0)
+    details: dict[str, str | int] = {"name": run.file_name, "created": created}
+    entry = NewEntry.by_user(Action.IMPORTED, run.created_by, details=details)
+    if _finish(connection, run.id, ImportState.RUNNING, state=ImportState.DONE, finished_at=func.now()):
+        add_entry(connection, entry)
+
+
+def find_import(connection: Connection, import_id: UUID) -> ImportRun | None:
+    """Return an import with its counts, or None."""
+    row = connection.execute(select(*_COLUMNS).where(Import.id == import_id)).one_or_none()
+    return None if row is None else _run(row._mapping, _counts(connection, [import_id]).get(import_id, {}))
+
+
+def find_imports(connection: Connection) -> list[ImportRun]:
+    """Return all imports with their counts, newest first: a day's."""
+    rows = connection.execute(select(*_COLUMNS).order_by(Import.created_at.desc()).limit(100)).all()
+    counts = _counts(connection, [row.id for row in rows])
+    return [_run(row._mapping, counts.get(row.id, {})) for row in rows]
+
+
+def find_refused(connection: Connection, import_id: UUID, limit: int | None = None) -> list[StoredRow]:
+    """Return the refused rows in the order of the file."""
+    return _find_rows(connection, import_id, limit, RowOutcome.REFUSED)
+
+
+def take_credentials(connection: Connection, import_id: UUID, by: UUID) -> list[IssuedRow] | None:
+    """Return what derives the credentials of an import, once; None if they have been taken.
+
+    The audit log records the download.
+    """
+    take = update(Import).where(Import.id == import_id, Import.credentials_at.is_(None))
+    taken = take.where(Import.state == ImportState.DONE).values(credentials_at=func.now())
+    if connection.execute(taken.returning(Import.id)).scalar() is None:
+        return None
+    add_entry(connection, NewEntry.by_user(Action.DOWNLOADED, by, details={"format": "csv", "file": "passwords"}))
+    columns = (User.name, User.username, User.phone, User.email, ImportRow.fingerprint, ImportRow.kid)
+    query = (
+        select(*columns, User.password_changed_at.is_not(None).label("is_password_changed"))
+        .join(User, User.id == ImportRow.user_id)
+        .where(ImportRow.import_id == import_id, ImportRow.outcome == RowOutcome.CREATED)
+        .order_by(ImportRow.number)
+    )
+    return [IssuedRow(**row._mapping) for row in connection.execute(query)]
+
+
+def release_import(connection: Connection, import_id: UUID) -> None:
+    """Let another process continue an import at once."""
+    connection.execute(update(Import).where(Import.id == import_id).values(claimed_until=None))
+
+
+def delete_expired(connection: Connection) -> None:
+    """Delete the imports of yesterday."""
+    connection.execute(delete(Import).where(Import.created_at < KEEP))
+
+
+def _find_rows(
+    connection: Connection, import_id: UUID, limit: int | None, outcome: RowOutcome | None
+) -> list[StoredRow]:
+    columns = (ImportRow.number, ImportRow.cells, ImportRow.body, ImportRow.fingerprint, ImportRow.refusal)
+    has_outcome = ImportRow.outcome.is_(None) if outcome is None else ImportRow.outcome == outcome
+    query = select(*columns).where(ImportRow.import_id == import_id, has_outcome)
+    return [
+        StoredRow(
+            number=row.number,
+            cells=tuple(row.cells or ()),
+            body=row.body or {},
+            fingerprint=row.fingerprint,
+            outcome=outcome,
+            refusal=row.refusal and refusal_from_json(row.refusal),
+        )
+        for row in connection.execute(query.order_by(ImportRow.number).limit(limit))
+    ]
+
+
+def _counts(connection: Connection, import_ids: Sequence[UUID]) -> dict[UUID, dict[str, int]]:
+    query = select(ImportRow.import_id, ImportRow.outcome, func.count()).where(ImportRow.import_id.in_(import_ids))
+    counts: dict[UUID, dict[str, int]] = {}
+    for import_id, outcome, number in connection.execute(query.group_by(ImportRow.import_id, ImportRow.outcome)):
+        counts.setdefault(import_id, {})[outcome or "undecided"] = number
+    return counts
+
+
+def _run(row: RowMapping, counts: dict[str, int]) -> ImportRun:
+    lists = {name: tuple(row[name]) for name in ("heads", "fields", "notes")}
+    return ImportRun(**{**row, **lists, "state": ImportState(row["state"]), **counts})
+
+
+def _finish(connection: Connection, import_id: UUID, former: ImportState, **values: Any) -> bool:
+    """Change the state of an import; return False if that was done before."""
+    changed = update(Import).where(Import.id == import_id, Import.state == former)
+    values |= {"claimed_until": None}
+    return connection.execute(changed.values(values).returning(Import.id)).scalar() is not None
+
+
+def _renew(connection: Connection, import_id: UUID) -> None:
+    connection.execute(update(Import).where(Import.id == import_id).values(claimed_until=CLAIM))
+
+
+def _json(values: Sequence[dict[str, Any]]) -> str:
+    return json.dumps(values).replace("\\u0000", "\\ufffd")  # PostgreSQL stores no NUL

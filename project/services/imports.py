@@ -1,0 +1,80 @@
+"""Imports of files that administrators upload (docs/adr/0034)."""
+
+import logging
+from contextlib import suppress
+from datetime import UTC, datetime
+from uuid import UUID
+
+from project.database import Database
+from project.domain.attempts import new_id
+from project.domain.errors import RefusalError
+from project.domain.imports import ImportRun, IssuedRow, StoredRow
+from project.domain.passwords import Passwords
+from project.domain.registration import line_key
+from project.queries import imports as queries
+
+log = logging.getLogger(__name__)
+
+Issued = tuple[str, str, str, str, str]
+"""Name, login, password, phone and e-mail of a user."""
+
+
+def upload(database: Database, by: UUID, file_name: str, content: bytes, *, ignore_unknown: bool) -> UUID:
+    """Store a file to be checked; return the ID of the import."""
+    import_id = new_id(datetime.now(UTC))
+    database.write_transaction(queries.add_import, import_id, by, file_name, content, ignore_unknown=ignore_unknown)
+    _log("import uploaded", import_id, by)
+    return import_id
+
+
+def find(database: Database, import_id: UUID) -> ImportRun:
+    """Return an import. Raises RefusalError `not_found`."""
+    found = database.read_transaction(queries.find_import, import_id)
+    if found is None:
+        raise RefusalError("not_found")
+    return found
+
+
+def find_all(database: Database) -> list[ImportRun]:
+    """Return the imports of the last 24 hours, newest first."""
+    return database.read_transaction(queries.find_imports)
+
+
+def find_refused(database: Database, import_id: UUID, limit: int | None = None) -> list[StoredRow]:
+    """Return the refused rows of an import, in the order of the file."""
+    return database.read_transaction(queries.find_refused, import_id, limit)
+
+
+def start(database: Database, passwords: Passwords, import_id: UUID, by: UUID) -> None:
+    """Let the users of a checked import be created."""
+    database.write_transaction(queries.start_import, import_id, passwords.kid)
+    _log("import started", import_id, by)
+
+
+def take_credentials(database: Database, passwords: Passwords, run: ImportRun, by: UUID) -> list[Issued]:
+    """Return the credentials of an import, once. Raises RefusalError `not_found` after that.
+
+    They are derived again: nothing that is stored contains a password. Users who have changed theirs have none here.
+    Raises RefusalError `credentials_changed` if the secret is no longer configured.
+    """
+    try:
+        import_key = passwords.import_key(str(run.id), run.kid)
+    except KeyError:
+        raise RefusalError("credentials_changed") from None
+    issued = database.write_transaction(queries.take_credentials, run.id, by)
+    if issued is None:
+        raise RefusalError("not_found")
+    _log("credentials of an import downloaded", run.id, by)
+    return [_issued(passwords, import_key, user) for user in issued]
+
+
+def _issued(passwords: Passwords, import_key: str, user: IssuedRow) -> Issued:
+    password = ""
+    if not user.is_password_changed:
+        with suppress(KeyError):  # the secret is no longer configured
+            password = passwords.derive(line_key(import_key, user.fingerprint), user.username, user.kid)
+    return user.name, user.username, password, user.phone or "", user.email or ""
+
+
+def _log(event: str, import_id: UUID, by: UUID) -> None:
+    log.info(event, extra={"import_id": str(import_id), "by": str(by)})
