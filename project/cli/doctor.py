@@ -137,12 +137,23 @@ def _files(folder: Path, spool: Path) -> list[Finding]:
 
 def _secrets(folder: Path) -> Iterator[Finding]:
     """Check the file modes of secrets. Their length is checked at the start of the service."""
-    paths = (folder, folder / "secret_key", folder / "password_secret", folder / "spool")
-    exposed = [str(path) for path in paths if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077]
+    paths = (folder / "secret_key", folder / "password_secret", folder / "spool")
+    is_shared = _has_own_group(folder)
+    forbidden = {folder: 0o002 if is_shared else 0o077} | dict.fromkeys(paths, 0o007 if is_shared else 0o077)
+    exposed = [str(path) for path, bits in forbidden.items() if path.exists() and path.stat().st_mode & bits]
     if exposed:
         yield Finding("secrets", f"other users can read {', '.join(exposed)}", f"run: chmod go-rwx {' '.join(exposed)}")
     else:
         yield Finding("secrets", "long enough, and DATA_DIR is readable by its owner only")
+
+
+def _has_own_group(folder: Path) -> bool:
+    """Return whether the folder is a volume of Kubernetes with an fsGroup.
+
+    Such a volume belongs to a group of the pod alone and passes it on (setgid); others may list it.
+    """
+    status = folder.stat() if folder.exists() else None
+    return status is not None and bool(status.st_mode & stat.S_ISGID) and status.st_gid in os.getgroups()
 
 
 def _disk(folder: Path) -> Iterator[Finding]:

@@ -183,6 +183,19 @@ def test_secret_files_readable_by_others_are_reported(doctor: Command, tmp_path:
     assert to_do(doctor()) == {"secrets": f"run: chmod go-rwx {tmp_path}/secret_key"}
 
 
+@pytest.mark.parametrize(("mode", "is_exposed"), [(0o660, False), (0o664, True)])
+def test_the_group_of_a_kubernetes_volume_may_read_secret_files(
+    doctor: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, is_exposed: bool
+) -> None:
+    """With fsGroup, kubelet makes the volume 2775 and files readable by the group of the pod."""
+    monkeypatch.setattr("os.getgroups", lambda: [tmp_path.stat().st_gid])
+    tmp_path.chmod(0o2775)
+    (tmp_path / "secret_key").write_text("")
+    (tmp_path / "secret_key").chmod(mode)
+
+    assert ("secrets" in to_do(doctor())) == is_exposed
+
+
 def test_old_records_in_the_spool_and_quarantined_records_are_reported(
     doctor: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
