@@ -44,7 +44,7 @@ PAGES = (
     "/login/",
     "/results/",
     "/results/?period=all&result=rejected&code=invalid_phone&status=422&q=anna&tz=UTC",
-    "/results/?period=yesterday&code=none",
+    "/results/?period=century&code=none",
     "/results/?period=dates&from=2024-01-02&to=2024-01-01",
     "/results/?period=today&q=long.ago",
     "/problems/",
