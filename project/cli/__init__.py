@@ -8,8 +8,10 @@ from typing import Any
 import click
 from flask import Flask, current_app
 from flask.cli import run_command, with_appcontext
+from flask_babel import force_locale
 
 from project.cli import api_keys, attempts, doctor, imports, spool, users
+from project.cli.greeting import terminal_language
 from project.embedded import EmbeddedPostgresError
 
 users.group.add_command(imports.import_users)
@@ -45,9 +47,23 @@ def _with_database(run: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def _in_terminal_language(run: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a function of a command so that its texts are in the language of the terminal."""
+
+    def run_in_terminal_language(*arguments: Any, **options: Any) -> Any:
+        if not current_app:  # `flask --help` needs no application
+            return run(*arguments, **options)
+        with force_locale(terminal_language()):
+            return run(*arguments, **options)
+
+    return run_in_terminal_language
+
+
 def _wrap(command: click.Command) -> None:
     for each in command.commands.values() if isinstance(command, click.Group) else ():
         _wrap(each)
+    command.make_context = _in_terminal_language(command.make_context)  # type: ignore[method-assign]  # checks options
+    command.invoke = _in_terminal_language(command.invoke)  # type: ignore[method-assign]
     if command.callback and command is not spool.spool_status:
         command.callback = _with_database(command.callback)
 

@@ -6,7 +6,9 @@ import click
 from flask.cli import AppGroup
 
 from project.cli.common import refusals_as_errors, validated_by
-from project.domain.api_keys import normalize_name
+from project.domain.api_keys import SHOWN, normalize_name
+from project.http.languages import local
+from project.http.translations import gettext, pgettext
 from project.runtime import get_runtime
 from project.services import api_keys as keys
 
@@ -23,7 +25,7 @@ def create_key(name: str | None) -> None:
       flask api-keys create "shop front"
     """
     if name is None:
-        raise click.UsageError("The key needs a name.")
+        raise click.UsageError(gettext("The key needs a name."))
     with refusals_as_errors():
         issued = keys.issue(get_runtime().database, name, by=None)
     click.echo(issued.key)
@@ -31,7 +33,7 @@ def create_key(name: str | None) -> None:
 
 @group.command("list")
 def list_keys() -> None:
-    """List all keys: ID, state, day of last use, name. The keys themselves are not stored.
+    """List all keys: ID, first characters, state, last use, name. Secrets are not stored.
 
     \b
     Example:
@@ -39,9 +41,13 @@ def list_keys() -> None:
     """
     with refusals_as_errors():
         found = keys.find_all(get_runtime().database)
+    states = {False: pgettext("key", "Valid"), True: gettext("Revoked")}
+    width = max(map(len, states.values()))
     for key in found:
-        state = "revoked" if key.revoked_at else "valid  "
-        click.echo(f"{key.id}  {state}  {key.last_used or 'never used'}  {key.name}")
+        state, used = states[key.revoked_at is not None], key.last_used_at and local(key.last_used_at)
+        last_use = f"{used:%Y-%m-%d %H:%M}" if used else key.last_used or gettext("never used")
+        prefix = f"{key.prefix}…" if key.prefix else ""
+        click.echo(f"{key.id}  {prefix:{SHOWN + 1}}  {state:{width}}  {last_use!s:16}  {key.name}")
 
 
 @group.command("revoke")
@@ -55,4 +61,4 @@ def revoke_key(key_id: UUID) -> None:
     """
     with refusals_as_errors():
         name = keys.revoke(get_runtime().database, key_id, by=None)
-    click.echo(f"“{name}” is revoked")
+    click.echo(gettext("The key “%(name)s” is revoked.", name=name))

@@ -16,6 +16,7 @@ from project.cli.common import refusals_as_errors, with_suffix
 from project.domain.attempts import Outcome
 from project.exporters import STREAMS
 from project.http.languages import LANGUAGES, display_zone
+from project.http.translations import gettext
 from project.presentation.formats import translations
 from project.presentation.headings import file_heading
 from project.presentation.selection import Selection, parse_selection_strictly
@@ -36,10 +37,10 @@ def prune_attempts() -> None:
     """
     days = get_runtime().config.attempts_keep_days
     if not days:
-        raise click.ClickException("ATTEMPTS_KEEP_DAYS is 0: attempts are kept forever")
+        raise click.ClickException(gettext("ATTEMPTS_KEEP_DAYS is 0: attempts are kept forever"))
     with refusals_as_errors():
         pruned = attempts.prune_all(get_runtime().database, timedelta(days=days))
-    click.echo(f"{pruned} attempts older than {days} days deleted")
+    click.echo(gettext("Attempts older than %(days)s days deleted: %(count)s", days=days, count=pruned))
 
 
 @group.command("mask")
@@ -53,7 +54,7 @@ def mask_attempts() -> None:
     runtime = get_runtime()
     with refusals_as_errors():
         masked = sum(attempts.mask_all(runtime.database, runtime.config.phone_region))
-    click.echo(f"{masked} attempts checked")
+    click.echo(gettext("Attempts checked: %(count)s", count=masked))
 
 
 def _zone(context: click.Context, parameter: click.Parameter, value: str | None) -> ZoneInfo:
@@ -100,7 +101,7 @@ def export(
     with force_locale(lang or get_runtime().config.default_language), refusals_as_errors():
         now = datetime.now(UTC)
         rows = _write(file, parse_selection_strictly(args, zone, now, default="all", in_full=True), now)
-    click.echo(f"{rows} attempts written to {file}")
+    click.echo(gettext("Attempts written to %(file)s: %(count)s", file=file, count=rows))
 
 
 def _write(file: Path, selection: Selection, now: datetime) -> int:

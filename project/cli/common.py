@@ -12,22 +12,23 @@ from project.contract.error_codes import PROBLEMS, detail_text, message_text
 from project.domain.attempts import NewAttempt, new_id
 from project.domain.errors import ClocksDifferError, DatabaseUnavailableError, RefusalError, RuleError
 from project.domain.passwords import hash_key
+from project.http.translations import gettext
 from project.runtime import get_runtime
 
 
 @contextmanager
 def refusals_as_errors() -> Iterator[None]:
-    """Turn a RefusalError into a ClickException with the same text, and the cause of an outage."""
+    """Turn a RefusalError into a ClickException with its text, or with the cause of an outage."""
     try:
         yield
     except DatabaseUnavailableError as error:
-        text = refusal_text(error)
-        raise click.ClickException(f"{text} PostgreSQL: {error.cause}" if error.cause else text) from None
+        cause = error.cause or gettext("it does not answer")
+        raise click.ClickException(gettext("PostgreSQL is unavailable: %(cause)s", cause=cause)) from None
     except RefusalError as error:
         texts = [message_text(one) for one in error.errors] or [refusal_text(error)]
         raise click.ClickException(" ".join(texts)) from None
     except ClocksDifferError as error:
-        raise click.ClickException(f"Nothing is deleted: {error}") from None
+        raise click.ClickException(gettext("Nothing is deleted: %(cause)s", cause=error)) from None
 
 
 def refusal_text(error: RefusalError) -> str:
@@ -55,7 +56,8 @@ def with_suffix(*allowed: str) -> Callable[[click.Context, click.Parameter, Path
 
     def check(context: click.Context, parameter: click.Parameter, value: Path) -> Path:
         if value.suffix.lower() not in allowed:
-            raise click.BadParameter(f"must end in {' or '.join(allowed)}")
+            endings = gettext(" or ").join(allowed)
+            raise click.BadParameter(gettext("The name must end in %(endings)s.", endings=endings))
         return value
 
     return check

@@ -6,7 +6,9 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator
+from contextvars import copy_context
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -21,6 +23,7 @@ from project.database import QueryError
 from project.disk import call
 from project.domain.errors import DatabaseUnavailableError
 from project.domain.rate_limits import Hit, RateLimit
+from project.http.translations import gettext
 from project.queries.maintenance import Server, find_server
 from project.runtime import get_runtime
 from project.spool import read_status
@@ -52,11 +55,12 @@ def doctor() -> None:
     """
     runtime = get_runtime()
     findings = [*_database(), *_files(runtime.config.data_dir, runtime.spool.root), *_settings(runtime.config)]
-    width = max(len(one.subject) for one in findings)
+    states = {False: gettext("OK"), True: gettext("TO DO")}
+    width, indent = max(len(one.subject) for one in findings), max(map(len, states.values()))
     for one in findings:
-        click.echo(f"{'TO DO' if one.remedy else 'OK   '}  {one.subject:{width}}  {one.description}")
+        click.echo(f"{states[bool(one.remedy)]:{indent}}  {one.subject:{width}}  {one.description}")
         if one.remedy:
-            click.echo(f"{'':{width + 7}}  -> {one.remedy}")
+            click.echo(f"{'':{indent + 2 + width}}  -> {one.remedy}")
     if any(one.remedy for one in findings):
         raise click.exceptions.Exit(1)
 
@@ -66,12 +70,14 @@ def _database() -> Iterator[Finding]:
     try:
         server = get_runtime().database.run_once(find_server)
     except DatabaseUnavailableError as error:
-        remedy = "start it, or correct DATABASE_URL; one of several hosts must accept writes"
-        cause = error.cause or "it does not answer"
-        yield Finding("database", f"PostgreSQL is unavailable, checks that need it are skipped: {cause}", remedy)
+        remedy = gettext("start it, or correct DATABASE_URL; one of several hosts must accept writes")
+        cause = error.cause or gettext("it does not answer")
+        text = gettext("PostgreSQL is unavailable, checks that need it are skipped: %(cause)s", cause=cause)
+        yield Finding(gettext("database"), text, remedy)
         return
     except QueryError as error:
-        yield Finding("database", f"PostgreSQL rejects the check ({error})", "read its log")
+        text = gettext("PostgreSQL rejects the check (%(cause)s)", cause=error)
+        yield Finding(gettext("database"), text, gettext("read its log"))
         return
     middle = sent + (datetime.now(UTC) - sent) / 2
     yield _version(server)
@@ -86,25 +92,28 @@ def _database() -> Iterator[Finding]:
 
 
 def _version(server: Server) -> Finding:
-    remedy = "" if server.number >= MIN_SERVER_VERSION else "upgrade to PostgreSQL 14 or newer"
-    return Finding("database", f"PostgreSQL {server.version}", remedy)
+    remedy = "" if server.number >= MIN_SERVER_VERSION else gettext("upgrade to PostgreSQL 14 or newer")
+    return Finding(gettext("database"), f"PostgreSQL {server.version}", remedy)
 
 
 def _hosts(server: Server) -> Finding:
     query = parse_qs(urlsplit(get_runtime().config.database_url or "").query)
     count = sum(hosts.count(",") + 1 for hosts in query.get("host", [""]))
-    description = "one host" if count == 1 else f"one of {count} hosts"
+    subject = gettext("writes")
     if server.is_writable:
-        return Finding("writes", f"{description} accepts writes")
-    return Finding("writes", f"{description} is read-only", "promote it, or set DATABASE_URL to the primary")
+        return Finding(subject, gettext("accepted; number of hosts: %(count)s", count=count))
+    description = gettext("refused: read-only; number of hosts: %(count)s", count=count)
+    return Finding(subject, description, gettext("promote it, or set DATABASE_URL to the primary"))
 
 
 def _migrations(server: Server) -> Finding:
     latest = max(known_revisions())
     if server.revision == latest:
-        return Finding("migrations", f"at {server.revision}, the latest")
-    description = f"at {server.revision or 'none'}, latest is {latest}"
-    return Finding("migrations", description, "run: flask db upgrade")
+        text = gettext("at %(revision)s, the latest", revision=server.revision)
+        return Finding(gettext("migrations"), text)
+    revision = server.revision or gettext("none")
+    description = gettext("at %(revision)s, latest is %(latest)s", revision=revision, latest=latest)
+    return Finding(gettext("migrations"), description, gettext("run: %(command)s", command="flask db upgrade"))
 
 
 def _privileges(server: Server) -> Finding:
@@ -112,27 +121,38 @@ def _privileges(server: Server) -> Finding:
     if not server.may_write:
         return check_access(server)
     if not (server.may_create or server.may_alter):
-        return Finding("privileges", f"role {server.role} can read and write rows, but not change tables")
-    description = f"role {server.role} can change and drop tables"
+        text = gettext("role %(role)s can read and write rows, but not change tables", role=server.role)
+        return Finding(gettext("privileges"), text)
     if get_runtime().config.database_url is None:
-        return Finding("privileges", f"{description}, as usual for the embedded database")
-    remedy = "run deploy/roles.sql; use useradd_app in DATABASE_URL and useradd_owner in MIGRATIONS_DATABASE_URL"
-    return Finding("privileges", description, remedy)
+        text = gettext("role %(role)s can change tables, as usual for the embedded database", role=server.role)
+        return Finding(gettext("privileges"), text)
+    remedy = gettext(
+        "run deploy/roles.sql; use useradd_app in DATABASE_URL and useradd_owner in MIGRATIONS_DATABASE_URL"
+    )
+    text = gettext("role %(role)s can change and drop tables", role=server.role)
+    return Finding(gettext("privileges"), text, remedy)
 
 
 def _clock(difference: float) -> Finding:
-    description = f"{abs(difference):.1f} s {'behind' if difference > 0 else 'ahead of'} PostgreSQL"
-    remedy = "synchronize the clocks of both machines by NTP"
-    return Finding("clock", description, remedy if abs(difference) > MAX_CLOCK_DIFFERENCE_S else "")
+    seconds = f"{abs(difference):.1f}"
+    description = gettext("%(seconds)s s ahead of PostgreSQL", seconds=seconds)
+    if difference > 0:
+        description = gettext("%(seconds)s s behind PostgreSQL", seconds=seconds)
+    remedy = gettext("synchronize the clocks of both machines by NTP")
+    return Finding(gettext("clock"), description, remedy if abs(difference) > MAX_CLOCK_DIFFERENCE_S else "")
 
 
 def _files(folder: Path, spool: Path) -> list[Finding]:
     """Check DATA_DIR, whose disk may be frozen."""
     try:
-        return call(lambda: [*_secrets(folder), *_disk(folder), *_spool(spool)], DISK_S)
+        # The thread of the disk gets this context, and with it the language.
+        check = partial(copy_context().run, lambda: [*_secrets(folder), *_disk(folder), *_spool(spool)])
+        return call(check, DISK_S)
     except TimeoutError:
-        remedy = "end its snapshot, or check its disk or network: until then attempts that fail are in the log only"
-        return [Finding("DATA_DIR", f"{folder} does not respond", remedy)]
+        remedy = gettext(
+            "end its snapshot, or check its disk or network: until then attempts that fail are in the log only"
+        )
+        return [Finding("DATA_DIR", gettext("%(folder)s does not respond", folder=folder), remedy)]
 
 
 def _secrets(folder: Path) -> Iterator[Finding]:
@@ -142,9 +162,11 @@ def _secrets(folder: Path) -> Iterator[Finding]:
     forbidden = {folder: 0o002 if is_shared else 0o077} | dict.fromkeys(paths, 0o007 if is_shared else 0o077)
     exposed = [str(path) for path, bits in forbidden.items() if path.exists() and path.stat().st_mode & bits]
     if exposed:
-        yield Finding("secrets", f"other users can read {', '.join(exposed)}", f"run: chmod go-rwx {' '.join(exposed)}")
+        text = gettext("other users can read %(files)s", files=", ".join(exposed))
+        remedy = gettext("run: %(command)s", command=f"chmod go-rwx {' '.join(exposed)}")
+        yield Finding(gettext("secrets"), text, remedy)
     else:
-        yield Finding("secrets", "long enough, and DATA_DIR is readable by its owner only")
+        yield Finding(gettext("secrets"), gettext("long enough, and DATA_DIR is readable by its owner only"))
 
 
 def _has_own_group(folder: Path) -> bool:
@@ -162,15 +184,17 @@ def _disk(folder: Path) -> Iterator[Finding]:
             file.write(b"doctor")
             os.fsync(file.fileno())
     except OSError as error:
-        remedy = "make it writable for the user of the service, and check its disk"
-        yield Finding("DATA_DIR", f"{folder} is not writable: {error.strerror}", remedy)
+        remedy = gettext("make it writable for the user of the service, and check its disk")
+        text = gettext("%(folder)s is not writable: %(cause)s", folder=folder, cause=error.strerror)
+        yield Finding("DATA_DIR", text, remedy)
         return
     free = shutil.disk_usage(folder).free
-    remedy = "free disk space: attempts are spooled here during outages" if free < MIN_FREE_BYTES else ""
-    yield Finding("DATA_DIR", f"{folder} is writable, {free / 1e9:.1f} GB free", remedy)
+    remedy = gettext("free disk space: attempts are spooled here during outages") if free < MIN_FREE_BYTES else ""
+    text = gettext("%(folder)s is writable, %(size)s GB free", folder=folder, size=f"{free / 1e9:.1f}")
+    yield Finding("DATA_DIR", text, remedy)
     kind = file_system(folder, _mounts())
-    remedy = "move DATA_DIR to a persistent disk or volume: secrets and spool would be lost"
-    yield Finding("file system", kind or "unknown", remedy if kind in EPHEMERAL else "")
+    remedy = gettext("move DATA_DIR to a persistent disk or volume: secrets and spool would be lost")
+    yield Finding(gettext("file system"), kind or gettext("unknown"), remedy if kind in EPHEMERAL else "")
 
 
 def _mounts() -> str:
@@ -192,16 +216,19 @@ def file_system(folder: Path, mounts: str) -> str | None:
 def _spool(folder: Path) -> Iterator[Finding]:
     status = read_status(folder)
     age = 0 if status.oldest is None else max(0, round(time.time() - status.oldest))
-    description = f"{status.records} attempts spooled" + (f", oldest {age} s ago" if status.records else "")
-    remedy = "if PostgreSQL is available and no service runs: flask spool drain"
-    yield Finding("spool", description, remedy if status.records and age > MAX_SPOOL_AGE_S else "")
-    remedy = f"inspect {folder}/*/quarantine.log" if status.quarantined else ""
-    yield Finding("quarantine", f"{status.quarantined} lines", remedy)
+    description = gettext("attempts spooled: %(count)s", count=status.records)
+    if status.records:
+        description += ", " + gettext("the oldest for %(age)s s", age=age)
+    remedy = gettext("if PostgreSQL is available and no service runs: flask spool drain")
+    yield Finding(gettext("spool"), description, remedy if status.records and age > MAX_SPOOL_AGE_S else "")
+    remedy = gettext("inspect %(files)s", files=f"{folder}/*/quarantine.log") if status.quarantined else ""
+    yield Finding(gettext("quarantine"), gettext("lines: %(count)s", count=status.quarantined), remedy)
 
 
 def _settings(config: Config) -> Iterator[Finding]:
     now = datetime.now(config.display_timezone)
-    yield Finding("time zone", f"{config.display_timezone}, now {now:%H:%M}")
+    text = gettext("%(zone)s, now %(time)s", zone=config.display_timezone, time=f"{now:%H:%M}")
+    yield Finding(gettext("time zone"), text)
     yield _proxies(config)
     yield _names(config)
     yield _limits(config)
@@ -211,33 +238,38 @@ def _settings(config: Config) -> Iterator[Finding]:
 def _proxies(config: Config) -> Finding:
     proxies, remedy = ", ".join(map(str, config.trusted_proxies)), ""
     if config.https_only and not proxies:
-        remedy = "set TRUSTED_PROXIES to the proxy that terminates HTTPS: else all clients share its address"
+        remedy = gettext("set TRUSTED_PROXIES to the proxy that terminates HTTPS: else all clients share its address")
     elif proxies and not config.https_only:
-        remedy = "set HTTPS_ONLY=1 if the proxy terminates HTTPS, as it should"
-    return Finding("proxies", f"TRUSTED_PROXIES={proxies}, HTTPS_ONLY={int(config.https_only)}", remedy)
+        remedy = gettext("set HTTPS_ONLY=1 if the proxy terminates HTTPS, as it should")
+    return Finding(gettext("proxies"), f"TRUSTED_PROXIES={proxies}, HTTPS_ONLY={int(config.https_only)}", remedy)
 
 
 def _names(config: Config) -> Finding:
     is_public = bool(config.trusted_proxies or config.https_only or config.host not in LOCAL_HOSTS)
-    remedy = "set TRUSTED_HOSTS to the public host names" if is_public and not config.trusted_hosts else ""
-    return Finding("host names", ", ".join(dict.fromkeys(config.allowed_hosts)), remedy)
+    remedy = gettext("set TRUSTED_HOSTS to the public host names") if is_public and not config.trusted_hosts else ""
+    return Finding(gettext("host names"), ", ".join(dict.fromkeys(config.allowed_hosts)), remedy)
 
 
 def _limits(config: Config) -> Finding:
     if not config.ratelimit_enabled:
-        return Finding("rate limits", "disabled", "set RATELIMIT_ENABLED=1, against password guessing and floods")
-    description = f"{config.ratelimit_per_client} per minute and client, {config.ratelimit_global} in total"
+        remedy = gettext("set RATELIMIT_ENABLED=1, against password guessing and floods")
+        return Finding(gettext("rate limits"), gettext("disabled"), remedy)
+    limits = {"client": config.ratelimit_per_client, "total": config.ratelimit_global}
+    description = gettext("%(client)s per minute and client, %(total)s in total", **limits)
     if config.ratelimit_storage_uri == "memory://":
-        factor = f", up to {config.workers} times that, as each process counts separately" if config.workers > 1 else ""
-        return Finding("rate limits", description + factor)
+        if config.workers > 1:
+            factor = gettext("up to %(factor)s times that, as each process counts separately", factor=config.workers)
+            description += f", {factor}"
+        return Finding(gettext("rate limits"), description)
     runtime = get_runtime()
     runtime.rate_limiter.record(Hit(RateLimit("doctor", 1, 1), "doctor"))
-    remedy = "start Redis, or correct RATELIMIT_STORAGE_URI: until then each process counts separately"
-    description += ", counted in Redis"
-    return Finding("rate limits", description, remedy if runtime.rate_limiter.is_unavailable else "")
+    remedy = gettext("start Redis, or correct RATELIMIT_STORAGE_URI: until then each process counts separately")
+    description += ", " + gettext("counted in Redis")
+    return Finding(gettext("rate limits"), description, remedy if runtime.rate_limiter.is_unavailable else "")
 
 
 def _metrics(config: Config) -> Finding:
     is_public = any(network.is_global or network.prefixlen == 0 for network in config.metrics_allow)
-    remedy = "restrict METRICS_ALLOW to Prometheus: anyone on the internet can read /metrics" if is_public else ""
-    return Finding("metrics", f"/metrics allows {', '.join(map(str, config.metrics_allow))}", remedy)
+    remedy = gettext("restrict METRICS_ALLOW to Prometheus: anyone on the internet can read /metrics")
+    text = gettext("/metrics allows %(networks)s", networks=", ".join(map(str, config.metrics_allow)))
+    return Finding(gettext("metrics"), text, remedy if is_public else "")

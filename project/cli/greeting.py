@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from flask import Flask
 from flask_babel import force_locale
 
+from config import Config
 from project.http.translations import gettext
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,15 @@ def terminal_language(environment: Mapping[str, str] = os.environ) -> str:
     names = ("LC_ALL", "LC_MESSAGES", "LANG")
     locale = next((environment[name] for name in names if environment.get(name)), "")
     return "ru" if locale.startswith("ru") else "en"
+
+
+def login_address(config: Config) -> str:
+    """Return the address of the login page: of the public name if there is one."""
+    is_proxied = bool(config.https_only or config.trusted_proxies)
+    scheme, port = "https" if config.https_only else "http", "" if is_proxied else f":{config.port}"
+    local = "localhost" if config.host in {"0.0.0.0", "::"} else config.host  # noqa: S104 - compared only
+    host = next((name for name in config.trusted_hosts if not name.startswith(".")), local)
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}{port}/login/"
 
 
 def announce(app: Flask, address: str, problem: str) -> str:

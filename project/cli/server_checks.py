@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from project.cli.findings import Finding
 from project.domain.errors import DatabaseUnavailableError
+from project.http.translations import gettext
 from project.queries.maintenance import ping
 from project.queries.server_activity import ServerActivity, find_server_activity
 from project.runtime import (
@@ -35,44 +36,53 @@ def check_server() -> Iterator[Finding]:
 
 
 def _sessions(activity: ServerActivity) -> Finding:
-    description = f"statement_timeout is {activity.statement_timeout}"
-    remedy = "a pooler drops our connection options: set them in its connect_query, see deploy/pgbouncer.ini"
-    return Finding("sessions", description, "" if activity.statement_timeout == STATEMENT_TIMEOUT else remedy)
+    description = gettext("statement_timeout is %(value)s", value=activity.statement_timeout)
+    remedy = gettext("a pooler drops our connection options: set them in its connect_query, see deploy/pgbouncer.ini")
+    return Finding(gettext("sessions"), description, "" if activity.statement_timeout == STATEMENT_TIMEOUT else remedy)
 
 
 def _connections(activity: ServerActivity) -> Finding:
     needed = CONNECTIONS_PER_PROCESS * get_runtime().config.workers
-    description = f"this instance needs up to {needed}; {activity.sessions} of {activity.max_sessions} are in use"
+    counts = {"needed": needed, "used": activity.sessions, "maximum": activity.max_sessions}
+    description = gettext("this instance needs up to %(needed)s; %(used)s of %(maximum)s are in use", **counts)
     is_short = needed > activity.max_sessions or activity.sessions > NEARLY_FULL * activity.max_sessions
-    remedy = "lower WORKERS, raise max_connections or add PgBouncer" if is_short else ""
-    return Finding("connections", description, remedy)
+    remedy = gettext("lower WORKERS, raise max_connections or add PgBouncer") if is_short else ""
+    return Finding(gettext("connections"), description, remedy)
 
 
 def _standbys(activity: ServerActivity) -> Finding:
-    if not activity.standbys and not activity.synchronous_standby_names:
-        return Finding("standbys", "none: if this machine is lost, restore from a backup")
-    if not activity.standbys:
-        remedy = "COMMIT hangs: start the standby, or empty synchronous_standby_names"
-        return Finding("standbys", f"none, but COMMIT waits for {activity.synchronous_standby_names}", remedy)
-    if not activity.synchronous_standby_names:
-        remedy = "a failover may lose the last users: set synchronous_mode in Patroni, or synchronous_standby_names"
-        return Finding("standbys", f"{activity.standbys}, but COMMIT waits for none", remedy)
-    return Finding("standbys", f"{activity.standbys}, and COMMIT waits for {activity.synchronous_standby_names}")
+    subject, count, names = gettext("standbys"), activity.standbys, activity.synchronous_standby_names
+    if not count and not names:
+        return Finding(subject, gettext("none: if this machine is lost, restore from a backup"))
+    if not count:
+        remedy = gettext("COMMIT hangs: start the standby, or empty synchronous_standby_names")
+        return Finding(subject, gettext("none, but COMMIT waits for %(names)s", names=names), remedy)
+    if not names:
+        remedy = gettext(
+            "a failover may lose the last users: set synchronous_mode in Patroni, or synchronous_standby_names"
+        )
+        return Finding(subject, gettext("%(count)s, but COMMIT waits for none", count=count), remedy)
+    return Finding(subject, gettext("%(count)s, and COMMIT waits for %(names)s", count=count, names=names))
 
 
 def _letters(activity: ServerActivity) -> Finding:
     if activity.knows_letters:
-        return Finding("letters", "searches ignore the case of all letters")
-    remedy = "create the database with LC_CTYPE 'C.UTF-8' or 'ru_RU.UTF-8' and restore a dump into it"
-    return Finding("letters", "searches ignore the case of ASCII letters only, because of lc_ctype", remedy)
+        return Finding(gettext("letters"), gettext("searches ignore the case of all letters"))
+    remedy = gettext("create the database with LC_CTYPE 'C.UTF-8' or 'ru_RU.UTF-8' and restore a dump into it")
+    return Finding(
+        gettext("letters"), gettext("searches ignore the case of ASCII letters only, because of lc_ctype"), remedy
+    )
 
 
 def _replica() -> Finding:
     lag_s = get_runtime().read_database.measure_lag()
     if math.isinf(lag_s):
-        remedy = "start it, or correct DATABASE_READ_URL: it must name a standby; until then the primary is read"
-        return Finding("replica", f"is unavailable: {_cause_of_outage()}", remedy)
-    return Finding("replica", f"{lag_s:.1f} s behind", "check its load and the network" if lag_s > MAX_LAG_S else "")
+        remedy = gettext(
+            "start it, or correct DATABASE_READ_URL: it must name a standby; until then the primary is read"
+        )
+        return Finding(gettext("replica"), gettext("is unavailable: %(cause)s", cause=_cause_of_outage()), remedy)
+    remedy = gettext("check its load and the network") if lag_s > MAX_LAG_S else ""
+    return Finding(gettext("replica"), gettext("%(seconds)s s behind", seconds=f"{lag_s:.1f}"), remedy)
 
 
 def _cause_of_outage() -> str:
@@ -82,4 +92,4 @@ def _cause_of_outage() -> str:
             replica.run_once(ping)
     except DatabaseUnavailableError as error:
         return error.cause
-    return "it does not answer in time"
+    return gettext("it does not answer in time")

@@ -6,6 +6,7 @@ import click
 from flask.cli import AppGroup
 
 from project.cli.common import refusals_as_errors
+from project.http.translations import gettext
 from project.runtime import get_runtime
 from project.services.attempts import Delivery
 from project.spool import read_status
@@ -22,8 +23,14 @@ def spool_status() -> None:
       flask spool status
     """
     status = read_status(get_runtime().spool.root)
-    age = "" if status.oldest is None else f", oldest {max(0, round(time.time() - status.oldest))} s ago"
-    click.echo(f"{status.records} attempts spooled ({status.bytes} bytes{age}), {status.quarantined} in quarantine")
+    texts = [
+        gettext("Attempts on disk: %(count)s (%(bytes)s bytes)", count=status.records, bytes=status.bytes),
+        gettext("in quarantine: %(count)s", count=status.quarantined),
+    ]
+    if status.oldest is not None:
+        age_s = max(0, round(time.time() - status.oldest))
+        texts.insert(1, gettext("the oldest for %(age)s s", age=age_s))
+    click.echo(", ".join(texts))
 
 
 @group.command("drain")
@@ -36,4 +43,4 @@ def spool_drain() -> None:
     """
     with refusals_as_errors():
         drained = Delivery(get_runtime().database).drain_orphans(get_runtime().spool)
-    click.echo(f"{drained} attempts drained")
+    click.echo(gettext("Attempts drained: %(count)s", count=drained))

@@ -11,10 +11,13 @@ from alembic import command
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from flask import Flask, current_app
+from flask_babel import force_locale
 
 from project.cli.findings import Finding
+from project.cli.greeting import terminal_language
 from project.database import QueryError
 from project.domain.errors import DatabaseUnavailableError
+from project.http.translations import gettext
 from project.queries.maintenance import Server, find_key_ids, find_server
 from project.runtime import Runtime, get_runtime
 
@@ -66,7 +69,7 @@ def prepare_database(app: Flask, *, migrate: bool) -> list[str]:
 
     Raises StartError or DatabaseUnavailableError.
     """
-    with app.app_context():
+    with app.app_context(), force_locale(terminal_language()):
         server = _find_server(is_patient=migrate)
         _require(check_encoding(server))
         _require(check_tables(server, known_revisions(), allows_newer=not migrate))
@@ -84,7 +87,7 @@ def _find_server(*, is_patient: bool) -> Server:
     try:
         return database.read_transaction(find_server) if is_patient else database.run_once(find_server)
     except QueryError as error:
-        raise StartError(f"DATABASE_URL: PostgreSQL rejects a check ({error})") from None
+        raise StartError(gettext("DATABASE_URL: PostgreSQL rejects a check (%(cause)s)", cause=error)) from None
 
 
 def _require(finding: Finding) -> None:
@@ -98,10 +101,11 @@ def _upgrade() -> None:
     except CommandError as error:
         if isinstance(error.__cause__, DatabaseUnavailableError):
             raise error.__cause__ from None
-        remedy = (
+        remedy = gettext(
             "MIGRATIONS_DATABASE_URL, else DATABASE_URL, must name the role that owns the tables (deploy/roles.sql)"
         )
-        raise StartError(f"the migration failed: {error}. {remedy}") from None
+        text = gettext("the migration failed: %(cause)s.", cause=error)
+        raise StartError(f"{text} {remedy}") from None
 
 
 def known_revisions() -> set[str]:
@@ -112,8 +116,9 @@ def known_revisions() -> set[str]:
 
 def check_encoding(server: Server) -> Finding:
     """Check that the encoding of the database is UTF8, which can store every character."""
-    remedy = "" if server.encoding == "UTF8" else "create the database with: encoding 'UTF8' template template0"
-    return Finding("encoding", f"the encoding of the database is {server.encoding}", remedy)
+    remedy = gettext("create the database with: %(options)s", options="encoding 'UTF8' template template0")
+    description = gettext("the encoding of the database is %(encoding)s", encoding=server.encoding)
+    return Finding(gettext("encoding"), description, "" if server.encoding == "UTF8" else remedy)
 
 
 def check_tables(server: Server, known: set[str], *, allows_newer: bool = False) -> Finding:
@@ -121,37 +126,50 @@ def check_tables(server: Server, known: set[str], *, allows_newer: bool = False)
 
     `allows_newer` accepts the schema of a newer version, for a return from that version to this one.
     """
-    remedy, revision = "use a database, or a schema, of its own for useradd", server.revision
+    subject, revision = gettext("tables"), server.revision
+    remedy = gettext("use a database, or a schema, of its own for useradd")
     if not server.may_write:
-        return Finding("tables", "not checked: no privilege")
+        return Finding(subject, gettext("not checked: no privilege"))
     if revision is None and server.tables:
-        return Finding("tables", f"{', '.join(server.tables)} exist, but not from a migration of useradd", remedy)
+        tables = ", ".join(server.tables)
+        return Finding(subject, gettext("%(tables)s exist, but not from a migration of useradd", tables=tables), remedy)
     if revision is None or revision in known:
-        return Finding("tables", "of useradd" if server.tables else "none yet")
+        return Finding(subject, gettext("of useradd") if server.tables else gettext("none yet"))
     if revision.isdigit() and revision > max(known):
-        newer = f"revision {revision} is newer than {max(known)}, the latest of this version of useradd"
-        return Finding("tables", newer, "" if allows_newer else "run that version, or a newer one")
-    return Finding("tables", f"alembic_version has revision {revision}, which is not of useradd", remedy)
+        newer = gettext(
+            "revision %(revision)s is newer than %(latest)s, the latest of this version of useradd",
+            revision=revision,
+            latest=max(known),
+        )
+        return Finding(subject, newer, "" if allows_newer else gettext("run that version, or a newer one"))
+    text = gettext("alembic_version has revision %(revision)s, which is not of useradd", revision=revision)
+    return Finding(subject, text, remedy)
 
 
 def check_access(server: Server) -> Finding:
     """Check that the role may read and write the tables."""
     if server.may_write:
-        return Finding("privileges", f"role {server.role} can read and write all tables")
-    description = f"role {server.role} cannot read and write all tables"
-    return Finding("privileges", description, "run deploy/roles.sql: it grants the required privileges")
+        text = gettext("role %(role)s can read and write all tables", role=server.role)
+        return Finding(gettext("privileges"), text)
+    description = gettext("role %(role)s cannot read and write all tables", role=server.role)
+    return Finding(
+        gettext("privileges"), description, gettext("run deploy/roles.sql: it grants the required privileges")
+    )
 
 
 def check_secrets(runtime: Runtime, server: Server) -> Finding:
     """Check that this instance has the secrets from which the issued passwords were derived."""
     known = {secret.kid for secret in runtime.passwords.secrets}
     if not {"users", "idempotency_keys"} <= set(server.tables) or server.revision is None or not server.may_write:
-        return Finding("issued passwords", "none yet")
+        return Finding(gettext("issued passwords"), gettext("none yet"))
     missing = sorted(runtime.database.read_transaction(find_key_ids) - known)
     if not missing:
-        return Finding("issued passwords", f"all depend on known secrets (key ID {runtime.passwords.kid})")
-    description = (
-        f"some depend on a secret with key ID {', '.join(missing)}; this instance has {', '.join(sorted(known))}"
+        text = gettext("all depend on known secrets (key ID %(id)s)", id=runtime.passwords.kid)
+        return Finding(gettext("issued passwords"), text)
+    ids = {"missing": ", ".join(missing), "known": ", ".join(sorted(known))}
+    description = gettext("some depend on a secret with key ID %(missing)s; this instance has %(known)s", **ids)
+    remedy = gettext(
+        "give every instance the same PASSWORD_SECRET, and former ones in PASSWORD_SECRET_FALLBACKS; "
+        "until then these users cannot log in"
     )
-    remedy = "give every instance the same PASSWORD_SECRET, and former ones in PASSWORD_SECRET_FALLBACKS"
-    return Finding("issued passwords", description, f"{remedy}; until then these users cannot log in")
+    return Finding(gettext("issued passwords"), description, remedy)

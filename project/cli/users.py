@@ -7,6 +7,7 @@ import click
 from flask.cli import AppGroup
 
 from project.cli.common import new_attempt, refusals_as_errors, validated, validated_by
+from project.cli.greeting import login_address
 from project.contract.schemas import MAX_NAME_LENGTH
 from project.domain import emails, usernames
 from project.domain.audit import Action, NewEntry
@@ -18,6 +19,7 @@ from project.domain.phones import normalize_phone
 from project.domain.registration import NewUser, Role
 from project.domain.text import clean, trimmed_name
 from project.domain.users import UserDetail
+from project.http.translations import gettext
 from project.runtime import get_runtime
 from project.services import audit, registration
 from project.services import users as user_service
@@ -45,7 +47,7 @@ def create_admin(username: str, name: str | None, email: str | None, phone: str 
       ./run flask users create-admin
     """
     if not (email or phone):
-        email = click.prompt("E-mail", value_proc=lambda value: validated(normalize_email, value))
+        email = click.prompt(gettext("E-mail"), value_proc=lambda value: validated(normalize_email, value))
     validated(lambda login: check_own(login, phone, email, get_runtime().config.phone_region), username)
     new_user = NewUser(name=name or username, username=username, phone=phone, email=email, birth_date=None)
     key, runtime = new_key(), get_runtime()
@@ -54,7 +56,8 @@ def create_admin(username: str, name: str | None, email: str | None, phone: str 
     attempt.store_body(body, runtime.config.phone_region)
     with refusals_as_errors():
         credentials = registration.register(runtime.database, runtime.passwords, attempt, key, new_user, is_admin=True)
-    click.echo(f"Login:    {credentials.login}\nPassword: {credentials.password}")
+    _print_credentials(credentials.login, credentials.password)
+    click.echo(gettext("Log in at %(address)s", address=login_address(runtime.config)))
     entry = NewEntry.by_user(Action.ADMINISTRATOR_CREATED, None, credentials.user.id, credentials.login)
     with refusals_as_errors():
         audit.record(runtime.database, entry)
@@ -72,7 +75,7 @@ def block(login: str) -> None:
     """
     with refusals_as_errors():
         username = user_service.block(get_runtime().database, _user_id(login), by=None)
-    click.echo(f"{username} is blocked")
+    click.echo(gettext("%(name)s is blocked.", name=username))
 
 
 @group.command("unblock")
@@ -86,7 +89,7 @@ def unblock(login: str) -> None:
     """
     with refusals_as_errors():
         username = user_service.unblock(get_runtime().database, _user_id(login), by=None)
-    click.echo(f"{username} is unblocked")
+    click.echo(gettext("%(name)s can log in again.", name=username))
 
 
 @group.command("reset-password")
@@ -101,7 +104,7 @@ def reset_password(login: str) -> None:
     with refusals_as_errors():
         runtime = get_runtime()
         username, password = user_service.reset_password(runtime.database, runtime.passwords, _user_id(login), by=None)
-    click.echo(f"Login:    {username}\nPassword: {password}")
+    _print_credentials(username, password)
 
 
 @group.command("grant")
@@ -122,7 +125,8 @@ def grant(login: str, role: str) -> None:
     """
     with refusals_as_errors():
         username = user_service.grant(get_runtime().database, _user_id(login), Role(role), by=None)
-    click.echo(f"{username} has the role {role} now")
+    roles = {Role.AUDITOR: gettext("Auditor"), Role.ADMINISTRATOR: gettext("Administrator")}
+    click.echo(gettext("%(name)s has a role now: %(role)s", name=username, role=roles[Role(role)]))
 
 
 @group.command("revoke")
@@ -136,17 +140,24 @@ def revoke(login: str) -> None:
     """
     with refusals_as_errors():
         username = user_service.revoke(get_runtime().database, _user_id(login), by=None)
-    click.echo(f"{username} has no role now")
+    click.echo(gettext("%(name)s has no role now.", name=username))
+
+
+def _print_credentials(login: str, password: str) -> None:
+    labels = gettext("Login"), gettext("Password")
+    width = max(map(len, labels)) + 1
+    for label, value in zip(labels, (login, password), strict=True):
+        click.echo(f"{label + ':':{width}} {value}")
 
 
 def _user_id(login: str) -> UUID:
     login = clean(login, emails.MAX_LENGTH)
     users = user_service.find_by_login(get_runtime().database, login, get_runtime().config.phone_region)
     if not users:
-        raise click.ClickException(f"No user has the login “{login}”")
+        raise click.ClickException(gettext("No user has the login “%(login)s”.", login=login))
     if len(users) > 1:
-        lines = [f"{len(users)} users have the login “{login}”. Name one of them by its ID:", *map(_masked_line, users)]
-        raise click.ClickException("\n".join(lines))
+        text = gettext("Several users have the login “%(login)s”. Name one of them by its ID:", login=login)
+        raise click.ClickException("\n".join([text, *map(_masked_line, users)]))
     return users[0].id
 
 

@@ -30,7 +30,9 @@ def create_admin(app: Flask, client: FlaskClient) -> Command:
 def test_the_created_administrator_can_log_in(create_admin: Command, client: FlaskClient, rows: Rows) -> None:
     result = create_admin(*BOSS)
 
-    printed = re.fullmatch(r"Login:    (\S+)\nPassword: (\S+)\n", result.output)
+    printed = re.fullmatch(
+        r"Login:    (\S+)\nPassword: (\S+)\nLog in at http://127\.0\.0\.1:8000/login/\n", result.output
+    )
     assert printed, result.output
     assert result.exit_code == 0
     assert [(row["username"], row["is_admin"], row["email"]) for row in rows.of("users")] == [

@@ -34,7 +34,7 @@ def test_only_attempts_older_than_the_setting_are_pruned(prune: Command, app: Fl
 
     result = prune()
 
-    assert result.output == "2 attempts older than 365 days deleted\n"
+    assert result.output == "Attempts older than 365 days deleted: 2\n"
     assert min(row["received_at"] for row in rows.attempts()) > ago(days=365)
 
 

@@ -326,3 +326,13 @@ def test_a_lagging_replica_is_reported(
 
     assert list(to_do(result)) == subjects
     assert f"{lag_s} s behind" in result.output
+
+
+def test_the_findings_are_in_the_language_of_the_terminal(doctor: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "ru_RU.UTF-8")
+
+    output = doctor().output
+    lines = [line.split("  ")[1:] for line in output.splitlines()]
+
+    assert "свободно" in output  # checked in another thread
+    assert [line for line in lines if not re.search("[а-яё]", " ".join(line))] == []

@@ -44,7 +44,7 @@ def test_the_csv_is_identical_to_the_download_of_an_administrator(
 ) -> None:
     result = export("all.csv")
 
-    assert (result.exit_code, result.output) == (0, f"4 attempts written to {tmp_path}/all.csv\n")
+    assert (result.exit_code, result.output) == (0, f"Attempts written to {tmp_path}/all.csv: 4\n")
     assert (tmp_path / "all.csv").read_bytes() == page(administrator, "period=all")
     assert [path.name for path in tmp_path.iterdir()] == ["all.csv"]
 

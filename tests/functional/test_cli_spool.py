@@ -1,5 +1,6 @@
 """`flask spool ...`: attempts that are not in PostgreSQL yet."""
 
+import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -50,23 +51,23 @@ def left_behind(tmp_path: Path) -> None:
 
 
 def test_the_status_of_an_empty_spool_is_zero(flask: Command) -> None:
-    assert flask("status").output == "0 attempts spooled (0 bytes), 0 in quarantine\n"
+    assert flask("status").output == "Attempts on disk: 0 (0 bytes), in quarantine: 0\n"
 
 
 @pytest.mark.usefixtures("left_behind")
 def test_the_status_counts_spooled_attempts(flask: Command) -> None:
     output = flask("status").output
 
-    assert output.startswith("1 attempts spooled (")
-    assert output.endswith(" s ago), 0 in quarantine\n")
+    assert output.startswith("Attempts on disk: 1 (")
+    assert output.endswith(" s, in quarantine: 0\n")
 
 
 @pytest.mark.usefixtures("left_behind")
 def test_drain_stores_spooled_attempts(flask: Command, rows: Rows) -> None:
-    assert flask("drain").output == "1 attempts drained\n"
+    assert flask("drain").output == "Attempts drained: 1\n"
 
     assert rows.outcomes() == [(0, "interrupted")]
-    assert flask("drain").output == "0 attempts drained\n"
+    assert flask("drain").output == "Attempts drained: 0\n"
 
 
 @pytest.mark.usefixtures("left_behind")
@@ -75,4 +76,5 @@ def test_an_outage_of_postgresql_is_reported_and_nothing_is_lost(flask: Command)
 
     assert result.exit_code == 1
     assert "Traceback" not in result.output
-    assert flask("status").output.startswith("1 attempts spooled")
+    assert re.fullmatch(r"Error: PostgreSQL is unavailable: .*Connection refused.*\n", result.output, re.DOTALL)
+    assert flask("status").output.startswith("Attempts on disk: 1")

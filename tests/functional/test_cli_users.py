@@ -10,6 +10,7 @@ from flask.cli import FlaskGroup
 from flask.testing import FlaskClient
 
 from project.database.breaker import Breaker
+from project.runtime import get_runtime
 from tests.builders import ANNA, IVAN, log_in, rename, useradd
 from tests.conftest import Rows
 
@@ -60,8 +61,8 @@ def test_a_user_can_be_blocked_and_unblocked_by_any_login(
 
     unblocked = flask("users", "unblock", login)
 
-    assert (blocked.exit_code, blocked.output) == (0, "a.sokolova is blocked\n")
-    assert (unblocked.exit_code, unblocked.output) == (0, "a.sokolova is unblocked\n")
+    assert (blocked.exit_code, blocked.output) == (0, "a.sokolova is blocked.\n")
+    assert (unblocked.exit_code, unblocked.output) == (0, "a.sokolova can log in again.\n")
     assert (refused, log_in(client, "a.sokolova", password).status_code) == (401, 302)
 
 
@@ -120,7 +121,7 @@ def test_a_role_is_granted_and_revoked_and_ends_sessions(
 
     granted = flask("users", "grant", "anna@example.org", "--role", role)
 
-    assert granted.output == f"a.sokolova has the role {role} now\n"
+    assert granted.output == f"a.sokolova has a role now: {role.title()}\n"
     assert client.get("/results/").status_code == 302
     log_in(client, "a.sokolova", password)
     (ivan,) = rows.query("select id from users where username = 'petrov.ivan'")
@@ -130,7 +131,7 @@ def test_a_role_is_granted_and_revoked_and_ends_sessions(
 
     revoked = flask("users", "revoke", "a.sokolova")
 
-    assert revoked.output == "a.sokolova has no role now\n"
+    assert revoked.output == "a.sokolova has no role now.\n"
     log_in(client, "a.sokolova", password)
     assert "Иван Петров" not in client.get(address).text
     assert client.get("/admin/").status_code == 403
@@ -154,7 +155,9 @@ def test_the_last_administrator_cannot_be_blocked(flask: Command, rows: Rows) ->
     assert rows.of("users")[0]["is_active"]
 
 
-def test_an_api_key_can_be_created_listed_used_and_revoked(flask: Command, client: FlaskClient, rows: Rows) -> None:
+def test_an_api_key_can_be_created_listed_used_and_revoked(
+    flask: Command, client: FlaskClient, app: Flask, rows: Rows
+) -> None:
     key = flask("api-keys", "create", " shop front ").output.strip()
     listing_before_use = flask("api-keys", "list").output
     opened = client.get("/api/v1/stats/", headers={"Authorization": f"Bearer {key}"}).status_code
@@ -163,10 +166,13 @@ def test_an_api_key_can_be_created_listed_used_and_revoked(flask: Command, clien
     revoked = flask("api-keys", "revoke", str(row["id"]))
 
     assert re.fullmatch(r"useradd_[a-z2-9]{26}", key)
-    assert listing_before_use == f"{row['id']}  valid    never used  shop front\n"
+    assert listing_before_use == f"{row['id']}  {key[:11]}…  Valid    never used        shop front\n"
     assert (opened, row["created_by"]) == (200, None)
-    assert (revoked.exit_code, revoked.output) == (0, "“shop front” is revoked\n")
-    assert flask("api-keys", "list").output == f"{row['id']}  revoked  {row['last_used']}  shop front\n"
+    assert (revoked.exit_code, revoked.output) == (0, "The key “shop front” is revoked.\n")
+    get_runtime(app).activity.flush()
+    last_use = r"20\d\d-\d\d-\d\d \d\d:\d\d"
+    line = f"{row['id']}  {key[:11]}…  Revoked  {last_use}  shop front\n"
+    assert re.fullmatch(line, flask("api-keys", "list").output)
 
 
 @pytest.mark.parametrize(
@@ -200,6 +206,26 @@ def test_an_outage_of_postgresql_is_reported(
     result = flask(*arguments)
 
     assert (result.exit_code, result.output[:7]) == (1, "Error: ")
+
+
+@pytest.mark.usefixtures("client")
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("users", "block", "nobody"), "Error: Нет пользователя с логином «nobody».\n"),
+        (("users", "create-admin", "--username", "a b", "--email", "a@example.org"), "пробелов. Пример: petrov.ivan."),
+        (("users", "create-admin", "--username", "boss", "--email", "boss@example.org"), "Страница входа: http"),
+        (("api-keys", "create", "\u202e"), "символ"),
+        (("spool", "status"), "Запросов на диске: 0 (байт: 0), в карантине: 0\n"),
+        (("attempts", "export", "all.doc"), "Имя файла должно оканчиваться на .txt или .csv или .xlsx."),
+    ],
+)
+def test_a_command_speaks_the_language_of_the_terminal(
+    flask: Command, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], expected: str
+) -> None:
+    monkeypatch.setenv("LC_ALL", "ru_RU.UTF-8")
+
+    assert expected in flask(*arguments).output
 
 
 @pytest.mark.parametrize("command", COMMANDS)
