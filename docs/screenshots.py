@@ -107,6 +107,8 @@ ADMIN_PAGES = {
     "keys": "/admin/api-keys/",
     "audit-log": "/admin/audit/",
     "new-key": "/admin/api-keys/new/",
+    "imports": "/admin/imports/",
+    "new-import": "/admin/imports/new/",
 }
 
 
