@@ -151,16 +151,12 @@ def _first_letter(local: str) -> str:
 
 def _hide(text: str, hidden: int = 0) -> str:
     """Replace the `hidden` digits before the last two with dots, or all of them if it is 0."""
-    digits = [index for index, character in enumerate(text) if _is_digit(character, text)][:-2]
+    is_address = "@" in text  # in which dots mask letters
+    digits = [index for index, sign in enumerate(text) if sign.isdigit() or (sign == "•" and not is_address)][:-2]
     masked = list(text)
     for index in digits[-hidden:]:
         masked[index] = "•"
     return re.sub("•{4,}@", f"{DOTS}@", "".join(masked))
-
-
-def _is_digit(character: str, text: str) -> bool:
-    """Return whether a character is a digit or the dot that masks one."""
-    return character.isdigit() or (character == "•" and "@" not in text)
 
 
 def _hidden_digits(text: str, region: str | None) -> int:

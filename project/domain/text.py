@@ -59,6 +59,8 @@ def without_formats(text: str) -> str:
 
 def is_blank(text: str) -> bool:
     """Return whether the text has no visible characters."""
+    if text[:1].isascii() and text[:1].isalnum():  # fast path
+        return False
     return not any(map(_is_visible, text))
 
 

@@ -22,6 +22,7 @@ _SCRIPTS = (
 )
 """Latin and Cyrillic letters that UTS 39 recommends for identifiers: no small capitals, no phonetic letters."""
 _OTHERS = re.compile(rf"[0-9{_SIGNS}]")
+_DOTTED_I = re.compile("i\u0307+")
 
 
 def fold(username: str) -> str:
@@ -29,8 +30,10 @@ def fold(username: str) -> str:
 
     The dot that case folding leaves above the small letter of `İ` is removed: both look the same.
     """
+    if username.isascii():  # fast path: nothing to normalize
+        return username.lower()
     folded = unicodedata.normalize("NFKC", username).casefold()
-    return unicodedata.normalize("NFKC", re.sub("i\u0307+", "i", folded))
+    return unicodedata.normalize("NFKC", _DOTTED_I.sub("i", folded))
 
 
 def check(username: str) -> str:

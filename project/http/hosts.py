@@ -40,6 +40,8 @@ class TrustedHosts:
     def check(self, request: Request) -> None:
         """Raise UnknownHostError (400) unless the request's host is accepted."""
         host = get_host(request.scheme, request.environ.get("HTTP_HOST"), request.server)
+        if host in self._names:  # usually
+            return
         name = _normalize(host)
         if name in self._names or name.endswith(self._suffixes):
             return
