@@ -121,7 +121,7 @@ def _read(request: Request, runtime: Runtime, state: RequestState) -> tuple[NewA
     body = parse_object(request.get_data(cache=False), is_counted="CONTENT_LENGTH" in request.environ)
     attempt.store_body(body, runtime.config.phone_region)
     state.intent = attempts.write_intent(runtime.spool, attempt)
-    new_user: NewUser = user_add_schema(runtime.config.phone_region).load(body)
+    new_user = user_add_schema(runtime.config.phone_region).load(body)
     return attempt, key, new_user
 
 

@@ -34,7 +34,7 @@ def check_row(row: Row, region: str) -> NewUser | RefusalError:
     try:
         if row.refusal:
             raise row.refusal
-        new_user: NewUser = user_add_schema(region).load(row.body)
+        new_user = user_add_schema(region).load(row.body)
     except RefusalError as refusal:
         return refusal
     return new_user

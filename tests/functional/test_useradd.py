@@ -261,6 +261,13 @@ def test_a_phone_or_an_email_is_required(client: FlaskClient, contacts: dict[str
     assert [(e["field"], e["code"]) for e in response.json["errors"]] == [("phone", "contact_required")]  # type: ignore[index]
 
 
+def test_a_phone_as_username_does_not_replace_the_phone(client: FlaskClient) -> None:
+    response = useradd(client, {"name": "N", "username": "89991234567"})
+
+    errors = [(error["field"], error["code"]) for error in response.json["errors"]]  # type: ignore[index]
+    assert errors == [("username", "invalid_username"), ("phone", "contact_required")]
+
+
 @pytest.mark.parametrize("absent", [None, "", "   "], ids=repr)
 def test_null_and_blank_optional_fields_are_treated_as_absent(client: FlaskClient, absent: str | None) -> None:
     response = useradd(client, {**IVAN, "email": absent, "birth_date": absent})
