@@ -48,11 +48,9 @@ def _with_database(run: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _in_terminal_language(run: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a function of a command so that its texts are in the language of the terminal."""
+    """Wrap `invoke` of a command or group, so that its texts are in the terminal's language."""
 
     def run_in_terminal_language(*arguments: Any, **options: Any) -> Any:
-        if not current_app:  # `flask --help` needs no application
-            return run(*arguments, **options)
         with force_locale(terminal_language()):
             return run(*arguments, **options)
 
@@ -62,7 +60,6 @@ def _in_terminal_language(run: Callable[..., Any]) -> Callable[..., Any]:
 def _wrap(command: click.Command) -> None:
     for each in command.commands.values() if isinstance(command, click.Group) else ():
         _wrap(each)
-    command.make_context = _in_terminal_language(command.make_context)  # type: ignore[method-assign]  # checks options
     command.invoke = _in_terminal_language(command.invoke)  # type: ignore[method-assign]
     if command.callback and command is not spool.spool_status:
         command.callback = _with_database(command.callback)
