@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from flask_babel import force_locale
 
 from project.cli.common import new_attempt, with_suffix
 from project.cli.greeting import terminal_language
@@ -105,37 +104,36 @@ def import_users(
       flask users import people.csv --errors refused.csv --credentials passwords.csv
       flask users import people.xlsx --errors refused.xlsx --credentials passwords.csv --map "Тел.=phone"
     """
-    with force_locale(terminal_language()):
-        _check_paths(file, errors, credentials, is_dry_run=is_dry_run)
-        columns = Columns(_column_names(names), ignore_unknown)
-        is_for_excel = is_for_excel or terminal_language() == "ru"
-        with ExitStack() as stack:
-            try:
-                opened = stack.enter_context(file.open("rb"))
-                source = stack.enter_context(open_source(opened, file.name, columns))
-            except FileError as error:
-                raise _UnusableError(file_text(error)) from None
-            except OSError as error:
-                raise _UnusableError(file_text(FileError("unreadable", cause=error.strerror or ""))) from None
-            for note in source.notes:
-                click.echo(file_text(note), err=True)
-            issued = None
-            try:
-                if credentials and not is_dry_run:
-                    issued = stack.enter_context(open_credentials(credentials, is_for_excel=is_for_excel))
-                refused = stack.enter_context(open_refused(errors, is_for_excel=is_for_excel))
-            except OSError as error:
-                raise click.FileError(str(error.filename), error.strerror) from None
-            process = _Import(source, issued, refused, is_dry_run=is_dry_run)
-            try:
-                process.run()
-            finally:
-                if not is_dry_run:
-                    _record_in_audit_log(file.name, process.counts)
-        if process.counts["refused"]:
-            text = gettext("Refused rows are in %(file)s. Correct them there and import that file.", file=str(errors))
-            click.echo(text)
-            raise click.exceptions.Exit(1)
+    _check_paths(file, errors, credentials, is_dry_run=is_dry_run)
+    columns = Columns(_column_names(names), ignore_unknown)
+    is_for_excel = is_for_excel or terminal_language() == "ru"
+    with ExitStack() as stack:
+        try:
+            opened = stack.enter_context(file.open("rb"))
+            source = stack.enter_context(open_source(opened, file.name, columns))
+        except FileError as error:
+            raise _UnusableError(file_text(error)) from None
+        except OSError as error:
+            raise _UnusableError(file_text(FileError("unreadable", cause=error.strerror or ""))) from None
+        for note in source.notes:
+            click.echo(file_text(note), err=True)
+        issued = None
+        try:
+            if credentials and not is_dry_run:
+                issued = stack.enter_context(open_credentials(credentials, is_for_excel=is_for_excel))
+            refused = stack.enter_context(open_refused(errors, is_for_excel=is_for_excel))
+        except OSError as error:
+            raise click.FileError(str(error.filename), error.strerror) from None
+        process = _Import(source, issued, refused, is_dry_run=is_dry_run)
+        try:
+            process.run()
+        finally:
+            if not is_dry_run:
+                _record_in_audit_log(file.name, process.counts)
+    if process.counts["refused"]:
+        text = gettext("Refused rows are in %(file)s. Correct them there and import that file.", file=str(errors))
+        click.echo(text)
+        raise click.exceptions.Exit(1)
 
 
 def _record_in_audit_log(name: str, counts: Counter[str]) -> None:

@@ -1,4 +1,4 @@
-"""An import that is killed at any point: nobody twice, every row counted, each credential once."""
+"""An import killed at any point: nobody twice, every row counted, credentials once."""
 
 import csv
 import random
