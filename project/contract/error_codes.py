@@ -359,8 +359,8 @@ FIELD_CODES: Mapping[str, FieldCode] = {
         _("A required field is blank"),
         {
             "": _("The field is blank."),
-            "name": _("The name is blank: it has no visible character. Example: Ivan Petrov."),
-            "username": _("The username is blank: it has no visible character. Example: petrov.ivan."),
+            "name": _("The name is empty or has only invisible characters. Example: Ivan Petrov."),
+            "username": _("The username is empty or has only invisible characters. Example: petrov.ivan."),
         },
         "name, username",
     ),
@@ -404,12 +404,12 @@ FIELD_CODES: Mapping[str, FieldCode] = {
             ),
             "only_signs": _("A username needs at least one letter or digit. Example: petrov.ivan."),
             "email_of_another": _(
-                "A username in the form of an e-mail address must be the same as the field email. "
-                "Send this address in email, too, or choose another username, for example petrov.ivan."
+                "A username that is an e-mail address must match the field email. "
+                "Set email to the same address, or choose another username, for example petrov.ivan."
             ),
             "phone_of_another": _(
-                "A username in the form of a phone number must be the same as the field phone. "
-                "Send this number in phone, too, or choose another username, for example petrov.ivan."
+                "A username that is a phone number must match the field phone. "
+                "Set phone to the same number, or choose another username, for example petrov.ivan."
             ),
         },
         "username",
@@ -440,16 +440,15 @@ FIELD_CODES: Mapping[str, FieldCode] = {
                 "A phone number has only digits, spaces and + - ( ). Delete everything else. Example: +7 999 123-45-67."
             ),
             "extension": _(
-                "A number with an extension is not accepted. Send it without the extension. Example: +7 999 123-45-67."
+                "Extensions are not accepted. Send the number without the extension. Example: +7 999 123-45-67."
             ),
-            "several": _("Only one number is accepted. Delete the others. Example: +7 999 123-45-67."),
+            "several": _("Only one phone number is accepted. Keep one and remove the rest. Example: +7 999 123-45-67."),
             "calculated": _(
                 "A spreadsheet has rounded or changed this number. Format the column as text "
                 "and enter the number again. Example: +7 999 123-45-67."
             ),
             "without_plus": _(
-                "This looks like a number of another country: put + before the country code. "
-                "Example: +375 29 123-45-67."
+                "This looks like a foreign number: put + before the country code. Example: +375 29 123-45-67."
             ),
             "unknown_country": _(
                 "There is no country code like the one after the +. Check it. Example: +7 999 123-45-67."
@@ -470,7 +469,7 @@ FIELD_CODES: Mapping[str, FieldCode] = {
                 "The part before the @ is not valid: use letters, digits and . _ + -, with single dots between them. "
                 "Example: ivan.petrov@example.org."
             ),
-            "domain": _("The part after the @ must be a domain name with a dot. Example: ivan@example.org."),
+            "domain": _("The part after @ must be a domain name with a dot. Example: ivan@example.org."),
             "special_domain": _(
                 "This is not a public mail domain. Use an address with a public domain, in the form ivan@example.org."
             ),
@@ -486,15 +485,15 @@ FIELD_CODES: Mapping[str, FieldCode] = {
         {
             "": _("The date must be YYYY-MM-DD or DD.MM.YYYY, for example 1990-12-31 or 31.12.1990."),
             "slashes": _(
-                "With slashes the order of day and month is unclear. "
+                "Slashes are not accepted, because day and month are easily confused. "
                 "Send YYYY-MM-DD or DD.MM.YYYY, for example 1990-12-31 or 31.12.1990."
             ),
             "short_year": _(
                 "Write the year with four digits: YYYY-MM-DD or DD.MM.YYYY, for example 1990-12-31 or 31.12.1990."
             ),
             "time": _(
-                "Send only the date, without time and time zone: the time zone could move it to another day. "
-                "The format is YYYY-MM-DD or DD.MM.YYYY, for example 1990-12-31 or 31.12.1990."
+                "Send only the date, without a time or time zone, which could shift it to another day. "
+                "Use YYYY-MM-DD or DD.MM.YYYY, for example 1990-12-31 or 31.12.1990."
             ),
             "no_such_day": _(
                 "There is no such day in the calendar. Check day and month: "
@@ -518,7 +517,7 @@ FIELD_CODES: Mapping[str, FieldCode] = {
             "": _("There is no such field. Delete it; the fields are name, username, phone, email and birth_date."),
             "hint": _("There is no such field. Did you mean %(hint)s?"),
             "name_part": _(
-                "There is no such field. Put first and last name together into the field name, for example Ivan Petrov."
+                "There is no such field. Send first and last name together in “name”, for example Ivan Petrov."
             ),
         },
     ),
