@@ -342,8 +342,7 @@ def test_a_misspelt_field_gets_a_hint(client: FlaskClient) -> None:
             {"last_name": "Petrov"},
             "name",
             [
-                "There is no such field. Put first and last name together into the field name, "
-                "for example Ivan Petrov.",
+                "There is no such field. Send first and last name together in “name”, for example Ivan Petrov.",
                 "This field is required. Put first and last name into it together, for example Ivan Petrov.",
             ],
         ),
