@@ -61,6 +61,20 @@ def test_a_user_is_created_and_the_clients_address_is_recorded(client: ProxyClie
     assert answer.headers["Cache-Control"] == "no-store"
 
 
+@pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
+def test_clients_with_ipv6_are_served_and_redirected(reverse_proxy: ReverseProxy) -> None:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with closing(http.client.HTTPSConnection("::1", reverse_proxy.port, timeout=10, context=context)) as connection:
+        connection.request("GET", "/livez", headers={"Host": "localhost"})
+        served = connection.getresponse().status
+    with closing(http.client.HTTPConnection("::1", reverse_proxy.plain_port, timeout=10)) as connection:
+        connection.request("GET", "/livez", headers={"Host": "localhost"})
+        redirected = connection.getresponse().status
+
+    assert (served, redirected) == (200, 308)
+
+
 def test_forwarding_headers_of_a_client_are_ignored(reverse_proxy: ReverseProxy, database: Database) -> None:
     forged = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "http", "Content-Type": "application/json"}
 
