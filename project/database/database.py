@@ -221,6 +221,8 @@ class Database:
             if _is_worth_retrying(error, RETRY_MAX_S):
                 return False
             self._translate(error, may_be_committed=False)
+            if not self.breaker.is_open:
+                log.warning("database unavailable", extra={"cause": errors.cause(error), "may_be_committed": False})
             self.breaker.record_failure(began)
         return True
 

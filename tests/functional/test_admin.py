@@ -116,7 +116,7 @@ def test_a_visitor_is_redirected_to_the_login_and_back(client: FlaskClient, addr
 
 def test_every_page_refuses_a_user_who_is_no_administrator(app: Flask, reader: FlaskClient, rows: Rows) -> None:
     before = rows.of("users")
-    values = {"user_id": NOBODY, "key_id": NOBODY, "action": "block"}
+    values = {"user_id": NOBODY, "key_id": NOBODY, "import_id": NOBODY, "action": "block", "ending": "csv"}
     token = csrf_token(reader.get("/results/").text)
 
     for rule in app.url_map.iter_rules():

@@ -7,8 +7,10 @@ import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from html import escape, unescape
+from itertools import product
 from typing import Any
 from urllib.parse import unquote_plus, urlencode
 from uuid import UUID
@@ -136,16 +138,17 @@ def browser(service: Flask) -> FlaskClient:
 
 def addresses(app: Flask, ids: list[UUID]) -> Iterator[tuple[str, str]]:
     """Yield endpoint and address of every rule, with every attempt."""
+
+    def several(name: str) -> list[Any]:
+        values: dict[str, list[Any]] = {"ending": ["csv", "txt", "xlsx"], "attempt_id": ids, "user_id": ids}
+        return values.get(name, [VALUES[name]])
+
     for rule in app.url_map.iter_rules():
-        values = (
-            [VALUES | {"ending": ending} for ending in ("csv", "txt", "xlsx")] if "ending" in rule.arguments else []
-        )
-        if rule.arguments & {"attempt_id", "user_id"}:
-            values = [VALUES | {"attempt_id": each, "user_id": each} for each in ids]
-        for each in values or [VALUES]:
-            built = rule.build({name: each[name] for name in rule.arguments})
-            assert built
-            yield rule.endpoint, built[1]
+        for each in product(*(several(name) for name in sorted(rule.arguments))):
+            with suppress(ValueError):  # this address has no file of this ending
+                built = rule.build(dict(zip(sorted(rule.arguments), each, strict=True)))
+                assert built
+                yield rule.endpoint, built[1]
 
 
 def body_of(client: FlaskClient, address: str, **kwargs: Any) -> str:

@@ -122,7 +122,7 @@ def test_the_command_masks_everything(app: Flask, runtime: Runtime, rows: Rows) 
 
     result = app.test_cli_runner().invoke(args=["attempts", "mask"])
 
-    assert (result.exit_code, result.output) == (0, "1 attempts checked\n")
+    assert (result.exit_code, result.output) == (0, "Attempts checked: 1\n")
     assert _old(rows) == 0
 
 
