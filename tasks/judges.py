@@ -54,7 +54,8 @@ def npm(*arguments: str) -> None:
         sys.exit("run: Node.js is missing from .venv; python -m tasks.judges install adds it")
     program = path.parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     environment = os.environ | {"PATH": f"{path.parent}:{os.environ.get('PATH', os.defpath)}"}
-    subprocess.run([path, program, *arguments], cwd=FOLDER, env=environment, check=True)
+    # Like pip and git, trust the certificates of the system: a proxy of a company may have one of its own.
+    subprocess.run([path, "--use-system-ca", program, *arguments], cwd=FOLDER, env=environment, check=True)
 
 
 def node() -> Path | None:
