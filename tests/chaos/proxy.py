@@ -54,6 +54,8 @@ class Trap:
     is_for_commit: bool
     fired: threading.Event = field(default_factory=threading.Event)
     count: int = 0
+    caught: list[bytes] = field(default_factory=list)
+    """The statements that have fired it."""
 
     def matches(self, sql: bytes, before: bytes) -> bool:
         """Return whether this is the statement; `before` is the SQL sent before it.
@@ -217,6 +219,7 @@ class Proxy:
         trap = self.trap
         if trap is None or not trap.matches(sql, before):
             return None
+        trap.caught.append(sql)
         if not trap.lasting:
             self.trap = None
         return trap

@@ -4,7 +4,8 @@ The request retries with the same attempt ID: the client gets the right credenti
 by repeating with the same key (promises P1, P2, P5, P6).
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 
 import pytest
 
@@ -20,6 +21,8 @@ RECORDED_WITHIN_S = 2.0
 REPEATED_WITHIN_S = 8.0
 USERADD = "execute useradd"
 """Text of the statement of a request, in contrast to other statements of the service."""
+GROUP = '"is_admin":false},{"id"'
+"""Text between two members of a group, whose requests share a statement."""
 CUTS: dict[str, Callable[[Proxy], Trap]] = {
     "F8, not delivered": lambda proxy: proxy.reset_statement(USERADD),
     "F8, delivered": lambda proxy: proxy.reset_statement(USERADD, deliver=True),
@@ -42,6 +45,22 @@ def _repeat(client: Client, answer: Answer, answers: list[Answer]) -> Answer:
 
     eventually(is_answered, REPEATED_WITHIN_S, "only 503")
     return answers[-1]
+
+
+def _usernames(traps: Iterable[Trap]) -> set[str]:
+    """Return the usernames in the statements that fired the traps."""
+    return {name.decode() for trap in traps for name in re.findall(rb'"username":"(\w+)"', b"".join(trap.caught))}
+
+
+def _await_answers_of(load: Load, usernames: set[str]) -> None:
+    """Wait until the requests for these users are answered."""
+    eventually(
+        lambda: usernames <= {answer.sent["username"] for answer in load.answers}, ANSWERED_WITHIN_S, "unanswered"
+    )
+
+
+def _is_group(trap: Trap) -> bool:
+    return GROUP.encode() in b"".join(trap.caught)
 
 
 @pytest.mark.parametrize("fault", CUTS)
@@ -113,21 +132,48 @@ def test_an_unconfirmed_commit_is_an_unknown_outcome_and_its_key_returns_the_cre
 def test_unconfirmed_commits_under_load_affect_only_their_own_requests(
     postgres: Postgres, proxy: Proxy, service: Service, client: Client
 ) -> None:
-    """F11, with other requests in both workers."""
+    """F11, with other requests in both workers.
+
+    Members of a frozen group have time for a try of their own, which learns the outcome.
+    """
+    alone: list[Trap] = []
     with Load(service, clients=8, reconnecting=True) as load:
-        for _ in range(4):
-            proxy.commit_freeze(USERADD).wait()
+        while len(alone) < 4:
+            trap = proxy.commit_freeze(USERADD)
+            trap.wait()
+            if not _is_group(trap):
+                alone.append(trap)
+        _await_answers_of(load, _usernames(alone))
         load.await_answers(len(load.answers) + 200)
     proxy.pass_through()
 
     answers = load.answers
     unknown = [answer for answer in answers if answer.code == "outcome_unknown"]
-    assert len(unknown) == 4, summary(answers)
     assert {answer.code for answer in answers} == {"created", "outcome_unknown"}, summary(answers)
+    assert {answer.sent["username"] for answer in unknown} == _usernames(alone), summary(answers)
+    assert len(unknown) == len(alone), summary(answers)
     assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S
     replays = [client.repeat(answer) for answer in unknown]
     assert {replay.code for replay in replays} == {"replayed"}, summary(replays)
     check(postgres, service, answers + replays)
+
+
+@pytest.mark.parametrize("fault", [Proxy.commit_freeze, Proxy.commit_delay], ids=["committed", "arrives late"])
+def test_an_unconfirmed_group_is_hidden_by_tries_of_its_members(
+    postgres: Postgres, proxy: Proxy, service: Service, fault: Callable[[Proxy, str], Trap]
+) -> None:
+    """F11, F12: the IDs of the attempts are already used, by the group or by its members."""
+    with Load(service, clients=12, reconnecting=True) as load:
+        trap = fault(proxy, GROUP)
+        trap.wait()
+        members = _usernames([trap])
+        _await_answers_of(load, members)
+        proxy.pass_through()
+        load.await_answers(len(load.answers) + 200)
+
+    assert len(members) > 1
+    assert {answer.code for answer in load.answers} == {"created"}, summary(load.answers)
+    check(postgres, service, load.answers)
 
 
 def test_a_statement_that_arrives_late_does_not_change_the_recorded_attempt(
