@@ -73,7 +73,7 @@ class Runtime:
         self.upkeep.ensure_running()
 
     def stop(self) -> None:
-        """Stop the upkeep and the tasks of `on_stop`. Records in the spool remain there."""
+        """Stop the upkeep, then run the `on_stop` callbacks in reverse. Keep spooled records."""
         self.upkeep.stop(STOP_S)
         for stop in reversed(self.on_stop):
             stop()

@@ -35,7 +35,7 @@ def audit() -> ResponseReturnValue:
 @bp.get("/audit/export.csv")
 @page_parameters("about")
 def audit_export() -> Response:
-    """Stream the whole log as CSV."""
+    """Stream the audit log as CSV, optionally only the entries about one user or key."""
     rate_limits.consume_for_reader(rate_limits.EXPORTS)
     about, runtime = _about(), get_runtime()
     database = runtime.read_database.primary

@@ -34,13 +34,13 @@ def account() -> ResponseReturnValue:
     form = PasswordForm(request.form)  # without request.files: a password is not a file
     if request.method != "POST":
         return render_template("auth/account.html", user=user, form=form, least=MIN_CHOSEN_LENGTH)
-    if form.validate() and _is_changed(form, user):
+    if form.validate() and _change_password(form, user):
         flash(gettext("The password was changed. You have been logged out on all other devices."), "ok")
         return redirect(url_for("auth.account"))
     return render_template("auth/account.html", user=user, form=form, least=MIN_CHOSEN_LENGTH), 422
 
 
-def _is_changed(form: PasswordForm, user: User) -> bool:
+def _change_password(form: PasswordForm, user: User) -> bool:
     """Change the password and start a new session; return False and set form errors on failure.
 
     Raises RateLimitedError after too many wrong passwords.

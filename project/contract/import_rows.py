@@ -75,7 +75,7 @@ def _registration(attempt: NewAttempt, new_user: NewUser, import_key: str) -> Re
 
 
 def _record(attempt: NewAttempt, refusal: RefusalError) -> AttemptRecord | None:
-    """Return the record of a refusal, None if PostgreSQL has recorded it with its decision."""
+    """Return the record to store for a refused row, or None if its transaction has stored one."""
     if refusal.recorded:
         return None
     status = PROBLEMS[refusal.code].status

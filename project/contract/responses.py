@@ -33,7 +33,7 @@ class CompleteResponse(Response):
 
 
 class ResponseSchema(Schema):
-    """A schema for serialization only: dumps a user in 7 µs, marshmallow's dump() in 20 µs.
+    """A schema that only serializes, about three times as fast as marshmallow's dump().
 
     It runs no hooks, reads all attributes with one call and converts only values that JSON does not support.
     """

@@ -101,8 +101,8 @@ class Passwords:
     def find_match(self, password: str, hashes: Sequence[str]) -> int | None:
         """Return the index of the hash that matches `password`, or None.
 
-        A mismatch costs one slow verification of each spelling, with or without hashes and under any scheme, so that
-        the response time does not reveal whether a user exists (ASVS 5.0.0, 6.3.8).
+        A mismatch costs at least one slow verification, even without hashes or with only fast ones, so that the
+        response time does not reveal whether a user exists (ASVS 5.0.0, 6.3.8).
         """
         fast_decoy, slow_decoy = self.decoys
         candidates = list(hashes) or [fast_decoy]

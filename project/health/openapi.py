@@ -8,13 +8,13 @@ from project.contract.responses import HEALTH, STATUS
 
 def describe(spec: APISpec) -> None:
     """Add /livez, /readyz and /status to the OpenAPI document."""
-    live = {"200": success("Yes", HEALTH)}
-    ready = {"200": success("Yes", HEALTH), "503": success("No: it stops, or its spool is full", HEALTH)}
-    status = {"200": success("So", STATUS)}
+    live = {"200": success("OK", HEALTH)}
+    ready = {"200": success("OK", HEALTH), "503": success("The instance stops, or its spool is full", HEALTH)}
+    status = {"200": success("OK", STATUS)}
     for name, summary, description, responses in (
-        ("livez", "Is the process alive", "Asks nothing of PostgreSQL.", live),
-        ("readyz", "Should requests come here", "Yes also while PostgreSQL is unavailable.", ready),
-        ("status", "How is the instance", "Database, replica, spool and worker processes.", status),
+        ("livez", "Liveness", "Asks nothing of PostgreSQL.", live),
+        ("readyz", "Readiness", "Succeeds also while PostgreSQL is unavailable.", ready),
+        ("status", "Instance status", "Database, replica, spool and worker processes.", status),
     ):
         operation = {
             "operationId": name,

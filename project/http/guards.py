@@ -1,4 +1,4 @@
-"""Access control: a view needs a login unless it is public or accepts API keys."""
+"""Access control: views require a login unless they are public; some accept API keys, too."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar

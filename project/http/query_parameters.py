@@ -57,7 +57,7 @@ def ignored_parameters() -> list[str]:
 
 
 def check_parameters(args: MultiDict[str, str], known: Sequence[str], repeatable: Sequence[str] = ()) -> None:
-    """Raise RefusalError for the first parameter that is unknown or must not be repeated."""
+    """Raise RefusalError for the first unknown or wrongly repeated parameter."""
     for name, values in args.lists():
         if name not in known:
             hint, shown = find_parameter(name, known), clean(name, 40)

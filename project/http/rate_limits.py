@@ -140,7 +140,10 @@ def client_key() -> str:
 
 
 def client_address() -> str:
-    """Return the client's IPv4 address or IPv6 /64 network: one client may use all of that."""
+    """Return the client's IPv4 address, or its IPv6 /64 network.
+
+    One client may use every address of such a network.
+    """
     text: str = current_request().environ.get("REMOTE_ADDR", "")
     if ":" not in text:
         return text

@@ -38,7 +38,7 @@ def sentence(state: ServiceState) -> str:
 
 
 def sentence_with_last_request(state: ServiceState, received_at: datetime | None) -> str:
-    """Return the sentence; if all is well, with the time of the last request."""
+    """Return the state in one sentence; if all is well, with the time of the last request."""
     if not state.is_well or received_at is None:
         return sentence(state)
     return gettext("All is well, last request %(time)s.", time=minute(received_at))

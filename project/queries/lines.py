@@ -44,8 +44,9 @@ _NO_LABEL = "\x1f"
 
 
 def lines_query(attempt_filter: AttemptFilter, layout: Layout, size: int, until: UUID | None = None) -> PreparedQuery:
-    """Return the query for the first `size` selected attempts after `after`, up to `until`.
+    """Return the query for a block of at most `size` lines, up to `until`.
 
+    Its parameters are `after`, the last ID of the previous block, and `end`, the line separator.
     The result is one row with all lines as one text: with a row per line, the driver would take most of the time.
     """
     line = _raw_line(layout, in_full=attempt_filter.in_full).label("line")

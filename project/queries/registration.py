@@ -119,7 +119,7 @@ def insert_attempt(database: Database, record: AttemptRecord) -> None:
 
 
 def insert_group(database: Database, records: Sequence[AttemptRecord]) -> list[Exception | None]:
-    """Record attempts as insert_attempts() does; return for each what went wrong, or None."""
+    """Record attempts with distinct IDs in one transaction; return errors, or None for each."""
     if not records:
         return []
     found = database.write_group(_INSERT, [_record_member(record) for record in records])

@@ -1,4 +1,4 @@
-"""Downloads of all attempts of a filter as a file."""
+"""Exports: downloads of the attempts that match the reader's selection."""
 
 import logging
 from collections.abc import Iterator

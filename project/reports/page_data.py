@@ -69,7 +69,7 @@ class Results:
 
 
 def get_results(database: Database, selection: Selection) -> Results:
-    """Read the data of the results page, all from the same snapshot."""
+    """Read the data of the results page. Statistics, attempts and chart share one snapshot."""
     report = try_query(service.build_report, database, selection.filter, selection.zone, selection.now)
     attempt_filter = report.attempt_filter if report else selection.filter
     page = _get_page(database, attempt_filter, selection)

@@ -35,7 +35,7 @@ class Activity:
         self._use_written_at: dict[UUID, float] = {}
 
     def add(self, entry: NewEntry) -> None:
-        """Record an entry of the audit log; if too many wait, it is in the log only."""
+        """Queue an audit entry. If the queue is full, only log its action and actor."""
         with self._lock:
             is_full = len(self._entries) >= MAX_ENTRIES
             if not is_full:
