@@ -44,7 +44,7 @@ def test_changing_the_password_ends_all_other_sessions(
     other = browser.new_context(base_url=address, locale="en").new_page()
     log_in(other, password)
     log_in(page, password)
-    expect(page.get_by_text("+79991234567")).to_be_visible()
+    expect(page.get_by_text("+7 999 123-45-67")).to_be_visible()
 
     change_password(page, password, GOOD)
 

@@ -79,7 +79,7 @@ def test_the_results_page_explains_an_outage_and_reloads_when_it_ends(
     expect(results_page.get_by_role("main")).to_contain_text("The database does not answer")
     expect(results_page.get_by_role("main")).to_contain_text("You stay logged in")
     expect(results_page.locator(".me .name")).to_have_text(re.compile("."))
-    expect(results_page.get_by_role("radio", name="30 days")).to_be_checked()
+    expect(results_page.get_by_role("link", name="30 days")).to_have_attribute("aria-current", "true")
     expect(results_page.get_by_role("link", name="Log in")).to_have_count(0)
     expect(results_page.locator("#kpi, #rows, .exports")).to_have_count(0)
 
@@ -94,7 +94,7 @@ def test_the_results_page_explains_an_outage_and_reloads_when_it_ends(
 def test_the_outage_page_does_not_reload_while_a_filter_is_edited(results_page: Page, postgres: Postgres) -> None:
     postgres.freeze()
     results_page.reload()
-    results_page.get_by_label("Search").fill("half a wo")
+    results_page.get_by_role("searchbox", name="Search").fill("half a wo")
     postgres.thaw()
 
     assert results_page.evaluate(RELOAD_IS_PREVENTED) is True

@@ -17,6 +17,7 @@ from project.services import reports as service
 from tests.builders import HTML, csrf_token
 from tests.conftest import ROOT, Rows
 from tests.functional.attempts import INVALID_PHONE, ago, keep
+from tests.functional.test_admin_imports import upload
 from tests.judges.programs import run_java
 
 CHECKER = "vnu-jar/build/dist/vnu.jar"
@@ -107,8 +108,10 @@ def addresses(app: Flask, administrator: FlaskClient, rows: Rows) -> list[str]:
         keep(app, ago(minutes=1), status=0, code="interrupted"),
     ]
     user, key = rows.of("users")[0]["id"], rows.of("api_keys")[0]["id"]
+    imported = upload(administrator, "username;phone\nby.import;+79991234500\n;1\n").location
     return [
         *PAGES,
+        *("/admin/imports/", "/admin/imports/new/", imported),
         *(f"/admin/users/{user}/{page}" for page in USER_PAGES),
         f"/admin/api-keys/{key}/revoke/",
         *(f"/results/{attempt}/" for attempt in kept),
