@@ -7,6 +7,7 @@ not recorded.
 
 import http.client
 import json
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -176,8 +177,9 @@ def _exchange(service: Service, *parts: bytes) -> Answer:
 
 
 def _document(answer: Answer) -> dict[str, Any]:
-    """Return the members of an answer that do not differ between attempts."""
-    return {name: value for name, value in answer.json.items() if name not in {"attempt_id", "idempotency_key"}}
+    """Return the members of an answer that do not differ between attempts; its example of a key does."""
+    members = {name: value for name, value in answer.json.items() if name not in {"attempt_id", "idempotency_key"}}
+    return members | {"detail": re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "UUID", str(members.get("detail")))}
 
 
 def _is_breaker_open(service: Service) -> bool:
