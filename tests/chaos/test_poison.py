@@ -177,7 +177,7 @@ def _exchange(service: Service, *parts: bytes) -> Answer:
 
 
 def _document(answer: Answer) -> dict[str, Any]:
-    """Return the members of an answer that do not differ between attempts; its example of a key does."""
+    """Return the members of an answer that are equal in every attempt."""
     members = {name: value for name, value in answer.json.items() if name not in {"attempt_id", "idempotency_key"}}
     return members | {"detail": re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "UUID", str(members.get("detail")))}
 
