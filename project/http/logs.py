@@ -152,8 +152,9 @@ def _log_response(response: Response, *, is_text: bool) -> Response:
     These attempts are in the table `attempts` anyway; a terminal shows them with masked logins. Query strings are not
     logged: they may contain names.
     """
-    state, attempt = request_state(), request_state().attempt
-    if request.endpoint in QUIET_ENDPOINTS or (attempt and response.status_code < 500 and not is_text):
+    state = request_state()
+    attempt = state.attempt
+    if (attempt and response.status_code < 500 and not is_text) or request.endpoint in QUIET_ENDPOINTS:
         return response
     fields: dict[str, object] = {
         "method": mask(request.method[:16]),
