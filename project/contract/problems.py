@@ -33,21 +33,16 @@ RETRY_AFTER_S = (1, 3)
 _CODES = {
     403: "forbidden",
     404: "not_found",
+    408: "request_timeout",
     413: "body_too_large",
     415: "unsupported_media_type",
     429: "rate_limited",
-}
-_POSTED = {"api.useradd": "user", "api.useradd_bulk": "users"}
-"""Endpoint -> variant of `method_not_allowed` that shows what to POST to it."""
-_REFUSALS = {
-    400: "bad_request",
-    408: "request_timeout",
-    413: "body_too_large",
     431: "head_too_large",
     501: "transfer_coding_not_supported",
     505: "http_version_not_supported",
 }
-"""Codes of the requests that the server refuses before the application sees them."""
+_POSTED = {"api.useradd": "user", "api.useradd_bulk": "users"}
+"""Endpoint -> variant of `method_not_allowed` that shows what to POST to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +92,7 @@ def describe_refusal(
 
     No attempt is recorded.
     """
-    code = _REFUSALS.get(status, "internal_error")
+    code = _CODES.get(status, "bad_request" if status < 500 else "internal_error")
     with app.test_request_context("/api/", headers={"Accept-Language": accept_language}):
         variant = "incomplete" if "length" in params else "malformed" if code == "bad_request" else ""
         params = {**params, **_params(code)}
