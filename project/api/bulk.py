@@ -25,14 +25,13 @@ from project.http import rate_limits
 from project.http.guards import public, require_api_key
 from project.http.request_state import RequestState, current_request, request_state
 from project.runtime import Runtime, get_runtime
+from project.services.registration import GROUP
 
 ADDRESSES = ("/api/v1/useradd/bulk/", "/api/v1/useradd/bulk", "/useradd/bulk/", "/useradd/bulk")
 MAX_USERS, MAX_BODY = 10_000, 8 * 2**20
 """Users and bytes of a request."""
 HARD_BODY_LIMIT = MAX_BODY + 2**20
 """Bytes from which the server refuses a request, unrecorded, before the application sees it."""
-GROUP = 100
-"""Lines that are decided and answered together; other requests are served between groups."""
 AT_ONCE = 2
 """Requests that a process serves at once: more would take threads and time from /useradd."""
 _NDJSON = re.compile(r"application/(?:x-)?(?:ndjson|jsonl|jsonlines)", re.IGNORECASE)

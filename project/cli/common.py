@@ -1,15 +1,13 @@
 """Helpers for the commands: new attempts, validation of options, and error messages."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from project.contract.error_codes import PROBLEMS, detail_text, message_text
-from project.domain.attempts import NewAttempt, new_id
+from project.domain.attempts import NewAttempt
 from project.domain.errors import ClocksDifferError, DatabaseUnavailableError, RefusalError, RuleError
 from project.domain.passwords import hash_key
 from project.http.translations import gettext
@@ -65,15 +63,5 @@ def with_suffix(*allowed: str) -> Callable[[click.Context, click.Parameter, Path
 
 def new_attempt(command: str, key: str | None = None) -> NewAttempt:
     """Return a new attempt by a command; statistics include these attempts."""
-    now = datetime.now(UTC)
-    return NewAttempt(
-        id=new_id(now),
-        received_at=now,
-        started=time.monotonic(),
-        method="CLI",
-        language=get_runtime().config.default_language,
-        client_address="",
-        user_agent=command,
-        client_request_id=None,
-        key_hash=None if key is None else hash_key(key),
-    )
+    key_hash = None if key is None else hash_key(key)
+    return NewAttempt.without_request("CLI", get_runtime().config.default_language, command, key_hash=key_hash)

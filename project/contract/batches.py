@@ -8,14 +8,12 @@ from project.contract.problems import Problem, problem_of
 from project.contract.schemas import user_add_schema
 from project.domain.attempts import CHECKED, CREATED, REPLAYED, NewAttempt
 from project.domain.errors import RefusalError
-from project.domain.passwords import hash_key
 from project.domain.records import AttemptRecord
-from project.domain.registration import Credentials, NewUser, Registration, line_key
+from project.domain.registration import Credentials, NewUser, Registration
 from project.domain.strict_json import parse_object
 from project.http import rate_limits
 from project.runtime import Runtime
 from project.services import attempts, registration
-from project.services.clock import elapsed_ms
 
 MAX_LINE = 16 * 1024
 """Maximum length of a line in bytes, as of the body of POST /useradd."""
@@ -67,7 +65,7 @@ def decide_lines(runtime: Runtime, request_key: str, lines: Sequence[Line], *, i
     the user and the others get the same credentials, as a repeated request does.
     """
     valid = [] if is_dry_run else [line for line in lines if line.new_user and not line.problem]
-    registrations = [_registration(line.attempt, line.new_user, request_key) for line in valid if line.new_user]
+    registrations = [Registration.of_line(line.attempt, line.new_user, request_key) for line in valid if line.new_user]
     results = registration.register_many(runtime.database, runtime.passwords, registrations)
     for line, result in zip(valid, results, strict=True):
         if isinstance(result, Credentials):
@@ -75,12 +73,6 @@ def decide_lines(runtime: Runtime, request_key: str, lines: Sequence[Line], *, i
         else:
             line.problem = problem_of(result)
     _record(runtime, [line for line in lines if not line.credentials and not (line.problem and line.problem.recorded)])
-
-
-def _registration(attempt: NewAttempt, new_user: NewUser, request_key: str) -> Registration:
-    key = line_key(request_key, new_user.fingerprint())
-    attempt.key_hash = hash_key(key)
-    return Registration(attempt=attempt, key=key, new_user=new_user)
 
 
 def _record(runtime: Runtime, lines: Sequence[Line]) -> None:
@@ -96,12 +88,5 @@ def _record(runtime: Runtime, lines: Sequence[Line]) -> None:
 
 
 def _attempt_record(line: Line) -> AttemptRecord:
-    status = line.problem.status if line.problem else 200
-    return AttemptRecord(
-        attempt=line.attempt,
-        status=status,
-        answered=status,
-        code=line.code,
-        errors=line.problem.errors if line.problem else (),
-        duration_ms=elapsed_ms(line.attempt),
-    )
+    status, errors = (line.problem.status, line.problem.errors) if line.problem else (200, ())
+    return attempts.answered(line.attempt, status, line.code, errors)

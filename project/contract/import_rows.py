@@ -6,17 +6,14 @@ from dataclasses import dataclass
 from project.contract.error_codes import PROBLEMS
 from project.contract.schemas import user_add_schema
 from project.domain.attempts import NewAttempt
-from project.domain.errors import DatabaseUnavailableError, OutcomeUnknownError, OverloadedError, RefusalError
-from project.domain.passwords import hash_key
+from project.domain.errors import UNAVAILABLE_ERRORS, RefusalError
 from project.domain.records import AttemptRecord
-from project.domain.registration import Credentials, NewUser, Registration, line_key
+from project.domain.registration import Credentials, NewUser, Registration
 from project.importers import Row
 from project.runtime import Runtime
 from project.services import attempts, registration
-from project.services.clock import elapsed_ms
 
 Result = Credentials | RefusalError
-_UNAVAILABLE = (DatabaseUnavailableError, OutcomeUnknownError, OverloadedError)
 
 
 @dataclass(slots=True)
@@ -57,33 +54,19 @@ def decide(runtime: Runtime, import_key: str, lines: Sequence[Line]) -> None:
             line.result = checked
         else:
             valid.append(line)
-            registrations.append(_registration(line.attempt, checked, import_key))
+            registrations.append(Registration.of_line(line.attempt, checked, import_key))
     results = registration.register_many(runtime.database, runtime.passwords, registrations)
     for line, result in zip(valid, results, strict=True):
         if isinstance(result, Credentials | RefusalError):
-            line.result = None if isinstance(result, _UNAVAILABLE) else result
+            line.result = None if isinstance(result, UNAVAILABLE_ERRORS) else result
         else:
             raise result
     refused = [_record(line.attempt, line.result) for line in lines if isinstance(line.result, RefusalError)]
     attempts.record_many(runtime.database, runtime.spool, [record for record in refused if record])
 
 
-def _registration(attempt: NewAttempt, new_user: NewUser, import_key: str) -> Registration:
-    key = line_key(import_key, new_user.fingerprint())
-    attempt.key_hash = hash_key(key)
-    return Registration(attempt=attempt, key=key, new_user=new_user)
-
-
 def _record(attempt: NewAttempt, refusal: RefusalError) -> AttemptRecord | None:
     """Return the record to store for a refused row, or None if its transaction has stored one."""
     if refusal.recorded:
         return None
-    status = PROBLEMS[refusal.code].status
-    return AttemptRecord(
-        attempt=attempt,
-        status=status,
-        answered=status,
-        code=refusal.reason,
-        errors=refusal.errors,
-        duration_ms=elapsed_ms(attempt),
-    )
+    return attempts.answered(attempt, PROBLEMS[refusal.code].status, refusal.reason, refusal.errors)

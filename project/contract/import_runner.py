@@ -6,7 +6,6 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 from uuid import UUID
@@ -14,7 +13,7 @@ from uuid import UUID
 from flask import Flask, current_app
 
 from project.contract.import_rows import Line, check_row, decide
-from project.domain.attempts import NewAttempt, new_id
+from project.domain.attempts import NewAttempt
 from project.domain.errors import RefusalError
 from project.domain.imports import ImportRun, ImportState, RowOutcome, StoredRow, refusal_to_json
 from project.domain.registration import Credentials
@@ -149,17 +148,8 @@ class ImportRunner:
         database.write_transaction(queries.finish_import, run)
 
     def _attempt(self, run: ImportRun) -> NewAttempt:
-        now = datetime.now(UTC)
-        return NewAttempt(
-            id=new_id(now),
-            received_at=now,
-            started=time.monotonic(),
-            method="POST",
-            language=self._runtime.config.default_language,
-            client_address="",
-            user_agent="import",
-            client_request_id=str(run.id),
-        )
+        language = self._runtime.config.default_language
+        return NewAttempt.without_request("POST", language, "import", client_request_id=str(run.id))
 
 
 def init_app(app: Flask) -> None:

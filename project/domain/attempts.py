@@ -1,6 +1,7 @@
 """Attempts: one for each request to /useradd, whatever its outcome."""
 
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -83,6 +84,21 @@ class NewAttempt:
     key_hash: bytes | None = None
     """SHA-256 of the idempotency key, which itself is never stored."""
     sent: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def without_request(cls, method: str, language: str, program: str, **values: Any) -> Self:
+        """Return an attempt that begins now, by a command or an import."""
+        now = datetime.now(UTC)
+        return cls(
+            id=new_id(now),
+            received_at=now,
+            started=time.monotonic(),
+            method=method,
+            language=language,
+            client_address="",
+            user_agent=program,
+            **{"client_request_id": None, **values},
+        )
 
     def store_body(self, body: Mapping[str, Any], region: str) -> None:
         """Store the fields with masked contacts, without values of unknown fields.

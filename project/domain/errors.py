@@ -136,3 +136,7 @@ class OverloadedError(RefusalError):
 
     def __init__(self) -> None:
         super().__init__("overloaded")
+
+
+UNAVAILABLE_ERRORS = (DatabaseUnavailableError, OutcomeUnknownError, OverloadedError)
+"""Errors after which the same request may succeed, with the same idempotency key."""

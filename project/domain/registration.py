@@ -9,6 +9,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from project.domain.attempts import NewAttempt
+from project.domain.passwords import hash_key
 from project.domain.usernames import fold
 
 
@@ -59,6 +60,13 @@ class Registration:
     """The raw idempotency key of `attempt.key_hash`."""
     new_user: NewUser
     is_admin: bool = False
+
+    @classmethod
+    def of_line(cls, attempt: NewAttempt, new_user: NewUser, request_key: str) -> "Registration":
+        """Return the registration of one of several users; its attempt gets the derived key."""
+        key = line_key(request_key, new_user.fingerprint())
+        attempt.key_hash = hash_key(key)
+        return cls(attempt=attempt, key=key, new_user=new_user)
 
 
 def line_key(request_key: str, fingerprint: bytes) -> str:

@@ -12,11 +12,9 @@ from sqlalchemy import Connection
 from project.database import Database, QueryError, deadline, remaining, reserve
 from project.domain.attempts import NewAttempt
 from project.domain.errors import (
+    UNAVAILABLE_ERRORS,
     ClocksDifferError,
-    DatabaseUnavailableError,
     FieldError,
-    OutcomeUnknownError,
-    OverloadedError,
     QueryTimeoutError,
     WritesRefusedError,
 )
@@ -62,11 +60,16 @@ def record(
     errors: tuple[FieldError, ...] = (),
 ) -> bool:
     """Record an attempt before the response is sent; return False if it is only in the log."""
-    attempt_record = AttemptRecord(
-        attempt=attempt, status=status, answered=status, code=code, errors=errors, duration_ms=elapsed_ms(attempt)
-    )
+    attempt_record = answered(attempt, status, code, errors)
     is_inserted = code not in _UNAVAILABLE_CODES and _try_insert(database, attempt_record)
     return is_inserted or _try_spool(spool, attempt_record)
+
+
+def answered(attempt: NewAttempt, status: int, code: str, errors: tuple[FieldError, ...] = ()) -> AttemptRecord:
+    """Return the record of an attempt that is answered now."""
+    return AttemptRecord(
+        attempt=attempt, status=status, answered=status, code=code, errors=errors, duration_ms=elapsed_ms(attempt)
+    )
 
 
 def record_many(database: Database, spool: Spool, records: Sequence[AttemptRecord]) -> list[bool]:
@@ -151,7 +154,7 @@ def _try_insert(database: Database, attempt_record: AttemptRecord) -> bool:
     try:
         with reserve(DISK_RESERVE_S), deadline(INSERT_S):
             insert_attempt(database, attempt_record)
-    except (DatabaseUnavailableError, OutcomeUnknownError, OverloadedError):
+    except UNAVAILABLE_ERRORS:
         return False
     except Exception:  # after any failure the record goes to the spool
         log.exception("PostgreSQL rejected an attempt record")

@@ -13,6 +13,7 @@ from werkzeug.test import TestResponse
 from project.api import bulk
 from project.domain.errors import OutcomeUnknownError
 from project.runtime import Runtime, get_runtime
+from project.services.registration import GROUP
 from tests.builders import ANNA, IVAN, KEY, log_in, useradd
 from tests.conftest import MakeApp, Rows
 
@@ -152,7 +153,7 @@ def test_every_line_keeps_client_and_request_id_of_its_request(client: FlaskClie
 
 
 def test_large_requests_are_answered_group_by_group_in_order(client: FlaskClient, rows: Rows) -> None:
-    number = 2 * bulk.GROUP + 1
+    number = 2 * GROUP + 1
 
     response = post(client, *map(person, range(number)))
 
@@ -161,15 +162,15 @@ def test_large_requests_are_answered_group_by_group_in_order(client: FlaskClient
 
 
 def test_a_client_that_leaves_keeps_what_is_done_and_the_rest_is_not_begun(client: FlaskClient, rows: Rows) -> None:
-    body = "\n".join(json.dumps(person(one)) for one in range(2 * bulk.GROUP)).encode()
+    body = "\n".join(json.dumps(person(one)) for one in range(2 * GROUP)).encode()
 
     response = client.post(ADDRESS, data=body, content_type=NDJSON, headers={"Idempotency-Key": KEY}, buffered=False)
     next(iter(response.response))
     response.close()
 
-    assert len(rows.of("users")) == len(rows.attempts()) == bulk.GROUP
+    assert len(rows.of("users")) == len(rows.attempts()) == GROUP
     again = post(client, body.decode(), Idempotency_Key=KEY)
-    assert [answer.get("replayed", False) for answer in answers(again)] == [True] * bulk.GROUP + [False] * bulk.GROUP
+    assert [answer.get("replayed", False) for answer in answers(again)] == [True] * GROUP + [False] * GROUP
 
 
 @pytest.mark.parametrize(
