@@ -12,6 +12,7 @@ from flask_babel import force_locale
 
 from project.cli import api_keys, attempts, doctor, imports, spool, users
 from project.cli.greeting import terminal_language
+from project.cli.help_texts import english_texts, translate, use_translations_of_click
 from project.embedded import EmbeddedPostgresError
 
 users.group.add_command(imports.import_users)
@@ -57,6 +58,18 @@ def _in_terminal_language(run: Callable[..., Any]) -> Callable[..., Any]:
     return run_in_terminal_language
 
 
+def _with_translated_help(command: click.Command) -> Callable[..., Any]:
+    """Wrap `make_context` of a command or group to translate the help, which it prints."""
+    make_context, texts = command.make_context, list(english_texts(command))
+
+    def make_context_with_translated_help(*arguments: Any, **options: Any) -> Any:
+        with force_locale(terminal_language()):
+            translate(texts)
+        return make_context(*arguments, **options)
+
+    return make_context_with_translated_help
+
+
 def _wrap(command: click.Command) -> None:
     for each in command.commands.values() if isinstance(command, click.Group) else ():
         _wrap(each)
@@ -65,5 +78,7 @@ def _wrap(command: click.Command) -> None:
         command.callback = _with_database(command.callback)
 
 
+use_translations_of_click()
 for _command in COMMANDS:
     _wrap(_command)
+    _command.make_context = _with_translated_help(_command)  # type: ignore[method-assign]

@@ -6,24 +6,26 @@ import click
 from flask.cli import AppGroup
 
 from project.cli.common import refusals_as_errors, validated_by
+from project.cli.help_texts import N_, help_text
 from project.domain.api_keys import SHOWN, normalize_name
 from project.http.languages import local
 from project.http.translations import gettext, pgettext
 from project.runtime import get_runtime
 from project.services import api_keys as keys
 
-group = AppGroup("api-keys", help="Manage API keys of client programs.")
+group = AppGroup("api-keys", help=N_("Manage API keys of client programs."))
 
 
-@group.command("create")
+@group.command(
+    "create",
+    help=help_text(
+        N_("Create an API key and print it once. NAME describes its purpose."),
+        examples=('flask api-keys create "shop front"',),
+    ),
+)
 @click.argument("name", callback=validated_by(normalize_name))
 def create_key(name: str | None) -> None:
-    """Create an API key and print it once. NAME describes its purpose.
-
-    \b
-    Example:
-      flask api-keys create "shop front"
-    """
+    """Create an API key and print it once."""
     if name is None:
         raise click.UsageError(gettext("The key needs a name."))
     with refusals_as_errors():
@@ -31,14 +33,15 @@ def create_key(name: str | None) -> None:
     click.echo(issued.key)
 
 
-@group.command("list")
+@group.command(
+    "list",
+    help=help_text(
+        N_("List all keys: ID, first characters, state, last use, name. Only hashes of keys are stored."),
+        examples=("flask api-keys list",),
+    ),
+)
 def list_keys() -> None:
-    """List all keys: ID, first characters, state, last use, name. Secrets are not stored.
-
-    \b
-    Example:
-      flask api-keys list
-    """
+    """List all keys: ID, first characters, state, last use, name."""
     with refusals_as_errors():
         found = keys.find_all(get_runtime().database)
     states = {False: pgettext("key", "Valid"), True: gettext("Revoked")}
@@ -50,15 +53,16 @@ def list_keys() -> None:
         click.echo(f"{key.id}  {prefix:{SHOWN + 1}}  {state:{width}}  {last_use!s:16}  {key.name}")
 
 
-@group.command("revoke")
+@group.command(
+    "revoke",
+    help=help_text(
+        N_("Revoke the key with this ID (see `flask api-keys list`). Programs that use it are refused within seconds."),
+        examples=("flask api-keys revoke 01936b4e-2f6a-7c3e-9b1d-5a8f0c2e4d61",),
+    ),
+)
 @click.argument("key_id", metavar="ID", type=click.UUID)
 def revoke_key(key_id: UUID) -> None:
-    """Revoke the key with this ID (see `flask api-keys list`) within seconds.
-
-    \b
-    Example:
-      flask api-keys revoke 01936b4e-2f6a-7c3e-9b1d-5a8f0c2e4d61
-    """
+    """Revoke the key with this ID."""
     with refusals_as_errors():
         name = keys.revoke(get_runtime().database, key_id, by=None)
     click.echo(gettext("The key “%(name)s” is revoked.", name=name))

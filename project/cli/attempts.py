@@ -13,6 +13,7 @@ from werkzeug.datastructures import MultiDict
 
 from config import time_zone
 from project.cli.common import refusals_as_errors, with_suffix
+from project.cli.help_texts import N_, help_text
 from project.domain.attempts import Outcome
 from project.exporters import STREAMS
 from project.http.languages import LANGUAGES, display_zone
@@ -24,17 +25,18 @@ from project.runtime import get_runtime
 from project.services import attempts, reports
 
 SUFFIXES = tuple(f".{ending}" for ending in STREAMS)
-group = AppGroup("attempts", help="Prune, mask and export attempts.")
+group = AppGroup("attempts", help=N_("Prune, mask and export attempts."))
 
 
-@group.command("prune")
+@group.command(
+    "prune",
+    help=help_text(
+        N_("Delete attempts older than ATTEMPTS_KEEP_DAYS at once. Users stay."),
+        examples=("flask attempts prune",),
+    ),
+)
 def prune_attempts() -> None:
-    """Delete attempts older than ATTEMPTS_KEEP_DAYS at once. Users stay.
-
-    \b
-    Example:
-      flask attempts prune
-    """
+    """Delete attempts older than ATTEMPTS_KEEP_DAYS at once."""
     days = get_runtime().config.attempts_keep_days
     if not days:
         raise click.ClickException(gettext("ATTEMPTS_KEEP_DAYS is 0: attempts are kept forever"))
@@ -43,14 +45,15 @@ def prune_attempts() -> None:
     click.echo(gettext("Attempts older than %(days)s days deleted: %(count)s", days=days, count=pruned))
 
 
-@group.command("mask")
+@group.command(
+    "mask",
+    help=help_text(
+        N_("Mask contacts of all attempts again. After an upgrade the service does so in the background."),
+        examples=("flask attempts mask",),
+    ),
+)
 def mask_attempts() -> None:
-    """Mask contacts of all attempts again; a running service does so after an upgrade.
-
-    \b
-    Example:
-      flask attempts mask
-    """
+    """Mask contacts of all attempts again."""
     runtime = get_runtime()
     with refusals_as_errors():
         masked = sum(attempts.mask_all(runtime.database, runtime.config.phone_region))
@@ -66,16 +69,30 @@ def _zone(context: click.Context, parameter: click.Parameter, value: str | None)
         raise click.BadParameter(str(error)) from None
 
 
-@group.command("export")
+@group.command(
+    "export",
+    help=help_text(
+        N_("Write attempts to FILE (.txt, .csv or .xlsx) like the results page with the same filter."),
+        N_("FILE is replaced once the export is complete."),
+        examples=(
+            "flask attempts export all.csv",
+            "flask attempts export refused.xlsx --from 2026-11-17 --to 2026-11-23 --result rejected --lang en",
+        ),
+    ),
+)
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path), callback=with_suffix(*SUFFIXES))
-@click.option("--from", "since", help="First day or time, 2026-11-17 or 2026-11-17T09:30; default: the first attempt.")
-@click.option("--to", "until", help="Last day or time; default: now.")
-@click.option("--result", multiple=True, type=click.Choice(list(map(str, Outcome))), help="Outcome; may be repeated.")
-@click.option("--code", multiple=True, help="Code, for example username_taken; may be repeated.")
-@click.option("--status", multiple=True, help="HTTP status, for example 422; may be repeated.")
-@click.option("--q", "text", help="Part of a login, name or contact, or a request ID.")
-@click.option("--tz", "zone", callback=_zone, help="Time zone; default: DISPLAY_TIMEZONE.")
-@click.option("--lang", type=click.Choice(list(LANGUAGES)), help="Language; default: DEFAULT_LANGUAGE.")
+@click.option(
+    "--from", "since", help=N_("First day or time, 2026-11-17 or 2026-11-17T09:30; default: the first attempt.")
+)
+@click.option("--to", "until", help=N_("Last day or time; default: now."))
+@click.option(
+    "--result", multiple=True, type=click.Choice(list(map(str, Outcome))), help=N_("Outcome; may be repeated.")
+)
+@click.option("--code", multiple=True, help=N_("Code, for example username_taken; may be repeated."))
+@click.option("--status", multiple=True, help=N_("HTTP status, for example 422; may be repeated."))
+@click.option("--q", "text", help=N_("Part of a login, name or contact, or a request ID."))
+@click.option("--tz", "zone", callback=_zone, help=N_("Time zone; default: DISPLAY_TIMEZONE."))
+@click.option("--lang", type=click.Choice(list(LANGUAGES)), help=N_("Language; default: DEFAULT_LANGUAGE."))
 def export(
     file: Path,
     since: str | None,
@@ -87,15 +104,7 @@ def export(
     zone: ZoneInfo,
     lang: str | None,
 ) -> None:
-    """Write attempts to FILE (.txt, .csv or .xlsx) like the results page with the same filter.
-
-    Replaces FILE once the export is complete.
-
-    \b
-    Examples:
-      flask attempts export all.csv
-      flask attempts export refused.xlsx --from 2026-11-17 --to 2026-11-23 --result rejected --lang en
-    """
+    """Write attempts to a file like the results page with the same filter."""
     args = MultiDict[str, str]({"result": result, "code": code, "status": status})
     args.update({name: value for name, value in (("from", since), ("to", until), ("q", text)) if value})
     with force_locale(lang or get_runtime().config.default_language), refusals_as_errors():

@@ -17,6 +17,7 @@ from flask.cli import with_appcontext
 
 from config import Config
 from project.cli.findings import Finding
+from project.cli.help_texts import N_, help_text
 from project.cli.server_checks import check_server
 from project.cli.startup import check_access, check_encoding, check_secrets, check_tables, known_revisions
 from project.database import QueryError
@@ -41,18 +42,17 @@ EPHEMERAL = {"tmpfs", "ramfs", "overlay"}
 LOCAL_HOSTS = {"127.0.0.1", "::1", "localhost"}
 
 
-@click.command("doctor")
+@click.command(
+    "doctor",
+    help=help_text(
+        N_("Check database, disk, secrets, clock and settings: each line is OK or says what to do."),
+        N_("Works without PostgreSQL, too, and changes nothing. Exit status 1 if there is anything to do."),
+        examples=("flask doctor", "./run flask doctor"),
+    ),
+)
 @with_appcontext
 def doctor() -> None:
-    """Check database, disk, secrets, clock and settings: each line is OK or says what to do.
-
-    Works while PostgreSQL is unavailable, too. Exit status 1 if there is anything to do.
-
-    \b
-    Examples:
-      flask doctor
-      ./run flask doctor
-    """
+    """Check database, disk, secrets, clock and settings."""
     runtime = get_runtime()
     findings = [*_database(), *_files(runtime.config.data_dir, runtime.spool.root), *_settings(runtime.config)]
     states = {False: gettext("OK"), True: gettext("TO DO")}

@@ -13,6 +13,7 @@ import click
 
 from project.cli.common import new_attempt, with_suffix
 from project.cli.greeting import terminal_language
+from project.cli.help_texts import N_, help_text
 from project.cli.import_files import CredentialsFile, open_credentials, open_refused
 from project.contract.import_rows import Line, check_row, decide
 from project.contract.import_texts import file_text, refused_cells, refused_heads
@@ -54,25 +55,56 @@ def _column_names(values: tuple[str, ...]) -> dict[str, str]:
     return {name: column for name, _, column in pairs}
 
 
-@click.command("import")
+@click.command(
+    "import",
+    help=help_text(
+        N_("Create users from FILE (.csv, .xlsx or .ndjson). Each row is checked like a request to POST /useradd."),
+        N_(
+            "The first row of a CSV file or workbook names the columns: name or имя, username or логин, phone or "
+            "телефон, email or почта, birth_date or дата рождения, or a synonym. A title may stand above it. CSV "
+            "is separated by commas, semicolons or tabs. Of a workbook, the first visible sheet is read. Each "
+            "line of NDJSON is a request body."
+        ),
+        N_(
+            "Repeat the command after an interruption, or after you have corrected refused rows in FILE or in the"
+            " file of --errors. For 24 hours a row that has created a user returns the same user and password "
+            "again, wherever it stands. Identical rows are one user."
+        ),
+        N_("The command waits up to ten minutes while PostgreSQL is unavailable."),
+        N_(
+            "Exit status: 0 all users exist; 1 rows were refused or PostgreSQL stayed unavailable; 2 FILE is "
+            "unusable or damaged."
+        ),
+        examples=(
+            "flask users import people.csv --errors refused.csv --dry-run",
+            "flask users import people.csv --errors refused.csv --credentials passwords.csv",
+            'flask users import people.xlsx --errors refused.xlsx --credentials passwords.csv --map "Тел.=phone"',
+        ),
+    ),
+)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--errors",
     required=True,
     type=click.Path(dir_okay=False, path_type=Path),
     callback=with_suffix(".csv", ".xlsx"),
-    help="File for the refused rows as they stand, with a column “What to fix”: .csv or .xlsx. Overwritten.",
+    help=N_("File for refused rows as they stand, with a column “What to fix”: .csv or .xlsx. Overwritten."),
 )
 @click.option(
     "--credentials",
     type=click.Path(dir_okay=False, path_type=Path),
     callback=lambda context, parameter, value: value and with_suffix(".csv")(context, parameter, value),
-    help="CSV file for the credentials, readable only by you. Those it has already are not written again.",
+    help=N_("CSV file for logins and passwords, readable only by you. New ones are appended."),
 )
-@click.option("--dry-run", "is_dry_run", is_flag=True, help="Only check the rows; create nobody.")
-@click.option("--map", "names", multiple=True, help="Field of a column: --map “Тел.=phone”.")
-@click.option("--ignore-unknown", is_flag=True, help="Ignore columns with unknown names.")
-@click.option("--excel", "is_for_excel", is_flag=True, help="Write CSV for Excel with a decimal comma, as in Russian.")
+@click.option("--dry-run", "is_dry_run", is_flag=True, help=N_("Check the rows, create nobody."))
+@click.option("--map", "names", multiple=True, help=N_("Field of a column, for example “Тел.=phone”; may be repeated."))
+@click.option("--ignore-unknown", is_flag=True, help=N_("Ignore columns with unknown names."))
+@click.option(
+    "--excel",
+    "is_for_excel",
+    is_flag=True,
+    help=N_("Write CSV with semicolons, which Excel needs where the decimal separator is a comma."),
+)
 def import_users(
     file: Path,
     errors: Path,
@@ -83,27 +115,7 @@ def import_users(
     ignore_unknown: bool,
     is_for_excel: bool,
 ) -> None:
-    """Create users from FILE (.csv, .xlsx or .ndjson), each row like POST /useradd.
-
-    CSV is in UTF-8, separated by commas, semicolons or tabs. A row names the columns: name or имя, username or логин,
-    phone or телефон, email or почта, birth_date or дата рождения, and synonyms; a title may stand above. Of a workbook,
-    the first visible sheet is read. Each line of NDJSON is a request body.
-
-    Repeat the command after an interruption, or after you have corrected refused rows, here or in the file of --errors.
-    For 24 hours a row that has created a user, wherever it stands, returns the same user and password again; identical
-    rows are one user.
-
-    The command waits up to ten minutes while PostgreSQL is unavailable.
-
-    Exit status: 0 all users exist, 1 rows were refused or PostgreSQL stayed unavailable, 2 the file is unusable or
-    damaged.
-
-    \b
-    Examples:
-      flask users import people.csv --errors refused.csv --dry-run
-      flask users import people.csv --errors refused.csv --credentials passwords.csv
-      flask users import people.xlsx --errors refused.xlsx --credentials passwords.csv --map "Тел.=phone"
-    """
+    """Create users from a file."""
     _check_paths(file, errors, credentials, is_dry_run=is_dry_run)
     columns = Columns(_column_names(names), ignore_unknown)
     is_for_excel = is_for_excel or terminal_language() == "ru"

@@ -6,22 +6,26 @@ import click
 from flask.cli import AppGroup
 
 from project.cli.common import refusals_as_errors
+from project.cli.help_texts import N_, help_text
 from project.http.translations import gettext
 from project.runtime import get_runtime
 from project.services.attempts import Delivery
 from project.spool import read_status
 
-group = AppGroup("spool", help="Inspect and drain the spool, which stores attempts while PostgreSQL is unavailable.")
+group = AppGroup(
+    "spool", help=N_("Inspect and drain the spool, which stores attempts while PostgreSQL is unavailable.")
+)
 
 
-@group.command("status")
+@group.command(
+    "status",
+    help=help_text(
+        N_("Show how many attempts are spooled."),
+        examples=("flask spool status",),
+    ),
+)
 def spool_status() -> None:
-    """Show how many attempts are spooled.
-
-    \b
-    Example:
-      flask spool status
-    """
+    """Show how many attempts are spooled."""
     status = read_status(get_runtime().spool.root)
     texts = [
         gettext("Attempts on disk: %(count)s (%(bytes)s bytes)", count=status.records, bytes=status.bytes),
@@ -33,14 +37,15 @@ def spool_status() -> None:
     click.echo(", ".join(texts))
 
 
-@group.command("drain")
+@group.command(
+    "drain",
+    help=help_text(
+        N_("Drain the spool of dead processes into PostgreSQL. Running processes drain their own."),
+        examples=("flask spool drain",),
+    ),
+)
 def spool_drain() -> None:
-    """Drain the spool of dead processes into PostgreSQL; running ones drain their own.
-
-    \b
-    Example:
-      flask spool drain
-    """
+    """Drain the spool of dead processes into PostgreSQL."""
     with refusals_as_errors():
         drained = Delivery(get_runtime().database).drain_orphans(get_runtime().spool)
     click.echo(gettext("Attempts drained: %(count)s", count=drained))

@@ -8,6 +8,7 @@ from flask.cli import AppGroup
 
 from project.cli.common import new_attempt, refusals_as_errors, validated, validated_by
 from project.cli.greeting import login_address
+from project.cli.help_texts import N_, help_text
 from project.contract.schemas import MAX_NAME_LENGTH
 from project.domain import emails, usernames
 from project.domain.audit import Action, NewEntry
@@ -24,28 +25,38 @@ from project.runtime import get_runtime
 from project.services import audit, registration
 from project.services import users as user_service
 
-group = AppGroup("users", help="Manage users.")
+group = AppGroup("users", help=N_("Manage users."))
 
 
-@group.command("create-admin")
-@click.option("--username", prompt=True, callback=validated_by(usernames.check), help="Login of the administrator.")
-@click.option(
-    "--name", callback=validated_by(lambda n: trimmed_name(n, MAX_NAME_LENGTH)), help="Full name; default: the login."
+@group.command(
+    "create-admin",
+    help=help_text(
+        N_("Create an administrator and print the password once."),
+        examples=(
+            "flask users create-admin --username boss --email boss@example.org",
+            "./run flask users create-admin",
+        ),
+    ),
 )
-@click.option("--email", callback=validated_by(normalize_email), help="E-mail address.")
+@click.option(
+    "--username",
+    prompt=N_("Username"),
+    callback=validated_by(usernames.check),
+    help=N_("Login of the administrator."),
+)
+@click.option(
+    "--name",
+    callback=validated_by(lambda n: trimmed_name(n, MAX_NAME_LENGTH)),
+    help=N_("Full name; default: the login."),
+)
+@click.option("--email", callback=validated_by(normalize_email), help=N_("E-mail address."))
 @click.option(
     "--phone",
     callback=validated_by(lambda p: normalize_phone(p, get_runtime().config.phone_region)),
-    help="Phone number.",
+    help=N_("Phone number."),
 )
 def create_admin(username: str, name: str | None, email: str | None, phone: str | None) -> None:
-    """Create an administrator, like Django's createsuperuser, and print the password once.
-
-    \b
-    Examples:
-      flask users create-admin --username boss --email boss@example.org
-      ./run flask users create-admin
-    """
+    """Create an administrator and print the password once."""
     if not (email or phone):
         email = click.prompt(gettext("E-mail"), value_proc=lambda value: validated(normalize_email, value))
     validated(lambda login: check_own(login, phone, email, get_runtime().config.phone_region), username)
@@ -63,81 +74,89 @@ def create_admin(username: str, name: str | None, email: str | None, phone: str 
         audit.record(runtime.database, entry)
 
 
-@group.command("block")
+@group.command(
+    "block",
+    help=help_text(
+        N_("Block a user and end all their sessions."),
+        N_("LOGIN is the username, phone, e-mail or id:ID."),
+        examples=("flask users block petrov.ivan", 'flask users block "8 999 123-45-67"'),
+    ),
+)
 @click.argument("login")
 def block(login: str) -> None:
-    """Block a user and end all their sessions. LOGIN is the username, phone, e-mail or id:ID.
-
-    \b
-    Examples:
-      flask users block petrov.ivan
-      flask users block "8 999 123-45-67"
-    """
+    """Block a user and end all their sessions."""
     with refusals_as_errors():
         username = user_service.block(get_runtime().database, _user_id(login), by=None)
     click.echo(gettext("%(name)s is blocked.", name=username))
 
 
-@group.command("unblock")
+@group.command(
+    "unblock",
+    help=help_text(
+        N_("Unblock a user. The password stays the same."),
+        N_("LOGIN is the username, phone, e-mail or id:ID."),
+        examples=("flask users unblock petrov.ivan",),
+    ),
+)
 @click.argument("login")
 def unblock(login: str) -> None:
-    """Unblock a user, who keeps the password. LOGIN is the username, phone, e-mail or id:ID.
-
-    \b
-    Example:
-      flask users unblock petrov.ivan
-    """
+    """Unblock a user, who keeps the password."""
     with refusals_as_errors():
         username = user_service.unblock(get_runtime().database, _user_id(login), by=None)
     click.echo(gettext("%(name)s can log in again.", name=username))
 
 
-@group.command("reset-password")
+@group.command(
+    "reset-password",
+    help=help_text(
+        N_("Issue a new password and print it once."),
+        N_("LOGIN is the username, phone, e-mail or id:ID."),
+        examples=("flask users reset-password petrov.ivan",),
+    ),
+)
 @click.argument("login")
 def reset_password(login: str) -> None:
-    """Issue a new password and print it once. LOGIN is the username, phone, e-mail or id:ID.
-
-    \b
-    Example:
-      flask users reset-password petrov.ivan
-    """
+    """Issue a new password and print it once."""
     with refusals_as_errors():
         runtime = get_runtime()
         username, password = user_service.reset_password(runtime.database, runtime.passwords, _user_id(login), by=None)
     _print_credentials(username, password)
 
 
-@group.command("grant")
+@group.command(
+    "grant",
+    help=help_text(
+        N_("Replace the role of a user."),
+        N_("LOGIN is the username, phone, e-mail or id:ID."),
+        examples=("flask users grant petrov.ivan --role auditor", "flask users grant petrov.ivan --role administrator"),
+    ),
+)
 @click.argument("login")
 @click.option(
     "--role",
     required=True,
     type=click.Choice([Role.AUDITOR.value, Role.ADMINISTRATOR.value]),
-    help="Auditors see names, birth dates and clients; administrators also change users and API keys.",
+    help=N_("Auditors see names, birth dates and client addresses; administrators also change users and API keys."),
 )
 def grant(login: str, role: str) -> None:
-    """Replace the role of a user. LOGIN is the username, phone, e-mail or id:ID.
-
-    \b
-    Examples:
-      flask users grant petrov.ivan --role auditor
-      flask users grant petrov.ivan --role administrator
-    """
+    """Replace the role of a user."""
     with refusals_as_errors():
         username = user_service.grant(get_runtime().database, _user_id(login), Role(role), by=None)
     roles = {Role.AUDITOR: gettext("Auditor"), Role.ADMINISTRATOR: gettext("Administrator")}
     click.echo(gettext("%(name)s has a role now: %(role)s", name=username, role=roles[Role(role)]))
 
 
-@group.command("revoke")
+@group.command(
+    "revoke",
+    help=help_text(
+        N_("Revoke the role of a user."),
+        N_("LOGIN is the username, phone, e-mail or id:ID."),
+        examples=("flask users revoke petrov.ivan",),
+    ),
+)
 @click.argument("login")
 def revoke(login: str) -> None:
-    """Revoke a user's role. LOGIN is the username, phone, e-mail or id:ID.
-
-    \b
-    Example:
-      flask users revoke petrov.ivan
-    """
+    """Revoke the role of a user."""
     with refusals_as_errors():
         username = user_service.revoke(get_runtime().database, _user_id(login), by=None)
     click.echo(gettext("%(name)s has no role now.", name=username))

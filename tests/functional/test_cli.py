@@ -114,13 +114,3 @@ def test_a_conflict_with_an_existing_user_is_reported_and_recorded(
     assert "Password" not in result.output
     assert rows.outcomes() == [(201, "created"), (409, code)]
     assert len(rows.of("users")) == 1
-
-
-def test_the_commands_have_a_help_text_with_examples(app: Flask) -> None:
-    runner = app.test_cli_runner()
-
-    group, command = runner.invoke(args=["users", "--help"]), runner.invoke(args=["users", "create-admin", "--help"])
-
-    assert "create-admin" in group.output
-    assert {"--username", "--email", "--phone", "--name"} <= set(re.findall(r"--\w+", command.output))
-    assert "Examples:\n    flask users create-admin --username boss" in command.output

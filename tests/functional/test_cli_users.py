@@ -15,16 +15,6 @@ from tests.builders import ANNA, IVAN, log_in, rename, useradd
 from tests.conftest import Rows
 
 Command = Callable[..., Result]
-COMMANDS = (
-    ("users", "block"),
-    ("users", "unblock"),
-    ("users", "reset-password"),
-    ("users", "grant"),
-    ("users", "revoke"),
-    ("api-keys", "create"),
-    ("api-keys", "list"),
-    ("api-keys", "revoke"),
-)
 
 
 @pytest.fixture
@@ -212,7 +202,7 @@ def test_an_outage_of_postgresql_is_reported(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("users", "block", "nobody"), "Error: Нет пользователя с логином «nobody».\n"),
+        (("users", "block", "nobody"), "Ошибка: Нет пользователя с логином «nobody».\n"),
         (("users", "create-admin", "--username", "a b", "--email", "a@example.org"), "пробелов. Пример: petrov.ivan."),
         (("users", "create-admin", "--username", "boss", "--email", "boss@example.org"), "Страница входа: http"),
         (("api-keys", "create", "\u202e"), "символ"),
@@ -226,11 +216,3 @@ def test_a_command_speaks_the_language_of_the_terminal(
     monkeypatch.setenv("LC_ALL", "ru_RU.UTF-8")
 
     assert expected in flask(*arguments).output
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_the_commands_have_a_help_text_with_examples(flask: Command, command: tuple[str, str]) -> None:
-    result = flask(*command, "--help")
-
-    assert result.exit_code == 0
-    assert re.search(rf"Examples?:\n    flask {' '.join(command)}", result.output)

@@ -1,0 +1,76 @@
+"""Help of the commands in the language of the terminal, with the texts of click itself."""
+
+import gettext as standard_gettext
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from project.http.translations import gettext
+
+
+def N_(text: str) -> str:  # noqa: N802 - Babel extracts the argument of a function with this name
+    """Mark a text for translation and return it as it is."""
+    return text
+
+
+CLICK_TEXTS = (
+    N_("Usage:"),
+    N_("Options"),
+    N_("Commands"),
+    N_("required"),
+    N_("Show this message and exit."),
+    N_("Error: {message}"),
+    N_("Try '{command} {option}' for help."),
+    N_("Missing argument"),
+    N_("Missing option"),
+    N_("Missing command."),
+    N_("Invalid value: {message}"),
+    N_("Invalid value for {param_hint}: {message}"),
+    N_("No such option {name!r}."),
+    N_("No such command {name!r}."),
+    N_("{value!r} is not a valid UUID."),
+    N_("Could not open file {filename!r}: {message}"),
+    N_("Choose from:\n\t{choices}"),
+    N_("Aborted!"),
+)
+"""Texts of click, which has no translations. It looks them up with the gettext of the standard library."""
+EXAMPLES = "\b\n" + N_("Examples:")
+"""Beginning of the last paragraph of a help; the first character keeps its lines as they are."""
+
+Part = Any
+"""A command, group, option or argument of click."""
+
+
+def use_translations_of_click() -> None:
+    """Let click find its texts in the translations of the project."""
+    standard_gettext.bindtextdomain("messages", str(Path(__file__).parents[1] / "translations"))
+
+
+def help_text(*paragraphs: str, examples: tuple[str, ...]) -> str:
+    """Return the help of a command from marked paragraphs and command lines."""
+    return "\n\n".join([*paragraphs, "\n  ".join([EXAMPLES, *examples])])
+
+
+def english_texts(command: click.Command) -> Iterator[tuple[Part, str, str]]:
+    """Yield parts of a command and its subcommands with the name of an attribute and its text."""
+    for part in (command, *command.params):
+        for attribute in ("help", "prompt"):
+            text = getattr(part, attribute, None)
+            if isinstance(text, str):
+                yield part, attribute, text
+    for subcommand in command.commands.values() if isinstance(command, click.Group) else ():
+        yield from english_texts(subcommand)
+
+
+def translate(texts: list[tuple[Part, str, str]]) -> None:
+    """Set the texts of commands in the current language."""
+    for part, attribute, text in texts:
+        setattr(part, attribute, "\n\n".join(map(_translated, text.split("\n\n"))))
+
+
+def _translated(paragraph: str) -> str:
+    if paragraph.startswith(EXAMPLES):
+        return paragraph.replace("Examples:", gettext("Examples:"), 1)
+    return gettext(paragraph)
