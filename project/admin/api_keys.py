@@ -7,10 +7,19 @@ from flask.typing import ResponseReturnValue
 from flask_babel import lazy_gettext as _
 from wtforms import StringField
 
-from project.admin.confirmation import Confirmation, ConfirmForm, ask, is_reauthenticated, is_sent_again
+from project.admin.confirmation import (
+    Confirmation,
+    ConfirmForm,
+    ask,
+    is_reauthenticated,
+    issued,
+    key_of,
+    redirect_to_issued,
+    show_issued,
+)
 from project.admin.routes import PAGE_SIZE, before, bp, list_state, render_list
 from project.contract.error_codes import message_text
-from project.domain.api_keys import normalize_name
+from project.domain.api_keys import derive_api_key, normalize_name
 from project.domain.errors import RuleError
 from project.http import reauthentication
 from project.http.query_parameters import page_parameters
@@ -44,17 +53,20 @@ def api_keys() -> ResponseReturnValue:
 
 @bp.route("/api-keys/new/", methods=["GET", "POST"])
 def create_api_key() -> ResponseReturnValue:
-    """Create an API key and show it once: only its hash is stored."""
-    form = KeyForm(request.form)
+    """Create an API key (POST), and show it once (GET): only its hash is stored."""
+    runtime, form = get_runtime(), KeyForm(request.form)
+    if kept := issued():
+        api_key = derive_api_key(runtime.passwords, kept[0])
+        if service.is_valid(runtime.database, api_key):
+            title, back = gettext("New key: %(name)s", name=kept[1]), url_for("admin.api_keys")
+            return show_issued(title, api_key, back, example=True)
     name = _checked_name(form) if request.method == "POST" else None
     if name is None or not is_reauthenticated(form):
         page = render_template("admin/new_api_key.html", form=form, asks_password=reauthentication.is_required())
         return page, 422 if form.errors else 200
-    if is_sent_again(form):
-        return redirect(url_for("admin.api_keys"))
-    issued = service.issue(get_runtime().database, name, request_state().account.id)
-    title, back = gettext("New key: %(name)s", name=issued.name), url_for("admin.api_keys")
-    return render_template("admin/secret.html", title=title, secret=issued.key, back=back, example=True)
+    key = key_of(form)
+    service.issue(runtime.database, name, request_state().account.id, derive_api_key(runtime.passwords, key))
+    return redirect_to_issued(key, name)
 
 
 def _checked_name(form: KeyForm) -> str | None:

@@ -1,18 +1,20 @@
 """Confirmation of changes; asks for the password unless it was entered recently."""
 
-import secrets
+import re
+import time
 from dataclasses import dataclass
 
-from flask import flash, render_template, session
+from flask import redirect, render_template, request, session
 from flask.typing import ResponseReturnValue
 from flask_babel import lazy_gettext as _
 from wtforms import Form, HiddenField, PasswordField
 
+from project.domain.passwords import new_key
 from project.http import reauthentication
 from project.http.translations import gettext
 
-MAX_SENT = 8
-"""Forms that a session remembers."""
+SHOWN_S = 60
+"""Seconds within which the page with an issued secret has to be opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +31,8 @@ class ConfirmForm(Form):
     """Form that confirms a sensitive action. CSRFProtect has checked its token."""
 
     password = PasswordField(_("Your password"))
-    once = HiddenField(default=lambda: secrets.token_urlsafe(12))
-    """Names the form: reloading the response sends the same form again."""
+    once = HiddenField(default=new_key)
+    """The key from which an issued secret is derived: a form that is sent twice issues the same."""
 
 
 def ask(confirmation: Confirmation, name: str, back: str, form: ConfirmForm) -> ResponseReturnValue:
@@ -55,16 +57,30 @@ def is_reauthenticated(form: ConfirmForm) -> bool:
     return False
 
 
-def is_sent_again(form: ConfirmForm) -> bool:
-    """Return whether this form was sent before, and say so on the next page; remember it.
+def redirect_to_issued(key: str, name: str) -> ResponseReturnValue:
+    """Redirect to the same address with GET, which shows once the secret derived from this key.
 
-    A response with a secret is not redirected, since the secret would have to be kept until then.
+    The session keeps the key, which gives no secret without PASSWORD_SECRET.
     """
-    sent: list[str] = session.get("sent", [])
-    if not form.once.data:
-        return False
-    if form.once.data in sent:
-        flash(gettext("This form was sent already. What it created was shown once."), "bad")
-        return True
-    session["sent"] = [*sent[1 - MAX_SENT :], form.once.data]
-    return False
+    session["issued"] = {"path": request.path, "key": key, "name": name, "at": int(time.time())}
+    return redirect(request.full_path.rstrip("?"))
+
+
+def issued() -> tuple[str, str] | None:
+    """Return key and name of the secret that this page has to show now, or None."""
+    kept = session.get("issued")
+    if request.method != "GET" or not kept or kept["path"] != request.path or time.time() - kept["at"] > SHOWN_S:
+        return None
+    return kept["key"], kept["name"]
+
+
+def show_issued(title: str, secret: str, back: str, *, example: bool) -> ResponseReturnValue:
+    """Return the page that shows a secret; reloading it shows the form again."""
+    session.pop("issued")
+    return render_template("admin/secret.html", title=title, secret=secret, back=back, example=example)
+
+
+def key_of(form: ConfirmForm) -> str:
+    """Return the key of this form, or a new one if the form has none that is usable."""
+    key = form.once.data or ""
+    return key if re.fullmatch(r"[\w-]{16,64}", key, re.ASCII) else new_key()

@@ -8,7 +8,16 @@ from flask.typing import ResponseReturnValue
 from flask_babel import lazy_gettext as _
 
 from project.admin.audit import action_label, actor_label
-from project.admin.confirmation import Confirmation, ConfirmForm, ask, is_reauthenticated, is_sent_again
+from project.admin.confirmation import (
+    Confirmation,
+    ConfirmForm,
+    ask,
+    is_reauthenticated,
+    issued,
+    key_of,
+    redirect_to_issued,
+    show_issued,
+)
 from project.admin.routes import PAGE_SIZE, before, bp, list_state, render_list
 from project.database import Database
 from project.domain.registration import Role
@@ -120,17 +129,19 @@ def change_user(user_id: UUID, action: str) -> ResponseReturnValue:
     """Ask for confirmation (GET) or change the user (POST)."""
     back = url_for("admin.user", user_id=user_id, **list_state(*LIST_PARAMETERS))
     confirmation = CONFIRMATIONS[action]
-    form = ConfirmForm(request.form)
+    runtime, form = get_runtime(), ConfirmForm(request.form)
+    if action == RESET and (kept := issued()):
+        key, login = kept
+        if password := service.find_issued_password(runtime.database, runtime.passwords, user_id, key):
+            return show_issued(gettext("New password of %(name)s", name=login), password, back, example=False)
     if request.method != "POST" or not is_reauthenticated(form):
         return ask(confirmation, _find(user_id).username, back, form)
     by = request_state().account.id
     if action == RESET:
-        if is_sent_again(form):
-            return redirect(back)
-        login, password = service.reset_password(get_runtime().database, get_runtime().passwords, user_id, by)
-        title = gettext("New password of %(name)s", name=login)
-        return render_template("admin/secret.html", title=title, secret=password, back=back)
-    username = CHANGES[action](get_runtime().database, user_id, by)
+        key = key_of(form)
+        login, _password = service.reset_password(runtime.database, runtime.passwords, user_id, by, key)
+        return redirect_to_issued(key, login)
+    username = CHANGES[action](runtime.database, user_id, by)
     flash(confirmation.done % {"name": username}, "ok")
     return redirect(back)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from uuid import UUID
 
-from project.domain.passwords import ALPHABET, SYMBOLS
+from project.domain.passwords import ALPHABET, SYMBOLS, Passwords
 from project.domain.text import trimmed_name
 
 PREFIX = "useradd_"
@@ -41,6 +41,11 @@ class IssuedKey:
 def new_api_key() -> str:
     """Return a new key with 130 bits of randomness."""
     return PREFIX + "".join(secrets.choice(ALPHABET) for _ in range(SYMBOLS))
+
+
+def derive_api_key(passwords: Passwords, key: str) -> str:
+    """Return the API key that is derived from the key of a form."""
+    return PREFIX + passwords.derive_symbols(key)
 
 
 def normalize_name(name: str) -> str:

@@ -70,8 +70,11 @@ class Passwords:
         """
         message = b"\0".join((b"useradd/pw/v1", key.encode(), username.encode()))
         digest = hmac.digest(self._secret(kid or self.kid), message, "sha256")
-        symbols = base64.b32encode(b"\0\0\0" + digest).translate(_LETTERS).decode()[: -SYMBOLS - 1 : -1]
-        return _grouped(symbols)
+        return _grouped(_symbols(digest))
+
+    def derive_symbols(self, key: str) -> str:
+        """Derive the symbols of an API key, deterministically."""
+        return _symbols(hmac.digest(self._secret(self.kid), b"useradd/api-key/v1\0" + key.encode(), "sha256"))
 
     def import_key(self, run: str = "", kid: str | None = None) -> str:
         """Return the key of an import, from which those of its rows are derived.
@@ -149,6 +152,10 @@ def _spellings(password: str) -> Iterator[str]:
     meant = _grouped(symbols) if is_generated else trim(password)
     if meant != password:
         yield meant
+
+
+def _symbols(digest: bytes) -> str:
+    return base64.b32encode(b"\0\0\0" + digest).translate(_LETTERS).decode()[: -SYMBOLS - 1 : -1]
 
 
 def _grouped(symbols: str) -> str:

@@ -15,10 +15,13 @@ from project.queries.audit import add_entry
 _KEY = tuple(getattr(ApiKey, field.name) for field in fields(Key))
 
 
-def add_key(connection: Connection, row: dict[str, Any], entry: NewEntry) -> None:
-    """Insert an API key. Idempotent: a retry with the same ID changes nothing."""
-    connection.execute(insert(ApiKey).values(row).on_conflict_do_nothing(index_elements=["id"]))
-    add_entry(connection, entry)
+def add_key(connection: Connection, row: dict[str, Any], entry: NewEntry) -> bool:
+    """Insert an API key; return False if it exists. Idempotent: a retry changes nothing."""
+    added = insert(ApiKey).values(row).on_conflict_do_nothing().returning(ApiKey.id)
+    is_new = connection.execute(added).scalar_one_or_none() is not None
+    if is_new:
+        add_entry(connection, entry)
+    return is_new
 
 
 def revoke_key(connection: Connection, key_id: UUID, entry: NewEntry) -> str | None:

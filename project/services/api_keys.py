@@ -56,13 +56,21 @@ class ApiKeys:
         return True
 
 
-def issue(database: Database, name: str, by: UUID | None) -> IssuedKey:
-    """Create an API key and return it. `by` is the administrator, None for the command line."""
-    key, key_id = new_api_key(), new_id(datetime.now(UTC))
+def issue(database: Database, name: str, by: UUID | None, key: str | None = None) -> IssuedKey:
+    """Create an API key and return it. `by` is the administrator, None for the command line.
+
+    A `key` that exists already is not created again.
+    """
+    key, key_id = key or new_api_key(), new_id(datetime.now(UTC))
     row = {"id": key_id, "name": name, "key_hash": hash_api_key(key), "created_by": by, "prefix": key[:SHOWN]}
-    database.write_transaction(queries.add_key, row, NewEntry.by_user(Action.KEY_CREATED, by, key_id, name))
-    _log("API key created", key_id, by)
+    if database.write_transaction(queries.add_key, row, NewEntry.by_user(Action.KEY_CREATED, by, key_id, name)):
+        _log("API key created", key_id, by)
     return IssuedKey(name=name, key=key)
+
+
+def is_valid(database: Database, key: str) -> bool:
+    """Return whether a key exists and is not revoked."""
+    return database.read_transaction(queries.find_key, hash_api_key(key)) is not None
 
 
 def revoke(database: Database, key_id: UUID, by: UUID | None) -> str:

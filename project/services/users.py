@@ -94,20 +94,34 @@ def revoke(database: Database, user_id: UUID, by: UUID | None) -> str:
     return _change("role revoked", Action.ROLE_REVOKED, database, user_id, by, role=Role.USER)
 
 
-def reset_password(database: Database, passwords: Passwords, user_id: UUID, by: UUID | None) -> tuple[str, str]:
-    """Set a new generated password; return username and password. Only the hash is stored."""
+def reset_password(
+    database: Database, passwords: Passwords, user_id: UUID, by: UUID | None, key: str | None = None
+) -> tuple[str, str]:
+    """Set a new generated password; return username and password. Only the hash is stored.
+
+    With a key, find_issued_password() derives it again.
+    """
     if by == user_id:
         raise RefusalError("forbidden", "oneself")
     account = queries.find_account(database, user_id)
     if account is None:
         raise RefusalError("not_found")
-    password = passwords.derive(new_key(), account.username)
+    password = passwords.derive(key or new_key(), account.username)
     hashed = passwords.hash_generated(password)
     entry = NewEntry.by_user(Action.PASSWORD_RESET, by, user_id, account.username)
     if not database.write_transaction(_reset_password, user_id, hashed, entry):
         raise RefusalError("not_found")
     _log("password reset", user_id, by)
     return account.username, password
+
+
+def find_issued_password(database: Database, passwords: Passwords, user_id: UUID, key: str) -> str | None:
+    """Return the password that reset_password() set with this key; None if it was changed since."""
+    account = queries.find_account(database, user_id)
+    if account is None:
+        return None
+    password = passwords.derive(key, account.username)
+    return password if passwords.verify(password, account.password_hash) else None
 
 
 def change_password(

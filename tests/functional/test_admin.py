@@ -13,10 +13,12 @@ from flask.testing import FlaskClient
 from sqlalchemy import Connection, TextClause, event, text
 from werkzeug.test import TestResponse
 
+from project.admin.confirmation import SHOWN_S
 from project.database.breaker import Breaker
 from project.domain.errors import QueryTimeoutError
 from project.extensions import db
 from project.queries import api_keys, users
+from project.runtime import get_runtime
 from tests.builders import ANNA, HTML, IVAN, KEY, csrf_token, log_in, useradd
 from tests.conftest import Rows
 
@@ -95,7 +97,14 @@ def shown_secret(page: TestResponse) -> str:
 
 def reset(browser: FlaskClient, user: UUID) -> str:
     """Reset the password of a user; return the new one."""
-    return shown_secret(confirm(browser, f"/admin/users/{user}/reset/"))
+    return shown_secret(issue(browser, f"/admin/users/{user}/reset/"))
+
+
+def issue(browser: FlaskClient, address: str, **form: str) -> TestResponse:
+    """Confirm what issues a secret; return the page that shows it."""
+    response = confirm(browser, address, **form)
+    assert (response.status_code, response.location) == (302, address)
+    return browser.get(address, headers=HTML)
 
 
 def listed(page: TestResponse) -> list[str]:
@@ -415,7 +424,7 @@ def test_a_reset_shows_the_new_password_once_ends_sessions_and_revokes_the_old_o
     old = useradd(app.test_client(), ANNA, headers={"Idempotency-Key": KEY}).json
     assert old is not None
 
-    page = confirm(administrator, f"/admin/users/{anna}/reset/")
+    page = issue(administrator, f"/admin/users/{anna}/reset/")
     password = shown_secret(page)
 
     assert page.headers["Cache-Control"] == "no-store"
@@ -606,7 +615,7 @@ def test_a_session_without_the_time_of_the_password_requires_it(stale: tuple[Fla
 
 
 def test_a_key_is_shown_once_and_only_its_hash_is_stored(administrator: FlaskClient, rows: Rows) -> None:
-    page = confirm(administrator, "/admin/api-keys/new/", name="  shop front ")
+    page = issue(administrator, "/admin/api-keys/new/", name="  shop front ")
     key = shown_secret(page)
 
     [row] = rows.of("api_keys")
@@ -663,28 +672,70 @@ def test_the_first_page_shows_the_state_of_the_service(
         assert message in degraded
 
 
-def test_reloading_the_page_that_shows_a_new_password_issues_no_other_one(
+def test_reloading_the_page_that_shows_a_secret_issues_no_other_one_and_shows_it_no_more(
     administrator: FlaskClient, anna: UUID, rows: Rows
 ) -> None:
-    address = f"/admin/users/{anna}/reset/"
-    page = administrator.get(address).text
-    form = dict(re.findall(r'name="(csrf_token|once)" value="([^"]*)"', page))
-    first = administrator.post(address, data=form, headers=HTML)
-    before = rows.of("users")
+    for address, form, table in (
+        (f"/admin/users/{anna}/reset/", {}, "users"),
+        ("/admin/api-keys/new/", {"name": "billing"}, "api_keys"),
+    ):
+        page = issue(administrator, address, **form)
+        before = rows.of(table)
 
-    again = administrator.post(address, data=form, headers=HTML)
+        again = administrator.get(address, headers=HTML)
 
-    assert shown_secret(first)
-    assert (again.status_code, again.location) == (302, f"/admin/users/{anna}/")
-    assert rows.of("users") == before
-    assert "показано один раз" in administrator.get(again.location).text
+        assert shown_secret(page)
+        assert (again.status_code, "secret" in again.text) == (200, False)
+        assert rows.of(table) == before
 
 
-def test_reloading_the_page_that_shows_an_api_key_creates_no_other_one(administrator: FlaskClient, rows: Rows) -> None:
-    page = administrator.get("/admin/api-keys/new/").text
-    form = dict(re.findall(r'name="(csrf_token|once)" value="([^"]*)"', page)) | {"name": "billing"}
+def test_a_form_that_is_sent_twice_issues_and_shows_the_same_secret(
+    administrator: FlaskClient, anna: UUID, rows: Rows
+) -> None:
+    for address, extra in ((f"/admin/users/{anna}/reset/", {}), ("/admin/api-keys/new/", {"name": "billing"})):
+        page = administrator.get(address).text
+        form = dict(re.findall(r'name="(csrf_token|once)" value="([^"]*)"', page)) | extra
+        shown = []
 
-    for _ in range(2):
-        administrator.post("/admin/api-keys/new/", data=form, headers=HTML)
+        for _ in range(2):
+            administrator.post(address, data=form, headers=HTML)
+            shown.append(shown_secret(administrator.get(address, headers=HTML)))
 
+        assert len(set(shown)) == 1
     assert len(rows.of("api_keys")) == 1
+    assert [row["action"] for row in rows.of("audit_log")].count("key_created") == 1
+
+
+def test_an_issued_password_is_shown_only_where_and_while_it_is_valid(
+    administrator: FlaskClient, anna: UUID, app: Flask
+) -> None:
+    address = f"/admin/users/{anna}/reset/"
+    other = f"/admin/users/{anna}/block/"
+    confirm(administrator, address)
+
+    assert "secret" not in administrator.get(other).text
+    get_runtime(app).database.write_transaction(users.reset_password, anna, "hmac-sha256$0$AA==$AA==")
+    assert "secret" not in administrator.get(address).text
+
+    confirm(administrator, address)
+    with administrator.session_transaction() as session:
+        session["issued"]["at"] -= SHOWN_S + 1
+        session.modified = True
+    assert "secret" not in administrator.get(address).text
+
+
+def test_an_issued_secret_is_neither_stored_nor_logged(
+    administrator: FlaskClient, anna: UUID, rows: Rows, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        secrets = [
+            reset(administrator, anna),
+            shown_secret(issue(administrator, "/admin/api-keys/new/", name="billing")),
+        ]
+
+    with administrator.session_transaction() as session:
+        kept = str(dict(session))
+    stored = "".join(str(rows.of(table)) for table in ("users", "api_keys", "audit_log"))
+    logged = "".join(str(vars(record)) for record in caplog.records)
+    for secret in secrets:
+        assert not [place for place in (kept, stored, logged) if secret in place]
