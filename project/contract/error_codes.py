@@ -469,7 +469,10 @@ FIELD_CODES: Mapping[str, FieldCode] = {
                 "The part before the @ is not valid: use letters, digits and . _ + -, with single dots between them. "
                 "Example: ivan.petrov@example.org."
             ),
-            "domain": _("The part after @ must be a domain name with a dot. Example: ivan@example.org."),
+            "domain": _(
+                "The part after @ is not a domain name: use letters, digits and hyphens, with single dots between them "
+                "and none at the end. Example: ivan@example.org."
+            ),
             "special_domain": _(
                 "This is not a public mail domain. Use an address with a public domain, in the form ivan@example.org."
             ),

@@ -116,7 +116,7 @@ def reset_password(
 
 
 def find_issued_password(database: Database, passwords: Passwords, user_id: UUID, key: str) -> str | None:
-    """Return the password that reset_password() set with this key; None if it was changed since."""
+    """Return the password that reset_password() set with this key, None if changed since."""
     account = queries.find_account(database, user_id)
     if account is None:
         return None

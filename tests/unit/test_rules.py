@@ -8,6 +8,7 @@ from datetime import date
 from functools import partial
 from typing import Any
 
+import idna
 import phonenumbers
 import pytest
 from email_validator import validate_email
@@ -286,6 +287,41 @@ def test_two_spellings_of_an_email_are_one(one: str, other: str) -> None:
 )
 def test_two_addresses_stay_two(one: str, other: str) -> None:
     assert fold_email(normalize_email(one)) != fold_email(normalize_email(other))
+
+
+@pytest.mark.parametrize(
+    ("ascii_domain", "spellings"),
+    [
+        ("xn--bcher-kva.de", ("bücher.de", "BÜCHER.de", "bu\u0308cher.de", "bücher\u3002de", "ｂücher．DE")),
+        ("xn--fa-hia.de", ("faß.de", "FAß.DE", "FA\u1e9e.de")),
+        ("xn--3xab.gr", ("σς.gr", "Σς.GR")),
+        ("xn--e1afmkfd.xn--p1ai", ("пример.рф", "ПРИМЕР.РФ", "xn--e1afmkfd.рф", "пример.XN--P1AI")),
+        ("strasse.de", ("STRASSE.de", "ｓtrasse.de")),
+    ],
+)
+def test_every_spelling_of_a_domain_is_the_domain_of_its_a_label(ascii_domain: str, spellings: tuple[str, ...]) -> None:
+    found = {
+        fold_email(normalize_email(f"Ivan@{domain}"))
+        for domain in (ascii_domain, ascii_domain.upper(), ascii_domain.title(), *spellings)
+    }
+
+    assert len(found) == 1
+    assert idna.encode(found.pop().removeprefix("ivan@")).decode() == ascii_domain
+
+
+@given(text=EMAILS | st.emails())
+@no_deadline
+def test_the_domain_of_the_unique_form_and_its_a_label_are_one_domain(text: str) -> None:
+    email = accepted(normalize_email, text)
+    local, _, domain = email.rpartition("@")
+
+    assert fold_email(normalize_email(f"{local}@{idna.encode(domain).decode().upper()}")) == fold_email(email)
+
+
+@pytest.mark.parametrize("email", ["ivan@пrимер.рф", "ivan@xn--r-jtbiqmk.xn--p1ai", "ivan@mail.ru.", "ivan@xn--a.de"])
+def test_a_domain_that_is_no_name_or_mixes_scripts_is_refused_in_every_spelling(email: str) -> None:
+    with pytest.raises(RuleError, match="invalid_email"):
+        normalize_email(email)
 
 
 @given(text=st.emails() | EMAILS | st.builds("{}@{}".format, LOOKALIKES, st.sampled_from(["mail.ru", "пример.рф"])))
