@@ -21,6 +21,7 @@ from project.database import errors
 from project.database.breaker import Breaker
 from project.database.deadline import deadline, remaining
 from project.database.group_commit import GroupCommit, GroupFailedError, Member
+from project.database.hosts import detect_silence
 from project.database.prepared import PreparedQuery, PreparedStatement, Row
 from project.database.semaphore import FairSemaphore
 from project.domain.errors import (
@@ -206,19 +207,21 @@ class Database:
         try:
             with deadline(self._deadline_s):
                 while not self._is_checked(began):
-                    time.sleep(RETRY_MAX_S)
+                    pass
         finally:
             self.breaker.end_check()
 
     def _is_checked(self, began: float) -> bool:
-        """Query once; return False if PostgreSQL is unavailable and there is time for a retry."""
+        """Query once; return False, after a pause, if a retry is due."""
         try:
-            with self._engine.connect() as connection:
+            with self._engine.connect() as connection, detect_silence(connection.connection.driver_connection):
                 connection.exec_driver_sql("select 1")
         except (DBAPIError, psycopg2.Error, PoolTimeoutError) as error:
             if not errors.is_unavailable(error):
                 return True
             if _is_worth_retrying(error, RETRY_MAX_S):
+                if not errors.is_deadline(error):  # otherwise the host is silent, and the next one is tried
+                    time.sleep(RETRY_MAX_S)
                 return False
             self._translate(error, may_be_committed=False)
             if not self.breaker.is_open:

@@ -15,9 +15,32 @@ from psycopg2 import extensions
 
 _limit = threading.local()
 
+LOOK_S = 0.1
+"""Interval in seconds at which a waiting thread looks whether the host of its connection was abandoned."""
+
 
 class DeadlineError(psycopg2.OperationalError):
     """PostgreSQL did not answer before the deadline; psycopg2 then closes the connection."""
+
+
+class HostState:
+    """State of the host to which an engine connects; shared by all its connections."""
+
+    __slots__ = ("host", "is_abandoned", "is_silent")
+
+    def __init__(self, host: object = None) -> None:
+        self.host = host
+        self.is_silent = False
+        """Whether it did not answer in time: the next connection is opened to another host first."""
+        self.is_abandoned = False
+        """Whether another host has answered instead: nobody waits for this one any longer."""
+
+
+class HostConnection(extensions.connection):
+    """A connection to one of several hosts."""
+
+    host_state: HostState | None = None
+    """None while connecting."""
 
 
 class deadline:  # noqa: N801 - a context manager reads like a verb
@@ -63,10 +86,15 @@ def install_wait_callback() -> None:
 
 
 def _wait(connection: extensions.connection) -> None:
+    host = connection.host_state if isinstance(connection, HostConnection) else None
     while (state := connection.poll()) != extensions.POLL_OK:
         left = remaining()
         if left is not None and left <= 0:
             raise DeadlineError("PostgreSQL did not answer before the deadline")
+        if host:
+            if host.is_abandoned:
+                raise psycopg2.OperationalError("this host does not answer, another one does")
+            left = LOOK_S if left is None else min(left, LOOK_S)
         poller = select.poll()  # select() fails for file descriptors above 1023
         poller.register(connection.fileno(), select.POLLIN if state == extensions.POLL_READ else select.POLLOUT)
         poller.poll(None if left is None else max(1, left * 1000))

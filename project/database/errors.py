@@ -48,7 +48,12 @@ def is_query_timeout(error: BaseException) -> bool:
 
 def is_timeout(error: DriverError) -> bool:
     """Return whether the statement timed out or conflicted with another transaction."""
-    return sqlstate(error) in _TRANSIENT or isinstance(_origin(error), DeadlineError)
+    return sqlstate(error) in _TRANSIENT or is_deadline(error)
+
+
+def is_deadline(error: BaseException) -> bool:
+    """Return whether PostgreSQL did not answer before a deadline."""
+    return isinstance(_origin(error), DeadlineError)
 
 
 def refuses_writes(error: DriverError) -> bool:

@@ -1,17 +1,23 @@
 """Connects to the first PostgreSQL host that answers and fits `target_session_attrs`."""
 
 import ipaddress
-from typing import Any
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
 
 import psycopg2
 from psycopg2 import extensions
 from sqlalchemy import Engine, event
 
-from project.database.deadline import DeadlineError, deadline, remaining
+from project.database.deadline import DeadlineError, HostConnection, HostState, deadline, remaining
 from project.database.name_lookup import NameLookup
 
 HOST_CONNECT_S = 1.0
 """Seconds to connect to a host while another one is left to try; also the timeout of a name lookup."""
+SILENT_S = 1.0
+"""Seconds after which a host that does not answer a check counts as silent, if there is another one."""
 LAST_HOST_CONNECT_S = 10.0
 """Seconds to connect to the last host where there is no deadline: in migrations."""
 
@@ -27,31 +33,96 @@ def install_host_failover(engine: Engine) -> None:
 
     libpq can do this itself, but then, with a wait callback, a frozen first host would use up the whole deadline.
     """
-    preferred = 0
+    failover = _Failover(engine)
 
     @event.listens_for(engine, "do_connect")
     def connect(
         dialect: object, record: object, arguments: list[object], options: dict[str, Any]
     ) -> extensions.connection:
-        nonlocal preferred
         hosts = _hosts(options)
-        candidates = [*hosts[preferred:], *hosts[:preferred]]
-        for host in candidates[:-1]:
+        if len(hosts) > 1:
+            return failover.open(options | {"connection_factory": HostConnection}, hosts)
+        with deadline(LAST_HOST_CONNECT_S):
+            return _connect(options | hosts[0])
+
+
+@contextmanager
+def detect_silence(connection: object) -> Iterator[None]:
+    """Bound a query in the block by SILENT_S, and mark the host as silent if it takes longer.
+
+    Does nothing if there is only one host.
+    """
+    state = connection.host_state if isinstance(connection, HostConnection) else None
+    if state is None:
+        yield
+        return
+    end = time.monotonic() + SILENT_S
+    try:
+        with deadline(SILENT_S):
+            yield
+    finally:
+        state.is_silent = time.monotonic() >= end
+
+
+class _Failover:
+    """Chooses between the hosts of an engine.
+
+    If a host is silent and another one answers, all connections to the silent one are abandoned, so that requests which
+    wait for it are retried. A host that refuses connections has ended its connections itself.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._preferred = 0
+        self._current = HostState()
+        self._lock = threading.Lock()
+
+    def open(self, options: dict[str, Any], hosts: list[dict[str, str]]) -> extensions.connection:
+        """Connect to the first host that answers."""
+        silent = self._current.host if self._current.is_silent else None
+        if hosts[self._preferred] == silent:
+            self._prefer_next(hosts, silent)
+        *others, last = [*hosts[self._preferred :], *hosts[: self._preferred]]
+        for host in others:
             try:
-                with deadline(HOST_CONNECT_S):
-                    connection = _connect(options | host)
+                return self._connect(options, hosts, host, HOST_CONNECT_S)
             except psycopg2.OperationalError:
-                preferred = (hosts.index(host) + 1) % len(hosts)  # the next try may have time for one host only
+                self._prefer_next(hosts, host)  # the next try may have time for one host only
                 left = remaining()
                 if left is not None and left <= 0:
                     raise
-            else:
-                preferred = hosts.index(host)
-                return connection
-        with deadline(LAST_HOST_CONNECT_S):
-            connection = _connect(options | candidates[-1])
-        preferred = hosts.index(candidates[-1])
+        return self._connect(options, hosts, last, HOST_CONNECT_S if last == silent else LAST_HOST_CONNECT_S)
+
+    def _connect(
+        self, options: dict[str, Any], hosts: list[dict[str, str]], host: dict[str, str], limit_s: float
+    ) -> extensions.connection:
+        used, end = self._current, time.monotonic() + HOST_CONNECT_S
+        try:
+            with deadline(limit_s):
+                connection = _connect(options | host)
+        except psycopg2.OperationalError:
+            if host == used.host and time.monotonic() >= end:
+                used.is_silent = True
+            raise
+        self._preferred = hosts.index(host)
+        cast(HostConnection, connection).host_state = self._record_answer(host)
         return connection
+
+    def _prefer_next(self, hosts: list[dict[str, str]], host: dict[str, str]) -> None:
+        self._preferred = (hosts.index(host) + 1) % len(hosts)
+
+    def _record_answer(self, host: dict[str, str]) -> HostState:
+        """Make `host` the current one; abandon the previous one if it was silent."""
+        with self._lock:
+            before = self._current
+            if before.host == host:
+                before.is_silent = False
+                return before
+            self._current = state = HostState(host)
+        if before.is_silent:
+            before.is_abandoned = True
+            self._engine.dispose()  # the idle connections
+        return state
 
 
 def _connect(options: dict[str, Any]) -> extensions.connection:

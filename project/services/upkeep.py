@@ -32,7 +32,7 @@ AFTER_ERROR_S = 5
 PRUNE_EVERY_S = 60
 MEASURE_EVERY_S = 1.0
 CHECK_EVERY_S = 0.5
-CHECK_DATABASE_EVERY_S = 1.0
+CHECK_DATABASE_EVERY_S = 0.5
 MASK_EVERY_S, MASK_S = 60, 3600
 """Interval at which new attempts of the previous version are masked again, and how long that version may still run."""
 AGGREGATION_MINIMUM, AGGREGATION_BATCH = 2_000, 5_000

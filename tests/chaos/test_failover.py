@@ -158,33 +158,20 @@ def test_a_request_not_answered_201_before_a_failover_gets_its_credentials_by_re
 # --- F15 ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_hanging_first_host_delays_only_the_first_request_of_a_worker(
+def test_a_hanging_first_host_delays_requests_once_and_every_one_creates_its_user(
     primary: Postgres, standby: Postgres, new_service: Callable[..., Service]
 ) -> None:
     service = new_service(_url(primary, standby), WORKERS="1").start()
-    primary.freeze()
-    standby.promote()
 
     with closing(Client(service)) as client:
-        first = client.create()
-        between: list[Answer] = []
-        eventually(lambda: _creates(client, between), 5, "no switch to the second host")
+        before = client.create()  # leaves an open connection
+        primary.freeze()
+        standby.promote()
         answers = [client.create() for _ in range(20)]
 
-    # The check of the upkeep leaves an open connection: then the statement was sent, nobody knows its outcome, and the
-    # breaker is open until the probe has reached the second host.
-    assert first.code in {"created", "outcome_unknown"}, summary([first])
-    assert {answer.code for answer in between[:-1]} <= {"database_unavailable"}, summary(between)
-    assert {answer.code for answer in answers} == {"created"}, summary(answers)
-    assert first.seconds < DEADLINE_S
-    _quick(between + answers)
-    check(standby, service, [first, *between, *answers])
-
-
-def _creates(client: Client, answers: list[Answer]) -> bool:
-    """Send a request, keep its answer and return whether it created a user."""
-    answers.append(client.create())
-    return answers[-1].status == 201
+    assert {answer.code for answer in [before, *answers]} == {"created"}, summary(answers)
+    _quick(answers)
+    check(standby, service, [before, *answers])
 
 
 def test_workers_switch_to_the_second_host_when_the_first_hangs_under_load(
@@ -194,16 +181,19 @@ def test_workers_switch_to_the_second_host_when_the_first_hangs_under_load(
     with Load(service, clients=5, pause_s=0.02, reconnecting=True) as load:
         load.await_answers(100)
         primary.freeze()
+        began = time.monotonic()
         standby.promote()
+        outage_s = time.monotonic() - began
         promoted = len(load.answers)
         eventually(lambda: _recently_created(load.answers[promoted:]), FIXED_WITHIN_S, "P9: no users are created")
     after = burst(service, requests=40, parallel=4)
 
-    _answered_in_time(load.answers, "created", "outcome_unknown", "database_unavailable")
+    explained = [] if outage_s < HIDDEN_S else ["database_unavailable", "outcome_unknown"]
+    _answered_in_time(load.answers, "created", *explained)
     _answered_in_time(after, "created")
     _quick(after)
     repeats = _repeated(service, [answer for answer in load.answers if answer.status == 503])
-    assert {answer.status for answer in repeats} == {201}, summary(repeats)
+    assert {answer.status for answer in repeats} <= {201}, summary(repeats)
     check(standby, service, load.answers + after + repeats)
 
 

@@ -55,8 +55,8 @@ ALLOWED = {
     "project/cli/import_files.py open_credentials os.fsync": "command",
     "project/cli/imports.py _wait_for_database time.sleep": "import",
     "project/database/database.py Database._is_checked self._engine.connect": "postgres",
+    "project/database/database.py Database._is_checked time.sleep": "postgres",
     "project/database/database.py Database._retry time.sleep": "postgres",
-    "project/database/database.py Database.check time.sleep": "postgres",
     "project/database/database.py Database.run_once self._engine.connect": "postgres",
     "project/database/database.py Database.write_transaction.once self._engine.connect": "postgres",
     "project/database/deadline.py _wait poller.poll": "migration",
@@ -64,6 +64,7 @@ ALLOWED = {
     "project/contract/import_runner.py with self._lock": "memory",
     "project/database/group_commit.py with self._lock": "memory",
     "project/database/hosts.py _open psycopg2.connect": "connect",
+    "project/database/hosts.py with self._lock": "memory",
     "project/database/name_lookup.py NameLookup._run socket.getaddrinfo": "dns",
     "project/database/name_lookup.py with self._lock": "memory",
     "project/database/semaphore.py with self._lock": "memory",
@@ -127,7 +128,7 @@ ALLOWED = {
 
 A lock has one line per file: its bound depends on all its holders. Other waits name their function.
 """
-OTHER_ROWS = {"request", "group", "queue", "permit", "intent", "record", "redis", "program"}
+OTHER_ROWS = {"silence", "request", "group", "queue", "permit", "intent", "record", "redis", "program"}
 """Rows of waits that have a bound of their own."""
 ALWAYS_READY = {"connection.poll", "server.poll", "self._queue.put", "self._records.put", "self._intents.put"}
 """psycopg2's and subprocess's poll() and SimpleQueue's put() do not wait."""

@@ -4,7 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg2
@@ -16,11 +16,11 @@ from sqlalchemy.pool import NullPool
 
 from project import ONE_SNAPSHOT
 from project import database as db
-from project.database import Database, PreparedQuery, PreparedStatement
+from project.database import Database, PreparedQuery, PreparedStatement, hosts
 from project.database.breaker import LATE_S, Breaker
 from project.database.database import MIN_TRY_S
+from project.database.deadline import HostConnection, HostState, remaining
 from project.database.deadline import _wait as wait
-from project.database.deadline import remaining
 from project.database.prepared import autocommit_cursor
 from project.domain.errors import DatabaseUnavailableError, OutcomeUnknownError, WritesRefusedError
 from project.queries.maintenance import write_nothing
@@ -81,6 +81,32 @@ def test_a_check_of_a_silent_server_opens_the_breaker(runtime: Runtime) -> None:
     since = database.breaker.unavailable_since
     assert since is not None
     assert began <= since <= database.breaker.checked_at
+
+
+def test_nobody_waits_for_an_abandoned_host(runtime: Runtime, postgres_url: str) -> None:
+    connection = psycopg2.connect(postgres_url, connection_factory=HostConnection)
+    connection.host_state = HostState()
+    connection.host_state.is_abandoned = True
+
+    with db.deadline(60), pytest.raises(psycopg2.OperationalError, match="another one does"):
+        connection.cursor().execute("select pg_sleep(60)")
+
+    assert connection.closed
+
+
+@pytest.mark.parametrize("seconds", [0, 60])
+def test_a_host_is_silent_while_it_does_not_answer_a_check(
+    seconds: int, runtime: Runtime, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosts, "SILENT_S", 0.3)
+    connection = psycopg2.connect(postgres_url, connection_factory=HostConnection)
+    connection.host_state = HostState()
+
+    with suppress(psycopg2.OperationalError), hosts.detect_silence(connection):
+        connection.cursor().execute("select pg_sleep(%s)", [seconds])
+
+    assert connection.host_state.is_silent == (seconds > 0)
+    connection.close()
 
 
 def test_a_check_without_an_answer_counts_as_an_outage_before_the_breaker_opens() -> None:

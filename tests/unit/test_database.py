@@ -15,6 +15,7 @@ from sqlalchemy.pool import NullPool
 
 from project.database import ReadDatabase, deadline, errors, hosts, install_host_failover, remaining
 from project.database.breaker import Breaker
+from project.database.deadline import HostConnection, HostState
 from project.database.semaphore import FairSemaphore
 
 
@@ -199,6 +200,80 @@ def test_when_no_host_answers_the_error_of_the_last_one_is_raised(monkeypatch: p
 
     with pytest.raises(OperationalError, match="no answer from b"):
         engine.connect()
+
+
+class Servers:
+    """Two hosts `a` and `b`, of which those in `answering` accept connections."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.answering = {"a", "b"}
+        self.bounds: list[tuple[str, float]] = []
+        monkeypatch.setattr(hosts, "_connect", self._connect)
+        engine = create_engine("postgresql+psycopg2://u@/d")
+        self.disposals = 0
+        monkeypatch.setattr(engine, "dispose", self._dispose)
+        self._failover = hosts._Failover(engine)
+
+    def _connect(self, options: dict[str, Any]) -> HostConnection:
+        self.bounds.append((options["host"], round(remaining() or 0)))
+        if options["host"] not in self.answering:
+            raise psycopg2.OperationalError("no answer")
+        return HostConnection.__new__(HostConnection)
+
+    def _dispose(self) -> None:
+        self.disposals += 1
+
+    def connect(self) -> HostState:
+        """Return the state of the host that answers."""
+        connection = self._failover.open({}, [{"host": "a"}, {"host": "b"}])
+        assert isinstance(connection, HostConnection)
+        assert connection.host_state
+        return connection.host_state
+
+
+@pytest.fixture
+def servers(monkeypatch: pytest.MonkeyPatch) -> Servers:
+    """Two hosts that answer."""
+    return Servers(monkeypatch)
+
+
+def test_connections_to_a_silent_host_are_abandoned_when_another_one_answers(servers: Servers) -> None:
+    first = servers.connect()
+    first.is_silent = True
+
+    second = servers.connect()
+
+    assert (first.host, second.host) == ({"host": "a"}, {"host": "b"})
+    assert first.is_abandoned
+    assert servers.disposals == 1
+
+
+def test_connections_to_a_host_that_refuses_new_ones_stay_usable(servers: Servers) -> None:
+    first = servers.connect()
+    servers.answering = {"b"}
+
+    assert servers.connect().host == {"host": "b"}
+    assert not first.is_abandoned
+    assert servers.disposals == 0
+
+
+def test_a_silent_host_that_answers_again_while_no_other_does_is_kept(servers: Servers) -> None:
+    first = servers.connect()
+    first.is_silent, servers.answering = True, {"a"}
+
+    assert servers.connect() is first
+    assert not first.is_silent
+    assert not first.is_abandoned
+
+
+def test_a_silent_host_does_not_use_up_the_deadline_as_the_last_one(servers: Servers) -> None:
+    servers.connect().is_silent = True
+    servers.answering, servers.bounds = set(), []
+
+    with pytest.raises(psycopg2.OperationalError):
+        servers.connect()
+
+    assert servers.bounds == [("b", hosts.HOST_CONNECT_S), ("a", hosts.HOST_CONNECT_S)]
 
 
 def test_the_replica_lag_is_stored_per_thread() -> None:
