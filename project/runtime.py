@@ -103,7 +103,7 @@ def init_app(app: Flask, config: Config) -> None:
         database=database,
         read_database=read_database,
         passwords=Passwords(tuple(Secret(secret.encode()) for secret in secrets), config.password_hash),
-        api_keys=ApiKeys(database, activity.note_use),
+        api_keys=ApiKeys(database, activity.record_use),
         rate_limiter=RateLimiter(config.ratelimit_storage_uri, enabled=config.ratelimit_enabled),
         useradd_limits=UseraddLimits.per_minute(
             config.ratelimit_per_client, config.ratelimit_global, config.ratelimit_conflicts

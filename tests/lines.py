@@ -65,7 +65,7 @@ def values(layout: Layout, row: AttemptRow) -> dict[Value, str | None]:
         Value.NAME: row.name,
         Value.PHONE: row.phone_masked,
         Value.EMAIL: row.email_masked,
-        Value.FIXES: layout.messages.describe(row.errors),
+        Value.MESSAGES: layout.messages.describe(row.errors),
         Value.ERRORS: ";".join(f"{error.field}:{error.code}" for error in row.errors) or None,
     }
 

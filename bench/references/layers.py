@@ -106,17 +106,14 @@ class _Connections:
         self._groups: GroupCommit | None = None
 
     def write_member(self, statement: PreparedStatement, member: Member) -> Row:
-        """Run a statement like Database.write_member(), but only once.
-
-        It has no permits, retries and breaker.
-        """
+        """Do the same as Database.write_member(), but without permits, retries and breaker."""
         if self._groups is None:
-            decide = partial(self._decide, statement)
-            self._groups = GroupCommit(decide, lambda member: decide([member])[0])
+            execute = partial(self._execute, statement)
+            self._groups = GroupCommit(execute, lambda member: execute([member])[0])
         with deadline(DEADLINE_S):
-            return self._groups.decide(member)
+            return self._groups.execute(member)
 
-    def _decide(self, statement: PreparedStatement, members: Sequence[Member]) -> list[Row]:
+    def _execute(self, statement: PreparedStatement, members: Sequence[Member]) -> list[Row]:
         try:
             connection = self._idle.pop()
         except IndexError:

@@ -110,7 +110,7 @@ def import_credentials(import_id: UUID) -> ResponseReturnValue:
     if request.method != "POST" or not is_reauthenticated(form):
         return ask(CREDENTIALS_ONCE, run.file_name, url_for("admin.show_import", import_id=import_id), form)
     runtime = get_runtime()
-    issued = service.take_credentials(runtime.database, runtime.passwords, run, request_state().account.id)
+    issued = service.download_credentials(runtime.database, runtime.passwords, run, request_state().account.id)
     delimiter = _delimiter()
     lines = [csv_line(cells, delimiter) for cells in (CREDENTIALS, *issued)]
     return _file(BYTE_ORDER_MARK + b"".join(lines), "csv", "passwords")

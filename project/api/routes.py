@@ -9,7 +9,7 @@ from project.contract import responses
 from project.contract.responses import json_response
 from project.contract.schemas import user_add_schema
 from project.database import reserve
-from project.domain.attempts import CHECKED, CREATED, REPLAYED, NewAttempt
+from project.domain.attempts import CREATED, DRY_RUN, REPLAYED, NewAttempt
 from project.domain.errors import OverloadedError, RefusalError
 from project.domain.masking import mask, mask_program
 from project.domain.passwords import hash_key, new_key
@@ -171,7 +171,7 @@ def _created(request: Request, attempt: NewAttempt, key: str, credentials: Crede
 
 def _checked(attempt: NewAttempt, new_user: NewUser) -> Response:
     runtime = get_runtime()
-    request_state().code = CHECKED
-    recorded = attempts.record(runtime.database, runtime.spool, attempt, status=200, code=CHECKED)
+    request_state().code = DRY_RUN
+    recorded = attempts.record(runtime.database, runtime.spool, attempt, status=200, code=DRY_RUN)
     body = {"valid": True, "normalized": new_user, "attempt_id": attempt.id}
     return json_response(responses.CHECKED, body if recorded else body | {"recorded": False})

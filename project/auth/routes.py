@@ -44,7 +44,7 @@ def login() -> ResponseReturnValue:
             log.warning("login failed")
             return render_template("auth/login.html", form=form, refused=True), 401
     sessions.begin(account)
-    get_runtime().activity.note_login(account.id)
+    get_runtime().activity.record_login(account.id)
     log.info("login succeeded", extra={"user_id": str(account.id)})
     return redirect(_destination())
 

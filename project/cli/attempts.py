@@ -109,7 +109,7 @@ def export(
     args.update({name: value for name, value in (("from", since), ("to", until), ("q", text)) if value})
     with force_locale(lang or get_runtime().config.default_language), refusals_as_errors():
         now = datetime.now(UTC)
-        rows = _write(file, parse_selection_strictly(args, zone, now, default="all", in_full=True), now)
+        rows = _write(file, parse_selection_strictly(args, zone, now, default="all", unmasked=True), now)
     click.echo(gettext("Attempts written to %(file)s: %(count)s", file=file, count=rows))
 
 

@@ -66,7 +66,7 @@ def _standbys(activity: ServerActivity) -> Finding:
 
 
 def _letters(activity: ServerActivity) -> Finding:
-    if activity.knows_letters:
+    if activity.lowers_unicode:
         return Finding(gettext("letters"), gettext("searches ignore the case of all letters"))
     remedy = gettext("create the database with LC_CTYPE 'C.UTF-8' or 'ru_RU.UTF-8' and restore a dump into it")
     return Finding(

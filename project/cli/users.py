@@ -13,7 +13,7 @@ from project.contract.schemas import MAX_NAME_LENGTH
 from project.domain import emails, usernames
 from project.domain.audit import Action, NewEntry
 from project.domain.emails import normalize_email
-from project.domain.logins import check_own
+from project.domain.logins import check_username_contact
 from project.domain.masking import mask_email, mask_number
 from project.domain.passwords import new_key
 from project.domain.phones import normalize_phone
@@ -59,7 +59,7 @@ def create_admin(username: str, name: str | None, email: str | None, phone: str 
     """Create an administrator and print the password once."""
     if not (email or phone):
         email = click.prompt(gettext("E-mail"), value_proc=lambda value: validated(normalize_email, value))
-    validated(lambda login: check_own(login, phone, email, get_runtime().config.phone_region), username)
+    validated(lambda login: check_username_contact(login, phone, email, get_runtime().config.phone_region), username)
     new_user = NewUser(name=name or username, username=username, phone=phone, email=email, birth_date=None)
     key, runtime = new_key(), get_runtime()
     attempt = new_attempt("flask users create-admin", key)

@@ -6,7 +6,7 @@ from typing import Any
 
 from project.contract.problems import Problem, problem_of
 from project.contract.schemas import user_add_schema
-from project.domain.attempts import CHECKED, CREATED, REPLAYED, NewAttempt
+from project.domain.attempts import CREATED, DRY_RUN, REPLAYED, NewAttempt
 from project.domain.errors import RefusalError
 from project.domain.records import AttemptRecord
 from project.domain.registration import Credentials, NewUser, Registration
@@ -36,7 +36,7 @@ class Line:
         if self.problem:
             return self.problem.reason
         if self.credentials is None:
-            return CHECKED
+            return DRY_RUN
         return REPLAYED if self.credentials.replayed else CREATED
 
 

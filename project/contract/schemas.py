@@ -11,7 +11,7 @@ from project.domain import emails, usernames
 from project.domain.dates import parse_birth_date
 from project.domain.emails import normalize_email
 from project.domain.errors import FIELDS, NO_PARAMS, FieldError, RuleError, ValidationFailedError
-from project.domain.logins import check_own
+from project.domain.logins import check_username_contact
 from project.domain.names import find_similar_field, is_name_part
 from project.domain.phones import MAX_PHONE_LENGTH, normalize_phone
 from project.domain.registration import NewUser
@@ -118,20 +118,20 @@ class UserAddSchema(Schema):
                 except RuleError as error:
                     errors[name] = error
         if "username" in values:
-            self._check_own(values, errors)
+            self._check_username_contact(values, errors)
         if "phone" not in sent and "email" not in sent:
             errors["phone"] = RuleError("contact_required")
         if errors or not self._checked.keys() >= sent.keys():
             raise ValidationFailedError(tuple(_field_errors(errors, data)))
         return NewUser(**values)
 
-    def _check_own(self, values: Mapping[str, Any], errors: dict[str, RuleError]) -> None:
+    def _check_username_contact(self, values: Mapping[str, Any], errors: dict[str, RuleError]) -> None:
         """Refuse a username that reads as the phone or e-mail of another user.
 
         If the user's own one is invalid, only that is reported.
         """
         try:
-            check_own(values["username"], values["phone"], values["email"], self._phone_region)
+            check_username_contact(values["username"], values["phone"], values["email"], self._phone_region)
         except RuleError as error:
             if error.params["field"] not in errors:
                 errors["username"] = error

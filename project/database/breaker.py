@@ -1,4 +1,4 @@
-"""A circuit breaker: requests fail at once while PostgreSQL is known to be unavailable."""
+"""A circuit breaker: while PostgreSQL is known to be unavailable, requests fail at once."""
 
 import logging
 import time
@@ -6,15 +6,15 @@ import time
 log = logging.getLogger(__name__)
 
 LATE_S = 1.0
-"""Seconds after which a check without a response counts as an outage, before the breaker opens."""
+"""Seconds after which a check that got no response counts as an outage, although the breaker is closed."""
 
 
 class Breaker:
     """A circuit breaker that is closed by a background probe, never by a request.
 
-    It opens when a transaction fails for good and no other one has succeeded since that transaction started, so that a
-    single stuck connection does not open it. Uses the monotonic clock. Thread-safe without a lock, because the fields
-    are single values.
+    The breaker opens if a transaction has failed after all retries and no other transaction has succeeded since it
+    started, so that a single stuck connection does not open the breaker. Uses the monotonic clock. Thread-safe without
+    a lock, because each field is assigned atomically.
     """
 
     def __init__(self, name: str) -> None:
@@ -32,7 +32,7 @@ class Breaker:
 
     @property
     def unavailable_since(self) -> float | None:
-        """Begin of the outage by time.monotonic(): of the failed transaction or late check."""
+        """Start of the outage by time.monotonic(); None if PostgreSQL is available."""
         if self._is_open:
             return self._failing_since
         began = self._check_began
@@ -40,11 +40,11 @@ class Breaker:
 
     @property
     def checked_at(self) -> float:
-        """Time of the last response or failure by time.monotonic(); 0 if there was none yet."""
+        """Time of the last success, failure or check, by time.monotonic(); 0 before the first one."""
         return max(self._last_success, self._last_check)
 
     def begin_check(self) -> float:
-        """Record that a check begins; return its time by time.monotonic()."""
+        """Record that a check begins; return the time by time.monotonic()."""
         self._check_began = began = time.monotonic()
         return began
 

@@ -40,37 +40,37 @@ log = logging.getLogger(__name__)
 _random = random.SystemRandom()
 
 RETRY_MIN_S, RETRY_MAX_S = 0.02, 0.4
-"""First and last upper bound of the pause before a retry, in seconds. The pause is random below the bound, so that
-clients do not retry at the same time: full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter")."""
+"""First and maximum upper bound of the pause before a retry, in seconds. The pause is a random time up to the bound, so
+that clients do not retry at the same time: full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter")."""
 MIN_TRY_S = 0.1
-"""Minimum remaining seconds for a retry. If the deadline cuts a retry off, its outcome is unknown."""
+"""Minimum remaining seconds for a retry, because the outcome of a retry that exceeds the deadline is unknown."""
 PERMIT_WAIT_S = 0.2
-"""Seconds for which a thread waits for a permit before its request is refused as overload."""
+"""Seconds for which a thread waits for a permit. After that, its request is refused with OverloadedError."""
 _MISCONFIGURED_LOG_INTERVAL_S = 60
 
 Trace = Callable[[str], AbstractContextManager[object]]
-"""Opens a span with this name around a database operation."""
+"""Returns a context manager that opens a tracing span with this name around a database operation."""
 
 
 class QueryError(Exception):
-    """PostgreSQL rejected a statement, because of a bug in this service.
+    """PostgreSQL rejected a statement because of a bug in this service.
 
-    The message contains only error class, SQLSTATE and constraint: the driver's message quotes rows with personal data,
-    which must not be logged.
+    The message consists of error class, SQLSTATE and constraint. The driver's message must not be logged, because it
+    quotes rows with personal data.
     """
 
 
 class Database:
     """A connection pool with admission control, deadline, retries and a circuit breaker.
 
-    At most `permits` threads are admitted at a time and `queue` more may wait, so that waiting for PostgreSQL never
-    takes all threads of the process. At most `connections` of the admitted threads use a connection at a time; the pool
-    of `engine` has more connections, for run_once(). With `is_spare`, transactions are not retried while the server is
-    unavailable, because the caller falls back to another database.
+    At most `permits` threads are admitted at a time and `queue` more may wait, so that waiting for PostgreSQL does not
+    occupy all threads of the process. At most `connections` of the admitted threads use a connection at a time; the
+    pool of `engine` has more connections for run_once() and check(), which need no permit. With `is_spare`,
+    transactions are not retried while the server is unavailable, because the caller falls back to another database.
     """
 
     trace: Trace | None = None
-    """Set by tracing: wraps every operation in a span."""
+    """Set by tracing. Operations that need a permit run in its span."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class Database:
 
     @property
     def in_use(self) -> int:
-        """Number of connections that are executing something."""
+        """Number of connections that operations with a permit are using."""
         return self._connections.in_use
 
     @property
@@ -105,11 +105,11 @@ class Database:
         return self._permits.waiting + gathered + self._connections.waiting
 
     def write_transaction(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `work` in one transaction, commit it, and retry it on outages.
+        """Run `work` in a transaction, commit it, and retry it on outages.
 
-        A COMMIT without an answer is retried, too, so `work` must be idempotent: it first inserts an ID by which a
-        retry recognizes that it was committed. Raises DatabaseUnavailableError if nothing was committed in time,
-        OutcomeUnknownError if that is unknown, OverloadedError if too many threads are waiting already.
+        A transaction whose COMMIT was not confirmed is retried, too, so `work` must be idempotent. Raises
+        DatabaseUnavailableError if nothing was committed before the deadline, OutcomeUnknownError if it is unknown
+        whether it was, OverloadedError if too many threads are waiting, and QueryError.
         """
 
         def once(commit: "_CommitState") -> T:
@@ -122,44 +122,43 @@ class Database:
         return self._run(getattr(work, "__name__", "transaction"), partial(self._retry, once))
 
     def read_transaction(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `work`, which only reads, in one transaction and retry it on outages.
+        """Run `work`, which only reads, in a transaction and retry it on outages.
 
-        Raises QueryTimeoutError, DatabaseUnavailableError or OverloadedError.
+        Raises DatabaseUnavailableError, its subclass QueryTimeoutError, OverloadedError or QueryError.
         """
         with _nothing_to_commit():
             return self.write_transaction(work, *args, **kwargs)
 
     def write_statement(self, statement: PreparedStatement, *values: object) -> list[Row]:
-        """Execute one statement as its own transaction, retry it on outages, and return its rows.
+        """Execute a statement in its own transaction, retry it on outages, and return its rows.
 
-        Takes one round trip instead of three. Raises the errors of write_transaction(); the outcome is unknown from
-        the time that the statement is sent until PostgreSQL answers.
+        Takes one round trip instead of three. The statement must be idempotent. Raises the errors of
+        write_transaction(), and OutcomeUnknownError already if the statement was sent and not confirmed.
         """
         return self._run_autocommit(statement.name, partial(statement.run, values=values))
 
     def write_member(self, statement: PreparedStatement, member: Member) -> Row:
-        """Execute a statement for a member, in one transaction with other threads'; return its row.
+        """Execute a statement for a member and return its row.
 
-        `statement` takes a JSON array of members and returns their rows in order. If the group fails for any reason,
-        the member is tried alone. Raises the errors of write_statement().
+        Concurrent calls share a transaction if possible. `statement` takes a JSON array of members and returns their
+        rows in order. If a group fails, each of its members is tried alone. Raises the errors of write_statement().
         """
         groups = self._groups.get(statement.name)
         if groups is None:  # setdefault() is atomic
-            groups = GroupCommit(partial(self._decide_group, statement), partial(self._decide_alone, statement))
+            groups = GroupCommit(partial(self._execute_group, statement), partial(self._execute_alone, statement))
             groups = self._groups.setdefault(statement.name, groups)
-        return self._run(statement.name, partial(groups.decide, member))
+        return self._run(statement.name, partial(groups.execute, member))
 
     def write_group(
         self, statement: PreparedStatement, members: Sequence[Member]
     ) -> list[Row | RefusalError | QueryError]:
         """Execute a statement for members without common claims; return rows or errors in order.
 
-        Does the same as write_member() for members of one thread, in one transaction. If this fails, each member is
-        tried alone, with a deadline of its own.
+        All members are in one transaction. If it fails, each member is tried alone, with its own deadline.
         """
         try:
             with deadline(self._deadline_s / 2):
-                return [*self._run(statement.name, partial(self._decide_group, statement, members))]
+                return [*self._run(statement.name, partial(self._execute_group, statement, members))]
         except GroupFailedError as failure:
             for member in members:
                 member.may_be_committed = failure.may_be_committed
@@ -173,15 +172,15 @@ class Database:
             return self.write_statement(statement, *values)
 
     def read_query(self, query: PreparedQuery, **values: object) -> list[Row]:
-        """Execute a prepared query in its own transaction. Raises the errors of read_transaction()."""
+        """Execute a query in its own transaction. Raises the errors of read_transaction()."""
         with _nothing_to_commit():
             return self._run_autocommit("query", partial(query.run, values=values))
 
     def run_once(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `work` in one transaction without retries, even if the breaker is open.
+        """Run `work` in a transaction without retries, even if the breaker is open.
 
-        Success closes the breaker. Raises DatabaseUnavailableError, and its subclasses QueryTimeoutError if the
-        statement timed out and WritesRefusedError if PostgreSQL answers but cannot write.
+        Success closes the breaker. Raises DatabaseUnavailableError or QueryError; of the former, the subclass
+        QueryTimeoutError after a timeout, deadlock or deadline, and WritesRefusedError if PostgreSQL cannot write.
         """
         try:
             with deadline(self._deadline_s), self._engine.connect() as connection, connection.begin():
@@ -198,10 +197,10 @@ class Database:
         return result
 
     def check(self) -> None:
-        """Check that PostgreSQL answers, so that an outage is noticed without requests.
+        """Check that PostgreSQL answers, so that an outage is noticed while there are no requests.
 
-        Retries like a request and opens the breaker at the deadline. A success is not recorded in the breaker: COMMIT
-        may hang while queries are answered.
+        Retries until the deadline and then opens the breaker. A successful check does not count as a success for the
+        breaker, because COMMIT may hang while queries are answered.
         """
         began = self.breaker.begin_check()
         try:
@@ -247,8 +246,8 @@ class Database:
         finally:
             connection.close()
 
-    def _decide_group(self, statement: PreparedStatement, members: Sequence[Member]) -> list[Row]:
-        """Execute a statement for members, without retries. Raises GroupFailedError."""
+    def _execute_group(self, statement: PreparedStatement, members: Sequence[Member]) -> list[Row]:
+        """Execute a statement once for all members. Raises GroupFailedError."""
         commit = _CommitState()
         try:
             rows = self._try(partial(self._autocommit, partial(statement.run, values=(_array(members),))), commit)
@@ -260,14 +259,14 @@ class Database:
         self.breaker.record_success()
         return rows
 
-    def _decide_alone(self, statement: PreparedStatement, member: Member) -> Row:
+    def _execute_alone(self, statement: PreparedStatement, member: Member) -> Row:
         once = partial(self._autocommit, partial(statement.run, values=(_array([member]),)))
         [row] = self._retry(once, may_be_committed=member.may_be_committed)
         return row
 
     def _row_or_error(self, statement: PreparedStatement, member: Member) -> Row | RefusalError | QueryError:
         try:
-            return self._run(statement.name, partial(self._decide_alone, statement, member))
+            return self._run(statement.name, partial(self._execute_alone, statement, member))
         except (RefusalError, QueryError) as error:
             return error
 
@@ -290,7 +289,7 @@ class Database:
                 self._permits.release()
 
     def _retry(self, once: Callable[["_CommitState"], T], *, may_be_committed: bool = False) -> T:
-        """Call `once` until it succeeds, a retry is pointless, or no time is left for one."""
+        """Call `once` until it succeeds, a retry is pointless, or the deadline is near."""
         started = time.monotonic()
         ceiling = RETRY_MIN_S
         while True:
@@ -324,7 +323,7 @@ class Database:
             self._connections.release()
 
     def _translate(self, error: errors.DriverError, *, may_be_committed: bool) -> Exception:
-        """Return the domain error for a driver error; log misconfiguration, at most once a minute."""
+        """Convert a driver error; log misconfiguration, but at most once a minute."""
         if not errors.is_outage(error):
             return QueryError(errors.cause(error))
         now = time.monotonic()
@@ -339,7 +338,7 @@ class Database:
 
 
 class _CommitState:
-    """Whether one try has sent COMMIT: after that a broken connection means an unknown outcome."""
+    """The state of a try. If it has sent COMMIT, a broken connection means an unknown outcome."""
 
     is_started = False
 
@@ -350,7 +349,7 @@ def _array(members: Sequence[Member]) -> str:
 
 @contextmanager
 def _nothing_to_commit() -> Iterator[None]:
-    """Turn OutcomeUnknownError into DatabaseUnavailableError: reads have no side effects."""
+    """Convert OutcomeUnknownError into DatabaseUnavailableError, because reads commit nothing."""
     try:
         yield
     except OutcomeUnknownError as error:
@@ -358,9 +357,9 @@ def _nothing_to_commit() -> Iterator[None]:
 
 
 def _was_closed(connection: PoolProxiedConnection) -> bool:
-    """Return whether the server has closed an idle connection, which makes it readable.
+    """Return whether the server has closed an idle connection: its socket is readable then.
 
-    Checked before a statement is sent, so that it certainly was not executed.
+    If this is noticed before a statement is sent, the statement was certainly not executed.
     """
     poller = select.poll()
     poller.register(cast(extensions.connection, connection.driver_connection), select.POLLIN)

@@ -1,7 +1,7 @@
-"""A deadline for all PostgreSQL operations of a thread.
+"""A deadline for the PostgreSQL operations of a thread.
 
-libpq has no timeout that covers a frozen server (docs/adr/0004). With a wait callback, psycopg2 makes no blocking calls
-in the whole process, so that the callback can bound connect, execute, commit and rollback alike.
+libpq has no timeout that covers a frozen server (docs/adr/0004). With a wait callback, psycopg2 uses asynchronous
+calls, so that the callback can bound connect, execute, commit and rollback.
 """
 
 import select
@@ -20,7 +20,7 @@ LOOK_S = 0.1
 
 
 class DeadlineError(psycopg2.OperationalError):
-    """PostgreSQL did not answer before the deadline; psycopg2 then closes the connection."""
+    """PostgreSQL did not answer before the deadline. psycopg2 closes the connection."""
 
 
 class HostState:
@@ -44,10 +44,10 @@ class HostConnection(extensions.connection):
 
 
 class deadline:  # noqa: N801 - a context manager reads like a verb
-    """Context manager that bounds the PostgreSQL operations of this thread in its block.
+    """A context manager that bounds the PostgreSQL operations of this thread in its block.
 
-    The seconds count from `start`, a value of time.monotonic(), by default from now. Of nested deadlines the earliest
-    applies.
+    The seconds count from `start`, a value of time.monotonic(), or by default from the creation of the object. Of
+    nested deadlines, the earliest applies.
     """
 
     __slots__ = ("_at", "_outer")
@@ -65,7 +65,7 @@ class deadline:  # noqa: N801 - a context manager reads like a verb
 
 @contextmanager
 def reserve(seconds: float) -> Iterator[None]:
-    """Shorten the deadline in the block by `seconds`, at most a quarter, for work after it."""
+    """Shorten the remaining time in the block by `seconds`, but at most by a quarter."""
     left = remaining()
     if left is None:
         yield
@@ -81,7 +81,7 @@ def remaining() -> float | None:
 
 
 def install_wait_callback() -> None:
-    """Make psycopg2 honour deadlines in the whole process. COPY, unused here, stops working."""
+    """Make psycopg2 respect deadlines in the whole process. COPY stops working; it is not used."""
     extensions.set_wait_callback(_wait)
 
 

@@ -1,7 +1,7 @@
 """Classifies errors of psycopg2: transient, server unavailable, misconfigured, or a bug.
 
-psycopg2 often has no SQLSTATE, for example if a connection was killed or refused; then the class of the error decides.
-The codes are listed in appendix A of the PostgreSQL documentation.
+psycopg2 often has no SQLSTATE, for example if a connection was killed or refused; such errors are classified by their
+Python class. The codes are listed in appendix A of the PostgreSQL documentation.
 """
 
 import psycopg2
@@ -12,7 +12,7 @@ from project.database.deadline import DeadlineError
 from project.database.hosts import ConnectError
 
 DriverError = DBAPIError | psycopg2.Error | PoolTimeoutError
-"""SQLAlchemy wraps the errors of psycopg2; statements that bypass SQLAlchemy raise them directly."""
+"""Errors of database operations. SQLAlchemy wraps those of psycopg2, unless a statement bypasses SQLAlchemy."""
 
 _TRANSIENT = frozenset({
     "40001", "40P01",  # serialization failure, deadlock
@@ -23,8 +23,8 @@ _BROKEN_CLASSES = ("08", "57P")
 """Connection exceptions; server is shutting down, recovering or starting up."""
 _REFUSING_CLASSES = ("25006", "53", "58", "XX")
 _UNAVAILABLE_CLASSES = (*_BROKEN_CLASSES, *_REFUSING_CLASSES)
-"""Additionally: read-only transaction (during a failover), insufficient resources, I/O errors and corruption. None of
-these is caused by the statement."""
+"""The refusing classes: read-only transaction (during a failover), insufficient resources, I/O errors and corruption.
+None of these is caused by the statement."""
 _LOCKED_OUT_CLASSES = ("28", "3D")
 """Invalid password, unknown database: an operator has to act, a retry is pointless."""
 _SCHEMA_CLASS = "42"
@@ -33,7 +33,8 @@ _LOCKED_OUT_TEXTS = (
     "authentication failed", "no pg_hba.conf entry", "does not exist", "is not permitted to log in",
     "не прошёл проверку подлинности", "в pg_hba.conf нет записи", "не существует", "вход запрещён",
 )  # fmt: skip
-"""Messages of the server while connecting, when psycopg2 has no SQLSTATE; English and Russian (lc_messages)."""
+"""Parts of the server's messages about refused connections, for which psycopg2 has no SQLSTATE, in the languages of
+lc_messages: English and Russian."""
 
 
 def sqlstate(error: BaseException) -> str | None:
@@ -70,7 +71,7 @@ def is_outage(error: DriverError) -> bool:
 
 
 def is_unavailable(error: DriverError) -> bool:
-    """Return whether the whole server is unavailable, not only for this statement."""
+    """Return whether the server is unavailable for other statements, too."""
     return _is_lost_or_of(error, (*_UNAVAILABLE_CLASSES, *_LOCKED_OUT_CLASSES))
 
 
@@ -88,9 +89,9 @@ def is_misconfigured(error: DriverError) -> bool:
 
 
 def cause(error: DriverError) -> str:
-    """Return error class, SQLSTATE and constraint; statements may contain personal data.
+    """Return error class, SQLSTATE and constraint; for a failed connection, return its message.
 
-    Returns the whole message for a failed connection, because an operator needs it.
+    Other messages may contain personal data.
     """
     origin = _origin(error)
     if isinstance(origin, ConnectError):

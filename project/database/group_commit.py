@@ -1,4 +1,4 @@
-"""Group commit: concurrent writes of several threads share a statement (docs/adr/0033)."""
+"""Group commit: concurrent writes of several threads share a transaction (docs/adr/0033)."""
 
 import threading
 import time
@@ -10,28 +10,29 @@ from project.database.prepared import Row
 MAX_MEMBERS = 64
 """Maximum number of members of a group."""
 MAX_RUNNING = 2
-"""Maximum number of groups of a process in progress: while PostgreSQL commits one, it can execute the other."""
-TURN_S = 0.2
+"""Maximum number of groups in progress: while PostgreSQL commits one, it can execute the other."""
+GROUP_WAIT_S = 0.2
 """Seconds for which a member waits for its group to begin; groups normally take milliseconds."""
 MIN_JOIN_S = 0.5
-"""Minimum seconds until the deadline of a member: one half is for the group, the other for a try of its own."""
+"""Minimum seconds until the deadline of a member that joins a group. A group may take half of the time, so that its
+members can be tried alone if it fails."""
 SUSPEND_S = 5.0
-"""Seconds for which no groups are formed after one has failed, because the next one would probably fail, too."""
+"""Seconds for which members are tried alone after a group has failed, because the next one would probably fail, too."""
 
 
 class GroupFailedError(Exception):
-    """A group failed; its members have to be tried alone."""
+    """A group failed. Its members have to be tried alone."""
 
     def __init__(self, *, may_be_committed: bool) -> None:
         super().__init__()
         self.may_be_committed = may_be_committed
-        """Whether the group was sent and its outcome is unknown."""
+        """Whether the group was sent but its outcome is unknown."""
 
 
 class Member:
-    """A JSON object to be passed to a statement, and the thread that waits for its row.
+    """A JSON object to pass to a statement, and the thread that waits for the result.
 
-    Members with a common value in `claims` are never in the same group, so that members do not affect each other.
+    Members with a common claim are never in the same group, so that members of a group do not affect each other.
     """
 
     __slots__ = ("_woken", "claims", "is_leader", "line", "may_be_committed", "row", "until")
@@ -40,16 +41,16 @@ class Member:
         self.line = line
         self.claims = claims
         self.until = 0.0
-        """The deadline of its thread, by time.monotonic()."""
+        """The deadline of the thread, by time.monotonic()."""
         self.is_leader = False
         self.row: Row | None = None
         self.may_be_committed = False
-        """Whether its group may have been committed although there is no row."""
+        """Whether the member's group may have been committed although there is no row."""
         self._woken = threading.Lock()  # an Event costs ten times as much
         self._woken.acquire()
 
     def wake(self) -> None:
-        """Wake the thread that waits in wait()."""
+        """End the wait() of the member's thread."""
         self._woken.release()
 
     def wait(self, timeout_s: float) -> bool:
@@ -58,25 +59,25 @@ class Member:
 
 
 class GroupCommit:
-    """Collects members while groups are in progress; the first one then leads the next group.
+    """Collects members while groups are in progress. The first of them leads the next group.
 
-    There is no timer: if fewer than MAX_RUNNING groups are in progress, a member is sent at once.
+    While fewer than MAX_RUNNING groups are in progress, a member is executed at once, without waiting for others.
     """
 
     def __init__(
-        self, decide_group: Callable[[Sequence[Member]], list[Row]], decide_alone: Callable[[Member], Row]
+        self, execute_group: Callable[[Sequence[Member]], list[Row]], execute_alone: Callable[[Member], Row]
     ) -> None:
         """Create a group commit. Both functions must respect the deadline of their thread.
 
-        `decide_group` executes the statement once and raises GroupFailedError.
+        `execute_group` does not retry; it raises GroupFailedError.
         """
-        self._decide_group = decide_group
-        self._decide_alone = decide_alone
+        self._execute_group = execute_group
+        self._execute_alone = execute_alone
         self._lock = threading.Lock()
         self._running = 0
         self._gathered: list[Member] = []
         self._next_leader: Member | None = None
-        """A member that was woken to lead a group and has not collected it yet: no other may take its members."""
+        """The member that was woken to lead the next group and has not gathered the other members yet."""
         self._suspended_until = 0.0
 
     @property
@@ -84,11 +85,11 @@ class GroupCommit:
         """Number of members that wait for their group to begin."""
         return len(self._gathered)
 
-    def decide(self, member: Member) -> Row:
-        """Execute the statement for a member; return its row. Raises what `decide_alone` raises."""
+    def execute(self, member: Member) -> Row:
+        """Execute the statement for a member; return its row. Raises the errors of `execute_alone`."""
         left, now = remaining() or 0.0, time.monotonic()
         if left < MIN_JOIN_S or now < self._suspended_until:
-            return self._decide_alone(member)
+            return self._execute_alone(member)
         member.until = now + left
         with self._lock:
             if self._running < MAX_RUNNING:
@@ -97,14 +98,14 @@ class GroupCommit:
             else:
                 self._gathered.append(member)
         if not member.is_leader:
-            self._await_turn(member)
+            self._await_group(member)
         if member.is_leader:
             self._lead(member)
-        return self._decide_alone(member) if member.row is None else member.row
+        return self._execute_alone(member) if member.row is None else member.row
 
-    def _await_turn(self, member: Member) -> None:
-        """Wait until the member becomes a leader or has a row; give up if no group begins in time."""
-        if member.wait(TURN_S):
+    def _await_group(self, member: Member) -> None:
+        """Wait until the member leads a group or its group has ended, but not long for the start."""
+        if member.wait(GROUP_WAIT_S):
             return
         with self._lock:
             if member in self._gathered:
@@ -115,15 +116,15 @@ class GroupCommit:
         member.wait(member.until - time.monotonic())
 
     def _lead(self, leader: Member) -> None:
-        """Execute the leader's group. Start the next group and wake the members in any case."""
+        """Execute the leader's group. Whatever happens, start the next group and wake the members."""
         members, may_be_committed = [leader], True
         try:
             members = self._gather(leader)
             if len(members) == 1:
-                leader.row = self._decide_alone(leader)
+                leader.row = self._execute_alone(leader)
                 return
             with deadline((min(member.until for member in members) - time.monotonic()) / 2):
-                rows = self._decide_group(members)
+                rows = self._execute_group(members)
             for member, row in zip(members, rows, strict=True):
                 member.row = row
         except GroupFailedError as failure:
@@ -137,7 +138,7 @@ class GroupCommit:
             leader.may_be_committed = may_be_committed
 
     def _gather(self, leader: Member) -> list[Member]:
-        """Return the leader and collected members without common claims; others keep waiting."""
+        """Return the leader and waiting members without common claims; other members keep waiting."""
         members, claims = [leader], set(leader.claims)
         left: list[Member] = []
         with self._lock:
@@ -153,7 +154,7 @@ class GroupCommit:
         return members
 
     def _end_group(self) -> None:
-        """Make the first collected member the leader of the next group."""
+        """Make the first waiting member the leader of the next group, if there is one."""
         with self._lock:
             if self._next_leader or not self._gathered:
                 self._running -= 1

@@ -19,19 +19,19 @@ HOST_CONNECT_S = 1.0
 SILENT_S = 1.0
 """Seconds after which a host that does not answer a check counts as silent, if there is another one."""
 LAST_HOST_CONNECT_S = 10.0
-"""Seconds to connect to the last host where there is no deadline: in migrations."""
+"""Seconds to connect to the last host. An earlier deadline applies, but migrations have none."""
 
 _names = NameLookup()
 
 
 class ConnectError(psycopg2.OperationalError):
-    """A failed connection. The message of libpq or the server contains no personal data."""
+    """A connection failed. The message, by libpq or the server, contains no personal data."""
 
 
 def install_host_failover(engine: Engine) -> None:
-    """Make an engine try the hosts of its URL in turn, first the one that answered last.
+    """Make an engine try the hosts of its URL in turn, beginning with the last that worked.
 
-    libpq can do this itself, but then, with a wait callback, a frozen first host would use up the whole deadline.
+    libpq can try several hosts, but with a wait callback, a frozen first host would use up the whole deadline.
     """
     failover = _Failover(engine)
 
@@ -126,7 +126,7 @@ class _Failover:
 
 
 def _connect(options: dict[str, Any]) -> extensions.connection:
-    """Connect to one host, trying all its addresses. Raises only psycopg2.OperationalError."""
+    """Connect to a host, trying its addresses in turn. Raises only psycopg2.OperationalError."""
     *others, last = _addresses(str(options.get("host", "")))
     for address in others:
         try:
@@ -150,12 +150,12 @@ def _open(options: dict[str, Any]) -> extensions.connection:
 
 
 def _message(options: dict[str, Any], text: str) -> str:
-    """Return the message on one line after the host, which libpq omits with a wait callback."""
+    """Return a message on one line with the host, which libpq omits with a wait callback."""
     return f"{options.get('host') or 'localhost'}:{options.get('port') or 5432}: {' '.join(text.split())}"
 
 
 def _addresses(host: str) -> list[dict[str, str]]:
-    """Return an option `hostaddr` per address of a host name; no options for IP and socket."""
+    """Return an option `hostaddr` for each address of a host name; no options for IP or socket."""
     if not host or host.startswith(("/", "@")) or _is_address(host):
         return [{}]
     left = remaining()

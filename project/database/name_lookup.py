@@ -1,7 +1,7 @@
 """Host name lookups with a timeout.
 
 getaddrinfo() has no timeout: it takes 10 s and more if the DNS server does not answer (measured). Here it runs in a
-thread of its own, and the addresses of the last successful lookup remain usable.
+separate thread, and the addresses of the last successful lookup remain usable.
 """
 
 import socket
@@ -10,7 +10,7 @@ from concurrent.futures import Future
 
 
 class NameLookup:
-    """Resolves host names. At most one lookup per name runs at a time."""
+    """Resolves host names in threads. At most one lookup per name runs at a time."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""Prepared statements, each its own transaction: one round trip and no SQLAlchemy overhead."""
+"""Prepared statements in autocommit mode: one round trip each, no SQLAlchemy overhead."""
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ _NOT_PREPARED = (
 )
 
 _QUERY, _POOLED = " query", " pooled"  # no PreparedStatement has such a name
-"""Keys of Connection.info: the query that the session has prepared, with its name; whether to stop preparing."""
+"""Keys of Connection.info: the query that the session has prepared and its name; whether to stop preparing queries."""
 _SET_TIMEZONE = "set local timezone to %(timezone)s"
 _DIALECT = psycopg2.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy has no types here
 
@@ -45,23 +45,23 @@ def autocommit_cursor(connection: PoolProxiedConnection) -> Iterator[extensions.
 
 
 class PreparedStatement:
-    """An SQL statement that returns rows, prepared once per session; `{}` stands for arguments.
+    """An SQL statement that is prepared once per session. `{}` in `sql` stands for arguments.
 
-    Without preparation, PostgreSQL takes a third longer (measured). A pooler may run each transaction in another
-    session, in which the statement may be prepared or not.
+    Without preparation, PostgreSQL takes a third longer (measured). With a pooler, each transaction may run in another
+    session, in which the statement is prepared or not.
     """
 
     def __init__(self, name: str, sql: str, arguments: int) -> None:
         self.name = name
         self.prepared_name = f"{name}_{crc32(sql.encode()):08x}"
-        """Includes a hash of the SQL, because sessions of a pooler outlive the version that prepared the statement."""
+        """Contains a hash of the SQL: sessions of a pooler may still have the statement of another version."""
         placeholders = ", ".join(["%s"] * arguments)
         self._execute = f"execute {self.prepared_name} ({placeholders})"
         parameters = ", ".join(f"${number}" for number in range(1, arguments + 1))
         self._prepare_and_execute = f"prepare {self.prepared_name} as {sql.format(parameters)}; {self._execute}"
-        """Sent as one message, which a pooler does not split."""
+        """Two statements in one message, which a pooler does not split."""
         self.plain = sql.format(placeholders)
-        """The statement for callers that execute it in a transaction of their own."""
+        """The statement without preparation, for callers that execute it in their own transaction."""
 
     def run(self, connection: PoolProxiedConnection, values: Sequence[object]) -> list[Row]:
         """Execute the statement in its own transaction; return its rows. Raises psycopg2.Error."""
@@ -81,9 +81,9 @@ class PreparedQuery:
     """A query that an export executes many times, with new values for its `parameters`.
 
     Times are formatted in `timezone`. Text is returned as bytes: decoding a file and encoding it again would take as
-    long as the rest of an export. A session prepares the query once, which saves nine tenths of parsing and planning
-    (measured), until it prepares another one. Behind a pooler, where transactions change sessions, the query is sent in
-    full after the first transaction whose session has not prepared it.
+    long as the rest of an export. A session keeps one prepared query, which saves nine tenths of parsing and planning
+    (measured). Behind a pooler, transactions change sessions: once a session does not have the prepared query, the
+    connection sends queries unprepared.
     """
 
     def __init__(self, query: Select[*tuple[Any, ...]], timezone: str, parameters: Sequence[str]) -> None:

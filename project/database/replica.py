@@ -1,4 +1,4 @@
-"""Reads from a replica while its lag is acceptable, otherwise from the primary."""
+"""Reads from a replica if its lag is acceptable, otherwise from the primary."""
 
 import math
 import threading
@@ -21,7 +21,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 MAX_LAG_S = 10.0
-"""Maximum lag in seconds of a replica from which data is read."""
+"""Maximum acceptable lag of a replica in seconds."""
 LSN_MAX_AGE_S, LSN_QUERY_S = 0.5, 0.5
 """Maximum age of the cached primary LSN, and timeout of the query that refreshes it, in seconds."""
 
@@ -30,7 +30,7 @@ _REPLAY_PROGRESS = """
     select coalesce(pg_last_wal_replay_lsn() >= %s::pg_lsn, not pg_is_in_recovery()),
            extract(epoch from clock_timestamp() - pg_last_xact_replay_timestamp())::double precision
 """
-"""Returns whether the replica has replayed an LSN, and the age in seconds of the last transaction that it replayed."""
+"""Returns whether the replica has replayed an LSN, and the age in seconds of the last replayed transaction."""
 
 
 class _ReplicaLagError(Exception):
@@ -39,16 +39,17 @@ class _ReplicaLagError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _PrimaryLsn:
-    """The WAL position of the primary, and when it was queried by time.monotonic()."""
+    """The WAL position of the primary, and the time by time.monotonic() when it was queried."""
 
     lsn: str | None
     at: float
 
 
 class ReadDatabase(Database):
-    """Reads from the replica if one is configured and current, otherwise from the primary.
+    """A database that reads from its replica if there is one and its lag is acceptable.
 
-    A query that times out on the replica is not repeated on the primary, which would take as long.
+    If the replica fails, the primary is used. A query that times out on the replica is not repeated on the primary,
+    because it would probably time out there, too.
     """
 
     replica: Database | None = None
@@ -60,7 +61,7 @@ class ReadDatabase(Database):
 
     @property
     def lag_s(self) -> float:
-        """Lag in seconds of the data that this thread read last; infinite if it is unknown."""
+        """Lag in seconds of the data that this thread read last; 0 for data of the primary."""
         return getattr(self._last_read, "lag_s", 0.0)
 
     @lag_s.setter
@@ -69,7 +70,7 @@ class ReadDatabase(Database):
 
     @property
     def primary(self) -> "ReadDatabase":
-        """This database without its replica, for reads that must include the latest commits."""
+        """The same database without the replica, for reads that must include the latest commits."""
         primary = copy(self)
         primary.replica = None
         return primary
@@ -93,7 +94,7 @@ class ReadDatabase(Database):
         return exact
 
     def read_transaction(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Override Database.read_transaction() to use the replica while its lag is acceptable."""
+        """Override Database.read_transaction() to use the replica if its lag is acceptable."""
         if self.replica is None:
             return super().read_transaction(work, *args, **kwargs)
         self._refresh_primary_lsn()
@@ -107,13 +108,13 @@ class ReadDatabase(Database):
         return result
 
     def read_query(self, query: PreparedQuery, **values: object) -> list[Row]:
-        """Override Database.read_query() to use the replica while its lag is acceptable."""
+        """Override Database.read_query() to use the replica if its lag is acceptable."""
         if self.replica is None:
             return super().read_query(query, **values)
         return self.read_transaction(_read_query, query, values)
 
     def measure_lag(self) -> float:
-        """Measure and return the lag of the replica in seconds; infinite if it is unknown."""
+        """Measure and return the lag of the replica in seconds; infinite if unknown, 0 without one."""
         if self.replica:
             self._refresh_primary_lsn()
             self.replica_lag_s = math.inf
@@ -122,7 +123,7 @@ class ReadDatabase(Database):
         return self.replica_lag_s
 
     def _refresh_primary_lsn(self) -> None:
-        """Refresh the cached LSN; keep the old one while the primary is unavailable."""
+        """Refresh the cached LSN if it is too old; keep it if the primary is unavailable."""
         now = time.monotonic()
         if now - self._primary_lsn.at > LSN_MAX_AGE_S:
             with suppress(DatabaseUnavailableError, OverloadedError), deadline(LSN_QUERY_S):
@@ -132,7 +133,7 @@ class ReadDatabase(Database):
     def _within_lag(
         self, work: Callable[Concatenate[Connection, P], T], max_lag_s: float
     ) -> Callable[Concatenate[Connection, P], tuple[T, float]]:
-        """Wrap `work` to return also the lag, and to raise _ReplicaLagError above `max_lag_s`."""
+        """Wrap `work` to return result and lag, or raise _ReplicaLagError above `max_lag_s`."""
         required = _PrimaryLsn(self._required_lsn, time.monotonic()) if self._required_lsn else self._primary_lsn
 
         @wraps(work)
@@ -159,7 +160,7 @@ def _find_lsn(connection: Connection) -> str:
 
 
 def _find_progress(connection: Connection, lsn: str | None) -> tuple[bool, float | None]:
-    """Query the replay progress outside the transaction: its snapshot is taken afterwards."""
+    """Query the replay progress before the transaction takes its snapshot."""
     with autocommit_cursor(connection.connection) as cursor:
         cursor.execute(_REPLAY_PROGRESS, (lsn,))
         return cast(tuple[bool, float | None], cursor.fetchone())

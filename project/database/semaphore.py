@@ -7,8 +7,8 @@ from collections import deque
 class FairSemaphore:
     """A first-in, first-out semaphore with a bounded queue of waiting threads.
 
-    threading.Semaphore and SQLAlchemy's pool give a permit to any thread, not to the one that has waited longest: under
-    load some threads wait for seconds (measured).
+    threading.Semaphore and SQLAlchemy's pool may serve a thread that has come later: under load, some threads wait for
+    seconds (measured).
     """
 
     def __init__(self, permits: int, queue: int | None = None) -> None:

@@ -10,10 +10,10 @@ from project.domain.passwords import ALPHABET, SYMBOLS, Passwords
 from project.domain.text import trimmed_name
 
 PREFIX = "useradd_"
-"""Lets people and secret scanners recognize a key."""
+"""Beginning of every key, by which people and secret scanners recognize it."""
 MAX_NAME_LENGTH = 100
-SHOWN = len(PREFIX) + 3
-"""Number of characters that are stored and shown: the rest still has the 112 bits that an unsalted hash needs."""
+SHOWN_LENGTH = len(PREFIX) + 3
+"""Number of characters that are stored and shown; the others still have the 112 bits that an unsalted hash needs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,7 @@ class ApiKey:
     revoked_at: datetime | None
     prefix: str | None
     last_used: date | None
-    """Day of the last use in UTC, which the previous version wrote."""
+    """Day of the last use in UTC; kept for the previous version, which does not know `last_used_at`."""
     last_used_at: datetime | None
 
 
@@ -54,5 +54,5 @@ def normalize_name(name: str) -> str:
 
 
 def hash_api_key(key: str) -> bytes:
-    """Return the SHA-256 to store: random keys need no slow hash (NIST SP 800-63B, 5.1.2.2)."""
+    """Return the SHA-256 of a key: random keys need no slow hash (NIST SP 800-63B, 5.1.2.2)."""
     return hashlib.sha256(key.encode()).digest()

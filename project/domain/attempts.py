@@ -15,18 +15,18 @@ from project.domain.strict_json import json_type
 from project.domain.text import clean
 
 CREATED = "created"
-CHECKED = "dry_run"
+DRY_RUN = "dry_run"
 REPLAYED = "replayed"
 HIDDEN = "•••"
 """Placeholder for a value that is not stored or not shown."""
 KEY_LIFETIME = timedelta(hours=24)
-"""As in useradd_many()."""
+"""Lifetime of an idempotency key; the SQL function useradd_many() has the same value."""
 MAX_STORED_FIELDS = 20
 """Maximum number of body fields that are stored; a valid request has five."""
 
 
 class Outcome(StrEnum):
-    """The outcome of an attempt; `unchanged` is success without a new user (dry run, replay)."""
+    """The outcome of an attempt. `unchanged` is a success without a new user (dry run, replay)."""
 
     CREATED = "created"
     REJECTED = "rejected"
@@ -54,8 +54,8 @@ def first_id(moment: datetime) -> UUID:
     return _uuid7(moment, 0)
 
 
-def as_id(text: str) -> UUID | None:
-    """Return the ID that a text is, or None."""
+def parse_id(text: str) -> UUID | None:
+    """Parse an ID; return None if the text is not a UUID."""
     try:
         return UUID(text)
     except ValueError:
@@ -82,12 +82,12 @@ class NewAttempt:
     user_agent: str
     client_request_id: str | None
     key_hash: bytes | None = None
-    """SHA-256 of the idempotency key, which itself is never stored."""
+    """SHA-256 of the idempotency key. The key itself is never stored."""
     sent: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def without_request(cls, method: str, language: str, program: str, **values: Any) -> Self:
-        """Return an attempt that begins now, by a command or an import."""
+        """Return an attempt of a command or an import that begins now."""
         now = datetime.now(UTC)
         return cls(
             id=new_id(now),
@@ -101,10 +101,10 @@ class NewAttempt:
         )
 
     def store_body(self, body: Mapping[str, Any], region: str) -> None:
-        """Store the fields with masked contacts, without values of unknown fields.
+        """Store at most MAX_STORED_FIELDS fields, with masked contacts and hidden unknown values.
 
-        `region` is the country of phone numbers without country code. Login, name and birth date are stored as sent,
-        for auditors.
+        `region` is the country of phone numbers without a country code. Login, name and birth date are not masked,
+        because auditors may see them.
         """
         self.sent = {
             clean(name, 40): _stored(name, value, region) for name, value in list(body.items())[:MAX_STORED_FIELDS]
@@ -154,18 +154,18 @@ class AttemptRow:
 
     @property
     def response_code(self) -> str:
-        """The code of the response; `code` is that of the first invalid field."""
+        """The code of the response. If fields are invalid, `code` is the code of the first one."""
         if self.errors:
             return "conflict" if self.status == 409 else "validation_failed"
         return self.code
 
     @property
     def contacts(self) -> tuple[str, ...]:
-        """Masked phone and e-mail, each only if it was sent."""
+        """The masked phone and e-mail, without those that were not sent."""
         return tuple(filter(None, (self.phone_masked, self.email_masked)))
 
     def masked(self) -> Self:
-        """Return the attempt with masked login, name and errors, as ordinary users see it."""
+        """Return the attempt as ordinary users see it: with masked login, name and errors."""
         return replace(
             self,
             username=self.username and mask(self.username),
@@ -187,12 +187,12 @@ class AttemptDetail(AttemptRow):
     key_hash: bytes | None
 
     @property
-    def repeatable_until(self) -> datetime | None:
-        """The end of the time in which a retry returns the credentials; None without a key."""
+    def replayable_until(self) -> datetime | None:
+        """The time until which a retry returns the credentials; None without an idempotency key."""
         return self.received_at + KEY_LIFETIME if self.key_hash else None
 
     def masked(self) -> Self:
-        """Return the attempt as ordinary users see it, without birth date and client."""
+        """Return the attempt as ordinary users see it: masked, without birth date and client."""
         sent = mask_fields(self.sent)
         if "name" in sent:
             sent["name"] = short_name(self.sent["name"])
@@ -202,16 +202,16 @@ class AttemptDetail(AttemptRow):
 
 
 def mask_errors(errors: tuple[FieldError, ...]) -> tuple[FieldError, ...]:
-    """Mask the names of unknown fields, which may contain contact data."""
+    """Mask the names of unknown fields in errors, because they may contain contact data."""
     return tuple(error if error.field in FIELDS else replace(error, field=mask(error.field)) for error in errors)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptFilter:
-    """A filter of attempts, shared by all parts of a report so that their numbers agree.
+    """A filter of attempts. All parts of a report use the same filter, so their numbers agree.
 
-    `since` is inclusive, `until` exclusive; an empty set means "any". Attempts with a `seq` above `max_seq` were
-    recorded after the snapshot and are excluded.
+    `since` is inclusive and `until` is exclusive. An empty set matches any value. Attempts with a `seq` above `max_seq`
+    were recorded after the snapshot and are excluded.
     """
 
     since: datetime | None = None
@@ -225,18 +225,18 @@ class AttemptFilter:
     client_program: str = ""
     """A part of the User-Agent header, in any letter case."""
     max_seq: int | None = None
-    in_full: bool = False
+    unmasked: bool = False
     """Whether the reader sees logins and names in full, and may search for any part of them."""
 
     @property
     def is_search(self) -> bool:
-        """Whether the filter searches for text, which aggregates do not contain."""
+        """Whether the filter searches for text, so that aggregates cannot answer it."""
         return bool(self.text or self.client_address or self.client_program)
 
     @property
     def is_scan(self) -> bool:
-        """Whether the search has to read every attempt of the period, because no index serves it."""
-        return self.is_search and not (self.text.startswith("=") or as_id(self.text))
+        """Whether the search has to read every attempt of the period, because it can use no index."""
+        return self.is_search and not (self.text.startswith("=") or parse_id(self.text))
 
     @property
     def selects_by_kind(self) -> bool:

@@ -18,7 +18,7 @@ class ActorKind(StrEnum):
 
 
 class Action(StrEnum):
-    """Kind of an entry."""
+    """The action that an entry records."""
 
     USER_BLOCKED = "user_blocked"
     USER_UNBLOCKED = "user_unblocked"
@@ -44,7 +44,7 @@ class NewEntry:
     """Login of the user or name of the key that was changed."""
     details: Mapping[str, str | int] = field(default_factory=dict)
     id: UUID = field(default_factory=lambda: new_id(datetime.now(UTC)))
-    """UUIDv7; a retry writes the same entry once."""
+    """UUIDv7. A retry has the same ID, so the entry is written once."""
 
     @classmethod
     def by_user(
@@ -55,7 +55,7 @@ class NewEntry:
         target: str | None = None,
         details: Mapping[str, str | int] | None = None,
     ) -> "NewEntry":
-        """Return an entry of the user `by`, or of the command line if that is None."""
+        """Return an entry about an action of the user `by`, or of the command line if it is None."""
         kind = ActorKind.COMMAND if by is None else ActorKind.USER
         return cls(
             action=action, actor_kind=kind, actor_id=by, target_id=target_id, target=target, details=details or {}
@@ -68,4 +68,4 @@ class Entry(NewEntry):
 
     at: datetime
     actor: str | None
-    """Login of the user or name of the key at that time; None for the command line."""
+    """Login of the user or name of the key when the entry was written; None for the command line."""

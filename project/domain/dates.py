@@ -1,4 +1,7 @@
-"""Parses birth dates in two unambiguous formats; with slashes the order varies by country."""
+"""Parses birth dates in two unambiguous formats.
+
+Dates with slashes are refused, because the order of day and month differs between countries.
+"""
 
 import re
 from datetime import date
@@ -8,7 +11,7 @@ from project.domain.text import trim, without_formats
 
 EARLIEST = date(1900, 1, 1)
 _MIDNIGHT = r"(?:[T ]0?0:00(?::00(?:[.,]0{1,9})?)?Z?)?"
-"""The time that .NET, 1C, pandas and JavaScript write after a date. An offset could move the day."""
+"""The time that .NET, 1C, pandas and JavaScript append to a date. UTC offsets are refused: they may change the day."""
 _FORMS = (
     re.compile(r"(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})" + _MIDNIGHT),
     re.compile(r"(?P<day>[0-9]{1,2})\.(?P<month>[0-9]{1,2})\.(?P<year>[0-9]{4})" + _MIDNIGHT),
@@ -18,7 +21,7 @@ _OTHER_FORMS = {
     "short_year": re.compile(r"\d{1,2}[.-]\d{1,2}[.-]\d{2}"),
     "time": re.compile(r"(?:\d{4}-\d{2}-\d{2}|\d{1,2}\.\d{1,2}\.\d{4})[T ].*"),
 }
-"""Forms that are refused with a message of their own."""
+"""Variant of `invalid_date` -> refused format that it describes."""
 
 
 def parse_birth_date(text: str, today: date) -> date:
@@ -42,7 +45,7 @@ def parse_birth_date(text: str, today: date) -> date:
 
 
 def is_birth_date(text: str) -> bool:
-    """Return whether the text is a birth date in one of the formats; future dates count."""
+    """Return whether parse_birth_date() accepts the text; future dates are accepted, too."""
     try:
         parse_birth_date(text, date.max)
     except RuleError:

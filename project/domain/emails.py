@@ -1,4 +1,4 @@
-"""Validates and normalizes e-mail addresses, which are stored as written.
+"""Validates and normalizes e-mail addresses.
 
 The syntax follows RFC 5322 and RFC 6531. DNS is not queried, so that the result does not depend on the network.
 """
@@ -25,7 +25,7 @@ _PLAIN = re.compile(
 )
 """Fast path: most addresses need no lookup in Unicode or IDNA tables."""
 _RESERVED = frozenset({"alt", "arpa", "example", "invalid", "localhost", "onion", "test"})
-"""Top-level domains that never get mail (RFC 6761, 7686, 9476); `.local`, `.internal` and the like are private."""
+"""Top-level domains that never receive mail (RFC 6761, 7686, 9476). Private ones, such as `.local`, are accepted."""
 _PRIVATE = "home.arpa"
 """The private domain of home networks (RFC 8375)."""
 SPECIAL_USE_DOMAIN_NAMES.clear()  # the list of email-validator, which refuses some private domains and not others
@@ -33,18 +33,17 @@ SPECIAL_USE_DOMAIN_NAMES.clear()  # the list of email-validator, which refuses s
 _SCRIPTS = tuple(
     map(re.compile, ("[A-Za-zÀ-ÖØ-öø-\u024f\u1e00-\u1eff]", "[\u0400-\u052f]", "[\u0370-\u03ff\u1f00-\u1fff]"))
 )
-"""Latin, Cyrillic and Greek, whose letters look alike."""
+"""The letters of Latin, Cyrillic and Greek, which look alike."""
 _TYPOGRAPHIC = re.compile("[\u00b4\u02b9-\u02bf\u2010-\u201f\u2032-\u2037\u2212]")
 """Dashes and quotation marks that word processors and telephones write instead of ASCII signs."""
 _LOOKALIKES = re.compile("[асеорхуѕіјһԁԛԝАВСЕНІЈКМОРЅТХУԌԚԜ0-9_.+-]+")
-"""Characters that look Latin. A local part of only these looks like a Latin one (Unicode UTS 39, whole-script
-confusables)."""
+"""Matches local parts that look Latin (Unicode UTS 39, whole-script confusables)."""
 
 
 def normalize_email(text: str) -> str:
-    """Return the form in which an address is stored. Raises RuleError.
+    """Return an address as it is stored. Raises RuleError.
 
-    It is the address as written, with the domain in Unicode.
+    The domain is in lower case and in Unicode. The local part is as written, except mailbox names such as `postmaster`.
     """
     typed = trim(text)
     if len(typed) > MAX_LENGTH:
@@ -58,7 +57,7 @@ def normalize_email(text: str) -> str:
 
 
 def fold_email(email: str) -> str:
-    """Return the form of a stored address that must be unique.
+    """Fold a stored address; the result must be unique.
 
     The local part is folded like a username. The domain is unchanged: `straße.de` and `strasse.de` are two domains.
     """
@@ -115,7 +114,7 @@ def _check_reserved(domain: str) -> None:
 
 
 def _check_scripts(local: str, domain: str) -> None:
-    """Raise RuleError if a local part or label mixes scripts that look alike (Unicode UTS 39)."""
+    """Raise RuleError if an address mixes scripts that look alike (Unicode UTS 39)."""
     parts = (fold(local), *domain.split("."))
     mixed = any(sum(bool(script.search(part)) for script in _SCRIPTS) > 1 for part in parts)
     if mixed or (domain.isascii() and not local.isascii() and _LOOKALIKES.fullmatch(local)):
@@ -123,7 +122,7 @@ def _check_scripts(local: str, domain: str) -> None:
 
 
 def _check_folded(local: str, domain: str) -> None:
-    """Refuse characters that are not what they look like: a full-width @, a typographic dash."""
+    """Raise RuleError for characters that look like ASCII signs, and if folding fails."""
     for position, character in enumerate(local, start=1):
         folded = unicodedata.normalize("NFKC", character)
         signs = not character.isascii() and any(part.isascii() and not part.isalnum() for part in folded)

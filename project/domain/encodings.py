@@ -1,4 +1,4 @@
-"""Guesses the encoding of text that is not UTF-8; in doubt it names none."""
+"""Guesses the encoding of text that is not UTF-8, and returns None in doubt."""
 
 import codecs
 import json
@@ -13,20 +13,24 @@ CYRILLIC = {
 }
 """Name of an encoding -> codec."""
 MIN_LETTERS, MAX_RANK, MARGIN = 4, 11, 3
-"""Letters, mean rank and its difference to the next encoding, without which none is named (measured on names)."""
+"""Conditions for a guess: minimum number of letters, maximum mean rank, and minimum difference of the mean ranks of the
+two best encodings (measured on names)."""
 _RANKS = {letter: rank for rank, letter in enumerate("оеаинтсрвлкмдпуяыьгзбчйхжшюцщэфъё")} | dict.fromkeys("іїєўґ", 8)
-"""Rank of a letter by frequency, in Russian; those of neighbors are frequent there."""
+"""Rank of a letter by frequency in Russian; letters of Ukrainian and Belarusian count as frequent."""
 _WORD = re.compile(r"[^\W\d_]+")
 _PLAUSIBLE = re.compile(
     "[\0-\x7f\u0401\u0404\u0406\u0407\u040e\u0410-\u044f\u0451\u0454\u0456\u0457\u045e\u0490\u0491\xa0\xa7\xab\xb0\xb7\xbb\u2013\u2014\u2018-\u201e\u2026\u2116]*"
 )
 """Characters of Russian, Ukrainian and Belarusian: letters, and the punctuation that word processors insert."""
 _PLAUSIBLE_WORD = re.compile("[А-ЯЁЀ-Џ\u0490]*[а-яёѐ-џ\u0491]*|[a-zA-Z]+")
-"""A word has letters of one script, and no capital letters after small ones."""
+"""Matches words with letters of one script and, if it is Cyrillic, no capital letters after small ones."""
 
 
 def guess_encoding(text: bytes) -> str | None:
-    """Return the name of the encoding of text that is not UTF-8 or has NUL; None if unclear."""
+    """Return the name of the encoding, or None if it is unclear.
+
+    The text is not UTF-8, or contains NUL characters.
+    """
     if b"\0" in text or text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return _guess_wide(text)
     ranks = sorted((_mean_rank(text, name), name) for name in CYRILLIC)
@@ -35,7 +39,7 @@ def guess_encoding(text: bytes) -> str | None:
 
 
 def _guess_wide(text: bytes) -> str | None:
-    """Return UTF-16 or UTF-32 if the text begins like JSON in it (RFC 4627, 3)."""
+    """Return `UTF-16` or `UTF-32` if the text begins like JSON in that encoding (RFC 4627, 3)."""
     encoding = json.detect_encoding(text)
     try:
         is_text = not encoding.startswith("utf-8") and "\0" not in text.decode(encoding)
@@ -45,7 +49,7 @@ def _guess_wide(text: bytes) -> str | None:
 
 
 def _mean_rank(text: bytes, name: str) -> float:
-    """Return the mean rank of the Cyrillic letters, infinite if it is no such text."""
+    """Return the mean rank of the Cyrillic letters; infinity if the text is implausible."""
     try:
         decoded = text.decode(CYRILLIC[name])
     except UnicodeDecodeError:

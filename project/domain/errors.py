@@ -51,12 +51,12 @@ class RuleError(ValueError):
 
 
 class RefusalError(Exception):
-    """The request creates no user. `code` is part of the API and never changes its meaning."""
+    """A refused request. `code` is part of the API and never changes its meaning."""
 
     retry_after_s: int | None = None
-    """Seconds after which a retry may succeed, if known."""
+    """Seconds after which a retry may succeed; None if unknown."""
     recorded = False
-    """True if the transaction that refused has already recorded the attempt."""
+    """Whether the attempt is already recorded, by the transaction that refused the request."""
 
     def __init__(self, code: str, variant: str = "", errors: tuple[FieldError, ...] = (), **params: str | int) -> None:
         super().__init__(code)
@@ -67,7 +67,7 @@ class RefusalError(Exception):
 
     @property
     def reason(self) -> str:
-        """The code for statistics: that of the first invalid field, otherwise that of the error."""
+        """The code that is recorded: the code of the first invalid field, or else `code`."""
         return self.errors[0].code if self.errors else self.code
 
 
@@ -92,7 +92,7 @@ class DecidedError(RefusalError):
 
 
 class IdentifiersTakenError(DecidedError):
-    """Username, phone or e-mail belongs to another user; `errors` lists all conflicts."""
+    """The username, phone or e-mail belongs to another user; `errors` lists all conflicts."""
 
     def __init__(self, kinds: tuple[str, ...]) -> None:
         errors = tuple(FieldError(kind, f"{kind}_taken") for kind in kinds)
@@ -105,11 +105,11 @@ class DatabaseUnavailableError(RefusalError):
     def __init__(self, cause: str = "") -> None:
         super().__init__("database_unavailable")
         self.cause = cause
-        """For operators, never for clients."""
+        """The cause for the log, never sent to clients."""
 
 
 class QueryTimeoutError(DatabaseUnavailableError):
-    """The statement exceeded statement_timeout on a healthy server: a retry is pointless."""
+    """A statement timed out although the server is available. A retry would time out, too."""
 
 
 class WritesRefusedError(DatabaseUnavailableError):
@@ -117,7 +117,7 @@ class WritesRefusedError(DatabaseUnavailableError):
 
 
 class OutcomeUnknownError(RefusalError):
-    """COMMIT was sent but not confirmed: the user may or may not exist (promise P5)."""
+    """A statement or COMMIT was not confirmed: the user may or may not exist (promise P5)."""
 
     def __init__(self) -> None:
         super().__init__("outcome_unknown")
@@ -139,4 +139,4 @@ class OverloadedError(RefusalError):
 
 
 UNAVAILABLE_ERRORS = (DatabaseUnavailableError, OutcomeUnknownError, OverloadedError)
-"""Errors after which the same request may succeed, with the same idempotency key."""
+"""Errors after which the client may retry the request with the same idempotency key."""

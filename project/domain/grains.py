@@ -1,4 +1,4 @@
-"""Grains, the period lengths of aggregates; covers a time span with the fewest periods."""
+"""Grains: the lengths of the periods for which attempts are aggregated."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 EARLIEST, LATEST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
-"""Replace an open start or end; both are boundaries of every grain."""
+"""Bounds of a period without a start or end; both are starts of periods of every grain."""
 
 
 class Grain(StrEnum):
-    """A period length, longest first. All UTC offsets are multiples of the shortest."""
+    """A period length. The longest is first; all UTC offsets are multiples of the shortest."""
 
     MONTH = "month"
     DAY = "day"

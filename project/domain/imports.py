@@ -11,7 +11,7 @@ from project.domain.errors import FieldError, RefusalError
 
 
 class ImportState(StrEnum):
-    """The state of an import; a process works at it while it is `uploaded` or `running`."""
+    """The state of an import. In the states `uploaded` and `running` a process works at it."""
 
     UPLOADED = "uploaded"
     CHECKED = "checked"
@@ -25,7 +25,7 @@ class ImportState(StrEnum):
 
 
 class RowOutcome(StrEnum):
-    """The outcome of a row; `existing` is identical to a row above it."""
+    """The outcome of a row. `existing` means that the row equals a row above it."""
 
     CREATED = "created"
     EXISTING = "existing"
@@ -34,7 +34,7 @@ class RowOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportRun:
-    """An import with the counts of its rows, which add up."""
+    """An import with the numbers of its rows by outcome."""
 
     id: UUID
     created_at: datetime
@@ -71,8 +71,8 @@ class StoredRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IssuedRow:
-    """A user that an import has created, with what derives the password."""
+class CreatedRow:
+    """A user that an import has created, with the values from which the password is derived."""
 
     name: str
     username: str
@@ -90,6 +90,6 @@ def refusal_to_json(refusal: RefusalError) -> dict[str, Any]:
 
 
 def refusal_from_json(stored: Mapping[str, Any]) -> RefusalError:
-    """Parse what refusal_to_json() returned."""
+    """Parse a JSON object that refusal_to_json() returned."""
     errors = tuple(FieldError.from_json(error) for error in stored["errors"])
     return RefusalError(stored["code"], stored["variant"], errors, **stored["params"])

@@ -1,4 +1,4 @@
-"""Splits bodies with many JSON objects into the bytes of each."""
+"""Splits request bodies with many JSON objects, without parsing the objects completely."""
 
 import io
 import json
@@ -10,7 +10,7 @@ from project.domain.strict_json import decode, syntax_error
 
 _BLANK = re.compile(r"[ \t\n\r]*")
 _ELEMENTS = json.JSONDecoder(parse_int=str, parse_float=str)
-"""Finds the end of an element; parse_object() judges its numbers and keys."""
+"""Finds the end of an element. Numbers stay text and keys may repeat: parse_object() checks them."""
 
 
 def split_lines(body: bytes) -> Iterator[tuple[int, bytes]]:
@@ -23,7 +23,7 @@ def split_lines(body: bytes) -> Iterator[tuple[int, bytes]]:
 def split_array(body: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield the elements of an array unparsed, with their numbers from 1.
 
-    The body begins with `[`, perhaps after blanks. Raises RefusalError `malformed_json` where it is not JSON.
+    The body begins with `[`, perhaps after blanks. Raises RefusalError `malformed_json` when it reaches a syntax error.
     """
     text = decode(body, is_counted=False)
     number, position = 0, _skip_blanks(text, text.index("[") + 1)

@@ -1,6 +1,6 @@
-"""Layouts of the lines of an export: values of an attempt, separators and escaping.
+"""Line layouts of exports: the values of an attempt, their separators and escaping.
 
-Exporters define the layout and PostgreSQL writes the lines; neither depends on the other (docs/adr/0014).
+Exporters define a layout and PostgreSQL formats the lines by it (docs/adr/0014).
 """
 
 import re
@@ -16,15 +16,15 @@ from project.domain.messages import Messages
 LONG_LINE_BYTES = 32_767
 """A longer line may contain a value that is too long for a spreadsheet."""
 LINE_END = b"\x1e"
-"""Separates raw lines. Values may contain it, too."""
+"""Separates raw lines. Values may contain this character, too."""
 JOINT = "\x01"
-"""Begins the separators of raw lines, except those between labels."""
+"""First character of the separators in raw lines, except those between labels."""
 _ID_LENGTH = 36
 _CONTROLS = bytes([*range(32), 127])
 
 
 class Value(Enum):
-    """A value of an attempt that a line can contain. Times are in the zone of the layout."""
+    """A value of an attempt that a line can contain. Times are in the time zone of the layout."""
 
     ID = auto()
     LOCAL_TIME = auto()
@@ -43,38 +43,38 @@ class Value(Enum):
     EMAIL = auto()
     ERRORS = auto()
     """`phone:invalid_phone;email:invalid_email`"""
-    FIXES = auto()
-    """Every invalid field with its message. In raw lines it contains no control characters but as a whole."""
+    MESSAGES = auto()
+    """Every invalid field with its message. In raw lines, a control character stands for a part that is missing."""
 
 
-UNTRUSTED = frozenset({Value.USERNAME, Value.NAME, Value.PHONE, Value.EMAIL, Value.ERRORS, Value.FIXES})
+UNTRUSTED = frozenset({Value.USERNAME, Value.NAME, Value.PHONE, Value.EMAIL, Value.ERRORS, Value.MESSAGES})
 """Values that clients sent and that may contain any character."""
 
 Label = Callable[[int, str], str]
-"""Maps status and code of an attempt to a text of the file."""
+"""Returns the label for the status and code of an attempt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """Column of a line: its value, and the control characters before the value in raw lines."""
+    """A column of a line: its value, and the control characters before the value in raw lines."""
 
     value: Value | Label
     separator: str = ""
     blank: str = ""
-    """Replaces the separator before an empty value, which then is left out of the file."""
+    """Replaces the separator before an empty value; the file then contains neither."""
     width: int = 0
-    """Number of characters: shorter values are padded, longer ones visibly cut. 0 leaves values as they are."""
+    """Number of characters. Shorter values are padded, longer ones are cut and end with `…`. 0 means any length."""
 
     def raw(self, text: str) -> str:
-        """Return a text with the separator before it, as in raw lines."""
+        """Return a text as in raw lines: fitted, with the separator before it."""
         return self.separator + self.fit(text) if text or not self.blank else self.blank
 
     def fit(self, text: str) -> str:
-        """Return a text in the width of the column."""
+        """Return a text padded or cut to the width of the column."""
         return self.cut(text).ljust(self.width)
 
     def cut(self, text: str) -> str:
-        """Return a text without what exceeds the width of the column."""
+        """Return a text cut to the width of the column; it ends with `…` if it was longer."""
         return f"{text[: self.width - 1]}…" if 0 < self.width < len(text) else text
 
 
@@ -104,12 +104,12 @@ class Layout:
     """The format of the lines of a file.
 
     PostgreSQL writes raw lines: unescaped values with control characters as separators. Usually no value needs
-    escaping: format_block() checks a whole block at once and replaces the separators. Any other line is built by
-    format_line() from its escaped values. Both give the same line.
+    escaping; then format_block() only replaces the separators of a whole block. In other blocks, format_line() builds
+    the lines that need escaping from their values.
     """
 
     columns: tuple[Column, ...]
-    """The first one has no separator."""
+    """The columns of a line. The first one has no separator."""
     separators: Mapping[str, str]
     """Control character in raw lines -> separator in the file."""
     prefix: str = ""
@@ -117,11 +117,11 @@ class Layout:
     special: bytes = b""
     """Bytes that must be escaped in values, besides control characters."""
     unsafe: re.Pattern[str] = re.compile("")
-    """Matches values that must be escaped. Slow, so searched only if `lead_bytes` or `hints` occur."""
+    """Matches values that must be escaped. It is slow, so it is searched only if `lead_bytes` or `hints` occur."""
     lead_bytes: bytes = b""
-    """First bytes (UTF-8) of unsafe characters."""
+    """First bytes (UTF-8) of characters that `unsafe` matches."""
     hints: tuple[re.Pattern[bytes], ...] = ()
-    """Other signs that a value may be unsafe."""
+    """Match raw lines in which a value may be unsafe."""
     escape: Callable[[Value, str], str]
     messages: Messages
     zone: ZoneInfo
@@ -129,7 +129,7 @@ class Layout:
     """Pairs of status and code, the most frequent first; their labels are computed in advance."""
 
     def format_block(self, block: Block) -> bytes | None:
-        """Format raw lines; return None if one of their values must be escaped."""
+        """Format raw lines; return None if a value must be escaped or may be too long."""
         raw = block.content
         expected = (self._all_separators + LINE_END) * (block.rows - 1) + self._all_separators
         if raw.translate(self._separators_of_blanks, self._harmless) != expected or _has_long_line(raw):
@@ -145,7 +145,7 @@ class Layout:
     def id_of(self, line: bytes) -> bytes:
         """Return the attempt ID of a raw line.
 
-        It is the first value, or only labels and FIXES, which contain no separators, follow it.
+        The ID is the first value, or only values that contain no separators (labels and MESSAGES) follow it.
         """
         if self.columns[0].value is Value.ID:
             return line[:_ID_LENGTH]
@@ -178,7 +178,7 @@ class Layout:
 
     @cached_property
     def _all_separators(self) -> bytes:
-        """The separators of a line: what remains of a safe line without its harmless bytes."""
+        """The separators of a line: the bytes that remain of a safe line without harmless ones."""
         return "".join(column.separator for column in self.columns).encode()
 
     @cached_property
@@ -193,7 +193,7 @@ class Layout:
 
     @cached_property
     def _removed(self) -> bytes:
-        """Bytes of raw lines that the file has not: what stands before omitted values."""
+        """Bytes of raw lines to delete: `blank` of columns, and separators without a replacement."""
         return self._blanks.replace(JOINT.encode(), b"") + b"".join(
             old.encode() for old, new in self.separators.items() if not new
         )
@@ -220,4 +220,4 @@ def _has_long_line(raw: bytes) -> bool:
 
 
 Lines = Callable[[Layout], Iterable[Block]]
-"""Returns the attempts of a snapshot in this layout, oldest first."""
+"""Returns the lines of the attempts of a snapshot in this layout, oldest first."""

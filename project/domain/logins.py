@@ -1,4 +1,4 @@
-"""Tells what a login may be: a username, a phone number or an e-mail address."""
+"""Parses logins: a login is a username, a phone number or an e-mail address."""
 
 import re
 from contextlib import suppress
@@ -10,12 +10,12 @@ from project.domain.phones import normalize_phone
 from project.domain.usernames import fold
 
 _MANY_DIGITS = re.compile(r"[+0-9.-]{7,}")
-"""A username of these characters may read as a phone number."""
+"""Matches usernames that may also be phone numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identifiers:
-    """The unique forms by which the user with a login is found."""
+    """The unique identifiers that a login may stand for."""
 
     username: str
     phone: str | None
@@ -23,14 +23,14 @@ class Identifiers:
 
     @property
     def canonical(self) -> str:
-        """One form for all spellings of a login."""
+        """The same text for all spellings of a login."""
         return self.phone or self.email or self.username
 
 
-def read_login(login: str, region: str) -> Identifiers:
-    """Return the username, the phone number and the e-mail address that a login may be.
+def parse_login(login: str, region: str) -> Identifiers:
+    """Return the username, the phone number and the e-mail address that a login may stand for.
 
-    An address that breaks a rule may be that of a user of a former version, which folded the whole of it.
+    An invalid e-mail address is folded like a username: former versions accepted and folded such addresses.
     """
     username = fold(login)
     phone = email = None
@@ -44,8 +44,8 @@ def read_login(login: str, region: str) -> Identifiers:
     return Identifiers(username, phone, email)
 
 
-def check_own(username: str, phone: str | None, email: str | None, region: str) -> str:
-    """Return a username, unless it reads as a contact of another user. Raises RuleError."""
+def check_username_contact(username: str, phone: str | None, email: str | None, region: str) -> str:
+    """Return the username. Raises RuleError if it is a phone or e-mail that is not the user's."""
     folded = fold(username)
     meant: str | None = None
     if "@" in folded:

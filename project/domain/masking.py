@@ -1,7 +1,7 @@
 """Masks contact data, by the same rules for stored and for displayed values.
 
-A valid phone number keeps country code, operator code and its last two digits; any other text with digits keeps the
-last two digits of the whole text; an e-mail address keeps its first letter and its domain.
+In a valid phone number the country code, the operator code and the last two digits stay visible; in any other text
+with seven or more digits, the last two digits; in an e-mail address, the first letter and the domain.
 
 Masking a masked value again does not change it, with one exception: a masked number from a rare range may no longer be
 recognized as valid, and then more of its digits are hidden.
@@ -17,7 +17,7 @@ from project.domain.phones import MAX_PHONE_LENGTH, grouped_phone, normalize_pho
 
 DOTS = "•••"
 NOT_TEXT = frozenset({"(null)", "(boolean)", "(number)", "(array)", "(object)"})
-"""Stored instead of values that are not strings."""
+"""Texts that are stored instead of values that are not strings."""
 MIN_DIGITS = 7
 """A text with at least this many digits may contain a phone number."""
 HIDDEN_DIGITS = 5
@@ -25,7 +25,7 @@ HIDDEN_DIGITS = 5
 
 _AT = re.compile("[@＠﹫]")
 _CONTACT = re.compile(r"[@＠﹫]|\d(?:.*?\d){6}|[²³¹⁰⁴-⁹₀-₉①-⑨⓪]", re.DOTALL)
-"""Quick check: finds every text that must be masked, and few others."""
+"""Quick check: matches every text that must be masked, and few others."""
 _OPENING = re.compile(r"(?:mailto:|[<(\[{\"'«„“‘:;,])*", re.IGNORECASE)
 _END_OF_ADDRESS = re.compile(r".*[,;>)\]]", re.DOTALL)
 """The end of an address that is followed by another one without a space."""
@@ -34,7 +34,7 @@ _LONG_NUMBER = re.compile(r"\+?\d[\d ()\-]{8,}\d")
 _INTERNATIONAL = re.compile(r"\+\d[\d()\-]{8,}\d")
 _MASKED_NUMBER = re.compile(r"[^•]*\d[^•]*•[^\d]*\d\D*\d\D*")
 _FILLERS = ("12345678", "23456789", "55501234", "20000000", *(8 * digit for digit in "0123456789"))
-"""Digits tried in place of the dots of a masked number."""
+"""Digits to try in place of the dots of a masked number."""
 
 
 def mask(text: str) -> str:
@@ -49,7 +49,7 @@ def mask(text: str) -> str:
 
 
 def mask_field(name: str, text: str, region: str | None = None) -> str:
-    """Mask the value of a request field; `region` is the same as for `normalize_phone`.
+    """Mask the value of the field `name`. `region` means the same as in normalize_phone().
 
     A birth date is returned unchanged, although it has eight digits.
     """
@@ -69,7 +69,7 @@ def mask_field(name: str, text: str, region: str | None = None) -> str:
 def mask_fields(sent: Mapping[str, str]) -> dict[str, str]:
     """Mask the names of unknown fields and all values except phone and e-mail.
 
-    The values of phone and e-mail are masked already.
+    Phone and e-mail are masked already.
     """
     return {
         name if name in FIELDS else mask(name): text if name in ("phone", "email") else mask_field(name, text)
@@ -78,7 +78,7 @@ def mask_fields(sent: Mapping[str, str]) -> dict[str, str]:
 
 
 def mask_phone(text: str, region: str | None = None) -> str:
-    """Mask a phone number or any text sent as one: `+7 999 •••-••-67`, `·· •••67`.
+    """Mask the field `phone`, whatever its text: `+7 999 •••-••-67`, `·· •••67`.
 
     Without `region` only numbers with a country code can be valid.
     """
@@ -96,7 +96,7 @@ def mask_number(number: str) -> str:
 
 
 def mask_email(text: str) -> str:
-    """Mask an e-mail address or any text sent as one: `i•••@example.org`."""
+    """Mask the field `email`, whatever its text: `i•••@example.org`."""
     *local, domain = _AT.split(text.strip())
     if not local:
         return f"{domain[:1].strip('•')}{DOTS}"
@@ -105,14 +105,14 @@ def mask_email(text: str) -> str:
 
 
 def mask_program(text: str) -> str:
-    """Mask contact data in a User-Agent header, in which version numbers are common."""
+    """Mask contact data in a User-Agent header, but not version numbers."""
     if _AT.search(text):
         text = _mask_addresses(text)
     return _LONG_NUMBER.sub(lambda match: _hide(match[0], _hidden_digits(match[0], None)), text)
 
 
 def mask_request_id(text: str) -> str:
-    """Mask contact data in a client's request ID, which may consist of digits."""
+    """Mask contact data in a client's request ID, but not other digits."""
     if _AT.search(text):
         text = _mask_addresses(text)
     if text[:1].isdigit():
@@ -123,7 +123,7 @@ def mask_request_id(text: str) -> str:
 
 
 def short_name(name: str) -> str:
-    """Return the first word of a name and the initials of the others, masked: `Иван П.`."""
+    """Mask a name; return its first word and the initials of the others: `Иван П.`."""
     first, *others = mask(name).split() or [""]
     return " ".join([first, *(f"{other[0]}." for other in others if other[0] != "•")])
 
@@ -150,8 +150,8 @@ def _first_letter(local: str) -> str:
 
 
 def _hide(text: str, hidden: int = 0) -> str:
-    """Replace the `hidden` digits before the last two with dots, or all of them if it is 0."""
-    is_address = "@" in text  # in which dots mask letters
+    """Replace digits before the last two with dots: `hidden` of them, or all if it is 0."""
+    is_address = "@" in text  # its dots mask letters, not digits
     digits = [index for index, sign in enumerate(text) if sign.isdigit() or (sign == "•" and not is_address)][:-2]
     masked = list(text)
     for index in digits[-hidden:]:
@@ -160,7 +160,7 @@ def _hide(text: str, hidden: int = 0) -> str:
 
 
 def _hidden_digits(text: str, region: str | None) -> int:
-    """Return how many digits of a phone number to hide before its last two; 0 if invalid."""
+    """Return the number of digits to hide before the last two of a phone number; 0 if invalid."""
     if "•" not in text:
         return _hidden_of_valid(text, region)
     dots = text.count("•")
@@ -183,7 +183,7 @@ def _hidden_of_valid(text: str, region: str | None) -> int:
 
 @lru_cache(maxsize=256)
 def _hidden_in(number: str) -> int:
-    """Return how many digits of an E.164 number to hide. Cached: a request is masked twice."""
+    """Return the number of digits to hide of an E.164 number. Cached: masking happens twice."""
     total = len(number) - 1
     _, country, *others = re.split(r"\D+", grouped_phone(number))
     prefix = min(len(country) + (len(others[0]) if len(others) > 1 else 0), total - 2 - HIDDEN_DIGITS)

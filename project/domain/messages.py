@@ -1,4 +1,4 @@
-"""Sentences that say what has to be fixed after an attempt."""
+"""Messages that tell users how to fix the invalid fields of an attempt."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from project.domain.errors import FieldError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Messages:
-    """Labels of fields and sentences about them, in the reader's language."""
+    """Labels of fields and messages about their errors, in the reader's language."""
 
     fields: Mapping[str, str]
     """Field -> label; a field without one is shown by its name."""
@@ -16,7 +16,7 @@ class Messages:
     """Code and variant of an error -> sentence, with placeholders for parameters."""
 
     def describe(self, errors: Iterable[FieldError]) -> str:
-        """Return every invalid field and its sentence.
+        """Return the label and message of every invalid field.
 
         Example: `Phone: The number is too short. E-mail: There is no @.`
         """

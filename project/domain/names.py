@@ -1,4 +1,4 @@
-"""Names of query parameters and fields: common synonyms, and hints for misspelt names."""
+"""Synonyms and misspellings of the names of query parameters and fields."""
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -30,14 +30,14 @@ FIELD_SYNONYMS: Mapping[str, tuple[str, ...]] = {
         *("дата рождения", "день рождения", "др", "рождение"),
     ),
 }
-"""Other names of the fields: an import accepts them as heads of columns, the API names the field that is meant."""
+"""Field -> synonyms. An import accepts them as column headings; the API refuses them and names the right field."""
 NAME_PARTS = (
     *("first name", "given name", "forename", "last name", "surname", "family name", "middle name", "patronymic"),
     *("фамилия", "отчество"),
 )
-"""Parts of a name: hints for `name`, but not the same as it."""
+"""Names that are no synonyms of `name`, because they mean a part of it; the API suggests `name`."""
 CUTOFF = 0.76
-"""Similarity from which a name is taken for a misspelt field; `nickname` and `usertype` are below it."""
+"""Minimum similarity of a misspelt name to a field; `nickname` and `usertype` are below it."""
 
 PARAMETER_SYNONYMS: Mapping[str, str] = {
     "check": "dry_run",
@@ -68,23 +68,23 @@ PARAMETER_SYNONYMS: Mapping[str, str] = {
     "validateonly": "dry_run",
     "zone": "tz",
 }
-"""Synonyms of query parameters, in lower case without separators -> name of the parameter."""
+"""Synonym of a query parameter, in lower case without separators -> name of the parameter."""
 
 
 def find_field(name: str) -> str | None:
-    """Return the field that a name or one of its synonyms means exactly, otherwise None."""
+    """Return the field that has this name or synonym, or None."""
     return _FIELDS.get(fold_name(name))
 
 
 def find_similar_field(name: str) -> str | None:
-    """Return the field that a wrong name probably means, None if that is unclear."""
+    """Return the field that a wrong name probably stands for, or None if that is unclear."""
     folded = fold_name(name)
     near = get_close_matches(folded, _NAMES, n=1, cutoff=CUTOFF)
     return _HINTS.get(folded) or (_NAMES[near[0]] if near else None)
 
 
 def is_name_part(name: str) -> bool:
-    """Return whether a name means a part of a person's name."""
+    """Return whether a name stands for a part of a person's name: `surname`, `отчество`."""
     return fold_name(name) in _PARTS
 
 
@@ -98,7 +98,7 @@ def find_parameter(name: str, known: Iterable[str]) -> str | None:
 
 
 def fold_name(name: str) -> str:
-    """Return a name in lower case without separators: `dryRun` and `dry-run` become the same."""
+    """Return a name in lower case without separators: `dryrun` for `dryRun` and `dry-run`."""
     return "".join(filter(str.isalnum, name.casefold()))
 
 

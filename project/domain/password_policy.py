@@ -1,4 +1,4 @@
-"""Rules for chosen passwords (NIST SP 800-63B-4, 3.1.1.2): long and not easily guessed."""
+"""Rules for passwords that users choose (NIST SP 800-63B-4, 3.1.1.2)."""
 
 import importlib
 import re
@@ -9,13 +9,14 @@ from project.domain.passwords import MAX_LENGTH, MIN_CHOSEN_LENGTH
 from project.domain.registration import User
 
 MIN_GUESSES = 10**10
-"""Minimum number of guesses, as estimated by zxcvbn, which tries common passwords, words, names, dates, keyboard rows
-and their combinations first. At 10,000 guesses a second, which the slow hash allows on one machine, they take 12 days.
+"""Minimum number of guesses that find a password, as estimated by zxcvbn. It assumes that an attacker tries common
+passwords, words, names, dates, keyboard rows and their combinations first. At 10,000 guesses a second, which the slow
+hash allows on one machine, they take 12 days.
 """
 MAX_MEASURED_LENGTH = 72
-"""Number of characters that zxcvbn is given: its time grows with the square of the length."""
+"""Maximum number of characters passed to zxcvbn, whose time grows with the square of the length."""
 MIN_PERSONAL_LENGTH = 4
-"""Shorter personal data is not looked for: too many good passwords contain it."""
+"""Minimum length of personal data that a password must not contain: too many good passwords contain shorter data."""
 _RUSSIAN_KEYS = str.maketrans(
     "ёйцукенгшщзхъфывапролджэячсмитьбюЁЙЦУКЕНГШЩЗХЪФЫВАПРОЛДЖЭЯЧСМИТЬБЮ",
     "`qwertyuiop[]asdfghjkl;'zxcvbnm,.~QWERTYUIOP{}ASDFGHJKL:\"ZXCVBNM<>",
@@ -24,7 +25,7 @@ _RUSSIAN_KEYS = str.maketrans(
 
 
 class WeakPasswordError(ValueError):
-    """A refused password. `reason`: `short`, `long`, `own` (contains personal data), `common`."""
+    """A refused password. `reason` is `short`, `long`, `own` (has personal data) or `common`."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

@@ -1,4 +1,4 @@
-"""Passwords derived from the idempotency key, and tagged hashes of all passwords."""
+"""Derives passwords from idempotency keys; hashes and verifies passwords."""
 
 import base64
 import hashlib
@@ -18,26 +18,26 @@ ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 _LETTERS = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", ALPHABET.encode())
 """Maps the base32 alphabet (RFC 4648, 6) to ALPHABET. 35 bytes give 56 symbols without padding."""
 SYMBOLS = 26
-"""26 symbols are 130 bits: NIST SP 800-63B (5.1.2.2) requires 112 for a secret under a fast hash, ASVS 5.0.0 (11.5.1)
-requires 128."""
+"""Number of symbols of a generated password. 26 symbols are 130 bits: NIST SP 800-63B (5.1.2.2) requires 112 for a
+secret with a fast hash, ASVS 5.0.0 (11.5.1) requires 128."""
 GROUP = 5
 MAX_LENGTH = 128
 """Longer passwords are refused before hashing: hashing very long ones would allow denial of service."""
 MIN_CHOSEN_LENGTH = 15
-"""NIST SP 800-63B-4, 3.1.1.2: at least 15 characters where the password is the only factor."""
+"""Minimum length of a chosen password (NIST SP 800-63B-4, 3.1.1.2, if the password is the only factor)."""
 
 _FAST, _SLOW = "hmac-sha256", "argon2id"
 _argon2 = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
-"""OWASP Password Storage Cheat Sheet: argon2id, 19 MiB, two passes, one lane."""
+"""Parameters of the OWASP Password Storage Cheat Sheet: argon2id, 19 MiB, two passes, one lane."""
 
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A secret for deriving passwords. Its ID is stored with them, so that it can be rotated."""
+    """A secret from which passwords are derived. Users store its ID, so that it can be rotated."""
 
     value: bytes = field(repr=False)
     kid: str = field(init=False)
-    """Key ID: the first 8 hex digits of a hash, so that nothing has to be configured."""
+    """The key ID: the first 8 hexadecimal digits of a hash of the secret, so that no ID has to be configured."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kid", hashlib.sha256(b"useradd/kid/v1\0" + self.value).hexdigest()[:8])
@@ -45,13 +45,13 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class Passwords:
-    """Derives passwords with the first of the secrets and verifies with all of them."""
+    """Derives, hashes and verifies passwords. New ones use the first secret."""
 
     secrets: tuple[Secret, ...]
     scheme: str = _FAST
     """Hash of generated passwords: `hmac-sha256` or `argon2id`."""
     decoys: tuple[str, str] = field(init=False, repr=False)
-    """Hashes, fast and slow, that match no password: verifying them takes as long as verifying a real one."""
+    """A fast and a slow hash that match no password: verifying them takes as long as verifying a real one."""
 
     def __post_init__(self) -> None:
         unknown = secrets.token_hex(32)
@@ -65,8 +65,8 @@ class Passwords:
     def derive(self, key: str, username: str, kid: str | None = None) -> str:
         """Derive the password for an idempotency key and a username, deterministically.
 
-        Neither the database (hashes of key and password) nor the secret alone is enough to derive it.
-        Raises KeyError if the secret `kid` is no longer configured.
+        The password can be derived neither from the database, which has only hashes of key and password, nor from the
+        secret alone. Raises KeyError if the secret `kid` is no longer configured.
         """
         message = b"\0".join((b"useradd/pw/v1", key.encode(), username.encode()))
         digest = hmac.digest(self._secret(kid or self.kid), message, "sha256")
@@ -77,25 +77,25 @@ class Passwords:
         return _symbols(hmac.digest(self._secret(self.kid), b"useradd/api-key/v1\0" + key.encode(), "sha256"))
 
     def import_key(self, run: str = "", kid: str | None = None) -> str:
-        """Return the key of an import, from which those of its rows are derived.
+        """Return the key of an import, from which the idempotency keys of its rows are derived.
 
-        It depends on the secret, so that nobody can guess it, and on `run`, if other imports must not have the same.
-        Raises KeyError if the secret `kid` is no longer configured.
+        The key depends on the secret, so that nobody can guess it, and on `run`. Imports with the same `run` have the
+        same key. Raises KeyError if the secret `kid` is no longer configured.
         """
         message = b"\0".join((b"useradd/import/v1", run.encode()))
         digest = hmac.digest(self._secret(kid or self.kid), message, "sha256")
         return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
     def hash_generated(self, password: str) -> str:
-        """Return the tagged hash of a password with at least 112 bits of randomness."""
+        """Return the hash of a generated password, with its scheme. Fast by default."""
         return self.hash_chosen(password) if self.scheme == _SLOW else self._fast_hash(password)
 
     def hash_chosen(self, password: str) -> str:
-        """Return the tagged hash of a chosen password: slow on purpose (about 30 ms)."""
+        """Return the hash of a chosen password, with its scheme. Slow on purpose (about 30 ms)."""
         return f"{_SLOW}{_argon2.hash(password).removeprefix('$' + _SLOW)}"
 
     def verify(self, password: str, stored: str) -> bool:
-        """Return whether `stored` is a hash of `password`, as typed, in any scheme. Never raises."""
+        """Return whether `stored` is a hash of `password`, in any scheme. Never raises."""
         verify = {_FAST: self._verify_fast, _SLOW: self._verify_slow}.get(stored.partition("$")[0])
         if verify is None or len(password) > MAX_LENGTH:
             return False
@@ -104,7 +104,7 @@ class Passwords:
     def find_match(self, password: str, hashes: Sequence[str]) -> int | None:
         """Return the index of the hash that matches `password`, or None.
 
-        A mismatch costs at least one slow verification, even without hashes or with only fast ones, so that the
+        A mismatch takes at least one slow verification, even if there are no hashes or only fast ones, so that the
         response time does not reveal whether a user exists (ASVS 5.0.0, 6.3.8).
         """
         fast_decoy, slow_decoy = self.decoys
@@ -141,10 +141,10 @@ class Passwords:
 
 
 def _spellings(password: str) -> Iterator[str]:
-    """Yield a password as it came and, if that differs, as a person meant it.
+    """Yield a password as it was sent and, if that differs, normalized.
 
-    Generated passwords have one letter case and dashes of their own: what people type or paste between and around the
-    symbols means nothing. A chosen one loses the blanks around it.
+    Generated passwords are normalized to lower case with dashes between the groups, whatever was typed between and
+    around the symbols. Blanks around other passwords are removed.
     """
     yield password
     symbols = "".join(filter(str.isalnum, unicodedata.normalize("NFKC", password).lower()))
@@ -168,10 +168,10 @@ def _encode(raw: bytes) -> str:
 
 
 def new_key() -> str:
-    """Return a new idempotency key of 192 random bits for a request that has none."""
+    """Return a new idempotency key with 192 bits of randomness."""
     return secrets.token_urlsafe(24)
 
 
 def hash_key(key: str) -> bytes:
-    """Return the hash of an idempotency key, as stored."""
+    """Return the hash of an idempotency key that is stored instead of the key."""
     return hashlib.sha256(key.encode()).digest()

@@ -18,22 +18,22 @@ from project.domain.text import BLANKS, check_characters, without_formats
 
 MAX_PHONE_LENGTH = 64
 MAX_DIGITS = 15
-"""ITU-T E.164."""
+"""Maximum number of digits with country code (ITU-T E.164)."""
 
 _BLANKS = re.compile(f"[{BLANKS}]")
 _FORM = re.compile(
     r"(?:tel:)?['’]?[ (\[]*(?P<plus>[+＋]?)(?P<rest>[\d ()（）.．\-\u2010-\u2015\u2212－~～/\[\]]*)", re.IGNORECASE
 )
-"""The apostrophe marks text in spreadsheets."""
+"""Matches one phone number. The apostrophe marks text in spreadsheets."""
 _WHOLE = re.compile(r"([+＋]?\d+)[.,]0+")
-"""A number that a spreadsheet or pandas wrote with decimals: removing them loses nothing."""
+"""Matches a number that a spreadsheet or pandas wrote with decimals, all of which are zeros."""
 _DECIMAL = re.compile(r"[.．]\d$")
 _CALCULATED = re.compile(r"[+＋]?\d+[.,]?\d*E\+?\d+|[+＋]?\d+,\d|\d{1,3}(?:,\d{3})+(?:\.\d+)?", re.IGNORECASE)
-"""Exponents, decimals and thousands separators: digits may be missing or have been added."""
+"""Matches exponents, decimals and thousands separators: digits may be missing or have been added."""
 _EXTENSION = re.compile(r"ext|доб|вн|[#x*]\s*\d|[,;]\s*\d+$", re.IGNORECASE)
 _BETWEEN_NUMBERS = re.compile(r"[,;/|&]|[^\W\d_]+|(?=[+＋])")
 _TOO_FEW, _TWO_NUMBERS = 6, 10
-"""Digits that are no number of their own; digits without a blank that are one."""
+"""Minimum number of digits of a part of a text, and of a word of a text, to count as a phone number."""
 _UNPARSED = {
     NumberParseException.INVALID_COUNTRY_CODE: "unknown_country",
     NumberParseException.TOO_LONG: "too_long",
@@ -50,8 +50,8 @@ _POSSIBILITY = {
 def normalize_phone(text: str, region: str | None) -> str:
     """Return a phone number in E.164 form. Raises RuleError.
 
-    `region` (ISO 3166) is the country of numbers without country code. Cached, because masking and validation of a
-    request both call this.
+    `region` (ISO 3166) is the country of numbers without a country code. Cached, because masking and validation both
+    parse the number of a request.
     """
     typed = plain_phone(text)
     check_characters(typed)
@@ -77,7 +77,7 @@ def normalize_phone(text: str, region: str | None) -> str:
 
 
 def plain_phone(text: str) -> str:
-    """Return a number without what programs add: format characters, Unicode blanks, `.0`."""
+    """Return a number without the format characters, Unicode blanks and `.0` that programs add."""
     if not (text.isascii() and text.isprintable()):
         text = _BLANKS.sub(" ", without_formats(text))
     text = text.strip()
@@ -86,7 +86,7 @@ def plain_phone(text: str) -> str:
 
 
 def _wrong_form(typed: str) -> str:
-    """Return the variant that says why a text is not one number."""
+    """Return the variant of `invalid_phone` for a text that is not one number."""
     if _CALCULATED.fullmatch(typed) or _DECIMAL.search(typed):
         return "calculated"
     if _EXTENSION.search(typed) and not re.search(r"[,;]\s*\d{6,}$", typed):
@@ -95,7 +95,7 @@ def _wrong_form(typed: str) -> str:
 
 
 def _holds_several(typed: str) -> bool:
-    """Return whether a text holds two numbers, or the end of a second one: `123-45-67/68`."""
+    """Return whether a text contains two numbers, or the end of a second one: `123-45-67/68`."""
     parts = [sum(map(str.isdecimal, part)) for part in _BETWEEN_NUMBERS.split(typed)]
     words = [sum(map(str.isdecimal, word)) for word in typed.split()]
     return (
@@ -110,7 +110,7 @@ def _digits(text: str) -> str:
 
 
 def _parse(typed: str, region: str | None) -> tuple[PhoneNumber | None, str, Params]:
-    """Return the valid number, or None and the variant that says what is wrong with it."""
+    """Return the valid number, or None and the variant and parameters of `invalid_phone`."""
     try:
         number = phonenumbers.parse(typed, region)
     except NumberParseException as error:
@@ -124,10 +124,10 @@ def _parse(typed: str, region: str | None) -> tuple[PhoneNumber | None, str, Par
 
 
 def _count_digits(number: PhoneNumber, *, has_code: bool) -> dict[str, int]:
-    """Return how many digits follow the country code and how many must; {} if unclear.
+    """Return the number of digits after the country code and the right number; {} if unclear.
 
-    It is clear where all numbers have the same length. Without the code, a number may begin with digits that are not
-    part of it: `8 916` has three digits of a Russian number.
+    The required number is clear if all numbers of the country have the same length. Without the country code, a number
+    may begin with digits that do not belong to it: in `8 916`, only three digits do.
     """
     code = number.country_code or 0
     digits = phonenumbers.national_significant_number(number)

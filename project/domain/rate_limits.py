@@ -14,7 +14,7 @@ class RateLimit:
 
 
 class Hit(NamedTuple):
-    """A request to count against the limit of client `key`; `amount` 0 only checks the limit."""
+    """Requests of client `key` to count against a limit. `amount` 0 only checks the limit."""
 
     limit: RateLimit
     key: str
@@ -22,7 +22,7 @@ class Hit(NamedTuple):
 
 
 class Exceeded(NamedTuple):
-    """The position of the hit that exceeded its limit, and the seconds until its window ends."""
+    """The position of the hit that exceeded its limit, and the seconds until the window ends."""
 
     position: int
     left_s: float
@@ -38,7 +38,7 @@ class UseraddLimits:
 
     @classmethod
     def per_minute(cls, client: int, total: int, conflicts: int) -> "UseraddLimits":
-        """Return the limits for these numbers of requests per minute."""
+        """Return the limits with these maximum numbers of requests per minute."""
         return cls(
             RateLimit("client", client, 60), RateLimit("everybody", total, 60), RateLimit("conflicts", conflicts, 60)
         )

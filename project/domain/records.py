@@ -1,4 +1,4 @@
-"""Records of attempts that created no user, and their form as lines of the spool."""
+"""Records of attempts that created no user, and their serialization as lines of the spool."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from project.domain.errors import FieldError
 from project.domain.masking import mask_fields
 
 DIRECT, SPOOL, RECOVERED = "direct", "spool", "recovered"
-"""The ways by which records reach the table: at once, from the spool, or after their process was killed."""
+"""Values of `via`, the way a record reached the table: at once, from the spool, or after its process was killed."""
 INTERRUPTED = "interrupted"
 
 _encoder = json.JSONEncoder(separators=(",", ":"))
@@ -25,7 +25,7 @@ def to_json(values: Mapping[str, object]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRecord:
-    """An attempt and its outcome."""
+    """An attempt that created no user, with its outcome."""
 
     attempt: NewAttempt
     status: int
@@ -38,11 +38,11 @@ class AttemptRecord:
 
     @classmethod
     def interrupted(cls, attempt: NewAttempt) -> "AttemptRecord":
-        """Return the record to keep in case this process dies before it responds."""
+        """Return the record that applies if this process dies before it responds."""
         return cls(attempt=attempt, status=0, answered=None, code=INTERRUPTED, via=RECOVERED)
 
     def masked(self) -> "AttemptRecord":
-        """Return the record with all contact data masked, as the spool stores it."""
+        """Return the record with all contact data masked, for the spool."""
         sent, errors = mask_fields(self.attempt.sent), mask_errors(self.errors)
         if sent == self.attempt.sent and errors == self.errors:  # usually; a copy takes longer than comparing
             return self

@@ -37,9 +37,9 @@ class NewUser:
     birth_date: date | None
 
     def fingerprint(self) -> bytes:
-        """Return the SHA-256 of the normalized fields: equal for bodies that differ only in form.
+        """Return the SHA-256 of the normalized fields, by which repeated requests are recognized.
 
-        The e-mail address is folded as by version 1.x, so that retries across an upgrade are recognized.
+        The e-mail address is folded as in version 1.x, so that retries after an upgrade are recognized.
         """
         content = {
             "birth_date": self.birth_date and str(self.birth_date),
@@ -63,17 +63,17 @@ class Registration:
 
     @classmethod
     def of_line(cls, attempt: NewAttempt, new_user: NewUser, request_key: str) -> "Registration":
-        """Return the registration of one of several users; its attempt gets the derived key."""
+        """Return the registration of one of several users; store its derived key in the attempt."""
         key = line_key(request_key, new_user.fingerprint())
         attempt.key_hash = hash_key(key)
         return cls(attempt=attempt, key=key, new_user=new_user)
 
 
 def line_key(request_key: str, fingerprint: bytes) -> str:
-    """Return the idempotency key of one of the users in a request or import with this key.
+    """Derive the idempotency key of one user from the key of a request or import with many.
 
-    It depends on the user's content and not on its place: a repeat with lines added, removed or moved creates only
-    what is new.
+    The key depends on the user's data and not on the line number: if a request is repeated with lines added, removed or
+    moved, only new users are created.
     """
     content = b"\0".join((b"useradd/bulk/v1", request_key.encode(), fingerprint))
     return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode().rstrip("=")
@@ -104,19 +104,19 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """The decision of the SQL function useradd_many() about an attempt."""
+    """The result of the SQL function useradd_many() for an attempt."""
 
     status: int
     code: str
     clashes: tuple[str, ...]
     kid: str | None
     user: User | None = None
-    """The user that an earlier attempt with the same key created, otherwise None."""
+    """The user whose credentials are replayed, otherwise None."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """A user with the columns that login needs."""
+    """A user with the columns that authentication needs."""
 
     id: UUID
     username: str

@@ -20,8 +20,8 @@ DURATION_BUCKETS_MS: tuple[int, ...] = (
     *range(1000, 2000, 100), *range(2000, 5000, 200), 5000, 10_000,
 )  # fmt: skip
 """Upper bounds of the histogram buckets of response times. Counts per bucket can be added up, percentiles cannot. A
-percentile is reported as the upper bound of its bucket, at most a tenth too high. Aggregates store the counts as arrays
-in this order: rebuild them after a change.
+percentile is reported as the upper bound of its bucket. Aggregates store the counts as arrays in this order: if you
+change the bounds, rebuild the aggregates.
 """
 
 
@@ -59,9 +59,9 @@ class Bucket:
 
 
 def rounded_shares(parts: Mapping[K, int]) -> dict[K, int]:
-    """Return the share of each part in tenths of a percent; together they are 100 %.
+    """Return the share of each part in tenths of a percent, so that the sum is 100 % (or 0).
 
-    Shares are rounded down, and those with the largest remainders up. A part that is not empty has at least a tenth.
+    Largest remainder method, except that every part that is not empty has at least a tenth of a percent.
     """
     total = sum(parts.values())
     if not total:
@@ -84,50 +84,50 @@ class Durations:
     p99: int
 
 
-class Kind(NamedTuple):
-    """Time bucket, status and code: the key by which attempts are counted."""
+class CountKey(NamedTuple):
+    """The key by which attempts are counted: time bucket, status and code."""
 
     bucket: int
-    """Index of the time bucket, the first being 1; 0 is the time before the first edge."""
+    """Index of the time bucket from 1. Attempts before the first edge have 0."""
     status: int
     code: str
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Numbers of attempts per kind, and per duration bucket (index from 1)."""
+    """Numbers of attempts by CountKey, and by duration bucket (index from 1)."""
 
-    kinds: Counter[Kind] = field(default_factory=Counter)
+    attempts: Counter[CountKey] = field(default_factory=Counter)
     durations: Counter[int] = field(default_factory=Counter)
 
     def by_status(self) -> tuple[StatusCount, ...]:
         """Return the counts per HTTP status, the most frequent first."""
         numbers: Counter[int] = Counter()
-        for kind, number in self.kinds.items():
-            numbers[kind.status] += number
+        for key, number in self.attempts.items():
+            numbers[key.status] += number
         rows = (StatusCount(status, number) for status, number in numbers.items())
         return tuple(sorted(rows, key=lambda row: (-row.count, row.status)))
 
     def by_code(self) -> tuple[CodeCount, ...]:
-        """Return the counts per code, the most frequent first."""
+        """Return the counts per code and status, the most frequent first."""
         numbers: Counter[tuple[str, int]] = Counter()
-        for kind, number in self.kinds.items():
-            numbers[kind.code, kind.status] += number
+        for key, number in self.attempts.items():
+            numbers[key.code, key.status] += number
         rows = (CodeCount(code, status, number) for (code, status), number in numbers.items())
         return tuple(sorted(rows, key=lambda row: (-row.count, row.code, row.status)))
 
     def series(self, edges: Sequence[datetime]) -> tuple[Bucket, ...]:
         """Return a bucket for each pair of adjacent edges, even if it has no attempts."""
         numbers: Counter[tuple[int, Outcome]] = Counter()
-        for kind, number in self.kinds.items():
-            numbers[kind.bucket, Outcome.of(kind.status)] += number
+        for key, number in self.attempts.items():
+            numbers[key.bucket, Outcome.of(key.status)] += number
         return tuple(
             Bucket(since, until, **{outcome.value: numbers[index, outcome] for outcome in Outcome})
             for index, (since, until) in enumerate(pairwise(edges), start=1)
         )
 
     def percentiles(self) -> Durations | None:
-        """Return the percentiles of the response times, or None if there are no responses."""
+        """Return the percentiles of the response times, or None if there are no attempts."""
         total = self.durations.total()
         return Durations(*(self._percentile(total * percent) for percent in (50, 95, 99))) if total else None
 
@@ -141,7 +141,7 @@ class Counts:
 
 
 class Period(NamedTuple):
-    """A period of a report; `since` is None if it has no attempts."""
+    """The period of a report. `since` is None if it has no start and no attempts."""
 
     since: datetime | None
     until: datetime
@@ -155,7 +155,7 @@ class Report:
     attempt_filter: AttemptFilter
     zone: ZoneInfo
     since: datetime | None
-    """Start of the filter, otherwise time of the first attempt; None if there is none."""
+    """Start of the filtered period, otherwise time of the first attempt; None if there is neither."""
     until: datetime
     step: str
     """Width of a bucket: `30min`, `3h`, `day`, `week` or `month`."""
@@ -185,12 +185,12 @@ class Report:
 
     @property
     def rejected(self) -> int:
-        """Number of invalid requests (4xx)."""
+        """Number of requests refused with 4xx: invalid ones, conflicts and rate limits."""
         return self.count(Outcome.REJECTED)
 
     @property
     def failed(self) -> int:
-        """Number of failures of the service (5xx, or no response)."""
+        """Number of requests that failed because of the service (5xx, or no response)."""
         return self.count(Outcome.FAILED)
 
     @property
@@ -205,16 +205,16 @@ class Report:
 
     @property
     def by_error_code(self) -> tuple[CodeCount, ...]:
-        """Counts by code of rejected and failed attempts, the most frequent first."""
+        """The entries of `by_code` for rejected and failed attempts."""
         return tuple(row for row in self.by_code if Outcome.of(row.status) in (Outcome.REJECTED, Outcome.FAILED))
 
 
 CountAttempts = Callable[[], Report]
-"""Counts the attempts of a file and returns the complete report."""
+"""Returns the report of a file with its counts."""
 
 
 def day_edges(since: datetime, until: datetime, zone: ZoneInfo, days: int = 1) -> list[datetime]:
-    """Return every `days`-th midnight in `zone` around [since, until); weeks begin on Monday."""
+    """Return every `days`-th midnight in `zone` around [since, until). Weeks begin on Monday."""
     first = _midnight(since, zone)
     if days == 7:
         first -= timedelta(days=first.weekday())
@@ -224,7 +224,8 @@ def day_edges(since: datetime, until: datetime, zone: ZoneInfo, days: int = 1) -
 def bucket_edges(since: datetime, until: datetime, zone: ZoneInfo) -> tuple[str, list[datetime]]:
     """Return the step and the edges of at most `MAX_BUCKETS` buckets that cover [since, until).
 
-    Edges are half hours, hours, midnights, Mondays or starts of months in `zone`, also across DST changes.
+    Edges are multiples of 30 minutes or 3 hours, midnights, Mondays or starts of months in `zone`, also across DST
+    changes.
     """
     length = _wall(until, zone) - _wall(since, zone)
     if length <= timedelta(days=1, hours=1):
@@ -239,7 +240,7 @@ def bucket_edges(since: datetime, until: datetime, zone: ZoneInfo) -> tuple[str,
 
 
 def _wall(moment: datetime, zone: ZoneInfo) -> datetime:
-    """Return the naive local time, in which every day has 24 hours."""
+    """Return the naive local time: differences of naive times ignore DST."""
     return moment.astimezone(zone).replace(tzinfo=None)
 
 
@@ -261,7 +262,7 @@ def _clock_edges(since: datetime, until: datetime, zone: ZoneInfo, step: timedel
 
 
 def is_repeated(time: datetime) -> bool:
-    """Return whether a local time is in an hour that the end of DST repeats."""
+    """Return whether a local time occurs twice because DST ends."""
     return time.replace(fold=0).utcoffset() != time.replace(fold=1).utcoffset()
 
 
@@ -279,9 +280,10 @@ def _month_edges(since: datetime, until: datetime, zone: ZoneInfo) -> list[datet
 def _edges(
     wall: datetime, until: datetime, zone: ZoneInfo, following: Callable[[datetime], datetime]
 ) -> list[datetime]:
-    """Return the times from local time `wall` on, up to the first at or after `until`.
+    """Return the local times from `wall` up to the first one at or after `until`.
 
-    A local time in a DST gap becomes a time after the gap (PEP 495). The result is unique and ascending.
+    `following` returns the next local time. A local time in a DST gap becomes a time after the gap (PEP 495). The
+    result is ascending and has no duplicates.
     """
     moments = [wall.replace(tzinfo=zone).astimezone(UTC)]
     while moments[-1] < until:

@@ -1,4 +1,4 @@
-"""Searches for words, however they are written."""
+"""Builds patterns that find words in any spelling."""
 
 import re
 import unicodedata
@@ -13,14 +13,15 @@ _SPECIAL = re.compile(r"([!-/:-@\[-`{-~])")
 
 
 def words(text: str) -> list[str]:
-    """Return the different words of a search, composed (NFC)."""
+    """Return the first MAX_WORDS distinct words of a search text, in NFC."""
     return list(dict.fromkeys(unicodedata.normalize("NFC", text).split()))[:MAX_WORDS]
 
 
 def pattern(word: str) -> str:
-    """Return a regular expression for PostgreSQL: any letter case, е for ё, composed or not.
+    """Return a regular expression for PostgreSQL that matches a word in any spelling.
 
-    It contains every letter in both cases, because PostgreSQL knows them only if its locale does.
+    Spellings differ in letter case, in е for ё, and in Unicode normalization. The expression contains every letter in
+    both cases, because PostgreSQL ignores the case only of letters that its locale knows.
     """
     return "".join(map(_any_spelling, unicodedata.normalize("NFC", word)))
 
@@ -35,7 +36,7 @@ def _any_spelling(character: str) -> str:
 def spellings_of(login: str) -> list[str]:
     """Return the usual spellings of a login.
 
-    Attempts keep a login as it was sent, and only that has an index.
+    Attempts store a login as it was sent, and the index contains only that spelling.
     """
     forms = {login, unicodedata.normalize("NFC", login), fold(login)}
     return sorted({spelling for form in forms for spelling in (*_cases(form), form.title(), form.capitalize())})

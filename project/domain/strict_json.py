@@ -1,4 +1,4 @@
-"""Strict JSON parser: RFC 8259 with the rules of I-JSON (RFC 7493), one object."""
+"""Parses request bodies strictly: one JSON object (RFC 8259, I-JSON of RFC 7493)."""
 
 import json
 import math
@@ -29,8 +29,8 @@ _TYPES = {NoneType: "null", bool: "boolean", int: "number", float: "number", str
 def parse_object(body: bytes, *, is_counted: bool = False) -> dict[str, Any]:
     """Parse an object. Raises RefusalError `malformed_json` or `body_not_object`.
 
-    `is_counted` means that the sender counted the bytes, maybe wrongly. Also refuses what Python's parser accepts (NaN,
-    infinite numbers, repeated keys) or fails at (deep nesting).
+    `is_counted` means that the request has a Content-Length, which may be wrong. NaN, infinite numbers and repeated
+    keys, which Python's parser accepts, are refused, too.
     """
     text = decode(body, is_counted=is_counted)
     if not text.strip():
@@ -55,7 +55,7 @@ def json_type(value: object) -> str:
 
 
 def decode(body: bytes, *, is_counted: bool) -> str:
-    """Decode UTF-8. Raises RefusalError, which names the encoding if it is clear."""
+    """Decode UTF-8. Raises RefusalError, with the name of the encoding if it can be guessed."""
     try:
         text = body.decode("utf-8-sig")  # Windows clients send a byte order mark
     except UnicodeDecodeError as error:
@@ -71,7 +71,7 @@ def decode(body: bytes, *, is_counted: bool) -> str:
 
 
 def syntax_error(text: str, error: json.JSONDecodeError, *, is_counted: bool = False) -> RefusalError:
-    """Return the refusal that says what is wrong in a text, and where."""
+    """Return the refusal for a syntax error, with its variant, line and column."""
     variant, position = _variant(text, error, is_counted=is_counted), error.pos
     if variant == "trailing_comma":
         position = text.rindex(",", 0, position + 1)  # Python 3.13 reports the comma, earlier ones the bracket

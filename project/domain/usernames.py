@@ -26,9 +26,10 @@ _DOTTED_I = re.compile("i\u0307+")
 
 
 def fold(username: str) -> str:
-    """Return the form that must be unique: NFKC, case-folded (Unicode 3.13, RFC 8265 3.3).
+    """Fold a username by NFKC and case folding. Folded usernames are unique.
 
-    The dot that case folding leaves above the small letter of `İ` is removed: both look the same.
+    See Unicode 3.13 and RFC 8265, 3.3. Case folding turns `İ` into `i` with a combining dot. The dot is
+    removed, because it is invisible above an `i`.
     """
     if username.isascii():  # fast path: nothing to normalize
         return username.lower()
@@ -37,7 +38,7 @@ def fold(username: str) -> str:
 
 
 def check(username: str) -> str:
-    """Return a username as typed, without blanks around it. Raises RuleError."""
+    """Check a username; return it without surrounding blanks. Raises RuleError."""
     username = trim(username)
     if not username:
         raise RuleError("blank")

@@ -29,7 +29,7 @@ _COLUMNS: dict[str, Value | Label] = {
     "duration_ms": Value.DURATION,
     "via": Value.VIA,
     "errors": Value.ERRORS,
-    "what_to_fix": Value.FIXES,
+    "what_to_fix": Value.MESSAGES,
 }
 _QUOTED = re.compile(r'[",\r\n]')
 _FORMULA = re.compile(formulas.UNSAFE)

@@ -103,7 +103,7 @@ def layout(report: Report, translations: Translations, styles: list[str]) -> Lay
         lambda status, _code: str(status),
         lambda _status, code: "" if code == CREATED else _xml(code),
         lambda _status, code: "" if code == CREATED else _xml(translations.reason(code)),
-        *(Value.USERNAME, Value.NAME, Value.PHONE, Value.EMAIL, Value.FIXES, Value.DURATION, Value.ID),
+        *(Value.USERNAME, Value.NAME, Value.PHONE, Value.EMAIL, Value.MESSAGES, Value.DURATION, Value.ID),
     )
     starts = [_cell_start(*cell) for cell in zip(COLUMNS, styles, strict=True)]
     return Layout(

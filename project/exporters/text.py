@@ -115,7 +115,7 @@ def layout(report: Report, translations: Translations) -> Layout:
             *columns,
             Column(_padded(code, widths[9]), JOINT),
             Column(_padded(reason, widths[10]), _LABEL),
-            Column(Value.FIXES, JOINT),
+            Column(Value.MESSAGES, JOINT),
         ),
         separators={JOINT: "\t", "\t": "\t", "\x02": ""},
         suffix=LINE,

@@ -9,7 +9,7 @@ from flask import Flask, Request, Response
 
 from project.contract.error_codes import FIELD_CODES, PROBLEMS
 from project.database import Database
-from project.domain.attempts import CHECKED, CREATED, REPLAYED, Outcome
+from project.domain.attempts import CREATED, DRY_RUN, REPLAYED, Outcome
 from project.http.request_state import current_request, request_state
 from project.metrics import Counter, Histogram, Metrics, header_lines, sample_line
 from project.runtime import Runtime, get_runtime
@@ -85,7 +85,7 @@ def outcomes() -> dict[str, Outcome]:
     refusals.pop("validation_failed")  # the code of the first invalid field is counted instead
     return {
         CREATED: Outcome.CREATED,
-        CHECKED: Outcome.UNCHANGED,
+        DRY_RUN: Outcome.UNCHANGED,
         REPLAYED: Outcome.UNCHANGED,
         **{code: Outcome.of(status) for code, status in refusals.items()},
         OTHER: Outcome.FAILED,

@@ -67,7 +67,7 @@ class RequestState:
         """Whether an auditor or administrator is logged in; False with an API key."""
         return self.reader is not None and self.reader.role.sees_everything
 
-    def sees_in_full(self, attempt_id: UUID) -> bool:
+    def sees_unmasked(self, attempt_id: UUID) -> bool:
         """Return whether the reader may see an attempt unmasked: by role, or as its user."""
         return self.sees_everything or (self.reader is not None and self.reader.id == attempt_id)
 

@@ -10,4 +10,4 @@ A = TypeVar("A", bound=AttemptRow)
 
 def as_visible(attempt: A) -> A:
     """Return the attempt, masked unless the reader may see it in full."""
-    return attempt if request_state().sees_in_full(attempt.id) else attempt.masked()
+    return attempt if request_state().sees_unmasked(attempt.id) else attempt.masked()

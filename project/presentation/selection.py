@@ -182,14 +182,14 @@ def _period_value(text: str, time: datetime) -> str:
 
 
 def parse_selection(
-    args: MultiDict[str, str], zone: ZoneInfo, now: datetime, default: str = DEFAULT, *, in_full: bool = False
+    args: MultiDict[str, str], zone: ZoneInfo, now: datetime, default: str = DEFAULT, *, unmasked: bool = False
 ) -> Selection:
     """Parse the query string of a page; invalid parameters are listed in `ignored`.
 
-    `in_full` is set for auditors and administrators. Without it, the filters by client address and client program are
+    `unmasked` is set for auditors and administrators. Without it, the filters by client address and client program are
     invalid.
     """
-    return _Parser(args, zone, now.astimezone(zone), default, in_full).parse()
+    return _Parser(args, zone, now.astimezone(zone), default, unmasked).parse()
 
 
 def parse_selection_strictly(
@@ -198,15 +198,15 @@ def parse_selection_strictly(
     now: datetime,
     default: str = DEFAULT,
     *,
-    in_full: bool = False,
+    unmasked: bool = False,
     known: Sequence[str] = PARAMETERS,
 ) -> Selection:
     """Parse the query string of the API or a download, which accepts the parameters `known`.
 
     Raises RefusalError for unknown parameters, invalid values and contradictions.
     """
-    check_parameters(args, [name for name in known if in_full or name not in CLIENT_PARAMETERS], LISTS)
-    selection = parse_selection(args, zone, now, default, in_full=in_full)
+    check_parameters(args, [name for name in known if unmasked or name not in CLIENT_PARAMETERS], LISTS)
+    selection = parse_selection(args, zone, now, default, unmasked=unmasked)
     for name, value in selection.ignored:
         raise RefusalError("unknown_parameter", "value", name=name, value=value, example=EXAMPLES[name])
     _check_period(args)
@@ -231,7 +231,7 @@ class _Parser:
     zone: ZoneInfo
     now: datetime
     default: str
-    in_full: bool
+    unmasked: bool
     ignored: list[tuple[str, str]] = field(default_factory=list)
     values: dict[str, Sequence[str]] = field(default_factory=dict)
 
@@ -240,13 +240,13 @@ class _Parser:
         codes = frozenset[str]().union(*(GROUPS.get(code, {code}) for code in self._all("code", _choice(KNOWN_CODES))))
         statuses = frozenset(self._all("status", _integer(r"0|[1-5]\d\d")))
         text = self._text("q")
-        address, program = map(self._text if self.in_full else self._refuse, CLIENT_PARAMETERS)
+        address, program = map(self._text if self.unmasked else self._refuse, CLIENT_PARAMETERS)
         self._one("tz", _choice({"UTC"}))
         period, since, until = self._period(text)
         attempt_filter = AttemptFilter(since=since, until=until, outcomes=outcomes, codes=codes, statuses=statuses)
         return Selection(
             filter=replace(
-                attempt_filter, text=text, client_address=address, client_program=program, in_full=self.in_full
+                attempt_filter, text=text, client_address=address, client_program=program, unmasked=self.unmasked
             ),
             period=period,
             now=self.now,

@@ -27,10 +27,10 @@ def current_state() -> ServiceState:
 
 def sentence(state: ServiceState) -> str:
     """Say in one sentence whether anything is wrong."""
-    if state.users_away_since:
-        return gettext("No connection to the database since %(time)s.", time=minute(state.users_away_since))
-    if state.statistics_away_since:
-        since = minute(state.statistics_away_since)
+    if state.users_unavailable_since:
+        return gettext("No connection to the database since %(time)s.", time=minute(state.users_unavailable_since))
+    if state.statistics_unavailable_since:
+        since = minute(state.statistics_unavailable_since)
         return gettext("Users are created, but statistics cannot be read since %(time)s.", time=since)
     if not state.is_disk_usable:
         return gettext("Users are created, but the disk cannot keep requests during an outage.")
@@ -46,7 +46,7 @@ def sentence_with_last_request(state: ServiceState, received_at: datetime | None
 
 def lines(state: ServiceState) -> list[Line]:
     """Describe the state in four lines."""
-    users, statistics = state.users_away_since, state.statistics_away_since
+    users, statistics = state.users_unavailable_since, state.statistics_unavailable_since
     checked = f"{local(state.checked_at):%H:%M:%S}" if state.checked_at else gettext("not yet")
     return [
         Line(gettext("Users are created"), _since(users), users is None),
@@ -63,11 +63,13 @@ def minute(time: datetime) -> str:
     return format_time(time, "HH:mm" if is_today else "d MMMM, HH:mm")
 
 
-def _since(away_since: datetime | None) -> str:
-    return gettext("yes") if away_since is None else gettext("no, since %(time)s", time=minute(away_since))
+def _since(unavailable_since: datetime | None) -> str:
+    return (
+        gettext("yes") if unavailable_since is None else gettext("no, since %(time)s", time=minute(unavailable_since))
+    )
 
 
 def _kept(state: ServiceState) -> str:
     if not state.is_disk_usable:
         return gettext("no: the disk is full or cannot be written to")
-    return gettext("yes, on disk until the database answers") if state.users_away_since else gettext("yes")
+    return gettext("yes, on disk until the database answers") if state.users_unavailable_since else gettext("yes")

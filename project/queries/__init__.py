@@ -1,1 +1,1 @@
-"""SQL queries. find_* returns None or an empty list if nothing is found, get_* raises."""
+"""SQL queries. If nothing is found, find_* returns None or an empty result, get_* raises."""

@@ -1,4 +1,4 @@
-"""Writes what requests leave to be written later: last logins, uses of keys, downloads."""
+"""Writes the activity that requests have queued: last logins, uses of API keys, downloads."""
 
 from collections.abc import Mapping, Sequence
 from uuid import UUID
@@ -18,7 +18,7 @@ _USE = text("""
            last_used = (clock_timestamp() - make_interval(secs => :age_s)) at time zone 'UTC'
      where id = :id and (last_used_at is null or last_used_at < clock_timestamp() - interval '1 minute')
 """)
-"""Sets `last_used`, too, which the previous version reads."""
+"""Updates `last_used`, too, because the previous version reads it."""
 
 
 def save_activity(
@@ -27,7 +27,7 @@ def save_activity(
     logins: Mapping[UUID, float],
     uses: Mapping[UUID, float],
 ) -> None:
-    """Write entries, last logins of users and last uses of keys, each with its age in seconds."""
+    """Write audit entries, last logins and last uses of keys, each with its age in seconds."""
     for entry, age_s in entries:
         add_entry(connection, entry, age_s)
     for statement, ages in ((_LOGIN, logins), (_USE, uses)):

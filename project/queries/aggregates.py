@@ -1,7 +1,7 @@
-"""Aggregates of attempts by time, status and code, so that statistics read few rows.
+"""Aggregates attempts by time, status and code, so that statistics read few rows.
 
 Attempts up to a sequence number, the watermark, are aggregated; later ones are counted row by row. The sum is exact if
-watermark and counts are read from one snapshot (a REPEATABLE READ transaction).
+the watermark and the counts are read in one REPEATABLE READ transaction.
 """
 
 import time
@@ -18,13 +18,13 @@ from project.queries.snapshots import find_last_seq, find_open_writers, find_sna
 
 WATERMARK = "attempt_counts"
 MAX_WAIT_FOR_WRITERS_S = 0.2
-"""Seconds to wait for writers; if they are not done then, aggregation is postponed."""
+"""Seconds to wait for writers. If one is still open after that, aggregation is postponed."""
 POLL_S = 0.002
 
 DURATION_BUCKET = (
     f"width_bucket(least(duration_ms, {DURATION_BUCKETS_MS[-1]}) - 1, array{list(DURATION_BUCKETS_MS)}) + 1"
 )
-"""SQL expression for the index, from 1, of the bucket of a duration."""
+"""SQL expression for the duration bucket of an attempt, an index from 1."""
 
 _DELTA_COLUMNS = f"""
     date_bin('15 minutes', received_at, timestamptz '2000-01-01 00:00Z') as at, status, code,
@@ -74,7 +74,7 @@ _DELETE_EMPTY = """
 
 
 def get_watermark(connection: Connection) -> int:
-    """Return the watermark. Queries get it as a value: a subquery makes them scan the table."""
+    """Return the watermark. Pass it to queries as a value: with a subquery they scan the table."""
     return connection.execute(select(Watermark.seq).where(Watermark.name == WATERMARK)).scalar_one()
 
 
@@ -83,14 +83,14 @@ class Progress(NamedTuple):
 
     done: int
     remaining: int
-    """Attempts that are not aggregated yet; unused sequence numbers count as attempts."""
+    """Number of attempts that are not aggregated yet, including unused sequence numbers."""
 
 
 def aggregate(connection: Connection, minimum: int, limit: int) -> Progress:
-    """Aggregate at most `limit` attempts if at least `minimum` are waiting.
+    """Aggregate at most `limit` attempts if at least `minimum` are not aggregated.
 
-    Does nothing if another process is aggregating. Transactions may commit out of the order of their sequence numbers,
-    so this waits for open transactions that write attempts; those never wait for this.
+    Does nothing if another process is aggregating. Transactions do not commit in the order of their sequence numbers,
+    so this first waits for open transactions that write attempts. They do not wait for this.
     """
     remaining = max(0, find_last_seq(connection) - get_watermark(connection))
     if remaining < minimum:
@@ -122,9 +122,9 @@ def prune(connection: Connection, max_age: timedelta, limit: int) -> Deleted:
 
     Users are kept. Locks the watermark to prevent concurrent aggregation. Raises ClocksDifferError.
 
-    The age follows from `recorded_at`, which PostgreSQL sets; the time in an ID is set by an instance, whose clock may
-    be wrong. Candidates are the rows with the lowest `seq`, usually the oldest, and those with the lowest IDs, in case
-    PostgreSQL's clock was once ahead. Both columns are indexed, so that a call reads a bounded number of rows.
+    The age is computed from `recorded_at`, which PostgreSQL sets; the time in an ID is set by an instance, whose clock
+    may be wrong. Candidates are the rows with the lowest `seq`, usually the oldest, and those with the lowest IDs, in
+    case PostgreSQL's clock was once ahead. Both columns are indexed, so that a call reads a bounded number of rows.
     """
     before = check_clocks(connection) - max_age
     locked = select(Watermark.seq).where(Watermark.name == WATERMARK).with_for_update()

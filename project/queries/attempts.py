@@ -27,16 +27,16 @@ from project.models import Attempt
 from project.queries.filters import SEARCH_S, conditions, kinds, limit_search, set_timeout, within
 
 RELATED_S = 0.3
-"""Time limit in seconds of each query for attempts with the same contact, which no index serves."""
+"""Time limit in seconds of each query for attempts with the same contact, which can use no index on it."""
 
 
 class Related(NamedTuple):
-    """Attempts of the same person around an attempt."""
+    """An earlier and a later attempt that match an attempt; None if there is none."""
 
     earlier: AttemptRow | None
-    """The last one before."""
+    """The last matching attempt before it."""
     later: AttemptRow | None
-    """The first one after it that created a user, otherwise the first one."""
+    """The first matching attempt after it that created a user; if none did, the first matching attempt after it."""
 
 
 _ROW = (
@@ -80,9 +80,9 @@ def find_attempts(
     after: UUID | None = None,
     seconds: float = SEARCH_S,
 ) -> list[AttemptRow]:
-    """Return up to `limit` attempts just before `before` or just after `after`, newest first.
+    """Return up to `limit` attempts next to `before` (older) or `after` (newer), newest first.
 
-    `seconds` is the time limit of a text search.
+    By default these are the newest attempts. `seconds` is the time limit of a text search.
     """
     limit_search(connection, attempt_filter, seconds)
     if after is None:
@@ -95,16 +95,16 @@ def find_attempts(
 
 
 def find_same_login(connection: Connection, attempt: AttemptRow) -> Related:
-    """Return attempts around this one with the same login, in any usual spelling."""
+    """Return the related attempts that have the same login, in any usual spelling."""
     if not attempt.username:
         return Related(None, None)
     return _find_related(connection, attempt, Attempt.username.in_(spellings_of(attempt.username)))
 
 
 def find_same_contact(connection: Connection, attempt: AttemptRow, within: timedelta) -> Related:
-    """Return attempts shortly before and after this one with the same name and contact.
+    """Return the related attempts within a time distance that have the same name and contact.
 
-    The name is compared because many contacts have the same mask.
+    Contacts are compared by their masks. Many have the same mask, so names are compared, too.
     """
     contacts = ((Attempt.phone_masked, attempt.phone_masked), (Attempt.email_masked, attempt.email_masked))
     in_common = [column == contact for column, contact in contacts if contact]
@@ -125,7 +125,7 @@ def _find_related(connection: Connection, attempt: AttemptRow, *wanted: ColumnEl
 
 
 def find_first_received_at(connection: Connection, attempt_filter: AttemptFilter) -> datetime | None:
-    """Return when the oldest selected attempt was received, or None if there is none."""
+    """Return the time at which the oldest selected attempt was received, or None."""
     limit_search(connection, attempt_filter)
     return connection.execute(select_first((Attempt.received_at, Attempt.id), attempt_filter, 1)).scalar()
 

@@ -26,7 +26,7 @@ _ADD = text("""
 
 
 def add_entry(connection: Connection, entry: NewEntry, age_s: float = 0) -> None:
-    """Insert an entry of `age_s` seconds ago. Idempotent: a retry inserts nothing."""
+    """Insert an entry with a time `age_s` seconds ago. Idempotent: a retry inserts nothing."""
     values: dict[str, Any] = {field.name: getattr(entry, field.name) for field in fields(NewEntry)}
     details = json.dumps(dict(entry.details), ensure_ascii=False)
     connection.execute(_ADD, values | {"details": details, "age_s": age_s})
@@ -48,7 +48,7 @@ def find_entries(
 
 
 def find_last_blocks(connection: Connection, user_ids: Sequence[UUID]) -> dict[UUID, Entry]:
-    """Return the entry of the last block of each of these users."""
+    """Return the last entry about blocking each of these users, by user ID."""
     blocks = (
         select(*_ENTRY)
         .where(AuditEntry.target_id.in_(user_ids), AuditEntry.action == Action.USER_BLOCKED)

@@ -1,4 +1,4 @@
-"""Counts attempts: sums aggregates and counts the rows that are not covered by them."""
+"""Counts attempts: adds up aggregates and counts the rows that they do not cover."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -26,14 +26,14 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from project.domain.attempts import AttemptFilter
 from project.domain.grains import EARLIEST, LATEST, Span, cover
-from project.domain.reports import DURATION_BUCKETS_MS, Counts, Kind
+from project.domain.reports import DURATION_BUCKETS_MS, CountKey, Counts
 from project.models import Attempt, AttemptCount
 from project.queries.aggregates import DURATION_BUCKET, get_watermark
 from project.queries.filters import conditions, kinds, limit_search, within
 
 Columns = Sequence[SQLColumnExpression[Any]]
 Spans = Sequence[tuple[int, Span]]
-"""Pairs of a bucket index, as in _bucket(), and a span of that bucket."""
+"""Pairs of the index of a time bucket and a span in that bucket."""
 
 _KIND = (Attempt.status, Attempt.code)
 _DURATION: ColumnElement[int] = literal_column(DURATION_BUCKET, Integer).label("duration")
@@ -45,14 +45,17 @@ _MOMENTS = ARRAY(DateTime(timezone=True))
 
 
 def count(connection: Connection, attempt_filter: AttemptFilter, edges: Sequence[datetime] = ()) -> Counts:
-    """Count attempts per kind in each period between adjacent edges, and per duration."""
+    """Count attempts by time bucket, status and code, and by duration.
+
+    The time buckets are the periods between adjacent edges, and the time before and after them.
+    """
     if attempt_filter.is_search:
         return _count_matches(connection, attempt_filter, edges)
-    return Counts(count_kinds(connection, attempt_filter, edges).kinds, _count_durations(connection, attempt_filter))
+    return Counts(count_kinds(connection, attempt_filter, edges).attempts, _count_durations(connection, attempt_filter))
 
 
 def count_kinds(connection: Connection, attempt_filter: AttemptFilter, edges: Sequence[datetime] = ()) -> Counts:
-    """Count attempts per kind in each period between adjacent edges, not per duration."""
+    """Count attempts like count(), but not necessarily by duration."""
     if attempt_filter.is_search:
         return _count_matches(connection, attempt_filter, edges)
     watermark, spans = get_watermark(connection), list(_spans(attempt_filter, edges))
@@ -61,7 +64,7 @@ def count_kinds(connection: Connection, attempt_filter: AttemptFilter, edges: Se
     rows = union_all(aggregated, *_unaggregated(watermark, spans, attempt_filter, edges, _KIND)).subquery()
     kind, number = (rows.c.bucket, rows.c.status, rows.c.code), func.sum(rows.c.number)
     found = connection.execute(select(*kind, number).group_by(*kind).having(number > 0))
-    return Counts(Counter({Kind(bucket, status, code): int(number) for bucket, status, code, number in found}))
+    return Counts(Counter({CountKey(bucket, status, code): int(number) for bucket, status, code, number in found}))
 
 
 def _count_durations(connection: Connection, attempt_filter: AttemptFilter) -> Counter[int]:
@@ -82,7 +85,7 @@ def _count_matches(connection: Connection, attempt_filter: AttemptFilter, edges:
     query: Select[Any] = select(*rows.c, func.count()).group_by(*rows.c)
     found = Counts()
     for bucket, status, code, duration, number in connection.execute(query):
-        found.kinds[Kind(bucket, status, code)] += number
+        found.attempts[CountKey(bucket, status, code)] += number
         found.durations[duration] += number
     return found
 
@@ -99,9 +102,9 @@ def _bucket(edges: Sequence[datetime]) -> ColumnElement[int]:
 
 
 def _aggregated(spans: Spans, attempt_filter: AttemptFilter, sums: Columns, groups: Columns) -> Select[Any]:
-    """Return a query for the sums of aggregates, with a row per span and group.
+    """Return a query for the sums of aggregates, with a row for each span and group.
 
-    It uses LATERAL, because PostgreSQL would read the whole table for a plain join.
+    LATERAL makes PostgreSQL use an index; for a plain join it would read the whole table.
     """
     complete = [(bucket, span) for bucket, span in spans if span.grain]
     lists = (
@@ -120,9 +123,10 @@ def _aggregated(spans: Spans, attempt_filter: AttemptFilter, sums: Columns, grou
 def _unaggregated(
     watermark: int, spans: Spans, attempt_filter: AttemptFilter, edges: Sequence[datetime], columns: Columns
 ) -> Iterator[Select[Any]]:
-    """Yield queries that count rows of partial grains, and rows after the watermark.
+    """Yield queries that count the rows that aggregates do not cover.
 
-    If the watermark is newer than the snapshot, the rows between the two are subtracted instead.
+    These are the rows of spans without a grain and the rows after the watermark. If the watermark is above `max_seq`,
+    the rows between the two are subtracted instead.
     """
     wanted = kinds(attempt_filter, *_KIND)
     for bucket, span in spans:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from sqlalchemy import ColumnElement, Connection, SQLColumnExpression, and_, false, func, not_, or_, text
 
 from project.database import remaining
-from project.domain.attempts import AttemptFilter, Outcome, as_id, first_id
+from project.domain.attempts import AttemptFilter, Outcome, first_id, parse_id
 from project.domain.masking import mask, mask_email, mask_request_id
 from project.domain.search import pattern, spellings_of, words
 from project.models import Attempt
@@ -15,10 +15,10 @@ MAY_HAVE_CONTACT = (
     r"[^\u0001-\u003f\u0041-\u00b1\u00b4-\u00b8\u00ba-\u065f\u2010-\u2027\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3]"
     r"|[0-9](?:[^0-9]*[0-9]){6}"
 )
-"""Matches every text that mask() changes, and some others: with @, seven ASCII digits, or a script that may have digits
-of its own."""
+"""Matches every text that mask() changes, and some others: texts with @, seven ASCII digits, or characters of scripts
+that may have their own digits."""
 MIN_LAST_DIGITS = 4
-"""Fewer digits are no search for a phone number: masks show two of the last ones, which too many numbers share."""
+"""Minimum number of digits of a search for a phone number. Masks show the last two digits, which many numbers share."""
 _PHONE = re.compile(r"(?:tel:)?[\s+().•\-0-9]+", re.IGNORECASE | re.ASCII)
 SEARCH_S = 1.0
 """Time limit in seconds of a text search; a page runs two or three."""
@@ -27,6 +27,7 @@ RENDER_S = 0.3
 
 
 def conditions(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
+    """Return the conditions for all parts of a filter."""
     return [
         *within(attempt_filter),
         *kinds(attempt_filter, Attempt.status, Attempt.code),
@@ -36,7 +37,7 @@ def conditions(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
 
 
 def within(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
-    """Return the conditions for snapshot and period; a period is a range of primary keys."""
+    """Return the conditions for snapshot and period. A period is a range of attempt IDs."""
     wanted: list[ColumnElement[bool]] = []
     if attempt_filter.since:
         wanted.append(Attempt.id >= first_id(attempt_filter.since))
@@ -50,7 +51,7 @@ def within(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
 def kinds(
     attempt_filter: AttemptFilter, status: SQLColumnExpression[int], code: SQLColumnExpression[str]
 ) -> list[ColumnElement[bool]]:
-    """Return the conditions for outcome, code and status on these columns."""
+    """Return the conditions for outcomes, codes and statuses on the given columns."""
     wanted: list[ColumnElement[bool]] = []
     if attempt_filter.outcomes:
         wanted.append(or_(false(), *(_has_outcome(outcome, status) for outcome in sorted(attempt_filter.outcomes))))
@@ -62,43 +63,43 @@ def kinds(
 
 
 def limit_search(connection: Connection, attempt_filter: AttemptFilter, seconds: float = SEARCH_S) -> None:
-    """Set a statement timeout if the filter searches for text, because no index is used then."""
+    """Set a statement timeout if the filter searches for text, because this may use no index."""
     if attempt_filter.is_search:
         set_timeout(connection, seconds)
 
 
 def set_timeout(connection: Connection, seconds: float = SEARCH_S) -> None:
-    """Set a statement timeout for this transaction, at most what the deadline leaves."""
+    """Set the statement timeout of this transaction, shortened to fit the deadline."""
     left = remaining()
     seconds = seconds if left is None else min(seconds, max(left - RENDER_S, 0.01))
     connection.execute(text(f"set local statement_timeout = '{seconds * 1000:.0f}ms'"))
 
 
 def matches(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
-    """Return the condition for the search text.
+    """Return the condition for the search text, in a list that is empty if there is no text.
 
-    The text is a username after `=`, an attempt ID, a client's request ID, a contact, or words in any order, of which
-    each is a part of a username, for auditors also of a name. Ordinary users find a masked username only by a text with
-    the same mask: anything else would reveal what is masked.
+    The text is `=` and a username, an attempt ID, a client's request ID, a contact, or words. Each word has to be a
+    part of the username or name, or a contact. Ordinary users cannot search names, and find a masked username only by a
+    text with the same mask, because other searches would reveal masked characters.
     """
-    sought, in_full = attempt_filter.text.strip(), attempt_filter.in_full
+    sought, unmasked = attempt_filter.text.strip(), attempt_filter.unmasked
     if not sought:
         return []
     if sought.startswith("="):
-        return [_is_username(sought[1:], in_full=in_full)]
-    if attempt_id := as_id(sought):  # too long for a contact
+        return [_is_username(sought[1:], unmasked=unmasked)]
+    if attempt_id := parse_id(sought):  # too long for a contact
         return [or_(Attempt.id == attempt_id, Attempt.client_request_id == sought, Attempt.username == sought)]
     alternatives = [Attempt.client_request_id == mask_request_id(sought), *_has_contact(sought)]
-    if not in_full:
-        alternatives.append(_is_username(sought, in_full=False))
-    return [or_(*alternatives, and_(*(_has_word(word, in_full=in_full) for word in words(sought))))]
+    if not unmasked:
+        alternatives.append(_is_username(sought, unmasked=False))
+    return [or_(*alternatives, and_(*(_has_word(word, unmasked=unmasked) for word in words(sought))))]
 
 
-def _has_word(word: str, *, in_full: bool) -> ColumnElement[bool]:
-    """Return the condition that username, name or a contact contains a word."""
+def _has_word(word: str, *, unmasked: bool) -> ColumnElement[bool]:
+    """Return the condition that a word is a part of the username or name, or a contact."""
     spelling = pattern(word)
     in_username = Attempt.username.regexp_match(spelling)
-    if in_full:
+    if unmasked:
         return or_(in_username, Attempt.sent["name"].astext.regexp_match(spelling), *_has_contact(word))
     return or_(and_(in_username, not_(Attempt.username.regexp_match(MAY_HAVE_CONTACT))), *_has_contact(word))
 
@@ -110,13 +111,13 @@ def _has_contact(text: str) -> Iterator[ColumnElement[bool]]:
         yield func.regexp_replace(Attempt.phone_masked, r"[^\d•]", "", "g").regexp_match(digits)
 
 
-def _is_username(text: str, *, in_full: bool) -> ColumnElement[bool]:
-    """Return the condition that the username is this text, or, unless `in_full`, has its mask.
+def _is_username(text: str, *, unmasked: bool) -> ColumnElement[bool]:
+    """Return the condition that the username is a usual spelling of this text.
 
-    Usual spellings of the text count, too.
+    If the reader sees it masked, the masks are compared.
     """
-    masked = text if in_full else mask(text)
-    # An index serves the first one.
+    masked = text if unmasked else mask(text)
+    # The first condition can use an index.
     return Attempt.username.in_(spellings_of(text)) if masked == text else Attempt.username_shown == masked
 
 
@@ -142,10 +143,10 @@ def _has_outcome(outcome: Outcome, status: SQLColumnExpression[int]) -> ColumnEl
 
 
 def phone_pattern(text: str) -> str | None:
-    """Return a regular expression for digits and dots of masked phone numbers, or None.
+    """Return a regular expression for the digits and dots of masked phone numbers.
 
-    None means that the text is no number. It may be a number in any spelling, its last digits, or a mask. Dots of
-    either side match any digit.
+    The text is a number in any spelling, its last digits, or its mask; for any other text, returns None. Dots in the
+    text and in masked numbers match any digit.
     """
     digits = re.sub(r"[^\d•]", "", text) if _PHONE.fullmatch(text) else ""
     if len(digits) < MIN_LAST_DIGITS:

@@ -10,9 +10,9 @@ from sqlalchemy import Connection, RowMapping, delete, func, insert, select, tex
 
 from project.domain.audit import Action, NewEntry
 from project.domain.imports import (
+    CreatedRow,
     ImportRun,
     ImportState,
-    IssuedRow,
     RowOutcome,
     StoredRow,
     refusal_from_json,
@@ -22,9 +22,10 @@ from project.models import Import, ImportRow, User
 from project.queries.audit import add_entry
 
 CLAIM = text("now() + interval '15 seconds'")
-"""A process renews its claim with every group of rows; if it dies, another one continues after this time."""
+"""End of a new claim. A process renews its claim with every group of rows; if it dies, another one claims the import
+after this time."""
 KEEP = text("now() - interval '24 hours'")
-"""Imports are kept as long as the idempotency keys of their rows."""
+"""Imports created before are deleted. The idempotency keys of their rows have the same lifetime."""
 _COUNTS = {field.name for field in fields(ImportRun)} & {"created", "existing", "refused", "undecided"}
 _COLUMNS = tuple(getattr(Import, field.name) for field in fields(ImportRun) if field.name not in _COUNTS)
 _ADD_ROWS = text("""
@@ -56,7 +57,7 @@ def add_import(
 
 
 def claim_import(connection: Connection) -> UUID | None:
-    """Claim an import that has work to do and at which no living process works, or return None."""
+    """Claim the oldest unclaimed import that is not finished; return its ID or None."""
     is_free = func.coalesce(Import.claimed_until, func.now()) <= func.now()
     waiting = (
         select(Import.id)
@@ -72,7 +73,7 @@ def claim_import(connection: Connection) -> UUID | None:
 def find_content(connection: Connection, import_id: UUID) -> tuple[bytes, bool] | None:
     """Return the file of an import, and whether unknown columns are ignored.
 
-    None if the file has been checked and deleted.
+    Returns None if the file was deleted because it has been checked.
     """
     query = select(Import.content, Import.ignore_unknown).where(Import.id == import_id, Import.content.is_not(None))
     row = connection.execute(query).one_or_none()
@@ -80,7 +81,7 @@ def find_content(connection: Connection, import_id: UUID) -> tuple[bytes, bool] 
 
 
 def add_rows(connection: Connection, import_id: UUID, rows: Sequence[StoredRow]) -> None:
-    """Insert rows. Idempotent: those that exist are skipped."""
+    """Insert rows and renew the claim. Idempotent: existing rows are skipped."""
     values = [
         {
             "number": row.number,
@@ -115,7 +116,7 @@ def fail_import(connection: Connection, import_id: UUID, error: dict[str, Any]) 
 
 
 def start_import(connection: Connection, import_id: UUID, kid: str) -> None:
-    """Let the users of a checked import be created. Idempotent."""
+    """Set a checked import to running. Does nothing in any other state."""
     _finish(connection, import_id, ImportState.CHECKED, state=ImportState.RUNNING, kid=kid)
 
 
@@ -125,13 +126,13 @@ def find_undecided(connection: Connection, import_id: UUID, limit: int) -> list[
 
 
 def record_outcomes(connection: Connection, import_id: UUID, outcomes: Sequence[dict[str, Any]]) -> None:
-    """Store the outcomes of rows; delete the data of those whose users exist."""
+    """Store outcomes of rows and renew the claim; delete the data of rows that are not refused."""
     connection.execute(_RECORD, {"import_id": import_id, "rows": _json(outcomes)})
     _renew(connection, import_id)
 
 
 def finish_import(connection: Connection, run: ImportRun) -> None:
-    """Record that all rows are decided, in the audit log too."""
+    """Record that all rows have an outcome; write an audit entry."""
     created = _counts(connection, [run.id]).get(run.id, {}).get(RowOutcome.CREATED, 0)
     details: dict[str, str | int] = {"name": run.file_name, "created": created}
     entry = NewEntry.by_user(Action.IMPORTED, run.created_by, details=details)
@@ -146,7 +147,7 @@ def find_import(connection: Connection, import_id: UUID) -> ImportRun | None:
 
 
 def find_imports(connection: Connection) -> list[ImportRun]:
-    """Return all imports with their counts, newest first: a day's."""
+    """Return the newest 100 imports with their counts, newest first."""
     rows = connection.execute(select(*_COLUMNS).order_by(Import.created_at.desc()).limit(100)).all()
     counts = _counts(connection, [row.id for row in rows])
     return [_run(row._mapping, counts.get(row.id, {})) for row in rows]
@@ -157,10 +158,11 @@ def find_refused(connection: Connection, import_id: UUID, limit: int | None = No
     return _find_rows(connection, import_id, limit, RowOutcome.REFUSED)
 
 
-def take_credentials(connection: Connection, import_id: UUID, by: UUID) -> list[IssuedRow] | None:
-    """Return what derives the credentials of an import, once; None if they have been taken.
+def download_credentials(connection: Connection, import_id: UUID, by: UUID) -> list[CreatedRow] | None:
+    """Return the created users of an import, with the values from which passwords are derived.
 
-    The audit log records the download.
+    Writes an audit entry about the download. Returns None if the import is not done or its credentials have been
+    downloaded.
     """
     take = update(Import).where(Import.id == import_id, Import.credentials_at.is_(None))
     taken = take.where(Import.state == ImportState.DONE).values(credentials_at=func.now())
@@ -174,16 +176,16 @@ def take_credentials(connection: Connection, import_id: UUID, by: UUID) -> list[
         .where(ImportRow.import_id == import_id, ImportRow.outcome == RowOutcome.CREATED)
         .order_by(ImportRow.number)
     )
-    return [IssuedRow(**row._mapping) for row in connection.execute(query)]
+    return [CreatedRow(**row._mapping) for row in connection.execute(query)]
 
 
 def release_import(connection: Connection, import_id: UUID) -> None:
-    """Let another process continue an import at once."""
+    """End the claim of an import, so that another process may continue it."""
     connection.execute(update(Import).where(Import.id == import_id).values(claimed_until=None))
 
 
 def delete_expired(connection: Connection) -> None:
-    """Delete the imports of yesterday."""
+    """Delete imports that are older than 24 hours."""
     connection.execute(delete(Import).where(Import.created_at < KEEP))
 
 
@@ -220,7 +222,7 @@ def _run(row: RowMapping, counts: dict[str, int]) -> ImportRun:
 
 
 def _finish(connection: Connection, import_id: UUID, former: ImportState, **values: Any) -> bool:
-    """Change the state of an import; return False if that was done before."""
+    """Change the state of an import and end its claim; return False if it is not in `former`."""
     changed = update(Import).where(Import.id == import_id, Import.state == former)
     values |= {"claimed_until": None}
     return connection.execute(changed.values(values).returning(Import.id)).scalar() is not None

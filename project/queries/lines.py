@@ -40,16 +40,16 @@ from project.models import Attempt
 from project.queries.attempts import select_first
 
 _NO_LABEL = "\x1f"
-"""Stands for an unknown label. No layout has this separator, so the line is built from its values."""
+"""Stands for a text that PostgreSQL cannot write. No layout has this separator, so the line is built from values."""
 
 
 def lines_query(attempt_filter: AttemptFilter, layout: Layout, size: int, until: UUID | None = None) -> PreparedQuery:
-    """Return the query for a block of at most `size` lines, up to `until`.
+    """Return the query for a block of at most `size` lines, up to the attempt `until`.
 
-    Its parameters are `after`, the last ID of the previous block, and `end`, the line separator.
-    The result is one row with all lines as one text: with a row per line, the driver would take most of the time.
+    The query has the parameters `after`, the last ID of the previous block, and `end`, the line separator. Its result
+    is one row with the lines as one text: if there were a row per line, the driver would take most of the time.
     """
-    line = _raw_line(layout, in_full=attempt_filter.in_full).label("line")
+    line = _raw_line(layout, unmasked=attempt_filter.unmasked).label("line")
     after = Attempt.id > bindparam("after", required=False)
     if attempt_filter.selects_by_kind:
         # IDs first, so that lines are formatted only for the attempts that remain after merging.
@@ -74,7 +74,10 @@ def find_lines(database: Database, query: PreparedQuery, after: UUID, end: bytes
 def find_lines_one_by_one(
     database: Database, attempt_filter: AttemptFilter, layout: Layout, block: RawBlock
 ) -> list[bytes]:
-    """Return the raw lines of a block that cannot be split because a value contains LINE_END."""
+    """Read the lines of a block again and return them as a list.
+
+    For blocks that cannot be split because a value contains LINE_END.
+    """
     query = lines_query(attempt_filter, layout, block.rows, until=block.last)
     lines: list[bytes] = []
     end, after = secrets.token_hex(16).encode(), block.after  # random, so that no client can have sent it
@@ -85,28 +88,28 @@ def find_lines_one_by_one(
 
 
 def find_escaped_lines(
-    connection: Connection, layout: Layout, ids: list[bytes], *, in_full: bool = True
+    connection: Connection, layout: Layout, ids: list[bytes], *, unmasked: bool = True
 ) -> dict[bytes, bytes]:
-    """Return the escaped lines of these attempts by ID; values are masked unless `in_full`."""
+    """Return the escaped lines of these attempts by ID, masked unless `unmasked`."""
     _prepare(connection, layout.zone)
-    sql = _VALUES | {Value.FIXES: Attempt.errors}  # described below
+    sql = _VALUES | {Value.MESSAGES: Attempt.errors}  # described below
     values = (cast(sql[value], Text) for value in layout.values)
     columns = (cast(Attempt.id, Text), Attempt.status, Attempt.code, *values)
     query = select(*columns).where(Attempt.id.in_(UUID(attempt_id.decode()) for attempt_id in ids))
     lines: dict[bytes, bytes] = {}
     for key, status, code, *texts in _fetch(connection, query):
         found = {value: (text or b"").decode() for value, text in zip(layout.values, texts, strict=True)}
-        errors = tuple(map(FieldError.from_json, json.loads(found[Value.FIXES])))
-        if not in_full:
+        errors = tuple(map(FieldError.from_json, json.loads(found[Value.MESSAGES])))
+        if not unmasked:
             errors = mask_errors(errors)
             found |= {value: to_mask(found[value]) for value, to_mask in _MASKS.items() if value in found}
-        found[Value.FIXES] = layout.messages.describe(errors)
+        found[Value.MESSAGES] = layout.messages.describe(errors)
         lines[key] = layout.format_line(status, code.decode(), found)
     return lines
 
 
 def _prepare(connection: Connection, zone: ZoneInfo) -> None:
-    """Set the time zone; make the driver return bytes, because decoding would double the time."""
+    """Set the time zone; make the driver return bytes, because decoding doubles the time."""
     event.listen(connection, "before_cursor_execute", _as_bytes)
     connection.execute(select(func.set_config("timezone", zone.key, True)))
 
@@ -116,17 +119,14 @@ def _as_bytes(connection: Connection, cursor: extensions.cursor, *_: object) -> 
 
 
 def _fetch(connection: Connection, query: Select[*tuple[Any, ...]]) -> list[Any]:
-    """Return rows of psycopg2: creating SQLAlchemy rows would take a fifth of an export."""
+    """Return the rows of psycopg2, because creating SQLAlchemy rows takes a fifth of an export."""
     cursor = connection.execute(query).cursor
     return [] if cursor is None else list(cursor.fetchall())
 
 
-def _raw_line(layout: Layout, *, in_full: bool) -> ColumnElement[str]:
-    """Return the SQL expression of a raw line.
-
-    concat_ws() takes less time than other ways to concatenate.
-    """
-    sql = (_VALUES if in_full else _VALUES | _MASKED) | {Value.FIXES: _fixes(layout.messages)}
+def _raw_line(layout: Layout, *, unmasked: bool) -> ColumnElement[str]:
+    """Return the SQL expression of a raw line. concat_ws() is the fastest way to concatenate."""
+    sql = (_VALUES if unmasked else _VALUES | _MASKED) | {Value.MESSAGES: _fixes(layout.messages)}
     texts: list[ColumnElement[Any]] = []
     for is_label, columns in groupby(layout.columns, lambda column: not isinstance(column.value, Value)):
         if is_label:
@@ -137,9 +137,9 @@ def _raw_line(layout: Layout, *, in_full: bool) -> ColumnElement[str]:
 
 
 def _text(column: Column, value: ColumnElement[Any]) -> ColumnElement[Any]:
-    """Return a value with its separator except JOINT.
+    """Return the expression of a value and its separator without JOINT.
 
-    It is never null, which concat_ws() would leave out.
+    The expression is never null, because concat_ws() skips nulls.
     """
     mark, blank = (separator.removeprefix(JOINT) for separator in (column.separator, column.blank))
     shown = cast(value, Text)
@@ -157,7 +157,7 @@ def _text(column: Column, value: ColumnElement[Any]) -> ColumnElement[Any]:
 def _labels(columns: list[Column], kinds: Iterable[tuple[int, str]]) -> ColumnElement[str]:
     """Return the labels of adjacent columns as one CASE expression over the known kinds.
 
-    An unknown kind gets _NO_LABEL in each column.
+    A kind is a pair of status and code. For an unknown kind, each label is _NO_LABEL.
     """
 
     def label(status: int, code: str) -> str:
@@ -175,9 +175,9 @@ def _errors() -> ColumnElement[str]:
 
 
 def _fixes(messages: Messages) -> ColumnElement[str]:
-    """Return Messages.describe() of the errors, _NO_LABEL for errors with parameters.
+    """Return the expression of Messages.describe(), with _NO_LABEL for errors with parameters.
 
-    Names of unknown fields with control characters are _NO_LABEL, too, so that the value cannot contain a separator.
+    Names of unknown fields with control characters become _NO_LABEL, too, so that the value contains no separator.
     """
     fields = _json(messages.fields)
     sentences = _json({":".join(key): sentence for key, sentence in messages.sentences.items()})
@@ -197,7 +197,7 @@ def _json(values: Mapping[str, str]) -> ColumnElement[Any]:
 
 
 def _joined(to_text: Callable[[ColumnElement[Any]], ColumnElement[str]], separator: str) -> ColumnElement[str]:
-    """Return the texts of the errors of an attempt, null if there are none."""
+    """Return the expression that joins the texts of an attempt's errors; null without errors."""
     errors = func.jsonb_array_elements(Attempt.errors).table_valued(column("error", JSONB), with_ordinality="position")
     errors = errors.render_derived()
     order: ColumnElement[str] = aggregate_order_by(literal_column(separator), errors.c.position)
@@ -231,7 +231,7 @@ _VALUES: dict[Value, ColumnElement[Any]] = {
 
 
 def _mask_errors(text: str) -> str:
-    """Mask each field name, and then the whole text, because a name may contain separators."""
+    """Mask each field name, and then the whole text, because field names may have separators."""
     errors = (error.rpartition(":") for error in text.split(";"))
     return mask(";".join(f"{mask(field)}{separator}{code}" for field, separator, code in errors))
 
@@ -242,5 +242,5 @@ _MASKED: dict[Value, ColumnElement[Any]] = {
         Attempt.name_shown, func.shown_name(Attempt.sent["name"].astext, cast(Attempt.errors, Text)), _NO_LABEL
     ),
 }
-"""Expressions for ordinary users. Lines that may contain contact data are built from their values, with mask()."""
+"""Expressions for ordinary users. Where PostgreSQL cannot mask a value, _NO_LABEL makes mask() do it."""
 _MASKS: dict[Value, Callable[[str], str]] = {Value.USERNAME: mask, Value.NAME: short_name, Value.ERRORS: _mask_errors}

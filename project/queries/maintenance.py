@@ -11,11 +11,11 @@ from project.domain.errors import ClocksDifferError
 from project.models import Base, IdempotencyKey
 
 MAX_CLOCK_DIFFERENCE = timedelta(minutes=1)
-"""While the clocks of PostgreSQL and this instance differ by more, one is wrong and nothing is deleted by age."""
+"""Maximum difference between the clocks of PostgreSQL and this machine at which rows are deleted by age."""
 
 
 def check_clocks(connection: Connection) -> datetime:
-    """Return PostgreSQL's time. Raises ClocksDifferError if this machine's differs."""
+    """Return PostgreSQL's time. Raises ClocksDifferError if this machine's clock differs."""
     here = datetime.now(UTC)
     now: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
     if abs(now - here) > MAX_CLOCK_DIFFERENCE:
@@ -23,7 +23,7 @@ def check_clocks(connection: Connection) -> datetime:
     return now
 
 
-_WRITE_NOTHING = """
+_PROBE_COMMIT = """
     with nothing as (delete from idempotency_keys where false)
     select pg_logical_emit_message(true, 'useradd', '')"""
 
@@ -33,7 +33,7 @@ class Deleted(NamedTuple):
 
     rows: int
     before: datetime
-    """Everything deleted was recorded, or had expired, earlier."""
+    """Deleted rows were recorded, or had expired, before this time."""
 
 
 def delete_expired_keys(connection: Connection, limit: int) -> Deleted:
@@ -52,14 +52,14 @@ def delete_expired_keys(connection: Connection, limit: int) -> Deleted:
     return Deleted(deleted.rowcount, now)
 
 
-def write_nothing(connection: Connection) -> None:
+def probe_commit(connection: Connection) -> None:
     """Check in one round trip that PostgreSQL commits writes, without changing any row.
 
     A read-only server rejects the DELETE even though it matches no rows. pg_logical_emit_message() writes a WAL
     record, so that the commit waits for the disk and for a synchronous standby like any other.
     """
     with autocommit_cursor(connection.connection) as cursor:
-        cursor.execute(_WRITE_NOTHING)
+        cursor.execute(_PROBE_COMMIT)
 
 
 def limit_lock_wait(connection: Connection, seconds: float) -> None:
@@ -85,15 +85,15 @@ class Server:
     encoding: str
     """Encoding of the database, which must be UTF8."""
     tables: list[str]
-    """Tables of the service that exist in the schema, of any owner."""
+    """Tables of the service that exist in the current schema."""
     may_create: bool
     """Whether the role may create tables, as migrations do."""
     may_alter: bool
-    """Whether the role owns any of these tables."""
+    """Whether the role owns a table in the current schema, so that it may alter it."""
     may_write: bool
-    """Whether the role may read and write rows of all these tables, and read the revision."""
+    """Whether the role may read and write rows of all `tables`, and read the revision."""
     revision: str | None
-    """The last migration, None before the first."""
+    """The last migration; None before the first one or if the role may not read it."""
 
 
 def find_server(connection: Connection) -> Server:
@@ -132,9 +132,9 @@ SAMPLE = 1000
 
 
 def find_key_ids(connection: Connection) -> set[str]:
-    """Return the IDs of the secrets that a sample of idempotency keys and passwords refers to.
+    """Return the IDs of the secrets of a sample of idempotency keys and passwords.
 
-    The sample consists of the oldest and newest rows, because there is no index by secret.
+    The sample consists of the oldest and the newest rows, because there is no index on the secret.
     """
     samples = [
         f"(select kid from idempotency_keys where expires_at > now() order by expires_at {order} limit {SAMPLE})"  # noqa: S608

@@ -1,4 +1,4 @@
-"""Masks stored contacts and names again, after the rules of masking have changed."""
+"""Masks stored attempts again after the masking rules have changed."""
 
 from typing import Any
 
@@ -30,8 +30,8 @@ _UPDATE = text("""
 def mask_again(connection: Connection, region: str, limit: int, *, wait: bool = False) -> int:
     """Mask the next `limit` attempts after the watermark again and advance the watermark.
 
-    Returns the number of attempts read; 0 after the last one or, without `wait`, if another process is masking. Can be
-    interrupted and repeated.
+    Returns the number of attempts read. Returns 0 after the last one and, unless `wait` is set, if another process is
+    masking. Can be interrupted and repeated.
     """
     watermark = connection.execute(
         select(Watermark.seq).where(Watermark.name == WATERMARK).with_for_update(skip_locked=not wait)
@@ -51,7 +51,7 @@ def mask_again(connection: Connection, region: str, limit: int, *, wait: bool = 
 
 
 def set_watermark(connection: Connection, seq: int) -> None:
-    """Set the sequence number of the last masked attempt: 0 masks all again, FINISHED none."""
+    """Set the sequence number of the last masked attempt: 0 to start again, FINISHED to end."""
     connection.execute(update(Watermark).where(Watermark.name == WATERMARK).values(seq=seq))
 
 

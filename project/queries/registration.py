@@ -1,4 +1,4 @@
-"""Statements that write attempts: one creates users, the other records refusals."""
+"""Statements that write attempts: one creates users, the other records all other attempts."""
 
 from collections.abc import Sequence
 from dataclasses import fields
@@ -44,17 +44,17 @@ _INSERT = PreparedStatement(
     """,
     arguments=1,
 )
-"""The conflict clause writes `answered` even if it is unchanged (docs/adr/0013). The duration is what the client
-waited. Sorted as in useradd_many(): otherwise both could deadlock."""
+"""The conflict clause writes `answered` even if it is unchanged (docs/adr/0013). The order is the same as in
+useradd_many(), so that the two do not deadlock."""
 
 
 def useradd(database: Database, member: Member) -> Decision:
-    """Call the SQL function that creates the user, refuses it or replays the key."""
+    """Call the SQL function that creates the user, refuses, or replays; return its result."""
     return _decision(database.write_member(_USERADD, member))
 
 
 def useradd_group(database: Database, members: Sequence[Member]) -> list[Decision | Exception]:
-    """Do the same as useradd() for members without common claims; return decisions or errors."""
+    """Do the same as useradd() for members without common claims; return results or errors."""
     found = database.write_group(_USERADD, members)
     return [one if isinstance(one, Exception) else _decision(one) for one in found]
 
@@ -62,7 +62,7 @@ def useradd_group(database: Database, members: Sequence[Member]) -> list[Decisio
 def useradd_member(
     attempt: NewAttempt, new_user: NewUser, *, duration_ms: int, kid: str, password_hash: str, is_admin: bool
 ) -> Member:
-    """Return the arguments of the SQL function for an attempt, with its claims."""
+    """Return the member of a group commit that creates a user: its arguments and claims."""
     attempt_id, folded = str(attempt.id), fold(new_user.username)
     email_folded = new_user.email and fold_email(new_user.email)
     key_hash = None if attempt.key_hash is None else attempt.key_hash.hex()
@@ -114,12 +114,15 @@ def _decision(row: Row) -> Decision:
 
 
 def insert_attempt(database: Database, record: AttemptRecord) -> None:
-    """Record one attempt that created no user, by the same rules as insert_attempts()."""
+    """Record an attempt that created no user, by the rules of insert_attempts()."""
     database.write_member(_INSERT, _record_member(record))
 
 
 def insert_group(database: Database, records: Sequence[AttemptRecord]) -> list[Exception | None]:
-    """Record attempts with distinct IDs in one transaction; return errors, or None for each."""
+    """Record attempts with distinct IDs in one transaction; return an error or None for each.
+
+    If the transaction fails, each attempt is tried alone.
+    """
     if not records:
         return []
     found = database.write_group(_INSERT, [_record_member(record) for record in records])
@@ -133,8 +136,8 @@ def _record_member(record: AttemptRecord) -> Member:
 def insert_attempts(connection: Connection, records: Sequence[AttemptRecord]) -> None:
     """Record attempts that created no user.
 
-    If an attempt is already recorded, only `answered` and the duration are updated. If the transaction of an attempt is
-    still open, PostgreSQL waits for it, so that the record does not get ahead of its outcome.
+    If an attempt is already recorded, only `answered` and the duration are updated. If another transaction that writes
+    the same attempt is open, PostgreSQL waits for it.
     """
     first_of_id = {record.attempt.id: record for record in reversed(records)}
     lines = ",".join(record.to_line() for record in first_of_id.values())

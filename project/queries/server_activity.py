@@ -1,4 +1,4 @@
-"""Query for sessions, standbys and letters of the PostgreSQL server."""
+"""Query for sessions, standbys and letter case of the PostgreSQL server."""
 
 from dataclasses import dataclass
 
@@ -7,17 +7,17 @@ from sqlalchemy import Connection, text
 
 @dataclass(frozen=True, slots=True)
 class ServerActivity:
-    """Sessions and standbys of a server, as far as any role may see them."""
+    """Sessions, standbys and settings of a server that any role may read."""
 
     statement_timeout: str
-    """The setting in this session."""
+    """The statement_timeout of this session."""
     max_sessions: int
     sessions: int
     standbys: int
     synchronous_standby_names: str
     """The standbys for which COMMIT waits; empty if it waits for none."""
-    knows_letters: bool
-    """Whether lower() knows letters outside ASCII, which depends on lc_ctype of the database."""
+    lowers_unicode: bool
+    """Whether lower() converts letters outside ASCII, which depends on lc_ctype of the database."""
 
 
 def find_server_activity(connection: Connection) -> ServerActivity:
@@ -30,7 +30,7 @@ def find_server_activity(connection: Connection) -> ServerActivity:
                    (select count(*) from pg_stat_activity where datid <> 0) as sessions,
                    (select count(*) from pg_stat_replication) as standbys,
                    current_setting('synchronous_standby_names') as synchronous_standby_names,
-                   lower('Ё') = 'ё' as knows_letters
+                   lower('Ё') = 'ё' as lowers_unicode
             """
         )
     )

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, tuple_, update
 
 from project.database import Database, PreparedStatement, Row
-from project.domain.attempts import as_id
+from project.domain.attempts import parse_id
 from project.domain.logins import Identifiers
 from project.domain.registration import Account, Role
 from project.domain.search import pattern, words
@@ -65,7 +65,8 @@ def find_users(
 ) -> list[UserDetail]:
     """Return at most `limit` users older than `before`, newest first.
 
-    `identifiers` are those of the text in the filter; `exact` ignores partial matches.
+    `identifiers` are parsed from the text of the filter. With `exact`, they have to match; otherwise a partial match of
+    the text is enough.
     """
     query = select(*_DETAIL).order_by(User.id.desc()).limit(limit)
     if user_filter.text:
@@ -77,7 +78,7 @@ def find_users(
     if user_filter.role is not None:
         query = query.where(User.role == user_filter.role)
     if user_filter.text:
-        user_id = as_id(user_filter.text)
+        user_id = parse_id(user_filter.text)
         known = has_identifier(identifiers) if user_id is None else User.id == user_id
         query = query.where(known if exact else or_(known, contains(user_filter.text)))
     return [_detail(row._mapping) for row in connection.execute(query)]
@@ -103,8 +104,8 @@ def has_identifier(identifiers: Identifiers) -> ColumnElement[bool]:
 def contains(text: str) -> ColumnElement[bool]:
     """Return the condition that a user matches this text. Uses no index.
 
-    The text is words in any order, each a part of login, name or e-mail, or a phone or e-mail as the results page masks
-    them, or the last digits of a phone.
+    The text consists of words, each of which has to be a part of the login, name or e-mail. Or it is a masked phone or
+    e-mail, or the last digits of a phone.
     """
     alternatives = [and_(*map(_has_word, words(text)))]
     if digits := phone_pattern(text):
@@ -120,26 +121,29 @@ def _has_word(word: str) -> ColumnElement[bool]:
 
 
 def lock_administrators(connection: Connection) -> list[UUID]:
-    """Return the IDs of active administrators, locked until the transaction ends."""
+    """Lock active administrators until the transaction ends; return their IDs."""
     query = select(User.id).where(User.role == Role.ADMINISTRATOR, User.is_active).order_by(User.id).with_for_update()
     return list(connection.scalars(query))
 
 
 def change_user(connection: Connection, user_id: UUID, **values: Any) -> str | None:
-    """Update columns of a user and end all sessions; return the username, or None if unknown."""
+    """Update columns of a user and end their sessions; return the username, or None if unknown."""
     changed = update(User).where(User.id == user_id).values(epoch=User.epoch + 1, **values).returning(User.username)
     return connection.execute(changed).scalar()
 
 
 def reset_password(connection: Connection, user_id: UUID, password_hash: str) -> str | None:
-    """Set a password; return the username or None. Later replays return no credentials."""
+    """Set a password and end all sessions; return the username, or None if unknown.
+
+    Later replays of the user's idempotency key return no credentials.
+    """
     return change_user(connection, user_id, password_hash=password_hash, password_changed_at=func.now())
 
 
 def replace_password(connection: Connection, user_id: UUID, former: str, password_hash: str) -> int | None:
     """Replace the password hash `former` and end all sessions; return the new epoch.
 
-    Returns None if the stored hash is a different one. Idempotent: a retry accepts its own new hash as the stored one.
+    Returns None if the user is blocked or the stored hash is another one. A retry finds its own new hash and succeeds.
     """
     changed = (
         update(User)

@@ -212,12 +212,12 @@ def find_details(database: ReadDatabase, attempt_id: UUID, selection: Selection)
     neighbours = try_query(service.find_neighbours, database, selection.filter, attempt_id)
     newer, older = neighbours or (None, None)
     visible = as_visible(attempt)
-    related = try_query(service.find_same_person, database, attempt) or (None, None)
+    related = try_query(service.find_related, database, attempt) or (None, None)
     earlier, later = (row and as_visible(row) for row in related)
     details = Details(attempt=visible, newer=newer, older=older, earlier=earlier, later=later, selection=selection)
     if not attempt.username:
         return details
-    same = AttemptFilter(text=f"={attempt.username}", until=attempt.received_at, in_full=True)
+    same = AttemptFilter(text=f"={attempt.username}", until=attempt.received_at, unmasked=True)
     until = attempt.received_at.astimezone(selection.zone).replace(tzinfo=None)
     return replace(
         details,

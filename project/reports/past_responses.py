@@ -7,7 +7,7 @@ from flask_babel import force_locale
 
 from project.contract.error_codes import PROBLEMS, detail_text, validation_detail
 from project.contract.responses import PROBLEM, UNKNOWN, problem_values
-from project.domain.attempts import CHECKED, AttemptDetail, AttemptRow
+from project.domain.attempts import DRY_RUN, AttemptDetail, AttemptRow
 from project.domain.errors import FIELDS
 from project.http.languages import LANGUAGES
 
@@ -30,7 +30,7 @@ def rebuild(attempt: AttemptDetail) -> dict[str, Any] | None:
         return None
     if attempt.answered == 201:
         return {"login": attempt.username, "password": HIDDEN_PASSWORD, "attempt_id": str(attempt.id)}
-    if attempt.code == CHECKED:
+    if attempt.code == DRY_RUN:
         return {"valid": True, "normalized": UNKNOWN, "attempt_id": str(attempt.id)}
     with force_locale(attempt.language if attempt.language in LANGUAGES else "en"):
         return _problem(attempt)

@@ -25,8 +25,8 @@ bp = Blueprint("reports", __name__)
 
 def read_selection(parse: Callable[..., Selection] = parse_selection, **options: str | Sequence[str]) -> Selection:
     """Parse the query string of the request with the rights of the reader."""
-    in_full = request_state().sees_everything
-    return parse(request.args, display_zone(), datetime.now(UTC), in_full=in_full, **options)
+    unmasked = request_state().sees_everything
+    return parse(request.args, display_zone(), datetime.now(UTC), unmasked=unmasked, **options)
 
 
 @bp.get("/results/")
@@ -99,7 +99,7 @@ def attempt(attempt_id: UUID) -> ResponseReturnValue:
         selection=selection,
         found=found,
         attempt=found.attempt,
-        is_in_full=request_state().sees_in_full(attempt_id),
+        is_unmasked=request_state().sees_unmasked(attempt_id),
         past_responses=past_responses,
         labels=labels,
     )

@@ -1,4 +1,4 @@
-"""Collects records that are written later, so that they delay and fail no request."""
+"""Queues activity of requests (downloads, logins, uses of API keys) for upkeep to write."""
 
 import logging
 import threading
@@ -13,17 +13,19 @@ from project.queries.activity import save_activity
 log = logging.getLogger(__name__)
 
 MAX_ENTRIES = 1_000
-"""Maximum number of entries that wait in memory while PostgreSQL is unavailable."""
+"""Maximum number of audit entries that wait in memory while PostgreSQL is unavailable."""
 BATCH = 100
+"""Maximum number of audit entries per flush."""
 USE_EVERY_S = 60.0
-"""Minimum seconds between two writes of the last use of a key."""
+"""Minimum seconds between two writes of the last use of the same key."""
 
 
 class Activity:
-    """Downloads, logins and uses of API keys that are not written yet. Thread-safe.
+    """A queue of downloads, logins and uses of API keys that are not written yet. Thread-safe.
 
-    Upkeep writes them within a second, with their age, so that PostgreSQL's clock decides. During an outage they wait
-    in memory; if the process ends before, downloads are in its log only.
+    Writing them later neither delays a request nor makes it fail. Upkeep normally writes them within a second, with
+    their age, so that times are those of PostgreSQL's clock. During an outage they wait in memory; if the process ends
+    before they are written, they are lost.
     """
 
     def __init__(self, database: Database) -> None:
@@ -43,12 +45,12 @@ class Activity:
         if is_full:
             log.error("audit entry not recorded", extra={"action": entry.action, "actor": str(entry.actor_id)})
 
-    def note_login(self, user_id: UUID) -> None:
+    def record_login(self, user_id: UUID) -> None:
         """Record that a user has logged in."""
         with self._lock:
             self._logins[user_id] = time.monotonic()
 
-    def note_use(self, key_id: UUID) -> None:
+    def record_use(self, key_id: UUID) -> None:
         """Record that a valid API key was used."""
         now = time.monotonic()
         if now - self._use_written_at.get(key_id, -USE_EVERY_S) >= USE_EVERY_S:
@@ -56,7 +58,7 @@ class Activity:
                 self._uses[key_id] = now
 
     def flush(self) -> bool:
-        """Write what waits; return True if there is more. Raises DatabaseUnavailableError."""
+        """Write a batch; return True if entries remain. Raises DatabaseUnavailableError."""
         with self._lock:
             entries = [self._entries[index] for index in range(min(BATCH, len(self._entries)))]
             logins, uses = dict(self._logins), dict(self._uses)
@@ -80,7 +82,7 @@ class Activity:
 
 
 def _forget(waiting: dict[UUID, float], written: dict[UUID, float]) -> None:
-    """Remove what was written, unless it has happened again meanwhile."""
+    """Remove written events from `waiting`, except those that have happened again meanwhile."""
     for one_id, at in written.items():
         if waiting.get(one_id) == at:
             del waiting[one_id]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from project.database import Database
-from project.domain.api_keys import SHOWN, ApiKey, IssuedKey, hash_api_key, new_api_key
+from project.domain.api_keys import SHOWN_LENGTH, ApiKey, IssuedKey, hash_api_key, new_api_key
 from project.domain.attempts import new_id
 from project.domain.audit import Action, NewEntry
 from project.domain.errors import RefusalError
@@ -20,16 +20,16 @@ CACHE_S = 5.0
 
 
 class ApiKeys:
-    """Verifies API keys. Caches only valid keys, so that strangers cannot fill the memory."""
+    """Verifies API keys. Caches valid ones, but not invalid ones, to bound the memory."""
 
-    def __init__(self, database: Database, note_use: Callable[[UUID], None] = lambda _: None) -> None:
+    def __init__(self, database: Database, record_use: Callable[[UUID], None] = lambda _: None) -> None:
         self._database = database
-        self._note_use = note_use
+        self._record_use = record_use
         self._valid: dict[bytes, tuple[float, UUID]] = {}
-        """Hash of a valid key -> when it has to be verified again, by time.monotonic(), and its ID."""
+        """Hash of a valid key -> time by time.monotonic() from which it has to be verified again, and ID of the key."""
 
     def clear_cache(self) -> None:
-        """Empty the cache: the next use of each key is verified in PostgreSQL."""
+        """Empty the cache, so that the next use of each key is verified in PostgreSQL."""
         self._valid.clear()
 
     def is_cached(self, key: str) -> bool:
@@ -42,7 +42,7 @@ class ApiKeys:
         return known[1] if known else None
 
     def is_valid(self, key: str) -> bool:
-        """Return whether the key is valid, and note its use. Raises DatabaseUnavailableError."""
+        """Return whether the key is valid; record its use. Raises the errors of read_transaction()."""
         key_hash = hash_api_key(key)
         now = time.monotonic()
         valid_until, key_id = self._valid.get(key_hash) or (now, None)
@@ -52,7 +52,7 @@ class ApiKeys:
                 self._valid.pop(key_hash, None)
                 return False
             self._valid[key_hash] = now + CACHE_S, key_id
-        self._note_use(key_id)
+        self._record_use(key_id)
         return True
 
 
@@ -62,7 +62,7 @@ def issue(database: Database, name: str, by: UUID | None, key: str | None = None
     A `key` that exists already is not created again.
     """
     key, key_id = key or new_api_key(), new_id(datetime.now(UTC))
-    row = {"id": key_id, "name": name, "key_hash": hash_api_key(key), "created_by": by, "prefix": key[:SHOWN]}
+    row = {"id": key_id, "name": name, "key_hash": hash_api_key(key), "created_by": by, "prefix": key[:SHOWN_LENGTH]}
     if database.write_transaction(queries.add_key, row, NewEntry.by_user(Action.KEY_CREATED, by, key_id, name)):
         _log("API key created", key_id, by)
     return IssuedKey(name=name, key=key)
@@ -88,7 +88,7 @@ def find(database: Database, key_id: UUID) -> ApiKey | None:
 
 
 def find_page(database: Database, limit: int, before: UUID | None) -> list[ApiKey]:
-    """Return at most `limit` keys older than `before`, newest first, revoked ones included."""
+    """Return at most `limit` keys older than `before`, newest first, including revoked ones."""
     return database.read_transaction(queries.find_keys, limit, before)
 
 

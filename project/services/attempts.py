@@ -1,4 +1,7 @@
-"""Records attempts that create no user: in PostgreSQL, else in the spool, else in the log."""
+"""Records attempts that created no user, and maintains stored attempts.
+
+A record that PostgreSQL does not accept goes to the spool; a record that the spool does not accept goes to the log.
+"""
 
 import logging
 import time
@@ -20,7 +23,7 @@ from project.domain.errors import (
 )
 from project.domain.records import SPOOL, AttemptRecord
 from project.queries.aggregates import prune
-from project.queries.maintenance import Deleted, delete_expired_keys, limit_lock_wait, write_nothing
+from project.queries.maintenance import Deleted, delete_expired_keys, limit_lock_wait, probe_commit
 from project.queries.masks import FINISHED, mask_again, set_watermark
 from project.queries.registration import insert_attempt, insert_attempts, insert_group
 from project.services.clock import elapsed_ms
@@ -31,13 +34,15 @@ P = ParamSpec("P")
 log = logging.getLogger(__name__)
 
 INSERT_S = 1.0
-"""Time limit for PostgreSQL in seconds; after it the record goes to the spool."""
+"""Seconds for PostgreSQL to insert a record; after that it goes to the spool."""
 DISK_RESERVE_S, DISK_OVERTIME_S = 0.5, 0.3
-"""Seconds of a request's deadline that are reserved for the disk, and seconds that the disk may exceed it."""
+"""Seconds of a request's deadline that are reserved for the disk, and seconds by which the disk may exceed the
+deadline."""
 BATCH_LOCK_S = 0.2
-"""Seconds for which a batch waits for the open transaction of an attempt; then it is divided to find the attempt."""
+"""Seconds for which a batch waits for a lock, usually of an attempt whose transaction is open. After that, the batch is
+halved to find the attempt."""
 POSTPONE_S = 10
-"""Seconds after which a record that timed out is tried again."""
+"""Seconds after which the insertion of a record that timed out is retried."""
 PRUNE_BATCH, PURGE_BATCH = 500, 1000
 """Attempts and idempotency keys deleted in one transaction."""
 MASK_BATCH = 500
@@ -46,7 +51,10 @@ _UNAVAILABLE_CODES = frozenset({"database_unavailable", "outcome_unknown", "over
 
 
 def write_intent(spool: Spool, attempt: NewAttempt) -> Intent | None:
-    """Store an intent in case this process is killed; Spool.clear_intent() deletes it."""
+    """Store an intent: if this process is killed, the attempt is recorded as interrupted.
+
+    Spool.clear_intent() deletes it.
+    """
     return spool.write_intent(AttemptRecord.interrupted(attempt).masked().to_line())
 
 
@@ -59,21 +67,21 @@ def record(
     code: str,
     errors: tuple[FieldError, ...] = (),
 ) -> bool:
-    """Record an attempt before the response is sent; return False if it is only in the log."""
+    """Record an attempt in PostgreSQL or in the spool; return False if it is only in the log."""
     attempt_record = answered(attempt, status, code, errors)
     is_inserted = code not in _UNAVAILABLE_CODES and _try_insert(database, attempt_record)
     return is_inserted or _try_spool(spool, attempt_record)
 
 
 def answered(attempt: NewAttempt, status: int, code: str, errors: tuple[FieldError, ...] = ()) -> AttemptRecord:
-    """Return the record of an attempt that is answered now."""
+    """Return the record of an attempt that is answered now with this status."""
     return AttemptRecord(
         attempt=attempt, status=status, answered=status, code=code, errors=errors, duration_ms=elapsed_ms(attempt)
     )
 
 
 def record_many(database: Database, spool: Spool, records: Sequence[AttemptRecord]) -> list[bool]:
-    """Record attempts as record() does, together; return for each whether it is recorded."""
+    """Record attempts like record(), but in one transaction; return whether each is recorded."""
     direct = [one for one in records if one.code not in _UNAVAILABLE_CODES]
     failures = dict(zip((one.attempt.id for one in direct), insert_group(database, direct), strict=True))
     for failure in failures.values():
@@ -83,8 +91,11 @@ def record_many(database: Database, spool: Spool, records: Sequence[AttemptRecor
 
 
 def prune_batch(database: Database, max_age: timedelta) -> int:
-    """Delete a batch of attempts older than `max_age`; return their number, 0 if clocks differ."""
-    deleted = delete_once(database, prune, max_age, PRUNE_BATCH)
+    """Delete a batch of attempts older than `max_age`; return their number.
+
+    Returns 0 if the clocks differ.
+    """
+    deleted = delete_batch(database, prune, max_age, PRUNE_BATCH)
     _log_pruned(deleted)
     return deleted.rows if deleted else 0
 
@@ -92,8 +103,8 @@ def prune_batch(database: Database, max_age: timedelta) -> int:
 def prune_all(database: Database, max_age: timedelta) -> int:
     """Delete all attempts recorded more than `max_age` ago; return their number.
 
-    Users are kept. Uses short transactions, so that writers do not wait and an interrupted run keeps its progress.
-    Raises DatabaseUnavailableError or ClocksDifferError.
+    Users are kept. Uses short transactions, so that writers do not wait long and an interrupted run keeps its progress.
+    Raises ClocksDifferError or the errors of write_transaction().
     """
     total = 0
     while True:
@@ -110,10 +121,13 @@ def _log_pruned(deleted: Deleted | None) -> None:
         log.info("old attempts deleted", extra=extra)
 
 
-def delete_once(
+def delete_batch(
     database: Database, delete: Callable[Concatenate[Connection, P], Deleted], *args: P.args, **kwargs: P.kwargs
 ) -> Deleted | None:
-    """Delete a batch; return None if the clocks differ. Raises DatabaseUnavailableError."""
+    """Call `delete` in a transaction without retries; return None if the clocks differ.
+
+    Raises DatabaseUnavailableError.
+    """
     try:
         return database.run_once(delete, *args, **kwargs)
     except ClocksDifferError as error:
@@ -126,24 +140,28 @@ def purge_keys(database: Database) -> None:
 
     Raises DatabaseUnavailableError.
     """
-    while (deleted := delete_once(database, delete_expired_keys, PURGE_BATCH)) and deleted.rows:
+    while (deleted := delete_batch(database, delete_expired_keys, PURGE_BATCH)) and deleted.rows:
         log.info("expired keys deleted", extra={"keys": deleted.rows, "expired_before": deleted.before.isoformat()})
 
 
 def mask_batch(database: Database, region: str) -> int:
-    """Mask a batch of stored attempts again; return the number read, 0 if none is left."""
+    """Mask a batch of stored attempts again; return the number of attempts read.
+
+    Returns 0 if none is left, or if another process is masking.
+    """
     return database.run_once(mask_again, region, MASK_BATCH)
 
 
 def finish_masking(database: Database) -> None:
-    """Record that all stored attempts are masked by the current rules."""
+    """Record that all stored attempts are masked, so that mask_batch() does nothing."""
     database.run_once(set_watermark, FINISHED)
 
 
 def mask_all(database: Database, region: str) -> Iterator[int]:
-    """Mask stored attempts again; yield batch sizes. Raises DatabaseUnavailableError.
+    """Mask all stored attempts again; yield the size of each batch.
 
-    Uses short transactions, so that the service may run meanwhile. Can be interrupted and repeated.
+    Uses short transactions, so that the service may run meanwhile. Can be interrupted and repeated. Raises the errors
+    of write_transaction().
     """
     database.write_transaction(set_watermark, 0)
     while read := database.write_transaction(mask_again, region, MASK_BATCH, wait=True):
@@ -183,34 +201,44 @@ def _try_spool(spool: Spool, attempt_record: AttemptRecord) -> bool:
 
 
 class Delivery:
-    """Inserts spooled records into PostgreSQL; one that fails or times out delays no other."""
+    """Inserts spooled records into PostgreSQL.
+
+    A record that PostgreSQL rejects is quarantined, and one that times out is postponed, so that others are inserted.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._size = BATCH
         self._retry_at: dict[str, float] = {}
         """Postponed record -> time of its next try by time.monotonic()."""
-        self._refused: list[str] = []
-        """The records of the last batch, if PostgreSQL could not write them."""
+        self._unwritten: list[str] = []
+        """The records of the last batch, if PostgreSQL answered that it cannot write."""
 
     def drain(self, spool: Spool) -> int:
-        """Insert this process's records; return their number. Raises DatabaseUnavailableError."""
+        """Insert the records of this process; return the number of records that left the spool.
+
+        Raises DatabaseUnavailableError.
+        """
         return spool.drain(self._deliver)
 
     def drain_orphans(self, spool: Spool) -> int:
-        """Insert dead processes' records; return their number. Raises DatabaseUnavailableError."""
+        """Insert the records of dead processes; return the number of records that left the spool.
+
+        Raises DatabaseUnavailableError.
+        """
         return spool.drain_orphans(self._deliver)
 
     def probe(self) -> None:
         """Close the breaker if PostgreSQL accepts writes. Raises DatabaseUnavailableError.
 
-        The probe writes the records that failed last, if any: a server without disk space still accepts an empty write.
+        If PostgreSQL could not write the last batch, the probe writes it again: a server without disk space still
+        accepts an empty write.
         """
-        refused, self._refused = self._refused, []
-        if refused:
-            self._insert(refused)
+        unwritten, self._unwritten = self._unwritten, []
+        if unwritten:
+            self._insert(unwritten)
         else:
-            self._database.run_once(write_nothing)
+            self._database.run_once(probe_commit)
 
     def _deliver(self, records: list[str]) -> Undelivered:
         now = time.monotonic()
@@ -223,7 +251,7 @@ class Delivery:
         return Undelivered(rejected, [*waiting, *postponed])
 
     def _insert_all(self, records: Sequence[str]) -> Undelivered:
-        """Insert records in batches, which are halved after a failure and doubled after a success."""
+        """Insert records in batches. A failure halves the batch size and a success doubles it."""
         rejected, postponed = [], []
         while records:
             batch = records[: self._size]
@@ -232,7 +260,7 @@ class Delivery:
                 self._size = min(BATCH, 2 * self._size)
             except (QueryError, ValueError, QueryTimeoutError) as error:
                 if isinstance(error, QueryTimeoutError):
-                    self._database.run_once(write_nothing)  # raises if PostgreSQL itself is unavailable
+                    self._database.run_once(probe_commit)  # raises if PostgreSQL itself is unavailable
                 if len(batch) > 1:
                     self._size = len(batch) // 2
                     continue
@@ -250,7 +278,7 @@ class Delivery:
         try:
             self._database.run_once(_insert_batch, [AttemptRecord.from_line(line) for line in records])
         except WritesRefusedError:
-            self._refused = list(records)
+            self._unwritten = list(records)
             raise
         for record in records:
             self._retry_at.pop(record, None)

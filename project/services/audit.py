@@ -1,4 +1,7 @@
-"""Reads the audit log. Changes write it in their own transaction, downloads by Activity."""
+"""Writes, reads and prunes the audit log.
+
+A change of a user or key writes its entry in its own transaction. Downloads are written by Activity.
+"""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -7,26 +10,26 @@ from uuid import UUID
 from project.database import Database
 from project.domain.audit import Entry, NewEntry
 from project.queries import audit as queries
-from project.services.attempts import delete_once
+from project.services.attempts import delete_batch
 
 BLOCK, PRUNE_BATCH = 500, 500
 
 
 def record(database: Database, entry: NewEntry) -> None:
-    """Write an entry now. Raises the errors of Database.write_transaction()."""
+    """Write an entry at once. Raises the errors of Database.write_transaction()."""
     database.write_transaction(queries.add_entry, entry)
 
 
 def find_page(database: Database, limit: int, before: UUID | None, about: UUID | None = None) -> list[Entry]:
     """Return at most `limit` entries older than `before`, newest first.
 
-    `about` is the ID of a user or key; None means all.
+    `about` is the ID of a user or key that acted or was changed; None means all entries.
     """
     return database.read_transaction(queries.find_entries, limit, before, about)
 
 
 def iter_entries(database: Database, about: UUID | None = None) -> Iterator[list[Entry]]:
-    """Yield all entries in blocks, newest first."""
+    """Yield the entries about a user or key, or all entries, in blocks, newest first."""
     before = None
     while block := find_page(database, BLOCK, before, about):
         yield block
@@ -34,9 +37,9 @@ def iter_entries(database: Database, about: UUID | None = None) -> Iterator[list
 
 
 def prune_batch(database: Database, max_age: timedelta) -> bool:
-    """Delete a batch of entries older than `max_age`; return whether there may be more.
+    """Delete a batch of entries older than `max_age`; return whether any was deleted.
 
     Deletes nothing if the clocks differ.
     """
-    deleted = delete_once(database, queries.prune_entries, max_age, PRUNE_BATCH)
+    deleted = delete_batch(database, queries.prune_entries, max_age, PRUNE_BATCH)
     return deleted is not None and deleted.rows > 0

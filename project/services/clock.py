@@ -6,5 +6,5 @@ from project.domain.attempts import NewAttempt
 
 
 def elapsed_ms(attempt: NewAttempt) -> int:
-    """Return whole milliseconds since the request was received, by the monotonic clock."""
+    """Return the milliseconds since the attempt began, by the monotonic clock."""
     return round((time.monotonic() - attempt.started) * 1000)

@@ -8,15 +8,15 @@ from uuid import UUID
 from project.database import Database
 from project.domain.attempts import new_id
 from project.domain.errors import RefusalError
-from project.domain.imports import ImportRun, IssuedRow, StoredRow
+from project.domain.imports import CreatedRow, ImportRun, StoredRow
 from project.domain.passwords import Passwords
 from project.domain.registration import line_key
 from project.queries import imports as queries
 
 log = logging.getLogger(__name__)
 
-Issued = tuple[str, str, str, str, str]
-"""Name, login, password, phone and e-mail of a user."""
+CredentialsRow = tuple[str, str, str, str, str]
+"""Name, login, password, phone and e-mail of a user. The password is empty if it cannot be derived any more."""
 
 
 def upload(database: Database, by: UUID, file_name: str, content: bytes, *, ignore_unknown: bool) -> UUID:
@@ -36,39 +36,40 @@ def find(database: Database, import_id: UUID) -> ImportRun:
 
 
 def find_all(database: Database) -> list[ImportRun]:
-    """Return the imports of the last 24 hours, newest first."""
+    """Return the newest imports, newest first. Imports are kept for 24 hours."""
     return database.read_transaction(queries.find_imports)
 
 
 def find_refused(database: Database, import_id: UUID, limit: int | None = None) -> list[StoredRow]:
-    """Return the refused rows of an import, in the order of the file."""
+    """Return the first `limit` refused rows in the order of the file; None means all."""
     return database.read_transaction(queries.find_refused, import_id, limit)
 
 
 def start(database: Database, passwords: Passwords, import_id: UUID, by: UUID) -> None:
-    """Let the users of a checked import be created."""
+    """Start creating the users of a checked import. Does nothing in any other state."""
     database.write_transaction(queries.start_import, import_id, passwords.kid)
     _log("import started", import_id, by)
 
 
-def take_credentials(database: Database, passwords: Passwords, run: ImportRun, by: UUID) -> list[Issued]:
-    """Return the credentials of an import, once. Raises RefusalError `not_found` after that.
+def download_credentials(database: Database, passwords: Passwords, run: ImportRun, by: UUID) -> list[CredentialsRow]:
+    """Return the credentials that an import has created. Works only once.
 
-    They are derived again: nothing that is stored contains a password. Users who have changed theirs have none here.
-    Raises RefusalError `credentials_changed` if the secret is no longer configured.
+    Passwords are not stored, but derived again; they are empty for users who have changed theirs. Raises RefusalError
+    `not_found` if the import is not done or its credentials were downloaded before, and `credentials_changed` if the
+    secret is no longer configured.
     """
     try:
         import_key = passwords.import_key(str(run.id), run.kid)
     except KeyError:
         raise RefusalError("credentials_changed") from None
-    issued = database.write_transaction(queries.take_credentials, run.id, by)
+    issued = database.write_transaction(queries.download_credentials, run.id, by)
     if issued is None:
         raise RefusalError("not_found")
     _log("credentials of an import downloaded", run.id, by)
-    return [_issued(passwords, import_key, user) for user in issued]
+    return [_credentials_row(passwords, import_key, user) for user in issued]
 
 
-def _issued(passwords: Passwords, import_key: str, user: IssuedRow) -> Issued:
+def _credentials_row(passwords: Passwords, import_key: str, user: CreatedRow) -> CredentialsRow:
     password = ""
     if not user.is_password_changed:
         with suppress(KeyError):  # the secret is no longer configured

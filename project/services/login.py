@@ -1,11 +1,11 @@
-"""Logs users in and out."""
+"""Finds and authenticates users by login and password, and ends sessions."""
 
 from collections.abc import Sequence
 from uuid import UUID
 
 from project.database import Database
 from project.domain.emails import MAX_LENGTH as MAX_EMAIL_LENGTH
-from project.domain.logins import Identifiers, read_login
+from project.domain.logins import Identifiers, parse_login
 from project.domain.passwords import MAX_LENGTH, Passwords
 from project.domain.registration import Account
 from project.domain.text import trim
@@ -15,13 +15,14 @@ from project.queries import users as queries
 def find_accounts(database: Database, login: str, region: str) -> list[Account]:
     """Return the users with this username, phone number (in any notation) or e-mail address.
 
-    Usually one; several if a username reads as another user's contact. The password decides between them.
+    Usually there is at most one. There are several if a username equals another user's phone or e-mail; authenticate()
+    then selects the user with the right password.
     """
     return queries.find_accounts(database, identifiers(login, region))
 
 
 def authenticate(passwords: Passwords, accounts: Sequence[Account], password: str) -> Account | None:
-    """Return the user among the accounts who is active and has this password, or None."""
+    """Return the account with this password, or None if there is none or it is blocked."""
     if len(password) > MAX_LENGTH:
         return None
     index = passwords.find_match(password, [account.password_hash for account in accounts])
@@ -29,8 +30,8 @@ def authenticate(passwords: Passwords, accounts: Sequence[Account], password: st
 
 
 def identifiers(login: str, region: str) -> Identifiers:
-    """Return what a login may be, however it is typed or pasted."""
-    return read_login(trim(login)[:MAX_EMAIL_LENGTH].replace("\0", ""), region)
+    """Return the identifiers that a login may stand for, whatever blanks surround it."""
+    return parse_login(trim(login)[:MAX_EMAIL_LENGTH].replace("\0", ""), region)
 
 
 def find(database: Database, user_id: UUID) -> Account | None:
@@ -39,5 +40,5 @@ def find(database: Database, user_id: UUID) -> Account | None:
 
 
 def end_sessions(database: Database, user_id: UUID) -> None:
-    """End all sessions of a user, so that copied cookies are invalid, too (ASVS 5.0.0, 7.4.1)."""
+    """End all sessions of a user, so that copied cookies become invalid (ASVS 5.0.0, 7.4.1)."""
     database.write_transaction(queries.end_sessions, user_id)

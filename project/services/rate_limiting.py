@@ -1,6 +1,6 @@
 """Rate limiting with fixed windows, counted in this process or in a shared Redis.
 
-A window begins with its first request. Uses the monotonic clock (fault F30).
+A window begins with its first request. This process measures it by the monotonic clock (fault F30).
 """
 
 import logging
@@ -17,9 +17,9 @@ from project.domain.rate_limits import Exceeded, Hit
 log = logging.getLogger(__name__)
 
 MAX_KEYS = 100_000
-"""Maximum number of keys that a process counts for each limit (about 20 MB): clients must not fill the memory."""
+"""Maximum number of client keys that a process counts for each limit, to bound its memory (about 20 MB)."""
 RETRY_AFTER_S = 5.0
-"""Seconds for which Redis is not used after a failure. Then one request tries it; others are counted locally."""
+"""Seconds for which Redis is not used after a failure. Then one request tries Redis; others are counted locally."""
 
 
 class CountersUnavailableError(Exception):
@@ -27,13 +27,13 @@ class CountersUnavailableError(Exception):
 
 
 class Counters(Protocol):
-    """Interface of the counters of all limits."""
+    """Interface of counters, in this process or in Redis."""
 
     def consume(self, hits: Sequence[Hit]) -> Exceeded | None:
-        """Count hits in order; stop at the first that exceeds its limit and return it."""
+        """Count hits in order; stop at the first one that exceeds its limit and return it."""
 
     def refund(self, hits: Sequence[Hit]) -> None:
-        """Take back hits that were counted."""
+        """Subtract hits that were counted."""
 
 
 def _redis_counters(uri: str) -> Counters:
@@ -43,7 +43,7 @@ def _redis_counters(uri: str) -> Counters:
 
 
 class RateLimiter:
-    """Enforces rate limits. If Redis fails or is slow, requests are counted in this process."""
+    """Enforces rate limits. While Redis fails, requests are counted in this process."""
 
     def __init__(self, uri: str, *, enabled: bool) -> None:
         self._enabled = enabled
@@ -52,19 +52,19 @@ class RateLimiter:
         self._unavailable_until: float | None = None
 
     def consume(self, *hits: Hit) -> None:
-        """Count hits in order. Raises RateLimitedError at the first that exceeds its limit."""
+        """Count hits in order. Raises RateLimitedError at the first one that exceeds its limit."""
         exceeded = self._call("consume", hits) if self._enabled else None
         if exceeded is not None:
             seconds, left_s = hits[exceeded.position].limit.seconds, exceeded.left_s
             raise RateLimitedError(min(seconds, max(1, math.ceil(left_s))))
 
     def record(self, *hits: Hit) -> None:
-        """Count hits that have already happened; the next consume() checks the limit."""
+        """Count hits without raising an error; the next consume() refuses if a limit is exceeded."""
         if self._enabled:
             self._call("consume", hits)
 
     def refund(self, *hits: Hit) -> None:
-        """Take back hits that consume() has counted."""
+        """Subtract hits that consume() has counted."""
         if self._enabled:
             self._call("refund", hits)
 
@@ -74,7 +74,7 @@ class RateLimiter:
 
     @property
     def is_unavailable(self) -> bool:
-        """Whether Redis is configured and has failed."""
+        """Whether Redis is configured and failed when it was used last."""
         return self._unavailable_until is not None
 
     def _call(self, method: Literal["consume", "refund"], hits: Sequence[Hit]) -> Exceeded | None:
@@ -113,7 +113,7 @@ class LocalCounters:
         """Limit name -> key -> count and end of the window, by time.monotonic()."""
 
     def consume(self, hits: Sequence[Hit]) -> Exceeded | None:
-        """Count hits in order; stop at the first that exceeds its limit and return it."""
+        """Count hits in order; stop at the first one that exceeds its limit and return it."""
         now = time.monotonic()
         with self._lock:
             for index, (limit, key, amount) in enumerate(hits):
@@ -130,7 +130,7 @@ class LocalCounters:
         return None
 
     def refund(self, hits: Sequence[Hit]) -> None:
-        """Take back hits that were counted; delete counters that reach zero."""
+        """Subtract hits that were counted; delete counters that reach zero."""
         with self._lock:
             for limit, key, amount in hits:
                 windows = self._windows[limit.name]
@@ -140,7 +140,7 @@ class LocalCounters:
 
 
 def _evict(windows: dict[str, tuple[int, float]], now: float) -> None:
-    """Delete the windows that have ended, or all of them if most have not."""
+    """Delete the windows that have ended, or all windows if most have not."""
     for key in [key for key, (_, end) in windows.items() if end <= now]:
         del windows[key]
     if len(windows) > MAX_KEYS // 2:  # otherwise the next new keys would scan all of them again

@@ -28,7 +28,8 @@ for index, key in ipairs(KEYS) do
 end
 return {0, 0}
 """
-"""LocalCounters.consume() in one round trip. Redis runs scripts atomically, so every counter gets its expiry."""
+"""Does the same as LocalCounters.consume(), in one round trip. Redis runs scripts atomically, so every counter gets its
+expiry."""
 
 _REFUND = """
 for index, key in ipairs(KEYS) do
@@ -39,13 +40,13 @@ for index, key in ipairs(KEYS) do
     end
 end
 """
-"""LocalCounters.refund() in one round trip."""
+"""Does the same as LocalCounters.refund(), in one round trip."""
 
 _names = NameLookup()
 
 
 class _Connection(Connection):
-    """A TCP connection whose name lookup takes at most TIMEOUT_S: getaddrinfo() has no timeout."""
+    """A TCP connection whose name lookup takes at most TIMEOUT_S. getaddrinfo() has no timeout."""
 
     def _connect(self) -> socket.socket:
         name, error = self.host, OSError("the name has no address")
@@ -90,7 +91,7 @@ class RedisCounters:
         return Exceeded(index - 1, left_ms / 1000) if index else None
 
     def refund(self, hits: Sequence[Hit]) -> None:
-        """Take back hits as LocalCounters.refund() does. Raises CountersUnavailableError."""
+        """Subtract hits as LocalCounters.refund() does. Raises CountersUnavailableError."""
         _run(self._refund, hits, [hit.amount for hit in hits])
 
 

@@ -25,8 +25,8 @@ def register(
 ) -> Credentials:
     """Create a user and record the attempt; return the credentials. Raises RefusalError.
 
-    `key` is the idempotency key whose hash is `attempt.key_hash`; the same key returns the same credentials. Concurrent
-    calls share a transaction (docs/adr/0033).
+    `key` is the idempotency key whose hash is `attempt.key_hash`. A repeated call with the same key and user returns
+    the same credentials. Concurrent calls share transactions (docs/adr/0033).
     """
     registration = Registration(attempt=attempt, key=key, new_user=new_user, is_admin=is_admin)
     password = passwords.derive(key, new_user.username)
@@ -37,7 +37,7 @@ def register(
 def register_many(
     database: Database, passwords: Passwords, registrations: Sequence[Registration]
 ) -> list[Credentials | Exception]:
-    """Create several users, by the same rules as register(); return credentials or exceptions.
+    """Create several users by the rules of register(); return credentials or exceptions.
 
     Results are in the order of the registrations. An exception concerns only its own registration.
     """
@@ -52,9 +52,9 @@ def register_many(
 
 
 def _disjoint(members: Sequence[Member]) -> list[list[int]]:
-    """Divide members into groups without common claims; return their positions.
+    """Divide members into groups without common claims; return the positions of their members.
 
-    Of two members with a common claim, the first is in an earlier group, so that it takes precedence.
+    Of two members with a common claim, the first one is in an earlier group, so that it takes precedence.
     """
     groups: list[list[int]] = []
     last: dict[Hashable, int] = {}  # claim -> number of the last group that has it

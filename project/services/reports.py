@@ -1,4 +1,4 @@
-"""Builds statistics, pages and exports of attempts, each from one snapshot."""
+"""Builds statistics, pages and exports of attempts."""
 
 import time
 from collections import deque
@@ -18,22 +18,22 @@ from project.domain.attempts import AttemptDetail, AttemptFilter, AttemptRow, Ou
 from project.domain.errors import OverloadedError, QueryTimeoutError, SearchTooBroadError
 from project.domain.lines import Block, Layout, RawBlock
 from project.domain.reports import CodeCount, Report, StatusCount, bucket_edges, day_edges
-from project.queries import attempts as rows
+from project.queries import attempts as queries
 from project.queries import counts, snapshots
 from project.queries.filters import SEARCH_S
 from project.queries.lines import find_escaped_lines, find_lines, find_lines_one_by_one, lines_query
 
 BLOCK = 1_353
-"""Lines per query: more would take more memory, fewer would take more round trips. Divides the number of rows of a
-worksheet (1,048,575), so that no block extends over two sheets."""
+"""Number of lines per query: more would take more memory, fewer would take more round trips. The number of data rows of
+a worksheet (1,048,575) is a multiple, so that no block extends over two sheets."""
 FIRST_SEARCH = timedelta(days=1)
 """Length of the period that a text search reads first."""
 RELATED = timedelta(days=7)
-"""The time before and after an attempt in which others with the same contact are looked for."""
+"""Length of the period before and after an attempt in which related attempts are searched by contact."""
 AHEAD = 2
 """Number of blocks queried in advance, so that PostgreSQL produces the next block while one is sent."""
 WRITER_WAIT_S, OVERLOAD_WAIT_S, PAUSE_S = 0.5, 3.0, 0.002
-"""Seconds to wait for writers, to retry overloaded queries, and to pause between retries."""
+"""Seconds to wait for writers, seconds to retry overloaded queries, and the pause between tries in seconds."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -47,16 +47,19 @@ class Page:
     has_newer: bool
     has_older: bool
     searched_since: datetime | None = None
-    """The time back to which a search came within its time limit; None if it is complete."""
+    """If a search reached its time limit, the time since which attempts have been searched, otherwise None."""
 
 
 def build_report(database: Database, attempt_filter: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
-    """Return the statistics of the selected attempts that are recorded now."""
+    """Return the statistics of the selected attempts in a new snapshot, or up to `max_seq`."""
     return _read(database, _build_report, attempt_filter, zone, now)
 
 
 def open_export(database: ReadDatabase, attempt_filter: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
-    """Open a snapshot that open transactions cannot extend; return its report without counts."""
+    """Open a snapshot of the selected attempts and return its report without counts.
+
+    Waits up to WRITER_WAIT_S for open transactions, so that they do not add attempts to the snapshot later.
+    """
     newest = _open_snapshot(database.primary)
     lsn = database.find_primary_lsn()
     report = _read(database.at_least(lsn), _open_report, replace(attempt_filter, max_seq=newest), zone, now)
@@ -64,15 +67,15 @@ def open_export(database: ReadDatabase, attempt_filter: AttemptFilter, zone: Zon
 
 
 def count_export(database: ReadDatabase, report: Report) -> Report:
-    """Return the report of an export with its counts by day."""
+    """Return the report of an export with its counts, in total and by day."""
     edges = [] if _is_empty(report) else day_edges(report.since or report.until, report.until, report.zone)
     return _read(database.at_least(report.lsn), _count, report.attempt_filter, report, edges)
 
 
 def _open_snapshot(database: Database) -> int:
-    """Return the last sequence number, after transactions with lower ones have ended.
+    """Return the last sequence number, after open transactions that may add lower ones.
 
-    Waits at most WRITER_WAIT_S: a writer may be frozen.
+    Waits for them at most WRITER_WAIT_S, because a writer may be frozen.
     """
     until = time.monotonic() + WRITER_WAIT_S
     newest, writers = database.read_transaction(snapshots.find_snapshot_end)
@@ -96,7 +99,7 @@ def _open_report(connection: Connection, attempt_filter: AttemptFilter, zone: Zo
     return Report(
         attempt_filter=attempt_filter,
         zone=zone,
-        since=attempt_filter.since or rows.find_first_received_at(connection, attempt_filter),
+        since=attempt_filter.since or queries.find_first_received_at(connection, attempt_filter),
         until=min(attempt_filter.until or now, now + timedelta(seconds=1)),
         step="day",
         by_status=(),
@@ -129,8 +132,8 @@ def get_page(
     before: UUID | None = None,
     after: UUID | None = None,
 ) -> Page:
-    """Return the newest attempts, or those just older than `before` or newer than `after`."""
-    found = _read(database, rows.find_attempts, attempt_filter, limit + 1, before=before, after=after)
+    """Return a page of the newest attempts, or of those just older or newer than an attempt."""
+    found = _read(database, queries.find_attempts, attempt_filter, limit + 1, before=before, after=after)
     more = len(found) > limit
     if after is not None:
         return Page(attempts=found[1:] if more else found, has_newer=more, has_older=True)
@@ -140,12 +143,12 @@ def get_page(
 def search_page(
     database: Database, attempt_filter: AttemptFilter, limit: int, now: datetime, *, before: UUID | None = None
 ) -> Page:
-    """Return the newest matches of a text search, or those found within its time limit.
+    """Return a page of the newest matches of a text search, or those found in time.
 
-    Searches backwards in periods of growing length, so that what was found before the limit is not lost.
+    Searches backwards in periods of growing length, so that matches found before the time limit are returned.
     """
     end = time.monotonic() + SEARCH_S
-    first = attempt_filter.since or _read(database, rows.find_first_received_at, AttemptFilter())
+    first = attempt_filter.since or _read(database, queries.find_first_received_at, AttemptFilter())
     newest = now + timedelta(seconds=1)
     until, length = min(attempt_filter.until or newest, newest), FIRST_SEARCH
     found: list[AttemptRow] = []
@@ -153,7 +156,7 @@ def search_page(
         part = replace(attempt_filter, since=max(first, until - length), until=until)
         missing, seconds = limit + 1 - len(found), max(end - time.monotonic(), 0.01)
         try:
-            found += _read(database, rows.find_attempts, part, missing, before=before, seconds=seconds)
+            found += _read(database, queries.find_attempts, part, missing, before=before, seconds=seconds)
         except SearchTooBroadError:
             return Page(attempts=found, has_newer=before is not None, has_older=False, searched_since=until)
         until, length = until - length, 2 * length
@@ -161,9 +164,9 @@ def search_page(
 
 
 def iter_blocks(database: ReadDatabase, report: Report, layout: Layout, *, size: int = BLOCK) -> Iterator[Block]:
-    """Yield the attempts of a report as blocks of lines, oldest first.
+    """Yield the attempts of a report as blocks of formatted lines, oldest first.
 
-    Each block is read in a short transaction with a deadline of its own, so that a slow client holds no connection.
+    Each block is read in a short transaction with its own deadline, so that a slow client holds no connection.
     Attempts that retention deletes during the export are missing.
     """
     database = database.at_least(report.lsn)
@@ -192,7 +195,7 @@ def _iter_raw(database: Database, query: PreparedQuery) -> Iterator[RawBlock]:
 def _escape(
     database: Database, attempt_filter: AttemptFilter, layout: Layout, raw_block: RawBlock, executor: ThreadPoolExecutor
 ) -> Block:
-    """Format a block line by line; lines that need escaping are built from their values."""
+    """Format a block line by line; build lines that need escaping from their values."""
 
     def run(query: Callable[[], T]) -> T:
         return executor.submit(_retry_overloaded, query).result()
@@ -200,14 +203,17 @@ def _escape(
     single = raw_block.lines() or run(lambda: find_lines_one_by_one(database, attempt_filter, layout, raw_block))
     plain = {layout.id_of(line): layout.format_block(Block(1, line)) for line in single}
     to_escape = [key for key, line in plain.items() if line is None]
-    in_full = attempt_filter.in_full
-    escaped = run(lambda: database.read_transaction(find_escaped_lines, layout, to_escape, in_full=in_full))
+    unmasked = attempt_filter.unmasked
+    escaped = run(lambda: database.read_transaction(find_escaped_lines, layout, to_escape, unmasked=unmasked))
     lines = [line for line in (plain | escaped).values() if line is not None]
     return Block(len(lines), b"".join(lines))
 
 
 def _retry_overloaded(query: Callable[[], T]) -> T:
-    """Retry an overloaded query for OVERLOAD_WAIT_S, so that a file is not cut off."""
+    """Run a query; retry it for OVERLOAD_WAIT_S while the database is overloaded.
+
+    Otherwise a download would be cut off.
+    """
     until = time.monotonic() + OVERLOAD_WAIT_S
     while True:
         try:
@@ -219,35 +225,38 @@ def _retry_overloaded(query: Callable[[], T]) -> T:
 
 
 def find_attempt(database: ReadDatabase, attempt_id: UUID) -> AttemptDetail | None:
-    """Return one attempt, or None. Reads the primary, because the attempt may be very recent."""
-    return database.primary.read_transaction(rows.find_attempt, attempt_id)
+    """Return an attempt or None. Reads the primary, because a replica may lack recent attempts."""
+    return database.primary.read_transaction(queries.find_attempt, attempt_id)
 
 
 def find_neighbours(
     database: Database, attempt_filter: AttemptFilter, attempt_id: UUID
 ) -> tuple[AttemptRow | None, AttemptRow | None]:
-    """Return the next newer and next older attempt of the filter; None where there is none."""
-    newer = _read(database, rows.find_attempts, attempt_filter, 1, after=attempt_id)
-    older = _read(database, rows.find_attempts, attempt_filter, 1, before=attempt_id)
+    """Return the next newer and the next older selected attempt, each None if there is none."""
+    newer = _read(database, queries.find_attempts, attempt_filter, 1, after=attempt_id)
+    older = _read(database, queries.find_attempts, attempt_filter, 1, before=attempt_id)
     return next(iter(newer), None), next(iter(older), None)
 
 
-def find_same_person(database: Database, attempt: AttemptRow) -> rows.Related:
-    """Return attempts with the same login, or within RELATED with the same name and contact."""
-    found = [database.read_transaction(rows.find_same_login, attempt)]
+def find_related(database: Database, attempt: AttemptRow) -> queries.Related:
+    """Return the previous and the next attempt of the same person.
+
+    These have the same login or, within RELATED, the same name and contact.
+    """
+    found = [database.read_transaction(queries.find_same_login, attempt)]
     with suppress(QueryTimeoutError):
-        found.append(database.read_transaction(rows.find_same_contact, attempt, RELATED))
+        found.append(database.read_transaction(queries.find_same_contact, attempt, RELATED))
     earlier = [related.earlier for related in found if related.earlier]
     later = [related.later for related in found if related.later]
-    return rows.Related(
+    return queries.Related(
         max(earlier, key=lambda row: row.id, default=None),
         min(later, key=lambda row: (row.status != 201, row.id), default=None),
     )
 
 
 def count_up_to(database: Database, attempt_filter: AttemptFilter, most: int) -> int:
-    """Return the number of selected attempts, counted up to `most` to save time."""
-    return _read(database, rows.count_up_to, attempt_filter, most)
+    """Return the number of selected attempts, or `most` if there are more, which saves time."""
+    return _read(database, queries.count_up_to, attempt_filter, most)
 
 
 def count_attempts(database: Database, attempt_filter: AttemptFilter) -> int:
@@ -256,13 +265,13 @@ def count_attempts(database: Database, attempt_filter: AttemptFilter) -> int:
 
 
 def count_reasons(database: Database, attempt_filter: AttemptFilter) -> tuple[CodeCount, ...]:
-    """Count the reasons why users were not created, most frequent first."""
+    """Return the counts of rejected and failed attempts by code, the most frequent first."""
     counted = _read(database, counts.count_kinds, attempt_filter)
     return tuple(row for row in counted.by_code() if Outcome.of(row.status) in (Outcome.REJECTED, Outcome.FAILED))
 
 
 def count_statuses(database: Database, attempt_filter: AttemptFilter) -> tuple[StatusCount, ...]:
-    """Count attempts by HTTP status, most frequent first."""
+    """Return the counts of attempts by HTTP status, the most frequent first."""
     return _read(database, counts.count_kinds, attempt_filter).by_status()
 
 

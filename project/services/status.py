@@ -18,35 +18,37 @@ NEARLY_FULL = 0.9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceState:
-    """The state of the service in terms of people, as this process sees it."""
+    """The state of the service for people who use it, as this process sees it."""
 
-    users_away_since: datetime | None
-    """Since when no users can be created; None if they can."""
-    statistics_away_since: datetime | None
-    """Since when no statistics can be shown; None if they can."""
+    users_unavailable_since: datetime | None
+    """Time since which no users can be created; None if they can."""
+    statistics_unavailable_since: datetime | None
+    """Time since which no statistics can be shown; None if they can."""
     is_disk_usable: bool
-    """Whether the disk can take attempts that PostgreSQL cannot."""
+    """Whether the spool can store attempts while PostgreSQL is unavailable."""
     checked_at: datetime | None
-    """Time of the last check; None before the first."""
+    """Time of the last check of a database; None before the first check."""
 
     @property
     def is_well(self) -> bool:
-        """Whether nothing is wrong."""
-        return self.users_away_since is None and self.statistics_away_since is None and self.is_disk_usable
+        """Whether users can be created, statistics shown and attempts spooled."""
+        return (
+            self.users_unavailable_since is None and self.statistics_unavailable_since is None and self.is_disk_usable
+        )
 
 
 def get_service_state(database: Database, read_database: ReadDatabase, spool: Spool) -> ServiceState:
-    """Return the state of the service for people. Does not use PostgreSQL.
+    """Return the state of the service for people who use it. Does not query PostgreSQL.
 
-    Statistics need both databases, because sessions are verified in that for users; a replica can replace the other.
+    Statistics need `database`, in which sessions are verified, and the primary or the replica of `read_database`.
     """
     reading = [one.breaker.unavailable_since for one in read_database.members]
     users, statistics = database.breaker.unavailable_since, None if None in reading else max(_known(reading))
     since = min(_known([users, statistics]), default=None)
     checks = (one.breaker.checked_at for one in (database, *read_database.members))
     return ServiceState(
-        users_away_since=_clock_time(users),
-        statistics_away_since=_clock_time(since),
+        users_unavailable_since=_clock_time(users),
+        statistics_unavailable_since=_clock_time(since),
         is_disk_usable=_find_spool_problem(spool) is None,
         checked_at=_clock_time(max(checks) or None),
     )
@@ -57,19 +59,19 @@ def _known(times: Iterable[float | None]) -> list[float]:
 
 
 def _clock_time(at: float | None) -> datetime | None:
-    """Convert a time by time.monotonic()."""
+    """Convert a time by time.monotonic() to UTC."""
     return None if at is None else datetime.now(UTC) - timedelta(seconds=time.monotonic() - at)
 
 
 def get_status(
     database: Database, read_database: ReadDatabase, spool: Spool, upkeep: Upkeep, metrics: Metrics
 ) -> dict[str, Any]:
-    """Return the state of this instance. Databases are reported as this process sees them."""
+    """Return the state of this instance, with the databases as this process sees them."""
     metrics.update()
     waiting = spool.status
     problem = find_problem(spool, upkeep)
     return {
-        "status": problem or ("degraded" if _is_away(database) or waiting.records else "ok"),
+        "status": problem or ("degraded" if _is_unavailable(database) or waiting.records else "ok"),
         "version": VERSION,
         "database": _availability(database),
         "statistics": _availability(read_database),
@@ -110,8 +112,8 @@ def _replica(read_database: ReadDatabase, replica: Database) -> dict[str, Any]:
 
 
 def _availability(database: Database) -> str:
-    return "away" if _is_away(database) else "up"
+    return "away" if _is_unavailable(database) else "up"
 
 
-def _is_away(database: Database) -> bool:
+def _is_unavailable(database: Database) -> bool:
     return database.breaker.unavailable_since is not None

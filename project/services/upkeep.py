@@ -1,4 +1,4 @@
-"""Upkeep in the background: probe PostgreSQL, drain the spool, aggregate, delete old rows."""
+"""Background jobs: probe PostgreSQL, drain the spool, aggregate attempts, delete old rows."""
 
 import logging
 import math
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 _random = random.SystemRandom()
 
 PAUSE_S = (0.15, 0.35)
-"""Bounds of the random pause between two rounds: instances must not probe all at once."""
+"""Bounds of the pause between two rounds. It is random, so that instances do not probe at the same time."""
 ORPHANS_EVERY_S = 5
 PURGE_EVERY_S = 3600
 AFTER_ERROR_S = 5
@@ -34,27 +34,29 @@ MEASURE_EVERY_S = 1.0
 CHECK_EVERY_S = 0.5
 CHECK_DATABASE_EVERY_S = 0.5
 MASK_EVERY_S, MASK_S = 60, 3600
-"""Interval at which new attempts of the previous version are masked again, and how long that version may still run."""
+"""Interval at which attempts are masked again, and time after the start for which this is repeated: a process of the
+previous version may still write attempts with its own masking rules."""
 AGGREGATION_MINIMUM, AGGREGATION_BATCH = 2_000, 5_000
 """Minimum number of attempts for an aggregation step, and maximum number per transaction."""
 CATCH_UP_S = 1.0
-"""Time limit in seconds for aggregation in one round, because retention waits meanwhile."""
+"""Seconds after which a round of aggregation ends: retention runs in the same thread and waits."""
 
 
 @dataclass
 class Job:
-    """Repeated work. Jobs of the same thread run one after the other."""
+    """Work that is repeated. Jobs of the same thread run one after the other."""
 
     work: Callable[[], bool | None]
-    """Returns True if there is more to do at once."""
+    """Returns True if it has to be called again in the next round."""
     every_s: float = 0.0
+    """Seconds between two runs; 0 means every round."""
     database: Database | None = None
-    """The database that the work needs: the job does not run while its breaker is open."""
+    """The database that the work needs. While its breaker is open, the job does not run."""
     due_at: float = 0.0
     """Time of the next run by time.monotonic()."""
 
     def run(self) -> None:
-        """Do the work if it is due."""
+        """Call `work` if it is due, and compute the time of the next run."""
         now = time.monotonic()
         if now < self.due_at or (self.database and self.database.breaker.is_open):
             return
@@ -69,7 +71,7 @@ class Job:
 
 
 class Upkeep:
-    """The upkeep of this process. Threads start on first use, and again after a fork."""
+    """The background threads of this process and their jobs."""
 
     def __init__(
         self,
@@ -89,9 +91,9 @@ class Upkeep:
         self._phone_region = phone_region
         self._delivery = Delivery(database)
         self.drained = 0
-        """Number of attempts that this process has drained from spools."""
+        """Number of attempts that this process has drained from the spool."""
         self.unaggregated = 0
-        """Number of attempts that were not aggregated at the last check."""
+        """Number of attempts that were not aggregated after the last aggregation step."""
         self._pid = 0
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -119,7 +121,7 @@ class Upkeep:
             },
             **({"lag": [Job(self._measure_lag, MEASURE_EVERY_S)]} if read_database.replica else {}),
         }
-        """Jobs by name of their thread."""
+        """Name of a thread -> jobs of the thread."""
 
     @property
     def is_stopping(self) -> bool:
@@ -127,7 +129,7 @@ class Upkeep:
         return self._stopping.is_set()
 
     def ensure_running(self) -> None:
-        """Start the threads if this process has none."""
+        """Start the threads unless this process has started them. A forked process has none."""
         if self._pid == os.getpid():
             return
         with self._lock:
@@ -141,11 +143,11 @@ class Upkeep:
                 self._pid = os.getpid()
 
     def begin_stop(self) -> None:
-        """Make /readyz report that this process is stopping; requests and threads continue."""
+        """Make /readyz report that this process is stopping, and end the threads."""
         self._stopping.set()
 
     def stop(self, timeout_s: float) -> None:
-        """Stop the threads and release the spool."""
+        """Stop the threads, write queued activity, and release the spool."""
         self._stopping.set()
         end = time.monotonic() + timeout_s
         for thread in self._threads:
@@ -160,7 +162,7 @@ class Upkeep:
             self.run_round(jobs)
 
     def run_round(self, jobs: Iterable[Job] | None = None) -> None:
-        """Run the jobs that are due, by default of all threads."""
+        """Run those of the jobs that are due; by default, of the jobs of all threads."""
         for job in jobs or [job for group in self._jobs.values() for job in group]:
             job.run()
 
@@ -168,7 +170,10 @@ class Upkeep:
         self._spool.check()
 
     def _report_spool(self) -> None:
-        """Log when the spool becomes unusable or usable. Checks nothing: that may block forever."""
+        """Log if the spool has become unusable or usable since the last round.
+
+        The disk is checked in another thread, because that may block forever.
+        """
         before, self._spool_problem = self._spool_problem, self._spool.problem
         if self._spool_problem and self._spool_problem != before:
             log.error("spool unusable", extra={"cause": self._spool_problem})
@@ -187,7 +192,7 @@ class Upkeep:
         self._count_drained(self._delivery.drain_orphans)
 
     def _mask_again(self) -> bool:
-        """Mask a batch of attempts again; stop after MASK_S, when the previous version is gone."""
+        """Mask a batch of attempts again. After MASK_S, finish once none is left."""
         if attempts.mask_batch(self._database, self._phone_region):
             return True
         if time.monotonic() >= self._mask_until:
@@ -222,7 +227,7 @@ class Upkeep:
                 break
 
     def _measure_lag(self) -> None:
-        """Measure the lag of the replica, even if no request reads."""
+        """Measure the lag of the replica, also while no requests read from it."""
         self._read_database.measure_lag()
 
 

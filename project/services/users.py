@@ -1,4 +1,4 @@
-"""Changes existing users. A change ends their sessions and is logged without contacts."""
+"""Finds and changes users. Changes end their sessions and are logged without contacts."""
 
 import logging
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ from project.services.login import identifiers
 log = logging.getLogger(__name__)
 
 ID_PREFIX = "id:"
-"""Marks an ID where a login is expected: usernames contain no colon, but may look like the ID of another user."""
+"""Prefix of a user ID where a login is expected. Usernames contain no colon, but may look like an ID."""
 
 
 class WrongPasswordError(ValueError):
@@ -38,10 +38,10 @@ def find(database: Database, user_id: UUID) -> UserDetail | None:
 def find_many(
     database: Database, user_filter: UserFilter, region: str, limit: int, before: UUID | None
 ) -> tuple[list[UserDetail], bool]:
-    """Return up to `limit` users older than `before`, and whether the search was complete.
+    """Return up to `limit` users older than `before`, newest first, and whether all were found.
 
-    Users are sorted newest first. If the search times out, only users with this login, phone or e-mail are returned,
-    because an index finds them.
+    If a search times out, only users with exactly this login, phone or e-mail are returned, because an index finds
+    them.
     """
     forms = identifiers(user_filter.text, region)
     try:
@@ -53,15 +53,16 @@ def find_many(
 
 
 def find_last_blocks(database: Database, users: Iterable[UserDetail]) -> dict[UUID, Entry]:
-    """Return who blocked those of the users who are blocked, by user ID."""
+    """Return the audit entry of the last block of each blocked user, by user ID."""
     blocked = [user.id for user in users if not user.is_active]
     return database.read_transaction(audit.find_last_blocks, blocked) if blocked else {}
 
 
 def find_by_login(database: Database, login: str, region: str) -> list[UserDetail]:
-    """Return the users with this username, phone number, e-mail address, or `id:` and ID.
+    """Return the users with this username, phone number, e-mail address, or ID after `id:`.
 
-    Usually one; several if a username equals another user's e-mail address. Then the operator has to use an ID.
+    Usually there is at most one. There are several if a username equals another user's phone or e-mail; then the
+    operator has to enter an ID.
     """
     with suppress(ValueError):
         if login.startswith(ID_PREFIX):
@@ -71,26 +72,25 @@ def find_by_login(database: Database, login: str, region: str) -> list[UserDetai
 
 
 def block(database: Database, user_id: UUID, by: UUID | None) -> str:
-    """Block a user; return the username. `by` is the administrator, None for the command line.
+    """Block a user; return the username. `by` is the ID of the administrator, None for the CLI.
 
-    This and the following functions raise RefusalError: `not_found`, or `forbidden` if the service would lose its last
-    administrator or if administrators would block, demote or reset themselves.
+    Raises RefusalError `not_found`, or `forbidden` if `user_id` is `by` or the last active administrator.
     """
     return _change("user blocked", Action.USER_BLOCKED, database, user_id, by, is_active=False)
 
 
 def unblock(database: Database, user_id: UUID, by: UUID | None) -> str:
-    """Unblock a user and return the username."""
+    """Unblock a user; return the username. Raises RefusalError `not_found`."""
     return _change("user unblocked", Action.USER_UNBLOCKED, database, user_id, by, is_active=True)
 
 
 def grant(database: Database, user_id: UUID, role: Role, by: UUID | None) -> str:
-    """Replace the role of a user; return the username."""
+    """Replace the role of a user; return the username. Raises RefusalError as block() does."""
     return _change("role granted", Action.ROLE_GRANTED, database, user_id, by, role=role)
 
 
 def revoke(database: Database, user_id: UUID, by: UUID | None) -> str:
-    """Make an auditor or administrator an ordinary user; return the username."""
+    """Make a user an ordinary user; return the username. Raises RefusalError as block() does."""
     return _change("role revoked", Action.ROLE_REVOKED, database, user_id, by, role=Role.USER)
 
 
@@ -127,9 +127,9 @@ def find_issued_password(database: Database, passwords: Passwords, user_id: UUID
 def change_password(
     database: Database, passwords: Passwords, account: Account, user: User, current: str, new: str
 ) -> Account:
-    """Set the password that a user chose; return the account with its new epoch.
+    """Set a password that the user has chosen; return the account with its new epoch.
 
-    Raises WrongPasswordError or WeakPasswordError. The password is hashed before the transaction, because that is slow.
+    Raises WrongPasswordError or WeakPasswordError. Hashing is slow, so it happens before the transaction.
     """
     if not passwords.verify(current, account.password_hash):
         raise WrongPasswordError

@@ -104,7 +104,7 @@ class Database:
         file = self.balancer.folder / "haproxy.cfg"
         file.write_text(filled_in("haproxy-postgresql.cfg", self._values | {"ADDRESS": self.balancer.address}))
         self.balancer.run("haproxy", "-db", "-f", str(file))
-        eventually(self.is_healthy, UP_S, f"the cluster did not start, see {self.balancer.folder.parent}")
+        eventually(self.is_well, UP_S, f"the cluster did not start, see {self.balancer.folder.parent}")
         self._administer(f"create role {NAME} login password '{self.password}'")
         self._administer(f"create database {NAME} owner {NAME}")
 
@@ -149,7 +149,7 @@ class Database:
                 return {each["name"]: each["role"] for each in members if each["state"] in ("running", "streaming")}
         return {}
 
-    def is_healthy(self) -> bool:
+    def is_well(self) -> bool:
         """Return whether the cluster has a primary and both kinds of standby.
 
         Patroni and PostgreSQL must report one synchronous and one asynchronous standby.
@@ -164,11 +164,11 @@ class Database:
 
     def await_unhealthy(self) -> None:
         """Wait until Patroni has detected the fault."""
-        eventually(lambda: not self.is_healthy(), HEALED_S, "Patroni did not detect the fault")
+        eventually(lambda: not self.is_well(), HEALED_S, "Patroni did not detect the fault")
 
     def await_healthy(self) -> None:
         """Wait until the cluster is healthy again."""
-        eventually(self.is_healthy, HEALED_S, "the cluster did not recover")
+        eventually(self.is_well, HEALED_S, "the cluster did not recover")
 
     def leader(self) -> DatabaseHost:
         """Return the host of the primary."""

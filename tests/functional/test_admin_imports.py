@@ -145,7 +145,7 @@ def test_simultaneous_downloads_give_the_passwords_to_one(administrator: FlaskCl
     import_id = UUID(address.split("/")[-2])
     with app.app_context():
         database = get_runtime().database
-        taken = [database.write_transaction(queries.take_credentials, import_id, import_id) for _ in range(2)]
+        taken = [database.write_transaction(queries.download_credentials, import_id, import_id) for _ in range(2)]
 
     assert [found is None for found in taken] == [False, True]
 

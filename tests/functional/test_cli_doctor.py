@@ -274,7 +274,7 @@ HEALTHY = ServerActivity(
     sessions=20,
     standbys=2,
     synchronous_standby_names="db2",
-    knows_letters=True,
+    lowers_unicode=True,
 )
 
 
@@ -286,7 +286,7 @@ HEALTHY = ServerActivity(
         ({"sessions": 90}, "connections", "90 of 97 are in use"),
         ({"synchronous_standby_names": ""}, "standbys", "2, but COMMIT waits for none"),
         ({"standbys": 0}, "standbys", "none, but COMMIT waits for db2"),
-        ({"knows_letters": False}, "letters", "ASCII letters only"),
+        ({"lowers_unicode": False}, "letters", "ASCII letters only"),
     ],
 )
 def test_problems_of_server_activity_are_reported(

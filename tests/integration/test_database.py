@@ -23,7 +23,7 @@ from project.database.deadline import HostConnection, HostState, remaining
 from project.database.deadline import _wait as wait
 from project.database.prepared import autocommit_cursor
 from project.domain.errors import DatabaseUnavailableError, OutcomeUnknownError, WritesRefusedError
-from project.queries.maintenance import write_nothing
+from project.queries.maintenance import probe_commit
 from project.runtime import Runtime
 from tests.conftest import Rows
 
@@ -156,7 +156,7 @@ def test_a_probe_of_a_server_that_has_become_read_only_is_refused(runtime: Runti
     single.run_once(lambda connection: connection.execute(text("set default_transaction_read_only = on")))
 
     with pytest.raises(WritesRefusedError):
-        single.run_once(write_nothing)
+        single.run_once(probe_commit)
 
 
 IN_FORCE = {

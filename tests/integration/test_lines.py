@@ -101,7 +101,7 @@ def _insert(connection: Connection, rows: list[AttemptRow]) -> None:
 def export(runtime: Runtime, zone: str = "UTC", attempt_filter: AttemptFilter | None = None) -> Report:
     """Open a snapshot and count its attempts."""
     snapshot = reports.open_export(
-        runtime.read_database, attempt_filter or AttemptFilter(in_full=True), ZoneInfo(zone), NOW
+        runtime.read_database, attempt_filter or AttemptFilter(unmasked=True), ZoneInfo(zone), NOW
     )
     return reports.count_export(runtime.read_database, snapshot)
 
@@ -132,12 +132,12 @@ INSERT = """
 
 @pytest.mark.parametrize("zone", ZONES)
 @pytest.mark.parametrize("ending", ["txt", "csv", "xlsx"])
-@pytest.mark.parametrize(("size", "in_full"), [(1, True), (5, True), (100, True), (5, False), (100, False)])
+@pytest.mark.parametrize(("size", "unmasked"), [(1, True), (5, True), (100, True), (5, False), (100, False)])
 def test_postgresql_writes_the_same_lines_as_the_layout(
-    runtime: Runtime, zone: str, ending: str, size: int, in_full: bool
+    runtime: Runtime, zone: str, ending: str, size: int, unmasked: bool
 ) -> None:
-    stored = [row if in_full else row.masked() for row in store(runtime, VARIED)]
-    report = export(runtime, zone, AttemptFilter(in_full=in_full))
+    stored = [row if unmasked else row.masked() for row in store(runtime, VARIED)]
+    report = export(runtime, zone, AttemptFilter(unmasked=unmasked))
     layout = layouts(report)[ending]
 
     blocks = list(reports.iter_blocks(runtime.read_database, report, layout, size=size))

@@ -21,18 +21,18 @@ class Statement:
         self.alone: list[tuple[str, bool]] = []
         self.failure: BaseException | None = None
         """Error that the next groups raise."""
-        self.commit = GroupCommit(self.decide_group, self.decide_alone)
+        self.commit = GroupCommit(self.execute_group, self.execute_alone)
         self._threads = ThreadPoolExecutor(200)
         self._released = threading.Event()
         self._held = 0
 
-    def decide_group(self, members: Sequence[Member]) -> list[Row]:
+    def execute_group(self, members: Sequence[Member]) -> list[Row]:
         self.groups.append([member.line for member in members])
         if self.failure:
             raise self.failure
         return [(member.line,) for member in members]
 
-    def decide_alone(self, member: Member) -> Row:
+    def execute_alone(self, member: Member) -> Row:
         self.alone.append((member.line, member.may_be_committed))
         if member.line.startswith("held"):
             self._held += 1
@@ -40,13 +40,13 @@ class Statement:
         return (member.line,)
 
     def submit(self, line: str, *claims: str, seconds: float = 60) -> "Future[Row]":
-        """Decide a member in a thread of its own, which has a deadline."""
+        """Execute the statement for a member in a new thread with a deadline."""
 
-        def decide() -> Row:
+        def execute() -> Row:
             with deadline(seconds):
-                return self.commit.decide(Member(line, frozenset(claims or (line,))))
+                return self.commit.execute(Member(line, frozenset(claims or (line,))))
 
-        return self._threads.submit(decide)
+        return self._threads.submit(execute)
 
     def hold(self) -> None:
         """Occupy all groups that may be under way."""
@@ -83,15 +83,15 @@ def wait_until(condition: Callable[[], Any]) -> None:
 
 @pytest.fixture
 def statement(monkeypatch: pytest.MonkeyPatch) -> Iterator[Statement]:
-    """A statement; members wait for their turn without a limit."""
-    monkeypatch.setattr(group_commit, "TURN_S", 60)
+    """A statement whose members wait for their group without a limit."""
+    monkeypatch.setattr(group_commit, "GROUP_WAIT_S", 60)
     statement = Statement()
     yield statement
     statement.close()
 
 
 def rows(futures: "Sequence[Future[Row]]") -> list[str]:
-    """Return what was decided for each member."""
+    """Return the result of each member."""
     return [future.result(30)[0] for future in futures]
 
 
@@ -176,7 +176,7 @@ def test_a_leader_that_dies_wakes_its_members_which_are_in_doubt(statement: Stat
 def test_a_member_whose_group_does_not_begin_in_time_is_tried_alone(
     statement: Statement, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(group_commit, "TURN_S", 0.01)
+    monkeypatch.setattr(group_commit, "GROUP_WAIT_S", 0.01)
     statement.hold()
 
     assert statement.submit("a").result(30) == ("a",)
@@ -193,8 +193,8 @@ def test_a_member_waits_for_its_leader_no_longer_than_its_own_deadline(
         stuck.wait()
         raise GroupFailedError(may_be_committed=True)
 
-    monkeypatch.setattr(statement.commit, "_decide_group", hang)
-    monkeypatch.setattr(group_commit, "TURN_S", 0.1)
+    monkeypatch.setattr(statement.commit, "_execute_group", hang)
+    monkeypatch.setattr(group_commit, "GROUP_WAIT_S", 0.1)
     statement.hold()
     _, follower = statement.gather(("leader",), ("follower",), seconds=group_commit.MIN_JOIN_S + 0.1)
     statement.release()
@@ -215,13 +215,13 @@ def test_a_member_without_enough_time_joins_no_group(statement: Statement) -> No
 
 def test_a_group_gets_half_of_the_time_of_its_most_urgent_member(statement: Statement) -> None:
     limits: list[float] = []
-    decide = statement.decide_group
+    execute_group = statement.execute_group
 
     def measure(members: Sequence[Member]) -> list[Row]:
         limits.append(remaining() or 0)
-        return decide(members)
+        return execute_group(members)
 
-    statement.commit._decide_group = measure
+    statement.commit._execute_group = measure
     statement.hold()
     gathered = [*statement.gather(("a",), seconds=60), *statement.gather(("b",), seconds=20)]
 
