@@ -12,10 +12,10 @@ from typing import Concatenate, ParamSpec, TypeVar, cast
 
 import psycopg2
 from psycopg2 import extensions
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.pool import PoolProxiedConnection
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from project.database import errors
 from project.database.breaker import Breaker
@@ -84,6 +84,7 @@ class Database:
         is_spare: bool = False,
     ) -> None:
         self._engine = engine
+        event.listen(engine, "checkin", _close_unless_idle)
         self._deadline_s = deadline_s
         self._permits = FairSemaphore(permits, queue)
         self._connections = FairSemaphore(connections)
@@ -354,6 +355,16 @@ def _nothing_to_commit() -> Iterator[None]:
         yield
     except OutcomeUnknownError as error:
         raise DatabaseUnavailableError from error
+
+
+def _close_unless_idle(connection: extensions.connection | None, entry: ConnectionPoolEntry) -> None:
+    """Close a connection that returns to the pool in an open or failed transaction.
+
+    psycopg2 takes every transaction for ended after COMMIT. If statement_timeout cancels the COMMIT, PostgreSQL waits
+    for a ROLLBACK and refuses all other statements of the session.
+    """
+    if connection is not None and connection.get_transaction_status() != extensions.TRANSACTION_STATUS_IDLE:
+        entry.invalidate()
 
 
 def _was_closed(connection: PoolProxiedConnection) -> bool:

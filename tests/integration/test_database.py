@@ -401,6 +401,19 @@ def test_a_transaction_keeps_its_isolation_level_after_an_autocommit_statement(
         assert single.read_transaction(select_in_both_modes) == ("read committed off", "repeatable read on")
 
 
+def test_a_connection_in_a_failed_transaction_is_not_used_again(runtime: Runtime, single: Database) -> None:
+    def leave_as_after_a_cancelled_commit(connection: Connection) -> None:
+        """Fail a transaction of which psycopg2 does not know."""
+        with autocommit_cursor(connection.connection) as cursor:
+            cursor.execute("begin")
+            with pytest.raises(psycopg2.Error):
+                cursor.execute("select 1 / 0")
+
+    single.read_transaction(leave_as_after_a_cancelled_commit)
+
+    assert single.read_transaction(select_value, "select 1") == 1
+
+
 def test_a_read_only_statement_never_has_an_unknown_outcome(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     def lose(*_: object, **__: object) -> list[db.Row]:
         raise db.DeadlineError("gone")
