@@ -58,7 +58,7 @@ def heading(results: Results) -> str:
 
 def text(results: Results) -> str:
     """Return all tables that have rows."""
-    return "\n\n".join(filter(None, (content(results) for content in TABLES.values())))
+    return "\n\n".join(filter(None, (content(results) for content in (*TABLES.values(), busy))))
 
 
 def targets(results: Results) -> str:
@@ -106,11 +106,10 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "run": heading,
     "targets": targets,
     "quantities": quantities,
-    "busy": busy,
     "layers": layers,
     "pages": pages,
 }
-"""Generated parts of the document by the name of their marker."""
+"""Generated parts of the document by the name of their marker; `busy` is for the terminal only."""
 
 
 def write(results: Results) -> None:
