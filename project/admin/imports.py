@@ -12,7 +12,7 @@ from wtforms import BooleanField, Form
 from project.admin.confirmation import Confirmation, ConfirmForm, ask, is_reauthenticated
 from project.admin.routes import bp
 from project.contract.import_runner import MAX_FILE, MAX_ROWS, get_import_runner
-from project.contract.import_texts import file_text, fixes, refused_cells, refused_heads, stored_source
+from project.contract.import_texts import cells_and_messages, file_text, refused_cells, refused_heads, stored_source
 from project.domain.imports import ImportRun, ImportState
 from project.domain.text import clean
 from project.exporters.tables import BYTE_ORDER_MARK, CREDENTIALS, csv_line, open_csv_table, open_xlsx_table
@@ -142,7 +142,7 @@ def _page(run: ImportRun, form: ConfirmForm) -> str:
         error=file_text(FileError(run.error["code"], **run.error["params"])) if run.error else "",
         notes=[file_text(Note(note["code"], note["params"])) for note in run.notes],
         heads=[head for head in run.heads if not is_remark(head)],
-        refused=[(row, *fixes(source, row.cells, row.refusal)) for row in rows if row.refusal],
+        refused=[(row, *cells_and_messages(source, row.cells, row.refusal)) for row in rows if row.refusal],
         asks_password=reauthentication.is_required(),
     )
 

@@ -14,7 +14,7 @@ from flask import Response, stream_with_context
 
 from project.api.routes import JSON, bp, read_dry_run, read_idempotency_key, refuse_encoded
 from project.contract import responses
-from project.contract.batches import Line, check_line, decide_lines
+from project.contract.batches import BulkLine, check_line, register_lines
 from project.contract.problems import problem_detail, problem_of
 from project.contract.responses import error_values
 from project.database import deadline
@@ -96,7 +96,7 @@ def _answers(
         ]
         _limit(group)
         with deadline(runtime.config.request_deadline_s):
-            decide_lines(runtime, key, group, is_dry_run=is_dry_run)
+            register_lines(runtime, key, group, is_dry_run=is_dry_run)
         _count(runtime, group)
         answers = [_answer(line) for line in group]
         answers[0] |= first
@@ -116,7 +116,7 @@ def _attempt(template: NewAttempt, state: RequestState) -> NewAttempt:
     )
 
 
-def _limit(group: list[Line]) -> None:
+def _limit(group: list[BulkLine]) -> None:
     """Count a group for the rate limits; refuse all of it if a limit was reached before."""
     try:
         rate_limits.consume_users(len(group))
@@ -125,7 +125,7 @@ def _limit(group: list[Line]) -> None:
             line.new_user, line.problem = None, problem_of(refusal)
 
 
-def _count(runtime: Runtime, group: list[Line]) -> None:
+def _count(runtime: Runtime, group: list[BulkLine]) -> None:
     """Count lines for metrics; refund replays and count conflicts for the rate limits."""
     for line in group:
         for count in runtime.on_line:
@@ -134,7 +134,7 @@ def _count(runtime: Runtime, group: list[Line]) -> None:
     rate_limits.record_conflicts(sum(line.problem is not None and line.problem.status == 409 for line in group))
 
 
-def _answer(line: Line) -> dict[str, Any]:
+def _answer(line: BulkLine) -> dict[str, Any]:
     values: dict[str, Any] = {"line": line.number, "attempt_id": str(line.attempt.id)}
     if line.problem:
         values |= {"status": line.problem.status, "code": line.problem.code, "detail": problem_detail(line.problem)}

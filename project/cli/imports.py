@@ -15,7 +15,7 @@ from project.cli.common import new_attempt, with_suffix
 from project.cli.greeting import terminal_language
 from project.cli.help_texts import N_, help_text
 from project.cli.import_files import CredentialsFile, open_credentials, open_refused
-from project.contract.import_rows import Line, check_row, decide
+from project.contract.import_rows import ImportLine, check_row, register_rows
 from project.contract.import_texts import file_text, refused_cells, refused_heads
 from project.domain.audit import Action, NewEntry
 from project.domain.errors import (
@@ -213,11 +213,11 @@ class _Import:
     def _create(self, rows: Sequence[Row]) -> None:
         """Create the users of rows; wait while PostgreSQL is unavailable."""
         runtime, until = get_runtime(), time.monotonic() + WAIT_S
-        lines = [Line(row, new_attempt("flask users import")) for row in rows]
+        lines = [ImportLine(row, new_attempt("flask users import")) for row in rows]
         key = runtime.passwords.import_key()
-        while undecided := [line for line in lines if line.result is None]:
-            decide(runtime, key, undecided)
-            if any(line.result is None for line in undecided):
+        while pending := [line for line in lines if line.result is None]:
+            register_rows(runtime, key, pending)
+            if any(line.result is None for line in pending):
                 _wait_for_database(until)
         if self.issued:
             self.issued.append([line.result for line in lines if isinstance(line.result, Credentials)])

@@ -1,4 +1,4 @@
-"""Many users at once: lines are checked, decided in groups and recorded."""
+"""Creates the users of a bulk request: checks, registers and records its lines in groups."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from project.runtime import Runtime
 from project.services import attempts, registration
 
 MAX_LINE = 16 * 1024
-"""Maximum length of a line in bytes, as of the body of POST /useradd."""
+"""Maximum length of a line in bytes; the body of POST /useradd has the same limit."""
 
 
 @dataclass(slots=True)
-class Line:
-    """A line of a request or file, and what becomes of it."""
+class BulkLine:
+    """A line of a bulk request and its result."""
 
     number: int
     attempt: NewAttempt
@@ -40,9 +40,9 @@ class Line:
         return REPLAYED if self.credentials.replayed else CREATED
 
 
-def check_line(number: int, attempt: NewAttempt, sent: bytes | Mapping[str, Any], region: str) -> Line:
-    """Parse and validate a line; it has either `new_user` or `problem`."""
-    line = Line(number, attempt)
+def check_line(number: int, attempt: NewAttempt, sent: bytes | Mapping[str, Any], region: str) -> BulkLine:
+    """Parse and validate a line; return it with either `new_user` or `problem`."""
+    line = BulkLine(number, attempt)
     try:
         body = _parse(sent) if isinstance(sent, bytes) else sent
         attempt.store_body(body, region)
@@ -58,11 +58,11 @@ def _parse(sent: bytes) -> dict[str, Any]:
     return parse_object(sent)
 
 
-def decide_lines(runtime: Runtime, request_key: str, lines: Sequence[Line], *, is_dry_run: bool = False) -> None:
-    """Decide and record checked lines; set `credentials`, `problem` and `recorded`.
+def register_lines(runtime: Runtime, request_key: str, lines: Sequence[BulkLine], *, is_dry_run: bool = False) -> None:
+    """Create the users of checked lines and record attempts; set the results of the lines.
 
-    The key of a line is derived from `request_key` and its content. Of lines with the same content, the first creates
-    the user and the others get the same credentials, as a repeated request does.
+    The idempotency key of a line is derived from `request_key` and the line's content. Of lines with the same content,
+    the first one creates the user and the others replay the same credentials.
     """
     valid = [] if is_dry_run else [line for line in lines if line.new_user and not line.problem]
     registrations = [Registration.of_line(line.attempt, line.new_user, request_key) for line in valid if line.new_user]
@@ -75,7 +75,7 @@ def decide_lines(runtime: Runtime, request_key: str, lines: Sequence[Line], *, i
     _record(runtime, [line for line in lines if not line.credentials and not (line.problem and line.problem.recorded)])
 
 
-def _record(runtime: Runtime, lines: Sequence[Line]) -> None:
+def _record(runtime: Runtime, lines: Sequence[BulkLine]) -> None:
     recorded = []
     for line in lines:
         if line.code == "rate_limited" and not rate_limits.should_record():
@@ -87,6 +87,6 @@ def _record(runtime: Runtime, lines: Sequence[Line]) -> None:
         line.recorded = is_recorded
 
 
-def _attempt_record(line: Line) -> AttemptRecord:
+def _attempt_record(line: BulkLine) -> AttemptRecord:
     status, errors = (line.problem.status, line.problem.errors) if line.problem else (200, ())
     return attempts.answered(line.attempt, status, line.code, errors)

@@ -31,7 +31,7 @@ def problems() -> ResponseReturnValue:
 @bp.get("/problems/<code>")
 @public
 def problem(code: str) -> ResponseReturnValue:
-    """Explain an error code. The `type` of each problem document is the URL of this page."""
+    """Explain an error code. The `type` of a problem document is the address of this page."""
     entry: ProblemType | FieldCode | None = PROBLEMS.get(code) or FIELD_CODES.get(code)
     if entry is None:
         abort(404)
@@ -48,7 +48,7 @@ def problem(code: str) -> ResponseReturnValue:
 
 
 def _sentences(entry: ProblemType | FieldCode) -> list[str]:
-    """Return all messages of a code with sample values filled in; "…" replaces missing values."""
+    """Return the messages of a code with sample parameters; "…" stands for other parameters."""
     texts = entry.details if isinstance(entry, ProblemType) else entry.messages
     user = {"user": str(EXAMPLE_USER)}
     samples = {variant: defaultdict(lambda: "…", user if variant else {**user, **entry.sample}) for variant in texts}
@@ -56,7 +56,7 @@ def _sentences(entry: ProblemType | FieldCode) -> list[str]:
 
 
 _FIELD_EXAMPLES = {"validation_failed": "invalid_phone", "conflict": "username_taken"}
-"""Codes of problems that list field errors, each with an example of a field error."""
+"""Code of a problem that lists field errors -> code of a field error as an example."""
 
 
 def _sample(code: str, entry: ProblemType | FieldCode) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Error codes: HTTP status, English texts for gettext, and whether a retry helps."""
+"""Error codes with their HTTP statuses and texts, which gettext translates."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,14 +17,15 @@ class ProblemType:
     status: int
     title: str
     details: Mapping[str, str]
-    """Detail of each variant; the default variant is ""."""
+    """Variant -> detail; "" is the default variant."""
     retryable: bool = False
+    """Whether the same request may succeed later."""
     sample: Params = field(default_factory=lambda: NO_PARAMS)
     """Sample parameters of the default message, for the documentation."""
 
 
 EXAMPLE_USER = _('{"name": "Ivan Petrov", "username": "petrov.ivan", "phone": "+79991234567"}')
-"""A body that creates a user; fills the placeholder %(user)s of a detail."""
+"""A body that creates a user. It replaces %(user)s in details."""
 _RETRY_DETAILS = {
     "": _("The user was not created. Repeat in %(seconds)s s with the same Idempotency-Key."),
     "read": _("Try again in %(seconds)s s."),
@@ -307,7 +308,7 @@ PROBLEMS: Mapping[str, ProblemType] = {
 class FieldCode:
     """A reason why a field is invalid: a short text for lists and a message for each variant.
 
-    The message of `phone number` is that of the variant `number` for the field phone.
+    The keys of `messages` are variants or, for a message about one field only, field and variant: `phone number`.
     """
 
     short: str
@@ -597,7 +598,7 @@ def status_text(status: int) -> str:
 
 
 def reason_codes() -> tuple[str, ...]:
-    """Return all codes that can be the reason why an attempt created no user."""
+    """Return the codes that an attempt that created no user may be recorded with."""
     return (*FIELD_CODES, *(code for code in PROBLEMS if code not in {"validation_failed", "forbidden"}))
 
 
@@ -610,7 +611,7 @@ def detail_text(code: str, variant: str = "", params: Params = NO_PARAMS) -> str
 
 
 def validation_detail(errors: Sequence[FieldError]) -> str:
-    """Return the detail of a failed validation: the number of errors."""
+    """Return the detail of `validation_failed`, which contains the number of errors."""
     return ngettext(
         "%(num)s error found. Correct it and send the request again.",
         "%(num)s errors found. Correct them and send the request again.",

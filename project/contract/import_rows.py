@@ -1,4 +1,4 @@
-"""Creates the users of an import file, a group of rows at a time; each row is an attempt."""
+"""Creates the users of import rows and records each row as an attempt."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ Result = Credentials | RefusalError
 
 
 @dataclass(slots=True)
-class Line:
-    """A row of an import, its attempt, and what became of it."""
+class ImportLine:
+    """A row of an import with its attempt and result."""
 
     row: Row
     attempt: NewAttempt
     result: Result | None = None
-    """None until PostgreSQL has decided."""
+    """None until the user is created or refused."""
 
 
 def check_row(row: Row, region: str) -> NewUser | RefusalError:
-    """Return the user of a row, or its refusal. Only PostgreSQL finds conflicts."""
+    """Validate a row; return its user or the refusal. PostgreSQL finds conflicts later."""
     try:
         if row.refusal:
             raise row.refusal
@@ -37,16 +37,14 @@ def check_row(row: Row, region: str) -> NewUser | RefusalError:
     return new_user
 
 
-def decide(runtime: Runtime, import_key: str, lines: Sequence[Line]) -> None:
+def register_rows(runtime: Runtime, import_key: str, lines: Sequence[ImportLine]) -> None:
     """Create users and record refusals; set the results of the lines.
 
-    Lines for which PostgreSQL is unavailable keep None.
-
-    The idempotency key of a line is derived from `import_key` and its content, so a line that is decided again, with
-    the same attempt or another one, returns the same user.
+    If PostgreSQL is unavailable for a line, its result stays None. The idempotency key of a line is derived from
+    `import_key` and its content, so that registering it again returns the same user.
     """
     registrations: list[Registration] = []
-    valid: list[Line] = []
+    valid: list[ImportLine] = []
     for line in lines:
         line.attempt.store_body(line.row.body, runtime.config.phone_region)
         checked = check_row(line.row, runtime.config.phone_region)
@@ -66,7 +64,7 @@ def decide(runtime: Runtime, import_key: str, lines: Sequence[Line]) -> None:
 
 
 def _record(attempt: NewAttempt, refusal: RefusalError) -> AttemptRecord | None:
-    """Return the record to store for a refused row, or None if its transaction has stored one."""
+    """Return the record of a refused row, or None if the refusing transaction has recorded it."""
     if refusal.recorded:
         return None
     return attempts.answered(attempt, PROBLEMS[refusal.code].status, refusal.reason, refusal.errors)

@@ -1,4 +1,4 @@
-"""Checks and runs uploaded imports in a thread of each process (docs/adr/0034)."""
+"""Checks uploaded files and creates their users in a thread (docs/adr/0034)."""
 
 import io
 import logging
@@ -12,7 +12,7 @@ from uuid import UUID
 
 from flask import Flask, current_app
 
-from project.contract.import_rows import Line, check_row, decide
+from project.contract.import_rows import ImportLine, check_row, register_rows
 from project.domain.attempts import NewAttempt
 from project.domain.errors import RefusalError
 from project.domain.imports import ImportRun, ImportState, RowOutcome, StoredRow, refusal_to_json
@@ -26,17 +26,17 @@ log = logging.getLogger(__name__)
 
 SUFFIXES = (".csv", ".xlsx")
 MAX_ROWS, MAX_FILE, MAX_UNPACKED = 10_000, 4 * 2**20, 64 * 2**20
-"""Rows and bytes of a file, and bytes to which a workbook may unpack."""
+"""Maximum numbers of rows and bytes of a file, and of bytes of an unpacked workbook."""
 POLL_S = 2.0
-"""Seconds between looks for imports that another process has left."""
+"""Seconds between queries for imports that another process has not finished."""
 EXPIRE_EVERY_S = 600
 
 
 class ImportRunner:
-    """A thread that works at one import at a time, started by wake().
+    """A thread that processes one import at a time. wake() starts it.
 
-    Any process may continue an import whose process has died: every row is decided by its idempotency key, and its
-    outcome is stored once.
+    Any process may continue an import whose process has died: rows have idempotency keys, so that no user is created
+    twice, and the first outcome of a row is kept.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -48,7 +48,7 @@ class ImportRunner:
         self._expire_at = 0.0
 
     def wake(self) -> None:
-        """Look for work now."""
+        """Start the thread if it is not running, and make it query for imports at once."""
         with self._lock:
             if self._pid != os.getpid():
                 self._pid = os.getpid()
@@ -57,7 +57,7 @@ class ImportRunner:
         self._awake.set()
 
     def stop(self) -> None:
-        """Stop after the current group of rows; another process continues."""
+        """Stop the thread after the current group of rows. Another process continues the import."""
         self._stopping = True
         self._awake.set()
 
@@ -74,7 +74,7 @@ class ImportRunner:
             self._awake.clear()
 
     def run_next(self) -> bool:
-        """Work at the next import until it is done; return False if there is none."""
+        """Process the next import; return False if there is none or PostgreSQL is unavailable."""
         database = self._runtime.database
         if database.breaker.is_open:
             return False
@@ -92,7 +92,7 @@ class ImportRunner:
         return True
 
     def _check(self, import_id: UUID) -> None:
-        """Check the rows of a file and store them."""
+        """Validate the rows of a file and store them."""
         database = self._runtime.database
         found = database.run_once(queries.find_content, import_id)
         run = database.run_once(queries.find_import, import_id)
@@ -127,7 +127,7 @@ class ImportRunner:
             yield StoredRow(number=row.number, cells=row.cells, body=row.body, fingerprint=fingerprint)
 
     def _create(self, run: ImportRun) -> None:
-        """Create the users of the rows that have no outcome."""
+        """Create the users of the rows that have no outcome, and finish the import."""
         database, passwords = self._runtime.database, self._runtime.passwords
         try:
             import_key = passwords.import_key(str(run.id), run.kid)
@@ -135,12 +135,12 @@ class ImportRunner:
             log.error("the secret of an import is no longer configured", extra={"import_id": str(run.id)})  # noqa: TRY400 - no defect
             database.write_transaction(queries.finish_import, run)
             return
-        while rows := database.run_once(queries.find_undecided, run.id, GROUP):
+        while rows := database.run_once(queries.find_pending, run.id, GROUP):
             if self._stopping:
                 database.run_once(queries.release_import, run.id)
                 return
-            lines = [Line(Row(row.number, row.cells, row.body, None, 0), self._attempt(run)) for row in rows]
-            decide(self._runtime, import_key, lines)
+            lines = [ImportLine(Row(row.number, row.cells, row.body, None, 0), self._attempt(run)) for row in rows]
+            register_rows(self._runtime, import_key, lines)
             outcomes = [_outcome(line, passwords.kid) for line in lines if line.result]
             database.write_transaction(queries.record_outcomes, run.id, outcomes)
             if len(outcomes) < len(lines):
@@ -153,7 +153,7 @@ class ImportRunner:
 
 
 def init_app(app: Flask) -> None:
-    """Create the runner of an application, which starts and stops with its process."""
+    """Create the import runner of an application, which starts and stops with the process."""
     runtime = get_runtime(app)
     runner = app.extensions["import_runner"] = ImportRunner(runtime)
     runtime.on_start.append(runner.wake)
@@ -166,10 +166,10 @@ def get_import_runner() -> ImportRunner:
     return runner
 
 
-def _outcome(line: Line, kid: str) -> dict[str, Any]:
-    """Return the outcome of a row as it is stored.
+def _outcome(line: ImportLine, kid: str) -> dict[str, Any]:
+    """Return the columns that store the outcome of a row.
 
-    A replay is a row whose user a killed process has created: its outcome is `created`, too.
+    The outcome of a replay is `created`, too: a process that was killed has created the user.
     """
     match line.result:
         case Credentials(user=user):

@@ -1,4 +1,4 @@
-"""Texts about import files: why one cannot be read, and what to fix in a row."""
+"""Texts about import files that cannot be read, and about rows that have to be fixed."""
 
 from collections.abc import Mapping, Sequence
 
@@ -63,38 +63,38 @@ def refusal_text(error: RefusalError) -> str:
 
 
 def what_to_fix(number: int, error: RefusalError, heads: Mapping[str, str]) -> str:
-    """Return the text for the person who corrects a refused row.
+    """Return the message about a refused row, with its number and the errors of its fields.
 
-    `heads` has the name of the column of each field.
+    `heads` maps fields to the headers of their columns.
     """
     texts = [f"{field_name(one.field, heads)}: {message_text(one)}" for one in error.errors] or [refusal_text(error)]
     return gettext("Row %(number)s.", number=number) + " " + " ".join(texts)
 
 
 def field_name(field: str, heads: Mapping[str, str]) -> str:
-    """Return the name of a field's column as it stands in the file, otherwise its usual name."""
+    """Return the header of the field's column in the file, or else the label of the field."""
     return " ".join(heads.get(field, "").split()) or str(FIELD_NAMES.get(field, field))
 
 
 def refused_heads(source: Source) -> tuple[str, ...]:
-    """Return the heads of a file of refused rows: their own, and one for what to fix."""
+    """Return the headers of a file of refused rows: those of the import, and `What to fix`."""
     return (*_kept(source, source.heads), gettext(REMARKS[0]))
 
 
 def refused_cells(source: Source, row: Row, refusal: RefusalError) -> tuple[str, ...]:
-    """Return a refused row as it stands, with what to fix; cells without a head come last."""
+    """Return the cells of a refused row and what to fix; cells without a header come last."""
     width = len(source.heads)
     cells = row.cells[:width] + ("",) * (width - len(row.cells))
     heads = {field: head for field, head in zip(source.fields, source.heads, strict=False) if field}
     return (*_kept(source, cells), what_to_fix(row.number, refusal, heads), *row.cells[width:])
 
 
-def fixes(
+def cells_and_messages(
     source: Source, cells: Sequence[str], refusal: RefusalError
 ) -> tuple[list[tuple[str, bool]], list[tuple[str, str]]]:
-    """Return the cells of a refused row, and what to fix in it.
+    """Return the cells of a refused row and the messages about it.
 
-    Each cell comes with whether it is wrong, each text with the name of the column.
+    Each cell comes with whether it is wrong, each message with the header of its column.
     """
     heads = {field: head for field, head in zip(source.fields, source.heads, strict=False) if field}
     wrong = {error.field for error in refusal.errors}
@@ -116,5 +116,5 @@ def stored_source(run: ImportRun) -> Source:
 
 
 def _kept(source: Source, cells: Sequence[str]) -> list[str]:
-    """Return the cells without former remarks."""
+    """Return the cells without those in columns of remarks, which an earlier import has added."""
     return [cell for head, cell in zip(source.heads, cells, strict=True) if not is_remark(head)]

@@ -1,4 +1,4 @@
-"""Builds the OpenAPI document from parts of the blueprints; serves it with Swagger UI."""
+"""Builds the OpenAPI document from parts of the blueprints, and serves it with Swagger UI."""
 
 import copy
 from collections.abc import Callable, Iterable
@@ -34,15 +34,15 @@ TAGS = [
     {"name": "health", "description": "State of the instance, for probes and monitoring"},
 ]
 REFUSED_BY_SERVER = ("request_timeout", "head_too_large", "transfer_coding_not_supported", "http_version_not_supported")
-"""Codes of requests that never reach the application, at any address."""
+"""Codes of requests that the server refuses, at any address, so that they never reach the application."""
 Describe = Callable[[APISpec], None]
 
 
 def init_app(app: Flask, blueprints: Iterable[Describe]) -> None:
     """Serve /openapi.json and /swagger/ through flasgger, without login.
 
-    flasgger ships a Swagger UI of 2020 with a known DOM XSS, and pages that need inline scripts. Current static files
-    and a page of this project replace them; other routes of flasgger respond 404.
+    flasgger ships a Swagger UI of 2020 with a known DOM XSS, and pages that need inline scripts. This project has
+    current static files and its own page instead; other routes of flasgger respond with 404.
     """
     with app.test_request_context(headers={"Accept-Language": "en"}):
         document = build(blueprints)
@@ -67,7 +67,7 @@ def init_app(app: Flask, blueprints: Iterable[Describe]) -> None:
 
 
 def build(blueprints: Iterable[Describe]) -> dict[str, Any]:
-    """Build the document: first the shared components, then the part of each blueprint."""
+    """Build the document from shared components and the parts of the blueprints."""
     spec = APISpec(
         title="useradd",
         version=VERSION,
@@ -111,7 +111,7 @@ def parameter(name: str, description: str, schema: dict[str, Any], place: str = 
 
 
 def problem_responses(codes: Iterable[str]) -> dict[str, Any]:
-    """Describe the problem responses with these codes, by status, with an example of each code."""
+    """Return the OpenAPI descriptions of problem responses by status, with an example per code."""
     responses: dict[str, Any] = {}
     for code in codes:
         problem = PROBLEMS[code]

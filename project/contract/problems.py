@@ -1,7 +1,7 @@
-"""The single error handler: it records the attempt, if there is one, and responds.
+"""The error handler of the application: records the attempt, if there is one, and responds.
 
-Programs get a problem document (RFC 9457), browsers a page with the same content. Driver messages, tracebacks and
-secrets reach neither.
+Programs get a problem document (RFC 9457), browsers a page with the same content. Neither contains driver messages,
+tracebacks or secrets.
 """
 
 import logging
@@ -42,12 +42,12 @@ _CODES = {
     505: "http_version_not_supported",
 }
 _POSTED = {"api.useradd": "user", "api.useradd_bulk": "users"}
-"""Endpoint -> variant of `method_not_allowed` that shows what to POST to it."""
+"""Endpoint -> variant of `method_not_allowed` with an example of a body to POST."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """A failed request, independent of the exception that was raised."""
+    """The problem of a failed request, whatever exception was raised."""
 
     status: int
     code: str
@@ -59,7 +59,7 @@ class Problem:
 
     @property
     def reason(self) -> str:
-        """The most specific code: that of the first invalid field, otherwise that of the problem."""
+        """The code that is recorded: the code of the first invalid field, or else `code`."""
         return self.errors[0].code if self.errors else self.code
 
 
@@ -72,7 +72,7 @@ _problem_page = partial(render_template, "contract/problem.html")
 
 
 def respond(error: Exception, page: Callable[..., str] = _problem_page) -> Response:
-    """Record the attempt; return a problem document, or `page(problem=, detail=)` to browsers."""
+    """Record the attempt; return a problem document, or `page(problem, detail)` for browsers."""
     problem = problem_of(error)
     request_state().code = problem.reason
     recorded = _record(problem)
@@ -88,9 +88,9 @@ def respond(error: Exception, page: Callable[..., str] = _problem_page) -> Respo
 def describe_refusal(
     app: Flask, status: int, params: Params, accept_language: str
 ) -> tuple[list[tuple[str, str]], bytes]:
-    """Return headers and problem document for a request that the server refuses.
+    """Return the headers and problem document for a request that the server refuses.
 
-    No attempt is recorded.
+    Such a request is not recorded as an attempt.
     """
     code = _CODES.get(status, "bad_request" if status < 500 else "internal_error")
     with app.test_request_context("/api/", headers={"Accept-Language": accept_language}):
@@ -108,7 +108,7 @@ def describe_refusal(
 
 
 def problem_of(error: Exception) -> Problem:
-    """Return the problem of an exception; log what is a defect of the service."""
+    """Convert an exception into a problem; log unexpected exceptions and unknown hosts."""
     match error:
         case RefusalError():
             return Problem(
@@ -139,7 +139,7 @@ def problem_of(error: Exception) -> Problem:
 
 
 def _wrong_method(allowed: list[str]) -> Problem:
-    """Return the problem of a method that the path does not support."""
+    """Return the problem for a method that the path does not support."""
     params = {"method": clean(current_request().method, 16), "allowed": ", ".join(allowed)}
     return Problem(
         status=405,
@@ -165,7 +165,7 @@ def _headers(code: str, retry_after_s: int | None = None) -> dict[str, str]:
 
 
 def _record(problem: Problem) -> bool:
-    """Record the attempt, if there is one; return False if it is not recorded."""
+    """Record the attempt unless there is none or it is recorded; return False on failure."""
     attempt = request_state().attempt
     if attempt is None or problem.recorded:
         return True

@@ -1,6 +1,6 @@
-"""Response schemas, which produce JSON responses and their part of the OpenAPI document.
+"""Response schemas, which serialize JSON responses and describe them in OpenAPI.
 
-`required` and `metadata` describe a field in the document. Fields keep the order of their declaration.
+`required` and `metadata` of a field are for the document only. Fields keep the order of their declaration.
 """
 
 import json
@@ -25,7 +25,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
 
 
 class CompleteResponse(Response):
-    """A response whose headers are complete: it skips werkzeug's search for missing ones."""
+    """A response whose headers are complete, so that werkzeug does not have to add any."""
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         start_response(self.status, self.headers.to_wsgi_list())
@@ -35,11 +35,11 @@ class CompleteResponse(Response):
 class ResponseSchema(Schema):
     """A schema that only serializes, about three times as fast as marshmallow's dump().
 
-    It runs no hooks, reads all attributes with one call and converts only values that JSON does not support.
+    It runs no hooks, reads the attributes with one call and converts only values that JSON does not support.
     """
 
     component: ClassVar[str] = ""
-    """Name among the components of the OpenAPI document; a schema without one is inlined."""
+    """Name of the schema in the components of the OpenAPI document; a schema without a name is inlined."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -61,7 +61,7 @@ class ResponseSchema(Schema):
 
 
 class _Time(fields.DateTime):
-    """Field that serializes a time in the display time zone."""
+    """A field that serializes a time in the display time zone."""
 
     timespec = "milliseconds"
 
@@ -71,7 +71,7 @@ class _Edge(_Time):
 
 
 class _Text(String):
-    """Field that serializes a value with str()."""
+    """A field that serializes a value with str()."""
 
 
 def _converter(field: Field) -> Callable[[Any], Any] | None:
@@ -150,7 +150,7 @@ class CheckedSchema(ResponseSchema):
 
 
 class ProblemSchema(ResponseSchema):
-    """A problem document (RFC 9457), dumped from `problem_values()`."""
+    """A problem document (RFC 9457), dumped from the values of problem_values()."""
 
     component = "Problem"
     type = _field(String, description="Address of a page that explains the code")
@@ -185,7 +185,7 @@ class LineSchema(ResponseSchema):
 
 
 class StatsSchema(ResponseSchema):
-    """Response of /stats: a serialized Report."""
+    """Response of GET /api/v1/stats/: a serialized Report."""
 
     component = "Stats"
     period = _object(
@@ -199,7 +199,7 @@ class StatsSchema(ResponseSchema):
 
 
 class AttemptSchema(ResponseSchema):
-    """Response of /attempts/<id>, and an item of /attempts: a serialized AttemptRow."""
+    """Response of GET /api/v1/attempts/<id>/, and an item of AttemptPageSchema."""
 
     component = "Attempt"
     id = _ID
@@ -217,7 +217,7 @@ class AttemptSchema(ResponseSchema):
 
 
 class AttemptPageSchema(ResponseSchema):
-    """Response of /attempts: a page of attempts and the address of the following page."""
+    """Response of GET /api/v1/attempts/: a page of attempts and the address of the next page."""
 
     component = "Attempts"
     attempts = fields.List(fields.Nested(AttemptSchema), required=True)
@@ -252,7 +252,7 @@ COMPONENTS = (CREATED, CHECKED, LINE, STATS, ATTEMPT, ATTEMPT_PAGE)
 
 
 def problem_values(code: str, detail: str, errors: Iterable[FieldError] = (), **values: object) -> dict[str, object]:
-    """Return the members of a problem document; `values` override those of the code."""
+    """Return the members of a problem document. `values` override or extend them."""
     problem = PROBLEMS.get(code)
     title, status = (str(problem.title), problem.status) if problem else (UNKNOWN, None)
     body = {"type": f"/problems/{code}", "title": title, "status": status, "detail": detail, "code": code} | values
@@ -262,5 +262,5 @@ def problem_values(code: str, detail: str, errors: Iterable[FieldError] = (), **
 
 
 def error_values(errors: Iterable[FieldError]) -> list[dict[str, str]]:
-    """Return the values of field errors."""
+    """Return field errors as values for ProblemSchema."""
     return [{"field": one.field, "code": one.code, "message": message_text(one)} for one in errors]

@@ -1,4 +1,4 @@
-"""The request schema of POST /useradd. PostgreSQL, not the schema, enforces uniqueness."""
+"""The request schema of POST /useradd. It does not check uniqueness: PostgreSQL does."""
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
@@ -24,8 +24,8 @@ MAX_UNKNOWN = 20
 """Maximum number of unknown fields that a response lists."""
 
 
-class Checked(fields.String):
-    """Field whose string is parsed by a function that raises RuleError."""
+class ParsedString(fields.String):
+    """A string field with a function that parses the value and raises RuleError."""
 
     def __init__(self, rule: Callable[[str], Any], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -48,7 +48,7 @@ class UserAddSchema(Schema):
 
         unknown = RAISE
 
-    name = Checked(
+    name = ParsedString(
         partial(trimmed_name, limit=MAX_NAME_LENGTH),
         required=True,
         metadata={
@@ -58,7 +58,7 @@ class UserAddSchema(Schema):
             "example": "Иван Петров",
         },
     )
-    username = Checked(
+    username = ParsedString(
         usernames.check,
         required=True,
         metadata={
@@ -70,7 +70,7 @@ class UserAddSchema(Schema):
             "example": "petrov.ivan",
         },
     )
-    phone = Checked(
+    phone = ParsedString(
         lambda text: normalize_phone(text, "RU"),
         metadata={
             "description": "Phone number in any human form, kept as E.164. Phone or e-mail is needed",
@@ -79,7 +79,7 @@ class UserAddSchema(Schema):
             "example": "8 (999) 123-45-67",
         },
     )
-    email = Checked(
+    email = ParsedString(
         normalize_email,
         metadata={
             "description": "E-mail address, kept as written, unique in any letter case. Phone or e-mail is needed",
@@ -88,7 +88,7 @@ class UserAddSchema(Schema):
             "example": "ivan@example.org",
         },
     )
-    birth_date = Checked(
+    birth_date = ParsedString(
         lambda text: parse_birth_date(text, _latest_date()),
         metadata={
             "description": "YYYY-MM-DD or DD.MM.YYYY, also with a time of midnight, from 1900-01-01 to today",
@@ -99,14 +99,14 @@ class UserAddSchema(Schema):
 
     def __init__(self, phone_region: str = "RU") -> None:
         super().__init__()
-        self._checked = {name: field for name, field in self.fields.items() if isinstance(field, Checked)}
+        self._checked = {name: field for name, field in self.fields.items() if isinstance(field, ParsedString)}
         self._checked["phone"]._rule = lambda text: normalize_phone(text, phone_region)  # as masking calls it: cached
         self._phone_region = phone_region
 
     def load(self, data: Any, **_: Any) -> NewUser:
-        """Load a body, a dict. Raises ValidationFailedError with all errors.
+        """Load a body, which must be a dict. Raises ValidationFailedError with all errors.
 
-        Replaces marshmallow's load(), which takes several times as long: there are no hooks, and no errors to wrap.
+        Replaces marshmallow's load(), which takes several times as long, because it runs hooks and wraps errors.
         """
         sent = {name: value for name, value in data.items() if not (name in OPTIONAL and _is_absent(value))}
         values: dict[str, Any] = dict.fromkeys(OPTIONAL)
@@ -126,9 +126,9 @@ class UserAddSchema(Schema):
         return NewUser(**values)
 
     def _check_username_contact(self, values: Mapping[str, Any], errors: dict[str, RuleError]) -> None:
-        """Refuse a username that reads as the phone or e-mail of another user.
+        """Add an error if the username is a phone or e-mail other than the user's own.
 
-        If the user's own one is invalid, only that is reported.
+        If the user's own phone or e-mail is invalid, only that error is reported.
         """
         try:
             check_username_contact(values["username"], values["phone"], values["email"], self._phone_region)
@@ -139,12 +139,12 @@ class UserAddSchema(Schema):
 
 @cache
 def user_add_schema(phone_region: str) -> UserAddSchema:
-    """Return the schema for a phone region. Instances are cached and shared by threads."""
+    """Return the schema for a phone region. Threads share cached instances."""
     return UserAddSchema(phone_region)
 
 
 def _latest_date() -> date:
-    """Return the date where the day begins first, UTC+14: a birth date has no time zone."""
+    """Return today's date in UTC+14, where days begin first: a birth date has no time zone."""
     return (datetime.now(UTC) + timedelta(hours=14)).date()
 
 
@@ -153,7 +153,7 @@ def _is_absent(value: object) -> bool:
 
 
 def _field_errors(errors: Mapping[str, RuleError], sent: Iterable[str]) -> Iterable[FieldError]:
-    """Yield the errors in the order of the body, then those of missing fields."""
+    """Yield the errors of sent fields in the order of the body, then those of missing fields."""
     names = [name for name in sent if name not in FIELDS][:MAX_UNKNOWN]
     unknown = {name: _unknown_field(name[:MAX_NAME_LENGTH]) for name in names}
     causes = {error.params.get("hint"): error.variant for error in unknown.values()}
@@ -167,7 +167,7 @@ def _field_errors(errors: Mapping[str, RuleError], sent: Iterable[str]) -> Itera
 
 
 _MISSING = {"hint": "misnamed", "name_part": "in_parts"}
-"""Variant of an unknown field -> that of the missing field that is meant."""
+"""Variant of `unknown_field` -> variant of `required` for the missing field that was probably meant."""
 
 
 def _unknown_field(name: str) -> FieldError:

@@ -50,12 +50,12 @@ class ImportRun:
     created: int = 0
     existing: int = 0
     refused: int = 0
-    undecided: int = 0
+    pending: int = 0
 
     @property
     def rows(self) -> int:
         """Number of rows."""
-        return self.created + self.existing + self.refused + self.undecided
+        return self.created + self.existing + self.refused + self.pending
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,8 @@
-"""Gzip compression of text for browsers: halves the download of a first visit.
+"""Gzip compression of pages and static text files. It halves the size of a first visit.
 
-Pages contain a secret, the CSRF token, next to the reader's search text: the compressed length could reveal the token
-(BREACH). A gzip header of random length hides it, as in Django 4.2, and SameSite cookies prevent cross-site requests.
+A page contains a secret, the CSRF token, and the search text, which an attacker may choose: the compressed length could
+reveal the token (BREACH). A gzip header of random length hides the length, as in Django 4.2, and SameSite cookies
+prevent cross-site requests.
 """
 
 import gzip
@@ -13,7 +14,7 @@ from flask import Flask, Response, request
 
 TYPES = frozenset({"text/html", "text/css", "text/javascript", "image/svg+xml"})
 MIN_BYTES = 1000
-"""Smaller bodies are not compressed: they fit into one packet anyway."""
+"""Minimum length of a compressed body; a shorter one fits into one packet anyway."""
 MAX_PADDING = 100
 LEVEL = 6
 

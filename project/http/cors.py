@@ -1,4 +1,4 @@
-"""Cross-origin requests of browsers (CORS): for the origins of CORS_ORIGINS only."""
+"""Cross-origin resource sharing (CORS) of the API with the origins in CORS_ORIGINS."""
 
 import logging
 import re
@@ -13,15 +13,15 @@ METHODS = {
     re.compile(r"/(?:api/v1/)?useradd(?:/bulk)?/?\Z"): ["POST"],
     re.compile(r"/api/v1/(?:stats|attempts)/(?:[^/]+/)?\Z"): ["GET"],
 }
-"""Addresses that are open to other origins, and their methods. Sessions are not: a cookie is never sent along."""
-SENT = ["Accept-Language", "Authorization", "Content-Type", "Idempotency-Key", "X-Request-Id"]
-READ = ["Content-Language", "Idempotent-Replayed", "Location", "Retry-After", "X-Request-Id"]
+"""Paths that are open to other origins -> allowed methods. Credentials are not allowed, so browsers send no cookies."""
+ALLOWED_HEADERS = ["Accept-Language", "Authorization", "Content-Type", "Idempotency-Key", "X-Request-Id"]
+EXPOSED_HEADERS = ["Content-Language", "Idempotent-Replayed", "Location", "Retry-After", "X-Request-Id"]
 MAX_AGE_S = 3600
-"""Seconds for which a browser may remember the answer to a preflight request."""
+"""Seconds for which a browser may cache the response to a preflight request."""
 
 
 def init_app(app: Flask, origins: Sequence[str]) -> None:
-    """Open the addresses to these origins; preflight requests are not attempts."""
+    """Allow these origins to use the API, and answer preflight requests before any view runs."""
     if not origins:
         return
     logging.getLogger("flask_cors").setLevel(logging.WARNING)  # it logs every preflight request of another method
@@ -29,10 +29,10 @@ def init_app(app: Flask, origins: Sequence[str]) -> None:
     CORS(
         app,
         resources={path: {"methods": methods} for path, methods in METHODS.items()},
-        # As patterns, because it takes the brackets of an IPv6 address for those of a regular expression
+        # Escaped patterns, because Flask-CORS takes the brackets of an IPv6 address for a regular expression
         origins=[re.compile(re.escape(origin) + r"\Z") for origin in origins],
-        allow_headers=SENT,
-        expose_headers=READ,
+        allow_headers=ALLOWED_HEADERS,
+        expose_headers=EXPOSED_HEADERS,
         max_age=MAX_AGE_S,
         always_send=False,
         intercept_exceptions=False,  # responses to errors pass after_request, too

@@ -1,4 +1,4 @@
-"""One deadline per request, counted from its arrival: time in the queue is included."""
+"""The deadline of each request. It counts from the arrival, so that queueing is included."""
 
 from collections.abc import Iterable
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -10,7 +10,7 @@ from project.server import RECEIVED
 class DeadlineMiddleware:
     """WSGI middleware that sets the deadline of a request.
 
-    A streamed body is not bounded as a whole; each of its queries has a deadline of its own.
+    The deadline does not apply while a streamed response is sent; then each query has its own deadline.
     """
 
     def __init__(self, app: WSGIApplication, seconds: float) -> None:

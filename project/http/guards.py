@@ -18,7 +18,7 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 
 def public(view: View) -> View:
-    """Mark a view as accessible without login; unmarked views require one."""
+    """Mark a view as accessible without login. Unmarked views require a login."""
     view.is_public = True  # type: ignore[attr-defined]
     return view
 
@@ -32,20 +32,20 @@ def api_key_allowed(view: View) -> View:
 def works_in_outage(view: View) -> View:
     """Mark a view that trusts the session cookie while PostgreSQL is unavailable.
 
-    It must not change or show personal data: the user may have been blocked since the login.
+    The view must neither change data nor show personal data: the user may have been blocked since the login.
     """
     view.works_in_outage = True  # type: ignore[attr-defined]
     return view
 
 
 def require_api_key() -> None:
-    """Refuse requests without a valid API key if the settings require one."""
+    """Raise RefusalError if the settings require an API key and the request has no valid one."""
     if get_runtime().config.api_keys_required and not _is_valid(bearer_token()):
         raise RefusalError("unauthorized")
 
 
 def require_network(networks: Networks) -> None:
-    """Refuse clients outside these networks and clients behind an untrusted proxy."""
+    """Raise RefusalError for clients outside these networks or behind an untrusted proxy."""
     environ = current_request().environ
     if UNTRUSTED_PROXY in environ or not is_in_networks(environ.get("REMOTE_ADDR", ""), networks):
         raise RefusalError("forbidden")
@@ -67,7 +67,7 @@ def can_work_in_outage(endpoint: str | None) -> bool:
 
 
 def init_app(app: Flask) -> None:
-    """Require a login before every view that is not public; give templates the logged-in user."""
+    """Require a login for views that are not public; pass the logged-in user to templates."""
     app.before_request(_require_login)
     app.context_processor(lambda: {"reader": request_state().reader})
 
@@ -87,8 +87,8 @@ def _require_login() -> ResponseReturnValue | None:
     return None
 
 
-def known_api_key() -> str | None:
-    """Return the API key of the request if it was verified recently, otherwise None."""
+def cached_api_key() -> str | None:
+    """Return the API key of the request if it is in the cache of valid keys, otherwise None."""
     token = bearer_token()
     return token if token is not None and get_runtime().api_keys.is_cached(token) else None
 
@@ -98,7 +98,7 @@ def _is_valid(token: str | None) -> bool:
 
 
 def bearer_token() -> str | None:
-    """Return the token of `Authorization: Bearer TOKEN` (RFC 6750, 2.1)."""
+    """Return the token of the header `Authorization: Bearer TOKEN` (RFC 6750, 2.1), or None."""
     header = current_request().environ.get("HTTP_AUTHORIZATION")
     if header is None:
         return None

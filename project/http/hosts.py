@@ -1,4 +1,4 @@
-"""Accepted values of the Host header; others are refused, so that no link repeats them."""
+"""Checks the Host header. Unknown hosts are refused, so that links never contain them."""
 
 import ipaddress
 import socket
@@ -16,11 +16,11 @@ WILDCARDS = {"", "0.0.0.0", "::"}  # noqa: S104 - recognized, not bound here
 
 
 MAX_SHOWN = 100
-"""Characters of a refused host that the answer and the log name."""
+"""Maximum number of characters of a refused host in the response and in the log."""
 
 
 class UnknownHostError(SecurityError):
-    """The host is not served; `host` is what the client sent, in a printable form."""
+    """The request has an unknown host. `host` is the Host header, made printable."""
 
     def __init__(self, host: str) -> None:
         super().__init__("The host is not trusted.")
@@ -28,14 +28,17 @@ class UnknownHostError(SecurityError):
 
 
 class TrustedHosts:
-    """The accepted hosts, without port, case and final dot; `.example.org` includes subdomains."""
+    """The accepted hosts. `.example.org` includes subdomains.
+
+    Port, letter case and a final dot are ignored.
+    """
 
     def __init__(self, names: Sequence[str], *, any_own_address: bool) -> None:
         normalized = [_normalize(name) for name in names]
         self._suffixes = tuple(name for name in normalized if name.startswith("."))
         self._names = {name.removeprefix(".") for name in normalized}
         self._any_own_address = any_own_address
-        """Whether every IP address of this machine is accepted, too."""
+        """Whether the IP addresses of this machine are accepted, too."""
 
     def check(self, request: Request) -> None:
         """Raise UnknownHostError (400) unless the request's host is accepted."""
@@ -47,12 +50,15 @@ class TrustedHosts:
             return
         if self._any_own_address and _is_own_address(name):
             return
-        request.host = ""  # so that no link repeats it
+        request.host = ""  # so that links do not contain it
         raise UnknownHostError(clean(request.environ.get("HTTP_HOST", host), MAX_SHOWN))
 
 
 def init_app(app: Flask, names: Sequence[str], listen: str, *, is_configured: bool) -> None:
-    """Accept these hosts; if none is configured, also the IP addresses of this machine."""
+    """Accept these hosts, and the IP addresses of this machine if no hosts are configured.
+
+    The latter only if the service listens on all of them.
+    """
     app.extensions["trusted_hosts"] = TrustedHosts(names, any_own_address=not is_configured and listen in WILDCARDS)
 
 
@@ -75,7 +81,7 @@ def _normalize(host: str) -> str:
 
 
 def _is_own_address(name: str) -> bool:
-    """Return whether `name` is an IP address of this machine: a socket can bind only those."""
+    """Return whether `name` is an IP address of this machine: a socket can be bound to it."""
     try:
         address = ipaddress.ip_address(name)
     except ValueError:
@@ -84,7 +90,7 @@ def _is_own_address(name: str) -> bool:
         return False
     if address.version == 4:
         return _can_bind(socket.AF_INET, (name, 0))
-    # A client leaves the zone of a link-local address out (RFC 6874, 4)
+    # A client omits the zone of a link-local address (RFC 6874, 4)
     zones = [index for index, _ in socket.if_nameindex()] if address.is_link_local else [0]
     return any(_can_bind(socket.AF_INET6, (name, 0, 0, zone)) for zone in zones)
 

@@ -18,14 +18,14 @@ YEAR_S = 365 * 24 * 3600
 
 
 def init_app(app: Flask) -> None:
-    """Select the language of each request; store the one selected by a link in a cookie."""
+    """Select the language of each request; store a language selected by `?lang=` in a cookie."""
     app.config["BABEL_TRANSLATION_DIRECTORIES"] = "translations"
     babel.init_app(app, locale_selector=language, timezone_selector=lambda: str(display_zone()))
     app.after_request(_remember)
 
 
 def language() -> str:
-    """Return `ru` or `en`, from link or cookie, else Accept-Language, else the settings."""
+    """Return `ru` or `en`: from `?lang=`, the cookie, Accept-Language or the settings."""
     if not has_request_context():
         return get_runtime().config.default_language
     state = request_state()
@@ -36,7 +36,7 @@ def language() -> str:
 
 
 def _selected(request: Request) -> str | None:
-    """Return the language of the link or cookie, which the API ignores."""
+    """Return the language of `?lang=` or the cookie, which the API ignores, or None."""
     if request.path.startswith("/api/") or request.path.rstrip("/") == "/useradd":
         return None
     selected = request.args.get("lang") or request.cookies.get(COOKIE)
@@ -65,7 +65,7 @@ def _remember(response: Response) -> Response:
 
 
 def display_zone() -> ZoneInfo:
-    """Return the display time zone: UTC for `?tz=UTC`, else the configured one."""
+    """Return the display time zone: UTC for `?tz=UTC`, otherwise DISPLAY_TIMEZONE."""
     if has_request_context() and _parameter("tz") == "UTC":
         return ZoneInfo("UTC")
     return get_runtime().config.display_timezone

@@ -1,4 +1,4 @@
-"""Structured logs: one line per event, with the request ID and without personal data."""
+"""Structured logs on standard error: a line per event, with request ID, no personal data."""
 
 import atexit
 import logging
@@ -23,7 +23,7 @@ log = logging.getLogger("useradd.access")
 FLUSH_S = 1.0
 QUIET_ENDPOINTS = {"health.livez", "health.readyz", "health.metrics", "static"}
 MAX_QUEUED = 10_000
-"""Maximum number of lines that wait to be written; further ones are dropped and counted."""
+"""Maximum number of lines that wait to be written; if there are more, they are dropped and counted."""
 
 _STANDARD_ATTRIBUTES = vars(logging.makeLogRecord({})).keys() | {"asctime", "message"}
 
@@ -33,7 +33,7 @@ class _StreamHandler(logging.StreamHandler[TextIO]):
 
 
 class _BoundedQueueHandler(QueueHandler):
-    """Queues records for a thread that writes them: a blocked pipe must not block a request."""
+    """Queues records for a thread that writes them, so that a blocked pipe blocks no request."""
 
     def __init__(self, listener: QueueListener) -> None:
         super().__init__(listener.queue)
@@ -41,11 +41,14 @@ class _BoundedQueueHandler(QueueHandler):
         self._dropped = 0
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        """Return the record unchanged: it stays in this process, so nothing has to be pickled."""
+        """Return the record unchanged: it does not leave the process, so it is not pickled."""
         return record
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        """Queue a record, or drop it if the queue is full; the next one reports the number dropped."""
+        """Queue a record, or drop it if the queue is full.
+
+        The next record that is queued reports the number of dropped ones.
+        """
         if self._dropped:
             record.dropped_lines = self._dropped
         try:
@@ -56,7 +59,7 @@ class _BoundedQueueHandler(QueueHandler):
             self._dropped = 0
 
     def drain(self) -> None:
-        """Wait until all records are written, for at most FLUSH_S: standard error may be blocked."""
+        """Wait until all records are written, at most FLUSH_S, because the pipe may be blocked."""
         end = time.monotonic() + FLUSH_S
         while self.queue.unfinished_tasks and time.monotonic() < end:  # type: ignore[attr-defined]
             time.sleep(0.01)
@@ -66,7 +69,7 @@ class _TextFormatter(logging.Formatter):
     """Formats records as readable lines with the fields of the JSON format."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - overrides the standard library
-        """Return the line, escaped: no value may end it or send control sequences to a terminal."""
+        """Return the line without line breaks and control sequences, which values may contain."""
         extra = {name: value for name, value in vars(record).items() if name not in _STANDARD_ATTRIBUTES}
         if record.name == log.name:
             line = f"{record.asctime} {_short_line(**extra)}"
@@ -79,13 +82,13 @@ class _TextFormatter(logging.Formatter):
 def _short_line(
     *, method: str, route: str, status: int, duration_ms: int, code: str = "", login: str = "", **ids: object
 ) -> str:
-    """Return the line of a response: `POST /useradd 201 petrov.ivan 10 ms`."""
+    """Return the access log line of a response: `POST /useradd 201 petrov.ivan 10 ms`."""
     words = (method, route, str(status), code if status >= 400 else "", login, f"{duration_ms} ms")
     return " ".join(filter(None, words))
 
 
 def init_app(app: Flask, log_format: str) -> None:
-    """Send the lines of all loggers to standard error; log each response."""
+    """Send the records of all loggers to standard error; log responses."""
     is_terminal = sys.stderr is not None and sys.stderr.isatty()
     is_text = log_format == "text" or (log_format == "auto" and is_terminal)
     handler = _StreamHandler(sys.stderr)
@@ -116,7 +119,7 @@ def _text_formatter(is_terminal: bool) -> logging.Formatter:
 
 
 def _install(handler: logging.Handler) -> None:
-    """Install the handler instead of an earlier one: each record must be written once."""
+    """Replace the handler that was installed earlier, so that each record is written once."""
     root = logging.getLogger()
     for former in [one for one in root.handlers if isinstance(one, _StreamHandler | _BoundedQueueHandler)]:
         root.removeHandler(former)
@@ -147,10 +150,10 @@ def _add_request_ids(record: logging.LogRecord) -> bool:
 
 
 def _log_response(response: Response, *, is_text: bool) -> Response:
-    """Log a response, except health checks and, in JSON, attempts with a status below 500.
+    """Log a response, except QUIET_ENDPOINTS and, in JSON, attempts with a status below 500.
 
-    These attempts are in the table `attempts` anyway; a terminal shows them with masked logins. Query strings are not
-    logged: they may contain names.
+    These attempts are in the table `attempts`. The text format contains them with masked logins. Query strings are not
+    logged, because they may contain names.
     """
     state = request_state()
     attempt = state.attempt

@@ -1,4 +1,4 @@
-"""Whether a page or JSON is the answer."""
+"""Content negotiation: decides between a page and JSON."""
 
 from project.http.guards import bearer_token
 from project.http.request_state import current_request, request_state
@@ -7,10 +7,10 @@ FORM_TYPES = frozenset({"application/x-www-form-urlencoded", "multipart/form-dat
 
 
 def prefers_page() -> bool:
-    """Return whether a page is the answer: to a browser that reads or sends the form of a page.
+    """Return whether to respond with a page: `Accept` prefers HTML, and a browser is likely.
 
-    Java's own client, jsoup and WebViews name text/html first, too. So `Accept` decides nothing below /api/, for other
-    methods than GET and HEAD, and for a client with an API key. Forms are for people, who must see why one is refused.
+    Some HTTP clients of programs (Java, jsoup) and WebViews prefer text/html, too. Therefore a page is never the
+    response below /api/, with an API key, or to methods other than GET and HEAD, except for forms, which people send.
     """
     request = current_request()
     if request.path.startswith("/api/") or bearer_token() is not None:
@@ -22,7 +22,7 @@ def prefers_page() -> bool:
 
 
 def _is_form() -> bool:
-    """Return whether this is the form of a page: other views do not accept POST."""
+    """Return whether the request submits a form of a page, not an attempt."""
     request = current_request()
     is_routed = request.endpoint is not None and request_state().attempt is None
     return request.method == "POST" and is_routed and request.mimetype in FORM_TYPES

@@ -1,4 +1,4 @@
-"""The client address as forwarded by trusted proxies (ASVS 5.0.0, 4.1.3)."""
+"""Reads the client address from the headers of trusted proxies (ASVS 5.0.0, 4.1.3)."""
 
 import ipaddress
 from collections.abc import Iterable
@@ -6,14 +6,15 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from config import Networks
 
-UNTRUSTED_PROXY = "useradd.strange_proxy"
-"""WSGI environment key, set if a proxy is untrusted or does not name its client."""
+UNTRUSTED_PROXY = "useradd.untrusted_proxy"
+"""WSGI environment key that is set if a proxy is not trusted or does not forward the client address."""
 
 
 class TrustedProxyMiddleware:
     """WSGI middleware that applies X-Forwarded-For and X-Forwarded-Proto of trusted proxies.
 
-    The client is the rightmost address that is not a trusted proxy: clients can invent everything to the left of it.
+    The client address is the rightmost one that is not a trusted proxy, because clients can forge the addresses to the
+    left of it.
     """
 
     def __init__(self, app: WSGIApplication, networks: Networks) -> None:

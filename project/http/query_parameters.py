@@ -15,7 +15,7 @@ from project.http.request_state import current_request
 EVERYWHERE = ("lang", "tz")
 """Parameters of every page."""
 MAX_NAMED = 5
-"""Maximum number of ignored parameters that a page names."""
+"""Maximum number of ignored parameters that a page lists."""
 SWITCH = {
     "": True,
     "true": True,
@@ -27,13 +27,13 @@ SWITCH = {
     "no": False,
     "off": False,
 }
-"""Values of a parameter that is on or off; its bare name means on."""
+"""Value of a boolean parameter -> its meaning. The name without a value means True."""
 
 View = TypeVar("View", bound=Callable[..., object])
 
 
 def init_app(app: Flask) -> None:
-    """Give templates the function `ignored_parameters`."""
+    """Pass the function `ignored_parameters` to templates."""
     app.context_processor(lambda: {"ignored_parameters": ignored_parameters})
 
 
@@ -48,7 +48,7 @@ def page_parameters(*names: str) -> Callable[[View], View]:
 
 
 def ignored_parameters() -> list[str]:
-    """Return the names of unknown query parameters of this page, made printable."""
+    """Return the names of the first MAX_NAMED unknown query parameters, made printable."""
     request = current_request()
     if not request.environ.get("QUERY_STRING") or request.endpoint is None:
         return []
@@ -57,7 +57,7 @@ def ignored_parameters() -> list[str]:
 
 
 def check_parameters(args: MultiDict[str, str], known: Sequence[str], repeatable: Sequence[str] = ()) -> None:
-    """Raise RefusalError for the first unknown or wrongly repeated parameter."""
+    """Raise RefusalError for the first parameter that is unknown or must not be repeated."""
     for name, values in args.lists():
         if name not in known:
             hint, shown = find_parameter(name, known), clean(name, 40)
@@ -70,7 +70,7 @@ def check_parameters(args: MultiDict[str, str], known: Sequence[str], repeatable
 
 
 def read_switch(args: MultiDict[str, str], name: str) -> bool:
-    """Return whether a parameter is on; False if it is absent. Raises RefusalError."""
+    """Return the value of a boolean parameter; False if it is absent. Raises RefusalError."""
     if name not in args:
         return False
     try:

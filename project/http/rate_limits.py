@@ -1,11 +1,11 @@
-"""The rate limits of this service, and the keys that identify clients."""
+"""The rate limits of requests, and the keys that identify clients."""
 
 import hashlib
 import ipaddress
 import logging
 
 from project.domain.rate_limits import Hit, RateLimit
-from project.http.guards import known_api_key
+from project.http.guards import cached_api_key
 from project.http.request_state import current_request, request_state
 from project.runtime import get_runtime
 from project.services.login import identifiers
@@ -14,21 +14,22 @@ log = logging.getLogger(__name__)
 
 EVERYBODY = "everybody"
 WRONG_PASSWORDS = RateLimit("guesses", 10, 60)
-"""Wrong passwords from one address (ASVS 5.0.0, 6.3.1)."""
+"""Limit of wrong passwords from one address (ASVS 5.0.0, 6.3.1)."""
 ACCOUNT_WRONG_PASSWORDS = RateLimit("account-guesses", 30, 3600)
-"""Wrong passwords for one login from one address. Never for the login alone: strangers could lock it."""
+"""Limit of wrong passwords for one login from one address. A limit for the login alone would let strangers lock it."""
 EXPORTS = RateLimit("exports", 30, 60)
 ADMIN_CHANGES = RateLimit("changes", 60, 60)
-"""Changes by one administrator."""
+"""Limit of changes by one administrator."""
 RECORDED, ALL_RECORDED = RateLimit("recorded", 10, 60), RateLimit("all-recorded", 600, 60)
-"""Refused requests that are recorded, per client and per process: a flood must not fill the database."""
+"""Limits of rate limit refusals that are recorded, per client and per process: a flood must not fill the database."""
 FLOOD_LOGGED = RateLimit("flood-logged", 1, 60)
 HOST_LOGGED, ALL_HOSTS_LOGGED = RateLimit("host-logged", 1, 60), RateLimit("all-hosts-logged", 10, 60)
-"""Log lines about refused hosts, per host and in total: a scan must not hide the one that is missing."""
+"""Limits of log lines about refused hosts, per host and per process: a scan must not hide a host that is missing in
+TRUSTED_HOSTS."""
 
 
 def consume_attempt() -> None:
-    """Count a request to /useradd. Raises RateLimitedError after too many."""
+    """Count a request to /useradd. Raises RateLimitedError if a limit is exceeded."""
     runtime, client = get_runtime(), client_key()
     limits = runtime.useradd_limits
     runtime.rate_limiter.consume(
@@ -37,7 +38,7 @@ def consume_attempt() -> None:
 
 
 def consume_users(number: int) -> None:
-    """Count users of a bulk request. Raises RateLimitedError if a limit was reached before."""
+    """Count users of a bulk request. Raises RateLimitedError if a limit was reached already."""
     runtime, client = get_runtime(), client_key()
     limits = runtime.useradd_limits
     runtime.rate_limiter.consume(
@@ -46,7 +47,10 @@ def consume_users(number: int) -> None:
 
 
 def refund_users(number: int) -> None:
-    """Take back users of consume_users(): a repeated request gets further than the first."""
+    """Subtract users that consume_users() has counted.
+
+    Used for users that existed before, so that a repeated bulk request gets further than the first one.
+    """
     if number:
         limits = get_runtime().useradd_limits
         get_runtime().rate_limiter.refund(
@@ -72,7 +76,7 @@ def consume_for_reader(limit: RateLimit) -> None:
 
 
 def should_record() -> bool:
-    """Return whether to record one more refused request; if not, warn once a minute."""
+    """Return whether to record another rate limit refusal; if not, log a warning once a minute."""
     limiter = get_runtime().rate_limiter
     if limiter.consume_locally(Hit(RECORDED, client_key()), Hit(ALL_RECORDED, EVERYBODY)):
         return True
@@ -82,7 +86,7 @@ def should_record() -> bool:
 
 
 def should_log_host(host: str) -> bool:
-    """Return whether the log gets another line about a refused host."""
+    """Return whether to log another line about a refused host."""
     return get_runtime().rate_limiter.consume_locally(Hit(HOST_LOGGED, host), Hit(ALL_HOSTS_LOGGED, EVERYBODY))
 
 
@@ -90,7 +94,7 @@ class PasswordThrottle:
     """Throttles password guessing per login and address, without locking the account.
 
     Use it as a context manager around one password check. The check is counted before the password is verified, so that
-    concurrent checks cannot exceed the limits. On exit the count is taken back unless record_failure() was called.
+    concurrent checks cannot exceed the limits. On exit it is subtracted again, unless record_failure() was called.
     """
 
     def __init__(self) -> None:
@@ -112,8 +116,9 @@ class PasswordThrottle:
     def consume_login(self, login: str) -> None:
         """Count the check for a login in any spelling. Raises RateLimitedError.
 
-        It is counted under a hash, because Redis must not contain logins. Known and unknown logins are counted alike,
-        and each login of an account by itself: otherwise a refusal would reveal whose phone number it is.
+        The key is a hash, because Redis must not contain logins. Logins are counted whether or not they exist, and the
+        username and phone of an account are counted separately: otherwise a refusal would reveal that they belong
+        together.
         """
         canonical = identifiers(login, get_runtime().config.phone_region).canonical.encode(errors="replace")
         self.consume_accounts(hashlib.sha256(canonical).hexdigest()[:32])
@@ -123,26 +128,26 @@ class PasswordThrottle:
         self._hits = []
 
     def __exit__(self, *error: object) -> None:
-        """Take the count back unless the password was wrong."""
+        """Subtract the check from the counters unless the password was wrong."""
         if self._hits:
             get_runtime().rate_limiter.refund(*self._hits)
 
     def _consume(self, *hits: Hit) -> None:
-        for hit in hits:  # one call each: a refusal must not take back the hits before it
+        for hit in hits:  # one call each: if one is refused, the hits before it have to be subtracted
             get_runtime().rate_limiter.consume(hit)
             self._hits.append(hit)
 
 
 def client_key() -> str:
-    """Return the key of a client: the hash of its API key, otherwise its address."""
-    key = known_api_key()
+    """Return the key of the client: the hash of its API key if cached, or else its address."""
+    key = cached_api_key()
     return client_address() if key is None else f"key-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
 
 
 def client_address() -> str:
-    """Return the client's IPv4 address, or its IPv6 /64 network.
+    """Return the client's IPv4 address, or the /64 network of its IPv6 address.
 
-    One client may use every address of such a network.
+    A client may use all addresses of its /64 network.
     """
     text: str = current_request().environ.get("REMOTE_ADDR", "")
     if ":" not in text:

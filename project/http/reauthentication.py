@@ -10,7 +10,7 @@ from project.http.request_state import request_state
 from project.runtime import get_runtime
 
 VALID_S = 10 * 60
-"""Seconds for which an entered password is valid; a login counts as well."""
+"""Seconds for which sensitive actions are allowed after the password was entered, also at login."""
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ def is_required() -> bool:
 
 
 def verify(password: str) -> bool:
-    """Verify the reader's password; success is valid for VALID_S. Raises RateLimitedError."""
+    """Verify the user's password and remember success for VALID_S. Raises RateLimitedError."""
     account = request_state().account
     with rate_limits.PasswordThrottle() as throttle:
         throttle.consume_accounts(str(account.id))

@@ -14,7 +14,7 @@ _SAFE_FOR_LOGS = re.compile(r"[\x21-\x7e]{1,128}")
 
 
 def init_app(app: Flask) -> None:
-    """Create the request state, and so the request ID, before any other hook runs."""
+    """Create the request ID, with the request state, before any other hook runs."""
     app.before_request(_begin)
     app.after_request(_set_header)
 

@@ -1,4 +1,4 @@
-"""Session cookies: who is logged in, since when, and when the session expires."""
+"""Session cookies: login, expiry and revocation of sessions."""
 
 import time
 from typing import Any
@@ -20,17 +20,17 @@ from project.runtime import get_runtime
 from project.services import login as service
 
 IDLE_S = 30 * 60
-"""ASVS 5.0.0, 7.3.1."""
+"""Seconds without a request after which a session expires (ASVS 5.0.0, 7.3.1)."""
 ABSOLUTE_S = 12 * 3600
-"""ASVS 5.0.0, 7.3.2."""
+"""Seconds after the login after which a session expires (ASVS 5.0.0, 7.3.2)."""
 _SEEN_EVERY_S = 60
-"""Interval at which the time of the last request is updated: not each response needs a new cookie."""
+"""Minimum seconds between updates of the time of the last request, so that few responses set the cookie."""
 CLOCK_TOLERANCE_S = 60
-"""Accepted seconds in the future of a signature: clocks are corrected, and those of instances differ a little."""
+"""Maximum seconds by which a signature may be in the future, because the clocks of instances differ a little."""
 
 
-class Reader(UserMixin):  # type: ignore[misc]  # Flask-Login has no types
-    """A logged-in user. The cookie holds the epoch; a session of an older epoch is invalid."""
+class SessionUser(UserMixin):  # type: ignore[misc]  # Flask-Login has no types
+    """A logged-in user. The cookie contains the epoch; sessions of an older epoch are revoked."""
 
     def __init__(self, account: Account) -> None:
         self.account = account
@@ -41,7 +41,7 @@ class Reader(UserMixin):  # type: ignore[misc]  # Flask-Login has no types
 
 
 class _Signer(TimestampSigner):
-    """A signer that also accepts signatures from up to CLOCK_TOLERANCE_S in the future."""
+    """A signer that also accepts signatures up to CLOCK_TOLERANCE_S in the future."""
 
     def unsign(self, signed_value: str | bytes, max_age: int | None = None, return_timestamp: bool = False) -> Any:
         """Return the signed value. Raises BadSignature or its subclass SignatureExpired."""
@@ -53,7 +53,7 @@ class _Signer(TimestampSigner):
 
 
 class Sessions(SecureCookieSessionInterface):
-    """Session interface; its cookies are Secure under https and have the `__Host-` prefix."""
+    """A session interface whose cookies are Secure and have the prefix `__Host-` with https."""
 
     def get_signing_serializer(self, app: Flask) -> URLSafeTimedSerializer | None:
         """Return Flask's serializer with _Signer."""
@@ -63,47 +63,47 @@ class Sessions(SecureCookieSessionInterface):
         return serializer
 
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
-        """Return the session, or a new empty one if the request has no session cookie."""
+        """Return the session of the cookie, or a new empty one if there is no session cookie."""
         if "HTTP_COOKIE" not in request.environ or self.get_cookie_name(app) not in request.cookies:
             return self.session_class()
         return super().open_session(app, request)
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
-        """Save the session unless no code has accessed it in this request."""
+        """Save the session if it was accessed in this request."""
         if session.accessed or session.modified:
             super().save_session(app, session, response)
 
     def get_cookie_name(self, app: Flask) -> str:
-        """Return the name. `__Host-`: no other host can set the cookie (RFC 6265bis, 4.1.3.2)."""
+        """Return the name. With `__Host-`, no other host can set it (RFC 6265bis, 4.1.3.2)."""
         return "__Host-session" if self.get_cookie_secure(app) else "session"
 
     def get_cookie_secure(self, app: Flask) -> bool:
-        """Return whether the cookie is Secure: under https, or always with HTTPS_ONLY."""
+        """Return whether the cookie is Secure: with https, and always if HTTPS_ONLY is set."""
         return request.is_secure or get_runtime().config.https_only
 
 
 def init_app(app: Flask) -> None:
-    """Register sessions and the login manager; give templates the function `known_as`."""
+    """Register sessions and the login manager; pass the function `cookie_login` to templates."""
     app.session_interface = Sessions()
     app.config.update(SESSION_COOKIE_HTTPONLY=True, SESSION_COOKIE_SAMESITE="Lax", SESSION_REFRESH_EACH_REQUEST=False)
     login_manager.session_protection = None  # it marks sessions as stale, which nothing here uses
     login_manager.init_app(app, add_context_processor=False)
     login_manager.user_loader(_load)
     login_manager.unauthorized_handler(_send_to_login)
-    app.context_processor(lambda: {"known_as": _known_as})
+    app.context_processor(lambda: {"cookie_login": _cookie_login})
     app.after_request(_record_visit)
 
 
 def begin(account: Account) -> None:
-    """Start a new session that shares nothing with the previous one (ASVS 5.0.0, 7.2.4)."""
+    """Start a new session without data of the previous one (ASVS 5.0.0, 7.2.4)."""
     session.clear()
-    login_user(Reader(account))
+    login_user(SessionUser(account))
     session["began"] = session["seen"] = session["proved"] = int(time.time())
     session["name"], session["role"] = account.username, account.role
 
 
 def end() -> None:
-    """Log the user out here and everywhere else: a copied cookie is invalid, too."""
+    """Log the user out and end all sessions of the user, so that copied cookies become invalid."""
     if current_user.is_authenticated:
         service.end_sessions(get_runtime().database, current_user.account.id)
     logout_user()
@@ -111,22 +111,22 @@ def end() -> None:
 
 
 def offer_download(address: str) -> None:
-    """Let the next page that shows results start this download."""
+    """Make the next results page start this download."""
     session["download"] = address
 
 
-def take_download() -> str | None:
-    """Return the address of the download to start now, once."""
+def pop_download() -> str | None:
+    """Return the address of the download to start, and remove it from the session."""
     if "download" not in session:  # pop() would make every page set the cookie
         return None
     download: str = session.pop("download")
     return download
 
 
-def _load(session_id: str) -> Reader | None:
-    """Return the user of a session; None if it is expired or revoked, or the user inactive.
+def _load(session_id: str) -> SessionUser | None:
+    """Return the user of a session, or None if it is expired or revoked or the user is blocked.
 
-    Reads the primary through the pool of /useradd: the pool of statistics has few connections.
+    Reads the primary through the pool of /useradd, because the pool of statistics has few connections.
     """
     if _has_expired():
         return None
@@ -136,20 +136,20 @@ def _load(session_id: str) -> Reader | None:
     except (DatabaseUnavailableError, OverloadedError):
         if "role" not in session or not can_work_in_outage(request.endpoint):
             raise
-        return Reader(_account_of_cookie(UUID(user_id), int(epoch)))
+        return SessionUser(_account_of_cookie(UUID(user_id), int(epoch)))
     if account is None or not account.is_active or str(account.epoch) != epoch:
         return None
-    return Reader(account)
+    return SessionUser(account)
 
 
 def _account_of_cookie(user_id: UUID, epoch: int) -> Account:
-    """Return the account as it was at the login."""
+    """Return the account at the time of the login, from the session."""
     name, role = session["name"], Role(session["role"])
     return Account(id=user_id, username=name, password_hash="", epoch=epoch, is_active=True, role=role)
 
 
-def _known_as() -> str | None:
-    """Return the login from the cookie, not verified in the database, for error pages."""
+def _cookie_login() -> str | None:
+    """Return the login of the session without a query to PostgreSQL, for error pages."""
     return session["name"] if "name" in session and not _has_expired() else None
 
 
@@ -167,14 +167,14 @@ def _record_visit(response: Response) -> Response:
 
 
 def _is_made_by_person() -> bool:
-    """Return False for requests of a page that refreshes itself: the person may be absent."""
+    """Return False if a page refreshes itself: the user may be absent."""
     return request.headers.get("HX-Request-Type") != "partial"
 
 
 def _send_to_login() -> BaseResponse:
-    """Redirect browsers to the login page; respond 401 to programs and polling pages.
+    """Redirect browsers to the login page; respond with 401 to programs and polling pages.
 
-    Programs would save the login page as the file that they asked for.
+    A program would save the login page as the requested file.
     """
     if request.path.startswith("/api/") or (allows_api_keys(request.endpoint) and not prefers_page()):
         raise RefusalError("unauthorized", "session")

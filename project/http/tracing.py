@@ -25,7 +25,7 @@ STOP_S = 0.5
 
 
 class Tracing:
-    """Exports the spans of this process. Starts on first use: threads do not survive a fork."""
+    """Exports the spans of this process. Starts on first use, because threads end at a fork."""
 
     def __init__(self, processor: Callable[[], SpanProcessor]) -> None:
         self._processor = processor
@@ -45,19 +45,19 @@ class Tracing:
                 self._pid = os.getpid()
 
     def stop(self) -> None:
-        """Export the remaining spans for at most STOP_S: the collector may be unreachable."""
+        """Export the remaining spans, for at most STOP_S, because the collector may not answer."""
         if self._pid == os.getpid():
             shutdown = threading.Thread(target=self._provider.shutdown, daemon=True)
             shutdown.start()
             shutdown.join(STOP_S)
 
     def span(self, name: str, **attributes: str) -> AbstractContextManager[object]:
-        """Open a span. Errors are recorded by class only: their messages may contain personal data."""
+        """Open a span. Exceptions are not recorded, because they may contain personal data."""
         tracer = self._provider.get_tracer(NAME)
         return tracer.start_as_current_span(name, attributes=attributes, record_exception=False)
 
     def begin_request(self) -> None:
-        """Start the span of a request, in the client's trace and from the time of arrival."""
+        """Start the span of a request in the client's trace; it begins at the arrival."""
         self.ensure_running()
         state = request_state()
         carrier = {name: request.headers.get(name, "") for name in ("traceparent", "tracestate")}
@@ -77,7 +77,7 @@ class Tracing:
         state.span_token = context.attach(set_span_in_context(state.span))
 
     def record_response(self, response: Response) -> Response:
-        """Add status and code of the response to the span of the request."""
+        """Add the status and code of a response to the span of the request."""
         state = request_state()
         if state.span:
             state.span.set_attribute("http.response.status_code", response.status_code)

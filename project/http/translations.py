@@ -1,4 +1,4 @@
-"""Typed wrappers of Flask-Babel, which translates the English texts per request."""
+"""Typed wrappers of Flask-Babel, which translates texts into the language of the request."""
 
 import flask_babel
 
@@ -14,7 +14,7 @@ def pgettext(context: str, text: str) -> str:
 
 
 def ngettext(singular: str, plural: str, num: int, **variables: object) -> str:
-    """Translate a text in the plural form for `num`; the text may contain `%(num)s`."""
+    """Translate a text in the singular or plural form for `num`, which replaces `%(num)s`."""
     return str(flask_babel.ngettext(singular, plural, num, **variables))
 
 

@@ -1,1 +1,1 @@
-"""Code shared by pages, exports and commands: selection of attempts, formats, headings."""
+"""Code that pages, exports and commands share: selection of attempts, formats, headings."""

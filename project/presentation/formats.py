@@ -1,4 +1,4 @@
-"""Jinja filters and globals, which format numbers, times, codes and URLs for pages."""
+"""Jinja filters and globals that format numbers, times, codes and URLs for pages."""
 
 import json
 from datetime import date as Date  # noqa: N812 - a filter is called date
@@ -33,7 +33,7 @@ _SIZES = (("gigabyte", 10**9), ("megabyte", 10**6), ("kilobyte", 10**3))
 
 
 def init_app(app: Flask) -> None:
-    """Register the filters and globals. An undefined name in a template raises an error."""
+    """Register the filters and globals; make undefined names in templates raise an error."""
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.filters.update(
         number=number,
@@ -68,7 +68,7 @@ def init_app(app: Flask) -> None:
 
 
 def translations() -> Translations:
-    """Return the translations for a file or page in the reader's language."""
+    """Return the translations into the reader's language, for a file or page."""
     if not has_request_context():
         return _load_translations()
     state = request_state()
@@ -78,7 +78,7 @@ def translations() -> Translations:
 
 
 def _load_translations() -> Translations:
-    """Load all texts now, because streamed responses need them after the request context."""
+    """Load the texts of codes and statuses, because streaming outlives the request context."""
     catalog = get_translations()
     codes = (*error_codes.FIELD_CODES, *error_codes.PROBLEMS, *error_codes.OTHER_REASONS)
     reasons = {code: error_codes.reason_text(code) for code in codes}
@@ -119,12 +119,12 @@ def size(value: int) -> str:
 
 
 def expected_size(ending: str, report: Report) -> int:
-    """Return the approximate size of a file in the current language."""
+    """Return the expected size in bytes of a file in the current language."""
     return sizes.expected_size(ending, report, translations())
 
 
 def share(part: int, whole: int) -> str:
-    """Format a share as a percentage. It is never rounded to 0 % or 100 %."""
+    """Format a share as a percentage. A partial share is never rounded to 0 % or 100 %."""
     return translations().share(part, whole)
 
 
@@ -140,7 +140,7 @@ def date(when: Date) -> str:
 
 
 def machine_time(moment: datetime) -> str:
-    """Format a time for HTML's attribute `datetime`, which permits at most milliseconds."""
+    """Format a time for the HTML attribute `datetime`, which permits at most milliseconds."""
     return local(moment).isoformat(timespec="milliseconds")
 
 
@@ -161,7 +161,7 @@ def format_time(time: datetime, pattern: str) -> str:
 
 @lru_cache(maxsize=2048)
 def _format_time(time: datetime, pattern: str, language: str) -> str:
-    """Format a naive time. Cached; equal times of two zones would share a cache entry."""
+    """Format a naive time. Cached; aware times of two zones could be equal."""
     return str(format_datetime(time, pattern, locale=language))
 
 
@@ -185,7 +185,7 @@ def offset_label(time: datetime) -> str:
 
 
 def css_class(value: AttemptRow | Outcome | int) -> str:
-    """Return the CSS class for an outcome, or for the outcome of an attempt or HTTP status."""
+    """Return the CSS class of an outcome, or of the outcome of an attempt or HTTP status."""
     outcome = Outcome.of(value) if isinstance(value, int) else value if isinstance(value, Outcome) else value.outcome
     return {Outcome.CREATED: "ok", Outcome.REJECTED: "bad", Outcome.FAILED: "down", Outcome.UNCHANGED: "same"}[outcome]
 
@@ -202,7 +202,7 @@ def theme() -> str:
 
 
 def is_following() -> bool:
-    """Return whether the page polls for new attempts: True unless the reader turned it off."""
+    """Return whether the page polls for new attempts. The reader can turn this off."""
     return request.cookies.get("follow") != "off"
 
 
@@ -213,7 +213,7 @@ def current_query(**changes: str) -> str:
 
 
 def build_url(endpoint: str, **values: Any) -> str:
-    """Return the URL of a view, also if routing has failed because the host was refused."""
+    """Return the URL of a view, even if the host was refused, so that url_for() would fail."""
     adapter = request_ctx.url_adapter or current_app.url_map.bind("localhost")
     external = values.pop("_external", False)
     present = {name: value for name, value in values.items() if value is not None}

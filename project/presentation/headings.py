@@ -22,7 +22,7 @@ def period_label(selection: Selection, report: Report | None) -> str:
 
 
 def days_label(since: datetime | None, until: datetime | None, now: datetime) -> str:
-    """Describe the period [since, until) in the zone of `now`; `until` is `now` by default."""
+    """Describe the period [since, until) in the zone of `now`; None means no start, or `now`."""
     end = (until or now).astimezone(now.tzinfo)
     if since is None:
         return gettext("until %(day)s", day=_time_label(end, with_year=True))
@@ -52,7 +52,7 @@ def _time_label(time: datetime, *, with_year: bool) -> str:
 
 
 def outcome_names() -> dict[Outcome, str]:
-    """Return the names by which filters show outcomes."""
+    """Return the translated names of outcomes for filters."""
     return {
         Outcome.CREATED: gettext("Created"),
         Outcome.REJECTED: gettext("Rejected"),
@@ -62,7 +62,7 @@ def outcome_names() -> dict[Outcome, str]:
 
 
 def file_heading(selection: Selection, report: Report, reader: str, now: datetime) -> Heading:
-    """Return the heading of a file, which describes the selection."""
+    """Return the heading of a file: its selection, and who exported it when."""
     names = outcome_names()
     outcomes = ", ".join(names[outcome] for outcome in Outcome if outcome in selection.filter.outcomes)
     codes = ", ".join(reason_text(code) for code in sorted(selection.filter.codes))

@@ -1,4 +1,4 @@
-"""Masks attempts for readers who may not see them in full (docs/adr/0032)."""
+"""Masks attempts for readers who may not see personal data (docs/adr/0032)."""
 
 from typing import TypeVar
 
@@ -9,5 +9,5 @@ A = TypeVar("A", bound=AttemptRow)
 
 
 def as_visible(attempt: A) -> A:
-    """Return the attempt, masked unless the reader may see it in full."""
+    """Return the attempt, masked unless the reader may see it unmasked."""
     return attempt if request_state().sees_unmasked(attempt.id) else attempt.masked()

@@ -1,4 +1,4 @@
-"""The reader's selection of attempts: parses query strings and builds new ones."""
+"""The reader's selection of attempts, and the query strings that express it."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,14 +26,14 @@ GROUPS = {
     code: frozenset(name for name, field_code in FIELD_CODES.items() if field_code.status == PROBLEMS[code].status)
     for code in ("validation_failed", "conflict")
 }
-"""Codes of problem documents about fields: an attempt has the code of its first wrong field instead."""
+"""Code of a problem document about fields -> codes of the fields, by which attempts are recorded instead."""
 MAX_TEXT = 200
 CLIENT_PARAMETERS = ("address", "client")
 """Parameters that only auditors and administrators may use."""
 PARAMETERS = ("period", "from", "to", "result", "code", "status", "q", *CLIENT_PARAMETERS, "tz")
 """The parameters of a selection, in the order in which URLs contain them."""
 LISTS = ("result", "code", "status")
-"""Parameters that may be repeated, or have several values with commas."""
+"""Parameters that may be repeated or have several values, separated by commas."""
 EXAMPLES = {
     "period": "7d",
     "from": "2026-11-17",
@@ -45,7 +45,7 @@ EXAMPLES = {
     "before": "01936b4e-2f6a-7c3e-9b1d-5a8f0c2e4d61",
     "limit": "25",
 }
-"""Values for the message about a wrong one."""
+"""Parameter -> valid value, shown in the message about an invalid one."""
 
 _YEARS = range(1970, 9000)
 
@@ -62,17 +62,17 @@ class Selection:
     now: datetime
     """Time of the request, in the display time zone."""
     default: str = DEFAULT
-    """The period if the URL has none."""
+    """The period if the URL contains none."""
     values: Values = field(default_factory=dict)
     """Valid parameters, normalized."""
     ignored: tuple[tuple[str, str], ...] = ()
-    """Name and value of invalid parameters; without a value if the reader must not use the parameter."""
+    """Names and values of invalid parameters. The value is "" if the reader must not use the parameter."""
     is_reversed: bool = False
     """Whether the period ends before it starts."""
     before: UUID | None = None
     after: UUID | None = None
     newer: UUID | None = None
-    """ID of the newest attempt on an open page, which asks for newer ones."""
+    """ID of the newest attempt on an open page that polls for newer attempts."""
     limit: int = 25
 
     @property
@@ -87,9 +87,9 @@ class Selection:
         return next(iter(self.values.get(name, ())), "")
 
     def input_value(self, name: str) -> str:
-        """Return `from` or `to` as an input holds it: without offset, to the millisecond.
+        """Return `from` or `to` as the value of a date and time input, which allows no UTC offset.
 
-        A period with a name is shown by its first and last day.
+        For a named period, these are the first and the last day.
         """
         if self.period == "dates":
             return re.sub(r"([+-]\d\d:\d\d$)", "", self.first(name))[:23]
@@ -101,7 +101,7 @@ class Selection:
     def query(self, **changes: str | Sequence[str] | None) -> str:
         """Return the query string, "" or `?...`, with some values replaced; None removes a value.
 
-        `since` and `until` are `from` and `to` in the query string: `from` is a keyword of Python.
+        The arguments `since` and `until` become `from` and `to`, because `from` is a Python keyword.
         """
         new = {_NAMES.get(name, name): _listed(value) for name, value in changes.items()}
         if "from" in new or "to" in new:
@@ -120,7 +120,7 @@ class Selection:
         return self.query(**{name: [other for other in self.values.get(name, ()) if other != value]})
 
     def query_within(self, since: datetime, until: datetime) -> str:
-        """Return the query string of this selection for the part of its period in [since, until)."""
+        """Return the query string for the part of the period that lies in [since, until)."""
         since = max(since, self.filter.since or since).astimezone(self.zone)
         until = min(until, self.filter.until or until).astimezone(self.zone)
         if since.time() == until.time() == datetime.min.time():
@@ -128,14 +128,17 @@ class Selection:
         return self.query(since=_local_time(since), until=_local_time(until))
 
     def query_before(self, until: datetime) -> str:
-        """Return the query string of this selection for the part of its period before `until`."""
+        """Return the query string for the part of the period before `until`."""
         if self.filter.since is None:
             return self.query(since=None, until=_local_time(until.astimezone(self.zone)))
         return self.query_within(self.filter.since, until)
 
     @property
     def previous(self) -> tuple[datetime, datetime] | None:
-        """The period before, up to the same time of day; None if the period has no such one."""
+        """The preceding period of the same length, to compare with; None if there is none.
+
+        It ends at the same time of day if the period has not ended.
+        """
         since, until = self.filter.since, self.filter.until
         days = {"today": 1, "yesterday": 1, "7d": 7, "last-week": 7, "30d": 30}
         if since is None:
@@ -150,7 +153,7 @@ class Selection:
 
     @property
     def is_filtered(self) -> bool:
-        """Whether anything but the period is selected."""
+        """Whether attempts are selected by more than the period."""
         return bool(self.values.keys() - {"period", "from", "to", "tz"})
 
     def over_all_time(self) -> "Selection":
@@ -168,14 +171,14 @@ def _listed(value: str | Sequence[str] | None) -> Sequence[str]:
 
 
 def _local_time(time: datetime) -> str:
-    """Format a local time like an input of a form; with its offset only if DST repeats it."""
+    """Format a local time for an input of a form; add the UTC offset if the time occurs twice."""
     time = time if is_repeated(time) else time.replace(tzinfo=None)
     is_whole_minute = not (time.second or time.microsecond)
     return time.isoformat(timespec="minutes" if is_whole_minute else "auto")
 
 
 def _period_value(text: str, time: datetime) -> str:
-    """Return a value of `from` or `to` in its normal form: a day, or a local time."""
+    """Return a value of `from` or `to` in its normalized form: a day or a local time."""
     if _can_parse(date.fromisoformat, text):
         return date.fromisoformat(text).isoformat()
     return _local_time(time)
@@ -184,9 +187,9 @@ def _period_value(text: str, time: datetime) -> str:
 def parse_selection(
     args: MultiDict[str, str], zone: ZoneInfo, now: datetime, default: str = DEFAULT, *, unmasked: bool = False
 ) -> Selection:
-    """Parse the query string of a page; invalid parameters are listed in `ignored`.
+    """Parse the query string of a page; list invalid parameters in `ignored`.
 
-    `unmasked` is set for auditors and administrators. Without it, the filters by client address and client program are
+    `unmasked` is set for auditors and administrators. For others, the filters by client address and client program are
     invalid.
     """
     return _Parser(args, zone, now.astimezone(zone), default, unmasked).parse()
@@ -201,7 +204,7 @@ def parse_selection_strictly(
     unmasked: bool = False,
     known: Sequence[str] = PARAMETERS,
 ) -> Selection:
-    """Parse the query string of the API or a download, which accepts the parameters `known`.
+    """Parse the query string of an API request or download with the parameters `known`.
 
     Raises RefusalError for unknown parameters, invalid values and contradictions.
     """
@@ -314,7 +317,7 @@ class _Parser:
 
 
 def _edges(period: str, now: datetime) -> tuple[datetime | None, datetime | None]:
-    """Return start and end of a named period; weeks begin on Monday."""
+    """Return the start and end of a named period. Weeks begin on Monday."""
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     first = midnight.replace(day=1)
     monday = midnight - timedelta(days=midnight.weekday())

@@ -11,7 +11,7 @@ from project.services.status import ServiceState, get_service_state
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class StateLine:
     """A line of /state/."""
 
     label: str
@@ -26,7 +26,7 @@ def current_state() -> ServiceState:
 
 
 def sentence(state: ServiceState) -> str:
-    """Say in one sentence whether anything is wrong."""
+    """Describe the state in one sentence."""
     if state.users_unavailable_since:
         return gettext("No connection to the database since %(time)s.", time=minute(state.users_unavailable_since))
     if state.statistics_unavailable_since:
@@ -38,26 +38,26 @@ def sentence(state: ServiceState) -> str:
 
 
 def sentence_with_last_request(state: ServiceState, received_at: datetime | None) -> str:
-    """Return the state in one sentence; if all is well, with the time of the last request."""
+    """Describe the state in one sentence, with the time of the last request if all is well."""
     if not state.is_well or received_at is None:
         return sentence(state)
     return gettext("All is well, last request %(time)s.", time=minute(received_at))
 
 
-def lines(state: ServiceState) -> list[Line]:
+def lines(state: ServiceState) -> list[StateLine]:
     """Describe the state in four lines."""
     users, statistics = state.users_unavailable_since, state.statistics_unavailable_since
     checked = f"{local(state.checked_at):%H:%M:%S}" if state.checked_at else gettext("not yet")
     return [
-        Line(gettext("Users are created"), _since(users), users is None),
-        Line(gettext("Requests are kept"), _kept(state), state.is_disk_usable),
-        Line(gettext("Statistics are shown"), _since(statistics), statistics is None),
-        Line(gettext("Last check"), f"{checked}, {zone_label()}", state.checked_at is not None),
+        StateLine(gettext("Users are created"), _since(users), users is None),
+        StateLine(gettext("Requests are kept"), _kept(state), state.is_disk_usable),
+        StateLine(gettext("Statistics are shown"), _since(statistics), statistics is None),
+        StateLine(gettext("Last check"), f"{checked}, {zone_label()}", state.checked_at is not None),
     ]
 
 
 def minute(time: datetime) -> str:
-    """Format a time of day, `15:04`, with the day unless it is today."""
+    """Format a time to the minute: `15:04`, with the day unless it is today."""
     time = local(time)
     is_today = time.date() == datetime.now(time.tzinfo).date()
     return format_time(time, "HH:mm" if is_today else "d MMMM, HH:mm")

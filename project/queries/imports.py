@@ -26,7 +26,7 @@ CLAIM = text("now() + interval '15 seconds'")
 after this time."""
 KEEP = text("now() - interval '24 hours'")
 """Imports created before are deleted. The idempotency keys of their rows have the same lifetime."""
-_COUNTS = {field.name for field in fields(ImportRun)} & {"created", "existing", "refused", "undecided"}
+_COUNTS = {field.name for field in fields(ImportRun)} & {"created", "existing", "refused", "pending"}
 _COLUMNS = tuple(getattr(Import, field.name) for field in fields(ImportRun) if field.name not in _COUNTS)
 _ADD_ROWS = text("""
     insert into import_rows (import_id, number, cells, body, fingerprint, outcome, refusal)
@@ -120,7 +120,7 @@ def start_import(connection: Connection, import_id: UUID, kid: str) -> None:
     _finish(connection, import_id, ImportState.CHECKED, state=ImportState.RUNNING, kid=kid)
 
 
-def find_undecided(connection: Connection, import_id: UUID, limit: int) -> list[StoredRow]:
+def find_pending(connection: Connection, import_id: UUID, limit: int) -> list[StoredRow]:
     """Return the next rows that have no outcome."""
     return _find_rows(connection, import_id, limit, None)
 
@@ -212,7 +212,7 @@ def _counts(connection: Connection, import_ids: Sequence[UUID]) -> dict[UUID, di
     query = select(ImportRow.import_id, ImportRow.outcome, func.count()).where(ImportRow.import_id.in_(import_ids))
     counts: dict[UUID, dict[str, int]] = {}
     for import_id, outcome, number in connection.execute(query.group_by(ImportRow.import_id, ImportRow.outcome)):
-        counts.setdefault(import_id, {})[outcome or "undecided"] = number
+        counts.setdefault(import_id, {})[outcome or "pending"] = number
     return counts
 
 

@@ -42,7 +42,7 @@ def results() -> ResponseReturnValue:
     found = page_data.get_results(database, selection)
     found = replace(found, lag_s=database.lag_s)
     last_request = page_data.find_last_request(database)
-    return _results(selection, found, last_request, download=sessions.take_download())
+    return _results(selection, found, last_request, download=sessions.pop_download())
 
 
 @bp.errorhandler(DatabaseUnavailableError)

@@ -237,7 +237,7 @@ def test_an_import_waits_while_postgresql_is_unavailable(
     work()
     confirm(administrator, address)
     with monkeypatch.context() as outage:
-        outage.setattr(import_runner, "decide", lambda *_: (_ for _ in ()).throw(DatabaseUnavailableError()))
+        outage.setattr(import_runner, "register_rows", lambda *_: (_ for _ in ()).throw(DatabaseUnavailableError()))
         with pytest.raises(DatabaseUnavailableError):
             work()
 
