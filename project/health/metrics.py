@@ -125,6 +125,8 @@ def _add_process_metrics(runtime: Runtime) -> None:
     metrics.counter("useradd_attempts_drained_total", description, read=lambda: upkeep.drained)
     description = "Attempts that are not aggregated yet: statistics read each of them"
     metrics.gauge("useradd_rollup_lag_attempts", description, lambda: upkeep.unaggregated, combine=max)
+    description = "Difference between the clocks of PostgreSQL and this machine; above 60 nothing is deleted by age"
+    metrics.gauge("useradd_clock_difference_seconds", description, lambda: upkeep.clock_difference_s, combine=max)
 
 
 def _add_database_metrics(metrics: Metrics, labels: dict[str, str], database: Database) -> None:

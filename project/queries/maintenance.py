@@ -16,11 +16,22 @@ MAX_CLOCK_DIFFERENCE = timedelta(minutes=1)
 
 def check_clocks(connection: Connection) -> datetime:
     """Return PostgreSQL's time. Raises ClocksDifferError if this machine's clock differs."""
+    now, difference = _compare_clocks(connection)
+    if abs(difference) > MAX_CLOCK_DIFFERENCE:
+        raise ClocksDifferError(difference)
+    return now
+
+
+def measure_clock_difference(connection: Connection) -> float:
+    """Return by how many seconds the clocks of PostgreSQL and this machine differ."""
+    return abs(_compare_clocks(connection)[1].total_seconds())
+
+
+def _compare_clocks(connection: Connection) -> tuple[datetime, timedelta]:
+    """Return PostgreSQL's time, and by how much this machine's is behind."""
     here = datetime.now(UTC)
     now: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
-    if abs(now - here) > MAX_CLOCK_DIFFERENCE:
-        raise ClocksDifferError(now - here)
-    return now
+    return now, now - here
 
 
 _PROBE_COMMIT = """

@@ -15,7 +15,7 @@ from functools import partial
 from project.database import Database, ReadDatabase, deadline
 from project.domain.errors import DatabaseUnavailableError
 from project.queries.aggregates import aggregate
-from project.queries.maintenance import ping
+from project.queries.maintenance import measure_clock_difference, ping
 from project.services import attempts, audit
 from project.services.activity import Activity
 from project.services.attempts import Delivery
@@ -29,7 +29,7 @@ PAUSE_S = (0.15, 0.35)
 ORPHANS_EVERY_S = 5
 PURGE_EVERY_S = 3600
 AFTER_ERROR_S = 5
-PRUNE_EVERY_S = 60
+PRUNE_EVERY_S = COMPARE_CLOCKS_EVERY_S = 60
 MEASURE_EVERY_S = 1.0
 CHECK_EVERY_S = 0.5
 CHECK_DATABASE_EVERY_S = 0.5
@@ -94,6 +94,8 @@ class Upkeep:
         """Number of attempts that this process has drained from the spool."""
         self.unaggregated = 0
         """Number of attempts that were not aggregated after the last aggregation step."""
+        self.clock_difference_s = 0.0
+        """Seconds by which the clocks of PostgreSQL and this machine differed at the last check."""
         self._pid = 0
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -110,6 +112,7 @@ class Upkeep:
                 Job(self._activity.flush, database=database),
             ],
             "tables": [
+                Job(self._compare_clocks, COMPARE_CLOCKS_EVERY_S, database=database),
                 Job(partial(attempts.purge_keys, database), PURGE_EVERY_S, database=database),
                 Job(self._aggregate, database=database),
                 *(self._pruning() if keep_days else []),
@@ -190,6 +193,9 @@ class Upkeep:
 
     def _drain_orphans(self) -> None:
         self._count_drained(self._delivery.drain_orphans)
+
+    def _compare_clocks(self) -> None:
+        self.clock_difference_s = self._database.run_once(measure_clock_difference)
 
     def _mask_again(self) -> bool:
         """Mask a batch of attempts again. After MASK_S, finish once none is left."""

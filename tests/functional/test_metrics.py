@@ -2,7 +2,9 @@
 
 import ipaddress
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
@@ -14,6 +16,7 @@ from project.contract.error_codes import reason_codes
 from project.database import Database
 from project.domain.attempts import Outcome
 from project.health.metrics import outcomes
+from project.queries import maintenance
 from project.runtime import Runtime
 from project.services.upkeep import Upkeep
 from project.spool import Spool, SpoolError
@@ -158,6 +161,16 @@ def test_metrics_show_used_connections_and_unaggregated_attempts(client: FlaskCl
     assert sample_value(client, "useradd_database_connections_max", database="writing") == 5
     assert sample_value(client, "useradd_database_waiting_threads", database="writing") == 0
     assert sample_value(client, "useradd_rollup_lag_attempts") == 1_999
+
+
+def test_metrics_show_by_how_much_the_clocks_differ(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime: Runtime = client.application.extensions["useradd"]
+    behind = timedelta(days=-2)
+    monkeypatch.setattr(maintenance, "datetime", SimpleNamespace(now=lambda zone: datetime.now(zone) + behind))
+
+    runtime.upkeep.run_round()
+
+    assert sample_value(client, "useradd_clock_difference_seconds") == pytest.approx(2 * 86400, abs=60)
 
 
 def test_drained_attempts_are_counted(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
