@@ -41,7 +41,7 @@ def install_host_failover(engine: Engine) -> None:
     ) -> extensions.connection:
         hosts = _hosts(options)
         if len(hosts) > 1:
-            return failover.open(options | {"connection_factory": HostConnection}, hosts)
+            return failover.connect_any(options | {"connection_factory": HostConnection}, hosts)
         with deadline(LAST_HOST_CONNECT_S):
             return _connect(options | hosts[0])
 
@@ -77,7 +77,7 @@ class _Failover:
         self._current = HostState()
         self._lock = threading.Lock()
 
-    def open(self, options: dict[str, Any], hosts: list[dict[str, str]]) -> extensions.connection:
+    def connect_any(self, options: dict[str, Any], hosts: list[dict[str, str]]) -> extensions.connection:
         """Connect to the first host that answers."""
         silent = self._current.host if self._current.is_silent else None
         if hosts[self._preferred] == silent:

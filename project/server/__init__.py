@@ -79,6 +79,7 @@ def serve(
             stopping,
             balancer,
             index,
+            supervisor.heartbeats,
             supervisor.stop_signals,
             body_limits,
             describe_refusal,

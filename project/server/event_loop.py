@@ -3,6 +3,7 @@
 import errno
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 from waitress.server import TcpWSGIServer
@@ -26,11 +27,13 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
 
     channel_class = Channel
     describe_refusal: DescribeRefusal
+    beat: Callable[[], None]
     _check_at = _accept_at = _log_at = 0.0
     _closed = 0
 
     def readable(self) -> bool:
         """Return whether to accept connections. The event loop calls this in each round."""
+        self.beat()
         now = time.monotonic()
         if now >= self._check_at:
             self._check_at = now + CHECK_EVERY_S

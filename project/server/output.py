@@ -14,6 +14,9 @@ BLOCKED_S = 0.1
 """Seconds after which a write is interrupted: another process may have filled the pipe just before."""
 
 
+_is_writing = False
+
+
 class _BlockedError(Exception):
     """A write did not finish in time."""
 
@@ -77,12 +80,19 @@ def _write(descriptor: int, data: bytes) -> int:
     poller.register(descriptor, select.POLLOUT)
     if not poller.poll(0):
         return 0
+    global _is_writing  # noqa: PLW0603 - the signal handler knows no other state
+    _is_writing = True
     signal.setitimer(signal.ITIMER_REAL, BLOCKED_S)
     try:
         return os.write(descriptor, data)
     finally:
+        _is_writing = False
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _raise_blocked(number: int, frame: FrameType | None) -> None:
-    raise _BlockedError
+    """Interrupt a write. A signal of another process, which nobody expects, does nothing."""
+    global _is_writing  # noqa: PLW0603 - as above
+    if _is_writing:
+        _is_writing = False
+        raise _BlockedError

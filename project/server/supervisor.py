@@ -11,6 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
+from project.server import heartbeats
+from project.server.heartbeats import Heartbeats
 from project.server.output import end_interrupted_line, stop_blocking_log
 
 log = logging.getLogger(__name__)
@@ -20,6 +22,8 @@ PREPARE_S = 10
 _RESTART_DELAY_S = 1.0
 """Delay before a failed preparation or fork is retried, and before a worker that died sooner than this is replaced."""
 
+_UNUSED_SIGNALS = ("SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGPIPE", "SIGIO", "SIGPWR")
+"""Signals that end a process by default and have no meaning for this service; some systems lack some of them."""
 _CLEAN_STATUSES = {0, signal.SIGTERM}
 """Wait statuses of workers that have ended cleanly; SIGTERM kills one that has not begun to serve."""
 
@@ -44,6 +48,9 @@ class Supervisor:
         self._lifeline = os.pipe()
         self.stop_signals = stop_signals()
         self._watched = {*self.stop_signals, signal.SIGCHLD}
+        self.heartbeats = Heartbeats(count)
+        self._checked_at = 0.0
+        _ignore_unused_signals()
         signal.pthread_sigmask(signal.SIG_BLOCK, self._watched)
         stop_blocking_log()
 
@@ -75,17 +82,38 @@ class Supervisor:
             self._start_worker(index)
 
     def _start_worker(self, index: int) -> None:
+        self.heartbeats.start(index)
         if pid := self._fork(partial(self._work, index)):
             self._workers[pid] = (index, time.monotonic())
 
     def watch(self) -> int:
-        """Replace workers that die, until a stop signal; return the exit status."""
-        while (number := signal.sigwait(self._watched)) == signal.SIGCHLD:
+        """Replace workers that die or hang, until a stop signal; return the exit status."""
+        while (number := self._next_signal()) in {None, signal.SIGCHLD}:
             for pid, status in _reap():
                 self._replace(pid, status)
+            self._kill_hung()
         if number == signal.SIGINT:
             end_interrupted_line()
         return self._stop()
+
+    def _next_signal(self) -> int | None:
+        """Wait for a signal, or return None when it is time to check the workers."""
+        if sys.platform == "darwin":  # has no sigtimedwait()
+            return signal.sigwait(self._watched)
+        received = signal.sigtimedwait(self._watched, heartbeats.CHECK_EVERY_S)
+        return received.si_signo if received else None
+
+    def _kill_hung(self) -> None:
+        """Kill workers that hang; their end is noticed and they are replaced like others."""
+        now = time.monotonic()
+        if now - self._checked_at < heartbeats.CHECK_EVERY_S:
+            return
+        self._checked_at = now
+        hung = self.heartbeats.find_hung()
+        for pid, (index, _) in self._workers.items():
+            if index in hung:
+                log.error("worker hangs, killing it", extra={"worker": index, "pid": pid})
+                os.kill(pid, signal.SIGKILL)
 
     def _replace(self, pid: int, status: int) -> None:
         code = os.waitstatus_to_exitcode(status)
@@ -143,6 +171,13 @@ class Supervisor:
             log.exception("worker crashed")
             sys.exit(1)
         sys.exit(0)
+
+
+def _ignore_unused_signals() -> None:
+    """Ignore signals that would end this process, and its children, without a reason."""
+    for number in (getattr(signal, name) for name in _UNUSED_SIGNALS if hasattr(signal, name)):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _try_fork() -> int | None:

@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from types import FrameType
 from typing import Any
 from wsgiref.types import WSGIApplication
@@ -14,6 +15,7 @@ from waitress.adjustments import Adjustments
 from project.server.balancing import ConnectionBalancer
 from project.server.connections import DescribeRefusal, Dispatcher, wake_unless_held
 from project.server.event_loop import BACKLOG, Server
+from project.server.heartbeats import Heartbeats
 
 HARD_BODY_LIMIT = 256 * 1024
 """Size in bytes of a body above which waitress refuses the request. The application does not see or record it."""
@@ -31,6 +33,7 @@ def run_worker(
     stopping: Callable[[], None],
     balancer: ConnectionBalancer,
     index: int,
+    heartbeats: Heartbeats,
     stop_signals: Iterable[signal.Signals],
     body_limits: Mapping[str, int],
     describe_refusal: DescribeRefusal,
@@ -45,12 +48,12 @@ def run_worker(
         app, {}, _sock=listener, dispatcher=dispatcher, adj=settings, sockinfo=address, bind_socket=False
     )
     server.describe_refusal = describe_refusal
+    server.beat = partial(heartbeats.beat, index)
     server.handle_accept = balancer.wrap_accept(server.handle_accept, index, server.active_channels)
     server.pull_trigger = wake_unless_held(server.pull_trigger)
     stop = _stop_handler(server, drain_s, stopping, stop_signals)
     for number in stop_signals:
         signal.signal(number, stop)
-    signal.signal(signal.SIGUSR1, _exit)
     server.run()
 
 
@@ -80,6 +83,7 @@ def _stop_handler(
     def stop(number: int, frame: FrameType | None) -> None:
         for again in stop_signals:
             signal.signal(again, _ignore)  # SIG_IGN: the event loop fails if a signal is pending
+        signal.signal(signal.SIGUSR1, _exit)
         stopping()
         threading.Thread(target=_drain, args=(server, drain_s), daemon=True).start()
 

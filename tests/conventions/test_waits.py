@@ -100,7 +100,7 @@ ALLOWED = {
     "project/server/supervisor.py Supervisor._replace time.sleep": "supervisor",
     "project/server/supervisor.py Supervisor._stop time.sleep": "stop",
     "project/server/supervisor.py Supervisor.prepare time.sleep": "start",
-    "project/server/supervisor.py Supervisor.watch signal.sigwait": "idle",
+    "project/server/supervisor.py Supervisor._next_signal signal.sigwait": "idle",
     "project/server/supervisor.py _run_delayed time.sleep": "supervisor",
     "project/server/supervisor.py _stop_with_supervisor os.read": "idle",
     "project/server/worker.py _drain time.sleep": "stop",
@@ -128,7 +128,7 @@ ALLOWED = {
 
 A lock has one line per file: its bound depends on all its holders. Other waits name their function.
 """
-OTHER_ROWS = {"silence", "request", "group", "queue", "permit", "intent", "record", "redis", "program"}
+OTHER_ROWS = {"silence", "heartbeat", "request", "group", "queue", "permit", "intent", "record", "redis", "program"}
 """Rows of waits that have a bound of their own."""
 ALWAYS_READY = {"connection.poll", "server.poll", "self._queue.put", "self._records.put", "self._intents.put"}
 """psycopg2's and subprocess's poll() and SimpleQueue's put() do not wait."""

@@ -113,6 +113,15 @@ def app(environ, start_response):
     return [body]
 """)
 
+HANGING = PROGRAM.replace("workers=1", "workers=2").replace(
+    "release = ",
+    """
+from project.server import heartbeats
+
+heartbeats.CHECK_EVERY_S, heartbeats.HUNG_CHECKS = 0.5, 6
+release = """,
+)
+
 SCARCE = _responding(
     """
 import errno, os
@@ -836,6 +845,47 @@ def test_a_system_without_processes_delays_the_replacement_of_a_worker_and_ends_
 
         assert process.wait(10) == 0
     assert lines == ["worker died, replacing it\n", *["process cannot be started, retrying\n"] * 2]
+
+
+def test_a_worker_that_hangs_is_replaced_and_one_whose_threads_are_busy_is_not() -> None:
+    with _started(HANGING) as process, ExitStack() as stack:
+        port = _port(process)
+        for _ in range(2 * THREADS):
+            stack.enter_context(_connection(port)).request("GET", "/slow")
+        workers: list[int] = []
+        while len(set(workers)) < 2:
+            workers.append(int(_line(process).removeprefix("working ")))
+        busy, hung = workers[0], workers[-1]
+        os.kill(hung, signal.SIGSTOP)
+
+        eventually(lambda: hung not in children(process.pid), 30, "the worker was not killed")
+        eventually(lambda: len(children(process.pid)) == 2, 10, "the worker was not replaced")
+
+        assert busy in children(process.pid)
+
+
+@pytest.mark.parametrize("name", ["USR1", "USR2", "ALRM", "VTALRM", "PROF", "PIPE", "IO", "PWR"])
+def test_a_signal_that_nobody_uses_ends_neither_supervisor_nor_worker(name: str) -> None:
+    with _started(SHARING) as process:
+        port, number = _port(process), signal.Signals[f"SIG{name}"]
+        eventually(lambda: _answers_of(port, 2), 10, "a worker does not answer")
+        signalled, killed = children(process.pid)
+
+        os.kill(process.pid, number)
+        os.kill(signalled, number)
+        os.kill(killed, signal.SIGKILL)
+
+        eventually(lambda: len(set(children(process.pid)) - {killed}) == 2, 10, "the worker was not replaced")
+        assert signalled in eventually(lambda: _answers_of(port, 2), 10, "a worker does not answer")
+        process.terminate()
+        assert process.wait(timeout=30) == 0
+
+
+def _answers_of(port: int, workers: int) -> set[int]:
+    """Return the workers that answer, or an empty set if they are fewer."""
+    with ExitStack() as stack:
+        found = {int(_ask(stack.enter_context(_connection(port)))) for _ in range(2 * workers)}
+    return found if len(found) == workers else set()
 
 
 def _connection(port: int) -> AbstractContextManager[HTTPConnection]:

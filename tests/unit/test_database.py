@@ -225,7 +225,7 @@ class Servers:
 
     def connect(self) -> HostState:
         """Return the state of the host that answers."""
-        connection = self._failover.open({}, [{"host": "a"}, {"host": "b"}])
+        connection = self._failover.connect_any({}, [{"host": "a"}, {"host": "b"}])
         assert isinstance(connection, HostConnection)
         assert connection.host_state
         return connection.host_state
