@@ -10,11 +10,11 @@ from wtforms import StringField
 from project.admin.confirmation import (
     Confirmation,
     ConfirmForm,
-    ask,
     is_reauthenticated,
     issued,
     key_of,
     redirect_to_issued,
+    render_confirmation,
     show_issued,
 )
 from project.admin.routes import PAGE_SIZE, before, bp, list_state, render_list
@@ -37,7 +37,7 @@ REVOKE = Confirmation(
 
 
 class KeyForm(ConfirmForm):
-    """Form that creates an API key."""
+    """A form that creates an API key."""
 
     name = StringField(_("Purpose"))
 
@@ -53,7 +53,7 @@ def api_keys() -> ResponseReturnValue:
 
 @bp.route("/api-keys/new/", methods=["GET", "POST"])
 def create_api_key() -> ResponseReturnValue:
-    """Create an API key (POST), and show it once (GET): only its hash is stored."""
+    """Show the form (GET), create an API key (POST), and after that show the key once (GET)."""
     runtime, form = get_runtime(), KeyForm(request.form)
     if kept := issued():
         api_key = derive_api_key(runtime.passwords, kept[0])
@@ -70,7 +70,7 @@ def create_api_key() -> ResponseReturnValue:
 
 
 def _checked_name(form: KeyForm) -> str | None:
-    """Return the normalized name from the form; return None and set form errors if invalid."""
+    """Return the normalized name from the form; if invalid, return None and set form errors."""
     try:
         return normalize_name(form.name.data or "")
     except RuleError as error:
@@ -88,7 +88,7 @@ def revoke_api_key(key_id: UUID) -> ResponseReturnValue:
         key = service.find(get_runtime().read_database.primary, key_id)
         if key is None:
             abort(404)
-        return ask(REVOKE, key.name, back, form)
+        return render_confirmation(REVOKE, key.name, back, form)
     name = service.revoke(get_runtime().database, key_id, request_state().account.id)
     flash(REVOKE.done % {"name": name}, "ok")
     return redirect(back)

@@ -1,4 +1,4 @@
-"""The audit log as a page and as a file, for auditors and administrators."""
+"""Pages for auditors and administrators: the audit log, and its download."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ COLUMNS = ("id", "at", "actor_kind", "actor_id", "actor", "action", "target_id",
 @bp.get("/audit/")
 @page_parameters("about", "before")
 def audit() -> ResponseReturnValue:
-    """List what administrators did, downloads and imports, newest first."""
+    """List the entries of the audit log, newest first, optionally about one user or key."""
     about = _about()
     rows = service.find_page(get_runtime().read_database.primary, PAGE_SIZE + 1, before(), about)
     filters = {"about": str(about)} if about else {}
@@ -35,7 +35,7 @@ def audit() -> ResponseReturnValue:
 @bp.get("/audit/export.csv")
 @page_parameters("about")
 def audit_export() -> Response:
-    """Stream the audit log as CSV, optionally only the entries about one user or key."""
+    """Stream the entries of the audit log as CSV, optionally about one user or key."""
     rate_limits.consume_for_reader(rate_limits.EXPORTS)
     about, runtime = _about(), get_runtime()
     database = runtime.read_database.primary
@@ -48,7 +48,7 @@ def audit_export() -> Response:
 
 
 def action_label(entry: Entry) -> str:
-    """Return what was done, in words."""
+    """Return the label of the action of an entry, with its details."""
     labels = {
         Action.USER_BLOCKED: gettext("User blocked"),
         Action.USER_UNBLOCKED: gettext("User unblocked"),
@@ -84,7 +84,7 @@ def _detail_label(name: str, value: str | int) -> str:
 
 
 def actor_label(entry: Entry) -> str:
-    """Return who did it."""
+    """Return the label of the actor of an entry."""
     match entry.actor_kind:
         case ActorKind.COMMAND:
             return gettext("Command line")
@@ -99,7 +99,7 @@ def _about() -> UUID | None:
 
 
 def _csv(blocks: Iterable[list[Entry]]) -> Iterator[str]:
-    """Yield the file in parts. Values that look like formulas are disarmed."""
+    """Yield the file in parts. An apostrophe is written before values that look like formulas."""
     yield ",".join(COLUMNS) + "\r\n"
     for block in blocks:
         part = io.StringIO()

@@ -1,4 +1,4 @@
-"""Confirmation of changes; asks for the password unless it was entered recently."""
+"""Confirmation pages and forms, re-authentication, and pages that show a secret once."""
 
 import re
 import time
@@ -14,12 +14,12 @@ from project.http import reauthentication
 from project.http.translations import gettext
 
 SHOWN_S = 60
-"""Seconds within which the page with an issued secret has to be opened."""
+"""Seconds after which an issued secret is no longer shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """Texts of a confirmation page, and the message shown after the change."""
+    """The texts of a confirmation page, and the message after the change."""
 
     title: str
     explanation: str
@@ -28,15 +28,15 @@ class Confirmation:
 
 
 class ConfirmForm(Form):
-    """Form that confirms a sensitive action. CSRFProtect has checked its token."""
+    """A form that confirms a sensitive action. CSRFProtect has checked its CSRF token."""
 
     password = PasswordField(_("Your password"))
     once = HiddenField(default=new_key)
-    """The key from which an issued secret is derived: a form that is sent twice issues the same."""
+    """The key from which an issued secret is derived, so that a form that is sent twice issues the same secret."""
 
 
-def ask(confirmation: Confirmation, name: str, back: str, form: ConfirmForm) -> ResponseReturnValue:
-    """Return the confirmation page, whose form sends a POST to the same address."""
+def render_confirmation(confirmation: Confirmation, name: str, back: str, form: ConfirmForm) -> ResponseReturnValue:
+    """Return a confirmation page, whose form sends a POST to the same address."""
     page = render_template(
         "admin/confirmation.html",
         confirmation=confirmation,
@@ -49,7 +49,7 @@ def ask(confirmation: Confirmation, name: str, back: str, form: ConfirmForm) -> 
 
 
 def is_reauthenticated(form: ConfirmForm) -> bool:
-    """Return whether the password was entered recently or is correct now; else set form errors."""
+    """Return whether the password was entered recently or is correct; if not, set form errors."""
     if not reauthentication.is_required() or reauthentication.verify(form.password.data or ""):
         return True
     error = gettext("This is not your password.") if form.password.data else gettext("Enter your password.")
@@ -58,16 +58,16 @@ def is_reauthenticated(form: ConfirmForm) -> bool:
 
 
 def redirect_to_issued(key: str, name: str) -> ResponseReturnValue:
-    """Redirect to the same address with GET, which shows once the secret derived from this key.
+    """Redirect to the same address with GET, which shows the secret derived from this key once.
 
-    The session keeps the key, which gives no secret without PASSWORD_SECRET.
+    The session contains the key. Without PASSWORD_SECRET, nobody can derive the secret from it.
     """
     session["issued"] = {"path": request.path, "key": key, "name": name, "at": int(time.time())}
     return redirect(request.full_path.rstrip("?"))
 
 
 def issued() -> tuple[str, str] | None:
-    """Return key and name of the secret that this page has to show now, or None."""
+    """Return the key and the name of the secret that this request has to show, or None."""
     kept = session.get("issued")
     if request.method != "GET" or not kept or kept["path"] != request.path or time.time() - kept["at"] > SHOWN_S:
         return None
@@ -75,12 +75,12 @@ def issued() -> tuple[str, str] | None:
 
 
 def show_issued(title: str, secret: str, back: str, *, example: bool) -> ResponseReturnValue:
-    """Return the page that shows a secret; reloading it shows the form again."""
+    """Return the page that shows a secret. If it is reloaded, the form is shown instead."""
     session.pop("issued")
     return render_template("admin/secret.html", title=title, secret=secret, back=back, example=example)
 
 
 def key_of(form: ConfirmForm) -> str:
-    """Return the key of this form, or a new one if the form has none that is usable."""
+    """Return the key of a form, or a new key if it is missing or invalid."""
     key = form.once.data or ""
     return key if re.fullmatch(r"[\w-]{16,64}", key, re.ASCII) else new_key()

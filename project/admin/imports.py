@@ -1,4 +1,4 @@
-"""Administration pages that create users from a file: upload, check, create, download."""
+"""Administration pages that import a file: upload, check, create users, download results."""
 
 import io
 from pathlib import PurePath
@@ -9,7 +9,7 @@ from flask.typing import ResponseReturnValue
 from flask_babel import lazy_gettext as _
 from wtforms import BooleanField, Form
 
-from project.admin.confirmation import Confirmation, ConfirmForm, ask, is_reauthenticated
+from project.admin.confirmation import Confirmation, ConfirmForm, is_reauthenticated, render_confirmation
 from project.admin.routes import bp
 from project.contract.import_runner import MAX_FILE, MAX_ROWS, get_import_runner
 from project.contract.import_texts import cells_and_messages, file_text, refused_cells, refused_heads, stored_source
@@ -27,9 +27,9 @@ from project.services import imports as service
 
 ADDRESS = "/admin/imports/new/"
 HARD_BODY_LIMIT = MAX_FILE + 2**20
-"""Bytes from which the server refuses an upload before the application sees it."""
+"""Maximum number of bytes of an upload that the server passes to the application."""
 MAX_SHOWN = 100
-"""Maximum number of refused rows on the page; the file has all of them."""
+"""Maximum number of refused rows on the page; the download contains all of them."""
 MAX_NAME = 200
 TYPES = {
     "csv": "text/csv; charset=utf-8",
@@ -43,7 +43,7 @@ CREDENTIALS_ONCE = Confirmation(
 
 
 class UploadForm(Form):
-    """Form that uploads a file; the file itself is in request.files."""
+    """A form that uploads a file. The file itself is in request.files."""
 
     ignore_unknown = BooleanField(_("Ignore columns with unknown names"))
 
@@ -51,7 +51,7 @@ class UploadForm(Form):
 @bp.get("/imports/")
 @page_parameters()
 def imports() -> str:
-    """List the imports of the last 24 hours, and the form to upload another file."""
+    """List the imports of the last 24 hours."""
     runs = service.find_all(get_runtime().read_database.primary)
     return render_template("admin/imports.html", runs=runs)
 
@@ -59,10 +59,10 @@ def imports() -> str:
 @bp.route("/imports/new/", methods=["GET", "POST"])
 @page_parameters()
 def new_import() -> ResponseReturnValue:
-    """Show the form to upload a file (GET), or store a file and let it be checked (POST).
+    """Show the form to upload a file (GET), or store a file and start checking it (POST).
 
-    The token is checked here, because the body may be read only after its limit has been raised, which is done only for
-    administrators.
+    The CSRF token is checked here, because the body may be read only after its limit has been raised, which is done
+    only for administrators.
     """
     if request.method != "POST":
         return _upload_page(UploadForm())
@@ -89,7 +89,7 @@ def _upload_page(form: UploadForm, error: str = "") -> str:
 @bp.route("/imports/<uuid:import_id>/", methods=["GET", "POST"])
 @page_parameters()
 def show_import(import_id: UUID) -> ResponseReturnValue:
-    """Show the progress and result of an import (GET), or let its users be created (POST)."""
+    """Show the progress and result of an import (GET), or start creating its users (POST)."""
     form, run = ConfirmForm(request.form), _find(import_id)
     if request.method != "POST":
         return _page(run, form)
@@ -103,12 +103,14 @@ def show_import(import_id: UUID) -> ResponseReturnValue:
 
 @bp.route("/imports/<uuid:import_id>/credentials/", methods=["GET", "POST"])
 def import_credentials(import_id: UUID) -> ResponseReturnValue:
-    """Ask for confirmation (GET) or send the credentials of an import, once (POST)."""
+    """Ask for confirmation (GET), or send the credentials of an import once (POST)."""
     form, run = ConfirmForm(request.form), _find(import_id)
     if run.credentials_at is not None or run.state is not ImportState.DONE:
         return redirect(url_for("admin.show_import", import_id=import_id))
     if request.method != "POST" or not is_reauthenticated(form):
-        return ask(CREDENTIALS_ONCE, run.file_name, url_for("admin.show_import", import_id=import_id), form)
+        return render_confirmation(
+            CREDENTIALS_ONCE, run.file_name, url_for("admin.show_import", import_id=import_id), form
+        )
     runtime = get_runtime()
     issued = service.download_credentials(runtime.database, runtime.passwords, run, request_state().account.id)
     delimiter = _delimiter()
@@ -119,7 +121,7 @@ def import_credentials(import_id: UUID) -> ResponseReturnValue:
 @bp.get("/imports/<uuid:import_id>/refused.<any(csv, xlsx):ending>")
 @page_parameters()
 def refused_rows(import_id: UUID, ending: str) -> Response:
-    """Send the refused rows as they stand in the file, with what to fix."""
+    """Send the refused rows of a file, unchanged except for a column `What to fix`."""
     run, file = _find(import_id), io.BytesIO()
     source = stored_source(run)
     rows = service.find_refused(get_runtime().read_database.primary, import_id)

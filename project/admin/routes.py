@@ -21,7 +21,7 @@ FOR_AUDITORS = {"admin.audit", "admin.audit_export"}
 
 @bp.before_request
 def require_role() -> None:
-    """Require an administrator, for the audit log also an auditor, and limit changes.
+    """Require an administrator, or an auditor for the audit log; count changes.
 
     Raises RefusalError or RateLimitedError.
     """
@@ -35,7 +35,7 @@ def require_role() -> None:
 @bp.get("/")
 @works_in_outage
 def state() -> str:
-    """Show the state of the database, the statistics and the spool."""
+    """Show the state of the databases, the spool and the workers."""
     r = get_runtime()
     status = get_status(r.database, r.read_database, r.spool, r.upkeep, r.metrics)
     return render_template("admin/state.html", state=status)
@@ -47,11 +47,11 @@ def before() -> UUID | None:
 
 
 def list_state(*names: str) -> dict[str, Any]:
-    """Return the parameters of the list from which the reader came, to lead back to it."""
+    """Return the query parameters of the list from which the user came, for a link back to it."""
     return {name: request.args[name] for name in names if request.args.get(name)}
 
 
 def render_list(template: str, rows: Sequence[object], **values: object) -> str:
-    """Render a page of a list. Pass PAGE_SIZE + 1 rows if there are older ones."""
+    """Render a page of a list. PAGE_SIZE + 1 rows mean that there are older ones."""
     values = {"filters": {}, "is_too_broad": False} | values
     return render_template(template, rows=rows[:PAGE_SIZE], has_older=len(rows) > PAGE_SIZE, **values)

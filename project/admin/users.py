@@ -11,11 +11,11 @@ from project.admin.audit import action_label, actor_label
 from project.admin.confirmation import (
     Confirmation,
     ConfirmForm,
-    ask,
     is_reauthenticated,
     issued,
     key_of,
     redirect_to_issued,
+    render_confirmation,
     show_issued,
 )
 from project.admin.routes import PAGE_SIZE, before, bp, list_state, render_list
@@ -85,7 +85,7 @@ CHANGES: Mapping[str, Callable[[Database, UUID, UUID], str]] = {
 @bp.get("/users/")
 @page_parameters(*LIST_PARAMETERS)
 def users() -> ResponseReturnValue:
-    """List users, newest first, with their contacts in full."""
+    """List users, newest first, with unmasked contacts."""
     args = request.args
     text = clean(args.get("search", "").strip(), MAX_SEARCH)
     known = {"active": FLAGS, "role": list(Role)}
@@ -111,7 +111,7 @@ def users() -> ResponseReturnValue:
 @bp.get("/users/<uuid:user_id>/")
 @page_parameters(*LIST_PARAMETERS)
 def user(user_id: UUID) -> ResponseReturnValue:
-    """Show all data of a user, the possible changes, and what administrators did."""
+    """Show a user with the possible changes and the last entries of the audit log."""
     return render_template(
         "admin/user.html",
         user=_find(user_id),
@@ -126,7 +126,7 @@ def user(user_id: UUID) -> ResponseReturnValue:
 @bp.route(f"/users/<uuid:user_id>/<any({', '.join(CONFIRMATIONS)}):action>/", methods=["GET", "POST"])
 @page_parameters(*LIST_PARAMETERS)
 def change_user(user_id: UUID, action: str) -> ResponseReturnValue:
-    """Ask for confirmation (GET) or change the user (POST)."""
+    """Ask for confirmation (GET), change the user (POST), or show a new password once (GET)."""
     back = url_for("admin.user", user_id=user_id, **list_state(*LIST_PARAMETERS))
     confirmation = CONFIRMATIONS[action]
     runtime, form = get_runtime(), ConfirmForm(request.form)
@@ -135,7 +135,7 @@ def change_user(user_id: UUID, action: str) -> ResponseReturnValue:
         if password := service.find_issued_password(runtime.database, runtime.passwords, user_id, key):
             return show_issued(gettext("New password of %(name)s", name=login), password, back, example=False)
     if request.method != "POST" or not is_reauthenticated(form):
-        return ask(confirmation, _find(user_id).username, back, form)
+        return render_confirmation(confirmation, _find(user_id).username, back, form)
     by = request_state().account.id
     if action == RESET:
         key = key_of(form)

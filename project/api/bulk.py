@@ -1,4 +1,4 @@
-"""POST /useradd/bulk: many users in one request, each line is an attempt of its own."""
+"""POST /useradd/bulk creates many users in one request. Each line is a separate attempt."""
 
 import json
 import re
@@ -29,20 +29,20 @@ from project.services.registration import GROUP
 
 ADDRESSES = ("/api/v1/useradd/bulk/", "/api/v1/useradd/bulk", "/useradd/bulk/", "/useradd/bulk")
 MAX_USERS, MAX_BODY = 10_000, 8 * 2**20
-"""Users and bytes of a request."""
+"""Maximum numbers of users and bytes of a request."""
 HARD_BODY_LIMIT = MAX_BODY + 2**20
-"""Bytes from which the server refuses a request, unrecorded, before the application sees it."""
-AT_ONCE = 2
-"""Requests that a process serves at once: more would take threads and time from /useradd."""
+"""Maximum number of bytes that the server passes to the application. A larger request is refused and not recorded."""
+MAX_CONCURRENT = 2
+"""Maximum number of concurrent bulk requests per process: more would take threads and time from /useradd."""
 _NDJSON = re.compile(r"application/(?:x-)?(?:ndjson|jsonl|jsonlines)", re.IGNORECASE)
 _encode = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
 
-_permits = BoundedSemaphore(AT_ONCE)
+_permits = BoundedSemaphore(MAX_CONCURRENT)
 
 
 @public
 def useradd_bulk() -> Response:
-    """Create the users of a request; stream the answers of its lines group by group."""
+    """Create the users of a request; stream the results of its lines group by group."""
     request, runtime, state = current_request(), get_runtime(), request_state()
     require_api_key()
     is_dry_run = read_dry_run(request)
@@ -62,7 +62,7 @@ def useradd_bulk() -> Response:
         raise RefusalError("malformed_json", "empty_list")
     if not _permits.acquire(blocking=False):
         raise OverloadedError
-    template, state.attempt = state.attempt, None  # from here on, the lines are the attempts, and count instead
+    template, state.attempt = state.attempt, None  # from here on, lines are recorded and counted, not the request
     rate_limits.refund_users(1)
     assert template is not None  # noqa: S101 - tells mypy: begin_attempt() has run
     answers = _answers(runtime, state, template, key, lines, is_dry_run=is_dry_run)
@@ -86,8 +86,8 @@ def _answers(
     *,
     is_dry_run: bool,
 ) -> Iterator[list[dict[str, Any]]]:
-    """Yield the answers of each group; the very first names the idempotency key."""
-    lines.reverse()  # lines that are done need no memory
+    """Yield the results of each group of lines; the first result contains the idempotency key."""
+    lines.reverse()  # so that pop() frees the memory of each line
     first: dict[str, Any] = {"idempotency_key": key}
     while lines:
         group = [
@@ -105,7 +105,7 @@ def _answers(
 
 
 def _attempt(template: NewAttempt, state: RequestState) -> NewAttempt:
-    """Return the attempt of a line; the ID of the request leads to all of its lines."""
+    """Return the attempt of a line. The attempts of a request have the same client request ID."""
     now = datetime.now(UTC)
     return replace(
         template,
@@ -117,7 +117,7 @@ def _attempt(template: NewAttempt, state: RequestState) -> NewAttempt:
 
 
 def _limit(group: list[BulkLine]) -> None:
-    """Count a group for the rate limits; refuse all of it if a limit was reached before."""
+    """Count a group for the rate limits; refuse all its lines if a limit was already reached."""
     try:
         rate_limits.consume_users(len(group))
     except RateLimitedError as refusal:

@@ -11,18 +11,18 @@ CODES = (
     "validation_failed", "idempotency_key_reused", "rate_limited", "internal_error", "database_unavailable",
     "overloaded", "outcome_unknown",
 )  # fmt: skip
-"""Every problem code of POST /useradd."""
+"""The problem codes of POST /useradd."""
 
 
 BULK_CODES = (
     "bad_request", "unknown_parameter", "malformed_json", "bad_idempotency_key", "unauthorized", "method_not_allowed",
     "body_too_large", "too_many", "unsupported_media_type", "rate_limited", "internal_error", "overloaded",
 )  # fmt: skip
-"""Every problem code of a whole request to POST /useradd/bulk."""
+"""The problem codes of POST /useradd/bulk, not of its lines."""
 
 
 def describe(spec: APISpec) -> None:
-    """Add both endpoints to the OpenAPI document; their aliases are left out."""
+    """Add both endpoints to the OpenAPI document, without their aliases."""
     _describe_one(spec)
     _describe_many(spec)
 

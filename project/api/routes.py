@@ -1,4 +1,4 @@
-"""POST /useradd at four addresses. None redirects: clients drop the body on a redirect."""
+"""POST /useradd at four addresses, without redirects, because clients may drop the body."""
 
 import re
 from uuid import uuid4
@@ -31,15 +31,18 @@ bp = Blueprint("api", __name__)
 ADDRESSES = ("/api/v1/useradd/", "/api/v1/useradd", "/useradd/", "/useradd")
 ENDPOINTS = frozenset({"api.useradd", "api.useradd_bulk"})
 MAX_QUEUE_S = 0.5
-"""A request that waited in the queue for more seconds is refused as overload."""
+"""Maximum seconds in the queue: a request that has waited longer is refused with OverloadedError."""
 _KEY = re.compile(r'("?)([\x21\x23-\x7e]{21,255})\1')
-"""Quoted or bare. A key must be unguessable: 21 characters of a nanoid have 126 random bits."""
+"""Matches an idempotency key, quoted or not. It must be unguessable: 21 characters of a nanoid have 126 random bits."""
 JSON = re.compile(r"application/(?:[\w.+-]+\+)?json", re.IGNORECASE)
 
 
 @bp.before_app_request
 def begin_attempt() -> None:
-    """Create the attempt of a request to /useradd, even if Flask refuses it (405, 413)."""
+    """Create the attempt of a request to /useradd, also if no view runs (405), and count it.
+
+    Raises RateLimitedError.
+    """
     if not _is_attempt():
         return
     environ = request.environ
@@ -59,7 +62,7 @@ def begin_attempt() -> None:
 
 
 def _is_attempt() -> bool:
-    """Return whether the request is for /useradd, also if its path is `//useradd`."""
+    """Return whether the request is for /useradd or /useradd/bulk, whatever its method."""
     return requested_endpoint() in ENDPOINTS
 
 
@@ -73,7 +76,7 @@ def record_conflict(response: Response) -> Response:
 
 @bp.teardown_app_request
 def end_attempt(error: BaseException | None) -> None:
-    """Delete the spool intent of the attempt, which has been recorded by now."""
+    """Delete the intent of the attempt from the spool, because the attempt is recorded now."""
     state = request_state()
     if state.intent is not None:
         get_runtime().spool.clear_intent(state.intent)
@@ -82,7 +85,7 @@ def end_attempt(error: BaseException | None) -> None:
 
 @public
 def useradd() -> Response:
-    """Create a user and answer with its login and password."""
+    """Create a user and respond with its login and password."""
     request, runtime, state = current_request(), get_runtime(), request_state()
     with reserve(attempts.DISK_RESERVE_S):
         require_api_key()
@@ -100,7 +103,7 @@ for address in ADDRESSES:
 
 
 def read_dry_run(request: Request) -> bool:
-    """Return the value of `dry_run`. Raises RefusalError for any other parameter."""
+    """Return the value of `dry_run`. Raises RefusalError for other parameters."""
     if not request.environ.get("QUERY_STRING"):
         return False
     check_parameters(request.args, ("dry_run",))
@@ -147,7 +150,7 @@ def read_idempotency_key(request: Request) -> str:
         return new_key()
     match = _KEY.fullmatch(header.strip())
     if match is None:
-        # The example is a new one each time, because some clients will send it as it stands.
+        # The example is new in each response, because some clients will send exactly this key.
         raise RefusalError("bad_idempotency_key", example=str(uuid4()))
     return match[2]
 

@@ -1,4 +1,4 @@
-"""The page of the user's own account: personal data and password."""
+"""The account page of the logged-in user: personal data and password."""
 
 from collections.abc import Mapping
 
@@ -27,7 +27,7 @@ WEAKNESSES: Mapping[str, str] = {
 
 @bp.route("/account/", methods=["GET", "POST"])
 def account() -> ResponseReturnValue:
-    """Show the user's own data (GET) or change the password (POST)."""
+    """Show the logged-in user's data (GET) or change the password (POST)."""
     user = service.find(get_runtime().database, request_state().account.id)
     if user is None:
         abort(404)
@@ -41,7 +41,7 @@ def account() -> ResponseReturnValue:
 
 
 def _change_password(form: PasswordForm, user: User) -> bool:
-    """Change the password and start a new session; return False and set form errors on failure.
+    """Change the password and start a new session; on failure return False and set form errors.
 
     Raises RateLimitedError after too many wrong passwords.
     """

@@ -1,4 +1,4 @@
-"""Forms for login and password. CSRFProtect checks their tokens before any view runs."""
+"""Forms for login and password. CSRFProtect checks their CSRF tokens before any view runs."""
 
 from flask_babel import lazy_gettext as _
 from wtforms import Form, PasswordField, StringField

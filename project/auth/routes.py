@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 _QUERY = r"(?P<query>\?[\w.~%&=+:-]*)?"
 _NEXT_PATH = re.compile(rf"/(?:results|swagger|admin|account)/[\w./-]*{_QUERY}", re.ASCII)
-"""Paths to which a login may redirect. A strict list, because browsers may take `/\\evil` or `///evil` for a host."""
+"""Matches paths to which a login may redirect. Strict, because browsers may take `/\\evil` or `///evil` for a host."""
 _FILE_PATH = re.compile(rf"/results/export\.\w+{_QUERY}", re.ASCII)
 
 
@@ -33,7 +33,10 @@ _FILE_PATH = re.compile(rf"/results/export\.\w+{_QUERY}", re.ASCII)
 @public
 @page_parameters("next")
 def login() -> ResponseReturnValue:
-    """Show the form (GET) or start a session (POST). Errors do not reveal what was wrong."""
+    """Show the form (GET) or log a user in (POST).
+
+    Errors do not reveal whether the login or the password was wrong.
+    """
     form = LoginForm(request.form)  # without request.files: a password is not a file
     if request.method != "POST":
         return render_template("auth/login.html", form=form, refused=False)
@@ -66,9 +69,9 @@ def logout() -> ResponseReturnValue:
 
 @bp.app_errorhandler(CSRFError)
 def renew_form(error: CSRFError) -> ResponseReturnValue:
-    """Show a form again if its token is outdated.
+    """Show a form again after a CSRF error, or redirect if the action has already happened.
 
-    Another tab has logged in or out, or the cookie is lost.
+    Usually another tab has logged in or out, or the session cookie is lost.
     """
     if not prefers_page():
         return problems.respond(error)
@@ -88,9 +91,9 @@ def renew_form(error: CSRFError) -> ResponseReturnValue:
 
 
 def _destination() -> str:
-    """Return the address to which a login redirects.
+    """Return the address to which to redirect after a login.
 
-    Instead of a file it is the results page, from which the download then starts.
+    If a file was requested, this is the results page, which then starts the download.
     """
     next_path = request.args.get("next", "")
     if match := _FILE_PATH.fullmatch(next_path):

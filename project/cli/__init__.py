@@ -20,21 +20,21 @@ COMMANDS = (users.group, api_keys.group, spool.group, attempts.group, doctor.doc
 
 
 def init_app(app: Flask) -> None:
-    """Register the commands of this package."""
+    """Register the commands of this package with the application."""
     for command in COMMANDS:
         app.cli.add_command(command)
     _print_development_address()
 
 
 def _print_development_address() -> None:
-    """Print the address of `flask run`, because the log omits the lines of its server."""
+    """Print the address of `flask run`, because the log does not contain its server's messages."""
     context = click.get_current_context(silent=True)
     if context and context.command is run_command and os.environ.get("WERKZEUG_RUN_MAIN") != "true":
         click.echo(f" * http://{context.params['host']}:{context.params['port']}/ (press Ctrl-C to quit)")
 
 
 def _with_database(run: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a command to start the embedded server first: a start takes longer than queries may."""
+    """Wrap a command to start the embedded PostgreSQL first, which exceeds a query's deadline."""
 
     def run_with_database(*arguments: Any, **options: Any) -> Any:
         if server := current_app.extensions["embedded_postgres"]:
@@ -49,7 +49,7 @@ def _with_database(run: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _in_terminal_language(run: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap `invoke` of a command or group, so that its texts are in the terminal's language."""
+    """Wrap `invoke` of a command or group to print texts in the language of the terminal."""
 
     def run_in_terminal_language(*arguments: Any, **options: Any) -> Any:
         with force_locale(terminal_language()):
@@ -59,7 +59,7 @@ def _in_terminal_language(run: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _with_translated_help(command: click.Command) -> Callable[..., Any]:
-    """Wrap `make_context` of a command or group to translate the help, which it prints."""
+    """Wrap `make_context` of a command or group, which prints the help, to translate it first."""
     make_context, texts = command.make_context, list(english_texts(command))
 
     def make_context_with_translated_help(*arguments: Any, **options: Any) -> Any:

@@ -16,7 +16,7 @@ from project.runtime import get_runtime
 
 @contextmanager
 def refusals_as_errors() -> Iterator[None]:
-    """Turn a RefusalError into a ClickException with its text, or with the cause of an outage."""
+    """Convert RefusalError and ClocksDifferError into ClickException with a translated text."""
     try:
         yield
     except DatabaseUnavailableError as error:
@@ -30,19 +30,19 @@ def refusals_as_errors() -> Iterator[None]:
 
 
 def refusal_text(error: RefusalError) -> str:
-    """Return the text of a refusal without field errors."""
+    """Return the text of a refusal that has no field errors."""
     if PROBLEMS[error.code].retryable:
         return detail_text(error.code, "read", {"seconds": 2})
     return detail_text(error.code, error.variant, error.params)
 
 
 def validated_by(rule: Callable[[str], str]) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
-    """Return a callback for click that validates and normalizes an option with a domain rule."""
+    """Return a click callback that validates and normalizes an option with a domain rule."""
     return lambda context, parameter, value: validated(rule, value) if value else None
 
 
 def validated(rule: Callable[[str], str], value: str) -> str:
-    """Normalize a value with a domain rule. Raises BadParameter with the text of the API."""
+    """Validate and normalize a value with a domain rule. Raises BadParameter."""
     try:
         return rule(value)
     except RuleError as error:
@@ -50,7 +50,7 @@ def validated(rule: Callable[[str], str], value: str) -> str:
 
 
 def with_suffix(*allowed: str) -> Callable[[click.Context, click.Parameter, Path], Path]:
-    """Return a callback for click that validates the suffix of a file."""
+    """Return a click callback that validates the suffix of a file name."""
 
     def check(context: click.Context, parameter: click.Parameter, value: Path) -> Path:
         if value.suffix.lower() not in allowed:
@@ -62,6 +62,6 @@ def with_suffix(*allowed: str) -> Callable[[click.Context, click.Parameter, Path
 
 
 def new_attempt(command: str, key: str | None = None) -> NewAttempt:
-    """Return a new attempt by a command; statistics include these attempts."""
+    """Return a new attempt of a command. Statistics include such attempts."""
     key_hash = None if key is None else hash_key(key)
     return NewAttempt.without_request("CLI", get_runtime().config.default_language, command, key_hash=key_hash)

@@ -33,12 +33,12 @@ MIN_SERVER_VERSION = 140_000
 MAX_CLOCK_DIFFERENCE_S = 2
 MIN_FREE_BYTES = 500 * 1024 * 1024
 DISK_S = 3.0
-"""Seconds that the disk of DATA_DIR may take for all checks."""
+"""Seconds after which the checks of DATA_DIR are given up, because its disk does not respond."""
 MAX_SPOOL_AGE_S = 60
-"""Age in seconds of spooled attempts above which action is needed: a running service drains them within 2 s after
-PostgreSQL is available again."""
+"""Maximum age in seconds of spooled attempts. A running service drains them within 2 s after PostgreSQL is available
+again, so older ones need action."""
 EPHEMERAL = {"tmpfs", "ramfs", "overlay"}
-"""Types of file systems whose content is lost with the machine or the container."""
+"""Types of file systems that lose their content when the machine or container stops."""
 LOCAL_HOSTS = {"127.0.0.1", "::1", "localhost"}
 
 
@@ -143,9 +143,9 @@ def _clock(difference: float) -> Finding:
 
 
 def _files(folder: Path, spool: Path) -> list[Finding]:
-    """Check DATA_DIR, whose disk may be frozen."""
+    """Check DATA_DIR; give up after DISK_S, because its disk may be frozen."""
     try:
-        # The thread of the disk gets this context, and with it the language.
+        # The checks run in another thread, which needs this context for the language.
         check = partial(copy_context().run, lambda: [*_secrets(folder), *_disk(folder), *_spool(spool)])
         return call(check, DISK_S)
     except TimeoutError:
@@ -156,7 +156,7 @@ def _files(folder: Path, spool: Path) -> list[Finding]:
 
 
 def _secrets(folder: Path) -> Iterator[Finding]:
-    """Check the file modes of secrets. Their length is checked at the start of the service."""
+    """Check the file modes of secrets. Their length was checked when the application started."""
     paths = (folder / "secret_key", folder / "password_secret", folder / "spool")
     is_shared = _has_own_group(folder)
     forbidden = {folder: 0o002 if is_shared else 0o077} | dict.fromkeys(paths, 0o007 if is_shared else 0o077)
@@ -170,9 +170,9 @@ def _secrets(folder: Path) -> Iterator[Finding]:
 
 
 def _has_own_group(folder: Path) -> bool:
-    """Return whether the folder is a volume of Kubernetes with an fsGroup.
+    """Return whether the folder is a Kubernetes volume with an fsGroup.
 
-    Such a volume belongs to a group of the pod alone and passes it on (setgid); others may list it.
+    Only the pod is in this group, and new files inherit it (setgid), so that group access is harmless.
     """
     status = folder.stat() if folder.exists() else None
     return status is not None and bool(status.st_mode & stat.S_ISGID) and status.st_gid in os.getgroups()
@@ -203,7 +203,7 @@ def _mounts() -> str:
 
 
 def file_system(folder: Path, mounts: str) -> str | None:
-    """Return the file system type of a folder, or None; `mounts` has the format of fstab(5)."""
+    """Return the file system type of a folder, or None. `mounts` is in the format of fstab(5)."""
     found, longest = None, -1
     for line in mounts.splitlines():
         _, mount_point, kind, *_ = line.split(" ")

@@ -1,4 +1,4 @@
-"""The message printed at the start: addresses, an example request, warnings."""
+"""The message printed at the start: the state, addresses and an example request."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ EXAMPLES = {
     "en": {"name": "Grace Hopper", "username": "grace.hopper", "email": "grace.hopper@example.org"},
     "ru": {"name": "Анна Соколова", "username": "anna.sokolova", "email": "anna.sokolova@example.org"},
 }
-"""Users other than those in the READMEs and in Swagger UI, so that the example requests do not clash."""
+"""Language -> example user. The READMEs and Swagger UI have other users, so that the examples do not conflict."""
 
 
 def terminal_language(environment: Mapping[str, str] = os.environ) -> str:
@@ -32,7 +32,7 @@ def terminal_language(environment: Mapping[str, str] = os.environ) -> str:
 
 
 def login_address(config: Config) -> str:
-    """Return the address of the login page: of the public name if there is one."""
+    """Return the address of the login page, with the first trusted host if there is one."""
     is_proxied = bool(config.https_only or config.trusted_proxies)
     scheme, port = "https" if config.https_only else "http", "" if is_proxied else f":{config.port}"
     local = "localhost" if config.host in {"0.0.0.0", "::"} else config.host  # noqa: S104 - compared only
@@ -41,9 +41,9 @@ def login_address(config: Config) -> str:
 
 
 def announce(app: Flask, address: str, problem: str) -> str:
-    """Return the greeting for a terminal; elsewhere log the address and return "".
+    """Return the greeting if standard output is a terminal, else log the address and return "".
 
-    Standard output of a container or a unit is part of the log.
+    The standard output of a container or a systemd unit is part of its log.
     """
     if sys.stdout is not None and sys.stdout.isatty():
         return greeting(app, address, problem)
@@ -54,7 +54,7 @@ def announce(app: Flask, address: str, problem: str) -> str:
 def greeting(app: Flask, address: str, problem: str) -> str:
     """Return the greeting in the language of the terminal.
 
-    `problem` is the reason why the start is not complete, otherwise empty.
+    `problem` is the reason why the start is not complete, or "".
     """
     language = terminal_language()
     example = json.dumps(EXAMPLES[language], ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""Help of the commands in the language of the terminal, with the texts of click itself."""
+"""Translates the help of commands, and click's own texts, for the language of the terminal."""
 
 import gettext as standard_gettext
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from project.http.translations import gettext
 
 
 def N_(text: str) -> str:  # noqa: N802 - Babel extracts the argument of a function with this name
-    """Mark a text for translation and return it as it is."""
+    """Mark a text for extraction by Babel and return it unchanged."""
     return text
 
 
@@ -35,26 +35,26 @@ CLICK_TEXTS = (
     N_("Choose from:\n\t{choices}"),
     N_("Aborted!"),
 )
-"""Texts of click, which has no translations. It looks them up with the gettext of the standard library."""
+"""Texts of click, which looks them up with the gettext of the standard library, but has no translations."""
 EXAMPLES = "\b\n" + N_("Examples:")
-"""Beginning of the last paragraph of a help; the first character keeps its lines as they are."""
+"""Beginning of the last paragraph of a help. The first character prevents click from rewrapping the lines."""
 
 Part = Any
 """A command, group, option or argument of click."""
 
 
 def use_translations_of_click() -> None:
-    """Let click find its texts in the translations of the project."""
+    """Make click look up its texts in the translations of the project."""
     standard_gettext.bindtextdomain("messages", str(Path(__file__).parents[1] / "translations"))
 
 
 def help_text(*paragraphs: str, examples: tuple[str, ...]) -> str:
-    """Return the help of a command from marked paragraphs and command lines."""
+    """Return the help of a command: paragraphs marked with N_(), and examples of command lines."""
     return "\n\n".join([*paragraphs, "\n  ".join([EXAMPLES, *examples])])
 
 
 def english_texts(command: click.Command) -> Iterator[tuple[Part, str, str]]:
-    """Yield parts of a command and its subcommands with the name of an attribute and its text."""
+    """Yield the texts of a command and its subcommands: part, name of its attribute, text."""
     for part in (command, *command.params):
         for attribute in ("help", "prompt"):
             text = getattr(part, attribute, None)
@@ -65,7 +65,7 @@ def english_texts(command: click.Command) -> Iterator[tuple[Part, str, str]]:
 
 
 def translate(texts: list[tuple[Part, str, str]]) -> None:
-    """Set the texts of commands in the current language."""
+    """Replace the texts of commands by their translations into the current language."""
     for part, attribute, text in texts:
         setattr(part, attribute, "\n\n".join(map(_translated, text.split("\n\n"))))
 

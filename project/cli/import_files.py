@@ -17,14 +17,14 @@ from project.http.translations import gettext
 
 
 class CredentialsFile:
-    """A CSV file of credentials, readable by its owner only, to which each is appended once.
+    """A CSV file to which credentials are appended, each only once.
 
-    Each group of lines is flushed, and a line that a killed process has left incomplete is removed by the next one.
-    Passwords of which the file has a line already are recognized by their digests.
+    Credentials that the file already contains are recognized by digests of login and password. If a process was killed
+    while it was writing, the next process removes the incomplete last line.
     """
 
     def __init__(self, file: BinaryIO, path: Path, *, is_for_excel: bool) -> None:
-        """Read the lines that the file has already. Raises UsageError if it has other columns."""
+        """Read the existing lines of the file. Raises UsageError if it has other columns."""
         self._file = file
         self._written: set[bytes] = set()
         self._delimiter = ";" if is_for_excel else ","
@@ -34,7 +34,7 @@ class CredentialsFile:
         self._file.flush()
 
     def append(self, issued: Sequence[Credentials]) -> None:
-        """Append those that are not in the file yet, and flush them."""
+        """Append the credentials that are not in the file yet, and flush them."""
         for credentials in issued:
             user = credentials.user
             cells = (user.name, credentials.login, credentials.password, user.phone or "", user.email or "")
@@ -45,7 +45,7 @@ class CredentialsFile:
         self._file.flush()
 
     def _read(self, path: Path) -> None:
-        """Read the lines written before; cut off an incomplete one; leave the position at the end."""
+        """Read the existing lines, cut off an incomplete last line, and seek to the end."""
         end = 0
         for number, line in enumerate(self._file):
             if not line.endswith(b"\n"):
@@ -70,7 +70,7 @@ def _digest(login: str, password: str) -> bytes:
 
 @contextmanager
 def open_credentials(path: Path, *, is_for_excel: bool) -> Iterator[CredentialsFile]:
-    """Open or create a file of credentials, which is on the disk when it is closed.
+    """Open or create a file of credentials, which only its owner may read. Synced when closed.
 
     Raises ClickException if it is in use or has other columns, OSError if it cannot be opened.
     """

@@ -35,17 +35,17 @@ from project.services import audit
 from project.services.registration import GROUP
 
 WAIT_S, PAUSES_S = 600, (1, 2, 4, 8, 15)
-"""Seconds to wait for PostgreSQL, and pauses between probes; the last pause is repeated."""
+"""Seconds to wait for PostgreSQL, and pauses between probes in seconds; the last pause is repeated."""
 
 
 class _UnusableError(click.ClickException):
-    """The file, or the rest of it, cannot be imported, and a retry is pointless."""
+    """The file or its remaining rows cannot be imported, and a retry is pointless."""
 
     exit_code = 2
 
 
 def _column_names(values: tuple[str, ...]) -> dict[str, str]:
-    """Parse options such as `Тел.=phone`. Raises BadParameter."""
+    """Parse options such as `Тел.=phone`; return header -> field. Raises BadParameter."""
     pairs = [value.rpartition("=") for value in values]
     for name, _, column in pairs:
         if not name or column not in FIELDS:
@@ -164,19 +164,19 @@ def _check_paths(file: Path, errors: Path, credentials: Path | None, *, is_dry_r
 
 @dataclass(slots=True)
 class _Import:
-    """An import in progress. Every row that was read is in exactly one of its counts."""
+    """An import in progress. Each row that was read is counted once."""
 
     source: Source
     issued: CredentialsFile | None
     refused: Write
     is_dry_run: bool = field(kw_only=True)
     counts: Counter[str] = field(default_factory=Counter)
-    """Rows by what became of them: created, existing, refused, correct (dry run), undone."""
+    """Number of rows by outcome: created, existing, refused, correct (dry run), undone (not processed yet)."""
     last_row: int = 0
-    """Number of the last row that is done."""
+    """Number of the last row that is processed."""
 
     def run(self) -> None:
-        """Import all rows; print the counts in any case. Raises ClickException."""
+        """Import the rows; print the counts, also after an error. Raises ClickException."""
         self.refused(refused_heads(self.source))
         try:
             self._run_groups()
@@ -211,7 +211,7 @@ class _Import:
             self._count(row, checked if isinstance(checked, RefusalError) else "correct")
 
     def _create(self, rows: Sequence[Row]) -> None:
-        """Create the users of rows; wait while PostgreSQL is unavailable."""
+        """Create the users of rows; wait while PostgreSQL is unavailable. Raises ClickException."""
         runtime, until = get_runtime(), time.monotonic() + WAIT_S
         lines = [ImportLine(row, new_attempt("flask users import")) for row in rows]
         key = runtime.passwords.import_key()
@@ -231,7 +231,7 @@ class _Import:
                     self._count(line.row, refusal)
 
     def _count(self, row: Row, outcome: str | RefusalError) -> None:
-        """Count a row; write a refused one to its file."""
+        """Count a row; if it is refused, write it to the file of refused rows."""
         if isinstance(outcome, str):
             self.counts[outcome] += 1
             return
@@ -239,7 +239,7 @@ class _Import:
         self.refused(refused_cells(self.source, row, outcome))
 
     def summary(self) -> str:
-        """Return the counts, which add up to the rows read."""
+        """Return a text with the counts, which add up to the number of rows read."""
         texts = {
             "correct": gettext("%(number)s correct", number=self.counts["correct"]),
             "created": gettext("%(number)s created", number=self.counts["created"]),
@@ -253,7 +253,7 @@ class _Import:
 
 
 def _groups(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    """Yield rows in groups; if the file is damaged, first those above the damage."""
+    """Yield rows in groups. Raises FileError if the file is damaged, after the rows above that."""
     group: list[Row] = []
     try:
         for row in rows:

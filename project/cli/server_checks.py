@@ -1,4 +1,4 @@
-"""Checks of `flask doctor`: sessions and connections of PostgreSQL, standbys, replica."""
+"""Checks of `flask doctor` about the PostgreSQL server and the replica."""
 
 import math
 from collections.abc import Iterator
@@ -17,9 +17,9 @@ from project.runtime import (
 )
 
 CONNECTIONS_PER_PROCESS = CONNECTIONS + UPKEEP_CONNECTIONS + READ_CONNECTIONS + READ_UPKEEP_CONNECTIONS
-"""Connections of a process: those of its two pools, each including connections for upkeep."""
+"""Maximum number of connections of a process, in both pools, each including connections for upkeep."""
 STATEMENT_TIMEOUT = "2s"
-"""The value that the service sets by its connection options."""
+"""Value of statement_timeout that the service sets in its connection options."""
 MAX_LAG_S = 2.0
 NEARLY_FULL = 0.9
 

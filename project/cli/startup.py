@@ -1,4 +1,4 @@
-"""Checks of the database (by `flask doctor` and at each start), and its migration."""
+"""Checks the database, at each start and by `flask doctor`, and migrates it."""
 
 import logging
 import mmap
@@ -30,14 +30,14 @@ _REPORT = struct.Struct("d4000s")
 
 
 class StartError(Exception):
-    """The service must not start with this database. The message has the reason and a remedy."""
+    """The service must not start with this database. The message contains reason and remedy."""
 
 
 class StartReports:
-    """Reports problems of a start: the first on standard error, later ones in the log.
+    """Reports problems of a start: the first one on standard error, later ones in the log.
 
-    Reports at most one problem a minute. Each retry runs in a new child process of the server, so the time of the last
-    report and the first problem are in shared memory.
+    Reports at most one problem a minute. Each retry of a start runs in another process, so the time of the last report
+    and the first problem are in shared memory.
     """
 
     def __init__(self) -> None:
@@ -45,12 +45,12 @@ class StartReports:
 
     @property
     def first(self) -> str:
-        """The first problem that was reported, or an empty text."""
+        """The first problem that was reported, or ""."""
         _, first = _REPORT.unpack(self._shared[:])
         return bytes(first).rstrip(b"\0").decode(errors="ignore")
 
     def add(self, message: str) -> bool:
-        """Report a problem unless one was reported in the last minute; return True for the first."""
+        """Report a problem, at most once a minute; return whether it is the first one."""
         last, first = _REPORT.unpack(self._shared[:])
         now = time.monotonic()
         if last and now - last < REPORT_EVERY_S:
@@ -82,7 +82,10 @@ def prepare_database(app: Flask, *, migrate: bool) -> list[str]:
 
 
 def _find_server(*, is_patient: bool) -> Server:
-    """Query the server. With `is_patient` retry: migrations should precede the first request."""
+    """Query the server, with retries if `is_patient`.
+
+    A start that migrates is patient, so that migrations precede the first request.
+    """
     database = get_runtime().database
     try:
         return database.read_transaction(find_server) if is_patient else database.run_once(find_server)
@@ -109,7 +112,7 @@ def _upgrade() -> None:
 
 
 def known_revisions() -> set[str]:
-    """Return the revisions of this version's migrations."""
+    """Return the revisions of the migrations of this version of useradd."""
     script = ScriptDirectory.from_config(current_app.extensions["migrate"].migrate.get_config())
     return {revision.revision for revision in script.walk_revisions()}
 
@@ -124,7 +127,7 @@ def check_encoding(server: Server) -> Finding:
 def check_tables(server: Server, known: set[str], *, allows_newer: bool = False) -> Finding:
     """Check that the tables were created by a migration of useradd.
 
-    `allows_newer` accepts the schema of a newer version, for a return from that version to this one.
+    `allows_newer` accepts the schema of a newer version, so that an upgrade can be undone.
     """
     subject, revision = gettext("tables"), server.revision
     remedy = gettext("use a database, or a schema, of its own for useradd")
@@ -158,7 +161,7 @@ def check_access(server: Server) -> Finding:
 
 
 def check_secrets(runtime: Runtime, server: Server) -> Finding:
-    """Check that this instance has the secrets from which the issued passwords were derived."""
+    """Check that this instance has the secrets of a sample of issued passwords and keys."""
     known = {secret.kid for secret in runtime.passwords.secrets}
     if not {"users", "idempotency_keys"} <= set(server.tables) or server.revision is None or not server.may_write:
         return Finding(gettext("issued passwords"), gettext("none yet"))

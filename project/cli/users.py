@@ -100,7 +100,7 @@ def block(login: str) -> None:
 )
 @click.argument("login")
 def unblock(login: str) -> None:
-    """Unblock a user, who keeps the password."""
+    """Unblock a user. The password stays the same."""
     with refusals_as_errors():
         username = user_service.unblock(get_runtime().database, _user_id(login), by=None)
     click.echo(gettext("%(name)s can log in again.", name=username))

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: counts and durations of responses, and the state of processes."""
+"""Metrics for Prometheus: numbers and durations of responses, and the state of processes."""
 
 import platform
 import time
@@ -19,12 +19,12 @@ from project.version import VERSION
 OTHER = "other"
 FILE_ENDPOINTS = {"reports.export", "reports.download_txt", "reports.download_xlsx"}
 BLUEPRINTS = frozenset({"auth", "reports", "files", "admin", "health", "static", OTHER})
-"""Values of the label `blueprint`; `files` stands for the slow downloads of `reports`."""
+"""Values of the label `blueprint`. `files` stands for the downloads of `reports`, which are slow."""
 STATUS_CLASSES = ("", "1xx", "2xx", "3xx", "4xx", "5xx")
 
 
 class _ResponseMetrics:
-    """Counters and histograms of responses, registered before the fork."""
+    """Counters and histograms of responses. They must be created before the fork."""
 
     def __init__(self, metrics: Metrics) -> None:
         description = "Responses that are not attempts, by blueprint and status class"
@@ -73,14 +73,14 @@ class _ResponseMetrics:
         return response
 
     def count_attempt(self, code: str, seconds: float) -> None:
-        """Count an attempt."""
+        """Count an attempt, and observe its duration."""
         counter, histogram = self._attempts.get(code) or self._attempts[OTHER]
         counter.add()
         histogram.observe(seconds)
 
 
 def outcomes() -> dict[str, Outcome]:
-    """Return the outcome of every code that the response to an attempt can have."""
+    """Return the codes by which attempts are counted, with their outcomes."""
     refusals = {code: entry.status for entries in (FIELD_CODES, PROBLEMS) for code, entry in entries.items()}
     refusals.pop("validation_failed")  # the code of the first invalid field is counted instead
     return {
@@ -101,7 +101,7 @@ def _blueprint(request: Request) -> str:
 
 
 def init_app(app: Flask) -> None:
-    """Count every response and export the state of every process."""
+    """Register the metrics of responses and of the state of each process."""
     runtime = get_runtime(app)
     response_metrics = _ResponseMetrics(runtime.metrics)
     app.after_request(response_metrics.count)
@@ -147,14 +147,14 @@ def _fullness(spool: Spool) -> float:
 
 
 def export() -> str:
-    """Return all metrics of the instance in Prometheus's text format. Does not use PostgreSQL."""
+    """Return the instance's metrics in Prometheus's text format. Does not query PostgreSQL."""
     runtime = get_runtime()
     runtime.metrics.update()
     return runtime.metrics.text() + "".join(f"{line}\n" for line in _instance_metrics(runtime))
 
 
 def _instance_metrics(runtime: Runtime) -> Iterator[str]:
-    """Yield the metrics that belong to the whole instance, not to one process."""
+    """Yield the metrics that are not collected per process."""
     waiting, metrics = runtime.spool.status, runtime.metrics
     age_s = 0 if waiting.oldest is None else max(0, time.time() - waiting.oldest)
     for name, kind, description, value in (

@@ -1,7 +1,7 @@
-"""Endpoints for load balancers and monitoring, and the state of the service in words.
+"""Endpoints for load balancers and monitoring, and the state page for users.
 
-Readiness does not depend on PostgreSQL: without it the service still responds and records attempts, and removing every
-instance from the load balancer would turn a partial outage into a total one.
+Readiness does not depend on PostgreSQL: without it the service still responds and records attempts, and if a load
+balancer removed every instance, a partial outage would become a total one.
 """
 
 from dataclasses import asdict
@@ -23,14 +23,14 @@ bp = Blueprint("health", __name__)
 @bp.get("/livez")
 @public
 def livez() -> ResponseReturnValue:
-    """Respond 200 whenever this process is alive."""
+    """Respond with 200, which shows that this process is alive."""
     return jsonify(HEALTH.dump({"status": "ok"}))
 
 
 @bp.get("/readyz")
 @public
 def readyz() -> ResponseReturnValue:
-    """Respond 200, or 503 if this process is stopping or its spool is full or unusable."""
+    """Respond with 200, or 503 if this process is stopping or its spool is full or unusable."""
     problem = find_problem(get_runtime().spool, get_runtime().upkeep)
     return jsonify(HEALTH.dump({"status": problem or "ok"})), 503 if problem else 200
 
@@ -47,7 +47,7 @@ def status() -> ResponseReturnValue:
 @bp.get("/state/")
 @public
 def state() -> Response:
-    """Say in words whether users are created; as JSON for the script of open pages."""
+    """Describe the state of the service in words: a page, or JSON for the script of open pages."""
     now = service_state.current_state()
     values = {"sentence": service_state.sentence(now), "is_well": now.is_well, "lines": service_state.lines(now)}
     if prefers_page():

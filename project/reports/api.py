@@ -25,7 +25,7 @@ def stats() -> Response:
 @bp.get("/api/v1/attempts/")
 @api_key_allowed
 def attempts() -> Response:
-    """Respond with attempts, newest first, and the address of the following page."""
+    """Respond with a page of attempts, newest first, and the address of the next page."""
     selection = read_selection(parse_selection_strictly, default="all", known=(*PARAMETERS, "before", "limit"))
     page = service.get_page(get_runtime().read_database, selection.filter, selection.limit, before=selection.before)
     following = None

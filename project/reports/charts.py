@@ -1,4 +1,4 @@
-"""Builds the chart of requests over time and detects anomalies."""
+"""Builds the chart of attempts over time and detects anomalies."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ MAX_LABELS = 8
 STEPS = (1, 1.5, 2, 3, 4, 6)
 FEW_COLUMNS = 12
 MIN_COLUMNS = 3
-"""The label of a day is wider than fewer columns of three hours."""
+"""Minimum number of three-hour columns below the label of a day, because the label is as wide as them."""
 
 ANOMALY_FACTOR, ANOMALY_MIN_REJECTED = 4, 20
-"""An anomaly has at least this multiple of the median share of rejections, and this number of rejections."""
+"""In an anomaly, the share of rejections exceeds this multiple of the median, and there are at least this many."""
 MIN_BUCKETS = 6
-"""With fewer buckets that have requests, the median is meaningless."""
+"""Minimum number of buckets with attempts to detect anomalies: the median of fewer buckets is meaningless."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A coloured part of a column. Coordinates: 0 is the top of the chart, 100 the base line."""
+    """A coloured part of a column. Its coordinates range from 0 (top) to 100 (base line)."""
 
     css_class: str
     y: str
@@ -36,7 +36,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of the chart, which shows a bucket."""
+    """A column of the chart, which represents a bucket."""
 
     bucket: Bucket
     x: float
@@ -49,9 +49,9 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A label of the time axis, centred at `x` below its columns, which begin at `start`.
+    """A label of the time axis. It is centred at `x`, and its columns begin at `start`.
 
-    Both are percentages of the width.
+    Both are percentages of the width of the chart.
     """
 
     x: str
@@ -61,8 +61,8 @@ class Label:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """A line of the table that accompanies the chart."""
+class TableRow:
+    """A row of the table that accompanies the chart."""
 
     name: str
     is_running: bool
@@ -79,11 +79,11 @@ class Chart:
     columns: tuple[Column, ...]
     top: int
     labels: tuple[Label, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[TableRow, ...]
 
     @property
     def width(self) -> int:
-        """Width in units of the drawing."""
+        """Width of the chart in units of the SVG drawing."""
         return len(self.columns) * WIDTH
 
     @property
@@ -94,11 +94,11 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Anomaly:
-    """A bucket with far more rejections than usual."""
+    """A bucket with an unusually high share of rejections."""
 
     bucket: Bucket
     times: int | None
-    """Rejections as a multiple of their median; None if that is not more than one."""
+    """Number of rejections as a multiple of the median number; None if the multiple is less than 2."""
 
 
 def build_chart(report: Report, selection: Selection) -> Chart:
@@ -109,7 +109,7 @@ def build_chart(report: Report, selection: Selection) -> Chart:
 
 
 def round_up(highest: int) -> int:
-    """Round up to the top of the scale: one of STEPS times a power of ten, and even."""
+    """Return the top of the scale: the next even number of the form STEPS times a power of ten."""
     tops = (step * 10**power for power in count(0) for step in STEPS)
     return int(next(top for top in tops if top >= highest and top % 2 == 0))
 
@@ -133,7 +133,7 @@ def _is_running(bucket: Bucket, selection: Selection) -> bool:
 
 
 def times_label(bucket: Bucket) -> str:
-    """Format the time of a bucket: `Tue, 17 November, 12:00–15:00`, or days without times."""
+    """Format the period of a bucket: `Tue, 17 November, 12:00–15:00`. Whole days have no times."""
     since, until = bucket.since, bucket.until
     if since.time() == until.time() == datetime.min.time():
         last = until - timedelta(days=1)
@@ -157,7 +157,7 @@ def _labels(report: Report) -> Iterator[Label]:
 
 
 def _labelled_columns(report: Report) -> Sequence[int]:
-    """Return the indices of the columns to label: midnights if possible, else evenly spaced."""
+    """Return the indices of the columns to label: midnights, round hours or evenly spaced."""
     total = len(report.series)
     if report.step == "3h":
         midnights = [index for index, bucket in enumerate(report.series) if bucket.since.hour == 0]
@@ -184,8 +184,8 @@ def _label_text(step: str, since: datetime) -> tuple[str, str]:
             return "", format_time(since, "dd.MM" if language_code() == "ru" else "d MMM")
 
 
-def _lines(report: Report, selection: Selection) -> Iterator[Line]:
-    """Yield a line per day; per column if all are of one day or if columns are days or longer."""
+def _lines(report: Report, selection: Selection) -> Iterator[TableRow]:
+    """Yield a row per day; a row per column if the report has one day or columns are longer."""
     days = {bucket.since.date() for bucket in report.series}
     if report.step not in {"30min", "3h"} or len(days) == 1:
         for bucket in report.series:
@@ -195,16 +195,16 @@ def _lines(report: Report, selection: Selection) -> Iterator[Line]:
         yield _line(format_time(datetime.combine(day, time.min), "ccc, d MMMM"), list(buckets), selection)
 
 
-def _line(name: str, buckets: Sequence[Bucket], selection: Selection) -> Line:
+def _line(name: str, buckets: Sequence[Bucket], selection: Selection) -> TableRow:
     counts = [(bucket.created, bucket.rejected, bucket.failed, bucket.unchanged) for bucket in buckets]
     is_running = any(_is_running(bucket, selection) for bucket in buckets)
-    return Line(name, is_running, *map(sum, zip(*counts, strict=True)))
+    return TableRow(name, is_running, *map(sum, zip(*counts, strict=True)))
 
 
 def find_anomaly(report: Report) -> Anomaly | None:
-    """Return the bucket whose share of rejections is far above the median, if any.
+    """Return the bucket with the most rejections among those with an unusual share, or None.
 
-    Returns None for a filter by outcome, code or status, because shares are meaningless then.
+    If the report is filtered by outcome, code or status, returns None, because shares are meaningless then.
     """
     if report.attempt_filter.outcomes or report.attempt_filter.codes or report.attempt_filter.statuses:
         return None

@@ -30,7 +30,7 @@ from project.services import reports as service
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 2
+MAX_CONCURRENT = 2
 """Maximum number of concurrent exports per process: more would take threads from /useradd."""
 CHUNK = 256 * 1024
 TYPES = {
@@ -39,7 +39,7 @@ TYPES = {
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 }
 
-_permits = BoundedSemaphore(AT_ONCE)
+_permits = BoundedSemaphore(MAX_CONCURRENT)
 
 
 @bp.get("/results/export.<any(txt, xlsx, csv):ending>")
@@ -47,11 +47,12 @@ _permits = BoundedSemaphore(AT_ONCE)
 @bp.get("/api/v1/download-xlsx/", endpoint="download_xlsx", defaults={"ending": "xlsx"})
 @api_key_allowed
 def export(ending: str) -> Response:
-    """Stream a file. Attempts are counted after the first bytes are sent, except for searches.
+    """Stream a file with the selected attempts.
 
-    Counting the attempts of a search may time out, and the reader must get an error then. There is no Content-Length:
-    the length of a compressed file is known only at its end, and for a text file PostgreSQL would have to produce all
-    lines twice. /api/v1/download-* are addresses of the former Django version of this service.
+    Attempts are counted while the file is sent. Only for a search they are counted before, because counting may time
+    out, and the response is an error then. There is no Content-Length: the length of a compressed file is known only at
+    its end, and for a text file PostgreSQL would have to produce the lines twice. /api/v1/download-* are addresses of
+    the former Django version of this service.
     """
     rate_limits.consume_for_reader(rate_limits.EXPORTS)
     raw = ("raw",) if ending in RAW_STREAMS else ()
@@ -75,13 +76,13 @@ def export(ending: str) -> Response:
 
 
 def _exporter() -> str:
-    """Return who exports: the login of the reader, or that it is a program."""
+    """Return the login of the user who exports, or the label `API key`."""
     reader = request_state().reader
     return gettext("API key") if reader is None else reader.username
 
 
 def _audit_entry(selection: Selection, ending: str) -> NewEntry:
-    """Return the entry of the audit log for a download, with its filter but without contacts."""
+    """Return the audit entry for a download, with its filter but without contacts."""
     reader, token = request_state().reader, bearer_token()
     found = {"format": ending, "filter": unquote_plus(selection.query(q=mask(selection.filter.text) or None)[1:])}
     details: dict[str, str | int] = {name: value for name, value in found.items() if value}
@@ -92,7 +93,7 @@ def _audit_entry(selection: Selection, ending: str) -> NewEntry:
 
 
 def _counter(report: Report, ending: str, selection: Selection) -> CountAttempts:
-    """Return a function that counts attempts and records the export, even after the request."""
+    """Return a function that counts the attempts and logs the export, even after the request."""
     database, state = get_runtime().read_database, request_state()
     entry = _audit_entry(selection, ending)
     activity = get_runtime().activity
@@ -109,7 +110,7 @@ def _counter(report: Report, ending: str, selection: Selection) -> CountAttempts
 
 
 def _chunks(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Split blocks into chunks, so that the server buffers little for a slow client."""
+    """Split blocks into small chunks, so that the server buffers little for a slow client."""
     for block in blocks:
         for start in range(0, len(block), CHUNK):
             yield block[start : start + CHUNK]

@@ -19,7 +19,7 @@ from project.reports.page_data import AnomalyNote
 
 @dataclass(frozen=True, slots=True)
 class Chip:
-    """An active filter, and the query string without it."""
+    """An active filter as the page shows it, and the query string that removes it."""
 
     name: str
     value: str
@@ -33,7 +33,7 @@ def period_name(selection: Selection) -> str:
 
 
 def periods() -> tuple[tuple[str, str], ...]:
-    """Return the periods that have a name, with their names."""
+    """Return the values of `period` that have buttons, and their labels."""
     return (
         ("today", gettext("Today")),
         ("yesterday", gettext("Yesterday")),
@@ -47,7 +47,7 @@ def periods() -> tuple[tuple[str, str], ...]:
 
 
 def lag_label(lag_s: float) -> str:
-    """Describe the lag of a replica; infinite means unknown."""
+    """Describe the lag of a replica. An infinite lag is unknown."""
     if math.isinf(lag_s):
         return gettext("from a replica, lag unknown")
     seconds = round(lag_s)
@@ -60,13 +60,13 @@ def lag_label(lag_s: float) -> str:
 
 
 def filters_label(selection: Selection) -> str:
-    """Name the period and the active filters in one line."""
+    """Describe the period and the active filters in one line."""
     values = (chip.value for chip in chips(selection) if chip.name != gettext("Period"))
     return " · ".join((period_name(selection), *values))
 
 
 def chips(selection: Selection) -> Iterator[Chip]:
-    """Yield the active filters, including a custom period; other periods have buttons."""
+    """Yield the active filters, including a custom period, but no period that has a button."""
     if selection.period == "dates" and not selection.is_reversed:
         yield Chip(gettext("Period"), period_name(selection), selection.query(since=None, until=None))
     names = outcome_names()
@@ -83,7 +83,7 @@ def chips(selection: Selection) -> Iterator[Chip]:
 
 
 def parameter_name(name: str) -> str:
-    """Return the name by which the page shows a URL parameter."""
+    """Return the label of a URL parameter on the page."""
     names = {
         "period": gettext("Period"),
         "from": gettext("From"),
@@ -112,7 +112,7 @@ def step_label(report: Report) -> str:
 
 
 def comparison_text(selection: Selection, report: Report, previous: int | None) -> str:
-    """Describe the change since the previous period; return "" if there is no such number."""
+    """Describe the change since the previous period; return "" if that has no attempts."""
     if not previous or selection.previous is None:
         return ""
     since, until = selection.previous
@@ -136,7 +136,7 @@ def comparison_text(selection: Selection, report: Report, previous: int | None) 
 
 
 def shares(report: Report) -> dict[Outcome, str]:
-    """Return the shares of the outcomes as percentages that add up to 100."""
+    """Return the shares of the outcomes as percentages, which add up to 100 %."""
     tenths = rounded_shares({outcome: report.count(outcome) for outcome in Outcome})
     return {outcome: translations().tenths(share) for outcome, share in tenths.items()}
 

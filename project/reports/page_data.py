@@ -1,4 +1,4 @@
-"""Reads the data of the pages; views only request it and templates only print it."""
+"""Reads the data of the results page and of the page of an attempt."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,11 +18,11 @@ from project.services import reports as service
 
 PAGE_SIZE = 25
 MAX_NEWER = 99
-"""Newer attempts are counted up to this number."""
+"""Number up to which newer attempts are counted."""
 NIL_ID = UUID(int=0)
-"""An ID older than that of any attempt."""
+"""An ID that is lower than the ID of any attempt."""
 MAX_SAME_LOGIN = 1000
-"""Earlier attempts of a login are counted up to this number."""
+"""Number up to which earlier attempts with the same login are counted."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -30,7 +30,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facets:
-    """Reasons and statuses to filter by, with counts that ignore the filter of the same kind."""
+    """Codes and statuses to filter by, with counts.
+
+    The counts of codes ignore the filter by code, and those of statuses ignore the filter by status.
+    """
 
     reasons: tuple[CodeCount, ...]
     statuses: tuple[StatusCount, ...]
@@ -52,24 +55,24 @@ class Results:
     report: Report | None
     facets: Facets | None = None
     previous: int | None = None
-    """Number of attempts in the previous period; None unless the whole period was recorded."""
+    """Number of attempts in the previous period; None if recording began later."""
     chart: Chart | None = None
     anomaly_note: AnomalyNote | None = None
     page: service.Page | None = None
     newer_total: int | None = 0
     """Number of attempts that are newer than those of the page."""
     total_all_time: int | None = None
-    """Number of attempts of this filter over all time, counted only if there are none in the period."""
+    """Number of attempts of this filter over all time; None unless there are none in the period."""
     is_new: bool = False
     """Whether there are no attempts at all."""
     lag_s: float = 0
     """Lag in seconds of the replica from which the data was read; infinite if unknown."""
     newest_id: UUID | None = None
-    """ID after which the page asks for newer attempts; None if there can be none."""
+    """ID after which the page polls for newer attempts; None if it does not poll."""
 
 
 def get_results(database: Database, selection: Selection) -> Results:
-    """Read the data of the results page. Statistics, attempts and chart share one snapshot."""
+    """Read the data of the results page. All its parts have the same `max_seq`."""
     report = try_query(service.build_report, database, selection.filter, selection.zone, selection.now)
     attempt_filter = report.attempt_filter if report else selection.filter
     page = _get_page(database, attempt_filter, selection)
@@ -95,7 +98,7 @@ def get_results(database: Database, selection: Selection) -> Results:
 
 
 def find_last_request(database: Database) -> datetime | None:
-    """Return when the last recorded attempt was received; None if there is none."""
+    """Return the time at which the last recorded attempt was received, or None."""
     page = try_query(service.get_page, database, AttemptFilter(), 1)
     return page.attempts[0].received_at if page and page.attempts else None
 
@@ -115,8 +118,8 @@ def _newest_id(selection: Selection, page: service.Page | None) -> UUID | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Newer:
-    """The number of attempts that are newer than a page."""
+class NewerCount:
+    """The number of attempts that are newer than those of a page."""
 
     count: int
     has_more: bool
@@ -124,11 +127,11 @@ class Newer:
     etag: str
 
 
-def count_newer(database: Database, selection: Selection, newest_id: UUID) -> Newer:
-    """Count the attempts of the filter that are newer than `newest_id`."""
+def count_newer(database: Database, selection: Selection, newest_id: UUID) -> NewerCount:
+    """Count the selected attempts that are newer than `newest_id`, up to MAX_NEWER."""
     page = service.get_page(database, selection.filter, MAX_NEWER, after=newest_id)
     count = len(page.attempts)
-    return Newer(count=count, has_more=page.has_newer, etag=f'"{newest_id}-{count}"')
+    return NewerCount(count=count, has_more=page.has_newer, etag=f'"{newest_id}-{count}"')
 
 
 def _facets(database: Database, report: Report) -> Facets | None:
@@ -143,7 +146,7 @@ def _facets(database: Database, report: Report) -> Facets | None:
 
 
 def _count_previous(database: Database, selection: Selection, report: Report) -> int | None:
-    """Count the previous period up to the same time of day; None if it is partly unrecorded."""
+    """Count the attempts of the previous period; return None if recording began later."""
     if selection.previous is None:
         return None
     since, until = selection.previous
@@ -181,20 +184,21 @@ def _anomaly_note(database: Database, report: Report) -> AnomalyNote | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Details:
-    """The data of the page of one attempt."""
+    """The data of the page of an attempt."""
 
     attempt: AttemptDetail
     newer: AttemptRow | None
     older: AttemptRow | None
     selection: Selection
-    """The selection that `newer` and `older` belong to."""
+    """The selection in which `newer` and `older` are next to the attempt."""
     earlier: AttemptRow | None
+    """The previous attempt of the same person."""
     later: AttemptRow | None
-    """The nearest attempts of the same person; the later one preferably created the user."""
+    """The next attempt of the same person, preferably the one that created the user."""
     same_login: int = 0
-    """Earlier attempts with the same login, counted up to MAX_SAME_LOGIN."""
+    """Number of earlier attempts with the same login, counted up to MAX_SAME_LOGIN."""
     same_login_query: str = ""
-    """Empty if the reader must not see the login."""
+    """Query string that selects these attempts; "" if the reader must not see the login."""
 
     @property
     def has_more_same_login(self) -> bool:
@@ -203,7 +207,7 @@ class Details:
 
 
 def find_details(database: ReadDatabase, attempt_id: UUID, selection: Selection) -> Details | None:
-    """Read the data of the page of one attempt; return None if there is no such attempt."""
+    """Read the data of the page of an attempt; return None if the attempt does not exist."""
     attempt = service.find_attempt(database, attempt_id)
     if attempt is None:
         return None
@@ -238,7 +242,7 @@ def _is_within(attempt: AttemptRow, attempt_filter: AttemptFilter) -> bool:
 def try_query(
     query: Callable[Concatenate[Database, P], T], database: Database, *args: P.args, **kwargs: P.kwargs
 ) -> T | None:
-    """Return the result of a query, or None if the query exceeds the statement timeout."""
+    """Return the result of a query, or None if it exceeds the statement timeout."""
     try:
         return query(database, *args, **kwargs)
     except (SearchTooBroadError, QueryTimeoutError):

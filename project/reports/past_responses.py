@@ -1,4 +1,4 @@
-"""Rebuilds the response body of a recorded attempt, because bodies are not stored."""
+"""Rebuilds the response bodies of recorded attempts, because bodies are not stored."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ HIDDEN_PASSWORD = "••••••"  # noqa: S105 - not a password
 
 
 def in_form_order(sent: Mapping[str, str]) -> dict[str, str]:
-    """Return request fields in the order of FIELDS: jsonb does not preserve the order sent."""
+    """Sort request fields in the order of FIELDS, because jsonb does not preserve their order."""
     return {name: sent[name] for name in (*FIELDS, *sent) if name in sent}
 
 
@@ -25,7 +25,10 @@ def media_type(attempt: AttemptRow) -> str:
 
 
 def rebuild(attempt: AttemptDetail) -> dict[str, Any] | None:
-    """Return the response body in its original language; None if there was no response."""
+    """Return the response body in its original language, or None if there was no response.
+
+    Parts that are not stored are missing, hidden or replaced by "…".
+    """
     if attempt.answered is None:
         return None
     if attempt.answered == 201:
@@ -44,7 +47,7 @@ def _problem(attempt: AttemptDetail) -> dict[str, Any]:
 
 
 def _unplanned_code(attempt: AttemptRow) -> str:
-    """Return the code of a response that differs from the recorded outcome."""
+    """Return the code of a response whose status differs from the recorded outcome."""
     return "outcome_unknown" if attempt.answered == 503 else "internal_error"
 
 

@@ -1,4 +1,4 @@
-"""The results page and the page of one attempt."""
+"""The results page and the page of an attempt."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -24,7 +24,7 @@ bp = Blueprint("reports", __name__)
 
 
 def read_selection(parse: Callable[..., Selection] = parse_selection, **options: str | Sequence[str]) -> Selection:
-    """Parse the query string of the request with the rights of the reader."""
+    """Parse the query string of the request with the permissions of the reader."""
     unmasked = request_state().sees_everything
     return parse(request.args, display_zone(), datetime.now(UTC), unmasked=unmasked, **options)
 
@@ -50,7 +50,7 @@ def results() -> ResponseReturnValue:
 def unavailable(error: RefusalError) -> Response:
     """Show the results page with an explanation instead of statistics.
 
-    Cached statistics are not shown: only PostgreSQL knows whether the session is still valid.
+    The results page does not show cached statistics: only PostgreSQL knows whether the session is still valid.
     """
     if request.endpoint != "reports.results":
         return problems.respond(error)
@@ -76,7 +76,7 @@ def _results(
 
 
 def _newer(selection: Selection, newest_id: UUID) -> ResponseReturnValue:
-    """Respond to polling: 204 without newer attempts, 304 if unchanged, otherwise a button."""
+    """Respond to polling: 204 if there are no newer attempts, 304 if unchanged, else a button."""
     newer = page_data.count_newer(get_runtime().read_database, selection, newest_id)
     if not newer.count:
         return "", 204
@@ -89,7 +89,7 @@ def _newer(selection: Selection, newest_id: UUID) -> ResponseReturnValue:
 @bp.get("/results/<uuid:attempt_id>/")
 @page_parameters(*PARAMETERS)
 def attempt(attempt_id: UUID) -> ResponseReturnValue:
-    """Show everything recorded about one attempt."""
+    """Show an attempt, masked unless the reader may see it unmasked."""
     selection = read_selection()
     found = page_data.find_details(get_runtime().read_database, attempt_id, selection)
     if found is None:

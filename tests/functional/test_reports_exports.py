@@ -191,10 +191,10 @@ def test_there_are_only_three_file_formats(varied: FlaskClient) -> None:
 @pytest.fixture
 def no_permit() -> Iterator[None]:
     """All permits for exports are taken."""
-    for _ in range(exports.AT_ONCE):
+    for _ in range(exports.MAX_CONCURRENT):
         assert exports._permits.acquire(blocking=False)
     yield
-    for _ in range(exports.AT_ONCE):
+    for _ in range(exports.MAX_CONCURRENT):
         exports._permits.release()
 
 
