@@ -1,0 +1,71 @@
+"""Load during the steps of `./run containers` and `./run units`, and its tally."""
+
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from tasks.processes import log
+from tests.chaos.load import Answer, Client, Endpoint, Load
+
+CLIENTS = 3
+PAUSE_S = 0.05
+MARGIN_S = 2.0
+"""Seconds of load before and after a step."""
+RECOVERY_S = 30.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step and what clients were answered during it."""
+
+    name: str
+    answers: Sequence[Answer]
+
+    def lost(self, users: Collection[str], attempts: Collection[str]) -> int:
+        """Return the requests without a response, a promised user, or a promised record."""
+        return sum(
+            answer.status is None
+            or (answer.status == 201 and answer.json["user"]["id"] not in users)
+            or (
+                answer.attempt_id not in attempts
+                and answer.attempt_id is not None
+                and answer.json.get("recorded", True)
+            )
+            for answer in self.answers
+        )
+
+
+@dataclass
+class Trial:
+    """Steps under load; a step ends when users are created again."""
+
+    endpoint: Endpoint
+    client: Callable[[Endpoint], Client]
+    steps: list[Step] = field(default_factory=list)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Send requests while the block runs, and a little before and after."""
+        log(f"== {name}")
+        with Load(self.endpoint, CLIENTS, PAUSE_S, client=self.client) as load:
+            time.sleep(MARGIN_S)
+            yield
+            recovered = len(load.answers) + CLIENTS  # later answers belong to requests that began after the block
+            end = time.monotonic() + RECOVERY_S
+            while not any(answer.status == 201 for answer in load.answers[recovered:]):
+                if time.monotonic() > end:
+                    raise TimeoutError(f"{name}: no user was created in {RECOVERY_S:.0f} s afterwards")
+                time.sleep(0.05)
+            time.sleep(MARGIN_S)
+        self.steps.append(Step(name, load.answers))
+
+    def tally(self, users: Collection[str], attempts: Collection[str]) -> tuple[str, int]:
+        """Return a table in Markdown of all steps, and how many requests were lost."""
+        lines = ["| Step | Requests | Lost | 503 | Slowest |", "|---|---|---|---|---|"]
+        for step in self.steps:
+            refused = sum(answer.status == 503 for answer in step.answers)
+            slowest = max(answer.seconds for answer in step.answers)
+            lost = step.lost(users, attempts)
+            lines.append(f"| {step.name} | {len(step.answers)} | {lost} | {refused} | {slowest:.2f} s |")
+        return "\n".join(lines), sum(step.lost(users, attempts) for step in self.steps)

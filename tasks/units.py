@@ -1,0 +1,157 @@
+"""`./run units`: follows docs/deployment.md for systemd, under load and faults.
+
+A container with systemd as PID 1 is the machine of the document.
+"""
+
+import ctypes
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks import guide
+from tasks.docker import clones, daemon, docker, images, publish, require
+from tasks.processes import log
+from tasks.steps import Trial
+from tests.chaos.load import Client
+from tests.chaos.processes import eventually
+
+IMAGE = "useradd-trial-systemd"
+PASSWORD = "trial-password"  # noqa: S105 - of a container that is removed
+EDITOR = f"""\
+cat > /usr/local/bin/editor <<'EOF'
+#!/bin/sh
+sed -i 's/CHANGE-ME/{PASSWORD}/' "$@"
+cat >>/etc/useradd/useradd.env <<SETTINGS
+{guide.SETTINGS}SETTINGS
+EOF
+chmod 755 /usr/local/bin/editor
+"""
+"""Creates a program that edits the files as the document says."""
+READY_S = 15.0
+"""Maximum duration of a restart while PostgreSQL is frozen."""
+CLONE_NEWNET = 0x40000000
+
+
+@dataclass(frozen=True)
+class Service:
+    """The service behind useradd.socket; by name, because TRUSTED_HOSTS contains no address."""
+
+    host: str = "localhost"
+    port: int = 8000
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The container, in which the commands of the document run as root."""
+
+    container: str
+
+    def run(self, commands: str, answers: str = "") -> str:
+        """Run commands and return their output; exit if one fails."""
+        return guide.run(commands, answers, ["docker", "exec", "--interactive", self.container])
+
+    def column(self, sql: str) -> set[str]:
+        """Return the values of a query with one column."""
+        return set(self.run(f'sudo -u postgres psql -d useradd -At -c "{sql}"').split())
+
+    def enter_network(self) -> None:
+        """Let this thread, and those it starts, connect to the container's own addresses."""
+        pid = docker("inspect", "--format", "{{.State.Pid}}", self.container)
+        with Path(f"/proc/{pid}/ns/net").open() as namespace:
+            if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), "setns")
+
+
+def main() -> None:
+    """Print a tally; exit with 1 if something was lost or a start took too long."""
+    if sys.argv[1:]:
+        sys.exit("run: units takes no options")
+    require("units")
+    with daemon(), images(IMAGE), clones() as (repository, _), started(repository) as machine:
+        install(machine)
+        machine.enter_network()
+        sys.exit(not passes(machine, repository))
+
+
+@contextmanager
+def started(repository: Path) -> Iterator[Machine]:
+    """Start systemd in a container; remove it at the end."""
+    # Instead of --privileged, which fails where root itself lacks SYS_RESOURCE; systemd does not need it.
+    options = ["--cap-add=ALL", "--cap-drop=SYS_RESOURCE", "--cgroupns=host", "--tmpfs=/run"]
+    options += [f"--security-opt={each}=unconfined" for each in ("seccomp", "apparmor", "systempaths")]
+    options += ["--volume=/sys/fs/cgroup:/sys/fs/cgroup", "--volume=/var/lib/useradd"]
+    machine = Machine(docker("run", "--detach", *options, f"--volume={repository}:/repository:ro", IMAGE))
+    try:
+        state = "systemctl is-system-running || true"
+        eventually(lambda: machine.run(state).strip() in {"running", "degraded"}, 120, "systemd does not start")
+        yield machine
+    finally:
+        docker("rm", "--force", "--volumes", machine.container)
+
+
+def install(machine: Machine) -> None:
+    """Install as the document says."""
+    log("== installing")
+    apt = "DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends"
+    machine.run(f"apt-get update -qq; {apt} {' '.join(guide.packages())} 2>&1")
+    machine.run(EDITOR)
+    installation = guide.block("systemctl enable --now useradd.socket", {"REPOSITORY": "/repository"})
+    machine.run(installation, f"{PASSWORD}\n" * 4)
+    log(machine.run(guide.block("as_useradd users create-admin"), guide.ADMINISTRATOR))
+
+
+def passes(machine: Machine, repository: Path) -> bool:
+    """Run all steps, print the tally, and return whether everything held."""
+    trial = Trial(Service(), Client)
+    with trial.step("`systemctl restart useradd`"):
+        machine.run("systemctl restart useradd")
+    with trial.step("main process killed"):
+        machine.run("systemctl kill --signal=KILL --kill-whom=main useradd")
+    with trial.step("restart while PostgreSQL is frozen"):
+        machine.run("systemctl kill --signal=STOP 'postgresql@*'")
+        start = time.monotonic()
+        machine.run("systemctl restart useradd")
+        eventually(is_ready, 120, "the service does not become ready")
+        ready_s = time.monotonic() - start
+        machine.run("systemctl kill --signal=CONT 'postgresql@*'")
+    publish(repository)
+    with trial.step("upgrade"):
+        machine.run(guide.block("cd /opt/useradd && git pull"))
+    with trial.step("backup"):
+        machine.run(guide.block("systemctl start useradd-backup && ls"))
+    status = "as_useradd spool status"
+    eventually(lambda: machine.run(status).startswith("Attempts on disk: 0 "), 60, "the spool is not drained")
+    users, attempts = machine.column("select id from users"), machine.column("select id from attempts")
+    table, lost = trial.tally(users, attempts)
+    exposure = re.findall(r"exposure level .*: ([\d.]+)", machine.run("systemd-analyze security useradd.service"))
+    restored = restore(machine)
+    print(f"{table}\n\nready {ready_s:.1f} s after the restart while PostgreSQL was frozen")
+    print(f"exposure of useradd.service: {exposure[0]}\nrestored: {restored} of {len(users)} users")
+    return lost == 0 and ready_s < READY_S and restored == len(users)
+
+
+def is_ready() -> bool:
+    """Return whether the service should get requests."""
+    client = Client(Service())
+    try:
+        return client.get("/readyz")[0] == 200
+    except OSError:
+        return False
+    finally:
+        client.close()
+
+
+def restore(machine: Machine) -> int:
+    """Back up again without load and restore; return how many users there are."""
+    log("== restore")
+    newest = machine.run(guide.block("systemctl start useradd-backup && ls")).split()[-1]
+    machine.run(guide.block("deploy/restore.sh", {"2026-...": newest}))
+    return len(machine.column("select id from users"))
+
+
+if __name__ == "__main__":
+    main()
