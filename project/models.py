@@ -46,6 +46,12 @@ class Attempt(Base):
         CheckConstraint("status = 0 or status between 100 and 599", name="status"),
         CheckConstraint("via in ('direct', 'spool', 'recovered')", name="via"),
         Index(None, "username", "id"),
+        Index(
+            "attempts_folded_login_id_idx",
+            text("fold_login(username)"),
+            "id",
+            postgresql_where=text("""username collate "C" ~ '[^a-z0-9@.+_-]'"""),
+        ),
         Index(None, "status", "code", "id"),
         Index(None, "client_request_id", postgresql_where=text("client_request_id is not null")),
     )

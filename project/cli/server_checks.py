@@ -30,7 +30,6 @@ def check_server() -> Iterator[Finding]:
     yield _sessions(activity)
     yield _connections(activity)
     yield _standbys(activity)
-    yield _letters(activity)
     if get_runtime().config.database_read_url:
         yield _replica()
 
@@ -63,15 +62,6 @@ def _standbys(activity: ServerActivity) -> Finding:
         )
         return Finding(subject, gettext("%(count)s, but COMMIT waits for none", count=count), remedy)
     return Finding(subject, gettext("%(count)s, and COMMIT waits for %(names)s", count=count, names=names))
-
-
-def _letters(activity: ServerActivity) -> Finding:
-    if activity.lowers_unicode:
-        return Finding(gettext("letters"), gettext("searches ignore the case of all letters"))
-    remedy = gettext("create the database with LC_CTYPE 'C.UTF-8' or 'ru_RU.UTF-8' and restore a dump into it")
-    return Finding(
-        gettext("letters"), gettext("searches ignore the case of ASCII letters only, because of lc_ctype"), remedy
-    )
 
 
 def _replica() -> Finding:

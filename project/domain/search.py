@@ -3,12 +3,10 @@
 import re
 import unicodedata
 
-from project.domain.usernames import fold
-
 MAX_WORDS = 8
 """Further words of a search are ignored."""
-_SAME = {"е": "её", "ё": "её"}
-"""Russian texts often have е in place of ё."""
+_SAME = {"е": "её", "ё": "её", "i": "iİ"}
+"""Russian texts often have е in place of ё, and usernames fold the Turkish İ to i."""
 _SPECIAL = re.compile(r"([!-/:-@\[-`{-~])")
 
 
@@ -31,15 +29,6 @@ def _any_spelling(character: str) -> str:
     spellings = sorted(cases | {unicodedata.normalize("NFD", case) for case in cases})
     escaped = [_SPECIAL.sub(r"\\\1", spelling) for spelling in spellings]
     return escaped[0] if len(escaped) == 1 else f"(?:{'|'.join(escaped)})"
-
-
-def spellings_of(login: str) -> list[str]:
-    """Return the usual spellings of a login.
-
-    Attempts store a login as it was sent, and the index contains only that spelling.
-    """
-    forms = {login, unicodedata.normalize("NFC", login), fold(login)}
-    return sorted({spelling for form in forms for spelling in (*_cases(form), form.title(), form.capitalize())})
 
 
 def _cases(text: str) -> set[str]:

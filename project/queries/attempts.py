@@ -22,9 +22,9 @@ from sqlalchemy import (
 
 from project.domain.attempts import AttemptDetail, AttemptFilter, AttemptRow, first_id
 from project.domain.errors import FieldError
-from project.domain.search import pattern, spellings_of
+from project.domain.search import pattern
 from project.models import Attempt
-from project.queries.filters import SEARCH_S, conditions, kinds, limit_search, set_timeout, within
+from project.queries.filters import SEARCH_S, conditions, is_login, kinds, limit_search, set_timeout, within
 
 RELATED_S = 0.3
 """Time limit in seconds of each query for attempts with the same contact, which can use no index on it."""
@@ -95,10 +95,10 @@ def find_attempts(
 
 
 def find_same_login(connection: Connection, attempt: AttemptRow) -> Related:
-    """Return the related attempts that have the same login, in any usual spelling."""
+    """Return attempts around this one with the same login, in any spelling."""
     if not attempt.username:
         return Related(None, None)
-    return _find_related(connection, attempt, Attempt.username.in_(spellings_of(attempt.username)))
+    return _find_related(connection, attempt, is_login(attempt.username))
 
 
 def find_same_contact(connection: Connection, attempt: AttemptRow, within: timedelta) -> Related:

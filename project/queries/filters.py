@@ -3,12 +3,25 @@
 import re
 from collections.abc import Iterator
 
-from sqlalchemy import ColumnElement, Connection, SQLColumnExpression, and_, false, func, not_, or_, text
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    Connection,
+    SQLColumnExpression,
+    and_,
+    false,
+    func,
+    literal_column,
+    not_,
+    or_,
+    text,
+)
 
 from project.database import remaining
 from project.domain.attempts import AttemptFilter, Outcome, first_id, parse_id
 from project.domain.masking import mask, mask_email, mask_request_id
-from project.domain.search import pattern, spellings_of, words
+from project.domain.search import pattern, words
+from project.domain.usernames import fold
 from project.models import Attempt
 
 MAY_HAVE_CONTACT = (
@@ -20,6 +33,8 @@ that may have their own digits."""
 MIN_LAST_DIGITS = 4
 """Minimum number of digits of a search for a phone number. Masks show the last two digits, which many numbers share."""
 _PHONE = re.compile(r"(?:tel:)?[\s+().•\-0-9]+", re.IGNORECASE | re.ASCII)
+_MAY_FOLD = literal_column("""attempts.username collate "C" ~ '[^a-z0-9@.+_-]'""", Boolean)
+"""The condition of the index of folded logins, word for word."""
 SEARCH_S = 1.0
 """Time limit in seconds of a text search; a page runs two or three."""
 RENDER_S = 0.3
@@ -106,19 +121,27 @@ def _has_word(word: str, *, unmasked: bool) -> ColumnElement[bool]:
 
 def _has_contact(text: str) -> Iterator[ColumnElement[bool]]:
     if "@" in text:
-        yield func.lower(Attempt.email_masked) == mask_email(text).lower()
+        yield Attempt.email_masked.regexp_match(f"^{pattern(mask_email(text))}$")
     if digits := phone_pattern(text):
         yield func.regexp_replace(Attempt.phone_masked, r"[^\d•]", "", "g").regexp_match(digits)
 
 
 def _is_username(text: str, *, unmasked: bool) -> ColumnElement[bool]:
-    """Return the condition that the username is a usual spelling of this text.
+    """Return the condition that the username is a spelling of this text.
 
-    If the reader sees it masked, the masks are compared.
+    Unless `unmasked`, a text that is masked finds the usernames with the same mask.
     """
     masked = text if unmasked else mask(text)
-    # The first condition can use an index.
-    return Attempt.username.in_(spellings_of(text)) if masked == text else Attempt.username_shown == masked
+    return is_login(text) if masked == text else Attempt.username_shown == masked
+
+
+def is_login(login: str) -> ColumnElement[bool]:
+    """Return the condition that the username is a spelling of this login. Indexes serve it.
+
+    One has the usernames as they were sent, the other the folded form of those that are not in small ASCII letters.
+    """
+    folded = and_(_MAY_FOLD, func.fold_login(Attempt.username) == fold(login))
+    return or_(Attempt.username.in_(sorted({login, fold(login)})), folded)
 
 
 def _from_client(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
@@ -126,7 +149,7 @@ def _from_client(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
     if attempt_filter.client_address:
         wanted.append(Attempt.client_address == attempt_filter.client_address)
     if attempt_filter.client_program:
-        wanted.append(Attempt.user_agent.icontains(attempt_filter.client_program, autoescape=True))
+        wanted.append(Attempt.user_agent.regexp_match(pattern(attempt_filter.client_program)))
     return wanted
 
 

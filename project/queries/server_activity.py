@@ -1,4 +1,4 @@
-"""Query for sessions, standbys and letter case of the PostgreSQL server."""
+"""Query for sessions and standbys of the PostgreSQL server."""
 
 from dataclasses import dataclass
 
@@ -16,8 +16,6 @@ class ServerActivity:
     standbys: int
     synchronous_standby_names: str
     """The standbys for which COMMIT waits; empty if it waits for none."""
-    lowers_unicode: bool
-    """Whether lower() converts letters outside ASCII, which depends on lc_ctype of the database."""
 
 
 def find_server_activity(connection: Connection) -> ServerActivity:
@@ -29,8 +27,7 @@ def find_server_activity(connection: Connection) -> ServerActivity:
                        - current_setting('superuser_reserved_connections')::integer as max_sessions,
                    (select count(*) from pg_stat_activity where datid <> 0) as sessions,
                    (select count(*) from pg_stat_replication) as standbys,
-                   current_setting('synchronous_standby_names') as synchronous_standby_names,
-                   lower('Ё') = 'ё' as lowers_unicode
+                   current_setting('synchronous_standby_names') as synchronous_standby_names
             """
         )
     )

@@ -75,7 +75,7 @@ def test_a_healthy_service_has_no_findings(doctor: Command) -> None:
     subjects = re.findall(r"^OK     (\S+(?: \S+)?)  ", result.output, re.MULTILINE)
     assert subjects == [
         *("database", "writes", "encoding", "tables", "migrations", "privileges", "issued passwords", "clock"),
-        *("sessions", "connections", "standbys", "letters", "secrets"),
+        *("sessions", "connections", "standbys", "secrets"),
         *(
             "DATA_DIR",
             "file system",
@@ -274,7 +274,6 @@ HEALTHY = ServerActivity(
     sessions=20,
     standbys=2,
     synchronous_standby_names="db2",
-    lowers_unicode=True,
 )
 
 
@@ -286,7 +285,6 @@ HEALTHY = ServerActivity(
         ({"sessions": 90}, "connections", "90 of 97 are in use"),
         ({"synchronous_standby_names": ""}, "standbys", "2, but COMMIT waits for none"),
         ({"standbys": 0}, "standbys", "none, but COMMIT waits for db2"),
-        ({"lowers_unicode": False}, "letters", "ASCII letters only"),
     ],
 )
 def test_problems_of_server_activity_are_reported(
