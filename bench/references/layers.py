@@ -22,6 +22,7 @@ from project import server
 from project.contract.schemas import UserAddSchema
 from project.database import Database, Member, PreparedStatement, Row, deadline
 from project.database.group_commit import GroupCommit
+from project.database.pending_writers import PendingWriters
 from project.domain.attempts import NewAttempt, new_id
 from project.domain.passwords import Passwords, Secret, hash_key, new_key
 from project.services import registration
@@ -56,7 +57,7 @@ def leanest(url: str, secret: str) -> Flask:
     """Return an application that creates users like the service, and does nothing else."""
     app = Flask(__name__)
     schema, passwords = UserAddSchema(), Passwords((Secret(secret.encode()),))
-    database = cast(Database, _Connections(url))
+    connections = _Connections(url)
 
     @app.get("/livez")
     def livez() -> ResponseReturnValue:
@@ -64,9 +65,11 @@ def leanest(url: str, secret: str) -> Flask:
 
     @app.post(ADDRESS)
     def useradd() -> ResponseReturnValue:
-        body, key = request.get_json(), new_key()
-        new_user = schema.load(body)
-        credentials = registration.register(database, passwords, _attempt(body, key), key, new_user)
+        with connections.pending_writers:
+            body, key = request.get_json(), new_key()
+            new_user = schema.load(body)
+            database = cast(Database, connections)
+            credentials = registration.register(database, passwords, _attempt(body, key), key, new_user)
         return {"login": credentials.login, "password": credentials.password}, 201
 
     return app
@@ -104,12 +107,13 @@ class _Connections:
         self._url = url
         self._idle: list[_Connection] = []
         self._groups: GroupCommit | None = None
+        self.pending_writers = PendingWriters()
 
     def write_member(self, statement: PreparedStatement, member: Member) -> Row:
         """Do the same as Database.write_member(), but without permits, retries and breaker."""
         if self._groups is None:
             execute = partial(self._execute, statement)
-            self._groups = GroupCommit(execute, lambda member: execute([member])[0])
+            self._groups = GroupCommit(execute, lambda member: execute([member])[0], self.pending_writers)
         with deadline(DEADLINE_S):
             return self._groups.execute(member)
 

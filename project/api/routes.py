@@ -87,7 +87,7 @@ def end_attempt(error: BaseException | None) -> None:
 def useradd() -> Response:
     """Create a user and respond with its login and password."""
     request, runtime, state = current_request(), get_runtime(), request_state()
-    with reserve(attempts.DISK_RESERVE_S):
+    with reserve(attempts.DISK_RESERVE_S), runtime.database.pending_writers:
         require_api_key()
         is_dry_run = read_dry_run(request)
         attempt, key, new_user = _read(request, runtime, state)

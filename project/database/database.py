@@ -22,6 +22,7 @@ from project.database.breaker import Breaker
 from project.database.deadline import deadline, remaining
 from project.database.group_commit import GroupCommit, GroupFailedError, Member
 from project.database.hosts import detect_silence
+from project.database.pending_writers import PendingWriters
 from project.database.prepared import PreparedQuery, PreparedStatement, Row
 from project.database.semaphore import FairSemaphore
 from project.domain.errors import (
@@ -92,6 +93,8 @@ class Database:
         self.connections = connections
         self._is_spare = is_spare
         self._groups: dict[str, GroupCommit] = {}
+        self.pending_writers = PendingWriters()
+        """The threads that will soon call write_member(); callers enter it when they begin to prepare the member."""
         self.breaker = Breaker(name)
 
     @property
@@ -146,7 +149,9 @@ class Database:
         """
         groups = self._groups.get(statement.name)
         if groups is None:  # setdefault() is atomic
-            groups = GroupCommit(partial(self._execute_group, statement), partial(self._execute_alone, statement))
+            groups = GroupCommit(
+                partial(self._execute_group, statement), partial(self._execute_alone, statement), self.pending_writers
+            )
             groups = self._groups.setdefault(statement.name, groups)
         return self._run(statement.name, partial(groups.execute, member))
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 
 from project.database.deadline import deadline, remaining
+from project.database.pending_writers import PendingWriters
 from project.database.prepared import Row
 
 MAX_MEMBERS = 64
@@ -13,6 +14,8 @@ MAX_RUNNING = 2
 """Maximum number of groups in progress: while PostgreSQL commits one, it can execute the other."""
 GROUP_WAIT_S = 0.2
 """Seconds for which a member waits for its group to begin; groups normally take milliseconds."""
+GATHER_S = 0.005
+"""Maximum seconds for which a leader waits for pending writers."""
 MIN_JOIN_S = 0.5
 """Minimum seconds until the deadline of a member that joins a group. A group may take half of the time, so that its
 members can be tried alone if it fails."""
@@ -61,11 +64,15 @@ class Member:
 class GroupCommit:
     """Collects members while groups are in progress. The first of them leads the next group.
 
-    While fewer than MAX_RUNNING groups are in progress, a member is executed at once, without waiting for others.
+    A leader waits for pending writers, because a statement for several members costs little more than one for a single
+    member. Without pending writers and with fewer than MAX_RUNNING groups in progress, a member is executed at once.
     """
 
     def __init__(
-        self, execute_group: Callable[[Sequence[Member]], list[Row]], execute_alone: Callable[[Member], Row]
+        self,
+        execute_group: Callable[[Sequence[Member]], list[Row]],
+        execute_alone: Callable[[Member], Row],
+        pending_writers: PendingWriters,
     ) -> None:
         """Create a group commit. Both functions must respect the deadline of their thread.
 
@@ -73,11 +80,14 @@ class GroupCommit:
         """
         self._execute_group = execute_group
         self._execute_alone = execute_alone
+        self._pending_writers = pending_writers
         self._lock = threading.Lock()
         self._running = 0
         self._gathered: list[Member] = []
         self._next_leader: Member | None = None
         """The member that was woken to lead the next group and has not gathered the other members yet."""
+        self._is_gathering = False
+        """Whether a leader waits for pending writers, which then join it instead of leading another group."""
         self._suspended_until = 0.0
 
     @property
@@ -87,14 +97,15 @@ class GroupCommit:
 
     def execute(self, member: Member) -> Row:
         """Execute the statement for a member; return its row. Raises the errors of `execute_alone`."""
+        self._pending_writers.arrive()
         left, now = remaining() or 0.0, time.monotonic()
         if left < MIN_JOIN_S or now < self._suspended_until:
             return self._execute_alone(member)
         member.until = now + left
         with self._lock:
-            if self._running < MAX_RUNNING:
+            if self._running < MAX_RUNNING and not self._is_gathering:
                 self._running += 1
-                member.is_leader = True
+                member.is_leader = self._is_gathering = True
             else:
                 self._gathered.append(member)
         if not member.is_leader:
@@ -119,6 +130,7 @@ class GroupCommit:
         """Execute the leader's group. Whatever happens, start the next group and wake the members."""
         members, may_be_committed = [leader], True
         try:
+            self._pending_writers.await_arrivals(GATHER_S)
             members = self._gather(leader)
             if len(members) == 1:
                 leader.row = self._execute_alone(leader)
@@ -142,6 +154,7 @@ class GroupCommit:
         members, claims = [leader], set(leader.claims)
         left: list[Member] = []
         with self._lock:
+            self._is_gathering = False
             if self._next_leader is leader:
                 self._next_leader = None
             for member in self._gathered:
@@ -160,7 +173,7 @@ class GroupCommit:
                 self._running -= 1
                 return
             self._next_leader = leader = self._gathered.pop(0)
-            leader.is_leader = True
+            leader.is_leader = self._is_gathering = True
         leader.wake()
 
     def _suspend(self) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from project.database import Row, deadline, group_commit, remaining
 from project.database.group_commit import MAX_MEMBERS, MAX_RUNNING, GroupCommit, GroupFailedError, Member
+from project.database.pending_writers import PendingWriters
 
 
 class Statement:
@@ -21,7 +22,8 @@ class Statement:
         self.alone: list[tuple[str, bool]] = []
         self.failure: BaseException | None = None
         """Error that the next groups raise."""
-        self.commit = GroupCommit(self.execute_group, self.execute_alone)
+        self.pending_writers = PendingWriters()
+        self.commit = GroupCommit(self.execute_group, self.execute_alone, self.pending_writers)
         self._threads = ThreadPoolExecutor(200)
         self._released = threading.Event()
         self._held = 0
@@ -110,6 +112,50 @@ def test_members_that_come_while_groups_are_under_way_share_the_next_one(stateme
 
     assert rows(gathered) == ["a", "b", "c"]
     assert statement.groups == [["a", "b", "c"]]
+
+
+def test_a_leader_waits_for_pending_writers_which_join_its_group(
+    statement: Statement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "GATHER_S", 60)
+    with statement.pending_writers:
+        leader = statement.submit("leader")
+        wait_until(lambda: statement.commit._is_gathering)
+        joined = statement.submit("joined")
+        wait_until(lambda: statement.commit.waiting == 1)
+        assert (statement.groups, statement.alone) == ([], [])
+
+    assert rows([leader, joined]) == ["leader", "joined"]
+    assert statement.groups == [["leader", "joined"]]
+
+
+def test_a_leader_does_not_wait_for_writers_that_begin_later(
+    statement: Statement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "GATHER_S", 60)
+    began, ended = threading.Event(), threading.Event()
+
+    def begin_later() -> None:
+        with statement.pending_writers:
+            began.set()
+            ended.wait()
+
+    with statement.pending_writers:
+        leader = statement.submit("leader")
+        wait_until(lambda: statement.commit._is_gathering)
+        later = threading.Thread(target=begin_later)
+        later.start()
+        began.wait()
+    try:
+        assert leader.result(30) == ("leader",)
+    finally:
+        ended.set()
+        later.join()
+
+
+def test_a_pending_writer_that_never_comes_delays_a_group_only_briefly(statement: Statement) -> None:
+    with statement.pending_writers:
+        assert statement.submit("a").result(30) == ("a",)
 
 
 def test_members_that_claim_the_same_are_in_different_groups(statement: Statement) -> None:
