@@ -6,6 +6,7 @@ safely at any time.
 
 import ctypes
 import errno
+import gc
 import logging
 import os
 import socket
@@ -31,6 +32,8 @@ DRAIN_S, STOP_S = 2.0, 3.0
 (promise P11)."""
 _M_ARENA_MAX = -8
 """M_ARENA_MAX of mallopt(3)."""
+GC_OBJECTS = 20_000
+"""Number of new objects after which garbage is collected."""
 SD_LISTEN_FDS_START = 3
 """File descriptor of the socket that systemd passes to the process LISTEN_PID (sd_listen_fds(3))."""
 _HOST_REMEDY = "HOST must be an address of this machine, such as 127.0.0.1, or :: for all of them"
@@ -70,6 +73,7 @@ def serve(
     def work(index: int) -> None:
         worker = {"worker": index, "pid": os.getpid()}
         start(index)
+        _relax_garbage_collection()
         log.info("worker started", extra=worker)
         run_worker(
             app,
@@ -97,6 +101,17 @@ def serve(
     if text and sys.stdout is not None:
         NonBlockingStream(sys.stdout).write(text + "\n")
     sys.exit(supervisor.watch())
+
+
+def _relax_garbage_collection() -> None:
+    """Exempt the objects of the start from garbage collection, and collect others less often.
+
+    Requests leave few reference cycles. With the default threshold of 700 new objects, the collector took a twentieth
+    of a worker's time (measured).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_OBJECTS)
 
 
 def _use_one_malloc_arena() -> None:

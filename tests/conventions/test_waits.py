@@ -130,7 +130,19 @@ ALLOWED = {
 
 A lock has one line per file: its bound depends on all its holders. Other waits name their function.
 """
-OTHER_ROWS = {"silence", "heartbeat", "request", "group", "group-members", "queue", "permit", "intent", "record", "redis", "program"}
+OTHER_ROWS = {
+    "silence",
+    "heartbeat",
+    "request",
+    "group",
+    "group-members",
+    "queue",
+    "permit",
+    "intent",
+    "record",
+    "redis",
+    "program",
+}
 """Rows of waits that have a bound of their own."""
 ALWAYS_READY = {"connection.poll", "server.poll", "self._queue.put", "self._records.put", "self._intents.put"}
 """psycopg2's and subprocess's poll() and SimpleQueue's put() do not wait."""
