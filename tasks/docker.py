@@ -21,6 +21,7 @@ from tasks.processes import TOOLS, log, succeeds
 from tasks.versions import find_python
 
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+BRIDGE = Path("/sys/class/net/docker0")
 DEBIAN = "useradd-trial-debian"
 NO_CACHES = shutil.ignore_patterns("__pycache__", "test", "tests", "idlelib", "turtledemo", "config-*", "site-packages")
 INSTALL = "apt-get update -qq && apt-get install -qq -y --no-install-recommends"
@@ -89,9 +90,15 @@ def daemon() -> Iterator[None]:
         (plugins / "docker-compose").symlink_to(TOOLS / "docker-compose")
         os.environ |= {"DOCKER_CONFIG": str(plugins.parent), "DOCKER_BUILDKIT": "0"}
         if succeeds(["docker", "info"]):
-            yield
+            before = untagged()
+            try:
+                yield
+            finally:
+                for image in untagged() - before:
+                    succeeds(["docker", "image", "rm", image])
             return
         log("== starting dockerd")
+        had_bridge = BRIDGE.exists()
         command = ["dockerd", f"--data-root={name}/data", f"--exec-root={name}/exec", f"--pidfile={name}/pid"]
         with (Path(name) / "log").open("wb") as output:
             process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
@@ -106,6 +113,13 @@ def daemon() -> Iterator[None]:
         finally:
             process.terminate()
             process.wait(60)
+            if not had_bridge:
+                succeeds(["ip", "link", "delete", BRIDGE.name])
+
+
+def untagged() -> set[str]:
+    """Return the images without a name, such as stages of builds."""
+    return set(docker("image", "ls", "--quiet", "--filter", "dangling=true").split())
 
 
 @contextmanager

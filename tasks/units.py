@@ -101,7 +101,7 @@ def install(machine: Machine) -> None:
     machine.run(EDITOR)
     installation = guide.block("systemctl enable --now useradd.socket", {"REPOSITORY": "/repository"})
     machine.run(installation, f"{PASSWORD}\n" * 4)
-    log(machine.run(guide.block("as_useradd users create-admin"), guide.ADMINISTRATOR))
+    machine.run(guide.block("as_useradd users create-admin"), guide.ADMINISTRATOR)
 
 
 def passes(machine: Machine, repository: Path) -> bool:
