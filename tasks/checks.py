@@ -10,7 +10,7 @@ from tasks.processes import log, run_tool, tool_exit_code
 from tasks.system_packages import REQUIREMENTS
 
 PYTHON_FILES = (".", "run")  # `run` has no suffix, so ruff has to be given its name
-EXCLUSIVE_MARKS = ("chaos", "deploy")  # of tests that wait for clocks and kill processes: not beside other tests
+EXCLUSIVE_MARKS = ("chaos", "deploy")  # of tests that wait for clocks and kill processes: only beside each other
 SLOW_MARKS = ("chaos", "slow")  # of tests that --fast skips, in addition to those with system requirements
 PASSED_VARIABLES = (
     "PATH",
@@ -28,6 +28,26 @@ PASSED_VARIABLES = (
 """Prefixes of the environment variables that are passed to tests. No setting of the service has such a prefix."""
 # All tests of a file run in one process, because some read what others have written.
 ON_ALL_CORES = ("--numprocesses=auto", "--dist=loadfile")
+WAITING_TESTS = (f"--numprocesses={(os.cpu_count() or 1) + 1}", "--dist=loadfile")
+"""More processes than cores, for tests that wait rather than compute."""
+SAME_ON_EVERY_POSTGRES = (
+    "tests/integration/test_bench.py",
+    "tests/integration/test_rate_limits.py",
+    "tests/integration/test_server.py",
+    "tests/integration/test_start.py",
+    "tests/functional/test_compression.py",
+    "tests/functional/test_cors.py",
+    "tests/functional/test_deploy_monitoring.py",
+    "tests/functional/test_fuzz.py",
+    "tests/functional/test_headers.py",
+    "tests/functional/test_negotiation.py",
+    "tests/functional/test_openapi.py",
+    "tests/functional/test_proxies.py",
+    "tests/functional/test_query_parameters.py",
+    "tests/functional/test_server_refusals.py",
+    "tests/functional/test_tracing.py",
+)
+"""Tests of HTTP, processes and other servers: they execute no SQL, or only what others do, too."""
 DURATION = "about 11 minutes on 2 cores, less with more; ./run test --fast takes under a minute"
 
 
@@ -95,19 +115,20 @@ def lint(environment: Mapping[str, str]) -> None:
 
 
 def run_all_tests(skipped_marks: Sequence[str], environment: dict[str, str]) -> None:
-    """Run tests on all cores with coverage, then tests that must run alone.
+    """Run tests on all cores with coverage, then tests that wait for clocks and kill processes.
 
-    If there is a second PostgreSQL, integration and functional tests run again on it.
+    If there is a second PostgreSQL, integration and functional tests of SQL run again on it.
     """
     exclusive = [mark for mark in EXCLUSIVE_MARKS if mark not in skipped_marks]
     selection = without_marks([*skipped_marks, *exclusive])
     run_tool("pytest", *selection, *ON_ALL_CORES, "--cov", "--cov-report=term", env=environment)
-    run_tool("pytest", "-m", " or ".join(exclusive), env=environment)
+    run_tool("pytest", "-m", " or ".join(exclusive), *WAITING_TESTS, env=environment)
     if system_postgres := find_system_postgres():
         environment = environment | {"TEST_POSTGRES_BIN": str(system_postgres)}
         selection = [
             "tests/integration",
             "tests/functional",
+            *(f"--ignore={path}" for path in SAME_ON_EVERY_POSTGRES),
             *without_marks([requirement.mark for requirement in REQUIREMENTS]),
         ]
         run_tool("pytest", *selection, *ON_ALL_CORES, env=environment, note=f"again, on {system_postgres}")

@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,9 @@ import pytest
 from tests.chaos.processes import find_program
 
 NAMESPACE = f"chaos-{os.getpid()}"
-LOCAL_ADDRESS, REMOTE_ADDRESS = "198.18.7.1", "198.18.7.2"
-"""From the network that RFC 2544 reserves for benchmark tests."""
+_NETWORK = ip_address("198.18.0.0") + os.getpid() % 2**15 * 4
+LOCAL_ADDRESS, REMOTE_ADDRESS = str(_NETWORK + 1), str(_NETWORK + 2)
+"""From the network that RFC 2544 reserves for benchmark tests; other processes that run tests use others."""
 _LINK = f"chaos{os.getpid()}"
 _CLONE_NEWNET = 0x40000000
 

@@ -17,7 +17,7 @@ from tests.chaos.proxy import Proxy, Trap
 from tests.chaos.service import Service
 
 ANSWERED_WITHIN_S = 3.6
-RECORDED_WITHIN_S = 2.0
+RECORDED_WITHIN_S = 10.0
 REPEATED_WITHIN_S = 8.0
 USERADD = "execute useradd"
 """Text of the statement of a request, in contrast to other statements of the service."""

@@ -19,7 +19,7 @@ from tests.chaos.processes import HOST, eventually
 from tests.chaos.service import Service
 
 DEADLINE_S, ANSWERED_WITHIN_S = 3.0, 3.6
-RECORDED_WITHIN_S = 2.0
+RECORDED_WITHIN_S = 10.0
 HALF_WITHIN_S, ALL_WITHIN_S = 0.5, 3.0
 """Limits of the median and the longest answer: usually milliseconds, but the machine may be busy.
 

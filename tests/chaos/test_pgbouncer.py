@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from string import Template
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -31,9 +32,10 @@ POOL_SIZE = 3
 
 
 class PgBouncer:
-    """A PgBouncer process on a fixed port."""
+    """A PgBouncer process on a fixed port, whose files are in `folder`."""
 
     def __init__(self, postgres: Postgres, folder: Path) -> None:
+        shutil.chown(folder, NOBODY, NOBODY)
         self.port = free_port()
         password = urlsplit(postgres.url()).password
         users = folder / "users.txt"
@@ -49,7 +51,11 @@ class PgBouncer:
         with log.open("ab") as file:
             command = [str(find_program("pgbouncer")), str(ini)]
             self._process = subprocess.Popen(command, user=NOBODY, group=NOBODY, extra_groups=[], stderr=file)
-        eventually(self._answers, 10, f"PgBouncer does not respond, see {log}")
+        try:
+            eventually(self._answers, 30, "PgBouncer does not respond")
+        except AssertionError as error:
+            self.close()
+            raise AssertionError(f"{error}: {log.read_text()}") from error
 
     def fetch_row(self, sql: str) -> tuple[Any, ...]:
         """Return the only row of a query."""
@@ -84,14 +90,11 @@ def postgres(template: Postgres) -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="module")
-def pgbouncer(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PgBouncer]:
+def pgbouncer(postgres: Postgres) -> Iterator[PgBouncer]:
     """PgBouncer in transaction mode. Skips the tests without PgBouncer or root."""
     if not find_program("pgbouncer") or os.geteuid() != 0:
         pytest.skip("needs root and PgBouncer (Debian: apt install pgbouncer)")
-    folder = tmp_path_factory.mktemp("pgbouncer")
-    for path in (folder, *folder.parents[:2]):
-        path.chmod(0o755)
-    with closing(PgBouncer(postgres, folder)) as pgbouncer:
+    with TemporaryDirectory() as folder, closing(PgBouncer(postgres, Path(folder))) as pgbouncer:
         yield pgbouncer
 
 

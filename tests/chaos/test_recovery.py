@@ -13,7 +13,7 @@ from tests.chaos.processes import eventually
 from tests.chaos.proxy import Proxy
 from tests.chaos.service import Service
 
-BACK_WITHIN_S = 5.0
+BACK_WITHIN_S = 10.0
 DELAY = """
 create function chaos_delay() returns trigger language plpgsql as $$
 begin perform pg_sleep({seconds}); return new; end $$;

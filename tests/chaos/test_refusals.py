@@ -23,7 +23,7 @@ from tests.chaos.proxy import Proxy
 from tests.chaos.service import ROOT, Service, environment
 
 ANSWERED_WITHIN_S = 3.6
-BACK_WITHIN_S = 5.0
+BACK_WITHIN_S = 10.0
 WITHOUT_RETRIES_S = 2.5
 """A request that retries until its deadline takes longer."""
 PASSWORD = "password-of-the-restricted-role"

@@ -16,13 +16,19 @@ OPEN = (*ADDRESSES, "/api/v1/stats/", "/api/v1/attempts/", "/api/v1/attempts/019
 CLOSED = ("/results/", "/login/", "/results/export.csv", "/status", "/openapi.json", "/admin/", "/api/v1/download-txt/")
 
 
+@pytest.fixture(scope="module")
+def shop_app(app: Flask, make_app_once: MakeApp) -> Flask:
+    """A service that is open to some origins; `app` has migrated its tables."""
+    shop_app = make_app_once(cors_origins=ORIGINS)
+    get_runtime(shop_app).upkeep.ensure_running = lambda: None  # type: ignore[method-assign]
+    return shop_app
+
+
 @pytest.fixture
-def shop(make_app: MakeApp, client: FlaskClient) -> FlaskClient:
-    """A client of a service that is open to some origins."""
-    app = make_app(cors_origins=ORIGINS)
-    get_runtime(app).upkeep.ensure_running = lambda: None  # type: ignore[method-assign]
-    reset_service(app)
-    return app.test_client()
+def shop(shop_app: Flask) -> FlaskClient:
+    """A client of that service, on empty tables."""
+    reset_service(shop_app)
+    return shop_app.test_client()
 
 
 def preflight(client: FlaskClient, address: str, origin: str, method: str = "POST") -> tuple[int, dict[str, str]]:

@@ -178,6 +178,7 @@ def queries(address: str) -> tuple[str, ...]:
     return ("?lang=ru", "?period=all", "?period=all&lang=en")
 
 
+@pytest.mark.slow
 def test_an_ordinary_user_reads_no_contact_data_anywhere(
     service: Flask, browser: FlaskClient, rows: Rows, log_lines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ import logging
 import re
 import zipfile
 from collections.abc import Iterator
-from itertools import islice
+from itertools import islice, product
 
 import pytest
 from flask import Flask
@@ -262,19 +262,18 @@ def shown_bytes(page: str, ending: str) -> float:
     return float(number.replace(",", ".")) * (1e6 if unit in ("МБ", "MB") else 1e3)
 
 
-@pytest.mark.parametrize("language", ["ru", "en"])
-@pytest.mark.parametrize("query", ["", "&result=rejected", "&result=created", "&code=username_taken", "&status=422"])
-def test_the_page_shows_the_size_of_each_download_within_fifteen_percent(
-    reader: FlaskClient, app: Flask, language: str, query: str
-) -> None:
+@pytest.mark.slow
+def test_the_page_shows_the_size_of_each_download_within_fifteen_percent(reader: FlaskClient, app: Flask) -> None:
     keep_all(app, list(islice(sample.records(), 2000)))
-    reader.get(f"/results/?lang={language}")
 
-    page = show(reader, f"?period=all{query}")
-
-    for address in FILES:
-        size = len(reader.get(f"{address}?period=all{query}", buffered=True).data)
-        assert 0.85 < shown_bytes(page, address.rpartition(".")[2]) / size < 1.15, address
+    for language, query in product(
+        ("ru", "en"), ("", "&result=rejected", "&result=created", "&code=username_taken", "&status=422")
+    ):
+        reader.get(f"/results/?lang={language}")
+        page = show(reader, f"?period=all{query}")
+        for address in FILES:
+            size = len(reader.get(f"{address}?period=all{query}", buffered=True).data)
+            assert 0.85 < shown_bytes(page, address.rpartition(".")[2]) / size < 1.15, (language, query, address)
 
 
 def test_links_to_downloads_do_not_turn_error_pages_into_files(varied: FlaskClient) -> None:

@@ -271,10 +271,10 @@ def test_an_unconfirmed_commit_is_reported_as_outcome_unknown(
 
 
 def test_missing_tables_are_an_outage_and_logged_as_misconfiguration(
-    client_of: MakeClient, postgres_url: str, caplog: pytest.LogCaptureFixture
+    make_app: MakeApp, postgres_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = postgres_url.rpartition("/")[0].replace("postgresql://", "postgresql+psycopg2://")
-    client = client_of(f"{server}/postgres")
+    client = make_app(database_url=f"{server}/postgres", data_dir=tmp_path).test_client()
 
     response = useradd(client, ANNA)
 

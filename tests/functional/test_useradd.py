@@ -310,6 +310,7 @@ except ValidationFailedError as error:
 """
 
 
+@pytest.mark.slow
 def test_the_order_of_errors_does_not_depend_on_hash_seeds() -> None:
     runs = {
         subprocess.run(

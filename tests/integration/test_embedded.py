@@ -23,7 +23,7 @@ from project.embedded.locks import locked
 pytestmark = pytest.mark.chaos
 
 BIN_DIR = os.environ.get("TEST_POSTGRES_BIN", "")
-PATIENCE = 30.0  # seconds; far more than any step takes
+PATIENCE = 120.0  # seconds; far more than any step takes
 
 # Imports the package alone: a client of the database need not load the whole service.
 USER = """

@@ -55,7 +55,9 @@ def environment(url: str, folder: Path, **settings: str) -> dict[str, str]:
 def start(url: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Start an instance that must refuse to start."""
     command = [sys.executable, str(ROOT / "wsgi.py"), *arguments]
-    return subprocess.run(command, env=environment(url, folder), cwd=folder, capture_output=True, text=True, timeout=30)
+    return subprocess.run(
+        command, env=environment(url, folder), cwd=folder, capture_output=True, text=True, timeout=120
+    )
 
 
 def serve(url: str, folder: Path, *arguments: str, seconds: float = 0, **settings: str) -> tuple[str, str]:
@@ -73,7 +75,7 @@ def serve(url: str, folder: Path, *arguments: str, seconds: float = 0, **setting
         greeting = _read_terminal(ours, until="-d '").replace("\r\n", "\n")
         time.sleep(seconds)
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=120)
     os.close(ours)
     return greeting, errors
 
@@ -97,6 +99,7 @@ def test_a_disk_that_does_not_respond_prevents_the_start(runtime: Runtime, monke
     thaw.set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("encoding", "arguments"), [("LATIN1", ["--migrate"]), ("SQL_ASCII", [])])
 def test_a_database_in_another_encoding_is_refused(
     make_database: MakeDatabase, tmp_path: Path, encoding: str, arguments: list[str]
@@ -107,6 +110,7 @@ def test_a_database_in_another_encoding_is_refused(
     assert_refused(start(url, tmp_path, *arguments), f"the encoding of the database is {encoding}: create the database")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("statement", "sentence", "arguments"),
     [
@@ -129,6 +133,7 @@ def test_a_database_of_another_application_is_refused(
     assert_refused(start(url, tmp_path, *arguments), sentence)
 
 
+@pytest.mark.slow
 def test_a_role_without_rights_is_refused(make_database: MakeDatabase, tmp_path: Path) -> None:
     url = make_database("")
     name = url.rpartition("/")[2]
@@ -143,6 +148,7 @@ def test_a_role_without_rights_is_refused(make_database: MakeDatabase, tmp_path:
         administer(url, f"drop owned by {name}; drop role {name}")
 
 
+@pytest.mark.slow
 def test_an_outage_is_named_before_the_greeting_and_once_a_minute_in_the_log(tmp_path: Path) -> None:
     """F73: the sentence is that of libpq, and retries do not repeat it."""
     url = f"postgresql://nobody@{HOST}:{free_port()}/nothing"
@@ -163,6 +169,7 @@ def test_a_start_without_problems_greets_with_a_request_that_works(make_database
     assert [line for line in errors.splitlines() if '"ERROR"' in line] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("host", "sentence"),
     [
@@ -177,13 +184,14 @@ def test_an_address_that_cannot_be_used_is_refused_in_one_line(tmp_path: Path, h
         port = str(taken.getsockname()[1])
         command = [sys.executable, str(ROOT / "wsgi.py")]
         settings = environment("postgresql://nobody@127.0.0.1:1/x", tmp_path, HOST=host or HOST, PORT=port)
-        result = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=30)
+        result = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=120)
 
     assert result.returncode == 1
     assert result.stderr.startswith(f"useradd cannot listen on {host or HOST}:{port}: {sentence}")
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_elsewhere_than_on_a_terminal_the_greeting_is_a_line_of_the_log(
     make_database: MakeDatabase, tmp_path: Path
 ) -> None:
@@ -202,6 +210,7 @@ def test_elsewhere_than_on_a_terminal_the_greeting_is_a_line_of_the_log(
     assert lines[-1]["message"] == "stopped"
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_line_of_the_terminal(make_database: MakeDatabase, tmp_path: Path) -> None:
     """A terminal prints ^C, and the log continues on a new line."""
     ours, theirs = pty.openpty()
@@ -217,7 +226,7 @@ def test_ctrl_c_ends_the_line_of_the_terminal(make_database: MakeDatabase, tmp_p
         text = _read_terminal(ours, until="worker started")
         process.send_signal(signal.SIGINT)
         text += _read_terminal(ours, until="no line of the log")
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=120) == 0
     os.close(ours)
 
     assert text.partition("\r\n\r\n")[2].splitlines()[-1].endswith("INFO project.server.supervisor: stopped")
@@ -233,6 +242,7 @@ def _read_terminal(terminal: int, until: str) -> str:
     return text.decode()
 
 
+@pytest.mark.slow
 def test_flask_run_prints_its_address_and_uses_the_settings(make_database: MakeDatabase, tmp_path: Path) -> None:
     settings = environment(make_database(""), tmp_path)
     with subprocess.Popen(
@@ -288,6 +298,7 @@ def test_problems_are_reported_at_once_and_then_once_a_minute(
     assert [line.message for line in caplog.records] == ["start not complete"] * 2
 
 
+@pytest.mark.slow
 def test_a_missing_secret_is_named_at_the_start(make_database: MakeDatabase, tmp_path: Path) -> None:
     """F74: issued passwords of another instance would be refused without a word."""
     url = make_database("")
@@ -308,7 +319,7 @@ def test_a_missing_secret_is_named_at_the_start(make_database: MakeDatabase, tmp
 def upgrade(url: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run `flask db upgrade`, which must end by itself."""
     command = [sys.executable, "-m", "flask", "--app", "wsgi", "db", "upgrade"]
-    return subprocess.run(command, env=environment(url, folder), cwd=ROOT, capture_output=True, text=True, timeout=30)
+    return subprocess.run(command, env=environment(url, folder), cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
 def assert_gave_up(result: subprocess.CompletedProcess[str], sentence: str) -> None:
@@ -325,6 +336,7 @@ def test_the_migration_command_names_the_cause_of_an_outage(tmp_path: Path) -> N
     assert_gave_up(upgrade(url, tmp_path), f"PostgreSQL is unavailable: {HOST}:")
 
 
+@pytest.mark.slow
 def test_the_migration_command_does_not_wait_for_a_frozen_postgresql(tmp_path: Path) -> None:
     """The system of a frozen server accepts connections, but nobody answers on them."""
     with socket.create_server((HOST, 0)) as frozen:
@@ -333,6 +345,7 @@ def test_the_migration_command_does_not_wait_for_a_frozen_postgresql(tmp_path: P
         assert_gave_up(upgrade(url, tmp_path), "PostgreSQL is unavailable: ")
 
 
+@pytest.mark.slow
 def test_a_migration_of_another_instance_delays_no_start(make_database: MakeDatabase, tmp_path: Path) -> None:
     url = make_database("")
     with closing(psycopg2.connect(url)) as other, other.cursor() as cursor:
