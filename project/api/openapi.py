@@ -29,11 +29,11 @@ def describe(spec: APISpec) -> None:
 
 def _describe_one(spec: APISpec) -> None:
     location = {"description": "Page of the attempt", "schema": {"type": "string"}}
-    replayed = {"description": "`true` on a repeat", "schema": {"type": "string"}}
+    replayed = {"description": "`true` if this repeats an earlier response", "schema": {"type": "string"}}
     responses = {
-        "200": success("Dry run: nothing is wrong, nothing was created", CHECKED),
+        "200": success("Dry run: the fields are valid, nothing was created", CHECKED),
         "201": success(
-            "Created, or the first answer again for a repeated Idempotency-Key",
+            "Created, or the first response again for a repeated Idempotency-Key",
             CREATED,
             headers={"Location": location, "Idempotent-Replayed": replayed},
         ),
@@ -44,10 +44,10 @@ def _describe_one(spec: APISpec) -> None:
             "post": {
                 "operationId": "useradd",
                 "tags": ["users"],
-                "summary": "Create a user; the answer has its login and password",
-                "description": "The same view answers at `/api/v1/useradd`, `/useradd/` and `/useradd`. "
-                "At least one of `phone` and `email` is needed. "
-                "Where the service is set so (`API_KEYS_REQUIRED`), an API key is needed.",
+                "summary": "Create a user and return login and password",
+                "description": "`/api/v1/useradd`, `/useradd/` and `/useradd` are the same. "
+                "Send at least one of `phone` and `email`. "
+                "With the setting `API_KEYS_REQUIRED` the service requires an API key.",
                 "parameters": [_DRY_RUN, _KEY, _LANGUAGE],
                 "security": [{}, {"key": []}],
                 "requestBody": {
@@ -73,19 +73,19 @@ def _describe_one(spec: APISpec) -> None:
 
 def _describe_many(spec: APISpec) -> None:
     user, line = {"$ref": "#/components/schemas/NewUser"}, {"$ref": "#/components/schemas/Line"}
-    lines = {"schema": {"type": "string", "description": "An object on each line"}}  # OpenAPI 3.0 cannot describe it
+    lines = {"schema": {"type": "string", "description": "One JSON object per line"}}  # OpenAPI 3.0 cannot describe it
     spec.path(
         "/api/v1/useradd/bulk/",
         operations={
             "post": {
                 "operationId": "useradd_bulk",
                 "tags": ["users"],
-                "summary": "Create up to 10,000 users; each line has an answer of its own",
-                "description": "One user a line (`application/x-ndjson`), or an array. At most 8 MiB. The answer has "
-                "the same form and order; each line is an attempt with the rules of `/api/v1/useradd/`. "
-                "The same request with the same `Idempotency-Key` gives the same answers; with lines added, removed or "
-                "moved it creates only what is new. Lines with the same content are one user. "
-                "Lines with status 429 or 503 can be sent again. Rate limits count lines.",
+                "summary": "Create up to 10,000 users and return a result for each",
+                "description": "Send one user per line (`application/x-ndjson`), or an array, at most 8 MiB. The "
+                "response has the same form and order. Each line is an attempt with the rules of `/api/v1/useradd/`. "
+                "The same request with the same `Idempotency-Key` returns the same results; if lines were added, "
+                "removed or moved, it creates only the new users. Lines with the same content are one user. "
+                "Retry lines with status 429 or 503. Rate limits count lines.",
                 "parameters": [_DRY_RUN, _KEY, _LANGUAGE],
                 "security": [{}, {"key": []}],
                 "requestBody": {
@@ -97,7 +97,7 @@ def _describe_many(spec: APISpec) -> None:
                 },
                 "responses": {
                     "200": {
-                        "description": "An answer for each line",
+                        "description": "A result for each line",
                         "content": {
                             "application/x-ndjson": lines,
                             "application/json": {"schema": {"type": "array", "items": line}},
@@ -111,12 +111,12 @@ def _describe_many(spec: APISpec) -> None:
 
 
 _DRY_RUN = parameter(
-    "dry_run", "`true`: only check the fields. Any other parameter is refused", {"type": "boolean", "default": False}
+    "dry_run", "`true`: only validate the fields. Unknown parameters are refused", {"type": "boolean", "default": False}
 )
 _KEY = parameter(
     "Idempotency-Key",
-    "A repeat within 24 hours with the same key and body gets the same login and password "
-    "and creates no second user. 21 to 255 visible ASCII characters, a UUID is best",
+    "A retry within 24 hours with the same key and body returns the same login and password "
+    "and creates no second user. 21 to 255 visible ASCII characters, preferably a UUID",
     {"type": "string", "minLength": 21, "maxLength": 255, "pattern": "^[!#-~]+$"},
     "header",
 )

@@ -153,8 +153,8 @@ PROBLEMS: Mapping[str, ProblemType] = {
         _("Not allowed"),
         {
             "": _("This user may not do that."),
-            "oneself": _("Nobody can do that to themselves: another administrator has to."),
-            "last_admin": _("This is the last administrator who can log in: make another one first."),
+            "oneself": _("You cannot do this to your own account: another administrator has to."),
+            "last_admin": _("This is the last administrator who can log in: appoint another one first."),
         },
     ),
     "not_found": ProblemType(

@@ -29,7 +29,7 @@ FILE_TEXTS: Mapping[str, str] = {
     "damaged_row": _("The workbook is damaged at row %(row)s. Open it in Excel and save it again."),
     "workbook_too_large": _("The workbook unpacks to more than %(limit)s MB."),
     "no_sheet": _("The workbook has no sheet."),
-    "not_text": _("This is a workbook, whatever its name says: give it the ending .xlsx."),
+    "not_text": _("This is an Excel workbook: rename the file so that its name ends in .xlsx."),
     "not_utf8": _("Line %(line)s is not in UTF-8. In Excel, save the file as “CSV UTF-8”."),
     "encoding": _(
         "Line %(line)s is not in UTF-8; it looks like %(encoding)s. In Excel, save the file as “CSV UTF-8”; "

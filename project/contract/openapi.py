@@ -22,10 +22,10 @@ from project.version import VERSION
 
 UI = Path(__file__).parents[1] / "static" / "vendor" / "swagger-ui"
 ABOUT = """
-Creates users and keeps every request as an *attempt*, whatever its outcome.
+Creates users and records every request as an *attempt*, whatever its outcome.
 
-Every refusal is a problem document (RFC 9457, `application/problem+json`) with a stable `code`; texts follow
-`Accept-Language` (`ru`, `en`), codes never do. Each answer carries `X-Request-Id`.
+Every error is a problem document (RFC 9457, `application/problem+json`) with a stable `code`. Texts follow
+`Accept-Language` (`ru`, `en`). Every response has an `X-Request-Id`.
 """.strip()
 
 TAGS = [
@@ -86,7 +86,7 @@ def build(blueprints: Iterable[Describe]) -> dict[str, Any]:
         spec.components.schema(schema.component, json_schema(schema))
     spec.components.security_scheme("session", {"type": "apiKey", "in": "cookie", "name": "session"})
     spec.components.security_scheme(
-        "key", {"type": "http", "scheme": "bearer", "description": "API key that an administrator made"}
+        "key", {"type": "http", "scheme": "bearer", "description": "API key, created by an administrator"}
     )
     for describe in blueprints:
         describe(spec)

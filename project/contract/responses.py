@@ -113,10 +113,10 @@ def _list(properties: dict[str, Field], attribute: str | None = None) -> fields.
 
 _TEXT, _COUNT, _ID = _field(String), _field(Integer), _field(UUID)
 _AVAILABILITY: dict[str, Any] = {"enum": ["up", "away"]}
-_RECORDED = _optional(Boolean, description="false: the attempt could not be kept")
+_RECORDED = _optional(Boolean, description="false: the attempt was not recorded")
 _CODE = (
-    "The code by which attempts are counted and filtered: that of the first wrong field, else that of the problem "
-    "document; `created`, `replayed`, `dry_run` or `interrupted` if there was none"
+    "The code by which attempts are counted and filtered: that of the first invalid field, otherwise that of the "
+    "problem document; `created`, `replayed`, `dry_run` or `interrupted` if there was none"
 )
 _USER: dict[str, Field] = {
     "name": _TEXT,
@@ -162,26 +162,28 @@ class ProblemSchema(ResponseSchema):
     request_id = _optional(UUID, description="Request ID, for other endpoints")
     errors = fields.List(_object({"field": _TEXT, "code": _field(String, enum=sorted(FIELD_CODES)), "message": _TEXT}))
     recorded = _RECORDED
-    idempotency_key = _optional(String, description="Repeat with this key: no second user will appear")
+    idempotency_key = _optional(String, description="Retry with this key: no second user is created")
 
 
 class LineSchema(ResponseSchema):
     """A line of the response of POST /useradd/bulk."""
 
     component = "Line"
-    line = _field(Integer, description="Number of the line, or place in the array, from 1")
-    status = _field(Integer, description="As of POST /useradd; 503 and 429: send this line again")
-    login = password = _optional(String, description="If a user was created, now or by the same line before")
-    replayed = _optional(Boolean, description="true: created before, by the same line of this or an earlier request")
+    line = _field(Integer, description="Number of the line, or position in the array, from 1")
+    status = _field(Integer, description="Status as of POST /useradd. Retry lines with 429 or 503")
+    login = password = _optional(String, description="Present if this line has created a user, now or earlier")
+    replayed = _optional(
+        Boolean, description="true: the same line created the user earlier, in this or an earlier request"
+    )
     code = _optional(String, description="Why no user was created")
     detail = String()
     errors = ProblemSchema._declared_fields["errors"]
-    retry_after = _optional(Integer, description="Seconds until the line can be sent again")
-    valid = _optional(Boolean, description="Dry run: nothing is wrong")
+    retry_after = _optional(Integer, description="Seconds to wait before you retry the line")
+    valid = _optional(Boolean, description="Dry run: the fields are valid")
     normalized = _object(_USER, required=False)
     attempt_id = _ID
     recorded = _RECORDED
-    idempotency_key = _optional(String, description="Only of the first line: repeat the request with this key")
+    idempotency_key = _optional(String, description="Only in the first line: retry the request with this key")
 
 
 class StatsSchema(ResponseSchema):
@@ -204,7 +206,7 @@ class AttemptSchema(ResponseSchema):
     component = "Attempt"
     id = _ID
     received_at = _field(_Time)
-    status = _field(Integer, description="What happened; 0: the service died before it could answer")
+    status = _field(Integer, description="HTTP status of the outcome; 0: the process died before it responded")
     answered = _field(Integer, nullable=True, description="Status of the response; null if there was none")
     outcome = _field(String, enum=list(Outcome))
     code = _field(String, description=_CODE, example="invalid_phone")

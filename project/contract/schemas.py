@@ -62,9 +62,9 @@ class UserAddSchema(Schema):
         usernames.check,
         required=True,
         metadata={
-            "description": "Login: letters of one script (Latin or Cyrillic), digits and @ . + - _; "
-            "kept as typed without blanks around it, unique whatever the letter case; one that reads as a phone or "
-            "e-mail must be the user's own",
+            "description": "Login: letters of one script (Latin or Cyrillic), digits and @ . + - _. Stored as "
+            "sent without surrounding blanks, unique regardless of case. A login that reads as a phone number or "
+            "e-mail address must be the user's own",
             "minLength": 1,
             "maxLength": usernames.MAX_LENGTH,
             "example": "petrov.ivan",
@@ -73,7 +73,7 @@ class UserAddSchema(Schema):
     phone = ParsedString(
         lambda text: normalize_phone(text, "RU"),
         metadata={
-            "description": "Phone number in any human form, kept as E.164. Phone or e-mail is needed",
+            "description": "Phone number as people write it, stored as E.164. Send phone or email",
             "nullable": True,
             "maxLength": MAX_PHONE_LENGTH,
             "example": "8 (999) 123-45-67",
@@ -82,7 +82,7 @@ class UserAddSchema(Schema):
     email = ParsedString(
         normalize_email,
         metadata={
-            "description": "E-mail address, kept as written, unique in any letter case. Phone or e-mail is needed",
+            "description": "E-mail address, stored as written, unique regardless of case. Send phone or email",
             "nullable": True,
             "maxLength": emails.MAX_LENGTH,
             "example": "ivan@example.org",
@@ -91,7 +91,7 @@ class UserAddSchema(Schema):
     birth_date = ParsedString(
         lambda text: parse_birth_date(text, _latest_date()),
         metadata={
-            "description": "YYYY-MM-DD or DD.MM.YYYY, also with a time of midnight, from 1900-01-01 to today",
+            "description": "YYYY-MM-DD or DD.MM.YYYY, optionally with a time of midnight, from 1900-01-01 to today",
             "nullable": True,
             "example": "1990-12-31",
         },

@@ -9,12 +9,15 @@ from project.contract.responses import HEALTH, STATUS
 def describe(spec: APISpec) -> None:
     """Add /livez, /readyz and /status to the OpenAPI document."""
     live = {"200": success("OK", HEALTH)}
-    ready = {"200": success("OK", HEALTH), "503": success("The instance stops, or its spool is full", HEALTH)}
+    ready = {
+        "200": success("OK", HEALTH),
+        "503": success("The instance is stopping, or its spool is full or unusable", HEALTH),
+    }
     status = {"200": success("OK", STATUS)}
     for name, summary, description, responses in (
-        ("livez", "Liveness", "Asks nothing of PostgreSQL.", live),
-        ("readyz", "Readiness", "Succeeds also while PostgreSQL is unavailable.", ready),
-        ("status", "Instance status", "Database, replica, spool and worker processes.", status),
+        ("livez", "Liveness", "The process responds; PostgreSQL is not queried.", live),
+        ("readyz", "Readiness", "The instance accepts requests, also while PostgreSQL is unavailable.", ready),
+        ("status", "Instance status", "State of database, replica, spool and worker processes.", status),
     ):
         operation = {
             "operationId": name,

@@ -22,8 +22,8 @@ def describe(spec: APISpec) -> None:
         spec,
         "/api/v1/stats/",
         "get_stats",  # `stats` and `period` would name the same type of generated clients as `Stats` and its `period`
-        "Statistics; without a period, of all attempts",
-        "Totals, statuses and codes of the attempts of the filter, and their number over time.",
+        "Statistics of all attempts, or of a period",
+        "Totals of the selected attempts by outcome, status and code, and over time.",
         _filter("all"),
         STATS,
     )
@@ -33,7 +33,7 @@ def describe(spec: APISpec) -> None:
         "/api/v1/attempts/",
         "attempts",
         "Attempts, newest first",
-        "A page of the attempts of the filter. `next` has the address of the following page.",
+        "A page of the selected attempts. `next` is the address of the next page.",
         [*_filter("all"), *paging],
         ATTEMPT_PAGE,
     )
@@ -74,12 +74,15 @@ def _add_file(spec: APISpec, path: str, name: str, media_type: str, *parameters:
     content = {media_type.partition(";")[0]: {"schema": schema}}
     disposition = {"description": "`attachment` with an ASCII file name", "schema": _TEXT}
     ok = {"description": "The file", "headers": {"Content-Disposition": disposition}, "content": content}
-    summary = "The attempts of the filter as a file, in the zone and language of the reader"
-    description = "What `/results/` shows for the same parameters, streamed from one snapshot."
+    summary = "Selected attempts as a file"
+    description = "All rows that `/results/` shows for the same parameters, in the same language and time zone."
     responses = {"200": ok}
     if not path.startswith("/api/"):
         location = {"Location": {"schema": _TEXT}}
-        responses["302"] = {"description": "No login, in a browser: to the login page", "headers": location}
+        responses["302"] = {
+            "description": "A browser without a session is redirected to the login page",
+            "headers": location,
+        }
     codes = ("exports_busy", "rate_limited")
     _describe(
         spec,
@@ -120,19 +123,27 @@ def _describe(
 def _filter(period: str) -> list[Json]:
     return [
         parameter(
-            "period", "`dates` goes by `from` and `to`", {"type": "string", "enum": list(PERIODS), "default": period}
+            "period",
+            "`dates`: the period from `from` to `to`",
+            {"type": "string", "enum": list(PERIODS), "default": period},
         ),
-        parameter("from", "First day, or moment, in the shown zone", {"type": "string", "example": "2026-11-17"}),
-        parameter("to", "Last day, or the moment before which it ends", {"type": "string", "example": "2026-11-23"}),
+        parameter(
+            "from", "First day or time, in the time zone of the response", {"type": "string", "example": "2026-11-17"}
+        ),
+        parameter(
+            "to", "Last day, or the time before which the period ends", {"type": "string", "example": "2026-11-23"}
+        ),
         _many("result", "Outcomes", {"type": "string", "enum": [outcome.value for outcome in Outcome]}),
         _many(
             "code",
-            "Reasons; `validation_failed` and `conflict` stand for all reasons in fields",
+            "Codes; `validation_failed` and `conflict` stand for the codes of all invalid or taken fields",
             {"type": "string", "enum": sorted(KNOWN_CODES)},
         ),
         _many("status", "HTTP statuses", {"type": "integer", "example": 422}),
         parameter(
-            "q", "Part of a login; `=` and an exact login; a whole phone number or e-mail address; a request ID", _TEXT
+            "q",
+            "Part of a login, `=` and an exact login, a whole phone number or e-mail address, or a request ID",
+            _TEXT,
         ),
         _ZONE,
     ]
@@ -147,5 +158,9 @@ _UUID: Json = {"type": "string", "format": "uuid"}
 _RAW = parameter(
     "raw", "`1`: values as they were sent, without an apostrophe before formulas", {"type": "string", "enum": ["1"]}
 )
-_ZONE = parameter("tz", "`UTC`: times in UTC, else in the zone of the service", {"type": "string", "enum": ["UTC"]})
-_LIMIT = parameter("limit", "How many", {"type": "integer", "minimum": 1, "maximum": 100, "default": 25})
+_ZONE = parameter(
+    "tz", "`UTC`: times in UTC; default: in the time zone of the service", {"type": "string", "enum": ["UTC"]}
+)
+_LIMIT = parameter(
+    "limit", "Maximum number of attempts", {"type": "integer", "minimum": 1, "maximum": 100, "default": 25}
+)

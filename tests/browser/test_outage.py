@@ -113,12 +113,12 @@ def test_an_open_page_tells_that_the_database_is_lost_and_when_it_is_back(
     postgres.freeze()
 
     expect(state).to_have_text(
-        re.compile(r"^No connection to the database since \d\d:\d\d\. Figures as of \d\d:\d\d\.$"), timeout=BACK_MS
+        re.compile(r"^No connection to the database since \d\d:\d\d\. Data as of \d\d:\d\d\.$"), timeout=BACK_MS
     )
     assert results_page.locator("#kpi").inner_text() == figures
     postgres.thaw()
 
-    expect(state).to_have_text(re.compile(r"^All is well again\. Figures as of \d\d:\d\d\.$"), timeout=BACK_MS)
+    expect(state).to_have_text(re.compile(r"^All is well again\. Data as of \d\d:\d\d\.$"), timeout=BACK_MS)
 
 
 def test_an_open_page_tells_that_the_network_is_lost_and_when_it_is_back(
@@ -127,7 +127,7 @@ def test_an_open_page_tells_that_the_network_is_lost_and_when_it_is_back(
     state = results_page.locator("#state")
     results_page.context.set_offline(True)
 
-    expect(state).to_contain_text("No connection to the service. Figures as of", timeout=BACK_MS)
+    expect(state).to_contain_text("No connection to the service. Data as of", timeout=BACK_MS)
     results_page.context.set_offline(False)
 
     expect(state).to_contain_text("All is well again.", timeout=BACK_MS)
