@@ -1,4 +1,4 @@
-"""Settings from environment variables. Invalid values stop the start with one message that lists all of them."""
+"""Settings from environment variables. If some are invalid, a single error lists all of them."""
 
 import ipaddress
 import os
@@ -26,17 +26,17 @@ _HOST = re.compile(r"(?:\[([^\[\]]+)\]|([^:\[\]]*))(?::(\d*))?")
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::\d{1,5})?")
 _NO_IANA_ZONE = re.compile("localtime|posixrules|(?:posix|right)/.*")
-"""Further files of zoneinfo that Python reads. PostgreSQL, which formats the times of downloads, does not know them."""
+"""Matches names that Python accepts as time zones, but PostgreSQL, which formats the times of downloads, does not."""
 
 Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
 
 class ConfigError(Exception):
-    """One or more settings are invalid; the message has a line for each of them."""
+    """One or more settings are invalid. The message contains a line for each of them."""
 
 
 def setting(default: Any, parse: Callable[[str], Any], description: str, *, shown: str | None = None) -> Any:
-    """Define a setting. `shown` is the default in the documentation if it is not `default`."""
+    """Define a setting. The documentation shows `shown` instead of `default` if it is given."""
     if shown is None:
         shown = str(default or "")
     return field(default=default, metadata={"parse": parse, "description": description, "shown": shown})
@@ -46,9 +46,9 @@ OWN_PARAMETERS = frozenset({
     "client_encoding", "connect_timeout", "keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval",
     "tcp_user_timeout",
 })  # fmt: skip
-"""Parameters of libpq that the service sets itself. In a URL they are refused, because they would be ignored."""
+"""Parameters of libpq that the service sets. In a URL they are refused, because the service would ignore them."""
 PRIMARY, STANDBY = {"read-write", "primary"}, {"standby", "prefer-standby"}
-"""Accepted values of target_session_attrs, which the service sets itself, for the primary and for replicas."""
+"""Accepted values of target_session_attrs in the URL of the primary and of replicas. The service sets it anyway."""
 
 
 def _database_url(value: str) -> str:
@@ -60,7 +60,7 @@ def _replica_url(value: str) -> str:
 
 
 def _url_of(value: str, session_attributes: set[str]) -> str:
-    """Validate a database URL; return it with the driver psycopg2 and several hosts in the query."""
+    """Validate a database URL; return it with the driver psycopg2, and with several hosts as parameters."""
     scheme, separator, rest = value.partition("://")
     if scheme not in {"postgres", "postgresql", "postgresql+psycopg2"} or not separator or not rest:
         raise ValueError("must be a PostgreSQL URL: postgresql://user:password@host:5432/database")
@@ -85,7 +85,7 @@ def _check_parameters(query: str, session_attributes: set[str]) -> None:
 
 
 def _host_options(hosts: str) -> str:
-    """Return several hosts as query parameters of SQLAlchemy; decode directories of sockets."""
+    """Return hosts as query parameters of SQLAlchemy, with decoded socket directories."""
     if "%" not in hosts and "[" not in hosts:
         return "&".join(f"host={host}" for host in hosts.split(","))
     pairs = [_HOST.fullmatch(host) for host in hosts.split(",")]
@@ -97,17 +97,17 @@ def _host_options(hosts: str) -> str:
 
 
 def _cores() -> int:
-    """Return the number of CPU cores that this process may use; a container may be limited."""
+    """Return the number of CPU cores that this process may use, within the limit of its container."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cpu_quota()
     return cores if quota is None else max(1, min(cores, ceil(quota)))
 
 
 def cpu_quota(cgroups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> float | None:
-    """Return how many cores the cgroups of this process allow, or None: cgroups(7), versions 1 and 2.
+    """Return the number of cores that the cgroups of this process allow, or None (cgroups(7), versions 1 and 2).
 
-    The limits of parents count, too. In a container the path may be that of the host, which does not exist there; its
-    own cgroup is then the root.
+    The limits of parent cgroups apply, too. In a container, the path may be a path of the host that does not exist
+    there; then the container's cgroup is the root.
     """
     quotas = []
     for line in _text_of(membership).splitlines():
@@ -120,7 +120,7 @@ def cpu_quota(cgroups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/
 
 
 def _quota_of(group: Path) -> float | None:
-    """Return the quota divided by its period; without a limit the quota is `max` or -1."""
+    """Return the number of cores that a cgroup allows, or None if it has no limit (`max` or -1)."""
     text = _text_of(group / "cpu.max")
     text = text or f"{_text_of(group / 'cpu.cfs_quota_us')} {_text_of(group / 'cpu.cfs_period_us')}"
     numbers = [int(part) for part in text.split() if part.isdigit()]
@@ -221,7 +221,7 @@ def _names(value: str) -> tuple[str, ...]:
 
 
 def _origins(value: str) -> tuple[str, ...]:
-    """Return origins as browsers send them: in small letters, without the default port."""
+    """Return origins as browsers send them: in lower case, without the default port."""
     origins = tuple(name.lower() for name in _names(value))
     if not all(map(_ORIGIN.fullmatch, origins)):
         raise ValueError("must be origins without a path, for example https://shop.example.org,http://localhost:3000")
@@ -366,9 +366,9 @@ class Config:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Config":
-        """Read all settings; generate and store missing secrets. Raises ConfigError.
+        """Read the settings; generate and store missing secrets. Raises ConfigError.
 
-        If NAME is not set, the value is read from the file NAME_FILE, as is usual for secrets in containers.
+        If NAME is not set, the value is read from the file that NAME_FILE names, as is usual for secrets in containers.
         """
         environment = os.environ if environment is None else environment
         values: dict[str, Any] = {}
@@ -385,7 +385,7 @@ class Config:
         return cls(**values).with_secrets()
 
     def with_secrets(self) -> "Config":
-        """Return these settings; missing secrets are read from DATA_DIR or generated there."""
+        """Return these settings with missing secrets read from DATA_DIR, or generated and stored there."""
         return replace(
             self,
             secret_key=self.secret_key or _stored_secret(self.data_dir / "secret_key"),
@@ -401,7 +401,7 @@ class Config:
 
 @cache
 def settings() -> dict[str, Mapping[str, Any]]:
-    """Return parser, description and default of each setting; docs/generate.py uses them, too."""
+    """Return the parser, description and documented default of each setting by its name."""
     return {entry.name: entry.metadata for entry in fields(Config)}
 
 
@@ -417,7 +417,7 @@ def _value_of(environment: Mapping[str, str], name: str) -> str:
 
 
 def _stored_secret(path: Path) -> str:
-    """Return the secret in a file; create the file, readable by its owner only, if missing."""
+    """Return the secret in a file; if the file is missing, create it, readable by its owner only."""
     try:
         if not path.exists():  # first: even mkdir() of an existing directory waits for a frozen disk
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -428,7 +428,7 @@ def _stored_secret(path: Path) -> str:
 
 
 def _create_secret(path: Path) -> None:
-    """Create the file atomically, so that two concurrent starts read the same secret."""
+    """Create a file with a new secret atomically, so that concurrent starts read the same secret."""
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(secrets.token_hex(32))

@@ -1,6 +1,6 @@
-"""The WSGI application `app`; run as a program, the server.
+"""The WSGI application `app`, and the program that serves it.
 
-`python wsgi.py` serves the application, with `--migrate` after it has migrated the database.
+`python wsgi.py` serves the application. With `--migrate` it first migrates the database.
 """
 
 import logging

@@ -45,7 +45,7 @@ CONNECT_ARGS: dict[str, str | int] = {
     " -c idle_in_transaction_session_timeout=4000 -c client_connection_check_interval=1000",
 }
 WRITING_ARGS = CONNECT_ARGS | {"target_session_attrs": "read-write"}
-"""Timeouts of PostgreSQL and TCP; synchronous_commit, so that a confirmed COMMIT is on disk. Keepalives detect a silent
+"""Connection options for writing. With synchronous_commit, a confirmed COMMIT is on disk. Keepalives detect a silent
 peer while the service waits, tcp_user_timeout while it sends: a network partition needs both (docs/adr/0004)."""
 REPLICA_ARGS = CONNECT_ARGS | {"target_session_attrs": "standby"}
 EMBEDDED_HOST = "embedded.invalid"
@@ -56,19 +56,19 @@ ONE_SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": Tru
 
 
 class ServiceRequest(Request):
-    """A request whose uploaded files stay in memory: no request touches a disk."""
+    """A request whose uploaded files stay in memory, because a disk may be frozen."""
 
     def _get_file_stream(self, *_: object, **__: object) -> IO[bytes]:
         return BytesIO()
 
 
 class Service(Flask):
-    """Flask without coroutine support, which would take time on every call."""
+    """Flask without support for coroutines, which would take time in each request."""
 
     request_class = ServiceRequest
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function unchanged: no view is a coroutine."""
+        """Return the function unchanged, because no view is a coroutine."""
         return func
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
@@ -159,7 +159,7 @@ def register_extensions(app: Flask, config: Config) -> None:
 
 
 def _use_embedded_postgres(engine: Engine, server: EmbeddedPostgres) -> None:
-    """Start the embedded server at the first connection, because not all commands need it."""
+    """Make an engine start the embedded server at its first connection, because some need none."""
 
     @event.listens_for(engine, "do_connect")
     def fill_in(dialect: object, record: object, arguments: list[object], options: dict[str, Any]) -> None:

@@ -16,13 +16,13 @@ from typing import Generic, TypeVar
 R = TypeVar("R")
 
 STUCK_S = 2.0
-"""Seconds after which a disk whose operation is still running counts as not responding."""
+"""Seconds after which a running operation counts as stuck."""
 
 
 def call(work: Callable[[], R], timeout_s: float) -> R:
     """Perform a disk operation in a thread and return its result.
 
-    Raises TimeoutError after `timeout_s`; the operation continues in its thread.
+    Raises TimeoutError after `timeout_s`. The operation then continues in its thread.
     """
     result: Future[R] = Future()
 
@@ -36,8 +36,8 @@ def call(work: Callable[[], R], timeout_s: float) -> R:
     return result.result(timeout_s)
 
 
-class Watch:
-    """Context manager that detects whether the operation in its block is stuck."""
+class StuckDetector:
+    """A context manager that tells other threads whether the operation in its block is stuck."""
 
     def __init__(self) -> None:
         self._since: float | None = None
@@ -56,7 +56,7 @@ class Watch:
 
 
 class Operation:
-    """A disk operation that one thread requests and a DiskThread performs."""
+    """A disk operation. A thread requests it and may wait for it, and a DiskThread performs it."""
 
     __slots__ = ("_unfinished", "error")
 
@@ -71,7 +71,7 @@ class Operation:
             self._unfinished.release()
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until the operation has finished or failed (see `error`); return False on timeout."""
+        """Wait until the operation has finished or failed (see `error`); return False if too late."""
         is_finished = self._unfinished.acquire(timeout=max(0.0, timeout_s))
         if is_finished:
             self._unfinished.release()
@@ -82,7 +82,7 @@ T = TypeVar("T", bound=Operation)
 
 
 class DiskThread(Generic[T]):
-    """A thread that performs operations in order, in batches that can share a flush.
+    """A thread that performs operations in order. Operations that wait together form a batch.
 
     The thread starts on first use, and again after a fork.
     """
@@ -94,7 +94,7 @@ class DiskThread(Generic[T]):
         self._pid = 0
         self._queue: SimpleQueue[T | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._watch = Watch()
+        self._watch = StuckDetector()
 
     @property
     def is_stuck(self) -> bool:
@@ -102,7 +102,7 @@ class DiskThread(Generic[T]):
         return self._watch.is_stuck
 
     def put(self, operation: T) -> None:
-        """Queue an operation; it fails if the system cannot start a thread now."""
+        """Queue an operation. If the thread cannot be started, the operation fails."""
         if self._pid != os.getpid():
             try:
                 self._start()
@@ -113,7 +113,7 @@ class DiskThread(Generic[T]):
         self._queue.put(operation)
 
     def stop(self, timeout_s: float) -> None:
-        """End the thread after the queued operations; wait for this at most `timeout_s`."""
+        """End the thread after the queued operations; wait for its end at most `timeout_s`."""
         with self._start_lock:
             if self._pid == os.getpid() and self._thread:
                 self._pid = 0
@@ -123,14 +123,14 @@ class DiskThread(Generic[T]):
     def _start(self) -> None:
         with self._start_lock:
             if self._pid != os.getpid():
-                self._queue, self._watch = SimpleQueue(), Watch()
+                self._queue, self._watch = SimpleQueue(), StuckDetector()
                 self._thread = threading.Thread(
                     target=self._run, args=(self._queue, self._watch), name=self._name, daemon=True
                 )
                 self._thread.start()
                 self._pid = os.getpid()
 
-    def _run(self, queue: "SimpleQueue[T | None]", watch: Watch) -> None:
+    def _run(self, queue: "SimpleQueue[T | None]", watch: StuckDetector) -> None:
         operation = queue.get()
         while operation is not None:
             batch = [operation]

@@ -1,4 +1,4 @@
-"""The Flask extensions, which create_app() initializes."""
+"""The unbound Flask extensions, which create_app() initializes."""
 
 from flask import Response
 from flask_babel import Babel

@@ -1,7 +1,7 @@
-"""Metrics in shared memory, so that any process can export those of all processes.
+"""Metrics in shared memory, so that any process can export the metrics of all processes.
 
-Each process writes to a row of its own and never waits for others. A new process continues the row of the one that it
-replaces, so that no counter decreases (docs/adr/0021).
+Each process writes to its own row and does not wait for other processes. A new process continues the row of the process
+that it replaces, so that no counter decreases (docs/adr/0021).
 """
 
 import mmap
@@ -16,11 +16,11 @@ Labels = dict[str, str]
 Combine = Callable[[Iterator[float]], float]
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 3.6)
-"""Upper bounds of the histogram buckets in seconds; the last is the promised maximum response time (promise 1)."""
+"""Upper bounds of the histogram buckets in seconds. The last one is the promised maximum response time (promise P1)."""
 FRESH_S = 30
 """A process that has not updated its row for this many seconds counts as dead or stuck."""
 _CELLS = 2048
-"""Number of cells of a row. Unused memory pages are never allocated."""
+"""Number of cells of a row. Unused cells take no memory, because the kernel allocates pages on first use."""
 _HEARTBEAT, _STARTS = 0, 1
 
 
@@ -67,7 +67,7 @@ class Histogram(_Series):
 
 
 class Metrics:
-    """The metrics of `rows` processes. Register all series before the first process is forked."""
+    """The metrics of `rows` processes. Register the series before the first fork."""
 
     def __init__(self, rows: int) -> None:
         self.cells = memoryview(mmap.mmap(-1, rows * _CELLS * 8)).cast("d")
@@ -83,7 +83,7 @@ class Metrics:
         self._update_lock = threading.Lock()
 
     def counter(self, name: str, description: str, labels: Labels | None = None, read: Read | None = None) -> Counter:
-        """Register a counter. With `read`, update() adds the increase of its result."""
+        """Register a counter. If `read` is given, update() adds the increase of its result."""
         counter = Counter(self, self._register(name, "counter", description, labels, 1))
         if read:
             self._followed.append((counter, read))
@@ -105,7 +105,7 @@ class Metrics:
         self.update()
 
     def update(self) -> None:
-        """Write the current values of gauges, and of counters with `read`, to this process's row."""
+        """Write the values of gauges, and of counters with `read`, to the row of this process."""
         with self._update_lock:
             for at, read in self._gauges:
                 self.cells[self.row + at] = read()
@@ -122,7 +122,7 @@ class Metrics:
 
     @property
     def expected(self) -> int:
-        """Number of processes that should run."""
+        """Configured number of processes."""
         return self._rows
 
     @property
@@ -157,7 +157,7 @@ class Metrics:
         return [row for row in self._all_rows() if self.cells[row + _HEARTBEAT] > since]
 
     def _combine(self, family: _Family, at: int) -> float:
-        """Combine a series over all rows; gauges only over rows that were updated recently."""
+        """Combine a series over all rows, or a gauge over the rows that were updated recently."""
         rows = self._fresh_rows() if family.kind == "gauge" else self._all_rows()
         return family.combine(self.cells[row + at] for row in rows) if rows else 0
 

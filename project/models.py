@@ -1,4 +1,4 @@
-"""SQLAlchemy models and their constraints."""
+"""SQLAlchemy models of the tables, with their constraints."""
 
 from datetime import date, datetime
 from typing import Any
@@ -22,7 +22,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 class Base(DeclarativeBase):
-    """Declarative base, independent of Flask, with predictable names of constraints."""
+    """The declarative base, with a naming convention for constraints. Independent of Flask."""
 
     metadata = MetaData(
         naming_convention={
@@ -57,7 +57,7 @@ class Attempt(Base):
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
-    """UUIDv7 of the arrival of the request: IDs sort by time."""
+    """UUIDv7 with the time of arrival, so that IDs sort by time."""
     seq: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
     """Sequence number, used for the upper bound of snapshots and the watermark of aggregates."""
     received_at: Mapped[datetime]
@@ -65,7 +65,7 @@ class Attempt(Base):
     status: Mapped[int]
     """The outcome as an HTTP status; 0 if the process died before it responded."""
     answered: Mapped[int | None]
-    """HTTP status of the response. Differs from `status` only after an unconfirmed COMMIT or on a replay."""
+    """HTTP status of the response; null if there was none. Differs from `status` after an unconfirmed COMMIT."""
     code: Mapped[str]
     via: Mapped[str] = mapped_column(server_default=text("'direct'"))
     method: Mapped[str]
@@ -75,10 +75,10 @@ class Attempt(Base):
     email_masked: Mapped[str | None]
     errors: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default=text("'[]'"))
     sent: Mapped[dict[str, str]] = mapped_column(JSONB, server_default=text("'{}'"))
-    """The fields of the body, with masked contacts and without values of unknown fields."""
+    """The fields of the body, with masked contacts and hidden values of unknown fields."""
     username_shown: Mapped[str | None]
     name_shown: Mapped[str | None]
-    """Login and name as ordinary users see them; null if they have to be masked when they are shown."""
+    """Login and name as ordinary users see them, also `username_shown`; null if mask() has to compute them."""
     language: Mapped[str]
     client_address: Mapped[str]
     user_agent: Mapped[str]
@@ -87,7 +87,7 @@ class Attempt(Base):
 
 
 class User(Base):
-    """A user. Its ID is that of the attempt that created it.
+    """A user. It has the ID of the attempt that created it.
 
     A foreign key requires that the attempt has status 201. When retention deletes the attempt, `attempt_status` becomes
     null, which disables the foreign key.
@@ -113,19 +113,19 @@ class User(Base):
     birth_date: Mapped[date | None]
     password_hash: Mapped[str]
     password_changed_at: Mapped[datetime | None]
-    """Null while the generated password is valid; a replay returns the password only then."""
+    """Time of the last change; null while the generated password is valid. A replay returns the password only then."""
     epoch: Mapped[int] = mapped_column(server_default=text("0"))
     """Incremented to end all sessions of the user: sessions of an older epoch are invalid."""
     is_active: Mapped[bool] = mapped_column(server_default=text("true"))
     is_admin: Mapped[bool] = mapped_column(server_default=text("false"))
-    """For useradd() and the previous version; a trigger keeps it consistent with `role` (ADR 32)."""
+    """Kept for useradd() and the previous version. A trigger keeps it consistent with `role` (ADR 32)."""
     role: Mapped[str] = mapped_column(server_default=text("'user'"))
     created_at: Mapped[datetime]
     last_login_at: Mapped[datetime | None]
 
 
 class Identifier(Base):
-    """A username, phone or e-mail of a user. Only this primary key makes them unique.
+    """A username, phone or e-mail of a user. Its primary key is what makes them unique.
 
     There is no foreign key, because identifiers are inserted before the user (ADR 3).
     """
@@ -134,13 +134,13 @@ class Identifier(Base):
     __table_args__ = (CheckConstraint("kind in ('username', 'phone', 'email')", name="kind"),)
 
     value: Mapped[str] = mapped_column(primary_key=True)
-    """Normalized: case-folded and NFKC (a domain only in lower case), or E.164 (ADR 3)."""
+    """The folded username or e-mail address, or the phone number in E.164 form (ADR 3)."""
     kind: Mapped[str] = mapped_column(primary_key=True)
     user_id: Mapped[UUID]
 
 
 class IdempotencyKey(Base):
-    """An idempotency key and the user created with it: a retry gets the same response."""
+    """An idempotency key and the user created with it, so that a retry gets the same response."""
 
     __tablename__ = "idempotency_keys"
     __table_args__ = (Index(None, "expires_at"),)
@@ -169,7 +169,7 @@ class ApiKey(Base):
     last_used: Mapped[date | None]
     """Date of the last use in UTC, for the previous version."""
     prefix: Mapped[str | None]
-    """The first characters, by which people recognize the key; null if a former version created it."""
+    """The first characters, by which people recognize the key; null for keys of former versions."""
     last_used_at: Mapped[datetime | None]
 
 
@@ -198,7 +198,7 @@ class AuditEntry(Base):
 
 
 class Import(Base):
-    """A file with users that an administrator has uploaded (ADR 34). Deleted after a day."""
+    """A file with users that an administrator has uploaded (ADR 34). Deleted after 24 hours."""
 
     __tablename__ = "imports"
     __table_args__ = (CheckConstraint("state in ('uploaded', 'checked', 'running', 'done', 'failed')", name="state"),)
@@ -208,25 +208,25 @@ class Import(Base):
     created_by: Mapped[UUID]
     file_name: Mapped[str]
     content: Mapped[bytes | None]
-    """The file until it has been checked."""
+    """Content of the file; null after it has been checked."""
     ignore_unknown: Mapped[bool]
     state: Mapped[str] = mapped_column(server_default=text("'uploaded'"))
     error: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     """Code and parameters of the FileError of a file that cannot be read."""
-    heads: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
+    headers: Mapped[list[str]] = mapped_column("heads", ARRAY(Text), key="headers", server_default=text("'{}'"))
     fields: Mapped[list[str | None]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
     notes: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default=text("'[]'"))
     kid: Mapped[str | None]
-    """ID of the secret that derives the key of the import; set when users are to be created."""
+    """ID of the secret from which the key of the import is derived; null before users are created."""
     claimed_until: Mapped[datetime | None]
-    """Time until which a process works at the import; after that it has died, and another one continues."""
+    """End of the claim of the process that works at the import. After that, another process may continue."""
     finished_at: Mapped[datetime | None]
     credentials_at: Mapped[datetime | None]
-    """Time of the download of the credentials, which is possible once."""
+    """Time at which the credentials were downloaded, which is possible only once."""
 
 
 class ImportRow(Base):
-    """A row of an import. Its data is deleted as soon as its user exists."""
+    """A row of an import. Its cells and body are deleted as soon as its user exists."""
 
     __tablename__ = "import_rows"
     __table_args__ = (
@@ -239,12 +239,12 @@ class ImportRow(Base):
     cells: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     body: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     fingerprint: Mapped[bytes | None]
-    """Fingerprint of its user, from which the idempotency key of the row is derived."""
+    """Fingerprint of the user, from which the idempotency key of the row is derived."""
     outcome: Mapped[str | None]
     refusal: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     user_id: Mapped[UUID | None]
     kid: Mapped[str | None]
-    """ID of the secret that derives the password of its user."""
+    """ID of the secret from which the password of the user is derived."""
 
 
 class AttemptCount(Base):
@@ -263,7 +263,7 @@ class AttemptCount(Base):
 
 
 class Watermark(Base):
-    """The sequence number of the last attempt that a job has processed."""
+    """The sequence number up to which a background job has processed attempts."""
 
     __tablename__ = "watermarks"
 

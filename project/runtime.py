@@ -1,4 +1,4 @@
-"""The runtime: objects that use cases need, created once per application."""
+"""The runtime: the objects that use cases need, created once per application."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,13 +21,13 @@ from project.spool import NO_RESPONSE, Spool, SpoolError
 
 CONNECTIONS, READ_CONNECTIONS = 5, 2
 UPKEEP_CONNECTIONS, READ_UPKEEP_CONNECTIONS = 3, 1
-"""Additional connections, so that probes, drains and maintenance of tables do not wait for each other."""
+"""Additional connections for upkeep, so that probes, drains and maintenance of tables do not wait for each other."""
 READ_PERMITS, READ_QUEUE, SPARE_THREADS = 3, 3, 2
-"""Numbers of threads: those that read statistics, those that may wait for these, and those that remain free for health
-checks and refusals."""
+"""Maximum numbers of threads that read statistics and that wait to do so, and number of threads that remain free for
+health checks and refusals."""
 
 REPLICA_SHARE = 0.75
-"""Share of a request's deadline for the replica, so that time is left to ask the primary instead."""
+"""Share of a request's deadline for the replica, so that time remains to query the primary if the replica fails."""
 OPEN_S = 10.0
 """Seconds to wait for the disk of DATA_DIR at the start."""
 STOP_S = 2.0
@@ -41,7 +41,7 @@ class Runtime:
     config: Config
     database: Database
     read_database: ReadDatabase
-    """For statistics and exports, with a small pool of its own: they must not take connections from /useradd."""
+    """Database for statistics and exports, with a separate pool, so that they take no connections from /useradd."""
     passwords: Passwords
     api_keys: ApiKeys
     rate_limiter: RateLimiter
@@ -51,11 +51,11 @@ class Runtime:
     activity: Activity
     metrics: Metrics
     on_line: list[Callable[[str, float], None]] = field(default_factory=list)
-    """Called with code and duration of each line of a bulk request."""
+    """Callbacks for each line of a bulk request, with its code and duration in seconds."""
     on_start: list[Callable[[], None]] = field(default_factory=list)
-    """Called when this process starts to serve, before anything else."""
+    """Callbacks before this process serves its first request."""
     on_stop: list[Callable[[], None]] = field(default_factory=list)
-    """Called in reverse order after the last response of this process."""
+    """Callbacks after the last response of this process, called in reverse order."""
 
     def check(self) -> None:
         """Check that the spool is usable. Raises SpoolError with a message for the operator."""
@@ -66,14 +66,14 @@ class Runtime:
         self.spool.close()
 
     def start(self, worker: int) -> None:
-        """Start the work of this process as `worker`, with upkeep in the background."""
+        """Run the `on_start` callbacks, attach to the metrics as `worker`, and start the upkeep."""
         for start in self.on_start:
             start()
         self.metrics.attach(worker)
         self.upkeep.ensure_running()
 
     def stop(self) -> None:
-        """Stop the upkeep, then run the `on_stop` callbacks in reverse. Keep spooled records."""
+        """Stop the upkeep, then run the `on_stop` callbacks in reverse order. Keep spooled records."""
         self.upkeep.stop(STOP_S)
         for stop in reversed(self.on_stop):
             stop()

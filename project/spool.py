@@ -11,8 +11,8 @@ then another process can claim the folder. It contains:
     quarantine.log         lines that could not be read or delivered, for inspection by an operator
     probe                  written regularly to check that the disk accepts data
 
-Records are text without line breaks; this module does not interpret them. Threads of requests do not use the disk
-themselves: they wait for the threads of the spool with a timeout (docs/adr/0031).
+Records are text without line breaks; this module does not interpret them. Request threads do not access the disk: they
+wait for the threads of the spool with a timeout (docs/adr/0031).
 """
 
 import errno
@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from project.disk import DiskThread, Operation, Watch, call
+from project.disk import DiskThread, Operation, StuckDetector, call
 
 
 class Undelivered(NamedTuple):
@@ -38,11 +38,11 @@ class Undelivered(NamedTuple):
     rejected: Sequence[str] = ()
     """Records that can never be delivered."""
     postponed: Sequence[str] = ()
-    """Records that may be delivered later; others must not wait for them."""
+    """Records that may be delivered later. Other records do not wait for them."""
 
 
 Deliver = Callable[[list[str]], Undelivered]
-"""Delivers records and returns those that it did not deliver. Raises if delivery is impossible now."""
+"""Delivers records and returns those that it did not deliver. Raises an error if no delivery is possible now."""
 
 QUOTA = 64 * 1024 * 1024
 """Maximum size of a folder's records in bytes: about 150,000 attempts."""
@@ -51,23 +51,23 @@ BATCH = 200
 SLOT_BYTES, SLOT_COUNT = 4096, 256
 """Size and number of slots for intents. A slot is one memory page, so that writing it is atomic."""
 INTENT_S, APPEND_S, CLOSE_S = 0.1, 10.0, 1.0
-"""Seconds to wait for the disk to write or clear an intent, to store a record (default), and to close each part of the
-spool."""
+"""Seconds to wait for the disk to write or clear an intent, to store a record (by default), and to close each part of
+the spool."""
 NO_RESPONSE = "the spool's disk does not respond"
 _SEGMENT_NAME = re.compile(r"\d{13}\.log")
-"""Other files in the folder, such as copies, are ignored."""
+"""Matches the names of segments. Other files in the folder, such as copies, are ignored."""
 
 
 class SpoolError(Exception):
-    """A record could not be stored; the message has the reason."""
+    """A record could not be stored. The message contains the reason."""
 
 
 class QuotaError(SpoolError):
     """The spool has reached its quota, although its disk may have space."""
 
 
-class Record(Operation):
-    """The operation that stores a record."""
+class AppendOperation(Operation):
+    """An operation that stores a record."""
 
     __slots__ = ("is_abandoned", "line")
 
@@ -75,11 +75,11 @@ class Record(Operation):
         super().__init__()
         self.line = _framed(record)
         self.is_abandoned = False
-        """Whether the thread that requested it no longer waits for it."""
+        """Whether the requesting thread no longer waits for the operation."""
 
 
 class Intent(Operation):
-    """The operation that writes a record to a slot, for the case that this process dies."""
+    """An intent, and the operation that writes its record to a slot."""
 
     __slots__ = ("folder", "line", "slot")
 
@@ -90,7 +90,7 @@ class Intent(Operation):
         self.slot: int | None = None
 
 
-class _Clearing(Operation):
+class _ClearOperation(Operation):
     __slots__ = ("intent",)
 
     def __init__(self, intent: Intent) -> None:
@@ -101,8 +101,8 @@ class _Clearing(Operation):
 class Spool:
     """The spool of this process: a folder in `root`, claimed on first use and after a fork.
 
-    append(), write_intent() and clear_intent() use the disk in two threads, so that no intent waits for a flush. The
-    properties return the last results of these threads and of check(), and never block.
+    append(), write_intent() and clear_intent() use the disk in two threads, so that intents do not wait for a flush.
+    The properties return the last results of these threads and of check(), and never block.
     """
 
     trace: Callable[[str], AbstractContextManager[object]] | None = None
@@ -116,15 +116,15 @@ class Spool:
         self._pid = 0
         self._records = DiskThread("spool-records", self._store)
         self._intents = DiskThread("spool-intents", self._write_or_clear)
-        self._check = Watch()
+        self._check = StuckDetector()
         self._problem: str | None = None
         self.lost = 0
-        """Number of records that could not be stored since this process started."""
+        """Number of records that this process could not store."""
         self.status = SpoolStatus()
         """Totals of all folders at the last call of check()."""
 
     def open(self) -> "Folder":
-        """Return the folder of this process; claim one if there is none. Raises SpoolError."""
+        """Return the folder of this process; claim a folder if it has none. Raises SpoolError."""
         with self._lock:
             if self._pid != os.getpid():
                 self._own = None
@@ -136,10 +136,10 @@ class Spool:
             return self._own
 
     def append(self, record: str, timeout_s: float = APPEND_S) -> None:
-        """Store a record durably. Raises SpoolError, also if that takes more than `timeout_s`."""
+        """Store a record durably. Raises SpoolError, also after `timeout_s`."""
         try:
             with self.trace("spool append") if self.trace else nullcontext():
-                self._append(Record(record), timeout_s)
+                self._append(AppendOperation(record), timeout_s)
         except SpoolError:
             self.lost += 1
             raise
@@ -147,7 +147,7 @@ class Spool:
     def write_intent(self, record: str) -> Intent | None:
         """Store an intent with this record; return None if the disk is unusable.
 
-        Waits for the disk at most INTENT_S; a slower disk stores the intent later.
+        Waits for the disk at most INTENT_S. A slower disk stores the intent later.
         """
         if self.problem:
             return None
@@ -157,8 +157,8 @@ class Spool:
         return intent
 
     def clear_intent(self, intent: Intent) -> None:
-        """Delete an intent and wait for that, but at most INTENT_S."""
-        clearing = _Clearing(intent)
+        """Delete an intent; wait for the disk at most INTENT_S."""
+        clearing = _ClearOperation(intent)
         self._intents.put(clearing)
         if not self.is_stuck:
             clearing.wait(INTENT_S)
@@ -170,7 +170,7 @@ class Spool:
 
     @property
     def problem(self) -> str | None:
-        """The known reason why records cannot be stored now, otherwise None."""
+        """The known reason why records cannot be stored now, or None."""
         return NO_RESPONSE if self.is_stuck else self._problem
 
     @property
@@ -185,7 +185,7 @@ class Spool:
         return self._own is not None and self._own.size > 0
 
     def check(self) -> str | None:
-        """Check that the disk accepts records, and count them; return the problem or None."""
+        """Check that the disk accepts records, and update `status`; return the problem or None."""
         with self._check:
             try:
                 self.open().probe(is_durable=self._problem is not None)
@@ -198,11 +198,17 @@ class Spool:
         return self._problem
 
     def drain(self, deliver: Deliver) -> int:
-        """Deliver this process's records; return their number. Exceptions of `deliver` propagate."""
+        """Deliver the records of this process; return the number that left the spool.
+
+        Exceptions of `deliver` propagate.
+        """
         return self.open().drain(deliver)
 
     def drain_orphans(self, deliver: Deliver) -> int:
-        """Deliver dead processes' records; return their number. Exceptions of `deliver` propagate."""
+        """Deliver the records of dead processes; return the number that left the spool.
+
+        Exceptions of `deliver` propagate.
+        """
         drained = 0
         for path in _folders(self.root):
             folder = None
@@ -216,7 +222,7 @@ class Spool:
         return drained
 
     def close(self) -> None:
-        """Release the folder; its records are kept for the next owner."""
+        """Release the folder. Its records are kept for the next owner."""
         for thread in (self._records, self._intents):
             thread.stop(CLOSE_S)
         with suppress(TimeoutError):
@@ -228,7 +234,7 @@ class Spool:
                 self._own.close()
                 self._own = None
 
-    def _append(self, record: Record, timeout_s: float) -> None:
+    def _append(self, record: AppendOperation, timeout_s: float) -> None:
         if self.is_stuck:
             raise SpoolError(NO_RESPONSE)
         self._records.put(record)
@@ -239,7 +245,7 @@ class Spool:
             error = record.error
             raise error if isinstance(error, SpoolError) else SpoolError(str(error)) from error
 
-    def _store(self, batch: list[Record]) -> None:
+    def _store(self, batch: list[AppendOperation]) -> None:
         """Store a batch of records with one flush."""
         records = [record for record in batch if not record.is_abandoned]
         if records:
@@ -251,7 +257,7 @@ class Spool:
             failures = [record.error for record in records if record.error and not isinstance(record.error, QuotaError)]
             self._problem = str(failures[0]) if failures else None
 
-    def _write_or_clear(self, batch: list[Intent | _Clearing]) -> None:
+    def _write_or_clear(self, batch: list[Intent | _ClearOperation]) -> None:
         for operation in batch:
             if isinstance(operation, Intent):
                 with suppress(SpoolError, OSError):
@@ -274,7 +280,7 @@ class Spool:
 
 
 class Folder:
-    """A folder owned by this process. Thread-safe: appends run concurrently, drains one by one."""
+    """A folder of the spool that this process owns. Thread-safe; drains wait for each other."""
 
     def __init__(self, path: Path, lock: int, quota: int) -> None:
         self._path = path
@@ -301,7 +307,7 @@ class Folder:
 
     @classmethod
     def claim(cls, path: Path, quota: int = QUOTA) -> "Folder | None":
-        """Create the folder if needed and claim it; return None if it has an owner. Raises OSError."""
+        """Claim a folder, creating it if needed; return None if it has an owner. Raises OSError."""
         path.mkdir(mode=0o700, exist_ok=True)
         lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -314,16 +320,16 @@ class Folder:
             raise
 
     def is_gone(self) -> bool:
-        """Return whether the folder was removed or its disk unmounted."""
+        """Return whether the folder was removed or replaced, or its disk was unmounted."""
         try:
             found = (self._path / "lock").stat()
         except OSError:
             return True
         return not os.path.samestat(found, os.fstat(self._lock_fd))
 
-    def append(self, records: Sequence[Record]) -> None:
-        """Store records durably with one flush; set the `error` of those that could not be stored."""
-        written: dict[_Segment, list[Record]] = {}
+    def append(self, records: Sequence[AppendOperation]) -> None:
+        """Store records durably, usually with one flush; set `error` of those that failed."""
+        written: dict[_Segment, list[AppendOperation]] = {}
         sizes: dict[_Segment, int] = {}
         with self._lock:
             for record in records:
@@ -346,7 +352,7 @@ class Folder:
                     record.error = SpoolError(_failure(error))
 
     def write_intent(self, line: bytes) -> int | None:
-        """Write a line to a slot and return the slot; None if it is too long or no slot is free."""
+        """Write a line to a slot and return the slot, or None if that is impossible."""
         if len(line) > SLOT_BYTES or not self._free_slots:
             return None
         slot = self._free_slots.popleft()
@@ -377,7 +383,10 @@ class Folder:
             self._prepare_next()
 
     def drain(self, deliver: Deliver) -> int:
-        """Deliver records, oldest first, and delete their segments. Exceptions propagate."""
+        """Deliver records, oldest first, and delete their segments; return the number that left it.
+
+        Exceptions of `deliver` propagate.
+        """
         with self._draining:
             if not self._has_next:
                 self._prepare_next()
@@ -443,7 +452,7 @@ class Folder:
         return self._active
 
     def _prepare_next(self) -> None:
-        """Create the next segment; make it, deletions and renames durable. Raises OSError."""
+        """Create the next segment unless it exists, and sync the directory. Raises OSError."""
         with self._lock:
             is_new = not self._has_next
             if is_new:
@@ -453,26 +462,26 @@ class Folder:
             self._has_next = True
 
     def _adopt_next(self) -> None:
-        """Rename `next` to a segment if it has records: a machine crash may have undone the rename."""
+        """Rename `next` to a segment if it has records: a machine crash can undo a rename."""
         path = self._path / "next"
         if path.exists() and path.stat().st_size:
             self._newest = max(self._newest + 1, time.time_ns() // 1_000_000)
             path.rename(self._path / f"{self._newest:013}.log")
 
     def _recover(self) -> None:
-        """Record the intents of a dead owner; slots that fail are kept for the next owner."""
+        """Store the records of a dead owner's intents; clear the slots of those that are stored."""
         size = SLOT_BYTES * SLOT_COUNT
         content = os.pread(self._intents, size, 0)
         if len(content) < size:  # allocate all slots now: the disk may be full later
             os.pwrite(self._intents, bytes(size - len(content)), len(content))
         slots = [start // SLOT_BYTES for start in range(0, len(content), SLOT_BYTES) if content[start]]
-        recovered: list[tuple[int, Record | None]] = []
+        recovered: list[tuple[int, AppendOperation | None]] = []
         for slot in slots:
             self._free_slots.remove(slot)
             with suppress(OSError):
                 good, bad = _parse(content[slot * SLOT_BYTES : (slot + 1) * SLOT_BYTES].partition(b"\n")[0])
                 self._quarantine(bad)
-                recovered.append((slot, Record(good[0]) if good else None))
+                recovered.append((slot, AppendOperation(good[0]) if good else None))
         records = [record for _, record in recovered if record]
         if records:
             self.append(records)
@@ -490,7 +499,7 @@ class Folder:
 
 
 class _Segment:
-    """An append-only file of records. Threads that sync at the same time share one fdatasync."""
+    """An append-only file of records. Concurrent calls of sync() share an fdatasync."""
 
     def __init__(self, path: Path) -> None:
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -518,7 +527,7 @@ class _Segment:
                 self._sync()
 
     def close(self) -> None:
-        """Sync and close the file; threads that wait in sync() get the result."""
+        """Sync and close the file. Threads that wait in sync() get the result."""
         with self._sync_lock:
             with suppress(OSError):
                 if self._synced < self.size:
@@ -547,11 +556,11 @@ class SpoolStatus:
     """Unix timestamp of the start of the oldest segment; None if there is none."""
     quarantined: int = 0
     files: Mapping[Path, tuple[int, int]] = field(default_factory=dict, compare=False, repr=False)
-    """Size and number of lines of each file, for the next call of read_status()."""
+    """Path of a file -> its size and number of lines, for the next call of read_status()."""
 
 
 def read_status(root: Path, last: SpoolStatus | None = None) -> SpoolStatus:
-    """Count stored records; read only the data added since the status `last`."""
+    """Count the stored records; read only the data that was added since the status `last`."""
     known = last.files if last else {}
     files: dict[Path, tuple[int, int]] = {}
     records = size = quarantined = 0
@@ -600,7 +609,7 @@ def _framed(record: str) -> bytes:
 
 
 def _parse(content: bytes) -> tuple[list[str], list[bytes]]:
-    """Split content into records, and lines that are damaged or incomplete."""
+    """Split content into valid records, and lines that are damaged or incomplete."""
     good: list[str] = []
     bad: list[bytes] = []
     for line in content.split(b"\n"):
@@ -626,7 +635,7 @@ def _checked_record(line: bytes) -> str | None:
 
 
 def _open(path: Path, flags: int, opened: ExitStack) -> int:
-    """Open a file that `opened` closes again."""
+    """Open a file; register it with `opened` to be closed."""
     descriptor = os.open(path, flags, 0o600)
     opened.callback(os.close, descriptor)
     return descriptor

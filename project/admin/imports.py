@@ -12,7 +12,7 @@ from wtforms import BooleanField, Form
 from project.admin.confirmation import Confirmation, ConfirmForm, is_reauthenticated, render_confirmation
 from project.admin.routes import bp
 from project.contract.import_runner import MAX_FILE, MAX_ROWS, get_import_runner
-from project.contract.import_texts import cells_and_messages, file_text, refused_cells, refused_heads, stored_source
+from project.contract.import_texts import cells_and_messages, file_text, refused_cells, refused_headers, stored_source
 from project.domain.imports import ImportRun, ImportState
 from project.domain.text import clean
 from project.exporters.tables import BYTE_ORDER_MARK, CREDENTIALS, csv_line, open_csv_table, open_xlsx_table
@@ -127,7 +127,7 @@ def refused_rows(import_id: UUID, ending: str) -> Response:
     rows = service.find_refused(get_runtime().read_database.primary, import_id)
     opened = open_xlsx_table(file) if ending == "xlsx" else open_csv_table(file, _delimiter(), has_mark=True)
     with opened as write:
-        write(refused_heads(source))
+        write(refused_headers(source))
         for row in rows:
             if row.refusal:
                 write(refused_cells(source, Row(row.number, row.cells, {}, row.refusal, 0), row.refusal))
@@ -143,7 +143,7 @@ def _page(run: ImportRun, form: ConfirmForm) -> str:
         form=form,
         error=file_text(FileError(run.error["code"], **run.error["params"])) if run.error else "",
         notes=[file_text(Note(note["code"], note["params"])) for note in run.notes],
-        heads=[head for head in run.heads if not is_remark(head)],
+        headers=[header for header in run.headers if not is_remark(header)],
         refused=[(row, *cells_and_messages(source, row.cells, row.refusal)) for row in rows if row.refusal],
         asks_password=reauthentication.is_required(),
     )

@@ -16,7 +16,7 @@ from project.cli.greeting import terminal_language
 from project.cli.help_texts import N_, help_text
 from project.cli.import_files import CredentialsFile, open_credentials, open_refused
 from project.contract.import_rows import ImportLine, check_row, register_rows
-from project.contract.import_texts import file_text, refused_cells, refused_heads
+from project.contract.import_texts import file_text, refused_cells, refused_headers
 from project.domain.audit import Action, NewEntry
 from project.domain.errors import (
     FIELDS,
@@ -177,7 +177,7 @@ class _Import:
 
     def run(self) -> None:
         """Import the rows; print the counts, also after an error. Raises ClickException."""
-        self.refused(refused_heads(self.source))
+        self.refused(refused_headers(self.source))
         try:
             self._run_groups()
         except FileError as error:

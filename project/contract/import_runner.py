@@ -105,7 +105,7 @@ class ImportRunner:
                 for rows in _groups(self._checked(_bounded(source.rows)), 10 * GROUP):
                     database.write_transaction(queries.add_rows, import_id, rows)
                 notes = [{"code": note.code, "params": dict(note.params)} for note in source.notes]
-                database.write_transaction(queries.finish_check, import_id, source.heads, source.fields, notes)
+                database.write_transaction(queries.finish_check, import_id, source.headers, source.fields, notes)
         except FileError as error:
             reason: dict[str, Any] = {"code": error.code, "params": error.params}
             database.write_transaction(queries.fail_import, import_id, reason)

@@ -62,31 +62,31 @@ def refusal_text(error: RefusalError) -> str:
     return detail_text(error.code, error.variant, error.params)
 
 
-def what_to_fix(number: int, error: RefusalError, heads: Mapping[str, str]) -> str:
+def what_to_fix(number: int, error: RefusalError, headers: Mapping[str, str]) -> str:
     """Return the message about a refused row, with its number and the errors of its fields.
 
-    `heads` maps fields to the headers of their columns.
+    `headers` maps fields to the headers of their columns.
     """
-    texts = [f"{field_name(one.field, heads)}: {message_text(one)}" for one in error.errors] or [refusal_text(error)]
+    texts = [f"{field_name(one.field, headers)}: {message_text(one)}" for one in error.errors] or [refusal_text(error)]
     return gettext("Row %(number)s.", number=number) + " " + " ".join(texts)
 
 
-def field_name(field: str, heads: Mapping[str, str]) -> str:
+def field_name(field: str, headers: Mapping[str, str]) -> str:
     """Return the header of the field's column in the file, or else the label of the field."""
-    return " ".join(heads.get(field, "").split()) or str(FIELD_NAMES.get(field, field))
+    return " ".join(headers.get(field, "").split()) or str(FIELD_NAMES.get(field, field))
 
 
-def refused_heads(source: Source) -> tuple[str, ...]:
+def refused_headers(source: Source) -> tuple[str, ...]:
     """Return the headers of a file of refused rows: those of the import, and `What to fix`."""
-    return (*_kept(source, source.heads), gettext(REMARKS[0]))
+    return (*_kept(source, source.headers), gettext(REMARKS[0]))
 
 
 def refused_cells(source: Source, row: Row, refusal: RefusalError) -> tuple[str, ...]:
     """Return the cells of a refused row and what to fix; cells without a header come last."""
-    width = len(source.heads)
+    width = len(source.headers)
     cells = row.cells[:width] + ("",) * (width - len(row.cells))
-    heads = {field: head for field, head in zip(source.fields, source.heads, strict=False) if field}
-    return (*_kept(source, cells), what_to_fix(row.number, refusal, heads), *row.cells[width:])
+    headers = {field: header for field, header in zip(source.fields, source.headers, strict=False) if field}
+    return (*_kept(source, cells), what_to_fix(row.number, refusal, headers), *row.cells[width:])
 
 
 def cells_and_messages(
@@ -96,25 +96,25 @@ def cells_and_messages(
 
     Each cell comes with whether it is wrong, each message with the header of its column.
     """
-    heads = {field: head for field, head in zip(source.fields, source.heads, strict=False) if field}
+    headers = {field: header for field, header in zip(source.fields, source.headers, strict=False) if field}
     wrong = {error.field for error in refusal.errors}
     fields = (*source.fields, *[""] * len(cells))
-    padded = (*cells, *[""] * (len(source.heads) - len(cells)))
+    padded = (*cells, *[""] * (len(source.headers) - len(cells)))
     marked = [
         (cell, (fields[index] or f"column {index + 1}") in wrong)
         for index, cell in enumerate(padded)
-        if index >= len(source.heads) or not is_remark(source.heads[index])
+        if index >= len(source.headers) or not is_remark(source.headers[index])
     ]
     if not refusal.errors:
         return marked, [("", refusal_text(refusal))]
-    return marked, [(field_name(error.field, heads), message_text(error)) for error in refusal.errors]
+    return marked, [(field_name(error.field, headers), message_text(error)) for error in refusal.errors]
 
 
 def stored_source(run: ImportRun) -> Source:
     """Return the columns of an import as a source without rows."""
-    return Source(0, run.heads, run.fields, iter(()))
+    return Source(0, run.headers, run.fields, iter(()))
 
 
 def _kept(source: Source, cells: Sequence[str]) -> list[str]:
     """Return the cells without those in columns of remarks, which an earlier import has added."""
-    return [cell for head, cell in zip(source.heads, cells, strict=True) if not is_remark(head)]
+    return [cell for header, cell in zip(source.headers, cells, strict=True) if not is_remark(header)]

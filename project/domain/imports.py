@@ -42,7 +42,7 @@ class ImportRun:
     file_name: str
     state: ImportState
     error: Mapping[str, Any] | None
-    heads: tuple[str, ...]
+    headers: tuple[str, ...]
     fields: tuple[str | None, ...]
     notes: tuple[Mapping[str, Any], ...]
     kid: str | None

@@ -1,8 +1,8 @@
 """Embedded PostgreSQL: a server from a wheel, shared by all processes that use it.
 
 Every process that uses the server holds a *shared* lock until it exits; the kernel releases the lock even after
-kill -9. A watcher process runs the server as its child, restarts it when it dies, and stops it as soon as the watcher
-gets the lock *exclusively*, that is when no process uses the server. The root directory contains:
+kill -9. A watcher process runs the server as its child and restarts it if it dies. As soon as the watcher can acquire
+the lock *exclusively*, no process uses the server, and the watcher stops it. The root directory contains:
 
     start.lock  users.lock  watcher.lock     held while starting, using and watching the server
     data  password  port                     the cluster, the password of its only role, the port of the server
@@ -37,7 +37,7 @@ WATCH_EVERY_S = 3.0
 
 
 class EmbeddedPostgres:
-    """The embedded server of an application, started on first use."""
+    """The embedded server of an application. It is started on first use."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -57,7 +57,7 @@ class EmbeddedPostgres:
             return self._options
 
     def keep_watched(self) -> None:
-        """Start a thread that replaces the watcher if it is killed."""
+        """Start a thread that starts a new watcher if the watcher is killed."""
         threading.Thread(target=self._watch, name="embedded-postgres", daemon=True).start()
 
     def _watch(self) -> None:

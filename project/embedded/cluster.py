@@ -36,7 +36,7 @@ SETTINGS = {
 
 
 def refuse_other_major(directory: DataDirectory) -> None:
-    """Raise EmbeddedPostgresError if the data is of another major version than the programs."""
+    """Raise EmbeddedPostgresError if data and programs have different major versions."""
     data_version = (directory.data / "PG_VERSION").read_text().strip()
     if int(data_version) != _major(directory.programs):
         raise EmbeddedPostgresError(
@@ -47,7 +47,7 @@ def refuse_other_major(directory: DataDirectory) -> None:
 
 
 def initialise(directory: DataDirectory) -> None:
-    """Create the cluster and its password; an interrupted call leaves no incomplete cluster."""
+    """Create the cluster and its password, atomically: an interrupted call leaves no cluster."""
     if shutil.disk_usage(directory.location).free < MIN_FREE_BYTES:
         raise EmbeddedPostgresError(
             f"Not enough disk space for PostgreSQL in {directory.location}: {MIN_FREE_BYTES >> 20} MB are needed."
@@ -93,7 +93,7 @@ def _initdb(directory: DataDirectory, draft: Path) -> None:
 def _spawn(
     directory: DataDirectory, command: list[str], *, output: int | None = None, replaces: str = ""
 ) -> subprocess.Popen[bytes]:
-    """Start a server program as the server's user, without the environment of this process."""
+    """Start a PostgreSQL program as the user of the server, with a minimal environment."""
     uid = directory.identity.uid
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),

@@ -16,12 +16,12 @@ PROGRAM_TIMEOUT = 30.0  # of a program that ends at once
 
 
 class EmbeddedPostgresError(RuntimeError):
-    """The embedded PostgreSQL cannot be used. The message has the reason or a remedy."""
+    """The embedded PostgreSQL cannot be used. The message contains the reason or a remedy."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """The operating system user of the server: `nobody` for root, which PostgreSQL refuses."""
+    """The operating system user of the server. It is `nobody` if this process runs as root."""
 
     prefix: tuple[str, ...] = ()  # command that runs a program in a user namespace
     uid: int | None = None  # alternative: user to change to
@@ -59,7 +59,7 @@ def wheel_programs() -> Path:
 
 
 def prepare_data_directory(root: Path, programs: Path) -> DataDirectory:
-    """Return the directories of the server in `root`. Copies them if `nobody` has no access."""
+    """Return the directories of the server in `root`; copy them if `nobody` has no access."""
     identity = _identity()
     location_file = root / "location"
     location = Path(location_file.read_text()) if location_file.exists() else root

@@ -1,4 +1,4 @@
-"""File locks in the root directory; the kernel releases them even after kill -9."""
+"""File locks in the root directory. The kernel releases them even after kill -9."""
 
 import fcntl
 import os

@@ -22,7 +22,7 @@ POLL_INTERVAL = 0.1
 
 
 class AdoptedServer:
-    """A running server whose watcher was killed: not a child process, identified by its PID."""
+    """A running server whose watcher was killed. It is not a child of this process."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -122,7 +122,7 @@ def _is_server(pid: str, directory: DataDirectory) -> bool:
 
 
 def _stop(server: Server) -> None:
-    """Request a fast shutdown, then an immediate one if that takes too long."""
+    """Request a fast shutdown of the server, and an immediate one if that takes too long."""
     for number, timeout_s in ((signal.SIGINT, STOP_TIMEOUT), (signal.SIGQUIT, 5.0)):
         deadline = time.monotonic() + timeout_s
         if server.poll() is None:

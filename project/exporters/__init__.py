@@ -9,6 +9,6 @@ from project.exporters.translations import Heading, Translations
 
 Stream = Callable[[CountAttempts, Lines, Heading, Translations], Iterator[bytes]]
 STREAMS: dict[str, Stream] = {"txt": text.stream, "csv": csv.stream, "xlsx": xlsx.stream}
-"""Generators of files by file extension."""
+"""File extension -> function that yields a file."""
 RAW_STREAMS: dict[str, Stream] = {"csv": csv.stream_raw}
-"""The same for programs: values as they were sent."""
+"""File extension -> function that yields a file for programs, with unescaped formulas."""

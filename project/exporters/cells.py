@@ -1,4 +1,4 @@
-"""Writes cells of a workbook, never as formulas or links. Raises CellError."""
+"""Writes cells of a workbook, but never formulas or links. Raises CellError."""
 
 import re
 from datetime import datetime
@@ -6,13 +6,13 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 MAX_TEXT = 32_767
-"""Excel's limit for the text of a cell, in UTF-16 code units: an emoji counts as two."""
+"""Excel's limit for the text of a cell in UTF-16 code units, of which an emoji has at least two."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class CellError(RuntimeError):
-    """XlsxWriter refused a cell, which it reports only by a negative return value."""
+    """XlsxWriter refused a cell. It reports this only by a negative return value."""
 
 
 def put_text(sheet: Any, row: int, column: int, text: str, style: Any = None) -> None:
@@ -25,7 +25,7 @@ def put_number(sheet: Any, row: int, column: int, number: float, style: Any = No
 
 
 def put_moment(sheet: Any, row: int, column: int, moment: datetime, style: Any = None) -> None:
-    """Write a date cell to the second. The time is naive: workbooks have no time zones."""
+    """Write a naive time as a date cell, without fractions of a second."""
     _check(sheet.write_datetime(row, column, moment.replace(microsecond=0), style))
 
 
@@ -35,7 +35,7 @@ def _check(code: int) -> None:
 
 
 def truncated(text: str) -> str:
-    """Truncate text to the limit of a cell, with an ellipsis, which XlsxWriter would omit."""
+    """Truncate a text to the limit of a cell and end it with an ellipsis."""
     if len(text) <= MAX_TEXT // 2:
         return text
     units = text.encode("utf-16-le")

@@ -1,7 +1,7 @@
-"""The .csv file: RFC 4180, field names of the JSON API.
+"""Exports a .csv file (RFC 4180) whose columns have the field names of the JSON API.
 
-Spreadsheets open it, too, so values that look like formulas get an apostrophe. Programs that must read `=1+1` if
-`=1+1` was sent ask for the raw file.
+An apostrophe is written before values that look like formulas, because spreadsheets open the file, too. Programs that
+need the values as they were sent request the raw file.
 """
 
 import re
@@ -36,12 +36,12 @@ _FORMULA = re.compile(formulas.UNSAFE)
 
 
 def stream(count: CountAttempts, lines: Lines, _heading: Heading, translations: Translations) -> Iterator[bytes]:
-    """Yield the header at once, then the rows in blocks."""
+    """Yield the header before attempts are counted, then the rows in blocks."""
     return _stream(count, lines, translations, raw=False)
 
 
 def stream_raw(count: CountAttempts, lines: Lines, _heading: Heading, translations: Translations) -> Iterator[bytes]:
-    """Yield the same file with values as they were sent."""
+    """Yield the same file as stream(), but without apostrophes before formulas."""
     return _stream(count, lines, translations, raw=True)
 
 
@@ -52,7 +52,7 @@ def _stream(count: CountAttempts, lines: Lines, translations: Translations, *, r
 
 
 def layout(report: Report, translations: Translations, *, raw: bool = False) -> Layout:
-    """Return the layout of a row. Without `raw`, formulas are disarmed."""
+    """Return the layout of a row. Formulas get an apostrophe unless `raw` is set."""
     separators = dict.fromkeys(_COLUMNS.values(), JOINT) | {Value.ID: "", Value.PHONE: formulas.PHONE}
     shared = Layout(
         columns=tuple(Column(value, separators[value]) for value in _COLUMNS.values()),

@@ -6,29 +6,29 @@ from project.domain.lines import JOINT
 from project.domain.text import BIDI_CONTROLS, INVISIBLE
 
 INVISIBLE_CHARACTERS = "\x7f-\x9f\ud800-\udfff" + "".join(sorted(BIDI_CONTROLS | INVISIBLE))
-"""As the content of a character class."""
+"""Invisible characters, written like the content of a character class of a regular expression."""
 LEAD_BYTES = b"\xc2\xd8\xe1\xe3\xef"
 """Lead bytes of invisible characters, and of blanks and full-width signs that may begin a formula."""
 PHONE = f"{JOINT}\x02"
-"""Separator before phone numbers in raw lines. It differs because only they may begin with a plus."""
+"""Separator before phone numbers in raw lines. Others differ, because values must not begin with a plus."""
 # Spreadsheets trim cells, so blanks do not disarm a formula. Japanese ones accept the full-width forms.
 _START = rf"(?:[^\S\t\x1e]|[{INVISIBLE_CHARACTERS}])*[=+\-@＝＋－＠]"
 _FORMULA = re.compile(rf"[\t\r\n\x00]|{_START}")
 _DIGITS = r"[\d• ().-]*"
 _MASKED_PHONE = re.compile(rf"\+{_DIGITS}")
 UNSAFE = rf"{JOINT}(?:{_START}|\x02(?!\+{_DIGITS}{JOINT}){_START})"
-"""Finds formulas in raw lines."""
+"""Matches formulas in raw lines."""
 HINTS = (
     re.compile(b"\xe2(?!\x80\xa2)"),  # the lead byte of the dots in masks, which are safe
     re.compile(rf"{JOINT}(?:\x02(?!\+[0-9• ().-]*{JOINT}))? *[=+@-]".encode()),
 )
-"""Besides LEAD_BYTES, they hint at a formula or an invisible character."""
+"""Match raw lines that may contain a formula or an invisible character although they contain none of LEAD_BYTES."""
 
 
 def disarmed(content: str, *, is_phone: bool) -> str:
-    """Return a text that no spreadsheet interprets as a formula.
+    """Return a text that spreadsheets do not interpret as a formula.
 
-    Phone numbers may begin with a plus.
+    Masked phone numbers may begin with a plus.
     """
     if is_phone and _MASKED_PHONE.fullmatch(content):
         return content

@@ -1,4 +1,4 @@
-"""Exports attempts as sheets, as many as needed. XlsxWriter creates all but the rows."""
+"""Exports attempts as sheets of a workbook. XlsxWriter creates the sheets without the rows."""
 
 import re
 from typing import Any
@@ -9,31 +9,31 @@ from project.domain.lines import JOINT, Column, Label, Layout, Value
 from project.domain.reports import Report
 from project.exporters import summary
 from project.exporters.cells import put_text, truncated
-from project.exporters.styles import Styles, put_heads, set_up_table
+from project.exporters.styles import Styles, put_headers, set_up_table
 from project.exporters.translations import Heading, Translations
 
 MAX_ROWS = 1_048_575
-"""Excel's limit of rows per sheet, less the header."""
+"""Excel's limit of rows per sheet, minus the header."""
 
 WIDTHS = (19, 13, 8, 23, 36, 22, 24, 18, 22, 60, 12, 40)
 LAST_COLUMN = len(WIDTHS) - 1
 COLUMNS = "ABCDEFGHIJKL"
 LAST_PRINTED = 9
-"""Index of the column What to fix. With the two columns after it, the print would be too small to read."""
+"""Index of the last printed column, What to fix. With the two columns after it, the print would be too small."""
 
 ROW_NUMBER, ROW_END = "\x1d", "\x1c"
-"""Stand for the number of the row and mark its end until `number_rows` knows it."""
+"""Placeholder for the number of a row, and the end of a row, in formatted lines before number_rows()."""
 _MARKS = "\x02\x03\x04\x05\x06\x07\x08\x0b\x0c\x0e\x0f"
-"""Follow JOINT in raw lines: one for each column after the first, because a cell names its column."""
+"""Characters that follow JOINT in raw lines, one for each column after the first: a cell contains its column letter."""
 _BLANKS = {3: "\x10", 4: "\x11", 9: "\x12"}
-"""Separators before empty values in the columns that usually have none, whose cells are omitted."""
+"""Index of a column that is often empty -> separator before an empty value. The file has no cell for it."""
 _NUMBERS = "ACK"
 """Columns with numbers: time, status, response time."""
 _SAMPLE_ROW = 1
-"""The row below the header. XlsxWriter writes it with the column styles; the rows of attempts replace it."""
+"""Index of the row below the header. XlsxWriter writes it with the column styles; the rows of attempts replace it."""
 _FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]")
 _SPECIAL = b"&<>\xef"
-"""The last byte begins U+FFFE and U+FFFF, which XML forbids, and few other characters."""
+"""Bytes that must be escaped. The last one is the first byte of U+FFFE and U+FFFF, which XML forbids."""
 MAX_NAME = 31
 _FORBIDDEN_IN_NAMES = re.compile(r"[\[\]:*?/\\']|[^\w\s.,…-]")
 _ESCAPE = "_x[0-9A-Fa-f]{4}_"
@@ -51,7 +51,7 @@ def add(
 
 
 def _sheet_name(number: int, heading: Heading, translations: Translations) -> str:
-    """Return a name like `Requests, rejected 2`, as Excel allows it: at most 31 characters."""
+    """Return a name such as `Requests, rejected 2`. Excel allows at most 31 characters."""
     _ = translations.gettext
     ending = "" if number == 1 else f" {number}"
     words = _FORBIDDEN_IN_NAMES.sub(" ", ", ".join(filter(None, (_("Requests"), heading.selected)))).split()
@@ -62,11 +62,11 @@ def _sheet_name(number: int, heading: Heading, translations: Translations) -> st
 
 def _add_sheet(workbook: Any, name: str, rows: int, translations: Translations, styles: Styles) -> None:
     sheet = workbook.add_worksheet(name)
-    heads = summary.log_heads(translations)
-    set_up_table(sheet, WIDTHS, heads)
-    put_heads(sheet, 0, heads, styles)
-    put_text(sheet, 0, 10, heads[10], styles.head_right)
-    put_text(sheet, 0, 11, heads[11], styles.head_indented)
+    headers = summary.log_headers(translations)
+    set_up_table(sheet, WIDTHS, headers)
+    put_headers(sheet, 0, headers, styles)
+    put_text(sheet, 0, 10, headers[10], styles.header_right)
+    put_text(sheet, 0, 11, headers[11], styles.header_indented)
     text = styles.text
     columns = (styles.moment, text, styles.status, *[text] * 7, styles.number, styles.indented)
     for column, style in enumerate(columns):
@@ -93,8 +93,8 @@ def split(sheet: str, rows: int) -> tuple[bytes, bytes, list[str]]:
 def layout(report: Report, translations: Translations, styles: list[str]) -> Layout:
     """Return the layout of the rows of attempts.
 
-    Rows and cells have a reference. ECMA-376 Part 1, 18.3.1.4 and 18.3.1.73, makes it optional, but half of the
-    programs that read workbooks need it.
+    Rows and cells have references (`r="A2"`), which are optional in ECMA-376 Part 1, 18.3.1.4 and 18.3.1.73, but needed
+    by many programs that read workbooks.
     """
     outcomes = summary.log_outcomes(translations)
     values: tuple[Value | Label, ...] = (
@@ -133,7 +133,7 @@ def _cell_start(column: str, style: str) -> str:
 
 
 def number_rows(content: bytes, first: int) -> bytes:
-    """Return formatted rows with their numbers, starting with `first`."""
+    """Insert the row numbers, from `first` on, into formatted rows."""
     *rows, _end = content.split(ROW_END.encode())
     mark = ROW_NUMBER.encode()
     return b"".join([row.replace(mark, b"%d" % number) for number, row in enumerate(rows, first)])

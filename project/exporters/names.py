@@ -7,15 +7,15 @@ from project.domain.attempts import AttemptFilter, Outcome
 from project.domain.reports import Report
 
 MAX_STATUSES = 5
-"""Statuses in a name: more would make it too long."""
+"""Maximum number of statuses in a file name: more would make it too long."""
 
 _CODE = re.compile(r"[a-z0-9_]{1,60}")
 
 
 def file_name(report: Report, ending: str) -> str:
-    """Return a name with the filters: `useradd_2026-11-17_2026-11-23_rejected.xlsx`.
+    """Return a name with the period and filters: `useradd_2026-11-17_2026-11-23_rejected.xlsx`.
 
-    Names are ASCII: others need the encoding of RFC 8187, which old mail programs and proxies garble.
+    The name is ASCII. Other names need the encoding of RFC 8187, which old mail programs and proxies garble.
     """
     return "_".join(["useradd", _days(report), *_filters(report.attempt_filter)]) + f".{ending}"
 
@@ -30,9 +30,9 @@ def _days(report: Report) -> str:
 
 
 def _filters(attempt_filter: AttemptFilter) -> list[str]:
-    """Return a word for each filter.
+    """Return the words for the filters.
 
-    Several codes are `codes`; a text, which may be personal, is `search`.
+    The word for several codes is `codes`. The word for a search is `search`, because its text may be personal data.
     """
     codes = [code for code in attempt_filter.codes if _CODE.fullmatch(code)]
     return [

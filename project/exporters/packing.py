@@ -6,13 +6,13 @@ from typing import IO
 from zipfile import ZIP_DEFLATED, ZipFile
 
 Part = tuple[str, Iterable[bytes]]
-"""Name and content."""
+"""Name and content of a part of an archive."""
 LEVEL = 2
-"""Compression level. Level 1 is no faster for cells with references; higher levels cost more time than they save."""
+"""Compression level. Level 1 is no faster for cells with references; higher levels take more time than they save."""
 
 
 class _StreamBuffer:
-    """A write-only buffer, which zipfile treats as a stream without seek()."""
+    """A write-only buffer. It has no seek(), so zipfile treats it as a stream."""
 
     def __init__(self) -> None:
         self._written = bytearray()
@@ -22,7 +22,7 @@ class _StreamBuffer:
         return len(data)
 
     def flush(self) -> None:
-        """Do nothing. zipfile calls this method."""
+        """Do nothing. zipfile requires this method."""
 
     close = flush
 
@@ -36,8 +36,8 @@ class _StreamBuffer:
 def pack(parts: Iterable[Part]) -> Iterator[bytes]:
     """Yield a zip archive of these parts in blocks.
 
-    The size of a part is written after it. Raises RuntimeError if a part has 2 GiB or more: this would need 64-bit
-    sizes, and Excel reports a streamed archive with them as damaged.
+    The size of a part is written after its content. Raises RuntimeError if a part has 2 GiB or more: it would need
+    64-bit sizes, and Excel reports a streamed archive with 64-bit sizes as damaged.
     """
     buffer = _StreamBuffer()
     with (
@@ -53,9 +53,9 @@ def pack(parts: Iterable[Part]) -> Iterator[bytes]:
 def _write(
     part: IO[bytes], blocks: Iterable[bytes], buffer: _StreamBuffer, executor: ThreadPoolExecutor
 ) -> Iterator[bytes]:
-    """Yield a part in blocks.
+    """Yield a compressed part in blocks.
 
-    A thread packs each block while the next one is made: zlib needs no GIL.
+    A thread compresses each block while the next one is created, because zlib releases the GIL.
     """
 
     def pack_block(block: bytes) -> bytes:
@@ -70,6 +70,6 @@ def _write(
                 yield packed.result()
     finally:
         if pending is not None:
-            pending.exception()  # not before the thread is done with it may the part be closed
+            pending.exception()  # waits: the part must not be closed while the thread writes to it
     if pending is not None:
         yield pending.result()

@@ -8,19 +8,22 @@ from project.exporters.translations import Translations
 
 
 class _Bytes(NamedTuple):
-    """Bytes of the parts of a file."""
+    """Average numbers of bytes of the parts of a file."""
 
     file: int
+    """Bytes of an empty file."""
     kind: int
-    """Of each pair of status and code, which the totals list."""
+    """Bytes per pair of status and code in the totals."""
     day: int
+    """Bytes per day in the table by day."""
     row: int
+    """Bytes per row of a created or unchanged attempt."""
     error_row: int
-    """Of a row of a rejected or failed attempt, without its texts."""
+    """Bytes per row of a rejected or failed attempt, without code, reason and message."""
     fix: float
-    """Of a byte of the code or of what to fix; they are longer if several fields are wrong."""
+    """Bytes per byte of code and message; more than 1 because several fields may be wrong."""
     reason: float
-    """Of a byte of the reason."""
+    """Bytes per byte of the reason."""
 
 
 _BYTES = {
@@ -28,7 +31,7 @@ _BYTES = {
     "csv": _Bytes(106, 0, 0, 174, 194, 1, 0),
     "xlsx": _Bytes(12_500, 200, 100, 94, 118, 0, 0),
 }
-"""Measured with the sample data of docs/sample.py, in both languages, in full and masked, with fifteen filters."""
+"""Measured with the sample data of docs/sample.py, in both languages, masked and unmasked, with fifteen filters."""
 
 
 def expected_size(ending: str, report: Report, translations: Translations) -> int:

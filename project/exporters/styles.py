@@ -1,4 +1,4 @@
-"""Styles of the workbook: cell formats, colours, page setup."""
+"""Styles of a workbook: cell formats, colours, page setup."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,8 @@ COLOURS = {
 A4 = 9
 _DAYS = {"ru": r"dd\.mm\.yyyy"}
 _SORTABLE_DAY = "yyyy-mm-dd"
-"""Escaped, because some programs read a bare dot as the decimal point."""
+"""Format of days in other languages than those of _DAYS. In _DAYS, dots are escaped, because some programs read a bare
+dot as the decimal point."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,9 +27,9 @@ class Styles:
 
     title: Any
     label: Any
-    head: Any
-    head_right: Any
-    head_indented: Any
+    header: Any
+    header_right: Any
+    header_indented: Any
     text: Any
     indented: Any
     number: Any
@@ -45,14 +46,14 @@ class Styles:
     def of(cls, workbook: Any, language: str) -> "Styles":
         day = _DAYS.get(language, _SORTABLE_DAY)
         # Headers have a format of their own: LibreOffice 7.4 does not support table styles.
-        head = {"bold": True, "bg_color": "#E8EEF2", "bottom": 1, "bottom_color": "#8A94A0", "valign": "vcenter"}
+        header = {"bold": True, "bg_color": "#E8EEF2", "bottom": 1, "bottom_color": "#8A94A0", "valign": "vcenter"}
         total = {"bold": True, "top": 1, "top_color": "#8A94A0"}
         return cls(
             title=workbook.add_format({"bold": True, "font_size": 16}),
             label=workbook.add_format({"font_color": "#5A6472"}),
-            head=workbook.add_format(head),
-            head_right=workbook.add_format({**head, "align": "right"}),
-            head_indented=workbook.add_format({**head, "indent": 1}),
+            header=workbook.add_format(header),
+            header_right=workbook.add_format({**header, "align": "right"}),
+            header_indented=workbook.add_format({**header, "indent": 1}),
             text=workbook.add_format({"num_format": "@"}),
             # Without indent, text would touch the number to its left.
             indented=workbook.add_format({"num_format": "@", "indent": 1}),
@@ -68,10 +69,10 @@ class Styles:
         )
 
 
-def put_heads(sheet: Any, row: int, heads: list[str], styles: Styles, numbers_from: int = 99) -> None:
-    """Write the header of a table; columns from `numbers_from` on are right-aligned."""
-    for column, head in enumerate(heads):
-        put_text(sheet, row, column, head, styles.head_right if column >= numbers_from else styles.head)
+def put_headers(sheet: Any, row: int, headers: list[str], styles: Styles, numbers_from: int = 99) -> None:
+    """Write the header of a table; right-align its columns from `numbers_from` on."""
+    for column, header in enumerate(headers):
+        put_text(sheet, row, column, header, styles.header_right if column >= numbers_from else styles.header)
 
 
 def set_up_page(sheet: Any, *, pages_high: int) -> None:
@@ -83,10 +84,10 @@ def set_up_page(sheet: Any, *, pages_high: int) -> None:
     sheet.set_footer("&L&A&R&P / &N")
 
 
-def set_up_table(sheet: Any, widths: tuple[int, ...], heads: list[str]) -> None:
+def set_up_table(sheet: Any, widths: tuple[int, ...], headers: list[str]) -> None:
     """Set column widths; freeze the header and repeat it on every printed page."""
-    for column, (width, head) in enumerate(zip(widths, heads, strict=True)):
-        sheet.set_column(column, column, max(width, len(head) + 4))
+    for column, (width, header) in enumerate(zip(widths, headers, strict=True)):
+        sheet.set_column(column, column, max(width, len(header) + 4))
     sheet.freeze_panes(1, 1)
     sheet.repeat_rows(0)
     set_up_page(sheet, pages_high=0)

@@ -6,7 +6,7 @@ from project.exporters.translations import Heading, Translations
 
 
 def title(heading: Heading, translations: Translations) -> str:
-    """Return the title, which names what the filters select."""
+    """Return the title of a file, with the selected values of filters."""
     _ = translations.gettext
     return ": ".join(filter(None, (_("Requests to create users"), heading.selected)))
 
@@ -22,7 +22,7 @@ def heading_lines(heading: Heading, report: Report, translations: Translations) 
 
 
 def outcomes(report: Report) -> tuple[Outcome, ...]:
-    """Return the outcomes to show: `unchanged` only if there are any."""
+    """Return the outcomes to show. `unchanged` is shown only if there are such attempts."""
     return tuple(outcome for outcome in Outcome if outcome is not Outcome.UNCHANGED or report.unchanged)
 
 
@@ -40,7 +40,7 @@ def totals(report: Report, translations: Translations) -> list[tuple[str, int]]:
 
 
 def durations(report: Report, translations: Translations) -> list[tuple[str, int]]:
-    """Return pairs of name and milliseconds for the percentiles; none without responses."""
+    """Return pairs of name and milliseconds for the percentiles, if there are attempts."""
     _ = translations.gettext
     if report.durations is None:
         return []
@@ -51,7 +51,7 @@ def durations(report: Report, translations: Translations) -> list[tuple[str, int
     ]
 
 
-def day_heads(report: Report, translations: Translations) -> list[str]:
+def day_headers(report: Report, translations: Translations) -> list[str]:
     """Return the column headers of the table by day, for the values of `day_counts`."""
     _ = translations.gettext
     labels = (_("Created"), _("Rejected"), _("Failures"), _("No user created"))
@@ -60,16 +60,16 @@ def day_heads(report: Report, translations: Translations) -> list[str]:
 
 
 def day_counts(report: Report, day: Bucket) -> list[int]:
-    """Return the counts of a day in the column order of `day_heads`."""
+    """Return the counts of a day in the column order of day_headers()."""
     return [day.total, *(getattr(day, outcome) for outcome in outcomes(report))]
 
 
 def all_days_counts(report: Report) -> list[int]:
-    """Return the counts of all days together in the order of `day_heads`."""
+    """Return the counts of all days together in the column order of day_headers()."""
     return [sum(counts) for counts in zip(*(day_counts(report, day) for day in report.series), strict=True)]
 
 
-def log_heads(translations: Translations) -> list[str]:
+def log_headers(translations: Translations) -> list[str]:
     """Return the column headers of the table of attempts."""
     _ = translations.gettext
     return [

@@ -8,7 +8,7 @@ from project.domain.attempts import Outcome
 from project.domain.reports import Bucket, Report
 from project.exporters import summary
 from project.exporters.cells import put_moment, put_number, put_text
-from project.exporters.styles import COLOURS, Styles, put_heads, set_up_page, set_up_table
+from project.exporters.styles import COLOURS, Styles, put_headers, set_up_page, set_up_table
 from project.exporters.translations import Heading, Translations
 
 MAX_BARS = 12
@@ -30,7 +30,7 @@ class _Book:
 
 
 def add(workbook: Any, report: Report, heading: Heading, translations: Translations, styles: Styles) -> None:
-    """Add the three sheets; the charts on the first one show the data of the other two.
+    """Add the three sheets. The charts on the first sheet show the data of the other two.
 
     Charts include a copy of their data (`*_data`), because previews in mail programs do not read cells.
     """
@@ -79,7 +79,7 @@ def _fill_totals(sheet: Any, row: int, book: _Book) -> None:
 def _fill_shares(sheet: Any, row: int, name: str, lines: list[tuple[str, int]], book: _Book) -> int:
     """Write a table of counts and shares; return the row below it."""
     _ = book.translations.gettext
-    put_heads(sheet, row, [name, _("Requests"), _("Share")], book.styles, numbers_from=1)
+    put_headers(sheet, row, [name, _("Requests"), _("Share")], book.styles, numbers_from=1)
     for text, count in lines:
         row += 1
         put_text(sheet, row, 0, text)
@@ -95,10 +95,10 @@ def _put_share(sheet: Any, row: int, column: int, count: int, book: _Book) -> No
 
 def _fill_errors(sheet: Any, book: _Book) -> None:
     _ = book.translations.gettext
-    heads = ["HTTP", _("Status"), _("Code"), _("Reason"), _("Requests"), _("Share")]
+    headers = ["HTTP", _("Status"), _("Code"), _("Reason"), _("Requests"), _("Share")]
     longest = max((len(book.translations.reason(reason.code)) for reason in book.report.by_error_code), default=0)
-    set_up_table(sheet, (8, 26, 26, min(max(longest + 4, 40), 90), 12, 10), heads)
-    put_heads(sheet, 0, heads, book.styles, numbers_from=4)
+    set_up_table(sheet, (8, 26, 26, min(max(longest + 4, 40), 90), 12, 10), headers)
+    put_headers(sheet, 0, headers, book.styles, numbers_from=4)
     for row, reason in enumerate(book.report.by_error_code, start=1):
         put_number(sheet, row, 0, reason.status, book.styles.status)
         put_text(sheet, row, 1, book.translations.status(reason.status), book.styles.text)
@@ -109,9 +109,9 @@ def _fill_errors(sheet: Any, book: _Book) -> None:
 
 
 def _fill_days(sheet: Any, book: _Book) -> None:
-    heads = summary.day_heads(book.report, book.translations)
-    set_up_table(sheet, (14, 14) + (12,) * (len(heads) - 2), heads)
-    put_heads(sheet, 0, heads, book.styles, numbers_from=2)
+    headers = summary.day_headers(book.report, book.translations)
+    set_up_table(sheet, (14, 14) + (12,) * (len(headers) - 2), headers)
+    put_headers(sheet, 0, headers, book.styles, numbers_from=2)
     row = 0
     for row, day in enumerate(book.report.series, start=1):
         put_moment(sheet, row, 0, _local_day(day, book.report), book.styles.day)
@@ -139,7 +139,7 @@ def _serial(local: datetime) -> int:
 def _chart_by_day(sheet: Any, book: _Book) -> Any:
     _ = book.translations.gettext
     chart = book.workbook.add_chart({"type": "column", "subtype": "stacked"})
-    heads = summary.day_heads(book.report, book.translations)
+    headers = summary.day_headers(book.report, book.translations)
     outcomes = summary.outcomes(book.report)
     last = len(book.report.series)
     counts = [summary.day_counts(book.report, day) for day in book.report.series]
@@ -147,7 +147,7 @@ def _chart_by_day(sheet: Any, book: _Book) -> Any:
         column = outcomes.index(outcome) + 3
         chart.add_series(
             {
-                "name": heads[column],
+                "name": headers[column],
                 "categories": [sheet.name, 1, 0, last, 0],
                 "categories_data": [_serial(_local_day(day, book.report)) for day in book.report.series],
                 "values": [sheet.name, 1, column, last, column],

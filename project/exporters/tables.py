@@ -1,4 +1,4 @@
-"""Writes simple tables that people correct in a spreadsheet: CSV and .xlsx."""
+"""Writes simple tables, .csv and .xlsx: refused rows of imports, and credentials."""
 
 import csv
 import io
@@ -15,14 +15,14 @@ Write = Callable[[Sequence[str]], None]
 """Writes a row."""
 
 CREDENTIALS = ("name", "login", "password", "phone", "e-mail")
-"""Heads of a file of credentials, the same in every language, so that it can be appended to."""
+"""Headers of a file of credentials. They are not translated, so that rows can be appended in any language."""
 BYTE_ORDER_MARK = "\ufeff".encode()
 _WIDTHS = (12, 40)
-"""Least and greatest width of a column, in characters."""
+"""Minimum and maximum width of a column in characters."""
 
 
 def csv_line(cells: Sequence[str], delimiter: str) -> bytes:
-    """Return a line of a CSV file; formulas get an apostrophe (CWE-1236)."""
+    """Return a line of a CSV file with an apostrophe before formulas (CWE-1236)."""
     line = io.StringIO()
     inert = (disarmed(cell, is_phone=True) for cell in cells)
     csv.writer(line, delimiter=delimiter, lineterminator="\r\n").writerow(inert)
@@ -33,7 +33,7 @@ def csv_line(cells: Sequence[str], delimiter: str) -> bytes:
 def open_csv_table(file: BinaryIO, delimiter: str, *, has_mark: bool) -> Iterator[Write]:
     """Yield a function that writes rows of CSV.
 
-    `has_mark`: begin with a byte order mark, by which Excel recognizes UTF-8.
+    With `has_mark`, the file begins with a byte order mark, by which Excel recognizes UTF-8.
     """
     if has_mark:
         file.write(BYTE_ORDER_MARK)
@@ -46,10 +46,10 @@ def open_csv_table(file: BinaryIO, delimiter: str, *, has_mark: bool) -> Iterato
 
 @contextmanager
 def open_xlsx_table(file: BinaryIO) -> Iterator[Write]:
-    """Yield a function that writes rows of a workbook as text; the first row is the head."""
+    """Yield a function that writes rows of a workbook as text. The first row is the header."""
     with Workbook(file, {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False}) as book:
         sheet = book.add_worksheet()
-        head, text = book.add_format({"bold": True}), book.add_format({"num_format": "@"})
+        header, text = book.add_format({"bold": True}), book.add_format({"num_format": "@"})
         number = 0
 
         def write(cells: Sequence[str]) -> None:
@@ -60,7 +60,7 @@ def open_xlsx_table(file: BinaryIO) -> Iterator[Write]:
                     sheet.set_column(column, column, _WIDTHS[1] if column == len(cells) - 1 else width, text)
                 sheet.freeze_panes(1, 0)
             for column, cell in enumerate(cells):
-                put_text(sheet, number, column, cell, text if number else head)
+                put_text(sheet, number, column, cell, text if number else header)
             number += 1
 
         yield write

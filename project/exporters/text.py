@@ -10,18 +10,18 @@ from project.exporters import formulas, summary
 from project.exporters.translations import ABSENT, Heading, Translations
 
 BYTE_ORDER_MARK = "\ufeff"
-"""Notepad and Excel recognize UTF-8 by it."""
+"""First character of the file, by which Notepad and Excel recognize UTF-8."""
 LINE = "\r\n"
 WIDTH = 78
 
-SHOWN = 40
-"""Longest value of a client that is shown in full; longer ones would break the alignment and are cut."""
+MAX_SHOWN = 40
+"""Maximum length of a value that a client has sent. Longer values would break the alignment, so they are cut."""
 
-PHONE_SHOWN = 24
-"""The same for phone numbers: valid ones are shorter."""
+MAX_PHONE_SHOWN = 24
+"""Maximum length of a phone number. Valid ones are shorter, longer values are cut."""
 
 _LABEL = "\t"
-"""Separator between labels in raw lines. The others are JOINT and that of phones."""
+"""Separator between labels in raw lines. The other separators are JOINT and formulas.PHONE."""
 _BREAKING = re.compile(f"[\x00-\x1f{formulas.INVISIBLE_CHARACTERS}]")
 _UNSAFE = re.compile(rf"[{formulas.INVISIBLE_CHARACTERS}]|{formulas.UNSAFE}")
 
@@ -29,7 +29,7 @@ _UNSAFE = re.compile(rf"[{formulas.INVISIBLE_CHARACTERS}]|{formulas.UNSAFE}")
 def stream(count: CountAttempts, lines: Lines, heading: Heading, translations: Translations) -> Iterator[bytes]:
     """Yield the title before attempts are counted, then the rest in blocks.
 
-    The last line is the number of rows; without it the download is incomplete.
+    The last line contains the number of rows. If it is missing, the download is incomplete.
     """
     yield _encoded([f"{BYTE_ORDER_MARK}{_clean(summary.title(heading, translations)).upper()} (useradd)", "=" * WIDTH])
     report = count()
@@ -57,16 +57,16 @@ def sections(report: Report, heading: Heading, translations: Translations) -> It
     yield from _section(_("By day"), _days(report, translations))
     hint = _("tab-separated columns: paste them into a spreadsheet as they are")
     name = f"{_('Requests')}, {translations.number(report.total)}"
-    heads = zip(_log_heads(translations), _widths(report, translations), strict=True)
-    yield from _section(name, ["\t".join(head.ljust(width) for head, width in heads)], hint)
+    headers = zip(_log_headers(translations), _widths(report, translations), strict=True)
+    yield from _section(name, ["\t".join(header.ljust(width) for header, width in headers)], hint)
 
 
-def _log_heads(translations: Translations) -> list[str]:
-    """Return the header of the rows.
+def _log_headers(translations: Translations) -> list[str]:
+    """Return the column headers of the rows.
 
-    The columns of errors come last: where they are empty, nothing needs padding.
+    The columns about errors come last, so that no padding is needed if they are empty.
     """
-    moment, outcome, status, code, reason, *client, fixes, duration, request_id = summary.log_heads(translations)
+    moment, outcome, status, code, reason, *client, fixes, duration, request_id = summary.log_headers(translations)
     return [moment, outcome, status, *client, duration, request_id, code, reason, fixes]
 
 
@@ -84,14 +84,14 @@ def _labels(translations: Translations) -> tuple[Label, Label, Label, Label]:
 def _widths(report: Report, translations: Translations) -> list[int]:
     """Return the widths of the columns.
 
-    They are fixed, or those of the header or the longest label.
+    A column of labels is as wide as its header or longest label. Other widths are fixed.
     """
-    heads = _log_heads(translations)
+    headers = _log_headers(translations)
     outcome, status, code, reason = (
-        max(len(head), *(len(label(*kind)) for kind in report.kinds), 0)
-        for head, label in zip([*heads[1:3], *heads[9:11]], _labels(translations), strict=True)
+        max(len(header), *(len(label(*kind)) for kind in report.kinds), 0)
+        for header, label in zip([*headers[1:3], *headers[9:11]], _labels(translations), strict=True)
     )
-    return [19, outcome, status, SHOWN, SHOWN, PHONE_SHOWN, SHOWN, len(heads[7]), 36, code, reason, 0]
+    return [19, outcome, status, MAX_SHOWN, MAX_SHOWN, MAX_PHONE_SHOWN, MAX_SHOWN, len(headers[7]), 36, code, reason, 0]
 
 
 def layout(report: Report, translations: Translations) -> Layout:
@@ -179,9 +179,9 @@ def _count_line(status: int, name: str, width: int, count: int, total: int, tran
 
 
 def _days(report: Report, translations: Translations) -> Iterator[str]:
-    day, weekday, *heads = summary.day_heads(report, translations)
-    widths = [max(11, len(head) + 2) for head in heads]
-    yield f"{day:<12}{weekday:<12}" + _right(heads, widths)
+    day, weekday, *headers = summary.day_headers(report, translations)
+    widths = [max(11, len(header) + 2) for header in headers]
+    yield f"{day:<12}{weekday:<12}" + _right(headers, widths)
     for bucket in report.series:
         name = f"{translations.day(bucket.since, report.zone):<12}{translations.weekday(bucket.since, report.zone):<12}"
         yield name + _right(map(translations.number, summary.day_counts(report, bucket)), widths)
@@ -195,7 +195,7 @@ def _right(cells: Iterable[str], widths: list[int]) -> str:
 
 
 def _cell(value: Value, content: str) -> str:
-    """Return a cell text on one line that no spreadsheet interprets as a formula."""
+    """Return the text of a cell on one line, with an apostrophe before a formula."""
     cell = formulas.disarmed(content, is_phone=value is Value.PHONE)
     return _clean(cell)
 

@@ -18,14 +18,14 @@ _TENTH_OF_PERCENT = Decimal("0.001")
 
 _DAYS = {"ru": "dd.MM.yyyy"}
 _SORTABLE_DAY = "yyyy-MM-dd"
-"""Format for all other languages: 02/03/2026 would be ambiguous."""
+"""Format of days in other languages than those of _DAYS: 02/03/2026 would be ambiguous."""
 
 
 class Plural(Protocol):
     """Type of Flask-Babel's ngettext, which also fills in variables."""
 
     def __call__(self, singular: str, plural: str, num: int, /, **variables: object) -> str:
-        """Return the form of the text for `num`, with the variables filled in."""
+        """Return the singular or plural form for `num`, with the variables filled in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,14 +40,14 @@ class Translations:
     status: Callable[[int], str]
     """Label of an HTTP status: 409 -> "Conflict"."""
     messages: Messages
-    """Sentences about errors, the same as in the API."""
+    """The messages about invalid fields, the same as in the API."""
 
     def number(self, number: int) -> str:
         """Format a number: `10,930`, in Russian with a no-break space."""
         return _number(number, self.language)
 
     def share(self, part: int, total: int) -> str:
-        """Format a share. It is never rounded to 0 % or 100 %: that would hide a single failure."""
+        """Format a share. A partial share is never rounded to 0 % or 100 %, to show any failure."""
         if not total:
             return ABSENT
         if part in (0, total):
@@ -59,7 +59,7 @@ class Translations:
         return bound + self.tenths(int(rounded * 1000))
 
     def tenths(self, tenths: int) -> str:
-        """Format tenths of a percent: 922 -> `92.2%`; without decimals only 0 % and 100 %."""
+        """Format tenths of a percent: 922 -> `92.2%`. Only 0 % and 100 % have no decimals."""
         if tenths in (0, 1000):
             return format_percent(tenths // 1000, locale=self.language)
         decimals = "#,##0.0\xa0%" if self.language == "ru" else "#,##0.0%"
@@ -73,7 +73,7 @@ class Translations:
         return format_datetime(moment.astimezone(zone), "EEE", locale=self.language)
 
     def moment(self, moment: datetime, zone: ZoneInfo) -> str:
-        """Format date and time of a moment in `zone`, to the second."""
+        """Format a date and time in `zone`, to the second."""
         return f"{self.day(moment, zone)} {moment.astimezone(zone):%H:%M:%S}"
 
 
@@ -85,15 +85,15 @@ def _number(number: int, language: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heading:
-    """The heading of a file: period, filters, reader and time, so that printouts have them."""
+    """The heading of a file: period, filters, and who exported it when."""
 
     period: str
-    """Without time zone: `16.11.2026 14:34:46 — 23.11.2026 15:04:12`."""
+    """Period without time zone: `16–23 November 2026`."""
     zone: str
     """Name of the time zone: `Moscow time (UTC+3)`."""
     filters: tuple[tuple[str, str], ...]
-    """Name and value of each filter, including unset ones."""
+    """Pairs of name and value of filters; filters by status and client only if they are set."""
     selected: str
-    """Selected values, for titles: `rejected, 422`; "" without filters."""
+    """Selected values, for titles: `rejected, 422`. "" if there are no filters."""
     exported_by: str
     exported_at: datetime

@@ -1,7 +1,7 @@
-"""Exports an .xlsx workbook: totals, charts and every attempt.
+"""Exports an .xlsx workbook: totals, charts and attempts.
 
-XlsxWriter creates everything except the rows of attempts, because it writes one cell at a time. The rows are inserted
-into their sheets while the workbook is streamed.
+XlsxWriter is slow, because it writes one cell at a time. So it creates the workbook without the rows of attempts, which
+are inserted into their sheets while the workbook is streamed.
 """
 
 from collections.abc import Iterator
@@ -21,13 +21,13 @@ from project.exporters.translations import Heading, Translations
 
 SUMMARY_SHEETS = 3
 FIRST_ROW = 2
-"""The row below the header."""
+"""Number of the row below the header."""
 _FIRST = "_rels/.rels"
 """The first part of the archive, by which programs recognize the file type."""
 
 
 class TooManyRowsError(RuntimeError):
-    """There are more rows than fit into the sheets."""
+    """There are more rows than the sheets can contain."""
 
 
 def stream(
@@ -38,14 +38,14 @@ def stream(
     *,
     rows_per_sheet: int = log_sheets.MAX_ROWS,
 ) -> Iterator[bytes]:
-    """Yield the workbook in blocks. A truncated file is invalid: its directory comes last."""
+    """Yield the workbook in blocks. A truncated file is invalid, as its directory comes last."""
     return pack(_parts(count, lines, heading, translations, rows_per_sheet))
 
 
 def _parts(
     count: CountAttempts, lines: Lines, heading: Heading, translations: Translations, rows_per_sheet: int
 ) -> Iterator[Part]:
-    """Yield name and content of each part of the archive.
+    """Yield the name and content of each part of the archive.
 
     The first part is the same in every workbook, so it is yielded before attempts are counted.
     """
@@ -74,7 +74,7 @@ def _first_part() -> bytes:
 
 
 def _sheet(head: bytes, tail: bytes, blocks: Iterator[Block], rows_per_sheet: int) -> Iterator[bytes]:
-    """Yield a sheet with its rows. Raises TooManyRowsError if a block exceeds the sheet."""
+    """Yield a sheet with its rows. Raises TooManyRowsError if a block does not fit into it."""
     yield head
     rows = 0
     while rows < rows_per_sheet and (block := next(blocks, None)):

@@ -1,4 +1,4 @@
-"""Reads CSV files. No field may hold a line break, so a stray quote spoils one line."""
+"""Reads CSV files. A cell cannot contain line breaks: a stray quote affects only one line."""
 
 import csv
 import os
@@ -9,19 +9,19 @@ from itertools import chain, islice
 from typing import BinaryIO
 
 from project.domain.errors import FieldError, RefusalError, ValidationFailedError
+from project.importers.columns import MAX_TITLES, Columns
 from project.importers.encodings import open_text
-from project.importers.heads import MAX_TITLES, Columns
 from project.importers.rows import MAX_LINE, FileError, Row, Source, line_too_long, table_row
 
 DELIMITERS = (",", ";", "\t")
-"""Excel writes semicolons in locales with a decimal comma, and tabs as "Unicode text"."""
-MAX_HEAD_LINES = 5
-"""Lines that the names of the columns may take: spreadsheets break long ones."""
+"""Supported delimiters. Excel writes semicolons in locales with a decimal comma, and tabs as "Unicode text"."""
+MAX_HEADER_LINES = 5
+"""Maximum number of lines of the header, because spreadsheets break long headers."""
 _QUOTE = '"'
 _DISARMED = re.compile(r"'\s*[=+\-@＝＋－＠]")
 
-Line = tuple[int, str | None]
-"""Number of a line from 1, and its text; None if it is too long."""
+CsvLine = tuple[int, str | None]
+"""Number of a line from 1, and its text, or None if it is too long."""
 
 
 def open_csv(file: BinaryIO, columns: Columns) -> Source:
@@ -29,12 +29,12 @@ def open_csv(file: BinaryIO, columns: Columns) -> Source:
     length = file.seek(0, os.SEEK_END)
     file.seek(0)
     text = open_text(file)
-    heads, delimiter, rest = _find_heads(_lines(text), columns)
-    fields, notes = columns.find(heads)
-    return Source(length, tuple(heads), fields, _rows(rest, fields, delimiter, file.tell), notes)
+    headers, delimiter, rest = _find_headers(_lines(text), columns)
+    fields, notes = columns.find(headers)
+    return Source(length, tuple(headers), fields, _rows(rest, fields, delimiter, file.tell), notes)
 
 
-def _lines(text: TextIOWrapper) -> Iterator[Line]:
+def _lines(text: TextIOWrapper) -> Iterator[CsvLine]:
     number = 0
     while line := text.readline(MAX_LINE + 1):
         number += 1
@@ -45,33 +45,33 @@ def _lines(text: TextIOWrapper) -> Iterator[Line]:
     text.detach()  # otherwise it closes the file, whose position is read after this
 
 
-def _find_heads(lines: Iterator[Line], columns: Columns) -> tuple[list[str], str, Iterator[Line]]:
-    """Return the names of the columns, the delimiter and the lines below.
+def _find_headers(lines: Iterator[CsvLine], columns: Columns) -> tuple[list[str], str, Iterator[CsvLine]]:
+    """Return the headers, the delimiter and the lines below the headers.
 
     Skips a title and the line `sep=;`, which Excel writes. Raises FileError.
     """
-    start = list(islice(lines, MAX_TITLES + MAX_HEAD_LINES))
+    start = list(islice(lines, MAX_TITLES + MAX_HEADER_LINES))
     first: list[str] = []
     for index in range(min(MAX_TITLES, len(start))):
-        for last in range(index + 1, min(index + MAX_HEAD_LINES, len(start)) + 1):
-            head = "\n".join(line or "" for _, line in start[index:last])
-            if head.count(_QUOTE) % 2:  # a name with a line break
+        for last in range(index + 1, min(index + MAX_HEADER_LINES, len(start)) + 1):
+            header = "\n".join(line or "" for _, line in start[index:last])
+            if header.count(_QUOTE) % 2:  # a name with a line break
                 continue
-            candidates = [(_parse(head, delimiter) or [], delimiter) for delimiter in DELIMITERS]
+            candidates = [(_parse(header, delimiter) or [], delimiter) for delimiter in DELIMITERS]
             for cells, delimiter in candidates:
-                if columns.are_heads(cells):
+                if columns.are_headers(cells):
                     return cells, delimiter, chain(start[last:], lines)
-            if not head.lower().startswith("sep="):
+            if not header.lower().startswith("sep="):
                 first = first or max((cells for cells, _ in candidates if any(cells)), key=len, default=[])
             break
     if not first:
         raise FileError("empty")
-    columns.find(first)  # names columns that are unknown, if that is the reason
+    columns.find(first)  # raises a FileError with the names of unknown columns, if there are any
     raise FileError("no_heads")
 
 
 def _rows(
-    lines: Iterator[Line], fields: tuple[str | None, ...], delimiter: str, tell: Callable[[], int]
+    lines: Iterator[CsvLine], fields: tuple[str | None, ...], delimiter: str, tell: Callable[[], int]
 ) -> Iterator[Row]:
     for number, line in lines:
         if line is None:
@@ -85,7 +85,7 @@ def _rows(
 
 
 def _parse(line: str, delimiter: str) -> list[str] | None:
-    """Return the cells of a line, None if its quotes are wrong."""
+    """Return the cells of a line, or None if its quotes are invalid."""
     if _QUOTE not in line:
         return line.split(delimiter)
     try:
@@ -96,7 +96,7 @@ def _parse(line: str, delimiter: str) -> list[str] | None:
 
 
 def _stray_quote(number: int, cells: list[str], fields: tuple[str | None, ...], read: int) -> Row:
-    """Return the refusal of a line with a quote that is not closed in it, or closed too early."""
+    """Return a refused row for a line with an unclosed or misplaced quote."""
     row = table_row(number, fields, tuple(cells), read)
     index = next((index for index, cell in enumerate(cells) if cell.count(_QUOTE) % 2), 0)
     field = (fields[index] if index < len(fields) else None) or f"column {index + 1}"
@@ -105,7 +105,7 @@ def _stray_quote(number: int, cells: list[str], fields: tuple[str | None, ...], 
 
 
 def _plain(cell: str) -> str:
-    """Return a cell without the forms `="…"` and `'+…`, which keep Excel from calculating."""
+    """Return the value of a cell that is written as `="…"` or `'+…` to prevent calculations."""
     if cell.startswith('="') and cell.endswith(_QUOTE):
         return cell[2:-1].replace('""', _QUOTE)
     return cell[1:] if _DISARMED.match(cell) else cell

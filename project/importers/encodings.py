@@ -1,4 +1,4 @@
-"""Finds the encoding of a text file before its first row is read."""
+"""Detects the encoding of a text file, and checks the file before its first row is read."""
 
 import codecs
 import io
@@ -13,9 +13,9 @@ _WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def open_text(file: BinaryIO) -> io.TextIOWrapper:
-    """Return the file as text, from its start. Raises FileError if part of it is no text.
+    """Return the file as a text stream. Raises FileError if it is not in a supported encoding.
 
-    UTF-8 is read with or without a byte order mark, UTF-16 (Excel's "Unicode text") with one.
+    These are UTF-8, with or without a byte order mark, and UTF-16 with one (Excel's "Unicode text").
     """
     encoding = "utf-16" if file.read(2) in _WIDE else "utf-8-sig"
     file.seek(0)

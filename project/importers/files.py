@@ -1,26 +1,26 @@
-"""Opens an import file in the format that its name and content say."""
+"""Opens import files in the format of their suffix."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import PurePath
 from typing import BinaryIO
 
+from project.importers.columns import Columns
 from project.importers.csv_files import open_csv
-from project.importers.heads import Columns
 from project.importers.ndjson_files import open_ndjson
 from project.importers.rows import FileError, Source
 from project.importers.xlsx_files import MAX_UNPACKED, open_xlsx
 
 SUFFIXES = (".csv", ".xlsx", ".ndjson")
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
-"""First bytes of workbooks, whatever the name of the file says."""
+"""First bytes of workbooks, by which they are recognized if they have another suffix."""
 
 
 @contextmanager
 def open_source(
     file: BinaryIO, name: str, columns: Columns, suffixes: tuple[str, ...] = SUFFIXES, max_unpacked: int = MAX_UNPACKED
 ) -> Iterator[Source]:
-    """Open a file by the suffix of its name. Raises FileError, also while its rows are read."""
+    """Open a file in the format of its suffix. Raises FileError, also while its rows are read."""
     suffix = PurePath(name).suffix.lower()
     if suffix not in suffixes:
         code = "old_workbook" if suffix == ".xls" else "unknown_format"

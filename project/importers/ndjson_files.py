@@ -12,7 +12,7 @@ from project.importers.rows import MAX_LINE, Row, Source, line_too_long
 
 
 def open_ndjson(file: BinaryIO) -> Source:
-    """Open a file whose lines are bodies of POST /useradd."""
+    """Open a file whose lines are request bodies of POST /useradd."""
     length = file.seek(0, os.SEEK_END)
     file.seek(0)
     return Source(length, FIELDS, FIELDS, _rows(file))

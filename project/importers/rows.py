@@ -1,4 +1,4 @@
-"""Value types of import files: the file, its rows, and why a file cannot be read."""
+"""Value types of import files: files, rows, errors and notes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -7,20 +7,20 @@ from typing import Any
 from project.domain.errors import NO_PARAMS, FieldError, Params, RefusalError, ValidationFailedError
 
 MAX_LINE = 16 * 1024
-"""Maximum length of a line in bytes, the same as of the body of POST /useradd."""
+"""Maximum length of a line; the body of POST /useradd has the same limit in bytes."""
 ERROR_CELLS = frozenset(
     {
         *("#N/A", "#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "#NUM!", "#NULL!", "#SPILL!", "#CALC!", "#GETTING_DATA"),
         *("#Н/Д", "#ССЫЛКА!", "#ИМЯ?", "#ЗНАЧ!", "#ДЕЛ/0!", "#ЧИСЛО!", "#ПУСТО!", "#ПЕРЕНОС!", "#ВЫЧИСЛ!"),
     }
 )
-"""Texts that spreadsheets show, and write to CSV, where a formula has no value."""
+"""Texts that spreadsheets show, and write to CSV, if a formula has no value."""
 
 
 class FileError(Exception):
-    """The file cannot be read, or not to its end.
+    """The file cannot be read at all, or not to its end.
 
-    The texts are in project/contract/import_texts.py.
+    project/contract/import_texts.py contains the text of each code.
     """
 
     def __init__(self, code: str, **params: str | int) -> None:
@@ -31,7 +31,7 @@ class FileError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A remark about a file that can be read; it has texts like FileError."""
+    """A note about a file that can be read. It has a code and text like FileError."""
 
     code: str
     params: Params = field(default_factory=lambda: NO_PARAMS)
@@ -42,33 +42,33 @@ class Row:
     """A row of an import file, with the data of a user to create."""
 
     number: int
-    """Number of the line or row, from 1, as editors and spreadsheets show it."""
+    """Number of the line or row from 1, as editors and spreadsheets show it."""
     cells: tuple[str, ...]
-    """The row as it stands in the file."""
+    """The texts of the cells in the file."""
     body: dict[str, Any]
-    """The same as a request body."""
+    """The row as a request body of POST /useradd."""
     refusal: RefusalError | None
-    """The reason why the row could not be parsed, otherwise None."""
+    """The reason why the row could not be parsed, or None."""
     read: int
     """Amount of the file read so far, in the unit of Source.length."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An open import file. Its rows raise FileError where the file is damaged."""
+    """An open import file. Iterating over its rows raises FileError if the file is damaged."""
 
     length: int
-    """In bytes; of a workbook in rows."""
-    heads: tuple[str, ...]
-    """The names of the columns as they stand in the file."""
+    """Length of the file in bytes, or of a workbook in rows."""
+    headers: tuple[str, ...]
+    """The headers of the columns in the file."""
     fields: tuple[str | None, ...]
-    """The field of each column, "" for a column without a name, None for one that is ignored."""
+    """The field of each column; "" for a column without a header, None for an ignored column."""
     rows: Iterator[Row]
     notes: tuple[Note, ...] = ()
 
 
 def table_row(number: int, fields: tuple[str | None, ...], cells: tuple[str, ...], read: int) -> Row:
-    """Return a row of a table. Cells beside the named columns become unknown fields."""
+    """Return a row of a table. Cells in columns without a header become unknown fields."""
     body: dict[str, Any] = {}
     for index, cell in enumerate(cells):
         if cell.strip() and (index >= len(fields) or fields[index] is not None):
@@ -82,5 +82,5 @@ def table_row(number: int, fields: tuple[str | None, ...], cells: tuple[str, ...
 
 
 def line_too_long() -> RefusalError:
-    """Return the refusal of a line that exceeds MAX_LINE."""
+    """Return the refusal for a line that exceeds MAX_LINE."""
     return RefusalError("body_too_large", limit=MAX_LINE // 1024)

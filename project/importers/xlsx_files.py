@@ -1,4 +1,4 @@
-"""Reads workbooks (.xlsx). Whatever is damaged in them ends as FileError."""
+"""Reads workbooks (.xlsx). Any damage raises FileError."""
 
 import warnings
 import zlib
@@ -8,13 +8,13 @@ from datetime import datetime, time
 from typing import Any, BinaryIO
 from zipfile import BadZipFile, ZipFile
 
-from project.importers.heads import MAX_TITLES, Columns
+from project.importers.columns import MAX_TITLES, Columns
 from project.importers.rows import FileError, Note, Row, Source, table_row
 
 MAX_UNPACKED = 2**30
-"""Bytes to which a workbook may unpack: more is a zip bomb."""
+"""Maximum size in bytes of an unpacked workbook. A larger one is probably a zip bomb."""
 _OLE = b"\xd0\xcf\x11\xe0"
-"""Compound File Binary Format: workbooks before Excel 2007, and encrypted ones (MS-OFFCRYPTO, 2.3)."""
+"""First bytes of Compound File Binary Format: workbooks before Excel 2007, and encrypted ones (MS-OFFCRYPTO, 2.3)."""
 _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
 _STRICT = b"http://purl.oclc.org/ooxml/"
 """Namespace of Strict Open XML (ISO/IEC 29500)."""
@@ -42,7 +42,7 @@ def open_xlsx(file: BinaryIO, columns: Columns, max_unpacked: int = MAX_UNPACKED
 
 
 def _check(file: BinaryIO, max_unpacked: int) -> None:
-    """Raise FileError for what is no workbook that can be read to its end."""
+    """Raise FileError unless the file is a complete workbook in a supported format."""
     start = file.read(len(_OLE))
     if start == _OLE:
         raise FileError("encrypted_workbook" if _ENCRYPTED in file.read() else "old_workbook")
@@ -71,13 +71,13 @@ def _open_sheet(sheets: Sequence[Any], columns: Columns) -> Source:
         titles = [str(one.title) for one in sheets]
         notes = (Note("several_sheets", {"sheet": titles[0], "others": ", ".join(titles[1:])}),)
     rows = _cells(sheet)
-    heads = _find_heads(rows, columns)
-    fields, more = columns.find(heads)
-    return Source(length, heads, fields, _rows(rows, fields), notes + more)
+    headers = _find_headers(rows, columns)
+    fields, more = columns.find(headers)
+    return Source(length, headers, fields, _rows(rows, fields), notes + more)
 
 
 def _cells(sheet: Any) -> Iterator[tuple[int, tuple[str | bool, ...]]]:
-    """Yield number and cells of the rows that are not empty. Raises FileError."""
+    """Yield the number and cells of each row that is not empty. Raises FileError."""
     rows, number = sheet.iter_rows(values_only=True), 0
     while True:
         try:
@@ -92,16 +92,16 @@ def _cells(sheet: Any) -> Iterator[tuple[int, tuple[str | bool, ...]]]:
             yield number, cells
 
 
-def _find_heads(rows: Iterator[tuple[int, tuple[str | bool, ...]]], columns: Columns) -> tuple[str, ...]:
+def _find_headers(rows: Iterator[tuple[int, tuple[str | bool, ...]]], columns: Columns) -> tuple[str, ...]:
     first: tuple[str, ...] | None = None
     for _, (_number, cells) in zip(range(MAX_TITLES), rows, strict=False):
         names = tuple(map(str, cells))
-        if columns.are_heads(names):
+        if columns.are_headers(names):
             return names
         first = first or names
     if first is None:
         raise FileError("empty")
-    columns.find(first)  # names columns that are unknown, if that is the reason
+    columns.find(first)  # raises a FileError with the names of unknown columns, if there are any
     raise FileError("no_heads")
 
 
@@ -115,7 +115,7 @@ def _rows(rows: Iterator[tuple[int, tuple[str | bool, ...]]], fields: tuple[str 
 
 
 def _cell(value: object) -> str | bool:
-    """Return a cell as text: dates in ISO 8601; numbers, which may be phone numbers, as digits."""
+    """Return a cell as text: dates in ISO 8601, whole numbers as digits. Keeps booleans."""
     match value:
         case None:
             return ""

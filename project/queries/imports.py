@@ -27,7 +27,7 @@ after this time."""
 KEEP = text("now() - interval '24 hours'")
 """Imports created before are deleted. The idempotency keys of their rows have the same lifetime."""
 _COUNTS = {field.name for field in fields(ImportRun)} & {"created", "existing", "refused", "pending"}
-_COLUMNS = tuple(getattr(Import, field.name) for field in fields(ImportRun) if field.name not in _COUNTS)
+_COLUMNS = tuple(getattr(Import, one.name).label(one.name) for one in fields(ImportRun) if one.name not in _COUNTS)
 _ADD_ROWS = text("""
     insert into import_rows (import_id, number, cells, body, fingerprint, outcome, refusal)
     select :import_id, number, cells, body, decode(fingerprint, 'hex'), outcome, refusal
@@ -100,12 +100,12 @@ def add_rows(connection: Connection, import_id: UUID, rows: Sequence[StoredRow])
 def finish_check(
     connection: Connection,
     import_id: UUID,
-    heads: Sequence[str],
+    headers: Sequence[str],
     columns: Sequence[str | None],
     notes: Sequence[dict[str, Any]],
 ) -> None:
     """Record that all rows are checked; delete the file."""
-    values = {"heads": list(heads), "fields": list(columns), "notes": list(notes)}
+    values = {"headers": list(headers), "fields": list(columns), "notes": list(notes)}
     _finish(connection, import_id, ImportState.UPLOADED, state=ImportState.CHECKED, content=None, **values)
 
 
@@ -217,7 +217,7 @@ def _counts(connection: Connection, import_ids: Sequence[UUID]) -> dict[UUID, di
 
 
 def _run(row: RowMapping, counts: dict[str, int]) -> ImportRun:
-    lists = {name: tuple(row[name]) for name in ("heads", "fields", "notes")}
+    lists = {name: tuple(row[name]) for name in ("headers", "fields", "notes")}
     return ImportRun(**{**row, **lists, "state": ImportState(row["state"]), **counts})
 
 

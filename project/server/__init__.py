@@ -28,7 +28,7 @@ __all__ = ["HARD_BODY_LIMIT", "RECEIVED", "STALLED_S", "STOP_S", "serve"]
 log = logging.getLogger(__name__)
 
 DRAIN_S, STOP_S = 2.0, 3.0
-"""A stopping worker closes its connections this many seconds after the request deadline, and is then killed
+"""Seconds after the request deadline at which a stopping worker closes its connections, and at which it is killed
 (promise P11)."""
 _M_ARENA_MAX = -8
 """M_ARENA_MAX of mallopt(3)."""
@@ -39,7 +39,7 @@ SD_LISTEN_FDS_START = 3
 _HOST_REMEDY = "HOST must be an address of this machine, such as 127.0.0.1, or :: for all of them"
 STALLED_S = 120
 """Seconds after which a client that does not read its response is disconnected (TCP_USER_TIMEOUT, tcp(7)). Waitress has
-no such limit, and two stalled downloads would block all others."""
+no such limit, and two stalled downloads would block other downloads."""
 
 
 def serve(
@@ -58,14 +58,14 @@ def serve(
     body_limits: Mapping[str, int] = MappingProxyType({}),
     describe_refusal: DescribeRefusal = plain_refusal,
 ) -> None:
-    """Serve until SIGTERM, SIGINT or SIGHUP. Raises SystemExit, with 0 if all workers ended.
+    """Serve until SIGTERM, SIGINT or SIGHUP. Raises SystemExit, with 0 after a clean stop.
 
-    `app` must respond within `deadline_s`. During a stop, clients that have not read their response DRAIN_S later are
-    disconnected. `prepare` runs first, in a process of its own; if it exits with EX_TEMPFAIL, the service starts and
-    retries it in the background. In each worker `start(index)` runs before the first request, `stopping` when the stop
-    begins and `stop` after the last response. A replaced worker keeps its index. `body_limits` are the maximum body
-    sizes of some addresses, HARD_BODY_LIMIT that of all others. `describe_refusal` returns the responses to
-    requests that the server refuses before the application sees them.
+    `app` must respond within `deadline_s`. At a stop, clients that have not read their response DRAIN_S after that are
+    disconnected. `prepare` runs first, in a child process; if it exits with EX_TEMPFAIL, the service starts and retries
+    it in the background. In each worker, `start(index)` runs before the first request, `stopping` when a stop begins,
+    and `stop` after the last response. A worker that replaces another one has the same index. `body_limits` maps paths
+    to maximum body sizes; other paths have HARD_BODY_LIMIT. `describe_refusal` returns the responses to requests that
+    the server refuses before the application sees them.
     """
     _use_one_malloc_arena()
     listener, balancer = _listen(host, port), ConnectionBalancer(workers)
@@ -117,7 +117,7 @@ def _relax_garbage_collection() -> None:
 def _use_one_malloc_arena() -> None:
     """Make glibc use one malloc arena for all threads of a worker (docs/adr/0014).
 
-    Otherwise each thread that has sent a file keeps some megabytes in an arena of its own. One arena causes little
+    Otherwise each thread that has sent a file keeps some megabytes in its own arena. One arena causes little
     contention, because the GIL serializes most allocations anyway.
     """
     with suppress(AttributeError):
@@ -125,7 +125,7 @@ def _use_one_malloc_arena() -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Return the socket that systemd passes, otherwise a new one. The host `::` includes IPv4."""
+    """Return the socket that systemd passes, or a new one. The host `::` includes IPv4."""
     try:
         if os.environ.get("LISTEN_PID") == str(os.getpid()):
             return _with_user_timeout(socket.socket(fileno=SD_LISTEN_FDS_START))
@@ -138,7 +138,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _listen_problem(error: OSError | UnicodeError) -> str:
-    """Return the reason and a remedy."""
+    """Return the reason why the service cannot listen, and a remedy."""
     if isinstance(error, UnicodeError | socket.gaierror):
         return f"no such host name. {_HOST_REMEDY}"
     remedies = {errno.EADDRNOTAVAIL: _HOST_REMEDY, errno.EACCES: "Ports below 1024 need privileges: try PORT=8001"}
@@ -146,7 +146,7 @@ def _listen_problem(error: OSError | UnicodeError) -> str:
 
 
 def _with_user_timeout(listener: socket.socket) -> socket.socket:
-    """Set TCP_USER_TIMEOUT of a socket, which accepted connections inherit, and return it."""
+    """Set TCP_USER_TIMEOUT of a socket, which accepted connections inherit; return the socket."""
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_S * 1000)
     return listener

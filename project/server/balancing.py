@@ -1,7 +1,7 @@
 """Balances connections between workers.
 
-The kernel wakes all workers for each new connection, and a running worker accepts several before another one is awake:
-of 16 simultaneous connections, one of two workers often got 12, sometimes 15 (measured).
+The kernel wakes all workers for a new connection, and a running worker may accept several connections before another
+one is awake: of 16 simultaneous connections, one of two workers often got 12, sometimes 15 (measured).
 """
 
 import mmap
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sized
 
 YIELD_S = 0.002
-"""Seconds for which a worker yields to a less loaded one before it accepts a connection: the other may be stuck."""
+"""Seconds for which a worker yields to less loaded ones before it accepts a connection. The others may be stuck."""
 
 
 class ConnectionBalancer:

@@ -22,31 +22,30 @@ HOLD_S = 0.02
 IDLE_S = 15
 """Seconds for which a connection may wait for its next request."""
 RECEIVE_S = 20
-"""Seconds in which head and body of a request must arrive."""
+"""Seconds within which headers and body of a request must arrive."""
 LINGER_S, LINGER_BYTES = 2, 8 * 2**20
-"""Seconds for which, and bytes up to which, input is read and discarded after a request was refused.
+"""Seconds and number of bytes up to which input is read and discarded after a request was refused.
 
 Closing a socket with unread data resets the connection, and a client that is still sending would not get the response.
 """
 GRACE_S = 1
-"""Seconds for which a connection may wait for its client, to send or to read, before it can be closed to make room for
-others."""
+"""Seconds for which a connection must have waited for its client before it may be closed to make room for others."""
 READ_S = 120
-"""Seconds in which the client of a download must read a part, if more than the high watermark (1 MB) waits for it."""
+"""Seconds within which the client of a download must read a part if more than the high watermark (1 MB) is buffered."""
 _CHUNK = 65536
 DescribeRefusal = Callable[[int, Mapping[str, object], str], tuple[list[tuple[str, str]], bytes]]
-"""Returns headers and body of the response to a refused request, by status, parameters and Accept-Language."""
+"""Takes status, parameters and Accept-Language of a refused request; returns headers and body of the response."""
 RECEIVED = "useradd.received"
-"""WSGI environment key: time.monotonic() when the request was complete and began to wait for a thread."""
+"""WSGI environment key of the time by time.monotonic() at which the request was complete and queued for a thread."""
 
 
 def plain_refusal(status: int, params: Mapping[str, object], language: str) -> tuple[list[tuple[str, str]], bytes]:
-    """Return headers and body of a refusal in plain text."""
+    """Return headers and body of a plain text response to a refused request."""
     return [("Content-Type", "text/plain; charset=utf-8")], f"{status} {dict(params)}\n".encode()
 
 
 class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has no types
-    """A thread pool that records when a request was queued; held connections are not queued."""
+    """A thread pool that records when a request was queued. Held connections are not queued."""
 
     def add_task(self, task: Any) -> None:
         task.queued_at = time.monotonic()
@@ -59,7 +58,7 @@ class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has 
 
 
 class _OneWrite(Task):  # type: ignore[misc]
-    """A task that sends a complete response with one send(), because each may switch threads."""
+    """A task that sends a complete response with one send(). Each send() may switch threads."""
 
     wrote_header: bool
 
@@ -124,25 +123,25 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     will_close: bool
     queued_at: float
     is_held = False
-    """Whether a thread serves this connection or waits for its next request; the event loop does not read then."""
+    """Whether a thread serves this connection or waits for its next request. Then the event loop does not read."""
     is_lingering = False
     """Whether the last response was sent and the rest of a refused request is being discarded."""
     is_streaming = False
-    """Whether the response has no known length, as downloads: its thread waits for the client, and the connection is
-    closed after it."""
+    """Whether the response has no known length, like a download: its thread waits for the client, and the connection is
+    closed after the response."""
     _is_refused = False
     _is_sending = False
     _is_paused = False
-    """Whether the event loop continues with the next pipelined request once the client has read."""
+    """Whether the event loop continues with the next pipelined request once the client has read the response."""
     _left_to_discard = LINGER_BYTES
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._waiting_since = time.monotonic()
-        """Time by time.monotonic() since which the next request, or the rest of it, is expected from the client."""
+        """Time by time.monotonic() since which the client is expected to send or read."""
         super().__init__(*args, **options)
 
     def received(self, data: bytes) -> bool:
-        """Parse data of the client. The time limit of a request counts from its first byte."""
+        """Parse data from the client. The time limit of a request counts from its first byte."""
         request = self.request
         is_parsed: bool = super().received(data)
         if self.request is not None and self.request is not request:
@@ -150,7 +149,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return is_parsed
 
     def service(self) -> None:
-        """Respond to a request and to those that follow within HOLD_S."""
+        """Respond to a request, and to following ones if each arrives within HOLD_S."""
         self.is_held = True
         _current.channel = self
         try:
@@ -167,7 +166,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             self._continue()
 
     def _continue(self) -> None:
-        """Have the next pipelined request answered once the responses before it are read."""
+        """Queue the connection for the next pipelined request once earlier responses are read."""
         with self.outbuf_lock:
             self._is_paused = self.total_outbufs_len > 0
         if not self._is_paused:
@@ -180,7 +179,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     def _has_next(self) -> bool:
         """Return whether there is a next request; wait up to HOLD_S if enough threads are idle.
 
-        Pipelined requests let queued requests of other connections go first, as in waitress.
+        A pipelined request has to wait if requests of other connections are queued.
         """
         if self.requests:
             return not (self.total_outbufs_len or self.server.task_dispatcher.queue)
@@ -213,7 +212,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     @property
     def is_unread(self) -> bool:
-        """Whether only the client can continue, by reading."""
+        """Whether the connection waits for the client to read."""
         return self.total_outbufs_len > 0 and not self.is_held
 
     def can_be_closed(self) -> bool:
@@ -222,14 +221,14 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return is_waiting and (self.is_lingering or time.monotonic() - self._waiting_since > GRACE_S)
 
     def closing_order(self) -> tuple[bool, float]:
-        """Return the sort key for closing: idle connections first, longest waiting first."""
+        """Return a sort key by which idle connections, and those that wait longest, come first."""
         is_in_use = self.request is not None or self.is_unread
         return is_in_use and not self.is_lingering, self._waiting_since
 
     def enforce_time_limits(self, now: float) -> None:
-        """Close an idle connection, or refuse an incomplete request, after its time limit.
+        """Close an idle connection or refuse an incomplete request if its time limit is exceeded.
 
-        Runs in the event loop. Clients that do not read are disconnected by TCP_USER_TIMEOUT instead.
+        Runs in the event loop. Clients that do not read are disconnected by TCP_USER_TIMEOUT.
         """
         with self.requests_lock:
             if not self.is_waiting or self.close_when_flushed or self.will_close:
@@ -261,7 +260,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         self.handle_close()
 
     def _has_ended_early(self) -> bool:
-        """Return whether the client has ended its side of the connection within a body."""
+        """Return whether the client has shut down its side of the connection within a body."""
         if self.request is None or not self.request.headers_finished:
             return False
         try:
@@ -279,7 +278,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         self.server.add_task(self)
 
     def handle_write(self) -> None:
-        """Send data. After the last response close, or discard input if the request was refused."""
+        """Send data. After the last response, close the connection, or linger after a refusal."""
         if not (self._is_refused and self.close_when_flushed):
             super().handle_write()
             if self._is_paused and not self.total_outbufs_len:
@@ -328,8 +327,8 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     def _flush_outbufs_below_high_watermark(self) -> None:
         """Wait for the client of a download, at most READ_S for a part. Raises ClientDisconnected.
 
-        There are few downloads at a time. Other responses are complete and fit into memory: if threads waited for
-        clients that do not read them, some fifty connections would keep all threads from answering anybody.
+        There are few downloads at a time. Other responses are buffered completely: if threads waited for their clients,
+        some fifty clients that do not read would block all threads.
         """
         if not self.is_streaming:
             return
@@ -347,8 +346,8 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     def _flush_some(self, do_close: bool = True) -> bool:
         """Send buffered data while holding the output lock.
 
-        The event loop calls this without the lock, because in waitress no thread sends while no request is pending.
-        Here a thread may hold the connection.
+        In waitress the event loop calls this without the lock, because no thread sends then. Here a thread that holds
+        the connection may send.
         """
         with self.outbuf_lock:
             self._is_sending = True
@@ -365,7 +364,7 @@ _current = threading.local()
 
 
 def wake_unless_held(wake: Callable[[], None]) -> Callable[[], None]:
-    """Wrap the trigger of the event loop: threads that hold their connection need not wake it."""
+    """Wrap the trigger of the event loop: threads that hold a connection do not wake the loop."""
 
     def wake_if_needed() -> None:
         channel: Channel | None = getattr(_current, "channel", None)

@@ -14,16 +14,16 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 1024
 CONNECTIONS = 500
-"""Maximum number of open connections of a worker; beyond it, connections that wait for their client are closed."""
+"""Maximum number of open connections of a worker. If there are more, some that wait for their client are closed."""
 CHECK_EVERY_S = 1.0
 PAUSE_S = 0.5
-"""Seconds for which nothing is accepted if resources are exhausted and none can be freed."""
+"""Seconds for which no connection is accepted if resources are exhausted and none can be freed."""
 LOG_EVERY_S = 1.0
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
-    """A listening socket and its connections, whose time limits are checked every second."""
+    """A listening socket and its connections. Their time limits are checked every second."""
 
     channel_class = Channel
     describe_refusal: DescribeRefusal
@@ -32,7 +32,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
     _closed = 0
 
     def readable(self) -> bool:
-        """Return whether to accept connections. The event loop calls this in each round."""
+        """Return whether to accept connections. Called in each round; also checks time limits."""
         self.beat()
         now = time.monotonic()
         if now >= self._check_at:
@@ -61,7 +61,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
             return None
 
     def _make_room(self, cause: str) -> bool:
-        """Close the connection that has waited longest for its client; return False if none."""
+        """Close a connection that waits for its client; return False if there is none."""
         candidates = filter(Channel.can_be_closed, self.active_channels.values())
         channel = min(candidates, key=Channel.closing_order, default=None)
         if channel is not None:

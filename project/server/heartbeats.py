@@ -1,17 +1,17 @@
-"""Heartbeats of the workers, by which the supervisor finds those that hang."""
+"""Heartbeats of the workers, by which the supervisor detects workers that hang."""
 
 import mmap
 
 CHECK_EVERY_S = 1.0
-"""Interval of the checks; an event loop takes at most one second per round, however busy its threads are."""
+"""Seconds between checks. An event loop takes at most one second per round, however busy its threads are."""
 HUNG_CHECKS = 30
-"""A worker whose event loop has made no round between so many checks hangs."""
+"""Number of checks without a round of its event loop after which a worker counts as hanging."""
 
 
 class Heartbeats:
     """Counts the rounds of the event loops in shared memory. Create it before the fork.
 
-    Rounds and checks are counted, not seconds: after a pause of the whole machine no worker seems to hang.
+    Rounds and checks are counted instead of seconds, so that no worker seems to hang after the machine was suspended.
     """
 
     def __init__(self, workers: int) -> None:
@@ -20,15 +20,15 @@ class Heartbeats:
         self._missed = [0] * workers
 
     def beat(self, worker: int) -> None:
-        """Count a round. Called by the worker."""
+        """Count a round of a worker's event loop. The worker calls this."""
         self._rounds[worker] += 1
 
     def start(self, worker: int) -> None:
-        """Forget the previous process; the new one is checked from its first round on."""
+        """Reset the counters for a new process, which is checked after its first round."""
         self._rounds[worker] = self._seen[worker] = self._missed[worker] = 0
 
     def find_hung(self) -> list[int]:
-        """Check all workers; return those that hang, again every HUNG_CHECKS checks."""
+        """Check the workers; return those that have hung for a multiple of HUNG_CHECKS checks."""
         for worker, rounds in enumerate(self._rounds):
             self._missed[worker] = self._missed[worker] + 1 if rounds and rounds == self._seen[worker] else 0
             self._seen[worker] = rounds

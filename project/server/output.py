@@ -1,4 +1,4 @@
-"""Output of the supervisor, which must not block if nobody reads its log."""
+"""Output of the supervisor. It must not block, even if nobody reads the log."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ from types import FrameType
 from typing import TextIO
 
 BLOCKED_S = 0.1
-"""Seconds after which a write is interrupted: another process may have filled the pipe just before."""
+"""Seconds after which a blocked write is interrupted: another process may fill the pipe after it was checked."""
 
 
 _is_writing = False
@@ -22,10 +22,11 @@ class _BlockedError(Exception):
 
 
 class NonBlockingStream:
-    """Writes to a stream without blocking the main thread; text that does not fit is dropped.
+    """Writes to a stream without blocking the main thread.
 
-    Dropped writes are counted. Writes of other threads may block. Uses SIGALRM to interrupt the main thread, because
-    O_NONBLOCK would apply to all processes that share the file descriptor.
+    In the main thread, a text that cannot be written at once is dropped and counted. Writes of other threads may block.
+    Uses SIGALRM to interrupt the main thread, because O_NONBLOCK would apply to all processes that share the file
+    descriptor.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -57,7 +58,7 @@ class NonBlockingStream:
 
 
 def stop_blocking_log() -> None:
-    """Make the root logger of this process drop lines that it cannot write at once."""
+    """Make the log handlers of this process drop lines that they cannot write at once."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.StreamHandler) and handler.stream is not None:
             stream = NonBlockingStream(handler.stream)
@@ -66,7 +67,7 @@ def stop_blocking_log() -> None:
 
 
 def end_interrupted_line() -> None:
-    """Start a new line on the terminal, which has printed `^C` on the current one."""
+    """Start a new line on the terminal, because it has printed `^C` on the current one."""
     if sys.stderr is not None and sys.stderr.isatty():
         NonBlockingStream(sys.stderr).write("\n")
 
@@ -91,7 +92,7 @@ def _write(descriptor: int, data: bytes) -> int:
 
 
 def _raise_blocked(number: int, frame: FrameType | None) -> None:
-    """Interrupt a write. A signal of another process, which nobody expects, does nothing."""
+    """Interrupt the current write. If there is none, the signal is ignored."""
     global _is_writing  # noqa: PLW0603 - as above
     if _is_writing:
         _is_writing = False

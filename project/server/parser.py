@@ -1,4 +1,4 @@
-"""Parser that refuses invalid requests which waitress 3.0.2 accepts or crashes on."""
+"""A parser that refuses invalid requests that waitress 3.0.2 accepts or that crash it."""
 
 from copy import copy
 from typing import Any
@@ -27,12 +27,12 @@ class VersionNotSupportedError(Error):  # type: ignore[misc]
 
 
 class _Chunks(ChunkedReceiver):  # type: ignore[misc]
-    """A chunked body with valid lines; waitress skips empty ones and accepts LF as their end."""
+    """A receiver of chunked bodies that refuses empty lines and lines that end with a bare LF."""
 
     error: Error | None
 
     def received(self, data: bytes) -> int:
-        """Parse the next bytes; return the number of those that belong to this body."""
+        """Parse the next bytes; return the number of bytes that belong to this body."""
         consumed = 0
         while consumed < len(data) and not (self.completed or self.error):
             part = self._next_part(data[consumed:])
@@ -41,7 +41,7 @@ class _Chunks(ChunkedReceiver):  # type: ignore[misc]
         return consumed
 
     def _next_part(self, data: bytes) -> bytes:
-        """Return the bytes up to the end of the chunk or line; refuse an invalid line."""
+        """Return the bytes up to the end of the chunk or line; set `error` if the line is invalid."""
         if self.chunk_remainder:
             return data[: self.chunk_remainder]
         if self.validate_chunk_end:
@@ -57,10 +57,10 @@ class _Chunks(ChunkedReceiver):  # type: ignore[misc]
 
 
 class Parser(HTTPRequestParser):  # type: ignore[misc]
-    """Parser that responds 400 where waitress 3.0.2 crashes or allows request smuggling.
+    """A parser that refuses requests that crash waitress 3.0.2 or allow request smuggling.
 
     Waitress crashes on a Content-Length of 5000 digits and on an invalid host. It accepts Content-Length together with
-    Transfer-Encoding, ignores Transfer-Encoding outside HTTP/1.1, and accepts several or no codings in it. Then it may
+    Transfer-Encoding, ignores Transfer-Encoding outside HTTP/1.1, and accepts several or no codings in it. It may then
     treat bytes that a proxy considers a body as the next request (RFC 9112, 6.1 and 11.2).
     """
 
@@ -74,7 +74,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
     path: str
 
     def received(self, data: bytes) -> int:
-        """Parse the next bytes; return the number of those that belong to this request."""
+        """Parse the next bytes; return the number of bytes that belong to this request."""
         consumed: int = super().received(data)
         if self.headers_finished and self.version not in VERSIONS and not self.error:
             self.error, self.completed = VersionNotSupportedError("This server speaks HTTP/1.1 and HTTP/1.0"), True
@@ -109,13 +109,13 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
             raise ParsingError("Content-Length and Transfer-Encoding exclude each other")
 
     def refuse_late(self) -> None:
-        """Mark an incomplete request as complete and refused with 408."""
+        """Refuse an incomplete request with 408, because it did not arrive in time."""
         if not self.headers_finished:
             self.parse_header(b"GET / HTTP/1.0\r\n")  # sets the attributes that a response needs, as waitress does
         self._refuse(RequestTimeoutError("The request did not arrive in time"))
 
     def refuse_incomplete(self) -> None:
-        """Mark a request whose client has ended its body early as complete and refused with 400."""
+        """Refuse an incomplete request with 400, because the client has ended the body early."""
         self._refuse(BadRequest("The body is not complete"))
 
     def _refuse(self, error: Error) -> None:

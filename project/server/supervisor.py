@@ -20,16 +20,16 @@ log = logging.getLogger(__name__)
 PREPARE_S = 10
 """Seconds for which the start waits for the preparation."""
 _RESTART_DELAY_S = 1.0
-"""Delay before a failed preparation or fork is retried, and before a worker that died sooner than this is replaced."""
+"""Seconds before a failed preparation or fork is retried, and before a worker that died so soon is replaced."""
 
 _UNUSED_SIGNALS = ("SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGPIPE", "SIGIO", "SIGPWR")
-"""Signals that end a process by default and have no meaning for this service; some systems lack some of them."""
+"""Signals that end a process by default and have no meaning for this service. Some systems lack some of them."""
 _CLEAN_STATUSES = {0, signal.SIGTERM}
-"""Wait statuses of workers that have ended cleanly; SIGTERM kills one that has not begun to serve."""
+"""Wait statuses of workers that have ended cleanly. SIGTERM kills a worker that has not begun to serve."""
 
 
 def stop_signals() -> list[signal.Signals]:
-    """Return the signals that stop the service: SIGHUP only if it is not ignored (nohup)."""
+    """Return the signals that stop the service, without SIGHUP if it is ignored (nohup)."""
     hang_up = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]
     return [signal.SIGTERM, signal.SIGINT, *hang_up]
 
@@ -55,9 +55,9 @@ class Supervisor:
         stop_blocking_log()
 
     def prepare(self, prepare: Callable[[], None]) -> None:
-        """Run `prepare` in a child process; continue in the background after PREPARE_S.
+        """Run `prepare` in a child process and wait for it up to PREPARE_S.
 
-        If it fails before, this process exits; EX_TEMPFAIL is retried in the background instead.
+        If it fails within this time, this process exits. After EX_TEMPFAIL it is retried in the background instead.
         """
         pid, end = self._fork(prepare), time.monotonic() + PREPARE_S
         while pid and time.monotonic() < end:
@@ -129,7 +129,7 @@ class Supervisor:
             self._start_worker(index)
 
     def _stop(self) -> int:
-        """Terminate all child processes, kill late ones after the timeout; return the exit status."""
+        """Terminate all child processes; kill them after the timeout; return the exit status."""
         self._listener.close()
         left = {*self._workers, *([self._preparing[0]] if self._preparing else [])}
         for pid in left:
@@ -174,14 +174,14 @@ class Supervisor:
 
 
 def _ignore_unused_signals() -> None:
-    """Ignore signals that would end this process, and its children, without a reason."""
+    """Ignore signals that have no meaning for the service but would end its processes."""
     for number in (getattr(signal, name) for name in _UNUSED_SIGNALS if hasattr(signal, name)):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, signal.SIG_IGN)
 
 
 def _try_fork() -> int | None:
-    """Fork; log an error of the system and return None."""
+    """Fork and return the PID; if the system refuses, log the error and return None."""
     try:
         return os.fork()
     except OSError as error:
@@ -195,7 +195,7 @@ def _run_delayed(task: Callable[[], None]) -> None:
 
 
 def _reap() -> list[tuple[int, int]]:
-    """Return PID and status of each dead child: one SIGCHLD may be sent for several."""
+    """Return PID and status of each dead child. Several may share a SIGCHLD."""
     dead = []
     with suppress(ChildProcessError):
         while (child := os.waitpid(-1, os.WNOHANG))[0]:
@@ -204,6 +204,6 @@ def _reap() -> list[tuple[int, int]]:
 
 
 def _stop_with_supervisor(lifeline: int) -> None:
-    """Stop this worker when the supervisor ends, even by SIGKILL: its end of the pipe closes."""
+    """Stop this process when the supervisor ends, even by SIGKILL: its end of the pipe closes."""
     os.read(lifeline, 1)
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""A worker process: serves requests of the shared socket and drains connections on a stop."""
+"""A worker process: serves requests of the shared socket and drains connections at a stop."""
 
 import signal
 import socket
@@ -18,11 +18,11 @@ from project.server.event_loop import BACKLOG, Server
 from project.server.heartbeats import Heartbeats
 
 HARD_BODY_LIMIT = 256 * 1024
-"""Size in bytes of a body above which waitress refuses the request. The application does not see or record it."""
+"""Maximum size of a body in bytes. Waitress refuses a larger one, and the application neither sees nor records it."""
 NEVER = 2**31
 """A buffer size in bytes that a connection of waitress never reaches."""
 QUIET_S = 0.2
-"""Seconds without a request after which a drain ends: accepted connections have sent their request by then."""
+"""Seconds without a request after which a drain ends. By then, accepted connections have sent their request."""
 
 
 def run_worker(
@@ -78,7 +78,7 @@ def adjustments(listener: socket.socket, threads: int) -> Adjustments:
 def _stop_handler(
     server: Server, drain_s: float, stopping: Callable[[], None], stop_signals: Iterable[signal.Signals]
 ) -> Callable[[int, FrameType | None], None]:
-    """Return a signal handler that starts a drain: waitress itself drops queued requests."""
+    """Return a signal handler that starts a drain, because waitress would drop queued requests."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         for again in stop_signals:
@@ -95,12 +95,12 @@ def _ignore(number: int, frame: FrameType | None) -> None:
 
 
 def _exit(number: int, frame: FrameType | None) -> None:
-    """Raise SystemExit, on which waitress ends its event loop and threads."""
+    """Raise SystemExit, which makes waitress end its event loop and threads."""
     raise SystemExit
 
 
 def _drain(server: Server, drain_s: float) -> None:
-    """Stop listening, finish accepted requests for up to `drain_s` seconds, then end the loop.
+    """Stop listening, respond to accepted requests for up to `drain_s`, then end the loop.
 
     Uses internals of waitress 3.0.2, so its version is pinned; a test covers them.
     """
@@ -118,7 +118,7 @@ def _drain(server: Server, drain_s: float) -> None:
 
 
 def _disconnect(channel: Any) -> None:
-    """Wake a thread that waits for a slow client; otherwise waitress would wait 5 s for it."""
+    """Wake a thread that waits for a slow client. Otherwise waitress would wait 5 s for it."""
     with channel.outbuf_lock:
         channel.connected = False
         channel.outbuf_lock.notify()

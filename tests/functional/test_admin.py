@@ -109,8 +109,8 @@ def issue(browser: FlaskClient, address: str, **form: str) -> TestResponse:
 
 def listed(page: TestResponse) -> list[str]:
     """Return the first cell of each row, as a wide screen shows it."""
-    heads = re.findall(r'<th scope="row".*?(?:</th>|<span class="hi)', page.text, re.DOTALL)
-    return [re.sub(r"<[^>]*>?", "", head).strip() for head in heads]
+    headers = re.findall(r'<th scope="row".*?(?:</th>|<span class="hi)', page.text, re.DOTALL)
+    return [re.sub(r"<[^>]*>?", "", head).strip() for head in headers]
 
 
 # --- Access ---

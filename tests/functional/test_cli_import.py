@@ -51,8 +51,8 @@ def people(*numbers: int) -> list[str]:
     return [f"Иван,user{number},+79{number:09},user{number}@example.org" for number in numbers]
 
 
-def csv_file(*rows: str, heads: str = "name,username,phone,email") -> str:
-    return "\n".join((heads, *rows)) + "\n"
+def csv_file(*rows: str, headers: str = "name,username,phone,email") -> str:
+    return "\n".join((headers, *rows)) + "\n"
 
 
 def workbook(*rows: Sequence[object]) -> bytes:
@@ -131,7 +131,7 @@ def test_passwords_are_written_only_to_a_file_readable_by_its_owner(
 def test_refused_rows_are_kept_as_they_stand_with_every_error_and_recorded(
     run: Command, rows: Rows, tmp_path: Path
 ) -> None:
-    content = csv_file('"Петров; мл.",пётр,12,31.02.1990,x', *people(1), heads="ФИО,Логин,Тел.,Дата рождения,Отдел")
+    content = csv_file('"Петров; мл.",пётр,12,31.02.1990,x', *people(1), headers="ФИО,Логин,Тел.,Дата рождения,Отдел")
 
     result = run(content.replace("user1@example.org", "01.01.1990"), ".csv", "--ignore-unknown")
 
@@ -272,9 +272,9 @@ def test_csv_is_read_with_common_delimiters_and_headers(
 
 @pytest.mark.parametrize("ending", [".csv", ".xlsx"])
 def test_a_title_above_the_heads_is_skipped(run: Command, rows: Rows, ending: str) -> None:
-    heads, row = ["Имя", "Логин", "Телефон"], ["Иван", "ivan", "+79991234567"]
-    text = f"Сотрудники, осень;;\n\n{';'.join(heads)}\n{';'.join(row)}\n"
-    file = text if ending == ".csv" else workbook(["Сотрудники"], [], heads, row)
+    headers, row = ["Имя", "Логин", "Телефон"], ["Иван", "ivan", "+79991234567"]
+    text = f"Сотрудники, осень;;\n\n{';'.join(headers)}\n{';'.join(row)}\n"
+    file = text if ending == ".csv" else workbook(["Сотрудники"], [], headers, row)
 
     result = run(file, ending)
 
@@ -282,7 +282,7 @@ def test_a_title_above_the_heads_is_skipped(run: Command, rows: Rows, ending: st
 
 
 def test_columns_can_be_mapped_and_unknown_ones_are_named(run: Command, rows: Rows) -> None:
-    content = csv_file("Иван,ivan,+79991234567,5", heads="Работник,Логин,Связь,Разряд")
+    content = csv_file("Иван,ivan,+79991234567,5", headers="Работник,Логин,Связь,Разряд")
 
     refused = run(content, ".csv", "--map", "Работник=name")
     result = run(content, ".csv", "--map", "Работник=name", "--map", "Связь=phone", "--ignore-unknown")
@@ -310,10 +310,10 @@ def test_dates_and_numeric_phones_are_read_from_workbooks(run: Command, rows: Ro
 
 
 @pytest.mark.parametrize(
-    "heads", ["ФИО;Логин;Мобильный телефон;E-mail;Дата рождения", "fullName;user_name;Phone Number;mail;DOB"]
+    "headers", ["ФИО;Логин;Мобильный телефон;E-mail;Дата рождения", "fullName;user_name;Phone Number;mail;DOB"]
 )
-def test_heads_are_known_by_the_same_synonyms_as_the_hints_of_the_api(run: Command, rows: Rows, heads: str) -> None:
-    result = run(f"{heads}\nИван;ivan;+79991234567;ivan@example.org;31.12.1990\n", ".csv")
+def test_heads_are_known_by_the_same_synonyms_as_the_hints_of_the_api(run: Command, rows: Rows, headers: str) -> None:
+    result = run(f"{headers}\nИван;ivan;+79991234567;ivan@example.org;31.12.1990\n", ".csv")
 
     assert result.exit_code == 0, result.output
     [user] = rows.of("users")

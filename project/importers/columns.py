@@ -1,4 +1,4 @@
-"""Finds the row that names the columns, and the fields that the names mean."""
+"""Recognizes the header row of a file, and maps its columns to fields."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,29 +10,29 @@ from project.domain.text import clean
 from project.importers.rows import FileError, Note
 
 MAX_TITLES = 10
-"""Rows above the heads, such as a title, that are skipped."""
+"""Maximum number of rows above the header row, such as a title, that are skipped."""
 REMARKS = ("What to fix", "Что исправить")
-"""Heads of the column that files of refused rows have in addition; it is ignored when they are imported again."""
+"""Header, in each language, of the column that is added to files of refused rows. Imports ignore this column."""
 _REMARKS = frozenset(map(fold_name, REMARKS))
 
 
-def is_remark(head: str) -> bool:
-    """Return whether a column holds remarks on refused rows and no data."""
-    return fold_name(head) in _REMARKS
+def is_remark(header: str) -> bool:
+    """Return whether a column contains remarks about refused rows."""
+    return fold_name(header) in _REMARKS
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Names of columns, and the treatment of unknown ones."""
+    """Maps the headers of columns to fields."""
 
     names: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """Additional names of columns -> field."""
+    """Additional header -> field."""
     ignore_unknown: bool = False
-    """Whether columns with other names are ignored instead of refused."""
+    """Whether columns with unknown headers are ignored instead of refused."""
 
-    def find(self, heads: Iterable[str]) -> tuple[tuple[str | None, ...], tuple[Note, ...]]:
-        """Return the field of each column (see Source.fields) and notes. Raises FileError."""
-        named = [" ".join(head.split()) for head in heads]
+    def find(self, headers: Iterable[str]) -> tuple[tuple[str | None, ...], tuple[Note, ...]]:
+        """Return the field of each column (see Source.fields), and notes. Raises FileError."""
+        named = [" ".join(header.split()) for header in headers]
         while named and not named[-1]:
             named.pop()
         fields = [self._field(name) for name in named]
@@ -46,12 +46,12 @@ class Columns:
         found = tuple(None if one == "?" else one for one in fields)
         return found, (Note("ignored_columns", {"names": ", ".join(unknown)}),) if unknown else ()
 
-    def are_heads(self, cells: Sequence[str]) -> bool:
-        """Return whether the cells name columns, among them those that every user needs."""
+    def are_headers(self, cells: Sequence[str]) -> bool:
+        """Return whether the cells are headers: at least name and username are among them."""
         return {"name", "username"} <= {self._field(" ".join(cell.split())) for cell in cells}
 
     def _field(self, name: str) -> str | None:
-        """Return the field, None for remarks, "" for no name and "?" for an unknown one."""
+        """Return the field of a header; None for remarks, "" for no header, "?" for an unknown one."""
         folded = fold_name(name)
         if is_remark(name):
             return None
