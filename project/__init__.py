@@ -5,7 +5,7 @@ from io import BytesIO
 from typing import IO, Any
 
 import psycopg2
-from flask import Flask, Request
+from flask import Flask, Request, Response
 from sqlalchemy import Engine, event, make_url
 from werkzeug.routing import MapAdapter
 
@@ -70,6 +70,14 @@ class Service(Flask):
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function unchanged, because no view is a coroutine."""
         return func
+
+    def process_response(self, response: Response) -> Response:
+        """Run the hooks; if one raises, close the response, which may hold a permit."""
+        try:
+            return super().process_response(response)
+        except BaseException:
+            response.close()
+            raise
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
         """Return Flask's URL adapter. Raises SecurityError if the host is not trusted."""

@@ -4,6 +4,7 @@ import json
 import re
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -62,14 +63,16 @@ def useradd_bulk() -> Response:
         raise RefusalError("malformed_json", "empty_list")
     if not _permits.acquire(blocking=False):
         raise OverloadedError
-    template, state.attempt = state.attempt, None  # from here on, lines are recorded and counted, not the request
-    rate_limits.refund_users(1)
-    assert template is not None  # noqa: S101 - tells mypy: begin_attempt() has run
-    answers = _answers(runtime, state, template, key, lines, is_dry_run=is_dry_run)
-    response = Response(stream_with_context(_array(answers) if is_array else _ndjson(answers)))
-    response.mimetype = "application/json" if is_array else "application/x-ndjson"
-    response.headers["Cache-Control"] = "no-store"
-    response.call_on_close(_permits.release)
+    with ExitStack() as stack:
+        stack.callback(_permits.release)
+        template, state.attempt = state.attempt, None  # from here on, lines are recorded and counted
+        rate_limits.refund_users(1)
+        assert template is not None  # noqa: S101 - tells mypy: begin_attempt() has run
+        answers = _answers(runtime, state, template, key, lines, is_dry_run=is_dry_run)
+        response = Response(stream_with_context(_array(answers) if is_array else _ndjson(answers)))
+        response.mimetype = "application/json" if is_array else "application/x-ndjson"
+        response.headers["Cache-Control"] = "no-store"
+        response.call_on_close(stack.pop_all().close)
     return response
 
 

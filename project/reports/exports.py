@@ -1,6 +1,8 @@
 """Exports: downloads of the attempts that match the reader's selection."""
 
 import logging
+import math
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -9,6 +11,7 @@ from threading import BoundedSemaphore
 from urllib.parse import unquote_plus
 
 from flask import Response, request
+from waitress.channel import ClientDisconnected
 
 from project.domain.audit import Action, ActorKind, NewEntry
 from project.domain.errors import RefusalError
@@ -39,7 +42,20 @@ TYPES = {
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 }
 
+SLOW_S, SLOW_BYTES_PER_S = 60, 64 * 1024
+"""A download that has waited for its reader for more seconds, and sent fewer bytes per second of them, is aborted once
+another one was refused."""
+
 _permits = BoundedSemaphore(MAX_CONCURRENT)
+
+
+class _Demand:
+    """The time at which a download was refused last, by time.monotonic()."""
+
+    refused_at = -math.inf
+
+
+_demand = _Demand()
 
 
 @bp.get("/results/export.<any(txt, xlsx, csv):ending>")
@@ -59,6 +75,7 @@ def export(ending: str) -> Response:
     selection = read_selection(parse_selection_strictly, known=(*PARAMETERS, "lang", *raw))
     stream = (RAW_STREAMS if read_switch(request.args, "raw") else STREAMS)[ending]
     if not _permits.acquire(blocking=False):
+        _demand.refused_at = time.monotonic()
         raise RefusalError("exports_busy")
     with ExitStack() as stack:
         stack.callback(_permits.release)
@@ -110,7 +127,15 @@ def _counter(report: Report, ending: str, selection: Selection) -> CountAttempts
 
 
 def _chunks(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Split blocks into small chunks, so that the server buffers little for a slow client."""
+    """Split blocks into small chunks, so that the server buffers little for a slow client.
+
+    Raises ClientDisconnected, as if the client had left, if it is too slow and another one was refused.
+    """
+    began, waited_s, sent = time.monotonic(), 0.0, 0
     for block in blocks:
         for start in range(0, len(block), CHUNK):
-            yield block[start : start + CHUNK]
+            chunk, before = block[start : start + CHUNK], time.monotonic()
+            yield chunk
+            waited_s, sent = waited_s + time.monotonic() - before, sent + len(chunk)
+            if waited_s > SLOW_S and sent < waited_s * SLOW_BYTES_PER_S and _demand.refused_at > began:
+                raise ClientDisconnected

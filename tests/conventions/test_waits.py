@@ -133,6 +133,7 @@ A lock has one line per file: its bound depends on all its holders. Other waits 
 OTHER_ROWS = {
     "silence",
     "heartbeat",
+    "slow-reader",
     "request",
     "group",
     "group-members",

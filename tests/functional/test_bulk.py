@@ -286,6 +286,17 @@ def test_only_some_requests_are_served_at_once(client: FlaskClient, monkeypatch:
     assert statuses(post(client, person(1))) == statuses(post(client, person(2))) == [(1, 201)]
 
 
+def test_a_permit_is_released_if_a_hook_drops_the_response(client: FlaskClient) -> None:
+    hooks: list[Any] = client.application.after_request_funcs[None]
+    hooks.append(lambda _: 1 / 0)
+    try:
+        assert {post(client, person(1)).status_code for _ in range(3)} == {500}
+    finally:
+        hooks.pop()
+
+    assert statuses(post(client, person(1))) == [(1, 201)]
+
+
 def test_lines_that_postgresql_could_not_take_say_so_and_can_be_sent_again(
     client: FlaskClient, app: Flask, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,12 +6,16 @@ import logging
 import re
 import zipfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from itertools import islice, product
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from openpyxl import load_workbook
+from waitress.channel import ClientDisconnected
 
 from docs import sample
 from project.database import ReadDatabase
@@ -223,6 +227,39 @@ def test_a_permit_is_released_however_an_export_ends(
     monkeypatch.undo()
 
     assert varied.get(address, buffered=True).status_code == 200
+
+
+def test_a_permit_is_released_if_a_hook_drops_the_response(varied: FlaskClient) -> None:
+    hooks: list[Any] = varied.application.after_request_funcs[None]
+    hooks.append(lambda _: 1 / 0)
+    try:
+        assert {varied.get(FILES[0]).status_code for _ in range(3)} == {500}
+    finally:
+        hooks.pop()
+
+    assert varied.get(FILES[0], buffered=True).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("is_refused", "speed", "is_aborted"),
+    [(True, 1000, True), (False, 1000, False), (True, 10**6, False)],
+    ids=["slow", "slow but alone", "quick"],
+)
+def test_a_slow_download_is_aborted_once_another_one_was_refused(
+    is_refused: bool, speed: float, is_aborted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=0.0)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(exports, "time", clock)
+    monkeypatch.setattr(exports._demand, "refused_at", 1.0 if is_refused else -1.0)
+    read = 0
+
+    with pytest.raises(ClientDisconnected) if is_aborted else nullcontext():
+        for chunk in exports._chunks(iter([bytes(exports.CHUNK)] * 100)):
+            read += len(chunk)
+            clock.now += len(chunk) / speed
+
+    assert (read < 100 * exports.CHUNK) == is_aborted
 
 
 @pytest.mark.parametrize("address", FILES)
