@@ -40,6 +40,7 @@ FILE_TEXTS: Mapping[str, str] = {
     "no_rows": _("The file has no rows with users."),
     "too_many_rows": _("The file has more than %(limit)s rows. Divide it, or use the command flask users import."),
     "no_heads": _("The first row must name the columns. Known names: %(known)s."),
+    "missing_columns": _("The row that names the columns has no: %(names)s. Add it. Known names: %(known)s."),
     "unknown_columns": _(
         "Unknown columns: %(names)s. Rename or remove them, or ignore them (--ignore-unknown). Known: %(known)s."
     ),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from project.domain.errors import FIELDS
-from project.domain.names import find_field, fold_name
+from project.domain.names import find_field, find_similar_field, fold_name
 from project.domain.text import clean
 from project.importers.rows import FileError, Note
 
@@ -38,7 +38,7 @@ class Columns:
         fields = [self._field(name) for name in named]
         unknown = [clean(name, 40) for name, one in zip(named, fields, strict=True) if one == "?"]
         if unknown and not self.ignore_unknown:
-            raise FileError("unknown_columns", names=", ".join(unknown))
+            raise FileError("unknown_columns", names=", ".join(map(_with_hint, unknown)))
         known = [one for one in fields if one in FIELDS]
         repeated = next((one for one in known if known.count(one) > 1), None)
         if repeated:
@@ -50,6 +50,21 @@ class Columns:
         """Return whether the cells are headers: at least name and username are among them."""
         return {"name", "username"} <= {self._field(" ".join(cell.split())) for cell in cells}
 
+    def why_no_headers(self, cells: Sequence[str]) -> FileError:
+        """Return why these cells, the first of the file, are no headers.
+
+        Cells of which none is known are data, which no message repeats.
+        """
+        fields = {self._field(" ".join(cell.split())) for cell in cells}
+        if not fields & set(FIELDS):
+            return FileError("no_heads")
+        try:
+            self.find(cells)
+        except FileError as error:
+            return error
+        missing = [one for one in ("name", "username") if one not in fields]
+        return FileError("missing_columns", names=", ".join(missing))
+
     def _field(self, name: str) -> str | None:
         """Return the field of a header; None for remarks, "" for no header, "?" for an unknown one."""
         folded = fold_name(name)
@@ -57,3 +72,8 @@ class Columns:
             return None
         mapped = {fold_name(other): one for other, one in self.names.items()}
         return mapped.get(folded) or find_field(name) or ("?" if name else "")
+
+
+def _with_hint(name: str) -> str:
+    similar = find_similar_field(name)
+    return f"{name} ({similar}?)" if similar else name

@@ -13,7 +13,7 @@ from project.importers.columns import MAX_TITLES, Columns
 from project.importers.encodings import open_text
 from project.importers.rows import MAX_LINE, FileError, Row, Source, line_too_long, table_row
 
-DELIMITERS = (",", ";", "\t")
+DELIMITERS = (",", ";", "\t", "|")
 """Supported delimiters. Excel writes semicolons in locales with a decimal comma, and tabs as "Unicode text"."""
 MAX_HEADER_LINES = 5
 """Maximum number of lines of the header, because spreadsheets break long headers."""
@@ -66,8 +66,7 @@ def _find_headers(lines: Iterator[CsvLine], columns: Columns) -> tuple[list[str]
             break
     if not first:
         raise FileError("empty")
-    columns.find(first)  # raises a FileError with the names of unknown columns, if there are any
-    raise FileError("no_heads")
+    raise columns.why_no_headers(first)
 
 
 def _rows(

@@ -101,8 +101,7 @@ def _find_headers(rows: Iterator[tuple[int, tuple[str | bool, ...]]], columns: C
         first = first or names
     if first is None:
         raise FileError("empty")
-    columns.find(first)  # raises a FileError with the names of unknown columns, if there are any
-    raise FileError("no_heads")
+    raise columns.why_no_headers(first)
 
 
 def _rows(rows: Iterator[tuple[int, tuple[str | bool, ...]]], fields: tuple[str | None, ...]) -> Iterator[Row]:
