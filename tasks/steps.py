@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from tasks.processes import log
-from tests.chaos.load import Answer, Client, Endpoint, Load
+from tests.chaos.load import Answer, Client, Endpoint, Load, summary
 
 CLIENTS = 3
 PAUSE_S = 0.05
@@ -59,6 +59,7 @@ class Trial:
                 time.sleep(0.05)
             time.sleep(MARGIN_S)
         self.steps.append(Step(name, load.answers))
+        log(summary(load.answers))
 
     def tally(self, users: Collection[str], attempts: Collection[str]) -> tuple[str, int]:
         """Return a table in Markdown of all steps, and how many requests were lost."""

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from config import ROOT
 from project.embedded.locks import locked
-from tasks.checks import ON_ALL_CORES, SLOW_MARKS, filtered_environment, without_marks
+from tasks.checks import ON_ALL_CORES, SAME_ON_EVERY_POSTGRES, SLOW_MARKS, filtered_environment, without_marks
 from tasks.processes import log, succeeds
 from tasks.system_packages import REQUIREMENTS
 
@@ -66,11 +66,12 @@ def on_every_python(folder: Path) -> Iterator[Result]:
 
 
 def on_every_postgres(folder: Path) -> Iterator[Result]:
-    """Run the integration tests on every PostgreSQL."""
+    """Run the integration tests of SQL on every PostgreSQL."""
     for major in POSTGRES:
         programs = find_postgres(major, folder)
         with clone(folder) as checkout:
             command = [sys.executable, "-m", "pytest", "--quiet", *FAST, *ON_ALL_CORES, "tests/integration"]
+            command += [f"--ignore={path}" for path in SAME_ON_EVERY_POSTGRES]
             summary = run(command, checkout, {"TEST_POSTGRES_BIN": str(programs)}) if programs else "not found"
         version = postgres_version(programs) if programs else str(major)
         yield Result(f"PostgreSQL {version}", "integration tests", summary)
