@@ -1,4 +1,4 @@
-"""A proxy that makes PostgreSQL seem far away: it delays what passes in each direction."""
+"""A proxy that makes PostgreSQL seem far away: it delays data in each direction."""
 
 import asyncio
 import threading
@@ -41,7 +41,7 @@ class _Proxy:
         await asyncio.gather(self._forward(reader, far_writer), self._forward(far_reader, writer))
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Write what is read after the delay; later parts do not wait for earlier ones."""
+        """Write data after a delay from its arrival, so that parts do not wait for each other."""
         loop = asyncio.get_running_loop()
         while data := await reader.read(_CHUNK):
             loop.call_later(self._seconds, writer.write, data)

@@ -17,7 +17,7 @@ from bench.report import table
 from bench.servers import ROOT, Databases
 
 KILOBYTES = 1000
-"""Per megabyte; wait4() reports kilobytes, see getrusage(2)."""
+"""Kilobytes per megabyte: wait4() reports kilobytes, see getrusage(2)."""
 COLUMNS = ("name", "username", "phone", "email", "birth_date")
 Row = tuple[str, ...]
 

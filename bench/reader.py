@@ -27,7 +27,7 @@ class Timing:
 
 
 class Reader:
-    """A logged-in client: of a new user, or of the session of `cookie`."""
+    """A client that is logged in as a new user, or that has the session of `cookie`."""
 
     def __init__(self, port: int, cookie: str = "") -> None:
         self._http = http.client.HTTPConnection(HOST, port)

@@ -110,7 +110,7 @@ class Run:
         return found
 
     def bodies(self, number: int) -> list[bytes]:
-        """Return request bodies of different users, as lines; none of load(), which counts upwards."""
+        """Return request bodies of different users as lines, which load() does not create."""
         body = load.useradd().partition(b"\r\n\r\n")[2]
         self._last -= number
         return [body.replace(load.NUMBER, b"%07d" % (self._last + one)) + b"\n" for one in range(number)]
@@ -130,9 +130,9 @@ class Run:
 
     @contextmanager
     def _measure_cpu(self, server: Server | None) -> Iterator[list[float]]:
-        """Yield a list that the end of the block fills.
+        """Yield a list, to which the end of the block appends the CPU usage.
 
-        It then contains server_s, postgres_s, kernel_s and switches of CpuUsage.
+        These are server_s, postgres_s, kernel_s and switches of CpuUsage.
         """
         before = self._used(server)
         spent: list[float] = []

@@ -17,7 +17,7 @@ RECOVERY_S = 30.0
 
 @dataclass(frozen=True)
 class Step:
-    """A step and what clients were answered during it."""
+    """A step of a test under load, and the responses that clients got during it."""
 
     name: str
     answers: Sequence[Answer]

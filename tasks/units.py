@@ -59,7 +59,7 @@ class Machine:
         return set(self.run(f'sudo -u postgres psql -d useradd -At -c "{sql}"').split())
 
     def enter_network(self) -> None:
-        """Let this thread, and those it starts, connect to the container's own addresses."""
+        """Make this thread, and threads that it starts, connect to the container's own addresses."""
         pid = docker("inspect", "--format", "{{.State.Pid}}", self.container)
         with Path(f"/proc/{pid}/ns/net").open() as namespace:
             if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET):

@@ -78,7 +78,7 @@ def on_every_postgres(folder: Path) -> Iterator[Result]:
 
 
 def find_python(version: str) -> str | None:
-    """Return a Python that can create environments: of pyenv, /usr/local or the PATH."""
+    """Return a Python that can create environments, from pyenv, /usr/local or the PATH."""
     name = f"python{version}"
     pyenv = sorted((Path.home() / ".pyenv" / "versions").glob(f"{version}.*/bin/{name}"))
     for path in (*pyenv, f"/usr/local/bin/{name}", shutil.which(name)):

@@ -32,7 +32,7 @@ def _content(layout: Layout, rows: list[AttemptRow]) -> bytes:
 
 
 def block_of(lines: list[bytes]) -> Block:
-    """Return raw lines as a block of PostgreSQL."""
+    """Return raw lines as the RawBlock that PostgreSQL would return."""
     return Block(len(lines), LINE_END.join(lines))
 
 

@@ -119,7 +119,7 @@ def useradd(connection: Connection) -> str:
 
 
 def pgbench(url: str, script: Path, *, clients: int, seconds: float, first: int) -> Pgbench:
-    """Run a script over TCP, its statements prepared; ids begin with `first` times a million."""
+    """Run a script over TCP with prepared statements. IDs begin with `first` times a million."""
     program = wheel_programs() / "pgbench"
     options = ["-n", "-M", "prepared", "-c", str(clients), "-j", "2", "-T", str(max(1, round(seconds)))]
     command: list[str | Path] = [program, *options, "-D", f"k={first}000000", "-f", script, url]

@@ -64,7 +64,7 @@ class Problem:
 
 
 def init_app(app: Flask) -> None:
-    """Register the handler of all exceptions."""
+    """Register the handler for all exceptions."""
     app.register_error_handler(Exception, respond)
 
 

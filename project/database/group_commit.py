@@ -76,7 +76,7 @@ class GroupCommit:
     ) -> None:
         """Create a group commit. Both functions must respect the deadline of their thread.
 
-        `execute_group` does not retry; it raises GroupFailedError.
+        `execute_group` must not retry. It raises GroupFailedError on any failure.
         """
         self._execute_group = execute_group
         self._execute_alone = execute_alone

@@ -10,7 +10,7 @@ from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, valida
 from email_validator.rfc_constants import CASE_INSENSITIVE_MAILBOX_NAMES
 
 from project.domain.errors import RuleError
-from project.domain.text import UNSEEN, check_characters, trim
+from project.domain.text import WITHOUT_GLYPH, check_characters, trim
 from project.domain.usernames import fold
 
 MAX_LENGTH = 254
@@ -43,7 +43,8 @@ _LOOKALIKES = re.compile("[асеорхуѕіјһԁԛԝАВСЕНІЈКМОРЅ�
 def normalize_email(text: str) -> str:
     """Return an address as it is stored. Raises RuleError.
 
-    The domain is in lower case and in Unicode. The local part is as written, except mailbox names such as `postmaster`.
+    The domain is in lower case and in Unicode. The local part is as written, but mailbox names such as `Postmaster` are
+    converted to lower case.
     """
     typed = trim(text)
     if len(typed) > MAX_LENGTH:
@@ -126,7 +127,7 @@ def _check_folded(local: str, domain: str) -> None:
     for position, character in enumerate(local, start=1):
         folded = unicodedata.normalize("NFKC", character)
         signs = not character.isascii() and any(part.isascii() and not part.isalnum() for part in folded)
-        if signs or _TYPOGRAPHIC.match(character) or UNSEEN.match(character):
+        if signs or _TYPOGRAPHIC.match(character) or WITHOUT_GLYPH.match(character):
             raise RuleError("invalid_characters", position=position, codepoint=f"U+{ord(character):04X}")
     try:
         _validated(fold_email(f"{local}@{domain}"))

@@ -124,10 +124,10 @@ def _parse(typed: str, region: str | None) -> tuple[PhoneNumber | None, str, Par
 
 
 def _count_digits(number: PhoneNumber, *, has_code: bool) -> dict[str, int]:
-    """Return the number of digits after the country code and the right number; {} if unclear.
+    """Return how many digits follow the country code and how many are required; {} if unclear.
 
-    The required number is clear if all numbers of the country have the same length. Without the country code, a number
-    may begin with digits that do not belong to it: in `8 916`, only three digits do.
+    The requirement is clear if all phone numbers of the country have the same length. Without a country code, a text
+    may begin with digits that do not count: in `8 916`, only three digits do.
     """
     code = number.country_code or 0
     digits = phonenumbers.national_significant_number(number)

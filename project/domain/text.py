@@ -21,7 +21,7 @@ FORMATS = "\u00ad\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u2060\u2061\u2062\u2
 """Invisible format characters (Unicode category Cf) that programs put around copied text."""
 _FORMATS = re.compile(f"[{FORMATS}]")
 _AROUND = BLANKS + FORMATS
-UNSEEN = re.compile(
+WITHOUT_GLYPH = re.compile(
     f"[{_FILLERS}\u034f\u17b4\u17b5\u180b-\u180f\u2065\ufe00-\ufe0f\ufff0-\ufffd\U0001d159\U000e0000-\U000e0fff]"
 )
 """Letters, marks, symbols and unassigned code points that are invisible or are shown as a placeholder."""
@@ -67,7 +67,7 @@ def is_blank(text: str) -> bool:
 def _is_visible(character: str) -> bool:
     category = unicodedata.category(character)
     # Unassigned code points may be new emoji.
-    return (category[0] in "LNPS" or category == "Cn") and not UNSEEN.match(character)
+    return (category[0] in "LNPS" or category == "Cn") and not WITHOUT_GLYPH.match(character)
 
 
 def clean(text: str, limit: int) -> str:

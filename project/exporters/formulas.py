@@ -10,7 +10,7 @@ INVISIBLE_CHARACTERS = "\x7f-\x9f\ud800-\udfff" + "".join(sorted(BIDI_CONTROLS |
 LEAD_BYTES = b"\xc2\xd8\xe1\xe3\xef"
 """Lead bytes of invisible characters, and of blanks and full-width signs that may begin a formula."""
 PHONE = f"{JOINT}\x02"
-"""Separator before phone numbers in raw lines. Others differ, because values must not begin with a plus."""
+"""Separator before phone numbers in raw lines. It differs, because only phone numbers may begin with a plus."""
 # Spreadsheets trim cells, so blanks do not disarm a formula. Japanese ones accept the full-width forms.
 _START = rf"(?:[^\S\t\x1e]|[{INVISIBLE_CHARACTERS}])*[=+\-@＝＋－＠]"
 _FORMULA = re.compile(rf"[\t\r\n\x00]|{_START}")

@@ -23,7 +23,7 @@ log = logging.getLogger("useradd.access")
 FLUSH_S = 1.0
 QUIET_ENDPOINTS = {"health.livez", "health.readyz", "health.metrics", "static"}
 MAX_QUEUED = 10_000
-"""Maximum number of lines that wait to be written; if there are more, they are dropped and counted."""
+"""Maximum number of lines that wait to be written. Further lines are dropped and counted."""
 
 _STANDARD_ATTRIBUTES = vars(logging.makeLogRecord({})).keys() | {"asctime", "message"}
 

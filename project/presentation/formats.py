@@ -161,7 +161,7 @@ def format_time(time: datetime, pattern: str) -> str:
 
 @lru_cache(maxsize=2048)
 def _format_time(time: datetime, pattern: str, language: str) -> str:
-    """Format a naive time. Cached; aware times of two zones could be equal."""
+    """Format a naive time. Cached: aware times of two zones may be equal and share an entry."""
     return str(format_datetime(time, pattern, locale=language))
 
 

@@ -95,7 +95,7 @@ def find_attempts(
 
 
 def find_same_login(connection: Connection, attempt: AttemptRow) -> Related:
-    """Return attempts around this one with the same login, in any spelling."""
+    """Return the related attempts that have the same login, in any spelling."""
     if not attempt.username:
         return Related(None, None)
     return _find_related(connection, attempt, is_login(attempt.username))

@@ -132,7 +132,7 @@ def record_outcomes(connection: Connection, import_id: UUID, outcomes: Sequence[
 
 
 def finish_import(connection: Connection, run: ImportRun) -> None:
-    """Record that all rows have an outcome; write an audit entry."""
+    """Set a running import to done, and write an audit entry."""
     created = _counts(connection, [run.id]).get(run.id, {}).get(RowOutcome.CREATED, 0)
     details: dict[str, str | int] = {"name": run.file_name, "created": created}
     entry = NewEntry.by_user(Action.IMPORTED, run.created_by, details=details)

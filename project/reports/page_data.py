@@ -72,7 +72,7 @@ class Results:
 
 
 def get_results(database: Database, selection: Selection) -> Results:
-    """Read the data of the results page. All its parts have the same `max_seq`."""
+    """Read the data of the results page. Statistics, chart and list have the same `max_seq`."""
     report = try_query(service.build_report, database, selection.filter, selection.zone, selection.now)
     attempt_filter = report.attempt_filter if report else selection.filter
     page = _get_page(database, attempt_filter, selection)

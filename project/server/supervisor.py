@@ -104,7 +104,7 @@ class Supervisor:
         return received.si_signo if received else None
 
     def _kill_hung(self) -> None:
-        """Kill workers that hang; their end is noticed and they are replaced like others."""
+        """Kill workers that hang. watch() then replaces them like other dead workers."""
         now = time.monotonic()
         if now - self._checked_at < heartbeats.CHECK_EVERY_S:
             return

@@ -22,7 +22,7 @@ SIDEWAYS = "document.documentElement.scrollWidth - document.documentElement.clie
 
 @pytest.fixture(autouse=True)
 def threads(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let the work be done by threads that end with the test."""
+    """Process imports in threads that end with the test."""
     started: list[threading.Thread] = []
 
     def wake(runner: ImportRunner) -> None:

@@ -1,4 +1,4 @@
-"""PostgreSQL stops while a user reads statistics.
+"""PostgreSQL stops while a user reads statistics: pages report it and recover.
 
 Pages say so, keep the session, and recover by themselves.
 """

@@ -31,7 +31,7 @@ BROKEN_WORDS = """() => [...document.querySelectorAll("#rows .why, #rows .badge,
     }
     return broken;
 })"""
-"""Returns the words in rows that go over several lines."""
+"""JavaScript that returns the words in table rows that are broken over several lines."""
 OFF_CENTRE = """() => {
     const columns = [...document.querySelectorAll(".columns .hit")].map((hit) => hit.getBoundingClientRect());
     return [...document.querySelectorAll(".plot .x text")].map((label) => {

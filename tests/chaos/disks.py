@@ -52,15 +52,15 @@ class FaultyDisk:
         (folder / "sitecustomize.py").write_text(_FAULTY_CALLS.format(*map(repr, values)))
 
     def slow_down(self, flush_s: float) -> None:
-        """Let every flush take so many seconds longer."""
+        """Make every flush take this many seconds longer."""
         self._flush_s.write_text(str(flush_s))
 
     def freeze(self) -> None:
-        """Let every write and flush wait."""
+        """Make every write and flush wait."""
         self._frozen.touch()
 
     def thaw(self) -> None:
-        """Let them continue."""
+        """End the wait of writes and flushes."""
         self._frozen.unlink(missing_ok=True)
 
 
@@ -85,7 +85,7 @@ os.fsync, os.fdatasync = wrap(os.fsync, True), wrap(os.fdatasync, True)
 
 
 def seen_by(pid: int, path: Path) -> Path:
-    """Return the path to what a process sees at `path`."""
+    """Return the path by which this process reaches the `path` that another process sees."""
     return Path(f"/proc/{pid}/root{path}")
 
 

@@ -113,7 +113,7 @@ def _rows(postgres: Tables, attempt_ids: list[str]) -> dict[str, _Row]:
 
 
 def _difference(answer: Answer, row: _Row | None) -> str | None:
-    """Describe the difference between an answer and its record; return None without any."""
+    """Describe the difference between an answer and its record; return None if there is none."""
     if row is None:
         return f"{answer.attempt_id} answered {answer.status} {answer.code}: I1, not recorded"
     expected = 200 if answer.is_replay else answer.status

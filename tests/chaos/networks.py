@@ -39,7 +39,7 @@ class Host:
             _run(f"{ip} link set {_LINK} up")
 
     def listen(self) -> socket.socket:
-        """Open a port on that host; this process can accept its connections."""
+        """Open a port on that host, whose connections this process accepts."""
         with ThreadPoolExecutor(1) as executor:  # setns() changes the namespace of one thread
             return executor.submit(_listen_in_namespace).result()
 

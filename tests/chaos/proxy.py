@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 AUTOCOMMIT_STATEMENTS = (b"useradd_", b"insert_attempts_")
 COMMITTING = (b"COMMIT", *(verb + name for verb in (b"execute ", b"prepare ") for name in AUTOCOMMIT_STATEMENTS))
-"""COMMIT, and statements that are transactions by themselves; their first use prepares them in the same message."""
+"""Statements that commit: COMMIT, and the prepared statements in autocommit mode."""
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER with timeout 0: close() sends RST."""
 
@@ -260,7 +260,7 @@ class Proxy:
 
 
 class _Link:
-    """One connection through the proxy; `is_damaged` once data was lost on it."""
+    """A connection through the proxy. `is_damaged` is set after data was lost on it."""
 
     def __init__(self, proxy: Proxy, client: socket.socket) -> None:
         self._proxy = proxy
@@ -418,10 +418,7 @@ class _Link:
 
 
 def _receive(side: socket.socket) -> bytes | None:
-    """Return received data: empty if the peer has closed, None if it has reset.
-
-    The result is also None if it has refused the connection.
-    """
+    """Return received data, b"" after a close, None if the connection was reset or refused."""
     try:
         return side.recv(65536)
     except OSError:

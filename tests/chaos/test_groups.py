@@ -76,7 +76,7 @@ def test_a_slow_member_costs_no_other_its_user(postgres: Postgres, new_service: 
 
 
 def test_a_locked_member_costs_no_other_its_user(postgres: Postgres, new_service: NewService) -> None:
-    """It gets 503, as it would alone: the lock is held until the end."""
+    """The request gets 503, as it would alone, because the lock is held until the end."""
     service = new_service(postgres.url(), WORKERS="1").start()
     body = new_body("held")
     answers: list[Answer] = []
@@ -225,7 +225,7 @@ def _letters(number: int) -> str:
 def _competing(
     services: list[Service], bodies: list[dict[str, str]], answers: dict[Service, list[Answer]]
 ) -> Iterator[None]:
-    """Have clients of all services create the same users until the block ends."""
+    """Make clients of all services create the same users until the block ends."""
     stopped = threading.Event()
 
     def create(service: Service, first: int) -> None:

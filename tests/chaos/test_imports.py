@@ -1,4 +1,4 @@
-"""An import killed at any point: nobody twice, every row counted, credentials once."""
+"""An import that is killed at any point creates no user twice and loses no row."""
 
 import csv
 import random

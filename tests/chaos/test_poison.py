@@ -234,7 +234,7 @@ def test_malicious_requests_are_refused_and_recorded_with_and_without_postgres(
 def test_invalid_http_is_refused_without_a_record_or_an_error_in_the_log(
     postgres: Postgres, service: Service, name: str
 ) -> None:
-    """F34: anyone can send it at any time, so it must not raise an alert."""
+    """F34: anyone can send the request at any time, so it must not raise an alert."""
     sent, status = UNREADABLE[name]
     before = _recorded(postgres, service)
 

@@ -211,7 +211,7 @@ def test_two_migrations_at_once_wait_for_each_other(new_postgres: Callable[[], P
 
 
 def _as_restricted_role(postgres: Postgres) -> str:
-    """Return a URL for a role that is no superuser: those are exempt from the limits."""
+    """Return a URL for a role that is no superuser, because superusers bypass the limits."""
     postgres.execute(f"create role restricted login password '{PASSWORD}'")
     for kind in ("tables", "sequences", "functions"):
         postgres.execute(f"grant all on all {kind} in schema public to restricted")

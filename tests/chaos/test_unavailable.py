@@ -188,7 +188,7 @@ def test_a_restart_of_postgres_is_hidden_by_retries(postgres: Postgres, service:
 
 
 def _check_two_short_outages(postgres: Postgres, service: Service, interrupt: Callable[[], float]) -> None:
-    """Check that retries hide both outages; `interrupt` returns the seconds that one lasted."""
+    """Check that retries hide two outages. `interrupt` returns the duration of one in seconds."""
     outages_s = []
     with Load(service, clients=6) as load:
         for _ in range(2):

@@ -190,7 +190,7 @@ class Torture:
         self.service.start()
 
     def slow_down_flushes(self) -> None:
-        """Let flushes of the spool take longer while the primary is frozen."""
+        """Make flushes of the spool take longer while the primary is frozen."""
         self.disk.slow_down(FLUSH_S)
         self.freeze_postgres()
         self.disk.slow_down(0)
@@ -202,7 +202,7 @@ class Torture:
         self.disk.thaw()
 
     def slow_down_statements(self) -> None:
-        """Let every INSERT of an attempt take longer for a while, after a short outage."""
+        """Make every INSERT of an attempt take longer for a while, after a short outage."""
         self.primary.execute(DELAY.format(seconds=STATEMENT_S, table="attempts", each="statement", condition=""))
         self.partition()
         self._wait(*FAULT_S)
@@ -215,7 +215,7 @@ class Torture:
         self.clock.jump(0)
 
     def refuse_in_windows_1251(self) -> None:
-        """Let PostgreSQL refuse connections for a while, with messages in another encoding."""
+        """Make PostgreSQL refuse connections for a while, with messages in another encoding."""
         russian = RussianServer()
         self.proxy.retarget(russian.port)
         self.proxy.reset()

@@ -71,7 +71,7 @@ FIELDS = {
 }  # fmt: skip
 
 RAISING = {"RuleError": 0, "RefusalError": 0, "DecidedError": 0, "FieldError": 1}
-"""Class -> index of the argument that is the code; the variant follows."""
+"""Class -> index of the argument with the code. The next argument is the variant."""
 DESCRIBING = {"project/contract/error_codes.py", "project/api/openapi.py", "project/reports/openapi.py"}
 
 

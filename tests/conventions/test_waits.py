@@ -19,13 +19,13 @@ SLOW = {
     *("flock", "lockf", "fsync", "fdatasync", "os.sync", "put"),
     *("subprocess.run", "subprocess.call", "subprocess.check_call", "subprocess.check_output", "os.read"),
 }
-"""Functions that may wait whatever their arguments are; a dotted one only of that module."""
+"""Functions that may wait, whatever their arguments. A dotted name is of that module only."""
 BOUNDS = {"timeout", "LOCK_NB", "WNOHANG"}
-"""An argument of such a name bounds the wait."""
+"""Names of arguments that bound a wait."""
 LOCK = re.compile(r"lock|mutex|condition|draining")
 STATEMENTS = {"execute", "executemany", "scalar", "scalars"}
 SQL = ("project/database/", "project/queries/")
-"""Only there are statements executed: with a deadline."""
+"""The only modules that may execute statements, because they have a deadline."""
 DISK = {
     *("open", "read_text", "read_bytes", "write_text", "write_bytes", "mkdir", "rmdir", "unlink", "rename", "touch"),
     *("iterdir", "glob", "rglob", "copytree", "rmtree", "mkdtemp", "mkstemp", "TemporaryFile", "TemporaryDirectory"),
@@ -144,7 +144,7 @@ OTHER_ROWS = {
     "redis",
     "program",
 }
-"""Rows of waits that have a bound of their own."""
+"""Rows of waits that have their own bound."""
 ALWAYS_READY = {"connection.poll", "server.poll", "self._queue.put", "self._records.put", "self._intents.put"}
 """psycopg2's and subprocess's poll() and SimpleQueue's put() do not wait."""
 

@@ -130,7 +130,7 @@ class Haproxy(ReverseProxy):
         }
 
     def _listens(self) -> bool:
-        """Return whether HAProxy listens; it opens its admin socket after its ports."""
+        """Return whether HAProxy listens. It opens its ports before its admin socket."""
         return super()._listens() and self._admin_socket.exists()
 
     @property

@@ -46,7 +46,7 @@ def tool(name: str, *arguments: str | Path) -> "subprocess.CompletedProcess[str]
 
 
 def render(**variables: str) -> "subprocess.CompletedProcess[str]":
-    """Let Compose parse the configuration without the .env of this checkout."""
+    """Parse the configuration with Compose, without the .env of this checkout."""
     command: list[str | Path] = [Path(sys.executable).with_name("docker-compose"), "--env-file", "/dev/null"]
     command += ["--file", "compose.yaml", "config", "--format", "json"]
     environment = {"PATH": os.environ["PATH"], **variables}

@@ -96,12 +96,12 @@ def shown_secret(page: TestResponse) -> str:
 
 
 def reset(browser: FlaskClient, user: UUID) -> str:
-    """Reset the password of a user; return the new one."""
+    """Reset the password of a user; return the new password."""
     return shown_secret(issue(browser, f"/admin/users/{user}/reset/"))
 
 
 def issue(browser: FlaskClient, address: str, **form: str) -> TestResponse:
-    """Confirm what issues a secret; return the page that shows it."""
+    """Confirm an action that issues a secret; return the page that shows the secret."""
     response = confirm(browser, address, **form)
     assert (response.status_code, response.location) == (302, address)
     return browser.get(address, headers=HTML)

@@ -42,7 +42,7 @@ def client(client: FlaskClient, app: Flask) -> FlaskClient:
 
 @pytest.fixture(autouse=True)
 def work(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Work:
-    """Does all work that is waiting; no thread does it meanwhile."""
+    """Process all imports in the thread of the test."""
     monkeypatch.setattr(ImportRunner, "wake", lambda _: None)
 
     def work() -> None:

@@ -38,7 +38,7 @@ def anna(client: FlaskClient) -> UUID:
 
 @pytest.fixture
 def act(administrator: FlaskClient) -> Act:
-    """Confirms a change."""
+    """Confirm a change."""
 
     def confirm(address: str) -> None:
         token = csrf_token(administrator.get(address).text)

@@ -522,7 +522,7 @@ def test_a_user_is_recognized_while_all_connections_for_statistics_are_busy(
 def test_a_session_outlives_a_clock_that_is_set_back_a_little(
     client: FlaskClient, password: str, monkeypatch: pytest.MonkeyPatch, seconds: int, is_valid: bool
 ) -> None:
-    """F71: the library rejects what was signed in the future, even by a second."""
+    """F71: the library rejects a signature from the future, even by a second."""
     log_in(client, "a.sokolova", password)
     shifted = SimpleNamespace(time=lambda: time.time() + seconds)
     monkeypatch.setattr("project.http.sessions.time", shifted)

@@ -20,7 +20,7 @@ Command = Callable[..., Result]
 
 @pytest.fixture
 def export(app: Flask, reader: FlaskClient, tmp_path: Path) -> Command:
-    """Exports attempts of several outcomes, some of them old; takes the file name first."""
+    """Exports attempts of several outcomes, some of them old. The first argument is the file."""
     keep(app, ago(days=20), username="old")
     keep(app, ago(minutes=30), status=422, code="invalid_phone", username="bad", errors=(INVALID_PHONE,))
     keep(app, ago(minutes=10), status=409, code="username_taken", username="taken")

@@ -54,7 +54,7 @@ def ask(client: FlaskClient, request: str, **more: Any) -> TestResponse:
 
 
 def check(response: TestResponse) -> None:
-    """Assert what every response over plain HTTP has in common."""
+    """Assert the headers that all responses over plain HTTP have."""
     policy = dict(part.split(" ", 1) for part in response.headers["Content-Security-Policy"].split("; "))
     assert {name: policy[name] for name in ("default-src", "frame-ancestors", "base-uri", "form-action")} == {
         "default-src": "'none'",

@@ -1,4 +1,4 @@
-"""`flask users import` with damaged files, and with those of other programs."""
+"""`flask users import` with damaged files, and with files of other programs."""
 
 import csv
 import re
@@ -89,7 +89,7 @@ def test_of_every_file_each_row_is_created_or_refused_by_name(
 
 
 def _refused(errors: Path) -> dict[int, str]:
-    """Return row -> what to fix."""
+    """Return the message about each refused row."""
     if not errors.exists():
         return {}
     with errors.open(newline="") as file:

@@ -35,12 +35,12 @@ SECRETS = ("anna.sokolova", "nna.sokolova", "9125550141", "12555014", "5550141",
 PERSONAL = ("1977-07-17", "17.07.1977", "Фамильина", "198.51.100.77", "SecretProgram")
 """Neither may birth dates, other words of names, addresses and programs of other clients."""
 PARTS = ("anna.sok", "sokolova@", "Фамиль", "198.51.100.77", "SecretProgram")
-"""Searches that must find nothing, because they are parts of what is hidden."""
+"""Searches that must find nothing, because they are parts of masked values."""
 
 
 @dataclass
 class Corpus:
-    """Requests with contact data in every place, and what was sent."""
+    """Requests with contact data in every place, and the contact data."""
 
     sent: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)

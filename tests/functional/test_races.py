@@ -18,7 +18,7 @@ MANY = 20
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There are more requests than permits: on a slow machine the last ones would be refused."""
+    """Increased, because on a slow machine the last requests would be refused."""
     monkeypatch.setattr("project.database.database.PERMIT_WAIT_S", 10)
 
 

@@ -16,7 +16,7 @@ TABLES = ("users", "identifiers", "idempotency_keys", "attempts", "attempt_count
 def test_secrets_are_stored_nowhere(
     app: Flask, client: FlaskClient, rows: Rows, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """S33: what was issued, typed or repeated is in no table, log, spool or file."""
+    """S33: no table, log, spool or file contains an issued, typed or repeated password."""
     caplog.set_level("DEBUG")
     headers = {"Idempotency-Key": KEY}
     issued = useradd(client, ANNA, headers=headers).json

@@ -416,7 +416,7 @@ def test_a_serving_process_replaces_a_killed_watcher(start: Start, root: Path) -
 
 @pytest.fixture
 def frozen(start: Start, root: Path) -> Iterator[Path]:
-    """The root of a server that runs, but answers nobody."""
+    """The root of a server that runs but does not respond."""
     start().url()
     os.kill(server(root), signal.SIGSTOP)
     yield root

@@ -113,7 +113,7 @@ def test_an_old_attempt_drained_late_is_kept_as_long_as_one_recorded_then(
 def test_the_clock_of_an_instance_does_not_decide_about_the_age_of_its_attempts(
     app: Flask, runtime: Runtime, rows: Rows, years: int
 ) -> None:
-    """F46: IDs and times of arrival are those of an instance, whose clock may be wrong."""
+    """F46: IDs and times of arrival are set by an instance, whose clock may be wrong."""
     now = datetime.now(UTC)
     for _ in range(3):
         keep(app, now + timedelta(days=365 * years))

@@ -338,7 +338,7 @@ def test_the_migration_command_names_the_cause_of_an_outage(tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_the_migration_command_does_not_wait_for_a_frozen_postgresql(tmp_path: Path) -> None:
-    """The system of a frozen server accepts connections, but nobody answers on them."""
+    """The kernel accepts connections for a frozen server, which does not respond."""
     with socket.create_server((HOST, 0)) as frozen:
         url = f"postgresql://nobody@{HOST}:{frozen.getsockname()[1]}/nothing"
 

@@ -65,7 +65,7 @@ class World:
             return cursor.fetchall() if cursor.description else []
 
     def fill(self) -> None:
-        """Decide some attempts; change passwords and let keys expire."""
+        """Process some attempts; change passwords and let keys expire."""
         self.known = [self.attempt() for _ in range(30)]
         for arguments in self.known:
             self._useradd(arguments)
@@ -136,7 +136,7 @@ class World:
         return group
 
     def decide(self, *, together: bool, group: Sequence[Arguments]) -> Outcome:
-        """Decide a group and return what came of it; undo it."""
+        """Process a group; return the result and roll back."""
         self.query("savepoint before")
         decisions = self._useradd_many(group) if together else [self._useradd(arguments) for arguments in group]
         rows = [

@@ -15,7 +15,7 @@ from project.database.pending_writers import PendingWriters
 
 
 class Statement:
-    """Decides members; holds the first MAX_RUNNING of them until release()."""
+    """Executes members; holds the first MAX_RUNNING of them until release()."""
 
     def __init__(self) -> None:
         self.groups: list[list[str]] = []
@@ -66,7 +66,7 @@ class Statement:
         return futures
 
     def release(self) -> None:
-        """Let everything continue."""
+        """Release all held members."""
         self._released.set()
 
     def close(self) -> None:

@@ -31,7 +31,7 @@ class Dns:
         return ADDRESS
 
     def release(self) -> None:
-        """Let the lookups that wait end."""
+        """End the lookups that wait."""
         self._released.set()
 
 

@@ -29,7 +29,7 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
 
 
 class Delivered(list[str]):
-    """Collects delivered records; rejects poison, and postpones what is late."""
+    """Collects delivered records; rejects `poison` and postpones `late`."""
 
     def __call__(self, records: list[str]) -> Undelivered:
         """Accept all records but these."""
@@ -494,7 +494,7 @@ class Gate:
         return call
 
     def open(self) -> None:
-        """Let all calls pass."""
+        """End the wait of all calls."""
         self._opened.set()
 
 
