@@ -29,6 +29,7 @@ _CONTACT = re.compile(r"[@＠﹫]|\d(?:.*?\d){6}|[²³¹⁰⁴-⁹₀-₉①-⑨
 _OPENING = re.compile(r"(?:mailto:|[<(\[{\"'«„“‘:;,])*", re.IGNORECASE)
 _END_OF_ADDRESS = re.compile(r".*[,;>)\]]", re.DOTALL)
 """The end of an address that is followed by another one without a space."""
+_LETTER = re.compile(r"[^\W\d_]")
 _LONG_NUMBER = re.compile(r"\+?\d[\d ()\-]{8,}\d")
 """A phone number in a User-Agent header; versions and dates have fewer digits in a row."""
 _INTERNATIONAL = re.compile(r"\+\d[\d()\-]{8,}\d")
@@ -84,7 +85,7 @@ def mask_phone(text: str, region: str | None = None) -> str:
     """
     text = plain_phone(text)
     if hidden := _hidden_digits(text, region):
-        return _hide(grouped_phone(text[4:] if text[:4].lower() == "tel:" else text), hidden)
+        return _hide(grouped_phone(_without_scheme(text)), hidden)
     if _AT.search(text):
         return _hide(_mask_addresses(text))
     return "".join("·" if character.isalpha() else character for character in _hide(text))
@@ -174,7 +175,14 @@ def _hidden_digits(text: str, region: str | None) -> int:
     return 0
 
 
+def _without_scheme(text: str) -> str:
+    """Return a number without the `tel:` of a URI (RFC 3966)."""
+    return text[4:] if text[:4].lower() == "tel:" else text
+
+
 def _hidden_of_valid(text: str, region: str | None) -> int:
+    if _LETTER.search(_without_scheme(text)):  # the usual case of a login with many digits
+        return 0
     try:
         return _hidden_in(normalize_phone(text, region))
     except RuleError:

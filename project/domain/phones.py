@@ -14,6 +14,7 @@ from phonenumbers import (
 )
 
 from project.domain.errors import NO_PARAMS, Params, RuleError
+from project.domain.mobile_numbers import find_mobile
 from project.domain.text import BLANKS, check_characters, without_formats
 
 MAX_PHONE_LENGTH = 64
@@ -64,6 +65,8 @@ def normalize_phone(text: str, region: str | None) -> str:
     digits, plus = _digits(form["rest"]), "+" if form["plus"] else ""
     if ("/" in typed or len(digits) > MAX_DIGITS) and _holds_several(typed):
         raise RuleError("invalid_phone", "several")
+    if mobile := find_mobile(digits, region, is_international=bool(plus)):
+        return mobile
     number, problem, params = _parse(plus + digits, region)
     if number is None and digits.startswith("00"):  # the international prefix of most countries (ITU-T E.123)
         number, *_ = _parse(f"+{digits[2:]}", None)

@@ -15,7 +15,7 @@ DIRECT, SPOOL, RECOVERED = "direct", "spool", "recovered"
 """Values of `via`, the way a record reached the table: at once, from the spool, or after its process was killed."""
 INTERRUPTED = "interrupted"
 
-_encoder = json.JSONEncoder(separators=(",", ":"))
+_encoder = json.JSONEncoder(separators=(",", ":"), check_circular=False)
 
 
 def to_json(values: Mapping[str, object]) -> str:
