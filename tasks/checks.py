@@ -11,6 +11,8 @@ from tasks.system_packages import REQUIREMENTS
 
 PYTHON_FILES = (".", "run")  # `run` has no suffix, so ruff has to be given its name
 EXCLUSIVE_MARKS = ("chaos", "deploy")  # of tests that wait for clocks and kill processes: only beside each other
+FAST_FOLDERS = ("tests/unit", "tests/integration", "tests/functional", "tests/conventions", "tests/readers")
+"""Folders that --fast collects: importing the others, whose tests it skips, takes seconds."""
 SLOW_MARKS = ("chaos", "slow")  # of tests that --fast skips, in addition to those with system requirements
 PASSED_VARIABLES = (
     "PATH",
@@ -72,7 +74,7 @@ def test(arguments: Sequence[str]) -> None:
     else:
         lint(environment)
         if fast:
-            run_tool("pytest", *without_marks(skipped_marks), *ON_ALL_CORES, env=environment)
+            run_tool("pytest", *FAST_FOLDERS, *without_marks(skipped_marks), *ON_ALL_CORES, env=environment)
         else:
             run_all_tests(skipped_marks, environment)
     for requirement in not_tested:

@@ -389,6 +389,7 @@ def test_psql_keeps_the_embedded_server_running_until_it_ends(tmp_path: Path) ->
     assert answer.stdout.split() == ["42"]
 
 
+@pytest.mark.slow
 def test_psql_reports_the_exit_code_of_a_failed_statement(postgres_url: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tasks", "psql", "-c", "select nonsense"]
     environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path), "DATABASE_URL": postgres_url}
