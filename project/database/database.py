@@ -365,7 +365,7 @@ def _nothing_to_commit() -> Iterator[None]:
 def _close_unless_idle(connection: extensions.connection | None, entry: ConnectionPoolEntry) -> None:
     """Close a connection that returns to the pool in an open or failed transaction.
 
-    psycopg2 takes every transaction for ended after COMMIT. If statement_timeout cancels the COMMIT, PostgreSQL waits
+    psycopg2 considers every transaction ended after COMMIT. If statement_timeout cancels the COMMIT, PostgreSQL waits
     for a ROLLBACK and refuses all other statements of the session.
     """
     if connection is not None and connection.get_transaction_status() != extensions.TRANSACTION_STATUS_IDLE:

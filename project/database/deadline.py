@@ -31,9 +31,9 @@ class HostState:
     def __init__(self, host: object = None) -> None:
         self.host = host
         self.is_silent = False
-        """Whether it did not answer in time: the next connection is opened to another host first."""
+        """Whether the host did not answer in time. New connections then try another host first."""
         self.is_abandoned = False
-        """Whether another host has answered instead: nobody waits for this one any longer."""
+        """Whether another host has answered instead, so that no thread waits for this one any longer."""
 
 
 class HostConnection(extensions.connection):

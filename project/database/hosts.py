@@ -68,7 +68,7 @@ class _Failover:
     """Chooses between the hosts of an engine.
 
     If a host is silent and another one answers, all connections to the silent one are abandoned, so that requests which
-    wait for it are retried. A host that refuses connections has ended its connections itself.
+    wait for it are retried. A host that refuses connections has already closed the existing ones.
     """
 
     def __init__(self, engine: Engine) -> None:

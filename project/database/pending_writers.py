@@ -24,7 +24,7 @@ class PendingWriters:
         self.arrive()
 
     def arrive(self) -> None:
-        """Stop counting this thread, if it counts: it writes now, or never will."""
+        """Stop counting this thread if it is counted, because it writes now or will not write."""
         number = getattr(self._thread, "number", 0)
         if not number:
             return

@@ -28,9 +28,9 @@ class Value(Enum):
 
     ID = auto()
     LOCAL_TIME = auto()
-    """`2026-11-23 15:04:12`"""
+    """The time of arrival as `2026-11-23 15:04:12`."""
     ISO_TIME = auto()
-    """`2026-11-23T15:04:12.000999+03:00`"""
+    """The time of arrival as `2026-11-23T15:04:12.000999+03:00` (ISO 8601)."""
     SERIAL_TIME = auto()
     """Days since 1899-12-30, the date format of workbooks, to the second."""
     ANSWERED = auto()
@@ -42,7 +42,7 @@ class Value(Enum):
     PHONE = auto()
     EMAIL = auto()
     ERRORS = auto()
-    """`phone:invalid_phone;email:invalid_email`"""
+    """The invalid fields with their codes: `phone:invalid_phone;email:invalid_email`."""
     MESSAGES = auto()
     """Every invalid field with its message. In raw lines, a control character stands for a part that is missing."""
 

@@ -47,7 +47,7 @@ class Translations:
         return _number(number, self.language)
 
     def share(self, part: int, total: int) -> str:
-        """Format a share. A partial share is never rounded to 0 % or 100 %, to show any failure."""
+        """Format a share. A partial share is never rounded to 0 % or 100 %: it may be a failure."""
         if not total:
             return ABSENT
         if part in (0, total):

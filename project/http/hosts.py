@@ -57,7 +57,7 @@ class TrustedHosts:
 def init_app(app: Flask, names: Sequence[str], listen: str, *, is_configured: bool) -> None:
     """Accept these hosts, and the IP addresses of this machine if no hosts are configured.
 
-    The latter only if the service listens on all of them.
+    The IP addresses are accepted only if the service listens on all of them.
     """
     app.extensions["trusted_hosts"] = TrustedHosts(names, any_own_address=not is_configured and listen in WILDCARDS)
 

@@ -124,7 +124,7 @@ class PasswordThrottle:
         self.consume_accounts(hashlib.sha256(canonical).hexdigest()[:32])
 
     def record_failure(self) -> None:
-        """Keep the check counted: the password was wrong."""
+        """Record that the password was wrong, so that the check stays counted."""
         self._hits = []
 
     def __exit__(self, *error: object) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from project.domain.errors import NO_PARAMS, FieldError, Params, RefusalError, ValidationFailedError
 
 MAX_LINE = 16 * 1024
-"""Maximum length of a line; the body of POST /useradd has the same limit in bytes."""
+"""Maximum length of a line in characters (CSV) or bytes (NDJSON), as of the body of POST /useradd."""
 ERROR_CELLS = frozenset(
     {
         *("#N/A", "#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "#NUM!", "#NULL!", "#SPILL!", "#CALC!", "#GETTING_DATA"),

@@ -27,7 +27,7 @@ from project.models import Attempt
 from project.queries.filters import SEARCH_S, conditions, is_login, kinds, limit_search, set_timeout, within
 
 RELATED_S = 0.3
-"""Time limit in seconds of each query for attempts with the same contact, which can use no index on it."""
+"""Time limit in seconds of each query for attempts with the same contact, on which there is no index."""
 
 
 class Related(NamedTuple):

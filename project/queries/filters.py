@@ -129,7 +129,7 @@ def _has_contact(text: str) -> Iterator[ColumnElement[bool]]:
 def _is_username(text: str, *, unmasked: bool) -> ColumnElement[bool]:
     """Return the condition that the username is a spelling of this text.
 
-    Unless `unmasked`, a text that is masked finds the usernames with the same mask.
+    Unless `unmasked` is set, a text with contact data matches the usernames that have the same mask.
     """
     masked = text if unmasked else mask(text)
     return is_login(text) if masked == text else Attempt.username_shown == masked

@@ -25,7 +25,7 @@ CLAIM = text("now() + interval '15 seconds'")
 """End of a new claim. A process renews its claim with every group of rows; if it dies, another one claims the import
 after this time."""
 KEEP = text("now() - interval '24 hours'")
-"""Imports created before are deleted. The idempotency keys of their rows have the same lifetime."""
+"""Time before which imports are deleted. The idempotency keys of their rows have the same lifetime."""
 _COUNTS = {field.name for field in fields(ImportRun)} & {"created", "existing", "refused", "pending"}
 _COLUMNS = tuple(getattr(Import, one.name).label(one.name) for one in fields(ImportRun) if one.name not in _COUNTS)
 _ADD_ROWS = text("""

@@ -185,7 +185,7 @@ def _label_text(step: str, since: datetime) -> tuple[str, str]:
 
 
 def _lines(report: Report, selection: Selection) -> Iterator[TableRow]:
-    """Yield a row per day; a row per column if the report has one day or columns are longer."""
+    """Yield a row per day, or per column if the report covers one day or columns are longer."""
     days = {bucket.since.date() for bucket in report.series}
     if report.step not in {"30min", "3h"} or len(days) == 1:
         for bucket in report.series:

@@ -44,7 +44,7 @@ class FaultyDisk:
     """
 
     def __init__(self, folder: Path, data_dir: Path) -> None:
-        """Write the wrapper and its switches to `folder`, which the service finds by `settings`."""
+        """Write the wrapper and its switches to `folder`. With `settings`, the service loads them."""
         folder.mkdir()
         self._flush_s, self._frozen = folder / "flush_s", folder / "frozen"
         self.settings = {"PYTHONPATH": str(folder)}

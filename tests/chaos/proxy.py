@@ -376,7 +376,7 @@ class _Link:
         trap.fired.set()
 
     def _side_closed(self, side: socket.socket, *, was_reset: bool, is_hidden: bool) -> None:
-        """Close the other side too, unless the simulated network hides the end of this one."""
+        """Close the other side, too, unless the simulated fault hides that this side has closed."""
         if is_hidden:
             self.is_damaged = True
             self._close(side)
