@@ -1,14 +1,15 @@
 """Statistics of attempts for pages, API and files."""
 
+from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Self, TypeVar
 from zoneinfo import ZoneInfo
 
-from project.domain.attempts import AttemptFilter, Outcome
+from project.domain.attempts import AttemptFilter, AttemptRow, Outcome
 
 MAX_BUCKETS = 60
 
@@ -99,6 +100,15 @@ class Counts:
 
     attempts: Counter[CountKey] = field(default_factory=Counter)
     durations: Counter[int] = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, attempts: Sequence[AttemptRow], edges: Sequence[datetime]) -> Self:
+        """Count attempts as the queries do."""
+        longest = DURATION_BUCKETS_MS[-1]
+        return cls(
+            Counter(CountKey(bisect(edges, row.received_at), row.status, row.code) for row in attempts),
+            Counter(bisect(DURATION_BUCKETS_MS, min(row.duration_ms, longest) - 1) + 1 for row in attempts),
+        )
 
     def by_status(self) -> tuple[StatusCount, ...]:
         """Return the counts per HTTP status, the most frequent first."""

@@ -73,9 +73,8 @@ class Results:
 
 def get_results(database: Database, selection: Selection) -> Results:
     """Read the data of the results page. Statistics, chart and list have the same `max_seq`."""
-    report = try_query(service.build_report, database, selection.filter, selection.zone, selection.now)
+    report, page = _search(database, selection) if _is_scan(selection) else _count(database, selection)
     attempt_filter = report.attempt_filter if report else selection.filter
-    page = _get_page(database, attempt_filter, selection)
     if page is not None:
         page = replace(page, attempts=[as_visible(attempt) for attempt in page.attempts])
     if report is None:
@@ -103,12 +102,31 @@ def find_last_request(database: Database) -> datetime | None:
     return page.attempts[0].received_at if page and page.attempts else None
 
 
-def _get_page(database: Database, attempt_filter: AttemptFilter, selection: Selection) -> service.Page | None:
-    if attempt_filter.is_scan and selection.after is None:
-        now, before = selection.now, selection.before
-        return try_query(service.search_page, database, attempt_filter, PAGE_SIZE, now, before=before)
+def _is_scan(selection: Selection) -> bool:
+    return selection.filter.is_scan and selection.after is None
+
+
+def _count(database: Database, selection: Selection) -> tuple[Report | None, service.Page | None]:
+    """Count the selected attempts, then read a page of them."""
+    report = try_query(service.build_report, database, selection.filter, selection.zone, selection.now)
+    attempt_filter = report.attempt_filter if report else selection.filter
     bounds = {"before": selection.before, "after": selection.after}
-    return try_query(service.get_page, database, attempt_filter, PAGE_SIZE, **bounds)
+    return report, try_query(service.get_page, database, attempt_filter, PAGE_SIZE, **bounds)
+
+
+def _search(database: Database, selection: Selection) -> tuple[Report | None, service.Page | None]:
+    """Search a page of attempts, and count them.
+
+    A page that has all hits is counted without a second search. After a search that was stopped, counting would take too long, too.
+    """
+    zone, now, before = selection.zone, selection.now, selection.before
+    attempt_filter = replace(selection.filter, max_seq=service.find_last_seq(database))
+    page = try_query(service.search_page, database, attempt_filter, PAGE_SIZE, now, before=before)
+    if page is None or page.searched_since is not None:
+        return None, page
+    if before is None and not page.has_older:
+        return service.build_report_of(page.attempts, attempt_filter, zone, now), page
+    return try_query(service.build_report, database, attempt_filter, zone, now), page
 
 
 def _newest_id(selection: Selection, page: service.Page | None) -> UUID | None:

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from project.database import Database, PreparedQuery, ReadDatabase
 from project.domain.attempts import AttemptDetail, AttemptFilter, AttemptRow, Outcome
 from project.domain.errors import OverloadedError, QueryTimeoutError, SearchTooBroadError
 from project.domain.lines import Block, Layout, RawBlock
-from project.domain.reports import CodeCount, Report, StatusCount, bucket_edges, day_edges
+from project.domain.reports import CodeCount, Counts, Report, StatusCount, bucket_edges, day_edges
 from project.queries import attempts as queries
 from project.queries import counts, snapshots
 from project.queries.filters import SEARCH_S
@@ -53,6 +53,23 @@ class Page:
 def build_report(database: Database, attempt_filter: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
     """Return the statistics of the selected attempts in a new snapshot, or up to `max_seq`."""
     return _read(database, _build_report, attempt_filter, zone, now)
+
+
+def find_last_seq(database: Database) -> int:
+    """Return the highest sequence number of an attempt, which bounds a snapshot."""
+    return database.read_transaction(snapshots.find_last_seq)
+
+
+def build_report_of(
+    attempts: Sequence[AttemptRow], attempt_filter: AttemptFilter, zone: ZoneInfo, now: datetime
+) -> Report:
+    """Return the statistics of attempts: all that the filter selects, newest first."""
+    since = attempt_filter.since or (attempts[-1].received_at if attempts else None)
+    report = _empty_report(attempt_filter, since, zone, now)
+    if report.since is None or _is_empty(report):
+        return report
+    step, edges = bucket_edges(report.since, report.until, zone)
+    return _with_counts(replace(report, step=step), Counts.of(attempts, edges), edges)
 
 
 def open_export(database: ReadDatabase, attempt_filter: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
@@ -96,10 +113,15 @@ def _build_report(connection: Connection, attempt_filter: AttemptFilter, zone: Z
 def _open_report(connection: Connection, attempt_filter: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
     if attempt_filter.max_seq is None:
         attempt_filter = replace(attempt_filter, max_seq=snapshots.find_last_seq(connection))
+    since = attempt_filter.since or queries.find_first_received_at(connection, attempt_filter)
+    return _empty_report(attempt_filter, since, zone, now)
+
+
+def _empty_report(attempt_filter: AttemptFilter, since: datetime | None, zone: ZoneInfo, now: datetime) -> Report:
     return Report(
         attempt_filter=attempt_filter,
         zone=zone,
-        since=attempt_filter.since or queries.find_first_received_at(connection, attempt_filter),
+        since=since,
         until=min(attempt_filter.until or now, now + timedelta(seconds=1)),
         step="day",
         by_status=(),
@@ -114,7 +136,10 @@ def _is_empty(report: Report) -> bool:
 
 
 def _count(connection: Connection, attempt_filter: AttemptFilter, report: Report, edges: list[datetime]) -> Report:
-    counted = counts.count(connection, attempt_filter, edges)
+    return _with_counts(report, counts.count(connection, attempt_filter, edges), edges)
+
+
+def _with_counts(report: Report, counted: Counts, edges: Sequence[datetime]) -> Report:
     return replace(
         report,
         by_status=counted.by_status(),

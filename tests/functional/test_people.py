@@ -12,11 +12,13 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.datastructures import MultiDict
 
+from project.domain.attempts import AttemptFilter
 from project.domain.errors import SearchTooBroadError
 from project.presentation.selection import Selection, parse_selection
 from project.queries import attempts as rows_of_attempts
 from project.queries.registration import insert_attempts
 from project.runtime import get_runtime
+from project.services import reports as service
 from tests.builders import ANNA, useradd
 from tests.conftest import Rows
 from tests.functional.attempts import ago, keep, record
@@ -92,6 +94,7 @@ def test_a_search_that_is_stopped_shows_what_it_found_and_how_far_it_came(
         return find(connection, attempt_filter, *args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(rows_of_attempts, "find_attempts", find_recent)
+    monkeypatch.delattr(service, "build_report")
 
     page = show(people, "?q=elkina")
 
@@ -100,6 +103,33 @@ def test_a_search_that_is_stopped_shows_what_it_found_and_how_far_it_came(
     monkeypatch.undo()
     (rest,) = re.findall(r'<a href="([^"]*)">Искать в них', page)
     assert logins(people.get(rest.replace("&amp;", "&")).text) == ["elkina.old"]
+
+
+def test_figures_of_a_short_search_are_those_that_a_query_counts(people: FlaskClient, app: Flask) -> None:
+    keep(app, ago(days=2), username="elkina.2", status=422, code="blank", duration_ms=0)
+    keep(app, ago(hours=9), username="elkina.3", status=200, code="dry_run", duration_ms=20_000)
+    now = datetime.now(MOSCOW)
+    with app.app_context():
+        database = get_runtime().read_database
+        for since in (None, now - timedelta(days=7)):
+            sought = AttemptFilter(text="elkina", since=since, max_seq=service.find_last_seq(database), unmasked=True)
+            page = service.search_page(database, sought, 25, now)
+
+            built = service.build_report_of(page.attempts, sought, MOSCOW, now)
+
+            assert built == service.build_report(database, sought, MOSCOW, now)
+            assert len(page.attempts) == built.total == 3
+
+
+def test_a_search_whose_hits_fit_on_a_page_reads_the_attempts_once(
+    people: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(service, "build_report")
+
+    page = show(people, "?q=elkina")
+
+    assert logins(page) == ["elkina.alyona"]
+    assert 'class="kpis"' in page
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from flask.testing import FlaskClient
 
 from project.domain.errors import DatabaseUnavailableError, QueryTimeoutError
 from project.domain.reports import Bucket
+from project.reports import page_data
 from project.reports.charts import times_label
 from project.services import reports as service
 from tests.builders import ANNA, HTML, IVAN, log_in, useradd
@@ -511,9 +512,11 @@ def too_slow(*_: object, **__: object) -> None:
     raise QueryTimeoutError
 
 
-def test_a_search_that_takes_too_long_is_reported_and_rows_are_shown(
-    reader: FlaskClient, monkeypatch: pytest.MonkeyPatch
+def test_a_search_whose_hits_take_too_long_to_count_is_reported_and_rows_are_shown(
+    reader: FlaskClient, app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    keep(app, ago(minutes=5), username="petrov.older")
+    monkeypatch.setattr(page_data, "PAGE_SIZE", 1)
     monkeypatch.setattr(service, "build_report", too_slow)
 
     page = show(reader, "?q=petrov")

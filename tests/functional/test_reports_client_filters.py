@@ -14,6 +14,7 @@ from sqlalchemy import literal_column
 from project.domain.attempts import AttemptFilter
 from project.domain.errors import QueryTimeoutError, SearchTooBroadError
 from project.queries import filters
+from project.reports import page_data
 from project.runtime import get_runtime
 from project.services import api_keys
 from project.services import reports as service
@@ -191,9 +192,10 @@ def test_a_search_by_client_that_is_too_broad_is_reported(
     def time_out(*_: object) -> None:
         raise QueryTimeoutError
 
+    monkeypatch.setattr(page_data, "PAGE_SIZE", 1)
     monkeypatch.setattr(service, "build_report", time_out)
 
     page = attempts.get("/results/?client=curl&lang=en")
 
     assert "The search is too broad" in page.text
-    assert logins(page.text) == {"curl", "ipv6"}
+    assert len(logins(page.text)) == 1
