@@ -22,6 +22,7 @@ from project.http.query_parameters import page_parameters
 from project.http.request_state import request_state
 from project.http.translations import gettext, language_code
 from project.importers import FileError, Note, Row, is_remark
+from project.presentation.formats import number
 from project.runtime import get_runtime
 from project.services import imports as service
 
@@ -141,12 +142,22 @@ def _page(run: ImportRun, form: ConfirmForm) -> str:
         "admin/import.html",
         run=run,
         form=form,
-        error=file_text(FileError(run.error["code"], **run.error["params"])) if run.error else "",
+        error=_error_text(run),
         notes=[file_text(Note(note["code"], note["params"])) for note in run.notes],
         headers=[header for header in run.headers if not is_remark(header)],
         refused=[(row, *cells_and_messages(source, row.cells, row.refusal)) for row in rows if row.refusal],
         asks_password=reauthentication.is_required(),
     )
+
+
+def _error_text(run: ImportRun) -> str:
+    """Return why the file of an import cannot be read, or an empty text."""
+    if run.error is None:
+        return ""
+    code, params = run.error["code"], dict(run.error["params"])
+    if "limit" in params:
+        params["limit"] = number(params["limit"])
+    return file_text(FileError("unknown_columns_of_upload" if code == "unknown_columns" else code, **params))
 
 
 def _find(import_id: UUID) -> ImportRun:

@@ -44,6 +44,10 @@ FILE_TEXTS: Mapping[str, str] = {
     "unknown_columns": _(
         "Unknown columns: %(names)s. Rename or remove them, or ignore them (--ignore-unknown). Known: %(known)s."
     ),
+    "unknown_columns_of_upload": _(
+        "Unknown columns: %(names)s. Rename or remove them, or tick “Ignore columns with unknown names”. "
+        "Known: %(known)s."
+    ),
     "repeated_column": _("Two columns mean the same field: %(field)s."),
     "unreadable": _("The file cannot be read: %(cause)s."),
     "ignored_columns": _("Ignored columns: %(names)s."),

@@ -88,8 +88,8 @@ class Chart:
 
     @property
     def is_running(self) -> bool:
-        """Whether the last bucket has not ended yet."""
-        return any(column.is_running for column in self.columns)
+        """Whether the chart shows a bucket that has not ended yet."""
+        return any(column.is_running and column.bars for column in self.columns)
 
 
 @dataclass(frozen=True, slots=True)

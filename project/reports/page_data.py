@@ -117,7 +117,8 @@ def _count(database: Database, selection: Selection) -> tuple[Report | None, ser
 def _search(database: Database, selection: Selection) -> tuple[Report | None, service.Page | None]:
     """Search a page of attempts, and count them.
 
-    A page that has all hits is counted without a second search. After a search that was stopped, counting would take too long, too.
+    A page that has all hits is counted without a second search. After a search that was stopped, counting would take
+    too long, too.
     """
     zone, now, before = selection.zone, selection.now, selection.before
     attempt_filter = replace(selection.filter, max_seq=service.find_last_seq(database))

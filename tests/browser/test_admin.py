@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from tests.browser.conftest import PageErrors
 from tests.builders import ANNA, useradd
@@ -17,6 +18,17 @@ pytestmark = pytest.mark.browser
 
 OVERFLOWING = """() => [...document.querySelectorAll("#rows th, #rows td")]
     .filter((cell) => cell.offsetWidth && cell.scrollWidth > cell.clientWidth).map((cell) => cell.innerText)"""
+
+
+TOO_WIDE = """() => [...document.querySelectorAll("main, .scroll")]
+    .filter((box) => box.scrollWidth > box.clientWidth).map((box) => box.getAttribute("aria-label") ?? "the page")"""
+ROWS_OF_LINKS = """() => [".tabs", ".top .wrap > nav"].map((bar) => {
+    const links = [...document.querySelectorAll(`${bar} a`)];
+    return new Set(links.map((link) => Math.round(link.getBoundingClientRect().top))).size;
+})"""
+DESKTOP, PHONE = ViewportSize(width=1280, height=900), ViewportSize(width=390, height=844)
+PAPER = ViewportSize(width=718, height=1000)
+"""A4 with margins of a centimetre."""
 
 
 @pytest.fixture
@@ -199,6 +211,46 @@ def test_no_page_scrolls_sideways_on_a_phone(admin_page: Page, rows: Rows, app: 
         width = admin_page.evaluate("document.documentElement.scrollWidth")
         assert width <= 390, address
         assert admin_page.evaluate(OVERFLOWING) == [], address
+
+
+@pytest.mark.parametrize(("media", "size"), [("screen", DESKTOP), ("print", PAPER)])
+def test_long_values_push_no_column_off_the_screen_or_the_paper(
+    admin_page: Page, rows: Rows, app: Flask, media: Any, size: ViewportSize
+) -> None:
+    email = f"{'a' * 60}@{'b' * 50}.example.org"
+    rows.query("update users set username = repeat('w', 99), name = repeat('Щ', 99), email = :email", email=email)
+    rows.query("insert into api_keys (id, name, key_hash) values (gen_random_uuid(), repeat('W', 99), 'x')")
+    rows.query(
+        "insert into imports (id, created_by, file_name, ignore_unknown, state)"
+        " select gen_random_uuid(), id, repeat('W', 99), false, 'done' from users limit 1"
+    )
+    rows.query(
+        "insert into audit_log (id, actor_kind, actor, action, target)"
+        " values (gen_random_uuid(), 'user', repeat('w', 99), 'user_blocked', repeat('W', 99))"
+    )
+    keep(app, ago(minutes=1), username="w" * 99, name="Щ" * 99, phone="+7 912 •••-••-41", email=f"a•••{email[60:]}")
+    admin_page.set_viewport_size(size)
+    admin_page.emulate_media(media=media)
+    found = {}
+
+    for address in ("/results/", "/admin/users/", "/admin/imports/", "/admin/api-keys/", "/admin/audit/"):
+        admin_page.goto(address)
+        found[address] = admin_page.evaluate(TOO_WIDE)
+
+    assert not any(found.values()), found
+
+
+@pytest.mark.parametrize("language", ["en", "ru"])
+def test_links_and_filters_of_administrators_take_one_line(admin_page: Page, language: str) -> None:
+    admin_page.goto(f"/results/?lang={language}")
+    fields = admin_page.locator(".filters input:visible, .filters select, .filters button").all()
+    bottoms = {round(box["y"] + box["height"]) for field in fields if (box := field.bounding_box())}
+    admin_page.set_viewport_size(PHONE)
+    admin_page.goto("/admin/")
+
+    assert len(fields) == 6
+    assert len(bottoms) == 1
+    assert admin_page.evaluate(ROWS_OF_LINKS) == [1, 1]
 
 
 def test_without_javascript_a_user_is_found_and_blocked_after_confirmation(

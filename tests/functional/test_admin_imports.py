@@ -96,7 +96,7 @@ def test_a_file_is_checked_before_anybody_is_created(administrator: FlaskClient,
     assert "люди.csv" in waiting
     assert 'data-hx-trigger="every 1s"' in waiting
     assert totals(page) == [4, 2, 1, 1]
-    assert re.search(r'class="wrong">.*?</span>12</td>', page)
+    assert re.search(r'class="wrong">.*?</span>12</span></td>', page)
     assert "<b>Тел.:</b>" in page
     assert "2 users will be created." in page
     assert len(rows.of("users")) == 1
@@ -270,13 +270,13 @@ def test_the_thread_of_a_process_does_the_work_when_it_is_woken(
 @pytest.mark.parametrize(
     ("content", "name", "message"),
     [
-        ("name,username,age\n", "a.csv", "Unknown columns: age"),
+        ("name,username,age\n", "a.csv", "or tick “Ignore columns with unknown names”"),
         ("name,username\n", "a.csv", "no rows"),
         ("x", "a.xls", "old Excel"),
         ("x", "a.ndjson", "must end in one of: .csv, .xlsx"),
         ((DATA / "password.xlsx").read_bytes(), "a.xlsx", "protected by a password"),
         ((DATA / "broken_xml.xlsx").read_bytes(), "a.xlsx", "damaged at row 268"),
-        ("name,username,phone\n" + "a,b,c\n" * (MAX_ROWS + 1), "a.csv", "more than 10000 rows"),
+        ("name,username,phone\n" + "a,b,c\n" * (MAX_ROWS + 1), "a.csv", "more than 10,000 rows"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_explained_and_leaves_no_rows(
