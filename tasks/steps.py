@@ -12,7 +12,9 @@ CLIENTS = 3
 PAUSE_S = 0.05
 MARGIN_S = 2.0
 """Seconds of load before and after a step."""
-RECOVERY_S = 30.0
+TIMEOUT_S = 60.0
+"""Of clients: the socket unit lets them wait as long as a start takes, which is the slowest response in the tally."""
+RECOVERY_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Trial:
     def step(self, name: str) -> Iterator[None]:
         """Send requests while the block runs, and a little before and after."""
         log(f"== {name}")
-        with Load(self.endpoint, CLIENTS, PAUSE_S, client=self.client) as load:
+        with Load(self.endpoint, CLIENTS, PAUSE_S, TIMEOUT_S, client=self.client) as load:
             time.sleep(MARGIN_S)
             yield
             recovered = len(load.answers) + CLIENTS  # later answers belong to requests that began after the block

@@ -7,16 +7,16 @@ import ctypes
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks import guide
 from tasks.docker import clones, daemon, docker, images, publish, require
 from tasks.processes import log
 from tasks.steps import Trial
-from tests.chaos.load import Client
+from tests.chaos.load import Answer, Client
 from tests.chaos.processes import eventually
 
 IMAGE = "useradd-trial-systemd"
@@ -42,6 +42,18 @@ class Service:
 
     host: str = "localhost"
     port: int = 8000
+
+
+class RepeatingClient(Client):
+    """A client that repeats a request without a response once, as the proxies do."""
+
+    def post(self, body: Mapping[str, str], key: str, timeout: float = 10) -> Answer:
+        """Send a body and return the answer, with the time of both requests."""
+        first = super().post(body, key, timeout)
+        if first.status is not None:
+            return first
+        second = super().post(body, key, timeout)
+        return replace(second, seconds=first.seconds + second.seconds)
 
 
 @dataclass(frozen=True)
@@ -106,7 +118,7 @@ def install(machine: Machine) -> None:
 
 def passes(machine: Machine, repository: Path) -> bool:
     """Run all steps, print the tally, and return whether everything held."""
-    trial = Trial(Service(), Client)
+    trial = Trial(Service(), RepeatingClient)
     with trial.step("`systemctl restart useradd`"):
         machine.run("systemctl restart useradd")
     with trial.step("main process killed"):

@@ -49,6 +49,13 @@ def test_every_block_that_a_task_follows_is_in_the_document(module: object) -> N
         guide.block(text or containers.INSTALLATION, {placeholder: placeholder} if placeholder else {})
 
 
+def test_the_restore_with_units_works_in_any_directory() -> None:
+    files = re.findall(r"\S*deploy/\S+", guide.block("deploy/restore.sh"))
+
+    assert len(files) == 2
+    assert all(file.startswith("/opt/useradd/") for file in files)
+
+
 def test_the_document_installs_packages_before_its_commands() -> None:
     assert {"postgresql", "python3-venv", "git"} <= set(guide.packages())
 
