@@ -38,7 +38,7 @@ class RequestState:
     """ID of the request, and of the attempt if there is one."""
     arrival: Arrival
     attempt: NewAttempt | None = None
-    """Set for requests to /useradd."""
+    """The attempt of a request to /useradd, otherwise None."""
     idempotency_key: str | None = None
     intent: Intent | None = None
     """The intent in the spool, which marks the attempt as in progress."""

@@ -45,9 +45,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch) -> Calls:
-    """The commands that a task would run; none is run.
+    """The commands that a task would run. They are recorded instead of run.
 
-    No setting of this machine has an effect.
+    Environment variables of this machine have no effect.
     """
     calls: Calls = []
     monkeypatch.setattr(checks, "run_tool", lambda *command, **_: calls.append(command))

@@ -25,7 +25,7 @@ CONFORMS: list[Any] = CHECKS.get_by_names(
         "response_schema_conformance",
     ]
 )
-"""Without the check of acceptance: a schema cannot describe valid phone numbers and logins."""
+"""Schemathesis checks except positive_data_acceptance: a schema cannot describe valid phones and logins."""
 Case = schemathesis.Case[Any]
 
 BULK = "/api/v1/useradd/bulk/"
