@@ -306,7 +306,7 @@ def test_a_slow_download_holds_no_connection(runtime: Runtime, monkeypatch: pyte
     next(blocks)
     helper.submit(int).result()  # the next block has been read, too
 
-    assert runtime.read_database._engine.pool.status().endswith("Current ParsedString out connections: 0")
+    assert runtime.read_database._engine.pool.status().endswith("Current Checked out connections: 0")
     assert len(list(blocks)) == 8
 
 
