@@ -21,7 +21,7 @@ from project.contract.responses import error_values
 from project.database import deadline
 from project.domain.attempts import NewAttempt, new_id
 from project.domain.errors import OverloadedError, RateLimitedError, RefusalError
-from project.domain.json_elements import split_array, split_lines
+from project.domain.json_elements import check_lines, split_array, split_lines
 from project.http import rate_limits
 from project.http.guards import public, require_api_key
 from project.http.request_state import RequestState, current_request, request_state
@@ -56,6 +56,8 @@ def useradd_bulk() -> Response:
     request.max_content_length = MAX_BODY
     body = request.get_data(cache=False)
     is_array = is_json and body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+    if not is_array:
+        check_lines(body)
     lines = list(islice(split_array(body) if is_array else split_lines(body), MAX_USERS + 1))
     if len(lines) > MAX_USERS:
         raise RefusalError("too_many", limit=MAX_USERS)

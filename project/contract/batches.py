@@ -10,7 +10,7 @@ from project.domain.attempts import CREATED, DRY_RUN, REPLAYED, NewAttempt
 from project.domain.errors import RefusalError
 from project.domain.records import AttemptRecord
 from project.domain.registration import Credentials, NewUser, Registration
-from project.domain.strict_json import parse_object
+from project.domain.strict_json import parse_line
 from project.http import rate_limits
 from project.runtime import Runtime
 from project.services import attempts, registration
@@ -44,7 +44,7 @@ def check_line(number: int, attempt: NewAttempt, sent: bytes | Mapping[str, Any]
     """Parse and validate a line; return it with either `new_user` or `problem`."""
     line = BulkLine(number, attempt)
     try:
-        body = _parse(sent) if isinstance(sent, bytes) else sent
+        body = _parse(sent, number) if isinstance(sent, bytes) else sent
         attempt.store_body(body, region)
         line.new_user = user_add_schema(region).load(body)
     except RefusalError as refusal:
@@ -52,10 +52,10 @@ def check_line(number: int, attempt: NewAttempt, sent: bytes | Mapping[str, Any]
     return line
 
 
-def _parse(sent: bytes) -> dict[str, Any]:
+def _parse(sent: bytes, number: int) -> dict[str, Any]:
     if len(sent) > MAX_LINE:
         raise RefusalError("body_too_large", limit=MAX_LINE // 1024)
-    return parse_object(sent)
+    return parse_line(sent, number)
 
 
 def register_lines(runtime: Runtime, request_key: str, lines: Sequence[BulkLine], *, is_dry_run: bool = False) -> None:

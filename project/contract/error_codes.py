@@ -98,6 +98,32 @@ PROBLEMS: Mapping[str, ProblemType] = {
                 "The body continues after the end of the JSON: line %(line)s, column %(column)s. Send one object. "
                 "To send many users, use /api/v1/useradd/bulk/."
             ),
+            "extra_on_line": _(
+                "The line continues after the end of the object: line %(line)s, column %(column)s. "
+                "Write each user on a line of its own, such as %(user)s"
+            ),
+            "comma_between_lines": _(
+                "A comma follows the object: line %(line)s, column %(column)s. Delete it: lines have no commas between "
+                "them. Example of a line: %(user)s"
+            ),
+            "cut_line": _(
+                "The line ends before the JSON object does: line %(line)s. Write each user completely on one line, "
+                "such as %(user)s"
+            ),
+            "start_of_line": _("Line %(line)s does not begin with a brace. Write one user a line, such as %(user)s"),
+            "array_as_lines": _(
+                "An array begins at line %(line)s, but the header Content-Type promises lines. Send an array with the "
+                "header Content-Type: application/json, or one user a line, without brackets and commas between them, "
+                "such as %(user)s"
+            ),
+            "object_over_lines": _(
+                "The first object stretches from line %(line)s to line %(last)s. Write each user on one line, such as "
+                "%(user)s, or send an array with the header Content-Type: application/json: [%(user)s]"
+            ),
+            "wrapped_list": _(
+                "The list of users is inside the field “%(key)s”. Send only the list, with the header "
+                "Content-Type: application/json, for example [%(user)s]"
+            ),
             "empty": _("The body is empty. Send one JSON object, for example %(user)s"),
             "empty_list": _("There is no user in the request. Send at least one, for example %(user)s"),
             "not_utf8": _("The body is not in UTF-8. Convert it to UTF-8."),
@@ -124,6 +150,9 @@ PROBLEMS: Mapping[str, ProblemType] = {
             "array": _(
                 "An array was sent, but one object is needed, for example %(user)s. "
                 "To send an array, use /api/v1/useradd/bulk/."
+            ),
+            "array_on_line": _(
+                "There is an array instead of one object: line %(line)s. Send each user as one object, such as %(user)s"
             ),
             "string": _("A string was sent, but one object is needed, for example %(user)s"),
             "null": _("null was sent, but one object is needed, for example %(user)s"),
@@ -520,6 +549,12 @@ FIELD_CODES: Mapping[str, FieldCode] = {
         {
             "": _("There is no such field. Delete it; the fields are name, username, phone, email and birth_date."),
             "hint": _("There is no such field. Did you mean %(hint)s?"),
+            "no_header": _("The cell has a value, but its column has no header. Name the column, or empty the cell."),
+            "extra_cell": _(
+                "The row has %(cells)s cells for %(headers)s columns. "
+                "If a value contains the separator “%(separator)s”, "
+                'put it into double quotes: "Petrov%(separator)s Ivan". Otherwise delete the extra cells.'
+            ),
             "name_part": _(
                 "There is no such field. Send first and last name together in “name”, for example Ivan Petrov."
             ),

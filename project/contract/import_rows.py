@@ -1,12 +1,12 @@
 """Creates the users of import rows and records each row as an attempt."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from project.contract.error_codes import PROBLEMS
 from project.contract.schemas import user_add_schema
 from project.domain.attempts import NewAttempt
-from project.domain.errors import UNAVAILABLE_ERRORS, RefusalError
+from project.domain.errors import UNAVAILABLE_ERRORS, FieldError, RefusalError, ValidationFailedError
 from project.domain.records import AttemptRecord
 from project.domain.registration import Credentials, NewUser, Registration
 from project.importers import Row
@@ -32,9 +32,17 @@ def check_row(row: Row, region: str) -> NewUser | RefusalError:
         if row.refusal:
             raise row.refusal
         new_user = user_add_schema(region).load(row.body)
+    except ValidationFailedError as refusal:
+        return ValidationFailedError(tuple(map(_of_table, refusal.errors)))
     except RefusalError as refusal:
         return refusal
     return new_user
+
+
+def _of_table(error: FieldError) -> FieldError:
+    """Return an error of a row; a cell without a header, which became a field, gets a variant."""
+    is_unnamed = (error.code, error.variant) == ("unknown_field", "") and error.field.startswith("column ")
+    return replace(error, variant="no_header") if is_unnamed else error
 
 
 def register_rows(runtime: Runtime, import_key: str, lines: Sequence[ImportLine]) -> None:

@@ -48,7 +48,9 @@ FILE_TEXTS: Mapping[str, str] = {
         "Unknown columns: %(names)s. Rename or remove them, or tick “Ignore columns with unknown names”. "
         "Known: %(known)s."
     ),
-    "repeated_column": _("Two columns mean the same field: %(field)s."),
+    "repeated_column": _(
+        "Two columns mean the same field %(field)s: “%(first)s” and “%(second)s”. Rename or remove one of them."
+    ),
     "unreadable": _("The file cannot be read: %(cause)s."),
     "ignored_columns": _("Ignored columns: %(names)s."),
     "several_sheets": _("The workbook has several sheets: only “%(sheet)s” is read, not %(others)s."),

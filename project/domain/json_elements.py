@@ -1,16 +1,41 @@
 """Splits request bodies with many JSON objects, without parsing the objects completely."""
 
+import codecs
 import io
 import json
 import re
 from collections.abc import Iterator
 
-from project.domain.errors import RefusalError
+from project.domain.errors import FIELDS, RefusalError
 from project.domain.strict_json import decode, syntax_error
+from project.domain.text import clean
 
 _BLANK = re.compile(r"[ \t\n\r]*")
 _ELEMENTS = json.JSONDecoder(parse_int=str, parse_float=str)
 """Finds the end of an element. Numbers stay text and keys may repeat: parse_object() checks them."""
+
+
+def check_lines(body: bytes) -> None:
+    """Raise RefusalError if the body is one JSON text instead of a line for each user.
+
+    This is an array, an object with a list of users, or an object that stretches over several lines.
+    """
+    start = body.removeprefix(codecs.BOM_UTF8).lstrip()
+    if start.startswith(b"["):
+        raise RefusalError("malformed_json", "array_as_lines", line=body.count(b"\n", 0, len(body) - len(start)) + 1)
+    first = start.partition(b"\n")[0].rstrip()
+    try:
+        value, end = _ELEMENTS.raw_decode((first if first.endswith(b"}") else start).decode())
+    except (ValueError, RecursionError):
+        return  # the lines have errors of their own
+    if not isinstance(value, dict):
+        return
+    lists = [key for key, users in value.items() if isinstance(users, list) and key not in FIELDS]
+    if lists and not value.keys() & set(FIELDS):
+        raise RefusalError("malformed_json", "wrapped_list", key=clean(lists[0], 40))
+    if lines := start.decode()[:end].count("\n"):
+        number = body.count(b"\n", 0, len(body) - len(start)) + 1
+        raise RefusalError("malformed_json", "object_over_lines", line=number, last=number + lines)
 
 
 def split_lines(body: bytes) -> Iterator[tuple[int, bytes]]:

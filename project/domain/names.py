@@ -38,6 +38,8 @@ NAME_PARTS = (
 """Names that are no synonyms of `name`, because they mean a part of it; the API suggests `name`."""
 CUTOFF = 0.76
 """Minimum similarity of a misspelt name to a field; `nickname` and `usertype` are below it."""
+_MIN_SWAPPED = 4
+"""Minimum length of a name that is recognized if two neighbouring letters are swapped: `nmae`."""
 
 PARAMETER_SYNONYMS: Mapping[str, str] = {
     "check": "dry_run",
@@ -80,7 +82,7 @@ def find_similar_field(name: str) -> str | None:
     """Return the field that a wrong name probably stands for, or None if that is unclear."""
     folded = fold_name(name)
     near = get_close_matches(folded, _NAMES, n=1, cutoff=CUTOFF)
-    return _HINTS.get(folded) or (_NAMES[near[0]] if near else None)
+    return _HINTS.get(folded) or (_NAMES[near[0]] if near else _SWAPPED.get(folded))
 
 
 def is_name_part(name: str) -> bool:
@@ -105,4 +107,10 @@ def fold_name(name: str) -> str:
 _NAMES = {fold_name(name): name for name in FIELD_SYNONYMS}
 _FIELDS = _NAMES | {fold_name(synonym): name for name, synonyms in FIELD_SYNONYMS.items() for synonym in synonyms}
 _PARTS = frozenset(map(fold_name, NAME_PARTS))
+_SWAPPED = {
+    name[:index] + name[index + 1] + name[index] + name[index + 2 :]: field
+    for name, field in _FIELDS.items()
+    if len(name) >= _MIN_SWAPPED
+    for index in range(len(name) - 1)
+}
 _HINTS = _FIELDS | dict.fromkeys(_PARTS, "name")

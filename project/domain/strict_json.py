@@ -23,6 +23,8 @@ _CAUSES = (
     ("Extra data", "extra"),
 )
 """Beginning of a message of Python's parser -> variant of `malformed_json`."""
+_OF_LINES = {"cut": "cut_line", "start": "start_of_line", "array": "array_on_line"}
+"""Variant of an error in a body -> variant of the same error in a line."""
 _TYPES = {NoneType: "null", bool: "boolean", int: "number", float: "number", str: "string", list: "array"}
 
 
@@ -47,6 +49,25 @@ def parse_object(body: bytes, *, is_counted: bool = False) -> dict[str, Any]:
         kind = json_type(parsed)
         raise RefusalError("body_not_object", "scalar" if kind in ("boolean", "number") else kind)
     return parsed
+
+
+def parse_line(line: bytes, number: int) -> dict[str, Any]:
+    """Parse an object on a line of its own, the line `number` of a text.
+
+    Raises RefusalError as parse_object() does.
+    """
+    try:
+        return parse_object(line)
+    except RefusalError as refusal:
+        variant, params = refusal.variant, refusal.params
+        if variant == "extra":
+            rest = line.decode("utf-8-sig")[int(params["column"]) - 1 :].strip()
+            variant = "comma_between_lines" if rest == "," else "extra_on_line"
+        elif variant in _OF_LINES:
+            variant, params = _OF_LINES[variant], {"line": number}
+        if "line" in params:
+            params = params | {"line": number}
+        raise RefusalError(refusal.code, variant, refusal.errors, **params) from None
 
 
 def json_type(value: object) -> str:

@@ -42,7 +42,8 @@ class Columns:
         known = [one for one in fields if one in FIELDS]
         repeated = next((one for one in known if known.count(one) > 1), None)
         if repeated:
-            raise FileError("repeated_column", field=repeated)
+            first, second, *_ = (clean(name, 40) for name, one in zip(named, fields, strict=True) if one == repeated)
+            raise FileError("repeated_column", field=repeated, first=first, second=second)
         found = tuple(None if one == "?" else one for one in fields)
         return found, (Note("ignored_columns", {"names": ", ".join(unknown)}),) if unknown else ()
 

@@ -80,7 +80,7 @@ def _rows(
         if cells is None:
             yield _stray_quote(number, line.split(delimiter), fields, tell())
         elif any(cell.strip() for cell in cells):
-            yield table_row(number, fields, tuple(map(_plain, cells)), tell())
+            yield table_row(number, fields, tuple(map(_plain, cells)), tell(), delimiter)
 
 
 def _parse(line: str, delimiter: str) -> list[str] | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from project.domain.errors import FIELDS, RefusalError
-from project.domain.strict_json import parse_object
+from project.domain.strict_json import parse_line
 from project.importers.rows import MAX_LINE, Row, Source, line_too_long
 
 
@@ -31,7 +31,7 @@ def _rows(file: BinaryIO) -> Iterator[Row]:
             yield _row(number, {}, line_too_long(), read)
         elif line.removeprefix(codecs.BOM_UTF8).strip():
             try:
-                yield _row(number, parse_object(line), None, read)
+                yield _row(number, parse_line(line, number), None, read)
             except RefusalError as error:
                 yield _row(number, {}, error, read)
 

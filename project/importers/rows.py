@@ -67,8 +67,14 @@ class Source:
     notes: tuple[Note, ...] = ()
 
 
-def table_row(number: int, fields: tuple[str | None, ...], cells: tuple[str, ...], read: int) -> Row:
-    """Return a row of a table. Cells in columns without a header become unknown fields."""
+def table_row(
+    number: int, fields: tuple[str | None, ...], cells: tuple[str, ...], read: int, separator: str = ""
+) -> Row:
+    """Return a row of a table. Cells in columns without a header become unknown fields.
+
+    A row of a text with separators that has more cells than the headers is refused for that only: if a value contains
+    the separator, other cells are in wrong columns, too.
+    """
     body: dict[str, Any] = {}
     for index, cell in enumerate(cells):
         if cell.strip() and (index >= len(fields) or fields[index] is not None):
@@ -78,6 +84,9 @@ def table_row(number: int, fields: tuple[str | None, ...], cells: tuple[str, ...
         for field, value in body.items()
         if isinstance(value, str) and value.strip() in ERROR_CELLS
     )
+    if separator and any(map(str.strip, cells[len(fields) :])):
+        params: Params = {"cells": len(cells), "headers": len(fields), "separator": separator}
+        wrong = (FieldError(f"column {len(fields) + 1}", "unknown_field", "extra_cell", params),)
     return Row(number, cells, body, ValidationFailedError(wrong) if wrong else None, read)
 
 

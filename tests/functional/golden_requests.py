@@ -36,6 +36,10 @@ PARAMS: Params = {
     "country_code": 7,
     "digits": 9,
     "needed": 10,
+    "last": 7,
+    "cells": 4,
+    "headers": 3,
+    "separator": ";",
 }
 """Values for the placeholders of all messages."""
 MANY_FIELDS = {"name": " ", "username": "aб", "phone": "+7 9", "email": "x", "birth_date": "1990", "fone": 1}

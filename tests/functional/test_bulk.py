@@ -1,6 +1,7 @@
 """POST /useradd/bulk: each line is an attempt, and the same request is safe to repeat."""
 
 import json
+import re
 from collections.abc import Callable
 from threading import BoundedSemaphore
 from typing import Any
@@ -11,6 +12,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from project.api import bulk
+from project.contract.error_codes import EXAMPLE_USER
 from project.domain.errors import OutcomeUnknownError
 from project.runtime import Runtime, get_runtime
 from project.services.registration import GROUP
@@ -198,6 +200,67 @@ def test_a_request_that_cannot_be_split_into_lines_is_refused_as_a_whole(
     assert (document["status"], document["code"]) == (status, code)
     assert rows.of("users") == []
     assert rows.outcomes() == [(status, code)]
+
+
+LIST = "[" + ",\n".join(json.dumps(person(number)) for number in (1, 2)) + "]"
+EXAMPLE = (
+    r'(?:such as|for example|Example of a line:) (\[?{"name": "Ivan Petrov", "username": "petrov.ivan", '
+    r'"phone": "\+79991234567"}\]?)'
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "message"),
+    [
+        (LIST.replace("\n", ""), NDJSON, "An array begins at line 1, but the header Content-Type promises lines."),
+        ("\n" + LIST, NDJSON, "An array begins at line 2, but the header Content-Type promises lines."),
+        ("[\n" + LIST[1:-1] + "\n]", NDJSON, "An array begins at line 1, but the header Content-Type promises lines."),
+        (json.dumps(person(1), indent=2), NDJSON, "The first object stretches from line 1 to line 5."),
+        ("\ufeff\n" + json.dumps(person(1), indent=2), JSON, "The first object stretches from line 2 to line 6."),
+        (f'{{"users": {LIST}}}', JSON, "The list of users is inside the field “users”."),
+        (f'{{"users": {LIST}}}', NDJSON, "The list of users is inside the field “users”."),
+        (json.dumps({"ok": 1, "data": [person(1)]}), JSON, "The list of users is inside the field “data”."),
+    ],
+)
+def test_a_body_that_is_one_json_text_instead_of_lines_creates_nobody_and_is_explained(
+    client: FlaskClient, rows: Rows, body: str, content_type: str, message: str
+) -> None:
+    headers = {"Accept-Language": "en"}
+
+    response = client.post(ADDRESS, data=body.encode(), content_type=content_type, headers=headers, buffered=True)
+
+    document = json.loads(response.text)
+    assert (document["status"], document["code"]) == (400, "malformed_json")
+    assert document["detail"].startswith(message)
+    assert "useradd/bulk" not in document["detail"]
+    assert rows.of("users") == []
+    [example] = re.findall(EXAMPLE, document["detail"])
+    kind = JSON if example.startswith("[") else NDJSON
+    assert client.post(ADDRESS, data=example, content_type=kind, buffered=True).status_code == 200
+    assert len(rows.of("users")) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (json.dumps(person(1)) + ",", "A comma follows the object: line 2, column 137."),
+        (json.dumps(person(1)) + json.dumps(person(2)), "The line continues after the end of the object: line 2, col"),
+        (json.dumps(person(1)) + ", " + json.dumps(person(2)), "The line continues after the end of the object: line"),
+        (json.dumps(person(1))[:-1], "The line ends before the JSON object does: line 2."),
+        ("name,username", "Line 2 does not begin with a brace."),
+        ("[{}]", "There is an array instead of one object: line 2."),
+        ("{'name': 'A'}", 'Names of fields and values need double quotes ("): line 2, column 2.'),
+    ],
+)
+def test_what_is_wrong_with_a_line_is_explained_by_its_number_and_an_example(
+    client: FlaskClient, rows: Rows, line: str, message: str
+) -> None:
+    found = answers(post(client, person(7), line, person(8), Accept_Language="en"))
+
+    assert [answer["status"] for answer in found] == [201, 400, 201]
+    assert found[1]["detail"].startswith(message)
+    assert "useradd/bulk" not in found[1]["detail"]
+    assert str(EXAMPLE_USER) in found[1]["detail"]
 
 
 def test_the_refusal_names_the_bound(client: FlaskClient) -> None:

@@ -335,7 +335,9 @@ def test_heads_are_known_by_the_same_synonyms_as_the_hints_of_the_api(run: Comma
         ("name|phone\n", ".csv", "The row that names the columns has no: username."),
         ("Иван,iv1,+79991234567\n", ".csv", "The first row must name the columns."),
         ("Иван,ivan\n", ".csv", "name/имя"),
-        ("name,username,имя\n", ".csv", "Two columns mean the same field: name"),
+        ("name,username,имя\n", ".csv", "Two columns mean the same field name: “name” and “имя”."),
+        ("name,username,Тел.,phone\n", ".csv", "Two columns mean the same field phone: “Тел.” and “phone”."),
+        ("nmae,username,phone\n", ".csv", "Unknown columns: nmae (name?)."),
         ("no workbook", ".xlsx", "not an Excel workbook"),
         (b"PK\x03\x04", ".csv", "ends in .xlsx"),
         ("", ".txt", "must end in one of: .csv, .xlsx, .ndjson"),
@@ -350,6 +352,43 @@ def test_an_unusable_file_creates_nobody_and_the_message_explains_why(
     assert (result.exit_code, message in result.output) == (2, True), result.output
     assert "Traceback" not in result.output
     assert rows.of("users") == rows.attempts() == []
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("Петров, Иван,ivan,+79991234567", "column 4: The row has 4 cells for 3 columns. If a value contains the "
+         "separator “,”, put it into double quotes: \"Petrov, Ivan\"."),
+        ("Иван,ivan,+79991234567,,x", "column 4: The row has 5 cells for 3 columns."),
+        ("Иван;мл.,ivan,+79991234567", None),
+        ("Иван,ivan,+79991234567,,", None),
+    ],
+)  # fmt: skip
+def test_a_row_with_more_cells_than_headers_is_refused_for_that_only(
+    run: Command, tmp_path: Path, line: str, message: str | None
+) -> None:
+    result = run(csv_file(line, headers="имя,логин,телефон"), ".csv")
+
+    assert result.exit_code == bool(message), result.output
+    if message:
+        assert message in table(tmp_path / "errors.csv")[1][3]
+        assert "телефон:" not in table(tmp_path / "errors.csv")[1][3]
+
+
+def test_a_cell_in_a_column_without_a_header_is_refused_together_with_other_errors(
+    run: Command, tmp_path: Path
+) -> None:
+    run(workbook(["имя", "логин", "телефон"], ["Иван", "ivan", "1", "лишнее"]), ".xlsx")
+
+    [_, row] = table(tmp_path / "errors.csv")
+    assert "column 4: The cell has a value, but its column has no header." in row[3]
+    assert "телефон: The number is too short" in row[3]
+
+
+def test_errors_of_lines_name_the_line_of_the_file(run: Command, tmp_path: Path) -> None:
+    run(ndjson(ANNA) + json.dumps(IVAN) + ",\n", ".ndjson")
+
+    assert "Row 2. A comma follows the object: line 2, column" in table(tmp_path / "errors.csv")[1][-1]
 
 
 def test_a_file_that_cannot_be_opened_is_named_in_one_sentence(run: Command, tmp_path: Path) -> None:

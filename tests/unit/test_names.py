@@ -52,9 +52,17 @@ def test_names_that_people_try_are_known_to_the_import_and_as_hints(name: str, f
             ("family_name", "name"),
         ),
         *(("phne", "phone"), ("emial", "email"), ("usrname", "username"), ("birth_dte", "birth_date")),
+        *(
+            ("nmae", "name"),
+            ("Naem", "name"),
+            ("lgoin", "username"),
+            ("фои", None),
+            ("тлеефон", "phone"),
+            ("mean", None),
+        ),
     ],
 )
-def test_parts_of_names_and_typos_are_hints_only(name: str, field: str) -> None:
+def test_parts_of_names_and_typos_are_hints_only(name: str, field: str | None) -> None:
     assert (find_field(name), find_similar_field(name)) == (None, field)
 
 
