@@ -51,9 +51,13 @@ class ImportRunner:
         """Start the thread if it is not running, and make it query for imports at once."""
         with self._lock:
             if self._pid != os.getpid():
-                self._pid = os.getpid()
                 self._awake = threading.Event()
-                threading.Thread(target=self._run, name="imports", daemon=True).start()
+                try:
+                    threading.Thread(target=self._run, name="imports", daemon=True).start()
+                except RuntimeError as error:  # the system has no thread to give: the next call tries again
+                    log.error("imports not started", extra={"cause": str(error)})  # noqa: TRY400 - no defect
+                    return
+                self._pid = os.getpid()
         self._awake.set()
 
     def stop(self) -> None:
@@ -79,7 +83,8 @@ class ImportRunner:
         if database.breaker.is_open:
             return False
         if time.monotonic() >= self._expire_at:
-            database.run_once(queries.delete_expired)
+            if database.run_once(queries.delete_expired):
+                return True
             self._expire_at = time.monotonic() + EXPIRE_EVERY_S
         import_id = database.run_once(queries.claim_import)
         if import_id is None:
@@ -131,9 +136,8 @@ class ImportRunner:
         database, passwords = self._runtime.database, self._runtime.passwords
         try:
             import_key = passwords.import_key(str(run.id), run.kid)
-        except KeyError:  # the secret is no longer configured: rows would get other keys
-            log.error("the secret of an import is no longer configured", extra={"import_id": str(run.id)})  # noqa: TRY400 - no defect
-            database.write_transaction(queries.finish_import, run)
+        except KeyError:  # rows would get other keys; during a rotation, other instances have the secret
+            log.error("the secret of an import is not configured", extra={"import_id": str(run.id)})  # noqa: TRY400 - no defect
             return
         while rows := database.run_once(queries.find_pending, run.id, GROUP):
             if self._stopping:

@@ -32,6 +32,11 @@ def add_entry(connection: Connection, entry: NewEntry, age_s: float = 0) -> None
     connection.execute(_ADD, values | {"details": details, "age_s": age_s})
 
 
+def has_entry(connection: Connection, entry: NewEntry) -> bool:
+    """Return whether this entry is written."""
+    return connection.execute(select(AuditEntry.id).where(AuditEntry.id == entry.id)).first() is not None
+
+
 def find_entries(
     connection: Connection, limit: int, before: UUID | None = None, about: UUID | None = None
 ) -> list[Entry]:

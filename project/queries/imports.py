@@ -19,13 +19,15 @@ from project.domain.imports import (
     refusal_to_json,
 )
 from project.models import Import, ImportRow, User
-from project.queries.audit import add_entry
+from project.queries.audit import add_entry, has_entry
 
 CLAIM = text("now() + interval '15 seconds'")
 """End of a new claim. A process renews its claim with every group of rows; if it dies, another one claims the import
 after this time."""
 KEEP = text("now() - interval '24 hours'")
 """Time before which imports are deleted. The idempotency keys of their rows have the same lifetime."""
+EXPIRED_BATCH = 10
+"""Maximum number of imports per deletion. Each has up to 10,000 rows."""
 _COUNTS = {field.name for field in fields(ImportRun)} & {"created", "existing", "refused", "pending"}
 _COLUMNS = tuple(getattr(Import, one.name).label(one.name) for one in fields(ImportRun) if one.name not in _COUNTS)
 _ADD_ROWS = text("""
@@ -81,7 +83,12 @@ def find_content(connection: Connection, import_id: UUID) -> tuple[bytes, bool] 
 
 
 def add_rows(connection: Connection, import_id: UUID, rows: Sequence[StoredRow]) -> None:
-    """Insert rows and renew the claim. Idempotent: existing rows are skipped."""
+    """Renew the claim and insert rows. Idempotent: existing rows are skipped.
+
+    Does nothing if another process, which had taken over the claim, has finished the check.
+    """
+    if not _renew(connection, import_id, ImportState.UPLOADED):
+        return
     values = [
         {
             "number": row.number,
@@ -94,7 +101,6 @@ def add_rows(connection: Connection, import_id: UUID, rows: Sequence[StoredRow])
         for row in rows
     ]
     connection.execute(_ADD_ROWS, {"import_id": import_id, "rows": _json(values)})
-    _renew(connection, import_id)
 
 
 def finish_check(
@@ -110,9 +116,12 @@ def finish_check(
 
 
 def fail_import(connection: Connection, import_id: UUID, error: dict[str, Any]) -> None:
-    """Record that a file cannot be read; delete it and its rows."""
-    connection.execute(delete(ImportRow).where(ImportRow.import_id == import_id))
-    _finish(connection, import_id, ImportState.UPLOADED, state=ImportState.FAILED, content=None, error=error)
+    """Record that a file cannot be read; delete it and its rows.
+
+    Does nothing if another process, perhaps of another version, has finished the check.
+    """
+    if _finish(connection, import_id, ImportState.UPLOADED, state=ImportState.FAILED, content=None, error=error):
+        connection.execute(delete(ImportRow).where(ImportRow.import_id == import_id))
 
 
 def start_import(connection: Connection, import_id: UUID, kid: str) -> None:
@@ -128,7 +137,7 @@ def find_pending(connection: Connection, import_id: UUID, limit: int) -> list[St
 def record_outcomes(connection: Connection, import_id: UUID, outcomes: Sequence[dict[str, Any]]) -> None:
     """Store outcomes of rows and renew the claim; delete the data of rows that are not refused."""
     connection.execute(_RECORD, {"import_id": import_id, "rows": _json(outcomes)})
-    _renew(connection, import_id)
+    _renew(connection, import_id, ImportState.RUNNING)
 
 
 def finish_import(connection: Connection, run: ImportRun) -> None:
@@ -158,17 +167,17 @@ def find_refused(connection: Connection, import_id: UUID, limit: int | None = No
     return _find_rows(connection, import_id, limit, RowOutcome.REFUSED)
 
 
-def download_credentials(connection: Connection, import_id: UUID, by: UUID) -> list[CreatedRow] | None:
+def download_credentials(connection: Connection, import_id: UUID, entry: NewEntry) -> list[CreatedRow] | None:
     """Return the created users of an import, with the values from which passwords are derived.
 
-    Writes an audit entry about the download. Returns None if the import is not done or its credentials have been
-    downloaded.
+    Writes `entry`, the audit entry of this download. Returns None if the import is not done or its credentials have
+    been downloaded. Idempotent: a retry finds its own entry.
     """
     take = update(Import).where(Import.id == import_id, Import.credentials_at.is_(None))
     taken = take.where(Import.state == ImportState.DONE).values(credentials_at=func.now())
-    if connection.execute(taken.returning(Import.id)).scalar() is None:
+    if connection.execute(taken.returning(Import.id)).scalar() is None and not has_entry(connection, entry):
         return None
-    add_entry(connection, NewEntry.by_user(Action.DOWNLOADED, by, details={"format": "csv", "file": "passwords"}))
+    add_entry(connection, entry)
     columns = (User.name, User.username, User.phone, User.email, ImportRow.fingerprint, ImportRow.kid)
     query = (
         select(*columns, User.password_changed_at.is_not(None).label("is_password_changed"))
@@ -184,9 +193,13 @@ def release_import(connection: Connection, import_id: UUID) -> None:
     connection.execute(update(Import).where(Import.id == import_id).values(claimed_until=None))
 
 
-def delete_expired(connection: Connection) -> None:
-    """Delete imports that are older than 24 hours."""
-    connection.execute(delete(Import).where(Import.created_at < KEEP))
+def delete_expired(connection: Connection) -> bool:
+    """Delete a few imports that are older than 24 hours; return whether there were any.
+
+    Deleting all at once could take longer than the deadline.
+    """
+    expired = select(Import.id).where(Import.created_at < KEEP).limit(EXPIRED_BATCH)
+    return connection.execute(delete(Import).where(Import.id.in_(expired))).rowcount > 0
 
 
 def _find_rows(
@@ -228,8 +241,10 @@ def _finish(connection: Connection, import_id: UUID, former: ImportState, **valu
     return connection.execute(changed.values(values).returning(Import.id)).scalar() is not None
 
 
-def _renew(connection: Connection, import_id: UUID) -> None:
-    connection.execute(update(Import).where(Import.id == import_id).values(claimed_until=CLAIM))
+def _renew(connection: Connection, import_id: UUID, state: ImportState) -> bool:
+    """Renew the claim of an import and lock its row; return False if it is not in `state`."""
+    renewed = update(Import).where(Import.id == import_id, Import.state == state).values(claimed_until=CLAIM)
+    return connection.execute(renewed.returning(Import.id)).scalar() is not None
 
 
 def _json(values: Sequence[dict[str, Any]]) -> str:

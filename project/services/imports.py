@@ -7,6 +7,7 @@ from uuid import UUID
 
 from project.database import Database
 from project.domain.attempts import new_id
+from project.domain.audit import Action, NewEntry
 from project.domain.errors import RefusalError
 from project.domain.imports import CreatedRow, ImportRun, StoredRow
 from project.domain.passwords import Passwords
@@ -62,7 +63,8 @@ def download_credentials(database: Database, passwords: Passwords, run: ImportRu
         import_key = passwords.import_key(str(run.id), run.kid)
     except KeyError:
         raise RefusalError("credentials_changed") from None
-    issued = database.write_transaction(queries.download_credentials, run.id, by)
+    entry = NewEntry.by_user(Action.DOWNLOADED, by, details={"format": "csv", "file": "passwords"})
+    issued = database.write_transaction(queries.download_credentials, run.id, entry)
     if issued is None:
         raise RefusalError("not_found")
     _log("credentials of an import downloaded", run.id, by)

@@ -5,23 +5,30 @@ import io
 import re
 from collections.abc import Callable
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
+from typing import Any
 from uuid import UUID
 
+import psycopg2
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from openpyxl import load_workbook
+from sqlalchemy.engine.base import RootTransaction
+from sqlalchemy.exc import DBAPIError
 from werkzeug.test import TestResponse
 
 from project.contract import import_runner
 from project.contract.import_runner import MAX_FILE, MAX_ROWS, ImportRunner, get_import_runner
+from project.database import DeadlineError
+from project.domain.audit import Action, NewEntry
 from project.domain.errors import DatabaseUnavailableError
+from project.domain.imports import CreatedRow, StoredRow
 from project.http import reauthentication
 from project.queries import imports as queries
 from project.runtime import get_runtime
 from tests.builders import ANNA, HTML, csrf_token, log_in, useradd
-from tests.conftest import Rows
+from tests.conftest import MakeApp, Rows
 
 DATA = Path(__file__).parents[1] / "data" / "import"
 UPLOAD = "/admin/imports/new/"
@@ -145,9 +152,37 @@ def test_simultaneous_downloads_give_the_passwords_to_one(administrator: FlaskCl
     import_id = UUID(address.split("/")[-2])
     with app.app_context():
         database = get_runtime().database
-        taken = [database.write_transaction(queries.download_credentials, import_id, import_id) for _ in range(2)]
+        entries = [NewEntry.by_user(Action.DOWNLOADED, import_id) for _ in range(2)]
+        taken = [database.write_transaction(queries.download_credentials, import_id, entry) for entry in entries]
 
     assert [found is None for found in taken] == [False, True]
+
+
+def test_passwords_are_downloaded_although_the_connection_breaks_at_the_commit(
+    administrator: FlaskClient, rows: Rows, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = created(administrator, work)
+    form = {"csrf_token": csrf_token(administrator.get(f"{address}credentials/").text)}
+    commit, download = RootTransaction.commit, queries.download_credentials
+    tries: list[object] = []
+
+    def break_once(transaction: RootTransaction) -> None:
+        commit(transaction)
+        if len(tries) == 1:
+            raise DBAPIError.instance("COMMIT", {}, DeadlineError("gone"), psycopg2.Error)
+
+    def count(*args: Any) -> list[CreatedRow] | None:
+        tries.append(args)
+        return download(*args)
+
+    monkeypatch.setattr(queries, "download_credentials", count)
+    monkeypatch.setattr(RootTransaction, "commit", break_once)
+    file = administrator.post(f"{address}credentials/", data=form)
+
+    monkeypatch.undo()
+    assert len(tries) == 2
+    assert [line[1] for line in read_csv(file.data)[1:]] == ["olga", "pavel"]
+    assert len(rows.query("select 1 from audit_log where action = 'downloaded'")) == 1
 
 
 def test_nobody_gets_the_password_that_a_user_has_changed(administrator: FlaskClient, rows: Rows, work: Work) -> None:
@@ -378,3 +413,81 @@ def test_imports_are_deleted_after_a_day(administrator: FlaskClient, rows: Rows,
         get_runtime().database.run_once(queries.delete_expired)
 
     assert (rows.of("imports"), rows.of("import_rows")) == ([], [])
+
+
+def test_many_expired_imports_are_deleted_in_several_transactions(
+    administrator: FlaskClient, rows: Rows, app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "EXPIRED_BATCH", 1)
+    for _ in range(3):
+        upload(administrator, PEOPLE)
+    rows.query("update imports set created_at = now() - interval '25 hours'")
+    runner = ImportRunner(get_runtime(app))
+
+    runner.run_next()
+    left = len(rows.of("imports"))
+    while runner.run_next():
+        pass
+
+    assert (left, rows.of("imports")) == (2, [])
+
+
+def test_a_process_that_was_slow_does_not_undo_the_check_of_another_one(
+    administrator: FlaskClient, rows: Rows, app: Flask, work: Work
+) -> None:
+    address = upload(administrator, PEOPLE).location
+    work()
+    import_id = UUID(address.split("/")[-2])
+    with app.app_context():
+        database = get_runtime().database
+        late = StoredRow(number=99, cells=("x",), body={})
+
+        database.write_transaction(queries.fail_import, import_id, {"code": "not_workbook", "params": {}})
+        database.write_transaction(queries.add_rows, import_id, [late])
+
+    assert totals(administrator.get(address).text) == [4, 2, 1, 1]
+
+
+def test_an_import_waits_for_an_instance_with_its_secret(
+    administrator: FlaskClient, rows: Rows, work: Work, app: Flask, make_app: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    address = upload(administrator, PEOPLE).location
+    work()
+    confirm(administrator, address)
+    former = make_app(password_secret="a-former-secret-of-more-than-32-characters")
+    with former.app_context():
+        get_import_runner().run_next()
+    waiting = administrator.get(address).text
+    rows.query("update imports set claimed_until = now()")
+
+    work()
+
+    assert "the secret of an import is not configured" in caplog.text
+    assert totals(waiting) == [4, 0, 1, 1, 2]
+    assert totals(administrator.get(address).text) == [4, 2, 1, 1]
+
+
+def test_imports_begin_once_the_system_has_a_thread_again(
+    administrator: FlaskClient, app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(thread: Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    done, finish_check = Event(), queries.finish_check
+
+    def finish(*args: object) -> None:
+        finish_check(*args)  # type: ignore[arg-type]
+        done.set()
+
+    runner = ImportRunner(get_runtime(app))
+    upload(administrator, PEOPLE)
+    monkeypatch.undo()
+    with monkeypatch.context() as scarce:
+        scarce.setattr(Thread, "start", fail)
+        runner.wake()
+    monkeypatch.setattr(queries, "finish_check", finish)
+
+    runner.wake()
+
+    assert done.wait(30)
+    runner.stop()
