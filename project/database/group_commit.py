@@ -130,8 +130,10 @@ class GroupCommit:
         """Execute the leader's group. Whatever happens, start the next group and wake the members."""
         members, may_be_committed = [leader], True
         try:
-            self._pending_writers.await_arrivals(GATHER_S)
-            members = self._gather(leader)
+            try:
+                self._pending_writers.await_arrivals(GATHER_S)
+            finally:  # otherwise all later members would wait for this leader
+                members = self._gather(leader)
             if len(members) == 1:
                 leader.row = self._execute_alone(leader)
                 return

@@ -82,7 +82,8 @@ class _Failover:
         silent = self._current.host if self._current.is_silent else None
         if hosts[self._preferred] == silent:
             self._prefer_next(hosts, silent)
-        *others, last = [*hosts[self._preferred :], *hosts[: self._preferred]]
+        first = self._preferred  # other threads change it
+        *others, last = [*hosts[first:], *hosts[:first]]
         for host in others:
             try:
                 return self._connect(options, hosts, host, HOST_CONNECT_S)
@@ -109,7 +110,9 @@ class _Failover:
         return connection
 
     def _prefer_next(self, hosts: list[dict[str, str]], host: dict[str, str]) -> None:
-        self._preferred = (hosts.index(host) + 1) % len(hosts)
+        """Prefer the host after `host`, unless another thread has preferred one meanwhile."""
+        if hosts[self._preferred] == host:
+            self._preferred = (hosts.index(host) + 1) % len(hosts)
 
     def _record_answer(self, host: dict[str, str]) -> HostState:
         """Make `host` the current one; abandon the previous one if it was silent."""
@@ -126,11 +129,16 @@ class _Failover:
 
 
 def _connect(options: dict[str, Any]) -> extensions.connection:
-    """Connect to a host, trying its addresses in turn. Raises only psycopg2.OperationalError."""
+    """Connect to a host, trying its addresses in turn. Raises only psycopg2.OperationalError.
+
+    The addresses share the time equally, so that one that does not answer leaves time for the others.
+    """
     *others, last = _addresses(str(options.get("host", "")))
-    for address in others:
+    for number, address in enumerate(others):
+        left = remaining()
+        share = HOST_CONNECT_S if left is None else left / (len(others) + 1 - number)
         try:
-            with deadline(HOST_CONNECT_S):
+            with deadline(min(HOST_CONNECT_S, share)):
                 return _open(options | address)
         except psycopg2.OperationalError:
             continue

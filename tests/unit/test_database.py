@@ -4,6 +4,7 @@ They are semaphore, breaker, error classification and host failover.
 """
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import psycopg2
@@ -203,10 +204,13 @@ def test_when_no_host_answers_the_error_of_the_last_one_is_raised(monkeypatch: p
 
 
 class Servers:
-    """Two hosts `a` and `b`, of which those in `answering` accept connections."""
+    """Hosts, at first `a` and `b`, of which those in `answering` accept connections."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.names = "ab"
         self.answering = {"a", "b"}
+        self.meanwhile: Callable[[], object] | None = None
+        """Called by another thread during the next attempt to connect."""
         self.bounds: list[tuple[str, float]] = []
         monkeypatch.setattr(hosts, "_connect", self._connect)
         engine = create_engine("postgresql+psycopg2://u@/d")
@@ -216,6 +220,10 @@ class Servers:
 
     def _connect(self, options: dict[str, Any]) -> HostConnection:
         self.bounds.append((options["host"], round(remaining() or 0)))
+        if self.meanwhile:
+            other, self.meanwhile = threading.Thread(target=self.meanwhile), None
+            other.start()
+            other.join()
         if options["host"] not in self.answering:
             raise psycopg2.OperationalError("no answer")
         return HostConnection.__new__(HostConnection)
@@ -225,7 +233,7 @@ class Servers:
 
     def connect(self) -> HostState:
         """Return the state of the host that answers."""
-        connection = self._failover.connect_any({}, [{"host": "a"}, {"host": "b"}])
+        connection = self._failover.connect_any({}, [{"host": name} for name in self.names])
         assert isinstance(connection, HostConnection)
         assert connection.host_state
         return connection.host_state
@@ -274,6 +282,17 @@ def test_a_silent_host_does_not_use_up_the_deadline_as_the_last_one(servers: Ser
         servers.connect()
 
     assert servers.bounds == [("b", hosts.HOST_CONNECT_S), ("a", hosts.HOST_CONNECT_S)]
+
+
+def test_a_host_that_another_thread_has_found_meanwhile_is_tried_first(servers: Servers) -> None:
+    servers.names, servers.answering, servers.meanwhile = "abc", {"c"}, servers.connect
+    with deadline(0), pytest.raises(psycopg2.OperationalError):
+        servers.connect()
+    servers.bounds = []
+
+    servers.connect()
+
+    assert [host for host, _ in servers.bounds] == ["c"]
 
 
 def test_the_replica_lag_is_stored_per_thread() -> None:

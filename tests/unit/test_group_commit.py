@@ -219,6 +219,21 @@ def test_a_leader_that_dies_wakes_its_members_which_are_in_doubt(statement: Stat
     assert statement.submit("later").result(30) == ("later",)
 
 
+def test_a_leader_that_dies_while_it_waits_for_pending_writers_delays_nobody_later(
+    statement: Statement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(timeout_s: float) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as scarce:
+        scarce.setattr(statement.pending_writers, "await_arrivals", fail)
+        dead = statement.submit("dead")
+        assert isinstance(dead.exception(30), MemoryError)
+
+    assert statement.submit("later").result(30) == ("later",)
+    assert not statement.commit._is_gathering
+
+
 def test_a_member_whose_group_does_not_begin_in_time_is_tried_alone(
     statement: Statement, monkeypatch: pytest.MonkeyPatch
 ) -> None:

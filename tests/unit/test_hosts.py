@@ -9,7 +9,7 @@ import psycopg2
 import pytest
 
 from project.database import errors, hosts
-from project.database.deadline import deadline
+from project.database.deadline import deadline, remaining
 from project.database.hosts import ConnectError, _connect
 from project.database.name_lookup import NameLookup
 
@@ -126,6 +126,23 @@ def test_all_addresses_of_a_name_are_tried(monkeypatch: pytest.MonkeyPatch) -> N
         _connect({"host": "db.example.org"})
 
     assert tried == [("db.example.org", "192.0.2.1"), ("db.example.org", "2001:db8::1")]
+
+
+def test_an_address_that_does_not_answer_leaves_time_for_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[float] = []
+
+    def refuse(**_: str) -> NoReturn:
+        limits.append(remaining() or 0)
+        raise psycopg2.OperationalError("no answer")
+
+    monkeypatch.setattr(hosts, "HOST_CONNECT_S", 60)
+    monkeypatch.setattr(hosts._names, "resolve", lambda *_: ["2001:db8::1", "192.0.2.1"])
+    monkeypatch.setattr(psycopg2, "connect", refuse)
+
+    with deadline(60), pytest.raises(ConnectError):
+        _connect({"host": "db.example.org"})
+
+    assert limits[0] <= 30 < limits[1]
 
 
 @pytest.mark.parametrize("host", ["", "127.0.0.1", "::1", "/var/run/postgresql", "@abstract"])
