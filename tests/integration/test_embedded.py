@@ -18,7 +18,6 @@ import pytest
 
 from project import embedded
 from project.embedded import EmbeddedPostgresError, data_directory, watcher
-from project.embedded.locks import locked
 
 pytestmark = pytest.mark.chaos
 
@@ -466,16 +465,6 @@ def test_a_server_that_froze_while_it_had_no_watcher_is_used_again_when_it_answe
     url = start().url()
 
     assert answers(url)
-
-
-@pytest.mark.chaos
-def test_a_frozen_process_that_starts_the_server_does_not_stop_others_forever(root: Path) -> None:
-    root.mkdir(parents=True)
-    impatient = USER.replace("import ensure", "import ensure, locks; locks.LOCK_TIMEOUT = 0")
-    with locked(root / "start.lock"):
-        message = User(root, program=impatient).leave()
-
-    assert "another process has held" in message
 
 
 @pytest.mark.chaos
