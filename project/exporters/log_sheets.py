@@ -35,8 +35,9 @@ _FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]")
 _SPECIAL = b"&<>\xef"
 """Bytes that must be escaped. The last one is the first byte of U+FFFE and U+FFFF, which XML forbids."""
 MAX_NAME = 31
-_FORBIDDEN_IN_NAMES = re.compile(r"[\[\]:*?/\\']|[^\w\s.,…-]")
 _ESCAPE = "_x[0-9A-Fa-f]{4}_"
+_FORBIDDEN_IN_NAMES = re.compile(rf"[\[\]:*?/\\']|[^\w\s.,…-]|(?={_ESCAPE})_")
+"""The underscore of an escape is among them: Excel would decode `_x002F_` and refuse a workbook with `/` in a name."""
 _LITERAL = re.compile(f"(?={_ESCAPE})")
 
 
@@ -55,7 +56,7 @@ def _sheet_name(number: int, heading: Heading, translations: Translations) -> st
     _ = translations.gettext
     ending = "" if number == 1 else f" {number}"
     words = _FORBIDDEN_IN_NAMES.sub(" ", ", ".join(filter(None, (_("Requests"), heading.selected)))).split()
-    name = " ".join(words)
+    name = " ".join(words).rstrip(" ,")
     most = MAX_NAME - len(ending)
     return (name if len(name) <= most else f"{name[: most - 1]}…") + ending
 

@@ -179,6 +179,14 @@ def test_the_body_that_details_show_creates_a_user(app: Flask, language: str) ->
     assert detail.endswith(body)
 
 
+@pytest.mark.parametrize(("language", "forms"), [("en", "YYYY-MM-DD DD.MM.YYYY"), ("ru", "ГГГГ-ММ-ДД ДД.ММ.ГГГГ")])
+def test_every_message_about_an_invalid_date_names_both_forms(app: Flask, language: str, forms: str) -> None:
+    with app.test_request_context(), force_locale(language):
+        messages = {variant: str(text) for variant, text in FIELD_CODES["invalid_date"].messages.items()}
+
+    assert [variant for variant, text in messages.items() if not all(form in text for form in forms.split())] == []
+
+
 @pytest.mark.parametrize("name", ["hint", "name_part", "number"])
 def test_an_unknown_field_with_the_name_of_a_variant_gets_the_default_message(app: Flask, name: str) -> None:
     with app.test_request_context():

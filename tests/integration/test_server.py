@@ -555,6 +555,8 @@ BODY_SIZE = 7 * 2**20
     ("head", "status"),
     [
         (START + b"Content-Length: %d\r\n\r\n" % BODY_SIZE, 413),
+        (START.replace(b"/", b"/login/", 1) + b"Content-Length: %d\r\n\r\n" % BODY_SIZE, 413),
+        (START + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % BODY_SIZE, 413),
         (START + b"Content-Length: x\r\n\r\n", 400),
         (START + b"X-Big: ", 431),
         (START + b"Transfer-Encoding: gzip\r\n\r\n", 501),
@@ -660,7 +662,9 @@ def test_a_body_that_is_wanted_is_asked_for(impatient: int, field: bytes, body: 
     assert b"127.0.0.1body" in answers
 
 
-@pytest.mark.parametrize("line", ["GET / HTTP/1.2", "GET / HTTP/2.0", "PRI * HTTP/2.0", "GET / HTTP/0.9", "GET /"])
+@pytest.mark.parametrize(
+    "line", ["GET / HTTP/1.2", "GET / HTTP/9.9", "GET / HTTP/2.0", "PRI * HTTP/2.0", "GET / HTTP/0.9", "GET /"]
+)
 def test_other_http_versions_are_refused(impatient: int, line: str) -> None:
     with socket.create_connection(("127.0.0.1", impatient), timeout=30) as client:
         client.sendall(f"{line}\r\nHost: localhost\r\n\r\n".encode())

@@ -96,6 +96,8 @@ def test_sheets_are_named_in_the_readers_language(translations: Translations, na
         ("отказы", "Запросы, отказы"),
         ("a/b [c]: 'd'?*\\", "Запросы, a b c d"),
         ("отказы, Некорректный телефон, 422", "Запросы, отказы, Некорректный …"),
+        ("R&D", "Запросы, R D"),
+        ("“'”", "Запросы"),
     ],
 )
 def test_titles_and_sheets_name_the_filters(selected: str, name: str) -> None:
@@ -105,6 +107,12 @@ def test_titles_and_sheets_name_the_filters(selected: str, name: str) -> None:
     assert book.sheetnames[4].endswith(" 2")
     assert len(book.sheetnames[4]) <= 31
     assert book["Сводка"]["A1"].value == book.properties.title == f"Запросы на создание пользователей: {selected}"
+
+
+def test_the_name_of_a_sheet_contains_no_escape_that_excel_would_decode() -> None:
+    book = book_of(MIXED, heading=replace(HEADING, selected="“_x002F_”"))
+
+    assert book.sheetnames[3] == "Запросы, x002F_"
 
 
 @pytest.mark.parametrize(
