@@ -36,6 +36,9 @@ FILE_TEXTS: Mapping[str, str] = {
         "elsewhere convert it: iconv -f %(encoding)s -t UTF-8 FILE"
     ),
     "cut_character": _("Line %(line)s is not in UTF-8: the file ends inside a character."),
+    "array": _(
+        "The file is a JSON array. Write one user a line, without brackets and commas between them: jq -c '.[]' FILE"
+    ),
     "empty": _("The file is empty."),
     "no_rows": _("The file has no rows with users."),
     "too_many_rows": _("The file has more than %(limit)s rows. Divide it, or use the command flask users import."),

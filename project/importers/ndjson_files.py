@@ -8,12 +8,18 @@ from typing import Any, BinaryIO
 
 from project.domain.errors import FIELDS, RefusalError
 from project.domain.strict_json import parse_line
-from project.importers.rows import MAX_LINE, Row, Source, line_too_long
+from project.importers.rows import MAX_LINE, FileError, Row, Source, line_too_long
 
 
 def open_ndjson(file: BinaryIO) -> Source:
-    """Open a file whose lines are request bodies of POST /useradd."""
+    """Open a file whose lines are request bodies of POST /useradd.
+
+    Raises FileError if the file is an array.
+    """
     length = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    if file.read(MAX_LINE).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
+        raise FileError("array")
     file.seek(0)
     return Source(length, FIELDS, FIELDS, _rows(file))
 

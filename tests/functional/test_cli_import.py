@@ -326,6 +326,11 @@ def test_heads_are_known_by_the_same_synonyms_as_the_hints_of_the_api(run: Comma
     [
         ("name,username\nИван Петров,ivan\n".encode("cp1251"), ".csv", "looks like windows-1251"),
         ("", ".ndjson", "no rows"),
+        (
+            f"\n[\n{json.dumps(ANNA)},\n{json.dumps(IVAN)}\n]\n",
+            ".ndjson",
+            "The file is a JSON array. Write one user a line",
+        ),
         ("name,username\n", ".csv", "no rows"),
         ("", ".csv", "The file is empty"),
         ("name,username,age\n", ".csv", "Unknown columns: age"),
