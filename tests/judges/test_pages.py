@@ -1,6 +1,7 @@
 """Every page in both languages is valid for the Nu Html Checker (validator.w3.org)."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from project.contract.error_codes import FIELD_CODES, PROBLEMS
 from project.domain.errors import DatabaseUnavailableError, FieldError
 from project.http import reauthentication
 from project.services import reports as service
-from tests.builders import HTML, csrf_token
+from tests.builders import ANNA, HTML, useradd
 from tests.conftest import ROOT, Rows
 from tests.functional.attempts import INVALID_PHONE, ago, keep
 from tests.functional.test_admin_imports import upload
@@ -63,10 +64,10 @@ class Pages:
         """Keep a page and return it."""
         return self._keep(address, note, "GET")
 
-    def post(self, address: str, note: str, **form: str) -> None:
-        """Submit the form on a page and keep the answer."""
-        form["csrf_token"] = csrf_token(self.get(address))
-        self._keep(address, note, "POST", data=form)
+    def post(self, address: str, note: str, **form: str) -> str:
+        """Submit the form on a page, follow redirects, keep and return the answer."""
+        hidden = dict(re.findall(r'name="(csrf_token|once)" value="([^"]*)"', self.get(address)))
+        return self._keep(address, note, "POST", data=hidden | form, follow_redirects=True)
 
     def _keep(self, address: str, note: str, method: str, **options: Any) -> str:
         headers = {**HTML, "Accept-Language": self._language}
@@ -107,7 +108,8 @@ def addresses(app: Flask, administrator: FlaskClient, rows: Rows) -> list[str]:
         keep(app, ago(minutes=1), status=422, code="validation_failed", errors=ERRORS, phone="1", username="<i>&amp;"),
         keep(app, ago(minutes=1), status=0, code="interrupted"),
     ]
-    user, key = rows.of("users")[0]["id"], rows.of("api_keys")[0]["id"]
+    user = useradd(app.test_client(), ANNA).get_json()["user"]["id"]
+    key = rows.of("api_keys")[0]["id"]
     imported = upload(administrator, "username;phone\nby.import;+79991234500\n;1\n").location
     return [
         *PAGES,
@@ -143,8 +145,8 @@ def visit_as_administrator(pages: Pages, addresses: list[str], monkeypatch: pyte
     for address in addresses:
         pages.get(address)
     user = next(address for address in addresses if address.endswith("/reset/"))
-    pages.post(user, "new password")
-    pages.post("/admin/api-keys/new/", "new key", name="shop")
+    assert 'id="secret"' in pages.post(user, "new password")
+    assert 'id="secret"' in pages.post("/admin/api-keys/new/", "new key", name="shop")
     pages.post("/admin/api-keys/new/", "without a name", name=" ")
     pages.post("/account/", "wrong", current="wrong", new="short", confirmation="other")
     with monkeypatch.context() as patched:
