@@ -74,7 +74,14 @@ def test(arguments: Sequence[str]) -> None:
     else:
         lint(environment)
         if fast:
-            run_tool("pytest", *FAST_FOLDERS, *without_marks(skipped_marks), *ON_ALL_CORES, env=environment)
+            run_tool(
+                "pytest",
+                "--hypothesis-profile=fast",
+                *FAST_FOLDERS,
+                *without_marks(skipped_marks),
+                *ON_ALL_CORES,
+                env=environment,
+            )
         else:
             run_all_tests(skipped_marks, environment)
     for requirement in not_tested:

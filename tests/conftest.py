@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import flask_migrate
+import hypothesis
 import psycopg2
 import pytest
+from argon2 import PasswordHasher
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import Connection, text
@@ -17,6 +19,7 @@ from sqlalchemy import Connection, text
 from config import Config
 from project import create_app
 from project.database import Database
+from project.domain import passwords
 from project.embedded import ensure
 from project.runtime import Runtime, get_runtime
 from project.services.attempts import Delivery
@@ -31,6 +34,24 @@ TABLES = (
     *("import_rows", "imports", "users", "identifiers", "idempotency_keys", "attempts", "attempt_counts", "api_keys"),
     "audit_log",
 )
+
+
+ARGON2 = passwords._argon2
+hypothesis.settings.register_profile("fast", max_examples=10)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fast_argon2() -> Iterator[None]:
+    """Make hashes of chosen passwords cheap: each takes 30 ms otherwise, and tests make thousands."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "_argon2", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+        yield
+
+
+@pytest.fixture
+def real_argon2(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hash chosen passwords as the service does."""
+    monkeypatch.setattr(passwords, "_argon2", ARGON2)
 
 
 def pytest_collection_finish() -> None:

@@ -23,6 +23,8 @@ from project.extensions import db
 from project.models import Base
 from tests.conftest import MakeApp
 
+pytestmark = pytest.mark.slow  # migrates up and down many times
+
 VERSIONS = sorted((Path(__file__).parents[2] / "migrations" / "versions").glob("*.py"))
 OBJECTS = text("""
     select 'table', c.relname, a.attname, format_type(a.atttypid, a.atttypmod)

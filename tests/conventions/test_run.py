@@ -362,6 +362,7 @@ def test_tests_that_are_not_repeated_on_another_postgresql_exist() -> None:
     assert [path for path in checks.SAME_ON_EVERY_POSTGRES if not (ROOT / path).is_file()] == []
 
 
+@pytest.mark.slow
 def test_psql_opens_a_shell_on_the_database_of_the_service(postgres_url: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tasks", "psql", "--tuples-only", "-c", "select current_database(), 6 * 7"]
     elsewhere = {"PGSERVICE": "elsewhere", "PGHOSTADDR": "192.0.2.1"}

@@ -112,6 +112,7 @@ def test_a_password_change_ends_other_sessions_but_not_the_current_one(
     assert thief.get("/results/").status_code == 302, "a copy of the former cookie must be invalid"
 
 
+@pytest.mark.usefixtures("real_argon2")
 def test_a_chosen_password_is_stored_as_argon2id_with_the_parameters_of_owasp(
     client: FlaskClient, password: str, rows: Rows
 ) -> None:

@@ -314,6 +314,7 @@ def test_pages_are_read_in_transactions_that_cannot_write(
     assert settings == ["on"]
 
 
+@pytest.mark.slow
 def test_a_search_that_times_out_is_reported_and_still_finds_complete_logins(
     administrator: FlaskClient, anna: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:

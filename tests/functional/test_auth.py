@@ -404,6 +404,7 @@ def test_a_session_expires_after_half_an_hour_of_inactivity(
     assert not is_logged_in(client)
 
 
+@pytest.mark.slow
 def test_an_active_session_expires_after_twelve_hours(
     client: FlaskClient, password: str, clock: SimpleNamespace
 ) -> None:

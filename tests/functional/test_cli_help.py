@@ -26,7 +26,16 @@ PATHS = list(_paths(*COMMANDS))
 SINGLE = [path for path in PATHS if path == ["doctor"] or len(path) > 1]
 
 
+def _commands(*commands: click.Command) -> Iterator[click.Command]:
+    for command in commands:
+        yield command
+        if isinstance(command, click.Group):
+            yield from _commands(*command.commands.values())
+
+
 def _run(app: Flask, arguments: list[str]) -> Result:
+    for command in _commands(*COMMANDS):
+        command._help_option = None  # click keeps the option --help with its text of the first call in this process
     return app.test_cli_runner().invoke(FlaskGroup(create_app=lambda: app, load_dotenv=False), arguments)
 
 

@@ -218,6 +218,7 @@ def _json_schema(schema: Any) -> Any:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("address", ["/api/v1/stats/?q=some", "/api/v1/attempts/?q=some", "/results/export.csv?q=some"])
 def test_a_search_that_is_too_broad_is_refused(
     reader: FlaskClient, monkeypatch: pytest.MonkeyPatch, address: str

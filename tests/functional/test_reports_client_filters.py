@@ -169,6 +169,7 @@ def test_api_keys_cannot_use_the_filters(attempts: FlaskClient, app: Flask, path
     assert response.status_code == 400
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attempt_filter", [AttemptFilter(client_address="x"), AttemptFilter(client_program="x")])
 def test_a_search_by_client_is_bounded_in_time(
     attempts: FlaskClient, app: Flask, monkeypatch: pytest.MonkeyPatch, attempt_filter: AttemptFilter

@@ -10,6 +10,8 @@ from project.runtime import get_runtime
 from tests.builders import ANNA, IVAN, KEY, csrf_token, log_in, useradd
 from tests.conftest import MakeApp, Rows
 
+pytestmark = pytest.mark.slow  # creates several applications for each test
+
 CHOSEN = "lorem-ipsum-korova-77"
 NEW = "a-new-secret-of-more-than-32-characters"
 Rotated = Callable[..., FlaskClient]

@@ -257,6 +257,7 @@ def test_broken_pooled_connections_cause_no_error(client: FlaskClient, rows: Row
     assert rows.outcomes() == [(201, "created"), (201, "created")]
 
 
+@pytest.mark.slow
 def test_an_unconfirmed_commit_is_reported_as_outcome_unknown(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

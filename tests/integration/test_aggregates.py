@@ -223,6 +223,7 @@ def test_a_running_vacuum_does_not_block_aggregation(attempts: Flask, runtime: R
     assert runtime.database.write_transaction(count_during_vacuum) == 300
 
 
+@pytest.mark.slow
 def test_counts_are_exact_with_many_concurrent_writers(attempts: Flask, runtime: Runtime) -> None:
     """They stay exact while old attempts are pruned and more of them arrive."""
     stop = threading.Event()

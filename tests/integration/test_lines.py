@@ -35,6 +35,8 @@ from tests.conftest import Rows
 from tests.lines import lines_of
 from tests.unit.test_exporters import ENGLISH_TRANSLATIONS, FAILED, REJECTED, attempt_row
 
+pytestmark = pytest.mark.slow  # compares many random rows with Python
+
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 SPRING, AUTUMN = datetime(2026, 3, 29, 0, 59, 59, 999_999, tzinfo=UTC), datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
 ZONES = ["Europe/Moscow", "Europe/Berlin", "America/St_Johns", "Asia/Kathmandu", "UTC"]

@@ -20,6 +20,8 @@ from project.runtime import get_runtime
 from tests.builders import IVAN, log_in, useradd
 from tests.conftest import MakeApp, administer
 
+pytestmark = pytest.mark.slow  # creates databases
+
 LOCALES = {
     "C": "lc_collate 'C' lc_ctype 'C' locale_provider libc",
     "Turkish": "lc_collate 'C' lc_ctype 'C' locale_provider icu icu_locale 'tr'",

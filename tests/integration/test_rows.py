@@ -130,6 +130,7 @@ def test_a_page_reads_no_attempt_that_it_does_not_show(
     assert max(node["Actual Rows"] for node in scans) <= 3
 
 
+@pytest.mark.slow
 def test_a_search_that_takes_too_long_is_cancelled(
     log: list[dict[str, Any]], runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:

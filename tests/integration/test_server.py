@@ -25,6 +25,7 @@ from project.server.worker import adjustments
 from tests.builders import BARE_IMPORT
 from tests.chaos.processes import children, eventually, free_port
 
+pytestmark = pytest.mark.slow  # most of these tests wait for limits of seconds
 ROOT = Path(__file__).parents[2]
 THREADS, REQUESTS = 4, 6
 """Two more requests than threads: they wait in waitress's queue when the server stops."""

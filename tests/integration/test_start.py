@@ -26,6 +26,8 @@ from project.spool import Spool, SpoolError
 from tests.chaos.processes import HOST, free_port
 from tests.conftest import ROOT, administer
 
+pytestmark = pytest.mark.slow  # starts processes
+
 SECRET = "0123456789abcdef" * 2
 MakeDatabase = Callable[[str], str]
 

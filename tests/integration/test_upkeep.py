@@ -210,6 +210,7 @@ def test_the_probe_closes_the_breaker_while_no_spooled_attempt_can_be_inserted_i
     assert spool.has_records()
 
 
+@pytest.mark.slow
 def test_an_undecided_attempt_is_postponed_and_the_others_are_inserted(
     runtime: Runtime, spool: Spool, upkeep: Upkeep, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:

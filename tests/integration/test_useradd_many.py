@@ -24,6 +24,8 @@ from project.services import registration
 from tests.conftest import Rows
 from tests.integration.test_registration import new_attempt, new_user
 
+pytestmark = pytest.mark.slow  # compares random groups, and waits for locks
+
 ARGUMENTS = (
     "id", "received_at", "duration_ms", "method", "phone_masked", "email_masked", "sent", "language", "client_address",
     "user_agent", "client_request_id", "key_hash", "fingerprint", "kid", "name", "username", "username_folded", "phone",

@@ -37,6 +37,7 @@ def spellings(region: str) -> list[str]:
     return [national, prefix + national, f"{example.country_code}{national}", f"00{example.country_code}{national}"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("region", REGIONS)
 def test_examples_with_any_digit_changed_added_or_removed_are_what_the_parser_says(region: str) -> None:
     for example in spellings(region):

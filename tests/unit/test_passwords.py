@@ -113,6 +113,7 @@ def test_every_scheme_verifies_only_its_password_and_stores_it_unreadably(scheme
     assert [passwords.verify(text, stored) for text in (password, password[:-1], "")] == [True, False, False]
 
 
+@pytest.mark.usefixtures("real_argon2")
 def test_a_chosen_password_is_hashed_with_the_argon2_parameters_of_owasp() -> None:
     stored = PASSWORDS.hash_chosen("correct horse battery staple")
 

@@ -37,6 +37,7 @@ MOMENTS = st.builds(lambda change, offset: change + offset, st.sampled_from([SPR
 @example(datetime(2026, 3, 1, 22, 30, tzinfo=UTC), timedelta(days=59), BERLIN)
 @example(datetime(2026, 3, 2, 22, 30, tzinfo=UTC), timedelta(weeks=59), BERLIN)
 @settings(deadline=None, max_examples=500)
+@pytest.mark.slow
 def test_the_columns_are_limited_in_number_and_cover_the_period_in_order(
     since: datetime, length: timedelta, zone: ZoneInfo
 ) -> None:
