@@ -42,7 +42,7 @@ hypothesis.settings.register_profile("fast", max_examples=10)
 
 @pytest.fixture(scope="session", autouse=True)
 def fast_argon2() -> Iterator[None]:
-    """Make hashes of chosen passwords cheap: each takes 30 ms otherwise, and tests make thousands."""
+    """Make hashes of chosen passwords cheap: real ones take 30 ms, and tests make thousands."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(passwords, "_argon2", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
         yield
