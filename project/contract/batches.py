@@ -54,7 +54,7 @@ def check_line(number: int, attempt: NewAttempt, sent: bytes | Mapping[str, Any]
 
 def _parse(sent: bytes, number: int) -> dict[str, Any]:
     if len(sent) > MAX_LINE:
-        raise RefusalError("body_too_large", limit=MAX_LINE // 1024)
+        raise RefusalError("body_too_large", "line", limit=MAX_LINE // 1024)
     return parse_line(sent, number)
 
 

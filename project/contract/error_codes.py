@@ -120,6 +120,10 @@ PROBLEMS: Mapping[str, ProblemType] = {
                 "The first object stretches from line %(line)s to line %(last)s. Write each user on one line, such as "
                 "%(user)s, or send an array with the header Content-Type: application/json: [%(user)s]"
             ),
+            "one_line": _(
+                "All users are on one line; curl -d removes line ends, --data-binary keeps them. "
+                "Write each user on a line of its own, such as %(user)s"
+            ),
             "wrapped_list": _(
                 "The list of users is inside the field “%(key)s”. Send only the list, with the header "
                 "Content-Type: application/json, for example [%(user)s]"
@@ -245,6 +249,7 @@ PROBLEMS: Mapping[str, ProblemType] = {
         {
             "": _("At most %(limit)s KB are accepted: send one user and nothing else."),
             "bulk": _("At most %(limit)s KB are accepted: split the list."),
+            "line": _("At most %(limit)s KB are accepted in one line: write each user on a line of its own."),
         },
         sample={"limit": 16},
     ),

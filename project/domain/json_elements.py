@@ -18,14 +18,16 @@ _ELEMENTS = json.JSONDecoder(parse_int=str, parse_float=str)
 def check_lines(body: bytes) -> None:
     """Raise RefusalError if the body is one JSON text instead of a line for each user.
 
-    This is an array, an object with a list of users, or an object that stretches over several lines.
+    This is an array, an object with a list of users, an object that stretches over several lines, or all users on
+    one line.
     """
     start = body.removeprefix(codecs.BOM_UTF8).lstrip()
     if start.startswith(b"["):
         raise RefusalError("malformed_json", "array_as_lines", line=body.count(b"\n", 0, len(body) - len(start)) + 1)
     first = start.partition(b"\n")[0].rstrip()
     try:
-        value, end = _ELEMENTS.raw_decode((first if first.endswith(b"}") else start).decode())
+        text = (first if first.endswith(b"}") else start).decode()
+        value, end = _ELEMENTS.raw_decode(text)
     except (ValueError, RecursionError):
         return  # the lines have errors of their own
     if not isinstance(value, dict):
@@ -33,9 +35,11 @@ def check_lines(body: bytes) -> None:
     lists = [key for key, users in value.items() if isinstance(users, list) and key not in FIELDS]
     if lists and not value.keys() & set(FIELDS):
         raise RefusalError("malformed_json", "wrapped_list", key=clean(lists[0], 40))
-    if lines := start.decode()[:end].count("\n"):
+    if lines := text[:end].count("\n"):
         number = body.count(b"\n", 0, len(body) - len(start)) + 1
         raise RefusalError("malformed_json", "object_over_lines", line=number, last=number + lines)
+    if len(first) == len(start.rstrip()) and text[end:].lstrip(" ,").startswith("{"):
+        raise RefusalError("malformed_json", "one_line")
 
 
 def split_lines(body: bytes) -> Iterator[tuple[int, bytes]]:

@@ -92,4 +92,4 @@ def table_row(
 
 def line_too_long() -> RefusalError:
     """Return the refusal for a line that exceeds MAX_LINE."""
-    return RefusalError("body_too_large", limit=MAX_LINE // 1024)
+    return RefusalError("body_too_large", "line", limit=MAX_LINE // 1024)

@@ -86,7 +86,7 @@ def test_a_wrong_line_affects_no_other_and_is_explained(client: FlaskClient, row
         (8, 201, None),
     ]
     assert [error["code"] for error in found[5]["errors"]] == ["username_taken", "phone_taken", "email_taken"]
-    assert found[3]["detail"].startswith("At most 16 KB")
+    assert found[3]["detail"] == "At most 16 KB are accepted in one line: write each user on a line of its own."
     assert sorted(rows.outcomes()) == sorted(
         [(201, "created")] * 3
         + [(400, "malformed_json"), (400, "body_not_object"), (413, "body_too_large")]
@@ -217,6 +217,8 @@ EXAMPLE = (
         ("[\n" + LIST[1:-1] + "\n]", NDJSON, "An array begins at line 1, but the header Content-Type promises lines."),
         (json.dumps(person(1), indent=2), NDJSON, "The first object stretches from line 1 to line 5."),
         ("\ufeff\n" + json.dumps(person(1), indent=2), JSON, "The first object stretches from line 2 to line 6."),
+        (json.dumps(person(1)) + json.dumps(person(2)), NDJSON, "All users are on one line; curl -d removes line ends"),
+        (", ".join(json.dumps(person(one)) for one in range(300)) + "\n", NDJSON, "All users are on one line; curl -d"),
         (f'{{"users": {LIST}}}', JSON, "The list of users is inside the field “users”."),
         (f'{{"users": {LIST}}}', NDJSON, "The list of users is inside the field “users”."),
         (json.dumps({"ok": 1, "data": [person(1)]}), JSON, "The list of users is inside the field “data”."),
