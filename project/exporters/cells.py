@@ -34,14 +34,14 @@ def _check(code: int) -> None:
         raise CellError(f"XlsxWriter refused a cell: {code}")
 
 
-def truncated(text: str) -> str:
-    """Truncate a text to the limit of a cell and end it with an ellipsis."""
-    if len(text) <= MAX_TEXT // 2:
+def truncated(text: str, limit: int = MAX_TEXT) -> str:
+    """Truncate a text to a number of UTF-16 code units and end it with an ellipsis."""
+    if len(text) <= limit // 2:
         return text
     units = text.encode("utf-16-le")
-    if len(units) <= MAX_TEXT * 2:
+    if len(units) <= limit * 2:
         return text
-    return units[: (MAX_TEXT - 1) * 2].decode("utf-16-le", "ignore") + "…"
+    return units[: (limit - 1) * 2].decode("utf-16-le", "ignore") + "…"
 
 
 def _inert(text: str) -> str:

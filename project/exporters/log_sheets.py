@@ -52,13 +52,12 @@ def add(
 
 
 def _sheet_name(number: int, heading: Heading, translations: Translations) -> str:
-    """Return a name such as `Requests, rejected 2`. Excel allows at most 31 characters."""
+    """Return a name such as `Requests, rejected 2`. Excel allows at most 31 UTF-16 code units."""
     _ = translations.gettext
     ending = "" if number == 1 else f" {number}"
     words = _FORBIDDEN_IN_NAMES.sub(" ", ", ".join(filter(None, (_("Requests"), heading.selected)))).split()
     name = " ".join(words).rstrip(" ,")
-    most = MAX_NAME - len(ending)
-    return (name if len(name) <= most else f"{name[: most - 1]}…") + ending
+    return truncated(name, MAX_NAME - len(ending)) + ending
 
 
 def _add_sheet(workbook: Any, name: str, rows: int, translations: Translations, styles: Styles) -> None:
