@@ -107,6 +107,8 @@ def _hosts(server: Server) -> Finding:
 
 
 def _migrations(server: Server) -> Finding:
+    if server.revision is None and not server.may_write:
+        return Finding(gettext("migrations"), gettext("not checked: no privilege"))
     latest = max(known_revisions())
     if server.revision == latest:
         text = gettext("at %(revision)s, the latest", revision=server.revision)
