@@ -8,12 +8,13 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 from uuid import UUID
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import psycopg2
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from openpyxl import load_workbook
+from openpyxl import Workbook, load_workbook
 from sqlalchemy.engine.base import RootTransaction
 from sqlalchemy.exc import DBAPIError
 from werkzeug.test import TestResponse
@@ -323,6 +324,18 @@ def test_a_file_that_cannot_be_read_is_explained_and_leaves_no_rows(
     assert message in administrator.get(address, headers={"Accept-Language": "en"}).text
     assert rows.of("import_rows") == []
     assert rows.query("select content from imports") == [{"content": None}]
+
+
+def test_a_small_workbook_that_would_need_a_gigabyte_is_refused(administrator: FlaskClient, work: Work) -> None:
+    file = io.BytesIO()
+    Workbook().save(file)
+    with ZipFile(file, "a", ZIP_DEFLATED) as archive:
+        archive.writestr("xl/large.xml", b"<c/>" * 5 * 2**20)
+
+    address = upload(administrator, file.getvalue(), "a.xlsx").location
+    work()
+
+    assert "unpacks to more than 16 MB" in administrator.get(address, headers={"Accept-Language": "en"}).text
 
 
 def test_unknown_columns_are_ignored_if_that_is_ticked(administrator: FlaskClient, work: Work) -> None:
