@@ -28,7 +28,7 @@ SUFFIXES = (".csv", ".xlsx")
 MAX_ROWS, MAX_FILE, MAX_UNPACKED = 10_000, 4 * 2**20, 16 * 2**20
 """Maximum numbers of rows and bytes of a file, and of bytes of an unpacked workbook.
 
-Reading takes up to 40 times the unpacked size in memory, and MAX_ROWS rows of 30 columns unpack to 14 MiB (measured)."""
+Reading takes up to 40 times the unpacked size in memory. MAX_ROWS rows of 30 columns unpack to 14 MiB (measured)."""
 POLL_S = 2.0
 """Seconds between queries for imports that another process has not finished."""
 EXPIRE_EVERY_S = 600
