@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
+from zoneinfo import ZoneInfo
 
 import pytest
 from flask import Flask
@@ -467,7 +468,7 @@ def test_without_javascript_controls_that_need_it_are_hidden(plain_page: Page, p
 def test_dates_in_the_wrong_order_are_a_field_error_and_can_be_swapped(
     reader_page: Page, page_errors: PageErrors
 ) -> None:
-    today = f"{ago():%Y-%m-%d}"
+    today = f"{ago().astimezone(ZoneInfo('Europe/Moscow')):%Y-%m-%d}"  # the display time zone
     reader_page.goto(f"/results/?period=dates&from={today}&to=2024-01-01")
     expect(reader_page.get_by_label("To", exact=True)).to_have_accessible_description(re.compile("is before the start"))
 
