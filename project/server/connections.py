@@ -32,6 +32,9 @@ GRACE_S = 1
 """Seconds for which a connection must have waited for its client before it may be closed to make room for others."""
 READ_S = 120
 """Seconds within which the client of a download must read a part if more than the high watermark (1 MB) is buffered."""
+LARGE_BODIES = 8
+"""Maximum number of connections of a worker whose body is larger than max_request_body_size, which some paths allow.
+Others are not read meanwhile, and refused after RECEIVE_S: a hundred clients would fill the memory of a container."""
 _CHUNK = 65536
 DescribeRefusal = Callable[[int, Mapping[str, object], str], tuple[list[tuple[str, str]], bytes]]
 """Takes status, parameters and Accept-Language of a refused request; returns headers and body of the response."""
@@ -159,6 +162,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             is_left = bool(self.requests)  # while is_held is set, no other thread adds requests
         finally:
             self._waiting_since = time.monotonic()
+            self.server.large_bodies.discard(self)
             self.is_held = False
             _current.channel = None
             self.server.pull_trigger()
@@ -311,7 +315,22 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
         Checks is_held last, because a thread may begin to hold the connection during the other checks.
         """
-        return bool(super().readable() and not self.is_held)
+        return bool(super().readable() and self._may_grow() and not self.is_held)
+
+    def _may_grow(self) -> bool:
+        """Return whether the body is small or one of the few that may become large."""
+        request, large = self.request, self.server.large_bodies
+        if request is None or request.body_bytes_received < self.adj.max_request_body_size or self in large:
+            return True
+        if len(large) >= LARGE_BODIES:
+            return False
+        large.add(self)
+        return True
+
+    def del_channel(self, map: Any = None) -> None:  # noqa: A002 - the name of waitress
+        """Forget this connection, which is closed."""
+        self.server.large_bodies.discard(self)
+        super().del_channel(map)
 
     def writable(self) -> bool:
         """Return whether the event loop may send: not while a thread is sending.

@@ -28,6 +28,8 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
     channel_class = Channel
     describe_refusal: DescribeRefusal
     beat: Callable[[], None]
+    large_bodies: set[Channel]
+    """The connections whose body is or may become large."""
     _check_at = _accept_at = _log_at = 0.0
     _closed = 0
 

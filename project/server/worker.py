@@ -48,6 +48,7 @@ def run_worker(
         app, {}, _sock=listener, dispatcher=dispatcher, adj=settings, sockinfo=address, bind_socket=False
     )
     server.describe_refusal = describe_refusal
+    server.large_bodies = set()
     server.beat = partial(heartbeats.beat, index)
     server.handle_accept = balancer.wrap_accept(server.handle_accept, index, server.active_channels)
     server.pull_trigger = wake_unless_held(server.pull_trigger)

@@ -20,7 +20,7 @@ import pytest
 from waitress.adjustments import Adjustments
 
 from project.reports.exports import CHUNK
-from project.server.connections import Channel
+from project.server.connections import LARGE_BODIES, Channel
 from project.server.worker import adjustments
 from tests.builders import BARE_IMPORT
 from tests.chaos.processes import children, eventually, free_port
@@ -35,6 +35,17 @@ def _program(source: str, *, threads: int = THREADS, workers: int = 1) -> str:
     """Return a program that serves the `app` of a source on a free port, which it prints first."""
     arguments = f'host="127.0.0.1", port=0, threads={threads}, workers={workers}, deadline_s=3, greeting=str'
     return f"{BARE_IMPORT}from project import server\n{source}\nserver.serve(app, {arguments})\n"
+
+
+LARGE = f"""{BARE_IMPORT}from project import server
+def app(environ, start_response):
+    body = b"%d" % len(environ["wsgi.input"].read())
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+limits = {{"/large": 2**21}}
+server.serve(app, host="127.0.0.1", port=0, threads=4, workers=1, deadline_s=3, greeting=str, body_limits=limits)
+"""
+"""A program that serves the length of large bodies."""
 
 
 def _responding(source: str, *, threads: int = THREADS, workers: int = 1) -> str:
@@ -268,7 +279,8 @@ def channel() -> Iterator[Channel]:
     """A connection outside any event loop whose client is silent."""
     ours, theirs = socket.socketpair()
     with theirs:
-        channel = Channel(SimpleNamespace(active_channels={}), ours, "", Adjustments(), map={})
+        server = SimpleNamespace(active_channels={}, large_bodies=set())
+        channel = Channel(server, ours, "", Adjustments(), map={})
         yield channel
         channel.handle_close()
 
@@ -416,7 +428,7 @@ def test_a_response_that_waits_for_its_client_touches_no_disk() -> None:
     """A frozen disk of temporary files would stop the event loop and with it the worker."""
     ours, theirs = socket.socketpair()
     with theirs, closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        server = SimpleNamespace(active_channels={}, pull_trigger=lambda: None)
+        server = SimpleNamespace(active_channels={}, large_bodies=set(), pull_trigger=lambda: None)
         channel = Channel(server, ours, "", adjustments(listener, THREADS), map={})
         for _ in range(2):  # the kernel takes a part of the first buffer only
             for _ in range(4):
@@ -542,6 +554,40 @@ def test_the_event_loop_does_not_read_from_a_connection_that_a_thread_starts_to_
     channel.requests = Answered()
 
     assert not channel.readable()
+
+
+def test_only_a_few_connections_may_have_a_large_body_at_a_time(channel: Channel) -> None:
+    large = channel.server.large_bodies
+    channel.adj.max_request_body_size, channel.adj.body_limits = 10, {"/": 100}
+    large.update(range(LARGE_BODIES))
+    channel.received(b"POST / HTTP/1.1\r\nContent-Length: 20\r\n\r\n" + b"x" * 9)
+    is_small_readable = channel.readable()
+    assert channel.request
+    channel.request.body_bytes_received = 10
+
+    is_read_while_others_are = channel.readable()
+    large.pop()
+
+    assert (is_small_readable, is_read_while_others_are, channel.readable()) == (True, False, True)
+    channel.del_channel()
+    assert channel not in large
+
+
+def test_more_large_bodies_than_are_read_at_a_time_are_all_answered() -> None:
+    size, connections = 2**20, 3 * LARGE_BODIES
+    with _started(LARGE) as process, ExitStack() as stack:
+        port = _port(process)
+        clients = [stack.enter_context(_connection(port)) for _ in range(connections)]
+        threads = [
+            threading.Thread(target=client.request, args=("POST", "/large", b"x" * size), daemon=True)
+            for client in clients
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert [client.getresponse().read() for client in clients] == [b"%d" % size] * connections
 
 
 # --- Refusals -------------------------------------------------------------------------------------------------------
