@@ -101,7 +101,8 @@ class Supervisor:
         if sys.platform == "darwin":  # has no sigtimedwait()
             return signal.sigwait(self._watched)
         received = signal.sigtimedwait(self._watched, heartbeats.CHECK_EVERY_S)
-        return received.si_signo if received else None
+        # CPython returns undefined values if a stop of this process (SIGSTOP) interrupts the wait beyond its end.
+        return received.si_signo if received and received.si_signo in self._watched else None
 
     def _kill_hung(self) -> None:
         """Kill workers that hang. watch() then replaces them like other dead workers."""

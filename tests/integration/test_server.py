@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
@@ -21,6 +22,7 @@ from waitress.adjustments import Adjustments
 
 from project.reports.exports import CHUNK
 from project.server.connections import LARGE_BODIES, Channel
+from project.server.heartbeats import CHECK_EVERY_S
 from project.server.worker import adjustments
 from tests.builders import BARE_IMPORT
 from tests.chaos.processes import children, eventually, free_port
@@ -911,6 +913,23 @@ def test_a_worker_that_hangs_is_replaced_and_one_whose_threads_are_busy_is_not()
         eventually(lambda: len(children(process.pid)) == 2, 10, "the worker was not replaced")
 
         assert busy in children(process.pid)
+
+
+def test_a_service_that_was_paused_goes_on_with_the_same_workers() -> None:
+    with _started(SHARING) as process:
+        port = _port(process)
+        eventually(lambda: _answers_of(port, 2), 10, "a worker does not answer")
+        workers = set(children(process.pid))
+
+        for pid in (process.pid, *workers):
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(2 * CHECK_EVERY_S)  # the wait of the supervisor must end meanwhile
+        for pid in (*workers, process.pid):
+            os.kill(pid, signal.SIGCONT)
+
+        assert eventually(lambda: _answers_of(port, 2), 10, "a worker does not answer") == workers
+        process.terminate()
+        assert process.wait(timeout=30) == 0
 
 
 @pytest.mark.parametrize("name", ["USR1", "USR2", "ALRM", "VTALRM", "PROF", "PIPE", "IO", "PWR"])
