@@ -22,6 +22,8 @@ from project.services import reports
 from tests.conftest import Rows
 from tests.functional.attempts import keep, keep_all, record
 
+pytestmark = pytest.mark.slow  # aggregates beside writers
+
 START = datetime(2026, 3, 9, 9, 20, tzinfo=UTC)
 OUTCOMES = (
     (201, "created"),
