@@ -10,11 +10,9 @@ from project.database.prepared import Row
 
 MAX_MEMBERS = 64
 """Maximum number of members of a group."""
-MAX_RUNNING = 2
-"""Maximum number of groups in progress: while PostgreSQL commits one, it can execute the other."""
 GROUP_WAIT_S = 0.2
 """Seconds for which a member waits for its group to begin; groups normally take milliseconds."""
-GATHER_S = 0.005
+GATHER_S = 0.01
 """Maximum seconds for which a leader waits for pending writers."""
 MIN_JOIN_S = 0.5
 """Minimum seconds until the deadline of a member that joins a group. A group may take half of the time, so that its
@@ -62,10 +60,10 @@ class Member:
 
 
 class GroupCommit:
-    """Collects members while groups are in progress. The first of them leads the next group.
+    """Collects members while a group is in progress. The first of them leads the next group.
 
     A leader waits for pending writers, because a statement for several members costs little more than one for a single
-    member. Without pending writers and with fewer than MAX_RUNNING groups in progress, a member is executed at once.
+    member. Without pending writers and without a group in progress, a member is executed at once.
     """
 
     def __init__(
@@ -82,12 +80,9 @@ class GroupCommit:
         self._execute_alone = execute_alone
         self._pending_writers = pending_writers
         self._lock = threading.Lock()
-        self._running = 0
+        self._is_busy = False
+        """Whether a leader gathers members or its group is in progress."""
         self._gathered: list[Member] = []
-        self._next_leader: Member | None = None
-        """The member that was woken to lead the next group and has not gathered the other members yet."""
-        self._is_gathering = False
-        """Whether a leader waits for pending writers, which then join it instead of leading another group."""
         self._suspended_until = 0.0
 
     @property
@@ -103,11 +98,10 @@ class GroupCommit:
             return self._execute_alone(member)
         member.until = now + left
         with self._lock:
-            if self._running < MAX_RUNNING and not self._is_gathering:
-                self._running += 1
-                member.is_leader = self._is_gathering = True
-            else:
+            if self._is_busy:
                 self._gathered.append(member)
+            else:
+                self._is_busy = member.is_leader = True
         if not member.is_leader:
             self._await_group(member)
         if member.is_leader:
@@ -130,10 +124,8 @@ class GroupCommit:
         """Execute the leader's group. Whatever happens, start the next group and wake the members."""
         members, may_be_committed = [leader], True
         try:
-            try:
-                self._pending_writers.await_arrivals(GATHER_S)
-            finally:  # otherwise all later members would wait for this leader
-                members = self._gather(leader)
+            self._pending_writers.await_arrivals(GATHER_S)
+            members = self._gather(leader)
             if len(members) == 1:
                 leader.row = self._execute_alone(leader)
                 return
@@ -156,9 +148,6 @@ class GroupCommit:
         members, claims = [leader], set(leader.claims)
         left: list[Member] = []
         with self._lock:
-            self._is_gathering = False
-            if self._next_leader is leader:
-                self._next_leader = None
             for member in self._gathered:
                 if len(members) < MAX_MEMBERS and claims.isdisjoint(member.claims):
                     members.append(member)
@@ -171,11 +160,11 @@ class GroupCommit:
     def _end_group(self) -> None:
         """Make the first waiting member the leader of the next group, if there is one."""
         with self._lock:
-            if self._next_leader or not self._gathered:
-                self._running -= 1
+            if not self._gathered:
+                self._is_busy = False
                 return
-            self._next_leader = leader = self._gathered.pop(0)
-            leader.is_leader = self._is_gathering = True
+            leader = self._gathered.pop(0)
+            leader.is_leader = True
         leader.wake()
 
     def _suspend(self) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from project.database import Row, deadline, group_commit, remaining
-from project.database.group_commit import MAX_MEMBERS, MAX_RUNNING, GroupCommit, GroupFailedError, Member
+from project.database.group_commit import MAX_MEMBERS, GroupCommit, GroupFailedError, Member
 from project.database.pending_writers import PendingWriters
 
 
 class Statement:
-    """Executes members; holds the first MAX_RUNNING of them until release()."""
+    """Executes members; holds one that is called `held` until release()."""
 
     def __init__(self) -> None:
         self.groups: list[list[str]] = []
@@ -26,7 +26,7 @@ class Statement:
         self.commit = GroupCommit(self.execute_group, self.execute_alone, self.pending_writers)
         self._threads = ThreadPoolExecutor(200)
         self._released = threading.Event()
-        self._held = 0
+        self._is_held = False
 
     def execute_group(self, members: Sequence[Member]) -> list[Row]:
         self.groups.append([member.line for member in members])
@@ -36,8 +36,8 @@ class Statement:
 
     def execute_alone(self, member: Member) -> Row:
         self.alone.append((member.line, member.may_be_committed))
-        if member.line.startswith("held"):
-            self._held += 1
+        if member.line == "held":
+            self._is_held = True
             self._released.wait()
         return (member.line,)
 
@@ -51,14 +51,13 @@ class Statement:
         return self._threads.submit(execute)
 
     def hold(self) -> None:
-        """Occupy all groups that may be under way."""
-        for number in range(MAX_RUNNING):
-            self.submit(f"held {number}")
-        wait_until(lambda: self._held == MAX_RUNNING)
+        """Have a group in progress until release()."""
+        self.submit("held")
+        wait_until(lambda: self._is_held)
         self.alone.clear()
 
     def gather(self, *lines: tuple[str, ...], seconds: float = 60) -> "list[Future[Row]]":
-        """Submit members one after the other, while all groups are occupied."""
+        """Submit members one after the other, while a group is in progress."""
         futures: list[Future[Row]] = []
         for number, (line, *claims) in enumerate(lines, start=self.commit.waiting + 1):
             futures.append(self.submit(line, *claims, seconds=seconds))
@@ -103,7 +102,7 @@ def test_a_single_member_is_sent_at_once_and_alone(statement: Statement) -> None
     assert (statement.groups, statement.alone) == ([], [("a", False)])
 
 
-def test_members_that_come_while_groups_are_under_way_share_the_next_one(statement: Statement) -> None:
+def test_members_that_come_while_a_group_is_in_progress_share_the_next_one(statement: Statement) -> None:
     statement.hold()
     gathered = statement.gather(("a",), ("b",), ("c",))
     assert statement.groups == []
@@ -120,7 +119,7 @@ def test_a_leader_waits_for_pending_writers_which_join_its_group(
     monkeypatch.setattr(group_commit, "GATHER_S", 60)
     with statement.pending_writers:
         leader = statement.submit("leader")
-        wait_until(lambda: statement.commit._is_gathering)
+        wait_until(lambda: statement.commit._is_busy)
         joined = statement.submit("joined")
         wait_until(lambda: statement.commit.waiting == 1)
         assert (statement.groups, statement.alone) == ([], [])
@@ -142,7 +141,7 @@ def test_a_leader_does_not_wait_for_writers_that_begin_later(
 
     with statement.pending_writers:
         leader = statement.submit("leader")
-        wait_until(lambda: statement.commit._is_gathering)
+        wait_until(lambda: statement.commit._is_busy)
         later = threading.Thread(target=begin_later)
         later.start()
         began.wait()
@@ -231,7 +230,7 @@ def test_a_leader_that_dies_while_it_waits_for_pending_writers_delays_nobody_lat
         assert isinstance(dead.exception(30), MemoryError)
 
     assert statement.submit("later").result(30) == ("later",)
-    assert not statement.commit._is_gathering
+    assert not statement.commit._is_busy
 
 
 def test_a_member_whose_group_does_not_begin_in_time_is_tried_alone(
