@@ -51,7 +51,7 @@ class Statement:
         return self._threads.submit(execute)
 
     def hold(self) -> None:
-        """Have a group in progress until release()."""
+        """Keep a group in progress until release()."""
         self.submit("held")
         wait_until(lambda: self._is_held)
         self.alone.clear()
