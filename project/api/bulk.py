@@ -11,7 +11,7 @@ from itertools import islice
 from threading import BoundedSemaphore
 from typing import Any
 
-from flask import Response, stream_with_context
+from flask import Request, Response, stream_with_context
 
 from project.api.routes import JSON, bp, read_dry_run, read_idempotency_key, refuse_encoded
 from project.contract import responses
@@ -48,21 +48,9 @@ def useradd_bulk() -> Response:
     require_api_key()
     is_dry_run = read_dry_run(request)
     refuse_encoded(request)
-    if not (is_json := bool(JSON.fullmatch(request.mimetype))) and not _NDJSON.fullmatch(request.mimetype):
-        raise RefusalError("unsupported_media_type", "bulk")
+    is_json = _is_json(request)
     state.idempotency_key = key = read_idempotency_key(request)
-    if (request.content_length or 0) > MAX_BODY:
-        raise RefusalError("body_too_large", "bulk", limit=MAX_BODY // 1024)
-    request.max_content_length = MAX_BODY
-    body = request.get_data(cache=False)
-    is_array = is_json and body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
-    if not is_array:
-        check_lines(body)
-    lines = list(islice(split_array(body) if is_array else split_lines(body), MAX_USERS + 1))
-    if len(lines) > MAX_USERS:
-        raise RefusalError("too_many", limit=MAX_USERS)
-    if not lines:
-        raise RefusalError("malformed_json", "empty_list")
+    lines, is_array = _read_lines(request, is_json=is_json)
     if not _permits.acquire(blocking=False):
         raise OverloadedError
     with ExitStack() as stack:
@@ -80,6 +68,35 @@ def useradd_bulk() -> Response:
 
 for address in ADDRESSES:
     bp.add_url_rule(address, view_func=useradd_bulk, methods=["POST"], provide_automatic_options=False)
+
+
+def _is_json(request: Request) -> bool:
+    """Return whether the body is JSON, False for NDJSON. Raises RefusalError for anything else."""
+    if JSON.fullmatch(request.mimetype):
+        return True
+    if _NDJSON.fullmatch(request.mimetype):
+        return False
+    raise RefusalError("unsupported_media_type", "bulk")
+
+
+def _read_lines(request: Request, *, is_json: bool) -> tuple[list[tuple[int, bytes]], bool]:
+    """Return the numbered lines or elements of the body, and whether it is an array.
+
+    Raises RefusalError if there are none or too many.
+    """
+    if (request.content_length or 0) > MAX_BODY:
+        raise RefusalError("body_too_large", "bulk", limit=MAX_BODY // 1024)
+    request.max_content_length = MAX_BODY
+    body = request.get_data(cache=False)
+    is_array = is_json and body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+    if not is_array:
+        check_lines(body)
+    lines = list(islice(split_array(body) if is_array else split_lines(body), MAX_USERS + 1))
+    if len(lines) > MAX_USERS:
+        raise RefusalError("too_many", limit=MAX_USERS)
+    if not lines:
+        raise RefusalError("malformed_json", "empty_list")
+    return lines, is_array
 
 
 def _answers(
