@@ -119,7 +119,9 @@ def _await_aggregation(connection: extensions.connection) -> None:
         backlog = AGGREGATION_MINIMUM
         while backlog >= AGGREGATION_MINIMUM:
             time.sleep(0.1)
-            cursor.execute("select (select max(seq) from attempts) - (select min(seq) from watermarks)")
+            cursor.execute(
+                "select (select max(seq) from attempts) - (select seq from watermarks where name = 'attempt_counts')"
+            )
             backlog = cursor.fetchall()[0][0]
 
 

@@ -10,6 +10,7 @@ import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812 - a class with a lower-case name
 
 from project.embedded.data_directory import wheel_programs
+from project.queries.masks import FINISHED
 
 COLUMNS = (
     "id, received_at, status, answered, code, username, sent ->> 'name', phone_masked, email_masked, duration_ms, via,"
@@ -142,6 +143,7 @@ def fill(connection: Connection, rows: int) -> None:
     with connection.cursor() as cursor:
         for first in range(1, rows + 1, BATCH):
             cursor.execute(_FILL, {"rows": rows, "first": first, "last": min(rows, first + BATCH - 1)})
+        cursor.execute("update watermarks set seq = %s where name = 'masks'", (FINISHED,))  # masks need no renewal
         cursor.execute("vacuum analyze attempts")
 
 
