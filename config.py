@@ -281,8 +281,8 @@ class Config:
     password_secret: str = setting(
         "",
         _secret,
-        "Secret that derives and hashes issued passwords, at least 32 characters. Empty: generated once and kept "
-        "in DATA_DIR",
+        "Secret from which issued passwords are derived and hashed, at least 32 characters. Empty: generated once and "
+        "kept in DATA_DIR",
     )
     password_secret_fallbacks: tuple[str, ...] = setting(
         (), _secret_list, "Previous values of PASSWORD_SECRET, comma-separated: passwords issued with them stay valid"
@@ -338,7 +338,7 @@ class Config:
     )
     ratelimit_global: int = setting(30_000, _POSITIVE, "Requests to /useradd per minute from all clients")
     ratelimit_conflicts: int = setting(
-        60, _POSITIVE, "409 responses per minute and client, which reveal taken identifiers; then requests are refused"
+        60, _POSITIVE, "409 responses per minute and client, which reveal taken identifiers; further requests get 429"
     )
     attempts_keep_days: int = setting(
         365, _integer(0, 36500), "Retention of attempts and of the audit log in days; 0: forever"

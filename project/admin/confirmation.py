@@ -67,7 +67,7 @@ def redirect_to_issued(key: str, name: str) -> ResponseReturnValue:
 
 
 def issued() -> tuple[str, str] | None:
-    """Return the key and the name of the secret that this request has to show, or None."""
+    """Return derivation key and name of the secret that this page has to show, or None."""
     kept = session.get("issued")
     if request.method != "GET" or not kept or kept["path"] != request.path or time.time() - kept["at"] > SHOWN_S:
         return None

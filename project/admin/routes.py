@@ -21,7 +21,7 @@ FOR_AUDITORS = {"admin.audit", "admin.audit_export"}
 
 @bp.before_request
 def require_role() -> None:
-    """Require an administrator, or an auditor for the audit log; count changes.
+    """Require an administrator, or an auditor for the audit log; limit the rate of changes.
 
     Raises RefusalError or RateLimitedError.
     """

@@ -80,7 +80,10 @@ class ImportRunner:
             self._awake.clear()
 
     def run_next(self) -> bool:
-        """Process the next import; return False if there is none or PostgreSQL is unavailable."""
+        """Delete expired imports or process the next one; return whether there was any work.
+
+        Returns False while the breaker is open. Raises DatabaseUnavailableError.
+        """
         database = self._runtime.database
         if database.breaker.is_open:
             return False
@@ -175,7 +178,7 @@ def get_import_runner() -> ImportRunner:
 def _outcome(line: ImportLine, kid: str) -> dict[str, Any]:
     """Return the columns that store the outcome of a row.
 
-    The outcome of a replay is `created`, too: a process that was killed has created the user.
+    A replay counts as `created`, too: an earlier process created the user and died before it stored the outcome.
     """
     match line.result:
         case Credentials(user=user):

@@ -66,7 +66,10 @@ def file_text(about: FileError | Note) -> str:
 
 
 def refusal_text(error: RefusalError) -> str:
-    """Return the text of a refusal without field errors."""
+    """Return the message of a refusal that has no field errors.
+
+    If it can be retried, the message says after how many seconds.
+    """
     if PROBLEMS[error.code].retryable:
         return detail_text(error.code, "read", {"seconds": error.retry_after_s or 2})
     return detail_text(error.code, error.variant, error.params)

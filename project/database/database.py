@@ -99,7 +99,7 @@ class Database:
 
     @property
     def in_use(self) -> int:
-        """Number of connections that operations with a permit are using."""
+        """Number of connections in use, without those of run_once() and check()."""
         return self._connections.in_use
 
     @property

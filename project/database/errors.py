@@ -63,7 +63,10 @@ def refuses_writes(error: DriverError) -> bool:
 
 
 def is_outage(error: DriverError) -> bool:
-    """Return whether the error is an outage of any kind, not a bug in the statement."""
+    """Return whether it is a timeout, a conflict, an unavailable server or misconfiguration.
+
+    Class 42 counts as misconfiguration, because missing tables and privileges are in it.
+    """
     code = sqlstate(error)
     if code is None:
         return isinstance(_origin(error), PoolTimeoutError | psycopg2.OperationalError | psycopg2.InterfaceError)

@@ -59,7 +59,10 @@ def wheel_programs() -> Path:
 
 
 def prepare_data_directory(root: Path, programs: Path) -> DataDirectory:
-    """Return the directories of the server in `root`; copy them if `nobody` has no access."""
+    """Return the directories of the server, by default in `root`.
+
+    If the server must run as `nobody`, data and programs are copied, each only if `nobody` cannot reach them.
+    """
     identity = _identity()
     location_file = root / "location"
     location = Path(location_file.read_text()) if location_file.exists() else root

@@ -82,9 +82,9 @@ def _labels(translations: Translations) -> tuple[Label, Label, Label, Label]:
 
 
 def _widths(report: Report, translations: Translations) -> list[int]:
-    """Return the widths of the columns.
+    """Return the widths of the columns in characters; 0 means any length.
 
-    A column of labels is as wide as its header or longest label. Other widths are fixed.
+    A column of labels is as wide as the longer of its header and its longest label, the duration as its header.
     """
     headers = _log_headers(translations)
     outcome, status, code, reason = (
