@@ -901,6 +901,7 @@ def test_a_system_without_processes_delays_the_replacement_of_a_worker_and_ends_
 def test_a_worker_that_hangs_is_replaced_and_one_whose_threads_are_busy_is_not() -> None:
     with _started(HANGING) as process, ExitStack() as stack:
         port = _port(process)
+        assert process.stdout
         workers: list[int] = []
         for _ in range(50):  # a worker without free threads may accept connections, too, but not all of them
             stack.enter_context(_connection(port)).request("GET", "/slow")
