@@ -133,7 +133,9 @@ def test_a_group_whose_session_is_terminated_is_decided_by_its_members(
         lambda: postgres.execute(f"select pg_terminate_backend(pid) from ({INSIDE}) one"),  # noqa: S608 - constant
     )
 
-    assert {answer.code for answer in [*usual.answers, *odd.answers]} == {"created"}, summary(usual.answers)
+    assert {answer.code for answer in usual.answers} == {"created"}, summary(usual.answers)
+    # The sessions in which it is tried alone may be terminated, too.
+    assert {answer.code for answer in odd.answers} <= {"created", "outcome_unknown"}, summary(odd.answers)
     check(postgres, service, [*usual.answers, *odd.answers])
 
 
