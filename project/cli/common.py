@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from project.contract.error_codes import PROBLEMS, detail_text, message_text
+from project.contract.error_codes import message_text, refusal_text
 from project.domain.attempts import NewAttempt
 from project.domain.errors import ClocksDifferError, DatabaseUnavailableError, RefusalError, RuleError
 from project.domain.passwords import hash_key
@@ -27,13 +27,6 @@ def refusals_as_errors() -> Iterator[None]:
         raise click.ClickException(" ".join(texts)) from None
     except ClocksDifferError as error:
         raise click.ClickException(gettext("Nothing is deleted: %(cause)s", cause=error)) from None
-
-
-def refusal_text(error: RefusalError) -> str:
-    """Return the text of a refusal that has no field errors."""
-    if PROBLEMS[error.code].retryable:
-        return detail_text(error.code, "read", {"seconds": 2})
-    return detail_text(error.code, error.variant, error.params)
 
 
 def validated_by(rule: Callable[[str], str]) -> Callable[[click.Context, click.Parameter, str | None], str | None]:

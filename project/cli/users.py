@@ -25,6 +25,7 @@ from project.runtime import get_runtime
 from project.services import audit, registration
 from project.services import users as user_service
 
+LOGIN_FORMS = N_("LOGIN is the username, phone, e-mail or id:ID.")
 group = AppGroup("users", help=N_("Manage users."))
 
 
@@ -78,7 +79,7 @@ def create_admin(username: str, name: str | None, email: str | None, phone: str 
     "block",
     help=help_text(
         N_("Block a user and end all their sessions."),
-        N_("LOGIN is the username, phone, e-mail or id:ID."),
+        LOGIN_FORMS,
         examples=("flask users block petrov.ivan", 'flask users block "8 999 123-45-67"'),
     ),
 )
@@ -94,7 +95,7 @@ def block(login: str) -> None:
     "unblock",
     help=help_text(
         N_("Unblock a user. The password stays the same."),
-        N_("LOGIN is the username, phone, e-mail or id:ID."),
+        LOGIN_FORMS,
         examples=("flask users unblock petrov.ivan",),
     ),
 )
@@ -110,7 +111,7 @@ def unblock(login: str) -> None:
     "reset-password",
     help=help_text(
         N_("Issue a new password and print it once."),
-        N_("LOGIN is the username, phone, e-mail or id:ID."),
+        LOGIN_FORMS,
         examples=("flask users reset-password petrov.ivan",),
     ),
 )
@@ -127,7 +128,7 @@ def reset_password(login: str) -> None:
     "grant",
     help=help_text(
         N_("Replace the role of a user."),
-        N_("LOGIN is the username, phone, e-mail or id:ID."),
+        LOGIN_FORMS,
         examples=("flask users grant petrov.ivan --role auditor", "flask users grant petrov.ivan --role administrator"),
     ),
 )
@@ -150,7 +151,7 @@ def grant(login: str, role: str) -> None:
     "revoke",
     help=help_text(
         N_("Revoke the role of a user."),
-        N_("LOGIN is the username, phone, e-mail or id:ID."),
+        LOGIN_FORMS,
         examples=("flask users revoke petrov.ivan",),
     ),
 )

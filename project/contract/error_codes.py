@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 from flask_babel import lazy_gettext as _
 
-from project.domain.errors import FIELDS, NO_PARAMS, FieldError, Params, RuleError
+from project.domain.errors import FIELDS, NO_PARAMS, FieldError, Params, RefusalError, RuleError
 from project.http.translations import ngettext
 
 
@@ -648,6 +648,16 @@ def detail_text(code: str, variant: str = "", params: Params = NO_PARAMS) -> str
     if "%(user)s" in str(details.get(variant, details[""])):
         params = {**params, "user": str(EXAMPLE_USER)}
     return _render(details, variant, params)
+
+
+def refusal_text(error: RefusalError) -> str:
+    """Return the message of a refusal that has no field errors.
+
+    If it can be retried, the message says after how many seconds.
+    """
+    if PROBLEMS[error.code].retryable:
+        return detail_text(error.code, "read", {"seconds": error.retry_after_s or 2})
+    return detail_text(error.code, error.variant, error.params)
 
 
 def validation_detail(errors: Sequence[FieldError]) -> str:

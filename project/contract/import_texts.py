@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from flask_babel import lazy_gettext as _
 
-from project.contract.error_codes import PROBLEMS, detail_text, message_text
+from project.contract.error_codes import message_text, refusal_text
 from project.domain.errors import RefusalError
 from project.domain.imports import ImportRun
 from project.http.translations import gettext
@@ -63,16 +63,6 @@ FILE_TEXTS: Mapping[str, str] = {
 def file_text(about: FileError | Note) -> str:
     """Return the text of an error or note about a file, in the current language."""
     return str(FILE_TEXTS[about.code]) % {"known": KNOWN_COLUMNS, **about.params}
-
-
-def refusal_text(error: RefusalError) -> str:
-    """Return the message of a refusal that has no field errors.
-
-    If it can be retried, the message says after how many seconds.
-    """
-    if PROBLEMS[error.code].retryable:
-        return detail_text(error.code, "read", {"seconds": error.retry_after_s or 2})
-    return detail_text(error.code, error.variant, error.params)
 
 
 def what_to_fix(number: int, error: RefusalError, headers: Mapping[str, str]) -> str:

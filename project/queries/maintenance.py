@@ -100,7 +100,7 @@ class Server:
     may_create: bool
     """Whether the role may create tables, as migrations do."""
     may_alter: bool
-    """Whether the role owns a table in the current schema, so that it may alter it."""
+    """Whether the role owns a table in the current schema, which allows it to alter the table."""
     may_write: bool
     """Whether the role may read and write rows of all `tables`, and read the revision."""
     revision: str | None

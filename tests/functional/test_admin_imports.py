@@ -283,19 +283,25 @@ def test_an_import_waits_while_postgresql_is_unavailable(
     assert totals(page) == [4, 0, 1, 1, 2]
 
 
-def test_the_thread_of_a_process_does_the_work_when_it_is_woken(
-    administrator: FlaskClient, app: Flask, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def signal_finished_check(monkeypatch: pytest.MonkeyPatch) -> Event:
+    """Return an event that is set when a check of a file has finished."""
     done, finish_check = Event(), queries.finish_check
 
     def finish(*args: object) -> None:
         finish_check(*args)  # type: ignore[arg-type]
         done.set()
 
+    monkeypatch.setattr(queries, "finish_check", finish)
+    return done
+
+
+def test_the_thread_of_a_process_does_the_work_when_it_is_woken(
+    administrator: FlaskClient, app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     runner = ImportRunner(get_runtime(app))
     upload(administrator, PEOPLE)
     monkeypatch.undo()
-    monkeypatch.setattr(queries, "finish_check", finish)
+    done = signal_finished_check(monkeypatch)
 
     runner.wake()
 
@@ -486,19 +492,13 @@ def test_imports_begin_once_the_system_has_a_thread_again(
     def fail(thread: Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    done, finish_check = Event(), queries.finish_check
-
-    def finish(*args: object) -> None:
-        finish_check(*args)  # type: ignore[arg-type]
-        done.set()
-
     runner = ImportRunner(get_runtime(app))
     upload(administrator, PEOPLE)
     monkeypatch.undo()
     with monkeypatch.context() as scarce:
         scarce.setattr(Thread, "start", fail)
         runner.wake()
-    monkeypatch.setattr(queries, "finish_check", finish)
+    done = signal_finished_check(monkeypatch)
 
     runner.wake()
 
