@@ -58,6 +58,7 @@ def query(page: Page) -> dict[str, str]:
 
 def top(page: Page, selector: str) -> float:
     """Return the distance of an element from the top of the page."""
+    page.wait_for_load_state()  # the style sheet of a page after a form may not be loaded yet
     box = page.locator(selector).first.bounding_box()
     assert box is not None
     return box["y"] + float(page.evaluate("scrollY"))
