@@ -79,7 +79,7 @@ def quantities(results: Results) -> str:
 
 def busy(results: Results) -> str:
     """Return the table of CPU time by process, which shows what limits a rate."""
-    head = ("µs of a core for each request of", "load generator", "server", "PostgreSQL", "cores busy")
+    head = ("CPU time per request, µs", "load generator", "server", "PostgreSQL", "cores busy")
     rows = [_busy_row(quantity, spent, results.cores) for quantity, spent in results.busy.items()]
     return table(head, rows, left=1)
 
@@ -89,8 +89,9 @@ def layers(results: Results) -> str:
 
     From the server on, each row includes the one above it.
     """
-    kinds = ("server: user", "server: kernel", "PostgreSQL")
-    head = ("µs of a core for each request of", "/s", "of pgbench", "p99 / its mean", *kinds, "switches", "cores busy")
+    rates = ("requests/s", "rate / pgbench", "p99 / mean of pgbench")
+    cpu_times = ("server: user, µs", "server: kernel, µs", "PostgreSQL, µs")
+    head = ("layer", *rates, *cpu_times, "switches", "cores busy")
     measured = [quantity for quantity in LAYERS if {quantity, Quantity.TWO_INSERTS} <= results.busy.keys()]
     return table(head, [_layer_row(quantity, results) for quantity in measured], left=1)
 

@@ -18,7 +18,7 @@ class Quantity(StrEnum):
     FLASK_ORM = "plain Flask + ORM + scrypt, /s"
     FASTAPI = "FastAPI + asyncpg without a hash, /s"
     FASTAPI_VALIDATING = "FastAPI + asyncpg without a hash, with the same validation, /s"
-    SERVER_CORE = "service, µs of a core for each created user"
+    SERVER_CORE = "service, CPU time for each created user, µs"
     FAR = "created users with 5 ms to PostgreSQL, /s"
     BULK = "bulk over HTTP, users/s"
     BESIDE_BULK = "created users beside a bulk request, /s"
@@ -80,7 +80,7 @@ TARGETS = (
     Target("created users / the same with the same validation", Q.CREATED, Q.FASTAPI_VALIDATING, 1.0, 1.4),
     Target("p99 of /useradd / mean latency of pgbench", Q.CREATED_P99, Q.TWO_INSERTS_LATENCY, 8, 5, is_limit=True),
     Target("created users with 5 ms to PostgreSQL / without", Q.FAR, Q.CREATED, 0.6, 0.9),
-    Target("service, a core for each created user", Q.SERVER_CORE, None, 650, 500, "µs", is_limit=True),
+    Target("service, CPU time for each created user", Q.SERVER_CORE, None, 650, 500, "µs", is_limit=True),
     Target("bulk over HTTP / pgbench's single transactions", Q.BULK, Q.TWO_INSERTS, 0.5, 0.8),
     Target("/useradd beside a bulk request / alone", Q.BESIDE_BULK, Q.BESIDE_NO_BULK, 0.5, 0.7),
     Target("results page, most attempts / 10,000", Q.PAGE_MOST, Q.PAGE_FEW, 2, 1.3, is_limit=True),

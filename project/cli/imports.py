@@ -38,7 +38,7 @@ WAIT_S, PAUSES_S = 600, (1, 2, 4, 8, 15)
 """Seconds to wait for PostgreSQL, and pauses between probes in seconds; the last pause is repeated."""
 
 
-class _UnusableError(click.ClickException):
+class _ImportFailedError(click.ClickException):
     """The file or its remaining rows cannot be imported, and a retry is pointless."""
 
     exit_code = 2
@@ -124,9 +124,9 @@ def import_users(
             opened = stack.enter_context(file.open("rb"))
             source = stack.enter_context(open_source(opened, file.name, columns))
         except FileError as error:
-            raise _UnusableError(file_text(error)) from None
+            raise _ImportFailedError(file_text(error)) from None
         except OSError as error:
-            raise _UnusableError(file_text(FileError("unreadable", cause=error.strerror or ""))) from None
+            raise _ImportFailedError(file_text(FileError("unreadable", cause=error.strerror or ""))) from None
         for note in source.notes:
             click.echo(file_text(note), err=True)
         issued = None
@@ -183,11 +183,11 @@ class _Import:
         except FileError as error:
             done = self.counts["created"] + self.counts["existing"] + self.counts["correct"]
             until = gettext("%(done)s imported until row %(row)s.", done=done, row=self.last_row)
-            raise _UnusableError(f"{file_text(error)} {until}") from None
+            raise _ImportFailedError(f"{file_text(error)} {until}") from None
         finally:
             click.echo(self.summary())
         if not self.counts.total():
-            raise _UnusableError(file_text(FileError("no_rows")))
+            raise _ImportFailedError(file_text(FileError("no_rows")))
 
     def _run_groups(self) -> None:
         read = 0

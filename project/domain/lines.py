@@ -132,7 +132,7 @@ class Layout:
         """Format raw lines; return None if a value must be escaped or may be too long."""
         raw = block.content
         expected = (self._all_separators + LINE_END) * (block.rows - 1) + self._all_separators
-        if raw.translate(self._separators_of_blanks, self._harmless) != expected or _has_long_line(raw):
+        if raw.translate(self._separators_of_blanks, self._ordinary_bytes) != expected or _has_long_line(raw):
             return None
         may_be_unsafe = any(byte in raw for byte in self.lead_bytes) or any(hint.search(raw) for hint in self.hints)
         if may_be_unsafe and self.unsafe.search(raw.decode()):
@@ -173,12 +173,12 @@ class Layout:
         return [column.value for column in self.columns if isinstance(column.value, Value)]
 
     @cached_property
-    def _harmless(self) -> bytes:
+    def _ordinary_bytes(self) -> bytes:
         return bytes(byte for byte in range(256) if byte not in _CONTROLS + self.special)
 
     @cached_property
     def _all_separators(self) -> bytes:
-        """The separators of a line: the bytes that remain of a safe line without harmless ones."""
+        """The separators of a line: the bytes that remain of a safe line without ordinary ones."""
         return "".join(column.separator for column in self.columns).encode()
 
     @cached_property

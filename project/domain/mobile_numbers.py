@@ -39,10 +39,10 @@ def find_mobile(digits: str, region: str | None, *, is_international: bool) -> s
     if not digits.isascii():
         return None
     if is_international:
-        plan = next(filter(None, (_plan(digits[:end]) for end in range(1, _MAX_CODE + 1))), None)
+        plan = next(filter(None, (_numbering_plan(digits[:end]) for end in range(1, _MAX_CODE + 1))), None)
         national = digits[len(plan.code) :] if plan else ""
     else:
-        plan = _plan(str(country_code_for_region(region))) if region else None
+        plan = _numbering_plan(str(country_code_for_region(region))) if region else None
         if plan is None or plan.region != region or digits.startswith(plan.code):
             return None
         if plan.international_prefix.match(digits):
@@ -65,7 +65,7 @@ def _is_mobile(national: str, plan: _Plan) -> bool:
 
 
 @cache
-def _plan(code: str) -> _Plan | None:
+def _numbering_plan(code: str) -> _Plan | None:
     """Return the plan of a country code; None if there is none or numbers are rewritten."""
     regions = COUNTRY_CODE_TO_REGION_CODE.get(int(code)) if code.isdigit() and code[0] != "0" else None
     metadata = PhoneMetadata.metadata_for_region(regions[0], None) if regions else None

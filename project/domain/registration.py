@@ -63,7 +63,7 @@ class Registration:
 
     @classmethod
     def of_line(cls, attempt: NewAttempt, new_user: NewUser, request_key: str) -> "Registration":
-        """Return the registration of one of several users; store its derived key in the attempt."""
+        """Build the registration of one of several users; store the hash of its key in `attempt`."""
         key = line_key(request_key, new_user.fingerprint())
         attempt.key_hash = hash_key(key)
         return cls(attempt=attempt, key=key, new_user=new_user)

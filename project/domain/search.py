@@ -15,7 +15,7 @@ def words(text: str) -> list[str]:
     return list(dict.fromkeys(unicodedata.normalize("NFC", text).split()))[:MAX_WORDS]
 
 
-def pattern(word: str) -> str:
+def spelling_regex(word: str) -> str:
     """Return a regular expression for PostgreSQL that matches a word in any spelling.
 
     Spellings differ in letter case, in е for ё, and in Unicode normalization. The expression contains every letter in

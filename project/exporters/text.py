@@ -31,7 +31,9 @@ def stream(count: CountAttempts, lines: Lines, heading: Heading, translations: T
 
     The last line contains the number of rows. If it is missing, the download is incomplete.
     """
-    yield _encoded([f"{BYTE_ORDER_MARK}{_clean(summary.title(heading, translations)).upper()} (useradd)", "=" * WIDTH])
+    yield _encoded(
+        [f"{BYTE_ORDER_MARK}{_replace_breaks(summary.title(heading, translations)).upper()} (useradd)", "=" * WIDTH]
+    )
     report = count()
     yield _encoded(sections(report, heading, translations))
     rows = 0
@@ -50,7 +52,7 @@ def _encoded(lines: Iterable[str]) -> bytes:
 def sections(report: Report, heading: Heading, translations: Translations) -> Iterator[str]:
     """Yield the lines between the title and the rows."""
     _ = translations.gettext
-    yield from _pairs(summary.heading_lines(heading, report, translations))
+    yield from _aligned_lines(summary.heading_lines(heading, report, translations))
     yield from _section(_("Totals"), _totals(report, translations))
     yield from _section(_("HTTP statuses"), _statuses(report, translations))
     yield from _section(_("Why no user was created"), _reasons(report, translations))
@@ -77,7 +79,7 @@ def _labels(translations: Translations) -> tuple[Label, Label, Label, Label]:
         lambda status, _code: outcomes[Outcome.of(status)],
         lambda status, _code: str(status or ABSENT),
         lambda _status, code: "" if code == CREATED else code,
-        lambda _status, code: "" if code == CREATED else _clean(translations.reason(code)),
+        lambda _status, code: "" if code == CREATED else _replace_breaks(translations.reason(code)),
     )
 
 
@@ -146,9 +148,9 @@ def _section(name: str, lines: Iterable[str], hint: str = "") -> Iterator[str]:
     yield from lines
 
 
-def _pairs(pairs: list[tuple[str, str]]) -> Iterator[str]:
+def _aligned_lines(pairs: list[tuple[str, str]]) -> Iterator[str]:
     width = max(len(name) for name, _value in pairs) + 3
-    return (f"{_clean(name) + ':':<{width}}{_clean(value)}" for name, value in pairs)
+    return (f"{_replace_breaks(name) + ':':<{width}}{_replace_breaks(value)}" for name, value in pairs)
 
 
 def _totals(report: Report, translations: Translations) -> Iterator[str]:
@@ -168,9 +170,9 @@ def _reasons(report: Report, translations: Translations) -> Iterator[str]:
         yield ABSENT
     width = max(39, *(len(translations.reason(row.code)) for row in report.by_error_code), 0)
     for row in report.by_error_code:
-        name = _clean(translations.reason(row.code))
+        name = _replace_breaks(translations.reason(row.code))
         line = _count_line(row.status, name, width, row.count, report.total, translations)
-        yield f"{line}  {_clean(row.code)}"
+        yield f"{line}  {_replace_breaks(row.code)}"
 
 
 def _count_line(status: int, name: str, width: int, count: int, total: int, translations: Translations) -> str:
@@ -197,8 +199,8 @@ def _right(cells: Iterable[str], widths: list[int]) -> str:
 def _cell(value: Value, content: str) -> str:
     """Return the text of a cell on one line, with an apostrophe before a formula."""
     cell = formulas.disarmed(content, is_phone=value is Value.PHONE)
-    return _clean(cell)
+    return _replace_breaks(cell)
 
 
-def _clean(value: str) -> str:
+def _replace_breaks(value: str) -> str:
     return value if value.isprintable() else _BREAKING.sub(" ", value)

@@ -11,7 +11,7 @@ from typing import BinaryIO
 from project.domain.errors import FieldError, RefusalError, ValidationFailedError
 from project.importers.columns import MAX_TITLES, Columns
 from project.importers.encodings import open_text
-from project.importers.rows import MAX_LINE, FileError, Row, Source, line_too_long, table_row
+from project.importers.rows import MAX_LINE, FileError, Row, Source, line_too_long_error, table_row
 
 DELIMITERS = (",", ";", "\t", "|")
 """Supported delimiters. Excel writes semicolons in locales with a decimal comma, and tabs as "Unicode text"."""
@@ -74,7 +74,7 @@ def _rows(
 ) -> Iterator[Row]:
     for number, line in lines:
         if line is None:
-            yield Row(number, (), {}, line_too_long(), tell())
+            yield Row(number, (), {}, line_too_long_error(), tell())
             continue
         cells = _parse(line, delimiter)
         if cells is None:

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from project.domain.errors import FIELDS, RefusalError
 from project.domain.strict_json import parse_line
-from project.importers.rows import MAX_LINE, FileError, Row, Source, line_too_long
+from project.importers.rows import MAX_LINE, FileError, Row, Source, line_too_long_error
 
 
 def open_ndjson(file: BinaryIO) -> Source:
@@ -34,7 +34,7 @@ def _rows(file: BinaryIO) -> Iterator[Row]:
             part = file.readline(MAX_LINE + 1)
         read += len(part)
         if len(line) > MAX_LINE:
-            yield _row(number, {}, line_too_long(), read)
+            yield _row(number, {}, line_too_long_error(), read)
         elif line.removeprefix(codecs.BOM_UTF8).strip():
             try:
                 yield _row(number, parse_line(line, number), None, read)

@@ -90,6 +90,6 @@ def table_row(
     return Row(number, cells, body, ValidationFailedError(wrong) if wrong else None, read)
 
 
-def line_too_long() -> RefusalError:
+def line_too_long_error() -> RefusalError:
     """Return the refusal for a line that exceeds MAX_LINE."""
     return RefusalError("body_too_large", "line", limit=MAX_LINE // 1024)

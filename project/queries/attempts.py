@@ -22,9 +22,17 @@ from sqlalchemy import (
 
 from project.domain.attempts import AttemptDetail, AttemptFilter, AttemptRow, first_id
 from project.domain.errors import FieldError
-from project.domain.search import pattern
+from project.domain.search import spelling_regex
 from project.models import Attempt
-from project.queries.filters import SEARCH_S, conditions, is_login, kinds, limit_search, set_timeout, within
+from project.queries.filters import (
+    SEARCH_S,
+    conditions,
+    is_login,
+    limit_search,
+    outcome_conditions,
+    set_timeout,
+    within,
+)
 
 RELATED_S = 0.3
 """Time limit in seconds of each query for attempts with the same contact, on which there is no index."""
@@ -112,7 +120,7 @@ def find_same_contact(connection: Connection, attempt: AttemptRow, within: timed
         return Related(None, None)
     set_timeout(connection, RELATED_S)
     since, until = (first_id(attempt.received_at + distance) for distance in (-within, within))
-    name = Attempt.sent["name"].astext.regexp_match(f"^{pattern(attempt.name)}$")
+    name = Attempt.sent["name"].astext.regexp_match(f"^{spelling_regex(attempt.name)}$")
     return _find_related(connection, attempt, Attempt.id.between(since, until), or_(*in_common), name)
 
 
@@ -156,7 +164,7 @@ def select_first(
     kind = _existing_kinds()
     inside = (Attempt.status == kind.c.status, Attempt.code == kind.c.code, *within(attempt_filter))
     first = query.where(*inside).lateral("first")
-    wanted = kinds(attempt_filter, kind.c.status, kind.c.code)
+    wanted = outcome_conditions(attempt_filter, kind.c.status, kind.c.code)
     merged = select(*first.c).select_from(kind).join(first, true()).where(*wanted)
     return merged.order_by(first.c.id.desc() if newest_first else first.c.id).limit(limit)
 

@@ -29,7 +29,7 @@ from project.domain.grains import EARLIEST, LATEST, Span, cover
 from project.domain.reports import DURATION_BUCKETS_MS, CountKey, Counts
 from project.models import Attempt, AttemptCount
 from project.queries.aggregates import DURATION_BUCKET, get_watermark
-from project.queries.filters import conditions, kinds, limit_search, within
+from project.queries.filters import conditions, limit_search, outcome_conditions, within
 
 Columns = Sequence[SQLColumnExpression[Any]]
 Spans = Sequence[tuple[int, Span]]
@@ -115,7 +115,7 @@ def _aggregated(spans: Spans, attempt_filter: AttemptFilter, sums: Columns, grou
     )
     span = func.unnest(*lists).table_valued("bucket", "grain", "since", "until", name="span").render_derived()
     inside = (AttemptCount.grain == span.c.grain, AttemptCount.at >= span.c.since, AttemptCount.at < span.c.until)
-    wanted = kinds(attempt_filter, AttemptCount.status, AttemptCount.code)
+    wanted = outcome_conditions(attempt_filter, AttemptCount.status, AttemptCount.code)
     found = select(*sums).where(*inside, *wanted).group_by(*groups).lateral("found")
     return select(*(span.c.bucket, *found.c)).select_from(span).join(found, true())
 
@@ -128,7 +128,7 @@ def _unaggregated(
     These are the rows of spans without a grain and the rows after the watermark. If the watermark is above `max_seq`,
     the rows between the two are subtracted instead.
     """
-    wanted = kinds(attempt_filter, *_KIND)
+    wanted = outcome_conditions(attempt_filter, *_KIND)
     for bucket, span in spans:
         if span.grain is None:
             part = replace(attempt_filter, since=span.since, until=span.until, max_seq=watermark)

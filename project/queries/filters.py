@@ -20,7 +20,7 @@ from sqlalchemy import (
 from project.database import remaining
 from project.domain.attempts import AttemptFilter, Outcome, first_id, parse_id
 from project.domain.masking import mask, mask_email, mask_request_id
-from project.domain.search import pattern, words
+from project.domain.search import spelling_regex, words
 from project.domain.usernames import fold
 from project.models import Attempt
 
@@ -45,8 +45,8 @@ def conditions(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
     """Return the conditions for all parts of a filter."""
     return [
         *within(attempt_filter),
-        *kinds(attempt_filter, Attempt.status, Attempt.code),
-        *matches(attempt_filter),
+        *outcome_conditions(attempt_filter, Attempt.status, Attempt.code),
+        *search_conditions(attempt_filter),
         *_from_client(attempt_filter),
     ]
 
@@ -63,7 +63,7 @@ def within(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
     return wanted
 
 
-def kinds(
+def outcome_conditions(
     attempt_filter: AttemptFilter, status: SQLColumnExpression[int], code: SQLColumnExpression[str]
 ) -> list[ColumnElement[bool]]:
     """Return the conditions for outcomes, codes and statuses on the given columns."""
@@ -90,7 +90,7 @@ def set_timeout(connection: Connection, seconds: float = SEARCH_S) -> None:
     connection.execute(text(f"set local statement_timeout = '{seconds * 1000:.0f}ms'"))
 
 
-def matches(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
+def search_conditions(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
     """Return the condition for the search text, in a list that is empty if there is no text.
 
     The text is `=` and a username, an attempt ID, a client's request ID, a contact, or words. Each word has to be a
@@ -112,7 +112,7 @@ def matches(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
 
 def _has_word(word: str, *, unmasked: bool) -> ColumnElement[bool]:
     """Return the condition that a word is a part of the username or name, or a contact."""
-    spelling = pattern(word)
+    spelling = spelling_regex(word)
     in_username = Attempt.username.regexp_match(spelling)
     if unmasked:
         return or_(in_username, Attempt.sent["name"].astext.regexp_match(spelling), *_has_contact(word))
@@ -121,7 +121,7 @@ def _has_word(word: str, *, unmasked: bool) -> ColumnElement[bool]:
 
 def _has_contact(text: str) -> Iterator[ColumnElement[bool]]:
     if "@" in text:
-        yield Attempt.email_masked.regexp_match(f"^{pattern(mask_email(text))}$")
+        yield Attempt.email_masked.regexp_match(f"^{spelling_regex(mask_email(text))}$")
     if digits := phone_pattern(text):
         yield func.regexp_replace(Attempt.phone_masked, r"[^\d•]", "", "g").regexp_match(digits)
 
@@ -149,7 +149,7 @@ def _from_client(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
     if attempt_filter.client_address:
         wanted.append(Attempt.client_address == attempt_filter.client_address)
     if attempt_filter.client_program:
-        wanted.append(Attempt.user_agent.regexp_match(pattern(attempt_filter.client_program)))
+        wanted.append(Attempt.user_agent.regexp_match(spelling_regex(attempt_filter.client_program)))
     return wanted
 
 

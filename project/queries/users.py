@@ -11,7 +11,7 @@ from project.database import Database, PreparedStatement, Row
 from project.domain.attempts import parse_id
 from project.domain.logins import Identifiers
 from project.domain.registration import Account, Role
-from project.domain.search import pattern, words
+from project.domain.search import spelling_regex, words
 from project.domain.users import UserDetail, UserFilter
 from project.models import Identifier, User
 from project.queries.filters import phone_pattern, set_timeout
@@ -111,12 +111,12 @@ def contains(text: str) -> ColumnElement[bool]:
     if digits := phone_pattern(text):
         alternatives.append(User.phone.regexp_match(digits))
     if "•" in text:
-        alternatives.append(User.email.regexp_match(f"^{'.*'.join(map(pattern, text.split('•')))}$"))
+        alternatives.append(User.email.regexp_match(f"^{'.*'.join(map(spelling_regex, text.split('•')))}$"))
     return or_(*alternatives)
 
 
 def _has_word(word: str) -> ColumnElement[bool]:
-    spelling = pattern(word)
+    spelling = spelling_regex(word)
     return or_(*(column.regexp_match(spelling) for column in (User.username, User.name, User.email)))
 
 

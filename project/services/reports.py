@@ -195,7 +195,7 @@ def iter_blocks(database: ReadDatabase, report: Report, layout: Layout, *, size:
     Attempts that retention deletes during the export are missing.
     """
     database = database.at_least(report.lsn)
-    raw = _iter_raw(database, lines_query(report.attempt_filter, layout, size))
+    raw = _iter_raw_blocks(database, lines_query(report.attempt_filter, layout, size))
     executor = ThreadPoolExecutor(1, "export")
     try:
         pending = deque(executor.submit(next, raw, None) for _ in range(AHEAD))
@@ -210,7 +210,7 @@ def iter_blocks(database: ReadDatabase, report: Report, layout: Layout, *, size:
         executor.shutdown(cancel_futures=True)
 
 
-def _iter_raw(database: Database, query: PreparedQuery) -> Iterator[RawBlock]:
+def _iter_raw_blocks(database: Database, query: PreparedQuery) -> Iterator[RawBlock]:
     last = UUID(int=0)
     while raw_block := _retry_overloaded(lambda: find_lines(database, query, last)):  # noqa: B023
         last = raw_block.last

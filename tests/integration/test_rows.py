@@ -137,7 +137,7 @@ def test_a_search_that_takes_too_long_is_cancelled(
     log: list[dict[str, Any]], runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(filters, "SEARCH_S", 0.05)
-    monkeypatch.setattr(filters, "matches", lambda _: [literal_column("(select 1 from pg_sleep(9)) = 1")])
+    monkeypatch.setattr(filters, "search_conditions", lambda _: [literal_column("(select 1 from pg_sleep(9)) = 1")])
 
     attempt_filter = AttemptFilter(text="some")
     with pytest.raises(SearchTooBroadError):
