@@ -44,6 +44,16 @@ def sentence_with_last_request(state: ServiceState, received_at: datetime | None
     return gettext("All is well, last request %(time)s.", time=minute(received_at))
 
 
+def sentence_without_statistics(state: ServiceState) -> str:
+    """Describe the state in one sentence on a page that cannot show statistics.
+
+    A single request can fail while the state is fine: one stuck connection is no outage.
+    """
+    if state.users_unavailable_since or state.statistics_unavailable_since:
+        return sentence(state)
+    return gettext("Statistics cannot be shown now.")
+
+
 def lines(state: ServiceState) -> list[StateLine]:
     """Describe the state in four lines."""
     users, statistics = state.users_unavailable_since, state.statistics_unavailable_since

@@ -61,16 +61,20 @@ def unavailable(error: RefusalError) -> Response:
 def _results(
     selection: Selection, found: page_data.Results, last_request: datetime | None = None, **values: object
 ) -> str:
-    state = service_state.current_state()
+    state, is_failed = service_state.current_state(), "problem" in values
+    if is_failed:
+        sentence = service_state.sentence_without_statistics(state)
+    else:
+        sentence = service_state.sentence_with_last_request(state, last_request)
     return render_template(
         "reports/results.html",
         selection=selection,
         found=found,
         labels=labels,
         headings=headings,
-        is_well=state.is_well,
-        sentence=service_state.sentence_with_last_request(state, last_request),
-        as_of=None if "problem" in values else service_state.minute(selection.now),
+        is_well=state.is_well and not is_failed,
+        sentence=sentence,
+        as_of=None if is_failed else service_state.minute(selection.now),
         **values,
     )
 

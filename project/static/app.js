@@ -109,7 +109,7 @@ function showState(line, state) {
 }
 
 async function watchState() {
-  const line = document.getElementById("state");
+  const line = document.querySelector("#state[data-watch]");
   if (!line || document.hidden) return;
   const state = await readState(line);
   showState(line, state);

@@ -4,7 +4,7 @@ Pages say so, keep the session, and recover by themselves.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -13,11 +13,19 @@ from tests.browser.conftest import PageErrors
 from tests.chaos.load import Client
 from tests.chaos.postgres import Postgres
 from tests.chaos.processes import HOST
+from tests.chaos.proxy import Proxy
 from tests.chaos.service import Service, migrate
 
 pytestmark = pytest.mark.browser
 
 BACK_MS = 15_000
+NO_CONNECTION = re.compile(r"^No connection to the database since \d\d:\d\d\.$")
+OUTAGES: dict[str, tuple[Callable[[Postgres, Proxy], object], Callable[[Postgres, Proxy], object]]] = {
+    "frozen": (lambda postgres, _: postgres.freeze(), lambda postgres, _: postgres.thaw()),
+    "stopped": (lambda postgres, _: postgres.stop(), lambda postgres, _: postgres.start()),
+    "unreachable": (lambda _, proxy: proxy.blackhole(), lambda _, proxy: proxy.pass_through()),
+}
+"""Name -> how an outage begins and ends."""
 RELOAD_IS_PREVENTED = """() => new Promise((resolve) => document.addEventListener(
     "htmx:before:request", (event) => queueMicrotask(() => resolve(event.defaultPrevented)), { once: true }))"""
 
@@ -32,9 +40,17 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="module")
-def service(postgres: Postgres) -> Iterator[Service]:
+def proxy(postgres: Postgres) -> Iterator[Proxy]:
+    """The network between the service and this PostgreSQL."""
+    proxy = Proxy(postgres.port)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture(scope="module")
+def service(postgres: Postgres, proxy: Proxy) -> Iterator[Service]:
     """A service that uses this PostgreSQL."""
-    service = Service(postgres.url()).start()
+    service = Service(postgres.url(port=proxy.port)).start()
     yield service
     service.close()
 
@@ -134,17 +150,35 @@ def test_an_open_page_tells_that_the_network_is_lost_and_when_it_is_back(
     page_errors.console[:] = [error for error in page_errors.console if "ERR_INTERNET_DISCONNECTED" not in error]
 
 
-def test_the_state_page_changes_with_the_state(page: Page, postgres: Postgres) -> None:
-    page.goto("/results/")
-    page.goto("/state/")
-    lines = page.locator("[data-line]")
-    expect(page.locator("#state")).to_have_text("All is well.")
-    postgres.stop()
+@pytest.mark.parametrize("outage", OUTAGES)
+def test_the_state_and_the_explanation_of_an_outage_never_contradict_each_other(
+    results_page: Page, postgres: Postgres, proxy: Proxy, outage: str
+) -> None:
+    begin, end = OUTAGES[outage]
+    state, unavailable = (
+        results_page.locator("#state"),
+        results_page.get_by_role("region", name="The database does not"),
+    )
+    state_page = results_page.context.new_page()
+    state_page.goto("/state/")
+    lines = state_page.locator("[data-line]")
+    expect(state_page.locator("#state")).to_have_text("All is well.")
+    begin(postgres, proxy)
+    results_page.reload()
 
-    expect(page.locator("#state")).to_contain_text("No connection to the database", timeout=BACK_MS)
+    expect(unavailable).to_be_visible()
+    expect(state).to_have_text(NO_CONNECTION)
+    expect(state_page.locator("#state")).to_have_text(NO_CONNECTION, timeout=BACK_MS)
     expect(lines.first).to_have_text(re.compile(r"^no, since \d\d:\d\d$"))
     expect(lines.nth(1)).to_have_text("yes, on disk until the database answers")
-    postgres.start()
+    expect(lines.nth(2)).to_have_text(re.compile(r"^no, since \d\d:\d\d$"))
+    results_page.get_by_role("searchbox", name="Search").focus()  # the page does not reload itself
+    end(postgres, proxy)
 
-    expect(page.locator("#state")).to_have_text("All is well again.", timeout=BACK_MS)
+    expect(state_page.locator("#state")).to_have_text("All is well again.", timeout=BACK_MS)
     expect(lines.first).to_have_text("yes")
+    expect(unavailable).to_be_visible()
+    expect(state).to_have_text(NO_CONNECTION)
+    results_page.get_by_role("heading", level=1).click()
+    expect(state).to_have_text(re.compile(r"^All is well, last request"), timeout=BACK_MS)
+    expect(unavailable).to_have_count(0)

@@ -11,7 +11,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from project.domain.errors import DatabaseUnavailableError, QueryTimeoutError
+from project.domain.errors import DatabaseUnavailableError, OverloadedError, QueryTimeoutError, RefusalError
 from project.domain.reports import Bucket
 from project.reports import page_data
 from project.reports.charts import times_label
@@ -525,16 +525,25 @@ def test_a_search_whose_hits_take_too_long_to_count_is_reported_and_rows_are_sho
     assert logins(page) == ["petrov.ivan"]
 
 
-def test_an_outage_is_an_error_page(reader: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "title"),
+    [(DatabaseUnavailableError, "База данных не отвечает"), (OverloadedError, "Сервис перегружен")],
+)
+def test_a_failed_page_says_why_and_never_that_all_is_well(
+    reader: FlaskClient, monkeypatch: pytest.MonkeyPatch, error: type[RefusalError], title: str
+) -> None:
     def fail(*_: object, **__: object) -> None:
-        raise DatabaseUnavailableError
+        raise error
 
     monkeypatch.setattr(service, "build_report", fail)
 
     response = reader.get("/results/", headers=HTML)
 
     assert response.status_code == 503
-    assert "База данных не отвечает" in text_of(response.text)
+    assert title in text_of(response.text)
+    assert "Сейчас статистика недоступна." in text_of(response.text)
+    assert "всё работает" not in response.text.lower()  # neither now nor by the script later
+    assert 'id="state" class="state away"' in response.text
     assert int(response.headers["Retry-After"]) > 0
 
 
