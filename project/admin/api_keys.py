@@ -10,14 +10,14 @@ from wtforms import StringField
 from project.admin.confirmation import (
     Confirmation,
     ConfirmForm,
+    derivation_key,
+    find_pending_secret,
     is_reauthenticated,
-    issued,
-    key_of,
-    redirect_to_issued,
+    redirect_to_secret,
     render_confirmation,
-    show_issued,
+    render_secret,
 )
-from project.admin.routes import PAGE_SIZE, before, bp, list_state, render_list
+from project.admin.routes import PAGE_SIZE, bp, list_parameters, page_cursor, render_list
 from project.contract.error_codes import message_text
 from project.domain.api_keys import derive_api_key, normalize_name
 from project.domain.errors import RuleError
@@ -46,31 +46,46 @@ class KeyForm(ConfirmForm):
 @page_parameters("before")
 def api_keys() -> ResponseReturnValue:
     """List all API keys, newest first, including revoked ones."""
-    rows = service.find_page(get_runtime().read_database.primary, PAGE_SIZE + 1, before())
-    values = {"is_required": get_runtime().config.api_keys_required, "came_from": list_state("before")}
+    rows = service.find_page(get_runtime().read_database.primary, PAGE_SIZE + 1, page_cursor())
+    values = {"is_required": get_runtime().config.api_keys_required, "came_from": list_parameters("before")}
     return render_list("admin/api_keys.html", rows, **values)
 
 
 @bp.route("/api-keys/new/", methods=["GET", "POST"])
 def create_api_key() -> ResponseReturnValue:
-    """Show the form (GET), create an API key (POST), and after that show the key once (GET)."""
-    runtime, form = get_runtime(), KeyForm(request.form)
-    if kept := issued():
-        api_key = derive_api_key(runtime.passwords, kept[0])
-        if service.is_valid(runtime.database, api_key):
-            title, back = gettext("New key: %(name)s", name=kept[1]), url_for("admin.api_keys")
-            return show_issued(title, api_key, back, example=True)
-    name = _checked_name(form) if request.method == "POST" else None
+    """Show the form (GET), create an API key (POST), or show the new key once (GET)."""
+    if (page := _render_new_key()) is not None:
+        return page
+    form = KeyForm(request.form)
+    name = _validated_name(form) if request.method == "POST" else None
     if name is None or not is_reauthenticated(form):
         page = render_template("admin/new_api_key.html", form=form, asks_password=reauthentication.is_required())
         return page, 422 if form.errors else 200
-    key = key_of(form)
+    return _issue_key(name, form)
+
+
+def _issue_key(name: str, form: KeyForm) -> ResponseReturnValue:
+    """Create an API key, and redirect to the page that shows it once."""
+    runtime, key = get_runtime(), derivation_key(form)
     service.issue(runtime.database, name, request_state().account.id, derive_api_key(runtime.passwords, key))
-    return redirect_to_issued(key, name)
+    return redirect_to_secret(key, name)
 
 
-def _checked_name(form: KeyForm) -> str | None:
-    """Return the normalized name from the form; if invalid, return None and set form errors."""
+def _render_new_key() -> ResponseReturnValue | None:
+    """Return the page with the key created by _issue_key(), or None if there is none."""
+    pending, runtime = find_pending_secret(), get_runtime()
+    if pending is None:
+        return None
+    key, name = pending
+    api_key = derive_api_key(runtime.passwords, key)
+    if not service.is_valid(runtime.database, api_key):
+        return None
+    title = gettext("New key: %(name)s", name=name)
+    return render_secret(title, api_key, url_for("admin.api_keys"), example=True)
+
+
+def _validated_name(form: KeyForm) -> str | None:
+    """Return the normalized name from the form; if invalid, set form errors and return None."""
     try:
         return normalize_name(form.name.data or "")
     except RuleError as error:
@@ -82,13 +97,13 @@ def _checked_name(form: KeyForm) -> str | None:
 @page_parameters("before")
 def revoke_api_key(key_id: UUID) -> ResponseReturnValue:
     """Ask for confirmation (GET) or revoke an API key (POST)."""
-    back = url_for("admin.api_keys", **list_state("before"))
+    back_url = url_for("admin.api_keys", **list_parameters("before"))
     form = ConfirmForm(request.form)
     if request.method != "POST" or not is_reauthenticated(form):
         key = service.find(get_runtime().read_database.primary, key_id)
         if key is None:
             abort(404)
-        return render_confirmation(REVOKE, key.name, back, form)
+        return render_confirmation(REVOKE, key.name, back_url, form)
     name = service.revoke(get_runtime().database, key_id, request_state().account.id)
     flash(REVOKE.done % {"name": name}, "ok")
-    return redirect(back)
+    return redirect(back_url)

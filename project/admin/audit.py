@@ -8,7 +8,7 @@ from uuid import UUID
 from flask import Response, request
 from flask.typing import ResponseReturnValue
 
-from project.admin.routes import PAGE_SIZE, before, bp, render_list
+from project.admin.routes import PAGE_SIZE, bp, page_cursor, render_list
 from project.domain.audit import Action, ActorKind, Entry, NewEntry
 from project.exporters.formulas import disarmed
 from project.http import rate_limits
@@ -26,8 +26,8 @@ COLUMNS = ("id", "at", "actor_kind", "actor_id", "actor", "action", "target_id",
 @page_parameters("about", "before")
 def audit() -> ResponseReturnValue:
     """List the entries of the audit log, newest first, optionally about one user or key."""
-    about = _about()
-    rows = service.find_page(get_runtime().read_database.primary, PAGE_SIZE + 1, before(), about)
+    about = _target_id()
+    rows = service.find_page(get_runtime().read_database.primary, PAGE_SIZE + 1, page_cursor(), about)
     filters = {"about": str(about)} if about else {}
     return render_list("admin/audit.html", rows, filters=filters, action_label=action_label, actor_label=actor_label)
 
@@ -37,7 +37,7 @@ def audit() -> ResponseReturnValue:
 def audit_export() -> Response:
     """Stream the entries of the audit log as CSV, optionally about one user or key."""
     rate_limits.consume_for_reader(rate_limits.EXPORTS)
-    about, runtime = _about(), get_runtime()
+    about, runtime = _target_id(), get_runtime()
     database = runtime.read_database.primary
     first = service.find_page(database, service.BLOCK, None, about)  # an outage is answered before anything is sent
     details = {"format": "csv", "file": "audit_log"}
@@ -48,7 +48,7 @@ def audit_export() -> Response:
 
 
 def action_label(entry: Entry) -> str:
-    """Return the label of the action of an entry, with its details."""
+    """Return the translated name of the action of an audit log entry, followed by its details."""
     labels = {
         Action.USER_BLOCKED: gettext("User blocked"),
         Action.USER_UNBLOCKED: gettext("User unblocked"),
@@ -84,7 +84,7 @@ def _detail_label(name: str, value: str | int) -> str:
 
 
 def actor_label(entry: Entry) -> str:
-    """Return the label of the actor of an entry."""
+    """Return who did the action of an audit log entry: a login, an API key or the command line."""
     match entry.actor_kind:
         case ActorKind.COMMAND:
             return gettext("Command line")
@@ -94,12 +94,15 @@ def actor_label(entry: Entry) -> str:
             return entry.actor or str(entry.actor_id)
 
 
-def _about() -> UUID | None:
+def _target_id() -> UUID | None:
     return request.args.get("about", type=UUID)
 
 
 def _csv(blocks: Iterable[list[Entry]]) -> Iterator[str]:
-    """Yield the file in parts. An apostrophe is written before values that look like formulas."""
+    """Yield the CSV file in parts.
+
+    An apostrophe precedes values that spreadsheet programs would execute as formulas.
+    """
     yield ",".join(COLUMNS) + "\r\n"
     for block in blocks:
         part = io.StringIO()

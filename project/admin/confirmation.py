@@ -14,12 +14,12 @@ from project.http import reauthentication
 from project.http.translations import gettext
 
 SHOWN_S = 60
-"""Seconds after which an issued secret is no longer shown."""
+"""Seconds after which a new password or API key is no longer shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """The texts of a confirmation page, and the message after the change."""
+    """The texts of a confirmation page; `done` is the message after the change."""
 
     title: str
     explanation: str
@@ -32,16 +32,19 @@ class ConfirmForm(Form):
 
     password = PasswordField(_("Your password"))
     once = HiddenField(default=new_key)
-    """The key from which an issued secret is derived, so that a form that is sent twice issues the same secret."""
+    """Key from which the new password or API key is derived: a form that is sent twice issues the same secret."""
 
 
-def render_confirmation(confirmation: Confirmation, name: str, back: str, form: ConfirmForm) -> ResponseReturnValue:
-    """Return a confirmation page, whose form sends a POST to the same address."""
+def render_confirmation(confirmation: Confirmation, name: str, back_url: str, form: ConfirmForm) -> ResponseReturnValue:
+    """Return a confirmation page, whose form sends a POST to the same address.
+
+    `name` replaces `%(name)s` in its title, and `back_url` is the address of its cancel link.
+    """
     page = render_template(
         "admin/confirmation.html",
         confirmation=confirmation,
         title=confirmation.title % {"name": name},
-        back=back,
+        back=back_url,
         form=form,
         asks_password=reauthentication.is_required(),
     )
@@ -57,30 +60,34 @@ def is_reauthenticated(form: ConfirmForm) -> bool:
     return False
 
 
-def redirect_to_issued(key: str, name: str) -> ResponseReturnValue:
-    """Redirect to the same address with GET, which shows the secret derived from this key once.
+def redirect_to_secret(key: str, name: str) -> ResponseReturnValue:
+    """Redirect to the same address with GET, which shows once the secret derived from `key`.
 
-    The session contains the key. Without PASSWORD_SECRET, nobody can derive the secret from it.
+    `name` is the name of the user or API key to which the secret belongs. The session cookie contains `key`, but
+    deriving the secret from it also takes PASSWORD_SECRET.
     """
     session["issued"] = {"path": request.path, "key": key, "name": name, "at": int(time.time())}
     return redirect(request.full_path.rstrip("?"))
 
 
-def issued() -> tuple[str, str] | None:
-    """Return derivation key and name of the secret that this page has to show, or None."""
-    kept = session.get("issued")
-    if request.method != "GET" or not kept or kept["path"] != request.path or time.time() - kept["at"] > SHOWN_S:
+def find_pending_secret() -> tuple[str, str] | None:
+    """Return the arguments of redirect_to_secret() if it redirected to this page, or None."""
+    pending = session.get("issued")
+    if request.method != "GET" or not pending or pending["path"] != request.path:
         return None
-    return kept["key"], kept["name"]
+    return None if time.time() - pending["at"] > SHOWN_S else (pending["key"], pending["name"])
 
 
-def show_issued(title: str, secret: str, back: str, *, example: bool) -> ResponseReturnValue:
-    """Return the page that shows a secret. If it is reloaded, the form is shown instead."""
+def render_secret(title: str, secret: str, back_url: str, *, example: bool) -> ResponseReturnValue:
+    """Return a page that shows a secret, with an example request for an API key if `example`.
+
+    A reload of the page shows the form instead.
+    """
     session.pop("issued")
-    return render_template("admin/secret.html", title=title, secret=secret, back=back, example=example)
+    return render_template("admin/secret.html", title=title, secret=secret, back=back_url, example=example)
 
 
-def key_of(form: ConfirmForm) -> str:
-    """Return the key of a form, or a new key if it is missing or invalid."""
+def derivation_key(form: ConfirmForm) -> str:
+    """Return the value of the field `once`, or a new key if it is missing or invalid."""
     key = form.once.data or ""
     return key if re.fullmatch(r"[\w-]{16,64}", key, re.ASCII) else new_key()

@@ -1,4 +1,4 @@
-"""Administration pages that import a file: upload, check, create users, download results."""
+"""Administration pages that create users from an uploaded file."""
 
 import io
 from pathlib import PurePath
@@ -31,7 +31,7 @@ HARD_BODY_LIMIT = MAX_FILE + 2**20
 """Maximum number of bytes of an upload that the server passes to the application."""
 MAX_SHOWN = 100
 """Maximum number of refused rows on the page; the download contains all of them."""
-MAX_NAME = 200
+MAX_NAME_LENGTH = 200
 TYPES = {
     "csv": "text/csv; charset=utf-8",
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
@@ -60,7 +60,7 @@ def imports() -> str:
 @bp.route("/imports/new/", methods=["GET", "POST"])
 @page_parameters()
 def new_import() -> ResponseReturnValue:
-    """Show the form to upload a file (GET), or store a file and start checking it (POST).
+    """Show the upload form (GET), or store a file and wake the thread that validates it (POST).
 
     The CSRF token is checked here, because the body may be read only after its limit has been raised, which is done
     only for administrators.
@@ -72,7 +72,7 @@ def new_import() -> ResponseReturnValue:
     form, file = UploadForm(request.form), request.files.get("file")
     if file is None or not file.filename:
         return _upload_page(form, gettext("Choose a file.")), 422
-    name = clean(PurePath(file.filename.replace("\\", "/")).name, MAX_NAME)
+    name = clean(PurePath(file.filename.replace("\\", "/")).name, MAX_NAME_LENGTH)
     by = request_state().account.id
     ignore_unknown = bool(form.ignore_unknown.data)
     import_id = service.upload(get_runtime().database, by, name, file.read(), ignore_unknown=ignore_unknown)
@@ -90,13 +90,13 @@ def _upload_page(form: UploadForm, error: str = "") -> str:
 @bp.route("/imports/<uuid:import_id>/", methods=["GET", "POST"])
 @page_parameters()
 def show_import(import_id: UUID) -> ResponseReturnValue:
-    """Show the progress and result of an import (GET), or start creating its users (POST)."""
-    form, run = ConfirmForm(request.form), _find(import_id)
+    """Show the progress and result of an import (GET), or start to create its users (POST)."""
+    form, run = ConfirmForm(request.form), _find_import(import_id)
     if request.method != "POST":
-        return _page(run, form)
+        return _render_import(run, form)
     if run.state is ImportState.CHECKED:
         if not is_reauthenticated(form):
-            return _page(run, form), 422
+            return _render_import(run, form), 422
         service.start(get_runtime().database, get_runtime().passwords, import_id, request_state().account.id)
         get_import_runner().wake()
     return redirect(url_for("admin.show_import", import_id=import_id))
@@ -105,7 +105,7 @@ def show_import(import_id: UUID) -> ResponseReturnValue:
 @bp.route("/imports/<uuid:import_id>/credentials/", methods=["GET", "POST"])
 def import_credentials(import_id: UUID) -> ResponseReturnValue:
     """Ask for confirmation (GET), or send the credentials of an import once (POST)."""
-    form, run = ConfirmForm(request.form), _find(import_id)
+    form, run = ConfirmForm(request.form), _find_import(import_id)
     if run.credentials_at is not None or run.state is not ImportState.DONE:
         return redirect(url_for("admin.show_import", import_id=import_id))
     if request.method != "POST" or not is_reauthenticated(form):
@@ -116,14 +116,14 @@ def import_credentials(import_id: UUID) -> ResponseReturnValue:
     issued = service.download_credentials(runtime.database, runtime.passwords, run, request_state().account.id)
     delimiter = _delimiter()
     lines = [csv_line(cells, delimiter) for cells in (CREDENTIALS, *issued)]
-    return _file(BYTE_ORDER_MARK + b"".join(lines), "csv", "passwords")
+    return _file_response(BYTE_ORDER_MARK + b"".join(lines), "csv", "passwords")
 
 
 @bp.get("/imports/<uuid:import_id>/refused.<any(csv, xlsx):ending>")
 @page_parameters()
 def refused_rows(import_id: UUID, ending: str) -> Response:
     """Send the refused rows of a file, unchanged except for a column `What to fix`."""
-    run, file = _find(import_id), io.BytesIO()
+    run, file = _find_import(import_id), io.BytesIO()
     source = stored_source(run)
     rows = service.find_refused(get_runtime().read_database.primary, import_id)
     opened = open_xlsx_table(file) if ending == "xlsx" else open_csv_table(file, _delimiter(), has_mark=True)
@@ -132,10 +132,10 @@ def refused_rows(import_id: UUID, ending: str) -> Response:
         for row in rows:
             if row.refusal:
                 write(refused_cells(source, Row(row.number, row.cells, {}, row.refusal, 0), row.refusal))
-    return _file(file.getvalue(), ending, "refused")
+    return _file_response(file.getvalue(), ending, "refused")
 
 
-def _page(run: ImportRun, form: ConfirmForm) -> str:
+def _render_import(run: ImportRun, form: ConfirmForm) -> str:
     source = stored_source(run)
     rows = service.find_refused(get_runtime().read_database.primary, run.id, MAX_SHOWN)
     return render_template(
@@ -151,7 +151,7 @@ def _page(run: ImportRun, form: ConfirmForm) -> str:
 
 
 def _error_text(run: ImportRun) -> str:
-    """Return why the file of an import cannot be read, or an empty text."""
+    """Return the reason why the file of an import cannot be read, or "" if it can."""
     if run.error is None:
         return ""
     code, params = run.error["code"], dict(run.error["params"])
@@ -160,7 +160,7 @@ def _error_text(run: ImportRun) -> str:
     return file_text(FileError("unknown_columns_of_upload" if code == "unknown_columns" else code, **params))
 
 
-def _find(import_id: UUID) -> ImportRun:
+def _find_import(import_id: UUID) -> ImportRun:
     return service.find(get_runtime().read_database.primary, import_id)
 
 
@@ -168,7 +168,7 @@ def _delimiter() -> str:
     return ";" if language_code() == "ru" else ","
 
 
-def _file(content: bytes, ending: str, name: str) -> Response:
+def _file_response(content: bytes, ending: str, name: str) -> Response:
     response = Response(content, content_type=TYPES[ending])
     response.headers["Content-Disposition"] = f"attachment; filename={name}.{ending}"
     response.headers["Cache-Control"] = "no-store"

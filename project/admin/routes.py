@@ -16,17 +16,17 @@ from project.services.status import get_status
 bp = Blueprint("admin", __name__, url_prefix="/admin")
 
 PAGE_SIZE = 25
-FOR_AUDITORS = {"admin.audit", "admin.audit_export"}
+AUDITOR_ENDPOINTS = {"admin.audit", "admin.audit_export"}
 
 
 @bp.before_request
 def require_role() -> None:
-    """Require an administrator, or an auditor for the audit log; limit the rate of changes.
+    """Require an administrator, or an auditor for the audit log, and limit the rate of changes.
 
     Raises RefusalError or RateLimitedError.
     """
     state = request_state()
-    if not (state.sees_everything if request.endpoint in FOR_AUDITORS else state.is_administrator):
+    if not (state.sees_everything if request.endpoint in AUDITOR_ENDPOINTS else state.is_administrator):
         raise RefusalError("forbidden")
     if request.method == "POST":
         rate_limits.consume_for_reader(rate_limits.ADMIN_CHANGES)
@@ -36,22 +36,22 @@ def require_role() -> None:
 @works_in_outage
 def state() -> str:
     """Show the state of the databases, the spool and the workers."""
-    r = get_runtime()
-    status = get_status(r.database, r.read_database, r.spool, r.upkeep, r.metrics)
+    runtime = get_runtime()
+    status = get_status(runtime.database, runtime.read_database, runtime.spool, runtime.upkeep, runtime.metrics)
     return render_template("admin/state.html", state=status)
 
 
-def before() -> UUID | None:
-    """Return the pagination cursor from ?before=, or None for the first page."""
+def page_cursor() -> UUID | None:
+    """Return the ID in `?before=`: a page lists older rows. None means the first page."""
     return request.args.get("before", type=UUID)
 
 
-def list_state(*names: str) -> dict[str, Any]:
-    """Return the query parameters of the list from which the user came, for a link back to it."""
+def list_parameters(*names: str) -> dict[str, Any]:
+    """Return the non-empty query parameters with these names, for a link back to the list."""
     return {name: request.args[name] for name in names if request.args.get(name)}
 
 
 def render_list(template: str, rows: Sequence[object], **values: object) -> str:
-    """Render a page of a list. PAGE_SIZE + 1 rows mean that there are older ones."""
+    """Render a page of a list: PAGE_SIZE rows, and a link to older ones if there are more rows."""
     values = {"filters": {}, "is_too_broad": False} | values
     return render_template(template, rows=rows[:PAGE_SIZE], has_older=len(rows) > PAGE_SIZE, **values)

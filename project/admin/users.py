@@ -11,14 +11,14 @@ from project.admin.audit import action_label, actor_label
 from project.admin.confirmation import (
     Confirmation,
     ConfirmForm,
+    derivation_key,
+    find_pending_secret,
     is_reauthenticated,
-    issued,
-    key_of,
-    redirect_to_issued,
+    redirect_to_secret,
     render_confirmation,
-    show_issued,
+    render_secret,
 )
-from project.admin.routes import PAGE_SIZE, before, bp, list_state, render_list
+from project.admin.routes import PAGE_SIZE, bp, list_parameters, page_cursor, render_list
 from project.database import Database
 from project.domain.registration import Role
 from project.domain.text import clean
@@ -93,7 +93,11 @@ def users() -> ResponseReturnValue:
     role = Role(flags["role"]) if "role" in flags else None
     user_filter = UserFilter(text=text, is_active=FLAGS.get(flags.get("active", "")), role=role)
     rows, is_complete = service.find_many(
-        get_runtime().read_database.primary, user_filter, get_runtime().config.phone_region, PAGE_SIZE + 1, before()
+        get_runtime().read_database.primary,
+        user_filter,
+        get_runtime().config.phone_region,
+        PAGE_SIZE + 1,
+        page_cursor(),
     )
     filters = flags | ({"search": text} if text else {})
     blocks = service.find_last_blocks(get_runtime().read_database.primary, rows)
@@ -103,7 +107,7 @@ def users() -> ResponseReturnValue:
         is_too_broad=not is_complete,
         filters=filters,
         blocks=blocks,
-        came_from=list_state(*LIST_PARAMETERS),
+        came_from=list_parameters(*LIST_PARAMETERS),
         actor_label=actor_label,
     )
 
@@ -114,9 +118,9 @@ def user(user_id: UUID) -> ResponseReturnValue:
     """Show a user with the possible changes and the last entries of the audit log."""
     return render_template(
         "admin/user.html",
-        user=_find(user_id),
+        user=_find_user(user_id),
         confirmations=CONFIRMATIONS,
-        came_from=list_state(*LIST_PARAMETERS),
+        came_from=list_parameters(*LIST_PARAMETERS),
         history=audit.find_page(get_runtime().read_database.primary, HISTORY, None, user_id),
         action_label=action_label,
         actor_label=actor_label,
@@ -127,26 +131,40 @@ def user(user_id: UUID) -> ResponseReturnValue:
 @page_parameters(*LIST_PARAMETERS)
 def change_user(user_id: UUID, action: str) -> ResponseReturnValue:
     """Ask for confirmation (GET), change the user (POST), or show a new password once (GET)."""
-    back = url_for("admin.user", user_id=user_id, **list_state(*LIST_PARAMETERS))
-    confirmation = CONFIRMATIONS[action]
-    runtime, form = get_runtime(), ConfirmForm(request.form)
-    if action == RESET and (kept := issued()):
-        key, login = kept
-        if password := service.find_issued_password(runtime.database, runtime.passwords, user_id, key):
-            return show_issued(gettext("New password of %(name)s", name=login), password, back, example=False)
+    back_url = url_for("admin.user", user_id=user_id, **list_parameters(*LIST_PARAMETERS))
+    if action == RESET and (page := _render_new_password(user_id, back_url)) is not None:
+        return page
+    form = ConfirmForm(request.form)
     if request.method != "POST" or not is_reauthenticated(form):
-        return render_confirmation(confirmation, _find(user_id).username, back, form)
-    by = request_state().account.id
+        return render_confirmation(CONFIRMATIONS[action], _find_user(user_id).username, back_url, form)
     if action == RESET:
-        key = key_of(form)
-        login, _password = service.reset_password(runtime.database, runtime.passwords, user_id, by, key)
-        return redirect_to_issued(key, login)
-    username = CHANGES[action](runtime.database, user_id, by)
-    flash(confirmation.done % {"name": username}, "ok")
-    return redirect(back)
+        return _reset_password(user_id, form)
+    username = CHANGES[action](get_runtime().database, user_id, request_state().account.id)
+    flash(CONFIRMATIONS[action].done % {"name": username}, "ok")
+    return redirect(back_url)
 
 
-def _find(user_id: UUID) -> UserDetail:
+def _reset_password(user_id: UUID, form: ConfirmForm) -> ResponseReturnValue:
+    """Set a new generated password, and redirect to the page that shows it once."""
+    runtime, key = get_runtime(), derivation_key(form)
+    by = request_state().account.id
+    login, _password = service.reset_password(runtime.database, runtime.passwords, user_id, by, key)
+    return redirect_to_secret(key, login)
+
+
+def _render_new_password(user_id: UUID, back_url: str) -> ResponseReturnValue | None:
+    """Return the page with the password set by _reset_password(), or None if there is none."""
+    pending, runtime = find_pending_secret(), get_runtime()
+    if pending is None:
+        return None
+    key, login = pending
+    password = service.find_issued_password(runtime.database, runtime.passwords, user_id, key)
+    if password is None:
+        return None
+    return render_secret(gettext("New password of %(name)s", name=login), password, back_url, example=False)
+
+
+def _find_user(user_id: UUID) -> UserDetail:
     user = service.find(get_runtime().read_database.primary, user_id)
     if user is None:
         abort(404)
