@@ -19,7 +19,7 @@ from project.admin.confirmation import (
 )
 from project.admin.routes import PAGE_SIZE, bp, list_parameters, page_cursor, render_list
 from project.contract.error_codes import message_text
-from project.domain.api_keys import derive_api_key, normalize_name
+from project.domain.api_keys import derive_api_key, normalize_key_name
 from project.domain.errors import RuleError
 from project.http import reauthentication
 from project.http.query_parameters import page_parameters
@@ -87,7 +87,7 @@ def _render_new_key() -> ResponseReturnValue | None:
 def _validated_name(form: KeyForm) -> str | None:
     """Return the normalized name from the form; if invalid, set form errors and return None."""
     try:
-        return normalize_name(form.name.data or "")
+        return normalize_key_name(form.name.data or "")
     except RuleError as error:
         form.name.errors = [message_text(error)]
     return None

@@ -39,7 +39,7 @@ def audit_export() -> Response:
     rate_limits.consume_for_reader(rate_limits.EXPORTS)
     about, runtime = _target_id(), get_runtime()
     database = runtime.read_database.primary
-    first = service.find_page(database, service.BLOCK, None, about)  # an outage is answered before anything is sent
+    first = service.find_page(database, service.BLOCK_ENTRIES, None, about)  # fails before anything is sent
     details = {"format": "csv", "file": "audit_log"}
     runtime.activity.add(NewEntry.by_user(Action.DOWNLOADED, request_state().account.id, details=details))
     headers = {"Content-Disposition": 'attachment; filename="useradd_audit_log.csv"'}

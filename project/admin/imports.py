@@ -11,7 +11,7 @@ from wtforms import BooleanField, Form
 
 from project.admin.confirmation import Confirmation, ConfirmForm, is_reauthenticated, render_confirmation
 from project.admin.routes import bp
-from project.contract.import_runner import MAX_FILE, MAX_ROWS, get_import_runner
+from project.contract.import_runner import MAX_FILE_BYTES, MAX_ROWS, get_import_runner
 from project.contract.import_texts import cells_and_messages, file_text, refused_cells, refused_headers, stored_source
 from project.domain.imports import ImportRun, ImportState
 from project.domain.text import clean
@@ -27,7 +27,7 @@ from project.runtime import get_runtime
 from project.services import imports as service
 
 ADDRESS = "/admin/imports/new/"
-HARD_BODY_LIMIT = MAX_FILE + 2**20
+HARD_BODY_LIMIT = MAX_FILE_BYTES + 2**20
 """Maximum number of bytes of an upload that the server passes to the application."""
 MAX_SHOWN = 100
 """Maximum number of refused rows on the page; the download contains all of them."""
@@ -67,7 +67,7 @@ def new_import() -> ResponseReturnValue:
     """
     if request.method != "POST":
         return _upload_page(UploadForm())
-    request.max_content_length = MAX_FILE
+    request.max_content_length = MAX_FILE_BYTES
     csrf.protect()
     form, file = UploadForm(request.form), request.files.get("file")
     if file is None or not file.filename:
@@ -84,7 +84,7 @@ csrf.exempt(new_import)
 
 
 def _upload_page(form: UploadForm, error: str = "") -> str:
-    return render_template("admin/new_import.html", form=form, error=error, max_rows=MAX_ROWS, max_size=MAX_FILE)
+    return render_template("admin/new_import.html", form=form, error=error, max_rows=MAX_ROWS, max_size=MAX_FILE_BYTES)
 
 
 @bp.route("/imports/<uuid:import_id>/", methods=["GET", "POST"])

@@ -26,7 +26,7 @@ from project.http import rate_limits
 from project.http.guards import public, require_api_key
 from project.http.request_state import RequestState, current_request, request_state
 from project.runtime import Runtime, get_runtime
-from project.services.registration import GROUP
+from project.services.registration import MAX_GROUP_SIZE
 
 ADDRESSES = ("/api/v1/useradd/bulk/", "/api/v1/useradd/bulk", "/useradd/bulk/", "/useradd/bulk")
 MAX_USERS, MAX_BODY = 10_000, 8 * 2**20
@@ -114,7 +114,7 @@ def _answers(
     while lines:
         group = [
             check_line(number, _attempt(template, state), sent, runtime.config.phone_region)
-            for number, sent in (lines.pop() for _ in range(min(GROUP, len(lines))))
+            for number, sent in (lines.pop() for _ in range(min(MAX_GROUP_SIZE, len(lines))))
         ]
         _limit(group)
         with deadline(runtime.config.request_deadline_s):

@@ -11,7 +11,7 @@ from project.contract.schemas import user_add_schema
 from project.database import reserve
 from project.domain.attempts import CREATED, DRY_RUN, REPLAYED, NewAttempt
 from project.domain.errors import OverloadedError, RefusalError
-from project.domain.masking import mask, mask_program
+from project.domain.masking import mask, mask_user_agent
 from project.domain.passwords import hash_key, new_key
 from project.domain.registration import Credentials, NewUser
 from project.domain.strict_json import parse_object
@@ -54,7 +54,7 @@ def begin_attempt() -> None:
         method=mask(clean(environ["REQUEST_METHOD"], 16)),
         language=language(),
         client_address=environ.get("REMOTE_ADDR", ""),
-        user_agent=mask_program(clean(environ.get("HTTP_USER_AGENT", ""), 300)),
+        user_agent=mask_user_agent(clean(environ.get("HTTP_USER_AGENT", ""), 300)),
         client_request_id=client_request_id(),
     )
     get_runtime().upkeep.ensure_running()
@@ -121,7 +121,7 @@ def _read(request: Request, runtime: Runtime, state: RequestState) -> tuple[NewA
     attempt.key_hash = hash_key(key)
     if state.arrival.waited_s > MAX_QUEUE_S:
         raise OverloadedError
-    body = parse_object(request.get_data(cache=False), is_counted="CONTENT_LENGTH" in request.environ)
+    body = parse_object(request.get_data(cache=False), has_content_length="CONTENT_LENGTH" in request.environ)
     attempt.store_body(body, runtime.config.phone_region)
     state.intent = attempts.write_intent(runtime.spool, attempt)
     new_user = user_add_schema(runtime.config.phone_region).load(body)

@@ -7,7 +7,7 @@ from flask.cli import AppGroup
 
 from project.cli.common import refusals_as_errors, validated_by
 from project.cli.help_texts import N_, help_text
-from project.domain.api_keys import SHOWN_LENGTH, normalize_name
+from project.domain.api_keys import SHOWN_PREFIX_LENGTH, normalize_key_name
 from project.http.languages import local
 from project.http.translations import gettext, pgettext
 from project.runtime import get_runtime
@@ -23,7 +23,7 @@ group = AppGroup("api-keys", help=N_("Manage API keys of client programs."))
         examples=('flask api-keys create "shop front"',),
     ),
 )
-@click.argument("name", callback=validated_by(normalize_name))
+@click.argument("name", callback=validated_by(normalize_key_name))
 def create_key(name: str | None) -> None:
     """Create an API key and print it once."""
     if name is None:
@@ -50,7 +50,7 @@ def list_keys() -> None:
         state, used = states[key.revoked_at is not None], key.last_used_at and local(key.last_used_at)
         last_use = f"{used:%Y-%m-%d %H:%M}" if used else key.last_used or gettext("never used")
         prefix = f"{key.prefix}…" if key.prefix else ""
-        click.echo(f"{key.id}  {prefix:{SHOWN_LENGTH + 1}}  {state:{width}}  {last_use!s:16}  {key.name}")
+        click.echo(f"{key.id}  {prefix:{SHOWN_PREFIX_LENGTH + 1}}  {state:{width}}  {last_use!s:16}  {key.name}")
 
 
 @group.command(

@@ -32,7 +32,7 @@ from project.importers import Columns, FileError, Row, Source, open_source
 from project.queries.maintenance import ping
 from project.runtime import get_runtime
 from project.services import audit
-from project.services.registration import GROUP
+from project.services.registration import MAX_GROUP_SIZE
 
 WAIT_S, PAUSES_S = 600, (1, 2, 4, 8, 15)
 """Seconds to wait for PostgreSQL, and pauses between probes in seconds; the last pause is repeated."""
@@ -258,7 +258,7 @@ def _groups(rows: Iterator[Row]) -> Iterator[list[Row]]:
     try:
         for row in rows:
             group.append(row)
-            if len(group) == GROUP:
+            if len(group) == MAX_GROUP_SIZE:
                 yield group
                 group = []
     except FileError:

@@ -14,11 +14,11 @@ from project.domain import emails, usernames
 from project.domain.audit import Action, NewEntry
 from project.domain.emails import normalize_email
 from project.domain.logins import check_username_contact
-from project.domain.masking import mask_email, mask_number
+from project.domain.masking import mask_email, mask_valid_phone
 from project.domain.passwords import new_key
 from project.domain.phones import normalize_phone
 from project.domain.registration import NewUser, Role
-from project.domain.text import clean, trimmed_name
+from project.domain.text import clean, normalize_name
 from project.domain.users import UserDetail
 from project.http.translations import gettext
 from project.runtime import get_runtime
@@ -42,12 +42,12 @@ group = AppGroup("users", help=N_("Manage users."))
 @click.option(
     "--username",
     prompt=N_("Username"),
-    callback=validated_by(usernames.check),
+    callback=validated_by(usernames.check_username),
     help=N_("Login of the administrator."),
 )
 @click.option(
     "--name",
-    callback=validated_by(lambda n: trimmed_name(n, MAX_NAME_LENGTH)),
+    callback=validated_by(lambda n: normalize_name(n, MAX_NAME_LENGTH)),
     help=N_("Full name; default: the login."),
 )
 @click.option("--email", callback=validated_by(normalize_email), help=N_("E-mail address."))
@@ -182,5 +182,5 @@ def _user_id(login: str) -> UUID:
 
 
 def _masked_line(user: UserDetail) -> str:
-    contacts = [mask_number(user.phone) if user.phone else "", mask_email(user.email) if user.email else ""]
+    contacts = [mask_valid_phone(user.phone) if user.phone else "", mask_email(user.email) if user.email else ""]
     return "  ".join(filter(None, [f"  {user_service.ID_PREFIX}{user.id}", user.username, *contacts]))

@@ -15,7 +15,7 @@ from project.http import rate_limits
 from project.runtime import Runtime
 from project.services import attempts, registration
 
-MAX_LINE = 16 * 1024
+MAX_LINE_BYTES = 16 * 1024
 """Maximum length of a line in bytes; the body of POST /useradd has the same limit."""
 
 
@@ -53,8 +53,8 @@ def check_line(number: int, attempt: NewAttempt, sent: bytes | Mapping[str, Any]
 
 
 def _parse(sent: bytes, number: int) -> dict[str, Any]:
-    if len(sent) > MAX_LINE:
-        raise RefusalError("body_too_large", "line", limit=MAX_LINE // 1024)
+    if len(sent) > MAX_LINE_BYTES:
+        raise RefusalError("body_too_large", "line", limit=MAX_LINE_BYTES // 1024)
     return parse_line(sent, number)
 
 
@@ -65,7 +65,7 @@ def register_lines(runtime: Runtime, request_key: str, lines: Sequence[BulkLine]
     the first one creates the user and the others replay the same credentials.
     """
     valid = [] if is_dry_run else [line for line in lines if line.new_user and not line.problem]
-    registrations = [Registration.of_line(line.attempt, line.new_user, request_key) for line in valid if line.new_user]
+    registrations = [Registration.for_line(line.attempt, line.new_user, request_key) for line in valid if line.new_user]
     results = registration.register_many(runtime.database, runtime.passwords, registrations)
     for line, result in zip(valid, results, strict=True):
         if isinstance(result, Credentials):

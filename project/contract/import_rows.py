@@ -60,7 +60,7 @@ def register_rows(runtime: Runtime, import_key: str, lines: Sequence[ImportLine]
             line.result = checked
         else:
             valid.append(line)
-            registrations.append(Registration.of_line(line.attempt, checked, import_key))
+            registrations.append(Registration.for_line(line.attempt, checked, import_key))
     results = registration.register_many(runtime.database, runtime.passwords, registrations)
     for line, result in zip(valid, results, strict=True):
         if isinstance(result, Credentials | RefusalError):

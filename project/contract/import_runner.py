@@ -20,12 +20,12 @@ from project.domain.registration import Credentials
 from project.importers import Columns, FileError, Row, open_source
 from project.queries import imports as queries
 from project.runtime import Runtime, get_runtime
-from project.services.registration import GROUP
+from project.services.registration import MAX_GROUP_SIZE
 
 log = logging.getLogger(__name__)
 
 SUFFIXES = (".csv", ".xlsx")
-MAX_ROWS, MAX_FILE, MAX_UNPACKED = 10_000, 4 * 2**20, 16 * 2**20
+MAX_ROWS, MAX_FILE_BYTES, MAX_UNPACKED_BYTES = 10_000, 4 * 2**20, 16 * 2**20
 """Maximum numbers of rows and bytes of a file, and of bytes of an unpacked workbook.
 
 Reading takes up to 40 times the unpacked size in memory. MAX_ROWS rows of 30 columns unpack to 14 MiB (measured)."""
@@ -111,8 +111,8 @@ class ImportRunner:
         content, ignore_unknown = found
         try:
             columns = Columns(ignore_unknown=ignore_unknown)
-            with open_source(io.BytesIO(content), run.file_name, columns, SUFFIXES, MAX_UNPACKED) as source:
-                for rows in _groups(self._checked(_bounded(source.rows)), 10 * GROUP):
+            with open_source(io.BytesIO(content), run.file_name, columns, SUFFIXES, MAX_UNPACKED_BYTES) as source:
+                for rows in _groups(self._checked(_bounded(source.rows)), 10 * MAX_GROUP_SIZE):
                     database.write_transaction(queries.add_rows, import_id, rows)
                 notes = [{"code": note.code, "params": dict(note.params)} for note in source.notes]
                 database.write_transaction(queries.finish_check, import_id, source.headers, source.fields, notes)
@@ -144,7 +144,7 @@ class ImportRunner:
         except KeyError:  # rows would get other keys; during a rotation, other instances have the secret
             log.error("the secret of an import is not configured", extra={"import_id": str(run.id)})  # noqa: TRY400 - no defect
             return
-        while rows := database.run_once(queries.find_pending, run.id, GROUP):
+        while rows := database.run_once(queries.find_pending, run.id, MAX_GROUP_SIZE):
             if self._stopping:
                 database.run_once(queries.release_import, run.id)
                 return

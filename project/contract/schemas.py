@@ -16,11 +16,11 @@ from project.domain.names import find_similar_field, is_name_part
 from project.domain.phones import MAX_PHONE_LENGTH, normalize_phone
 from project.domain.registration import NewUser
 from project.domain.strict_json import json_type
-from project.domain.text import clean, is_blank, trimmed_name
+from project.domain.text import clean, is_blank, normalize_name
 
 MAX_NAME_LENGTH = 300
 OPTIONAL = ("phone", "email", "birth_date")
-MAX_UNKNOWN = 20
+MAX_UNKNOWN_FIELDS = 20
 """Maximum number of unknown fields that a response lists."""
 
 
@@ -49,7 +49,7 @@ class UserAddSchema(Schema):
         unknown = RAISE
 
     name = ParsedString(
-        partial(trimmed_name, limit=MAX_NAME_LENGTH),
+        partial(normalize_name, limit=MAX_NAME_LENGTH),
         required=True,
         metadata={
             "description": "Person's name in any script",
@@ -59,7 +59,7 @@ class UserAddSchema(Schema):
         },
     )
     username = ParsedString(
-        usernames.check,
+        usernames.check_username,
         required=True,
         metadata={
             "description": "Login: letters of one script (Latin or Cyrillic), digits and @ . + - _. Stored as "
@@ -154,7 +154,7 @@ def _is_absent(value: object) -> bool:
 
 def _field_errors(errors: Mapping[str, RuleError], sent: Iterable[str]) -> Iterable[FieldError]:
     """Yield the errors of sent fields in the order of the body, then those of missing fields."""
-    names = [name for name in sent if name not in FIELDS][:MAX_UNKNOWN]
+    names = [name for name in sent if name not in FIELDS][:MAX_UNKNOWN_FIELDS]
     unknown = {name: _unknown_field(name[:MAX_NAME_LENGTH]) for name in names}
     causes = {error.params.get("hint"): error.variant for error in unknown.values()}
     for name in dict.fromkeys((*sent, *FIELDS)):

@@ -6,14 +6,15 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from uuid import UUID
 
-from project.domain.passwords import ALPHABET, SYMBOLS, Passwords
-from project.domain.text import trimmed_name
+from project.domain.passwords import ALPHABET, SYMBOL_COUNT, Passwords
+from project.domain.text import normalize_name
 
 PREFIX = "useradd_"
 """Beginning of every key, by which people and secret scanners recognize it."""
 MAX_NAME_LENGTH = 100
-SHOWN_LENGTH = len(PREFIX) + 3
-"""Number of characters that are stored and shown; the others still have the 112 bits that an unsalted hash needs."""
+SHOWN_PREFIX_LENGTH = len(PREFIX) + 3
+"""Number of leading characters of a key that are stored and shown. The others keep 115 bits of randomness; an unsalted
+hash needs 112 (NIST SP 800-63B, 5.1.2.2)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,19 +39,19 @@ class IssuedKey:
     key: str = field(repr=False)
 
 
-def new_api_key() -> str:
+def generate_api_key() -> str:
     """Return a new key with 130 bits of randomness."""
-    return PREFIX + "".join(secrets.choice(ALPHABET) for _ in range(SYMBOLS))
+    return PREFIX + "".join(secrets.choice(ALPHABET) for _ in range(SYMBOL_COUNT))
 
 
-def derive_api_key(passwords: Passwords, key: str) -> str:
-    """Return the API key that is derived from the key of a form."""
-    return PREFIX + passwords.derive_symbols(key)
+def derive_api_key(passwords: Passwords, idempotency_key: str) -> str:
+    """Derive an API key from an idempotency key, so that a repeated form returns the same key."""
+    return PREFIX + passwords.derive_api_key_symbols(idempotency_key)
 
 
-def normalize_name(name: str) -> str:
+def normalize_key_name(name: str) -> str:
     """Return the name of an API key, stripped and in NFC. Raises RuleError."""
-    return trimmed_name(name, MAX_NAME_LENGTH)
+    return normalize_name(name, MAX_NAME_LENGTH)
 
 
 def hash_api_key(key: str) -> bytes:

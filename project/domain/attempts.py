@@ -10,7 +10,7 @@ from typing import Any, Self
 from uuid import UUID
 
 from project.domain.errors import FIELDS, FieldError
-from project.domain.masking import mask, mask_email, mask_fields, mask_phone, short_name
+from project.domain.masking import mask, mask_email, mask_fields, mask_name, mask_phone
 from project.domain.strict_json import json_type
 from project.domain.text import clean
 
@@ -84,10 +84,14 @@ class NewAttempt:
     key_hash: bytes | None = None
     """SHA-256 of the idempotency key. The key itself is never stored."""
     sent: Mapping[str, str] = field(default_factory=dict)
+    """Fields of the body as store_body() keeps them."""
 
     @classmethod
     def without_request(cls, method: str, language: str, program: str, **values: Any) -> Self:
-        """Return an attempt of a command or an import that begins now."""
+        """Return an attempt that begins now, of a command or an import instead of a request.
+
+        `program` is recorded as the User-Agent header; `values` set other fields.
+        """
         now = datetime.now(UTC)
         return cls(
             id=new_id(now),
@@ -132,9 +136,12 @@ class AttemptRow:
     id: UUID
     received_at: datetime
     status: int
+    """The outcome as an HTTP status; 0 if the process died before it responded."""
     answered: int | None
+    """HTTP status that the client received; None if there was no response."""
     code: str
     via: str
+    """`direct`, `spool` or `recovered` (see project/domain/records.py)."""
     method: str
     duration_ms: int
     username: str | None
@@ -154,14 +161,14 @@ class AttemptRow:
 
     @property
     def response_code(self) -> str:
-        """The code of the response. If fields are invalid, `code` is the code of the first one."""
+        """The code of the problem document. It differs from `code` if fields are invalid or taken."""
         if self.errors:
             return "conflict" if self.status == 409 else "validation_failed"
         return self.code
 
     @property
     def contacts(self) -> tuple[str, ...]:
-        """The masked phone and e-mail, without those that were not sent."""
+        """The masked phone and e-mail, as far as they were sent."""
         return tuple(filter(None, (self.phone_masked, self.email_masked)))
 
     def masked(self) -> Self:
@@ -169,7 +176,7 @@ class AttemptRow:
         return replace(
             self,
             username=self.username and mask(self.username),
-            name=self.name and short_name(self.name),
+            name=self.name and mask_name(self.name),
             errors=mask_errors(self.errors),
         )
 
@@ -195,7 +202,7 @@ class AttemptDetail(AttemptRow):
         """Return the attempt as ordinary users see it: masked, without birth date and client."""
         sent = mask_fields(self.sent)
         if "name" in sent:
-            sent["name"] = short_name(self.sent["name"])
+            sent["name"] = mask_name(self.sent["name"])
         if "birth_date" in sent:
             sent["birth_date"] = HIDDEN
         return replace(AttemptRow.masked(self), sent=sent, client_address="", user_agent="")
@@ -240,5 +247,5 @@ class AttemptFilter:
 
     @property
     def selects_by_kind(self) -> bool:
-        """Whether the filter selects by outcome, code or status, without a search for text."""
+        """Whether the filter selects by kind (status, code, outcome) and does not search for text."""
         return not self.is_search and bool(self.outcomes or self.codes or self.statuses)

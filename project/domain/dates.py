@@ -11,7 +11,8 @@ from project.domain.text import trim, without_formats
 
 EARLIEST = date(1900, 1, 1)
 _MIDNIGHT = r"(?:[T ]0?0:00(?::00(?:[.,]0{1,9})?)?Z?)?"
-"""The time that .NET, 1C, pandas and JavaScript append to a date. UTC offsets are refused: they may change the day."""
+"""Matches the midnight that .NET, 1C, pandas and JavaScript append to a date. UTC offsets are refused: they may change
+the day."""
 _FORMS = (
     re.compile(r"(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})" + _MIDNIGHT),
     re.compile(r"(?P<day>[0-9]{1,2})\.(?P<month>[0-9]{1,2})\.(?P<year>[0-9]{4})" + _MIDNIGHT),
@@ -21,7 +22,7 @@ _OTHER_FORMS = {
     "short_year": re.compile(r"\d{1,2}[.-]\d{1,2}[.-]\d{2}"),
     "time": re.compile(r"(?:\d{4}-\d{2}-\d{2}|\d{1,2}\.\d{1,2}\.\d{4})[T ].*"),
 }
-"""Variant of `invalid_date` -> refused format that it describes."""
+"""Variant of the error `invalid_date` -> pattern of the refused format that its message explains."""
 
 
 def parse_birth_date(text: str, today: date) -> date:

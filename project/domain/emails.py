@@ -27,24 +27,24 @@ _PLAIN = re.compile(
 _RESERVED = frozenset({"alt", "arpa", "example", "invalid", "localhost", "onion", "test"})
 """Top-level domains that never receive mail (RFC 6761, 7686, 9476). Private ones, such as `.local`, are accepted."""
 _PRIVATE = "home.arpa"
-"""The private domain of home networks (RFC 8375)."""
+"""The domain of home networks (RFC 8375), accepted although `arpa` is reserved."""
 SPECIAL_USE_DOMAIN_NAMES.clear()  # the list of email-validator, which refuses some private domains and not others
 
 _SCRIPTS = tuple(
     map(re.compile, ("[A-Za-zÀ-ÖØ-öø-\u024f\u1e00-\u1eff]", "[\u0400-\u052f]", "[\u0370-\u03ff\u1f00-\u1fff]"))
 )
-"""The letters of Latin, Cyrillic and Greek, which look alike."""
+"""Patterns of a Latin, a Cyrillic and a Greek letter: many letters of these scripts look alike."""
 _TYPOGRAPHIC = re.compile("[\u00b4\u02b9-\u02bf\u2010-\u201f\u2032-\u2037\u2212]")
-"""Dashes and quotation marks that word processors and telephones write instead of ASCII signs."""
+"""Matches dashes and quotation marks that word processors and phones write instead of ASCII punctuation."""
 _LOOKALIKES = re.compile("[асеорхуѕіјһԁԛԝАВСЕНІЈКМОРЅТХУԌԚԜ0-9_.+-]+")
 """Matches local parts that look Latin (Unicode UTS 39, whole-script confusables)."""
 
 
 def normalize_email(text: str) -> str:
-    """Return an address as it is stored. Raises RuleError.
+    """Validate an address and return it in the form in which it is stored. Raises RuleError.
 
-    The domain is in lower case and in Unicode. The local part is as written, but mailbox names such as `Postmaster` are
-    converted to lower case.
+    The domain is in lower case and in Unicode (not Punycode). The local part is as written, but mailbox names such as
+    `Postmaster` are converted to lower case.
     """
     typed = trim(text)
     if len(typed) > MAX_LENGTH:
@@ -58,7 +58,7 @@ def normalize_email(text: str) -> str:
 
 
 def fold_email(email: str) -> str:
-    """Fold a stored address; the result must be unique.
+    """Case-fold a normalized address. No two users may have the same result.
 
     The local part is folded like a username. The domain is unchanged: `straße.de` and `strasse.de` are two domains.
     """
@@ -84,9 +84,9 @@ def _normalize_any(typed: str) -> str:
     if len(local) > MAX_LOCAL_LENGTH:
         raise RuleError("invalid_email", "long_local", limit=MAX_LOCAL_LENGTH)
     try:
-        address = _validated(typed)
+        address = _validate(typed)
     except EmailNotValidError:
-        raise RuleError("invalid_email", _wrong_part(local, domain)) from None
+        raise RuleError("invalid_email", _find_wrong_part(local, domain)) from None
     local, _, domain = address.rpartition("@")
     _check_reserved(domain)
     _check_scripts(local, domain)
@@ -94,16 +94,16 @@ def _normalize_any(typed: str) -> str:
     return address
 
 
-def _validated(address: str) -> str:
+def _validate(address: str) -> str:
     return validate_email(address, check_deliverability=False, strict=True).normalized
 
 
-def _wrong_part(local: str, domain: str) -> str:
+def _find_wrong_part(local: str, domain: str) -> str:
     """Return the variant of an invalid address: `special_domain`, `local` or `domain`."""
     if domain.lower() in _RESERVED:
         return "special_domain"
     try:
-        _validated(f"{local}@example.org")
+        _validate(f"{local}@example.org")
     except EmailNotValidError:
         return "local"
     return "domain"
@@ -123,13 +123,13 @@ def _check_scripts(local: str, domain: str) -> None:
 
 
 def _check_folded(local: str, domain: str) -> None:
-    """Raise RuleError for characters that look like ASCII signs, and if folding fails."""
+    """Raise RuleError for look-alikes of punctuation, and if the folded address is invalid."""
     for position, character in enumerate(local, start=1):
         folded = unicodedata.normalize("NFKC", character)
-        signs = not character.isascii() and any(part.isascii() and not part.isalnum() for part in folded)
-        if signs or _TYPOGRAPHIC.match(character) or WITHOUT_GLYPH.match(character):
+        is_punctuation = not character.isascii() and any(part.isascii() and not part.isalnum() for part in folded)
+        if is_punctuation or _TYPOGRAPHIC.match(character) or WITHOUT_GLYPH.match(character):
             raise RuleError("invalid_characters", position=position, codepoint=f"U+{ord(character):04X}")
     try:
-        _validated(fold_email(f"{local}@{domain}"))
+        _validate(fold_email(f"{local}@{domain}"))
     except EmailNotValidError:
         raise RuleError("invalid_email", "local") from None

@@ -13,8 +13,8 @@ CYRILLIC = {
 }
 """Name of an encoding -> codec."""
 MIN_LETTERS, MAX_RANK, MARGIN = 4, 11, 3
-"""Conditions for a guess: minimum number of letters, maximum mean rank, and minimum difference of the mean ranks of the
-two best encodings (measured on names)."""
+"""Conditions for a guess: minimum number of letters, maximum mean rank (see `_RANKS`) of the best encoding, and minimum
+difference from the mean rank of the second best (measured on names)."""
 _RANKS = {letter: rank for rank, letter in enumerate("оеаинтсрвлкмдпуяыьгзбчйхжшюцщэфъё")} | dict.fromkeys("іїєўґ", 8)
 """Rank of a letter by frequency in Russian; letters of Ukrainian and Belarusian count as frequent."""
 _WORD = re.compile(r"[^\W\d_]+")
@@ -29,16 +29,16 @@ _PLAUSIBLE_WORD = re.compile("[А-ЯЁЀ-Џ\u0490]*[а-яёѐ-џ\u0491]*|[a-zA-Z
 def guess_encoding(text: bytes) -> str | None:
     """Return the name of the encoding, or None if it is unclear.
 
-    The text is not UTF-8, or contains NUL characters.
+    Call this for a text that cannot be decoded as UTF-8 or that contains NUL characters.
     """
     if b"\0" in text or text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return _guess_wide(text)
+        return _guess_utf16_or_utf32(text)
     ranks = sorted((_mean_rank(text, name), name) for name in CYRILLIC)
     (first, name), (second, _), *_ = ranks
     return name if first <= MAX_RANK and second - first >= MARGIN else None
 
 
-def _guess_wide(text: bytes) -> str | None:
+def _guess_utf16_or_utf32(text: bytes) -> str | None:
     """Return `UTF-16` or `UTF-32` if the text begins like JSON in that encoding (RFC 4627, 3)."""
     encoding = json.detect_encoding(text)
     try:

@@ -11,12 +11,13 @@ FIELDS = ("name", "username", "phone", "email", "birth_date")
 """The fields of a request, in the order in which errors are reported."""
 
 Params = Mapping[str, str | int]
+"""Placeholder of a message -> value."""
 NO_PARAMS: Params = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """An invalid field. `variant` selects a message of the code; `params` are filled into it."""
+    """An invalid field. `variant` selects a message of `code`, `params` fill its placeholders."""
 
     field: str
     code: str
@@ -41,7 +42,7 @@ class ClocksDifferError(Exception):
 
 
 class RuleError(ValueError):
-    """A value breaks a rule; the caller knows the field of the value."""
+    """A value breaks the rule of a field. Callers, who know the field, create a FieldError."""
 
     def __init__(self, code: str, variant: str = "", **params: str | int) -> None:
         super().__init__(code)
@@ -85,13 +86,13 @@ class SearchTooBroadError(RefusalError):
         super().__init__("bad_request", "search")
 
 
-class DecidedError(RefusalError):
+class RecordedRefusalError(RefusalError):
     """PostgreSQL refused the request and recorded the attempt in the same transaction."""
 
     recorded = True
 
 
-class IdentifiersTakenError(DecidedError):
+class IdentifiersTakenError(RecordedRefusalError):
     """The username, phone or e-mail belongs to another user; `errors` lists all conflicts."""
 
     def __init__(self, kinds: tuple[str, ...]) -> None:
@@ -117,7 +118,7 @@ class WritesRefusedError(DatabaseUnavailableError):
 
 
 class OutcomeUnknownError(RefusalError):
-    """A statement or COMMIT was not confirmed: the user may or may not exist (promise P5)."""
+    """A statement or COMMIT was not confirmed: the user may or may not exist."""
 
     def __init__(self) -> None:
         super().__init__("outcome_unknown")

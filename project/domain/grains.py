@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 EARLIEST, LATEST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
-"""Bounds of a period without a start or end; both are starts of periods of every grain."""
+"""Substitutes for a missing start or end of a period. In every grain, a period starts at each of them."""
 
 
 class Grain(StrEnum):
-    """A period length. The longest is first; all UTC offsets are multiples of the shortest."""
+    """A period length, the longest first. UTC offsets in use are multiples of the shortest."""
 
     MONTH = "month"
     DAY = "day"

@@ -11,7 +11,7 @@ from project.domain.errors import FieldError, RefusalError
 
 
 class ImportState(StrEnum):
-    """The state of an import. In the states `uploaded` and `running` a process works at it."""
+    """The state of an import. ImportRunner processes those that are `uploaded` or `running`."""
 
     UPLOADED = "uploaded"
     CHECKED = "checked"
@@ -25,7 +25,7 @@ class ImportState(StrEnum):
 
 
 class RowOutcome(StrEnum):
-    """The outcome of a row. `existing` means that the row equals a row above it."""
+    """The outcome of a row. `existing` means that the row has the same data as a row above it."""
 
     CREATED = "created"
     EXISTING = "existing"
@@ -34,7 +34,7 @@ class RowOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportRun:
-    """An import with the numbers of its rows by outcome."""
+    """An import without its rows, and the number of its rows by outcome."""
 
     id: UUID
     created_at: datetime
@@ -42,15 +42,21 @@ class ImportRun:
     file_name: str
     state: ImportState
     error: Mapping[str, Any] | None
+    """Code and parameters of the error if the file cannot be read."""
     headers: tuple[str, ...]
     fields: tuple[str | None, ...]
+    """Field of each column; None for an ignored column, "" for one without a header."""
     notes: tuple[Mapping[str, Any], ...]
+    """Codes and parameters of notes about the file, such as ignored columns."""
     kid: str | None
+    """ID of the secret from which passwords are derived; None before users are created."""
     credentials_at: datetime | None
+    """Time at which the credentials were downloaded."""
     created: int = 0
     existing: int = 0
     refused: int = 0
     pending: int = 0
+    """Number of rows without an outcome."""
 
     @property
     def rows(self) -> int:

@@ -12,14 +12,15 @@ from project.domain.text import clean
 
 _BLANK = re.compile(r"[ \t\n\r]*")
 _ELEMENTS = json.JSONDecoder(parse_int=str, parse_float=str)
-"""Finds the end of an element. Numbers stay text and keys may repeat: parse_object() checks them."""
+"""Decoder that only finds the end of an element. It accepts invalid numbers and repeated keys, which parse_object()
+refuses later."""
 
 
 def check_lines(body: bytes) -> None:
-    """Raise RefusalError if the body is one JSON text instead of a line for each user.
+    """Raise RefusalError if the body does not have one JSON object on each line.
 
-    This is an array, an object with a list of users, an object that stretches over several lines, or all users on
-    one line.
+    Detects an array, an object that contains a list of users, an object over several lines, and several objects on
+    one line. Other errors are found later, line by line.
     """
     start = body.removeprefix(codecs.BOM_UTF8).lstrip()
     if start.startswith(b"["):
@@ -54,7 +55,7 @@ def split_array(body: bytes) -> Iterator[tuple[int, bytes]]:
 
     The body begins with `[`, perhaps after blanks. Raises RefusalError `malformed_json` when it reaches a syntax error.
     """
-    text = decode(body, is_counted=False)
+    text = decode(body, has_content_length=False)
     number, position = 0, _skip_blanks(text, text.index("[") + 1)
     is_more = text[position : position + 1] != "]"
     try:

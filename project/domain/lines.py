@@ -14,11 +14,11 @@ from zoneinfo import ZoneInfo
 from project.domain.messages import Messages
 
 LONG_LINE_BYTES = 32_767
-"""A longer line may contain a value that is too long for a spreadsheet."""
+"""Maximum length of a line that cannot contain a value too long for a spreadsheet cell."""
 LINE_END = b"\x1e"
-"""Separates raw lines. Values may contain this character, too."""
+"""Separator of the raw lines in a block. A value may contain it, too; RawBlock.lines() detects this."""
 JOINT = "\x01"
-"""First character of the separators in raw lines, except those between labels."""
+"""First character of each separator between values in raw lines. PostgreSQL writes it with one concat_ws()."""
 _ID_LENGTH = 36
 _CONTROLS = bytes([*range(32), 127])
 
@@ -83,6 +83,7 @@ class Block:
     """Complete lines, raw or formatted."""
 
     rows: int
+    """Number of lines."""
     content: bytes
 
 
@@ -178,12 +179,12 @@ class Layout:
 
     @cached_property
     def _all_separators(self) -> bytes:
-        """The separators of a line: the bytes that remain of a safe line without ordinary ones."""
+        """All separators of a line, in order."""
         return "".join(column.separator for column in self.columns).encode()
 
     @cached_property
     def _separators_after_id(self) -> list[bytes]:
-        """Return the separators after the ID, the last one first."""
+        """The separators after the ID, the last one first."""
         values = [column.value for column in self.columns]
         return [column.separator.encode() for column in self.columns[: values.index(Value.ID) : -1]]
 

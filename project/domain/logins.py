@@ -10,7 +10,7 @@ from project.domain.phones import normalize_phone
 from project.domain.usernames import fold
 
 _MANY_DIGITS = re.compile(r"[+0-9.-]{7,}")
-"""Matches usernames that may also be phone numbers."""
+"""Matches a username that may be a phone number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Identifiers:
 
     @property
     def canonical(self) -> str:
-        """The same text for all spellings of a login."""
+        """A text that is the same for all spellings of a login, as a key for rate limits."""
         return self.phone or self.email or self.username
 
 
@@ -45,7 +45,7 @@ def parse_login(login: str, region: str) -> Identifiers:
 
 
 def check_username_contact(username: str, phone: str | None, email: str | None, region: str) -> str:
-    """Return the username. Raises RuleError if it is a phone or e-mail that is not the user's."""
+    """Return the username. Raises RuleError if it is a phone or e-mail but not the user's own."""
     folded = fold(username)
     meant: str | None = None
     if "@" in folded:

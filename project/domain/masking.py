@@ -13,11 +13,11 @@ from functools import lru_cache
 
 from project.domain.dates import is_birth_date
 from project.domain.errors import FIELDS, RuleError
-from project.domain.phones import MAX_PHONE_LENGTH, grouped_phone, normalize_phone, plain_phone
+from project.domain.phones import MAX_PHONE_LENGTH, format_phone, normalize_phone, strip_phone
 
 DOTS = "•••"
 NOT_TEXT = frozenset({"(null)", "(boolean)", "(number)", "(array)", "(object)"})
-"""Texts that are stored instead of values that are not strings."""
+"""Texts that NewAttempt.store_body() stores in place of values that are not strings."""
 MIN_DIGITS = 7
 """A text with at least this many digits may contain a phone number."""
 HIDDEN_DIGITS = 5
@@ -28,14 +28,14 @@ _CONTACT = re.compile(r"[@＠﹫]|\d(?:.*?\d){6}|[²³¹⁰⁴-⁹₀-₉①-⑨
 """Quick check: matches every text that must be masked, and few others."""
 _OPENING = re.compile(r"(?:mailto:|[<(\[{\"'«„“‘:;,])*", re.IGNORECASE)
 _END_OF_ADDRESS = re.compile(r".*[,;>)\]]", re.DOTALL)
-"""The end of an address that is followed by another one without a space."""
+"""Matches the text up to the punctuation after an address, if another address follows without a space."""
 _LETTER = re.compile(r"[^\W\d_]")
 _LONG_NUMBER = re.compile(r"\+?\d[\d ()\-]{8,}\d")
 """A phone number in a User-Agent header; versions and dates have fewer digits in a row."""
 _INTERNATIONAL = re.compile(r"\+\d[\d()\-]{8,}\d")
 _MASKED_NUMBER = re.compile(r"[^•]*\d[^•]*•[^\d]*\d\D*\d\D*")
 _FILLERS = ("12345678", "23456789", "55501234", "20000000", *(8 * digit for digit in "0123456789"))
-"""Digits to try in place of the dots of a masked number."""
+"""Digits to try in place of the dots, to find out whether a masked number was valid."""
 
 
 def mask(text: str) -> str:
@@ -70,7 +70,7 @@ def mask_field(name: str, text: str, region: str | None = None) -> str:
 def mask_fields(sent: Mapping[str, str]) -> dict[str, str]:
     """Mask the names of unknown fields and all values except phone and e-mail.
 
-    Phone and e-mail are masked already.
+    Phone and e-mail are masked already, by NewAttempt.store_body().
     """
     return {
         name if name in FIELDS else mask(name): text if name in ("phone", "email") else mask_field(name, text)
@@ -83,17 +83,17 @@ def mask_phone(text: str, region: str | None = None) -> str:
 
     Without `region` only numbers with a country code can be valid.
     """
-    text = plain_phone(text)
+    text = strip_phone(text)
     if hidden := _hidden_digits(text, region):
-        return _hide(grouped_phone(_without_scheme(text)), hidden)
+        return _hide(format_phone(_without_scheme(text)), hidden)
     if _AT.search(text):
         return _hide(_mask_addresses(text))
     return "".join("·" if character.isalpha() else character for character in _hide(text))
 
 
-def mask_number(number: str) -> str:
+def mask_valid_phone(number: str) -> str:
     """Mask a valid phone number in E.164 form."""
-    return _hide(grouped_phone(number), _hidden_in(number))
+    return _hide(format_phone(number), _hidden_in(number))
 
 
 def mask_email(text: str) -> str:
@@ -105,7 +105,7 @@ def mask_email(text: str) -> str:
     return mask(masked) if sum(map(str.isdigit, domain)) >= MIN_DIGITS - 1 else masked
 
 
-def mask_program(text: str) -> str:
+def mask_user_agent(text: str) -> str:
     """Mask contact data in a User-Agent header, but not version numbers."""
     if _AT.search(text):
         text = _mask_addresses(text)
@@ -123,7 +123,7 @@ def mask_request_id(text: str) -> str:
     return _INTERNATIONAL.sub(lambda match: _hide(match[0], _hidden_digits(match[0], None)), text)
 
 
-def short_name(name: str) -> str:
+def mask_name(name: str) -> str:
     """Mask a name; return its first word and the initials of the others: `Иван П.`."""
     first, *others = mask(name).split() or [""]
     return " ".join([first, *(f"{other[0]}." for other in others if other[0] != "•")])
@@ -191,8 +191,8 @@ def _hidden_of_valid(text: str, region: str | None) -> int:
 
 @lru_cache(maxsize=256)
 def _hidden_in(number: str) -> int:
-    """Return the number of digits to hide of an E.164 number. Cached: masking happens twice."""
+    """Return how many digits of an E.164 number to hide. Cached: each number is masked twice."""
     total = len(number) - 1
-    _, country, *others = re.split(r"\D+", grouped_phone(number))
+    _, country, *others = re.split(r"\D+", format_phone(number))
     prefix = min(len(country) + (len(others[0]) if len(others) > 1 else 0), total - 2 - HIDDEN_DIGITS)
     return total - 2 - (prefix if prefix >= len(country) else 0)

@@ -35,7 +35,7 @@ NAME_PARTS = (
     *("first name", "given name", "forename", "last name", "surname", "family name", "middle name", "patronymic"),
     *("фамилия", "отчество"),
 )
-"""Names that are no synonyms of `name`, because they mean a part of it; the API suggests `name`."""
+"""Names of parts of a person's name. They are no synonyms of `name`; the API suggests `name` instead."""
 CUTOFF = 0.76
 """Minimum similarity of a misspelt name to a field; `nickname` and `usertype` are below it."""
 _MIN_SWAPPED = 4
@@ -74,12 +74,12 @@ PARAMETER_SYNONYMS: Mapping[str, str] = {
 
 
 def find_field(name: str) -> str | None:
-    """Return the field that has this name or synonym, or None."""
+    """Return the field of a request whose name or synonym this is, or None."""
     return _FIELDS.get(fold_name(name))
 
 
 def find_similar_field(name: str) -> str | None:
-    """Return the field that a wrong name probably stands for, or None if that is unclear."""
+    """Return the field that an unknown name is probably meant for, or None if that is unclear."""
     folded = fold_name(name)
     near = get_close_matches(folded, _NAMES, n=1, cutoff=CUTOFF)
     return _HINTS.get(folded) or (_NAMES[near[0]] if near else _SWAPPED.get(folded))

@@ -25,14 +25,14 @@ _RUSSIAN_KEYS = str.maketrans(
 
 
 class WeakPasswordError(ValueError):
-    """A refused password. `reason` is `short`, `long`, `own` (has personal data) or `common`."""
+    """A refused password. `reason`: `short`, `long`, `own` (has personal data) or `common`."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
 
 
-def check(password: str, user: User) -> None:
+def check_password(password: str, user: User) -> None:
     """Raise WeakPasswordError if the policy refuses this password for this user."""
     if len(password) < MIN_CHOSEN_LENGTH:
         raise WeakPasswordError("short")

@@ -17,10 +17,10 @@ ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 """32 symbols without look-alikes (no l, o, 0, 1): five bits each."""
 _LETTERS = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", ALPHABET.encode())
 """Maps the base32 alphabet (RFC 4648, 6) to ALPHABET. 35 bytes give 56 symbols without padding."""
-SYMBOLS = 26
+SYMBOL_COUNT = 26
 """Number of symbols of a generated password. 26 symbols are 130 bits: NIST SP 800-63B (5.1.2.2) requires 112 for a
 secret with a fast hash, ASVS 5.0.0 (11.5.1) requires 128."""
-GROUP = 5
+GROUP_LENGTH = 5
 MAX_LENGTH = 128
 """Longer passwords are refused before hashing: hashing very long ones would allow denial of service."""
 MIN_CHOSEN_LENGTH = 15
@@ -51,7 +51,7 @@ class Passwords:
     scheme: str = _FAST
     """Hash of generated passwords: `hmac-sha256` or `argon2id`."""
     decoys: tuple[str, str] = field(init=False, repr=False)
-    """A fast and a slow hash that match no password: verifying them takes as long as verifying a real one."""
+    """A fast and a slow hash of a random password. They are verified if there is no user, to take the same time."""
 
     def __post_init__(self) -> None:
         unknown = secrets.token_hex(32)
@@ -72,26 +72,27 @@ class Passwords:
         digest = hmac.digest(self._secret(kid or self.kid), message, "sha256")
         return _grouped(_symbols(digest))
 
-    def derive_symbols(self, key: str) -> str:
-        """Derive the symbols of an API key, deterministically."""
-        return _symbols(hmac.digest(self._secret(self.kid), b"useradd/api-key/v1\0" + key.encode(), "sha256"))
+    def derive_api_key_symbols(self, idempotency_key: str) -> str:
+        """Derive the 26 symbols of an API key after its prefix, deterministically."""
+        message = b"useradd/api-key/v1\0" + idempotency_key.encode()
+        return _symbols(hmac.digest(self._secret(self.kid), message, "sha256"))
 
     def import_key(self, run: str = "", kid: str | None = None) -> str:
         """Return the key of an import, from which the idempotency keys of its rows are derived.
 
-        The key depends on the secret, so that nobody can guess it, and on `run`. Imports with the same `run` have the
-        same key. Raises KeyError if the secret `kid` is no longer configured.
+        The key depends on the secret, so that nobody can guess it, and on `run`, the ID of the import; "" stands for
+        all files that the command line imports. Raises KeyError if the secret `kid` is no longer configured.
         """
         message = b"\0".join((b"useradd/import/v1", run.encode()))
         digest = hmac.digest(self._secret(kid or self.kid), message, "sha256")
         return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
     def hash_generated(self, password: str) -> str:
-        """Return the hash of a generated password, with its scheme. Fast by default."""
+        """Return the hash of a generated password, with its scheme as prefix. Fast by default."""
         return self.hash_chosen(password) if self.scheme == _SLOW else self._fast_hash(password)
 
     def hash_chosen(self, password: str) -> str:
-        """Return the hash of a chosen password, with its scheme. Slow on purpose (about 30 ms)."""
+        """Return the argon2id hash of a password chosen by a user. Slow on purpose (about 30 ms)."""
         return f"{_SLOW}{_argon2.hash(password).removeprefix('$' + _SLOW)}"
 
     def verify(self, password: str, stored: str) -> bool:
@@ -143,24 +144,24 @@ class Passwords:
 def _spellings(password: str) -> Iterator[str]:
     """Yield a password as it was sent and, if that differs, normalized.
 
-    Generated passwords are normalized to lower case with dashes between the groups, whatever was typed between and
-    around the symbols. Blanks around other passwords are removed.
+    A generated password is normalized to lower case with dashes between the groups, so that it may be typed with other
+    separators. Any other password is normalized by removing surrounding blanks.
     """
     yield password
     symbols = "".join(filter(str.isalnum, unicodedata.normalize("NFKC", password).lower()))
-    is_generated = len(symbols) == SYMBOLS and set(symbols) <= set(ALPHABET)
+    is_generated = len(symbols) == SYMBOL_COUNT and set(symbols) <= set(ALPHABET)
     meant = _grouped(symbols) if is_generated else trim(password)
     if meant != password:
         yield meant
 
 
 def _symbols(digest: bytes) -> str:
-    return base64.b32encode(b"\0\0\0" + digest).translate(_LETTERS).decode()[: -SYMBOLS - 1 : -1]
+    return base64.b32encode(b"\0\0\0" + digest).translate(_LETTERS).decode()[: -SYMBOL_COUNT - 1 : -1]
 
 
 def _grouped(symbols: str) -> str:
-    groups = [symbols[start : start + GROUP] for start in range(0, SYMBOLS - 1, GROUP)]
-    return "-".join(groups) + symbols[SYMBOLS - 1]
+    groups = [symbols[start : start + GROUP_LENGTH] for start in range(0, SYMBOL_COUNT - 1, GROUP_LENGTH)]
+    return "-".join(groups) + symbols[SYMBOL_COUNT - 1]
 
 
 def _encode(raw: bytes) -> str:

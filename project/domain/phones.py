@@ -25,21 +25,24 @@ _BLANKS = re.compile(f"[{BLANKS}]")
 _FORM = re.compile(
     r"(?:tel:)?['’]?[ (\[]*(?P<plus>[+＋]?)(?P<rest>[\d ()（）.．\-\u2010-\u2015\u2212－~～/\[\]]*)", re.IGNORECASE
 )
-"""Matches one phone number. The apostrophe marks text in spreadsheets."""
-_WHOLE = re.compile(r"([+＋]?\d+)[.,]0+")
+"""Matches the text of one phone number. It may begin with an apostrophe, which marks text in spreadsheets."""
+_ZERO_DECIMALS = re.compile(r"([+＋]?\d+)[.,]0+")
 """Matches a number that a spreadsheet or pandas wrote with decimals, all of which are zeros."""
 _DECIMAL = re.compile(r"[.．]\d$")
-_CALCULATED = re.compile(r"[+＋]?\d+[.,]?\d*E\+?\d+|[+＋]?\d+,\d|\d{1,3}(?:,\d{3})+(?:\.\d+)?", re.IGNORECASE)
+_CHANGED_BY_SPREADSHEET = re.compile(
+    r"[+＋]?\d+[.,]?\d*E\+?\d+|[+＋]?\d+,\d|\d{1,3}(?:,\d{3})+(?:\.\d+)?", re.IGNORECASE
+)
 """Matches exponents, decimals and thousands separators: digits may be missing or have been added."""
 _EXTENSION = re.compile(r"ext|доб|вн|[#x*]\s*\d|[,;]\s*\d+$", re.IGNORECASE)
 _BETWEEN_NUMBERS = re.compile(r"[,;/|&]|[^\W\d_]+|(?=[+＋])")
-_TOO_FEW, _TWO_NUMBERS = 6, 10
-"""Minimum number of digits of a part of a text, and of a word of a text, to count as a phone number."""
-_UNPARSED = {
+_MIN_PART_DIGITS, _MIN_WORD_DIGITS = 6, 10
+"""Minimum numbers of digits with which a part of a text between `_BETWEEN_NUMBERS`, and a word between blanks, count as
+a phone number."""
+_PARSE_ERROR_VARIANTS = {
     NumberParseException.INVALID_COUNTRY_CODE: "unknown_country",
     NumberParseException.TOO_LONG: "too_long",
 }
-_POSSIBILITY = {
+_LENGTH_VARIANTS = {
     ValidationResult.TOO_SHORT: "too_short",
     ValidationResult.TOO_LONG: "too_long",
     ValidationResult.IS_POSSIBLE_LOCAL_ONLY: "too_short",
@@ -54,14 +57,14 @@ def normalize_phone(text: str, region: str | None) -> str:
     `region` (ISO 3166) is the country of numbers without a country code. Cached, because masking and validation both
     parse the number of a request.
     """
-    typed = plain_phone(text)
+    typed = strip_phone(text)
     check_characters(typed)
     if len(typed) > MAX_PHONE_LENGTH:
         raise RuleError("invalid_phone", "too_long")
     form = _FORM.fullmatch(typed)
     if form is None or _DECIMAL.search(typed):
         # phonenumbers would accept "=+7912…", ignore words after the number and take decimals for digits.
-        raise RuleError("invalid_phone", _wrong_form(typed))
+        raise RuleError("invalid_phone", _find_variant(typed))
     digits, plus = _digits(form["rest"]), "+" if form["plus"] else ""
     if ("/" in typed or len(digits) > MAX_DIGITS) and _holds_several(typed):
         raise RuleError("invalid_phone", "several")
@@ -79,18 +82,18 @@ def normalize_phone(text: str, region: str | None) -> str:
     return f"+{number.country_code}{phonenumbers.national_significant_number(number)}"
 
 
-def plain_phone(text: str) -> str:
-    """Return a number without the format characters, Unicode blanks and `.0` that programs add."""
+def strip_phone(text: str) -> str:
+    """Return a number without the format characters, blanks at its ends and `.0` of programs."""
     if not (text.isascii() and text.isprintable()):
         text = _BLANKS.sub(" ", without_formats(text))
     text = text.strip()
-    whole = _WHOLE.fullmatch(text)
+    whole = _ZERO_DECIMALS.fullmatch(text)
     return whole[1] if whole else text
 
 
-def _wrong_form(typed: str) -> str:
-    """Return the variant of `invalid_phone` for a text that is not one number."""
-    if _CALCULATED.fullmatch(typed) or _DECIMAL.search(typed):
+def _find_variant(typed: str) -> str:
+    """Return the variant of the error `invalid_phone` for a text that is not one phone number."""
+    if _CHANGED_BY_SPREADSHEET.fullmatch(typed) or _DECIMAL.search(typed):
         return "calculated"
     if _EXTENSION.search(typed) and not re.search(r"[,;]\s*\d{6,}$", typed):
         return "extension"
@@ -102,8 +105,8 @@ def _holds_several(typed: str) -> bool:
     parts = [sum(map(str.isdecimal, part)) for part in _BETWEEN_NUMBERS.split(typed)]
     words = [sum(map(str.isdecimal, word)) for word in typed.split()]
     return (
-        sum(digits >= _TOO_FEW for digits in parts) > 1
-        or sum(digits >= _TWO_NUMBERS for digits in words) > 1
+        sum(digits >= _MIN_PART_DIGITS for digits in parts) > 1
+        or sum(digits >= _MIN_WORD_DIGITS for digits in words) > 1
         or ("/" in typed and parts[-1] < 3)
     )
 
@@ -113,24 +116,24 @@ def _digits(text: str) -> str:
 
 
 def _parse(typed: str, region: str | None) -> tuple[PhoneNumber | None, str, Params]:
-    """Return the valid number, or None and the variant and parameters of `invalid_phone`."""
+    """Return a valid number, or None with variant and parameters of the error `invalid_phone`."""
     try:
         number = phonenumbers.parse(typed, region)
     except NumberParseException as error:
-        return None, _UNPARSED.get(error.error_type, "too_short"), NO_PARAMS
+        return None, _PARSE_ERROR_VARIANTS.get(error.error_type, "too_short"), NO_PARAMS
     if phonenumbers.is_valid_number(number):
         return number, "", NO_PARAMS
     counts = _count_digits(number, has_code=typed.startswith("+"))
     if counts and counts["digits"] != counts["needed"]:
         return None, "digits_missing" if counts["digits"] < counts["needed"] else "digits_extra", counts
-    return None, _POSSIBILITY.get(phonenumbers.is_possible_number_with_reason(number), ""), NO_PARAMS
+    return None, _LENGTH_VARIANTS.get(phonenumbers.is_possible_number_with_reason(number), ""), NO_PARAMS
 
 
 def _count_digits(number: PhoneNumber, *, has_code: bool) -> dict[str, int]:
-    """Return how many digits follow the country code and how many are required; {} if unclear.
+    """Return the parameters of `digits_missing` and `digits_extra`; {} if lengths vary.
 
-    The requirement is clear if all phone numbers of the country have the same length. Without a country code, a text
-    may begin with digits that do not count: in `8 916`, only three digits do.
+    These are the country code, the number of digits after it, and the required number. Also returns {} if the text may
+    begin with a national prefix, which does not count: in `8 916`, only three digits do.
     """
     code = number.country_code or 0
     digits = phonenumbers.national_significant_number(number)
@@ -145,8 +148,8 @@ def _count_digits(number: PhoneNumber, *, has_code: bool) -> dict[str, int]:
 
 
 @lru_cache(maxsize=256)
-def grouped_phone(text: str) -> str:
-    """Format an E.164 number in groups of digits; return any other text unchanged."""
+def format_phone(text: str) -> str:
+    """Format an E.164 number as `+7 999 123-45-67`; return any other text unchanged."""
     if not (text.startswith("+") and text[1:].isdigit() and text.isascii()):
         return text
     for end in (2, 3, 4):  # no country code is a prefix of another one (ITU-T E.164)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """A limit of `requests` per window of `seconds`, for each client key."""
+    """A maximum of `requests` per window of `seconds` for each key, such as a client address."""
 
     name: str
     requests: int
@@ -14,7 +14,7 @@ class RateLimit:
 
 
 class Hit(NamedTuple):
-    """Requests of client `key` to count against a limit. `amount` 0 only checks the limit."""
+    """A number (`amount`) of requests to count for `key`. `amount` 0 only checks the limit."""
 
     limit: RateLimit
     key: str
@@ -22,7 +22,7 @@ class Hit(NamedTuple):
 
 
 class Exceeded(NamedTuple):
-    """The position of the hit that exceeded its limit, and the seconds until the window ends."""
+    """The index of the hit that exceeded its limit, and the seconds until its window ends."""
 
     position: int
     left_s: float
@@ -33,8 +33,11 @@ class UseraddLimits:
     """The configured limits of requests to /useradd."""
 
     client: RateLimit
+    """Requests of a client."""
     total: RateLimit
+    """Requests of all clients together."""
     conflicts: RateLimit
+    """Responses 409 to a client, which reveal taken identifiers."""
 
     @classmethod
     def per_minute(cls, client: int, total: int, conflicts: int) -> "UseraddLimits":

@@ -12,7 +12,8 @@ from project.domain.errors import FieldError
 from project.domain.masking import mask_fields
 
 DIRECT, SPOOL, RECOVERED = "direct", "spool", "recovered"
-"""Values of `via`, the way a record reached the table: at once, from the spool, or after its process was killed."""
+"""Values of `via`, the way a record reached the table: at once, from the spool, or from an intent, because its process
+was killed."""
 INTERRUPTED = "interrupted"
 
 _encoder = json.JSONEncoder(separators=(",", ":"), check_circular=False)

@@ -62,14 +62,17 @@ class Registration:
     is_admin: bool = False
 
     @classmethod
-    def of_line(cls, attempt: NewAttempt, new_user: NewUser, request_key: str) -> "Registration":
-        """Build the registration of one of several users; store the hash of its key in `attempt`."""
-        key = line_key(request_key, new_user.fingerprint())
+    def for_line(cls, attempt: NewAttempt, new_user: NewUser, request_key: str) -> "Registration":
+        """Return the registration of a line of a bulk request or a row of an import.
+
+        Its idempotency key is derived from `request_key` by derive_line_key(), and its hash is stored in the attempt.
+        """
+        key = derive_line_key(request_key, new_user.fingerprint())
         attempt.key_hash = hash_key(key)
         return cls(attempt=attempt, key=key, new_user=new_user)
 
 
-def line_key(request_key: str, fingerprint: bytes) -> str:
+def derive_line_key(request_key: str, fingerprint: bytes) -> str:
     """Derive the idempotency key of one user from the key of a request or import with many.
 
     The key depends on the user's data and not on the line number: if a request is repeated with lines added, removed or
@@ -109,7 +112,9 @@ class Decision:
     status: int
     code: str
     clashes: tuple[str, ...]
+    """The identifiers that belong to another user: `username`, `phone`, `email`."""
     kid: str | None
+    """ID of the secret from which the replayed password is derived."""
     user: User | None = None
     """The user whose credentials are replayed, otherwise None."""
 
@@ -122,5 +127,6 @@ class Account:
     username: str
     password_hash: str
     epoch: int
+    """Incremented to end all sessions of the user: sessions of an older epoch are invalid."""
     is_active: bool
     role: Role

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from project.domain.attempts import AttemptFilter, AttemptRow, Outcome
 
 MAX_BUCKETS = 60
+"""Maximum number of columns of the chart."""
 
 K = TypeVar("K")
 
@@ -89,7 +90,7 @@ class CountKey(NamedTuple):
     """The key by which attempts are counted: time bucket, status and code."""
 
     bucket: int
-    """Index of the time bucket from 1. Attempts before the first edge have 0."""
+    """Index of the time bucket from 1. Attempts before the start of the first bucket have 0."""
     status: int
     code: str
 
@@ -103,7 +104,10 @@ class Counts:
 
     @classmethod
     def of(cls, attempts: Sequence[AttemptRow], edges: Sequence[datetime]) -> Self:
-        """Count attempts as the queries do."""
+        """Count attempts that are in memory, in the same way as the queries in queries/counts.py.
+
+        `edges` are the starts of the time buckets, and the end of the last one.
+        """
         longest = DURATION_BUCKETS_MS[-1]
         return cls(
             Counter(CountKey(bisect(edges, row.received_at), row.status, row.code) for row in attempts),
@@ -151,7 +155,7 @@ class Counts:
 
 
 class Period(NamedTuple):
-    """The period of a report. `since` is None if it has no start and no attempts."""
+    """The period of a report. `since` is None if neither a filter nor an attempt determines it."""
 
     since: datetime | None
     until: datetime
@@ -220,11 +224,14 @@ class Report:
 
 
 CountAttempts = Callable[[], Report]
-"""Returns the report of a file with its counts."""
+"""Counts the attempts of an export and returns the report with these counts."""
 
 
 def day_edges(since: datetime, until: datetime, zone: ZoneInfo, days: int = 1) -> list[datetime]:
-    """Return every `days`-th midnight in `zone` around [since, until). Weeks begin on Monday."""
+    """Return every `days`-th midnight in `zone` so that they enclose [since, until).
+
+    7 days begin on Monday.
+    """
     first = _midnight(since, zone)
     if days == 7:
         first -= timedelta(days=first.weekday())

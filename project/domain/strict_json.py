@@ -22,25 +22,27 @@ _CAUSES = (
     ("Unterminated string", "unclosed"),
     ("Extra data", "extra"),
 )
-"""Beginning of a message of Python's parser -> variant of `malformed_json`."""
-_OF_LINES = {"cut": "cut_line", "start": "start_of_line", "array": "array_on_line"}
-"""Variant of an error in a body -> variant of the same error in a line."""
+"""Beginning of a message of Python's JSON parser -> variant of the error `malformed_json`."""
+_LINE_VARIANTS = {"cut": "cut_line", "start": "start_of_line", "array": "array_on_line"}
+"""Variant of an error in a body -> variant for the same error in a line of a body."""
 _TYPES = {NoneType: "null", bool: "boolean", int: "number", float: "number", str: "string", list: "array"}
 
 
-def parse_object(body: bytes, *, is_counted: bool = False) -> dict[str, Any]:
+def parse_object(body: bytes, *, has_content_length: bool = False) -> dict[str, Any]:
     """Parse an object. Raises RefusalError `malformed_json` or `body_not_object`.
 
-    `is_counted` means that the request has a Content-Length, which may be wrong. NaN, infinite numbers and repeated
-    keys, which Python's parser accepts, are refused, too.
+    With `has_content_length`, an incomplete body is explained by a wrong Content-Length header. NaN, infinite numbers
+    and repeated keys, which Python's parser accepts, are refused, too.
     """
-    text = decode(body, is_counted=is_counted)
+    text = decode(body, has_content_length=has_content_length)
     if not text.strip():
         raise RefusalError("malformed_json", "empty")
     try:
-        parsed = json.loads(text, object_pairs_hook=_unique, parse_constant=_finite, parse_float=_finite)
+        parsed = json.loads(
+            text, object_pairs_hook=_reject_repeated_keys, parse_constant=_parse_finite, parse_float=_parse_finite
+        )
     except json.JSONDecodeError as error:
-        raise syntax_error(text, error, is_counted=is_counted) from None
+        raise syntax_error(text, error, has_content_length=has_content_length) from None
     except RecursionError:
         raise RefusalError("malformed_json", "too_deep") from None
     except ValueError:  # an integer of more than 4,300 digits (CVE-2020-10735)
@@ -52,7 +54,7 @@ def parse_object(body: bytes, *, is_counted: bool = False) -> dict[str, Any]:
 
 
 def parse_line(line: bytes, number: int) -> dict[str, Any]:
-    """Parse an object on a line of its own, the line `number` of a text.
+    """Parse a line that contains an object; `number` is its line number in messages.
 
     Raises RefusalError as parse_object() does.
     """
@@ -63,8 +65,8 @@ def parse_line(line: bytes, number: int) -> dict[str, Any]:
         if variant == "extra":
             rest = line.decode("utf-8-sig")[int(params["column"]) - 1 :].strip()
             variant = "comma_between_lines" if rest == "," else "extra_on_line"
-        elif variant in _OF_LINES:
-            variant, params = _OF_LINES[variant], {"line": number}
+        elif variant in _LINE_VARIANTS:
+            variant, params = _LINE_VARIANTS[variant], {"line": number}
         if "line" in params:
             params = params | {"line": number}
         raise RefusalError(refusal.code, variant, refusal.errors, **params) from None
@@ -75,12 +77,12 @@ def json_type(value: object) -> str:
     return _TYPES.get(type(value), "object")
 
 
-def decode(body: bytes, *, is_counted: bool) -> str:
+def decode(body: bytes, *, has_content_length: bool) -> str:
     """Decode UTF-8. Raises RefusalError, with the name of the encoding if it can be guessed."""
     try:
         text = body.decode("utf-8-sig")  # Windows clients send a byte order mark
     except UnicodeDecodeError as error:
-        if is_counted and error.reason == "unexpected end of data":
+        if has_content_length and error.reason == "unexpected end of data":
             raise RefusalError("malformed_json", "miscounted") from None
     else:
         if "\0" not in text:  # UTF-16 of ASCII letters is UTF-8, too
@@ -91,28 +93,28 @@ def decode(body: bytes, *, is_counted: bool) -> str:
     raise RefusalError("malformed_json", "encoding", encoding=encoding)
 
 
-def syntax_error(text: str, error: json.JSONDecodeError, *, is_counted: bool = False) -> RefusalError:
+def syntax_error(text: str, error: json.JSONDecodeError, *, has_content_length: bool = False) -> RefusalError:
     """Return the refusal for a syntax error, with its variant, line and column."""
-    variant, position = _variant(text, error, is_counted=is_counted), error.pos
+    variant, position = _find_variant(text, error, has_content_length=has_content_length), error.pos
     if variant == "trailing_comma":
         position = text.rindex(",", 0, position + 1)  # Python 3.13 reports the comma, earlier ones the bracket
     line, column = text.count("\n", 0, position) + 1, position - text.rfind("\n", 0, position)
     return RefusalError("malformed_json", variant, line=line, column=column)
 
 
-def _variant(text: str, error: json.JSONDecodeError, *, is_counted: bool) -> str:
+def _find_variant(text: str, error: json.JSONDecodeError, *, has_content_length: bool) -> str:
     """Return the variant of a syntax error: two byte order marks, an early end, or its cause."""
     if text.startswith(BOM):
         return "marks"
     is_end = error.pos >= len(text.rstrip())
     if text.endswith("}"):
-        return "cut" if is_end else _cause(text, error)
+        return "cut" if is_end else _find_cause(text, error)
     if is_end or error.msg.startswith("Unterminated string"):
-        return "miscounted" if is_counted and not text.isascii() else "cut"
-    return _cause(text, error)
+        return "miscounted" if has_content_length and not text.isascii() else "cut"
+    return _find_cause(text, error)
 
 
-def _cause(text: str, error: json.JSONDecodeError) -> str:
+def _find_cause(text: str, error: json.JSONDecodeError) -> str:
     before, at = text[: error.pos].rstrip(), text[error.pos : error.pos + 1]
     if _CLOSING.match(text, error.pos) and (before.endswith(",") or at == ","):
         return "trailing_comma"
@@ -124,7 +126,7 @@ def _cause(text: str, error: json.JSONDecodeError) -> str:
     return "quotes" if at in _QUOTES or at.isalpha() else ""
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for key, value in pairs:
         if key in result:
@@ -133,7 +135,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _finite(digits: str) -> float:
+def _parse_finite(digits: str) -> float:
     number = float(digits)
     if not math.isfinite(number):
         raise RefusalError("malformed_json", "number")

@@ -18,13 +18,13 @@ BLANKS = "".join(character for character in map(chr, range(0x3001)) if character
 FORMATS = "\u00ad\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u2060\u2061\u2062\u2063\u2064\ufeff" + "".join(
     map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x2070)))
 )
-"""Invisible format characters (Unicode category Cf) that programs put around copied text."""
+"""Invisible format characters (Unicode category Cf), which programs put around copied text."""
 _FORMATS = re.compile(f"[{FORMATS}]")
-_AROUND = BLANKS + FORMATS
+_BLANKS_AND_FORMATS = BLANKS + FORMATS
 WITHOUT_GLYPH = re.compile(
     f"[{_FILLERS}\u034f\u17b4\u17b5\u180b-\u180f\u2065\ufe00-\ufe0f\ufff0-\ufffd\U0001d159\U000e0000-\U000e0fff]"
 )
-"""Letters, marks, symbols and unassigned code points that are invisible or are shown as a placeholder."""
+"""Matches a letter, mark, symbol or unassigned code point that is invisible or shown as a placeholder."""
 
 
 def _is_forbidden(character: str) -> bool:
@@ -49,7 +49,7 @@ def check_characters(text: str) -> None:
 
 def trim(text: str) -> str:
     """Return the text without blanks and format characters at its start and end."""
-    return text.strip(_AROUND)
+    return text.strip(_BLANKS_AND_FORMATS)
 
 
 def without_formats(text: str) -> str:
@@ -71,15 +71,15 @@ def _is_visible(character: str) -> bool:
 
 
 def clean(text: str, limit: int) -> str:
-    """Return any text as one printable line of at most `limit` characters."""
+    """Replace control characters by U+FFFD; cut a text longer than `limit`, ending with `…`."""
     line = text[:limit]
     if not line.isprintable():
         line = "".join("\ufffd" if _is_forbidden(character) else character for character in line)
     return line if len(text) <= limit else line[:-1] + "…"
 
 
-def trimmed_name(text: str, limit: int) -> str:
-    """Return a name in NFC (Unicode UAX 15), without surrounding blanks. Raises RuleError."""
+def normalize_name(text: str, limit: int) -> str:
+    """Check a name; return it in NFC (Unicode UAX 15) without outer blanks. Raises RuleError."""
     name = unicodedata.normalize("NFC", text.strip(BLANKS))
     if not name:
         raise RuleError("blank")

@@ -1,4 +1,4 @@
-"""Rules for usernames: unique after folding and in one script, so that none look the same.
+"""Rules for usernames: unique after case folding, in one script, so that none look alike.
 
 Stricter than RFC 8265 (PRECIS UsernameCaseMapped), which allows a Cyrillic "а" in a Latin name.
 """
@@ -20,8 +20,9 @@ _SCRIPTS = (
     ),
     re.compile("[\u0430-\u045f\u048a-\u04ff\u0510-\u0529\u052e-\u052f]"),
 )
-"""Latin and Cyrillic letters that UTS 39 recommends for identifiers: no small capitals, no phonetic letters."""
-_OTHERS = re.compile(rf"[0-9{_SIGNS}]")
+"""Patterns of a Latin and of a Cyrillic letter that UTS 39 recommends for identifiers: no small capitals, no phonetic
+letters."""
+_DIGITS_AND_SIGNS = re.compile(rf"[0-9{_SIGNS}]")
 _DOTTED_I = re.compile("i\u0307+")
 
 
@@ -37,7 +38,7 @@ def fold(username: str) -> str:
     return unicodedata.normalize("NFKC", _DOTTED_I.sub("i", folded))
 
 
-def check(username: str) -> str:
+def check_username(username: str) -> str:
     """Check a username; return it without surrounding blanks. Raises RuleError."""
     username = trim(username)
     if not username:
@@ -54,7 +55,7 @@ def check(username: str) -> str:
 def _check_letters(username: str, folded: str) -> None:
     if any(map(str.isspace, folded)):
         raise RuleError("invalid_username", "blank")
-    letters = _OTHERS.sub("", folded)
+    letters = _DIGITS_AND_SIGNS.sub("", folded)
     strange = next((letter for letter in letters if not any(script.match(letter) for script in _SCRIPTS)), None)
     if strange is not None:
         raise RuleError("invalid_username", "character", character=strange, codepoint=f"U+{ord(strange):04X}")
@@ -65,7 +66,7 @@ def _check_letters(username: str, folded: str) -> None:
 
 
 def _mixed_scripts(username: str) -> RuleError:
-    """Return the error that names the first letter of the script that has fewer letters."""
+    """Return the error that points to the first letter of the rarer script."""
     latin, cyrillic = (
         [(position, letter) for position, letter in enumerate(username, start=1) if script.search(fold(letter))]
         for script in _SCRIPTS

@@ -9,7 +9,7 @@ from project.importers.columns import Columns
 from project.importers.csv_files import open_csv
 from project.importers.ndjson_files import open_ndjson
 from project.importers.rows import FileError, Source
-from project.importers.xlsx_files import MAX_UNPACKED, open_xlsx
+from project.importers.xlsx_files import MAX_UNPACKED_BYTES, open_xlsx
 
 SUFFIXES = (".csv", ".xlsx", ".ndjson")
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
@@ -18,7 +18,11 @@ _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 
 @contextmanager
 def open_source(
-    file: BinaryIO, name: str, columns: Columns, suffixes: tuple[str, ...] = SUFFIXES, max_unpacked: int = MAX_UNPACKED
+    file: BinaryIO,
+    name: str,
+    columns: Columns,
+    suffixes: tuple[str, ...] = SUFFIXES,
+    max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
 ) -> Iterator[Source]:
     """Open a file in the format of its suffix. Raises FileError, also while its rows are read."""
     suffix = PurePath(name).suffix.lower()
@@ -26,7 +30,7 @@ def open_source(
         code = "old_workbook" if suffix == ".xls" else "unknown_format"
         raise FileError(code, suffixes=", ".join(suffixes))
     if suffix == ".xlsx":
-        with open_xlsx(file, columns, max_unpacked) as source:
+        with open_xlsx(file, columns, max_unpacked_bytes) as source:
             yield source
         return
     start = file.read(4)

@@ -11,7 +11,7 @@ from zipfile import BadZipFile, ZipFile
 from project.importers.columns import MAX_TITLES, Columns
 from project.importers.rows import FileError, Note, Row, Source, table_row
 
-MAX_UNPACKED = 2**30
+MAX_UNPACKED_BYTES = 2**30
 """Maximum size in bytes of an unpacked workbook. A larger one is probably a zip bomb."""
 _OLE = b"\xd0\xcf\x11\xe0"
 """First bytes of Compound File Binary Format: workbooks before Excel 2007, and encrypted ones (MS-OFFCRYPTO, 2.3)."""
@@ -21,11 +21,11 @@ _STRICT = b"http://purl.oclc.org/ooxml/"
 
 
 @contextmanager
-def open_xlsx(file: BinaryIO, columns: Columns, max_unpacked: int = MAX_UNPACKED) -> Iterator[Source]:
+def open_xlsx(file: BinaryIO, columns: Columns, max_unpacked_bytes: int = MAX_UNPACKED_BYTES) -> Iterator[Source]:
     """Open the first visible sheet of a workbook. Raises FileError."""
     from openpyxl import load_workbook  # noqa: PLC0415 - few processes need it
 
-    _check(file, max_unpacked)
+    _check(file, max_unpacked_bytes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # openpyxl warns of what it leaves out, such as print areas
         try:
@@ -41,7 +41,7 @@ def open_xlsx(file: BinaryIO, columns: Columns, max_unpacked: int = MAX_UNPACKED
             book.close()
 
 
-def _check(file: BinaryIO, max_unpacked: int) -> None:
+def _check(file: BinaryIO, max_unpacked_bytes: int) -> None:
     """Raise FileError unless the file is a complete workbook in a supported format."""
     start = file.read(len(_OLE))
     if start == _OLE:
@@ -49,8 +49,8 @@ def _check(file: BinaryIO, max_unpacked: int) -> None:
     file.seek(0)
     try:
         with ZipFile(file) as archive:
-            if sum(part.file_size for part in archive.infolist()) > max_unpacked:
-                raise FileError("workbook_too_large", limit=max_unpacked // 2**20)
+            if sum(part.file_size for part in archive.infolist()) > max_unpacked_bytes:
+                raise FileError("workbook_too_large", limit=max_unpacked_bytes // 2**20)
             if archive.testzip():  # otherwise damage may be noticed only after it has been read as data
                 raise FileError("damaged_workbook")
             if _STRICT in archive.read("xl/workbook.xml"):

@@ -18,7 +18,7 @@ from jinja2 import StrictUndefined
 from project.contract import error_codes
 from project.domain.attempts import AttemptRow, Outcome
 from project.domain.messages import Messages
-from project.domain.phones import grouped_phone
+from project.domain.phones import format_phone
 from project.domain.reports import Report
 from project.exporters import sizes
 from project.exporters.translations import Translations
@@ -43,7 +43,7 @@ def init_app(app: Flask) -> None:
         clock=clock,
         local=local,
         machine_time=machine_time,
-        phone=grouped_phone,
+        phone=format_phone,
         date_and_time=date_and_time,
         css_class=css_class,
         pretty_json=pretty_json,

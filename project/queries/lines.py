@@ -34,7 +34,7 @@ from project.database import Database, PreparedQuery
 from project.domain.attempts import CREATED, AttemptFilter, mask_errors
 from project.domain.errors import FieldError
 from project.domain.lines import JOINT, LINE_END, UNTRUSTED, Column, Layout, RawBlock, Value
-from project.domain.masking import mask, short_name
+from project.domain.masking import mask, mask_name
 from project.domain.messages import Messages
 from project.models import Attempt
 from project.queries.attempts import select_first
@@ -243,4 +243,4 @@ _MASKED: dict[Value, ColumnElement[Any]] = {
     ),
 }
 """Expressions for ordinary users. Where PostgreSQL cannot mask a value, _NO_LABEL makes mask() do it."""
-_MASKS: dict[Value, Callable[[str], str]] = {Value.USERNAME: mask, Value.NAME: short_name, Value.ERRORS: _mask_errors}
+_MASKS: dict[Value, Callable[[str], str]] = {Value.USERNAME: mask, Value.NAME: mask_name, Value.ERRORS: _mask_errors}

@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select, text, update
 
-from project.domain.masking import mask, mask_field, mask_program, mask_request_id
+from project.domain.masking import mask, mask_field, mask_request_id, mask_user_agent
 from project.domain.records import to_json
 from project.models import Attempt, Watermark
 
@@ -65,7 +65,7 @@ def _masked(row: dict[str, Any], region: str) -> dict[str, Any]:
         | {
             "method": mask(row["method"]),
             "sent": row["sent"] | sent,
-            "user_agent": mask_program(row["user_agent"]),
+            "user_agent": mask_user_agent(row["user_agent"]),
             "client_request_id": row["client_request_id"] and mask_request_id(row["client_request_id"]),
         }
     )

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from project.database import Database, Member, PreparedStatement, Row
 from project.domain.attempts import REPLAYED, NewAttempt
 from project.domain.emails import fold_email
-from project.domain.masking import mask_email, mask_number
+from project.domain.masking import mask_email, mask_valid_phone
 from project.domain.records import AttemptRecord, to_json
 from project.domain.registration import Decision, NewUser, User
 from project.domain.usernames import fold
@@ -71,7 +71,7 @@ def useradd_member(
         "received_at": attempt.received_at.isoformat(),
         "duration_ms": duration_ms,
         "method": attempt.method,
-        "phone_masked": new_user.phone and mask_number(new_user.phone),
+        "phone_masked": new_user.phone and mask_valid_phone(new_user.phone),
         "email_masked": new_user.email and mask_email(new_user.email),
         "sent": dict(attempt.sent),
         "language": attempt.language,

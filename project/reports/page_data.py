@@ -126,7 +126,7 @@ def _search(database: Database, selection: Selection) -> tuple[Report | None, se
     if page is None or page.searched_since is not None:
         return None, page
     if before is None and not page.has_older:
-        return service.build_report_of(page.attempts, attempt_filter, zone, now), page
+        return service.build_report_from(page.attempts, attempt_filter, zone, now), page
     return try_query(service.build_report, database, attempt_filter, zone, now), page
 
 

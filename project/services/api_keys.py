@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from project.database import Database
-from project.domain.api_keys import SHOWN_LENGTH, ApiKey, IssuedKey, hash_api_key, new_api_key
+from project.domain.api_keys import SHOWN_PREFIX_LENGTH, ApiKey, IssuedKey, generate_api_key, hash_api_key
 from project.domain.attempts import new_id
 from project.domain.audit import Action, NewEntry
 from project.domain.errors import RefusalError
@@ -61,8 +61,14 @@ def issue(database: Database, name: str, by: UUID | None, key: str | None = None
 
     A `key` that exists already is not created again.
     """
-    key, key_id = key or new_api_key(), new_id(datetime.now(UTC))
-    row = {"id": key_id, "name": name, "key_hash": hash_api_key(key), "created_by": by, "prefix": key[:SHOWN_LENGTH]}
+    key, key_id = key or generate_api_key(), new_id(datetime.now(UTC))
+    row = {
+        "id": key_id,
+        "name": name,
+        "key_hash": hash_api_key(key),
+        "created_by": by,
+        "prefix": key[:SHOWN_PREFIX_LENGTH],
+    }
     if database.write_transaction(queries.add_key, row, NewEntry.by_user(Action.KEY_CREATED, by, key_id, name)):
         _log("API key created", key_id, by)
     return IssuedKey(name=name, key=key)

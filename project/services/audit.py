@@ -12,7 +12,7 @@ from project.domain.audit import Entry, NewEntry
 from project.queries import audit as queries
 from project.services.attempts import delete_batch
 
-BLOCK, PRUNE_BATCH = 500, 500
+BLOCK_ENTRIES, PRUNE_BATCH = 500, 500
 
 
 def record(database: Database, entry: NewEntry) -> None:
@@ -31,7 +31,7 @@ def find_page(database: Database, limit: int, before: UUID | None, about: UUID |
 def iter_entries(database: Database, about: UUID | None = None) -> Iterator[list[Entry]]:
     """Yield the entries about a user or key, or all entries, in blocks, newest first."""
     before = None
-    while block := find_page(database, BLOCK, before, about):
+    while block := find_page(database, BLOCK_ENTRIES, before, about):
         yield block
         before = block[-1].id
 

@@ -11,7 +11,7 @@ from project.domain.audit import Action, NewEntry
 from project.domain.errors import RefusalError
 from project.domain.imports import CreatedRow, ImportRun, StoredRow
 from project.domain.passwords import Passwords
-from project.domain.registration import line_key
+from project.domain.registration import derive_line_key
 from project.queries import imports as queries
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ def _credentials_row(passwords: Passwords, import_key: str, user: CreatedRow) ->
     password = ""
     if not user.is_password_changed:
         with suppress(KeyError):  # the secret is no longer configured
-            password = passwords.derive(line_key(import_key, user.fingerprint), user.username, user.kid)
+            password = passwords.derive(derive_line_key(import_key, user.fingerprint), user.username, user.kid)
     return user.name, user.username, password, user.phone or "", user.email or ""
 
 

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 MAX_KEYS = 100_000
 """Maximum number of client keys that a process counts for each limit, to bound its memory (about 20 MB)."""
-RETRY_AFTER_S = 5.0
+REDIS_PAUSE_S = 5.0
 """Seconds for which Redis is not used after a failure. Then one request tries Redis; others are counted locally."""
 
 
@@ -95,13 +95,13 @@ class RateLimiter:
             return True
         if now < until:
             return False
-        self._unavailable_until = now + RETRY_AFTER_S  # only this request tries Redis and may have to wait
+        self._unavailable_until = now + REDIS_PAUSE_S  # only this request tries Redis and may have to wait
         return True
 
     def _suspend_shared(self, error: CountersUnavailableError) -> None:
         if self._unavailable_until is None:
             log.error("Redis unavailable: rate limits are counted per process", extra={"cause": str(error)})
-        self._unavailable_until = time.monotonic() + RETRY_AFTER_S
+        self._unavailable_until = time.monotonic() + REDIS_PAUSE_S
 
 
 class LocalCounters:

@@ -4,13 +4,13 @@ from collections.abc import Hashable, Sequence
 
 from project.database import Database, Member
 from project.domain.attempts import CREATED, NewAttempt
-from project.domain.errors import DecidedError, IdentifiersTakenError, RefusalError
+from project.domain.errors import IdentifiersTakenError, RecordedRefusalError, RefusalError
 from project.domain.passwords import Passwords
 from project.domain.registration import Credentials, Decision, NewUser, Registration, User
 from project.queries import registration as queries
 from project.services.clock import elapsed_ms
 
-GROUP = 100
+MAX_GROUP_SIZE = 100
 """Maximum number of registrations per transaction of register_many()."""
 
 
@@ -60,7 +60,7 @@ def _disjoint(members: Sequence[Member]) -> list[list[int]]:
     last: dict[Hashable, int] = {}  # claim -> number of the last group that has it
     for index, member in enumerate(members):
         number = max((last[claim] + 1 for claim in member.claims if claim in last), default=0)
-        while number < len(groups) and len(groups[number]) == GROUP:
+        while number < len(groups) and len(groups[number]) == MAX_GROUP_SIZE:
             number += 1
         if number == len(groups):
             groups.append([])
@@ -99,7 +99,7 @@ def _credentials(passwords: Passwords, registration: Registration, password: str
     if decision.code == CREATED:
         return Credentials(login=new_user.username, password=password, user=_created(attempt, new_user))
     if decision.user is None:
-        raise DecidedError(decision.code)
+        raise RecordedRefusalError(decision.code)
     existing = decision.user
     try:
         password = passwords.derive(registration.key, existing.username, decision.kid)

@@ -23,14 +23,14 @@ from project.queries import counts, snapshots
 from project.queries.filters import SEARCH_S
 from project.queries.lines import find_escaped_lines, find_lines, find_lines_one_by_one, lines_query
 
-BLOCK = 1_353
+BLOCK_LINES = 1_353
 """Number of lines per query: more would take more memory, fewer would take more round trips. The number of data rows of
 a worksheet (1,048,575) is a multiple, so that no block extends over two sheets."""
-FIRST_SEARCH = timedelta(days=1)
+FIRST_SEARCH_PERIOD = timedelta(days=1)
 """Length of the period that a text search reads first."""
-RELATED = timedelta(days=7)
+RELATED_PERIOD = timedelta(days=7)
 """Length of the period before and after an attempt in which related attempts are searched by contact."""
-AHEAD = 2
+BLOCKS_AHEAD = 2
 """Number of blocks queried in advance, so that PostgreSQL produces the next block while one is sent."""
 WRITER_WAIT_S, OVERLOAD_WAIT_S, PAUSE_S = 0.5, 3.0, 0.002
 """Seconds to wait for writers, seconds to retry overloaded queries, and the pause between tries in seconds."""
@@ -60,7 +60,7 @@ def find_last_seq(database: Database) -> int:
     return database.read_transaction(snapshots.find_last_seq)
 
 
-def build_report_of(
+def build_report_from(
     attempts: Sequence[AttemptRow], attempt_filter: AttemptFilter, zone: ZoneInfo, now: datetime
 ) -> Report:
     """Return the statistics of attempts: all that the filter selects, newest first."""
@@ -175,7 +175,7 @@ def search_page(
     end = time.monotonic() + SEARCH_S
     first = attempt_filter.since or _read(database, queries.find_first_received_at, AttemptFilter())
     newest = now + timedelta(seconds=1)
-    until, length = min(attempt_filter.until or newest, newest), FIRST_SEARCH
+    until, length = min(attempt_filter.until or newest, newest), FIRST_SEARCH_PERIOD
     found: list[AttemptRow] = []
     while first is not None and first < until and len(found) <= limit:
         part = replace(attempt_filter, since=max(first, until - length), until=until)
@@ -188,7 +188,7 @@ def search_page(
     return Page(attempts=found[:limit], has_newer=before is not None, has_older=len(found) > limit)
 
 
-def iter_blocks(database: ReadDatabase, report: Report, layout: Layout, *, size: int = BLOCK) -> Iterator[Block]:
+def iter_blocks(database: ReadDatabase, report: Report, layout: Layout, *, size: int = BLOCK_LINES) -> Iterator[Block]:
     """Yield the attempts of a report as blocks of formatted lines, oldest first.
 
     Each block is read in a short transaction with its own deadline, so that a slow client holds no connection.
@@ -198,7 +198,7 @@ def iter_blocks(database: ReadDatabase, report: Report, layout: Layout, *, size:
     raw = _iter_raw_blocks(database, lines_query(report.attempt_filter, layout, size))
     executor = ThreadPoolExecutor(1, "export")
     try:
-        pending = deque(executor.submit(next, raw, None) for _ in range(AHEAD))
+        pending = deque(executor.submit(next, raw, None) for _ in range(BLOCKS_AHEAD))
         while raw_block := pending.popleft().result():
             pending.append(executor.submit(next, raw, None))
             content = layout.format_block(raw_block)
@@ -266,11 +266,11 @@ def find_neighbours(
 def find_related(database: Database, attempt: AttemptRow) -> queries.Related:
     """Return the previous and the next attempt of the same person.
 
-    These have the same login or, within RELATED, the same name and contact.
+    These have the same login or, within RELATED_PERIOD, the same name and contact.
     """
     found = [database.read_transaction(queries.find_same_login, attempt)]
     with suppress(QueryTimeoutError):
-        found.append(database.read_transaction(queries.find_same_contact, attempt, RELATED))
+        found.append(database.read_transaction(queries.find_same_contact, attempt, RELATED_PERIOD))
     earlier = [related.earlier for related in found if related.earlier]
     later = [related.later for related in found if related.later]
     return queries.Related(

@@ -28,7 +28,7 @@ PAUSE_S = (0.15, 0.35)
 """Bounds of the pause between two rounds. It is random, so that instances do not probe at the same time."""
 ORPHANS_EVERY_S = 5
 PURGE_EVERY_S = 3600
-AFTER_ERROR_S = 5
+RETRY_AFTER_ERROR_S = 5
 PRUNE_EVERY_S = COMPARE_CLOCKS_EVERY_S = 60
 MEASURE_EVERY_S = 1.0
 CHECK_EVERY_S = 0.5
@@ -38,7 +38,7 @@ MASK_EVERY_S, MASK_S = 60, 3600
 previous version may still write attempts with its own masking rules."""
 AGGREGATION_MINIMUM, AGGREGATION_BATCH = 2_000, 5_000
 """Minimum number of attempts for an aggregation step, and maximum number per transaction."""
-CATCH_UP_S = 1.0
+MAX_AGGREGATION_S = 1.0
 """Seconds after which a round of aggregation ends: retention runs in the same thread and waits."""
 
 
@@ -67,7 +67,7 @@ class Job:
                     self.due_at = now
         except Exception:
             log.exception("upkeep failed")
-            self.due_at = now + AFTER_ERROR_S
+            self.due_at = now + RETRY_AFTER_ERROR_S
 
 
 class Upkeep:
@@ -225,7 +225,7 @@ class Upkeep:
         return attempts.prune_batch(self._database, self._max_age) > 0
 
     def _aggregate(self) -> None:
-        end = time.monotonic() + CATCH_UP_S
+        end = time.monotonic() + MAX_AGGREGATION_S
         while not self._stopping.is_set() and time.monotonic() < end:
             progress = self._database.run_once(aggregate, AGGREGATION_MINIMUM, AGGREGATION_BATCH)
             self.unaggregated = progress.remaining

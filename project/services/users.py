@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from project.database import Database
 from project.domain.audit import Action, Entry, NewEntry
 from project.domain.errors import QueryTimeoutError, RefusalError
-from project.domain.password_policy import check
+from project.domain.password_policy import check_password
 from project.domain.passwords import Passwords, new_key
 from project.domain.registration import Account, Role, User
 from project.domain.users import UserDetail, UserFilter
@@ -133,7 +133,7 @@ def change_password(
     """
     if not passwords.verify(current, account.password_hash):
         raise WrongPasswordError
-    check(new, user)
+    check_password(new, user)
     hashed = passwords.hash_chosen(new)
     epoch = database.write_transaction(queries.replace_password, account.id, account.password_hash, hashed)
     if epoch is None:

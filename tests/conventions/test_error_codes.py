@@ -70,7 +70,7 @@ FIELDS = {
     "phone_taken", "email_taken",
 }  # fmt: skip
 
-RAISING = {"RuleError": 0, "RefusalError": 0, "DecidedError": 0, "FieldError": 1}
+RAISING = {"RuleError": 0, "RefusalError": 0, "RecordedRefusalError": 0, "FieldError": 1}
 """Class -> index of the argument with the code. The next argument is the variant."""
 DESCRIBING = {"project/contract/error_codes.py", "project/api/openapi.py", "project/reports/openapi.py"}
 

@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from werkzeug.test import TestResponse
 
 from project.contract import import_runner
-from project.contract.import_runner import MAX_FILE, MAX_ROWS, ImportRunner, get_import_runner
+from project.contract.import_runner import MAX_FILE_BYTES, MAX_ROWS, ImportRunner, get_import_runner
 from project.database import DeadlineError
 from project.domain.audit import Action, NewEntry
 from project.domain.errors import DatabaseUnavailableError
@@ -237,7 +237,7 @@ def test_taken_logins_are_refused_when_the_users_are_created(
 def test_a_process_continues_where_a_killed_one_has_stopped(
     administrator: FlaskClient, rows: Rows, work: Work, app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(import_runner, "GROUP", 1)
+    monkeypatch.setattr(import_runner, "MAX_GROUP_SIZE", 1)
     address = upload(administrator, PEOPLE).location
     work()
     confirm(administrator, address)
@@ -364,7 +364,7 @@ def test_only_this_address_takes_large_bodies_and_only_from_administrators(
     administrator: FlaskClient, app: Flask, rows: Rows
 ) -> None:
     large = "name,username\n" + "#" * 100_000
-    too_large = "#" * (MAX_FILE + 1)
+    too_large = "#" * (MAX_FILE_BYTES + 1)
     stranger = app.test_client()
 
     assert upload(administrator, large).status_code == 302

@@ -132,7 +132,7 @@ def test_the_file_holds_the_whole_log_without_formulas(administrator: FlaskClien
 def test_the_file_is_longer_than_a_block(
     administrator: FlaskClient, app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audit, "BLOCK", 2)
+    monkeypatch.setattr(audit, "BLOCK_ENTRIES", 2)
     with app.app_context():
         for _ in range(5):
             audit.record(get_runtime(app).database, NewEntry.by_user(Action.USER_BLOCKED, None))

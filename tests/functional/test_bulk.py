@@ -15,7 +15,7 @@ from project.api import bulk
 from project.contract.error_codes import EXAMPLE_USER
 from project.domain.errors import OutcomeUnknownError
 from project.runtime import Runtime, get_runtime
-from project.services.registration import GROUP
+from project.services.registration import MAX_GROUP_SIZE
 from tests.builders import ANNA, IVAN, KEY, log_in, useradd
 from tests.conftest import MakeApp, Rows
 
@@ -155,7 +155,7 @@ def test_every_line_keeps_client_and_request_id_of_its_request(client: FlaskClie
 
 
 def test_large_requests_are_answered_group_by_group_in_order(client: FlaskClient, rows: Rows) -> None:
-    number = 2 * GROUP + 1
+    number = 2 * MAX_GROUP_SIZE + 1
 
     response = post(client, *map(person, range(number)))
 
@@ -164,15 +164,17 @@ def test_large_requests_are_answered_group_by_group_in_order(client: FlaskClient
 
 
 def test_a_client_that_leaves_keeps_what_is_done_and_the_rest_is_not_begun(client: FlaskClient, rows: Rows) -> None:
-    body = "\n".join(json.dumps(person(one)) for one in range(2 * GROUP)).encode()
+    body = "\n".join(json.dumps(person(one)) for one in range(2 * MAX_GROUP_SIZE)).encode()
 
     response = client.post(ADDRESS, data=body, content_type=NDJSON, headers={"Idempotency-Key": KEY}, buffered=False)
     next(iter(response.response))
     response.close()
 
-    assert len(rows.of("users")) == len(rows.attempts()) == GROUP
+    assert len(rows.of("users")) == len(rows.attempts()) == MAX_GROUP_SIZE
     again = post(client, body.decode(), Idempotency_Key=KEY)
-    assert [answer.get("replayed", False) for answer in answers(again)] == [True] * GROUP + [False] * GROUP
+    assert [answer.get("replayed", False) for answer in answers(again)] == [True] * MAX_GROUP_SIZE + [
+        False
+    ] * MAX_GROUP_SIZE
 
 
 @pytest.mark.parametrize(
@@ -301,7 +303,7 @@ def limited(make_app: MakeApp, client: FlaskClient) -> Callable[..., FlaskClient
 def test_rate_limits_count_users_and_a_repeat_gets_further(
     limited: Callable[..., FlaskClient], monkeypatch: pytest.MonkeyPatch, rows: Rows
 ) -> None:
-    monkeypatch.setattr(bulk, "GROUP", 2)
+    monkeypatch.setattr(bulk, "MAX_GROUP_SIZE", 2)
     client = limited(ratelimit_per_client=4)
     people = [person(number) for number in range(6)]
 
@@ -316,7 +318,7 @@ def test_rate_limits_count_users_and_a_repeat_gets_further(
 def test_replays_do_not_count_for_the_rate_limit(
     limited: Callable[..., FlaskClient], monkeypatch: pytest.MonkeyPatch, rows: Rows
 ) -> None:
-    monkeypatch.setattr(bulk, "GROUP", 2)
+    monkeypatch.setattr(bulk, "MAX_GROUP_SIZE", 2)
     client = limited(ratelimit_per_client=7)
     for _ in range(3):
         response = post(client, *map(person, range(4)), Idempotency_Key=KEY)
@@ -328,7 +330,7 @@ def test_replays_do_not_count_for_the_rate_limit(
 def test_conflicts_count_for_the_limit_of_conflicts(
     limited: Callable[..., FlaskClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bulk, "GROUP", 2)
+    monkeypatch.setattr(bulk, "MAX_GROUP_SIZE", 2)
     client = limited(ratelimit_conflicts=2)
     useradd(client, person(1))
 

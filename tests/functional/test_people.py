@@ -115,7 +115,7 @@ def test_figures_of_a_short_search_are_those_that_a_query_counts(people: FlaskCl
             sought = AttemptFilter(text="elkina", since=since, max_seq=service.find_last_seq(database), unmasked=True)
             page = service.search_page(database, sought, 25, now)
 
-            built = service.build_report_of(page.attempts, sought, MOSCOW, now)
+            built = service.build_report_from(page.attempts, sought, MOSCOW, now)
 
             assert built == service.build_report(database, sought, MOSCOW, now)
             assert len(page.attempts) == built.total == 3

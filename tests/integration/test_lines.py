@@ -108,7 +108,7 @@ def export(runtime: Runtime, zone: str = "UTC", attempt_filter: AttemptFilter | 
     return reports.count_export(runtime.read_database, snapshot)
 
 
-def ids_of(runtime: Runtime, report: Report, size: int = reports.BLOCK) -> Iterator[str]:
+def ids_of(runtime: Runtime, report: Report, size: int = reports.BLOCK_LINES) -> Iterator[str]:
     """Yield the ids of a .csv export."""
     for block in reports.iter_blocks(
         runtime.read_database, report, csv.layout(report, ENGLISH_TRANSLATIONS), size=size
@@ -196,7 +196,7 @@ def test_without_attempts_there_are_no_lines(runtime: Runtime) -> None:
 
 
 def test_a_sheet_is_filled_by_a_whole_number_of_blocks() -> None:
-    assert log_sheets.MAX_ROWS % reports.BLOCK == 0
+    assert log_sheets.MAX_ROWS % reports.BLOCK_LINES == 0
 
 
 def test_a_file_has_exactly_the_rows_of_its_snapshot_during_concurrent_writes(

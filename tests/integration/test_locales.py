@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 
 from project.domain.attempts import AttemptFilter
 from project.domain.errors import RuleError
-from project.domain.usernames import check, fold
+from project.domain.usernames import check_username, fold
 from project.extensions import db
 from project.queries import attempts
 from project.runtime import get_runtime
@@ -104,6 +104,6 @@ def test_postgresql_folds_every_allowed_letter_like_the_service(app: Flask) -> N
 
 def _is_allowed(letter: str) -> bool:
     try:
-        return letter.isalpha() and check(letter) == letter
+        return letter.isalpha() and check_username(letter) == letter
     except RuleError:
         return False

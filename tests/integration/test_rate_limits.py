@@ -171,7 +171,7 @@ def test_without_valkey_each_process_counts_locally_and_only_the_first_request_w
 def test_valkey_is_used_again_after_its_return(
     address: str, valkey: Valkey, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "RETRY_AFTER_S", 0)
+    monkeypatch.setattr(module, "REDIS_PAUSE_S", 0)
     limits = RateLimiter(address, enabled=True)
     valkey.kill()
     found = [is_refused(limits) for _ in range(4)]

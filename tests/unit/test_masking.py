@@ -12,11 +12,11 @@ from project.domain.masking import (
     mask_email,
     mask_field,
     mask_fields,
-    mask_number,
+    mask_name,
     mask_phone,
-    mask_program,
     mask_request_id,
-    short_name,
+    mask_user_agent,
+    mask_valid_phone,
 )
 from tests.functional.attempts import ago, record
 from tests.unit.test_rules import NUMBERS, TEXTS, no_deadline
@@ -123,7 +123,7 @@ def test_contacts_in_any_text_are_masked(text: str, masked: str) -> None:
     ],
 )
 def test_a_short_name_is_the_first_word_and_initials(name: str, short: str) -> None:
-    assert short_name(name) == short
+    assert mask_name(name) == short
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_short_name_is_the_first_word_and_initials(name: str, short: str) -> N
     ],
 )
 def test_contacts_in_the_name_of_a_program_are_masked(text: str, masked: str | None) -> None:
-    assert mask_program(text) == (masked or text)
+    assert mask_user_agent(text) == (masked or text)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_a_record_for_the_disk_has_no_contacts() -> None:
 def test_at_least_five_digits_of_every_countrys_numbers_are_hidden(number: phonenumbers.PhoneNumber) -> None:
     text = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
-    masked = mask_number(text)
+    masked = mask_valid_phone(text)
 
     shown = re.sub(r"[^\d•]", "", masked)
     assert len(shown) == len(text) - 1
@@ -221,7 +221,7 @@ def test_masking_twice_changes_nothing_or_hides_a_rare_number_completely(
 ) -> None:
     text = f"{before}{text}{after}"
 
-    for function in (mask, mask_email, mask_program, mask_request_id, lambda t: mask_phone(t, region)):
+    for function in (mask, mask_email, mask_user_agent, mask_request_id, lambda t: mask_phone(t, region)):
         masked = function(text)
         again = function(masked)
         if again != masked:
@@ -241,7 +241,7 @@ def test_no_phone_number_survives_in_any_surroundings(before: str, after: str, c
     text = f"{before}{contact}{after}"
     digits = re.sub(r"\D", "", contact)
 
-    for masked in (mask(text), mask_phone(text, "RU"), short_name(text)):
+    for masked in (mask(text), mask_phone(text, "RU"), mask_name(text)):
         assert digits not in re.sub(r"\D", "", masked)
         assert sum(map(str.isdigit, masked)) <= 8
 
@@ -251,6 +251,6 @@ def test_no_phone_number_survives_in_any_surroundings(before: str, after: str, c
 def test_no_address_survives_in_any_surroundings(before: str, after: str) -> None:
     text = f"{before}anna.sokolova@example.org{after}"
 
-    for masked in (mask(text), mask_phone(text, "RU"), mask_email(text), mask_program(text), mask_request_id(text)):
+    for masked in (mask(text), mask_phone(text, "RU"), mask_email(text), mask_user_agent(text), mask_request_id(text)):
         assert "anna.sokolova" not in masked
         assert "sokolova" not in masked

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from project.domain.attempts import new_id
-from project.domain.password_policy import WeakPasswordError, check
+from project.domain.password_policy import WeakPasswordError, check_password
 from project.domain.registration import User
 
 ANNA = User(
@@ -32,7 +32,7 @@ ANNA = User(
     ],
 )
 def test_long_and_unusual_passwords_are_accepted(password: str) -> None:
-    check(password, ANNA)
+    check_password(password, ANNA)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_long_and_unusual_passwords_are_accepted(password: str) -> None:
 )
 def test_short_common_and_guessable_passwords_are_rejected(password: str, reason: str) -> None:
     with pytest.raises(WeakPasswordError) as caught:
-        check(password, ANNA)
+        check_password(password, ANNA)
 
     assert caught.value.reason == reason
 
@@ -71,7 +71,7 @@ def test_short_common_and_guessable_passwords_are_rejected(password: str, reason
 def test_passwords_have_15_to_128_characters() -> None:
     long = "лиловый утюг считает облака, " * 5
 
-    check("kQ7#vbm1x7zP2wL", ANNA)
-    check(long[:128], ANNA)
+    check_password("kQ7#vbm1x7zP2wL", ANNA)
+    check_password(long[:128], ANNA)
     with pytest.raises(WeakPasswordError, match="long"):
-        check(long[:129], ANNA)
+        check_password(long[:129], ANNA)

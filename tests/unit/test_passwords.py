@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from project.domain import passwords as module
-from project.domain.passwords import ALPHABET, MAX_LENGTH, SYMBOLS, Passwords, Secret, hash_key, new_key
+from project.domain.passwords import ALPHABET, MAX_LENGTH, SYMBOL_COUNT, Passwords, Secret, hash_key, new_key
 
 OLD, NEW = Secret(b"old" * 11), Secret(b"new" * 11)
 PASSWORDS = Passwords((NEW,))
@@ -40,10 +40,10 @@ def test_ten_thousand_passwords_have_130_bits_each_and_are_distinct() -> None:
     issued = [PASSWORDS.derive(f"key {number}", "ivan") for number in range(MANY)]
 
     letters = [password.replace("-", "") for password in issued]
-    assert SYMBOLS * math.log2(len(ALPHABET)) >= 128
-    assert {len(password) for password in letters} == {SYMBOLS}
+    assert SYMBOL_COUNT * math.log2(len(ALPHABET)) >= 128
+    assert {len(password) for password in letters} == {SYMBOL_COUNT}
     assert len(set(letters)) == MANY
-    for index in range(SYMBOLS):
+    for index in range(SYMBOL_COUNT):
         counted = Counter(password[index] for password in letters)
         assert set(counted) == set(ALPHABET)
         assert max(counted.values()) < 1.5 * MANY / len(ALPHABET)

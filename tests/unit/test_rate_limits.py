@@ -173,7 +173,7 @@ def test_other_requests_do_not_wait_while_one_checks_whether_redis_is_back(
 
     monkeypatch.setattr(RedisCounters, "consume", fail)
     consume(limits, 1)
-    clock.now += module.RETRY_AFTER_S
+    clock.now += module.REDIS_PAUSE_S
 
     consume(limits, 1)
 

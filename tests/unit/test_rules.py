@@ -24,13 +24,13 @@ from project.domain.logins import check_username_contact
 from project.domain.masking import mask_phone
 from project.domain.phones import normalize_phone
 from project.domain.registration import NewUser
-from project.domain.text import _is_forbidden, check_characters, clean, trimmed_name
+from project.domain.text import _is_forbidden, check_characters, clean, normalize_name
 
 TODAY = date(2026, 11, 23)
 Rule = Callable[[str], Any]
 RULES: dict[str, Rule] = {
-    "name": partial(trimmed_name, limit=300),
-    "username": usernames.check,
+    "name": partial(normalize_name, limit=300),
+    "username": usernames.check_username,
     "phone": partial(normalize_phone, region="RU"),
     "email": normalize_email,
     "birth_date": lambda text: parse_birth_date(text, TODAY),
@@ -112,7 +112,7 @@ def test_folding_a_username_is_idempotent(text: str) -> None:
 @given(text=USERNAMES)
 @no_deadline
 def test_a_username_folds_to_the_same_text_in_every_unicode_normal_form(form: Any, text: str) -> None:
-    username = accepted(usernames.check, text)
+    username = accepted(usernames.check_username, text)
 
     assert usernames.fold(unicodedata.normalize(form, username)) == usernames.fold(username)
 
@@ -213,7 +213,7 @@ def test_a_valid_value_is_normalized(field: str, text: str, value: object) -> No
     ("one", "other"), [("İlham", "ilham"), ("İLHAM", "ilham"), ("I\u0307van", "ivan"), ("U1", "ｕ１")]
 )
 def test_two_spellings_of_a_username_are_one(one: str, other: str) -> None:
-    assert usernames.fold(usernames.check(one)) == usernames.fold(usernames.check(other))
+    assert usernames.fold(usernames.check_username(one)) == usernames.fold(usernames.check_username(other))
 
 
 CONTACTS = {"phone": "+79991234567", "email": "Ivan@mail.ru"}
@@ -500,7 +500,7 @@ def test_a_letter_of_another_alphabet_is_reported_with_its_position(
     username: str, position: int, character: str
 ) -> None:
     with pytest.raises(RuleError) as caught:
-        usernames.check(username)
+        usernames.check_username(username)
 
     assert caught.value.params == {"position": position, "character": character}
 

@@ -122,13 +122,13 @@ TEXT = json.dumps({"name": "Иван Петров", "phone": "+7 999 123-45-67"}
 def test_a_body_whose_length_counts_letters_is_recognized_wherever_it_is_cut() -> None:
     for length in range(len(TEXT), len(TEXT.encode())):
         with pytest.raises(RefusalError) as caught:
-            parse_object(TEXT.encode()[:length], is_counted=True)
+            parse_object(TEXT.encode()[:length], has_content_length=True)
 
         assert caught.value.variant == "miscounted"
 
 
 def test_a_body_of_ascii_letters_is_cut_for_another_reason() -> None:
     with pytest.raises(RefusalError) as caught:
-        parse_object(b'{"name": "John', is_counted=True)
+        parse_object(b'{"name": "John', has_content_length=True)
 
     assert caught.value.variant == "cut"
