@@ -1,7 +1,6 @@
 """POST /useradd/bulk creates many users in one request. Each line is a separate attempt."""
 
 import json
-import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -13,7 +12,7 @@ from typing import Any
 
 from flask import Request, Response, stream_with_context
 
-from project.api.routes import JSON, bp, read_dry_run, read_idempotency_key, refuse_encoded
+from project.api.routes import JSON, NDJSON, bp, read_dry_run, read_idempotency_key, refuse_encoded
 from project.contract import responses
 from project.contract.batches import BulkLine, check_line, register_lines
 from project.contract.problems import problem_detail, problem_of
@@ -35,7 +34,6 @@ HARD_BODY_LIMIT = MAX_BODY + 2**20
 """Maximum number of bytes that the server passes to the application. A larger request is refused and not recorded."""
 MAX_CONCURRENT = 2
 """Maximum number of concurrent bulk requests per process: more would take threads and time from /useradd."""
-_NDJSON = re.compile(r"application/(?:x-)?(?:ndjson|jsonl|jsonlines)", re.IGNORECASE)
 _encode = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
 
 _permits = BoundedSemaphore(MAX_CONCURRENT)
@@ -74,7 +72,7 @@ def _is_json(request: Request) -> bool:
     """Return whether the body is JSON, False for NDJSON. Raises RefusalError for anything else."""
     if JSON.fullmatch(request.mimetype):
         return True
-    if _NDJSON.fullmatch(request.mimetype):
+    if NDJSON.fullmatch(request.mimetype):
         return False
     raise RefusalError("unsupported_media_type", "bulk")
 

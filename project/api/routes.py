@@ -35,6 +35,7 @@ MAX_QUEUE_S = 0.5
 _KEY = re.compile(r'("?)([\x21\x23-\x7e]{21,255})\1')
 """Matches an idempotency key, quoted or not. It must be unguessable: 21 characters of a nanoid have 126 random bits."""
 JSON = re.compile(r"application/(?:[\w.+-]+\+)?json", re.IGNORECASE)
+NDJSON = re.compile(r"application/(?:x-)?(?:ndjson|jsonl|jsonlines)", re.IGNORECASE)
 
 
 @bp.before_app_request
@@ -140,7 +141,8 @@ def _wrong_type(request: Request) -> RefusalError:
         return RefusalError("unsupported_media_type", "missing")
     if request.mimetype in FORM_TYPES:
         return RefusalError("unsupported_media_type", "form")
-    return RefusalError("unsupported_media_type", "other", type=clean(request.mimetype, 60))
+    variant = "lines" if NDJSON.fullmatch(request.mimetype) else "other"
+    return RefusalError("unsupported_media_type", variant, type=clean(request.mimetype, 60))
 
 
 def read_idempotency_key(request: Request) -> str:

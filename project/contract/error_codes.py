@@ -276,6 +276,10 @@ PROBLEMS: Mapping[str, ProblemType] = {
                 "Content-Type: %(type)s is not accepted. Send the header Content-Type: application/json and the fields "
                 "as JSON, for example %(user)s"
             ),
+            "lines": _(
+                "Content-Type: %(type)s is not accepted here. To send one user a line, use /api/v1/useradd/bulk/. "
+                "To send one user, send the header Content-Type: application/json and a body such as %(user)s"
+            ),
             "bulk": _(
                 "Send the header Content-Type: application/x-ndjson and one user a line, such as %(user)s, "
                 "or the header Content-Type: application/json and an array of users."
@@ -554,6 +558,10 @@ FIELD_CODES: Mapping[str, FieldCode] = {
         {
             "": _("There is no such field. Delete it; the fields are name, username, phone, email and birth_date."),
             "hint": _("There is no such field. Did you mean %(hint)s?"),
+            "list": _(
+                "There is no such field, and it contains a list. To send many users, send only the list to "
+                "/api/v1/useradd/bulk/."
+            ),
             "no_header": _("The cell has a value, but its column has no header. Name the column, or empty the cell."),
             "extra_cell": _(
                 "The row has %(cells)s cells for %(headers)s columns. "

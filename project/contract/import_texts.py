@@ -39,6 +39,10 @@ FILE_TEXTS: Mapping[str, str] = {
     "array": _(
         "The file is a JSON array. Write one user a line, without brackets and commas between them: jq -c '.[]' FILE"
     ),
+    "wrapped_list": _(
+        "The users are a list inside the field “%(key)s”. Write one user a line, without the list around them: "
+        "jq -c '.[\"%(key)s\"][]' FILE"
+    ),
     "empty": _("The file is empty."),
     "no_rows": _("The file has no rows with users."),
     "too_many_rows": _("The file has more than %(limit)s rows. Divide it, or use the command flask users import."),

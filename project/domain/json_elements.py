@@ -4,7 +4,8 @@ import codecs
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from project.domain.errors import FIELDS, RefusalError
 from project.domain.strict_json import decode, syntax_error
@@ -33,14 +34,20 @@ def check_lines(body: bytes) -> None:
         return  # the lines have errors of their own
     if not isinstance(value, dict):
         return
-    lists = [key for key, users in value.items() if isinstance(users, list) and key not in FIELDS]
-    if lists and not value.keys() & set(FIELDS):
-        raise RefusalError("malformed_json", "wrapped_list", key=clean(lists[0], 40))
+    if (key := find_list(value)) is not None:
+        raise RefusalError("malformed_json", "wrapped_list", key=clean(key, 40))
     if lines := text[:end].count("\n"):
         number = body.count(b"\n", 0, len(body) - len(start)) + 1
         raise RefusalError("malformed_json", "object_over_lines", line=number, last=number + lines)
     if len(first) == len(start.rstrip()) and text[end:].lstrip(" ,").startswith("{"):
         raise RefusalError("malformed_json", "one_line")
+
+
+def find_list(body: Mapping[str, Any]) -> str | None:
+    """Return the key of the list in an object that wraps a list of users; None if it is no such object."""
+    if body.keys() & set(FIELDS):
+        return None
+    return next((key for key, value in body.items() if isinstance(value, list)), None)
 
 
 def split_lines(body: bytes) -> Iterator[tuple[int, bytes]]:

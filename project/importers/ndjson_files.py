@@ -3,25 +3,44 @@
 import codecs
 import json
 import os
+import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from project.domain.errors import FIELDS, RefusalError
+from project.domain.json_elements import find_list
 from project.domain.strict_json import parse_line
+from project.domain.text import clean
 from project.importers.rows import MAX_LINE, FileError, Row, Source, line_too_long_error
+
+_WRAPPED_LIST = re.compile(rb'\{\s*"([^"\\]+)"\s*:\s*\[')
+"""Matches the beginning of an object over several lines, of which the last user's line could create a user."""
 
 
 def open_ndjson(file: BinaryIO) -> Source:
     """Open a file whose lines are request bodies of POST /useradd.
 
-    Raises FileError if the file is an array.
+    Raises FileError if the file is an array, or an object with a list of users.
     """
     length = file.seek(0, os.SEEK_END)
     file.seek(0)
-    if file.read(MAX_LINE).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
+    start = file.read(MAX_LINE).removeprefix(codecs.BOM_UTF8).lstrip()
+    if start.startswith(b"["):
         raise FileError("array")
+    if (key := _find_wrapped_list(start)) is not None:
+        raise FileError("wrapped_list", key=clean(key, 40))
     file.seek(0)
     return Source(length, FIELDS, FIELDS, _rows(file))
+
+
+def _find_wrapped_list(start: bytes) -> str | None:
+    """Return the key of a list of users in the object with which a file begins, or None."""
+    try:
+        first = json.loads(start.partition(b"\n")[0])
+    except (ValueError, RecursionError):
+        match = _WRAPPED_LIST.match(start)
+        return match[1].decode(errors="replace") if match else None
+    return find_list(first) if isinstance(first, dict) else None
 
 
 def _rows(file: BinaryIO) -> Iterator[Row]:

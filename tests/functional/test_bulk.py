@@ -283,6 +283,56 @@ def test_an_array_sent_to_useradd_is_refused_with_a_pointer_here(client: FlaskCl
     assert "/api/v1/useradd/bulk/" in response.get_json(force=True)["detail"]
 
 
+@pytest.mark.parametrize(
+    ("language", "message"),
+    [
+        (
+            "en",
+            "There is no such field, and it contains a list. To send many users, send only the list to "
+            "/api/v1/useradd/bulk/.",
+        ),
+        (
+            "ru",
+            "Такого поля нет, а в нём список. Чтобы создать многих пользователей, отправьте только список на "
+            "/api/v1/useradd/bulk/.",
+        ),
+    ],
+)
+@pytest.mark.parametrize("key", ["users", "user", "data"])
+def test_a_list_of_users_in_a_field_sent_to_useradd_is_refused_with_a_pointer_here(
+    client: FlaskClient, rows: Rows, key: str, language: str, message: str
+) -> None:
+    response = useradd(client, {key: [ANNA]}, headers={"Accept-Language": language})
+
+    first, *others = response.get_json()["errors"]
+    assert (response.status_code, response.get_json()["code"]) == (422, "validation_failed")
+    assert first == {"field": key, "code": "unknown_field", "message": message}
+    assert [error["code"] for error in others] == ["required", "required", "contact_required"]
+    assert rows.of("users") == []
+
+
+def test_a_list_beside_the_fields_of_a_user_is_an_unknown_field(client: FlaskClient) -> None:
+    response = useradd(client, ANNA | {"tags": ["x"]}, headers={"Accept-Language": "en"})
+
+    [error] = response.get_json()["errors"]
+    assert error["message"].startswith("There is no such field. Delete it;")
+
+
+@pytest.mark.parametrize("media_type", ["application/x-ndjson", "application/jsonl", "application/x-jsonlines"])
+@pytest.mark.parametrize(("language", "beginning"), [("en", "is not accepted here"), ("ru", "здесь не принимается")])
+def test_lines_sent_to_useradd_are_refused_with_a_pointer_here(
+    client: FlaskClient, media_type: str, language: str, beginning: str
+) -> None:
+    response = client.post(
+        "/useradd", data=json.dumps(ANNA), content_type=media_type, headers={"Accept-Language": language}
+    )
+
+    document = response.get_json(force=True)
+    assert (response.status_code, document["code"]) == (415, "unsupported_media_type")
+    assert document["detail"].startswith(f"Content-Type: {media_type} {beginning}")
+    assert "/api/v1/useradd/bulk/" in document["detail"]
+
+
 def test_a_parameter_that_is_misspelled_creates_nobody(client: FlaskClient, rows: Rows) -> None:
     assert post(client, person(1), query="?dryrun=true").status_code == 400
     assert rows.of("users") == []

@@ -331,6 +331,16 @@ def test_heads_are_known_by_the_same_synonyms_as_the_hints_of_the_api(run: Comma
             ".ndjson",
             "The file is a JSON array. Write one user a line",
         ),
+        *(
+            (content, ".ndjson", "The users are a list inside the field “users”. Write one user a line")
+            for content in (
+                json.dumps({"users": [ANNA]}),
+                json.dumps({"ok": True, "users": [ANNA, IVAN]}) + "\n",
+                '\ufeff{"users": [\n' + json.dumps(ANNA) + ",\n" + json.dumps(IVAN) + "\n]}\n",
+                json.dumps({"users": [ANNA, IVAN]}, indent=2),
+                json.dumps({"users": [ANNA] * 100}),
+            )
+        ),
         ("name,username\n", ".csv", "no rows"),
         ("", ".csv", "The file is empty"),
         ("name,username,age\n", ".csv", "Unknown columns: age"),
