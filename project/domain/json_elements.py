@@ -44,7 +44,7 @@ def check_lines(body: bytes) -> None:
 
 
 def find_list(body: Mapping[str, Any]) -> str | None:
-    """Return the key of the list in an object that wraps a list of users; None if it is no such object."""
+    """Return the key of the list in an object that wraps a list of users, or None."""
     if body.keys() & set(FIELDS):
         return None
     return next((key for key, value in body.items() if isinstance(value, list)), None)

@@ -29,6 +29,8 @@ _BLANKS = {3: "\x10", 4: "\x11", 9: "\x12"}
 """Index of a column that is often empty -> separator before an empty value. The file has no cell for it."""
 _NUMBERS = "ACK"
 """Columns with numbers: time, status, response time."""
+_AS_SENT = "FGHI"
+"""Columns with values as clients sent them, perhaps with blanks at the edges."""
 _SAMPLE_ROW = 1
 """Index of the row below the header. XlsxWriter writes it with the column styles; the rows of attempts replace it."""
 _FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]")
@@ -129,7 +131,8 @@ def _column(at: int, value: Value | Label) -> Column:
 
 def _cell_start(column: str, style: str) -> str:
     kind = "" if column in _NUMBERS else ' t="str"'
-    return f'<c r="{column}{ROW_NUMBER}" s="{style}"{kind}><v>'
+    space = ' xml:space="preserve"' if column in _AS_SENT else ""  # otherwise spreadsheets drop blanks at the edges
+    return f'<c r="{column}{ROW_NUMBER}" s="{style}"{kind}><v{space}>'
 
 
 def number_rows(content: bytes, first: int) -> bytes:

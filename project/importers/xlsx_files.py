@@ -88,14 +88,14 @@ def _cells(sheet: Any) -> Iterator[tuple[int, tuple[str | bool, ...]]]:
             raise FileError("damaged_row", row=number + 1) from None
         number += 1
         cells = tuple(map(_cell, values))
-        if any(cell != "" for cell in cells):
+        if any(str(cell).strip() for cell in cells):
             yield number, cells
 
 
 def _find_headers(rows: Iterator[tuple[int, tuple[str | bool, ...]]], columns: Columns) -> tuple[str, ...]:
     first: tuple[str, ...] | None = None
     for _, (_number, cells) in zip(range(MAX_TITLES), rows, strict=False):
-        names = tuple(map(str, cells))
+        names = tuple(str(cell).strip() for cell in cells)
         if columns.are_headers(names):
             return names
         first = first or names
@@ -125,7 +125,7 @@ def _cell(value: object) -> str | bool:
         case float() if value.is_integer():
             return str(int(value))
         case _:
-            return str(value).strip()
+            return str(value)
 
 
 def _shown(cell: str | bool) -> str:

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 from click.testing import Result
@@ -164,6 +165,28 @@ def test_the_file_of_refused_rows_is_corrected_and_imported_again(
     assert (again.exit_code, last_line(again)) == (0, "2 rows: 2 created, 0 existing, 0 refused"), again.output
     assert [user["username"] for user in rows.of("users", "username")] == ["user1", "user2", "user3"]
     assert [user["name"] for user in rows.of("users", "username")][1] == "=1+1"
+
+
+@pytest.mark.parametrize("ending", [".csv", ".xlsx"])
+def test_blanks_at_the_edges_of_refused_cells_are_kept(run: Command, tmp_path: Path, ending: str) -> None:
+    headers, row = ["name", "username", "phone"], ["  Анна ", " user1", "+7916 "]
+    content = csv_file(",".join(row), headers=",".join(headers)) if ending == ".csv" else workbook(headers, row)
+
+    run(content, ending, errors="errors.xlsx")
+
+    sheet = load_workbook(tmp_path / "errors.xlsx").worksheets[0]
+    assert [cell.value for cell in sheet[2]][:3] == row
+    with ZipFile(tmp_path / "errors.xlsx") as archive:
+        xml = archive.read("xl/worksheets/sheet1.xml").decode()
+    assert [text for text in row if f'<t xml:space="preserve">{text}</t>' not in xml] == []
+
+
+def test_a_row_of_blanks_is_no_row_of_a_workbook(run: Command) -> None:
+    result = run(
+        workbook([" name ", "username", "phone"], ["Анна", "user1", "+79160000001"], [" ", "\t", " "]), ".xlsx"
+    )
+
+    assert last_line(result) == "1 row: 1 created, 0 existing, 0 refused"
 
 
 def test_a_broken_line_of_json_is_refused_alone_and_blank_lines_are_no_rows(run: Command, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ const readers = {
   },
   async "read-excel-file"() {
     const { readSheet } = require("read-excel-file/node");
-    return (await readSheet(file, sheet)).map((row) => row.map(text));
+    return (await readSheet(file, sheet, { trim: false })).map((row) => row.map(text));
   },
   async "xlsx-populate"() {
     const populate = require("xlsx-populate");

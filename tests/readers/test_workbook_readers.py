@@ -27,6 +27,7 @@ SHEET = "Запросы"
 TEXTS = (
     *("=1+1", "+1", "-1", "@SUM(A1)", "12345", "007", "1e5", "TRUE", "http://example.org", 'quote"'),
     *("a & b < c > d", "]]>", "😀", "<r><t>x</t></r>", "Анна Соколова", "王小明", "a,b;c", "'x"),
+    *(" before", "after ", "  around\u3000", " "),
 )
 Rows = list[list[str]]
 

@@ -135,6 +135,16 @@ def test_values_of_clients_are_always_text_cells(value: str) -> None:
     assert "hyperlink" not in parts_of(content, r"_rels")
 
 
+@pytest.mark.parametrize("value", [" before", "after ", "\taround\n", " ", "<r> rich </r> ", " _x0041_ "])
+def test_blanks_at_the_edges_of_a_text_are_marked_as_significant(value: str) -> None:
+    """Spreadsheets drop them without `xml:space="preserve"` (XML 1.0, 2.10)."""
+    content = content_of([attempt_row(name=value, username=value, email_masked=value, phone_masked=value)])
+
+    cells = re.findall(r'<c r="[F-I]2"[^>]*><v([^>]*)>', parts_of(content, r"sheet4\.xml$"))
+
+    assert cells == [' xml:space="preserve"'] * 4
+
+
 @pytest.mark.parametrize("value", ["\x00", "a\x0bb", "\r", "_x0041_", "_x005F_", "\x1b[31m", "\ufffe", "\uffff"])
 def test_characters_that_xml_forbids_are_preserved(value: str) -> None:
     cell = name_cell(value)
