@@ -26,6 +26,9 @@ ROWS_OF_LINKS = """() => [".tabs", ".top .wrap > nav"].map((bar) => {
     const links = [...document.querySelectorAll(`${bar} a`)];
     return new Set(links.map((link) => Math.round(link.getBoundingClientRect().top))).size;
 })"""
+COLUMNS = """() => [...document.querySelectorAll("#rows tr")].map((row) =>
+    [...row.cells].filter((cell) => cell.offsetWidth).map((cell) => Math.round(cell.getBoundingClientRect().left)))"""
+"""Returns the left edges of the visible cells of each row of a table, the head first."""
 DESKTOP, PHONE = ViewportSize(width=1280, height=900), ViewportSize(width=390, height=844)
 PAPER = ViewportSize(width=718, height=1000)
 """A4 with margins of a centimetre."""
@@ -238,6 +241,25 @@ def test_long_values_push_no_column_off_the_screen_or_the_paper(
         found[address] = admin_page.evaluate(TOO_WIDE)
 
     assert not any(found.values()), found
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE])
+def test_cells_of_lists_stand_below_the_head_of_their_column(
+    admin_page: Page, rows: Rows, size: ViewportSize
+) -> None:
+    rows.query("insert into api_keys (id, name, key_hash) values (gen_random_uuid(), 'shop front', 'x')")
+    rows.query("update users set is_active = false, username = 'konstantinova.alexandra' where username = 'a.sokolova'")
+    rows.query(
+        "insert into audit_log (id, actor_kind, actor, action, target)"
+        " values (gen_random_uuid(), 'user', 'petrov.ivan', 'user_blocked', 'anna')"
+    )
+    admin_page.set_viewport_size(size)
+
+    for address in ("/admin/users/", "/admin/api-keys/", "/admin/audit/"):
+        admin_page.goto(address)
+        head, *body = admin_page.evaluate(COLUMNS)
+        assert body, address
+        assert all(row == head for row in body), address
 
 
 @pytest.mark.parametrize("language", ["en", "ru"])
