@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import (
@@ -34,17 +34,23 @@ from project.queries.filters import (
     within,
 )
 
-RELATED_S = 0.3
-"""Time limit in seconds of each query for attempts with the same contact, on which there is no index."""
+RELATED_S = 0.1
+"""Time limit in seconds of each query for attempts with the same contact, on which there is no index: too many have the
+same mask."""
+Position = Literal["earlier", "later", "created"]
+"""Position of a related attempt: the last one before an attempt, the first one after it, or the first one after it that
+created a user."""
 
 
 class Related(NamedTuple):
-    """An earlier and a later attempt that match an attempt; None if there is none."""
+    """An earlier and a later attempt of the same person; None if there is none."""
 
     earlier: AttemptRow | None
     """The last matching attempt before it."""
     later: AttemptRow | None
     """The first matching attempt after it that created a user; if none did, the first matching attempt after it."""
+    is_complete: bool = True
+    """Whether all attempts were searched before the time limit, so that None means that there is none."""
 
 
 _ROW = (
@@ -102,34 +108,43 @@ def find_attempts(
     return rows if after is None else rows[::-1]
 
 
-def find_same_login(connection: Connection, attempt: AttemptRow) -> Related:
-    """Return the related attempts that have the same login, in any spelling."""
+def find_same_login(connection: Connection, attempt: AttemptRow, position: Position) -> AttemptRow | None:
+    """Return the related attempt that has the same login, in any spelling."""
     if not attempt.username:
-        return Related(None, None)
-    return _find_related(connection, attempt, is_login(attempt.username))
+        return None
+    return _find_related(connection, attempt, position, is_login(attempt.username))
 
 
-def find_same_contact(connection: Connection, attempt: AttemptRow, within: timedelta) -> Related:
-    """Return the related attempts within a time distance that have the same name and contact.
+def find_same_contact(
+    connection: Connection, attempt: AttemptRow, position: Position, within: timedelta
+) -> AttemptRow | None:
+    """Return the related attempt within a time distance that has the same name and contact.
 
-    Contacts are compared by their masks. Many have the same mask, so names are compared, too.
+    Contacts are compared by their masks. Many have the same mask, so names are compared, too. Raises QueryTimeoutError
+    after RELATED_S.
     """
     contacts = ((Attempt.phone_masked, attempt.phone_masked), (Attempt.email_masked, attempt.email_masked))
     in_common = [column == contact for column, contact in contacts if contact]
     if not (attempt.name and in_common):
-        return Related(None, None)
+        return None
     set_timeout(connection, RELATED_S)
     since, until = (first_id(attempt.received_at + distance) for distance in (-within, within))
     name = Attempt.sent["name"].astext.regexp_match(f"^{spelling_regex(attempt.name)}$")
-    return _find_related(connection, attempt, Attempt.id.between(since, until), or_(*in_common), name)
+    return _find_related(connection, attempt, position, Attempt.id.between(since, until), or_(*in_common), name)
 
 
-def _find_related(connection: Connection, attempt: AttemptRow, *wanted: ColumnElement[bool]) -> Related:
+def _find_related(
+    connection: Connection, attempt: AttemptRow, position: Position, *wanted: ColumnElement[bool]
+) -> AttemptRow | None:
     query = select(*_ROW).where(*wanted).limit(1)
-    before = query.where(Attempt.id < attempt.id).order_by(Attempt.id.desc())
-    after = query.where(Attempt.id > attempt.id).order_by((Attempt.status == 201).desc(), Attempt.id)
-    found = (connection.execute(one).one_or_none() for one in (before, after))
-    return Related(*(None if row is None else AttemptRow(**_fields(row)) for row in found))
+    if position == "earlier":
+        query = query.where(Attempt.id < attempt.id).order_by(Attempt.id.desc())
+    else:
+        query = query.where(Attempt.id > attempt.id).order_by(Attempt.id)
+    if position == "created":
+        query = query.where(Attempt.status == 201)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else AttemptRow(**_fields(row))
 
 
 def find_first_received_at(connection: Connection, attempt_filter: AttemptFilter) -> datetime | None:

@@ -214,6 +214,8 @@ class Details:
     """The previous attempt of the same person."""
     later: AttemptRow | None
     """The next attempt of the same person, preferably the one that created the user."""
+    is_complete: bool
+    """Whether `earlier` and `later` were searched to the end: if not, None means that none was found in time."""
     same_login: int = 0
     """Number of earlier attempts with the same login, counted up to MAX_SAME_LOGIN."""
     same_login_query: str = ""
@@ -235,9 +237,16 @@ def find_details(database: ReadDatabase, attempt_id: UUID, selection: Selection)
     neighbours = try_query(service.find_neighbours, database, selection.filter, attempt_id)
     newer, older = neighbours or (None, None)
     visible = as_visible(attempt)
-    related = try_query(service.find_related, database, attempt) or (None, None)
-    earlier, later = (row and as_visible(row) for row in related)
-    details = Details(attempt=visible, newer=newer, older=older, earlier=earlier, later=later, selection=selection)
+    related = service.find_related(database, attempt)
+    details = Details(
+        attempt=visible,
+        newer=newer,
+        older=older,
+        earlier=related.earlier and as_visible(related.earlier),
+        later=related.later and as_visible(related.later),
+        is_complete=related.is_complete,
+        selection=selection,
+    )
     if not attempt.username:
         return details
     same = AttemptFilter(text=f"={attempt.username}", until=attempt.received_at, unmasked=True)

@@ -4,7 +4,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Concatenate, ParamSpec, TypeVar
@@ -268,14 +267,25 @@ def find_related(database: Database, attempt: AttemptRow) -> queries.Related:
 
     These have the same login or, within RELATED_PERIOD, the same name and contact.
     """
-    found = [database.read_transaction(queries.find_same_login, attempt)]
-    with suppress(QueryTimeoutError):
-        found.append(database.read_transaction(queries.find_same_contact, attempt, RELATED_PERIOD))
-    earlier = [related.earlier for related in found if related.earlier]
-    later = [related.later for related in found if related.later]
+    is_complete = True
+
+    def find(position: queries.Position) -> list[AttemptRow]:
+        nonlocal is_complete
+        found = []
+        try:
+            found.append(database.read_transaction(queries.find_same_login, attempt, position))
+            found.append(database.read_transaction(queries.find_same_contact, attempt, position, RELATED_PERIOD))
+        except QueryTimeoutError:
+            is_complete = False
+        return [row for row in found if row]
+
+    earlier, later = find("earlier"), find("later")
+    if later and all(row.status != 201 for row in later):
+        later += find("created")
     return queries.Related(
         max(earlier, key=lambda row: row.id, default=None),
         min(later, key=lambda row: (row.status != 201, row.id), default=None),
+        is_complete,
     )
 
 

@@ -244,9 +244,7 @@ def test_long_values_push_no_column_off_the_screen_or_the_paper(
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE])
-def test_cells_of_lists_stand_below_the_head_of_their_column(
-    admin_page: Page, rows: Rows, size: ViewportSize
-) -> None:
+def test_cells_of_lists_stand_below_the_head_of_their_column(admin_page: Page, rows: Rows, size: ViewportSize) -> None:
     rows.query("insert into api_keys (id, name, key_hash) values (gen_random_uuid(), 'shop front', 'x')")
     rows.query("update users set is_active = false, username = 'konstantinova.alexandra' where username = 'a.sokolova'")
     rows.query(

@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from werkzeug.datastructures import MultiDict
 
 from project.domain.attempts import AttemptFilter
-from project.domain.errors import SearchTooBroadError
+from project.domain.errors import QueryTimeoutError, SearchTooBroadError
 from project.presentation.selection import Selection, parse_selection
 from project.queries import attempts as rows_of_attempts
 from project.queries.registration import insert_attempts
@@ -187,6 +187,23 @@ def test_an_earlier_attempt_with_another_login_is_shown(reader: FlaskClient, app
     page = detail(reader, keep(app, ago(minutes=5), **person))
 
     assert re.search(r"Этот человек раньше [^А-Я]*\d Отказ 409 alyona", page), page
+
+
+def test_a_search_for_a_person_that_takes_too_long_claims_nothing(
+    reader: FlaskClient, app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = keep(app, ago(minutes=9), status=422, code="blank", **ALYONA, phone="+7 912 •••-••-41")
+    keep(app, ago(minutes=5), **ALYONA, phone="+7 912 •••-••-41")
+
+    def fail(*_: object, **__: object) -> None:
+        raise QueryTimeoutError
+
+    monkeypatch.setattr(rows_of_attempts, "find_same_contact", fail)
+
+    page = detail(reader, refused)
+
+    assert "Этот человек создан позже:" in page, "the login is indexed"
+    assert "Этот человек раньше за отведённое время не найдено" in page
 
 
 def test_the_duration_is_what_the_client_waited(client: FlaskClient, app: Flask, rows: Rows) -> None:
