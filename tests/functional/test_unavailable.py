@@ -247,7 +247,7 @@ def test_nobody_else_sees_it_without_postgresql(logged_in: FlaskClient, role: st
 
 @pytest.fixture
 def replaced_sessions(app: Flask) -> Iterator[None]:
-    """Leave no connection to a terminated session to later tests, which may use it without a retry."""
+    """Close the pooled connections after the test: later ones may use them without a retry."""
     yield
     for database in (get_runtime(app).database, get_runtime(app).read_database):
         database._engine.dispose()
