@@ -78,7 +78,7 @@ class Attempt(Base):
     """The fields of the body, with masked contacts and hidden values of unknown fields."""
     username_shown: Mapped[str | None]
     name_shown: Mapped[str | None]
-    """Login and name as ordinary users see them, also `username_shown`; null if mask() has to compute them."""
+    """`username_shown` and `name_shown` are login and name as ordinary users see them; null if mask() computes them."""
     language: Mapped[str]
     client_address: Mapped[str]
     user_agent: Mapped[str]
@@ -118,14 +118,14 @@ class User(Base):
     """Incremented to end all sessions of the user: sessions of an older epoch are invalid."""
     is_active: Mapped[bool] = mapped_column(server_default=text("true"))
     is_admin: Mapped[bool] = mapped_column(server_default=text("false"))
-    """Kept for useradd() and the previous version. A trigger keeps it consistent with `role` (ADR 32)."""
+    """Used by SQL functions and the previous version. A trigger keeps it consistent with `role` (ADR 32)."""
     role: Mapped[str] = mapped_column(server_default=text("'user'"))
     created_at: Mapped[datetime]
     last_login_at: Mapped[datetime | None]
 
 
 class Identifier(Base):
-    """A username, phone or e-mail of a user. Its primary key is what makes them unique.
+    """A username, phone or e-mail of a user. The primary key makes it unique.
 
     There is no foreign key, because identifiers are inserted before the user (ADR 3).
     """
@@ -217,9 +217,9 @@ class Import(Base):
     fields: Mapped[list[str | None]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
     notes: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default=text("'[]'"))
     kid: Mapped[str | None]
-    """ID of the secret from which the key of the import is derived; null before users are created."""
+    """ID of the secret from which the idempotency keys of the rows are derived; null before users are created."""
     claimed_until: Mapped[datetime | None]
-    """End of the claim of the process that works at the import. After that, another process may continue."""
+    """Time until which the import is reserved for the process that processes it. Then another process may continue."""
     finished_at: Mapped[datetime | None]
     credentials_at: Mapped[datetime | None]
     """Time at which the credentials were downloaded, which is possible only once."""

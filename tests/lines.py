@@ -5,10 +5,10 @@ from datetime import datetime, timedelta
 from itertools import islice
 
 from project.domain.attempts import AttemptRow
-from project.domain.lines import LINE_END, Block, Layout, Lines, Value
+from project.domain.lines import RAW_LINE_SEPARATOR, Block, Layout, ReadLines, Value
 
 
-def lines_of(rows: Iterable[AttemptRow], size: int = 500) -> Lines:
+def lines_of(rows: Iterable[AttemptRow], size: int = 500) -> ReadLines:
     """Return a function that gives these attempts as lines, in blocks of this size."""
 
     def lines(layout: Layout) -> Iterator[Block]:
@@ -33,14 +33,16 @@ def _content(layout: Layout, rows: list[AttemptRow]) -> bytes:
 
 def block_of(lines: list[bytes]) -> Block:
     """Return raw lines as the RawBlock that PostgreSQL would return."""
-    return Block(len(lines), LINE_END.join(lines))
+    return Block(len(lines), RAW_LINE_SEPARATOR.join(lines))
 
 
 def raw_line(layout: Layout, row: AttemptRow) -> bytes | None:
     """Return the values with their separators; None for text that PostgreSQL cannot store."""
     shown = values(layout, row)
     cells = (
-        column.raw(shown[column.value] or "" if isinstance(column.value, Value) else column.value(row.status, row.code))
+        column.format_raw(
+            shown[column.value] or "" if isinstance(column.value, Value) else column.value(row.status, row.code)
+        )
         for column in layout.columns
     )
     try:

@@ -10,7 +10,7 @@ from flask.typing import ResponseReturnValue
 
 from project.admin.routes import PAGE_SIZE, bp, page_cursor, render_list
 from project.domain.audit import Action, ActorKind, Entry, NewEntry
-from project.exporters.formulas import disarmed
+from project.exporters.formulas import escape_formula
 from project.http import rate_limits
 from project.http.query_parameters import page_parameters
 from project.http.request_state import request_state
@@ -116,4 +116,4 @@ def _cell(entry: Entry, column: str) -> str:
         return str(value.isoformat())
     if column == "details":
         value = "; ".join(f"{name}={text}" for name, text in value.items())
-    return "" if value is None else disarmed(str(value), is_phone=False)
+    return "" if value is None else escape_formula(str(value), is_phone=False)

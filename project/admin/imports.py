@@ -21,7 +21,7 @@ from project.http import reauthentication
 from project.http.query_parameters import page_parameters
 from project.http.request_state import request_state
 from project.http.translations import gettext, language_code
-from project.importers import FileError, Note, Row, is_remark
+from project.importers import FileError, Note, Row, is_remark_header
 from project.presentation.formats import number
 from project.runtime import get_runtime
 from project.services import imports as service
@@ -144,7 +144,7 @@ def _render_import(run: ImportRun, form: ConfirmForm) -> str:
         form=form,
         error=_error_text(run),
         notes=[file_text(Note(note["code"], note["params"])) for note in run.notes],
-        headers=[header for header in run.headers if not is_remark(header)],
+        headers=[header for header in run.headers if not is_remark_header(header)],
         refused=[(row, *cells_and_messages(source, row.cells, row.refusal)) for row in rows if row.refusal],
         asks_password=reauthentication.is_required(),
     )

@@ -34,7 +34,10 @@ def _print_development_address() -> None:
 
 
 def _with_database(run: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a command to start the embedded PostgreSQL first, which exceeds a query's deadline."""
+    """Wrap a command to start the embedded PostgreSQL first, if the service uses it.
+
+    Otherwise the first query would start it, which takes longer than the deadline of a query.
+    """
 
     def run_with_database(*arguments: Any, **options: Any) -> Any:
         if server := current_app.extensions["embedded_postgres"]:

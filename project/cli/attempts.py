@@ -53,7 +53,7 @@ def prune_attempts() -> None:
     ),
 )
 def mask_attempts() -> None:
-    """Mask contacts of all attempts again."""
+    """Mask contacts of all attempts by the current rules."""
     runtime = get_runtime()
     with refusals_as_errors():
         masked = sum(attempts.mask_all(runtime.database, runtime.config.phone_region))
@@ -104,7 +104,7 @@ def export(
     zone: ZoneInfo,
     lang: str | None,
 ) -> None:
-    """Write attempts to a file like the results page with the same filter."""
+    """Write the selected attempts to a file, like a download from the results page."""
     args = MultiDict[str, str]({"result": result, "code": code, "status": status})
     args.update({name: value for name, value in (("from", since), ("to", until), ("q", text)) if value})
     with force_locale(lang or get_runtime().config.default_language), refusals_as_errors():

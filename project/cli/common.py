@@ -43,7 +43,7 @@ def validated(rule: Callable[[str], str], value: str) -> str:
 
 
 def with_suffix(*allowed: str) -> Callable[[click.Context, click.Parameter, Path], Path]:
-    """Return a click callback that validates the suffix of a file name."""
+    """Return a click callback that requires a file name with one of these suffixes."""
 
     def check(context: click.Context, parameter: click.Parameter, value: Path) -> Path:
         if value.suffix.lower() not in allowed:
@@ -55,6 +55,6 @@ def with_suffix(*allowed: str) -> Callable[[click.Context, click.Parameter, Path
 
 
 def new_attempt(command: str, key: str | None = None) -> NewAttempt:
-    """Return a new attempt of a command. Statistics include such attempts."""
+    """Return a new attempt of a command, with the idempotency key `key`."""
     key_hash = None if key is None else hash_key(key)
     return NewAttempt.without_request("CLI", get_runtime().config.default_language, command, key_hash=key_hash)

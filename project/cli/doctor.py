@@ -25,19 +25,19 @@ from project.disk import call
 from project.domain.errors import DatabaseUnavailableError
 from project.domain.rate_limits import Hit, RateLimit
 from project.http.translations import gettext
-from project.queries.maintenance import Server, find_server
+from project.queries.maintenance import ServerInfo, find_server
 from project.runtime import get_runtime
 from project.spool import read_status
 
 MIN_SERVER_VERSION = 140_000
 MAX_CLOCK_DIFFERENCE_S = 2
 MIN_FREE_BYTES = 500 * 1024 * 1024
-DISK_S = 3.0
-"""Seconds after which the checks of DATA_DIR are given up, because its disk does not respond."""
+DISK_TIMEOUT_S = 3.0
+"""Timeout of the checks of DATA_DIR in seconds. They do not end if its disk does not respond."""
 MAX_SPOOL_AGE_S = 60
 """Maximum age in seconds of spooled attempts. A running service drains them within 2 s after PostgreSQL is available
 again, so older ones need action."""
-EPHEMERAL = {"tmpfs", "ramfs", "overlay"}
+EPHEMERAL_FILE_SYSTEMS = {"tmpfs", "ramfs", "overlay"}
 """Types of file systems that lose their content when the machine or container stops."""
 LOCAL_HOSTS = {"127.0.0.1", "::1", "localhost"}
 
@@ -54,7 +54,11 @@ LOCAL_HOSTS = {"127.0.0.1", "::1", "localhost"}
 def doctor() -> None:
     """Check database, disk, secrets, clock and settings."""
     runtime = get_runtime()
-    findings = [*_database(), *_files(runtime.config.data_dir, runtime.spool.root), *_settings(runtime.config)]
+    findings = [
+        *_check_database(),
+        *_check_files(runtime.config.data_dir, runtime.spool.root),
+        *_check_settings(runtime.config),
+    ]
     states = {False: gettext("OK"), True: gettext("TO DO")}
     width, indent = max(len(one.subject) for one in findings), max(map(len, states.values()))
     for one in findings:
@@ -65,7 +69,7 @@ def doctor() -> None:
         raise click.exceptions.Exit(1)
 
 
-def _database() -> Iterator[Finding]:
+def _check_database() -> Iterator[Finding]:
     sent = datetime.now(UTC)
     try:
         server = get_runtime().database.run_once(find_server)
@@ -80,23 +84,23 @@ def _database() -> Iterator[Finding]:
         yield Finding(gettext("database"), text, gettext("read its log"))
         return
     middle = sent + (datetime.now(UTC) - sent) / 2
-    yield _version(server)
-    yield _hosts(server)
+    yield _check_version(server)
+    yield _check_hosts(server)
     yield check_encoding(server)
     yield check_tables(server, known_revisions())
-    yield _migrations(server)
-    yield _privileges(server)
+    yield _check_migrations(server)
+    yield _check_privileges(server)
     yield check_secrets(get_runtime(), server)
-    yield _clock((server.now - middle).total_seconds())
+    yield _check_clock((server.now - middle).total_seconds())
     yield from check_server()
 
 
-def _version(server: Server) -> Finding:
+def _check_version(server: ServerInfo) -> Finding:
     remedy = "" if server.number >= MIN_SERVER_VERSION else gettext("upgrade to PostgreSQL 14 or newer")
     return Finding(gettext("database"), f"PostgreSQL {server.version}", remedy)
 
 
-def _hosts(server: Server) -> Finding:
+def _check_hosts(server: ServerInfo) -> Finding:
     query = parse_qs(urlsplit(get_runtime().config.database_url or "").query)
     count = sum(hosts.count(",") + 1 for hosts in query.get("host", [""]))
     subject = gettext("writes")
@@ -106,7 +110,7 @@ def _hosts(server: Server) -> Finding:
     return Finding(subject, description, gettext("promote it, or set DATABASE_URL to the primary"))
 
 
-def _migrations(server: Server) -> Finding:
+def _check_migrations(server: ServerInfo) -> Finding:
     if server.revision is None and not server.may_write:
         return Finding(gettext("migrations"), gettext("not checked: no privilege"))
     latest = max(known_revisions())
@@ -118,7 +122,7 @@ def _migrations(server: Server) -> Finding:
     return Finding(gettext("migrations"), description, gettext("run: %(command)s", command="flask db upgrade"))
 
 
-def _privileges(server: Server) -> Finding:
+def _check_privileges(server: ServerInfo) -> Finding:
     """Check that the role may read and write rows, but may not change or drop tables."""
     if not server.may_write:
         return check_access(server)
@@ -135,7 +139,7 @@ def _privileges(server: Server) -> Finding:
     return Finding(gettext("privileges"), text, remedy)
 
 
-def _clock(difference: float) -> Finding:
+def _check_clock(difference: float) -> Finding:
     seconds = f"{abs(difference):.1f}"
     description = gettext("%(seconds)s s ahead of PostgreSQL", seconds=seconds)
     if difference > 0:
@@ -144,12 +148,14 @@ def _clock(difference: float) -> Finding:
     return Finding(gettext("clock"), description, remedy if abs(difference) > MAX_CLOCK_DIFFERENCE_S else "")
 
 
-def _files(folder: Path, spool: Path) -> list[Finding]:
-    """Check DATA_DIR; give up after DISK_S, because its disk may be frozen."""
+def _check_files(folder: Path, spool: Path) -> list[Finding]:
+    """Check DATA_DIR; give up after DISK_TIMEOUT_S, because its disk may be frozen."""
     try:
         # The checks run in another thread, which needs this context for the language.
-        check = partial(copy_context().run, lambda: [*_secrets(folder), *_disk(folder), *_spool(spool)])
-        return call(check, DISK_S)
+        check = partial(
+            copy_context().run, lambda: [*_check_secret_files(folder), *_check_disk(folder), *_check_spool(spool)]
+        )
+        return call(check, DISK_TIMEOUT_S)
     except TimeoutError:
         remedy = gettext(
             "end its snapshot, or check its disk or network: until then attempts that fail are in the log only"
@@ -157,7 +163,7 @@ def _files(folder: Path, spool: Path) -> list[Finding]:
         return [Finding("DATA_DIR", gettext("%(folder)s does not respond", folder=folder), remedy)]
 
 
-def _secrets(folder: Path) -> Iterator[Finding]:
+def _check_secret_files(folder: Path) -> Iterator[Finding]:
     """Check the file modes of secrets. Their length was checked when the application started."""
     paths = (folder / "secret_key", folder / "password_secret", folder / "spool")
     is_shared = _has_own_group(folder)
@@ -180,7 +186,7 @@ def _has_own_group(folder: Path) -> bool:
     return status is not None and bool(status.st_mode & stat.S_ISGID) and status.st_gid in os.getgroups()
 
 
-def _disk(folder: Path) -> Iterator[Finding]:
+def _check_disk(folder: Path) -> Iterator[Finding]:
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"doctor")
@@ -196,7 +202,7 @@ def _disk(folder: Path) -> Iterator[Finding]:
     yield Finding("DATA_DIR", text, remedy)
     kind = file_system(folder, _mounts())
     remedy = gettext("move DATA_DIR to a persistent disk or volume: secrets and spool would be lost")
-    yield Finding(gettext("file system"), kind or gettext("unknown"), remedy if kind in EPHEMERAL else "")
+    yield Finding(gettext("file system"), kind or gettext("unknown"), remedy if kind in EPHEMERAL_FILE_SYSTEMS else "")
 
 
 def _mounts() -> str:
@@ -215,7 +221,7 @@ def file_system(folder: Path, mounts: str) -> str | None:
     return found
 
 
-def _spool(folder: Path) -> Iterator[Finding]:
+def _check_spool(folder: Path) -> Iterator[Finding]:
     status = read_status(folder)
     age = 0 if status.oldest is None else max(0, round(time.time() - status.oldest))
     description = gettext("attempts spooled: %(count)s", count=status.records)
@@ -227,17 +233,17 @@ def _spool(folder: Path) -> Iterator[Finding]:
     yield Finding(gettext("quarantine"), gettext("lines: %(count)s", count=status.quarantined), remedy)
 
 
-def _settings(config: Config) -> Iterator[Finding]:
+def _check_settings(config: Config) -> Iterator[Finding]:
     now = datetime.now(config.display_timezone)
     text = gettext("%(zone)s, now %(time)s", zone=config.display_timezone, time=f"{now:%H:%M}")
     yield Finding(gettext("time zone"), text)
-    yield _proxies(config)
-    yield _names(config)
-    yield _limits(config)
-    yield _metrics(config)
+    yield _check_proxies(config)
+    yield _check_host_names(config)
+    yield _check_rate_limits(config)
+    yield _check_metrics(config)
 
 
-def _proxies(config: Config) -> Finding:
+def _check_proxies(config: Config) -> Finding:
     proxies, remedy = ", ".join(map(str, config.trusted_proxies)), ""
     if config.https_only and not proxies:
         remedy = gettext("set TRUSTED_PROXIES to the proxy that terminates HTTPS: else all clients share its address")
@@ -246,13 +252,13 @@ def _proxies(config: Config) -> Finding:
     return Finding(gettext("proxies"), f"TRUSTED_PROXIES={proxies}, HTTPS_ONLY={int(config.https_only)}", remedy)
 
 
-def _names(config: Config) -> Finding:
+def _check_host_names(config: Config) -> Finding:
     is_public = bool(config.trusted_proxies or config.https_only or config.host not in LOCAL_HOSTS)
     remedy = gettext("set TRUSTED_HOSTS to the public host names") if is_public and not config.trusted_hosts else ""
     return Finding(gettext("host names"), ", ".join(dict.fromkeys(config.allowed_hosts)), remedy)
 
 
-def _limits(config: Config) -> Finding:
+def _check_rate_limits(config: Config) -> Finding:
     if not config.ratelimit_enabled:
         remedy = gettext("set RATELIMIT_ENABLED=1, against password guessing and floods")
         return Finding(gettext("rate limits"), gettext("disabled"), remedy)
@@ -270,7 +276,7 @@ def _limits(config: Config) -> Finding:
     return Finding(gettext("rate limits"), description, remedy if runtime.rate_limiter.is_unavailable else "")
 
 
-def _metrics(config: Config) -> Finding:
+def _check_metrics(config: Config) -> Finding:
     is_public = any(network.is_global or network.prefixlen == 0 for network in config.metrics_allow)
     remedy = gettext("restrict METRICS_ALLOW to Prometheus: anyone on the internet can read /metrics")
     text = gettext("/metrics allows %(networks)s", networks=", ".join(map(str, config.metrics_allow)))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of a check."""
+    """The result of a check: what was checked, what was found, and what to do."""
 
     subject: str
     description: str

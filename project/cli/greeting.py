@@ -1,4 +1,4 @@
-"""The message printed at the start: the state, addresses and an example request."""
+"""The message printed when the service starts: state, addresses and an example request."""
 
 import json
 import logging
@@ -41,9 +41,9 @@ def login_address(config: Config) -> str:
 
 
 def announce(app: Flask, address: str, problem: str) -> str:
-    """Return the greeting if standard output is a terminal, else log the address and return "".
+    """Return the text to print at the start; log the address if there is no terminal.
 
-    The standard output of a container or a systemd unit is part of its log.
+    Without a terminal, the text is empty: the standard output of a container or systemd unit is part of its log.
     """
     if sys.stdout is not None and sys.stdout.isatty():
         return greeting(app, address, problem)
@@ -52,7 +52,7 @@ def announce(app: Flask, address: str, problem: str) -> str:
 
 
 def greeting(app: Flask, address: str, problem: str) -> str:
-    """Return the greeting in the language of the terminal.
+    """Return the message for the terminal, in its language.
 
     `problem` is the reason why the start is not complete, or "".
     """

@@ -37,7 +37,7 @@ CLICK_TEXTS = (
 )
 """Texts of click, which looks them up with the gettext of the standard library, but has no translations."""
 EXAMPLES = "\b\n" + N_("Examples:")
-"""Beginning of the last paragraph of a help. The first character prevents click from rewrapping the lines."""
+"""Beginning of the last paragraph of a help text. The character \\b tells click not to rewrap the paragraph."""
 
 Part = Any
 """A command, group, option or argument of click."""
@@ -49,12 +49,12 @@ def use_translations_of_click() -> None:
 
 
 def help_text(*paragraphs: str, examples: tuple[str, ...]) -> str:
-    """Return the help of a command: paragraphs marked with N_(), and examples of command lines."""
+    """Return the help of a command: paragraphs marked with N_(), and example command lines."""
     return "\n\n".join([*paragraphs, "\n  ".join([EXAMPLES, *examples])])
 
 
 def english_texts(command: click.Command) -> Iterator[tuple[Part, str, str]]:
-    """Yield the texts of a command and its subcommands: part, name of its attribute, text."""
+    """Yield the texts of a command and its subcommands as (part, name of its attribute, text)."""
     for part in (command, *command.params):
         for attribute in ("help", "prompt"):
             text = getattr(part, attribute, None)

@@ -1,4 +1,4 @@
-"""The files that `flask users import` writes: credentials and refused rows."""
+"""Writes the output files of `flask users import`: credentials and refused rows."""
 
 import csv
 import fcntl
@@ -12,15 +12,15 @@ from typing import BinaryIO
 import click
 
 from project.domain.registration import Credentials
-from project.exporters.tables import BYTE_ORDER_MARK, CREDENTIALS, Write, csv_line, open_csv_table, open_xlsx_table
+from project.exporters.tables import BYTE_ORDER_MARK, CREDENTIALS, WriteRow, csv_line, open_csv_table, open_xlsx_table
 from project.http.translations import gettext
 
 
 class CredentialsFile:
     """A CSV file to which credentials are appended, each only once.
 
-    Credentials that the file already contains are recognized by digests of login and password. If a process was killed
-    while it was writing, the next process removes the incomplete last line.
+    Credentials that the file already contains are recognized by digests of login and password, kept in memory. If a
+    process was killed while it was writing, the next process removes the incomplete last line.
     """
 
     def __init__(self, file: BinaryIO, path: Path, *, is_for_excel: bool) -> None:
@@ -70,7 +70,7 @@ def _digest(login: str, password: str) -> bytes:
 
 @contextmanager
 def open_credentials(path: Path, *, is_for_excel: bool) -> Iterator[CredentialsFile]:
-    """Open or create a file of credentials, which only its owner may read. Synced when closed.
+    """Open or create a file of credentials, readable only by its owner; sync it when closed.
 
     Raises ClickException if it is in use or has other columns, OSError if it cannot be opened.
     """
@@ -88,7 +88,7 @@ def open_credentials(path: Path, *, is_for_excel: bool) -> Iterator[CredentialsF
 
 
 @contextmanager
-def open_refused(path: Path, *, is_for_excel: bool) -> Iterator[Write]:
+def open_refused(path: Path, *, is_for_excel: bool) -> Iterator[WriteRow]:
     """Create the file of refused rows, .csv or .xlsx; yield a function that writes a row."""
     with path.open("wb") as file:
         if path.suffix.lower() == ".xlsx":

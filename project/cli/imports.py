@@ -26,7 +26,7 @@ from project.domain.errors import (
     RefusalError,
 )
 from project.domain.registration import Credentials
-from project.exporters.tables import Write
+from project.exporters.tables import WriteRow
 from project.http.translations import gettext, ngettext
 from project.importers import Columns, FileError, Row, Source, open_source
 from project.queries.maintenance import ping
@@ -34,8 +34,8 @@ from project.runtime import get_runtime
 from project.services import audit
 from project.services.registration import MAX_GROUP_SIZE
 
-WAIT_S, PAUSES_S = 600, (1, 2, 4, 8, 15)
-"""Seconds to wait for PostgreSQL, and pauses between probes in seconds; the last pause is repeated."""
+MAX_WAIT_S, PAUSES_S = 600, (1, 2, 4, 8, 15)
+"""Maximum time to wait for PostgreSQL, and pauses between tries, both in seconds. The last pause is repeated."""
 
 
 class _ImportFailedError(click.ClickException):
@@ -164,16 +164,17 @@ def _check_paths(file: Path, errors: Path, credentials: Path | None, *, is_dry_r
 
 @dataclass(slots=True)
 class _Import:
-    """An import in progress. Each row that was read is counted once."""
+    """An import by the command line that is in progress."""
 
     source: Source
     issued: CredentialsFile | None
-    refused: Write
+    refused: WriteRow
     is_dry_run: bool = field(kw_only=True)
     counts: Counter[str] = field(default_factory=Counter)
-    """Number of rows by outcome: created, existing, refused, correct (dry run), undone (not processed yet)."""
+    """Number of rows by outcome: created, existing, refused, correct (dry run), undone (not processed yet).
+    Each row that was read is counted once."""
     last_row: int = 0
-    """Number of the last row that is processed."""
+    """Number of the last row that was processed."""
 
     def run(self) -> None:
         """Import the rows; print the counts, also after an error. Raises ClickException."""
@@ -212,7 +213,7 @@ class _Import:
 
     def _create(self, rows: Sequence[Row]) -> None:
         """Create the users of rows; wait while PostgreSQL is unavailable. Raises ClickException."""
-        runtime, until = get_runtime(), time.monotonic() + WAIT_S
+        runtime, until = get_runtime(), time.monotonic() + MAX_WAIT_S
         lines = [ImportLine(row, new_attempt("flask users import")) for row in rows]
         key = runtime.passwords.import_key()
         while pending := [line for line in lines if line.result is None]:
@@ -253,7 +254,7 @@ class _Import:
 
 
 def _groups(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    """Yield rows in groups. Raises FileError if the file is damaged, after the rows above that."""
+    """Yield rows in groups; if the file is damaged, raise FileError after the last valid group."""
     group: list[Row] = []
     try:
         for row in rows:

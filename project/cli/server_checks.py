@@ -21,26 +21,28 @@ CONNECTIONS_PER_PROCESS = CONNECTIONS + UPKEEP_CONNECTIONS + READ_CONNECTIONS + 
 STATEMENT_TIMEOUT = "2s"
 """Value of statement_timeout that the service sets in its connection options."""
 MAX_LAG_S = 2.0
+"""Lag of the replica in seconds above which the check reports a problem."""
 NEARLY_FULL = 0.9
+"""Fraction of max_connections above which the check reports too few connections."""
 
 
 def check_server() -> Iterator[Finding]:
     """Yield the findings about the PostgreSQL server. Raises DatabaseUnavailableError."""
     activity = get_runtime().database.run_once(find_server_activity)
-    yield _sessions(activity)
-    yield _connections(activity)
-    yield _standbys(activity)
+    yield _check_sessions(activity)
+    yield _check_connections(activity)
+    yield _check_standbys(activity)
     if get_runtime().config.database_read_url:
-        yield _replica()
+        yield _check_replica()
 
 
-def _sessions(activity: ServerActivity) -> Finding:
+def _check_sessions(activity: ServerActivity) -> Finding:
     description = gettext("statement_timeout is %(value)s", value=activity.statement_timeout)
     remedy = gettext("a pooler drops our connection options: set them in its connect_query, see deploy/pgbouncer.ini")
     return Finding(gettext("sessions"), description, "" if activity.statement_timeout == STATEMENT_TIMEOUT else remedy)
 
 
-def _connections(activity: ServerActivity) -> Finding:
+def _check_connections(activity: ServerActivity) -> Finding:
     needed = CONNECTIONS_PER_PROCESS * get_runtime().config.workers
     counts = {"needed": needed, "used": activity.sessions, "maximum": activity.max_sessions}
     description = gettext("this instance needs up to %(needed)s; %(used)s of %(maximum)s are in use", **counts)
@@ -49,7 +51,7 @@ def _connections(activity: ServerActivity) -> Finding:
     return Finding(gettext("connections"), description, remedy)
 
 
-def _standbys(activity: ServerActivity) -> Finding:
+def _check_standbys(activity: ServerActivity) -> Finding:
     subject, count, names = gettext("standbys"), activity.standbys, activity.synchronous_standby_names
     if not count and not names:
         return Finding(subject, gettext("none: if this machine is lost, restore from a backup"))
@@ -64,7 +66,7 @@ def _standbys(activity: ServerActivity) -> Finding:
     return Finding(subject, gettext("%(count)s, and COMMIT waits for %(names)s", count=count, names=names))
 
 
-def _replica() -> Finding:
+def _check_replica() -> Finding:
     lag_s = get_runtime().read_database.measure_lag()
     if math.isinf(lag_s):
         remedy = gettext(

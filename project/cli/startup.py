@@ -1,4 +1,4 @@
-"""Checks the database, at each start and by `flask doctor`, and migrates it."""
+"""Checks of the database at each start and in `flask doctor`, and migrations at the start."""
 
 import logging
 import mmap
@@ -18,26 +18,27 @@ from project.cli.greeting import terminal_language
 from project.database import QueryError
 from project.domain.errors import DatabaseUnavailableError
 from project.http.translations import gettext
-from project.queries.maintenance import Server, find_key_ids, find_server
+from project.queries.maintenance import ServerInfo, find_secret_ids, find_server
 from project.runtime import Runtime, get_runtime
 
 log = logging.getLogger(__name__)
 
 
 REPORT_EVERY_S = 60
+"""Minimum number of seconds between two reports of a problem."""
 _REPORT = struct.Struct("d4000s")
 """Format of the shared memory: time of the last report, and the first message."""
 
 
 class StartError(Exception):
-    """The service must not start with this database. The message contains reason and remedy."""
+    """The service must not start with this database. The message says why and what to do."""
 
 
 class StartReports:
-    """Reports problems of a start: the first one on standard error, later ones in the log.
+    """Reports why the service cannot start: at first on standard error, later in the log.
 
-    Reports at most one problem a minute. Each retry of a start runs in another process, so the time of the last report
-    and the first problem are in shared memory.
+    Reports at most one problem a minute. Each retry of a start runs in another process, so the first problem and the
+    time of the last report are in memory that these processes share.
     """
 
     def __init__(self) -> None:
@@ -71,20 +72,20 @@ def prepare_database(app: Flask, *, migrate: bool) -> list[str]:
     """
     with app.app_context(), force_locale(terminal_language()):
         server = _find_server(is_patient=migrate)
-        _require(check_encoding(server))
-        _require(check_tables(server, known_revisions(), allows_newer=not migrate))
+        _raise_unless_ok(check_encoding(server))
+        _raise_unless_ok(check_tables(server, known_revisions(), allows_newer=not migrate))
         if migrate:
             _upgrade()
             server = _find_server(is_patient=True)
-        _require(check_access(server))
+        _raise_unless_ok(check_access(server))
         secrets = check_secrets(get_runtime(), server)
         return [f"{secrets.description}: {secrets.remedy}"] if secrets.remedy else []
 
 
-def _find_server(*, is_patient: bool) -> Server:
-    """Query the server, with retries if `is_patient`.
+def _find_server(*, is_patient: bool) -> ServerInfo:
+    """Query the properties of the server. Raises StartError if PostgreSQL rejects the query.
 
-    A start that migrates is patient, so that migrations precede the first request.
+    With `is_patient`, retries until the deadline, so that migrations precede the first request.
     """
     database = get_runtime().database
     try:
@@ -93,7 +94,7 @@ def _find_server(*, is_patient: bool) -> Server:
         raise StartError(gettext("DATABASE_URL: PostgreSQL rejects a check (%(cause)s)", cause=error)) from None
 
 
-def _require(finding: Finding) -> None:
+def _raise_unless_ok(finding: Finding) -> None:
     if finding.remedy:
         raise StartError(f"DATABASE_URL: {finding.description}: {finding.remedy}")
 
@@ -117,14 +118,14 @@ def known_revisions() -> set[str]:
     return {revision.revision for revision in script.walk_revisions()}
 
 
-def check_encoding(server: Server) -> Finding:
+def check_encoding(server: ServerInfo) -> Finding:
     """Check that the encoding of the database is UTF8, which can store every character."""
     remedy = gettext("create the database with: %(options)s", options="encoding 'UTF8' template template0")
     description = gettext("the encoding of the database is %(encoding)s", encoding=server.encoding)
     return Finding(gettext("encoding"), description, "" if server.encoding == "UTF8" else remedy)
 
 
-def check_tables(server: Server, known: set[str], *, allows_newer: bool = False) -> Finding:
+def check_tables(server: ServerInfo, known: set[str], *, allows_newer: bool = False) -> Finding:
     """Check that the tables were created by a migration of useradd.
 
     `allows_newer` accepts the schema of a newer version, so that an upgrade can be undone.
@@ -149,7 +150,7 @@ def check_tables(server: Server, known: set[str], *, allows_newer: bool = False)
     return Finding(subject, text, remedy)
 
 
-def check_access(server: Server) -> Finding:
+def check_access(server: ServerInfo) -> Finding:
     """Check that the role may read and write the tables."""
     if server.may_write:
         text = gettext("role %(role)s can read and write all tables", role=server.role)
@@ -160,12 +161,12 @@ def check_access(server: Server) -> Finding:
     )
 
 
-def check_secrets(runtime: Runtime, server: Server) -> Finding:
+def check_secrets(runtime: Runtime, server: ServerInfo) -> Finding:
     """Check that this instance has the secrets of a sample of issued passwords and keys."""
     known = {secret.kid for secret in runtime.passwords.secrets}
     if not {"users", "idempotency_keys"} <= set(server.tables) or server.revision is None or not server.may_write:
         return Finding(gettext("issued passwords"), gettext("none yet"))
-    missing = sorted(runtime.database.read_transaction(find_key_ids) - known)
+    missing = sorted(runtime.database.read_transaction(find_secret_ids) - known)
     if not missing:
         text = gettext("all depend on known secrets (key ID %(id)s)", id=runtime.passwords.kid)
         return Finding(gettext("issued passwords"), text)

@@ -1,4 +1,4 @@
-"""Creates the users of a bulk request: checks, registers and records its lines in groups."""
+"""Checks the lines of a bulk request, creates their users and records the other attempts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -89,4 +89,4 @@ def _record(runtime: Runtime, lines: Sequence[BulkLine]) -> None:
 
 def _attempt_record(line: BulkLine) -> AttemptRecord:
     status, errors = (line.problem.status, line.problem.errors) if line.problem else (200, ())
-    return attempts.answered(line.attempt, status, line.code, errors)
+    return attempts.build_record(line.attempt, status, line.code, errors)

@@ -1,4 +1,4 @@
-"""The front page, the list of error codes, and a page for each code."""
+"""Views: the redirect of /, the list of error codes, and a page for each code."""
 
 from collections import defaultdict
 from typing import Any
@@ -43,12 +43,12 @@ def problem(code: str) -> ResponseReturnValue:
         fields=entry.fields if isinstance(entry, FieldCode) else "",
         is_retryable=isinstance(entry, ProblemType) and entry.retryable,
         sentences=_sentences(entry),
-        sample=_sample(code, entry),
+        sample=_example_response(code, entry),
     )
 
 
 def _sentences(entry: ProblemType | FieldCode) -> list[str]:
-    """Return the messages of a code with sample parameters; "…" stands for other parameters."""
+    """Return the messages of a code, with sample parameters or "…" in place of parameters."""
     texts = entry.details if isinstance(entry, ProblemType) else entry.messages
     user = {"user": str(EXAMPLE_USER)}
     samples = {variant: defaultdict(lambda: "…", user if variant else {**user, **entry.sample}) for variant in texts}
@@ -59,17 +59,17 @@ _FIELD_EXAMPLES = {"validation_failed": "invalid_phone", "conflict": "username_t
 """Code of a problem that lists field errors -> code of a field error as an example."""
 
 
-def _sample(code: str, entry: ProblemType | FieldCode) -> dict[str, Any]:
+def _example_response(code: str, entry: ProblemType | FieldCode) -> dict[str, Any]:
     sentence = _sentences(entry)[0]
     if code in _FIELD_EXAMPLES:
-        return _sample(_FIELD_EXAMPLES[code], FIELD_CODES[_FIELD_EXAMPLES[code]])
+        return _example_response(_FIELD_EXAMPLES[code], FIELD_CODES[_FIELD_EXAMPLES[code]])
     if isinstance(entry, ProblemType):
-        return _document(code, sentence)
+        return _example_document(code, sentence)
     outer = "conflict" if entry.status == 409 else "validation_failed"
     detail = str(PROBLEMS[outer].details.get(code, PROBLEMS[outer].details[""]))
     field = "name" if entry.fields == "any" else entry.fields.split(", ")[0]
-    return _document(outer, detail) | {"errors": [{"field": field, "code": code, "message": sentence}]}
+    return _example_document(outer, detail) | {"errors": [{"field": field, "code": code, "message": sentence}]}
 
 
-def _document(code: str, detail: str) -> dict[str, Any]:
+def _example_document(code: str, detail: str) -> dict[str, Any]:
     return PROBLEM.dump(problem_values(code, detail, attempt_id=request_state().request_id))

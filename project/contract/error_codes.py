@@ -25,7 +25,7 @@ class ProblemType:
 
 
 EXAMPLE_USER = _('{"name": "Ivan Petrov", "username": "petrov.ivan", "phone": "+79991234567"}')
-"""A body that creates a user. It replaces %(user)s in details."""
+"""An example of a request body, which replaces %(user)s in messages."""
 _RETRY_DETAILS = {
     "": _("The user was not created. Repeat in %(seconds)s s with the same Idempotency-Key."),
     "read": _("Try again in %(seconds)s s."),
@@ -344,9 +344,9 @@ PROBLEMS: Mapping[str, ProblemType] = {
 
 @dataclass(frozen=True, slots=True)
 class FieldCode:
-    """A reason why a field is invalid: a short text for lists and a message for each variant.
+    """A reason why a field is invalid: a short text for lists, and messages.
 
-    The keys of `messages` are variants or, for a message about one field only, field and variant: `phone number`.
+    A key of `messages` is a variant, or a field and a variant if the message is about this field only: `phone number`.
     """
 
     short: str
@@ -600,6 +600,7 @@ FIELD_LABELS: Mapping[str, str] = {
     "email": _("E-mail"),
     "birth_date": _("Birth date"),
 }
+"""Field of a request -> its label on pages and in files."""
 
 OTHER_REASONS: Mapping[str, str] = {
     "created": _("Created"),
@@ -607,6 +608,7 @@ OTHER_REASONS: Mapping[str, str] = {
     "replayed": _("Replay: the first response was returned again"),
     "interrupted": _("The service stopped before it could respond"),
 }
+"""Code of an attempt without an error, or whose process died -> short text for lists."""
 
 STATUSES: Mapping[int, str] = {
     0: _("No response"),
@@ -624,6 +626,7 @@ STATUSES: Mapping[int, str] = {
     500: _("Service error"),
     503: _("Service unavailable"),
 }
+"""Status of an attempt -> its meaning in this service; 0 if the process died before it responded."""
 
 
 def reason_text(code: str) -> str:
@@ -646,7 +649,7 @@ def status_text(status: int) -> str:
 
 
 def reason_codes() -> tuple[str, ...]:
-    """Return the codes that an attempt that created no user may be recorded with."""
+    """Return the codes with which a refused or failed request may be recorded."""
     return (*FIELD_CODES, *(code for code in PROBLEMS if code not in {"validation_failed", "forbidden"}))
 
 
@@ -659,9 +662,9 @@ def detail_text(code: str, variant: str = "", params: Params = NO_PARAMS) -> str
 
 
 def refusal_text(error: RefusalError) -> str:
-    """Return the message of a refusal that has no field errors.
+    """Return the message of a refusal that has no field errors, in the current language.
 
-    If it can be retried, the message says after how many seconds.
+    If a retry may succeed, the message says after how many seconds.
     """
     if PROBLEMS[error.code].retryable:
         return detail_text(error.code, "read", {"seconds": error.retry_after_s or 2})

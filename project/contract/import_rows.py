@@ -33,23 +33,23 @@ def check_row(row: Row, region: str) -> NewUser | RefusalError:
             raise row.refusal
         new_user = user_add_schema(region).load(row.body)
     except ValidationFailedError as refusal:
-        return ValidationFailedError(tuple(map(_of_table, refusal.errors)))
+        return ValidationFailedError(tuple(map(_mark_missing_header, refusal.errors)))
     except RefusalError as refusal:
         return refusal
     return new_user
 
 
-def _of_table(error: FieldError) -> FieldError:
-    """Return an error of a row; a cell without a header, which became a field, gets a variant."""
+def _mark_missing_header(error: FieldError) -> FieldError:
+    """Set the variant of an error about a cell whose column has no header."""
     is_unnamed = (error.code, error.variant) == ("unknown_field", "") and error.field.startswith("column ")
     return replace(error, variant="no_header") if is_unnamed else error
 
 
 def register_rows(runtime: Runtime, import_key: str, lines: Sequence[ImportLine]) -> None:
-    """Create users and record refusals; set the results of the lines.
+    """Create the users of the lines, record refused lines, and set the results of the lines.
 
     If PostgreSQL is unavailable for a line, its result stays None. The idempotency key of a line is derived from
-    `import_key` and its content, so that registering it again returns the same user.
+    `import_key` and the line's content, so that registering the line again returns the same user.
     """
     registrations: list[Registration] = []
     valid: list[ImportLine] = []
@@ -75,4 +75,4 @@ def _record(attempt: NewAttempt, refusal: RefusalError) -> AttemptRecord | None:
     """Return the record of a refused row, or None if the refusing transaction has recorded it."""
     if refusal.recorded:
         return None
-    return attempts.answered(attempt, PROBLEMS[refusal.code].status, refusal.reason, refusal.errors)
+    return attempts.build_record(attempt, PROBLEMS[refusal.code].status, refusal.reason, refusal.errors)

@@ -1,4 +1,4 @@
-"""Checks uploaded files and creates their users in a thread (docs/adr/0034)."""
+"""Checks the rows of uploaded files and creates the users, in a thread (docs/adr/0034)."""
 
 import io
 import logging
@@ -26,16 +26,17 @@ log = logging.getLogger(__name__)
 
 SUFFIXES = (".csv", ".xlsx")
 MAX_ROWS, MAX_FILE_BYTES, MAX_UNPACKED_BYTES = 10_000, 4 * 2**20, 16 * 2**20
-"""Maximum numbers of rows and bytes of a file, and of bytes of an unpacked workbook.
+"""Maximum number of rows of a file, size of a file in bytes, and size of an unpacked workbook in bytes.
 
 Reading takes up to 40 times the unpacked size in memory. MAX_ROWS rows of 30 columns unpack to 14 MiB (measured)."""
 POLL_S = 2.0
 """Seconds between queries for imports that another process has not finished."""
 EXPIRE_EVERY_S = 600
+"""Seconds between deletions of imports that are older than 24 hours."""
 
 
 class ImportRunner:
-    """A thread that processes one import at a time. wake() starts it.
+    """A thread that processes one import at a time. The first call of wake() starts the thread.
 
     Any process may continue an import whose process has died: rows have idempotency keys, so that no user is created
     twice, and the first outcome of a row is kept.
@@ -80,7 +81,7 @@ class ImportRunner:
             self._awake.clear()
 
     def run_next(self) -> bool:
-        """Delete expired imports or process the next one; return whether there was any work.
+        """Delete some expired imports, or process the next import; return whether there was work.
 
         Returns False while the breaker is open. Raises DatabaseUnavailableError.
         """
@@ -112,7 +113,7 @@ class ImportRunner:
         try:
             columns = Columns(ignore_unknown=ignore_unknown)
             with open_source(io.BytesIO(content), run.file_name, columns, SUFFIXES, MAX_UNPACKED_BYTES) as source:
-                for rows in _groups(self._checked(_bounded(source.rows)), 10 * MAX_GROUP_SIZE):
+                for rows in _batches(self._check_rows(_limit_rows(source.rows)), 10 * MAX_GROUP_SIZE):
                     database.write_transaction(queries.add_rows, import_id, rows)
                 notes = [{"code": note.code, "params": dict(note.params)} for note in source.notes]
                 database.write_transaction(queries.finish_check, import_id, source.headers, source.fields, notes)
@@ -120,7 +121,7 @@ class ImportRunner:
             reason: dict[str, Any] = {"code": error.code, "params": error.params}
             database.write_transaction(queries.fail_import, import_id, reason)
 
-    def _checked(self, rows: Iterable[Row]) -> Iterator[StoredRow]:
+    def _check_rows(self, rows: Iterable[Row]) -> Iterator[StoredRow]:
         fingerprints: set[bytes] = set()
         for row in rows:
             checked = check_row(row, self._runtime.config.phone_region)
@@ -150,7 +151,7 @@ class ImportRunner:
                 return
             lines = [ImportLine(Row(row.number, row.cells, row.body, None, 0), self._attempt(run)) for row in rows]
             register_rows(self._runtime, import_key, lines)
-            outcomes = [_outcome(line, passwords.kid) for line in lines if line.result]
+            outcomes = [_outcome_columns(line, passwords.kid) for line in lines if line.result]
             database.write_transaction(queries.record_outcomes, run.id, outcomes)
             if len(outcomes) < len(lines):
                 raise RefusalError("database_unavailable")
@@ -162,7 +163,7 @@ class ImportRunner:
 
 
 def init_app(app: Flask) -> None:
-    """Create the import runner of an application, which starts and stops with the process."""
+    """Create the import runner of an application. It starts and stops with each process."""
     runtime = get_runtime(app)
     runner = app.extensions["import_runner"] = ImportRunner(runtime)
     runtime.on_start.append(runner.wake)
@@ -175,7 +176,7 @@ def get_import_runner() -> ImportRunner:
     return runner
 
 
-def _outcome(line: ImportLine, kid: str) -> dict[str, Any]:
+def _outcome_columns(line: ImportLine, kid: str) -> dict[str, Any]:
     """Return the columns that store the outcome of a row.
 
     A replay counts as `created`, too: an earlier process created the user and died before it stored the outcome.
@@ -189,7 +190,7 @@ def _outcome(line: ImportLine, kid: str) -> dict[str, Any]:
     raise TypeError(line.result)
 
 
-def _bounded(rows: Iterable[Row]) -> Iterator[Row]:
+def _limit_rows(rows: Iterable[Row]) -> Iterator[Row]:
     """Yield the rows. Raises FileError if there are none or too many."""
     number = 0
     for number, row in enumerate(rows, start=1):
@@ -200,6 +201,6 @@ def _bounded(rows: Iterable[Row]) -> Iterator[Row]:
         raise FileError("no_rows")
 
 
-def _groups(rows: Iterator[StoredRow], size: int) -> Iterator[list[StoredRow]]:
+def _batches(rows: Iterator[StoredRow], size: int) -> Iterator[list[StoredRow]]:
     while group := list(islice(rows, size)):
         yield group

@@ -1,4 +1,4 @@
-"""Texts about import files that cannot be read, and about rows that have to be fixed."""
+"""Messages about import files that cannot be read, and about refused rows."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,9 +8,9 @@ from project.contract.error_codes import message_text, refusal_text
 from project.domain.errors import RefusalError
 from project.domain.imports import ImportRun
 from project.http.translations import gettext
-from project.importers import REMARKS, FileError, Note, Row, Source, is_remark
+from project.importers import REMARK_HEADERS, FileError, Note, Row, Source, is_remark_header
 
-_("What to fix")  # REMARKS[0]
+_("What to fix")  # REMARK_HEADERS[0]
 FIELD_NAMES: Mapping[str, str] = {
     "name": _("Name"),
     "username": _("Login"),
@@ -65,12 +65,12 @@ FILE_TEXTS: Mapping[str, str] = {
 
 
 def file_text(about: FileError | Note) -> str:
-    """Return the text of an error or note about a file, in the current language."""
+    """Return the message of an error or note about a file, in the current language."""
     return str(FILE_TEXTS[about.code]) % {"known": KNOWN_COLUMNS, **about.params}
 
 
-def what_to_fix(number: int, error: RefusalError, headers: Mapping[str, str]) -> str:
-    """Return the message about a refused row, with its number and the errors of its fields.
+def describe_refused_row(number: int, error: RefusalError, headers: Mapping[str, str]) -> str:
+    """Return a message with the number of a refused row and the errors of its fields.
 
     `headers` maps fields to the headers of their columns.
     """
@@ -84,24 +84,24 @@ def field_name(field: str, headers: Mapping[str, str]) -> str:
 
 
 def refused_headers(source: Source) -> tuple[str, ...]:
-    """Return the headers of a file of refused rows: those of the import, and `What to fix`."""
-    return (*_kept(source, source.headers), gettext(REMARKS[0]))
+    """Return the headers of the download of refused rows: those of the file, and `What to fix`."""
+    return (*_kept(source, source.headers), gettext(REMARK_HEADERS[0]))
 
 
 def refused_cells(source: Source, row: Row, refusal: RefusalError) -> tuple[str, ...]:
-    """Return the cells of a refused row and what to fix; cells without a header come last."""
+    """Return the cells of refused_headers() for a row, followed by cells without a header."""
     width = len(source.headers)
     cells = row.cells[:width] + ("",) * (width - len(row.cells))
     headers = {field: header for field, header in zip(source.fields, source.headers, strict=False) if field}
-    return (*_kept(source, cells), what_to_fix(row.number, refusal, headers), *row.cells[width:])
+    return (*_kept(source, cells), describe_refused_row(row.number, refusal, headers), *row.cells[width:])
 
 
 def cells_and_messages(
     source: Source, cells: Sequence[str], refusal: RefusalError
 ) -> tuple[list[tuple[str, bool]], list[tuple[str, str]]]:
-    """Return the cells of a refused row and the messages about it.
+    """Return the cells of a refused row and the messages about the row.
 
-    Each cell comes with whether it is wrong, each message with the header of its column.
+    A cell is a pair of its text and whether it is wrong; a message is a pair of the header of its column and its text.
     """
     headers = {field: header for field, header in zip(source.fields, source.headers, strict=False) if field}
     wrong = {error.field for error in refusal.errors}
@@ -110,7 +110,7 @@ def cells_and_messages(
     marked = [
         (cell, (fields[index] or f"column {index + 1}") in wrong)
         for index, cell in enumerate(padded)
-        if index >= len(source.headers) or not is_remark(source.headers[index])
+        if index >= len(source.headers) or not is_remark_header(source.headers[index])
     ]
     if not refusal.errors:
         return marked, [("", refusal_text(refusal))]
@@ -123,5 +123,5 @@ def stored_source(run: ImportRun) -> Source:
 
 
 def _kept(source: Source, cells: Sequence[str]) -> list[str]:
-    """Return the cells without those in columns of remarks, which an earlier import has added."""
-    return [cell for header, cell in zip(source.headers, cells, strict=True) if not is_remark(header)]
+    """Return the cells except those of the column `What to fix`, which an earlier import added."""
+    return [cell for header, cell in zip(source.headers, cells, strict=True) if not is_remark_header(header)]

@@ -1,4 +1,4 @@
-"""Builds the OpenAPI document from parts of the blueprints, and serves it with Swagger UI."""
+"""Builds the OpenAPI document, to which each blueprint adds its endpoints, and serves it."""
 
 import copy
 from collections.abc import Callable, Iterable
@@ -34,8 +34,9 @@ TAGS = [
     {"name": "health", "description": "State of the instance, for probes and monitoring"},
 ]
 REFUSED_BY_SERVER = ("request_timeout", "head_too_large", "transfer_coding_not_supported", "http_version_not_supported")
-"""Codes of requests that the server refuses, at any address, so that they never reach the application."""
+"""Codes with which the HTTP server refuses requests, to any address, before they reach the application."""
 Describe = Callable[[APISpec], None]
+"""Adds the endpoints of a blueprint to the OpenAPI document."""
 
 
 def init_app(app: Flask, blueprints: Iterable[Describe]) -> None:
@@ -67,7 +68,7 @@ def init_app(app: Flask, blueprints: Iterable[Describe]) -> None:
 
 
 def build(blueprints: Iterable[Describe]) -> dict[str, Any]:
-    """Build the document from shared components and the parts of the blueprints."""
+    """Build the OpenAPI document from shared components and the endpoints of the blueprints."""
     spec = APISpec(
         title="useradd",
         version=VERSION,
@@ -105,9 +106,9 @@ def success(description: str, schema: ResponseSchema, **headers: Any) -> dict[st
     return {"description": description, **headers, "content": {"application/json": {"schema": content}}}
 
 
-def parameter(name: str, description: str, schema: dict[str, Any], place: str = "query") -> dict[str, Any]:
-    """Return the OpenAPI description of a parameter; `place` is its location (`in`)."""
-    return {"name": name, "in": place, "description": description, "schema": schema}
+def parameter(name: str, description: str, schema: dict[str, Any], location: str = "query") -> dict[str, Any]:
+    """Return the OpenAPI description of a parameter; `location` is the value of `in`."""
+    return {"name": name, "in": location, "description": description, "schema": schema}
 
 
 def problem_responses(codes: Iterable[str]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = (1, 3)
-"""Bounds of Retry-After, which is random so that clients do not retry at the same time."""
+"""Bounds of Retry-After in seconds. The value is random, so that clients do not retry at the same time."""
 _CODES = {
     403: "forbidden",
     404: "not_found",
@@ -41,7 +41,7 @@ _CODES = {
     501: "transfer_coding_not_supported",
     505: "http_version_not_supported",
 }
-_POSTED = {"api.useradd": "user", "api.useradd_bulk": "users"}
+_POST_VARIANTS = {"api.useradd": "user", "api.useradd_bulk": "users"}
 """Endpoint -> variant of `method_not_allowed` with an example of a body to POST."""
 
 
@@ -55,6 +55,7 @@ class Problem:
     params: Params = field(default_factory=dict)
     errors: tuple[FieldError, ...] = ()
     recorded: bool = False
+    """Whether the attempt is already recorded, by the transaction that refused the request."""
     headers: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -72,7 +73,10 @@ _problem_page = partial(render_template, "contract/problem.html")
 
 
 def respond(error: Exception, page: Callable[..., str] = _problem_page) -> Response:
-    """Record the attempt; return a problem document, or `page(problem, detail)` for browsers."""
+    """Handle an exception: record the attempt; return a problem document, to browsers a page.
+
+    `page` renders the page from the keyword arguments `problem` and `detail`.
+    """
     problem = problem_of(error)
     request_state().code = problem.reason
     recorded = _record(problem)
@@ -80,7 +84,7 @@ def respond(error: Exception, page: Callable[..., str] = _problem_page) -> Respo
     if prefers_page():
         response = current_app.make_response((page(problem=problem, detail=detail), problem.status))
     else:
-        response = _document(problem, detail, recorded=recorded)
+        response = _problem_response(problem, detail, recorded=recorded)
     response.headers.extend(problem.headers)
     return response
 
@@ -88,16 +92,16 @@ def respond(error: Exception, page: Callable[..., str] = _problem_page) -> Respo
 def describe_refusal(
     app: Flask, status: int, params: Params, accept_language: str
 ) -> tuple[list[tuple[str, str]], bytes]:
-    """Return the headers and problem document for a request that the server refuses.
+    """Return the headers and the problem document for a request that the HTTP server refuses.
 
-    Such a request is not recorded as an attempt.
+    Such a request is not recorded as an attempt. `params` fill the message.
     """
     code = _CODES.get(status, "bad_request" if status < 500 else "internal_error")
     with app.test_request_context("/api/", headers={"Accept-Language": accept_language}):
         variant = "incomplete" if "length" in params else "malformed" if code == "bad_request" else ""
-        params = {**params, **_params(code)}
+        params = {**params, **_default_params(code)}
         problem = Problem(status=status, code=code, variant=variant, params=params, headers=_headers(code))
-        response = _document(problem, problem_detail(problem), recorded=False)
+        response = _problem_response(problem, problem_detail(problem), recorded=False)
         headers = problem.headers | {
             "Content-Type": response.headers["Content-Type"],
             "Content-Language": languages.language(),
@@ -108,14 +112,14 @@ def describe_refusal(
 
 
 def problem_of(error: Exception) -> Problem:
-    """Convert an exception into a problem; log unexpected exceptions and unknown hosts."""
+    """Return the problem of an exception; log unexpected exceptions and unknown hosts."""
     match error:
         case RefusalError():
             return Problem(
                 status=PROBLEMS[error.code].status,
                 code=error.code,
                 variant=error.variant,
-                params=error.params or _params(error.code),
+                params=error.params or _default_params(error.code),
                 errors=error.errors,
                 recorded=error.recorded,
                 headers=_headers(error.code, error.retry_after_s),
@@ -127,30 +131,30 @@ def problem_of(error: Exception) -> Problem:
         case CSRFError():
             return Problem(status=400, code="bad_request", variant="form_expired")
         case MethodNotAllowed(valid_methods=allowed):
-            return _wrong_method(sorted(allowed or ()))
+            return _method_not_allowed(sorted(allowed or ()))
         case HTTPException(code=int(status)) if status < 500:
             code = _CODES.get(status, "bad_request")
             original = error.get_response().headers
             headers = {name: original[name] for name in ("Allow", "Retry-After") if name in original}
-            return Problem(status=status, code=code, params=_params(code), headers=_headers(code) | headers)
+            return Problem(status=status, code=code, params=_default_params(code), headers=_headers(code) | headers)
         case _:
             log.error("unhandled exception", exc_info=error)
             return Problem(status=500, code="internal_error", headers=_headers("internal_error"))
 
 
-def _wrong_method(allowed: list[str]) -> Problem:
+def _method_not_allowed(allowed: list[str]) -> Problem:
     """Return the problem for a method that the path does not support."""
     params = {"method": clean(current_request().method, 16), "allowed": ", ".join(allowed)}
     return Problem(
         status=405,
         code="method_not_allowed",
-        variant=_POSTED.get(requested_endpoint() or "", ""),
+        variant=_POST_VARIANTS.get(requested_endpoint() or "", ""),
         params=params,
         headers={"Allow": params["allowed"]},
     )
 
 
-def _params(code: str) -> Params:
+def _default_params(code: str) -> Params:
     if code == "body_too_large":
         return {"limit": int(current_app.config["MAX_CONTENT_LENGTH"]) // 1024}
     return {}
@@ -177,7 +181,7 @@ def _record(problem: Problem) -> bool:
     )
 
 
-def _document(problem: Problem, detail: str, *, recorded: bool) -> Response:
+def _problem_response(problem: Problem, detail: str, *, recorded: bool) -> Response:
     state = request_state()
     values: dict[str, object] = {"attempt_id" if state.attempt else "request_id": state.request_id}
     if not recorded:

@@ -1,6 +1,7 @@
 """Response schemas, which serialize JSON responses and describe them in OpenAPI.
 
-`required` and `metadata` of a field are for the document only. Fields keep the order of their declaration.
+`required` and `metadata` of a field affect only the OpenAPI document. Responses have the fields in the order of their
+declaration.
 """
 
 import json
@@ -25,7 +26,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
 
 
 class CompleteResponse(Response):
-    """A response whose headers are complete, so that werkzeug does not have to add any."""
+    """A response that sends its headers unchanged; werkzeug would check and complete them."""
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         start_response(self.status, self.headers.to_wsgi_list())
@@ -33,9 +34,9 @@ class CompleteResponse(Response):
 
 
 class ResponseSchema(Schema):
-    """A schema that only serializes, about three times as fast as marshmallow's dump().
+    """A schema that only serializes, about three times as fast as marshmallow.Schema.
 
-    It runs no hooks, reads the attributes with one call and converts only values that JSON does not support.
+    Its dump() runs no hooks, reads all attributes with one call, and converts only values that JSON does not support.
     """
 
     component: ClassVar[str] = ""
@@ -67,6 +68,8 @@ class _Time(fields.DateTime):
 
 
 class _Edge(_Time):
+    """A time at which a period starts or ends, without a fraction if it is a whole second."""
+
     timespec = "auto"
 
 
@@ -254,7 +257,7 @@ COMPONENTS = (CREATED, CHECKED, LINE, STATS, ATTEMPT, ATTEMPT_PAGE)
 
 
 def problem_values(code: str, detail: str, errors: Iterable[FieldError] = (), **values: object) -> dict[str, object]:
-    """Return the members of a problem document. `values` override or extend them."""
+    """Return the members of a problem document; `values` replace or add members."""
     problem = PROBLEMS.get(code)
     title, status = (str(problem.title), problem.status) if problem else (UNKNOWN, None)
     body = {"type": f"/problems/{code}", "title": title, "status": status, "detail": detail, "code": code} | values

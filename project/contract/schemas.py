@@ -26,7 +26,7 @@ MAX_UNKNOWN_FIELDS = 20
 
 
 class ParsedString(fields.String):
-    """A string field with a function that parses the value and raises RuleError."""
+    """A string field whose value is parsed by `rule`, a function that may raise RuleError."""
 
     def __init__(self, rule: Callable[[str], Any], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -107,7 +107,7 @@ class UserAddSchema(Schema):
     def load(self, data: Any, **_: Any) -> NewUser:
         """Load a body, which must be a dict. Raises ValidationFailedError with all errors.
 
-        Replaces marshmallow's load(), which takes several times as long, because it runs hooks and wraps errors.
+        Overrides marshmallow's load(), which takes several times as long, because it runs hooks and wraps errors.
         """
         sent = {name: value for name, value in data.items() if not (name in OPTIONAL and _is_absent(value))}
         values: dict[str, Any] = dict.fromkeys(OPTIONAL)
@@ -145,7 +145,7 @@ def user_add_schema(phone_region: str) -> UserAddSchema:
 
 
 def _latest_date() -> date:
-    """Return today's date in UTC+14, where days begin first: a birth date has no time zone."""
+    """Return today's date in UTC+14, where each day begins first: it may already be that date."""
     return (datetime.now(UTC) + timedelta(hours=14)).date()
 
 
@@ -165,12 +165,12 @@ def _field_errors(errors: Mapping[str, RuleError], sent: Mapping[str, Any]) -> I
             yield unknown[name]
         elif name in errors:
             rule = errors[name]
-            variant = _MISSING.get(causes.get(name, ""), "") if rule.code == "required" else rule.variant
+            variant = _REQUIRED_VARIANTS.get(causes.get(name, ""), "") if rule.code == "required" else rule.variant
             yield FieldError(name, rule.code, variant, rule.params)
 
 
-_MISSING = {"hint": "misnamed", "name_part": "in_parts"}
-"""Variant of `unknown_field` -> variant of `required` for the missing field that was probably meant."""
+_REQUIRED_VARIANTS = {"hint": "misnamed", "name_part": "in_parts"}
+"""Variant of the error `unknown_field` -> variant of `required` for the missing field that was probably meant."""
 
 
 def _unknown_field(name: str) -> FieldError:

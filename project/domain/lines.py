@@ -15,10 +15,10 @@ from project.domain.messages import Messages
 
 LONG_LINE_BYTES = 32_767
 """Maximum length of a line that cannot contain a value too long for a spreadsheet cell."""
-LINE_END = b"\x1e"
+RAW_LINE_SEPARATOR = b"\x1e"
 """Separator of the raw lines in a block. A value may contain it, too; RawBlock.lines() detects this."""
-JOINT = "\x01"
-"""First character of each separator between values in raw lines. PostgreSQL writes it with one concat_ws()."""
+CONCAT_SEPARATOR = "\x01"
+"""First character of each separator between values in raw lines: PostgreSQL joins them by concat_ws() with it."""
 _ID_LENGTH = 36
 _CONTROLS = bytes([*range(32), 127])
 
@@ -50,7 +50,7 @@ class Value(Enum):
 UNTRUSTED = frozenset({Value.USERNAME, Value.NAME, Value.PHONE, Value.EMAIL, Value.ERRORS, Value.MESSAGES})
 """Values that clients sent and that may contain any character."""
 
-Label = Callable[[int, str], str]
+LabelFunction = Callable[[int, str], str]
 """Returns the label for the status and code of an attempt."""
 
 
@@ -58,15 +58,15 @@ Label = Callable[[int, str], str]
 class Column:
     """A column of a line: its value, and the control characters before the value in raw lines."""
 
-    value: Value | Label
+    value: Value | LabelFunction
     separator: str = ""
     blank: str = ""
     """Replaces the separator before an empty value; the file then contains neither."""
     width: int = 0
     """Number of characters. Shorter values are padded, longer ones are cut and end with `…`. 0 means any length."""
 
-    def raw(self, text: str) -> str:
-        """Return a text as in raw lines: fitted, with the separator before it."""
+    def format_raw(self, text: str) -> str:
+        """Return a text as in raw lines: fitted to the width, with the separator before it."""
         return self.separator + self.fit(text) if text or not self.blank else self.blank
 
     def fit(self, text: str) -> str:
@@ -89,14 +89,14 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class RawBlock(Block):
-    """Raw lines, separated by LINE_END, of the attempts with IDs in (after, last]."""
+    """Raw lines, separated by RAW_LINE_SEPARATOR, of the attempts with IDs in (after, last]."""
 
     after: UUID
     last: UUID
 
     def lines(self) -> list[bytes]:
-        """Split the block into lines; return an empty list if a value contains LINE_END."""
-        lines = self.content.split(LINE_END)
+        """Split the block into lines; return an empty list if a value contains RAW_LINE_SEPARATOR."""
+        lines = self.content.split(RAW_LINE_SEPARATOR)
         return lines if len(lines) == self.rows else []
 
 
@@ -132,7 +132,7 @@ class Layout:
     def format_block(self, block: Block) -> bytes | None:
         """Format raw lines; return None if a value must be escaped or may be too long."""
         raw = block.content
-        expected = (self._all_separators + LINE_END) * (block.rows - 1) + self._all_separators
+        expected = (self._all_separators + RAW_LINE_SEPARATOR) * (block.rows - 1) + self._all_separators
         if raw.translate(self._separators_of_blanks, self._ordinary_bytes) != expected or _has_long_line(raw):
             return None
         may_be_unsafe = any(byte in raw for byte in self.lead_bytes) or any(hint.search(raw) for hint in self.hints)
@@ -195,30 +195,30 @@ class Layout:
     @cached_property
     def _removed(self) -> bytes:
         """Bytes of raw lines to delete: `blank` of columns, and separators without a replacement."""
-        return self._blanks.replace(JOINT.encode(), b"") + b"".join(
+        return self._blanks.replace(CONCAT_SEPARATOR.encode(), b"") + b"".join(
             old.encode() for old, new in self.separators.items() if not new
         )
 
     @cached_property
     def _separators_of_blanks(self) -> bytes:
         separators = "".join(column.separator for column in self.columns if column.blank).encode()
-        return bytes.maketrans(self._blanks, separators)  # JOINT stays what it is
+        return bytes.maketrans(self._blanks, separators)  # CONCAT_SEPARATOR stays what it is
 
     @cached_property
     def _replacements(self) -> list[tuple[bytes, bytes]]:
         separators = ((old.encode(), new.encode()) for old, new in self.separators.items() if new and old != new)
-        return [(LINE_END, (self.suffix + self.prefix).encode()), *separators]
+        return [(RAW_LINE_SEPARATOR, (self.suffix + self.prefix).encode()), *separators]
 
 
 def _has_long_line(raw: bytes) -> bool:
     start = 0
     while len(raw) - start > LONG_LINE_BYTES:
-        end = raw.rfind(LINE_END, start, start + LONG_LINE_BYTES + 1)
+        end = raw.rfind(RAW_LINE_SEPARATOR, start, start + LONG_LINE_BYTES + 1)
         if end < 0:
             return True
         start = end + 1
     return False
 
 
-Lines = Callable[[Layout], Iterable[Block]]
+ReadLines = Callable[[Layout], Iterable[Block]]
 """Returns the lines of the attempts of a snapshot in this layout, oldest first."""

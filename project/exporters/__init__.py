@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterator
 
-from project.domain.lines import Lines
+from project.domain.lines import ReadLines
 from project.domain.reports import CountAttempts
 from project.exporters import csv, text, xlsx
 from project.exporters.translations import Heading, Translations
 
-Stream = Callable[[CountAttempts, Lines, Heading, Translations], Iterator[bytes]]
+Stream = Callable[[CountAttempts, ReadLines, Heading, Translations], Iterator[bytes]]
 STREAMS: dict[str, Stream] = {"txt": text.stream, "csv": csv.stream, "xlsx": xlsx.stream}
 """File extension -> function that yields a file."""
 RAW_STREAMS: dict[str, Stream] = {"csv": csv.stream_raw}

@@ -1,4 +1,4 @@
-"""Writes cells of a workbook, but never formulas or links. Raises CellError."""
+"""Writes cells of a workbook, never as formulas or links. Functions may raise CellError."""
 
 import re
 from datetime import datetime
@@ -17,15 +17,16 @@ class CellError(RuntimeError):
 
 def put_text(sheet: Any, row: int, column: int, text: str, style: Any = None) -> None:
     """Write text as a string cell, even if it looks like a number, a formula or a URL."""
-    _check(sheet.write_string(row, column, _inert(truncated(_SURROGATE.sub("\ufffd", text))), style))
+    _check(sheet.write_string(row, column, _escape_rich_text(truncate(_SURROGATE.sub("\ufffd", text))), style))
 
 
 def put_number(sheet: Any, row: int, column: int, number: float, style: Any = None) -> None:
+    """Write a number cell."""
     _check(sheet.write_number(row, column, number, style))
 
 
-def put_moment(sheet: Any, row: int, column: int, moment: datetime, style: Any = None) -> None:
-    """Write a naive time as a date cell, without fractions of a second."""
+def put_datetime(sheet: Any, row: int, column: int, moment: datetime, style: Any = None) -> None:
+    """Write a naive datetime as a date cell, without fractions of a second."""
     _check(sheet.write_datetime(row, column, moment.replace(microsecond=0), style))
 
 
@@ -34,8 +35,8 @@ def _check(code: int) -> None:
         raise CellError(f"XlsxWriter refused a cell: {code}")
 
 
-def truncated(text: str, limit: int = MAX_TEXT) -> str:
-    """Truncate a text to a number of UTF-16 code units and end it with an ellipsis."""
+def truncate(text: str, limit: int = MAX_TEXT) -> str:
+    """Truncate a text to `limit` UTF-16 code units, ending with an ellipsis if it was longer."""
     if len(text) <= limit // 2:
         return text
     units = text.encode("utf-16-le")
@@ -44,8 +45,8 @@ def truncated(text: str, limit: int = MAX_TEXT) -> str:
     return units[: (limit - 1) * 2].decode("utf-16-le", "ignore") + "…"
 
 
-def _inert(text: str) -> str:
-    """Return text that XlsxWriter does not mistake for rich text.
+def _escape_rich_text(text: str) -> str:
+    """Return a text that XlsxWriter does not mistake for rich text markup.
 
     XlsxWriter does not escape `<r>…</r>` (`Worksheet._write_cell`), so a name could inject a formula. Such a value is
     written as rich text of one run, which spreadsheets show unchanged.

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from project.domain.attempts import Outcome
-from project.domain.lines import JOINT, Column, Label, Layout, Lines, Value
+from project.domain.lines import CONCAT_SEPARATOR, Column, LabelFunction, Layout, ReadLines, Value
 from project.domain.reports import CountAttempts, Report
 from project.exporters import formulas
 from project.exporters.translations import Heading, Translations
 
-COMMA, LINE = ",", "\r\n"
-_COLUMNS: dict[str, Value | Label] = {
+COMMA, LINE_END = ",", "\r\n"
+_COLUMNS: dict[str, Value | LabelFunction] = {
     "id": Value.ID,
     "received_at": Value.ISO_TIME,
     "outcome": lambda status, _code: Outcome.of(status).value,
@@ -35,43 +35,48 @@ _QUOTED = re.compile(r'[",\r\n]')
 _FORMULA = re.compile(formulas.UNSAFE)
 
 
-def stream(count: CountAttempts, lines: Lines, _heading: Heading, translations: Translations) -> Iterator[bytes]:
-    """Yield the header before attempts are counted, then the rows in blocks."""
+def stream(count: CountAttempts, lines: ReadLines, _heading: Heading, translations: Translations) -> Iterator[bytes]:
+    """Yield a CSV file in parts: the header before attempts are counted, then blocks of rows."""
     return _stream(count, lines, translations, raw=False)
 
 
-def stream_raw(count: CountAttempts, lines: Lines, _heading: Heading, translations: Translations) -> Iterator[bytes]:
-    """Yield the same file as stream(), but without apostrophes before formulas."""
+def stream_raw(
+    count: CountAttempts, lines: ReadLines, _heading: Heading, translations: Translations
+) -> Iterator[bytes]:
+    """Yield the same file as stream(), but without an apostrophe before formulas."""
     return _stream(count, lines, translations, raw=True)
 
 
-def _stream(count: CountAttempts, lines: Lines, translations: Translations, *, raw: bool) -> Iterator[bytes]:
-    yield (COMMA.join(_COLUMNS) + LINE).encode()
+def _stream(count: CountAttempts, lines: ReadLines, translations: Translations, *, raw: bool) -> Iterator[bytes]:
+    yield (COMMA.join(_COLUMNS) + LINE_END).encode()
     for block in lines(layout(count(), translations, raw=raw)):
         yield block.content
 
 
 def layout(report: Report, translations: Translations, *, raw: bool = False) -> Layout:
     """Return the layout of a row. Formulas get an apostrophe unless `raw` is set."""
-    separators = dict.fromkeys(_COLUMNS.values(), JOINT) | {Value.ID: "", Value.PHONE: formulas.PHONE}
+    separators = dict.fromkeys(_COLUMNS.values(), CONCAT_SEPARATOR) | {
+        Value.ID: "",
+        Value.PHONE: formulas.PHONE_SEPARATOR,
+    }
     shared = Layout(
         columns=tuple(Column(value, separators[value]) for value in _COLUMNS.values()),
-        separators={JOINT: COMMA, "\x02": ""},
-        suffix=LINE,
+        separators={CONCAT_SEPARATOR: COMMA, "\x02": ""},
+        suffix=LINE_END,
         special=b'",',
-        escape=lambda _value, text: _quoted(text),
+        escape=lambda _value, text: _quote(text),
         zone=report.zone,
         kinds=report.kinds,
         messages=translations.messages,
     )
     if raw:
         return shared
-    return replace(shared, unsafe=_FORMULA, lead_bytes=formulas.LEAD_BYTES, hints=formulas.HINTS, escape=_disarmed)
+    return replace(shared, unsafe=_FORMULA, lead_bytes=formulas.LEAD_BYTES, hints=formulas.HINTS, escape=_escape_cell)
 
 
-def _disarmed(value: Value, text: str) -> str:
-    return _quoted(formulas.disarmed(text, is_phone=value is Value.PHONE))
+def _escape_cell(value: Value, text: str) -> str:
+    return _quote(formulas.escape_formula(text, is_phone=value is Value.PHONE))
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     return '"{}"'.format(text.replace('"', '""')) if _QUOTED.search(text) else text

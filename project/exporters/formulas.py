@@ -1,34 +1,35 @@
-"""Puts an apostrophe before cells that spreadsheets take for formulas (CWE-1236)."""
+"""Puts an apostrophe before values that spreadsheets take for formulas (CWE-1236)."""
 
 import re
 
-from project.domain.lines import JOINT
+from project.domain.lines import CONCAT_SEPARATOR
 from project.domain.text import BIDI_CONTROLS, INVISIBLE
 
 INVISIBLE_CHARACTERS = "\x7f-\x9f\ud800-\udfff" + "".join(sorted(BIDI_CONTROLS | INVISIBLE))
-"""Invisible characters, written like the content of a character class of a regular expression."""
+"""Invisible characters, in the syntax of a character class of a regular expression."""
 LEAD_BYTES = b"\xc2\xd8\xe1\xe3\xef"
 """Lead bytes of invisible characters, and of blanks and full-width signs that may begin a formula."""
-PHONE = f"{JOINT}\x02"
-"""Separator before phone numbers in raw lines. It differs, because only phone numbers may begin with a plus."""
+PHONE_SEPARATOR = f"{CONCAT_SEPARATOR}\x02"
+"""Separator before phone numbers in raw lines. It is different, because only phone numbers may begin
+with a plus."""
 # Spreadsheets trim cells, so blanks do not disarm a formula. Japanese ones accept the full-width forms.
 _START = rf"(?:[^\S\t\x1e]|[{INVISIBLE_CHARACTERS}])*[=+\-@＝＋－＠]"
 _FORMULA = re.compile(rf"[\t\r\n\x00]|{_START}")
 _DIGITS = r"[\d• ().-]*"
 _MASKED_PHONE = re.compile(rf"\+{_DIGITS}")
-UNSAFE = rf"{JOINT}(?:{_START}|\x02(?!\+{_DIGITS}{JOINT}){_START})"
+UNSAFE = rf"{CONCAT_SEPARATOR}(?:{_START}|\x02(?!\+{_DIGITS}{CONCAT_SEPARATOR}){_START})"
 """Matches formulas in raw lines."""
 HINTS = (
     re.compile(b"\xe2(?!\x80\xa2)"),  # the lead byte of the dots in masks, which are safe
-    re.compile(rf"{JOINT}(?:\x02(?!\+[0-9• ().-]*{JOINT}))? *[=+@-]".encode()),
+    re.compile(rf"{CONCAT_SEPARATOR}(?:\x02(?!\+[0-9• ().-]*{CONCAT_SEPARATOR}))? *[=+@-]".encode()),
 )
 """Match raw lines that may contain a formula or an invisible character although they contain none of LEAD_BYTES."""
 
 
-def disarmed(content: str, *, is_phone: bool) -> str:
+def escape_formula(content: str, *, is_phone: bool) -> str:
     """Return a text that spreadsheets do not interpret as a formula.
 
-    Masked phone numbers may begin with a plus.
+    A masked phone number is returned unchanged, although it begins with a plus.
     """
     if is_phone and _MASKED_PHONE.fullmatch(content):
         return content

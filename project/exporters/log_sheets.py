@@ -1,14 +1,14 @@
-"""Exports attempts as sheets of a workbook. XlsxWriter creates the sheets without the rows."""
+"""Exports attempts as sheets of a workbook: XlsxWriter creates them, rows are added later."""
 
 import re
 from typing import Any
 from xml.sax.saxutils import escape
 
 from project.domain.attempts import CREATED, Outcome
-from project.domain.lines import JOINT, Column, Label, Layout, Value
+from project.domain.lines import CONCAT_SEPARATOR, Column, LabelFunction, Layout, Value
 from project.domain.reports import Report
 from project.exporters import summary
-from project.exporters.cells import put_text, truncated
+from project.exporters.cells import put_text, truncate
 from project.exporters.styles import Styles, put_headers, set_up_table
 from project.exporters.translations import Heading, Translations
 
@@ -19,14 +19,16 @@ WIDTHS = (19, 13, 8, 23, 36, 22, 24, 18, 22, 60, 12, 40)
 LAST_COLUMN = len(WIDTHS) - 1
 COLUMNS = "ABCDEFGHIJKL"
 LAST_PRINTED = 9
-"""Index of the last printed column, What to fix. With the two columns after it, the print would be too small."""
+"""Index of the last printed column, What to fix. With the two columns after it, the printed text would be too small."""
 
 ROW_NUMBER, ROW_END = "\x1d", "\x1c"
-"""Placeholder for the number of a row, and the end of a row, in formatted lines before number_rows()."""
-_MARKS = "\x02\x03\x04\x05\x06\x07\x08\x0b\x0c\x0e\x0f"
-"""Characters that follow JOINT in raw lines, one for each column after the first: a cell contains its column letter."""
-_BLANKS = {3: "\x10", 4: "\x11", 9: "\x12"}
-"""Index of a column that is often empty -> separator before an empty value. The file has no cell for it."""
+"""Characters in formatted lines: number_rows() replaces the first one by the row number, and removes the second one,
+which ends a row."""
+_SEPARATORS = "\x02\x03\x04\x05\x06\x07\x08\x0b\x0c\x0e\x0f"
+"""Characters that follow CONCAT_SEPARATOR in raw lines, one for each column after the first: they are replaced by the
+XML between two cells, which contains the letter of the column."""
+_BLANK_SEPARATORS = {3: "\x10", 4: "\x11", 9: "\x12"}
+"""Index of a column that is often empty -> separator before an empty value. The file has no cell for such a value."""
 _NUMBERS = "ACK"
 """Columns with numbers: time, status, response time."""
 _AS_SENT = "FGHI"
@@ -36,14 +38,14 @@ _SAMPLE_ROW = 1
 _FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]")
 _SPECIAL = b"&<>\xef"
 """Bytes that must be escaped. The last one is the first byte of U+FFFE and U+FFFF, which XML forbids."""
-MAX_NAME = 31
+MAX_SHEET_NAME_LENGTH = 31
 _ESCAPE = "_x[0-9A-Fa-f]{4}_"
 _FORBIDDEN_IN_NAMES = re.compile(rf"[\[\]:*?/\\']|[^\w\s.,…-]|(?={_ESCAPE})_")
 """The underscore of an escape is among them: Excel would decode `_x002F_` and refuse a workbook with `/` in a name."""
 _LITERAL = re.compile(f"(?={_ESCAPE})")
 
 
-def add(
+def add_sheets(
     workbook: Any, rows: int, heading: Heading, translations: Translations, styles: Styles, rows_per_sheet: int
 ) -> list[int]:
     """Add the sheets `Requests`, `Requests 2` and so on; return the number of rows of each."""
@@ -59,7 +61,7 @@ def _sheet_name(number: int, heading: Heading, translations: Translations) -> st
     ending = "" if number == 1 else f" {number}"
     words = _FORBIDDEN_IN_NAMES.sub(" ", ", ".join(filter(None, (_("Requests"), heading.selected)))).split()
     name = " ".join(words).rstrip(" ,")
-    return truncated(name, MAX_NAME - len(ending)) + ending
+    return truncate(name, MAX_SHEET_NAME_LENGTH - len(ending)) + ending
 
 
 def _add_sheet(workbook: Any, name: str, rows: int, translations: Translations, styles: Styles) -> None:
@@ -84,7 +86,7 @@ def _add_sheet(workbook: Any, name: str, rows: int, translations: Translations, 
         sheet.conditional_format(1, 1, rows, 2, {"type": "formula", "criteria": rule, "format": style})
 
 
-def split(sheet: str, rows: int) -> tuple[bytes, bytes, list[str]]:
+def split_sheet(sheet: str, rows: int) -> tuple[bytes, bytes, list[str]]:
     """Return the XML of a sheet before and after the rows, and the style of each column."""
     head, _, rest = sheet.partition(f'<row r="{_SAMPLE_ROW + 1}"')
     sample, end, tail = rest.partition("</sheetData>")
@@ -99,7 +101,7 @@ def layout(report: Report, translations: Translations, styles: list[str]) -> Lay
     by many programs that read workbooks.
     """
     outcomes = summary.log_outcomes(translations)
-    values: tuple[Value | Label, ...] = (
+    values: tuple[Value | LabelFunction, ...] = (
         Value.SERIAL_TIME,
         lambda status, _code: _xml(outcomes[Outcome.of(status)]),
         lambda status, _code: str(status),
@@ -109,9 +111,10 @@ def layout(report: Report, translations: Translations, styles: list[str]) -> Lay
     )
     starts = [_cell_start(*cell) for cell in zip(COLUMNS, styles, strict=True)]
     return Layout(
-        columns=tuple(_column(at, value) for at, value in enumerate(values)),
+        columns=tuple(_column(index, value) for index, value in enumerate(values)),
         prefix=f'<row r="{ROW_NUMBER}">{starts[0]}',
-        separators={JOINT: ""} | {mark: f"</v></c>{start}" for mark, start in zip(_MARKS, starts[1:], strict=True)},
+        separators={CONCAT_SEPARATOR: ""}
+        | {mark: f"</v></c>{start}" for mark, start in zip(_SEPARATORS, starts[1:], strict=True)},
         suffix=f"</v></c></row>{ROW_END}",
         special=_SPECIAL,
         unsafe=re.compile(_ESCAPE),
@@ -123,10 +126,14 @@ def layout(report: Report, translations: Translations, styles: list[str]) -> Lay
     )
 
 
-def _column(at: int, value: Value | Label) -> Column:
-    if at == 0:
+def _column(index: int, value: Value | LabelFunction) -> Column:
+    if index == 0:
         return Column(value)
-    return Column(value, JOINT + _MARKS[at - 1], JOINT + _BLANKS[at] if at in _BLANKS else "")
+    return Column(
+        value,
+        CONCAT_SEPARATOR + _SEPARATORS[index - 1],
+        CONCAT_SEPARATOR + _BLANK_SEPARATORS[index] if index in _BLANK_SEPARATORS else "",
+    )
 
 
 def _cell_start(column: str, style: str) -> str:
@@ -144,5 +151,5 @@ def number_rows(content: bytes, first: int) -> bytes:
 
 def _xml(text: str) -> str:
     """Escape text for XML; forbidden characters become `_xHHHH_` (ECMA-376 Part 1, 22.9.2.19)."""
-    literal = _LITERAL.sub("_x005F", truncated(text))
+    literal = _LITERAL.sub("_x005F", truncate(text))
     return escape(_FORBIDDEN.sub(lambda match: f"_x{ord(match[0]):04X}_", literal))

@@ -17,7 +17,7 @@ def file_name(report: Report, ending: str) -> str:
 
     The name is ASCII. Other names need the encoding of RFC 8187, which old mail programs and proxies garble.
     """
-    return "_".join(["useradd", _days(report), *_filters(report.attempt_filter)]) + f".{ending}"
+    return "_".join(["useradd", _days(report), *_filter_words(report.attempt_filter)]) + f".{ending}"
 
 
 def _days(report: Report) -> str:
@@ -29,10 +29,10 @@ def _days(report: Report) -> str:
     return f"{min(first, last)}_{last}"
 
 
-def _filters(attempt_filter: AttemptFilter) -> list[str]:
-    """Return the words for the filters.
+def _filter_words(attempt_filter: AttemptFilter) -> list[str]:
+    """Return the words of a file name that describe the filters.
 
-    The word for several codes is `codes`. The word for a search is `search`, because its text may be personal data.
+    Several codes are `codes`. A search for text is `search`, because the text may be personal data.
     """
     codes = [code for code in attempt_filter.codes if _CODE.fullmatch(code)]
     return [

@@ -6,9 +6,9 @@ from typing import IO
 from zipfile import ZIP_DEFLATED, ZipFile
 
 Part = tuple[str, Iterable[bytes]]
-"""Name and content of a part of an archive."""
+"""Name and content of a file in an archive."""
 LEVEL = 2
-"""Compression level. Level 1 is no faster for cells with references; higher levels take more time than they save."""
+"""Compression level of zlib. Level 1 is no faster for worksheets; higher levels make files only a little smaller."""
 
 
 class _StreamBuffer:

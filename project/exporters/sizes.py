@@ -1,4 +1,4 @@
-"""Expected sizes of files."""
+"""Estimates the sizes of files, to be shown before the download."""
 
 from datetime import timedelta
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from project.exporters.translations import Translations
 
 
 class _Bytes(NamedTuple):
-    """Average numbers of bytes of the parts of a file."""
+    """Average sizes of the parts of a file in bytes."""
 
     file: int
     """Bytes of an empty file."""
@@ -31,7 +31,8 @@ _BYTES = {
     "csv": _Bytes(106, 0, 0, 174, 194, 1, 0),
     "xlsx": _Bytes(12_500, 200, 100, 97, 121, 0, 0),
 }
-"""Measured with the sample data of docs/sample.py, in both languages, masked and unmasked, with fifteen filters."""
+"""File extension -> sizes, measured with the sample data of docs/sample.py in both languages, masked and unmasked, with
+fifteen filters."""
 
 
 def expected_size(ending: str, report: Report, translations: Translations) -> int:

@@ -12,9 +12,10 @@ COLOURS = {
     Outcome.FAILED: "#B26A00",
     Outcome.UNCHANGED: "#8A94A0",
 }
-"""Colours of the chart, the same as on the page."""
+"""Colours of the chart, the same as on the results page."""
 
-A4 = 9
+A4_PAPER = 9
+"""Number of the paper format in Excel."""
 _DAYS = {"ru": r"dd\.mm\.yyyy"}
 _SORTABLE_DAY = "yyyy-mm-dd"
 """Format of days in other languages than those of _DAYS. In _DAYS, dots are escaped, because some programs read a bare
@@ -44,6 +45,7 @@ class Styles:
 
     @classmethod
     def of(cls, workbook: Any, language: str) -> "Styles":
+        """Add the cell formats to an XlsxWriter workbook; the language determines the date format."""
         day = _DAYS.get(language, _SORTABLE_DAY)
         # Headers have a format of their own: LibreOffice 7.4 does not support table styles.
         header = {"bold": True, "bg_color": "#E8EEF2", "bottom": 1, "bottom_color": "#8A94A0", "valign": "vcenter"}
@@ -70,7 +72,7 @@ class Styles:
 
 
 def put_headers(sheet: Any, row: int, headers: list[str], styles: Styles, numbers_from: int = 99) -> None:
-    """Write the header of a table; right-align its columns from `numbers_from` on."""
+    """Write the header row of a table; right-align the columns with index >= `numbers_from`."""
     for column, header in enumerate(headers):
         put_text(sheet, row, column, header, styles.header_right if column >= numbers_from else styles.header)
 
@@ -78,7 +80,7 @@ def put_headers(sheet: Any, row: int, headers: list[str], styles: Styles, number
 def set_up_page(sheet: Any, *, pages_high: int) -> None:
     """Set up printing on landscape A4, one page wide; `pages_high` 0 means as many as needed."""
     sheet.set_landscape()
-    sheet.set_paper(A4)
+    sheet.set_paper(A4_PAPER)
     sheet.set_margins(left=0.4, right=0.4, top=0.5, bottom=0.6)
     sheet.fit_to_pages(1, pages_high)
     sheet.set_footer("&L&A&R&P / &N")

@@ -6,7 +6,7 @@ from project.exporters.translations import Heading, Translations
 
 
 def title(heading: Heading, translations: Translations) -> str:
-    """Return the title of a file, with the selected values of filters."""
+    """Return the title of a file: `Requests to create users`, and the values of filters."""
     _ = translations.gettext
     return ": ".join(filter(None, (_("Requests to create users"), heading.selected)))
 
@@ -22,7 +22,7 @@ def heading_lines(heading: Heading, report: Report, translations: Translations) 
 
 
 def outcomes(report: Report) -> tuple[Outcome, ...]:
-    """Return the outcomes to show. `unchanged` is shown only if there are such attempts."""
+    """Return the outcomes to show: `unchanged` only if there are such attempts."""
     return tuple(outcome for outcome in Outcome if outcome is not Outcome.UNCHANGED or report.unchanged)
 
 
@@ -40,7 +40,7 @@ def totals(report: Report, translations: Translations) -> list[tuple[str, int]]:
 
 
 def durations(report: Report, translations: Translations) -> list[tuple[str, int]]:
-    """Return pairs of name and milliseconds for the percentiles, if there are attempts."""
+    """Return pairs of name and milliseconds for the percentiles; empty without attempts."""
     _ = translations.gettext
     if report.durations is None:
         return []

@@ -7,7 +7,7 @@ from typing import Any
 from project.domain.attempts import Outcome
 from project.domain.reports import Bucket, Report
 from project.exporters import summary
-from project.exporters.cells import put_moment, put_number, put_text
+from project.exporters.cells import put_datetime, put_number, put_text
 from project.exporters.styles import COLOURS, Styles, put_headers, set_up_page, set_up_table
 from project.exporters.translations import Heading, Translations
 
@@ -17,7 +17,7 @@ MAX_BARS = 12
 _STACK = (Outcome.REJECTED, Outcome.FAILED, Outcome.CREATED, Outcome.UNCHANGED)
 """Order of the bars from bottom to top: rejections and failures are next to the axis, where heights are comparable."""
 
-MONTH, YEAR = 31, 366
+MONTH_DAYS, YEAR_DAYS = 31, 366
 _CHART_COLUMN = 4
 
 
@@ -29,7 +29,7 @@ class _Book:
     styles: Styles
 
 
-def add(workbook: Any, report: Report, heading: Heading, translations: Translations, styles: Styles) -> None:
+def add_sheets(workbook: Any, report: Report, heading: Heading, translations: Translations, styles: Styles) -> None:
     """Add the three sheets. The charts on the first sheet show the data of the other two.
 
     Charts include a copy of their data (`*_data`), because previews in mail programs do not read cells.
@@ -114,7 +114,7 @@ def _fill_days(sheet: Any, book: _Book) -> None:
     put_headers(sheet, 0, headers, book.styles, numbers_from=2)
     row = 0
     for row, day in enumerate(book.report.series, start=1):
-        put_moment(sheet, row, 0, _local_day(day, book.report), book.styles.day)
+        put_datetime(sheet, row, 0, _local_day(day, book.report), book.styles.day)
         put_text(sheet, row, 1, book.translations.weekday(day.since, book.report.zone), book.styles.text)
         _put_counts(sheet, row, summary.day_counts(book.report, day), book.styles.number)
     if row:
@@ -158,7 +158,7 @@ def _chart_by_day(sheet: Any, book: _Book) -> Any:
         )
     chart.set_title(_title(_("Requests by day")))
     # A date axis leaves out labels that do not fit, but LibreOffice labels a single day as the first of January.
-    axis = "date_axis" if last > MONTH else "text_axis"
+    axis = "date_axis" if last > MONTH_DAYS else "text_axis"
     chart.set_x_axis({axis: True, "num_format": _axis_day(book.translations, last), "num_font": {"size": 9}})
     grid = {"visible": True, "line": {"color": "#D9DFE4", "width": 0.75}}
     font = {"num_format": "#,##0", "num_font": {"size": 9}}
@@ -198,6 +198,6 @@ def _title(text: str) -> dict[str, Any]:
 
 
 def _axis_day(translations: Translations, days: int) -> str:
-    if days > YEAR:
+    if days > YEAR_DAYS:
         return "mm\\.yyyy" if translations.language == "ru" else "yyyy-mm"
     return "dd\\.mm" if translations.language == "ru" else "mm-dd"

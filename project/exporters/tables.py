@@ -1,4 +1,4 @@
-"""Writes simple tables, .csv and .xlsx: refused rows of imports, and credentials."""
+"""Writes tables as .csv and .xlsx files: refused rows of imports, and credentials."""
 
 import csv
 import io
@@ -9,28 +9,28 @@ from typing import BinaryIO
 from xlsxwriter import Workbook
 
 from project.exporters.cells import put_text
-from project.exporters.formulas import disarmed
+from project.exporters.formulas import escape_formula
 
-Write = Callable[[Sequence[str]], None]
+WriteRow = Callable[[Sequence[str]], None]
 """Writes a row."""
 
 CREDENTIALS = ("name", "login", "password", "phone", "e-mail")
-"""Headers of a file of credentials. They are not translated, so that rows can be appended in any language."""
+"""Headers of a file of credentials. They are not translated, so that an import in another language can append rows."""
 BYTE_ORDER_MARK = "\ufeff".encode()
 _WIDTHS = (12, 40)
 """Minimum and maximum width of a column in characters."""
 
 
 def csv_line(cells: Sequence[str], delimiter: str) -> bytes:
-    """Return a line of a CSV file with an apostrophe before formulas (CWE-1236)."""
+    """Return a row of a CSV file in UTF-8, with an apostrophe before formulas (CWE-1236)."""
     line = io.StringIO()
-    inert = (disarmed(cell, is_phone=True) for cell in cells)
+    inert = (escape_formula(cell, is_phone=True) for cell in cells)
     csv.writer(line, delimiter=delimiter, lineterminator="\r\n").writerow(inert)
     return line.getvalue().encode(errors="replace")
 
 
 @contextmanager
-def open_csv_table(file: BinaryIO, delimiter: str, *, has_mark: bool) -> Iterator[Write]:
+def open_csv_table(file: BinaryIO, delimiter: str, *, has_mark: bool) -> Iterator[WriteRow]:
     """Yield a function that writes rows of CSV.
 
     With `has_mark`, the file begins with a byte order mark, by which Excel recognizes UTF-8.
@@ -45,7 +45,7 @@ def open_csv_table(file: BinaryIO, delimiter: str, *, has_mark: bool) -> Iterato
 
 
 @contextmanager
-def open_xlsx_table(file: BinaryIO) -> Iterator[Write]:
+def open_xlsx_table(file: BinaryIO) -> Iterator[WriteRow]:
     """Yield a function that writes rows of a workbook as text. The first row is the header."""
     with Workbook(file, {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False}) as book:
         sheet = book.add_worksheet()

@@ -4,14 +4,14 @@ import re
 from collections.abc import Iterable, Iterator
 
 from project.domain.attempts import CREATED, Outcome
-from project.domain.lines import JOINT, Column, Label, Layout, Lines, Value
+from project.domain.lines import CONCAT_SEPARATOR, Column, LabelFunction, Layout, ReadLines, Value
 from project.domain.reports import CountAttempts, Report
 from project.exporters import formulas, summary
 from project.exporters.translations import ABSENT, Heading, Translations
 
 BYTE_ORDER_MARK = "\ufeff"
 """First character of the file, by which Notepad and Excel recognize UTF-8."""
-LINE = "\r\n"
+LINE_END = "\r\n"
 WIDTH = 78
 
 MAX_SHOWN = 40
@@ -20,33 +20,33 @@ MAX_SHOWN = 40
 MAX_PHONE_SHOWN = 24
 """Maximum length of a phone number. Valid ones are shorter, longer values are cut."""
 
-_LABEL = "\t"
-"""Separator between labels in raw lines. The other separators are JOINT and formulas.PHONE."""
-_BREAKING = re.compile(f"[\x00-\x1f{formulas.INVISIBLE_CHARACTERS}]")
+_LABEL_SEPARATOR = "\t"
+"""Separator between labels in raw lines. The other separators are CONCAT_SEPARATOR and formulas.PHONE_SEPARATOR."""
+_LINE_BREAKING = re.compile(f"[\x00-\x1f{formulas.INVISIBLE_CHARACTERS}]")
 _UNSAFE = re.compile(rf"[{formulas.INVISIBLE_CHARACTERS}]|{formulas.UNSAFE}")
 
 
-def stream(count: CountAttempts, lines: Lines, heading: Heading, translations: Translations) -> Iterator[bytes]:
-    """Yield the title before attempts are counted, then the rest in blocks.
+def stream(count: CountAttempts, lines: ReadLines, heading: Heading, translations: Translations) -> Iterator[bytes]:
+    """Yield a text file in parts: the title before attempts are counted, then the rest.
 
     The last line contains the number of rows. If it is missing, the download is incomplete.
     """
-    yield _encoded(
+    yield _encode(
         [f"{BYTE_ORDER_MARK}{_replace_breaks(summary.title(heading, translations)).upper()} (useradd)", "=" * WIDTH]
     )
     report = count()
-    yield _encoded(sections(report, heading, translations))
+    yield _encode(sections(report, heading, translations))
     rows = 0
     for block in lines(layout(report, translations)):
         rows += block.rows
         yield block.content
     end = translations.ngettext("End: %(rows)s row", "End: %(rows)s rows", rows, rows=translations.number(rows))
-    yield _encoded(["", end])
+    yield _encode(["", end])
 
 
-def _encoded(lines: Iterable[str]) -> bytes:
+def _encode(lines: Iterable[str]) -> bytes:
     # Lone surrogates cannot be encoded in UTF-8; one of them must not abort the file.
-    return "".join(f"{line}{LINE}" for line in lines).encode("utf-8", "replace")
+    return "".join(f"{line}{LINE_END}" for line in lines).encode("utf-8", "replace")
 
 
 def sections(report: Report, heading: Heading, translations: Translations) -> Iterator[str]:
@@ -72,7 +72,7 @@ def _log_headers(translations: Translations) -> list[str]:
     return [moment, outcome, status, *client, duration, request_id, code, reason, fixes]
 
 
-def _labels(translations: Translations) -> tuple[Label, Label, Label, Label]:
+def _labels(translations: Translations) -> tuple[LabelFunction, LabelFunction, LabelFunction, LabelFunction]:
     """Return the labels of outcome, status, code and reason."""
     outcomes = summary.log_outcomes(translations)
     return (
@@ -97,42 +97,42 @@ def _widths(report: Report, translations: Translations) -> list[int]:
 
 
 def layout(report: Report, translations: Translations) -> Layout:
-    """Return the layout of a row."""
+    """Return the layout of the rows of attempts."""
     outcome, status, code, reason = _labels(translations)
     widths = _widths(report, translations)
-    values: list[tuple[Value | Label, str]] = [
+    values: list[tuple[Value | LabelFunction, str]] = [
         (Value.LOCAL_TIME, ""),
-        (outcome, JOINT),
-        (status, _LABEL),
-        (Value.USERNAME, JOINT),
-        (Value.NAME, JOINT),
-        (Value.PHONE, formulas.PHONE),
-        (Value.EMAIL, JOINT),
-        (Value.DURATION, JOINT),
-        (Value.ID, JOINT),
+        (outcome, CONCAT_SEPARATOR),
+        (status, _LABEL_SEPARATOR),
+        (Value.USERNAME, CONCAT_SEPARATOR),
+        (Value.NAME, CONCAT_SEPARATOR),
+        (Value.PHONE, formulas.PHONE_SEPARATOR),
+        (Value.EMAIL, CONCAT_SEPARATOR),
+        (Value.DURATION, CONCAT_SEPARATOR),
+        (Value.ID, CONCAT_SEPARATOR),
     ]
     columns = [Column(value, mark, width=width) for (value, mark), width in zip(values, widths, strict=False)]
     return Layout(
         columns=(
             *columns,
-            Column(_padded(code, widths[9]), JOINT),
-            Column(_padded(reason, widths[10]), _LABEL),
-            Column(Value.MESSAGES, JOINT),
+            Column(_pad_labels(code, widths[9]), CONCAT_SEPARATOR),
+            Column(_pad_labels(reason, widths[10]), _LABEL_SEPARATOR),
+            Column(Value.MESSAGES, CONCAT_SEPARATOR),
         ),
-        separators={JOINT: "\t", "\t": "\t", "\x02": ""},
-        suffix=LINE,
+        separators={CONCAT_SEPARATOR: "\t", "\t": "\t", "\x02": ""},
+        suffix=LINE_END,
         unsafe=_UNSAFE,
         lead_bytes=formulas.LEAD_BYTES,
         hints=formulas.HINTS,
-        escape=_cell,
+        escape=_escape_cell,
         zone=report.zone,
         kinds=report.kinds,
         messages=translations.messages,
     )
 
 
-def _padded(label: Label, width: int) -> Label:
-    """Pad the labels of a column, except empty ones."""
+def _pad_labels(label: LabelFunction, width: int) -> LabelFunction:
+    """Return a function that pads labels to `width` characters, except empty ones."""
 
     def padded(status: int, code: str) -> str:
         text = label(status, code)
@@ -183,24 +183,24 @@ def _count_line(status: int, name: str, width: int, count: int, total: int, tran
 def _days(report: Report, translations: Translations) -> Iterator[str]:
     day, weekday, *headers = summary.day_headers(report, translations)
     widths = [max(11, len(header) + 2) for header in headers]
-    yield f"{day:<12}{weekday:<12}" + _right(headers, widths)
+    yield f"{day:<12}{weekday:<12}" + _align_right(headers, widths)
     for bucket in report.series:
         name = f"{translations.day(bucket.since, report.zone):<12}{translations.weekday(bucket.since, report.zone):<12}"
-        yield name + _right(map(translations.number, summary.day_counts(report, bucket)), widths)
+        yield name + _align_right(map(translations.number, summary.day_counts(report, bucket)), widths)
     if report.series:
         total = translations.gettext("Total")
-        yield f"{total:<24}" + _right(map(translations.number, summary.all_days_counts(report)), widths)
+        yield f"{total:<24}" + _align_right(map(translations.number, summary.all_days_counts(report)), widths)
 
 
-def _right(cells: Iterable[str], widths: list[int]) -> str:
+def _align_right(cells: Iterable[str], widths: list[int]) -> str:
     return "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
 
 
-def _cell(value: Value, content: str) -> str:
+def _escape_cell(value: Value, content: str) -> str:
     """Return the text of a cell on one line, with an apostrophe before a formula."""
-    cell = formulas.disarmed(content, is_phone=value is Value.PHONE)
+    cell = formulas.escape_formula(content, is_phone=value is Value.PHONE)
     return _replace_breaks(cell)
 
 
 def _replace_breaks(value: str) -> str:
-    return value if value.isprintable() else _BREAKING.sub(" ", value)
+    return value if value.isprintable() else _LINE_BREAKING.sub(" ", value)

@@ -1,4 +1,4 @@
-"""Translations, labels and number formats of a file."""
+"""Translations, labels and number formats that exporters use."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class Translations:
         return _number(number, self.language)
 
     def share(self, part: int, total: int) -> str:
-        """Format a share. A partial share is never rounded to 0 % or 100 %: it may be a failure."""
+        """Format a percentage. A part is never rounded to 0 % or 100 %: it may be a failure."""
         if not total:
             return ABSENT
         if part in (0, total):
@@ -66,6 +66,7 @@ class Translations:
         return format_percent(Decimal(tenths) / 1000, decimals, locale=self.language)
 
     def day(self, moment: datetime, zone: ZoneInfo) -> str:
+        """Format a date in `zone`: `2026-11-23`, in Russian `23.11.2026`."""
         return format_datetime(moment.astimezone(zone), _DAYS.get(self.language, _SORTABLE_DAY), locale=self.language)
 
     def weekday(self, moment: datetime, zone: ZoneInfo) -> str:

@@ -12,7 +12,7 @@ from zipfile import ZipFile
 
 from xlsxwriter import Workbook
 
-from project.domain.lines import Block, Lines
+from project.domain.lines import Block, ReadLines
 from project.domain.reports import CountAttempts, Report
 from project.exporters import log_sheets, summary, summary_sheets
 from project.exporters.packing import Part, pack
@@ -22,17 +22,17 @@ from project.exporters.translations import Heading, Translations
 SUMMARY_SHEETS = 3
 FIRST_ROW = 2
 """Number of the row below the header."""
-_FIRST = "_rels/.rels"
+_FIRST_PART = "_rels/.rels"
 """The first part of the archive, by which programs recognize the file type."""
 
 
 class TooManyRowsError(RuntimeError):
-    """There are more rows than the sheets can contain."""
+    """The attempts have more rows than the sheets of the workbook were created for."""
 
 
 def stream(
     count: CountAttempts,
-    lines: Lines,
+    lines: ReadLines,
     heading: Heading,
     translations: Translations,
     *,
@@ -43,19 +43,19 @@ def stream(
 
 
 def _parts(
-    count: CountAttempts, lines: Lines, heading: Heading, translations: Translations, rows_per_sheet: int
+    count: CountAttempts, lines: ReadLines, heading: Heading, translations: Translations, rows_per_sheet: int
 ) -> Iterator[Part]:
     """Yield the name and content of each part of the archive.
 
     The first part is the same in every workbook, so it is yielded before attempts are counted.
     """
-    yield _FIRST, [_first_part()]
+    yield _FIRST_PART, [_first_part()]
     report, file = count(), BytesIO()
     sizes = _write_workbook(file, report, heading, translations, rows_per_sheet)
     with ZipFile(file) as archive:
         names = [f"xl/worksheets/sheet{SUMMARY_SHEETS + number}.xml" for number in range(1, len(sizes) + 1)]
-        small = {name: archive.read(name) for name in archive.namelist() if name != _FIRST}
-    sheets = [log_sheets.split(small.pop(name).decode(), rows) for name, rows in zip(names, sizes, strict=True)]
+        small = {name: archive.read(name) for name in archive.namelist() if name != _FIRST_PART}
+    sheets = [log_sheets.split_sheet(small.pop(name).decode(), rows) for name, rows in zip(names, sizes, strict=True)]
     for name, content in small.items():
         yield name, [content]
     blocks = iter(lines(log_sheets.layout(report, translations, sheets[0][2])))
@@ -70,7 +70,7 @@ def _first_part() -> bytes:
     file = BytesIO()
     Workbook(file, {"in_memory": True}).close()
     with ZipFile(file) as archive:
-        return archive.read(_FIRST)
+        return archive.read(_FIRST_PART)
 
 
 def _sheet(head: bytes, tail: bytes, blocks: Iterator[Block], rows_per_sheet: int) -> Iterator[bytes]:
@@ -94,7 +94,7 @@ def _write_workbook(
     created = heading.exported_at.astimezone(UTC).replace(tzinfo=None)
     workbook.set_properties({"title": summary.title(heading, translations), "author": "useradd", "created": created})
     styles = Styles.of(workbook, translations.language)
-    summary_sheets.add(workbook, report, heading, translations, styles)
-    sizes = log_sheets.add(workbook, report.total, heading, translations, styles, rows_per_sheet)
+    summary_sheets.add_sheets(workbook, report, heading, translations, styles)
+    sizes = log_sheets.add_sheets(workbook, report.total, heading, translations, styles, rows_per_sheet)
     workbook.close()
     return sizes

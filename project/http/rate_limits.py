@@ -8,7 +8,7 @@ from project.domain.rate_limits import Hit, RateLimit
 from project.http.guards import cached_api_key
 from project.http.request_state import current_request, request_state
 from project.runtime import get_runtime
-from project.services.login import identifiers
+from project.services.login import parse_identifiers
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ class PasswordThrottle:
         username and phone of an account are counted separately: otherwise a refusal would reveal that they belong
         together.
         """
-        canonical = identifiers(login, get_runtime().config.phone_region).canonical.encode(errors="replace")
+        canonical = parse_identifiers(login, get_runtime().config.phone_region).canonical.encode(errors="replace")
         self.consume_accounts(hashlib.sha256(canonical).hexdigest()[:32])
 
     def record_failure(self) -> None:

@@ -9,16 +9,16 @@ from project.domain.names import find_field, find_similar_field, fold_name
 from project.domain.text import clean
 from project.importers.rows import FileError, Note
 
-MAX_TITLES = 10
-"""Maximum number of rows above the header row, such as a title, that are skipped."""
-REMARKS = ("What to fix", "Что исправить")
-"""Header, in each language, of the column that is added to files of refused rows. Imports ignore this column."""
-_REMARKS = frozenset(map(fold_name, REMARKS))
+MAX_ROWS_ABOVE_HEADER = 10
+"""Maximum number of rows, such as a title, that are skipped above the header row."""
+REMARK_HEADERS = ("What to fix", "Что исправить")
+"""Headers, in each language, of the column that the download of refused rows has in addition. Imports ignore it."""
+_FOLDED_REMARK_HEADERS = frozenset(map(fold_name, REMARK_HEADERS))
 
 
-def is_remark(header: str) -> bool:
-    """Return whether a column contains remarks about refused rows."""
-    return fold_name(header) in _REMARKS
+def is_remark_header(header: str) -> bool:
+    """Return whether this is the header of the column that says what to fix in refused rows."""
+    return fold_name(header) in _FOLDED_REMARK_HEADERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Columns:
     ignore_unknown: bool = False
     """Whether columns with unknown headers are ignored instead of refused."""
 
-    def find(self, headers: Iterable[str]) -> tuple[tuple[str | None, ...], tuple[Note, ...]]:
+    def map_headers(self, headers: Iterable[str]) -> tuple[tuple[str | None, ...], tuple[Note, ...]]:
         """Return the field of each column (see Source.fields), and notes. Raises FileError."""
         named = [" ".join(header.split()) for header in headers]
         while named and not named[-1]:
@@ -48,19 +48,19 @@ class Columns:
         return found, (Note("ignored_columns", {"names": ", ".join(unknown)}),) if unknown else ()
 
     def are_headers(self, cells: Sequence[str]) -> bool:
-        """Return whether the cells are headers: at least name and username are among them."""
+        """Return whether the cells are headers: they name at least the fields name and username."""
         return {"name", "username"} <= {self._field(" ".join(cell.split())) for cell in cells}
 
-    def why_no_headers(self, cells: Sequence[str]) -> FileError:
-        """Return why these cells, the first of the file, are no headers.
+    def explain_missing_headers(self, cells: Sequence[str]) -> FileError:
+        """Return the error that explains why the first cells of a file are no headers.
 
-        Cells of which none is known are data, which no message repeats.
+        If no cell names a field, the cells are probably data, which the message must not contain.
         """
         fields = {self._field(" ".join(cell.split())) for cell in cells}
         if not fields & set(FIELDS):
             return FileError("no_heads")
         try:
-            self.find(cells)
+            self.map_headers(cells)
         except FileError as error:
             return error
         missing = [one for one in ("name", "username") if one not in fields]
@@ -69,7 +69,7 @@ class Columns:
     def _field(self, name: str) -> str | None:
         """Return the field of a header; None for remarks, "" for no header, "?" for an unknown one."""
         folded = fold_name(name)
-        if is_remark(name):
+        if is_remark_header(name):
             return None
         mapped = {fold_name(other): one for other, one in self.names.items()}
         return mapped.get(folded) or find_field(name) or ("?" if name else "")

@@ -1,4 +1,4 @@
-"""Reads CSV files. A cell cannot contain line breaks: a stray quote affects only one line."""
+"""Reads CSV files. Cells have no line breaks, so that a stray quote affects only one line."""
 
 import csv
 import os
@@ -9,16 +9,16 @@ from itertools import chain, islice
 from typing import BinaryIO
 
 from project.domain.errors import FieldError, RefusalError, ValidationFailedError
-from project.importers.columns import MAX_TITLES, Columns
+from project.importers.columns import MAX_ROWS_ABOVE_HEADER, Columns
 from project.importers.encodings import open_text
-from project.importers.rows import MAX_LINE, FileError, Row, Source, line_too_long_error, table_row
+from project.importers.rows import MAX_LINE_LENGTH, FileError, Row, Source, build_row, line_too_long_error
 
 DELIMITERS = (",", ";", "\t", "|")
 """Supported delimiters. Excel writes semicolons in locales with a decimal comma, and tabs as "Unicode text"."""
 MAX_HEADER_LINES = 5
-"""Maximum number of lines of the header, because spreadsheets break long headers."""
+"""Maximum number of lines of the header row, in which spreadsheets may write line breaks."""
 _QUOTE = '"'
-_DISARMED = re.compile(r"'\s*[=+\-@＝＋－＠]")
+_TEXT_MARKER = re.compile(r"'\s*[=+\-@＝＋－＠]")
 
 CsvLine = tuple[int, str | None]
 """Number of a line from 1, and its text, or None if it is too long."""
@@ -30,18 +30,18 @@ def open_csv(file: BinaryIO, columns: Columns) -> Source:
     file.seek(0)
     text = open_text(file)
     headers, delimiter, rest = _find_headers(_lines(text), columns)
-    fields, notes = columns.find(headers)
+    fields, notes = columns.map_headers(headers)
     return Source(length, tuple(headers), fields, _rows(rest, fields, delimiter, file.tell), notes)
 
 
 def _lines(text: TextIOWrapper) -> Iterator[CsvLine]:
     number = 0
-    while line := text.readline(MAX_LINE + 1):
+    while line := text.readline(MAX_LINE_LENGTH + 1):
         number += 1
         part = line
-        while len(part) > MAX_LINE and not part.endswith(("\n", "\r")):
-            part = text.readline(MAX_LINE + 1)
-        yield number, line.rstrip("\r\n") if len(line) <= MAX_LINE else None
+        while len(part) > MAX_LINE_LENGTH and not part.endswith(("\n", "\r")):
+            part = text.readline(MAX_LINE_LENGTH + 1)
+        yield number, line.rstrip("\r\n") if len(line) <= MAX_LINE_LENGTH else None
     text.detach()  # otherwise it closes the file, whose position is read after this
 
 
@@ -50,9 +50,9 @@ def _find_headers(lines: Iterator[CsvLine], columns: Columns) -> tuple[list[str]
 
     Skips a title and the line `sep=;`, which Excel writes. Raises FileError.
     """
-    start = list(islice(lines, MAX_TITLES + MAX_HEADER_LINES))
+    start = list(islice(lines, MAX_ROWS_ABOVE_HEADER + MAX_HEADER_LINES))
     first: list[str] = []
-    for index in range(min(MAX_TITLES, len(start))):
+    for index in range(min(MAX_ROWS_ABOVE_HEADER, len(start))):
         for last in range(index + 1, min(index + MAX_HEADER_LINES, len(start)) + 1):
             header = "\n".join(line or "" for _, line in start[index:last])
             if header.count(_QUOTE) % 2:  # a name with a line break
@@ -66,7 +66,7 @@ def _find_headers(lines: Iterator[CsvLine], columns: Columns) -> tuple[list[str]
             break
     if not first:
         raise FileError("empty")
-    raise columns.why_no_headers(first)
+    raise columns.explain_missing_headers(first)
 
 
 def _rows(
@@ -78,9 +78,9 @@ def _rows(
             continue
         cells = _parse(line, delimiter)
         if cells is None:
-            yield _stray_quote(number, line.split(delimiter), fields, tell())
+            yield _refuse_stray_quote(number, line.split(delimiter), fields, tell())
         elif any(cell.strip() for cell in cells):
-            yield table_row(number, fields, tuple(map(_plain, cells)), tell(), delimiter)
+            yield build_row(number, fields, tuple(map(_remove_text_marker, cells)), tell(), delimiter)
 
 
 def _parse(line: str, delimiter: str) -> list[str] | None:
@@ -94,17 +94,17 @@ def _parse(line: str, delimiter: str) -> list[str] | None:
     return cells
 
 
-def _stray_quote(number: int, cells: list[str], fields: tuple[str | None, ...], read: int) -> Row:
+def _refuse_stray_quote(number: int, cells: list[str], fields: tuple[str | None, ...], read: int) -> Row:
     """Return a refused row for a line with an unclosed or misplaced quote."""
-    row = table_row(number, fields, tuple(cells), read)
+    row = build_row(number, fields, tuple(cells), read)
     index = next((index for index, cell in enumerate(cells) if cell.count(_QUOTE) % 2), 0)
     field = (fields[index] if index < len(fields) else None) or f"column {index + 1}"
     refusal: RefusalError = ValidationFailedError((FieldError(field, "invalid_characters", "stray_quote"),))
     return Row(number, row.cells, row.body, refusal, read)
 
 
-def _plain(cell: str) -> str:
-    """Return the value of a cell that is written as `="…"` or `'+…` to prevent calculations."""
+def _remove_text_marker(cell: str) -> str:
+    """Return the value of a cell written as `="…"` or `'+…`, which mark text for spreadsheets."""
     if cell.startswith('="') and cell.endswith(_QUOTE):
         return cell[2:-1].replace('""', _QUOTE)
-    return cell[1:] if _DISARMED.match(cell) else cell
+    return cell[1:] if _TEXT_MARKER.match(cell) else cell

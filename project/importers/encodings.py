@@ -7,9 +7,9 @@ from typing import BinaryIO
 from project.domain.encodings import guess_encoding
 from project.importers.rows import FileError
 
-_CHUNK = 1024 * 1024
-_SAMPLE = 64 * 1024
-_WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_CHUNK_BYTES = 1024 * 1024
+_SAMPLE_BYTES = 64 * 1024
+_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def open_text(file: BinaryIO) -> io.TextIOWrapper:
@@ -17,14 +17,14 @@ def open_text(file: BinaryIO) -> io.TextIOWrapper:
 
     These are UTF-8, with or without a byte order mark, and UTF-16 with one (Excel's "Unicode text").
     """
-    encoding = "utf-16" if file.read(2) in _WIDE else "utf-8-sig"
+    encoding = "utf-16" if file.read(2) in _UTF16_MARKS else "utf-8-sig"
     file.seek(0)
     decoder, line = codecs.getincrementaldecoder(encoding)(), 1
-    while chunk := file.read(_CHUNK):
+    while chunk := file.read(_CHUNK_BYTES):
         try:
             line += decoder.decode(chunk).count("\n")
         except UnicodeDecodeError as error:
-            raise _wrong_encoding(chunk, line + chunk.count(b"\n", 0, error.start)) from None
+            raise _encoding_error(chunk, line + chunk.count(b"\n", 0, error.start)) from None
     try:
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:
@@ -33,6 +33,6 @@ def open_text(file: BinaryIO) -> io.TextIOWrapper:
     return io.TextIOWrapper(file, encoding=encoding, newline="")
 
 
-def _wrong_encoding(chunk: bytes, line: int) -> FileError:
-    guess = guess_encoding(chunk[:_SAMPLE])
+def _encoding_error(chunk: bytes, line: int) -> FileError:
+    guess = guess_encoding(chunk[:_SAMPLE_BYTES])
     return FileError("encoding", line=line, encoding=guess) if guess else FileError("not_utf8", line=line)

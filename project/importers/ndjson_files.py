@@ -11,20 +11,20 @@ from project.domain.errors import FIELDS, RefusalError
 from project.domain.json_elements import find_list
 from project.domain.strict_json import parse_line
 from project.domain.text import clean
-from project.importers.rows import MAX_LINE, FileError, Row, Source, line_too_long_error
+from project.importers.rows import MAX_LINE_LENGTH, FileError, Row, Source, line_too_long_error
 
 _WRAPPED_LIST = re.compile(rb'\{\s*"([^"\\]+)"\s*:\s*\[')
 """Matches the beginning of an object over several lines, of which the last user's line could create a user."""
 
 
 def open_ndjson(file: BinaryIO) -> Source:
-    """Open a file whose lines are request bodies of POST /useradd.
+    """Open a file with a request body of POST /useradd on each line.
 
-    Raises FileError if the file is an array, or an object with a list of users.
+    Raises FileError if the file is a JSON array, or an object with a list of users.
     """
     length = file.seek(0, os.SEEK_END)
     file.seek(0)
-    start = file.read(MAX_LINE).removeprefix(codecs.BOM_UTF8).lstrip()
+    start = file.read(MAX_LINE_LENGTH).removeprefix(codecs.BOM_UTF8).lstrip()
     if start.startswith(b"["):
         raise FileError("array")
     if (key := _find_wrapped_list(start)) is not None:
@@ -45,14 +45,14 @@ def _find_wrapped_list(start: bytes) -> str | None:
 
 def _rows(file: BinaryIO) -> Iterator[Row]:
     number = read = 0
-    while line := file.readline(MAX_LINE + 1):
+    while line := file.readline(MAX_LINE_LENGTH + 1):
         number += 1
         part = line
-        while part and len(part) > MAX_LINE and not part.endswith(b"\n"):
+        while part and len(part) > MAX_LINE_LENGTH and not part.endswith(b"\n"):
             read += len(part)
-            part = file.readline(MAX_LINE + 1)
+            part = file.readline(MAX_LINE_LENGTH + 1)
         read += len(part)
-        if len(line) > MAX_LINE:
+        if len(line) > MAX_LINE_LENGTH:
             yield _row(number, {}, line_too_long_error(), read)
         elif line.removeprefix(codecs.BOM_UTF8).strip():
             try:

@@ -6,7 +6,7 @@ from typing import Any
 
 from project.domain.errors import NO_PARAMS, FieldError, Params, RefusalError, ValidationFailedError
 
-MAX_LINE = 16 * 1024
+MAX_LINE_LENGTH = 16 * 1024
 """Maximum length of a line in characters (CSV) or bytes (NDJSON), as of the body of POST /useradd."""
 ERROR_CELLS = frozenset(
     {
@@ -18,9 +18,9 @@ ERROR_CELLS = frozenset(
 
 
 class FileError(Exception):
-    """The file cannot be read at all, or not to its end.
+    """A file cannot be read at all, or not to its end.
 
-    project/contract/import_texts.py contains the text of each code.
+    `params` fill the message of the code, which is in project/contract/import_texts.py.
     """
 
     def __init__(self, code: str, **params: str | int) -> None:
@@ -31,7 +31,7 @@ class FileError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A note about a file that can be read. It has a code and text like FileError."""
+    """A warning about a file that can be read. Its code has a message, like that of FileError."""
 
     code: str
     params: Params = field(default_factory=lambda: NO_PARAMS)
@@ -67,13 +67,13 @@ class Source:
     notes: tuple[Note, ...] = ()
 
 
-def table_row(
+def build_row(
     number: int, fields: tuple[str | None, ...], cells: tuple[str, ...], read: int, separator: str = ""
 ) -> Row:
-    """Return a row of a table. Cells in columns without a header become unknown fields.
+    """Build a row from the cells of a table. Cells without a header become unknown fields.
 
-    A row of a text with separators that has more cells than the headers is refused for that only: if a value contains
-    the separator, other cells are in wrong columns, too.
+    `separator` is the delimiter of a CSV file. If its row has more cells than headers, only this is reported: a value
+    probably contains the delimiter, so that the other cells are in wrong columns, too.
     """
     body: dict[str, Any] = {}
     for index, cell in enumerate(cells):
@@ -91,5 +91,5 @@ def table_row(
 
 
 def line_too_long_error() -> RefusalError:
-    """Return the refusal for a line that exceeds MAX_LINE."""
-    return RefusalError("body_too_large", "line", limit=MAX_LINE // 1024)
+    """Return the refusal for a line that exceeds MAX_LINE_LENGTH."""
+    return RefusalError("body_too_large", "line", limit=MAX_LINE_LENGTH // 1024)

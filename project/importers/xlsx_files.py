@@ -1,4 +1,4 @@
-"""Reads workbooks (.xlsx). Any damage raises FileError."""
+"""Reads workbooks (.xlsx). Raises FileError if a workbook is damaged."""
 
 import warnings
 import zlib
@@ -8,15 +8,16 @@ from datetime import datetime, time
 from typing import Any, BinaryIO
 from zipfile import BadZipFile, ZipFile
 
-from project.importers.columns import MAX_TITLES, Columns
-from project.importers.rows import FileError, Note, Row, Source, table_row
+from project.importers.columns import MAX_ROWS_ABOVE_HEADER, Columns
+from project.importers.rows import FileError, Note, Row, Source, build_row
 
 MAX_UNPACKED_BYTES = 2**30
 """Maximum size in bytes of an unpacked workbook. A larger one is probably a zip bomb."""
 _OLE = b"\xd0\xcf\x11\xe0"
-"""First bytes of Compound File Binary Format: workbooks before Excel 2007, and encrypted ones (MS-OFFCRYPTO, 2.3)."""
+"""First bytes of the Compound File Binary Format, which workbooks before Excel 2007 and encrypted workbooks have
+(MS-OFFCRYPTO, 2.3)."""
 _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
-_STRICT = b"http://purl.oclc.org/ooxml/"
+_STRICT_NAMESPACE = b"http://purl.oclc.org/ooxml/"
 """Namespace of Strict Open XML (ISO/IEC 29500)."""
 
 
@@ -25,7 +26,7 @@ def open_xlsx(file: BinaryIO, columns: Columns, max_unpacked_bytes: int = MAX_UN
     """Open the first visible sheet of a workbook. Raises FileError."""
     from openpyxl import load_workbook  # noqa: PLC0415 - few processes need it
 
-    _check(file, max_unpacked_bytes)
+    _check_workbook(file, max_unpacked_bytes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # openpyxl warns of what it leaves out, such as print areas
         try:
@@ -41,7 +42,7 @@ def open_xlsx(file: BinaryIO, columns: Columns, max_unpacked_bytes: int = MAX_UN
             book.close()
 
 
-def _check(file: BinaryIO, max_unpacked_bytes: int) -> None:
+def _check_workbook(file: BinaryIO, max_unpacked_bytes: int) -> None:
     """Raise FileError unless the file is a complete workbook in a supported format."""
     start = file.read(len(_OLE))
     if start == _OLE:
@@ -53,7 +54,7 @@ def _check(file: BinaryIO, max_unpacked_bytes: int) -> None:
                 raise FileError("workbook_too_large", limit=max_unpacked_bytes // 2**20)
             if archive.testzip():  # otherwise damage may be noticed only after it has been read as data
                 raise FileError("damaged_workbook")
-            if _STRICT in archive.read("xl/workbook.xml"):
+            if _STRICT_NAMESPACE in archive.read("xl/workbook.xml"):
                 raise FileError("strict_workbook")
     except (BadZipFile, KeyError, RuntimeError, NotImplementedError, ValueError):
         raise FileError("not_workbook") from None
@@ -70,13 +71,13 @@ def _open_sheet(sheets: Sequence[Any], columns: Columns) -> Source:
     if len(sheets) > 1:
         titles = [str(one.title) for one in sheets]
         notes = (Note("several_sheets", {"sheet": titles[0], "others": ", ".join(titles[1:])}),)
-    rows = _cells(sheet)
+    rows = _iter_cells(sheet)
     headers = _find_headers(rows, columns)
-    fields, more = columns.find(headers)
+    fields, more = columns.map_headers(headers)
     return Source(length, headers, fields, _rows(rows, fields), notes + more)
 
 
-def _cells(sheet: Any) -> Iterator[tuple[int, tuple[str | bool, ...]]]:
+def _iter_cells(sheet: Any) -> Iterator[tuple[int, tuple[str | bool, ...]]]:
     """Yield the number and cells of each row that is not empty. Raises FileError."""
     rows, number = sheet.iter_rows(values_only=True), 0
     while True:
@@ -94,19 +95,19 @@ def _cells(sheet: Any) -> Iterator[tuple[int, tuple[str | bool, ...]]]:
 
 def _find_headers(rows: Iterator[tuple[int, tuple[str | bool, ...]]], columns: Columns) -> tuple[str, ...]:
     first: tuple[str, ...] | None = None
-    for _, (_number, cells) in zip(range(MAX_TITLES), rows, strict=False):
+    for _, (_number, cells) in zip(range(MAX_ROWS_ABOVE_HEADER), rows, strict=False):
         names = tuple(str(cell).strip() for cell in cells)
         if columns.are_headers(names):
             return names
         first = first or names
     if first is None:
         raise FileError("empty")
-    raise columns.why_no_headers(first)
+    raise columns.explain_missing_headers(first)
 
 
 def _rows(rows: Iterator[tuple[int, tuple[str | bool, ...]]], fields: tuple[str | None, ...]) -> Iterator[Row]:
     for number, cells in rows:
-        row = table_row(number, fields, tuple(map(_shown, cells)), number)
+        row = build_row(number, fields, tuple(map(_cell_text, cells)), number)
         for field, cell in zip(fields, cells, strict=False):
             if field and isinstance(cell, bool):
                 row.body[field] = cell  # the schema refuses it: TRUE is no login
@@ -128,5 +129,5 @@ def _cell(value: object) -> str | bool:
             return str(value)
 
 
-def _shown(cell: str | bool) -> str:
+def _cell_text(cell: str | bool) -> str:
     return str(cell).upper() if isinstance(cell, bool) else cell

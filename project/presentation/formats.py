@@ -68,7 +68,10 @@ def init_app(app: Flask) -> None:
 
 
 def translations() -> Translations:
-    """Return the translations into the reader's language, for a file or page."""
+    """Return translations, labels and number formats in the current language.
+
+    They are created once per request.
+    """
     if not has_request_context():
         return _load_translations()
     state = request_state()
@@ -78,7 +81,7 @@ def translations() -> Translations:
 
 
 def _load_translations() -> Translations:
-    """Load the texts of codes and statuses, because streaming outlives the request context."""
+    """Translate all labels in advance, because streaming outlives the request context."""
     catalog = get_translations()
     codes = (*error_codes.FIELD_CODES, *error_codes.PROBLEMS, *error_codes.OTHER_REASONS)
     reasons = {code: error_codes.reason_text(code) for code in codes}
@@ -161,7 +164,7 @@ def format_time(time: datetime, pattern: str) -> str:
 
 @lru_cache(maxsize=2048)
 def _format_time(time: datetime, pattern: str, language: str) -> str:
-    """Format a naive time. Cached: aware times of two zones may be equal and share an entry."""
+    """Format a naive time. Cached; equal aware times of two zones would share a cache entry."""
     return str(format_datetime(time, pattern, locale=language))
 
 
@@ -185,7 +188,7 @@ def offset_label(time: datetime) -> str:
 
 
 def css_class(value: AttemptRow | Outcome | int) -> str:
-    """Return the CSS class of an outcome, or of the outcome of an attempt or HTTP status."""
+    """Return the CSS class of an outcome, given as such, by an attempt or by an HTTP status."""
     outcome = Outcome.of(value) if isinstance(value, int) else value if isinstance(value, Outcome) else value.outcome
     return {Outcome.CREATED: "ok", Outcome.REJECTED: "bad", Outcome.FAILED: "down", Outcome.UNCHANGED: "same"}[outcome]
 
@@ -207,13 +210,13 @@ def is_following() -> bool:
 
 
 def current_query(**changes: str) -> str:
-    """Return the query string of this page with some values replaced."""
+    """Return the query string of this page, `?...`, with some parameters replaced."""
     values = {name: given for name, given in request.args.lists() if name not in changes}
     return "?" + urlencode(values | changes, doseq=True)
 
 
 def build_url(endpoint: str, **values: Any) -> str:
-    """Return the URL of a view, even if the host was refused, so that url_for() would fail."""
+    """Return the URL of a view, also for a request to a refused host, where url_for() fails."""
     adapter = request_ctx.url_adapter or current_app.url_map.bind("localhost")
     external = values.pop("_external", False)
     present = {name: value for name, value in values.items() if value is not None}

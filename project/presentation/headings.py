@@ -22,7 +22,10 @@ def period_label(selection: Selection, report: Report | None) -> str:
 
 
 def days_label(since: datetime | None, until: datetime | None, now: datetime) -> str:
-    """Describe the period [since, until) in the zone of `now`; None means no start, or `now`."""
+    """Describe the period [since, until) in the time zone of `now`.
+
+    `since` None means no start, `until` None means `now`.
+    """
     end = (until or now).astimezone(now.tzinfo)
     if since is None:
         return gettext("until %(day)s", day=_time_label(end, with_year=True))

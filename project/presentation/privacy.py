@@ -9,5 +9,5 @@ A = TypeVar("A", bound=AttemptRow)
 
 
 def as_visible(attempt: A) -> A:
-    """Return the attempt, masked unless the reader may see it unmasked."""
+    """Return the attempt as the user of this request may see it: masked or unmasked."""
     return attempt if request_state().sees_unmasked(attempt.id) else attempt.masked()

@@ -1,4 +1,4 @@
-"""The reader's selection of attempts, and the query strings that express it."""
+"""Parses query strings that select attempts, and builds query strings for links."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,20 +20,20 @@ from project.domain.text import clean
 from project.http.query_parameters import check_parameters
 
 PERIODS = ("today", "yesterday", "7d", "last-week", "30d", "last-month", "this-month", "all", "dates")
-DEFAULT = "7d"
+DEFAULT_PERIOD = "7d"
 KNOWN_CODES = frozenset({*FIELD_CODES, *PROBLEMS, *OTHER_REASONS})
-GROUPS = {
+CODE_GROUPS = {
     code: frozenset(name for name, field_code in FIELD_CODES.items() if field_code.status == PROBLEMS[code].status)
     for code in ("validation_failed", "conflict")
 }
-"""Code of a problem document about fields -> codes of the fields, by which attempts are recorded instead."""
-MAX_TEXT = 200
+"""Code of a problem document that lists field errors -> codes of such errors. Attempts are recorded with the latter."""
+MAX_TEXT_LENGTH = 200
 CLIENT_PARAMETERS = ("address", "client")
 """Parameters that only auditors and administrators may use."""
 PARAMETERS = ("period", "from", "to", "result", "code", "status", "q", *CLIENT_PARAMETERS, "tz")
-"""The parameters of a selection, in the order in which URLs contain them."""
+"""The query parameters of a selection, in the order in which they are written to URLs."""
 LISTS = ("result", "code", "status")
-"""Parameters that may be repeated or have several values, separated by commas."""
+"""Parameters that may be repeated, or have several values separated by commas."""
 EXAMPLES = {
     "period": "7d",
     "from": "2026-11-17",
@@ -61,12 +61,12 @@ class Selection:
     period: str
     now: datetime
     """Time of the request, in the display time zone."""
-    default: str = DEFAULT
+    default: str = DEFAULT_PERIOD
     """The period if the URL contains none."""
     values: Values = field(default_factory=dict)
     """Valid parameters, normalized."""
     ignored: tuple[tuple[str, str], ...] = ()
-    """Names and values of invalid parameters. The value is "" if the reader must not use the parameter."""
+    """Names and values of invalid parameters; the value is "" if the reader may not use the parameter."""
     is_reversed: bool = False
     """Whether the period ends before it starts."""
     before: UUID | None = None
@@ -87,9 +87,9 @@ class Selection:
         return next(iter(self.values.get(name, ())), "")
 
     def input_value(self, name: str) -> str:
-        """Return `from` or `to` as the value of a date and time input, which allows no UTC offset.
+        """Return the parameter `from` or `to` as the value of a form field, without UTC offset.
 
-        For a named period, these are the first and the last day.
+        For a named period, such as `7d`, returns its first or last day.
         """
         if self.period == "dates":
             return re.sub(r"([+-]\d\d:\d\d$)", "", self.first(name))[:23]
@@ -99,11 +99,11 @@ class Selection:
         return f"{day:%Y-%m-%d}" if day else ""
 
     def query(self, **changes: str | Sequence[str] | None) -> str:
-        """Return the query string, "" or `?...`, with some values replaced; None removes a value.
+        """Return the query string (`?...` or "") with some parameters replaced, removed if None.
 
-        The arguments `since` and `until` become `from` and `to`, because `from` is a Python keyword.
+        The arguments `since` and `until` stand for `from` and `to`, because `from` is a Python keyword.
         """
-        new = {_NAMES.get(name, name): _listed(value) for name, value in changes.items()}
+        new = {_NAMES.get(name, name): _as_list(value) for name, value in changes.items()}
         if "from" in new or "to" in new:
             new.setdefault("period", ["dates"] if any((*new.get("from", ()), *new.get("to", ()))) else [])
         merged = {name: new.get(name, self.values.get(name, ())) for name in PARAMETERS}
@@ -135,9 +135,9 @@ class Selection:
 
     @property
     def previous(self) -> tuple[datetime, datetime] | None:
-        """The preceding period of the same length, to compare with; None if there is none.
+        """The preceding period of the same length, for a comparison; None if there is none.
 
-        It ends at the same time of day if the period has not ended.
+        If the selected period has not ended, the preceding one ends at the same time of day.
         """
         since, until = self.filter.since, self.filter.until
         days = {"today": 1, "yesterday": 1, "7d": 7, "last-week": 7, "30d": 30}
@@ -157,7 +157,7 @@ class Selection:
         return bool(self.values.keys() - {"period", "from", "to", "tz"})
 
     def over_all_time(self) -> "Selection":
-        """Return this selection without its period."""
+        """Return this selection with the period `all`."""
         values = {name: given for name, given in self.values.items() if name not in {"from", "to"}}
         unlimited = replace(self.filter, since=None, until=None)
         return replace(self, filter=unlimited, period="all", values=values | {"period": ["all"]}, is_reversed=False)
@@ -166,7 +166,7 @@ class Selection:
 _NAMES = {"since": "from", "until": "to"}
 
 
-def _listed(value: str | Sequence[str] | None) -> Sequence[str]:
+def _as_list(value: str | Sequence[str] | None) -> Sequence[str]:
     return [value] if isinstance(value, str) else value or []
 
 
@@ -178,19 +178,19 @@ def _local_time(time: datetime) -> str:
 
 
 def _period_value(text: str, time: datetime) -> str:
-    """Return a value of `from` or `to` in its normalized form: a day or a local time."""
+    """Normalize the value of the parameter `from` or `to`: a day, or else `time`."""
     if _can_parse(date.fromisoformat, text):
         return date.fromisoformat(text).isoformat()
     return _local_time(time)
 
 
 def parse_selection(
-    args: MultiDict[str, str], zone: ZoneInfo, now: datetime, default: str = DEFAULT, *, unmasked: bool = False
+    args: MultiDict[str, str], zone: ZoneInfo, now: datetime, default: str = DEFAULT_PERIOD, *, unmasked: bool = False
 ) -> Selection:
-    """Parse the query string of a page; list invalid parameters in `ignored`.
+    """Parse the query string of a page; list invalid parameters in `Selection.ignored`.
 
-    `unmasked` is set for auditors and administrators. For others, the filters by client address and client program are
-    invalid.
+    `default` is the period if the query string has none. `unmasked` is set for auditors and administrators. For others,
+    the filters by client address and client program are invalid.
     """
     return _Parser(args, zone, now.astimezone(zone), default, unmasked).parse()
 
@@ -199,7 +199,7 @@ def parse_selection_strictly(
     args: MultiDict[str, str],
     zone: ZoneInfo,
     now: datetime,
-    default: str = DEFAULT,
+    default: str = DEFAULT_PERIOD,
     *,
     unmasked: bool = False,
     known: Sequence[str] = PARAMETERS,
@@ -239,13 +239,15 @@ class _Parser:
     values: dict[str, Sequence[str]] = field(default_factory=dict)
 
     def parse(self) -> Selection:
-        outcomes = frozenset(self._all("result", Outcome))
-        codes = frozenset[str]().union(*(GROUPS.get(code, {code}) for code in self._all("code", _choice(KNOWN_CODES))))
-        statuses = frozenset(self._all("status", _integer(r"0|[1-5]\d\d")))
-        text = self._text("q")
-        address, program = map(self._text if self.unmasked else self._refuse, CLIENT_PARAMETERS)
-        self._one("tz", _choice({"UTC"}))
-        period, since, until = self._period(text)
+        outcomes = frozenset(self._parse_all("result", Outcome))
+        codes = frozenset[str]().union(
+            *(CODE_GROUPS.get(code, {code}) for code in self._parse_all("code", _choice_parser(KNOWN_CODES)))
+        )
+        statuses = frozenset(self._parse_all("status", _integer_parser(r"0|[1-5]\d\d")))
+        text = self._parse_text("q")
+        address, program = map(self._parse_text if self.unmasked else self._ignore_parameter, CLIENT_PARAMETERS)
+        self._parse_one("tz", _choice_parser({"UTC"}))
+        period, since, until = self._parse_period(text)
         attempt_filter = AttemptFilter(since=since, until=until, outcomes=outcomes, codes=codes, statuses=statuses)
         return Selection(
             filter=replace(
@@ -256,20 +258,20 @@ class _Parser:
             default=self.default,
             values=self.values,
             is_reversed=since is not None and until is not None and since >= until,
-            before=self._one("before", UUID, keep=False),
-            after=self._one("after", UUID, keep=False),
-            newer=self._one("newer", UUID, keep=False),
-            limit=self._one("limit", _integer(r"[1-9]\d?|100"), keep=False) or 25,
+            before=self._parse_one("before", UUID, keep=False),
+            after=self._parse_one("after", UUID, keep=False),
+            newer=self._parse_one("newer", UUID, keep=False),
+            limit=self._parse_one("limit", _integer_parser(r"[1-9]\d?|100"), keep=False) or 25,
             ignored=tuple(self.ignored),
         )
 
-    def _period(self, text: str) -> tuple[str, datetime | None, datetime | None]:
-        period = self._one("period", _choice(PERIODS))
+    def _parse_period(self, text: str) -> tuple[str, datetime | None, datetime | None]:
+        period = self._parse_one("period", _choice_parser(PERIODS))
         if _can_parse(UUID, text):
             return "all", None, None  # a search for a request ID includes all periods
         if period in {None, "dates"} and any(self.args.get(name, "").strip() for name in ("from", "to")):
-            since = self._one("from", partial(_parse_time, zone=self.zone, end=False))
-            until = self._one("to", partial(_parse_time, zone=self.zone, end=True))
+            since = self._parse_one("from", partial(_parse_time, zone=self.zone, end=False))
+            until = self._parse_one("to", partial(_parse_time, zone=self.zone, end=True))
             for name, time in (("from", since), ("to", until)):
                 if time is not None:
                     self.values[name] = [_period_value(self.values[name][0], time)]
@@ -282,29 +284,29 @@ class _Parser:
         if period in {None, "dates"}:
             period = self.default
             self.values.pop("period", None)
-        return period, *_edges(period, self.now)
+        return period, *_period_bounds(period, self.now)
 
-    def _text(self, name: str) -> str:
-        text = clean(self.args.get(name, "").strip(), MAX_TEXT)
+    def _parse_text(self, name: str) -> str:
+        text = clean(self.args.get(name, "").strip(), MAX_TEXT_LENGTH)
         if text:
             self.values[name] = [text]
         return text
 
-    def _refuse(self, name: str) -> str:
+    def _ignore_parameter(self, name: str) -> str:
         if self.args.get(name, "").strip():
             self.ignored.append((name, ""))
         return ""
 
-    def _one(self, name: str, parse: Callable[[str], T], *, keep: bool = True) -> T | None:
-        """Return the first value of a parameter, None if it is absent or invalid."""
+    def _parse_one(self, name: str, parse: Callable[[str], T], *, keep: bool = True) -> T | None:
+        """Return the first value of a parameter, parsed; None if it is absent or invalid."""
         texts = [text.strip() for text in self.args.getlist(name) if text.strip()]
-        return next(iter(self._valid(name, texts[:1], parse, keep=keep)), None)
+        return next(iter(self._parse_values(name, texts[:1], parse, keep=keep)), None)
 
-    def _all(self, name: str, parse: Callable[[str], T]) -> list[T]:
-        """Return the valid values of a parameter, which may be repeated or separated by commas."""
-        return self._valid(name, _split(self.args.getlist(name)), parse, keep=True)
+    def _parse_all(self, name: str, parse: Callable[[str], T]) -> list[T]:
+        """Return the valid values of a parameter of LISTS, parsed."""
+        return self._parse_values(name, _split(self.args.getlist(name)), parse, keep=True)
 
-    def _valid(self, name: str, texts: Iterable[str], parse: Callable[[str], T], *, keep: bool) -> list[T]:
+    def _parse_values(self, name: str, texts: Iterable[str], parse: Callable[[str], T], *, keep: bool) -> list[T]:
         valid: dict[str, T] = {}
         for text in texts:
             try:
@@ -316,8 +318,8 @@ class _Parser:
         return list(valid.values())
 
 
-def _edges(period: str, now: datetime) -> tuple[datetime | None, datetime | None]:
-    """Return the start and end of a named period. Weeks begin on Monday."""
+def _period_bounds(period: str, now: datetime) -> tuple[datetime | None, datetime | None]:
+    """Return the start and end of a named period, such as `7d`. Weeks begin on Monday."""
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     first = midnight.replace(day=1)
     monday = midnight - timedelta(days=midnight.weekday())
@@ -348,7 +350,7 @@ def _split(texts: Iterable[str]) -> list[str]:
     return [part.strip() for text in texts for part in text.split(",") if part.strip()]
 
 
-def _choice(choices: Iterable[str]) -> Callable[[str], str]:
+def _choice_parser(choices: Iterable[str]) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in choices:
             raise ValueError(text)
@@ -357,7 +359,7 @@ def _choice(choices: Iterable[str]) -> Callable[[str], str]:
     return parse
 
 
-def _integer(pattern: str) -> Callable[[str], int]:
+def _integer_parser(pattern: str) -> Callable[[str], int]:
     def parse(text: str) -> int:
         if not re.fullmatch(pattern, text, re.ASCII):
             raise ValueError(text)
@@ -367,7 +369,7 @@ def _integer(pattern: str) -> Callable[[str], int]:
 
 
 def _parse_time(text: str, zone: ZoneInfo, *, end: bool) -> datetime:
-    """Parse a day or time in `zone`. With `end`, a day stands for the midnight after it."""
+    """Parse a day or time in `zone`. A day becomes the midnight before it, or after if `end`."""
     time = datetime.fromisoformat(text)
     if time.year not in _YEARS:
         raise ValueError(text)

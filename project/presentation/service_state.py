@@ -1,4 +1,4 @@
-"""The state of the service in words, for /state/ and the results page."""
+"""Describes the state of the service in words, for /state/ and the results page."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +12,7 @@ from project.services.status import ServiceState, get_service_state
 
 @dataclass(frozen=True, slots=True)
 class StateLine:
-    """A line of /state/."""
+    """A line of /state/: a label, a text, and whether all is well in this respect."""
 
     label: str
     text: str

@@ -1,4 +1,4 @@
-"""Writes the activity that requests have queued: last logins, uses of API keys, downloads."""
+"""Writes what Activity has queued: last logins, last uses of API keys, audit entries."""
 
 from collections.abc import Mapping, Sequence
 from uuid import UUID
@@ -18,7 +18,7 @@ _USE = text("""
            last_used = (clock_timestamp() - make_interval(secs => :age_s)) at time zone 'UTC'
      where id = :id and (last_used_at is null or last_used_at < clock_timestamp() - interval '1 minute')
 """)
-"""Updates `last_used`, too, because the previous version reads it."""
+"""Also updates `last_used`, which the previous version of the service reads."""
 
 
 def save_activity(

@@ -18,8 +18,9 @@ from project.queries.snapshots import find_last_seq, find_open_writers, find_sna
 
 WATERMARK = "attempt_counts"
 MAX_WAIT_FOR_WRITERS_S = 0.2
-"""Seconds to wait for writers. If one is still open after that, aggregation is postponed."""
+"""Seconds to wait for open transactions that write attempts. If one is left, aggregation is postponed."""
 POLL_S = 0.002
+"""Seconds between two queries for open writers."""
 
 DURATION_BUCKET = (
     f"width_bucket(least(duration_ms, {DURATION_BUCKETS_MS[-1]}) - 1, array{list(DURATION_BUCKETS_MS)}) + 1"
@@ -33,7 +34,7 @@ _DURATIONS = ", ".join(
     f"coalesce(sum(d.number) filter (where d.bucket = {bucket}), 0)::bigint"
     for bucket, _ in enumerate(DURATION_BUCKETS_MS, 1)
 )
-_ADD = f"""
+_ADD_DELTAS = f"""
     insert into attempt_counts as c (grain, at, status, code, number, durations)
     select g.grain, g.at, d.status, d.code, sum(d.number), (array[{_DURATIONS}])[1:max(d.bucket)]
       from deltas d cross join lateral (
@@ -45,12 +46,12 @@ _ADD = f"""
        set number = c.number + excluded.number,
            durations = (select array_agg(coalesce(old, 0) + coalesce(new, 0) order by bucket)
                           from unnest(c.durations, excluded.durations) with ordinality u (old, new, bucket))"""  # noqa: S608 - constants only
-"""Adds `deltas`, which may be negative, to the aggregates of all grains."""
+"""Adds the counts in the CTE `deltas`, which may be negative, to the aggregates of all grains."""
 
 _AGGREGATE = f"""
     with deltas as (
         select {_DELTA_COLUMNS} from attempts where seq > :watermark and seq <= :last group by 1, 2, 3, 4
-    ){_ADD}"""  # noqa: S608 - constants only
+    ){_ADD_DELTAS}"""  # noqa: S608 - constants only
 _PRUNE = f"""
     with candidates as (
         (select id, recorded_at from attempts order by seq limit :limit)
@@ -65,7 +66,7 @@ _PRUNE = f"""
     ), deltas as (
         select at, status, code, bucket, -number as number
           from (select {_DELTA_COLUMNS} from deleted where seq <= :watermark group by 1, 2, 3, 4) g
-    ), subtracted as ({_ADD}
+    ), subtracted as ({_ADD_DELTAS}
     )
     select count(*) from deleted"""  # noqa: S608 - constants only
 _DELETE_EMPTY = """
@@ -74,7 +75,7 @@ _DELETE_EMPTY = """
 
 
 def get_watermark(connection: Connection) -> int:
-    """Return the watermark. Pass it to queries as a value: with a subquery they scan the table."""
+    """Return the watermark. Pass it to queries as a value: with a subquery they scan tables."""
     return connection.execute(select(Watermark.seq).where(Watermark.name == WATERMARK)).scalar_one()
 
 
@@ -90,7 +91,7 @@ def aggregate(connection: Connection, minimum: int, limit: int) -> Progress:
     """Aggregate at most `limit` attempts if at least `minimum` are not aggregated.
 
     Does nothing if another process is aggregating. Transactions do not commit in the order of their sequence numbers,
-    so this first waits for open transactions that write attempts. They do not wait for this.
+    so this first waits for open transactions that write attempts, without blocking them.
     """
     remaining = max(0, find_last_seq(connection) - get_watermark(connection))
     if remaining < minimum:

@@ -16,7 +16,7 @@ _KEY = tuple(getattr(models.ApiKey, field.name) for field in fields(ApiKey))
 
 
 def add_key(connection: Connection, row: dict[str, Any], entry: NewEntry) -> bool:
-    """Insert an API key; return False if it exists. Idempotent: a retry changes nothing."""
+    """Insert an API key and its audit entry. Returns False and changes nothing if it exists."""
     added = insert(models.ApiKey).values(row).on_conflict_do_nothing().returning(models.ApiKey.id)
     is_new = connection.execute(added).scalar_one_or_none() is not None
     if is_new:
@@ -25,7 +25,7 @@ def add_key(connection: Connection, row: dict[str, Any], entry: NewEntry) -> boo
 
 
 def revoke_key(connection: Connection, key_id: UUID, entry: NewEntry) -> str | None:
-    """Revoke a key; return its name, or None if unknown. A revoked key keeps its timestamp."""
+    """Revoke a key; return its name, None if unknown. Idempotent: keeps the first timestamp."""
     revoked_at = func.coalesce(models.ApiKey.revoked_at, func.now())
     revoked = update(models.ApiKey).where(models.ApiKey.id == key_id).values(revoked_at=revoked_at)
     name = connection.execute(revoked.returning(models.ApiKey.name)).scalar()

@@ -26,12 +26,12 @@ from project.domain.search import spelling_regex
 from project.models import Attempt
 from project.queries.filters import (
     SEARCH_S,
-    conditions,
-    is_login,
+    filter_conditions,
     limit_search,
+    login_condition,
     outcome_conditions,
+    period_conditions,
     set_timeout,
-    within,
 )
 
 RELATED_S = 0.1
@@ -46,9 +46,9 @@ class Related(NamedTuple):
     """An earlier and a later attempt of the same person; None if there is none."""
 
     earlier: AttemptRow | None
-    """The last matching attempt before it."""
+    """The last matching attempt before the given one."""
     later: AttemptRow | None
-    """The first matching attempt after it that created a user; if none did, the first matching attempt after it."""
+    """The first matching attempt after the given one that created a user; if none did, the first matching one."""
     is_complete: bool = True
     """Whether all attempts were searched before the time limit, so that None means that there is none."""
 
@@ -96,7 +96,7 @@ def find_attempts(
 ) -> list[AttemptRow]:
     """Return up to `limit` attempts next to `before` (older) or `after` (newer), newest first.
 
-    By default these are the newest attempts. `seconds` is the time limit of a text search.
+    By default, returns the newest attempts. `seconds` is the time limit of a text search.
     """
     limit_search(connection, attempt_filter, seconds)
     if after is None:
@@ -109,26 +109,26 @@ def find_attempts(
 
 
 def find_same_login(connection: Connection, attempt: AttemptRow, position: Position) -> AttemptRow | None:
-    """Return the related attempt that has the same login, in any spelling."""
+    """Return the attempt at `position` that has the same login, in any spelling, or None."""
     if not attempt.username:
         return None
-    return _find_related(connection, attempt, position, is_login(attempt.username))
+    return _find_related(connection, attempt, position, login_condition(attempt.username))
 
 
 def find_same_contact(
-    connection: Connection, attempt: AttemptRow, position: Position, within: timedelta
+    connection: Connection, attempt: AttemptRow, position: Position, max_distance: timedelta
 ) -> AttemptRow | None:
-    """Return the related attempt within a time distance that has the same name and contact.
+    """Return the attempt at `position` that has the same name and contact, or None.
 
-    Contacts are compared by their masks. Many have the same mask, so names are compared, too. Raises QueryTimeoutError
-    after RELATED_S.
+    Only attempts within `max_distance` before or after `attempt` are found. Contacts are compared by their masks. Many
+    contacts have the same mask, so names are compared, too. Raises QueryTimeoutError after RELATED_S.
     """
     contacts = ((Attempt.phone_masked, attempt.phone_masked), (Attempt.email_masked, attempt.email_masked))
     in_common = [column == contact for column, contact in contacts if contact]
     if not (attempt.name and in_common):
         return None
     set_timeout(connection, RELATED_S)
-    since, until = (first_id(attempt.received_at + distance) for distance in (-within, within))
+    since, until = (first_id(attempt.received_at + distance) for distance in (-max_distance, max_distance))
     name = Attempt.sent["name"].astext.regexp_match(f"^{spelling_regex(attempt.name)}$")
     return _find_related(connection, attempt, position, Attempt.id.between(since, until), or_(*in_common), name)
 
@@ -175,9 +175,9 @@ def select_first(
     order = Attempt.id.desc() if newest_first else Attempt.id
     query = select(*columns).where(*bounds).order_by(order).limit(limit)
     if not attempt_filter.selects_by_kind:
-        return query.where(*conditions(attempt_filter))
+        return query.where(*filter_conditions(attempt_filter))
     kind = _existing_kinds()
-    inside = (Attempt.status == kind.c.status, Attempt.code == kind.c.code, *within(attempt_filter))
+    inside = (Attempt.status == kind.c.status, Attempt.code == kind.c.code, *period_conditions(attempt_filter))
     first = query.where(*inside).lateral("first")
     wanted = outcome_conditions(attempt_filter, kind.c.status, kind.c.code)
     merged = select(*first.c).select_from(kind).join(first, true()).where(*wanted)

@@ -26,14 +26,14 @@ _ADD = text("""
 
 
 def add_entry(connection: Connection, entry: NewEntry, age_s: float = 0) -> None:
-    """Insert an entry with a time `age_s` seconds ago. Idempotent: a retry inserts nothing."""
+    """Insert an entry dated `age_s` seconds ago. Idempotent: an entry is inserted only once."""
     values: dict[str, Any] = {field.name: getattr(entry, field.name) for field in fields(NewEntry)}
     details = json.dumps(dict(entry.details), ensure_ascii=False)
     connection.execute(_ADD, values | {"details": details, "age_s": age_s})
 
 
 def has_entry(connection: Connection, entry: NewEntry) -> bool:
-    """Return whether this entry is written."""
+    """Return whether an entry with this ID is stored."""
     return connection.execute(select(AuditEntry.id).where(AuditEntry.id == entry.id)).first() is not None
 
 
@@ -53,7 +53,7 @@ def find_entries(
 
 
 def find_last_blocks(connection: Connection, user_ids: Sequence[UUID]) -> dict[UUID, Entry]:
-    """Return the last entry about blocking each of these users, by user ID."""
+    """Return, by user ID, the last entry `user_blocked` about each of these users."""
     blocks = (
         select(*_ENTRY)
         .where(AuditEntry.target_id.in_(user_ids), AuditEntry.action == Action.USER_BLOCKED)

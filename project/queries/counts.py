@@ -1,4 +1,4 @@
-"""Counts attempts: adds up aggregates and counts the rows that they do not cover."""
+"""Counts attempts: adds up aggregates, and counts the rows that are not aggregated."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ from project.domain.grains import EARLIEST, LATEST, Span, cover
 from project.domain.reports import DURATION_BUCKETS_MS, CountKey, Counts
 from project.models import Attempt, AttemptCount
 from project.queries.aggregates import DURATION_BUCKET, get_watermark
-from project.queries.filters import conditions, limit_search, outcome_conditions, within
+from project.queries.filters import filter_conditions, limit_search, outcome_conditions, period_conditions
 
 Columns = Sequence[SQLColumnExpression[Any]]
 Spans = Sequence[tuple[int, Span]]
@@ -39,8 +39,8 @@ _KIND = (Attempt.status, Attempt.code)
 _DURATION: ColumnElement[int] = literal_column(DURATION_BUCKET, Integer).label("duration")
 _SUMS = ", ".join(f"sum(durations[{bucket}])" for bucket, _ in enumerate(DURATION_BUCKETS_MS, 1))
 _DURATIONS: ColumnElement[list[int | None]] = literal_column(f"array[{_SUMS}]::bigint[]").label("durations")
-"""Array of the sums per bucket, faster than unnest(). Written as SQL, because SQLAlchemy would take longer to compile
-a hundred expressions than PostgreSQL takes to execute them."""
+"""Array of the sums per duration bucket, faster than unnest(). Written as SQL, because SQLAlchemy would take longer to
+compile a hundred expressions than PostgreSQL takes to execute them."""
 _MOMENTS = ARRAY(DateTime(timezone=True))
 
 
@@ -55,7 +55,7 @@ def count(connection: Connection, attempt_filter: AttemptFilter, edges: Sequence
 
 
 def count_kinds(connection: Connection, attempt_filter: AttemptFilter, edges: Sequence[datetime] = ()) -> Counts:
-    """Count attempts like count(), but not necessarily by duration."""
+    """Count attempts like count(), but without durations unless the filter searches for text."""
     if attempt_filter.is_search:
         return _count_matches(connection, attempt_filter, edges)
     watermark, spans = get_watermark(connection), list(_spans(attempt_filter, edges))
@@ -81,7 +81,7 @@ def _count_durations(connection: Connection, attempt_filter: AttemptFilter) -> C
 def _count_matches(connection: Connection, attempt_filter: AttemptFilter, edges: Sequence[datetime]) -> Counts:
     """Count the matching rows, because aggregates cannot be searched for text."""
     limit_search(connection, attempt_filter)
-    rows = select(_bucket(edges), *_KIND, _DURATION).where(*conditions(attempt_filter)).subquery()
+    rows = select(_bucket(edges), *_KIND, _DURATION).where(*filter_conditions(attempt_filter)).subquery()
     query: Select[Any] = select(*rows.c, func.count()).group_by(*rows.c)
     found = Counts()
     for bucket, status, code, duration, number in connection.execute(query):
@@ -123,7 +123,7 @@ def _aggregated(spans: Spans, attempt_filter: AttemptFilter, sums: Columns, grou
 def _unaggregated(
     watermark: int, spans: Spans, attempt_filter: AttemptFilter, edges: Sequence[datetime], columns: Columns
 ) -> Iterator[Select[Any]]:
-    """Yield queries that count the rows that aggregates do not cover.
+    """Yield queries that count the rows that are not in the aggregates of `spans`.
 
     These are the rows of spans without a grain and the rows after the watermark. If the watermark is above `max_seq`,
     the rows between the two are subtracted instead.
@@ -132,11 +132,13 @@ def _unaggregated(
     for bucket, span in spans:
         if span.grain is None:
             part = replace(attempt_filter, since=span.since, until=span.until, max_seq=watermark)
-            yield _rows(literal(bucket).label("bucket"), columns, 1).where(*within(part), *wanted)
+            yield _rows(literal(bucket).label("bucket"), columns, 1).where(*period_conditions(part), *wanted)
     if attempt_filter.max_seq is None or attempt_filter.max_seq >= watermark:
-        yield _rows(_bucket(edges), columns, 1).where(Attempt.seq > watermark, *within(attempt_filter), *wanted)
+        yield _rows(_bucket(edges), columns, 1).where(
+            Attempt.seq > watermark, *period_conditions(attempt_filter), *wanted
+        )
     else:
-        surplus = (Attempt.seq > attempt_filter.max_seq, *within(replace(attempt_filter, max_seq=watermark)))
+        surplus = (Attempt.seq > attempt_filter.max_seq, *period_conditions(replace(attempt_filter, max_seq=watermark)))
         yield _rows(_bucket(edges), columns, -1).where(*surplus, *wanted)
 
 

@@ -28,30 +28,31 @@ MAY_HAVE_CONTACT = (
     r"[^\u0001-\u003f\u0041-\u00b1\u00b4-\u00b8\u00ba-\u065f\u2010-\u2027\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3]"
     r"|[0-9](?:[^0-9]*[0-9]){6}"
 )
-"""Matches every text that mask() changes, and some others: texts with @, seven ASCII digits, or characters of scripts
-that may have their own digits."""
+"""Regular expression for PostgreSQL. Matches every text that mask() changes, and some others: texts with @, seven ASCII
+digits, or characters of scripts that may have their own digits."""
 MIN_LAST_DIGITS = 4
-"""Minimum number of digits of a search for a phone number. Masks show the last two digits, which many numbers share."""
+"""Minimum number of digits of a search for a phone number. With fewer, it would find too many numbers, of which masks
+show only a few digits."""
 _PHONE = re.compile(r"(?:tel:)?[\s+().•\-0-9]+", re.IGNORECASE | re.ASCII)
-_MAY_FOLD = literal_column("""attempts.username collate "C" ~ '[^a-z0-9@.+_-]'""", Boolean)
-"""The condition of the index of folded logins, word for word."""
+_NEEDS_FOLDING = literal_column("""attempts.username collate "C" ~ '[^a-z0-9@.+_-]'""", Boolean)
+"""The predicate of the partial index of folded logins, which has to be repeated literally for the index to be used."""
 SEARCH_S = 1.0
-"""Time limit in seconds of a text search; a page runs two or three."""
+"""Time limit of a text search in seconds. A page runs two or three searches."""
 RENDER_S = 0.3
-"""Seconds of the deadline that are reserved for rendering the page."""
+"""Seconds of a request's deadline that are reserved for rendering the page."""
 
 
-def conditions(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
+def filter_conditions(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
     """Return the conditions for all parts of a filter."""
     return [
-        *within(attempt_filter),
+        *period_conditions(attempt_filter),
         *outcome_conditions(attempt_filter, Attempt.status, Attempt.code),
         *search_conditions(attempt_filter),
-        *_from_client(attempt_filter),
+        *_client_conditions(attempt_filter),
     ]
 
 
-def within(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
+def period_conditions(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
     """Return the conditions for snapshot and period. A period is a range of attempt IDs."""
     wanted: list[ColumnElement[bool]] = []
     if attempt_filter.since:
@@ -69,7 +70,9 @@ def outcome_conditions(
     """Return the conditions for outcomes, codes and statuses on the given columns."""
     wanted: list[ColumnElement[bool]] = []
     if attempt_filter.outcomes:
-        wanted.append(or_(false(), *(_has_outcome(outcome, status) for outcome in sorted(attempt_filter.outcomes))))
+        wanted.append(
+            or_(false(), *(_outcome_condition(outcome, status) for outcome in sorted(attempt_filter.outcomes)))
+        )
     if attempt_filter.codes:
         wanted.append(code.in_(sorted(attempt_filter.codes)))
     if attempt_filter.statuses:
@@ -78,13 +81,13 @@ def outcome_conditions(
 
 
 def limit_search(connection: Connection, attempt_filter: AttemptFilter, seconds: float = SEARCH_S) -> None:
-    """Set a statement timeout if the filter searches for text, because this may use no index."""
+    """Set a statement timeout if the filter searches for text, because no index may serve it."""
     if attempt_filter.is_search:
         set_timeout(connection, seconds)
 
 
 def set_timeout(connection: Connection, seconds: float = SEARCH_S) -> None:
-    """Set the statement timeout of this transaction, shortened to fit the deadline."""
+    """Set the statement timeout of this transaction to `seconds`, or less before a deadline."""
     left = remaining()
     seconds = seconds if left is None else min(seconds, max(left - RENDER_S, 0.01))
     connection.execute(text(f"set local statement_timeout = '{seconds * 1000:.0f}ms'"))
@@ -101,50 +104,50 @@ def search_conditions(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]
     if not sought:
         return []
     if sought.startswith("="):
-        return [_is_username(sought[1:], unmasked=unmasked)]
+        return [_username_condition(sought[1:], unmasked=unmasked)]
     if attempt_id := parse_id(sought):  # too long for a contact
         return [or_(Attempt.id == attempt_id, Attempt.client_request_id == sought, Attempt.username == sought)]
-    alternatives = [Attempt.client_request_id == mask_request_id(sought), *_has_contact(sought)]
+    alternatives = [Attempt.client_request_id == mask_request_id(sought), *_contact_conditions(sought)]
     if not unmasked:
-        alternatives.append(_is_username(sought, unmasked=False))
-    return [or_(*alternatives, and_(*(_has_word(word, unmasked=unmasked) for word in words(sought))))]
+        alternatives.append(_username_condition(sought, unmasked=False))
+    return [or_(*alternatives, and_(*(_word_condition(word, unmasked=unmasked) for word in words(sought))))]
 
 
-def _has_word(word: str, *, unmasked: bool) -> ColumnElement[bool]:
+def _word_condition(word: str, *, unmasked: bool) -> ColumnElement[bool]:
     """Return the condition that a word is a part of the username or name, or a contact."""
     spelling = spelling_regex(word)
     in_username = Attempt.username.regexp_match(spelling)
     if unmasked:
-        return or_(in_username, Attempt.sent["name"].astext.regexp_match(spelling), *_has_contact(word))
-    return or_(and_(in_username, not_(Attempt.username.regexp_match(MAY_HAVE_CONTACT))), *_has_contact(word))
+        return or_(in_username, Attempt.sent["name"].astext.regexp_match(spelling), *_contact_conditions(word))
+    return or_(and_(in_username, not_(Attempt.username.regexp_match(MAY_HAVE_CONTACT))), *_contact_conditions(word))
 
 
-def _has_contact(text: str) -> Iterator[ColumnElement[bool]]:
+def _contact_conditions(text: str) -> Iterator[ColumnElement[bool]]:
     if "@" in text:
         yield Attempt.email_masked.regexp_match(f"^{spelling_regex(mask_email(text))}$")
     if digits := phone_pattern(text):
         yield func.regexp_replace(Attempt.phone_masked, r"[^\d•]", "", "g").regexp_match(digits)
 
 
-def _is_username(text: str, *, unmasked: bool) -> ColumnElement[bool]:
+def _username_condition(text: str, *, unmasked: bool) -> ColumnElement[bool]:
     """Return the condition that the username is a spelling of this text.
 
     Unless `unmasked` is set, a text with contact data matches the usernames that have the same mask.
     """
     masked = text if unmasked else mask(text)
-    return is_login(text) if masked == text else Attempt.username_shown == masked
+    return login_condition(text) if masked == text else Attempt.username_shown == masked
 
 
-def is_login(login: str) -> ColumnElement[bool]:
-    """Return the condition that the username is a spelling of this login. Indexes serve it.
+def login_condition(login: str) -> ColumnElement[bool]:
+    """Return the condition that the username is a spelling of this login. Uses indexes.
 
-    One has the usernames as they were sent, the other the folded form of those that are not in small ASCII letters.
+    One index has the usernames as they were sent, the other the folded form of those that are not in lower-case ASCII.
     """
-    folded = and_(_MAY_FOLD, func.fold_login(Attempt.username) == fold(login))
+    folded = and_(_NEEDS_FOLDING, func.fold_login(Attempt.username) == fold(login))
     return or_(Attempt.username.in_(sorted({login, fold(login)})), folded)
 
 
-def _from_client(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
+def _client_conditions(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
     wanted: list[ColumnElement[bool]] = []
     if attempt_filter.client_address:
         wanted.append(Attempt.client_address == attempt_filter.client_address)
@@ -153,7 +156,7 @@ def _from_client(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
     return wanted
 
 
-def _has_outcome(outcome: Outcome, status: SQLColumnExpression[int]) -> ColumnElement[bool]:
+def _outcome_condition(outcome: Outcome, status: SQLColumnExpression[int]) -> ColumnElement[bool]:
     match outcome:
         case Outcome.CREATED:
             return status == 201

@@ -21,13 +21,13 @@ from project.domain.imports import (
 from project.models import Import, ImportRow, User
 from project.queries.audit import add_entry, has_entry
 
-CLAIM = text("now() + interval '15 seconds'")
-"""End of a new claim. A process renews its claim with every group of rows; if it dies, another one claims the import
-after this time."""
-KEEP = text("now() - interval '24 hours'")
-"""Time before which imports are deleted. The idempotency keys of their rows have the same lifetime."""
+CLAIM_END = text("now() + interval '15 seconds'")
+"""End of a new claim, which reserves an import for a process. The process renews its claim with every group of rows; if
+it dies, another process claims the import after this time."""
+EXPIRED_BEFORE = text("now() - interval '24 hours'")
+"""Imports created before this time are deleted. The idempotency keys of their rows have the same lifetime."""
 EXPIRED_BATCH = 10
-"""Maximum number of imports per deletion. Each has up to 10,000 rows."""
+"""Maximum number of imports deleted in one transaction. Each has up to 10,000 rows."""
 _COUNTS = {field.name for field in fields(ImportRun)} & {"created", "existing", "refused", "pending"}
 _COLUMNS = tuple(getattr(Import, one.name).label(one.name) for one in fields(ImportRun) if one.name not in _COUNTS)
 _ADD_ROWS = text("""
@@ -38,7 +38,7 @@ _ADD_ROWS = text("""
       )
     on conflict do nothing
 """)
-_RECORD = text("""
+_RECORD_OUTCOMES = text("""
     update import_rows r
        set outcome = d.outcome, refusal = d.refusal, user_id = d.user_id, kid = d.kid,
            cells = case when d.refusal is null then null else cells end,
@@ -53,13 +53,13 @@ _RECORD = text("""
 def add_import(
     connection: Connection, import_id: UUID, by: UUID, file_name: str, content: bytes, *, ignore_unknown: bool
 ) -> None:
-    """Insert an uploaded file."""
+    """Insert an import with its uploaded file."""
     values = {"id": import_id, "created_by": by, "file_name": file_name, "content": content}
     connection.execute(insert(Import).values(values | {"ignore_unknown": ignore_unknown}))
 
 
 def claim_import(connection: Connection) -> UUID | None:
-    """Claim the oldest unclaimed import that is not finished; return its ID or None."""
+    """Reserve the oldest unclaimed unfinished import for this process; return its ID or None."""
     is_free = func.coalesce(Import.claimed_until, func.now()) <= func.now()
     waiting = (
         select(Import.id)
@@ -68,7 +68,7 @@ def claim_import(connection: Connection) -> UUID | None:
         .limit(1)
         .with_for_update(skip_locked=True)
     )
-    claim = update(Import).where(Import.id == waiting.scalar_subquery()).values(claimed_until=CLAIM)
+    claim = update(Import).where(Import.id == waiting.scalar_subquery()).values(claimed_until=CLAIM_END)
     return connection.execute(claim.returning(Import.id)).scalar()
 
 
@@ -87,7 +87,7 @@ def add_rows(connection: Connection, import_id: UUID, rows: Sequence[StoredRow])
 
     Does nothing if another process, which had taken over the claim, has finished the check.
     """
-    if not _renew(connection, import_id, ImportState.UPLOADED):
+    if not _renew_claim(connection, import_id, ImportState.UPLOADED):
         return
     values = [
         {
@@ -112,32 +112,32 @@ def finish_check(
 ) -> None:
     """Record that all rows are checked; delete the file."""
     values = {"headers": list(headers), "fields": list(columns), "notes": list(notes)}
-    _finish(connection, import_id, ImportState.UPLOADED, state=ImportState.CHECKED, content=None, **values)
+    _change_state(connection, import_id, ImportState.UPLOADED, state=ImportState.CHECKED, content=None, **values)
 
 
 def fail_import(connection: Connection, import_id: UUID, error: dict[str, Any]) -> None:
-    """Record that a file cannot be read; delete it and its rows.
+    """Record that the file of an import cannot be read; delete the file and the rows.
 
     Does nothing if another process, perhaps of another version, has finished the check.
     """
-    if _finish(connection, import_id, ImportState.UPLOADED, state=ImportState.FAILED, content=None, error=error):
+    if _change_state(connection, import_id, ImportState.UPLOADED, state=ImportState.FAILED, content=None, error=error):
         connection.execute(delete(ImportRow).where(ImportRow.import_id == import_id))
 
 
 def start_import(connection: Connection, import_id: UUID, kid: str) -> None:
     """Set a checked import to running. Does nothing in any other state."""
-    _finish(connection, import_id, ImportState.CHECKED, state=ImportState.RUNNING, kid=kid)
+    _change_state(connection, import_id, ImportState.CHECKED, state=ImportState.RUNNING, kid=kid)
 
 
 def find_pending(connection: Connection, import_id: UUID, limit: int) -> list[StoredRow]:
-    """Return the next rows that have no outcome."""
+    """Return the first `limit` rows that have no outcome, in the order of the file."""
     return _find_rows(connection, import_id, limit, None)
 
 
 def record_outcomes(connection: Connection, import_id: UUID, outcomes: Sequence[dict[str, Any]]) -> None:
     """Store outcomes of rows and renew the claim; delete the data of rows that are not refused."""
-    connection.execute(_RECORD, {"import_id": import_id, "rows": _json(outcomes)})
-    _renew(connection, import_id, ImportState.RUNNING)
+    connection.execute(_RECORD_OUTCOMES, {"import_id": import_id, "rows": _json(outcomes)})
+    _renew_claim(connection, import_id, ImportState.RUNNING)
 
 
 def finish_import(connection: Connection, run: ImportRun) -> None:
@@ -145,25 +145,25 @@ def finish_import(connection: Connection, run: ImportRun) -> None:
     created = _counts(connection, [run.id]).get(run.id, {}).get(RowOutcome.CREATED, 0)
     details: dict[str, str | int] = {"name": run.file_name, "created": created}
     entry = NewEntry.by_user(Action.IMPORTED, run.created_by, details=details)
-    if _finish(connection, run.id, ImportState.RUNNING, state=ImportState.DONE, finished_at=func.now()):
+    if _change_state(connection, run.id, ImportState.RUNNING, state=ImportState.DONE, finished_at=func.now()):
         add_entry(connection, entry)
 
 
 def find_import(connection: Connection, import_id: UUID) -> ImportRun | None:
     """Return an import with its counts, or None."""
     row = connection.execute(select(*_COLUMNS).where(Import.id == import_id)).one_or_none()
-    return None if row is None else _run(row._mapping, _counts(connection, [import_id]).get(import_id, {}))
+    return None if row is None else _import_run(row._mapping, _counts(connection, [import_id]).get(import_id, {}))
 
 
 def find_imports(connection: Connection) -> list[ImportRun]:
     """Return the newest 100 imports with their counts, newest first."""
     rows = connection.execute(select(*_COLUMNS).order_by(Import.created_at.desc()).limit(100)).all()
     counts = _counts(connection, [row.id for row in rows])
-    return [_run(row._mapping, counts.get(row.id, {})) for row in rows]
+    return [_import_run(row._mapping, counts.get(row.id, {})) for row in rows]
 
 
 def find_refused(connection: Connection, import_id: UUID, limit: int | None = None) -> list[StoredRow]:
-    """Return the refused rows in the order of the file."""
+    """Return the first `limit` refused rows in the order of the file; None means all."""
     return _find_rows(connection, import_id, limit, RowOutcome.REFUSED)
 
 
@@ -173,9 +173,9 @@ def download_credentials(connection: Connection, import_id: UUID, entry: NewEntr
     Writes `entry`, the audit entry of this download. Returns None if the import is not done or its credentials have
     been downloaded. Idempotent: a retry finds its own entry.
     """
-    take = update(Import).where(Import.id == import_id, Import.credentials_at.is_(None))
-    taken = take.where(Import.state == ImportState.DONE).values(credentials_at=func.now())
-    if connection.execute(taken.returning(Import.id)).scalar() is None and not has_entry(connection, entry):
+    unclaimed = update(Import).where(Import.id == import_id, Import.credentials_at.is_(None))
+    claimed = unclaimed.where(Import.state == ImportState.DONE).values(credentials_at=func.now())
+    if connection.execute(claimed.returning(Import.id)).scalar() is None and not has_entry(connection, entry):
         return None
     add_entry(connection, entry)
     columns = (User.name, User.username, User.phone, User.email, ImportRow.fingerprint, ImportRow.kid)
@@ -198,7 +198,7 @@ def delete_expired(connection: Connection) -> bool:
 
     Deleting all at once could take longer than the deadline.
     """
-    expired = select(Import.id).where(Import.created_at < KEEP).limit(EXPIRED_BATCH)
+    expired = select(Import.id).where(Import.created_at < EXPIRED_BEFORE).limit(EXPIRED_BATCH)
     return connection.execute(delete(Import).where(Import.id.in_(expired))).rowcount > 0
 
 
@@ -229,21 +229,21 @@ def _counts(connection: Connection, import_ids: Sequence[UUID]) -> dict[UUID, di
     return counts
 
 
-def _run(row: RowMapping, counts: dict[str, int]) -> ImportRun:
+def _import_run(row: RowMapping, counts: dict[str, int]) -> ImportRun:
     lists = {name: tuple(row[name]) for name in ("headers", "fields", "notes")}
     return ImportRun(**{**row, **lists, "state": ImportState(row["state"]), **counts})
 
 
-def _finish(connection: Connection, import_id: UUID, former: ImportState, **values: Any) -> bool:
-    """Change the state of an import and end its claim; return False if it is not in `former`."""
-    changed = update(Import).where(Import.id == import_id, Import.state == former)
+def _change_state(connection: Connection, import_id: UUID, expected_state: ImportState, **values: Any) -> bool:
+    """Change the state and end the claim; return False if the state is not `expected_state`."""
+    changed = update(Import).where(Import.id == import_id, Import.state == expected_state)
     values |= {"claimed_until": None}
     return connection.execute(changed.values(values).returning(Import.id)).scalar() is not None
 
 
-def _renew(connection: Connection, import_id: UUID, state: ImportState) -> bool:
+def _renew_claim(connection: Connection, import_id: UUID, state: ImportState) -> bool:
     """Renew the claim of an import and lock its row; return False if it is not in `state`."""
-    renewed = update(Import).where(Import.id == import_id, Import.state == state).values(claimed_until=CLAIM)
+    renewed = update(Import).where(Import.id == import_id, Import.state == state).values(claimed_until=CLAIM_END)
     return connection.execute(renewed.returning(Import.id)).scalar() is not None
 
 

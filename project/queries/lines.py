@@ -33,14 +33,15 @@ from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 from project.database import Database, PreparedQuery
 from project.domain.attempts import CREATED, AttemptFilter, mask_errors
 from project.domain.errors import FieldError
-from project.domain.lines import JOINT, LINE_END, UNTRUSTED, Column, Layout, RawBlock, Value
+from project.domain.lines import CONCAT_SEPARATOR, RAW_LINE_SEPARATOR, UNTRUSTED, Column, Layout, RawBlock, Value
 from project.domain.masking import mask, mask_name
 from project.domain.messages import Messages
 from project.models import Attempt
 from project.queries.attempts import select_first
 
 _NO_LABEL = "\x1f"
-"""Stands for a text that PostgreSQL cannot write. No layout has this separator, so the line is built from values."""
+"""Placeholder for a text that PostgreSQL cannot compute. It is not a separator of any layout; Layout.format_block()
+therefore rejects the block, and the line is built from its values."""
 
 
 def lines_query(attempt_filter: AttemptFilter, layout: Layout, size: int, until: UUID | None = None) -> PreparedQuery:
@@ -65,7 +66,9 @@ def lines_query(attempt_filter: AttemptFilter, layout: Layout, size: int, until:
     return PreparedQuery(query, layout.zone.key, ("after", "end"))
 
 
-def find_lines(database: Database, query: PreparedQuery, after: UUID, end: bytes = LINE_END) -> RawBlock | None:
+def find_lines(
+    database: Database, query: PreparedQuery, after: UUID, end: bytes = RAW_LINE_SEPARATOR
+) -> RawBlock | None:
     """Return the next block of raw lines, or None after the last attempt."""
     ((content, rows, last),) = database.read_query(query, after=after, end=end.decode())
     return None if content is None else RawBlock(int(rows), content, after, last)
@@ -76,7 +79,7 @@ def find_lines_one_by_one(
 ) -> list[bytes]:
     """Read the lines of a block again and return them as a list.
 
-    For blocks that cannot be split because a value contains LINE_END.
+    For blocks that cannot be split because a value contains RAW_LINE_SEPARATOR.
     """
     query = lines_query(attempt_filter, layout, block.rows, until=block.last)
     lines: list[bytes] = []
@@ -91,8 +94,8 @@ def find_escaped_lines(
     connection: Connection, layout: Layout, ids: list[bytes], *, unmasked: bool = True
 ) -> dict[bytes, bytes]:
     """Return the escaped lines of these attempts by ID, masked unless `unmasked`."""
-    _prepare(connection, layout.zone)
-    sql = _VALUES | {Value.MESSAGES: Attempt.errors}  # described below
+    _prepare_session(connection, layout.zone)
+    sql = _EXPRESSIONS | {Value.MESSAGES: Attempt.errors}  # described below
     values = (cast(sql[value], Text) for value in layout.values)
     columns = (cast(Attempt.id, Text), Attempt.status, Attempt.code, *values)
     query = select(*columns).where(Attempt.id.in_(UUID(attempt_id.decode()) for attempt_id in ids))
@@ -102,19 +105,19 @@ def find_escaped_lines(
         errors = tuple(map(FieldError.from_json, json.loads(found[Value.MESSAGES])))
         if not unmasked:
             errors = mask_errors(errors)
-            found |= {value: to_mask(found[value]) for value, to_mask in _MASKS.items() if value in found}
+            found |= {value: to_mask(found[value]) for value, to_mask in _MASK_FUNCTIONS.items() if value in found}
         found[Value.MESSAGES] = layout.messages.describe(errors)
         lines[key] = layout.format_line(status, code.decode(), found)
     return lines
 
 
-def _prepare(connection: Connection, zone: ZoneInfo) -> None:
+def _prepare_session(connection: Connection, zone: ZoneInfo) -> None:
     """Set the time zone; make the driver return bytes, because decoding doubles the time."""
-    event.listen(connection, "before_cursor_execute", _as_bytes)
+    event.listen(connection, "before_cursor_execute", _return_bytes)
     connection.execute(select(func.set_config("timezone", zone.key, True)))
 
 
-def _as_bytes(connection: Connection, cursor: extensions.cursor, *_: object) -> None:
+def _return_bytes(connection: Connection, cursor: extensions.cursor, *_: object) -> None:
     extensions.register_type(extensions.BYTES, cursor)
 
 
@@ -126,22 +129,26 @@ def _fetch(connection: Connection, query: Select[*tuple[Any, ...]]) -> list[Any]
 
 def _raw_line(layout: Layout, *, unmasked: bool) -> ColumnElement[str]:
     """Return the SQL expression of a raw line. concat_ws() is the fastest way to concatenate."""
-    sql = (_VALUES if unmasked else _VALUES | _MASKED) | {Value.MESSAGES: _fixes(layout.messages)}
+    sql = (_EXPRESSIONS if unmasked else _EXPRESSIONS | _MASKED_EXPRESSIONS) | {
+        Value.MESSAGES: _messages_expression(layout.messages)
+    }
     texts: list[ColumnElement[Any]] = []
     for is_label, columns in groupby(layout.columns, lambda column: not isinstance(column.value, Value)):
         if is_label:
-            texts.append(_labels(list(columns), layout.kinds))
+            texts.append(_labels_expression(list(columns), layout.kinds))
         else:
-            texts += [_text(column, sql[column.value]) for column in columns if isinstance(column.value, Value)]
-    return func.concat_ws(JOINT, *texts)
+            texts += [
+                _value_expression(column, sql[column.value]) for column in columns if isinstance(column.value, Value)
+            ]
+    return func.concat_ws(CONCAT_SEPARATOR, *texts)
 
 
-def _text(column: Column, value: ColumnElement[Any]) -> ColumnElement[Any]:
-    """Return the expression of a value and its separator without JOINT.
+def _value_expression(column: Column, value: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return the SQL expression of a value, preceded by its separator without CONCAT_SEPARATOR.
 
     The expression is never null, because concat_ws() skips nulls.
     """
-    mark, blank = (separator.removeprefix(JOINT) for separator in (column.separator, column.blank))
+    mark, blank = (separator.removeprefix(CONCAT_SEPARATOR) for separator in (column.separator, column.blank))
     shown = cast(value, Text)
     text: ColumnElement[str] = func.coalesce(literal(mark) + shown if mark else shown, blank or mark)
     if not column.width or column.value in (Value.ID, Value.LOCAL_TIME):  # as long as any other
@@ -154,28 +161,28 @@ def _text(column: Column, value: ColumnElement[Any]) -> ColumnElement[Any]:
     return cast(text, CHAR(width))  # which concat_ws() pads faster than rpad() does
 
 
-def _labels(columns: list[Column], kinds: Iterable[tuple[int, str]]) -> ColumnElement[str]:
-    """Return the labels of adjacent columns as one CASE expression over the known kinds.
+def _labels_expression(columns: list[Column], kinds: Iterable[tuple[int, str]]) -> ColumnElement[str]:
+    """Return a CASE expression for the labels of adjacent columns, with a branch per kind.
 
     A kind is a pair of status and code. For an unknown kind, each label is _NO_LABEL.
     """
 
     def label(status: int, code: str) -> str:
         labelled = [(column, column.value) for column in columns if not isinstance(column.value, Value)]
-        texts = [column.raw(label_of(status, code)) for column, label_of in labelled]
-        return "".join(texts).removeprefix(JOINT)
+        texts = [column.format_raw(label_of(status, code)) for column, label_of in labelled]
+        return "".join(texts).removeprefix(CONCAT_SEPARATOR)
 
     labels = [(and_(Attempt.status == status, Attempt.code == code), label(status, code)) for status, code in kinds]
-    unknown = "".join(column.separator + _NO_LABEL for column in columns).removeprefix(JOINT)
+    unknown = "".join(column.separator + _NO_LABEL for column in columns).removeprefix(CONCAT_SEPARATOR)
     return case((false(), ""), *labels, else_=unknown)
 
 
-def _errors() -> ColumnElement[str]:
-    return _joined(lambda error: error["field"].astext + ":" + error["code"].astext, "';'")
+def _errors_expression() -> ColumnElement[str]:
+    return _join_errors(lambda error: error["field"].astext + ":" + error["code"].astext, "';'")
 
 
-def _fixes(messages: Messages) -> ColumnElement[str]:
-    """Return the expression of Messages.describe(), with _NO_LABEL for errors with parameters.
+def _messages_expression(messages: Messages) -> ColumnElement[str]:
+    """Return Messages.describe() as SQL expression, with _NO_LABEL for errors with parameters.
 
     Names of unknown fields with control characters become _NO_LABEL, too, so that the value contains no separator.
     """
@@ -189,15 +196,15 @@ def _fixes(messages: Messages) -> ColumnElement[str]:
         has_params = func.coalesce(error["params"], _json({})) != _json({})
         return label + ": " + func.coalesce(case((has_params, _NO_LABEL), else_=sentence), _NO_LABEL)
 
-    return _joined(describe, "' '")
+    return _join_errors(describe, "' '")
 
 
 def _json(values: Mapping[str, str]) -> ColumnElement[Any]:
     return cast(literal(json.dumps(values)), JSONB)
 
 
-def _joined(to_text: Callable[[ColumnElement[Any]], ColumnElement[str]], separator: str) -> ColumnElement[str]:
-    """Return the expression that joins the texts of an attempt's errors; null without errors."""
+def _join_errors(to_text: Callable[[ColumnElement[Any]], ColumnElement[str]], separator: str) -> ColumnElement[str]:
+    """Return the SQL expression that joins texts of an attempt's errors; null without errors."""
     errors = func.jsonb_array_elements(Attempt.errors).table_valued(column("error", JSONB), with_ordinality="position")
     errors = errors.render_derived()
     order: ColumnElement[str] = aggregate_order_by(literal_column(separator), errors.c.position)
@@ -209,9 +216,9 @@ def _joined(to_text: Callable[[ColumnElement[Any]], ColumnElement[str]], separat
     return case((and_(Attempt.code != CREATED, has_errors), text))
 
 
-_VALUES: dict[Value, ColumnElement[Any]] = {
+_EXPRESSIONS: dict[Value, ColumnElement[Any]] = {
     Value.ID: Attempt.id.expression,
-    # Times are in the session time zone, which PreparedQuery or _prepare() has set.
+    # Times are in the session time zone, which PreparedQuery or _prepare_session() has set.
     Value.LOCAL_TIME: cast(Attempt.received_at, String(19)),
     # JSON has times in ISO 8601. to_char() takes twice as long, and a cast to text gives no T.
     Value.ISO_TIME: func.to_jsonb(Attempt.received_at).op("#>>")(literal_column("'{}'")),
@@ -226,7 +233,7 @@ _VALUES: dict[Value, ColumnElement[Any]] = {
     Value.NAME: Attempt.sent["name"].astext,
     Value.PHONE: Attempt.phone_masked.expression,
     Value.EMAIL: Attempt.email_masked.expression,
-    Value.ERRORS: _errors(),
+    Value.ERRORS: _errors_expression(),
 }
 
 
@@ -236,11 +243,16 @@ def _mask_errors(text: str) -> str:
     return mask(";".join(f"{mask(field)}{separator}{code}" for field, separator, code in errors))
 
 
-_MASKED: dict[Value, ColumnElement[Any]] = {
+_MASKED_EXPRESSIONS: dict[Value, ColumnElement[Any]] = {
     Value.USERNAME: func.coalesce(Attempt.username_shown, func.shown_login(Attempt.username), _NO_LABEL),
     Value.NAME: func.coalesce(
         Attempt.name_shown, func.shown_name(Attempt.sent["name"].astext, cast(Attempt.errors, Text)), _NO_LABEL
     ),
 }
-"""Expressions for ordinary users. Where PostgreSQL cannot mask a value, _NO_LABEL makes mask() do it."""
-_MASKS: dict[Value, Callable[[str], str]] = {Value.USERNAME: mask, Value.NAME: mask_name, Value.ERRORS: _mask_errors}
+"""Value -> SQL expression for ordinary users. It is _NO_LABEL if PostgreSQL cannot mask the value, so that Python does
+so."""
+_MASK_FUNCTIONS: dict[Value, Callable[[str], str]] = {
+    Value.USERNAME: mask,
+    Value.NAME: mask_name,
+    Value.ERRORS: _mask_errors,
+}

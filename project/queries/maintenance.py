@@ -23,7 +23,7 @@ def check_clocks(connection: Connection) -> datetime:
 
 
 def measure_clock_difference(connection: Connection) -> float:
-    """Return by how many seconds the clocks of PostgreSQL and this machine differ."""
+    """Return the difference between the clocks of PostgreSQL and this machine in seconds."""
     return abs(_compare_clocks(connection)[1].total_seconds())
 
 
@@ -44,7 +44,7 @@ class Deleted(NamedTuple):
 
     rows: int
     before: datetime
-    """Deleted rows were recorded, or had expired, before this time."""
+    """Time before which the deleted rows were recorded, or had expired."""
 
 
 def delete_expired_keys(connection: Connection, limit: int) -> Deleted:
@@ -84,7 +84,7 @@ def ping(connection: Connection) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class ServerInfo:
     """A PostgreSQL server and the privileges of the role of this connection."""
 
     version: str
@@ -107,7 +107,8 @@ class Server:
     """The last migration; None before the first one or if the role may not read it."""
 
 
-def find_server(connection: Connection) -> Server:
+def find_server(connection: Connection) -> ServerInfo:
+    """Return the properties of the server and the privileges of the role."""
     row = connection.execute(
         text(
             """
@@ -136,21 +137,22 @@ def find_server(connection: Connection) -> Server:
     is_migrated = connection.execute(is_readable).scalar()
     current = text("select coalesce(to_jsonb(v) ->> 'version_num', '?') from alembic_version v limit 1")
     revision = connection.execute(current).scalar() if is_migrated else None
-    return Server(**row.one(), revision=revision)
+    return ServerInfo(**row.one(), revision=revision)
 
 
-SAMPLE = 1000
+SAMPLE_ROWS = 1000
+"""Number of rows at each end of a table that find_secret_ids() reads."""
 
 
-def find_key_ids(connection: Connection) -> set[str]:
+def find_secret_ids(connection: Connection) -> set[str]:
     """Return the IDs of the secrets of a sample of idempotency keys and passwords.
 
     The sample consists of the oldest and the newest rows, because there is no index on the secret.
     """
     samples = [
-        f"(select kid from idempotency_keys where expires_at > now() order by expires_at {order} limit {SAMPLE})"  # noqa: S608
+        f"(select kid from idempotency_keys where expires_at > now() order by expires_at {order} limit {SAMPLE_ROWS})"  # noqa: S608
         f" union all (select split_part(password_hash, '$', 2) from (select password_hash from users"
-        f" order by id {order} limit {SAMPLE}) sample where password_hash like 'hmac-sha256$%')"
+        f" order by id {order} limit {SAMPLE_ROWS}) sample where password_hash like 'hmac-sha256$%')"
         for order in ("asc", "desc")
     ]
     return set(connection.scalars(text(" union ".join(samples))))

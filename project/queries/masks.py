@@ -1,4 +1,4 @@
-"""Masks stored attempts again after the masking rules have changed."""
+"""Masks stored attempts by the current rules, after the rules have changed in an upgrade."""
 
 from typing import Any
 
@@ -10,6 +10,7 @@ from project.models import Attempt, Watermark
 
 WATERMARK = "masks"
 FINISHED = 2**63 - 1
+"""Value of the watermark if no attempts have to be masked again."""
 _COLUMNS = ("method", "phone_masked", "email_masked", "sent", "user_agent", "client_request_id")
 _IS_STALE = text(
     "(username_shown, name_shown) is distinct from"
@@ -28,10 +29,11 @@ _UPDATE = text("""
 
 
 def mask_again(connection: Connection, region: str, limit: int, *, wait: bool = False) -> int:
-    """Mask the next `limit` attempts after the watermark again and advance the watermark.
+    """Mask the next `limit` attempts after the watermark; advance the watermark.
 
-    Returns the number of attempts read. Returns 0 after the last one and, unless `wait` is set, if another process is
-    masking. Can be interrupted and repeated.
+    The watermark is the sequence number of the last attempt that is masked by the current rules. Returns the number of
+    attempts read: 0 after the last one and, unless `wait` is set, if another process is masking. Can be interrupted and
+    repeated.
     """
     watermark = connection.execute(
         select(Watermark.seq).where(Watermark.name == WATERMARK).with_for_update(skip_locked=not wait)

@@ -54,7 +54,7 @@ def useradd(database: Database, member: Member) -> Decision:
 
 
 def useradd_group(database: Database, members: Sequence[Member]) -> list[Decision | Exception]:
-    """Do the same as useradd() for members without common claims; return results or errors."""
+    """Like useradd(), for members without common claims in one transaction."""
     found = database.write_group(_USERADD, members)
     return [one if isinstance(one, Exception) else _decision(one) for one in found]
 
@@ -62,7 +62,10 @@ def useradd_group(database: Database, members: Sequence[Member]) -> list[Decisio
 def useradd_member(
     attempt: NewAttempt, new_user: NewUser, *, duration_ms: int, kid: str, password_hash: str, is_admin: bool
 ) -> Member:
-    """Return the member of a group commit that creates a user: its arguments and claims."""
+    """Return a member of a group commit that creates a user.
+
+    It consists of the arguments of the SQL function and its claims: the values that must be unique.
+    """
     attempt_id, folded = str(attempt.id), fold(new_user.username)
     email_folded = new_user.email and fold_email(new_user.email)
     key_hash = None if attempt.key_hash is None else attempt.key_hash.hex()
@@ -114,7 +117,7 @@ def _decision(row: Row) -> Decision:
 
 
 def insert_attempt(database: Database, record: AttemptRecord) -> None:
-    """Record an attempt that created no user, by the rules of insert_attempts()."""
+    """Record an attempt that created no user. See insert_attempts() for recorded attempts."""
     database.write_member(_INSERT, _record_member(record))
 
 

@@ -1,4 +1,4 @@
-"""Snapshots of attempts: the last sequence number, and writers that may add lower ones.
+"""Snapshots of attempts: last sequence number, and transactions that may add lower ones.
 
 Transactions do not commit in the order of their sequence numbers. Each writer locks the table before it draws a number
 and until its transaction ends, so pg_locks shows the open writers. A conflicting lock instead would also wait for every

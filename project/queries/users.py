@@ -65,8 +65,8 @@ def find_users(
 ) -> list[UserDetail]:
     """Return at most `limit` users older than `before`, newest first.
 
-    `identifiers` are parsed from the text of the filter. With `exact`, they have to match; otherwise a partial match of
-    the text is enough.
+    `identifiers` are parsed from the text of the filter. With `exact`, one of them has to match; otherwise a match of a
+    part of the text is enough.
     """
     query = select(*_DETAIL).order_by(User.id.desc()).limit(limit)
     if user_filter.text:
@@ -79,8 +79,8 @@ def find_users(
         query = query.where(User.role == user_filter.role)
     if user_filter.text:
         user_id = parse_id(user_filter.text)
-        known = has_identifier(identifiers) if user_id is None else User.id == user_id
-        query = query.where(known if exact else or_(known, contains(user_filter.text)))
+        known = identifier_condition(identifiers) if user_id is None else User.id == user_id
+        query = query.where(known if exact else or_(known, text_condition(user_filter.text)))
     return [_detail(row._mapping) for row in connection.execute(query)]
 
 
@@ -90,24 +90,24 @@ def _detail(values: Mapping[Any, Any]) -> UserDetail:
 
 def find_users_by_login(connection: Connection, identifiers: Identifiers) -> list[UserDetail]:
     """Return the users with one of the identifiers."""
-    query = select(*_DETAIL).where(has_identifier(identifiers)).order_by(User.id)
+    query = select(*_DETAIL).where(identifier_condition(identifiers)).order_by(User.id)
     return [_detail(row._mapping) for row in connection.execute(query)]
 
 
-def has_identifier(identifiers: Identifiers) -> ColumnElement[bool]:
-    """Return the condition that a user has one of the identifiers. Uses an index."""
+def identifier_condition(identifiers: Identifiers) -> ColumnElement[bool]:
+    """Return the SQL condition that a user has one of the identifiers. Uses an index."""
     pairs = [(value, kind) for kind, value in asdict(identifiers).items() if value]
     known = select(Identifier.user_id).where(tuple_(Identifier.value, Identifier.kind).in_(pairs))
     return User.id.in_(known)
 
 
-def contains(text: str) -> ColumnElement[bool]:
-    """Return the condition that a user matches this text. Uses no index.
+def text_condition(text: str) -> ColumnElement[bool]:
+    """Return the SQL condition that a user matches this text. Uses no index.
 
     The text consists of words, each of which has to be a part of the login, name or e-mail. Or it is a masked phone or
     e-mail, or the last digits of a phone.
     """
-    alternatives = [and_(*map(_has_word, words(text)))]
+    alternatives = [and_(*map(_word_condition, words(text)))]
     if digits := phone_pattern(text):
         alternatives.append(User.phone.regexp_match(digits))
     if "•" in text:
@@ -115,7 +115,7 @@ def contains(text: str) -> ColumnElement[bool]:
     return or_(*alternatives)
 
 
-def _has_word(word: str) -> ColumnElement[bool]:
+def _word_condition(word: str) -> ColumnElement[bool]:
     spelling = spelling_regex(word)
     return or_(*(column.regexp_match(spelling) for column in (User.username, User.name, User.email)))
 
@@ -140,14 +140,14 @@ def reset_password(connection: Connection, user_id: UUID, password_hash: str) ->
     return change_user(connection, user_id, password_hash=password_hash, password_changed_at=func.now())
 
 
-def replace_password(connection: Connection, user_id: UUID, former: str, password_hash: str) -> int | None:
-    """Replace the password hash `former` and end all sessions; return the new epoch.
+def replace_password(connection: Connection, user_id: UUID, old_hash: str, password_hash: str) -> int | None:
+    """Replace the password hash `old_hash` and end all sessions; return the new epoch.
 
     Returns None if the user is blocked or the stored hash is another one. A retry finds its own new hash and succeeds.
     """
     changed = (
         update(User)
-        .where(User.id == user_id, User.is_active, User.password_hash.in_([former, password_hash]))
+        .where(User.id == user_id, User.is_active, User.password_hash.in_([old_hash, password_hash]))
         .values(password_hash=password_hash, password_changed_at=func.now(), epoch=User.epoch + 1)
     )
     return connection.execute(changed.returning(User.epoch)).scalar()

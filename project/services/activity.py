@@ -1,4 +1,4 @@
-"""Queues activity of requests (downloads, logins, uses of API keys) for upkeep to write."""
+"""Queues downloads, logins and uses of API keys, which upkeep writes to PostgreSQL."""
 
 import logging
 import threading
@@ -16,16 +16,16 @@ MAX_ENTRIES = 1_000
 """Maximum number of audit entries that wait in memory while PostgreSQL is unavailable."""
 BATCH = 100
 """Maximum number of audit entries per flush."""
-USE_EVERY_S = 60.0
-"""Minimum seconds between two writes of the last use of the same key."""
+MIN_USE_INTERVAL_S = 60.0
+"""Minimum number of seconds between two writes of the last use of an API key."""
 
 
 class Activity:
     """A queue of downloads, logins and uses of API keys that are not written yet. Thread-safe.
 
-    Writing them later neither delays a request nor makes it fail. Upkeep normally writes them within a second, with
-    their age, so that times are those of PostgreSQL's clock. During an outage they wait in memory; if the process ends
-    before they are written, they are lost.
+    Queueing neither delays a request nor makes it fail. Upkeep normally writes the queue within a second. Each event is
+    written with its age, from which PostgreSQL computes the time by its own clock. While PostgreSQL is unavailable,
+    events wait in memory; if the process ends before they are written, they are lost.
     """
 
     def __init__(self, database: Database) -> None:
@@ -46,19 +46,19 @@ class Activity:
             log.error("audit entry not recorded", extra={"action": entry.action, "actor": str(entry.actor_id)})
 
     def record_login(self, user_id: UUID) -> None:
-        """Record that a user has logged in."""
+        """Queue the login of a user, to be stored as the time of the last login."""
         with self._lock:
             self._logins[user_id] = time.monotonic()
 
     def record_use(self, key_id: UUID) -> None:
-        """Record that a valid API key was used."""
+        """Queue the use of a valid API key, unless one was written within MIN_USE_INTERVAL_S."""
         now = time.monotonic()
-        if now - self._use_written_at.get(key_id, -USE_EVERY_S) >= USE_EVERY_S:
+        if now - self._use_written_at.get(key_id, -MIN_USE_INTERVAL_S) >= MIN_USE_INTERVAL_S:
             with self._lock:
                 self._uses[key_id] = now
 
     def flush(self) -> bool:
-        """Write a batch; return True if entries remain. Raises DatabaseUnavailableError."""
+        """Write events; return True if audit entries remain. Raises DatabaseUnavailableError."""
         with self._lock:
             entries = [self._entries[index] for index in range(min(BATCH, len(self._entries)))]
             logins, uses = dict(self._logins), dict(self._uses)
@@ -75,14 +75,14 @@ class Activity:
             written = {entry.id for entry, _ in entries}
             while self._entries and self._entries[0][0].id in written:
                 self._entries.popleft()
-            _forget(self._logins, logins)
-            _forget(self._uses, uses)
+            _remove_written(self._logins, logins)
+            _remove_written(self._uses, uses)
             self._use_written_at |= uses
             return bool(self._entries)
 
 
-def _forget(waiting: dict[UUID, float], written: dict[UUID, float]) -> None:
-    """Remove written events from `waiting`, except those that have happened again meanwhile."""
+def _remove_written(waiting: dict[UUID, float], written: dict[UUID, float]) -> None:
+    """Remove written events from `waiting`, except those that have happened again since."""
     for one_id, at in written.items():
         if waiting.get(one_id) == at:
             del waiting[one_id]

@@ -20,7 +20,7 @@ CACHE_S = 5.0
 
 
 class ApiKeys:
-    """Verifies API keys. Caches valid ones, but not invalid ones, to bound the memory."""
+    """Verifies API keys. Caches only valid ones, so that invalid ones cannot exhaust memory."""
 
     def __init__(self, database: Database, record_use: Callable[[UUID], None] = lambda _: None) -> None:
         self._database = database
@@ -59,7 +59,7 @@ class ApiKeys:
 def issue(database: Database, name: str, by: UUID | None, key: str | None = None) -> IssuedKey:
     """Create an API key and return it. `by` is the administrator, None for the command line.
 
-    A `key` that exists already is not created again.
+    By default the key is random. If the given `key` exists already, nothing is created.
     """
     key, key_id = key or generate_api_key(), new_id(datetime.now(UTC))
     row = {

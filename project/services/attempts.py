@@ -33,20 +33,20 @@ P = ParamSpec("P")
 
 log = logging.getLogger(__name__)
 
-INSERT_S = 1.0
-"""Seconds for PostgreSQL to insert a record; after that it goes to the spool."""
+INSERT_TIMEOUT_S = 1.0
+"""Seconds within which PostgreSQL has to insert a record; after that, the record goes to the spool."""
 DISK_RESERVE_S, DISK_OVERTIME_S = 0.5, 0.3
-"""Seconds of a request's deadline that are reserved for the disk, and seconds by which the disk may exceed the
+"""Seconds of a request's deadline that are reserved for writing to the spool, and seconds by which that may exceed the
 deadline."""
-BATCH_LOCK_S = 0.2
+BATCH_LOCK_TIMEOUT_S = 0.2
 """Seconds for which a batch waits for a lock, usually of an attempt whose transaction is open. After that, the batch is
 halved to find the attempt."""
 POSTPONE_S = 10
 """Seconds after which the insertion of a record that timed out is retried."""
 PRUNE_BATCH, PURGE_BATCH = 500, 1000
-"""Attempts and idempotency keys deleted in one transaction."""
+"""Maximum numbers of attempts and of idempotency keys deleted in one transaction."""
 MASK_BATCH = 500
-"""Attempts masked again in one transaction."""
+"""Maximum number of attempts masked in one transaction."""
 _UNAVAILABLE_CODES = frozenset({"database_unavailable", "outcome_unknown", "overloaded"})
 
 
@@ -68,13 +68,13 @@ def record(
     errors: tuple[FieldError, ...] = (),
 ) -> bool:
     """Record an attempt in PostgreSQL or in the spool; return False if it is only in the log."""
-    attempt_record = answered(attempt, status, code, errors)
+    attempt_record = build_record(attempt, status, code, errors)
     is_inserted = code not in _UNAVAILABLE_CODES and _try_insert(database, attempt_record)
     return is_inserted or _try_spool(spool, attempt_record)
 
 
-def answered(attempt: NewAttempt, status: int, code: str, errors: tuple[FieldError, ...] = ()) -> AttemptRecord:
-    """Return the record of an attempt that is answered now with this status."""
+def build_record(attempt: NewAttempt, status: int, code: str, errors: tuple[FieldError, ...] = ()) -> AttemptRecord:
+    """Build the record of an attempt for which a response with this status is sent now."""
     return AttemptRecord(
         attempt=attempt, status=status, answered=status, code=code, errors=errors, duration_ms=elapsed_ms(attempt)
     )
@@ -145,7 +145,7 @@ def purge_keys(database: Database) -> None:
 
 
 def mask_batch(database: Database, region: str) -> int:
-    """Mask a batch of stored attempts again; return the number of attempts read.
+    """Mask a batch of stored attempts by the current rules; return the number of attempts read.
 
     Returns 0 if none is left, or if another process is masking.
     """
@@ -158,10 +158,10 @@ def finish_masking(database: Database) -> None:
 
 
 def mask_all(database: Database, region: str) -> Iterator[int]:
-    """Mask all stored attempts again; yield the size of each batch.
+    """Mask all stored attempts by the current rules; yield the size of each batch.
 
-    Uses short transactions, so that the service may run meanwhile. Can be interrupted and repeated. Raises the errors
-    of write_transaction().
+    Uses short transactions, so that the service may run at the same time. Can be interrupted and repeated. Raises the
+    errors of write_transaction().
     """
     database.write_transaction(set_watermark, 0)
     while read := database.write_transaction(mask_again, region, MASK_BATCH, wait=True):
@@ -170,7 +170,7 @@ def mask_all(database: Database, region: str) -> Iterator[int]:
 
 def _try_insert(database: Database, attempt_record: AttemptRecord) -> bool:
     try:
-        with reserve(DISK_RESERVE_S), deadline(INSERT_S):
+        with reserve(DISK_RESERVE_S), deadline(INSERT_TIMEOUT_S):
             insert_attempt(database, attempt_record)
     except UNAVAILABLE_ERRORS:
         return False
@@ -215,21 +215,21 @@ class Delivery:
         """The records of the last batch, if PostgreSQL answered that it cannot write."""
 
     def drain(self, spool: Spool) -> int:
-        """Insert the records of this process; return the number of records that left the spool.
+        """Insert the spooled records of this process; return how many left the spool.
 
         Raises DatabaseUnavailableError.
         """
         return spool.drain(self._deliver)
 
     def drain_orphans(self, spool: Spool) -> int:
-        """Insert the records of dead processes; return the number of records that left the spool.
+        """Insert the spooled records of dead processes; return how many left the spool.
 
         Raises DatabaseUnavailableError.
         """
         return spool.drain_orphans(self._deliver)
 
     def probe(self) -> None:
-        """Close the breaker if PostgreSQL accepts writes. Raises DatabaseUnavailableError.
+        """Write to PostgreSQL; success closes the breaker. Raises DatabaseUnavailableError.
 
         If PostgreSQL could not write the last batch, the probe writes it again: a server without disk space still
         accepts an empty write.
@@ -286,5 +286,5 @@ class Delivery:
 
 def _insert_batch(connection: Connection, records: Sequence[AttemptRecord]) -> None:
     if len(records) > 1:
-        limit_lock_wait(connection, BATCH_LOCK_S)
+        limit_lock_wait(connection, BATCH_LOCK_TIMEOUT_S)
     insert_attempts(connection, records)

@@ -1,6 +1,6 @@
 """Writes, reads and prunes the audit log.
 
-A change of a user or key writes its entry in its own transaction. Downloads are written by Activity.
+Changes of users and keys insert their entry in the same transaction. Entries about downloads are written by Activity.
 """
 
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ from project.queries import audit as queries
 from project.services.attempts import delete_batch
 
 BLOCK_ENTRIES, PRUNE_BATCH = 500, 500
+"""Maximum numbers of entries read by one query, and deleted in one transaction."""
 
 
 def record(database: Database, entry: NewEntry) -> None:

@@ -37,7 +37,7 @@ def find(database: Database, import_id: UUID) -> ImportRun:
 
 
 def find_all(database: Database) -> list[ImportRun]:
-    """Return the newest imports, newest first. Imports are kept for 24 hours."""
+    """Return the newest 100 imports, newest first. Imports are kept for 24 hours."""
     return database.read_transaction(queries.find_imports)
 
 
@@ -53,7 +53,7 @@ def start(database: Database, passwords: Passwords, import_id: UUID, by: UUID) -
 
 
 def download_credentials(database: Database, passwords: Passwords, run: ImportRun, by: UUID) -> list[CredentialsRow]:
-    """Return the credentials that an import has created. Works only once.
+    """Return the credentials of the users that an import has created. Works only once.
 
     Passwords are not stored, but derived again; they are empty for users who have changed theirs. Raises RefusalError
     `not_found` if the import is not done or its credentials were downloaded before, and `credentials_changed` if the

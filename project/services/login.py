@@ -18,7 +18,7 @@ def find_accounts(database: Database, login: str, region: str) -> list[Account]:
     Usually there is at most one. There are several if a username equals another user's phone or e-mail; authenticate()
     then selects the user with the right password.
     """
-    return queries.find_accounts(database, identifiers(login, region))
+    return queries.find_accounts(database, parse_identifiers(login, region))
 
 
 def authenticate(passwords: Passwords, accounts: Sequence[Account], password: str) -> Account | None:
@@ -29,8 +29,8 @@ def authenticate(passwords: Passwords, accounts: Sequence[Account], password: st
     return accounts[index] if index is not None and accounts[index].is_active else None
 
 
-def identifiers(login: str, region: str) -> Identifiers:
-    """Return the identifiers that a login may stand for, whatever blanks surround it."""
+def parse_identifiers(login: str, region: str) -> Identifiers:
+    """Return the identifiers that a login may stand for, ignoring surrounding blanks."""
     return parse_login(trim(login)[:MAX_EMAIL_LENGTH].replace("\0", ""), region)
 
 

@@ -1,6 +1,6 @@
 """Rate limiting with fixed windows, counted in this process or in a shared Redis.
 
-A window begins with its first request. This process measures it by the monotonic clock (fault F30).
+A window begins with its first request. In this process, the monotonic clock measures it.
 """
 
 import logging
@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 MAX_KEYS = 100_000
 """Maximum number of client keys that a process counts for each limit, to bound its memory (about 20 MB)."""
 REDIS_PAUSE_S = 5.0
-"""Seconds for which Redis is not used after a failure. Then one request tries Redis; others are counted locally."""
+"""Seconds for which Redis is not used after a failure. After that, one request tries Redis, while others are still
+counted in this process."""
 
 
 class CountersUnavailableError(Exception):
@@ -36,7 +37,7 @@ class Counters(Protocol):
         """Subtract hits that were counted."""
 
 
-def _redis_counters(uri: str) -> Counters:
+def _create_redis_counters(uri: str) -> Counters:
     from project.services.redis_counters import RedisCounters  # noqa: PLC0415 - the library takes 8 MB and 0.15 s
 
     return RedisCounters(uri)
@@ -48,7 +49,7 @@ class RateLimiter:
     def __init__(self, uri: str, *, enabled: bool) -> None:
         self._enabled = enabled
         self._local = LocalCounters()
-        self._shared = None if uri == "memory://" else _redis_counters(uri)
+        self._shared = None if uri == "memory://" else _create_redis_counters(uri)
         self._unavailable_until: float | None = None
 
     def consume(self, *hits: Hit) -> None:
@@ -59,7 +60,7 @@ class RateLimiter:
             raise RateLimitedError(min(seconds, max(1, math.ceil(left_s))))
 
     def record(self, *hits: Hit) -> None:
-        """Count hits without raising an error; the next consume() refuses if a limit is exceeded."""
+        """Count hits but do not raise RateLimitedError; the next consume() raises it if necessary."""
         if self._enabled:
             self._call("consume", hits)
 

@@ -1,4 +1,4 @@
-"""Rate limit counters in Redis or Valkey. Imported only if one is configured."""
+"""Rate limit counters in Redis or Valkey. Imported only if RATELIMIT_STORAGE_URI names one."""
 
 import socket
 from collections.abc import Sequence
@@ -64,7 +64,7 @@ class _Connection(Connection):
 
 
 class _TLSConnection(SSLConnection, _Connection):
-    """A TLS connection with the same name lookup: SSLConnection calls _Connection._connect()."""
+    """A TLS connection whose name lookup takes at most TIMEOUT_S, too (by inheritance)."""
 
 
 _CONNECTIONS = {Connection: _Connection, SSLConnection: _TLSConnection}

@@ -1,4 +1,4 @@
-"""Creates users."""
+"""Creates users and replays their credentials. PostgreSQL decides between the two."""
 
 from collections.abc import Hashable, Sequence
 
@@ -37,24 +37,25 @@ def register(
 def register_many(
     database: Database, passwords: Passwords, registrations: Sequence[Registration]
 ) -> list[Credentials | Exception]:
-    """Create several users by the rules of register(); return credentials or exceptions.
+    """Create several users, each like register(); return credentials or exceptions.
 
-    Results are in the order of the registrations. An exception concerns only its own registration.
+    Results are in the order of the registrations. An exception concerns only the registration at its position.
     """
     issued = [passwords.derive(one.key, one.new_user.username) for one in registrations]
     members = [_member(passwords, *one) for one in zip(registrations, issued, strict=True)]
     results: dict[int, Credentials | Exception] = {}
-    for group in _disjoint(members):
+    for group in _split_disjoint(members):
         decisions = queries.useradd_group(database, [members[index] for index in group])
         for index, decision in zip(group, decisions, strict=True):
             results[index] = _result(passwords, registrations[index], issued[index], decision)
     return [results[index] for index in range(len(registrations))]
 
 
-def _disjoint(members: Sequence[Member]) -> list[list[int]]:
-    """Divide members into groups without common claims; return the positions of their members.
+def _split_disjoint(members: Sequence[Member]) -> list[list[int]]:
+    """Divide members into groups without common claims; return the indexes of the members.
 
-    Of two members with a common claim, the first one is in an earlier group, so that it takes precedence.
+    A claim is a value that must be unique, such as a phone number. Of two members with a common claim, the first one is
+    in an earlier group, so that it takes precedence.
     """
     groups: list[list[int]] = []
     last: dict[Hashable, int] = {}  # claim -> number of the last group that has it

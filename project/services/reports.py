@@ -30,9 +30,10 @@ FIRST_SEARCH_PERIOD = timedelta(days=1)
 RELATED_PERIOD = timedelta(days=7)
 """Length of the period before and after an attempt in which related attempts are searched by contact."""
 BLOCKS_AHEAD = 2
-"""Number of blocks queried in advance, so that PostgreSQL produces the next block while one is sent."""
+"""Number of blocks queried in advance, so that PostgreSQL prepares blocks while another one is sent."""
 WRITER_WAIT_S, OVERLOAD_WAIT_S, PAUSE_S = 0.5, 3.0, 0.002
-"""Seconds to wait for writers, seconds to retry overloaded queries, and the pause between tries in seconds."""
+"""Seconds to wait for transactions that write attempts, seconds to retry queries refused with OverloadedError, and the
+pause between tries in seconds."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -50,7 +51,7 @@ class Page:
 
 
 def build_report(database: Database, attempt_filter: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
-    """Return the statistics of the selected attempts in a new snapshot, or up to `max_seq`."""
+    """Return the statistics of the selected attempts, up to `max_seq` if that is set."""
     return _read(database, _build_report, attempt_filter, zone, now)
 
 
@@ -62,7 +63,7 @@ def find_last_seq(database: Database) -> int:
 def build_report_from(
     attempts: Sequence[AttemptRow], attempt_filter: AttemptFilter, zone: ZoneInfo, now: datetime
 ) -> Report:
-    """Return the statistics of attempts: all that the filter selects, newest first."""
+    """Compute statistics of attempts in memory: all selected ones, newest first."""
     since = attempt_filter.since or (attempts[-1].received_at if attempts else None)
     report = _empty_report(attempt_filter, since, zone, now)
     if report.since is None or _is_empty(report):
@@ -72,7 +73,7 @@ def build_report_from(
 
 
 def open_export(database: ReadDatabase, attempt_filter: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
-    """Open a snapshot of the selected attempts and return its report without counts.
+    """Determine the snapshot and the period of an export; return a report without counts.
 
     Waits up to WRITER_WAIT_S for open transactions, so that they do not add attempts to the snapshot later.
     """
@@ -89,7 +90,7 @@ def count_export(database: ReadDatabase, report: Report) -> Report:
 
 
 def _open_snapshot(database: Database) -> int:
-    """Return the last sequence number, after open transactions that may add lower ones.
+    """Return the last sequence number after waiting for transactions that may add lower ones.
 
     Waits for them at most WRITER_WAIT_S, because a writer may be frozen.
     """
@@ -156,7 +157,7 @@ def get_page(
     before: UUID | None = None,
     after: UUID | None = None,
 ) -> Page:
-    """Return a page of the newest attempts, or of those just older or newer than an attempt."""
+    """Return a page of the newest attempts, or of those next to the ID `before` or `after`."""
     found = _read(database, queries.find_attempts, attempt_filter, limit + 1, before=before, after=after)
     more = len(found) > limit
     if after is not None:
@@ -202,7 +203,7 @@ def iter_blocks(database: ReadDatabase, report: Report, layout: Layout, *, size:
             pending.append(executor.submit(next, raw, None))
             content = layout.format_block(raw_block)
             if content is None:
-                yield _escape(database, report.attempt_filter, layout, raw_block, executor)
+                yield _escape_block(database, report.attempt_filter, layout, raw_block, executor)
             else:
                 yield Block(raw_block.rows, content)
     finally:
@@ -216,7 +217,7 @@ def _iter_raw_blocks(database: Database, query: PreparedQuery) -> Iterator[RawBl
         yield raw_block
 
 
-def _escape(
+def _escape_block(
     database: Database, attempt_filter: AttemptFilter, layout: Layout, raw_block: RawBlock, executor: ThreadPoolExecutor
 ) -> Block:
     """Format a block line by line; build lines that need escaping from their values."""
@@ -234,9 +235,9 @@ def _escape(
 
 
 def _retry_overloaded(query: Callable[[], T]) -> T:
-    """Run a query; retry it for OVERLOAD_WAIT_S while the database is overloaded.
+    """Run a query; retry it for OVERLOAD_WAIT_S after OverloadedError.
 
-    Otherwise a download would be cut off.
+    Without retries, a download would be cut off.
     """
     until = time.monotonic() + OVERLOAD_WAIT_S
     while True:
@@ -263,9 +264,9 @@ def find_neighbours(
 
 
 def find_related(database: Database, attempt: AttemptRow) -> queries.Related:
-    """Return the previous and the next attempt of the same person.
+    """Return the previous and the next attempt that are probably of the same person.
 
-    These have the same login or, within RELATED_PERIOD, the same name and contact.
+    They have the same login or, within RELATED_PERIOD, the same name and contact.
     """
     is_complete = True
 
@@ -289,9 +290,9 @@ def find_related(database: Database, attempt: AttemptRow) -> queries.Related:
     )
 
 
-def count_up_to(database: Database, attempt_filter: AttemptFilter, most: int) -> int:
-    """Return the number of selected attempts, or `most` if there are more, which saves time."""
-    return _read(database, queries.count_up_to, attempt_filter, most)
+def count_up_to(database: Database, attempt_filter: AttemptFilter, limit: int) -> int:
+    """Return the number of selected attempts; stop counting at `limit` to save time."""
+    return _read(database, queries.count_up_to, attempt_filter, limit)
 
 
 def count_attempts(database: Database, attempt_filter: AttemptFilter) -> int:

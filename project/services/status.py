@@ -1,4 +1,4 @@
-"""Determines the state of this instance for /status, /state/ and administrators."""
+"""Determines the state of this instance, for the pages /status and /state/."""
 
 import math
 import time
@@ -14,11 +14,12 @@ from project.spool import Spool, SpoolError
 from project.version import VERSION
 
 NEARLY_FULL = 0.9
+"""Fraction of the spool's capacity from which this process is not ready for requests."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceState:
-    """The state of the service for people who use it, as this process sees it."""
+    """The state of the service as this process sees it, in the terms of its users."""
 
     users_unavailable_since: datetime | None
     """Time since which no users can be created; None if they can."""
@@ -38,13 +39,13 @@ class ServiceState:
 
 
 def get_service_state(database: Database, read_database: ReadDatabase, spool: Spool) -> ServiceState:
-    """Return the state of the service for people who use it. Does not query PostgreSQL.
+    """Return the state of the service in the terms of its users. Does not query PostgreSQL.
 
     Statistics need `database`, in which sessions are verified, and the primary or the replica of `read_database`.
     """
     reading = [one.breaker.unavailable_since for one in read_database.members]
-    users, statistics = database.breaker.unavailable_since, None if None in reading else max(_known(reading))
-    since = min(_known([users, statistics]), default=None)
+    users, statistics = database.breaker.unavailable_since, None if None in reading else max(_without_none(reading))
+    since = min(_without_none([users, statistics]), default=None)
     checks = (one.breaker.checked_at for one in (database, *read_database.members))
     return ServiceState(
         users_unavailable_since=_clock_time(users),
@@ -54,7 +55,7 @@ def get_service_state(database: Database, read_database: ReadDatabase, spool: Sp
     )
 
 
-def _known(times: Iterable[float | None]) -> list[float]:
+def _without_none(times: Iterable[float | None]) -> list[float]:
     return [time for time in times if time is not None]
 
 
@@ -66,7 +67,7 @@ def _clock_time(at: float | None) -> datetime | None:
 def get_status(
     database: Database, read_database: ReadDatabase, spool: Spool, upkeep: Upkeep, metrics: Metrics
 ) -> dict[str, Any]:
-    """Return the state of this instance, with the databases as this process sees them."""
+    """Return the values of the response of /status: the state of this instance."""
     metrics.update()
     waiting = spool.status
     problem = find_problem(spool, upkeep)

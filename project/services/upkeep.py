@@ -25,26 +25,26 @@ log = logging.getLogger(__name__)
 _random = random.SystemRandom()
 
 PAUSE_S = (0.15, 0.35)
-"""Bounds of the pause between two rounds. It is random, so that instances do not probe at the same time."""
-ORPHANS_EVERY_S = 5
+"""Bounds of the pause between two rounds in seconds. It is random, so that instances do not probe at the same time."""
+DRAIN_ORPHANS_EVERY_S = 5
 PURGE_EVERY_S = 3600
 RETRY_AFTER_ERROR_S = 5
 PRUNE_EVERY_S = COMPARE_CLOCKS_EVERY_S = 60
-MEASURE_EVERY_S = 1.0
-CHECK_EVERY_S = 0.5
+MEASURE_LAG_EVERY_S = 1.0
+CHECK_SPOOL_EVERY_S = 0.5
 CHECK_DATABASE_EVERY_S = 0.5
 MASK_EVERY_S, MASK_S = 60, 3600
-"""Interval at which attempts are masked again, and time after the start for which this is repeated: a process of the
-previous version may still write attempts with its own masking rules."""
+"""Seconds between two rounds of masking stored attempts again, and seconds after the start in which this is repeated: a
+process of the previous version may still write attempts with its own masking rules."""
 AGGREGATION_MINIMUM, AGGREGATION_BATCH = 2_000, 5_000
-"""Minimum number of attempts for an aggregation step, and maximum number per transaction."""
+"""Minimum number of unaggregated attempts at which aggregation begins, and maximum number per transaction."""
 MAX_AGGREGATION_S = 1.0
-"""Seconds after which a round of aggregation ends: retention runs in the same thread and waits."""
+"""Maximum number of seconds of aggregation per round, because pruning runs in the same thread."""
 
 
 @dataclass
 class Job:
-    """Work that is repeated. Jobs of the same thread run one after the other."""
+    """A function that is called repeatedly. Jobs of the same thread run one after the other."""
 
     work: Callable[[], bool | None]
     """Returns True if it has to be called again in the next round."""
@@ -104,11 +104,11 @@ class Upkeep:
         self._masking = Job(self._mask_again, MASK_EVERY_S, database=database)
         self._mask_until = time.monotonic() + MASK_S
         self._jobs = {
-            "disk": [Job(self._check_spool, CHECK_EVERY_S)],
+            "disk": [Job(self._check_spool, CHECK_SPOOL_EVERY_S)],
             "probe": [Job(update_metrics), Job(self._report_spool), Job(self._probe), _check_job(database)],
             "drain": [
                 Job(self._drain, database=database),
-                Job(self._drain_orphans, ORPHANS_EVERY_S, database=database),
+                Job(self._drain_orphans, DRAIN_ORPHANS_EVERY_S, database=database),
                 Job(self._activity.flush, database=database),
             ],
             "tables": [
@@ -122,7 +122,7 @@ class Upkeep:
                 f"probe-{index}": [Job(partial(_probe_reading, one)), _check_job(one)]
                 for index, one in enumerate(read_database.members)
             },
-            **({"lag": [Job(self._measure_lag, MEASURE_EVERY_S)]} if read_database.replica else {}),
+            **({"lag": [Job(self._measure_lag, MEASURE_LAG_EVERY_S)]} if read_database.replica else {}),
         }
         """Name of a thread -> jobs of the thread."""
 
@@ -132,7 +132,7 @@ class Upkeep:
         return self._stopping.is_set()
 
     def ensure_running(self) -> None:
-        """Start the threads unless this process has started them. A forked process has none."""
+        """Start the threads unless this process has started them. A fork does not copy threads."""
         if self._pid == os.getpid():
             return
         with self._lock:
@@ -165,7 +165,7 @@ class Upkeep:
             self.run_round(jobs)
 
     def run_round(self, jobs: Iterable[Job] | None = None) -> None:
-        """Run those of the jobs that are due; by default, of the jobs of all threads."""
+        """Run the jobs that are due; by default those of all threads."""
         for job in jobs or [job for group in self._jobs.values() for job in group]:
             job.run()
 
@@ -175,7 +175,7 @@ class Upkeep:
     def _report_spool(self) -> None:
         """Log if the spool has become unusable or usable since the last round.
 
-        The disk is checked in another thread, because that may block forever.
+        _check_spool() determines this in another thread, because access to a disk may block forever.
         """
         before, self._spool_problem = self._spool_problem, self._spool.problem
         if self._spool_problem and self._spool_problem != before:

@@ -1,4 +1,4 @@
-"""Finds and changes users. Changes end their sessions and are logged without contacts."""
+"""Finds and changes users. Changes end the user's sessions and are logged without contacts."""
 
 import logging
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ from project.domain.users import UserDetail, UserFilter
 from project.queries import audit
 from project.queries import users as queries
 from project.queries.audit import add_entry
-from project.services.login import identifiers
+from project.services.login import parse_identifiers
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +40,10 @@ def find_many(
 ) -> tuple[list[UserDetail], bool]:
     """Return up to `limit` users older than `before`, newest first, and whether all were found.
 
-    If a search times out, only users with exactly this login, phone or e-mail are returned, because an index finds
-    them.
+    If a search times out, only users with exactly this login, phone or e-mail are returned, which an index finds. The
+    second result is False then.
     """
-    forms = identifiers(user_filter.text, region)
+    forms = parse_identifiers(user_filter.text, region)
     try:
         return database.read_transaction(queries.find_users, user_filter, forms, limit, before), True
     except QueryTimeoutError:
@@ -68,7 +68,7 @@ def find_by_login(database: Database, login: str, region: str) -> list[UserDetai
         if login.startswith(ID_PREFIX):
             user = find(database, UUID(login.removeprefix(ID_PREFIX)))
             return [] if user is None else [user]
-    return database.read_transaction(queries.find_users_by_login, identifiers(login, region))
+    return database.read_transaction(queries.find_users_by_login, parse_identifiers(login, region))
 
 
 def block(database: Database, user_id: UUID, by: UUID | None) -> str:
@@ -99,7 +99,7 @@ def reset_password(
 ) -> tuple[str, str]:
     """Set a new generated password; return username and password. Only the hash is stored.
 
-    With a key, find_issued_password() derives it again.
+    If `key` is given, the password is derived from it, and find_issued_password() can return it again.
     """
     if by == user_id:
         raise RefusalError("forbidden", "oneself")
@@ -116,7 +116,7 @@ def reset_password(
 
 
 def find_issued_password(database: Database, passwords: Passwords, user_id: UUID, key: str) -> str | None:
-    """Return the password that reset_password() set with this key, None if changed since."""
+    """Return the password that reset_password() set with this key, or None if it was changed."""
     account = queries.find_account(database, user_id)
     if account is None:
         return None

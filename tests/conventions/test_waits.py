@@ -51,7 +51,7 @@ DISKS = {
 """Modules that use files, and the row of the table. No other may: a disk can freeze."""
 ALLOWED = {
     "config.py _create_secret os.fsync": "start",
-    "project/cli/doctor.py _disk os.fsync": "doctor",
+    "project/cli/doctor.py _check_disk os.fsync": "doctor",
     "project/cli/import_files.py open_credentials os.fsync": "command",
     "project/cli/imports.py _wait_for_database time.sleep": "import",
     "project/database/database.py Database._is_checked self._engine.connect": "postgres",
@@ -111,7 +111,7 @@ ALLOWED = {
     "project/services/rate_limiting.py with self._lock": "memory",
     "project/exporters/packing.py _write packed.result": "memory",
     "project/exporters/packing.py _write pending.result": "memory",
-    "project/services/reports.py _escape.run executor.submit(_retry_overloaded, query).result": "download",
+    "project/services/reports.py _escape_block.run executor.submit(_retry_overloaded, query).result": "download",
     "project/services/reports.py _open_snapshot time.sleep": "writers",
     "project/services/reports.py _retry_overloaded time.sleep": "download",
     "project/services/reports.py iter_blocks pending.popleft().result": "download",

@@ -318,7 +318,7 @@ def test_pages_are_read_in_transactions_that_cannot_write(
 def test_a_search_that_times_out_is_reported_and_still_finds_complete_logins(
     administrator: FlaskClient, anna: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("project.queries.users.contains", too_slow)
+    monkeypatch.setattr("project.queries.users.text_condition", too_slow)
 
     page = administrator.get("/admin/users/?search=a.sokolova")
 

@@ -214,7 +214,7 @@ def test_old_records_in_the_spool_and_quarantined_records_are_reported(
 
 def test_a_disk_that_does_not_respond_is_reported(doctor: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     thaw = threading.Event()
-    monkeypatch.setattr(module, "DISK_S", 0.01)
+    monkeypatch.setattr(module, "DISK_TIMEOUT_S", 0.01)
     monkeypatch.setattr("os.fsync", lambda _: thaw.wait(10))
 
     result = doctor()

@@ -472,7 +472,7 @@ def test_a_long_outage_aborts_the_import_which_can_be_continued_later(
 
     with monkeypatch.context() as outage:
         outage.setattr(registration, "register_many", fail)
-        outage.setattr(imports, "WAIT_S", 0)
+        outage.setattr(imports, "MAX_WAIT_S", 0)
         first = run(ndjson(ANNA, BAD))
 
     assert (first.exit_code, "Run the same command again" in first.output) == (1, True)
