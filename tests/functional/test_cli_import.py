@@ -181,6 +181,21 @@ def test_blanks_at_the_edges_of_refused_cells_are_kept(run: Command, tmp_path: P
     assert [text for text in row if f'<t xml:space="preserve">{text}</t>' not in xml] == []
 
 
+def test_of_several_sheets_the_first_visible_one_is_read_and_all_are_named(run: Command, rows: Rows) -> None:
+    book, file = Workbook(), io.BytesIO()
+    for title in ("Архив", "Новые", "Прочие"):
+        book.create_sheet(title).append(["name", "username", "phone"])
+    book["Новые"].append(["Анна", "user1", "+79160000001"])
+    book.remove(book.worksheets[0])
+    book["Архив"].sheet_state = "hidden"
+    book.save(file)
+
+    result = run(file.getvalue(), ".xlsx")
+
+    assert [user["username"] for user in rows.of("users")] == ["user1"], result.output
+    assert "The workbook has several sheets: only “Новые” is read, not Прочие." in result.output
+
+
 def test_a_row_of_blanks_is_no_row_of_a_workbook(run: Command) -> None:
     result = run(
         workbook([" name ", "username", "phone"], ["Анна", "user1", "+79160000001"], [" ", "\t", " "]), ".xlsx"

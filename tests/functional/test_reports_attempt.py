@@ -200,6 +200,16 @@ def test_earlier_attempts_of_the_login_are_counted_and_linked(reader: FlaskClien
     assert "Отказ 409" in text_of(page.partition("Этот человек раньше")[2])
 
 
+def test_earlier_attempts_of_the_login_are_found_in_another_spelling(reader: FlaskClient, app: Flask) -> None:
+    for username in ("petrov.anna", "Petrov.Anna", "ｐｅｔｒｏｖ．ａｎｎａ", "petrov.ann"):
+        keep(app, ago(minutes=10), username=username, status=409, code="username_taken")
+
+    page = show(reader, keep(app, ago(minutes=5), username="PETROV.ANNA"))
+
+    (earlier,) = links(page, "ещё 3 запроса")
+    assert "1–3 из 3" in text_of(reader.get(earlier).text)
+
+
 def test_the_first_attempt_of_a_login_is_marked(reader: FlaskClient, app: Flask) -> None:
     page = show(reader, keep(app, ago(), username="first"))
 

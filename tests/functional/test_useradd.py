@@ -322,10 +322,14 @@ def test_the_order_of_errors_does_not_depend_on_hash_seeds() -> None:
     assert runs == {str(["phone", *map(str, range(20)), "name", "username"]) + "\n"}
 
 
-def test_a_misspelt_field_gets_a_hint(client: FlaskClient) -> None:
-    response = useradd(client, {**ANNA, "phne": "1"}, headers={"Accept-Language": "en"})
+@pytest.mark.parametrize(("sent", "meant"), [("phne", "phone"), ("nmae", "name"), ("Username ", "username")])
+def test_a_misspelt_field_gets_a_hint(client: FlaskClient, sent: str, meant: str) -> None:
+    body = {name: value for name, value in ANNA.items() if name != meant}
 
-    assert response.json["errors"][0]["message"] == "There is no such field. Did you mean phone?"  # type: ignore[index]
+    response = useradd(client, body | {sent: "1"}, headers={"Accept-Language": "en"})
+
+    messages = {error["field"]: error["message"] for error in response.get_json()["errors"]}
+    assert messages[sent] == f"There is no such field. Did you mean {meant}?"
 
 
 @pytest.mark.parametrize(

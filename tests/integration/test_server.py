@@ -663,6 +663,7 @@ def test_a_client_whose_body_is_shorter_than_it_said_is_answered(impatient: int,
         answer = client.makefile("rb").read()
 
     assert answer.startswith(b"HTTP/1.1 400 " if ends else b"HTTP/1.1 408 ")
+    assert (b"{'received': 4, 'length': 9}" in answer) == head.startswith(b"Content-Length")
 
 
 def _drip(client: socket.socket) -> bytes:
