@@ -5,7 +5,7 @@ from uuid import UUID
 import click
 from flask.cli import AppGroup
 
-from project.cli.common import refusals_as_errors, validated_by
+from project.cli.common import refusals_as_errors, validation_callback
 from project.cli.help_texts import N_, help_text
 from project.domain.api_keys import SHOWN_PREFIX_LENGTH, normalize_key_name
 from project.http.languages import local
@@ -23,7 +23,7 @@ group = AppGroup("api-keys", help=N_("Manage API keys of client programs."))
         examples=('flask api-keys create "shop front"',),
     ),
 )
-@click.argument("name", callback=validated_by(normalize_key_name))
+@click.argument("name", callback=validation_callback(normalize_key_name))
 def create_key(name: str | None) -> None:
     """Create an API key and print it once."""
     if name is None:

@@ -29,12 +29,14 @@ def refusals_as_errors() -> Iterator[None]:
         raise click.ClickException(gettext("Nothing is deleted: %(cause)s", cause=error)) from None
 
 
-def validated_by(rule: Callable[[str], str]) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+def validation_callback(
+    rule: Callable[[str], str],
+) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
     """Return a click callback that validates and normalizes an option with a domain rule."""
-    return lambda context, parameter, value: validated(rule, value) if value else None
+    return lambda context, parameter, value: validate(rule, value) if value else None
 
 
-def validated(rule: Callable[[str], str], value: str) -> str:
+def validate(rule: Callable[[str], str], value: str) -> str:
     """Validate and normalize a value with a domain rule. Raises BadParameter."""
     try:
         return rule(value)

@@ -46,12 +46,12 @@ def announce(app: Flask, address: str, problem: str) -> str:
     Without a terminal, the text is empty: the standard output of a container or systemd unit is part of its log.
     """
     if sys.stdout is not None and sys.stdout.isatty():
-        return greeting(app, address, problem)
+        return build_greeting(app, address, problem)
     log.info("ready", extra={"address": address})
     return ""
 
 
-def greeting(app: Flask, address: str, problem: str) -> str:
+def build_greeting(app: Flask, address: str, problem: str) -> str:
     """Return the message for the terminal, in its language.
 
     `problem` is the reason why the start is not complete, or "".

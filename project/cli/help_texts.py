@@ -67,10 +67,10 @@ def english_texts(command: click.Command) -> Iterator[tuple[Part, str, str]]:
 def translate(texts: list[tuple[Part, str, str]]) -> None:
     """Replace the texts of commands by their translations into the current language."""
     for part, attribute, text in texts:
-        setattr(part, attribute, "\n\n".join(map(_translated, text.split("\n\n"))))
+        setattr(part, attribute, "\n\n".join(map(_translate_paragraph, text.split("\n\n"))))
 
 
-def _translated(paragraph: str) -> str:
+def _translate_paragraph(paragraph: str) -> str:
     if paragraph.startswith(EXAMPLES):
         return paragraph.replace("Examples:", gettext("Examples:"), 1)
     return gettext(paragraph)

@@ -6,7 +6,7 @@ from uuid import UUID
 import click
 from flask.cli import AppGroup
 
-from project.cli.common import new_attempt, refusals_as_errors, validated, validated_by
+from project.cli.common import new_attempt, refusals_as_errors, validate, validation_callback
 from project.cli.greeting import login_address
 from project.cli.help_texts import N_, help_text
 from project.contract.schemas import MAX_NAME_LENGTH
@@ -42,25 +42,25 @@ group = AppGroup("users", help=N_("Manage users."))
 @click.option(
     "--username",
     prompt=N_("Username"),
-    callback=validated_by(usernames.check_username),
+    callback=validation_callback(usernames.check_username),
     help=N_("Login of the administrator."),
 )
 @click.option(
     "--name",
-    callback=validated_by(lambda n: normalize_name(n, MAX_NAME_LENGTH)),
+    callback=validation_callback(lambda n: normalize_name(n, MAX_NAME_LENGTH)),
     help=N_("Full name; default: the login."),
 )
-@click.option("--email", callback=validated_by(normalize_email), help=N_("E-mail address."))
+@click.option("--email", callback=validation_callback(normalize_email), help=N_("E-mail address."))
 @click.option(
     "--phone",
-    callback=validated_by(lambda p: normalize_phone(p, get_runtime().config.phone_region)),
+    callback=validation_callback(lambda p: normalize_phone(p, get_runtime().config.phone_region)),
     help=N_("Phone number."),
 )
 def create_admin(username: str, name: str | None, email: str | None, phone: str | None) -> None:
     """Create an administrator and print the password once."""
     if not (email or phone):
-        email = click.prompt(gettext("E-mail"), value_proc=lambda value: validated(normalize_email, value))
-    validated(lambda login: check_username_contact(login, phone, email, get_runtime().config.phone_region), username)
+        email = click.prompt(gettext("E-mail"), value_proc=lambda value: validate(normalize_email, value))
+    validate(lambda login: check_username_contact(login, phone, email, get_runtime().config.phone_region), username)
     new_user = NewUser(name=name or username, username=username, phone=phone, email=email, birth_date=None)
     key, runtime = new_key(), get_runtime()
     attempt = new_attempt("flask users create-admin", key)

@@ -67,11 +67,11 @@ def register_rows(runtime: Runtime, import_key: str, lines: Sequence[ImportLine]
             line.result = None if isinstance(result, UNAVAILABLE_ERRORS) else result
         else:
             raise result
-    refused = [_record(line.attempt, line.result) for line in lines if isinstance(line.result, RefusalError)]
+    refused = [_to_record(line.attempt, line.result) for line in lines if isinstance(line.result, RefusalError)]
     attempts.record_many(runtime.database, runtime.spool, [record for record in refused if record])
 
 
-def _record(attempt: NewAttempt, refusal: RefusalError) -> AttemptRecord | None:
+def _to_record(attempt: NewAttempt, refusal: RefusalError) -> AttemptRecord | None:
     """Return the record of a refused row, or None if the refusing transaction has recorded it."""
     if refusal.recorded:
         return None

@@ -21,7 +21,7 @@ from project.http.guards import public
 from project.version import VERSION
 
 UI = Path(__file__).parents[1] / "static" / "vendor" / "swagger-ui"
-ABOUT = """
+DESCRIPTION = """
 Creates users and records every request as an *attempt*, whatever its outcome.
 
 Every error is a problem document (RFC 9457, `application/problem+json`) with a stable `code`. Texts follow
@@ -35,11 +35,11 @@ TAGS = [
 ]
 REFUSED_BY_SERVER = ("request_timeout", "head_too_large", "transfer_coding_not_supported", "http_version_not_supported")
 """Codes with which the HTTP server refuses requests, to any address, before they reach the application."""
-Describe = Callable[[APISpec], None]
+AddEndpoints = Callable[[APISpec], None]
 """Adds the endpoints of a blueprint to the OpenAPI document."""
 
 
-def init_app(app: Flask, blueprints: Iterable[Describe]) -> None:
+def init_app(app: Flask, blueprints: Iterable[AddEndpoints]) -> None:
     """Serve /openapi.json and /swagger/ through flasgger, without login.
 
     flasgger ships a Swagger UI of 2020 with a known DOM XSS, and pages that need inline scripts. This project has
@@ -67,13 +67,13 @@ def init_app(app: Flask, blueprints: Iterable[Describe]) -> None:
             app.view_functions[rule.endpoint] = _not_found
 
 
-def build(blueprints: Iterable[Describe]) -> dict[str, Any]:
+def build(blueprints: Iterable[AddEndpoints]) -> dict[str, Any]:
     """Build the OpenAPI document from shared components and the endpoints of the blueprints."""
     spec = APISpec(
         title="useradd",
         version=VERSION,
         openapi_version="3.0.3",
-        info={"description": ABOUT, "license": {"name": "MIT", "url": "https://opensource.org/license/mit"}},
+        info={"description": DESCRIPTION, "license": {"name": "MIT", "url": "https://opensource.org/license/mit"}},
         plugins=[MarshmallowPlugin()],
         servers=[{"url": "/"}],
         tags=TAGS,

@@ -145,7 +145,7 @@ def user_add_schema(phone_region: str) -> UserAddSchema:
 
 
 def _latest_date() -> date:
-    """Return today's date in UTC+14, where each day begins first: it may already be that date."""
+    """Return today's date in UTC+14: the latest date that it is anywhere on Earth."""
     return (datetime.now(UTC) + timedelta(hours=14)).date()
 
 

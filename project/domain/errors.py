@@ -95,8 +95,8 @@ class RecordedRefusalError(RefusalError):
 class IdentifiersTakenError(RecordedRefusalError):
     """The username, phone or e-mail belongs to another user; `errors` lists all conflicts."""
 
-    def __init__(self, kinds: tuple[str, ...]) -> None:
-        errors = tuple(FieldError(kind, f"{kind}_taken") for kind in kinds)
+    def __init__(self, fields: tuple[str, ...]) -> None:
+        errors = tuple(FieldError(field, f"{field}_taken") for field in fields)
         super().__init__("conflict", errors[0].code if len(errors) == 1 else "", errors)
 
 

@@ -18,7 +18,7 @@ LONG_LINE_BYTES = 32_767
 RAW_LINE_SEPARATOR = b"\x1e"
 """Separator of the raw lines in a block. A value may contain it, too; RawBlock.lines() detects this."""
 CONCAT_SEPARATOR = "\x01"
-"""First character of each separator between values in raw lines: PostgreSQL joins them by concat_ws() with it."""
+"""First character of each separator in raw lines: PostgreSQL joins the values with it, by concat_ws()."""
 _ID_LENGTH = 36
 _CONTROLS = bytes([*range(32), 127])
 
@@ -44,7 +44,8 @@ class Value(Enum):
     ERRORS = auto()
     """The invalid fields with their codes: `phone:invalid_phone;email:invalid_email`."""
     MESSAGES = auto()
-    """Every invalid field with its message. In raw lines, a control character stands for a part that is missing."""
+    """Every invalid field with its message. In raw lines, a control character replaces a text that PostgreSQL cannot
+    compute."""
 
 
 UNTRUSTED = frozenset({Value.USERNAME, Value.NAME, Value.PHONE, Value.EMAIL, Value.ERRORS, Value.MESSAGES})
@@ -61,7 +62,7 @@ class Column:
     value: Value | LabelFunction
     separator: str = ""
     blank: str = ""
-    """Replaces the separator before an empty value; the file then contains neither."""
+    """Replaces the separator in raw lines if the value is empty. It is not written to the file."""
     width: int = 0
     """Number of characters. Shorter values are padded, longer ones are cut and end with `…`. 0 means any length."""
 

@@ -70,7 +70,7 @@ class Passwords:
         """
         message = b"\0".join((b"useradd/pw/v1", key.encode(), username.encode()))
         digest = hmac.digest(self._secret(kid or self.kid), message, "sha256")
-        return _grouped(_symbols(digest))
+        return _group_symbols(_symbols(digest))
 
     def derive_api_key_symbols(self, idempotency_key: str) -> str:
         """Derive the 26 symbols of an API key after its prefix, deterministically."""
@@ -118,7 +118,7 @@ class Passwords:
     def _fast_hash(self, password: str, salt: bytes | None = None, kid: str | None = None) -> str:
         salt = salt or secrets.token_bytes(16)
         digest = hmac.digest(self._secret(kid or self.kid), salt + password.encode(), "sha256")
-        return "$".join((_FAST, kid or self.kid, _encode(salt), _encode(digest)))
+        return "$".join((_FAST, kid or self.kid, _encode_base64(salt), _encode_base64(digest)))
 
     def _verify_fast(self, password: str, stored: str) -> bool:
         try:
@@ -150,7 +150,7 @@ def _spellings(password: str) -> Iterator[str]:
     yield password
     symbols = "".join(filter(str.isalnum, unicodedata.normalize("NFKC", password).lower()))
     is_generated = len(symbols) == SYMBOL_COUNT and set(symbols) <= set(ALPHABET)
-    meant = _grouped(symbols) if is_generated else trim(password)
+    meant = _group_symbols(symbols) if is_generated else trim(password)
     if meant != password:
         yield meant
 
@@ -159,12 +159,12 @@ def _symbols(digest: bytes) -> str:
     return base64.b32encode(b"\0\0\0" + digest).translate(_LETTERS).decode()[: -SYMBOL_COUNT - 1 : -1]
 
 
-def _grouped(symbols: str) -> str:
+def _group_symbols(symbols: str) -> str:
     groups = [symbols[start : start + GROUP_LENGTH] for start in range(0, SYMBOL_COUNT - 1, GROUP_LENGTH)]
     return "-".join(groups) + symbols[SYMBOL_COUNT - 1]
 
 
-def _encode(raw: bytes) -> str:
+def _encode_base64(raw: bytes) -> str:
     return base64.b64encode(raw).decode()
 
 

@@ -83,7 +83,7 @@ def normalize_phone(text: str, region: str | None) -> str:
 
 
 def strip_phone(text: str) -> str:
-    """Return a number without the format characters, blanks at its ends and `.0` of programs."""
+    """Remove what programs add: format characters, surrounding blanks and a final `.0`."""
     if not (text.isascii() and text.isprintable()):
         text = _BLANKS.sub(" ", without_formats(text))
     text = text.strip()

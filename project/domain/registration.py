@@ -111,7 +111,7 @@ class Decision:
 
     status: int
     code: str
-    clashes: tuple[str, ...]
+    taken_fields: tuple[str, ...]
     """The identifiers that belong to another user: `username`, `phone`, `email`."""
     kid: str | None
     """ID of the secret from which the replayed password is derived."""

@@ -244,7 +244,7 @@ def bucket_edges(since: datetime, until: datetime, zone: ZoneInfo) -> tuple[str,
     Edges are multiples of 30 minutes or 3 hours, midnights, Mondays or starts of months in `zone`, also across DST
     changes.
     """
-    length = _wall(until, zone) - _wall(since, zone)
+    length = _to_local(until, zone) - _to_local(since, zone)
     if length <= timedelta(days=1, hours=1):
         return "30min", _clock_edges(since, until, zone, timedelta(minutes=30))
     if length <= timedelta(days=7, hours=1):
@@ -256,18 +256,18 @@ def bucket_edges(since: datetime, until: datetime, zone: ZoneInfo) -> tuple[str,
     return "month", _month_edges(since, until, zone)
 
 
-def _wall(moment: datetime, zone: ZoneInfo) -> datetime:
+def _to_local(moment: datetime, zone: ZoneInfo) -> datetime:
     """Return the naive local time: differences of naive times ignore DST."""
     return moment.astimezone(zone).replace(tzinfo=None)
 
 
 def _midnight(moment: datetime, zone: ZoneInfo) -> datetime:
-    return _wall(moment, zone).replace(hour=0, minute=0, second=0, microsecond=0)
+    return _to_local(moment, zone).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def _clock_edges(since: datetime, until: datetime, zone: ZoneInfo, step: timedelta) -> list[datetime]:
     midnight = _midnight(since, zone)
-    first = midnight + step * ((_wall(since, zone) - midnight) // step)
+    first = midnight + step * ((_to_local(since, zone) - midnight) // step)
     edges = _edges(first, until, zone, lambda wall: wall + step)
     if step < timedelta(hours=1):
         second = (edge.replace(fold=1) for edge in edges)  # differs from the edge in an hour that DST repeats
@@ -284,7 +284,7 @@ def is_repeated(time: datetime) -> bool:
 
 
 def _month_edges(since: datetime, until: datetime, zone: ZoneInfo) -> list[datetime]:
-    first, last = _midnight(since, zone).replace(day=1), _wall(until, zone)
+    first, last = _midnight(since, zone).replace(day=1), _to_local(until, zone)
     every = -(-((last.year - first.year) * 12 + last.month - first.month + 1) // (MAX_BUCKETS - 1))
 
     def following(wall: datetime) -> datetime:

@@ -5,7 +5,7 @@ import unicodedata
 
 MAX_WORDS = 8
 """Further words of a search are ignored."""
-_SAME = {"е": "её", "ё": "её", "i": "iİ"}
+_EQUIVALENT_LETTERS = {"е": "её", "ё": "её", "i": "iİ"}
 """Russian texts often have е in place of ё, and usernames fold the Turkish İ to i."""
 _SPECIAL = re.compile(r"([!-/:-@\[-`{-~])")
 
@@ -21,11 +21,11 @@ def spelling_regex(word: str) -> str:
     Spellings differ in letter case, in е for ё, and in Unicode normalization. The expression contains every letter in
     both cases, because PostgreSQL ignores the case only of letters that its locale knows.
     """
-    return "".join(map(_any_spelling, unicodedata.normalize("NFC", word)))
+    return "".join(map(_spelling_alternatives, unicodedata.normalize("NFC", word)))
 
 
-def _any_spelling(character: str) -> str:
-    cases = {case for letter in _SAME.get(character.lower(), character) for case in _cases(letter)}
+def _spelling_alternatives(character: str) -> str:
+    cases = {case for letter in _EQUIVALENT_LETTERS.get(character.lower(), character) for case in _cases(letter)}
     spellings = sorted(cases | {unicodedata.normalize("NFD", case) for case in cases})
     escaped = [_SPECIAL.sub(r"\\\1", spelling) for spelling in spellings]
     return escaped[0] if len(escaped) == 1 else f"(?:{'|'.join(escaped)})"

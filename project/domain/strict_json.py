@@ -25,7 +25,7 @@ _CAUSES = (
 """Beginning of a message of Python's JSON parser -> variant of the error `malformed_json`."""
 _LINE_VARIANTS = {"cut": "cut_line", "start": "start_of_line", "array": "array_on_line"}
 """Variant of an error in a body -> variant for the same error in a line of a body."""
-_TYPES = {NoneType: "null", bool: "boolean", int: "number", float: "number", str: "string", list: "array"}
+_JSON_TYPES = {NoneType: "null", bool: "boolean", int: "number", float: "number", str: "string", list: "array"}
 
 
 def parse_object(body: bytes, *, has_content_length: bool = False) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def parse_line(line: bytes, number: int) -> dict[str, Any]:
 
 def json_type(value: object) -> str:
     """Return the JSON type of a parsed value."""
-    return _TYPES.get(type(value), "object")
+    return _JSON_TYPES.get(type(value), "object")
 
 
 def decode(body: bytes, *, has_content_length: bool) -> str:

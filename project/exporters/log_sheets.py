@@ -35,7 +35,7 @@ _AS_SENT = "FGHI"
 """Columns with values as clients sent them, perhaps with blanks at the edges."""
 _SAMPLE_ROW = 1
 """Index of the row below the header. XlsxWriter writes it with the column styles; the rows of attempts replace it."""
-_FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]")
+_FORBIDDEN_CHARACTERS = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]")
 _SPECIAL = b"&<>\xef"
 """Bytes that must be escaped. The last one is the first byte of U+FFFE and U+FFFF, which XML forbids."""
 MAX_SHEET_NAME_LENGTH = 31
@@ -103,10 +103,10 @@ def layout(report: Report, translations: Translations, styles: list[str]) -> Lay
     outcomes = summary.log_outcomes(translations)
     values: tuple[Value | LabelFunction, ...] = (
         Value.SERIAL_TIME,
-        lambda status, _code: _xml(outcomes[Outcome.of(status)]),
+        lambda status, _code: _escape_xml(outcomes[Outcome.of(status)]),
         lambda status, _code: str(status),
-        lambda _status, code: "" if code == CREATED else _xml(code),
-        lambda _status, code: "" if code == CREATED else _xml(translations.reason(code)),
+        lambda _status, code: "" if code == CREATED else _escape_xml(code),
+        lambda _status, code: "" if code == CREATED else _escape_xml(translations.reason(code)),
         *(Value.USERNAME, Value.NAME, Value.PHONE, Value.EMAIL, Value.MESSAGES, Value.DURATION, Value.ID),
     )
     starts = [_cell_start(*cell) for cell in zip(COLUMNS, styles, strict=True)]
@@ -119,7 +119,7 @@ def layout(report: Report, translations: Translations, styles: list[str]) -> Lay
         special=_SPECIAL,
         unsafe=re.compile(_ESCAPE),
         hints=(re.compile(_ESCAPE.encode()),),
-        escape=lambda _value, value: _xml(value),
+        escape=lambda _value, value: _escape_xml(value),
         zone=report.zone,
         kinds=report.kinds,
         messages=translations.messages,
@@ -149,7 +149,7 @@ def number_rows(content: bytes, first: int) -> bytes:
     return b"".join([row.replace(mark, b"%d" % number) for number, row in enumerate(rows, first)])
 
 
-def _xml(text: str) -> str:
+def _escape_xml(text: str) -> str:
     """Escape text for XML; forbidden characters become `_xHHHH_` (ECMA-376 Part 1, 22.9.2.19)."""
     literal = _LITERAL.sub("_x005F", truncate(text))
-    return escape(_FORBIDDEN.sub(lambda match: f"_x{ord(match[0]):04X}_", literal))
+    return escape(_FORBIDDEN_CHARACTERS.sub(lambda match: f"_x{ord(match[0]):04X}_", literal))

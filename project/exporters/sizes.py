@@ -21,9 +21,9 @@ class _Bytes(NamedTuple):
     error_row: int
     """Bytes per row of a rejected or failed attempt, without code, reason and message."""
     fix: float
-    """Bytes per byte of code and message; more than 1 because several fields may be wrong."""
+    """Bytes written per byte of the texts of code and message; more than 1, because several fields may be wrong."""
     reason: float
-    """Bytes per byte of the reason."""
+    """Bytes written per byte of the text of the reason."""
 
 
 _BYTES = {

@@ -16,10 +16,10 @@ COLOURS = {
 
 A4_PAPER = 9
 """Number of the paper format in Excel."""
-_DAYS = {"ru": r"dd\.mm\.yyyy"}
+_DAY_FORMATS = {"ru": r"dd\.mm\.yyyy"}
 _SORTABLE_DAY = "yyyy-mm-dd"
-"""Format of days in other languages than those of _DAYS. In _DAYS, dots are escaped, because some programs read a bare
-dot as the decimal point."""
+"""Format of days in languages that are not in _DAY_FORMATS. Formats there have escaped dots, because some programs read
+a bare dot as the decimal point."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class Styles:
     @classmethod
     def of(cls, workbook: Any, language: str) -> "Styles":
         """Add the cell formats to an XlsxWriter workbook; the language determines the date format."""
-        day = _DAYS.get(language, _SORTABLE_DAY)
+        day = _DAY_FORMATS.get(language, _SORTABLE_DAY)
         # Headers have a format of their own: LibreOffice 7.4 does not support table styles.
         header = {"bold": True, "bg_color": "#E8EEF2", "bottom": 1, "bottom_color": "#8A94A0", "valign": "vcenter"}
         total = {"bold": True, "top": 1, "top_color": "#8A94A0"}

@@ -23,6 +23,8 @@ _CHART_COLUMN = 4
 
 @dataclass(frozen=True, slots=True)
 class _Book:
+    """A workbook, and what the sheets are written from."""
+
     workbook: Any
     report: Report
     translations: Translations
@@ -156,7 +158,7 @@ def _chart_by_day(sheet: Any, book: _Book) -> Any:
                 "gap": 40,
             }
         )
-    chart.set_title(_title(_("Requests by day")))
+    chart.set_title(_chart_title(_("Requests by day")))
     # A date axis leaves out labels that do not fit, but LibreOffice labels a single day as the first of January.
     axis = "date_axis" if last > MONTH_DAYS else "text_axis"
     chart.set_x_axis({axis: True, "num_format": _axis_day(book.translations, last), "num_font": {"size": 9}})
@@ -184,7 +186,7 @@ def _chart_by_reason(sheet: Any, book: _Book) -> Any:
             "data_labels": {"value": True, "num_format": "#,##0", "font": {"size": 9}},
         }
     )
-    chart.set_title(_title(_("Why no user was created")))
+    chart.set_title(_chart_title(_("Why no user was created")))
     # Bar charts start at the bottom; the most frequent reason belongs at the top.
     chart.set_y_axis({"reverse": True, "num_font": {"size": 9}})
     chart.set_x_axis({"visible": False, "major_gridlines": {"visible": False}, "min": 0})
@@ -193,7 +195,7 @@ def _chart_by_reason(sheet: Any, book: _Book) -> Any:
     return chart
 
 
-def _title(text: str) -> dict[str, Any]:
+def _chart_title(text: str) -> dict[str, Any]:
     return {"name": text, "name_font": {"size": 12}, "overlay": False}
 
 

@@ -16,9 +16,9 @@ from project.domain.messages import Messages
 ABSENT = "—"
 _TENTH_OF_PERCENT = Decimal("0.001")
 
-_DAYS = {"ru": "dd.MM.yyyy"}
+_DAY_FORMATS = {"ru": "dd.MM.yyyy"}
 _SORTABLE_DAY = "yyyy-MM-dd"
-"""Format of days in other languages than those of _DAYS: 02/03/2026 would be ambiguous."""
+"""Format of days in languages that are not in _DAY_FORMATS: 02/03/2026 would be ambiguous."""
 
 
 class Plural(Protocol):
@@ -44,7 +44,7 @@ class Translations:
 
     def number(self, number: int) -> str:
         """Format a number: `10,930`, in Russian with a no-break space."""
-        return _number(number, self.language)
+        return _format_number(number, self.language)
 
     def share(self, part: int, total: int) -> str:
         """Format a percentage. A part is never rounded to 0 % or 100 %: it may be a failure."""
@@ -67,7 +67,9 @@ class Translations:
 
     def day(self, moment: datetime, zone: ZoneInfo) -> str:
         """Format a date in `zone`: `2026-11-23`, in Russian `23.11.2026`."""
-        return format_datetime(moment.astimezone(zone), _DAYS.get(self.language, _SORTABLE_DAY), locale=self.language)
+        return format_datetime(
+            moment.astimezone(zone), _DAY_FORMATS.get(self.language, _SORTABLE_DAY), locale=self.language
+        )
 
     def weekday(self, moment: datetime, zone: ZoneInfo) -> str:
         """Return the short name of the day of the week: `Mon`."""
@@ -79,7 +81,7 @@ class Translations:
 
 
 @lru_cache(maxsize=2048)
-def _number(number: int, language: str) -> str:
+def _format_number(number: int, language: str) -> str:
     """Format a number. Cached, because Babel takes 10 µs."""
     return format_decimal(number, locale=language)
 

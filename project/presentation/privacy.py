@@ -8,6 +8,6 @@ from project.http.request_state import request_state
 A = TypeVar("A", bound=AttemptRow)
 
 
-def as_visible(attempt: A) -> A:
+def mask_for_reader(attempt: A) -> A:
     """Return the attempt as the user of this request may see it: masked or unmasked."""
     return attempt if request_state().sees_unmasked(attempt.id) else attempt.masked()

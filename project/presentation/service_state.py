@@ -59,9 +59,9 @@ def lines(state: ServiceState) -> list[StateLine]:
     users, statistics = state.users_unavailable_since, state.statistics_unavailable_since
     checked = f"{local(state.checked_at):%H:%M:%S}" if state.checked_at else gettext("not yet")
     return [
-        StateLine(gettext("Users are created"), _since(users), users is None),
-        StateLine(gettext("Requests are kept"), _kept(state), state.is_disk_usable),
-        StateLine(gettext("Statistics are shown"), _since(statistics), statistics is None),
+        StateLine(gettext("Users are created"), _since_text(users), users is None),
+        StateLine(gettext("Requests are kept"), _kept_text(state), state.is_disk_usable),
+        StateLine(gettext("Statistics are shown"), _since_text(statistics), statistics is None),
         StateLine(gettext("Last check"), f"{checked}, {zone_label()}", state.checked_at is not None),
     ]
 
@@ -73,13 +73,13 @@ def minute(time: datetime) -> str:
     return format_time(time, "HH:mm" if is_today else "d MMMM, HH:mm")
 
 
-def _since(unavailable_since: datetime | None) -> str:
+def _since_text(unavailable_since: datetime | None) -> str:
     return (
         gettext("yes") if unavailable_since is None else gettext("no, since %(time)s", time=minute(unavailable_since))
     )
 
 
-def _kept(state: ServiceState) -> str:
+def _kept_text(state: ServiceState) -> str:
     if not state.is_disk_usable:
         return gettext("no: the disk is full or cannot be written to")
     return gettext("yes, on disk until the database answers") if state.users_unavailable_since else gettext("yes")

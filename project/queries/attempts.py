@@ -35,8 +35,8 @@ from project.queries.filters import (
 )
 
 RELATED_S = 0.1
-"""Time limit in seconds of each query for attempts with the same contact, on which there is no index: too many have the
-same mask."""
+"""Time limit in seconds of each query for attempts with the same contact. There is no index for it, because too many
+contacts have the same mask."""
 Position = Literal["earlier", "later", "created"]
 """Position of a related attempt: the last one before an attempt, the first one after it, or the first one after it that
 created a user."""

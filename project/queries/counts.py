@@ -58,21 +58,21 @@ def count_kinds(connection: Connection, attempt_filter: AttemptFilter, edges: Se
     """Count attempts like count(), but without durations unless the filter searches for text."""
     if attempt_filter.is_search:
         return _count_matches(connection, attempt_filter, edges)
-    watermark, spans = get_watermark(connection), list(_spans(attempt_filter, edges))
+    watermark, spans = get_watermark(connection), list(_iter_spans(attempt_filter, edges))
     sums = (AttemptCount.status, AttemptCount.code, func.sum(AttemptCount.number).label("number"))
-    aggregated = _aggregated(spans, attempt_filter, sums, (AttemptCount.status, AttemptCount.code))
-    rows = union_all(aggregated, *_unaggregated(watermark, spans, attempt_filter, edges, _KIND)).subquery()
+    aggregated = _aggregates_query(spans, attempt_filter, sums, (AttemptCount.status, AttemptCount.code))
+    rows = union_all(aggregated, *_row_queries(watermark, spans, attempt_filter, edges, _KIND)).subquery()
     kind, number = (rows.c.bucket, rows.c.status, rows.c.code), func.sum(rows.c.number)
     found = connection.execute(select(*kind, number).group_by(*kind).having(number > 0))
     return Counts(Counter({CountKey(bucket, status, code): int(number) for bucket, status, code, number in found}))
 
 
 def _count_durations(connection: Connection, attempt_filter: AttemptFilter) -> Counter[int]:
-    watermark, spans = get_watermark(connection), list(_spans(attempt_filter, ()))
+    watermark, spans = get_watermark(connection), list(_iter_spans(attempt_filter, ()))
     found: Counter[int] = Counter()
-    for _, numbers in connection.execute(_aggregated(spans, attempt_filter, (_DURATIONS,), ())):
+    for _, numbers in connection.execute(_aggregates_query(spans, attempt_filter, (_DURATIONS,), ())):
         found.update({bucket: number or 0 for bucket, number in enumerate(numbers, 1)})
-    rows = union_all(*_unaggregated(watermark, spans, attempt_filter, (), (_DURATION,))).subquery()
+    rows = union_all(*_row_queries(watermark, spans, attempt_filter, (), (_DURATION,))).subquery()
     unaggregated = select(rows.c.duration, func.sum(rows.c.number)).group_by(rows.c.duration)
     found.update({bucket: int(number) for bucket, number in connection.execute(unaggregated)})
     return found
@@ -81,7 +81,7 @@ def _count_durations(connection: Connection, attempt_filter: AttemptFilter) -> C
 def _count_matches(connection: Connection, attempt_filter: AttemptFilter, edges: Sequence[datetime]) -> Counts:
     """Count the matching rows, because aggregates cannot be searched for text."""
     limit_search(connection, attempt_filter)
-    rows = select(_bucket(edges), *_KIND, _DURATION).where(*filter_conditions(attempt_filter)).subquery()
+    rows = select(_bucket_expression(edges), *_KIND, _DURATION).where(*filter_conditions(attempt_filter)).subquery()
     query: Select[Any] = select(*rows.c, func.count()).group_by(*rows.c)
     found = Counts()
     for bucket, status, code, duration, number in connection.execute(query):
@@ -90,18 +90,18 @@ def _count_matches(connection: Connection, attempt_filter: AttemptFilter, edges:
     return found
 
 
-def _spans(attempt_filter: AttemptFilter, edges: Sequence[datetime]) -> Iterator[tuple[int, Span]]:
+def _iter_spans(attempt_filter: AttemptFilter, edges: Sequence[datetime]) -> Iterator[tuple[int, Span]]:
     for bucket, (since, until) in enumerate(pairwise((EARLIEST, *edges, LATEST))):
         for span in cover(max(since, attempt_filter.since or since), min(until, attempt_filter.until or until)):
             yield bucket, span
 
 
-def _bucket(edges: Sequence[datetime]) -> ColumnElement[int]:
+def _bucket_expression(edges: Sequence[datetime]) -> ColumnElement[int]:
     moments = literal(list(edges), _MOMENTS)
     return (func.width_bucket(Attempt.received_at, moments) if edges else literal(0)).label("bucket")
 
 
-def _aggregated(spans: Spans, attempt_filter: AttemptFilter, sums: Columns, groups: Columns) -> Select[Any]:
+def _aggregates_query(spans: Spans, attempt_filter: AttemptFilter, sums: Columns, groups: Columns) -> Select[Any]:
     """Return a query for the sums of aggregates, with a row for each span and group.
 
     LATERAL makes PostgreSQL use an index; for a plain join it would read the whole table.
@@ -120,7 +120,7 @@ def _aggregated(spans: Spans, attempt_filter: AttemptFilter, sums: Columns, grou
     return select(*(span.c.bucket, *found.c)).select_from(span).join(found, true())
 
 
-def _unaggregated(
+def _row_queries(
     watermark: int, spans: Spans, attempt_filter: AttemptFilter, edges: Sequence[datetime], columns: Columns
 ) -> Iterator[Select[Any]]:
     """Yield queries that count the rows that are not in the aggregates of `spans`.
@@ -134,12 +134,12 @@ def _unaggregated(
             part = replace(attempt_filter, since=span.since, until=span.until, max_seq=watermark)
             yield _rows(literal(bucket).label("bucket"), columns, 1).where(*period_conditions(part), *wanted)
     if attempt_filter.max_seq is None or attempt_filter.max_seq >= watermark:
-        yield _rows(_bucket(edges), columns, 1).where(
+        yield _rows(_bucket_expression(edges), columns, 1).where(
             Attempt.seq > watermark, *period_conditions(attempt_filter), *wanted
         )
     else:
         surplus = (Attempt.seq > attempt_filter.max_seq, *period_conditions(replace(attempt_filter, max_seq=watermark)))
-        yield _rows(_bucket(edges), columns, -1).where(*surplus, *wanted)
+        yield _rows(_bucket_expression(edges), columns, -1).where(*surplus, *wanted)
 
 
 def _rows(bucket: ColumnElement[int], columns: Columns, number: int) -> Select[Any]:

@@ -45,7 +45,7 @@ def mask_again(connection: Connection, region: str, limit: int, *, wait: bool = 
     if not rows:
         return 0
     stored = [dict(row._mapping) for row in rows]
-    changed = [new for row in stored if (new := _masked(row, region)) != row or row["is_stale"]]
+    changed = [new for row in stored if (new := _mask_row(row, region)) != row or row["is_stale"]]
     if changed:
         connection.execute(_UPDATE, {"rows": f"[{','.join(map(to_json, changed))}]"})
     set_watermark(connection, stored[-1]["seq"])
@@ -57,7 +57,7 @@ def set_watermark(connection: Connection, seq: int) -> None:
     connection.execute(update(Watermark).where(Watermark.name == WATERMARK).values(seq=seq))
 
 
-def _masked(row: dict[str, Any], region: str) -> dict[str, Any]:
+def _mask_row(row: dict[str, Any], region: str) -> dict[str, Any]:
     contacts = {"phone_masked": "phone", "email_masked": "email"}
     contacts = {column: row[column] and mask_field(name, row[column], region) for column, name in contacts.items()}
     sent = {name: mask_field(name, row["sent"][name], region) for name in ("phone", "email") if name in row["sent"]}

@@ -110,7 +110,7 @@ def _decision(row: Row) -> Decision:
     return Decision(
         status=status,
         code=code,
-        clashes=tuple(clashes or ()),
+        taken_fields=tuple(clashes or ()),
         kid=kid,
         user=User(**dict(zip(_USER, user, strict=True))) if code == REPLAYED else None,
     )

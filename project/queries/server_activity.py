@@ -7,7 +7,7 @@ from sqlalchemy import Connection, text
 
 @dataclass(frozen=True, slots=True)
 class ServerActivity:
-    """Sessions, standbys and settings of a server that any role may read."""
+    """Sessions, standbys and settings of a server, as far as every role may read them."""
 
     statement_timeout: str
     """The statement_timeout of this session."""

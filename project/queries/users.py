@@ -34,16 +34,16 @@ _ACCOUNTS_BY_IDENTIFIERS = PreparedStatement("find_accounts", f"{_ACCOUNTS} {_IS
 def find_accounts(database: Database, identifiers: Identifiers) -> list[Account]:
     """Return the users with one of the identifiers: usually one, at most three."""
     values = (identifiers.username, identifiers.phone, identifiers.email)
-    return [_account(row) for row in database.read_statement(_ACCOUNTS_BY_IDENTIFIERS, *values)]
+    return [_to_account(row) for row in database.read_statement(_ACCOUNTS_BY_IDENTIFIERS, *values)]
 
 
 def find_account(database: Database, user_id: UUID) -> Account | None:
     """Return the account of this user, or None."""
     rows = database.read_statement(_ACCOUNT_BY_ID, str(user_id))
-    return _account(rows[0]) if rows else None
+    return _to_account(rows[0]) if rows else None
 
 
-def _account(row: Row) -> Account:
+def _to_account(row: Row) -> Account:
     values = dict(zip(_ACCOUNT, row, strict=True))
     return Account(**values | {"role": Role(values["role"])})
 
@@ -51,7 +51,7 @@ def _account(row: Row) -> Account:
 def find_user(connection: Connection, user_id: UUID) -> UserDetail | None:
     """Return a user with all data except secrets, or None."""
     row = connection.execute(select(*_DETAIL).where(User.id == user_id)).one_or_none()
-    return None if row is None else _detail(row._mapping)
+    return None if row is None else _to_user_detail(row._mapping)
 
 
 def find_users(
@@ -81,17 +81,17 @@ def find_users(
         user_id = parse_id(user_filter.text)
         known = identifier_condition(identifiers) if user_id is None else User.id == user_id
         query = query.where(known if exact else or_(known, text_condition(user_filter.text)))
-    return [_detail(row._mapping) for row in connection.execute(query)]
+    return [_to_user_detail(row._mapping) for row in connection.execute(query)]
 
 
-def _detail(values: Mapping[Any, Any]) -> UserDetail:
+def _to_user_detail(values: Mapping[Any, Any]) -> UserDetail:
     return UserDetail(**{**values, "role": Role(values["role"])})
 
 
 def find_users_by_login(connection: Connection, identifiers: Identifiers) -> list[UserDetail]:
     """Return the users with one of the identifiers."""
     query = select(*_DETAIL).where(identifier_condition(identifiers)).order_by(User.id)
-    return [_detail(row._mapping) for row in connection.execute(query)]
+    return [_to_user_detail(row._mapping) for row in connection.execute(query)]
 
 
 def identifier_condition(identifiers: Identifiers) -> ColumnElement[bool]:

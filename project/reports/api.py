@@ -6,7 +6,7 @@ from flask import Response, abort, url_for
 
 from project.contract.responses import ATTEMPT, ATTEMPT_PAGE, STATS, json_response
 from project.http.guards import api_key_allowed
-from project.presentation.privacy import as_visible
+from project.presentation.privacy import mask_for_reader
 from project.presentation.selection import PARAMETERS, parse_selection_strictly
 from project.reports.routes import bp, read_selection
 from project.runtime import get_runtime
@@ -32,7 +32,7 @@ def attempts() -> Response:
     if page.has_older:
         before, limit = str(page.attempts[-1].id), str(selection.limit)
         following = url_for("reports.attempts") + selection.query(before=before, limit=limit)
-    return json_response(ATTEMPT_PAGE, {"attempts": list(map(as_visible, page.attempts)), "next": following})
+    return json_response(ATTEMPT_PAGE, {"attempts": list(map(mask_for_reader, page.attempts)), "next": following})
 
 
 @bp.get("/api/v1/attempts/<uuid:attempt_id>/")
@@ -43,4 +43,4 @@ def attempt_as_json(attempt_id: UUID) -> Response:
     found = service.find_attempt(get_runtime().read_database, attempt_id)
     if found is None:
         abort(404)
-    return json_response(ATTEMPT, as_visible(found))
+    return json_response(ATTEMPT, mask_for_reader(found))

@@ -11,7 +11,7 @@ from project.database import Database, ReadDatabase
 from project.domain.attempts import AttemptDetail, AttemptFilter, AttemptRow, Outcome
 from project.domain.errors import QueryTimeoutError, SearchTooBroadError
 from project.domain.reports import CodeCount, Report, StatusCount
-from project.presentation.privacy import as_visible
+from project.presentation.privacy import mask_for_reader
 from project.presentation.selection import Selection
 from project.reports.charts import Anomaly, Chart, build_chart, find_anomaly
 from project.services import reports as service
@@ -76,7 +76,7 @@ def get_results(database: Database, selection: Selection) -> Results:
     report, page = _search(database, selection) if _is_scan(selection) else _count(database, selection)
     attempt_filter = report.attempt_filter if report else selection.filter
     if page is not None:
-        page = replace(page, attempts=[as_visible(attempt) for attempt in page.attempts])
+        page = replace(page, attempts=[mask_for_reader(attempt) for attempt in page.attempts])
     if report is None:
         return Results(report=None, page=page)
     facets, newest_id = _facets(database, report), _newest_id(selection, page)
@@ -236,14 +236,14 @@ def find_details(database: ReadDatabase, attempt_id: UUID, selection: Selection)
         selection = selection.over_all_time()
     neighbours = try_query(service.find_neighbours, database, selection.filter, attempt_id)
     newer, older = neighbours or (None, None)
-    visible = as_visible(attempt)
+    visible = mask_for_reader(attempt)
     related = service.find_related(database, attempt)
     details = Details(
         attempt=visible,
         newer=newer,
         older=older,
-        earlier=related.earlier and as_visible(related.earlier),
-        later=related.later and as_visible(related.later),
+        earlier=related.earlier and mask_for_reader(related.earlier),
+        later=related.later and mask_for_reader(related.later),
         is_complete=related.is_complete,
         selection=selection,
     )

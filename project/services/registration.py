@@ -95,8 +95,8 @@ def _result(
 def _credentials(passwords: Passwords, registration: Registration, password: str, decision: Decision) -> Credentials:
     """Return the credentials of the created or replayed user. Raises RefusalError."""
     attempt, new_user = registration.attempt, registration.new_user
-    if decision.clashes:
-        raise IdentifiersTakenError(decision.clashes)
+    if decision.taken_fields:
+        raise IdentifiersTakenError(decision.taken_fields)
     if decision.code == CREATED:
         return Credentials(login=new_user.username, password=password, user=_created(attempt, new_user))
     if decision.user is None:

@@ -19,7 +19,7 @@ NEARLY_FULL = 0.9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceState:
-    """The state of the service as this process sees it, in the terms of its users."""
+    """Whether the service can create users, show statistics and spool attempts, and since when."""
 
     users_unavailable_since: datetime | None
     """Time since which no users can be created; None if they can."""
@@ -39,7 +39,7 @@ class ServiceState:
 
 
 def get_service_state(database: Database, read_database: ReadDatabase, spool: Spool) -> ServiceState:
-    """Return the state of the service in the terms of its users. Does not query PostgreSQL.
+    """Return the state of the service as this process sees it. Does not query PostgreSQL.
 
     Statistics need `database`, in which sessions are verified, and the primary or the replica of `read_database`.
     """

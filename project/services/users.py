@@ -107,9 +107,9 @@ def reset_password(
     if account is None:
         raise RefusalError("not_found")
     password = passwords.derive(key or new_key(), account.username)
-    hashed = passwords.hash_generated(password)
+    password_hash = passwords.hash_generated(password)
     entry = NewEntry.by_user(Action.PASSWORD_RESET, by, user_id, account.username)
-    if not database.write_transaction(_reset_password, user_id, hashed, entry):
+    if not database.write_transaction(_reset_password, user_id, password_hash, entry):
         raise RefusalError("not_found")
     _log("password reset", user_id, by)
     return account.username, password
@@ -134,12 +134,12 @@ def change_password(
     if not passwords.verify(current, account.password_hash):
         raise WrongPasswordError
     check_password(new, user)
-    hashed = passwords.hash_chosen(new)
-    epoch = database.write_transaction(queries.replace_password, account.id, account.password_hash, hashed)
+    password_hash = passwords.hash_chosen(new)
+    epoch = database.write_transaction(queries.replace_password, account.id, account.password_hash, password_hash)
     if epoch is None:
         raise WrongPasswordError
     _log("password changed", account.id, account.id)
-    return replace(account, password_hash=hashed, epoch=epoch)
+    return replace(account, password_hash=password_hash, epoch=epoch)
 
 
 def _change(
@@ -152,8 +152,8 @@ def _change(
     return username
 
 
-def _reset_password(connection: Connection, user_id: UUID, hashed: str, entry: NewEntry) -> str | None:
-    username = queries.reset_password(connection, user_id, hashed)
+def _reset_password(connection: Connection, user_id: UUID, password_hash: str, entry: NewEntry) -> str | None:
+    username = queries.reset_password(connection, user_id, password_hash)
     if username is not None:
         add_entry(connection, entry)
     return username
