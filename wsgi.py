@@ -37,7 +37,7 @@ def main() -> None:
     """Serve until SIGTERM or Ctrl-C."""
     runtime = cast(Runtime, app.extensions["useradd"])
     try:
-        runtime.check()
+        runtime.check_spool()
         if embedded_postgres := app.extensions["embedded_postgres"]:
             embedded_postgres.start()
     except SpoolError as error:

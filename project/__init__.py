@@ -32,7 +32,7 @@ from project.http import (
 from project.presentation import formats
 
 MAX_BODY = 16 * 1024
-"""Maximum size of a request body in bytes; a larger one is refused and recorded."""
+"""Maximum size of a request body in bytes. A larger one is refused with 413 and recorded as an attempt."""
 CONNECT_ARGS: dict[str, str | int] = {
     "connect_timeout": 2,
     "keepalives_idle": 2,
@@ -50,20 +50,23 @@ peer while the service waits, tcp_user_timeout while it sends: a network partiti
 REPLICA_ARGS = CONNECT_ARGS | {"target_session_attrs": "standby"}
 EMBEDDED_HOST = "embedded.invalid"
 EMBEDDED_URL = f"postgresql+psycopg2://{EMBEDDED_HOST}"
-"""Placeholder for the embedded server, whose port is known only after its start."""
-ONE_SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-"""Options of reading transactions: all queries of a transaction see the same snapshot."""
+"""URL that stands for the embedded server, whose port is known only after its start."""
+READ_SNAPSHOT_OPTIONS = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+"""Execution options of engines that only read: all queries of a transaction see the same snapshot."""
 
 
 class ServiceRequest(Request):
-    """A request whose uploaded files stay in memory, because a disk may be frozen."""
+    """A request whose uploaded files stay in memory, because a disk write may block forever."""
 
     def _get_file_stream(self, *_: object, **__: object) -> IO[bytes]:
         return BytesIO()
 
 
 class Service(Flask):
-    """Flask without support for coroutines, which would take time in each request."""
+    """The Flask application: checks hosts before routing, and closes responses if a hook fails.
+
+    It does not support coroutines as views, because that support takes time in each request.
+    """
 
     request_class = ServiceRequest
 
@@ -72,7 +75,7 @@ class Service(Flask):
         return func
 
     def process_response(self, response: Response) -> Response:
-        """Run the hooks; if one raises, close the response, which may hold a permit."""
+        """Run the after_request hooks. If one raises, close the response to free its resources."""
         try:
             return super().process_response(response)
         except BaseException:
@@ -86,17 +89,17 @@ class Service(Flask):
         return super().create_url_adapter(request)
 
 
-def connect_args(url: str, ours: dict[str, str | int]) -> dict[str, str | int]:
-    """Merge the service's connection arguments with options and application name of a URL.
+def connect_args(url: str, service_args: dict[str, str | int]) -> dict[str, str | int]:
+    """Merge the service's connection arguments with `options` and `application_name` of a URL.
 
-    `ours` takes precedence over options of the URL, but not over its application name.
+    `service_args` take precedence over `options` of the URL, but not over its `application_name`.
     """
     query = make_url(url).query
-    theirs = {name: query[name] for name in ("options", "application_name") if name in query}
-    texts = {name: value if isinstance(value, str) else " ".join(value) for name, value in theirs.items()}
-    if "options" in texts:
-        texts["options"] += f" {ours['options']}"
-    return ours | texts
+    found = {name: query[name] for name in ("options", "application_name") if name in query}
+    url_args = {name: value if isinstance(value, str) else " ".join(value) for name, value in found.items()}
+    if "options" in url_args:
+        url_args["options"] += f" {service_args['options']}"
+    return service_args | url_args
 
 
 def create_app(config: Config | None = None) -> Flask:
@@ -119,7 +122,7 @@ def configure(app: Flask, config: Config) -> None:
     pool = {"hide_parameters": True, "max_overflow": 0, "pool_timeout": 0.3, "pool_recycle": 300, "pool_use_lifo": True}
     reading = pool | {
         "pool_size": runtime.READ_CONNECTIONS + runtime.READ_UPKEEP_CONNECTIONS,
-        "execution_options": ONE_SNAPSHOT,
+        "execution_options": READ_SNAPSHOT_OPTIONS,
     }
     replica, migrating = config.database_read_url, config.migrations_database_url or url
     primary = CONNECT_ARGS | {"target_session_attrs": "primary"}
@@ -167,10 +170,10 @@ def register_extensions(app: Flask, config: Config) -> None:
 
 
 def _use_embedded_postgres(engine: Engine, server: EmbeddedPostgres) -> None:
-    """Make an engine start the embedded server at its first connection, because some need none."""
+    """Make an engine start the embedded server when it first connects; some commands never do."""
 
     @event.listens_for(engine, "do_connect")
-    def fill_in(dialect: object, record: object, arguments: list[object], options: dict[str, Any]) -> None:
+    def replace_placeholder(dialect: object, record: object, arguments: list[object], options: dict[str, Any]) -> None:
         if options.get("host") == EMBEDDED_HOST:
             try:
                 options.update(server.start())

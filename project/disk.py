@@ -1,7 +1,7 @@
 """Threads that perform disk operations, so that others can wait for them with a timeout.
 
-A disk that is frozen (by a snapshot, or a lost network disk) may block a system call forever, and such a call cannot be
-interrupted.
+A system call may block forever, and cannot be interrupted, if the disk is frozen for a snapshot or its network
+connection is lost.
 """
 
 import os
@@ -19,7 +19,7 @@ STUCK_S = 2.0
 """Seconds after which a running operation counts as stuck."""
 
 
-def call(work: Callable[[], R], timeout_s: float) -> R:
+def call_with_timeout(work: Callable[[], R], timeout_s: float) -> R:
     """Perform a disk operation in a thread and return its result.
 
     Raises TimeoutError after `timeout_s`. The operation then continues in its thread.
@@ -71,7 +71,7 @@ class Operation:
             self._unfinished.release()
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until the operation has finished or failed (see `error`); return False if too late."""
+        """Wait until the operation has ended (see `error`); return False after `timeout_s`."""
         is_finished = self._unfinished.acquire(timeout=max(0.0, timeout_s))
         if is_finished:
             self._unfinished.release()
@@ -82,7 +82,7 @@ T = TypeVar("T", bound=Operation)
 
 
 class DiskThread(Generic[T]):
-    """A thread that performs operations in order. Operations that wait together form a batch.
+    """A thread that performs operations in order; `work` takes all that are queued at a time.
 
     The thread starts on first use, and again after a fork.
     """
@@ -94,15 +94,15 @@ class DiskThread(Generic[T]):
         self._pid = 0
         self._queue: SimpleQueue[T | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._watch = StuckDetector()
+        self._detector = StuckDetector()
 
     @property
     def is_stuck(self) -> bool:
-        """Whether the disk does not respond."""
-        return self._watch.is_stuck
+        """Whether the current batch has been running for more than STUCK_S."""
+        return self._detector.is_stuck
 
     def put(self, operation: T) -> None:
-        """Queue an operation. If the thread cannot be started, the operation fails."""
+        """Queue an operation. If the thread cannot be started, the operation ends with this error."""
         if self._pid != os.getpid():
             try:
                 self._start()
@@ -113,7 +113,7 @@ class DiskThread(Generic[T]):
         self._queue.put(operation)
 
     def stop(self, timeout_s: float) -> None:
-        """End the thread after the queued operations; wait for its end at most `timeout_s`."""
+        """Perform the queued operations and end the thread; wait for that at most `timeout_s`."""
         with self._start_lock:
             if self._pid == os.getpid() and self._thread:
                 self._pid = 0
@@ -123,27 +123,27 @@ class DiskThread(Generic[T]):
     def _start(self) -> None:
         with self._start_lock:
             if self._pid != os.getpid():
-                self._queue, self._watch = SimpleQueue(), StuckDetector()
+                self._queue, self._detector = SimpleQueue(), StuckDetector()
                 self._thread = threading.Thread(
-                    target=self._run, args=(self._queue, self._watch), name=self._name, daemon=True
+                    target=self._run, args=(self._queue, self._detector), name=self._name, daemon=True
                 )
                 self._thread.start()
                 self._pid = os.getpid()
 
-    def _run(self, queue: "SimpleQueue[T | None]", watch: StuckDetector) -> None:
+    def _run(self, queue: "SimpleQueue[T | None]", detector: StuckDetector) -> None:
         operation = queue.get()
         while operation is not None:
             batch = [operation]
             while not queue.empty() and (operation := queue.get()) is not None:
                 batch.append(operation)
             try:
-                with watch:
+                with detector:
                     self._work(batch)
             except Exception as error:
-                for one in batch:
-                    one.error = one.error or error
-            for one in batch:
-                one.finish()
+                for failed in batch:
+                    failed.error = failed.error or error
+            for ended in batch:
+                ended.finish()
             if operation is not None:
-                del batch, one
+                del batch, ended
                 operation = queue.get()

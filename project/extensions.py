@@ -11,7 +11,7 @@ from project.models import Base
 
 
 class SessionLoginManager(LoginManager):  # type: ignore[misc]  # Flask-Login has no types
-    """Flask-Login without "remember me", which would read the session in every API request."""
+    """A login manager without the remember-me cookie, which costs a session read per request."""
 
     def _update_remember_cookie(self, response: Response) -> Response:
         return response

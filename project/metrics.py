@@ -11,17 +11,20 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-Read = Callable[[], float]
+ReadValue = Callable[[], float]
+"""Returns the current value of a series in this process."""
 Labels = dict[str, str]
 Combine = Callable[[Iterator[float]], float]
+"""Combines the values of a series in all processes, for example with sum() or max()."""
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 3.6)
-"""Upper bounds of the histogram buckets in seconds. The last one is the promised maximum response time (promise P1)."""
+"""Upper bounds of the histogram buckets in seconds. The last one is the promised maximum of the response time."""
 FRESH_S = 30
 """A process that has not updated its row for this many seconds counts as dead or stuck."""
 _CELLS = 2048
-"""Number of cells of a row. Unused cells take no memory, because the kernel allocates pages on first use."""
+"""Number of 8-byte cells of a row. Unused ones take no memory: the kernel allocates pages on first use."""
 _HEARTBEAT, _STARTS = 0, 1
+"""Cells of a row with the time of its last update by time.monotonic(), and the number of processes that used it."""
 
 
 @dataclass(slots=True)
@@ -35,39 +38,39 @@ class _Family:
 
 
 class _Series:
-    __slots__ = ("_at", "_metrics")
+    __slots__ = ("_cell", "_metrics")
 
-    def __init__(self, metrics: "Metrics", at: int) -> None:
+    def __init__(self, metrics: "Metrics", cell: int) -> None:
         self._metrics = metrics
-        self._at = at
+        self._cell = cell
 
 
 class Counter(_Series):
-    """A counter, which only increases."""
+    """A Prometheus counter, which only increases."""
 
     __slots__ = ()
 
     def add(self, number: float = 1) -> None:
         metrics = self._metrics
         with metrics.lock:
-            metrics.cells[metrics.row + self._at] += number
+            metrics.cells[metrics.row + self._cell] += number
 
 
 class Histogram(_Series):
-    """A histogram of durations."""
+    """A Prometheus histogram of durations in seconds, with the buckets BUCKETS_S."""
 
     __slots__ = ()
 
     def observe(self, seconds: float) -> None:
         metrics = self._metrics
         with metrics.lock:
-            at = metrics.row + self._at
-            metrics.cells[at] += seconds
-            metrics.cells[at + 1 + bisect_left(BUCKETS_S, seconds)] += 1
+            cell = metrics.row + self._cell
+            metrics.cells[cell] += seconds
+            metrics.cells[cell + 1 + bisect_left(BUCKETS_S, seconds)] += 1
 
 
 class Metrics:
-    """The metrics of `rows` processes. Register the series before the first fork."""
+    """The metrics of up to `rows` worker processes. Register all series before the first fork."""
 
     def __init__(self, rows: int) -> None:
         self.cells = memoryview(mmap.mmap(-1, rows * _CELLS * 8)).cast("d")
@@ -77,29 +80,31 @@ class Metrics:
         self._rows = rows
         self._used = 2
         self._families: dict[str, _Family] = {}
-        self._gauges: list[tuple[int, Read]] = []
-        self._followed: list[tuple[Counter, Read]] = []
+        self._gauges: list[tuple[int, ReadValue]] = []
+        self._polled_counters: list[tuple[Counter, ReadValue]] = []
         self._last_values: dict[Counter, float] = {}
         self._update_lock = threading.Lock()
 
-    def counter(self, name: str, description: str, labels: Labels | None = None, read: Read | None = None) -> Counter:
-        """Register a counter. If `read` is given, update() adds the increase of its result."""
+    def counter(
+        self, name: str, description: str, labels: Labels | None = None, read: ReadValue | None = None
+    ) -> Counter:
+        """Register a counter. If `read` is given, update() adds the increase of its value."""
         counter = Counter(self, self._register(name, "counter", description, labels, 1))
         if read:
-            self._followed.append((counter, read))
+            self._polled_counters.append((counter, read))
         return counter
 
     def histogram(self, name: str, description: str, labels: Labels | None = None) -> Histogram:
         return Histogram(self, self._register(name, "histogram", description, labels, len(BUCKETS_S) + 2))
 
     def gauge(
-        self, name: str, description: str, read: Read, labels: Labels | None = None, combine: Combine = sum
+        self, name: str, description: str, read: ReadValue, labels: Labels | None = None, combine: Combine = sum
     ) -> None:
-        """Register a gauge. `read` must not block; `combine` combines the values of all processes."""
+        """Register a gauge. `read` must not block."""
         self._gauges.append((self._register(name, "gauge", description, labels, 1, combine), read))
 
     def attach(self, worker: int) -> None:
-        """Use the row of this worker from now on. Call once in each forked process."""
+        """Make this process write to row `worker`. Call once in each forked process."""
         self.row = worker * _CELLS
         self.cells[self.row + _STARTS] += 1
         self.update()
@@ -107,33 +112,33 @@ class Metrics:
     def update(self) -> None:
         """Write the values of gauges, and of counters with `read`, to the row of this process."""
         with self._update_lock:
-            for at, read in self._gauges:
-                self.cells[self.row + at] = read()
-            for counter, read in self._followed:
+            for cell, read in self._gauges:
+                self.cells[self.row + cell] = read()
+            for counter, read in self._polled_counters:
                 value = read()
                 counter.add(value - self._last_values.get(counter, 0))
                 self._last_values[counter] = value
             self.cells[self.row + _HEARTBEAT] = time.monotonic()
 
     @property
-    def running(self) -> int:
-        """Number of processes that have updated their row recently."""
+    def running_workers(self) -> int:
+        """Number of processes that have updated their row within FRESH_S."""
         return len(self._fresh_rows())
 
     @property
-    def expected(self) -> int:
+    def expected_workers(self) -> int:
         """Configured number of processes."""
         return self._rows
 
     @property
-    def replaced(self) -> int:
+    def replaced_workers(self) -> int:
         """Number of processes that died and were replaced."""
         return int(sum(max(0, self.cells[row + _STARTS] - 1) for row in self._all_rows()))
 
     def value(self, name: str, **labels: str) -> float:
-        """Return the value of a series, combined over all processes."""
+        """Return the value of the series with these labels, combined over all processes."""
         family = self._families[name]
-        return self._combine(family, next(at for have, at in family.series if have == labels))
+        return self._combine(family, next(cell for have, cell in family.series if have == labels))
 
     def text(self) -> str:
         """Return all metrics in the Prometheus text exposition format, 0.0.4."""
@@ -143,11 +148,11 @@ class Metrics:
         self, name: str, kind: str, description: str, labels: Labels | None, size: int, combine: Combine = sum
     ) -> int:
         family = self._families.setdefault(name, _Family(name, kind, description, combine))
-        at, self._used = self._used, self._used + size
+        cell, self._used = self._used, self._used + size
         if self._used > _CELLS:
             raise ValueError("too many series for a row")
-        family.series.append((labels or {}, at))
-        return at
+        family.series.append((labels or {}, cell))
+        return cell
 
     def _all_rows(self) -> range:
         return range(0, self._rows * _CELLS, _CELLS)
@@ -156,34 +161,35 @@ class Metrics:
         since = time.monotonic() - FRESH_S
         return [row for row in self._all_rows() if self.cells[row + _HEARTBEAT] > since]
 
-    def _combine(self, family: _Family, at: int) -> float:
-        """Combine a series over all rows, or a gauge over the rows that were updated recently."""
+    def _combine(self, family: _Family, cell: int) -> float:
+        """Combine a series over all rows; a gauge only over rows that were updated within FRESH_S."""
         rows = self._fresh_rows() if family.kind == "gauge" else self._all_rows()
-        return family.combine(self.cells[row + at] for row in rows) if rows else 0
+        return family.combine(self.cells[row + cell] for row in rows) if rows else 0
 
     def _lines(self, family: _Family) -> Iterator[str]:
         yield from header_lines(family.name, family.kind, family.description)
-        for labels, at in family.series:
+        for labels, cell in family.series:
             if family.kind == "histogram":
-                yield from self._buckets(family, labels, at)
+                yield from self._buckets(family, labels, cell)
             else:
-                yield sample_line(family.name, labels, self._combine(family, at))
+                yield sample_line(family.name, labels, self._combine(family, cell))
 
-    def _buckets(self, family: _Family, labels: Labels, at: int) -> Iterator[str]:
+    def _buckets(self, family: _Family, labels: Labels, cell: int) -> Iterator[str]:
         total = 0.0
-        for cell, limit in enumerate((*map(str, BUCKETS_S), "+Inf"), at + 1):
-            total += self._combine(family, cell)
+        for bucket, limit in enumerate((*map(str, BUCKETS_S), "+Inf"), cell + 1):
+            total += self._combine(family, bucket)
             yield sample_line(f"{family.name}_bucket", labels | {"le": limit}, total)
-        yield sample_line(f"{family.name}_sum", labels, self._combine(family, at))
+        yield sample_line(f"{family.name}_sum", labels, self._combine(family, cell))
         yield sample_line(f"{family.name}_count", labels, total)
 
 
 def header_lines(name: str, kind: str, description: str) -> Iterator[str]:
+    """Yield the lines HELP and TYPE of a metric; `kind` is `counter`, `gauge` or `histogram`."""
     yield f"# HELP {name} {description}"
     yield f"# TYPE {name} {kind}"
 
 
 def sample_line(name: str, labels: Labels, value: float) -> str:
-    """Return the line of a series. Label values are constants and need no escaping."""
+    """Return a sample in the text exposition format. Label values must not need escaping."""
     text = ",".join(f'{key}="{label}"' for key, label in labels.items())
     return f"{name}{{{text}}} {value:.15g}" if text else f"{name} {value:.15g}"

@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 
 from config import Config
 from project.database import Database, ReadDatabase, install_host_failover
-from project.disk import call
+from project.disk import call_with_timeout
 from project.domain.passwords import Passwords, Secret
 from project.domain.rate_limits import UseraddLimits
 from project.extensions import db
@@ -22,16 +22,16 @@ from project.spool import NO_RESPONSE, Spool, SpoolError
 CONNECTIONS, READ_CONNECTIONS = 5, 2
 UPKEEP_CONNECTIONS, READ_UPKEEP_CONNECTIONS = 3, 1
 """Additional connections for upkeep, so that probes, drains and maintenance of tables do not wait for each other."""
-READ_PERMITS, READ_QUEUE, SPARE_THREADS = 3, 3, 2
+READ_PERMITS, READ_MAX_WAITING, SPARE_THREADS = 3, 3, 2
 """Maximum numbers of threads that read statistics and that wait to do so, and number of threads that remain free for
 health checks and refusals."""
 
 REPLICA_SHARE = 0.75
 """Share of a request's deadline for the replica, so that time remains to query the primary if the replica fails."""
 OPEN_S = 10.0
-"""Seconds to wait for the disk of DATA_DIR at the start."""
+"""Seconds to wait for the disk of DATA_DIR when the service starts."""
 STOP_S = 2.0
-"""Seconds in which upkeep may finish its current jobs at a stop."""
+"""Seconds in which upkeep may finish its current jobs when the service stops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,33 +50,33 @@ class Runtime:
     upkeep: Upkeep
     activity: Activity
     metrics: Metrics
-    on_line: list[Callable[[str, float], None]] = field(default_factory=list)
-    """Callbacks for each line of a bulk request, with its code and duration in seconds."""
+    on_bulk_line: list[Callable[[str, float], None]] = field(default_factory=list)
+    """Callbacks for each line of a bulk request: take its code and its duration in seconds."""
     on_start: list[Callable[[], None]] = field(default_factory=list)
     """Callbacks before this process serves its first request."""
     on_stop: list[Callable[[], None]] = field(default_factory=list)
     """Callbacks after the last response of this process, called in reverse order."""
 
-    def check(self) -> None:
-        """Check that the spool is usable. Raises SpoolError with a message for the operator."""
+    def check_spool(self) -> None:
+        """Check that the spool can be opened. Raises SpoolError with a message for the operator."""
         try:
-            call(self.spool.open, OPEN_S)
+            call_with_timeout(self.spool.open, OPEN_S)
         except TimeoutError:
             raise SpoolError(NO_RESPONSE) from None
         self.spool.close()
 
     def start(self, worker: int) -> None:
-        """Run the `on_start` callbacks, attach to the metrics as `worker`, and start the upkeep."""
-        for start in self.on_start:
-            start()
+        """Run the `on_start` callbacks, claim row `worker` of the metrics, and start the upkeep."""
+        for callback in self.on_start:
+            callback()
         self.metrics.attach(worker)
         self.upkeep.ensure_running()
 
     def stop(self) -> None:
         """Stop the upkeep, then run the `on_stop` callbacks in reverse order. Keep spooled records."""
         self.upkeep.stop(STOP_S)
-        for stop in reversed(self.on_stop):
-            stop()
+        for callback in reversed(self.on_stop):
+            callback()
 
 
 def init_app(app: Flask, config: Config) -> None:
@@ -90,7 +90,7 @@ def init_app(app: Flask, config: Config) -> None:
         engines[None],
         config.request_deadline_s,
         name="writing",
-        permits=config.threads - READ_PERMITS - READ_QUEUE - SPARE_THREADS,
+        permits=config.threads - READ_PERMITS - READ_MAX_WAITING - SPARE_THREADS,
         connections=CONNECTIONS,
     )
     read_database = _read_database(engines["reading"], config.request_deadline_s, "reading")
@@ -124,7 +124,7 @@ def get_runtime(app: Flask | None = None) -> Runtime:
 
 
 _current_app: Callable[[], Flask] = current_app._get_current_object  # type: ignore[attr-defined]
-"""Returns the application itself, because each access through Flask's proxy takes 0.25 µs."""
+"""Returns the application instead of the proxy current_app, which adds 0.25 µs to each attribute access."""
 
 
 def _read_database(engine: Engine, deadline_s: float, name: str) -> ReadDatabase:
@@ -134,6 +134,6 @@ def _read_database(engine: Engine, deadline_s: float, name: str) -> ReadDatabase
         name=name,
         permits=READ_PERMITS,
         connections=READ_CONNECTIONS,
-        queue=READ_QUEUE,
+        max_waiting=READ_MAX_WAITING,
         is_spare=name == "replica",
     )

@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from project.disk import DiskThread, Operation, StuckDetector, call
+from project.disk import DiskThread, Operation, StuckDetector, call_with_timeout
 
 
 class Undelivered(NamedTuple):
@@ -47,7 +47,9 @@ Deliver = Callable[[list[str]], Undelivered]
 QUOTA = 64 * 1024 * 1024
 """Maximum size of a folder's records in bytes: about 150,000 attempts."""
 SEGMENT_BYTES = 4 * 1024 * 1024
-BATCH = 200
+"""Size after which a segment is closed and the next one is started."""
+DRAIN_BATCH = 200
+"""Maximum number of records that a drain delivers at a time."""
 SLOT_BYTES, SLOT_COUNT = 4096, 256
 """Size and number of slots for intents. A slot is one memory page, so that writing it is atomic."""
 INTENT_S, APPEND_S, CLOSE_S = 0.1, 10.0, 1.0
@@ -59,7 +61,7 @@ _SEGMENT_NAME = re.compile(r"\d{13}\.log")
 
 
 class SpoolError(Exception):
-    """A record could not be stored. The message contains the reason."""
+    """The spool cannot store a record or cannot be used. The message contains the reason."""
 
 
 class QuotaError(SpoolError):
@@ -67,25 +69,25 @@ class QuotaError(SpoolError):
 
 
 class AppendOperation(Operation):
-    """An operation that stores a record."""
+    """A disk operation that appends a record to a segment."""
 
     __slots__ = ("is_abandoned", "line")
 
     def __init__(self, record: str) -> None:
         super().__init__()
-        self.line = _framed(record)
+        self.line = _encode_line(record)
         self.is_abandoned = False
         """Whether the requesting thread no longer waits for the operation."""
 
 
 class Intent(Operation):
-    """An intent, and the operation that writes its record to a slot."""
+    """The record of a request in progress, and the disk operation that writes it to a slot."""
 
     __slots__ = ("folder", "line", "slot")
 
     def __init__(self, record: str) -> None:
         super().__init__()
-        self.line = _framed(record)
+        self.line = _encode_line(record)
         self.folder: Folder | None = None
         self.slot: int | None = None
 
@@ -121,10 +123,10 @@ class Spool:
         self.lost = 0
         """Number of records that this process could not store."""
         self.status = SpoolStatus()
-        """Totals of all folders at the last call of check()."""
+        """Totals of all folders at the last call of check(); zeros before."""
 
     def open(self) -> "Folder":
-        """Return the folder of this process; claim a folder if it has none. Raises SpoolError."""
+        """Return the folder of this process; claim a free one first if needed. Raises SpoolError."""
         with self._lock:
             if self._pid != os.getpid():
                 self._own = None
@@ -145,9 +147,9 @@ class Spool:
             raise
 
     def write_intent(self, record: str) -> Intent | None:
-        """Store an intent with this record; return None if the disk is unusable.
+        """Write a record to a slot until clear_intent(); return None if the disk is unusable.
 
-        Waits for the disk at most INTENT_S. A slower disk stores the intent later.
+        Waits for the disk at most INTENT_S. A slower disk writes the record later.
         """
         if self.problem:
             return None
@@ -157,7 +159,7 @@ class Spool:
         return intent
 
     def clear_intent(self, intent: Intent) -> None:
-        """Delete an intent; wait for the disk at most INTENT_S."""
+        """Delete the record of an intent from its slot; wait for the disk at most INTENT_S."""
         clearing = _ClearOperation(intent)
         self._intents.put(clearing)
         if not self.is_stuck:
@@ -170,7 +172,7 @@ class Spool:
 
     @property
     def problem(self) -> str | None:
-        """The known reason why records cannot be stored now, or None."""
+        """The reason why records cannot be stored, by the last use of the disk, or None."""
         return NO_RESPONSE if self.is_stuck else self._problem
 
     @property
@@ -194,23 +196,23 @@ class Spool:
             except SpoolError as error:
                 self._problem = str(error)
             except OSError as error:
-                self._problem = _failure(error)
+                self._problem = _failure_message(error)
         return self._problem
 
     def drain(self, deliver: Deliver) -> int:
-        """Deliver the records of this process; return the number that left the spool.
+        """Deliver the records of this process; return the number that were delivered or rejected.
 
         Exceptions of `deliver` propagate.
         """
         return self.open().drain(deliver)
 
     def drain_orphans(self, deliver: Deliver) -> int:
-        """Deliver the records of dead processes; return the number that left the spool.
+        """Deliver the records of dead processes; return the number that were delivered or rejected.
 
         Exceptions of `deliver` propagate.
         """
         drained = 0
-        for path in _folders(self.root):
+        for path in _list_folders(self.root):
             folder = None
             with suppress(OSError):  # the records of an unusable folder are kept
                 folder = Folder.claim(path, self._quota)
@@ -226,7 +228,7 @@ class Spool:
         for thread in (self._records, self._intents):
             thread.stop(CLOSE_S)
         with suppress(TimeoutError):
-            call(self._release, CLOSE_S)
+            call_with_timeout(self._release, CLOSE_S)
 
     def _release(self) -> None:
         with self._lock:
@@ -291,23 +293,23 @@ class Folder:
         self._draining = threading.Lock()
         self._is_closed = False
         self._active: _Segment | None = None
-        self._newest = max((int(segment.stem) for segment in _segments(path)), default=0)
-        self._adopt_next()
-        self.size = sum(segment.stat().st_size for segment in _segments(path))
+        self._newest = max((int(segment.stem) for segment in _list_segments(path)), default=0)
+        self._recover_next()
+        self.size = sum(segment.stat().st_size for segment in _list_segments(path))
         """Size of the stored records in bytes."""
         self._has_next = False
         self._free_slots = deque(range(SLOT_COUNT))
         with ExitStack() as opened:  # on an error, as the service tries again twice a second
-            self._probe_fd = _open(path / "probe", os.O_WRONLY | os.O_CREAT, opened)
-            self._intents = _open(path / "intents", os.O_RDWR | os.O_CREAT, opened)
+            self._probe_fd = _open_file(path / "probe", os.O_WRONLY | os.O_CREAT, opened)
+            self._intents = _open_file(path / "intents", os.O_RDWR | os.O_CREAT, opened)
             with suppress(OSError):  # without disk space the first record will report it
                 self._prepare_next()
-            self._recover()
+            self._recover_intents()
             opened.pop_all()
 
     @classmethod
     def claim(cls, path: Path, quota: int = QUOTA) -> "Folder | None":
-        """Claim a folder, creating it if needed; return None if it has an owner. Raises OSError."""
+        """Lock a folder, creating it if needed; None if another process owns it. Raises OSError."""
         path.mkdir(mode=0o700, exist_ok=True)
         lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -334,10 +336,10 @@ class Folder:
         with self._lock:
             for record in records:
                 try:
-                    segment = self._segment_for(len(record.line))
+                    segment = self._get_segment(len(record.line))
                     segment.write(record.line)
                 except OSError as error:
-                    record.error = SpoolError(_failure(error))
+                    record.error = SpoolError(_failure_message(error))
                 except SpoolError as error:
                     record.error = error
                 else:
@@ -349,10 +351,10 @@ class Folder:
                 segment.sync(sizes[segment])
             except OSError as error:
                 for record in records_in_it:
-                    record.error = SpoolError(_failure(error))
+                    record.error = SpoolError(_failure_message(error))
 
     def write_intent(self, line: bytes) -> int | None:
-        """Write a line to a slot and return the slot, or None if that is impossible."""
+        """Write a line to a free slot; return its number, or None if that is impossible."""
         if len(line) > SLOT_BYTES or not self._free_slots:
             return None
         slot = self._free_slots.popleft()
@@ -364,7 +366,7 @@ class Folder:
         return slot
 
     def clear_intent(self, slot: int) -> None:
-        """Clear a slot."""
+        """Erase a slot, so that it can be used again."""
         with suppress(OSError):  # the folder may be closed
             self._write_slot(slot, b"\0")
         self._free_slots.append(slot)
@@ -374,7 +376,10 @@ class Folder:
             os.pwrite(self._intents, content, slot * SLOT_BYTES)
 
     def probe(self, *, is_durable: bool) -> None:
-        """Write a page, flush it if `is_durable`, and prepare the next segment. Raises OSError."""
+        """Write to `probe`, with fdatasync if `is_durable`; create the next segment.
+
+        Raises OSError.
+        """
         os.pwrite(self._probe_fd, bytes(SLOT_BYTES), 0)
         if is_durable:
             os.fdatasync(self._probe_fd)
@@ -383,34 +388,34 @@ class Folder:
             self._prepare_next()
 
     def drain(self, deliver: Deliver) -> int:
-        """Deliver records, oldest first, and delete their segments; return the number that left it.
+        """Deliver all records, oldest first; return the number that were delivered or rejected.
 
-        Exceptions of `deliver` propagate.
+        Deletes their segments. Rejected records go to quarantine.log. Exceptions of `deliver` propagate.
         """
         with self._draining:
             if not self._has_next:
                 self._prepare_next()
             with self._lock:
                 sealed, self._active = self._active, None
-                segments = _segments(self._path)
+                segments = _list_segments(self._path)
             if sealed is not None:
                 sealed.close()
             return sum(self._drain(path, deliver) for path in segments)
 
     def _drain(self, path: Path, deliver: Deliver) -> int:
         content = path.read_bytes()
-        good, bad = _parse(content)
+        good, bad = _split_lines(content)
         postponed: list[str] = []
-        for start in range(0, len(good), BATCH):
-            undelivered = deliver(good[start : start + BATCH])
-            bad += [_framed(record) for record in undelivered.rejected]
+        for start in range(0, len(good), DRAIN_BATCH):
+            undelivered = deliver(good[start : start + DRAIN_BATCH])
+            bad += [_encode_line(record) for record in undelivered.rejected]
             postponed += undelivered.postponed
         if postponed and len(postponed) == len(good) and not bad:
             return 0
         self._quarantine(bad)
-        remainder = b"".join(map(_framed, postponed))
+        remainder = b"".join(map(_encode_line, postponed))
         if remainder:
-            _replace(path, remainder)
+            _replace_content(path, remainder)
         else:
             path.unlink()
         self._prepare_next()
@@ -432,7 +437,7 @@ class Folder:
             self._active.close()
             self._active = None
 
-    def _segment_for(self, length: int) -> "_Segment":
+    def _get_segment(self, length: int) -> "_Segment":
         """Return the segment for a line of `length` bytes. Raises OSError or SpoolError."""
         if self._is_closed:
             raise SpoolError(f"{self._path} was released")
@@ -461,14 +466,14 @@ class Folder:
         if is_new:
             self._has_next = True
 
-    def _adopt_next(self) -> None:
-        """Rename `next` to a segment if it has records: a machine crash can undo a rename."""
+    def _recover_next(self) -> None:
+        """Make `next` a segment if it has records, because a machine crash can undo a rename."""
         path = self._path / "next"
         if path.exists() and path.stat().st_size:
             self._newest = max(self._newest + 1, time.time_ns() // 1_000_000)
             path.rename(self._path / f"{self._newest:013}.log")
 
-    def _recover(self) -> None:
+    def _recover_intents(self) -> None:
         """Store the records of a dead owner's intents; clear the slots of those that are stored."""
         size = SLOT_BYTES * SLOT_COUNT
         content = os.pread(self._intents, size, 0)
@@ -479,7 +484,7 @@ class Folder:
         for slot in slots:
             self._free_slots.remove(slot)
             with suppress(OSError):
-                good, bad = _parse(content[slot * SLOT_BYTES : (slot + 1) * SLOT_BYTES].partition(b"\n")[0])
+                good, bad = _split_lines(content[slot * SLOT_BYTES : (slot + 1) * SLOT_BYTES].partition(b"\n")[0])
                 self._quarantine(bad)
                 recovered.append((slot, AppendOperation(good[0]) if good else None))
         records = [record for _, record in recovered if record]
@@ -548,7 +553,7 @@ class _Segment:
 
 @dataclass(frozen=True, slots=True)
 class SpoolStatus:
-    """The totals of all folders of a spool."""
+    """The totals of all folders of a spool: numbers of records and bytes, age, damaged lines."""
 
     records: int = 0
     bytes: int = 0
@@ -556,7 +561,7 @@ class SpoolStatus:
     """Unix timestamp of the start of the oldest segment; None if there is none."""
     quarantined: int = 0
     files: Mapping[Path, tuple[int, int]] = field(default_factory=dict, compare=False, repr=False)
-    """Path of a file -> its size and number of lines, for the next call of read_status()."""
+    """Path of a file -> its size in bytes and number of lines, for the next call of read_status()."""
 
 
 def read_status(root: Path, last: SpoolStatus | None = None) -> SpoolStatus:
@@ -565,11 +570,11 @@ def read_status(root: Path, last: SpoolStatus | None = None) -> SpoolStatus:
     files: dict[Path, tuple[int, int]] = {}
     records = size = quarantined = 0
     oldest: float | None = None
-    for folder in _folders(root):
+    for folder in _list_folders(root):
         path = folder / "quarantine.log"
         files[path] = _count_lines(path, known)
         quarantined += files[path][1]
-        for path in _segments(folder):
+        for path in _list_segments(folder):
             files[path] = length, lines = _count_lines(path, known)
             if length:
                 records += lines
@@ -580,7 +585,7 @@ def read_status(root: Path, last: SpoolStatus | None = None) -> SpoolStatus:
 
 
 def _count_lines(path: Path, known: Mapping[Path, tuple[int, int]]) -> tuple[int, int]:
-    """Return size and number of lines of a file; zeros if it no longer exists."""
+    """Return the size in bytes and the number of lines of a file; zeros if it does not exist."""
     length, lines = known.get(path, (0, 0))
     try:
         with path.open("rb") as file:
@@ -594,28 +599,29 @@ def _count_lines(path: Path, known: Mapping[Path, tuple[int, int]]) -> tuple[int
     return length + len(added), lines + added.count(b"\n")
 
 
-def _folders(root: Path) -> Iterator[Path]:
+def _list_folders(root: Path) -> Iterator[Path]:
     return (path for path in sorted(root.glob("[0-9][0-9][0-9]")) if path.is_dir())
 
 
-def _segments(folder: Path) -> list[Path]:
+def _list_segments(folder: Path) -> list[Path]:
     """Return the segments of a folder, oldest first."""
     return sorted(path for path in folder.iterdir() if _SEGMENT_NAME.fullmatch(path.name))
 
 
-def _framed(record: str) -> bytes:
+def _encode_line(record: str) -> bytes:
+    """Return the line of a record: its CRC-32 in hexadecimal, a space, and the record."""
     data = record.encode()
     return b"%08x %s\n" % (zlib.crc32(data), data)
 
 
-def _parse(content: bytes) -> tuple[list[str], list[bytes]]:
+def _split_lines(content: bytes) -> tuple[list[str], list[bytes]]:
     """Split content into valid records, and lines that are damaged or incomplete."""
     good: list[str] = []
     bad: list[bytes] = []
     for line in content.split(b"\n"):
         if not line:
             continue
-        record = _checked_record(line)
+        record = _decode_line(line)
         if record is None:
             bad.append(line + b"\n")
         else:
@@ -623,7 +629,7 @@ def _parse(content: bytes) -> tuple[list[str], list[bytes]]:
     return good, bad
 
 
-def _checked_record(line: bytes) -> str | None:
+def _decode_line(line: bytes) -> str | None:
     """Return the record in a line, or None if the line is damaged."""
     checksum, _, data = line.partition(b" ")
     if checksum != b"%08x" % zlib.crc32(data):
@@ -634,18 +640,18 @@ def _checked_record(line: bytes) -> str | None:
         return None
 
 
-def _open(path: Path, flags: int, opened: ExitStack) -> int:
+def _open_file(path: Path, flags: int, opened: ExitStack) -> int:
     """Open a file; register it with `opened` to be closed."""
     descriptor = os.open(path, flags, 0o600)
     opened.callback(os.close, descriptor)
     return descriptor
 
 
-def _failure(error: OSError) -> str:
+def _failure_message(error: OSError) -> str:
     return f"the spool's disk failed: {error.strerror}"
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _replace_content(path: Path, content: bytes) -> None:
     """Replace the content of a file atomically."""
     draft = path.with_suffix(".draft")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:

@@ -148,7 +148,7 @@ def _limit(group: list[BulkLine]) -> None:
 def _count(runtime: Runtime, group: list[BulkLine]) -> None:
     """Count lines for metrics; refund replays and count conflicts for the rate limits."""
     for line in group:
-        for count in runtime.on_line:
+        for count in runtime.on_bulk_line:
             count(line.code, time.monotonic() - line.attempt.started)
     rate_limits.refund_users(sum(line.credentials is not None and line.credentials.replayed for line in group))
     rate_limits.record_conflicts(sum(line.problem is not None and line.problem.status == 409 for line in group))

@@ -21,7 +21,7 @@ from project.cli.help_texts import N_, help_text
 from project.cli.server_checks import check_server
 from project.cli.startup import check_access, check_encoding, check_secrets, check_tables, known_revisions
 from project.database import QueryError
-from project.disk import call
+from project.disk import call_with_timeout
 from project.domain.errors import DatabaseUnavailableError
 from project.domain.rate_limits import Hit, RateLimit
 from project.http.translations import gettext
@@ -155,7 +155,7 @@ def _check_files(folder: Path, spool: Path) -> list[Finding]:
         check = partial(
             copy_context().run, lambda: [*_check_secret_files(folder), *_check_disk(folder), *_check_spool(spool)]
         )
-        return call(check, DISK_TIMEOUT_S)
+        return call_with_timeout(check, DISK_TIMEOUT_S)
     except TimeoutError:
         remedy = gettext(
             "end its snapshot, or check its disk or network: until then attempts that fail are in the log only"

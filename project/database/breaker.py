@@ -6,12 +6,13 @@ import time
 log = logging.getLogger(__name__)
 
 LATE_S = 1.0
-"""Seconds after which a check that got no response counts as an outage, although the breaker is closed."""
+"""Seconds after which a check without an answer counts as an outage, although the breaker is still closed."""
 
 
 class Breaker:
-    """A circuit breaker that is closed by a background probe, never by a request.
+    """A circuit breaker that only the upkeep closes, never a request.
 
+    The upkeep checks with a read whether PostgreSQL answers, and probes with a write whether it can commit again.
     The breaker opens if a transaction has failed after all retries and no other transaction has succeeded since it
     started, so that a single stuck connection does not open the breaker. Uses the monotonic clock. Thread-safe without
     a lock, because each field is assigned atomically.
@@ -44,7 +45,7 @@ class Breaker:
         return max(self._last_success, self._last_check)
 
     def begin_check(self) -> float:
-        """Record that a check begins; return the time by time.monotonic()."""
+        """Record that a check begins; return the current time by time.monotonic()."""
         self._check_began = began = time.monotonic()
         return began
 

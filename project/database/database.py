@@ -64,8 +64,8 @@ class QueryError(Exception):
 class Database:
     """A connection pool with admission control, deadline, retries and a circuit breaker.
 
-    At most `permits` threads are admitted at a time and `queue` more may wait, so that waiting for PostgreSQL does not
-    occupy all threads of the process. At most `connections` of the admitted threads use a connection at a time; the
+    At most `permits` threads are admitted at a time and `max_waiting` more may wait, so that slow queries do not occupy
+    all threads of the process. At most `connections` of the admitted threads use a connection at a time; the
     pool of `engine` has more connections for run_once() and check(), which need no permit. With `is_spare`,
     transactions are not retried while the server is unavailable, because the caller falls back to another database.
     """
@@ -81,20 +81,20 @@ class Database:
         name: str,
         permits: int,
         connections: int,
-        queue: int | None = None,
+        max_waiting: int | None = None,
         is_spare: bool = False,
     ) -> None:
         self._engine = engine
         event.listen(engine, "checkin", _close_unless_idle)
         self._deadline_s = deadline_s
-        self._permits = FairSemaphore(permits, queue)
+        self._permits = FairSemaphore(permits, max_waiting)
         self._connections = FairSemaphore(connections)
         self._misconfigured_logged_at = -math.inf
-        self.connections = connections
+        self.max_connections = connections
         self._is_spare = is_spare
         self._groups: dict[str, GroupCommit] = {}
         self.pending_writers = PendingWriters()
-        """The threads that will soon call write_member(); callers enter it when they begin to prepare the member."""
+        """The threads that will soon call write_member(). Callers use it as a context manager while they prepare it."""
         self.breaker = Breaker(name)
 
     @property
@@ -116,14 +116,14 @@ class Database:
         whether it was, OverloadedError if too many threads are waiting, and QueryError.
         """
 
-        def once(commit: "_CommitState") -> T:
+        def try_once(commit: "_CommitState") -> T:
             with self._engine.connect() as connection, connection.begin() as transaction:
                 result = work(connection, *args, **kwargs)
                 commit.is_started = True
                 transaction.commit()
             return result
 
-        return self._run(getattr(work, "__name__", "transaction"), partial(self._retry, once))
+        return self._run(getattr(work, "__name__", "transaction"), partial(self._retry, try_once))
 
     def read_transaction(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work`, which only reads, in a transaction and retry it on outages.
@@ -142,7 +142,7 @@ class Database:
         return self._run_autocommit(statement.name, partial(statement.run, values=values))
 
     def write_member(self, statement: PreparedStatement, member: Member) -> Row:
-        """Execute a statement for a member and return its row.
+        """Execute a statement for one member of a group commit; return the member's row.
 
         Concurrent calls share a transaction if possible. `statement` takes a JSON array of members and returns their
         rows in order. If a group fails, each of its members is tried alone. Raises the errors of write_statement().
@@ -158,7 +158,7 @@ class Database:
     def write_group(
         self, statement: PreparedStatement, members: Sequence[Member]
     ) -> list[Row | RefusalError | QueryError]:
-        """Execute a statement for members without common claims; return rows or errors in order.
+        """Execute a statement for members that share no claim; return a row or error for each.
 
         All members are in one transaction. If it fails, each member is tried alone, with its own deadline.
         """
@@ -185,8 +185,8 @@ class Database:
     def run_once(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work` in a transaction without retries, even if the breaker is open.
 
-        Success closes the breaker. Raises DatabaseUnavailableError or QueryError; of the former, the subclass
-        QueryTimeoutError after a timeout, deadlock or deadline, and WritesRefusedError if PostgreSQL cannot write.
+        Success closes the breaker. Raises QueryError or DatabaseUnavailableError. Subclasses of the latter are raised
+        after a timeout, deadlock or deadline (QueryTimeoutError), and if PostgreSQL cannot write (WritesRefusedError).
         """
         try:
             with deadline(self._deadline_s), self._engine.connect() as connection, connection.begin():
@@ -211,13 +211,13 @@ class Database:
         began = self.breaker.begin_check()
         try:
             with deadline(self._deadline_s):
-                while not self._is_checked(began):
+                while not self._try_check(began):
                     pass
         finally:
             self.breaker.end_check()
 
-    def _is_checked(self, began: float) -> bool:
-        """Query once; return False, after a pause, if a retry is due."""
+    def _try_check(self, began: float) -> bool:
+        """Query once. Return False, after a pause, if the query should be retried."""
         try:
             with self._engine.connect() as connection, detect_silence(connection.connection.driver_connection):
                 connection.exec_driver_sql("select 1")
@@ -225,7 +225,7 @@ class Database:
             if not errors.is_unavailable(error):
                 return True
             if _is_worth_retrying(error, RETRY_MAX_S):
-                if not errors.is_deadline(error):  # otherwise the host is silent, and the next one is tried
+                if not errors.is_deadline_exceeded(error):  # otherwise the host is silent, and the next one is tried
                     time.sleep(RETRY_MAX_S)
                 return False
             self._translate(error, may_be_committed=False)
@@ -245,7 +245,7 @@ class Database:
             commit.is_started = True
             return run(connection)
         except psycopg2.Error as error:
-            if errors.is_broken(error):
+            if errors.is_connection_lost(error):
                 connection.invalidate(error)
                 self._engine.dispose()  # the pooled connections are most likely broken, too
             raise
@@ -256,9 +256,11 @@ class Database:
         """Execute a statement once for all members. Raises GroupFailedError."""
         commit = _CommitState()
         try:
-            rows = self._try(partial(self._autocommit, partial(statement.run, values=(_array(members),))), commit)
+            rows = self._run_with_connection(
+                partial(self._autocommit, partial(statement.run, values=(_json_array(members),))), commit
+            )
         except (DBAPIError, psycopg2.Error, PoolTimeoutError) as error:
-            may_be_committed = commit.is_started and errors.is_broken(error)
+            may_be_committed = commit.is_started and errors.is_connection_lost(error)
             details = {"cause": errors.cause(error), "members": len(members), "may_be_committed": may_be_committed}
             log.warning("group failed", extra=details)
             raise GroupFailedError(may_be_committed=may_be_committed) from None
@@ -266,8 +268,8 @@ class Database:
         return rows
 
     def _execute_alone(self, statement: PreparedStatement, member: Member) -> Row:
-        once = partial(self._autocommit, partial(statement.run, values=(_array([member]),)))
-        [row] = self._retry(once, may_be_committed=member.may_be_committed)
+        try_once = partial(self._autocommit, partial(statement.run, values=(_json_array([member]),)))
+        [row] = self._retry(try_once, may_be_committed=member.may_be_committed)
         return row
 
     def _row_or_error(self, statement: PreparedStatement, member: Member) -> Row | RefusalError | QueryError:
@@ -294,16 +296,16 @@ class Database:
             finally:
                 self._permits.release()
 
-    def _retry(self, once: Callable[["_CommitState"], T], *, may_be_committed: bool = False) -> T:
-        """Call `once` until it succeeds, a retry is pointless, or the deadline is near."""
+    def _retry(self, try_once: Callable[["_CommitState"], T], *, may_be_committed: bool = False) -> T:
+        """Call `try_once` until it succeeds, a retry is pointless, or the deadline is near."""
         started = time.monotonic()
         ceiling = RETRY_MIN_S
         while True:
             commit = _CommitState()
             try:
-                result = self._try(once, commit)
+                result = self._run_with_connection(try_once, commit)
             except (DBAPIError, psycopg2.Error, PoolTimeoutError) as error:
-                may_be_committed = may_be_committed or (commit.is_started and errors.is_broken(error))
+                may_be_committed = may_be_committed or (commit.is_started and errors.is_connection_lost(error))
                 translated = self._translate(error, may_be_committed=may_be_committed)
                 if isinstance(translated, QueryError):
                     raise translated from None
@@ -320,11 +322,11 @@ class Database:
             self.breaker.record_success()
             return result
 
-    def _try(self, once: Callable[["_CommitState"], T], commit: "_CommitState") -> T:
+    def _run_with_connection(self, try_once: Callable[["_CommitState"], T], commit: "_CommitState") -> T:
         if not self._connections.acquire(max(0, remaining() or 0)):
             raise PoolTimeoutError("all connections are in use")
         try:
-            return once(commit)
+            return try_once(commit)
         finally:
             self._connections.release()
 
@@ -344,12 +346,12 @@ class Database:
 
 
 class _CommitState:
-    """The state of a try. If it has sent COMMIT, a broken connection means an unknown outcome."""
+    """Whether a try has sent COMMIT. If so, a lost connection means an unknown outcome."""
 
     is_started = False
 
 
-def _array(members: Sequence[Member]) -> str:
+def _json_array(members: Sequence[Member]) -> str:
     return f"[{','.join([member.line for member in members])}]"
 
 

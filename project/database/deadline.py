@@ -15,8 +15,8 @@ from psycopg2 import extensions
 
 _limit = threading.local()
 
-LOOK_S = 0.1
-"""Interval in seconds at which a waiting thread looks whether the host of its connection was abandoned."""
+HOST_CHECK_S = 0.1
+"""Interval in seconds at which a waiting thread checks whether the host of its connection was abandoned."""
 
 
 class DeadlineError(psycopg2.OperationalError):
@@ -24,7 +24,7 @@ class DeadlineError(psycopg2.OperationalError):
 
 
 class HostState:
-    """State of the host to which an engine connects; shared by all its connections."""
+    """State of the host to which an engine connects; all connections of the engine share it."""
 
     __slots__ = ("host", "is_abandoned", "is_silent")
 
@@ -65,7 +65,7 @@ class deadline:  # noqa: N801 - a context manager reads like a verb
 
 @contextmanager
 def reserve(seconds: float) -> Iterator[None]:
-    """Shorten the remaining time in the block by `seconds`, but at most by a quarter."""
+    """Make the deadline `seconds` earlier in the block, but leave at least three quarters."""
     left = remaining()
     if left is None:
         yield
@@ -94,7 +94,7 @@ def _wait(connection: extensions.connection) -> None:
         if host:
             if host.is_abandoned:
                 raise psycopg2.OperationalError("this host does not answer, another one does")
-            left = LOOK_S if left is None else min(left, LOOK_S)
+            left = HOST_CHECK_S if left is None else min(left, HOST_CHECK_S)
         poller = select.poll()  # select() fails for file descriptors above 1023
         poller.register(connection.fileno(), select.POLLIN if state == extensions.POLL_READ else select.POLLOUT)
         poller.poll(None if left is None else max(1, left * 1000))

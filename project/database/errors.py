@@ -22,9 +22,9 @@ _QUERY_TIMEOUT = "57014"
 _BROKEN_CLASSES = ("08", "57P")
 """Connection exceptions; server is shutting down, recovering or starting up."""
 _REFUSING_CLASSES = ("25006", "53", "58", "XX")
+"""Read-only transaction (during a failover), insufficient resources, I/O errors and corruption: not caused by the
+statement."""
 _UNAVAILABLE_CLASSES = (*_BROKEN_CLASSES, *_REFUSING_CLASSES)
-"""The refusing classes: read-only transaction (during a failover), insufficient resources, I/O errors and corruption.
-None of these is caused by the statement."""
 _LOCKED_OUT_CLASSES = ("28", "3D")
 """Invalid password, unknown database: an operator has to act, a retry is pointless."""
 _SCHEMA_CLASS = "42"
@@ -49,10 +49,10 @@ def is_query_timeout(error: BaseException) -> bool:
 
 def is_timeout(error: DriverError) -> bool:
     """Return whether the statement timed out or conflicted with another transaction."""
-    return sqlstate(error) in _TRANSIENT or is_deadline(error)
+    return sqlstate(error) in _TRANSIENT or is_deadline_exceeded(error)
 
 
-def is_deadline(error: BaseException) -> bool:
+def is_deadline_exceeded(error: BaseException) -> bool:
     """Return whether PostgreSQL did not answer before a deadline."""
     return isinstance(_origin(error), DeadlineError)
 
@@ -63,7 +63,7 @@ def refuses_writes(error: DriverError) -> bool:
 
 
 def is_outage(error: DriverError) -> bool:
-    """Return whether it is a timeout, a conflict, an unavailable server or misconfiguration.
+    """Return whether an error is due to load, an outage or misconfiguration, not to a bug.
 
     Class 42 counts as misconfiguration, because missing tables and privileges are in it.
     """
@@ -74,17 +74,17 @@ def is_outage(error: DriverError) -> bool:
 
 
 def is_unavailable(error: DriverError) -> bool:
-    """Return whether the server is unavailable for other statements, too."""
+    """Return whether other statements would fail, too: the server is lost or refuses all."""
     return _is_lost_or_of(error, (*_UNAVAILABLE_CLASSES, *_LOCKED_OUT_CLASSES))
 
 
-def is_broken(error: DriverError) -> bool:
+def is_connection_lost(error: DriverError) -> bool:
     """Return whether the connection was lost, so that the state of its transaction is unknown."""
     return _is_lost_or_of(error, _BROKEN_CLASSES)
 
 
 def is_misconfigured(error: DriverError) -> bool:
-    """Return whether an operator has to act, so that a retry is pointless."""
+    """Return whether only an operator can fix the cause, so that a retry is pointless."""
     code = sqlstate(error)
     if code is not None:
         return code.startswith((*_LOCKED_OUT_CLASSES, _SCHEMA_CLASS))

@@ -11,7 +11,7 @@ from project.database.prepared import Row
 MAX_MEMBERS = 64
 """Maximum number of members of a group."""
 GROUP_WAIT_S = 0.2
-"""Seconds for which a member waits for its group to begin; groups normally take milliseconds."""
+"""Maximum seconds for which a member waits for its group to begin; groups normally take milliseconds."""
 GATHER_S = 0.01
 """Maximum seconds for which a leader waits for pending writers."""
 MIN_JOIN_S = 0.5
@@ -31,18 +31,18 @@ class GroupFailedError(Exception):
 
 
 class Member:
-    """A JSON object to pass to a statement, and the thread that waits for the result.
+    """A thread's part of a group: a JSON object for the statement, and the row it returns.
 
     Members with a common claim are never in the same group, so that members of a group do not affect each other.
     """
 
-    __slots__ = ("_woken", "claims", "is_leader", "line", "may_be_committed", "row", "until")
+    __slots__ = ("_woken", "claims", "deadline_at", "is_leader", "line", "may_be_committed", "row")
 
     def __init__(self, line: str, claims: frozenset[Hashable]) -> None:
         self.line = line
         self.claims = claims
-        self.until = 0.0
-        """The deadline of the thread, by time.monotonic()."""
+        self.deadline_at = 0.0
+        """Deadline of the thread by time.monotonic()."""
         self.is_leader = False
         self.row: Row | None = None
         self.may_be_committed = False
@@ -60,7 +60,7 @@ class Member:
 
 
 class GroupCommit:
-    """Collects members while a group is in progress. The first of them leads the next group.
+    """Collects members while a group is in progress. The first of them executes the next group.
 
     A leader waits for pending writers, because a statement for several members costs little more than one for a single
     member. Without pending writers and without a group in progress, a member is executed at once.
@@ -96,7 +96,7 @@ class GroupCommit:
         left, now = remaining() or 0.0, time.monotonic()
         if left < MIN_JOIN_S or now < self._suspended_until:
             return self._execute_alone(member)
-        member.until = now + left
+        member.deadline_at = now + left
         with self._lock:
             if self._is_busy:
                 self._gathered.append(member)
@@ -109,7 +109,7 @@ class GroupCommit:
         return self._execute_alone(member) if member.row is None else member.row
 
     def _await_group(self, member: Member) -> None:
-        """Wait until the member leads a group or its group has ended, but not long for the start."""
+        """Wait until the member is a leader or its group has ended; return early if none begins."""
         if member.wait(GROUP_WAIT_S):
             return
         with self._lock:
@@ -117,11 +117,11 @@ class GroupCommit:
                 self._gathered.remove(member)
                 self._suspend()
                 return
-        member.may_be_committed = True  # until its leader says no
-        member.wait(member.until - time.monotonic())
+        member.may_be_committed = True  # until the leader knows better
+        member.wait(member.deadline_at - time.monotonic())
 
     def _lead(self, leader: Member) -> None:
-        """Execute the leader's group. Whatever happens, start the next group and wake the members."""
+        """Execute the leader's group. Then, even after an error, start the next and wake members."""
         members, may_be_committed = [leader], True
         try:
             self._pending_writers.await_arrivals(GATHER_S)
@@ -129,7 +129,7 @@ class GroupCommit:
             if len(members) == 1:
                 leader.row = self._execute_alone(leader)
                 return
-            with deadline((min(member.until for member in members) - time.monotonic()) / 2):
+            with deadline((min(member.deadline_at for member in members) - time.monotonic()) / 2):
                 rows = self._execute_group(members)
             for member, row in zip(members, rows, strict=True):
                 member.row = row
@@ -146,15 +146,15 @@ class GroupCommit:
     def _gather(self, leader: Member) -> list[Member]:
         """Return the leader and waiting members without common claims; other members keep waiting."""
         members, claims = [leader], set(leader.claims)
-        left: list[Member] = []
+        others: list[Member] = []
         with self._lock:
             for member in self._gathered:
                 if len(members) < MAX_MEMBERS and claims.isdisjoint(member.claims):
                     members.append(member)
                     claims |= member.claims
                 else:
-                    left.append(member)
-            self._gathered = left
+                    others.append(member)
+            self._gathered = others
         return members
 
     def _end_group(self) -> None:

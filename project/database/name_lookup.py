@@ -37,7 +37,7 @@ class NameLookup:
                 thread = threading.Thread(target=self._run, args=(name, lookup), name="name-lookup", daemon=True)
                 try:
                     thread.start()
-                except RuntimeError as error:  # the system has no thread to give: the next request tries again
+                except RuntimeError as error:  # the system starts no more threads: the next request tries again
                     raise OSError(str(error)) from error
                 self._running[name] = lookup  # the thread removes it under the same lock, so not before
         return lookup

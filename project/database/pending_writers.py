@@ -4,9 +4,9 @@ import threading
 
 
 class PendingWriters:
-    """Context manager that counts the threads in its block that prepare a write.
+    """A context manager that counts the threads which are in its block to prepare a write.
 
-    A thread no longer counts once it has called arrive() or left the block.
+    A thread is no longer counted once it has called arrive() or left the block.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class PendingWriters:
                 wait.count(number)
 
     def await_arrivals(self, timeout_s: float) -> None:
-        """Wait for the threads that count now, at most `timeout_s`; not for those that begin later."""
+        """Wait up to `timeout_s` until no thread that is counted now is counted any longer."""
         with self._lock:
             pending = self._began - self._arrived
             if not pending:

@@ -1,4 +1,4 @@
-"""Prepared statements in autocommit mode: one round trip each, no SQLAlchemy overhead."""
+"""Prepared statements in autocommit mode: one round trip each, without SQLAlchemy's cost."""
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence

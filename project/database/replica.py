@@ -54,7 +54,7 @@ class ReadDatabase(Database):
 
     replica: Database | None = None
     replica_lag_s = 0.0
-    """Lag of the replica in seconds at the last measurement; infinite while the replica does not answer."""
+    """Lag of the replica in seconds at the last call of measure_lag(); infinite if the replica did not answer."""
     _primary_lsn = _PrimaryLsn(None, -math.inf)
     _required_lsn: str | None = None
     _last_read = threading.local()
@@ -76,7 +76,7 @@ class ReadDatabase(Database):
         return primary
 
     @property
-    def members(self) -> list[Database]:
+    def databases(self) -> list[Database]:
         """The primary and the replica, if there is one."""
         return [self, self.replica] if self.replica else [self]
 
@@ -87,14 +87,14 @@ class ReadDatabase(Database):
         """
         return self.primary.read_transaction(_find_lsn) if self.replica else None
 
-    def at_least(self, lsn: str | None) -> "ReadDatabase":
-        """Return a copy that uses the replica only if it has replayed `lsn`."""
+    def requiring_lsn(self, lsn: str | None) -> "ReadDatabase":
+        """Return a copy of this object that uses the replica only if it has replayed `lsn`."""
         exact = copy(self)
         exact._required_lsn = lsn
         return exact
 
     def read_transaction(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Override Database.read_transaction() to use the replica if its lag is acceptable."""
+        """Like Database.read_transaction(), but on the replica if its lag is at most MAX_LAG_S."""
         if self.replica is None:
             return super().read_transaction(work, *args, **kwargs)
         self._refresh_primary_lsn()
@@ -108,7 +108,7 @@ class ReadDatabase(Database):
         return result
 
     def read_query(self, query: PreparedQuery, **values: object) -> list[Row]:
-        """Override Database.read_query() to use the replica if its lag is acceptable."""
+        """Like Database.read_query(), but on the replica if its lag is at most MAX_LAG_S."""
         if self.replica is None:
             return super().read_query(query, **values)
         return self.read_transaction(_read_query, query, values)
@@ -133,7 +133,7 @@ class ReadDatabase(Database):
     def _within_lag(
         self, work: Callable[Concatenate[Connection, P], T], max_lag_s: float
     ) -> Callable[Concatenate[Connection, P], tuple[T, float]]:
-        """Wrap `work` to return result and lag, or raise _ReplicaLagError above `max_lag_s`."""
+        """Wrap `work`: return its result and the lag in seconds, or raise _ReplicaLagError."""
         required = _PrimaryLsn(self._required_lsn, time.monotonic()) if self._required_lsn else self._primary_lsn
 
         @wraps(work)
@@ -160,7 +160,7 @@ def _find_lsn(connection: Connection) -> str:
 
 
 def _find_progress(connection: Connection, lsn: str | None) -> tuple[bool, float | None]:
-    """Query the replay progress before the transaction takes its snapshot."""
+    """Query the replica before the transaction takes its snapshot; return (is_replayed, age_s)."""
     with autocommit_cursor(connection.connection) as cursor:
         cursor.execute(_REPLAY_PROGRESS, (lsn,))
         return cast(tuple[bool, float | None], cursor.fetchone())

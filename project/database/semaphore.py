@@ -11,10 +11,10 @@ class FairSemaphore:
     seconds (measured).
     """
 
-    def __init__(self, permits: int, queue: int | None = None) -> None:
-        """Create a semaphore. At most `queue` threads may wait; any number if it is None."""
+    def __init__(self, permits: int, max_waiting: int | None = None) -> None:
+        """Create a semaphore. At most `max_waiting` threads wait at a time; any number if None."""
         self._permits = self._free = permits
-        self._queue = queue
+        self._max_waiting = max_waiting
         self._lock = threading.Lock()
         self._waiting: deque[threading.Event] = deque()
 
@@ -29,12 +29,12 @@ class FairSemaphore:
         return len(self._waiting)
 
     def acquire(self, timeout_s: float) -> bool:
-        """Acquire a permit. Return False after `timeout_s`, or at once if the queue is full."""
+        """Acquire a permit. Return False after `timeout_s`, or at once if too many threads wait."""
         with self._lock:
             if self._free and not self._waiting:
                 self._free -= 1
                 return True
-            if self._queue is not None and len(self._waiting) >= self._queue:
+            if self._max_waiting is not None and len(self._waiting) >= self._max_waiting:
                 return False
             granted = threading.Event()
             self._waiting.append(granted)

@@ -105,7 +105,7 @@ def init_app(app: Flask) -> None:
     runtime = get_runtime(app)
     response_metrics = _ResponseMetrics(runtime.metrics)
     app.after_request(response_metrics.count)
-    runtime.on_line.append(response_metrics.count_attempt)
+    runtime.on_bulk_line.append(response_metrics.count_attempt)
     _add_process_metrics(runtime)
 
 
@@ -134,7 +134,7 @@ def _add_database_metrics(metrics: Metrics, labels: dict[str, str], database: Da
     description = "Workers that find PostgreSQL unavailable"
     gauge("useradd_breaker_open_workers", description, lambda: database.breaker.unavailable_since is not None)
     gauge("useradd_database_connections_used", "Connections in use", lambda: database.in_use)
-    gauge("useradd_database_connections_max", "Maximum number of connections", lambda: database.connections)
+    gauge("useradd_database_connections_max", "Maximum number of connections", lambda: database.max_connections)
     description = "Threads that wait for a permit or a connection"
     gauge("useradd_database_waiting_threads", description, lambda: database.waiting)
 
@@ -162,9 +162,9 @@ def _instance_metrics(runtime: Runtime) -> Iterator[str]:
         ("useradd_spool_bytes", "gauge", "Bytes of these attempts", waiting.bytes),
         ("useradd_spool_oldest_seconds", "gauge", "How long the oldest of them has waited", age_s),
         ("useradd_spool_quarantined_lines", "gauge", "Lines in quarantine", waiting.quarantined),
-        ("useradd_workers", "gauge", "Running workers", metrics.running),
-        ("useradd_workers_expected", "gauge", "Configured workers", metrics.expected),
-        ("useradd_workers_replaced_total", "counter", "Workers that died and were replaced", metrics.replaced),
+        ("useradd_workers", "gauge", "Running workers", metrics.running_workers),
+        ("useradd_workers_expected", "gauge", "Configured workers", metrics.expected_workers),
+        ("useradd_workers_replaced_total", "counter", "Workers that died and were replaced", metrics.replaced_workers),
     ):
         yield from header_lines(name, kind, description)
         yield sample_line(name, {}, value)

@@ -106,7 +106,7 @@ def init_app(app: Flask, processor: Callable[[], SpanProcessor] | None = None) -
     def trace_database(name: str) -> AbstractContextManager[object]:
         return tracing.span(f"postgresql {name}", **{"db.system.name": "postgresql"})
 
-    for database in (runtime.database, *runtime.read_database.members):
+    for database in (runtime.database, *runtime.read_database.databases):
         database.trace = trace_database
     runtime.spool.trace = tracing.span
     runtime.on_stop.append(tracing.stop)

@@ -27,7 +27,7 @@ from project.queries.maintenance import Deleted, delete_expired_keys, limit_lock
 from project.queries.masks import FINISHED, mask_again, set_watermark
 from project.queries.registration import insert_attempt, insert_attempts, insert_group
 from project.services.clock import elapsed_ms
-from project.spool import APPEND_S, BATCH, Intent, Spool, SpoolError, Undelivered
+from project.spool import APPEND_S, DRAIN_BATCH, Intent, Spool, SpoolError, Undelivered
 
 P = ParamSpec("P")
 
@@ -208,7 +208,7 @@ class Delivery:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._size = BATCH
+        self._size = DRAIN_BATCH
         self._retry_at: dict[str, float] = {}
         """Postponed record -> time of its next try by time.monotonic()."""
         self._unwritten: list[str] = []
@@ -257,7 +257,7 @@ class Delivery:
             batch = records[: self._size]
             try:
                 self._insert(batch)
-                self._size = min(BATCH, 2 * self._size)
+                self._size = min(DRAIN_BATCH, 2 * self._size)
             except (QueryError, ValueError, QueryTimeoutError) as error:
                 if isinstance(error, QueryTimeoutError):
                     self._database.run_once(probe_commit)  # raises if PostgreSQL itself is unavailable

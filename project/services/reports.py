@@ -79,14 +79,14 @@ def open_export(database: ReadDatabase, attempt_filter: AttemptFilter, zone: Zon
     """
     newest = _open_snapshot(database.primary)
     lsn = database.find_primary_lsn()
-    report = _read(database.at_least(lsn), _open_report, replace(attempt_filter, max_seq=newest), zone, now)
+    report = _read(database.requiring_lsn(lsn), _open_report, replace(attempt_filter, max_seq=newest), zone, now)
     return replace(report, lsn=lsn)
 
 
 def count_export(database: ReadDatabase, report: Report) -> Report:
     """Return the report of an export with its counts, in total and by day."""
     edges = [] if _is_empty(report) else day_edges(report.since or report.until, report.until, report.zone)
-    return _read(database.at_least(report.lsn), _count, report.attempt_filter, report, edges)
+    return _read(database.requiring_lsn(report.lsn), _count, report.attempt_filter, report, edges)
 
 
 def _open_snapshot(database: Database) -> int:
@@ -194,7 +194,7 @@ def iter_blocks(database: ReadDatabase, report: Report, layout: Layout, *, size:
     Each block is read in a short transaction with its own deadline, so that a slow client holds no connection.
     Attempts that retention deletes during the export are missing.
     """
-    database = database.at_least(report.lsn)
+    database = database.requiring_lsn(report.lsn)
     raw = _iter_raw_blocks(database, lines_query(report.attempt_filter, layout, size))
     executor = ThreadPoolExecutor(1, "export")
     try:

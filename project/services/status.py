@@ -43,10 +43,10 @@ def get_service_state(database: Database, read_database: ReadDatabase, spool: Sp
 
     Statistics need `database`, in which sessions are verified, and the primary or the replica of `read_database`.
     """
-    reading = [one.breaker.unavailable_since for one in read_database.members]
+    reading = [one.breaker.unavailable_since for one in read_database.databases]
     users, statistics = database.breaker.unavailable_since, None if None in reading else max(_without_none(reading))
     since = min(_without_none([users, statistics]), default=None)
-    checks = (one.breaker.checked_at for one in (database, *read_database.members))
+    checks = (one.breaker.checked_at for one in (database, *read_database.databases))
     return ServiceState(
         users_unavailable_since=_clock_time(users),
         statistics_unavailable_since=_clock_time(since),
@@ -86,9 +86,9 @@ def get_status(
         },
         "uncounted": int(metrics.value("useradd_rollup_lag_attempts")),
         "workers": {
-            "running": metrics.running,
-            "expected": metrics.expected,
-            "replaced": metrics.replaced,
+            "running": metrics.running_workers,
+            "expected": metrics.expected_workers,
+            "replaced": metrics.replaced_workers,
             "database_away": int(metrics.value("useradd_breaker_open_workers", database="writing")),
         },
     }

@@ -120,7 +120,7 @@ class Upkeep:
             ],
             **{
                 f"probe-{index}": [Job(partial(_probe_reading, one)), _check_job(one)]
-                for index, one in enumerate(read_database.members)
+                for index, one in enumerate(read_database.databases)
             },
             **({"lag": [Job(self._measure_lag, MEASURE_LAG_EVERY_S)]} if read_database.replica else {}),
         }

@@ -66,7 +66,7 @@ def app(primary: Postgres, standby: Postgres, tmp_path: Path) -> Iterator[Flask]
     yield app
     runtime = get_runtime(app)
     runtime.stop()
-    for database in (runtime.database, *runtime.read_database.members):
+    for database in (runtime.database, *runtime.read_database.databases):
         database._engine.dispose()
 
 

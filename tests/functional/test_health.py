@@ -132,7 +132,7 @@ def test_a_replica_replaces_the_primary_for_statistics(
 ) -> None:
     app = make_app(data_dir=tmp_path, database_read_url=config.database_url)
     runtime = get_runtime(app)
-    databases = (runtime.database, *runtime.read_database.members)
+    databases = (runtime.database, *runtime.read_database.databases)
     for database, is_away in zip(databases, (writing, reading, replica), strict=True):
         if is_away:
             database.breaker.record_failure(time.monotonic())

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Integer, bindparam, cast, column, create_engi
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from project import ONE_SNAPSHOT
+from project import READ_SNAPSHOT_OPTIONS
 from project import database as db
 from project.database import Database, PreparedQuery, PreparedStatement, hosts
 from project.database.breaker import LATE_S, Breaker
@@ -374,7 +374,7 @@ def test_queries_are_sent_unprepared_once_a_pooler_has_switched_sessions(runtime
 
 def test_a_single_query_takes_one_round_trip_and_restores_the_connection(runtime: Runtime, postgres_url: str) -> None:
     one = doubling_query("one")
-    with single_connection_database(postgres_url, execution_options=ONE_SNAPSHOT) as single:
+    with single_connection_database(postgres_url, execution_options=READ_SNAPSHOT_OPTIONS) as single:
         before = single.read_transaction(select_value, KIND), single.read_query(one, number=1)
 
         with round_trips() as trips:
@@ -397,7 +397,7 @@ def test_a_transaction_keeps_its_isolation_level_after_an_autocommit_statement(
             [(autocommit,)] = cursor.fetchall()
         return autocommit, select_value(connection, KIND)
 
-    with single_connection_database(postgres_url, execution_options=ONE_SNAPSHOT) as single:
+    with single_connection_database(postgres_url, execution_options=READ_SNAPSHOT_OPTIONS) as single:
         assert single.read_transaction(select_in_both_modes) == ("read committed off", "repeatable read on")
 
 

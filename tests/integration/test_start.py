@@ -97,7 +97,7 @@ def test_a_disk_that_does_not_respond_prevents_the_start(runtime: Runtime, monke
     monkeypatch.setattr(Spool, "open", lambda _: thaw.wait(10))
 
     with pytest.raises(SpoolError, match="does not respond"):
-        runtime.check()
+        runtime.check_spool()
     thaw.set()
 
 

@@ -29,7 +29,7 @@ def test_a_semaphore_grants_as_many_acquisitions_as_it_has_permits() -> None:
 
 
 def test_a_full_queue_is_refused_without_waiting() -> None:
-    semaphore = FairSemaphore(1, queue=0)
+    semaphore = FairSemaphore(1, max_waiting=0)
 
     assert [semaphore.acquire(0), semaphore.acquire(60)] == [True, False]
 
@@ -121,7 +121,7 @@ def test_errors_are_classified_by_their_sqlstate(
 ) -> None:
     assert errors.is_outage(error) == outage
     assert errors.is_unavailable(error) == unavailable
-    assert errors.is_broken(error) == broken
+    assert errors.is_connection_lost(error) == broken
     assert errors.is_misconfigured(error) == misconfigured
 
 

@@ -50,7 +50,7 @@ def test_a_process_reports_the_sum_of_all_processes_and_a_replacement_continues_
 
     assert metrics.value("things_total") == 11
     assert metrics.value("mood") == 3
-    assert (metrics.running, metrics.replaced) == (2, 1)
+    assert (metrics.running_workers, metrics.replaced_workers) == (2, 1)
 
 
 def test_gauges_of_a_dead_process_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,7 +62,7 @@ def test_gauges_of_a_dead_process_are_ignored(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr("project.metrics.FRESH_S", -FRESH_S)
 
-    assert (metrics.value("things_total"), metrics.value("mood"), metrics.running) == (1, 0, 0)
+    assert (metrics.value("things_total"), metrics.value("mood"), metrics.running_workers) == (1, 0, 0)
 
 
 def test_a_counter_can_follow_a_value_that_is_read() -> None:
