@@ -20,7 +20,7 @@ from project.http import rate_limits
 from project.http.guards import public, require_api_key
 from project.http.languages import language
 from project.http.negotiation import FORM_TYPES
-from project.http.query_parameters import check_parameters, read_switch
+from project.http.query_parameters import check_parameters, read_boolean
 from project.http.request_ids import client_request_id
 from project.http.request_state import RequestState, current_request, request_state, requested_endpoint
 from project.runtime import Runtime, get_runtime
@@ -108,7 +108,7 @@ def read_dry_run(request: Request) -> bool:
     if not request.environ.get("QUERY_STRING"):
         return False
     check_parameters(request.args, ("dry_run",))
-    return read_switch(request.args, "dry_run")
+    return read_boolean(request.args, "dry_run")
 
 
 def _read(request: Request, runtime: Runtime, state: RequestState) -> tuple[NewAttempt, str, NewUser]:

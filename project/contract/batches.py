@@ -78,7 +78,7 @@ def register_lines(runtime: Runtime, request_key: str, lines: Sequence[BulkLine]
 def _record(runtime: Runtime, lines: Sequence[BulkLine]) -> None:
     recorded = []
     for line in lines:
-        if line.code == "rate_limited" and not rate_limits.should_record():
+        if line.code == "rate_limited" and not rate_limits.should_record_refusal():
             line.recorded = False
         else:
             recorded.append(line)

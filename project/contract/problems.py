@@ -173,7 +173,7 @@ def _record(problem: Problem) -> bool:
     attempt = request_state().attempt
     if attempt is None or problem.recorded:
         return True
-    if problem.code == "rate_limited" and not rate_limits.should_record():
+    if problem.code == "rate_limited" and not rate_limits.should_record_refusal():
         return False
     runtime, reason = get_runtime(), problem.reason
     return attempts.record(

@@ -1,4 +1,4 @@
-"""Gzip compression of pages and static text files. It halves the size of a first visit.
+"""Gzip compression of pages and static text files.
 
 A page contains a secret, the CSRF token, and the search text, which an attacker may choose: the compressed length could
 reveal the token (BREACH). A gzip header of random length hides the length, as in Django 4.2, and SameSite cookies
@@ -14,9 +14,10 @@ from flask import Flask, Response, request
 
 TYPES = frozenset({"text/html", "text/css", "text/javascript", "image/svg+xml"})
 MIN_BYTES = 1000
-"""Minimum length of a compressed body; a shorter one fits into one packet anyway."""
+"""Minimum number of bytes of a body that is compressed. A shorter one fits into one TCP packet anyway."""
 MAX_PADDING = 100
-LEVEL = 6
+"""Maximum number of random bytes in the gzip header of a page."""
+COMPRESSION_LEVEL = 6
 
 
 def init_app(app: Flask) -> None:
@@ -33,22 +34,22 @@ def _compress(response: Response) -> Response:
         return response
     response.direct_passthrough = False
     if request.endpoint == "static":
-        response.set_data(_file(response.get_data()))
+        response.set_data(_compress_file(response.get_data()))
         response.set_etag(response.get_etag()[0] or "", weak=True)  # the same file in another encoding
     else:
-        response.set_data(_page(response.get_data()))
+        response.set_data(_compress_page(response.get_data()))
     response.content_encoding = "gzip"
     return response
 
 
-def _page(text: bytes) -> bytes:
+def _compress_page(text: bytes) -> bytes:
     packed = io.BytesIO()
     padding = "x" * secrets.randbelow(MAX_PADDING)
-    with gzip.GzipFile(padding, "wb", LEVEL, packed, mtime=0) as file:
+    with gzip.GzipFile(padding, "wb", COMPRESSION_LEVEL, packed, mtime=0) as file:
         file.write(text)
     return packed.getvalue()
 
 
 @lru_cache(maxsize=64)
-def _file(content: bytes) -> bytes:
-    return gzip.compress(content, LEVEL, mtime=0)
+def _compress_file(content: bytes) -> bytes:
+    return gzip.compress(content, COMPRESSION_LEVEL, mtime=0)

@@ -13,7 +13,7 @@ METHODS = {
     re.compile(r"/(?:api/v1/)?useradd(?:/bulk)?/?\Z"): ["POST"],
     re.compile(r"/api/v1/(?:stats|attempts)/(?:[^/]+/)?\Z"): ["GET"],
 }
-"""Paths that are open to other origins -> allowed methods. Credentials are not allowed, so browsers send no cookies."""
+"""Pattern of a path that other origins may use -> allowed methods. Browsers send no cookies with such requests."""
 ALLOWED_HEADERS = ["Accept-Language", "Authorization", "Content-Type", "Idempotency-Key", "X-Request-Id"]
 EXPOSED_HEADERS = ["Content-Language", "Idempotent-Replayed", "Location", "Retry-After", "X-Request-Id"]
 MAX_AGE_S = 3600

@@ -1,4 +1,4 @@
-"""The deadline of each request. It counts from the arrival, so that queueing is included."""
+"""The deadline of each request, which counts from its arrival and so includes queueing."""
 
 from collections.abc import Iterable
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -8,7 +8,7 @@ from project.server import RECEIVED
 
 
 class DeadlineMiddleware:
-    """WSGI middleware that sets the deadline of a request.
+    """WSGI middleware that ends database operations of a request `seconds` after its arrival.
 
     The deadline does not apply while a streamed response is sent; then each query has its own deadline.
     """

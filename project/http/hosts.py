@@ -1,4 +1,4 @@
-"""Checks the Host header. Unknown hosts are refused, so that links never contain them."""
+"""Checks the Host header: requests with an unknown host are refused with 400."""
 
 import ipaddress
 import socket
@@ -12,7 +12,7 @@ from werkzeug.sansio.utils import get_host
 from project.domain.text import clean
 
 WILDCARDS = {"", "0.0.0.0", "::"}  # noqa: S104 - recognized, not bound here
-"""Values of HOST with which the service listens on every address of the machine."""
+"""Values of the setting HOST with which the service listens on every address of the machine."""
 
 
 MAX_SHOWN = 100
@@ -28,7 +28,7 @@ class UnknownHostError(SecurityError):
 
 
 class TrustedHosts:
-    """The accepted hosts. `.example.org` includes subdomains.
+    """The hosts that requests may name. `.example.org` includes subdomains.
 
     Port, letter case and a final dot are ignored.
     """
@@ -54,12 +54,12 @@ class TrustedHosts:
         raise UnknownHostError(clean(request.environ.get("HTTP_HOST", host), MAX_SHOWN))
 
 
-def init_app(app: Flask, names: Sequence[str], listen: str, *, is_configured: bool) -> None:
-    """Accept these hosts, and the IP addresses of this machine if no hosts are configured.
+def init_app(app: Flask, names: Sequence[str], bind_host: str, *, is_configured: bool) -> None:
+    """Accept the hosts `names`. If none are configured, also accept addresses of this machine.
 
-    The IP addresses are accepted only if the service listens on all of them.
+    These are accepted only if `bind_host` is a wildcard, so that the service listens on all of them.
     """
-    app.extensions["trusted_hosts"] = TrustedHosts(names, any_own_address=not is_configured and listen in WILDCARDS)
+    app.extensions["trusted_hosts"] = TrustedHosts(names, any_own_address=not is_configured and bind_host in WILDCARDS)
 
 
 def _normalize(host: str) -> str:

@@ -21,29 +21,34 @@ def init_app(app: Flask) -> None:
     """Select the language of each request; store a language selected by `?lang=` in a cookie."""
     app.config["BABEL_TRANSLATION_DIRECTORIES"] = "translations"
     babel.init_app(app, locale_selector=language, timezone_selector=lambda: str(display_zone()))
-    app.after_request(_remember)
+    app.after_request(_set_language)
 
 
 def language() -> str:
-    """Return `ru` or `en`: from `?lang=`, the cookie, Accept-Language or the settings."""
+    """Return the language of the response, `ru` or `en`.
+
+    The first of these decides: `?lang=`, the cookie, Accept-Language, the setting DEFAULT_LANGUAGE.
+    """
     if not has_request_context():
         return get_runtime().config.default_language
     state = request_state()
     if state.language is None:
         request = current_request()
-        state.language = _selected(request) or _accepted(request) or get_runtime().config.default_language
+        state.language = (
+            _selected_language(request) or _accepted_language(request) or get_runtime().config.default_language
+        )
     return state.language
 
 
-def _selected(request: Request) -> str | None:
-    """Return the language of `?lang=` or the cookie, which the API ignores, or None."""
+def _selected_language(request: Request) -> str | None:
+    """Return the language of `?lang=` or the cookie, or None. The API ignores both."""
     if request.path.startswith("/api/") or request.path.rstrip("/") == "/useradd":
         return None
     selected = request.args.get("lang") or request.cookies.get(COOKIE)
     return selected if selected in LANGUAGES else None
 
 
-def _accepted(request: Request) -> str | None:
+def _accepted_language(request: Request) -> str | None:
     accepted = request.environ.get("HTTP_ACCEPT_LANGUAGE")
     return None if accepted is None else _best_match(accepted)
 
@@ -53,7 +58,7 @@ def _best_match(accepted: str) -> str | None:
     return parse_accept_header(accepted, LanguageAccept).best_match(LANGUAGES)
 
 
-def _remember(response: Response) -> Response:
+def _set_language(response: Response) -> Response:
     request = current_request()
     if request.method == "GET" and request.args.get("lang") in LANGUAGES:
         response.set_cookie(
@@ -66,7 +71,7 @@ def _remember(response: Response) -> Response:
 
 def display_zone() -> ZoneInfo:
     """Return the display time zone: UTC for `?tz=UTC`, otherwise DISPLAY_TIMEZONE."""
-    if has_request_context() and _parameter("tz") == "UTC":
+    if has_request_context() and _query_parameter("tz") == "UTC":
         return ZoneInfo("UTC")
     return get_runtime().config.display_timezone
 
@@ -76,6 +81,6 @@ def local(moment: datetime) -> datetime:
     return moment.astimezone(display_zone())
 
 
-def _parameter(name: str) -> str | None:
+def _query_parameter(name: str) -> str | None:
     request = current_request()
     return request.args.get(name) if request.environ.get("QUERY_STRING") else None

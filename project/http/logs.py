@@ -21,7 +21,9 @@ from project.runtime import get_runtime
 log = logging.getLogger("useradd.access")
 
 FLUSH_S = 1.0
+"""Maximum seconds to write the queued lines when the process ends."""
 QUIET_ENDPOINTS = {"health.livez", "health.readyz", "health.metrics", "static"}
+"""Endpoints whose responses are not logged."""
 MAX_QUEUED = 10_000
 """Maximum number of lines that wait to be written. Further lines are dropped and counted."""
 
@@ -33,7 +35,7 @@ class _StreamHandler(logging.StreamHandler[TextIO]):
 
 
 class _BoundedQueueHandler(QueueHandler):
-    """Queues records for a thread that writes them, so that a blocked pipe blocks no request."""
+    """Queues log records for a thread that writes them, so that a full pipe blocks no request."""
 
     def __init__(self, listener: QueueListener) -> None:
         super().__init__(listener.queue)
@@ -66,10 +68,10 @@ class _BoundedQueueHandler(QueueHandler):
 
 
 class _TextFormatter(logging.Formatter):
-    """Formats records as readable lines with the fields of the JSON format."""
+    """Formats log records for people, with the same fields as the JSON format."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - overrides the standard library
-        """Return the line without line breaks and control sequences, which values may contain."""
+        """Return the line; escape line breaks and control characters, which values may contain."""
         extra = {name: value for name, value in vars(record).items() if name not in _STANDARD_ATTRIBUTES}
         if record.name == log.name:
             line = f"{record.asctime} {_short_line(**extra)}"
@@ -88,13 +90,13 @@ def _short_line(
 
 
 def init_app(app: Flask, log_format: str) -> None:
-    """Send the records of all loggers to standard error; log responses."""
+    """Log the records of all loggers, and each response, to standard error."""
     is_terminal = sys.stderr is not None and sys.stderr.isatty()
     is_text = log_format == "text" or (log_format == "auto" and is_terminal)
     handler = _StreamHandler(sys.stderr)
     handler.addFilter(_add_request_ids)
     handler.setFormatter(_text_formatter(is_terminal) if is_text else _json_formatter())
-    _install(handler)
+    _install_handler(handler)
     root = logging.getLogger()
     root.setLevel(logging.INFO)
     for noisy in ("waitress.queue", "werkzeug", "alembic"):
@@ -118,8 +120,8 @@ def _text_formatter(is_terminal: bool) -> logging.Formatter:
     return _TextFormatter("%(asctime)s %(message)s", "%H:%M:%S" if is_terminal else None)
 
 
-def _install(handler: logging.Handler) -> None:
-    """Replace the handler that was installed earlier, so that each record is written once."""
+def _install_handler(handler: logging.Handler) -> None:
+    """Replace the handler that this module has installed before, so that no line is doubled."""
     root = logging.getLogger()
     for former in [one for one in root.handlers if isinstance(one, _StreamHandler | _BoundedQueueHandler)]:
         root.removeHandler(former)
@@ -131,7 +133,7 @@ def _start_queue(handler: logging.Handler) -> None:
     listener.start()
     queue_handler = _BoundedQueueHandler(listener)
     queue_handler.addFilter(_add_request_ids)
-    _install(queue_handler)
+    _install_handler(queue_handler)
     atexit.register(queue_handler.drain)
 
 

@@ -12,11 +12,11 @@ from project.domain.names import find_parameter
 from project.domain.text import clean
 from project.http.request_state import current_request
 
-EVERYWHERE = ("lang", "tz")
-"""Parameters of every page."""
-MAX_NAMED = 5
-"""Maximum number of ignored parameters that a page lists."""
-SWITCH = {
+COMMON_PARAMETERS = ("lang", "tz")
+"""Query parameters that every page accepts."""
+MAX_IGNORED = 5
+"""Maximum number of unknown parameters that a page names."""
+BOOLEANS = {
     "": True,
     "true": True,
     "1": True,
@@ -27,7 +27,7 @@ SWITCH = {
     "no": False,
     "off": False,
 }
-"""Value of a boolean parameter -> its meaning. The name without a value means True."""
+"""Text of a boolean query parameter -> its value. A name without a value means True."""
 
 View = TypeVar("View", bound=Callable[..., object])
 
@@ -48,16 +48,16 @@ def page_parameters(*names: str) -> Callable[[View], View]:
 
 
 def ignored_parameters() -> list[str]:
-    """Return the names of the first MAX_NAMED unknown query parameters, made printable."""
+    """Return the names of the first MAX_IGNORED unknown query parameters, made printable."""
     request = current_request()
     if not request.environ.get("QUERY_STRING") or request.endpoint is None:
         return []
-    known = (*EVERYWHERE, *getattr(current_app.view_functions[request.endpoint], "page_parameters", ()))
-    return [clean(name, 40) for name in request.args if name not in known][:MAX_NAMED]
+    known = (*COMMON_PARAMETERS, *getattr(current_app.view_functions[request.endpoint], "page_parameters", ()))
+    return [clean(name, 40) for name in request.args if name not in known][:MAX_IGNORED]
 
 
 def check_parameters(args: MultiDict[str, str], known: Sequence[str], repeatable: Sequence[str] = ()) -> None:
-    """Raise RefusalError for the first parameter that is unknown or must not be repeated."""
+    """Raise RefusalError for a parameter not in `known`, or repeated and not in `repeatable`."""
     for name, values in args.lists():
         if name not in known:
             hint, shown = find_parameter(name, known), clean(name, 40)
@@ -69,11 +69,11 @@ def check_parameters(args: MultiDict[str, str], known: Sequence[str], repeatable
             raise RefusalError("bad_request", "repeated", name=name)
 
 
-def read_switch(args: MultiDict[str, str], name: str) -> bool:
+def read_boolean(args: MultiDict[str, str], name: str) -> bool:
     """Return the value of a boolean parameter; False if it is absent. Raises RefusalError."""
     if name not in args:
         return False
     try:
-        return SWITCH[args[name].lower()]
+        return BOOLEANS[args[name].lower()]
     except KeyError:
         raise RefusalError("unknown_parameter", "switch", name=name) from None

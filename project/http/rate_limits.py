@@ -13,6 +13,7 @@ from project.services.login import parse_identifiers
 log = logging.getLogger(__name__)
 
 EVERYBODY = "everybody"
+"""Key of limits that all clients share."""
 WRONG_PASSWORDS = RateLimit("guesses", 10, 60)
 """Limit of wrong passwords from one address (ASVS 5.0.0, 6.3.1)."""
 ACCOUNT_WRONG_PASSWORDS = RateLimit("account-guesses", 30, 3600)
@@ -38,7 +39,7 @@ def consume_attempt() -> None:
 
 
 def consume_users(number: int) -> None:
-    """Count users of a bulk request. Raises RateLimitedError if a limit was reached already."""
+    """Count lines of a bulk request. Raises RateLimitedError if a limit was reached before."""
     runtime, client = get_runtime(), client_key()
     limits = runtime.useradd_limits
     runtime.rate_limiter.consume(
@@ -47,9 +48,9 @@ def consume_users(number: int) -> None:
 
 
 def refund_users(number: int) -> None:
-    """Subtract users that consume_users() has counted.
+    """Subtract `number` lines that consume_users() has counted.
 
-    Used for users that existed before, so that a repeated bulk request gets further than the first one.
+    Lines whose users existed before are not counted, so that a repeated bulk request gets further than the first one.
     """
     if number:
         limits = get_runtime().useradd_limits
@@ -59,24 +60,24 @@ def refund_users(number: int) -> None:
 
 
 def record_conflicts(number: int) -> None:
-    """Count conflicts of a bulk request like record_conflict()."""
+    """Count `number` lines of a bulk request that reveal taken identifiers."""
     if number:
         get_runtime().rate_limiter.record(Hit(get_runtime().useradd_limits.conflicts, client_key(), number))
 
 
 def record_conflict() -> None:
-    """Count a response that reveals taken identifiers, to limit user enumeration (S39)."""
+    """Count a response that reveals taken identifiers, to limit user enumeration."""
     get_runtime().rate_limiter.record(Hit(get_runtime().useradd_limits.conflicts, client_key()))
 
 
 def consume_for_reader(limit: RateLimit) -> None:
-    """Count an action of the logged-in user or the API key. Raises RateLimitedError."""
+    """Count an action for `limit`, by user or API key. Raises RateLimitedError."""
     reader = request_state().reader
     get_runtime().rate_limiter.consume(Hit(limit, client_key() if reader is None else str(reader.id)))
 
 
-def should_record() -> bool:
-    """Return whether to record another rate limit refusal; if not, log a warning once a minute."""
+def should_record_refusal() -> bool:
+    """Return whether to record a refusal by a rate limit. If not, log that once a minute."""
     limiter = get_runtime().rate_limiter
     if limiter.consume_locally(Hit(RECORDED, client_key()), Hit(ALL_RECORDED, EVERYBODY)):
         return True
@@ -86,7 +87,7 @@ def should_record() -> bool:
 
 
 def should_log_host(host: str) -> bool:
-    """Return whether to log another line about a refused host."""
+    """Return whether to log that a request with this host was refused; count the log line."""
     return get_runtime().rate_limiter.consume_locally(Hit(HOST_LOGGED, host), Hit(ALL_HOSTS_LOGGED, EVERYBODY))
 
 
@@ -139,7 +140,7 @@ class PasswordThrottle:
 
 
 def client_key() -> str:
-    """Return the key of the client: the hash of its API key if cached, or else its address."""
+    """Return the client's key for rate limits: a hash of its cached API key, or its address."""
     key = cached_api_key()
     return client_address() if key is None else f"key-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
 

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def is_required() -> bool:
-    """Return whether the password has to be entered again."""
+    """Return whether the user last entered the password more than VALID_S ago."""
     return time.time() - int(session.get("proved", 0)) > VALID_S
 
 

@@ -21,18 +21,19 @@ from project.spool import Intent
 
 
 class Arrival(NamedTuple):
-    """The time at which a request was received, by two clocks, and its time in the queue."""
+    """The time at which a request was received, by two clocks, and how long it was queued."""
 
     started: float
     """Time of arrival by time.monotonic(), for durations: corrections of the clock do not affect it."""
     waited_s: float
     """Seconds until a thread started to process it."""
     at: datetime
+    """Time of arrival in UTC by the system clock, for records."""
 
 
 @dataclass(slots=True, kw_only=True)
 class RequestState:
-    """The state that the service keeps about the current request."""
+    """What the service knows about the current request beyond Flask's request object."""
 
     request_id: UUID
     """ID of the request, and of the attempt if there is one."""
@@ -49,7 +50,9 @@ class RequestState:
     language: str | None = None
     translations: Translations | None = None
     span: Any = None
+    """The OpenTelemetry span of the request, if tracing is on."""
     span_token: Any = None
+    """Token with which the span is detached from the OpenTelemetry context."""
 
     @property
     def account(self) -> Account:

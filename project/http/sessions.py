@@ -26,17 +26,17 @@ ABSOLUTE_S = 12 * 3600
 _SEEN_EVERY_S = 60
 """Minimum seconds between updates of the time of the last request, so that few responses set the cookie."""
 CLOCK_TOLERANCE_S = 60
-"""Maximum seconds by which a signature may be in the future, because the clocks of instances differ a little."""
+"""Maximum seconds by which the time of a signature may be in the future: the clocks of instances differ."""
 
 
 class SessionUser(UserMixin):  # type: ignore[misc]  # Flask-Login has no types
-    """A logged-in user. The cookie contains the epoch; sessions of an older epoch are revoked."""
+    """A logged-in user. Its sessions end when `epoch` of the account, a counter, is increased."""
 
     def __init__(self, account: Account) -> None:
         self.account = account
 
     def get_id(self) -> str:
-        """Return the value that the cookie stores: user ID and epoch."""
+        """Return the value that the session cookie stores: user ID and epoch."""
         return f"{self.account.id}.{self.account.epoch}"
 
 
@@ -74,7 +74,7 @@ class Sessions(SecureCookieSessionInterface):
             super().save_session(app, session, response)
 
     def get_cookie_name(self, app: Flask) -> str:
-        """Return the name. With `__Host-`, no other host can set it (RFC 6265bis, 4.1.3.2)."""
+        """Return the cookie name. With `__Host-`, no other host can set it (RFC 6265bis, 4.1.3.2)."""
         return "__Host-session" if self.get_cookie_secure(app) else "session"
 
     def get_cookie_secure(self, app: Flask) -> bool:
@@ -88,8 +88,8 @@ def init_app(app: Flask) -> None:
     app.config.update(SESSION_COOKIE_HTTPONLY=True, SESSION_COOKIE_SAMESITE="Lax", SESSION_REFRESH_EACH_REQUEST=False)
     login_manager.session_protection = None  # it marks sessions as stale, which nothing here uses
     login_manager.init_app(app, add_context_processor=False)
-    login_manager.user_loader(_load)
-    login_manager.unauthorized_handler(_send_to_login)
+    login_manager.user_loader(_load_user)
+    login_manager.unauthorized_handler(_require_login)
     app.context_processor(lambda: {"cookie_login": _cookie_login})
     app.after_request(_record_visit)
 
@@ -110,9 +110,9 @@ def end() -> None:
     session.clear()
 
 
-def offer_download(address: str) -> None:
-    """Make the next results page start this download."""
-    session["download"] = address
+def offer_download(url: str) -> None:
+    """Make the results page, when it is shown next, start the download of this address."""
+    session["download"] = url
 
 
 def pop_download() -> str | None:
@@ -123,7 +123,7 @@ def pop_download() -> str | None:
     return download
 
 
-def _load(session_id: str) -> SessionUser | None:
+def _load_user(session_id: str) -> SessionUser | None:
     """Return the user of a session, or None if it is expired or revoked or the user is blocked.
 
     Reads the primary through the pool of /useradd, because the pool of statistics has few connections.
@@ -143,7 +143,7 @@ def _load(session_id: str) -> SessionUser | None:
 
 
 def _account_of_cookie(user_id: UUID, epoch: int) -> Account:
-    """Return the account at the time of the login, from the session."""
+    """Return the account as it was at the login, from the session cookie."""
     name, role = session["name"], Role(session["role"])
     return Account(id=user_id, username=name, password_hash="", epoch=epoch, is_active=True, role=role)
 
@@ -167,11 +167,11 @@ def _record_visit(response: Response) -> Response:
 
 
 def _is_made_by_person() -> bool:
-    """Return False if a page refreshes itself: the user may be absent."""
+    """Return False for requests by which an open page polls: the user may be absent."""
     return request.headers.get("HX-Request-Type") != "partial"
 
 
-def _send_to_login() -> BaseResponse:
+def _require_login() -> BaseResponse:
     """Redirect browsers to the login page; respond with 401 to programs and polling pages.
 
     A program would save the login page as the requested file.

@@ -22,6 +22,7 @@ from project.version import VERSION
 
 NAME = "useradd"
 STOP_S = 0.5
+"""Maximum seconds to export the remaining spans when the process ends."""
 
 
 class Tracing:
@@ -52,12 +53,12 @@ class Tracing:
             shutdown.join(STOP_S)
 
     def span(self, name: str, **attributes: str) -> AbstractContextManager[object]:
-        """Open a span. Exceptions are not recorded, because they may contain personal data."""
+        """Return a context manager for a span. It does not record exceptions: personal data."""
         tracer = self._provider.get_tracer(NAME)
         return tracer.start_as_current_span(name, attributes=attributes, record_exception=False)
 
     def begin_request(self) -> None:
-        """Start the span of a request in the client's trace; it begins at the arrival."""
+        """Start the span of a request, with the time of its arrival, in the trace of the client."""
         self.ensure_running()
         state = request_state()
         carrier = {name: request.headers.get(name, "") for name in ("traceparent", "tracestate")}

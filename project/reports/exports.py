@@ -21,7 +21,7 @@ from project.exporters import RAW_STREAMS, STREAMS
 from project.exporters.names import file_name
 from project.http import rate_limits
 from project.http.guards import api_key_allowed, bearer_token
-from project.http.query_parameters import read_switch
+from project.http.query_parameters import read_boolean
 from project.http.request_state import request_state
 from project.http.translations import gettext
 from project.presentation.formats import translations
@@ -73,7 +73,7 @@ def export(ending: str) -> Response:
     rate_limits.consume_for_reader(rate_limits.EXPORTS)
     raw = ("raw",) if ending in RAW_STREAMS else ()
     selection = read_selection(parse_selection_strictly, known=(*PARAMETERS, "lang", *raw))
-    stream = (RAW_STREAMS if read_switch(request.args, "raw") else STREAMS)[ending]
+    stream = (RAW_STREAMS if read_boolean(request.args, "raw") else STREAMS)[ending]
     if not _permits.acquire(blocking=False):
         _demand.refused_at = time.monotonic()
         raise RefusalError("exports_busy")

@@ -28,12 +28,11 @@ __all__ = ["HARD_BODY_LIMIT", "RECEIVED", "STALLED_S", "STOP_S", "serve"]
 log = logging.getLogger(__name__)
 
 DRAIN_S, STOP_S = 2.0, 3.0
-"""Seconds after the request deadline at which a stopping worker closes its connections, and at which it is killed
-(promise P11)."""
+"""Seconds after the request deadline at which a stopping worker closes its connections, and at which it is killed."""
 _M_ARENA_MAX = -8
-"""M_ARENA_MAX of mallopt(3)."""
+"""The parameter M_ARENA_MAX of mallopt(3): maximum number of malloc arenas."""
 GC_OBJECTS = 20_000
-"""Number of new objects after which garbage is collected."""
+"""Number of new objects after which the garbage collector runs (threshold 0 of gc.set_threshold())."""
 SD_LISTEN_FDS_START = 3
 """File descriptor of the socket that systemd passes to the process LISTEN_PID (sd_listen_fds(3))."""
 _HOST_REMEDY = "HOST must be an address of this machine, such as 127.0.0.1, or :: for all of them"
@@ -61,11 +60,12 @@ def serve(
     """Serve until SIGTERM, SIGINT or SIGHUP. Raises SystemExit, with 0 after a clean stop.
 
     `app` must respond within `deadline_s`. At a stop, clients that have not read their response DRAIN_S after that are
-    disconnected. `prepare` runs first, in a child process; if it exits with EX_TEMPFAIL, the service starts and retries
-    it in the background. In each worker, `start(index)` runs before the first request, `stopping` when a stop begins,
-    and `stop` after the last response. A worker that replaces another one has the same index. `body_limits` maps paths
-    to maximum body sizes; other paths have HARD_BODY_LIMIT. `describe_refusal` returns the responses to requests that
-    the server refuses before the application sees them.
+    disconnected. `greeting` takes the URL and returns the text to print once the workers run. `prepare` runs first, in
+    a child process; if it exits with EX_TEMPFAIL, the service starts and retries it in the background. In each worker,
+    `start(index)` runs before the first request, `stopping` when a stop begins, and `stop` after the last response. A
+    worker that replaces another one has the same index. `body_limits` maps paths to maximum body sizes in bytes; other
+    paths have HARD_BODY_LIMIT. `describe_refusal` returns the responses to requests that the server refuses before the
+    application sees them.
     """
     _use_one_malloc_arena()
     listener, balancer = _listen(host, port), ConnectionBalancer(workers)
@@ -138,7 +138,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _listen_problem(error: OSError | UnicodeError) -> str:
-    """Return the reason why the service cannot listen, and a remedy."""
+    """Return a sentence with the reason why the service cannot listen, and with a remedy."""
     if isinstance(error, UnicodeError | socket.gaierror):
         return f"no such host name. {_HOST_REMEDY}"
     remedies = {errno.EADDRNOTAVAIL: _HOST_REMEDY, errno.EACCES: "Ports below 1024 need privileges: try PORT=8001"}

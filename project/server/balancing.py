@@ -9,17 +9,17 @@ import time
 from collections.abc import Callable, Sized
 
 YIELD_S = 0.002
-"""Seconds for which a worker yields to less loaded ones before it accepts a connection. The others may be stuck."""
+"""Seconds for which a worker waits before accept() if another has fewer connections; that one may be stuck."""
 
 
 class ConnectionBalancer:
-    """Counts the connections of each worker in shared memory. Create it before the fork."""
+    """Counts the open connections of each worker in shared memory. Create it before the fork."""
 
     def __init__(self, workers: int) -> None:
         self._open = memoryview(mmap.mmap(-1, 4 * workers)).cast("i")
 
     def wrap_accept(self, accept: Callable[[], None], worker: int, connections: Sized) -> Callable[[], None]:
-        """Wrap accept() so that a worker first yields to less loaded ones."""
+        """Wrap accept(): wait YIELD_S first if another worker has fewer open connections."""
 
         def balanced_accept() -> None:
             self._open[worker] = len(connections)

@@ -17,8 +17,8 @@ from waitress.task import ErrorTask, Task, ThreadedTaskDispatcher, WSGITask
 
 from project.server.parser import Parser
 
-HOLD_S = 0.02
-"""Seconds for which a thread waits for the next request of the same connection after a response."""
+KEEP_ALIVE_WAIT_S = 0.02
+"""Seconds for which a thread waits for the next request on a connection after it has sent a response."""
 IDLE_S = 15
 """Seconds for which a connection may wait for its next request."""
 RECEIVE_S = 20
@@ -29,15 +29,15 @@ LINGER_S, LINGER_BYTES = 2, 8 * 2**20
 Closing a socket with unread data resets the connection, and a client that is still sending would not get the response.
 """
 GRACE_S = 1
-"""Seconds for which a connection must have waited for its client before it may be closed to make room for others."""
-READ_S = 120
-"""Seconds within which the client of a download must read a part if more than the high watermark (1 MB) is buffered."""
+"""Seconds without progress by the client after which a connection may be closed to make room for others."""
+DOWNLOAD_STALL_S = 120
+"""Seconds for which a download waits until its client has read some of the buffered data (1 MB at most)."""
 LARGE_BODIES = 8
-"""Maximum number of connections of a worker whose body is larger than max_request_body_size, which some paths allow.
-Others are not read meanwhile, and refused after RECEIVE_S: a hundred clients would fill the memory of a container."""
+"""Maximum number of simultaneous bodies in a worker that exceed HARD_BODY_LIMIT, which some paths allow. Further ones
+are not read until one of these ends, and get a 408 after RECEIVE_S: a hundred would fill the memory of a container."""
 _CHUNK = 65536
 DescribeRefusal = Callable[[int, Mapping[str, object], str], tuple[list[tuple[str, str]], bytes]]
-"""Takes status, parameters and Accept-Language of a refused request; returns headers and body of the response."""
+"""Takes status, parameters of the message and Accept-Language; returns headers and body of the response."""
 RECEIVED = "useradd.received"
 """WSGI environment key of the time by time.monotonic() at which the request was complete and queued for a thread."""
 
@@ -48,7 +48,7 @@ def plain_refusal(status: int, params: Mapping[str, object], language: str) -> t
 
 
 class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has no types
-    """A thread pool that records when a request was queued. Held connections are not queued."""
+    """A thread pool that records when a connection was queued. It queues no held connections."""
 
     def add_task(self, task: Any) -> None:
         task.queued_at = time.monotonic()
@@ -56,12 +56,12 @@ class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has 
             super().add_task(task)
 
     def has_idle_threads(self) -> bool:
-        """Return whether enough threads are idle that one may hold its connection."""
+        """Return whether nothing is queued and at least half of the threads are idle."""
         return not self.queue and 2 * self.active_count <= len(self.threads)
 
 
-class _OneWrite(Task):  # type: ignore[misc]
-    """A task that sends a complete response with one send(). Each send() may switch threads."""
+class _SingleSendTask(Task):  # type: ignore[misc]
+    """A task that sends headers and body with one send(), because each may switch threads."""
 
     wrote_header: bool
 
@@ -77,8 +77,8 @@ class _OneWrite(Task):  # type: ignore[misc]
         self.channel.write_soon(head + data)
 
 
-class _ErrorTask(_OneWrite, ErrorTask):  # type: ignore[misc]
-    """A task that responds to a request that the parser refused."""
+class _ErrorTask(_SingleSendTask, ErrorTask):  # type: ignore[misc]
+    """A task that responds to a request which the parser has refused."""
 
     def execute(self) -> None:
         """Send the response that `describe_refusal` returns."""
@@ -93,10 +93,10 @@ class _ErrorTask(_OneWrite, ErrorTask):  # type: ignore[misc]
         self.write(body)
 
 
-class _Task(_OneWrite, WSGITask):  # type: ignore[misc]
-    """A task that passes the time of arrival to the application.
+class _Task(_SingleSendTask, WSGITask):  # type: ignore[misc]
+    """A task that passes the time of arrival to the application in environ[RECEIVED].
 
-    During a stop it closes the connection after the response.
+    While the worker stops, it closes the connection after the response.
     """
 
     def get_environment(self) -> WSGIEnvironment:
@@ -126,7 +126,8 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     will_close: bool
     queued_at: float
     is_held = False
-    """Whether a thread serves this connection or waits for its next request. Then the event loop does not read."""
+    """Whether a thread holds the connection: it serves it or waits for its next request. Then the event loop does not
+    read from it."""
     is_lingering = False
     """Whether the last response was sent and the rest of a refused request is being discarded."""
     is_streaming = False
@@ -152,45 +153,45 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return is_parsed
 
     def service(self) -> None:
-        """Respond to a request, and to following ones if each arrives within HOLD_S."""
+        """Respond to a request, and to following ones if each arrives within KEEP_ALIVE_WAIT_S."""
         self.is_held = True
         _current.channel = self
         try:
-            self._answer()
+            self._serve_one()
             while self._has_next():
-                self._answer()
-            is_left = bool(self.requests)  # while is_held is set, no other thread adds requests
+                self._serve_one()
+            has_more = bool(self.requests)  # while is_held is set, no other thread adds requests
         finally:
             self._waiting_since = time.monotonic()
             self.server.large_bodies.discard(self)
             self.is_held = False
             _current.channel = None
             self.server.pull_trigger()
-        if is_left:
-            self._continue()
+        if has_more:
+            self._queue_next()
 
-    def _continue(self) -> None:
-        """Queue the connection for the next pipelined request once earlier responses are read."""
+    def _queue_next(self) -> None:
+        """Queue the connection for its next pipelined request, once the client has read its output."""
         with self.outbuf_lock:
             self._is_paused = self.total_outbufs_len > 0
         if not self._is_paused:
             self.server.add_task(self)
 
-    def _answer(self) -> None:
+    def _serve_one(self) -> None:
         self._is_refused = self.requests[0].error is not None
         super().service()
 
     def _has_next(self) -> bool:
-        """Return whether there is a next request; wait up to HOLD_S if enough threads are idle.
+        """Return whether a next request has arrived; wait for it if enough threads are idle.
 
-        A pipelined request has to wait if requests of other connections are queued.
+        Waits up to KEEP_ALIVE_WAIT_S. Returns False for a pipelined request if other connections are queued.
         """
         if self.requests:
             return not (self.total_outbufs_len or self.server.task_dispatcher.queue)
-        end = time.monotonic() + HOLD_S
+        end = time.monotonic() + KEEP_ALIVE_WAIT_S
         while not self.requests:
             left = end - time.monotonic()
-            if left <= 0 or self.needs_loop or not self.server.accepting:
+            if left <= 0 or self.needs_event_loop or not self.server.accepting:
                 return False
             if not self.server.task_dispatcher.has_idle_threads():
                 return False
@@ -216,7 +217,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     @property
     def is_unread(self) -> bool:
-        """Whether the connection waits for the client to read."""
+        """Whether the connection waits for the client to read its output."""
         return self.total_outbufs_len > 0 and not self.is_held
 
     def can_be_closed(self) -> bool:
@@ -225,7 +226,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return is_waiting and (self.is_lingering or time.monotonic() - self._waiting_since > GRACE_S)
 
     def closing_order(self) -> tuple[bool, float]:
-        """Return a sort key by which idle connections, and those that wait longest, come first."""
+        """Return a sort key: idle connections come first, and of them those that wait longest."""
         is_in_use = self.request is not None or self.is_unread
         return is_in_use and not self.is_lingering, self._waiting_since
 
@@ -244,7 +245,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             if request is None:
                 self.will_close = True
                 return
-            request.refuse_late()
+            request.refuse_timed_out()
             self.requests.append(request)
             self.request = None
         self.server.add_task(self)
@@ -305,7 +306,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             self.handle_close()
 
     @property
-    def needs_loop(self) -> bool:
+    def needs_event_loop(self) -> bool:
         """Whether the event loop must send remaining data or close the connection."""
         is_closing = self.close_when_flushed or self.will_close or not self.connected
         return bool(self.total_outbufs_len or is_closing or self.is_lingering)  # is_lingering is set before others end
@@ -315,10 +316,10 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
         Checks is_held last, because a thread may begin to hold the connection during the other checks.
         """
-        return bool(super().readable() and self._may_grow() and not self.is_held)
+        return bool(super().readable() and self._may_read_more() and not self.is_held)
 
-    def _may_grow(self) -> bool:
-        """Return whether the body is small or one of the few that may become large."""
+    def _may_read_more(self) -> bool:
+        """Return whether to read more of the body: it is small or one of LARGE_BODIES large ones."""
         request, large = self.request, self.server.large_bodies
         if request is None or request.body_bytes_received < self.adj.max_request_body_size or self in large:
             return True
@@ -328,7 +329,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return True
 
     def del_channel(self, map: Any = None) -> None:  # noqa: A002 - the name of waitress
-        """Forget this connection, which is closed."""
+        """Remove this closed connection from the event loop."""
         self.server.large_bodies.discard(self)
         super().del_channel(map)
 
@@ -344,14 +345,14 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return self.connected and bool(self.total_outbufs_len > self.adj.outbuf_high_watermark)
 
     def _flush_outbufs_below_high_watermark(self) -> None:
-        """Wait for the client of a download, at most READ_S for a part. Raises ClientDisconnected.
+        """Wait until the client of a download has read a part of the buffer.
 
-        There are few downloads at a time. Other responses are buffered completely: if threads waited for their clients,
-        some fifty clients that do not read would block all threads.
+        Raises ClientDisconnected after DOWNLOAD_STALL_S. There are few downloads at a time. Other responses are
+        buffered completely: if threads waited for clients, some fifty of them that do not read would block all threads.
         """
         if not self.is_streaming:
             return
-        end = time.monotonic() + READ_S
+        end = time.monotonic() + DOWNLOAD_STALL_S
         with self.outbuf_lock:
             if self._is_full:  # and so not closed by the event loop
                 self._flush_exception(self._flush_some, do_close=False)
@@ -383,11 +384,11 @@ _current = threading.local()
 
 
 def wake_unless_held(wake: Callable[[], None]) -> Callable[[], None]:
-    """Wrap the trigger of the event loop: threads that hold a connection do not wake the loop."""
+    """Wrap the trigger of the event loop, so that threads wake it only if it has work to do."""
 
     def wake_if_needed() -> None:
         channel: Channel | None = getattr(_current, "channel", None)
-        if channel is None or channel.needs_loop:
+        if channel is None or channel.needs_event_loop:
             wake()
 
     return wake_if_needed

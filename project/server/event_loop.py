@@ -16,25 +16,27 @@ BACKLOG = 1024
 CONNECTIONS = 500
 """Maximum number of open connections of a worker. If there are more, some that wait for their client are closed."""
 CHECK_EVERY_S = 1.0
+"""Seconds between checks of the time limits of connections."""
 PAUSE_S = 0.5
 """Seconds for which no connection is accepted if resources are exhausted and none can be freed."""
 LOG_EVERY_S = 1.0
+"""Minimum seconds between warnings that connections are exhausted."""
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
-    """A listening socket and its connections. Their time limits are checked every second."""
+    """A listening socket and the connections that a worker has accepted from it."""
 
     channel_class = Channel
     describe_refusal: DescribeRefusal
     beat: Callable[[], None]
     large_bodies: set[Channel]
-    """The connections whose body is or may become large."""
+    """The connections that receive a body larger than HARD_BODY_LIMIT."""
     _check_at = _accept_at = _log_at = 0.0
     _closed = 0
 
     def readable(self) -> bool:
-        """Return whether to accept connections. Called in each round; also checks time limits."""
+        """Return whether to accept connections. As each round of the loop calls this, check limits."""
         self.beat()
         now = time.monotonic()
         if now >= self._check_at:

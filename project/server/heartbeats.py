@@ -3,7 +3,7 @@
 import mmap
 
 CHECK_EVERY_S = 1.0
-"""Seconds between checks. An event loop takes at most one second per round, however busy its threads are."""
+"""Seconds between checks. A round of an event loop takes at most one second, even if all threads are busy."""
 HUNG_CHECKS = 30
 """Number of checks without a round of its event loop after which a worker counts as hanging."""
 
@@ -20,15 +20,18 @@ class Heartbeats:
         self._missed = [0] * workers
 
     def beat(self, worker: int) -> None:
-        """Count a round of a worker's event loop. The worker calls this."""
+        """Count a round of the event loop. Called in the process of this worker."""
         self._rounds[worker] += 1
 
     def start(self, worker: int) -> None:
-        """Reset the counters for a new process, which is checked after its first round."""
+        """Reset the counters of a worker whose process is new. It is checked after its first round."""
         self._rounds[worker] = self._seen[worker] = self._missed[worker] = 0
 
     def find_hung(self) -> list[int]:
-        """Check the workers; return those that have hung for a multiple of HUNG_CHECKS checks."""
+        """Check all workers, once per CHECK_EVERY_S; return those without a round for HUNG_CHECKS.
+
+        A worker that continues to hang is returned again after each further HUNG_CHECKS checks.
+        """
         for worker, rounds in enumerate(self._rounds):
             self._missed[worker] = self._missed[worker] + 1 if rounds and rounds == self._seen[worker] else 0
             self._seen[worker] = rounds

@@ -1,4 +1,4 @@
-"""Output of the supervisor. It must not block, even if nobody reads the log."""
+"""Output of the supervisor, which must not block even if the reader of its pipe stops."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ from types import FrameType
 from typing import TextIO
 
 BLOCKED_S = 0.1
-"""Seconds after which a blocked write is interrupted: another process may fill the pipe after it was checked."""
+"""Seconds after which a blocked write is interrupted: another process may have filled the pipe in between."""
 
 
 _is_writing = False

@@ -108,8 +108,8 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         if "CONTENT_LENGTH" in self.headers:
             raise ParsingError("Content-Length and Transfer-Encoding exclude each other")
 
-    def refuse_late(self) -> None:
-        """Refuse an incomplete request with 408, because it did not arrive in time."""
+    def refuse_timed_out(self) -> None:
+        """Refuse an incomplete request with 408, because it was not received within RECEIVE_S."""
         if not self.headers_finished:
             self.parse_header(b"GET / HTTP/1.0\r\n")  # sets the attributes that a response needs, as waitress does
         self._refuse(RequestTimeoutError("The request did not arrive in time"))

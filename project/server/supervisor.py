@@ -18,7 +18,7 @@ from project.server.output import end_interrupted_line, stop_blocking_log
 log = logging.getLogger(__name__)
 
 PREPARE_S = 10
-"""Seconds for which the start waits for the preparation."""
+"""Seconds for which the start waits for `prepare`, which then continues in the background."""
 _RESTART_DELAY_S = 1.0
 """Seconds before a failed preparation or fork is retried, and before a worker that died so soon is replaced."""
 
@@ -35,7 +35,10 @@ def stop_signals() -> list[signal.Signals]:
 
 
 class Supervisor:
-    """Runs `work(index)` in `count` worker processes until a stop signal."""
+    """Runs `work(index)` in `count` worker processes until a stop signal.
+
+    Workers that have not ended `stop_s` seconds after the signal are killed.
+    """
 
     def __init__(self, work: Callable[[int], None], count: int, listener: socket.socket, stop_s: float) -> None:
         self._work = work
@@ -45,7 +48,7 @@ class Supervisor:
         self._workers: dict[int, tuple[int, float]] = {}
         """PID -> index of the worker and its start by time.monotonic()."""
         self._preparing: tuple[int, Callable[[], None]] | None = None
-        self._lifeline = os.pipe()
+        self._supervisor_pipe = os.pipe()
         self.stop_signals = stop_signals()
         self._watched = {*self.stop_signals, signal.SIGCHLD}
         self.heartbeats = Heartbeats(count)
@@ -97,7 +100,7 @@ class Supervisor:
         return self._stop()
 
     def _next_signal(self) -> int | None:
-        """Wait for a signal, or return None when it is time to check the workers."""
+        """Wait for a signal and return it, or None after heartbeats.CHECK_EVERY_S without one."""
         if sys.platform == "darwin":  # has no sigtimedwait()
             return signal.sigwait(self._watched)
         received = signal.sigtimedwait(self._watched, heartbeats.CHECK_EVERY_S)
@@ -160,11 +163,11 @@ class Supervisor:
         if pid:
             return pid
         try:
-            os.close(self._lifeline[1])
+            os.close(self._supervisor_pipe[1])
             for number in self.stop_signals:
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, self._watched)
-            threading.Thread(target=_stop_with_supervisor, args=(self._lifeline[0],), daemon=True).start()
+            threading.Thread(target=_stop_with_supervisor, args=(self._supervisor_pipe[0],), daemon=True).start()
             task()
         except SystemExit:
             raise
@@ -204,7 +207,7 @@ def _reap() -> list[tuple[int, int]]:
     return dead
 
 
-def _stop_with_supervisor(lifeline: int) -> None:
+def _stop_with_supervisor(pipe: int) -> None:
     """Stop this process when the supervisor ends, even by SIGKILL: its end of the pipe closes."""
-    os.read(lifeline, 1)
+    os.read(pipe, 1)
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)

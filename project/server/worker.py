@@ -19,10 +19,10 @@ from project.server.heartbeats import Heartbeats
 
 HARD_BODY_LIMIT = 256 * 1024
 """Maximum size of a body in bytes. Waitress refuses a larger one, and the application neither sees nor records it."""
-NEVER = 2**31
-"""A buffer size in bytes that a connection of waitress never reaches."""
+UNLIMITED_BYTES = 2**31
+"""A buffer size that no connection reaches, so that waitress never writes to a temporary file."""
 QUIET_S = 0.2
-"""Seconds without a request after which a drain ends. By then, accepted connections have sent their request."""
+"""Seconds without a request in progress after which a drain ends: accepted connections have sent theirs by then."""
 
 
 def run_worker(
@@ -41,7 +41,7 @@ def run_worker(
     """Serve as worker `index` until a stop signal, then drain for at most `drain_s` seconds."""
     dispatcher = Dispatcher()
     dispatcher.set_thread_count(threads)
-    settings: Any = adjustments(listener, threads)
+    settings: Any = waitress_settings(listener, threads)
     settings.body_limits = body_limits
     address = (listener.family, listener.type, listener.proto, listener.getsockname())
     server: Any = Server(
@@ -58,8 +58,8 @@ def run_worker(
     server.run()
 
 
-def adjustments(listener: socket.socket, threads: int) -> Adjustments:
-    """Return the settings of waitress."""
+def waitress_settings(listener: socket.socket, threads: int) -> Adjustments:
+    """Return the settings of waitress for a worker with `threads` threads."""
     return Adjustments(
         sockets=[listener],
         threads=threads,
@@ -68,8 +68,8 @@ def adjustments(listener: socket.socket, threads: int) -> Adjustments:
         max_request_body_size=HARD_BODY_LIMIT,
         max_request_header_size=16 * 1024,
         outbuf_high_watermark=1024 * 1024,
-        outbuf_overflow=NEVER,  # a temporary file: its disk may freeze, and the event loop with it
-        inbuf_overflow=NEVER,
+        outbuf_overflow=UNLIMITED_BYTES,  # a temporary file: its disk may freeze, and the event loop with it
+        inbuf_overflow=UNLIMITED_BYTES,
         asyncore_use_poll=True,  # select() fails for file descriptors above 1023
         clear_untrusted_proxy_headers=False,  # TrustedProxyMiddleware checks them
         expose_tracebacks=False,
@@ -92,11 +92,11 @@ def _stop_handler(
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:
-    """Ignore a signal that arrives after the stop has begun."""
+    """Handle a further stop signal by doing nothing."""
 
 
 def _exit(number: int, frame: FrameType | None) -> None:
-    """Raise SystemExit, which makes waitress end its event loop and threads."""
+    """Handle SIGUSR1: raise SystemExit, which makes waitress end its event loop and threads."""
     raise SystemExit
 
 

@@ -23,7 +23,7 @@ from waitress.adjustments import Adjustments
 from project.reports.exports import CHUNK
 from project.server.connections import LARGE_BODIES, Channel
 from project.server.heartbeats import CHECK_EVERY_S
-from project.server.worker import adjustments
+from project.server.worker import waitress_settings
 from tests.builders import BARE_IMPORT
 from tests.chaos.processes import children, eventually, free_port
 
@@ -79,7 +79,7 @@ KEEPING = _responding("""
 from threading import get_ident as value
 from project.server import connections
 
-connections.HOLD_S = 60
+connections.KEEP_ALIVE_WAIT_S = 60
 """)
 
 COUNTING = _responding(
@@ -207,7 +207,7 @@ import os
 from project.server import connections
 
 server.STALLED_S = int(os.environ.get("STALLED_S", "1"))
-connections.READ_S = int(os.environ.get("READ_S", "60"))
+connections.DOWNLOAD_STALL_S = int(os.environ.get("DOWNLOAD_STALL_S", "60"))
 
 def app(environ, start_response):
     start_response("200 OK", [])
@@ -431,7 +431,7 @@ def test_a_response_that_waits_for_its_client_touches_no_disk() -> None:
     ours, theirs = socket.socketpair()
     with theirs, closing(socket.create_server(("127.0.0.1", 0))) as listener:
         server = SimpleNamespace(active_channels={}, large_bodies=set(), pull_trigger=lambda: None)
-        channel = Channel(server, ours, "", adjustments(listener, THREADS), map={})
+        channel = Channel(server, ours, "", waitress_settings(listener, THREADS), map={})
         for _ in range(2):  # the kernel takes a part of the first buffer only
             for _ in range(4):
                 channel.write_soon(bytes(CHUNK))
@@ -461,7 +461,7 @@ def test_a_client_that_stops_reading_is_disconnected() -> None:
 @pytest.mark.chaos
 def test_a_client_that_reads_next_to_nothing_of_a_download_is_disconnected() -> None:
     """F38."""
-    environment = os.environ | {"STALLED_S": "60", "READ_S": "1"}
+    environment = os.environ | {"STALLED_S": "60", "DOWNLOAD_STALL_S": "1"}
     with _started(ENDLESS, env=environment) as process, socket.socket() as slow:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         slow.connect(("127.0.0.1", _port(process)))
