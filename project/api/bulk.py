@@ -29,7 +29,7 @@ from project.services.registration import MAX_GROUP_SIZE
 
 ADDRESSES = ("/api/v1/useradd/bulk/", "/api/v1/useradd/bulk", "/useradd/bulk/", "/useradd/bulk")
 MAX_USERS, MAX_BODY = 10_000, 8 * 2**20
-"""Maximum numbers of users and bytes of a request."""
+"""Maximum number of users, and maximum size in bytes, of a request body."""
 HARD_BODY_LIMIT = MAX_BODY + 2**20
 """Maximum number of bytes that the server passes to the application. A larger request is refused and not recorded."""
 MAX_CONCURRENT = 2
@@ -41,7 +41,7 @@ _permits = BoundedSemaphore(MAX_CONCURRENT)
 
 @public
 def useradd_bulk() -> Response:
-    """Create the users of a request; stream the results of its lines group by group."""
+    """Create a user for each line of the request, and stream the results in groups of lines."""
     request, runtime, state = current_request(), get_runtime(), request_state()
     require_api_key()
     is_dry_run = read_dry_run(request)
@@ -56,8 +56,8 @@ def useradd_bulk() -> Response:
         template, state.attempt = state.attempt, None  # from here on, lines are recorded and counted
         rate_limits.refund_users(1)
         assert template is not None  # noqa: S101 - tells mypy: begin_attempt() has run
-        answers = _answers(runtime, state, template, key, lines, is_dry_run=is_dry_run)
-        response = Response(stream_with_context(_array(answers) if is_array else _ndjson(answers)))
+        results = _register_groups(runtime, state, template, key, lines, is_dry_run=is_dry_run)
+        response = Response(stream_with_context(_json_array_parts(results) if is_array else _ndjson_parts(results)))
         response.mimetype = "application/json" if is_array else "application/x-ndjson"
         response.headers["Cache-Control"] = "no-store"
         response.call_on_close(stack.pop_all().close)
@@ -97,7 +97,7 @@ def _read_lines(request: Request, *, is_json: bool) -> tuple[list[tuple[int, byt
     return lines, is_array
 
 
-def _answers(
+def _register_groups(
     runtime: Runtime,
     state: RequestState,
     template: NewAttempt,
@@ -106,26 +106,32 @@ def _answers(
     *,
     is_dry_run: bool,
 ) -> Iterator[list[dict[str, Any]]]:
-    """Yield the results of each group of lines; the first result contains the idempotency key."""
+    """Register the lines in groups; yield the results of each group, in order.
+
+    The first result contains the idempotency key of the request.
+    """
     lines.reverse()  # so that pop() frees the memory of each line
     first: dict[str, Any] = {"idempotency_key": key}
     while lines:
         group = [
-            check_line(number, _attempt(template, state), sent, runtime.config.phone_region)
+            check_line(number, _new_attempt(template, state), sent, runtime.config.phone_region)
             for number, sent in (lines.pop() for _ in range(min(MAX_GROUP_SIZE, len(lines))))
         ]
-        _limit(group)
+        _apply_rate_limits(group)
         with deadline(runtime.config.request_deadline_s):
             register_lines(runtime, key, group, is_dry_run=is_dry_run)
-        _count(runtime, group)
-        answers = [_answer(line) for line in group]
-        answers[0] |= first
+        _count_group(runtime, group)
+        results = [_line_result(line) for line in group]
+        results[0] |= first
         first = {}
-        yield answers
+        yield results
 
 
-def _attempt(template: NewAttempt, state: RequestState) -> NewAttempt:
-    """Return the attempt of a line. The attempts of a request have the same client request ID."""
+def _new_attempt(template: NewAttempt, state: RequestState) -> NewAttempt:
+    """Return a new attempt for a line, with the client and the language of the request.
+
+    All attempts of a request have the same client request ID.
+    """
     now = datetime.now(UTC)
     return replace(
         template,
@@ -136,8 +142,8 @@ def _attempt(template: NewAttempt, state: RequestState) -> NewAttempt:
     )
 
 
-def _limit(group: list[BulkLine]) -> None:
-    """Count a group for the rate limits; refuse all its lines if a limit was already reached."""
+def _apply_rate_limits(group: list[BulkLine]) -> None:
+    """Count the lines for the rate limits; refuse all of them if a limit was reached before."""
     try:
         rate_limits.consume_users(len(group))
     except RateLimitedError as refusal:
@@ -145,16 +151,16 @@ def _limit(group: list[BulkLine]) -> None:
             line.new_user, line.problem = None, problem_of(refusal)
 
 
-def _count(runtime: Runtime, group: list[BulkLine]) -> None:
-    """Count lines for metrics; refund replays and count conflicts for the rate limits."""
+def _count_group(runtime: Runtime, group: list[BulkLine]) -> None:
+    """Count the lines for metrics; correct the rate limits by replays and conflicts."""
     for line in group:
-        for count in runtime.on_bulk_line:
-            count(line.code, time.monotonic() - line.attempt.started)
+        for callback in runtime.on_bulk_line:
+            callback(line.code, time.monotonic() - line.attempt.started)
     rate_limits.refund_users(sum(line.credentials is not None and line.credentials.replayed for line in group))
     rate_limits.record_conflicts(sum(line.problem is not None and line.problem.status == 409 for line in group))
 
 
-def _answer(line: BulkLine) -> dict[str, Any]:
+def _line_result(line: BulkLine) -> dict[str, Any]:
     values: dict[str, Any] = {"line": line.number, "attempt_id": str(line.attempt.id)}
     if line.problem:
         values |= {"status": line.problem.status, "code": line.problem.code, "detail": problem_detail(line.problem)}
@@ -173,12 +179,12 @@ def _answer(line: BulkLine) -> dict[str, Any]:
     return responses.LINE.dump(values)
 
 
-def _ndjson(groups: Iterable[list[dict[str, Any]]]) -> Iterator[str]:
+def _ndjson_parts(groups: Iterable[list[dict[str, Any]]]) -> Iterator[str]:
     for group in groups:
-        yield "".join([f"{_encode(answer)}\n" for answer in group])
+        yield "".join([f"{_encode(result)}\n" for result in group])
 
 
-def _array(groups: Iterable[list[dict[str, Any]]]) -> Iterator[str]:
+def _json_array_parts(groups: Iterable[list[dict[str, Any]]]) -> Iterator[str]:
     separator = "["
     for group in groups:
         yield separator + ",\n".join(map(_encode, group))

@@ -11,14 +11,14 @@ CODES = (
     "validation_failed", "idempotency_key_reused", "rate_limited", "internal_error", "database_unavailable",
     "overloaded", "outcome_unknown",
 )  # fmt: skip
-"""The problem codes of POST /useradd."""
+"""Codes of the problem documents that POST /useradd returns."""
 
 
 BULK_CODES = (
     "bad_request", "unknown_parameter", "malformed_json", "bad_idempotency_key", "unauthorized", "method_not_allowed",
     "body_too_large", "too_many", "unsupported_media_type", "rate_limited", "internal_error", "overloaded",
 )  # fmt: skip
-"""The problem codes of POST /useradd/bulk, not of its lines."""
+"""Codes of the problem documents that POST /useradd/bulk returns, without those of single lines."""
 
 
 def describe(spec: APISpec) -> None:

@@ -1,4 +1,4 @@
-"""POST /useradd at four addresses, without redirects, because clients may drop the body."""
+"""POST /useradd at four addresses: none redirects, because clients may drop the body then."""
 
 import re
 from uuid import uuid4
@@ -33,16 +33,16 @@ ENDPOINTS = frozenset({"api.useradd", "api.useradd_bulk"})
 MAX_QUEUE_S = 0.5
 """Maximum seconds in the queue: a request that has waited longer is refused with OverloadedError."""
 _KEY = re.compile(r'("?)([\x21\x23-\x7e]{21,255})\1')
-"""Matches an idempotency key, quoted or not. It must be unguessable: 21 characters of a nanoid have 126 random bits."""
+"""Matches an idempotency key, quoted or not. Keys must be hard to guess: 21 characters of a nanoid are 126 bits."""
 JSON = re.compile(r"application/(?:[\w.+-]+\+)?json", re.IGNORECASE)
 NDJSON = re.compile(r"application/(?:x-)?(?:ndjson|jsonl|jsonlines)", re.IGNORECASE)
 
 
 @bp.before_app_request
 def begin_attempt() -> None:
-    """Create the attempt of a request to /useradd, also if no view runs (405), and count it.
+    """Begin the attempt of a request to /useradd, also if no view runs (405).
 
-    Raises RateLimitedError.
+    Counts it for the rate limits. Raises RateLimitedError.
     """
     if not _is_attempt():
         return
@@ -69,7 +69,7 @@ def _is_attempt() -> bool:
 
 @bp.after_request
 def record_conflict(response: Response) -> Response:
-    """Count conflict responses per client, because they reveal taken identifiers."""
+    """Count responses with 409 for the rate limits, because they reveal taken identifiers."""
     if response.status_code == 409:
         rate_limits.record_conflict()
     return response
@@ -91,12 +91,12 @@ def useradd() -> Response:
     with reserve(attempts.DISK_RESERVE_S), runtime.database.pending_writers:
         require_api_key()
         is_dry_run = read_dry_run(request)
-        attempt, key, new_user = _read(request, runtime, state)
+        attempt, key, new_user = _read_request(request, runtime, state)
         if is_dry_run:
-            return _checked(attempt, new_user)
+            return _dry_run_response(attempt, new_user)
         credentials = registration.register(runtime.database, runtime.passwords, attempt, key, new_user)
     state.code = REPLAYED if credentials.replayed else CREATED
-    return _created(request, attempt, key, credentials)
+    return _created_response(request, attempt, key, credentials)
 
 
 for address in ADDRESSES:
@@ -104,20 +104,20 @@ for address in ADDRESSES:
 
 
 def read_dry_run(request: Request) -> bool:
-    """Return the value of `dry_run`. Raises RefusalError for other parameters."""
+    """Return the boolean parameter `dry_run`. Raises RefusalError for other parameters."""
     if not request.environ.get("QUERY_STRING"):
         return False
     check_parameters(request.args, ("dry_run",))
     return read_boolean(request.args, "dry_run")
 
 
-def _read(request: Request, runtime: Runtime, state: RequestState) -> tuple[NewAttempt, str, NewUser]:
+def _read_request(request: Request, runtime: Runtime, state: RequestState) -> tuple[NewAttempt, str, NewUser]:
     """Validate the request; return its attempt, idempotency key and user. Raises RefusalError."""
     attempt = state.attempt
     assert attempt is not None  # noqa: S101 - tells mypy: begin_attempt() has run
     refuse_encoded(request)
     if not JSON.fullmatch(request.mimetype):
-        raise _wrong_type(request)
+        raise _media_type_error(request)
     state.idempotency_key = key = read_idempotency_key(request)
     attempt.key_hash = hash_key(key)
     if state.arrival.waited_s > MAX_QUEUE_S:
@@ -136,7 +136,7 @@ def refuse_encoded(request: Request) -> None:
         raise RefusalError("unsupported_media_type", "encoded")
 
 
-def _wrong_type(request: Request) -> RefusalError:
+def _media_type_error(request: Request) -> RefusalError:
     if not request.mimetype:
         return RefusalError("unsupported_media_type", "missing")
     if request.mimetype in FORM_TYPES:
@@ -157,7 +157,7 @@ def read_idempotency_key(request: Request) -> str:
     return match[2]
 
 
-def _created(request: Request, attempt: NewAttempt, key: str, credentials: Credentials) -> Response:
+def _created_response(request: Request, attempt: NewAttempt, key: str, credentials: Credentials) -> Response:
     root = f"{request.scheme}://{request.host}{request.script_root}"
     body = {
         "login": credentials.login,
@@ -174,7 +174,7 @@ def _created(request: Request, attempt: NewAttempt, key: str, credentials: Crede
     return response
 
 
-def _checked(attempt: NewAttempt, new_user: NewUser) -> Response:
+def _dry_run_response(attempt: NewAttempt, new_user: NewUser) -> Response:
     runtime = get_runtime()
     request_state().code = DRY_RUN
     recorded = attempts.record(runtime.database, runtime.spool, attempt, status=200, code=DRY_RUN)

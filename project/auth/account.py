@@ -41,7 +41,7 @@ def account() -> ResponseReturnValue:
 
 
 def _change_password(form: PasswordForm, user: User) -> bool:
-    """Change the password and start a new session; on failure return False and set form errors.
+    """Change the password and start a new session. On failure, set form errors, return False.
 
     Raises RateLimitedError after too many wrong passwords.
     """

@@ -69,7 +69,7 @@ def logout() -> ResponseReturnValue:
 
 @bp.app_errorhandler(CSRFError)
 def renew_form(error: CSRFError) -> ResponseReturnValue:
-    """Show a form again after a CSRF error, or redirect if the action has already happened.
+    """Handle a CSRF error: show the form again, or redirect if its action has happened.
 
     Usually another tab has logged in or out, or the session cookie is lost.
     """
@@ -91,9 +91,9 @@ def renew_form(error: CSRFError) -> ResponseReturnValue:
 
 
 def _destination() -> str:
-    """Return the address to which to redirect after a login.
+    """Return the path from `?next=` to redirect to after a login, by default the results page.
 
-    If a file was requested, this is the results page, which then starts the download.
+    If `next` is a download, this is the results page, which then starts the download.
     """
     next_path = request.args.get("next", "")
     if match := _FILE_PATH.fullmatch(next_path):

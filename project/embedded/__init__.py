@@ -22,7 +22,7 @@ from pathlib import Path
 import psycopg2
 from psycopg2.extensions import parse_dsn
 
-from .cluster import initialise, refuse_other_major
+from .cluster import check_major_version, create_cluster
 from .connection_settings import await_server, is_ready, server_url
 from .data_directory import EmbeddedPostgresError, prepare_data_directory, wheel_programs
 from .locks import is_used, locked, start_using, stop_using
@@ -37,7 +37,7 @@ WATCH_EVERY_S = 3.0
 
 
 class EmbeddedPostgres:
-    """The embedded server of an application. It is started on first use."""
+    """The embedded PostgreSQL server of an application, which is started on first use."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -96,9 +96,9 @@ def _start(root: Path, programs: Path) -> str:
         start_using(root)
         directory = prepare_data_directory(root, programs)
         if directory.data.exists():
-            refuse_other_major(directory)
+            check_major_version(directory)
         else:
-            initialise(directory)
+            create_cluster(directory)
         if start_watcher(directory) or not is_ready(directory):
             await_server(directory)
         return server_url(directory)

@@ -35,7 +35,7 @@ SETTINGS = {
 }
 
 
-def refuse_other_major(directory: DataDirectory) -> None:
+def check_major_version(directory: DataDirectory) -> None:
     """Raise EmbeddedPostgresError if data and programs have different major versions."""
     data_version = (directory.data / "PG_VERSION").read_text().strip()
     if int(data_version) != _major(directory.programs):
@@ -46,8 +46,8 @@ def refuse_other_major(directory: DataDirectory) -> None:
         )
 
 
-def initialise(directory: DataDirectory) -> None:
-    """Create the cluster and its password, atomically: an interrupted call leaves no cluster."""
+def create_cluster(directory: DataDirectory) -> None:
+    """Create the cluster and its password atomically. Raises EmbeddedPostgresError."""
     if shutil.disk_usage(directory.location).free < MIN_FREE_BYTES:
         raise EmbeddedPostgresError(
             f"Not enough disk space for PostgreSQL in {directory.location}: {MIN_FREE_BYTES >> 20} MB are needed."
@@ -64,7 +64,7 @@ def initialise(directory: DataDirectory) -> None:
 
 
 def run_server(directory: DataDirectory, port: int, *, replaces: str) -> subprocess.Popen[bytes]:
-    """Start the server. `replaces` is the PID in postmaster.pid of an earlier server, or ""."""
+    """Start the server; `replaces` is the PID in postmaster.pid of an earlier one, or ""."""
     change_owner(directory.data, directory.identity.uid or 0)
     settings = [f"-c{name}={value}" for name, value in SETTINGS.items()]
     command = [str(directory.programs / "postgres"), "-D", str(directory.data), "-p", str(port), *settings]

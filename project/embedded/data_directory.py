@@ -16,7 +16,7 @@ PROGRAM_TIMEOUT = 30.0  # of a program that ends at once
 
 
 class EmbeddedPostgresError(RuntimeError):
-    """The embedded PostgreSQL cannot be used. The message contains the reason or a remedy."""
+    """The embedded PostgreSQL cannot be used. The message states the reason, or a remedy."""
 
 
 @dataclass(frozen=True)

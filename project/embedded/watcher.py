@@ -22,7 +22,7 @@ POLL_INTERVAL = 0.1
 
 
 class AdoptedServer:
-    """A running server whose watcher was killed. It is not a child of this process."""
+    """A running server that another, killed watcher started. It has poll() like a Popen object."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -42,13 +42,13 @@ Server = subprocess.Popen[bytes] | AdoptedServer
 
 
 def start_watcher(directory: DataDirectory) -> bool:
-    """Start a watcher, which inherits the lock; return False if another one is running."""
+    """Start a watcher process; return False if one is running. The watcher inherits the lock."""
     lock = try_lock(directory.root / "watcher.lock")
     if lock is None:
         return False
     try:
         # In a session of its own the watcher does not get Ctrl-C of this terminal.
-        with open(directory.log, "ab", opener=_private) as log:
+        with open(directory.log, "ab", opener=_open_private) as log:
             subprocess.run(
                 [sys.executable, "-I", PROGRAM, directory.root, directory.programs, str(lock)],
                 stdin=subprocess.DEVNULL,
@@ -64,7 +64,7 @@ def start_watcher(directory: DataDirectory) -> bool:
         os.close(lock)
 
 
-def _private(path: str, flags: int) -> int:
+def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 

@@ -53,7 +53,7 @@ class _ResponseMetrics:
                 metrics.counter("useradd_attempts_total", description, {"outcome": outcome, "code": code}),
                 durations[outcome],
             )
-            for code, outcome in outcomes().items()
+            for code, outcome in outcomes_by_code().items()
         }
 
     def count(self, response: Response) -> Response:
@@ -73,14 +73,14 @@ class _ResponseMetrics:
         return response
 
     def count_attempt(self, code: str, seconds: float) -> None:
-        """Count an attempt, and observe its duration."""
+        """Count an attempt by its code, and observe its duration."""
         counter, histogram = self._attempts.get(code) or self._attempts[OTHER]
         counter.add()
         histogram.observe(seconds)
 
 
-def outcomes() -> dict[str, Outcome]:
-    """Return the codes by which attempts are counted, with their outcomes."""
+def outcomes_by_code() -> dict[str, Outcome]:
+    """Return each code by which attempts are counted, and the outcome that it belongs to."""
     refusals = {code: entry.status for entries in (FIELD_CODES, PROBLEMS) for code, entry in entries.items()}
     refusals.pop("validation_failed")  # the code of the first invalid field is counted instead
     return {
@@ -118,7 +118,7 @@ def _add_process_metrics(runtime: Runtime) -> None:
         description = "Lag of the replica behind the primary; infinite while it does not answer"
         metrics.gauge("useradd_replica_lag_seconds", description, lambda: read_database.replica_lag_s, combine=max)
     description = "Used share of the quota of the fullest process's spool; 1 also when its disk is unusable"
-    metrics.gauge("useradd_spool_fullness_ratio", description, lambda: _fullness(spool), combine=max)
+    metrics.gauge("useradd_spool_fullness_ratio", description, lambda: _spool_fullness(spool), combine=max)
     description = "Attempts that neither PostgreSQL nor the disk accepted: only the log has them"
     metrics.counter("useradd_attempts_lost_total", description, read=lambda: spool.lost)
     description = "Attempts drained from the spool into PostgreSQL"
@@ -139,7 +139,7 @@ def _add_database_metrics(metrics: Metrics, labels: dict[str, str], database: Da
     gauge("useradd_database_waiting_threads", description, lambda: database.waiting)
 
 
-def _fullness(spool: Spool) -> float:
+def _spool_fullness(spool: Spool) -> float:
     try:
         return spool.fullness
     except SpoolError:
@@ -154,7 +154,7 @@ def export() -> str:
 
 
 def _instance_metrics(runtime: Runtime) -> Iterator[str]:
-    """Yield the metrics that are not collected per process."""
+    """Yield the lines of metrics that describe the whole instance instead of a process."""
     waiting, metrics = runtime.spool.status, runtime.metrics
     age_s = 0 if waiting.oldest is None else max(0, time.time() - waiting.oldest)
     for name, kind, description, value in (

@@ -47,7 +47,7 @@ def status() -> ResponseReturnValue:
 @bp.get("/state/")
 @public
 def state() -> Response:
-    """Describe the state of the service in words: a page, or JSON for the script of open pages."""
+    """Show the state of the service in words: as a page, or as JSON for pages that poll it."""
     now = service_state.current_state()
     values = {"sentence": service_state.sentence(now), "is_well": now.is_well, "lines": service_state.lines(now)}
     if prefers_page():

@@ -16,7 +16,7 @@ from project.services import reports as service
 @bp.get("/api/v1/stats/")
 @api_key_allowed
 def stats() -> Response:
-    """Respond with the statistics of the results page."""
+    """Respond with the totals and the time series of the selected attempts."""
     selection = read_selection(parse_selection_strictly, default="all")
     report = service.build_report(get_runtime().read_database, selection.filter, selection.zone, selection.now)
     return json_response(STATS, report)

@@ -15,9 +15,11 @@ WIDTH, GAP = 10, 1.5
 """Width of a column and of the gap on each side of it, in units of the SVG drawing."""
 MAX_LABELS = 8
 STEPS = (1, 1.5, 2, 3, 4, 6)
+"""Factors of a power of ten that may be the top of the scale."""
 FEW_COLUMNS = 12
+"""Maximum number of half-hour columns that all have a label."""
 MIN_COLUMNS = 3
-"""Minimum number of three-hour columns below the label of a day, because the label is as wide as them."""
+"""Minimum number of three-hour columns of a day that has a label, because the label is as wide as three columns."""
 
 ANOMALY_FACTOR, ANOMALY_MIN_REJECTED = 4, 20
 """In an anomaly, the share of rejections exceeds this multiple of the median, and there are at least this many."""
@@ -31,18 +33,21 @@ class Bar:
 
     css_class: str
     y: str
+    """Upper edge."""
     height: str
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of the chart, which represents a bucket."""
+    """A stacked column of the chart, which represents the attempts in a bucket of time."""
 
     bucket: Bucket
     x: float
     bars: tuple[Bar, ...]
     query: str
+    """Query string of the results page that selects the period of the bucket."""
     times: str
+    """The period of the bucket as text."""
     is_running: bool
     """Whether the bucket has not ended yet."""
 
@@ -74,10 +79,11 @@ class TableRow:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A chart with all values that the template needs."""
+    """The chart of attempts over time, and the table with the same numbers."""
 
     columns: tuple[Column, ...]
     top: int
+    """Number of attempts at the top of the scale."""
     labels: tuple[Label, ...]
     lines: tuple[TableRow, ...]
 
@@ -94,22 +100,22 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Anomaly:
-    """A bucket with an unusually high share of rejections."""
+    """A bucket of time with an unusually high share of rejections."""
 
     bucket: Bucket
     times: int | None
-    """Number of rejections as a multiple of the median number; None if the multiple is less than 2."""
+    """Rejections as a multiple of the median of all buckets; None if that is less than 2."""
 
 
 def build_chart(report: Report, selection: Selection) -> Chart:
     """Build the chart of a report that has attempts."""
     top = round_up(max(bucket.total for bucket in report.series))
     columns = (_column(index, bucket, top, selection) for index, bucket in enumerate(report.series))
-    return Chart(tuple(columns), top, tuple(_labels(report)), tuple(_lines(report, selection)))
+    return Chart(tuple(columns), top, tuple(_labels(report)), tuple(_table_rows(report, selection)))
 
 
 def round_up(highest: int) -> int:
-    """Return the top of the scale: the next even number of the form STEPS times a power of ten."""
+    """Return the lowest even number >= `highest` that is one of STEPS times a power of ten."""
     tops = (step * 10**power for power in count(0) for step in STEPS)
     return int(next(top for top in tops if top >= highest and top % 2 == 0))
 
@@ -184,18 +190,18 @@ def _label_text(step: str, since: datetime) -> tuple[str, str]:
             return "", format_time(since, "dd.MM" if language_code() == "ru" else "d MMM")
 
 
-def _lines(report: Report, selection: Selection) -> Iterator[TableRow]:
+def _table_rows(report: Report, selection: Selection) -> Iterator[TableRow]:
     """Yield a row per day, or per column if the report covers one day or columns are longer."""
     days = {bucket.since.date() for bucket in report.series}
     if report.step not in {"30min", "3h"} or len(days) == 1:
         for bucket in report.series:
-            yield _line(times_label(bucket), [bucket], selection)
+            yield _table_row(times_label(bucket), [bucket], selection)
         return
     for day, buckets in groupby(report.series, key=lambda bucket: bucket.since.date()):
-        yield _line(format_time(datetime.combine(day, time.min), "ccc, d MMMM"), list(buckets), selection)
+        yield _table_row(format_time(datetime.combine(day, time.min), "ccc, d MMMM"), list(buckets), selection)
 
 
-def _line(name: str, buckets: Sequence[Bucket], selection: Selection) -> TableRow:
+def _table_row(name: str, buckets: Sequence[Bucket], selection: Selection) -> TableRow:
     counts = [(bucket.created, bucket.rejected, bucket.failed, bucket.unchanged) for bucket in buckets]
     is_running = any(_is_running(bucket, selection) for bucket in buckets)
     return TableRow(name, is_running, *map(sum, zip(*counts, strict=True)))

@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 MAX_CONCURRENT = 2
 """Maximum number of concurrent exports per process: more would take threads from /useradd."""
 CHUNK = 256 * 1024
+"""Maximum number of bytes that are passed to the server at a time."""
 TYPES = {
     "txt": "text/plain; charset=utf-8",
     "csv": "text/csv; charset=utf-8",
@@ -43,19 +44,19 @@ TYPES = {
 }
 
 SLOW_S, SLOW_BYTES_PER_S = 60, 64 * 1024
-"""A download that has waited for its reader for more seconds, and sent fewer bytes per second of them, is aborted once
-another one was refused."""
+"""A download is aborted if another one was refused since it began, it has waited for its client for more than SLOW_S
+seconds in total, and it has sent less than SLOW_BYTES_PER_S per second of that wait."""
 
 _permits = BoundedSemaphore(MAX_CONCURRENT)
 
 
-class _Demand:
+class _LastRefusal:
     """The time at which a download was refused last, by time.monotonic()."""
 
-    refused_at = -math.inf
+    at = -math.inf
 
 
-_demand = _Demand()
+_last_refusal = _LastRefusal()
 
 
 @bp.get("/results/export.<any(txt, xlsx, csv):ending>")
@@ -75,16 +76,16 @@ def export(ending: str) -> Response:
     selection = read_selection(parse_selection_strictly, known=(*PARAMETERS, "lang", *raw))
     stream = (RAW_STREAMS if read_boolean(request.args, "raw") else STREAMS)[ending]
     if not _permits.acquire(blocking=False):
-        _demand.refused_at = time.monotonic()
+        _last_refusal.at = time.monotonic()
         raise RefusalError("exports_busy")
     with ExitStack() as stack:
         stack.callback(_permits.release)
         report = service.open_export(get_runtime().read_database, selection.filter, selection.zone, selection.now)
-        count = cache(_counter(report, ending, selection))
+        count = cache(_make_counter(report, ending, selection))
         if selection.filter.is_search:
             count()
         lines = partial(service.iter_blocks, get_runtime().read_database, report)
-        heading = file_heading(selection, report, _exporter(), selection.now)
+        heading = file_heading(selection, report, _requester_name(), selection.now)
         response = Response(_chunks(stream(count, lines, heading, translations())))
         disposition = f'attachment; filename="{file_name(report, ending)}"'
         response.headers.update({"Content-Type": TYPES[ending], "Content-Disposition": disposition})
@@ -92,30 +93,33 @@ def export(ending: str) -> Response:
     return response
 
 
-def _exporter() -> str:
-    """Return the login of the user who exports, or the label `API key`."""
+def _requester_name() -> str:
+    """Return the login of the user who requested the export, or the label `API key`."""
     reader = request_state().reader
     return gettext("API key") if reader is None else reader.username
 
 
 def _audit_entry(selection: Selection, ending: str) -> NewEntry:
-    """Return the audit entry for a download, with its filter but without contacts."""
+    """Return the audit log entry of a download. Its filter contains no unmasked contacts."""
     reader, token = request_state().reader, bearer_token()
-    found = {"format": ending, "filter": unquote_plus(selection.query(q=mask(selection.filter.text) or None)[1:])}
-    details: dict[str, str | int] = {name: value for name, value in found.items() if value}
+    values = {"format": ending, "filter": unquote_plus(selection.query(q=mask(selection.filter.text) or None)[1:])}
+    details: dict[str, str | int] = {name: value for name, value in values.items() if value}
     if reader is not None:
         return NewEntry.by_user(Action.DOWNLOADED, reader.id, details=details)
     key_id = get_runtime().api_keys.cached_id(token) if token else None
     return NewEntry(action=Action.DOWNLOADED, actor_kind=ActorKind.API_KEY, actor_id=key_id, details=details)
 
 
-def _counter(report: Report, ending: str, selection: Selection) -> CountAttempts:
-    """Return a function that counts the attempts and logs the export, even after the request."""
+def _make_counter(report: Report, ending: str, selection: Selection) -> CountAttempts:
+    """Return a function that counts the attempts and then logs the export.
+
+    It may be called after the request has ended.
+    """
     database, state = get_runtime().read_database, request_state()
     entry = _audit_entry(selection, ending)
     activity = get_runtime().activity
-    exporter = {"client": rate_limits.client_key()} if state.reader is None else {"user_id": str(state.reader.id)}
-    fields = {**exporter, "format": ending, "request_id": str(state.request_id)}
+    requester = {"client": rate_limits.client_key()} if state.reader is None else {"user_id": str(state.reader.id)}
+    fields = {**requester, "format": ending, "request_id": str(state.request_id)}
 
     def count() -> Report:
         counted = service.count_export(database, report)
@@ -129,7 +133,7 @@ def _counter(report: Report, ending: str, selection: Selection) -> CountAttempts
 def _chunks(blocks: Iterator[bytes]) -> Iterator[bytes]:
     """Split blocks into small chunks, so that the server buffers little for a slow client.
 
-    Raises ClientDisconnected, as if the client had left, if it is too slow and another one was refused.
+    Raises ClientDisconnected, as if the client had left, if it is too slow (SLOW_S) and another download was refused.
     """
     began, waited_s, sent = time.monotonic(), 0.0, 0
     for block in blocks:
@@ -137,5 +141,5 @@ def _chunks(blocks: Iterator[bytes]) -> Iterator[bytes]:
             chunk, before = block[start : start + CHUNK], time.monotonic()
             yield chunk
             waited_s, sent = waited_s + time.monotonic() - before, sent + len(chunk)
-            if waited_s > SLOW_S and sent < waited_s * SLOW_BYTES_PER_S and _demand.refused_at > began:
+            if waited_s > SLOW_S and sent < waited_s * SLOW_BYTES_PER_S and _last_refusal.at > began:
                 raise ClientDisconnected

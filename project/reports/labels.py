@@ -19,7 +19,7 @@ from project.reports.page_data import AnomalyNote
 
 @dataclass(frozen=True, slots=True)
 class Chip:
-    """An active filter as the page shows it, and the query string that removes it."""
+    """An active filter: its name and value as the page shows them, and a query without it."""
 
     name: str
     value: str
@@ -47,7 +47,7 @@ def periods() -> tuple[tuple[str, str], ...]:
 
 
 def lag_label(lag_s: float) -> str:
-    """Describe the lag of a replica. An infinite lag is unknown."""
+    """Describe the lag of a replica in seconds; infinite means unknown."""
     if math.isinf(lag_s):
         return gettext("from a replica, lag unknown")
     seconds = round(lag_s)
@@ -66,7 +66,7 @@ def filters_label(selection: Selection) -> str:
 
 
 def chips(selection: Selection) -> Iterator[Chip]:
-    """Yield the active filters, including a custom period, but no period that has a button."""
+    """Yield the active filters. Of the periods, only a custom one is among them."""
     if selection.period == "dates" and not selection.is_reversed:
         yield Chip(gettext("Period"), period_name(selection), selection.query(since=None, until=None))
     names = outcome_names()
@@ -99,7 +99,7 @@ def parameter_name(name: str) -> str:
 
 
 def step_label(report: Report) -> str:
-    """Return the label of the width of a column, such as `3 hours`."""
+    """Return the label of the period that a column of the chart covers, such as `3 hours`."""
     first = report.series[0]
     months = (first.until.year - first.since.year) * 12 + first.until.month - first.since.month
     return {
@@ -112,7 +112,10 @@ def step_label(report: Report) -> str:
 
 
 def comparison_text(selection: Selection, report: Report, previous: int | None) -> str:
-    """Describe the change since the previous period; return "" if that has no attempts."""
+    """Describe the change of the total since the previous period, `previous` attempts.
+
+    Returns "" if there were none.
+    """
     if not previous or selection.previous is None:
         return ""
     since, until = selection.previous

@@ -18,11 +18,11 @@ from project.services import reports as service
 
 PAGE_SIZE = 25
 MAX_NEWER = 99
-"""Number up to which newer attempts are counted."""
+"""Maximum number up to which newer attempts are counted."""
 NIL_ID = UUID(int=0)
 """An ID that is lower than the ID of any attempt."""
 MAX_SAME_LOGIN = 1000
-"""Number up to which earlier attempts with the same login are counted."""
+"""Maximum number up to which earlier attempts with the same login are counted."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facets:
-    """Codes and statuses to filter by, with counts.
+    """The codes and statuses by which the reader can filter, with numbers of attempts.
 
     The counts of codes ignore the filter by code, and those of statuses ignore the filter by status.
     """
@@ -63,8 +63,8 @@ class Results:
     """Number of attempts that are newer than those of the page."""
     total_all_time: int | None = None
     """Number of attempts of this filter over all time; None unless there are none in the period."""
-    is_new: bool = False
-    """Whether there are no attempts at all."""
+    has_no_attempts: bool = False
+    """Whether no attempt has ever been recorded."""
     lag_s: float = 0
     """Lag in seconds of the replica from which the data was read; infinite if unknown."""
     newest_id: UUID | None = None
@@ -72,27 +72,27 @@ class Results:
 
 
 def get_results(database: Database, selection: Selection) -> Results:
-    """Read the data of the results page. Statistics, chart and list have the same `max_seq`."""
-    report, page = _search(database, selection) if _is_scan(selection) else _count(database, selection)
+    """Read the data of the results page: statistics, chart and list of the same snapshot."""
+    report, page = _search_page(database, selection) if _is_scan(selection) else _report_and_page(database, selection)
     attempt_filter = report.attempt_filter if report else selection.filter
     if page is not None:
         page = replace(page, attempts=[mask_for_reader(attempt) for attempt in page.attempts])
     if report is None:
         return Results(report=None, page=page)
-    facets, newest_id = _facets(database, report), _newest_id(selection, page)
+    facets, newest_id = _read_facets(database, report), _newest_id(selection, page)
     results = Results(report=report, facets=facets, page=page, newest_id=newest_id)
     if not report.total:
         return replace(
             results,
             total_all_time=try_query(service.count_attempts, database, selection.over_all_time().filter),
-            is_new=not service.get_page(database, AttemptFilter(), 1).attempts,
+            has_no_attempts=not service.get_page(database, AttemptFilter(), 1).attempts,
         )
     return replace(
         results,
         newer_total=_count_before_page(database, attempt_filter, page),
         previous=_count_previous(database, selection, report),
         chart=build_chart(report, selection),
-        anomaly_note=_anomaly_note(database, report),
+        anomaly_note=_find_anomaly_note(database, report),
     )
 
 
@@ -106,19 +106,19 @@ def _is_scan(selection: Selection) -> bool:
     return selection.filter.is_scan and selection.after is None
 
 
-def _count(database: Database, selection: Selection) -> tuple[Report | None, service.Page | None]:
-    """Count the selected attempts, then read a page of them."""
+def _report_and_page(database: Database, selection: Selection) -> tuple[Report | None, service.Page | None]:
+    """Build the report of the selected attempts, then read a page of them."""
     report = try_query(service.build_report, database, selection.filter, selection.zone, selection.now)
     attempt_filter = report.attempt_filter if report else selection.filter
     bounds = {"before": selection.before, "after": selection.after}
     return report, try_query(service.get_page, database, attempt_filter, PAGE_SIZE, **bounds)
 
 
-def _search(database: Database, selection: Selection) -> tuple[Report | None, service.Page | None]:
-    """Search a page of attempts, and count them.
+def _search_page(database: Database, selection: Selection) -> tuple[Report | None, service.Page | None]:
+    """Search for the newest hits, then build the report of all hits.
 
-    A page that has all hits is counted without a second search. After a search that was stopped, counting would take
-    too long, too.
+    If the page has all hits, the report needs no second search. If the search was stopped, there is no report, because
+    counting would take too long, too.
     """
     zone, now, before = selection.zone, selection.now, selection.before
     attempt_filter = replace(selection.filter, max_seq=service.find_last_seq(database))
@@ -153,7 +153,7 @@ def count_newer(database: Database, selection: Selection, newest_id: UUID) -> Ne
     return NewerCount(count=count, has_more=page.has_newer, etag=f'"{newest_id}-{count}"')
 
 
-def _facets(database: Database, report: Report) -> Facets | None:
+def _read_facets(database: Database, report: Report) -> Facets | None:
     attempt_filter = report.attempt_filter
     reasons: tuple[CodeCount, ...] | None = report.by_error_code
     statuses: tuple[StatusCount, ...] | None = report.by_status
@@ -184,7 +184,7 @@ def _count_before_page(database: Database, attempt_filter: AttemptFilter, page: 
     return try_query(service.count_attempts, database, replace(attempt_filter, since=first))
 
 
-def _anomaly_note(database: Database, report: Report) -> AnomalyNote | None:
+def _find_anomaly_note(database: Database, report: Report) -> AnomalyNote | None:
     anomaly = find_anomaly(report)
     if anomaly is None:
         return None

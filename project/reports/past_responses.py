@@ -24,10 +24,10 @@ def media_type(attempt: AttemptRow) -> str:
     return "application/json" if (attempt.answered or 0) < 300 else "application/problem+json"
 
 
-def rebuild(attempt: AttemptDetail) -> dict[str, Any] | None:
-    """Return the response body in its original language, or None if there was no response.
+def rebuild_body(attempt: AttemptDetail) -> dict[str, Any] | None:
+    """Return the body of the response to an attempt, or None if there was no response.
 
-    Parts that are not stored are missing, hidden or replaced by "…".
+    It is in the language of the response. Parts that are not stored are missing, hidden or replaced by "…".
     """
     if attempt.answered is None:
         return None
@@ -47,7 +47,7 @@ def _problem(attempt: AttemptDetail) -> dict[str, Any]:
 
 
 def _unplanned_code(attempt: AttemptRow) -> str:
-    """Return the code of a response whose status differs from the recorded outcome."""
+    """Return the code of a response whose status is not the recorded one: 503 or 500."""
     return "outcome_unknown" if attempt.answered == 503 else "internal_error"
 
 

@@ -35,14 +35,14 @@ def results() -> ResponseReturnValue:
     """Show statistics and a list of the selected attempts."""
     selection = read_selection()
     if selection.is_reversed:
-        return _results(selection, page_data.Results(report=None)), 400
+        return _render_results(selection, page_data.Results(report=None)), 400
     if selection.newer is not None:
-        return _newer(selection, selection.newer)
+        return _respond_newer(selection, selection.newer)
     database = get_runtime().read_database
     found = page_data.get_results(database, selection)
     found = replace(found, lag_s=database.lag_s)
     last_request = page_data.find_last_request(database)
-    return _results(selection, found, last_request, download=sessions.pop_download())
+    return _render_results(selection, found, last_request, download=sessions.pop_download())
 
 
 @bp.errorhandler(DatabaseUnavailableError)
@@ -55,10 +55,10 @@ def unavailable(error: RefusalError) -> Response:
     if request.endpoint != "reports.results":
         return problems.respond(error)
     selection = read_selection()
-    return problems.respond(error, partial(_results, selection, page_data.Results(report=None)))
+    return problems.respond(error, partial(_render_results, selection, page_data.Results(report=None)))
 
 
-def _results(
+def _render_results(
     selection: Selection, found: page_data.Results, last_request: datetime | None = None, **values: object
 ) -> str:
     state, is_failed = service_state.current_state(), "problem" in values
@@ -79,8 +79,8 @@ def _results(
     )
 
 
-def _newer(selection: Selection, newest_id: UUID) -> ResponseReturnValue:
-    """Respond to polling: 204 if there are no newer attempts, 304 if unchanged, else a button."""
+def _respond_newer(selection: Selection, newest_id: UUID) -> ResponseReturnValue:
+    """Respond to a poll: 204 if nothing is newer, 304 if unchanged, else HTML with a button."""
     newer = page_data.count_newer(get_runtime().read_database, selection, newest_id)
     if not newer.count:
         return "", 204
@@ -93,7 +93,7 @@ def _newer(selection: Selection, newest_id: UUID) -> ResponseReturnValue:
 @bp.get("/results/<uuid:attempt_id>/")
 @page_parameters(*PARAMETERS)
 def attempt(attempt_id: UUID) -> ResponseReturnValue:
-    """Show an attempt, masked unless the reader may see it unmasked."""
+    """Show an attempt. Its personal data is masked unless the reader may see it."""
     selection = read_selection()
     found = page_data.find_details(get_runtime().read_database, attempt_id, selection)
     if found is None:

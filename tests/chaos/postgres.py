@@ -19,7 +19,7 @@ from typing import Any
 
 import psycopg2
 
-from project.embedded.cluster import SETTINGS, initialise
+from project.embedded.cluster import SETTINGS, create_cluster
 from project.embedded.data_directory import NAME, DataDirectory, change_owner, prepare_data_directory, wheel_programs
 from tests.chaos import processes
 from tests.chaos.disks import on_small_disk, seen_by
@@ -60,7 +60,7 @@ class Postgres:
         elif primary:
             self._follow(primary)
         else:
-            initialise(self.data_directory)
+            create_cluster(self.data_directory)
 
     def _follow(self, primary: "Postgres") -> None:
         self.data_directory.data.mkdir(mode=0o700)

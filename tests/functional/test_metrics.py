@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from project.contract.error_codes import reason_codes
 from project.database import Database
 from project.domain.attempts import Outcome
-from project.health.metrics import outcomes
+from project.health.metrics import outcomes_by_code
 from project.queries import maintenance
 from project.runtime import Runtime
 from project.services.upkeep import Upkeep
@@ -81,7 +81,7 @@ def test_attempts_are_counted_by_outcome_and_reason(client: FlaskClient) -> None
 
 
 def test_every_code_of_attempts_has_a_counter() -> None:
-    assert set(outcomes()) >= set(reason_codes())
+    assert set(outcomes_by_code()) >= set(reason_codes())
 
 
 def test_other_responses_are_counted_by_blueprint_and_status_class(client: FlaskClient) -> None:

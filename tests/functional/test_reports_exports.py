@@ -251,7 +251,7 @@ def test_a_slow_download_is_aborted_once_another_one_was_refused(
     clock = SimpleNamespace(now=0.0)
     clock.monotonic = lambda: clock.now
     monkeypatch.setattr(exports, "time", clock)
-    monkeypatch.setattr(exports._demand, "refused_at", 1.0 if is_refused else -1.0)
+    monkeypatch.setattr(exports._last_refusal, "at", 1.0 if is_refused else -1.0)
     read = 0
 
     with pytest.raises(ClientDisconnected) if is_aborted else nullcontext():
