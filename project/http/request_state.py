@@ -33,7 +33,7 @@ class Arrival(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class RequestState:
-    """What the service knows about the current request beyond Flask's request object."""
+    """The data of the current request that Flask's request object does not have."""
 
     request_id: UUID
     """ID of the request, and of the attempt if there is one."""
