@@ -57,7 +57,7 @@ def main() -> None:
         stopping=runtime.upkeep.begin_stop,
         stop=runtime.stop,
         describe_refusal=partial(problems.describe_refusal, app),
-        body_limits=dict.fromkeys(bulk.ADDRESSES, bulk.HARD_BODY_LIMIT) | {imports.ADDRESS: imports.HARD_BODY_LIMIT},
+        body_limits=dict.fromkeys(bulk.PATHS, bulk.HARD_BODY_LIMIT) | {imports.UPLOAD_PATH: imports.HARD_BODY_LIMIT},
     )
 
 

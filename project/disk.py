@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from queue import SimpleQueue
-from types import TracebackType
 from typing import Generic, TypeVar
 
 R = TypeVar("R")
@@ -45,7 +44,7 @@ class StuckDetector:
     def __enter__(self) -> None:
         self._since = time.monotonic()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._since = None
 
     @property

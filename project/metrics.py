@@ -21,9 +21,9 @@ BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 
 """Upper bounds of the histogram buckets in seconds. The last one is the promised maximum of the response time."""
 FRESH_S = 30
 """A process that has not updated its row for this many seconds counts as dead or stuck."""
-_CELLS = 2048
+_ROW_CELLS = 2048
 """Number of 8-byte cells of a row. Unused ones take no memory: the kernel allocates pages on first use."""
-_HEARTBEAT, _STARTS = 0, 1
+_HEARTBEAT_CELL, _STARTS_CELL = 0, 1
 """Cells of a row with the time of its last update by time.monotonic(), and the number of processes that used it."""
 
 
@@ -73,7 +73,7 @@ class Metrics:
     """The metrics of up to `rows` worker processes. Register all series before the first fork."""
 
     def __init__(self, rows: int) -> None:
-        self.cells = memoryview(mmap.mmap(-1, rows * _CELLS * 8)).cast("d")
+        self.cells = memoryview(mmap.mmap(-1, rows * _ROW_CELLS * 8)).cast("d")
         self.row = 0
         """Index of the first cell of this process's row."""
         self.lock = threading.Lock()
@@ -105,8 +105,8 @@ class Metrics:
 
     def attach(self, worker: int) -> None:
         """Make this process write to row `worker`. Call once in each forked process."""
-        self.row = worker * _CELLS
-        self.cells[self.row + _STARTS] += 1
+        self.row = worker * _ROW_CELLS
+        self.cells[self.row + _STARTS_CELL] += 1
         self.update()
 
     def update(self) -> None:
@@ -118,7 +118,7 @@ class Metrics:
                 value = read()
                 counter.add(value - self._last_values.get(counter, 0))
                 self._last_values[counter] = value
-            self.cells[self.row + _HEARTBEAT] = time.monotonic()
+            self.cells[self.row + _HEARTBEAT_CELL] = time.monotonic()
 
     @property
     def running_workers(self) -> int:
@@ -133,7 +133,7 @@ class Metrics:
     @property
     def replaced_workers(self) -> int:
         """Number of processes that died and were replaced."""
-        return int(sum(max(0, self.cells[row + _STARTS] - 1) for row in self._all_rows()))
+        return int(sum(max(0, self.cells[row + _STARTS_CELL] - 1) for row in self._all_rows()))
 
     def value(self, name: str, **labels: str) -> float:
         """Return the value of the series with these labels, combined over all processes."""
@@ -149,17 +149,17 @@ class Metrics:
     ) -> int:
         family = self._families.setdefault(name, _Family(name, kind, description, combine))
         cell, self._used = self._used, self._used + size
-        if self._used > _CELLS:
+        if self._used > _ROW_CELLS:
             raise ValueError("too many series for a row")
         family.series.append((labels or {}, cell))
         return cell
 
     def _all_rows(self) -> range:
-        return range(0, self._rows * _CELLS, _CELLS)
+        return range(0, self._rows * _ROW_CELLS, _ROW_CELLS)
 
     def _fresh_rows(self) -> list[int]:
         since = time.monotonic() - FRESH_S
-        return [row for row in self._all_rows() if self.cells[row + _HEARTBEAT] > since]
+        return [row for row in self._all_rows() if self.cells[row + _HEARTBEAT_CELL] > since]
 
     def _combine(self, family: _Family, cell: int) -> float:
         """Combine a series over all rows; a gauge only over rows that were updated within FRESH_S."""

@@ -20,6 +20,7 @@ from project.services.upkeep import Upkeep
 from project.spool import NO_RESPONSE, Spool, SpoolError
 
 CONNECTIONS, READ_CONNECTIONS = 5, 2
+"""Maximum numbers of connections that requests use for writing and for reading, per process."""
 UPKEEP_CONNECTIONS, READ_UPKEEP_CONNECTIONS = 3, 1
 """Additional connections for upkeep, so that probes, drains and maintenance of tables do not wait for each other."""
 READ_PERMITS, READ_MAX_WAITING, SPARE_THREADS = 3, 3, 2
@@ -28,9 +29,9 @@ health checks and refusals."""
 
 REPLICA_SHARE = 0.75
 """Share of a request's deadline for the replica, so that time remains to query the primary if the replica fails."""
-OPEN_S = 10.0
+SPOOL_OPEN_S = 10.0
 """Seconds to wait for the disk of DATA_DIR when the service starts."""
-STOP_S = 2.0
+UPKEEP_STOP_S = 2.0
 """Seconds in which upkeep may finish its current jobs when the service stops."""
 
 
@@ -60,7 +61,7 @@ class Runtime:
     def check_spool(self) -> None:
         """Check that the spool can be opened. Raises SpoolError with a message for the operator."""
         try:
-            call_with_timeout(self.spool.open, OPEN_S)
+            call_with_timeout(self.spool.open, SPOOL_OPEN_S)
         except TimeoutError:
             raise SpoolError(NO_RESPONSE) from None
         self.spool.close()
@@ -74,7 +75,7 @@ class Runtime:
 
     def stop(self) -> None:
         """Stop the upkeep, then run the `on_stop` callbacks in reverse order. Keep spooled records."""
-        self.upkeep.stop(STOP_S)
+        self.upkeep.stop(UPKEEP_STOP_S)
         for callback in reversed(self.on_stop):
             callback()
 
@@ -135,5 +136,5 @@ def _read_database(engine: Engine, deadline_s: float, name: str) -> ReadDatabase
         permits=READ_PERMITS,
         connections=READ_CONNECTIONS,
         max_waiting=READ_MAX_WAITING,
-        is_spare=name == "replica",
+        has_fallback=name == "replica",
     )

@@ -36,7 +36,7 @@ def audit() -> ResponseReturnValue:
 @page_parameters("about")
 def audit_export() -> Response:
     """Stream the entries of the audit log as CSV, optionally about one user or key."""
-    rate_limits.consume_for_reader(rate_limits.EXPORTS)
+    rate_limits.consume_for_reader(rate_limits.EXPORT_LIMIT)
     about, runtime = _target_id(), get_runtime()
     database = runtime.read_database.primary
     first = service.find_page(database, service.BLOCK_ENTRIES, None, about)  # fails before anything is sent
@@ -44,7 +44,7 @@ def audit_export() -> Response:
     runtime.activity.add(NewEntry.by_user(Action.DOWNLOADED, request_state().account.id, details=details))
     headers = {"Content-Disposition": 'attachment; filename="useradd_audit_log.csv"'}
     blocks = service.iter_entries(database, about) if first else iter(())
-    return Response(_csv(blocks), content_type="text/csv; charset=utf-8", headers=headers)
+    return Response(_csv_parts(blocks), content_type="text/csv; charset=utf-8", headers=headers)
 
 
 def action_label(entry: Entry) -> str:
@@ -98,7 +98,7 @@ def _target_id() -> UUID | None:
     return request.args.get("about", type=UUID)
 
 
-def _csv(blocks: Iterable[list[Entry]]) -> Iterator[str]:
+def _csv_parts(blocks: Iterable[list[Entry]]) -> Iterator[str]:
     """Yield the CSV file in parts.
 
     An apostrophe precedes values that spreadsheet programs would execute as formulas.

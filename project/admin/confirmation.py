@@ -13,7 +13,7 @@ from project.domain.passwords import new_key
 from project.http import reauthentication
 from project.http.translations import gettext
 
-SHOWN_S = 60
+SECRET_SHOWN_S = 60
 """Seconds after which a new password or API key is no longer shown."""
 
 
@@ -75,7 +75,7 @@ def find_pending_secret() -> tuple[str, str] | None:
     pending = session.get("issued")
     if request.method != "GET" or not pending or pending["path"] != request.path:
         return None
-    return None if time.time() - pending["at"] > SHOWN_S else (pending["key"], pending["name"])
+    return None if time.time() - pending["at"] > SECRET_SHOWN_S else (pending["key"], pending["name"])
 
 
 def render_secret(title: str, secret: str, back_url: str, *, example: bool) -> ResponseReturnValue:

@@ -26,13 +26,13 @@ from project.presentation.formats import number
 from project.runtime import get_runtime
 from project.services import imports as service
 
-ADDRESS = "/admin/imports/new/"
+UPLOAD_PATH = "/admin/imports/new/"
 HARD_BODY_LIMIT = MAX_FILE_BYTES + 2**20
 """Maximum number of bytes of an upload that the server passes to the application."""
 MAX_SHOWN = 100
 """Maximum number of refused rows on the page; the download contains all of them."""
 MAX_NAME_LENGTH = 200
-TYPES = {
+MEDIA_TYPES = {
     "csv": "text/csv; charset=utf-8",
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 }
@@ -119,20 +119,20 @@ def import_credentials(import_id: UUID) -> ResponseReturnValue:
     return _file_response(BYTE_ORDER_MARK + b"".join(lines), "csv", "passwords")
 
 
-@bp.get("/imports/<uuid:import_id>/refused.<any(csv, xlsx):ending>")
+@bp.get("/imports/<uuid:import_id>/refused.<any(csv, xlsx):extension>")
 @page_parameters()
-def refused_rows(import_id: UUID, ending: str) -> Response:
+def refused_rows(import_id: UUID, extension: str) -> Response:
     """Send the refused rows of a file, unchanged except for a column `What to fix`."""
     run, file = _find_import(import_id), io.BytesIO()
     source = stored_source(run)
     rows = service.find_refused(get_runtime().read_database.primary, import_id)
-    opened = open_xlsx_table(file) if ending == "xlsx" else open_csv_table(file, _delimiter(), has_mark=True)
+    opened = open_xlsx_table(file) if extension == "xlsx" else open_csv_table(file, _delimiter(), has_mark=True)
     with opened as write:
         write(refused_headers(source))
         for row in rows:
             if row.refusal:
                 write(refused_cells(source, Row(row.number, row.cells, {}, row.refusal, 0), row.refusal))
-    return _file_response(file.getvalue(), ending, "refused")
+    return _file_response(file.getvalue(), extension, "refused")
 
 
 def _render_import(run: ImportRun, form: ConfirmForm) -> str:
@@ -168,8 +168,8 @@ def _delimiter() -> str:
     return ";" if language_code() == "ru" else ","
 
 
-def _file_response(content: bytes, ending: str, name: str) -> Response:
-    response = Response(content, content_type=TYPES[ending])
-    response.headers["Content-Disposition"] = f"attachment; filename={name}.{ending}"
+def _file_response(content: bytes, extension: str, name: str) -> Response:
+    response = Response(content, content_type=MEDIA_TYPES[extension])
+    response.headers["Content-Disposition"] = f"attachment; filename={name}.{extension}"
     response.headers["Cache-Control"] = "no-store"
     return response

@@ -29,7 +29,7 @@ def require_role() -> None:
     if not (state.sees_everything if request.endpoint in AUDITOR_ENDPOINTS else state.is_administrator):
         raise RefusalError("forbidden")
     if request.method == "POST":
-        rate_limits.consume_for_reader(rate_limits.ADMIN_CHANGES)
+        rate_limits.consume_for_reader(rate_limits.ADMIN_CHANGE_LIMIT)
 
 
 @bp.get("/")

@@ -30,11 +30,11 @@ from project.runtime import get_runtime
 from project.services import audit
 from project.services import users as service
 
-MAX_SEARCH = 200
-HISTORY = 10
+MAX_SEARCH_LENGTH = 200
+HISTORY_SIZE = 10
 """Number of entries of the audit log on the page of a user."""
 LIST_PARAMETERS = ("search", "active", "role", "before")
-FLAGS = {"yes": True, "no": False}
+YES_NO = {"yes": True, "no": False}
 RESET = "reset"
 CONFIRMATIONS: Mapping[str, Confirmation] = {
     "block": Confirmation(
@@ -87,11 +87,11 @@ CHANGES: Mapping[str, Callable[[Database, UUID, UUID], str]] = {
 def users() -> ResponseReturnValue:
     """List users, newest first, with unmasked contacts."""
     args = request.args
-    text = clean(args.get("search", "").strip(), MAX_SEARCH)
-    known = {"active": FLAGS, "role": list(Role)}
+    text = clean(args.get("search", "").strip(), MAX_SEARCH_LENGTH)
+    known = {"active": YES_NO, "role": list(Role)}
     flags = {name: args[name] for name, values in known.items() if args.get(name) in values}
     role = Role(flags["role"]) if "role" in flags else None
-    user_filter = UserFilter(text=text, is_active=FLAGS.get(flags.get("active", "")), role=role)
+    user_filter = UserFilter(text=text, is_active=YES_NO.get(flags.get("active", "")), role=role)
     rows, is_complete = service.find_many(
         get_runtime().read_database.primary,
         user_filter,
@@ -121,7 +121,7 @@ def user(user_id: UUID) -> ResponseReturnValue:
         user=_find_user(user_id),
         confirmations=CONFIRMATIONS,
         came_from=list_parameters(*LIST_PARAMETERS),
-        history=audit.find_page(get_runtime().read_database.primary, HISTORY, None, user_id),
+        history=audit.find_page(get_runtime().read_database.primary, HISTORY_SIZE, None, user_id),
         action_label=action_label,
         actor_label=actor_label,
     )

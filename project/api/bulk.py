@@ -12,7 +12,7 @@ from typing import Any
 
 from flask import Request, Response, stream_with_context
 
-from project.api.routes import JSON, NDJSON, bp, read_dry_run, read_idempotency_key, refuse_encoded
+from project.api.routes import JSON_MEDIA_TYPE, NDJSON_MEDIA_TYPE, bp, read_dry_run, read_idempotency_key, refuse_encoded
 from project.contract import responses
 from project.contract.batches import BulkLine, check_line, register_lines
 from project.contract.problems import problem_detail, problem_of
@@ -27,7 +27,7 @@ from project.http.request_state import RequestState, current_request, request_st
 from project.runtime import Runtime, get_runtime
 from project.services.registration import MAX_GROUP_SIZE
 
-ADDRESSES = ("/api/v1/useradd/bulk/", "/api/v1/useradd/bulk", "/useradd/bulk/", "/useradd/bulk")
+PATHS = ("/api/v1/useradd/bulk/", "/api/v1/useradd/bulk", "/useradd/bulk/", "/useradd/bulk")
 MAX_USERS, MAX_BODY = 10_000, 8 * 2**20
 """Maximum number of users, and maximum size in bytes, of a request body."""
 HARD_BODY_LIMIT = MAX_BODY + 2**20
@@ -64,15 +64,15 @@ def useradd_bulk() -> Response:
     return response
 
 
-for address in ADDRESSES:
-    bp.add_url_rule(address, view_func=useradd_bulk, methods=["POST"], provide_automatic_options=False)
+for path in PATHS:
+    bp.add_url_rule(path, view_func=useradd_bulk, methods=["POST"], provide_automatic_options=False)
 
 
 def _is_json(request: Request) -> bool:
-    """Return whether the body is JSON, False for NDJSON. Raises RefusalError for anything else."""
-    if JSON.fullmatch(request.mimetype):
+    """Return True for a JSON body, False for NDJSON. Raises RefusalError for anything else."""
+    if JSON_MEDIA_TYPE.fullmatch(request.mimetype):
         return True
-    if NDJSON.fullmatch(request.mimetype):
+    if NDJSON_MEDIA_TYPE.fullmatch(request.mimetype):
         return False
     raise RefusalError("unsupported_media_type", "bulk")
 

@@ -28,14 +28,14 @@ from project.services import attempts, registration
 
 bp = Blueprint("api", __name__)
 
-ADDRESSES = ("/api/v1/useradd/", "/api/v1/useradd", "/useradd/", "/useradd")
+PATHS = ("/api/v1/useradd/", "/api/v1/useradd", "/useradd/", "/useradd")
 ENDPOINTS = frozenset({"api.useradd", "api.useradd_bulk"})
 MAX_QUEUE_S = 0.5
 """Maximum seconds in the queue: a request that has waited longer is refused with OverloadedError."""
-_KEY = re.compile(r'("?)([\x21\x23-\x7e]{21,255})\1')
+_IDEMPOTENCY_KEY = re.compile(r'("?)([\x21\x23-\x7e]{21,255})\1')
 """Matches an idempotency key, quoted or not. Keys must be hard to guess: 21 characters of a nanoid are 126 bits."""
-JSON = re.compile(r"application/(?:[\w.+-]+\+)?json", re.IGNORECASE)
-NDJSON = re.compile(r"application/(?:x-)?(?:ndjson|jsonl|jsonlines)", re.IGNORECASE)
+JSON_MEDIA_TYPE = re.compile(r"application/(?:[\w.+-]+\+)?json", re.IGNORECASE)
+NDJSON_MEDIA_TYPE = re.compile(r"application/(?:x-)?(?:ndjson|jsonl|jsonlines)", re.IGNORECASE)
 
 
 @bp.before_app_request
@@ -50,7 +50,7 @@ def begin_attempt() -> None:
     state = request_state()
     state.attempt = NewAttempt(
         id=state.request_id,
-        received_at=state.arrival.at,
+        received_at=state.arrival.received_at,
         started=state.arrival.started,
         method=mask(clean(environ["REQUEST_METHOD"], 16)),
         language=language(),
@@ -99,8 +99,8 @@ def useradd() -> Response:
     return _created_response(request, attempt, key, credentials)
 
 
-for address in ADDRESSES:
-    bp.add_url_rule(address, view_func=useradd, methods=["POST"], provide_automatic_options=False)
+for path in PATHS:
+    bp.add_url_rule(path, view_func=useradd, methods=["POST"], provide_automatic_options=False)
 
 
 def read_dry_run(request: Request) -> bool:
@@ -116,7 +116,7 @@ def _read_request(request: Request, runtime: Runtime, state: RequestState) -> tu
     attempt = state.attempt
     assert attempt is not None  # noqa: S101 - tells mypy: begin_attempt() has run
     refuse_encoded(request)
-    if not JSON.fullmatch(request.mimetype):
+    if not JSON_MEDIA_TYPE.fullmatch(request.mimetype):
         raise _media_type_error(request)
     state.idempotency_key = key = read_idempotency_key(request)
     attempt.key_hash = hash_key(key)
@@ -141,7 +141,7 @@ def _media_type_error(request: Request) -> RefusalError:
         return RefusalError("unsupported_media_type", "missing")
     if request.mimetype in FORM_TYPES:
         return RefusalError("unsupported_media_type", "form")
-    variant = "lines" if NDJSON.fullmatch(request.mimetype) else "other"
+    variant = "lines" if NDJSON_MEDIA_TYPE.fullmatch(request.mimetype) else "other"
     return RefusalError("unsupported_media_type", variant, type=clean(request.mimetype, 60))
 
 
@@ -150,7 +150,7 @@ def read_idempotency_key(request: Request) -> str:
     header = request.environ.get("HTTP_IDEMPOTENCY_KEY")
     if header is None:
         return new_key()
-    match = _KEY.fullmatch(header.strip())
+    match = _IDEMPOTENCY_KEY.fullmatch(header.strip())
     if match is None:
         # The example is new in each response, because some clients will send exactly this key.
         raise RefusalError("bad_idempotency_key", example=str(uuid4()))

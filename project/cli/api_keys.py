@@ -8,7 +8,7 @@ from flask.cli import AppGroup
 from project.cli.common import refusals_as_errors, validation_callback
 from project.cli.help_texts import N_, help_text
 from project.domain.api_keys import SHOWN_PREFIX_LENGTH, normalize_key_name
-from project.http.languages import local
+from project.http.languages import to_display_zone
 from project.http.translations import gettext, pgettext
 from project.runtime import get_runtime
 from project.services import api_keys as keys
@@ -47,7 +47,7 @@ def list_keys() -> None:
     states = {False: pgettext("key", "Valid"), True: gettext("Revoked")}
     width = max(map(len, states.values()))
     for key in found:
-        state, used = states[key.revoked_at is not None], key.last_used_at and local(key.last_used_at)
+        state, used = states[key.revoked_at is not None], key.last_used_at and to_display_zone(key.last_used_at)
         last_use = f"{used:%Y-%m-%d %H:%M}" if used else key.last_used or gettext("never used")
         prefix = f"{key.prefix}…" if key.prefix else ""
         click.echo(f"{key.id}  {prefix:{SHOWN_PREFIX_LENGTH + 1}}  {state:{width}}  {last_use!s:16}  {key.name}")

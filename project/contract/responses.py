@@ -17,7 +17,7 @@ from marshmallow.fields import UUID, Boolean, Float, Integer, Raw, String
 from project.contract.error_codes import FIELD_CODES, PROBLEMS, message_text
 from project.domain.attempts import Outcome
 from project.domain.errors import FieldError
-from project.http.languages import local
+from project.http.languages import to_display_zone
 
 UNKNOWN = "…"
 """Placeholder for a text that is not stored."""
@@ -85,7 +85,7 @@ def _converter(field: Field) -> Callable[[Any], Any] | None:
             convert = _converter(field.inner) or str
             return lambda values: [convert(value) for value in values]
         case _Time():
-            return lambda value: local(value).isoformat(timespec=field.timespec)
+            return lambda value: to_display_zone(value).isoformat(timespec=field.timespec)
         case UUID() | _Text():
             return str
     return None

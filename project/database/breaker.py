@@ -5,7 +5,7 @@ import time
 
 log = logging.getLogger(__name__)
 
-LATE_S = 1.0
+CHECK_OVERDUE_S = 1.0
 """Seconds after which a check without an answer counts as an outage, although the breaker is still closed."""
 
 
@@ -37,7 +37,7 @@ class Breaker:
         if self._is_open:
             return self._failing_since
         began = self._check_began
-        return began if began is not None and time.monotonic() - began > LATE_S else None
+        return began if began is not None and time.monotonic() - began > CHECK_OVERDUE_S else None
 
     @property
     def checked_at(self) -> float:

@@ -66,7 +66,7 @@ class Database:
 
     At most `permits` threads are admitted at a time and `max_waiting` more may wait, so that slow queries do not occupy
     all threads of the process. At most `connections` of the admitted threads use a connection at a time; the
-    pool of `engine` has more connections for run_once() and check(), which need no permit. With `is_spare`,
+    pool of `engine` has more connections for run_once() and check(), which need no permit. With `has_fallback`,
     transactions are not retried while the server is unavailable, because the caller falls back to another database.
     """
 
@@ -82,7 +82,7 @@ class Database:
         permits: int,
         connections: int,
         max_waiting: int | None = None,
-        is_spare: bool = False,
+        has_fallback: bool = False,
     ) -> None:
         self._engine = engine
         event.listen(engine, "checkin", _close_unless_idle)
@@ -91,7 +91,7 @@ class Database:
         self._connections = FairSemaphore(connections)
         self._misconfigured_logged_at = -math.inf
         self.max_connections = connections
-        self._is_spare = is_spare
+        self._has_fallback = has_fallback
         self._groups: dict[str, GroupCommit] = {}
         self.pending_writers = PendingWriters()
         """The threads that will soon call write_member(). Callers use it as a context manager while they prepare it."""
@@ -310,7 +310,7 @@ class Database:
                 if isinstance(translated, QueryError):
                     raise translated from None
                 pause = _random.uniform(0, ceiling)
-                if _is_worth_retrying(error, pause) and not (self._is_spare and errors.is_unavailable(error)):
+                if _is_worth_retrying(error, pause) and not (self._has_fallback and errors.is_unavailable(error)):
                     time.sleep(pause)
                     ceiling = min(2 * ceiling, RETRY_MAX_S)
                     continue

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import psycopg2
 from psycopg2 import extensions
 
-_limit = threading.local()
+_thread_deadline = threading.local()
 
 HOST_CHECK_S = 0.1
 """Interval in seconds at which a waiting thread checks whether the host of its connection was abandoned."""
@@ -56,11 +56,11 @@ class deadline:  # noqa: N801 - a context manager reads like a verb
         self._at = (time.monotonic() if start is None else start) + seconds
 
     def __enter__(self) -> None:
-        self._outer: float | None = getattr(_limit, "at", None)
-        _limit.at = self._at if self._outer is None else min(self._at, self._outer)
+        self._outer: float | None = getattr(_thread_deadline, "at", None)
+        _thread_deadline.at = self._at if self._outer is None else min(self._at, self._outer)
 
     def __exit__(self, *_: object) -> None:
-        _limit.at = self._outer
+        _thread_deadline.at = self._outer
 
 
 @contextmanager
@@ -76,7 +76,7 @@ def reserve(seconds: float) -> Iterator[None]:
 
 def remaining() -> float | None:
     """Return the seconds until the deadline of this thread, or None if it has no deadline."""
-    at: float | None = getattr(_limit, "at", None)
+    at: float | None = getattr(_thread_deadline, "at", None)
     return None if at is None else at - time.monotonic()
 
 

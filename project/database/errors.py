@@ -75,12 +75,12 @@ def is_outage(error: DriverError) -> bool:
 
 def is_unavailable(error: DriverError) -> bool:
     """Return whether other statements would fail, too: the server is lost or refuses all."""
-    return _is_lost_or_of(error, (*_UNAVAILABLE_CLASSES, *_LOCKED_OUT_CLASSES))
+    return _is_lost_or_in_class(error, (*_UNAVAILABLE_CLASSES, *_LOCKED_OUT_CLASSES))
 
 
 def is_connection_lost(error: DriverError) -> bool:
     """Return whether the connection was lost, so that the state of its transaction is unknown."""
-    return _is_lost_or_of(error, _BROKEN_CLASSES)
+    return _is_lost_or_in_class(error, _BROKEN_CLASSES)
 
 
 def is_misconfigured(error: DriverError) -> bool:
@@ -103,7 +103,7 @@ def cause(error: DriverError) -> str:
     return " ".join(filter(None, (type(origin).__name__, sqlstate(error), constraint)))
 
 
-def _is_lost_or_of(error: DriverError, classes: tuple[str, ...]) -> bool:
+def _is_lost_or_in_class(error: DriverError, classes: tuple[str, ...]) -> bool:
     code = sqlstate(error)
     return not isinstance(error, PoolTimeoutError) if code is None else code.startswith(classes)
 

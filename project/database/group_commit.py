@@ -33,7 +33,8 @@ class GroupFailedError(Exception):
 class Member:
     """A thread's part of a group: a JSON object for the statement, and the row it returns.
 
-    Members with a common claim are never in the same group, so that members of a group do not affect each other.
+    `claims` are the unique values that it inserts. Members with a common claim are never in the same group, so that
+    members of a group do not affect each other.
     """
 
     __slots__ = ("_woken", "claims", "deadline_at", "is_leader", "line", "may_be_committed", "row")

@@ -21,7 +21,7 @@ SILENT_S = 1.0
 LAST_HOST_CONNECT_S = 10.0
 """Seconds to connect to the last host. An earlier deadline applies, but migrations have none."""
 
-_names = NameLookup()
+_name_lookup = NameLookup()
 
 
 class ConnectError(psycopg2.OperationalError):
@@ -168,7 +168,7 @@ def _addresses(host: str) -> list[dict[str, str]]:
         return [{}]
     left = remaining()
     try:
-        addresses = _names.resolve(host, HOST_CONNECT_S if left is None else min(HOST_CONNECT_S, left))
+        addresses = _name_lookup.resolve(host, HOST_CONNECT_S if left is None else min(HOST_CONNECT_S, left))
     except OSError as error:
         raise ConnectError(str(error)) from error
     return [{"hostaddr": address} for address in addresses]

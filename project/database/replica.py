@@ -42,7 +42,7 @@ class _PrimaryLsn:
     """The WAL position of the primary, and the time by time.monotonic() when it was queried."""
 
     lsn: str | None
-    at: float
+    queried_at: float
 
 
 class ReadDatabase(Database):
@@ -125,7 +125,7 @@ class ReadDatabase(Database):
     def _refresh_primary_lsn(self) -> None:
         """Refresh the cached LSN if it is too old; keep it if the primary is unavailable."""
         now = time.monotonic()
-        if now - self._primary_lsn.at > LSN_MAX_AGE_S:
+        if now - self._primary_lsn.queried_at > LSN_MAX_AGE_S:
             with suppress(DatabaseUnavailableError, OverloadedError), deadline(LSN_QUERY_S):
                 # The time is that before the query, so that the lag is never underestimated.
                 self._primary_lsn = _PrimaryLsn(self.find_primary_lsn(), now)
@@ -139,7 +139,7 @@ class ReadDatabase(Database):
         @wraps(work)
         def checked(connection: Connection, /, *args: P.args, **kwargs: P.kwargs) -> tuple[T, float]:
             is_replayed, age_s = _find_progress(connection, required.lsn)
-            lag_s = time.monotonic() - required.at if is_replayed else math.inf if age_s is None else age_s
+            lag_s = time.monotonic() - required.queried_at if is_replayed else math.inf if age_s is None else age_s
             if lag_s > max_lag_s or (self._required_lsn and not is_replayed):
                 raise _ReplicaLagError
             return work(connection, *args, **kwargs), lag_s

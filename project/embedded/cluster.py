@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 
 from .data_directory import (
+    DATABASE_NAME,
     HOST,
-    NAME,
     DataDirectory,
     EmbeddedPostgresError,
     change_owner,
@@ -38,7 +38,7 @@ SETTINGS = {
 def check_major_version(directory: DataDirectory) -> None:
     """Raise EmbeddedPostgresError if data and programs have different major versions."""
     data_version = (directory.data / "PG_VERSION").read_text().strip()
-    if int(data_version) != _major(directory.programs):
+    if int(data_version) != _major_version(directory.programs):
         raise EmbeddedPostgresError(
             f"The data in {directory.data} was made by PostgreSQL {data_version}, the programs in {directory.programs} "
             f"are PostgreSQL {server_version(directory.programs)}. Use another directory, or migrate the data with "
@@ -76,8 +76,8 @@ def _initdb(directory: DataDirectory, draft: Path) -> None:
     builtin = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     initdb = _spawn(
         directory,
-        [str(directory.programs / "initdb"), "--pgdata", str(draft), "--username", NAME, "--encoding=UTF8"]
-        + (builtin if _major(directory.programs) >= 17 else ["--locale=C.UTF-8"])
+        [str(directory.programs / "initdb"), "--pgdata", str(draft), "--username", DATABASE_NAME, "--encoding=UTF8"]
+        + (builtin if _major_version(directory.programs) >= 17 else ["--locale=C.UTF-8"])
         + ["--auth=scram-sha-256", "--pwfile", str(directory.location / "password"), "--data-checksums"],
         output=subprocess.PIPE,
     )
@@ -116,5 +116,5 @@ def _spawn(
     )
 
 
-def _major(programs: Path) -> int:
+def _major_version(programs: Path) -> int:
     return int(server_version(programs).partition(".")[0])

@@ -12,7 +12,7 @@ import psycopg2
 from psycopg2 import extensions
 from psycopg2.extensions import connection as Connection  # noqa: N812 - psycopg2 names the class in lower case
 
-from .data_directory import HOST, NAME, DataDirectory, EmbeddedPostgresError, write_atomically
+from .data_directory import DATABASE_NAME, HOST, DataDirectory, EmbeddedPostgresError, write_atomically
 from .locks import is_locked
 
 PORTS = range(20000, 32768)  # below the ephemeral ports of common systems
@@ -23,7 +23,7 @@ ANSWER_TIMEOUT = 10.0  # for a server that has announced that it is ready
 
 def server_url(directory: DataDirectory) -> str:
     """Return the `postgresql://` URL of the database."""
-    return f"postgresql://{NAME}:{_password(directory)}@{HOST}:{_port(directory)}/{NAME}"
+    return f"postgresql://{DATABASE_NAME}:{_password(directory)}@{HOST}:{_port(directory)}/{DATABASE_NAME}"
 
 
 def is_ready(directory: DataDirectory) -> bool:
@@ -31,7 +31,7 @@ def is_ready(directory: DataDirectory) -> bool:
     with suppress(OSError, IndexError):
         lines = (directory.data / "postmaster.pid").read_text().splitlines()
         is_announced = lines[3] == str(_port(directory)) and lines[7].strip() == "ready"  # see pg_ctl(1)
-        return is_announced and _marker(directory).exists()
+        return is_announced and _created_marker(directory).exists()
     return False
 
 
@@ -52,9 +52,9 @@ def await_server(directory: DataDirectory) -> None:
             )
         time.sleep(0.02)
     with closing(connection):
-        if not _query(connection, "select 1 from pg_database where datname = %s", [NAME]):
-            _query(connection, f'create database "{NAME}"', timeout_s=START_TIMEOUT)
-    _marker(directory).touch()
+        if not _query(connection, "select 1 from pg_database where datname = %s", [DATABASE_NAME]):
+            _query(connection, f'create database "{DATABASE_NAME}"', timeout_s=START_TIMEOUT)
+    _created_marker(directory).touch()
 
 
 def connect(directory: DataDirectory) -> Connection | None:
@@ -67,7 +67,7 @@ def connect(directory: DataDirectory) -> Connection | None:
         return None
     with suppress(psycopg2.Error):
         connection = psycopg2.connect(
-            host=HOST, port=port, user=NAME, password=_password(directory), dbname="postgres", async_=True
+            host=HOST, port=port, user=DATABASE_NAME, password=_password(directory), dbname="postgres", async_=True
         )
         with suppress(psycopg2.Error):
             _wait(connection, CONNECT_TIMEOUT)
@@ -96,8 +96,8 @@ def _wait(connection: Connection, timeout_s: float) -> None:
             raise psycopg2.OperationalError("timeout expired")
 
 
-def _marker(directory: DataDirectory) -> Path:
-    return directory.data / f"{NAME}.created"  # in the data directory, so that it is deleted with the database
+def _created_marker(directory: DataDirectory) -> Path:
+    return directory.data / f"{DATABASE_NAME}.created"  # in the data directory, so that it is deleted with the database
 
 
 def _password(directory: DataDirectory) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-NAME = "useradd"  # name of the database and its role
+DATABASE_NAME = "useradd"  # name of the database and its role
 HOST = "127.0.0.1"
 NOBODY = 65534
 PROGRAM_TIMEOUT = 30.0  # of a program that ends at once
@@ -90,7 +90,7 @@ def _identity() -> Identity:
 
 def _copy_data(root: Path) -> Path:
     """Copy the files of the server to a directory in /var/lib and return this directory."""
-    location = Path("/var/lib") / f"{NAME}-{hashlib.sha256(bytes(root)).hexdigest()[:12]}"
+    location = Path("/var/lib") / f"{DATABASE_NAME}-{hashlib.sha256(bytes(root)).hexdigest()[:12]}"
     shutil.rmtree(location, ignore_errors=True)  # from an earlier root with this path, or an incomplete copy
     shutil.copytree(root, location, ignore=shutil.ignore_patterns("*.lock", "*.log", "data.init*"))
     return location

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 LOCK_TIMEOUT = 240.0  # longer than a start or a stop of the server may take
-_used: dict[Path, int] = {}  # root -> shared lock of this process; inherited by fork, not by exec
+_shared_locks: dict[Path, int] = {}  # root -> shared lock of this process; inherited by fork, not by exec
 
 
 def _open_lock(path: Path) -> int:
@@ -46,13 +46,13 @@ def locked(path: Path) -> Iterator[None]:
 
 def is_used(root: Path) -> bool:
     """Return whether this process uses the server in `root`."""
-    return root in _used
+    return root in _shared_locks
 
 
 def start_using(root: Path) -> None:
     """Acquire the shared lock; wait while the watcher stops the server. Raises TimeoutError."""
-    if root not in _used:
-        _used[root] = _wait_for(root / "users.lock", fcntl.LOCK_SH)
+    if root not in _shared_locks:
+        _shared_locks[root] = _wait_for(root / "users.lock", fcntl.LOCK_SH)
 
 
 def _wait_for(path: Path, kind: int) -> int:
@@ -73,5 +73,5 @@ def _wait_for(path: Path, kind: int) -> int:
 
 def stop_using(root: Path) -> None:
     """Release the shared lock of users."""
-    if root in _used:
-        os.close(_used.pop(root))
+    if root in _shared_locks:
+        os.close(_shared_locks.pop(root))

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from flask import Flask, Response, request
 
-TYPES = frozenset({"text/html", "text/css", "text/javascript", "image/svg+xml"})
+COMPRESSED_TYPES = frozenset({"text/html", "text/css", "text/javascript", "image/svg+xml"})
 MIN_BYTES = 1000
 """Minimum number of bytes of a body that is compressed. A shorter one fits into one TCP packet anyway."""
 MAX_PADDING = 100
@@ -27,7 +27,7 @@ def init_app(app: Flask) -> None:
 
 def _compress(response: Response) -> Response:
     media_type = response.headers.get("Content-Type", "").partition(";")[0]
-    if media_type not in TYPES or response.status_code in {204, 206, 304}:
+    if media_type not in COMPRESSED_TYPES or response.status_code in {204, 206, 304}:
         return response
     response.vary.add("Accept-Encoding")
     if not request.accept_encodings["gzip"] or (response.content_length or 0) < MIN_BYTES:

@@ -9,7 +9,7 @@ from flask_cors import CORS
 
 from project.http.request_state import current_request
 
-METHODS = {
+METHODS_BY_PATH = {
     re.compile(r"/(?:api/v1/)?useradd(?:/bulk)?/?\Z"): ["POST"],
     re.compile(r"/api/v1/(?:stats|attempts)/(?:[^/]+/)?\Z"): ["GET"],
 }
@@ -28,7 +28,7 @@ def init_app(app: Flask, origins: Sequence[str]) -> None:
     app.before_request(_answer_preflight)
     CORS(
         app,
-        resources={path: {"methods": methods} for path, methods in METHODS.items()},
+        resources={path: {"methods": methods} for path, methods in METHODS_BY_PATH.items()},
         # Escaped patterns, because Flask-CORS takes the brackets of an IPv6 address for a regular expression
         origins=[re.compile(re.escape(origin) + r"\Z") for origin in origins],
         allow_headers=ALLOWED_HEADERS,
@@ -43,5 +43,5 @@ def _answer_preflight() -> Response | None:
     request = current_request()
     if request.method != "OPTIONS" or "Access-Control-Request-Method" not in request.headers:
         return None
-    is_open = any(path.match(request.path) for path in METHODS)
+    is_open = any(path.match(request.path) for path in METHODS_BY_PATH)
     return Response(status=204) if is_open else None

@@ -13,7 +13,7 @@ from project.http.request_state import current_request, request_state
 from project.runtime import get_runtime
 
 LANGUAGES = {"ru": "Русский", "en": "English"}
-COOKIE = "lang"
+LANGUAGE_COOKIE = "lang"
 YEAR_S = 365 * 24 * 3600
 
 
@@ -44,7 +44,7 @@ def _selected_language(request: Request) -> str | None:
     """Return the language of `?lang=` or the cookie, or None. The API ignores both."""
     if request.path.startswith("/api/") or request.path.rstrip("/") == "/useradd":
         return None
-    selected = request.args.get("lang") or request.cookies.get(COOKIE)
+    selected = request.args.get("lang") or request.cookies.get(LANGUAGE_COOKIE)
     return selected if selected in LANGUAGES else None
 
 
@@ -62,7 +62,12 @@ def _set_language(response: Response) -> Response:
     request = current_request()
     if request.method == "GET" and request.args.get("lang") in LANGUAGES:
         response.set_cookie(
-            COOKIE, request.args["lang"], max_age=YEAR_S, samesite="Lax", httponly=True, secure=request.is_secure
+            LANGUAGE_COOKIE,
+            request.args["lang"],
+            max_age=YEAR_S,
+            samesite="Lax",
+            httponly=True,
+            secure=request.is_secure,
         )
     response.headers.add("Content-Language", language())
     response.headers.add("Vary", "Accept-Language")
@@ -76,7 +81,7 @@ def display_zone() -> ZoneInfo:
     return get_runtime().config.display_timezone
 
 
-def local(moment: datetime) -> datetime:
+def to_display_zone(moment: datetime) -> datetime:
     """Convert a time to the display time zone."""
     return moment.astimezone(display_zone())
 

@@ -24,7 +24,7 @@ FLUSH_S = 1.0
 """Maximum seconds to write the queued lines when the process ends."""
 QUIET_ENDPOINTS = {"health.livez", "health.readyz", "health.metrics", "static"}
 """Endpoints whose responses are not logged."""
-MAX_QUEUED = 10_000
+MAX_QUEUED_LINES = 10_000
 """Maximum number of lines that wait to be written. Further lines are dropped and counted."""
 
 _STANDARD_ATTRIBUTES = vars(logging.makeLogRecord({})).keys() | {"asctime", "message"}
@@ -129,7 +129,7 @@ def _install_handler(handler: logging.Handler) -> None:
 
 
 def _start_queue(handler: logging.Handler) -> None:
-    listener = QueueListener(queue.Queue(MAX_QUEUED), handler)
+    listener = QueueListener(queue.Queue(MAX_QUEUED_LINES), handler)
     listener.start()
     queue_handler = _BoundedQueueHandler(listener)
     queue_handler.addFilter(_add_request_ids)

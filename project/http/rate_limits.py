@@ -14,18 +14,18 @@ log = logging.getLogger(__name__)
 
 EVERYBODY = "everybody"
 """Key of limits that all clients share."""
-WRONG_PASSWORDS = RateLimit("guesses", 10, 60)
+WRONG_PASSWORD_LIMIT = RateLimit("guesses", 10, 60)
 """Limit of wrong passwords from one address (ASVS 5.0.0, 6.3.1)."""
-ACCOUNT_WRONG_PASSWORDS = RateLimit("account-guesses", 30, 3600)
+ACCOUNT_WRONG_PASSWORD_LIMIT = RateLimit("account-guesses", 30, 3600)
 """Limit of wrong passwords for one login from one address. A limit for the login alone would let strangers lock it."""
-EXPORTS = RateLimit("exports", 30, 60)
-ADMIN_CHANGES = RateLimit("changes", 60, 60)
+EXPORT_LIMIT = RateLimit("exports", 30, 60)
+ADMIN_CHANGE_LIMIT = RateLimit("changes", 60, 60)
 """Limit of changes by one administrator."""
-RECORDED, ALL_RECORDED = RateLimit("recorded", 10, 60), RateLimit("all-recorded", 600, 60)
-"""Limits of rate limit refusals that are recorded, per client and per process: a flood must not fill the database."""
-FLOOD_LOGGED = RateLimit("flood-logged", 1, 60)
-HOST_LOGGED, ALL_HOSTS_LOGGED = RateLimit("host-logged", 1, 60), RateLimit("all-hosts-logged", 10, 60)
-"""Limits of log lines about refused hosts, per host and per process: a scan must not hide a host that is missing in
+CLIENT_RECORD_LIMIT, TOTAL_RECORD_LIMIT = RateLimit("recorded", 10, 60), RateLimit("all-recorded", 600, 60)
+"""Limits of refusals by rate limits that are recorded as attempts: a flood must not fill the database."""
+FLOOD_LOG_LIMIT = RateLimit("flood-logged", 1, 60)
+HOST_LOG_LIMIT, TOTAL_HOST_LOG_LIMIT = RateLimit("host-logged", 1, 60), RateLimit("all-hosts-logged", 10, 60)
+"""Limits of log lines about refused hosts, per host and for all: a scan must not hide a host that is missing in
 TRUSTED_HOSTS."""
 
 
@@ -79,16 +79,16 @@ def consume_for_reader(limit: RateLimit) -> None:
 def should_record_refusal() -> bool:
     """Return whether to record a refusal by a rate limit. If not, log that once a minute."""
     limiter = get_runtime().rate_limiter
-    if limiter.consume_locally(Hit(RECORDED, client_key()), Hit(ALL_RECORDED, EVERYBODY)):
+    if limiter.consume_locally(Hit(CLIENT_RECORD_LIMIT, client_key()), Hit(TOTAL_RECORD_LIMIT, EVERYBODY)):
         return True
-    if limiter.consume_locally(Hit(FLOOD_LOGGED, EVERYBODY)):
+    if limiter.consume_locally(Hit(FLOOD_LOG_LIMIT, EVERYBODY)):
         log.warning("rate limit refusals are no longer recorded individually")
     return False
 
 
 def should_log_host(host: str) -> bool:
     """Return whether to log that a request with this host was refused; count the log line."""
-    return get_runtime().rate_limiter.consume_locally(Hit(HOST_LOGGED, host), Hit(ALL_HOSTS_LOGGED, EVERYBODY))
+    return get_runtime().rate_limiter.consume_locally(Hit(HOST_LOG_LIMIT, host), Hit(TOTAL_HOST_LOG_LIMIT, EVERYBODY))
 
 
 class PasswordThrottle:
@@ -104,7 +104,7 @@ class PasswordThrottle:
 
     def __enter__(self) -> "PasswordThrottle":
         """Count the check for the address. Raises RateLimitedError."""
-        self._consume(Hit(WRONG_PASSWORDS, self._address))
+        self._consume(Hit(WRONG_PASSWORD_LIMIT, self._address))
         return self
 
     def consume_accounts(self, *accounts: str) -> None:
@@ -112,7 +112,7 @@ class PasswordThrottle:
 
         Raises RateLimitedError if a limit is exceeded, even if the password is correct.
         """
-        self._consume(*(Hit(ACCOUNT_WRONG_PASSWORDS, f"{account} {self._address}") for account in accounts))
+        self._consume(*(Hit(ACCOUNT_WRONG_PASSWORD_LIMIT, f"{account} {self._address}") for account in accounts))
 
     def consume_login(self, login: str) -> None:
         """Count the check for a login in any spelling. Raises RateLimitedError.

@@ -9,19 +9,19 @@ from project.http import rate_limits
 from project.http.request_state import request_state
 from project.runtime import get_runtime
 
-VALID_S = 10 * 60
+PASSWORD_VALID_S = 10 * 60
 """Seconds for which sensitive actions are allowed after the password was entered, also at login."""
 
 log = logging.getLogger(__name__)
 
 
 def is_required() -> bool:
-    """Return whether the user last entered the password more than VALID_S ago."""
-    return time.time() - int(session.get("proved", 0)) > VALID_S
+    """Return whether the user last entered the password more than PASSWORD_VALID_S ago."""
+    return time.time() - int(session.get("proved", 0)) > PASSWORD_VALID_S
 
 
 def verify(password: str) -> bool:
-    """Verify the user's password and remember success for VALID_S. Raises RateLimitedError."""
+    """Verify the user's password; store the time of success. Raises RateLimitedError."""
     account = request_state().account
     with rate_limits.PasswordThrottle() as throttle:
         throttle.consume_accounts(str(account.id))

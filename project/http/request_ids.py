@@ -7,7 +7,7 @@ from flask import Flask, Response
 from project.domain.masking import mask_request_id
 from project.http.request_state import current_request, request_state
 
-HEADER = "X-Request-Id"
+REQUEST_ID_HEADER = "X-Request-Id"
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 """W3C Trace Context, 3.2: version, trace, span, flags; later versions may append fields."""
 _SAFE_FOR_LOGS = re.compile(r"[\x21-\x7e]{1,128}")
@@ -24,7 +24,7 @@ def _create_request_state() -> None:
 
 
 def _set_header(response: Response) -> Response:
-    response.headers.add(HEADER, str(request_state().request_id))
+    response.headers.add(REQUEST_ID_HEADER, str(request_state().request_id))
     return response
 
 

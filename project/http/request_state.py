@@ -27,7 +27,7 @@ class Arrival(NamedTuple):
     """Time of arrival by time.monotonic(), for durations: corrections of the clock do not affect it."""
     waited_s: float
     """Seconds until a thread started to process it."""
-    at: datetime
+    received_at: datetime
     """Time of arrival in UTC by the system clock, for records."""
 
 
@@ -83,7 +83,7 @@ def request_state() -> RequestState:
         now = time.monotonic()
         started = current_request().environ.get(RECEIVED, now)
         arrival = Arrival(started, now - started, datetime.now(UTC) - timedelta(seconds=now - started))
-        context["request_state"] = state = RequestState(request_id=new_id(arrival.at), arrival=arrival)
+        context["request_state"] = state = RequestState(request_id=new_id(arrival.received_at), arrival=arrival)
     return state
 
 

@@ -20,7 +20,7 @@ from project.http.request_state import request_state
 from project.runtime import get_runtime
 from project.version import VERSION
 
-NAME = "useradd"
+SERVICE_NAME = "useradd"
 STOP_S = 0.5
 """Maximum seconds to export the remaining spans when the process ends."""
 
@@ -40,7 +40,10 @@ class Tracing:
             return
         with self._lock:
             if self._pid != os.getpid():
-                resource = {"service.name": os.environ.get("OTEL_SERVICE_NAME", NAME), "service.version": VERSION}
+                resource = {
+                    "service.name": os.environ.get("OTEL_SERVICE_NAME", SERVICE_NAME),
+                    "service.version": VERSION,
+                }
                 self._provider = TracerProvider(resource=Resource.create(resource), shutdown_on_exit=False)
                 self._provider.add_span_processor(self._processor())
                 self._pid = os.getpid()
@@ -54,7 +57,7 @@ class Tracing:
 
     def span(self, name: str, **attributes: str) -> AbstractContextManager[object]:
         """Return a context manager for a span. It does not record exceptions: personal data."""
-        tracer = self._provider.get_tracer(NAME)
+        tracer = self._provider.get_tracer(SERVICE_NAME)
         return tracer.start_as_current_span(name, attributes=attributes, record_exception=False)
 
     def begin_request(self) -> None:
@@ -64,7 +67,7 @@ class Tracing:
         carrier = {name: request.headers.get(name, "") for name in ("traceparent", "tracestate")}
         route = str(request.url_rule) if request.url_rule else "unknown"
         method = request.method[:16]
-        state.span = self._provider.get_tracer(NAME).start_span(
+        state.span = self._provider.get_tracer(SERVICE_NAME).start_span(
             f"{method} {route}",
             context=propagate.extract(carrier),
             kind=SpanKind.SERVER,
@@ -73,7 +76,7 @@ class Tracing:
                 "http.route": route,
                 "useradd.request_id": str(state.request_id),
             },
-            start_time=int(state.arrival.at.timestamp() * 1e9),
+            start_time=int(state.arrival.received_at.timestamp() * 1e9),
         )
         state.span_token = context.attach(set_span_in_context(state.span))
 

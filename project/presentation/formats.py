@@ -22,7 +22,7 @@ from project.domain.phones import format_phone
 from project.domain.reports import Report
 from project.exporters import sizes
 from project.exporters.translations import Translations
-from project.http.languages import LANGUAGES, display_zone, local
+from project.http.languages import LANGUAGES, display_zone, to_display_zone
 from project.http.request_state import request_state
 from project.http.translations import gettext, language_code
 from project.version import VERSION
@@ -41,7 +41,7 @@ def init_app(app: Flask) -> None:
         size=size,
         day=day,
         clock=clock,
-        local=local,
+        to_display_zone=to_display_zone,
         machine_time=machine_time,
         phone=format_phone,
         date_and_time=date_and_time,
@@ -133,8 +133,8 @@ def share(part: int, whole: int) -> str:
 
 def day(time: datetime) -> str:
     """Format a day: `23 November`, with the year unless it is the current one."""
-    is_this_year = local(time).year == datetime.now(display_zone()).year
-    return format_time(local(time), "d MMMM" if is_this_year else DAY)
+    is_this_year = to_display_zone(time).year == datetime.now(display_zone()).year
+    return format_time(to_display_zone(time), "d MMMM" if is_this_year else DAY)
 
 
 def date(when: Date) -> str:
@@ -144,17 +144,17 @@ def date(when: Date) -> str:
 
 def machine_time(moment: datetime) -> str:
     """Format a time for the HTML attribute `datetime`, which permits at most milliseconds."""
-    return local(moment).isoformat(timespec="milliseconds")
+    return to_display_zone(moment).isoformat(timespec="milliseconds")
 
 
 def clock(time: datetime) -> str:
     """Format a time of day: `15:04:03`."""
-    return f"{local(time):%H:%M:%S}"
+    return f"{to_display_zone(time):%H:%M:%S}"
 
 
 def date_and_time(time: datetime) -> str:
     """Format a time: `23 November 2026, 15:04:03`."""
-    return format_time(local(time), f"{DAY}, HH:mm:ss")
+    return format_time(to_display_zone(time), f"{DAY}, HH:mm:ss")
 
 
 def format_time(time: datetime, pattern: str) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from project.http.languages import local
+from project.http.languages import to_display_zone
 from project.http.translations import gettext
 from project.presentation.formats import format_time, zone_label
 from project.runtime import get_runtime
@@ -57,7 +57,7 @@ def sentence_without_statistics(state: ServiceState) -> str:
 def lines(state: ServiceState) -> list[StateLine]:
     """Describe the state in four lines."""
     users, statistics = state.users_unavailable_since, state.statistics_unavailable_since
-    checked = f"{local(state.checked_at):%H:%M:%S}" if state.checked_at else gettext("not yet")
+    checked = f"{to_display_zone(state.checked_at):%H:%M:%S}" if state.checked_at else gettext("not yet")
     return [
         StateLine(gettext("Users are created"), _since_text(users), users is None),
         StateLine(gettext("Requests are kept"), _kept_text(state), state.is_disk_usable),
@@ -68,7 +68,7 @@ def lines(state: ServiceState) -> list[StateLine]:
 
 def minute(time: datetime) -> str:
     """Format a time to the minute: `15:04`, with the day unless it is today."""
-    time = local(time)
+    time = to_display_zone(time)
     is_today = time.date() == datetime.now(time.tzinfo).date()
     return format_time(time, "HH:mm" if is_today else "d MMMM, HH:mm")
 

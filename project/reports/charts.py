@@ -17,7 +17,7 @@ MAX_LABELS = 8
 STEPS = (1, 1.5, 2, 3, 4, 6)
 """Factors of a power of ten that may be the top of the scale."""
 FEW_COLUMNS = 12
-"""Maximum number of half-hour columns that all have a label."""
+"""Number of half-hour columns above which only round hours have a label."""
 MIN_COLUMNS = 3
 """Minimum number of three-hour columns of a day that has a label, because the label is as wide as three columns."""
 
@@ -130,7 +130,7 @@ def _column(index: int, bucket: Bucket, top: int, selection: Selection) -> Colum
             bars.append(Bar(css_class, f"{100 - 100 * total / top:.2f}", f"{100 * number / top:.2f}"))
     query = selection.query_within(bucket.since, bucket.until)
     is_running = _is_running(bucket, selection)
-    return Column(bucket, index * WIDTH, tuple(bars), query, times_label(bucket), is_running)
+    return Column(bucket, index * WIDTH, tuple(bars), query, bucket_label(bucket), is_running)
 
 
 def _is_running(bucket: Bucket, selection: Selection) -> bool:
@@ -138,7 +138,7 @@ def _is_running(bucket: Bucket, selection: Selection) -> bool:
     return is_open and bucket.since <= selection.now < bucket.until
 
 
-def times_label(bucket: Bucket) -> str:
+def bucket_label(bucket: Bucket) -> str:
     """Format the period of a bucket: `Tue, 17 November, 12:00–15:00`. Whole days have no times."""
     since, until = bucket.since, bucket.until
     if since.time() == until.time() == datetime.min.time():
@@ -195,7 +195,7 @@ def _table_rows(report: Report, selection: Selection) -> Iterator[TableRow]:
     days = {bucket.since.date() for bucket in report.series}
     if report.step not in {"30min", "3h"} or len(days) == 1:
         for bucket in report.series:
-            yield _table_row(times_label(bucket), [bucket], selection)
+            yield _table_row(bucket_label(bucket), [bucket], selection)
         return
     for day, buckets in groupby(report.series, key=lambda bucket: bucket.since.date()):
         yield _table_row(format_time(datetime.combine(day, time.min), "ccc, d MMMM"), list(buckets), selection)

@@ -37,7 +37,7 @@ MAX_CONCURRENT = 2
 """Maximum number of concurrent exports per process: more would take threads from /useradd."""
 CHUNK = 256 * 1024
 """Maximum number of bytes that are passed to the server at a time."""
-TYPES = {
+MEDIA_TYPES = {
     "txt": "text/plain; charset=utf-8",
     "csv": "text/csv; charset=utf-8",
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
@@ -59,11 +59,11 @@ class _LastRefusal:
 _last_refusal = _LastRefusal()
 
 
-@bp.get("/results/export.<any(txt, xlsx, csv):ending>")
-@bp.get("/api/v1/download-txt/", endpoint="download_txt", defaults={"ending": "txt"})
-@bp.get("/api/v1/download-xlsx/", endpoint="download_xlsx", defaults={"ending": "xlsx"})
+@bp.get("/results/export.<any(txt, xlsx, csv):extension>")
+@bp.get("/api/v1/download-txt/", endpoint="download_txt", defaults={"extension": "txt"})
+@bp.get("/api/v1/download-xlsx/", endpoint="download_xlsx", defaults={"extension": "xlsx"})
 @api_key_allowed
-def export(ending: str) -> Response:
+def export(extension: str) -> Response:
     """Stream a file with the selected attempts.
 
     Attempts are counted while the file is sent. Only for a search they are counted before, because counting may time
@@ -71,24 +71,24 @@ def export(ending: str) -> Response:
     its end, and for a text file PostgreSQL would have to produce the lines twice. /api/v1/download-* are addresses of
     the former Django version of this service.
     """
-    rate_limits.consume_for_reader(rate_limits.EXPORTS)
-    raw = ("raw",) if ending in RAW_STREAMS else ()
+    rate_limits.consume_for_reader(rate_limits.EXPORT_LIMIT)
+    raw = ("raw",) if extension in RAW_STREAMS else ()
     selection = read_selection(parse_selection_strictly, known=(*PARAMETERS, "lang", *raw))
-    stream = (RAW_STREAMS if read_boolean(request.args, "raw") else STREAMS)[ending]
+    stream = (RAW_STREAMS if read_boolean(request.args, "raw") else STREAMS)[extension]
     if not _permits.acquire(blocking=False):
         _last_refusal.at = time.monotonic()
         raise RefusalError("exports_busy")
     with ExitStack() as stack:
         stack.callback(_permits.release)
         report = service.open_export(get_runtime().read_database, selection.filter, selection.zone, selection.now)
-        count = cache(_make_counter(report, ending, selection))
+        count = cache(_make_counter(report, extension, selection))
         if selection.filter.is_search:
             count()
         lines = partial(service.iter_blocks, get_runtime().read_database, report)
         heading = file_heading(selection, report, _requester_name(), selection.now)
         response = Response(_chunks(stream(count, lines, heading, translations())))
-        disposition = f'attachment; filename="{file_name(report, ending)}"'
-        response.headers.update({"Content-Type": TYPES[ending], "Content-Disposition": disposition})
+        disposition = f'attachment; filename="{file_name(report, extension)}"'
+        response.headers.update({"Content-Type": MEDIA_TYPES[extension], "Content-Disposition": disposition})
         response.call_on_close(stack.pop_all().close)
     return response
 
@@ -99,10 +99,10 @@ def _requester_name() -> str:
     return gettext("API key") if reader is None else reader.username
 
 
-def _audit_entry(selection: Selection, ending: str) -> NewEntry:
+def _audit_entry(selection: Selection, extension: str) -> NewEntry:
     """Return the audit log entry of a download. Its filter contains no unmasked contacts."""
     reader, token = request_state().reader, bearer_token()
-    values = {"format": ending, "filter": unquote_plus(selection.query(q=mask(selection.filter.text) or None)[1:])}
+    values = {"format": extension, "filter": unquote_plus(selection.query(q=mask(selection.filter.text) or None)[1:])}
     details: dict[str, str | int] = {name: value for name, value in values.items() if value}
     if reader is not None:
         return NewEntry.by_user(Action.DOWNLOADED, reader.id, details=details)
@@ -110,16 +110,16 @@ def _audit_entry(selection: Selection, ending: str) -> NewEntry:
     return NewEntry(action=Action.DOWNLOADED, actor_kind=ActorKind.API_KEY, actor_id=key_id, details=details)
 
 
-def _make_counter(report: Report, ending: str, selection: Selection) -> CountAttempts:
+def _make_counter(report: Report, extension: str, selection: Selection) -> CountAttempts:
     """Return a function that counts the attempts and then logs the export.
 
     It may be called after the request has ended.
     """
     database, state = get_runtime().read_database, request_state()
-    entry = _audit_entry(selection, ending)
+    entry = _audit_entry(selection, extension)
     activity = get_runtime().activity
     requester = {"client": rate_limits.client_key()} if state.reader is None else {"user_id": str(state.reader.id)}
-    fields = {**requester, "format": ending, "request_id": str(state.request_id)}
+    fields = {**requester, "format": extension, "request_id": str(state.request_id)}
 
     def count() -> Report:
         counted = service.count_export(database, report)

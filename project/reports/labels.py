@@ -13,7 +13,7 @@ from project.http.translations import gettext, language_code, ngettext, pgettext
 from project.presentation.formats import format_time, number, translations
 from project.presentation.headings import days_label, outcome_names
 from project.presentation.selection import Selection
-from project.reports.charts import times_label
+from project.reports.charts import bucket_label
 from project.reports.page_data import AnomalyNote
 
 
@@ -147,7 +147,7 @@ def shares(report: Report) -> dict[Outcome, str]:
 def anomaly_text(note: AnomalyNote) -> str:
     """Return the sentence that describes an anomaly."""
     bucket, times, reason = note.anomaly.bucket, note.anomaly.times, reason_text(note.code)
-    values = {"when": times_label(bucket), "count": number(bucket.rejected)}
+    values = {"when": bucket_label(bucket), "count": number(bucket.rejected)}
     if times:
         many = ngettext(
             "%(when)s: %(num)s time as many rejections as usual: %(count)s",

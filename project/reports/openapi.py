@@ -9,7 +9,7 @@ from project.contract.responses import ATTEMPT, ATTEMPT_PAGE, STATS, ResponseSch
 from project.domain.attempts import Outcome
 from project.exporters import RAW_STREAMS
 from project.presentation.selection import KNOWN_CODES, PERIODS
-from project.reports.exports import TYPES
+from project.reports.exports import MEDIA_TYPES
 
 Json = dict[str, Any]
 KEY_OR_SESSION: list[Json] = [{"key": []}, {"session": []}]
@@ -18,27 +18,27 @@ READ_CODES = ("bad_request", "unknown_host", "unknown_parameter", "unauthorized"
 
 def describe(spec: APISpec) -> None:
     """Add statistics, attempts and downloads to the OpenAPI document."""
-    _add(
+    _add_json(
         spec,
         "/api/v1/stats/",
         "get_stats",  # `stats` and `period` would name the same type of generated clients as `Stats` and its `period`
         "Statistics of all attempts, or of a period",
         "Totals of the selected attempts by outcome, status and code, and over time.",
-        _filter("all"),
+        _filter_parameters("all"),
         STATS,
     )
     paging = [parameter("before", "Only attempts older than this one", _UUID), _LIMIT]
-    _add(
+    _add_json(
         spec,
         "/api/v1/attempts/",
         "attempts",
         "Attempts, newest first",
         "A page of the selected attempts. `next` is the address of the next page.",
-        [*_filter("all"), *paging],
+        [*_filter_parameters("all"), *paging],
         ATTEMPT_PAGE,
     )
     path_id = {"name": "attempt_id", "in": "path", "required": True, "schema": _UUID}
-    _add(
+    _add_json(
         spec,
         "/api/v1/attempts/{attempt_id}/",
         "attempt",
@@ -48,14 +48,14 @@ def describe(spec: APISpec) -> None:
         ATTEMPT,
         "not_found",
     )
-    for ending, media_type in TYPES.items():
-        parameters = [_RAW] if ending in RAW_STREAMS else []
-        _add_file(spec, f"/results/export.{ending}", f"export_{ending}", media_type, *parameters)
-    for ending in ("txt", "xlsx"):
-        _add_file(spec, f"/api/v1/download-{ending}/", f"download_{ending}", TYPES[ending])
+    for extension, media_type in MEDIA_TYPES.items():
+        parameters = [_RAW] if extension in RAW_STREAMS else []
+        _add_file(spec, f"/results/export.{extension}", f"export_{extension}", media_type, *parameters)
+    for extension in ("txt", "xlsx"):
+        _add_file(spec, f"/api/v1/download-{extension}/", f"download_{extension}", MEDIA_TYPES[extension])
 
 
-def _add(
+def _add_json(
     spec: APISpec,
     path: str,
     name: str,
@@ -90,7 +90,7 @@ def _add_file(spec: APISpec, path: str, name: str, media_type: str, *parameters:
         name,
         summary,
         description,
-        [*_filter("7d"), *parameters],
+        [*_filter_parameters("7d"), *parameters],
         responses,
         *codes,
         security=KEY_OR_SESSION,
@@ -120,7 +120,7 @@ def _describe(
     spec.path(path, operations={"get": operation})
 
 
-def _filter(period: str) -> list[Json]:
+def _filter_parameters(period: str) -> list[Json]:
     return [
         parameter(
             "period",
@@ -133,13 +133,13 @@ def _filter(period: str) -> list[Json]:
         parameter(
             "to", "Last day, or the time before which the period ends", {"type": "string", "example": "2026-11-23"}
         ),
-        _many("result", "Outcomes", {"type": "string", "enum": [outcome.value for outcome in Outcome]}),
-        _many(
+        _list_parameter("result", "Outcomes", {"type": "string", "enum": [outcome.value for outcome in Outcome]}),
+        _list_parameter(
             "code",
             "Codes; `validation_failed` and `conflict` stand for the codes of all invalid or taken fields",
             {"type": "string", "enum": sorted(KNOWN_CODES)},
         ),
-        _many("status", "HTTP statuses", {"type": "integer", "example": 422}),
+        _list_parameter("status", "HTTP statuses", {"type": "integer", "example": 422}),
         parameter(
             "q",
             "Part of a login, `=` and an exact login, a whole phone number or e-mail address, or a request ID",
@@ -149,7 +149,7 @@ def _filter(period: str) -> list[Json]:
     ]
 
 
-def _many(name: str, description: str, item: Json) -> Json:
+def _list_parameter(name: str, description: str, item: Json) -> Json:
     return {**parameter(name, description, {"type": "array", "items": item}), "style": "form", "explode": True}
 
 

@@ -42,7 +42,7 @@ def rebuild_body(attempt: AttemptDetail) -> dict[str, Any] | None:
 def _problem(attempt: AttemptDetail) -> dict[str, Any]:
     code = attempt.response_code if attempt.answered == attempt.status else _unplanned_code(attempt)
     errors = attempt.errors if attempt.answered == attempt.status else ()
-    values = problem_values(code, _detail(attempt, code), errors, status=attempt.answered, attempt_id=attempt.id)
+    values = problem_values(code, _detail_text(attempt, code), errors, status=attempt.answered, attempt_id=attempt.id)
     return PROBLEM.dump(values)
 
 
@@ -51,7 +51,7 @@ def _unplanned_code(attempt: AttemptRow) -> str:
     return "outcome_unknown" if attempt.answered == 503 else "internal_error"
 
 
-def _detail(attempt: AttemptDetail, code: str) -> str:
+def _detail_text(attempt: AttemptDetail, code: str) -> str:
     """Return the detail of the response, or "…" if its parameters were not recorded."""
     if code == "validation_failed" and attempt.errors:
         return validation_detail(attempt.errors)

@@ -155,7 +155,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     def service(self) -> None:
         """Respond to a request, and to following ones if each arrives within KEEP_ALIVE_WAIT_S."""
         self.is_held = True
-        _current.channel = self
+        _thread_state.channel = self
         try:
             self._serve_one()
             while self._has_next():
@@ -165,7 +165,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             self._waiting_since = time.monotonic()
             self.server.large_bodies.discard(self)
             self.is_held = False
-            _current.channel = None
+            _thread_state.channel = None
             self.server.pull_trigger()
         if has_more:
             self._queue_next()
@@ -380,14 +380,14 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             return is_sent
 
 
-_current = threading.local()
+_thread_state = threading.local()
 
 
 def wake_unless_held(wake: Callable[[], None]) -> Callable[[], None]:
     """Wrap the trigger of the event loop, so that threads wake it only if it has work to do."""
 
     def wake_if_needed() -> None:
-        channel: Channel | None = getattr(_current, "channel", None)
+        channel: Channel | None = getattr(_thread_state, "channel", None)
         if channel is None or channel.needs_event_loop:
             wake()
 

@@ -13,11 +13,11 @@ from project.server.connections import Channel, DescribeRefusal
 log = logging.getLogger(__name__)
 
 BACKLOG = 1024
-CONNECTIONS = 500
+MAX_CONNECTIONS = 500
 """Maximum number of open connections of a worker. If there are more, some that wait for their client are closed."""
 CHECK_EVERY_S = 1.0
 """Seconds between checks of the time limits of connections."""
-PAUSE_S = 0.5
+ACCEPT_PAUSE_S = 0.5
 """Seconds for which no connection is accepted if resources are exhausted and none can be freed."""
 LOG_EVERY_S = 1.0
 """Minimum seconds between warnings that connections are exhausted."""
@@ -45,12 +45,14 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
                 channel.enforce_time_limits(now)
         if not self.accepting or now < self._accept_at:
             return False
-        return len(self.active_channels) < CONNECTIONS or any(map(Channel.can_be_closed, self.active_channels.values()))
+        return len(self.active_channels) < MAX_CONNECTIONS or any(
+            map(Channel.can_be_closed, self.active_channels.values())
+        )
 
     def handle_accept(self) -> None:
         """Accept a connection; close another one if there are too many."""
         super().handle_accept()
-        if len(self.active_channels) > CONNECTIONS:  # after it: the new socket must not reuse a closed one's number
+        if len(self.active_channels) > MAX_CONNECTIONS:  # after it: the new socket must not reuse a closed one's number
             self._make_room("connection limit")
 
     def accept(self) -> Any:
@@ -61,7 +63,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
             if error.errno not in _EXHAUSTED:
                 raise
             if not self._make_room(str(error.strerror)):
-                self._accept_at = time.monotonic() + PAUSE_S
+                self._accept_at = time.monotonic() + ACCEPT_PAUSE_S
             return None
 
     def _make_room(self, cause: str) -> bool:

@@ -91,7 +91,7 @@ def _write(descriptor: int, data: bytes) -> int:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _raise_blocked(number: int, frame: FrameType | None) -> None:
+def _raise_blocked(signum: int, frame: FrameType | None) -> None:
     """Interrupt the current write. If there is none, the signal is ignored."""
     global _is_writing  # noqa: PLW0603 - as above
     if _is_writing:

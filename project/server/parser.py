@@ -26,7 +26,7 @@ class VersionNotSupportedError(Error):  # type: ignore[misc]
     reason = "HTTP Version Not Supported"
 
 
-class _Chunks(ChunkedReceiver):  # type: ignore[misc]
+class _ChunkedBodyReceiver(ChunkedReceiver):  # type: ignore[misc]
     """A receiver of chunked bodies that refuses empty lines and lines that end with a bare LF."""
 
     error: Error | None
@@ -94,10 +94,10 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         if b"transfer-encoding" in header_plus.lower():
             self._check_coding(header_plus)
         if self.chunked:
-            self.body_rcv = _Chunks(self.body_rcv.buf)
+            self.body_rcv = _ChunkedBodyReceiver(self.body_rcv.buf)
 
-    def _check_coding(self, head: bytes) -> None:
-        fields = [line.partition(b":") for line in get_header_lines(head)]
+    def _check_coding(self, header_block: bytes) -> None:
+        fields = [line.partition(b":") for line in get_header_lines(header_block)]
         codings = [value.strip(b" \t").lower() for name, _, value in fields if name.lower() == b"transfer-encoding"]
         if not codings:
             return

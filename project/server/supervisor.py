@@ -91,11 +91,11 @@ class Supervisor:
 
     def watch(self) -> int:
         """Replace workers that die or hang, until a stop signal; return the exit status."""
-        while (number := self._next_signal()) in {None, signal.SIGCHLD}:
+        while (signum := self._next_signal()) in {None, signal.SIGCHLD}:
             for pid, status in _reap():
                 self._replace(pid, status)
             self._kill_hung()
-        if number == signal.SIGINT:
+        if signum == signal.SIGINT:
             end_interrupted_line()
         return self._stop()
 
@@ -164,8 +164,8 @@ class Supervisor:
             return pid
         try:
             os.close(self._supervisor_pipe[1])
-            for number in self.stop_signals:
-                signal.signal(number, signal.SIG_DFL)
+            for signum in self.stop_signals:
+                signal.signal(signum, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, self._watched)
             threading.Thread(target=_stop_with_supervisor, args=(self._supervisor_pipe[0],), daemon=True).start()
             task()
@@ -179,9 +179,9 @@ class Supervisor:
 
 def _ignore_unused_signals() -> None:
     """Ignore signals that have no meaning for the service but would end its processes."""
-    for number in (getattr(signal, name) for name in _UNUSED_SIGNALS if hasattr(signal, name)):
-        if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, signal.SIG_IGN)
+    for signum in (getattr(signal, name) for name in _UNUSED_SIGNALS if hasattr(signal, name)):
+        if signal.getsignal(signum) is signal.SIG_DFL:
+            signal.signal(signum, signal.SIG_IGN)
 
 
 def _try_fork() -> int | None:

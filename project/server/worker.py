@@ -53,8 +53,8 @@ def run_worker(
     server.handle_accept = balancer.wrap_accept(server.handle_accept, index, server.active_channels)
     server.pull_trigger = wake_unless_held(server.pull_trigger)
     stop = _stop_handler(server, drain_s, stopping, stop_signals)
-    for number in stop_signals:
-        signal.signal(number, stop)
+    for signum in stop_signals:
+        signal.signal(signum, stop)
     server.run()
 
 
@@ -81,7 +81,7 @@ def _stop_handler(
 ) -> Callable[[int, FrameType | None], None]:
     """Return a signal handler that starts a drain, because waitress would drop queued requests."""
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def stop(signum: int, frame: FrameType | None) -> None:
         for again in stop_signals:
             signal.signal(again, _ignore)  # SIG_IGN: the event loop fails if a signal is pending
         signal.signal(signal.SIGUSR1, _exit)
@@ -91,11 +91,11 @@ def _stop_handler(
     return stop
 
 
-def _ignore(number: int, frame: FrameType | None) -> None:
+def _ignore(signum: int, frame: FrameType | None) -> None:
     """Handle a further stop signal by doing nothing."""
 
 
-def _exit(number: int, frame: FrameType | None) -> None:
+def _exit(signum: int, frame: FrameType | None) -> None:
     """Handle SIGUSR1: raise SystemExit, which makes waitress end its event loop and threads."""
     raise SystemExit
 

@@ -20,7 +20,13 @@ from typing import Any
 import psycopg2
 
 from project.embedded.cluster import SETTINGS, create_cluster
-from project.embedded.data_directory import NAME, DataDirectory, change_owner, prepare_data_directory, wheel_programs
+from project.embedded.data_directory import (
+    DATABASE_NAME,
+    DataDirectory,
+    change_owner,
+    prepare_data_directory,
+    wheel_programs,
+)
 from tests.chaos import processes
 from tests.chaos.disks import on_small_disk, seen_by
 from tests.chaos.processes import HOST, eventually
@@ -90,10 +96,10 @@ class Postgres:
         """The server's log file."""
         return self.data_directory.log
 
-    def url(self, database: str = NAME, port: int | None = None, host: str = HOST) -> str:
+    def url(self, database: str = DATABASE_NAME, port: int | None = None, host: str = HOST) -> str:
         """Return the URL of a database, on another `port` or `host` to go through a proxy."""
         password = (self.data_directory.location / "password").read_text()
-        return f"postgresql://{NAME}:{password}@{host}:{port or self.port}/{database}"
+        return f"postgresql://{DATABASE_NAME}:{password}@{host}:{port or self.port}/{database}"
 
     def move_to_small_disk(self, mib: int) -> Path:
         """Restart with the tables on a file system of `mib` MiB; return its path.
@@ -107,7 +113,7 @@ class Postgres:
         self._prefix = on_small_disk(folder, mib, uid)
         self.start()
         self.execute(f"create tablespace small location '{folder}'", database="postgres")
-        self.execute(f'alter database "{NAME}" set tablespace small', database="postgres")
+        self.execute(f'alter database "{DATABASE_NAME}" set tablespace small', database="postgres")
         return seen_by(self.pid, folder)
 
     def start(self) -> "Postgres":
@@ -120,7 +126,7 @@ class Postgres:
             self._server = _run(self.data_directory, "postgres", options, log, previous_pid, self._prefix)
         self.wait_ready()
         if self._is_new:
-            self.execute(f'create database "{NAME}"', database="postgres")
+            self.execute(f'create database "{DATABASE_NAME}"', database="postgres")
             self._is_new = False
         return self
 
@@ -213,13 +219,13 @@ class Postgres:
             return eventually(self.backends, 5, "the service has no session")[-1]
         return pid
 
-    def connect(self, database: str = NAME, port: int | None = None) -> "psycopg2.extensions.connection":
+    def connect(self, database: str = DATABASE_NAME, port: int | None = None) -> "psycopg2.extensions.connection":
         """Open a session in autocommit mode."""
         connection = psycopg2.connect(self.url(database, port), connect_timeout=3, application_name=APPLICATION)
         connection.autocommit = True
         return connection
 
-    def execute(self, sql: str, parameters: object = None, *, database: str = NAME) -> Rows:
+    def execute(self, sql: str, parameters: object = None, *, database: str = DATABASE_NAME) -> Rows:
         """Run one statement in a new session and return its rows, if any."""
         with closing(self.connect(database)) as connection, connection.cursor() as cursor:
             cursor.execute(sql, parameters)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from project.embedded.data_directory import NAME
+from project.embedded.data_directory import DATABASE_NAME
 from tests.chaos.invariants import HIDDEN_S, check
 from tests.chaos.load import Answer, Client, Load, burst, summary
 from tests.chaos.postgres import Postgres
@@ -45,7 +45,7 @@ def standby(primary: Postgres) -> Iterator[Postgres]:
 def _url(*hosts: Postgres) -> str:
     """Return a URL that names all hosts: `host1:port1,host2:port2`."""
     addresses = ",".join(f"{HOST}:{host.port}" for host in hosts)
-    return f"postgresql://{NAME}:{urlsplit(hosts[0].url()).password}@{addresses}/{NAME}"
+    return f"postgresql://{DATABASE_NAME}:{urlsplit(hosts[0].url()).password}@{addresses}/{DATABASE_NAME}"
 
 
 def _answered_in_time(answers: Sequence[Answer], *codes: str) -> None:

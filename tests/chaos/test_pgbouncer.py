@@ -17,7 +17,7 @@ import psycopg2
 import pytest
 
 from project import CONNECT_ARGS
-from project.embedded.data_directory import NAME
+from project.embedded.data_directory import DATABASE_NAME
 from tests.chaos.invariants import check
 from tests.chaos.load import Client, burst, summary
 from tests.chaos.postgres import Postgres
@@ -39,7 +39,7 @@ class PgBouncer:
         self.port = free_port()
         password = urlsplit(postgres.url()).password
         users = folder / "users.txt"
-        users.write_text(f'"{NAME}" "{password}"\n')
+        users.write_text(f'"{DATABASE_NAME}" "{password}"\n')
         values = {"ADDRESS": HOST, "PORT": self.port, "USERLIST": users}
         values |= {"POSTGRES_HOST": HOST, "POSTGRES_PORT": postgres.port}
         ini = folder / "pgbouncer.ini"

@@ -41,7 +41,7 @@ VALUES = {
     "key_id": ABSENT_ID,
     "import_id": ABSENT_ID,
     "action": "block",
-    "ending": "csv",
+    "extension": "csv",
     "filename": "x",
     "code": "x",
 }

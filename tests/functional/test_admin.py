@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import Connection, TextClause, event, text
 from werkzeug.test import TestResponse
 
-from project.admin.confirmation import SHOWN_S
+from project.admin.confirmation import SECRET_SHOWN_S
 from project.database.breaker import Breaker
 from project.domain.errors import QueryTimeoutError
 from project.extensions import db
@@ -125,7 +125,7 @@ def test_a_visitor_is_redirected_to_the_login_and_back(client: FlaskClient, addr
 
 def test_every_page_refuses_a_user_who_is_no_administrator(app: Flask, reader: FlaskClient, rows: Rows) -> None:
     before = rows.of("users")
-    values = {"user_id": NOBODY, "key_id": NOBODY, "import_id": NOBODY, "action": "block", "ending": "csv"}
+    values = {"user_id": NOBODY, "key_id": NOBODY, "import_id": NOBODY, "action": "block", "extension": "csv"}
     token = csrf_token(reader.get("/results/").text)
 
     for rule in app.url_map.iter_rules():
@@ -720,7 +720,7 @@ def test_an_issued_password_is_shown_only_where_and_while_it_is_valid(
 
     confirm(administrator, address)
     with administrator.session_transaction() as session:
-        session["issued"]["at"] -= SHOWN_S + 1
+        session["issued"]["at"] -= SECRET_SHOWN_S + 1
         session.modified = True
     assert "secret" not in administrator.get(address).text
 

@@ -61,7 +61,7 @@ def test_every_line_creates_a_user_that_can_log_in(client: FlaskClient, rows: Ro
     assert log_in(client, found[1]["login"], found[1]["password"]).status_code == 302
 
 
-@pytest.mark.parametrize("address", bulk.ADDRESSES)
+@pytest.mark.parametrize("address", bulk.PATHS)
 def test_an_array_is_answered_by_an_array_at_every_address(client: FlaskClient, address: str) -> None:
     response = client.post(address, json=[person(1), person(2), {}], buffered=True)
 

@@ -4,7 +4,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from project.api.routes import ADDRESSES
+from project.api.routes import PATHS
 from project.runtime import get_runtime
 from project.services import api_keys
 from tests.builders import ANNA, useradd
@@ -12,7 +12,7 @@ from tests.conftest import MakeApp, Rows, reset_service
 
 SHOP = "https://shop.example.org"
 ORIGINS = (SHOP, "http://localhost:3000", "http://[::1]:3000", "capacitor://localhost")
-OPEN = (*ADDRESSES, "/api/v1/stats/", "/api/v1/attempts/", "/api/v1/attempts/0190b0e5-0000-7000-8000-000000000000/")
+OPEN = (*PATHS, "/api/v1/stats/", "/api/v1/attempts/", "/api/v1/attempts/0190b0e5-0000-7000-8000-000000000000/")
 CLOSED = ("/results/", "/login/", "/results/export.csv", "/status", "/openapi.json", "/admin/", "/api/v1/download-txt/")
 
 
@@ -47,7 +47,7 @@ def cors_headers(headers: object) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("origin", ORIGINS)
-@pytest.mark.parametrize("address", ADDRESSES)
+@pytest.mark.parametrize("address", PATHS)
 def test_a_preflight_of_an_allowed_origin_is_answered_and_is_no_attempt(
     shop: FlaskClient, rows: Rows, address: str, origin: str
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from project.api.routes import ADDRESSES
+from project.api.routes import PATHS
 from project.database.breaker import Breaker
 from project.runtime import get_runtime
 from project.services import api_keys
@@ -30,7 +30,7 @@ DOWNLOADS = (
 
 @pytest.mark.parametrize("accept", BROWSERS, ids=["browser", "java"])
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
-@pytest.mark.parametrize("address", [*ADDRESSES, "/results/", "/nowhere", "/livez"])
+@pytest.mark.parametrize("address", [*PATHS, "/results/", "/nowhere", "/livez"])
 def test_a_refused_unsafe_request_is_answered_in_json_whatever_it_accepts(
     client: FlaskClient, method: str, address: str, accept: dict[str, str]
 ) -> None:

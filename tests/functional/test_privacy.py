@@ -140,7 +140,7 @@ def addresses(app: Flask, ids: list[UUID]) -> Iterator[tuple[str, str]]:
     """Yield endpoint and address of every rule, with every attempt."""
 
     def several(name: str) -> list[Any]:
-        values: dict[str, list[Any]] = {"ending": ["csv", "txt", "xlsx"], "attempt_id": ids, "user_id": ids}
+        values: dict[str, list[Any]] = {"extension": ["csv", "txt", "xlsx"], "attempt_id": ids, "user_id": ids}
         return values.get(name, [VALUES[name]])
 
     for rule in app.url_map.iter_rules():

@@ -5,7 +5,7 @@ import re
 import pytest
 from flask.testing import FlaskClient
 
-from project.api.routes import ADDRESSES
+from project.api.routes import PATHS
 from tests.builders import ANNA
 from tests.conftest import Rows
 
@@ -18,7 +18,7 @@ ENGLISH = {"Accept-Language": "en"}
     "query",
     ["dry_run", "dry_run=", *(f"dry_run={value}" for value in ("true", "True", "TRUE", "1", "yes", "Yes", "on", "ON"))],
 )
-@pytest.mark.parametrize("address", ADDRESSES)
+@pytest.mark.parametrize("address", PATHS)
 def test_every_spelling_of_a_dry_run_creates_nobody(client: FlaskClient, rows: Rows, address: str, query: str) -> None:
     response = client.post(f"{address}?{query}", json=ANNA)
 
@@ -56,7 +56,7 @@ def test_a_dry_run_that_is_switched_off_creates_the_user(client: FlaskClient, ro
         ("%00%ED%A0%80=1", "unknown_parameter", "Supported here: dry_run."),
     ],
 )
-@pytest.mark.parametrize("address", ADDRESSES)
+@pytest.mark.parametrize("address", PATHS)
 def test_a_parameter_that_useradd_does_not_know_creates_nobody_and_is_recorded(
     client: FlaskClient, rows: Rows, address: str, query: str, code: str, hint: str
 ) -> None:

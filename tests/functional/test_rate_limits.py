@@ -160,8 +160,8 @@ def test_recorded_refusals_are_limited(
     limited: Service, rows: Rows, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = limited(ratelimit_per_client=1)
-    monkeypatch.setattr(rules, "RECORDED", replace(rules.RECORDED, requests=3))
-    monkeypatch.setattr(rules, "ALL_RECORDED", replace(rules.ALL_RECORDED, requests=5))
+    monkeypatch.setattr(rules, "CLIENT_RECORD_LIMIT", replace(rules.CLIENT_RECORD_LIMIT, requests=3))
+    monkeypatch.setattr(rules, "TOTAL_RECORD_LIMIT", replace(rules.TOTAL_RECORD_LIMIT, requests=5))
 
     flood = [useradd(client, {}, **from_address(HERE)) for _ in range(8)]
     others = [useradd(client, {}, **from_address(THERE)) for _ in range(6)]
@@ -243,8 +243,8 @@ def test_a_login_has_one_counter_whatever_its_spelling(limited: Service, monkeyp
     """F76."""
     client = limited()
     useradd(client, IVAN)
-    monkeypatch.setattr(rules, "WRONG_PASSWORDS", replace(rules.WRONG_PASSWORDS, requests=1_000))
-    monkeypatch.setattr(rules, "ACCOUNT_WRONG_PASSWORDS", replace(rules.ACCOUNT_WRONG_PASSWORDS, requests=3))
+    monkeypatch.setattr(rules, "WRONG_PASSWORD_LIMIT", replace(rules.WRONG_PASSWORD_LIMIT, requests=1_000))
+    monkeypatch.setattr(rules, "ACCOUNT_WRONG_PASSWORD_LIMIT", replace(rules.ACCOUNT_WRONG_PASSWORD_LIMIT, requests=3))
     phones = ["+7 999 123-45-67", "8 (999) 123-45-67", "8-999-123-45-67", "89991234567"]
     unknown = [phone.replace("999", "912") for phone in phones]
 
@@ -257,7 +257,7 @@ def test_an_outage_or_a_refusal_for_the_account_does_not_count_for_the_address(
     limited: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = limited()
-    monkeypatch.setattr(rules, "ACCOUNT_WRONG_PASSWORDS", replace(rules.ACCOUNT_WRONG_PASSWORDS, requests=1))
+    monkeypatch.setattr(rules, "ACCOUNT_WRONG_PASSWORD_LIMIT", replace(rules.ACCOUNT_WRONG_PASSWORD_LIMIT, requests=1))
     with monkeypatch.context() as outage:
         outage.setattr(Breaker, "is_open", True)
         assert [guess(client).status_code for _ in range(11)] == [503] * 11
@@ -271,8 +271,8 @@ def test_slow_guesses_at_one_account_from_one_address_are_limited_per_hour(
 ) -> None:
     client = limited()
     useradd(client, IVAN)
-    monkeypatch.setattr(rules, "WRONG_PASSWORDS", replace(rules.WRONG_PASSWORDS, requests=1_000))
-    monkeypatch.setattr(rules, "ACCOUNT_WRONG_PASSWORDS", replace(rules.ACCOUNT_WRONG_PASSWORDS, requests=3))
+    monkeypatch.setattr(rules, "WRONG_PASSWORD_LIMIT", replace(rules.WRONG_PASSWORD_LIMIT, requests=1_000))
+    monkeypatch.setattr(rules, "ACCOUNT_WRONG_PASSWORD_LIMIT", replace(rules.ACCOUNT_WRONG_PASSWORD_LIMIT, requests=3))
     spellings = ["petrov.ivan", "PETROV.IVAN", "  petrov.ivan"]
 
     found = [guess(client, login).status_code for login in spellings]
@@ -314,7 +314,7 @@ def test_exports_are_limited_per_user(limited: Service, monkeypatch: pytest.Monk
     issued = useradd(client, IVAN).json
     assert issued is not None
     log_in(client, issued["login"], issued["password"])
-    monkeypatch.setattr(rules, "EXPORTS", replace(rules.EXPORTS, requests=2))
+    monkeypatch.setattr(rules, "EXPORT_LIMIT", replace(rules.EXPORT_LIMIT, requests=2))
 
     found = []
     for ending in ("txt", "csv", "xlsx"):
@@ -336,7 +336,7 @@ def test_changes_by_an_administrator_are_limited_per_minute(
     assert other is not None
     rows.query("update users set is_admin = true where username = 'petrov.ivan'")
     log_in(client, issued["login"], issued["password"])
-    monkeypatch.setattr(rules, "ADMIN_CHANGES", replace(rules.ADMIN_CHANGES, requests=2))
+    monkeypatch.setattr(rules, "ADMIN_CHANGE_LIMIT", replace(rules.ADMIN_CHANGE_LIMIT, requests=2))
     address = f"/admin/users/{other['user']['id']}"
 
     def post(action: str) -> int:

@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 from project.domain.errors import DatabaseUnavailableError, OverloadedError, QueryTimeoutError, RefusalError
 from project.domain.reports import Bucket
 from project.reports import page_data
-from project.reports.charts import times_label
+from project.reports.charts import bucket_label
 from project.services import reports as service
 from tests.builders import ANNA, HTML, IVAN, log_in, useradd
 from tests.conftest import Rows
@@ -635,6 +635,6 @@ def test_a_repeated_hour_has_columns_labelled_by_their_offsets(app: Flask) -> No
     first, second = (datetime(2026, 10, 25, hour, tzinfo=UTC).astimezone(berlin) for hour in (0, 1))
 
     with app.test_request_context():
-        labels = [times_label(Bucket(since, since + timedelta(minutes=30), 0, 0, 0, 0)) for since in (first, second)]
+        labels = [bucket_label(Bucket(since, since + timedelta(minutes=30), 0, 0, 0, 0)) for since in (first, second)]
 
     assert [label.rpartition(" (")[2] for label in labels] == ["UTC+2)", "UTC+1)"]

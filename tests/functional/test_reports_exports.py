@@ -86,7 +86,7 @@ def test_a_download_is_an_attachment_with_a_plain_name(varied: FlaskClient, addr
     assert re.fullmatch(
         rf'attachment; filename="useradd_\d{{4}}-\d\d-\d\d_\d{{4}}-\d\d-\d\d_invalid_phone\.{ending}"', disposition
     )
-    assert response.headers["Content-Type"] == exports.TYPES[ending]
+    assert response.headers["Content-Type"] == exports.MEDIA_TYPES[ending]
     assert response.headers["X-Content-Type-Options"] == "nosniff"
     assert response.headers["Cache-Control"] == "no-store"
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 import pytest
 from flask.testing import FlaskClient
 
-from project.api.routes import ADDRESSES
+from project.api.routes import PATHS
 from project.contract import schemas
 from project.database.semaphore import FairSemaphore
 from project.domain.passwords import ALPHABET
@@ -47,7 +47,7 @@ def test_the_response_is_readable_json_and_not_cacheable(client: FlaskClient) ->
     assert response.headers["Location"] == f"/results/{response.headers['X-Request-Id']}/"
 
 
-@pytest.mark.parametrize("address", ADDRESSES)
+@pytest.mark.parametrize("address", PATHS)
 def test_every_address_responds_without_a_redirect(client: FlaskClient, address: str) -> None:
     response = client.post(address, json=ANNA)
 
@@ -537,7 +537,7 @@ def test_a_large_body_is_refused_and_recorded(client: FlaskClient, rows: Rows) -
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"])
-@pytest.mark.parametrize("address", ADDRESSES)
+@pytest.mark.parametrize("address", PATHS)
 def test_other_methods_are_refused_with_allow_and_recorded(
     client: FlaskClient, rows: Rows, method: str, address: str
 ) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy.pool import NullPool
 from project import READ_SNAPSHOT_OPTIONS
 from project import database as db
 from project.database import Database, PreparedQuery, PreparedStatement, hosts
-from project.database.breaker import LATE_S, Breaker
+from project.database.breaker import CHECK_OVERDUE_S, Breaker
 from project.database.database import MIN_TRY_S
 from project.database.deadline import HostConnection, HostState, remaining
 from project.database.deadline import _wait as wait
@@ -112,7 +112,7 @@ def test_a_host_is_silent_while_it_does_not_answer_a_check(
 def test_a_check_without_an_answer_counts_as_an_outage_before_the_breaker_opens() -> None:
     breaker = Breaker("test")
     found = []
-    for age_s in (0, LATE_S + 0.1):
+    for age_s in (0, CHECK_OVERDUE_S + 0.1):
         breaker.begin_check()
         breaker._check_began = time.monotonic() - age_s
         found.append(breaker.unavailable_since is not None)

@@ -113,7 +113,7 @@ logging.basicConfig(format="%(message)s", stream=sys.stderr)
 logging.getLogger("waitress.queue").setLevel("ERROR")
 connections.RECEIVE_S = float(os.environ.get("RECEIVE_S", "1"))
 connections.GRACE_S = 0.2
-event_loop.CONNECTIONS = int(os.environ.get("CONNECTIONS", "500"))
+event_loop.MAX_CONNECTIONS = int(os.environ.get("CONNECTIONS", "500"))
 if "FILES" in os.environ:
     resource.setrlimit(resource.RLIMIT_NOFILE, (int(os.environ["FILES"]),) * 2)
 release = threading.Event()
@@ -226,7 +226,7 @@ import os
 from project.server import connections, event_loop
 
 connections.GRACE_S = 0.2
-event_loop.CONNECTIONS = int(os.environ.get("CONNECTIONS", "500"))
+event_loop.MAX_CONNECTIONS = int(os.environ.get("CONNECTIONS", "500"))
 
 def app(environ, start_response):
     parts = {"/whole": [bytes(9_000_000)], "/parts": (bytes(100_000) for _ in range(90))}

@@ -93,7 +93,7 @@ def assert_refused(result: subprocess.CompletedProcess[str], sentence: str) -> N
 
 def test_a_disk_that_does_not_respond_prevents_the_start(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     thaw = threading.Event()
-    monkeypatch.setattr("project.runtime.OPEN_S", 0.01)
+    monkeypatch.setattr("project.runtime.SPOOL_OPEN_S", 0.01)
     monkeypatch.setattr(Spool, "open", lambda _: thaw.wait(10))
 
     with pytest.raises(SpoolError, match="does not respond"):

@@ -150,7 +150,7 @@ def visit_as_administrator(pages: Pages, addresses: list[str], monkeypatch: pyte
     pages.post("/admin/api-keys/new/", "without a name", name=" ")
     pages.post("/account/", "wrong", current="wrong", new="short", confirmation="other")
     with monkeypatch.context() as patched:
-        patched.setattr(reauthentication, "VALID_S", -1)
+        patched.setattr(reauthentication, "PASSWORD_VALID_S", -1)
         pages.get(user, "asks for the password")
         pages.post(user, "wrong password", password="wrong")
     with monkeypatch.context() as patched:

@@ -38,7 +38,7 @@ class Dns:
 @pytest.fixture(autouse=True)
 def no_known_names(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test knows the addresses that another one found."""
-    monkeypatch.setattr(hosts, "_names", NameLookup())
+    monkeypatch.setattr(hosts, "_name_lookup", NameLookup())
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_all_addresses_of_a_name_are_tried(monkeypatch: pytest.MonkeyPatch) -> N
         tried.append((options["host"], options["hostaddr"]))
         raise psycopg2.OperationalError("connection refused")
 
-    monkeypatch.setattr(hosts._names, "resolve", lambda *_: ["192.0.2.1", "2001:db8::1"])
+    monkeypatch.setattr(hosts._name_lookup, "resolve", lambda *_: ["192.0.2.1", "2001:db8::1"])
     monkeypatch.setattr(psycopg2, "connect", refuse)
 
     with pytest.raises(ConnectError, match="connection refused"):
@@ -136,7 +136,7 @@ def test_an_address_that_does_not_answer_leaves_time_for_the_next_one(monkeypatc
         raise psycopg2.OperationalError("no answer")
 
     monkeypatch.setattr(hosts, "HOST_CONNECT_S", 60)
-    monkeypatch.setattr(hosts._names, "resolve", lambda *_: ["2001:db8::1", "192.0.2.1"])
+    monkeypatch.setattr(hosts._name_lookup, "resolve", lambda *_: ["2001:db8::1", "192.0.2.1"])
     monkeypatch.setattr(psycopg2, "connect", refuse)
 
     with deadline(60), pytest.raises(ConnectError):
