@@ -10,7 +10,7 @@ CHECK_OVERDUE_S = 1.0
 
 
 class Breaker:
-    """A circuit breaker that only the upkeep closes, never a request.
+    """A circuit breaker that background threads close, never a request.
 
     The upkeep checks with a read whether PostgreSQL answers, and probes with a write whether it can commit again.
     The breaker opens if a transaction has failed after all retries and no other transaction has succeeded since it
@@ -59,7 +59,7 @@ class Breaker:
         self._last_check = time.monotonic()
 
     def record_success(self) -> None:
-        """Record that a transaction was committed just now."""
+        """Record that a transaction has succeeded just now."""
         self._last_success = time.monotonic()
 
     def record_failure(self, since: float) -> None:

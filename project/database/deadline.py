@@ -65,7 +65,7 @@ class deadline:  # noqa: N801 - a context manager reads like a verb
 
 @contextmanager
 def reserve(seconds: float) -> Iterator[None]:
-    """Make the deadline `seconds` earlier in the block, but leave at least three quarters."""
+    """Make the deadline `seconds` earlier in the block, but take a quarter of the rest at most."""
     left = remaining()
     if left is None:
         yield

@@ -27,7 +27,7 @@ def server_url(directory: DataDirectory) -> str:
 
 
 def is_ready(directory: DataDirectory) -> bool:
-    """Return whether postmaster.pid says that the server is ready. Does not connect."""
+    """Return whether postmaster.pid states that the server is ready. Does not connect."""
     with suppress(OSError, IndexError):
         lines = (directory.data / "postmaster.pid").read_text().splitlines()
         is_announced = lines[3] == str(_port(directory)) and lines[7].strip() == "ready"  # see pg_ctl(1)

@@ -45,12 +45,15 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def is_used(root: Path) -> bool:
-    """Return whether this process uses the server in `root`."""
+    """Return whether this process holds the shared lock of the server in `root`."""
     return root in _shared_locks
 
 
 def start_using(root: Path) -> None:
-    """Acquire the shared lock; wait while the watcher stops the server. Raises TimeoutError."""
+    """Acquire the shared lock on users.lock, which keeps the server running.
+
+    Waits while the watcher stops the server. Raises TimeoutError.
+    """
     if root not in _shared_locks:
         _shared_locks[root] = _wait_for(root / "users.lock", fcntl.LOCK_SH)
 
@@ -72,6 +75,6 @@ def _wait_for(path: Path, kind: int) -> int:
 
 
 def stop_using(root: Path) -> None:
-    """Release the shared lock of users."""
+    """Release the shared lock on users.lock."""
     if root in _shared_locks:
         os.close(_shared_locks.pop(root))

@@ -89,7 +89,7 @@ def init_app(app: Flask) -> None:
     login_manager.session_protection = None  # it marks sessions as stale, which nothing here uses
     login_manager.init_app(app, add_context_processor=False)
     login_manager.user_loader(_load_user)
-    login_manager.unauthorized_handler(_require_login)
+    login_manager.unauthorized_handler(_handle_unauthorized)
     app.context_processor(lambda: {"cookie_login": _cookie_login})
     app.after_request(_record_visit)
 
@@ -171,7 +171,7 @@ def _is_made_by_person() -> bool:
     return request.headers.get("HX-Request-Type") != "partial"
 
 
-def _require_login() -> BaseResponse:
+def _handle_unauthorized() -> BaseResponse:
     """Redirect browsers to the login page; respond with 401 to programs and polling pages.
 
     A program would save the login page as the requested file.

@@ -48,7 +48,7 @@ def plain_refusal(status: int, params: Mapping[str, object], language: str) -> t
 
 
 class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has no types
-    """A thread pool that records when a connection was queued. It queues no held connections."""
+    """A thread pool. Records when a connection was queued; does not queue held connections."""
 
     def add_task(self, task: Any) -> None:
         task.queued_at = time.monotonic()

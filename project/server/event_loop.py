@@ -36,7 +36,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
     _closed = 0
 
     def readable(self) -> bool:
-        """Return whether to accept connections. As each round of the loop calls this, check limits."""
+        """Return whether to accept connections; enforce time limits, as each round calls this."""
         self.beat()
         now = time.monotonic()
         if now >= self._check_at:

@@ -199,7 +199,7 @@ def _run_delayed(task: Callable[[], None]) -> None:
 
 
 def _reap() -> list[tuple[int, int]]:
-    """Return PID and status of each dead child. Several may share a SIGCHLD."""
+    """Return PID and status of each dead child. One SIGCHLD may stand for several."""
     dead = []
     with suppress(ChildProcessError):
         while (child := os.waitpid(-1, os.WNOHANG))[0]:
