@@ -53,7 +53,9 @@ class Target:
     of: Quantity
     compared_to: Quantity | None
     must: float
+    """Required value."""
     reach: float
+    """Desired value, which is better than the required one."""
     unit: str = ""
     is_limit: bool = False
     """Whether lower is better."""

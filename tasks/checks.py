@@ -49,7 +49,7 @@ SAME_ON_EVERY_POSTGRES = (
     "tests/functional/test_server_refusals.py",
     "tests/functional/test_tracing.py",
 )
-"""Tests of HTTP, processes and other servers: they execute no SQL, or only what others do, too."""
+"""Tests of HTTP, processes and other servers: they execute no SQL, or only SQL that other tests execute, too."""
 DURATION = "about 15 minutes on 2 cores, less with more; ./run test --fast takes under a minute"
 
 

@@ -60,7 +60,7 @@ class ProxyClient(Client):
 
 
 class Containers:
-    """The checkout in which the commands of the document run."""
+    """The containers of an installation, and the checkout in which the document's commands run."""
 
     def __init__(self, checkout: Path) -> None:
         self.checkout = checkout
@@ -70,8 +70,8 @@ class Containers:
         """Run commands of the document and return their output; exit if one fails."""
         return guide.run(f"{self._compose}\n{commands}", answers, directory=self.checkout)
 
-    def column(self, sql: str) -> set[str]:
-        """Return the values of a query with one column."""
+    def query_column(self, sql: str) -> set[str]:
+        """Execute a query with one column and return the set of its values."""
         return set(self.run(f'$C exec -T postgres psql -U postgres useradd -At -c "{sql}"').split())
 
     def await_healthy(self, name: str) -> None:
@@ -86,12 +86,12 @@ class Containers:
 
 
 def main() -> None:
-    """Print a tally; exit with 1 if a request was lost or a backup not restored."""
+    """Run all steps and print a tally; exit with 1 if a request or a backed-up user was lost."""
     if sys.argv[1:]:
         sys.exit("run: containers takes no options")
     require("containers")
     with daemon(), images(*base_images()), clones() as (repository, checkout), installed(checkout) as containers:
-        sys.exit(not passes(containers, repository))
+        sys.exit(not run_trial(containers, repository))
 
 
 def base_images() -> list[str]:
@@ -115,8 +115,8 @@ def installed(checkout: Path) -> Iterator[Containers]:
         containers.run("$C down --volumes --timeout 1 2>&1; docker image rm useradd:latest || true")
 
 
-def passes(containers: Containers, repository: Path) -> bool:
-    """Run all steps, print the tally, and return whether nothing was lost."""
+def run_trial(containers: Containers, repository: Path) -> bool:
+    """Run all steps and print the tally; return whether no request and no user was lost."""
     deploy = containers.checkout / "deploy"
     size = int(docker("image", "inspect", "--format", "{{.Size}}", "useradd:latest"))
     base = int(docker("image", "inspect", "--format", "{{.Size}}", base_images()[0]))
@@ -145,7 +145,10 @@ def passes(containers: Containers, repository: Path) -> bool:
         with trial.step("backup"):
             containers.run(guide.block("deploy/backup-containers.sh", {"/var/backups/useradd": str(backups)}))
         eventually(lambda: spool_is_empty(containers), 60, "the spool is not drained")
-        users, attempts = containers.column("select id from users"), containers.column("select id from attempts")
+        users, attempts = (
+            containers.query_column("select id from users"),
+            containers.query_column("select id from attempts"),
+        )
         table, lost = trial.tally(users, attempts)
         restored = restore(containers, backups)
     print(f"{table}\n\nimage: {size / 1e6:.0f} MB, {(size - base) / 1e6:.0f} MB on top of the base image")
@@ -167,13 +170,13 @@ def spool_is_empty(containers: Containers) -> bool:
 
 
 def restore(containers: Containers, backups: Path) -> int:
-    """Back up again without load, lose the volumes, restore; return how many users there are."""
+    """Back up without load, delete the volumes, restore; return the number of users."""
     log("== restore")
     containers.run(guide.block("deploy/backup-containers.sh", {"/var/backups/useradd": str(backups)}))
     newest = max(backups.iterdir()).name
     containers.run("$C down --volumes")
     containers.run(guide.block("pg_restore -U postgres", {"/var/backups/useradd/2026-...": str(backups / newest)}))
-    return len(containers.column("select id from users"))
+    return len(containers.query_column("select id from users"))
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ CMD ["/sbin/init"]
 
 
 def require(command: str) -> None:
-    """Exit with one sentence if this machine cannot run containers."""
+    """Exit with a message if this machine cannot run containers."""
     if os.geteuid() != 0:
         sys.exit(f"./run {command} needs root")
     programs = {"docker": "docker.io", "debootstrap": "debootstrap"}
@@ -118,7 +118,7 @@ def daemon() -> Iterator[None]:
 
 
 def untagged() -> set[str]:
-    """Return the images without a name, such as stages of builds."""
+    """Return the IDs of images without a name, such as stages of builds."""
     return set(docker("image", "ls", "--quiet", "--filter", "dangling=true").split())
 
 

@@ -36,7 +36,7 @@ def lock(*, upgrade: bool) -> None:
 
 
 def find() -> str | None:
-    """Return the path of Node.js if all judges are installed as pinned."""
+    """Return the path of Node.js if all judges are installed as pinned, otherwise None."""
     path = node()
     is_current = INSTALLED.exists() and INSTALLED.read_text() == fingerprint()
     return str(path) if path and is_current else None

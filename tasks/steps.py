@@ -13,8 +13,9 @@ PAUSE_S = 0.05
 MARGIN_S = 2.0
 """Seconds of load before and after a step."""
 TIMEOUT_S = 60.0
-"""Of clients: the socket unit lets them wait as long as a start takes, which is the slowest response in the tally."""
+"""Timeout of a client's request: with the socket unit, a request waits for as long as the service takes to start."""
 RECOVERY_S = 120.0
+"""Maximum seconds after a step until a user is created."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Step:
     answers: Sequence[Answer]
 
     def lost(self, users: Collection[str], attempts: Collection[str]) -> int:
-        """Return the requests without a response, a promised user, or a promised record."""
+        """Return the number of requests without response, or whose user or record is missing."""
         return sum(
             answer.status is None
             or (answer.status == 201 and answer.json["user"]["id"] not in users)
@@ -40,7 +41,7 @@ class Step:
 
 @dataclass
 class Trial:
-    """Steps under load; a step ends when users are created again."""
+    """The steps of a test under load. A step ends once users are created again."""
 
     endpoint: Endpoint
     client: Callable[[Endpoint], Client]
@@ -48,7 +49,7 @@ class Trial:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Send requests while the block runs, and a little before and after."""
+        """Send requests while the block runs, and for MARGIN_S before and after it."""
         log(f"== {name}")
         with Load(self.endpoint, CLIENTS, PAUSE_S, TIMEOUT_S, client=self.client) as load:
             time.sleep(MARGIN_S)
@@ -64,7 +65,7 @@ class Trial:
         log(summary(load.answers))
 
     def tally(self, users: Collection[str], attempts: Collection[str]) -> tuple[str, int]:
-        """Return a table in Markdown of all steps, and how many requests were lost."""
+        """Return a Markdown table of all steps, and the number of requests that were lost."""
         lines = ["| Step | Requests | Lost | 503 | Slowest |", "|---|---|---|---|---|"]
         for step in self.steps:
             refused = sum(answer.status == 503 for answer in step.answers)

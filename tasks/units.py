@@ -66,8 +66,8 @@ class Machine:
         """Run commands and return their output; exit if one fails."""
         return guide.run(commands, answers, ["docker", "exec", "--interactive", self.container])
 
-    def column(self, sql: str) -> set[str]:
-        """Return the values of a query with one column."""
+    def query_column(self, sql: str) -> set[str]:
+        """Execute a query with one column and return the set of its values."""
         return set(self.run(f'sudo -u postgres psql -d useradd -At -c "{sql}"').split())
 
     def enter_network(self) -> None:
@@ -79,14 +79,14 @@ class Machine:
 
 
 def main() -> None:
-    """Print a tally; exit with 1 if something was lost or a start took too long."""
+    """Run all steps and print a tally; exit with 1 on a loss or a start of more than READY_S."""
     if sys.argv[1:]:
         sys.exit("run: units takes no options")
     require("units")
     with daemon(), images(IMAGE), clones() as (repository, _), started(repository) as machine:
         install(machine)
         machine.enter_network()
-        sys.exit(not passes(machine, repository))
+        sys.exit(not run_trial(machine, repository))
 
 
 @contextmanager
@@ -116,8 +116,8 @@ def install(machine: Machine) -> None:
     machine.run(guide.block("as_useradd users create-admin"), guide.ADMINISTRATOR)
 
 
-def passes(machine: Machine, repository: Path) -> bool:
-    """Run all steps, print the tally, and return whether everything held."""
+def run_trial(machine: Machine, repository: Path) -> bool:
+    """Run all steps and print the tally; return whether nothing was lost and starts were quick."""
     trial = Trial(Service(), RepeatingClient)
     with trial.step("`systemctl restart useradd`"):
         machine.run("systemctl restart useradd")
@@ -139,7 +139,7 @@ def passes(machine: Machine, repository: Path) -> bool:
         machine.run(guide.block("systemctl start useradd-backup && ls"))
     status = "as_useradd spool status"
     eventually(lambda: machine.run(status).startswith("Attempts on disk: 0 "), 60, "the spool is not drained")
-    users, attempts = machine.column("select id from users"), machine.column("select id from attempts")
+    users, attempts = machine.query_column("select id from users"), machine.query_column("select id from attempts")
     table, lost = trial.tally(users, attempts)
     exposure = re.findall(r"exposure level .*: ([\d.]+)", machine.run("systemd-analyze security useradd.service"))
     restored = restore(machine)
@@ -149,7 +149,7 @@ def passes(machine: Machine, repository: Path) -> bool:
 
 
 def is_ready() -> bool:
-    """Return whether the service should get requests."""
+    """Return whether /readyz responds with 200."""
     client = Client(Service())
     try:
         return client.get("/readyz")[0] == 200
@@ -160,11 +160,11 @@ def is_ready() -> bool:
 
 
 def restore(machine: Machine) -> int:
-    """Back up again without load and restore; return how many users there are."""
+    """Back up without load and restore; return the number of users."""
     log("== restore")
     newest = machine.run(guide.block("systemctl start useradd-backup && ls")).split()[-1]
     machine.run(guide.block("deploy/restore.sh", {"2026-...": newest}))
-    return len(machine.column("select id from users"))
+    return len(machine.query_column("select id from users"))
 
 
 if __name__ == "__main__":

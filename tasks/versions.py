@@ -1,4 +1,4 @@
-"""`./run versions`: tests the last commit on every Python and PostgreSQL to be had.
+"""`./run versions`: tests the last commit on every Python and PostgreSQL that is found.
 
 Each has a clone of its own, which is removed at the end. A PostgreSQL that Debian's packages have not installed comes
 from a package of PyPI.

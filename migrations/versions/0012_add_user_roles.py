@@ -1,7 +1,7 @@
 """Add roles of users. A trigger keeps `is_admin`, which the previous version reads and writes, in step with them.
 
-The conditions of the triggers cost a new user without rights nothing. The next migration sets the roles of existing
-administrators.
+The conditions of the triggers exclude new users without a role, for which no function runs. The next migration sets the
+roles of existing administrators.
 """
 
 from alembic import op

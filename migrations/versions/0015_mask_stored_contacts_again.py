@@ -1,6 +1,7 @@
-"""Have the service mask stored contacts again, by the current rules, from the first attempt on.
+"""Start to mask all stored contacts again, by the current rules, beginning with the first attempt.
 
-The watermark is the last attempt that is done; the service advances it in batches while it runs (services/upkeep.py).
+The watermark is the `seq` of the last attempt that is masked again. The running service advances it in batches
+(services/upkeep.py).
 """
 
 from alembic import op

@@ -1,4 +1,4 @@
-"""Index attempts by folded login, for those whose login may have another spelling in small letters."""
+"""Index attempts by case-folded login, if the login has characters other than lower-case ASCII."""
 
 from pathlib import Path
 
