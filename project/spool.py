@@ -167,7 +167,7 @@ class Spool:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether the disk does not respond."""
+        """Whether a thread has waited for the disk for more than disk.STUCK_S."""
         return self._records.is_stuck or self._intents.is_stuck or self._check.is_stuck
 
     @property
@@ -282,7 +282,7 @@ class Spool:
 
 
 class Folder:
-    """A folder of the spool that this process owns. Thread-safe; drains wait for each other."""
+    """A folder of the spool that this process owns. Thread-safe; one thread drains at a time."""
 
     def __init__(self, path: Path, lock: int, quota: int) -> None:
         self._path = path

@@ -12,7 +12,14 @@ from typing import Any
 
 from flask import Request, Response, stream_with_context
 
-from project.api.routes import JSON_MEDIA_TYPE, NDJSON_MEDIA_TYPE, bp, read_dry_run, read_idempotency_key, refuse_encoded
+from project.api.routes import (
+    JSON_MEDIA_TYPE,
+    NDJSON_MEDIA_TYPE,
+    bp,
+    read_dry_run,
+    read_idempotency_key,
+    refuse_encoded,
+)
 from project.contract import responses
 from project.contract.batches import BulkLine, check_line, register_lines
 from project.contract.problems import problem_detail, problem_of
@@ -152,7 +159,7 @@ def _apply_rate_limits(group: list[BulkLine]) -> None:
 
 
 def _count_group(runtime: Runtime, group: list[BulkLine]) -> None:
-    """Count the lines for metrics; correct the rate limits by replays and conflicts."""
+    """Count the lines for metrics; refund replays to the rate limits, and count conflicts."""
     for line in group:
         for callback in runtime.on_bulk_line:
             callback(line.code, time.monotonic() - line.attempt.started)

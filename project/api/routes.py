@@ -1,4 +1,4 @@
-"""POST /useradd at four addresses: none redirects, because clients may drop the body then."""
+"""POST /useradd at four addresses. None redirects, because clients may then drop the body."""
 
 import re
 from uuid import uuid4
@@ -31,7 +31,7 @@ bp = Blueprint("api", __name__)
 PATHS = ("/api/v1/useradd/", "/api/v1/useradd", "/useradd/", "/useradd")
 ENDPOINTS = frozenset({"api.useradd", "api.useradd_bulk"})
 MAX_QUEUE_S = 0.5
-"""Maximum seconds in the queue: a request that has waited longer is refused with OverloadedError."""
+"""Maximum seconds for which a request may wait for a thread. After that it is refused with OverloadedError."""
 _IDEMPOTENCY_KEY = re.compile(r'("?)([\x21\x23-\x7e]{21,255})\1')
 """Matches an idempotency key, quoted or not. Keys must be hard to guess: 21 characters of a nanoid are 126 bits."""
 JSON_MEDIA_TYPE = re.compile(r"application/(?:[\w.+-]+\+)?json", re.IGNORECASE)

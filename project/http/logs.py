@@ -31,7 +31,7 @@ _STANDARD_ATTRIBUTES = vars(logging.makeLogRecord({})).keys() | {"asctime", "mes
 
 
 class _StreamHandler(logging.StreamHandler[TextIO]):
-    """Writes lines to standard error."""
+    """Writes log lines to standard error. _install_handler() recognizes it by its class."""
 
 
 class _BoundedQueueHandler(QueueHandler):

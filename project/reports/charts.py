@@ -67,7 +67,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """A row of the table that accompanies the chart."""
+    """A row of the table beside the chart: numbers of attempts in a period, by outcome."""
 
     name: str
     is_running: bool
@@ -104,7 +104,7 @@ class Anomaly:
 
     bucket: Bucket
     times: int | None
-    """Rejections as a multiple of the median of all buckets; None if that is less than 2."""
+    """Rejections as a multiple of the median of all buckets with attempts; None if that is less than 2."""
 
 
 def build_chart(report: Report, selection: Selection) -> Chart:

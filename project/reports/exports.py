@@ -66,8 +66,8 @@ _last_refusal = _LastRefusal()
 def export(extension: str) -> Response:
     """Stream a file with the selected attempts.
 
-    Attempts are counted while the file is sent. Only for a search they are counted before, because counting may time
-    out, and the response is an error then. There is no Content-Length: the length of a compressed file is known only at
+    Attempts are counted while the file is sent. For a search they are counted before, because that may time out, and
+    then the response has to be an error. There is no Content-Length: the length of a compressed file is known only at
     its end, and for a text file PostgreSQL would have to produce the lines twice. /api/v1/download-* are addresses of
     the former Django version of this service.
     """

@@ -62,7 +62,7 @@ class Results:
     newer_total: int | None = 0
     """Number of attempts that are newer than those of the page."""
     total_all_time: int | None = None
-    """Number of attempts of this filter over all time; None unless there are none in the period."""
+    """Number of attempts with these filters over all time; set only if the period has none."""
     has_no_attempts: bool = False
     """Whether no attempt has ever been recorded."""
     lag_s: float = 0
@@ -209,7 +209,7 @@ class Details:
     newer: AttemptRow | None
     older: AttemptRow | None
     selection: Selection
-    """The selection in which `newer` and `older` are next to the attempt."""
+    """The selected attempts of which `newer` and `older` are the neighbours of the attempt."""
     earlier: AttemptRow | None
     """The previous attempt of the same person."""
     later: AttemptRow | None

@@ -24,7 +24,7 @@ bp = Blueprint("reports", __name__)
 
 
 def read_selection(parse: Callable[..., Selection] = parse_selection, **options: str | Sequence[str]) -> Selection:
-    """Parse the query string of the request with the permissions of the reader."""
+    """Parse the filters in the query string, as far as the role of the reader permits."""
     unmasked = request_state().sees_everything
     return parse(request.args, display_zone(), datetime.now(UTC), unmasked=unmasked, **options)
 
