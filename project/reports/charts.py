@@ -46,7 +46,7 @@ class Column:
     bars: tuple[Bar, ...]
     query: str
     """Query string of the results page that selects the period of the bucket."""
-    times: str
+    period: str
     """The period of the bucket as text."""
     is_running: bool
     """Whether the bucket has not ended yet."""
@@ -85,7 +85,7 @@ class Chart:
     top: int
     """Number of attempts at the top of the scale."""
     labels: tuple[Label, ...]
-    lines: tuple[TableRow, ...]
+    table_rows: tuple[TableRow, ...]
 
     @property
     def width(self) -> int:
@@ -103,7 +103,7 @@ class Anomaly:
     """A bucket of time with an unusually high share of rejections."""
 
     bucket: Bucket
-    times: int | None
+    multiple: int | None
     """Rejections as a multiple of the median of all buckets with attempts; None if that is less than 2."""
 
 
@@ -223,5 +223,5 @@ def find_anomaly(report: Report) -> Anomaly | None:
     if worst is None or worst.rejected < ANOMALY_MIN_REJECTED:
         return None
     usual = median(bucket.rejected for bucket in busy)
-    times = round(worst.rejected / usual) if usual >= 1 else 0
-    return Anomaly(worst, times if times > 1 else None)
+    multiple = round(worst.rejected / usual) if usual >= 1 else 0
+    return Anomaly(worst, multiple if multiple > 1 else None)

@@ -146,13 +146,13 @@ def shares(report: Report) -> dict[Outcome, str]:
 
 def anomaly_text(note: AnomalyNote) -> str:
     """Return the sentence that describes an anomaly."""
-    bucket, times, reason = note.anomaly.bucket, note.anomaly.times, reason_text(note.code)
+    bucket, multiple, reason = note.anomaly.bucket, note.anomaly.multiple, reason_text(note.code)
     values = {"when": bucket_label(bucket), "count": number(bucket.rejected)}
-    if times:
+    if multiple:
         many = ngettext(
             "%(when)s: %(num)s time as many rejections as usual: %(count)s",
             "%(when)s: %(num)s times as many rejections as usual: %(count)s",
-            times,
+            multiple,
             **values,
         )
     else:
