@@ -219,7 +219,7 @@ class Import(Base):
     kid: Mapped[str | None]
     """ID of the secret from which the idempotency keys of the rows are derived; null before users are created."""
     claimed_until: Mapped[datetime | None]
-    """Time until which the import is reserved for the process that processes it. Then another process may continue."""
+    """Time until which one process has reserved the import. After that, another process may continue it."""
     finished_at: Mapped[datetime | None]
     credentials_at: Mapped[datetime | None]
     """Time at which the credentials were downloaded, which is possible only once."""

@@ -273,7 +273,7 @@ def _check_rate_limits(config: Config) -> Finding:
     runtime.rate_limiter.record(Hit(RateLimit("doctor", 1, 1), "doctor"))
     remedy = gettext("start Redis, or correct RATELIMIT_STORAGE_URI: until then each process counts separately")
     description += ", " + gettext("counted in Redis")
-    return Finding(gettext("rate limits"), description, remedy if runtime.rate_limiter.is_unavailable else "")
+    return Finding(gettext("rate limits"), description, remedy if runtime.rate_limiter.is_redis_unavailable else "")
 
 
 def _check_metrics(config: Config) -> Finding:

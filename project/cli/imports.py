@@ -215,7 +215,7 @@ class _Import:
         """Create the users of rows; wait while PostgreSQL is unavailable. Raises ClickException."""
         runtime, until = get_runtime(), time.monotonic() + MAX_WAIT_S
         lines = [ImportLine(row, new_attempt("flask users import")) for row in rows]
-        key = runtime.passwords.import_key()
+        key = runtime.passwords.derive_import_key()
         while pending := [line for line in lines if line.result is None]:
             register_rows(runtime, key, pending)
             if any(line.result is None for line in pending):

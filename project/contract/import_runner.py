@@ -141,7 +141,7 @@ class ImportRunner:
         """Create the users of the rows that have no outcome, and finish the import."""
         database, passwords = self._runtime.database, self._runtime.passwords
         try:
-            import_key = passwords.import_key(str(run.id), run.kid)
+            import_key = passwords.derive_import_key(str(run.id), run.kid)
         except KeyError:  # rows would get other keys; during a rotation, other instances have the secret
             log.error("the secret of an import is not configured", extra={"import_id": str(run.id)})  # noqa: TRY400 - no defect
             return

@@ -11,7 +11,7 @@ from project.domain import emails, usernames
 from project.domain.dates import parse_birth_date
 from project.domain.emails import normalize_email
 from project.domain.errors import FIELDS, NO_PARAMS, FieldError, RuleError, ValidationFailedError
-from project.domain.json_elements import find_list
+from project.domain.json_elements import find_wrapped_list
 from project.domain.logins import check_username_contact
 from project.domain.names import find_similar_field, is_name_part
 from project.domain.phones import MAX_PHONE_LENGTH, normalize_phone
@@ -157,7 +157,7 @@ def _field_errors(errors: Mapping[str, RuleError], sent: Mapping[str, Any]) -> I
     """Yield the errors of sent fields in the order of the body, then those of missing fields."""
     names = [name for name in sent if name not in FIELDS][:MAX_UNKNOWN_FIELDS]
     unknown = {name: _unknown_field(name[:MAX_NAME_LENGTH]) for name in names}
-    if (key := find_list(sent)) in unknown:
+    if (key := find_wrapped_list(sent)) in unknown:
         unknown[key] = FieldError(clean(key, 40), "unknown_field", "list")
     causes = {error.params.get("hint"): error.variant for error in unknown.values()}
     for name in dict.fromkeys((*sent, *FIELDS)):

@@ -34,7 +34,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewEntry:
-    """An entry to be written. It never contains secrets or contacts."""
+    """An entry to insert into the audit log. It never contains secrets or contacts."""
 
     action: Action
     actor_kind: ActorKind
@@ -44,7 +44,7 @@ class NewEntry:
     """Login of the user or name of the key that was changed."""
     details: Mapping[str, str | int] = field(default_factory=dict)
     id: UUID = field(default_factory=lambda: new_id(datetime.now(UTC)))
-    """UUIDv7. A retry has the same ID, so the entry is written once."""
+    """UUIDv7. A retry inserts the same ID, so that the entry is stored only once."""
 
     @classmethod
     def by_user(
@@ -64,8 +64,9 @@ class NewEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry(NewEntry):
-    """A written entry."""
+    """An entry as it is stored in the audit log."""
 
     at: datetime
+    """Time of the action, by PostgreSQL's clock."""
     actor: str | None
     """Login of the user or name of the key when the entry was written; None for the command line."""

@@ -23,7 +23,7 @@ _PLAIN = re.compile(
     r"(?P<local>[a-z0-9_+-]+(?:\.[a-z0-9_+-]+)*)@(?P<domain>(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63})",
     re.ASCII | re.IGNORECASE,
 )
-"""Fast path: most addresses need no lookup in Unicode or IDNA tables."""
+"""Matches valid addresses in ASCII, as most are: a fast path without Unicode and IDNA tables."""
 _RESERVED = frozenset({"alt", "arpa", "example", "invalid", "localhost", "onion", "test"})
 """Top-level domains that never receive mail (RFC 6761, 7686, 9476). Private ones, such as `.local`, are accepted."""
 _PRIVATE = "home.arpa"

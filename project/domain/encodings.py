@@ -5,13 +5,13 @@ import json
 import math
 import re
 
-CYRILLIC = {
+CYRILLIC_CODECS = {
     "windows-1251": "cp1251",
     "KOI8-R": "koi8_r",
     "cp866": "cp866",
     "ISO 8859-5": "iso8859_5",
 }
-"""Name of an encoding -> codec."""
+"""Name of a Cyrillic encoding -> codec in Python."""
 MIN_LETTERS, MAX_RANK, MARGIN = 4, 11, 3
 """Conditions for a guess: minimum number of letters, maximum mean rank (see `_RANKS`) of the best encoding, and minimum
 difference from the mean rank of the second best (measured on names)."""
@@ -33,7 +33,7 @@ def guess_encoding(text: bytes) -> str | None:
     """
     if b"\0" in text or text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return _guess_utf16_or_utf32(text)
-    ranks = sorted((_mean_rank(text, name), name) for name in CYRILLIC)
+    ranks = sorted((_mean_rank(text, name), name) for name in CYRILLIC_CODECS)
     (first, name), (second, _), *_ = ranks
     return name if first <= MAX_RANK and second - first >= MARGIN else None
 
@@ -51,7 +51,7 @@ def _guess_utf16_or_utf32(text: bytes) -> str | None:
 def _mean_rank(text: bytes, name: str) -> float:
     """Return the mean rank of the Cyrillic letters; infinity if the text is implausible."""
     try:
-        decoded = text.decode(CYRILLIC[name])
+        decoded = text.decode(CYRILLIC_CODECS[name])
     except UnicodeDecodeError:
         return math.inf
     letters = [letter for letter in decoded.lower() if not letter.isascii() and letter.isalpha()]

@@ -80,7 +80,7 @@ class ValidationFailedError(RefusalError):
 
 
 class SearchTooBroadError(RefusalError):
-    """A search by text took too long."""
+    """A text search reached its time limit."""
 
     def __init__(self) -> None:
         super().__init__("bad_request", "search")

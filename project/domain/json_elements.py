@@ -34,7 +34,7 @@ def check_lines(body: bytes) -> None:
         return  # the lines have errors of their own
     if not isinstance(value, dict):
         return
-    if (key := find_list(value)) is not None:
+    if (key := find_wrapped_list(value)) is not None:
         raise RefusalError("malformed_json", "wrapped_list", key=clean(key, 40))
     if lines := text[:end].count("\n"):
         number = body.count(b"\n", 0, len(body) - len(start)) + 1
@@ -43,8 +43,8 @@ def check_lines(body: bytes) -> None:
         raise RefusalError("malformed_json", "one_line")
 
 
-def find_list(body: Mapping[str, Any]) -> str | None:
-    """Return the key of the list in an object that wraps a list of users, or None."""
+def find_wrapped_list(body: Mapping[str, Any]) -> str | None:
+    """Return the key whose value is a list of users, if the object is no user; otherwise None."""
     if body.keys() & set(FIELDS):
         return None
     return next((key for key, value in body.items() if isinstance(value, list)), None)

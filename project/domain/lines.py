@@ -147,7 +147,8 @@ class Layout:
     def id_of(self, line: bytes) -> bytes:
         """Return the attempt ID of a raw line.
 
-        The ID is the first value, or only values that contain no separators (labels and MESSAGES) follow it.
+        Works if the ID is the first value of the layout, or if only labels and MESSAGES follow it, which contain no
+        separators.
         """
         if self.columns[0].value is Value.ID:
             return line[:_ID_LENGTH]

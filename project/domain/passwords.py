@@ -77,7 +77,7 @@ class Passwords:
         message = b"useradd/api-key/v1\0" + idempotency_key.encode()
         return _symbols(hmac.digest(self._secret(self.kid), message, "sha256"))
 
-    def import_key(self, run: str = "", kid: str | None = None) -> str:
+    def derive_import_key(self, run: str = "", kid: str | None = None) -> str:
         """Return the key of an import, from which the idempotency keys of its rows are derived.
 
         The key depends on the secret, so that nobody can guess it, and on `run`, the ID of the import; "" stands for

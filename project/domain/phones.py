@@ -32,12 +32,12 @@ _DECIMAL = re.compile(r"[.．]\d$")
 _CHANGED_BY_SPREADSHEET = re.compile(
     r"[+＋]?\d+[.,]?\d*E\+?\d+|[+＋]?\d+,\d|\d{1,3}(?:,\d{3})+(?:\.\d+)?", re.IGNORECASE
 )
-"""Matches exponents, decimals and thousands separators: digits may be missing or have been added."""
+"""Matches numbers with exponents, decimals or thousands separators, of which digits may be missing or added."""
 _EXTENSION = re.compile(r"ext|доб|вн|[#x*]\s*\d|[,;]\s*\d+$", re.IGNORECASE)
 _BETWEEN_NUMBERS = re.compile(r"[,;/|&]|[^\W\d_]+|(?=[+＋])")
 _MIN_PART_DIGITS, _MIN_WORD_DIGITS = 6, 10
-"""Minimum numbers of digits with which a part of a text between `_BETWEEN_NUMBERS`, and a word between blanks, count as
-a phone number."""
+"""A text contains several phone numbers if several of its parts, split by `_BETWEEN_NUMBERS`, or several of its words
+have at least these numbers of digits."""
 _PARSE_ERROR_VARIANTS = {
     NumberParseException.INVALID_COUNTRY_CODE: "unknown_country",
     NumberParseException.TOO_LONG: "too_long",
@@ -65,8 +65,8 @@ def normalize_phone(text: str, region: str | None) -> str:
     if form is None or _DECIMAL.search(typed):
         # phonenumbers would accept "=+7912…", ignore words after the number and take decimals for digits.
         raise RuleError("invalid_phone", _find_variant(typed))
-    digits, plus = _digits(form["rest"]), "+" if form["plus"] else ""
-    if ("/" in typed or len(digits) > MAX_DIGITS) and _holds_several(typed):
+    digits, plus = _extract_digits(form["rest"]), "+" if form["plus"] else ""
+    if ("/" in typed or len(digits) > MAX_DIGITS) and _contains_several(typed):
         raise RuleError("invalid_phone", "several")
     if mobile := find_mobile(digits, region, is_international=bool(plus)):
         return mobile
@@ -74,7 +74,7 @@ def normalize_phone(text: str, region: str | None) -> str:
     if number is None and digits.startswith("00"):  # the international prefix of most countries (ITU-T E.123)
         number, *_ = _parse(f"+{digits[2:]}", None)
     if number is None and "(0)" in typed:  # +44 (0) 20: the zero is dialled within the country only
-        number, *_ = _parse(plus + _digits(form["rest"].replace("(0)", "", 1)), region)
+        number, *_ = _parse(plus + _extract_digits(form["rest"].replace("(0)", "", 1)), region)
     if number is None:
         if not plus and _parse(f"+{digits}", None)[0] is not None:
             raise RuleError("invalid_phone", "without_plus")
@@ -97,10 +97,10 @@ def _find_variant(typed: str) -> str:
         return "calculated"
     if _EXTENSION.search(typed) and not re.search(r"[,;]\s*\d{6,}$", typed):
         return "extension"
-    return "several" if _holds_several(typed) else "characters"
+    return "several" if _contains_several(typed) else "characters"
 
 
-def _holds_several(typed: str) -> bool:
+def _contains_several(typed: str) -> bool:
     """Return whether a text contains two numbers, or the end of a second one: `123-45-67/68`."""
     parts = [sum(map(str.isdecimal, part)) for part in _BETWEEN_NUMBERS.split(typed)]
     words = [sum(map(str.isdecimal, word)) for word in typed.split()]
@@ -111,7 +111,7 @@ def _holds_several(typed: str) -> bool:
     )
 
 
-def _digits(text: str) -> str:
+def _extract_digits(text: str) -> str:
     return "".join(filter(str.isdecimal, text))
 
 

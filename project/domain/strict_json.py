@@ -11,10 +11,10 @@ from project.domain.errors import RefusalError
 from project.domain.text import clean
 
 BOM = "\ufeff"
-_CLOSING = re.compile(r",?\s*[}\]]")
+_CLOSING_BRACKET = re.compile(r",?\s*[}\]]")
 _QUOTES = "'`\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb"
 """Characters that people and programs write instead of the double quotes of JSON."""
-_CAUSES = (
+_CAUSE_VARIANTS = (
     ("Expecting ',' delimiter", "comma"),
     ("Expecting ':' delimiter", "colon"),
     ("Invalid control character", "control"),
@@ -116,9 +116,9 @@ def _find_variant(text: str, error: json.JSONDecodeError, *, has_content_length:
 
 def _find_cause(text: str, error: json.JSONDecodeError) -> str:
     before, at = text[: error.pos].rstrip(), text[error.pos : error.pos + 1]
-    if _CLOSING.match(text, error.pos) and (before.endswith(",") or at == ","):
+    if _CLOSING_BRACKET.match(text, error.pos) and (before.endswith(",") or at == ","):
         return "trailing_comma"
-    for beginning, variant in _CAUSES:
+    for beginning, variant in _CAUSE_VARIANTS:
         if error.msg.startswith(beginning):
             return variant
     if not before:

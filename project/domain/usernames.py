@@ -12,7 +12,7 @@ from project.domain.text import check_characters, trim
 MAX_LENGTH = 150
 _SIGNS = "@.+_-"
 _PLAIN = re.compile(rf"[{_SIGNS}]*[a-z0-9][a-z0-9{_SIGNS}]*")
-"""Fast path: most folded usernames are Latin and need no other characters."""
+"""Matches a valid folded username in ASCII, as most are: a fast path."""
 _SCRIPTS = (
     re.compile(
         "[a-z\u00df-\u00f6\u00f8-\u0131\u0134-\u013e\u0141-\u0148\u014a-\u017e\u01a1\u01b0\u01cd-\u01dc\u01de-\u01e3"

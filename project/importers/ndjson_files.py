@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from project.domain.errors import FIELDS, RefusalError
-from project.domain.json_elements import find_list
+from project.domain.json_elements import find_wrapped_list
 from project.domain.strict_json import parse_line
 from project.domain.text import clean
 from project.importers.rows import MAX_LINE_LENGTH, FileError, Row, Source, line_too_long_error
@@ -40,7 +40,7 @@ def _find_wrapped_list(start: bytes) -> str | None:
     except (ValueError, RecursionError):
         match = _WRAPPED_LIST.match(start)
         return match[1].decode(errors="replace") if match else None
-    return find_list(first) if isinstance(first, dict) else None
+    return find_wrapped_list(first) if isinstance(first, dict) else None
 
 
 def _rows(file: BinaryIO) -> Iterator[Row]:

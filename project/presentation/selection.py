@@ -32,9 +32,9 @@ CLIENT_PARAMETERS = ("address", "client")
 """Parameters that only auditors and administrators may use."""
 PARAMETERS = ("period", "from", "to", "result", "code", "status", "q", *CLIENT_PARAMETERS, "tz")
 """The query parameters of a selection, in the order in which they are written to URLs."""
-LISTS = ("result", "code", "status")
+LIST_PARAMETERS = ("result", "code", "status")
 """Parameters that may be repeated, or have several values separated by commas."""
-EXAMPLES = {
+EXAMPLE_VALUES = {
     "period": "7d",
     "from": "2026-11-17",
     "to": "2026-11-23",
@@ -208,10 +208,10 @@ def parse_selection_strictly(
 
     Raises RefusalError for unknown parameters, invalid values and contradictions.
     """
-    check_parameters(args, [name for name in known if unmasked or name not in CLIENT_PARAMETERS], LISTS)
+    check_parameters(args, [name for name in known if unmasked or name not in CLIENT_PARAMETERS], LIST_PARAMETERS)
     selection = parse_selection(args, zone, now, default, unmasked=unmasked)
     for name, value in selection.ignored:
-        raise RefusalError("unknown_parameter", "value", name=name, value=value, example=EXAMPLES[name])
+        raise RefusalError("unknown_parameter", "value", name=name, value=value, example=EXAMPLE_VALUES[name])
     _check_period(args)
     if selection.is_reversed:
         raise RefusalError("bad_request", "period")
@@ -303,7 +303,7 @@ class _Parser:
         return next(iter(self._parse_values(name, texts[:1], parse, keep=keep)), None)
 
     def _parse_all(self, name: str, parse: Callable[[str], T]) -> list[T]:
-        """Return the valid values of a parameter of LISTS, parsed."""
+        """Return the valid values of a parameter of LIST_PARAMETERS, parsed."""
         return self._parse_values(name, _split(self.args.getlist(name)), parse, keep=True)
 
     def _parse_values(self, name: str, texts: Iterable[str], parse: Callable[[str], T], *, keep: bool) -> list[T]:

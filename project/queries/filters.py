@@ -87,7 +87,7 @@ def limit_search(connection: Connection, attempt_filter: AttemptFilter, seconds:
 
 
 def set_timeout(connection: Connection, seconds: float = SEARCH_S) -> None:
-    """Set the statement timeout of this transaction to `seconds`, or less before a deadline."""
+    """Set the statement timeout of this transaction; shorten it to fit the request's deadline."""
     left = remaining()
     seconds = seconds if left is None else min(seconds, max(left - RENDER_S, 0.01))
     connection.execute(text(f"set local statement_timeout = '{seconds * 1000:.0f}ms'"))

@@ -10,7 +10,7 @@ from project.models import Attempt, Watermark
 
 WATERMARK = "masks"
 FINISHED = 2**63 - 1
-"""Value of the watermark if no attempts have to be masked again."""
+"""Value of the watermark that means that no attempts have to be masked."""
 _COLUMNS = ("method", "phone_masked", "email_masked", "sent", "user_agent", "client_request_id")
 _IS_STALE = text(
     "(username_shown, name_shown) is distinct from"

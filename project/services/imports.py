@@ -60,7 +60,7 @@ def download_credentials(database: Database, passwords: Passwords, run: ImportRu
     secret is no longer configured.
     """
     try:
-        import_key = passwords.import_key(str(run.id), run.kid)
+        import_key = passwords.derive_import_key(str(run.id), run.kid)
     except KeyError:
         raise RefusalError("credentials_changed") from None
     entry = NewEntry.by_user(Action.DOWNLOADED, by, details={"format": "csv", "file": "passwords"})

@@ -74,7 +74,7 @@ class RateLimiter:
         return self._local.consume(hits) is None
 
     @property
-    def is_unavailable(self) -> bool:
+    def is_redis_unavailable(self) -> bool:
         """Whether Redis is configured and failed when it was used last."""
         return self._unavailable_until is not None
 
@@ -141,7 +141,7 @@ class LocalCounters:
 
 
 def _evict(windows: dict[str, tuple[int, float]], now: float) -> None:
-    """Delete the windows that have ended, or all windows if most have not."""
+    """Delete the windows that have ended; if more than MAX_KEYS // 2 are left, delete all."""
     for key in [key for key, (_, end) in windows.items() if end <= now]:
         del windows[key]
     if len(windows) > MAX_KEYS // 2:  # otherwise the next new keys would scan all of them again

@@ -13,7 +13,7 @@ from sqlalchemy import literal_column
 
 from project.domain.attempts import AttemptFilter
 from project.domain.errors import QueryTimeoutError, SearchTooBroadError
-from project.presentation.selection import EXAMPLES, PARAMETERS
+from project.presentation.selection import EXAMPLE_VALUES, PARAMETERS
 from project.queries import filters
 from project.reports import page_data
 from project.runtime import get_runtime
@@ -204,7 +204,7 @@ def test_a_search_by_client_that_is_too_broad_is_reported(
 
 
 def test_each_form_keeps_the_parameters_of_the_other_one(administrator: FlaskClient) -> None:
-    query = {name: EXAMPLES.get(name, "203.0.113.7") for name in PARAMETERS} | {"period": "dates"}
+    query = {name: EXAMPLE_VALUES.get(name, "203.0.113.7") for name in PARAMETERS} | {"period": "dates"}
 
     page = administrator.get("/results/", query_string=query).text
 

@@ -124,7 +124,7 @@ def test_a_host_name_is_looked_up(valkey: Valkey) -> None:
     limits = RateLimiter(f"redis://localhost:{valkey.port}/0", enabled=True)
 
     assert not is_refused(limits)
-    assert not limits.is_unavailable
+    assert not limits.is_redis_unavailable
 
 
 def test_every_counter_expires_with_its_window(address: str, valkey: Valkey) -> None:
@@ -162,7 +162,7 @@ def test_without_valkey_each_process_counts_locally_and_only_the_first_request_w
     found = [is_refused(limits) for _ in range(5)]
 
     assert found == [False, False, False, True, True]
-    assert (limits.is_unavailable, len(calls)) == (True, 1)
+    assert (limits.is_redis_unavailable, len(calls)) == (True, 1)
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
     if fault == signal.SIGKILL:
         valkey.process.wait()
@@ -180,7 +180,7 @@ def test_valkey_is_used_again_after_its_return(
     after = [is_refused(limits) for _ in range(4)]
 
     assert (found, after) == ([False] * 3 + [True], [False] * 3 + [True])
-    assert not limits.is_unavailable
+    assert not limits.is_redis_unavailable
     assert len(caplog.records) == 1, "one outage, one line"
 
 

@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 
 from docs.sample import FAMILIES, MEN
-from project.domain.encodings import CYRILLIC, guess_encoding
+from project.domain.encodings import CYRILLIC_CODECS, guess_encoding
 
 NAMES = [f"{first} {family}" for first, family in product(MEN, FAMILIES)]
 
@@ -17,7 +17,7 @@ def body(name: str) -> str:
     return json.dumps({"name": name, "username": "u1"}, ensure_ascii=False)
 
 
-@pytest.mark.parametrize(("encoding", "codec"), CYRILLIC.items())
+@pytest.mark.parametrize(("encoding", "codec"), CYRILLIC_CODECS.items())
 def test_no_name_gives_a_wrong_encoding_and_nearly_all_the_right_one(encoding: str, codec: str) -> None:
     found = Counter(guess_encoding(body(name).encode(codec)) for name in NAMES)
 

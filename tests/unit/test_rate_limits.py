@@ -137,7 +137,7 @@ def test_a_name_server_that_does_not_answer_holds_a_request_no_longer_than_the_t
     took = time.monotonic() - started
     released.set()
 
-    assert limits.is_unavailable
+    assert limits.is_redis_unavailable
     assert took < 2
 
 
