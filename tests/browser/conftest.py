@@ -46,6 +46,18 @@ def address(app: Flask) -> Iterator[str]:
         yield address
 
 
+def count_clicks(page: Page) -> None:
+    """Count the clicks in this tab from the next page on."""
+    page.add_init_script("""addEventListener("click", (event) => {
+        if (event.detail) sessionStorage.clicks = Number(sessionStorage.clicks ?? 0) + 1; // without those of Enter
+    }, true);""")
+
+
+def clicks(page: Page) -> int:
+    """Return the number of clicks that were counted."""
+    return int(page.evaluate("sessionStorage.clicks ?? 0"))
+
+
 def expand(page: Page) -> None:
     """Unfold the filters and all details of a page."""
     page.evaluate("""() => {

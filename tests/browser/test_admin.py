@@ -9,7 +9,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
-from tests.browser.conftest import PageErrors
+from tests.browser.conftest import PageErrors, clicks, count_clicks
 from tests.builders import ANNA, useradd
 from tests.conftest import Rows
 from tests.functional.attempts import ago, keep
@@ -79,7 +79,7 @@ def test_the_results_page_links_to_the_administration(admin_page: Page) -> None:
 
     admin_page.get_by_role("link", name="Administration").click()
 
-    expect(admin_page.get_by_role("heading", name="State of the service")).to_be_visible()
+    expect(admin_page.get_by_role("heading", name="Users")).to_be_visible()
 
 
 def test_a_blocked_user_is_logged_out_at_once(admin_page: Page, other: Page, anna: str) -> None:
@@ -110,6 +110,21 @@ def test_cancelling_a_confirmation_changes_nothing(admin_page: Page, rows: Rows)
 
     expect(admin_page.get_by_role("heading", level=1)).to_contain_text("a.sokolova")
     assert rows.of("users") == before
+
+
+def test_a_new_password_for_a_person_takes_four_clicks(admin_page: Page) -> None:
+    count_clicks(admin_page)
+    admin_page.goto("/results/")
+
+    admin_page.get_by_role("link", name="Administration").click()
+    admin_page.get_by_label("Search").fill("соколова анна")
+    admin_page.get_by_label("Search").press("Enter")
+    admin_page.get_by_role("link", name="a.sokolova", exact=True).click()
+    admin_page.get_by_role("link", name="Issue new password").click()
+    admin_page.get_by_role("button", name="Issue new password").click()
+
+    expect(admin_page.locator("#secret")).to_be_visible()
+    assert clicks(admin_page) == 4
 
 
 def test_a_new_password_is_shown_once_and_logs_in(admin_page: Page, other: Page) -> None:

@@ -125,6 +125,7 @@ def test_an_open_page_tells_that_the_database_is_lost_and_when_it_is_back(
 ) -> None:
     state = results_page.locator("#state")
     expect(state).to_have_text(re.compile(r"^All is well, last request \d\d:\d\d\.$"), use_inner_text=True)
+    expect(state).to_be_in_viewport()  # without a click
     figures = results_page.locator("#kpi").inner_text()
     postgres.freeze()
 

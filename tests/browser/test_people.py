@@ -11,6 +11,7 @@ from flask import Flask
 from openpyxl import load_workbook
 from playwright.sync_api import Page, expect
 
+from tests.browser.conftest import clicks, count_clicks
 from tests.conftest import Rows
 from tests.functional.attempts import INVALID_PHONE, ago, keep
 
@@ -77,6 +78,8 @@ def test_why_somebody_was_not_created_takes_two_clicks(auditor_page: Page, app: 
     keep(app, ago(minutes=5), username="p.sidorov", name="Пётр Сидоров", phone="+7 912 •••-••-41")
     for minute in range(30):
         keep(app, ago(minutes=minute), username=f"another.{minute}", name="Анна Белова")
+    count_clicks(auditor_page)
+    auditor_page.goto("/results/")
 
     auditor_page.get_by_label("Search", exact=True).fill("сидоров петр")
     auditor_page.get_by_role("button", name="Show", exact=True).click()
@@ -88,6 +91,7 @@ def test_why_somebody_was_not_created_takes_two_clicks(auditor_page: Page, app: 
     found.last.locator(".name").click()
     expect(auditor_page.get_by_role("heading", name="Errors to fix")).to_be_visible()
     expect(auditor_page.get_by_text("This person was created later:")).to_be_visible()
+    assert clicks(auditor_page) == 2
 
 
 def test_last_month_by_day_takes_two_clicks(reader_page: Page, app: Flask) -> None:
@@ -95,6 +99,7 @@ def test_last_month_by_day_takes_two_clicks(reader_page: Page, app: Flask) -> No
     last_month = [first - timedelta(days=day) for day in range(1, 29)]
     for moment in last_month:
         keep(app, moment)
+    count_clicks(reader_page)
     reader_page.goto("/results/")
 
     reader_page.get_by_role("link", name="Last month").click()
@@ -105,6 +110,7 @@ def test_last_month_by_day_takes_two_clicks(reader_page: Page, app: Flask) -> No
     assert query(reader_page) == {"period": "last-month"}
     expect(reader_page.locator(".kpis b").first).to_have_text("28")
     assert len(reader_page.locator("figure tbody tr").all()) == (first - timedelta(days=1)).day
+    assert clicks(reader_page) == 2
 
 
 def test_the_refusals_of_last_week_as_a_workbook_take_three_clicks(reader_page: Page, app: Flask) -> None:
@@ -113,6 +119,7 @@ def test_the_refusals_of_last_week_as_a_workbook_take_three_clicks(reader_page: 
     for number in range(3):
         keep(app, last_week + timedelta(seconds=number), status=422, code="invalid_phone", errors=(INVALID_PHONE,))
     keep(app, last_week)
+    count_clicks(reader_page)
     reader_page.goto("/results/")
 
     reader_page.get_by_role("link", name="Last week").click()
@@ -121,6 +128,7 @@ def test_the_refusals_of_last_week_as_a_workbook_take_three_clicks(reader_page: 
 
     assert query(reader_page) == {"period": "last-week", "result": "rejected"}
     assert int(load_workbook(file).worksheets[-1].max_row) - 1 == 3
+    assert clicks(reader_page) == 3
 
 
 def test_a_click_anywhere_in_a_row_opens_it_but_not_the_selection_of_text(reader_page: Page, app: Flask) -> None:
