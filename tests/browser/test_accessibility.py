@@ -34,6 +34,15 @@ ENLARGED: ViewportSize = {"width": 320, "height": 256}
 STRAY_TEXT = """() => [...document.body.childNodes].filter((node) => node.nodeType === Node.TEXT_NODE)
     .map((node) => node.data.trim()).filter(Boolean)"""
 """Text directly in <body>, where a browser moves invalid content of <head>."""
+COUNT_CONTROLS = """() => [...document.querySelectorAll("a[href], button, input:not([type=hidden]), select, summary")]
+    .filter((each) => each.tabIndex >= 0 && !each.disabled && each.checkVisibility()).length"""
+FOCUSED = """() => {
+    const element = document.activeElement;
+    if (element === document.body) return null;
+    const outlined = [element, ...(element.labels ?? [])];
+    const visible = outlined.some((each) => getComputedStyle(each).outlineStyle === "solid");
+    return { name: `${element.id} ${element.innerText}`, visible };
+}"""
 MAX_BYTES = 120_000
 TRANSFERRED = """() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
     .reduce((sum, entry) => sum + entry.transferSize, 0)"""
@@ -211,6 +220,22 @@ def test_the_skip_link_leads_to_the_content_and_focus_is_visible(page: Page, pag
 
     assert page.evaluate("document.querySelector('main').contains(document.activeElement)")
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE])
+def test_every_control_is_reached_by_tab_with_a_visible_focus(page: Page, pages: list[str], size: ViewportSize) -> None:
+    page.set_viewport_size(size)
+    user = next(address for address in pages if address.startswith("/admin/users/") and address[-2:] != "s/")
+
+    for address in ("/results/", "/results/?q=somebody", pages[-2], user, "/admin/users/", "/account/", "/state/"):
+        page.goto(address)
+        page.keyboard.press("Tab")
+        stops = [page.evaluate(FOCUSED)]
+        while stops[-1]:
+            page.keyboard.press("Tab")
+            stops.append(page.evaluate(FOCUSED))
+        assert len(stops) - 1 >= page.evaluate(COUNT_CONTROLS), address
+        assert [stop["name"] for stop in stops[:-1] if not stop["visible"]] == [], address
 
 
 @pytest.mark.parametrize("media", [{"reduced_motion": "reduce"}, {"forced_colors": "active"}])
