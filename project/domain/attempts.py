@@ -228,9 +228,9 @@ class AttemptFilter:
     statuses: frozenset[int] = frozenset()
     text: str = ""
     client_address: str = ""
-    """The exact recorded address."""
+    """The recorded client address, which has to match exactly; "" matches any."""
     client_program: str = ""
-    """A part of the User-Agent header, in any letter case."""
+    """A text that the User-Agent header has to contain, in any letter case."""
     max_seq: int | None = None
     unmasked: bool = False
     """Whether the reader sees logins and names in full, and may search for any part of them."""
