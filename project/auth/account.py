@@ -17,7 +17,7 @@ from project.http.translations import gettext
 from project.runtime import get_runtime
 from project.services import users as service
 
-WEAKNESSES: Mapping[str, str] = {
+WEAKNESS_TEXTS: Mapping[str, str] = {
     "short": _("Use at least %(least)s characters.", least=MIN_CHOSEN_LENGTH),
     "long": _("Use at most %(most)s characters.", most=MAX_LENGTH),
     "own": _("Do not use your login, e-mail address or phone number: attackers try them first."),
@@ -58,7 +58,7 @@ def _change_password(form: PasswordForm, user: User) -> bool:
     except service.WrongPasswordError:
         form.current.errors = [gettext("This is not your current password.")]
     except WeakPasswordError as error:
-        form.new.errors = [str(WEAKNESSES[error.reason])]
+        form.new.errors = [str(WEAKNESS_TEXTS[error.reason])]
     else:
         sessions.begin(changed)
         return True

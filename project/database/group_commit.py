@@ -9,11 +9,11 @@ from project.database.pending_writers import PendingWriters
 from project.database.prepared import Row
 
 MAX_MEMBERS = 64
-"""Maximum number of members of a group."""
+"""Maximum number of members, so of writes that share a transaction, in a group."""
 GROUP_WAIT_S = 0.2
 """Maximum seconds for which a member waits for its group to begin; groups normally take milliseconds."""
 GATHER_S = 0.01
-"""Maximum seconds for which a leader waits for pending writers."""
+"""Maximum seconds for which the leader of a group waits for threads that prepare a write."""
 MIN_JOIN_S = 0.5
 """Minimum seconds until the deadline of a member that joins a group. A group may take half of the time, so that its
 members can be tried alone if it fails."""
@@ -61,10 +61,11 @@ class Member:
 
 
 class GroupCommit:
-    """Collects members while a group is in progress. The first of them executes the next group.
+    """Collects members while a group is in progress, and executes them as the next group.
 
-    A leader waits for pending writers, because a statement for several members costs little more than one for a single
-    member. Without pending writers and without a group in progress, a member is executed at once.
+    The thread of the first member, the leader, executes the group. Before, it waits for pending writers, because a
+    statement for several members costs little more than one for a single member. Without pending writers and without a
+    group in progress, a member is executed at once.
     """
 
     def __init__(
@@ -122,7 +123,10 @@ class GroupCommit:
         member.wait(member.deadline_at - time.monotonic())
 
     def _lead(self, leader: Member) -> None:
-        """Execute the leader's group. Then, even after an error, start the next and wake members."""
+        """Execute the leader's group. Then, even after an error, wake its members.
+
+        Also makes the first member that waits, if any, the leader of the next group.
+        """
         members, may_be_committed = [leader], True
         try:
             self._pending_writers.await_arrivals(GATHER_S)

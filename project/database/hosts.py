@@ -39,7 +39,7 @@ def install_host_failover(engine: Engine) -> None:
     def connect(
         dialect: object, record: object, arguments: list[object], options: dict[str, Any]
     ) -> extensions.connection:
-        hosts = _hosts(options)
+        hosts = _split_hosts(options)
         if len(hosts) > 1:
             return failover.connect_any(options | {"connection_factory": HostConnection}, hosts)
         with deadline(LAST_HOST_CONNECT_S):
@@ -133,36 +133,36 @@ def _connect(options: dict[str, Any]) -> extensions.connection:
 
     The addresses share the time equally, so that one that does not answer leaves time for the others.
     """
-    *others, last = _addresses(str(options.get("host", "")))
+    *others, last = _address_options(str(options.get("host", "")))
     for number, address in enumerate(others):
         left = remaining()
         share = HOST_CONNECT_S if left is None else left / (len(others) + 1 - number)
         try:
             with deadline(min(HOST_CONNECT_S, share)):
-                return _open(options | address)
+                return _open_connection(options | address)
         except psycopg2.OperationalError:
             continue
-    return _open(options | last)
+    return _open_connection(options | last)
 
 
-def _open(options: dict[str, Any]) -> extensions.connection:
+def _open_connection(options: dict[str, Any]) -> extensions.connection:
     try:
         connection: extensions.connection = psycopg2.connect(**options)
     except DeadlineError:
         raise
     except UnicodeDecodeError as error:  # the server's message is in another encoding, most likely windows-1251
-        raise ConnectError(_message(options, error.object.decode("cp1251", "replace"))) from error
+        raise ConnectError(_error_message(options, error.object.decode("cp1251", "replace"))) from error
     except Exception as error:
-        raise ConnectError(_message(options, str(error))) from error
+        raise ConnectError(_error_message(options, str(error))) from error
     return connection
 
 
-def _message(options: dict[str, Any], text: str) -> str:
+def _error_message(options: dict[str, Any], text: str) -> str:
     """Return a message on one line with the host, which libpq omits with a wait callback."""
     return f"{options.get('host') or 'localhost'}:{options.get('port') or 5432}: {' '.join(text.split())}"
 
 
-def _addresses(host: str) -> list[dict[str, str]]:
+def _address_options(host: str) -> list[dict[str, str]]:
     """Return an option `hostaddr` for each address of a host name; no options for IP or socket."""
     if not host or host.startswith(("/", "@")) or _is_address(host):
         return [{}]
@@ -182,7 +182,7 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _hosts(options: dict[str, Any]) -> list[dict[str, str]]:
+def _split_hosts(options: dict[str, Any]) -> list[dict[str, str]]:
     """Split the comma-separated hosts and ports of libpq; a single port applies to all hosts."""
     names = str(options.get("host", "")).split(",")
     ports = str(options.get("port", "")).split(",")

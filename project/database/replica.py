@@ -137,14 +137,14 @@ class ReadDatabase(Database):
         required = _PrimaryLsn(self._required_lsn, time.monotonic()) if self._required_lsn else self._primary_lsn
 
         @wraps(work)
-        def checked(connection: Connection, /, *args: P.args, **kwargs: P.kwargs) -> tuple[T, float]:
+        def run_within_lag(connection: Connection, /, *args: P.args, **kwargs: P.kwargs) -> tuple[T, float]:
             is_replayed, age_s = _find_progress(connection, required.lsn)
             lag_s = time.monotonic() - required.queried_at if is_replayed else math.inf if age_s is None else age_s
             if lag_s > max_lag_s or (self._required_lsn and not is_replayed):
                 raise _ReplicaLagError
             return work(connection, *args, **kwargs), lag_s
 
-        return checked
+        return run_within_lag
 
 
 def _read_query(connection: Connection, query: PreparedQuery, values: Mapping[str, object]) -> list[Row]:

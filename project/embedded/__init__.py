@@ -33,7 +33,7 @@ __all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "ensure"]
 log = logging.getLogger(__name__)
 
 WATCH_EVERY_S = 3.0
-"""Interval at which a serving process checks that a watcher is running."""
+"""Interval in seconds at which a serving process checks that a watcher is running."""
 
 
 class EmbeddedPostgres:

@@ -57,7 +57,7 @@ class _ResponseMetrics:
         }
 
     def count(self, response: Response) -> Response:
-        """Count a response and return it."""
+        """Count a response by status, code and duration; return it."""
         state = request_state()
         seconds = time.monotonic() - state.arrival.started
         self._queue.observe(state.arrival.waited_s)

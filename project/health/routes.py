@@ -38,7 +38,7 @@ def readyz() -> ResponseReturnValue:
 @bp.get("/status")
 @public
 def status() -> ResponseReturnValue:
-    """Respond with the state of this instance."""
+    """Respond with the state of database, replica, spool and workers as JSON."""
     runtime = get_runtime()
     state = get_status(runtime.database, runtime.read_database, runtime.spool, runtime.upkeep, runtime.metrics)
     return jsonify(STATUS.dump(state))

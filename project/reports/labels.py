@@ -83,7 +83,7 @@ def chips(selection: Selection) -> Iterator[Chip]:
 
 
 def parameter_name(name: str) -> str:
-    """Return the label of a URL parameter on the page."""
+    """Return the label that the page shows for a query parameter."""
     names = {
         "period": gettext("Period"),
         "from": gettext("From"),

@@ -20,7 +20,7 @@ def in_form_order(sent: Mapping[str, str]) -> dict[str, str]:
 
 
 def media_type(attempt: AttemptRow) -> str:
-    """Return the media type of the response."""
+    """Return the media type of the response to an attempt: of JSON or a problem document."""
     return "application/json" if (attempt.answered or 0) < 300 else "application/problem+json"
 
 

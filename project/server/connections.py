@@ -37,7 +37,8 @@ LARGE_BODIES = 8
 are not read until one of these ends, and get a 408 after RECEIVE_S: a hundred would fill the memory of a container."""
 _CHUNK = 65536
 DescribeRefusal = Callable[[int, Mapping[str, object], str], tuple[list[tuple[str, str]], bytes]]
-"""Takes status, parameters of the message and Accept-Language; returns headers and body of the response."""
+"""Takes status, parameters for the error text, and Accept-Language of a refused request; returns headers and body of
+the response."""
 RECEIVED = "useradd.received"
 """WSGI environment key of the time by time.monotonic() at which the request was complete and queued for a thread."""
 

@@ -93,7 +93,7 @@ class Supervisor:
         """Replace workers that die or hang, until a stop signal; return the exit status."""
         while (signum := self._next_signal()) in {None, signal.SIGCHLD}:
             for pid, status in _reap():
-                self._replace(pid, status)
+                self._handle_exit(pid, status)
             self._kill_hung()
         if signum == signal.SIGINT:
             end_interrupted_line()
@@ -119,7 +119,7 @@ class Supervisor:
                 log.error("worker hangs, killing it", extra={"worker": index, "pid": pid})
                 os.kill(pid, signal.SIGKILL)
 
-    def _replace(self, pid: int, status: int) -> None:
+    def _handle_exit(self, pid: int, status: int) -> None:
         code = os.waitstatus_to_exitcode(status)
         if self._preparing and pid == self._preparing[0]:
             if code not in {0, os.EX_TEMPFAIL}:
