@@ -34,7 +34,7 @@ class _Family:
     description: str
     combine: Combine
     series: list[tuple[Labels, int]] = field(default_factory=list)
-    """Labels and cell of each series."""
+    """Labels of each series, and the index of its cell in a row."""
 
 
 class _Series:
@@ -100,7 +100,7 @@ class Metrics:
     def gauge(
         self, name: str, description: str, read: ReadValue, labels: Labels | None = None, combine: Combine = sum
     ) -> None:
-        """Register a gauge. `read` must not block."""
+        """Register a gauge. `read` returns the value of this process and must not block."""
         self._gauges.append((self._register(name, "gauge", description, labels, 1, combine), read))
 
     def attach(self, worker: int) -> None:

@@ -81,7 +81,7 @@ class Runtime:
 
 
 def init_app(app: Flask, config: Config) -> None:
-    """Create the runtime of an application."""
+    """Create the runtime of an application, which get_runtime() returns."""
     secrets = (config.password_secret, *config.password_secret_fallbacks)
     with app.app_context():
         engines = dict(db.engines)

@@ -37,7 +37,7 @@ class HostState:
 
 
 class HostConnection(extensions.connection):
-    """A connection to one of several hosts."""
+    """A connection of an engine whose URL has several hosts."""
 
     host_state: HostState | None = None
     """None while connecting."""

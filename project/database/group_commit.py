@@ -22,7 +22,7 @@ SUSPEND_S = 5.0
 
 
 class GroupFailedError(Exception):
-    """A group failed. Its members have to be tried alone."""
+    """The transaction of a group failed. Its members have to be tried alone."""
 
     def __init__(self, *, may_be_committed: bool) -> None:
         super().__init__()

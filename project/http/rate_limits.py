@@ -13,7 +13,7 @@ from project.services.login import parse_identifiers
 log = logging.getLogger(__name__)
 
 EVERYBODY = "everybody"
-"""Key of limits that all clients share."""
+"""Key under which requests of all clients are counted together."""
 WRONG_PASSWORD_LIMIT = RateLimit("guesses", 10, 60)
 """Limit of wrong passwords from one address (ASVS 5.0.0, 6.3.1)."""
 ACCOUNT_WRONG_PASSWORD_LIMIT = RateLimit("account-guesses", 30, 3600)

@@ -38,7 +38,7 @@ def attempts() -> Response:
 @bp.get("/api/v1/attempts/<uuid:attempt_id>/")
 @api_key_allowed
 def attempt_as_json(attempt_id: UUID) -> Response:
-    """Respond with one attempt."""
+    """Respond with an attempt. Its personal data is masked unless the reader may see it."""
     read_selection(parse_selection_strictly, known=("tz",))
     found = service.find_attempt(get_runtime().read_database, attempt_id)
     if found is None:

@@ -145,7 +145,7 @@ def shares(report: Report) -> dict[Outcome, str]:
 
 
 def anomaly_text(note: AnomalyNote) -> str:
-    """Return the sentence that describes an anomaly."""
+    """Return a sentence about an anomaly: its time, its size and its most frequent reason."""
     bucket, multiple, reason = note.anomaly.bucket, note.anomaly.multiple, reason_text(note.code)
     values = {"when": bucket_label(bucket), "count": number(bucket.rejected)}
     if multiple:

@@ -18,11 +18,11 @@ from project.services import reports as service
 
 PAGE_SIZE = 25
 MAX_NEWER = 99
-"""Maximum number up to which newer attempts are counted."""
+"""Attempts that are newer than those of a page are counted up to this number."""
 NIL_ID = UUID(int=0)
 """An ID that is lower than the ID of any attempt."""
 MAX_SAME_LOGIN = 1000
-"""Maximum number up to which earlier attempts with the same login are counted."""
+"""Earlier attempts with the same login are counted up to this number."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -203,7 +203,7 @@ def _find_anomaly_note(database: Database, report: Report) -> AnomalyNote | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Details:
-    """The data of the page of an attempt."""
+    """The data of the page of an attempt: the attempt, its neighbours and related attempts."""
 
     attempt: AttemptDetail
     newer: AttemptRow | None

@@ -18,7 +18,7 @@ _is_writing = False
 
 
 class _BlockedError(Exception):
-    """A write did not finish in time."""
+    """A write was interrupted after BLOCKED_S."""
 
 
 class NonBlockingStream:

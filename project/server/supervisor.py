@@ -80,7 +80,7 @@ class Supervisor:
             sys.exit(code if code > 0 else 1)
 
     def start(self) -> None:
-        """Start the workers."""
+        """Fork the worker processes."""
         for index in range(self._count):
             self._start_worker(index)
 
