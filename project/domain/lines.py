@@ -125,6 +125,9 @@ class Layout:
     hints: tuple[re.Pattern[bytes], ...] = ()
     """Match raw lines in which a value may be unsafe."""
     escape: Callable[[Value, str], str]
+    before_messages: str = ""
+    """Control character that is only before MESSAGES, if usual messages must be escaped. A block is then formatted
+    without its messages, and each different one is escaped once."""
     messages: Messages
     zone: ZoneInfo
     kinds: tuple[tuple[int, str], ...]
@@ -132,17 +135,25 @@ class Layout:
 
     def format_block(self, block: Block) -> bytes | None:
         """Format raw lines; return None if a value must be escaped or may be too long."""
-        raw = block.content
-        expected = (self._all_separators + RAW_LINE_SEPARATOR) * (block.rows - 1) + self._all_separators
-        if raw.translate(self._separators_of_blanks, self._ordinary_bytes) != expected or _has_long_line(raw):
+        if _has_long_line(block.content):
             return None
-        may_be_unsafe = any(byte in raw for byte in self.lead_bytes) or any(hint.search(raw) for hint in self.hints)
-        if may_be_unsafe and self.unsafe.search(raw.decode()):
+        parts = self._message.split(block.content) if self._message else [block.content]
+        if not self._is_ordinary(self.before_messages.encode().join(parts[::2]), block.rows):
             return None
-        raw = raw.translate(None, self._removed)
+        escaped = {message: self.escape(Value.MESSAGES, message.decode()).encode() for message in set(parts[1::2])}
+        parts[1::2] = [escaped[message] for message in parts[1::2]]
+        raw = b"".join(parts).translate(self._single_bytes, self._removed)
         for old, new in self._replacements:
             raw = raw.replace(old, new)
         return b"".join((self.prefix.encode(), raw, self.suffix.encode()))
+
+    def _is_ordinary(self, raw: bytes, rows: int) -> bool:
+        """Return whether separators are as expected, and no value must be escaped."""
+        expected = (self._all_separators + RAW_LINE_SEPARATOR) * (rows - 1) + self._all_separators
+        if raw.translate(self._separators_of_blanks, self._ordinary_bytes) != expected:
+            return False
+        may_be_unsafe = any(byte in raw for byte in self.lead_bytes) or any(hint.search(raw) for hint in self.hints)
+        return not (may_be_unsafe and self.unsafe.search(raw.decode()))
 
     def id_of(self, line: bytes) -> bytes:
         """Return the attempt ID of a raw line.
@@ -195,11 +206,25 @@ class Layout:
         return "".join(column.blank for column in self.columns).encode()
 
     @cached_property
+    def _message(self) -> re.Pattern[bytes] | None:
+        """Matches the messages of a line, up to a control character."""
+        return re.compile(f"{self.before_messages}([^\0-\x1f\x7f]+)".encode()) if self.before_messages else None
+
+    @cached_property
     def _removed(self) -> bytes:
         """Bytes of raw lines to delete: `blank` of columns, and separators without a replacement."""
         return self._blanks.replace(CONCAT_SEPARATOR.encode(), b"") + b"".join(
             old.encode() for old, new in self.separators.items() if not new
         )
+
+    @cached_property
+    def _single_bytes(self) -> bytes:
+        """Translation table of the separators whose replacement is a single byte."""
+        table = bytearray(range(256))
+        for old, new in self.separators.items():
+            if len(new.encode()) == 1:
+                table[ord(old)] = ord(new)
+        return bytes(table)
 
     @cached_property
     def _separators_of_blanks(self) -> bytes:
@@ -208,8 +233,8 @@ class Layout:
 
     @cached_property
     def _replacements(self) -> list[tuple[bytes, bytes]]:
-        separators = ((old.encode(), new.encode()) for old, new in self.separators.items() if new and old != new)
-        return [(RAW_LINE_SEPARATOR, (self.suffix + self.prefix).encode()), *separators]
+        longer = ((old.encode(), new.encode()) for old, new in self.separators.items() if len(new.encode()) > 1)
+        return [(RAW_LINE_SEPARATOR, (self.suffix + self.prefix).encode()), *longer]
 
 
 def _has_long_line(raw: bytes) -> bool:

@@ -15,6 +15,7 @@ from project.exporters import formulas
 from project.exporters.translations import Heading, Translations
 
 COMMA, LINE_END = ",", "\r\n"
+_BEFORE_MESSAGES = "\x03"
 _COLUMNS: dict[str, Value | LabelFunction] = {
     "id": Value.ID,
     "received_at": Value.ISO_TIME,
@@ -58,13 +59,15 @@ def layout(report: Report, translations: Translations, *, raw: bool = False) -> 
     separators = dict.fromkeys(_COLUMNS.values(), CONCAT_SEPARATOR) | {
         Value.ID: "",
         Value.PHONE: formulas.PHONE_SEPARATOR,
+        Value.MESSAGES: CONCAT_SEPARATOR + _BEFORE_MESSAGES,
     }
     shared = Layout(
         columns=tuple(Column(value, separators[value]) for value in _COLUMNS.values()),
-        separators={CONCAT_SEPARATOR: COMMA, "\x02": ""},
+        separators={CONCAT_SEPARATOR: COMMA, "\x02": "", _BEFORE_MESSAGES: ""},
         suffix=LINE_END,
         special=b'",',
         escape=lambda _value, text: _quote(text),
+        before_messages=_BEFORE_MESSAGES,  # many contain a comma
         zone=report.zone,
         kinds=report.kinds,
         messages=translations.messages,

@@ -21,7 +21,8 @@ UNSAFE = rf"{CONCAT_SEPARATOR}(?:{_START}|\x02(?!\+{_DIGITS}{CONCAT_SEPARATOR}){
 """Matches formulas in raw lines."""
 HINTS = (
     re.compile(b"\xe2(?!\x80\xa2)"),  # the lead byte of the dots in masks, which are safe
-    re.compile(rf"{CONCAT_SEPARATOR}(?:\x02(?!\+[0-9• ().-]*{CONCAT_SEPARATOR}))? *[=+@-]".encode()),
+    # The first assertion halves the time.
+    re.compile(rf"{CONCAT_SEPARATOR}(?=[ =+@\x02-])(?:\x02(?!\+[0-9• ().-]*{CONCAT_SEPARATOR}))? *[=+@-]".encode()),
 )
 """Match raw lines that may contain a formula or an invisible character although they contain none of LEAD_BYTES."""
 

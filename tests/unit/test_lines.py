@@ -1,11 +1,15 @@
 """Lines: the fast path gives the same line as escaping each value, or none, for any value."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from project.domain.attempts import AttemptRow
+from project.domain.errors import FieldError
 from project.domain.lines import LONG_LINE_BYTES, Layout
+from project.domain.messages import Messages
 from project.exporters import csv, log_sheets, text
 from tests.lines import block_of, raw_line, values
 from tests.unit.test_exporters import ENGLISH_TRANSLATIONS, REJECTED, attempt_row, report
@@ -89,6 +93,41 @@ def test_ordinary_names_take_the_fast_path(ending: str, row: AttemptRow) -> None
     fast = LAYOUTS[ending].format_block(block_of([raw] * 3))
 
     assert fast == escaped(LAYOUTS[ending], row) * 3
+
+
+@pytest.mark.parametrize("ending", LAYOUTS)
+@given(field=TEXTS)
+def test_messages_on_the_fast_path_are_the_same_as_escaped(ending: str, field: str) -> None:
+    layout = LAYOUTS[ending]
+    row = attempt_row(**REJECTED | {"errors": (FieldError(field, "unknown_field"), FieldError("phone", "required"))})
+    raw = raw_line(layout, row)
+    assert raw is not None
+
+    fast = layout.format_block(block_of([raw]))
+
+    assert fast in (None, escaped(layout, row))
+
+
+def test_messages_of_a_csv_are_quoted_and_disarmed_on_the_fast_path() -> None:
+    messages = Messages(fields={"phone": "=Phone"}, sentences={("invalid_phone", "too_short"): 'Write "+7", please.'})
+    layout = replace(LAYOUTS["csv"], messages=messages)
+    rows = [ROW, attempt_row(**REJECTED), ROW, attempt_row(**REJECTED)]
+    raw = [raw_line(layout, row) for row in rows]
+
+    fast = layout.format_block(block_of([line for line in raw if line is not None]))
+
+    assert fast == b"".join(escaped(layout, row) for row in rows)
+    assert fast.count(b',"\'=Phone: Write ""+7"", please.') == 2
+
+
+@pytest.mark.parametrize("mark", ["\x01", "\x03", "\x1e"])
+def test_separators_inside_a_message_do_not_take_the_fast_path(mark: str) -> None:
+    messages = Messages(fields={"phone": f"Pho{mark}ne"}, sentences={})
+    layout = replace(LAYOUTS["csv"], messages=messages)
+    raw = raw_line(layout, attempt_row(**REJECTED))
+    assert raw is not None
+
+    assert layout.format_block(block_of([raw])) is None
 
 
 @pytest.mark.parametrize("ending", LAYOUTS)
