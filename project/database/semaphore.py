@@ -47,7 +47,7 @@ class FairSemaphore:
         return False
 
     def release(self) -> None:
-        """Release a permit and give it to the thread that has waited longest."""
+        """Release a permit: give it to the thread that has waited longest, if any waits."""
         with self._lock:
             if self._waiting:
                 self._waiting.popleft().set()

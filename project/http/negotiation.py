@@ -1,4 +1,4 @@
-"""Content negotiation: decides between a page and JSON."""
+"""Content negotiation: decides whether a response is an HTML page or JSON."""
 
 from project.http.guards import bearer_token
 from project.http.request_state import current_request, request_state

@@ -129,7 +129,7 @@ class PasswordThrottle:
         self._hits = []
 
     def __exit__(self, *error: object) -> None:
-        """Subtract the check from the counters unless the password was wrong."""
+        """Subtract the check from the rate limits unless record_failure() was called."""
         if self._hits:
             get_runtime().rate_limiter.refund(*self._hits)
 

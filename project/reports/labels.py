@@ -112,9 +112,9 @@ def step_label(report: Report) -> str:
 
 
 def comparison_text(selection: Selection, report: Report, previous: int | None) -> str:
-    """Describe the change of the total since the previous period, `previous` attempts.
+    """Describe by how many percent the total differs from that of the previous period.
 
-    Returns "" if there were none.
+    `previous` is the number of attempts in that period; without any, returns "".
     """
     if not previous or selection.previous is None:
         return ""

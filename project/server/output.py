@@ -92,7 +92,7 @@ def _write(descriptor: int, data: bytes) -> int:
 
 
 def _raise_blocked(signum: int, frame: FrameType | None) -> None:
-    """Interrupt the current write. If there is none, the signal is ignored."""
+    """Handle SIGALRM: interrupt the current write by an exception. Ignore it if there is none."""
     global _is_writing  # noqa: PLW0603 - as above
     if _is_writing:
         _is_writing = False
