@@ -9,7 +9,7 @@ from project.database.pending_writers import PendingWriters
 from project.database.prepared import Row
 
 MAX_MEMBERS = 64
-"""Maximum number of members, so of writes that share a transaction, in a group."""
+"""Maximum number of members of a group: of writes that share a transaction."""
 GROUP_WAIT_S = 0.2
 """Maximum seconds for which a member waits for its group to begin; groups normally take milliseconds."""
 GATHER_S = 0.01
