@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from project.database import deadline, errors, remaining
 from project.domain.errors import DatabaseUnavailableError
+from project.embedded import EmbeddedPostgresError
 
 LOCK_TIMEOUT = "200ms"
 """A migration that waits for a lock blocks every insert behind it, so it gives up early and is retried."""
@@ -29,6 +30,7 @@ def run() -> None:
 
     Raises CommandError; its cause is a DatabaseUnavailableError in an outage.
     """
+    _start_embedded_postgres()
     for left in reversed(range(TRIES)):
         try:
             run_once()
@@ -38,6 +40,15 @@ def run() -> None:
             time.sleep(random.uniform(*PAUSE_S))  # noqa: S311 - spreads load, guards nothing
         else:
             return
+
+
+def _start_embedded_postgres() -> None:
+    """Start the embedded server if the service uses it; connecting would start it, but has too short a deadline."""
+    if server := current_app.extensions["embedded_postgres"]:
+        try:
+            server.start()
+        except EmbeddedPostgresError as error:
+            raise CommandError(str(error)) from DatabaseUnavailableError(str(error))
 
 
 def _explained(error: DBAPIError) -> CommandError:
