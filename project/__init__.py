@@ -9,12 +9,12 @@ from flask import Flask, Request, Response
 from sqlalchemy import Engine, event, make_url
 from werkzeug.routing import MapAdapter
 
-from config import ROOT, Config
+from config import Config
 from project import admin, api, auth, cli, health, reports, runtime
 from project.contract import code_pages, import_runner, openapi, problems
 from project.database import install_wait_callback
 from project.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from project.extensions import csrf, db, migrate
+from project.extensions import csrf, db
 from project.http import (
     compression,
     cors,
@@ -159,7 +159,6 @@ def register_extensions(app: Flask, config: Config) -> None:
     """Initialize the extensions and create the runtime."""
     install_wait_callback()
     db.init_app(app)
-    migrate.init_app(app, db, directory=str(ROOT / "migrations"))  # the default depends on the working directory
     if server := app.extensions["embedded_postgres"]:
         with app.app_context():
             for engine in db.engines.values():

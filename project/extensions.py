@@ -3,7 +3,6 @@
 from flask import Response
 from flask_babel import Babel
 from flask_login import LoginManager
-from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from flask_wtf.csrf import CSRFProtect
 
@@ -18,7 +17,6 @@ class SessionLoginManager(LoginManager):  # type: ignore[misc]  # Flask-Login ha
 
 
 db = SQLAlchemy(metadata=Base.metadata)
-migrate = Migrate()
 login_manager = SessionLoginManager()
 csrf = CSRFProtect()
 babel = Babel()

@@ -10,7 +10,7 @@ from flask import Flask, current_app
 from flask.cli import run_command, with_appcontext
 from flask_babel import force_locale
 
-from project.cli import api_keys, attempts, doctor, imports, spool, users
+from project.cli import api_keys, attempts, doctor, imports, migrations, spool, users
 from project.cli.greeting import terminal_language
 from project.cli.help_texts import english_texts, translate, use_translations_of_click
 from project.embedded import EmbeddedPostgresError
@@ -23,6 +23,7 @@ def init_app(app: Flask) -> None:
     """Register the commands of this package with the application."""
     for command in COMMANDS:
         app.cli.add_command(command)
+    migrations.init_app(app)
     _print_development_address()
 
 

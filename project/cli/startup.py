@@ -7,9 +7,6 @@ import sys
 import time
 from contextlib import suppress
 
-from alembic import command
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from flask import Flask, current_app
 from flask_babel import force_locale
 
@@ -100,6 +97,9 @@ def _raise_unless_ok(finding: Finding) -> None:
 
 
 def _upgrade() -> None:
+    from alembic import command  # noqa: PLC0415 - takes memory
+    from alembic.util import CommandError  # noqa: PLC0415
+
     try:
         command.upgrade(current_app.extensions["migrate"].migrate.get_config(), "head")
     except CommandError as error:
@@ -114,6 +114,8 @@ def _upgrade() -> None:
 
 def known_revisions() -> set[str]:
     """Return the revisions of the migrations of this version of useradd."""
+    from alembic.script import ScriptDirectory  # noqa: PLC0415 - takes memory
+
     script = ScriptDirectory.from_config(current_app.extensions["migrate"].migrate.get_config())
     return {revision.revision for revision in script.walk_revisions()}
 

@@ -318,6 +318,14 @@ def test_a_missing_secret_is_named_at_the_start(make_database: MakeDatabase, tmp
     assert "PASSWORD_SECRET" in errors.splitlines()[0]
 
 
+def test_a_process_that_serves_does_not_load_alembic(tmp_path: Path) -> None:
+    code = "import sys, wsgi; sys.exit('alembic' in sys.modules)"
+
+    subprocess.run(
+        [sys.executable, "-c", code], env=environment("postgresql://nobody@/nothing", tmp_path), cwd=ROOT, check=True
+    )
+
+
 def upgrade(url: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run `flask db upgrade`, which must end by itself."""
     command = [sys.executable, "-m", "flask", "--app", "wsgi", "db", "upgrade"]
