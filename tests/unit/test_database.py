@@ -128,7 +128,7 @@ def test_errors_are_classified_by_their_sqlstate(
 @pytest.fixture
 def no_lookups(monkeypatch: pytest.MonkeyPatch) -> None:
     """Host names are passed to the driver as they are."""
-    monkeypatch.setattr(hosts, "_addresses", lambda _: [{}])
+    monkeypatch.setattr(hosts, "_address_options", lambda _: [{}])
 
 
 @pytest.mark.usefixtures("no_lookups")
