@@ -52,7 +52,7 @@ DRAIN_BATCH = 200
 """Maximum number of records that a drain delivers at a time."""
 SLOT_BYTES, SLOT_COUNT = 4096, 256
 """Size and number of slots for intents. A slot is one memory page, so that writing it is atomic."""
-INTENT_S, APPEND_S, CLOSE_S = 0.1, 10.0, 1.0
+INTENT_TIMEOUT_S, APPEND_TIMEOUT_S, CLOSE_TIMEOUT_S = 0.1, 10.0, 1.0
 """Seconds to wait for the disk to write or clear an intent, to store a record (by default), and to close each part of
 the spool."""
 NO_RESPONSE = "the spool's disk does not respond"
@@ -137,7 +137,7 @@ class Spool:
                 self._own, self._pid = self._claim(), os.getpid()
             return self._own
 
-    def append(self, record: str, timeout_s: float = APPEND_S) -> None:
+    def append(self, record: str, timeout_s: float = APPEND_TIMEOUT_S) -> None:
         """Store a record durably. Raises SpoolError, also after `timeout_s`."""
         try:
             with self.trace("spool append") if self.trace else nullcontext():
@@ -149,21 +149,21 @@ class Spool:
     def write_intent(self, record: str) -> Intent | None:
         """Write a record to a slot until clear_intent(); return None if the disk is unusable.
 
-        Waits for the disk at most INTENT_S. A slower disk writes the record later.
+        Waits for the disk at most INTENT_TIMEOUT_S. A slower disk writes the record later.
         """
         if self.problem:
             return None
         intent = Intent(record)
         self._intents.put(intent)
-        intent.wait(INTENT_S)
+        intent.wait(INTENT_TIMEOUT_S)
         return intent
 
     def clear_intent(self, intent: Intent) -> None:
-        """Delete the record of an intent from its slot; wait for the disk at most INTENT_S."""
+        """Delete the record of an intent from its slot; wait for the disk at most INTENT_TIMEOUT_S."""
         clearing = _ClearOperation(intent)
         self._intents.put(clearing)
         if not self.is_stuck:
-            clearing.wait(INTENT_S)
+            clearing.wait(INTENT_TIMEOUT_S)
 
     @property
     def is_stuck(self) -> bool:
@@ -226,9 +226,9 @@ class Spool:
     def close(self) -> None:
         """Release the folder. Its records are kept for the next owner."""
         for thread in (self._records, self._intents):
-            thread.stop(CLOSE_S)
+            thread.stop(CLOSE_TIMEOUT_S)
         with suppress(TimeoutError):
-            call_with_timeout(self._release, CLOSE_S)
+            call_with_timeout(self._release, CLOSE_TIMEOUT_S)
 
     def _release(self) -> None:
         with self._lock:
@@ -553,13 +553,14 @@ class _Segment:
 
 @dataclass(frozen=True, slots=True)
 class SpoolStatus:
-    """The totals of all folders of a spool: numbers of records and bytes, age, damaged lines."""
+    """Totals of all folders of a spool: records, bytes, oldest segment, quarantined lines."""
 
     records: int = 0
     bytes: int = 0
     oldest: float | None = None
     """Unix timestamp of the start of the oldest segment; None if there is none."""
     quarantined: int = 0
+    """Number of lines in quarantine, which are not counted in `records`."""
     files: Mapping[Path, tuple[int, int]] = field(default_factory=dict, compare=False, repr=False)
     """Path of a file -> its size in bytes and number of lines, for the next call of read_status()."""
 

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 MAX_LAG_S = 10.0
 """Maximum acceptable lag of a replica in seconds."""
-LSN_MAX_AGE_S, LSN_QUERY_S = 0.5, 0.5
+LSN_MAX_AGE_S, LSN_QUERY_TIMEOUT_S = 0.5, 0.5
 """Maximum age of the cached primary LSN, and timeout of the query that refreshes it, in seconds."""
 
 _PRIMARY_LSN = text("select pg_current_wal_lsn()::text")
@@ -126,7 +126,7 @@ class ReadDatabase(Database):
         """Refresh the cached LSN if it is too old; keep it if the primary is unavailable."""
         now = time.monotonic()
         if now - self._primary_lsn.queried_at > LSN_MAX_AGE_S:
-            with suppress(DatabaseUnavailableError, OverloadedError), deadline(LSN_QUERY_S):
+            with suppress(DatabaseUnavailableError, OverloadedError), deadline(LSN_QUERY_TIMEOUT_S):
                 # The time is that before the query, so that the lag is never underestimated.
                 self._primary_lsn = _PrimaryLsn(self.find_primary_lsn(), now)
 

@@ -11,7 +11,7 @@ from project.domain.errors import FIELDS, RefusalError
 from project.domain.strict_json import decode, syntax_error
 from project.domain.text import clean
 
-_BLANK = re.compile(r"[ \t\n\r]*")
+_WHITESPACE = re.compile(r"[ \t\n\r]*")
 _ELEMENTS = json.JSONDecoder(parse_int=str, parse_float=str)
 """Decoder that only finds the end of an element. It accepts invalid numbers and repeated keys, which parse_object()
 refuses later."""
@@ -60,20 +60,20 @@ def split_lines(body: bytes) -> Iterator[tuple[int, bytes]]:
 def split_array(body: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield the elements of an array unparsed, with their numbers from 1.
 
-    The body begins with `[`, perhaps after blanks. Raises RefusalError `malformed_json` when it reaches a syntax error.
+    The body begins with `[`, perhaps after whitespace. Raises RefusalError `malformed_json` at a syntax error.
     """
     text = decode(body, has_content_length=False)
-    number, position = 0, _skip_blanks(text, text.index("[") + 1)
+    number, position = 0, _skip_whitespace(text, text.index("[") + 1)
     is_more = text[position : position + 1] != "]"
     try:
         while is_more:
             _, end = _ELEMENTS.raw_decode(text, position)
             number += 1
             yield number, text[position:end].encode()
-            position = _skip_blanks(text, end)
+            position = _skip_whitespace(text, end)
             is_more = text[position : position + 1] == ","
             if is_more:
-                position = _skip_blanks(text, position + 1)
+                position = _skip_whitespace(text, position + 1)
     except json.JSONDecodeError as error:
         raise syntax_error(text, error) from None
     except RecursionError:
@@ -83,6 +83,6 @@ def split_array(body: bytes) -> Iterator[tuple[int, bytes]]:
         raise RefusalError("malformed_json", line=line, column=position - text.rfind("\n", 0, position))
 
 
-def _skip_blanks(text: str, position: int) -> int:
-    match = _BLANK.match(text, position)
+def _skip_whitespace(text: str, position: int) -> int:
+    match = _WHITESPACE.match(text, position)
     return match.end() if match else position

@@ -29,9 +29,9 @@ _SEPARATORS = "\x02\x03\x04\x05\x06\x07\x08\x0b\x0c\x0e\x0f"
 XML between two cells, which contains the letter of the column."""
 _BLANK_SEPARATORS = {3: "\x10", 4: "\x11", 9: "\x12"}
 """Index of a column that is often empty -> separator before an empty value. The file has no cell for such a value."""
-_NUMBERS = "ACK"
+_NUMBER_COLUMNS = "ACK"
 """Columns with numbers: time, status, response time."""
-_AS_SENT = "FGHI"
+_SENT_COLUMNS = "FGHI"
 """Columns with values as clients sent them, perhaps with blanks at the edges."""
 _SAMPLE_ROW = 1
 """Index of the row below the header. XlsxWriter writes it with the column styles; the rows of attempts replace it."""
@@ -138,8 +138,9 @@ def _column(index: int, value: Value | LabelFunction) -> Column:
 
 
 def _cell_start(column: str, style: str) -> str:
-    kind = "" if column in _NUMBERS else ' t="str"'
-    space = ' xml:space="preserve"' if column in _AS_SENT else ""  # otherwise spreadsheets drop blanks at the edges
+    kind = "" if column in _NUMBER_COLUMNS else ' t="str"'
+    # Without this attribute, spreadsheets drop blanks at the edges.
+    space = ' xml:space="preserve"' if column in _SENT_COLUMNS else ""
     return f'<c r="{column}{ROW_NUMBER}" s="{style}"{kind}><v{space}>'
 
 

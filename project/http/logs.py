@@ -20,7 +20,7 @@ from project.runtime import get_runtime
 
 log = logging.getLogger("useradd.access")
 
-FLUSH_S = 1.0
+FLUSH_TIMEOUT_S = 1.0
 """Maximum seconds to write the queued lines when the process ends."""
 QUIET_ENDPOINTS = {"health.livez", "health.readyz", "health.metrics", "static"}
 """Endpoints whose responses are not logged."""
@@ -61,8 +61,8 @@ class _BoundedQueueHandler(QueueHandler):
             self._dropped = 0
 
     def drain(self) -> None:
-        """Wait until all records are written, at most FLUSH_S, because the pipe may be blocked."""
-        end = time.monotonic() + FLUSH_S
+        """Wait until all records are written, at most FLUSH_TIMEOUT_S: the pipe may be blocked."""
+        end = time.monotonic() + FLUSH_TIMEOUT_S
         while self.queue.unfinished_tasks and time.monotonic() < end:  # type: ignore[attr-defined]
             time.sleep(0.01)
 

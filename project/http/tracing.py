@@ -21,7 +21,7 @@ from project.runtime import get_runtime
 from project.version import VERSION
 
 SERVICE_NAME = "useradd"
-STOP_S = 0.5
+STOP_TIMEOUT_S = 0.5
 """Maximum seconds to export the remaining spans when the process ends."""
 
 
@@ -49,11 +49,11 @@ class Tracing:
                 self._pid = os.getpid()
 
     def stop(self) -> None:
-        """Export the remaining spans, for at most STOP_S, because the collector may not answer."""
+        """Export the remaining spans within STOP_TIMEOUT_S: the collector may not answer."""
         if self._pid == os.getpid():
             shutdown = threading.Thread(target=self._provider.shutdown, daemon=True)
             shutdown.start()
-            shutdown.join(STOP_S)
+            shutdown.join(STOP_TIMEOUT_S)
 
     def span(self, name: str, **attributes: str) -> AbstractContextManager[object]:
         """Return a context manager for a span. It does not record exceptions: personal data."""

@@ -57,7 +57,7 @@ def init_app(app: Flask) -> None:
         VERSION=VERSION,
         current_query=current_query,
         expected_size=expected_size,
-        is_following=is_following,
+        should_poll_attempts=should_poll_attempts,
         language=language_code,
         request_id=lambda: request_state().request_id,
         share=share,
@@ -204,8 +204,8 @@ def theme() -> str:
     return theme if theme in THEMES else ""
 
 
-def is_following() -> bool:
-    """Return whether the page polls for new attempts. The reader can turn this off."""
+def should_poll_attempts() -> bool:
+    """Return whether the results page polls for new attempts. The reader can turn this off."""
     return request.cookies.get("follow") != "off"
 
 

@@ -25,7 +25,7 @@ from project.domain.errors import FieldError
 from project.domain.search import spelling_regex
 from project.models import Attempt
 from project.queries.filters import (
-    SEARCH_S,
+    SEARCH_TIMEOUT_S,
     filter_conditions,
     limit_search,
     login_condition,
@@ -34,7 +34,7 @@ from project.queries.filters import (
     set_timeout,
 )
 
-RELATED_S = 0.1
+RELATED_TIMEOUT_S = 0.1
 """Time limit in seconds of each query for attempts with the same contact. There is no index for it, because too many
 contacts have the same mask."""
 Position = Literal["earlier", "later", "created"]
@@ -92,7 +92,7 @@ def find_attempts(
     *,
     before: UUID | None = None,
     after: UUID | None = None,
-    seconds: float = SEARCH_S,
+    seconds: float = SEARCH_TIMEOUT_S,
 ) -> list[AttemptRow]:
     """Return up to `limit` attempts next to `before` (older) or `after` (newer), newest first.
 
@@ -121,13 +121,13 @@ def find_same_contact(
     """Return the attempt at `position` that has the same name and contact, or None.
 
     Only attempts within `max_distance` before or after `attempt` are found. Contacts are compared by their masks. Many
-    contacts have the same mask, so names are compared, too. Raises QueryTimeoutError after RELATED_S.
+    contacts have the same mask, so names are compared, too. Raises QueryTimeoutError after RELATED_TIMEOUT_S.
     """
     contacts = ((Attempt.phone_masked, attempt.phone_masked), (Attempt.email_masked, attempt.email_masked))
     in_common = [column == contact for column, contact in contacts if contact]
     if not (attempt.name and in_common):
         return None
-    set_timeout(connection, RELATED_S)
+    set_timeout(connection, RELATED_TIMEOUT_S)
     since, until = (first_id(attempt.received_at + distance) for distance in (-max_distance, max_distance))
     name = Attempt.sent["name"].astext.regexp_match(f"^{spelling_regex(attempt.name)}$")
     return _find_related(connection, attempt, position, Attempt.id.between(since, until), or_(*in_common), name)

@@ -36,7 +36,7 @@ show only a few digits."""
 _PHONE = re.compile(r"(?:tel:)?[\s+().•\-0-9]+", re.IGNORECASE | re.ASCII)
 _NEEDS_FOLDING = literal_column("""attempts.username collate "C" ~ '[^a-z0-9@.+_-]'""", Boolean)
 """The predicate of the partial index of folded logins, which has to be repeated literally for the index to be used."""
-SEARCH_S = 1.0
+SEARCH_TIMEOUT_S = 1.0
 """Time limit of a text search in seconds. A page runs two or three searches."""
 RENDER_S = 0.3
 """Seconds of a request's deadline that are reserved for rendering the page."""
@@ -80,13 +80,13 @@ def outcome_conditions(
     return wanted
 
 
-def limit_search(connection: Connection, attempt_filter: AttemptFilter, seconds: float = SEARCH_S) -> None:
+def limit_search(connection: Connection, attempt_filter: AttemptFilter, seconds: float = SEARCH_TIMEOUT_S) -> None:
     """Set a statement timeout if the filter searches for text, because no index may serve it."""
     if attempt_filter.is_search:
         set_timeout(connection, seconds)
 
 
-def set_timeout(connection: Connection, seconds: float = SEARCH_S) -> None:
+def set_timeout(connection: Connection, seconds: float = SEARCH_TIMEOUT_S) -> None:
     """Set the statement timeout of this transaction; shorten it to fit the request's deadline."""
     left = remaining()
     seconds = seconds if left is None else min(seconds, max(left - RENDER_S, 0.01))

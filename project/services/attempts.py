@@ -27,7 +27,7 @@ from project.queries.maintenance import Deleted, delete_expired_keys, limit_lock
 from project.queries.masks import FINISHED, mask_again, set_watermark
 from project.queries.registration import insert_attempt, insert_attempts, insert_group
 from project.services.clock import elapsed_ms
-from project.spool import APPEND_S, DRAIN_BATCH, Intent, Spool, SpoolError, Undelivered
+from project.spool import APPEND_TIMEOUT_S, DRAIN_BATCH, Intent, Spool, SpoolError, Undelivered
 
 P = ParamSpec("P")
 
@@ -182,7 +182,7 @@ def _try_insert(database: Database, attempt_record: AttemptRecord) -> bool:
 
 def _try_spool(spool: Spool, attempt_record: AttemptRecord) -> bool:
     attempt_record, left = attempt_record.masked(), remaining()
-    timeout_s = APPEND_S if left is None else max(0.0, left) + DISK_OVERTIME_S
+    timeout_s = APPEND_TIMEOUT_S if left is None else max(0.0, left) + DISK_OVERTIME_S
     try:
         spool.append(replace(attempt_record, via=SPOOL).to_line(), timeout_s)
     except SpoolError as error:

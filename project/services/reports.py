@@ -19,7 +19,7 @@ from project.domain.lines import Block, Layout, RawBlock
 from project.domain.reports import CodeCount, Counts, Report, StatusCount, bucket_edges, day_edges
 from project.queries import attempts as queries
 from project.queries import counts, snapshots
-from project.queries.filters import SEARCH_S
+from project.queries.filters import SEARCH_TIMEOUT_S
 from project.queries.lines import find_escaped_lines, find_lines, find_lines_one_by_one, lines_query
 
 BLOCK_LINES = 1_353
@@ -172,7 +172,7 @@ def search_page(
 
     Searches backwards in periods of growing length, so that matches found before the time limit are returned.
     """
-    end = time.monotonic() + SEARCH_S
+    end = time.monotonic() + SEARCH_TIMEOUT_S
     first = attempt_filter.since or _read(database, queries.find_first_received_at, AttemptFilter())
     newest = now + timedelta(seconds=1)
     until, length = min(attempt_filter.until or newest, newest), FIRST_SEARCH_PERIOD

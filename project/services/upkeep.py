@@ -33,7 +33,7 @@ PRUNE_EVERY_S = COMPARE_CLOCKS_EVERY_S = 60
 MEASURE_LAG_EVERY_S = 1.0
 CHECK_SPOOL_EVERY_S = 0.5
 CHECK_DATABASE_EVERY_S = 0.5
-MASK_EVERY_S, MASK_S = 60, 3600
+MASK_EVERY_S, MASK_FOR_S = 60, 3600
 """Seconds between two rounds of masking stored attempts again, and seconds after the start in which this is repeated: a
 process of the previous version may still write attempts with its own masking rules."""
 AGGREGATION_MINIMUM, AGGREGATION_BATCH = 2_000, 5_000
@@ -102,7 +102,7 @@ class Upkeep:
         self._threads: list[threading.Thread] = []
         self._spool_problem: str | None = None
         self._masking = Job(self._mask_again, MASK_EVERY_S, database=database)
-        self._mask_until = time.monotonic() + MASK_S
+        self._mask_until = time.monotonic() + MASK_FOR_S
         self._jobs = {
             "disk": [Job(self._check_spool, CHECK_SPOOL_EVERY_S)],
             "probe": [Job(update_metrics), Job(self._report_spool), Job(self._probe), _check_job(database)],
@@ -198,7 +198,7 @@ class Upkeep:
         self.clock_difference_s = self._database.run_once(measure_clock_difference)
 
     def _mask_again(self) -> bool:
-        """Mask a batch of attempts again. After MASK_S, finish once none is left."""
+        """Mask a batch of attempts again. After MASK_FOR_S, finish once none is left."""
         if attempts.mask_batch(self._database, self._phone_region):
             return True
         if time.monotonic() >= self._mask_until:

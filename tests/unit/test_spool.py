@@ -512,7 +512,7 @@ def test_a_record_waits_for_a_single_flush(
 
 
 def test_an_attempt_goes_on_once_a_kill_would_leave_its_intent(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("project.spool.INTENT_S", 10)
+    monkeypatch.setattr("project.spool.INTENT_TIMEOUT_S", 10)
     spool.open()
     gate = Gate(monkeypatch, "pwrite")
     intents: list[Intent | None] = []
@@ -530,7 +530,7 @@ def test_an_attempt_goes_on_once_a_kill_would_leave_its_intent(spool: Spool, mon
 
 
 def test_no_request_waits_for_a_frozen_disk(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("project.spool.INTENT_S", 0.0)
+    monkeypatch.setattr("project.spool.INTENT_TIMEOUT_S", 0.0)
     spool.open()
     gate = Gate(monkeypatch, "pwrite")
 
