@@ -169,7 +169,10 @@ def _headers(code: str, retry_after_s: int | None = None) -> dict[str, str]:
 
 
 def _record(problem: Problem) -> bool:
-    """Record the attempt unless there is none or it is recorded; return False on failure."""
+    """Record the attempt of the request, if any; return False if it is only in the log.
+
+    Does nothing if it is recorded already. Refusals by a rate limit are recorded up to a limit of their own.
+    """
     attempt = request_state().attempt
     if attempt is None or problem.recorded:
         return True

@@ -115,7 +115,10 @@ class _Failover:
             self._preferred = (hosts.index(host) + 1) % len(hosts)
 
     def _record_answer(self, host: dict[str, str]) -> HostState:
-        """Make `host` the current one; abandon the previous one if it was silent."""
+        """Make `host` the current one, because it has answered; return its state.
+
+        If the previous one was silent, its idle connections are closed, and threads that wait for it get an error.
+        """
         with self._lock:
             before = self._current
             if before.host == host:

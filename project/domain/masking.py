@@ -52,7 +52,7 @@ def mask(text: str) -> str:
 def mask_field(name: str, text: str, region: str | None = None) -> str:
     """Mask the value of the field `name`. `region` means the same as in normalize_phone().
 
-    A birth date is returned unchanged, although it has eight digits.
+    A birth date is returned unchanged: its eight digits are not a phone number.
     """
     match name:
         case _ if text in NOT_TEXT:

@@ -130,10 +130,11 @@ def _parse(typed: str, region: str | None) -> tuple[PhoneNumber | None, str, Par
 
 
 def _count_digits(number: PhoneNumber, *, has_code: bool) -> dict[str, int]:
-    """Return the parameters of `digits_missing` and `digits_extra`; {} if lengths vary.
+    """Return the parameters of the error variants `digits_missing` and `digits_extra`.
 
-    These are the country code, the number of digits after it, and the required number. Also returns {} if the text may
-    begin with a national prefix, which does not count: in `8 916`, only three digits do.
+    These are the country code, the number of digits after it, and the number that the country requires. Returns {} if
+    the country is unknown or its numbers differ in length, or if the text may begin with a national prefix, which is
+    not part of the number: `8 916` has only three digits.
     """
     code = number.country_code or 0
     digits = phonenumbers.national_significant_number(number)

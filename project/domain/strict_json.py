@@ -31,8 +31,8 @@ _JSON_TYPES = {NoneType: "null", bool: "boolean", int: "number", float: "number"
 def parse_object(body: bytes, *, has_content_length: bool = False) -> dict[str, Any]:
     """Parse an object. Raises RefusalError `malformed_json` or `body_not_object`.
 
-    With `has_content_length`, an incomplete body is explained by a wrong Content-Length header. NaN, infinite numbers
-    and repeated keys, which Python's parser accepts, are refused, too.
+    With `has_content_length`, the error for an incomplete body says that the Content-Length header is probably wrong.
+    NaN, infinite numbers and repeated keys, which Python's parser accepts, are refused, too.
     """
     text = decode(body, has_content_length=has_content_length)
     if not text.strip():

@@ -79,7 +79,7 @@ def clean(text: str, limit: int) -> str:
 
 
 def normalize_name(text: str, limit: int) -> str:
-    """Check a name; return it in NFC (Unicode UAX 15) without outer blanks. Raises RuleError."""
+    """Check a name; return it in NFC (UAX 15) without surrounding blanks. Raises RuleError."""
     name = unicodedata.normalize("NFC", text.strip(BLANKS))
     if not name:
         raise RuleError("blank")

@@ -115,10 +115,10 @@ def _report_and_page(database: Database, selection: Selection) -> tuple[Report |
 
 
 def _search_page(database: Database, selection: Selection) -> tuple[Report | None, service.Page | None]:
-    """Search for the newest hits, then build the report of all hits.
+    """Search for the newest matches, then build the report of all matches.
 
-    If the page has all hits, the report needs no second search. If the search was stopped, there is no report, because
-    counting would take too long, too.
+    If the page has all matches, the report needs no second search. If the search reached its time limit, there is no
+    report, because counting would take too long, too.
     """
     zone, now, before = selection.zone, selection.now, selection.before
     attempt_filter = replace(selection.filter, max_seq=service.find_last_seq(database))

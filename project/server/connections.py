@@ -115,7 +115,7 @@ class _Task(_SingleSendTask, WSGITask):  # type: ignore[misc]
 class Channel(HTTPChannel):  # type: ignore[misc]
     """A connection whose thread waits briefly for the next request if enough threads are idle.
 
-    Half of all thread switches are caused by passing connections between event loop and threads (docs/adr/0025).
+    Otherwise the connection would return to the event loop, and another thread would take over (docs/adr/0025).
     """
 
     parser_class = Parser

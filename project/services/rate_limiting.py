@@ -28,7 +28,7 @@ class CountersUnavailableError(Exception):
 
 
 class Counters(Protocol):
-    """Interface of counters, in this process or in Redis."""
+    """Interface of rate limit counters, in this process or in Redis."""
 
     def consume(self, hits: Sequence[Hit]) -> Exceeded | None:
         """Count hits in order; stop at the first one that exceeds its limit and return it."""
@@ -106,7 +106,7 @@ class RateLimiter:
 
 
 class LocalCounters:
-    """Counters in the memory of this process."""
+    """Rate limit counters in the memory of this process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -71,7 +71,7 @@ _CONNECTIONS = {Connection: _Connection, SSLConnection: _TLSConnection}
 
 
 class RedisCounters:
-    """Counters in Redis or Valkey."""
+    """Rate limit counters in Redis or Valkey, which all processes share."""
 
     def __init__(self, uri: str) -> None:
         pool = ConnectionPool.from_url(
