@@ -76,7 +76,11 @@ def _problems(translations: NullTranslations) -> list[tuple[str, ...]]:
 
 
 def _fields(translations: NullTranslations) -> list[tuple[str, ...]]:
-    return [(f"`{code}`", entry.fields, _text(translations, entry.short)) for code, entry in FIELD_CODES.items()]
+    any_field = str(translations.pgettext("fields", "any"))
+    return [
+        (f"`{code}`", any_field if entry.fields == "any" else entry.fields, _text(translations, entry.short))
+        for code, entry in FIELD_CODES.items()
+    ]
 
 
 TABLES: Mapping[str, Callable[[NullTranslations], list[tuple[str, ...]]]] = {

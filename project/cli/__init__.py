@@ -62,16 +62,16 @@ def _in_terminal_language(run: Callable[..., Any]) -> Callable[..., Any]:
     return run_in_terminal_language
 
 
-def _with_translated_help(command: click.Command) -> Callable[..., Any]:
-    """Wrap `make_context` of a command or group, which prints the help, to translate it first."""
-    make_context, texts = command.make_context, list(english_texts(command))
+def _with_translated_help(command: click.Command, run: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a method of a command that returns its help, to translate the help first."""
+    texts = list(english_texts(command))
 
-    def make_context_with_translated_help(*arguments: Any, **options: Any) -> Any:
+    def run_with_translated_help(*arguments: Any, **options: Any) -> Any:
         with force_locale(terminal_language()):
             translate(texts)
-        return make_context(*arguments, **options)
+        return run(*arguments, **options)
 
-    return make_context_with_translated_help
+    return run_with_translated_help
 
 
 def _wrap(command: click.Command) -> None:
@@ -85,4 +85,7 @@ def _wrap(command: click.Command) -> None:
 use_translations_of_click()
 for _command in COMMANDS:
     _wrap(_command)
-    _command.make_context = _with_translated_help(_command)  # type: ignore[method-assign]
+    _command.make_context = _with_translated_help(_command, _command.make_context)  # type: ignore[method-assign]
+    _command.get_short_help_str = _with_translated_help(  # type: ignore[method-assign]  # for `flask --help`
+        _command, _command.get_short_help_str
+    )

@@ -56,13 +56,13 @@ def list_keys() -> None:
 @group.command(
     "revoke",
     help=help_text(
-        N_("Revoke the key with this ID (see `flask api-keys list`). Programs that use it are refused within seconds."),
+        N_("Revoke a key by its ID (`flask api-keys list`). Programs that use it are refused within seconds."),
         examples=("flask api-keys revoke 01936b4e-2f6a-7c3e-9b1d-5a8f0c2e4d61",),
     ),
 )
 @click.argument("key_id", metavar="ID", type=click.UUID)
 def revoke_key(key_id: UUID) -> None:
-    """Revoke the key with this ID."""
+    """Revoke a key by its ID."""
     with refusals_as_errors():
         name = keys.revoke(get_runtime().database, key_id, by=None)
     click.echo(gettext("The key “%(name)s” is revoked.", name=name))

@@ -164,7 +164,7 @@ PROBLEMS: Mapping[str, ProblemType] = {
     ),
     "bad_idempotency_key": ProblemType(
         400,
-        _("The idempotency key is unusable"),
+        _("The idempotency key is not valid"),
         {
             "": _(
                 "The header Idempotency-Key must have 21 to 255 visible ASCII characters without spaces. "
@@ -175,7 +175,7 @@ PROBLEMS: Mapping[str, ProblemType] = {
     ),
     "unauthorized": ProblemType(
         401,
-        _("An access key is needed"),
+        _("An API key is required"),
         {
             "": _("Send the key in the header Authorization: Bearer KEY."),
             "session": _("Log in at /login/ first, or send a key in the header Authorization: Bearer KEY."),
@@ -223,10 +223,10 @@ PROBLEMS: Mapping[str, ProblemType] = {
     ),
     "credentials_changed": ProblemType(
         409,
-        _("The password was changed since"),
+        _("The password has been changed"),
         {
             "": _(
-                "This key created the user, but the password was changed since. "
+                "This key created the user, but the password has been changed since. "
                 "Log in with the new password, or send a new Idempotency-Key for another user."
             )
         },
@@ -306,7 +306,7 @@ PROBLEMS: Mapping[str, ProblemType] = {
     "internal_error": ProblemType(
         500,
         _("Service error"),
-        {"": _("The error was recorded. Quote the request id when you ask about it.")},
+        {"": _("The error was recorded. Quote the request ID when you ask about it.")},
         retryable=True,
     ),
     "transfer_coding_not_supported": ProblemType(

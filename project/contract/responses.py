@@ -215,7 +215,7 @@ class AttemptSchema(ResponseSchema):
     code = _field(String, description=_CODE, example="invalid_phone")
     errors = _list({"field": _TEXT, "code": _field(String, example="invalid_phone")})
     username = _field(String, nullable=True)
-    phone = _field(String, "phone_masked", nullable=True, description="Masked", example="+7 999 •••-••-6")
+    phone = _field(String, "phone_masked", nullable=True, description="Masked", example="+7 999 •••-••-67")
     email = _field(String, "email_masked", nullable=True, description="Masked")
     duration_ms = _COUNT
     via = _field(String, enum=["direct", "spool", "recovered"])

@@ -64,6 +64,19 @@ def test_the_help_of_a_command_ends_with_examples_of_it(
     assert f"  Примеры:\n    flask {' '.join(path)}" in _run(app, [*path, "--help"]).output
 
 
+def test_the_list_of_commands_describes_those_of_the_service_in_the_language_of_the_terminal(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    english = _run(app, ["--help"]).output
+    monkeypatch.setenv("LC_ALL", "ru_RU.UTF-8")
+    russian = _run(app, ["--help"]).output
+
+    in_russian = re.compile(r"^  ([a-z]\S*) +.*[а-яё]{3}", re.MULTILINE)
+    assert in_russian.findall(english) == []
+    assert set(in_russian.findall(russian)) == {command.name for command in COMMANDS}
+
+
 def test_a_usage_error_is_in_the_language_of_the_terminal(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LC_ALL", "ru_RU.UTF-8")
 
