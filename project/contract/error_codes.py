@@ -389,6 +389,9 @@ FIELD_CODES: Mapping[str, FieldCode] = {
             "array": _("This must be a string, but an array was sent. Send one value in quotes, without brackets."),
             "object": _("This must be a string, but an object was sent. Send one value in quotes, without braces."),
             "null": _("This must be a string, but null was sent. Send one value in quotes."),
+            "boolean_cell": _(
+                "The cell has %(value)s instead of a text. Format the cell as text and type the value again."
+            ),
             "error_cell": _(
                 "The cell has the error %(value)s instead of a value. Correct the formula, or type the value."
             ),

@@ -20,7 +20,7 @@ _FORMS = (
 _OTHER_FORMS = {
     "slashes": re.compile(r"\d{1,4}/\d{1,2}/\d{1,4}.*"),
     "short_year": re.compile(r"\d{1,2}[.-]\d{1,2}[.-]\d{2}"),
-    "time": re.compile(r"(?:\d{4}-\d{2}-\d{2}|\d{1,2}\.\d{1,2}\.\d{4})[T ].*"),
+    "time": re.compile(r"(?:\d{4}-\d{2}-\d{2}|\d{1,2}\.\d{1,2}\.\d{4})[T ].*\d.*"),
 }
 """Variant of the error `invalid_date` -> pattern of the refused format that its message explains."""
 

@@ -4,10 +4,12 @@ import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, time
 from typing import Any, BinaryIO
 from zipfile import BadZipFile, ZipFile
 
+from project.domain.errors import FieldError, ValidationFailedError
 from project.importers.columns import MAX_ROWS_ABOVE_HEADER, Columns
 from project.importers.rows import FileError, Note, Row, Source, build_row
 
@@ -108,10 +110,14 @@ def _find_headers(rows: Iterator[tuple[int, tuple[str | bool, ...]]], columns: C
 def _rows(rows: Iterator[tuple[int, tuple[str | bool, ...]]], fields: tuple[str | None, ...]) -> Iterator[Row]:
     for number, cells in rows:
         row = build_row(number, fields, tuple(map(_cell_text, cells)), number)
-        for field, cell in zip(fields, cells, strict=False):
-            if field and isinstance(cell, bool):
-                row.body[field] = cell  # the schema refuses it: TRUE is no login
+        booleans = [field for field, cell in zip(fields, cells, strict=False) if field and isinstance(cell, bool)]
+        if booleans and row.refusal is None:  # TRUE is no login
+            row = replace(row, refusal=ValidationFailedError(tuple(_boolean_error(row, field) for field in booleans)))
         yield row
+
+
+def _boolean_error(row: Row, field: str) -> FieldError:
+    return FieldError(field, "invalid_type", "boolean_cell", {"value": row.body[field]})
 
 
 def _cell(value: object) -> str | bool:

@@ -451,6 +451,7 @@ def test_an_email_is_stored_as_the_validator_normalizes_it(text: str) -> None:
         ("birth_date", "1990-12-31T00:00:00+03:00", "invalid_date", "time"),
         ("birth_date", "1999-12-31T23:00:00.000Z", "invalid_date", "time"),
         ("birth_date", "31.12.1990 12:30", "invalid_date", "time"),
+        ("birth_date", "31.12.1990 г.", "invalid_date", ""),
         ("birth_date", "31 декабря 1990", "invalid_date", ""),
         ("birth_date", "33238", "invalid_date", ""),
         ("birth_date", "١٩٩٠-12-31", "invalid_date", ""),
