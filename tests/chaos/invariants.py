@@ -21,8 +21,8 @@ from tests.chaos.processes import eventually
 from tests.chaos.service import Service
 
 HIDDEN_S = 1.5
-"""Longest outage that retries hide: the deadline of 3 s less 0.5 s for the disk, 0.5 s between two tries, and a try on a
-busy machine."""
+"""Longest outage that retries hide: the deadline of 3 s less 0.5 s for the disk, 0.5 s between two tries, and a
+try on a busy machine."""
 DRAIN_S = 10.0
 """Time limit for draining the spool into the table."""
 IDLE_S = 6.0
