@@ -1,7 +1,7 @@
 """Validates and normalizes phone numbers."""
 
 import re
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import phonenumbers
 from phonenumbers import (
@@ -9,7 +9,6 @@ from phonenumbers import (
     NumberParseException,
     PhoneMetadata,
     PhoneNumber,
-    PhoneNumberFormat,
     ValidationResult,
 )
 
@@ -154,10 +153,31 @@ def format_phone(text: str) -> str:
     if not (text.startswith("+") and text[1:].isdigit() and text.isascii()):
         return text
     for end in (2, 3, 4):  # no country code is a prefix of another one (ITU-T E.164)
-        country, rest = int(text[1:end]), text[end:]
-        if country in COUNTRY_CODE_TO_REGION_CODE and rest:
-            # Using phonenumbers.parse() would double the time that masking takes.
-            number = PhoneNumber(country, int(rest), italian_leading_zero=rest.startswith("0"))
-            grouped = phonenumbers.format_number(number, PhoneNumberFormat.INTERNATIONAL)
-            return grouped if re.sub(r"\D", "", grouped) == text[1:] else text  # invalid numbers may lose a digit
+        country, national = text[1:end], text[end:]
+        if int(country) in COUNTRY_CODE_TO_REGION_CODE and country[0] != "0" and national:
+            return f"+{country} {_group_digits(national, int(country))}"
     return text
+
+
+def _group_digits(national: str, country: int) -> str:
+    """Group the digits as phonenumbers.format_number() does, in a third of its time."""
+    for leading, pattern, grouped in _groupings(country):
+        if leading.match(national) and pattern.fullmatch(national):
+            return pattern.sub(grouped, national)
+    return national
+
+
+@cache
+def _groupings(country: int) -> tuple[tuple[re.Pattern[str], re.Pattern[str], str], ...]:
+    """Return the patterns of leading digits and numbers of a country, and the replacements."""
+    region = phonenumbers.region_code_for_country_code(country)
+    metadata = PhoneMetadata.metadata_for_region_or_calling_code(country, region)
+    formats = (metadata.intl_number_format or metadata.number_format) if metadata else ()
+    return tuple(
+        (
+            re.compile(next(reversed(one.leading_digits_pattern), "")),
+            re.compile(one.pattern or ""),
+            one.format or "",
+        )
+        for one in formats
+    )

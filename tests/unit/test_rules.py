@@ -22,7 +22,7 @@ from project.domain.emails import fold_email, normalize_email
 from project.domain.errors import RuleError
 from project.domain.logins import check_username_contact
 from project.domain.masking import mask_phone
-from project.domain.phones import normalize_phone
+from project.domain.phones import format_phone, normalize_phone
 from project.domain.registration import NewUser
 from project.domain.text import _is_forbidden, check_characters, clean, normalize_name
 
@@ -97,6 +97,17 @@ def test_a_phone_is_normalized_to_e164(text: str) -> None:
     value = accepted(RULES["phone"], text)
 
     assert re.fullmatch(r"\+[1-9][0-9]{6,14}", value)
+
+
+@given(number=st.sampled_from(NUMBERS), ending=st.integers(0, 99))
+@no_deadline
+def test_phones_are_grouped_as_phonenumbers_does(number: phonenumbers.PhoneNumber, ending: int) -> None:
+    text = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    parsed = phonenumbers.parse(f"{text[:-2]}{ending:02}")
+
+    grouped = format_phone(phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164))
+
+    assert grouped == phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.INTERNATIONAL)
 
 
 @given(text=TEXTS)
