@@ -1,8 +1,7 @@
 """A fault-tolerant service that creates users and records the outcome of every request."""
 
 from collections.abc import Callable
-from io import BytesIO
-from typing import IO, Any
+from typing import Any
 
 import psycopg2
 from flask import Flask, Request, Response
@@ -29,10 +28,9 @@ from project.http import (
     request_ids,
     sessions,
 )
+from project.http.request_state import ServiceRequest
 from project.presentation import formats
 
-MAX_BODY = 16 * 1024
-"""Maximum size of a request body in bytes. A larger one is refused with 413 and recorded as an attempt."""
 CONNECT_ARGS: dict[str, str | int] = {
     "connect_timeout": 2,
     "keepalives_idle": 2,
@@ -55,17 +53,11 @@ READ_SNAPSHOT_OPTIONS = {"isolation_level": "REPEATABLE READ", "postgresql_reado
 """Execution options of engines that only read: all queries of a transaction see the same snapshot."""
 
 
-class ServiceRequest(Request):
-    """A request whose uploaded files stay in memory, because a disk write may block forever."""
-
-    def _get_file_stream(self, *_: object, **__: object) -> IO[bytes]:
-        return BytesIO()
-
-
 class Service(Flask):
     """The Flask application: checks hosts before routing, and closes responses if a hook fails.
 
-    It does not support coroutines as views, because that support takes time in each request.
+    It supports neither coroutines as views nor routes for subdomains or WebSockets, because that support takes time in
+    each request.
     """
 
     request_class = ServiceRequest
@@ -83,10 +75,18 @@ class Service(Flask):
             raise
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        """Return Flask's URL adapter. Raises SecurityError if the host is not trusted."""
-        if request is not None:
-            self.extensions["trusted_hosts"].check(request)
-        return super().create_url_adapter(request)
+        """Return the URL adapter of a request. Raises SecurityError if its host is not trusted."""
+        if request is None:
+            return super().create_url_adapter(None)
+        request.host = self.extensions["trusted_hosts"].check(request)
+        return self.url_map.bind(
+            request.host,
+            request.root_path,
+            url_scheme=request.scheme,
+            default_method=request.method,
+            path_info=request.path,
+            query_args=request.query_string.decode(errors="replace"),
+        )
 
 
 def connect_args(url: str, service_args: dict[str, str | int]) -> dict[str, str | int]:
@@ -129,7 +129,6 @@ def configure(app: Flask, config: Config) -> None:
     app.config.update(
         SECRET_KEY=config.secret_key,
         SECRET_KEY_FALLBACKS=list(config.secret_key_fallbacks),
-        MAX_CONTENT_LENGTH=MAX_BODY,
         WTF_CSRF_SECRET_KEY=[*reversed(config.secret_key_fallbacks), config.secret_key],  # the last one signs
         WTF_CSRF_TIME_LIMIT=None,  # a token is valid as long as its session
         SQLALCHEMY_DATABASE_URI=url,
@@ -181,7 +180,7 @@ def _use_embedded_postgres(engine: Engine, server: EmbeddedPostgres) -> None:
 
 
 def register_pipeline(app: Flask, config: Config) -> None:
-    """Register middleware and hooks. Hooks run in this order, so the request state comes first."""
+    """Register middleware and hooks. Hooks run in this order."""
     app.wsgi_app = headers.SecurityHeadersMiddleware(app.wsgi_app, https_only=config.https_only)  # type: ignore[method-assign]
     app.wsgi_app = proxies.TrustedProxyMiddleware(app.wsgi_app, config.trusted_proxies)  # type: ignore[method-assign]
     app.wsgi_app = deadlines.DeadlineMiddleware(app.wsgi_app, config.request_deadline_s)  # type: ignore[method-assign]

@@ -9,6 +9,16 @@ from flask_wtf.csrf import CSRFProtect
 from project.models import Base
 
 
+class Engines(SQLAlchemy):
+    """Flask-SQLAlchemy without the removal of its session after each request.
+
+    Nothing uses the session.
+    """
+
+    def _teardown_session(self, exc: BaseException | None) -> None:
+        pass
+
+
 class SessionLoginManager(LoginManager):  # type: ignore[misc]  # Flask-Login has no types
     """A login manager without the remember-me cookie, which costs a session read per request."""
 
@@ -16,7 +26,7 @@ class SessionLoginManager(LoginManager):  # type: ignore[misc]  # Flask-Login ha
         return response
 
 
-db = SQLAlchemy(metadata=Base.metadata)
+db = Engines(metadata=Base.metadata)
 login_manager = SessionLoginManager()
 csrf = CSRFProtect()
 babel = Babel()

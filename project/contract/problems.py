@@ -21,7 +21,7 @@ from project.domain.text import clean
 from project.http import languages, rate_limits
 from project.http.hosts import UnknownHostError
 from project.http.negotiation import prefers_page
-from project.http.request_state import current_request, request_state, requested_endpoint
+from project.http.request_state import MAX_BODY, current_request, request_state, requested_endpoint
 from project.runtime import get_runtime
 from project.services import attempts
 
@@ -156,7 +156,7 @@ def _method_not_allowed(allowed: list[str]) -> Problem:
 
 def _default_params(code: str) -> Params:
     if code == "body_too_large":
-        return {"limit": int(current_app.config["MAX_CONTENT_LENGTH"]) // 1024}
+        return {"limit": MAX_BODY // 1024}
     return {}
 
 

@@ -40,16 +40,16 @@ class TrustedHosts:
         self._any_own_address = any_own_address
         """Whether the IP addresses of this machine are accepted, too."""
 
-    def check(self, request: Request) -> None:
-        """Raise UnknownHostError (400) unless the request's host is accepted."""
+    def check(self, request: Request) -> str:
+        """Return the request's host. Raises UnknownHostError (400) unless it is accepted."""
         host = get_host(request.scheme, request.environ.get("HTTP_HOST"), request.server)
         if host in self._names:  # usually
-            return
+            return host
         name = _normalize(host)
         if name in self._names or name.endswith(self._suffixes):
-            return
+            return host
         if self._any_own_address and _is_own_address(name):
-            return
+            return host
         request.host = ""  # so that links do not contain it
         raise UnknownHostError(clean(request.environ.get("HTTP_HOST", host), MAX_SHOWN))
 

@@ -14,13 +14,8 @@ _SAFE_FOR_LOGS = re.compile(r"[\x21-\x7e]{1,128}")
 
 
 def init_app(app: Flask) -> None:
-    """Create the request ID, with the request state, before any other hook runs."""
-    app.before_request(_create_request_state)
+    """Add the request ID to each response."""
     app.after_request(_set_header)
-
-
-def _create_request_state() -> None:
-    request_state()
 
 
 def _set_header(response: Response) -> Response:

@@ -1,16 +1,18 @@
 """The typed state of the current request, and access to it without Flask's proxies.
 
-Each attribute access through the proxies `request` and `g` takes 0.25 µs. Callers get the object once instead.
+Each attribute access through the proxy `request` takes 0.25 µs. Callers get the object once instead.
 """
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from io import BytesIO
+from typing import IO, Any, NamedTuple
 from uuid import UUID
+from wsgiref.types import WSGIEnvironment
 
-from flask import Request, current_app, g, request
+from flask import Request, current_app, request
 from werkzeug.exceptions import HTTPException
 
 from project.domain.attempts import NewAttempt, new_id
@@ -18,6 +20,9 @@ from project.domain.registration import Account, Role
 from project.exporters.translations import Translations
 from project.server import RECEIVED
 from project.spool import Intent
+
+MAX_BODY = 16 * 1024
+"""Maximum size of a request body in bytes. A larger one is refused with 413 and recorded as an attempt."""
 
 
 class Arrival(NamedTuple):
@@ -75,16 +80,28 @@ class RequestState:
         return self.sees_everything or (self.reader is not None and self.reader.id == attempt_id)
 
 
-def request_state() -> RequestState:
-    """Return the state of the current request. The first call creates it."""
-    context = vars(_current_g())
-    state: RequestState | None = context.get("request_state")
-    if state is None:
+class ServiceRequest(Request):
+    """A request with its state.
+
+    Uploaded files stay in memory, because a disk write may block forever.
+    """
+
+    max_content_length: int | None = MAX_BODY
+
+    def __init__(self, environ: WSGIEnvironment, populate_request: bool = True, shallow: bool = False) -> None:
+        super().__init__(environ, populate_request, shallow)
         now = time.monotonic()
-        started = current_request().environ.get(RECEIVED, now)
+        started = environ.get(RECEIVED, now)
         arrival = Arrival(started, now - started, datetime.now(UTC) - timedelta(seconds=now - started))
-        context["request_state"] = state = RequestState(request_id=new_id(arrival.received_at), arrival=arrival)
-    return state
+        self.state = RequestState(request_id=new_id(arrival.received_at), arrival=arrival)
+
+    def _get_file_stream(self, *_: object, **__: object) -> IO[bytes]:
+        return BytesIO()
+
+
+def request_state() -> RequestState:
+    """Return the state of the current request."""
+    return current_request().state
 
 
 def requested_endpoint() -> str | None:
@@ -99,6 +116,5 @@ def requested_endpoint() -> str | None:
     return endpoint
 
 
-_current_g: Callable[[], Any] = g._get_current_object
-current_request: Callable[[], Request] = request._get_current_object  # type: ignore[attr-defined]
+current_request: Callable[[], ServiceRequest] = request._get_current_object  # type: ignore[attr-defined]
 """Returns the current request object instead of Flask's proxy."""

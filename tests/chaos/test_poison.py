@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from project import MAX_BODY
+from project.http.request_state import MAX_BODY
 from project.server import HARD_BODY_LIMIT
 from tests.builders import ADDRESS
 from tests.chaos.invariants import check

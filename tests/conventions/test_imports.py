@@ -40,6 +40,10 @@ def test_modules_with_deadlines_are_found() -> None:
     assert names <= {path.name for path in TIMERS}
 
 
+def test_nothing_uses_the_session_of_flask_sqlalchemy_which_is_never_closed() -> None:
+    assert not [path for path in PROJECT.rglob("*.py") if "db.session" in set(_names(path.read_text()))]
+
+
 def _names(source: str) -> Iterator[str]:
     """Yield the last two parts of every name that a module imports or uses.
 

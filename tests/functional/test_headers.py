@@ -86,6 +86,19 @@ def test_responses_are_not_cacheable(client: FlaskClient, request_: str) -> None
     assert response.headers["Cache-Control"] == "no-store"
 
 
+def test_requests_within_one_application_context_have_different_ids(client: FlaskClient) -> None:
+    with client.application.app_context():
+        answers = [client.get("/livez") for _ in range(2)]
+
+    assert len({answer.headers["X-Request-Id"] for answer in answers}) == 2
+
+
+def test_an_upgrade_to_websocket_is_ignored(client: FlaskClient) -> None:
+    response = client.get("/livez", headers={"Connection": "Upgrade", "Upgrade": "websocket"})
+
+    assert response.status_code == 200
+
+
 def test_only_static_files_are_cacheable(client: FlaskClient) -> None:
     response = ask(client, "script")
 
