@@ -7,8 +7,7 @@ calls, so that the callback can bound connect, execute, commit and rollback.
 import select
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 
 import psycopg2
 from psycopg2 import extensions
@@ -63,15 +62,10 @@ class deadline:  # noqa: N801 - a context manager reads like a verb
         _thread_deadline.at = self._outer
 
 
-@contextmanager
-def reserve(seconds: float) -> Iterator[None]:
+def reserve(seconds: float) -> AbstractContextManager[None]:
     """Make the deadline `seconds` earlier in the block, but take a quarter of the rest at most."""
     left = remaining()
-    if left is None:
-        yield
-    else:
-        with deadline(left - min(seconds, max(0.0, left) / 4)):
-            yield
+    return nullcontext() if left is None else deadline(left - min(seconds, max(0.0, left) / 4))
 
 
 def remaining() -> float | None:

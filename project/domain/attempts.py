@@ -111,7 +111,8 @@ class NewAttempt:
         because auditors may see them.
         """
         self.sent = {
-            clean(name, 40): _stored(name, value, region) for name, value in list(body.items())[:MAX_STORED_FIELDS]
+            name if name in FIELDS else clean(name, 40): _stored(name, value, region)
+            for name, value in list(body.items())[:MAX_STORED_FIELDS]
         }
 
 

@@ -13,10 +13,8 @@ EARLIEST = date(1900, 1, 1)
 _MIDNIGHT = r"(?:[T ]0?0:00(?::00(?:[.,]0{1,9})?)?Z?)?"
 """Matches the midnight that .NET, 1C, pandas and JavaScript append to a date. UTC offsets are refused: they may change
 the day."""
-_FORMS = (
-    re.compile(r"(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})" + _MIDNIGHT),
-    re.compile(r"(?P<day>[0-9]{1,2})\.(?P<month>[0-9]{1,2})\.(?P<year>[0-9]{4})" + _MIDNIGHT),
-)
+_ISO_FORM = re.compile(r"(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})" + _MIDNIGHT)
+_DOTTED_FORM = re.compile(r"(?P<day>[0-9]{1,2})\.(?P<month>[0-9]{1,2})\.(?P<year>[0-9]{4})" + _MIDNIGHT)
 _OTHER_FORMS = {
     "slashes": re.compile(r"\d{1,4}/\d{1,2}/\d{1,4}.*"),
     "short_year": re.compile(r"\d{1,2}[.-]\d{1,2}[.-]\d{2}"),
@@ -30,7 +28,7 @@ def parse_birth_date(text: str, today: date) -> date:
     typed = trim(text)
     if not typed.isascii():
         typed = without_formats(typed)  # browsers put direction marks around the parts of a date
-    match = next(filter(None, (form.fullmatch(typed) for form in _FORMS)), None)
+    match = _ISO_FORM.fullmatch(typed) or _DOTTED_FORM.fullmatch(typed)
     if match is None:
         variant = next((name for name, form in _OTHER_FORMS.items() if form.fullmatch(typed)), "")
         raise RuleError("invalid_date", variant)

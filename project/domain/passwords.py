@@ -15,8 +15,6 @@ from project.domain.text import trim
 
 ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 """32 symbols without look-alikes (no l, o, 0, 1): five bits each."""
-_LETTERS = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", ALPHABET.encode())
-"""Maps the base32 alphabet (RFC 4648, 6) to ALPHABET. 35 bytes give 56 symbols without padding."""
 SYMBOL_COUNT = 26
 """Number of symbols of a generated password. 26 symbols are 130 bits: NIST SP 800-63B (5.1.2.2) requires 112 for a
 secret with a fast hash, ASVS 5.0.0 (11.5.1) requires 128."""
@@ -156,7 +154,8 @@ def _spellings(password: str) -> Iterator[str]:
 
 
 def _symbols(digest: bytes) -> str:
-    return base64.b32encode(b"\0\0\0" + digest).translate(_LETTERS).decode()[: -SYMBOL_COUNT - 1 : -1]
+    number = int.from_bytes(digest, "big")
+    return "".join([ALPHABET[number >> 5 * index & 31] for index in range(SYMBOL_COUNT)])
 
 
 def _group_symbols(symbols: str) -> str:

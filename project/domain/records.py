@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -42,15 +42,15 @@ class AttemptRecord:
         """Return the record that applies if this process dies before it responds."""
         return cls(attempt=attempt, status=0, answered=None, code=INTERRUPTED, via=RECOVERED)
 
-    def masked(self) -> "AttemptRecord":
-        """Return the record with all contact data masked, for the spool."""
-        sent, errors = mask_fields(self.attempt.sent), mask_errors(self.errors)
-        if sent == self.attempt.sent and errors == self.errors:  # usually; a copy takes longer than comparing
-            return self
-        return replace(self, attempt=replace(self.attempt, sent=sent), errors=errors)
-
     def to_line(self) -> str:
-        """Serialize the record as a line of the spool."""
+        """Serialize the record for PostgreSQL."""
+        return self._serialize(self.attempt.sent, self.errors)
+
+    def to_masked_line(self) -> str:
+        """Serialize the record as a line of the spool, with all contact data masked."""
+        return self._serialize(mask_fields(self.attempt.sent), mask_errors(self.errors))
+
+    def _serialize(self, sent: Mapping[str, str], errors: tuple[FieldError, ...]) -> str:
         attempt = self.attempt
         values = {
             "id": str(attempt.id),
@@ -58,7 +58,7 @@ class AttemptRecord:
             "status": self.status,
             "answered": self.answered,
             "code": self.code,
-            "errors": [error.as_json() for error in self.errors],
+            "errors": [error.as_json() for error in errors],
             "duration_ms": self.duration_ms,
             "via": self.via,
             "method": attempt.method,
@@ -67,7 +67,7 @@ class AttemptRecord:
             "user_agent": attempt.user_agent,
             "client_request_id": attempt.client_request_id,
             "key_hash": attempt.key_hash and attempt.key_hash.hex(),
-            "sent": dict(attempt.sent),
+            "sent": dict(sent),
         }
         return to_json(values)
 

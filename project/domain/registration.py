@@ -109,7 +109,6 @@ class Credentials:
 class Decision:
     """The result of the SQL function useradd_many() for an attempt."""
 
-    status: int
     code: str
     taken_fields: tuple[str, ...]
     """The identifiers that belong to another user: `username`, `phone`, `email`."""

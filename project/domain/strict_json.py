@@ -38,9 +38,7 @@ def parse_object(body: bytes, *, has_content_length: bool = False) -> dict[str, 
     if not text.strip():
         raise RefusalError("malformed_json", "empty")
     try:
-        parsed = json.loads(
-            text, object_pairs_hook=_reject_repeated_keys, parse_constant=_parse_finite, parse_float=_parse_finite
-        )
+        parsed = _decoder.decode(text)
     except json.JSONDecodeError as error:
         raise syntax_error(text, error, has_content_length=has_content_length) from None
     except RecursionError:
@@ -140,3 +138,8 @@ def _parse_finite(digits: str) -> float:
     if not math.isfinite(number):
         raise RefusalError("malformed_json", "number")
     return number
+
+
+_decoder = json.JSONDecoder(
+    object_pairs_hook=_reject_repeated_keys, parse_constant=_parse_finite, parse_float=_parse_finite
+)

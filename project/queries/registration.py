@@ -15,8 +15,7 @@ from project.domain.usernames import fold
 
 _USERADD = PreparedStatement(
     "useradd_many",
-    "select status, code, clashes, kid, user_id, name, username, phone, email, birth_date, created_at"
-    " from useradd_many({})",
+    "select code, clashes, kid, user_id, name, username, phone, email, birth_date, created_at from useradd_many({})",
     arguments=1,
 )
 _USER = tuple(field.name for field in fields(User))
@@ -102,13 +101,12 @@ def useradd_member(
         ("phone", new_user.phone),
         ("email", email_folded),
     }
-    return Member(to_json(arguments), frozenset(claim for claim in claims if claim[1] is not None))
+    return Member(to_json(arguments), frozenset([claim for claim in claims if claim[1] is not None]))
 
 
 def _decision(row: Row) -> Decision:
-    status, code, clashes, kid, *user = row
+    code, clashes, kid, *user = row
     return Decision(
-        status=status,
         code=code,
         taken_fields=tuple(clashes or ()),
         kid=kid,

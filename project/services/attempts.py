@@ -13,7 +13,7 @@ from typing import Concatenate, ParamSpec
 from sqlalchemy import Connection
 
 from project.database import Database, QueryError, deadline, remaining, reserve
-from project.domain.attempts import NewAttempt
+from project.domain.attempts import NewAttempt, mask_errors
 from project.domain.errors import (
     UNAVAILABLE_ERRORS,
     ClocksDifferError,
@@ -55,7 +55,7 @@ def write_intent(spool: Spool, attempt: NewAttempt) -> Intent | None:
 
     Spool.clear_intent() deletes it.
     """
-    return spool.write_intent(AttemptRecord.interrupted(attempt).masked().to_line())
+    return spool.write_intent(AttemptRecord.interrupted(attempt).to_masked_line())
 
 
 def record(
@@ -181,10 +181,10 @@ def _try_insert(database: Database, attempt_record: AttemptRecord) -> bool:
 
 
 def _try_spool(spool: Spool, attempt_record: AttemptRecord) -> bool:
-    attempt_record, left = attempt_record.masked(), remaining()
+    left = remaining()
     timeout_s = APPEND_TIMEOUT_S if left is None else max(0.0, left) + DISK_OVERTIME_S
     try:
-        spool.append(replace(attempt_record, via=SPOOL).to_line(), timeout_s)
+        spool.append(replace(attempt_record, via=SPOOL).to_masked_line(), timeout_s)
     except SpoolError as error:
         log.error(  # noqa: TRY400 - the cause says more than a traceback
             "attempt not recorded",
@@ -192,7 +192,7 @@ def _try_spool(spool: Spool, attempt_record: AttemptRecord) -> bool:
                 "attempt_id": str(attempt_record.attempt.id),
                 "status": attempt_record.status,
                 "code": attempt_record.code,
-                "errors": [{"field": one.field, "code": one.code} for one in attempt_record.errors],
+                "errors": [{"field": one.field, "code": one.code} for one in mask_errors(attempt_record.errors)],
                 "cause": str(error),
             },
         )
