@@ -18,7 +18,8 @@ _DOTTED_FORM = re.compile(r"(?P<day>[0-9]{1,2})\.(?P<month>[0-9]{1,2})\.(?P<year
 _OTHER_FORMS = {
     "slashes": re.compile(r"\d{1,4}/\d{1,2}/\d{1,4}.*"),
     "short_year": re.compile(r"\d{1,2}[.-]\d{1,2}[.-]\d{2}"),
-    "time": re.compile(r"(?:\d{4}-\d{2}-\d{2}|\d{1,2}\.\d{1,2}\.\d{4})[T ].*\d.*"),
+    # Linear: `.*\d.*` would be tried from every digit before a line break.
+    "time": re.compile(r"(?:\d{4}-\d{2}-\d{2}|\d{1,2}\.\d{1,2}\.\d{4})[T ]\D*\d(?s:.*)"),
 }
 """Variant of the error `invalid_date` -> pattern of the refused format that its message explains."""
 

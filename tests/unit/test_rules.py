@@ -479,6 +479,14 @@ def test_an_invalid_value_is_reported_with_its_code_and_variant(field: str, text
     assert (caught.value.code, caught.value.variant) == (code, variant)
 
 
+def test_many_digits_after_a_date_are_taken_for_a_time_whatever_follows_them() -> None:
+    """A pattern that ends at the line break would be tried from every digit."""
+    with pytest.raises(RuleError) as caught:
+        RULES["birth_date"]("1990-12-31 " + "1" * 16_000 + "\nx")
+
+    assert (caught.value.code, caught.value.variant) == ("invalid_date", "time")
+
+
 def test_a_forbidden_character_is_reported_with_its_position_and_code_point() -> None:
     with pytest.raises(RuleError) as caught:
         check_characters("ab\u202ec")
