@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Concatenate, ParamSpec
+from typing import Concatenate, NamedTuple, ParamSpec
 
 from sqlalchemy import Connection
 
@@ -41,8 +41,9 @@ deadline."""
 BATCH_LOCK_TIMEOUT_S = 0.2
 """Seconds for which a batch waits for a lock, usually of an attempt whose transaction is open. After that, the batch is
 halved to find the attempt."""
-POSTPONE_S = 10
-"""Seconds after which the insertion of a record that timed out is retried."""
+POSTPONE_S, MAX_POSTPONE_S = 1, 10
+"""Seconds after which the insertion of a record that timed out is retried: at first, doubled by each timeout, and at
+most. Usually the lock that it waited for is soon released."""
 PRUNE_BATCH, PURGE_BATCH = 500, 1000
 """Maximum numbers of attempts and of idempotency keys deleted in one transaction."""
 MASK_BATCH = 500
@@ -200,6 +201,15 @@ def _try_spool(spool: Spool, attempt_record: AttemptRecord) -> bool:
     return True
 
 
+class Postponement(NamedTuple):
+    """The next try to insert a record."""
+
+    retry_at: float
+    """Its time by time.monotonic()."""
+    seconds: float
+    """The pause before it."""
+
+
 class Delivery:
     """Inserts spooled records into PostgreSQL.
 
@@ -209,8 +219,8 @@ class Delivery:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._size = DRAIN_BATCH
-        self._retry_at: dict[str, float] = {}
-        """Postponed record -> time of its next try by time.monotonic()."""
+        self._postponed: dict[str, Postponement] = {}
+        """Postponed record -> its next try."""
         self._unwritten: list[str] = []
         """The records of the last batch, if PostgreSQL answered that it cannot write."""
 
@@ -242,13 +252,14 @@ class Delivery:
 
     def _deliver(self, records: list[str]) -> Undelivered:
         now = time.monotonic()
-        waiting = [record for record in records if self._retry_at.get(record, 0) > now]
-        again = [record for record in records if 0 < self._retry_at.get(record, 0) <= now]
-        undelivered = [self._insert_all([record for record in records if record not in self._retry_at])]
+        postponed = [record for record in records if record in self._postponed]
+        waiting = [record for record in postponed if self._postponed[record].retry_at > now]
+        again = [record for record in postponed if self._postponed[record].retry_at <= now]
+        undelivered = [self._insert_all([record for record in records if record not in self._postponed])]
         undelivered += [self._insert_all([record]) for record in again]  # one by one: each may time out again
         rejected = [record for one in undelivered for record in one.rejected]
-        postponed = [record for one in undelivered for record in one.postponed]
-        return Undelivered(rejected, [*waiting, *postponed])
+        timed_out = [record for one in undelivered for record in one.postponed]
+        return Undelivered(rejected, [*waiting, *timed_out])
 
     def _insert_all(self, records: Sequence[str]) -> Undelivered:
         """Insert records in batches. A failure halves the batch size and a success doubles it."""
@@ -266,10 +277,11 @@ class Delivery:
                     continue
                 if isinstance(error, QueryTimeoutError):
                     log.warning("attempt record postponed", extra={"cause": error.cause})
-                    self._retry_at[batch[0]] = time.monotonic() + POSTPONE_S
+                    self._postpone(batch[0])
                     postponed.append(batch[0])
                 else:
                     log.exception("attempt record quarantined")
+                    self._postponed.pop(batch[0], None)
                     rejected.append(batch[0])
             records = records[len(batch) :]
         return Undelivered(rejected, postponed)
@@ -281,7 +293,12 @@ class Delivery:
             self._unwritten = list(records)
             raise
         for record in records:
-            self._retry_at.pop(record, None)
+            self._postponed.pop(record, None)
+
+    def _postpone(self, record: str) -> None:
+        earlier = self._postponed.get(record)
+        seconds = min(2 * earlier.seconds, MAX_POSTPONE_S) if earlier else POSTPONE_S
+        self._postponed[record] = Postponement(time.monotonic() + seconds, seconds)
 
 
 def _insert_batch(connection: Connection, records: Sequence[AttemptRecord]) -> None:
