@@ -50,7 +50,7 @@ SAME_ON_EVERY_POSTGRES = (
     "tests/functional/test_tracing.py",
 )
 """Tests of HTTP, processes and other servers: they execute no SQL, or only SQL that other tests execute, too."""
-DURATION = "about 15 minutes on 2 cores, less with more; ./run test --fast takes under a minute"
+DURATION = "about 14 minutes on 2 cores, less with more; ./run test --fast takes under a minute"
 
 
 def test(arguments: Sequence[str]) -> None:

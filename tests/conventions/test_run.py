@@ -225,7 +225,7 @@ def test_test_prints_its_duration_and_what_it_will_install_before_it_starts(
     checks.test([])
 
     printed = capsys.readouterr().err.splitlines()
-    assert "about 15 minutes" in printed[0]
+    assert "about 14 minutes" in printed[0]
     assert printed[2:] == [
         f"== Missing for the tests marked deploy (proxies): nginx; will be installed: touch {program}",
         "== SYSTEM_PACKAGES=0 ./run test installs nothing and skips these tests",
