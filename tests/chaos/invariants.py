@@ -30,6 +30,8 @@ IDLE_S = 6.0
 SHOWN = 5
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+")
 _DIGITS = re.compile(r"(?=(9\d{9}))")
+_RANDOM = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32,}")
+"""Matches an ID or a hash: among 80,000 of each some contain the digits of a phone."""
 _PASSWORD = re.compile(r"[a-km-np-z2-9]{5}(?:-[a-km-np-z2-9]{5,6})+")
 
 
@@ -191,7 +193,8 @@ def _check_no_secrets(postgres: Tables, service: Service, answers: Sequence[Answ
     sources = service.texts() | {str(postgres.log): postgres.log.read_text(errors="replace")}
     sources |= {"table attempts": _dump(postgres, answers)}
     for source, text in sources.items():
-        candidates = {*_EMAIL.findall(text), *_DIGITS.findall(text), *_PASSWORD.findall(text)}
+        numbers = _DIGITS.findall(_RANDOM.sub("", text))
+        candidates = {*_EMAIL.findall(text), *numbers, *_PASSWORD.findall(text)}
         leaked = sorted(candidates & secrets)
         assert not leaked, f"I7: {len(leaked)} secrets in {source}: {leaked[:SHOWN]}"
         own = [secret for secret in service.own_secrets() | {KEY_MARK} if secret in text]

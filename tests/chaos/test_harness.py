@@ -343,6 +343,11 @@ def damageable(template: Postgres) -> Iterator[tuple[Postgres, Service, list[Ans
 
 
 TABLES = ("attempts", "users")
+FULL_PHONE = "update attempts set phone_masked = phone from users where users.username = sent ->> 'username'"
+DIGITS_IN_HASH = (
+    "update attempts set key_hash = decode(lpad(right(phone, 10), 64, 'a'), 'hex') from users where users.username ="
+    " sent ->> 'username'"
+)
 
 
 @pytest.mark.parametrize(
@@ -353,6 +358,7 @@ TABLES = ("attempts", "users")
         ("I2", "delete from users"),
         ("I3", "update users set password_hash = 'hmac-sha256$0$0$0'"),
         ("I7", "update attempts set email_masked = sent ->> 'username' || '@mail.example.org'"),
+        ("I7", FULL_PHONE),
     ],
 )
 def test_each_invariant_detects_damaged_tables(
@@ -368,6 +374,17 @@ def test_each_invariant_detects_damaged_tables(
 
     with pytest.raises(AssertionError, match=invariant):
         check(postgres, service, answers, drain_s=0.2)
+
+
+def test_digits_of_a_phone_within_a_hash_are_no_leak(damageable: tuple[Postgres, Service, list[Answer]]) -> None:
+    postgres, service, answers = damageable
+    for table in TABLES:
+        postgres.execute(f"truncate {table}")
+        postgres.execute(f"insert into {table} overriding system value table {table}_before")
+
+    postgres.execute(DIGITS_IN_HASH)
+
+    check(postgres, service, answers)
 
 
 def test_a_session_that_idles_in_a_transaction_is_detected(
