@@ -140,17 +140,17 @@ class Passwords:
 
 
 def _spellings(password: str) -> Iterator[str]:
-    """Yield a password as it was sent and, if that differs, normalized.
+    """Yield a password as it was sent and, if that differs, in normalized form.
 
-    A generated password is normalized to lower case with dashes between the groups, so that it may be typed with other
-    separators. Any other password is normalized by removing surrounding blanks.
+    The normalized form of a generated password is lower case, with dashes between groups: letter case and separators
+    are ignored. That of any other password has no surrounding blanks.
     """
     yield password
     symbols = "".join(filter(str.isalnum, unicodedata.normalize("NFKC", password).lower()))
     is_generated = len(symbols) == SYMBOL_COUNT and set(symbols) <= set(ALPHABET)
-    meant = _group_symbols(symbols) if is_generated else trim(password)
-    if meant != password:
-        yield meant
+    normalized = _group_symbols(symbols) if is_generated else trim(password)
+    if normalized != password:
+        yield normalized
 
 
 def _symbols(digest: bytes) -> str:

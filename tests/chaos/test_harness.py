@@ -350,6 +350,13 @@ DIGITS_IN_HASH = (
 )
 
 
+def _restore_tables(postgres: Postgres) -> None:
+    """Undo the damage of other tests."""
+    for table in TABLES:
+        postgres.execute(f"truncate {table}")
+        postgres.execute(f"insert into {table} overriding system value table {table}_before")
+
+
 @pytest.mark.parametrize(
     ("invariant", "damage"),
     [
@@ -365,9 +372,7 @@ def test_each_invariant_detects_damaged_tables(
     damageable: tuple[Postgres, Service, list[Answer]], invariant: str, damage: str
 ) -> None:
     postgres, service, answers = damageable
-    for table in TABLES:
-        postgres.execute(f"truncate {table}")
-        postgres.execute(f"insert into {table} overriding system value table {table}_before")
+    _restore_tables(postgres)
     check(postgres, service, answers)
 
     postgres.execute(damage)
@@ -378,9 +383,7 @@ def test_each_invariant_detects_damaged_tables(
 
 def test_digits_of_a_phone_within_a_hash_are_no_leak(damageable: tuple[Postgres, Service, list[Answer]]) -> None:
     postgres, service, answers = damageable
-    for table in TABLES:
-        postgres.execute(f"truncate {table}")
-        postgres.execute(f"insert into {table} overriding system value table {table}_before")
+    _restore_tables(postgres)
 
     postgres.execute(DIGITS_IN_HASH)
 
