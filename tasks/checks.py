@@ -28,9 +28,11 @@ PASSED_VARIABLES = (
     "HYPOTHESIS_",
 )
 """Prefixes of the environment variables that are passed to tests. No setting of the service has such a prefix."""
-# All tests of a file run in one process, because some read what others have written.
-ON_ALL_CORES = ("--numprocesses=auto", "--dist=loadfile")
-WAITING_TESTS = (f"--numprocesses={(os.cpu_count() or 1) + 1}", "--dist=loadfile")
+# All tests of a file run in one process, because some read what others have written. A process that a test ends, e.g.
+# because it hangs, is not replaced: that would repeat the test.
+PARALLEL = ("--dist=loadfile", "--max-worker-restart=0")
+ON_ALL_CORES = ("--numprocesses=auto", *PARALLEL)
+WAITING_TESTS = (f"--numprocesses={(os.cpu_count() or 1) + 1}", *PARALLEL)
 """More processes than cores, for tests that wait rather than compute."""
 SAME_ON_EVERY_POSTGRES = (
     "tests/integration/test_bench.py",

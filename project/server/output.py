@@ -12,7 +12,8 @@ from typing import TextIO
 
 BLOCKED_S = 0.1
 """Seconds after which a blocked write is interrupted: another process may have filled the pipe in between."""
-
+ATTEMPTS = 3
+"""Maximum number of attempts to write a text: on a busy machine, a write may be interrupted before it has begun."""
 
 _is_writing = False
 
@@ -40,7 +41,7 @@ class NonBlockingStream:
             self._stream.write(text)
             return
         self._dropped += 1
-        with suppress(OSError, ValueError, _BlockedError):  # closed, full, without a reader
+        with suppress(OSError, ValueError):  # closed, without a reader
             data = text.encode(self._stream.encoding or "utf-8", "backslashreplace")
             if _write(self._stream.fileno(), data) == len(data):
                 self._dropped = 0
@@ -77,6 +78,14 @@ def _is_main_thread() -> bool:
 
 
 def _write(descriptor: int, data: bytes) -> int:
+    """Return the number of bytes that were written without blocking."""
+    for _ in range(ATTEMPTS):
+        with suppress(_BlockedError):
+            return _write_once(descriptor, data)
+    return 0
+
+
+def _write_once(descriptor: int, data: bytes) -> int:
     poller = select.poll()
     poller.register(descriptor, select.POLLOUT)
     if not poller.poll(0):

@@ -5,12 +5,14 @@ import random
 import shutil
 import signal
 import socket
+import subprocess
+import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -18,6 +20,8 @@ HOST = "127.0.0.1"
 PORTS = range(20000, 32768)
 """Below the ephemeral ports: no outgoing connection takes a port while its server is stopped."""
 GONE = frozenset("ZX")
+LIMIT_S = 120.0
+"""Maximum duration of a program that a test starts."""
 
 
 def find_program(name: str) -> str | None:
@@ -36,6 +40,27 @@ def free_port() -> int:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((HOST, port))
             return port
+
+
+@contextmanager
+def started(command: Sequence[str | Path], **options: Any) -> Iterator[subprocess.Popen[Any]]:
+    """Start a program in its own session; kill its processes after the block or LIMIT_S.
+
+    Otherwise a test that fails, or that reads output which never comes, would wait forever.
+    """
+    with subprocess.Popen(command, start_new_session=True, **options) as process:
+        limit = threading.Timer(LIMIT_S, _kill_group, [process.pid])
+        limit.start()
+        try:
+            yield process
+        finally:
+            limit.cancel()
+            _kill_group(process.pid)
+
+
+def _kill_group(leader: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 def state(pid: int) -> str:

@@ -5,7 +5,6 @@ import os
 import pty
 import re
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,7 +16,7 @@ from typing import TextIO
 import pytest
 
 from tests.chaos.load import Client
-from tests.chaos.processes import HOST, free_port
+from tests.chaos.processes import HOST, eventually, free_port, started
 from tests.conftest import ROOT
 
 
@@ -28,26 +27,25 @@ def test_the_demo_shows_its_own_data_and_removes_them_at_the_end(tmp_path: Path)
     settings = {"TMPDIR": str(tmp_path), "PORT": str(port), "WORKERS": "1", "LANG": "C", "HOST": HOST}
     ours, theirs = pty.openpty()
     with (
-        subprocess.Popen(
+        started(
             [sys.executable, "-m", "tasks", "demo"],
             env={"PATH": os.environ["PATH"], "DATABASE_URL": "postgresql://nobody@192.0.2.1/mine", **settings},
             cwd=ROOT,
             stdout=theirs,
             stderr=theirs,
-            start_new_session=True,
         ) as process,
         os.fdopen(ours, encoding="utf-8", errors="replace") as terminal,
     ):
         os.close(theirs)
-        greeting = "".join(takewhile(lambda line: "curl" not in line, terminal))
+        greeting = "".join(takewhile(lambda line: "curl" not in line, _lines(terminal)))
         credentials = re.search(r"Log in as (\S+) with the password (\S+)", greeting)
         assert credentials, greeting
         client = Client(SimpleNamespace(host=HOST, port=port))
-        assert client.log_in(*credentials.groups())
+        eventually(lambda: client.log_in(*credentials.groups()), 60, "the login fails")
         totals = json.loads(client.get("/api/v1/stats/")[1])
         client.close()
         os.killpg(process.pid, signal.SIGINT)
-        output = "".join(_rest_of(terminal))
+        output = "".join(_lines(terminal))
         process.wait(60)
 
     assert "useradd is ready." in greeting
@@ -59,6 +57,7 @@ def test_the_demo_shows_its_own_data_and_removes_them_at_the_end(tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
-def _rest_of(terminal: TextIO) -> Iterator[str]:
+def _lines(terminal: TextIO) -> Iterator[str]:
     with suppress(OSError):  # EIO: nobody has the other end open any more
-        yield from terminal
+        for line in terminal:  # noqa: UP028 - `yield from` would close the terminal with this generator
+            yield line

@@ -23,7 +23,7 @@ from project.cli.startup import StartReports
 from project.contract.schemas import user_add_schema
 from project.runtime import Runtime
 from project.spool import Spool, SpoolError
-from tests.chaos.processes import HOST, free_port
+from tests.chaos.processes import HOST, free_port, started
 from tests.conftest import ROOT, administer
 
 pytestmark = pytest.mark.slow  # starts processes
@@ -65,7 +65,7 @@ def start(url: str, folder: Path, *arguments: str) -> subprocess.CompletedProces
 def serve(url: str, folder: Path, *arguments: str, seconds: float = 0, **settings: str) -> tuple[str, str]:
     """Start an instance on a terminal, stop it after its greeting; return greeting and log."""
     ours, theirs = pty.openpty()
-    with subprocess.Popen(
+    with started(
         [sys.executable, ROOT / "wsgi.py", *arguments],
         env=environment(url, folder, **settings),
         cwd=folder,
@@ -198,7 +198,7 @@ def test_elsewhere_than_on_a_terminal_the_greeting_is_a_line_of_the_log(
     make_database: MakeDatabase, tmp_path: Path
 ) -> None:
     settings = environment(make_database(""), tmp_path)
-    with subprocess.Popen(
+    with started(
         [sys.executable, ROOT / "wsgi.py", "--migrate"],
         env=settings,
         stdout=subprocess.PIPE,
@@ -216,12 +216,11 @@ def test_elsewhere_than_on_a_terminal_the_greeting_is_a_line_of_the_log(
 def test_ctrl_c_ends_the_line_of_the_terminal(make_database: MakeDatabase, tmp_path: Path) -> None:
     """A terminal prints ^C, and the log continues on a new line."""
     ours, theirs = pty.openpty()
-    with subprocess.Popen(
+    with started(
         [sys.executable, ROOT / "wsgi.py", "--migrate"],
         env=environment(make_database(""), tmp_path),
         stdout=subprocess.PIPE,
         stderr=theirs,
-        start_new_session=True,
         text=True,
     ) as process:
         os.close(theirs)
@@ -247,7 +246,7 @@ def _read_terminal(terminal: int, until: str) -> str:
 @pytest.mark.slow
 def test_flask_run_prints_its_address_and_uses_the_settings(make_database: MakeDatabase, tmp_path: Path) -> None:
     settings = environment(make_database(""), tmp_path)
-    with subprocess.Popen(
+    with started(
         [sys.executable, "-m", "flask", "run"],
         env=settings,
         cwd=ROOT,

@@ -15,8 +15,9 @@ Pipe = tuple[BinaryIO, TextIO]
 
 @pytest.fixture
 def pipe() -> Iterator[Pipe]:
-    """Both ends of a pipe."""
+    """Both ends of a pipe. Reading does not wait."""
     reader, writer = os.pipe()
+    os.set_blocking(reader, False)
     former = signal.getsignal(signal.SIGALRM)
     with os.fdopen(reader, "rb", buffering=0) as read_end, os.fdopen(writer, "w", encoding="latin-1") as write_end:
         yield read_end, write_end
@@ -46,6 +47,23 @@ def test_a_text_that_the_encoding_lacks_is_escaped(pipe: Pipe) -> None:
     NonBlockingStream(pipe[1]).write("Ж\n")
 
     assert pipe[0].read(100) == b"\\u0416\n"
+
+
+def test_a_line_is_written_even_if_a_busy_machine_delays_it_beyond_the_limit(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = NonBlockingStream(pipe[1])
+    alarms = iter([True])
+
+    def expire_once(which: int, seconds: float) -> None:
+        if seconds and next(alarms, False):
+            signal.raise_signal(signal.SIGALRM)
+
+    monkeypatch.setattr(signal, "setitimer", expire_once)
+
+    stream.write("ready\n")
+
+    assert (pipe[0].read(100), _dropped(stream)) == (b"ready\n", 0)
 
 
 def test_a_pipe_without_a_reader_does_no_harm(pipe: Pipe) -> None:
