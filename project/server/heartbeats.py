@@ -6,6 +6,8 @@ CHECK_EVERY_S = 1.0
 """Seconds between checks. A round of an event loop takes at most one second, even if all threads are busy."""
 HUNG_CHECKS = 30
 """Number of checks without a round of its event loop after which a worker counts as hanging."""
+START_CHECKS = 120
+"""The same for the first round of a worker, which starts its threads and opens its spool before it."""
 
 
 class Heartbeats:
@@ -24,15 +26,19 @@ class Heartbeats:
         self._rounds[worker] += 1
 
     def start(self, worker: int) -> None:
-        """Reset the counters of a worker whose process is new. It is checked after its first round."""
+        """Reset the counters of a worker whose process is new."""
         self._rounds[worker] = self._seen[worker] = self._missed[worker] = 0
 
     def find_hung(self) -> list[int]:
-        """Check all workers, once per CHECK_EVERY_S; return those without a round for HUNG_CHECKS.
+        """Check all workers, once per CHECK_EVERY_S; return those that hang.
 
-        A worker that continues to hang is returned again after each further HUNG_CHECKS checks.
+        They have made no round for HUNG_CHECKS, or no first round for START_CHECKS. A worker that continues to hang is returned again after as many further checks.
         """
-        for worker, rounds in enumerate(self._rounds):
-            self._missed[worker] = self._missed[worker] + 1 if rounds and rounds == self._seen[worker] else 0
-            self._seen[worker] = rounds
-        return [worker for worker, missed in enumerate(self._missed) if missed and missed % HUNG_CHECKS == 0]
+        return [worker for worker in range(len(self._seen)) if self._hangs(worker)]
+
+    def _hangs(self, worker: int) -> bool:
+        rounds = self._rounds[worker]
+        self._missed[worker] = self._missed[worker] + 1 if rounds == self._seen[worker] else 0
+        self._seen[worker] = rounds
+        missed = self._missed[worker]
+        return missed > 0 and missed % (HUNG_CHECKS if rounds else START_CHECKS) == 0
