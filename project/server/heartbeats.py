@@ -32,7 +32,8 @@ class Heartbeats:
     def find_hung(self) -> list[int]:
         """Check all workers, once per CHECK_EVERY_S; return those that hang.
 
-        They have made no round for HUNG_CHECKS, or no first round for START_CHECKS. A worker that continues to hang is returned again after as many further checks.
+        They have made no round for HUNG_CHECKS, or no first round for START_CHECKS. A worker that continues to hang is
+        returned again after as many further checks.
         """
         return [worker for worker in range(len(self._seen)) if self._hangs(worker)]
 
