@@ -8,7 +8,7 @@ from project.server.heartbeats import Heartbeats
 
 @pytest.fixture
 def beating(monkeypatch: pytest.MonkeyPatch) -> Heartbeats:
-    """Heartbeats of two workers, of which the first serves. Two missed checks mean a hang, five at the start."""
+    """Heartbeats of two workers, of which the first serves."""
     monkeypatch.setattr(heartbeats, "HUNG_CHECKS", 2)
     monkeypatch.setattr(heartbeats, "START_CHECKS", 5)
     beating = Heartbeats(2)
