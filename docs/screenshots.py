@@ -38,8 +38,8 @@ from project.domain.users import UserFilter  # noqa: E402
 from project.embedded import ensure  # noqa: E402
 from project.runtime import get_runtime  # noqa: E402
 from project.services import registration  # noqa: E402
-from project.services.api_keys import issue  # noqa: E402
-from project.services.users import block, find_many, grant  # noqa: E402
+from project.services.api_keys import issue_key  # noqa: E402
+from project.services.users import block_user, find_users, grant_role  # noqa: E402
 
 IMAGES = ROOT / "docs" / "images"
 POLL_MS = 10_000
@@ -84,7 +84,7 @@ PAGES = {
     "service-state": "/state/",
 }
 ERRORS = {
-    "unavailable": ("project.services.login.find", DatabaseUnavailableError),
+    "unavailable": ("project.services.login.find_account", DatabaseUnavailableError),
     "overloaded": ("project.services.reports.build_report", OverloadedError),
     "too-broad": ("project.services.reports.build_report", SearchTooBroadError),
     "too-many": ("project.services.reports.build_report", TooManyRequests),
@@ -267,15 +267,15 @@ def all_pages(browser: Browser, address: str, password: str, folder: Path) -> No
 def admin_pages(app: Flask, browser: Browser, address: str, reader: Credentials, folder: Path) -> None:
     """Make the reader an administrator, create users and take the admin pages."""
     with app.app_context():
-        grant(get_runtime().database, reader.user.id, Role.ADMINISTRATOR, None)
+        grant_role(get_runtime().database, reader.user.id, Role.ADMINISTRATOR, None)
         for attempt, body in sample.users(12):
             registration.register(
                 get_runtime().database, get_runtime().passwords, attempt, new_key(), user_add_schema("RU").load(body)
             )
-        issue(get_runtime().database, "Витрина магазина", reader.user.id)
-        users = find_many(get_runtime().database, UserFilter(role=Role.USER), "RU", 3, None)[0]
-        block(get_runtime().database, users[1].id, reader.user.id)
-        grant(get_runtime().database, users[2].id, Role.AUDITOR, reader.user.id)
+        issue_key(get_runtime().database, "Витрина магазина", reader.user.id)
+        users = find_users(get_runtime().database, UserFilter(role=Role.USER), "RU", 3, None)[0]
+        block_user(get_runtime().database, users[1].id, reader.user.id)
+        grant_role(get_runtime().database, users[2].id, Role.AUDITOR, reader.user.id)
     with opened(browser, address, reader.password) as page:
         links = {
             "user": first_of(page, "/admin/users/"),

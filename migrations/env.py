@@ -10,7 +10,7 @@ from flask import current_app
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from project.database import deadline, errors, remaining
+from project.database import deadline, errors, remaining_seconds
 from project.domain.errors import DatabaseUnavailableError
 from project.embedded import EmbeddedPostgresError
 
@@ -54,13 +54,13 @@ def _start_embedded_postgres() -> None:
 def _explained(error: DBAPIError) -> CommandError:
     """Return the error that Flask-Migrate shows in one line: PostgreSQL's own sentence, without data of rows."""
     if errors.is_unavailable(error):
-        return CommandError(f"PostgreSQL is unavailable: {errors.cause(error)}")
+        return CommandError(f"PostgreSQL is unavailable: {errors.describe(error)}")
     message = getattr(getattr(error.orig, "diag", None), "message_primary", None)
-    return CommandError(message or errors.cause(error))
+    return CommandError(message or errors.describe(error))
 
 
 def _outage(error: DBAPIError) -> Exception:
-    return DatabaseUnavailableError(errors.cause(error)) if errors.is_unavailable(error) else error
+    return DatabaseUnavailableError(errors.describe(error)) if errors.is_unavailable(error) else error
 
 
 def run_once() -> None:
@@ -88,7 +88,7 @@ def _lock(connection: Connection) -> None:
     """Wait until no other instance migrates. Raises CommandError at the deadline."""
     while not connection.scalar(text(f"select pg_try_advisory_lock({MIGRATION_LOCK})")):
         pause = random.uniform(*PAUSE_S)  # noqa: S311 - spreads load, guards nothing
-        if (remaining() or 0) <= pause:
+        if (remaining_seconds() or 0) <= pause:
             message = "another instance is migrating the database"
             raise CommandError(message) from DatabaseUnavailableError(message)
         time.sleep(pause)

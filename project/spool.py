@@ -44,7 +44,7 @@ class Undelivered(NamedTuple):
 Deliver = Callable[[list[str]], Undelivered]
 """Delivers records and returns those that it did not deliver. Raises an error if no delivery is possible now."""
 
-QUOTA = 64 * 1024 * 1024
+QUOTA_BYTES = 64 * 1024 * 1024
 """Maximum size of a folder's records in bytes: about 150,000 attempts."""
 SEGMENT_BYTES = 4 * 1024 * 1024
 """Size after which a segment is closed and the next one is started."""
@@ -110,9 +110,9 @@ class Spool:
     trace: Callable[[str], AbstractContextManager[object]] | None = None
     """Set by tracing: wraps every append in a span."""
 
-    def __init__(self, root: Path, quota: int = QUOTA) -> None:
+    def __init__(self, root: Path, quota_bytes: int = QUOTA_BYTES) -> None:
         self.root = root
-        self._quota = quota
+        self._quota_bytes = quota_bytes
         self._lock = threading.Lock()
         self._own: Folder | None = None
         self._pid = 0
@@ -120,7 +120,7 @@ class Spool:
         self._intents = DiskThread("spool-intents", self._write_or_clear)
         self._check = StuckDetector()
         self._problem: str | None = None
-        self.lost = 0
+        self.lost_records = 0
         """Number of records that this process could not store."""
         self.status = SpoolStatus()
         """Totals of all folders at the last call of check(); zeros before."""
@@ -143,7 +143,7 @@ class Spool:
             with self.trace("spool append") if self.trace else nullcontext():
                 self._append(AppendOperation(record), timeout_s)
         except SpoolError:
-            self.lost += 1
+            self.lost_records += 1
             raise
 
     def write_intent(self, record: str) -> Intent | None:
@@ -180,7 +180,7 @@ class Spool:
         """Used share of this process's quota, 0 to 1. Raises SpoolError if the disk is unusable."""
         if problem := self.problem:
             raise SpoolError(problem)
-        return 0.0 if self._own is None else self._own.size / self._quota
+        return 0.0 if self._own is None else self._own.size / self._quota_bytes
 
     def has_records(self) -> bool:
         """Return whether this process has records to deliver."""
@@ -215,7 +215,7 @@ class Spool:
         for path in _list_folders(self.root):
             folder = None
             with suppress(OSError):  # the records of an unusable folder are kept
-                folder = Folder.claim(path, self._quota)
+                folder = Folder.claim(path, self._quota_bytes)
             if folder is not None:
                 try:
                     drained += folder.drain(deliver)
@@ -273,7 +273,7 @@ class Spool:
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             for number in range(1000):
-                folder = Folder.claim(self.root / f"{number:03}", self._quota)
+                folder = Folder.claim(self.root / f"{number:03}", self._quota_bytes)
                 if folder is not None:
                     return folder
         except OSError as error:
@@ -284,10 +284,10 @@ class Spool:
 class Folder:
     """A folder of the spool that this process owns. Thread-safe; one thread drains at a time."""
 
-    def __init__(self, path: Path, lock: int, quota: int) -> None:
+    def __init__(self, path: Path, lock: int, quota_bytes: int) -> None:
         self._path = path
         self._lock_fd = lock
-        self._quota = quota
+        self._quota_bytes = quota_bytes
         self._lock = threading.Lock()
         self._intents_lock = threading.Lock()
         self._draining = threading.Lock()
@@ -308,13 +308,13 @@ class Folder:
             opened.pop_all()
 
     @classmethod
-    def claim(cls, path: Path, quota: int = QUOTA) -> "Folder | None":
+    def claim(cls, path: Path, quota_bytes: int = QUOTA_BYTES) -> "Folder | None":
         """Lock a folder, creating it if needed; None if another process owns it. Raises OSError."""
         path.mkdir(mode=0o700, exist_ok=True)
         lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return cls(path, lock, quota)
+            return cls(path, lock, quota_bytes)
         except BaseException as error:
             os.close(lock)
             if isinstance(error, BlockingIOError):
@@ -441,7 +441,7 @@ class Folder:
         """Return the segment for a line of `length` bytes. Raises OSError or SpoolError."""
         if self._is_closed:
             raise SpoolError(f"{self._path} was released")
-        if self.size + length > self._quota:
+        if self.size + length > self._quota_bytes:
             raise QuotaError("the spool has reached its quota")
         if self._active is not None and (self._active.size > SEGMENT_BYTES or self._active.is_broken):
             self._seal()

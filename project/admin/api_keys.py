@@ -46,7 +46,7 @@ class KeyForm(ConfirmForm):
 @page_parameters("before")
 def api_keys() -> ResponseReturnValue:
     """List all API keys, newest first, including revoked ones."""
-    rows = service.find_page(get_runtime().read_database.primary, PAGE_SIZE + 1, page_cursor())
+    rows = service.find_keys(get_runtime().read_database.primary, PAGE_SIZE + 1, page_cursor())
     values = {"is_required": get_runtime().config.api_keys_required, "came_from": list_parameters("before")}
     return render_list("admin/api_keys.html", rows, **values)
 
@@ -67,7 +67,7 @@ def create_api_key() -> ResponseReturnValue:
 def _issue_key(name: str, form: KeyForm) -> ResponseReturnValue:
     """Create an API key, and redirect to the page that shows it once."""
     runtime, key = get_runtime(), derivation_key(form)
-    service.issue(runtime.database, name, request_state().account.id, derive_api_key(runtime.passwords, key))
+    service.issue_key(runtime.database, name, request_state().account.id, derive_api_key(runtime.passwords, key))
     return redirect_to_secret(key, name)
 
 
@@ -78,7 +78,7 @@ def _render_new_key() -> ResponseReturnValue | None:
         return None
     key, name = pending
     api_key = derive_api_key(runtime.passwords, key)
-    if not service.is_valid(runtime.database, api_key):
+    if not service.is_valid_key(runtime.database, api_key):
         return None
     title = gettext("New key: %(name)s", name=name)
     return render_secret(title, api_key, url_for("admin.api_keys"), example=True)
@@ -100,10 +100,10 @@ def revoke_api_key(key_id: UUID) -> ResponseReturnValue:
     back_url = url_for("admin.api_keys", **list_parameters("before"))
     form = ConfirmForm(request.form)
     if request.method != "POST" or not is_reauthenticated(form):
-        key = service.find(get_runtime().read_database.primary, key_id)
+        key = service.find_key(get_runtime().read_database.primary, key_id)
         if key is None:
             abort(404)
         return render_confirmation(REVOKE, key.name, back_url, form)
-    name = service.revoke(get_runtime().database, key_id, request_state().account.id)
+    name = service.revoke_key(get_runtime().database, key_id, request_state().account.id)
     flash(REVOKE.done % {"name": name}, "ok")
     return redirect(back_url)

@@ -27,7 +27,7 @@ COLUMNS = ("id", "at", "actor_kind", "actor_id", "actor", "action", "target_id",
 def audit() -> ResponseReturnValue:
     """List the entries of the audit log, newest first, optionally about one user or key."""
     about = _target_id()
-    rows = service.find_page(get_runtime().read_database.primary, PAGE_SIZE + 1, page_cursor(), about)
+    rows = service.find_entries(get_runtime().read_database.primary, PAGE_SIZE + 1, page_cursor(), about)
     filters = {"about": str(about)} if about else {}
     return render_list("admin/audit.html", rows, filters=filters, action_label=action_label, actor_label=actor_label)
 
@@ -39,7 +39,7 @@ def audit_export() -> Response:
     rate_limits.consume_for_reader(rate_limits.EXPORT_LIMIT)
     about, runtime = _target_id(), get_runtime()
     database = runtime.read_database.primary
-    first = service.find_page(database, service.BLOCK_ENTRIES, None, about)  # fails before anything is sent
+    first = service.find_entries(database, service.BLOCK_ENTRIES, None, about)  # fails before anything is sent
     details = {"format": "csv", "file": "audit_log"}
     runtime.activity.add(NewEntry.by_user(Action.DOWNLOADED, request_state().account.id, details=details))
     headers = {"Content-Disposition": 'attachment; filename="useradd_audit_log.csv"'}

@@ -53,7 +53,7 @@ class UploadForm(Form):
 @page_parameters()
 def imports() -> str:
     """List the imports of the last 24 hours."""
-    runs = service.find_all(get_runtime().read_database.primary)
+    runs = service.find_imports(get_runtime().read_database.primary)
     return render_template("admin/imports.html", runs=runs)
 
 
@@ -75,7 +75,7 @@ def new_import() -> ResponseReturnValue:
     name = clean(PurePath(file.filename.replace("\\", "/")).name, MAX_NAME_LENGTH)
     by = request_state().account.id
     ignore_unknown = bool(form.ignore_unknown.data)
-    import_id = service.upload(get_runtime().database, by, name, file.read(), ignore_unknown=ignore_unknown)
+    import_id = service.create_import(get_runtime().database, by, name, file.read(), ignore_unknown=ignore_unknown)
     get_import_runner().wake()
     return redirect(url_for("admin.show_import", import_id=import_id))
 
@@ -97,7 +97,7 @@ def show_import(import_id: UUID) -> ResponseReturnValue:
     if run.state is ImportState.CHECKED:
         if not is_reauthenticated(form):
             return _render_import(run, form), 422
-        service.start(get_runtime().database, get_runtime().passwords, import_id, request_state().account.id)
+        service.start_import(get_runtime().database, get_runtime().passwords, import_id, request_state().account.id)
         get_import_runner().wake()
     return redirect(url_for("admin.show_import", import_id=import_id))
 
@@ -125,7 +125,7 @@ def refused_rows(import_id: UUID, extension: str) -> Response:
     """Send the refused rows of a file, unchanged except for a column `What to fix`."""
     run, file = _find_import(import_id), io.BytesIO()
     source = stored_source(run)
-    rows = service.find_refused(get_runtime().read_database.primary, import_id)
+    rows = service.find_refused_rows(get_runtime().read_database.primary, import_id)
     opened = open_xlsx_table(file) if extension == "xlsx" else open_csv_table(file, _delimiter(), has_mark=True)
     with opened as write:
         write(refused_headers(source))
@@ -137,7 +137,7 @@ def refused_rows(import_id: UUID, extension: str) -> Response:
 
 def _render_import(run: ImportRun, form: ConfirmForm) -> str:
     source = stored_source(run)
-    rows = service.find_refused(get_runtime().read_database.primary, run.id, MAX_SHOWN)
+    rows = service.find_refused_rows(get_runtime().read_database.primary, run.id, MAX_SHOWN)
     return render_template(
         "admin/import.html",
         run=run,
@@ -161,7 +161,7 @@ def _error_text(run: ImportRun) -> str:
 
 
 def _find_import(import_id: UUID) -> ImportRun:
-    return service.find(get_runtime().read_database.primary, import_id)
+    return service.get_import(get_runtime().read_database.primary, import_id)
 
 
 def _delimiter() -> str:

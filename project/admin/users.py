@@ -74,11 +74,11 @@ CONFIRMATIONS: Mapping[str, Confirmation] = {
     ),
 }
 CHANGES: Mapping[str, Callable[[Database, UUID, UUID], str]] = {
-    "block": service.block,
-    "unblock": service.unblock,
-    "audit": lambda database, user_id, by: service.grant(database, user_id, Role.AUDITOR, by),
-    "grant": lambda database, user_id, by: service.grant(database, user_id, Role.ADMINISTRATOR, by),
-    "withdraw": service.revoke,
+    "block": service.block_user,
+    "unblock": service.unblock_user,
+    "audit": lambda database, user_id, by: service.grant_role(database, user_id, Role.AUDITOR, by),
+    "grant": lambda database, user_id, by: service.grant_role(database, user_id, Role.ADMINISTRATOR, by),
+    "withdraw": service.revoke_role,
 }
 
 
@@ -92,7 +92,7 @@ def users() -> ResponseReturnValue:
     flags = {name: args[name] for name, values in known.items() if args.get(name) in values}
     role = Role(flags["role"]) if "role" in flags else None
     user_filter = UserFilter(text=text, is_active=YES_NO.get(flags.get("active", "")), role=role)
-    rows, is_complete = service.find_many(
+    rows, is_complete = service.find_users(
         get_runtime().read_database.primary,
         user_filter,
         get_runtime().config.phone_region,
@@ -121,7 +121,7 @@ def user(user_id: UUID) -> ResponseReturnValue:
         user=_find_user(user_id),
         confirmations=CONFIRMATIONS,
         came_from=list_parameters(*LIST_PARAMETERS),
-        history=audit.find_page(get_runtime().read_database.primary, HISTORY_SIZE, None, user_id),
+        history=audit.find_entries(get_runtime().read_database.primary, HISTORY_SIZE, None, user_id),
         action_label=action_label,
         actor_label=actor_label,
     )
@@ -165,7 +165,7 @@ def _render_new_password(user_id: UUID, back_url: str) -> ResponseReturnValue | 
 
 
 def _find_user(user_id: UUID) -> UserDetail:
-    user = service.find(get_runtime().read_database.primary, user_id)
+    user = service.find_user(get_runtime().read_database.primary, user_id)
     if user is None:
         abort(404)
     return user

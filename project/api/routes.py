@@ -8,7 +8,7 @@ from flask import Blueprint, Request, Response, request
 from project.contract import responses
 from project.contract.responses import json_response
 from project.contract.schemas import user_add_schema
-from project.database import reserve
+from project.database import reserve_seconds
 from project.domain.attempts import CREATED, DRY_RUN, REPLAYED, NewAttempt
 from project.domain.errors import OverloadedError, RefusalError
 from project.domain.masking import mask, mask_user_agent
@@ -88,7 +88,7 @@ def end_attempt(error: BaseException | None) -> None:
 def useradd() -> Response:
     """Create a user and respond with its login and password."""
     request, runtime, state = current_request(), get_runtime(), request_state()
-    with reserve(attempts.DISK_RESERVE_S), runtime.database.pending_writers:
+    with reserve_seconds(attempts.DISK_RESERVE_S), runtime.database.pending_writers:
         require_api_key()
         is_dry_run = read_dry_run(request)
         attempt, key, new_user = _read_request(request, runtime, state)
@@ -177,6 +177,6 @@ def _created_response(request: Request, attempt: NewAttempt, key: str, credentia
 def _dry_run_response(attempt: NewAttempt, new_user: NewUser) -> Response:
     runtime = get_runtime()
     request_state().code = DRY_RUN
-    recorded = attempts.record(runtime.database, runtime.spool, attempt, status=200, code=DRY_RUN)
+    recorded = attempts.record_attempt(runtime.database, runtime.spool, attempt, status=200, code=DRY_RUN)
     body = {"valid": True, "normalized": new_user, "attempt_id": attempt.id}
     return json_response(responses.CHECKED, body if recorded else body | {"recorded": False})

@@ -28,7 +28,7 @@ WEAKNESS_TEXTS: Mapping[str, str] = {
 @bp.route("/account/", methods=["GET", "POST"])
 def account() -> ResponseReturnValue:
     """Show the logged-in user's data (GET) or change the password (POST)."""
-    user = service.find(get_runtime().database, request_state().account.id)
+    user = service.find_user(get_runtime().database, request_state().account.id)
     if user is None:
         abort(404)
     form = PasswordForm(request.form)  # without request.files: a password is not a file

@@ -29,7 +29,7 @@ def create_key(name: str | None) -> None:
     if name is None:
         raise click.UsageError(gettext("The key needs a name."))
     with refusals_as_errors():
-        issued = keys.issue(get_runtime().database, name, by=None)
+        issued = keys.issue_key(get_runtime().database, name, by=None)
     click.echo(issued.key)
 
 
@@ -43,7 +43,7 @@ def create_key(name: str | None) -> None:
 def list_keys() -> None:
     """List all keys: ID, first characters, state, last use, name."""
     with refusals_as_errors():
-        found = keys.find_all(get_runtime().database)
+        found = keys.find_all_keys(get_runtime().database)
     states = {False: pgettext("key", "Valid"), True: gettext("Revoked")}
     width = max(map(len, states.values()))
     for key in found:
@@ -64,5 +64,5 @@ def list_keys() -> None:
 def revoke_key(key_id: UUID) -> None:
     """Revoke a key by its ID."""
     with refusals_as_errors():
-        name = keys.revoke(get_runtime().database, key_id, by=None)
+        name = keys.revoke_key(get_runtime().database, key_id, by=None)
     click.echo(gettext("The key “%(name)s” is revoked.", name=name))

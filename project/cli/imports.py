@@ -151,7 +151,7 @@ def import_users(
 def _record_in_audit_log(name: str, counts: Counter[str]) -> None:
     details: dict[str, str | int] = {"name": name, "created": counts["created"]}
     with suppress(DatabaseUnavailableError, OutcomeUnknownError, OverloadedError):
-        audit.record(get_runtime().database, NewEntry.by_user(Action.IMPORTED, None, details=details))
+        audit.record_entry(get_runtime().database, NewEntry.by_user(Action.IMPORTED, None, details=details))
 
 
 def _check_paths(file: Path, errors: Path, credentials: Path | None, *, is_dry_run: bool) -> None:

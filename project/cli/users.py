@@ -72,7 +72,7 @@ def create_admin(username: str, name: str | None, email: str | None, phone: str 
     click.echo(gettext("Log in at %(address)s", address=login_address(runtime.config)))
     entry = NewEntry.by_user(Action.ADMINISTRATOR_CREATED, None, credentials.user.id, credentials.login)
     with refusals_as_errors():
-        audit.record(runtime.database, entry)
+        audit.record_entry(runtime.database, entry)
 
 
 @group.command(
@@ -87,7 +87,7 @@ def create_admin(username: str, name: str | None, email: str | None, phone: str 
 def block(login: str) -> None:
     """Block a user and end all their sessions."""
     with refusals_as_errors():
-        username = user_service.block(get_runtime().database, _user_id(login), by=None)
+        username = user_service.block_user(get_runtime().database, _user_id(login), by=None)
     click.echo(gettext("%(name)s is blocked.", name=username))
 
 
@@ -103,7 +103,7 @@ def block(login: str) -> None:
 def unblock(login: str) -> None:
     """Unblock a user. The password stays the same."""
     with refusals_as_errors():
-        username = user_service.unblock(get_runtime().database, _user_id(login), by=None)
+        username = user_service.unblock_user(get_runtime().database, _user_id(login), by=None)
     click.echo(gettext("%(name)s can log in again.", name=username))
 
 
@@ -142,7 +142,7 @@ def reset_password(login: str) -> None:
 def grant(login: str, role: str) -> None:
     """Replace the role of a user."""
     with refusals_as_errors():
-        username = user_service.grant(get_runtime().database, _user_id(login), Role(role), by=None)
+        username = user_service.grant_role(get_runtime().database, _user_id(login), Role(role), by=None)
     roles = {Role.AUDITOR: gettext("Auditor"), Role.ADMINISTRATOR: gettext("Administrator")}
     click.echo(gettext("%(name)s has a role now: %(role)s", name=username, role=roles[Role(role)]))
 
@@ -159,7 +159,7 @@ def grant(login: str, role: str) -> None:
 def revoke(login: str) -> None:
     """Revoke the role of a user."""
     with refusals_as_errors():
-        username = user_service.revoke(get_runtime().database, _user_id(login), by=None)
+        username = user_service.revoke_role(get_runtime().database, _user_id(login), by=None)
     click.echo(gettext("%(name)s has no role now.", name=username))
 
 
@@ -172,7 +172,7 @@ def _print_credentials(login: str, password: str) -> None:
 
 def _user_id(login: str) -> UUID:
     login = clean(login, emails.MAX_LENGTH)
-    users = user_service.find_by_login(get_runtime().database, login, get_runtime().config.phone_region)
+    users = user_service.find_users_by_login(get_runtime().database, login, get_runtime().config.phone_region)
     if not users:
         raise click.ClickException(gettext("No user has the login “%(login)s”.", login=login))
     if len(users) > 1:

@@ -82,7 +82,7 @@ def _record(runtime: Runtime, lines: Sequence[BulkLine]) -> None:
             line.recorded = False
         else:
             recorded.append(line)
-    found = attempts.record_many(runtime.database, runtime.spool, [_attempt_record(line) for line in recorded])
+    found = attempts.record_attempts(runtime.database, runtime.spool, [_attempt_record(line) for line in recorded])
     for line, is_recorded in zip(recorded, found, strict=True):
         line.recorded = is_recorded
 

@@ -68,7 +68,7 @@ def register_rows(runtime: Runtime, import_key: str, lines: Sequence[ImportLine]
         else:
             raise result
     refused = [_to_record(line.attempt, line.result) for line in lines if isinstance(line.result, RefusalError)]
-    attempts.record_many(runtime.database, runtime.spool, [record for record in refused if record])
+    attempts.record_attempts(runtime.database, runtime.spool, [record for record in refused if record])
 
 
 def _to_record(attempt: NewAttempt, refusal: RefusalError) -> AttemptRecord | None:

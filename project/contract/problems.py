@@ -179,7 +179,7 @@ def _record(problem: Problem) -> bool:
     if problem.code == "rate_limited" and not rate_limits.should_record_refusal():
         return False
     runtime, reason = get_runtime(), problem.reason
-    return attempts.record(
+    return attempts.record_attempt(
         runtime.database, runtime.spool, attempt, status=problem.status, code=reason, errors=problem.errors
     )
 

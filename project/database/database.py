@@ -19,7 +19,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from project.database import errors
 from project.database.breaker import Breaker
-from project.database.deadline import deadline, remaining
+from project.database.deadline import deadline, remaining_seconds
 from project.database.group_commit import GroupCommit, GroupFailedError, Member
 from project.database.hosts import detect_silence
 from project.database.pending_writers import PendingWriters
@@ -98,15 +98,15 @@ class Database:
         self.breaker = Breaker(name)
 
     @property
-    def in_use(self) -> int:
+    def connections_in_use(self) -> int:
         """Number of connections in use, without those of run_once() and check()."""
-        return self._connections.in_use
+        return self._connections.permits_in_use
 
     @property
-    def waiting(self) -> int:
+    def waiting_threads(self) -> int:
         """Number of threads that wait for a permit, for their group or for a connection."""
-        gathered = sum(group.waiting for group in tuple(self._groups.values()))
-        return self._permits.waiting + gathered + self._connections.waiting
+        gathered = sum(group.waiting_members for group in tuple(self._groups.values()))
+        return self._permits.waiting_threads + gathered + self._connections.waiting_threads
 
     def write_transaction(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work` in a transaction, commit it, and retry it on outages.
@@ -195,9 +195,9 @@ class Database:
             self.breaker.record_probe()
             translated = self._translate(error, may_be_committed=False)
             if errors.is_timeout(error):
-                raise QueryTimeoutError(errors.cause(error)) from None
+                raise QueryTimeoutError(errors.describe(error)) from None
             if errors.refuses_writes(error):
-                raise WritesRefusedError(errors.cause(error)) from None
+                raise WritesRefusedError(errors.describe(error)) from None
             raise translated from None
         self.breaker.close()
         return result
@@ -230,7 +230,7 @@ class Database:
                 return False
             self._translate(error, may_be_committed=False)
             if not self.breaker.is_open:
-                log.warning("database unavailable", extra={"cause": errors.cause(error), "may_be_committed": False})
+                log.warning("database unavailable", extra={"cause": errors.describe(error), "may_be_committed": False})
             self.breaker.record_failure(began)
         return True
 
@@ -261,7 +261,7 @@ class Database:
             )
         except (DBAPIError, psycopg2.Error, PoolTimeoutError) as error:
             may_be_committed = commit.is_started and errors.is_connection_lost(error)
-            details = {"cause": errors.cause(error), "members": len(members), "may_be_committed": may_be_committed}
+            details = {"cause": errors.describe(error), "members": len(members), "may_be_committed": may_be_committed}
             log.warning("group failed", extra=details)
             raise GroupFailedError(may_be_committed=may_be_committed) from None
         self.breaker.record_success()
@@ -316,14 +316,14 @@ class Database:
                     continue
                 if errors.is_unavailable(error):
                     self.breaker.record_failure(started)
-                details = {"cause": errors.cause(error), "may_be_committed": may_be_committed}
+                details = {"cause": errors.describe(error), "may_be_committed": may_be_committed}
                 log.warning("database unavailable", extra=details)
                 raise translated from error
             self.breaker.record_success()
             return result
 
     def _run_with_connection(self, try_once: Callable[["_CommitState"], T], commit: "_CommitState") -> T:
-        if not self._connections.acquire(max(0, remaining() or 0)):
+        if not self._connections.acquire(max(0, remaining_seconds() or 0)):
             raise PoolTimeoutError("all connections are in use")
         try:
             return try_once(commit)
@@ -333,16 +333,16 @@ class Database:
     def _translate(self, error: errors.DriverError, *, may_be_committed: bool) -> Exception:
         """Convert a driver error; log misconfiguration, but at most once a minute."""
         if not errors.is_outage(error):
-            return QueryError(errors.cause(error))
+            return QueryError(errors.describe(error))
         now = time.monotonic()
         if errors.is_misconfigured(error) and now - self._misconfigured_logged_at > _MISCONFIGURED_LOG_INTERVAL_S:
             self._misconfigured_logged_at = now
-            log.error("database misconfigured", extra={"cause": errors.cause(error)})
+            log.error("database misconfigured", extra={"cause": errors.describe(error)})
         if may_be_committed:
             return OutcomeUnknownError()
         if errors.is_query_timeout(error):
-            return QueryTimeoutError(errors.cause(error))
-        return DatabaseUnavailableError(errors.cause(error))
+            return QueryTimeoutError(errors.describe(error))
+        return DatabaseUnavailableError(errors.describe(error))
 
 
 class _CommitState:
@@ -387,4 +387,4 @@ def _was_closed(connection: PoolProxiedConnection) -> bool:
 def _is_worth_retrying(error: errors.DriverError, pause: float) -> bool:
     if errors.is_query_timeout(error):
         return False  # a retry would take as long, and the deadline would hide the cause
-    return (remaining() or 0) > pause + MIN_TRY_S and not errors.is_misconfigured(error)
+    return (remaining_seconds() or 0) > pause + MIN_TRY_S and not errors.is_misconfigured(error)

@@ -62,13 +62,13 @@ class deadline:  # noqa: N801 - a context manager reads like a verb
         _thread_deadline.at = self._outer
 
 
-def reserve(seconds: float) -> AbstractContextManager[None]:
+def reserve_seconds(seconds: float) -> AbstractContextManager[None]:
     """Make the deadline `seconds` earlier in the block, but take a quarter of the rest at most."""
-    left = remaining()
+    left = remaining_seconds()
     return nullcontext() if left is None else deadline(left - min(seconds, max(0.0, left) / 4))
 
 
-def remaining() -> float | None:
+def remaining_seconds() -> float | None:
     """Return the seconds until the deadline of this thread, or None if it has no deadline."""
     at: float | None = getattr(_thread_deadline, "at", None)
     return None if at is None else at - time.monotonic()
@@ -82,7 +82,7 @@ def install_wait_callback() -> None:
 def _wait(connection: extensions.connection) -> None:
     host = connection.host_state if isinstance(connection, HostConnection) else None
     while (state := connection.poll()) != extensions.POLL_OK:
-        left = remaining()
+        left = remaining_seconds()
         if left is not None and left <= 0:
             raise DeadlineError("PostgreSQL did not answer before the deadline")
         if host:

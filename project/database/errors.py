@@ -37,19 +37,19 @@ _LOCKED_OUT_TEXTS = (
 lc_messages: English and Russian."""
 
 
-def sqlstate(error: BaseException) -> str | None:
+def get_sqlstate(error: BaseException) -> str | None:
     """Return the SQLSTATE of an error, or None if the server sent none."""
     return getattr(_origin(error), "pgcode", None)
 
 
 def is_query_timeout(error: BaseException) -> bool:
     """Return whether PostgreSQL cancelled the statement (57014), normally by statement_timeout."""
-    return sqlstate(error) == _QUERY_TIMEOUT
+    return get_sqlstate(error) == _QUERY_TIMEOUT
 
 
 def is_timeout(error: DriverError) -> bool:
     """Return whether the statement timed out or conflicted with another transaction."""
-    return sqlstate(error) in _TRANSIENT or is_deadline_exceeded(error)
+    return get_sqlstate(error) in _TRANSIENT or is_deadline_exceeded(error)
 
 
 def is_deadline_exceeded(error: BaseException) -> bool:
@@ -59,7 +59,7 @@ def is_deadline_exceeded(error: BaseException) -> bool:
 
 def refuses_writes(error: DriverError) -> bool:
     """Return whether the server answers but cannot write."""
-    return (sqlstate(error) or "").startswith(_REFUSING_CLASSES)
+    return (get_sqlstate(error) or "").startswith(_REFUSING_CLASSES)
 
 
 def is_outage(error: DriverError) -> bool:
@@ -67,7 +67,7 @@ def is_outage(error: DriverError) -> bool:
 
     Class 42 counts as misconfiguration, because missing tables and privileges are in it.
     """
-    code = sqlstate(error)
+    code = get_sqlstate(error)
     if code is None:
         return isinstance(_origin(error), PoolTimeoutError | psycopg2.OperationalError | psycopg2.InterfaceError)
     return code in _TRANSIENT or code.startswith(_UNAVAILABLE_CLASSES) or is_misconfigured(error)
@@ -85,13 +85,13 @@ def is_connection_lost(error: DriverError) -> bool:
 
 def is_misconfigured(error: DriverError) -> bool:
     """Return whether only an operator can fix the cause, so that a retry is pointless."""
-    code = sqlstate(error)
+    code = get_sqlstate(error)
     if code is not None:
         return code.startswith((*_LOCKED_OUT_CLASSES, _SCHEMA_CLASS))
     return any(text in str(_origin(error)) for text in _LOCKED_OUT_TEXTS)
 
 
-def cause(error: DriverError) -> str:
+def describe(error: DriverError) -> str:
     """Return error class, SQLSTATE and constraint; for a failed connection, return its message.
 
     Other messages may contain personal data.
@@ -100,11 +100,11 @@ def cause(error: DriverError) -> str:
     if isinstance(origin, ConnectError):
         return str(origin)
     constraint = getattr(getattr(origin, "diag", None), "constraint_name", None)
-    return " ".join(filter(None, (type(origin).__name__, sqlstate(error), constraint)))
+    return " ".join(filter(None, (type(origin).__name__, get_sqlstate(error), constraint)))
 
 
 def _is_lost_or_in_class(error: DriverError, classes: tuple[str, ...]) -> bool:
-    code = sqlstate(error)
+    code = get_sqlstate(error)
     return not isinstance(error, PoolTimeoutError) if code is None else code.startswith(classes)
 
 

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
 
-from project.database.deadline import deadline, remaining
+from project.database.deadline import deadline, remaining_seconds
 from project.database.pending_writers import PendingWriters
 from project.database.prepared import Row
 
@@ -88,14 +88,14 @@ class GroupCommit:
         self._suspended_until = 0.0
 
     @property
-    def waiting(self) -> int:
+    def waiting_members(self) -> int:
         """Number of members that wait for their group to begin."""
         return len(self._gathered)
 
     def execute(self, member: Member) -> Row:
         """Execute the statement for a member; return its row. Raises the errors of `execute_alone`."""
         self._pending_writers.arrive()
-        left, now = remaining() or 0.0, time.monotonic()
+        left, now = remaining_seconds() or 0.0, time.monotonic()
         if left < MIN_JOIN_S or now < self._suspended_until:
             return self._execute_alone(member)
         member.deadline_at = now + left

@@ -11,7 +11,7 @@ import psycopg2
 from psycopg2 import extensions
 from sqlalchemy import Engine, event
 
-from project.database.deadline import DeadlineError, HostConnection, HostState, deadline, remaining
+from project.database.deadline import DeadlineError, HostConnection, HostState, deadline, remaining_seconds
 from project.database.name_lookup import NameLookup
 
 HOST_CONNECT_S = 1.0
@@ -89,7 +89,7 @@ class _Failover:
                 return self._connect(options, hosts, host, HOST_CONNECT_S)
             except psycopg2.OperationalError:
                 self._prefer_next(hosts, host)  # the next try may have time for one host only
-                left = remaining()
+                left = remaining_seconds()
                 if left is not None and left <= 0:
                     raise
         return self._connect(options, hosts, last, HOST_CONNECT_S if last == silent else LAST_HOST_CONNECT_S)
@@ -138,7 +138,7 @@ def _connect(options: dict[str, Any]) -> extensions.connection:
     """
     *others, last = _address_options(str(options.get("host", "")))
     for number, address in enumerate(others):
-        left = remaining()
+        left = remaining_seconds()
         share = HOST_CONNECT_S if left is None else left / (len(others) + 1 - number)
         try:
             with deadline(min(HOST_CONNECT_S, share)):
@@ -169,7 +169,7 @@ def _address_options(host: str) -> list[dict[str, str]]:
     """Return an option `hostaddr` for each address of a host name; no options for IP or socket."""
     if not host or host.startswith(("/", "@")) or _is_address(host):
         return [{}]
-    left = remaining()
+    left = remaining_seconds()
     try:
         addresses = _name_lookup.resolve(host, HOST_CONNECT_S if left is None else min(HOST_CONNECT_S, left))
     except OSError as error:

@@ -19,12 +19,12 @@ class FairSemaphore:
         self._waiting: deque[threading.Event] = deque()
 
     @property
-    def in_use(self) -> int:
+    def permits_in_use(self) -> int:
         """Number of permits in use."""
         return self._permits - self._free
 
     @property
-    def waiting(self) -> int:
+    def waiting_threads(self) -> int:
         """Number of threads that are waiting for a permit."""
         return len(self._waiting)
 

@@ -120,11 +120,11 @@ def _add_process_metrics(runtime: Runtime) -> None:
     description = "Used share of the quota of the fullest process's spool; 1 also when its disk is unusable"
     metrics.gauge("useradd_spool_fullness_ratio", description, lambda: _spool_fullness(spool), combine=max)
     description = "Attempts that neither PostgreSQL nor the disk accepted: only the log has them"
-    metrics.counter("useradd_attempts_lost_total", description, read=lambda: spool.lost)
+    metrics.counter("useradd_attempts_lost_total", description, read=lambda: spool.lost_records)
     description = "Attempts drained from the spool into PostgreSQL"
-    metrics.counter("useradd_attempts_drained_total", description, read=lambda: upkeep.drained)
+    metrics.counter("useradd_attempts_drained_total", description, read=lambda: upkeep.drained_attempts)
     description = "Attempts that are not aggregated yet: statistics read each of them"
-    metrics.gauge("useradd_rollup_lag_attempts", description, lambda: upkeep.unaggregated, combine=max)
+    metrics.gauge("useradd_rollup_lag_attempts", description, lambda: upkeep.unaggregated_attempts, combine=max)
     description = "Difference between the clocks of PostgreSQL and this machine; above 60 nothing is deleted by age"
     metrics.gauge("useradd_clock_difference_seconds", description, lambda: upkeep.clock_difference_s, combine=max)
 
@@ -133,10 +133,10 @@ def _add_database_metrics(metrics: Metrics, labels: dict[str, str], database: Da
     gauge = partial(metrics.gauge, labels=labels)
     description = "Workers that find PostgreSQL unavailable"
     gauge("useradd_breaker_open_workers", description, lambda: database.breaker.unavailable_since is not None)
-    gauge("useradd_database_connections_used", "Connections in use", lambda: database.in_use)
+    gauge("useradd_database_connections_used", "Connections in use", lambda: database.connections_in_use)
     gauge("useradd_database_connections_max", "Maximum number of connections", lambda: database.max_connections)
     description = "Threads that wait for a permit or a connection"
-    gauge("useradd_database_waiting_threads", description, lambda: database.waiting)
+    gauge("useradd_database_waiting_threads", description, lambda: database.waiting_threads)
 
 
 def _spool_fullness(spool: Spool) -> float:

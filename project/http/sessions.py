@@ -132,7 +132,7 @@ def _load_user(session_id: str) -> SessionUser | None:
         return None
     user_id, _, epoch = session_id.partition(".")
     try:
-        account = service.find(get_runtime().database, UUID(user_id))
+        account = service.find_account(get_runtime().database, UUID(user_id))
     except (DatabaseUnavailableError, OverloadedError):
         if "role" not in session or not can_work_in_outage(request.endpoint):
             raise

@@ -87,7 +87,7 @@ class Progress(NamedTuple):
     """Number of attempts that are not aggregated yet, including unused sequence numbers."""
 
 
-def aggregate(connection: Connection, minimum: int, limit: int) -> Progress:
+def aggregate_attempts(connection: Connection, minimum: int, limit: int) -> Progress:
     """Aggregate at most `limit` attempts if at least `minimum` are not aggregated.
 
     Does nothing if another process is aggregating. Transactions do not commit in the order of their sequence numbers,
@@ -118,7 +118,7 @@ def _wait_for_writers(connection: Connection, writers: frozenset[str]) -> bool:
     return not writers
 
 
-def prune(connection: Connection, max_age: timedelta, limit: int) -> Deleted:
+def prune_attempts(connection: Connection, max_age: timedelta, limit: int) -> Deleted:
     """Delete at most `limit` attempts older than `max_age`; subtract them from the aggregates.
 
     Users are kept. Locks the watermark to prevent concurrent aggregation. Raises ClocksDifferError.

@@ -17,7 +17,7 @@ from sqlalchemy import (
     text,
 )
 
-from project.database import remaining
+from project.database import remaining_seconds
 from project.domain.attempts import AttemptFilter, Outcome, first_id, parse_id
 from project.domain.masking import mask, mask_email, mask_request_id
 from project.domain.search import spelling_regex, words
@@ -88,7 +88,7 @@ def limit_search(connection: Connection, attempt_filter: AttemptFilter, seconds:
 
 def set_timeout(connection: Connection, seconds: float = SEARCH_TIMEOUT_S) -> None:
     """Set the statement timeout of this transaction; shorten it to fit the request's deadline."""
-    left = remaining()
+    left = remaining_seconds()
     seconds = seconds if left is None else min(seconds, max(left - RENDER_S, 0.01))
     connection.execute(text(f"set local statement_timeout = '{seconds * 1000:.0f}ms'"))
 

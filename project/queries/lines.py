@@ -66,7 +66,7 @@ def lines_query(attempt_filter: AttemptFilter, layout: Layout, size: int, until:
     return PreparedQuery(query, layout.zone.key, ("after", "end"))
 
 
-def find_lines(
+def find_next_block(
     database: Database, query: PreparedQuery, after: UUID, end: bytes = RAW_LINE_SEPARATOR
 ) -> RawBlock | None:
     """Return the next block of raw lines, or None after the last attempt."""
@@ -84,7 +84,7 @@ def find_lines_one_by_one(
     query = lines_query(attempt_filter, layout, block.rows, until=block.last)
     lines: list[bytes] = []
     end, after = secrets.token_hex(16).encode(), block.after  # random, so that no client can have sent it
-    while found := find_lines(database, query, after, end):  # several times if attempts were added in between
+    while found := find_next_block(database, query, after, end):  # several times if attempts were added in between
         lines += found.content.split(end)
         after = found.last
     return lines

@@ -106,7 +106,7 @@ def _audit_entry(selection: Selection, extension: str) -> NewEntry:
     details: dict[str, str | int] = {name: value for name, value in values.items() if value}
     if reader is not None:
         return NewEntry.by_user(Action.DOWNLOADED, reader.id, details=details)
-    key_id = get_runtime().api_keys.cached_id(token) if token else None
+    key_id = get_runtime().api_keys.find_cached_id(token) if token else None
     return NewEntry(action=Action.DOWNLOADED, actor_kind=ActorKind.API_KEY, actor_id=key_id, details=details)
 
 

@@ -34,9 +34,9 @@ class ApiKeys:
 
     def is_cached(self, key: str) -> bool:
         """Return whether the key is in the cache. Does not query PostgreSQL."""
-        return self.cached_id(key) is not None
+        return self.find_cached_id(key) is not None
 
-    def cached_id(self, key: str) -> UUID | None:
+    def find_cached_id(self, key: str) -> UUID | None:
         """Return the ID of the key if it is in the cache. Does not query PostgreSQL."""
         known = self._valid.get(hash_api_key(key))
         return known[1] if known else None
@@ -56,7 +56,7 @@ class ApiKeys:
         return True
 
 
-def issue(database: Database, name: str, by: UUID | None, key: str | None = None) -> IssuedKey:
+def issue_key(database: Database, name: str, by: UUID | None, key: str | None = None) -> IssuedKey:
     """Create an API key and return it. `by` is the administrator, None for the command line.
 
     By default the key is random. If the given `key` exists already, nothing is created.
@@ -74,12 +74,12 @@ def issue(database: Database, name: str, by: UUID | None, key: str | None = None
     return IssuedKey(name=name, key=key)
 
 
-def is_valid(database: Database, key: str) -> bool:
+def is_valid_key(database: Database, key: str) -> bool:
     """Return whether a key exists and is not revoked."""
     return database.read_transaction(queries.find_key, hash_api_key(key)) is not None
 
 
-def revoke(database: Database, key_id: UUID, by: UUID | None) -> str:
+def revoke_key(database: Database, key_id: UUID, by: UUID | None) -> str:
     """Revoke a key and return its name. Raises RefusalError `not_found`."""
     name = database.write_transaction(queries.revoke_key, key_id, NewEntry.by_user(Action.KEY_REVOKED, by, key_id))
     if name is None:
@@ -88,17 +88,17 @@ def revoke(database: Database, key_id: UUID, by: UUID | None) -> str:
     return name
 
 
-def find(database: Database, key_id: UUID) -> ApiKey | None:
+def find_key(database: Database, key_id: UUID) -> ApiKey | None:
     """Return the key with this ID, or None."""
     return database.read_transaction(queries.find_key_by_id, key_id)
 
 
-def find_page(database: Database, limit: int, before: UUID | None) -> list[ApiKey]:
+def find_keys(database: Database, limit: int, before: UUID | None) -> list[ApiKey]:
     """Return at most `limit` keys older than `before`, newest first, including revoked ones."""
     return database.read_transaction(queries.find_keys, limit, before)
 
 
-def find_all(database: Database) -> list[ApiKey]:
+def find_all_keys(database: Database) -> list[ApiKey]:
     """Return all keys including revoked ones, newest first."""
     return database.read_transaction(queries.find_keys)
 

@@ -12,7 +12,7 @@ from typing import Concatenate, NamedTuple, ParamSpec
 
 from sqlalchemy import Connection
 
-from project.database import Database, QueryError, deadline, remaining, reserve
+from project.database import Database, QueryError, deadline, remaining_seconds, reserve_seconds
 from project.domain.attempts import NewAttempt, mask_errors
 from project.domain.errors import (
     UNAVAILABLE_ERRORS,
@@ -22,7 +22,7 @@ from project.domain.errors import (
     WritesRefusedError,
 )
 from project.domain.records import SPOOL, AttemptRecord
-from project.queries.aggregates import prune
+from project.queries.aggregates import prune_attempts
 from project.queries.maintenance import Deleted, delete_expired_keys, limit_lock_wait, probe_commit
 from project.queries.masks import FINISHED, mask_again, set_watermark
 from project.queries.registration import insert_attempt, insert_attempts, insert_group
@@ -59,7 +59,7 @@ def write_intent(spool: Spool, attempt: NewAttempt) -> Intent | None:
     return spool.write_intent(AttemptRecord.interrupted(attempt).to_masked_line())
 
 
-def record(
+def record_attempt(
     database: Database,
     spool: Spool,
     attempt: NewAttempt,
@@ -81,8 +81,8 @@ def build_record(attempt: NewAttempt, status: int, code: str, errors: tuple[Fiel
     )
 
 
-def record_many(database: Database, spool: Spool, records: Sequence[AttemptRecord]) -> list[bool]:
-    """Record attempts like record(), but in one transaction; return whether each is recorded."""
+def record_attempts(database: Database, spool: Spool, records: Sequence[AttemptRecord]) -> list[bool]:
+    """Record attempts in one transaction or the spool; return False for those only in the log."""
     direct = [one for one in records if one.code not in _UNAVAILABLE_CODES]
     failures = dict(zip((one.attempt.id for one in direct), insert_group(database, direct), strict=True))
     for failure in failures.values():
@@ -96,7 +96,7 @@ def prune_batch(database: Database, max_age: timedelta) -> int:
 
     Returns 0 if the clocks differ.
     """
-    deleted = delete_batch(database, prune, max_age, PRUNE_BATCH)
+    deleted = delete_batch(database, prune_attempts, max_age, PRUNE_BATCH)
     _log_pruned(deleted)
     return deleted.rows if deleted else 0
 
@@ -109,7 +109,7 @@ def prune_all(database: Database, max_age: timedelta) -> int:
     """
     total = 0
     while True:
-        deleted = database.write_transaction(prune, max_age, PRUNE_BATCH)
+        deleted = database.write_transaction(prune_attempts, max_age, PRUNE_BATCH)
         _log_pruned(deleted)
         total += deleted.rows
         if not deleted.rows:
@@ -171,7 +171,7 @@ def mask_all(database: Database, region: str) -> Iterator[int]:
 
 def _try_insert(database: Database, attempt_record: AttemptRecord) -> bool:
     try:
-        with reserve(DISK_RESERVE_S), deadline(INSERT_TIMEOUT_S):
+        with reserve_seconds(DISK_RESERVE_S), deadline(INSERT_TIMEOUT_S):
             insert_attempt(database, attempt_record)
     except UNAVAILABLE_ERRORS:
         return False
@@ -182,7 +182,7 @@ def _try_insert(database: Database, attempt_record: AttemptRecord) -> bool:
 
 
 def _try_spool(spool: Spool, attempt_record: AttemptRecord) -> bool:
-    left = remaining()
+    left = remaining_seconds()
     timeout_s = APPEND_TIMEOUT_S if left is None else max(0.0, left) + DISK_OVERTIME_S
     try:
         spool.append(replace(attempt_record, via=SPOOL).to_masked_line(), timeout_s)

@@ -16,12 +16,12 @@ BLOCK_ENTRIES, PRUNE_BATCH = 500, 500
 """Maximum numbers of entries read by one query, and deleted in one transaction."""
 
 
-def record(database: Database, entry: NewEntry) -> None:
+def record_entry(database: Database, entry: NewEntry) -> None:
     """Write an entry at once. Raises the errors of Database.write_transaction()."""
     database.write_transaction(queries.add_entry, entry)
 
 
-def find_page(database: Database, limit: int, before: UUID | None, about: UUID | None = None) -> list[Entry]:
+def find_entries(database: Database, limit: int, before: UUID | None, about: UUID | None = None) -> list[Entry]:
     """Return at most `limit` entries older than `before`, newest first.
 
     `about` is the ID of a user or key that acted or was changed; None means all entries.
@@ -32,7 +32,7 @@ def find_page(database: Database, limit: int, before: UUID | None, about: UUID |
 def iter_entries(database: Database, about: UUID | None = None) -> Iterator[list[Entry]]:
     """Yield the entries about a user or key, or all entries, in blocks, newest first."""
     before = None
-    while block := find_page(database, BLOCK_ENTRIES, before, about):
+    while block := find_entries(database, BLOCK_ENTRIES, before, about):
         yield block
         before = block[-1].id
 

@@ -20,7 +20,7 @@ CredentialsRow = tuple[str, str, str, str, str]
 """Name, login, password, phone and e-mail of a user. The password is empty if it cannot be derived any more."""
 
 
-def upload(database: Database, by: UUID, file_name: str, content: bytes, *, ignore_unknown: bool) -> UUID:
+def create_import(database: Database, by: UUID, file_name: str, content: bytes, *, ignore_unknown: bool) -> UUID:
     """Store a file to be checked; return the ID of the import."""
     import_id = new_id(datetime.now(UTC))
     database.write_transaction(queries.add_import, import_id, by, file_name, content, ignore_unknown=ignore_unknown)
@@ -28,7 +28,7 @@ def upload(database: Database, by: UUID, file_name: str, content: bytes, *, igno
     return import_id
 
 
-def find(database: Database, import_id: UUID) -> ImportRun:
+def get_import(database: Database, import_id: UUID) -> ImportRun:
     """Return an import. Raises RefusalError `not_found`."""
     found = database.read_transaction(queries.find_import, import_id)
     if found is None:
@@ -36,17 +36,17 @@ def find(database: Database, import_id: UUID) -> ImportRun:
     return found
 
 
-def find_all(database: Database) -> list[ImportRun]:
+def find_imports(database: Database) -> list[ImportRun]:
     """Return the newest 100 imports, newest first. Imports are kept for 24 hours."""
     return database.read_transaction(queries.find_imports)
 
 
-def find_refused(database: Database, import_id: UUID, limit: int | None = None) -> list[StoredRow]:
+def find_refused_rows(database: Database, import_id: UUID, limit: int | None = None) -> list[StoredRow]:
     """Return the first `limit` refused rows in the order of the file; None means all."""
     return database.read_transaction(queries.find_refused, import_id, limit)
 
 
-def start(database: Database, passwords: Passwords, import_id: UUID, by: UUID) -> None:
+def start_import(database: Database, passwords: Passwords, import_id: UUID, by: UUID) -> None:
     """Start creating the users of a checked import. Does nothing in any other state."""
     database.write_transaction(queries.start_import, import_id, passwords.kid)
     _log("import started", import_id, by)

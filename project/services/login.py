@@ -34,7 +34,7 @@ def parse_identifiers(login: str, region: str) -> Identifiers:
     return parse_login(trim(login)[:MAX_EMAIL_LENGTH].replace("\0", ""), region)
 
 
-def find(database: Database, user_id: UUID) -> Account | None:
+def find_account(database: Database, user_id: UUID) -> Account | None:
     """Return the user with this ID, or None."""
     return queries.find_account(database, user_id)
 

@@ -20,7 +20,7 @@ from project.domain.reports import CodeCount, Counts, Report, StatusCount, bucke
 from project.queries import attempts as queries
 from project.queries import counts, snapshots
 from project.queries.filters import SEARCH_TIMEOUT_S
-from project.queries.lines import find_escaped_lines, find_lines, find_lines_one_by_one, lines_query
+from project.queries.lines import find_escaped_lines, find_lines_one_by_one, find_next_block, lines_query
 
 BLOCK_LINES = 1_353
 """Number of lines per query: more would take more memory, fewer would take more round trips. The number of data rows of
@@ -212,7 +212,7 @@ def iter_blocks(database: ReadDatabase, report: Report, layout: Layout, *, size:
 
 def _iter_raw_blocks(database: Database, query: PreparedQuery) -> Iterator[RawBlock]:
     last = UUID(int=0)
-    while raw_block := _retry_overloaded(lambda: find_lines(database, query, last)):  # noqa: B023
+    while raw_block := _retry_overloaded(lambda: find_next_block(database, query, last)):  # noqa: B023
         last = raw_block.last
         yield raw_block
 

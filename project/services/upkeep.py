@@ -14,7 +14,7 @@ from functools import partial
 
 from project.database import Database, ReadDatabase, deadline
 from project.domain.errors import DatabaseUnavailableError
-from project.queries.aggregates import aggregate
+from project.queries.aggregates import aggregate_attempts
 from project.queries.maintenance import measure_clock_difference, ping
 from project.services import attempts, audit
 from project.services.activity import Activity
@@ -90,9 +90,9 @@ class Upkeep:
         self._max_age = timedelta(days=keep_days)
         self._phone_region = phone_region
         self._delivery = Delivery(database)
-        self.drained = 0
+        self.drained_attempts = 0
         """Number of attempts that this process has drained from the spool."""
-        self.unaggregated = 0
+        self.unaggregated_attempts = 0
         """Number of attempts that were not aggregated after the last aggregation step."""
         self.clock_difference_s = 0.0
         """Seconds by which the clocks of PostgreSQL and this machine differed at the last check."""
@@ -213,7 +213,7 @@ class Upkeep:
             if self._spool.check() is None:
                 raise
             return  # reported by the check
-        self.drained += count
+        self.drained_attempts += count
         if count:
             log.info("spool drained", extra={"attempts": count})
 
@@ -227,8 +227,8 @@ class Upkeep:
     def _aggregate(self) -> None:
         end = time.monotonic() + MAX_AGGREGATION_S
         while not self._stopping.is_set() and time.monotonic() < end:
-            progress = self._database.run_once(aggregate, AGGREGATION_MINIMUM, AGGREGATION_BATCH)
-            self.unaggregated = progress.remaining
+            progress = self._database.run_once(aggregate_attempts, AGGREGATION_MINIMUM, AGGREGATION_BATCH)
+            self.unaggregated_attempts = progress.remaining
             if progress.done < AGGREGATION_BATCH:
                 break
 

@@ -30,12 +30,12 @@ class WrongPasswordError(ValueError):
     """The current password is wrong."""
 
 
-def find(database: Database, user_id: UUID) -> UserDetail | None:
+def find_user(database: Database, user_id: UUID) -> UserDetail | None:
     """Return a user without secrets, or None."""
     return database.read_transaction(queries.find_user, user_id)
 
 
-def find_many(
+def find_users(
     database: Database, user_filter: UserFilter, region: str, limit: int, before: UUID | None
 ) -> tuple[list[UserDetail], bool]:
     """Return up to `limit` users older than `before`, newest first, and whether all were found.
@@ -58,7 +58,7 @@ def find_last_blocks(database: Database, users: Iterable[UserDetail]) -> dict[UU
     return database.read_transaction(audit.find_last_blocks, blocked) if blocked else {}
 
 
-def find_by_login(database: Database, login: str, region: str) -> list[UserDetail]:
+def find_users_by_login(database: Database, login: str, region: str) -> list[UserDetail]:
     """Return the users with this username, phone number, e-mail address, or ID after `id:`.
 
     Usually there is at most one. There are several if a username equals another user's phone or e-mail; then the
@@ -66,12 +66,12 @@ def find_by_login(database: Database, login: str, region: str) -> list[UserDetai
     """
     with suppress(ValueError):
         if login.startswith(ID_PREFIX):
-            user = find(database, UUID(login.removeprefix(ID_PREFIX)))
+            user = find_user(database, UUID(login.removeprefix(ID_PREFIX)))
             return [] if user is None else [user]
     return database.read_transaction(queries.find_users_by_login, parse_identifiers(login, region))
 
 
-def block(database: Database, user_id: UUID, by: UUID | None) -> str:
+def block_user(database: Database, user_id: UUID, by: UUID | None) -> str:
     """Block a user; return the username. `by` is the ID of the administrator, None for the CLI.
 
     Raises RefusalError `not_found`, or `forbidden` if `user_id` is `by` or the last active administrator.
@@ -79,18 +79,18 @@ def block(database: Database, user_id: UUID, by: UUID | None) -> str:
     return _change("user blocked", Action.USER_BLOCKED, database, user_id, by, is_active=False)
 
 
-def unblock(database: Database, user_id: UUID, by: UUID | None) -> str:
+def unblock_user(database: Database, user_id: UUID, by: UUID | None) -> str:
     """Unblock a user; return the username. Raises RefusalError `not_found`."""
     return _change("user unblocked", Action.USER_UNBLOCKED, database, user_id, by, is_active=True)
 
 
-def grant(database: Database, user_id: UUID, role: Role, by: UUID | None) -> str:
-    """Replace the role of a user; return the username. Raises RefusalError as block() does."""
+def grant_role(database: Database, user_id: UUID, role: Role, by: UUID | None) -> str:
+    """Replace the role of a user; return the username. Raises the errors of block_user()."""
     return _change("role granted", Action.ROLE_GRANTED, database, user_id, by, role=role)
 
 
-def revoke(database: Database, user_id: UUID, by: UUID | None) -> str:
-    """Make a user an ordinary user; return the username. Raises RefusalError as block() does."""
+def revoke_role(database: Database, user_id: UUID, by: UUID | None) -> str:
+    """Set the role of a user to USER; return the username. Raises the errors of block_user()."""
     return _change("role revoked", Action.ROLE_REVOKED, database, user_id, by, role=Role.USER)
 
 

@@ -23,7 +23,7 @@ READABLE = ("/api/v1/stats/", "/api/v1/attempts/", "/api/v1/attempts/{}/")
 def key(app: Flask, client: FlaskClient) -> str:
     """A valid key."""
     with app.app_context():
-        return service.issue(get_runtime(app).database, "a program", by=None).key
+        return service.issue_key(get_runtime(app).database, "a program", by=None).key
 
 
 @pytest.fixture

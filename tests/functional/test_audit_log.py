@@ -98,7 +98,7 @@ def test_the_page_shows_and_pages_the_log(
     with app.app_context():
         for number in range(30):
             entry = NewEntry.by_user(Action.KEY_CREATED, None, None, f"key-{number:02}")
-            audit.record(get_runtime(app).database, entry)
+            audit.record_entry(get_runtime(app).database, entry)
 
     page = administrator.get("/admin/audit/?lang=en").text
     second = administrator.get(f"/admin/audit/?lang=en&before={rows.of('audit_log')[6]['id']}").text
@@ -117,7 +117,7 @@ def test_the_file_holds_the_whole_log_without_formulas(administrator: FlaskClien
     with app.app_context():
         for number in range(3):
             entry = NewEntry.by_user(Action.USER_BLOCKED, None, None, f"=1+{number}", {"role": "auditor"})
-            audit.record(get_runtime(app).database, entry)
+            audit.record_entry(get_runtime(app).database, entry)
 
     response = administrator.get("/admin/audit/export.csv")
     table = list(csv.DictReader(io.StringIO(response.text)))
@@ -135,7 +135,7 @@ def test_the_file_is_longer_than_a_block(
     monkeypatch.setattr(audit, "BLOCK_ENTRIES", 2)
     with app.app_context():
         for _ in range(5):
-            audit.record(get_runtime(app).database, NewEntry.by_user(Action.USER_BLOCKED, None))
+            audit.record_entry(get_runtime(app).database, NewEntry.by_user(Action.USER_BLOCKED, None))
 
     assert len(administrator.get("/admin/audit/export.csv").text.splitlines()) == 1 + 5
 
@@ -177,7 +177,7 @@ def test_a_download_by_a_program_names_its_key(client: FlaskClient, app: Flask, 
     with app.app_context():
         from project.services import api_keys  # noqa: PLC0415
 
-        key = api_keys.issue(get_runtime(app).database, "report", None).key
+        key = api_keys.issue_key(get_runtime(app).database, "report", None).key
 
     client.get("/results/export.txt", headers={"Authorization": f"Bearer {key}"}, buffered=True)
     get_runtime(app).activity.flush()
@@ -228,7 +228,7 @@ def test_an_entry_is_written_once_although_its_commit_was_not_confirmed(app: Fla
 def test_upkeep_deletes_entries_older_than_attempts_are_kept(app: Flask, rows: Rows, client: object) -> None:
     database = get_runtime(app).database
     for target in ("old", "new"):
-        audit.record(database, NewEntry.by_user(Action.USER_BLOCKED, None, None, target))
+        audit.record_entry(database, NewEntry.by_user(Action.USER_BLOCKED, None, None, target))
     rows.query("update audit_log set at = now() - interval '31 days' where target = 'old'")
 
     assert audit.prune_batch(database, timedelta(days=30))
@@ -272,7 +272,7 @@ def test_a_key_is_shown_with_its_first_characters_only(administrator: FlaskClien
     with app.app_context():
         from project.services import api_keys  # noqa: PLC0415
 
-        key = api_keys.issue(get_runtime(app).database, "report", None).key
+        key = api_keys.issue_key(get_runtime(app).database, "report", None).key
 
     page = administrator.get("/admin/api-keys/").text
 

@@ -113,7 +113,7 @@ def test_an_outage_during_an_export_leaves_the_former_file_unchanged(
         raise DatabaseUnavailableError
 
     (tmp_path / "all.csv").write_text("former")
-    monkeypatch.setattr(reports, "find_lines", fail)
+    monkeypatch.setattr(reports, "find_next_block", fail)
 
     result = export("all.csv")
 

@@ -100,7 +100,7 @@ def test_an_allowed_origin_reads_the_statistics_with_a_key_but_never_with_a_cook
     shop: FlaskClient, app: Flask
 ) -> None:
     with app.app_context():
-        key = api_keys.issue(get_runtime().database, "shop", None).key
+        key = api_keys.issue_key(get_runtime().database, "shop", None).key
 
     status, headers = preflight(shop, "/api/v1/stats/", SHOP, "GET")
     answer = shop.get("/api/v1/stats/", headers={"Origin": SHOP, "Authorization": f"Bearer {key}"})

@@ -150,7 +150,7 @@ def test_an_attempt_that_cannot_be_spooled_is_counted_as_lost(
 
 def test_metrics_show_used_connections_and_unaggregated_attempts(client: FlaskClient) -> None:
     runtime: Runtime = client.application.extensions["useradd"]
-    runtime.upkeep.unaggregated = 1_999
+    runtime.upkeep.unaggregated_attempts = 1_999
 
     assert (
         runtime.database.write_transaction(

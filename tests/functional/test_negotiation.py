@@ -89,7 +89,7 @@ def test_a_form_that_a_program_sends_to_a_page_is_answered_in_json(client: Flask
 def key(app: Flask, client: FlaskClient) -> dict[str, str]:
     """The header with a valid API key."""
     with app.app_context():
-        return {"Authorization": f"Bearer {api_keys.issue(get_runtime().database, 'report', None).key}"}
+        return {"Authorization": f"Bearer {api_keys.issue_key(get_runtime().database, 'report', None).key}"}
 
 
 @pytest.mark.parametrize("address", DOWNLOADS)

@@ -224,7 +224,7 @@ def test_every_golden_response_fits_the_document(document: Document, language: s
 def test_a_response_to_an_unrecorded_attempt_matches_the_document(
     client: FlaskClient, document: Document, monkeypatch: pytest.MonkeyPatch, query: str, body: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr("project.services.attempts.record", lambda *_, **__: False)
+    monkeypatch.setattr("project.services.attempts.record_attempt", lambda *_, **__: False)
 
     response = client.post(f"{ADDRESS}{query}", json=body)
 

@@ -202,7 +202,7 @@ def test_an_ordinary_user_reads_no_contact_data_anywhere(
                     visit("spool lines", f"{path.name}:{number}", line.decode(errors="replace"), SECRETS)
     with service.app_context():
         attempts.Delivery(runtime.database).drain(runtime.spool)
-        key = api_keys.issue(runtime.database, "shop front", None).key
+        key = api_keys.issue_key(runtime.database, "shop front", None).key
 
     ids = [row["id"] for row in rows.query("select id from attempts where username <> 'petrov.ivan'")]
     ids += [row["id"] for row in rows.query("select id from attempts where username is null")]

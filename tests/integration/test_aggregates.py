@@ -16,7 +16,7 @@ from project.database import Database
 from project.domain.attempts import AttemptFilter, Outcome
 from project.domain.errors import DatabaseUnavailableError
 from project.queries import counts, snapshots
-from project.queries.aggregates import aggregate, prune
+from project.queries.aggregates import aggregate_attempts, prune_attempts
 from project.runtime import Runtime
 from project.services import reports
 from tests.conftest import Rows
@@ -64,7 +64,7 @@ def attempts(app: Flask, runtime: Runtime) -> Flask:
 
 def count(runtime: Runtime, least: int = 1, most: int = 100_000) -> int:
     """Aggregate the attempts that are not aggregated yet."""
-    return runtime.database.write_transaction(aggregate, least, most).done
+    return runtime.database.write_transaction(aggregate_attempts, least, most).done
 
 
 def statistics(runtime: Runtime, attempt_filter: AttemptFilter, zone: ZoneInfo = ZONE) -> dict[str, Any]:
@@ -156,13 +156,13 @@ def test_a_snapshot_does_not_change_when_more_attempts_are_aggregated(attempts: 
 def test_few_attempts_are_not_aggregated(attempts: Flask, runtime: Runtime, rows: Rows) -> None:
     waiting = len(rows.attempts())
 
-    assert runtime.database.write_transaction(aggregate, 1000, 100_000) == (0, waiting)
+    assert runtime.database.write_transaction(aggregate_attempts, 1000, 100_000) == (0, waiting)
     assert rows.of("attempt_counts") == []
 
 
 def test_a_killed_aggregation_step_changes_nothing(attempts: Flask, runtime: Runtime) -> None:
     def die(connection: Connection) -> None:
-        aggregate(connection, 1, 100_000)
+        aggregate_attempts(connection, 1, 100_000)
         connection.execute(text("select pg_terminate_backend(pg_backend_pid())"))
 
     before = statistics(runtime, AttemptFilter())
@@ -240,11 +240,11 @@ def test_counts_are_exact_with_many_concurrent_writers(attempts: Flask, runtime:
 
     def count() -> None:
         while not stop.is_set():
-            _try_to(runtime.database, aggregate, 1, 50)
+            _try_to(runtime.database, aggregate_attempts, 1, 50)
 
     def prune_old() -> None:
         while not stop.is_set():
-            _try_to(runtime.database, prune, datetime.now(UTC) - START, 20)
+            _try_to(runtime.database, prune_attempts, datetime.now(UTC) - START, 20)
 
     threads = [threading.Thread(target=work) for work in (write, write, write_old, count, prune_old)]
     for thread in threads:

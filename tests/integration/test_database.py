@@ -19,7 +19,7 @@ from project import database as db
 from project.database import Database, PreparedQuery, PreparedStatement, hosts
 from project.database.breaker import CHECK_OVERDUE_S, Breaker
 from project.database.database import MIN_TRY_S
-from project.database.deadline import HostConnection, HostState, remaining
+from project.database.deadline import HostConnection, HostState, remaining_seconds
 from project.database.deadline import _wait as wait
 from project.database.prepared import autocommit_cursor
 from project.domain.errors import DatabaseUnavailableError, OutcomeUnknownError, WritesRefusedError
@@ -439,17 +439,17 @@ def test_a_read_transaction_never_has_an_unknown_outcome(runtime: Runtime, monke
 
 
 def test_the_nearer_of_two_nested_deadlines_applies_and_the_outer_one_is_restored() -> None:
-    assert remaining() is None
+    assert remaining_seconds() is None
 
     with db.deadline(60):
         with db.deadline(600):
-            inner = remaining()
-        outer = remaining()
+            inner = remaining_seconds()
+        outer = remaining_seconds()
 
     assert inner is not None
     assert outer is not None
     assert inner <= 60
-    assert remaining() is None
+    assert remaining_seconds() is None
 
 
 def test_a_broken_connection_is_replaced_without_a_restart(runtime: Runtime) -> None:

@@ -18,7 +18,7 @@ import pytest
 from flask.cli import FlaskGroup
 
 from project import embedded
-from project.database import remaining
+from project.database import remaining_seconds
 from project.embedded import EmbeddedPostgres, EmbeddedPostgresError, data_directory, watcher
 from tests.conftest import MakeApp
 
@@ -502,7 +502,7 @@ def test_migrations_wait_for_the_first_start_longer_than_for_a_connection(
     app, deadlines = make_app(database_url="", data_dir=tmp_path), []
 
     def start(_: EmbeddedPostgres) -> None:
-        deadlines.append(remaining())
+        deadlines.append(remaining_seconds())
         raise EmbeddedPostgresError("PostgreSQL is not installed")
 
     monkeypatch.setattr(EmbeddedPostgres, "start", start)

@@ -27,7 +27,7 @@ from project.domain.reports import Report
 from project.exporters import csv, log_sheets
 from project.exporters import text as text_file
 from project.queries import snapshots
-from project.queries.lines import find_lines, find_lines_one_by_one, lines_query
+from project.queries.lines import find_lines_one_by_one, find_next_block, lines_query
 from project.queries.masks import mask_again, set_watermark
 from project.runtime import Runtime
 from project.services import reports
@@ -336,7 +336,7 @@ def test_a_block_that_is_read_again_loses_nothing_when_a_late_attempt_appears(
         stored = store(runtime, [attempt_row(received_at=NOW + timedelta(seconds=1), name="\x1e")] * 3)
         report = export(runtime)
         layout = csv.layout(report, ENGLISH_TRANSLATIONS)
-        found = find_lines(runtime.read_database, lines_query(report.attempt_filter, layout, size=3), first)
+        found = find_next_block(runtime.read_database, lines_query(report.attempt_filter, layout, size=3), first)
         hanging.connection.commit()
 
     assert found is not None

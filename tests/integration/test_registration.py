@@ -110,7 +110,7 @@ def lose_confirmations(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
 
 def test_a_user_cannot_exist_without_an_attempt_that_created_it(rows: Rows, runtime: Runtime) -> None:
     attempt = new_attempt(new_key())
-    attempts.record(runtime.database, runtime.spool, attempt, status=503, code="database_unavailable")
+    attempts.record_attempt(runtime.database, runtime.spool, attempt, status=503, code="database_unavailable")
 
     with pytest.raises(QueryError, match="users_id_attempt_status_fkey"):
         rows.query(
@@ -134,7 +134,7 @@ def test_recording_an_attempt_again_changes_only_its_answered_status(runtime: Ru
     attempt = new_attempt(key)
     registration.register(runtime.database, runtime.passwords, attempt, key, new_user())
 
-    attempts.record(runtime.database, runtime.spool, attempt, status=500, code="internal_error")
+    attempts.record_attempt(runtime.database, runtime.spool, attempt, status=500, code="internal_error")
 
     [row] = rows.attempts()
     assert (row["status"], row["code"], row["answered"]) == (201, "created", 500)

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 from project.domain.attempts import AttemptFilter
 from project.domain.errors import ClocksDifferError, DatabaseUnavailableError
 from project.queries import maintenance
-from project.queries.aggregates import aggregate, prune
+from project.queries.aggregates import aggregate_attempts, prune_attempts
 from project.runtime import Runtime
 from project.services import attempts, reports
 from project.services.upkeep import Upkeep
@@ -47,7 +47,7 @@ def record_on_arrival(rows: Rows) -> None:
 
 def aggregate_all(runtime: Runtime, most: int = 10_000) -> None:
     """Aggregate."""
-    runtime.database.write_transaction(aggregate, 1, most)
+    runtime.database.write_transaction(aggregate_attempts, 1, most)
 
 
 @pytest.mark.parametrize("aggregated_first", [0, 90, 200])
@@ -58,8 +58,8 @@ def test_aggregates_after_pruning_equal_aggregates_of_the_remaining_attempts(
     if aggregated_first:
         aggregate_all(runtime, aggregated_first)
 
-    assert runtime.database.write_transaction(prune, AGE, 40).rows == 40
-    assert runtime.database.write_transaction(prune, AGE, 1000).rows == old - 40 > 0
+    assert runtime.database.write_transaction(prune_attempts, AGE, 40).rows == 40
+    assert runtime.database.write_transaction(prune_attempts, AGE, 1000).rows == old - 40 > 0
     aggregate_all(runtime)
 
     assert rows.query("select count(*) n from attempts where received_at < :limit", limit=LIMIT) == [{"n": 0}]
@@ -74,14 +74,14 @@ def test_aggregates_after_pruning_equal_aggregates_of_the_remaining_attempts(
 def test_the_oldest_attempts_are_pruned_first(log: Flask, runtime: Runtime, rows: Rows) -> None:
     before = rows.query("select received_at from attempts order by received_at")
 
-    runtime.database.write_transaction(prune, AGE, 7)
+    runtime.database.write_transaction(prune_attempts, AGE, 7)
 
     assert rows.query("select received_at from attempts order by received_at") == before[7:]
 
 
 def test_a_killed_pruning_step_changes_nothing(log: Flask, runtime: Runtime, rows: Rows) -> None:
     def die(connection: Connection) -> None:
-        prune(connection, AGE, 50)
+        prune_attempts(connection, AGE, 50)
         connection.execute(text("select pg_terminate_backend(pg_backend_pid())"))
 
     aggregate_all(runtime)
@@ -134,7 +134,7 @@ def test_attempts_recorded_while_the_clock_of_postgresql_was_ahead_do_not_hold_u
     keep(app, now - timedelta(days=31))
     rows.query("update attempts set recorded_at = received_at where received_at < now() - interval '1 day'")
 
-    assert runtime.database.write_transaction(prune, timedelta(days=30), 1).rows == 1
+    assert runtime.database.write_transaction(prune_attempts, timedelta(days=30), 1).rows == 1
 
 
 @pytest.mark.parametrize("ahead", [timedelta(days=730), timedelta(minutes=-2)])

@@ -18,7 +18,7 @@ from psycopg2.errors import InsufficientPrivilege
 
 from config import Config
 from project import create_app
-from project.queries.aggregates import aggregate
+from project.queries.aggregates import aggregate_attempts
 from project.queries.maintenance import delete_expired_keys
 from project.runtime import Runtime, get_runtime
 from project.services import attempts
@@ -153,7 +153,7 @@ def test_attempts_are_drained_aggregated_and_pruned(
     assert service_runtime.spool.has_records() or delivery.drain(service_runtime.spool) == 0
     delivery.drain(service_runtime.spool)
     assert delivery.drain_orphans(Spool(tmp_path / "spool")) == 0
-    assert service_runtime.database.write_transaction(aggregate, 1, 10_000).remaining == 0
+    assert service_runtime.database.write_transaction(aggregate_attempts, 1, 10_000).remaining == 0
     assert service_runtime.database.write_transaction(delete_expired_keys, 10).rows == 0
     assert attempts.prune_all(service_runtime.database, timedelta()) > 0
 

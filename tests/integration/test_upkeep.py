@@ -64,7 +64,7 @@ def test_spooled_attempts_are_stored_in_the_table_unchanged(
     new = attempt()
     errors = (FieldError("phone", "invalid_phone", "too_short", {"digits": 3}),)
     runtime.database.breaker.record_failure(time.monotonic())
-    assert attempts.record(runtime.database, spool, new, status=422, code="invalid_phone", errors=errors)
+    assert attempts.record_attempt(runtime.database, spool, new, status=422, code="invalid_phone", errors=errors)
 
     upkeep.run_round()
 
@@ -82,7 +82,7 @@ def test_draining_an_attempt_that_is_in_the_table_already_changes_nothing(
     new = attempt()
     for _ in range(2):
         runtime.database.breaker.record_failure(time.monotonic())
-        attempts.record(runtime.database, spool, new, status=503, code="database_unavailable")
+        attempts.record_attempt(runtime.database, spool, new, status=503, code="database_unavailable")
         Delivery(runtime.database).drain(spool)
 
     assert rows.outcomes() == [(503, "database_unavailable")]
@@ -90,7 +90,7 @@ def test_draining_an_attempt_that_is_in_the_table_already_changes_nothing(
 
 def test_an_interrupted_attempt_is_recorded_unless_it_had_committed(runtime: Runtime, spool: Spool, rows: Rows) -> None:
     lost, committed = attempt(), attempt()
-    attempts.record(runtime.database, spool, committed, status=422, code="invalid_phone")
+    attempts.record_attempt(runtime.database, spool, committed, status=422, code="invalid_phone")
     for one in (lost, committed):
         spool.append(AttemptRecord.interrupted(one).to_line())
 
@@ -320,7 +320,7 @@ def test_an_attempt_is_spooled_whatever_the_driver_raises(
 
     monkeypatch.setattr(attempts, "insert_attempt", fail)
 
-    assert attempts.record(runtime.database, spool, attempt(), status=422, code="invalid_phone")
+    assert attempts.record_attempt(runtime.database, spool, attempt(), status=422, code="invalid_phone")
 
     assert spool.has_records()
     assert "UnicodeDecodeError" in caplog.text

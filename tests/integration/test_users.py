@@ -52,19 +52,19 @@ def states(runtime: Runtime) -> dict[str, tuple[bool, bool, int]]:
 
 def grant_administrator(database: Database, user_id: UUID, by: UUID | None) -> str:
     """Make a user an administrator."""
-    return service.grant(database, user_id, Role.ADMINISTRATOR, by)
+    return service.grant_role(database, user_id, Role.ADMINISTRATOR, by)
 
 
 def make_auditor(database: Database, user_id: UUID, by: UUID | None) -> str:
     """Make a user an auditor."""
-    return service.grant(database, user_id, Role.AUDITOR, by)
+    return service.grant_role(database, user_id, Role.AUDITOR, by)
 
 
-@pytest.mark.parametrize("action", [service.block, service.revoke, make_auditor])
+@pytest.mark.parametrize("action", [service.block_user, service.revoke_role, make_auditor])
 def test_the_last_administrator_cannot_be_blocked_or_demoted(runtime: Runtime, action: Callable[..., str]) -> None:
     boss = create(runtime, "boss", is_admin=True)
     blocked = create(runtime, "former", is_admin=True)
-    service.block(runtime.database, blocked, by=boss)
+    service.block_user(runtime.database, blocked, by=boss)
     before = states(runtime)
 
     with pytest.raises(RefusalError) as caught:
@@ -74,7 +74,7 @@ def test_the_last_administrator_cannot_be_blocked_or_demoted(runtime: Runtime, a
     assert states(runtime) == before
 
 
-@pytest.mark.parametrize("action", [service.block, service.revoke, make_auditor])
+@pytest.mark.parametrize("action", [service.block_user, service.revoke_role, make_auditor])
 def test_one_of_two_administrators_can_be_blocked_or_demoted(runtime: Runtime, action: Callable[..., str]) -> None:
     create(runtime, "boss", is_admin=True)
     other = create(runtime, "other", is_admin=True)
@@ -98,7 +98,7 @@ def test_one_administrator_is_left_when_two_demote_each_other_at_once(runtime: R
         def withdraw(victim: UUID, by: UUID, barrier: threading.Barrier = barrier) -> None:
             barrier.wait()
             try:
-                results.append(service.revoke(runtime.database, victim, by=by))
+                results.append(service.revoke_role(runtime.database, victim, by=by))
             except RefusalError as error:
                 results.append(error.variant)
 
@@ -113,7 +113,7 @@ def test_one_administrator_is_left_when_two_demote_each_other_at_once(runtime: R
     assert results.count("last_admin") == 5
 
 
-@pytest.mark.parametrize("action", [service.block, service.unblock, grant_administrator, service.revoke])
+@pytest.mark.parametrize("action", [service.block_user, service.unblock_user, grant_administrator, service.revoke_role])
 def test_every_change_of_a_user_ends_the_sessions(runtime: Runtime, action: Callable[..., str]) -> None:
     create(runtime, "boss", is_admin=True)
     user = create(runtime, "somebody")
@@ -124,7 +124,7 @@ def test_every_change_of_a_user_ends_the_sessions(runtime: Runtime, action: Call
     assert states(runtime)["boss"][2] == 0
 
 
-@pytest.mark.parametrize("action", [service.block, service.unblock, grant_administrator, service.revoke])
+@pytest.mark.parametrize("action", [service.block_user, service.unblock_user, grant_administrator, service.revoke_role])
 def test_changing_an_unknown_user_is_refused(runtime: Runtime, action: Callable[..., str]) -> None:
     with pytest.raises(RefusalError) as caught:
         action(runtime.database, NOBODY, by=None)
@@ -139,9 +139,9 @@ def test_a_role_replaces_the_former_one_and_the_flag_of_the_previous_version_fol
     create(runtime, "boss", is_admin=True)
     other = create(runtime, "other", is_admin=True)
 
-    service.grant(runtime.database, other, role, by=None)
+    service.grant_role(runtime.database, other, role, by=None)
 
-    (user,) = service.find_by_login(runtime.database, "other", "RU")
+    (user,) = service.find_users_by_login(runtime.database, "other", "RU")
     assert user.role is role
     assert states(runtime)["other"][1] == (role is Role.ADMINISTRATOR)
 
@@ -183,7 +183,7 @@ def test_a_login_finds_every_user_that_has_it(runtime: Runtime) -> None:
     region = runtime.config.phone_region
 
     def found(login: str) -> list[UUID]:
-        return [user.id for user in service.find_by_login(runtime.database, login, region)]
+        return [user.id for user in service.find_users_by_login(runtime.database, login, region)]
 
     assert found("ANNA") == found("8 (912) 555-01-41") == found(f"id:{anna}") == [anna]
     assert found("boris@example.org") == [anna, boris], "the username of one, the e-mail of the other"

@@ -79,7 +79,7 @@ def key(app: Flask) -> str:
     """An API key, on empty tables."""
     reset_service(app)
     with app.app_context():
-        return api_keys.issue(get_runtime(app).database, "a program", by=None).key
+        return api_keys.issue_key(get_runtime(app).database, "a program", by=None).key
 
 
 def test_redocly_has_no_objection_to_the_document(document: Path) -> None:

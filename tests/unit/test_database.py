@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import NullPool
 
-from project.database import ReadDatabase, deadline, errors, hosts, install_host_failover, remaining
+from project.database import ReadDatabase, deadline, errors, hosts, install_host_failover, remaining_seconds
 from project.database.breaker import Breaker
 from project.database.deadline import HostConnection, HostState
 from project.database.semaphore import FairSemaphore
@@ -176,7 +176,7 @@ def test_connecting_without_a_deadline_has_a_bound(monkeypatch: pytest.MonkeyPat
     bounds: list[float | None] = []
 
     def connect(**options: Any) -> Any:
-        bounds.append(remaining())
+        bounds.append(remaining_seconds())
         raise psycopg2.OperationalError("no answer")
 
     monkeypatch.setattr(psycopg2, "connect", connect)
@@ -219,7 +219,7 @@ class Servers:
         self._failover = hosts._Failover(engine)
 
     def _connect(self, options: dict[str, Any]) -> HostConnection:
-        self.bounds.append((options["host"], round(remaining() or 0)))
+        self.bounds.append((options["host"], round(remaining_seconds() or 0)))
         if self.meanwhile:
             other, self.meanwhile = threading.Thread(target=self.meanwhile), None
             other.start()

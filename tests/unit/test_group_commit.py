@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from project.database import Row, deadline, group_commit, remaining
+from project.database import Row, deadline, group_commit, remaining_seconds
 from project.database.group_commit import MAX_MEMBERS, GroupCommit, GroupFailedError, Member
 from project.database.pending_writers import PendingWriters
 
@@ -59,9 +59,9 @@ class Statement:
     def gather(self, *lines: tuple[str, ...], seconds: float = 60) -> "list[Future[Row]]":
         """Submit members one after the other, while a group is in progress."""
         futures: list[Future[Row]] = []
-        for number, (line, *claims) in enumerate(lines, start=self.commit.waiting + 1):
+        for number, (line, *claims) in enumerate(lines, start=self.commit.waiting_members + 1):
             futures.append(self.submit(line, *claims, seconds=seconds))
-            wait_until(partial(lambda number: self.commit.waiting == number, number))
+            wait_until(partial(lambda number: self.commit.waiting_members == number, number))
         return futures
 
     def release(self) -> None:
@@ -121,7 +121,7 @@ def test_a_leader_waits_for_pending_writers_which_join_its_group(
         leader = statement.submit("leader")
         wait_until(lambda: statement.commit._is_busy)
         joined = statement.submit("joined")
-        wait_until(lambda: statement.commit.waiting == 1)
+        wait_until(lambda: statement.commit.waiting_members == 1)
         assert (statement.groups, statement.alone) == ([], [])
 
     assert rows([leader, joined]) == ["leader", "joined"]
@@ -241,7 +241,7 @@ def test_a_member_whose_group_does_not_begin_in_time_is_tried_alone(
 
     assert statement.submit("a").result(30) == ("a",)
 
-    assert (statement.groups, statement.alone, statement.commit.waiting) == ([], [("a", False)], 0)
+    assert (statement.groups, statement.alone, statement.commit.waiting_members) == ([], [("a", False)], 0)
 
 
 def test_a_member_waits_for_its_leader_no_longer_than_its_own_deadline(
@@ -270,7 +270,7 @@ def test_a_member_without_enough_time_joins_no_group(statement: Statement) -> No
 
     assert statement.submit("late", seconds=group_commit.MIN_JOIN_S / 2).result(30) == ("late",)
 
-    assert statement.commit.waiting == 0
+    assert statement.commit.waiting_members == 0
 
 
 def test_a_group_gets_half_of_the_time_of_its_most_urgent_member(statement: Statement) -> None:
@@ -278,7 +278,7 @@ def test_a_group_gets_half_of_the_time_of_its_most_urgent_member(statement: Stat
     execute_group = statement.execute_group
 
     def measure(members: Sequence[Member]) -> list[Row]:
-        limits.append(remaining() or 0)
+        limits.append(remaining_seconds() or 0)
         return execute_group(members)
 
     statement.commit._execute_group = measure

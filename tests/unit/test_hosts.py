@@ -9,7 +9,7 @@ import psycopg2
 import pytest
 
 from project.database import errors, hosts
-from project.database.deadline import deadline, remaining
+from project.database.deadline import deadline, remaining_seconds
 from project.database.hosts import ConnectError, _connect
 from project.database.name_lookup import NameLookup
 
@@ -132,7 +132,7 @@ def test_an_address_that_does_not_answer_leaves_time_for_the_next_one(monkeypatc
     limits: list[float] = []
 
     def refuse(**_: str) -> NoReturn:
-        limits.append(remaining() or 0)
+        limits.append(remaining_seconds() or 0)
         raise psycopg2.OperationalError("no answer")
 
     monkeypatch.setattr(hosts, "HOST_CONNECT_S", 60)
@@ -204,4 +204,4 @@ def test_an_unknown_sentence_is_an_outage_and_shown_as_it_is() -> None:
 
     assert errors.is_outage(error)
     assert not errors.is_misconfigured(error)
-    assert errors.cause(error) == "FATAL:  quelque chose ne va pas"
+    assert errors.describe(error) == "FATAL:  quelque chose ne va pas"

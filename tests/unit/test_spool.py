@@ -222,7 +222,7 @@ def test_a_full_disk_raises_at_once_and_the_spool_recovers_when_there_is_space(
     spool.drain(delivered)
 
     assert delivered == ["before", "after"]
-    assert spool.lost == 1
+    assert spool.lost_records == 1
     assert read_status(spool.root).quarantined == 0
 
 
@@ -240,7 +240,7 @@ def test_after_a_failed_fsync_a_new_segment_is_started(spool: Spool, monkeypatch
 
 
 def test_the_quota_is_enforced(tmp_path: Path) -> None:
-    spool = Spool(tmp_path, quota=100)
+    spool = Spool(tmp_path, quota_bytes=100)
     spool.append("x" * 80)
 
     with pytest.raises(SpoolError, match="quota"):
@@ -396,7 +396,7 @@ def test_a_folder_that_cannot_be_used_is_reported(tmp_path: Path, spoil: Callabl
         spool.append("anything")
     assert spool.write_intent("anything") is None
     assert spool.problem
-    assert spool.lost == 1
+    assert spool.lost_records == 1
     assert spool.drain_orphans(Delivered()) == 0
 
 
@@ -447,7 +447,7 @@ def test_a_child_process_claims_a_folder_of_its_own(spool: Spool) -> None:
 
 def test_interrupted_intents_are_kept_until_the_disk_has_space(tmp_path: Path) -> None:
     kill_while(tmp_path, "s.write_intent('at work').wait(10)")
-    full = Folder.claim(tmp_path / "000", quota=1)
+    full = Folder.claim(tmp_path / "000", quota_bytes=1)
     assert full is not None
     full.close()
     spool, delivered = Spool(tmp_path), Delivered()
@@ -565,7 +565,7 @@ def test_a_record_for_which_the_disk_takes_too_long_is_reported_as_lost(
 
     spool.drain(delivered)
 
-    assert spool.lost == 1
+    assert spool.lost_records == 1
     assert delivered == ["in the flush", "after"]
 
 
