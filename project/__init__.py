@@ -209,5 +209,5 @@ def register_blueprints(app: Flask) -> None:
     for blueprint in (code_pages.bp, api.bp, auth.bp, reports.bp, admin.bp, health.bp):
         app.register_blueprint(blueprint)
     csrf.exempt(api.bp)
-    openapi.init_app(app, (api.describe, reports.describe, health.describe))
+    openapi.init_app(app, (api.describe_endpoints, reports.describe_endpoints, health.describe_endpoints))
     cli.init_app(app)

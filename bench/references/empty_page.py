@@ -26,7 +26,7 @@ def empty_page() -> str:
 def empty_form() -> ResponseReturnValue:
     """Read the fields of a login form and begin a session without checking them."""
     request.form.getlist("login")
-    sessions.begin(ACCOUNT)
+    sessions.start_session(ACCOUNT)
     return redirect("/")
 
 

@@ -12,7 +12,7 @@ from project.admin.confirmation import (
     ConfirmForm,
     derivation_key,
     find_pending_secret,
-    is_reauthenticated,
+    reauthenticate,
     redirect_to_secret,
     render_confirmation,
     render_secret,
@@ -58,7 +58,7 @@ def create_api_key() -> ResponseReturnValue:
         return page
     form = KeyForm(request.form)
     name = _validated_name(form) if request.method == "POST" else None
-    if name is None or not is_reauthenticated(form):
+    if name is None or not reauthenticate(form):
         page = render_template("admin/new_api_key.html", form=form, asks_password=reauthentication.is_required())
         return page, 422 if form.errors else 200
     return _issue_key(name, form)
@@ -99,7 +99,7 @@ def revoke_api_key(key_id: UUID) -> ResponseReturnValue:
     """Ask for confirmation (GET) or revoke an API key (POST)."""
     back_url = url_for("admin.api_keys", **list_parameters("before"))
     form = ConfirmForm(request.form)
-    if request.method != "POST" or not is_reauthenticated(form):
+    if request.method != "POST" or not reauthenticate(form):
         key = service.find_key(get_runtime().read_database.primary, key_id)
         if key is None:
             abort(404)

@@ -19,7 +19,7 @@ from project.presentation.formats import number
 from project.runtime import get_runtime
 from project.services import audit as service
 
-COLUMNS = ("id", "at", "actor_kind", "actor_id", "actor", "action", "target_id", "target", "details")
+CSV_COLUMNS = ("id", "at", "actor_kind", "actor_id", "actor", "action", "target_id", "target", "details")
 
 
 @bp.get("/audit/")
@@ -103,10 +103,10 @@ def _csv_parts(blocks: Iterable[list[Entry]]) -> Iterator[str]:
 
     An apostrophe precedes values that spreadsheet programs would execute as formulas.
     """
-    yield ",".join(COLUMNS) + "\r\n"
+    yield ",".join(CSV_COLUMNS) + "\r\n"
     for block in blocks:
         part = io.StringIO()
-        csv.writer(part).writerows([_cell(entry, column) for column in COLUMNS] for entry in block)
+        csv.writer(part).writerows([_cell(entry, column) for column in CSV_COLUMNS] for entry in block)
         yield part.getvalue()
 
 

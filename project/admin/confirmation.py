@@ -51,9 +51,9 @@ def render_confirmation(confirmation: Confirmation, name: str, back_url: str, fo
     return page, 422 if form.errors else 200
 
 
-def is_reauthenticated(form: ConfirmForm) -> bool:
+def reauthenticate(form: ConfirmForm) -> bool:
     """Return whether the password was entered recently or is correct; if not, set form errors."""
-    if not reauthentication.is_required() or reauthentication.verify(form.password.data or ""):
+    if not reauthentication.is_required() or reauthentication.verify_password(form.password.data or ""):
         return True
     error = gettext("This is not your password.") if form.password.data else gettext("Enter your password.")
     form.password.errors = [error]

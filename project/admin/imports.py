@@ -9,7 +9,7 @@ from flask.typing import ResponseReturnValue
 from flask_babel import lazy_gettext as _
 from wtforms import BooleanField, Form
 
-from project.admin.confirmation import Confirmation, ConfirmForm, is_reauthenticated, render_confirmation
+from project.admin.confirmation import Confirmation, ConfirmForm, reauthenticate, render_confirmation
 from project.admin.routes import bp
 from project.contract.import_runner import MAX_FILE_BYTES, MAX_ROWS, get_import_runner
 from project.contract.import_texts import cells_and_messages, file_text, refused_cells, refused_headers, stored_source
@@ -29,9 +29,9 @@ from project.services import imports as service
 UPLOAD_PATH = "/admin/imports/new/"
 HARD_BODY_LIMIT = MAX_FILE_BYTES + 2**20
 """Maximum number of bytes of an upload that the server passes to the application."""
-MAX_SHOWN = 100
+MAX_SHOWN_ROWS = 100
 """Maximum number of refused rows on the page; the download contains all of them."""
-MAX_NAME_LENGTH = 200
+MAX_FILE_NAME_LENGTH = 200
 MEDIA_TYPES = {
     "csv": "text/csv; charset=utf-8",
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
@@ -72,7 +72,7 @@ def new_import() -> ResponseReturnValue:
     form, file = UploadForm(request.form), request.files.get("file")
     if file is None or not file.filename:
         return _upload_page(form, gettext("Choose a file.")), 422
-    name = clean(PurePath(file.filename.replace("\\", "/")).name, MAX_NAME_LENGTH)
+    name = clean(PurePath(file.filename.replace("\\", "/")).name, MAX_FILE_NAME_LENGTH)
     by = request_state().account.id
     ignore_unknown = bool(form.ignore_unknown.data)
     import_id = service.create_import(get_runtime().database, by, name, file.read(), ignore_unknown=ignore_unknown)
@@ -95,7 +95,7 @@ def show_import(import_id: UUID) -> ResponseReturnValue:
     if request.method != "POST":
         return _render_import(run, form)
     if run.state is ImportState.CHECKED:
-        if not is_reauthenticated(form):
+        if not reauthenticate(form):
             return _render_import(run, form), 422
         service.start_import(get_runtime().database, get_runtime().passwords, import_id, request_state().account.id)
         get_import_runner().wake()
@@ -108,7 +108,7 @@ def import_credentials(import_id: UUID) -> ResponseReturnValue:
     form, run = ConfirmForm(request.form), _find_import(import_id)
     if run.credentials_at is not None or run.state is not ImportState.DONE:
         return redirect(url_for("admin.show_import", import_id=import_id))
-    if request.method != "POST" or not is_reauthenticated(form):
+    if request.method != "POST" or not reauthenticate(form):
         return render_confirmation(
             CREDENTIALS_ONCE, run.file_name, url_for("admin.show_import", import_id=import_id), form
         )
@@ -137,7 +137,7 @@ def refused_rows(import_id: UUID, extension: str) -> Response:
 
 def _render_import(run: ImportRun, form: ConfirmForm) -> str:
     source = stored_source(run)
-    rows = service.find_refused_rows(get_runtime().read_database.primary, run.id, MAX_SHOWN)
+    rows = service.find_refused_rows(get_runtime().read_database.primary, run.id, MAX_SHOWN_ROWS)
     return render_template(
         "admin/import.html",
         run=run,

@@ -13,7 +13,7 @@ from project.admin.confirmation import (
     ConfirmForm,
     derivation_key,
     find_pending_secret,
-    is_reauthenticated,
+    reauthenticate,
     redirect_to_secret,
     render_confirmation,
     render_secret,
@@ -135,7 +135,7 @@ def change_user(user_id: UUID, action: str) -> ResponseReturnValue:
     if action == RESET and (page := _render_new_password(user_id, back_url)) is not None:
         return page
     form = ConfirmForm(request.form)
-    if request.method != "POST" or not is_reauthenticated(form):
+    if request.method != "POST" or not reauthenticate(form):
         return render_confirmation(CONFIRMATIONS[action], _find_user(user_id).username, back_url, form)
     if action == RESET:
         return _reset_password(user_id, form)

@@ -22,8 +22,8 @@ from project.api.routes import (
 )
 from project.contract import responses
 from project.contract.batches import BulkLine, check_line, register_lines
-from project.contract.problems import problem_detail, problem_of
-from project.contract.responses import error_values
+from project.contract.problems import build_problem, problem_detail
+from project.contract.responses import error_members
 from project.database import deadline
 from project.domain.attempts import NewAttempt, new_id
 from project.domain.errors import OverloadedError, RateLimitedError, RefusalError
@@ -35,9 +35,9 @@ from project.runtime import Runtime, get_runtime
 from project.services.registration import MAX_GROUP_SIZE
 
 PATHS = ("/api/v1/useradd/bulk/", "/api/v1/useradd/bulk", "/useradd/bulk/", "/useradd/bulk")
-MAX_USERS, MAX_BODY = 10_000, 8 * 2**20
-"""Maximum number of users, and maximum size in bytes, of a request body."""
-HARD_BODY_LIMIT = MAX_BODY + 2**20
+MAX_USERS, MAX_BULK_BODY_BYTES = 10_000, 8 * 2**20
+"""Maximum number of users in a request body, and its maximum size in bytes."""
+HARD_BODY_LIMIT = MAX_BULK_BODY_BYTES + 2**20
 """Maximum number of bytes that the server passes to the application. A larger request is refused and not recorded."""
 MAX_CONCURRENT = 2
 """Maximum number of concurrent bulk requests per process: more would take threads and time from /useradd."""
@@ -61,7 +61,7 @@ def useradd_bulk() -> Response:
     with ExitStack() as stack:
         stack.callback(_permits.release)
         template, state.attempt = state.attempt, None  # from here on, lines are recorded and counted
-        rate_limits.refund_users(1)
+        rate_limits.refund_lines(1)
         assert template is not None  # noqa: S101 - tells mypy: begin_attempt() has run
         results = _register_groups(runtime, state, template, key, lines, is_dry_run=is_dry_run)
         response = Response(stream_with_context(_json_array_parts(results) if is_array else _ndjson_parts(results)))
@@ -89,9 +89,9 @@ def _read_lines(request: Request, *, is_json: bool) -> tuple[list[tuple[int, byt
 
     Raises RefusalError if there are none or too many.
     """
-    if (request.content_length or 0) > MAX_BODY:
-        raise RefusalError("body_too_large", "bulk", limit=MAX_BODY // 1024)
-    request.max_content_length = MAX_BODY
+    if (request.content_length or 0) > MAX_BULK_BODY_BYTES:
+        raise RefusalError("body_too_large", "bulk", limit=MAX_BULK_BODY_BYTES // 1024)
+    request.max_content_length = MAX_BULK_BODY_BYTES
     body = request.get_data(cache=False)
     is_array = is_json and body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
     if not is_array:
@@ -152,10 +152,10 @@ def _new_attempt(template: NewAttempt, state: RequestState) -> NewAttempt:
 def _apply_rate_limits(group: list[BulkLine]) -> None:
     """Count the lines for the rate limits; refuse all of them if a limit was reached before."""
     try:
-        rate_limits.consume_users(len(group))
+        rate_limits.consume_lines(len(group))
     except RateLimitedError as refusal:
         for line in group:
-            line.new_user, line.problem = None, problem_of(refusal)
+            line.new_user, line.problem = None, build_problem(refusal)
 
 
 def _count_group(runtime: Runtime, group: list[BulkLine]) -> None:
@@ -163,7 +163,7 @@ def _count_group(runtime: Runtime, group: list[BulkLine]) -> None:
     for line in group:
         for callback in runtime.on_bulk_line:
             callback(line.code, time.monotonic() - line.attempt.started)
-    rate_limits.refund_users(sum(line.credentials is not None and line.credentials.replayed for line in group))
+    rate_limits.refund_lines(sum(line.credentials is not None and line.credentials.replayed for line in group))
     rate_limits.record_conflicts(sum(line.problem is not None and line.problem.status == 409 for line in group))
 
 
@@ -172,7 +172,7 @@ def _line_result(line: BulkLine) -> dict[str, Any]:
     if line.problem:
         values |= {"status": line.problem.status, "code": line.problem.code, "detail": problem_detail(line.problem)}
         if line.problem.errors:
-            values["errors"] = error_values(line.problem.errors)
+            values["errors"] = error_members(line.problem.errors)
         if retry_after := line.problem.headers.get("Retry-After"):
             values["retry_after"] = int(retry_after)
     elif line.credentials:
@@ -183,7 +183,7 @@ def _line_result(line: BulkLine) -> dict[str, Any]:
         values |= {"status": 200, "valid": True, "normalized": line.new_user}
     if not line.recorded:
         values["recorded"] = False
-    return responses.LINE.dump(values)
+    return responses.LINE_SCHEMA.dump(values)
 
 
 def _ndjson_parts(groups: Iterable[list[dict[str, Any]]]) -> Iterator[str]:

@@ -2,8 +2,8 @@
 
 from apispec import APISpec
 
-from project.contract.openapi import parameter, problem_responses, success
-from project.contract.responses import CHECKED, CREATED
+from project.contract.openapi import describe_parameter, describe_problems, describe_response
+from project.contract.responses import CHECKED_SCHEMA, CREATED_SCHEMA
 
 CODES = (
     "bad_request", "unknown_host", "unknown_parameter", "malformed_json", "body_not_object", "bad_idempotency_key",
@@ -21,7 +21,7 @@ BULK_CODES = (
 """Codes of the problem documents that POST /useradd/bulk returns, without those of single lines."""
 
 
-def describe(spec: APISpec) -> None:
+def describe_endpoints(spec: APISpec) -> None:
     """Add both endpoints to the OpenAPI document, without their aliases."""
     _describe_one(spec)
     _describe_many(spec)
@@ -31,10 +31,10 @@ def _describe_one(spec: APISpec) -> None:
     location = {"description": "Page of the attempt", "schema": {"type": "string"}}
     replayed = {"description": "`true` if this repeats an earlier response", "schema": {"type": "string"}}
     responses = {
-        "200": success("Dry run: the fields are valid, nothing was created", CHECKED),
-        "201": success(
+        "200": describe_response("Dry run: the fields are valid, nothing was created", CHECKED_SCHEMA),
+        "201": describe_response(
             "Created, or the first response again for a repeated Idempotency-Key",
-            CREATED,
+            CREATED_SCHEMA,
             headers={"Location": location, "Idempotent-Replayed": replayed},
         ),
     }
@@ -65,7 +65,7 @@ def _describe_one(spec: APISpec) -> None:
                         }
                     },
                 },
-                "responses": responses | problem_responses(CODES),
+                "responses": responses | describe_problems(CODES),
             }
         },
     )
@@ -104,20 +104,22 @@ def _describe_many(spec: APISpec) -> None:
                         },
                     }
                 }
-                | problem_responses(BULK_CODES),
+                | describe_problems(BULK_CODES),
             }
         },
     )
 
 
-_DRY_RUN = parameter(
+_DRY_RUN = describe_parameter(
     "dry_run", "`true`: only validate the fields. Unknown parameters are refused", {"type": "boolean", "default": False}
 )
-_KEY = parameter(
+_KEY = describe_parameter(
     "Idempotency-Key",
     "A retry within 24 hours with the same key and body returns the same login and password "
     "and creates no second user. 21 to 255 visible ASCII characters, preferably a UUID",
     {"type": "string", "minLength": 21, "maxLength": 255, "pattern": "^[!#-~]+$"},
     "header",
 )
-_LANGUAGE = parameter("Accept-Language", "Language of the texts", {"type": "string", "example": "en"}, "header")
+_LANGUAGE = describe_parameter(
+    "Accept-Language", "Language of the texts", {"type": "string", "example": "en"}, "header"
+)

@@ -167,7 +167,7 @@ def _created_response(request: Request, attempt: NewAttempt, key: str, credentia
         "idempotency_key": key,
         "links": {"login": f"{root}/login/", "results": f"{root}/results/"},
     }
-    response = json_response(responses.CREATED, body, 201)
+    response = json_response(responses.CREATED_SCHEMA, body, 201)
     response.headers.add("Location", f"{request.script_root}/results/{credentials.user.id}/")
     if credentials.replayed:
         response.headers.add("Idempotent-Replayed", "true")
@@ -179,4 +179,4 @@ def _dry_run_response(attempt: NewAttempt, new_user: NewUser) -> Response:
     request_state().code = DRY_RUN
     recorded = attempts.record_attempt(runtime.database, runtime.spool, attempt, status=200, code=DRY_RUN)
     body = {"valid": True, "normalized": new_user, "attempt_id": attempt.id}
-    return json_response(responses.CHECKED, body if recorded else body | {"recorded": False})
+    return json_response(responses.CHECKED_SCHEMA, body if recorded else body | {"recorded": False})

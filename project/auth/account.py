@@ -6,7 +6,7 @@ from flask import abort, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import lazy_gettext as _
 
-from project.auth.forms import PasswordForm
+from project.auth.forms import ChangePasswordForm
 from project.auth.routes import bp
 from project.domain.password_policy import WeakPasswordError
 from project.domain.passwords import MAX_LENGTH, MIN_CHOSEN_LENGTH
@@ -31,7 +31,7 @@ def account() -> ResponseReturnValue:
     user = service.find_user(get_runtime().database, request_state().account.id)
     if user is None:
         abort(404)
-    form = PasswordForm(request.form)  # without request.files: a password is not a file
+    form = ChangePasswordForm(request.form)  # without request.files: a password is not a file
     if request.method != "POST":
         return render_template("auth/account.html", user=user, form=form, least=MIN_CHOSEN_LENGTH)
     if form.validate() and _change_password(form, user):
@@ -40,7 +40,7 @@ def account() -> ResponseReturnValue:
     return render_template("auth/account.html", user=user, form=form, least=MIN_CHOSEN_LENGTH), 422
 
 
-def _change_password(form: PasswordForm, user: User) -> bool:
+def _change_password(form: ChangePasswordForm, user: User) -> bool:
     """Change the password and start a new session. On failure, set form errors, return False.
 
     Raises RateLimitedError after too many wrong passwords.
@@ -60,6 +60,6 @@ def _change_password(form: PasswordForm, user: User) -> bool:
     except WeakPasswordError as error:
         form.new.errors = [str(WEAKNESS_TEXTS[error.reason])]
     else:
-        sessions.begin(changed)
+        sessions.start_session(changed)
         return True
     return False

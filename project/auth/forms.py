@@ -12,7 +12,7 @@ class LoginForm(Form):
     password = PasswordField(_("Password"), [InputRequired()])
 
 
-class PasswordForm(Form):
+class ChangePasswordForm(Form):
     """Form for the current password, a new password and its confirmation."""
 
     current = PasswordField(_("Current password"), [InputRequired(_("Enter the current password."))])

@@ -46,7 +46,7 @@ def login() -> ResponseReturnValue:
             throttle.record_failure()
             log.warning("login failed")
             return render_template("auth/login.html", form=form, refused=True), 401
-    sessions.begin(account)
+    sessions.start_session(account)
     get_runtime().activity.record_login(account.id)
     log.info("login succeeded", extra={"user_id": str(account.id)})
     return redirect(_destination())
@@ -63,12 +63,12 @@ def _authenticate(form: LoginForm, throttle: rate_limits.PasswordThrottle) -> Ac
 @public
 def logout() -> ResponseReturnValue:
     """End all sessions of the user and redirect to the login page."""
-    sessions.end()
+    sessions.log_out()
     return redirect(url_for("auth.login"))
 
 
 @bp.app_errorhandler(CSRFError)
-def renew_form(error: CSRFError) -> ResponseReturnValue:
+def handle_csrf_error(error: CSRFError) -> ResponseReturnValue:
     """Handle a CSRF error: show the form again, or redirect if its action has happened.
 
     Usually another tab has logged in or out, or the session cookie is lost.

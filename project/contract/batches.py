@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from project.contract.problems import Problem, problem_of
+from project.contract.problems import Problem, build_problem
 from project.contract.schemas import user_add_schema
 from project.domain.attempts import CREATED, DRY_RUN, REPLAYED, NewAttempt
 from project.domain.errors import RefusalError
@@ -48,7 +48,7 @@ def check_line(number: int, attempt: NewAttempt, sent: bytes | Mapping[str, Any]
         attempt.store_body(body, region)
         line.new_user = user_add_schema(region).load(body)
     except RefusalError as refusal:
-        line.problem = problem_of(refusal)
+        line.problem = build_problem(refusal)
     return line
 
 
@@ -71,7 +71,7 @@ def register_lines(runtime: Runtime, request_key: str, lines: Sequence[BulkLine]
         if isinstance(result, Credentials):
             line.credentials = result
         else:
-            line.problem = problem_of(result)
+            line.problem = build_problem(result)
     _record(runtime, [line for line in lines if not line.credentials and not (line.problem and line.problem.recorded)])
 
 

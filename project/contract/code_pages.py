@@ -7,7 +7,7 @@ from flask import Blueprint, abort, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 
 from project.contract.error_codes import EXAMPLE_USER, FIELD_CODES, PROBLEMS, FieldCode, ProblemType
-from project.contract.responses import PROBLEM, problem_values
+from project.contract.responses import PROBLEM_SCHEMA, problem_members
 from project.http.guards import public
 from project.http.request_state import request_state
 
@@ -72,4 +72,4 @@ def _example_response(code: str, entry: ProblemType | FieldCode) -> dict[str, An
 
 
 def _example_document(code: str, detail: str) -> dict[str, Any]:
-    return PROBLEM.dump(problem_values(code, detail, attempt_id=request_state().request_id))
+    return PROBLEM_SCHEMA.dump(problem_members(code, detail, attempt_id=request_state().request_id))

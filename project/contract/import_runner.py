@@ -71,7 +71,7 @@ class ImportRunner:
     def _run(self) -> None:
         while not self._stopping:
             try:
-                while not self._stopping and self.run_next():
+                while not self._stopping and self.process_next():
                     pass
             except RefusalError:
                 log.warning("imports wait for PostgreSQL")
@@ -80,7 +80,7 @@ class ImportRunner:
             self._awake.wait(POLL_S)
             self._awake.clear()
 
-    def run_next(self) -> bool:
+    def process_next(self) -> bool:
         """Delete some expired imports, or process the next import; return whether there was work.
 
         Returns False while the breaker is open. Raises DatabaseUnavailableError.

@@ -4,20 +4,13 @@ from collections.abc import Mapping, Sequence
 
 from flask_babel import lazy_gettext as _
 
-from project.contract.error_codes import message_text, refusal_text
+from project.contract.error_codes import FIELD_LABELS, message_text, refusal_text
 from project.domain.errors import RefusalError
 from project.domain.imports import ImportRun
 from project.http.translations import gettext
 from project.importers import REMARK_HEADERS, FileError, Note, Row, Source, is_remark_header
 
 _("What to fix")  # REMARK_HEADERS[0]
-FIELD_NAMES: Mapping[str, str] = {
-    "name": _("Name"),
-    "username": _("Login"),
-    "phone": _("Phone"),
-    "email": _("E-mail"),
-    "birth_date": _("Birth date"),
-}
 KNOWN_COLUMNS = "name/имя, username/логин, phone/телефон, email/почта, birth_date/дата рождения"
 FILE_TEXTS: Mapping[str, str] = {
     "unknown_format": _("The name of the file must end in one of: %(suffixes)s."),
@@ -74,18 +67,20 @@ def describe_refused_row(number: int, error: RefusalError, headers: Mapping[str,
 
     `headers` maps fields to the headers of their columns.
     """
-    texts = [f"{field_name(one.field, headers)}: {message_text(one)}" for one in error.errors] or [refusal_text(error)]
+    texts = [f"{column_label(one.field, headers)}: {message_text(one)}" for one in error.errors] or [
+        refusal_text(error)
+    ]
     return gettext("Row %(number)s.", number=number) + " " + " ".join(texts)
 
 
-def field_name(field: str, headers: Mapping[str, str]) -> str:
+def column_label(field: str, headers: Mapping[str, str]) -> str:
     """Return the header of the field's column in the file, or else the label of the field."""
-    return " ".join(headers.get(field, "").split()) or str(FIELD_NAMES.get(field, field))
+    return " ".join(headers.get(field, "").split()) or str(FIELD_LABELS.get(field, field))
 
 
 def refused_headers(source: Source) -> tuple[str, ...]:
     """Return the headers of the download of refused rows: those of the file, and `What to fix`."""
-    return (*_kept(source, source.headers), gettext(REMARK_HEADERS[0]))
+    return (*_without_remarks(source, source.headers), gettext(REMARK_HEADERS[0]))
 
 
 def refused_cells(source: Source, row: Row, refusal: RefusalError) -> tuple[str, ...]:
@@ -93,7 +88,7 @@ def refused_cells(source: Source, row: Row, refusal: RefusalError) -> tuple[str,
     width = len(source.headers)
     cells = row.cells[:width] + ("",) * (width - len(row.cells))
     headers = {field: header for field, header in zip(source.fields, source.headers, strict=False) if field}
-    return (*_kept(source, cells), describe_refused_row(row.number, refusal, headers), *row.cells[width:])
+    return (*_without_remarks(source, cells), describe_refused_row(row.number, refusal, headers), *row.cells[width:])
 
 
 def cells_and_messages(
@@ -114,7 +109,7 @@ def cells_and_messages(
     ]
     if not refusal.errors:
         return marked, [("", refusal_text(refusal))]
-    return marked, [(field_name(error.field, headers), message_text(error)) for error in refusal.errors]
+    return marked, [(column_label(error.field, headers), message_text(error)) for error in refusal.errors]
 
 
 def stored_source(run: ImportRun) -> Source:
@@ -122,6 +117,6 @@ def stored_source(run: ImportRun) -> Source:
     return Source(0, run.headers, run.fields, iter(()))
 
 
-def _kept(source: Source, cells: Sequence[str]) -> list[str]:
+def _without_remarks(source: Source, cells: Sequence[str]) -> list[str]:
     """Return the cells except those of the column `What to fix`, which an earlier import added."""
     return [cell for header, cell in zip(source.headers, cells, strict=True) if not is_remark_header(header)]

@@ -15,7 +15,7 @@ from marshmallow import fields
 
 from project.contract.error_codes import PROBLEMS, detail_text
 from project.contract.problems import MEDIA_TYPE
-from project.contract.responses import COMPONENTS, PROBLEM, ResponseSchema, problem_values
+from project.contract.responses import COMPONENTS, PROBLEM_SCHEMA, ResponseSchema, problem_members
 from project.contract.schemas import UserAddSchema
 from project.http.guards import public
 from project.version import VERSION
@@ -35,18 +35,18 @@ TAGS = [
 ]
 REFUSED_BY_SERVER = ("request_timeout", "head_too_large", "transfer_coding_not_supported", "http_version_not_supported")
 """Codes with which the HTTP server refuses requests, to any address, before they reach the application."""
-AddEndpoints = Callable[[APISpec], None]
+DescribeEndpoints = Callable[[APISpec], None]
 """Adds the endpoints of a blueprint to the OpenAPI document."""
 
 
-def init_app(app: Flask, blueprints: Iterable[AddEndpoints]) -> None:
+def init_app(app: Flask, blueprints: Iterable[DescribeEndpoints]) -> None:
     """Serve /openapi.json and /swagger/ through flasgger, without login.
 
     flasgger ships a Swagger UI of 2020 with a known DOM XSS, and pages that need inline scripts. This project has
     current static files and its own page instead; other routes of flasgger respond with 404.
     """
     with app.test_request_context(headers={"Accept-Language": "en"}):
-        document = build(blueprints)
+        document = build_document(blueprints)
     excluded = dict.fromkeys(("rule_filter", "model_filter"), _exclude_all)
     Swagger(
         app,
@@ -67,7 +67,7 @@ def init_app(app: Flask, blueprints: Iterable[AddEndpoints]) -> None:
             app.view_functions[rule.endpoint] = _not_found
 
 
-def build(blueprints: Iterable[AddEndpoints]) -> dict[str, Any]:
+def build_document(blueprints: Iterable[DescribeEndpoints]) -> dict[str, Any]:
     """Build the OpenAPI document from shared components and the endpoints of the blueprints."""
     spec = APISpec(
         title="useradd",
@@ -78,7 +78,7 @@ def build(blueprints: Iterable[AddEndpoints]) -> dict[str, Any]:
         servers=[{"url": "/"}],
         tags=TAGS,
     )
-    spec.components.schema("Problem", json_schema(PROBLEM))
+    spec.components.schema("Problem", json_schema(PROBLEM_SCHEMA))
     properties = spec.components.schemas["Problem"]["properties"]
     for name in ("recorded", "errors"):  # the published document names them last
         properties[name] = properties.pop(name)
@@ -94,11 +94,11 @@ def build(blueprints: Iterable[AddEndpoints]) -> dict[str, Any]:
     document = spec.to_dict()
     for operations in document["paths"].values():
         for operation in operations.values():
-            operation["responses"] |= problem_responses(REFUSED_BY_SERVER)
+            operation["responses"] |= describe_problems(REFUSED_BY_SERVER)
     return document
 
 
-def success(description: str, schema: ResponseSchema, **headers: Any) -> dict[str, Any]:
+def describe_response(description: str, schema: ResponseSchema, **headers: Any) -> dict[str, Any]:
     """Return the OpenAPI description of a successful response with this schema."""
     content = _reference(schema) if schema.component else json_schema(schema)
     if "required" in content:
@@ -106,17 +106,17 @@ def success(description: str, schema: ResponseSchema, **headers: Any) -> dict[st
     return {"description": description, **headers, "content": {"application/json": {"schema": content}}}
 
 
-def parameter(name: str, description: str, schema: dict[str, Any], location: str = "query") -> dict[str, Any]:
+def describe_parameter(name: str, description: str, schema: dict[str, Any], location: str = "query") -> dict[str, Any]:
     """Return the OpenAPI description of a parameter; `location` is the value of `in`."""
     return {"name": name, "in": location, "description": description, "schema": schema}
 
 
-def problem_responses(codes: Iterable[str]) -> dict[str, Any]:
+def describe_problems(codes: Iterable[str]) -> dict[str, Any]:
     """Return the OpenAPI descriptions of problem responses by status, with an example per code."""
     responses: dict[str, Any] = {}
     for code in codes:
         problem = PROBLEMS[code]
-        content = {MEDIA_TYPE: {"schema": _reference(PROBLEM), "examples": {}}}
+        content = {MEDIA_TYPE: {"schema": _reference(PROBLEM_SCHEMA), "examples": {}}}
         response = responses.setdefault(str(problem.status), {"description": "", "content": content})
         response["description"] = " / ".join(filter(None, (response["description"], f"`{code}`")))
         if problem.retryable:
@@ -151,10 +151,10 @@ def _json_property(field: fields.Field[Any]) -> dict[str, Any]:
 
 def _example(code: str) -> dict[str, Any]:
     problem = PROBLEMS[code]
-    values = problem_values(code, detail_text(code, "", problem.sample), attempt_id=_EXAMPLE_ID)
+    values = problem_members(code, detail_text(code, "", problem.sample), attempt_id=_EXAMPLE_ID)
     if code in _EXAMPLE_ERRORS:
         values["errors"] = [dict(zip(("field", "code", "message"), _EXAMPLE_ERRORS[code], strict=True))]
-    return PROBLEM.dump(values)
+    return PROBLEM_SCHEMA.dump(values)
 
 
 def _exclude_all(_: object) -> bool:

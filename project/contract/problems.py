@@ -15,13 +15,13 @@ from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from project.contract.error_codes import PROBLEMS, detail_text, validation_detail
-from project.contract.responses import PROBLEM, json_response, problem_values
+from project.contract.responses import PROBLEM_SCHEMA, json_response, problem_members
 from project.domain.errors import FieldError, Params, RefusalError
 from project.domain.text import clean
 from project.http import languages, rate_limits
 from project.http.hosts import UnknownHostError
 from project.http.negotiation import prefers_page
-from project.http.request_state import MAX_BODY, current_request, request_state, requested_endpoint
+from project.http.request_state import MAX_BODY_BYTES, current_request, request_state, requested_endpoint
 from project.runtime import get_runtime
 from project.services import attempts
 
@@ -77,7 +77,7 @@ def respond(error: Exception, page: Callable[..., str] = _problem_page) -> Respo
 
     `page` renders the page from the keyword arguments `problem` and `detail`.
     """
-    problem = problem_of(error)
+    problem = build_problem(error)
     request_state().code = problem.reason
     recorded = _record(problem)
     detail = problem_detail(problem, is_attempt=request_state().attempt is not None)
@@ -111,7 +111,7 @@ def describe_refusal(
         return list(headers.items()), response.get_data()
 
 
-def problem_of(error: Exception) -> Problem:
+def build_problem(error: Exception) -> Problem:
     """Return the problem of an exception; log unexpected exceptions and unknown hosts."""
     match error:
         case RefusalError():
@@ -156,7 +156,7 @@ def _method_not_allowed(allowed: list[str]) -> Problem:
 
 def _default_params(code: str) -> Params:
     if code == "body_too_large":
-        return {"limit": MAX_BODY // 1024}
+        return {"limit": MAX_BODY_BYTES // 1024}
     return {}
 
 
@@ -191,8 +191,8 @@ def _problem_response(problem: Problem, detail: str, *, recorded: bool) -> Respo
         values["recorded"] = False
     if state.idempotency_key:
         values["idempotency_key"] = state.idempotency_key
-    body = problem_values(problem.code, detail, problem.errors, status=problem.status, **values)
-    return json_response(PROBLEM, body, problem.status, MEDIA_TYPE)
+    body = problem_members(problem.code, detail, problem.errors, status=problem.status, **values)
+    return json_response(PROBLEM_SCHEMA, body, problem.status, MEDIA_TYPE)
 
 
 def problem_detail(problem: Problem, *, is_attempt: bool = True) -> str:

@@ -19,7 +19,7 @@ from project.domain.attempts import Outcome
 from project.domain.errors import FieldError
 from project.http.languages import to_display_zone
 
-UNKNOWN = "…"
+PLACEHOLDER = "…"
 """Placeholder for a text that is not stored."""
 Field = fields.Field[Any]
 _encode = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
@@ -153,7 +153,7 @@ class CheckedSchema(ResponseSchema):
 
 
 class ProblemSchema(ResponseSchema):
-    """A problem document (RFC 9457), dumped from the values of problem_values()."""
+    """A problem document (RFC 9457), dumped from the values of problem_members()."""
 
     component = "Problem"
     type = _field(String, description="Address of a page that explains the code")
@@ -250,22 +250,27 @@ class StatusSchema(ResponseSchema):
     workers = _object(dict.fromkeys(("running", "expected", "replaced", "database_away"), _COUNT))
 
 
-CREATED, CHECKED, PROBLEM, LINE = CreatedSchema(), CheckedSchema(), ProblemSchema(), LineSchema()
-STATS, ATTEMPT, ATTEMPT_PAGE = StatsSchema(), AttemptSchema(), AttemptPageSchema()
-HEALTH, STATUS = HealthSchema(), StatusSchema()
-COMPONENTS = (CREATED, CHECKED, LINE, STATS, ATTEMPT, ATTEMPT_PAGE)
+CREATED_SCHEMA, CHECKED_SCHEMA, PROBLEM_SCHEMA, LINE_SCHEMA = (
+    CreatedSchema(),
+    CheckedSchema(),
+    ProblemSchema(),
+    LineSchema(),
+)
+STATS_SCHEMA, ATTEMPT_SCHEMA, ATTEMPT_PAGE_SCHEMA = StatsSchema(), AttemptSchema(), AttemptPageSchema()
+HEALTH_SCHEMA, STATUS_SCHEMA = HealthSchema(), StatusSchema()
+COMPONENTS = (CREATED_SCHEMA, CHECKED_SCHEMA, LINE_SCHEMA, STATS_SCHEMA, ATTEMPT_SCHEMA, ATTEMPT_PAGE_SCHEMA)
 
 
-def problem_values(code: str, detail: str, errors: Iterable[FieldError] = (), **values: object) -> dict[str, object]:
+def problem_members(code: str, detail: str, errors: Iterable[FieldError] = (), **values: object) -> dict[str, object]:
     """Return the members of a problem document; `values` replace or add members."""
     problem = PROBLEMS.get(code)
-    title, status = (str(problem.title), problem.status) if problem else (UNKNOWN, None)
+    title, status = (str(problem.title), problem.status) if problem else (PLACEHOLDER, None)
     body = {"type": f"/problems/{code}", "title": title, "status": status, "detail": detail, "code": code} | values
     if errors:
-        body["errors"] = error_values(errors)
+        body["errors"] = error_members(errors)
     return body
 
 
-def error_values(errors: Iterable[FieldError]) -> list[dict[str, str]]:
+def error_members(errors: Iterable[FieldError]) -> list[dict[str, str]]:
     """Return field errors as values for ProblemSchema."""
     return [{"field": one.field, "code": one.code, "message": message_text(one)} for one in errors]

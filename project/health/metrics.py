@@ -56,7 +56,7 @@ class _ResponseMetrics:
             for code, outcome in outcomes_by_code().items()
         }
 
-    def count(self, response: Response) -> Response:
+    def count_response(self, response: Response) -> Response:
         """Count a response by status, code and duration; return it."""
         state = request_state()
         seconds = time.monotonic() - state.arrival.started
@@ -104,7 +104,7 @@ def init_app(app: Flask) -> None:
     """Register the metrics of responses and of the state of each process."""
     runtime = get_runtime(app)
     response_metrics = _ResponseMetrics(runtime.metrics)
-    app.after_request(response_metrics.count)
+    app.after_request(response_metrics.count_response)
     runtime.on_bulk_line.append(response_metrics.count_attempt)
     _add_process_metrics(runtime)
 
@@ -146,7 +146,7 @@ def _spool_fullness(spool: Spool) -> float:
         return 1
 
 
-def export() -> str:
+def render_metrics() -> str:
     """Return the instance's metrics in Prometheus's text format. Does not query PostgreSQL."""
     runtime = get_runtime()
     runtime.metrics.update()

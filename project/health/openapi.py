@@ -2,18 +2,18 @@
 
 from apispec import APISpec
 
-from project.contract.openapi import success
-from project.contract.responses import HEALTH, STATUS
+from project.contract.openapi import describe_response
+from project.contract.responses import HEALTH_SCHEMA, STATUS_SCHEMA
 
 
-def describe(spec: APISpec) -> None:
+def describe_endpoints(spec: APISpec) -> None:
     """Add /livez, /readyz and /status to the OpenAPI document."""
-    live = {"200": success("OK", HEALTH)}
+    live = {"200": describe_response("OK", HEALTH_SCHEMA)}
     ready = {
-        "200": success("OK", HEALTH),
-        "503": success("The instance is stopping, or its spool is full or unusable", HEALTH),
+        "200": describe_response("OK", HEALTH_SCHEMA),
+        "503": describe_response("The instance is stopping, or its spool is full or unusable", HEALTH_SCHEMA),
     }
-    status = {"200": success("OK", STATUS)}
+    status = {"200": describe_response("OK", STATUS_SCHEMA)}
     for name, summary, description, responses in (
         ("livez", "Liveness", "The process responds; PostgreSQL is not queried.", live),
         ("readyz", "Readiness", "The instance accepts requests, also while PostgreSQL is unavailable.", ready),

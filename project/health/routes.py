@@ -9,8 +9,8 @@ from dataclasses import asdict
 from flask import Blueprint, Response, jsonify, make_response, render_template
 from flask.typing import ResponseReturnValue
 
-from project.contract.responses import HEALTH, STATUS
-from project.health.metrics import export
+from project.contract.responses import HEALTH_SCHEMA, STATUS_SCHEMA
+from project.health.metrics import render_metrics
 from project.http.guards import public, require_network
 from project.http.negotiation import prefers_page
 from project.presentation import service_state
@@ -24,7 +24,7 @@ bp = Blueprint("health", __name__)
 @public
 def livez() -> ResponseReturnValue:
     """Respond with 200, which shows that this process is alive."""
-    return jsonify(HEALTH.dump({"status": "ok"}))
+    return jsonify(HEALTH_SCHEMA.dump({"status": "ok"}))
 
 
 @bp.get("/readyz")
@@ -32,7 +32,7 @@ def livez() -> ResponseReturnValue:
 def readyz() -> ResponseReturnValue:
     """Respond with 200, or 503 if this process is stopping or its spool is full or unusable."""
     problem = find_problem(get_runtime().spool, get_runtime().upkeep)
-    return jsonify(HEALTH.dump({"status": problem or "ok"})), 503 if problem else 200
+    return jsonify(HEALTH_SCHEMA.dump({"status": problem or "ok"})), 503 if problem else 200
 
 
 @bp.get("/status")
@@ -41,7 +41,7 @@ def status() -> ResponseReturnValue:
     """Respond with the state of database, replica, spool and workers as JSON."""
     runtime = get_runtime()
     state = get_status(runtime.database, runtime.read_database, runtime.spool, runtime.upkeep, runtime.metrics)
-    return jsonify(STATUS.dump(state))
+    return jsonify(STATUS_SCHEMA.dump(state))
 
 
 @bp.get("/state/")
@@ -63,4 +63,4 @@ def state() -> Response:
 def metrics() -> ResponseReturnValue:
     """Respond with the metrics of this instance for Prometheus."""
     require_network(get_runtime().config.metrics_allow)
-    return Response(export(), content_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(render_metrics(), content_type="text/plain; version=0.0.4; charset=utf-8")

@@ -15,7 +15,7 @@ WILDCARDS = {"", "0.0.0.0", "::"}  # noqa: S104 - recognized, not bound here
 """Values of the setting HOST with which the service listens on every address of the machine."""
 
 
-MAX_SHOWN = 100
+MAX_SHOWN_CHARACTERS = 100
 """Maximum number of characters of a refused host in the response and in the log."""
 
 
@@ -51,7 +51,7 @@ class TrustedHosts:
         if self._any_own_address and _is_own_address(name):
             return host
         request.host = ""  # so that links do not contain it
-        raise UnknownHostError(clean(request.environ.get("HTTP_HOST", host), MAX_SHOWN))
+        raise UnknownHostError(clean(request.environ.get("HTTP_HOST", host), MAX_SHOWN_CHARACTERS))
 
 
 def init_app(app: Flask, names: Sequence[str], bind_host: str, *, is_configured: bool) -> None:

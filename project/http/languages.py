@@ -14,7 +14,7 @@ from project.runtime import get_runtime
 
 LANGUAGES = {"ru": "Русский", "en": "English"}
 LANGUAGE_COOKIE = "lang"
-YEAR_S = 365 * 24 * 3600
+LANGUAGE_COOKIE_MAX_AGE_S = 365 * 24 * 3600
 
 
 def init_app(app: Flask) -> None:
@@ -64,7 +64,7 @@ def _set_language(response: Response) -> Response:
         response.set_cookie(
             LANGUAGE_COOKIE,
             request.args["lang"],
-            max_age=YEAR_S,
+            max_age=LANGUAGE_COOKIE_MAX_AGE_S,
             samesite="Lax",
             httponly=True,
             secure=request.is_secure,

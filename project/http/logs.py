@@ -60,7 +60,7 @@ class _BoundedQueueHandler(QueueHandler):
         else:
             self._dropped = 0
 
-    def drain(self) -> None:
+    def wait_until_written(self) -> None:
         """Wait until all records are written, at most FLUSH_TIMEOUT_S: the pipe may be blocked."""
         end = time.monotonic() + FLUSH_TIMEOUT_S
         while self.queue.unfinished_tasks and time.monotonic() < end:  # type: ignore[attr-defined]
@@ -103,7 +103,7 @@ def init_app(app: Flask, log_format: str) -> None:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     runtime = get_runtime(app)
     runtime.on_start.append(lambda: _start_queue(handler))
-    runtime.on_stop.append(_drain_queue)
+    runtime.on_stop.append(_wait_until_written)
     app.after_request(partial(_log_response, is_text=is_text))
 
 
@@ -134,13 +134,13 @@ def _start_queue(handler: logging.Handler) -> None:
     queue_handler = _BoundedQueueHandler(listener)
     queue_handler.addFilter(_add_request_ids)
     _install_handler(queue_handler)
-    atexit.register(queue_handler.drain)
+    atexit.register(queue_handler.wait_until_written)
 
 
-def _drain_queue() -> None:
+def _wait_until_written() -> None:
     for handler in logging.getLogger().handlers:
         if isinstance(handler, _BoundedQueueHandler):
-            handler.drain()
+            handler.wait_until_written()
 
 
 def _add_request_ids(record: logging.LogRecord) -> bool:

@@ -14,7 +14,7 @@ from project.http.request_state import current_request
 
 COMMON_PARAMETERS = ("lang", "tz")
 """Query parameters that every page accepts."""
-MAX_IGNORED = 5
+MAX_REPORTED_PARAMETERS = 5
 """Maximum number of unknown parameters that a page names."""
 BOOLEANS = {
     "": True,
@@ -48,12 +48,12 @@ def page_parameters(*names: str) -> Callable[[View], View]:
 
 
 def ignored_parameters() -> list[str]:
-    """Return the names of the first MAX_IGNORED unknown query parameters, made printable."""
+    """Return the names of at most MAX_REPORTED_PARAMETERS unknown parameters, made printable."""
     request = current_request()
     if not request.environ.get("QUERY_STRING") or request.endpoint is None:
         return []
     known = (*COMMON_PARAMETERS, *getattr(current_app.view_functions[request.endpoint], "page_parameters", ()))
-    return [clean(name, 40) for name in request.args if name not in known][:MAX_IGNORED]
+    return [clean(name, 40) for name in request.args if name not in known][:MAX_REPORTED_PARAMETERS]
 
 
 def check_parameters(args: MultiDict[str, str], known: Sequence[str], repeatable: Sequence[str] = ()) -> None:

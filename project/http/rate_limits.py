@@ -31,55 +31,55 @@ TRUSTED_HOSTS."""
 
 def consume_attempt() -> None:
     """Count a request to /useradd. Raises RateLimitedError if a limit is exceeded."""
-    runtime, client = get_runtime(), client_key()
+    runtime, client = get_runtime(), rate_limit_key()
     limits = runtime.useradd_limits
     runtime.rate_limiter.consume(
         Hit(limits.conflicts, client, 0), Hit(limits.client, client), Hit(limits.total, EVERYBODY)
     )
 
 
-def consume_users(number: int) -> None:
+def consume_lines(number: int) -> None:
     """Count lines of a bulk request. Raises RateLimitedError if a limit was reached before."""
-    runtime, client = get_runtime(), client_key()
+    runtime, client = get_runtime(), rate_limit_key()
     limits = runtime.useradd_limits
     runtime.rate_limiter.consume(
         Hit(limits.conflicts, client, 0), Hit(limits.client, client, number), Hit(limits.total, EVERYBODY, number)
     )
 
 
-def refund_users(number: int) -> None:
-    """Subtract `number` lines that consume_users() has counted.
+def refund_lines(number: int) -> None:
+    """Subtract `number` lines that consume_lines() has counted.
 
     Lines whose users existed before are not counted, so that a repeated bulk request gets further than the first one.
     """
     if number:
         limits = get_runtime().useradd_limits
         get_runtime().rate_limiter.refund(
-            Hit(limits.client, client_key(), number), Hit(limits.total, EVERYBODY, number)
+            Hit(limits.client, rate_limit_key(), number), Hit(limits.total, EVERYBODY, number)
         )
 
 
 def record_conflicts(number: int) -> None:
     """Count `number` lines of a bulk request that reveal taken identifiers."""
     if number:
-        get_runtime().rate_limiter.record(Hit(get_runtime().useradd_limits.conflicts, client_key(), number))
+        get_runtime().rate_limiter.record(Hit(get_runtime().useradd_limits.conflicts, rate_limit_key(), number))
 
 
 def record_conflict() -> None:
     """Count a response that reveals taken identifiers, to limit user enumeration."""
-    get_runtime().rate_limiter.record(Hit(get_runtime().useradd_limits.conflicts, client_key()))
+    get_runtime().rate_limiter.record(Hit(get_runtime().useradd_limits.conflicts, rate_limit_key()))
 
 
 def consume_for_reader(limit: RateLimit) -> None:
     """Count an action for `limit`, by user or API key. Raises RateLimitedError."""
     reader = request_state().reader
-    get_runtime().rate_limiter.consume(Hit(limit, client_key() if reader is None else str(reader.id)))
+    get_runtime().rate_limiter.consume(Hit(limit, rate_limit_key() if reader is None else str(reader.id)))
 
 
 def should_record_refusal() -> bool:
     """Return whether to record a refusal by a rate limit. If not, log that once a minute."""
     limiter = get_runtime().rate_limiter
-    if limiter.consume_locally(Hit(CLIENT_RECORD_LIMIT, client_key()), Hit(TOTAL_RECORD_LIMIT, EVERYBODY)):
+    if limiter.consume_locally(Hit(CLIENT_RECORD_LIMIT, rate_limit_key()), Hit(TOTAL_RECORD_LIMIT, EVERYBODY)):
         return True
     if limiter.consume_locally(Hit(FLOOD_LOG_LIMIT, EVERYBODY)):
         log.warning("rate limit refusals are no longer recorded individually")
@@ -139,7 +139,7 @@ class PasswordThrottle:
             self._hits.append(hit)
 
 
-def client_key() -> str:
+def rate_limit_key() -> str:
     """Return the client's key for rate limits: a hash of its cached API key, or its address."""
     key = cached_api_key()
     return client_address() if key is None else f"key-{hashlib.sha256(key.encode()).hexdigest()[:32]}"

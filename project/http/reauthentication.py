@@ -20,7 +20,7 @@ def is_required() -> bool:
     return time.time() - int(session.get("proved", 0)) > PASSWORD_VALID_S
 
 
-def verify(password: str) -> bool:
+def verify_password(password: str) -> bool:
     """Verify the user's password; store the time of success. Raises RateLimitedError."""
     account = request_state().account
     with rate_limits.PasswordThrottle() as throttle:

@@ -21,7 +21,7 @@ from project.exporters.translations import Translations
 from project.server import RECEIVED
 from project.spool import Intent
 
-MAX_BODY = 16 * 1024
+MAX_BODY_BYTES = 16 * 1024
 """Maximum size of a request body in bytes. A larger one is refused with 413 and recorded as an attempt."""
 
 
@@ -86,7 +86,7 @@ class ServiceRequest(Request):
     Uploaded files stay in memory, because a disk write may block forever.
     """
 
-    max_content_length: int | None = MAX_BODY
+    max_content_length: int | None = MAX_BODY_BYTES
 
     def __init__(self, environ: WSGIEnvironment, populate_request: bool = True, shallow: bool = False) -> None:
         super().__init__(environ, populate_request, shallow)

@@ -52,7 +52,7 @@ class _Signer(TimestampSigner):
         return (value, signed_at) if return_timestamp else value
 
 
-class Sessions(SecureCookieSessionInterface):
+class SecureSessionInterface(SecureCookieSessionInterface):
     """A session interface whose cookies are Secure and have the prefix `__Host-` with https."""
 
     def get_signing_serializer(self, app: Flask) -> URLSafeTimedSerializer | None:
@@ -84,7 +84,7 @@ class Sessions(SecureCookieSessionInterface):
 
 def init_app(app: Flask) -> None:
     """Register sessions and the login manager; pass the function `cookie_login` to templates."""
-    app.session_interface = Sessions()
+    app.session_interface = SecureSessionInterface()
     app.config.update(SESSION_COOKIE_HTTPONLY=True, SESSION_COOKIE_SAMESITE="Lax", SESSION_REFRESH_EACH_REQUEST=False)
     login_manager.session_protection = None  # it marks sessions as stale, which nothing here uses
     login_manager.init_app(app, add_context_processor=False)
@@ -94,7 +94,7 @@ def init_app(app: Flask) -> None:
     app.after_request(_record_visit)
 
 
-def begin(account: Account) -> None:
+def start_session(account: Account) -> None:
     """Start a new session without data of the previous one (ASVS 5.0.0, 7.2.4)."""
     session.clear()
     login_user(SessionUser(account))
@@ -102,7 +102,7 @@ def begin(account: Account) -> None:
     session["name"], session["role"] = account.username, account.role
 
 
-def end() -> None:
+def log_out() -> None:
     """Log the user out and end all sessions of the user, so that copied cookies become invalid."""
     if current_user.is_authenticated:
         service.end_sessions(get_runtime().database, current_user.account.id)

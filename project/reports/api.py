@@ -4,7 +4,7 @@ from uuid import UUID
 
 from flask import Response, abort, url_for
 
-from project.contract.responses import ATTEMPT, ATTEMPT_PAGE, STATS, json_response
+from project.contract.responses import ATTEMPT_PAGE_SCHEMA, ATTEMPT_SCHEMA, STATS_SCHEMA, json_response
 from project.http.guards import api_key_allowed
 from project.presentation.privacy import mask_for_reader
 from project.presentation.selection import PARAMETERS, parse_selection_strictly
@@ -19,7 +19,7 @@ def stats() -> Response:
     """Respond with the totals and the time series of the selected attempts."""
     selection = read_selection(parse_selection_strictly, default="all")
     report = service.build_report(get_runtime().read_database, selection.filter, selection.zone, selection.now)
-    return json_response(STATS, report)
+    return json_response(STATS_SCHEMA, report)
 
 
 @bp.get("/api/v1/attempts/")
@@ -32,7 +32,9 @@ def attempts() -> Response:
     if page.has_older:
         before, limit = str(page.attempts[-1].id), str(selection.limit)
         following = url_for("reports.attempts") + selection.query(before=before, limit=limit)
-    return json_response(ATTEMPT_PAGE, {"attempts": list(map(mask_for_reader, page.attempts)), "next": following})
+    return json_response(
+        ATTEMPT_PAGE_SCHEMA, {"attempts": list(map(mask_for_reader, page.attempts)), "next": following}
+    )
 
 
 @bp.get("/api/v1/attempts/<uuid:attempt_id>/")
@@ -43,4 +45,4 @@ def attempt_as_json(attempt_id: UUID) -> Response:
     found = service.find_attempt(get_runtime().read_database, attempt_id)
     if found is None:
         abort(404)
-    return json_response(ATTEMPT, mask_for_reader(found))
+    return json_response(ATTEMPT_SCHEMA, mask_for_reader(found))

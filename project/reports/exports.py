@@ -118,7 +118,7 @@ def _make_counter(report: Report, extension: str, selection: Selection) -> Count
     database, state = get_runtime().read_database, request_state()
     entry = _audit_entry(selection, extension)
     activity = get_runtime().activity
-    requester = {"client": rate_limits.client_key()} if state.reader is None else {"user_id": str(state.reader.id)}
+    requester = {"client": rate_limits.rate_limit_key()} if state.reader is None else {"user_id": str(state.reader.id)}
     fields = {**requester, "format": extension, "request_id": str(state.request_id)}
 
     def count() -> Report:

@@ -4,8 +4,8 @@ from typing import Any
 
 from apispec import APISpec
 
-from project.contract.openapi import parameter, problem_responses, success
-from project.contract.responses import ATTEMPT, ATTEMPT_PAGE, STATS, ResponseSchema
+from project.contract.openapi import describe_parameter, describe_problems, describe_response
+from project.contract.responses import ATTEMPT_PAGE_SCHEMA, ATTEMPT_SCHEMA, STATS_SCHEMA, ResponseSchema
 from project.domain.attempts import Outcome
 from project.exporters import RAW_STREAMS
 from project.presentation.selection import KNOWN_CODES, PERIODS
@@ -16,7 +16,7 @@ KEY_OR_SESSION: list[Json] = [{"key": []}, {"session": []}]
 READ_CODES = ("bad_request", "unknown_host", "unknown_parameter", "unauthorized", "database_unavailable", "overloaded")
 
 
-def describe(spec: APISpec) -> None:
+def describe_endpoints(spec: APISpec) -> None:
     """Add statistics, attempts and downloads to the OpenAPI document."""
     _add_json(
         spec,
@@ -25,9 +25,9 @@ def describe(spec: APISpec) -> None:
         "Statistics of all attempts, or of a period",
         "Totals of the selected attempts by outcome, status and code, and over time.",
         _filter_parameters("all"),
-        STATS,
+        STATS_SCHEMA,
     )
-    paging = [parameter("before", "Only attempts older than this one", _UUID), _LIMIT]
+    paging = [describe_parameter("before", "Only attempts older than this one", _UUID), _LIMIT]
     _add_json(
         spec,
         "/api/v1/attempts/",
@@ -35,7 +35,7 @@ def describe(spec: APISpec) -> None:
         "Attempts, newest first",
         "A page of the selected attempts. `next` is the address of the next page.",
         [*_filter_parameters("all"), *paging],
-        ATTEMPT_PAGE,
+        ATTEMPT_PAGE_SCHEMA,
     )
     path_id = {"name": "attempt_id", "in": "path", "required": True, "schema": _UUID}
     _add_json(
@@ -45,7 +45,7 @@ def describe(spec: APISpec) -> None:
         "One attempt",
         "The attempt that a response to `POST /useradd` names in `attempt_id`.",
         [path_id, _ZONE],
-        ATTEMPT,
+        ATTEMPT_SCHEMA,
         "not_found",
     )
     for extension, media_type in MEDIA_TYPES.items():
@@ -65,7 +65,7 @@ def _add_json(
     schema: ResponseSchema,
     *codes: str,
 ) -> None:
-    responses = {"200": success("OK", schema)}
+    responses = {"200": describe_response("OK", schema)}
     _describe(spec, path, name, summary, description, parameters, responses, *codes, security=KEY_OR_SESSION)
 
 
@@ -115,22 +115,22 @@ def _describe(
         "description": description,
         "security": security,
         "parameters": parameters,
-        "responses": responses | problem_responses((*READ_CODES, *codes)),
+        "responses": responses | describe_problems((*READ_CODES, *codes)),
     }
     spec.path(path, operations={"get": operation})
 
 
 def _filter_parameters(period: str) -> list[Json]:
     return [
-        parameter(
+        describe_parameter(
             "period",
             "`dates`: the period from `from` to `to`",
             {"type": "string", "enum": list(PERIODS), "default": period},
         ),
-        parameter(
+        describe_parameter(
             "from", "First day or time, in the time zone of the response", {"type": "string", "example": "2026-11-17"}
         ),
-        parameter(
+        describe_parameter(
             "to", "Last day, or the time before which the period ends", {"type": "string", "example": "2026-11-23"}
         ),
         _list_parameter("result", "Outcomes", {"type": "string", "enum": [outcome.value for outcome in Outcome]}),
@@ -140,7 +140,7 @@ def _filter_parameters(period: str) -> list[Json]:
             {"type": "string", "enum": sorted(KNOWN_CODES)},
         ),
         _list_parameter("status", "HTTP statuses", {"type": "integer", "example": 422}),
-        parameter(
+        describe_parameter(
             "q",
             "Part of a login, `=` and an exact login, a whole phone number or e-mail address, or a request ID",
             _TEXT,
@@ -150,17 +150,17 @@ def _filter_parameters(period: str) -> list[Json]:
 
 
 def _list_parameter(name: str, description: str, item: Json) -> Json:
-    return {**parameter(name, description, {"type": "array", "items": item}), "style": "form", "explode": True}
+    return {**describe_parameter(name, description, {"type": "array", "items": item}), "style": "form", "explode": True}
 
 
 _TEXT: Json = {"type": "string"}
 _UUID: Json = {"type": "string", "format": "uuid"}
-_RAW = parameter(
+_RAW = describe_parameter(
     "raw", "`1`: values as they were sent, without an apostrophe before formulas", {"type": "string", "enum": ["1"]}
 )
-_ZONE = parameter(
+_ZONE = describe_parameter(
     "tz", "`UTC`: times in UTC; default: in the time zone of the service", {"type": "string", "enum": ["UTC"]}
 )
-_LIMIT = parameter(
+_LIMIT = describe_parameter(
     "limit", "Maximum number of attempts", {"type": "integer", "minimum": 1, "maximum": 100, "default": 25}
 )

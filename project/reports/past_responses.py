@@ -6,7 +6,7 @@ from typing import Any
 from flask_babel import force_locale
 
 from project.contract.error_codes import PROBLEMS, detail_text, validation_detail
-from project.contract.responses import PROBLEM, UNKNOWN, problem_values
+from project.contract.responses import PLACEHOLDER, PROBLEM_SCHEMA, problem_members
 from project.domain.attempts import DRY_RUN, AttemptDetail, AttemptRow
 from project.domain.errors import FIELDS
 from project.http.languages import LANGUAGES
@@ -34,7 +34,7 @@ def rebuild_body(attempt: AttemptDetail) -> dict[str, Any] | None:
     if attempt.answered == 201:
         return {"login": attempt.username, "password": HIDDEN_PASSWORD, "attempt_id": str(attempt.id)}
     if attempt.code == DRY_RUN:
-        return {"valid": True, "normalized": UNKNOWN, "attempt_id": str(attempt.id)}
+        return {"valid": True, "normalized": PLACEHOLDER, "attempt_id": str(attempt.id)}
     with force_locale(attempt.language if attempt.language in LANGUAGES else "en"):
         return _problem(attempt)
 
@@ -42,8 +42,8 @@ def rebuild_body(attempt: AttemptDetail) -> dict[str, Any] | None:
 def _problem(attempt: AttemptDetail) -> dict[str, Any]:
     code = attempt.response_code if attempt.answered == attempt.status else _unplanned_code(attempt)
     errors = attempt.errors if attempt.answered == attempt.status else ()
-    values = problem_values(code, _detail_text(attempt, code), errors, status=attempt.answered, attempt_id=attempt.id)
-    return PROBLEM.dump(values)
+    values = problem_members(code, _detail_text(attempt, code), errors, status=attempt.answered, attempt_id=attempt.id)
+    return PROBLEM_SCHEMA.dump(values)
 
 
 def _unplanned_code(attempt: AttemptRow) -> str:
@@ -59,5 +59,5 @@ def _detail_text(attempt: AttemptDetail, code: str) -> str:
         return detail_text(code, attempt.errors[0].code if len(attempt.errors) == 1 else "")
     problem = PROBLEMS.get(code)
     if problem is None or problem.sample or len(problem.details) > 1:
-        return UNKNOWN
+        return PLACEHOLDER
     return detail_text(code)

@@ -28,7 +28,7 @@ def threads(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def wake(runner: ImportRunner) -> None:
         def work() -> None:
             with app.app_context():
-                while runner.run_next():
+                while runner.process_next():
                     pass
 
         started.append(threading.Thread(target=work))

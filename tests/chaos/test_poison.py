@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from project.http.request_state import MAX_BODY
+from project.http.request_state import MAX_BODY_BYTES
 from project.server import HARD_BODY_LIMIT
 from tests.builders import ADDRESS
 from tests.chaos.invariants import check
@@ -96,7 +96,7 @@ REFUSED: dict[str, tuple[bytes, int, str]] = {
     ),
     "GET": (_request(b"", start=b"GET /useradd HTTP/1.1"), 405, "method_not_allowed"),
     "long method": (_request(start=b"P" * 5_000 + b" /useradd HTTP/1.1"), 405, "method_not_allowed"),
-    "large": (_request(b"{" + b" " * MAX_BODY + b"}"), 413, "body_too_large"),
+    "large": (_request(b"{" + b" " * MAX_BODY_BYTES + b"}"), 413, "body_too_large"),
     "large in chunks": (_chunked(b"5000\r\n" + b" " * 0x5000 + b"\r\n0\r\n\r\n"), 413, "body_too_large"),
     "text": (_request(GOOD, media_type=b"text/plain"), 415, "unsupported_media_type"),
     "form": (_request(b"name=a", media_type=b"application/x-www-form-urlencoded"), 415, "unsupported_media_type"),
@@ -246,7 +246,7 @@ def test_invalid_http_is_refused_without_a_record_or_an_error_in_the_log(
     check(postgres, service, [])
 
 
-@pytest.mark.parametrize("size", [MAX_BODY, MAX_BODY + 1, HARD_BODY_LIMIT - 1])
+@pytest.mark.parametrize("size", [MAX_BODY_BYTES, MAX_BODY_BYTES + 1, HARD_BODY_LIMIT - 1])
 def test_a_body_below_the_servers_limit_is_validated_and_recorded(
     postgres: Postgres, service: Service, size: int
 ) -> None:
@@ -256,7 +256,7 @@ def test_a_body_below_the_servers_limit_is_validated_and_recorded(
 
     answer = replace(_exchange(service, sent), key=key, sent=body)
 
-    assert (answer.status, answer.code) == ((201, "created") if size <= MAX_BODY else (413, "body_too_large"))
+    assert (answer.status, answer.code) == ((201, "created") if size <= MAX_BODY_BYTES else (413, "body_too_large"))
     check(postgres, service, [answer])
 
 

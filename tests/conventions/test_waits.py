@@ -84,7 +84,7 @@ ALLOWED = {
     "project/embedded/watcher.py _adopt_or_start connect": "embedded",
     "project/embedded/watcher.py _stop time.sleep": "embedded",
     "project/embedded/watcher.py _watch time.sleep": "idle",
-    "project/http/logs.py _BoundedQueueHandler.drain time.sleep": "closing",
+    "project/http/logs.py _BoundedQueueHandler.wait_until_written time.sleep": "closing",
     "project/http/tracing.py with self._lock": "memory",
     "project/metrics.py with metrics.lock": "memory",
     "project/metrics.py with self._update_lock": "memory",

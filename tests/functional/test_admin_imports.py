@@ -55,7 +55,7 @@ def work(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Work:
 
     def work() -> None:
         with app.app_context():
-            while get_import_runner().run_next():
+            while get_import_runner().process_next():
                 pass
 
     return work
@@ -443,9 +443,9 @@ def test_many_expired_imports_are_deleted_in_several_transactions(
     rows.query("update imports set created_at = now() - interval '25 hours'")
     runner = ImportRunner(get_runtime(app))
 
-    runner.run_next()
+    runner.process_next()
     left = len(rows.of("imports"))
-    while runner.run_next():
+    while runner.process_next():
         pass
 
     assert (left, rows.of("imports")) == (2, [])
@@ -475,7 +475,7 @@ def test_an_import_waits_for_an_instance_with_its_secret(
     confirm(administrator, address)
     former = make_app(password_secret="a-former-secret-of-more-than-32-characters")
     with former.app_context():
-        get_import_runner().run_next()
+        get_import_runner().process_next()
     waiting = administrator.get(address).text
     rows.query("update imports set claimed_until = now()")
 
