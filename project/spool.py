@@ -83,21 +83,15 @@ class AppendOperation(Operation):
 class Intent(Operation):
     """The record of a request in progress, and the disk operation that writes it to a slot."""
 
-    __slots__ = ("folder", "line", "slot")
+    __slots__ = ("folder", "is_answered", "line", "slot")
 
     def __init__(self, record: str) -> None:
         super().__init__()
         self.line = _encode_line(record)
         self.folder: Folder | None = None
         self.slot: int | None = None
-
-
-class _ClearOperation(Operation):
-    __slots__ = ("intent",)
-
-    def __init__(self, intent: Intent) -> None:
-        super().__init__()
-        self.intent = intent
+        self.is_answered = False
+        """Whether clear_intent() was called, perhaps before a slow disk has written the record."""
 
 
 class Spool:
@@ -117,7 +111,8 @@ class Spool:
         self._own: Folder | None = None
         self._pid = 0
         self._records = DiskThread("spool-records", self._store)
-        self._intents = DiskThread("spool-intents", self._write_or_clear)
+        self._intents = DiskThread("spool-intents", self._write_and_clear)
+        self._answered: deque[Intent] = deque()
         self._check = StuckDetector()
         self._problem: str | None = None
         self.lost_records = 0
@@ -159,11 +154,16 @@ class Spool:
         return intent
 
     def clear_intent(self, intent: Intent) -> None:
-        """Delete the record of an intent from its slot; wait for the disk at most INTENT_TIMEOUT_S."""
-        clearing = _ClearOperation(intent)
-        self._intents.put(clearing)
-        if not self.is_stuck:
-            clearing.wait(INTENT_TIMEOUT_S)
+        """Delete the record of an intent when the next one is written, or in the next check().
+
+        If this process is killed before, the attempt is recorded twice, and PostgreSQL keeps the first record. While
+        records are undelivered, that might be the intent's: then this method waits for the disk, at most
+        INTENT_TIMEOUT_S.
+        """
+        intent.is_answered = True
+        self._answered.append(intent)
+        if self.has_records() and not self.is_stuck:
+            self._clear_answered().wait(INTENT_TIMEOUT_S)
 
     @property
     def is_stuck(self) -> bool:
@@ -190,6 +190,8 @@ class Spool:
         """Check that the disk accepts records, and update `status`; return the problem or None."""
         with self._check:
             try:
+                if self._answered:
+                    self._clear_answered()
                 self.open().probe(is_durable=self._problem is not None)
                 self.status = read_status(self.root, self.status)
                 self._problem = None
@@ -225,6 +227,8 @@ class Spool:
 
     def close(self) -> None:
         """Release the folder. Its records are kept for the next owner."""
+        if self._answered:
+            self._clear_answered()
         for thread in (self._records, self._intents):
             thread.stop(CLOSE_TIMEOUT_S)
         with suppress(TimeoutError):
@@ -259,14 +263,23 @@ class Spool:
             failures = [record.error for record in records if record.error and not isinstance(record.error, QuotaError)]
             self._problem = str(failures[0]) if failures else None
 
-    def _write_or_clear(self, batch: list[Intent | _ClearOperation]) -> None:
+    def _clear_answered(self) -> Operation:
+        """Request the deletion of the intents of answered requests; return the operation."""
+        operation = Operation()
+        self._intents.put(operation)
+        return operation
+
+    def _write_and_clear(self, batch: list[Operation]) -> None:
+        """Delete the intents of answered requests, then write those of a batch."""
+        while self._answered:
+            intent = self._answered.popleft()
+            if intent.slot is not None and intent.folder:
+                intent.folder.clear_intent(intent.slot)
         for operation in batch:
-            if isinstance(operation, Intent):
+            if isinstance(operation, Intent) and not operation.is_answered:
                 with suppress(SpoolError, OSError):
                     operation.folder = self._own if self._own and self._pid == os.getpid() else self.open()
                     operation.slot = operation.folder.write_intent(operation.line)
-            elif (slot := operation.intent.slot) is not None and (folder := operation.intent.folder):
-                folder.clear_intent(slot)
             operation.finish()
 
     def _claim(self) -> "Folder":
