@@ -72,7 +72,7 @@ def _issue_key(name: str, form: KeyForm) -> ResponseReturnValue:
 
 
 def _render_new_key() -> ResponseReturnValue | None:
-    """Return the page with the key created by _issue_key(), or None if there is none."""
+    """Return the page that shows the key created by _issue_key(); None if there is no new key."""
     pending, runtime = find_pending_secret(), get_runtime()
     if pending is None:
         return None
@@ -81,11 +81,11 @@ def _render_new_key() -> ResponseReturnValue | None:
     if not service.is_valid_key(runtime.database, api_key):
         return None
     title = gettext("New key: %(name)s", name=name)
-    return render_secret(title, api_key, url_for("admin.api_keys"), example=True)
+    return render_secret(title, api_key, url_for("admin.api_keys"), has_example=True)
 
 
 def _validated_name(form: KeyForm) -> str | None:
-    """Return the normalized name from the form; if invalid, set form errors and return None."""
+    """Return the normalized name in the form, or set form errors and return None."""
     try:
         return normalize_key_name(form.name.data or "")
     except RuleError as error:

@@ -39,7 +39,9 @@ def audit_export() -> Response:
     rate_limits.consume_for_reader(rate_limits.EXPORT_LIMIT)
     about, runtime = _target_id(), get_runtime()
     database = runtime.read_database.primary
-    first = service.find_entries(database, service.BLOCK_ENTRIES, None, about)  # fails before anything is sent
+    first = service.find_entries(
+        database, service.BLOCK_ENTRIES, None, about
+    )  # raises errors before the response starts
     details = {"format": "csv", "file": "audit_log"}
     runtime.activity.add(NewEntry.by_user(Action.DOWNLOADED, request_state().account.id, details=details))
     headers = {"Content-Disposition": 'attachment; filename="useradd_audit_log.csv"'}
@@ -84,7 +86,7 @@ def _detail_label(name: str, value: str | int) -> str:
 
 
 def actor_label(entry: Entry) -> str:
-    """Return who did the action of an audit log entry: a login, an API key or the command line."""
+    """Return the actor of an entry as text: a login, an API key or `Command line`."""
     match entry.actor_kind:
         case ActorKind.COMMAND:
             return gettext("Command line")

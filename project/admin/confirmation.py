@@ -1,4 +1,4 @@
-"""Confirmation pages and forms, re-authentication, and pages that show a secret once."""
+"""Pages that confirm sensitive actions with re-authentication, or show a secret once."""
 
 import re
 import time
@@ -14,12 +14,12 @@ from project.http import reauthentication
 from project.http.translations import gettext
 
 SECRET_SHOWN_S = 60
-"""Seconds after which a new password or API key is no longer shown."""
+"""Seconds for which a new password or API key can be shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """The texts of a confirmation page; `done` is the message after the change."""
+    """The texts of a confirmation page; `done` is the message after the action."""
 
     title: str
     explanation: str
@@ -28,17 +28,17 @@ class Confirmation:
 
 
 class ConfirmForm(Form):
-    """A form that confirms a sensitive action. CSRFProtect has checked its CSRF token."""
+    """A form that confirms a sensitive action. CSRFProtect checks its token before the view."""
 
     password = PasswordField(_("Your password"))
     once = HiddenField(default=new_key)
-    """Key from which the new password or API key is derived: a form that is sent twice issues the same secret."""
+    """Derivation key of the new password or API key: if the form is sent twice, both requests issue the same secret."""
 
 
 def render_confirmation(confirmation: Confirmation, name: str, back_url: str, form: ConfirmForm) -> ResponseReturnValue:
-    """Return a confirmation page, whose form sends a POST to the same address.
+    """Return a confirmation page with a form that posts to the same address.
 
-    `name` replaces `%(name)s` in its title, and `back_url` is the address of its cancel link.
+    `name` replaces `%(name)s` in the title; the cancel link leads to `back_url`.
     """
     page = render_template(
         "admin/confirmation.html",
@@ -61,33 +61,33 @@ def reauthenticate(form: ConfirmForm) -> bool:
 
 
 def redirect_to_secret(key: str, name: str) -> ResponseReturnValue:
-    """Redirect to the same address with GET, which shows once the secret derived from `key`.
+    """Redirect to the same address with GET, which shows the secret derived from `key` once.
 
-    `name` is the name of the user or API key to which the secret belongs. The session cookie contains `key`, but
-    deriving the secret from it also takes PASSWORD_SECRET.
+    `name` is the login of the secret's user, or the name of the API key. The session cookie contains `key`, but not the
+    setting PASSWORD_SECRET, without which the secret cannot be derived.
     """
     session["issued"] = {"path": request.path, "key": key, "name": name, "at": int(time.time())}
     return redirect(request.full_path.rstrip("?"))
 
 
 def find_pending_secret() -> tuple[str, str] | None:
-    """Return the arguments of redirect_to_secret() if it redirected to this page, or None."""
+    """Return the key and name that redirect_to_secret() stored for this page, or None."""
     pending = session.get("issued")
     if request.method != "GET" or not pending or pending["path"] != request.path:
         return None
     return None if time.time() - pending["at"] > SECRET_SHOWN_S else (pending["key"], pending["name"])
 
 
-def render_secret(title: str, secret: str, back_url: str, *, example: bool) -> ResponseReturnValue:
-    """Return a page that shows a secret, with an example request for an API key if `example`.
+def render_secret(title: str, secret: str, back_url: str, *, has_example: bool) -> ResponseReturnValue:
+    """Return a page that shows a secret; `has_example` adds an example request with an API key.
 
-    A reload of the page shows the form instead.
+    If the page is reloaded, it shows the form instead.
     """
     session.pop("issued")
-    return render_template("admin/secret.html", title=title, secret=secret, back=back_url, example=example)
+    return render_template("admin/secret.html", title=title, secret=secret, back=back_url, example=has_example)
 
 
 def derivation_key(form: ConfirmForm) -> str:
-    """Return the value of the field `once`, or a new key if it is missing or invalid."""
+    """Return the derivation key in the field `once`, or a new one if it is missing or invalid."""
     key = form.once.data or ""
     return key if re.fullmatch(r"[\w-]{16,64}", key, re.ASCII) else new_key()

@@ -30,13 +30,13 @@ UPLOAD_PATH = "/admin/imports/new/"
 HARD_BODY_LIMIT = MAX_FILE_BYTES + 2**20
 """Maximum number of bytes of an upload that the server passes to the application."""
 MAX_SHOWN_ROWS = 100
-"""Maximum number of refused rows on the page; the download contains all of them."""
+"""Maximum number of refused rows on a page; the download contains all refused rows."""
 MAX_FILE_NAME_LENGTH = 200
 MEDIA_TYPES = {
     "csv": "text/csv; charset=utf-8",
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 }
-CREDENTIALS_ONCE = Confirmation(
+DOWNLOAD_CREDENTIALS = Confirmation(
     _("Download the passwords of “%(name)s”?"),
     _("The file is made once: the service stores only hashes. Keep it safe, pass the passwords on and delete it."),
     _("Download"),
@@ -62,8 +62,8 @@ def imports() -> str:
 def new_import() -> ResponseReturnValue:
     """Show the upload form (GET), or store a file and wake the thread that validates it (POST).
 
-    The CSRF token is checked here, because the body may be read only after its limit has been raised, which is done
-    only for administrators.
+    The view checks the CSRF token itself, because CSRFProtect would read the body before access control has run and the
+    limit of the body's size is raised.
     """
     if request.method != "POST":
         return _upload_page(UploadForm())
@@ -90,7 +90,7 @@ def _upload_page(form: UploadForm, error: str = "") -> str:
 @bp.route("/imports/<uuid:import_id>/", methods=["GET", "POST"])
 @page_parameters()
 def show_import(import_id: UUID) -> ResponseReturnValue:
-    """Show the progress and result of an import (GET), or start to create its users (POST)."""
+    """Show the progress and result of an import (GET), or start creating its users (POST)."""
     form, run = ConfirmForm(request.form), _find_import(import_id)
     if request.method != "POST":
         return _render_import(run, form)
@@ -104,13 +104,13 @@ def show_import(import_id: UUID) -> ResponseReturnValue:
 
 @bp.route("/imports/<uuid:import_id>/credentials/", methods=["GET", "POST"])
 def import_credentials(import_id: UUID) -> ResponseReturnValue:
-    """Ask for confirmation (GET), or send the credentials of an import once (POST)."""
+    """Ask for confirmation (GET), or send the credentials of an import as CSV, once (POST)."""
     form, run = ConfirmForm(request.form), _find_import(import_id)
     if run.credentials_at is not None or run.state is not ImportState.DONE:
         return redirect(url_for("admin.show_import", import_id=import_id))
     if request.method != "POST" or not reauthenticate(form):
         return render_confirmation(
-            CREDENTIALS_ONCE, run.file_name, url_for("admin.show_import", import_id=import_id), form
+            DOWNLOAD_CREDENTIALS, run.file_name, url_for("admin.show_import", import_id=import_id), form
         )
     runtime = get_runtime()
     issued = service.download_credentials(runtime.database, runtime.passwords, run, request_state().account.id)
@@ -122,7 +122,7 @@ def import_credentials(import_id: UUID) -> ResponseReturnValue:
 @bp.get("/imports/<uuid:import_id>/refused.<any(csv, xlsx):extension>")
 @page_parameters()
 def refused_rows(import_id: UUID, extension: str) -> Response:
-    """Send the refused rows of a file, unchanged except for a column `What to fix`."""
+    """Send the refused rows of a file unchanged, with an additional column `What to fix`."""
     run, file = _find_import(import_id), io.BytesIO()
     source = stored_source(run)
     rows = service.find_refused_rows(get_runtime().read_database.primary, import_id)

@@ -42,16 +42,16 @@ def state() -> str:
 
 
 def page_cursor() -> UUID | None:
-    """Return the ID in `?before=`: a page lists older rows. None means the first page."""
+    """Return `?before=`, the ID of the last row of the previous page; None on the first page."""
     return request.args.get("before", type=UUID)
 
 
 def list_parameters(*names: str) -> dict[str, Any]:
-    """Return the non-empty query parameters with these names, for a link back to the list."""
+    """Return the non-empty query parameters among `names`, for a link back to the list."""
     return {name: request.args[name] for name in names if request.args.get(name)}
 
 
 def render_list(template: str, rows: Sequence[object], **values: object) -> str:
-    """Render a page of a list: PAGE_SIZE rows, and a link to older ones if there are more rows."""
+    """Render a list: PAGE_SIZE rows, and a link to the next page if `rows` has more."""
     values = {"filters": {}, "is_too_broad": False} | values
     return render_template(template, rows=rows[:PAGE_SIZE], has_older=len(rows) > PAGE_SIZE, **values)

@@ -36,6 +36,7 @@ HISTORY_SIZE = 10
 LIST_PARAMETERS = ("search", "active", "role", "before")
 YES_NO = {"yes": True, "no": False}
 RESET = "reset"
+"""The action that issues a new password. It is not in CHANGES, because the page then shows the password."""
 CONFIRMATIONS: Mapping[str, Confirmation] = {
     "block": Confirmation(
         _("Block %(name)s?"),
@@ -80,6 +81,7 @@ CHANGES: Mapping[str, Callable[[Database, UUID, UUID], str]] = {
     "grant": lambda database, user_id, by: service.grant_role(database, user_id, Role.ADMINISTRATOR, by),
     "withdraw": service.revoke_role,
 }
+"""Action -> function that changes a user and returns the username; its last argument is the administrator's ID."""
 
 
 @bp.get("/users/")
@@ -146,14 +148,13 @@ def change_user(user_id: UUID, action: str) -> ResponseReturnValue:
 
 def _reset_password(user_id: UUID, form: ConfirmForm) -> ResponseReturnValue:
     """Set a new generated password, and redirect to the page that shows it once."""
-    runtime, key = get_runtime(), derivation_key(form)
-    by = request_state().account.id
+    runtime, key, by = get_runtime(), derivation_key(form), request_state().account.id
     login, _password = service.reset_password(runtime.database, runtime.passwords, user_id, by, key)
     return redirect_to_secret(key, login)
 
 
 def _render_new_password(user_id: UUID, back_url: str) -> ResponseReturnValue | None:
-    """Return the page with the password set by _reset_password(), or None if there is none."""
+    """Return the page that shows the password of _reset_password(), or None if there is none."""
     pending, runtime = find_pending_secret(), get_runtime()
     if pending is None:
         return None
@@ -161,7 +162,7 @@ def _render_new_password(user_id: UUID, back_url: str) -> ResponseReturnValue | 
     password = service.find_issued_password(runtime.database, runtime.passwords, user_id, key)
     if password is None:
         return None
-    return render_secret(gettext("New password of %(name)s", name=login), password, back_url, example=False)
+    return render_secret(gettext("New password of %(name)s", name=login), password, back_url, has_example=False)
 
 
 def _find_user(user_id: UUID) -> UserDetail:

@@ -60,7 +60,7 @@ def useradd_bulk() -> Response:
         raise OverloadedError
     with ExitStack() as stack:
         stack.callback(_permits.release)
-        template, state.attempt = state.attempt, None  # from here on, lines are recorded and counted
+        template, state.attempt = state.attempt, None  # from here on, each line is an attempt instead
         rate_limits.refund_lines(1)
         assert template is not None  # noqa: S101 - tells mypy: begin_attempt() has run
         results = _register_groups(runtime, state, template, key, lines, is_dry_run=is_dry_run)
@@ -85,9 +85,9 @@ def _is_json(request: Request) -> bool:
 
 
 def _read_lines(request: Request, *, is_json: bool) -> tuple[list[tuple[int, bytes]], bool]:
-    """Return the numbered lines or elements of the body, and whether it is an array.
+    """Return the numbered lines or array elements of the body, and whether it is an array.
 
-    Raises RefusalError if there are none or too many.
+    Raises RefusalError if there are no lines or too many.
     """
     if (request.content_length or 0) > MAX_BULK_BODY_BYTES:
         raise RefusalError("body_too_large", "bulk", limit=MAX_BULK_BODY_BYTES // 1024)
@@ -113,11 +113,11 @@ def _register_groups(
     *,
     is_dry_run: bool,
 ) -> Iterator[list[dict[str, Any]]]:
-    """Register the lines in groups; yield the results of each group, in order.
+    """Create the users of the lines in groups; yield the results of each group, in order.
 
     The first result contains the idempotency key of the request.
     """
-    lines.reverse()  # so that pop() frees the memory of each line
+    lines.reverse()  # so that pop() returns the next line and frees its memory
     first: dict[str, Any] = {"idempotency_key": key}
     while lines:
         group = [
@@ -128,16 +128,16 @@ def _register_groups(
         with deadline(runtime.config.request_deadline_s):
             register_lines(runtime, key, group, is_dry_run=is_dry_run)
         _count_group(runtime, group)
-        results = [_line_result(line) for line in group]
+        results = [_serialize_result(line) for line in group]
         results[0] |= first
         first = {}
         yield results
 
 
 def _new_attempt(template: NewAttempt, state: RequestState) -> NewAttempt:
-    """Return a new attempt for a line, with the client and the language of the request.
+    """Return a new attempt for a line, with the client and language of the request.
 
-    All attempts of a request have the same client request ID.
+    All attempts of a bulk request have the same client request ID.
     """
     now = datetime.now(UTC)
     return replace(
@@ -150,7 +150,7 @@ def _new_attempt(template: NewAttempt, state: RequestState) -> NewAttempt:
 
 
 def _apply_rate_limits(group: list[BulkLine]) -> None:
-    """Count the lines for the rate limits; refuse all of them if a limit was reached before."""
+    """Count the lines for the rate limits; refuse all lines if a limit was reached before."""
     try:
         rate_limits.consume_lines(len(group))
     except RateLimitedError as refusal:
@@ -159,7 +159,7 @@ def _apply_rate_limits(group: list[BulkLine]) -> None:
 
 
 def _count_group(runtime: Runtime, group: list[BulkLine]) -> None:
-    """Count the lines for metrics; refund replays to the rate limits, and count conflicts."""
+    """Count the lines in metrics; correct the rate limits by replayed and conflicting lines."""
     for line in group:
         for callback in runtime.on_bulk_line:
             callback(line.code, time.monotonic() - line.attempt.started)
@@ -167,7 +167,7 @@ def _count_group(runtime: Runtime, group: list[BulkLine]) -> None:
     rate_limits.record_conflicts(sum(line.problem is not None and line.problem.status == 409 for line in group))
 
 
-def _line_result(line: BulkLine) -> dict[str, Any]:
+def _serialize_result(line: BulkLine) -> dict[str, Any]:
     values: dict[str, Any] = {"line": line.number, "attempt_id": str(line.attempt.id)}
     if line.problem:
         values |= {"status": line.problem.status, "code": line.problem.code, "detail": problem_detail(line.problem)}

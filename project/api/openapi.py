@@ -12,22 +12,20 @@ CODES = (
     "overloaded", "outcome_unknown",
 )  # fmt: skip
 """Codes of the problem documents that POST /useradd returns."""
-
-
 BULK_CODES = (
     "bad_request", "unknown_parameter", "malformed_json", "bad_idempotency_key", "unauthorized", "method_not_allowed",
     "body_too_large", "too_many", "unsupported_media_type", "rate_limited", "internal_error", "overloaded",
 )  # fmt: skip
-"""Codes of the problem documents that POST /useradd/bulk returns, without those of single lines."""
+"""Codes of the problem documents with which POST /useradd/bulk refuses a request as a whole."""
 
 
 def describe_endpoints(spec: APISpec) -> None:
-    """Add both endpoints to the OpenAPI document, without their aliases."""
-    _describe_one(spec)
-    _describe_many(spec)
+    """Add POST /useradd and /useradd/bulk to the OpenAPI document, each at one address."""
+    _describe_useradd(spec)
+    _describe_bulk(spec)
 
 
-def _describe_one(spec: APISpec) -> None:
+def _describe_useradd(spec: APISpec) -> None:
     location = {"description": "Page of the attempt", "schema": {"type": "string"}}
     replayed = {"description": "`true` if this repeats an earlier response", "schema": {"type": "string"}}
     responses = {
@@ -71,9 +69,11 @@ def _describe_one(spec: APISpec) -> None:
     )
 
 
-def _describe_many(spec: APISpec) -> None:
+def _describe_bulk(spec: APISpec) -> None:
     user, line = {"$ref": "#/components/schemas/NewUser"}, {"$ref": "#/components/schemas/Line"}
-    lines = {"schema": {"type": "string", "description": "One JSON object per line"}}  # OpenAPI 3.0 cannot describe it
+    lines = {
+        "schema": {"type": "string", "description": "One JSON object per line"}
+    }  # OpenAPI 3.0 has no schema for NDJSON
     spec.path(
         "/api/v1/useradd/bulk/",
         operations={

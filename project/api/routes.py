@@ -1,4 +1,4 @@
-"""POST /useradd at four addresses. None redirects, because clients may then drop the body."""
+"""POST /useradd at four addresses, because with a redirect clients may lose the body."""
 
 import re
 from uuid import uuid4
@@ -31,18 +31,18 @@ bp = Blueprint("api", __name__)
 PATHS = ("/api/v1/useradd/", "/api/v1/useradd", "/useradd/", "/useradd")
 ENDPOINTS = frozenset({"api.useradd", "api.useradd_bulk"})
 MAX_QUEUE_S = 0.5
-"""Maximum seconds for which a request may wait for a thread. After that it is refused with OverloadedError."""
+"""Maximum seconds for which a request may have waited for a thread; otherwise it is refused as overloaded."""
 _IDEMPOTENCY_KEY = re.compile(r'("?)([\x21\x23-\x7e]{21,255})\1')
-"""Matches an idempotency key, quoted or not. Keys must be hard to guess: 21 characters of a nanoid are 126 bits."""
+"""Matches an idempotency key, quoted or not. A key must be hard to guess: a nanoid of 21 characters has 126 bits."""
 JSON_MEDIA_TYPE = re.compile(r"application/(?:[\w.+-]+\+)?json", re.IGNORECASE)
 NDJSON_MEDIA_TYPE = re.compile(r"application/(?:x-)?(?:ndjson|jsonl|jsonlines)", re.IGNORECASE)
 
 
 @bp.before_app_request
 def begin_attempt() -> None:
-    """Begin the attempt of a request to /useradd, also if no view runs (405).
+    """Create the attempt of a request to /useradd, even if no view will run (405).
 
-    Counts it for the rate limits. Raises RateLimitedError.
+    Counts the request for the rate limits. Raises RateLimitedError.
     """
     if not _is_attempt():
         return
@@ -63,15 +63,15 @@ def begin_attempt() -> None:
 
 
 def _is_attempt() -> bool:
-    """Return whether the request is for /useradd or /useradd/bulk, whatever its method."""
+    """Return whether the path is one of /useradd or /useradd/bulk, whatever the method."""
     return requested_endpoint() in ENDPOINTS
 
 
 @bp.after_request
 def record_conflict(response: Response) -> Response:
-    """Count responses with 409 for the rate limits, because they reveal taken identifiers."""
+    """Count a response 409 for the rate limits, because it reveals taken identifiers."""
     if response.status_code == 409:
-        rate_limits.record_conflict()
+        rate_limits.record_conflicts(1)
     return response
 
 
@@ -104,7 +104,7 @@ for path in PATHS:
 
 
 def read_dry_run(request: Request) -> bool:
-    """Return the boolean parameter `dry_run`. Raises RefusalError for other parameters."""
+    """Return the query parameter `dry_run`. Raises RefusalError for other query parameters."""
     if not request.environ.get("QUERY_STRING"):
         return False
     check_parameters(request.args, ("dry_run",))
@@ -131,7 +131,7 @@ def _read_request(request: Request, runtime: Runtime, state: RequestState) -> tu
 
 def refuse_encoded(request: Request) -> None:
     """Raise RefusalError if the body has a Content-Encoding."""
-    # Faster than request.headers, which handles an exception for each missing header.
+    # Faster than request.headers, which raises and catches an exception for a missing header
     if request.environ.get("HTTP_CONTENT_ENCODING", "").strip().lower() not in {"", "identity"}:
         raise RefusalError("unsupported_media_type", "encoded")
 
@@ -146,13 +146,13 @@ def _media_type_error(request: Request) -> RefusalError:
 
 
 def read_idempotency_key(request: Request) -> str:
-    """Return the client's idempotency key, or a generated one. Raises RefusalError."""
+    """Return the client's idempotency key, or a new key. Raises RefusalError if malformed."""
     header = request.environ.get("HTTP_IDEMPOTENCY_KEY")
     if header is None:
         return new_key()
     match = _IDEMPOTENCY_KEY.fullmatch(header.strip())
     if match is None:
-        # The example is new in each response, because some clients will send exactly this key.
+        # Each response has another example, because some clients will send exactly this key
         raise RefusalError("bad_idempotency_key", example=str(uuid4()))
     return match[2]
 

@@ -31,7 +31,7 @@ def account() -> ResponseReturnValue:
     user = service.find_user(get_runtime().database, request_state().account.id)
     if user is None:
         abort(404)
-    form = ChangePasswordForm(request.form)  # without request.files: a password is not a file
+    form = ChangePasswordForm(request.form)
     if request.method != "POST":
         return render_template("auth/account.html", user=user, form=form, least=MIN_CHOSEN_LENGTH)
     if form.validate() and _change_password(form, user):
@@ -41,7 +41,7 @@ def account() -> ResponseReturnValue:
 
 
 def _change_password(form: ChangePasswordForm, user: User) -> bool:
-    """Change the password and start a new session. On failure, set form errors, return False.
+    """Change the password and start a new session, or set form errors and return False.
 
     Raises RateLimitedError after too many wrong passwords.
     """

@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 
 _QUERY = r"(?P<query>\?[\w.~%&=+:-]*)?"
 _NEXT_PATH = re.compile(rf"/(?:results|swagger|admin|account)/[\w./-]*{_QUERY}", re.ASCII)
-"""Matches paths to which a login may redirect. Strict, because browsers may take `/\\evil` or `///evil` for a host."""
-_FILE_PATH = re.compile(rf"/results/export\.\w+{_QUERY}", re.ASCII)
+"""Matches a path to which a login may redirect. Strict, because browsers may take `/\\evil` or `///evil` for a host."""
+_DOWNLOAD_PATH = re.compile(rf"/results/export\.\w+{_QUERY}", re.ASCII)
 
 
 @bp.route("/login/", methods=["GET", "POST"])
@@ -37,7 +37,7 @@ def login() -> ResponseReturnValue:
 
     Errors do not reveal whether the login or the password was wrong.
     """
-    form = LoginForm(request.form)  # without request.files: a password is not a file
+    form = LoginForm(request.form)
     if request.method != "POST":
         return render_template("auth/login.html", form=form, refused=False)
     with rate_limits.PasswordThrottle() as throttle:
@@ -69,9 +69,9 @@ def logout() -> ResponseReturnValue:
 
 @bp.app_errorhandler(CSRFError)
 def handle_csrf_error(error: CSRFError) -> ResponseReturnValue:
-    """Handle a CSRF error: show the form again, or redirect if its action has happened.
+    """Handle a CSRF error: show the form again, or redirect if already logged in or out.
 
-    Usually another tab has logged in or out, or the session cookie is lost.
+    Usually another tab has logged in or out, or the browser has lost the session cookie.
     """
     if not prefers_page():
         return problems.respond(error)
@@ -91,12 +91,12 @@ def handle_csrf_error(error: CSRFError) -> ResponseReturnValue:
 
 
 def _destination() -> str:
-    """Return the path from `?next=` to redirect to after a login, by default the results page.
+    """Return the path to redirect to after a login: `?next=`, by default the results page.
 
-    If `next` is a download, this is the results page, which then starts the download.
+    If `next` is a download, return the results page, which then starts the download.
     """
     next_path = request.args.get("next", "")
-    if match := _FILE_PATH.fullmatch(next_path):
+    if match := _DOWNLOAD_PATH.fullmatch(next_path):
         sessions.offer_download(next_path)
         return url_for("reports.results") + (match["query"] or "")
     return next_path if _NEXT_PATH.fullmatch(next_path) else url_for("reports.results")

@@ -1,4 +1,4 @@
-"""Checks the lines of a bulk request, creates their users and records the other attempts."""
+"""Validates the lines of a bulk request, creates the users, and records the other lines."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from project.runtime import Runtime
 from project.services import attempts, registration
 
 MAX_LINE_BYTES = 16 * 1024
-"""Maximum length of a line in bytes; the body of POST /useradd has the same limit."""
+"""Maximum length of a line in bytes, the same as for the body of POST /useradd."""
 
 
 @dataclass(slots=True)
@@ -59,10 +59,10 @@ def _parse(sent: bytes, number: int) -> dict[str, Any]:
 
 
 def register_lines(runtime: Runtime, request_key: str, lines: Sequence[BulkLine], *, is_dry_run: bool = False) -> None:
-    """Create the users of checked lines and record attempts; set the results of the lines.
+    """Create the users of validated lines, record the other lines, and set all results.
 
-    The idempotency key of a line is derived from `request_key` and the line's content. Of lines with the same content,
-    the first one creates the user and the others replay the same credentials.
+    The idempotency key of a line is derived from `request_key` and the line's content. If several lines have the same
+    content, the first line creates the user and the other lines return the same credentials.
     """
     valid = [] if is_dry_run else [line for line in lines if line.new_user and not line.problem]
     registrations = [Registration.for_line(line.attempt, line.new_user, request_key) for line in valid if line.new_user]
@@ -76,17 +76,18 @@ def register_lines(runtime: Runtime, request_key: str, lines: Sequence[BulkLine]
 
 
 def _record(runtime: Runtime, lines: Sequence[BulkLine]) -> None:
-    recorded = []
+    to_record = []
     for line in lines:
         if line.code == "rate_limited" and not rate_limits.should_record_refusal():
             line.recorded = False
         else:
-            recorded.append(line)
-    found = attempts.record_attempts(runtime.database, runtime.spool, [_attempt_record(line) for line in recorded])
-    for line, is_recorded in zip(recorded, found, strict=True):
+            to_record.append(line)
+    records = [_build_record(line) for line in to_record]
+    are_recorded = attempts.record_attempts(runtime.database, runtime.spool, records)
+    for line, is_recorded in zip(to_record, are_recorded, strict=True):
         line.recorded = is_recorded
 
 
-def _attempt_record(line: BulkLine) -> AttemptRecord:
+def _build_record(line: BulkLine) -> AttemptRecord:
     status, errors = (line.problem.status, line.problem.errors) if line.problem else (200, ())
     return attempts.build_record(line.attempt, status, line.code, errors)

@@ -1,4 +1,4 @@
-"""Views: the redirect of /, the list of error codes, and a page for each code."""
+"""Views that redirect / to the statistics, list the error codes, and explain each of them."""
 
 from collections import defaultdict
 from typing import Any
@@ -48,7 +48,7 @@ def problem(code: str) -> ResponseReturnValue:
 
 
 def _sentences(entry: ProblemType | FieldCode) -> list[str]:
-    """Return the messages of a code, with sample parameters or "…" in place of parameters."""
+    """Return the messages of a code; samples, or else "…", replace their parameters."""
     texts = entry.details if isinstance(entry, ProblemType) else entry.messages
     user = {"user": str(EXAMPLE_USER)}
     samples = {variant: defaultdict(lambda: "…", user if variant else {**user, **entry.sample}) for variant in texts}
@@ -56,7 +56,7 @@ def _sentences(entry: ProblemType | FieldCode) -> list[str]:
 
 
 _FIELD_EXAMPLES = {"validation_failed": "invalid_phone", "conflict": "username_taken"}
-"""Code of a problem that lists field errors -> code of a field error as an example."""
+"""Code of a problem that lists field errors -> code of the field error in its example."""
 
 
 def _example_response(code: str, entry: ProblemType | FieldCode) -> dict[str, Any]:

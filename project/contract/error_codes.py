@@ -12,16 +12,16 @@ from project.http.translations import ngettext
 
 @dataclass(frozen=True, slots=True)
 class ProblemType:
-    """A problem type (RFC 9457): a reason why a request fails."""
+    """A problem type (RFC 9457), which is a reason why requests fail."""
 
     status: int
     title: str
     details: Mapping[str, str]
-    """Variant -> detail; "" is the default variant."""
+    """Variant of the problem -> text of the member `detail`; "" is the default variant."""
     retryable: bool = False
     """Whether the same request may succeed later."""
     sample: Params = field(default_factory=lambda: NO_PARAMS)
-    """Sample parameters of the default message, for the documentation."""
+    """Sample parameters of the default detail, for the documentation."""
 
 
 EXAMPLE_USER = _('{"name": "Ivan Petrov", "username": "petrov.ivan", "phone": "+79991234567"}')
@@ -344,15 +344,16 @@ PROBLEMS: Mapping[str, ProblemType] = {
 
 @dataclass(frozen=True, slots=True)
 class FieldCode:
-    """A reason why a field is invalid: a short text for lists, and messages.
-
-    A key of `messages` is a variant, or a field and a variant if the message is about this field only: `phone number`.
-    """
+    """A reason why a field is invalid."""
 
     short: str
+    """Text for lists."""
     messages: Mapping[str, str]
+    """Variant -> message. `phone number` is the variant `number` for the field `phone` only; "" is the default."""
     fields: str = "any"
+    """Fields that may have this code, separated by commas, or `any`."""
     sample: Params = field(default_factory=lambda: NO_PARAMS)
+    """Sample parameters of the default message, for the documentation."""
     status: int = 422
 
 
@@ -611,7 +612,7 @@ OTHER_REASONS: Mapping[str, str] = {
     "replayed": _("Replay: the first response was returned again"),
     "interrupted": _("The service stopped before it could respond"),
 }
-"""Code of an attempt without an error, or whose process died -> short text for lists."""
+"""Code of an attempt without an error response -> text for lists."""
 
 STATUSES: Mapping[int, str] = {
     0: _("No response"),
@@ -633,7 +634,7 @@ STATUSES: Mapping[int, str] = {
 
 
 def reason_text(code: str) -> str:
-    """Return the short text of a code for lists, in the current language."""
+    """Return the text for lists of a code, in the current language; the code itself if unknown."""
     if code in FIELD_CODES:
         return str(FIELD_CODES[code].short)
     if code in PROBLEMS:
@@ -652,7 +653,7 @@ def status_text(status: int) -> str:
 
 
 def reason_codes() -> tuple[str, ...]:
-    """Return the codes with which a refused or failed request may be recorded."""
+    """Return the codes that a refused or failed attempt may have."""
     return (*FIELD_CODES, *(code for code in PROBLEMS if code not in {"validation_failed", "forbidden"}))
 
 
@@ -665,9 +666,9 @@ def detail_text(code: str, variant: str = "", params: Params = NO_PARAMS) -> str
 
 
 def refusal_text(error: RefusalError) -> str:
-    """Return the message of a refusal that has no field errors, in the current language.
+    """Return the message of a refusal without field errors, in the current language.
 
-    If a retry may succeed, the message says after how many seconds.
+    If a retry may succeed, the message states after how many seconds to retry.
     """
     if PROBLEMS[error.code].retryable:
         return detail_text(error.code, "read", {"seconds": error.retry_after_s or 2})
@@ -675,7 +676,7 @@ def refusal_text(error: RefusalError) -> str:
 
 
 def validation_detail(errors: Sequence[FieldError]) -> str:
-    """Return the detail of `validation_failed`, which contains the number of errors."""
+    """Return the detail of `validation_failed`, in the current language: the number of errors."""
     return ngettext(
         "%(num)s error found. Correct it and send the request again.",
         "%(num)s errors found. Correct them and send the request again.",

@@ -1,4 +1,4 @@
-"""Creates the users of import rows and records each row as an attempt."""
+"""Creates users from the rows of an import, and records each row as an attempt."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ class ImportLine:
 
 
 def check_row(row: Row, region: str) -> NewUser | RefusalError:
-    """Validate a row; return its user or the refusal. PostgreSQL finds conflicts later."""
+    """Validate a row; return its user or the refusal. PostgreSQL checks uniqueness later."""
     try:
         if row.refusal:
             raise row.refusal
@@ -40,16 +40,16 @@ def check_row(row: Row, region: str) -> NewUser | RefusalError:
 
 
 def _mark_missing_header(error: FieldError) -> FieldError:
-    """Set the variant of an error about a cell whose column has no header."""
+    """Return an error, with the variant `no_header` if it is about a column without header."""
     is_unnamed = (error.code, error.variant) == ("unknown_field", "") and error.field.startswith("column ")
     return replace(error, variant="no_header") if is_unnamed else error
 
 
 def register_rows(runtime: Runtime, import_key: str, lines: Sequence[ImportLine]) -> None:
-    """Create the users of the lines, record refused lines, and set the results of the lines.
+    """Create the users of the lines, record refused lines, and set the result of each line.
 
-    If PostgreSQL is unavailable for a line, its result stays None. The idempotency key of a line is derived from
-    `import_key` and the line's content, so that registering the line again returns the same user.
+    If PostgreSQL is unavailable for a line, the result stays None. The idempotency key of a line is derived from
+    `import_key` and the line's content, so that registering a line again returns the same user.
     """
     registrations: list[Registration] = []
     valid: list[ImportLine] = []
@@ -67,12 +67,12 @@ def register_rows(runtime: Runtime, import_key: str, lines: Sequence[ImportLine]
             line.result = None if isinstance(result, UNAVAILABLE_ERRORS) else result
         else:
             raise result
-    refused = [_to_record(line.attempt, line.result) for line in lines if isinstance(line.result, RefusalError)]
+    refused = [_build_record(line.attempt, line.result) for line in lines if isinstance(line.result, RefusalError)]
     attempts.record_attempts(runtime.database, runtime.spool, [record for record in refused if record])
 
 
-def _to_record(attempt: NewAttempt, refusal: RefusalError) -> AttemptRecord | None:
-    """Return the record of a refused row, or None if the refusing transaction has recorded it."""
+def _build_record(attempt: NewAttempt, refusal: RefusalError) -> AttemptRecord | None:
+    """Return the record of a refused row; None if PostgreSQL recorded the row when refusing it."""
     if refusal.recorded:
         return None
     return attempts.build_record(attempt, PROBLEMS[refusal.code].status, refusal.reason, refusal.errors)

@@ -1,4 +1,4 @@
-"""Checks the rows of uploaded files and creates the users, in a thread (docs/adr/0034)."""
+"""Validates uploaded files and creates their users, in a background thread (docs/adr/0034)."""
 
 import io
 import logging
@@ -30,7 +30,7 @@ MAX_ROWS, MAX_FILE_BYTES, MAX_UNPACKED_BYTES = 10_000, 4 * 2**20, 16 * 2**20
 
 Reading takes up to 40 times the unpacked size in memory. MAX_ROWS rows of 30 columns unpack to 14 MiB (measured)."""
 POLL_S = 2.0
-"""Seconds between queries for imports that another process has not finished."""
+"""Seconds between queries for unfinished imports, such as those of a process that died."""
 EXPIRE_EVERY_S = 600
 """Seconds between deletions of imports that are older than 24 hours."""
 
@@ -38,7 +38,7 @@ EXPIRE_EVERY_S = 600
 class ImportRunner:
     """A thread that processes one import at a time. The first call of wake() starts the thread.
 
-    Any process may continue an import whose process has died: rows have idempotency keys, so that no user is created
+    If a process dies, another process continues its import: rows have idempotency keys, so that no user is created
     twice, and the first outcome of a row is kept.
     """
 
@@ -57,7 +57,7 @@ class ImportRunner:
                 self._awake = threading.Event()
                 try:
                     threading.Thread(target=self._run, name="imports", daemon=True).start()
-                except RuntimeError as error:  # the system has no thread to give: the next call tries again
+                except RuntimeError as error:  # no thread available: the next call tries again
                     log.error("imports not started", extra={"cause": str(error)})  # noqa: TRY400 - no defect
                     return
                 self._pid = os.getpid()
@@ -97,13 +97,13 @@ class ImportRunner:
             return False
         run = database.run_once(queries.find_import, import_id)
         if run is not None and run.state is ImportState.UPLOADED:
-            self._check(import_id)
+            self._check_file(import_id)
         elif run is not None:
-            self._create(run)
+            self._create_users(run)
         return True
 
-    def _check(self, import_id: UUID) -> None:
-        """Validate the rows of a file and store them."""
+    def _check_file(self, import_id: UUID) -> None:
+        """Validate the rows of an uploaded file, and store the rows or why the file cannot be read."""
         database = self._runtime.database
         found = database.run_once(queries.find_content, import_id)
         run = database.run_once(queries.find_import, import_id)
@@ -137,19 +137,19 @@ class ImportRunner:
             fingerprints.add(fingerprint)
             yield StoredRow(number=row.number, cells=row.cells, body=row.body, fingerprint=fingerprint)
 
-    def _create(self, run: ImportRun) -> None:
-        """Create the users of the rows that have no outcome, and finish the import."""
+    def _create_users(self, run: ImportRun) -> None:
+        """Create the users of the rows without outcome, then finish the import."""
         database, passwords = self._runtime.database, self._runtime.passwords
         try:
             import_key = passwords.derive_import_key(str(run.id), run.kid)
-        except KeyError:  # rows would get other keys; during a rotation, other instances have the secret
+        except KeyError:  # during a rotation of the secret, another instance may still have it
             log.error("the secret of an import is not configured", extra={"import_id": str(run.id)})  # noqa: TRY400 - no defect
             return
         while rows := database.run_once(queries.find_pending, run.id, MAX_GROUP_SIZE):
             if self._stopping:
                 database.run_once(queries.release_import, run.id)
                 return
-            lines = [ImportLine(Row(row.number, row.cells, row.body, None, 0), self._attempt(run)) for row in rows]
+            lines = [ImportLine(Row(row.number, row.cells, row.body, None, 0), self._new_attempt(run)) for row in rows]
             register_rows(self._runtime, import_key, lines)
             outcomes = [_outcome_columns(line, passwords.kid) for line in lines if line.result]
             database.write_transaction(queries.record_outcomes, run.id, outcomes)
@@ -157,13 +157,13 @@ class ImportRunner:
                 raise RefusalError("database_unavailable")
         database.write_transaction(queries.finish_import, run)
 
-    def _attempt(self, run: ImportRun) -> NewAttempt:
+    def _new_attempt(self, run: ImportRun) -> NewAttempt:
         language = self._runtime.config.default_language
         return NewAttempt.without_request("POST", language, "import", client_request_id=str(run.id))
 
 
 def init_app(app: Flask) -> None:
-    """Create the import runner of an application. It starts and stops with each process."""
+    """Create the import runner of an application, which starts and stops with each process."""
     runtime = get_runtime(app)
     runner = app.extensions["import_runner"] = ImportRunner(runtime)
     runtime.on_start.append(runner.wake)
@@ -179,7 +179,7 @@ def get_import_runner() -> ImportRunner:
 def _outcome_columns(line: ImportLine, kid: str) -> dict[str, Any]:
     """Return the columns that store the outcome of a row.
 
-    A replay counts as `created`, too: an earlier process created the user and died before it stored the outcome.
+    A replay is stored as `created`, because it means that a process created the user and died before storing that.
     """
     match line.result:
         case Credentials(user=user):
@@ -191,7 +191,7 @@ def _outcome_columns(line: ImportLine, kid: str) -> dict[str, Any]:
 
 
 def _limit_rows(rows: Iterable[Row]) -> Iterator[Row]:
-    """Yield the rows. Raises FileError if there are none or too many."""
+    """Yield the rows. Raises FileError if there are no rows or more than MAX_ROWS."""
     number = 0
     for number, row in enumerate(rows, start=1):
         if number > MAX_ROWS:
@@ -202,5 +202,5 @@ def _limit_rows(rows: Iterable[Row]) -> Iterator[Row]:
 
 
 def _batches(rows: Iterator[StoredRow], size: int) -> Iterator[list[StoredRow]]:
-    while group := list(islice(rows, size)):
-        yield group
+    while batch := list(islice(rows, size)):
+        yield batch

@@ -1,4 +1,4 @@
-"""Messages about import files that cannot be read, and about refused rows."""
+"""Messages about unreadable import files and refused rows, and the table of refused rows."""
 
 from collections.abc import Mapping, Sequence
 
@@ -63,28 +63,27 @@ def file_text(about: FileError | Note) -> str:
 
 
 def describe_refused_row(number: int, error: RefusalError, headers: Mapping[str, str]) -> str:
-    """Return a message with the number of a refused row and the errors of its fields.
+    """Return a message with the number of a refused row and its errors.
 
-    `headers` maps fields to the headers of their columns.
+    `headers` maps a field to the header of its column.
     """
-    texts = [f"{column_label(one.field, headers)}: {message_text(one)}" for one in error.errors] or [
-        refusal_text(error)
-    ]
+    texts = [f"{column_label(cause.field, headers)}: {message_text(cause)}" for cause in error.errors]
+    texts = texts or [refusal_text(error)]
     return gettext("Row %(number)s.", number=number) + " " + " ".join(texts)
 
 
 def column_label(field: str, headers: Mapping[str, str]) -> str:
-    """Return the header of the field's column in the file, or else the label of the field."""
+    """Return the header of a field's column, or else the label of the field."""
     return " ".join(headers.get(field, "").split()) or str(FIELD_LABELS.get(field, field))
 
 
 def refused_headers(source: Source) -> tuple[str, ...]:
-    """Return the headers of the download of refused rows: those of the file, and `What to fix`."""
+    """Return the headers for a table of refused rows: those of the file, and `What to fix`."""
     return (*_without_remarks(source, source.headers), gettext(REMARK_HEADERS[0]))
 
 
 def refused_cells(source: Source, row: Row, refusal: RefusalError) -> tuple[str, ...]:
-    """Return the cells of refused_headers() for a row, followed by cells without a header."""
+    """Return the cells of a refused row under refused_headers(), then cells without a header."""
     width = len(source.headers)
     cells = row.cells[:width] + ("",) * (width - len(row.cells))
     headers = {field: header for field, header in zip(source.fields, source.headers, strict=False) if field}
@@ -96,7 +95,7 @@ def cells_and_messages(
 ) -> tuple[list[tuple[str, bool]], list[tuple[str, str]]]:
     """Return the cells of a refused row and the messages about the row.
 
-    A cell is a pair of its text and whether it is wrong; a message is a pair of the header of its column and its text.
+    A cell is a pair of its text and whether it is wrong. A message is a pair of the header of a column and a text.
     """
     headers = {field: header for field, header in zip(source.fields, source.headers, strict=False) if field}
     wrong = {error.field for error in refusal.errors}
@@ -113,10 +112,10 @@ def cells_and_messages(
 
 
 def stored_source(run: ImportRun) -> Source:
-    """Return the columns of an import as a source without rows."""
+    """Return a source with the columns of a stored import, but without its rows."""
     return Source(0, run.headers, run.fields, iter(()))
 
 
 def _without_remarks(source: Source, cells: Sequence[str]) -> list[str]:
-    """Return the cells except those of the column `What to fix`, which an earlier import added."""
+    """Return the cells without the column `What to fix`, which an earlier download has added."""
     return [cell for header, cell in zip(source.headers, cells, strict=True) if not is_remark_header(header)]

@@ -34,16 +34,16 @@ TAGS = [
     {"name": "health", "description": "State of the instance, for probes and monitoring"},
 ]
 REFUSED_BY_SERVER = ("request_timeout", "head_too_large", "transfer_coding_not_supported", "http_version_not_supported")
-"""Codes with which the HTTP server refuses requests, to any address, before they reach the application."""
+"""Codes with which the HTTP server refuses requests to any address before the application gets them."""
 DescribeEndpoints = Callable[[APISpec], None]
-"""Adds the endpoints of a blueprint to the OpenAPI document."""
+"""A function that adds the endpoints of a blueprint to the OpenAPI document."""
 
 
 def init_app(app: Flask, blueprints: Iterable[DescribeEndpoints]) -> None:
     """Serve /openapi.json and /swagger/ through flasgger, without login.
 
-    flasgger ships a Swagger UI of 2020 with a known DOM XSS, and pages that need inline scripts. This project has
-    current static files and its own page instead; other routes of flasgger respond with 404.
+    flasgger ships a Swagger UI of 2020 with a known DOM XSS, and pages that need inline scripts. This project has its
+    own page and current files of Swagger UI instead; other routes of flasgger respond with 404.
     """
     with app.test_request_context(headers={"Accept-Language": "en"}):
         document = build_document(blueprints)
@@ -80,7 +80,7 @@ def build_document(blueprints: Iterable[DescribeEndpoints]) -> dict[str, Any]:
     )
     spec.components.schema("Problem", json_schema(PROBLEM_SCHEMA))
     properties = spec.components.schemas["Problem"]["properties"]
-    for name in ("recorded", "errors"):  # the published document names them last
+    for name in ("recorded", "errors"):  # last, as in the published document
         properties[name] = properties.pop(name)
     spec.components.schema("NewUser", schema=UserAddSchema)
     for schema in COMPONENTS:
@@ -99,20 +99,20 @@ def build_document(blueprints: Iterable[DescribeEndpoints]) -> dict[str, Any]:
 
 
 def describe_response(description: str, schema: ResponseSchema, **headers: Any) -> dict[str, Any]:
-    """Return the OpenAPI description of a successful response with this schema."""
+    """Return the OpenAPI description of a JSON response with this schema."""
     content = _reference(schema) if schema.component else json_schema(schema)
     if "required" in content:
-        content["required"] = content.pop("required")  # the published document names it last
+        content["required"] = content.pop("required")  # last, as in the published document
     return {"description": description, **headers, "content": {"application/json": {"schema": content}}}
 
 
 def describe_parameter(name: str, description: str, schema: dict[str, Any], location: str = "query") -> dict[str, Any]:
-    """Return the OpenAPI description of a parameter; `location` is the value of `in`."""
+    """Return the OpenAPI description of a parameter in `location`, such as `query` or `header`."""
     return {"name": name, "in": location, "description": description, "schema": schema}
 
 
 def describe_problems(codes: Iterable[str]) -> dict[str, Any]:
-    """Return the OpenAPI descriptions of problem responses by status, with an example per code."""
+    """Return OpenAPI descriptions of problem documents by status, with an example per code."""
     responses: dict[str, Any] = {}
     for code in codes:
         problem = PROBLEMS[code]
@@ -130,7 +130,7 @@ def _reference(schema: ResponseSchema) -> dict[str, Any]:
 
 
 def json_schema(schema: ResponseSchema) -> dict[str, Any]:
-    """Return the JSON schema of a response schema."""
+    """Return the JSON Schema of the responses that a schema serializes."""
     required = [name for name, field in schema.fields.items() if field.required]
     properties = {name: _json_property(field) for name, field in schema.fields.items()}
     return {"type": "object"} | ({"required": required} if required else {}) | {"properties": properties}

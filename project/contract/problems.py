@@ -1,7 +1,7 @@
 """The error handler of the application: records the attempt, if there is one, and responds.
 
-Programs get a problem document (RFC 9457), browsers a page with the same content. Neither contains driver messages,
-tracebacks or secrets.
+Programs get a problem document (RFC 9457), browsers get a page with the same content. Responses never contain driver
+messages, tracebacks or secrets.
 """
 
 import logging
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = (1, 3)
 """Bounds of Retry-After in seconds. The value is random, so that clients do not retry at the same time."""
-_CODES = {
+_CODES_BY_STATUS = {
     403: "forbidden",
     404: "not_found",
     408: "request_timeout",
@@ -47,7 +47,7 @@ _POST_VARIANTS = {"api.useradd": "user", "api.useradd_bulk": "users"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """The problem of a failed request, whatever exception was raised."""
+    """The problem (RFC 9457) of a failed request, built from any exception."""
 
     status: int
     code: str
@@ -55,7 +55,7 @@ class Problem:
     params: Params = field(default_factory=dict)
     errors: tuple[FieldError, ...] = ()
     recorded: bool = False
-    """Whether the attempt is already recorded, by the transaction that refused the request."""
+    """Whether the transaction that refused the request has already recorded the attempt."""
     headers: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -73,7 +73,7 @@ _problem_page = partial(render_template, "contract/problem.html")
 
 
 def respond(error: Exception, page: Callable[..., str] = _problem_page) -> Response:
-    """Handle an exception: record the attempt; return a problem document, to browsers a page.
+    """Handle an exception: record the attempt, and return a problem document or a page.
 
     `page` renders the page from the keyword arguments `problem` and `detail`.
     """
@@ -92,11 +92,11 @@ def respond(error: Exception, page: Callable[..., str] = _problem_page) -> Respo
 def describe_refusal(
     app: Flask, status: int, params: Params, accept_language: str
 ) -> tuple[list[tuple[str, str]], bytes]:
-    """Return the headers and the problem document for a request that the HTTP server refuses.
+    """Return the headers and body of the response to a request that the HTTP server refuses.
 
-    Such a request is not recorded as an attempt. `params` fill the message.
+    The request is not recorded as an attempt. `params` replace the parameters of the message.
     """
-    code = _CODES.get(status, "bad_request" if status < 500 else "internal_error")
+    code = _CODES_BY_STATUS.get(status, "bad_request" if status < 500 else "internal_error")
     with app.test_request_context("/api/", headers={"Accept-Language": accept_language}):
         variant = "incomplete" if "length" in params else "malformed" if code == "bad_request" else ""
         params = {**params, **_default_params(code)}
@@ -112,7 +112,7 @@ def describe_refusal(
 
 
 def build_problem(error: Exception) -> Problem:
-    """Return the problem of an exception; log unexpected exceptions and unknown hosts."""
+    """Return the problem for an exception; log unexpected exceptions and unknown hosts."""
     match error:
         case RefusalError():
             return Problem(
@@ -133,7 +133,7 @@ def build_problem(error: Exception) -> Problem:
         case MethodNotAllowed(valid_methods=allowed):
             return _method_not_allowed(sorted(allowed or ()))
         case HTTPException(code=int(status)) if status < 500:
-            code = _CODES.get(status, "bad_request")
+            code = _CODES_BY_STATUS.get(status, "bad_request")
             original = error.get_response().headers
             headers = {name: original[name] for name in ("Allow", "Retry-After") if name in original}
             return Problem(status=status, code=code, params=_default_params(code), headers=_headers(code) | headers)
@@ -169,9 +169,9 @@ def _headers(code: str, retry_after_s: int | None = None) -> dict[str, str]:
 
 
 def _record(problem: Problem) -> bool:
-    """Record the attempt of the request, if any; return False if it is only in the log.
+    """Record the attempt of the request, if any; return False if it is not recorded.
 
-    Does nothing if it is recorded already. Refusals by a rate limit are recorded up to a limit of their own.
+    If the attempt is already recorded, return True. The number of recorded rate-limited attempts is limited.
     """
     attempt = request_state().attempt
     if attempt is None or problem.recorded:

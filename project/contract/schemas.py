@@ -20,20 +20,20 @@ from project.domain.strict_json import json_type
 from project.domain.text import clean, is_blank, normalize_name
 
 MAX_NAME_LENGTH = 300
-OPTIONAL = ("phone", "email", "birth_date")
+OPTIONAL_FIELDS = ("phone", "email", "birth_date")
 MAX_UNKNOWN_FIELDS = 20
 """Maximum number of unknown fields that a response lists."""
 
 
 class ParsedString(fields.String):
-    """A string field whose value is parsed by `rule`, a function that may raise RuleError."""
+    """A string field that is parsed with `rule`, a function that may raise RuleError."""
 
     def __init__(self, rule: Callable[[str], Any], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._rule = rule
 
     def parse(self, value: object) -> Any:
-        """Return the parsed value of the field. Raises RuleError."""
+        """Return the parsed value of the field. Raises RuleError if the value is invalid."""
         if value is None:
             raise RuleError("required")
         if not isinstance(value, str):
@@ -101,16 +101,18 @@ class UserAddSchema(Schema):
     def __init__(self, phone_region: str = "RU") -> None:
         super().__init__()
         self._checked = {name: field for name, field in self.fields.items() if isinstance(field, ParsedString)}
-        self._checked["phone"]._rule = lambda text: normalize_phone(text, phone_region)  # as masking calls it: cached
+        self._checked["phone"]._rule = lambda text: normalize_phone(
+            text, phone_region
+        )  # positional as in masking, to share its cache
         self._phone_region = phone_region
 
     def load(self, data: Any, **_: Any) -> NewUser:
-        """Load a body, which must be a dict. Raises ValidationFailedError with all errors.
+        """Validate a body, which must be a dict. Raises ValidationFailedError with all errors.
 
         Overrides marshmallow's load(), which takes several times as long, because it runs hooks and wraps errors.
         """
-        sent = {name: value for name, value in data.items() if not (name in OPTIONAL and _is_absent(value))}
-        values: dict[str, Any] = dict.fromkeys(OPTIONAL)
+        sent = {name: value for name, value in data.items() if not (name in OPTIONAL_FIELDS and _is_absent(value))}
+        values: dict[str, Any] = dict.fromkeys(OPTIONAL_FIELDS)
         errors: dict[str, RuleError] = {}
         for name, field in self._checked.items():
             if name in sent or field.required:
@@ -127,9 +129,9 @@ class UserAddSchema(Schema):
         return NewUser(**values)
 
     def _check_username_contact(self, values: Mapping[str, Any], errors: dict[str, RuleError]) -> None:
-        """Add an error if the username is a phone or e-mail other than the user's own.
+        """Add an error if the username is a phone number or e-mail address of somebody else.
 
-        If the user's own phone or e-mail is invalid, only that error is reported.
+        There is no second error if the user's own phone number or e-mail address is invalid.
         """
         try:
             check_username_contact(values["username"], values["phone"], values["email"], self._phone_region)
@@ -140,12 +142,12 @@ class UserAddSchema(Schema):
 
 @cache
 def user_add_schema(phone_region: str) -> UserAddSchema:
-    """Return the schema for a phone region. Threads share cached instances."""
+    """Return the schema for a phone region, cached and shared by threads."""
     return UserAddSchema(phone_region)
 
 
 def _latest_date() -> date:
-    """Return today's date in UTC+14: the latest date that it is anywhere on Earth."""
+    """Return today's date in UTC+14, the time zone with the latest date on Earth."""
     return (datetime.now(UTC) + timedelta(hours=14)).date()
 
 
@@ -170,7 +172,7 @@ def _field_errors(errors: Mapping[str, RuleError], sent: Mapping[str, Any]) -> I
 
 
 _REQUIRED_VARIANTS = {"hint": "misnamed", "name_part": "in_parts"}
-"""Variant of the error `unknown_field` -> variant of `required` for the missing field that was probably meant."""
+"""Variant of `unknown_field` -> variant of `required` for the missing field that the unknown field probably meant."""
 
 
 def _unknown_field(name: str) -> FieldError:

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: numbers and durations of responses, and the state of processes."""
+"""Metrics for Prometheus: counts and durations of responses, and the state of processes."""
 
 import platform
 import time
@@ -19,12 +19,12 @@ from project.version import VERSION
 OTHER = "other"
 FILE_ENDPOINTS = {"reports.export", "reports.download_txt", "reports.download_xlsx"}
 BLUEPRINTS = frozenset({"auth", "reports", "files", "admin", "health", "static", OTHER})
-"""Values of the label `blueprint`. `files` stands for the downloads of `reports`, which are slow."""
+"""Values of the label `blueprint`. `files` are the downloads of `reports`, counted separately because they are slow."""
 STATUS_CLASSES = ("", "1xx", "2xx", "3xx", "4xx", "5xx")
 
 
 class _ResponseMetrics:
-    """Counters and histograms of responses. They must be created before the fork."""
+    """Counters and histograms of responses, created before the fork because workers share them."""
 
     def __init__(self, metrics: Metrics) -> None:
         description = "Responses that are not attempts, by blueprint and status class"
@@ -80,7 +80,7 @@ class _ResponseMetrics:
 
 
 def outcomes_by_code() -> dict[str, Outcome]:
-    """Return each code by which attempts are counted, and the outcome that it belongs to."""
+    """Return a mapping of each code of attempts, as metrics count them, to its outcome."""
     refusals = {code: entry.status for entries in (FIELD_CODES, PROBLEMS) for code, entry in entries.items()}
     refusals.pop("validation_failed")  # the code of the first invalid field is counted instead
     return {
@@ -147,7 +147,7 @@ def _spool_fullness(spool: Spool) -> float:
 
 
 def render_metrics() -> str:
-    """Return the instance's metrics in Prometheus's text format. Does not query PostgreSQL."""
+    """Return the instance's metrics in Prometheus's text format, without querying PostgreSQL."""
     runtime = get_runtime()
     runtime.metrics.update()
     return runtime.metrics.text() + "".join(f"{line}\n" for line in _instance_metrics(runtime))

@@ -1,7 +1,7 @@
 """Endpoints for load balancers and monitoring, and the state page for users.
 
-Readiness does not depend on PostgreSQL: without it the service still responds and records attempts, and if a load
-balancer removed every instance, a partial outage would become a total one.
+Readiness does not depend on PostgreSQL: all instances would become unready at once, although they can still respond and
+record attempts.
 """
 
 from dataclasses import asdict
@@ -47,7 +47,7 @@ def status() -> ResponseReturnValue:
 @bp.get("/state/")
 @public
 def state() -> Response:
-    """Show the state of the service in words: as a page, or as JSON for pages that poll it."""
+    """Describe the state of the service in words: on a page, or in JSON for pages that poll it."""
     now = service_state.current_state()
     values = {"sentence": service_state.sentence(now), "is_well": now.is_well, "lines": service_state.lines(now)}
     if prefers_page():

@@ -1,8 +1,8 @@
 """Gzip compression of pages and static text files.
 
-A page contains a secret, the CSRF token, and the search text, which an attacker may choose: the compressed length could
-reveal the token (BREACH). A gzip header of random length hides the length, as in Django 4.2, and SameSite cookies
-prevent cross-site requests.
+A page contains a secret (the CSRF token) and text that an attacker may choose (the search), so its compressed length
+could reveal the token (BREACH). As in Django 4.2, a gzip header of random length hides the length of a page. SameSite
+cookies prevent cross-site requests.
 """
 
 import gzip
@@ -14,9 +14,9 @@ from flask import Flask, Response, request
 
 COMPRESSED_TYPES = frozenset({"text/html", "text/css", "text/javascript", "image/svg+xml"})
 MIN_BYTES = 1000
-"""Minimum number of bytes of a body that is compressed. A shorter one fits into one TCP packet anyway."""
+"""Length in bytes from which a body is compressed. A shorter body fits into one TCP packet."""
 MAX_PADDING = 100
-"""Maximum number of random bytes in the gzip header of a page."""
+"""Upper bound of the random length, in bytes, of the file name in the gzip header of a page."""
 COMPRESSION_LEVEL = 6
 
 
@@ -35,7 +35,7 @@ def _compress(response: Response) -> Response:
     response.direct_passthrough = False
     if request.endpoint == "static":
         response.set_data(_compress_file(response.get_data()))
-        response.set_etag(response.get_etag()[0] or "", weak=True)  # the same file in another encoding
+        response.set_etag(response.get_etag()[0] or "", weak=True)  # weak: the bytes differ between encodings
     else:
         response.set_data(_compress_page(response.get_data()))
     response.content_encoding = "gzip"

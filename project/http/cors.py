@@ -1,4 +1,4 @@
-"""Cross-origin resource sharing (CORS) of the API with the origins in CORS_ORIGINS."""
+"""Cross-origin resource sharing (CORS): pages of CORS_ORIGINS may call the API."""
 
 import logging
 import re
@@ -13,7 +13,7 @@ METHODS_BY_PATH = {
     re.compile(r"/(?:api/v1/)?useradd(?:/bulk)?/?\Z"): ["POST"],
     re.compile(r"/api/v1/(?:stats|attempts)/(?:[^/]+/)?\Z"): ["GET"],
 }
-"""Pattern of a path that other origins may use -> allowed methods. Browsers send no cookies with such requests."""
+"""Regular expression of a path -> methods that pages of other origins may use, without cookies."""
 ALLOWED_HEADERS = ["Accept-Language", "Authorization", "Content-Type", "Idempotency-Key", "X-Request-Id"]
 EXPOSED_HEADERS = ["Content-Language", "Idempotent-Replayed", "Location", "Retry-After", "X-Request-Id"]
 MAX_AGE_S = 3600
@@ -21,10 +21,10 @@ MAX_AGE_S = 3600
 
 
 def init_app(app: Flask, origins: Sequence[str]) -> None:
-    """Allow these origins to use the API, and answer preflight requests before any view runs."""
+    """Allow pages of `origins` to call the API; answer preflight requests before any view runs."""
     if not origins:
         return
-    logging.getLogger("flask_cors").setLevel(logging.WARNING)  # it logs every preflight request of another method
+    logging.getLogger("flask_cors").setLevel(logging.WARNING)  # at INFO it logs preflight requests
     app.before_request(_answer_preflight)
     CORS(
         app,
@@ -35,7 +35,7 @@ def init_app(app: Flask, origins: Sequence[str]) -> None:
         expose_headers=EXPOSED_HEADERS,
         max_age=MAX_AGE_S,
         always_send=False,
-        intercept_exceptions=False,  # responses to errors pass after_request, too
+        intercept_exceptions=False,  # error responses pass after_request, too
     )
 
 

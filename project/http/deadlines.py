@@ -1,4 +1,4 @@
-"""The deadline of each request, which counts from its arrival and so includes queueing."""
+"""The deadline of each request, which includes the time in the queue."""
 
 from collections.abc import Iterable
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -10,7 +10,7 @@ from project.server import RECEIVED
 class DeadlineMiddleware:
     """WSGI middleware that ends database operations of a request `seconds` after its arrival.
 
-    The deadline does not apply while a streamed response is sent; then each query has its own deadline.
+    While a streamed response is sent, each query has its own deadline instead.
     """
 
     def __init__(self, app: WSGIApplication, seconds: float) -> None:

@@ -24,13 +24,13 @@ def public(view: View) -> View:
 
 
 def api_key_allowed(view: View) -> View:
-    """Mark a view that accepts an API key instead of a session."""
+    """Mark a view as accessible with an API key instead of a login."""
     view.allows_api_keys = True  # type: ignore[attr-defined]
     return view
 
 
 def works_in_outage(view: View) -> View:
-    """Mark a view that trusts the session cookie while PostgreSQL is unavailable.
+    """Mark a view as usable while PostgreSQL is unavailable: then it trusts the session cookie.
 
     The view must neither change data nor show personal data: the user may have been blocked since the login.
     """
@@ -45,19 +45,19 @@ def require_api_key() -> None:
 
 
 def require_network(networks: Networks) -> None:
-    """Raise RefusalError for clients outside these networks or behind an untrusted proxy."""
+    """Raise RefusalError if the client is outside `networks` or behind an untrusted proxy."""
     environ = current_request().environ
     if UNTRUSTED_PROXY in environ or not is_in_networks(environ.get("REMOTE_ADDR", ""), networks):
         raise RefusalError("forbidden")
 
 
 def is_public(app: Flask, endpoint: str) -> bool:
-    """Return whether an endpoint needs no login."""
+    """Return whether an endpoint is accessible without login."""
     return endpoint == "static" or getattr(app.view_functions[endpoint], "is_public", False)
 
 
 def allows_api_keys(endpoint: str | None) -> bool:
-    """Return whether an endpoint accepts an API key instead of a session."""
+    """Return whether an endpoint accepts an API key instead of a login."""
     return endpoint is not None and getattr(current_app.view_functions[endpoint], "allows_api_keys", False)
 
 
@@ -67,7 +67,7 @@ def can_work_in_outage(endpoint: str | None) -> bool:
 
 
 def init_app(app: Flask) -> None:
-    """Require a login for views that are not public; pass the logged-in user to templates."""
+    """Require a login for views that are not public; templates get the user as `reader`."""
     app.before_request(_require_login)
     app.context_processor(lambda: {"reader": request_state().reader})
 
@@ -88,7 +88,7 @@ def _require_login() -> ResponseReturnValue | None:
 
 
 def cached_api_key() -> str | None:
-    """Return the API key of the request if it is in the cache of valid keys, otherwise None."""
+    """Return the API key of the request if the cache of valid keys contains it, otherwise None."""
     token = bearer_token()
     return token if token is not None and get_runtime().api_keys.is_cached(token) else None
 

@@ -19,14 +19,14 @@ FIXED_HEADERS = [
 HSTS = ("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
 NO_STORE = ("Cache-Control", "no-store")
 MAX_HEADER_LENGTHS = {"HTTP_ACCEPT": 500, "HTTP_ACCEPT_ENCODING": 200, "HTTP_ACCEPT_LANGUAGE": 200}
-"""Request header in the WSGI environment -> maximum length; the rest is cut off. Browsers send less, and parsing 16 KB
-takes 20 ms of CPU time."""
+"""WSGI environment key of a request header -> maximum length; the rest is cut off. Browsers send less, and parsing
+16 KB takes 20 ms of CPU time."""
 
 
 class SecurityHeadersMiddleware:
     """WSGI middleware that adds security headers to each response.
 
-    An after_request hook would be slower, and is not called for some responses.
+    An after_request hook would be slower and would miss some responses.
     """
 
     def __init__(self, app: WSGIApplication, *, https_only: bool) -> None:
@@ -36,7 +36,7 @@ class SecurityHeadersMiddleware:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Drop the Range header, cut long request headers, and add headers to the response.
 
-        RFC 9110, 14.2 allows a server to ignore Range. Whole files are sent from the disk, ranges would be read into
+        A server may ignore Range (RFC 9110, 14.2). Whole files are sent from the disk, but ranges would be read into
         memory.
         """
         environ.pop("HTTP_RANGE", None)

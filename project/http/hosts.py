@@ -13,14 +13,12 @@ from project.domain.text import clean
 
 WILDCARDS = {"", "0.0.0.0", "::"}  # noqa: S104 - recognized, not bound here
 """Values of the setting HOST with which the service listens on every address of the machine."""
-
-
 MAX_SHOWN_CHARACTERS = 100
 """Maximum number of characters of a refused host in the response and in the log."""
 
 
 class UnknownHostError(SecurityError):
-    """The request has an unknown host. `host` is the Host header, made printable."""
+    """The request names a host that is not trusted. `host` is its Host header, made printable."""
 
     def __init__(self, host: str) -> None:
         super().__init__("The host is not trusted.")
@@ -28,7 +26,7 @@ class UnknownHostError(SecurityError):
 
 
 class TrustedHosts:
-    """The hosts that requests may name. `.example.org` includes subdomains.
+    """The hosts that requests may name. `.example.org` also stands for its subdomains.
 
     Port, letter case and a final dot are ignored.
     """
@@ -41,23 +39,23 @@ class TrustedHosts:
         """Whether the IP addresses of this machine are accepted, too."""
 
     def check(self, request: Request) -> str:
-        """Return the request's host. Raises UnknownHostError (400) unless it is accepted."""
+        """Return the host of a request. Raises UnknownHostError (400) if the host is not trusted."""
         host = get_host(request.scheme, request.environ.get("HTTP_HOST"), request.server)
-        if host in self._names:  # usually
+        if host in self._names:  # saves _normalize() for most requests
             return host
         name = _normalize(host)
         if name in self._names or name.endswith(self._suffixes):
             return host
         if self._any_own_address and _is_own_address(name):
             return host
-        request.host = ""  # so that links do not contain it
+        request.host = ""  # so that links on the error page do not contain the refused host
         raise UnknownHostError(clean(request.environ.get("HTTP_HOST", host), MAX_SHOWN_CHARACTERS))
 
 
 def init_app(app: Flask, names: Sequence[str], bind_host: str, *, is_configured: bool) -> None:
-    """Accept the hosts `names`. If none are configured, also accept addresses of this machine.
+    """Trust the hosts `names`, and unless `is_configured`, also the addresses of this machine.
 
-    These are accepted only if `bind_host` is a wildcard, so that the service listens on all of them.
+    The addresses are trusted only if `bind_host` is a wildcard: then the service listens on all of them.
     """
     app.extensions["trusted_hosts"] = TrustedHosts(names, any_own_address=not is_configured and bind_host in WILDCARDS)
 
@@ -90,7 +88,7 @@ def _is_own_address(name: str) -> bool:
         return False
     if address.version == 4:
         return _can_bind(socket.AF_INET, (name, 0))
-    # A client omits the zone of a link-local address (RFC 6874, 4)
+    # Clients omit the zone of a link-local address (RFC 6874, 4), so each zone is tried
     zones = [index for index, _ in socket.if_nameindex()] if address.is_link_local else [0]
     return any(_can_bind(socket.AF_INET6, (name, 0, 0, zone)) for zone in zones)
 

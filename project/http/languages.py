@@ -41,7 +41,7 @@ def language() -> str:
 
 
 def _selected_language(request: Request) -> str | None:
-    """Return the language of `?lang=` or the cookie, or None. The API ignores both."""
+    """Return the language in `?lang=` or the cookie; None without either, and for the API."""
     if request.path.startswith("/api/") or request.path.rstrip("/") == "/useradd":
         return None
     selected = request.args.get("lang") or request.cookies.get(LANGUAGE_COOKIE)
@@ -75,14 +75,14 @@ def _set_language(response: Response) -> Response:
 
 
 def display_zone() -> ZoneInfo:
-    """Return the display time zone: UTC for `?tz=UTC`, otherwise DISPLAY_TIMEZONE."""
+    """Return the time zone of displayed times: UTC with `?tz=UTC`, otherwise DISPLAY_TIMEZONE."""
     if has_request_context() and _query_parameter("tz") == "UTC":
         return ZoneInfo("UTC")
     return get_runtime().config.display_timezone
 
 
 def to_display_zone(moment: datetime) -> datetime:
-    """Convert a time to the display time zone."""
+    """Convert a time to the time zone of display_zone()."""
     return moment.astimezone(display_zone())
 
 

@@ -1,4 +1,4 @@
-"""Structured logs on standard error: a line per event, with request ID, no personal data."""
+"""Logs on standard error: one line per event, with the request ID, without personal data."""
 
 import atexit
 import logging
@@ -31,11 +31,11 @@ _STANDARD_ATTRIBUTES = vars(logging.makeLogRecord({})).keys() | {"asctime", "mes
 
 
 class _StreamHandler(logging.StreamHandler[TextIO]):
-    """Writes log lines to standard error. _install_handler() recognizes it by its class."""
+    """A handler for standard error. By its class, _install_handler() recognizes it later."""
 
 
 class _BoundedQueueHandler(QueueHandler):
-    """Queues log records for a thread that writes them, so that a full pipe blocks no request."""
+    """A handler that queues records for a writing thread: a full pipe blocks no request."""
 
     def __init__(self, listener: QueueListener) -> None:
         super().__init__(listener.queue)
@@ -43,13 +43,13 @@ class _BoundedQueueHandler(QueueHandler):
         self._dropped = 0
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        """Return the record unchanged: it does not leave the process, so it is not pickled."""
+        """Return the record unchanged: within a process it needs no pickling."""
         return record
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        """Queue a record, or drop it if the queue is full.
+        """Queue a record; if the queue is full, drop the record.
 
-        The next record that is queued reports the number of dropped ones.
+        The next queued record contains the number of dropped records.
         """
         if self._dropped:
             record.dropped_lines = self._dropped
@@ -71,7 +71,7 @@ class _TextFormatter(logging.Formatter):
     """Formats log records for people, with the same fields as the JSON format."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - overrides the standard library
-        """Return the line; escape line breaks and control characters, which values may contain."""
+        """Return the log line. Line breaks and control characters in values are escaped."""
         extra = {name: value for name, value in vars(record).items() if name not in _STANDARD_ATTRIBUTES}
         if record.name == log.name:
             line = f"{record.asctime} {_short_line(**extra)}"
@@ -121,10 +121,11 @@ def _text_formatter(is_terminal: bool) -> logging.Formatter:
 
 
 def _install_handler(handler: logging.Handler) -> None:
-    """Replace the handler that this module has installed before, so that no line is doubled."""
+    """Replace the handler that this module installed earlier, so that no line appears twice."""
     root = logging.getLogger()
-    for former in [one for one in root.handlers if isinstance(one, _StreamHandler | _BoundedQueueHandler)]:
-        root.removeHandler(former)
+    for installed in [*root.handlers]:
+        if isinstance(installed, _StreamHandler | _BoundedQueueHandler):
+            root.removeHandler(installed)
     root.addHandler(handler)
 
 
@@ -152,10 +153,10 @@ def _add_request_ids(record: logging.LogRecord) -> bool:
 
 
 def _log_response(response: Response, *, is_text: bool) -> Response:
-    """Log a response, except QUIET_ENDPOINTS and, in JSON, attempts with a status below 500.
+    """Log a response, except of QUIET_ENDPOINTS.
 
-    These attempts are in the table `attempts`. The text format contains them with masked logins. Query strings are not
-    logged, because they may contain names.
+    The JSON format omits attempts with a status below 500, because the table `attempts` contains them; the text format
+    logs them with masked logins. Query strings are not logged, because they may contain names.
     """
     state = request_state()
     attempt = state.attempt

@@ -7,10 +7,10 @@ FORM_TYPES = frozenset({"application/x-www-form-urlencoded", "multipart/form-dat
 
 
 def prefers_page() -> bool:
-    """Return whether to respond with a page: `Accept` prefers HTML, and a browser is likely.
+    """Return whether to respond with a page, because a browser seems to have sent the request.
 
-    Some HTTP clients of programs (Java, jsoup) and WebViews prefer text/html, too. Therefore a page is never the
-    response below /api/, with an API key, or to methods other than GET and HEAD, except for forms, which people send.
+    `Accept` must prefer HTML, but this is also true of WebViews and of some libraries (Java, jsoup). Therefore programs
+    are assumed below /api/, with an API key, and for methods other than GET and HEAD unless a form is submitted.
     """
     request = current_request()
     if request.path.startswith("/api/") or bearer_token() is not None:
@@ -22,7 +22,7 @@ def prefers_page() -> bool:
 
 
 def _is_form() -> bool:
-    """Return whether the request submits a form of a page, not an attempt."""
+    """Return whether the request submits the form of a page, so that a person has sent it."""
     request = current_request()
     is_routed = request.endpoint is not None and request_state().attempt is None
     return request.method == "POST" and is_routed and request.mimetype in FORM_TYPES

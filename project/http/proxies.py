@@ -13,8 +13,8 @@ UNTRUSTED_PROXY = "useradd.untrusted_proxy"
 class TrustedProxyMiddleware:
     """WSGI middleware that applies X-Forwarded-For and X-Forwarded-Proto of trusted proxies.
 
-    The client address is the rightmost one that is not a trusted proxy, because clients can forge the addresses to the
-    left of it.
+    The client's address is the rightmost address that is not a trusted proxy, because clients can forge the addresses
+    to the left of it.
     """
 
     def __init__(self, app: WSGIApplication, networks: Networks) -> None:
@@ -28,7 +28,7 @@ class TrustedProxyMiddleware:
             if scheme in {"http", "https"}:
                 environ["wsgi.url_scheme"] = scheme
             for hop in reversed([part.strip() for part in forwarded.split(",")]):
-                if not _address(hop):
+                if not _parse_address(hop):
                     if forwarded or scheme:
                         environ[UNTRUSTED_PROXY] = True
                     break
@@ -44,12 +44,12 @@ class TrustedProxyMiddleware:
 
 
 def is_in_networks(text: str, networks: Networks) -> bool:
-    """Return whether `text` is an IP address in one of these networks."""
-    address = _address(text)
+    """Return whether `text` is an IP address in one of `networks`."""
+    address = _parse_address(text)
     return address is not None and any(address in network for network in networks)
 
 
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def _parse_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """Parse an IP address and unwrap IPv4-mapped IPv6, which a dual-stack socket reports."""
     try:
         address = ipaddress.ip_address(text)

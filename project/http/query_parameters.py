@@ -15,7 +15,7 @@ from project.http.request_state import current_request
 COMMON_PARAMETERS = ("lang", "tz")
 """Query parameters that every page accepts."""
 MAX_REPORTED_PARAMETERS = 5
-"""Maximum number of unknown parameters that a page names."""
+"""Maximum number of unknown query parameters that a page reports."""
 BOOLEANS = {
     "": True,
     "true": True,
@@ -27,7 +27,7 @@ BOOLEANS = {
     "no": False,
     "off": False,
 }
-"""Text of a boolean query parameter -> its value. A name without a value means True."""
+"""Lower-case text of a boolean query parameter -> its value. `?name` without a value means True."""
 
 View = TypeVar("View", bound=Callable[..., object])
 
@@ -38,7 +38,7 @@ def init_app(app: Flask) -> None:
 
 
 def page_parameters(*names: str) -> Callable[[View], View]:
-    """Return a decorator that declares the query parameters of a page."""
+    """Return a decorator that declares a page's query parameters besides COMMON_PARAMETERS."""
 
     def mark(view: View) -> View:
         view.page_parameters = names  # type: ignore[attr-defined]
@@ -48,7 +48,7 @@ def page_parameters(*names: str) -> Callable[[View], View]:
 
 
 def ignored_parameters() -> list[str]:
-    """Return the names of at most MAX_REPORTED_PARAMETERS unknown parameters, made printable."""
+    """Return up to MAX_REPORTED_PARAMETERS names of unknown query parameters, made printable."""
     request = current_request()
     if not request.environ.get("QUERY_STRING") or request.endpoint is None:
         return []
@@ -57,7 +57,7 @@ def ignored_parameters() -> list[str]:
 
 
 def check_parameters(args: MultiDict[str, str], known: Sequence[str], repeatable: Sequence[str] = ()) -> None:
-    """Raise RefusalError for a parameter not in `known`, or repeated and not in `repeatable`."""
+    """Raise RefusalError if a parameter is not in `known`, or repeated but not in `repeatable`."""
     for name, values in args.lists():
         if name not in known:
             hint, shown = find_parameter(name, known), clean(name, 40)
@@ -70,7 +70,7 @@ def check_parameters(args: MultiDict[str, str], known: Sequence[str], repeatable
 
 
 def read_boolean(args: MultiDict[str, str], name: str) -> bool:
-    """Return the value of a boolean parameter; False if it is absent. Raises RefusalError."""
+    """Return a boolean parameter, False if absent. Raises RefusalError if not in BOOLEANS."""
     if name not in args:
         return False
     try:

@@ -1,4 +1,4 @@
-"""The rate limits of requests, and the keys that identify clients."""
+"""Applies rate limits to clients, users and logins, and reads the keys by which they count."""
 
 import hashlib
 import ipaddress
@@ -17,16 +17,15 @@ EVERYBODY = "everybody"
 WRONG_PASSWORD_LIMIT = RateLimit("guesses", 10, 60)
 """Limit of wrong passwords from one address (ASVS 5.0.0, 6.3.1)."""
 ACCOUNT_WRONG_PASSWORD_LIMIT = RateLimit("account-guesses", 30, 3600)
-"""Limit of wrong passwords for one login from one address. A limit for the login alone would let strangers lock it."""
+"""Limit of wrong passwords for one login from one address. Counted for all addresses, strangers could lock accounts."""
 EXPORT_LIMIT = RateLimit("exports", 30, 60)
 ADMIN_CHANGE_LIMIT = RateLimit("changes", 60, 60)
 """Limit of changes by one administrator."""
 CLIENT_RECORD_LIMIT, TOTAL_RECORD_LIMIT = RateLimit("recorded", 10, 60), RateLimit("all-recorded", 600, 60)
-"""Limits of refusals by rate limits that are recorded as attempts: a flood must not fill the database."""
+"""Limits of rate-limited attempts that are recorded, per client and in all: a flood must not fill the database."""
 FLOOD_LOG_LIMIT = RateLimit("flood-logged", 1, 60)
 HOST_LOG_LIMIT, TOTAL_HOST_LOG_LIMIT = RateLimit("host-logged", 1, 60), RateLimit("all-hosts-logged", 10, 60)
-"""Limits of log lines about refused hosts, per host and for all: a scan must not hide a host that is missing in
-TRUSTED_HOSTS."""
+"""Limits of log lines about refused hosts, per host and in all. A frequent host must not hide others in the log."""
 
 
 def consume_attempt() -> None:
@@ -34,23 +33,25 @@ def consume_attempt() -> None:
     runtime, client = get_runtime(), rate_limit_key()
     limits = runtime.useradd_limits
     runtime.rate_limiter.consume(
-        Hit(limits.conflicts, client, 0), Hit(limits.client, client), Hit(limits.total, EVERYBODY)
+        Hit(limits.conflicts, client, amount=0), Hit(limits.client, client), Hit(limits.total, EVERYBODY)
     )
 
 
 def consume_lines(number: int) -> None:
-    """Count lines of a bulk request. Raises RateLimitedError if a limit was reached before."""
+    """Count `number` lines of a bulk request. Raises RateLimitedError if a limit is reached."""
     runtime, client = get_runtime(), rate_limit_key()
     limits = runtime.useradd_limits
     runtime.rate_limiter.consume(
-        Hit(limits.conflicts, client, 0), Hit(limits.client, client, number), Hit(limits.total, EVERYBODY, number)
+        Hit(limits.conflicts, client, amount=0),
+        Hit(limits.client, client, number),
+        Hit(limits.total, EVERYBODY, number),
     )
 
 
 def refund_lines(number: int) -> None:
-    """Subtract `number` lines that consume_lines() has counted.
+    """Subtract `number` lines or attempts that were counted for the rate limits.
 
-    Lines whose users existed before are not counted, so that a repeated bulk request gets further than the first one.
+    Replayed lines do not count, so that a repeated bulk request gets further than the first one.
     """
     if number:
         limits = get_runtime().useradd_limits
@@ -60,24 +61,19 @@ def refund_lines(number: int) -> None:
 
 
 def record_conflicts(number: int) -> None:
-    """Count `number` lines of a bulk request that reveal taken identifiers."""
+    """Count `number` responses or lines that reveal taken identifiers: enumeration is limited."""
     if number:
         get_runtime().rate_limiter.record(Hit(get_runtime().useradd_limits.conflicts, rate_limit_key(), number))
 
 
-def record_conflict() -> None:
-    """Count a response that reveals taken identifiers, to limit user enumeration."""
-    get_runtime().rate_limiter.record(Hit(get_runtime().useradd_limits.conflicts, rate_limit_key()))
-
-
 def consume_for_reader(limit: RateLimit) -> None:
-    """Count an action for `limit`, by user or API key. Raises RateLimitedError."""
+    """Count an action of the user or API key. Raises RateLimitedError if `limit` is exceeded."""
     reader = request_state().reader
     get_runtime().rate_limiter.consume(Hit(limit, rate_limit_key() if reader is None else str(reader.id)))
 
 
 def should_record_refusal() -> bool:
-    """Return whether to record a refusal by a rate limit. If not, log that once a minute."""
+    """Return whether to record a rate-limited attempt. If not, log a warning once a minute."""
     limiter = get_runtime().rate_limiter
     if limiter.consume_locally(Hit(CLIENT_RECORD_LIMIT, rate_limit_key()), Hit(TOTAL_RECORD_LIMIT, EVERYBODY)):
         return True
@@ -87,15 +83,15 @@ def should_record_refusal() -> bool:
 
 
 def should_log_host(host: str) -> bool:
-    """Return whether to log that a request with this host was refused; count the log line."""
+    """Return whether to log that a request with `host` was refused, and count that log line."""
     return get_runtime().rate_limiter.consume_locally(Hit(HOST_LOG_LIMIT, host), Hit(TOTAL_HOST_LOG_LIMIT, EVERYBODY))
 
 
 class PasswordThrottle:
-    """Throttles password guessing per login and address, without locking the account.
+    """A context manager for one password check: throttles guessing without locking accounts.
 
-    Use it as a context manager around one password check. The check is counted before the password is verified, so that
-    concurrent checks cannot exceed the limits. On exit it is subtracted again, unless record_failure() was called.
+    The check is counted before the password is verified, so that concurrent checks cannot exceed the limits. On exit,
+    the check is subtracted again unless record_failure() was called.
     """
 
     def __init__(self) -> None:
@@ -103,23 +99,22 @@ class PasswordThrottle:
         self._hits: list[Hit] = []
 
     def __enter__(self) -> "PasswordThrottle":
-        """Count the check for the address. Raises RateLimitedError."""
+        """Count the check for the client's address. Raises RateLimitedError above the limit."""
         self._consume(Hit(WRONG_PASSWORD_LIMIT, self._address))
         return self
 
     def consume_accounts(self, *accounts: str) -> None:
-        """Count the check for each account, before the password is verified.
+        """Count the check for each account: the ID of an account, or the hash of a login.
 
         Raises RateLimitedError if a limit is exceeded, even if the password is correct.
         """
         self._consume(*(Hit(ACCOUNT_WRONG_PASSWORD_LIMIT, f"{account} {self._address}") for account in accounts))
 
     def consume_login(self, login: str) -> None:
-        """Count the check for a login in any spelling. Raises RateLimitedError.
+        """Count the check for a login, whatever its spelling. Raises RateLimitedError.
 
-        The key is a hash, because Redis must not contain logins. Logins are counted whether or not they exist, and the
-        username and phone of an account are counted separately: otherwise a refusal would reveal that they belong
-        together.
+        The key is a hash, because Redis must not contain logins. Unknown logins count, too, and the username and phone
+        of an account count separately: otherwise a refusal would reveal which logins exist or belong together.
         """
         canonical = parse_identifiers(login, get_runtime().config.phone_region).canonical.encode(errors="replace")
         self.consume_accounts(hashlib.sha256(canonical).hexdigest()[:32])
@@ -134,13 +129,13 @@ class PasswordThrottle:
             get_runtime().rate_limiter.refund(*self._hits)
 
     def _consume(self, *hits: Hit) -> None:
-        for hit in hits:  # one call each: if one is refused, the hits before it have to be subtracted
+        for hit in hits:  # one by one: if a hit is refused, __exit__() must subtract only the hits before it
             get_runtime().rate_limiter.consume(hit)
             self._hits.append(hit)
 
 
 def rate_limit_key() -> str:
-    """Return the client's key for rate limits: a hash of its cached API key, or its address."""
+    """Return the key that counts a client: a hash of its cached API key, or its address."""
     key = cached_api_key()
     return client_address() if key is None else f"key-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
 

@@ -10,7 +10,7 @@ from project.http.request_state import request_state
 from project.runtime import get_runtime
 
 PASSWORD_VALID_S = 10 * 60
-"""Seconds for which sensitive actions are allowed after the password was entered, also at login."""
+"""Seconds after a login or re-authentication in which sensitive actions need no password."""
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ def is_required() -> bool:
 
 
 def verify_password(password: str) -> bool:
-    """Verify the user's password; store the time of success. Raises RateLimitedError."""
+    """Return whether `password` is the user's; if so, store the time. Raises RateLimitedError."""
     account = request_state().account
     with rate_limits.PasswordThrottle() as throttle:
         throttle.consume_accounts(str(account.id))

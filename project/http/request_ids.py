@@ -1,4 +1,4 @@
-"""Request IDs: the service's, the client's, and the trace ID of W3C Trace Context."""
+"""Request IDs of the service and of the client, and the trace ID of W3C Trace Context."""
 
 import re
 

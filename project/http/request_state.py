@@ -1,6 +1,6 @@
 """The typed state of the current request, and access to it without Flask's proxies.
 
-Each attribute access through the proxy `request` takes 0.25 µs. Callers get the object once instead.
+Each attribute access through the proxy `request` takes 0.25 µs, so callers fetch the request object once instead.
 """
 
 import time
@@ -76,12 +76,12 @@ class RequestState:
         return self.reader is not None and self.reader.role.sees_everything
 
     def sees_unmasked(self, attempt_id: UUID) -> bool:
-        """Return whether the reader may see an attempt unmasked: by role, or because it is theirs."""
+        """Return whether the reader may see personal data of an attempt: by role, or as its user."""
         return self.sees_everything or (self.reader is not None and self.reader.id == attempt_id)
 
 
 class ServiceRequest(Request):
-    """A request with its state.
+    """A request with a RequestState.
 
     Uploaded files stay in memory, because a disk write may block forever.
     """
@@ -105,7 +105,7 @@ def request_state() -> RequestState:
 
 
 def requested_endpoint() -> str | None:
-    """Return the endpoint of the path, even if routing failed because of the method or host."""
+    """Return the endpoint of the path, even if the method or host was refused; None if unknown."""
     current = current_request()
     if current.routing_exception is None:
         return current.endpoint
@@ -117,4 +117,4 @@ def requested_endpoint() -> str | None:
 
 
 current_request: Callable[[], ServiceRequest] = request._get_current_object  # type: ignore[attr-defined]
-"""Returns the current request object instead of Flask's proxy."""
+"""Returns the request object to which Flask's proxy `request` refers."""

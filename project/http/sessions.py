@@ -19,18 +19,18 @@ from project.http.request_state import request_state
 from project.runtime import get_runtime
 from project.services import login as service
 
-IDLE_S = 30 * 60
+IDLE_TIMEOUT_S = 30 * 60
 """Seconds without a request after which a session expires (ASVS 5.0.0, 7.3.1)."""
-ABSOLUTE_S = 12 * 3600
+ABSOLUTE_TIMEOUT_S = 12 * 3600
 """Seconds after the login after which a session expires (ASVS 5.0.0, 7.3.2)."""
 _SEEN_EVERY_S = 60
-"""Minimum seconds between updates of the time of the last request, so that few responses set the cookie."""
+"""Minimum seconds between updates of the last visit in the session, so that few responses set the cookie."""
 CLOCK_TOLERANCE_S = 60
-"""Maximum seconds by which the time of a signature may be in the future: the clocks of instances differ."""
+"""Maximum seconds by which a signature may be from the future, because the clocks of instances differ."""
 
 
 class SessionUser(UserMixin):  # type: ignore[misc]  # Flask-Login has no types
-    """A logged-in user. Its sessions end when `epoch` of the account, a counter, is increased."""
+    """A logged-in user, whose sessions all end when the counter `account.epoch` increases."""
 
     def __init__(self, account: Account) -> None:
         self.account = account
@@ -53,17 +53,17 @@ class _Signer(TimestampSigner):
 
 
 class SecureSessionInterface(SecureCookieSessionInterface):
-    """A session interface whose cookies are Secure and have the prefix `__Host-` with https."""
+    """A session interface that sets Secure cookies with the prefix `__Host-` under https."""
 
     def get_signing_serializer(self, app: Flask) -> URLSafeTimedSerializer | None:
-        """Return Flask's serializer with _Signer."""
+        """Return Flask's serializer, changed to sign with _Signer; None without a secret key."""
         serializer = super().get_signing_serializer(app)
         if serializer is not None:
             serializer.signer = _Signer
         return serializer
 
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
-        """Return the session of the cookie, or a new empty one if there is no session cookie."""
+        """Return the session in the cookie, or a new empty session if there is no cookie."""
         if "HTTP_COOKIE" not in request.environ or self.get_cookie_name(app) not in request.cookies:
             return self.session_class()
         return super().open_session(app, request)
@@ -95,7 +95,7 @@ def init_app(app: Flask) -> None:
 
 
 def start_session(account: Account) -> None:
-    """Start a new session without data of the previous one (ASVS 5.0.0, 7.2.4)."""
+    """Log a user in with a new session, without data of the previous one (ASVS 5.0.0, 7.2.4)."""
     session.clear()
     login_user(SessionUser(account))
     session["began"] = session["seen"] = session["proved"] = int(time.time())
@@ -111,20 +111,20 @@ def log_out() -> None:
 
 
 def offer_download(url: str) -> None:
-    """Make the results page, when it is shown next, start the download of this address."""
+    """Store the address of a download, which the results page starts when it is next shown."""
     session["download"] = url
 
 
 def pop_download() -> str | None:
-    """Return the address of the download to start, and remove it from the session."""
-    if "download" not in session:  # pop() would make every page set the cookie
+    """Remove the address stored by offer_download() and return it; None if there is none."""
+    if "download" not in session:  # session.pop() would make every page set the cookie
         return None
     download: str = session.pop("download")
     return download
 
 
 def _load_user(session_id: str) -> SessionUser | None:
-    """Return the user of a session, or None if it is expired or revoked or the user is blocked.
+    """Return the user of a session; None if the session has ended or the user is blocked.
 
     Reads the primary through the pool of /useradd, because the pool of statistics has few connections.
     """
@@ -136,27 +136,27 @@ def _load_user(session_id: str) -> SessionUser | None:
     except (DatabaseUnavailableError, OverloadedError):
         if "role" not in session or not can_work_in_outage(request.endpoint):
             raise
-        return SessionUser(_account_of_cookie(UUID(user_id), int(epoch)))
+        return SessionUser(_account_from_cookie(UUID(user_id), int(epoch)))
     if account is None or not account.is_active or str(account.epoch) != epoch:
         return None
     return SessionUser(account)
 
 
-def _account_of_cookie(user_id: UUID, epoch: int) -> Account:
-    """Return the account as it was at the login, from the session cookie."""
+def _account_from_cookie(user_id: UUID, epoch: int) -> Account:
+    """Return the account with the name and role that it had at login, from the session cookie."""
     name, role = session["name"], Role(session["role"])
     return Account(id=user_id, username=name, password_hash="", epoch=epoch, is_active=True, role=role)
 
 
 def _cookie_login() -> str | None:
-    """Return the login of the session without a query to PostgreSQL, for error pages."""
+    """Return the user's login from the session cookie, for error pages; None if not logged in."""
     return session["name"] if "name" in session and not _has_expired() else None
 
 
 def _has_expired() -> bool:
     now = time.time()
     seen, began = int(session.get("seen", 0)), int(session.get("began", 0))
-    return now - seen > IDLE_S or now - began > ABSOLUTE_S
+    return now - seen > IDLE_TIMEOUT_S or now - began > ABSOLUTE_TIMEOUT_S
 
 
 def _record_visit(response: Response) -> Response:
@@ -167,14 +167,14 @@ def _record_visit(response: Response) -> Response:
 
 
 def _is_made_by_person() -> bool:
-    """Return False for requests by which an open page polls: the user may be absent."""
+    """Return False if an open page polls, which it does even in the user's absence."""
     return request.headers.get("HX-Request-Type") != "partial"
 
 
 def _handle_unauthorized() -> BaseResponse:
     """Redirect browsers to the login page; respond with 401 to programs and polling pages.
 
-    A program would save the login page as the requested file.
+    If redirected, a program would save the login page as the requested file.
     """
     if request.path.startswith("/api/") or (allows_api_keys(request.endpoint) and not prefers_page()):
         raise RefusalError("unauthorized", "session")

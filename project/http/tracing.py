@@ -1,6 +1,6 @@
 """OpenTelemetry traces: spans of requests, database operations and spool appends.
 
-Imported only where OTEL_EXPORTER_OTLP_ENDPOINT is set: the packages of requirements-otel.txt are not installed by
+Imported only if OTEL_EXPORTER_OTLP_ENDPOINT is set, because the packages of requirements-otel.txt are not installed by
 default. Spans contain names, codes and IDs, never request data.
 """
 
@@ -26,10 +26,10 @@ STOP_TIMEOUT_S = 0.5
 
 
 class Tracing:
-    """Exports the spans of this process. Starts on first use, because threads end at a fork."""
+    """The tracer of a process. It starts on first use, because a fork stops its threads."""
 
-    def __init__(self, processor: Callable[[], SpanProcessor]) -> None:
-        self._processor = processor
+    def __init__(self, create_processor: Callable[[], SpanProcessor]) -> None:
+        self._create_processor = create_processor
         self._provider = TracerProvider()
         self._pid = 0
         self._lock = threading.Lock()
@@ -45,23 +45,23 @@ class Tracing:
                     "service.version": VERSION,
                 }
                 self._provider = TracerProvider(resource=Resource.create(resource), shutdown_on_exit=False)
-                self._provider.add_span_processor(self._processor())
+                self._provider.add_span_processor(self._create_processor())
                 self._pid = os.getpid()
 
     def stop(self) -> None:
-        """Export the remaining spans within STOP_TIMEOUT_S: the collector may not answer."""
+        """Export the remaining spans; wait at most STOP_TIMEOUT_S for the collector."""
         if self._pid == os.getpid():
             shutdown = threading.Thread(target=self._provider.shutdown, daemon=True)
             shutdown.start()
             shutdown.join(STOP_TIMEOUT_S)
 
     def span(self, name: str, **attributes: str) -> AbstractContextManager[object]:
-        """Return a context manager for a span. It does not record exceptions: personal data."""
+        """Return a context manager for a span without exceptions: they may contain personal data."""
         tracer = self._provider.get_tracer(SERVICE_NAME)
         return tracer.start_as_current_span(name, attributes=attributes, record_exception=False)
 
     def begin_request(self) -> None:
-        """Start the span of a request, with the time of its arrival, in the trace of the client."""
+        """Start the span of a request at the time of its arrival, within the client's trace."""
         self.ensure_running()
         state = request_state()
         carrier = {name: request.headers.get(name, "") for name in ("traceparent", "tracestate")}
@@ -100,9 +100,9 @@ class Tracing:
             state.span = None
 
 
-def init_app(app: Flask, processor: Callable[[], SpanProcessor] | None = None) -> Tracing:
-    """Trace the requests, databases and spool of this application."""
-    tracing, runtime = Tracing(processor or _otlp_processor), get_runtime(app)
+def init_app(app: Flask, create_processor: Callable[[], SpanProcessor] | None = None) -> Tracing:
+    """Trace the requests, databases and spool of an application, by default with OTLP."""
+    tracing, runtime = Tracing(create_processor or _otlp_processor), get_runtime(app)
     app.before_request(tracing.begin_request)
     app.after_request(tracing.record_response)
     app.teardown_request(tracing.end_request)

@@ -19,5 +19,5 @@ def ngettext(singular: str, plural: str, num: int, **variables: object) -> str:
 
 
 def language_code() -> str:
-    """Return the current language as Babel and HTML name it: `ru` or `en`."""
+    """Return the language into which gettext() translates now: `ru` or `en`."""
     return str(flask_babel.get_locale())
