@@ -51,7 +51,7 @@ def main() -> None:
         threads=config.threads,
         workers=config.workers,
         deadline_s=config.request_deadline_s,
-        greeting=lambda address: announce(app, address, reports.first),
+        greeting=lambda address: announce(app, address, reports.first_problem),
         prepare=prepare,
         start=runtime.start,
         stopping=runtime.upkeep.begin_stop,

@@ -15,7 +15,7 @@ from project.http import rate_limits
 from project.http.query_parameters import page_parameters
 from project.http.request_state import request_state
 from project.http.translations import gettext, ngettext
-from project.presentation.formats import number
+from project.presentation.formats import format_number
 from project.runtime import get_runtime
 from project.services import audit as service
 
@@ -78,9 +78,9 @@ def _detail_label(name: str, value: str | int) -> str:
         case "file", "audit_log":
             return gettext("Audit log")
         case "rows", int(rows):
-            return ngettext("%(shown)s row", "%(shown)s rows", rows, shown=number(rows))
+            return ngettext("%(shown)s row", "%(shown)s rows", rows, shown=format_number(rows))
         case "created", int(users):
-            return ngettext("%(shown)s user created", "%(shown)s users created", users, shown=number(users))
+            return ngettext("%(shown)s user created", "%(shown)s users created", users, shown=format_number(users))
         case _:
             return str(value)
 

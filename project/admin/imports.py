@@ -22,7 +22,7 @@ from project.http.query_parameters import page_parameters
 from project.http.request_state import request_state
 from project.http.translations import gettext, language_code
 from project.importers import FileError, Note, Row, is_remark_header
-from project.presentation.formats import number
+from project.presentation.formats import format_number
 from project.runtime import get_runtime
 from project.services import imports as service
 
@@ -156,7 +156,7 @@ def _error_text(run: ImportRun) -> str:
         return ""
     code, params = run.error["code"], dict(run.error["params"])
     if "limit" in params:
-        params["limit"] = number(params["limit"])
+        params["limit"] = format_number(params["limit"])
     return file_text(FileError("unknown_columns_of_upload" if code == "unknown_columns" else code, **params))
 
 

@@ -28,7 +28,7 @@ def init_app(app: Flask) -> None:
 
 
 def _print_development_address() -> None:
-    """Print the address of `flask run`, because the log does not contain its server's messages."""
+    """Print the address of `flask run`, because the log omits the messages of its server."""
     context = click.get_current_context(silent=True)
     if context and context.command is run_command and os.environ.get("WERKZEUG_RUN_MAIN") != "true":
         click.echo(f" * http://{context.params['host']}:{context.params['port']}/ (press Ctrl-C to quit)")
@@ -37,7 +37,7 @@ def _print_development_address() -> None:
 def _with_database(run: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap a command to start the embedded PostgreSQL first, if the service uses it.
 
-    Otherwise the first query would start it, which takes longer than the deadline of a query.
+    Otherwise the first query would start PostgreSQL, which takes longer than the deadline of a query.
     """
 
     def run_with_database(*arguments: Any, **options: Any) -> Any:
@@ -63,7 +63,7 @@ def _in_terminal_language(run: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _with_translated_help(command: click.Command, run: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a method of a command that returns its help, to translate the help first."""
+    """Wrap a method that needs the help of a command, to translate the help first."""
     texts = list(english_texts(command))
 
     def run_with_translated_help(*arguments: Any, **options: Any) -> Any:
@@ -74,9 +74,10 @@ def _with_translated_help(command: click.Command, run: Callable[..., Any]) -> Ca
     return run_with_translated_help
 
 
-def _wrap(command: click.Command) -> None:
-    for each in command.commands.values() if isinstance(command, click.Group) else ():
-        _wrap(each)
+def _wrap_callbacks(command: click.Command) -> None:
+    """Apply the two wrappers to a command and its subcommands."""
+    for subcommand in command.commands.values() if isinstance(command, click.Group) else ():
+        _wrap_callbacks(subcommand)
     command.invoke = _in_terminal_language(command.invoke)  # type: ignore[method-assign]
     if command.callback and command is not spool.spool_status:
         command.callback = _with_database(command.callback)
@@ -84,7 +85,7 @@ def _wrap(command: click.Command) -> None:
 
 use_translations_of_click()
 for _command in COMMANDS:
-    _wrap(_command)
+    _wrap_callbacks(_command)
     _command.make_context = _with_translated_help(_command, _command.make_context)  # type: ignore[method-assign]
     _command.get_short_help_str = _with_translated_help(  # type: ignore[method-assign]  # for `flask --help`
         _command, _command.get_short_help_str

@@ -109,20 +109,20 @@ def export(
     args.update({name: value for name, value in (("from", since), ("to", until), ("q", text)) if value})
     with force_locale(lang or get_runtime().config.default_language), refusals_as_errors():
         now = datetime.now(UTC)
-        rows = _write(file, parse_selection_strictly(args, zone, now, default="all", unmasked=True), now)
+        rows = _write_file(file, parse_selection_strictly(args, zone, now, default="all", unmasked=True), now)
     click.echo(gettext("Attempts written to %(file)s: %(count)s", file=file, count=rows))
 
 
-def _write(file: Path, selection: Selection, now: datetime) -> int:
+def _write_file(file: Path, selection: Selection, now: datetime) -> int:
     """Write an export to a file atomically; return the number of rows. Raises click.FileError."""
     database = get_runtime().read_database
     report = reports.count_export(database, reports.open_export(database, selection.filter, selection.zone, now))
-    lines = partial(reports.iter_blocks, database, report)
-    top = file_heading(selection, report, "flask attempts export", now)
+    read_lines = partial(reports.iter_blocks, database, report)
+    heading = file_heading(selection, report, "flask attempts export", now)
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         with draft.open("wb") as output:
-            output.writelines(STREAMS[file.suffix.lower()[1:]](lambda: report, lines, top, translations()))
+            output.writelines(STREAMS[file.suffix.lower()[1:]](lambda: report, read_lines, heading, translations()))
         draft.replace(file)
     except OSError as error:
         raise click.FileError(str(file), error.strerror) from None

@@ -23,7 +23,7 @@ def refusals_as_errors() -> Iterator[None]:
         cause = error.cause or gettext("it does not answer")
         raise click.ClickException(gettext("PostgreSQL is unavailable: %(cause)s", cause=cause)) from None
     except RefusalError as error:
-        texts = [message_text(one) for one in error.errors] or [refusal_text(error)]
+        texts = [message_text(field_error) for field_error in error.errors] or [refusal_text(error)]
         raise click.ClickException(" ".join(texts)) from None
     except ClocksDifferError as error:
         raise click.ClickException(gettext("Nothing is deleted: %(cause)s", cause=error)) from None

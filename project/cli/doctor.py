@@ -33,7 +33,7 @@ MIN_SERVER_VERSION = 140_000
 MAX_CLOCK_DIFFERENCE_S = 2
 MIN_FREE_BYTES = 500 * 1024 * 1024
 DISK_TIMEOUT_S = 3.0
-"""Timeout of the checks of DATA_DIR in seconds. They do not end if its disk does not respond."""
+"""Timeout in seconds of the checks of DATA_DIR, which hang if its disk does not respond."""
 MAX_SPOOL_AGE_S = 60
 """Maximum age in seconds of spooled attempts. A running service drains them within 2 s after PostgreSQL is available
 again, so older ones need action."""
@@ -60,17 +60,18 @@ def doctor() -> None:
         *_check_settings(runtime.config),
     ]
     states = {False: gettext("OK"), True: gettext("TO DO")}
-    width, indent = max(len(one.subject) for one in findings), max(map(len, states.values()))
-    for one in findings:
-        click.echo(f"{states[bool(one.remedy)]:{indent}}  {one.subject:{width}}  {one.description}")
-        if one.remedy:
-            click.echo(f"{'':{indent + 2 + width}}  -> {one.remedy}")
-    if any(one.remedy for one in findings):
+    width, indent = max(len(finding.subject) for finding in findings), max(map(len, states.values()))
+    for finding in findings:
+        state = states[bool(finding.remedy)]
+        click.echo(f"{state:{indent}}  {finding.subject:{width}}  {finding.description}")
+        if finding.remedy:
+            click.echo(f"{'':{indent + 2 + width}}  -> {finding.remedy}")
+    if any(finding.remedy for finding in findings):
         raise click.exceptions.Exit(1)
 
 
 def _check_database() -> Iterator[Finding]:
-    sent = datetime.now(UTC)
+    asked_at = datetime.now(UTC)
     try:
         server = get_runtime().database.run_once(find_server)
     except DatabaseUnavailableError as error:
@@ -83,7 +84,8 @@ def _check_database() -> Iterator[Finding]:
         text = gettext("PostgreSQL rejects the check (%(cause)s)", cause=error)
         yield Finding(gettext("database"), text, gettext("read its log"))
         return
-    middle = sent + (datetime.now(UTC) - sent) / 2
+    # PostgreSQL has read its clock about halfway between the question and the answer.
+    read_at = asked_at + (datetime.now(UTC) - asked_at) / 2
     yield _check_version(server)
     yield _check_hosts(server)
     yield check_encoding(server)
@@ -91,7 +93,7 @@ def _check_database() -> Iterator[Finding]:
     yield _check_migrations(server)
     yield _check_privileges(server)
     yield check_secrets(get_runtime(), server)
-    yield _check_clock((server.now - middle).total_seconds())
+    yield _check_clock((server.now - read_at).total_seconds())
     yield from check_server()
 
 

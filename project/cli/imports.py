@@ -133,16 +133,16 @@ def import_users(
         try:
             if credentials and not is_dry_run:
                 issued = stack.enter_context(open_credentials(credentials, is_for_excel=is_for_excel))
-            refused = stack.enter_context(open_refused(errors, is_for_excel=is_for_excel))
+            write_refused = stack.enter_context(open_refused(errors, is_for_excel=is_for_excel))
         except OSError as error:
             raise click.FileError(str(error.filename), error.strerror) from None
-        process = _Import(source, issued, refused, is_dry_run=is_dry_run)
+        file_import = _Import(source, issued, write_refused, is_dry_run=is_dry_run)
         try:
-            process.run()
+            file_import.run()
         finally:
             if not is_dry_run:
-                _record_in_audit_log(file.name, process.counts)
-    if process.counts["refused"]:
+                _record_in_audit_log(file.name, file_import.counts)
+    if file_import.counts["refused"]:
         text = gettext("Refused rows are in %(file)s. Correct them there and import that file.", file=str(errors))
         click.echo(text)
         raise click.exceptions.Exit(1)
@@ -164,11 +164,11 @@ def _check_paths(file: Path, errors: Path, credentials: Path | None, *, is_dry_r
 
 @dataclass(slots=True)
 class _Import:
-    """An import by the command line that is in progress."""
+    """An import that a command has started."""
 
     source: Source
     issued: CredentialsFile | None
-    refused: WriteRow
+    write_refused: WriteRow
     is_dry_run: bool = field(kw_only=True)
     counts: Counter[str] = field(default_factory=Counter)
     """Number of rows by outcome: created, existing, refused, correct (dry run), undone (not processed yet).
@@ -178,7 +178,7 @@ class _Import:
 
     def run(self) -> None:
         """Import the rows; print the counts, also after an error. Raises ClickException."""
-        self.refused(refused_headers(self.source))
+        self.write_refused(refused_headers(self.source))
         try:
             self._run_groups()
         except FileError as error:
@@ -191,7 +191,7 @@ class _Import:
             raise _ImportFailedError(file_text(FileError("no_rows")))
 
     def _run_groups(self) -> None:
-        read = 0
+        position = 0
         bar: Any = click.progressbar(  # width 0 fits the terminal; otherwise each update would start a new line
             length=self.source.length, label=gettext("Importing"), item_show_func=lambda _: self.summary(), width=0
         )
@@ -201,9 +201,9 @@ class _Import:
                 self._check(rows) if self.is_dry_run else self._create(rows)
                 self.counts["undone"] -= len(rows)
                 self.last_row = rows[-1].number
-                bar.update(rows[-1].read - read, rows)
-                read = rows[-1].read
-            bar.update(self.source.length - read)  # blank lines at the end are not rows
+                bar.update(rows[-1].position - position, rows)
+                position = rows[-1].position
+            bar.update(self.source.length - position)  # blank lines at the end are not rows
             bar.render_progress()
 
     def _check(self, rows: Sequence[Row]) -> None:
@@ -237,7 +237,7 @@ class _Import:
             self.counts[outcome] += 1
             return
         self.counts["refused"] += 1
-        self.refused(refused_cells(self.source, row, outcome))
+        self.write_refused(refused_cells(self.source, row, outcome))
 
     def summary(self) -> str:
         """Return a text with the counts, which add up to the number of rows read."""

@@ -1,6 +1,6 @@
 """Flask-Migrate and its commands `flask db ...`, loaded at first use.
 
-Alembic takes 8 MB of memory, and a process that serves needs nothing of it.
+Alembic takes 8 MB of memory, and processes that serve requests do not need it.
 """
 
 from typing import Any
@@ -13,14 +13,14 @@ from project.extensions import db
 
 
 class LazyMigrate:
-    """The entry of Flask-Migrate in `app.extensions`, which replaces itself at first use."""
+    """A placeholder for Flask-Migrate in `app.extensions`, which is replaced at first use."""
 
     def __init__(self, app: Flask) -> None:
         self._app = app
 
     @property
     def migrate(self) -> Any:
-        """Flask-Migrate's object."""
+        """The object of Flask-Migrate, which registers itself in place of this one."""
         from flask_migrate import Migrate  # noqa: PLC0415 - takes memory
 
         # Absolute, because the default depends on the working directory
@@ -28,19 +28,19 @@ class LazyMigrate:
 
 
 class MigrationCommands(click.Command):
-    """The group `flask db`, replaced by that of Flask-Migrate when it is called."""
+    """A placeholder for the group `flask db`, which Flask-Migrate replaces when it is called."""
 
     def __init__(self, app: Flask) -> None:
         super().__init__("db", help="Perform database migrations.")
         self._app = app
 
     def make_context(self, *arguments: Any, **options: Any) -> click.Context:
-        """Return the context of Flask-Migrate's group."""
+        """Load Flask-Migrate's group and return the context of that."""
         _ = self._app.extensions["migrate"].migrate  # registers the group
         return self._app.cli.commands["db"].make_context(*arguments, **options)
 
 
 def init_app(app: Flask) -> None:
-    """Register the commands."""
+    """Register the placeholders."""
     app.extensions["migrate"] = LazyMigrate(app)
     app.cli.add_command(MigrationCommands(app))

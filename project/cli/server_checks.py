@@ -17,7 +17,7 @@ from project.runtime import (
 )
 
 CONNECTIONS_PER_PROCESS = CONNECTIONS + UPKEEP_CONNECTIONS + READ_CONNECTIONS + READ_UPKEEP_CONNECTIONS
-"""Maximum number of connections of a process, in both pools, each including connections for upkeep."""
+"""Maximum number of connections of a process to PostgreSQL: requests and upkeep, writing and reading."""
 STATEMENT_TIMEOUT = "2s"
 """Value of statement_timeout that the service sets in its connection options."""
 MAX_LAG_S = 2.0

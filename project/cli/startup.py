@@ -42,7 +42,7 @@ class StartReports:
         self._shared = mmap.mmap(-1, _REPORT.size)
 
     @property
-    def first(self) -> str:
+    def first_problem(self) -> str:
         """The first problem that was reported, or ""."""
         _, first = _REPORT.unpack(self._shared[:])
         return bytes(first).rstrip(b"\0").decode(errors="ignore")

@@ -9,6 +9,6 @@ from project.exporters.translations import Heading, Translations
 
 Stream = Callable[[CountAttempts, ReadLines, Heading, Translations], Iterator[bytes]]
 STREAMS: dict[str, Stream] = {"txt": text.stream, "csv": csv.stream, "xlsx": xlsx.stream}
-"""File extension -> function that yields a file."""
+"""File extension -> function that yields a file in blocks of bytes."""
 RAW_STREAMS: dict[str, Stream] = {"csv": csv.stream_raw}
-"""File extension -> function that yields a file for programs, with unescaped formulas."""
+"""The same for programs: values that look like formulas are not escaped."""

@@ -16,6 +16,7 @@ from project.exporters.translations import Heading, Translations
 
 COMMA, LINE_END = ",", "\r\n"
 _BEFORE_MESSAGES = "\x03"
+"""Separator before the messages about invalid fields in raw lines."""
 _COLUMNS: dict[str, Value | LabelFunction] = {
     "id": Value.ID,
     "received_at": Value.ISO_TIME,

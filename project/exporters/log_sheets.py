@@ -1,4 +1,4 @@
-"""Exports attempts as sheets of a workbook: XlsxWriter creates them, rows are added later."""
+"""Exports the sheets of attempts: XlsxWriter creates them empty, rows are inserted later."""
 
 import re
 from typing import Any
@@ -22,8 +22,7 @@ LAST_PRINTED = 9
 """Index of the last printed column, What to fix. With the two columns after it, the printed text would be too small."""
 
 ROW_NUMBER, ROW_END = "\x1d", "\x1c"
-"""Characters in formatted lines: number_rows() replaces the first one by the row number, and removes the second one,
-which ends a row."""
+"""Placeholders in formatted lines, which number_rows() replaces by the number of the row and removes."""
 _SEPARATORS = "\x02\x03\x04\x05\x06\x07\x08\x0b\x0c\x0e\x0f"
 """Characters that follow CONCAT_SEPARATOR in raw lines, one for each column after the first: they are replaced by the
 XML between two cells, which contains the letter of the column."""
@@ -67,7 +66,7 @@ def _sheet_name(number: int, heading: Heading, translations: Translations) -> st
 
 def _add_sheet(workbook: Any, name: str, rows: int, translations: Translations, styles: Styles) -> None:
     sheet = workbook.add_worksheet(name)
-    headers = summary.log_headers(translations)
+    headers = summary.attempt_headers(translations)
     set_up_table(sheet, WIDTHS, headers)
     put_headers(sheet, 0, headers, styles)
     put_text(sheet, 0, 10, headers[10], styles.header_right)
@@ -101,7 +100,7 @@ def layout(report: Report, translations: Translations, styles: list[str]) -> Lay
     Rows and cells have references (`r="A2"`), which are optional in ECMA-376 Part 1, 18.3.1.4 and 18.3.1.73, but needed
     by many programs that read workbooks.
     """
-    outcomes = summary.log_outcomes(translations)
+    outcomes = summary.outcome_labels(translations)
     values: tuple[Value | LabelFunction, ...] = (
         Value.SERIAL_TIME,
         lambda status, _code: _escape_xml(outcomes[Outcome.of(status)]),

@@ -7,8 +7,8 @@ from zipfile import ZIP_DEFLATED, ZipFile
 
 Part = tuple[str, Iterable[bytes]]
 """Name and content of a file in an archive."""
-LEVEL = 2
-"""Compression level of zlib. Level 1 is no faster for worksheets; higher levels make files only a little smaller."""
+COMPRESSION_LEVEL = 2
+"""Level of zlib. Level 1 is no faster for worksheets; higher levels make files only a little smaller."""
 
 
 class _StreamBuffer:
@@ -42,7 +42,7 @@ def pack(parts: Iterable[Part]) -> Iterator[bytes]:
     buffer = _StreamBuffer()
     with (
         ThreadPoolExecutor(1, "packing") as executor,
-        ZipFile(buffer, "w", ZIP_DEFLATED, compresslevel=LEVEL) as archive,
+        ZipFile(buffer, "w", ZIP_DEFLATED, compresslevel=COMPRESSION_LEVEL) as archive,
     ):
         for name, blocks in parts:
             with archive.open(name, "w") as part:

@@ -20,10 +20,10 @@ class _Bytes(NamedTuple):
     """Bytes per row of a created or unchanged attempt."""
     error_row: int
     """Bytes per row of a rejected or failed attempt, without code, reason and message."""
-    fix: float
-    """Bytes written per byte of the texts of code and message; more than 1, because several fields may be wrong."""
-    reason: float
-    """Bytes written per byte of the text of the reason."""
+    message_factor: float
+    """Bytes written per byte of code and message; above 1, because an attempt may have several errors."""
+    reason_factor: float
+    """Bytes written per byte of the label of the code."""
 
 
 _BYTES = {
@@ -51,5 +51,5 @@ def _days(report: Report) -> int:
 
 
 def _text_bytes(size: _Bytes, code: str, translations: Translations) -> float:
-    fix = code + translations.messages.sentences.get((code, ""), "")
-    return size.fix * len(fix.encode()) + size.reason * len(translations.reason(code).encode())
+    message = code + translations.messages.sentences.get((code, ""), "")
+    return size.message_factor * len(message.encode()) + size.reason_factor * len(translations.reason(code).encode())

@@ -15,7 +15,7 @@ COLOURS = {
 """Colours of the chart, the same as on the results page."""
 
 A4_PAPER = 9
-"""Number of the paper format in Excel."""
+"""Excel's number of the paper format A4."""
 _DAY_FORMATS = {"ru": r"dd\.mm\.yyyy"}
 _SORTABLE_DAY = "yyyy-mm-dd"
 """Format of days in languages that are not in _DAY_FORMATS. Formats there have escaped dots, because some programs read
@@ -44,8 +44,8 @@ class Styles:
     failed: Any
 
     @classmethod
-    def of(cls, workbook: Any, language: str) -> "Styles":
-        """Add the cell formats to an XlsxWriter workbook; the language determines the date format."""
+    def add_to(cls, workbook: Any, language: str) -> "Styles":
+        """Add the cell formats to an XlsxWriter workbook, with the date format of a language."""
         day = _DAY_FORMATS.get(language, _SORTABLE_DAY)
         # Headers have a format of their own: LibreOffice 7.4 does not support table styles.
         header = {"bold": True, "bg_color": "#E8EEF2", "bottom": 1, "bottom_color": "#8A94A0", "valign": "vcenter"}

@@ -5,7 +5,7 @@ from project.domain.reports import Bucket, Report
 from project.exporters.translations import Heading, Translations
 
 
-def title(heading: Heading, translations: Translations) -> str:
+def file_title(heading: Heading, translations: Translations) -> str:
     """Return the title of a file: `Requests to create users`, and the values of filters."""
     _ = translations.gettext
     return ": ".join(filter(None, (_("Requests to create users"), heading.selected)))
@@ -21,7 +21,7 @@ def heading_lines(heading: Heading, report: Report, translations: Translations) 
     ]
 
 
-def outcomes(report: Report) -> tuple[Outcome, ...]:
+def shown_outcomes(report: Report) -> tuple[Outcome, ...]:
     """Return the outcomes to show: `unchanged` only if there are such attempts."""
     return tuple(outcome for outcome in Outcome if outcome is not Outcome.UNCHANGED or report.unchanged)
 
@@ -35,12 +35,12 @@ def totals(report: Report, translations: Translations) -> list[tuple[str, int]]:
         Outcome.FAILED: _("Service failures (5xx)"),
         Outcome.UNCHANGED: _("No user created (dry runs and repeats)"),
     }
-    counts = [(names[outcome], report.count(outcome)) for outcome in outcomes(report)]
+    counts = [(names[outcome], report.count(outcome)) for outcome in shown_outcomes(report)]
     return [(_("All requests"), report.total), *counts]
 
 
-def durations(report: Report, translations: Translations) -> list[tuple[str, int]]:
-    """Return pairs of name and milliseconds for the percentiles; empty without attempts."""
+def percentiles(report: Report, translations: Translations) -> list[tuple[str, int]]:
+    """Return names and values of percentiles of response times, in ms; none without attempts."""
     _ = translations.gettext
     if report.durations is None:
         return []
@@ -52,16 +52,16 @@ def durations(report: Report, translations: Translations) -> list[tuple[str, int
 
 
 def day_headers(report: Report, translations: Translations) -> list[str]:
-    """Return the column headers of the table by day, for the values of `day_counts`."""
+    """Return the column headers of the table by day."""
     _ = translations.gettext
     labels = (_("Created"), _("Rejected"), _("Failures"), _("No user created"))
     names = dict(zip(Outcome, labels, strict=True))
-    return [_("Day"), _("Weekday"), _("Total"), *(names[outcome] for outcome in outcomes(report))]
+    return [_("Day"), _("Weekday"), _("Total"), *(names[outcome] for outcome in shown_outcomes(report))]
 
 
 def day_counts(report: Report, day: Bucket) -> list[int]:
     """Return the counts of a day in the column order of day_headers()."""
-    return [day.total, *(getattr(day, outcome) for outcome in outcomes(report))]
+    return [day.total, *(getattr(day, outcome) for outcome in shown_outcomes(report))]
 
 
 def all_days_counts(report: Report) -> list[int]:
@@ -69,7 +69,7 @@ def all_days_counts(report: Report) -> list[int]:
     return [sum(counts) for counts in zip(*(day_counts(report, day) for day in report.series), strict=True)]
 
 
-def log_headers(translations: Translations) -> list[str]:
+def attempt_headers(translations: Translations) -> list[str]:
     """Return the column headers of the table of attempts."""
     _ = translations.gettext
     return [
@@ -88,7 +88,7 @@ def log_headers(translations: Translations) -> list[str]:
     ]
 
 
-def log_outcomes(translations: Translations) -> dict[Outcome, str]:
+def outcome_labels(translations: Translations) -> dict[Outcome, str]:
     """Return the label of each outcome in the table of attempts."""
     _ = translations.gettext
     labels = (_("created"), _("rejected"), _("failed"), _("no user created"))

@@ -23,7 +23,7 @@ _CHART_COLUMN = 4
 
 @dataclass(frozen=True, slots=True)
 class _Book:
-    """A workbook, and what the sheets are written from."""
+    """A workbook, and the data and styles of its sheets."""
 
     workbook: Any
     report: Report
@@ -57,7 +57,7 @@ def _fill_summary(sheet: Any, heading: Heading, book: _Book) -> int:
     sheet.set_column(1, 2, 13)
     sheet.set_column(3, 3, 3)
     set_up_page(sheet, pages_high=1)
-    put_text(sheet, 0, 0, summary.title(heading, book.translations), book.styles.title)
+    put_text(sheet, 0, 0, summary.file_title(heading, book.translations), book.styles.title)
     top = 2
     for name, value in summary.heading_lines(heading, book.report, book.translations):
         put_text(sheet, top, 0, name, book.styles.label)
@@ -73,7 +73,7 @@ def _fill_totals(sheet: Any, row: int, book: _Book) -> None:
     label = book.translations.status
     statuses = [(f"{row.status or '—'}  {label(row.status)}", row.count) for row in book.report.by_status]
     row = _fill_shares(sheet, row + 1, _("HTTP statuses"), statuses, book)
-    for offset, (name, milliseconds) in enumerate(summary.durations(book.report, book.translations), start=1):
+    for offset, (name, milliseconds) in enumerate(summary.percentiles(book.report, book.translations), start=1):
         put_text(sheet, row + offset, 0, name)
         put_number(sheet, row + offset, 1, milliseconds, book.styles.number)
 
@@ -134,7 +134,8 @@ def _local_day(day: Bucket, report: Report) -> datetime:
     return day.since.astimezone(report.zone).replace(tzinfo=None)
 
 
-def _serial(local: datetime) -> int:
+def _serial_day(local: datetime) -> int:
+    """Return a day as workbooks store it: days since 1899-12-30."""
     return (local - datetime(1899, 12, 30)).days  # noqa: DTZ001 (workbooks know no zones)
 
 
@@ -142,7 +143,7 @@ def _chart_by_day(sheet: Any, book: _Book) -> Any:
     _ = book.translations.gettext
     chart = book.workbook.add_chart({"type": "column", "subtype": "stacked"})
     headers = summary.day_headers(book.report, book.translations)
-    outcomes = summary.outcomes(book.report)
+    outcomes = summary.shown_outcomes(book.report)
     last = len(book.report.series)
     counts = [summary.day_counts(book.report, day) for day in book.report.series]
     for outcome in (outcome for outcome in _STACK if outcome in outcomes):
@@ -151,7 +152,7 @@ def _chart_by_day(sheet: Any, book: _Book) -> Any:
             {
                 "name": headers[column],
                 "categories": [sheet.name, 1, 0, last, 0],
-                "categories_data": [_serial(_local_day(day, book.report)) for day in book.report.series],
+                "categories_data": [_serial_day(_local_day(day, book.report)) for day in book.report.series],
                 "values": [sheet.name, 1, column, last, column],
                 "values_data": [day[column - 2] for day in counts],
                 "fill": {"color": COLOURS[outcome]},
@@ -161,7 +162,7 @@ def _chart_by_day(sheet: Any, book: _Book) -> Any:
     chart.set_title(_chart_title(_("Requests by day")))
     # A date axis leaves out labels that do not fit, but LibreOffice labels a single day as the first of January.
     axis = "date_axis" if last > MONTH_DAYS else "text_axis"
-    chart.set_x_axis({axis: True, "num_format": _axis_day(book.translations, last), "num_font": {"size": 9}})
+    chart.set_x_axis({axis: True, "num_format": _axis_day_format(book.translations, last), "num_font": {"size": 9}})
     grid = {"visible": True, "line": {"color": "#D9DFE4", "width": 0.75}}
     font = {"num_format": "#,##0", "num_font": {"size": 9}}
     chart.set_y_axis({**font, "major_gridlines": grid, "line": {"none": True}})
@@ -199,7 +200,7 @@ def _chart_title(text: str) -> dict[str, Any]:
     return {"name": text, "name_font": {"size": 12}, "overlay": False}
 
 
-def _axis_day(translations: Translations, days: int) -> str:
+def _axis_day_format(translations: Translations, days: int) -> str:
     if days > YEAR_DAYS:
         return "mm\\.yyyy" if translations.language == "ru" else "yyyy-mm"
     return "dd\\.mm" if translations.language == "ru" else "mm-dd"

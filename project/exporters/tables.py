@@ -12,7 +12,7 @@ from project.exporters.cells import put_text
 from project.exporters.formulas import escape_formula
 
 WriteRow = Callable[[Sequence[str]], None]
-"""Writes a row."""
+"""A function that writes the cells of a row."""
 
 CREDENTIALS = ("name", "login", "password", "phone", "e-mail")
 """Headers of a file of credentials. They are not translated, so that an import in another language can append rows."""
@@ -33,7 +33,7 @@ def csv_line(cells: Sequence[str], delimiter: str) -> bytes:
 def open_csv_table(file: BinaryIO, delimiter: str, *, has_mark: bool) -> Iterator[WriteRow]:
     """Yield a function that writes rows of CSV.
 
-    With `has_mark`, the file begins with a byte order mark, by which Excel recognizes UTF-8.
+    With `has_mark`, the file begins with a byte order mark, which tells Excel that it is UTF-8.
     """
     if has_mark:
         file.write(BYTE_ORDER_MARK)

@@ -10,9 +10,9 @@ from project.exporters import formulas, summary
 from project.exporters.translations import ABSENT, Heading, Translations
 
 BYTE_ORDER_MARK = "\ufeff"
-"""First character of the file, by which Notepad and Excel recognize UTF-8."""
+"""First character of the file, which tells Notepad and Excel that it is UTF-8."""
 LINE_END = "\r\n"
-WIDTH = 78
+LINE_WIDTH = 78
 
 MAX_SHOWN = 40
 """Maximum length of a value that a client has sent. Longer values would break the alignment, so they are cut."""
@@ -32,7 +32,10 @@ def stream(count: CountAttempts, lines: ReadLines, heading: Heading, translation
     The last line contains the number of rows. If it is missing, the download is incomplete.
     """
     yield _encode(
-        [f"{BYTE_ORDER_MARK}{_replace_breaks(summary.title(heading, translations)).upper()} (useradd)", "=" * WIDTH]
+        [
+            f"{BYTE_ORDER_MARK}{_replace_breaks(summary.file_title(heading, translations)).upper()} (useradd)",
+            "=" * LINE_WIDTH,
+        ]
     )
     report = count()
     yield _encode(sections(report, heading, translations))
@@ -59,22 +62,22 @@ def sections(report: Report, heading: Heading, translations: Translations) -> It
     yield from _section(_("By day"), _days(report, translations))
     hint = _("tab-separated columns: paste them into a spreadsheet as they are")
     name = f"{_('Requests')}, {translations.number(report.total)}"
-    headers = zip(_log_headers(translations), _widths(report, translations), strict=True)
+    headers = zip(_column_headers(translations), _widths(report, translations), strict=True)
     yield from _section(name, ["\t".join(header.ljust(width) for header, width in headers)], hint)
 
 
-def _log_headers(translations: Translations) -> list[str]:
+def _column_headers(translations: Translations) -> list[str]:
     """Return the column headers of the rows.
 
     The columns about errors come last, so that no padding is needed if they are empty.
     """
-    moment, outcome, status, code, reason, *client, fixes, duration, request_id = summary.log_headers(translations)
+    moment, outcome, status, code, reason, *client, fixes, duration, request_id = summary.attempt_headers(translations)
     return [moment, outcome, status, *client, duration, request_id, code, reason, fixes]
 
 
 def _labels(translations: Translations) -> tuple[LabelFunction, LabelFunction, LabelFunction, LabelFunction]:
-    """Return the labels of outcome, status, code and reason."""
-    outcomes = summary.log_outcomes(translations)
+    """Return functions that label the outcome, status, code and reason of an attempt."""
+    outcomes = summary.outcome_labels(translations)
     return (
         lambda status, _code: outcomes[Outcome.of(status)],
         lambda status, _code: str(status or ABSENT),
@@ -86,9 +89,9 @@ def _labels(translations: Translations) -> tuple[LabelFunction, LabelFunction, L
 def _widths(report: Report, translations: Translations) -> list[int]:
     """Return the widths of the columns in characters; 0 means any length.
 
-    A column of labels is as wide as the longer of its header and its longest label, the duration as its header.
+    A column of labels is as wide as its longest label or its header, the duration as its header.
     """
-    headers = _log_headers(translations)
+    headers = _column_headers(translations)
     outcome, status, code, reason = (
         max(len(header), *(len(label(*kind)) for kind in report.kinds), 0)
         for header, label in zip([*headers[1:3], *headers[9:11]], _labels(translations), strict=True)
@@ -144,7 +147,7 @@ def _pad_labels(label: LabelFunction, width: int) -> LabelFunction:
 def _section(name: str, lines: Iterable[str], hint: str = "") -> Iterator[str]:
     yield ""
     yield f"{name.upper()} ({hint})" if hint else name.upper()
-    yield "-" * WIDTH
+    yield "-" * LINE_WIDTH
     yield from lines
 
 
@@ -156,7 +159,7 @@ def _aligned_lines(pairs: list[tuple[str, str]]) -> Iterator[str]:
 def _totals(report: Report, translations: Translations) -> Iterator[str]:
     for name, count in summary.totals(report, translations):
         yield f"{name:<44}{translations.number(count):>14}{translations.share(count, report.total):>10}"
-    for name, milliseconds in summary.durations(report, translations):
+    for name, milliseconds in summary.percentiles(report, translations):
         yield f"{name:<44}{translations.number(milliseconds):>14}"
 
 

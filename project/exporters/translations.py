@@ -47,15 +47,15 @@ class Translations:
         return _format_number(number, self.language)
 
     def share(self, part: int, total: int) -> str:
-        """Format a percentage. A part is never rounded to 0 % or 100 %: it may be a failure."""
+        """Format a percentage. A single failure is never rounded to 0 %, nor all but one to 100 %."""
         if not total:
             return ABSENT
         if part in (0, total):
             return format_percent(part / total, locale=self.language)
-        exact = Decimal(part) / total
+        share = Decimal(part) / total
         # Spreadsheets round half up, too: the files must agree.
-        rounded = min(max(exact.quantize(_TENTH_OF_PERCENT, ROUND_HALF_UP), _TENTH_OF_PERCENT), 1 - _TENTH_OF_PERCENT)
-        bound = "<" if exact < _TENTH_OF_PERCENT else ">" if exact > 1 - _TENTH_OF_PERCENT else ""
+        rounded = min(max(share.quantize(_TENTH_OF_PERCENT, ROUND_HALF_UP), _TENTH_OF_PERCENT), 1 - _TENTH_OF_PERCENT)
+        bound = "<" if share < _TENTH_OF_PERCENT else ">" if share > 1 - _TENTH_OF_PERCENT else ""
         return bound + self.tenths(int(rounded * 1000))
 
     def tenths(self, tenths: int) -> str:

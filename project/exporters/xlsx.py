@@ -23,11 +23,11 @@ SUMMARY_SHEETS = 3
 FIRST_ROW = 2
 """Number of the row below the header."""
 _FIRST_PART = "_rels/.rels"
-"""The first part of the archive, by which programs recognize the file type."""
+"""Name of the first part of the archive, which tells programs the file type."""
 
 
 class TooManyRowsError(RuntimeError):
-    """The attempts have more rows than the sheets of the workbook were created for."""
+    """There are more attempts than the sheets of the workbook were created for."""
 
 
 def stream(
@@ -54,9 +54,11 @@ def _parts(
     sizes = _write_workbook(file, report, heading, translations, rows_per_sheet)
     with ZipFile(file) as archive:
         names = [f"xl/worksheets/sheet{SUMMARY_SHEETS + number}.xml" for number in range(1, len(sizes) + 1)]
-        small = {name: archive.read(name) for name in archive.namelist() if name != _FIRST_PART}
-    sheets = [log_sheets.split_sheet(small.pop(name).decode(), rows) for name, rows in zip(names, sizes, strict=True)]
-    for name, content in small.items():
+        other_parts = {name: archive.read(name) for name in archive.namelist() if name != _FIRST_PART}
+    sheets = [
+        log_sheets.split_sheet(other_parts.pop(name).decode(), rows) for name, rows in zip(names, sizes, strict=True)
+    ]
+    for name, content in other_parts.items():
         yield name, [content]
     blocks = iter(lines(log_sheets.layout(report, translations, sheets[0][2])))
     for name, (head, tail, _styles) in zip(names, sheets, strict=True):
@@ -74,7 +76,7 @@ def _first_part() -> bytes:
 
 
 def _sheet(head: bytes, tail: bytes, blocks: Iterator[Block], rows_per_sheet: int) -> Iterator[bytes]:
-    """Yield a sheet with its rows. Raises TooManyRowsError if a block does not fit into it."""
+    """Yield a sheet of attempts. Raises TooManyRowsError if a block does not fit into it."""
     yield head
     rows = 0
     while rows < rows_per_sheet and (block := next(blocks, None)):
@@ -88,12 +90,14 @@ def _sheet(head: bytes, tail: bytes, blocks: Iterator[Block], rows_per_sheet: in
 def _write_workbook(
     file: BytesIO, report: Report, heading: Heading, translations: Translations, rows_per_sheet: int
 ) -> list[int]:
-    """Write the workbook without rows; return the number of rows of each sheet of attempts."""
+    """Write the workbook without attempts; return the number of attempts for each sheet."""
     options = {"in_memory": True, "strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
     workbook = Workbook(file, options)
     created = heading.exported_at.astimezone(UTC).replace(tzinfo=None)
-    workbook.set_properties({"title": summary.title(heading, translations), "author": "useradd", "created": created})
-    styles = Styles.of(workbook, translations.language)
+    workbook.set_properties(
+        {"title": summary.file_title(heading, translations), "author": "useradd", "created": created}
+    )
+    styles = Styles.add_to(workbook, translations.language)
     summary_sheets.add_sheets(workbook, report, heading, translations, styles)
     sizes = log_sheets.add_sheets(workbook, report.total, heading, translations, styles, rows_per_sheet)
     workbook.close()

@@ -49,11 +49,15 @@ def status() -> ResponseReturnValue:
 def state() -> Response:
     """Describe the state of the service in words: on a page, or in JSON for pages that poll it."""
     now = service_state.current_state()
-    values = {"sentence": service_state.sentence(now), "is_well": now.is_well, "lines": service_state.lines(now)}
+    values = {
+        "sentence": service_state.describe(now),
+        "is_well": now.is_well,
+        "lines": service_state.describe_in_lines(now),
+    }
     if prefers_page():
         response = make_response(render_template("health/state.html", **values))
     else:
-        response = jsonify(values | {"lines": [asdict(line) for line in service_state.lines(now)]})
+        response = jsonify(values | {"lines": [asdict(line) for line in service_state.describe_in_lines(now)]})
     response.headers.add("Vary", "Accept")
     return response
 

@@ -12,7 +12,7 @@ from project.importers.rows import FileError, Note
 MAX_ROWS_ABOVE_HEADER = 10
 """Maximum number of rows, such as a title, that are skipped above the header row."""
 REMARK_HEADERS = ("What to fix", "Что исправить")
-"""Headers, in each language, of the column that the download of refused rows has in addition. Imports ignore it."""
+"""Headers, one per language, of the column that a file of refused rows has in addition. Imports ignore this column."""
 _FOLDED_REMARK_HEADERS = frozenset(map(fold_name, REMARK_HEADERS))
 
 
@@ -26,7 +26,7 @@ class Columns:
     """Maps the headers of columns to fields."""
 
     names: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """Additional header -> field."""
+    """Header -> field, in addition to the known headers."""
     ignore_unknown: bool = False
     """Whether columns with unknown headers are ignored instead of refused."""
 
@@ -36,15 +36,17 @@ class Columns:
         while named and not named[-1]:
             named.pop()
         fields = [self._field(name) for name in named]
-        unknown = [clean(name, 40) for name, one in zip(named, fields, strict=True) if one == "?"]
+        unknown = [clean(name, 40) for name, field_name in zip(named, fields, strict=True) if field_name == "?"]
         if unknown and not self.ignore_unknown:
             raise FileError("unknown_columns", names=", ".join(map(_with_hint, unknown)))
-        known = [one for one in fields if one in FIELDS]
-        repeated = next((one for one in known if known.count(one) > 1), None)
+        known = [name for name in fields if name in FIELDS]
+        repeated = next((name for name in known if known.count(name) > 1), None)
         if repeated:
-            first, second, *_ = (clean(name, 40) for name, one in zip(named, fields, strict=True) if one == repeated)
+            first, second, *_ = (
+                clean(name, 40) for name, field_name in zip(named, fields, strict=True) if field_name == repeated
+            )
             raise FileError("repeated_column", field=repeated, first=first, second=second)
-        found = tuple(None if one == "?" else one for one in fields)
+        found = tuple(None if name == "?" else name for name in fields)
         return found, (Note("ignored_columns", {"names": ", ".join(unknown)}),) if unknown else ()
 
     def are_headers(self, cells: Sequence[str]) -> bool:
@@ -63,7 +65,7 @@ class Columns:
             self.map_headers(cells)
         except FileError as error:
             return error
-        missing = [one for one in ("name", "username") if one not in fields]
+        missing = [name for name in ("name", "username") if name not in fields]
         return FileError("missing_columns", names=", ".join(missing))
 
     def _field(self, name: str) -> str | None:
@@ -71,7 +73,7 @@ class Columns:
         folded = fold_name(name)
         if is_remark_header(name):
             return None
-        mapped = {fold_name(other): one for other, one in self.names.items()}
+        mapped = {fold_name(header): field_name for header, field_name in self.names.items()}
         return mapped.get(folded) or find_field(name) or ("?" if name else "")
 
 

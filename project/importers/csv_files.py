@@ -55,7 +55,7 @@ def _find_headers(lines: Iterator[CsvLine], columns: Columns) -> tuple[list[str]
     for index in range(min(MAX_ROWS_ABOVE_HEADER, len(start))):
         for last in range(index + 1, min(index + MAX_HEADER_LINES, len(start)) + 1):
             header = "\n".join(line or "" for _, line in start[index:last])
-            if header.count(_QUOTE) % 2:  # a name with a line break
+            if header.count(_QUOTE) % 2:  # a header that continues on the next line
                 continue
             candidates = [(_parse(header, delimiter) or [], delimiter) for delimiter in DELIMITERS]
             for cells, delimiter in candidates:
@@ -94,13 +94,13 @@ def _parse(line: str, delimiter: str) -> list[str] | None:
     return cells
 
 
-def _refuse_stray_quote(number: int, cells: list[str], fields: tuple[str | None, ...], read: int) -> Row:
+def _refuse_stray_quote(number: int, cells: list[str], fields: tuple[str | None, ...], position: int) -> Row:
     """Return a refused row for a line with an unclosed or misplaced quote."""
-    row = build_row(number, fields, tuple(cells), read)
+    row = build_row(number, fields, tuple(cells), position)
     index = next((index for index, cell in enumerate(cells) if cell.count(_QUOTE) % 2), 0)
     field = (fields[index] if index < len(fields) else None) or f"column {index + 1}"
     refusal: RefusalError = ValidationFailedError((FieldError(field, "invalid_characters", "stray_quote"),))
-    return Row(number, row.cells, row.body, refusal, read)
+    return Row(number, row.cells, row.body, refusal, position)
 
 
 def _remove_text_marker(cell: str) -> str:

@@ -15,7 +15,7 @@ _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 def open_text(file: BinaryIO) -> io.TextIOWrapper:
     """Return the file as a text stream. Raises FileError if it is not in a supported encoding.
 
-    These are UTF-8, with or without a byte order mark, and UTF-16 with one (Excel's "Unicode text").
+    Supported are UTF-8, and UTF-16 with a byte order mark (Excel's "Unicode text").
     """
     encoding = "utf-16" if file.read(2) in _UTF16_MARKS else "utf-8-sig"
     file.seek(0)

@@ -13,7 +13,7 @@ from project.importers.xlsx_files import MAX_UNPACKED_BYTES, open_xlsx
 
 SUFFIXES = (".csv", ".xlsx", ".ndjson")
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
-"""First bytes of workbooks, by which they are recognized if they have another suffix."""
+"""First bytes of workbooks. A file with another suffix that begins with them is refused."""
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from project.domain.text import clean
 from project.importers.rows import MAX_LINE_LENGTH, FileError, Row, Source, line_too_long_error
 
 _WRAPPED_LIST = re.compile(rb'\{\s*"([^"\\]+)"\s*:\s*\[')
-"""Matches the beginning of an object over several lines, of which the last user's line could create a user."""
+"""Matches a start such as `{"users": [`, with users on lines of their own: the last of these lines is valid NDJSON."""
 
 
 def open_ndjson(file: BinaryIO) -> Source:
@@ -34,35 +34,35 @@ def open_ndjson(file: BinaryIO) -> Source:
 
 
 def _find_wrapped_list(start: bytes) -> str | None:
-    """Return the key of a list of users in the object with which a file begins, or None."""
+    """Return the key of the list of users in an object at the start of a file, or None."""
     try:
-        first = json.loads(start.partition(b"\n")[0])
+        value = json.loads(start.partition(b"\n")[0])
     except (ValueError, RecursionError):
         match = _WRAPPED_LIST.match(start)
         return match[1].decode(errors="replace") if match else None
-    return find_wrapped_list(first) if isinstance(first, dict) else None
+    return find_wrapped_list(value) if isinstance(value, dict) else None
 
 
 def _rows(file: BinaryIO) -> Iterator[Row]:
-    number = read = 0
+    number = position = 0
     while line := file.readline(MAX_LINE_LENGTH + 1):
         number += 1
         part = line
         while part and len(part) > MAX_LINE_LENGTH and not part.endswith(b"\n"):
-            read += len(part)
+            position += len(part)
             part = file.readline(MAX_LINE_LENGTH + 1)
-        read += len(part)
+        position += len(part)
         if len(line) > MAX_LINE_LENGTH:
-            yield _row(number, {}, line_too_long_error(), read)
+            yield _row(number, {}, line_too_long_error(), position)
         elif line.removeprefix(codecs.BOM_UTF8).strip():
             try:
-                yield _row(number, parse_line(line, number), None, read)
+                yield _row(number, parse_line(line, number), None, position)
             except RefusalError as error:
-                yield _row(number, {}, error, read)
+                yield _row(number, {}, error, position)
 
 
-def _row(number: int, body: dict[str, Any], refusal: RefusalError | None, read: int) -> Row:
-    return Row(number, tuple(_cell(body.get(field)) for field in FIELDS), body, refusal, read)
+def _row(number: int, body: dict[str, Any], refusal: RefusalError | None, position: int) -> Row:
+    return Row(number, tuple(_cell(body.get(field)) for field in FIELDS), body, refusal, position)
 
 
 def _cell(value: object) -> str:

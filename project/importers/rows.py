@@ -7,7 +7,7 @@ from typing import Any
 from project.domain.errors import NO_PARAMS, FieldError, Params, RefusalError, ValidationFailedError
 
 MAX_LINE_LENGTH = 16 * 1024
-"""Maximum length of a line in characters (CSV) or bytes (NDJSON), as of the body of POST /useradd."""
+"""Maximum length of a line in characters (CSV) or bytes (NDJSON): the limit for the body of POST /useradd."""
 ERROR_CELLS = frozenset(
     {
         *("#N/A", "#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "#NUM!", "#NULL!", "#SPILL!", "#CALC!", "#GETTING_DATA"),
@@ -18,7 +18,7 @@ ERROR_CELLS = frozenset(
 
 
 class FileError(Exception):
-    """A file cannot be read at all, or not to its end.
+    """Raised if a file cannot be read at all, or not to its end.
 
     `params` fill the message of the code, which is in project/contract/import_texts.py.
     """
@@ -31,7 +31,7 @@ class FileError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A warning about a file that can be read. Its code has a message, like that of FileError."""
+    """A warning about a readable file. As for FileError, the code has a message."""
 
     code: str
     params: Params = field(default_factory=lambda: NO_PARAMS)
@@ -49,7 +49,7 @@ class Row:
     """The row as a request body of POST /useradd."""
     refusal: RefusalError | None
     """The reason why the row could not be parsed, or None."""
-    read: int
+    position: int
     """Amount of the file read so far, in the unit of Source.length."""
 
 
@@ -68,7 +68,7 @@ class Source:
 
 
 def build_row(
-    number: int, fields: tuple[str | None, ...], cells: tuple[str, ...], read: int, separator: str = ""
+    number: int, fields: tuple[str | None, ...], cells: tuple[str, ...], position: int, separator: str = ""
 ) -> Row:
     """Build a row from the cells of a table. Cells without a header become unknown fields.
 
@@ -87,7 +87,7 @@ def build_row(
     if separator and any(map(str.strip, cells[len(fields) :])):
         params: Params = {"cells": len(cells), "headers": len(fields), "separator": separator}
         wrong = (FieldError(f"column {len(fields) + 1}", "unknown_field", "extra_cell", params),)
-    return Row(number, cells, body, ValidationFailedError(wrong) if wrong else None, read)
+    return Row(number, cells, body, ValidationFailedError(wrong) if wrong else None, position)
 
 
 def line_too_long_error() -> RefusalError:

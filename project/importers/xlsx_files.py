@@ -71,7 +71,7 @@ def _open_sheet(sheets: Sequence[Any], columns: Columns) -> Source:
     sheet.reset_dimensions()  # some programs write wrong dimensions, and rows would be missing
     notes: tuple[Note, ...] = ()
     if len(sheets) > 1:
-        titles = [str(one.title) for one in sheets]
+        titles = [str(worksheet.title) for worksheet in sheets]
         notes = (Note("several_sheets", {"sheet": titles[0], "others": ", ".join(titles[1:])}),)
     rows = _iter_cells(sheet)
     headers = _find_headers(rows, columns)
@@ -111,7 +111,7 @@ def _rows(rows: Iterator[tuple[int, tuple[str | bool, ...]]], fields: tuple[str 
     for number, cells in rows:
         row = build_row(number, fields, tuple(map(_cell_text, cells)), number)
         booleans = [field for field, cell in zip(fields, cells, strict=False) if field and isinstance(cell, bool)]
-        if booleans and row.refusal is None:  # TRUE is no login
+        if booleans and row.refusal is None:  # otherwise TRUE would be taken for a text
             row = replace(row, refusal=ValidationFailedError(tuple(_boolean_error(row, field) for field in booleans)))
         yield row
 

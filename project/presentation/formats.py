@@ -1,14 +1,13 @@
 """Jinja filters and globals that format numbers, times, codes and URLs for pages."""
 
 import json
-from datetime import date as Date  # noqa: N812 - a filter is called date
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
-from babel.dates import format_date, format_datetime, get_timezone_location
+from babel import dates
 from babel.units import format_unit
 from flask import Flask, current_app, has_request_context, request
 from flask.globals import request_ctx
@@ -28,7 +27,8 @@ from project.http.translations import gettext, language_code
 from project.version import VERSION
 
 THEMES = ("light", "dark")
-DAY = "d MMMM y"
+DAY_PATTERN = "d MMMM y"
+"""Unicode pattern (UTS 35) of a day with its year."""
 _SIZES = (("gigabyte", 10**9), ("megabyte", 10**6), ("kilobyte", 10**3))
 
 
@@ -36,15 +36,15 @@ def init_app(app: Flask) -> None:
     """Register the filters and globals; make undefined names in templates raise an error."""
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.filters.update(
-        number=number,
-        date=date,
-        size=size,
-        day=day,
-        clock=clock,
+        number=format_number,
+        date=format_date,
+        size=format_size,
+        day=format_day,
+        clock=format_clock,
         to_display_zone=to_display_zone,
-        machine_time=machine_time,
+        machine_time=format_machine_time,
         phone=format_phone,
-        date_and_time=date_and_time,
+        date_and_time=format_date_and_time,
         css_class=css_class,
         pretty_json=pretty_json,
         reason=error_codes.reason_text,
@@ -60,8 +60,8 @@ def init_app(app: Flask) -> None:
         should_poll_attempts=should_poll_attempts,
         language=language_code,
         request_id=lambda: request_state().request_id,
-        share=share,
-        theme=theme,
+        share=format_share,
+        theme=selected_theme,
         url_for=build_url,
         zone_label=zone_label,
     )
@@ -109,12 +109,12 @@ def _load_translations() -> Translations:
     )
 
 
-def number(value: int) -> str:
+def format_number(value: int) -> str:
     """Format a number in the current language: `10,930`."""
     return translations().number(value)
 
 
-def size(value: int) -> str:
+def format_size(value: int) -> str:
     """Format a number of bytes: `44 MB`."""
     unit, scale = next((pair for pair in _SIZES if value >= pair[1]), _SIZES[-1])
     shown = round(value / scale, 1 if value < 10 * scale else None)
@@ -122,39 +122,39 @@ def size(value: int) -> str:
 
 
 def expected_size(ending: str, report: Report) -> int:
-    """Return the expected size in bytes of a file in the current language."""
+    """Return the expected size in bytes of a download in the current language."""
     return sizes.expected_size(ending, report, translations())
 
 
-def share(part: int, whole: int) -> str:
+def format_share(part: int, whole: int) -> str:
     """Format a share as a percentage. A partial share is never rounded to 0 % or 100 %."""
     return translations().share(part, whole)
 
 
-def day(time: datetime) -> str:
+def format_day(time: datetime) -> str:
     """Format a day: `23 November`, with the year unless it is the current one."""
     is_this_year = to_display_zone(time).year == datetime.now(display_zone()).year
-    return format_time(to_display_zone(time), "d MMMM" if is_this_year else DAY)
+    return format_time(to_display_zone(time), "d MMMM" if is_this_year else DAY_PATTERN)
 
 
-def date(when: Date) -> str:
+def format_date(day: date) -> str:
     """Format a date: `31 December 1990`."""
-    return str(format_date(when, DAY, locale=language_code()))
+    return str(dates.format_date(day, DAY_PATTERN, locale=language_code()))
 
 
-def machine_time(moment: datetime) -> str:
+def format_machine_time(moment: datetime) -> str:
     """Format a time for the HTML attribute `datetime`, which permits at most milliseconds."""
     return to_display_zone(moment).isoformat(timespec="milliseconds")
 
 
-def clock(time: datetime) -> str:
+def format_clock(time: datetime) -> str:
     """Format a time of day: `15:04:03`."""
     return f"{to_display_zone(time):%H:%M:%S}"
 
 
-def date_and_time(time: datetime) -> str:
+def format_date_and_time(time: datetime) -> str:
     """Format a time: `23 November 2026, 15:04:03`."""
-    return format_time(to_display_zone(time), f"{DAY}, HH:mm:ss")
+    return format_time(to_display_zone(time), f"{DAY_PATTERN}, HH:mm:ss")
 
 
 def format_time(time: datetime, pattern: str) -> str:
@@ -164,8 +164,8 @@ def format_time(time: datetime, pattern: str) -> str:
 
 @lru_cache(maxsize=2048)
 def _format_time(time: datetime, pattern: str, language: str) -> str:
-    """Format a naive time. Cached; equal aware times of two zones would share a cache entry."""
-    return str(format_datetime(time, pattern, locale=language))
+    """Format a naive time. The cache would confuse aware times, which are equal across zones."""
+    return str(dates.format_datetime(time, pattern, locale=language))
 
 
 def zone_label(zone: ZoneInfo | None = None, time: datetime | None = None) -> str:
@@ -176,7 +176,7 @@ def zone_label(zone: ZoneInfo | None = None, time: datetime | None = None) -> st
         return gettext("Moscow time (%(offset)s)", offset=offset)
     if zone.key == "UTC":
         return gettext("time in UTC")
-    city = get_timezone_location(zone, locale=language_code(), return_city=True)
+    city = dates.get_timezone_location(zone, locale=language_code(), return_city=True)
     return gettext("%(city)s time (%(offset)s)", city=city, offset=offset)
 
 
@@ -188,7 +188,7 @@ def offset_label(time: datetime) -> str:
 
 
 def css_class(value: AttemptRow | Outcome | int) -> str:
-    """Return the CSS class of an outcome, given as such, by an attempt or by an HTTP status."""
+    """Return the CSS class for an outcome, or for the outcome of an attempt or HTTP status."""
     outcome = Outcome.of(value) if isinstance(value, int) else value if isinstance(value, Outcome) else value.outcome
     return {Outcome.CREATED: "ok", Outcome.REJECTED: "bad", Outcome.FAILED: "down", Outcome.UNCHANGED: "same"}[outcome]
 
@@ -198,7 +198,7 @@ def pretty_json(value: object) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
-def theme() -> str:
+def selected_theme() -> str:
     """Return the theme that the reader has selected, or "" for the system theme."""
     theme = request.cookies.get("theme", "")
     return theme if theme in THEMES else ""

@@ -7,7 +7,7 @@ from project.domain.attempts import Outcome
 from project.domain.reports import Report
 from project.exporters.translations import ABSENT, Heading
 from project.http.translations import gettext, pgettext
-from project.presentation.formats import DAY, format_time, zone_label
+from project.presentation.formats import DAY_PATTERN, format_time, zone_label
 from project.presentation.selection import Selection
 
 
@@ -16,7 +16,7 @@ def period_label(selection: Selection, report: Report | None) -> str:
     if selection.filter.since is None and selection.filter.until is None:
         if report is None or report.since is None:
             return gettext("all time")
-        since = format_time(report.since.astimezone(selection.zone), DAY)
+        since = format_time(report.since.astimezone(selection.zone), DAY_PATTERN)
         return gettext("all time, since %(day)s", day=since)
     return days_label(selection.filter.since, selection.filter.until, selection.now)
 
@@ -42,16 +42,16 @@ def _is_midnight(time: datetime) -> bool:
 
 
 def _days_range(first: datetime, last: datetime) -> str:
-    end = format_time(last, DAY)
+    end = format_time(last, DAY_PATTERN)
     if first.date() >= last.date():
         return end
     if (first.year, first.month) == (last.year, last.month):
         return f"{first.day}–{end}"
-    return f"{format_time(first, 'd MMMM' if first.year == last.year else DAY)} – {end}"
+    return f"{format_time(first, 'd MMMM' if first.year == last.year else DAY_PATTERN)} – {end}"
 
 
 def _time_label(time: datetime, *, with_year: bool) -> str:
-    return format_time(time, f"{DAY}, HH:mm" if with_year else "d MMMM, HH:mm")
+    return format_time(time, f"{DAY_PATTERN}, HH:mm" if with_year else "d MMMM, HH:mm")
 
 
 def outcome_names() -> dict[Outcome, str]:
@@ -64,8 +64,8 @@ def outcome_names() -> dict[Outcome, str]:
     }
 
 
-def file_heading(selection: Selection, report: Report, reader: str, now: datetime) -> Heading:
-    """Return the heading of a file: its selection, and who exported it when."""
+def file_heading(selection: Selection, report: Report, exported_by: str, now: datetime) -> Heading:
+    """Return the heading of a file: the selection, and who exported the file when."""
     names = outcome_names()
     outcomes = ", ".join(names[outcome] for outcome in Outcome if outcome in selection.filter.outcomes)
     codes = ", ".join(reason_text(code) for code in sorted(selection.filter.codes))
@@ -89,6 +89,6 @@ def file_heading(selection: Selection, report: Report, reader: str, now: datetim
         zone=zone_label(selection.zone),
         filters=tuple(filters),
         selected=", ".join(filter(None, selected)),
-        exported_by=reader,
+        exported_by=exported_by,
         exported_at=now,
     )

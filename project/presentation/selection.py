@@ -26,7 +26,7 @@ CODE_GROUPS = {
     code: frozenset(name for name, field_code in FIELD_CODES.items() if field_code.status == PROBLEMS[code].status)
     for code in ("validation_failed", "conflict")
 }
-"""Code of a problem document that lists field errors -> codes of such errors. Attempts are recorded with the latter."""
+"""Problem code -> codes of its field errors. Attempts are recorded with the codes of field errors."""
 MAX_TEXT_LENGTH = 200
 CLIENT_PARAMETERS = ("address", "client")
 """Parameters that only auditors and administrators may use."""
@@ -45,7 +45,7 @@ EXAMPLE_VALUES = {
     "before": "01936b4e-2f6a-7c3e-9b1d-5a8f0c2e4d61",
     "limit": "25",
 }
-"""Parameter -> valid value, shown in the message about an invalid one."""
+"""Parameter -> valid value, shown in the message about an invalid value."""
 
 _YEARS = range(1970, 9000)
 
@@ -71,9 +71,11 @@ class Selection:
     """Whether the period ends before it starts."""
     before: UUID | None = None
     after: UUID | None = None
+    """Attempts older than `before`, or newer than `after`, are listed."""
     newer: UUID | None = None
     """ID of the newest attempt on an open page that polls for newer attempts."""
     limit: int = 25
+    """Maximum number of attempts to list."""
 
     @property
     def zone(self) -> ZoneInfo:
@@ -82,7 +84,7 @@ class Selection:
         assert isinstance(zone, ZoneInfo)  # noqa: S101 - tells mypy
         return zone
 
-    def first(self, name: str) -> str:
+    def first_value(self, name: str) -> str:
         """Return the first value of a parameter, or "" if it has none."""
         return next(iter(self.values.get(name, ())), "")
 
@@ -92,18 +94,18 @@ class Selection:
         For a named period, such as `7d`, returns its first or last day.
         """
         if self.period == "dates":
-            return re.sub(r"([+-]\d\d:\d\d$)", "", self.first(name))[:23]
+            return re.sub(r"([+-]\d\d:\d\d$)", "", self.first_value(name))[:23]
         day = self.filter.since if name == "from" else self.filter.until or self.now
         if name == "to" and self.filter.until:
             day = self.filter.until - timedelta(days=1)
         return f"{day:%Y-%m-%d}" if day else ""
 
-    def query(self, **changes: str | Sequence[str] | None) -> str:
-        """Return the query string (`?...` or "") with some parameters replaced, removed if None.
+    def query_string(self, **changes: str | Sequence[str] | None) -> str:
+        """Return the query string, `?...` or "", with some parameters replaced, or removed by None.
 
         The arguments `since` and `until` stand for `from` and `to`, because `from` is a Python keyword.
         """
-        new = {_NAMES.get(name, name): _as_list(value) for name, value in changes.items()}
+        new = {_PARAMETER_NAMES.get(name, name): _as_list(value) for name, value in changes.items()}
         if "from" in new or "to" in new:
             new.setdefault("period", ["dates"] if any((*new.get("from", ()), *new.get("to", ()))) else [])
         merged = {name: new.get(name, self.values.get(name, ())) for name in PARAMETERS}
@@ -115,29 +117,29 @@ class Selection:
         pairs += [(name, value) for name, values in new.items() if name not in PARAMETERS for value in values]
         return f"?{urlencode(pairs)}" if pairs else ""
 
-    def query_without(self, name: str, value: str) -> str:
+    def query_string_without(self, name: str, value: str) -> str:
         """Return the query string without one value of a parameter."""
-        return self.query(**{name: [other for other in self.values.get(name, ()) if other != value]})
+        return self.query_string(**{name: [other for other in self.values.get(name, ()) if other != value]})
 
-    def query_within(self, since: datetime, until: datetime) -> str:
+    def query_string_within(self, since: datetime, until: datetime) -> str:
         """Return the query string for the part of the period that lies in [since, until)."""
         since = max(since, self.filter.since or since).astimezone(self.zone)
         until = min(until, self.filter.until or until).astimezone(self.zone)
         if since.time() == until.time() == datetime.min.time():
-            return self.query(since=f"{since:%Y-%m-%d}", until=f"{until - timedelta(days=1):%Y-%m-%d}")
-        return self.query(since=_local_time(since), until=_local_time(until))
+            return self.query_string(since=f"{since:%Y-%m-%d}", until=f"{until - timedelta(days=1):%Y-%m-%d}")
+        return self.query_string(since=_local_time(since), until=_local_time(until))
 
-    def query_before(self, until: datetime) -> str:
+    def query_string_before(self, until: datetime) -> str:
         """Return the query string for the part of the period before `until`."""
         if self.filter.since is None:
-            return self.query(since=None, until=_local_time(until.astimezone(self.zone)))
-        return self.query_within(self.filter.since, until)
+            return self.query_string(since=None, until=_local_time(until.astimezone(self.zone)))
+        return self.query_string_within(self.filter.since, until)
 
     @property
-    def previous(self) -> tuple[datetime, datetime] | None:
-        """The preceding period of the same length, for a comparison; None if there is none.
+    def previous_period(self) -> tuple[datetime, datetime] | None:
+        """Start and end of the preceding period of the same length, for a comparison, or None.
 
-        If the selected period has not ended, the preceding one ends at the same time of day.
+        If the selected period has not ended, the preceding period ends at the same time of day.
         """
         since, until = self.filter.since, self.filter.until
         days = {"today": 1, "yesterday": 1, "7d": 7, "last-week": 7, "30d": 30}
@@ -163,7 +165,7 @@ class Selection:
         return replace(self, filter=unlimited, period="all", values=values | {"period": ["all"]}, is_reversed=False)
 
 
-_NAMES = {"since": "from", "until": "to"}
+_PARAMETER_NAMES = {"since": "from", "until": "to"}
 
 
 def _as_list(value: str | Sequence[str] | None) -> Sequence[str]:
@@ -189,8 +191,8 @@ def parse_selection(
 ) -> Selection:
     """Parse the query string of a page; list invalid parameters in `Selection.ignored`.
 
-    `default` is the period if the query string has none. `unmasked` is set for auditors and administrators. For others,
-    the filters by client address and client program are invalid.
+    `default` is the period if the query string has none. Set `unmasked` for auditors and administrators: for other
+    readers, the filters by client address and client program are invalid.
     """
     return _Parser(args, zone, now.astimezone(zone), default, unmasked).parse()
 
@@ -258,10 +260,10 @@ class _Parser:
             default=self.default,
             values=self.values,
             is_reversed=since is not None and until is not None and since >= until,
-            before=self._parse_one("before", UUID, keep=False),
-            after=self._parse_one("after", UUID, keep=False),
-            newer=self._parse_one("newer", UUID, keep=False),
-            limit=self._parse_one("limit", _integer_parser(r"[1-9]\d?|100"), keep=False) or 25,
+            before=self._parse_one("before", UUID, is_stored=False),
+            after=self._parse_one("after", UUID, is_stored=False),
+            newer=self._parse_one("newer", UUID, is_stored=False),
+            limit=self._parse_one("limit", _integer_parser(r"[1-9]\d?|100"), is_stored=False) or 25,
             ignored=tuple(self.ignored),
         )
 
@@ -297,23 +299,26 @@ class _Parser:
             self.ignored.append((name, ""))
         return ""
 
-    def _parse_one(self, name: str, parse: Callable[[str], T], *, keep: bool = True) -> T | None:
-        """Return the first value of a parameter, parsed; None if it is absent or invalid."""
+    def _parse_one(self, name: str, parse: Callable[[str], T], *, is_stored: bool = True) -> T | None:
+        """Return the first value of a parameter, parsed; None if the value is absent or invalid.
+
+        With `is_stored`, links of the page contain the parameter, see Selection.values.
+        """
         texts = [text.strip() for text in self.args.getlist(name) if text.strip()]
-        return next(iter(self._parse_values(name, texts[:1], parse, keep=keep)), None)
+        return next(iter(self._parse_values(name, texts[:1], parse, is_stored=is_stored)), None)
 
     def _parse_all(self, name: str, parse: Callable[[str], T]) -> list[T]:
         """Return the valid values of a parameter of LIST_PARAMETERS, parsed."""
-        return self._parse_values(name, _split(self.args.getlist(name)), parse, keep=True)
+        return self._parse_values(name, _split(self.args.getlist(name)), parse, is_stored=True)
 
-    def _parse_values(self, name: str, texts: Iterable[str], parse: Callable[[str], T], *, keep: bool) -> list[T]:
+    def _parse_values(self, name: str, texts: Iterable[str], parse: Callable[[str], T], *, is_stored: bool) -> list[T]:
         valid: dict[str, T] = {}
         for text in texts:
             try:
                 valid[text] = parse(text)
             except (ValueError, OverflowError):
                 self.ignored.append((name, clean(text, 60)))
-        if valid and keep:
+        if valid and is_stored:
             self.values[name] = list(valid)
         return list(valid.values())
 

@@ -25,37 +25,39 @@ def current_state() -> ServiceState:
     return get_service_state(runtime.database, runtime.read_database, runtime.spool)
 
 
-def sentence(state: ServiceState) -> str:
-    """Describe the state in one sentence."""
+def describe(state: ServiceState) -> str:
+    """Describe the state of the service in one sentence."""
     if state.users_unavailable_since:
-        return gettext("No connection to the database since %(time)s.", time=minute(state.users_unavailable_since))
+        return gettext(
+            "No connection to the database since %(time)s.", time=format_minute(state.users_unavailable_since)
+        )
     if state.statistics_unavailable_since:
-        since = minute(state.statistics_unavailable_since)
+        since = format_minute(state.statistics_unavailable_since)
         return gettext("Users are created, but statistics cannot be read since %(time)s.", time=since)
     if not state.is_disk_usable:
         return gettext("Users are created, but the disk cannot keep requests during an outage.")
     return gettext("All is well.")
 
 
-def sentence_with_last_request(state: ServiceState, received_at: datetime | None) -> str:
+def describe_with_last_request(state: ServiceState, received_at: datetime | None) -> str:
     """Describe the state in one sentence, with the time of the last request if all is well."""
     if not state.is_well or received_at is None:
-        return sentence(state)
-    return gettext("All is well, last request %(time)s.", time=minute(received_at))
+        return describe(state)
+    return gettext("All is well, last request %(time)s.", time=format_minute(received_at))
 
 
-def sentence_without_statistics(state: ServiceState) -> str:
+def describe_without_statistics(state: ServiceState) -> str:
     """Describe the state in one sentence on a page that cannot show statistics.
 
     A single request can fail while the state is fine: one stuck connection is no outage.
     """
     if state.users_unavailable_since or state.statistics_unavailable_since:
-        return sentence(state)
+        return describe(state)
     return gettext("Statistics cannot be shown now.")
 
 
-def lines(state: ServiceState) -> list[StateLine]:
-    """Describe the state in four lines."""
+def describe_in_lines(state: ServiceState) -> list[StateLine]:
+    """Describe the state in four lines, each about one aspect."""
     users, statistics = state.users_unavailable_since, state.statistics_unavailable_since
     checked = f"{to_display_zone(state.checked_at):%H:%M:%S}" if state.checked_at else gettext("not yet")
     return [
@@ -66,7 +68,7 @@ def lines(state: ServiceState) -> list[StateLine]:
     ]
 
 
-def minute(time: datetime) -> str:
+def format_minute(time: datetime) -> str:
     """Format a time to the minute: `15:04`, with the day unless it is today."""
     time = to_display_zone(time)
     is_today = time.date() == datetime.now(time.tzinfo).date()
@@ -75,7 +77,9 @@ def minute(time: datetime) -> str:
 
 def _since_text(unavailable_since: datetime | None) -> str:
     return (
-        gettext("yes") if unavailable_since is None else gettext("no, since %(time)s", time=minute(unavailable_since))
+        gettext("yes")
+        if unavailable_since is None
+        else gettext("no, since %(time)s", time=format_minute(unavailable_since))
     )
 
 

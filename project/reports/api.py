@@ -28,12 +28,12 @@ def attempts() -> Response:
     """Respond with a page of attempts, newest first, and the address of the next page."""
     selection = read_selection(parse_selection_strictly, default="all", known=(*PARAMETERS, "before", "limit"))
     page = service.get_page(get_runtime().read_database, selection.filter, selection.limit, before=selection.before)
-    following = None
+    next_address = None
     if page.has_older:
         before, limit = str(page.attempts[-1].id), str(selection.limit)
-        following = url_for("reports.attempts") + selection.query(before=before, limit=limit)
+        next_address = url_for("reports.attempts") + selection.query_string(before=before, limit=limit)
     return json_response(
-        ATTEMPT_PAGE_SCHEMA, {"attempts": list(map(mask_for_reader, page.attempts)), "next": following}
+        ATTEMPT_PAGE_SCHEMA, {"attempts": list(map(mask_for_reader, page.attempts)), "next": next_address}
     )
 
 

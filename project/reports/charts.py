@@ -11,40 +11,42 @@ from project.http.translations import language_code
 from project.presentation.formats import format_time, offset_label
 from project.presentation.selection import Selection
 
-WIDTH, GAP = 10, 1.5
-"""Width of a column and of the gap on each side of it, in units of the SVG drawing."""
+COLUMN_WIDTH = 10
+"""Width of a column with the gaps beside it, in units of the SVG drawing."""
 MAX_LABELS = 8
-STEPS = (1, 1.5, 2, 3, 4, 6)
-"""Factors of a power of ten that may be the top of the scale."""
+"""Maximum number of evenly spaced labels below the chart."""
+SCALE_STEPS = (1, 1.5, 2, 3, 4, 6)
+"""The number at the top of the scale is one of these times a power of ten."""
 FEW_COLUMNS = 12
 """Number of half-hour columns above which only round hours have a label."""
 MIN_COLUMNS = 3
 """Minimum number of three-hour columns of a day that has a label, because the label is as wide as three columns."""
 
 ANOMALY_FACTOR, ANOMALY_MIN_REJECTED = 4, 20
-"""In an anomaly, the share of rejections exceeds this multiple of the median, and there are at least this many."""
+"""A bucket is an anomaly if its share of rejections exceeds ANOMALY_FACTOR times the median, and it has at least
+ANOMALY_MIN_REJECTED rejections."""
 MIN_BUCKETS = 6
 """Minimum number of buckets with attempts to detect anomalies: the median of fewer buckets is meaningless."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A coloured part of a column. Its coordinates range from 0 (top) to 100 (base line)."""
+    """A coloured part of a column: the attempts of an outcome. The chart is 100 units high."""
 
     css_class: str
     y: str
-    """Upper edge."""
+    """Distance of the upper edge from the top of the chart."""
     height: str
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A stacked column of the chart, which represents the attempts in a bucket of time."""
+    """A stacked column of the chart: the attempts in a bucket, an interval of time."""
 
     bucket: Bucket
     x: float
     bars: tuple[Bar, ...]
-    query: str
+    query_string: str
     """Query string of the results page that selects the period of the bucket."""
     period: str
     """The period of the bucket as text."""
@@ -54,9 +56,9 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A label of the time axis. It is centred at `x`, and its columns begin at `start`.
+    """A label of the time axis, centred at `x`; the columns that it labels begin at `start`.
 
-    Both are percentages of the width of the chart.
+    `x` and `start` are percentages of the width of the chart.
     """
 
     x: str
@@ -90,7 +92,7 @@ class Chart:
     @property
     def width(self) -> int:
         """Width of the chart in units of the SVG drawing."""
-        return len(self.columns) * WIDTH
+        return len(self.columns) * COLUMN_WIDTH
 
     @property
     def is_running(self) -> bool:
@@ -109,14 +111,14 @@ class Anomaly:
 
 def build_chart(report: Report, selection: Selection) -> Chart:
     """Build the chart of a report that has attempts."""
-    top = round_up(max(bucket.total for bucket in report.series))
+    top = find_scale_top(max(bucket.total for bucket in report.series))
     columns = (_column(index, bucket, top, selection) for index, bucket in enumerate(report.series))
     return Chart(tuple(columns), top, tuple(_labels(report)), tuple(_table_rows(report, selection)))
 
 
-def round_up(highest: int) -> int:
-    """Return the lowest even number >= `highest` that is one of STEPS times a power of ten."""
-    tops = (step * 10**power for power in count(0) for step in STEPS)
+def find_scale_top(highest: int) -> int:
+    """Return the lowest even number >= `highest` that may be at the top of the scale."""
+    tops = (step * 10**power for power in count(0) for step in SCALE_STEPS)
     return int(next(top for top in tops if top >= highest and top % 2 == 0))
 
 
@@ -128,9 +130,9 @@ def _column(index: int, bucket: Bucket, top: int, selection: Selection) -> Colum
         if number:
             total += number
             bars.append(Bar(css_class, f"{100 - 100 * total / top:.2f}", f"{100 * number / top:.2f}"))
-    query = selection.query_within(bucket.since, bucket.until)
+    query_string = selection.query_string_within(bucket.since, bucket.until)
     is_running = _is_running(bucket, selection)
-    return Column(bucket, index * WIDTH, tuple(bars), query, bucket_label(bucket), is_running)
+    return Column(bucket, index * COLUMN_WIDTH, tuple(bars), query_string, bucket_label(bucket), is_running)
 
 
 def _is_running(bucket: Bucket, selection: Selection) -> bool:
@@ -208,9 +210,9 @@ def _table_row(name: str, buckets: Sequence[Bucket], selection: Selection) -> Ta
 
 
 def find_anomaly(report: Report) -> Anomaly | None:
-    """Return the bucket with the most rejections among those with an unusual share, or None.
+    """Return the anomaly with the most rejections, or None.
 
-    If the report is filtered by outcome, code or status, returns None, because shares are meaningless then.
+    Returns None, too, if the report is filtered by outcome, code or status: shares of rejections are meaningless then.
     """
     if report.attempt_filter.outcomes or report.attempt_filter.codes or report.attempt_filter.statuses:
         return None

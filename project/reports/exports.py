@@ -44,14 +44,14 @@ MEDIA_TYPES = {
 }
 
 SLOW_S, SLOW_BYTES_PER_S = 60, 64 * 1024
-"""A download is aborted if another one was refused since it began, it has waited for its client for more than SLOW_S
-seconds in total, and it has sent less than SLOW_BYTES_PER_S per second of that wait."""
+"""A download is aborted if it has waited for its client for more than SLOW_S seconds in total, sent less than
+SLOW_BYTES_PER_S bytes per second of waiting, and another download was refused since it began."""
 
 _permits = BoundedSemaphore(MAX_CONCURRENT)
 
 
 class _LastRefusal:
-    """The time at which a download was refused last, by time.monotonic()."""
+    """The time of the last refused download, by time.monotonic()."""
 
     at = -math.inf
 
@@ -66,10 +66,10 @@ _last_refusal = _LastRefusal()
 def export(extension: str) -> Response:
     """Stream a file with the selected attempts.
 
-    Attempts are counted while the file is sent. For a search they are counted before, because that may time out, and
-    then the response has to be an error. There is no Content-Length: the length of a compressed file is known only at
-    its end, and for a text file PostgreSQL would have to produce the lines twice. /api/v1/download-* are addresses of
-    the former Django version of this service.
+    Attempts are counted while the file is sent; for a search, before: counting may time out then, and the response has
+    to be an error. There is no Content-Length: the length of a compressed file is known only at its end, and for a text
+    file PostgreSQL would have to produce the lines twice. /api/v1/download-* are addresses of the former Django version
+    of this service.
     """
     rate_limits.consume_for_reader(rate_limits.EXPORT_LIMIT)
     raw = ("raw",) if extension in RAW_STREAMS else ()
@@ -102,7 +102,10 @@ def _requester_name() -> str:
 def _audit_entry(selection: Selection, extension: str) -> NewEntry:
     """Return the audit log entry of a download. Its filter contains no unmasked contacts."""
     reader, token = request_state().reader, bearer_token()
-    values = {"format": extension, "filter": unquote_plus(selection.query(q=mask(selection.filter.text) or None)[1:])}
+    values = {
+        "format": extension,
+        "filter": unquote_plus(selection.query_string(q=mask(selection.filter.text) or None)[1:]),
+    }
     details: dict[str, str | int] = {name: value for name, value in values.items() if value}
     if reader is not None:
         return NewEntry.by_user(Action.DOWNLOADED, reader.id, details=details)
@@ -111,10 +114,7 @@ def _audit_entry(selection: Selection, extension: str) -> NewEntry:
 
 
 def _make_counter(report: Report, extension: str, selection: Selection) -> CountAttempts:
-    """Return a function that counts the attempts and then logs the export.
-
-    It may be called after the request has ended.
-    """
+    """Return a function that counts the attempts and logs the export, also after the request."""
     database, state = get_runtime().read_database, request_state()
     entry = _audit_entry(selection, extension)
     activity = get_runtime().activity
@@ -133,7 +133,7 @@ def _make_counter(report: Report, extension: str, selection: Selection) -> Count
 def _chunks(blocks: Iterator[bytes]) -> Iterator[bytes]:
     """Split blocks into small chunks, so that the server buffers little for a slow client.
 
-    Raises ClientDisconnected, as if the client had left, if it is too slow (SLOW_S) and another download was refused.
+    Raises ClientDisconnected to abort the download of a slow client, as SLOW_S describes.
     """
     began, waited_s, sent = time.monotonic(), 0.0, 0
     for block in blocks:

@@ -10,7 +10,7 @@ from project.contract.error_codes import reason_text, status_text
 from project.domain.attempts import Outcome
 from project.domain.reports import Report, rounded_shares
 from project.http.translations import gettext, language_code, ngettext, pgettext
-from project.presentation.formats import format_time, number, translations
+from project.presentation.formats import format_number, format_time, translations
 from project.presentation.headings import days_label, outcome_names
 from project.presentation.selection import Selection
 from project.reports.charts import bucket_label
@@ -19,11 +19,11 @@ from project.reports.page_data import AnomalyNote
 
 @dataclass(frozen=True, slots=True)
 class Chip:
-    """An active filter: its name and value as the page shows them, and a query without it."""
+    """An active filter: its label, its value as text, and the query string without it."""
 
     name: str
     value: str
-    query: str
+    query_string: str
 
 
 def period_name(selection: Selection) -> str:
@@ -47,7 +47,7 @@ def periods() -> tuple[tuple[str, str], ...]:
 
 
 def lag_label(lag_s: float) -> str:
-    """Describe the lag of a replica in seconds; infinite means unknown."""
+    """Describe the lag of a replica, which is given in seconds; infinity means unknown."""
     if math.isinf(lag_s):
         return gettext("from a replica, lag unknown")
     seconds = round(lag_s)
@@ -55,7 +55,7 @@ def lag_label(lag_s: float) -> str:
         "from a replica, %(shown)s second behind",
         "from a replica, %(shown)s seconds behind",
         seconds,
-        shown=number(seconds),
+        shown=format_number(seconds),
     )
 
 
@@ -66,20 +66,20 @@ def filters_label(selection: Selection) -> str:
 
 
 def chips(selection: Selection) -> Iterator[Chip]:
-    """Yield the active filters. Of the periods, only a custom one is among them."""
+    """Yield the active filters. The period is one only if the reader has entered its dates."""
     if selection.period == "dates" and not selection.is_reversed:
-        yield Chip(gettext("Period"), period_name(selection), selection.query(since=None, until=None))
+        yield Chip(gettext("Period"), period_name(selection), selection.query_string(since=None, until=None))
     names = outcome_names()
     for value in selection.values.get("result", ()):
-        yield Chip(gettext("Result"), names[Outcome(value)], selection.query_without("result", value))
+        yield Chip(gettext("Result"), names[Outcome(value)], selection.query_string_without("result", value))
     for value in selection.values.get("code", ()):
-        yield Chip(gettext("Reason"), reason_text(value), selection.query_without("code", value))
+        yield Chip(gettext("Reason"), reason_text(value), selection.query_string_without("code", value))
     for value in selection.values.get("status", ()):
-        yield Chip("HTTP", f"{value} {status_text(int(value))}", selection.query_without("status", value))
+        yield Chip("HTTP", f"{value} {status_text(int(value))}", selection.query_string_without("status", value))
     texts = {"q": gettext("Search"), "address": gettext("Client address"), "client": gettext("Client")}
     for name, label in texts.items():
-        if text := selection.first(name):
-            yield Chip(label, text, selection.query(**{name: None}))
+        if text := selection.first_value(name):
+            yield Chip(label, text, selection.query_string(**{name: None}))
 
 
 def parameter_name(name: str) -> str:
@@ -112,13 +112,13 @@ def step_label(report: Report) -> str:
 
 
 def comparison_text(selection: Selection, report: Report, previous: int | None) -> str:
-    """Describe by how many percent the total differs from that of the previous period.
+    """Compare the total with the previous period: `20% more than the week before`.
 
-    `previous` is the number of attempts in that period; without any, returns "".
+    `previous` is the number of attempts in the previous period. Returns "" if it is 0 or None.
     """
-    if not previous or selection.previous is None:
+    if not previous or selection.previous_period is None:
         return ""
-    since, until = selection.previous
+    since, until = selection.previous_period
     day, time = format_time(since, "EEEE"), f"{until:%H:%M}"
     before = {
         "today": gettext("yesterday (%(day)s) by %(time)s", day=day, time=time),
@@ -139,7 +139,7 @@ def comparison_text(selection: Selection, report: Report, previous: int | None) 
 
 
 def shares(report: Report) -> dict[Outcome, str]:
-    """Return the shares of the outcomes as percentages, which add up to 100 %."""
+    """Return the percentage of each outcome as text. The percentages add up to 100 %."""
     tenths = rounded_shares({outcome: report.count(outcome) for outcome in Outcome})
     return {outcome: translations().tenths(share) for outcome, share in tenths.items()}
 
@@ -147,7 +147,7 @@ def shares(report: Report) -> dict[Outcome, str]:
 def anomaly_text(note: AnomalyNote) -> str:
     """Return a sentence about an anomaly: its time, its size and its most frequent reason."""
     bucket, multiple, reason = note.anomaly.bucket, note.anomaly.multiple, reason_text(note.code)
-    values = {"when": bucket_label(bucket), "count": number(bucket.rejected)}
+    values = {"when": bucket_label(bucket), "count": format_number(bucket.rejected)}
     if multiple:
         many = ngettext(
             "%(when)s: %(num)s time as many rejections as usual: %(count)s",

@@ -13,7 +13,8 @@ from project.reports.exports import MEDIA_TYPES
 
 Json = dict[str, Any]
 KEY_OR_SESSION: list[Json] = [{"key": []}, {"session": []}]
-READ_CODES = ("bad_request", "unknown_host", "unknown_parameter", "unauthorized", "database_unavailable", "overloaded")
+_READ_CODES = ("bad_request", "unknown_host", "unknown_parameter", "unauthorized", "database_unavailable", "overloaded")
+"""Error codes of every operation in this module."""
 
 
 def describe_endpoints(spec: APISpec) -> None:
@@ -21,7 +22,7 @@ def describe_endpoints(spec: APISpec) -> None:
     _add_json(
         spec,
         "/api/v1/stats/",
-        "get_stats",  # `stats` and `period` would name the same type of generated clients as `Stats` and its `period`
+        "get_stats",  # with `stats`, generated clients have two types StatsPeriod: of a parameter and of a schema
         "Statistics of all attempts, or of a period",
         "Totals of the selected attempts by outcome, status and code, and over time.",
         _filter_parameters("all"),
@@ -115,7 +116,7 @@ def _describe(
         "description": description,
         "security": security,
         "parameters": parameters,
-        "responses": responses | describe_problems((*READ_CODES, *codes)),
+        "responses": responses | describe_problems((*_READ_CODES, *codes)),
     }
     spec.path(path, operations={"get": operation})
 

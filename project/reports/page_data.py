@@ -18,11 +18,11 @@ from project.services import reports as service
 
 PAGE_SIZE = 25
 MAX_NEWER = 99
-"""Attempts that are newer than those of a page are counted up to this number."""
+"""Maximum number to which attempts newer than those on the page are counted."""
 NIL_ID = UUID(int=0)
 """An ID that is lower than the ID of any attempt."""
 MAX_SAME_LOGIN = 1000
-"""Earlier attempts with the same login are counted up to this number."""
+"""Maximum number to which earlier attempts with the same login are counted."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -30,9 +30,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facets:
-    """The codes and statuses by which the reader can filter, with numbers of attempts.
+    """The codes and statuses that the reader can filter by, with numbers of attempts.
 
-    The counts of codes ignore the filter by code, and those of statuses ignore the filter by status.
+    Counts by code ignore the filter by code, and counts by status ignore the filter by status.
     """
 
     reasons: tuple[CodeCount, ...]
@@ -46,6 +46,7 @@ class AnomalyNote:
     anomaly: Anomaly
     code: str
     is_nearly_all: bool
+    """Whether at least 80 % of the rejections have this code."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,12 +56,12 @@ class Results:
     report: Report | None
     facets: Facets | None = None
     previous: int | None = None
-    """Number of attempts in the previous period; None if recording began later."""
+    """Number of attempts in the previous period; None if recording began after its start."""
     chart: Chart | None = None
     anomaly_note: AnomalyNote | None = None
     page: service.Page | None = None
     newer_total: int | None = 0
-    """Number of attempts that are newer than those of the page."""
+    """Number of attempts that are newer than those on the page."""
     total_all_time: int | None = None
     """Number of attempts with these filters over all time; set only if the period has none."""
     has_no_attempts: bool = False
@@ -68,12 +69,14 @@ class Results:
     lag_s: float = 0
     """Lag in seconds of the replica from which the data was read; infinite if unknown."""
     newest_id: UUID | None = None
-    """ID after which the page polls for newer attempts; None if it does not poll."""
+    """ID of the newest attempt: the page polls for attempts after it. None if the page does not poll."""
 
 
 def get_results(database: Database, selection: Selection) -> Results:
     """Read the data of the results page: statistics, chart and list of the same snapshot."""
-    report, page = _search_page(database, selection) if _is_scan(selection) else _report_and_page(database, selection)
+    report, page = (
+        _search_page(database, selection) if _is_scan(selection) else _read_report_and_page(database, selection)
+    )
     attempt_filter = report.attempt_filter if report else selection.filter
     if page is not None:
         page = replace(page, attempts=[mask_for_reader(attempt) for attempt in page.attempts])
@@ -89,14 +92,14 @@ def get_results(database: Database, selection: Selection) -> Results:
         )
     return replace(
         results,
-        newer_total=_count_before_page(database, attempt_filter, page),
+        newer_total=_count_newer_than_page(database, attempt_filter, page),
         previous=_count_previous(database, selection, report),
         chart=build_chart(report, selection),
         anomaly_note=_find_anomaly_note(database, report),
     )
 
 
-def find_last_request(database: Database) -> datetime | None:
+def find_last_request_time(database: Database) -> datetime | None:
     """Return the time at which the last recorded attempt was received, or None."""
     page = try_query(service.get_page, database, AttemptFilter(), 1)
     return page.attempts[0].received_at if page and page.attempts else None
@@ -106,7 +109,7 @@ def _is_scan(selection: Selection) -> bool:
     return selection.filter.is_scan and selection.after is None
 
 
-def _report_and_page(database: Database, selection: Selection) -> tuple[Report | None, service.Page | None]:
+def _read_report_and_page(database: Database, selection: Selection) -> tuple[Report | None, service.Page | None]:
     """Build the report of the selected attempts, then read a page of them."""
     report = try_query(service.build_report, database, selection.filter, selection.zone, selection.now)
     attempt_filter = report.attempt_filter if report else selection.filter
@@ -165,16 +168,16 @@ def _read_facets(database: Database, report: Report) -> Facets | None:
 
 
 def _count_previous(database: Database, selection: Selection, report: Report) -> int | None:
-    """Count the attempts of the previous period; return None if recording began later."""
-    if selection.previous is None:
+    """Count the attempts of the previous period; None if recording began after its start."""
+    if selection.previous_period is None:
         return None
-    since, until = selection.previous
+    since, until = selection.previous_period
     older = service.get_page(database, AttemptFilter(until=since), 1)
     previous = replace(report.attempt_filter, since=since, until=until)
     return try_query(service.count_attempts, database, previous) if older.attempts else None
 
 
-def _count_before_page(database: Database, attempt_filter: AttemptFilter, page: service.Page | None) -> int | None:
+def _count_newer_than_page(database: Database, attempt_filter: AttemptFilter, page: service.Page | None) -> int | None:
     """Count the attempts that are newer than those of a page."""
     if page is None or not page.attempts or not page.has_newer:
         return 0
@@ -209,22 +212,22 @@ class Details:
     newer: AttemptRow | None
     older: AttemptRow | None
     selection: Selection
-    """The selected attempts of which `newer` and `older` are the neighbours of the attempt."""
+    """The selection in which `newer` and `older` are next to the attempt."""
     earlier: AttemptRow | None
     """The previous attempt of the same person."""
     later: AttemptRow | None
     """The next attempt of the same person, preferably the one that created the user."""
     is_complete: bool
-    """Whether `earlier` and `later` were searched to the end: if not, None means that none was found in time."""
-    same_login: int = 0
+    """Whether the searches for `earlier` and `later` were complete. If not, None means: not found in time."""
+    same_login_count: int = 0
     """Number of earlier attempts with the same login, counted up to MAX_SAME_LOGIN."""
     same_login_query: str = ""
-    """Query string that selects these attempts; "" if the reader must not see the login."""
+    """Query string that selects those earlier attempts; "" if the reader must not see the login."""
 
     @property
     def has_more_same_login(self) -> bool:
-        """Whether `same_login` has reached its maximum."""
-        return self.same_login == MAX_SAME_LOGIN
+        """Whether `same_login_count` has reached its maximum."""
+        return self.same_login_count == MAX_SAME_LOGIN
 
 
 def find_details(database: ReadDatabase, attempt_id: UUID, selection: Selection) -> Details | None:
@@ -253,7 +256,7 @@ def find_details(database: ReadDatabase, attempt_id: UUID, selection: Selection)
     until = attempt.received_at.astimezone(selection.zone).replace(tzinfo=None)
     return replace(
         details,
-        same_login=try_query(service.count_up_to, database, same, MAX_SAME_LOGIN) or 0,
+        same_login_count=try_query(service.count_up_to, database, same, MAX_SAME_LOGIN) or 0,
         same_login_query="?" + urlencode({"to": until.isoformat(), "q": same.text})
         if visible.username == attempt.username
         else "",
@@ -270,7 +273,7 @@ def _is_within(attempt: AttemptRow, attempt_filter: AttemptFilter) -> bool:
 def try_query(
     query: Callable[Concatenate[Database, P], T], database: Database, *args: P.args, **kwargs: P.kwargs
 ) -> T | None:
-    """Return the result of a query, or None if it exceeds the statement timeout."""
+    """Return the result of a query, or None if the query exceeds its time limit."""
     try:
         return query(database, *args, **kwargs)
     except (SearchTooBroadError, QueryTimeoutError):

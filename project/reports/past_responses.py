@@ -14,7 +14,7 @@ from project.http.languages import LANGUAGES
 HIDDEN_PASSWORD = "••••••"  # noqa: S105 - not a password
 
 
-def in_form_order(sent: Mapping[str, str]) -> dict[str, str]:
+def sort_fields(sent: Mapping[str, str]) -> dict[str, str]:
     """Sort request fields in the order of FIELDS, because jsonb does not preserve their order."""
     return {name: sent[name] for name in (*FIELDS, *sent) if name in sent}
 
@@ -27,7 +27,7 @@ def media_type(attempt: AttemptRow) -> str:
 def rebuild_body(attempt: AttemptDetail) -> dict[str, Any] | None:
     """Return the body of the response to an attempt, or None if there was no response.
 
-    It is in the language of the response. Parts that are not stored are missing, hidden or replaced by "…".
+    The body is in the language of that response. Parts that are not stored are missing, hidden or replaced by "…".
     """
     if attempt.answered is None:
         return None
@@ -47,7 +47,7 @@ def _problem(attempt: AttemptDetail) -> dict[str, Any]:
 
 
 def _unplanned_code(attempt: AttemptRow) -> str:
-    """Return the code of a response whose status is not the recorded one: 503 or 500."""
+    """Return the code of a response with another status than the attempt: 503 or 500."""
     return "outcome_unknown" if attempt.answered == 503 else "internal_error"
 
 

@@ -41,7 +41,7 @@ def results() -> ResponseReturnValue:
     database = get_runtime().read_database
     found = page_data.get_results(database, selection)
     found = replace(found, lag_s=database.lag_s)
-    last_request = page_data.find_last_request(database)
+    last_request = page_data.find_last_request_time(database)
     return _render_results(selection, found, last_request, download=sessions.pop_download())
 
 
@@ -63,9 +63,9 @@ def _render_results(
 ) -> str:
     state, is_failed = service_state.current_state(), "problem" in values
     if is_failed:
-        sentence = service_state.sentence_without_statistics(state)
+        sentence = service_state.describe_without_statistics(state)
     else:
-        sentence = service_state.sentence_with_last_request(state, last_request)
+        sentence = service_state.describe_with_last_request(state, last_request)
     return render_template(
         "reports/results.html",
         selection=selection,
@@ -74,13 +74,13 @@ def _render_results(
         headings=headings,
         is_well=state.is_well and not is_failed,
         sentence=sentence,
-        as_of=None if is_failed else service_state.minute(selection.now),
+        as_of=None if is_failed else service_state.format_minute(selection.now),
         **values,
     )
 
 
 def _respond_newer(selection: Selection, newest_id: UUID) -> ResponseReturnValue:
-    """Respond to a poll: 204 if nothing is newer, 304 if unchanged, else HTML with a button."""
+    """Respond to a poll: 204 without newer attempts, 304 if unchanged, else HTML with a button."""
     newer = page_data.count_newer(get_runtime().read_database, selection, newest_id)
     if not newer.count:
         return "", 204

@@ -250,7 +250,7 @@ def test_calendar_periods_end_at_midnight(app: Flask, period: str, since: str, u
     ],
 )
 def test_a_period_is_compared_with_the_same_hours_before(app: Flask, period: str, since: str, until: str) -> None:
-    previous = select(app, f"period={period}").previous
+    previous = select(app, f"period={period}").previous_period
 
     assert previous is not None
     assert [f"{edge:%m-%d %H:%M}" for edge in previous] == [since, until]
