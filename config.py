@@ -1,4 +1,4 @@
-"""Settings from environment variables. If some are invalid, a single error lists all of them."""
+"""Settings from environment variables. One error lists all invalid settings."""
 
 import ipaddress
 import os
@@ -36,7 +36,7 @@ class ConfigError(Exception):
 
 
 def setting(default: Any, parse: Callable[[str], Any], description: str, *, shown: str | None = None) -> Any:
-    """Define a setting. The documentation shows `shown` instead of `default` if it is given."""
+    """Define a setting. `shown`, if given, replaces `default` in the documentation."""
     if shown is None:
         shown = str(default or "")
     return field(default=default, metadata={"parse": parse, "description": description, "shown": shown})
@@ -46,21 +46,24 @@ OWN_PARAMETERS = frozenset({
     "client_encoding", "connect_timeout", "keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval",
     "tcp_user_timeout",
 })  # fmt: skip
-"""Parameters of libpq that the service sets. In a URL they are refused, because the service would ignore them."""
+"""Parameters of libpq that the service sets. A URL must not contain them, because the service would ignore them."""
 PRIMARY, STANDBY = {"read-write", "primary"}, {"standby", "prefer-standby"}
-"""Accepted values of target_session_attrs in the URL of the primary and of replicas. The service sets it anyway."""
+"""Accepted values of target_session_attrs in the URL of the primary and of replicas. The service sets it itself."""
 
 
 def _database_url(value: str) -> str:
-    return _url_of(value, PRIMARY)
+    return _sqlalchemy_url(value, PRIMARY)
 
 
 def _replica_url(value: str) -> str:
-    return _url_of(value, STANDBY)
+    return _sqlalchemy_url(value, STANDBY)
 
 
-def _url_of(value: str, session_attributes: set[str]) -> str:
-    """Validate a database URL; return it with the driver psycopg2, and with several hosts as parameters."""
+def _sqlalchemy_url(value: str, session_attributes: set[str]) -> str:
+    """Validate a database URL; return it for SQLAlchemy.
+
+    The driver is psycopg2, and several hosts become query parameters.
+    """
     scheme, separator, rest = value.partition("://")
     if scheme not in {"postgres", "postgresql", "postgresql+psycopg2"} or not separator or not rest:
         raise ValueError("must be a PostgreSQL URL: postgresql://user:password@host:5432/database")
@@ -97,37 +100,37 @@ def _host_options(hosts: str) -> str:
 
 
 def _cores() -> int:
-    """Return the number of CPU cores that this process may use, within the limit of its container."""
+    """Return the number of CPU cores that this process may use, within its container's limit."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cpu_quota()
     return cores if quota is None else max(1, min(cores, ceil(quota)))
 
 
 def cpu_quota(cgroups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> float | None:
-    """Return the number of cores that the cgroups of this process allow, or None (cgroups(7), versions 1 and 2).
+    """Return the number of cores that the cgroups of this process allow; None without a limit.
 
-    The limits of parent cgroups apply, too. In a container, the path may be a path of the host that does not exist
-    there; then the container's cgroup is the root.
+    See cgroups(7), versions 1 and 2. The limits of parent cgroups apply, too. In a container, the path may be a path of
+    the host that does not exist there; then the container's cgroup is the root.
     """
     quotas = []
-    for line in _text_of(membership).splitlines():
+    for line in _read_text(membership).splitlines():
         _, controllers, path = line.split(":", 2)
         if not controllers or "cpu" in controllers.split(","):
             root = cgroups / "cpu" if controllers else cgroups
             own = root / path.lstrip("/")
-            quotas += [_quota_of(group) for group in (own, *own.parents) if group.is_relative_to(root)]
+            quotas += [_read_quota(group) for group in (own, *own.parents) if group.is_relative_to(root)]
     return min((quota for quota in quotas if quota), default=None)
 
 
-def _quota_of(group: Path) -> float | None:
-    """Return the number of cores that a cgroup allows, or None if it has no limit (`max` or -1)."""
-    text = _text_of(group / "cpu.max")
-    text = text or f"{_text_of(group / 'cpu.cfs_quota_us')} {_text_of(group / 'cpu.cfs_period_us')}"
+def _read_quota(group: Path) -> float | None:
+    """Return the number of cores that a cgroup allows; None without a limit (`max` or -1)."""
+    text = _read_text(group / "cpu.max")
+    text = text or f"{_read_text(group / 'cpu.cfs_quota_us')} {_read_text(group / 'cpu.cfs_period_us')}"
     numbers = [int(part) for part in text.split() if part.isdigit()]
     return numbers[0] / numbers[1] if len(numbers) == 2 else None
 
 
-def _text_of(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_text()
     except OSError:
@@ -375,7 +378,7 @@ class Config:
         problems = []
         for name, metadata in settings().items():
             try:
-                text = _value_of(environment, name.upper())
+                text = _read_value(environment, name.upper())
                 if text:
                     values[name] = metadata["parse"](text)
             except ValueError as error:
@@ -385,7 +388,7 @@ class Config:
         return cls(**values).with_secrets()
 
     def with_secrets(self) -> "Config":
-        """Return these settings with missing secrets read from DATA_DIR, or generated and stored there."""
+        """Return a copy with missing secrets read from DATA_DIR, or generated and stored there."""
         return replace(
             self,
             secret_key=self.secret_key or _stored_secret(self.data_dir / "secret_key"),
@@ -401,11 +404,11 @@ class Config:
 
 @cache
 def settings() -> dict[str, Mapping[str, Any]]:
-    """Return the parser, description and documented default of each setting by its name."""
+    """Return the metadata of each setting by name: parser, description, documented default."""
     return {entry.name: entry.metadata for entry in fields(Config)}
 
 
-def _value_of(environment: Mapping[str, str], name: str) -> str:
+def _read_value(environment: Mapping[str, str], name: str) -> str:
     """Return the text of a setting, or "". Raises ValueError if its file cannot be read."""
     text, path = (environment.get(key, "").strip() for key in (name, f"{name}_FILE"))
     if text or not path:
@@ -417,7 +420,7 @@ def _value_of(environment: Mapping[str, str], name: str) -> str:
 
 
 def _stored_secret(path: Path) -> str:
-    """Return the secret in a file; if the file is missing, create it, readable by its owner only."""
+    """Return the secret in a file; create a missing file, which only its owner can read."""
     try:
         if not path.exists():  # first: even mkdir() of an existing directory waits for a frozen disk
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -428,7 +431,7 @@ def _stored_secret(path: Path) -> str:
 
 
 def _create_secret(path: Path) -> None:
-    """Create a file with a new secret atomically, so that concurrent starts read the same secret."""
+    """Create a file with a new secret atomically: concurrent starts read the same secret."""
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(secrets.token_hex(32))

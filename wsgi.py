@@ -54,7 +54,7 @@ def main() -> None:
         greeting=lambda address: announce(app, address, reports.first_problem),
         prepare=prepare,
         start=runtime.start,
-        stopping=runtime.upkeep.begin_stop,
+        begin_stop=runtime.upkeep.begin_stop,
         stop=runtime.stop,
         describe_refusal=partial(problems.describe_refusal, app),
         body_limits=dict.fromkeys(bulk.PATHS, bulk.HARD_BODY_LIMIT) | {imports.UPLOAD_PATH: imports.HARD_BODY_LIMIT},

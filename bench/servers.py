@@ -18,7 +18,7 @@ import psutil
 from bench.load import HOST
 from bench.references.postgres import connect
 from config import settings as describe_settings
-from project.embedded import ensure
+from project.embedded import ensure_running
 from project.embedded.locks import stop_using
 
 ROOT = Path(__file__).parents[1]
@@ -48,7 +48,7 @@ class Databases:
         (ROOT / "instance").mkdir(mode=0o700, exist_ok=True)  # the disk of the service's own databases
         self.home = Path(tempfile.mkdtemp(prefix="bench-", dir=ROOT / "instance"))
         self._root = self.home / "postgres"
-        self._server = ensure(self._root).rpartition("/")[0]
+        self._server = ensure_running(self._root).rpartition("/")[0]
         self._admin = connect(f"{self._server}/postgres")
         with self._admin.cursor() as cursor:
             cursor.execute("select pg_backend_pid(), current_setting('server_version')")

@@ -15,7 +15,7 @@ from project.contract.error_codes import PROBLEMS
 from project.contract.schemas import user_add_schema
 from project.domain.attempts import NewAttempt, new_id
 from project.domain.errors import FieldError, ValidationFailedError
-from project.domain.passwords import hash_key
+from project.domain.passwords import hash_idempotency_key
 from project.domain.records import DIRECT, RECOVERED, SPOOL, AttemptRecord
 from project.queries.registration import insert_attempts
 from project.runtime import get_runtime
@@ -150,7 +150,7 @@ class _Sample:
             client_request_id=self._random.choice(
                 (None, None, None, f"order-{self._random.randrange(10_000, 99_999)}")
             ),
-            key_hash=hash_key(str(number)) if body is not None else None,
+            key_hash=hash_idempotency_key(str(number)) if body is not None else None,
         )
         attempt.store_body(body or {}, "RU")
         return attempt

@@ -32,10 +32,10 @@ from docs import sample  # noqa: E402
 from project import create_app  # noqa: E402
 from project.contract.schemas import user_add_schema  # noqa: E402
 from project.domain.errors import DatabaseUnavailableError, OverloadedError, SearchTooBroadError  # noqa: E402
-from project.domain.passwords import new_key  # noqa: E402
+from project.domain.passwords import new_idempotency_key  # noqa: E402
 from project.domain.registration import Credentials, Role  # noqa: E402
 from project.domain.users import UserFilter  # noqa: E402
-from project.embedded import ensure  # noqa: E402
+from project.embedded import ensure_running  # noqa: E402
 from project.runtime import get_runtime  # noqa: E402
 from project.services import registration  # noqa: E402
 from project.services.api_keys import issue_key  # noqa: E402
@@ -140,7 +140,7 @@ def main() -> None:
 @contextmanager
 def served() -> Iterator[tuple[Flask, str]]:
     """Serve the application on a new database; yield it and its address."""
-    server_url = ensure(ROOT / ".postgres-for-tests" / "embedded")
+    server_url = ensure_running(ROOT / ".postgres-for-tests" / "embedded")
     name = f"screenshots_{os.getpid()}"
     execute(server_url, f"create database {name}")
     with tempfile.TemporaryDirectory() as data_dir, fixed_clock():
@@ -205,7 +205,9 @@ def create_reader(app: Flask) -> Credentials:
     body = {"name": "Иван Петров", "username": "petrov.ivan", "phone": "+7 999 123-45-67"}
     new_user = user_add_schema("RU").load(body)
     with app.app_context():
-        return registration.register(get_runtime().database, get_runtime().passwords, attempt, new_key(), new_user)
+        return registration.register(
+            get_runtime().database, get_runtime().passwords, attempt, new_idempotency_key(), new_user
+        )
 
 
 @contextmanager
@@ -270,7 +272,11 @@ def admin_pages(app: Flask, browser: Browser, address: str, reader: Credentials,
         grant_role(get_runtime().database, reader.user.id, Role.ADMINISTRATOR, None)
         for attempt, body in sample.users(12):
             registration.register(
-                get_runtime().database, get_runtime().passwords, attempt, new_key(), user_add_schema("RU").load(body)
+                get_runtime().database,
+                get_runtime().passwords,
+                attempt,
+                new_idempotency_key(),
+                user_add_schema("RU").load(body),
             )
         issue_key(get_runtime().database, "Витрина магазина", reader.user.id)
         users = find_users(get_runtime().database, UserFilter(role=Role.USER), "RU", 3, None)[0]

@@ -48,7 +48,7 @@ peer while the service waits, tcp_user_timeout while it sends: a network partiti
 REPLICA_ARGS = CONNECT_ARGS | {"target_session_attrs": "standby"}
 EMBEDDED_HOST = "embedded.invalid"
 EMBEDDED_URL = f"postgresql+psycopg2://{EMBEDDED_HOST}"
-"""URL that stands for the embedded server, whose port is known only after its start."""
+"""Placeholder for the URL of the embedded server: its port is known only after its start."""
 READ_SNAPSHOT_OPTIONS = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 """Execution options of engines that only read: all queries of a transaction see the same snapshot."""
 
@@ -56,7 +56,7 @@ READ_SNAPSHOT_OPTIONS = {"isolation_level": "REPEATABLE READ", "postgresql_reado
 class Service(Flask):
     """The Flask application: checks hosts before routing, and closes responses if a hook fails.
 
-    It supports neither coroutines as views nor routes for subdomains or WebSockets, because that support takes time in
+    Views cannot be coroutines, and there are no routes for subdomains or WebSockets: their support would take time in
     each request.
     """
 
@@ -168,7 +168,7 @@ def register_extensions(app: Flask, config: Config) -> None:
 
 
 def _use_embedded_postgres(engine: Engine, server: EmbeddedPostgres) -> None:
-    """Make an engine start the embedded server when it first connects; some commands never do."""
+    """Start the embedded server when the engine first connects, which some commands never do."""
 
     @event.listens_for(engine, "do_connect")
     def replace_placeholder(dialect: object, record: object, arguments: list[object], options: dict[str, Any]) -> None:

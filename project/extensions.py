@@ -10,10 +10,7 @@ from project.models import Base
 
 
 class Engines(SQLAlchemy):
-    """Flask-SQLAlchemy without the removal of its session after each request.
-
-    Nothing uses the session.
-    """
+    """Flask-SQLAlchemy that does not remove its session after each request: nothing uses it."""
 
     def _teardown_session(self, exc: BaseException | None) -> None:
         pass

@@ -20,7 +20,7 @@ Combine = Callable[[Iterator[float]], float]
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 3.6)
 """Upper bounds of the histogram buckets in seconds. The last one is the promised maximum of the response time."""
 FRESH_S = 30
-"""A process that has not updated its row for this many seconds counts as dead or stuck."""
+"""Seconds after its last update of a row at which a process counts as dead or stuck."""
 _ROW_CELLS = 2048
 """Number of 8-byte cells of a row. Unused ones take no memory: the kernel allocates pages on first use."""
 _HEARTBEAT_CELL, _STARTS_CELL = 0, 1
@@ -85,19 +85,19 @@ class Metrics:
         self._last_values: dict[Counter, float] = {}
         self._update_lock = threading.Lock()
 
-    def counter(
+    def register_counter(
         self, name: str, description: str, labels: Labels | None = None, read: ReadValue | None = None
     ) -> Counter:
-        """Register a counter. If `read` is given, update() adds the increase of its value."""
+        """Register a counter. With `read`, update() adds the increase of the value that it returns."""
         counter = Counter(self, self._register(name, "counter", description, labels, 1))
         if read:
             self._polled_counters.append((counter, read))
         return counter
 
-    def histogram(self, name: str, description: str, labels: Labels | None = None) -> Histogram:
+    def register_histogram(self, name: str, description: str, labels: Labels | None = None) -> Histogram:
         return Histogram(self, self._register(name, "histogram", description, labels, len(BUCKETS_S) + 2))
 
-    def gauge(
+    def register_gauge(
         self, name: str, description: str, read: ReadValue, labels: Labels | None = None, combine: Combine = sum
     ) -> None:
         """Register a gauge. `read` returns the value of this process and must not block."""
@@ -127,7 +127,7 @@ class Metrics:
 
     @property
     def expected_workers(self) -> int:
-        """Configured number of processes."""
+        """Configured number of worker processes."""
         return self._rows
 
     @property

@@ -1,4 +1,4 @@
-"""The runtime: the objects that use cases need, created once per application."""
+"""Creates the runtime of an application: the objects that use cases need."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ UPKEEP_STOP_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """The objects that use cases take as arguments, created for one application."""
+    """The objects that use cases take as arguments, created once per application."""
 
     config: Config
     database: Database
@@ -74,7 +74,7 @@ class Runtime:
         self.upkeep.ensure_running()
 
     def stop(self) -> None:
-        """Stop the upkeep, then run the `on_stop` callbacks in reverse order. Keep spooled records."""
+        """Stop the upkeep, then run the `on_stop` callbacks in reverse order. The spool stays."""
         self.upkeep.stop(UPKEEP_STOP_S)
         for callback in reversed(self.on_stop):
             callback()

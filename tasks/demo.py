@@ -21,7 +21,7 @@ from project.cli.startup import StartError, prepare_database
 from project.contract.schemas import user_add_schema
 from project.domain.attempts import NewAttempt
 from project.domain.errors import DatabaseUnavailableError
-from project.domain.passwords import new_key
+from project.domain.passwords import new_idempotency_key
 from project.domain.registration import Credentials
 from project.embedded import EmbeddedPostgresError
 from project.embedded.locks import locked, stop_using
@@ -76,8 +76,8 @@ def _fill(environment: Mapping[str, str]) -> Credentials:
     sample.fill(app, list(sample.records(now)))
     with app.app_context():
         for attempt, body in sample.users(USERS, now):
-            _register(attempt, new_key(), body)
-        key = new_key()
+            _register(attempt, new_idempotency_key(), body)
+        key = new_idempotency_key()
         administrator = _register(new_attempt("./run demo", key), key, ADMINISTRATOR, is_admin=True)
         get_runtime().stop()
     return administrator

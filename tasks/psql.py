@@ -33,11 +33,11 @@ def main() -> None:
     try:
         program = find_psql()
         config = Config.from_environment()
-        url = config.database_url or embedded.ensure(config.data_dir / "postgres")
+        url = config.database_url or embedded.ensure_running(config.data_dir / "postgres")
     except (ConfigError, embedded.EmbeddedPostgresError) as error:
         sys.exit(f"run: psql cannot start:\n{error}")
-    # psql does not replace this process: the embedded server stops with the last process that called ensure(). Ctrl-C
-    # is for psql, which cancels the query; a handler, unlike SIG_IGN, is not inherited.
+    # psql runs as a child, because the embedded server stops with the last process that called ensure_running(). Ctrl-C
+    # is for psql, which then cancels the query. Unlike SIG_IGN, a handler is not inherited by psql.
     signal.signal(signal.SIGINT, lambda *_: None)
     environment = psql_environment(os.environ, url)
     code = subprocess.run([program, *sys.argv[1:]], env=environment, check=False).returncode

@@ -20,7 +20,7 @@ from config import Config
 from project import create_app
 from project.database import Database
 from project.domain import passwords
-from project.embedded import ensure
+from project.embedded import ensure_running
 from project.runtime import Runtime, get_runtime
 from project.services.attempts import Delivery
 from tests.builders import IVAN, log_in, useradd
@@ -71,7 +71,7 @@ def postgres_url() -> Iterator[str]:
     """
     programs = os.environ.get("TEST_POSTGRES_BIN")
     home = ROOT / ".postgres-for-tests" / (programs.strip("/").replace("/", "-") if programs else "embedded")
-    server = ensure(home, bin_dir=Path(programs) if programs else None)
+    server = ensure_running(home, bin_dir=Path(programs) if programs else None)
     for statement in UNSAFE_SETTINGS:
         administer(server, statement)
     name = f"test_{os.getpid()}"

@@ -24,7 +24,7 @@ from project.database import Database, Member, PreparedStatement, Row, deadline
 from project.database.group_commit import GroupCommit
 from project.database.pending_writers import PendingWriters
 from project.domain.attempts import NewAttempt, new_id
-from project.domain.passwords import Passwords, Secret, hash_key, new_key
+from project.domain.passwords import Passwords, Secret, hash_idempotency_key, new_idempotency_key
 from project.services import registration
 
 ADDRESS = "/api/v1/useradd/"
@@ -66,7 +66,7 @@ def leanest(url: str, secret: str) -> Flask:
     @app.post(ADDRESS)
     def useradd() -> ResponseReturnValue:
         with connections.pending_writers:
-            body, key = request.get_json(), new_key()
+            body, key = request.get_json(), new_idempotency_key()
             new_user = schema.load(body)
             database = cast(Database, connections)
             credentials = registration.register(database, passwords, _attempt(body, key), key, new_user)
@@ -86,7 +86,7 @@ def _attempt(body: dict[str, Any], key: str) -> NewAttempt:
         client_address=request.remote_addr or "",
         user_agent=request.user_agent.string,
         client_request_id=None,
-        key_hash=hash_key(key),
+        key_hash=hash_idempotency_key(key),
     )
     attempt.store_body(body, "RU")
     return attempt

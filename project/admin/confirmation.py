@@ -9,7 +9,7 @@ from flask.typing import ResponseReturnValue
 from flask_babel import lazy_gettext as _
 from wtforms import Form, HiddenField, PasswordField
 
-from project.domain.passwords import new_key
+from project.domain.passwords import new_idempotency_key
 from project.http import reauthentication
 from project.http.translations import gettext
 
@@ -31,7 +31,7 @@ class ConfirmForm(Form):
     """A form that confirms a sensitive action. CSRFProtect checks its token before the view."""
 
     password = PasswordField(_("Your password"))
-    once = HiddenField(default=new_key)
+    once = HiddenField(default=new_idempotency_key)
     """Derivation key of the new password or API key: if the form is sent twice, both requests issue the same secret."""
 
 
@@ -90,4 +90,4 @@ def render_secret(title: str, secret: str, back_url: str, *, has_example: bool) 
 def derivation_key(form: ConfirmForm) -> str:
     """Return the derivation key in the field `once`, or a new one if it is missing or invalid."""
     key = form.once.data or ""
-    return key if re.fullmatch(r"[\w-]{16,64}", key, re.ASCII) else new_key()
+    return key if re.fullmatch(r"[\w-]{16,64}", key, re.ASCII) else new_idempotency_key()

@@ -12,7 +12,7 @@ from project.database import reserve_seconds
 from project.domain.attempts import CREATED, DRY_RUN, REPLAYED, NewAttempt
 from project.domain.errors import OverloadedError, RefusalError
 from project.domain.masking import mask, mask_user_agent
-from project.domain.passwords import hash_key, new_key
+from project.domain.passwords import hash_idempotency_key, new_idempotency_key
 from project.domain.registration import Credentials, NewUser
 from project.domain.strict_json import parse_object
 from project.domain.text import clean
@@ -119,7 +119,7 @@ def _read_request(request: Request, runtime: Runtime, state: RequestState) -> tu
     if not JSON_MEDIA_TYPE.fullmatch(request.mimetype):
         raise _media_type_error(request)
     state.idempotency_key = key = read_idempotency_key(request)
-    attempt.key_hash = hash_key(key)
+    attempt.key_hash = hash_idempotency_key(key)
     if state.arrival.waited_s > MAX_QUEUE_S:
         raise OverloadedError
     body = parse_object(request.get_data(cache=False), has_content_length="CONTENT_LENGTH" in request.environ)
@@ -149,7 +149,7 @@ def read_idempotency_key(request: Request) -> str:
     """Return the client's idempotency key, or a new key. Raises RefusalError if malformed."""
     header = request.environ.get("HTTP_IDEMPOTENCY_KEY")
     if header is None:
-        return new_key()
+        return new_idempotency_key()
     match = _IDEMPOTENCY_KEY.fullmatch(header.strip())
     if match is None:
         # Each response has another example, because some clients will send exactly this key

@@ -9,7 +9,7 @@ import click
 from project.contract.error_codes import message_text, refusal_text
 from project.domain.attempts import NewAttempt
 from project.domain.errors import ClocksDifferError, DatabaseUnavailableError, RefusalError, RuleError
-from project.domain.passwords import hash_key
+from project.domain.passwords import hash_idempotency_key
 from project.http.translations import gettext
 from project.runtime import get_runtime
 
@@ -58,5 +58,5 @@ def with_suffix(*allowed: str) -> Callable[[click.Context, click.Parameter, Path
 
 def new_attempt(command: str, key: str | None = None) -> NewAttempt:
     """Return a new attempt of a command, with the idempotency key `key`."""
-    key_hash = None if key is None else hash_key(key)
+    key_hash = None if key is None else hash_idempotency_key(key)
     return NewAttempt.without_request("CLI", get_runtime().config.default_language, command, key_hash=key_hash)

@@ -13,9 +13,9 @@ from project.contract.schemas import MAX_NAME_LENGTH
 from project.domain import emails, usernames
 from project.domain.audit import Action, NewEntry
 from project.domain.emails import normalize_email
-from project.domain.logins import check_username_contact
+from project.domain.logins import check_contact_as_username
 from project.domain.masking import mask_email, mask_valid_phone
-from project.domain.passwords import new_key
+from project.domain.passwords import new_idempotency_key
 from project.domain.phones import normalize_phone
 from project.domain.registration import NewUser, Role
 from project.domain.text import clean, normalize_name
@@ -60,9 +60,9 @@ def create_admin(username: str, name: str | None, email: str | None, phone: str 
     """Create an administrator and print the password once."""
     if not (email or phone):
         email = click.prompt(gettext("E-mail"), value_proc=lambda value: validate(normalize_email, value))
-    validate(lambda login: check_username_contact(login, phone, email, get_runtime().config.phone_region), username)
+    validate(lambda login: check_contact_as_username(login, phone, email, get_runtime().config.phone_region), username)
     new_user = NewUser(name=name or username, username=username, phone=phone, email=email, birth_date=None)
-    key, runtime = new_key(), get_runtime()
+    key, runtime = new_idempotency_key(), get_runtime()
     attempt = new_attempt("flask users create-admin", key)
     body = {field: value for field, value in asdict(new_user).items() if value}
     attempt.store_body(body, runtime.config.phone_region)

@@ -12,7 +12,7 @@ from project.domain.dates import parse_birth_date
 from project.domain.emails import normalize_email
 from project.domain.errors import FIELDS, NO_PARAMS, FieldError, RuleError, ValidationFailedError
 from project.domain.json_elements import find_wrapped_list
-from project.domain.logins import check_username_contact
+from project.domain.logins import check_contact_as_username
 from project.domain.names import find_similar_field, is_name_part
 from project.domain.phones import MAX_PHONE_LENGTH, normalize_phone
 from project.domain.registration import NewUser
@@ -134,7 +134,7 @@ class UserAddSchema(Schema):
         There is no second error if the user's own phone number or e-mail address is invalid.
         """
         try:
-            check_username_contact(values["username"], values["phone"], values["email"], self._phone_region)
+            check_contact_as_username(values["username"], values["phone"], values["email"], self._phone_region)
         except RuleError as error:
             if error.params["field"] not in errors:
                 errors["username"] = error

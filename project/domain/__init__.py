@@ -1,1 +1,1 @@
-"""Rules and value types: plain Python without framework, database or clock."""
+"""Rules and value types, which use neither Flask nor the database."""

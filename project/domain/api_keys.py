@@ -10,16 +10,16 @@ from project.domain.passwords import ALPHABET, SYMBOL_COUNT, Passwords
 from project.domain.text import normalize_name
 
 PREFIX = "useradd_"
-"""Beginning of every key, by which people and secret scanners recognize it."""
+"""First characters of every API key, which people and secret scanners recognize."""
 MAX_NAME_LENGTH = 100
 SHOWN_PREFIX_LENGTH = len(PREFIX) + 3
-"""Number of leading characters of a key that are stored and shown. The others keep 115 bits of randomness; an unsalted
-hash needs 112 (NIST SP 800-63B, 5.1.2.2)."""
+"""Number of leading characters of a key that are stored and shown. The other characters have 115 bits of
+randomness; an unsalted hash needs 112 (NIST SP 800-63B, 5.1.2.2)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """A stored key, without its secret."""
+    """The stored data of an API key, without the key itself."""
 
     id: UUID
     name: str
@@ -33,14 +33,14 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuedKey:
-    """A new key. Its secret exists only here and in the response."""
+    """A new API key in full. Only a hash of the key is stored."""
 
     name: str
     key: str = field(repr=False)
 
 
 def generate_api_key() -> str:
-    """Return a new key with 130 bits of randomness."""
+    """Return a new API key with 130 bits of randomness."""
     return PREFIX + "".join(secrets.choice(ALPHABET) for _ in range(SYMBOL_COUNT))
 
 
@@ -55,5 +55,5 @@ def normalize_key_name(name: str) -> str:
 
 
 def hash_api_key(key: str) -> bytes:
-    """Return the SHA-256 of a key: random keys need no slow hash (NIST SP 800-63B, 5.1.2.2)."""
+    """Return the SHA-256 of an API key. Random keys need no slow hash (SP 800-63B, 5.1.2.2)."""
     return hashlib.sha256(key.encode()).digest()

@@ -1,4 +1,4 @@
-"""Attempts: one for each request to /useradd, whatever its outcome."""
+"""Value types of attempts. Every request to /useradd is an attempt, whatever its outcome."""
 
 import secrets
 import time
@@ -17,6 +17,7 @@ from project.domain.text import clean
 CREATED = "created"
 DRY_RUN = "dry_run"
 REPLAYED = "replayed"
+"""Codes of attempts that were not refused."""
 HIDDEN = "•••"
 """Placeholder for a value that is not stored or not shown."""
 KEY_LIFETIME = timedelta(hours=24)
@@ -42,7 +43,7 @@ class Outcome(StrEnum):
 
 
 def new_id(received_at: datetime) -> UUID:
-    """Return a UUIDv7 (RFC 9562, 5.7), which sorts by time to the microsecond.
+    """Return a new UUIDv7 (RFC 9562, 5.7) for this time. IDs sort by time, to the microsecond.
 
     The twelve bits after the milliseconds contain the fraction of the millisecond (6.2, method 3).
     """
@@ -50,7 +51,7 @@ def new_id(received_at: datetime) -> UUID:
 
 
 def first_id(moment: datetime) -> UUID:
-    """Return the lowest ID of attempts received at or after `moment`."""
+    """Return the lowest ID that an attempt received at or after `moment` can have."""
     return _uuid7(moment, 0)
 
 
@@ -84,11 +85,11 @@ class NewAttempt:
     key_hash: bytes | None = None
     """SHA-256 of the idempotency key. The key itself is never stored."""
     sent: Mapping[str, str] = field(default_factory=dict)
-    """Fields of the body as store_body() keeps them."""
+    """The fields of the body, partly masked. Set by store_body()."""
 
     @classmethod
     def without_request(cls, method: str, language: str, program: str, **values: Any) -> Self:
-        """Return an attempt that begins now, of a command or an import instead of a request.
+        """Return an attempt of a command or an import, which has no HTTP request and starts now.
 
         `program` is recorded as the User-Agent header; `values` set other fields.
         """
@@ -105,10 +106,10 @@ class NewAttempt:
         )
 
     def store_body(self, body: Mapping[str, Any], region: str) -> None:
-        """Store at most MAX_STORED_FIELDS fields, with masked contacts and hidden unknown values.
+        """Set `sent` to at most MAX_STORED_FIELDS fields of the body.
 
-        `region` is the country of phone numbers without a country code. Login, name and birth date are not masked,
-        because auditors may see them.
+        Phone and e-mail are masked, and values of unknown fields are replaced by HIDDEN. Login, name and birth date are
+        stored in full, because auditors may see them. `region` is the country of phone numbers without a country code.
         """
         self.sent = {
             name if name in FIELDS else clean(name, 40): _stored(name, value, region)
@@ -157,23 +158,23 @@ class AttemptRow:
 
     @property
     def is_unconfirmed(self) -> bool:
-        """Whether the attempt created a user, but the client does not know."""
+        """Whether the attempt created a user but the client did not receive the status 201."""
         return self.status == 201 and self.answered != 201
 
     @property
     def response_code(self) -> str:
-        """The code of the problem document. It differs from `code` if fields are invalid or taken."""
+        """The code in the response, which differs from `code` if fields are invalid or taken."""
         if self.errors:
             return "conflict" if self.status == 409 else "validation_failed"
         return self.code
 
     @property
     def contacts(self) -> tuple[str, ...]:
-        """The masked phone and e-mail, as far as they were sent."""
+        """The masked phone number and e-mail address, without those that the client did not send."""
         return tuple(filter(None, (self.phone_masked, self.email_masked)))
 
     def masked(self) -> Self:
-        """Return the attempt as ordinary users see it: with masked login, name and errors."""
+        """Return a copy for readers with the role `user`: login, name and errors are masked."""
         return replace(
             self,
             username=self.username and mask(self.username),
@@ -184,7 +185,7 @@ class AttemptRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptDetail(AttemptRow):
-    """A recorded attempt with all columns, for its own page."""
+    """A recorded attempt with all columns, which its page shows."""
 
     recorded_at: datetime
     sent: Mapping[str, str]
@@ -196,11 +197,11 @@ class AttemptDetail(AttemptRow):
 
     @property
     def replayable_until(self) -> datetime | None:
-        """The time until which a retry returns the credentials; None without an idempotency key."""
+        """The time until which the idempotency key is valid; None without a key."""
         return self.received_at + KEY_LIFETIME if self.key_hash else None
 
     def masked(self) -> Self:
-        """Return the attempt as ordinary users see it: masked, without birth date and client."""
+        """Return a copy for readers with the role `user`: masked, without birth date and client."""
         sent = mask_fields(self.sent)
         if "name" in sent:
             sent["name"] = mask_name(self.sent["name"])
@@ -210,7 +211,7 @@ class AttemptDetail(AttemptRow):
 
 
 def mask_errors(errors: tuple[FieldError, ...]) -> tuple[FieldError, ...]:
-    """Mask the names of unknown fields in errors, because they may contain contact data."""
+    """Mask the names of unknown fields in errors. Clients may send contact data as such names."""
     return tuple(error if error.field in FIELDS else replace(error, field=mask(error.field)) for error in errors)
 
 

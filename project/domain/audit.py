@@ -55,7 +55,7 @@ class NewEntry:
         target: str | None = None,
         details: Mapping[str, str | int] | None = None,
     ) -> "NewEntry":
-        """Return an entry about an action of the user `by`, or of the command line if it is None."""
+        """Return an entry about an action of the user `by`, or of the command line if `by` is None."""
         kind = ActorKind.COMMAND if by is None else ActorKind.USER
         return cls(
             action=action, actor_kind=kind, actor_id=by, target_id=target_id, target=target, details=details or {}

@@ -7,7 +7,7 @@ import re
 from datetime import date
 
 from project.domain.errors import RuleError
-from project.domain.text import trim, without_formats
+from project.domain.text import remove_format_characters, trim
 
 EARLIEST = date(1900, 1, 1)
 _MIDNIGHT = r"(?:[T ]0?0:00(?::00(?:[.,]0{1,9})?)?Z?)?"
@@ -18,7 +18,7 @@ _DOTTED_FORM = re.compile(r"(?P<day>[0-9]{1,2})\.(?P<month>[0-9]{1,2})\.(?P<year
 _OTHER_FORMS = {
     "slashes": re.compile(r"\d{1,4}/\d{1,2}/\d{1,4}.*"),
     "short_year": re.compile(r"\d{1,2}[.-]\d{1,2}[.-]\d{2}"),
-    # Linear: `.*\d.*` would be tried from every digit before a line break.
+    # `.*\d.*` would take quadratic time, because it is tried from every digit before a line break.
     "time": re.compile(r"(?:\d{4}-\d{2}-\d{2}|\d{1,2}\.\d{1,2}\.\d{4})[T ]\D*\d(?s:.*)"),
 }
 """Variant of the error `invalid_date` -> pattern of the refused format that its message explains."""
@@ -28,7 +28,7 @@ def parse_birth_date(text: str, today: date) -> date:
     """Parse YYYY-MM-DD (ISO 8601) or DD.MM.YYYY. Raises RuleError outside 1900-01-01..`today`."""
     typed = trim(text)
     if not typed.isascii():
-        typed = without_formats(typed)  # browsers put direction marks around the parts of a date
+        typed = remove_format_characters(typed)  # browsers put direction marks around the parts of a date
     match = _ISO_FORM.fullmatch(typed) or _DOTTED_FORM.fullmatch(typed)
     if match is None:
         variant = next((name for name, form in _OTHER_FORMS.items() if form.fullmatch(typed)), "")

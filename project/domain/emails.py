@@ -28,7 +28,7 @@ _RESERVED = frozenset({"alt", "arpa", "example", "invalid", "localhost", "onion"
 """Top-level domains that never receive mail (RFC 6761, 7686, 9476). Private ones, such as `.local`, are accepted."""
 _PRIVATE = "home.arpa"
 """The domain of home networks (RFC 8375), accepted although `arpa` is reserved."""
-SPECIAL_USE_DOMAIN_NAMES.clear()  # the list of email-validator, which refuses some private domains and not others
+SPECIAL_USE_DOMAIN_NAMES.clear()  # email-validator would refuse some private domains and accept others
 
 _SCRIPTS = tuple(
     map(re.compile, ("[A-Za-zÀ-ÖØ-öø-\u024f\u1e00-\u1eff]", "[\u0400-\u052f]", "[\u0370-\u03ff\u1f00-\u1fff]"))
@@ -58,7 +58,7 @@ def normalize_email(text: str) -> str:
 
 
 def fold_email(email: str) -> str:
-    """Case-fold a normalized address. No two users may have the same result.
+    """Case-fold a normalized address; return the form that must be unique among users.
 
     The local part is folded like a username. The domain is unchanged: `straße.de` and `strasse.de` are two domains.
     """
@@ -99,7 +99,7 @@ def _validate(address: str) -> str:
 
 
 def _find_wrong_part(local: str, domain: str) -> str:
-    """Return the variant of an invalid address: `special_domain`, `local` or `domain`."""
+    """Return the variant of `invalid_email`: `special_domain`, `local` or `domain`."""
     if domain.lower() in _RESERVED:
         return "special_domain"
     try:
@@ -123,7 +123,7 @@ def _check_scripts(local: str, domain: str) -> None:
 
 
 def _check_folded(local: str, domain: str) -> None:
-    """Raise RuleError for look-alikes of punctuation, and if the folded address is invalid."""
+    """Raise RuleError for look-alikes of punctuation, or if the folded address is invalid."""
     for position, character in enumerate(local, start=1):
         folded = unicodedata.normalize("NFKC", character)
         is_punctuation = not character.isascii() and any(part.isascii() and not part.isalnum() for part in folded)

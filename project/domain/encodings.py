@@ -1,4 +1,4 @@
-"""Guesses the encoding of text that is not UTF-8, and returns None in doubt."""
+"""Guesses the encoding of text that is not UTF-8."""
 
 import codecs
 import json
@@ -27,9 +27,9 @@ _PLAUSIBLE_WORD = re.compile("[А-ЯЁЀ-Џ\u0490]*[а-яёѐ-џ\u0491]*|[a-zA-Z
 
 
 def guess_encoding(text: bytes) -> str | None:
-    """Return the name of the encoding, or None if it is unclear.
+    """Return the name of the encoding of a text, or None if it is unclear.
 
-    Call this for a text that cannot be decoded as UTF-8 or that contains NUL characters.
+    The text must be invalid UTF-8 or contain NUL characters.
     """
     if b"\0" in text or text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return _guess_utf16_or_utf32(text)

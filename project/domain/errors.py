@@ -17,7 +17,7 @@ NO_PARAMS: Params = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """An invalid field. `variant` selects a message of `code`, `params` fill its placeholders."""
+    """An invalid field. `variant` selects a message for `code`; `params` fill in the message."""
 
     field: str
     code: str
@@ -25,7 +25,7 @@ class FieldError:
     params: Params = dataclasses.field(default_factory=lambda: NO_PARAMS)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the error as a JSON object, the form in which it is stored."""
+        """Return the error as a JSON object for the database and the spool."""
         return {"field": self.field, "code": self.code, "variant": self.variant, "params": dict(self.params)}
 
     @classmethod
@@ -42,7 +42,7 @@ class ClocksDifferError(Exception):
 
 
 class RuleError(ValueError):
-    """A value breaks the rule of a field. Callers, who know the field, create a FieldError."""
+    """A value breaks a rule. The caller, which knows the field, creates a FieldError from it."""
 
     def __init__(self, code: str, variant: str = "", **params: str | int) -> None:
         super().__init__(code)

@@ -6,11 +6,14 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 EARLIEST, LATEST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
-"""Substitutes for a missing start or end of a period. In every grain, a period starts at each of them."""
+"""Substitutes for a missing start or end of a period. Both are period starts in every grain."""
 
 
 class Grain(StrEnum):
-    """A period length, the longest first. UTC offsets in use are multiples of the shortest."""
+    """The length of an aggregated period; the longest comes first.
+
+    All UTC offsets in use are multiples of the shortest, so that a day of any time zone consists of whole periods.
+    """
 
     MONTH = "month"
     DAY = "day"
@@ -46,7 +49,7 @@ _MAX_LENGTH = {
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The time [since, until): whole periods of a grain, or a part of one if `grain` is None."""
+    """The time [since, until): whole periods of `grain`, or part of a period if that is None."""
 
     grain: Grain | None
     since: datetime

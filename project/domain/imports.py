@@ -34,7 +34,7 @@ class RowOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportRun:
-    """An import without its rows, and the number of its rows by outcome."""
+    """An import, with numbers of rows by outcome instead of the rows themselves."""
 
     id: UUID
     created_at: datetime
@@ -90,12 +90,12 @@ class CreatedRow:
 
 
 def refusal_to_json(refusal: RefusalError) -> dict[str, Any]:
-    """Return a refusal as a JSON object, the form in which it is stored."""
+    """Return a refusal as a JSON object for the database."""
     errors = [error.as_json() for error in refusal.errors]
     return {"code": refusal.code, "variant": refusal.variant, "params": dict(refusal.params), "errors": errors}
 
 
 def refusal_from_json(stored: Mapping[str, Any]) -> RefusalError:
-    """Parse a JSON object that refusal_to_json() returned."""
+    """Return the refusal from which refusal_to_json() made this JSON object."""
     errors = tuple(FieldError.from_json(error) for error in stored["errors"])
     return RefusalError(stored["code"], stored["variant"], errors, **stored["params"])

@@ -12,7 +12,7 @@ from project.domain.strict_json import decode, syntax_error
 from project.domain.text import clean
 
 _WHITESPACE = re.compile(r"[ \t\n\r]*")
-_ELEMENTS = json.JSONDecoder(parse_int=str, parse_float=str)
+_LENIENT_DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
 """Decoder that only finds the end of an element. It accepts invalid numbers and repeated keys, which parse_object()
 refuses later."""
 
@@ -29,9 +29,9 @@ def check_lines(body: bytes) -> None:
     first = start.partition(b"\n")[0].rstrip()
     try:
         text = (first if first.endswith(b"}") else start).decode()
-        value, end = _ELEMENTS.raw_decode(text)
+        value, end = _LENIENT_DECODER.raw_decode(text)
     except (ValueError, RecursionError):
-        return  # the lines have errors of their own
+        return  # parse_line() reports the error
     if not isinstance(value, dict):
         return
     if (key := find_wrapped_list(value)) is not None:
@@ -44,7 +44,7 @@ def check_lines(body: bytes) -> None:
 
 
 def find_wrapped_list(body: Mapping[str, Any]) -> str | None:
-    """Return the key whose value is a list of users, if the object is no user; otherwise None."""
+    """Return the first key with a list in an object without fields of a user, or None."""
     if body.keys() & set(FIELDS):
         return None
     return next((key for key, value in body.items() if isinstance(value, list)), None)
@@ -60,14 +60,14 @@ def split_lines(body: bytes) -> Iterator[tuple[int, bytes]]:
 def split_array(body: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield the elements of an array unparsed, with their numbers from 1.
 
-    The body begins with `[`, perhaps after whitespace. Raises RefusalError `malformed_json` at a syntax error.
+    The body must begin with `[`, perhaps after whitespace. Raises RefusalError `malformed_json` at a syntax error.
     """
     text = decode(body, has_content_length=False)
     number, position = 0, _skip_whitespace(text, text.index("[") + 1)
     is_more = text[position : position + 1] != "]"
     try:
         while is_more:
-            _, end = _ELEMENTS.raw_decode(text, position)
+            _, end = _LENIENT_DECODER.raw_decode(text, position)
             number += 1
             yield number, text[position:end].encode()
             position = _skip_whitespace(text, end)

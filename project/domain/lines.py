@@ -1,6 +1,6 @@
-"""Line layouts of exports: the values of an attempt, their separators and escaping.
+"""Layouts of exported lines: the values of an attempt, their separators and escaping.
 
-Exporters define a layout and PostgreSQL formats the lines by it (docs/adr/0014).
+Exporters define a layout, and PostgreSQL formats lines by that layout (docs/adr/0014).
 """
 
 import re
@@ -14,11 +14,11 @@ from zoneinfo import ZoneInfo
 from project.domain.messages import Messages
 
 LONG_LINE_BYTES = 32_767
-"""Maximum length of a line that cannot contain a value too long for a spreadsheet cell."""
+"""Length in bytes up to which a line cannot contain a value too long for a spreadsheet cell."""
 RAW_LINE_SEPARATOR = b"\x1e"
-"""Separator of the raw lines in a block. A value may contain it, too; RawBlock.lines() detects this."""
+"""Separator of the raw lines in a block. RawBlock.lines() detects values that contain this byte."""
 CONCAT_SEPARATOR = "\x01"
-"""First character of each separator in raw lines: PostgreSQL joins the values with it, by concat_ws()."""
+"""First character of each column separator in raw lines: concat_ws() of PostgreSQL joins values with this character."""
 _ID_LENGTH = 36
 _CONTROLS = bytes([*range(32), 127])
 
@@ -62,12 +62,12 @@ class Column:
     value: Value | LabelFunction
     separator: str = ""
     blank: str = ""
-    """Replaces the separator in raw lines if the value is empty. It is not written to the file."""
+    """Control character instead of the separator in raw lines if the value is empty. It is not written to the file."""
     width: int = 0
     """Number of characters. Shorter values are padded, longer ones are cut and end with `…`. 0 means any length."""
 
     def format_raw(self, text: str) -> str:
-        """Return a text as in raw lines: fitted to the width, with the separator before it."""
+        """Return a text as in raw lines: padded or cut to the width, after the separator."""
         return self.separator + self.fit(text) if text or not self.blank else self.blank
 
     def fit(self, text: str) -> str:
@@ -119,15 +119,15 @@ class Layout:
     special: bytes = b""
     """Bytes that must be escaped in values, besides control characters."""
     unsafe: re.Pattern[str] = re.compile("")
-    """Matches values that must be escaped. It is slow, so it is searched only if `lead_bytes` or `hints` occur."""
+    """Matches values that must be escaped. The search is slow, so it is done only if `lead_bytes` or `hints` occur."""
     lead_bytes: bytes = b""
-    """First bytes (UTF-8) of characters that `unsafe` matches."""
+    """First bytes (in UTF-8) of the characters that `unsafe` matches."""
     hints: tuple[re.Pattern[bytes], ...] = ()
     """Match raw lines in which a value may be unsafe."""
     escape: Callable[[Value, str], str]
     before_messages: str = ""
-    """Control character that is only before MESSAGES, if usual messages must be escaped. A block is then formatted
-    without its messages, and each different one is escaped once."""
+    """Control character that precedes only MESSAGES; set if usual messages must be escaped. format_block() then escapes
+    each different message of a block once."""
     messages: Messages
     zone: ZoneInfo
     kinds: tuple[tuple[int, str], ...]
@@ -137,7 +137,7 @@ class Layout:
         """Format raw lines; return None if a value must be escaped or may be too long."""
         if _has_long_line(block.content):
             return None
-        parts = self._message.split(block.content) if self._message else [block.content]
+        parts = self._message_pattern.split(block.content) if self._message_pattern else [block.content]
         if not self._is_ordinary(self.before_messages.encode().join(parts[::2]), block.rows):
             return None
         escaped = {message: self.escape(Value.MESSAGES, message.decode()).encode() for message in set(parts[1::2])}
@@ -158,7 +158,7 @@ class Layout:
     def id_of(self, line: bytes) -> bytes:
         """Return the attempt ID of a raw line.
 
-        Works if the ID is the first value of the layout, or if only labels and MESSAGES follow it, which contain no
+        The ID must be the first value of the layout, or followed only by labels and MESSAGES, which contain no
         separators.
         """
         if self.columns[0].value is Value.ID:
@@ -168,7 +168,7 @@ class Layout:
         return line[-_ID_LENGTH:]
 
     def format_line(self, status: int, code: str, values: Mapping[Value, str | None]) -> bytes:
-        """Return a formatted line with these values, escaped."""
+        """Return the line of an attempt with this status, code and values, escaped."""
         line = self.prefix
         for column in self.columns:
             text = self._text(column, status, code, values)
@@ -206,7 +206,7 @@ class Layout:
         return "".join(column.blank for column in self.columns).encode()
 
     @cached_property
-    def _message(self) -> re.Pattern[bytes] | None:
+    def _message_pattern(self) -> re.Pattern[bytes] | None:
         """Matches the messages of a line, up to a control character."""
         return re.compile(f"{self.before_messages}([^\0-\x1f\x7f]+)".encode()) if self.before_messages else None
 
@@ -248,4 +248,4 @@ def _has_long_line(raw: bytes) -> bool:
 
 
 ReadLines = Callable[[Layout], Iterable[Block]]
-"""Returns the lines of the attempts of a snapshot in this layout, oldest first."""
+"""Returns blocks of lines in this layout for the attempts of a snapshot, oldest first."""

@@ -23,7 +23,7 @@ class Identifiers:
 
     @property
     def canonical(self) -> str:
-        """A text that is the same for all spellings of a login, as a key for rate limits."""
+        """A key for rate limits that is the same for all spellings of a login."""
         return self.phone or self.email or self.username
 
 
@@ -44,8 +44,11 @@ def parse_login(login: str, region: str) -> Identifiers:
     return Identifiers(username, phone, email)
 
 
-def check_username_contact(username: str, phone: str | None, email: str | None, region: str) -> str:
-    """Return the username. Raises RuleError if it is a phone or e-mail but not the user's own."""
+def check_contact_as_username(username: str, phone: str | None, email: str | None, region: str) -> str:
+    """Return the username. Raises RuleError if it is the phone or e-mail of somebody else.
+
+    `phone` and `email` are the user's own, `region` is the country of numbers without a country code.
+    """
     folded = fold(username)
     meant: str | None = None
     if "@" in folded:

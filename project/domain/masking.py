@@ -1,7 +1,7 @@
 """Masks contact data, by the same rules for stored and for displayed values.
 
-In a valid phone number the country code, the operator code and the last two digits stay visible; in any other text
-with seven or more digits, the last two digits; in an e-mail address, the first letter and the domain.
+These parts stay visible: of a valid phone number, the country code, the operator code and the last two digits; of any
+other text with seven or more digits, the last two digits; of an e-mail address, the first letter and the domain.
 
 Masking a masked value again does not change it, with one exception: a masked number from a rare range may no longer be
 recognized as valid, and then more of its digits are hidden.
@@ -19,8 +19,8 @@ DOTS = "•••"
 NOT_TEXT = frozenset({"(null)", "(boolean)", "(number)", "(array)", "(object)"})
 """Texts that NewAttempt.store_body() stores in place of values that are not strings."""
 MIN_DIGITS = 7
-"""A text with at least this many digits may contain a phone number."""
-HIDDEN_DIGITS = 5
+"""Minimum number of digits of a text that may contain a phone number."""
+MIN_HIDDEN_DIGITS = 5
 """Minimum number of digits hidden in a valid number, even in a short one."""
 
 _AT = re.compile("[@＠﹫]")
@@ -31,11 +31,11 @@ _END_OF_ADDRESS = re.compile(r".*[,;>)\]]", re.DOTALL)
 """Matches the text up to the punctuation after an address, if another address follows without a space."""
 _LETTER = re.compile(r"[^\W\d_]")
 _LONG_NUMBER = re.compile(r"\+?\d[\d ()\-]{8,}\d")
-"""A phone number in a User-Agent header; versions and dates have fewer digits in a row."""
+"""Matches a phone number in a User-Agent header; versions and dates have fewer digits in a row."""
 _INTERNATIONAL = re.compile(r"\+\d[\d()\-]{8,}\d")
 _MASKED_NUMBER = re.compile(r"[^•]*\d[^•]*•[^\d]*\d\D*\d\D*")
 _FILLERS = ("12345678", "23456789", "55501234", "20000000", *(8 * digit for digit in "0123456789"))
-"""Digits to try in place of the dots, to find out whether a masked number was valid."""
+"""Digits to try in place of the dots of a masked number, to find out whether the number was valid."""
 
 
 def mask(text: str) -> str:
@@ -44,15 +44,16 @@ def mask(text: str) -> str:
         return text
     if _AT.search(text):
         text = _mask_addresses(text)
-    elif hidden := _hidden_digits(text, None):
+    elif hidden := _digits_to_hide(text, None):
         return _hide(text, hidden)
     return _hide(text) if sum(map(str.isdigit, text)) >= MIN_DIGITS else text
 
 
 def mask_field(name: str, text: str, region: str | None = None) -> str:
-    """Mask the value of the field `name`. `region` means the same as in normalize_phone().
+    """Mask the value of the field `name`.
 
-    A birth date is returned unchanged: its eight digits are not a phone number.
+    `region` is the country of phone numbers without a country code; None means that they are invalid. A birth date
+    is returned unchanged: its eight digits are not a phone number.
     """
     match name:
         case _ if text in NOT_TEXT:
@@ -79,12 +80,12 @@ def mask_fields(sent: Mapping[str, str]) -> dict[str, str]:
 
 
 def mask_phone(text: str, region: str | None = None) -> str:
-    """Mask the field `phone`, whatever its text: `+7 999 •••-••-67`, `·· •••67`.
+    """Mask the value of the field `phone`, valid or not: `+7 999 •••-••-67`, `·· •••67`.
 
-    Without `region` only numbers with a country code can be valid.
+    `region` is the country of numbers without a country code; None means that they are invalid.
     """
     text = strip_phone(text)
-    if hidden := _hidden_digits(text, region):
+    if hidden := _digits_to_hide(text, region):
         return _hide(format_phone(_without_scheme(text)), hidden)
     if _AT.search(text):
         return _hide(_mask_addresses(text))
@@ -93,11 +94,11 @@ def mask_phone(text: str, region: str | None = None) -> str:
 
 def mask_valid_phone(number: str) -> str:
     """Mask a valid phone number in E.164 form."""
-    return _hide(format_phone(number), _hidden_in(number))
+    return _hide(format_phone(number), _digits_to_hide_of_valid(number))
 
 
 def mask_email(text: str) -> str:
-    """Mask the field `email`, whatever its text: `i•••@example.org`."""
+    """Mask the value of the field `email`, valid or not: `i•••@example.org`."""
     *local, domain = _AT.split(text.strip())
     if not local:
         return f"{domain[:1].strip('•')}{DOTS}"
@@ -109,7 +110,7 @@ def mask_user_agent(text: str) -> str:
     """Mask contact data in a User-Agent header, but not version numbers."""
     if _AT.search(text):
         text = _mask_addresses(text)
-    return _LONG_NUMBER.sub(lambda match: _hide(match[0], _hidden_digits(match[0], None)), text)
+    return _LONG_NUMBER.sub(lambda match: _hide(match[0], _digits_to_hide(match[0], None)), text)
 
 
 def mask_request_id(text: str) -> str:
@@ -118,9 +119,9 @@ def mask_request_id(text: str) -> str:
         text = _mask_addresses(text)
     if text[:1].isdigit():
         number = f"+7{text[1:]}" if text[0] == "8" and len(text) == 11 else f"+{text}"
-        if hidden := _hidden_digits(number, None):
+        if hidden := _digits_to_hide(number, None):
             return _hide(text, hidden)
-    return _INTERNATIONAL.sub(lambda match: _hide(match[0], _hidden_digits(match[0], None)), text)
+    return _INTERNATIONAL.sub(lambda match: _hide(match[0], _digits_to_hide(match[0], None)), text)
 
 
 def mask_name(name: str) -> str:
@@ -146,13 +147,13 @@ def _mask_addresses(text: str) -> str:
 
 
 def _first_letter(local: str) -> str:
-    """Return the first letter of a local part, or "" if it is the only one."""
+    """Return the first letter of a local part, or "" if there is no other or it is masked."""
     return local[0] if len(local) > 1 and local[0] != "•" else ""
 
 
 def _hide(text: str, hidden: int = 0) -> str:
-    """Replace digits before the last two with dots: `hidden` of them, or all if it is 0."""
-    is_address = "@" in text  # its dots mask letters, not digits
+    """Replace `hidden` digits before the last two with dots; 0 means all digits before them."""
+    is_address = "@" in text  # the dots of an address mask letters
     digits = [index for index, sign in enumerate(text) if sign.isdigit() or (sign == "•" and not is_address)][:-2]
     masked = list(text)
     for index in digits[-hidden:]:
@@ -160,17 +161,19 @@ def _hide(text: str, hidden: int = 0) -> str:
     return re.sub("•{4,}@", f"{DOTS}@", "".join(masked))
 
 
-def _hidden_digits(text: str, region: str | None) -> int:
-    """Return the number of digits to hide before the last two of a phone number; 0 if invalid."""
+def _digits_to_hide(text: str, region: str | None) -> int:
+    """Return how many digits to hide before the last two of a number, 0 if it is invalid.
+
+    The number may be masked."""
     if "•" not in text:
-        return _hidden_of_valid(text, region)
+        return _digits_to_hide_without_dots(text, region)
     dots = text.count("•")
     if len(text) > MAX_PHONE_LENGTH or dots > len(_FILLERS[0]) or not _MASKED_NUMBER.fullmatch(text):
         return 0
     for filler in _FILLERS:
         digits = iter(filler)
         filled = "".join(next(digits) if character == "•" else character for character in text)
-        if hidden := _hidden_of_valid(filled, region):
+        if hidden := _digits_to_hide_without_dots(filled, region):
             return max(hidden, dots)
     return 0
 
@@ -180,19 +183,19 @@ def _without_scheme(text: str) -> str:
     return text[4:] if text[:4].lower() == "tel:" else text
 
 
-def _hidden_of_valid(text: str, region: str | None) -> int:
-    if _LETTER.search(_without_scheme(text)):  # the usual case of a login with many digits
+def _digits_to_hide_without_dots(text: str, region: str | None) -> int:
+    if _LETTER.search(_without_scheme(text)):  # fast path: most logins with many digits have letters
         return 0
     try:
-        return _hidden_in(normalize_phone(text, region))
+        return _digits_to_hide_of_valid(normalize_phone(text, region))
     except RuleError:
         return 0
 
 
 @lru_cache(maxsize=256)
-def _hidden_in(number: str) -> int:
+def _digits_to_hide_of_valid(number: str) -> int:
     """Return how many digits of an E.164 number to hide. Cached: each number is masked twice."""
     total = len(number) - 1
     _, country, *others = re.split(r"\D+", format_phone(number))
-    prefix = min(len(country) + (len(others[0]) if len(others) > 1 else 0), total - 2 - HIDDEN_DIGITS)
+    prefix = min(len(country) + (len(others[0]) if len(others) > 1 else 0), total - 2 - MIN_HIDDEN_DIGITS)
     return total - 2 - (prefix if prefix >= len(country) else 0)

@@ -11,7 +11,7 @@ class Messages:
     """Labels of fields and messages about their errors, in the reader's language."""
 
     fields: Mapping[str, str]
-    """Field -> label; a field without one is shown by its name."""
+    """Field -> label. A field without a label is shown by its name."""
     sentences: Mapping[tuple[str, str], str]
     """Code and variant of an error -> sentence, with placeholders for parameters."""
 

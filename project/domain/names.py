@@ -1,4 +1,4 @@
-"""Synonyms and misspellings of the names of query parameters and fields."""
+"""Recognizes synonyms and misspellings of the names of fields and query parameters."""
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -30,15 +30,15 @@ FIELD_SYNONYMS: Mapping[str, tuple[str, ...]] = {
         *("дата рождения", "день рождения", "др", "рождение"),
     ),
 }
-"""Field -> synonyms. An import accepts them as column headings; the API refuses them and names the right field."""
+"""Field -> synonyms. Imports accept synonyms as column headings; the API refuses them and names the right field."""
 NAME_PARTS = (
     *("first name", "given name", "forename", "last name", "surname", "family name", "middle name", "patronymic"),
     *("фамилия", "отчество"),
 )
-"""Names of parts of a person's name. They are no synonyms of `name`; the API suggests `name` instead."""
-CUTOFF = 0.76
-"""Minimum similarity of a misspelt name to a field; `nickname` and `usertype` are below it."""
-_MIN_SWAPPED = 4
+"""Names for parts of a person's name, which are no synonyms of `name`. The API suggests `name` instead."""
+MIN_SIMILARITY = 0.76
+"""Minimum similarity (0 to 1) of a misspelt name to the name of a field; `nickname` and `usertype` have less."""
+_MIN_SWAPPED_LENGTH = 4
 """Minimum length of a name that is recognized if two neighbouring letters are swapped: `nmae`."""
 
 PARAMETER_SYNONYMS: Mapping[str, str] = {
@@ -74,14 +74,14 @@ PARAMETER_SYNONYMS: Mapping[str, str] = {
 
 
 def find_field(name: str) -> str | None:
-    """Return the field of a request whose name or synonym this is, or None."""
+    """Return the field that has this name or synonym, or None."""
     return _FIELDS.get(fold_name(name))
 
 
 def find_similar_field(name: str) -> str | None:
-    """Return the field that an unknown name is probably meant for, or None if that is unclear."""
+    """Return the field that an unknown name probably means, or None if no field is similar."""
     folded = fold_name(name)
-    near = get_close_matches(folded, _NAMES, n=1, cutoff=CUTOFF)
+    near = get_close_matches(folded, _NAMES, n=1, cutoff=MIN_SIMILARITY)
     return _HINTS.get(folded) or (_NAMES[near[0]] if near else _SWAPPED.get(folded))
 
 
@@ -110,7 +110,7 @@ _PARTS = frozenset(map(fold_name, NAME_PARTS))
 _SWAPPED = {
     name[:index] + name[index + 1] + name[index] + name[index + 2 :]: field
     for name, field in _FIELDS.items()
-    if len(name) >= _MIN_SWAPPED
+    if len(name) >= _MIN_SWAPPED_LENGTH
     for index in range(len(name) - 1)
 }
 _HINTS = _FIELDS | dict.fromkeys(_PARTS, "name")

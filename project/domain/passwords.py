@@ -14,13 +14,14 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from project.domain.text import trim
 
 ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
-"""32 symbols without look-alikes (no l, o, 0, 1): five bits each."""
+"""Symbols of generated passwords and API keys: 32 without look-alikes (no l, o, 0, 1), five bits each."""
 SYMBOL_COUNT = 26
-"""Number of symbols of a generated password. 26 symbols are 130 bits: NIST SP 800-63B (5.1.2.2) requires 112 for a
-secret with a fast hash, ASVS 5.0.0 (11.5.1) requires 128."""
+"""Number of symbols of a generated password. 26 symbols are 130 bits. NIST SP 800-63B (5.1.2.2) requires 112 bits
+for a secret with a fast hash, ASVS 5.0.0 (11.5.1) requires 128."""
 GROUP_LENGTH = 5
+"""Number of symbols between the dashes of a generated password."""
 MAX_LENGTH = 128
-"""Longer passwords are refused before hashing: hashing very long ones would allow denial of service."""
+"""Maximum length of a password. Hashing much longer passwords would allow denial of service."""
 MIN_CHOSEN_LENGTH = 15
 """Minimum length of a chosen password (NIST SP 800-63B-4, 3.1.1.2, if the password is the only factor)."""
 
@@ -31,7 +32,7 @@ _argon2 = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A secret from which passwords are derived. Users store its ID, so that it can be rotated."""
+    """A secret from which passwords are derived. Its ID is stored, so that it can be rotated."""
 
     value: bytes = field(repr=False)
     kid: str = field(init=False)
@@ -43,13 +44,13 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class Passwords:
-    """Derives, hashes and verifies passwords. New ones use the first secret."""
+    """Derives, hashes and verifies passwords. The first secret is used for new passwords."""
 
     secrets: tuple[Secret, ...]
     scheme: str = _FAST
-    """Hash of generated passwords: `hmac-sha256` or `argon2id`."""
+    """Hash function for generated passwords: `hmac-sha256` or `argon2id`."""
     decoys: tuple[str, str] = field(init=False, repr=False)
-    """A fast and a slow hash of a random password. They are verified if there is no user, to take the same time."""
+    """A fast and a slow hash of a random password. If there is no user, they are verified to take the same time."""
 
     def __post_init__(self) -> None:
         unknown = secrets.token_hex(32)
@@ -75,18 +76,18 @@ class Passwords:
         message = b"useradd/api-key/v1\0" + idempotency_key.encode()
         return _symbols(hmac.digest(self._secret(self.kid), message, "sha256"))
 
-    def derive_import_key(self, run: str = "", kid: str | None = None) -> str:
+    def derive_import_key(self, import_id: str = "", kid: str | None = None) -> str:
         """Return the key of an import, from which the idempotency keys of its rows are derived.
 
-        The key depends on the secret, so that nobody can guess it, and on `run`, the ID of the import; "" stands for
-        all files that the command line imports. Raises KeyError if the secret `kid` is no longer configured.
+        The key depends on the secret, so that nobody can guess it, and on `import_id`, which is "" for all files that
+        the command line imports. Raises KeyError if the secret `kid` is no longer configured.
         """
-        message = b"\0".join((b"useradd/import/v1", run.encode()))
+        message = b"\0".join((b"useradd/import/v1", import_id.encode()))
         digest = hmac.digest(self._secret(kid or self.kid), message, "sha256")
         return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
     def hash_generated(self, password: str) -> str:
-        """Return the hash of a generated password, with its scheme as prefix. Fast by default."""
+        """Hash a generated password by `scheme`; return the hash with the scheme as prefix."""
         return self.hash_chosen(password) if self.scheme == _SLOW else self._fast_hash(password)
 
     def hash_chosen(self, password: str) -> str:
@@ -140,10 +141,10 @@ class Passwords:
 
 
 def _spellings(password: str) -> Iterator[str]:
-    """Yield a password as it was sent and, if that differs, in normalized form.
+    """Yield a password as it was sent and, if different, in normalized form.
 
-    The normalized form of a generated password is lower case, with dashes between groups: letter case and separators
-    are ignored. That of any other password has no surrounding blanks.
+    A generated password is normalized to lower case with dashes between groups, so that letter case and separators do
+    not matter. Any other password is normalized by removing surrounding blanks.
     """
     yield password
     symbols = "".join(filter(str.isalnum, unicodedata.normalize("NFKC", password).lower()))
@@ -167,11 +168,11 @@ def _encode_base64(raw: bytes) -> str:
     return base64.b64encode(raw).decode()
 
 
-def new_key() -> str:
+def new_idempotency_key() -> str:
     """Return a new idempotency key with 192 bits of randomness."""
     return secrets.token_urlsafe(24)
 
 
-def hash_key(key: str) -> bytes:
-    """Return the hash of an idempotency key that is stored instead of the key."""
+def hash_idempotency_key(key: str) -> bytes:
+    """Return the SHA-256 of an idempotency key, which is stored instead of the key."""
     return hashlib.sha256(key.encode()).digest()

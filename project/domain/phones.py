@@ -13,8 +13,8 @@ from phonenumbers import (
 )
 
 from project.domain.errors import NO_PARAMS, Params, RuleError
-from project.domain.mobile_numbers import find_mobile
-from project.domain.text import BLANKS, check_characters, without_formats
+from project.domain.mobile_numbers import parse_mobile_number
+from project.domain.text import BLANKS, check_characters, remove_format_characters
 
 MAX_PHONE_LENGTH = 64
 MAX_DIGITS = 15
@@ -26,17 +26,17 @@ _FORM = re.compile(
 )
 """Matches the text of one phone number. It may begin with an apostrophe, which marks text in spreadsheets."""
 _ZERO_DECIMALS = re.compile(r"([+＋]?\d+)[.,]0+")
-"""Matches a number that a spreadsheet or pandas wrote with decimals, all of which are zeros."""
+"""Matches a number with decimals that are zeros, as spreadsheets and pandas write whole numbers."""
 _DECIMAL = re.compile(r"[.．]\d$")
 _CHANGED_BY_SPREADSHEET = re.compile(
     r"[+＋]?\d+[.,]?\d*E\+?\d+|[+＋]?\d+,\d|\d{1,3}(?:,\d{3})+(?:\.\d+)?", re.IGNORECASE
 )
-"""Matches numbers with exponents, decimals or thousands separators, of which digits may be missing or added."""
+"""Matches numbers with exponents, decimals or thousands separators. A spreadsheet may have changed their digits."""
 _EXTENSION = re.compile(r"ext|доб|вн|[#x*]\s*\d|[,;]\s*\d+$", re.IGNORECASE)
 _BETWEEN_NUMBERS = re.compile(r"[,;/|&]|[^\W\d_]+|(?=[+＋])")
 _MIN_PART_DIGITS, _MIN_WORD_DIGITS = 6, 10
-"""A text contains several phone numbers if several of its parts, split by `_BETWEEN_NUMBERS`, or several of its words
-have at least these numbers of digits."""
+"""Minimum number of digits of a part (split by `_BETWEEN_NUMBERS`) and of a word that count as a phone number. A text
+with two such parts or words contains several phone numbers."""
 _PARSE_ERROR_VARIANTS = {
     NumberParseException.INVALID_COUNTRY_CODE: "unknown_country",
     NumberParseException.TOO_LONG: "too_long",
@@ -67,7 +67,7 @@ def normalize_phone(text: str, region: str | None) -> str:
     digits, plus = _extract_digits(form["rest"]), "+" if form["plus"] else ""
     if ("/" in typed or len(digits) > MAX_DIGITS) and _contains_several(typed):
         raise RuleError("invalid_phone", "several")
-    if mobile := find_mobile(digits, region, is_international=bool(plus)):
+    if mobile := parse_mobile_number(digits, region, is_international=bool(plus)):
         return mobile
     number, problem, params = _parse(plus + digits, region)
     if number is None and digits.startswith("00"):  # the international prefix of most countries (ITU-T E.123)
@@ -84,7 +84,7 @@ def normalize_phone(text: str, region: str | None) -> str:
 def strip_phone(text: str) -> str:
     """Remove what programs add: format characters, surrounding blanks and a final `.0`."""
     if not (text.isascii() and text.isprintable()):
-        text = _BLANKS.sub(" ", without_formats(text))
+        text = _BLANKS.sub(" ", remove_format_characters(text))
     text = text.strip()
     whole = _ZERO_DECIMALS.fullmatch(text)
     return whole[1] if whole else text
@@ -169,15 +169,15 @@ def _group_digits(national: str, country: int) -> str:
 
 @cache
 def _groupings(country: int) -> tuple[tuple[re.Pattern[str], re.Pattern[str], str], ...]:
-    """Return the patterns of leading digits and numbers of a country, and the replacements."""
+    """Return the formats of a country: pattern of first digits, pattern of a number, template."""
     region = phonenumbers.region_code_for_country_code(country)
     metadata = PhoneMetadata.metadata_for_region_or_calling_code(country, region)
     formats = (metadata.intl_number_format or metadata.number_format) if metadata else ()
     return tuple(
         (
-            re.compile(next(reversed(one.leading_digits_pattern), "")),
-            re.compile(one.pattern or ""),
-            one.format or "",
+            re.compile(next(reversed(number_format.leading_digits_pattern), "")),
+            re.compile(number_format.pattern or ""),
+            number_format.format or "",
         )
-        for one in formats
+        for number_format in formats
     )

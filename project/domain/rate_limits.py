@@ -14,7 +14,7 @@ class RateLimit:
 
 
 class Hit(NamedTuple):
-    """A number (`amount`) of requests to count for `key`. `amount` 0 only checks the limit."""
+    """`amount` requests to count for `key`. An amount of 0 only checks the limit."""
 
     limit: RateLimit
     key: str
@@ -22,7 +22,7 @@ class Hit(NamedTuple):
 
 
 class Exceeded(NamedTuple):
-    """The index of the hit that exceeded its limit, and the seconds until its window ends."""
+    """An exceeded limit: the index of the hit, and the seconds until the window ends."""
 
     position: int
     left_s: float

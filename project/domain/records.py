@@ -12,8 +12,8 @@ from project.domain.errors import FieldError
 from project.domain.masking import mask_fields
 
 DIRECT, SPOOL, RECOVERED = "direct", "spool", "recovered"
-"""Values of `via`, the way a record reached the table: at once, from the spool, or from an intent, because its process
-was killed."""
+"""Values of `via`, the way in which a record reached the table: at once, from the spool, or from the intent of a
+process that was killed."""
 INTERRUPTED = "interrupted"
 
 _encoder = json.JSONEncoder(separators=(",", ":"), check_circular=False)
@@ -39,15 +39,15 @@ class AttemptRecord:
 
     @classmethod
     def interrupted(cls, attempt: NewAttempt) -> "AttemptRecord":
-        """Return the record that applies if this process dies before it responds."""
+        """Return the record to store if this process dies before it responds."""
         return cls(attempt=attempt, status=0, answered=None, code=INTERRUPTED, via=RECOVERED)
 
     def to_line(self) -> str:
-        """Serialize the record for PostgreSQL."""
+        """Serialize the record as JSON for PostgreSQL."""
         return self._serialize(self.attempt.sent, self.errors)
 
     def to_masked_line(self) -> str:
-        """Serialize the record as a line of the spool, with all contact data masked."""
+        """Serialize the record as a line of the spool, with contact data in all fields masked."""
         return self._serialize(mask_fields(self.attempt.sent), mask_errors(self.errors))
 
     def _serialize(self, sent: Mapping[str, str], errors: tuple[FieldError, ...]) -> str:

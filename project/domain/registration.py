@@ -9,12 +9,12 @@ from enum import StrEnum
 from uuid import UUID
 
 from project.domain.attempts import NewAttempt
-from project.domain.passwords import hash_key
+from project.domain.passwords import hash_idempotency_key
 from project.domain.usernames import fold
 
 
 class Role(StrEnum):
-    """The role of a user, which determines what they may see and change (docs/adr/0032)."""
+    """The role of a user, which determines what the user may see and change (docs/adr/0032)."""
 
     USER = "user"
     AUDITOR = "auditor"
@@ -22,7 +22,7 @@ class Role(StrEnum):
 
     @property
     def sees_everything(self) -> bool:
-        """Whether names, birth dates and clients of all attempts are visible and searchable."""
+        """Whether this role may see and search names, birth dates and clients of all attempts."""
         return self is not Role.USER
 
 
@@ -37,9 +37,9 @@ class NewUser:
     birth_date: date | None
 
     def fingerprint(self) -> bytes:
-        """Return the SHA-256 of the normalized fields, by which repeated requests are recognized.
+        """Return the SHA-256 of the normalized fields, which is the same for a repeated request.
 
-        The e-mail address is folded as in version 1.x, so that retries after an upgrade are recognized.
+        The e-mail address is folded as in former versions, so that retries after an upgrade are recognized.
         """
         content = {
             "birth_date": self.birth_date and str(self.birth_date),
@@ -53,11 +53,11 @@ class NewUser:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registration:
-    """A user to create, and the attempt to do so."""
+    """A user to create, with the idempotency key and the attempt that records the request."""
 
     attempt: NewAttempt
     key: str
-    """The raw idempotency key of `attempt.key_hash`."""
+    """The idempotency key. `attempt.key_hash` is its hash."""
     new_user: NewUser
     is_admin: bool = False
 
@@ -65,18 +65,18 @@ class Registration:
     def for_line(cls, attempt: NewAttempt, new_user: NewUser, request_key: str) -> "Registration":
         """Return the registration of a line of a bulk request or a row of an import.
 
-        Its idempotency key is derived from `request_key` by derive_line_key(), and its hash is stored in the attempt.
+        The idempotency key of the line is derived from `request_key` by derive_line_key(). Sets `attempt.key_hash`.
         """
         key = derive_line_key(request_key, new_user.fingerprint())
-        attempt.key_hash = hash_key(key)
+        attempt.key_hash = hash_idempotency_key(key)
         return cls(attempt=attempt, key=key, new_user=new_user)
 
 
 def derive_line_key(request_key: str, fingerprint: bytes) -> str:
-    """Derive the idempotency key of one user from the key of a request or import with many.
+    """Derive the idempotency key of one user from the key of a bulk request or an import.
 
-    The key depends on the user's data and not on the line number: if a request is repeated with lines added, removed or
-    moved, only new users are created.
+    The derived key depends on the user's data and not on the line number: if a request is repeated with lines added,
+    removed or moved, only new users are created.
     """
     content = b"\0".join((b"useradd/bulk/v1", request_key.encode(), fingerprint))
     return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode().rstrip("=")
@@ -97,7 +97,7 @@ class User:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """Credentials for the client. The password exists only here and in the response."""
+    """Login and password that the client receives. Only a hash of the password is stored."""
 
     login: str
     password: str
@@ -111,11 +111,11 @@ class Decision:
 
     code: str
     taken_fields: tuple[str, ...]
-    """The identifiers that belong to another user: `username`, `phone`, `email`."""
+    """The fields with identifiers of another user: `username`, `phone`, `email`."""
     kid: str | None
     """ID of the secret from which the replayed password is derived."""
     user: User | None = None
-    """The user whose credentials are replayed, otherwise None."""
+    """The existing user if the credentials are replayed, otherwise None."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +126,6 @@ class Account:
     username: str
     password_hash: str
     epoch: int
-    """Incremented to end all sessions of the user: sessions of an older epoch are invalid."""
+    """Number that is incremented to end all sessions of the user: sessions contain it and must have the same."""
     is_active: bool
     role: Role

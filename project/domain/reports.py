@@ -61,9 +61,9 @@ class Bucket:
 
 
 def rounded_shares(parts: Mapping[K, int]) -> dict[K, int]:
-    """Return the share of each part in tenths of a percent, so that the sum is 100 % (or 0).
+    """Return the share of each part in tenths of a percent. The sum is 1000; 0 without parts.
 
-    Largest remainder method, except that every part that is not empty has at least a tenth of a percent.
+    Uses the largest remainder method, but gives each part above 0 at least a tenth of a percent.
     """
     total = sum(parts.values())
     if not total:
@@ -79,7 +79,7 @@ def rounded_shares(parts: Mapping[K, int]) -> dict[K, int]:
 
 @dataclass(frozen=True, slots=True)
 class Durations:
-    """Percentiles of response times in milliseconds, rounded up to `DURATION_BUCKETS_MS`."""
+    """Percentiles of response times in milliseconds, rounded up to a bound of their bucket."""
 
     p50: int
     p95: int
@@ -146,7 +146,7 @@ class Counts:
         return Durations(*(self._percentile(total * percent) for percent in (50, 95, 99))) if total else None
 
     def _percentile(self, hundredths: int) -> int:
-        """Return the bound of the bucket whose cumulative count, times 100, reaches `hundredths`."""
+        """Return the bound (ms) of the bucket at which 100 times the running count is `hundredths`."""
         bucket = 0
         while hundredths > 0:
             bucket += 1
@@ -155,7 +155,7 @@ class Counts:
 
 
 class Period(NamedTuple):
-    """The period of a report. `since` is None if neither a filter nor an attempt determines it."""
+    """The period of a report. `since` is None if the filter has none and there is no attempt."""
 
     since: datetime | None
     until: datetime
@@ -169,7 +169,7 @@ class Report:
     attempt_filter: AttemptFilter
     zone: ZoneInfo
     since: datetime | None
-    """Start of the filtered period, otherwise time of the first attempt; None if there is neither."""
+    """Start of the filtered period, else the time of the first attempt; None without any attempt."""
     until: datetime
     step: str
     """Width of a bucket: `30min`, `3h`, `day`, `week` or `month`."""
@@ -228,9 +228,9 @@ CountAttempts = Callable[[], Report]
 
 
 def day_edges(since: datetime, until: datetime, zone: ZoneInfo, days: int = 1) -> list[datetime]:
-    """Return every `days`-th midnight in `zone` so that they enclose [since, until).
+    """Return the edges of buckets of `days` days that cover [since, until).
 
-    7 days begin on Monday.
+    Edges are midnights in `zone`; with 7 days, those of Mondays.
     """
     first = _midnight(since, zone)
     if days == 7:
@@ -285,10 +285,10 @@ def is_repeated(time: datetime) -> bool:
 
 def _month_edges(since: datetime, until: datetime, zone: ZoneInfo) -> list[datetime]:
     first, last = _midnight(since, zone).replace(day=1), _to_local(until, zone)
-    every = -(-((last.year - first.year) * 12 + last.month - first.month + 1) // (MAX_BUCKETS - 1))
+    months_per_bucket = -(-((last.year - first.year) * 12 + last.month - first.month + 1) // (MAX_BUCKETS - 1))
 
     def following(wall: datetime) -> datetime:
-        months = wall.month - 1 + every
+        months = wall.month - 1 + months_per_bucket
         return wall.replace(year=wall.year + months // 12, month=months % 12 + 1)
 
     return _edges(first, until, zone, following)

@@ -1,12 +1,12 @@
-"""Builds patterns that find words in any spelling."""
+"""Builds regular expressions that match words in any spelling."""
 
 import re
 import unicodedata
 
 MAX_WORDS = 8
-"""Further words of a search are ignored."""
+"""Maximum number of words of a search; further words are ignored."""
 _EQUIVALENT_LETTERS = {"е": "её", "ё": "её", "i": "iİ"}
-"""Russian texts often have е in place of ё, and usernames fold the Turkish İ to i."""
+"""Letter -> letters that match. Russian texts often have е in place of ё; usernames fold the Turkish İ to i."""
 _SPECIAL = re.compile(r"([!-/:-@\[-`{-~])")
 
 

@@ -24,7 +24,7 @@ _CAUSE_VARIANTS = (
 )
 """Beginning of a message of Python's JSON parser -> variant of the error `malformed_json`."""
 _LINE_VARIANTS = {"cut": "cut_line", "start": "start_of_line", "array": "array_on_line"}
-"""Variant of an error in a body -> variant for the same error in a line of a body."""
+"""Variant of an error in a body -> variant of the same error in a line of a bulk request."""
 _JSON_TYPES = {NoneType: "null", bool: "boolean", int: "number", float: "number", str: "string", list: "array"}
 
 
@@ -52,9 +52,9 @@ def parse_object(body: bytes, *, has_content_length: bool = False) -> dict[str, 
 
 
 def parse_line(line: bytes, number: int) -> dict[str, Any]:
-    """Parse a line that contains an object; `number` is its line number in messages.
+    """Parse a line that contains one object. Raises RefusalError as parse_object() does.
 
-    Raises RefusalError as parse_object() does.
+    `number` is the line number for messages.
     """
     try:
         return parse_object(line)
@@ -76,7 +76,7 @@ def json_type(value: object) -> str:
 
 
 def decode(body: bytes, *, has_content_length: bool) -> str:
-    """Decode UTF-8. Raises RefusalError, with the name of the encoding if it can be guessed."""
+    """Decode a body in UTF-8. Raises RefusalError, which names another encoding if possible."""
     try:
         text = body.decode("utf-8-sig")  # Windows clients send a byte order mark
     except UnicodeDecodeError as error:
@@ -101,7 +101,7 @@ def syntax_error(text: str, error: json.JSONDecodeError, *, has_content_length: 
 
 
 def _find_variant(text: str, error: json.JSONDecodeError, *, has_content_length: bool) -> str:
-    """Return the variant of a syntax error: two byte order marks, an early end, or its cause."""
+    """Return the variant of `malformed_json`, such as `cut` for a body that ends early."""
     if text.startswith(BOM):
         return "marks"
     is_end = error.pos >= len(text.rstrip())

@@ -11,16 +11,15 @@ BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u206
 INVISIBLE = frozenset("\u00ad\u200b\u2028\u2029\u2060\ufeff")
 """Invisible characters that no name needs. U+200C and U+200D are allowed: Persian and emoji need them."""
 
-
 _FILLERS = "\u115f\u1160\u2800\u3164\uffa0"
 BLANKS = "".join(character for character in map(chr, range(0x3001)) if character.isspace()) + _FILLERS
 """Unicode's White_Space, and letters and symbols that look like a blank."""
-FORMATS = "\u00ad\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u2060\u2061\u2062\u2063\u2064\ufeff" + "".join(
+FORMAT_CHARACTERS = "\u00ad\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u2060\u2061\u2062\u2063\u2064\ufeff" + "".join(
     map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x2070)))
 )
 """Invisible format characters (Unicode category Cf), which programs put around copied text."""
-_FORMATS = re.compile(f"[{FORMATS}]")
-_BLANKS_AND_FORMATS = BLANKS + FORMATS
+_FORMAT_CHARACTERS = re.compile(f"[{FORMAT_CHARACTERS}]")
+_BLANKS_AND_FORMATS = BLANKS + FORMAT_CHARACTERS
 WITHOUT_GLYPH = re.compile(
     f"[{_FILLERS}\u034f\u17b4\u17b5\u180b-\u180f\u2065\ufe00-\ufe0f\ufff0-\ufffd\U0001d159\U000e0000-\U000e0fff]"
 )
@@ -52,9 +51,9 @@ def trim(text: str) -> str:
     return text.strip(_BLANKS_AND_FORMATS)
 
 
-def without_formats(text: str) -> str:
+def remove_format_characters(text: str) -> str:
     """Return the text without format characters."""
-    return _FORMATS.sub("", text)
+    return _FORMAT_CHARACTERS.sub("", text)
 
 
 def is_blank(text: str) -> bool:
@@ -71,7 +70,10 @@ def _is_visible(character: str) -> bool:
 
 
 def clean(text: str, limit: int) -> str:
-    """Replace control characters by U+FFFD; cut a text longer than `limit`, ending with `…`."""
+    """Replace forbidden characters by U+FFFD; cut a text longer than `limit`, ending in `…`.
+
+    Forbidden are the characters that check_characters() refuses.
+    """
     line = text[:limit]
     if not line.isprintable():
         line = "".join("\ufffd" if _is_forbidden(character) else character for character in line)

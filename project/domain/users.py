@@ -8,7 +8,7 @@ from project.domain.registration import Role, User
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserDetail(User):
-    """A user with all data except secrets."""
+    """A user with the data that administrators see: also role, state and last login."""
 
     is_active: bool
     role: Role
@@ -18,7 +18,7 @@ class UserDetail(User):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserFilter:
-    """A filter of users; None and the empty text match any."""
+    """A filter of users. None and an empty text match all users."""
 
     text: str = ""
     """A login, phone number or e-mail address in any spelling, or a part of the login or name."""

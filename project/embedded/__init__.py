@@ -1,4 +1,4 @@
-"""Embedded PostgreSQL: a server from a wheel, shared by all processes that use it.
+"""Embedded PostgreSQL: a server from a Python wheel, shared by all processes that use it.
 
 Every process that uses the server holds a *shared* lock until it exits; the kernel releases the lock even after
 kill -9. A watcher process runs the server as its child and restarts it if it dies. As soon as the watcher can acquire
@@ -7,7 +7,7 @@ the lock *exclusively*, no process uses the server, and the watcher stops it. Th
     start.lock  users.lock  watcher.lock     held while starting, using and watching the server
     data  password  port                     the cluster, the password of its only role, the port of the server
     postgres.log                             the log of the server
-    location                                 the path of the directory with data, password and port, if not this one
+    location                                 the directory with data, password and port, if not the root
 
 Imports are relative: the watcher loads this package by its path, without the rest of the service.
 """
@@ -25,10 +25,10 @@ from psycopg2.extensions import parse_dsn
 from .cluster import check_major_version, create_cluster
 from .connection_settings import await_server, is_ready, server_url
 from .data_directory import EmbeddedPostgresError, prepare_data_directory, wheel_programs
-from .locks import is_used, locked, start_using, stop_using
+from .locks import is_using, locked, start_using, stop_using
 from .watcher import start_watcher
 
-__all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "ensure"]
+__all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "ensure_running"]
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ WATCH_EVERY_S = 3.0
 
 
 class EmbeddedPostgres:
-    """The embedded PostgreSQL server of an application, which is started on first use."""
+    """The embedded PostgreSQL server of an application. start() starts the server if needed."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -53,11 +53,11 @@ class EmbeddedPostgres:
         with self._lock:
             if not self._options:
                 with ThreadPoolExecutor(1) as thread:  # a start takes longer than the deadline of a request
-                    self._options = parse_dsn(thread.submit(ensure, self._root).result())
+                    self._options = parse_dsn(thread.submit(ensure_running, self._root).result())
             return self._options
 
     def keep_watched(self) -> None:
-        """Start a thread that starts a new watcher if the watcher is killed."""
+        """Start a thread that replaces the watcher process if it was killed."""
         threading.Thread(target=self._watch, name="embedded-postgres", daemon=True).start()
 
     def _watch(self) -> None:
@@ -71,15 +71,15 @@ class EmbeddedPostgres:
                 log.exception("watcher of the embedded PostgreSQL cannot be started")
 
 
-def ensure(root: Path, *, bin_dir: Path | None = None) -> str:
+def ensure_running(root: Path, *, bin_dir: Path | None = None) -> str:
     """Create and start the server in `root` if needed; return its `postgresql://` URL.
 
-    The server runs until the last process that called ensure() exits. A running server is not queried, because it may
-    be frozen. `bin_dir` is the directory of the server programs, such as /usr/lib/postgresql/15/bin; by default that
-    of the wheel. Raises EmbeddedPostgresError.
+    The server runs until the last process that called ensure_running() exits. A running server is not queried, because
+    it may be frozen. `bin_dir` is the directory of the server programs, such as /usr/lib/postgresql/15/bin; by default
+    that of the wheel. Raises EmbeddedPostgresError.
     """
     root = root.resolve()
-    is_first_use = not is_used(root)
+    is_first_use = not is_using(root)
     try:
         return _start(root, (bin_dir or wheel_programs()).resolve())
     except BaseException as error:

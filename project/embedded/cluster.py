@@ -18,7 +18,7 @@ from .data_directory import (
 )
 
 MIN_FREE_BYTES = 200 * 2**20
-INITDB_TIMEOUT = 120.0  # it flushes 40 MB: seconds, more on a slow disk
+INITDB_TIMEOUT_S = 120.0  # initdb flushes 40 MB, which is slow on some disks
 SETTINGS = {
     "listen_addresses": HOST,
     "unix_socket_directories": "",
@@ -63,12 +63,12 @@ def create_cluster(directory: DataDirectory) -> None:
     draft.rename(directory.data)
 
 
-def run_server(directory: DataDirectory, port: int, *, replaces: str) -> subprocess.Popen[bytes]:
-    """Start the server; `replaces` is the PID in postmaster.pid of an earlier one, or ""."""
+def run_server(directory: DataDirectory, port: int, *, replaced_pid: str) -> subprocess.Popen[bytes]:
+    """Start the server. `replaced_pid` is the PID that a former server left in postmaster.pid."""
     change_owner(directory.data, directory.identity.uid or 0)
     settings = [f"-c{name}={value}" for name, value in SETTINGS.items()]
     command = [str(directory.programs / "postgres"), "-D", str(directory.data), "-p", str(port), *settings]
-    return _spawn(directory, command, replaces=replaces)
+    return _spawn(directory, command, replaced_pid=replaced_pid)
 
 
 def _initdb(directory: DataDirectory, draft: Path) -> None:
@@ -82,7 +82,7 @@ def _initdb(directory: DataDirectory, draft: Path) -> None:
         output=subprocess.PIPE,
     )
     try:
-        output = initdb.communicate(timeout=INITDB_TIMEOUT)[0].decode(errors="replace")
+        output = initdb.communicate(timeout=INITDB_TIMEOUT_S)[0].decode(errors="replace")
     except subprocess.TimeoutExpired:
         initdb.kill()
         raise
@@ -91,7 +91,7 @@ def _initdb(directory: DataDirectory, draft: Path) -> None:
 
 
 def _spawn(
-    directory: DataDirectory, command: list[str], *, output: int | None = None, replaces: str = ""
+    directory: DataDirectory, command: list[str], *, output: int | None = None, replaced_pid: str = ""
 ) -> subprocess.Popen[bytes]:
     """Start a PostgreSQL program as the user of the server, with a minimal environment."""
     uid = directory.identity.uid
@@ -108,8 +108,8 @@ def _spawn(
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,
-        cwd=directory.location,  # older major versions must be able to return to it
-        env=environment | ({"PG_GRANDPARENT_PID": replaces} if replaces else {}),
+        cwd=directory.location,  # programs of older versions must be able to change back to it
+        env=environment | ({"PG_GRANDPARENT_PID": replaced_pid} if replaced_pid else {}),
         user=uid,
         group=uid,
         extra_groups=None if uid is None else [],

@@ -16,9 +16,9 @@ from .data_directory import DATABASE_NAME, HOST, DataDirectory, EmbeddedPostgres
 from .locks import is_locked
 
 PORTS = range(20000, 32768)  # below the ephemeral ports of common systems
-START_TIMEOUT = 60.0
-CONNECT_TIMEOUT = 3.0
-ANSWER_TIMEOUT = 10.0  # for a server that has announced that it is ready
+START_TIMEOUT_S = 60.0
+CONNECT_TIMEOUT_S = 3.0
+ANSWER_TIMEOUT_S = 10.0  # for a server that has announced that it is ready
 
 
 def server_url(directory: DataDirectory) -> str:
@@ -27,7 +27,7 @@ def server_url(directory: DataDirectory) -> str:
 
 
 def is_ready(directory: DataDirectory) -> bool:
-    """Return whether postmaster.pid states that the server is ready. Does not connect."""
+    """Return whether the server is ready, according to postmaster.pid. Does not connect."""
     with suppress(OSError, IndexError):
         lines = (directory.data / "postmaster.pid").read_text().splitlines()
         is_announced = lines[3] == str(_port(directory)) and lines[7].strip() == "ready"  # see pg_ctl(1)
@@ -36,13 +36,16 @@ def is_ready(directory: DataDirectory) -> bool:
 
 
 def await_server(directory: DataDirectory) -> None:
-    """Wait for the server; create the database if needed. Raises EmbeddedPostgresError."""
-    deadline = time.monotonic() + START_TIMEOUT
-    answer_by = time.monotonic() + ANSWER_TIMEOUT
+    """Wait until the server accepts connections; create the database if it does not exist.
+
+    Raises EmbeddedPostgresError after START_TIMEOUT_S, or if the server stops or does not answer.
+    """
+    deadline = time.monotonic() + START_TIMEOUT_S
+    answer_by = time.monotonic() + ANSWER_TIMEOUT_S
     while (connection := connect(directory)) is None:
         now = time.monotonic()
         if not is_ready(directory):
-            answer_by = now + ANSWER_TIMEOUT
+            answer_by = now + ANSWER_TIMEOUT_S
         elif now > answer_by:
             raise EmbeddedPostgresError(f"The embedded PostgreSQL in {directory.root} runs, but does not answer")
         if now > deadline or not is_locked(directory.root / "watcher.lock"):
@@ -53,7 +56,7 @@ def await_server(directory: DataDirectory) -> None:
         time.sleep(0.02)
     with closing(connection):
         if not _query(connection, "select 1 from pg_database where datname = %s", [DATABASE_NAME]):
-            _query(connection, f'create database "{DATABASE_NAME}"', timeout_s=START_TIMEOUT)
+            _query(connection, f'create database "{DATABASE_NAME}"', timeout_s=START_TIMEOUT_S)
     _created_marker(directory).touch()
 
 
@@ -70,7 +73,7 @@ def connect(directory: DataDirectory) -> Connection | None:
             host=HOST, port=port, user=DATABASE_NAME, password=_password(directory), dbname="postgres", async_=True
         )
         with suppress(psycopg2.Error):
-            _wait(connection, CONNECT_TIMEOUT)
+            _wait(connection, CONNECT_TIMEOUT_S)
             if _query(connection, "show data_directory") == (str(directory.data),):
                 return connection
         connection.close()
@@ -78,7 +81,7 @@ def connect(directory: DataDirectory) -> Connection | None:
 
 
 def _query(
-    connection: Connection, statement: str, values: Sequence[str] = (), timeout_s: float = CONNECT_TIMEOUT
+    connection: Connection, statement: str, values: Sequence[str] = (), timeout_s: float = CONNECT_TIMEOUT_S
 ) -> tuple[object, ...] | None:
     """Execute a statement; return the first row of its result, if any."""
     cursor = connection.cursor()
@@ -111,7 +114,7 @@ def _port(directory: DataDirectory) -> int | None:
 
 
 def choose_port(directory: DataDirectory) -> int:
-    """Return the stored port, or choose and store another one if it is in use."""
+    """Return the stored port; if there is none or it is in use, choose and store another one."""
     port = _port(directory)
     while port is None or not _is_free(port):
         port = secrets.choice(PORTS)

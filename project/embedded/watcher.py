@@ -11,14 +11,14 @@ from pathlib import Path
 
 from .cluster import run_server
 from .connection_settings import choose_port, connect
-from .data_directory import PROGRAM_TIMEOUT, DataDirectory, prepare_data_directory
+from .data_directory import PROGRAM_TIMEOUT_S, DataDirectory, prepare_data_directory
 from .locks import try_lock
 
 PROGRAM = Path(__file__).resolve().with_name("__main__.py")
-LOG_LIMIT = 4 * 2**20
-GIVE_UP_AFTER = 5.0  # for a server that has never started; others are restarted forever
-STOP_TIMEOUT = 30.0
-POLL_INTERVAL = 0.1
+MAX_LOG_BYTES = 4 * 2**20
+GIVE_UP_AFTER_S = 5.0  # for a server that has never started; others are restarted forever
+STOP_TIMEOUT_S = 30.0
+POLL_EVERY_S = 0.1
 
 
 class AdoptedServer:
@@ -42,7 +42,7 @@ Server = subprocess.Popen[bytes] | AdoptedServer
 
 
 def start_watcher(directory: DataDirectory) -> bool:
-    """Start a watcher process; return False if one is running. The watcher inherits the lock."""
+    """Start a watcher process, which inherits the lock; return False if a watcher is running."""
     lock = try_lock(directory.root / "watcher.lock")
     if lock is None:
         return False
@@ -57,7 +57,7 @@ def start_watcher(directory: DataDirectory) -> bool:
                 pass_fds=[lock],
                 start_new_session=True,
                 check=True,
-                timeout=PROGRAM_TIMEOUT,
+                timeout=PROGRAM_TIMEOUT_S,
             )
         return True
     finally:
@@ -80,22 +80,22 @@ def _watch(directory: DataDirectory) -> None:
     """Keep the server running until no process uses it."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)  # a shutdown stops the processes that use the server, too
-    give_up_at = time.monotonic() + GIVE_UP_AFTER
-    pause = POLL_INTERVAL
+    give_up_at = time.monotonic() + GIVE_UP_AFTER_S
+    pause = POLL_EVERY_S
     server = _adopt_or_start(directory)
     while try_lock(directory.root / "users.lock") is None:
         time.sleep(pause)
-        if os.fstat(1).st_size > LOG_LIMIT:
+        if os.fstat(1).st_size > MAX_LOG_BYTES:
             os.ftruncate(1, 0)
         code = server.poll()
         if code is None:
-            pause = POLL_INTERVAL
+            pause = POLL_EVERY_S
             continue
         if code <= 0:  # the server was killed or stopped, so it had started
             give_up_at = math.inf
         if time.monotonic() > give_up_at:
             return
-        pause = min(2 * pause, 50 * POLL_INTERVAL)
+        pause = min(2 * pause, 50 * POLL_EVERY_S)
         server = _adopt_or_start(directory)
     _stop(server)
 
@@ -109,9 +109,9 @@ def _adopt_or_start(directory: DataDirectory) -> Server:
     elif connection := connect(directory):
         connection.close()
         return AdoptedServer(int(pid))
-    elif _is_server(pid, directory):  # frozen; another port would hide it for good
+    elif _is_server(pid, directory):  # frozen: with another stored port, the server would never be found again
         return AdoptedServer(int(pid))
-    return run_server(directory, choose_port(directory), replaces=pid)
+    return run_server(directory, choose_port(directory), replaced_pid=pid)
 
 
 def _is_server(pid: str, directory: DataDirectory) -> bool:
@@ -122,8 +122,8 @@ def _is_server(pid: str, directory: DataDirectory) -> bool:
 
 
 def _stop(server: Server) -> None:
-    """Request a fast shutdown of the server, and an immediate one if that takes too long."""
-    for number, timeout_s in ((signal.SIGINT, STOP_TIMEOUT), (signal.SIGQUIT, 5.0)):
+    """Request a fast shutdown of the server, and an immediate one after STOP_TIMEOUT_S."""
+    for number, timeout_s in ((signal.SIGINT, STOP_TIMEOUT_S), (signal.SIGQUIT, 5.0)):
         deadline = time.monotonic() + timeout_s
         if server.poll() is None:
             os.kill(server.pid, number)

@@ -29,7 +29,7 @@ class _ResponseMetrics:
     def __init__(self, metrics: Metrics) -> None:
         description = "Responses that are not attempts, by blueprint and status class"
         self._statuses = {
-            (blueprint, status): metrics.counter(
+            (blueprint, status): metrics.register_counter(
                 "useradd_answers_total", description, {"blueprint": blueprint, "status": status}
             )
             for blueprint in sorted(BLUEPRINTS)
@@ -37,20 +37,26 @@ class _ResponseMetrics:
         }
         description = "Time from the arrival of a request to the first byte of its response, by blueprint"
         self._durations = {
-            blueprint: metrics.histogram("useradd_answer_duration_seconds", description, {"blueprint": blueprint})
+            blueprint: metrics.register_histogram(
+                "useradd_answer_duration_seconds", description, {"blueprint": blueprint}
+            )
             for blueprint in sorted(BLUEPRINTS)
         }
-        self._queue = metrics.histogram("useradd_queue_duration_seconds", "Time that a request waited for a thread")
+        self._queue = metrics.register_histogram(
+            "useradd_queue_duration_seconds", "Time that a request waited for a thread"
+        )
         description = "Time from the arrival of an attempt to its response, by outcome"
         durations = {
-            outcome: metrics.histogram("useradd_attempt_duration_seconds", description, {"outcome": outcome})
+            outcome: metrics.register_histogram("useradd_attempt_duration_seconds", description, {"outcome": outcome})
             for outcome in Outcome
         }
-        self._defects = metrics.counter("useradd_defects_total", "Responses with status 500: defects of the service")
+        self._defects = metrics.register_counter(
+            "useradd_defects_total", "Responses with status 500: defects of the service"
+        )
         description = "Attempts, by outcome and reason"
         self._attempts: dict[str, tuple[Counter, Histogram]] = {
             code: (
-                metrics.counter("useradd_attempts_total", description, {"outcome": outcome, "code": code}),
+                metrics.register_counter("useradd_attempts_total", description, {"outcome": outcome, "code": code}),
                 durations[outcome],
             )
             for code, outcome in outcomes_by_code().items()
@@ -116,21 +122,27 @@ def _add_process_metrics(runtime: Runtime) -> None:
     if read_database.replica:
         _add_database_metrics(metrics, {"database": "replica"}, read_database.replica)
         description = "Lag of the replica behind the primary; infinite while it does not answer"
-        metrics.gauge("useradd_replica_lag_seconds", description, lambda: read_database.replica_lag_s, combine=max)
+        metrics.register_gauge(
+            "useradd_replica_lag_seconds", description, lambda: read_database.replica_lag_s, combine=max
+        )
     description = "Used share of the quota of the fullest process's spool; 1 also when its disk is unusable"
-    metrics.gauge("useradd_spool_fullness_ratio", description, lambda: _spool_fullness(spool), combine=max)
+    metrics.register_gauge("useradd_spool_fullness_ratio", description, lambda: _spool_fullness(spool), combine=max)
     description = "Attempts that neither PostgreSQL nor the disk accepted: only the log has them"
-    metrics.counter("useradd_attempts_lost_total", description, read=lambda: spool.lost_records)
+    metrics.register_counter("useradd_attempts_lost_total", description, read=lambda: spool.lost_records)
     description = "Attempts drained from the spool into PostgreSQL"
-    metrics.counter("useradd_attempts_drained_total", description, read=lambda: upkeep.drained_attempts)
+    metrics.register_counter("useradd_attempts_drained_total", description, read=lambda: upkeep.drained_attempts)
     description = "Attempts that are not aggregated yet: statistics read each of them"
-    metrics.gauge("useradd_rollup_lag_attempts", description, lambda: upkeep.unaggregated_attempts, combine=max)
+    metrics.register_gauge(
+        "useradd_rollup_lag_attempts", description, lambda: upkeep.unaggregated_attempts, combine=max
+    )
     description = "Difference between the clocks of PostgreSQL and this machine; above 60 nothing is deleted by age"
-    metrics.gauge("useradd_clock_difference_seconds", description, lambda: upkeep.clock_difference_s, combine=max)
+    metrics.register_gauge(
+        "useradd_clock_difference_seconds", description, lambda: upkeep.clock_difference_s, combine=max
+    )
 
 
 def _add_database_metrics(metrics: Metrics, labels: dict[str, str], database: Database) -> None:
-    gauge = partial(metrics.gauge, labels=labels)
+    gauge = partial(metrics.register_gauge, labels=labels)
     description = "Workers that find PostgreSQL unavailable"
     gauge("useradd_breaker_open_workers", description, lambda: database.breaker.unavailable_since is not None)
     gauge("useradd_database_connections_used", "Connections in use", lambda: database.connections_in_use)

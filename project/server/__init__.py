@@ -27,7 +27,7 @@ __all__ = ["HARD_BODY_LIMIT", "RECEIVED", "STALLED_S", "STOP_S", "serve"]
 
 log = logging.getLogger(__name__)
 
-DRAIN_S, STOP_S = 2.0, 3.0
+FINISH_S, STOP_S = 2.0, 3.0
 """Seconds after the request deadline at which a stopping worker closes its connections, and at which it is killed."""
 _M_ARENA_MAX = -8
 """The parameter M_ARENA_MAX of mallopt(3): maximum number of malloc arenas."""
@@ -52,20 +52,20 @@ def serve(
     greeting: Callable[[str], str],
     prepare: Callable[[], None] | None = None,
     start: Callable[[int], None] = lambda _: None,
-    stopping: Callable[[], None] = lambda: None,
+    begin_stop: Callable[[], None] = lambda: None,
     stop: Callable[[], None] = lambda: None,
     body_limits: Mapping[str, int] = MappingProxyType({}),
     describe_refusal: DescribeRefusal = plain_refusal,
 ) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP. Raises SystemExit, with 0 after a clean stop.
 
-    `app` must respond within `deadline_s`. At a stop, clients that have not read their response DRAIN_S after that are
-    disconnected. `greeting` takes the URL and returns the text to print once the workers run. `prepare` runs first, in
-    a child process; if it exits with EX_TEMPFAIL, the service starts and retries it in the background. In each worker,
-    `start(index)` runs before the first request, `stopping` when a stop begins, and `stop` after the last response. A
-    worker that replaces another one has the same index. `body_limits` maps paths to maximum body sizes in bytes; other
-    paths have HARD_BODY_LIMIT. `describe_refusal` returns the responses to requests that the server refuses before the
-    application sees them.
+    `app` must respond within `deadline_s`. When the service stops, clients that have not read their response FINISH_S
+    after that are disconnected. `greeting` takes the URL and returns the text to print once the workers run. `prepare`
+    runs first, in a child process; if it exits with EX_TEMPFAIL, the service starts and runs `prepare` again in the
+    background. In each worker, `start(index)` runs before the first request, `begin_stop` when a stop begins, and
+    `stop` after the last response. A worker that replaces another one has the same index. `body_limits` maps paths to
+    maximum body sizes in bytes; other paths have HARD_BODY_LIMIT. `describe_refusal` returns the responses to requests
+    that the server refuses before the application sees them.
     """
     _use_one_malloc_arena()
     listener, balancer = _listen(host, port), ConnectionBalancer(workers)
@@ -79,8 +79,8 @@ def serve(
             app,
             listener,
             threads,
-            deadline_s + DRAIN_S,
-            stopping,
+            deadline_s + FINISH_S,
+            begin_stop,
             balancer,
             index,
             supervisor.heartbeats,
@@ -104,7 +104,7 @@ def serve(
 
 
 def _relax_garbage_collection() -> None:
-    """Exempt the objects of the start from garbage collection, and collect others less often.
+    """Exempt the objects of the start from garbage collection; collect others less often.
 
     Requests leave few reference cycles. With the default threshold of 700 new objects, the collector took a twentieth
     of a worker's time (measured).
@@ -125,7 +125,7 @@ def _use_one_malloc_arena() -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Return the socket that systemd passes, or a new one. The host `::` includes IPv4."""
+    """Return the listening socket from systemd, or else a new one. The host `::` includes IPv4."""
     try:
         if os.environ.get("LISTEN_PID") == str(os.getpid()):
             return _with_user_timeout(socket.socket(fileno=SD_LISTEN_FDS_START))
@@ -138,7 +138,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _listen_problem(error: OSError | UnicodeError) -> str:
-    """Return a sentence with the reason why the service cannot listen, and with a remedy."""
+    """Return the reason why the service cannot listen, and a remedy."""
     if isinstance(error, UnicodeError | socket.gaierror):
         return f"no such host name. {_HOST_REMEDY}"
     remedies = {errno.EADDRNOTAVAIL: _HOST_REMEDY, errno.EACCES: "Ports below 1024 need privileges: try PORT=8001"}

@@ -1,7 +1,7 @@
 """Balances connections between workers.
 
 The kernel wakes all workers for a new connection, and a running worker may accept several connections before another
-one is awake: of 16 simultaneous connections, one of two workers often got 12, sometimes 15 (measured).
+worker is awake: of 16 simultaneous connections, one of two workers often got 12, sometimes 15 (measured).
 """
 
 import mmap
@@ -9,23 +9,23 @@ import time
 from collections.abc import Callable, Sized
 
 YIELD_S = 0.002
-"""Seconds for which a worker waits before accept() if another has fewer connections; that one may be stuck."""
+"""Seconds for which a worker waits before accept() if another worker, which may be stuck, has fewer connections."""
 
 
 class ConnectionBalancer:
     """Counts the open connections of each worker in shared memory. Create it before the fork."""
 
     def __init__(self, workers: int) -> None:
-        self._open = memoryview(mmap.mmap(-1, 4 * workers)).cast("i")
+        self._open_connections = memoryview(mmap.mmap(-1, 4 * workers)).cast("i")
 
     def wrap_accept(self, accept: Callable[[], None], worker: int, connections: Sized) -> Callable[[], None]:
         """Wrap accept(): wait YIELD_S first if another worker has fewer open connections."""
 
         def balanced_accept() -> None:
-            self._open[worker] = len(connections)
-            if self._open[worker] > min(self._open):
+            self._open_connections[worker] = len(connections)
+            if self._open_connections[worker] > min(self._open_connections):
                 time.sleep(YIELD_S)
             accept()
-            self._open[worker] = len(connections)
+            self._open_connections[worker] = len(connections)
 
         return balanced_accept

@@ -32,10 +32,11 @@ GRACE_S = 1
 """Seconds without progress by the client after which a connection may be closed to make room for others."""
 DOWNLOAD_STALL_S = 120
 """Seconds for which a download waits until its client has read some of the buffered data (1 MB at most)."""
-LARGE_BODIES = 8
-"""Maximum number of simultaneous bodies in a worker that exceed HARD_BODY_LIMIT, which some paths allow. Further ones
-are not read until one of these ends, and get a 408 after RECEIVE_S: a hundred would fill the memory of a container."""
-_CHUNK = 65536
+MAX_LARGE_BODIES = 8
+"""Maximum number of simultaneous bodies in a worker that exceed HARD_BODY_LIMIT, which some paths allow. Further bodies
+are not read until another one ends, and are refused with 408 after RECEIVE_S: a hundred would fill the memory of a
+container."""
+_DISCARD_BYTES = 65536
 DescribeRefusal = Callable[[int, Mapping[str, object], str], tuple[list[tuple[str, str]], bytes]]
 """Takes status, parameters for the error text, and Accept-Language of a refused request; returns headers and body of
 the response."""
@@ -49,7 +50,7 @@ def plain_refusal(status: int, params: Mapping[str, object], language: str) -> t
 
 
 class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has no types
-    """A thread pool. Records when a connection was queued; does not queue held connections."""
+    """A thread pool, which does not queue connections that a thread holds (see Channel)."""
 
     def add_task(self, task: Any) -> None:
         task.queued_at = time.monotonic()
@@ -62,7 +63,7 @@ class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has 
 
 
 class _SingleSendTask(Task):  # type: ignore[misc]
-    """A task that sends headers and body with one send(), because each may switch threads."""
+    """A task that sends headers and body with one send(): each send() may switch threads."""
 
     wrote_header: bool
 
@@ -97,7 +98,7 @@ class _ErrorTask(_SingleSendTask, ErrorTask):  # type: ignore[misc]
 class _Task(_SingleSendTask, WSGITask):  # type: ignore[misc]
     """A task that passes the time of arrival to the application in environ[RECEIVED].
 
-    While the worker stops, it closes the connection after the response.
+    While the worker stops, the task closes the connection after the response.
     """
 
     def get_environment(self) -> WSGIEnvironment:
@@ -113,9 +114,10 @@ class _Task(_SingleSendTask, WSGITask):  # type: ignore[misc]
 
 
 class Channel(HTTPChannel):  # type: ignore[misc]
-    """A connection whose thread waits briefly for the next request if enough threads are idle.
+    """A connection: after a response, its thread waits briefly for the next request.
 
-    Otherwise the connection would return to the event loop, and another thread would take over (docs/adr/0025).
+    The thread waits only if enough threads are idle. If it did not wait, the connection would return to the event loop,
+    and another thread would take over (docs/adr/0025).
     """
 
     parser_class = Parser
@@ -127,17 +129,17 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     will_close: bool
     queued_at: float
     is_held = False
-    """Whether a thread holds the connection: it serves it or waits for its next request. Then the event loop does not
-    read from it."""
+    """Whether a thread holds the connection, to respond or to wait for the next request. Meanwhile, the event loop does
+    not read from the connection."""
     is_lingering = False
     """Whether the last response was sent and the rest of a refused request is being discarded."""
     is_streaming = False
-    """Whether the response has no known length, like a download: its thread waits for the client, and the connection is
-    closed after the response."""
+    """Whether the response has no known length, like a download. The thread then waits for the client, and closes the
+    connection after the response."""
     _is_refused = False
     _is_sending = False
     _is_paused = False
-    """Whether the event loop continues with the next pipelined request once the client has read the response."""
+    """Whether the next pipelined request waits until the client has read the response."""
     _left_to_discard = LINGER_BYTES
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -172,7 +174,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             self._queue_next()
 
     def _queue_next(self) -> None:
-        """Queue the connection for its next pipelined request, once the client has read its output."""
+        """Queue the next pipelined request of the connection once the client has read the response."""
         with self.outbuf_lock:
             self._is_paused = self.total_outbufs_len > 0
         if not self._is_paused:
@@ -217,18 +219,18 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return not (self.requests or self.is_held or self.total_outbufs_len)
 
     @property
-    def is_unread(self) -> bool:
-        """Whether the connection waits for the client to read its output."""
+    def has_unread_response(self) -> bool:
+        """Whether the connection waits until the client reads the response."""
         return self.total_outbufs_len > 0 and not self.is_held
 
     def can_be_closed(self) -> bool:
         """Return whether this connection may be closed to make room for others."""
-        is_waiting = self.is_waiting or self.is_unread
+        is_waiting = self.is_waiting or self.has_unread_response
         return is_waiting and (self.is_lingering or time.monotonic() - self._waiting_since > GRACE_S)
 
     def closing_order(self) -> tuple[bool, float]:
-        """Return a sort key: idle connections come first, and of them those that wait longest."""
-        is_in_use = self.request is not None or self.is_unread
+        """Return a sort key for closing: first idle connections, then others, each by longest wait."""
+        is_in_use = self.request is not None or self.has_unread_response
         return is_in_use and not self.is_lingering, self._waiting_since
 
     def enforce_time_limits(self, now: float) -> None:
@@ -260,7 +262,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
                 super().handle_read()
             return
         with suppress(OSError):
-            self._left_to_discard -= len(self.recv(_CHUNK))
+            self._left_to_discard -= len(self.recv(_DISCARD_BYTES))
             if self._left_to_discard > 0:
                 return
         self.handle_close()
@@ -310,7 +312,9 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     def needs_event_loop(self) -> bool:
         """Whether the event loop must send remaining data or close the connection."""
         is_closing = self.close_when_flushed or self.will_close or not self.connected
-        return bool(self.total_outbufs_len or is_closing or self.is_lingering)  # is_lingering is set before others end
+        return bool(
+            self.total_outbufs_len or is_closing or self.is_lingering
+        )  # is_lingering is set before the other conditions end
 
     def readable(self) -> bool:
         """Return whether the event loop may read: not while a thread holds the connection.
@@ -320,16 +324,16 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return bool(super().readable() and self._may_read_more() and not self.is_held)
 
     def _may_read_more(self) -> bool:
-        """Return whether to read more of the body: it is small or one of LARGE_BODIES large ones."""
+        """Return whether to read more of the body: small bodies, and MAX_LARGE_BODIES large ones."""
         request, large = self.request, self.server.large_bodies
         if request is None or request.body_bytes_received < self.adj.max_request_body_size or self in large:
             return True
-        if len(large) >= LARGE_BODIES:
+        if len(large) >= MAX_LARGE_BODIES:
             return False
         large.add(self)
         return True
 
-    def del_channel(self, map: Any = None) -> None:  # noqa: A002 - the name of waitress
+    def del_channel(self, map: Any = None) -> None:  # noqa: A002 - waitress names it so
         """Remove this closed connection from the event loop."""
         self.server.large_bodies.discard(self)
         super().del_channel(map)
@@ -337,7 +341,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     def writable(self) -> bool:
         """Return whether the event loop may send: not while a thread is sending.
 
-        Otherwise the loop would spin, 9 times per request.
+        Otherwise the event loop would spin, for 9 rounds per request (measured).
         """
         return bool(not self._is_sending and super().writable())
 
@@ -349,13 +353,13 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         """Wait until the client of a download has read a part of the buffer.
 
         Raises ClientDisconnected after DOWNLOAD_STALL_S. There are few downloads at a time. Other responses are
-        buffered completely: if threads waited for clients, some fifty of them that do not read would block all threads.
+        buffered completely: if threads waited for clients, some fifty clients that do not read would block all threads.
         """
         if not self.is_streaming:
             return
         end = time.monotonic() + DOWNLOAD_STALL_S
         with self.outbuf_lock:
-            if self._is_full:  # and so not closed by the event loop
+            if self._is_full:  # so the event loop has not closed the connection
                 self._flush_exception(self._flush_some, do_close=False)
             while self._is_full:
                 self.will_close = self.will_close or time.monotonic() > end
@@ -385,7 +389,7 @@ _thread_state = threading.local()
 
 
 def wake_unless_held(wake: Callable[[], None]) -> Callable[[], None]:
-    """Wrap the trigger of the event loop, so that threads wake it only if it has work to do."""
+    """Wrap the trigger of the event loop, so that threads wake the loop only if it has work."""
 
     def wake_if_needed() -> None:
         channel: Channel | None = getattr(_thread_state, "channel", None)

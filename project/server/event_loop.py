@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 1024
 MAX_CONNECTIONS = 500
-"""Maximum number of open connections of a worker. If there are more, some that wait for their client are closed."""
+"""Maximum number of open connections of a worker. Beyond it, connections that wait for their client are closed."""
 CHECK_EVERY_S = 1.0
 """Seconds between checks of the time limits of connections."""
 ACCEPT_PAUSE_S = 0.5
@@ -36,7 +36,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
     _closed = 0
 
     def readable(self) -> bool:
-        """Return whether to accept connections; enforce time limits, as each round calls this."""
+        """Return whether to accept connections. Enforces time limits: each round calls this method."""
         self.beat()
         now = time.monotonic()
         if now >= self._check_at:
@@ -52,7 +52,9 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
     def handle_accept(self) -> None:
         """Accept a connection; close another one if there are too many."""
         super().handle_accept()
-        if len(self.active_channels) > MAX_CONNECTIONS:  # after it: the new socket must not reuse a closed one's number
+        if (
+            len(self.active_channels) > MAX_CONNECTIONS
+        ):  # after accept(): the new socket must not reuse the number of a closed one
             self._make_room("connection limit")
 
     def accept(self) -> Any:

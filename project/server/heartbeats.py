@@ -1,4 +1,4 @@
-"""Heartbeats of the workers, by which the supervisor detects workers that hang."""
+"""Heartbeats of the workers: the supervisor detects workers that hang."""
 
 import mmap
 
@@ -7,7 +7,7 @@ CHECK_EVERY_S = 1.0
 HUNG_CHECKS = 30
 """Number of checks without a round of its event loop after which a worker counts as hanging."""
 START_CHECKS = 120
-"""The same for the first round of a worker, which starts its threads and opens its spool before it."""
+"""Number of checks before the first round of a worker, which starts threads and opens the spool before that round."""
 
 
 class Heartbeats:
@@ -30,10 +30,10 @@ class Heartbeats:
         self._rounds[worker] = self._seen[worker] = self._missed[worker] = 0
 
     def find_hung(self) -> list[int]:
-        """Check all workers, once per CHECK_EVERY_S; return those that hang.
+        """Check all workers; return the indexes of those that hang. Call once per CHECK_EVERY_S.
 
-        They have made no round for HUNG_CHECKS, or no first round for START_CHECKS. A worker that continues to hang is
-        returned again after as many further checks.
+        A worker hangs after HUNG_CHECKS checks without a round, or START_CHECKS checks without a first round. A worker
+        that continues to hang is returned again after as many further checks.
         """
         return [worker for worker in range(len(self._seen)) if self._hangs(worker)]
 

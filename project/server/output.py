@@ -1,4 +1,4 @@
-"""Output of the supervisor, which must not block even if the reader of its pipe stops."""
+"""Output of the supervisor, which must not block if nobody reads the pipe."""
 
 import logging
 import os
@@ -11,9 +11,9 @@ from types import FrameType
 from typing import TextIO
 
 BLOCKED_S = 0.1
-"""Seconds after which a blocked write is interrupted: another process may have filled the pipe in between."""
-ATTEMPTS = 3
-"""Maximum number of attempts to write a text: on a busy machine, a write may be interrupted before it has begun."""
+"""Seconds after which a write is interrupted. It blocks if another process fills the pipe after poll()."""
+MAX_WRITES = 3
+"""Maximum number of times to try to write a text: on a busy machine, a write may be interrupted before it has begun."""
 
 _is_writing = False
 
@@ -41,7 +41,7 @@ class NonBlockingStream:
             self._stream.write(text)
             return
         self._dropped += 1
-        with suppress(OSError, ValueError):  # closed, without a reader
+        with suppress(OSError, ValueError):  # the stream is closed or has no reader
             data = text.encode(self._stream.encoding or "utf-8", "backslashreplace")
             if _write(self._stream.fileno(), data) == len(data):
                 self._dropped = 0
@@ -58,7 +58,7 @@ class NonBlockingStream:
         return True
 
 
-def stop_blocking_log() -> None:
+def make_log_non_blocking() -> None:
     """Make the log handlers of this process drop lines that they cannot write at once."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.StreamHandler) and handler.stream is not None:
@@ -78,8 +78,8 @@ def _is_main_thread() -> bool:
 
 
 def _write(descriptor: int, data: bytes) -> int:
-    """Return the number of bytes that were written without blocking."""
-    for _ in range(ATTEMPTS):
+    """Write without blocking; return the number of bytes written."""
+    for _ in range(MAX_WRITES):
         with suppress(_BlockedError):
             return _write_once(descriptor, data)
     return 0
@@ -101,7 +101,7 @@ def _write_once(descriptor: int, data: bytes) -> int:
 
 
 def _raise_blocked(signum: int, frame: FrameType | None) -> None:
-    """Handle SIGALRM: interrupt the current write by an exception. Ignore it if there is none."""
+    """Handle SIGALRM: raise _BlockedError if a write is in progress."""
     global _is_writing  # noqa: PLW0603 - as above
     if _is_writing:
         _is_writing = False

@@ -1,4 +1,4 @@
-"""A parser that refuses invalid requests that waitress 3.0.2 accepts or that crash it."""
+"""Parsing of requests that is stricter than that of waitress 3.0.2."""
 
 from copy import copy
 from typing import Any
@@ -7,7 +7,7 @@ from waitress.parser import HTTPRequestParser, ParsingError, get_header_lines
 from waitress.receiver import ChunkedReceiver
 from waitress.utilities import BadRequest, Error
 
-VERSIONS = {"1.0", "1.1"}
+SUPPORTED_VERSIONS = {"1.0", "1.1"}
 MAX_CHUNK_LINE = 1024
 """Maximum length in bytes of the line with the size and extensions of a chunk."""
 
@@ -60,8 +60,8 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
     """A parser that refuses requests that crash waitress 3.0.2 or allow request smuggling.
 
     Waitress crashes on a Content-Length of 5000 digits and on an invalid host. It accepts Content-Length together with
-    Transfer-Encoding, ignores Transfer-Encoding outside HTTP/1.1, and accepts several or no codings in it. It may then
-    treat bytes that a proxy considers a body as the next request (RFC 9112, 6.1 and 11.2).
+    Transfer-Encoding, ignores Transfer-Encoding outside HTTP/1.1, and accepts a Transfer-Encoding with several codings
+    or none. It may then take the body of a request for the next request, unlike a proxy (RFC 9112, 6.1 and 11.2).
     """
 
     adj: Any
@@ -76,9 +76,9 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
     def received(self, data: bytes) -> int:
         """Parse the next bytes; return the number of bytes that belong to this request."""
         consumed: int = super().received(data)
-        if self.headers_finished and self.version not in VERSIONS and not self.error:
+        if self.headers_finished and self.version not in SUPPORTED_VERSIONS and not self.error:
             self.error, self.completed = VersionNotSupportedError("This server speaks HTTP/1.1 and HTTP/1.0"), True
-        if self.completed:  # without a body, or refused: 100 Continue would ask the client for a body
+        if self.completed:  # 100 Continue would ask the client for a body, but there is none or it is refused
             self.expect_continue = False
         return consumed
 

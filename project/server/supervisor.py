@@ -13,14 +13,14 @@ from functools import partial
 
 from project.server import heartbeats
 from project.server.heartbeats import Heartbeats
-from project.server.output import end_interrupted_line, stop_blocking_log
+from project.server.output import end_interrupted_line, make_log_non_blocking
 
 log = logging.getLogger(__name__)
 
 PREPARE_S = 10
 """Seconds for which the start waits for `prepare`, which then continues in the background."""
 _RESTART_DELAY_S = 1.0
-"""Seconds before a failed preparation or fork is retried, and before a worker that died so soon is replaced."""
+"""Seconds before a failed preparation or fork is retried, and before a worker is replaced that ran for less time."""
 
 _UNUSED_SIGNALS = ("SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGPIPE", "SIGIO", "SIGPWR")
 """Signals that end a process by default and have no meaning for this service. Some systems lack some of them."""
@@ -55,12 +55,13 @@ class Supervisor:
         self._checked_at = 0.0
         _ignore_unused_signals()
         signal.pthread_sigmask(signal.SIG_BLOCK, self._watched)
-        stop_blocking_log()
+        make_log_non_blocking()
 
     def prepare(self, prepare: Callable[[], None]) -> None:
         """Run `prepare` in a child process and wait for it up to PREPARE_S.
 
-        If it fails within this time, this process exits. After EX_TEMPFAIL it is retried in the background instead.
+        If `prepare` fails within this time, the supervisor exits. If it exits with EX_TEMPFAIL, it is retried in the
+        background instead.
         """
         pid, end = self._fork(prepare), time.monotonic() + PREPARE_S
         while pid and time.monotonic() < end:
@@ -151,10 +152,9 @@ class Supervisor:
         return 0 if not left and set(statuses) <= _CLEAN_STATUSES else 1
 
     def _fork(self, task: Callable[[], None]) -> int | None:
-        """Run a task in a child and return its PID.
+        """Run a task in a child process; return the PID, or None after a stop signal.
 
-        While the system is out of memory or processes, retry: the other workers must not end because of it. Return None
-        if a stop signal arrives.
+        If the system is out of memory or processes, the fork is retried, so that the other workers continue.
         """
         while (pid := _try_fork()) is None:
             if signal.sigpending() & set(self.stop_signals):
@@ -199,7 +199,7 @@ def _run_delayed(task: Callable[[], None]) -> None:
 
 
 def _reap() -> list[tuple[int, int]]:
-    """Return PID and status of each dead child. One SIGCHLD may stand for several."""
+    """Return PID and status of each dead child. One SIGCHLD may stand for several children."""
     dead = []
     with suppress(ChildProcessError):
         while (child := os.waitpid(-1, os.WNOHANG))[0]:
@@ -208,6 +208,6 @@ def _reap() -> list[tuple[int, int]]:
 
 
 def _stop_with_supervisor(pipe: int) -> None:
-    """Stop this process when the supervisor ends, even by SIGKILL: its end of the pipe closes."""
+    """Stop this process when the supervisor ends, even by SIGKILL, which closes the pipe."""
     os.read(pipe, 1)
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""A worker process: serves requests of the shared socket and drains connections at a stop."""
+"""A worker process: serves requests of the shared socket, and finishes them at a stop."""
 
 import signal
 import socket
@@ -22,15 +22,15 @@ HARD_BODY_LIMIT = 256 * 1024
 UNLIMITED_BYTES = 2**31
 """A buffer size that no connection reaches, so that waitress never writes to a temporary file."""
 QUIET_S = 0.2
-"""Seconds without a request in progress after which a drain ends: accepted connections have sent theirs by then."""
+"""Seconds without a request after which a stopping worker ends: clients have sent the last requests by then."""
 
 
 def run_worker(
     app: WSGIApplication,
     listener: socket.socket,
     threads: int,
-    drain_s: float,
-    stopping: Callable[[], None],
+    finish_s: float,
+    begin_stop: Callable[[], None],
     balancer: ConnectionBalancer,
     index: int,
     heartbeats: Heartbeats,
@@ -38,7 +38,7 @@ def run_worker(
     body_limits: Mapping[str, int],
     describe_refusal: DescribeRefusal,
 ) -> None:
-    """Serve as worker `index` until a stop signal, then drain for at most `drain_s` seconds."""
+    """Serve as worker `index` until a stop signal, then finish requests in at most `finish_s`."""
     dispatcher = Dispatcher()
     dispatcher.set_thread_count(threads)
     settings: Any = waitress_settings(listener, threads)
@@ -52,7 +52,7 @@ def run_worker(
     server.beat = partial(heartbeats.beat, index)
     server.handle_accept = balancer.wrap_accept(server.handle_accept, index, server.active_channels)
     server.pull_trigger = wake_unless_held(server.pull_trigger)
-    stop = _stop_handler(server, drain_s, stopping, stop_signals)
+    stop = _stop_handler(server, finish_s, begin_stop, stop_signals)
     for signum in stop_signals:
         signal.signal(signum, stop)
     server.run()
@@ -77,22 +77,22 @@ def waitress_settings(listener: socket.socket, threads: int) -> Adjustments:
 
 
 def _stop_handler(
-    server: Server, drain_s: float, stopping: Callable[[], None], stop_signals: Iterable[signal.Signals]
+    server: Server, finish_s: float, begin_stop: Callable[[], None], stop_signals: Iterable[signal.Signals]
 ) -> Callable[[int, FrameType | None], None]:
-    """Return a signal handler that starts a drain, because waitress would drop queued requests."""
+    """Return a signal handler that finishes requests, because waitress would drop queued ones."""
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        for again in stop_signals:
-            signal.signal(again, _ignore)  # SIG_IGN: the event loop fails if a signal is pending
+        for stop_signal in stop_signals:
+            signal.signal(stop_signal, _ignore)  # with SIG_IGN, the event loop fails if a signal is pending
         signal.signal(signal.SIGUSR1, _exit)
-        stopping()
-        threading.Thread(target=_drain, args=(server, drain_s), daemon=True).start()
+        begin_stop()
+        threading.Thread(target=_finish, args=(server, finish_s), daemon=True).start()
 
     return stop
 
 
 def _ignore(signum: int, frame: FrameType | None) -> None:
-    """Handle a further stop signal by doing nothing."""
+    """Handle further stop signals: do nothing."""
 
 
 def _exit(signum: int, frame: FrameType | None) -> None:
@@ -100,15 +100,15 @@ def _exit(signum: int, frame: FrameType | None) -> None:
     raise SystemExit
 
 
-def _drain(server: Server, drain_s: float) -> None:
-    """Stop listening, respond to accepted requests for up to `drain_s`, then end the loop.
+def _finish(server: Server, finish_s: float) -> None:
+    """Stop listening, finish accepted requests in at most `finish_s`, end the event loop.
 
     Uses internals of waitress 3.0.2, so its version is pinned; a test covers them.
     """
 
     server.trigger.pull_trigger(server.stop_listening)  # runs in the loop's thread
     now = time.monotonic()
-    end, quiet_since = now + drain_s, now
+    end, quiet_since = now + finish_s, now
     while now < end and now - quiet_since < QUIET_S:
         time.sleep(0.02)
         now = time.monotonic()
@@ -119,7 +119,7 @@ def _drain(server: Server, drain_s: float) -> None:
 
 
 def _disconnect(channel: Any) -> None:
-    """Wake a thread that waits for a slow client. Otherwise waitress would wait 5 s for it."""
+    """Wake a thread that waits for a slow client: waitress would wait 5 s for the thread."""
     with channel.outbuf_lock:
         channel.connected = False
         channel.outbuf_lock.notify()
@@ -128,5 +128,5 @@ def _disconnect(channel: Any) -> None:
 def _is_busy(server: Server) -> bool:
     channels = list(server.active_channels.values())
     return bool(server.task_dispatcher.queue) or any(
-        c.requests or c.total_outbufs_len or c.is_lingering for c in channels
+        channel.requests or channel.total_outbufs_len or channel.is_lingering for channel in channels
     )

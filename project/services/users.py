@@ -12,7 +12,7 @@ from project.database import Database
 from project.domain.audit import Action, Entry, NewEntry
 from project.domain.errors import QueryTimeoutError, RefusalError
 from project.domain.password_policy import check_password
-from project.domain.passwords import Passwords, new_key
+from project.domain.passwords import Passwords, new_idempotency_key
 from project.domain.registration import Account, Role, User
 from project.domain.users import UserDetail, UserFilter
 from project.queries import audit
@@ -106,7 +106,7 @@ def reset_password(
     account = queries.find_account(database, user_id)
     if account is None:
         raise RefusalError("not_found")
-    password = passwords.derive(key or new_key(), account.username)
+    password = passwords.derive(key or new_idempotency_key(), account.username)
     password_hash = passwords.hash_generated(password)
     entry = NewEntry.by_user(Action.PASSWORD_RESET, by, user_id, account.username)
     if not database.write_transaction(_reset_password, user_id, password_hash, entry):

@@ -32,9 +32,9 @@ USER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from embedded import ensure
+from embedded import ensure_running
 bin_dir = Path(sys.argv[3]) if sys.argv[3] else None
-print(ensure(Path(sys.argv[2]), bin_dir=bin_dir), flush=True)
+print(ensure_running(Path(sys.argv[2]), bin_dir=bin_dir), flush=True)
 sys.stdin.read()
 """
 
@@ -256,14 +256,14 @@ def test_without_the_wheel_the_error_names_both_remedies(root: Path, monkeypatch
     monkeypatch.setattr(data_directory, "find_spec", lambda name: None)
 
     with pytest.raises(EmbeddedPostgresError, match=r"DATABASE_URL .* or use a platform"):
-        embedded.ensure(root)
+        embedded.ensure_running(root)
 
 
 def test_without_disk_space_nothing_is_created(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10))
 
     with pytest.raises(EmbeddedPostgresError, match="Not enough disk space"):
-        embedded.ensure(root)
+        embedded.ensure_running(root)
 
     assert not list(root.glob("data*"))
 
@@ -273,7 +273,7 @@ def test_a_root_that_is_not_a_directory_is_refused(root: Path) -> None:
     root.write_text("a file")
 
     with pytest.raises(EmbeddedPostgresError, match="File exists"):
-        embedded.ensure(root)
+        embedded.ensure_running(root)
 
 
 @pytest.mark.chaos

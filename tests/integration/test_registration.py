@@ -13,7 +13,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 from project.database import PreparedStatement, QueryError, Row
 from project.domain.attempts import NewAttempt, new_id
 from project.domain.errors import IdentifiersTakenError
-from project.domain.passwords import hash_key, new_key
+from project.domain.passwords import hash_idempotency_key, new_idempotency_key
 from project.domain.registration import NewUser
 from project.runtime import Runtime
 from project.services import attempts, registration
@@ -32,7 +32,7 @@ def new_attempt(key: str) -> NewAttempt:
         client_address="",
         user_agent="",
         client_request_id=None,
-        key_hash=hash_key(key),
+        key_hash=hash_idempotency_key(key),
     )
 
 
@@ -44,7 +44,7 @@ def new_user(**changes: Any) -> NewUser:
 
 
 def test_an_attempt_that_runs_twice_has_its_first_outcome_and_one_user(runtime: Runtime, rows: Rows) -> None:
-    key = new_key()
+    key = new_idempotency_key()
     attempt = new_attempt(key)
 
     first = registration.register(runtime.database, runtime.passwords, attempt, key, new_user())
@@ -55,8 +55,10 @@ def test_an_attempt_that_runs_twice_has_its_first_outcome_and_one_user(runtime: 
 
 
 def test_a_refused_attempt_that_runs_twice_is_refused_with_the_same_errors(runtime: Runtime, rows: Rows) -> None:
-    registration.register(runtime.database, runtime.passwords, new_attempt(key := new_key()), key, new_user())
-    attempt = new_attempt(key := new_key())
+    registration.register(
+        runtime.database, runtime.passwords, new_attempt(key := new_idempotency_key()), key, new_user()
+    )
+    attempt = new_attempt(key := new_idempotency_key())
 
     for _ in range(2):
         with pytest.raises(IdentifiersTakenError) as refusal:
@@ -70,7 +72,7 @@ def test_a_lost_commit_confirmation_still_yields_the_right_credentials(
     runtime: Runtime, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lose_confirmations(monkeypatch, number=1)
-    key = new_key()
+    key = new_idempotency_key()
 
     credentials = registration.register(runtime.database, runtime.passwords, new_attempt(key), key, new_user())
 
@@ -83,7 +85,7 @@ def test_a_lost_commit_confirmation_still_yields_the_right_credentials(
 def test_a_replay_with_a_lost_confirmation_still_yields_the_right_credentials(
     runtime: Runtime, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    key = new_key()
+    key = new_idempotency_key()
     first = registration.register(runtime.database, runtime.passwords, new_attempt(key), key, new_user())
     lose_confirmations(monkeypatch, number=2)
 
@@ -109,7 +111,7 @@ def lose_confirmations(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
 
 
 def test_a_user_cannot_exist_without_an_attempt_that_created_it(rows: Rows, runtime: Runtime) -> None:
-    attempt = new_attempt(new_key())
+    attempt = new_attempt(new_idempotency_key())
     attempts.record_attempt(runtime.database, runtime.spool, attempt, status=503, code="database_unavailable")
 
     with pytest.raises(QueryError, match="users_id_attempt_status_fkey"):
@@ -121,7 +123,7 @@ def test_a_user_cannot_exist_without_an_attempt_that_created_it(rows: Rows, runt
 
 
 def test_a_user_without_a_contact_cannot_exist(rows: Rows, runtime: Runtime) -> None:
-    key = new_key()
+    key = new_idempotency_key()
 
     with pytest.raises(QueryError, match="users_contact_check"):
         registration.register(runtime.database, runtime.passwords, new_attempt(key), key, new_user(email=None))
@@ -130,7 +132,7 @@ def test_a_user_without_a_contact_cannot_exist(rows: Rows, runtime: Runtime) -> 
 
 
 def test_recording_an_attempt_again_changes_only_its_answered_status(runtime: Runtime, rows: Rows) -> None:
-    key = new_key()
+    key = new_idempotency_key()
     attempt = new_attempt(key)
     registration.register(runtime.database, runtime.passwords, attempt, key, new_user())
 
@@ -142,7 +144,7 @@ def test_recording_an_attempt_again_changes_only_its_answered_status(runtime: Ru
 
 def test_issued_passwords_are_stored_with_argon2id_if_configured(runtime: Runtime, rows: Rows) -> None:
     passwords = replace(runtime.passwords, scheme="argon2id")
-    key = new_key()
+    key = new_idempotency_key()
 
     credentials = registration.register(runtime.database, passwords, new_attempt(key), key, new_user())
 

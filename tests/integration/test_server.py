@@ -21,7 +21,7 @@ import pytest
 from waitress.adjustments import Adjustments
 
 from project.reports.exports import CHUNK
-from project.server.connections import LARGE_BODIES, Channel
+from project.server.connections import MAX_LARGE_BODIES, Channel
 from project.server.heartbeats import CHECK_EVERY_S
 from project.server.worker import waitress_settings
 from tests.builders import BARE_IMPORT
@@ -564,7 +564,7 @@ def test_the_event_loop_does_not_read_from_a_connection_that_a_thread_starts_to_
 def test_only_a_few_connections_may_have_a_large_body_at_a_time(channel: Channel) -> None:
     large = channel.server.large_bodies
     channel.adj.max_request_body_size, channel.adj.body_limits = 10, {"/": 100}
-    large.update(range(LARGE_BODIES))
+    large.update(range(MAX_LARGE_BODIES))
     channel.received(b"POST / HTTP/1.1\r\nContent-Length: 20\r\n\r\n" + b"x" * 9)
     is_small_readable = channel.readable()
     assert channel.request
@@ -579,7 +579,7 @@ def test_only_a_few_connections_may_have_a_large_body_at_a_time(channel: Channel
 
 
 def test_more_large_bodies_than_are_read_at_a_time_are_all_answered() -> None:
-    size, connections = 2**20, 3 * LARGE_BODIES
+    size, connections = 2**20, 3 * MAX_LARGE_BODIES
     with _started(LARGE) as process, ExitStack() as stack:
         port = _port(process)
         clients = [stack.enter_context(_connection(port)) for _ in range(connections)]

@@ -17,7 +17,7 @@ import pytest
 from project.database import QueryError
 from project.domain.attempts import new_id
 from project.domain.errors import IdentifiersTakenError
-from project.domain.passwords import new_key
+from project.domain.passwords import new_idempotency_key
 from project.domain.registration import Credentials, Registration
 from project.runtime import Runtime
 from project.services import registration
@@ -237,7 +237,7 @@ def test_groups_that_want_the_same_in_another_order_wait_instead_of_deadlocking(
     def wanting(world: World, number: int) -> Arguments:
         name, email = f"user{number}", f"{number}@example.com"
         named = {"username": name, "username_folded": name, "phone": None, "email": email, "email_folded": email}
-        return world.attempt() | named | {"key_hash": hashlib.sha256(new_key().encode()).hexdigest()}
+        return world.attempt() | named | {"key_hash": hashlib.sha256(new_idempotency_key().encode()).hexdigest()}
 
     with closing(World(url, 1)) as holder, closing(World(url, 2)) as first, closing(World(url, 3)) as second:
         holder._useradd(wanting(holder, 5))
@@ -266,7 +266,7 @@ def test_overlapping_groups_never_deadlock_and_each_identifier_has_one_owner(
         for number in range(rounds):
             wanted = [
                 Registration(
-                    attempt=new_attempt(key := new_key()),
+                    attempt=new_attempt(key := new_idempotency_key()),
                     key=key,
                     new_user=new_user(username=f"user-{number}-{index}", email=f"{number}-{index + shift}@example.org"),
                 )
@@ -292,13 +292,13 @@ def test_overlapping_groups_never_deadlock_and_each_identifier_has_one_owner(
 
 
 def test_attempts_of_one_call_are_decided_in_order_even_if_they_claim_the_same(runtime: Runtime, rows: Rows) -> None:
-    key = new_key()
+    key = new_idempotency_key()
     wanted = [
         Registration(attempt=new_attempt(one), key=one, new_user=user)
         for one, user in [
             (key, new_user()),
-            (new_key(), new_user(username="other")),
-            (new_key(), new_user(username="other", email="other@example.org")),
+            (new_idempotency_key(), new_user(username="other")),
+            (new_idempotency_key(), new_user(username="other", email="other@example.org")),
             (key, new_user()),
         ]
     ]
@@ -316,7 +316,7 @@ def test_attempts_of_one_call_are_decided_in_order_even_if_they_claim_the_same(r
 def test_an_attempt_that_postgresql_rejects_costs_no_other_one_its_user(runtime: Runtime, rows: Rows) -> None:
     wanted = [
         Registration(
-            attempt=new_attempt(key := new_key()),
+            attempt=new_attempt(key := new_idempotency_key()),
             key=key,
             new_user=new_user(username=f"user{index}", email=None if index == 1 else f"{index}@example.org"),
         )

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from project.database import Database
 from project.domain.attempts import NewAttempt, new_id
 from project.domain.errors import RefusalError
-from project.domain.passwords import hash_key, new_key
+from project.domain.passwords import hash_idempotency_key, new_idempotency_key
 from project.domain.registration import NewUser, Role
 from project.runtime import Runtime
 from project.services import registration
@@ -25,7 +25,7 @@ def create(
 ) -> UUID:
     """Create a user and return the id."""
     now = datetime.now(UTC)
-    key = new_key()
+    key = new_idempotency_key()
     attempt = NewAttempt(
         id=new_id(now),
         received_at=now,
@@ -35,7 +35,7 @@ def create(
         client_address="",
         user_agent="",
         client_request_id=None,
-        key_hash=hash_key(key),
+        key_hash=hash_idempotency_key(key),
     )
     email = email or f"{username.replace('@', '.')}@example.org"
     new_user = NewUser(name=username, username=username, phone=phone, email=email, birth_date=None)

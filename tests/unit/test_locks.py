@@ -15,7 +15,7 @@ def test_the_wait_for_a_lock_that_a_frozen_process_holds_has_a_bound(
         with locks.locked(path):
             pass
 
-    monkeypatch.setattr(locks, "LOCK_TIMEOUT", 0)
+    monkeypatch.setattr(locks, "LOCK_TIMEOUT_S", 0)
     path = tmp_path / "start.lock"
     with ThreadPoolExecutor() as threads, locks.locked(path):  # the thread ends after the block, whatever happens
         error = threads.submit(wait, path).exception(30)

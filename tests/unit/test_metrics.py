@@ -18,7 +18,7 @@ class Slow(float):
 
 def test_concurrent_increments_of_a_counter_are_not_lost() -> None:
     metrics = Metrics(1)
-    counter = metrics.counter("things_total", "Things")
+    counter = metrics.register_counter("things_total", "Things")
 
     def count() -> None:
         for _ in range(1_000):
@@ -35,8 +35,8 @@ def test_concurrent_increments_of_a_counter_are_not_lost() -> None:
 
 def test_a_process_reports_the_sum_of_all_processes_and_a_replacement_continues_its_counters() -> None:
     metrics = Metrics(2)
-    counter = metrics.counter("things_total", "Things")
-    metrics.gauge("mood", "Mood", lambda: metrics.row and 3)
+    counter = metrics.register_counter("things_total", "Things")
+    metrics.register_gauge("mood", "Mood", lambda: metrics.row and 3)
     metrics.attach(0)
 
     for exit_status in (0, 1):  # the second one replaces the first
@@ -55,8 +55,8 @@ def test_a_process_reports_the_sum_of_all_processes_and_a_replacement_continues_
 
 def test_gauges_of_a_dead_process_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     metrics = Metrics(1)
-    counter = metrics.counter("things_total", "Things")
-    metrics.gauge("mood", "Mood", lambda: 3)
+    counter = metrics.register_counter("things_total", "Things")
+    metrics.register_gauge("mood", "Mood", lambda: 3)
     metrics.attach(0)
     counter.add()
 
@@ -67,7 +67,7 @@ def test_gauges_of_a_dead_process_are_ignored(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_counter_can_follow_a_value_that_is_read() -> None:
     metrics, lost = Metrics(1), 2
-    metrics.counter("lost_total", "Lost", read=lambda: lost)
+    metrics.register_counter("lost_total", "Lost", read=lambda: lost)
 
     metrics.update()
     lost = 5
@@ -79,7 +79,7 @@ def test_a_counter_can_follow_a_value_that_is_read() -> None:
 
 def test_histogram_buckets_include_their_upper_bound() -> None:
     metrics = Metrics(1)
-    histogram = metrics.histogram("time_seconds", "Time", {"kind": "short"})
+    histogram = metrics.register_histogram("time_seconds", "Time", {"kind": "short"})
 
     for seconds in (0.001, 0.3, 0.4, 9):
         histogram.observe(seconds)
@@ -101,7 +101,7 @@ def test_too_many_series_are_an_error_and_do_not_overwrite_another_process() -> 
 
     def fill() -> None:
         for number in range(3000):
-            metrics.counter("things_total", "Things", {"number": str(number)})
+            metrics.register_counter("things_total", "Things", {"number": str(number)})
 
     with pytest.raises(ValueError, match="too many series"):
         fill()

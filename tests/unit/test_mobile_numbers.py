@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from phonenumbers import NumberParseException, PhoneNumberType
 
-from project.domain.mobile_numbers import find_mobile
+from project.domain.mobile_numbers import parse_mobile_number
 
 REGIONS = sorted(phonenumbers.SUPPORTED_REGIONS)
 
@@ -23,7 +23,7 @@ def parsed(digits: str, region: str | None, *, is_international: bool) -> str | 
 
 
 def agrees(digits: str, region: str | None, *, is_international: bool) -> bool:
-    found = find_mobile(digits, region, is_international=is_international)
+    found = parse_mobile_number(digits, region, is_international=is_international)
     return found is None or found == parsed(digits, region, is_international=is_international)
 
 
@@ -63,12 +63,12 @@ def test_random_digits_are_what_the_parser_says(digits: str, region: str | None,
     ],
 )
 def test_common_numbers_take_the_shortcut(digits: str, region: str | None, is_international: bool) -> None:
-    found = find_mobile(digits, region, is_international=is_international)
+    found = parse_mobile_number(digits, region, is_international=is_international)
 
     assert found == parsed(digits, region, is_international=is_international) is not None
 
 
 @pytest.mark.parametrize("digits", ["", "7", "0", "٧٩١٢٣٤٥٦٧٨٩", "999123456789"])
 def test_other_digits_are_left_to_the_parser(digits: str) -> None:
-    assert find_mobile(digits, "RU", is_international=True) is None
-    assert find_mobile(digits, "RU", is_international=False) is None
+    assert parse_mobile_number(digits, "RU", is_international=True) is None
+    assert parse_mobile_number(digits, "RU", is_international=False) is None

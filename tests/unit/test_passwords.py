@@ -14,7 +14,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from project.domain import passwords as module
-from project.domain.passwords import ALPHABET, MAX_LENGTH, SYMBOL_COUNT, Passwords, Secret, hash_key, new_key
+from project.domain.passwords import (
+    ALPHABET,
+    MAX_LENGTH,
+    SYMBOL_COUNT,
+    Passwords,
+    Secret,
+    hash_idempotency_key,
+    new_idempotency_key,
+)
 
 OLD, NEW = Secret(b"old" * 11), Secret(b"new" * 11)
 PASSWORDS = Passwords((NEW,))
@@ -184,9 +192,9 @@ def test_the_hash_that_matches_a_password_is_found_among_several() -> None:
 
 
 def test_generated_keys_are_unique_and_hashed_to_32_bytes() -> None:
-    keys = {new_key() for _ in range(100)}
+    keys = {new_idempotency_key() for _ in range(100)}
 
     assert len(keys) == 100
     assert all(22 <= len(key) <= 255 and key.isascii() for key in keys)
-    assert {len(hash_key(key)) for key in keys} == {32}
-    assert len({hash_key(key) for key in keys}) == 100
+    assert {len(hash_idempotency_key(key)) for key in keys} == {32}
+    assert len({hash_idempotency_key(key) for key in keys}) == 100

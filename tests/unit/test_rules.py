@@ -20,7 +20,7 @@ from project.domain import usernames
 from project.domain.dates import parse_birth_date
 from project.domain.emails import fold_email, normalize_email
 from project.domain.errors import RuleError
-from project.domain.logins import check_username_contact
+from project.domain.logins import check_contact_as_username
 from project.domain.masking import mask_phone
 from project.domain.phones import format_phone, normalize_phone
 from project.domain.registration import NewUser
@@ -246,7 +246,7 @@ def test_a_username_that_reads_as_a_contact_of_another_is_refused(
     username: str, own: dict[str, str], field: str
 ) -> None:
     with pytest.raises(RuleError) as caught:
-        check_username_contact(username, own.get("phone"), own.get("email"), "RU")
+        check_contact_as_username(username, own.get("phone"), own.get("email"), "RU")
 
     assert (caught.value.code, caught.value.variant) == ("invalid_username", f"{field}_of_another")
     assert caught.value.params == {"field": field}
@@ -265,7 +265,7 @@ def test_a_username_that_reads_as_a_contact_of_another_is_refused(
     ],
 )
 def test_a_username_may_be_an_own_contact_or_no_contact(username: str, own: dict[str, str]) -> None:
-    check_username_contact(username, own.get("phone"), own.get("email"), "RU")
+    check_contact_as_username(username, own.get("phone"), own.get("email"), "RU")
 
 
 @pytest.mark.parametrize("domain", ["local", "lan", "corp", "home", "internal", "intranet", "private", "home.arpa"])
