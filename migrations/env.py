@@ -15,27 +15,29 @@ from project.domain.errors import DatabaseUnavailableError
 from project.embedded import EmbeddedPostgresError
 
 LOCK_TIMEOUT = "200ms"
-"""A migration that waits for a lock blocks every insert behind it, so it gives up early and is retried."""
+"""While a migration waits for a lock, later inserts wait, too. So the migration gives up early and is retried."""
 TRIES = 200
+"""Number of tries to get the locks of the migrations."""
 PAUSE_S = (0.1, 0.5)
+"""Bounds of the random pause between two tries in seconds."""
 MIGRATION_LOCK = 7_164_201
 """Advisory lock: only one instance migrates at a time."""
-ANSWER_S = 3.0
-"""Seconds for connecting and for a migration of another instance: a start must not wait for a frozen PostgreSQL."""
+CONNECT_S = 3.0
+"""Seconds for connecting and for getting MIGRATION_LOCK: a start must not wait for a frozen PostgreSQL."""
 _LOCK_NOT_AVAILABLE = "55P03"
 
 
-def run() -> None:
-    """Apply the migrations in one transaction each; a retry does not repeat those that are applied.
+def migrate() -> None:
+    """Apply the migrations in one transaction each. A retry skips the applied ones.
 
-    Raises CommandError; its cause is a DatabaseUnavailableError in an outage.
+    Raises CommandError. In an outage, the cause of the error is a DatabaseUnavailableError.
     """
     _start_embedded_postgres()
-    for left in reversed(range(TRIES)):
+    for retries_left in reversed(range(TRIES)):
         try:
-            run_once()
+            migrate_once()
         except DBAPIError as error:
-            if getattr(error.orig, "pgcode", None) != _LOCK_NOT_AVAILABLE or not left:
+            if getattr(error.orig, "pgcode", None) != _LOCK_NOT_AVAILABLE or not retries_left:
                 raise _explained(error) from _outage(error)
             time.sleep(random.uniform(*PAUSE_S))  # noqa: S311 - spreads load, guards nothing
         else:
@@ -43,7 +45,10 @@ def run() -> None:
 
 
 def _start_embedded_postgres() -> None:
-    """Start the embedded server if the service uses it; connecting would start it, but has too short a deadline."""
+    """Start the embedded server if the service uses it.
+
+    Connecting would start the server, too, but with too short a deadline.
+    """
     if server := current_app.extensions["embedded_postgres"]:
         try:
             server.start()
@@ -52,7 +57,7 @@ def _start_embedded_postgres() -> None:
 
 
 def _explained(error: DBAPIError) -> CommandError:
-    """Return the error that Flask-Migrate shows in one line: PostgreSQL's own sentence, without data of rows."""
+    """Return an error that Flask-Migrate shows in one line: PostgreSQL's message without row data."""
     if errors.is_unavailable(error):
         return CommandError(f"PostgreSQL is unavailable: {errors.describe(error)}")
     message = getattr(getattr(error.orig, "diag", None), "message_primary", None)
@@ -63,13 +68,13 @@ def _outage(error: DBAPIError) -> Exception:
     return DatabaseUnavailableError(errors.describe(error)) if errors.is_unavailable(error) else error
 
 
-def run_once() -> None:
-    """Apply the migrations. Raises DBAPIError if PostgreSQL does not answer or a lock is not available in time."""
+def migrate_once() -> None:
+    """Try to apply the migrations. Raises DBAPIError if PostgreSQL fails or a lock times out."""
     db = current_app.extensions["migrate"].db
     with ExitStack() as stack:
-        with deadline(ANSWER_S):
+        with deadline(CONNECT_S):
             connection = stack.enter_context(db.engines["migrating"].connect())
-            stack.callback(connection.invalidate)  # closes it, which releases the lock and drops the settings
+            stack.callback(connection.invalidate)  # closing releases the lock and drops the settings
             connection.execute(text(f"set lock_timeout = '{LOCK_TIMEOUT}'"))
             connection.execute(text("set statement_timeout = 0"))
             _lock(connection)
@@ -85,7 +90,7 @@ def run_once() -> None:
 
 
 def _lock(connection: Connection) -> None:
-    """Wait until no other instance migrates. Raises CommandError at the deadline."""
+    """Get MIGRATION_LOCK. Raises CommandError if another instance holds it until the deadline."""
     while not connection.scalar(text(f"select pg_try_advisory_lock({MIGRATION_LOCK})")):
         pause = random.uniform(*PAUSE_S)  # noqa: S311 - spreads load, guards nothing
         if (remaining_seconds() or 0) <= pause:
@@ -94,4 +99,4 @@ def _lock(connection: Connection) -> None:
         time.sleep(pause)
 
 
-run()
+migrate()

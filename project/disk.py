@@ -1,4 +1,4 @@
-"""Threads that perform disk operations, so that others can wait for them with a timeout.
+"""Threads for disk operations: other threads can wait for an operation with a timeout.
 
 A system call may block forever, and cannot be interrupted, if the disk is frozen for a snapshot or its network
 connection is lost.
@@ -55,7 +55,7 @@ class StuckDetector:
 
 
 class Operation:
-    """A disk operation. A thread requests it and may wait for it, and a DiskThread performs it."""
+    """A disk operation, which a DiskThread performs while the requesting thread may wait."""
 
     __slots__ = ("_unfinished", "error")
 
@@ -81,7 +81,7 @@ T = TypeVar("T", bound=Operation)
 
 
 class DiskThread(Generic[T]):
-    """A thread that performs operations in order; `work` takes all that are queued at a time.
+    """A thread that performs operations in order, by passing all queued ones to `work`.
 
     The thread starts on first use, and again after a fork.
     """
@@ -101,7 +101,7 @@ class DiskThread(Generic[T]):
         return self._detector.is_stuck
 
     def put(self, operation: T) -> None:
-        """Queue an operation. If the thread cannot be started, the operation ends with this error."""
+        """Queue an operation. If the thread cannot be started, the operation fails at once."""
         if self._pid != os.getpid():
             try:
                 self._start()
@@ -112,7 +112,7 @@ class DiskThread(Generic[T]):
         self._queue.put(operation)
 
     def stop(self, timeout_s: float) -> None:
-        """Perform the queued operations and end the thread; wait for that at most `timeout_s`."""
+        """End the thread after the queued operations; wait for its end at most `timeout_s`."""
         with self._start_lock:
             if self._pid == os.getpid() and self._thread:
                 self._pid = 0

@@ -68,6 +68,7 @@ class Attempt(Base):
     """HTTP status of the response; null if there was none. Differs from `status` after an unconfirmed COMMIT."""
     code: Mapped[str]
     via: Mapped[str] = mapped_column(server_default=text("'direct'"))
+    """Origin of the row: the request, the spool, or an intent whose process was killed."""
     method: Mapped[str]
     duration_ms: Mapped[int]
     username: Mapped[str | None]
@@ -75,10 +76,10 @@ class Attempt(Base):
     email_masked: Mapped[str | None]
     errors: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default=text("'[]'"))
     sent: Mapped[dict[str, str]] = mapped_column(JSONB, server_default=text("'{}'"))
-    """The fields of the body, with masked contacts and hidden values of unknown fields."""
+    """The fields of the request body. Contacts are masked, and values of unknown fields are hidden."""
     username_shown: Mapped[str | None]
     name_shown: Mapped[str | None]
-    """`username_shown` and `name_shown` are login and name as ordinary users see them; null if mask() computes them."""
+    """`username_shown` and `name_shown`: login and name as ordinary users see them; null if SQL cannot mask them."""
     language: Mapped[str]
     client_address: Mapped[str]
     user_agent: Mapped[str]
@@ -113,12 +114,12 @@ class User(Base):
     birth_date: Mapped[date | None]
     password_hash: Mapped[str]
     password_changed_at: Mapped[datetime | None]
-    """Time of the last change; null while the generated password is valid. A replay returns the password only then."""
+    """Time of the last change; null while the generated password is valid. After that, replays return no password."""
     epoch: Mapped[int] = mapped_column(server_default=text("0"))
     """Incremented to end all sessions of the user: sessions of an older epoch are invalid."""
     is_active: Mapped[bool] = mapped_column(server_default=text("true"))
     is_admin: Mapped[bool] = mapped_column(server_default=text("false"))
-    """Used by SQL functions and the previous version. A trigger keeps it consistent with `role` (ADR 32)."""
+    """Whether `role` is administrator, for the previous version. A trigger keeps the two consistent (ADR 32)."""
     role: Mapped[str] = mapped_column(server_default=text("'user'"))
     created_at: Mapped[datetime]
     last_login_at: Mapped[datetime | None]
@@ -167,9 +168,9 @@ class ApiKey(Base):
     """The administrator who created the key; null if it was created on the command line."""
     revoked_at: Mapped[datetime | None]
     last_used: Mapped[date | None]
-    """Date of the last use in UTC, for the previous version."""
+    """Date of the last use in UTC, which the previous version of the service reads."""
     prefix: Mapped[str | None]
-    """The first characters, by which people recognize the key; null for keys of former versions."""
+    """First characters of the key, so that people recognize it; null for keys created by former versions."""
     last_used_at: Mapped[datetime | None]
 
 
@@ -212,7 +213,7 @@ class Import(Base):
     ignore_unknown: Mapped[bool]
     state: Mapped[str] = mapped_column(server_default=text("'uploaded'"))
     error: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
-    """Code and parameters of the FileError of a file that cannot be read."""
+    """Code and parameters of the FileError if the file cannot be read, otherwise null."""
     headers: Mapped[list[str]] = mapped_column("heads", ARRAY(Text), key="headers", server_default=text("'{}'"))
     fields: Mapped[list[str | None]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
     notes: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default=text("'[]'"))

@@ -1,13 +1,13 @@
 """Stores records in `DATA_DIR/spool` while PostgreSQL is unavailable.
 
-A folder belongs to the process that holds the lock on its file `lock`. The kernel releases the lock even after kill -9;
-then another process can claim the folder. It contains:
+Each process claims a folder by locking the file `lock`. When the process dies, even by kill -9, the kernel releases the
+lock, and another process can claim the folder. A folder contains:
 
     lock                   locked by the owner of the folder
-    1764000000000.log ...  segments: records, one per line with a checksum, named by the millisecond of the first one; a
-                           record is stored once fdatasync has returned
-    next                   the next segment, empty: its directory entry is made durable before it is needed
-    intents                one slot per request in progress, whose attempt is recorded as interrupted after a kill -9
+    1764000000000.log ...  segments: records, one per line with a checksum; the name is the time of the first record in
+                           milliseconds; a record is stored once fdatasync has returned
+    next                   an empty file, which becomes the next segment: its directory entry is already durable
+    intents                a slot for each request in progress: after a kill -9, its attempt is recorded as interrupted
     quarantine.log         lines that could not be read or delivered, for inspection by an operator
     probe                  written regularly to check that the disk accepts data
 
@@ -38,11 +38,11 @@ class Undelivered(NamedTuple):
     rejected: Sequence[str] = ()
     """Records that can never be delivered."""
     postponed: Sequence[str] = ()
-    """Records that may be delivered later. Other records do not wait for them."""
+    """Records to deliver later. Until then, newer records are delivered before them."""
 
 
 Deliver = Callable[[list[str]], Undelivered]
-"""Delivers records and returns those that it did not deliver. Raises an error if no delivery is possible now."""
+"""Delivers records and returns the undelivered ones. Raises an error if no record can be delivered now."""
 
 QUOTA_BYTES = 64 * 1024 * 1024
 """Maximum size of a folder's records in bytes: about 150,000 attempts."""
@@ -53,8 +53,8 @@ DRAIN_BATCH = 200
 SLOT_BYTES, SLOT_COUNT = 4096, 256
 """Size and number of slots for intents. A slot is one memory page, so that writing it is atomic."""
 INTENT_TIMEOUT_S, APPEND_TIMEOUT_S, CLOSE_TIMEOUT_S = 0.1, 10.0, 1.0
-"""Seconds to wait for the disk to write or clear an intent, to store a record (by default), and to close each part of
-the spool."""
+"""Timeouts in seconds of the disk for writing or clearing an intent, for storing a record (by default), and for closing
+each part of the spool."""
 NO_RESPONSE = "the spool's disk does not respond"
 _SEGMENT_NAME = re.compile(r"\d{13}\.log")
 """Matches the names of segments. Other files in the folder, such as copies, are ignored."""
@@ -102,18 +102,18 @@ class Spool:
     """
 
     trace: Callable[[str], AbstractContextManager[object]] | None = None
-    """Set by tracing: wraps every append in a span."""
+    """Traces each append as a span; set by http/tracing.py, None without tracing."""
 
     def __init__(self, root: Path, quota_bytes: int = QUOTA_BYTES) -> None:
         self.root = root
         self._quota_bytes = quota_bytes
         self._lock = threading.Lock()
-        self._own: Folder | None = None
+        self._folder: Folder | None = None
         self._pid = 0
-        self._records = DiskThread("spool-records", self._store)
-        self._intents = DiskThread("spool-intents", self._write_and_clear)
+        self._record_thread = DiskThread("spool-records", self._store)
+        self._intent_thread = DiskThread("spool-intents", self._write_and_clear)
         self._answered: deque[Intent] = deque()
-        self._check = StuckDetector()
+        self._check_detector = StuckDetector()
         self._problem: str | None = None
         self.lost_records = 0
         """Number of records that this process could not store."""
@@ -124,16 +124,16 @@ class Spool:
         """Return the folder of this process; claim a free one first if needed. Raises SpoolError."""
         with self._lock:
             if self._pid != os.getpid():
-                self._own = None
-            if self._own is not None and self._own.is_gone():
-                self._own.close()
-                self._own = None
-            if self._own is None:
-                self._own, self._pid = self._claim(), os.getpid()
-            return self._own
+                self._folder = None
+            if self._folder is not None and self._folder.is_gone():
+                self._folder.close()
+                self._folder = None
+            if self._folder is None:
+                self._folder, self._pid = self._claim(), os.getpid()
+            return self._folder
 
     def append(self, record: str, timeout_s: float = APPEND_TIMEOUT_S) -> None:
-        """Store a record durably. Raises SpoolError, also after `timeout_s`."""
+        """Store a record durably. Raises SpoolError if that fails or takes longer than `timeout_s`."""
         try:
             with self.trace("spool append") if self.trace else nullcontext():
                 self._append(AppendOperation(record), timeout_s)
@@ -142,23 +142,22 @@ class Spool:
             raise
 
     def write_intent(self, record: str) -> Intent | None:
-        """Write a record to a slot until clear_intent(); return None if the disk is unusable.
+        """Write a record to a slot; return None if the disk is unusable. clear_intent() deletes it.
 
-        Waits for the disk at most INTENT_TIMEOUT_S. A slower disk writes the record later.
+        Waits for the disk at most INTENT_TIMEOUT_S. If the disk takes longer, it writes the record later.
         """
         if self.problem:
             return None
         intent = Intent(record)
-        self._intents.put(intent)
+        self._intent_thread.put(intent)
         intent.wait(INTENT_TIMEOUT_S)
         return intent
 
     def clear_intent(self, intent: Intent) -> None:
-        """Delete the record of an intent when the next one is written, or in the next check().
+        """Delete an intent together with the next write of an intent, or in the next check().
 
-        If this process is killed before, the attempt is recorded twice, and PostgreSQL keeps the first record. While
-        records are undelivered, that might be the intent's: then this method waits for the disk, at most
-        INTENT_TIMEOUT_S.
+        If the process is killed before, the attempt is recorded twice, and PostgreSQL keeps the first record. While the
+        spool has records, the intent might be recorded first: then waits for the deletion, at most INTENT_TIMEOUT_S.
         """
         intent.is_answered = True
         self._answered.append(intent)
@@ -168,11 +167,11 @@ class Spool:
     @property
     def is_stuck(self) -> bool:
         """Whether a thread has waited for the disk for more than disk.STUCK_S."""
-        return self._records.is_stuck or self._intents.is_stuck or self._check.is_stuck
+        return self._record_thread.is_stuck or self._intent_thread.is_stuck or self._check_detector.is_stuck
 
     @property
     def problem(self) -> str | None:
-        """The reason why records cannot be stored, by the last use of the disk, or None."""
+        """The reason why the last use of the disk failed; None if records can be stored."""
         return NO_RESPONSE if self.is_stuck else self._problem
 
     @property
@@ -180,15 +179,15 @@ class Spool:
         """Used share of this process's quota, 0 to 1. Raises SpoolError if the disk is unusable."""
         if problem := self.problem:
             raise SpoolError(problem)
-        return 0.0 if self._own is None else self._own.size / self._quota_bytes
+        return 0.0 if self._folder is None else self._folder.size / self._quota_bytes
 
     def has_records(self) -> bool:
         """Return whether this process has records to deliver."""
-        return self._own is not None and self._own.size > 0
+        return self._folder is not None and self._folder.size > 0
 
     def check(self) -> str | None:
         """Check that the disk accepts records, and update `status`; return the problem or None."""
-        with self._check:
+        with self._check_detector:
             try:
                 if self._answered:
                     self._clear_answered()
@@ -229,21 +228,21 @@ class Spool:
         """Release the folder. Its records are kept for the next owner."""
         if self._answered:
             self._clear_answered()
-        for thread in (self._records, self._intents):
+        for thread in (self._record_thread, self._intent_thread):
             thread.stop(CLOSE_TIMEOUT_S)
         with suppress(TimeoutError):
             call_with_timeout(self._release, CLOSE_TIMEOUT_S)
 
     def _release(self) -> None:
         with self._lock:
-            if self._own is not None:
-                self._own.close()
-                self._own = None
+            if self._folder is not None:
+                self._folder.close()
+                self._folder = None
 
     def _append(self, record: AppendOperation, timeout_s: float) -> None:
         if self.is_stuck:
             raise SpoolError(NO_RESPONSE)
-        self._records.put(record)
+        self._record_thread.put(record)
         if not record.wait(timeout_s):
             record.is_abandoned = True
             raise SpoolError(NO_RESPONSE)
@@ -266,11 +265,11 @@ class Spool:
     def _clear_answered(self) -> Operation:
         """Request the deletion of the intents of answered requests; return the operation."""
         operation = Operation()
-        self._intents.put(operation)
+        self._intent_thread.put(operation)
         return operation
 
     def _write_and_clear(self, batch: list[Operation]) -> None:
-        """Delete the intents of answered requests, then write those of a batch."""
+        """Delete the intents of answered requests, then write the intents of a batch."""
         while self._answered:
             intent = self._answered.popleft()
             if intent.slot is not None and intent.folder:
@@ -278,7 +277,7 @@ class Spool:
         for operation in batch:
             if isinstance(operation, Intent) and not operation.is_answered:
                 with suppress(SpoolError, OSError):
-                    operation.folder = self._own if self._own and self._pid == os.getpid() else self.open()
+                    operation.folder = self._folder if self._folder and self._pid == os.getpid() else self.open()
                     operation.slot = operation.folder.write_intent(operation.line)
             operation.finish()
 
@@ -305,24 +304,27 @@ class Folder:
         self._intents_lock = threading.Lock()
         self._draining = threading.Lock()
         self._is_closed = False
-        self._active: _Segment | None = None
-        self._newest = max((int(segment.stem) for segment in _list_segments(path)), default=0)
+        self._active_segment: _Segment | None = None
+        self._newest_ms = max((int(segment.stem) for segment in _list_segments(path)), default=0)
         self._recover_next()
         self.size = sum(segment.stat().st_size for segment in _list_segments(path))
         """Size of the stored records in bytes."""
         self._has_next = False
         self._free_slots = deque(range(SLOT_COUNT))
-        with ExitStack() as opened:  # on an error, as the service tries again twice a second
+        with ExitStack() as opened:  # closes the files on an error: retries, twice a second, would leak them
             self._probe_fd = _open_file(path / "probe", os.O_WRONLY | os.O_CREAT, opened)
-            self._intents = _open_file(path / "intents", os.O_RDWR | os.O_CREAT, opened)
-            with suppress(OSError):  # without disk space the first record will report it
+            self._intents_fd = _open_file(path / "intents", os.O_RDWR | os.O_CREAT, opened)
+            with suppress(OSError):  # on a full disk, the first record reports the error
                 self._prepare_next()
             self._recover_intents()
             opened.pop_all()
 
     @classmethod
     def claim(cls, path: Path, quota_bytes: int = QUOTA_BYTES) -> "Folder | None":
-        """Lock a folder, creating it if needed; None if another process owns it. Raises OSError."""
+        """Lock a folder, creating it if needed; return None if another process owns it.
+
+        Raises OSError.
+        """
         path.mkdir(mode=0o700, exist_ok=True)
         lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -367,7 +369,10 @@ class Folder:
                     record.error = SpoolError(_failure_message(error))
 
     def write_intent(self, line: bytes) -> int | None:
-        """Write a line to a free slot; return its number, or None if that is impossible."""
+        """Write a line to a free slot; return the number of the slot.
+
+        Returns None if the line is too long, no slot is free, or the disk fails.
+        """
         if len(line) > SLOT_BYTES or not self._free_slots:
             return None
         slot = self._free_slots.popleft()
@@ -386,10 +391,10 @@ class Folder:
 
     def _write_slot(self, slot: int, content: bytes) -> None:
         with self._intents_lock:  # close() must not run meanwhile: the descriptor might be reused
-            os.pwrite(self._intents, content, slot * SLOT_BYTES)
+            os.pwrite(self._intents_fd, content, slot * SLOT_BYTES)
 
     def probe(self, *, is_durable: bool) -> None:
-        """Write to `probe`, with fdatasync if `is_durable`; create the next segment.
+        """Write to the file `probe`, with fdatasync if `is_durable`; create `next` if missing.
 
         Raises OSError.
         """
@@ -409,7 +414,7 @@ class Folder:
             if not self._has_next:
                 self._prepare_next()
             with self._lock:
-                sealed, self._active = self._active, None
+                sealed, self._active_segment = self._active_segment, None
                 segments = _list_segments(self._path)
             if sealed is not None:
                 sealed.close()
@@ -417,15 +422,15 @@ class Folder:
 
     def _drain(self, path: Path, deliver: Deliver) -> int:
         content = path.read_bytes()
-        good, bad = _split_lines(content)
+        records, quarantined = _split_lines(content)
         postponed: list[str] = []
-        for start in range(0, len(good), DRAIN_BATCH):
-            undelivered = deliver(good[start : start + DRAIN_BATCH])
-            bad += [_encode_line(record) for record in undelivered.rejected]
+        for start in range(0, len(records), DRAIN_BATCH):
+            undelivered = deliver(records[start : start + DRAIN_BATCH])
+            quarantined += [_encode_line(record) for record in undelivered.rejected]
             postponed += undelivered.postponed
-        if postponed and len(postponed) == len(good) and not bad:
+        if postponed and len(postponed) == len(records) and not quarantined:
             return 0
-        self._quarantine(bad)
+        self._quarantine(quarantined)
         remainder = b"".join(map(_encode_line, postponed))
         if remainder:
             _replace_content(path, remainder)
@@ -434,21 +439,21 @@ class Folder:
         self._prepare_next()
         with self._lock:
             self.size -= len(content) - len(remainder)
-        return len(good) - len(postponed)
+        return len(records) - len(postponed)
 
     def close(self) -> None:
         """Close the active segment and release the folder."""
         with self._lock, self._intents_lock:
             self._is_closed = True
             self._seal()
-            for descriptor in (self._intents, self._probe_fd, self._lock_fd):
+            for descriptor in (self._intents_fd, self._probe_fd, self._lock_fd):
                 os.close(descriptor)
-            self._intents = self._probe_fd = -1
+            self._intents_fd = self._probe_fd = -1
 
     def _seal(self) -> None:
-        if self._active is not None:
-            self._active.close()
-            self._active = None
+        if self._active_segment is not None:
+            self._active_segment.close()
+            self._active_segment = None
 
     def _get_segment(self, length: int) -> "_Segment":
         """Return the segment for a line of `length` bytes. Raises OSError or SpoolError."""
@@ -456,21 +461,23 @@ class Folder:
             raise SpoolError(f"{self._path} was released")
         if self.size + length > self._quota_bytes:
             raise QuotaError("the spool has reached its quota")
-        if self._active is not None and (self._active.size > SEGMENT_BYTES or self._active.is_broken):
+        if self._active_segment is not None and (
+            self._active_segment.size > SEGMENT_BYTES or self._active_segment.is_broken
+        ):
             self._seal()
-        if self._active is None:
-            self._newest = max(self._newest + 1, time.time_ns() // 1_000_000)
-            path = self._path / f"{self._newest:013}.log"
+        if self._active_segment is None:
+            self._newest_ms = max(self._newest_ms + 1, time.time_ns() // 1_000_000)
+            path = self._path / f"{self._newest_ms:013}.log"
             is_durable, self._has_next = self._has_next, False
             if is_durable:  # the rename is not synced: after a machine crash the file may have either name
                 (self._path / "next").rename(path)
-            self._active = _Segment(path)
+            self._active_segment = _Segment(path)
             if not is_durable:
                 _sync_directory(self._path)
-        return self._active
+        return self._active_segment
 
     def _prepare_next(self) -> None:
-        """Create the next segment unless it exists, and sync the directory. Raises OSError."""
+        """Create the file `next` unless it exists, and sync the directory. Raises OSError."""
         with self._lock:
             is_new = not self._has_next
             if is_new:
@@ -480,31 +487,32 @@ class Folder:
             self._has_next = True
 
     def _recover_next(self) -> None:
-        """Make `next` a segment if it has records, because a machine crash can undo a rename."""
+        """Rename `next` to a segment if it has records: a machine crash can undo the rename."""
         path = self._path / "next"
         if path.exists() and path.stat().st_size:
-            self._newest = max(self._newest + 1, time.time_ns() // 1_000_000)
-            path.rename(self._path / f"{self._newest:013}.log")
+            self._newest_ms = max(self._newest_ms + 1, time.time_ns() // 1_000_000)
+            path.rename(self._path / f"{self._newest_ms:013}.log")
 
     def _recover_intents(self) -> None:
-        """Store the records of a dead owner's intents; clear the slots of those that are stored."""
+        """Store the records that a dead process left in slots; clear the slots of stored records."""
         size = SLOT_BYTES * SLOT_COUNT
-        content = os.pread(self._intents, size, 0)
+        content = os.pread(self._intents_fd, size, 0)
         if len(content) < size:  # allocate all slots now: the disk may be full later
-            os.pwrite(self._intents, bytes(size - len(content)), len(content))
+            os.pwrite(self._intents_fd, bytes(size - len(content)), len(content))
         slots = [start // SLOT_BYTES for start in range(0, len(content), SLOT_BYTES) if content[start]]
         recovered: list[tuple[int, AppendOperation | None]] = []
         for slot in slots:
             self._free_slots.remove(slot)
             with suppress(OSError):
-                good, bad = _split_lines(content[slot * SLOT_BYTES : (slot + 1) * SLOT_BYTES].partition(b"\n")[0])
-                self._quarantine(bad)
-                recovered.append((slot, AppendOperation(good[0]) if good else None))
-        records = [record for _, record in recovered if record]
-        if records:
-            self.append(records)
-        for slot, record in recovered:
-            if record is None or record.error is None:
+                line = content[slot * SLOT_BYTES : (slot + 1) * SLOT_BYTES].partition(b"\n")[0]
+                records, damaged = _split_lines(line)
+                self._quarantine(damaged)
+                recovered.append((slot, AppendOperation(records[0]) if records else None))
+        operations = [operation for _, operation in recovered if operation]
+        if operations:
+            self.append(operations)
+        for slot, operation in recovered:
+            if operation is None or operation.error is None:
                 self.clear_intent(slot)
 
     def _quarantine(self, lines: list[bytes]) -> None:
@@ -525,7 +533,7 @@ class _Segment:
         self._synced = 0
         self.size = 0
         self.is_broken = False
-        """Whether fdatasync has failed: a later one may succeed despite data loss (PostgreSQL wiki, "Fsync Errors")."""
+        """Whether fdatasync has failed. The next call may succeed despite data loss (PostgreSQL wiki: Fsync Errors)."""
 
     def write(self, line: bytes) -> None:
         """Append a line completely or not at all. Raises OSError."""
@@ -604,7 +612,7 @@ def _count_lines(path: Path, known: Mapping[Path, tuple[int, int]]) -> tuple[int
     try:
         with path.open("rb") as file:
             found = os.fstat(file.fileno()).st_size
-            if found < length:  # rewritten
+            if found < length:  # the file was rewritten
                 length = lines = 0
             file.seek(length)
             added = file.read(found - length)
@@ -630,17 +638,17 @@ def _encode_line(record: str) -> bytes:
 
 def _split_lines(content: bytes) -> tuple[list[str], list[bytes]]:
     """Split content into valid records, and lines that are damaged or incomplete."""
-    good: list[str] = []
-    bad: list[bytes] = []
+    records: list[str] = []
+    damaged: list[bytes] = []
     for line in content.split(b"\n"):
         if not line:
             continue
         record = _decode_line(line)
         if record is None:
-            bad.append(line + b"\n")
+            damaged.append(line + b"\n")
         else:
-            good.append(record)
-    return good, bad
+            records.append(record)
+    return records, damaged
 
 
 def _decode_line(line: bytes) -> str | None:

@@ -1,4 +1,4 @@
-"""Create the function that decides an attempt; functions/useradd_2.sql explains its steps."""
+"""Create the SQL function useradd(), which creates a user; useradd_2.sql explains its steps."""
 
 from pathlib import Path
 

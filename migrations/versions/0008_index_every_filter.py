@@ -1,4 +1,4 @@
-"""Index the filters of the results page in its order: only the shown rows are read.
+"""Add indexes for the filters of the results page, so that only the shown rows are read.
 
 Indexes are built concurrently, outside a transaction. The remains of an interrupted build are dropped first. The build
 waits for older transactions but blocks no writers, so it needs no lock_timeout.

@@ -1,4 +1,4 @@
-"""Index administrators and blocked users, for pages and the check for a last administrator."""
+"""Index administrators and blocked users, for pages and to protect the last administrator."""
 
 from alembic import op
 

@@ -1,7 +1,7 @@
-"""Add roles of users. A trigger keeps `is_admin`, which the previous version reads and writes, in step with them.
+"""Add roles of users.
 
-The conditions of the triggers exclude new users without a role, for which no function runs. The next migration sets the
-roles of existing administrators.
+Triggers keep the role and `is_admin`, which the previous version reads and writes, consistent. They do not run for new
+ordinary users, the usual case. The next migration sets the roles of existing administrators.
 """
 
 from alembic import op

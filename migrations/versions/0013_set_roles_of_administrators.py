@@ -1,4 +1,4 @@
-"""Set the role of existing administrators, whom an index finds, and validate the roles."""
+"""Set the role of existing administrators, and validate the constraint on roles."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""Index auditors and administrators, for pages and for the check that an administrator remains."""
+"""Index auditors and administrators, for pages and to protect the last administrator."""
 
 from alembic import op
 

@@ -1,6 +1,6 @@
-"""Start to mask all stored contacts again, by the current rules, beginning with the first attempt.
+"""Request that all stored contacts are masked again, by the current rules.
 
-The watermark is the `seq` of the last attempt that is masked again. The running service advances it in batches
+The watermark is the `seq` of the last attempt that has been masked again. The running service advances it in batches
 (services/upkeep.py).
 """
 

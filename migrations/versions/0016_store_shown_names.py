@@ -1,4 +1,4 @@
-"""Add login and name of an attempt as ordinary users see them, so that exports need not compute them for each row."""
+"""Store login and name of an attempt as ordinary users see them, which speeds up exports."""
 
 from pathlib import Path
 

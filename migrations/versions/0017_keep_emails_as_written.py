@@ -1,7 +1,7 @@
-"""Add a function useradd() that stores an e-mail address beside its unique form.
+"""Add a function useradd() that stores an e-mail address and, as identifier, its folded form.
 
-The former function, with one argument less, stays for the previous version. Rows stay as they are: the unique form of
-every stored address is the address itself (ADR 3).
+The former function, with one argument less, stays for the previous version. Rows are not changed: every stored address
+equals its folded form (ADR 3).
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Add the function that decides many attempts with one statement. useradd() stays for the previous version."""
+"""Add useradd_many(), which creates several users. useradd() stays for the previous version."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Create the log of what administrators did, of downloads and of imports."""
+"""Create the audit log of actions of administrators, downloads and imports."""
 
 from alembic import op
 

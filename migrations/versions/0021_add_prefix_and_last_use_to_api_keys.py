@@ -1,4 +1,7 @@
-"""Add the first characters of API keys and the time of their last use. The previous version reads `last_used`."""
+"""Add the first characters of API keys and the time of their last use.
+
+The previous version still uses the column `last_used`.
+"""
 
 from alembic import op
 

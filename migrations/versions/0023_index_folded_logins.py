@@ -1,4 +1,4 @@
-"""Index attempts by case-folded login, if the login has characters other than lower-case ASCII."""
+"""Index attempts by case-folded login, if the login is not in lower-case ASCII."""
 
 from pathlib import Path
 

@@ -98,7 +98,7 @@ def _check_database() -> Iterator[Finding]:
 
 
 def _check_version(server: ServerInfo) -> Finding:
-    remedy = "" if server.number >= MIN_SERVER_VERSION else gettext("upgrade to PostgreSQL 14 or newer")
+    remedy = "" if server.version_number >= MIN_SERVER_VERSION else gettext("upgrade to PostgreSQL 14 or newer")
     return Finding(gettext("database"), f"PostgreSQL {server.version}", remedy)
 
 

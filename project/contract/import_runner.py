@@ -89,7 +89,7 @@ class ImportRunner:
         if database.breaker.is_open:
             return False
         if time.monotonic() >= self._expire_at:
-            if database.run_once(queries.delete_expired):
+            if database.run_once(queries.delete_expired_imports):
                 return True
             self._expire_at = time.monotonic() + EXPIRE_EVERY_S
         import_id = database.run_once(queries.claim_import)
@@ -145,7 +145,7 @@ class ImportRunner:
         except KeyError:  # during a rotation of the secret, another instance may still have it
             log.error("the secret of an import is not configured", extra={"import_id": str(run.id)})  # noqa: TRY400 - no defect
             return
-        while rows := database.run_once(queries.find_pending, run.id, MAX_GROUP_SIZE):
+        while rows := database.run_once(queries.find_pending_rows, run.id, MAX_GROUP_SIZE):
             if self._stopping:
                 database.run_once(queries.release_import, run.id)
                 return

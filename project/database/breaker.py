@@ -6,16 +6,16 @@ import time
 log = logging.getLogger(__name__)
 
 CHECK_OVERDUE_S = 1.0
-"""Seconds after which a check without an answer counts as an outage, although the breaker is still closed."""
+"""Seconds after which an unfinished check counts as an outage in `unavailable_since`, even if the breaker is closed."""
 
 
 class Breaker:
-    """A circuit breaker that background threads close, never a request.
+    """A circuit breaker that is closed by background threads, never by a request.
 
-    The upkeep checks with a read whether PostgreSQL answers, and probes with a write whether it can commit again.
-    The breaker opens if a transaction has failed after all retries and no other transaction has succeeded since it
-    started, so that a single stuck connection does not open the breaker. Uses the monotonic clock. Thread-safe without
-    a lock, because each field is assigned atomically.
+    The breaker opens after a transaction has failed in all its retries, unless another transaction succeeded meanwhile:
+    a single stuck connection does not open it. Background threads call checks, which read, to notice an outage, and
+    probes, which write, to notice its end. Uses the monotonic clock. Thread-safe without a lock, because each field is
+    assigned atomically.
     """
 
     def __init__(self, name: str) -> None:
@@ -28,7 +28,7 @@ class Breaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether PostgreSQL is known to be unavailable."""
+        """Whether requests fail at once, because PostgreSQL is unavailable."""
         return self._is_open
 
     @property
@@ -63,7 +63,10 @@ class Breaker:
         self._last_success = time.monotonic()
 
     def record_failure(self, since: float) -> None:
-        """Open the breaker unless a transaction succeeded after `since` (time.monotonic())."""
+        """Record a failure: open the breaker unless a transaction has succeeded after `since`.
+
+        `since` is the start of the failed operation by time.monotonic().
+        """
         if not self._is_open and self._last_success < since:
             self._failing_since = min(since, self._check_began or since)
             self._is_open = True

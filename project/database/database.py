@@ -41,16 +41,16 @@ log = logging.getLogger(__name__)
 _random = random.SystemRandom()
 
 RETRY_MIN_S, RETRY_MAX_S = 0.02, 0.4
-"""First and maximum upper bound of the pause before a retry, in seconds. The pause is a random time up to the bound, so
-that clients do not retry at the same time: full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter")."""
+"""Bound in seconds of the pause before the first retry, and its maximum: each retry doubles the bound. Pauses are
+random, so that clients do not retry at the same time (AWS Architecture Blog, "Exponential Backoff And Jitter")."""
 MIN_TRY_S = 0.1
-"""Minimum remaining seconds for a retry, because the outcome of a retry that exceeds the deadline is unknown."""
+"""Minimum seconds until the deadline for a retry. If a retry exceeds the deadline, its outcome is unknown."""
 PERMIT_WAIT_S = 0.2
-"""Seconds for which a thread waits for a permit. After that, its request is refused with OverloadedError."""
+"""Seconds for which a thread waits for a permit. After that, OverloadedError is raised."""
 _MISCONFIGURED_LOG_INTERVAL_S = 60
 
 Trace = Callable[[str], AbstractContextManager[object]]
-"""Returns a context manager that opens a tracing span with this name around a database operation."""
+"""Takes the name of a database operation; returns a context manager that traces the operation as a span."""
 
 
 class QueryError(Exception):
@@ -71,7 +71,7 @@ class Database:
     """
 
     trace: Trace | None = None
-    """Set by tracing. Operations that need a permit run in its span."""
+    """Traces operations that need a permit; set by http/tracing.py, None without tracing."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class Database:
         self._has_fallback = has_fallback
         self._groups: dict[str, GroupCommit] = {}
         self.pending_writers = PendingWriters()
-        """The threads that will soon call write_member(). Callers use it as a context manager while they prepare it."""
+        """Context manager for preparing a call of write_member(), so that a group commit waits for the thread."""
         self.breaker = Breaker(name)
 
     @property
@@ -112,8 +112,8 @@ class Database:
         """Run `work` in a transaction, commit it, and retry it on outages.
 
         A transaction whose COMMIT was not confirmed is retried, too, so `work` must be idempotent. Raises
-        DatabaseUnavailableError if nothing was committed before the deadline, OutcomeUnknownError if it is unknown
-        whether it was, OverloadedError if too many threads are waiting, and QueryError.
+        DatabaseUnavailableError if nothing was committed before the deadline, OutcomeUnknownError if a COMMIT was not
+        confirmed before the deadline, OverloadedError if too many threads are waiting, and QueryError.
         """
 
         def try_once(commit: "_CommitState") -> T:
@@ -137,18 +137,19 @@ class Database:
         """Execute a statement in its own transaction, retry it on outages, and return its rows.
 
         Takes one round trip instead of three. The statement must be idempotent. Raises the errors of
-        write_transaction(), and OutcomeUnknownError already if the statement was sent and not confirmed.
+        write_transaction(). OutcomeUnknownError means that the statement, which commits itself, was not confirmed.
         """
         return self._run_autocommit(statement.name, partial(statement.run, values=values))
 
     def write_member(self, statement: PreparedStatement, member: Member) -> Row:
         """Execute a statement for one member of a group commit; return the member's row.
 
-        Concurrent calls share a transaction if possible. `statement` takes a JSON array of members and returns their
-        rows in order. If a group fails, each of its members is tried alone. Raises the errors of write_statement().
+        Concurrent calls share a transaction if possible. `statement` takes a JSON array of members and returns a row
+        for each, in the same order. If a group fails, each of its members is tried alone. Raises the errors of
+        write_statement().
         """
         groups = self._groups.get(statement.name)
-        if groups is None:  # setdefault() is atomic
+        if groups is None:  # another thread may add them meanwhile, but setdefault() is atomic
             groups = GroupCommit(
                 partial(self._execute_group, statement), partial(self._execute_alone, statement), self.pending_writers
             )
@@ -158,9 +159,10 @@ class Database:
     def write_group(
         self, statement: PreparedStatement, members: Sequence[Member]
     ) -> list[Row | RefusalError | QueryError]:
-        """Execute a statement for members that share no claim; return a row or error for each.
+        """Execute a statement for several members; return a row or error for each, in order.
 
-        All members are in one transaction. If it fails, each member is tried alone, with its own deadline.
+        No two members may have a common claim. All members are in one transaction. If the transaction fails, each
+        member is tried alone, with its own deadline.
         """
         try:
             with deadline(self._deadline_s / 2):
@@ -173,20 +175,26 @@ class Database:
         return [self._row_or_error(statement, member) for member in members]
 
     def read_statement(self, statement: PreparedStatement, *values: object) -> list[Row]:
-        """Execute a statement that only reads. Raises the errors of read_transaction()."""
+        """Execute a statement that only reads; return its rows.
+
+        Raises the errors of read_transaction().
+        """
         with _nothing_to_commit():
             return self.write_statement(statement, *values)
 
     def read_query(self, query: PreparedQuery, **values: object) -> list[Row]:
-        """Execute a query in its own transaction. Raises the errors of read_transaction()."""
+        """Execute a query in its own transaction; return its rows.
+
+        Raises the errors of read_transaction().
+        """
         with _nothing_to_commit():
             return self._run_autocommit("query", partial(query.run, values=values))
 
     def run_once(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work` in a transaction without retries, even if the breaker is open.
 
-        Success closes the breaker. Raises QueryError or DatabaseUnavailableError. Subclasses of the latter are raised
-        after a timeout, deadlock or deadline (QueryTimeoutError), and if PostgreSQL cannot write (WritesRefusedError).
+        Success closes the breaker. Raises QueryError, QueryTimeoutError after a timeout, deadlock or missed deadline,
+        WritesRefusedError if PostgreSQL cannot write, and DatabaseUnavailableError in other outages.
         """
         try:
             with deadline(self._deadline_s), self._engine.connect() as connection, connection.begin():
@@ -194,7 +202,7 @@ class Database:
         except (DBAPIError, psycopg2.Error, PoolTimeoutError) as error:
             self.breaker.record_probe()
             translated = self._translate(error, may_be_committed=False)
-            if errors.is_timeout(error):
+            if errors.is_timeout_or_conflict(error):
                 raise QueryTimeoutError(errors.describe(error)) from None
             if errors.refuses_writes(error):
                 raise WritesRefusedError(errors.describe(error)) from None
@@ -217,7 +225,7 @@ class Database:
             self.breaker.end_check()
 
     def _try_check(self, began: float) -> bool:
-        """Query once. Return False, after a pause, if the query should be retried."""
+        """Query PostgreSQL once; return False, after a pause, if the query should be retried."""
         try:
             with self._engine.connect() as connection, detect_silence(connection.connection.driver_connection):
                 connection.exec_driver_sql("select 1")
@@ -225,7 +233,7 @@ class Database:
             if not errors.is_unavailable(error):
                 return True
             if _is_worth_retrying(error, RETRY_MAX_S):
-                if not errors.is_deadline_exceeded(error):  # otherwise the host is silent, and the next one is tried
+                if not errors.is_deadline_exceeded(error):  # otherwise the host was silent: try the next one now
                     time.sleep(RETRY_MAX_S)
                 return False
             self._translate(error, may_be_committed=False)
@@ -253,7 +261,7 @@ class Database:
             connection.close()
 
     def _execute_group(self, statement: PreparedStatement, members: Sequence[Member]) -> list[Row]:
-        """Execute a statement once for all members. Raises GroupFailedError."""
+        """Execute a statement for all members, without retries. Raises GroupFailedError."""
         commit = _CommitState()
         try:
             rows = self._run_with_connection(
@@ -279,7 +287,10 @@ class Database:
             return error
 
     def _run(self, name: str, work: Callable[[], T]) -> T:
-        """Call `work` with a deadline and a permit, unless the breaker is open."""
+        """Call `work` with a deadline and a permit, traced as a span.
+
+        Raises DatabaseUnavailableError if the breaker is open, OverloadedError if there is no permit.
+        """
         if self.trace is None:
             return self._run_permitted(work)
         with self.trace(name):
@@ -331,7 +342,7 @@ class Database:
             self._connections.release()
 
     def _translate(self, error: errors.DriverError, *, may_be_committed: bool) -> Exception:
-        """Convert a driver error; log misconfiguration, but at most once a minute."""
+        """Return the domain error for a driver error; log misconfiguration at most once a minute."""
         if not errors.is_outage(error):
             return QueryError(errors.describe(error))
         now = time.monotonic()
@@ -346,7 +357,7 @@ class Database:
 
 
 class _CommitState:
-    """Whether a try has sent COMMIT. If so, a lost connection means an unknown outcome."""
+    """The state of a try. Once COMMIT is sent, a lost connection makes the outcome unknown."""
 
     is_started = False
 
@@ -375,9 +386,9 @@ def _close_unless_idle(connection: extensions.connection | None, entry: Connecti
 
 
 def _was_closed(connection: PoolProxiedConnection) -> bool:
-    """Return whether the server has closed an idle connection: its socket is readable then.
+    """Return whether the server has closed an idle connection, which makes the socket readable.
 
-    If this is noticed before a statement is sent, the statement was certainly not executed.
+    Checked before a statement is sent: then it is certain that the statement was not executed.
     """
     poller = select.poll()
     poller.register(cast(extensions.connection, connection.driver_connection), select.POLLIN)

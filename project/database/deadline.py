@@ -23,7 +23,7 @@ class DeadlineError(psycopg2.OperationalError):
 
 
 class HostState:
-    """State of the host to which an engine connects; all connections of the engine share it."""
+    """The state of a PostgreSQL host, shared by all connections of an engine to the host."""
 
     __slots__ = ("host", "is_abandoned", "is_silent")
 
@@ -32,14 +32,14 @@ class HostState:
         self.is_silent = False
         """Whether the host did not answer in time. New connections then try another host first."""
         self.is_abandoned = False
-        """Whether another host has answered instead, so that no thread waits for this one any longer."""
+        """Whether another host has answered instead. Threads that wait for the abandoned host then get an error."""
 
 
 class HostConnection(extensions.connection):
     """A connection of an engine whose URL has several hosts."""
 
     host_state: HostState | None = None
-    """None while connecting."""
+    """State of the host; None while connecting."""
 
 
 class deadline:  # noqa: N801 - a context manager reads like a verb
@@ -63,7 +63,10 @@ class deadline:  # noqa: N801 - a context manager reads like a verb
 
 
 def reserve_seconds(seconds: float) -> AbstractContextManager[None]:
-    """Make the deadline `seconds` earlier in the block, but take a quarter of the rest at most."""
+    """Return a context manager that makes the deadline earlier by `seconds` in its block.
+
+    Takes at most a quarter of the remaining time. Without a deadline, it does nothing.
+    """
     left = remaining_seconds()
     return nullcontext() if left is None else deadline(left - min(seconds, max(0.0, left) / 4))
 
@@ -75,7 +78,7 @@ def remaining_seconds() -> float | None:
 
 
 def install_wait_callback() -> None:
-    """Make psycopg2 respect deadlines in the whole process. COPY stops working; it is not used."""
+    """Make psycopg2 respect deadlines in the whole process. Disables COPY, which is not used."""
     extensions.set_wait_callback(_wait)
 
 

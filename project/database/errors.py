@@ -20,15 +20,15 @@ _TRANSIENT = frozenset({
 })  # fmt: skip
 _QUERY_TIMEOUT = "57014"
 _BROKEN_CLASSES = ("08", "57P")
-"""Connection exceptions; server is shutting down, recovering or starting up."""
+"""Prefixes of SQLSTATEs of lost connections: connection exception, server is shutting down or starting up."""
 _REFUSING_CLASSES = ("25006", "53", "58", "XX")
-"""Read-only transaction (during a failover), insufficient resources, I/O errors and corruption: not caused by the
-statement."""
+"""Prefixes of SQLSTATEs of a server that cannot write, whatever the statement: read-only transaction (during a
+failover), insufficient resources, I/O error, corruption."""
 _UNAVAILABLE_CLASSES = (*_BROKEN_CLASSES, *_REFUSING_CLASSES)
 _LOCKED_OUT_CLASSES = ("28", "3D")
-"""Invalid password, unknown database: an operator has to act, a retry is pointless."""
+"""Prefixes of SQLSTATEs for an invalid password or unknown database: an operator has to act, a retry is pointless."""
 _SCHEMA_CLASS = "42"
-"""Missing table, function or privilege: migrations have not run, or those of another version have."""
+"""Prefix of SQLSTATEs for a missing table, function or privilege: the schema is of another version or missing."""
 _LOCKED_OUT_TEXTS = (
     "authentication failed", "no pg_hba.conf entry", "does not exist", "is not permitted to log in",
     "не прошёл проверку подлинности", "в pg_hba.conf нет записи", "не существует", "вход запрещён",
@@ -47,7 +47,7 @@ def is_query_timeout(error: BaseException) -> bool:
     return get_sqlstate(error) == _QUERY_TIMEOUT
 
 
-def is_timeout(error: DriverError) -> bool:
+def is_timeout_or_conflict(error: DriverError) -> bool:
     """Return whether the statement timed out or conflicted with another transaction."""
     return get_sqlstate(error) in _TRANSIENT or is_deadline_exceeded(error)
 
@@ -65,7 +65,7 @@ def refuses_writes(error: DriverError) -> bool:
 def is_outage(error: DriverError) -> bool:
     """Return whether an error is due to load, an outage or misconfiguration, not to a bug.
 
-    Class 42 counts as misconfiguration, because missing tables and privileges are in it.
+    SQLSTATE class 42 counts as misconfiguration, because it contains missing tables and privileges.
     """
     code = get_sqlstate(error)
     if code is None:
@@ -74,7 +74,7 @@ def is_outage(error: DriverError) -> bool:
 
 
 def is_unavailable(error: DriverError) -> bool:
-    """Return whether other statements would fail, too: the server is lost or refuses all."""
+    """Return whether any statement would fail: the server is lost or refuses all statements."""
     return _is_lost_or_in_class(error, (*_UNAVAILABLE_CLASSES, *_LOCKED_OUT_CLASSES))
 
 
@@ -92,9 +92,9 @@ def is_misconfigured(error: DriverError) -> bool:
 
 
 def describe(error: DriverError) -> str:
-    """Return error class, SQLSTATE and constraint; for a failed connection, return its message.
+    """Describe an error by class, SQLSTATE and constraint; by its message if connecting failed.
 
-    Other messages may contain personal data.
+    The messages of other errors may contain personal data.
     """
     origin = _origin(error)
     if isinstance(origin, ConnectError):

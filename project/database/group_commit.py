@@ -9,16 +9,16 @@ from project.database.pending_writers import PendingWriters
 from project.database.prepared import Row
 
 MAX_MEMBERS = 64
-"""Maximum number of members of a group: of writes that share a transaction."""
+"""Maximum number of members of a group, which are writes that share a transaction."""
 GROUP_WAIT_S = 0.2
 """Maximum seconds for which a member waits for its group to begin; groups normally take milliseconds."""
 GATHER_S = 0.01
-"""Maximum seconds for which the leader of a group waits for threads that prepare a write."""
+"""Maximum seconds for which a group waits, before it begins, for threads that prepare a write."""
 MIN_JOIN_S = 0.5
-"""Minimum seconds until the deadline of a member that joins a group. A group may take half of the time, so that its
-members can be tried alone if it fails."""
+"""Minimum seconds until the deadline of a thread that joins a group. A group may take half of this time, so that its
+members can be tried alone if the group fails."""
 SUSPEND_S = 5.0
-"""Seconds for which members are tried alone after a group has failed, because the next one would probably fail, too."""
+"""Seconds for which members are tried alone after a group has failed: the next group would probably fail, too."""
 
 
 class GroupFailedError(Exception):
@@ -31,10 +31,10 @@ class GroupFailedError(Exception):
 
 
 class Member:
-    """A thread's part of a group: a JSON object for the statement, and the row it returns.
+    """One write of a group: a JSON object (`line`) for the statement, and the row it returns.
 
-    `claims` are the unique values that it inserts. Members with a common claim are never in the same group, so that
-    members of a group do not affect each other.
+    `claims` are the unique values, such as a username, that the write inserts. Members with a common claim are never in
+    the same group, so that members of a group do not affect each other.
     """
 
     __slots__ = ("_woken", "claims", "deadline_at", "is_leader", "line", "may_be_committed", "row")
@@ -47,7 +47,7 @@ class Member:
         self.is_leader = False
         self.row: Row | None = None
         self.may_be_committed = False
-        """Whether the member's group may have been committed although there is no row."""
+        """Whether the group of the member may have been committed although no row was returned."""
         self._woken = threading.Lock()  # an Event costs ten times as much
         self._woken.acquire()
 
@@ -56,16 +56,16 @@ class Member:
         self._woken.release()
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for wake(); return False after the timeout."""
+        """Wait for wake(); return False after `timeout_s`."""
         return self._woken.acquire(timeout=max(0.0, timeout_s))
 
 
 class GroupCommit:
     """Collects members while a group is in progress, and executes them as the next group.
 
-    The thread of the first member, the leader, executes the group. Before, it waits for pending writers, because a
-    statement for several members costs little more than one for a single member. Without pending writers and without a
-    group in progress, a member is executed at once.
+    The thread of the first member, the leader, executes the group. Before, the leader waits for pending writers
+    (threads that prepare a write), because a statement for several members costs little more than for a single one.
+    Without pending writers and without a group in progress, a member is executed at once.
     """
 
     def __init__(
@@ -111,7 +111,10 @@ class GroupCommit:
         return self._execute_alone(member) if member.row is None else member.row
 
     def _await_group(self, member: Member) -> None:
-        """Wait until the member is a leader or its group has ended; return early if none begins."""
+        """Wait until the member is a leader or its group has ended, at most until its deadline.
+
+        Returns after GROUP_WAIT_S if no group with the member has begun.
+        """
         if member.wait(GROUP_WAIT_S):
             return
         with self._lock:
@@ -119,14 +122,11 @@ class GroupCommit:
                 self._gathered.remove(member)
                 self._suspend()
                 return
-        member.may_be_committed = True  # until the leader knows better
+        member.may_be_committed = True  # the leader sets the result at the end of the group
         member.wait(member.deadline_at - time.monotonic())
 
     def _lead(self, leader: Member) -> None:
-        """Execute the leader's group. Then, even after an error, wake its members.
-
-        Also makes the first member that waits, if any, the leader of the next group.
-        """
+        """Execute a group; then, even after an error, wake its members and the next leader."""
         members, may_be_committed = [leader], True
         try:
             self._pending_writers.await_arrivals(GATHER_S)
@@ -149,7 +149,7 @@ class GroupCommit:
             leader.may_be_committed = may_be_committed
 
     def _gather(self, leader: Member) -> list[Member]:
-        """Return the leader and waiting members without common claims; other members keep waiting."""
+        """Return the leader and waiting members without common claims; the others keep waiting."""
         members, claims = [leader], set(leader.claims)
         others: list[Member] = []
         with self._lock:

@@ -15,21 +15,21 @@ from project.database.deadline import DeadlineError, HostConnection, HostState, 
 from project.database.name_lookup import NameLookup
 
 HOST_CONNECT_S = 1.0
-"""Seconds to connect to a host while another one is left to try; also the timeout of a name lookup."""
+"""Timeout in seconds for a name lookup, and for connecting to a host that is not the last one to try."""
 SILENT_S = 1.0
-"""Seconds after which a host that does not answer a check counts as silent, if there is another one."""
+"""Seconds after which a host that does not answer a check counts as silent, if several hosts are configured."""
 LAST_HOST_CONNECT_S = 10.0
-"""Seconds to connect to the last host. An earlier deadline applies, but migrations have none."""
+"""Timeout in seconds for connecting to the last host to try, unless the deadline of the thread is earlier."""
 
 _name_lookup = NameLookup()
 
 
 class ConnectError(psycopg2.OperationalError):
-    """A connection failed. The message, by libpq or the server, contains no personal data."""
+    """Connecting failed. The message of libpq or the server contains no personal data."""
 
 
 def install_host_failover(engine: Engine) -> None:
-    """Make an engine try the hosts of its URL in turn, beginning with the last that worked.
+    """Make an engine try the hosts of its URL in turn, first the host that answered last.
 
     libpq can try several hosts, but with a wait callback, a frozen first host would use up the whole deadline.
     """
@@ -48,9 +48,9 @@ def install_host_failover(engine: Engine) -> None:
 
 @contextmanager
 def detect_silence(connection: object) -> Iterator[None]:
-    """Bound a query in the block by SILENT_S, and mark the host as silent if it takes longer.
+    """Cancel a query in the block after SILENT_S, and mark the host of `connection` as silent.
 
-    Does nothing if there is only one host.
+    Does nothing if only one host is configured.
     """
     state = connection.host_state if isinstance(connection, HostConnection) else None
     if state is None:
@@ -65,30 +65,30 @@ def detect_silence(connection: object) -> Iterator[None]:
 
 
 class _Failover:
-    """Chooses between the hosts of an engine.
+    """The choice of a host for each new connection of an engine.
 
-    If a host is silent and another one answers, all connections to the silent one are abandoned, so that requests which
-    wait for it are retried. A host that refuses connections has already closed the existing ones.
+    If a host is silent and another one answers, all connections to the silent host are abandoned, so that waiting
+    requests are retried. A host that refuses connections needs no such step: its connections are closed already.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._preferred = 0
+        self._preferred_index = 0
         self._current = HostState()
         self._lock = threading.Lock()
 
     def connect_any(self, options: dict[str, Any], hosts: list[dict[str, str]]) -> extensions.connection:
-        """Connect to the first host that answers."""
+        """Connect to the first host that answers. Raises psycopg2.OperationalError."""
         silent = self._current.host if self._current.is_silent else None
-        if hosts[self._preferred] == silent:
+        if hosts[self._preferred_index] == silent:
             self._prefer_next(hosts, silent)
-        first = self._preferred  # other threads change it
+        first = self._preferred_index  # read once: other threads change it
         *others, last = [*hosts[first:], *hosts[:first]]
         for host in others:
             try:
                 return self._connect(options, hosts, host, HOST_CONNECT_S)
             except psycopg2.OperationalError:
-                self._prefer_next(hosts, host)  # the next try may have time for one host only
+                self._prefer_next(hosts, host)  # a retry may have time for one host only
                 left = remaining_seconds()
                 if left is not None and left <= 0:
                     raise
@@ -105,19 +105,19 @@ class _Failover:
             if host == used.host and time.monotonic() >= end:
                 used.is_silent = True
             raise
-        self._preferred = hosts.index(host)
+        self._preferred_index = hosts.index(host)
         cast(HostConnection, connection).host_state = self._record_answer(host)
         return connection
 
     def _prefer_next(self, hosts: list[dict[str, str]], host: dict[str, str]) -> None:
-        """Prefer the host after `host`, unless another thread has preferred one meanwhile."""
-        if hosts[self._preferred] == host:
-            self._preferred = (hosts.index(host) + 1) % len(hosts)
+        """Prefer the host after `host`, unless another thread has changed the preference."""
+        if hosts[self._preferred_index] == host:
+            self._preferred_index = (hosts.index(host) + 1) % len(hosts)
 
     def _record_answer(self, host: dict[str, str]) -> HostState:
-        """Make `host` the current one, because it has answered; return its state.
+        """Make `host`, which has answered, the current host; return its state.
 
-        If the previous one was silent, its idle connections are closed, and threads that wait for it get an error.
+        If the previous host was silent, its idle connections are closed, and threads that wait for it get an error.
         """
         with self._lock:
             before = self._current
@@ -127,14 +127,14 @@ class _Failover:
             self._current = state = HostState(host)
         if before.is_silent:
             before.is_abandoned = True
-            self._engine.dispose()  # the idle connections
+            self._engine.dispose()  # closes the idle connections
         return state
 
 
 def _connect(options: dict[str, Any]) -> extensions.connection:
     """Connect to a host, trying its addresses in turn. Raises only psycopg2.OperationalError.
 
-    The addresses share the time equally, so that one that does not answer leaves time for the others.
+    The addresses share the remaining time equally, so that a silent address leaves time for the others.
     """
     *others, last = _address_options(str(options.get("host", "")))
     for number, address in enumerate(others):
@@ -161,12 +161,15 @@ def _open_connection(options: dict[str, Any]) -> extensions.connection:
 
 
 def _error_message(options: dict[str, Any], text: str) -> str:
-    """Return a message on one line with the host, which libpq omits with a wait callback."""
+    """Return a message on one line, with host and port, which libpq omits with a wait callback."""
     return f"{options.get('host') or 'localhost'}:{options.get('port') or 5432}: {' '.join(text.split())}"
 
 
 def _address_options(host: str) -> list[dict[str, str]]:
-    """Return an option `hostaddr` for each address of a host name; no options for IP or socket."""
+    """Resolve a host name; return the connection option `hostaddr` for each of its addresses.
+
+    Returns one empty dictionary for an IP address or a socket. Raises ConnectError.
+    """
     if not host or host.startswith(("/", "@")) or _is_address(host):
         return [{}]
     left = remaining_seconds()
@@ -186,7 +189,7 @@ def _is_address(host: str) -> bool:
 
 
 def _split_hosts(options: dict[str, Any]) -> list[dict[str, str]]:
-    """Split the comma-separated hosts and ports of libpq; a single port applies to all hosts."""
+    """Split libpq's comma-separated hosts and ports. A single port applies to all hosts."""
     names = str(options.get("host", "")).split(",")
     ports = str(options.get("port", "")).split(",")
     pairs = [(name, ports[index if len(ports) > 1 else 0]) for index, name in enumerate(names)]

@@ -37,9 +37,9 @@ class NameLookup:
                 thread = threading.Thread(target=self._run, args=(name, lookup), name="name-lookup", daemon=True)
                 try:
                     thread.start()
-                except RuntimeError as error:  # the system starts no more threads: the next request tries again
+                except RuntimeError as error:  # the system starts no more threads; the next call tries again
                     raise OSError(str(error)) from error
-                self._running[name] = lookup  # the thread removes it under the same lock, so not before
+                self._running[name] = lookup  # only now: the thread needs the lock to delete the entry
         return lookup
 
     def _run(self, name: str, lookup: Future[None]) -> None:
@@ -49,7 +49,7 @@ class NameLookup:
             self._finish(name)
             lookup.set_exception(error)
         else:
-            self._last[name] = list(dict.fromkeys(str(address[0]) for *_, address in found))  # even if nobody waits
+            self._last[name] = list(dict.fromkeys(str(address[0]) for *_, address in found))
             self._finish(name)
             lookup.set_result(None)
 

@@ -1,10 +1,10 @@
-"""Threads that are about to write, for which a group commit waits."""
+"""Counts threads that are about to write, so that a group commit can wait for them."""
 
 import threading
 
 
 class PendingWriters:
-    """A context manager that counts the threads which are in its block to prepare a write.
+    """A context manager that counts the threads in its block, which prepare a write.
 
     A thread is no longer counted once it has called arrive() or left the block.
     """
@@ -24,7 +24,7 @@ class PendingWriters:
         self.arrive()
 
     def arrive(self) -> None:
-        """Stop counting this thread if it is counted, because it writes now or will not write."""
+        """Stop counting this thread, because it writes now or will not write. Idempotent."""
         number = getattr(self._thread, "number", 0)
         if not number:
             return
@@ -32,10 +32,10 @@ class PendingWriters:
         with self._lock:
             self._arrived += 1
             for wait in self._waits:
-                wait.count(number)
+                wait.count_arrival(number)
 
     def await_arrivals(self, timeout_s: float) -> None:
-        """Wait up to `timeout_s` until no thread that is counted now is counted any longer."""
+        """Wait up to `timeout_s` until all threads that are counted now have arrived."""
         with self._lock:
             pending = self._began - self._arrived
             if not pending:
@@ -48,7 +48,7 @@ class PendingWriters:
 
 
 class _Wait:
-    """A wait for the first `newest` threads, of which `pending` have not arrived."""
+    """A wait for the threads with numbers up to `newest`; `pending` of them have not arrived."""
 
     __slots__ = ("newest", "over", "pending")
 
@@ -58,7 +58,7 @@ class _Wait:
         self.over = threading.Lock()  # an Event costs ten times as much
         self.over.acquire()
 
-    def count(self, number: int) -> None:
+    def count_arrival(self, number: int) -> None:
         if number <= self.newest:
             self.pending -= 1
             if not self.pending:

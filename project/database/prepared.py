@@ -1,4 +1,4 @@
-"""Prepared statements in autocommit mode: one round trip each, without SQLAlchemy's cost."""
+"""Prepared statements in autocommit mode, with one round trip and without SQLAlchemy."""
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,13 +14,13 @@ from sqlalchemy.pool import PoolProxiedConnection
 Row = tuple[Any, ...]
 
 _NOT_PREPARED = (
-    errors.InvalidSqlStatementName,  # a pooler used another session, in which it is not prepared
-    errors.DuplicatePreparedStatement,  # a pooler used another session, in which it is prepared
+    errors.InvalidSqlStatementName,  # a pooler used another session, without this statement
+    errors.DuplicatePreparedStatement,  # a pooler used another session, which has this statement
     errors.FeatureNotSupported,  # a migration changed the result type of the statement
 )
 
 _QUERY, _POOLED = " query", " pooled"  # no PreparedStatement has such a name
-"""Keys of Connection.info: the query that the session has prepared and its name; whether to stop preparing queries."""
+"""Keys of Connection.info: the prepared query of the session and its name; a mark that a pooler changes the session."""
 _SET_TIMEZONE = "set local timezone to %(timezone)s"
 _DIALECT = psycopg2.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy has no types here
 
@@ -48,13 +48,13 @@ class PreparedStatement:
     """An SQL statement that is prepared once per session. `{}` in `sql` stands for arguments.
 
     Without preparation, PostgreSQL takes a third longer (measured). With a pooler, each transaction may run in another
-    session, in which the statement is prepared or not.
+    session, with or without the prepared statement.
     """
 
     def __init__(self, name: str, sql: str, arguments: int) -> None:
         self.name = name
         self.prepared_name = f"{name}_{crc32(sql.encode()):08x}"
-        """Contains a hash of the SQL: sessions of a pooler may still have the statement of another version."""
+        """Name in PostgreSQL, with a hash of the SQL: a pooler's session may have the statement of another version."""
         placeholders = ", ".join(["%s"] * arguments)
         self._execute = f"execute {self.prepared_name} ({placeholders})"
         parameters = ", ".join(f"${number}" for number in range(1, arguments + 1))
@@ -82,8 +82,8 @@ class PreparedQuery:
 
     Times are formatted in `timezone`. Text is returned as bytes: decoding a file and encoding it again would take as
     long as the rest of an export. A session keeps one prepared query, which saves nine tenths of parsing and planning
-    (measured). Behind a pooler, transactions change sessions: once a session does not have the prepared query, the
-    connection sends queries unprepared.
+    (measured). Behind a pooler, a transaction may get a session without the prepared query; from then on,
+    the connection sends queries unprepared.
     """
 
     def __init__(self, query: Select[*tuple[Any, ...]], timezone: str, parameters: Sequence[str]) -> None:

@@ -89,9 +89,9 @@ class ReadDatabase(Database):
 
     def requiring_lsn(self, lsn: str | None) -> "ReadDatabase":
         """Return a copy of this object that uses the replica only if it has replayed `lsn`."""
-        exact = copy(self)
-        exact._required_lsn = lsn
-        return exact
+        restricted = copy(self)
+        restricted._required_lsn = lsn
+        return restricted
 
     def read_transaction(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Like Database.read_transaction(), but on the replica if its lag is at most MAX_LAG_S."""
@@ -114,7 +114,10 @@ class ReadDatabase(Database):
         return self.read_transaction(_read_query, query, values)
 
     def measure_lag(self) -> float:
-        """Measure and return the lag of the replica in seconds; infinite if unknown, 0 without one."""
+        """Measure the lag of the replica; return it in seconds.
+
+        The lag is infinite if the replica does not answer, and 0 if there is no replica.
+        """
         if self.replica:
             self._refresh_primary_lsn()
             self.replica_lag_s = math.inf
@@ -127,13 +130,16 @@ class ReadDatabase(Database):
         now = time.monotonic()
         if now - self._primary_lsn.queried_at > LSN_MAX_AGE_S:
             with suppress(DatabaseUnavailableError, OverloadedError), deadline(LSN_QUERY_TIMEOUT_S):
-                # The time is that before the query, so that the lag is never underestimated.
+                # `now` is the time before the query, so that the lag is never underestimated.
                 self._primary_lsn = _PrimaryLsn(self.find_primary_lsn(), now)
 
     def _within_lag(
         self, work: Callable[Concatenate[Connection, P], T], max_lag_s: float
     ) -> Callable[Concatenate[Connection, P], tuple[T, float]]:
-        """Wrap `work`: return its result and the lag in seconds, or raise _ReplicaLagError."""
+        """Return a function that calls `work` and returns its result and the lag in seconds.
+
+        The function raises _ReplicaLagError if the lag exceeds `max_lag_s` or the required LSN is not replayed.
+        """
         required = _PrimaryLsn(self._required_lsn, time.monotonic()) if self._required_lsn else self._primary_lsn
 
         @wraps(work)
@@ -160,7 +166,11 @@ def _find_lsn(connection: Connection) -> str:
 
 
 def _find_progress(connection: Connection, lsn: str | None) -> tuple[bool, float | None]:
-    """Query the replica before the transaction takes its snapshot; return (is_replayed, age_s)."""
+    """Return whether a replica has replayed `lsn`, and its last transaction's age in seconds.
+
+    Queries in autocommit mode, before the transaction of the caller takes its snapshot.
+    The age is None if no transaction has been replayed.
+    """
     with autocommit_cursor(connection.connection) as cursor:
         cursor.execute(_REPLAY_PROGRESS, (lsn,))
         return cast(tuple[bool, float | None], cursor.fetchone())

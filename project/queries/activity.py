@@ -1,4 +1,4 @@
-"""Writes what Activity has queued: last logins, last uses of API keys, audit entries."""
+"""Writes last logins, last uses of API keys, and audit entries that Activity has queued."""
 
 from collections.abc import Mapping, Sequence
 from uuid import UUID
@@ -8,11 +8,11 @@ from sqlalchemy import Connection, text
 from project.domain.audit import NewEntry
 from project.queries.audit import add_entry
 
-_LOGIN = text("""
+_SET_LAST_LOGIN = text("""
     update users set last_login_at = greatest(last_login_at, clock_timestamp() - make_interval(secs => :age_s))
      where id = :id
 """)
-_USE = text("""
+_SET_LAST_USE = text("""
     update api_keys
        set last_used_at = clock_timestamp() - make_interval(secs => :age_s),
            last_used = (clock_timestamp() - make_interval(secs => :age_s)) at time zone 'UTC'
@@ -27,9 +27,12 @@ def save_activity(
     logins: Mapping[UUID, float],
     uses: Mapping[UUID, float],
 ) -> None:
-    """Write audit entries, last logins and last uses of keys, each with its age in seconds."""
+    """Write audit entries, last logins and last uses of API keys.
+
+    Each has its age in seconds. `logins` maps IDs of users to ages, `uses` maps IDs of keys.
+    """
     for entry, age_s in entries:
         add_entry(connection, entry, age_s)
-    for statement, ages in ((_LOGIN, logins), (_USE, uses)):
-        for one_id, age_s in sorted(ages.items()):  # in one order: processes that update the same rows do not deadlock
-            connection.execute(statement, {"id": one_id, "age_s": age_s})
+    for statement, ages in ((_SET_LAST_LOGIN, logins), (_SET_LAST_USE, uses)):
+        for row_id, age_s in sorted(ages.items()):  # in the order of IDs, so that processes do not deadlock
+            connection.execute(statement, {"id": row_id, "age_s": age_s})

@@ -18,7 +18,7 @@ from project.queries.snapshots import find_last_seq, find_open_writers, find_sna
 
 WATERMARK = "attempt_counts"
 MAX_WAIT_FOR_WRITERS_S = 0.2
-"""Seconds to wait for open transactions that write attempts. If one is left, aggregation is postponed."""
+"""Seconds to wait for open transactions that write attempts. If any is still open, aggregation is postponed."""
 POLL_S = 0.002
 """Seconds between two queries for open writers."""
 
@@ -75,14 +75,17 @@ _DELETE_EMPTY = """
 
 
 def get_watermark(connection: Connection) -> int:
-    """Return the watermark. Pass it to queries as a value: with a subquery they scan tables."""
+    """Return the last aggregated sequence number.
+
+    Pass it to queries as a value: with a subquery, PostgreSQL would scan whole tables.
+    """
     return connection.execute(select(Watermark.seq).where(Watermark.name == WATERMARK)).scalar_one()
 
 
 class Progress(NamedTuple):
     """The result of an aggregation step: numbers of aggregated and remaining attempts."""
 
-    done: int
+    aggregated: int
     remaining: int
     """Number of attempts that are not aggregated yet, including unused sequence numbers."""
 
@@ -90,8 +93,8 @@ class Progress(NamedTuple):
 def aggregate_attempts(connection: Connection, minimum: int, limit: int) -> Progress:
     """Aggregate at most `limit` attempts if at least `minimum` are not aggregated.
 
-    Does nothing if another process is aggregating. Transactions do not commit in the order of their sequence numbers,
-    so this first waits for open transactions that write attempts, without blocking them.
+    Does nothing if another process is aggregating. Transactions do not commit in the order of their sequence numbers.
+    Therefore waits first, without blocking them, for open transactions that write attempts.
     """
     remaining = max(0, find_last_seq(connection) - get_watermark(connection))
     if remaining < minimum:
@@ -110,7 +113,7 @@ def aggregate_attempts(connection: Connection, minimum: int, limit: int) -> Prog
 
 
 def _wait_for_writers(connection: Connection, writers: frozenset[str]) -> bool:
-    """Wait until these transactions have ended; return False after MAX_WAIT_FOR_WRITERS_S."""
+    """Wait until the transactions have ended; return False after MAX_WAIT_FOR_WRITERS_S."""
     end = time.monotonic() + MAX_WAIT_FOR_WRITERS_S
     while writers and time.monotonic() < end:
         time.sleep(POLL_S)
@@ -123,9 +126,9 @@ def prune_attempts(connection: Connection, max_age: timedelta, limit: int) -> De
 
     Users are kept. Locks the watermark to prevent concurrent aggregation. Raises ClocksDifferError.
 
-    The age is computed from `recorded_at`, which PostgreSQL sets; the time in an ID is set by an instance, whose clock
-    may be wrong. Candidates are the rows with the lowest `seq`, usually the oldest, and those with the lowest IDs, in
-    case PostgreSQL's clock was once ahead. Both columns are indexed, so that a call reads a bounded number of rows.
+    The age is computed from `recorded_at`, which PostgreSQL sets. The time in an ID comes from an instance, whose clock
+    may be wrong. Candidates are the rows with the lowest `seq`, usually the oldest, and, in case PostgreSQL's
+    clock was once ahead, the rows with the lowest IDs. Both columns are indexed, so that a call reads few rows.
     """
     before = check_clocks(connection) - max_age
     locked = select(Watermark.seq).where(Watermark.name == WATERMARK).with_for_update()

@@ -16,7 +16,7 @@ _KEY = tuple(getattr(models.ApiKey, field.name) for field in fields(ApiKey))
 
 
 def add_key(connection: Connection, row: dict[str, Any], entry: NewEntry) -> bool:
-    """Insert an API key and its audit entry. Returns False and changes nothing if it exists."""
+    """Insert an API key and its audit entry; return False and do nothing if the key exists."""
     added = insert(models.ApiKey).values(row).on_conflict_do_nothing().returning(models.ApiKey.id)
     is_new = connection.execute(added).scalar_one_or_none() is not None
     if is_new:
@@ -25,7 +25,10 @@ def add_key(connection: Connection, row: dict[str, Any], entry: NewEntry) -> boo
 
 
 def revoke_key(connection: Connection, key_id: UUID, entry: NewEntry) -> str | None:
-    """Revoke a key; return its name, None if unknown. Idempotent: keeps the first timestamp."""
+    """Revoke a key and insert the audit entry; return the name of the key, or None if unknown.
+
+    Idempotent: keeps the time of the first revocation.
+    """
     revoked_at = func.coalesce(models.ApiKey.revoked_at, func.now())
     revoked = update(models.ApiKey).where(models.ApiKey.id == key_id).values(revoked_at=revoked_at)
     name = connection.execute(revoked.returning(models.ApiKey.name)).scalar()
@@ -34,7 +37,7 @@ def revoke_key(connection: Connection, key_id: UUID, entry: NewEntry) -> str | N
     return name
 
 
-def find_key(connection: Connection, key_hash: bytes) -> UUID | None:
+def find_valid_key_id(connection: Connection, key_hash: bytes) -> UUID | None:
     """Return the ID of the valid key with this hash, or None."""
     query = select(models.ApiKey.id).where(models.ApiKey.key_hash == key_hash, models.ApiKey.revoked_at.is_(None))
     return connection.execute(query).scalar_one_or_none()

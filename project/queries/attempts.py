@@ -35,7 +35,7 @@ from project.queries.filters import (
 )
 
 RELATED_TIMEOUT_S = 0.1
-"""Time limit in seconds of each query for attempts with the same contact. There is no index for it, because too many
+"""Time limit in seconds of each query for attempts with the same contact. Contacts are not indexed, because too many
 contacts have the same mask."""
 Position = Literal["earlier", "later", "created"]
 """Position of a related attempt: the last one before an attempt, the first one after it, or the first one after it that
@@ -43,7 +43,7 @@ created a user."""
 
 
 class Related(NamedTuple):
-    """An earlier and a later attempt of the same person; None if there is none."""
+    """An attempt before and one after a given attempt, by the same person; None if not found."""
 
     earlier: AttemptRow | None
     """The last matching attempt before the given one."""
@@ -81,6 +81,7 @@ _DETAIL = (
 
 
 def find_attempt(connection: Connection, attempt_id: UUID) -> AttemptDetail | None:
+    """Return an attempt with all its data, or None."""
     row = connection.execute(select(*_DETAIL).where(Attempt.id == attempt_id)).one_or_none()
     return None if row is None else AttemptDetail(**_fields(row))
 
@@ -92,13 +93,14 @@ def find_attempts(
     *,
     before: UUID | None = None,
     after: UUID | None = None,
-    seconds: float = SEARCH_TIMEOUT_S,
+    timeout_s: float = SEARCH_TIMEOUT_S,
 ) -> list[AttemptRow]:
-    """Return up to `limit` attempts next to `before` (older) or `after` (newer), newest first.
+    """Return up to `limit` selected attempts older than `before` or newer than `after`.
 
-    By default, returns the newest attempts. `seconds` is the time limit of a text search.
+    Returns the ones nearest to that attempt, by default the newest ones, in the order newest first. `timeout_s` is the
+    time limit of a text search.
     """
-    limit_search(connection, attempt_filter, seconds)
+    limit_search(connection, attempt_filter, timeout_s)
     if after is None:
         bounds = [] if before is None else [Attempt.id < before]
         query = select_first(_ROW, attempt_filter, limit, *bounds, newest_first=True)
@@ -148,7 +150,7 @@ def _find_related(
 
 
 def find_first_received_at(connection: Connection, attempt_filter: AttemptFilter) -> datetime | None:
-    """Return the time at which the oldest selected attempt was received, or None."""
+    """Return the time of arrival of the oldest selected attempt, or None if there is none."""
     limit_search(connection, attempt_filter)
     return connection.execute(select_first((Attempt.received_at, Attempt.id), attempt_filter, 1)).scalar()
 

@@ -26,7 +26,7 @@ _ADD = text("""
 
 
 def add_entry(connection: Connection, entry: NewEntry, age_s: float = 0) -> None:
-    """Insert an entry dated `age_s` seconds ago. Idempotent: an entry is inserted only once."""
+    """Insert an entry dated `age_s` seconds ago, unless its ID is already stored."""
     values: dict[str, Any] = {field.name: getattr(entry, field.name) for field in fields(NewEntry)}
     details = json.dumps(dict(entry.details), ensure_ascii=False)
     connection.execute(_ADD, values | {"details": details, "age_s": age_s})

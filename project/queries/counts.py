@@ -1,4 +1,4 @@
-"""Counts attempts: adds up aggregates, and counts the rows that are not aggregated."""
+"""Counts attempts: adds up aggregates, and counts the rows that are not aggregated yet."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -33,7 +33,7 @@ from project.queries.filters import filter_conditions, limit_search, outcome_con
 
 Columns = Sequence[SQLColumnExpression[Any]]
 Spans = Sequence[tuple[int, Span]]
-"""Pairs of the index of a time bucket and a span in that bucket."""
+"""Pairs of the index of a time bucket and a span within the bucket."""
 
 _KIND = (Attempt.status, Attempt.code)
 _DURATION: ColumnElement[int] = literal_column(DURATION_BUCKET, Integer).label("duration")
@@ -41,13 +41,13 @@ _SUMS = ", ".join(f"sum(durations[{bucket}])" for bucket, _ in enumerate(DURATIO
 _DURATIONS: ColumnElement[list[int | None]] = literal_column(f"array[{_SUMS}]::bigint[]").label("durations")
 """Array of the sums per duration bucket, faster than unnest(). Written as SQL, because SQLAlchemy would take longer to
 compile a hundred expressions than PostgreSQL takes to execute them."""
-_MOMENTS = ARRAY(DateTime(timezone=True))
+_TIMESTAMPS = ARRAY(DateTime(timezone=True))
 
 
-def count(connection: Connection, attempt_filter: AttemptFilter, edges: Sequence[datetime] = ()) -> Counts:
+def count_attempts(connection: Connection, attempt_filter: AttemptFilter, edges: Sequence[datetime] = ()) -> Counts:
     """Count attempts by time bucket, status and code, and by duration.
 
-    The time buckets are the periods between adjacent edges, and the time before and after them.
+    The time buckets are the periods between adjacent edges, the time before the first edge and after the last one.
     """
     if attempt_filter.is_search:
         return _count_matches(connection, attempt_filter, edges)
@@ -55,7 +55,10 @@ def count(connection: Connection, attempt_filter: AttemptFilter, edges: Sequence
 
 
 def count_kinds(connection: Connection, attempt_filter: AttemptFilter, edges: Sequence[datetime] = ()) -> Counts:
-    """Count attempts like count(), but without durations unless the filter searches for text."""
+    """Count attempts by time bucket, status and code.
+
+    Faster than count_attempts(), because durations are counted only if the filter searches for text.
+    """
     if attempt_filter.is_search:
         return _count_matches(connection, attempt_filter, edges)
     watermark, spans = get_watermark(connection), list(_iter_spans(attempt_filter, edges))
@@ -97,8 +100,8 @@ def _iter_spans(attempt_filter: AttemptFilter, edges: Sequence[datetime]) -> Ite
 
 
 def _bucket_expression(edges: Sequence[datetime]) -> ColumnElement[int]:
-    moments = literal(list(edges), _MOMENTS)
-    return (func.width_bucket(Attempt.received_at, moments) if edges else literal(0)).label("bucket")
+    timestamps = literal(list(edges), _TIMESTAMPS)
+    return (func.width_bucket(Attempt.received_at, timestamps) if edges else literal(0)).label("bucket")
 
 
 def _aggregates_query(spans: Spans, attempt_filter: AttemptFilter, sums: Columns, groups: Columns) -> Select[Any]:
@@ -110,8 +113,8 @@ def _aggregates_query(spans: Spans, attempt_filter: AttemptFilter, sums: Columns
     lists = (
         literal([bucket for bucket, _ in complete], ARRAY(Integer)),
         literal([span.grain for _, span in complete], ARRAY(Text)),
-        literal([span.since for _, span in complete], _MOMENTS),
-        literal([span.until for _, span in complete], _MOMENTS),
+        literal([span.since for _, span in complete], _TIMESTAMPS),
+        literal([span.until for _, span in complete], _TIMESTAMPS),
     )
     span = func.unnest(*lists).table_valued("bucket", "grain", "since", "until", name="span").render_derived()
     inside = (AttemptCount.grain == span.c.grain, AttemptCount.at >= span.c.since, AttemptCount.at < span.c.until)
@@ -125,8 +128,8 @@ def _row_queries(
 ) -> Iterator[Select[Any]]:
     """Yield queries that count the rows that are not in the aggregates of `spans`.
 
-    These are the rows of spans without a grain and the rows after the watermark. If the watermark is above `max_seq`,
-    the rows between the two are subtracted instead.
+    These are the rows of spans without a grain, which are too short for an aggregate, and rows after the watermark.
+    If the watermark is above `max_seq`, the rows between `max_seq` and the watermark are subtracted instead.
     """
     wanted = outcome_conditions(attempt_filter, *_KIND)
     for bucket, span in spans:

@@ -31,11 +31,11 @@ MAY_HAVE_CONTACT = (
 """Regular expression for PostgreSQL. Matches every text that mask() changes, and some others: texts with @, seven ASCII
 digits, or characters of scripts that may have their own digits."""
 MIN_LAST_DIGITS = 4
-"""Minimum number of digits of a search for a phone number. With fewer, it would find too many numbers, of which masks
-show only a few digits."""
+"""Minimum number of digits of a search for a phone number. Masks show only a few digits, so a search with fewer digits
+would find too many numbers."""
 _PHONE = re.compile(r"(?:tel:)?[\s+().•\-0-9]+", re.IGNORECASE | re.ASCII)
 _NEEDS_FOLDING = literal_column("""attempts.username collate "C" ~ '[^a-z0-9@.+_-]'""", Boolean)
-"""The predicate of the partial index of folded logins, which has to be repeated literally for the index to be used."""
+"""Predicate of the partial index of folded logins. PostgreSQL uses the index only if a query repeats it literally."""
 SEARCH_TIMEOUT_S = 1.0
 """Time limit of a text search in seconds. A page runs two or three searches."""
 RENDER_S = 0.3
@@ -43,7 +43,7 @@ RENDER_S = 0.3
 
 
 def filter_conditions(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
-    """Return the conditions for all parts of a filter."""
+    """Return the SQL conditions for all parts of a filter."""
     return [
         *period_conditions(attempt_filter),
         *outcome_conditions(attempt_filter, Attempt.status, Attempt.code),
@@ -53,7 +53,10 @@ def filter_conditions(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]
 
 
 def period_conditions(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
-    """Return the conditions for snapshot and period. A period is a range of attempt IDs."""
+    """Return the conditions for snapshot and period.
+
+    IDs of attempts sort by time, so a period is a range of IDs.
+    """
     wanted: list[ColumnElement[bool]] = []
     if attempt_filter.since:
         wanted.append(Attempt.id >= first_id(attempt_filter.since))
@@ -80,17 +83,17 @@ def outcome_conditions(
     return wanted
 
 
-def limit_search(connection: Connection, attempt_filter: AttemptFilter, seconds: float = SEARCH_TIMEOUT_S) -> None:
+def limit_search(connection: Connection, attempt_filter: AttemptFilter, timeout_s: float = SEARCH_TIMEOUT_S) -> None:
     """Set a statement timeout if the filter searches for text, because no index may serve it."""
     if attempt_filter.is_search:
-        set_timeout(connection, seconds)
+        set_timeout(connection, timeout_s)
 
 
-def set_timeout(connection: Connection, seconds: float = SEARCH_TIMEOUT_S) -> None:
+def set_timeout(connection: Connection, timeout_s: float = SEARCH_TIMEOUT_S) -> None:
     """Set the statement timeout of this transaction; shorten it to fit the request's deadline."""
     left = remaining_seconds()
-    seconds = seconds if left is None else min(seconds, max(left - RENDER_S, 0.01))
-    connection.execute(text(f"set local statement_timeout = '{seconds * 1000:.0f}ms'"))
+    timeout_s = timeout_s if left is None else min(timeout_s, max(left - RENDER_S, 0.01))
+    connection.execute(text(f"set local statement_timeout = '{timeout_s * 1000:.0f}ms'"))
 
 
 def search_conditions(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:
@@ -105,7 +108,7 @@ def search_conditions(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]
         return []
     if sought.startswith("="):
         return [_username_condition(sought[1:], unmasked=unmasked)]
-    if attempt_id := parse_id(sought):  # too long for a contact
+    if attempt_id := parse_id(sought):  # no contact is as long as an ID
         return [or_(Attempt.id == attempt_id, Attempt.client_request_id == sought, Attempt.username == sought)]
     alternatives = [Attempt.client_request_id == mask_request_id(sought), *_contact_conditions(sought)]
     if not unmasked:
@@ -130,7 +133,7 @@ def _contact_conditions(text: str) -> Iterator[ColumnElement[bool]]:
 
 
 def _username_condition(text: str, *, unmasked: bool) -> ColumnElement[bool]:
-    """Return the condition that the username is a spelling of this text.
+    """Return the condition that the username equals a text, ignoring case.
 
     Unless `unmasked` is set, a text with contact data matches the usernames that have the same mask.
     """
@@ -139,9 +142,9 @@ def _username_condition(text: str, *, unmasked: bool) -> ColumnElement[bool]:
 
 
 def login_condition(login: str) -> ColumnElement[bool]:
-    """Return the condition that the username is a spelling of this login. Uses indexes.
+    """Return the condition that the username equals a login, ignoring case. Uses two indexes.
 
-    One index has the usernames as they were sent, the other the folded form of those that are not in lower-case ASCII.
+    One contains the usernames as sent, the other the folded form of usernames that are not in lower-case ASCII.
     """
     folded = and_(_NEEDS_FOLDING, func.fold_login(Attempt.username) == fold(login))
     return or_(Attempt.username.in_(sorted({login, fold(login)})), folded)

@@ -85,7 +85,7 @@ def find_content(connection: Connection, import_id: UUID) -> tuple[bytes, bool] 
 def add_rows(connection: Connection, import_id: UUID, rows: Sequence[StoredRow]) -> None:
     """Renew the claim and insert rows. Idempotent: existing rows are skipped.
 
-    Does nothing if another process, which had taken over the claim, has finished the check.
+    Does nothing if another process has taken over the claim and finished the check.
     """
     if not _renew_claim(connection, import_id, ImportState.UPLOADED):
         return
@@ -129,7 +129,7 @@ def start_import(connection: Connection, import_id: UUID, kid: str) -> None:
     _change_state(connection, import_id, ImportState.CHECKED, state=ImportState.RUNNING, kid=kid)
 
 
-def find_pending(connection: Connection, import_id: UUID, limit: int) -> list[StoredRow]:
+def find_pending_rows(connection: Connection, import_id: UUID, limit: int) -> list[StoredRow]:
     """Return the first `limit` rows that have no outcome, in the order of the file."""
     return _find_rows(connection, import_id, limit, None)
 
@@ -142,7 +142,7 @@ def record_outcomes(connection: Connection, import_id: UUID, outcomes: Sequence[
 
 def finish_import(connection: Connection, run: ImportRun) -> None:
     """Set a running import to done, and write an audit entry."""
-    created = _counts(connection, [run.id]).get(run.id, {}).get(RowOutcome.CREATED, 0)
+    created = _count_outcomes(connection, [run.id]).get(run.id, {}).get(RowOutcome.CREATED, 0)
     details: dict[str, str | int] = {"name": run.file_name, "created": created}
     entry = NewEntry.by_user(Action.IMPORTED, run.created_by, details=details)
     if _change_state(connection, run.id, ImportState.RUNNING, state=ImportState.DONE, finished_at=func.now()):
@@ -152,17 +152,19 @@ def finish_import(connection: Connection, run: ImportRun) -> None:
 def find_import(connection: Connection, import_id: UUID) -> ImportRun | None:
     """Return an import with its counts, or None."""
     row = connection.execute(select(*_COLUMNS).where(Import.id == import_id)).one_or_none()
-    return None if row is None else _import_run(row._mapping, _counts(connection, [import_id]).get(import_id, {}))
+    return (
+        None if row is None else _import_run(row._mapping, _count_outcomes(connection, [import_id]).get(import_id, {}))
+    )
 
 
 def find_imports(connection: Connection) -> list[ImportRun]:
     """Return the newest 100 imports with their counts, newest first."""
     rows = connection.execute(select(*_COLUMNS).order_by(Import.created_at.desc()).limit(100)).all()
-    counts = _counts(connection, [row.id for row in rows])
+    counts = _count_outcomes(connection, [row.id for row in rows])
     return [_import_run(row._mapping, counts.get(row.id, {})) for row in rows]
 
 
-def find_refused(connection: Connection, import_id: UUID, limit: int | None = None) -> list[StoredRow]:
+def find_refused_rows(connection: Connection, import_id: UUID, limit: int | None = None) -> list[StoredRow]:
     """Return the first `limit` refused rows in the order of the file; None means all."""
     return _find_rows(connection, import_id, limit, RowOutcome.REFUSED)
 
@@ -193,7 +195,7 @@ def release_import(connection: Connection, import_id: UUID) -> None:
     connection.execute(update(Import).where(Import.id == import_id).values(claimed_until=None))
 
 
-def delete_expired(connection: Connection) -> bool:
+def delete_expired_imports(connection: Connection) -> bool:
     """Delete a few imports that are older than 24 hours; return whether there were any.
 
     Deleting all at once could take longer than the deadline.
@@ -221,7 +223,7 @@ def _find_rows(
     ]
 
 
-def _counts(connection: Connection, import_ids: Sequence[UUID]) -> dict[UUID, dict[str, int]]:
+def _count_outcomes(connection: Connection, import_ids: Sequence[UUID]) -> dict[UUID, dict[str, int]]:
     query = select(ImportRow.import_id, ImportRow.outcome, func.count()).where(ImportRow.import_id.in_(import_ids))
     counts: dict[UUID, dict[str, int]] = {}
     for import_id, outcome, number in connection.execute(query.group_by(ImportRow.import_id, ImportRow.outcome)):
@@ -235,14 +237,14 @@ def _import_run(row: RowMapping, counts: dict[str, int]) -> ImportRun:
 
 
 def _change_state(connection: Connection, import_id: UUID, expected_state: ImportState, **values: Any) -> bool:
-    """Change the state and end the claim; return False if the state is not `expected_state`."""
+    """Set columns and end the claim; return False if the state is not `expected_state`."""
     changed = update(Import).where(Import.id == import_id, Import.state == expected_state)
     values |= {"claimed_until": None}
     return connection.execute(changed.values(values).returning(Import.id)).scalar() is not None
 
 
 def _renew_claim(connection: Connection, import_id: UUID, state: ImportState) -> bool:
-    """Renew the claim of an import and lock its row; return False if it is not in `state`."""
+    """Renew the claim of an import and lock its row; return False if the state is not `state`."""
     renewed = update(Import).where(Import.id == import_id, Import.state == state).values(claimed_until=CLAIM_END)
     return connection.execute(renewed.returning(Import.id)).scalar() is not None
 

@@ -40,8 +40,8 @@ from project.models import Attempt
 from project.queries.attempts import select_first
 
 _NO_LABEL = "\x1f"
-"""Placeholder for a text that PostgreSQL cannot compute. It is not a separator of any layout; Layout.format_block()
-therefore rejects the block, and the line is built from its values."""
+"""Placeholder for a text that PostgreSQL cannot compute. No layout uses it as separator, so that Layout.format_block()
+rejects the block, and Python builds the line from its values."""
 
 
 def lines_query(attempt_filter: AttemptFilter, layout: Layout, size: int, until: UUID | None = None) -> PreparedQuery:
@@ -77,9 +77,9 @@ def find_next_block(
 def find_lines_one_by_one(
     database: Database, attempt_filter: AttemptFilter, layout: Layout, block: RawBlock
 ) -> list[bytes]:
-    """Read the lines of a block again and return them as a list.
+    """Read a block again, with another separator, and return its lines as a list.
 
-    For blocks that cannot be split because a value contains RAW_LINE_SEPARATOR.
+    Needed if the block cannot be split into lines, because a value contains RAW_LINE_SEPARATOR.
     """
     query = lines_query(attempt_filter, layout, block.rows, until=block.last)
     lines: list[bytes] = []
@@ -93,9 +93,9 @@ def find_lines_one_by_one(
 def find_escaped_lines(
     connection: Connection, layout: Layout, ids: list[bytes], *, unmasked: bool = True
 ) -> dict[bytes, bytes]:
-    """Return the escaped lines of these attempts by ID, masked unless `unmasked`."""
+    """Return the escaped lines of the attempts with these IDs, by ID; masked unless `unmasked`."""
     _prepare_session(connection, layout.zone)
-    sql = _EXPRESSIONS | {Value.MESSAGES: Attempt.errors}  # described below
+    sql = _EXPRESSIONS | {Value.MESSAGES: Attempt.errors}  # Python builds the messages below
     values = (cast(sql[value], Text) for value in layout.values)
     columns = (cast(Attempt.id, Text), Attempt.status, Attempt.code, *values)
     query = select(*columns).where(Attempt.id.in_(UUID(attempt_id.decode()) for attempt_id in ids))
@@ -122,7 +122,7 @@ def _return_bytes(connection: Connection, cursor: extensions.cursor, *_: object)
 
 
 def _fetch(connection: Connection, query: Select[*tuple[Any, ...]]) -> list[Any]:
-    """Return the rows of psycopg2, because creating SQLAlchemy rows takes a fifth of an export."""
+    """Execute a query; return rows of psycopg2: rows of SQLAlchemy take a fifth of an export."""
     cursor = connection.execute(query).cursor
     return [] if cursor is None else list(cursor.fetchall())
 
@@ -151,14 +151,14 @@ def _value_expression(column: Column, value: ColumnElement[Any]) -> ColumnElemen
     mark, blank = (separator.removeprefix(CONCAT_SEPARATOR) for separator in (column.separator, column.blank))
     shown = cast(value, Text)
     text: ColumnElement[str] = func.coalesce(literal(mark) + shown if mark else shown, blank or mark)
-    if not column.width or column.value in (Value.ID, Value.LOCAL_TIME):  # as long as any other
+    if not column.width or column.value in (Value.ID, Value.LOCAL_TIME):  # these have a fixed length
         return text
     width = column.width + len(mark)
     if column.value in UNTRUSTED:
         cut = func.left(text, width - 1) + literal("…")
         is_short = func.octet_length(text) <= width  # faster than counting characters
         text = case((is_short, text), (func.char_length(text) <= width, text), else_=cut)
-    return cast(text, CHAR(width))  # which concat_ws() pads faster than rpad() does
+    return cast(text, CHAR(width))  # concat_ws() pads CHAR faster than rpad() pads text
 
 
 def _labels_expression(columns: list[Column], kinds: Iterable[tuple[int, str]]) -> ColumnElement[str]:
@@ -238,7 +238,7 @@ _EXPRESSIONS: dict[Value, ColumnElement[Any]] = {
 
 
 def _mask_errors(text: str) -> str:
-    """Mask each field name, and then the whole text, because field names may have separators."""
+    """Mask each field name, then the whole text, because field names may contain separators."""
     errors = (error.rpartition(":") for error in text.split(";"))
     return mask(";".join(f"{mask(field)}{separator}{code}" for field, separator, code in errors))
 
@@ -249,8 +249,7 @@ _MASKED_EXPRESSIONS: dict[Value, ColumnElement[Any]] = {
         Attempt.name_shown, func.shown_name(Attempt.sent["name"].astext, cast(Attempt.errors, Text)), _NO_LABEL
     ),
 }
-"""Value -> SQL expression for ordinary users. It is _NO_LABEL if PostgreSQL cannot mask the value, so that Python does
-so."""
+"""Value -> SQL expression for ordinary users. Its result is _NO_LABEL if Python has to mask the value."""
 _MASK_FUNCTIONS: dict[Value, Callable[[str], str]] = {
     Value.USERNAME: mask,
     Value.NAME: mask_name,

@@ -15,7 +15,7 @@ MAX_CLOCK_DIFFERENCE = timedelta(minutes=1)
 
 
 def check_clocks(connection: Connection) -> datetime:
-    """Return PostgreSQL's time. Raises ClocksDifferError if this machine's clock differs."""
+    """Return PostgreSQL's time. Raises ClocksDifferError above MAX_CLOCK_DIFFERENCE."""
     now, difference = _compare_clocks(connection)
     if abs(difference) > MAX_CLOCK_DIFFERENCE:
         raise ClocksDifferError(difference)
@@ -28,7 +28,7 @@ def measure_clock_difference(connection: Connection) -> float:
 
 
 def _compare_clocks(connection: Connection) -> tuple[datetime, timedelta]:
-    """Return PostgreSQL's time, and by how much this machine's is behind."""
+    """Return PostgreSQL's time, and the time by which this machine's clock is behind."""
     here = datetime.now(UTC)
     now: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
     return now, now - here
@@ -43,6 +43,7 @@ class Deleted(NamedTuple):
     """The result of a deletion by age."""
 
     rows: int
+    """Number of deleted rows."""
     before: datetime
     """Time before which the deleted rows were recorded, or had expired."""
 
@@ -74,7 +75,7 @@ def probe_commit(connection: Connection) -> None:
 
 
 def limit_lock_wait(connection: Connection, seconds: float) -> None:
-    """Set the lock timeout of this transaction."""
+    """Set the lock timeout of the current transaction."""
     connection.execute(select(func.set_config("lock_timeout", f"{round(1000 * seconds)}ms", True)))
 
 
@@ -85,10 +86,10 @@ def ping(connection: Connection) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """A PostgreSQL server and the privileges of the role of this connection."""
+    """Properties of a PostgreSQL server, and privileges of the role that is connected to it."""
 
     version: str
-    number: int
+    version_number: int
     """server_version_num: 140005 is 14.5."""
     role: str
     is_writable: bool
@@ -113,7 +114,7 @@ def find_server(connection: Connection) -> ServerInfo:
         text(
             """
             select current_setting('server_version') as version,
-                   current_setting('server_version_num')::integer as number,
+                   current_setting('server_version_num')::integer as version_number,
                    current_user::text as role,
                    current_setting('transaction_read_only') = 'off' and not pg_is_in_recovery() as is_writable,
                    clock_timestamp() as now,
@@ -145,7 +146,7 @@ SAMPLE_ROWS = 1000
 
 
 def find_secret_ids(connection: Connection) -> set[str]:
-    """Return the IDs of the secrets of a sample of idempotency keys and passwords.
+    """Return the IDs of the secrets that a sample of idempotency keys and passwords depends on.
 
     The sample consists of the oldest and the newest rows, because there is no index on the secret.
     """

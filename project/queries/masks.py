@@ -1,4 +1,4 @@
-"""Masks stored attempts by the current rules, after the rules have changed in an upgrade."""
+"""Masks contact data in stored attempts again, after an upgrade changed the rules."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from project.models import Attempt, Watermark
 
 WATERMARK = "masks"
 FINISHED = 2**63 - 1
-"""Value of the watermark that means that no attempts have to be masked."""
+"""Value of the watermark when no more attempts have to be masked."""
 _COLUMNS = ("method", "phone_masked", "email_masked", "sent", "user_agent", "client_request_id")
 _IS_STALE = text(
     "(username_shown, name_shown) is distinct from"
@@ -28,7 +28,7 @@ _UPDATE = text("""
 """)
 
 
-def mask_again(connection: Connection, region: str, limit: int, *, wait: bool = False) -> int:
+def mask_next_attempts(connection: Connection, region: str, limit: int, *, wait: bool = False) -> int:
     """Mask the next `limit` attempts after the watermark; advance the watermark.
 
     The watermark is the sequence number of the last attempt that is masked by the current rules. Returns the number of

@@ -44,16 +44,22 @@ _INSERT = PreparedStatement(
     arguments=1,
 )
 """The conflict clause writes `answered` even if it is unchanged (docs/adr/0013). The order is the same as in
-useradd_many(), so that the two do not deadlock."""
+useradd_many(), so that concurrent statements do not deadlock."""
 
 
 def useradd(database: Database, member: Member) -> Decision:
-    """Call the SQL function that creates the user, refuses, or replays; return its result."""
+    """Call the SQL function useradd_many() for one member; return its decision.
+
+    The function creates the user, refuses to, or returns the user of an earlier request with the same key.
+    """
     return _decision(database.write_member(_USERADD, member))
 
 
 def useradd_group(database: Database, members: Sequence[Member]) -> list[Decision | Exception]:
-    """Like useradd(), for members without common claims in one transaction."""
+    """Call useradd_many() for members in one transaction; return a decision or error for each.
+
+    No two members may have a common claim. If the transaction fails, each member is tried alone.
+    """
     found = database.write_group(_USERADD, members)
     return [one if isinstance(one, Exception) else _decision(one) for one in found]
 
@@ -63,7 +69,7 @@ def useradd_member(
 ) -> Member:
     """Return a member of a group commit that creates a user.
 
-    It consists of the arguments of the SQL function and its claims: the values that must be unique.
+    The member consists of the arguments of useradd_many() and of its claims, the values that must be unique.
     """
     attempt_id, folded = str(attempt.id), fold(new_user.username)
     email_folded = new_user.email and fold_email(new_user.email)
@@ -115,7 +121,10 @@ def _decision(row: Row) -> Decision:
 
 
 def insert_attempt(database: Database, record: AttemptRecord) -> None:
-    """Record an attempt that created no user. See insert_attempts() for recorded attempts."""
+    """Record an attempt that created no user, in one transaction with concurrent calls.
+
+    If the attempt is already recorded, it is updated as by insert_attempts().
+    """
     database.write_member(_INSERT, _record_member(record))
 
 
@@ -140,6 +149,6 @@ def insert_attempts(connection: Connection, records: Sequence[AttemptRecord]) ->
     If an attempt is already recorded, only `answered` and the duration are updated. If another transaction that writes
     the same attempt is open, PostgreSQL waits for it.
     """
-    first_of_id = {record.attempt.id: record for record in reversed(records)}
-    lines = ",".join(record.to_line() for record in first_of_id.values())
+    record_by_id = {record.attempt.id: record for record in reversed(records)}  # keeps the first of each ID
+    lines = ",".join(record.to_line() for record in record_by_id.values())
     connection.exec_driver_sql(_INSERT.plain, (f"[{lines}]",))

@@ -10,7 +10,7 @@ class ServerActivity:
     """Sessions, standbys and settings of a server, as far as every role may read them."""
 
     statement_timeout: str
-    """The statement_timeout of this session."""
+    """The statement_timeout of the current session, such as `3s`."""
     max_sessions: int
     sessions: int
     standbys: int
@@ -19,6 +19,7 @@ class ServerActivity:
 
 
 def find_server_activity(connection: Connection) -> ServerActivity:
+    """Return the activity of the server to which `connection` belongs."""
     row = connection.execute(
         text(
             """

@@ -1,8 +1,8 @@
-"""Snapshots of attempts: last sequence number, and transactions that may add lower ones.
+"""Snapshots of attempts: last sequence number, and transactions that may add lower numbers.
 
 Transactions do not commit in the order of their sequence numbers. Each writer locks the table before it draws a number
-and until its transaction ends, so pg_locks shows the open writers. A conflicting lock instead would also wait for every
-vacuum, and would block later writers.
+and until its transaction ends, so pg_locks shows the open writers. Waiting with a conflicting lock would also wait for
+every vacuum, and would block later writers.
 """
 
 from sqlalchemy import Connection, func, select, text
@@ -22,7 +22,7 @@ def find_last_seq(connection: Connection) -> int:
 
 
 def find_snapshot_end(connection: Connection) -> tuple[int, frozenset[str]]:
-    """Return the last sequence number and the open transactions that may still add lower ones."""
+    """Return the last sequence number, and the open transactions that may add lower numbers."""
     last_seq = find_last_seq(connection)  # first: a writer that begins later draws a higher number
     return last_seq, find_open_writers(connection)
 

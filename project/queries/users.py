@@ -21,14 +21,14 @@ _ACCOUNT = tuple(field.name for field in fields(Account))
 
 # Prepared: every page and every login runs one of these.
 _ACCOUNTS = f"select {', '.join(_ACCOUNT)} from users"  # noqa: S608 - constants only
-_IS_KNOWN = """
+_BY_IDENTIFIERS = """
     where id in (
         select user_id from identifiers
           join unnest(array[{}]::text[], array['username', 'phone', 'email']) as login (value, kind) using (value, kind)
     ) order by id
 """
 _ACCOUNT_BY_ID = PreparedStatement("find_account", f"{_ACCOUNTS} where id = {{}}", arguments=1)
-_ACCOUNTS_BY_IDENTIFIERS = PreparedStatement("find_accounts", f"{_ACCOUNTS} {_IS_KNOWN}", arguments=3)
+_ACCOUNTS_BY_IDENTIFIERS = PreparedStatement("find_accounts", f"{_ACCOUNTS} {_BY_IDENTIFIERS}", arguments=3)
 
 
 def find_accounts(database: Database, identifiers: Identifiers) -> list[Account]:
@@ -61,12 +61,12 @@ def find_users(
     limit: int,
     before: UUID | None,
     *,
-    exact: bool = False,
+    is_exact: bool = False,
 ) -> list[UserDetail]:
     """Return at most `limit` users older than `before`, newest first.
 
-    `identifiers` are parsed from the text of the filter. With `exact`, one of them has to match; otherwise a match of a
-    part of the text is enough.
+    `identifiers` are parsed from the text of the filter. With `is_exact`, only users with one of the identifiers are
+    found, otherwise also users with a partial match.
     """
     query = select(*_DETAIL).order_by(User.id.desc()).limit(limit)
     if user_filter.text:
@@ -80,7 +80,7 @@ def find_users(
     if user_filter.text:
         user_id = parse_id(user_filter.text)
         known = identifier_condition(identifiers) if user_id is None else User.id == user_id
-        query = query.where(known if exact else or_(known, text_condition(user_filter.text)))
+        query = query.where(known if is_exact else or_(known, text_condition(user_filter.text)))
     return [_to_user_detail(row._mapping) for row in connection.execute(query)]
 
 
@@ -102,10 +102,10 @@ def identifier_condition(identifiers: Identifiers) -> ColumnElement[bool]:
 
 
 def text_condition(text: str) -> ColumnElement[bool]:
-    """Return the SQL condition that a user matches this text. Uses no index.
+    """Return the SQL condition that a user matches a search text. Uses no index.
 
-    The text consists of words, each of which has to be a part of the login, name or e-mail. Or it is a masked phone or
-    e-mail, or the last digits of a phone.
+    The text consists of words, and each word has to be a part of the login, name or e-mail. Or the text is a masked
+    phone or e-mail, or the last digits of a phone.
     """
     alternatives = [and_(*map(_word_condition, words(text)))]
     if digits := phone_pattern(text):
@@ -141,9 +141,9 @@ def reset_password(connection: Connection, user_id: UUID, password_hash: str) ->
 
 
 def replace_password(connection: Connection, user_id: UUID, old_hash: str, password_hash: str) -> int | None:
-    """Replace the password hash `old_hash` and end all sessions; return the new epoch.
+    """Replace the password hash `old_hash` and end all sessions; return the new User.epoch.
 
-    Returns None if the user is blocked or the stored hash is another one. A retry finds its own new hash and succeeds.
+    Returns None if the user is blocked or has another hash. A retry, which finds its own new hash, succeeds.
     """
     changed = (
         update(User)

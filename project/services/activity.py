@@ -51,14 +51,17 @@ class Activity:
             self._logins[user_id] = time.monotonic()
 
     def record_use(self, key_id: UUID) -> None:
-        """Queue the use of a valid API key, unless one was written within MIN_USE_INTERVAL_S."""
+        """Queue the use of a valid API key, unless a use was written within MIN_USE_INTERVAL_S."""
         now = time.monotonic()
         if now - self._use_written_at.get(key_id, -MIN_USE_INTERVAL_S) >= MIN_USE_INTERVAL_S:
             with self._lock:
                 self._uses[key_id] = now
 
     def flush(self) -> bool:
-        """Write events; return True if audit entries remain. Raises DatabaseUnavailableError."""
+        """Write queued events; return whether audit entries remain in the queue.
+
+        Raises DatabaseUnavailableError.
+        """
         with self._lock:
             entries = [self._entries[index] for index in range(min(BATCH, len(self._entries)))]
             logins, uses = dict(self._logins), dict(self._uses)
@@ -83,6 +86,6 @@ class Activity:
 
 def _remove_written(waiting: dict[UUID, float], written: dict[UUID, float]) -> None:
     """Remove written events from `waiting`, except those that have happened again since."""
-    for one_id, at in written.items():
-        if waiting.get(one_id) == at:
-            del waiting[one_id]
+    for event_id, at in written.items():
+        if waiting.get(event_id) == at:
+            del waiting[event_id]

@@ -20,17 +20,17 @@ CACHE_S = 5.0
 
 
 class ApiKeys:
-    """Verifies API keys. Caches only valid ones, so that invalid ones cannot exhaust memory."""
+    """Verifies API keys. Caches only valid keys, so that invalid keys cannot exhaust memory."""
 
     def __init__(self, database: Database, record_use: Callable[[UUID], None] = lambda _: None) -> None:
         self._database = database
         self._record_use = record_use
-        self._valid: dict[bytes, tuple[float, UUID]] = {}
+        self._cache: dict[bytes, tuple[float, UUID]] = {}
         """Hash of a valid key -> time by time.monotonic() from which it has to be verified again, and ID of the key."""
 
     def clear_cache(self) -> None:
         """Empty the cache, so that the next use of each key is verified in PostgreSQL."""
-        self._valid.clear()
+        self._cache.clear()
 
     def is_cached(self, key: str) -> bool:
         """Return whether the key is in the cache. Does not query PostgreSQL."""
@@ -38,28 +38,29 @@ class ApiKeys:
 
     def find_cached_id(self, key: str) -> UUID | None:
         """Return the ID of the key if it is in the cache. Does not query PostgreSQL."""
-        known = self._valid.get(hash_api_key(key))
+        known = self._cache.get(hash_api_key(key))
         return known[1] if known else None
 
     def is_valid(self, key: str) -> bool:
         """Return whether the key is valid; record its use. Raises the errors of read_transaction()."""
         key_hash = hash_api_key(key)
         now = time.monotonic()
-        valid_until, key_id = self._valid.get(key_hash) or (now, None)
+        valid_until, key_id = self._cache.get(key_hash) or (now, None)
         if valid_until <= now or key_id is None:
-            key_id = self._database.read_transaction(queries.find_key, key_hash)
+            key_id = self._database.read_transaction(queries.find_valid_key_id, key_hash)
             if key_id is None:
-                self._valid.pop(key_hash, None)
+                self._cache.pop(key_hash, None)
                 return False
-            self._valid[key_hash] = now + CACHE_S, key_id
+            self._cache[key_hash] = now + CACHE_S, key_id
         self._record_use(key_id)
         return True
 
 
 def issue_key(database: Database, name: str, by: UUID | None, key: str | None = None) -> IssuedKey:
-    """Create an API key and return it. `by` is the administrator, None for the command line.
+    """Create an API key and return it.
 
-    By default the key is random. If the given `key` exists already, nothing is created.
+    `by` is the ID of the administrator, None for the command line. By default the key is random. If the given `key`
+    exists already, nothing is created.
     """
     key, key_id = key or generate_api_key(), new_id(datetime.now(UTC))
     row = {
@@ -76,7 +77,7 @@ def issue_key(database: Database, name: str, by: UUID | None, key: str | None = 
 
 def is_valid_key(database: Database, key: str) -> bool:
     """Return whether a key exists and is not revoked."""
-    return database.read_transaction(queries.find_key, hash_api_key(key)) is not None
+    return database.read_transaction(queries.find_valid_key_id, hash_api_key(key)) is not None
 
 
 def revoke_key(database: Database, key_id: UUID, by: UUID | None) -> str:

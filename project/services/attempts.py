@@ -24,7 +24,7 @@ from project.domain.errors import (
 from project.domain.records import SPOOL, AttemptRecord
 from project.queries.aggregates import prune_attempts
 from project.queries.maintenance import Deleted, delete_expired_keys, limit_lock_wait, probe_commit
-from project.queries.masks import FINISHED, mask_again, set_watermark
+from project.queries.masks import FINISHED, mask_next_attempts, set_watermark
 from project.queries.registration import insert_attempt, insert_attempts, insert_group
 from project.services.clock import elapsed_ms
 from project.spool import APPEND_TIMEOUT_S, DRAIN_BATCH, Intent, Spool, SpoolError, Undelivered
@@ -36,14 +36,14 @@ log = logging.getLogger(__name__)
 INSERT_TIMEOUT_S = 1.0
 """Seconds within which PostgreSQL has to insert a record; after that, the record goes to the spool."""
 DISK_RESERVE_S, DISK_OVERTIME_S = 0.5, 0.3
-"""Seconds of a request's deadline that are reserved for writing to the spool, and seconds by which that may exceed the
-deadline."""
+"""Seconds of a request's deadline that are reserved for writing to the spool, and seconds by which the write may exceed
+the deadline."""
 BATCH_LOCK_TIMEOUT_S = 0.2
-"""Seconds for which a batch waits for a lock, usually of an attempt whose transaction is open. After that, the batch is
-halved to find the attempt."""
+"""Seconds for which a batch of records waits for a lock, usually on an attempt that another transaction writes. After
+that, the batch is halved to find this attempt."""
 POSTPONE_S, MAX_POSTPONE_S = 1, 10
-"""Seconds after which the insertion of a record that timed out is retried: at first, doubled by each timeout, and at
-most. Usually the lock that it waited for is soon released."""
+"""Seconds until the insertion of a record is retried after its first timeout, and at most: each further timeout doubles
+the pause. Usually the other transaction ends soon."""
 PRUNE_BATCH, PURGE_BATCH = 500, 1000
 """Maximum numbers of attempts and of idempotency keys deleted in one transaction."""
 MASK_BATCH = 500
@@ -54,7 +54,7 @@ _UNAVAILABLE_CODES = frozenset({"database_unavailable", "outcome_unknown", "over
 def write_intent(spool: Spool, attempt: NewAttempt) -> Intent | None:
     """Store an intent: if this process is killed, the attempt is recorded as interrupted.
 
-    Spool.clear_intent() deletes it.
+    Spool.clear_intent() deletes the intent. Returns None if the disk is unusable.
     """
     return spool.write_intent(AttemptRecord.interrupted(attempt).to_masked_line())
 
@@ -150,7 +150,7 @@ def mask_batch(database: Database, region: str) -> int:
 
     Returns 0 if none is left, or if another process is masking.
     """
-    return database.run_once(mask_again, region, MASK_BATCH)
+    return database.run_once(mask_next_attempts, region, MASK_BATCH)
 
 
 def finish_masking(database: Database) -> None:
@@ -165,7 +165,7 @@ def mask_all(database: Database, region: str) -> Iterator[int]:
     errors of write_transaction().
     """
     database.write_transaction(set_watermark, 0)
-    while read := database.write_transaction(mask_again, region, MASK_BATCH, wait=True):
+    while read := database.write_transaction(mask_next_attempts, region, MASK_BATCH, wait=True):
         yield read
 
 
@@ -205,24 +205,25 @@ class Postponement(NamedTuple):
     """The next try to insert a record."""
 
     retry_at: float
-    """Its time by time.monotonic()."""
-    seconds: float
-    """The pause before it."""
+    """Time of the try by time.monotonic()."""
+    pause_s: float
+    """Pause in seconds before the try."""
 
 
 class Delivery:
     """Inserts spooled records into PostgreSQL.
 
-    A record that PostgreSQL rejects is quarantined, and one that times out is postponed, so that others are inserted.
+    A record that PostgreSQL rejects is quarantined, and a record that times out is postponed, so that neither blocks
+    the other records.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._size = DRAIN_BATCH
+        self._batch_size = DRAIN_BATCH
         self._postponed: dict[str, Postponement] = {}
         """Postponed record -> its next try."""
         self._unwritten: list[str] = []
-        """The records of the last batch, if PostgreSQL answered that it cannot write."""
+        """The records of the last batch if PostgreSQL could not write them, otherwise empty."""
 
     def drain(self, spool: Spool) -> int:
         """Insert the spooled records of this process; return how many left the spool.
@@ -241,8 +242,8 @@ class Delivery:
     def probe(self) -> None:
         """Write to PostgreSQL; success closes the breaker. Raises DatabaseUnavailableError.
 
-        If PostgreSQL could not write the last batch, the probe writes it again: a server without disk space still
-        accepts an empty write.
+        If PostgreSQL could not write the last batch, writes the batch again: a server without disk space still accepts
+        an empty write.
         """
         unwritten, self._unwritten = self._unwritten, []
         if unwritten:
@@ -256,7 +257,9 @@ class Delivery:
         waiting = [record for record in postponed if self._postponed[record].retry_at > now]
         again = [record for record in postponed if self._postponed[record].retry_at <= now]
         undelivered = [self._insert_all([record for record in records if record not in self._postponed])]
-        undelivered += [self._insert_all([record]) for record in again]  # one by one: each may time out again
+        undelivered += [
+            self._insert_all([record]) for record in again
+        ]  # one at a time, because each may time out again
         rejected = [record for one in undelivered for record in one.rejected]
         timed_out = [record for one in undelivered for record in one.postponed]
         return Undelivered(rejected, [*waiting, *timed_out])
@@ -265,15 +268,15 @@ class Delivery:
         """Insert records in batches. A failure halves the batch size and a success doubles it."""
         rejected, postponed = [], []
         while records:
-            batch = records[: self._size]
+            batch = records[: self._batch_size]
             try:
                 self._insert(batch)
-                self._size = min(DRAIN_BATCH, 2 * self._size)
+                self._batch_size = min(DRAIN_BATCH, 2 * self._batch_size)
             except (QueryError, ValueError, QueryTimeoutError) as error:
                 if isinstance(error, QueryTimeoutError):
                     self._database.run_once(probe_commit)  # raises if PostgreSQL itself is unavailable
                 if len(batch) > 1:
-                    self._size = len(batch) // 2
+                    self._batch_size = len(batch) // 2
                     continue
                 if isinstance(error, QueryTimeoutError):
                     log.warning("attempt record postponed", extra={"cause": error.cause})
@@ -297,8 +300,8 @@ class Delivery:
 
     def _postpone(self, record: str) -> None:
         earlier = self._postponed.get(record)
-        seconds = min(2 * earlier.seconds, MAX_POSTPONE_S) if earlier else POSTPONE_S
-        self._postponed[record] = Postponement(time.monotonic() + seconds, seconds)
+        pause_s = min(2 * earlier.pause_s, MAX_POSTPONE_S) if earlier else POSTPONE_S
+        self._postponed[record] = Postponement(time.monotonic() + pause_s, pause_s)
 
 
 def _insert_batch(connection: Connection, records: Sequence[AttemptRecord]) -> None:

@@ -17,7 +17,7 @@ BLOCK_ENTRIES, PRUNE_BATCH = 500, 500
 
 
 def record_entry(database: Database, entry: NewEntry) -> None:
-    """Write an entry at once. Raises the errors of Database.write_transaction()."""
+    """Write an audit entry at once. Raises the errors of Database.write_transaction()."""
     database.write_transaction(queries.add_entry, entry)
 
 

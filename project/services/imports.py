@@ -17,7 +17,7 @@ from project.queries import imports as queries
 log = logging.getLogger(__name__)
 
 CredentialsRow = tuple[str, str, str, str, str]
-"""Name, login, password, phone and e-mail of a user. The password is empty if it cannot be derived any more."""
+"""Name, login, password, phone and e-mail of a user. The password is empty if it is no longer known."""
 
 
 def create_import(database: Database, by: UUID, file_name: str, content: bytes, *, ignore_unknown: bool) -> UUID:
@@ -43,7 +43,7 @@ def find_imports(database: Database) -> list[ImportRun]:
 
 def find_refused_rows(database: Database, import_id: UUID, limit: int | None = None) -> list[StoredRow]:
     """Return the first `limit` refused rows in the order of the file; None means all."""
-    return database.read_transaction(queries.find_refused, import_id, limit)
+    return database.read_transaction(queries.find_refused_rows, import_id, limit)
 
 
 def start_import(database: Database, passwords: Passwords, import_id: UUID, by: UUID) -> None:
@@ -55,9 +55,9 @@ def start_import(database: Database, passwords: Passwords, import_id: UUID, by: 
 def download_credentials(database: Database, passwords: Passwords, run: ImportRun, by: UUID) -> list[CredentialsRow]:
     """Return the credentials of the users that an import has created. Works only once.
 
-    Passwords are not stored, but derived again; they are empty for users who have changed theirs. Raises RefusalError
+    Passwords are not stored, but derived again. The password of a user who has changed it is empty. Raises RefusalError
     `not_found` if the import is not done or its credentials were downloaded before, and `credentials_changed` if the
-    secret is no longer configured.
+    secret, from which passwords are derived, is no longer configured.
     """
     try:
         import_key = passwords.derive_import_key(str(run.id), run.kid)

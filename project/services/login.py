@@ -22,7 +22,7 @@ def find_accounts(database: Database, login: str, region: str) -> list[Account]:
 
 
 def authenticate(passwords: Passwords, accounts: Sequence[Account], password: str) -> Account | None:
-    """Return the account with this password, or None if there is none or it is blocked."""
+    """Return the account with this password; None if no account has it or the user is blocked."""
     if len(password) > MAX_LENGTH:
         return None
     index = passwords.find_match(password, [account.password_hash for account in accounts])
@@ -30,7 +30,7 @@ def authenticate(passwords: Passwords, accounts: Sequence[Account], password: st
 
 
 def parse_identifiers(login: str, region: str) -> Identifiers:
-    """Return the identifiers that a login may stand for, ignoring surrounding blanks."""
+    """Parse a login as username, phone and e-mail, ignoring surrounding blanks."""
     return parse_login(trim(login)[:MAX_EMAIL_LENGTH].replace("\0", ""), region)
 
 

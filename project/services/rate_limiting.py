@@ -17,7 +17,7 @@ from project.domain.rate_limits import Exceeded, Hit
 log = logging.getLogger(__name__)
 
 MAX_KEYS = 100_000
-"""Maximum number of client keys that a process counts for each limit, to bound its memory (about 20 MB)."""
+"""Maximum number of keys, such as client addresses, that a process counts for each limit (about 20 MB of memory)."""
 REDIS_PAUSE_S = 5.0
 """Seconds for which Redis is not used after a failure. After that, one request tries Redis, while others are still
 counted in this process."""
@@ -31,7 +31,7 @@ class Counters(Protocol):
     """Interface of rate limit counters, in this process or in Redis."""
 
     def consume(self, hits: Sequence[Hit]) -> Exceeded | None:
-        """Count hits in order; stop at the first one that exceeds its limit and return it."""
+        """Count hits in order, up to the first that exceeds its limit; return the latter or None."""
 
     def refund(self, hits: Sequence[Hit]) -> None:
         """Subtract hits that were counted."""
@@ -60,7 +60,7 @@ class RateLimiter:
             raise RateLimitedError(min(seconds, max(1, math.ceil(left_s))))
 
     def record(self, *hits: Hit) -> None:
-        """Count hits but do not raise RateLimitedError; the next consume() raises it if necessary."""
+        """Count hits without raising RateLimitedError; the next consume() raises it if necessary."""
         if self._enabled:
             self._call("consume", hits)
 
@@ -96,7 +96,7 @@ class RateLimiter:
             return True
         if now < until:
             return False
-        self._unavailable_until = now + REDIS_PAUSE_S  # only this request tries Redis and may have to wait
+        self._unavailable_until = now + REDIS_PAUSE_S  # meanwhile, other requests do not try Redis
         return True
 
     def _suspend_shared(self, error: CountersUnavailableError) -> None:
@@ -114,7 +114,7 @@ class LocalCounters:
         """Limit name -> key -> count and end of the window, by time.monotonic()."""
 
     def consume(self, hits: Sequence[Hit]) -> Exceeded | None:
-        """Count hits in order; stop at the first one that exceeds its limit and return it."""
+        """Count hits in order, up to the first that exceeds its limit; return the latter or None."""
         now = time.monotonic()
         with self._lock:
             for index, (limit, key, amount) in enumerate(hits):
@@ -144,5 +144,5 @@ def _evict(windows: dict[str, tuple[int, float]], now: float) -> None:
     """Delete the windows that have ended; if more than MAX_KEYS // 2 are left, delete all."""
     for key in [key for key, (_, end) in windows.items() if end <= now]:
         del windows[key]
-    if len(windows) > MAX_KEYS // 2:  # otherwise the next new keys would scan all of them again
+    if len(windows) > MAX_KEYS // 2:  # otherwise every new key would scan all windows again
         windows.clear()

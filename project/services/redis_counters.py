@@ -1,4 +1,4 @@
-"""Rate limit counters in Redis or Valkey. Imported only if RATELIMIT_STORAGE_URI names one."""
+"""Rate limit counters in Redis or Valkey. Not imported for `memory://`."""
 
 import socket
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ _names = NameLookup()
 
 
 class _Connection(Connection):
-    """A TCP connection whose name lookup takes at most TIMEOUT_S. getaddrinfo() has no timeout."""
+    """A TCP connection that resolves its host name within TIMEOUT_S."""
 
     def _connect(self) -> socket.socket:
         name, error = self.host, OSError("the name has no address")
@@ -59,12 +59,12 @@ class _Connection(Connection):
                 else:
                     return connected
         finally:
-            self.host = name  # TLS compares the certificate with it
+            self.host = name  # TLS compares the certificate with the name
         raise error
 
 
 class _TLSConnection(SSLConnection, _Connection):
-    """A TLS connection whose name lookup takes at most TIMEOUT_S, too (by inheritance)."""
+    """A TLS connection that resolves its host name within TIMEOUT_S, by inheritance."""
 
 
 _CONNECTIONS = {Connection: _Connection, SSLConnection: _TLSConnection}

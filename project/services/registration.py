@@ -1,4 +1,4 @@
-"""Creates users and replays their credentials. PostgreSQL decides between the two."""
+"""Creates users, or returns their credentials again to a retry. PostgreSQL decides which."""
 
 from collections.abc import Hashable, Sequence
 
@@ -47,15 +47,15 @@ def register_many(
     for group in _split_disjoint(members):
         decisions = queries.useradd_group(database, [members[index] for index in group])
         for index, decision in zip(group, decisions, strict=True):
-            results[index] = _result(passwords, registrations[index], issued[index], decision)
+            results[index] = _credentials_or_error(passwords, registrations[index], issued[index], decision)
     return [results[index] for index in range(len(registrations))]
 
 
 def _split_disjoint(members: Sequence[Member]) -> list[list[int]]:
     """Divide members into groups without common claims; return the indexes of the members.
 
-    A claim is a value that must be unique, such as a phone number. Of two members with a common claim, the first one is
-    in an earlier group, so that it takes precedence.
+    A claim is a value that must be unique, such as a phone number. If two members have a common claim, the first one
+    takes precedence: it is in an earlier group.
     """
     groups: list[list[int]] = []
     last: dict[Hashable, int] = {}  # claim -> number of the last group that has it
@@ -81,7 +81,7 @@ def _member(passwords: Passwords, registration: Registration, password: str) -> 
     )
 
 
-def _result(
+def _credentials_or_error(
     passwords: Passwords, registration: Registration, password: str, decision: Decision | Exception
 ) -> Credentials | Exception:
     if isinstance(decision, Exception):
@@ -98,7 +98,7 @@ def _credentials(passwords: Passwords, registration: Registration, password: str
     if decision.taken_fields:
         raise IdentifiersTakenError(decision.taken_fields)
     if decision.code == CREATED:
-        return Credentials(login=new_user.username, password=password, user=_created(attempt, new_user))
+        return Credentials(login=new_user.username, password=password, user=_created_user(attempt, new_user))
     if decision.user is None:
         raise RecordedRefusalError(decision.code)
     existing = decision.user
@@ -109,7 +109,7 @@ def _credentials(passwords: Passwords, registration: Registration, password: str
     return Credentials(login=existing.username, password=password, user=existing, replayed=True)
 
 
-def _created(attempt: NewAttempt, new_user: NewUser) -> User:
+def _created_user(attempt: NewAttempt, new_user: NewUser) -> User:
     return User(
         id=attempt.id,
         name=new_user.name,

@@ -23,8 +23,8 @@ from project.queries.filters import SEARCH_TIMEOUT_S
 from project.queries.lines import find_escaped_lines, find_lines_one_by_one, find_next_block, lines_query
 
 BLOCK_LINES = 1_353
-"""Number of lines per query: more would take more memory, fewer would take more round trips. The number of data rows of
-a worksheet (1,048,575) is a multiple, so that no block extends over two sheets."""
+"""Number of lines per query: more would take more memory, fewer would take more round trips. A divisor of the number of
+data rows of a worksheet (1,048,575), so that no block extends over two sheets."""
 FIRST_SEARCH_PERIOD = timedelta(days=1)
 """Length of the period that a text search reads first."""
 RELATED_PERIOD = timedelta(days=7)
@@ -52,18 +52,18 @@ class Page:
 
 def build_report(database: Database, attempt_filter: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
     """Return the statistics of the selected attempts, up to `max_seq` if that is set."""
-    return _read(database, _build_report, attempt_filter, zone, now)
+    return _run_query(database, _build_report, attempt_filter, zone, now)
 
 
 def find_last_seq(database: Database) -> int:
-    """Return the highest sequence number of an attempt, which bounds a snapshot."""
+    """Return the highest sequence number of an attempt, the upper bound of a snapshot."""
     return database.read_transaction(snapshots.find_last_seq)
 
 
 def build_report_from(
     attempts: Sequence[AttemptRow], attempt_filter: AttemptFilter, zone: ZoneInfo, now: datetime
 ) -> Report:
-    """Compute statistics of attempts in memory: all selected ones, newest first."""
+    """Compute statistics in memory. `attempts` are all selected attempts, newest first."""
     since = attempt_filter.since or (attempts[-1].received_at if attempts else None)
     report = _empty_report(attempt_filter, since, zone, now)
     if report.since is None or _is_empty(report):
@@ -75,24 +75,24 @@ def build_report_from(
 def open_export(database: ReadDatabase, attempt_filter: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
     """Determine the snapshot and the period of an export; return a report without counts.
 
-    Waits up to WRITER_WAIT_S for open transactions, so that they do not add attempts to the snapshot later.
+    Waits up to WRITER_WAIT_S for open transactions, which could otherwise add attempts to the snapshot later.
     """
     newest = _open_snapshot(database.primary)
     lsn = database.find_primary_lsn()
-    report = _read(database.requiring_lsn(lsn), _open_report, replace(attempt_filter, max_seq=newest), zone, now)
+    report = _run_query(database.requiring_lsn(lsn), _open_report, replace(attempt_filter, max_seq=newest), zone, now)
     return replace(report, lsn=lsn)
 
 
 def count_export(database: ReadDatabase, report: Report) -> Report:
     """Return the report of an export with its counts, in total and by day."""
     edges = [] if _is_empty(report) else day_edges(report.since or report.until, report.until, report.zone)
-    return _read(database.requiring_lsn(report.lsn), _count, report.attempt_filter, report, edges)
+    return _run_query(database.requiring_lsn(report.lsn), _add_counts, report.attempt_filter, report, edges)
 
 
 def _open_snapshot(database: Database) -> int:
-    """Return the last sequence number after waiting for transactions that may add lower ones.
+    """Return the last sequence number; first wait for transactions that may add lower numbers.
 
-    Waits for them at most WRITER_WAIT_S, because a writer may be frozen.
+    Waits at most WRITER_WAIT_S, because a transaction may be frozen.
     """
     until = time.monotonic() + WRITER_WAIT_S
     newest, writers = database.read_transaction(snapshots.find_snapshot_end)
@@ -105,9 +105,9 @@ def _open_snapshot(database: Database) -> int:
 def _build_report(connection: Connection, attempt_filter: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
     report = _open_report(connection, attempt_filter, zone, now)
     if report.since is None or _is_empty(report):
-        return _count(connection, report.attempt_filter, report, [])
+        return _add_counts(connection, report.attempt_filter, report, [])
     step, edges = bucket_edges(report.since, report.until, zone)
-    return _count(connection, report.attempt_filter, replace(report, step=step), edges)
+    return _add_counts(connection, report.attempt_filter, replace(report, step=step), edges)
 
 
 def _open_report(connection: Connection, attempt_filter: AttemptFilter, zone: ZoneInfo, now: datetime) -> Report:
@@ -135,8 +135,8 @@ def _is_empty(report: Report) -> bool:
     return report.since is None or report.since >= report.until
 
 
-def _count(connection: Connection, attempt_filter: AttemptFilter, report: Report, edges: list[datetime]) -> Report:
-    return _with_counts(report, counts.count(connection, attempt_filter, edges), edges)
+def _add_counts(connection: Connection, attempt_filter: AttemptFilter, report: Report, edges: list[datetime]) -> Report:
+    return _with_counts(report, counts.count_attempts(connection, attempt_filter, edges), edges)
 
 
 def _with_counts(report: Report, counted: Counts, edges: Sequence[datetime]) -> Report:
@@ -157,8 +157,8 @@ def get_page(
     before: UUID | None = None,
     after: UUID | None = None,
 ) -> Page:
-    """Return a page of the newest attempts, or of those next to the ID `before` or `after`."""
-    found = _read(database, queries.find_attempts, attempt_filter, limit + 1, before=before, after=after)
+    """Return a page of the newest attempts, or of attempts next to the ID `before` or `after`."""
+    found = _run_query(database, queries.find_attempts, attempt_filter, limit + 1, before=before, after=after)
     more = len(found) > limit
     if after is not None:
         return Page(attempts=found[1:] if more else found, has_newer=more, has_older=True)
@@ -168,20 +168,20 @@ def get_page(
 def search_page(
     database: Database, attempt_filter: AttemptFilter, limit: int, now: datetime, *, before: UUID | None = None
 ) -> Page:
-    """Return a page of the newest matches of a text search, or those found in time.
+    """Return a page of the newest matches of a text search, or the matches found in time.
 
     Searches backwards in periods of growing length, so that matches found before the time limit are returned.
     """
     end = time.monotonic() + SEARCH_TIMEOUT_S
-    first = attempt_filter.since or _read(database, queries.find_first_received_at, AttemptFilter())
+    first = attempt_filter.since or _run_query(database, queries.find_first_received_at, AttemptFilter())
     newest = now + timedelta(seconds=1)
     until, length = min(attempt_filter.until or newest, newest), FIRST_SEARCH_PERIOD
     found: list[AttemptRow] = []
     while first is not None and first < until and len(found) <= limit:
         part = replace(attempt_filter, since=max(first, until - length), until=until)
-        missing, seconds = limit + 1 - len(found), max(end - time.monotonic(), 0.01)
+        missing, timeout_s = limit + 1 - len(found), max(end - time.monotonic(), 0.01)
         try:
-            found += _read(database, queries.find_attempts, part, missing, before=before, seconds=seconds)
+            found += _run_query(database, queries.find_attempts, part, missing, before=before, timeout_s=timeout_s)
         except SearchTooBroadError:
             return Page(attempts=found, has_newer=before is not None, has_older=False, searched_since=until)
         until, length = until - length, 2 * length
@@ -220,7 +220,7 @@ def _iter_raw_blocks(database: Database, query: PreparedQuery) -> Iterator[RawBl
 def _escape_block(
     database: Database, attempt_filter: AttemptFilter, layout: Layout, raw_block: RawBlock, executor: ThreadPoolExecutor
 ) -> Block:
-    """Format a block line by line; build lines that need escaping from their values."""
+    """Format a block line by line; build a line that needs escaping from its values."""
 
     def run(query: Callable[[], T]) -> T:
         return executor.submit(_retry_overloaded, query).result()
@@ -257,16 +257,16 @@ def find_attempt(database: ReadDatabase, attempt_id: UUID) -> AttemptDetail | No
 def find_neighbours(
     database: Database, attempt_filter: AttemptFilter, attempt_id: UUID
 ) -> tuple[AttemptRow | None, AttemptRow | None]:
-    """Return the next newer and the next older selected attempt, each None if there is none."""
-    newer = _read(database, queries.find_attempts, attempt_filter, 1, after=attempt_id)
-    older = _read(database, queries.find_attempts, attempt_filter, 1, before=attempt_id)
+    """Return the next newer and the next older selected attempt; None if there is none."""
+    newer = _run_query(database, queries.find_attempts, attempt_filter, 1, after=attempt_id)
+    older = _run_query(database, queries.find_attempts, attempt_filter, 1, before=attempt_id)
     return next(iter(newer), None), next(iter(older), None)
 
 
 def find_related(database: Database, attempt: AttemptRow) -> queries.Related:
     """Return the previous and the next attempt that are probably of the same person.
 
-    They have the same login or, within RELATED_PERIOD, the same name and contact.
+    These attempts have the same login or, within RELATED_PERIOD, the same name and contact.
     """
     is_complete = True
 
@@ -292,7 +292,7 @@ def find_related(database: Database, attempt: AttemptRow) -> queries.Related:
 
 def count_up_to(database: Database, attempt_filter: AttemptFilter, limit: int) -> int:
     """Return the number of selected attempts; stop counting at `limit` to save time."""
-    return _read(database, queries.count_up_to, attempt_filter, limit)
+    return _run_query(database, queries.count_up_to, attempt_filter, limit)
 
 
 def count_attempts(database: Database, attempt_filter: AttemptFilter) -> int:
@@ -302,16 +302,16 @@ def count_attempts(database: Database, attempt_filter: AttemptFilter) -> int:
 
 def count_reasons(database: Database, attempt_filter: AttemptFilter) -> tuple[CodeCount, ...]:
     """Return the counts of rejected and failed attempts by code, the most frequent first."""
-    counted = _read(database, counts.count_kinds, attempt_filter)
+    counted = _run_query(database, counts.count_kinds, attempt_filter)
     return tuple(row for row in counted.by_code() if Outcome.of(row.status) in (Outcome.REJECTED, Outcome.FAILED))
 
 
 def count_statuses(database: Database, attempt_filter: AttemptFilter) -> tuple[StatusCount, ...]:
     """Return the counts of attempts by HTTP status, the most frequent first."""
-    return _read(database, counts.count_kinds, attempt_filter).by_status()
+    return _run_query(database, counts.count_kinds, attempt_filter).by_status()
 
 
-def _read(
+def _run_query(
     database: Database,
     query: Callable[Concatenate[Connection, AttemptFilter, P], T],
     attempt_filter: AttemptFilter,

@@ -14,7 +14,7 @@ from project.spool import Spool, SpoolError
 from project.version import VERSION
 
 NEARLY_FULL = 0.9
-"""Fraction of the spool's capacity from which this process is not ready for requests."""
+"""Used fraction of the spool's quota from which this process is not ready for requests."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class ServiceState:
 def get_service_state(database: Database, read_database: ReadDatabase, spool: Spool) -> ServiceState:
     """Return the state of the service as this process sees it. Does not query PostgreSQL.
 
-    Statistics need `database`, in which sessions are verified, and the primary or the replica of `read_database`.
+    Statistics need `database`, which verifies sessions, and the primary or the replica of `read_database`.
     """
     reading = [one.breaker.unavailable_since for one in read_database.databases]
     users, statistics = database.breaker.unavailable_since, None if None in reading else max(_without_none(reading))
@@ -95,7 +95,7 @@ def get_status(
 
 
 def find_problem(spool: Spool, upkeep: Upkeep) -> str | None:
-    """Return the reason why this process should get no requests, or None if it is ready."""
+    """Return why this process should get no requests, as a code; None if it is ready."""
     return "stopping" if upkeep.is_stopping else _find_spool_problem(spool)
 
 

@@ -34,8 +34,8 @@ MEASURE_LAG_EVERY_S = 1.0
 CHECK_SPOOL_EVERY_S = 0.5
 CHECK_DATABASE_EVERY_S = 0.5
 MASK_EVERY_S, MASK_FOR_S = 60, 3600
-"""Seconds between two rounds of masking stored attempts again, and seconds after the start in which this is repeated: a
-process of the previous version may still write attempts with its own masking rules."""
+"""Seconds between two rounds of masking stored attempts, and seconds after the start for which rounds are repeated,
+because processes of the previous version may still write attempts with their masking rules."""
 AGGREGATION_MINIMUM, AGGREGATION_BATCH = 2_000, 5_000
 """Minimum number of unaggregated attempts at which aggregation begins, and maximum number per transaction."""
 MAX_AGGREGATION_S = 1.0
@@ -115,11 +115,11 @@ class Upkeep:
                 Job(self._compare_clocks, COMPARE_CLOCKS_EVERY_S, database=database),
                 Job(partial(attempts.purge_keys, database), PURGE_EVERY_S, database=database),
                 Job(self._aggregate, database=database),
-                *(self._pruning() if keep_days else []),
+                *(self._prune_jobs() if keep_days else []),
                 self._masking,
             ],
             **{
-                f"probe-{index}": [Job(partial(_probe_reading, one)), _check_job(one)]
+                f"probe-{index}": [Job(partial(_probe_read_database, one)), _check_job(one)]
                 for index, one in enumerate(read_database.databases)
             },
             **({"lag": [Job(self._measure_lag, MEASURE_LAG_EVERY_S)]} if read_database.replica else {}),
@@ -175,7 +175,7 @@ class Upkeep:
     def _report_spool(self) -> None:
         """Log if the spool has become unusable or usable since the last round.
 
-        _check_spool() determines this in another thread, because access to a disk may block forever.
+        Another thread checks the disk, in _check_spool(), because access to a disk may block forever.
         """
         before, self._spool_problem = self._spool_problem, self._spool.problem
         if self._spool_problem and self._spool_problem != before:
@@ -198,7 +198,10 @@ class Upkeep:
         self.clock_difference_s = self._database.run_once(measure_clock_difference)
 
     def _mask_again(self) -> bool:
-        """Mask a batch of attempts again. After MASK_FOR_S, finish once none is left."""
+        """Mask a batch of attempts; return whether any were left.
+
+        If none are left after MASK_FOR_S, masking ends.
+        """
         if attempts.mask_batch(self._database, self._phone_region):
             return True
         if time.monotonic() >= self._mask_until:
@@ -217,7 +220,7 @@ class Upkeep:
         if count:
             log.info("spool drained", extra={"attempts": count})
 
-    def _pruning(self) -> list[Job]:
+    def _prune_jobs(self) -> list[Job]:
         prune_audit = partial(audit.prune_batch, self._database, self._max_age)
         return [Job(job, PRUNE_EVERY_S, database=self._database) for job in (self._prune, prune_audit)]
 
@@ -229,7 +232,7 @@ class Upkeep:
         while not self._stopping.is_set() and time.monotonic() < end:
             progress = self._database.run_once(aggregate_attempts, AGGREGATION_MINIMUM, AGGREGATION_BATCH)
             self.unaggregated_attempts = progress.remaining
-            if progress.done < AGGREGATION_BATCH:
+            if progress.aggregated < AGGREGATION_BATCH:
                 break
 
     def _measure_lag(self) -> None:
@@ -237,7 +240,7 @@ class Upkeep:
         self._read_database.measure_lag()
 
 
-def _probe_reading(database: Database) -> None:
+def _probe_read_database(database: Database) -> None:
     if database.breaker.is_open:
         database.run_once(ping)
 

@@ -40,8 +40,8 @@ def find_users(
 ) -> tuple[list[UserDetail], bool]:
     """Return up to `limit` users older than `before`, newest first, and whether all were found.
 
-    If a search times out, only users with exactly this login, phone or e-mail are returned, which an index finds. The
-    second result is False then.
+    If a search times out, the second result is False, and only users with exactly this login, phone or e-mail are
+    returned, which an index finds.
     """
     forms = parse_identifiers(user_filter.text, region)
     try:
@@ -49,7 +49,7 @@ def find_users(
     except QueryTimeoutError:
         if not user_filter.text:
             return [], False
-    return database.read_transaction(queries.find_users, user_filter, forms, limit, before, exact=True), False
+    return database.read_transaction(queries.find_users, user_filter, forms, limit, before, is_exact=True), False
 
 
 def find_last_blocks(database: Database, users: Iterable[UserDetail]) -> dict[UUID, Entry]:
@@ -72,34 +72,36 @@ def find_users_by_login(database: Database, login: str, region: str) -> list[Use
 
 
 def block_user(database: Database, user_id: UUID, by: UUID | None) -> str:
-    """Block a user; return the username. `by` is the ID of the administrator, None for the CLI.
+    """Block a user; return the username.
 
-    Raises RefusalError `not_found`, or `forbidden` if `user_id` is `by` or the last active administrator.
+    `by` is the ID of the administrator, None for the command line. Raises RefusalError `not_found`, or
+    `forbidden` if `user_id` is `by` or the last active administrator.
     """
-    return _change("user blocked", Action.USER_BLOCKED, database, user_id, by, is_active=False)
+    return _change_user("user blocked", Action.USER_BLOCKED, database, user_id, by, is_active=False)
 
 
 def unblock_user(database: Database, user_id: UUID, by: UUID | None) -> str:
     """Unblock a user; return the username. Raises RefusalError `not_found`."""
-    return _change("user unblocked", Action.USER_UNBLOCKED, database, user_id, by, is_active=True)
+    return _change_user("user unblocked", Action.USER_UNBLOCKED, database, user_id, by, is_active=True)
 
 
 def grant_role(database: Database, user_id: UUID, role: Role, by: UUID | None) -> str:
     """Replace the role of a user; return the username. Raises the errors of block_user()."""
-    return _change("role granted", Action.ROLE_GRANTED, database, user_id, by, role=role)
+    return _change_user("role granted", Action.ROLE_GRANTED, database, user_id, by, role=role)
 
 
 def revoke_role(database: Database, user_id: UUID, by: UUID | None) -> str:
     """Set the role of a user to USER; return the username. Raises the errors of block_user()."""
-    return _change("role revoked", Action.ROLE_REVOKED, database, user_id, by, role=Role.USER)
+    return _change_user("role revoked", Action.ROLE_REVOKED, database, user_id, by, role=Role.USER)
 
 
 def reset_password(
     database: Database, passwords: Passwords, user_id: UUID, by: UUID | None, key: str | None = None
 ) -> tuple[str, str]:
-    """Set a new generated password; return username and password. Only the hash is stored.
+    """Set a new generated password; return username and password.
 
-    If `key` is given, the password is derived from it, and find_issued_password() can return it again.
+    Only the hash is stored. If `key` is given, the password is derived from `key`, so that find_issued_password() can
+    return it again. Raises RefusalError `not_found`, or `forbidden` if `by` is `user_id`.
     """
     if by == user_id:
         raise RefusalError("forbidden", "oneself")
@@ -142,7 +144,7 @@ def change_password(
     return replace(account, password_hash=password_hash, epoch=epoch)
 
 
-def _change(
+def _change_user(
     event: str, action: Action, database: Database, user_id: UUID, by: UUID | None, **values: bool | Role
 ) -> str:
     granted: dict[str, str | int] = {"role": str(values["role"])} if action is Action.ROLE_GRANTED else {}

@@ -89,7 +89,7 @@ def _events() -> set[str]:
             if ast.unparse(call.func) in {"log.info", "log.warning", "log.error", "log.exception"}:
                 named = isinstance(first, ast.Constant) or ast.unparse(call).startswith("log.info(event,")
                 assert named, f"{path}: {ast.unparse(call)}"
-            elif not isinstance(call.func, ast.Name) or call.func.id not in {"_log", "_change"}:
+            elif not isinstance(call.func, ast.Name) or call.func.id not in {"_log", "_change_user"}:
                 continue
             if isinstance(first, ast.Constant):
                 found.add(str(first.value))

@@ -145,7 +145,13 @@ OTHER_ROWS = {
     "program",
 }
 """Rows of waits that have their own bound."""
-ALWAYS_READY = {"connection.poll", "server.poll", "self._queue.put", "self._records.put", "self._intents.put"}
+ALWAYS_READY = {
+    "connection.poll",
+    "server.poll",
+    "self._queue.put",
+    "self._record_thread.put",
+    "self._intent_thread.put",
+}
 """psycopg2's and subprocess's poll() and SimpleQueue's put() do not wait."""
 
 

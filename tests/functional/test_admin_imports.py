@@ -429,7 +429,7 @@ def test_imports_are_deleted_after_a_day(administrator: FlaskClient, rows: Rows,
     created(administrator, work)
     rows.query("update imports set created_at = now() - interval '25 hours'")
     with app.app_context():
-        get_runtime().database.run_once(queries.delete_expired)
+        get_runtime().database.run_once(queries.delete_expired_imports)
 
     assert (rows.of("imports"), rows.of("import_rows")) == ([], [])
 

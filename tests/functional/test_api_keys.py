@@ -176,7 +176,7 @@ def test_a_wrong_key_is_never_cached(client: FlaskClient, app: Flask, key_querie
         client.get(READABLE[0], headers=bearer("wrong"))
 
     assert len(key_queries) == 3
-    assert get_runtime(app).api_keys._valid == {}
+    assert get_runtime(app).api_keys._cache == {}
 
 
 def test_a_revoked_key_is_refused_as_soon_as_its_cache_entry_expires(

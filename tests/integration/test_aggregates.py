@@ -64,7 +64,7 @@ def attempts(app: Flask, runtime: Runtime) -> Flask:
 
 def count(runtime: Runtime, least: int = 1, most: int = 100_000) -> int:
     """Aggregate the attempts that are not aggregated yet."""
-    return runtime.database.write_transaction(aggregate_attempts, least, most).done
+    return runtime.database.write_transaction(aggregate_attempts, least, most).aggregated
 
 
 def statistics(runtime: Runtime, attempt_filter: AttemptFilter, zone: ZoneInfo = ZONE) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from project.exporters import csv, log_sheets
 from project.exporters import text as text_file
 from project.queries import snapshots
 from project.queries.lines import find_lines_one_by_one, find_next_block, lines_query
-from project.queries.masks import mask_again, set_watermark
+from project.queries.masks import mask_next_attempts, set_watermark
 from project.runtime import Runtime
 from project.services import reports
 from tests.conftest import Rows
@@ -174,7 +174,7 @@ def test_postgresql_masks_logins_names_and_fields_as_pages_do(runtime: Runtime, 
     (stored,) = store(runtime, [row])
     if is_stored:
         runtime.database.write_transaction(set_watermark, 0)
-        runtime.database.write_transaction(mask_again, "RU", 10)
+        runtime.database.write_transaction(mask_next_attempts, "RU", 10)
     report = export(runtime, attempt_filter=AttemptFilter())
 
     (block,) = reports.iter_blocks(runtime.read_database, report, csv.layout(report, ENGLISH_TRANSLATIONS))

@@ -6,7 +6,7 @@ import pytest
 from flask import Flask
 from sqlalchemy import Connection, text
 
-from project.queries.masks import FINISHED, mask_again, set_watermark
+from project.queries.masks import FINISHED, mask_next_attempts, set_watermark
 from project.runtime import Runtime
 from project.services import attempts, upkeep
 from project.services.upkeep import Upkeep
@@ -67,7 +67,7 @@ def test_an_interrupted_run_continues_after_the_last_batch(
     monkeypatch.setattr(attempts, "MASK_BATCH", 2)
 
     def fail(connection: Connection) -> None:
-        mask_again(connection, "RU", 2)
+        mask_next_attempts(connection, "RU", 2)
         raise ZeroDivisionError
 
     assert attempts.mask_batch(runtime.database, "RU") == 2

@@ -214,7 +214,7 @@ def _skip_pause(delivery: attempts.Delivery) -> float:
     """Make the next try of the only postponed record due; return the pause that was left out."""
     [(record, postponement)] = delivery._postponed.items()
     delivery._postponed[record] = postponement._replace(retry_at=0.0)
-    return postponement.seconds
+    return postponement.pause_s
 
 
 @pytest.mark.slow

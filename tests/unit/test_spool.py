@@ -131,7 +131,7 @@ def test_threads_that_wait_for_the_disk_share_one_fdatasync(spool: Spool, monkey
     assert entered.wait(10)
     for thread in threads[1:]:
         thread.start()
-    while spool._records._queue.qsize() < len(threads) - 1:
+    while spool._record_thread._queue.qsize() < len(threads) - 1:
         os.sched_yield()
     go.set()
     for thread in threads:
@@ -679,8 +679,8 @@ def test_a_postponed_record_stays_and_the_others_are_delivered(spool: Spool) -> 
     assert delivered == ["one", "two"]
     assert (read_status(spool.root).records, read_status(spool.root).quarantined) == (1, 1)
     assert spool.has_records()
-    assert spool._own
-    assert spool._own.size == segments(spool)[0].stat().st_size
+    assert spool._folder
+    assert spool._folder.size == segments(spool)[0].stat().st_size
 
 
 def test_records_of_a_segment_whose_renaming_was_lost_are_delivered(tmp_path: Path) -> None:
