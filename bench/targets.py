@@ -23,6 +23,13 @@ class Quantity(StrEnum):
     BULK = "bulk over HTTP, users/s"
     BESIDE_BULK = "created users beside a bulk request, /s"
     BESIDE_NO_BULK = "created users beside nothing, /s"
+    IMPORT_CSV = "import of .csv, users/s"
+    IMPORT_NDJSON = "import of .ndjson, users/s"
+    IMPORT_XLSX = "import of .xlsx, users/s"
+    IMPORT_CORE = "import, CPU time for each user, µs"
+    IMPORT_MEMORY = "peak memory of an import, MB"
+    BESIDE_IMPORT = "created users beside an import, /s"
+    BESIDE_NO_IMPORT = "created users beside no import, /s"
     SERVER_ALONE = "the server alone, /s"
     FLASK_ALONE = "the server + Flask, /s"
     LEANEST = "the server + Flask + schema, password, statement, /s"
@@ -85,6 +92,10 @@ TARGETS = (
     Target("service, CPU time for each created user", Q.SERVER_CORE, None, 650, 500, "µs", is_limit=True),
     Target("bulk over HTTP / pgbench's single transactions", Q.BULK, Q.TWO_INSERTS, 0.5, 0.8),
     Target("/useradd beside a bulk request / alone", Q.BESIDE_BULK, Q.BESIDE_NO_BULK, 0.5, 0.7),
+    Target("import of .csv / pgbench's single transactions", Q.IMPORT_CSV, Q.TWO_INSERTS, 0.30, 0.5),
+    Target("import of .ndjson / pgbench's single transactions", Q.IMPORT_NDJSON, Q.TWO_INSERTS, 0.30, 0.5),
+    Target("import of .xlsx / pgbench's single transactions", Q.IMPORT_XLSX, Q.TWO_INSERTS, 0.25, 0.4),
+    Target("/useradd beside an import / alone", Q.BESIDE_IMPORT, Q.BESIDE_NO_IMPORT, 0.5, 0.7),
     Target("results page, most attempts / 10,000", Q.PAGE_MOST, Q.PAGE_FEW, 2, 1.3, is_limit=True),
     Target("writes with aggregation and its indexes / without", Q.FUNCTION, Q.FUNCTION_BARE, 0.90, 0.97),
     Target(".txt / COPY of the same rows", Q.TXT, Q.COPY, 0.60, 0.85),

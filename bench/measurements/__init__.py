@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 
-from bench.measurements import creating, logging_in, reading, starting
+from bench.measurements import creating, importing, logging_in, reading, starting
 from bench.run import Run
 
 ALL: dict[str, Callable[[Run], None]] = {
     "starting": starting.measure,
     "creating": creating.measure,
     "bulk": creating.measure_bulk,
+    "importing": importing.measure,
     "logging-in": logging_in.measure,
     "reading": reading.measure,
 }

@@ -72,14 +72,15 @@ def measure_bulk(run: Run) -> None:
         two_inserts = run.databases.create("two_inserts_bulk")
         run.take_turns(
             "many users in one request",
-            partial(_measure_postgres, run, two_inserts),
+            partial(measure_postgres, run, two_inserts),
             measure_bulk,
             lambda: run.load(Quantity.BESIDE_NO_BULK, server, useradd()),
             measure_beside,
         )
 
 
-def _measure_postgres(run: Run, url: str) -> None:
+def measure_postgres(run: Run, url: str) -> None:
+    """Record the rate and latency of pgbench's single transactions in a database of its own."""
     found = run.pgbench(Quantity.TWO_INSERTS, url, postgres.two_inserts())
     run.record(Quantity.TWO_INSERTS_LATENCY, found.latency_ms)
 
@@ -129,4 +130,4 @@ def _layers(run: Run, url: str) -> Iterator[list[Callable[[], object]]]:
         for layer, quantity in LAYERS.items():
             server = stack.enter_context(run.serve("bench.references.layers", leanest, LAYER=layer))
             measure_layers.append(partial(run.load, quantity, server, useradd()))
-        yield [partial(_measure_postgres, run, two_inserts), measure_service, *measure_layers]
+        yield [partial(measure_postgres, run, two_inserts), measure_service, *measure_layers]
