@@ -70,7 +70,7 @@ def _settings(translations: NullTranslations) -> list[tuple[str, ...]]:
 def _problems(translations: NullTranslations) -> list[tuple[str, ...]]:
     yes = translations.gettext("yes")
     return [
-        (str(problem.status), f"`{code}`", _text(translations, problem.title), yes if problem.retryable else "")
+        (str(problem.status), f"`{code}`", _text(translations, problem.title), yes if problem.is_retryable else "")
         for code, problem in PROBLEMS.items()
     ]
 
@@ -78,7 +78,7 @@ def _problems(translations: NullTranslations) -> list[tuple[str, ...]]:
 def _fields(translations: NullTranslations) -> list[tuple[str, ...]]:
     any_field = str(translations.pgettext("fields", "any"))
     return [
-        (f"`{code}`", any_field if entry.fields == "any" else entry.fields, _text(translations, entry.short))
+        (f"`{code}`", any_field if entry.fields == "any" else entry.fields, _text(translations, entry.short_text))
         for code, entry in FIELD_CODES.items()
     ]
 

@@ -78,7 +78,7 @@ class Service(Flask):
         """Return the URL adapter of a request. Raises SecurityError if its host is not trusted."""
         if request is None:
             return super().create_url_adapter(None)
-        request.host = self.extensions["trusted_hosts"].check(request)
+        request.host = self.extensions["trusted_hosts"].check_host(request)
         return self.url_map.bind(
             request.host,
             request.root_path,

@@ -1,4 +1,4 @@
-"""Blueprint of the pages of administration: users, imports, API keys, audit log (ADR 28)."""
+"""Blueprint of the administration: users, imports, API keys, audit log (docs/adr/0028)."""
 
 from project.admin import api_keys, audit, imports, users
 from project.admin.routes import bp

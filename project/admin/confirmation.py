@@ -28,7 +28,7 @@ class Confirmation:
 
 
 class ConfirmForm(Form):
-    """A form that confirms a sensitive action. CSRFProtect checks its token before the view."""
+    """A form that confirms a sensitive action. Its CSRF token is checked before any view runs."""
 
     password = PasswordField(_("Your password"))
     once = HiddenField(default=new_idempotency_key)
@@ -88,6 +88,6 @@ def render_secret(title: str, secret: str, back_url: str, *, has_example: bool) 
 
 
 def derivation_key(form: ConfirmForm) -> str:
-    """Return the derivation key in the field `once`, or a new one if it is missing or invalid."""
+    """Return the derivation key in the form, or a new key if the form has no valid one."""
     key = form.once.data or ""
     return key if re.fullmatch(r"[\w-]{16,64}", key, re.ASCII) else new_idempotency_key()

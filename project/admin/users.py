@@ -36,7 +36,7 @@ HISTORY_SIZE = 10
 LIST_PARAMETERS = ("search", "active", "role", "before")
 YES_NO = {"yes": True, "no": False}
 RESET = "reset"
-"""The action that issues a new password. It is not in CHANGES, because the page then shows the password."""
+"""The action that issues a new password. It is not in CHANGES, because a page then shows the password."""
 CONFIRMATIONS: Mapping[str, Confirmation] = {
     "block": Confirmation(
         _("Block %(name)s?"),

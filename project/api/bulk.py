@@ -118,7 +118,7 @@ def _register_groups(
     The first result contains the idempotency key of the request.
     """
     lines.reverse()  # so that pop() returns the next line and frees its memory
-    first: dict[str, Any] = {"idempotency_key": key}
+    request_values: dict[str, Any] = {"idempotency_key": key}
     while lines:
         group = [
             check_line(number, _new_attempt(template, state), sent, runtime.config.phone_region)
@@ -129,8 +129,8 @@ def _register_groups(
             register_lines(runtime, key, group, is_dry_run=is_dry_run)
         _count_group(runtime, group)
         results = [_serialize_result(line) for line in group]
-        results[0] |= first
-        first = {}
+        results[0] |= request_values
+        request_values = {}
         yield results
 
 
@@ -159,7 +159,7 @@ def _apply_rate_limits(group: list[BulkLine]) -> None:
 
 
 def _count_group(runtime: Runtime, group: list[BulkLine]) -> None:
-    """Count the lines in metrics; correct the rate limits by replayed and conflicting lines."""
+    """Count the lines in metrics; adjust the rate limits for replayed and conflicting lines."""
     for line in group:
         for callback in runtime.on_bulk_line:
             callback(line.code, time.monotonic() - line.attempt.started)
@@ -181,7 +181,7 @@ def _serialize_result(line: BulkLine) -> dict[str, Any]:
             values["replayed"] = True
     else:
         values |= {"status": 200, "valid": True, "normalized": line.new_user}
-    if not line.recorded:
+    if not line.is_recorded:
         values["recorded"] = False
     return responses.LINE_SCHEMA.dump(values)
 

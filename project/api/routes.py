@@ -29,7 +29,7 @@ from project.services import attempts, registration
 bp = Blueprint("api", __name__)
 
 PATHS = ("/api/v1/useradd/", "/api/v1/useradd", "/useradd/", "/useradd")
-ENDPOINTS = frozenset({"api.useradd", "api.useradd_bulk"})
+ATTEMPT_ENDPOINTS = frozenset({"api.useradd", "api.useradd_bulk"})
 MAX_QUEUE_S = 0.5
 """Maximum seconds for which a request may have waited for a thread; otherwise it is refused as overloaded."""
 _IDEMPOTENCY_KEY = re.compile(r'("?)([\x21\x23-\x7e]{21,255})\1')
@@ -64,7 +64,7 @@ def begin_attempt() -> None:
 
 def _is_attempt() -> bool:
     """Return whether the path is one of /useradd or /useradd/bulk, whatever the method."""
-    return requested_endpoint() in ENDPOINTS
+    return requested_endpoint() in ATTEMPT_ENDPOINTS
 
 
 @bp.after_request

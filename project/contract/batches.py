@@ -28,7 +28,7 @@ class BulkLine:
     new_user: NewUser | None = None
     credentials: Credentials | None = None
     problem: Problem | None = None
-    recorded: bool = True
+    is_recorded: bool = True
 
     @property
     def code(self) -> str:
@@ -44,7 +44,7 @@ def check_line(number: int, attempt: NewAttempt, sent: bytes | Mapping[str, Any]
     """Parse and validate a line; return it with either `new_user` or `problem`."""
     line = BulkLine(number, attempt)
     try:
-        body = _parse(sent, number) if isinstance(sent, bytes) else sent
+        body = _parse_line(sent, number) if isinstance(sent, bytes) else sent
         attempt.store_body(body, region)
         line.new_user = user_add_schema(region).load(body)
     except RefusalError as refusal:
@@ -52,7 +52,7 @@ def check_line(number: int, attempt: NewAttempt, sent: bytes | Mapping[str, Any]
     return line
 
 
-def _parse(sent: bytes, number: int) -> dict[str, Any]:
+def _parse_line(sent: bytes, number: int) -> dict[str, Any]:
     if len(sent) > MAX_LINE_BYTES:
         raise RefusalError("body_too_large", "line", limit=MAX_LINE_BYTES // 1024)
     return parse_line(sent, number)
@@ -72,20 +72,22 @@ def register_lines(runtime: Runtime, request_key: str, lines: Sequence[BulkLine]
             line.credentials = result
         else:
             line.problem = build_problem(result)
-    _record(runtime, [line for line in lines if not line.credentials and not (line.problem and line.problem.recorded)])
+    _record_lines(
+        runtime, [line for line in lines if not line.credentials and not (line.problem and line.problem.is_recorded)]
+    )
 
 
-def _record(runtime: Runtime, lines: Sequence[BulkLine]) -> None:
+def _record_lines(runtime: Runtime, lines: Sequence[BulkLine]) -> None:
     to_record = []
     for line in lines:
         if line.code == "rate_limited" and not rate_limits.should_record_refusal():
-            line.recorded = False
+            line.is_recorded = False
         else:
             to_record.append(line)
     records = [_build_record(line) for line in to_record]
     are_recorded = attempts.record_attempts(runtime.database, runtime.spool, records)
     for line, is_recorded in zip(to_record, are_recorded, strict=True):
-        line.recorded = is_recorded
+        line.is_recorded = is_recorded
 
 
 def _build_record(line: BulkLine) -> AttemptRecord:

@@ -16,7 +16,7 @@ bp = Blueprint("pages", __name__)
 
 @bp.get("/")
 @public
-def front() -> ResponseReturnValue:
+def index() -> ResponseReturnValue:
     """Redirect to the statistics."""
     return redirect(url_for("reports.results"))
 
@@ -38,10 +38,10 @@ def problem(code: str) -> ResponseReturnValue:
     return render_template(
         "contract/code.html",
         code=code,
-        title=str(entry.title if isinstance(entry, ProblemType) else entry.short),
+        title=str(entry.title if isinstance(entry, ProblemType) else entry.short_text),
         status=entry.status,
         fields=entry.fields if isinstance(entry, FieldCode) else "",
-        is_retryable=isinstance(entry, ProblemType) and entry.retryable,
+        is_retryable=isinstance(entry, ProblemType) and entry.is_retryable,
         sentences=_sentences(entry),
         sample=_example_response(code, entry),
     )

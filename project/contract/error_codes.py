@@ -18,7 +18,7 @@ class ProblemType:
     title: str
     details: Mapping[str, str]
     """Variant of the problem -> text of the member `detail`; "" is the default variant."""
-    retryable: bool = False
+    is_retryable: bool = False
     """Whether the same request may succeed later."""
     sample: Params = field(default_factory=lambda: NO_PARAMS)
     """Sample parameters of the default detail, for the documentation."""
@@ -241,7 +241,7 @@ PROBLEMS: Mapping[str, ProblemType] = {
                 "Content-Length counts bytes, not letters."
             ),
         },
-        retryable=True,
+        is_retryable=True,
     ),
     "body_too_large": ProblemType(
         413,
@@ -301,13 +301,13 @@ PROBLEMS: Mapping[str, ProblemType] = {
         {"": _("Address and headers may have 16 KB in all: send fewer or shorter headers.")},
     ),
     "rate_limited": ProblemType(
-        429, _("Too many requests"), {"": _("Try again in %(seconds)s s.")}, retryable=True, sample={"seconds": 12}
+        429, _("Too many requests"), {"": _("Try again in %(seconds)s s.")}, is_retryable=True, sample={"seconds": 12}
     ),
     "internal_error": ProblemType(
         500,
         _("Service error"),
         {"": _("The error was recorded. Quote the request ID when you ask about it.")},
-        retryable=True,
+        is_retryable=True,
     ),
     "transfer_coding_not_supported": ProblemType(
         501,
@@ -315,16 +315,16 @@ PROBLEMS: Mapping[str, ProblemType] = {
         {"": _("Send the body with Content-Length, or with Transfer-Encoding: chunked.")},
     ),
     "database_unavailable": ProblemType(
-        503, _("The database does not answer"), _RETRY_DETAILS, retryable=True, sample={"seconds": 2}
+        503, _("The database does not answer"), _RETRY_DETAILS, is_retryable=True, sample={"seconds": 2}
     ),
     "overloaded": ProblemType(
-        503, _("The service is overloaded"), _RETRY_DETAILS, retryable=True, sample={"seconds": 2}
+        503, _("The service is overloaded"), _RETRY_DETAILS, is_retryable=True, sample={"seconds": 2}
     ),
     "exports_busy": ProblemType(
         503,
         _("Two downloads are running already"),
         {"": _("Wait until one of them has ended, then try again.")},
-        retryable=True,
+        is_retryable=True,
     ),
     "outcome_unknown": ProblemType(
         503,
@@ -336,7 +336,7 @@ PROBLEMS: Mapping[str, ProblemType] = {
             ),
             "read": _("The database did not confirm the change in time. See whether it was made before you try again."),
         },
-        retryable=True,
+        is_retryable=True,
     ),
     "http_version_not_supported": ProblemType(505, _("The HTTP version is not supported"), {"": _("Use HTTP/1.1.")}),
 }
@@ -346,7 +346,7 @@ PROBLEMS: Mapping[str, ProblemType] = {
 class FieldCode:
     """A reason why a field is invalid."""
 
-    short: str
+    short_text: str
     """Text for lists."""
     messages: Mapping[str, str]
     """Variant -> message. `phone number` is the variant `number` for the field `phone` only; "" is the default."""
@@ -614,7 +614,7 @@ OTHER_REASONS: Mapping[str, str] = {
 }
 """Code of an attempt without an error response -> text for lists."""
 
-STATUSES: Mapping[int, str] = {
+STATUS_TEXTS: Mapping[int, str] = {
     0: _("No response"),
     200: _("Nothing created"),
     201: _("Created"),
@@ -636,7 +636,7 @@ STATUSES: Mapping[int, str] = {
 def reason_text(code: str) -> str:
     """Return the text for lists of a code, in the current language; the code itself if unknown."""
     if code in FIELD_CODES:
-        return str(FIELD_CODES[code].short)
+        return str(FIELD_CODES[code].short_text)
     if code in PROBLEMS:
         return str(PROBLEMS[code].title)
     return str(OTHER_REASONS.get(code, code))
@@ -644,8 +644,8 @@ def reason_text(code: str) -> str:
 
 def status_text(status: int) -> str:
     """Return the meaning of an HTTP status in this service, in the current language."""
-    if status in STATUSES:
-        return str(STATUSES[status])
+    if status in STATUS_TEXTS:
+        return str(STATUS_TEXTS[status])
     try:
         return HTTPStatus(status).phrase
     except ValueError:
@@ -662,7 +662,7 @@ def detail_text(code: str, variant: str = "", params: Params = NO_PARAMS) -> str
     details = PROBLEMS[code].details
     if "%(user)s" in str(details.get(variant, details[""])):
         params = {**params, "user": str(EXAMPLE_USER)}
-    return _render(details, variant, params)
+    return _fill_in(details, variant, params)
 
 
 def refusal_text(error: RefusalError) -> str:
@@ -670,7 +670,7 @@ def refusal_text(error: RefusalError) -> str:
 
     If a retry may succeed, the message states after how many seconds to retry.
     """
-    if PROBLEMS[error.code].retryable:
+    if PROBLEMS[error.code].is_retryable:
         return detail_text(error.code, "read", {"seconds": error.retry_after_s or 2})
     return detail_text(error.code, error.variant, error.params)
 
@@ -689,9 +689,9 @@ def message_text(error: FieldError | RuleError) -> str:
     messages = FIELD_CODES[error.code].messages
     field = error.field if isinstance(error, FieldError) and error.field in FIELDS else ""
     names = (f"{field} {error.variant}".strip(), error.variant)
-    return _render(messages, next((name for name in names if name in messages), ""), error.params)
+    return _fill_in(messages, next((name for name in names if name in messages), ""), error.params)
 
 
-def _render(sentences: Mapping[str, str], variant: str, params: Params) -> str:
+def _fill_in(sentences: Mapping[str, str], variant: str, params: Params) -> str:
     sentence = str(sentences.get(variant, sentences[""]))
     return sentence % params if params else sentence

@@ -20,7 +20,7 @@ from project.contract.schemas import UserAddSchema
 from project.http.guards import public
 from project.version import VERSION
 
-UI = Path(__file__).parents[1] / "static" / "vendor" / "swagger-ui"
+SWAGGER_UI_FOLDER = Path(__file__).parents[1] / "static" / "vendor" / "swagger-ui"
 DESCRIPTION = """
 Creates users and records every request as an *attempt*, whatever its outcome.
 
@@ -55,7 +55,7 @@ def init_app(app: Flask, blueprints: Iterable[DescribeEndpoints]) -> None:
             "headers": [],
             "openapi": document["openapi"],
             "specs_route": "/swagger/",
-            "static_folder": str(UI),
+            "static_folder": str(SWAGGER_UI_FOLDER),
             "static_url_path": "/swagger/assets",
             "specs": [{"endpoint": "openapi", "route": "/openapi.json"} | excluded],
         },
@@ -119,9 +119,9 @@ def describe_problems(codes: Iterable[str]) -> dict[str, Any]:
         content = {MEDIA_TYPE: {"schema": _reference(PROBLEM_SCHEMA), "examples": {}}}
         response = responses.setdefault(str(problem.status), {"description": "", "content": content})
         response["description"] = " / ".join(filter(None, (response["description"], f"`{code}`")))
-        if problem.retryable:
+        if problem.is_retryable:
             response["headers"] = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}}
-        response["content"][MEDIA_TYPE]["examples"][code] = {"value": _example(code)}
+        response["content"][MEDIA_TYPE]["examples"][code] = {"value": _example_problem(code)}
     return responses
 
 
@@ -149,7 +149,7 @@ def _json_property(field: fields.Field[Any]) -> dict[str, Any]:
             return ({"type": kind} if kind else {}) | ({"format": form} if form else {}) | dict(field.metadata)
 
 
-def _example(code: str) -> dict[str, Any]:
+def _example_problem(code: str) -> dict[str, Any]:
     problem = PROBLEMS[code]
     values = problem_members(code, detail_text(code, "", problem.sample), attempt_id=_EXAMPLE_ID)
     if code in _EXAMPLE_ERRORS:

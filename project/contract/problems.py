@@ -54,7 +54,7 @@ class Problem:
     variant: str = ""
     params: Params = field(default_factory=dict)
     errors: tuple[FieldError, ...] = ()
-    recorded: bool = False
+    is_recorded: bool = False
     """Whether the transaction that refused the request has already recorded the attempt."""
     headers: dict[str, str] = field(default_factory=dict)
 
@@ -79,12 +79,12 @@ def respond(error: Exception, page: Callable[..., str] = _problem_page) -> Respo
     """
     problem = build_problem(error)
     request_state().code = problem.reason
-    recorded = _record(problem)
+    is_recorded = _record_attempt(problem)
     detail = problem_detail(problem, is_attempt=request_state().attempt is not None)
     if prefers_page():
         response = current_app.make_response((page(problem=problem, detail=detail), problem.status))
     else:
-        response = _problem_response(problem, detail, recorded=recorded)
+        response = _problem_response(problem, detail, is_recorded=is_recorded)
     response.headers.extend(problem.headers)
     return response
 
@@ -100,8 +100,8 @@ def describe_refusal(
     with app.test_request_context("/api/", headers={"Accept-Language": accept_language}):
         variant = "incomplete" if "length" in params else "malformed" if code == "bad_request" else ""
         params = {**params, **_default_params(code)}
-        problem = Problem(status=status, code=code, variant=variant, params=params, headers=_headers(code))
-        response = _problem_response(problem, problem_detail(problem), recorded=False)
+        problem = Problem(status=status, code=code, variant=variant, params=params, headers=_problem_headers(code))
+        response = _problem_response(problem, problem_detail(problem), is_recorded=False)
         headers = problem.headers | {
             "Content-Type": response.headers["Content-Type"],
             "Content-Language": languages.language(),
@@ -121,8 +121,8 @@ def build_problem(error: Exception) -> Problem:
                 variant=error.variant,
                 params=error.params or _default_params(error.code),
                 errors=error.errors,
-                recorded=error.recorded,
-                headers=_headers(error.code, error.retry_after_s),
+                is_recorded=error.recorded,
+                headers=_problem_headers(error.code, error.retry_after_s),
             )
         case UnknownHostError(host=host):
             if rate_limits.should_log_host(host):
@@ -136,10 +136,12 @@ def build_problem(error: Exception) -> Problem:
             code = _CODES_BY_STATUS.get(status, "bad_request")
             original = error.get_response().headers
             headers = {name: original[name] for name in ("Allow", "Retry-After") if name in original}
-            return Problem(status=status, code=code, params=_default_params(code), headers=_headers(code) | headers)
+            return Problem(
+                status=status, code=code, params=_default_params(code), headers=_problem_headers(code) | headers
+            )
         case _:
             log.error("unhandled exception", exc_info=error)
-            return Problem(status=500, code="internal_error", headers=_headers("internal_error"))
+            return Problem(status=500, code="internal_error", headers=_problem_headers("internal_error"))
 
 
 def _method_not_allowed(allowed: list[str]) -> Problem:
@@ -160,21 +162,21 @@ def _default_params(code: str) -> Params:
     return {}
 
 
-def _headers(code: str, retry_after_s: int | None = None) -> dict[str, str]:
+def _problem_headers(code: str, retry_after_s: int | None = None) -> dict[str, str]:
     if code == "unauthorized":
         return {"WWW-Authenticate": "Bearer"}  # RFC 9110, 15.5.2
-    if not PROBLEMS[code].retryable:
+    if not PROBLEMS[code].is_retryable:
         return {}
     return {"Retry-After": str(retry_after_s or random.randint(*RETRY_AFTER_S))}  # noqa: S311 - spreads load, guards nothing
 
 
-def _record(problem: Problem) -> bool:
-    """Record the attempt of the request, if any; return False if it is not recorded.
+def _record_attempt(problem: Problem) -> bool:
+    """Record the attempt of the request, if any; return False if recording fails or is skipped.
 
-    If the attempt is already recorded, return True. The number of recorded rate-limited attempts is limited.
+    Most rate-limited attempts of a flood are skipped.
     """
     attempt = request_state().attempt
-    if attempt is None or problem.recorded:
+    if attempt is None or problem.is_recorded:
         return True
     if problem.code == "rate_limited" and not rate_limits.should_record_refusal():
         return False
@@ -184,10 +186,10 @@ def _record(problem: Problem) -> bool:
     )
 
 
-def _problem_response(problem: Problem, detail: str, *, recorded: bool) -> Response:
+def _problem_response(problem: Problem, detail: str, *, is_recorded: bool) -> Response:
     state = request_state()
     values: dict[str, object] = {"attempt_id" if state.attempt else "request_id": state.request_id}
-    if not recorded:
+    if not is_recorded:
         values["recorded"] = False
     if state.idempotency_key:
         values["idempotency_key"] = state.idempotency_key

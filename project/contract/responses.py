@@ -26,7 +26,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
 
 
 class CompleteResponse(Response):
-    """A response that sends its headers as they are, to save werkzeug's check and completion."""
+    """A response that sends its headers unchanged, because werkzeug's checks would take time."""
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         start_response(self.status, self.headers.to_wsgi_list())
@@ -45,7 +45,7 @@ class ResponseSchema(Schema):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._names = tuple((key, field.attribute or key) for key, field in self.fields.items())
-        self._read = attrgetter(*(name for _, name in self._names))
+        self._read_attributes = attrgetter(*(name for _, name in self._names))
         self._converters = tuple((key, convert) for key, field in self.fields.items() if (convert := _converter(field)))
 
     def dump(self, obj: Any, *, many: bool | None = None) -> dict[str, Any]:
@@ -53,7 +53,7 @@ class ResponseSchema(Schema):
         if type(obj) is dict:
             dumped = {key: obj[name] for key, name in self._names if name in obj}
         else:
-            dumped = dict(zip(self.fields, self._read(obj)))  # noqa: B905 - strict would take 0.2 µs more
+            dumped = dict(zip(self.fields, self._read_attributes(obj)))  # noqa: B905 - strict would take 0.2 µs more
         for key, convert in self._converters:
             value = dumped.get(key)
             if value is not None:
@@ -61,19 +61,19 @@ class ResponseSchema(Schema):
         return dumped
 
 
-class _Time(fields.DateTime):
+class _TimeField(fields.DateTime):
     """A field that serializes a datetime in the time zone of display_zone()."""
 
     timespec = "milliseconds"
 
 
-class _Edge(_Time):
-    """A field for the start or end of a period: seconds have a fraction only if it is not zero."""
+class _PeriodEdgeField(_TimeField):
+    """A field for the start or end of a period, without a fraction of a second if that is zero."""
 
     timespec = "auto"
 
 
-class _Text(String):
+class _TextField(String):
     """A field that serializes a value with str()."""
 
 
@@ -84,9 +84,9 @@ def _converter(field: Field) -> Callable[[Any], Any] | None:
         case fields.List():
             convert = _converter(field.inner) or str
             return lambda values: [convert(value) for value in values]
-        case _Time():
+        case _TimeField():
             return lambda value: to_display_zone(value).isoformat(timespec=field.timespec)
-        case UUID() | _Text():
+        case UUID() | _TextField():
             return str
     return None
 
@@ -102,21 +102,21 @@ def _field(kind: type[Field], attribute: str | None = None, **metadata: Any) -> 
     return kind(required=True, attribute=attribute, metadata=metadata)
 
 
-def _optional(kind: type[Field], **metadata: Any) -> Field:
+def _optional_field(kind: type[Field], **metadata: Any) -> Field:
     return kind(metadata=metadata)
 
 
-def _object(properties: dict[str, Field], **kwargs: Any) -> fields.Nested:
+def _object_field(properties: dict[str, Field], **kwargs: Any) -> fields.Nested:
     return fields.Nested(ResponseSchema.from_dict(properties), **{"required": True} | kwargs)
 
 
-def _list(properties: dict[str, Field], attribute: str | None = None) -> fields.List[Any]:
-    return fields.List(_object(properties), required=True, attribute=attribute)
+def _list_field(properties: dict[str, Field], attribute: str | None = None) -> fields.List[Any]:
+    return fields.List(_object_field(properties), required=True, attribute=attribute)
 
 
 _TEXT, _COUNT, _ID = _field(String), _field(Integer), _field(UUID)
 _AVAILABILITY: dict[str, Any] = {"enum": ["up", "away"]}
-_RECORDED = _optional(Boolean, description="false: the attempt was not recorded")
+_RECORDED = _optional_field(Boolean, description="false: the attempt was not recorded")
 _CODE = (
     "The code by which attempts are counted and filtered: that of the first invalid field, otherwise that of the "
     "problem document; `created`, `replayed`, `dry_run` or `interrupted` if there was none"
@@ -126,7 +126,7 @@ _USER: dict[str, Field] = {
     "username": _TEXT,
     "phone": _field(String, nullable=True, example="+79991234567"),
     "email": _field(String, nullable=True, example="ivan@example.org"),
-    "birth_date": _field(_Text, nullable=True, format="date", example="1990-12-31"),
+    "birth_date": _field(_TextField, nullable=True, format="date", example="1990-12-31"),
 }
 
 
@@ -136,10 +136,10 @@ class CreatedSchema(ResponseSchema):
     component = "Created"
     login = _field(String, example="petrov.ivan")
     password = _field(String, example="xqrpc-pyvma-5u696-476a8-jg54tq")
-    user = _object({"id": _ID, **_USER, "created_at": _field(_Time)})
+    user = _object_field({"id": _ID, **_USER, "created_at": _field(_TimeField)})
     attempt_id = _ID
     idempotency_key = _TEXT
-    links = _object({"login": _TEXT, "results": _TEXT})
+    links = _object_field({"login": _TEXT, "results": _TEXT})
 
 
 class CheckedSchema(ResponseSchema):
@@ -147,7 +147,7 @@ class CheckedSchema(ResponseSchema):
 
     component = "Checked"
     valid = _field(Boolean)
-    normalized = _object(_USER)
+    normalized = _object_field(_USER)
     attempt_id = _ID
     recorded = _RECORDED
 
@@ -161,11 +161,13 @@ class ProblemSchema(ResponseSchema):
     status = _COUNT
     detail = _TEXT
     code = _field(String, enum=sorted(PROBLEMS), description="Stable, the same in every language")
-    attempt_id = _optional(UUID, description="Attempt ID, for /useradd")
-    request_id = _optional(UUID, description="Request ID, for other endpoints")
-    errors = fields.List(_object({"field": _TEXT, "code": _field(String, enum=sorted(FIELD_CODES)), "message": _TEXT}))
+    attempt_id = _optional_field(UUID, description="Attempt ID, for /useradd")
+    request_id = _optional_field(UUID, description="Request ID, for other endpoints")
+    errors = fields.List(
+        _object_field({"field": _TEXT, "code": _field(String, enum=sorted(FIELD_CODES)), "message": _TEXT})
+    )
     recorded = _RECORDED
-    idempotency_key = _optional(String, description="Retry with this key: no second user is created")
+    idempotency_key = _optional_field(String, description="Retry with this key: no second user is created")
 
 
 class LineSchema(ResponseSchema):
@@ -174,33 +176,36 @@ class LineSchema(ResponseSchema):
     component = "Line"
     line = _field(Integer, description="Number of the line, or position in the array, from 1")
     status = _field(Integer, description="Status as of POST /useradd. Retry lines with 429 or 503")
-    login = password = _optional(String, description="Present if this line has created a user, now or earlier")
-    replayed = _optional(
+    login = password = _optional_field(String, description="Present if this line has created a user, now or earlier")
+    replayed = _optional_field(
         Boolean, description="true: the same line created the user earlier, in this or an earlier request"
     )
-    code = _optional(String, description="Why no user was created")
+    code = _optional_field(String, description="Why no user was created")
     detail = String()
     errors = ProblemSchema._declared_fields["errors"]
-    retry_after = _optional(Integer, description="Seconds to wait before you retry the line")
-    valid = _optional(Boolean, description="Dry run: the fields are valid")
-    normalized = _object(_USER, required=False)
+    retry_after = _optional_field(Integer, description="Seconds to wait before you retry the line")
+    valid = _optional_field(Boolean, description="Dry run: the fields are valid")
+    normalized = _object_field(_USER, required=False)
     attempt_id = _ID
     recorded = _RECORDED
-    idempotency_key = _optional(String, description="Only in the first line: retry the request with this key")
+    idempotency_key = _optional_field(String, description="Only in the first line: retry the request with this key")
 
 
 class StatsSchema(ResponseSchema):
     """Response of GET /api/v1/stats/: a serialized Report."""
 
     component = "Stats"
-    period = _object(
-        {"from": _field(_Edge, "since", nullable=True), "to": _field(_Time, "until")}
-        | {"zone": _field(_Text, example="Europe/Moscow")}
+    period = _object_field(
+        {"from": _field(_PeriodEdgeField, "since", nullable=True), "to": _field(_TimeField, "until")}
+        | {"zone": _field(_TextField, example="Europe/Moscow")}
     )
     total = created = rejected = failed = unchanged = _COUNT
-    by_status = _list({"status": _COUNT, "count": _COUNT})
-    by_code = _list({"code": _TEXT, "status": _COUNT, "count": _COUNT}, attribute="by_error_code")
-    series = _list({"from": _field(_Edge, "since"), "to": _field(_Edge, "until")} | dict.fromkeys(Outcome, _COUNT))
+    by_status = _list_field({"status": _COUNT, "count": _COUNT})
+    by_code = _list_field({"code": _TEXT, "status": _COUNT, "count": _COUNT}, attribute="by_error_code")
+    series = _list_field(
+        {"from": _field(_PeriodEdgeField, "since"), "to": _field(_PeriodEdgeField, "until")}
+        | dict.fromkeys(Outcome, _COUNT)
+    )
 
 
 class AttemptSchema(ResponseSchema):
@@ -208,12 +213,12 @@ class AttemptSchema(ResponseSchema):
 
     component = "Attempt"
     id = _ID
-    received_at = _field(_Time)
+    received_at = _field(_TimeField)
     status = _field(Integer, description="HTTP status of the outcome; 0: the process died before it responded")
     answered = _field(Integer, nullable=True, description="Status of the response; null if there was none")
     outcome = _field(String, enum=list(Outcome))
     code = _field(String, description=_CODE, example="invalid_phone")
-    errors = _list({"field": _TEXT, "code": _field(String, example="invalid_phone")})
+    errors = _list_field({"field": _TEXT, "code": _field(String, example="invalid_phone")})
     username = _field(String, nullable=True)
     phone = _field(String, "phone_masked", nullable=True, description="Masked", example="+7 999 •••-••-67")
     email = _field(String, "email_masked", nullable=True, description="Masked")
@@ -241,13 +246,15 @@ class StatusSchema(ResponseSchema):
     status = _field(Raw, enum=["ok", "degraded", "stopping", "spool_full", "spool_unusable"])
     version = _TEXT
     database = statistics = _field(Raw, **_AVAILABILITY)
-    replica = _object({"state": _field(Raw, **_AVAILABILITY), "lag_s": _field(Float, nullable=True)}, required=False)
-    spool = _object(
+    replica = _object_field(
+        {"state": _field(Raw, **_AVAILABILITY), "lag_s": _field(Float, nullable=True)}, required=False
+    )
+    spool = _object_field(
         dict.fromkeys(("attempts", "bytes"), _COUNT)
         | {"oldest_s": _field(Integer, nullable=True), "quarantined": _COUNT, "lost": _COUNT}
     )
     uncounted = _COUNT
-    workers = _object(dict.fromkeys(("running", "expected", "replaced", "database_away"), _COUNT))
+    workers = _object_field(dict.fromkeys(("running", "expected", "replaced", "database_away"), _COUNT))
 
 
 CREATED_SCHEMA, CHECKED_SCHEMA, PROBLEM_SCHEMA, LINE_SCHEMA = (

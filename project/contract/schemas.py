@@ -100,10 +100,9 @@ class UserAddSchema(Schema):
 
     def __init__(self, phone_region: str = "RU") -> None:
         super().__init__()
-        self._checked = {name: field for name, field in self.fields.items() if isinstance(field, ParsedString)}
-        self._checked["phone"]._rule = lambda text: normalize_phone(
-            text, phone_region
-        )  # positional as in masking, to share its cache
+        self._parsed_fields = {name: field for name, field in self.fields.items() if isinstance(field, ParsedString)}
+        # Positional arguments as in masking, so that both share the cache of normalize_phone()
+        self._parsed_fields["phone"]._rule = lambda text: normalize_phone(text, phone_region)
         self._phone_region = phone_region
 
     def load(self, data: Any, **_: Any) -> NewUser:
@@ -114,7 +113,7 @@ class UserAddSchema(Schema):
         sent = {name: value for name, value in data.items() if not (name in OPTIONAL_FIELDS and _is_absent(value))}
         values: dict[str, Any] = dict.fromkeys(OPTIONAL_FIELDS)
         errors: dict[str, RuleError] = {}
-        for name, field in self._checked.items():
+        for name, field in self._parsed_fields.items():
             if name in sent or field.required:
                 try:
                     values[name] = field.parse(sent.get(name))
@@ -124,14 +123,14 @@ class UserAddSchema(Schema):
             self._check_username_contact(values, errors)
         if "phone" not in sent and "email" not in sent:
             errors["phone"] = RuleError("contact_required")
-        if errors or not self._checked.keys() >= sent.keys():
+        if errors or not self._parsed_fields.keys() >= sent.keys():
             raise ValidationFailedError(tuple(_field_errors(errors, data)))
         return NewUser(**values)
 
     def _check_username_contact(self, values: Mapping[str, Any], errors: dict[str, RuleError]) -> None:
         """Add an error if the username is a phone number or e-mail address of somebody else.
 
-        There is no second error if the user's own phone number or e-mail address is invalid.
+        If the user's own phone number or e-mail address is invalid, that error is enough.
         """
         try:
             check_contact_as_username(values["username"], values["phone"], values["email"], self._phone_region)
@@ -156,7 +155,7 @@ def _is_absent(value: object) -> bool:
 
 
 def _field_errors(errors: Mapping[str, RuleError], sent: Mapping[str, Any]) -> Iterable[FieldError]:
-    """Yield the errors of sent fields in the order of the body, then those of missing fields."""
+    """Yield the errors of sent fields in their order, then the errors of missing fields."""
     names = [name for name in sent if name not in FIELDS][:MAX_UNKNOWN_FIELDS]
     unknown = {name: _unknown_field(name[:MAX_NAME_LENGTH]) for name in names}
     if (key := find_wrapped_list(sent)) in unknown:

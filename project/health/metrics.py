@@ -17,6 +17,7 @@ from project.spool import Spool, SpoolError
 from project.version import VERSION
 
 OTHER = "other"
+"""Value of the labels `code` and `blueprint` if there is no other."""
 FILE_ENDPOINTS = {"reports.export", "reports.download_txt", "reports.download_xlsx"}
 BLUEPRINTS = frozenset({"auth", "reports", "files", "admin", "health", "static", OTHER})
 """Values of the label `blueprint`. `files` are the downloads of `reports`, counted separately because they are slow."""
@@ -86,7 +87,7 @@ class _ResponseMetrics:
 
 
 def outcomes_by_code() -> dict[str, Outcome]:
-    """Return a mapping of each code of attempts, as metrics count them, to its outcome."""
+    """Return the codes that metrics count attempts by, mapped to their outcomes."""
     refusals = {code: entry.status for entries in (FIELD_CODES, PROBLEMS) for code, entry in entries.items()}
     refusals.pop("validation_failed")  # the code of the first invalid field is counted instead
     return {

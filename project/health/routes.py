@@ -1,7 +1,7 @@
 """Endpoints for load balancers and monitoring, and the state page for users.
 
-Readiness does not depend on PostgreSQL: all instances would become unready at once, although they can still respond and
-record attempts.
+Readiness does not depend on PostgreSQL: otherwise an outage would make all instances unready at once, although they can
+still respond and record attempts.
 """
 
 from dataclasses import asdict

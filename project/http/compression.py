@@ -42,11 +42,11 @@ def _compress(response: Response) -> Response:
     return response
 
 
-def _compress_page(text: bytes) -> bytes:
+def _compress_page(content: bytes) -> bytes:
     packed = io.BytesIO()
     padding = "x" * secrets.randbelow(MAX_PADDING)
     with gzip.GzipFile(padding, "wb", COMPRESSION_LEVEL, packed, mtime=0) as file:
-        file.write(text)
+        file.write(content)
     return packed.getvalue()
 
 

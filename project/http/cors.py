@@ -16,7 +16,7 @@ METHODS_BY_PATH = {
 """Regular expression of a path -> methods that pages of other origins may use, without cookies."""
 ALLOWED_HEADERS = ["Accept-Language", "Authorization", "Content-Type", "Idempotency-Key", "X-Request-Id"]
 EXPOSED_HEADERS = ["Content-Language", "Idempotent-Replayed", "Location", "Retry-After", "X-Request-Id"]
-MAX_AGE_S = 3600
+PREFLIGHT_MAX_AGE_S = 3600
 """Seconds for which a browser may cache the response to a preflight request."""
 
 
@@ -33,7 +33,7 @@ def init_app(app: Flask, origins: Sequence[str]) -> None:
         origins=[re.compile(re.escape(origin) + r"\Z") for origin in origins],
         allow_headers=ALLOWED_HEADERS,
         expose_headers=EXPOSED_HEADERS,
-        max_age=MAX_AGE_S,
+        max_age=PREFLIGHT_MAX_AGE_S,
         always_send=False,
         intercept_exceptions=False,  # error responses pass after_request, too
     )
@@ -43,5 +43,5 @@ def _answer_preflight() -> Response | None:
     request = current_request()
     if request.method != "OPTIONS" or "Access-Control-Request-Method" not in request.headers:
         return None
-    is_open = any(path.match(request.path) for path in METHODS_BY_PATH)
-    return Response(status=204) if is_open else None
+    is_allowed = any(path.match(request.path) for path in METHODS_BY_PATH)
+    return Response(status=204) if is_allowed else None

@@ -38,7 +38,7 @@ class TrustedHosts:
         self._any_own_address = any_own_address
         """Whether the IP addresses of this machine are accepted, too."""
 
-    def check(self, request: Request) -> str:
+    def check_host(self, request: Request) -> str:
         """Return the host of a request. Raises UnknownHostError (400) if the host is not trusted."""
         host = get_host(request.scheme, request.environ.get("HTTP_HOST"), request.server)
         if host in self._names:  # saves _normalize() for most requests

@@ -31,7 +31,7 @@ _STANDARD_ATTRIBUTES = vars(logging.makeLogRecord({})).keys() | {"asctime", "mes
 
 
 class _StreamHandler(logging.StreamHandler[TextIO]):
-    """A handler for standard error. By its class, _install_handler() recognizes it later."""
+    """A handler for standard error, which _install_handler() recognizes by its class."""
 
 
 class _BoundedQueueHandler(QueueHandler):
@@ -153,7 +153,7 @@ def _add_request_ids(record: logging.LogRecord) -> bool:
 
 
 def _log_response(response: Response, *, is_text: bool) -> Response:
-    """Log a response, except of QUIET_ENDPOINTS.
+    """Log a response unless its endpoint is in QUIET_ENDPOINTS.
 
     The JSON format omits attempts with a status below 500, because the table `attempts` contains them; the text format
     logs them with masked logins. Query strings are not logged, because they may contain names.

@@ -9,8 +9,8 @@ FORM_TYPES = frozenset({"application/x-www-form-urlencoded", "multipart/form-dat
 def prefers_page() -> bool:
     """Return whether to respond with a page, because a browser seems to have sent the request.
 
-    `Accept` must prefer HTML, but this is also true of WebViews and of some libraries (Java, jsoup). Therefore programs
-    are assumed below /api/, with an API key, and for methods other than GET and HEAD unless a form is submitted.
+    `Accept` must prefer HTML, but WebViews and some libraries of programs (Java, jsoup) prefer HTML, too. Therefore a
+    request never gets a page below /api/, with an API key, or if its method is not GET or HEAD and it submits no form.
     """
     request = current_request()
     if request.path.startswith("/api/") or bearer_token() is not None:
@@ -22,7 +22,7 @@ def prefers_page() -> bool:
 
 
 def _is_form() -> bool:
-    """Return whether the request submits the form of a page, so that a person has sent it."""
+    """Return whether the request submits the form of a page, and so comes from a browser."""
     request = current_request()
     is_routed = request.endpoint is not None and request_state().attempt is None
     return request.method == "POST" and is_routed and request.mimetype in FORM_TYPES

@@ -1,4 +1,4 @@
-"""Applies rate limits to clients, users and logins, and reads the keys by which they count."""
+"""Applies rate limits to clients, users and logins."""
 
 import hashlib
 import ipaddress
@@ -17,7 +17,8 @@ EVERYBODY = "everybody"
 WRONG_PASSWORD_LIMIT = RateLimit("guesses", 10, 60)
 """Limit of wrong passwords from one address (ASVS 5.0.0, 6.3.1)."""
 ACCOUNT_WRONG_PASSWORD_LIMIT = RateLimit("account-guesses", 30, 3600)
-"""Limit of wrong passwords for one login from one address. Counted for all addresses, strangers could lock accounts."""
+"""Limit of wrong passwords for one login from one address. With one count for all addresses, strangers could lock
+accounts."""
 EXPORT_LIMIT = RateLimit("exports", 30, 60)
 ADMIN_CHANGE_LIMIT = RateLimit("changes", 60, 60)
 """Limit of changes by one administrator."""
@@ -61,13 +62,13 @@ def refund_lines(number: int) -> None:
 
 
 def record_conflicts(number: int) -> None:
-    """Count `number` responses or lines that reveal taken identifiers: enumeration is limited."""
+    """Count `number` responses or lines that reveal taken identifiers (user enumeration)."""
     if number:
         get_runtime().rate_limiter.record(Hit(get_runtime().useradd_limits.conflicts, rate_limit_key(), number))
 
 
 def consume_for_reader(limit: RateLimit) -> None:
-    """Count an action of the user or API key. Raises RateLimitedError if `limit` is exceeded."""
+    """Count an action of the user or API key for `limit`. Raises RateLimitedError."""
     reader = request_state().reader
     get_runtime().rate_limiter.consume(Hit(limit, rate_limit_key() if reader is None else str(reader.id)))
 
@@ -88,7 +89,7 @@ def should_log_host(host: str) -> bool:
 
 
 class PasswordThrottle:
-    """A context manager for one password check: throttles guessing without locking accounts.
+    """A context manager for a password check that throttles guessing without locking accounts.
 
     The check is counted before the password is verified, so that concurrent checks cannot exceed the limits. On exit,
     the check is subtracted again unless record_failure() was called.
@@ -104,7 +105,7 @@ class PasswordThrottle:
         return self
 
     def consume_accounts(self, *accounts: str) -> None:
-        """Count the check for each account: the ID of an account, or the hash of a login.
+        """Count the check for each of `accounts`, which are account IDs or hashes of logins.
 
         Raises RateLimitedError if a limit is exceeded, even if the password is correct.
         """
@@ -135,7 +136,7 @@ class PasswordThrottle:
 
 
 def rate_limit_key() -> str:
-    """Return the key that counts a client: a hash of its cached API key, or its address."""
+    """Return the client's key for rate limits: a hash of its cached API key, or its address."""
     key = cached_api_key()
     return client_address() if key is None else f"key-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
 

@@ -22,7 +22,7 @@ from project.server import RECEIVED
 from project.spool import Intent
 
 MAX_BODY_BYTES = 16 * 1024
-"""Maximum size of a request body in bytes. A larger one is refused with 413 and recorded as an attempt."""
+"""Maximum size of a request body in bytes. A larger body is refused with 413 and recorded as an attempt."""
 
 
 class Arrival(NamedTuple):
@@ -31,7 +31,7 @@ class Arrival(NamedTuple):
     started: float
     """Time of arrival by time.monotonic(), for durations: corrections of the clock do not affect it."""
     waited_s: float
-    """Seconds until a thread started to process it."""
+    """Seconds that the request waited for a thread."""
     received_at: datetime
     """Time of arrival in UTC by the system clock, for records."""
 
@@ -53,6 +53,7 @@ class RequestState:
     reader: Account | None = None
     """The logged-in user, if the view requires a login."""
     language: str | None = None
+    """Language of the response, `ru` or `en`; None until language() is first called."""
     translations: Translations | None = None
     span: Any = None
     """The OpenTelemetry span of the request, if tracing is on."""

@@ -30,7 +30,7 @@ CLOCK_TOLERANCE_S = 60
 
 
 class SessionUser(UserMixin):  # type: ignore[misc]  # Flask-Login has no types
-    """A logged-in user, whose sessions all end when the counter `account.epoch` increases."""
+    """A logged-in user. Increasing the counter `account.epoch` ends all sessions of the user."""
 
     def __init__(self, account: Account) -> None:
         self.account = account

@@ -101,7 +101,7 @@ class Tracing:
 
 
 def init_app(app: Flask, create_processor: Callable[[], SpanProcessor] | None = None) -> Tracing:
-    """Trace the requests, databases and spool of an application, by default with OTLP."""
+    """Trace the requests, databases and spool of an application; by default, export with OTLP."""
     tracing, runtime = Tracing(create_processor or _otlp_processor), get_runtime(app)
     app.before_request(tracing.begin_request)
     app.after_request(tracing.record_response)

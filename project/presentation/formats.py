@@ -85,7 +85,7 @@ def _load_translations() -> Translations:
     catalog = get_translations()
     codes = (*error_codes.FIELD_CODES, *error_codes.PROBLEMS, *error_codes.OTHER_REASONS)
     reasons = {code: error_codes.reason_text(code) for code in codes}
-    statuses = {status: error_codes.status_text(status) for status in error_codes.STATUSES}
+    statuses = {status: error_codes.status_text(status) for status in error_codes.STATUS_TEXTS}
     messages = Messages(
         fields={field: str(label) for field, label in error_codes.FIELD_LABELS.items()},
         sentences={

@@ -15,7 +15,7 @@ from project.contract.error_codes import (
     FIELD_CODES,
     OTHER_REASONS,
     PROBLEMS,
-    STATUSES,
+    STATUS_TEXTS,
     detail_text,
     message_text,
 )
@@ -88,7 +88,7 @@ def test_a_problem_has_the_status_of_the_contract(code: str) -> None:
 
 @pytest.mark.parametrize("code", sorted(PROBLEMS.keys() & CONTRACT.keys()))
 def test_a_problem_is_retryable_if_the_contract_says_so(code: str) -> None:
-    assert PROBLEMS[code].retryable == (code in RETRYABLE)
+    assert PROBLEMS[code].is_retryable == (code in RETRYABLE)
 
 
 def test_field_codes_are_those_of_the_contract() -> None:
@@ -122,7 +122,7 @@ def test_every_described_code_is_used() -> None:
 def test_every_status_of_useradd_has_a_name() -> None:
     elsewhere = {"forbidden", "not_found", "exports_busy", *REFUSED_BY_SERVER}
 
-    assert {problem.status for code, problem in PROBLEMS.items() if code not in elsewhere} <= STATUSES.keys()
+    assert {problem.status for code, problem in PROBLEMS.items() if code not in elsewhere} <= STATUS_TEXTS.keys()
 
 
 def test_every_text_has_a_russian_translation(app: Flask) -> None:
@@ -199,10 +199,10 @@ def _texts(language: str) -> dict[tuple[str, ...], str]:
     """Return every text of the error codes by its location."""
     found: dict[tuple[str, ...], str] = {(code, "title"): problem.title for code, problem in PROBLEMS.items()}
     found |= {(code, "detail", name): text for code, one in PROBLEMS.items() for name, text in one.details.items()}
-    found |= {(code, "short"): field.short for code, field in FIELD_CODES.items()}
+    found |= {(code, "short"): field.short_text for code, field in FIELD_CODES.items()}
     found |= {(code, "message", name): text for code, one in FIELD_CODES.items() for name, text in one.messages.items()}
     found |= {(code,): text for code, text in OTHER_REASONS.items()}
-    found |= {(str(status),): text for status, text in STATUSES.items()}
+    found |= {(str(status),): text for status, text in STATUS_TEXTS.items()}
     with force_locale(language):
         return {key: str(text) for key, text in found.items()}
 

@@ -22,7 +22,7 @@ PUBLIC = {
     "health.readyz",
     "health.state",
     "health.status",
-    "pages.front",
+    "pages.index",
     "pages.problem",
     "pages.problems",
     "flasgger.<lambda>",

@@ -90,7 +90,7 @@ def test_every_json_address_responds_the_same_byte_for_byte(
     for address in ("/livez", "/api/v1/stats/", "/openapi.json", "/nowhere"):
         send("", address)
     with monkeypatch.context() as patch:
-        patch.setattr(attempts, "record", lambda *_, **__: False)
+        patch.setattr(attempts, "record_attempt", lambda *_, **__: False)
         send("not recorded", f"{ADDRESS}?dry_run=true", json=IVAN)
         send("not recorded", json={})
 

@@ -236,7 +236,7 @@ def test_retry_after_is_documented_for_exactly_the_retryable_codes(document: Doc
     for path, operation in _operations(document):
         for status, response in operation["responses"].items():
             examples = _examples(response)
-            is_retryable = any(PROBLEMS[example["code"]].retryable for example in examples)
+            is_retryable = any(PROBLEMS[example["code"]].is_retryable for example in examples)
             assert ("Retry-After" in response.get("headers", {})) == is_retryable, (path, status)
 
 
