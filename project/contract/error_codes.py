@@ -209,6 +209,18 @@ PROBLEMS: Mapping[str, ProblemType] = {
         },
         sample={"method": "POST", "allowed": "GET, HEAD"},
     ),
+    "request_timeout": ProblemType(
+        408,
+        _("The request did not arrive in time"),
+        {
+            "": _("The request did not arrive completely within 20 seconds. Send it again."),
+            "incomplete": _(
+                "Only %(received)s of %(length)s bytes of the body arrived within 20 seconds. "
+                "Content-Length counts bytes, not letters."
+            ),
+        },
+        is_retryable=True,
+    ),
     "conflict": ProblemType(
         409,
         _("Username, phone or e-mail is taken"),
@@ -230,18 +242,6 @@ PROBLEMS: Mapping[str, ProblemType] = {
                 "Log in with the new password, or send a new Idempotency-Key for another user."
             )
         },
-    ),
-    "request_timeout": ProblemType(
-        408,
-        _("The request did not arrive in time"),
-        {
-            "": _("The request did not arrive completely within 20 seconds. Send it again."),
-            "incomplete": _(
-                "Only %(received)s of %(length)s bytes of the body arrived within 20 seconds. "
-                "Content-Length counts bytes, not letters."
-            ),
-        },
-        is_retryable=True,
     ),
     "body_too_large": ProblemType(
         413,
@@ -295,13 +295,13 @@ PROBLEMS: Mapping[str, ProblemType] = {
         _("The idempotency key has already been used"),
         {"": _("Another request came with this Idempotency-Key. A new request needs a new key.")},
     ),
+    "rate_limited": ProblemType(
+        429, _("Too many requests"), {"": _("Try again in %(seconds)s s.")}, is_retryable=True, sample={"seconds": 12}
+    ),
     "head_too_large": ProblemType(
         431,
         _("The head of the request is too large"),
         {"": _("Address and headers may have 16 KB in all: send fewer or shorter headers.")},
-    ),
-    "rate_limited": ProblemType(
-        429, _("Too many requests"), {"": _("Try again in %(seconds)s s.")}, is_retryable=True, sample={"seconds": 12}
     ),
     "internal_error": ProblemType(
         500,
