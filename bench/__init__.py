@@ -1,4 +1,4 @@
-"""`./run bench`: measure the service as ratios to references in the same run.
+"""`./run bench`: compares the service with PostgreSQL alone and with other implementations.
 
-It is not part of the tests.
+All run on the same machine in the same run, so that ratios are meaningful. The bench is not part of the tests.
 """

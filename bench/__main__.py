@@ -32,7 +32,7 @@ def main() -> None:
             measure(run)
     finally:
         run.databases.close()
-    print(report.text(run.results))
+    print(report.format_tables(run.results))
     if options.write:
         report.write(run.results)
         chart.write(run.results)

@@ -12,8 +12,8 @@ _CHUNK = 65536
 
 
 @contextmanager
-def delayed(url: str, seconds: float) -> Iterator[str]:
-    """Yield the URL of a database that is `seconds` away in each direction."""
+def delaying_proxy(url: str, seconds: float) -> Iterator[str]:
+    """Yield the URL of a proxy to a database that delays data by `seconds` in each direction."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -41,7 +41,7 @@ class _Proxy:
         await asyncio.gather(self._forward(reader, far_writer), self._forward(far_reader, writer))
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Write data after a delay from its arrival, so that parts do not wait for each other."""
+        """Write each part of the data `seconds` after its arrival, whether or not others wait."""
         loop = asyncio.get_running_loop()
         while data := await reader.read(_CHUNK):
             loop.call_later(self._seconds, writer.write, data)

@@ -1,4 +1,4 @@
-"""Cost of the first view of the results page with an empty cache.
+"""Measures the first view of the results page: bytes and time with an empty browser cache.
 
 Run `.venv/bin/python -m bench.first_view`.
 """
@@ -14,8 +14,8 @@ from typing import Any
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from bench.load import HOST
-from bench.measurements.reading import Table, recorded
-from bench.report import table
+from bench.measurements.reading import ServedAttempts, serve_attempts
+from bench.report import markdown_table
 from bench.run import Options, Run
 from bench.servers import ROOT
 
@@ -23,7 +23,7 @@ DOCUMENT = "Document"
 """Chromium's resource type of a page."""
 PERIODS = ("7d", "30d", "all")
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
-SHIFT = """new Promise((resolve) => {
+MEASURE_LAYOUT_SHIFT = """new Promise((resolve) => {
     let shift = 0;
     new PerformanceObserver((list) => { for (const entry of list.getEntries()) shift += entry.value; })
         .observe({ type: "layout-shift", buffered: true });
@@ -39,29 +39,29 @@ def main() -> None:
     os.chdir(ROOT)
     run = Run(Options(rounds=1, seconds=0, rows=rows))
     try:
-        with recorded(run, rows) as attempts, _chromium() as browser:
+        with serve_attempts(run, rows) as attempts, _start_chromium() as browser:
             lines = [_measure(browser, attempts, period) for period in PERIODS]
     finally:
         run.databases.close()
     head = (f"first view, {rows:,} attempts", "transferred, KB", "of that the page", "layout shift", "response, ms")
-    print(table(head, lines, left=1))
+    print(markdown_table(head, lines, left=1))
 
 
-def _measure(browser: Browser, attempts: Table, period: str) -> tuple[str, ...]:
+def _measure(browser: Browser, attempts: ServedAttempts, period: str) -> tuple[str, ...]:
     address = f"/results/?period={period}"
     server_ms = attempts.page_ms(address)
-    with _opened(browser, attempts) as (page, received):
+    with _open_tab(browser, attempts) as (page, received):
         page.goto(address, wait_until="networkidle")
-        shift = page.evaluate(SHIFT)
+        shift = page.evaluate(MEASURE_LAYOUT_SHIFT)
     total = sum(received.values())
     return period, f"{total / 1000:.1f}", f"{received[DOCUMENT] / 1000:.1f}", f"{shift:.3f}", f"{server_ms:.1f}"
 
 
 @contextmanager
-def _opened(browser: Browser, attempts: Table) -> Iterator[tuple[Page, Counter[str]]]:
-    """Open a tab with a session and an empty cache; count bytes by resource type.
+def _open_tab(browser: Browser, attempts: ServedAttempts) -> Iterator[tuple[Page, Counter[str]]]:
+    """Open a tab with a session and an empty cache; yield it and its received bytes by type.
 
-    Headers of responses are included.
+    The bytes include the headers of responses.
     """
     name, _, value = attempts.reader.cookie.partition("=")
     origin = f"http://{HOST}:{attempts.server.port}"
@@ -86,7 +86,7 @@ def _opened(browser: Browser, attempts: Table) -> Iterator[tuple[Page, Counter[s
 
 
 @contextmanager
-def _chromium() -> Iterator[Browser]:
+def _start_chromium() -> Iterator[Browser]:
     path = os.environ.get("TEST_CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUMS)), None)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])

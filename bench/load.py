@@ -1,6 +1,6 @@
-"""A cheap load generator: one prepared request over persistent connections.
+"""A load generator that uses little CPU: it sends one prepared request over and over.
 
-It runs in a separate process.
+Connections are persistent. The generator runs in a process of its own.
 """
 
 import gc
@@ -19,20 +19,20 @@ from pathlib import Path
 
 HOST = "127.0.0.1"
 NUMBER = b"NNNNNNN"
-"""Placeholder of seven digits that differ per request; they keep its length and form a valid Russian phone."""
-WARM_UP = 0.2
+"""Placeholder for seven digits that differ in each request. They make its user new and its phone number valid."""
+WARM_UP_SHARE = 0.2
 """Share of the time that is not measured, for opening connections to PostgreSQL and filling caches."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Result of a load."""
+    """The measured result of a load."""
 
     rate: float
     """Responses with the expected status per second."""
     p50_ms: float
     p99_ms: float
-    others: int
+    unexpected: int
     """Responses with another status."""
     requests: int
     """All responses, including the warm-up."""
@@ -41,8 +41,8 @@ class Load:
     """CPU time of the load generator."""
 
 
-def useradd(path: str = "/api/v1/useradd/") -> bytes:
-    """Return a request that creates a user with all fields; its digits make it unique."""
+def useradd_request(path: str = "/api/v1/useradd/") -> bytes:
+    """Return a request that creates a user with all fields; NUMBER makes the user new."""
     person = {
         "name": "Анна Соколова",
         "username": "anna.NNNNNNN",
@@ -50,11 +50,11 @@ def useradd(path: str = "/api/v1/useradd/") -> bytes:
         "email": "anna.NNNNNNN@example.org",
         "birth_date": "1990-12-31",
     }
-    return request("POST", path, json.dumps(person, ensure_ascii=False).encode(), "application/json")
+    return build_request("POST", path, json.dumps(person, ensure_ascii=False).encode(), "application/json")
 
 
-def request(method: str, path: str, body: bytes = b"", content_type: str = "", cookie: str = "") -> bytes:
-    """Return the bytes of a request."""
+def build_request(method: str, path: str, body: bytes = b"", content_type: str = "", cookie: str = "") -> bytes:
+    """Return the bytes of an HTTP/1.1 request."""
     head = [f"{method} {path} HTTP/1.1", f"Host: {HOST}", "User-Agent: bench", "Accept-Language: ru"]
     head += [f"Content-Type: {content_type}", f"Content-Length: {len(body)}"] if body else []
     head += [f"Cookie: {cookie}"] if cookie else []
@@ -108,10 +108,12 @@ class _Client:
 
 @dataclass(slots=True)
 class _Tally:
+    """The responses to a load."""
+
     times: list[float] = field(default_factory=list)
     """Response times after the warm-up, in seconds."""
     responses: int = 0
-    others: int = 0
+    unexpected: int = 0
 
 
 def run_load(port: int, template: bytes, *, clients: int, seconds: float, first: int, expected: int) -> Load:
@@ -126,10 +128,10 @@ def run_load(port: int, template: bytes, *, clients: int, seconds: float, first:
         elapsed, used = time.perf_counter() - began, time.process_time() - used
     spread = statistics.quantiles(tally.times, n=100) if len(tally.times) > 1 else [0.0] * 99
     return Load(
-        rate=len(tally.times) / (elapsed - WARM_UP * seconds),
+        rate=len(tally.times) / (elapsed - WARM_UP_SHARE * seconds),
         p50_ms=spread[49] * 1000,
         p99_ms=spread[98] * 1000,
-        others=tally.others,
+        unexpected=tally.unexpected,
         requests=tally.responses,
         elapsed_s=elapsed,
         cpu_s=used,
@@ -143,8 +145,9 @@ def _exchange(
     seconds: float,
     expected: int,
 ) -> _Tally:
+    """Send requests on all connections until the end of the load; count the responses."""
     tally, now = _Tally(), time.perf_counter()
-    counted_from, end = now + WARM_UP * seconds, now + seconds
+    counted_from, end = now + WARM_UP_SHARE * seconds, now + seconds
     for client in all_clients:
         client.send(next(requests))
     while now < end or tally.responses < len(all_clients):
@@ -157,7 +160,7 @@ def _exchange(
                 continue
             tally.responses += 1
             if status != expected:
-                tally.others += 1
+                tally.unexpected += 1
             elif now >= counted_from:
                 tally.times.append(time.perf_counter() - client.sent_at)
             client.send(next(requests))
@@ -165,6 +168,7 @@ def _exchange(
 
 
 def _numbered(template: bytes, first: int) -> Iterator[bytes]:
+    """Yield the request with consecutive numbers in place of NUMBER."""
     parts = template.split(NUMBER)
     for number in count(first):
         yield (b"%07d" % (number % 10**7)).join(parts)

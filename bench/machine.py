@@ -12,12 +12,12 @@ SAMPLE_S = 0.01
 MEGABYTE = 1e6
 
 
-def cores() -> int:
+def count_cores() -> int:
     """Return the number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def cpu_s(root: psutil.Process) -> tuple[float, float]:
+def cpu_seconds(root: psutil.Process) -> tuple[float, float]:
     """Return total and kernel CPU seconds of a process and its descendants.
 
     Ended descendants are included.
@@ -31,7 +31,7 @@ def cpu_s(root: psutil.Process) -> tuple[float, float]:
     return seconds, kernel
 
 
-def switches(root: psutil.Process) -> int:
+def count_context_switches(root: psutil.Process) -> int:
     """Return the voluntary and involuntary context switches of a process and its descendants."""
     total = 0
     for process in [root, *root.children(recursive=True)]:
@@ -51,7 +51,7 @@ def memory_mb(process: psutil.Process) -> float:
 
 @dataclass
 class Peak:
-    """Peak of the sampled memory of a process."""
+    """The peak of the sampled memory of a process, in MB."""
 
     mb: float = 0.0
 

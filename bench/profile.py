@@ -21,8 +21,8 @@ from wsgiref.types import WSGIApplication
 
 from flask import Flask
 
-from bench.load import HOST, NUMBER, useradd
-from bench.report import DOCUMENT, put, table
+from bench.load import HOST, NUMBER, useradd_request
+from bench.report import DOCUMENT, markdown_table, replace_section
 from bench.run import CLIENTS, Options, Run, print_progress
 from bench.servers import ROOT
 from bench.targets import Quantity
@@ -32,29 +32,29 @@ from project.runtime import get_runtime
 
 SAMPLE_EVERY_S = 0.001
 MIN_SHARE = 0.01
-"""Share of the time below which parts are combined."""
-WARM_UP = 300
+"""Parts with a smaller share of the time are combined as `other`."""
+WARM_UP_REQUESTS = 300
 """Number of requests before the measurement."""
-COUNTED = 50
+COUNTED_REQUESTS = 50
 """Number of requests whose calls are counted."""
-BODY = useradd().partition(b"\r\n\r\n")[2]
+BODY = useradd_request().partition(b"\r\n\r\n")[2]
 STANDARD = {"json", "logging"}
-"""Parts of the standard library with their own row; others count for their caller."""
+"""Modules of the standard library with a row of their own; the time in other modules counts for the caller."""
 
 
 @dataclass(slots=True)
 class Profile:
-    """Number of samples by part, and the cost of a request."""
+    """Number of samples by part, and the mean times of a request in microseconds."""
 
     parts: Counter[str] = field(default_factory=Counter)
     elapsed_us: float = 0.0
-    core_us: float = 0.0
+    cpu_us: float = 0.0
     calls: float = 0.0
     """Function calls per request: the only value that does not depend on the machine or its load."""
 
 
 def main(seconds: float, *, write: bool) -> None:
-    """Print the table; with `write` also write it to the document."""
+    """Profile for some seconds and print the table; with `write`, also write it to DOCUMENT."""
     run = Run(Options(rounds=1, seconds=seconds, rows=0))
     try:
         content = _report(run)
@@ -62,14 +62,14 @@ def main(seconds: float, *, write: bool) -> None:
         run.databases.close()
     print(content)
     if write:
-        DOCUMENT.write_text(put(DOCUMENT.read_text(), "profile", content))
+        DOCUMENT.write_text(replace_section(DOCUMENT.read_text(), "profile", content))
 
 
 def _report(run: Run) -> str:
     with run.serve("wsgi", run.databases.create("served"), WORKERS="1") as server:
         print_progress("one worker under load")
-        run.load(Quantity.CREATED, server, useradd())
-    spent = run.results.busy[Quantity.CREATED][0]
+        run.measure_load(Quantity.CREATED, server, useradd_request())
+    spent = run.results.cpu_usage[Quantity.CREATED][0]
     print_progress("the application in this process")
     environment = run.databases.environment(run.databases.create("in_process"))
     with Path(os.devnull).open("w") as devnull, redirect_stderr(devnull):
@@ -77,13 +77,13 @@ def _report(run: Run) -> str:
     rows = [
         *_parts(profile),
         ("**one request in process**", f"**{profile.elapsed_us:,.0f}**", "100%"),
-        ("of it on a core, the rest waiting", f"{profile.core_us:,.0f}", f"{profile.core_us / profile.elapsed_us:.0%}"),
-        (f"on a core, on waitress, {CLIENTS} connections", f"{spent.server_s / spent.requests * 1e6:,.0f}", ""),
-        ("PostgreSQL on a core, per request", f"{spent.postgres_s / spent.requests * 1e6:,.0f}", ""),
+        ("CPU time of it; the rest is waiting", f"{profile.cpu_us:,.0f}", f"{profile.cpu_us / profile.elapsed_us:.0%}"),
+        (f"CPU time, on waitress, {CLIENTS} connections", f"{spent.server_s / spent.requests * 1e6:,.0f}", ""),
+        ("CPU time of PostgreSQL", f"{spent.postgres_s / spent.requests * 1e6:,.0f}", ""),
         ("functions called in process", f"{profile.calls:,.0f} calls", ""),
-        ("a thread left its core, on waitress", f"{spent.switches / spent.requests:,.0f} times", ""),
+        ("context switches, on waitress", f"{spent.switches / spent.requests:,.0f} times", ""),
     ]
-    return table(("part", "µs", "share"), rows, left=1)
+    return markdown_table(("part", "µs", "share"), rows, left=1)
 
 
 def _parts(profile: Profile) -> list[tuple[str, str, str]]:
@@ -102,7 +102,7 @@ def _sample(app: Flask, seconds: float) -> Profile:
 
     get_runtime(app).start(0)
     try:
-        for _ in range(WARM_UP):
+        for _ in range(WARM_UP_REQUESTS):
             _send(app, next(numbers))
         began, used = time.perf_counter(), time.thread_time()
         signal.signal(signal.SIGALRM, sample)
@@ -111,16 +111,16 @@ def _sample(app: Flask, seconds: float) -> Profile:
             _send(app, next(numbers))
             requests += 1
         profile.elapsed_us = (time.perf_counter() - began) / requests * 1e6
-        profile.core_us = (time.thread_time() - used) / requests * 1e6
+        profile.cpu_us = (time.thread_time() - used) / requests * 1e6
         signal.setitimer(signal.ITIMER_REAL, 0)
-        profile.calls = _calls(app, numbers)
+        profile.calls = _count_calls(app, numbers)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         get_runtime(app).stop()
     return profile
 
 
-def _calls(app: Flask, numbers: Iterator[int]) -> float:
+def _count_calls(app: Flask, numbers: Iterator[int]) -> float:
     """Return the number of Python and C function calls per request."""
     calls: Counter[str] = Counter()
 
@@ -129,11 +129,11 @@ def _calls(app: Flask, numbers: Iterator[int]) -> float:
 
     sys.setprofile(count_call)
     try:
-        for _ in range(COUNTED):
+        for _ in range(COUNTED_REQUESTS):
             _send(app, next(numbers))
     finally:
         sys.setprofile(None)
-    return (calls["call"] + calls["c_call"]) / COUNTED
+    return (calls["call"] + calls["c_call"]) / COUNTED_REQUESTS
 
 
 def _send(app: WSGIApplication, number: int) -> None:

@@ -13,7 +13,7 @@ from tests.builders import csrf_token
 LOGIN = "reader"
 BLOCK = 1024 * 1024
 MAX_IDLE_S = 5
-"""A connection idle for longer is reopened, because servers close idle ones: the service after 15 s."""
+"""Seconds after which an idle connection is reopened, because the service closes it after 15 s."""
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -61,8 +61,8 @@ class Reader:
         if time.perf_counter() > self._used_at + MAX_IDLE_S:
             self._http.close()
 
-    def total(self) -> int:
-        """Return the total of attempts from the statistics."""
+    def count_attempts(self) -> int:
+        """Return the number of attempts that the statistics count."""
         return int(json.loads(self._send("GET", "/api/v1/stats/"))["total"])
 
     def _create(self) -> str:

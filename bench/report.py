@@ -21,33 +21,33 @@ class Measurement:
 
     target: Target
     median: float
-    """Value for the medians of both quantities."""
+    """Value computed from the medians of the quantities."""
     least: float
     most: float
     """Bounds of the value over the rounds."""
 
     @property
     def verdict(self) -> str:
-        """Return whether the value reaches, meets or misses the target."""
-        if self.target.holds(self.median, self.target.reach):
+        """`reached` (the desired value), `met` (the required one) or `MISSED`."""
+        if self.target.is_satisfied(self.median, self.target.desired):
             return "reached"
-        return "met" if self.target.holds(self.median, self.target.must) else "MISSED"
+        return "met" if self.target.is_satisfied(self.median, self.target.required) else "MISSED"
 
 
-def measurements(results: Results) -> list[Measurement]:
+def evaluate_targets(results: Results) -> list[Measurement]:
     """Return a measurement for every target whose quantities were measured."""
     found = []
     for target in TARGETS:
-        of = results.values.get(target.of, [])
-        compared_to = results.values.get(target.compared_to, []) if target.compared_to else [1.0] * len(of)
-        if of and compared_to:
-            rounds = [target.value(one, other) for one, other in zip(of, compared_to, strict=False)]
-            median = target.value(statistics.median(of), statistics.median(compared_to))
+        measured = results.values.get(target.quantity, [])
+        compared_to = results.values.get(target.compared_to, []) if target.compared_to else [1.0] * len(measured)
+        if measured and compared_to:
+            rounds = [target.value(one, other) for one, other in zip(measured, compared_to, strict=False)]
+            median = target.value(statistics.median(measured), statistics.median(compared_to))
             found.append(Measurement(target, median, min(rounds), max(rounds)))
     return found
 
 
-def heading(results: Results) -> str:
+def describe_run(results: Results) -> str:
     """Describe the conditions of the run."""
     options = results.options
     return (
@@ -56,35 +56,35 @@ def heading(results: Results) -> str:
     )
 
 
-def text(results: Results) -> str:
+def format_tables(results: Results) -> str:
     """Return all tables that have rows."""
-    return "\n\n".join(filter(None, (content(results) for content in (*TABLES.values(), busy))))
+    return "\n\n".join(filter(None, (content(results) for content in (*TABLES.values(), cpu_table))))
 
 
-def targets(results: Results) -> str:
+def targets_table(results: Results) -> str:
     """Return the table of targets with measured values and bounds."""
     head = ("target", "must", "reach for", "measured", "spread", "")
-    return table(head, [_target_row(measurement) for measurement in measurements(results)], left=1)
+    return markdown_table(head, [_target_row(measurement) for measurement in evaluate_targets(results)], left=1)
 
 
-def quantities(results: Results) -> str:
+def quantities_table(results: Results) -> str:
     """Return the table of measured quantities, which depend on the machine."""
     rows = [
-        (quantity.value, shown(statistics.median(values)), _spread(min(values), max(values)))
+        (quantity.value, format_value(statistics.median(values)), _spread(min(values), max(values)))
         for quantity in Quantity
         if (values := results.values.get(quantity))
     ]
-    return table(("measured", "median", "spread"), rows, left=1)
+    return markdown_table(("measured", "median", "spread"), rows, left=1)
 
 
-def busy(results: Results) -> str:
+def cpu_table(results: Results) -> str:
     """Return the table of CPU time by process, which shows what limits a rate."""
     head = ("CPU time per request, µs", "load generator", "server", "PostgreSQL", "cores busy")
-    rows = [_busy_row(quantity, spent, results.cores) for quantity, spent in results.busy.items()]
-    return table(head, rows, left=1)
+    rows = [_cpu_row(quantity, spent, results.cores) for quantity, spent in results.cpu_usage.items()]
+    return markdown_table(head, rows, left=1)
 
 
-def layers(results: Results) -> str:
+def layers_table(results: Results) -> str:
     """Return the table of the layers of the service.
 
     From the server on, each row includes the one above it.
@@ -92,39 +92,39 @@ def layers(results: Results) -> str:
     rates = ("requests/s", "rate / pgbench", "p99 / mean of pgbench")
     cpu_times = ("server: user, µs", "server: kernel, µs", "PostgreSQL, µs")
     head = ("layer", *rates, *cpu_times, "switches", "cores busy")
-    measured = [quantity for quantity in LAYERS if {quantity, Quantity.TWO_INSERTS} <= results.busy.keys()]
-    return table(head, [_layer_row(quantity, results) for quantity in measured], left=1)
+    measured = [quantity for quantity in LAYERS if {quantity, Quantity.TWO_INSERTS} <= results.cpu_usage.keys()]
+    return markdown_table(head, [_layer_row(quantity, results) for quantity in measured], left=1)
 
 
-def pages(results: Results) -> str:
+def pages_table(results: Results) -> str:
     """Return the table of response times of pages by number of attempts."""
     sizes = sorted({rows for found in results.pages_ms.values() for rows in found})
     head = ("response time, ms, by number of attempts", *(f"{rows:,}" for rows in sizes), "most / least")
-    return table(head, [_page_row(page, found) for page, found in results.pages_ms.items()], left=1)
+    return markdown_table(head, [_page_row(page, found) for page, found in results.pages_ms.items()], left=1)
 
 
 TABLES: dict[str, Callable[[Results], str]] = {
-    "run": heading,
-    "targets": targets,
-    "quantities": quantities,
-    "layers": layers,
-    "pages": pages,
+    "run": describe_run,
+    "targets": targets_table,
+    "quantities": quantities_table,
+    "layers": layers_table,
+    "pages": pages_table,
 }
-"""Generated parts of the document by the name of their marker; `busy` is for the terminal only."""
+"""Generated parts of the document by the name of their marker; `cpu_table` is for the terminal only."""
 
 
 def write(results: Results) -> None:
     """Write the tables to the document."""
     document = DOCUMENT.read_text()
     for name, content in TABLES.items():
-        document = put(document, name, content(results))
+        document = replace_section(document, name, content(results))
     DOCUMENT.write_text(document)
 
 
-def put(document: str, name: str, content: str) -> str:
+def replace_section(document: str, name: str, content: str) -> str:
     """Replace the text between `<!-- bench: NAME -->` and `<!-- /bench -->`.
 
-    Raises ValueError without them.
+    Raises ValueError if the document lacks these markers.
     """
     pattern = re.compile(rf"(<!-- bench: {name} -->\n).*?(<!-- /bench -->)", re.DOTALL)
     changed, found = pattern.subn(lambda match: f"{match[1]}{content}\n{match[2]}", document)
@@ -133,7 +133,7 @@ def put(document: str, name: str, content: str) -> str:
     return changed
 
 
-def table(head: Row, rows: Iterable[Row], *, left: int) -> str:
+def markdown_table(head: Row, rows: Iterable[Row], *, left: int) -> str:
     """Return an aligned Markdown table, "" without rows.
 
     The first `left` columns are left-aligned.
@@ -146,7 +146,7 @@ def table(head: Row, rows: Iterable[Row], *, left: int) -> str:
     return "\n".join("| " + " | ".join(_cells(line, widths, left)) + " |" for line in (head, rule, *lines[1:]))
 
 
-def shown(value: float) -> str:
+def format_value(value: float) -> str:
     """Format a value with three significant digits."""
     if abs(value) >= 1000:
         return f"{value:,.0f}"
@@ -164,31 +164,31 @@ def _target_row(measurement: Measurement) -> Row:
     sign, unit = "≤" if target.is_limit else "≥", f" {target.unit}" if target.unit else ""
     return (
         target.name,
-        f"{sign} {target.must:g}{unit}",
-        f"{sign} {target.reach:g}{unit}",
-        shown(measurement.median) + unit,
+        f"{sign} {target.required:g}{unit}",
+        f"{sign} {target.desired:g}{unit}",
+        format_value(measurement.median) + unit,
         _spread(measurement.least, measurement.most),
         measurement.verdict,
     )
 
 
-def _busy_row(quantity: Quantity, spent: list[CpuUsage], cores: int) -> Row:
+def _cpu_row(quantity: Quantity, spent: list[CpuUsage], cores: int) -> Row:
     total = _total(spent)
     parts = (total.generator_s, total.server_s, total.postgres_s)
-    shares = [f"{_each(part, total)} ({part / total.elapsed_s / cores:.0%})" for part in parts]
+    shares = [f"{_us_per_request(part, total)} ({part / total.elapsed_s / cores:.0%})" for part in parts]
     return (quantity.value.removesuffix(", /s"), *shares, f"{total.cores:.1f} of {cores}")
 
 
 def _layer_row(quantity: Quantity, results: Results) -> Row:
-    total, rate = _total(results.busy[quantity]), statistics.median(results.values[quantity])
+    total, rate = _total(results.cpu_usage[quantity]), statistics.median(results.values[quantity])
     p99, mean = results.p99_ms.get(quantity), statistics.median(results.values[Quantity.TWO_INSERTS_LATENCY])
     parts = (total.server_s - total.kernel_s, total.kernel_s, total.postgres_s)
     return (
         quantity.value.removesuffix(", /s"),
-        shown(rate),
-        shown(rate / statistics.median(results.values[Quantity.TWO_INSERTS])),
-        shown(statistics.median(p99) / mean) if p99 else "",
-        *(_each(part, total) for part in parts),
+        format_value(rate),
+        format_value(rate / statistics.median(results.values[Quantity.TWO_INSERTS])),
+        format_value(statistics.median(p99) / mean) if p99 else "",
+        *(_us_per_request(part, total) for part in parts),
         f"{total.switches / (total.requests or 1):.1f}",
         f"{total.cores:.1f} of {results.cores}",
     )
@@ -196,16 +196,16 @@ def _layer_row(quantity: Quantity, results: Results) -> Row:
 
 def _page_row(page: str, found: Mapping[int, list[float]]) -> Row:
     medians = [statistics.median(found[rows]) for rows in sorted(found)]
-    return (f"`{page}`", *map(shown, medians), shown(medians[-1] / medians[0]))
+    return (f"`{page}`", *map(format_value, medians), format_value(medians[-1] / medians[0]))
 
 
 def _total(spent: list[CpuUsage]) -> CpuUsage:
     return CpuUsage(*map(sum, zip(*map(astuple, spent), strict=True)))
 
 
-def _each(seconds: float, total: CpuUsage) -> str:
+def _us_per_request(seconds: float, total: CpuUsage) -> str:
     return f"{seconds / (total.requests or 1) * 1e6:,.0f}"
 
 
 def _spread(least: float, most: float) -> str:
-    return "" if least == most else f"{shown(least)} to {shown(most)}"
+    return "" if least == most else f"{format_value(least)} to {format_value(most)}"

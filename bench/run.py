@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 
 from bench import load
 from bench.load import Load
-from bench.machine import cores, cpu_s, switches
+from bench.machine import count_context_switches, count_cores, cpu_seconds
 from bench.references import postgres
 from bench.references.postgres import Pgbench
-from bench.servers import Databases, Server, served
+from bench.servers import Databases, Server, run_server
 from bench.targets import Quantity
 
 CLIENTS = 16
-FEW = 10_000
+FEW_ROWS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +58,9 @@ class Results:
     options: Options
     postgres: str
     """Version of PostgreSQL."""
-    cores: int = field(default_factory=cores)
+    cores: int = field(default_factory=count_cores)
     values: dict[Quantity, list[float]] = field(default_factory=lambda: defaultdict(list))
-    busy: dict[Quantity, list[CpuUsage]] = field(default_factory=lambda: defaultdict(list))
+    cpu_usage: dict[Quantity, list[CpuUsage]] = field(default_factory=lambda: defaultdict(list))
     p99_ms: dict[Quantity, list[float]] = field(default_factory=lambda: defaultdict(list))
     """99th percentile of response times."""
     pages_ms: dict[str, dict[int, list[float]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
@@ -77,7 +77,7 @@ class Run:
         self._next, self._last = 0, 10_000_000
 
     def record(self, quantity: Quantity, value: float) -> None:
-        """Record a value."""
+        """Record the value of a quantity in this round."""
         self.results.values[quantity].append(value)
 
     def take_turns(self, title: str, *measures: Callable[[], object], rounds: int | None = None) -> None:
@@ -89,10 +89,10 @@ class Run:
                 measures[(index + number) % len(measures)]()
 
     def serve(self, program: str, url: str, **settings: str) -> AbstractContextManager[Server]:
-        """Serve a Python module with a database."""
-        return served([sys.executable, "-m", program], self.databases.environment(url, **settings))
+        """Run a Python module as a server that uses a database."""
+        return run_server([sys.executable, "-m", program], self.databases.environment(url, **settings))
 
-    def load(
+    def measure_load(
         self, quantity: Quantity, server: Server, request: bytes, *, clients: int = CLIENTS, expected: int = 201
     ) -> Load:
         """Measure and record a server's response rate, response times and CPU usage under load."""
@@ -102,37 +102,39 @@ class Run:
                 server.port, request, clients=clients, seconds=seconds, first=self._next, expected=expected
             )
         self._next += found.requests + clients
-        if found.others:
-            print_progress(f"{quantity}: {found.others} of {found.requests} responses were not {expected}")
+        if found.unexpected:
+            print_progress(f"{quantity}: {found.unexpected} of {found.requests} responses were not {expected}")
         self.record(quantity, found.rate)
         self.results.p99_ms[quantity].append(found.p99_ms)
-        self.results.busy[quantity].append(CpuUsage(found.requests, found.elapsed_s, found.cpu_s, *spent))
+        self.results.cpu_usage[quantity].append(CpuUsage(found.requests, found.elapsed_s, found.cpu_s, *spent))
         return found
 
-    def bodies(self, number: int) -> list[bytes]:
-        """Return request bodies of different users as lines, which load() does not create."""
-        body = load.useradd().partition(b"\r\n\r\n")[2]
+    def new_bodies(self, number: int) -> list[bytes]:
+        """Return `number` lines with request bodies of users that measure_load() does not create."""
+        body = load.useradd_request().partition(b"\r\n\r\n")[2]
         self._last -= number
         return [body.replace(load.NUMBER, b"%07d" % (self._last + one)) + b"\n" for one in range(number)]
 
-    def pgbench(self, quantity: Quantity, url: str, script: str) -> Pgbench:
+    def measure_pgbench(self, quantity: Quantity, url: str, script: str) -> Pgbench:
         """Measure and record PostgreSQL's transaction rate with CLIENTS connections."""
         path = self.databases.home / "script.sql"
         path.write_text(script)
         self._next += 1
-        began, before = time.perf_counter(), _children_s()
+        began, before = time.perf_counter(), _children_cpu_s()
         with self._measure_cpu(None) as spent:
             found = postgres.pgbench(url, path, clients=CLIENTS, seconds=self.options.seconds, first=self._next)
         elapsed = time.perf_counter() - began
         self.record(quantity, found.rate)
-        self.results.busy[quantity].append(CpuUsage(found.transactions, elapsed, _children_s() - before, *spent))
+        self.results.cpu_usage[quantity].append(
+            CpuUsage(found.transactions, elapsed, _children_cpu_s() - before, *spent)
+        )
         return found
 
     @contextmanager
     def _measure_cpu(self, server: Server | None) -> Iterator[list[float]]:
-        """Yield a list, to which the end of the block appends the CPU usage.
+        """Yield a list that contains the CPU usage of the block after its end.
 
-        These are server_s, postgres_s, kernel_s and switches of CpuUsage.
+        The values are server_s, postgres_s, kernel_s and switches of CpuUsage; without a server, 0 and postgres_s.
         """
         before = self._used(server)
         spent: list[float] = []
@@ -140,11 +142,11 @@ class Run:
         spent += [after - used for after, used in zip(self._used(server), before, strict=True)]
 
     def _used(self, server: Server | None) -> list[float]:
-        postgres_s, _ = cpu_s(self.databases.process)
+        postgres_s, _ = cpu_seconds(self.databases.process)
         if server is None:
             return [0, postgres_s]
-        server_s, kernel_s = cpu_s(server.process)
-        return [server_s, postgres_s, kernel_s, switches(server.process)]
+        server_s, kernel_s = cpu_seconds(server.process)
+        return [server_s, postgres_s, kernel_s, count_context_switches(server.process)]
 
 
 def print_progress(message: str) -> None:
@@ -152,6 +154,6 @@ def print_progress(message: str) -> None:
     print(f"== {message}", file=sys.stderr, flush=True)
 
 
-def _children_s() -> float:
+def _children_cpu_s() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime

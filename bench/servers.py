@@ -22,7 +22,7 @@ from project.embedded import ensure_running
 from project.embedded.locks import stop_using
 
 ROOT = Path(__file__).parents[1]
-START_S = 60
+START_TIMEOUT_S = 60
 PAUSE_S = 0.005
 
 
@@ -36,7 +36,7 @@ class Server:
     """Seconds from its start to its first response."""
 
     def workers(self) -> list[psutil.Process]:
-        """Return the processes that serve: the children of the main process, or itself without any."""
+        """Return the child processes, which serve, or the main process if it serves alone."""
         children: list[psutil.Process] = self.process.children()
         return children or [self.process]
 
@@ -45,7 +45,7 @@ class Databases:
     """A PostgreSQL that runs until close(), with any number of databases."""
 
     def __init__(self) -> None:
-        (ROOT / "instance").mkdir(mode=0o700, exist_ok=True)  # the disk of the service's own databases
+        (ROOT / "instance").mkdir(mode=0o700, exist_ok=True)  # on the disk of the service's own databases
         self.home = Path(tempfile.mkdtemp(prefix="bench-", dir=ROOT / "instance"))
         self._root = self.home / "postgres"
         self._server = ensure_running(self._root).rpartition("/")[0]
@@ -77,7 +77,7 @@ class Databases:
         """Stop the server and remove its files."""
         self._admin.close()
         stop_using(self._root.resolve())
-        self.process.wait(START_S)
+        self.process.wait(START_TIMEOUT_S)
         location = self._root / "location"
         if location.exists():
             shutil.rmtree(location.read_text(), ignore_errors=True)
@@ -85,8 +85,8 @@ class Databases:
 
 
 @contextmanager
-def served(command: list[str], environment: dict[str, str]) -> Iterator[Server]:
-    """Serve on a free port while the block runs."""
+def run_server(command: list[str], environment: dict[str, str]) -> Iterator[Server]:
+    """Run a server on a free port while the block runs."""
     with create_server((HOST, 0)) as free:
         port = free.getsockname()[1]
     began = time.perf_counter()
@@ -105,7 +105,7 @@ def served(command: list[str], environment: dict[str, str]) -> Iterator[Server]:
 
 
 def _await_response(address: str, process: "subprocess.Popen[bytes]") -> None:
-    end = time.monotonic() + START_S
+    end = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < end and process.poll() is None:
         try:
             with urllib.request.urlopen(address, timeout=1):

@@ -57,26 +57,26 @@ class Target:
     """Required and desired value of a quantity, ratio or difference."""
 
     name: str
-    of: Quantity
+    quantity: Quantity
     compared_to: Quantity | None
-    must: float
+    required: float
     """Required value."""
-    reach: float
+    desired: float
     """Desired value, which is better than the required one."""
     unit: str = ""
     is_limit: bool = False
     """Whether lower is better."""
     is_difference: bool = False
 
-    def value(self, of: float, compared_to: float) -> float:
+    def value(self, measured: float, compared_to: float) -> float:
         """Return the value to compare, from one value of each quantity."""
         if self.compared_to is None:
-            return of
+            return measured
         if self.is_difference:
-            return of - compared_to
-        return of / compared_to if compared_to else float("nan")
+            return measured - compared_to
+        return measured / compared_to if compared_to else float("nan")
 
-    def holds(self, value: float, bound: float) -> bool:
+    def is_satisfied(self, value: float, bound: float) -> bool:
         """Return whether a value satisfies a bound."""
         return value <= bound if self.is_limit else value >= bound
 

@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def documents() -> Mapping[Path, str]:
-    """Return the up-to-date text of every document."""
+    """Return the up-to-date text of every document by its path."""
     english, russian = NullTranslations(), Translations.load(ROOT / "project" / "translations", ["ru"])
     texts = {ROOT / ".env.example": env_example()}
     for path in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]):
@@ -70,7 +70,7 @@ def _settings(translations: NullTranslations) -> list[tuple[str, ...]]:
 def _problems(translations: NullTranslations) -> list[tuple[str, ...]]:
     yes = translations.gettext("yes")
     return [
-        (str(problem.status), f"`{code}`", _text(translations, problem.title), yes if problem.is_retryable else "")
+        (str(problem.status), f"`{code}`", _translate(translations, problem.title), yes if problem.is_retryable else "")
         for code, problem in PROBLEMS.items()
     ]
 
@@ -78,7 +78,7 @@ def _problems(translations: NullTranslations) -> list[tuple[str, ...]]:
 def _fields(translations: NullTranslations) -> list[tuple[str, ...]]:
     any_field = str(translations.pgettext("fields", "any"))
     return [
-        (f"`{code}`", any_field if entry.fields == "any" else entry.fields, _text(translations, entry.short_text))
+        (f"`{code}`", any_field if entry.fields == "any" else entry.fields, _translate(translations, entry.short_text))
         for code, entry in FIELD_CODES.items()
     ]
 
@@ -90,7 +90,7 @@ TABLES: Mapping[str, Callable[[NullTranslations], list[tuple[str, ...]]]] = {
 }
 
 
-def _text(translations: NullTranslations, lazy: object) -> str:
+def _translate(translations: NullTranslations, lazy: object) -> str:
     """Translate a lazy text of the error codes, which has no translation outside a request."""
     return translations.gettext(getattr(lazy, "_args", (str(lazy),))[0])
 

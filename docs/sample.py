@@ -25,12 +25,13 @@ NOW = datetime(2026, 11, 23, 16, 51, 10, tzinfo=ZoneInfo("Europe/Moscow"))
 DAYS = 16
 BATCH = 200
 WEEKDAYS = (1.0, 1.05, 1.0, 1.1, 0.95, 0.4, 0.35)
+"""Factors of HOURS for the days from Monday to Sunday."""
 HOURS = (6, 4, 2, 2, 3, 6, 16, 36, 72, 100, 112, 116, 112, 120, 124, 120, 108, 88, 60, 40, 30, 24, 16, 10)
 """Attempts per hour of a Monday."""
 SPIKE = timedelta(days=-4, hours=12, minutes=5)
-"""When, relative to midnight, an import runs a second time: all of its logins are taken."""
+"""Time of an import that runs a second time: all of its logins are taken. Relative to the last midnight."""
 OUTAGE = timedelta(days=-2, hours=13, minutes=17)
-"""When, relative to midnight, PostgreSQL is unavailable for a minute: attempts are spooled."""
+"""Start of a minute in which PostgreSQL is unavailable: attempts are spooled. Relative to the last midnight."""
 
 MEN = (
     *("Иван", "Дмитрий", "Артём", "Егор", "Пётр", "Сергей", "Максим", "Олег", "Никита", "Тимур", "Андрей"),
@@ -58,18 +59,18 @@ CLIENTS = (
 DOMAINS = ("example.org", "example.com", "example.net")
 
 CORRECTED = {"invalid_phone", "invalid_email", "contact_required", "invalid_date"}
-"""Errors that clients often correct and retry with the same login."""
+"""Codes of errors that clients often correct and retry with the same login."""
 
 Body = dict[str, Any]
 
 
 def records(now: datetime = NOW) -> Iterator[AttemptRecord]:
     """Yield the attempts until `now`, oldest first."""
-    yield from sorted(_Sample().all(now), key=lambda record: record.attempt.id)
+    yield from sorted(_Sample().until(now), key=lambda record: record.attempt.id)
 
 
 def latest(count: int) -> list[AttemptRecord]:
-    """Return attempts that arrive while a page is open."""
+    """Return `count` attempts that arrive after NOW, while a page is open."""
     sample = _Sample()
     return [sample.created(NOW + timedelta(seconds=4 * index + 1)) for index in range(count)]
 
@@ -87,19 +88,21 @@ def users(count: int, now: datetime = NOW) -> Iterator[tuple[NewAttempt, Body]]:
         yield sample.attempt(now - timedelta(hours=7 * index + 1), body), body
 
 
-def fill(app: Flask, records: Sequence[AttemptRecord]) -> None:
-    """Insert these attempts."""
+def insert(app: Flask, records: Sequence[AttemptRecord]) -> None:
+    """Insert attempts into the database of an application."""
     with app.app_context():
         for start in range(0, len(records), BATCH):
             get_runtime().database.write_transaction(insert_attempts, records[start : start + BATCH])
 
 
 class _Sample:
+    """A source of random attempts, the same in every run."""
+
     def __init__(self) -> None:
         self._random = random.Random(2026)  # noqa: S311 - must be reproducible
         self._logins = {"petrov.ivan": True}
 
-    def all(self, now: datetime) -> Iterator[AttemptRecord]:
+    def until(self, now: datetime) -> Iterator[AttemptRecord]:
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
         for day in (midnight - timedelta(days=age) for age in reversed(range(DAYS))):
             for hour, usual in enumerate(HOURS):
@@ -137,7 +140,7 @@ class _Sample:
             yield self.created(moment + timedelta(seconds=self._random.uniform(15, 400)), body)
 
     def attempt(self, moment: datetime, body: Body | None, method: str = "POST") -> NewAttempt:
-        """Return an attempt of this time with a reproducible ID."""
+        """Return an attempt that is received at `moment`, with a reproducible ID."""
         number = new_id(moment).int >> 62 << 62 | self._random.getrandbits(62)
         attempt = NewAttempt(
             id=UUID(int=number),
@@ -160,7 +163,7 @@ class _Sample:
         return self._end(self.attempt(moment, body or self._body()), 201, "created", log_ms=3.2)
 
     def _invalid(self, moment: datetime, **changes: object) -> AttemptRecord:
-        """Return an attempt with invalid data; the schema yields its errors."""
+        """Return an attempt with invalid data. The errors are those of the real schema."""
         body = {name: value for name, value in (self._body() | changes).items() if value is not ...}
         try:
             user_add_schema("RU").load(body)
@@ -218,6 +221,7 @@ class _Sample:
         )
 
     def _milliseconds(self, log_ms: float) -> int:
+        """Return a random duration with the median e ** `log_ms`; from 8 on, one of 3.5 s."""
         return max(
             1,
             round(self._random.lognormvariate(log_ms, 0.45) if log_ms < 8 else 3500 + self._random.uniform(0, 60)),
@@ -256,6 +260,7 @@ class _Sample:
 
 
 Make = Callable[[_Sample, datetime], AttemptRecord]
+"""Creates an attempt of a certain kind and time."""
 
 
 def _invalid(**changes: object) -> Make:
@@ -304,11 +309,11 @@ KINDS: dict[Make, float] = {
     _other(200, "dry_run", 200): 22,
     _other(0, "interrupted", None): 1,
 }
-"""Kinds of attempts and their weights."""
+"""Kinds of attempts and their relative frequencies."""
 LAST: tuple[Make, ...] = (
     *(_Sample.created, _Sample.created, _Sample._invalid_phone, _Sample.created, _Sample.created, _taken("username")),
     *(_Sample.created, _Sample.created, _Sample.created, _NO_CONTACT, _Sample.created, _Sample.created, _INVALID_EMAIL),
     *(_Sample.created, _other(200, "replayed", 201), _Sample.created, _refused("malformed_json"), _Sample.created),
     *(_Sample.created, _invalid(name=...), _Sample.created, _Sample.created, _taken("phone"), _Sample.created),
 )
-"""The last minutes, so that the first page of the log shows a mixture."""
+"""Kinds of the newest attempts, newest first, so that the first page of the results shows a mixture."""

@@ -43,6 +43,7 @@ from project.services.users import block_user, find_users, grant_role  # noqa: E
 
 IMAGES = ROOT / "docs" / "images"
 POLL_MS = 10_000
+"""Interval at which the results page polls for new attempts."""
 LANGUAGES = ("ru", "en")
 THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 DESKTOP, PHONE = ViewportSize(width=1280, height=900), ViewportSize(width=390, height=844)
@@ -90,7 +91,7 @@ ERRORS = {
     "too-many": ("project.services.reports.build_report", TooManyRequests),
     "defect": ("project.services.reports.build_report", RuntimeError),
 }
-"""Error pages of the results page: the patched function and the error that it raises."""
+"""Name of an error page -> function that is patched, and the error that it raises."""
 ADMIN_PAGES = {
     "state": "/admin/",
     "users": "/admin/users/",
@@ -124,22 +125,22 @@ class FixedDatetime(datetime):
 def main() -> None:
     """Take the requested screenshots."""
     folder = Path(sys.argv[1]) if sys.argv[1:] else None
-    with served() as (app, address), chromium() as browser:
+    with serve() as (app, address), start_chromium() as browser:
         reader = create_reader(app)
         password = reader.password
         if folder:
-            with opened(browser, address, password) as page:
-                take_all(page, "new", "/results/?period=today", folder)
-        sample.fill(app, list(sample.records()))
-        posters(app, browser, address, password)
+            with open_as_reader(browser, address, password) as page:
+                take_in_all_looks(page, "new", "/results/?period=today", folder)
+        sample.insert(app, list(sample.records()))
+        take_posters(app, browser, address, password)
         if folder:
-            all_pages(browser, address, password, folder)
-            admin_pages(app, browser, address, reader, folder)
+            take_all_pages(browser, address, password, folder)
+            take_admin_pages(app, browser, address, reader, folder)
 
 
 @contextmanager
-def served() -> Iterator[tuple[Flask, str]]:
-    """Serve the application on a new database; yield it and its address."""
+def serve() -> Iterator[tuple[Flask, str]]:
+    """Serve the application on a new database; yield the application and its address."""
     server_url = ensure_running(ROOT / ".postgres-for-tests" / "embedded")
     name = f"screenshots_{os.getpid()}"
     execute(server_url, f"create database {name}")
@@ -164,7 +165,7 @@ def served() -> Iterator[tuple[Flask, str]]:
 
 @contextmanager
 def fixed_clock() -> Iterator[None]:
-    """Make pages take NOW as the current time."""
+    """Make pages show sample.NOW as the current time."""
     with (
         patch("project.reports.routes.datetime", FixedDatetime),
         patch("project.presentation.formats.datetime", FixedDatetime),
@@ -182,8 +183,8 @@ def execute(url: str, statement: str) -> None:
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
-    """Start Debian's Chromium, or the one that Playwright installed."""
+def start_chromium() -> Iterator[Browser]:
+    """Start the Chromium of the system, or the one that Playwright installed."""
     names = ("chromium", "chromium-browser", "google-chrome")
     path = os.environ.get("TEST_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
     flags = [
@@ -211,7 +212,7 @@ def create_reader(app: Flask) -> Credentials:
 
 
 @contextmanager
-def opened(browser: Browser, address: str, password: str) -> Iterator[Page]:
+def open_as_reader(browser: Browser, address: str, password: str) -> Iterator[Page]:
     """Open a page as the logged-in reader."""
     context = browser.new_context(base_url=address, locale="ru", viewport=DESKTOP, reduced_motion="reduce")
     page = context.new_page()
@@ -224,50 +225,50 @@ def opened(browser: Browser, address: str, password: str) -> Iterator[Page]:
     context.close()
 
 
-def posters(app: Flask, browser: Browser, address: str, password: str) -> None:
+def take_posters(app: Flask, browser: Browser, address: str, password: str) -> None:
     """Take the screenshots of the READMEs: the results page that offers new attempts."""
     with ExitStack() as stack:
         pages = {}
         for language, theme in product(LANGUAGES, THEMES):
-            page = stack.enter_context(opened(browser, address, password))
+            page = stack.enter_context(open_as_reader(browser, address, password))
             page.clock.install()
             page.set_viewport_size(POSTER)
             page.emulate_media(color_scheme=theme)
             page.goto(f"/results/?lang={language}")
             page.evaluate("document.getElementById('state').id = ''")  # its requests time out when the clock jumps
             pages[f"results{'-ru' if language == 'ru' else ''}-{theme}"] = page
-        sample.fill(app, sample.latest(3))
+        sample.insert(app, sample.latest(3))
         for name, page in pages.items():
             page.clock.run_for(POLL_MS)
             page.get_by_role("status").get_by_role("button").wait_for()
             page.screenshot(path=IMAGES / f"{name}.png")
 
 
-def all_pages(browser: Browser, address: str, password: str, folder: Path) -> None:
-    """Take every page in every look and language."""
-    with opened(browser, address, password) as page:
-        links = {name: first_of(page, query) for name, query in FIRST.items()}
+def take_all_pages(browser: Browser, address: str, password: str, folder: Path) -> None:
+    """Take screenshots of every page in every look and language."""
+    with open_as_reader(browser, address, password) as page:
+        links = {name: find_first_link(page, query) for name, query in FIRST_ROWS.items()}
         page.goto("/results/")
         links["older"] = str(page.get_by_role("link", name="Старее").get_attribute("href")).removesuffix("#list")
         for name, path in PAGES.items():
-            take_all(page, name, path.format(**links), folder)
+            take_in_all_looks(page, name, path.format(**links), folder)
         for name, (function, error) in ERRORS.items():
             with patch(function, side_effect=error):
-                take_all(page, name, "/results/", folder)
+                take_in_all_looks(page, name, "/results/", folder)
     context = browser.new_context(base_url=address)
     page = context.new_page()
-    take_all(page, "login", "/login/", folder)
+    take_in_all_looks(page, "login", "/login/", folder)
     page.fill("[name=login]", "petrov.ivan")
     page.fill("[name=password]", "wrong")
     page.keyboard.press("Enter")
     page.get_by_role("alert").wait_for()
     for look in LOOKS:
-        take(page, look, folder / f"login-error-{look}.png")
+        take_screenshot(page, look, folder / f"login-error-{look}.png")
     context.close()
 
 
-def admin_pages(app: Flask, browser: Browser, address: str, reader: Credentials, folder: Path) -> None:
-    """Make the reader an administrator, create users and take the admin pages."""
+def take_admin_pages(app: Flask, browser: Browser, address: str, reader: Credentials, folder: Path) -> None:
+    """Make the reader an administrator, create users and take screenshots of the admin pages."""
     with app.app_context():
         grant_role(get_runtime().database, reader.user.id, Role.ADMINISTRATOR, None)
         for attempt, body in sample.users(12):
@@ -282,25 +283,25 @@ def admin_pages(app: Flask, browser: Browser, address: str, reader: Credentials,
         users = find_users(get_runtime().database, UserFilter(role=Role.USER), "RU", 3, None)[0]
         block_user(get_runtime().database, users[1].id, reader.user.id)
         grant_role(get_runtime().database, users[2].id, Role.AUDITOR, reader.user.id)
-    with opened(browser, address, reader.password) as page:
+    with open_as_reader(browser, address, reader.password) as page:
         links = {
-            "user": first_of(page, "/admin/users/"),
-            "oneself": first_of(page, "/admin/users/?search=petrov.ivan"),
-            "key": first_of(page, "/admin/api-keys/"),
+            "user": find_first_link(page, "/admin/users/"),
+            "oneself": find_first_link(page, "/admin/users/?search=petrov.ivan"),
+            "key": find_first_link(page, "/admin/api-keys/"),
         }
         for name, path in ADMIN_PAGES.items():
-            take_all(page, name, path.format(**links), folder)
+            take_in_all_looks(page, name, path.format(**links), folder)
         with patch("project.http.reauthentication.is_required", return_value=True):
-            take_all(page, "password-again", f"{links['user']}block/", folder)
+            take_in_all_looks(page, "password-again", f"{links['user']}block/", folder)
         page.goto("/admin/api-keys/new/?lang=ru")
         page.fill("[name=name]", "Отчёты")
         page.keyboard.press("Enter")
         page.locator("#secret").wait_for()
         for look in LOOKS:
-            take(page, look, folder / f"secret-{look}.png")
+            take_screenshot(page, look, folder / f"secret-{look}.png")
 
 
-FIRST = {
+FIRST_ROWS = {
     "rejected": "/results/?code=invalid_phone&q=orlov&period=all",
     "created": "/results/?result=created",
     "spooled": "/results/?status=503",
@@ -309,26 +310,27 @@ FIRST = {
     "replayed": "/results/?code=replayed",
     "malformed": "/results/?code=malformed_json",
 }
+"""Placeholder in PAGES -> list of attempts; the page of the first one replaces the placeholder."""
 
 
-def first_of(page: Page, address: str) -> str:
-    """Return the address of the first row of a list."""
+def find_first_link(page: Page, address: str) -> str:
+    """Return the address that the first row of the list at `address` links to."""
     page.goto(address)
     return str(page.locator("#rows tbody a").first.get_attribute("href"))
 
 
-def take_all(page: Page, name: str, address: str, folder: Path) -> None:
-    """Take one page in every look and language."""
+def take_in_all_looks(page: Page, name: str, address: str, folder: Path) -> None:
+    """Take screenshots of a page in every look and language."""
     folder.mkdir(parents=True, exist_ok=True)
     for language in LANGUAGES:
         page.goto(f"{address}{'&' if '?' in address else '?'}lang={language}")
         page.wait_for_load_state("networkidle")
         for look in LOOKS:
-            take(page, look, folder / f"{name}-{language}-{look}.png")
+            take_screenshot(page, look, folder / f"{name}-{language}-{look}.png")
 
 
-def take(page: Page, look: str, path: Path) -> None:
-    """Take the current page in one look."""
+def take_screenshot(page: Page, look: str, path: Path) -> None:
+    """Take a screenshot of the current page in a look of LOOKS."""
     page.set_viewport_size(LOOKS[look])
     page.emulate_media(
         media="print" if look == "print" else "screen", color_scheme="dark" if look == "dark" else "light"

@@ -73,7 +73,7 @@ def _fill(environment: Mapping[str, str]) -> Credentials:
     app.extensions["embedded_postgres"].start()
     prepare_database(app, migrate=True)
     now = datetime.now(sample.NOW.tzinfo)
-    sample.fill(app, list(sample.records(now)))
+    sample.insert(app, list(sample.records(now)))
     with app.app_context():
         for attempt, body in sample.users(USERS, now):
             _register(attempt, new_idempotency_key(), body)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from tasks.processes import log
-from tests.chaos.load import Answer, Client, Endpoint, Load, summary
+from tests.chaos.load import Answer, Client, Endpoint, Load, summarize
 
 CLIENTS = 3
 PAUSE_S = 0.05
@@ -62,7 +62,7 @@ class Trial:
                 time.sleep(0.05)
             time.sleep(MARGIN_S)
         self.steps.append(Step(name, load.answers))
-        log(summary(load.answers))
+        log(summarize(load.answers))
 
     def tally(self, users: Collection[str], attempts: Collection[str]) -> tuple[str, int]:
         """Return a Markdown table of all steps, and the number of requests that were lost."""

@@ -1,4 +1,4 @@
-"""Sample data that tests share."""
+"""Sample data and requests that tests share."""
 
 import json
 import re
@@ -22,12 +22,12 @@ import sys, types
 sys.modules["project"] = types.ModuleType("project")
 sys.modules["project"].__path__ = ["project"]
 """
-"""Start of a program that imports a part of the service without the whole package."""
+"""Start of a program that imports submodules of `project` without running its __init__.py."""
 HTML = {"Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"}
 
 
 def useradd(client: FlaskClient, body: dict[str, Any], **kwargs: Any) -> TestResponse:
-    """POST a body and return the response."""
+    """POST a body to /useradd and return the response."""
     return client.post(ADDRESS, data=json.dumps(body), content_type="application/json", **kwargs)
 
 

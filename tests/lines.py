@@ -9,7 +9,7 @@ from project.domain.lines import RAW_LINE_SEPARATOR, Block, Layout, ReadLines, V
 
 
 def lines_of(rows: Iterable[AttemptRow], size: int = 500) -> ReadLines:
-    """Return a function that gives these attempts as lines, in blocks of this size."""
+    """Return a function that yields attempts as formatted lines, in blocks of `size` rows."""
 
     def lines(layout: Layout) -> Iterator[Block]:
         remaining = iter(rows)
@@ -20,6 +20,7 @@ def lines_of(rows: Iterable[AttemptRow], size: int = 500) -> ReadLines:
 
 
 def _content(layout: Layout, rows: list[AttemptRow]) -> bytes:
+    """Format rows as the service does: as a block, or line by line if a row needs escaping."""
     raw = [raw_line(layout, row) for row in rows]
     content = None if None in raw else layout.format_block(block_of([line for line in raw if line is not None]))
     if content is not None:
@@ -32,12 +33,12 @@ def _content(layout: Layout, rows: list[AttemptRow]) -> bytes:
 
 
 def block_of(lines: list[bytes]) -> Block:
-    """Return raw lines as the RawBlock that PostgreSQL would return."""
+    """Join raw lines to a block, as PostgreSQL does."""
     return Block(len(lines), RAW_LINE_SEPARATOR.join(lines))
 
 
 def raw_line(layout: Layout, row: AttemptRow) -> bytes | None:
-    """Return the values with their separators; None for text that PostgreSQL cannot store."""
+    """Return the raw line of an attempt; None if PostgreSQL cannot store its text."""
     shown = values(layout, row)
     cells = (
         column.format_raw(
@@ -52,13 +53,13 @@ def raw_line(layout: Layout, row: AttemptRow) -> bytes | None:
 
 
 def values(layout: Layout, row: AttemptRow) -> dict[Value, str | None]:
-    """Return the values of an attempt."""
+    """Return the values of an attempt as PostgreSQL formats them."""
     local = row.received_at.astimezone(layout.zone)
     return {
         Value.ID: str(row.id),
         Value.LOCAL_TIME: local.isoformat(" ")[:19],
         Value.ISO_TIME: _iso(local),
-        Value.SERIAL_TIME: str(_serial(local)).removesuffix(".0"),
+        Value.SERIAL_TIME: str(_serial_time(local)).removesuffix(".0"),
         Value.ANSWERED: None if row.answered is None else str(row.answered),
         Value.CODE: row.code,
         Value.DURATION: str(row.duration_ms),
@@ -78,6 +79,7 @@ def _iso(local: datetime) -> str:
     return text[:19] + text[19:26].rstrip("0").rstrip(".") + text[26:]
 
 
-def _serial(local: datetime) -> float:
+def _serial_time(local: datetime) -> float:
+    """Return a time as workbooks store it: days since 1899-12-30."""
     days = local.replace(tzinfo=None, microsecond=0) - datetime(1970, 1, 1)  # noqa: DTZ001 (workbooks know no zones)
     return days // timedelta(seconds=1) / 86_400 + 25_569

@@ -1,4 +1,4 @@
-"""Measurements: each module takes a run and records quantities in it."""
+"""Measurements. Each function takes a run and records values of quantities in it."""
 
 from collections.abc import Callable
 
@@ -14,4 +14,4 @@ ALL: dict[str, Callable[[Run], None]] = {
     "reading": reading.measure,
 }
 WITHIN: dict[str, Callable[[Run], None]] = {"layers": creating.measure_layers}
-"""Parts of these that can be measured alone."""
+"""Parts of the measurements in ALL that `--only` can select, too."""

@@ -1,6 +1,6 @@
 """Rate of created users: the service, its layers, PostgreSQL and alternatives.
 
-It also measures the cost of statistics.
+Also the cost of the statistics for writes.
 """
 
 import threading
@@ -11,8 +11,8 @@ from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from http.client import HTTPConnection
 
-from bench.distance import delayed
-from bench.load import HOST, useradd
+from bench.distance import delaying_proxy
+from bench.load import HOST, useradd_request
 from bench.references import postgres
 from bench.references.postgres import connect
 from bench.run import Run
@@ -20,40 +20,42 @@ from bench.servers import Server
 from bench.targets import Quantity
 
 DELAY_S = 0.0025
-"""Delay of each direction."""
+"""Seconds by which data is delayed in each direction."""
 BULK_USERS, BULK_CLIENTS = 2_000, 2
 """Users of a request, and requests at a time: one worker process serves two."""
 LAYERS = {"server": Quantity.SERVER_ALONE, "flask": Quantity.FLASK_ALONE, "leanest": Quantity.LEANEST}
 
 
 def measure(run: Run) -> None:
-    """Record rates and the latencies that are compared."""
+    """Record the rates of created users and the response times of the service."""
     service, bare, flask_orm, fastapi, validating, far = (
         run.databases.create(name) for name in ("service", "bare", "flask_orm", "fastapi", "validating", "far")
     )
     with closing(connect(bare)) as connection:
-        function = postgres.useradd(connection)
-        postgres.strip_statistics(connection)
+        function = postgres.useradd_script(connection)
+        postgres.drop_statistics_indexes(connection)
     with ExitStack() as stack:
         layers = stack.enter_context(_layers(run, service))
         plain = stack.enter_context(run.serve("bench.references.flask_orm", flask_orm))
         asynchronous = stack.enter_context(run.serve("bench.references.fastapi_asyncpg", fastapi))
         same_rules = stack.enter_context(run.serve("bench.references.fastapi_asyncpg", validating, VALIDATE="1"))
-        distant = stack.enter_context(run.serve("wsgi", stack.enter_context(delayed(far, DELAY_S))))
+        distant = stack.enter_context(run.serve("wsgi", stack.enter_context(delaying_proxy(far, DELAY_S))))
         run.take_turns(
             "creating users",
             *layers,
-            lambda: run.pgbench(Quantity.FUNCTION, service, function),  # the running service aggregates the attempts
-            lambda: run.pgbench(Quantity.FUNCTION_BARE, bare, function),
-            lambda: run.load(Quantity.FASTAPI, asynchronous, useradd()),
-            lambda: run.load(Quantity.FASTAPI_VALIDATING, same_rules, useradd()),
-            lambda: run.load(Quantity.FAR, distant, useradd()),
-            lambda: run.load(Quantity.FLASK_ORM, plain, useradd()),
+            lambda: run.measure_pgbench(
+                Quantity.FUNCTION, service, function
+            ),  # the running service aggregates the attempts
+            lambda: run.measure_pgbench(Quantity.FUNCTION_BARE, bare, function),
+            lambda: run.measure_load(Quantity.FASTAPI, asynchronous, useradd_request()),
+            lambda: run.measure_load(Quantity.FASTAPI_VALIDATING, same_rules, useradd_request()),
+            lambda: run.measure_load(Quantity.FAR, distant, useradd_request()),
+            lambda: run.measure_load(Quantity.FLASK_ORM, plain, useradd_request()),
         )
 
 
 def measure_bulk(run: Run) -> None:
-    """Record the rate of bulk requests, and of single ones alone and beside them."""
+    """Record the rates of bulk requests, and of single requests with and without bulk requests."""
     with run.serve("wsgi", run.databases.create("bulk")) as server, ThreadPoolExecutor(BULK_CLIENTS) as pool:
 
         def measure_bulk() -> None:
@@ -65,7 +67,7 @@ def measure_bulk(run: Run) -> None:
         def measure_beside() -> None:
             stop = threading.Event()
             sender = pool.submit(_send_bulk_until, run, server, stop)
-            run.load(Quantity.BESIDE_BULK, server, useradd())
+            run.measure_load(Quantity.BESIDE_BULK, server, useradd_request())
             stop.set()
             sender.result()
 
@@ -74,14 +76,14 @@ def measure_bulk(run: Run) -> None:
             "many users in one request",
             partial(measure_postgres, run, two_inserts),
             measure_bulk,
-            lambda: run.load(Quantity.BESIDE_NO_BULK, server, useradd()),
+            lambda: run.measure_load(Quantity.BESIDE_NO_BULK, server, useradd_request()),
             measure_beside,
         )
 
 
 def measure_postgres(run: Run, url: str) -> None:
     """Record the rate and latency of pgbench's single transactions in a database of its own."""
-    found = run.pgbench(Quantity.TWO_INSERTS, url, postgres.two_inserts())
+    found = run.measure_pgbench(Quantity.TWO_INSERTS, url, postgres.two_inserts_script())
     run.record(Quantity.TWO_INSERTS_LATENCY, found.latency_ms)
 
 
@@ -92,7 +94,7 @@ def _send_bulk_until(run: Run, server: Server, stop: threading.Event) -> None:
 
 def _send_bulk(run: Run, server: Server) -> int:
     """Create BULK_USERS users with one request; return their number. Raises RuntimeError."""
-    lines = b"".join(run.bodies(BULK_USERS))
+    lines = b"".join(run.new_bodies(BULK_USERS))
     connection = HTTPConnection(HOST, server.port, timeout=120)
     connection.request("POST", "/api/v1/useradd/bulk/", lines, {"Content-Type": "application/x-ndjson"})
     created = connection.getresponse().read().count(b'"status": 201')
@@ -119,15 +121,15 @@ def _layers(run: Run, url: str) -> Iterator[list[Callable[[], object]]]:
         service = stack.enter_context(run.serve("wsgi", url))
 
         def measure_service() -> None:
-            found = run.load(Quantity.CREATED, service, useradd())
-            spent = run.results.busy[Quantity.CREATED][-1]
+            found = run.measure_load(Quantity.CREATED, service, useradd_request())
+            spent = run.results.cpu_usage[Quantity.CREATED][-1]
             run.record(Quantity.SERVER_CORE, spent.server_s / spent.requests * 1e6)
             run.record(Quantity.CREATED_P50, found.p50_ms)
             run.record(Quantity.CREATED_P99, found.p99_ms)
-            run.record(Quantity.CREATED_OTHERS, found.others)
+            run.record(Quantity.CREATED_OTHERS, found.unexpected)
 
         measure_layers = []
         for layer, quantity in LAYERS.items():
             server = stack.enter_context(run.serve("bench.references.layers", leanest, LAYER=layer))
-            measure_layers.append(partial(run.load, quantity, server, useradd()))
+            measure_layers.append(partial(run.measure_load, quantity, server, useradd_request()))
         yield [partial(measure_postgres, run, two_inserts), measure_service, *measure_layers]

@@ -13,7 +13,7 @@ from resource import struct_rusage
 
 from xlsxwriter import Workbook
 
-from bench.load import useradd
+from bench.load import useradd_request
 from bench.measurements.creating import measure_postgres
 from bench.run import Run
 from bench.servers import ROOT
@@ -21,26 +21,26 @@ from bench.targets import Quantity
 
 ROWS = 20_000
 """Rows of each file: the start of the command takes less than a tenth of its time."""
-KILOBYTES = 1000
-"""Kilobytes per megabyte: wait4() reports kilobytes, see getrusage(2)."""
+KILOBYTES_PER_MEGABYTE = 1000
+"""The system call wait4() reports kilobytes, see getrusage(2)."""
 Person = dict[str, str]
 
 
 def measure(run: Run) -> None:
-    """Record the rates of imports, and of single requests alone and beside an import."""
+    """Record the rates of imports, and of single requests with and without an import."""
     two_inserts, url = (run.databases.create(name) for name in ("two_inserts_import", "importing"))
     with run.serve("wsgi", url) as server:
 
         def measure_beside() -> None:
             running = _start(run, url, "csv")
-            run.load(Quantity.BESIDE_IMPORT, server, useradd())
+            run.measure_load(Quantity.BESIDE_IMPORT, server, useradd_request())
             _wait(running)
 
         run.take_turns(
             "importing",
             partial(measure_postgres, run, two_inserts),
             *(partial(_measure_import, run, url, suffix) for suffix in WRITERS),
-            lambda: run.load(Quantity.BESIDE_NO_IMPORT, server, useradd()),
+            lambda: run.measure_load(Quantity.BESIDE_NO_IMPORT, server, useradd_request()),
             measure_beside,
         )
 
@@ -50,20 +50,20 @@ def _measure_import(run: Run, url: str, suffix: str) -> None:
     used = _wait(running)
     run.record(QUANTITIES[suffix], ROWS / (time.perf_counter() - began))
     run.record(Quantity.IMPORT_CORE, 1e6 * (used.ru_utime + used.ru_stime) / ROWS)
-    run.record(Quantity.IMPORT_MEMORY, used.ru_maxrss / KILOBYTES)
+    run.record(Quantity.IMPORT_MEMORY, used.ru_maxrss / KILOBYTES_PER_MEGABYTE)
 
 
 def _start(run: Run, url: str, suffix: str) -> "subprocess.Popen[bytes]":
     """Start an import of new users."""
     path = run.databases.home / f"people.{suffix}"
-    WRITERS[suffix](path, map(json.loads, run.bodies(ROWS)))
+    WRITERS[suffix](path, map(json.loads, run.new_bodies(ROWS)))
     files = ["--errors", f"{path}.refused.csv", "--credentials", f"{path}.issued.csv"]
     command = [sys.executable, "-m", "flask", "--app", "wsgi", "users", "import", str(path), *files]
     return subprocess.Popen(command, cwd=ROOT, env=run.databases.environment(url), stdout=subprocess.DEVNULL)
 
 
 def _wait(process: "subprocess.Popen[bytes]") -> struct_rusage:
-    """Wait for the end of an import; return the resources that it has used. Raises RuntimeError."""
+    """Wait for the end of an import; return its resource usage. Raises RuntimeError."""
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

@@ -11,12 +11,12 @@ from functools import partial
 
 from psycopg2 import extensions
 
-from bench.load import useradd
+from bench.load import useradd_request
 from bench.machine import track_peak_memory
 from bench.reader import Reader
 from bench.references import postgres, workbook
 from bench.references.postgres import connect
-from bench.run import FEW, Run, print_progress
+from bench.run import FEW_ROWS, Run, print_progress
 from bench.servers import Server
 from bench.targets import Quantity
 from project.services.upkeep import AGGREGATION_MINIMUM
@@ -40,8 +40,8 @@ PAGES = (
 )
 """Requested pages: each period, filter and kind of search."""
 TIMES = 5
-"""Requests per page and round, of which the median is recorded."""
-MIDDLE = 1_000_000
+"""Number of requests per page and round; the median of their times is recorded."""
+MIDDLE_ROWS = 1_000_000
 WORKBOOK_ROWS = 100_000
 LONG_ROUNDS = 3
 """Maximum number of rounds of measurements that take many seconds."""
@@ -49,7 +49,7 @@ FORMATS = {"txt": Quantity.TXT, "csv": Quantity.CSV, "xlsx": Quantity.XLSX}
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class ServedAttempts:
     """A database of attempts, a server with one worker, and a logged-in client."""
 
     url: str
@@ -69,17 +69,17 @@ class Table:
 
 
 def measure(run: Run) -> None:
-    """Record pages and exports of 10,000 attempts and of the requested number.
+    """Record the times of pages and exports with 10,000 attempts and with `Options.rows`.
 
-    It also records those of a million if that is larger.
+    Pages are also recorded with a million attempts if `Options.rows` is larger.
     """
     with ExitStack() as stack:
-        sizes = (FEW, *([MIDDLE] if run.options.rows > MIDDLE else []), run.options.rows)
-        tables = [stack.enter_context(recorded(run, rows)) for rows in sizes]
-        few, most = tables[0], tables[-1]
-        run.take_turns("pages", *(partial(_record_page, run, page, tables) for page in PAGES))
-        for quantity, table in {Quantity.PAGE_FEW: few, Quantity.PAGE_MOST: most}.items():
-            run.results.values[quantity] += run.results.pages_ms[PAGE][table.rows]
+        sizes = (FEW_ROWS, *([MIDDLE_ROWS] if run.options.rows > MIDDLE_ROWS else []), run.options.rows)
+        all_served = [stack.enter_context(serve_attempts(run, rows)) for rows in sizes]
+        few, most = all_served[0], all_served[-1]
+        run.take_turns("pages", *(partial(_record_page, run, page, all_served) for page in PAGES))
+        for quantity, served in {Quantity.PAGE_FEW: few, Quantity.PAGE_MOST: most}.items():
+            run.results.values[quantity] += run.results.pages_ms[PAGE][served.rows]
         run.take_turns(
             "exporting",
             lambda: run.record(Quantity.COPY, most.rows / postgres.copy_s(most.url)),
@@ -92,25 +92,25 @@ def measure(run: Run) -> None:
 
 
 @contextmanager
-def recorded(run: Run, rows: int) -> Iterator[Table]:
+def serve_attempts(run: Run, rows: int) -> Iterator[ServedAttempts]:
     """Serve a database of `rows` pre-aggregated attempts while the block runs."""
     print_progress(f"recording {rows:,} attempts")
     url = run.databases.create(f"attempts_{rows}")
     with closing(connect(url)) as connection:
-        postgres.fill(connection, rows)
-        middle = postgres.middle(connection, rows)
+        postgres.insert_attempts(connection, rows)
+        middle = postgres.find_middle_id(connection, rows)
     with run.serve("wsgi", url, WORKERS="1") as server:
-        table = Table(url, rows, server, Reader(server.port), middle)
+        served = ServedAttempts(url, rows, server, Reader(server.port), middle)
         with closing(connect(url)) as connection:
             _await_aggregation(connection)
-        if (total := table.reader.total()) != rows + 1:
+        if (total := served.reader.count_attempts()) != rows + 1:
             raise RuntimeError(f"the statistics count {total:,} of {rows + 1:,}")
-        yield table
+        yield served
 
 
-def _record_page(run: Run, page: str, tables: list[Table]) -> None:
-    for table in tables:
-        run.results.pages_ms[page][table.rows].append(table.page_ms(page))
+def _record_page(run: Run, page: str, all_served: list[ServedAttempts]) -> None:
+    for served in all_served:
+        run.results.pages_ms[page][served.rows].append(served.page_ms(page))
 
 
 def _await_aggregation(connection: extensions.connection) -> None:
@@ -125,52 +125,52 @@ def _await_aggregation(connection: extensions.connection) -> None:
             backlog = cursor.fetchall()[0][0]
 
 
-def _record_exports(run: Run, table: Table) -> None:
+def _record_exports(run: Run, served: ServedAttempts) -> None:
     firsts = []
-    with track_peak_memory(table.server.workers()[0]) as peak:
+    with track_peak_memory(served.server.workers()[0]) as peak:
         for ending, quantity in FORMATS.items():
-            timing = table.reader.get(_address(ending))
-            run.record(quantity, table.rows / timing.seconds)
+            timing = served.reader.get(_address(ending))
+            run.record(quantity, served.rows / timing.seconds)
             firsts.append(1000 * timing.first_byte_s)
     run.record(Quantity.FIRST_BYTE, max(firsts))
     run.record(Quantity.MEMORY_MOST, peak.mb)
 
 
-def _record_memory(run: Run, table: Table) -> None:
-    with track_peak_memory(table.server.workers()[0]) as peak:
+def _record_memory(run: Run, served: ServedAttempts) -> None:
+    with track_peak_memory(served.server.workers()[0]) as peak:
         for ending in FORMATS:
-            table.reader.get(_address(ending))
+            served.reader.get(_address(ending))
     run.record(Quantity.MEMORY_FEW, peak.mb)
 
 
-def _record_workbook(run: Run, table: Table) -> None:
-    rows = min(table.rows, WORKBOOK_ROWS)
-    run.record(Quantity.XLSXWRITER, rows / workbook.write_s(table.url, rows))
+def _record_workbook(run: Run, served: ServedAttempts) -> None:
+    rows = min(served.rows, WORKBOOK_ROWS)
+    run.record(Quantity.XLSXWRITER, rows / workbook.write_s(served.url, rows))
 
 
-def _measure_during_export(run: Run, table: Table) -> None:
+def _measure_during_export(run: Run, served: ServedAttempts) -> None:
     """Record the rate of created users, alone and while workbooks are downloaded.
 
     The rate covers all workers.
     """
-    with run.serve("wsgi", table.url) as server, ThreadPoolExecutor(1) as pool:
+    with run.serve("wsgi", served.url) as server, ThreadPoolExecutor(1) as pool:
 
         def measure_during_export() -> None:
             stop = threading.Event()
-            downloads = pool.submit(_download, table, server, stop)
-            run.load(Quantity.BESIDE_EXPORT, server, useradd())
+            downloads = pool.submit(_download, served, server, stop)
+            run.measure_load(Quantity.BESIDE_EXPORT, server, useradd_request())
             stop.set()
             downloads.result()
 
         run.take_turns(
             "creating users beside an export",
-            lambda: run.load(Quantity.BESIDE_NOTHING, server, useradd()),
+            lambda: run.measure_load(Quantity.BESIDE_NOTHING, server, useradd_request()),
             measure_during_export,
         )
 
 
-def _download(table: Table, server: Server, stop: threading.Event) -> None:
-    reader = Reader(server.port, table.reader.cookie)
+def _download(served: ServedAttempts, server: Server, stop: threading.Event) -> None:
+    reader = Reader(server.port, served.reader.cookie)
     while not stop.is_set():
         reader.get(_address("xlsx"), stop)
 

@@ -7,7 +7,7 @@ import time
 
 from bench.machine import memory_mb
 from bench.run import Run
-from bench.servers import ROOT, served
+from bench.servers import ROOT, run_server
 from bench.targets import Quantity
 
 COMMAND = [str(ROOT / "run")]
@@ -17,11 +17,11 @@ IDLE_S = 1
 def measure(run: Run) -> None:
     """Start the service once to initialize it, then record the following starts."""
     environment = run.databases.environment("")
-    with served(COMMAND, environment):
+    with run_server(COMMAND, environment):
         pass
 
     def start() -> None:
-        with served(COMMAND, environment) as server:
+        with run_server(COMMAND, environment) as server:
             time.sleep(IDLE_S)
             run.record(Quantity.START, server.started_s)
             run.record(Quantity.MEMORY_IDLE, max(memory_mb(worker) for worker in server.workers()))

@@ -1,4 +1,4 @@
-"""The same task with FastAPI and asyncpg.
+"""A service that creates users, with FastAPI and asyncpg.
 
 It computes no password hash, which would dominate the cost. VALIDATE=1 validates phones and e-mail addresses with the
 libraries of the service.
@@ -18,7 +18,7 @@ from email_validator import EmailNotValidError, validate_email
 from fastapi import FastAPI, Request
 from pydantic import BaseModel, field_validator
 
-from bench.machine import cores
+from bench.machine import count_cores
 
 CONNECTIONS = 8
 IS_VALIDATING = os.environ.get("VALIDATE") == "1"
@@ -105,4 +105,4 @@ async def useradd(new_user: NewUser, request: Request) -> Credentials:
 
 
 if __name__ == "__main__":
-    uvicorn.run(f"{__spec__.name}:app", port=int(os.environ["PORT"]), workers=cores(), access_log=False)
+    uvicorn.run(f"{__spec__.name}:app", port=int(os.environ["PORT"]), workers=count_cores(), access_log=False)

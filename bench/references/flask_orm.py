@@ -1,4 +1,4 @@
-"""The same task in idiomatic Flask, on the server of the service.
+"""A service that creates users, in idiomatic Flask, on the server of useradd.
 
 It uses marshmallow, SQLAlchemy ORM and werkzeug's hash.
 """
@@ -16,7 +16,7 @@ from sqlalchemy import Engine, create_engine
 from sqlalchemy.orm import Session
 from werkzeug.security import generate_password_hash
 
-from bench.machine import cores
+from bench.machine import count_cores
 from project import server
 from project.models import Attempt, User
 
@@ -84,7 +84,7 @@ def main() -> None:
         host="127.0.0.1",
         port=int(os.environ["PORT"]),
         threads=THREADS,
-        workers=cores(),
+        workers=count_cores(),
         deadline_s=3,
         greeting=str,
     )

@@ -1,6 +1,6 @@
-"""Layers of the service; LAYER selects one.
+"""Layers of the service as programs; the environment variable LAYER selects one.
 
-They are its server, Flask on it, and the leanest implementation on both.
+The layers are the server of the service, Flask on this server, and a minimal implementation on both.
 """
 
 import os
@@ -30,7 +30,7 @@ from project.services import registration
 ADDRESS = "/api/v1/useradd/"
 DEADLINE_S = 3
 BODY = b"x" * 1100
-"""With the headers of the server, as many bytes as a response of the service."""
+"""The body of each response: with its headers as long as a response of the service."""
 
 
 def server_alone(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
@@ -41,7 +41,7 @@ def server_alone(environ: WSGIEnvironment, start_response: StartResponse) -> lis
 
 
 def flask_alone() -> Flask:
-    """Return a Flask application that does the same in a view."""
+    """Return a Flask application with a view that reads the body and responds."""
     app = Flask(__name__)
 
     @app.get("/livez")
@@ -110,7 +110,7 @@ class _Connections:
         self.pending_writers = PendingWriters()
 
     def write_member(self, statement: PreparedStatement, member: Member) -> Row:
-        """Do the same as Database.write_member(), but without permits, retries and breaker."""
+        """Execute a member like Database.write_member(), without permits, retries and breaker."""
         if self._groups is None:
             execute = partial(self._execute, statement)
             self._groups = GroupCommit(execute, lambda member: execute([member])[0], self.pending_writers)

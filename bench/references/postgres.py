@@ -91,23 +91,23 @@ _OUTPUT = re.compile(r"^([\w ]+?)(?: =|:) ([\d.]+)", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Pgbench:
-    """Result of a pgbench run. `rate` is in transactions per second, `latency_ms` a mean."""
+    """Result of a pgbench run: `rate` in transactions per second, mean `latency_ms`."""
 
     rate: float
     latency_ms: float
     transactions: int
 
 
-def two_inserts() -> str:
+def two_inserts_script() -> str:
     """Return a minimal script that inserts a user and an attempt.
 
-    Tables, indexes and constraints are those of the service. Unlike the service it enforces no unique identifiers and
-    stores no idempotency key.
+    Tables, indexes and constraints are those of the service. Unlike the service, the script
+    enforces no unique identifiers and stores no idempotency key.
     """
     return f"{_BEGIN}begin;\n{_insert('attempts', _ATTEMPT)}{_insert('users', _USER)}commit;\n"
 
 
-def useradd(connection: Connection) -> str:
+def useradd_script(connection: Connection) -> str:
     """Return the service's statement with the parameters of its function in this database."""
     with connection.cursor() as cursor:
         cursor.execute(
@@ -135,10 +135,10 @@ def pgbench(url: str, script: Path, *, clients: int, seconds: float, first: int)
     )
 
 
-def fill(connection: Connection, rows: int) -> None:
+def insert_attempts(connection: Connection, rows: int) -> None:
     """Insert attempts spread evenly over almost a year, within the retention.
 
-    8 % are refused or failed.
+    About 8 % of the attempts are refused or failed.
     """
     with connection.cursor() as cursor:
         for first in range(1, rows + 1, BATCH):
@@ -147,17 +147,17 @@ def fill(connection: Connection, rows: int) -> None:
         cursor.execute("vacuum analyze attempts")
 
 
-def middle(connection: Connection, rows: int) -> str:
+def find_middle_id(connection: Connection, rows: int) -> str:
     """Return the ID of the middle attempt."""
     with connection.cursor() as cursor:
         cursor.execute("select id::text from attempts where seq = %s", (rows // 2,))
         return str(cursor.fetchall()[0][0])
 
 
-def strip_statistics(connection: Connection) -> None:
+def drop_statistics_indexes(connection: Connection) -> None:
     """Drop the indexes of attempts that only reads use.
 
-    The primary key and the foreign key of users remain.
+    The primary key, and the index that a foreign key needs, remain.
     """
     with connection.cursor() as cursor:
         cursor.execute("""

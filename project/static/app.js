@@ -85,7 +85,7 @@ document.addEventListener("click", (event) => {
   row.querySelector("th a")?.dispatchEvent(new MouseEvent("click", { ctrlKey, metaKey, shiftKey, bubbles: true, cancelable: true }));
 });
 
-// Say within seconds that the database or the network is lost, and when it is back.
+// Show within seconds that the database or the network is lost, and when it is back.
 const WATCH_MS = 1500;
 
 async function readState(line) {
@@ -99,7 +99,7 @@ async function readState(line) {
 
 function showState(line, state) {
   const wasWell = line.classList.contains("fine");
-  if (wasWell && state.is_well) return; // the page may know more: the last request
+  if (wasWell && state.is_well) return; // the page may show more: the time of the last request
   line.classList.toggle("fine", state.is_well);
   line.classList.toggle("away", !state.is_well);
   line.querySelector("[data-as-of]")?.removeAttribute("hidden");

@@ -1,20 +1,20 @@
-"""The clock of an instance that jumps, while PostgreSQL's and the monotonic clock do not."""
+"""A wall clock of the service that jumps; PostgreSQL's and the monotonic clock do not."""
 
 from pathlib import Path
 
 
 class FaultyClock:
-    """Python's clock of a service: there are no namespaces of the system's clock."""
+    """The wall clock of a service, patched in Python: Linux has no namespace for this clock."""
 
     def __init__(self, folder: Path) -> None:
-        """Add the clock to the programs that a service runs first: PYTHONPATH names `folder`."""
+        """Write the patch to `folder`, which must be in the PYTHONPATH of the service."""
         folder.mkdir(exist_ok=True)
         self._offset_s = folder / "offset_s"
         with (folder / "sitecustomize.py").open("a") as program:
             program.write(_FAULTY_CLOCK.format(str(self._offset_s)))
 
     def jump(self, offset_s: float) -> None:
-        """Set the clock to the right time plus some seconds."""
+        """Set the clock to the real time plus `offset_s` seconds."""
         self._offset_s.write_text(str(offset_s))
 
 

@@ -108,7 +108,7 @@ def shared_service(shared_postgres: Postgres, shared_proxy: Proxy) -> Iterator[S
     yield service
     if service.is_running():
         service.thaw()
-        service.term()  # a killed process writes no coverage data
+        service.terminate()  # a killed process writes no coverage data
     service.close()
 
 

@@ -1,6 +1,6 @@
-"""Small file systems that can be filled.
+"""Small file systems that tests fill, and slow or frozen disks.
 
-Each is visible to one process and vanishes with it.
+A small file system is visible to one process and vanishes with it.
 """
 
 import functools
@@ -13,9 +13,9 @@ import pytest
 
 _IS_ROOT = os.geteuid() == 0
 _NAMESPACE = ["unshare", "--mount"] if _IS_ROOT else ["unshare", "--user", "--map-root-user", "--mount"]
-"""Only root may mount; in a user namespace, if the kernel allows these, every user is root."""
+"""Command prefix for mounting, which needs root. Other users are root in a user namespace, if the kernel allows one."""
 _BACK = [] if _IS_ROOT else ["unshare", "--user", f"--map-user={os.geteuid()}", f"--map-group={os.getegid()}"]
-"""Back to the real user, because PostgreSQL refuses to run as root."""
+"""Command prefix that returns to the real user, because PostgreSQL refuses to run as root."""
 _MOUNT = 'mount -t tmpfs -o "$0" chaos "$1" && shift && exec "$@"'
 BLOCK = 4096
 
@@ -38,13 +38,13 @@ def _may_mount() -> bool:
 
 
 class FaultyDisk:
-    """A slow or frozen disk: system calls of a service are wrapped at the start of Python.
+    """A slow or frozen disk, simulated by wrapping system calls in the Python of a service.
 
-    Freezing a real file system needs a block device of one's own.
+    Freezing a real file system would need a block device.
     """
 
     def __init__(self, folder: Path, data_dir: Path) -> None:
-        """Write the wrapper and its switches to `folder`. With `settings`, the service loads them."""
+        """Write the wrapper to `folder`. A service loads it if started with `self.settings`."""
         folder.mkdir()
         self._flush_s, self._frozen = folder / "flush_s", folder / "frozen"
         self.settings = {"PYTHONPATH": str(folder)}
@@ -85,12 +85,12 @@ os.fsync, os.fdatasync = wrap(os.fsync, True), wrap(os.fdatasync, True)
 
 
 def seen_by(pid: int, path: Path) -> Path:
-    """Return the path by which this process reaches the `path` that another process sees."""
+    """Return the path at which this process finds what the process `pid` sees at `path`."""
     return Path(f"/proc/{pid}/root{path}")
 
 
 def fill(folder: Path) -> Path:
-    """Fill the file system of a folder to the last byte; return the file that does."""
+    """Fill the file system of a folder to the last byte; return the file that fills it."""
     ballast = folder / "ballast"
     with ballast.open("wb", buffering=0) as file, suppress(OSError):
         while True:

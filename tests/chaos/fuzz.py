@@ -1,6 +1,7 @@
 """`./run fuzz --minutes N`: send malformed requests and print a tally.
 
-After each of them the service must answer a normal request and have logged no defect; its memory must not grow.
+After each malformed request the service must answer a normal request and have logged no defect. The memory of the
+service must not grow.
 """
 
 import argparse
@@ -25,11 +26,11 @@ from tests.chaos.service import Service, migrate
 
 ANSWER_S, SILENCE_S = 5.0, 0.25
 """Timeout of a response, and the silence after which a response counts as complete."""
-HELD = 40
+MAX_HELD = 40
 """Number of connections with an incomplete request that stay open during the run."""
 WARM_UP = 0.3
 """Share of the rounds after which memory must have stopped growing."""
-GROWTH_KIB = 24 * 1024
+MAX_GROWTH_KIB = 24 * 1024
 NOT_SUPPORTED = {501, 505}
 """The only correct 5xx: for an unknown transfer coding (RFC 9112, 6.1) or HTTP version."""
 END = b"\r\n\r\n"
@@ -37,7 +38,7 @@ LINE = b"POST " + ADDRESS.encode() + b" HTTP/1.1"
 TYPE = b"Content-Type: application/json"
 BODY = b'{"name": "Fuzz", "username": "fuzz", "email": "fuzz@mail.example.org"}'
 STATUS = re.compile(rb"^HTTP/1\.[01] (\d{3})", re.MULTILINE)
-ODD = [
+ODD_BYTES = [
     b"\0",
     b"\r",
     b"\n",
@@ -60,28 +61,28 @@ Pieces = list[bytes]
 """The bytes of a request, in separately sent pieces."""
 
 
-def head(*headers: bytes, line: bytes = LINE, host: bytes = b"Host: 127.0.0.1") -> bytes:
+def build_head(*headers: bytes, line: bytes = LINE, host: bytes = b"Host: 127.0.0.1") -> bytes:
     """Return the head of a request, which may be invalid."""
     return b"\r\n".join([line, host, *headers]) + END
 
 
-def length(number: int) -> bytes:
+def length_header(number: int) -> bytes:
     """Return a Content-Length header."""
     return b"Content-Length: %d" % number
 
 
-def good() -> bytes:
-    """Return a well-formed request whose key is refused, so that no user is created."""
-    return head(TYPE, length(len(BODY)), b"Idempotency-Key: short") + BODY
+def valid_request() -> bytes:
+    """Return a well-formed request whose idempotency key is refused, so it creates no user."""
+    return build_head(TYPE, length_header(len(BODY)), b"Idempotency-Key: short") + BODY
 
 
 # --- Kinds of requests ----------------------------------------------------------------------------------------
 
 
 def length_and_chunks(rng: Rng) -> Pieces:
-    """Send both Transfer-Encoding and Content-Length.
+    """Return a request with both Transfer-Encoding and Content-Length.
 
-    This is request smuggling if proxy and server choose differently.
+    If a proxy and the server obey different ones, the request smuggles another one.
     """
     codings = [
         b"chunked",
@@ -94,13 +95,13 @@ def length_and_chunks(rng: Rng) -> Pieces:
         b"gzip",
     ]
     both = [b"Transfer-Encoding:" + rng.choice([b" ", b"", b"\x0b"]) + rng.choice(codings)]
-    both.append(length(rng.choice([0, 4, 5, 60, 2**40])))
+    both.append(length_header(rng.choice([0, 4, 5, 60, 2**40])))
     rng.shuffle(both)
-    return [head(TYPE, *both) + b"0" + END + b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1" + END]
+    return [build_head(TYPE, *both) + b"0" + END + b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1" + END]
 
 
 def many_lengths(rng: Rng) -> Pieces:
-    """Send several or invalid Content-Length headers."""
+    """Return a request with several or invalid Content-Length headers."""
     values = [
         b"0",
         b"5",
@@ -117,11 +118,11 @@ def many_lengths(rng: Rng) -> Pieces:
         "٣".encode(),
         b"5\0",
     ]
-    return [head(TYPE, *(b"Content-Length: " + rng.choice(values) for _ in range(rng.randint(1, 3)))) + BODY]
+    return [build_head(TYPE, *(b"Content-Length: " + rng.choice(values) for _ in range(rng.randint(1, 3)))) + BODY]
 
 
 def bad_chunks(rng: Rng) -> Pieces:
-    """Send chunks with invalid sizes, ends or trailers."""
+    """Return a request in chunks with invalid sizes, ends or trailers."""
     sizes = [
         b"5",
         b"0",
@@ -139,62 +140,62 @@ def bad_chunks(rng: Rng) -> Pieces:
     ends = [b"\r\n", b"\n", b"\r", b"", b"X\r\n"]
     chunks = [rng.choice(sizes) + rng.choice(ends) + b"hello" + rng.choice(ends) for _ in range(rng.randint(1, 4))]
     trailer = rng.choice([b"0" + END, b"0\r\nTrailer: x" + END, b"0\r\n" + b"x: y\r\n" * 999 + b"\r\n", b""])
-    return [head(TYPE, b"Transfer-Encoding: chunked"), *chunks, trailer]
+    return [build_head(TYPE, b"Transfer-Encoding: chunked"), *chunks, trailer]
 
 
 def bad_headers(rng: Rng) -> Pieces:
-    """Send line ends, NULs and spaces where a header may have none."""
+    """Return a request with line ends, NULs and spaces where a header may have none."""
     name = rng.choice(
         [b"X-Test", b"Host", b"Content-Type", b"Idempotency-Key", b"X-Request-Id", b"", b"Accept-Language"]
     )
-    value = b"a" + rng.choice(ODD) + b"Set-Cookie: session=evil" + rng.choice(ODD)
+    value = b"a" + rng.choice(ODD_BYTES) + b"Set-Cookie: session=evil" + rng.choice(ODD_BYTES)
     separator = rng.choice([b": ", b" : ", b":", b"", b"\t:"])
     folded = rng.choice([b"", b"\r\n folded", b"\n\tfolded"])
-    return [head(name + separator + value + folded, TYPE, length(len(BODY))) + BODY]
+    return [build_head(name + separator + value + folded, TYPE, length_header(len(BODY))) + BODY]
 
 
 def huge_heads(rng: Rng) -> Pieces:
-    """Send a very large head."""
+    """Return a request with a very large head."""
     size = rng.choice([8_000, 17_000, 70_000, 300_000])
     return [
         rng.choice(
             [
-                head(b"X-Big: " + b"b" * size),
-                head(*(b"X-%d: y" % number for number in range(size // 8))),
-                head(line=b"GET /" + b"a" * size + b" HTTP/1.1"),
-                head(b"Cookie: " + b"session=x; " * (size // 11)),
-                head(b"Accept-Language: " + b"ru;q=0.1," * (size // 9)),
+                build_head(b"X-Big: " + b"b" * size),
+                build_head(*(b"X-%d: y" % number for number in range(size // 8))),
+                build_head(line=b"GET /" + b"a" * size + b" HTTP/1.1"),
+                build_head(b"Cookie: " + b"session=x; " * (size // 11)),
+                build_head(b"Accept-Language: " + b"ru;q=0.1," * (size // 9)),
             ]
         )
     ]
 
 
 def drip(rng: Rng) -> Pieces:
-    """Send a request byte by byte."""
-    request = good()
+    """Return a well-formed request, 40 bytes of it one by one."""
+    request = valid_request()
     start = rng.randrange(len(request) - 40)
     return [request[:start], *(request[at : at + 1] for at in range(start, start + 40)), request[start + 40 :]]
 
 
 def pipeline(rng: Rng) -> Pieces:
-    """Send several pipelined requests, some of them malformed."""
+    """Return several pipelined requests, some of them malformed."""
     parts = [
-        good(),
+        valid_request(),
         b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1" + END,
         b"GARBAGE" + END,
-        head(line=b"GET /login/ HTTP/1.1"),
+        build_head(line=b"GET /login/ HTTP/1.1"),
     ]
     return [b"".join(rng.choice(parts) for _ in range(rng.randint(2, 12)))]
 
 
 def truncated(rng: Rng) -> Pieces:
-    """Send an incomplete request."""
-    request = good()
+    """Return the beginning of a request."""
+    request = valid_request()
     return [request[: rng.randrange(1, len(request))]]
 
 
 def start_lines(rng: Rng) -> Pieces:
-    """Send the start line of another protocol, or an invalid one."""
+    """Return a request with the start line of another protocol, or an invalid one."""
     lines = [
         *(
             b"PRI * HTTP/2.0",
@@ -215,18 +216,18 @@ def start_lines(rng: Rng) -> Pieces:
         *(b"TRACE /useradd HTTP/1.1", b"GET /%ff%00%0d%0a HTTP/1.1", b"GET /\xd0\xb0 HTTP/1.1", b"OPTIONS * HTTP/1.1"),
         *(b"GET /results/?q=%00 HTTP/1.0", b"GET /static/../config.py HTTP/1.1", b"X" * 5000 + b" / HTTP/1.1"),
     ]
-    return [head(line=rng.choice(lines))]
+    return [build_head(line=rng.choice(lines))]
 
 
 def bad_hosts(rng: Rng) -> Pieces:
-    """Send invalid or foreign Host headers."""
+    """Return a request with one or two Host headers, invalid or of another site."""
     names = [b"evil.example", b"", b"127.0.0.1:port", b"[::1", b"a b", b"127.0.0.1, evil.example", b"\xff", b"x" * 9000]
     host = b"\r\n".join(b"Host: " + rng.choice(names) for _ in range(rng.randint(1, 2)))
-    return [head(TYPE, length(len(BODY)), host=host) + BODY]
+    return [build_head(TYPE, length_header(len(BODY)), host=host) + BODY]
 
 
 def bad_bodies(rng: Rng) -> Pieces:
-    """Send bodies that are hard to parse."""
+    """Return a request with a body that is hard to parse."""
     body = rng.choice(
         [
             b"[" * rng.choice([5_000, 16_000]),
@@ -241,15 +242,15 @@ def bad_bodies(rng: Rng) -> Pieces:
             json.dumps({str(n): n for n in range(1_000)}).encode(),
         ]
     )
-    return [head(TYPE, length(len(body))), body]
+    return [build_head(TYPE, length_header(len(body))), body]
 
 
 def mutated(rng: Rng) -> Pieces:
-    """Send a well-formed request with random changes."""
-    request = bytearray(good())
+    """Return a well-formed request with random changes."""
+    request = bytearray(valid_request())
     for _ in range(rng.randint(1, 6)):
         at = rng.randrange(len(request))
-        request[at : at + rng.choice([0, 1, 3])] = rng.choice([*ODD, bytes([rng.randrange(256)])])
+        request[at : at + rng.choice([0, 1, 3])] = rng.choice([*ODD_BYTES, bytes([rng.randrange(256)])])
     return [bytes(request)]
 
 
@@ -281,7 +282,7 @@ class Fuzz:
     responses: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
     created: int = 0
-    """Normal requests in between that created a user."""
+    """Number of normal requests in between that have created a user."""
     defects: list[str] = field(default_factory=list)
     memory: list[int] = field(default_factory=list)
     """Resident memory of all processes in KiB, after each round."""
@@ -311,9 +312,9 @@ class Fuzz:
         """
         with suppress(OSError):
             held = socket.create_connection((HOST, self.service.port), timeout=ANSWER_S)
-            held.sendall(good()[: self.rng.randrange(60)])
+            held.sendall(valid_request()[: self.rng.randrange(60)])
             self._held.append(held)
-        while len(self._held) > HELD:
+        while len(self._held) > MAX_HELD:
             self._held.pop(0).close()
 
     def _check(self, after: str) -> None:
@@ -400,7 +401,7 @@ def main() -> None:
             print(".", end="", flush=True)
         print("\n" + "\n".join([*fuzz.defects, tally(fuzz)]))
         grown = fuzz.memory[-1] - fuzz.memory[int(len(fuzz.memory) * WARM_UP)]
-        if fuzz.defects or grown > GROWTH_KIB:
+        if fuzz.defects or grown > MAX_GROWTH_KIB:
             sys.exit(f"{len(fuzz.defects)} defects, memory grew by {grown} KiB after the warm-up")
     finally:
         fuzz.close()

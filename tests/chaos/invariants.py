@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import psycopg2
 
-from tests.chaos.load import KEY_MARK, Answer, Client, summary
+from tests.chaos.load import KEY_MARK, Answer, Client, summarize
 from tests.chaos.processes import eventually
 from tests.chaos.service import Service
 
@@ -27,7 +27,8 @@ DRAIN_S = 10.0
 """Time limit for draining the spool into the table."""
 IDLE_S = 6.0
 """PostgreSQL ends a session that idles in a transaction for 4 s."""
-SHOWN = 5
+MAX_SHOWN = 5
+"""Maximum number of examples in a message."""
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+")
 _DIGITS = re.compile(r"(?=(9\d{9}))")
 _RANDOM = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32,}")
@@ -84,10 +85,10 @@ def _check_attempts_match_answers(
     """Check I1 and I4."""
     answered = [answer for answer in answers if answer.attempt_id]
     without_id = [answer for answer in answers if answer.status is not None and not answer.attempt_id]
-    assert not without_id, f"I1: answers without attempt_id: {summary(without_id)}: {without_id[0].json}"
+    assert not without_id, f"I1: answers without attempt_id: {summarize(without_id)}: {without_id[0].json}"
     counts = Counter(answer.attempt_id for answer in answered)
     duplicates = [attempt_id for attempt_id, count in counts.items() if count > 1]
-    assert not duplicates, f"I1: attempt IDs that were given to two requests: {duplicates[:SHOWN]}"
+    assert not duplicates, f"I1: attempt IDs that were given to two requests: {duplicates[:MAX_SHOWN]}"
     _check_unrecorded_are_logged(service, [answer for answer in answered if answer.json.get("recorded") is False])
     expected = {str(answer.attempt_id): answer for answer in answered if answer.json.get("recorded") is not False}
     found: list[str] = []
@@ -104,7 +105,7 @@ def _check_attempts_match_answers(
     try:
         eventually(lambda: not differences(), drain_s, "")
     except AssertionError:
-        shown = "\n".join(found[:SHOWN])
+        shown = "\n".join(found[:MAX_SHOWN])
         raise AssertionError(
             f"I1/I4: {len(found)} of {len(expected)} attempts are not recorded as answered after {drain_s} s:\n{shown}"
         ) from None
@@ -130,26 +131,26 @@ def _check_unrecorded_are_logged(service: Service, answers: list[Answer]) -> Non
     """Check that attempts answered with `recorded: false` are in the log (promise P2)."""
     logged = {line.get("attempt_id") for line in service.log_lines() if line.get("level") == "ERROR"}
     missing = [answer.attempt_id for answer in answers if answer.attempt_id not in logged]
-    assert not missing, f"I1: neither recorded nor in an ERROR line of the log: {missing[:SHOWN]}"
+    assert not missing, f"I1: neither recorded nor in an ERROR line of the log: {missing[:MAX_SHOWN]}"
 
 
 def _check_users_match_attempts(postgres: Tables, answers: Sequence[Answer]) -> None:
     """Check I2 for the whole tables.
 
-    They must also contain the users that were confirmed to clients.
+    The tables must also contain the users that were confirmed to clients.
     """
     unmatched = postgres.execute(
         "select coalesce(a.id, u.id)::text, a.status, u.username from attempts a full join users u on u.id = a.id"
         " where (a.status is not distinct from 201) <> (u.id is not null)"
     )
-    assert not unmatched, f"I2: {len(unmatched)} attempts with 201 without user, or vice versa: {unmatched[:SHOWN]}"
+    assert not unmatched, f"I2: {len(unmatched)} attempts with 201 without user, or vice versa: {unmatched[:MAX_SHOWN]}"
     logins = {answer.json["user"]["id"]: answer.json["login"] for answer in answers if answer.status == 201}
     query = "select id::text, username from users where id = any(%s::uuid[])"
     stored: dict[str, str] = dict(postgres.execute(query, [list(logins)]))
     lost = [user_id for user_id, login in logins.items() if stored.get(user_id) != login]
-    assert not lost, f"I2: {len(lost)} users were answered with 201 and do not exist: {lost[:SHOWN]}"
+    assert not lost, f"I2: {len(lost)} users were answered with 201 and do not exist: {lost[:MAX_SHOWN]}"
     duplicates = postgres.execute("select lower(username) from users group by 1 having count(*) > 1")
-    assert not duplicates, f"I2: usernames of two users: {duplicates[:SHOWN]}"
+    assert not duplicates, f"I2: usernames of two users: {duplicates[:MAX_SHOWN]}"
 
 
 def _check_passwords(postgres: Tables, service: Service, answers: Sequence[Answer], logins: int) -> None:
@@ -159,7 +160,7 @@ def _check_passwords(postgres: Tables, service: Service, answers: Sequence[Answe
     hashes: dict[str, str] = dict(postgres.execute(query, [[login for login, _ in issued]]))
     passwords = service.passwords
     rejected = [login for login, password in issued if not passwords.verify(password, hashes.get(login, ""))]
-    assert not rejected, f"I3: {len(rejected)} returned passwords do not match their hash: {rejected[:SHOWN]}"
+    assert not rejected, f"I3: {len(rejected)} returned passwords do not match their hash: {rejected[:MAX_SHOWN]}"
     client = Client(service)
     try:
         sample = random.sample(issued, min(logins, len(issued)))
@@ -184,7 +185,7 @@ def _check_log(service: Service, allowed: Collection[str]) -> None:
     errors = [line for line in service.log_lines() if line.get("level") in {"ERROR", "CRITICAL", "TEXT"}]
     explained = [*allowed, OUTAGE_AT_START]
     unexplained = [line for line in errors if not any(text in str(line) for text in explained)]
-    assert not unexplained, f"I6: {len(unexplained)} unexplained errors in the log: {unexplained[:SHOWN]}"
+    assert not unexplained, f"I6: {len(unexplained)} unexplained errors in the log: {unexplained[:MAX_SHOWN]}"
 
 
 def _check_no_secrets(postgres: Tables, service: Service, answers: Sequence[Answer]) -> None:
@@ -196,7 +197,7 @@ def _check_no_secrets(postgres: Tables, service: Service, answers: Sequence[Answ
         numbers = _DIGITS.findall(_RANDOM.sub("", text))
         candidates = {*_EMAIL.findall(text), *numbers, *_PASSWORD.findall(text)}
         leaked = sorted(candidates & secrets)
-        assert not leaked, f"I7: {len(leaked)} secrets in {source}: {leaked[:SHOWN]}"
+        assert not leaked, f"I7: {len(leaked)} secrets in {source}: {leaked[:MAX_SHOWN]}"
         own = [secret for secret in service.own_secrets() | {KEY_MARK} if secret in text]
         assert not own, f"I7: {own} in {source}"
 

@@ -58,7 +58,7 @@ class Answer:
 
     @property
     def is_replay(self) -> bool:
-        """Return whether an earlier request created this user."""
+        """Whether an earlier request has created this user."""
         return self.headers.get("Idempotent-Replayed") == "true"
 
 
@@ -251,8 +251,8 @@ def burst(service: Endpoint, requests: int, parallel: int, timeout_s: float = 10
         return load.wait()
 
 
-def summary(answers: Iterable[Answer]) -> str:
-    """Describe the counts of each answer and the three longest durations."""
+def summarize(answers: Iterable[Answer]) -> str:
+    """Return a text with the counts of each answer and the three longest durations."""
     answers = list(answers)
     counts = Counter((answer.status, answer.code) for answer in answers)
     slowest = ", ".join(f"{seconds:.2f}" for seconds in sorted(answer.seconds for answer in answers)[-3:])

@@ -1,7 +1,4 @@
-"""A host in a network namespace whose link can be cut.
-
-Packets are then lost and nothing is acknowledged.
-"""
+"""A host in a network namespace. Its link can be cut, so that packets are lost silently."""
 
 import ctypes
 import os
@@ -18,7 +15,7 @@ from tests.chaos.processes import find_program
 NAMESPACE = f"chaos-{os.getpid()}"
 _NETWORK = ip_address("198.18.0.0") + os.getpid() % 2**15 * 4
 LOCAL_ADDRESS, REMOTE_ADDRESS = str(_NETWORK + 1), str(_NETWORK + 2)
-"""From the network that RFC 2544 reserves for benchmark tests; other processes that run tests use others."""
+"""Addresses in the network that RFC 2544 reserves for benchmarks. Each process has addresses of its own."""
 _LINK = f"chaos{os.getpid()}"
 _CLONE_NEWNET = 0x40000000
 
@@ -39,7 +36,7 @@ class Host:
             _run(f"{ip} link set {_LINK} up")
 
     def listen(self) -> socket.socket:
-        """Open a port on that host, whose connections this process accepts."""
+        """Open a port on that host; this process can accept its connections."""
         with ThreadPoolExecutor(1) as executor:  # setns() changes the namespace of one thread
             return executor.submit(_listen_in_namespace).result()
 

@@ -1,7 +1,8 @@
 """PostgreSQL servers that tests kill, freeze, restart and fail over, on fixed ports.
 
-A server is a direct child of the test process: a killed orphan stays a zombie where PID 1 reaps none, and the PID in
-its lock file then blocks the next start. Programs, user, password and settings are those of project/embedded.
+A server is a direct child of the test process: if PID 1 reaps no orphans, a killed server would stay a zombie,
+and the PID in its lock file would block the next start. Programs, user, password and settings are those of
+project/embedded.
 """
 
 import atexit
@@ -31,7 +32,7 @@ from tests.chaos import processes
 from tests.chaos.disks import on_small_disk, seen_by
 from tests.chaos.processes import HOST, eventually
 
-SMALL = {
+SMALL_SETTINGS = {
     "shared_buffers": "32MB",
     "max_connections": "100",
     "client_connection_check_interval": "1s",
@@ -47,7 +48,7 @@ _instances: "weakref.WeakSet[Postgres]" = weakref.WeakSet()
 class Postgres:
     """A server with a database `useradd`.
 
-    It is new, a copy of a stopped `template`, or a standby of a `primary`.
+    The server is new, a copy of a stopped `template`, or a standby of a `primary`.
     """
 
     def __init__(self, template: "Postgres | None" = None, *, primary: "Postgres | None" = None) -> None:
@@ -120,7 +121,7 @@ class Postgres:
         """Start the server and wait until it accepts connections."""
         previous_pid = "" if self._server is None else str(self._server.pid)
         change_owner(self.data_directory.data, self.data_directory.identity.uid or 0)
-        settings = [f"-c{name}={value}" for name, value in (SETTINGS | SMALL).items()]
+        settings = [f"-c{name}={value}" for name, value in (SETTINGS | SMALL_SETTINGS).items()]
         with self.log.open("ab") as log:
             options = ["-D", str(self.data_directory.data), "-p", str(self.port), *settings]
             self._server = _run(self.data_directory, "postgres", options, log, previous_pid, self._prefix)
@@ -187,7 +188,7 @@ class Postgres:
 
     def freeze_backend(self, pid: int | None = None) -> int:
         """SIGSTOP one backend, by default the newest of the service; return its PID."""
-        pid = self._pick(pid)
+        pid = self._pick_backend(pid)
         processes.freeze(pid)
         return pid
 
@@ -200,7 +201,7 @@ class Postgres:
 
         The server ends all sessions and recovers as after a crash.
         """
-        pid = self._pick(pid)
+        pid = self._pick_backend(pid)
         processes.send(signal.SIGKILL, [pid])
         return pid
 
@@ -214,7 +215,7 @@ class Postgres:
     def _times_ready(self) -> int:
         return self.log.read_text(errors="replace").count("database system is ready to accept connections")
 
-    def _pick(self, pid: int | None) -> int:
+    def _pick_backend(self, pid: int | None) -> int:
         if pid is None:
             return eventually(self.backends, 5, "the service has no session")[-1]
         return pid
@@ -242,7 +243,7 @@ class Postgres:
         self.execute("alter system reset all")
         self.execute("select pg_reload_conf()")
 
-    def standby(self) -> "Postgres":
+    def start_standby(self) -> "Postgres":
         """Start a synchronous standby: every COMMIT of this server waits for it."""
         standby = Postgres(primary=self).start()
         self.set("synchronous_standby_names", "*")
@@ -289,7 +290,7 @@ def _run(
     previous_pid: str = "",
     prefix: Sequence[str] = (),
 ) -> "subprocess.Popen[bytes]":
-    """Run a server program as the user it needs, in a session without Ctrl-C.
+    """Start a program of PostgreSQL as its user, in a session that Ctrl-C does not reach.
 
     `prefix` is a command prefix that runs as the current user.
     """

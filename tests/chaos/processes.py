@@ -18,8 +18,9 @@ T = TypeVar("T")
 
 HOST = "127.0.0.1"
 PORTS = range(20000, 32768)
-"""Below the ephemeral ports: no outgoing connection takes a port while its server is stopped."""
+"""Ports below the ephemeral ones: no outgoing connection takes the port of a stopped server."""
 GONE = frozenset("ZX")
+"""States of ended processes: zombie, dead."""
 LIMIT_S = 120.0
 """Maximum duration of a program that a test starts."""
 
@@ -66,7 +67,7 @@ def _kill_group(leader: int) -> None:
 def state(pid: int) -> str:
     """Return the state letter of proc(5): R, S, D, T (stopped), Z.
 
-    It is X if there is no such process.
+    Returns X if there is no such process.
     """
     return _stat(pid)[0]
 
@@ -74,7 +75,7 @@ def state(pid: int) -> str:
 def is_alive(pid: int) -> bool:
     """Return whether the process exists and is no zombie.
 
-    PID 1 of a container often reaps none.
+    PID 1 of a container often reaps no zombies.
     """
     return state(pid) not in GONE
 

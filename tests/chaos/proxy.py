@@ -49,13 +49,14 @@ class Trap:
     """A trap for a statement that contains a text, or for the commit of its transaction."""
 
     action: Break
-    lasting: bool
+    is_lasting: bool
+    """Whether the trap stays set after it has fired."""
     containing: bytes
     is_for_commit: bool
     fired: threading.Event = field(default_factory=threading.Event)
     count: int = 0
     caught: list[bytes] = field(default_factory=list)
-    """The statements that have fired it."""
+    """The statements that have fired the trap."""
 
     def matches(self, sql: bytes, before: bytes) -> bool:
         """Return whether this is the statement; `before` is the SQL sent before it.
@@ -119,43 +120,43 @@ class Proxy:
         """Stop the traffic: connections stay open, and data is delivered after pass_through()."""
         self._submit(lambda: self._set(State.HOLD))
 
-    def reset_statement(self, containing: str = "", *, deliver: bool = False, lasting: bool = False) -> Trap:
+    def reset_statement(self, containing: str = "", *, deliver: bool = False, is_lasting: bool = False) -> Trap:
         """Reset the connection that carries the next statement with this text.
 
-        The statement is delivered or not.
+        With `deliver`, PostgreSQL receives the statement before.
         """
-        return self._arm(Break.DELIVER if deliver else Break.DROP, containing, lasting=lasting)
+        return self._arm(Break.DELIVER if deliver else Break.DROP, containing, is_lasting=is_lasting)
 
-    def freeze_statement(self, containing: str = "", *, lasting: bool = False) -> Trap:
-        """Deliver the next statement (containing this text), but never its reply."""
-        return self._arm(Break.FREEZE, containing, lasting=lasting)
+    def freeze_statement(self, containing: str = "", *, is_lasting: bool = False) -> Trap:
+        """Deliver the next statement with this text, but never its reply."""
+        return self._arm(Break.FREEZE, containing, is_lasting=is_lasting)
 
     def delay_statement(self, containing: str) -> Trap:
         """Deliver the next statement with this text only after pass_through().
 
-        It is delivered even if its client has left.
+        The statement is delivered even if its client has left.
         """
         return self._arm(Break.DELAY, containing)
 
-    def commit_drop(self, of: str = "", *, lasting: bool = False) -> Trap:
+    def drop_commit(self, of: str = "", *, is_lasting: bool = False) -> Trap:
         """Reset the connection at the COMMIT of a transaction with this text.
 
-        PostgreSQL never receives it.
+        PostgreSQL never receives the COMMIT.
         """
-        return self._arm(Break.DROP, of, is_for_commit=True, lasting=lasting)
+        return self._arm(Break.DROP, of, is_for_commit=True, is_lasting=is_lasting)
 
-    def commit_drop_reply(self, of: str = "", *, lasting: bool = False) -> Trap:
+    def drop_commit_reply(self, of: str = "", *, is_lasting: bool = False) -> Trap:
         """Deliver COMMIT, drop its reply and reset: committed, but the service cannot know."""
-        return self._arm(Break.DROP_REPLY, of, is_for_commit=True, lasting=lasting)
+        return self._arm(Break.DROP_REPLY, of, is_for_commit=True, is_lasting=is_lasting)
 
-    def commit_freeze(self, of: str = "", *, lasting: bool = False) -> Trap:
+    def freeze_commit(self, of: str = "", *, is_lasting: bool = False) -> Trap:
         """Deliver COMMIT, but never its reply; the connection stays open."""
-        return self._arm(Break.FREEZE, of, is_for_commit=True, lasting=lasting)
+        return self._arm(Break.FREEZE, of, is_for_commit=True, is_lasting=is_lasting)
 
-    def commit_delay(self, of: str = "") -> Trap:
+    def delay_commit(self, of: str = "") -> Trap:
         """Deliver the next COMMIT only after pass_through().
 
-        It is delivered even if the service has closed its connection.
+        COMMIT is delivered even if the service has closed its connection.
         """
         return self._arm(Break.DELAY, of, is_for_commit=True)
 
@@ -215,17 +216,17 @@ class Proxy:
             self.links.add(_Link(self, client))
 
     def trap_for(self, sql: bytes, before: bytes) -> Trap | None:
-        """Return the trap that this statement fires; a trap that is not lasting is removed."""
+        """Return the trap that this statement fires; a trap that is not is_lasting is removed."""
         trap = self.trap
         if trap is None or not trap.matches(sql, before):
             return None
         trap.caught.append(sql)
-        if not trap.lasting:
+        if not trap.is_lasting:
             self.trap = None
         return trap
 
-    def _arm(self, action: Break, containing: str, *, is_for_commit: bool = False, lasting: bool = False) -> Trap:
-        trap = Trap(action, lasting, containing.encode(), is_for_commit)
+    def _arm(self, action: Break, containing: str, *, is_for_commit: bool = False, is_lasting: bool = False) -> Trap:
+        trap = Trap(action, is_lasting, containing.encode(), is_for_commit)
         self._submit(lambda: setattr(self, "trap", trap))
         return trap
 

@@ -1,6 +1,6 @@
 """The service as in production: `python wsgi.py` on a fixed port.
 
-It has its usual processes, log and spool.
+Processes, log and spool are the usual ones.
 """
 
 import atexit
@@ -100,7 +100,7 @@ class Service:
     def hold_socket(self) -> socket.socket:
         """Open the listening socket and pass it to the service, as systemd does.
 
-        It stays open over restarts.
+        The socket stays open over restarts.
         """
         self._held = socket.create_server((HOST, self.port))
         self._prefix = [sys.executable, "-c", PASS_SOCKET, str(self._held.fileno())]
@@ -164,7 +164,7 @@ class Service:
         processes.send(signal.SIGKILL, [pid])
         return pid
 
-    def term(self, seconds: float = 30) -> tuple[int, float]:
+    def terminate(self, seconds: float = 30) -> tuple[int, float]:
         """Send SIGTERM; return the exit status and the seconds until the exit."""
         started = time.monotonic()
         assert self._process is not None
@@ -182,7 +182,7 @@ class Service:
     def restart(self, **settings: str) -> None:
         """Stop the service with SIGTERM if it runs, and start it with changed settings."""
         if self.is_running():
-            self.term()
+            self.terminate()
         self.configure(**settings)
         self.start()
 
@@ -195,7 +195,7 @@ class Service:
     def shrink_disk(self, mib: int) -> None:
         """Put the spool on a file system of `mib` MiB.
 
-        It is empty at each start and removed with the last process.
+        The file system is empty at each start and vanishes with the last process.
         """
         self.spool.mkdir(parents=True)
         self._prefix = on_small_disk(self.spool, mib)

@@ -13,7 +13,7 @@ from functools import partial
 import pytest
 
 from tests.chaos.invariants import check
-from tests.chaos.load import Answer, Client, Load, burst, new_body, new_key, summary
+from tests.chaos.load import Answer, Client, Load, burst, new_body, new_key, summarize
 from tests.chaos.postgres import Postgres
 from tests.chaos.processes import HOST, eventually
 from tests.chaos.service import Service
@@ -71,7 +71,7 @@ def test_of_simultaneous_requests_for_one_identifier_at_two_instances_one_succee
         for answer in answers:
             by_instance[instances[bodies.index(dict(answer.sent))]].append(answer)
 
-        assert sorted(answer.status or 0 for answer in answers) == [201] + [409] * (RIVALS - 1), summary(answers)
+        assert sorted(answer.status or 0 for answer in answers) == [201] + [409] * (RIVALS - 1), summarize(answers)
         assert {answer.code for answer in answers} == {"created", "conflict"}
     for instance, answers in by_instance.items():
         check(postgres, instance, answers)
@@ -85,7 +85,7 @@ def test_ten_simultaneous_requests_with_one_key_create_one_user_and_one_password
 
     answers = _run_simultaneously([partial(_post, service, body, key)] * 10)
 
-    assert sorted(answer.code for answer in answers) == ["created", *["replayed"] * 9], summary(answers)
+    assert sorted(answer.code for answer in answers) == ["created", *["replayed"] * 9], summarize(answers)
     assert len({answer.json["password"] for answer in answers}) == 1
     check(postgres, service, answers)
 
@@ -100,7 +100,7 @@ def test_slow_clients_do_not_delay_other_requests(postgres: Postgres, service: S
 
     for connection in incomplete:
         connection.close()
-    assert {answer.code for answer in answers} == {"created"}, summary(answers)
+    assert {answer.code for answer in answers} == {"created"}, summarize(answers)
     assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S  # a body may take 20 s
     check(postgres, service, answers)
 
@@ -116,7 +116,7 @@ def test_incomplete_requests_on_more_connections_than_allowed_do_not_lock_others
             incomplete.sendall(b"POST /useradd HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
         answers = burst(service, requests=20, parallel=4)
 
-    assert {answer.code for answer in answers} == {"created"}, summary(answers)
+    assert {answer.code for answer in answers} == {"created"}, summarize(answers)
     check(postgres, service, answers)
 
 
@@ -149,10 +149,10 @@ def test_requests_beyond_capacity_are_refused_quickly_while_livez_answers(postgr
         holder.close()
         answers = load.wait()
 
-    assert {answer.status for answer in answers} <= {201, 503}, summary(answers)
-    assert len([answer for answer in answers if answer.code == "overloaded"]) > 50, summary(answers)
+    assert {answer.status for answer in answers} <= {201, 503}, summarize(answers)
+    assert len([answer for answer in answers if answer.code == "overloaded"]) > 50, summarize(answers)
     assert {answer.headers["Retry-After"] for answer in answers if answer.status == 503} <= {"1", "2", "3"}
-    assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S, summary(answers)
+    assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S, summarize(answers)
     assert health == [200] * 3
     check(postgres, service, answers)
 
@@ -175,11 +175,11 @@ def test_stalled_downloads_hold_no_transaction_do_not_delay_a_stop_and_are_limit
             connection.close()
         eventually(lambda: client.get(EXPORT)[0] == 200, 10, "a client that left still occupies a download")
         stalled = [_begin_download(service, client)]
-    code, _ = service.term()
+    code, _ = service.terminate()
     stalled[0].close()
 
     assert third == 503
-    assert {answer.code for answer in answers} == {"created"}, summary(answers)
+    assert {answer.code for answer in answers} == {"created"}, summarize(answers)
     assert (code, service.survivors()) == (0, []), "the stop waits for a client that does not read"
     postgres.execute("delete from attempts where user_agent = 'many'")
     service.start()

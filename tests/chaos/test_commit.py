@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from tests.chaos.invariants import check
-from tests.chaos.load import Answer, Client, Load, summary
+from tests.chaos.load import Answer, Client, Load, summarize
 from tests.chaos.postgres import Postgres, Rows
 from tests.chaos.processes import eventually
 from tests.chaos.proxy import Proxy, Trap
@@ -26,8 +26,8 @@ GROUP = '"is_admin":false},{"id"'
 CUTS: dict[str, Callable[[Proxy], Trap]] = {
     "F8, not delivered": lambda proxy: proxy.reset_statement(USERADD),
     "F8, delivered": lambda proxy: proxy.reset_statement(USERADD, deliver=True),
-    "F9": lambda proxy: proxy.commit_drop(USERADD),
-    "F10": lambda proxy: proxy.commit_drop_reply(USERADD),
+    "F9": lambda proxy: proxy.drop_commit(USERADD),
+    "F10": lambda proxy: proxy.drop_commit_reply(USERADD),
 }
 
 
@@ -72,7 +72,7 @@ def test_one_broken_connection_is_hidden_by_a_retry(
     answer = client.create()
 
     assert trap.count == 1
-    assert answer.code == "created", summary([answer])
+    assert answer.code == "created", summarize([answer])
     assert _recorded(postgres, answer) == [(201, 201)]
     replay = client.repeat(answer)
     assert (replay.code, replay.json["password"]) == ("replayed", answer.json["password"])
@@ -91,7 +91,7 @@ def test_broken_connections_under_load_are_hidden_by_retries(
             fired += trap.count
 
     assert fired == 15
-    assert {answer.code for answer in load.answers} == {"created"}, summary(load.answers)
+    assert {answer.code for answer in load.answers} == {"created"}, summarize(load.answers)
     assert max(answer.seconds for answer in load.answers) < ANSWERED_WITHIN_S
     check(postgres, service, load.answers)
 
@@ -104,17 +104,17 @@ def test_resets_of_all_connections_under_load_are_hidden_by_retries(
             load.await_answers(count)
             assert proxy.reset() > 0
 
-    assert {answer.code for answer in load.answers} == {"created"}, summary(load.answers)
+    assert {answer.code for answer in load.answers} == {"created"}, summarize(load.answers)
     assert max(answer.seconds for answer in load.answers) < ANSWERED_WITHIN_S
     check(postgres, service, load.answers)
 
 
-@pytest.mark.parametrize("lasting", [False, True], ids=["one COMMIT", "every COMMIT"])
+@pytest.mark.parametrize("is_lasting", [False, True], ids=["one COMMIT", "every COMMIT"])
 def test_an_unconfirmed_commit_is_an_unknown_outcome_and_its_key_returns_the_credentials(
-    postgres: Postgres, proxy: Proxy, service: Service, client: Client, *, lasting: bool
+    postgres: Postgres, proxy: Proxy, service: Service, client: Client, *, is_lasting: bool
 ) -> None:
     """F11."""
-    trap = proxy.commit_freeze(USERADD, lasting=lasting)
+    trap = proxy.freeze_commit(USERADD, is_lasting=is_lasting)
 
     answer = client.create()
 
@@ -125,7 +125,7 @@ def test_an_unconfirmed_commit_is_an_unknown_outcome_and_its_key_returns_the_cre
     proxy.pass_through()
     eventually(lambda: _recorded(postgres, answer) == [(201, 503)], RECORDED_WITHIN_S, "P2: not recorded")
     answers = [answer]
-    assert _repeat(client, answer, answers).code == "replayed", summary(answers)
+    assert _repeat(client, answer, answers).code == "replayed", summarize(answers)
     check(postgres, service, answers)
 
 
@@ -139,7 +139,7 @@ def test_unconfirmed_commits_under_load_affect_only_their_own_requests(
     alone: list[Trap] = []
     with Load(service, clients=8, reconnecting=True) as load:
         while len(alone) < 4:
-            trap = proxy.commit_freeze(USERADD)
+            trap = proxy.freeze_commit(USERADD)
             trap.wait()
             if not _is_group(trap):
                 alone.append(trap)
@@ -149,16 +149,16 @@ def test_unconfirmed_commits_under_load_affect_only_their_own_requests(
 
     answers = load.answers
     unknown = [answer for answer in answers if answer.code == "outcome_unknown"]
-    assert {answer.code for answer in answers} == {"created", "outcome_unknown"}, summary(answers)
-    assert {answer.sent["username"] for answer in unknown} == _usernames(alone), summary(answers)
-    assert len(unknown) == len(alone), summary(answers)
+    assert {answer.code for answer in answers} == {"created", "outcome_unknown"}, summarize(answers)
+    assert {answer.sent["username"] for answer in unknown} == _usernames(alone), summarize(answers)
+    assert len(unknown) == len(alone), summarize(answers)
     assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S
     replays = [client.repeat(answer) for answer in unknown]
-    assert {replay.code for replay in replays} == {"replayed"}, summary(replays)
+    assert {replay.code for replay in replays} == {"replayed"}, summarize(replays)
     check(postgres, service, answers + replays)
 
 
-@pytest.mark.parametrize("fault", [Proxy.commit_freeze, Proxy.commit_delay], ids=["committed", "arrives late"])
+@pytest.mark.parametrize("fault", [Proxy.freeze_commit, Proxy.delay_commit], ids=["committed", "arrives late"])
 def test_an_unconfirmed_group_is_hidden_by_tries_of_its_members(
     postgres: Postgres, proxy: Proxy, service: Service, fault: Callable[[Proxy, str], Trap]
 ) -> None:
@@ -172,7 +172,7 @@ def test_an_unconfirmed_group_is_hidden_by_tries_of_its_members(
         load.await_answers(len(load.answers) + 200)
 
     assert len(members) > 1
-    assert {answer.code for answer in load.answers} == {"created"}, summary(load.answers)
+    assert {answer.code for answer in load.answers} == {"created"}, summarize(load.answers)
     check(postgres, service, load.answers)
 
 
@@ -180,7 +180,7 @@ def test_a_statement_that_arrives_late_does_not_change_the_recorded_attempt(
     postgres: Postgres, proxy: Proxy, service: Service, client: Client
 ) -> None:
     """F12: the attempt's ID is already used."""
-    proxy.commit_delay(USERADD)
+    proxy.delay_commit(USERADD)
 
     answer = client.create()
 
@@ -189,7 +189,7 @@ def test_a_statement_that_arrives_late_does_not_change_the_recorded_attempt(
     eventually(lambda: _recorded(postgres, answer) == [(503, 503)], RECORDED_WITHIN_S, "P2: not recorded")
     proxy.pass_through()
     answers = [answer]
-    assert _repeat(client, answer, answers).code == "created", summary(answers)
+    assert _repeat(client, answer, answers).code == "created", summarize(answers)
     check(postgres, service, answers)
     assert _recorded(postgres, answer) == [(503, 503)]
 
@@ -201,7 +201,7 @@ def test_a_statement_that_arrives_right_after_503_is_recorded_consistently_with_
 
     The service must not deny the user.
     """
-    proxy.commit_delay(USERADD)
+    proxy.delay_commit(USERADD)
 
     answer = client.create()
     proxy.pass_through()
@@ -212,4 +212,4 @@ def test_a_statement_that_arrives_right_after_503_is_recorded_consistently_with_
     repeated = _repeat(client, answer, answers)
     check(postgres, service, answers)
     expected = {"replayed": [(201, 503)], "created": [(503, 503)]}
-    assert _recorded(postgres, answer) == expected[repeated.code], summary(answers)
+    assert _recorded(postgres, answer) == expected[repeated.code], summarize(answers)

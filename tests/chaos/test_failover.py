@@ -13,7 +13,7 @@ import pytest
 
 from project.embedded.data_directory import DATABASE_NAME
 from tests.chaos.invariants import HIDDEN_S, check
-from tests.chaos.load import Answer, Client, Load, burst, summary
+from tests.chaos.load import Answer, Client, Load, burst, summarize
 from tests.chaos.postgres import Postgres
 from tests.chaos.processes import HOST, eventually
 from tests.chaos.service import Service
@@ -38,7 +38,7 @@ def primary(new_postgres: Callable[[], Postgres]) -> Postgres:
 @pytest.fixture
 def standby(primary: Postgres) -> Iterator[Postgres]:
     """A synchronous standby of the primary."""
-    with closing(primary.standby()) as standby:
+    with closing(primary.start_standby()) as standby:
         yield standby
 
 
@@ -49,8 +49,8 @@ def _url(*hosts: Postgres) -> str:
 
 
 def _answered_in_time(answers: Sequence[Answer], *codes: str) -> None:
-    assert {answer.code for answer in answers} <= set(codes), summary(answers)
-    assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S, summary(answers)
+    assert {answer.code for answer in answers} <= set(codes), summarize(answers)
+    assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S, summarize(answers)
 
 
 def _quick(answers: Sequence[Answer]) -> None:
@@ -124,7 +124,7 @@ def test_no_request_is_answered_201_while_the_synchronous_standby_hangs(
     )
     assert time.monotonic() - thawed < ANSWERED_WITHIN_S
     repeats = _repeated(service, unknown)
-    assert {answer.code for answer in repeats if answer.status == 201} == {"replayed"}, summary(repeats)
+    assert {answer.code for answer in repeats if answer.status == 201} == {"replayed"}, summarize(repeats)
     check(primary, service, before + during + repeats)
 
 
@@ -139,7 +139,7 @@ def test_a_request_not_answered_201_before_a_failover_gets_its_credentials_by_re
     before = burst(service, requests=20, parallel=4)
     standby.freeze()
     during = burst(service, requests=5, parallel=5)
-    assert "outcome_unknown" in {answer.code for answer in during}, summary(during)
+    assert "outcome_unknown" in {answer.code for answer in during}, summarize(during)
 
     primary.kill()
     standby.thaw()
@@ -147,7 +147,7 @@ def test_a_request_not_answered_201_before_a_failover_gets_its_credentials_by_re
 
     _answered_in_time(before + during, "created", "outcome_unknown", "database_unavailable")
     repeats = _repeated(service, during)
-    assert {answer.code for answer in repeats if answer.status == 201} <= {"created", "replayed"}, summary(repeats)
+    assert {answer.code for answer in repeats if answer.status == 201} <= {"created", "replayed"}, summarize(repeats)
     again = _repeated(service, during)
     passwords = {answer.key: answer.json["password"] for answer in repeats if answer.status == 201}
     assert passwords == {answer.key: answer.json["password"] for answer in again}
@@ -169,7 +169,7 @@ def test_a_hanging_first_host_delays_requests_once_and_every_one_creates_its_use
         standby.promote()
         answers = [client.create() for _ in range(20)]
 
-    assert {answer.code for answer in [before, *answers]} == {"created"}, summary(answers)
+    assert {answer.code for answer in [before, *answers]} == {"created"}, summarize(answers)
     _quick(answers)
     check(standby, service, [before, *answers])
 
@@ -193,7 +193,7 @@ def test_workers_switch_to_the_second_host_when_the_first_hangs_under_load(
     _answered_in_time(after, "created")
     _quick(after)
     repeats = _repeated(service, [answer for answer in load.answers if answer.status == 503])
-    assert {answer.status for answer in repeats} <= {201}, summary(repeats)
+    assert {answer.status for answer in repeats} <= {201}, summarize(repeats)
     check(standby, service, load.answers + after + repeats)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.chaos.invariants import check
-from tests.chaos.load import Answer, Client, Load, new_body, new_key, summary
+from tests.chaos.load import Answer, Client, Load, new_body, new_key, summarize
 from tests.chaos.postgres import Postgres
 from tests.chaos.processes import eventually
 from tests.chaos.service import Service
@@ -69,8 +69,8 @@ def test_a_slow_member_costs_no_other_its_user(postgres: Postgres, new_service: 
 
     usual, odd = _load_until_a_group_fails(service)
 
-    assert {answer.code for answer in usual.answers} == {"created"}, summary(usual.answers)
-    assert {answer.code for answer in odd.answers} == {"created"}, summary(odd.answers)
+    assert {answer.code for answer in usual.answers} == {"created"}, summarize(usual.answers)
+    assert {answer.code for answer in odd.answers} == {"created"}, summarize(odd.answers)
     _await_groups(postgres)
     check(postgres, service, [*usual.answers, *odd.answers])
 
@@ -91,8 +91,8 @@ def test_a_locked_member_costs_no_other_its_user(postgres: Postgres, new_service
             usual.await_answers(len(usual.answers) + 50)
         holder.rollback()
 
-    assert {answer.code for answer in usual.answers} == {"created"}, summary(usual.answers)
-    assert {answer.status for answer in answers} == {503}, summary(answers)
+    assert {answer.code for answer in usual.answers} == {"created"}, summarize(usual.answers)
+    assert {answer.status for answer in answers} == {503}, summarize(answers)
     check(postgres, service, [*usual.answers, *answers])
 
 
@@ -103,8 +103,8 @@ def test_a_member_that_postgresql_rejects_costs_no_other_its_user(postgres: Post
 
     usual, odd = _load_until_a_group_fails(service)
 
-    assert {answer.code for answer in usual.answers} == {"created"}, summary(usual.answers)
-    assert {answer.code for answer in odd.answers} == {"internal_error"}, summary(odd.answers)
+    assert {answer.code for answer in usual.answers} == {"created"}, summarize(usual.answers)
+    assert {answer.code for answer in odd.answers} == {"internal_error"}, summarize(odd.answers)
     check(postgres, service, [*usual.answers, *odd.answers], allowed_errors=["unhandled exception"])
 
 
@@ -117,8 +117,8 @@ def test_a_cancelled_group_costs_no_member_its_user(postgres: Postgres, new_serv
         lambda: postgres.execute(f"select pg_cancel_backend(pid) from ({INSIDE}) one"),  # noqa: S608 - constant
     )
 
-    assert {answer.code for answer in usual.answers} == {"created"}, summary(usual.answers)
-    assert {answer.code for answer in odd.answers} <= {"created", "database_unavailable"}, summary(odd.answers)
+    assert {answer.code for answer in usual.answers} == {"created"}, summarize(usual.answers)
+    assert {answer.code for answer in odd.answers} <= {"created", "database_unavailable"}, summarize(odd.answers)
     check(postgres, service, [*usual.answers, *odd.answers])
 
 
@@ -133,9 +133,9 @@ def test_a_group_whose_session_is_terminated_is_decided_by_its_members(
         lambda: postgres.execute(f"select pg_terminate_backend(pid) from ({INSIDE}) one"),  # noqa: S608 - constant
     )
 
-    assert {answer.code for answer in usual.answers} == {"created"}, summary(usual.answers)
+    assert {answer.code for answer in usual.answers} == {"created"}, summarize(usual.answers)
     # The sessions in which it is tried alone may be terminated, too.
-    assert {answer.code for answer in odd.answers} <= {"created", "outcome_unknown"}, summary(odd.answers)
+    assert {answer.code for answer in odd.answers} <= {"created", "outcome_unknown"}, summarize(odd.answers)
     check(postgres, service, [*usual.answers, *odd.answers])
 
 
@@ -155,8 +155,8 @@ def test_a_process_that_dies_with_groups_under_way_loses_and_repeats_nothing(
     with closing(Client(service)) as client:
         repeated = [client.repeat(answer) for answer in broken]
 
-    assert {answer.code for answer in answers} <= {"created", "broken"}, summary(answers)
-    assert {answer.code for answer in repeated} <= {"created", "replayed"}, summary(repeated)
+    assert {answer.code for answer in answers} <= {"created", "broken"}, summarize(answers)
+    assert {answer.code for answer in repeated} <= {"created", "replayed"}, summarize(repeated)
     _await_groups(postgres)
     check(postgres, service, [*answers, *repeated])
 
@@ -173,7 +173,7 @@ def test_instances_with_overlapping_identifiers_never_deadlock_and_each_has_one_
 
     everything = [answer for found in answers.values() for answer in found]
     created = [answer.sent["username"] for answer in everything if answer.code == "created"]
-    assert {answer.code for answer in everything} == {"created", "conflict"}, summary(everything)
+    assert {answer.code for answer in everything} == {"created", "conflict"}, summarize(everything)
     assert len(created) == len(set(created)) == len(bodies)
     assert "deadlock detected" not in postgres.log.read_text()
     for service, found in answers.items():

@@ -13,7 +13,7 @@ from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
 
 from tests.chaos import processes
 from tests.chaos.invariants import check
-from tests.chaos.load import Answer, Client, Load, burst, new_body, new_key, summary
+from tests.chaos.load import Answer, Client, Load, burst, new_body, new_key, summarize
 from tests.chaos.postgres import Postgres
 from tests.chaos.processes import eventually
 from tests.chaos.proxy import Proxy
@@ -88,7 +88,7 @@ def test_a_proxy_without_faults_forwards_everything(notes: Notes) -> None:
 
 def test_commit_drop_commits_nothing(notes: Notes, proxy: Proxy) -> None:
     with closing(notes.open()) as connection:
-        trap = proxy.commit_drop()
+        trap = proxy.drop_commit()
 
         with pytest.raises(psycopg2.OperationalError):
             connection.commit()
@@ -99,7 +99,7 @@ def test_commit_drop_commits_nothing(notes: Notes, proxy: Proxy) -> None:
 
 def test_commit_drop_reply_commits_and_breaks_the_connection(notes: Notes, proxy: Proxy) -> None:
     with closing(notes.open()) as connection:
-        proxy.commit_drop_reply()
+        proxy.drop_commit_reply()
 
         with pytest.raises(psycopg2.OperationalError):
             connection.commit()
@@ -109,7 +109,7 @@ def test_commit_drop_reply_commits_and_breaks_the_connection(notes: Notes, proxy
 
 def test_commit_freeze_commits_without_a_reply(notes: Notes, proxy: Proxy) -> None:
     connection = notes.open()
-    trap = proxy.commit_freeze()
+    trap = proxy.freeze_commit()
 
     def commit() -> None:
         with closing(connection), pytest.raises(psycopg2.OperationalError):
@@ -127,7 +127,7 @@ def test_commit_freeze_commits_without_a_reply(notes: Notes, proxy: Proxy) -> No
 
 def test_a_delayed_commit_arrives_after_its_client_has_disconnected(notes: Notes, proxy: Proxy) -> None:
     connection = notes.open()
-    trap = proxy.commit_delay()
+    trap = proxy.delay_commit()
     connection.cursor().execute("set idle_in_transaction_session_timeout = '10s'")
     committing = _in_background(lambda: _abandon(connection, 0.2))
     trap.wait()
@@ -149,7 +149,7 @@ def _abandon(connection: Connection, seconds: float) -> None:
 
 
 def test_a_trap_fires_once_and_a_lasting_one_every_time(notes: Notes, proxy: Proxy) -> None:
-    for trap, expected in ((proxy.commit_drop(), 1), (proxy.commit_drop(lasting=True), 3)):
+    for trap, expected in ((proxy.drop_commit(), 1), (proxy.drop_commit(is_lasting=True), 3)):
         proxy.trap = trap
         for _ in range(3):
             with closing(notes.open()) as connection:
@@ -162,7 +162,7 @@ def test_a_trap_fires_once_and_a_lasting_one_every_time(notes: Notes, proxy: Pro
 
 def test_a_trap_for_one_transaction_does_not_affect_others(notes: Notes, proxy: Proxy) -> None:
     with closing(notes.open()) as other, closing(notes.open()) as connection:
-        trap = proxy.commit_drop("41 + 1")
+        trap = proxy.drop_commit("41 + 1")
         connection.cursor().execute("select 41 + 1")
         other.commit()
 
@@ -175,7 +175,7 @@ def test_a_trap_for_one_transaction_does_not_affect_others(notes: Notes, proxy: 
 
 def test_the_word_commit_in_a_value_does_not_fire_a_trap(notes: Notes, proxy: Proxy) -> None:
     with closing(notes.open()) as connection:
-        trap = proxy.commit_drop()
+        trap = proxy.drop_commit()
         connection.cursor().execute("select 'COMMIT'")
 
         assert not trap.fired.is_set()
@@ -276,7 +276,7 @@ def test_postgres_keeps_its_port_and_data_after_kill_restart_and_freeze(new_post
 
 def test_a_standby_has_what_was_committed_before_the_primary_died(new_postgres: Callable[[], Postgres]) -> None:
     primary = new_postgres()
-    standby = primary.standby()
+    standby = primary.start_standby()
     try:
         primary.execute("create table notes as select 1")
         primary.kill()
@@ -317,7 +317,7 @@ def test_a_load_without_faults_satisfies_every_invariant(postgres: Postgres, ser
     with Load(service, clients=4, limit=100) as load:
         answers = load.wait()
 
-    assert {answer.status for answer in answers} == {201}, summary(answers)
+    assert {answer.status for answer in answers} == {201}, summarize(answers)
     assert len(answers) == 100
     check(postgres, service, answers)
 

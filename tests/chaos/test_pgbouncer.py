@@ -19,7 +19,7 @@ import pytest
 from project import CONNECT_ARGS
 from project.embedded.data_directory import DATABASE_NAME
 from tests.chaos.invariants import check
-from tests.chaos.load import Client, burst, summary
+from tests.chaos.load import Client, burst, summarize
 from tests.chaos.postgres import Postgres
 from tests.chaos.processes import HOST, eventually, find_program, free_port
 from tests.chaos.service import Service
@@ -103,7 +103,7 @@ def service(pgbouncer: PgBouncer) -> Iterator[Service]:
     """A service of two workers, configured as without PgBouncer."""
     service = Service(pgbouncer.url, WORKERS="2").start()
     yield service
-    service.term()
+    service.terminate()
     service.close()
 
 
@@ -127,7 +127,7 @@ def test_the_service_works_through_pgbouncer(service: Service, postgres: Postgre
         opened = client.log_in(answers[0].json["login"], answers[0].json["password"])
         pages = [client.get(path) for path in ("/results/", "/results/export.csv", "/api/v1/stats/")]
 
-    assert {answer.code for answer in answers} == {"created"}, summary(answers)
+    assert {answer.code for answer in answers} == {"created"}, summarize(answers)
     assert [answer.code for answer in again] == ["replayed"] * 5
     assert (refused.status, opened) == (409, True)
     assert [status for status, _ in pages] == [200, 200, 200]

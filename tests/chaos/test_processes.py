@@ -21,7 +21,7 @@ from project.spool import SLOT_BYTES, read_status
 from tests.chaos import processes
 from tests.chaos.disks import fill, seen_by
 from tests.chaos.invariants import check
-from tests.chaos.load import Client, Load, burst, new_body, new_key, summary
+from tests.chaos.load import Client, Load, burst, new_body, new_key, summarize
 from tests.chaos.postgres import Postgres
 from tests.chaos.processes import HOST, eventually
 from tests.chaos.proxy import Proxy
@@ -64,7 +64,7 @@ def test_a_request_of_a_killed_worker_is_recorded_as_interrupted_and_the_worker_
 ) -> None:
     """F24. The worker dies before its COMMIT arrives: only the intent of the request is known."""
     body = new_body()
-    trap = proxy.commit_drop("execute useradd", lasting=True)
+    trap = proxy.drop_commit("execute useradd", is_lasting=True)
     with closing(socket.create_connection((HOST, service.port))) as sender:
         sender.sendall(_post(body))
         trap.wait()
@@ -91,7 +91,7 @@ def test_when_one_worker_is_killed_the_other_answers_and_metrics_keep_their_coun
         service.kill_worker()
         load.await_answers(len(load.answers) + 100)
 
-    assert {answer.code for answer in load.answers} <= {"created", "broken"}, summary(load.answers)
+    assert {answer.code for answer in load.answers} <= {"created", "broken"}, summarize(load.answers)
     broken = [answer for answer in load.answers if answer.status is None]
     assert len(broken) <= 4
     created = len(load.answers) - len(broken)
@@ -131,15 +131,15 @@ def test_spooled_attempts_of_a_killed_service_are_recorded_once_after_its_restar
     proxy.refuse()
     answers = [first, *burst(service, requests=300, parallel=10, timeout_s=20)]
     proxy.pass_through()
-    trap = proxy.commit_drop_reply("insert into attempts")
+    trap = proxy.drop_commit_reply("insert into attempts")
     for _ in range(3):
         trap.wait(20)
         service.kill()
-        trap = proxy.commit_drop_reply("insert into attempts")  # before the drain starts
+        trap = proxy.drop_commit_reply("insert into attempts")  # before the drain starts
         service.start()
     proxy.pass_through()
 
-    assert {answer.status for answer in answers} == {201, 503}, summary(answers)
+    assert {answer.status for answer in answers} == {201, 503}, summarize(answers)
     check(postgres, service, answers, allowed_errors=DIED)
     eventually(lambda: not _records(service), 10, "the spool is not empty")
 
@@ -152,10 +152,10 @@ def test_a_stop_under_load_answers_every_accepted_request(postgres: Postgres, ne
     service = new_service(postgres.url(), WORKERS="2").start()
     with Load(service, clients=8, pause_s=0.01) as load:
         load.await_answers(100)
-        code, _ = service.term()
+        code, _ = service.terminate()
 
     assert (code, service.survivors()) == (0, [])
-    assert {answer.code for answer in load.answers} <= {"created", "broken"}, summary(load.answers)
+    assert {answer.code for answer in load.answers} <= {"created", "broken"}, summarize(load.answers)
     unanswered = [answer.sent["username"] for answer in load.answers if answer.status is None]
     assert postgres.execute("select username from attempts where username = any(%s)", [unanswered]) == []
     service.start()
@@ -175,13 +175,13 @@ def test_a_stop_while_postgres_is_frozen_answers_every_accepted_request(
         postgres.freeze()
         frozen = len(load.answers)
         eventually(lambda: _in_progress(service) >= 4, 5, "no requests wait")
-        code, _ = service.term()
+        code, _ = service.terminate()
     postgres.thaw()
 
     assert (code, service.survivors()) == (0, [])
     codes = {answer.code for answer in load.answers[frozen:] if answer.status == 503}
-    assert codes, summary(load.answers)
-    assert codes <= {"database_unavailable", "outcome_unknown"}, summary(load.answers)
+    assert codes, summarize(load.answers)
+    assert codes <= {"database_unavailable", "outcome_unknown"}, summarize(load.answers)
     service.start()
     check(postgres, service, [answer for answer in load.answers if answer.status])
 
@@ -200,7 +200,7 @@ def test_an_instance_frozen_while_creating_a_user_does_not_block_other_instances
     frozen = new_service(postgres.url(port=proxy.port), WORKERS="1").start()
     other = new_service(postgres.url(), WORKERS="1").start()
     body = new_body()
-    trap = proxy.commit_delay("execute useradd")
+    trap = proxy.delay_commit("execute useradd")
     with closing(socket.create_connection((HOST, frozen.port))) as connection, closing(Client(other)) as client:
         connection.sendall(_post(body))
         trap.wait()
@@ -270,9 +270,9 @@ def test_attempts_that_a_full_disk_cannot_store_are_logged_and_a_killed_worker_i
 
     unrecorded = [answer for answer in lost if answer.json.get("recorded") is False]
     assert invalid.status == 422
-    assert len(unrecorded) > 150, summary(lost)  # the last page of a file takes some more attempts
+    assert len(unrecorded) > 150, summarize(lost)  # the last page of a file takes some more attempts
     assert full["spool"]["lost"] == len(unrecorded)
-    assert {answer.code for answer in created} == {"created"}, summary(created)
+    assert {answer.code for answer in created} == {"created"}, summarize(created)
     assert not any("recorded" in answer.json for answer in [*spooled, *created, *later])
     answers = [first, *spooled, *lost, *created, *later]
     assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S

@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from tests.chaos.invariants import check
-from tests.chaos.load import Answer, Client, Load, burst, new_body, new_key, summary
+from tests.chaos.load import Answer, Client, Load, burst, new_body, new_key, summarize
 from tests.chaos.postgres import Postgres
 from tests.chaos.processes import eventually
 from tests.chaos.proxy import Proxy
@@ -74,7 +74,7 @@ def test_an_attempt_of_a_frozen_session_delays_no_other(
             frozen = eventually(lambda: _inside(postgres), 5, "no session executes the trigger")
             postgres.freeze_backend(frozen)
         answers += load.answers
-        assert load.answers[0].code == "outcome_unknown", summary(load.answers)
+        assert load.answers[0].code == "outcome_unknown", summarize(load.answers)
         proxy.refuse()
         answers += (spooled := burst(service, requests=50, parallel=4))
         proxy.pass_through()

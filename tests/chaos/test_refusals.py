@@ -16,7 +16,7 @@ import pytest
 
 from tests.chaos.disks import fill
 from tests.chaos.invariants import check
-from tests.chaos.load import Client, Load, burst, summary
+from tests.chaos.load import Client, Load, burst, summarize
 from tests.chaos.postgres import Postgres
 from tests.chaos.processes import eventually
 from tests.chaos.proxy import Proxy
@@ -56,7 +56,9 @@ def test_a_read_only_or_exhausted_server_is_an_outage(
         answers = burst(service, requests=10, parallel=5)
         postgres.execute(fix_it)
 
-        assert {(answer.status, answer.code) for answer in answers} == {(503, "database_unavailable")}, summary(answers)
+        assert {(answer.status, answer.code) for answer in answers} == {(503, "database_unavailable")}, summarize(
+            answers
+        )
         assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S
         eventually(lambda: _is_back(client), BACK_WITHIN_S, "it did not recover")
     check(postgres, service, answers, allowed_errors=["misconfigured"])
@@ -83,8 +85,8 @@ def test_a_full_disk_of_postgres_is_an_outage_until_space_is_freed(
 
         assert page == 200
         codes = {answer.code for answer in load.answers}
-        assert {"created", "database_unavailable"} <= codes, summary(load.answers)
-        assert codes <= {"created", "database_unavailable", "outcome_unknown"}, summary(load.answers)
+        assert {"created", "database_unavailable"} <= codes, summarize(load.answers)
+        assert codes <= {"created", "database_unavailable", "outcome_unknown"}, summarize(load.answers)
         assert max(answer.seconds for answer in load.answers) < ANSWERED_WITHIN_S
         eventually(lambda: _is_back(client), BACK_WITHIN_S, "it did not recover")
     check(postgres, service, [first, *load.answers])
@@ -106,7 +108,7 @@ def test_requests_that_wait_for_a_lock_are_answered_at_their_deadline(
     alive = service.get("/livez")
     holder.close()
 
-    assert {answer.status for answer in answers} == {503}, summary(answers)
+    assert {answer.status for answer in answers} == {503}, summarize(answers)
     assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S
     assert alive == 200
     eventually(lambda: _is_back(client), BACK_WITHIN_S, "it did not recover")
@@ -128,8 +130,8 @@ def test_a_changed_database_password_is_logged_as_an_error_at_most_once_per_data
     errors = [line for line in service.log_lines() if line["level"] == "ERROR"]
     postgres.execute(f"alter role restricted password '{PASSWORD}'")
 
-    assert {answer.status for answer in answers} == {503}, summary(answers)
-    assert max(answer.seconds for answer in answers) < WITHOUT_RETRIES_S, summary(answers)
+    assert {answer.status for answer in answers} == {503}, summarize(answers)
+    assert max(answer.seconds for answer in answers) < WITHOUT_RETRIES_S, summarize(answers)
     assert {line["message"] for line in errors} == {"database misconfigured"}
     assert len(errors) <= 2, errors  # one each for writing and reading
     eventually(lambda: _is_back(client), BACK_WITHIN_S, "it did not recover")
@@ -148,7 +150,7 @@ def test_tables_of_an_older_version_are_an_outage_until_they_are_migrated(
     answers = burst(service, requests=5, parallel=2)
     _flask(postgres.url(), "db", "upgrade")
 
-    assert {answer.status for answer in answers} == {503}, summary(answers)
+    assert {answer.status for answer in answers} == {503}, summarize(answers)
     client = Client(service)
     eventually(lambda: _is_back(client), BACK_WITHIN_S, "it did not recover")
     client.close()
@@ -187,7 +189,7 @@ def test_a_migration_while_serving_does_not_fail_requests(
     assert in_force == [("200ms",)]
     assert _pids(postgres, before, "acquired RowExclusiveLock on relation"), "no insert waited for the migration"
     assert _pids(postgres, before, "canceling statement due to lock timeout") <= tries(), "an insert timed out"
-    assert {answer.code for answer in load.answers} == {"created"}, summary(load.answers)
+    assert {answer.code for answer in load.answers} == {"created"}, summarize(load.answers)
     check(postgres, service, load.answers)
 
 

@@ -41,7 +41,7 @@ def primary(template: Postgres) -> Iterator[Postgres]:
 @pytest.fixture(scope="module")
 def shared_standby(primary: Postgres) -> Iterator[Postgres]:
     """An asynchronous standby."""
-    standby = primary.standby()
+    standby = primary.start_standby()
     primary.set("synchronous_standby_names", "")
     yield standby
     standby.close()

@@ -10,7 +10,7 @@ import pytest
 
 from tests.chaos.disks import FaultyDisk, fill, seen_by
 from tests.chaos.invariants import check
-from tests.chaos.load import Client, Load, burst, summary
+from tests.chaos.load import Client, Load, burst, summarize
 from tests.chaos.postgres import Postgres
 from tests.chaos.processes import eventually
 from tests.chaos.proxy import Proxy
@@ -57,11 +57,11 @@ def test_slow_flushes_do_not_delay_answers_beyond_the_promise(
         postgres.thaw()
         disk.slow_down(0)
 
-    print(f"flush {flush_s} s: {summary(answers)}")
-    assert {answer.status for answer in answers} == {503}, summary(answers)
-    assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S, summary(answers)
+    print(f"flush {flush_s} s: {summarize(answers)}")
+    assert {answer.status for answer in answers} == {503}, summarize(answers)
+    assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S, summarize(answers)
     lost = [answer for answer in answers if answer.json.get("recorded") is False]
-    assert bool(lost) is not is_recorded, summary(lost)
+    assert bool(lost) is not is_recorded, summarize(lost)
     check(postgres, service, [first, *answers], allowed_errors=[] if is_recorded else LOST)
 
 
@@ -82,8 +82,8 @@ def test_a_frozen_disk_delays_no_user_and_no_health_check(postgres: Postgres, ne
         disk.thaw()
         _await_readiness(service, "ok", NOTICED_WITHIN_S)
 
-    assert {answer.code for answer in load.answers} == {"created"}, summary(load.answers)
-    assert max(answer.seconds for answer in load.answers) < QUICK_S, summary(load.answers)
+    assert {answer.code for answer in load.answers} == {"created"}, summarize(load.answers)
+    assert max(answer.seconds for answer in load.answers) < QUICK_S, summarize(load.answers)
     check(postgres, service, load.answers, allowed_errors=LOST)
 
 
@@ -99,8 +99,8 @@ def test_with_postgres_and_disk_frozen_every_answer_says_that_it_is_not_recorded
         disk.thaw()
         postgres.thaw()
 
-    assert {(answer.status, answer.json.get("recorded")) for answer in answers} == {(503, False)}, summary(answers)
-    assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S, summary(answers)
+    assert {(answer.status, answer.json.get("recorded")) for answer in answers} == {(503, False)}, summarize(answers)
+    assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S, summarize(answers)
     check(postgres, service, [first, *answers], allowed_errors=LOST)
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from tests.builders import HTML, csrf_token
 from tests.chaos.invariants import HIDDEN_S, check
-from tests.chaos.load import Answer, Client, Load, burst, new_body, new_key, summary
+from tests.chaos.load import Answer, Client, Load, burst, new_body, new_key, summarize
 from tests.chaos.networks import REMOTE_ADDRESS, Host
 from tests.chaos.postgres import Postgres
 from tests.chaos.processes import eventually
@@ -43,8 +43,8 @@ SILENCES: dict[str, Callable[[Proxy], None]] = {"swallowed": Proxy.blackhole, "h
 
 
 def _only_created(answers: Sequence[Answer]) -> None:
-    assert {answer.code for answer in answers} == {"created"}, summary(answers)
-    assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S, summary(answers)
+    assert {answer.code for answer in answers} == {"created"}, summarize(answers)
+    assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S, summarize(answers)
 
 
 def _hidden_if_short(answers: Sequence[Answer], outage_s: float) -> None:
@@ -58,8 +58,8 @@ def _hidden_if_short(answers: Sequence[Answer], outage_s: float) -> None:
 def _answered_in_time(answers: Sequence[Answer]) -> None:
     """Check P1: answers in time, with codes that an outage of PostgreSQL explains."""
     explained = {"created", "database_unavailable", "outcome_unknown", "overloaded"}
-    assert {answer.code for answer in answers} <= explained, summary(answers)
-    assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S, summary(answers)
+    assert {answer.code for answer in answers} <= explained, summarize(answers)
+    assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S, summarize(answers)
 
 
 def _refused_at_once(service: Service, answers: Sequence[Answer]) -> None:
@@ -67,7 +67,7 @@ def _refused_at_once(service: Service, answers: Sequence[Answer]) -> None:
     lines = [line for line in service.log_lines() if line["message"] == "database unavailable"]
     tried = {line["request_id"] for line in lines if "request_id" in line}  # others are of the check
     assert not tried & {answer.attempt_id for answer in answers}
-    assert {(answer.status, answer.code) for answer in answers} == {(503, "database_unavailable")}, summary(answers)
+    assert {(answer.status, answer.code) for answer in answers} == {(503, "database_unavailable")}, summarize(answers)
     assert {answer.headers["Retry-After"] for answer in answers} <= {"1", "2", "3"}
     _quick([answer.seconds for answer in answers])
 
@@ -297,7 +297,7 @@ def test_unacknowledged_packets_do_not_block_requests(
     with closing(Client(service)) as client:
         answers += _await_back(postgres, client, answers)
     check(postgres, service, answers)
-    service.term()
+    service.terminate()
     proxy.close()
 
 
@@ -312,7 +312,7 @@ def test_invalid_data_is_answered_422_during_an_outage_and_recorded_later(
         _await_noticed(service)
     during = [client.post(invalid, new_key()) for _ in range(50)]
 
-    assert {answer.status for answer in [before, *during]} == {422}, summary(during)
+    assert {answer.status for answer in [before, *during]} == {422}, summarize(during)
     assert all(answer.json["errors"] == before.json["errors"] for answer in during)
     assert not any("recorded" in answer.json for answer in during)
     _quick([answer.seconds for answer in during])
@@ -377,7 +377,7 @@ def test_a_frozen_session_fails_only_the_request_that_it_serves(
             break
 
     _answered_in_time(answers)
-    assert len([answer for answer in answers if answer.status != 201]) == 1, summary(answers)
+    assert len([answer for answer in answers if answer.status != 201]) == 1, summarize(answers)
     check(postgres, service, answers)
 
 
@@ -397,7 +397,7 @@ def test_many_readers_of_statistics_do_not_block_the_creation_of_users(
         assert reader.log_in(user.json["login"], user.json["password"])
         cookie = reader.cookie
     if stuck:
-        proxy.freeze_statement("READ ONLY", lasting=True)  # every transaction of a reader begins with it
+        proxy.freeze_statement("READ ONLY", is_lasting=True)  # every transaction of a reader begins with it
     with _repeated(read, parallel=READERS), Load(service, clients=6, reconnecting=True) as load:
         eventually(lambda: len(statuses) >= 200, 20, "the pages are not answered")
         load.await_answers(100)

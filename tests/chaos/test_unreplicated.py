@@ -6,7 +6,7 @@ The primary crashed while the first transaction waited for the standby.
 from collections.abc import Callable
 
 from tests.chaos.invariants import check
-from tests.chaos.load import Answer, Client, Load, summary
+from tests.chaos.load import Answer, Client, Load, summarize
 from tests.chaos.postgres import Postgres
 from tests.chaos.processes import eventually
 from tests.chaos.service import Service
@@ -20,7 +20,7 @@ def test_a_retry_after_a_crash_of_the_primary_waits_for_the_standby(
     new_postgres: Callable[[], Postgres], new_service: Callable[..., Service]
 ) -> None:
     primary = new_postgres()
-    standby = primary.standby()
+    standby = primary.start_standby()
     try:
         service = new_service(primary.url(), WORKERS="1").start()
         standby.freeze()
@@ -32,11 +32,11 @@ def test_a_retry_after_a_crash_of_the_primary_waits_for_the_standby(
         standby.thaw()
 
         codes = [answer.code for answer in answers]
-        assert set(codes) <= {"outcome_unknown", "database_unavailable"}, summary(answers)
-        assert codes.count("outcome_unknown") > 1, summary(answers)
+        assert set(codes) <= {"outcome_unknown", "database_unavailable"}, summarize(answers)
+        assert codes.count("outcome_unknown") > 1, summarize(answers)
         assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S
         repeats = [_repeat(service, answer) for answer in answers]
-        assert {answer.code for answer in repeats} <= {"replayed", "created"}, summary(repeats)
+        assert {answer.code for answer in repeats} <= {"replayed", "created"}, summarize(repeats)
         check(primary, service, answers)
     finally:
         standby.close()

@@ -19,7 +19,7 @@ from tests.chaos.service import Service, migrate
 from tests.chaos.tally import table, tally
 from tests.chaos.test_recovery import DELAY, NO_DELAY
 
-ANSWERED_WITHIN_S = 3.6
+MAX_RESPONSE_S = 3.6
 CLIENTS = 6
 PAUSE_S = 0.02
 """Pause between two requests of a client, so that some faults hit an idle service."""
@@ -41,7 +41,7 @@ class Torture:
         self._random = random.Random(seed)  # noqa: S311 - must be reproducible
         self.primary = Postgres().start()
         migrate(self.primary.url())
-        self.standby = self.primary.standby()
+        self.standby = self.primary.start_standby()
         self.proxy = Proxy(self.primary.port)
         self.service = Service(self.primary.url(port=self.proxy.port), WORKERS="2", ATTEMPTS_KEEP_DAYS="1")
         folder = self.service.data_dir / "faulty"
@@ -120,7 +120,7 @@ class Torture:
 
     def kill_backend(self) -> None:
         """SIGKILL one server process: PostgreSQL recovers from a crash."""
-        self._if_connected(self.primary.kill_one_backend)
+        self._with_random_backend(self.primary.kill_one_backend)
         self.primary.wait_ready()
 
     def freeze_backend(self) -> None:
@@ -131,7 +131,7 @@ class Torture:
             self._wait(*FAULT_S)
             self.primary.thaw_backend(pid)
 
-        self._if_connected(freeze)
+        self._with_random_backend(freeze)
 
     def reset_connections(self) -> None:
         """Reset every connection (RST)."""
@@ -146,12 +146,12 @@ class Torture:
     def cut_commits(self) -> None:
         """Break connections before or after a COMMIT arrives."""
         for _ in range(5):
-            trap = self._random.choice([self.proxy.commit_drop, self.proxy.commit_drop_reply])()
+            trap = self._random.choice([self.proxy.drop_commit, self.proxy.drop_commit_reply])()
             self._await(trap.wait)
 
     def freeze_commits(self) -> None:
-        """Deliver a COMMIT but withhold its confirmation."""
-        trap = self.proxy.commit_freeze()
+        """Deliver a COMMIT, but withhold its reply for a while."""
+        trap = self.proxy.freeze_commit()
         self._await(trap.wait)
         self._wait(*FAULT_S)
         self.proxy.pass_through()
@@ -163,13 +163,13 @@ class Torture:
         self.standby.thaw()
 
     def fail_over(self) -> None:
-        """Kill the primary, promote the standby and give it a standby of its own."""
+        """Kill the primary, promote the standby and start a new standby."""
         self.primary.kill()
         self.standby.promote()
         self.proxy.retarget(self.standby.port)
         self.primary.close()
         self.primary = self.standby
-        self.standby = self.primary.standby()
+        self.standby = self.primary.start_standby()
 
     def kill_worker(self) -> None:
         """SIGKILL one worker."""
@@ -234,7 +234,8 @@ class Torture:
         except AssertionError:
             print("(no COMMIT)", end="", flush=True)
 
-    def _if_connected(self, act: Callable[[int], object]) -> None:
+    def _with_random_backend(self, act: Callable[[int], object]) -> None:
+        """Call `act` with the PID of a random backend of the service, if there is one."""
         backends = self.primary.backends()
         if backends:
             act(self._random.choice(backends))
@@ -263,9 +264,9 @@ def main() -> None:
         answers = torture.run(options.minutes)
         check(torture.primary, torture.service, answers, allowed_errors=EXPLAINED, drain_s=RECOVERY_S)
         print(table(tally(torture.primary.execute, answers, torture.faults)))
-        late = [answer for answer in answers if answer.status and answer.seconds > ANSWERED_WITHIN_S]
+        late = [answer for answer in answers if answer.status and answer.seconds > MAX_RESPONSE_S]
         if late:
-            sys.exit(f"{len(late)} responses took longer than {ANSWERED_WITHIN_S} s")
+            sys.exit(f"{len(late)} responses took longer than {MAX_RESPONSE_S} s")
     finally:
         torture.close()
 

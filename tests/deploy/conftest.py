@@ -83,7 +83,7 @@ def shared_instances(database: Database) -> Iterator[list[Service]]:
     yield instances
     for instance in instances:
         if instance.is_running():
-            instance.term()  # a killed process writes no coverage data
+            instance.terminate()  # a killed process writes no coverage data
         instance.close()
 
 

@@ -39,7 +39,7 @@ def service(database: Database, proxy: Proxy) -> Iterator[Service]:
     service = Service(url).start()
     yield service
     if service.is_running():
-        service.term()
+        service.terminate()
     service.close()
 
 

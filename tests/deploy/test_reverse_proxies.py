@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing
 import psutil
 import pytest
 
-from tests.chaos.load import Load, new_body, summary
+from tests.chaos.load import Load, new_body, summarize
 from tests.chaos.processes import HOST, eventually
 from tests.chaos.service import Service
 from tests.deploy.conftest import Database
@@ -232,7 +232,7 @@ def test_requests_with_keys_do_not_fail_when_an_instance_is_killed(
         load.await_answers(len(load.answers) + 60)
     answers = load.answers
 
-    assert {answer.status for answer in answers} == {201}, summary(answers)
+    assert {answer.status for answer in answers} == {201}, summarize(answers)
 
 
 def test_a_download_is_streamed_and_an_interrupted_one_is_an_error(

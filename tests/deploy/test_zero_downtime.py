@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.load import Load, summary
+from tests.chaos.load import Load, summarize
 from tests.chaos.service import ROOT, Service, migrate
 from tests.deploy.conftest import INSTANCE, Database
 from tests.deploy.reverse_proxies import Haproxy, ProxyClient, ReverseProxy
@@ -35,7 +35,7 @@ def test_requests_do_not_fail_while_tables_are_migrated_and_instances_replaced(
         before = database.execute("select version_num from alembic_version")
         migrate(database.url)
         for instance in instances:
-            exit_status, _ = instance.term()
+            exit_status, _ = instance.terminate()
             assert exit_status == 0
             load.await_answers(len(load.answers) + 20)
             instance.start()
@@ -43,7 +43,7 @@ def test_requests_do_not_fail_while_tables_are_migrated_and_instances_replaced(
         load.await_answers(len(load.answers) + 20)
 
     assert (before, database.execute("select version_num from alembic_version")) == ([(REVISION,)], [(NEWEST,)])
-    assert {answer.status for answer in load.answers} == {201}, summary(load.answers)
+    assert {answer.status for answer in load.answers} == {201}, summarize(load.answers)
 
 
 def test_requests_do_not_fail_during_a_restart_with_socket_activation(database: Database) -> None:
@@ -52,11 +52,11 @@ def test_requests_do_not_fail_during_a_restart_with_socket_activation(database: 
         service.start()
         with Load(service, clients=4, key="", pause_s=0.01, timeout_s=20) as load:
             load.await_answers(20)
-            exit_status, _ = service.term()
+            exit_status, _ = service.terminate()
             service.start()
             load.await_answers(len(load.answers) + 20)
-        service.term()
+        service.terminate()
     service.close()
 
     assert exit_status == 0
-    assert {answer.status for answer in load.answers} == {201}, summary(load.answers)
+    assert {answer.status for answer in load.answers} == {201}, summarize(load.answers)

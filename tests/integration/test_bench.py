@@ -24,7 +24,7 @@ def test_pgbench_creates_users_with_two_inserts_and_with_the_useradd_function(
     runtime: Runtime, postgres_url: str, tmp_path: Path
 ) -> None:
     with closing(postgres.connect(postgres_url)) as connection:
-        scripts = [postgres.two_inserts(), postgres.useradd(connection)]
+        scripts = [postgres.two_inserts_script(), postgres.useradd_script(connection)]
 
     created = []
     for number, script in enumerate(scripts):

@@ -27,32 +27,32 @@ def results() -> Results:
     busy = CpuUsage(
         requests=1000, elapsed_s=1, generator_s=0.1, server_s=1, postgres_s=0.5, kernel_s=0.2, switches=4000
     )
-    results.busy[Quantity.CREATED] = [busy]
+    results.cpu_usage[Quantity.CREATED] = [busy]
     return results
 
 
 def test_a_measurement_is_the_ratio_of_medians_with_the_spread_of_the_rounds(results: Results) -> None:
-    created = report.measurements(results)[0]
+    created = report.evaluate_targets(results)[0]
 
     assert (created.median, created.least, created.most) == (0.5, 0.4, 1.0)
 
 
 def test_higher_is_better_for_rates_and_lower_is_better_for_limits(results: Results) -> None:
-    verdicts = {measurement.target.name: measurement.verdict for measurement in report.measurements(results)}
+    verdicts = {measurement.target.name: measurement.verdict for measurement in report.evaluate_targets(results)}
 
     assert list(verdicts.values()) == ["reached", "MISSED", "met"]
 
 
 def test_quantities_that_were_not_measured_are_left_out_of_the_report(results: Results) -> None:
     results.values.clear()
-    results.busy.clear()
+    results.cpu_usage.clear()
 
-    assert report.measurements(results) == []
-    assert report.text(results) == report.heading(results)
+    assert report.evaluate_targets(results) == []
+    assert report.format_tables(results) == report.describe_run(results)
 
 
 def test_the_report_shows_the_cpu_share_of_each_process(results: Results) -> None:
-    row = report.busy(results).splitlines()[-1]
+    row = report.cpu_table(results).splitlines()[-1]
 
     assert [cell.strip() for cell in row.strip("|").split("|")] == [
         "created users",
@@ -64,13 +64,13 @@ def test_the_report_shows_the_cpu_share_of_each_process(results: Results) -> Non
 
 
 def test_a_layer_is_reported_with_its_ratio_to_postgresql_and_the_work_of_its_server(results: Results) -> None:
-    results.busy[Quantity.TWO_INSERTS] = [
+    results.cpu_usage[Quantity.TWO_INSERTS] = [
         CpuUsage(requests=1000, elapsed_s=1, generator_s=0.1, server_s=0, postgres_s=0.3)
     ]
     results.values[Quantity.TWO_INSERTS_LATENCY] = [4.0]
     results.p99_ms[Quantity.CREATED] = [30.0, 50.0, 90.0]
 
-    row = report.layers(results).splitlines()[-1]
+    row = report.layers_table(results).splitlines()[-1]
 
     assert [cell.strip() for cell in row.strip("|").split("|")] == [
         "created users",
@@ -89,7 +89,7 @@ def test_pages_are_reported_with_their_times_for_few_and_for_many_attempts(resul
     results.pages_ms["/results/"] |= {1_000_000: [30.0, 90.0, 60.0], 10_000: [40.0]}
 
     head, _, row = (
-        [cell.strip() for cell in line.strip("|").split("|")] for line in report.pages(results).splitlines()
+        [cell.strip() for cell in line.strip("|").split("|")] for line in report.pages_table(results).splitlines()
     )
 
     assert head[1:] == ["10,000", "1,000,000", "most / least"]
@@ -98,15 +98,15 @@ def test_pages_are_reported_with_their_times_for_few_and_for_many_attempts(resul
 
 def test_each_wait_of_a_thread_counts_as_a_context_switch() -> None:
     process = psutil.Process()
-    before = machine.switches(process)
+    before = machine.count_context_switches(process)
 
     Event().wait(0.001)
 
-    assert machine.switches(process) > before
+    assert machine.count_context_switches(process) > before
 
 
 def test_kernel_time_is_part_of_the_cpu_time_of_a_process() -> None:
-    seconds, kernel = machine.cpu_s(psutil.Process())
+    seconds, kernel = machine.cpu_seconds(psutil.Process())
 
     assert 0 < kernel < seconds
 
@@ -115,23 +115,23 @@ def test_every_table_has_a_section_in_the_document() -> None:
     document = (ROOT / report.DOCUMENT).read_text()
 
     for name in (*report.TABLES, "profile"):
-        assert "found\n" in report.put(document, name, "found")
+        assert "found\n" in report.replace_section(document, name, "found")
 
 
 def test_a_document_without_the_section_of_a_table_is_not_written() -> None:
     with pytest.raises(ValueError, match="no marker for targets"):
-        report.put("nothing", "targets", "found")
+        report.replace_section("nothing", "targets", "found")
 
 
 def test_the_chart_is_xml_and_shows_every_measurement(results: Results) -> None:
     svg = ElementTree.fromstring(chart.draw(results))  # noqa: S314 - drawn by us
 
     texts = {text.text for text in svg.iter("{http://www.w3.org/2000/svg}text")}
-    assert {measurement.target.name for measurement in report.measurements(results)} <= texts
+    assert {measurement.target.name for measurement in report.evaluate_targets(results)} <= texts
 
 
 def test_the_required_value_is_never_stricter_than_the_target_value() -> None:
-    assert all(target.holds(target.reach, target.must) for target in TARGETS)
+    assert all(target.is_satisfied(target.desired, target.required) for target in TARGETS)
 
 
 class _Flaky(BaseHTTPRequestHandler):
@@ -172,7 +172,9 @@ def flaky_server() -> Iterator[ThreadingHTTPServer]:
 def test_the_load_generator_counts_refusals_separately_and_never_sends_a_user_twice(
     flaky_server: ThreadingHTTPServer,
 ) -> None:
-    found = load.run_load(flaky_server.server_port, load.useradd(), clients=4, seconds=0.1, first=0, expected=201)
+    found = load.run_load(
+        flaky_server.server_port, load.useradd_request(), clients=4, seconds=0.1, first=0, expected=201
+    )
 
     assert found.requests <= len(_Flaky.names) <= found.requests + 4
-    assert abs(found.others - found.requests / 2) <= 4
+    assert abs(found.unexpected - found.requests / 2) <= 4
