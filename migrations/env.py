@@ -38,7 +38,7 @@ def migrate() -> None:
             migrate_once()
         except DBAPIError as error:
             if getattr(error.orig, "pgcode", None) != _LOCK_NOT_AVAILABLE or not retries_left:
-                raise _explained(error) from _outage(error)
+                raise _to_command_error(error) from _find_cause(error)
             time.sleep(random.uniform(*PAUSE_S))  # noqa: S311 - spreads load, guards nothing
         else:
             return
@@ -56,7 +56,7 @@ def _start_embedded_postgres() -> None:
             raise CommandError(str(error)) from DatabaseUnavailableError(str(error))
 
 
-def _explained(error: DBAPIError) -> CommandError:
+def _to_command_error(error: DBAPIError) -> CommandError:
     """Return an error that Flask-Migrate shows in one line: PostgreSQL's message without row data."""
     if errors.is_unavailable(error):
         return CommandError(f"PostgreSQL is unavailable: {errors.describe(error)}")
@@ -64,7 +64,7 @@ def _explained(error: DBAPIError) -> CommandError:
     return CommandError(message or errors.describe(error))
 
 
-def _outage(error: DBAPIError) -> Exception:
+def _find_cause(error: DBAPIError) -> Exception:
     return DatabaseUnavailableError(errors.describe(error)) if errors.is_unavailable(error) else error
 
 

@@ -88,7 +88,7 @@ class Attempt(Base):
 
 
 class User(Base):
-    """A user. It has the ID of the attempt that created it.
+    """A user, with the same ID as the attempt that created the user.
 
     A foreign key requires that the attempt has status 201. When retention deletes the attempt, `attempt_status` becomes
     null, which disables the foreign key.

@@ -166,7 +166,7 @@ class Spool:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether a thread has waited for the disk for more than disk.STUCK_S."""
+        """Whether a thread of the spool has been waiting for the disk for more than disk.STUCK_S."""
         return self._record_thread.is_stuck or self._intent_thread.is_stuck or self._check_detector.is_stuck
 
     @property
@@ -201,14 +201,14 @@ class Spool:
         return self._problem
 
     def drain(self, deliver: Deliver) -> int:
-        """Deliver the records of this process; return the number that were delivered or rejected.
+        """Deliver the records of this process; return the number of delivered and rejected ones.
 
         Exceptions of `deliver` propagate.
         """
         return self.open().drain(deliver)
 
     def drain_orphans(self, deliver: Deliver) -> int:
-        """Deliver the records of dead processes; return the number that were delivered or rejected.
+        """Deliver the records of dead processes; return the number of delivered and rejected ones.
 
         Exceptions of `deliver` propagate.
         """
@@ -225,7 +225,7 @@ class Spool:
         return drained
 
     def close(self) -> None:
-        """Release the folder. Its records are kept for the next owner."""
+        """Release the folder, and keep its records for the next owner."""
         if self._answered:
             self._clear_answered()
         for thread in (self._record_thread, self._intent_thread):
@@ -345,7 +345,7 @@ class Folder:
         return not os.path.samestat(found, os.fstat(self._lock_fd))
 
     def append(self, records: Sequence[AppendOperation]) -> None:
-        """Store records durably, usually with one flush; set `error` of those that failed."""
+        """Store records durably, usually with one flush; set `error` of each record that failed."""
         written: dict[_Segment, list[AppendOperation]] = {}
         sizes: dict[_Segment, int] = {}
         with self._lock:
@@ -406,7 +406,7 @@ class Folder:
             self._prepare_next()
 
     def drain(self, deliver: Deliver) -> int:
-        """Deliver all records, oldest first; return the number that were delivered or rejected.
+        """Deliver all records, oldest first; return the number of delivered and rejected ones.
 
         Deletes their segments. Rejected records go to quarantine.log. Exceptions of `deliver` propagate.
         """
@@ -418,9 +418,9 @@ class Folder:
                 segments = _list_segments(self._path)
             if sealed is not None:
                 sealed.close()
-            return sum(self._drain(path, deliver) for path in segments)
+            return sum(self._drain_segment(path, deliver) for path in segments)
 
-    def _drain(self, path: Path, deliver: Deliver) -> int:
+    def _drain_segment(self, path: Path, deliver: Deliver) -> int:
         content = path.read_bytes()
         records, quarantined = _split_lines(content)
         postponed: list[str] = []
@@ -611,11 +611,11 @@ def _count_lines(path: Path, known: Mapping[Path, tuple[int, int]]) -> tuple[int
     length, lines = known.get(path, (0, 0))
     try:
         with path.open("rb") as file:
-            found = os.fstat(file.fileno()).st_size
-            if found < length:  # the file was rewritten
+            size = os.fstat(file.fileno()).st_size
+            if size < length:  # the file was rewritten
                 length = lines = 0
             file.seek(length)
-            added = file.read(found - length)
+            added = file.read(size - length)
     except FileNotFoundError:
         return 0, 0
     return length + len(added), lines + added.count(b"\n")

@@ -7,19 +7,19 @@ down_revision = "0009"
 branch_labels = None
 depends_on = None
 
-FEW = {"users_admins_idx": "is_admin", "users_blocked_idx": "not is_active"}
+CONDITIONS = {"users_admins_idx": "is_admin", "users_blocked_idx": "not is_active"}
 
 
 def upgrade() -> None:
     with op.get_context().autocommit_block():
         op.execute("set lock_timeout = 0")
-        for name, few in FEW.items():
+        for name, condition in CONDITIONS.items():
             op.execute(f"drop index concurrently if exists {name}")
-            op.execute(f"create index concurrently {name} on users (id) where {few}")
+            op.execute(f"create index concurrently {name} on users (id) where {condition}")
         op.execute("set lock_timeout = '200ms'")
 
 
 def downgrade() -> None:
     with op.get_context().autocommit_block():
-        for name in FEW:
+        for name in CONDITIONS:
             op.execute(f"drop index concurrently if exists {name}")

@@ -1,7 +1,7 @@
 """Add roles of users.
 
-Triggers keep the role and `is_admin`, which the previous version reads and writes, consistent. They do not run for new
-ordinary users, the usual case. The next migration sets the roles of existing administrators.
+Triggers keep the role and `is_admin`, which the previous version reads and writes, consistent. The triggers do
+not run for new ordinary users, the usual case. The next migration sets the roles of existing administrators.
 """
 
 from alembic import op

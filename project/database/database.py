@@ -309,7 +309,7 @@ class Database:
 
     def _retry(self, try_once: Callable[["_CommitState"], T], *, may_be_committed: bool = False) -> T:
         """Call `try_once` until it succeeds, a retry is pointless, or the deadline is near."""
-        started = time.monotonic()
+        started_at = time.monotonic()
         ceiling = RETRY_MIN_S
         while True:
             commit = _CommitState()
@@ -326,7 +326,7 @@ class Database:
                     ceiling = min(2 * ceiling, RETRY_MAX_S)
                     continue
                 if errors.is_unavailable(error):
-                    self.breaker.record_failure(started)
+                    self.breaker.record_failure(started_at)
                 details = {"cause": errors.describe(error), "may_be_committed": may_be_committed}
                 log.warning("database unavailable", extra=details)
                 raise translated from error
@@ -388,7 +388,7 @@ def _close_unless_idle(connection: extensions.connection | None, entry: Connecti
 def _was_closed(connection: PoolProxiedConnection) -> bool:
     """Return whether the server has closed an idle connection, which makes the socket readable.
 
-    Checked before a statement is sent: then it is certain that the statement was not executed.
+    Call this before you send a statement: then the statement was certainly not executed, and can be retried.
     """
     poller = select.poll()
     poller.register(cast(extensions.connection, connection.driver_connection), select.POLLIN)

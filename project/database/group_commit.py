@@ -111,7 +111,7 @@ class GroupCommit:
         return self._execute_alone(member) if member.row is None else member.row
 
     def _await_group(self, member: Member) -> None:
-        """Wait until the member is a leader or its group has ended, at most until its deadline.
+        """Wait until the member is a leader, its group has ended, or its deadline is reached.
 
         Returns after GROUP_WAIT_S if no group with the member has begun.
         """

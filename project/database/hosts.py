@@ -79,9 +79,9 @@ class _Failover:
 
     def connect_any(self, options: dict[str, Any], hosts: list[dict[str, str]]) -> extensions.connection:
         """Connect to the first host that answers. Raises psycopg2.OperationalError."""
-        silent = self._current.host if self._current.is_silent else None
-        if hosts[self._preferred_index] == silent:
-            self._prefer_next(hosts, silent)
+        silent_host = self._current.host if self._current.is_silent else None
+        if hosts[self._preferred_index] == silent_host:
+            self._prefer_next(hosts, silent_host)
         first = self._preferred_index  # read once: other threads change it
         *others, last = [*hosts[first:], *hosts[:first]]
         for host in others:
@@ -92,7 +92,7 @@ class _Failover:
                 left = remaining_seconds()
                 if left is not None and left <= 0:
                     raise
-        return self._connect(options, hosts, last, HOST_CONNECT_S if last == silent else LAST_HOST_CONNECT_S)
+        return self._connect(options, hosts, last, HOST_CONNECT_S if last == silent_host else LAST_HOST_CONNECT_S)
 
     def _connect(
         self, options: dict[str, Any], hosts: list[dict[str, str]], host: dict[str, str], limit_s: float

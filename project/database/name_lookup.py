@@ -15,7 +15,7 @@ class NameLookup:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._running: dict[str, Future[None]] = {}
-        self._last: dict[str, list[str]] = {}
+        self._last_addresses: dict[str, list[str]] = {}
 
     def resolve(self, name: str, timeout_s: float) -> list[str]:
         """Return the addresses of a host, or the last known ones if the lookup fails or times out.
@@ -25,9 +25,9 @@ class NameLookup:
         try:
             self._start(name).result(max(0.0, timeout_s))
         except (OSError, TimeoutError) as error:
-            if name not in self._last:
+            if name not in self._last_addresses:
                 raise OSError(f'could not resolve host name "{name}": {str(error) or "no answer from DNS"}') from error
-        return self._last[name]
+        return self._last_addresses[name]
 
     def _start(self, name: str) -> Future[None]:
         with self._lock:
@@ -49,7 +49,7 @@ class NameLookup:
             self._finish(name)
             lookup.set_exception(error)
         else:
-            self._last[name] = list(dict.fromkeys(str(address[0]) for *_, address in found))
+            self._last_addresses[name] = list(dict.fromkeys(str(address[0]) for *_, address in found))
             self._finish(name)
             lookup.set_result(None)
 

@@ -30,8 +30,8 @@ def autocommit_cursor(connection: PoolProxiedConnection) -> Iterator[extensions.
     """Yield a cursor in autocommit mode: each statement is its own transaction."""
     driver: extensions.connection = connection.driver_connection  # type: ignore[assignment]
     level, readonly = driver.isolation_level, driver.readonly
-    is_set = level is not None or readonly is not None
-    if is_set:  # otherwise psycopg2 would reset each of them later, with a round trip each
+    has_settings = level is not None or readonly is not None
+    if has_settings:  # otherwise psycopg2 would reset each of them later, with a round trip each
         driver.set_session(isolation_level="DEFAULT", readonly="default")
     driver.autocommit = True
     try:
@@ -40,7 +40,7 @@ def autocommit_cursor(connection: PoolProxiedConnection) -> Iterator[extensions.
     finally:
         if not driver.closed:
             driver.autocommit = False
-            if is_set:
+            if has_settings:
                 driver.set_session(isolation_level=level, readonly=readonly)
 
 

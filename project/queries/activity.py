@@ -18,7 +18,7 @@ _SET_LAST_USE = text("""
            last_used = (clock_timestamp() - make_interval(secs => :age_s)) at time zone 'UTC'
      where id = :id and (last_used_at is null or last_used_at < clock_timestamp() - interval '1 minute')
 """)
-"""Also updates `last_used`, which the previous version of the service reads."""
+"""Sets the time of the last use, and `last_used`, which the previous version of the service reads."""
 
 
 def save_activity(

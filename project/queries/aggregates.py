@@ -25,7 +25,7 @@ POLL_S = 0.002
 DURATION_BUCKET = (
     f"width_bucket(least(duration_ms, {DURATION_BUCKETS_MS[-1]}) - 1, array{list(DURATION_BUCKETS_MS)}) + 1"
 )
-"""SQL expression for the duration bucket of an attempt, an index from 1."""
+"""SQL expression for the index, from 1, of the bucket in DURATION_BUCKETS_MS to which an attempt belongs."""
 
 _DELTA_COLUMNS = f"""
     date_bin('15 minutes', received_at, timestamptz '2000-01-01 00:00Z') as at, status, code,

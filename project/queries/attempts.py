@@ -38,7 +38,7 @@ RELATED_TIMEOUT_S = 0.1
 """Time limit in seconds of each query for attempts with the same contact. Contacts are not indexed, because too many
 contacts have the same mask."""
 Position = Literal["earlier", "later", "created"]
-"""Position of a related attempt: the last one before an attempt, the first one after it, or the first one after it that
+"""Position of a related attempt: the last attempt before a given one, the first after it, or the first after it that
 created a user."""
 
 
@@ -179,8 +179,8 @@ def select_first(
     if not attempt_filter.selects_by_kind:
         return query.where(*filter_conditions(attempt_filter))
     kind = _existing_kinds()
-    inside = (Attempt.status == kind.c.status, Attempt.code == kind.c.code, *period_conditions(attempt_filter))
-    first = query.where(*inside).lateral("first")
+    in_kind = (Attempt.status == kind.c.status, Attempt.code == kind.c.code, *period_conditions(attempt_filter))
+    first = query.where(*in_kind).lateral("first")
     wanted = outcome_conditions(attempt_filter, kind.c.status, kind.c.code)
     merged = select(*first.c).select_from(kind).join(first, true()).where(*wanted)
     return merged.order_by(first.c.id.desc() if newest_first else first.c.id).limit(limit)

@@ -53,7 +53,7 @@ def find_entries(
 
 
 def find_last_blocks(connection: Connection, user_ids: Sequence[UUID]) -> dict[UUID, Entry]:
-    """Return, by user ID, the last entry `user_blocked` about each of these users."""
+    """Return the last audit entry `user_blocked` about each of the users, by user ID."""
     blocks = (
         select(*_ENTRY)
         .where(AuditEntry.target_id.in_(user_ids), AuditEntry.action == Action.USER_BLOCKED)

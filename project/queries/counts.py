@@ -47,7 +47,7 @@ _TIMESTAMPS = ARRAY(DateTime(timezone=True))
 def count_attempts(connection: Connection, attempt_filter: AttemptFilter, edges: Sequence[datetime] = ()) -> Counts:
     """Count attempts by time bucket, status and code, and by duration.
 
-    The time buckets are the periods between adjacent edges, the time before the first edge and after the last one.
+    The time buckets are the time before the first edge, between adjacent edges, and after the last edge.
     """
     if attempt_filter.is_search:
         return _count_matches(connection, attempt_filter, edges)
@@ -117,9 +117,9 @@ def _aggregates_query(spans: Spans, attempt_filter: AttemptFilter, sums: Columns
         literal([span.until for _, span in complete], _TIMESTAMPS),
     )
     span = func.unnest(*lists).table_valued("bucket", "grain", "since", "until", name="span").render_derived()
-    inside = (AttemptCount.grain == span.c.grain, AttemptCount.at >= span.c.since, AttemptCount.at < span.c.until)
+    in_span = (AttemptCount.grain == span.c.grain, AttemptCount.at >= span.c.since, AttemptCount.at < span.c.until)
     wanted = outcome_conditions(attempt_filter, AttemptCount.status, AttemptCount.code)
-    found = select(*sums).where(*inside, *wanted).group_by(*groups).lateral("found")
+    found = select(*sums).where(*in_span, *wanted).group_by(*groups).lateral("found")
     return select(*(span.c.bucket, *found.c)).select_from(span).join(found, true())
 
 

@@ -117,7 +117,7 @@ def search_conditions(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]
 
 
 def _word_condition(word: str, *, unmasked: bool) -> ColumnElement[bool]:
-    """Return the condition that a word is a part of the username or name, or a contact."""
+    """Return the condition that a word is a contact, or a part of the username or name."""
     spelling = spelling_regex(word)
     in_username = Attempt.username.regexp_match(spelling)
     if unmasked:

@@ -59,7 +59,7 @@ def add_import(
 
 
 def claim_import(connection: Connection) -> UUID | None:
-    """Reserve the oldest unclaimed unfinished import for this process; return its ID or None."""
+    """Reserve the oldest free unfinished import for this process; return its ID or None."""
     is_free = func.coalesce(Import.claimed_until, func.now()) <= func.now()
     waiting = (
         select(Import.id)
@@ -175,9 +175,9 @@ def download_credentials(connection: Connection, import_id: UUID, entry: NewEntr
     Writes `entry`, the audit entry of this download. Returns None if the import is not done or its credentials have
     been downloaded. Idempotent: a retry finds its own entry.
     """
-    unclaimed = update(Import).where(Import.id == import_id, Import.credentials_at.is_(None))
-    claimed = unclaimed.where(Import.state == ImportState.DONE).values(credentials_at=func.now())
-    if connection.execute(claimed.returning(Import.id)).scalar() is None and not has_entry(connection, entry):
+    not_downloaded = update(Import).where(Import.id == import_id, Import.credentials_at.is_(None))
+    downloaded = not_downloaded.where(Import.state == ImportState.DONE).values(credentials_at=func.now())
+    if connection.execute(downloaded.returning(Import.id)).scalar() is None and not has_entry(connection, entry):
         return None
     add_entry(connection, entry)
     columns = (User.name, User.username, User.phone, User.email, ImportRow.fingerprint, ImportRow.kid)

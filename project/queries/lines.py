@@ -112,7 +112,7 @@ def find_escaped_lines(
 
 
 def _prepare_session(connection: Connection, zone: ZoneInfo) -> None:
-    """Set the time zone; make the driver return bytes, because decoding doubles the time."""
+    """Set the time zone; make the driver return bytes: decoding would double the time."""
     event.listen(connection, "before_cursor_execute", _return_bytes)
     connection.execute(select(func.set_config("timezone", zone.key, True)))
 
@@ -148,12 +148,12 @@ def _value_expression(column: Column, value: ColumnElement[Any]) -> ColumnElemen
 
     The expression is never null, because concat_ws() skips nulls.
     """
-    mark, blank = (separator.removeprefix(CONCAT_SEPARATOR) for separator in (column.separator, column.blank))
+    separator, blank = (text.removeprefix(CONCAT_SEPARATOR) for text in (column.separator, column.blank))
     shown = cast(value, Text)
-    text: ColumnElement[str] = func.coalesce(literal(mark) + shown if mark else shown, blank or mark)
+    text: ColumnElement[str] = func.coalesce(literal(separator) + shown if separator else shown, blank or separator)
     if not column.width or column.value in (Value.ID, Value.LOCAL_TIME):  # these have a fixed length
         return text
-    width = column.width + len(mark)
+    width = column.width + len(separator)
     if column.value in UNTRUSTED:
         cut = func.left(text, width - 1) + literal("…")
         is_short = func.octet_length(text) <= width  # faster than counting characters

@@ -45,7 +45,7 @@ class Deleted(NamedTuple):
     rows: int
     """Number of deleted rows."""
     before: datetime
-    """Time before which the deleted rows were recorded, or had expired."""
+    """Only rows that were recorded before this time, or had expired, were deleted."""
 
 
 def delete_expired_keys(connection: Connection, limit: int) -> Deleted:
@@ -103,7 +103,7 @@ class ServerInfo:
     may_alter: bool
     """Whether the role owns a table in the current schema, which allows it to alter the table."""
     may_write: bool
-    """Whether the role may read and write rows of all `tables`, and read the revision."""
+    """Whether the role may read and write rows of all `tables`, and read `revision`."""
     revision: str | None
     """The last migration; None before the first one or if the role may not read it."""
 

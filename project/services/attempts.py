@@ -42,8 +42,8 @@ BATCH_LOCK_TIMEOUT_S = 0.2
 """Seconds for which a batch of records waits for a lock, usually on an attempt that another transaction writes. After
 that, the batch is halved to find this attempt."""
 POSTPONE_S, MAX_POSTPONE_S = 1, 10
-"""Seconds until the insertion of a record is retried after its first timeout, and at most: each further timeout doubles
-the pause. Usually the other transaction ends soon."""
+"""Pause in seconds before the insertion of a record is retried after its first timeout, and maximum pause: each further
+timeout doubles the pause. Usually the transaction that blocks the record ends soon."""
 PRUNE_BATCH, PURGE_BATCH = 500, 1000
 """Maximum numbers of attempts and of idempotency keys deleted in one transaction."""
 MASK_BATCH = 500
@@ -125,9 +125,9 @@ def _log_pruned(deleted: Deleted | None) -> None:
 def delete_batch(
     database: Database, delete: Callable[Concatenate[Connection, P], Deleted], *args: P.args, **kwargs: P.kwargs
 ) -> Deleted | None:
-    """Call `delete` in a transaction without retries; return None if the clocks differ.
+    """Call `delete` in a transaction without retries; return its result.
 
-    Raises DatabaseUnavailableError.
+    Returns None if the clocks of PostgreSQL and this machine differ. Raises DatabaseUnavailableError.
     """
     try:
         return database.run_once(delete, *args, **kwargs)

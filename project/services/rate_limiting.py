@@ -1,6 +1,6 @@
 """Rate limiting with fixed windows, counted in this process or in a shared Redis.
 
-A window begins with its first request. In this process, the monotonic clock measures it.
+A window begins with its first request. In this process, the monotonic clock measures windows.
 """
 
 import logging
@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 MAX_KEYS = 100_000
 """Maximum number of keys, such as client addresses, that a process counts for each limit (about 20 MB of memory)."""
 REDIS_PAUSE_S = 5.0
-"""Seconds for which Redis is not used after a failure. After that, one request tries Redis, while others are still
-counted in this process."""
+"""Seconds for which Redis is not used after a failure. After that, one request tries Redis, while other requests
+are still counted in this process."""
 
 
 class CountersUnavailableError(Exception):
@@ -31,7 +31,7 @@ class Counters(Protocol):
     """Interface of rate limit counters, in this process or in Redis."""
 
     def consume(self, hits: Sequence[Hit]) -> Exceeded | None:
-        """Count hits in order, up to the first that exceeds its limit; return the latter or None."""
+        """Count hits in order until one exceeds its limit; return which one, or None."""
 
     def refund(self, hits: Sequence[Hit]) -> None:
         """Subtract hits that were counted."""
@@ -114,7 +114,7 @@ class LocalCounters:
         """Limit name -> key -> count and end of the window, by time.monotonic()."""
 
     def consume(self, hits: Sequence[Hit]) -> Exceeded | None:
-        """Count hits in order, up to the first that exceeds its limit; return the latter or None."""
+        """Count hits in order until one exceeds its limit; return which one, or None."""
         now = time.monotonic()
         with self._lock:
             for index, (limit, key, amount) in enumerate(hits):

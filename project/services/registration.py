@@ -1,4 +1,4 @@
-"""Creates users, or returns their credentials again to a retry. PostgreSQL decides which."""
+"""Creates users, or, if a request is a retry, returns the same credentials again."""
 
 from collections.abc import Hashable, Sequence
 

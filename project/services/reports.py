@@ -30,7 +30,7 @@ FIRST_SEARCH_PERIOD = timedelta(days=1)
 RELATED_PERIOD = timedelta(days=7)
 """Length of the period before and after an attempt in which related attempts are searched by contact."""
 BLOCKS_AHEAD = 2
-"""Number of blocks queried in advance, so that PostgreSQL prepares blocks while another one is sent."""
+"""Number of blocks queried in advance, so that PostgreSQL prepares blocks while another block is sent."""
 WRITER_WAIT_S, OVERLOAD_WAIT_S, PAUSE_S = 0.5, 3.0, 0.002
 """Seconds to wait for transactions that write attempts, seconds to retry queries refused with OverloadedError, and the
 pause between tries in seconds."""
@@ -222,14 +222,14 @@ def _escape_block(
 ) -> Block:
     """Format a block line by line; build a line that needs escaping from its values."""
 
-    def run(query: Callable[[], T]) -> T:
+    def fetch(query: Callable[[], T]) -> T:
         return executor.submit(_retry_overloaded, query).result()
 
-    single = raw_block.lines() or run(lambda: find_lines_one_by_one(database, attempt_filter, layout, raw_block))
-    plain = {layout.id_of(line): layout.format_block(Block(1, line)) for line in single}
+    block_lines = raw_block.lines() or fetch(lambda: find_lines_one_by_one(database, attempt_filter, layout, raw_block))
+    plain = {layout.id_of(line): layout.format_block(Block(1, line)) for line in block_lines}
     to_escape = [key for key, line in plain.items() if line is None]
     unmasked = attempt_filter.unmasked
-    escaped = run(lambda: database.read_transaction(find_escaped_lines, layout, to_escape, unmasked=unmasked))
+    escaped = fetch(lambda: database.read_transaction(find_escaped_lines, layout, to_escape, unmasked=unmasked))
     lines = [line for line in (plain | escaped).values() if line is not None]
     return Block(len(lines), b"".join(lines))
 
@@ -270,7 +270,7 @@ def find_related(database: Database, attempt: AttemptRow) -> queries.Related:
     """
     is_complete = True
 
-    def find(position: queries.Position) -> list[AttemptRow]:
+    def find_at(position: queries.Position) -> list[AttemptRow]:
         nonlocal is_complete
         found = []
         try:
@@ -280,9 +280,9 @@ def find_related(database: Database, attempt: AttemptRow) -> queries.Related:
             is_complete = False
         return [row for row in found if row]
 
-    earlier, later = find("earlier"), find("later")
+    earlier, later = find_at("earlier"), find_at("later")
     if later and all(row.status != 201 for row in later):
-        later += find("created")
+        later += find_at("created")
     return queries.Related(
         max(earlier, key=lambda row: row.id, default=None),
         min(later, key=lambda row: (row.status != 201, row.id), default=None),

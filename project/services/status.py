@@ -76,7 +76,7 @@ def get_status(
         "version": VERSION,
         "database": _availability(database),
         "statistics": _availability(read_database),
-        **({"replica": _replica(read_database, read_database.replica)} if read_database.replica else {}),
+        **({"replica": _replica_state(read_database, read_database.replica)} if read_database.replica else {}),
         "spool": {
             "attempts": waiting.records,
             "bytes": waiting.bytes,
@@ -106,7 +106,7 @@ def _find_spool_problem(spool: Spool) -> str | None:
         return "spool_unusable"
 
 
-def _replica(read_database: ReadDatabase, replica: Database) -> dict[str, Any]:
+def _replica_state(read_database: ReadDatabase, replica: Database) -> dict[str, Any]:
     """Return the availability of the replica, and its lag in seconds (None if unknown)."""
     lag_s = read_database.replica_lag_s
     return {"state": _availability(replica), "lag_s": round(lag_s, 1) if math.isfinite(lag_s) else None}

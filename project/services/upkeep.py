@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 _random = random.SystemRandom()
 
 PAUSE_S = (0.15, 0.35)
-"""Bounds of the pause between two rounds in seconds. It is random, so that instances do not probe at the same time."""
+"""Bounds in seconds of the random pause between two rounds, so that instances do not probe at the same time."""
 DRAIN_ORPHANS_EVERY_S = 5
 PURGE_EVERY_S = 3600
 RETRY_AFTER_ERROR_S = 5
@@ -47,7 +47,7 @@ class Job:
     """A function that is called repeatedly. Jobs of the same thread run one after the other."""
 
     work: Callable[[], bool | None]
-    """Returns True if it has to be called again in the next round."""
+    """The function. It returns True to be called again in the next round."""
     every_s: float = 0.0
     """Seconds between two runs; 0 means every round."""
     database: Database | None = None
@@ -165,7 +165,7 @@ class Upkeep:
             self.run_round(jobs)
 
     def run_round(self, jobs: Iterable[Job] | None = None) -> None:
-        """Run the jobs that are due; by default those of all threads."""
+        """Run the due ones of `jobs`, by default of the jobs of all threads."""
         for job in jobs or [job for group in self._jobs.values() for job in group]:
             job.run()
 
@@ -236,7 +236,7 @@ class Upkeep:
                 break
 
     def _measure_lag(self) -> None:
-        """Measure the lag of the replica, also while no requests read from it."""
+        """Measure the lag of the replica, even if no requests read from the replica."""
         self._read_database.measure_lag()
 
 

@@ -111,7 +111,7 @@ ALLOWED = {
     "project/services/rate_limiting.py with self._lock": "memory",
     "project/exporters/packing.py _write packed.result": "memory",
     "project/exporters/packing.py _write pending.result": "memory",
-    "project/services/reports.py _escape_block.run executor.submit(_retry_overloaded, query).result": "download",
+    "project/services/reports.py _escape_block.fetch executor.submit(_retry_overloaded, query).result": "download",
     "project/services/reports.py _open_snapshot time.sleep": "writers",
     "project/services/reports.py _retry_overloaded time.sleep": "download",
     "project/services/reports.py iter_blocks pending.popleft().result": "download",
