@@ -39,9 +39,8 @@ def audit_export() -> Response:
     rate_limits.consume_for_reader(rate_limits.EXPORT_LIMIT)
     about, runtime = _target_id(), get_runtime()
     database = runtime.read_database.primary
-    first = service.find_entries(
-        database, service.BLOCK_ENTRIES, None, about
-    )  # raises errors before the response starts
+    # Queried before the response starts, so that a failure becomes an error response
+    first = service.find_entries(database, service.BLOCK_ENTRIES, None, about)
     details = {"format": "csv", "file": "audit_log"}
     runtime.activity.add(NewEntry.by_user(Action.DOWNLOADED, request_state().account.id, details=details))
     headers = {"Content-Disposition": 'attachment; filename="useradd_audit_log.csv"'}

@@ -35,6 +35,7 @@ HISTORY_SIZE = 10
 """Number of entries of the audit log on the page of a user."""
 LIST_PARAMETERS = ("search", "active", "role", "before")
 YES_NO = {"yes": True, "no": False}
+"""Value of the query parameter `active` -> whether the listed users are active."""
 RESET = "reset"
 """The action that issues a new password. It is not in CHANGES, because a page then shows the password."""
 CONFIRMATIONS: Mapping[str, Confirmation] = {

@@ -71,9 +71,8 @@ def _describe_useradd(spec: APISpec) -> None:
 
 def _describe_bulk(spec: APISpec) -> None:
     user, line = {"$ref": "#/components/schemas/NewUser"}, {"$ref": "#/components/schemas/Line"}
-    lines = {
-        "schema": {"type": "string", "description": "One JSON object per line"}
-    }  # OpenAPI 3.0 has no schema for NDJSON
+    # OpenAPI 3.0 has no schema for NDJSON
+    lines = {"schema": {"type": "string", "description": "One JSON object per line"}}
     spec.path(
         "/api/v1/useradd/bulk/",
         operations={

@@ -177,6 +177,6 @@ def _created_response(request: Request, attempt: NewAttempt, key: str, credentia
 def _dry_run_response(attempt: NewAttempt, new_user: NewUser) -> Response:
     runtime = get_runtime()
     request_state().code = DRY_RUN
-    recorded = attempts.record_attempt(runtime.database, runtime.spool, attempt, status=200, code=DRY_RUN)
+    is_recorded = attempts.record_attempt(runtime.database, runtime.spool, attempt, status=200, code=DRY_RUN)
     body = {"valid": True, "normalized": new_user, "attempt_id": attempt.id}
-    return json_response(responses.CHECKED_SCHEMA, body if recorded else body | {"recorded": False})
+    return json_response(responses.CHECKED_SCHEMA, body if is_recorded else body | {"recorded": False})

@@ -23,10 +23,10 @@ from project.services import login as service
 bp = Blueprint("auth", __name__)
 log = logging.getLogger(__name__)
 
-_QUERY = r"(?P<query>\?[\w.~%&=+:-]*)?"
-_NEXT_PATH = re.compile(rf"/(?:results|swagger|admin|account)/[\w./-]*{_QUERY}", re.ASCII)
+_QUERY_PATTERN = r"(?P<query>\?[\w.~%&=+:-]*)?"
+_NEXT_PATH = re.compile(rf"/(?:results|swagger|admin|account)/[\w./-]*{_QUERY_PATTERN}", re.ASCII)
 """Matches a path to which a login may redirect. Strict, because browsers may take `/\\evil` or `///evil` for a host."""
-_DOWNLOAD_PATH = re.compile(rf"/results/export\.\w+{_QUERY}", re.ASCII)
+_DOWNLOAD_PATH = re.compile(rf"/results/export\.\w+{_QUERY_PATTERN}", re.ASCII)
 
 
 @bp.route("/login/", methods=["GET", "POST"])

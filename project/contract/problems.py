@@ -52,7 +52,9 @@ class Problem:
     status: int
     code: str
     variant: str = ""
+    """Variant of the detail: a key of `details` of the ProblemType."""
     params: Params = field(default_factory=dict)
+    """Parameters of the detail."""
     errors: tuple[FieldError, ...] = ()
     is_recorded: bool = False
     """Whether the transaction that refused the request has already recorded the attempt."""

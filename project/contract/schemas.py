@@ -130,7 +130,7 @@ class UserAddSchema(Schema):
     def _check_username_contact(self, values: Mapping[str, Any], errors: dict[str, RuleError]) -> None:
         """Add an error if the username is a phone number or e-mail address of somebody else.
 
-        If the user's own phone number or e-mail address is invalid, that error is enough.
+        If the user's own phone number or e-mail address is invalid, only that error is reported.
         """
         try:
             check_contact_as_username(values["username"], values["phone"], values["email"], self._phone_region)

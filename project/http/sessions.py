@@ -167,7 +167,7 @@ def _record_visit(response: Response) -> Response:
 
 
 def _is_made_by_person() -> bool:
-    """Return False if an open page polls, which it does even in the user's absence."""
+    """Return whether a person made the request; an open page polls even in the user's absence."""
     return request.headers.get("HX-Request-Type") != "partial"
 
 

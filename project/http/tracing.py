@@ -26,7 +26,7 @@ STOP_TIMEOUT_S = 0.5
 
 
 class Tracing:
-    """The tracer of a process. It starts on first use, because a fork stops its threads."""
+    """The tracer of a process, started on first use: threads do not survive a fork."""
 
     def __init__(self, create_processor: Callable[[], SpanProcessor]) -> None:
         self._create_processor = create_processor
@@ -56,7 +56,7 @@ class Tracing:
             shutdown.join(STOP_TIMEOUT_S)
 
     def span(self, name: str, **attributes: str) -> AbstractContextManager[object]:
-        """Return a context manager for a span without exceptions: they may contain personal data."""
+        """Return a context manager for a span. Exceptions are omitted: they may have personal data."""
         tracer = self._provider.get_tracer(SERVICE_NAME)
         return tracer.start_as_current_span(name, attributes=attributes, record_exception=False)
 
