@@ -83,15 +83,21 @@ class AppendOperation(Operation):
 class Intent(Operation):
     """The record of a request in progress, and the disk operation that writes it to a slot."""
 
-    __slots__ = ("folder", "is_answered", "line", "slot")
+    __slots__ = ("folder", "line", "slot")
 
     def __init__(self, record: str) -> None:
         super().__init__()
         self.line = _encode_line(record)
         self.folder: Folder | None = None
         self.slot: int | None = None
-        self.is_answered = False
-        """Whether clear_intent() was called, perhaps before a slow disk has written the record."""
+
+
+class _ClearOperation(Operation):
+    __slots__ = ("intent",)
+
+    def __init__(self, intent: Intent) -> None:
+        super().__init__()
+        self.intent = intent
 
 
 class Spool:
@@ -111,8 +117,7 @@ class Spool:
         self._folder: Folder | None = None
         self._pid = 0
         self._record_thread = DiskThread("spool-records", self._store)
-        self._intent_thread = DiskThread("spool-intents", self._write_and_clear)
-        self._answered: deque[Intent] = deque()
+        self._intent_thread = DiskThread("spool-intents", self._write_or_clear)
         self._check_detector = StuckDetector()
         self._problem: str | None = None
         self.lost_records = 0
@@ -154,15 +159,14 @@ class Spool:
         return intent
 
     def clear_intent(self, intent: Intent) -> None:
-        """Delete an intent together with the next write of an intent, or in the next check().
+        """Delete the record of an intent from its slot; wait for the disk at most INTENT_TIMEOUT_S.
 
-        If the process is killed before, the attempt is recorded twice, and PostgreSQL keeps the first record. While the
-        spool has records, the intent might be recorded first: then waits for the deletion, at most INTENT_TIMEOUT_S.
+        Wait for it before the response is sent: if the process is killed, a left intent is recorded as not answered.
         """
-        intent.is_answered = True
-        self._answered.append(intent)
-        if self.has_records() and not self.is_stuck:
-            self._clear_answered().wait(INTENT_TIMEOUT_S)
+        clearing = _ClearOperation(intent)
+        self._intent_thread.put(clearing)
+        if not self.is_stuck:
+            clearing.wait(INTENT_TIMEOUT_S)
 
     @property
     def is_stuck(self) -> bool:
@@ -189,8 +193,6 @@ class Spool:
         """Check that the disk accepts records, and update `status`; return the problem or None."""
         with self._check_detector:
             try:
-                if self._answered:
-                    self._clear_answered()
                 self.open().probe(is_durable=self._problem is not None)
                 self.status = read_status(self.root, self.status)
                 self._problem = None
@@ -226,8 +228,6 @@ class Spool:
 
     def close(self) -> None:
         """Release the folder, and keep its records for the next owner."""
-        if self._answered:
-            self._clear_answered()
         for thread in (self._record_thread, self._intent_thread):
             thread.stop(CLOSE_TIMEOUT_S)
         with suppress(TimeoutError):
@@ -262,23 +262,14 @@ class Spool:
             failures = [record.error for record in records if record.error and not isinstance(record.error, QuotaError)]
             self._problem = str(failures[0]) if failures else None
 
-    def _clear_answered(self) -> Operation:
-        """Request the deletion of the intents of answered requests; return the operation."""
-        operation = Operation()
-        self._intent_thread.put(operation)
-        return operation
-
-    def _write_and_clear(self, batch: list[Operation]) -> None:
-        """Delete the intents of answered requests, then write the intents of a batch."""
-        while self._answered:
-            intent = self._answered.popleft()
-            if intent.slot is not None and intent.folder:
-                intent.folder.clear_intent(intent.slot)
+    def _write_or_clear(self, batch: list[Intent | _ClearOperation]) -> None:
         for operation in batch:
-            if isinstance(operation, Intent) and not operation.is_answered:
+            if isinstance(operation, Intent):
                 with suppress(SpoolError, OSError):
                     operation.folder = self._folder if self._folder and self._pid == os.getpid() else self.open()
                     operation.slot = operation.folder.write_intent(operation.line)
+            elif (slot := operation.intent.slot) is not None and (folder := operation.intent.folder):
+                folder.clear_intent(slot)
             operation.finish()
 
     def _claim(self) -> "Folder":
