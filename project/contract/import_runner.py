@@ -138,7 +138,7 @@ class ImportRunner:
             yield StoredRow(number=row.number, cells=row.cells, body=row.body, fingerprint=fingerprint)
 
     def _create_users(self, run: ImportRun) -> None:
-        """Create the users of the rows without outcome, then finish the import."""
+        """Create the users of the rows that have no outcome yet, then finish the import."""
         database, passwords = self._runtime.database, self._runtime.passwords
         try:
             import_key = passwords.derive_import_key(str(run.id), run.kid)
@@ -171,7 +171,7 @@ def init_app(app: Flask) -> None:
 
 
 def get_import_runner() -> ImportRunner:
-    """Return the runner of the current application."""
+    """Return the import runner of the current application."""
     runner: ImportRunner = current_app.extensions["import_runner"]
     return runner
 

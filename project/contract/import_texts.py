@@ -83,7 +83,7 @@ def refused_headers(source: Source) -> tuple[str, ...]:
 
 
 def refused_cells(source: Source, row: Row, refusal: RefusalError) -> tuple[str, ...]:
-    """Return the cells of a refused row under refused_headers(), then cells without a header."""
+    """Return a refused row of the table with refused_headers(); cells without header are last."""
     width = len(source.headers)
     cells = row.cells[:width] + ("",) * (width - len(row.cells))
     headers = {field: header for field, header in zip(source.fields, source.headers, strict=False) if field}

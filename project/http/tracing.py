@@ -56,7 +56,7 @@ class Tracing:
             shutdown.join(STOP_TIMEOUT_S)
 
     def span(self, name: str, **attributes: str) -> AbstractContextManager[object]:
-        """Return a context manager for a span. Exceptions are omitted: they may have personal data."""
+        """Return a context manager for a span. Exceptions are omitted: they may hold personal data."""
         tracer = self._provider.get_tracer(SERVICE_NAME)
         return tracer.start_as_current_span(name, attributes=attributes, record_exception=False)
 
