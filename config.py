@@ -186,7 +186,7 @@ def _storage_uri(value: str) -> str:
     raise ValueError("must be memory:// or the URL of a Redis, for example redis://127.0.0.1:6379/0")
 
 
-def time_zone(value: str) -> ZoneInfo:
+def parse_time_zone(value: str) -> ZoneInfo:
     """Return an IANA time zone. Raises ValueError."""
     try:
         if not _NO_IANA_ZONE.fullmatch(value):
@@ -297,7 +297,7 @@ class Config:
     )
     phone_region: str = setting("RU", _region, "Default country of phone numbers without a country code")
     display_timezone: ZoneInfo = setting(
-        ZoneInfo("Europe/Moscow"), time_zone, "Time zone of pages and exported files", shown="Europe/Moscow"
+        ZoneInfo("Europe/Moscow"), parse_time_zone, "Time zone of pages and exported files", shown="Europe/Moscow"
     )
     default_language: str = setting(
         "ru", _one_of("ru", "en"), "Language if the client accepts none of the supported ones"

@@ -1,4 +1,1 @@
-"""Developer tasks, which `./run` starts in the environment that it has prepared.
-
-The service does not need them.
-"""
+"""Developer tasks, which `./run` starts. The service does not need this package."""

@@ -1,7 +1,7 @@
 """Run one developer task: `python -m tasks COMMAND ...` from the root of the repository.
 
-Imports only the standard library, because `lock` has to work while no lock file can be installed, and `psql` without
-the packages for development.
+Imports only the standard library: `lock` has to work if no lock file can be installed, and `psql` without the
+packages for development.
 """
 
 import os
@@ -31,7 +31,7 @@ MODULES = {
     "demo": "tasks.demo",
     "psql": "tasks.psql",
 }
-"""Tasks that are programs of their own and parse their own options."""
+"""Task -> module that is run as a program and parses its own options."""
 
 
 def main() -> None:

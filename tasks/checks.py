@@ -9,11 +9,11 @@ from tasks import system_packages
 from tasks.processes import log, run_tool, tool_exit_code
 from tasks.system_packages import REQUIREMENTS
 
-PYTHON_FILES = (".", "run")  # `run` has no suffix, so ruff has to be given its name
-EXCLUSIVE_MARKS = ("chaos", "deploy")  # of tests that wait for clocks and kill processes: only beside each other
+PYTHON_FILES = (".", "run")  # ruff does not find `run` itself, because it has no suffix
+EXCLUSIVE_MARKS = ("chaos", "deploy")  # of tests that wait for clocks or kill processes and therefore run apart
 FAST_FOLDERS = ("tests/unit", "tests/integration", "tests/functional", "tests/conventions", "tests/readers")
-"""Folders that --fast collects: importing the others, whose tests it skips, takes seconds."""
-SLOW_MARKS = ("chaos", "slow")  # of tests that --fast skips, in addition to those with system requirements
+"""Folders that --fast collects. Tests in other folders are skipped, and importing them would take seconds."""
+SLOW_MARKS = ("chaos", "slow")  # of tests that --fast skips, besides the marks of REQUIREMENTS
 PASSED_VARIABLES = (
     "PATH",
     "HOME",
@@ -28,12 +28,12 @@ PASSED_VARIABLES = (
     "HYPOTHESIS_",
 )
 """Prefixes of the environment variables that are passed to tests. No setting of the service has such a prefix."""
-# All tests of a file run in one process, because some read what others have written. A process that a test ends, e.g.
-# because it hangs, is not replaced: that would repeat the test.
-PARALLEL = ("--dist=loadfile", "--max-worker-restart=0")
-ON_ALL_CORES = ("--numprocesses=auto", *PARALLEL)
-WAITING_TESTS = (f"--numprocesses={(os.cpu_count() or 1) + 1}", *PARALLEL)
-"""More processes than cores, for tests that wait rather than compute."""
+# All tests of a file run in one process, because some tests read what earlier ones have written. A process that a
+# hanging test has ended is not replaced, because the new process would repeat the test.
+PARALLEL_OPTIONS = ("--dist=loadfile", "--max-worker-restart=0")
+ON_ALL_CORES = ("--numprocesses=auto", *PARALLEL_OPTIONS)
+ON_MORE_PROCESSES = (f"--numprocesses={(os.cpu_count() or 1) + 1}", *PARALLEL_OPTIONS)
+"""Options of pytest for tests that wait rather than compute: more processes than cores."""
 SAME_ON_EVERY_POSTGRES = (
     "tests/integration/test_bench.py",
     "tests/integration/test_rate_limits.py",
@@ -52,20 +52,20 @@ SAME_ON_EVERY_POSTGRES = (
     "tests/functional/test_tracing.py",
 )
 """Tests of HTTP, processes and other servers: they execute no SQL, or only SQL that other tests execute, too."""
-DURATION = "about 14 minutes on 2 cores, less with more; ./run test --fast takes under a minute"
+USUAL_DURATION = "about 14 minutes on 2 cores, less with more; ./run test --fast takes under a minute"
 
 
 def test(arguments: Sequence[str]) -> None:
-    """Run the linters and all tests; with options of pytest, only pytest."""
-    fast = "--fast" in arguments
+    """Run the linters and all tests; if there are options of pytest, run only pytest."""
+    is_fast = "--fast" in arguments
     pytest_options = [argument for argument in arguments if argument != "--fast"]
     environment = filtered_environment(os.environ)
-    if fast:
+    if is_fast:
         skipped_marks = [*(requirement.mark for requirement in REQUIREMENTS), *SLOW_MARKS]
         not_tested = []
     else:
         if not pytest_options:
-            announce()
+            announce_run()
         not_tested = system_packages.provide(REQUIREMENTS)
         skipped_marks = [requirement.mark for requirement in not_tested]
         if "browser" not in skipped_marks:
@@ -75,7 +75,7 @@ def test(arguments: Sequence[str]) -> None:
         run_tool("pytest", *without_marks(skipped_marks), *pytest_options, env=environment)
     else:
         lint(environment)
-        if fast:
+        if is_fast:
             run_tool(
                 "pytest",
                 "--hypothesis-profile=fast",
@@ -98,7 +98,7 @@ def check(arguments: Sequence[str]) -> None:
 
 
 def fix(arguments: Sequence[str]) -> None:
-    """Apply the fixes of ruff, then format: fixed code may be unformatted."""
+    """Apply the fixes of ruff, then format, because fixed code may be unformatted."""
     if arguments:
         sys.exit("run: fix takes no options")
     unfixed = tool_exit_code("ruff", "check", "--fix", *PYTHON_FILES)
@@ -106,10 +106,10 @@ def fix(arguments: Sequence[str]) -> None:
     sys.exit(unfixed)
 
 
-def announce() -> None:
-    """Print the duration of a whole run and whether it includes a second PostgreSQL."""
+def announce_run() -> None:
+    """Print the usual duration of `./run test` and whether it includes a second PostgreSQL."""
     second = find_system_postgres()
-    log(f"== ./run test: {DURATION}")
+    log(f"== ./run test: {USUAL_DURATION}")
     log(
         f"== Tests are repeated on the PostgreSQL in {second}"
         if second
@@ -133,7 +133,7 @@ def run_all_tests(skipped_marks: Sequence[str], environment: dict[str, str]) -> 
     exclusive = [mark for mark in EXCLUSIVE_MARKS if mark not in skipped_marks]
     selection = without_marks([*skipped_marks, *exclusive])
     run_tool("pytest", *selection, *ON_ALL_CORES, "--cov", "--cov-report=term", env=environment)
-    run_tool("pytest", "-m", " or ".join(exclusive), *WAITING_TESTS, env=environment)
+    run_tool("pytest", "-m", " or ".join(exclusive), *ON_MORE_PROCESSES, env=environment)
     if system_postgres := find_system_postgres():
         environment = environment | {"TEST_POSTGRES_BIN": str(system_postgres)}
         selection = [
@@ -156,6 +156,6 @@ def filtered_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def find_system_postgres() -> Path | None:
-    """Return the program directory of the newest PostgreSQL that Debian's packages installed."""
+    """Return the program directory of the newest PostgreSQL from Debian, or None."""
     found = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/postgres") if path.parts[4].isdigit()]
     return max(found, key=lambda path: int(path.parts[4]), default=None)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from config import ROOT
 from tasks import guide
-from tasks.docker import clones, daemon, docker, images, publish, require
+from tasks.docker import clones, daemon, images, publish_version, require_docker, run_docker
 from tasks.processes import log
 from tasks.steps import Trial
 from tests.chaos.load import Client, Endpoint
@@ -31,7 +31,7 @@ HEALTHY_S = 120.0
 
 @dataclass(frozen=True)
 class Proxy:
-    """The proxy on this machine's port 443, by the name in its certificate."""
+    """The address of the proxy, which listens on port 443 here, and its certificates."""
 
     certificates: Path
     host: str = HOST
@@ -39,10 +39,10 @@ class Proxy:
 
 
 class Connection(http.client.HTTPSConnection):
-    """A connection to this machine that asks for the public name."""
+    """An HTTPS connection to this machine with the public host name."""
 
     def connect(self) -> None:
-        """Connect without resolving the name."""
+        """Connect to 127.0.0.1 instead of resolving the name."""
         raw = socket.create_connection(("127.0.0.1", self.port), self.timeout)
         self.sock = self._context.wrap_socket(raw, server_hostname=self.host)  # type: ignore[attr-defined]
 
@@ -60,15 +60,15 @@ class ProxyClient(Client):
 
 
 class Containers:
-    """The containers of an installation, and the checkout in which the document's commands run."""
+    """The containers of an installation. The commands run in `checkout`."""
 
     def __init__(self, checkout: Path) -> None:
         self.checkout = checkout
-        (self._compose,) = re.findall(r"^C=.*$", guide.block(INSTALLATION), re.MULTILINE)
+        (self._compose,) = re.findall(r"^C=.*$", guide.find_block(INSTALLATION), re.MULTILINE)
 
     def run(self, commands: str, answers: str = "") -> str:
-        """Run commands of the document and return their output; exit if one fails."""
-        return guide.run(f"{self._compose}\n{commands}", answers, directory=self.checkout)
+        """Run commands of docs/deployment.md and return the output; exit if one fails."""
+        return guide.run_commands(f"{self._compose}\n{commands}", answers, directory=self.checkout)
 
     def query_column(self, sql: str) -> set[str]:
         """Execute a query with one column and return the set of its values."""
@@ -82,20 +82,20 @@ class Containers:
 
     def main_process(self, name: str) -> int:
         """Return the PID of an instance's main process on this machine."""
-        return int(docker("inspect", "--format", "{{.State.Pid}}", self.run(f"$C ps --quiet {name}").strip()))
+        return int(run_docker("inspect", "--format", "{{.State.Pid}}", self.run(f"$C ps --quiet {name}").strip()))
 
 
 def main() -> None:
     """Run all steps and print a tally; exit with 1 if a request or a backed-up user was lost."""
     if sys.argv[1:]:
         sys.exit("run: containers takes no options")
-    require("containers")
-    with daemon(), images(*base_images()), clones() as (repository, checkout), installed(checkout) as containers:
+    require_docker("containers")
+    with daemon(), images(*base_images()), clones() as (repository, checkout), installation(checkout) as containers:
         sys.exit(not run_trial(containers, repository))
 
 
 def base_images() -> list[str]:
-    """Return the images of others that the Dockerfile and compose.yaml name."""
+    """Return the public images that the Dockerfile and compose.yaml use."""
     deploy = ROOT / "deploy"
     dockerfile = re.findall(r"^FROM (\S+)", (deploy / "Dockerfile").read_text(), re.MULTILINE)
     compose = re.findall(r"^ +image: ((?:postgres|haproxy):\S+)", (deploy / "compose.yaml").read_text(), re.MULTILINE)
@@ -103,13 +103,13 @@ def base_images() -> list[str]:
 
 
 @contextmanager
-def installed(checkout: Path) -> Iterator[Containers]:
-    """Install as the document says; remove containers, volumes and images at the end."""
+def installation(checkout: Path) -> Iterator[Containers]:
+    """Install as docs/deployment.md says; remove containers, volumes and images at the end."""
     containers = Containers(checkout)
     (checkout / "deploy" / "settings.env").write_text(guide.SETTINGS)
     log("== installing")
     try:
-        containers.run(guide.block(INSTALLATION), guide.ADMINISTRATOR)
+        containers.run(guide.find_block(INSTALLATION), guide.ADMINISTRATOR)
         yield containers
     finally:
         containers.run("$C down --volumes --timeout 1 2>&1; docker image rm useradd:latest || true")
@@ -118,17 +118,17 @@ def installed(checkout: Path) -> Iterator[Containers]:
 def run_trial(containers: Containers, repository: Path) -> bool:
     """Run all steps and print the tally; return whether no request and no user was lost."""
     deploy = containers.checkout / "deploy"
-    size = int(docker("image", "inspect", "--format", "{{.Size}}", "useradd:latest"))
-    base = int(docker("image", "inspect", "--format", "{{.Size}}", base_images()[0]))
+    size = int(run_docker("image", "inspect", "--format", "{{.Size}}", "useradd:latest"))
+    base = int(run_docker("image", "inspect", "--format", "{{.Size}}", base_images()[0]))
     with tempfile.TemporaryDirectory(prefix="useradd-trial-") as name:
         trusted, renewed = Path(name) / "trusted.pem", new_certificate(deploy, Path(name))
         trusted.write_text((deploy / "secrets" / "certificate.pem").read_text() + renewed.read_text())
         trial = Trial(Proxy(trusted), ProxyClient)
         with trial.step("certificate renewed"):
-            containers.run(guide.block("kill --signal USR2", {"YOUR-CERTIFICATE-AND-KEY.pem": str(renewed)}))
-        publish(repository)
+            containers.run(guide.find_block("kill --signal USR2", {"YOUR-CERTIFICATE-AND-KEY.pem": str(renewed)}))
+        publish_version(repository)
         with trial.step("upgrade, one instance after the other"):
-            containers.run(guide.block("$C run --rm migrate"))
+            containers.run(guide.find_block("$C run --rm migrate"))
         with trial.step("both instances restarted, one after the other"):
             for instance in ("one", "two"):
                 containers.run(f"$C restart {instance}")
@@ -143,7 +143,7 @@ def run_trial(containers: Containers, repository: Path) -> bool:
             containers.run("$C unpause postgres")
         backups = Path(name) / "backups"
         with trial.step("backup"):
-            containers.run(guide.block("deploy/backup-containers.sh", {"/var/backups/useradd": str(backups)}))
+            containers.run(guide.find_block("deploy/backup-containers.sh", {"/var/backups/useradd": str(backups)}))
         eventually(lambda: spool_is_empty(containers), 60, "the spool is not drained")
         users, attempts = (
             containers.query_column("select id from users"),
@@ -157,7 +157,7 @@ def run_trial(containers: Containers, repository: Path) -> bool:
 
 
 def new_certificate(deploy: Path, folder: Path) -> Path:
-    """Create a second certificate for the host with the same script."""
+    """Create a second certificate for HOST with deploy/secrets.sh; return its path."""
     (folder / "secrets.sh").write_bytes((deploy / "secrets.sh").read_bytes())
     subprocess.run(["sh", folder / "secrets.sh"], check=True, env=os.environ | {"USERADD_HOST": HOST})
     return folder / "secrets" / "certificate.pem"
@@ -170,12 +170,12 @@ def spool_is_empty(containers: Containers) -> bool:
 
 
 def restore(containers: Containers, backups: Path) -> int:
-    """Back up without load, delete the volumes, restore; return the number of users."""
+    """Back up without load, delete the volumes, restore; return the number of restored users."""
     log("== restore")
-    containers.run(guide.block("deploy/backup-containers.sh", {"/var/backups/useradd": str(backups)}))
+    containers.run(guide.find_block("deploy/backup-containers.sh", {"/var/backups/useradd": str(backups)}))
     newest = max(backups.iterdir()).name
     containers.run("$C down --volumes")
-    containers.run(guide.block("pg_restore -U postgres", {"/var/backups/useradd/2026-...": str(backups / newest)}))
+    containers.run(guide.find_block("pg_restore -U postgres", {"/var/backups/useradd/2026-...": str(backups / newest)}))
     return len(containers.query_column("select id from users"))
 
 

@@ -1,4 +1,4 @@
-"""`./run demo`: serves sample data from a directory that it removes at the end."""
+"""`./run demo`: serves sample data from a temporary directory."""
 
 import os
 import signal
@@ -31,8 +31,8 @@ from tasks.processes import EXIT_ON_INTERRUPT, log
 
 USERS = 40
 ADMINISTRATOR = {"name": "Demo Administrator", "username": "demo", "email": "demo@example.org"}
-ELSEWHERE = ("DATABASE_URL", "DATABASE_READ_URL", "MIGRATIONS_DATABASE_URL", "RATELIMIT_STORAGE_URI")
-"""Settings that would connect the demo to somebody's data. Empty instead of unset: .env must not set them."""
+EMPTY_SETTINGS = ("DATABASE_URL", "DATABASE_READ_URL", "MIGRATIONS_DATABASE_URL", "RATELIMIT_STORAGE_URI")
+"""Settings that could connect the demo to real data. They are set to "", so that .env does not set them."""
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         with _data_directory() as directory:
-            environment = {**os.environ, **dict.fromkeys(ELSEWHERE, ""), "DATA_DIR": str(directory)}
+            environment = {**os.environ, **dict.fromkeys(EMPTY_SETTINGS, ""), "DATA_DIR": str(directory)}
             log("run: creating sample data, some seconds ...")
             credentials = _fill(environment)
             log(f"\n  Log in as {credentials.login} with the password {credentials.password}")
@@ -96,7 +96,7 @@ def _serve(environment: Mapping[str, str]) -> int:
         try:
             return service.wait()
         except KeyboardInterrupt:
-            service.terminate()  # for SIGTERM; a terminal has sent Ctrl-C to the service, too
+            service.terminate()  # needed after SIGTERM; a terminal sends Ctrl-C to the service, too
             return service.wait()
 
 

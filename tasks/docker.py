@@ -1,7 +1,7 @@
 """Docker for `./run containers` and `./run units`: a daemon and base images.
 
-Images that the machine has are used; missing ones are built from Debian's packages, the machine's CPython and the
-PostgreSQL of the wheel, and removed at the end.
+Images that the machine lacks are built from Debian's packages, the machine's CPython and the PostgreSQL of the wheel,
+and removed at the end.
 """
 
 import os
@@ -24,7 +24,7 @@ CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 BRIDGE = Path("/sys/class/net/docker0")
 DEBIAN = "useradd-trial-debian"
 NO_CACHES = shutil.ignore_patterns("__pycache__", "test", "tests", "idlelib", "turtledemo", "config-*", "site-packages")
-INSTALL = "apt-get update -qq && apt-get install -qq -y --no-install-recommends"
+APT_INSTALL = "apt-get update -qq && apt-get install -qq -y --no-install-recommends"
 ENTRYPOINT = """\
 #!/bin/sh
 # Does what compose.yaml expects of the entrypoint of the PostgreSQL image.
@@ -53,12 +53,12 @@ ENTRYPOINT ["/opt/entrypoint.sh"]
 """
 HAPROXY_IMAGE = f"""\
 FROM {DEBIAN}
-RUN {INSTALL} haproxy && groupmod --gid 99 haproxy && usermod --uid 99 haproxy
+RUN {APT_INSTALL} haproxy && groupmod --gid 99 haproxy && usermod --uid 99 haproxy
 CMD ["haproxy", "-W", "-db", "-f", "/usr/local/etc/haproxy/haproxy.cfg"]
 """
 SYSTEMD_IMAGE = f"""\
 FROM {DEBIAN}
-RUN {INSTALL} systemd systemd-sysv dbus ca-certificates
+RUN {APT_INSTALL} systemd systemd-sysv dbus ca-certificates
 COPY {CERTIFICATES.name} {CERTIFICATES}
 ENV PIP_CERT={CERTIFICATES}
 STOPSIGNAL SIGRTMIN+3
@@ -66,7 +66,7 @@ CMD ["/sbin/init"]
 """
 
 
-def require(command: str) -> None:
+def require_docker(command: str) -> None:
     """Exit with a message if this machine cannot run containers."""
     if os.geteuid() != 0:
         sys.exit(f"./run {command} needs root")
@@ -80,9 +80,9 @@ def require(command: str) -> None:
 
 @contextmanager
 def daemon() -> Iterator[None]:
-    """Start dockerd unless it runs; stop it at the end and remove its data.
+    """Start dockerd unless it runs; at the end, stop it and remove its data.
 
-    In the block, `docker compose` is the Compose of requirements-dev.txt.
+    Within the block, `docker compose` is the Compose of requirements-dev.txt.
     """
     with tempfile.TemporaryDirectory(prefix="useradd-docker-", ignore_cleanup_errors=True) as name:
         plugins = Path(name) / "cli" / "cli-plugins"
@@ -90,11 +90,11 @@ def daemon() -> Iterator[None]:
         (plugins / "docker-compose").symlink_to(TOOLS / "docker-compose")
         os.environ |= {"DOCKER_CONFIG": str(plugins.parent), "DOCKER_BUILDKIT": "0"}
         if succeeds(["docker", "info"]):
-            before = untagged()
+            before = untagged_images()
             try:
                 yield
             finally:
-                for image in untagged() - before:
+                for image in untagged_images() - before:
                     succeeds(["docker", "image", "rm", image])
             return
         log("== starting dockerd")
@@ -117,14 +117,14 @@ def daemon() -> Iterator[None]:
                 succeeds(["ip", "link", "delete", BRIDGE.name])
 
 
-def untagged() -> set[str]:
-    """Return the IDs of images without a name, such as stages of builds."""
-    return set(docker("image", "ls", "--quiet", "--filter", "dangling=true").split())
+def untagged_images() -> set[str]:
+    """Return the IDs of images without a tag, such as stages of builds."""
+    return set(run_docker("image", "ls", "--quiet", "--filter", "dangling=true").split())
 
 
 @contextmanager
 def images(*wanted: str) -> Iterator[None]:
-    """Build the images that the machine does not have; remove them at the end."""
+    """Build substitutes for the images that the machine lacks; remove these at the end."""
     built = [image for image in wanted if not succeeds(["docker", "image", "inspect", image])]
     with tempfile.TemporaryDirectory(prefix="useradd-image-") as name:
         folder = Path(name)
@@ -134,20 +134,20 @@ def images(*wanted: str) -> Iterator[None]:
             log(f"== building a substitute for the image {image}")
             context = folder / re.sub(r"\W", "-", image)
             context.mkdir()
-            (context / "Dockerfile").write_text(prepare(image.partition(":")[0], image, context))
-            docker("build", "--quiet", "--force-rm", "--tag", image, context)
+            (context / "Dockerfile").write_text(prepare_context(image.partition(":")[0], image, context))
+            run_docker("build", "--quiet", "--force-rm", "--tag", image, context)
     try:
         yield
     finally:
         if built:
-            docker("image", "rm", "--force", *built, DEBIAN)
+            run_docker("image", "rm", "--force", *built, DEBIAN)
 
 
-def prepare(kind: str, image: str, context: Path) -> str:
-    """Copy the files of a substitute to its build context and return its Dockerfile."""
+def prepare_context(kind: str, image: str, context: Path) -> str:
+    """Copy the files of a substitute image to the build context; return the Dockerfile's text."""
     shutil.copy(CERTIFICATES, context)
     if kind == "python":
-        return prepare_python(image, context)
+        return prepare_python_context(image, context)
     if kind == "postgres":
         package = wheel_programs().parents[1]
         shutil.copytree(package, context / package.name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -157,8 +157,8 @@ def prepare(kind: str, image: str, context: Path) -> str:
     return {"haproxy": HAPROXY_IMAGE, "useradd-trial-systemd": SYSTEMD_IMAGE}[kind]
 
 
-def prepare_python(image: str, context: Path) -> str:
-    """Copy the machine's CPython of this version; return a Dockerfile with its libraries."""
+def prepare_python_context(image: str, context: Path) -> str:
+    """Copy the machine's CPython of the image's version; return the Dockerfile's text."""
     version = re.sub(r".*:(\d+\.\d+).*", r"\1", image)
     python = find_python(version)
     if python is None:
@@ -170,14 +170,14 @@ def prepare_python(image: str, context: Path) -> str:
         shutil.copytree(Path(prefix) / part, context / part, symlinks=True, ignore=NO_CACHES)
     libraries = debian_packages((context / "lib").rglob("*.so"))
     return (
-        f"FROM {DEBIAN}\nRUN {INSTALL} {' '.join(libraries)} && rm -rf /var/lib/apt/lists/*\n"
+        f"FROM {DEBIAN}\nRUN {APT_INSTALL} {' '.join(libraries)} && rm -rf /var/lib/apt/lists/*\n"
         f"COPY bin /usr/local/bin\nCOPY lib /usr/local/lib\nRUN ldconfig\nCOPY {CERTIFICATES.name} {CERTIFICATES}\n"
         f"ENV PIP_CERT={CERTIFICATES}\n"
     )
 
 
 def debian_packages(libraries: Iterator[Path]) -> list[str]:
-    """Return the Debian packages of the libraries to which these are linked."""
+    """Return the Debian packages on which these shared libraries depend, except libc6."""
     output = subprocess.run(["ldd", *libraries], capture_output=True, text=True, check=False).stdout
     linked = {Path(path).resolve() for path in re.findall(r"=> (/\S+)", output)}
     owners = subprocess.run(["dpkg-query", "--search", *linked], capture_output=True, text=True, check=False).stdout
@@ -185,7 +185,7 @@ def debian_packages(libraries: Iterator[Path]) -> list[str]:
 
 
 def build_debian(root: Path) -> None:
-    """Import a minimal Debian of this machine's release."""
+    """Create the image DEBIAN: a minimal Debian of this machine's release."""
     release = re.search(r"^VERSION_CODENAME=(\w+)", Path("/etc/os-release").read_text(), re.MULTILINE)
     suite = release[1] if release else "stable"
     log(f"== debootstrap {suite}, a minute or two")
@@ -195,8 +195,8 @@ def build_debian(root: Path) -> None:
     archive.wait()
 
 
-def docker(*arguments: str | Path) -> str:
-    """Run docker and return its output."""
+def run_docker(*arguments: str | Path) -> str:
+    """Run docker and return the output; exit with the output if docker fails."""
     done = subprocess.run(["docker", *arguments], check=False, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"run: docker {' '.join(map(str, arguments))}:\n{done.stdout}{done.stderr}")
@@ -205,7 +205,7 @@ def docker(*arguments: str | Path) -> str:
 
 @contextmanager
 def clones() -> Iterator[tuple[Path, Path]]:
-    """Yield a bare clone of the repository, and a checkout that pulls from it."""
+    """Yield a bare clone of the repository, and a checkout that pulls from the clone."""
     with tempfile.TemporaryDirectory(prefix="useradd-trial-") as name:
         repository, checkout = Path(name) / "repository", Path(name) / "checkout"
         subprocess.run(["git", "clone", "--quiet", "--bare", ROOT, repository], check=True)
@@ -213,8 +213,8 @@ def clones() -> Iterator[tuple[Path, Path]]:
         yield repository, checkout
 
 
-def publish(repository: Path) -> None:
-    """Commit a next version, so that an upgrade replaces the program."""
+def publish_version(repository: Path) -> None:
+    """Push a commit with a new version number, so that an upgrade replaces the program."""
     with tempfile.TemporaryDirectory() as name:
         git: Sequence[str] = ("git", "-C", name, "-c", "user.name=trial", "-c", "user.email=trial@example.org")
         subprocess.run(["git", "clone", "--quiet", repository, name], check=True)

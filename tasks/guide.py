@@ -1,4 +1,4 @@
-"""The commands of docs/deployment.md, to be run as an administrator would run them."""
+"""Finds the commands in docs/deployment.md and runs them as an administrator would."""
 
 import re
 import subprocess
@@ -14,14 +14,14 @@ ADMINISTRATOR = "boss\nboss@example.org\n"
 """Answers to the questions of `flask users create-admin`."""
 
 SETTINGS = "RATELIMIT_PER_CLIENT=100000\nRATELIMIT_GLOBAL=100000\n"
-"""For one client that sends more than the default limits allow."""
+"""Settings for a single client that sends more requests than the default limits allow."""
 
 
-def block(containing: str, replacements: Mapping[str, str] | None = None) -> str:
+def find_block(containing: str, replacements: Mapping[str, str] | None = None) -> str:
     """Return the only block of shell commands that contains a text.
 
-    `replacements` are for what the document leaves to its reader. Raises LookupError if the text is not in exactly one
-    block, or if what is to be replaced is not in the block.
+    `replacements` maps placeholders of the document to values. Raises LookupError if the text is not in exactly one
+    block, or if the block lacks a placeholder.
     """
     found = [text for text in re.findall(r"```sh\n(.*?)```", DOCUMENT.read_text(), re.DOTALL) if containing in text]
     if len(found) != 1:
@@ -34,7 +34,7 @@ def block(containing: str, replacements: Mapping[str, str] | None = None) -> str
     return commands
 
 
-def packages() -> list[str]:
+def find_packages() -> list[str]:
     """Return the Debian packages that the document installs first."""
     match = re.search(r"`apt install ([^`]+)`", DOCUMENT.read_text())
     if match is None:
@@ -42,10 +42,10 @@ def packages() -> list[str]:
     return match[1].split()
 
 
-def run(commands: str, answers: str = "", prefix: Sequence[str] = (), directory: Path | None = None) -> str:
-    """Run commands, answer their questions, and return their output.
+def run_commands(commands: str, answers: str = "", prefix: Sequence[str] = (), directory: Path | None = None) -> str:
+    """Run commands in a shell with `answers` as input; return the output.
 
-    The shell is started by `prefix`. Exits with everything they wrote if one fails.
+    `prefix` is a command that starts the shell, such as `docker exec`. If a command fails, exits with the output.
     """
     shell = [*prefix, "bash", "-eu", "-o", "pipefail", "-c", commands]
     done = subprocess.run(shell, cwd=directory, input=answers, capture_output=True, text=True, check=False)

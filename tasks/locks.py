@@ -18,7 +18,7 @@ LOCKS = (
     ("requirements-otel.in", TRACING, ("-c", DEVELOPMENT)),
     ("requirements-judges.in", JUDGES, ("-c", DEVELOPMENT)),
 )
-"""Source and name of each lock file, and options that give it the same versions as the previous one."""
+"""Source and name of each lock file, and options of uv for the same versions as in another lock file."""
 
 
 def lock(arguments: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Starts other programs: tools of the environment and of the system."""
+"""Runs other programs: tools of the virtual environment and of the system."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ EXIT_ON_INTERRUPT = 130  # as shells report SIGINT
 
 
 def log(message: str) -> None:
-    """Print a message to standard error, unbuffered, to keep the order with subprocesses."""
+    """Print a message to standard error, unbuffered: it precedes the output of later programs."""
     print(message, file=sys.stderr, flush=True)
 
 
@@ -23,8 +23,8 @@ def succeeds(command: Sequence[str | Path]) -> bool:
         return False
 
 
-def succeeds_or_explains(command: Sequence[str | Path]) -> bool:
-    """Run a command and return whether it exits with 0; print its output if it does not."""
+def succeeds_or_prints(command: Sequence[str | Path]) -> bool:
+    """Run a command and return whether it exits with 0; otherwise print the output."""
     try:
         process = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
@@ -38,9 +38,9 @@ def succeeds_or_explains(command: Sequence[str | Path]) -> bool:
 
 
 def tool_exit_code(tool: str, *arguments: str, env: Mapping[str, str] | None = None, note: str = "") -> int:
-    """Print and run a tool of the environment; return its exit code.
+    """Print and run a command of .venv/bin; return the exit code.
 
-    The code is 128 plus the signal if the tool was killed.
+    If a signal killed the tool, the code is 128 plus the number of the signal.
     """
     shown = " ".join(f'"{argument}"' if " " in argument else argument for argument in (tool, *arguments))
     log(f"== {shown}" + (f"  ({note})" if note else ""))
@@ -49,6 +49,6 @@ def tool_exit_code(tool: str, *arguments: str, env: Mapping[str, str] | None = N
 
 
 def run_tool(tool: str, *arguments: str, env: Mapping[str, str] | None = None, note: str = "") -> None:
-    """Run a tool of the environment and exit with its code if it fails."""
+    """Run a command of .venv/bin; if it fails, exit with its code."""
     if code := tool_exit_code(tool, *arguments, env=env, note=note):
         sys.exit(code)

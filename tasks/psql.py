@@ -1,6 +1,6 @@
-"""The task `./run psql`, which opens a shell on the database of the service.
+"""The task `./run psql`: open a shell on the database of the service.
 
-Starts the database if it is the embedded one.
+Starts the embedded PostgreSQL if DATABASE_URL is not set.
 """
 
 import os
@@ -19,12 +19,12 @@ from project import embedded
 from project.embedded.data_directory import wheel_programs
 from tasks.processes import succeeds
 
-SHORTER_VARIABLES = {
+IRREGULAR_VARIABLES = {
     "dbname": "PGDATABASE",
     "application_name": "PGAPPNAME",
     "connect_timeout": "PGCONNECT_TIMEOUT",
 }
-"""Variables of libpq whose names do not follow from the connection parameter."""
+"""Connection parameter -> environment variable of libpq, for names that variable_name() cannot form."""
 
 
 def main() -> None:
@@ -62,23 +62,23 @@ def find_psql() -> str:
 def psql_environment(environment: Mapping[str, str], url: str) -> dict[str, str]:
     """Return the environment that connects psql to this URL.
 
-    It contains no variables that connect psql to another server. The password is not passed as an argument, because
-    other users of the machine can read arguments.
+    Other variables of libpq are removed, because they may name another server. The password is not passed as an
+    argument, because other users of the machine can read arguments.
     """
     parsed = make_url(url).set(drivername="postgresql+psycopg2")
     parameters = parsed.get_dialect()().create_connect_args(parsed)[1]
     if "," in parameters.get("host", ""):
         parameters.setdefault("target_session_attrs", "read-write")  # the host that the service uses
     others = {name: value for name, value in environment.items() if not name.startswith("PG")}
-    return others | {variable(name): str(value) for name, value in parameters.items()}
+    return others | {variable_name(name): str(value) for name, value in parameters.items()}
 
 
-def variable(parameter: str) -> str:
+def variable_name(parameter: str) -> str:
     """Return libpq's environment variable for a connection parameter.
 
     See the PostgreSQL documentation, libpq-envars.
     """
-    return SHORTER_VARIABLES.get(parameter) or f"PG{parameter.upper().replace('_', '')}"
+    return IRREGULAR_VARIABLES.get(parameter) or f"PG{parameter.upper().replace('_', '')}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Load during the steps of `./run containers` and `./run units`, and its tally."""
+"""Sends requests during the steps of `./run containers` and `./run units`; counts losses."""
 
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -10,10 +10,11 @@ from tests.chaos.load import Answer, Client, Endpoint, Load, summarize
 
 CLIENTS = 3
 PAUSE_S = 0.05
+"""Seconds between two requests of a client."""
 MARGIN_S = 2.0
 """Seconds of load before and after a step."""
 TIMEOUT_S = 60.0
-"""Timeout of a client's request: with the socket unit, a request waits for as long as the service takes to start."""
+"""Timeout of a request in seconds: with the socket unit, a request waits until the service has started."""
 RECOVERY_S = 120.0
 """Maximum seconds after a step until a user is created."""
 
@@ -25,8 +26,8 @@ class Step:
     name: str
     answers: Sequence[Answer]
 
-    def lost(self, users: Collection[str], attempts: Collection[str]) -> int:
-        """Return the number of requests without response, or whose user or record is missing."""
+    def count_lost(self, users: Collection[str], attempts: Collection[str]) -> int:
+        """Return the number of requests without a response, or with a missing user or record."""
         return sum(
             answer.status is None
             or (answer.status == 201 and answer.json["user"]["id"] not in users)
@@ -70,6 +71,6 @@ class Trial:
         for step in self.steps:
             refused = sum(answer.status == 503 for answer in step.answers)
             slowest = max(answer.seconds for answer in step.answers)
-            lost = step.lost(users, attempts)
+            lost = step.count_lost(users, attempts)
             lines.append(f"| {step.name} | {len(step.answers)} | {lost} | {refused} | {slowest:.2f} s |")
-        return "\n".join(lines), sum(step.lost(users, attempts) for step in self.steps)
+        return "\n".join(lines), sum(step.count_lost(users, attempts) for step in self.steps)

@@ -1,7 +1,6 @@
-"""Programs that tests need beyond requirements-dev.txt.
+"""Finds and installs programs that tests need beyond requirements-dev.txt.
 
-Finds, announces and installs them. With `SYSTEM_PACKAGES=0` nothing is installed, but programs that are already there
-are used.
+With `SYSTEM_PACKAGES=0` nothing is installed, but programs that are already installed are used.
 """
 
 import os
@@ -12,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from tasks import judges
-from tasks.processes import log, succeeds, succeeds_or_explains
+from tasks.processes import log, succeeds, succeeds_or_prints
 
 ADMIN_DIRECTORIES = "/usr/sbin:/usr/local/sbin"  # not on the PATH of every user
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -28,40 +27,40 @@ with sync_playwright() as playwright:
 class SystemPackage(NamedTuple):
     """A Debian package, and a function that returns the path of its program.
 
-    The function returns None if the program is missing or does not work. A package with a command of its own is not
-    from Debian.
+    The function returns None if the program is missing or does not work.
     """
 
     name: str
-    find: Callable[[], str | None]
+    find_program: Callable[[], str | None]
     command: tuple[str, ...] = ()
-    """Command that installs it, without root and on every system."""
+    """Command that installs the package without root, if the package is not from Debian."""
 
 
 class Requirement(NamedTuple):
-    """The packages that the tests with a mark need."""
+    """The packages that the tests with a mark of pytest need."""
 
     mark: str
-    covers: str
+    subject: str
+    """The subject of these tests, for messages."""
     packages: tuple[SystemPackage, ...]
     alternative: tuple[str, ...] = ()
-    """Command that installs them without root, or on a system other than Debian."""
+    """Command that installs the packages without root, or on a system other than Debian."""
 
-    def missing(self) -> list[SystemPackage]:
+    def missing_packages(self) -> list[SystemPackage]:
         """Return the packages that are not installed."""
-        return [package for package in self.packages if package.find() is None]
+        return [package for package in self.packages if package.find_program() is None]
 
 
 def provide(requirements: Sequence[Requirement]) -> list[Requirement]:
-    """Announce and install missing packages; return the requirements that are still not met.
+    """Announce and install missing packages; return the requirements that remain unmet.
 
-    In CI, exits if a requirement is not met, unless SYSTEM_PACKAGES=0 shows that this is intended.
+    With CI=true, exits if a requirement remains unmet, unless SYSTEM_PACKAGES is 0.
     """
-    installs = may_install()
-    missing = {requirement: packages for requirement in requirements if (packages := requirement.missing())}
+    can_install = may_install()
+    missing = {requirement: packages for requirement in requirements if (packages := requirement.missing_packages())}
     for requirement, packages in missing.items():
-        log(planned_message(requirement, packages) if installs else not_tested_message(requirement, packages))
-    if not installs:
+        log(planned_message(requirement, packages) if can_install else not_tested_message(requirement, packages))
+    if not can_install:
         return list(missing)
     if missing:
         log("== SYSTEM_PACKAGES=0 ./run test installs nothing and skips these tests")
@@ -79,11 +78,11 @@ def may_install() -> bool:
 def install(requirement: Requirement) -> bool:
     """Try each way to install the missing packages; return whether one worked.
 
-    In CI, exits if none did.
+    With CI=true, exits if none worked.
     """
-    for steps in installation_methods(requirement, requirement.missing()):
+    for steps in installation_methods(requirement, requirement.missing_packages()):
         log(f"== installing for the tests marked {requirement.mark}: {' '.join(steps[-1])}")
-        if all(succeeds_or_explains(step) for step in steps) and not requirement.missing():
+        if all(succeeds_or_prints(step) for step in steps) and not requirement.missing_packages():
             return True
     log(not_tested_message(requirement))
     if os.environ.get("CI"):
@@ -106,27 +105,28 @@ def installation_methods(
 
 
 def planned_message(requirement: Requirement, packages: Sequence[SystemPackage]) -> str:
-    """Describe what will be installed, how, and for which tests."""
+    """Return a message about what will be installed, how, and for which tests."""
     command = next((" ".join(steps[-1]) for steps in installation_methods(requirement, packages)), None)
     how = f"will be installed: {command}" if command else "cannot be installed without root and apt-get"
-    return f"== Missing for the tests marked {requirement.mark} ({requirement.covers}): {names(packages)}; {how}"
+    return f"== Missing for the tests marked {requirement.mark} ({requirement.subject}): {join_names(packages)}; {how}"
 
 
 def not_tested_message(requirement: Requirement, packages: Sequence[SystemPackage] | None = None) -> str:
-    """Describe what is skipped and why."""
+    """Return a warning about the tests that are skipped, with the missing packages."""
+    missing = requirement.missing_packages() if packages is None else packages
     return (
-        f"WARNING: NOT TESTED: {requirement.covers} (the tests marked {requirement.mark}), "
-        f"because these packages are missing: {names(requirement.missing() if packages is None else packages)}"
+        f"WARNING: NOT TESTED: {requirement.subject} (the tests marked {requirement.mark}), "
+        f"because these packages are missing: {join_names(missing)}"
     )
 
 
-def names(packages: Sequence[SystemPackage]) -> str:
-    """Return the names of packages as text."""
+def join_names(packages: Sequence[SystemPackage]) -> str:
+    """Return the names of packages, separated by commas."""
     return ", ".join(package.name for package in packages)
 
 
 def find_chromium() -> str | None:
-    """Return the path of a Chromium that starts: on the PATH, else Playwright's."""
+    """Return the path of a Chromium that starts, on the PATH or Playwright's; None without one."""
     for path in filter(None, map(shutil.which, CHROMIUM_NAMES)):
         if succeeds([path, "--version"]):
             return path
@@ -136,15 +136,15 @@ def find_chromium() -> str | None:
 
 
 def find_playwright_driver() -> str | None:
-    """Return the Python of Playwright if its driver starts.
+    """Return the path of Python if the driver of Playwright starts, otherwise None.
 
     The driver needs libatomic1, which a minimal Debian lacks.
     """
     return PLAYWRIGHT[0] if succeeds([*PLAYWRIGHT, "--version"]) else None
 
 
-def program(name: str, package: str | None = None) -> SystemPackage:
-    """Return the package of a program, by default one with the same name."""
+def package_of(name: str, package: str | None = None) -> SystemPackage:
+    """Return the Debian package that contains a program; the default name is the program's."""
     path = f"{os.environ.get('PATH', os.defpath)}:{ADMIN_DIRECTORIES}"
     return SystemPackage(package or name, lambda: shutil.which(name, path=path))
 
@@ -160,22 +160,22 @@ REQUIREMENTS = (
         "deploy",
         "proxies, container image, systemd units, monitoring, backup and upgrade without downtime",
         (
-            program("nginx"),
-            program("haproxy"),
-            program("openssl"),
-            program("pgbouncer"),
-            program("promtool", "prometheus"),
+            package_of("nginx"),
+            package_of("haproxy"),
+            package_of("openssl"),
+            package_of("pgbouncer"),
+            package_of("promtool", "prometheus"),
         ),
     ),
     Requirement(
         "judges",
         "API document, generated API clients and pages before linters and compilers of others, "
         "the workbook in JavaScript libraries",
-        (SystemPackage("Node.js, Java and npm packages", judges.find, INSTALL_JUDGES),),
+        (SystemPackage("Node.js, Java and npm packages", judges.find_judges, INSTALL_JUDGES),),
     ),
     Requirement(
         "spreadsheets",
         "the workbook in LibreOffice and Gnumeric",
-        (program("soffice", "libreoffice-calc"), program("ssconvert", "gnumeric")),
+        (package_of("soffice", "libreoffice-calc"), package_of("ssconvert", "gnumeric")),
     ),
 )

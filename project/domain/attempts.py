@@ -50,7 +50,7 @@ def new_id(received_at: datetime) -> UUID:
     return _uuid7(received_at, secrets.randbits(62))
 
 
-def first_id(moment: datetime) -> UUID:
+def lowest_id(moment: datetime) -> UUID:
     """Return the lowest ID that an attempt received at or after `moment` can have."""
     return _uuid7(moment, 0)
 
@@ -112,12 +112,12 @@ class NewAttempt:
         stored in full, because auditors may see them. `region` is the country of phone numbers without a country code.
         """
         self.sent = {
-            name if name in FIELDS else clean(name, 40): _stored(name, value, region)
+            name if name in FIELDS else clean(name, 40): _stored_text(name, value, region)
             for name, value in list(body.items())[:MAX_STORED_FIELDS]
         }
 
 
-def _stored(name: str, value: object, region: str) -> str:
+def _stored_text(name: str, value: object, region: str) -> str:
     if name not in FIELDS:
         return HIDDEN
     if not isinstance(value, str):
@@ -243,7 +243,7 @@ class AttemptFilter:
         return bool(self.text or self.client_address or self.client_program)
 
     @property
-    def is_scan(self) -> bool:
+    def needs_scan(self) -> bool:
         """Whether the search has to read every attempt of the period, because it can use no index."""
         return self.is_search and not (self.text.startswith("=") or parse_id(self.text))
 

@@ -11,7 +11,7 @@ from email_validator.rfc_constants import CASE_INSENSITIVE_MAILBOX_NAMES
 
 from project.domain.errors import RuleError
 from project.domain.text import WITHOUT_GLYPH, check_characters, trim
-from project.domain.usernames import fold
+from project.domain.usernames import fold_username
 
 MAX_LENGTH = 254
 """Maximum length of an address (RFC 5321, 4.5.3.1.3, erratum 1690)."""
@@ -63,7 +63,7 @@ def fold_email(email: str) -> str:
     The local part is folded like a username. The domain is unchanged: `straße.de` and `strasse.de` are two domains.
     """
     local, _, domain = email.rpartition("@")
-    return f"{fold(local)}@{domain}"
+    return f"{fold_username(local)}@{domain}"
 
 
 def _normalize_any(typed: str) -> str:
@@ -116,7 +116,7 @@ def _check_reserved(domain: str) -> None:
 
 def _check_scripts(local: str, domain: str) -> None:
     """Raise RuleError if an address mixes scripts that look alike (Unicode UTS 39)."""
-    parts = (fold(local), *domain.split("."))
+    parts = (fold_username(local), *domain.split("."))
     mixed = any(sum(bool(script.search(part)) for script in _SCRIPTS) > 1 for part in parts)
     if mixed or (domain.isascii() and not local.isascii() and _LOOKALIKES.fullmatch(local)):
         raise RuleError("invalid_email", "keyboard_layout")

@@ -56,7 +56,7 @@ class Span:
     until: datetime
 
 
-def cover(since: datetime, until: datetime, grains: tuple[Grain, ...] = tuple(Grain)) -> Iterator[Span]:
+def split_into_spans(since: datetime, until: datetime, grains: tuple[Grain, ...] = tuple(Grain)) -> Iterator[Span]:
     """Yield the fewest spans that cover [since, until), in chronological order."""
     if since >= until:
         return
@@ -66,8 +66,8 @@ def cover(since: datetime, until: datetime, grains: tuple[Grain, ...] = tuple(Gr
     grain, finer = grains[0], grains[1:]
     first, last = grain.ceil(since), grain.floor(until)
     if first < last:
-        yield from cover(since, first, finer)
+        yield from split_into_spans(since, first, finer)
         yield Span(grain, first, last)
-        yield from cover(last, until, finer)
+        yield from split_into_spans(last, until, finer)
     else:
-        yield from cover(since, until, finer)
+        yield from split_into_spans(since, until, finer)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from project.domain.errors import FIELDS, RefusalError
-from project.domain.strict_json import decode, syntax_error
+from project.domain.strict_json import decode_body, syntax_error
 from project.domain.text import clean
 
 _WHITESPACE = re.compile(r"[ \t\n\r]*")
@@ -62,7 +62,7 @@ def split_array(body: bytes) -> Iterator[tuple[int, bytes]]:
 
     The body must begin with `[`, perhaps after whitespace. Raises RefusalError `malformed_json` at a syntax error.
     """
-    text = decode(body, has_content_length=False)
+    text = decode_body(body, has_content_length=False)
     number, position = 0, _skip_whitespace(text, text.index("[") + 1)
     is_more = text[position : position + 1] != "]"
     try:

@@ -123,7 +123,7 @@ class Layout:
     lead_bytes: bytes = b""
     """First bytes (in UTF-8) of the characters that `unsafe` matches."""
     hints: tuple[re.Pattern[bytes], ...] = ()
-    """Match raw lines in which a value may be unsafe."""
+    """Patterns of raw lines with a value that `unsafe` may match."""
     escape: Callable[[Value, str], str]
     before_messages: str = ""
     """Control character that precedes only MESSAGES; set if usual messages must be escaped. format_block() then escapes

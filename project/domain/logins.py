@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from project.domain.emails import fold_email, normalize_email
 from project.domain.errors import RuleError
 from project.domain.phones import normalize_phone
-from project.domain.usernames import fold
+from project.domain.usernames import fold_username
 
 _MANY_DIGITS = re.compile(r"[+0-9.-]{7,}")
 """Matches a username that may be a phone number."""
@@ -32,7 +32,7 @@ def parse_login(login: str, region: str) -> Identifiers:
 
     An invalid e-mail address is folded like a username: former versions accepted and folded such addresses.
     """
-    username = fold(login)
+    username = fold_username(login)
     phone = email = None
     with suppress(RuleError):
         phone = normalize_phone(login, region)
@@ -49,7 +49,7 @@ def check_contact_as_username(username: str, phone: str | None, email: str | Non
 
     `phone` and `email` are the user's own, `region` is the country of numbers without a country code.
     """
-    folded = fold(username)
+    folded = fold_username(username)
     meant: str | None = None
     if "@" in folded:
         with suppress(RuleError):

@@ -101,7 +101,7 @@ class Passwords:
             return False
         return any(verify(spelling, stored) for spelling in _spellings(password))
 
-    def find_match(self, password: str, hashes: Sequence[str]) -> int | None:
+    def find_matching_hash(self, password: str, hashes: Sequence[str]) -> int | None:
         """Return the index of the hash that matches `password`, or None.
 
         A mismatch takes at least one slow verification, even if there are no hashes or only fast ones, so that the

@@ -21,7 +21,7 @@ class Hit(NamedTuple):
     amount: int = 1
 
 
-class Exceeded(NamedTuple):
+class ExceededLimit(NamedTuple):
     """An exceeded limit: the index of the hit, and the seconds until the window ends."""
 
     position: int

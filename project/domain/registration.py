@@ -10,7 +10,7 @@ from uuid import UUID
 
 from project.domain.attempts import NewAttempt
 from project.domain.passwords import hash_idempotency_key
-from project.domain.usernames import fold
+from project.domain.usernames import fold_username
 
 
 class Role(StrEnum):
@@ -43,7 +43,7 @@ class NewUser:
         """
         content = {
             "birth_date": self.birth_date and str(self.birth_date),
-            "email": self.email and fold(self.email),
+            "email": self.email and fold_username(self.email),
             "name": self.name,
             "phone": self.phone,
             "username": self.username,

@@ -10,7 +10,7 @@ _EQUIVALENT_LETTERS = {"е": "её", "ё": "её", "i": "iİ"}
 _SPECIAL = re.compile(r"([!-/:-@\[-`{-~])")
 
 
-def words(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """Return the first MAX_WORDS distinct words of a search text, in NFC."""
     return list(dict.fromkeys(unicodedata.normalize("NFC", text).split()))[:MAX_WORDS]
 

@@ -34,7 +34,7 @@ def parse_object(body: bytes, *, has_content_length: bool = False) -> dict[str, 
     With `has_content_length`, the error for an incomplete body says that the Content-Length header is probably wrong.
     NaN, infinite numbers and repeated keys, which Python's parser accepts, are refused, too.
     """
-    text = decode(body, has_content_length=has_content_length)
+    text = decode_body(body, has_content_length=has_content_length)
     if not text.strip():
         raise RefusalError("malformed_json", "empty")
     try:
@@ -75,7 +75,7 @@ def json_type(value: object) -> str:
     return _JSON_TYPES.get(type(value), "object")
 
 
-def decode(body: bytes, *, has_content_length: bool) -> str:
+def decode_body(body: bytes, *, has_content_length: bool) -> str:
     """Decode a body in UTF-8. Raises RefusalError, which names another encoding if possible."""
     try:
         text = body.decode("utf-8-sig")  # Windows clients send a byte order mark

@@ -26,7 +26,7 @@ _DIGITS_AND_SIGNS = re.compile(rf"[0-9{_SIGNS}]")
 _DOTTED_I = re.compile("i\u0307+")
 
 
-def fold(username: str) -> str:
+def fold_username(username: str) -> str:
     """Fold a username by NFKC and case folding. Folded usernames are unique.
 
     See Unicode 3.13 and RFC 8265, 3.3. Case folding turns `İ` into `i` with a combining dot. The dot is
@@ -46,7 +46,7 @@ def check_username(username: str) -> str:
     if len(username) > MAX_LENGTH:
         raise RuleError("too_long", limit=MAX_LENGTH, length=len(username))
     check_characters(username)
-    folded = fold(username)
+    folded = fold_username(username)
     if not _PLAIN.fullmatch(folded):
         _check_letters(username, folded)
     return username
@@ -68,7 +68,11 @@ def _check_letters(username: str, folded: str) -> None:
 def _mixed_scripts(username: str) -> RuleError:
     """Return the error that points to the first letter of the rarer script."""
     latin, cyrillic = (
-        [(position, letter) for position, letter in enumerate(username, start=1) if script.search(fold(letter))]
+        [
+            (position, letter)
+            for position, letter in enumerate(username, start=1)
+            if script.search(fold_username(letter))
+        ]
         for script in _SCRIPTS
     )
     variant, letters = ("latin_letter", latin) if len(latin) < len(cyrillic) else ("cyrillic_letter", cyrillic)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, select, text, update
 
-from project.domain.attempts import first_id
+from project.domain.attempts import lowest_id
 from project.domain.reports import DURATION_BUCKETS_MS
 from project.models import Watermark
 from project.queries.maintenance import Deleted, check_clocks
@@ -133,7 +133,7 @@ def prune_attempts(connection: Connection, max_age: timedelta, limit: int) -> De
     before = check_clocks(connection) - max_age
     locked = select(Watermark.seq).where(Watermark.name == WATERMARK).with_for_update()
     watermark = connection.execute(locked).scalar_one()
-    values = {"first": first_id(before), "before": before, "limit": limit, "watermark": watermark}
+    values = {"first": lowest_id(before), "before": before, "limit": limit, "watermark": watermark}
     deleted = connection.execute(text(_PRUNE), values).scalar_one()
     if deleted:
         connection.execute(text(_DELETE_EMPTY), {"before": before})

@@ -20,7 +20,7 @@ from sqlalchemy import (
     tuple_,
 )
 
-from project.domain.attempts import AttemptDetail, AttemptFilter, AttemptRow, first_id
+from project.domain.attempts import AttemptDetail, AttemptFilter, AttemptRow, lowest_id
 from project.domain.errors import FieldError
 from project.domain.search import spelling_regex
 from project.models import Attempt
@@ -130,7 +130,7 @@ def find_same_contact(
     if not (attempt.name and in_common):
         return None
     set_timeout(connection, RELATED_TIMEOUT_S)
-    since, until = (first_id(attempt.received_at + distance) for distance in (-max_distance, max_distance))
+    since, until = (lowest_id(attempt.received_at + distance) for distance in (-max_distance, max_distance))
     name = Attempt.sent["name"].astext.regexp_match(f"^{spelling_regex(attempt.name)}$")
     return _find_related(connection, attempt, position, Attempt.id.between(since, until), or_(*in_common), name)
 

@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from project.domain.attempts import AttemptFilter
-from project.domain.grains import EARLIEST, LATEST, Span, cover
+from project.domain.grains import EARLIEST, LATEST, Span, split_into_spans
 from project.domain.reports import DURATION_BUCKETS_MS, CountKey, Counts
 from project.models import Attempt, AttemptCount
 from project.queries.aggregates import DURATION_BUCKET, get_watermark
@@ -95,7 +95,9 @@ def _count_matches(connection: Connection, attempt_filter: AttemptFilter, edges:
 
 def _iter_spans(attempt_filter: AttemptFilter, edges: Sequence[datetime]) -> Iterator[tuple[int, Span]]:
     for bucket, (since, until) in enumerate(pairwise((EARLIEST, *edges, LATEST))):
-        for span in cover(max(since, attempt_filter.since or since), min(until, attempt_filter.until or until)):
+        for span in split_into_spans(
+            max(since, attempt_filter.since or since), min(until, attempt_filter.until or until)
+        ):
             yield bucket, span
 
 

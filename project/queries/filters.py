@@ -18,10 +18,10 @@ from sqlalchemy import (
 )
 
 from project.database import remaining_seconds
-from project.domain.attempts import AttemptFilter, Outcome, first_id, parse_id
+from project.domain.attempts import AttemptFilter, Outcome, lowest_id, parse_id
 from project.domain.masking import mask, mask_email, mask_request_id
-from project.domain.search import spelling_regex, words
-from project.domain.usernames import fold
+from project.domain.search import spelling_regex, split_words
+from project.domain.usernames import fold_username
 from project.models import Attempt
 
 MAY_HAVE_CONTACT = (
@@ -59,9 +59,9 @@ def period_conditions(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]
     """
     wanted: list[ColumnElement[bool]] = []
     if attempt_filter.since:
-        wanted.append(Attempt.id >= first_id(attempt_filter.since))
+        wanted.append(Attempt.id >= lowest_id(attempt_filter.since))
     if attempt_filter.until:
-        wanted.append(Attempt.id < first_id(attempt_filter.until))
+        wanted.append(Attempt.id < lowest_id(attempt_filter.until))
     if attempt_filter.max_seq is not None:
         wanted.append(Attempt.seq <= attempt_filter.max_seq)
     return wanted
@@ -113,7 +113,7 @@ def search_conditions(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]
     alternatives = [Attempt.client_request_id == mask_request_id(sought), *_contact_conditions(sought)]
     if not unmasked:
         alternatives.append(_username_condition(sought, unmasked=False))
-    return [or_(*alternatives, and_(*(_word_condition(word, unmasked=unmasked) for word in words(sought))))]
+    return [or_(*alternatives, and_(*(_word_condition(word, unmasked=unmasked) for word in split_words(sought))))]
 
 
 def _word_condition(word: str, *, unmasked: bool) -> ColumnElement[bool]:
@@ -146,8 +146,8 @@ def login_condition(login: str) -> ColumnElement[bool]:
 
     One contains the usernames as sent, the other the folded form of usernames that are not in lower-case ASCII.
     """
-    folded = and_(_NEEDS_FOLDING, func.fold_login(Attempt.username) == fold(login))
-    return or_(Attempt.username.in_(sorted({login, fold(login)})), folded)
+    folded = and_(_NEEDS_FOLDING, func.fold_login(Attempt.username) == fold_username(login))
+    return or_(Attempt.username.in_(sorted({login, fold_username(login)})), folded)
 
 
 def _client_conditions(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]]:

@@ -11,7 +11,7 @@ from project.domain.emails import fold_email
 from project.domain.masking import mask_email, mask_valid_phone
 from project.domain.records import AttemptRecord, to_json
 from project.domain.registration import Decision, NewUser, User
-from project.domain.usernames import fold
+from project.domain.usernames import fold_username
 
 _USERADD = PreparedStatement(
     "useradd_many",
@@ -71,7 +71,7 @@ def useradd_member(
 
     The member consists of the arguments of useradd_many() and of its claims, the values that must be unique.
     """
-    attempt_id, folded = str(attempt.id), fold(new_user.username)
+    attempt_id, folded = str(attempt.id), fold_username(new_user.username)
     email_folded = new_user.email and fold_email(new_user.email)
     key_hash = None if attempt.key_hash is None else attempt.key_hash.hex()
     arguments = {

@@ -11,7 +11,7 @@ from project.database import Database, PreparedStatement, Row
 from project.domain.attempts import parse_id
 from project.domain.logins import Identifiers
 from project.domain.registration import Account, Role
-from project.domain.search import spelling_regex, words
+from project.domain.search import spelling_regex, split_words
 from project.domain.users import UserDetail, UserFilter
 from project.models import Identifier, User
 from project.queries.filters import phone_pattern, set_timeout
@@ -107,7 +107,7 @@ def text_condition(text: str) -> ColumnElement[bool]:
     The text consists of words, and each word has to be a part of the login, name or e-mail. Or the text is a masked
     phone or e-mail, or the last digits of a phone.
     """
-    alternatives = [and_(*map(_word_condition, words(text)))]
+    alternatives = [and_(*map(_word_condition, split_words(text)))]
     if digits := phone_pattern(text):
         alternatives.append(User.phone.regexp_match(digits))
     if "•" in text:

@@ -106,7 +106,7 @@ def find_last_request_time(database: Database) -> datetime | None:
 
 
 def _is_scan(selection: Selection) -> bool:
-    return selection.filter.is_scan and selection.after is None
+    return selection.filter.needs_scan and selection.after is None
 
 
 def _read_report_and_page(database: Database, selection: Selection) -> tuple[Report | None, service.Page | None]:

@@ -20,7 +20,7 @@ from project.server.parser import Parser
 KEEP_ALIVE_WAIT_S = 0.02
 """Seconds for which a thread waits for the next request on a connection after it has sent a response."""
 IDLE_S = 15
-"""Seconds for which a connection may wait for its next request."""
+"""Seconds after which a connection without a request is closed."""
 RECEIVE_S = 20
 """Seconds within which headers and body of a request must arrive."""
 LINGER_S, LINGER_BYTES = 2, 8 * 2**20

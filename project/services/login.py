@@ -25,7 +25,7 @@ def authenticate(passwords: Passwords, accounts: Sequence[Account], password: st
     """Return the account with this password; None if no account has it or the user is blocked."""
     if len(password) > MAX_LENGTH:
         return None
-    index = passwords.find_match(password, [account.password_hash for account in accounts])
+    index = passwords.find_matching_hash(password, [account.password_hash for account in accounts])
     return accounts[index] if index is not None and accounts[index].is_active else None
 
 

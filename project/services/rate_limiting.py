@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Literal, Protocol
 
 from project.domain.errors import RateLimitedError
-from project.domain.rate_limits import Exceeded, Hit
+from project.domain.rate_limits import ExceededLimit, Hit
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class CountersUnavailableError(Exception):
 class Counters(Protocol):
     """Interface of rate limit counters, in this process or in Redis."""
 
-    def consume(self, hits: Sequence[Hit]) -> Exceeded | None:
+    def consume(self, hits: Sequence[Hit]) -> ExceededLimit | None:
         """Count hits in order until one exceeds its limit; return which one, or None."""
 
     def refund(self, hits: Sequence[Hit]) -> None:
@@ -78,16 +78,16 @@ class RateLimiter:
         """Whether Redis is configured and failed when it was used last."""
         return self._unavailable_until is not None
 
-    def _call(self, method: Literal["consume", "refund"], hits: Sequence[Hit]) -> Exceeded | None:
+    def _call(self, method: Literal["consume", "refund"], hits: Sequence[Hit]) -> ExceededLimit | None:
         if self._shared is not None and self._should_use_shared():
             try:
-                exceeded: Exceeded | None = getattr(self._shared, method)(hits)
+                exceeded: ExceededLimit | None = getattr(self._shared, method)(hits)
             except CountersUnavailableError as error:
                 self._suspend_shared(error)
             else:
                 self._unavailable_until = None
                 return exceeded
-        result: Exceeded | None = getattr(self._local, method)(hits)
+        result: ExceededLimit | None = getattr(self._local, method)(hits)
         return result
 
     def _should_use_shared(self) -> bool:
@@ -113,7 +113,7 @@ class LocalCounters:
         self._windows: dict[str, dict[str, tuple[int, float]]] = defaultdict(dict)
         """Limit name -> key -> count and end of the window, by time.monotonic()."""
 
-    def consume(self, hits: Sequence[Hit]) -> Exceeded | None:
+    def consume(self, hits: Sequence[Hit]) -> ExceededLimit | None:
         """Count hits in order until one exceeds its limit; return which one, or None."""
         now = time.monotonic()
         with self._lock:
@@ -123,7 +123,7 @@ class LocalCounters:
                 if end <= now:
                     count, end = 0, now + limit.seconds
                 if count >= limit.requests:
-                    return Exceeded(index, end - now)
+                    return ExceededLimit(index, end - now)
                 if amount:
                     if len(windows) >= MAX_KEYS and key not in windows:
                         _evict(windows, now)

@@ -10,7 +10,7 @@ from redis.commands.core import Script
 from redis.retry import Retry
 
 from project.database.name_lookup import NameLookup
-from project.domain.rate_limits import Exceeded, Hit
+from project.domain.rate_limits import ExceededLimit, Hit
 from project.services.rate_limiting import CountersUnavailableError
 
 TIMEOUT_S = 0.1
@@ -84,11 +84,11 @@ class RedisCounters:
         redis = Redis(connection_pool=pool)
         self._consume, self._refund = redis.register_script(_CONSUME), redis.register_script(_REFUND)
 
-    def consume(self, hits: Sequence[Hit]) -> Exceeded | None:
+    def consume(self, hits: Sequence[Hit]) -> ExceededLimit | None:
         """Count hits as LocalCounters.consume() does. Raises CountersUnavailableError."""
         arguments = [part for limit, _, amount in hits for part in (limit.requests, limit.seconds * 1000, amount)]
         index, left_ms = cast(list[int], _run(self._consume, hits, arguments))
-        return Exceeded(index - 1, left_ms / 1000) if index else None
+        return ExceededLimit(index - 1, left_ms / 1000) if index else None
 
     def refund(self, hits: Sequence[Hit]) -> None:
         """Subtract hits as LocalCounters.refund() does. Raises CountersUnavailableError."""

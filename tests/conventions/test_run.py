@@ -120,7 +120,7 @@ def test_an_unknown_command_ends_with_the_help(run: ModuleType) -> None:
 def test_a_command_installs_only_what_it_needs(run: ModuleType, command: str, prepared: list[str]) -> None:
     installed: list[str] = []
     started: Calls = []
-    vars(run).update(prepare=installed.append, execute=lambda *command: started.append(command))
+    vars(run).update(prepare_venv=installed.append, execute=lambda *command: started.append(command))
 
     run.main([command, "--option"])
 
@@ -282,7 +282,7 @@ def test_root_on_debian_installs_only_the_missing_packages(commands: Calls, monk
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/apt-get")
 
-    message = system_packages.planned_message(both, both.missing())
+    message = system_packages.planned_message(both, both.missing_packages())
 
     assert message.endswith("nginx; will be installed: apt-get install -y --no-install-recommends nginx")
 
@@ -304,14 +304,14 @@ def test_the_judges_are_installed_as_soon_as_one_of_their_locks_changes(
     for name, path in locks.items():
         path.write_text("a==1")
         monkeypatch.setattr(judges, name, path)
-    monkeypatch.setattr(judges, "node", lambda: Path("node"))
-    found = [judges.find()]
+    monkeypatch.setattr(judges, "find_node", lambda: Path("node"))
+    found = [judges.find_judges()]
 
     for name in ("PYTHON_LOCK", "NODE_LOCK"):
         locks["INSTALLED"].write_text(judges.fingerprint())
-        found.append(judges.find())
+        found.append(judges.find_judges())
         locks[name].write_text("a==2")
-        found.append(judges.find())
+        found.append(judges.find_judges())
 
     assert found == [None, "node", None, "node", None]
 
@@ -348,7 +348,7 @@ def test_a_missing_program_is_installed_once_and_then_found(commands: Calls, tmp
     requirement = nginx_requirement(str(tmp_path / "nginx"), ("touch", str(tmp_path / "nginx")))
 
     assert system_packages.provide([requirement]) == []
-    assert requirement.missing() == []
+    assert requirement.missing_packages() == []
 
 
 def test_marks_that_are_skipped_or_run_exclusively_are_marks_of_pytest() -> None:

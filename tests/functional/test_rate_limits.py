@@ -223,15 +223,15 @@ def test_simultaneous_guesses_do_not_exceed_the_limit(limited: Service, monkeypa
     useradd(client, IVAN)
     verified: list[str] = []
     together = threading.Barrier(10)
-    find_match = Passwords.find_match
+    find_matching_hash = Passwords.find_matching_hash
 
     def spy(self: Passwords, password: str, hashes: Sequence[str]) -> int | None:
         verified.append(password)
         with suppress(threading.BrokenBarrierError):
             together.wait(5)  # nobody is finished before ten have begun
-        return find_match(self, password, hashes)
+        return find_matching_hash(self, password, hashes)
 
-    monkeypatch.setattr(Passwords, "find_match", spy)
+    monkeypatch.setattr(Passwords, "find_matching_hash", spy)
     with ThreadPoolExecutor(15) as pool:
         browsers = [client.application.test_client() for _ in range(40)]
         found = Counter(answer.status_code for answer in pool.map(guess, browsers))

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 
 from project.domain.attempts import AttemptFilter
 from project.domain.errors import RuleError
-from project.domain.usernames import check_username, fold
+from project.domain.usernames import check_username, fold_username
 from project.extensions import db
 from project.queries import attempts
 from project.runtime import get_runtime
@@ -73,14 +73,16 @@ def test_registration_login_and_searches_ignore_letter_case_in_any_locale(
 
     created = useradd(browser, IVAN | person | {"email": "Юля@почта.рф"}, headers=agent).json
     assert created is not None
-    again = useradd(browser, IVAN | person | {"username": fold(username), "email": "ЮЛЯ@почта.рф"}, headers=agent)
+    again = useradd(
+        browser, IVAN | person | {"username": fold_username(username), "email": "ЮЛЯ@почта.рф"}, headers=agent
+    )
 
     assert again.status_code == 409
-    assert log_in(browser, fold(username), created["password"]).status_code == 302
+    assert log_in(browser, fold_username(username), created["password"]).status_code == 302
     assert log_in(located_app.test_client(), username.upper(), created["password"]).status_code == 302
-    both = [fold(username), username]
+    both = [fold_username(username), username]
     assert find(located_app, f"={username.upper()}") == both
-    assert find(located_app, f"={fold(username)}") == both
+    assert find(located_app, f"={fold_username(username)}") == both
     for word in person["name"].split():
         assert find(located_app, word.lower().replace("\u0307", "")) == both
     assert find(located_app, "юлЯ@почта.рф") == both
@@ -98,7 +100,7 @@ def test_postgresql_folds_every_allowed_letter_like_the_service(app: Flask) -> N
         )
         return list(connection.scalars(query, {"letters": letters}))
 
-    assert get_runtime(app).database.read_transaction(fold_there) == list(map(fold, letters))
+    assert get_runtime(app).database.read_transaction(fold_there) == list(map(fold_username, letters))
     assert len(letters) > 900
 
 

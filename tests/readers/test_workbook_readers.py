@@ -114,7 +114,7 @@ def read_with_xlsx2csv(path: Path) -> Rows:
 
 def read_with_npm(library: str) -> Callable[[Path], Rows]:
     def read(path: Path) -> Rows:
-        rows: Rows = json.loads(run(judges.node(), Path(__file__).with_name("read.mjs"), library, path, SHEET))
+        rows: Rows = json.loads(run(judges.find_node(), Path(__file__).with_name("read.mjs"), library, path, SHEET))
         return rows
 
     return read

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from project.domain.attempts import MAX_STORED_FIELDS, NewAttempt, Outcome, first_id, new_id
+from project.domain.attempts import MAX_STORED_FIELDS, NewAttempt, Outcome, lowest_id, new_id
 from project.domain.text import check_characters
 
 MICROSECOND = timedelta(microseconds=1)
@@ -43,7 +43,7 @@ def test_ids_are_ordered_by_time_to_the_microsecond(moment: datetime) -> None:
 @no_deadline
 def test_the_first_id_of_a_period_is_exactly_at_its_start(moment: datetime) -> None:
     moment = moment.astimezone(UTC)
-    first = first_id(moment)
+    first = lowest_id(moment)
 
     assert new_id(moment - MICROSECOND) < first <= new_id(moment)
     assert (first.version, first.variant) == (7, uuid.RFC_4122)
@@ -52,15 +52,15 @@ def test_the_first_id_of_a_period_is_exactly_at_its_start(moment: datetime) -> N
 def test_the_first_id_of_a_moment_is_the_same_in_every_time_zone() -> None:
     moment = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
-    ids = {first_id(moment.astimezone(ZoneInfo(zone))) for zone in ("UTC", "Europe/Moscow", "America/New_York")}
+    ids = {lowest_id(moment.astimezone(ZoneInfo(zone))) for zone in ("UTC", "Europe/Moscow", "America/New_York")}
 
     assert len(ids) == 1
 
 
 def test_a_period_may_start_before_the_unix_epoch() -> None:
-    first = first_id(datetime(1900, 1, 1, tzinfo=UTC))
+    first = lowest_id(datetime(1900, 1, 1, tzinfo=UTC))
 
-    assert first == first_id(datetime(1970, 1, 1, tzinfo=UTC)) < new_id(datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC))
+    assert first == lowest_id(datetime(1970, 1, 1, tzinfo=UTC)) < new_id(datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC))
 
 
 def test_ids_created_at_the_same_moment_differ() -> None:

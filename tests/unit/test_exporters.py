@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from project.domain.attempts import AttemptFilter, AttemptRow, Outcome, first_id
+from project.domain.attempts import AttemptFilter, AttemptRow, Outcome, lowest_id
 from project.domain.errors import FieldError
 from project.domain.lines import Block, Layout
 from project.domain.masking import mask_phone
@@ -150,7 +150,7 @@ def attempt_row(**changes: Any) -> AttemptRow:
     """Return a created user's attempt, with these fields changed."""
     received_at = changes.get("received_at", NOON)
     row = AttemptRow(
-        id=first_id(received_at),
+        id=lowest_id(received_at),
         received_at=received_at,
         status=201,
         answered=201,

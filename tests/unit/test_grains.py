@@ -9,7 +9,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from project.domain.grains import EARLIEST, LATEST, Grain, Span, cover
+from project.domain.grains import EARLIEST, LATEST, Grain, Span, split_into_spans
 from project.domain.reports import DURATION_BUCKETS_MS, Counts, Durations
 
 MOMENTS = st.integers(0, 2**42).map(lambda ms: datetime.fromtimestamp(ms / 1000, UTC))
@@ -17,7 +17,7 @@ MOMENTS = st.integers(0, 2**42).map(lambda ms: datetime.fromtimestamp(ms / 1000,
 
 @given(since=MOMENTS, length=st.timedeltas(timedelta(0), timedelta(days=4000)))
 def test_a_period_is_covered_by_few_whole_grains_without_a_gap(since: datetime, length: timedelta) -> None:
-    spans = list(cover(since, since + length))
+    spans = list(split_into_spans(since, since + length))
 
     if length:
         assert (spans[0].since, spans[-1].until) == (since, since + length)
@@ -29,7 +29,7 @@ def test_a_period_is_covered_by_few_whole_grains_without_a_gap(since: datetime, 
 
 
 def test_the_longest_period_is_covered_by_months() -> None:
-    assert list(cover(EARLIEST, LATEST)) == [Span(Grain.MONTH, EARLIEST, LATEST)]
+    assert list(split_into_spans(EARLIEST, LATEST)) == [Span(Grain.MONTH, EARLIEST, LATEST)]
 
 
 @given(moment=MOMENTS)

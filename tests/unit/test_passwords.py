@@ -177,7 +177,7 @@ def test_a_wrong_password_costs_one_slow_check_for_every_account(slow_checks: li
         passwords.hash_chosen("right") if scheme == "slow" else passwords.hash_generated("right") for scheme in schemes
     ]
 
-    match = passwords.find_match("wrong", hashes)
+    match = passwords.find_matching_hash("wrong", hashes)
 
     assert match is None
     assert len(slow_checks) == 1
@@ -186,7 +186,7 @@ def test_a_wrong_password_costs_one_slow_check_for_every_account(slow_checks: li
 def test_the_hash_that_matches_a_password_is_found_among_several() -> None:
     hashes = [PASSWORDS.hash_generated("one"), PASSWORDS.hash_generated("two"), "garbage"]
 
-    indexes = [PASSWORDS.find_match(password, hashes) for password in ("one", "two", "three")]
+    indexes = [PASSWORDS.find_matching_hash(password, hashes) for password in ("one", "two", "three")]
 
     assert indexes == [0, 1, None]
 

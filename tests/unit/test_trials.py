@@ -23,7 +23,7 @@ REFUSED = answer(503, attempt_id="a2", seconds=2.5)
 
 
 def test_a_block_of_the_document_is_found_by_its_text_and_completed() -> None:
-    commands = guide.block("deploy/backup-containers.sh", {"/var/backups/useradd": "/elsewhere"})
+    commands = guide.find_block("deploy/backup-containers.sh", {"/var/backups/useradd": "/elsewhere"})
 
     assert commands == "deploy/backup-containers.sh /elsewhere\n"
 
@@ -31,42 +31,42 @@ def test_a_block_of_the_document_is_found_by_its_text_and_completed() -> None:
 def test_a_text_in_several_blocks_or_none_is_refused() -> None:
     for text, count in (("no such command", 0), ("as_useradd doctor", 3)):
         with pytest.raises(LookupError, match=f"^{count} blocks"):
-            guide.block(text)
+            guide.find_block(text)
 
 
 def test_a_placeholder_that_the_document_no_longer_has_is_refused() -> None:
     with pytest.raises(LookupError, match="does not contain 'REPOSITORY'"):
-        guide.block("deploy/backup-containers.sh", {"REPOSITORY": "/repository"})
+        guide.find_block("deploy/backup-containers.sh", {"REPOSITORY": "/repository"})
 
 
 @pytest.mark.parametrize("module", [containers, units])
 def test_every_block_that_a_task_follows_is_in_the_document(module: object) -> None:
     source = Path(str(vars(module)["__file__"])).read_text()
-    calls = re.findall(r'guide\.block\((?:"([^"]+)"|INSTALLATION)(?:, \{"([^"]+)")?', source)
+    calls = re.findall(r'guide\.find_block\((?:"([^"]+)"|INSTALLATION)(?:, \{"([^"]+)")?', source)
 
     assert len(calls) >= 5
     for text, placeholder in calls:
-        guide.block(text or containers.INSTALLATION, {placeholder: placeholder} if placeholder else {})
+        guide.find_block(text or containers.INSTALLATION, {placeholder: placeholder} if placeholder else {})
 
 
 def test_the_restore_with_units_works_in_any_directory() -> None:
-    files = re.findall(r"\S*deploy/\S+", guide.block("deploy/restore.sh"))
+    files = re.findall(r"\S*deploy/\S+", guide.find_block("deploy/restore.sh"))
 
     assert len(files) == 2
     assert all(file.startswith("/opt/useradd/") for file in files)
 
 
 def test_the_document_installs_packages_before_its_commands() -> None:
-    assert {"postgresql", "python3-venv", "git"} <= set(guide.packages())
+    assert {"postgresql", "python3-venv", "git"} <= set(guide.find_packages())
 
 
 def test_a_failed_command_ends_the_task_with_its_output() -> None:
     with pytest.raises(SystemExit, match=r"(?s)false \| true.*reason"):
-        guide.run("echo reason >&2\nfalse | true")
+        guide.run_commands("echo reason >&2\nfalse | true")
 
 
 def test_commands_get_the_answers_to_their_questions() -> None:
-    assert guide.run('read -r login; echo "$login"', "boss\n") == "boss\n"
+    assert guide.run_commands('read -r login; echo "$login"', "boss\n") == "boss\n"
 
 
 @pytest.mark.parametrize(
@@ -79,12 +79,12 @@ def test_commands_get_the_answers_to_their_questions() -> None:
     ],
 )
 def test_a_request_is_lost_without_a_response_or_if_the_database_lacks_what_it_promised(lost: Answer) -> None:
-    assert Step("restart", [CREATED, lost, REFUSED]).lost(USERS, ATTEMPTS) == 1
+    assert Step("restart", [CREATED, lost, REFUSED]).count_lost(USERS, ATTEMPTS) == 1
 
 
 @pytest.mark.parametrize("kept", [CREATED, REFUSED, answer(503), answer(503, attempt_id="a9", recorded=False)])
 def test_a_request_is_not_lost_if_it_was_answered_and_what_was_promised_is_there(kept: Answer) -> None:
-    assert Step("restart", [kept]).lost(USERS, ATTEMPTS) == 0
+    assert Step("restart", [kept]).count_lost(USERS, ATTEMPTS) == 0
 
 
 def test_the_tally_has_a_row_for_every_step() -> None:
@@ -108,10 +108,10 @@ def test_every_base_image_has_a_substitute(monkeypatch: pytest.MonkeyPatch) -> N
     [("12 passed, 1 skipped in 3.0s", False), ("not found", False), ("1 failed, 11 passed in 3s", True), ("", True)],
 )
 def test_only_a_version_whose_tests_all_passed_or_that_is_missing_is_no_failure(summary: str, failed: bool) -> None:
-    assert versions.Result("Python 3.11", "tests", summary).failed is failed
+    assert versions.Result("Python 3.11", "tests", summary).has_failed is failed
 
 
 def test_the_table_of_versions_is_markdown() -> None:
     results = [versions.Result("Python 3.11", "tests", "3 passed")]
 
-    assert versions.table(results).splitlines()[-1] == "| Python 3.11 | tests | 3 passed |"
+    assert versions.markdown_table(results).splitlines()[-1] == "| Python 3.11 | tests | 3 passed |"
