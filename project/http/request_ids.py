@@ -24,7 +24,7 @@ def _set_header(response: Response) -> Response:
 
 
 def client_request_id() -> str | None:
-    """Return the client's X-Request-Id with contacts masked; None if missing or unsafe for logs."""
+    """Return the client's X-Request-Id with contacts masked; None if absent or unsafe for logs."""
     sent = current_request().environ.get("HTTP_X_REQUEST_ID", "")
     return mask_request_id(sent) if sent and _SAFE_FOR_LOGS.fullmatch(sent) else None
 
