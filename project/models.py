@@ -220,14 +220,14 @@ class Import(Base):
     kid: Mapped[str | None]
     """ID of the secret from which the idempotency keys of the rows are derived; null before users are created."""
     claimed_until: Mapped[datetime | None]
-    """Time until which one process has reserved the import. After that, another process may continue it."""
+    """Time until which one process has reserved the import. After that, another process may continue the import."""
     finished_at: Mapped[datetime | None]
     credentials_at: Mapped[datetime | None]
     """Time at which the credentials were downloaded, which is possible only once."""
 
 
 class ImportRow(Base):
-    """A row of an import. Its cells and body are deleted as soon as its user exists."""
+    """A row of an import. Cells and body are deleted as soon as the user exists."""
 
     __tablename__ = "import_rows"
     __table_args__ = (

@@ -1,7 +1,7 @@
 """Speed up useradd(): it creates a user with four statements.
 
-Conflicts are looked up only if there are any, and a created user is not returned. If the COMMIT of a replay is not
-confirmed, a retry returns the credentials again.
+Conflicts are looked up only if there are any, and the function does not return a created user. If the COMMIT of a
+replay is not confirmed, a retry returns the credentials again.
 """
 
 from pathlib import Path

@@ -149,7 +149,7 @@ class Database:
         write_statement().
         """
         groups = self._groups.get(statement.name)
-        if groups is None:  # another thread may add them meanwhile, but setdefault() is atomic
+        if groups is None:  # another thread may be first: setdefault() is atomic
             groups = GroupCommit(
                 partial(self._execute_group, statement), partial(self._execute_alone, statement), self.pending_writers
             )
@@ -233,7 +233,7 @@ class Database:
             if not errors.is_unavailable(error):
                 return True
             if _is_worth_retrying(error, RETRY_MAX_S):
-                if not errors.is_deadline_exceeded(error):  # otherwise the host was silent: try the next one now
+                if not errors.is_deadline_exceeded(error):  # otherwise the host was silent: try the next host now
                     time.sleep(RETRY_MAX_S)
                 return False
             self._translate(error, may_be_committed=False)
@@ -388,7 +388,7 @@ def _close_unless_idle(connection: extensions.connection | None, entry: Connecti
 def _was_closed(connection: PoolProxiedConnection) -> bool:
     """Return whether the server has closed an idle connection, which makes the socket readable.
 
-    Call this before you send a statement: then the statement was certainly not executed, and can be retried.
+    Callers check this before they send a statement. If the connection was closed, they send nothing and can retry.
     """
     poller = select.poll()
     poller.register(cast(extensions.connection, connection.driver_connection), select.POLLIN)

@@ -74,7 +74,7 @@ def is_outage(error: DriverError) -> bool:
 
 
 def is_unavailable(error: DriverError) -> bool:
-    """Return whether every statement would fail, because the server is lost or refuses all."""
+    """Return whether every statement would fail: the server is unreachable or refuses all."""
     return _is_lost_or_in_class(error, (*_UNAVAILABLE_CLASSES, *_LOCKED_OUT_CLASSES))
 
 

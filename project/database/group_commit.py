@@ -22,7 +22,7 @@ SUSPEND_S = 5.0
 
 
 class GroupFailedError(Exception):
-    """The transaction of a group failed. Its members have to be tried alone."""
+    """The transaction of a group failed. The members have to be tried alone."""
 
     def __init__(self, *, may_be_committed: bool) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class GroupCommit:
     ) -> None:
         """Create a group commit. Both functions must respect the deadline of their thread.
 
-        `execute_group` must not retry. It raises GroupFailedError on any failure.
+        `execute_group` must not retry, and raises GroupFailedError on any failure.
         """
         self._execute_group = execute_group
         self._execute_alone = execute_alone

@@ -82,7 +82,7 @@ class _Failover:
         silent_host = self._current.host if self._current.is_silent else None
         if hosts[self._preferred_index] == silent_host:
             self._prefer_next(hosts, silent_host)
-        first = self._preferred_index  # read once: other threads change it
+        first = self._preferred_index  # read once: other threads change the index
         *others, last = [*hosts[first:], *hosts[:first]]
         for host in others:
             try:

@@ -18,7 +18,7 @@ _SET_LAST_USE = text("""
            last_used = (clock_timestamp() - make_interval(secs => :age_s)) at time zone 'UTC'
      where id = :id and (last_used_at is null or last_used_at < clock_timestamp() - interval '1 minute')
 """)
-"""Sets the time of the last use, and `last_used`, which the previous version of the service reads."""
+"""Sets the time of the last use of an API key, and `last_used`, which the previous version of the service reads."""
 
 
 def save_activity(
@@ -29,7 +29,8 @@ def save_activity(
 ) -> None:
     """Write audit entries, last logins and last uses of API keys.
 
-    Each has its age in seconds. `logins` maps IDs of users to ages, `uses` maps IDs of keys.
+    `logins` maps IDs of users, `uses` maps IDs of keys, to the age of the event in seconds; an entry is paired with its
+    age.
     """
     for entry, age_s in entries:
         add_entry(connection, entry, age_s)

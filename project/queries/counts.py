@@ -111,12 +111,12 @@ def _aggregates_query(spans: Spans, attempt_filter: AttemptFilter, sums: Columns
 
     LATERAL makes PostgreSQL use an index; for a plain join it would read the whole table.
     """
-    complete = [(bucket, span) for bucket, span in spans if span.grain]
+    aggregated_spans = [(bucket, span) for bucket, span in spans if span.grain]
     lists = (
-        literal([bucket for bucket, _ in complete], ARRAY(Integer)),
-        literal([span.grain for _, span in complete], ARRAY(Text)),
-        literal([span.since for _, span in complete], _TIMESTAMPS),
-        literal([span.until for _, span in complete], _TIMESTAMPS),
+        literal([bucket for bucket, _ in aggregated_spans], ARRAY(Integer)),
+        literal([span.grain for _, span in aggregated_spans], ARRAY(Text)),
+        literal([span.since for _, span in aggregated_spans], _TIMESTAMPS),
+        literal([span.until for _, span in aggregated_spans], _TIMESTAMPS),
     )
     span = func.unnest(*lists).table_valued("bucket", "grain", "since", "until", name="span").render_derived()
     in_span = (AttemptCount.grain == span.c.grain, AttemptCount.at >= span.c.since, AttemptCount.at < span.c.until)

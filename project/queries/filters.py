@@ -144,7 +144,7 @@ def _username_condition(text: str, *, unmasked: bool) -> ColumnElement[bool]:
 def login_condition(login: str) -> ColumnElement[bool]:
     """Return the condition that the username equals a login, ignoring case. Uses two indexes.
 
-    One contains the usernames as sent, the other the folded form of usernames that are not in lower-case ASCII.
+    The first index has the usernames as sent, the second the folded form of those that are not lower-case ASCII.
     """
     folded = and_(_NEEDS_FOLDING, func.fold_login(Attempt.username) == fold_username(login))
     return or_(Attempt.username.in_(sorted({login, fold_username(login)})), folded)

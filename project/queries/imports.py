@@ -27,7 +27,7 @@ it dies, another process claims the import after this time."""
 EXPIRED_BEFORE = text("now() - interval '24 hours'")
 """Imports created before this time are deleted. The idempotency keys of their rows have the same lifetime."""
 EXPIRED_BATCH = 10
-"""Maximum number of imports deleted in one transaction. Each has up to 10,000 rows."""
+"""Maximum number of imports deleted in one transaction. An import has up to 10,000 rows."""
 _COUNTS = {field.name for field in fields(ImportRun)} & {"created", "existing", "refused", "pending"}
 _COLUMNS = tuple(getattr(Import, one.name).label(one.name) for one in fields(ImportRun) if one.name not in _COUNTS)
 _ADD_ROWS = text("""

@@ -47,7 +47,7 @@ rejects the block, and Python builds the line from its values."""
 def lines_query(attempt_filter: AttemptFilter, layout: Layout, size: int, until: UUID | None = None) -> PreparedQuery:
     """Return the query for a block of at most `size` lines, up to the attempt `until`.
 
-    The query has the parameters `after`, the last ID of the previous block, and `end`, the line separator. Its result
+    The query has the parameters `after`, the last ID of the previous block, and `end`, the line separator. The result
     is one row with the lines as one text: if there were a row per line, the driver would take most of the time.
     """
     line = _raw_line(layout, unmasked=attempt_filter.unmasked).label("line")
@@ -151,7 +151,7 @@ def _value_expression(column: Column, value: ColumnElement[Any]) -> ColumnElemen
     separator, blank = (text.removeprefix(CONCAT_SEPARATOR) for text in (column.separator, column.blank))
     shown = cast(value, Text)
     text: ColumnElement[str] = func.coalesce(literal(separator) + shown if separator else shown, blank or separator)
-    if not column.width or column.value in (Value.ID, Value.LOCAL_TIME):  # these have a fixed length
+    if not column.width or column.value in (Value.ID, Value.LOCAL_TIME):  # IDs and times have a fixed length
         return text
     width = column.width + len(separator)
     if column.value in UNTRUSTED:
@@ -249,7 +249,7 @@ _MASKED_EXPRESSIONS: dict[Value, ColumnElement[Any]] = {
         Attempt.name_shown, func.shown_name(Attempt.sent["name"].astext, cast(Attempt.errors, Text)), _NO_LABEL
     ),
 }
-"""Value -> SQL expression for ordinary users. Its result is _NO_LABEL if Python has to mask the value."""
+"""Value -> SQL expression for ordinary users. The result is _NO_LABEL if Python has to mask the value."""
 _MASK_FUNCTIONS: dict[Value, Callable[[str], str]] = {
     Value.USERNAME: mask,
     Value.NAME: mask_name,

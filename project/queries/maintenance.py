@@ -15,7 +15,10 @@ MAX_CLOCK_DIFFERENCE = timedelta(minutes=1)
 
 
 def check_clocks(connection: Connection) -> datetime:
-    """Return PostgreSQL's time. Raises ClocksDifferError above MAX_CLOCK_DIFFERENCE."""
+    """Return PostgreSQL's time.
+
+    Raises ClocksDifferError if this machine's time differs by more than MAX_CLOCK_DIFFERENCE.
+    """
     now, difference = _compare_clocks(connection)
     if abs(difference) > MAX_CLOCK_DIFFERENCE:
         raise ClocksDifferError(difference)
@@ -90,7 +93,7 @@ class ServerInfo:
 
     version: str
     version_number: int
-    """server_version_num: 140005 is 14.5."""
+    """The setting server_version_num, for example 140005 for 14.5."""
     role: str
     is_writable: bool
     now: datetime

@@ -43,7 +43,7 @@ _INSERT = PreparedStatement(
     """,
     arguments=1,
 )
-"""The conflict clause writes `answered` even if it is unchanged (docs/adr/0013). The order is the same as in
+"""Records attempts of a JSON array. Writes `answered` even if unchanged (docs/adr/0013). The order is the same as in
 useradd_many(), so that concurrent statements do not deadlock."""
 
 

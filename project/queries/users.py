@@ -19,7 +19,7 @@ from project.queries.filters import phone_pattern, set_timeout
 _DETAIL = tuple(getattr(User, field.name) for field in fields(UserDetail))
 _ACCOUNT = tuple(field.name for field in fields(Account))
 
-# Prepared: every page and every login runs one of these.
+# Prepared, because every page and every login executes one of these statements.
 _ACCOUNTS = f"select {', '.join(_ACCOUNT)} from users"  # noqa: S608 - constants only
 _BY_IDENTIFIERS = """
     where id in (

@@ -1,1 +1,1 @@
-"""Use cases, independent of HTTP. Each controls its own transactions."""
+"""Use cases, independent of HTTP. Each use case controls its own transactions."""

@@ -82,7 +82,10 @@ def build_record(attempt: NewAttempt, status: int, code: str, errors: tuple[Fiel
 
 
 def record_attempts(database: Database, spool: Spool, records: Sequence[AttemptRecord]) -> list[bool]:
-    """Record attempts in one transaction or the spool; return False for those only in the log."""
+    """Record attempts in one transaction; return for each whether it is recorded.
+
+    An attempt that PostgreSQL does not accept goes to the spool. If the spool fails, too, the attempt is only logged.
+    """
     direct = [one for one in records if one.code not in _UNAVAILABLE_CODES]
     failures = dict(zip((one.attempt.id for one in direct), insert_group(database, direct), strict=True))
     for failure in failures.values():
@@ -255,11 +258,9 @@ class Delivery:
         now = time.monotonic()
         postponed = [record for record in records if record in self._postponed]
         waiting = [record for record in postponed if self._postponed[record].retry_at > now]
-        again = [record for record in postponed if self._postponed[record].retry_at <= now]
+        due = [record for record in postponed if self._postponed[record].retry_at <= now]
         undelivered = [self._insert_all([record for record in records if record not in self._postponed])]
-        undelivered += [
-            self._insert_all([record]) for record in again
-        ]  # one at a time, because each may time out again
+        undelivered += [self._insert_all([record]) for record in due]  # one at a time: each may time out again
         rejected = [record for one in undelivered for record in one.rejected]
         timed_out = [record for one in undelivered for record in one.postponed]
         return Undelivered(rejected, [*waiting, *timed_out])

@@ -91,7 +91,7 @@ class RateLimiter:
         return result
 
     def _should_use_shared(self) -> bool:
-        until, now = self._unavailable_until, time.monotonic()  # read once: another thread may reset it
+        until, now = self._unavailable_until, time.monotonic()  # read once: another thread may reset the time
         if until is None:
             return True
         if now < until:

@@ -264,7 +264,7 @@ def find_neighbours(
 
 
 def find_related(database: Database, attempt: AttemptRow) -> queries.Related:
-    """Return the previous and the next attempt that are probably of the same person.
+    """Return an earlier and a later attempt, probably by the same person as `attempt`.
 
     These attempts have the same login or, within RELATED_PERIOD, the same name and contact.
     """

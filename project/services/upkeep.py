@@ -47,11 +47,11 @@ class Job:
     """A function that is called repeatedly. Jobs of the same thread run one after the other."""
 
     work: Callable[[], bool | None]
-    """The function. It returns True to be called again in the next round."""
+    """The function; returns True to be called again in the next round."""
     every_s: float = 0.0
     """Seconds between two runs; 0 means every round."""
     database: Database | None = None
-    """The database that the work needs. While its breaker is open, the job does not run."""
+    """The database that the work needs. While the breaker of the database is open, the job does not run."""
     due_at: float = 0.0
     """Time of the next run by time.monotonic()."""
 
@@ -165,7 +165,7 @@ class Upkeep:
             self.run_round(jobs)
 
     def run_round(self, jobs: Iterable[Job] | None = None) -> None:
-        """Run the due ones of `jobs`, by default of the jobs of all threads."""
+        """Run the jobs that are due, among `jobs` or by default among those of all threads."""
         for job in jobs or [job for group in self._jobs.values() for job in group]:
             job.run()
 
@@ -215,7 +215,7 @@ class Upkeep:
         except (OSError, SpoolError):
             if self._spool.check() is None:
                 raise
-            return  # reported by the check
+            return  # _report_spool() logs the problem
         self.drained_attempts += count
         if count:
             log.info("spool drained", extra={"attempts": count})

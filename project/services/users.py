@@ -27,7 +27,7 @@ ID_PREFIX = "id:"
 
 
 class WrongPasswordError(ValueError):
-    """The current password is wrong."""
+    """The user entered a wrong current password."""
 
 
 def find_user(database: Database, user_id: UUID) -> UserDetail | None:
