@@ -1,7 +1,7 @@
 #!/bin/sh
 # Back up the database and DATA_DIR (secrets, spool) into a new directory below the given one:
 #   PGHOST=... PGUSER=... PGPASSWORD=... PGDATABASE=useradd DATA_DIR=/var/lib/useradd backup.sh /var/backups/useradd
-# The service may run. pg_dump must be as new as the server. Deletes backups older than KEEP_DAYS (14).
+# The service may run. pg_dump must not be older than the server. Deletes backups older than KEEP_DAYS (14).
 # The embedded database of ./run (DATA_DIR/postgres) is not copied as files but dumped like any other.
 set -eu
 umask 077

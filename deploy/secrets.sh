@@ -1,5 +1,5 @@
 #!/bin/sh
-# Create `.env` (USERADD_HOST) and the secrets of compose.yaml in the directory `secrets`, both beside it; what exists stays.
+# Create `.env` (USERADD_HOST) and the directory `secrets` for compose.yaml, both beside this file. Existing files stay.
 # Keep a copy of both elsewhere: without password_secret no issued password works. The certificate is for trials only.
 set -eu
 cd "$(dirname "$0")"
@@ -12,7 +12,7 @@ host=$(sed -n 's/^USERADD_HOST=//p' .env)
 mkdir -p secrets
 cd secrets
 for name in postgres_password app_password owner_password secret_key password_secret; do
-    # A draft first: an interrupted run leaves no empty secret.
+    # Written to a draft first, so that an interrupted run leaves no empty secret.
     [ -s "$name" ] || { openssl rand -hex 32 >draft && mv draft "$name"; }
 done
 at=172.31.251.10/useradd
