@@ -67,7 +67,7 @@ class Service(Flask):
         return func
 
     def process_response(self, response: Response) -> Response:
-        """Run the after_request hooks. If one raises, close the response to free its resources."""
+        """Run the after_request hooks. If a hook raises, close the response to free its resources."""
         try:
             return super().process_response(response)
         except BaseException:

@@ -18,11 +18,11 @@ Combine = Callable[[Iterator[float]], float]
 """Combines the values of a series in all processes, for example with sum() or max()."""
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 3.6)
-"""Upper bounds of the histogram buckets in seconds. The last one is the promised maximum of the response time."""
+"""Upper bounds of the histogram buckets in seconds. The last bound is the promised maximum of the response time."""
 FRESH_S = 30
 """Seconds after its last update of a row at which a process counts as dead or stuck."""
 _ROW_CELLS = 2048
-"""Number of 8-byte cells of a row. Unused ones take no memory: the kernel allocates pages on first use."""
+"""Number of 8-byte cells of a row. Unused cells take no memory: the kernel allocates pages on first use."""
 _HEARTBEAT_CELL, _STARTS_CELL = 0, 1
 """Cells of a row with the time of its last update by time.monotonic(), and the number of processes that used it."""
 

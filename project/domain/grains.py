@@ -49,7 +49,7 @@ _MAX_LENGTH = {
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The time [since, until): whole periods of `grain`, or part of a period if that is None."""
+    """The time [since, until): whole periods of `grain`. None means a part of a period."""
 
     grain: Grain | None
     since: datetime

@@ -45,7 +45,7 @@ class ImportRun:
     """Code and parameters of the error if the file cannot be read."""
     headers: tuple[str, ...]
     fields: tuple[str | None, ...]
-    """Field of each column; None for an ignored column, "" for one without a header."""
+    """Field of each column; None for an ignored column, "" for a column without a header."""
     notes: tuple[Mapping[str, Any], ...]
     """Codes and parameters of notes about the file, such as ignored columns."""
     kid: str | None

@@ -13,8 +13,7 @@ from project.domain.text import clean
 
 _WHITESPACE = re.compile(r"[ \t\n\r]*")
 _LENIENT_DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
-"""Decoder that only finds the end of an element. It accepts invalid numbers and repeated keys, which parse_object()
-refuses later."""
+"""Decoder that only finds the end of an element. parse_object() refuses invalid numbers and repeated keys later."""
 
 
 def check_lines(body: bytes) -> None:

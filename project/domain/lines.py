@@ -62,7 +62,7 @@ class Column:
     value: Value | LabelFunction
     separator: str = ""
     blank: str = ""
-    """Control character instead of the separator in raw lines if the value is empty. It is not written to the file."""
+    """Control character instead of the separator in raw lines if the value is empty; not written to the file."""
     width: int = 0
     """Number of characters. Shorter values are padded, longer ones are cut and end with `…`. 0 means any length."""
 
@@ -111,7 +111,7 @@ class Layout:
     """
 
     columns: tuple[Column, ...]
-    """The columns of a line. The first one has no separator."""
+    """The columns of a line. The first column has no separator."""
     separators: Mapping[str, str]
     """Control character in raw lines -> separator in the file."""
     prefix: str = ""
@@ -134,7 +134,7 @@ class Layout:
     """Pairs of status and code, the most frequent first; their labels are computed in advance."""
 
     def format_block(self, block: Block) -> bytes | None:
-        """Format raw lines; return None if a value must be escaped or may be too long."""
+        """Format raw lines; return None if a value needs escaping or may be too long for a cell."""
         if _has_long_line(block.content):
             return None
         parts = self._message_pattern.split(block.content) if self._message_pattern else [block.content]
@@ -219,7 +219,7 @@ class Layout:
 
     @cached_property
     def _single_bytes(self) -> bytes:
-        """Translation table of the separators whose replacement is a single byte."""
+        """Translation table of the separators that are replaced by a single byte."""
         table = bytearray(range(256))
         for old, new in self.separators.items():
             if len(new.encode()) == 1:

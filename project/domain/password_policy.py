@@ -9,12 +9,12 @@ from project.domain.passwords import MAX_LENGTH, MIN_CHOSEN_LENGTH
 from project.domain.registration import User
 
 MIN_GUESSES = 10**10
-"""Minimum number of guesses that find a password, as estimated by zxcvbn. It assumes that an attacker tries common
+"""Minimum number of guesses that find a password, as estimated by zxcvbn, which assumes that an attacker tries common
 passwords, words, names, dates, keyboard rows and their combinations first. At 10,000 guesses a second, which the slow
-hash allows on one machine, they take 12 days.
+hash allows on one machine, the guesses take 12 days.
 """
 MAX_MEASURED_LENGTH = 72
-"""Maximum number of characters passed to zxcvbn, whose time grows with the square of the length."""
+"""Maximum number of characters passed to zxcvbn, which takes time by the square of the length."""
 MIN_PERSONAL_LENGTH = 4
 """Minimum length of personal data that a password must not contain: too many good passwords contain shorter data."""
 _RUSSIAN_KEYS = str.maketrans(

@@ -104,7 +104,7 @@ class Passwords:
     def find_matching_hash(self, password: str, hashes: Sequence[str]) -> int | None:
         """Return the index of the hash that matches `password`, or None.
 
-        A mismatch takes at least one slow verification, even if there are no hashes or only fast ones, so that the
+        A mismatch takes at least one slow verification, even if there is no slow hash, so that the
         response time does not reveal whether a user exists (ASVS 5.0.0, 6.3.8).
         """
         fast_decoy, slow_decoy = self.decoys

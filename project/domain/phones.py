@@ -24,7 +24,7 @@ _BLANKS = re.compile(f"[{BLANKS}]")
 _FORM = re.compile(
     r"(?:tel:)?['’]?[ (\[]*(?P<plus>[+＋]?)(?P<rest>[\d ()（）.．\-\u2010-\u2015\u2212－~～/\[\]]*)", re.IGNORECASE
 )
-"""Matches the text of one phone number. It may begin with an apostrophe, which marks text in spreadsheets."""
+"""Matches the text of one phone number, perhaps after an apostrophe, which marks text in spreadsheets."""
 _ZERO_DECIMALS = re.compile(r"([+＋]?\d+)[.,]0+")
 """Matches a number with decimals that are zeros, as spreadsheets and pandas write whole numbers."""
 _DECIMAL = re.compile(r"[.．]\d$")

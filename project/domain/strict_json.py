@@ -95,7 +95,7 @@ def syntax_error(text: str, error: json.JSONDecodeError, *, has_content_length: 
     """Return the refusal for a syntax error, with its variant, line and column."""
     variant, position = _find_variant(text, error, has_content_length=has_content_length), error.pos
     if variant == "trailing_comma":
-        position = text.rindex(",", 0, position + 1)  # Python 3.13 reports the comma, earlier ones the bracket
+        position = text.rindex(",", 0, position + 1)  # Python 3.13 reports the comma, earlier versions the bracket
     line, column = text.count("\n", 0, position) + 1, position - text.rfind("\n", 0, position)
     return RefusalError("malformed_json", variant, line=line, column=column)
 

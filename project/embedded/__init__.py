@@ -47,7 +47,7 @@ class EmbeddedPostgres:
     def start(self) -> dict[str, str]:
         """Start the server if it is not running; return the options for psycopg2.connect().
 
-        A start takes seconds. If the server is running, this returns at once and sends no query. Raises
+        A start takes seconds. If the server is running, the method returns at once and sends no query. Raises
         EmbeddedPostgresError.
         """
         with self._lock:

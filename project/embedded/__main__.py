@@ -1,4 +1,4 @@
-"""The program of the watcher. It is started by path, so that it loads only this package."""
+"""The program of the watcher, which is started by path to load only this package."""
 
 import sys
 from importlib import import_module

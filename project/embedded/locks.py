@@ -59,7 +59,7 @@ def start_using(root: Path) -> None:
 
 
 def _wait_for(path: Path, kind: int) -> int:
-    """Wait for a lock on a file. Raises TimeoutError, because its holder may be frozen."""
+    """Wait for a lock on a file. Raises TimeoutError, because the holder may be frozen."""
     descriptor = _open_lock(path)
     end = time.monotonic() + LOCK_TIMEOUT_S
     while True:

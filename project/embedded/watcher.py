@@ -16,13 +16,13 @@ from .locks import try_lock
 
 PROGRAM = Path(__file__).resolve().with_name("__main__.py")
 MAX_LOG_BYTES = 4 * 2**20
-GIVE_UP_AFTER_S = 5.0  # for a server that has never started; others are restarted forever
+GIVE_UP_AFTER_S = 5.0  # for a server that has never started; a server that has started once is restarted forever
 STOP_TIMEOUT_S = 30.0
 POLL_EVERY_S = 0.1
 
 
 class AdoptedServer:
-    """A running server that another, killed watcher started. It has poll() like a Popen object."""
+    """A running server that a killed watcher has left behind. Has poll() like a Popen object."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -101,7 +101,7 @@ def _watch(directory: DataDirectory) -> None:
 
 
 def _adopt_or_start(directory: DataDirectory) -> Server:
-    """Start the server, or adopt a running one whose watcher was killed."""
+    """Start the server, or adopt a running server that a killed watcher has left behind."""
     lock_file = directory.data / "postmaster.pid"
     pid = next(iter(lock_file.read_text().split()), "") if lock_file.exists() else ""
     if not pid:

@@ -1,7 +1,7 @@
 """HTTP server: waitress in several worker processes on one socket.
 
-The supervisor binds the socket and forks the workers. It has one thread and no database connection, so that it can fork
-safely at any time.
+The supervisor binds the socket and forks the workers. The supervisor has one thread and no database connection,
+so that it can fork safely at any time.
 """
 
 import ctypes
@@ -104,7 +104,7 @@ def serve(
 
 
 def _relax_garbage_collection() -> None:
-    """Exempt the objects of the start from garbage collection; collect others less often.
+    """Exempt the objects of the start from garbage collection; collect new objects less often.
 
     Requests leave few reference cycles. With the default threshold of 700 new objects, the collector took a twentieth
     of a worker's time (measured).

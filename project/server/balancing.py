@@ -1,7 +1,7 @@
 """Balances connections between workers.
 
 The kernel wakes all workers for a new connection, and a running worker may accept several connections before another
-worker is awake: of 16 simultaneous connections, one of two workers often got 12, sometimes 15 (measured).
+worker is awake: of 16 simultaneous connections to two workers, one worker often got 12, sometimes 15 (measured).
 """
 
 import mmap
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sized
 
 YIELD_S = 0.002
-"""Seconds for which a worker waits before accept() if another worker, which may be stuck, has fewer connections."""
+"""Seconds by which a worker delays accept() if another worker has fewer connections."""
 
 
 class ConnectionBalancer:

@@ -156,7 +156,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return is_parsed
 
     def service(self) -> None:
-        """Respond to a request, and to following ones if each arrives within KEEP_ALIVE_WAIT_S."""
+        """Respond to a request, and to further requests that arrive within KEEP_ALIVE_WAIT_S each."""
         self.is_held = True
         _thread_state.channel = self
         try:
@@ -371,8 +371,8 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     def _flush_some(self, do_close: bool = True) -> bool:
         """Send buffered data while holding the output lock.
 
-        In waitress the event loop calls this without the lock, because no thread sends then. Here a thread that holds
-        the connection may send.
+        In waitress the event loop calls this method without the lock, because no thread sends meanwhile. Here a thread
+        that holds the connection may send.
         """
         with self.outbuf_lock:
             self._is_sending = True

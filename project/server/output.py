@@ -11,7 +11,7 @@ from types import FrameType
 from typing import TextIO
 
 BLOCKED_S = 0.1
-"""Seconds after which a write is interrupted. It blocks if another process fills the pipe after poll()."""
+"""Seconds after which a write is interrupted that blocks because another process has filled the pipe after poll()."""
 MAX_WRITES = 3
 """Maximum number of times to try to write a text: on a busy machine, a write may be interrupted before it has begun."""
 
@@ -68,7 +68,7 @@ def make_log_non_blocking() -> None:
 
 
 def end_interrupted_line() -> None:
-    """Start a new line on the terminal, because it has printed `^C` on the current one."""
+    """Start a new line on the terminal, which has printed `^C` on the current line."""
     if sys.stderr is not None and sys.stderr.isatty():
         NonBlockingStream(sys.stderr).write("\n")
 

@@ -18,7 +18,7 @@ from project.server.event_loop import BACKLOG, Server
 from project.server.heartbeats import Heartbeats
 
 HARD_BODY_LIMIT = 256 * 1024
-"""Maximum size of a body in bytes. Waitress refuses a larger one, and the application neither sees nor records it."""
+"""Maximum size of a body in bytes. Waitress refuses larger bodies; the application neither sees nor records them."""
 UNLIMITED_BYTES = 2**31
 """A buffer size that no connection reaches, so that waitress never writes to a temporary file."""
 QUIET_S = 0.2
