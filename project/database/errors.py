@@ -1,7 +1,7 @@
 """Classifies errors of psycopg2: transient, server unavailable, misconfigured, or a bug.
 
 psycopg2 often has no SQLSTATE, for example if a connection was killed or refused; such errors are classified by their
-Python class. The codes are listed in appendix A of the PostgreSQL documentation.
+Python class. SQLSTATEs are listed in appendix A of the PostgreSQL documentation.
 """
 
 import psycopg2

@@ -90,7 +90,7 @@ def _require_login() -> ResponseReturnValue | None:
 def cached_api_key() -> str | None:
     """Return the API key of the request if the cache of valid keys contains it, otherwise None."""
     token = bearer_token()
-    return token if token is not None and get_runtime().api_keys.is_cached(token) else None
+    return token if token is not None and get_runtime().api_keys.find_cached_id(token) else None
 
 
 def _is_valid(token: str | None) -> bool:

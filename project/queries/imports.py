@@ -59,7 +59,7 @@ def add_import(
 
 
 def claim_import(connection: Connection) -> UUID | None:
-    """Reserve the oldest free unfinished import for this process; return its ID or None."""
+    """Reserve the oldest import that waits for a process; return the ID of the import, or None."""
     is_free = func.coalesce(Import.claimed_until, func.now()) <= func.now()
     waiting = (
         select(Import.id)

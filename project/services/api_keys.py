@@ -32,12 +32,8 @@ class ApiKeys:
         """Empty the cache, so that the next use of each key is verified in PostgreSQL."""
         self._cache.clear()
 
-    def is_cached(self, key: str) -> bool:
-        """Return whether the key is in the cache. Does not query PostgreSQL."""
-        return self.find_cached_id(key) is not None
-
     def find_cached_id(self, key: str) -> UUID | None:
-        """Return the ID of the key if it is in the cache. Does not query PostgreSQL."""
+        """Return the ID of a cached key, or None. Does not query PostgreSQL."""
         known = self._cache.get(hash_api_key(key))
         return known[1] if known else None
 

@@ -97,7 +97,7 @@ def record_attempts(database: Database, spool: Spool, records: Sequence[AttemptR
 def prune_batch(database: Database, max_age: timedelta) -> int:
     """Delete a batch of attempts older than `max_age`; return their number.
 
-    Returns 0 if the clocks differ.
+    Deletes nothing if the clocks of PostgreSQL and this machine differ.
     """
     deleted = delete_batch(database, prune_attempts, max_age, PRUNE_BATCH)
     _log_pruned(deleted)
@@ -140,9 +140,9 @@ def delete_batch(
 
 
 def purge_keys(database: Database) -> None:
-    """Delete expired idempotency keys in batches; delete none if the clocks differ.
+    """Delete expired idempotency keys in batches.
 
-    Raises DatabaseUnavailableError.
+    Deletes nothing if the clocks of PostgreSQL and this machine differ. Raises DatabaseUnavailableError.
     """
     while (deleted := delete_batch(database, delete_expired_keys, PURGE_BATCH)) and deleted.rows:
         log.info("expired keys deleted", extra={"keys": deleted.rows, "expired_before": deleted.before.isoformat()})

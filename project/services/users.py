@@ -129,9 +129,10 @@ def find_issued_password(database: Database, passwords: Passwords, user_id: UUID
 def change_password(
     database: Database, passwords: Passwords, account: Account, user: User, current: str, new: str
 ) -> Account:
-    """Set a password that the user has chosen; return the account with its new epoch.
+    """Set a password that the user has chosen; return the changed account.
 
-    Raises WrongPasswordError or WeakPasswordError. Hashing is slow, so it happens before the transaction.
+    A new Account.epoch ends the other sessions of the user. Raises WrongPasswordError or WeakPasswordError. Hashing is
+    slow, so it happens before the transaction.
     """
     if not passwords.verify(current, account.password_hash):
         raise WrongPasswordError
