@@ -94,9 +94,9 @@ def _draw_scale(top: int, lines: int) -> Iterator[str]:
 
 
 def _draw_target(measurement: Measurement, y: int) -> Iterator[str]:
-    """Draw a measurement: a line for its spread, a dot for its median.
+    """Draw a target: a line for the measured spread, a dot for the median.
 
-    A stroke marks the value to reach.
+    A stroke marks the desired value.
     """
     target = measurement.target
     bounds = sorted(_x(_factor(measurement, value)) for value in (measurement.least, measurement.most))

@@ -31,7 +31,7 @@ class _Proxy:
         self._seconds = seconds
 
     async def start(self) -> int:
-        """Start to listen and return the port."""
+        """Start to accept connections; return the port."""
         server = await asyncio.start_server(self._connect, HOST, 0)
         port: int = server.sockets[0].getsockname()[1]
         return port
@@ -41,7 +41,7 @@ class _Proxy:
         await asyncio.gather(self._forward(reader, far_writer), self._forward(far_reader, writer))
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Write each part of the data `seconds` after its arrival, whether or not others wait."""
+        """Write each part of the data `seconds` after its arrival, independent of earlier parts."""
         loop = asyncio.get_running_loop()
         while data := await reader.read(_CHUNK):
             loop.call_later(self._seconds, writer.write, data)

@@ -29,16 +29,16 @@ class Load:
     """The measured result of a load."""
 
     rate: float
-    """Responses with the expected status per second."""
+    """Number of responses with the expected status per second."""
     p50_ms: float
     p99_ms: float
     unexpected: int
-    """Responses with another status."""
+    """Number of responses with another status."""
     requests: int
-    """All responses, including the warm-up."""
+    """Number of all responses, including the warm-up."""
     elapsed_s: float
     cpu_s: float
-    """CPU time of the load generator."""
+    """CPU seconds of the load generator."""
 
 
 def useradd_request(path: str = "/api/v1/useradd/") -> bytes:

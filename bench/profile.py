@@ -36,7 +36,7 @@ MIN_SHARE = 0.01
 WARM_UP_REQUESTS = 300
 """Number of requests before the measurement."""
 COUNTED_REQUESTS = 50
-"""Number of requests whose calls are counted."""
+"""Number of requests during which function calls are counted."""
 BODY = useradd_request().partition(b"\r\n\r\n")[2]
 STANDARD = {"json", "logging"}
 """Modules of the standard library with a row of their own; the time in other modules counts for the caller."""
@@ -69,7 +69,7 @@ def _report(run: Run) -> str:
     with run.serve("wsgi", run.databases.create("served"), WORKERS="1") as server:
         print_progress("one worker under load")
         run.measure_load(Quantity.CREATED, server, useradd_request())
-    spent = run.results.cpu_usage[Quantity.CREATED][0]
+    usage = run.results.cpu_usage[Quantity.CREATED][0]
     print_progress("the application in this process")
     environment = run.databases.environment(run.databases.create("in_process"))
     with Path(os.devnull).open("w") as devnull, redirect_stderr(devnull):
@@ -78,10 +78,10 @@ def _report(run: Run) -> str:
         *_parts(profile),
         ("**one request in process**", f"**{profile.elapsed_us:,.0f}**", "100%"),
         ("CPU time of it; the rest is waiting", f"{profile.cpu_us:,.0f}", f"{profile.cpu_us / profile.elapsed_us:.0%}"),
-        (f"CPU time, on waitress, {CLIENTS} connections", f"{spent.server_s / spent.requests * 1e6:,.0f}", ""),
-        ("CPU time of PostgreSQL", f"{spent.postgres_s / spent.requests * 1e6:,.0f}", ""),
+        (f"CPU time, on waitress, {CLIENTS} connections", f"{usage.server_s / usage.requests * 1e6:,.0f}", ""),
+        ("CPU time of PostgreSQL", f"{usage.postgres_s / usage.requests * 1e6:,.0f}", ""),
         ("functions called in process", f"{profile.calls:,.0f} calls", ""),
-        ("context switches, on waitress", f"{spent.switches / spent.requests:,.0f} times", ""),
+        ("context switches, on waitress", f"{usage.switches / usage.requests:,.0f} times", ""),
     ]
     return markdown_table(("part", "µs", "share"), rows, left=1)
 
@@ -94,7 +94,7 @@ def _parts(profile: Profile) -> list[tuple[str, str, str]]:
 
 
 def _sample(app: Flask, seconds: float) -> Profile:
-    """Send requests repeatedly and sample the running part at each timer signal."""
+    """Send requests for some seconds; at each timer signal, count the part that is running."""
     profile, numbers, requests = Profile(), count(), 0
 
     def sample(signal_number: int, frame: FrameType | None) -> None:
@@ -137,7 +137,7 @@ def _count_calls(app: Flask, numbers: Iterator[int]) -> float:
 
 
 def _send(app: WSGIApplication, number: int) -> None:
-    """Call the application as a server does; raise RuntimeError if it creates no user."""
+    """Send a request through WSGI. Raises RuntimeError if it creates no user."""
     statuses: list[str] = []
 
     def start_response(status: str, headers: object, error: object = None) -> Callable[[bytes], object]:

@@ -19,7 +19,7 @@ FORM = "application/x-www-form-urlencoded"
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Duration of a response."""
+    """Times of a response, in seconds from the request."""
 
     seconds: float
     first_byte_s: float

@@ -12,7 +12,7 @@ from bench.targets import TARGETS, Quantity, Target
 DOCUMENT = Path("docs/performance.md")
 Row = tuple[str, ...]
 LAYERS = (Quantity.TWO_INSERTS, Quantity.SERVER_ALONE, Quantity.FLASK_ALONE, Quantity.LEANEST, Quantity.CREATED)
-"""PostgreSQL alone, then the layers of the service from its server upwards."""
+"""Rows of the table of layers: PostgreSQL alone, then the service from its server upwards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Measurement:
     """Value computed from the medians of the quantities."""
     least: float
     most: float
-    """Bounds of the value over the rounds."""
+    """Bounds of the values in the rounds."""
 
     @property
     def verdict(self) -> str:
@@ -41,14 +41,14 @@ def evaluate_targets(results: Results) -> list[Measurement]:
         measured = results.values.get(target.quantity, [])
         compared_to = results.values.get(target.compared_to, []) if target.compared_to else [1.0] * len(measured)
         if measured and compared_to:
-            rounds = [target.value(one, other) for one, other in zip(measured, compared_to, strict=False)]
+            rounds = [target.value(value, reference) for value, reference in zip(measured, compared_to, strict=False)]
             median = target.value(statistics.median(measured), statistics.median(compared_to))
             found.append(Measurement(target, median, min(rounds), max(rounds)))
     return found
 
 
 def describe_run(results: Results) -> str:
-    """Describe the conditions of the run."""
+    """Describe the conditions of the run: machine, versions, rounds and loads."""
     options = results.options
     return (
         f"{results.cores} cores, PostgreSQL {results.postgres}, {options.rounds} × {options.seconds:g} s for each load"
@@ -57,7 +57,7 @@ def describe_run(results: Results) -> str:
 
 
 def format_tables(results: Results) -> str:
-    """Return all tables that have rows."""
+    """Format all tables that have rows as Markdown."""
     return "\n\n".join(filter(None, (content(results) for content in (*TABLES.values(), cpu_table))))
 
 
@@ -80,7 +80,7 @@ def quantities_table(results: Results) -> str:
 def cpu_table(results: Results) -> str:
     """Return the table of CPU time by process, which shows what limits a rate."""
     head = ("CPU time per request, µs", "load generator", "server", "PostgreSQL", "cores busy")
-    rows = [_cpu_row(quantity, spent, results.cores) for quantity, spent in results.cpu_usage.items()]
+    rows = [_cpu_row(quantity, usages, results.cores) for quantity, usages in results.cpu_usage.items()]
     return markdown_table(head, rows, left=1)
 
 
@@ -110,11 +110,11 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "layers": layers_table,
     "pages": pages_table,
 }
-"""Generated parts of the document by the name of their marker; `cpu_table` is for the terminal only."""
+"""Name of a marker in DOCUMENT -> function that returns the text there. The terminal shows cpu_table(), too."""
 
 
 def write(results: Results) -> None:
-    """Write the tables to the document."""
+    """Write the tables to DOCUMENT."""
     document = DOCUMENT.read_text()
     for name, content in TABLES.items():
         document = replace_section(document, name, content(results))
@@ -172,8 +172,8 @@ def _target_row(measurement: Measurement) -> Row:
     )
 
 
-def _cpu_row(quantity: Quantity, spent: list[CpuUsage], cores: int) -> Row:
-    total = _total(spent)
+def _cpu_row(quantity: Quantity, usages: list[CpuUsage], cores: int) -> Row:
+    total = _total(usages)
     parts = (total.generator_s, total.server_s, total.postgres_s)
     shares = [f"{_us_per_request(part, total)} ({part / total.elapsed_s / cores:.0%})" for part in parts]
     return (quantity.value.removesuffix(", /s"), *shares, f"{total.cores:.1f} of {cores}")
@@ -199,8 +199,8 @@ def _page_row(page: str, found: Mapping[int, list[float]]) -> Row:
     return (f"`{page}`", *map(format_value, medians), format_value(medians[-1] / medians[0]))
 
 
-def _total(spent: list[CpuUsage]) -> CpuUsage:
-    return CpuUsage(*map(sum, zip(*map(astuple, spent), strict=True)))
+def _total(usages: list[CpuUsage]) -> CpuUsage:
+    return CpuUsage(*map(sum, zip(*map(astuple, usages), strict=True)))
 
 
 def _us_per_request(seconds: float, total: CpuUsage) -> str:

@@ -22,7 +22,7 @@ FEW_ROWS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class CpuUsage:
-    """CPU time used during a load, in core seconds."""
+    """CPU seconds used during a load, by process."""
 
     requests: int
     elapsed_s: float
@@ -42,18 +42,18 @@ class CpuUsage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """Length and size of a run."""
+    """Options of a run: its length and the size of its tables."""
 
     rounds: int
     seconds: float
-    """Length of each load."""
+    """Length of each load in seconds."""
     rows: int
     """Number of attempts in the largest table."""
 
 
 @dataclass(slots=True)
 class Results:
-    """Results of a run by round."""
+    """Results of a run. Lists have a value for each round."""
 
     options: Options
     postgres: str
@@ -97,7 +97,7 @@ class Run:
     ) -> Load:
         """Measure and record a server's response rate, response times and CPU usage under load."""
         seconds = self.options.seconds
-        with self._measure_cpu(server) as spent:
+        with self._measure_cpu(server) as used:
             found = load.measure(
                 server.port, request, clients=clients, seconds=seconds, first=self._next, expected=expected
             )
@@ -106,14 +106,14 @@ class Run:
             print_progress(f"{quantity}: {found.unexpected} of {found.requests} responses were not {expected}")
         self.record(quantity, found.rate)
         self.results.p99_ms[quantity].append(found.p99_ms)
-        self.results.cpu_usage[quantity].append(CpuUsage(found.requests, found.elapsed_s, found.cpu_s, *spent))
+        self.results.cpu_usage[quantity].append(CpuUsage(found.requests, found.elapsed_s, found.cpu_s, *used))
         return found
 
     def new_bodies(self, number: int) -> list[bytes]:
         """Return `number` lines with request bodies of users that measure_load() does not create."""
         body = load.useradd_request().partition(b"\r\n\r\n")[2]
         self._last -= number
-        return [body.replace(load.NUMBER, b"%07d" % (self._last + one)) + b"\n" for one in range(number)]
+        return [body.replace(load.NUMBER, b"%07d" % (self._last + index)) + b"\n" for index in range(number)]
 
     def measure_pgbench(self, quantity: Quantity, url: str, script: str) -> Pgbench:
         """Measure and record PostgreSQL's transaction rate with CLIENTS connections."""
@@ -121,12 +121,12 @@ class Run:
         path.write_text(script)
         self._next += 1
         began, before = time.perf_counter(), _children_cpu_s()
-        with self._measure_cpu(None) as spent:
+        with self._measure_cpu(None) as used:
             found = postgres.pgbench(url, path, clients=CLIENTS, seconds=self.options.seconds, first=self._next)
         elapsed = time.perf_counter() - began
         self.record(quantity, found.rate)
         self.results.cpu_usage[quantity].append(
-            CpuUsage(found.transactions, elapsed, _children_cpu_s() - before, *spent)
+            CpuUsage(found.transactions, elapsed, _children_cpu_s() - before, *used)
         )
         return found
 
@@ -137,9 +137,9 @@ class Run:
         The values are server_s, postgres_s, kernel_s and switches of CpuUsage; without a server, 0 and postgres_s.
         """
         before = self._used(server)
-        spent: list[float] = []
-        yield spent
-        spent += [after - used for after, used in zip(self._used(server), before, strict=True)]
+        used: list[float] = []
+        yield used
+        used += [end - start for end, start in zip(self._used(server), before, strict=True)]
 
     def _used(self, server: Server | None) -> list[float]:
         postgres_s, _ = cpu_seconds(self.databases.process)
@@ -150,7 +150,7 @@ class Run:
 
 
 def print_progress(message: str) -> None:
-    """Print the progress to stderr."""
+    """Print a message about the progress to stderr."""
     print(f"== {message}", file=sys.stderr, flush=True)
 
 

@@ -28,12 +28,12 @@ PAUSE_S = 0.005
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running server."""
+    """A running server that is measured."""
 
     port: int
     process: psutil.Process
     started_s: float
-    """Seconds from its start to its first response."""
+    """Seconds from the start of the server to its first response."""
 
     def workers(self) -> list[psutil.Process]:
         """Return the child processes, which serve, or the main process if it serves alone."""

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 
 class Quantity(StrEnum):
-    """A quantity measured once a round; its value is its name in the report."""
+    """A quantity measured once a round; its name in the report is the value of the enum."""
 
     CREATED = "created users, /s"
     CREATED_P50 = "/useradd, half of the answers within, ms"
@@ -60,7 +60,7 @@ class Target:
     quantity: Quantity
     compared_to: Quantity | None
     required: float
-    """Required value."""
+    """Value that the bench reports as met."""
     desired: float
     """Desired value, which is better than the required one."""
     unit: str = ""
@@ -69,7 +69,7 @@ class Target:
     is_difference: bool = False
 
     def value(self, measured: float, compared_to: float) -> float:
-        """Return the value to compare, from one value of each quantity."""
+        """Compute the value of the target from a value of each quantity."""
         if self.compared_to is None:
             return measured
         if self.is_difference:

@@ -21,7 +21,7 @@ from project.queries.registration import insert_attempts
 from project.runtime import get_runtime
 
 NOW = datetime(2026, 11, 23, 16, 51, 10, tzinfo=ZoneInfo("Europe/Moscow"))
-"""The time at which the screenshots pretend to be taken."""
+"""The current time in the sample data and on screenshots."""
 DAYS = 16
 BATCH = 200
 WEEKDAYS = (1.0, 1.05, 1.0, 1.1, 0.95, 0.4, 0.35)
@@ -76,7 +76,7 @@ def latest(count: int) -> list[AttemptRecord]:
 
 
 def reader_attempt(moment: datetime) -> NewAttempt:
-    """Return the attempt that creates the reader of the pages."""
+    """Return the attempt that creates the user who reads the pages."""
     return _Sample().attempt(moment, {"name": "Иван Петров", "username": "petrov.ivan", "phone": "+7 999 123-45-67"})
 
 
@@ -260,7 +260,7 @@ class _Sample:
 
 
 Make = Callable[[_Sample, datetime], AttemptRecord]
-"""Creates an attempt of a certain kind and time."""
+"""A function that returns an attempt of its kind at a time."""
 
 
 def _invalid(**changes: object) -> Make:

@@ -43,7 +43,7 @@ from project.services.users import block_user, find_users, grant_role  # noqa: E
 
 IMAGES = ROOT / "docs" / "images"
 POLL_MS = 10_000
-"""Interval at which the results page polls for new attempts."""
+"""Interval in ms at which the results page polls for new attempts."""
 LANGUAGES = ("ru", "en")
 THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 DESKTOP, PHONE = ViewportSize(width=1280, height=900), ViewportSize(width=390, height=844)
@@ -175,7 +175,7 @@ def fixed_clock() -> Iterator[None]:
 
 
 def execute(url: str, statement: str) -> None:
-    """Execute a statement outside of a transaction."""
+    """Execute an SQL statement outside of a transaction."""
     connection = psycopg2.connect(url)
     connection.autocommit = True
     connection.cursor().execute(statement)
@@ -201,7 +201,7 @@ def start_chromium() -> Iterator[Browser]:
 
 
 def create_reader(app: Flask) -> Credentials:
-    """Create the reader, long before the days that are shown."""
+    """Create the user who reads the pages, before the first attempt that they show."""
     attempt = sample.reader_attempt(sample.NOW - timedelta(days=sample.DAYS))
     body = {"name": "Иван Петров", "username": "petrov.ivan", "phone": "+7 999 123-45-67"}
     new_user = user_add_schema("RU").load(body)

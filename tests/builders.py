@@ -31,7 +31,7 @@ def useradd(client: FlaskClient, body: dict[str, Any], **kwargs: Any) -> TestRes
     return client.post(ADDRESS, data=json.dumps(body), content_type="application/json", **kwargs)
 
 
-def rename(rows: Any, username: str, new: str) -> None:
+def rename_user(rows: Any, username: str, new: str) -> None:
     """Rename a user in the tables: former versions allowed logins that the rules refuse."""
     rows.query("update users set username = :new where username = :username", username=username, new=new)
     rows.query("update identifiers set value = :new where value = :username", username=username, new=new)

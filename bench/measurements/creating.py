@@ -22,7 +22,7 @@ from bench.targets import Quantity
 DELAY_S = 0.0025
 """Seconds by which data is delayed in each direction."""
 BULK_USERS, BULK_CLIENTS = 2_000, 2
-"""Users of a request, and requests at a time: one worker process serves two."""
+"""Number of users in a bulk request, and of concurrent bulk requests: one worker process serves two."""
 LAYERS = {"server": Quantity.SERVER_ALONE, "flask": Quantity.FLASK_ALONE, "leanest": Quantity.LEANEST}
 
 
@@ -105,7 +105,7 @@ def _send_bulk(run: Run, server: Server) -> int:
 
 
 def measure_layers(run: Run) -> None:
-    """Record only the service and its layers."""
+    """Record the rates of the service and its layers only."""
     with _layers(run, run.databases.create("service")) as layers:
         run.take_turns("layers", *layers)
 
@@ -122,8 +122,8 @@ def _layers(run: Run, url: str) -> Iterator[list[Callable[[], object]]]:
 
         def measure_service() -> None:
             found = run.measure_load(Quantity.CREATED, service, useradd_request())
-            spent = run.results.cpu_usage[Quantity.CREATED][-1]
-            run.record(Quantity.SERVER_CORE, spent.server_s / spent.requests * 1e6)
+            usage = run.results.cpu_usage[Quantity.CREATED][-1]
+            run.record(Quantity.SERVER_CORE, usage.server_s / usage.requests * 1e6)
             run.record(Quantity.CREATED_P50, found.p50_ms)
             run.record(Quantity.CREATED_P99, found.p99_ms)
             run.record(Quantity.CREATED_OTHERS, found.unexpected)

@@ -10,7 +10,7 @@ CLIENTS = 4
 
 
 def measure(run: Run) -> None:
-    """Record the rates of one server."""
+    """Record the rates of logins, of empty pages and of forms that begin a session."""
     url = run.databases.create("logging_in")
     with run.serve("bench.references.empty_page", url) as server:
         reader = Reader(server.port)

@@ -1,4 +1,4 @@
-"""The results page and exports with few and many attempts; creating users during an export."""
+"""Times of the results page and exports; rate of created users during an export."""
 
 import statistics
 import threading
@@ -151,7 +151,7 @@ def _record_workbook(run: Run, served: ServedAttempts) -> None:
 def _measure_during_export(run: Run, served: ServedAttempts) -> None:
     """Record the rate of created users, alone and while workbooks are downloaded.
 
-    The rate covers all workers.
+    The rate is that of all workers together.
     """
     with run.serve("wsgi", served.url) as server, ThreadPoolExecutor(1) as pool:
 

@@ -1,6 +1,6 @@
-"""Warm start of `./run`, and memory of an idle worker.
+"""Duration of a warm start of `./run`, and memory of an idle worker.
 
-All packages are installed and PostgreSQL is initialized.
+A start is warm if all packages are installed and PostgreSQL is initialized.
 """
 
 import time

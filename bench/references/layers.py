@@ -101,7 +101,7 @@ class _Connection:
 
 
 class _Connections:
-    """A minimal Database: group commit and one connection per group under way, without a pool."""
+    """A minimal Database: group commit, with a connection for each concurrent group, no pool."""
 
     def __init__(self, url: str) -> None:
         self._url = url

@@ -16,7 +16,7 @@ COLUMNS = (
     "id, received_at, status, answered, code, username, sent ->> 'name', phone_masked, email_masked, duration_ms, via,"
     " errors::text"
 )
-"""Columns of an export."""
+"""Columns of the attempts that a download contains."""
 BATCH = 500_000
 
 _BEGIN = """
@@ -86,7 +86,7 @@ from (select g, random() r, now() - interval '364 days' * (1 - g::float / %(rows
 """
 
 
-_OUTPUT = re.compile(r"^([\w ]+?)(?: =|:) ([\d.]+)", re.MULTILINE)
+_OUTPUT_LINE = re.compile(r"^([\w ]+?)(?: =|:) ([\d.]+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def two_inserts_script() -> str:
 
 
 def useradd_script(connection: Connection) -> str:
-    """Return the service's statement with the parameters of its function in this database."""
+    """Return a script that calls useradd(), the database function that creates a user."""
     with connection.cursor() as cursor:
         cursor.execute(
             "select proargnames[:pronargs - pronargdefaults] from pg_proc where proname = 'useradd'"
@@ -125,7 +125,7 @@ def pgbench(url: str, script: Path, *, clients: int, seconds: float, first: int)
     options = ["-n", "-M", "prepared", "-c", str(clients), "-j", "2", "-T", str(max(1, round(seconds)))]
     command: list[str | Path] = [program, *options, "-D", f"k={first}000000", "-f", script, url]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    found = dict(_OUTPUT.findall(done.stdout))
+    found = dict(_OUTPUT_LINE.findall(done.stdout))
     if "tps" not in found:
         raise RuntimeError(f"pgbench got nothing done: {done.stderr[-300:]}")
     return Pgbench(
@@ -136,7 +136,7 @@ def pgbench(url: str, script: Path, *, clients: int, seconds: float, first: int)
 
 
 def insert_attempts(connection: Connection, rows: int) -> None:
-    """Insert attempts spread evenly over almost a year, within the retention.
+    """Insert attempts spread evenly over almost a year, all younger than ATTEMPTS_KEEP_DAYS.
 
     About 8 % of the attempts are refused or failed.
     """
@@ -155,7 +155,7 @@ def find_middle_id(connection: Connection, rows: int) -> str:
 
 
 def drop_statistics_indexes(connection: Connection) -> None:
-    """Drop the indexes of attempts that only reads use.
+    """Drop the indexes of the table `attempts` that only reads use.
 
     The primary key, and the index that a foreign key needs, remain.
     """
@@ -173,7 +173,7 @@ def drop_statistics_indexes(connection: Connection) -> None:
 
 
 def copy_s(url: str) -> float:
-    """Return the seconds that psql takes to receive all rows of an export in its order."""
+    """Return the seconds that psql takes to receive the rows of an export, in the same order."""
     statement = f"copy (select {COLUMNS} from attempts order by id) to stdout"
     command: list[str | Path] = [wheel_programs() / "psql", "-q", "-c", statement, url]
     began = time.perf_counter()

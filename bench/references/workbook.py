@@ -1,4 +1,4 @@
-"""A workbook of attempts as documented by XlsxWriter.
+"""A workbook of attempts, written as XlsxWriter documents it.
 
 Rows come from a server-side cursor; constant_memory is on.
 """

@@ -60,7 +60,7 @@ def mask_attempts() -> None:
     click.echo(gettext("Attempts checked: %(count)s", count=masked))
 
 
-def _zone(context: click.Context, parameter: click.Parameter, value: str | None) -> ZoneInfo:
+def _parse_zone(context: click.Context, parameter: click.Parameter, value: str | None) -> ZoneInfo:
     if value is None:
         return display_zone()
     try:
@@ -91,7 +91,7 @@ def _zone(context: click.Context, parameter: click.Parameter, value: str | None)
 @click.option("--code", multiple=True, help=N_("Code, for example username_taken; may be repeated."))
 @click.option("--status", multiple=True, help=N_("HTTP status, for example 422; may be repeated."))
 @click.option("--q", "text", help=N_("Part of a login, name or contact, or a request ID."))
-@click.option("--tz", "zone", callback=_zone, help=N_("Time zone; default: DISPLAY_TIMEZONE."))
+@click.option("--tz", "zone", callback=_parse_zone, help=N_("Time zone; default: DISPLAY_TIMEZONE."))
 @click.option("--lang", type=click.Choice(list(LANGUAGES)), help=N_("Language; default: DEFAULT_LANGUAGE."))
 def export(
     file: Path,

@@ -202,17 +202,17 @@ def _check_disk(folder: Path) -> Iterator[Finding]:
     remedy = gettext("free disk space: attempts are spooled here during outages") if free < MIN_FREE_BYTES else ""
     text = gettext("%(folder)s is writable, %(size)s GB free", folder=folder, size=f"{free / 1e9:.1f}")
     yield Finding("DATA_DIR", text, remedy)
-    kind = file_system(folder, _mounts())
+    kind = file_system_type(folder, _read_mounts())
     remedy = gettext("move DATA_DIR to a persistent disk or volume: secrets and spool would be lost")
     yield Finding(gettext("file system"), kind or gettext("unknown"), remedy if kind in EPHEMERAL_FILE_SYSTEMS else "")
 
 
-def _mounts() -> str:
+def _read_mounts() -> str:
     mounts = Path("/proc/self/mounts")
     return mounts.read_text() if mounts.exists() else ""
 
 
-def file_system(folder: Path, mounts: str) -> str | None:
+def file_system_type(folder: Path, mounts: str) -> str | None:
     """Return the file system type of a folder, or None. `mounts` is in the format of fstab(5)."""
     found, longest = None, -1
     for line in mounts.splitlines():

@@ -35,7 +35,7 @@ CLICK_TEXTS = (
     N_("Choose from:\n\t{choices}"),
     N_("Aborted!"),
 )
-"""Texts of click, which looks them up with the gettext of the standard library, but has no translations."""
+"""Texts of click. It translates them with the gettext of the standard library, but includes no translations."""
 EXAMPLES = "\b\n" + N_("Examples:")
 """Beginning of the last paragraph of a help text. The character \\b tells click not to rewrap the paragraph."""
 

@@ -72,7 +72,7 @@ def _digest(login: str, password: str) -> bytes:
 def open_credentials(path: Path, *, is_for_excel: bool) -> Iterator[CredentialsFile]:
     """Open or create a file of credentials, readable only by its owner; sync it when closed.
 
-    Raises ClickException if it is in use or has other columns, OSError if it cannot be opened.
+    Raises ClickException if the file is in use or has other columns, OSError if it cannot be opened.
     """
     with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
         os.fchmod(file.fileno(), 0o600)

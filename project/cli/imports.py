@@ -115,7 +115,7 @@ def import_users(
     ignore_unknown: bool,
     is_for_excel: bool,
 ) -> None:
-    """Create users from a file."""
+    """Create users from a file of rows; write credentials and refused rows to other files."""
     _check_paths(file, errors, credentials, is_dry_run=is_dry_run)
     columns = Columns(_column_names(names), ignore_unknown)
     is_for_excel = is_for_excel or terminal_language() == "ru"
@@ -196,7 +196,7 @@ class _Import:
             length=self.source.length, label=gettext("Importing"), item_show_func=lambda _: self.summary(), width=0
         )
         with bar:
-            for rows in _groups(self.source.rows):
+            for rows in _group_rows(self.source.rows):
                 self.counts["undone"] += len(rows)
                 self._check(rows) if self.is_dry_run else self._create(rows)
                 self.counts["undone"] -= len(rows)
@@ -253,7 +253,7 @@ class _Import:
         return f"{read}: " + ", ".join(texts[name] for name in texts if name in shown or self.counts[name])
 
 
-def _groups(rows: Iterator[Row]) -> Iterator[list[Row]]:
+def _group_rows(rows: Iterator[Row]) -> Iterator[list[Row]]:
     """Yield rows in groups; if the file is damaged, raise FileError after the last valid group."""
     group: list[Row] = []
     try:

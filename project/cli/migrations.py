@@ -20,7 +20,7 @@ class LazyMigrate:
 
     @property
     def migrate(self) -> Any:
-        """The object of Flask-Migrate, which registers itself in place of this one."""
+        """The object of Flask-Migrate, which replaces the placeholder."""
         from flask_migrate import Migrate  # noqa: PLC0415 - takes memory
 
         # Absolute, because the default depends on the working directory
@@ -35,12 +35,12 @@ class MigrationCommands(click.Command):
         self._app = app
 
     def make_context(self, *arguments: Any, **options: Any) -> click.Context:
-        """Load Flask-Migrate's group and return the context of that."""
+        """Load the group of Flask-Migrate and return its context."""
         _ = self._app.extensions["migrate"].migrate  # registers the group
         return self._app.cli.commands["db"].make_context(*arguments, **options)
 
 
 def init_app(app: Flask) -> None:
-    """Register the placeholders."""
+    """Register the placeholders with the application."""
     app.extensions["migrate"] = LazyMigrate(app)
     app.cli.add_command(MigrationCommands(app))

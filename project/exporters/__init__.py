@@ -11,4 +11,4 @@ Stream = Callable[[CountAttempts, ReadLines, Heading, Translations], Iterator[by
 STREAMS: dict[str, Stream] = {"txt": text.stream, "csv": csv.stream, "xlsx": xlsx.stream}
 """File extension -> function that yields a file in blocks of bytes."""
 RAW_STREAMS: dict[str, Stream] = {"csv": csv.stream_raw}
-"""The same for programs: values that look like formulas are not escaped."""
+"""The same as STREAMS, for programs: values that look like formulas are not escaped."""

@@ -6,13 +6,13 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 MAX_TEXT = 32_767
-"""Excel's limit for the text of a cell in UTF-16 code units, of which an emoji has at least two."""
+"""Excel's limit for the text of a cell, in UTF-16 code units: most emoji have two or more."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class CellError(RuntimeError):
-    """XlsxWriter refused a cell. It reports this only by a negative return value."""
+    """Raised if XlsxWriter refuses a cell, which it reports only by a negative return value."""
 
 
 def put_text(sheet: Any, row: int, column: int, text: str, style: Any = None) -> None:
@@ -53,5 +53,5 @@ def _escape_rich_text(text: str) -> str:
     """
     if not (text.startswith("<r>") and text.endswith("</r>")):
         return text
-    run = f'<r><t xml:space="preserve">{escape(text)}</t></r>'
-    return run if len(run) <= MAX_TEXT else text[: MAX_TEXT // 2] + "…"
+    rich_text = f'<r><t xml:space="preserve">{escape(text)}</t></r>'
+    return rich_text if len(rich_text) <= MAX_TEXT else text[: MAX_TEXT // 2] + "…"

@@ -62,7 +62,7 @@ def layout(report: Report, translations: Translations, *, raw: bool = False) -> 
         Value.PHONE: formulas.PHONE_SEPARATOR,
         Value.MESSAGES: CONCAT_SEPARATOR + _BEFORE_MESSAGES,
     }
-    shared = Layout(
+    raw_layout = Layout(
         columns=tuple(Column(value, separators[value]) for value in _COLUMNS.values()),
         separators={CONCAT_SEPARATOR: COMMA, "\x02": "", _BEFORE_MESSAGES: ""},
         suffix=LINE_END,
@@ -74,8 +74,10 @@ def layout(report: Report, translations: Translations, *, raw: bool = False) -> 
         messages=translations.messages,
     )
     if raw:
-        return shared
-    return replace(shared, unsafe=_FORMULA, lead_bytes=formulas.LEAD_BYTES, hints=formulas.HINTS, escape=_escape_cell)
+        return raw_layout
+    return replace(
+        raw_layout, unsafe=_FORMULA, lead_bytes=formulas.LEAD_BYTES, hints=formulas.HINTS, escape=_escape_cell
+    )
 
 
 def _escape_cell(value: Value, text: str) -> str:

@@ -23,7 +23,7 @@ HINTS = (
     # The first lookahead halves the time of the search.
     re.compile(rf"{CONCAT_SEPARATOR}(?=[ =+@\x02-])(?:\x02(?!\+[0-9• ().-]*{CONCAT_SEPARATOR}))? *[=+@-]".encode()),
 )
-"""Match raw lines that may contain a formula or an invisible character although they contain none of LEAD_BYTES."""
+"""Match raw lines without LEAD_BYTES that may contain a formula or an invisible character nevertheless."""
 
 
 def escape_formula(content: str, *, is_phone: bool) -> str:

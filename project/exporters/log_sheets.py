@@ -22,7 +22,7 @@ LAST_PRINTED = 9
 """Index of the last printed column, What to fix. With the two columns after it, the printed text would be too small."""
 
 ROW_NUMBER, ROW_END = "\x1d", "\x1c"
-"""Placeholders in formatted lines, which number_rows() replaces by the number of the row and removes."""
+"""Placeholders in formatted lines: number_rows() replaces ROW_NUMBER by the number of the row, and removes ROW_END."""
 _SEPARATORS = "\x02\x03\x04\x05\x06\x07\x08\x0b\x0c\x0e\x0f"
 """Characters that follow CONCAT_SEPARATOR in raw lines, one for each column after the first: they are replaced by the
 XML between two cells, which contains the letter of the column."""

@@ -24,8 +24,8 @@ _WIDTHS = (12, 40)
 def csv_line(cells: Sequence[str], delimiter: str) -> bytes:
     """Return a row of a CSV file in UTF-8, with an apostrophe before formulas (CWE-1236)."""
     line = io.StringIO()
-    inert = (escape_formula(cell, is_phone=True) for cell in cells)
-    csv.writer(line, delimiter=delimiter, lineterminator="\r\n").writerow(inert)
+    escaped = (escape_formula(cell, is_phone=True) for cell in cells)
+    csv.writer(line, delimiter=delimiter, lineterminator="\r\n").writerow(escaped)
     return line.getvalue().encode(errors="replace")
 
 

@@ -27,7 +27,7 @@ _FIRST_PART = "_rels/.rels"
 
 
 class TooManyRowsError(RuntimeError):
-    """There are more attempts than the sheets of the workbook were created for."""
+    """Raised if there are more attempts than the sheets were created for."""
 
 
 def stream(

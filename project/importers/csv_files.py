@@ -16,7 +16,7 @@ from project.importers.rows import MAX_LINE_LENGTH, FileError, Row, Source, buil
 DELIMITERS = (",", ";", "\t", "|")
 """Supported delimiters. Excel writes semicolons in locales with a decimal comma, and tabs as "Unicode text"."""
 MAX_HEADER_LINES = 5
-"""Maximum number of lines of the header row, in which spreadsheets may write line breaks."""
+"""Maximum number of lines of the header row: spreadsheets may write line breaks in it."""
 _QUOTE = '"'
 _TEXT_MARKER = re.compile(r"'\s*[=+\-@＝＋－＠]")
 
@@ -104,7 +104,7 @@ def _refuse_stray_quote(number: int, cells: list[str], fields: tuple[str | None,
 
 
 def _remove_text_marker(cell: str) -> str:
-    """Return the value of a cell written as `="…"` or `'+…`, which mark text for spreadsheets."""
+    """Remove `="…"` or an apostrophe, which mark a cell as text for spreadsheets."""
     if cell.startswith('="') and cell.endswith(_QUOTE):
         return cell[2:-1].replace('""', _QUOTE)
     return cell[1:] if _TEXT_MARKER.match(cell) else cell

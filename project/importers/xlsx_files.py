@@ -16,8 +16,7 @@ from project.importers.rows import FileError, Note, Row, Source, build_row
 MAX_UNPACKED_BYTES = 2**30
 """Maximum size in bytes of an unpacked workbook. A larger one is probably a zip bomb."""
 _OLE = b"\xd0\xcf\x11\xe0"
-"""First bytes of the Compound File Binary Format, which workbooks before Excel 2007 and encrypted workbooks have
-(MS-OFFCRYPTO, 2.3)."""
+"""First bytes of workbooks before Excel 2007 and of encrypted ones: a Compound File (MS-OFFCRYPTO, 2.3)."""
 _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
 _STRICT_NAMESPACE = b"http://purl.oclc.org/ooxml/"
 """Namespace of Strict Open XML (ISO/IEC 29500)."""

@@ -70,7 +70,7 @@ def init_app(app: Flask) -> None:
 def translations() -> Translations:
     """Return translations, labels and number formats in the current language.
 
-    They are created once per request.
+    The object is created once per request.
     """
     if not has_request_context():
         return _load_translations()

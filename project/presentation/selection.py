@@ -31,7 +31,7 @@ MAX_TEXT_LENGTH = 200
 CLIENT_PARAMETERS = ("address", "client")
 """Parameters that only auditors and administrators may use."""
 PARAMETERS = ("period", "from", "to", "result", "code", "status", "q", *CLIENT_PARAMETERS, "tz")
-"""The query parameters of a selection, in the order in which they are written to URLs."""
+"""The query parameters of a selection, in their order in URLs."""
 LIST_PARAMETERS = ("result", "code", "status")
 """Parameters that may be repeated, or have several values separated by commas."""
 EXAMPLE_VALUES = {
@@ -85,7 +85,7 @@ class Selection:
         return zone
 
     def first_value(self, name: str) -> str:
-        """Return the first value of a parameter, or "" if it has none."""
+        """Return the first value of a parameter, or "" if the query string does not contain it."""
         return next(iter(self.values.get(name, ())), "")
 
     def input_value(self, name: str) -> str:
@@ -223,10 +223,10 @@ def parse_selection_strictly(
 def _check_period(args: MultiDict[str, str]) -> None:
     """Raise RefusalError if `period` contradicts `from` and `to`."""
     period = args.get("period", "").strip()
-    edges = [name for name in ("from", "to") if args.get(name, "").strip()]
-    if edges and period not in {"", "dates"}:
-        raise RefusalError("bad_request", "two_periods", name=edges[0])
-    if period == "dates" and not edges:
+    given = [name for name in ("from", "to") if args.get(name, "").strip()]
+    if given and period not in {"", "dates"}:
+        raise RefusalError("bad_request", "two_periods", name=given[0])
+    if period == "dates" and not given:
         raise RefusalError("bad_request", "no_dates")
 
 

@@ -16,7 +16,7 @@ COLUMN_WIDTH = 10
 MAX_LABELS = 8
 """Maximum number of evenly spaced labels below the chart."""
 SCALE_STEPS = (1, 1.5, 2, 3, 4, 6)
-"""The number at the top of the scale is one of these times a power of ten."""
+"""The number at the top of the scale is a factor of SCALE_STEPS times a power of ten."""
 FEW_COLUMNS = 12
 """Number of half-hour columns above which only round hours have a label."""
 MIN_COLUMNS = 3

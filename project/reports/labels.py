@@ -66,7 +66,7 @@ def filters_label(selection: Selection) -> str:
 
 
 def chips(selection: Selection) -> Iterator[Chip]:
-    """Yield the active filters. The period is one only if the reader has entered its dates."""
+    """Yield the active filters. The period is included only if the reader entered its dates."""
     if selection.period == "dates" and not selection.is_reversed:
         yield Chip(gettext("Period"), period_name(selection), selection.query_string(since=None, until=None))
     names = outcome_names()

@@ -41,7 +41,7 @@ class Facets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnomalyNote:
-    """An anomaly and its most frequent reason."""
+    """An anomaly and the most frequent code of its rejections."""
 
     anomaly: Anomaly
     code: str
@@ -67,7 +67,7 @@ class Results:
     has_no_attempts: bool = False
     """Whether no attempt has ever been recorded."""
     lag_s: float = 0
-    """Lag in seconds of the replica from which the data was read; infinite if unknown."""
+    """Lag in seconds of the replica that the data was read from; infinite if unknown."""
     newest_id: UUID | None = None
     """ID of the newest attempt: the page polls for attempts after it. None if the page does not poll."""
 
@@ -192,13 +192,13 @@ def _find_anomaly_note(database: Database, report: Report) -> AnomalyNote | None
     if anomaly is None:
         return None
     bucket = anomaly.bucket
-    inside = replace(
+    bucket_filter = replace(
         report.attempt_filter,
         since=max(bucket.since, report.attempt_filter.since or bucket.since),
         until=min(bucket.until, report.attempt_filter.until or bucket.until),
         outcomes=frozenset({Outcome.REJECTED}),
     )
-    reasons = try_query(service.count_reasons, database, inside)
+    reasons = try_query(service.count_reasons, database, bucket_filter)
     if not reasons:
         return None
     return AnomalyNote(anomaly=anomaly, code=reasons[0].code, is_nearly_all=reasons[0].count >= 0.8 * bucket.rejected)
@@ -252,12 +252,12 @@ def find_details(database: ReadDatabase, attempt_id: UUID, selection: Selection)
     )
     if not attempt.username:
         return details
-    same = AttemptFilter(text=f"={attempt.username}", until=attempt.received_at, unmasked=True)
+    same_login = AttemptFilter(text=f"={attempt.username}", until=attempt.received_at, unmasked=True)
     until = attempt.received_at.astimezone(selection.zone).replace(tzinfo=None)
     return replace(
         details,
-        same_login_count=try_query(service.count_up_to, database, same, MAX_SAME_LOGIN) or 0,
-        same_login_query="?" + urlencode({"to": until.isoformat(), "q": same.text})
+        same_login_count=try_query(service.count_up_to, database, same_login, MAX_SAME_LOGIN) or 0,
+        same_login_query="?" + urlencode({"to": until.isoformat(), "q": same_login.text})
         if visible.username == attempt.username
         else "",
     )

@@ -24,7 +24,7 @@ if not Path("/proc/self/stat").exists():
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark all tests of this folder: they start and kill real processes."""
+    """Add the marker `chaos` to all tests of this folder."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker("chaos")
@@ -95,7 +95,7 @@ def proxy(shared_proxy: Proxy, postgres: Postgres) -> Iterator[Proxy]:
 
 @pytest.fixture
 def remote_host() -> Iterator[Host]:
-    """Another host in a network namespace."""
+    """A second host, in a network namespace of this machine."""
     host = Host()
     yield host
     host.close()
@@ -129,7 +129,7 @@ def service(shared_service: Service, proxy: Proxy) -> Service:
 def new_service() -> Iterator[Callable[..., Service]]:
     """A factory of services that end with the test.
 
-    Each has its own DATA_DIR and is not started yet.
+    A service has its own DATA_DIR and is not started yet.
     """
     made: list[Service] = []
 

@@ -52,11 +52,11 @@ class FaultyDisk:
         (folder / "sitecustomize.py").write_text(_FAULTY_CALLS.format(*map(repr, values)))
 
     def slow_down(self, flush_s: float) -> None:
-        """Make every flush take this many seconds longer."""
+        """Make every flush take `flush_s` seconds longer."""
         self._flush_s.write_text(str(flush_s))
 
     def freeze(self) -> None:
-        """Make every write and flush wait."""
+        """Make every write and flush wait until thaw()."""
         self._frozen.touch()
 
     def thaw(self) -> None:
@@ -84,12 +84,12 @@ os.fsync, os.fdatasync = wrap(os.fsync, True), wrap(os.fdatasync, True)
 """
 
 
-def seen_by(pid: int, path: Path) -> Path:
+def path_seen_by(pid: int, path: Path) -> Path:
     """Return the path at which this process finds what the process `pid` sees at `path`."""
     return Path(f"/proc/{pid}/root{path}")
 
 
-def fill(folder: Path) -> Path:
+def fill_disk(folder: Path) -> Path:
     """Fill the file system of a folder to the last byte; return the file that fills it."""
     ballast = folder / "ballast"
     with ballast.open("wb", buffering=0) as file, suppress(OSError):

@@ -21,7 +21,7 @@ class RussianServer:
         threading.Thread(target=self._run, name="russian-server", daemon=True).start()
 
     def close(self) -> None:
-        """Refuse further connections at once."""
+        """Stop listening."""
         self._listener.close()
 
     def _run(self) -> None:

@@ -29,7 +29,7 @@ ANSWER_S, SILENCE_S = 5.0, 0.25
 MAX_HELD = 40
 """Number of connections with an incomplete request that stay open during the run."""
 WARM_UP = 0.3
-"""Share of the rounds after which memory must have stopped growing."""
+"""Memory must not grow any more after this share of the rounds."""
 MAX_GROWTH_KIB = 24 * 1024
 NOT_SUPPORTED = {501, 505}
 """The only correct 5xx: for an unknown transfer coding (RFC 9112, 6.1) or HTTP version."""
@@ -58,7 +58,7 @@ ODD_BYTES = [
 
 Rng = random.Random
 Pieces = list[bytes]
-"""The bytes of a request, in separately sent pieces."""
+"""The bytes of a request, in pieces that are sent one by one."""
 
 
 def build_head(*headers: bytes, line: bytes = LINE, host: bytes = b"Host: 127.0.0.1") -> bytes:
@@ -82,7 +82,7 @@ def valid_request() -> bytes:
 def length_and_chunks(rng: Rng) -> Pieces:
     """Return a request with both Transfer-Encoding and Content-Length.
 
-    If a proxy and the server obey different ones, the request smuggles another one.
+    If a proxy and the server obey different headers, the body smuggles a second request.
     """
     codings = [
         b"chunked",
@@ -291,7 +291,7 @@ class Fuzz:
         self._held: list[socket.socket] = []
         self._client = Client(self.service)
 
-    def round(self) -> None:
+    def run_round(self) -> None:
         """Send one request of each kind and check the service after each."""
         for kind in KINDS:
             pieces = kind(self.rng)
@@ -360,7 +360,7 @@ def _resident_kib(pid: int) -> int:
     return int(found[1]) if found else 0
 
 
-def tally(fuzz: Fuzz) -> str:
+def format_tally(fuzz: Fuzz) -> str:
     """Format the results as a text table."""
     settled = fuzz.memory[int(len(fuzz.memory) * WARM_UP)]
     lines = [
@@ -376,16 +376,16 @@ def tally(fuzz: Fuzz) -> str:
     return "\n".join(f"{name:<50}{value:>10}" for name, value in lines)
 
 
-def rounds(fuzz: Fuzz, minutes: float) -> Iterator[None]:
-    """Run rounds until the time is over or too many defects were found."""
+def run_rounds(fuzz: Fuzz, minutes: float) -> Iterator[None]:
+    """Run rounds until the time is over or too many defects were found; yield after each."""
     end = time.monotonic() + 60 * minutes
     while time.monotonic() < end and len(fuzz.defects) < 20:
-        fuzz.round()
+        fuzz.run_round()
         yield
 
 
 def main() -> None:
-    """Run, print the tally, and exit with 1 if a defect was found or memory grew."""
+    """Run the fuzzer, print the tally; exit with 1 if a defect was found or memory grew."""
     parser = argparse.ArgumentParser(prog="./run fuzz", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=int(time.time()), help="repeat the requests of an earlier run")
@@ -397,9 +397,9 @@ def main() -> None:
     service.mark()
     fuzz = Fuzz(service, random.Random(options.seed))  # noqa: S311 - must be reproducible
     try:
-        for _ in rounds(fuzz, options.minutes):
+        for _ in run_rounds(fuzz, options.minutes):
             print(".", end="", flush=True)
-        print("\n" + "\n".join([*fuzz.defects, tally(fuzz)]))
+        print("\n" + "\n".join([*fuzz.defects, format_tally(fuzz)]))
         grown = fuzz.memory[-1] - fuzz.memory[int(len(fuzz.memory) * WARM_UP)]
         if fuzz.defects or grown > MAX_GROWTH_KIB:
             sys.exit(f"{len(fuzz.defects)} defects, memory grew by {grown} KiB after the warm-up")

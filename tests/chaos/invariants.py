@@ -26,7 +26,7 @@ try on a busy machine."""
 DRAIN_S = 10.0
 """Time limit for draining the spool into the table."""
 IDLE_S = 6.0
-"""PostgreSQL ends a session that idles in a transaction for 4 s."""
+"""Time limit for the end of transactions. PostgreSQL ends a session that idles in one for 4 s."""
 MAX_SHOWN = 5
 """Maximum number of examples in a message."""
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+")
@@ -57,7 +57,7 @@ class _Row:
     via: str
 
 
-def check(
+def check_invariants(
     postgres: Tables,
     service: Service,
     answers: Iterable[Answer],
@@ -66,7 +66,7 @@ def check(
     drain_s: float = DRAIN_S,
     logins: int = 5,
 ) -> None:
-    """Raise AssertionError unless I1 to I7 hold.
+    """Raise AssertionError unless the invariants I1 to I7 hold.
 
     `allowed_errors` are texts of ERROR lines that the fault explains.
     """
@@ -82,7 +82,7 @@ def check(
 def _check_attempts_match_answers(
     postgres: Tables, service: Service, answers: Sequence[Answer], drain_s: float
 ) -> None:
-    """Check I1 and I4."""
+    """Check I1 and I4 for the answers of a test."""
     answered = [answer for answer in answers if answer.attempt_id]
     without_id = [answer for answer in answers if answer.status is not None and not answer.attempt_id]
     assert not without_id, f"I1: answers without attempt_id: {summarize(without_id)}: {without_id[0].json}"
@@ -171,7 +171,7 @@ def _check_passwords(postgres: Tables, service: Service, answers: Sequence[Answe
 
 
 def _check_no_idle_transaction(postgres: Tables) -> None:
-    """Check I5."""
+    """Check I5 within IDLE_S."""
     query = "select pid, application_name, query from pg_stat_activity where state like 'idle in transaction%'"
     eventually(lambda: not postgres.execute(query), IDLE_S, "I5: sessions idle in a transaction")
 

@@ -80,12 +80,12 @@ class Endpoint(Protocol):
 
     @property
     def host(self) -> str:
-        """The address it listens on."""
+        """The address that the server listens on."""
         ...
 
     @property
     def port(self) -> int:
-        """The port it listens on."""
+        """The port that the server listens on."""
         ...
 
 
@@ -98,15 +98,15 @@ class Client:
         self._cookie = ""
 
     def create(self, username: str | None = None, key: str | None = None, timeout: float = 10) -> Answer:
-        """Create a new user. An empty `key` sends none."""
+        """Create a new user. With an empty `key`, sends no idempotency key."""
         return self.post(new_body(username), new_key() if key is None else key, timeout)
 
     def repeat(self, answer: Answer, timeout: float = 10) -> Answer:
-        """Send the same body with the same key again."""
+        """Send the request of an answer again: the same body with the same key."""
         return self.post(answer.sent, answer.key, timeout)
 
     def post(self, body: Mapping[str, str], key: str, timeout: float = 10) -> Answer:
-        """Send a body and return the answer, whatever it is."""
+        """POST a body to /useradd and return the answer, also if it is an error or none."""
         headers = {"Content-Type": "application/json", "Accept-Language": "en"}
         if key:
             headers["Idempotency-Key"] = key
@@ -134,7 +134,7 @@ class Client:
         return response.status == 302
 
     def get(self, path: str, timeout: float = 10) -> tuple[int, str]:
-        """Return the status and body of a page."""
+        """Return the status and body of the response to a GET."""
         response, text = self._send("GET", path, None, {}, timeout)
         return response.status, text
 
@@ -193,11 +193,11 @@ class Load:
     timeout_s: float = 10.0
     limit: int | None = None
     """Maximum number of requests of all clients together."""
-    reconnecting: bool = False
+    is_reconnecting: bool = False
     """Whether every request opens a new connection, so that any worker may get it."""
     client: Callable[[Endpoint], Client] = Client
     key: str | None = None
-    """The idempotency key of every request: an empty one sends none, None generates one per request."""
+    """The idempotency key of every request: "" sends no key, None a new key with each request."""
     answers: list[Answer] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -236,7 +236,7 @@ class Load:
         try:
             while not self._stopped.is_set() and (self.limit is None or next(self._started) <= self.limit):
                 self.answers.append(client.create(key=self.key, timeout=self.timeout_s))
-                if self.reconnecting:
+                if self.is_reconnecting:
                     client.close()
                 self._stopped.wait(self.pause_s)
         except BaseException as error:  # raised in the test's thread by wait()

@@ -36,7 +36,7 @@ class Host:
             _run(f"{ip} link set {_LINK} up")
 
     def listen(self) -> socket.socket:
-        """Open a port on that host; this process can accept its connections."""
+        """Listen on a free port of that host; return the listening socket."""
         with ThreadPoolExecutor(1) as executor:  # setns() changes the namespace of one thread
             return executor.submit(_listen_in_namespace).result()
 
@@ -45,7 +45,7 @@ class Host:
         _run(f"tc qdisc add dev {_LINK} root blackhole")
 
     def restore(self) -> None:
-        """Deliver packets again."""
+        """Deliver the packets of this host again."""
         _run(f"tc qdisc del dev {_LINK} root")
 
     def close(self) -> None:

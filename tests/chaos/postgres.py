@@ -29,7 +29,7 @@ from project.embedded.data_directory import (
     wheel_programs,
 )
 from tests.chaos import processes
-from tests.chaos.disks import on_small_disk, seen_by
+from tests.chaos.disks import on_small_disk, path_seen_by
 from tests.chaos.processes import HOST, eventually
 
 SMALL_SETTINGS = {
@@ -39,7 +39,7 @@ SMALL_SETTINGS = {
     "restart_after_crash": "on",
 }
 APPLICATION = "chaos"
-"""application_name of the tests' own sessions."""
+"""The application_name of sessions that tests open."""
 Rows = list[tuple[Any, ...]]
 
 _instances: "weakref.WeakSet[Postgres]" = weakref.WeakSet()
@@ -115,7 +115,7 @@ class Postgres:
         self.start()
         self.execute(f"create tablespace small location '{folder}'", database="postgres")
         self.execute(f'alter database "{DATABASE_NAME}" set tablespace small', database="postgres")
-        return seen_by(self.pid, folder)
+        return path_seen_by(self.pid, folder)
 
     def start(self) -> "Postgres":
         """Start the server and wait until it accepts connections."""
@@ -153,10 +153,7 @@ class Postgres:
         self._server.wait()
 
     def stop(self, mode: signal.Signals = signal.SIGINT) -> None:
-        """Shut down in "fast" mode, or with another signal.
-
-        SIGTERM is "smart", SIGQUIT "immediate".
-        """
+        """Shut down in the mode "fast" (SIGINT), "smart" (SIGTERM) or "immediate" (SIGQUIT)."""
         if self._server is not None and self.is_running():
             self.thaw()
             self._server.send_signal(mode)
@@ -175,7 +172,7 @@ class Postgres:
 
     def thaw(self) -> None:
         """Send SIGCONT to all server processes."""
-        processes.send(signal.SIGCONT, [*processes.descendants(self.pid), self.pid])
+        processes.send_signal(signal.SIGCONT, [*processes.descendants(self.pid), self.pid])
 
     def backends(self, application: str = "useradd") -> list[int]:
         """Return the PIDs of the backends that serve an application, the oldest first."""
@@ -194,7 +191,7 @@ class Postgres:
 
     def thaw_backend(self, pid: int) -> None:
         """Send SIGCONT to a backend."""
-        processes.send(signal.SIGCONT, [pid])
+        processes.send_signal(signal.SIGCONT, [pid])
 
     def kill_one_backend(self, pid: int | None = None) -> int:
         """SIGKILL one backend and return its PID.
@@ -202,7 +199,7 @@ class Postgres:
         The server ends all sessions and recovers as after a crash.
         """
         pid = self._pick_backend(pid)
-        processes.send(signal.SIGKILL, [pid])
+        processes.send_signal(signal.SIGKILL, [pid])
         return pid
 
     def crash(self) -> float:
@@ -259,7 +256,7 @@ class Postgres:
         """Stop the server, whatever its state, and remove its files."""
         if self.is_running():
             self.thaw()
-            processes.send(signal.SIGQUIT, [self.pid])
+            processes.send_signal(signal.SIGQUIT, [self.pid])
             try:
                 processes.eventually(lambda: not self.is_running(), 5, "still running")
             except AssertionError:

@@ -19,10 +19,10 @@ T = TypeVar("T")
 HOST = "127.0.0.1"
 PORTS = range(20000, 32768)
 """Ports below the ephemeral ones: no outgoing connection takes the port of a stopped server."""
-GONE = frozenset("ZX")
+ENDED_STATES = frozenset("ZX")
 """States of ended processes: zombie, dead."""
 LIMIT_S = 120.0
-"""Maximum duration of a program that a test starts."""
+"""Maximum duration in seconds of a program that a test starts."""
 
 
 def find_program(name: str) -> str | None:
@@ -64,8 +64,8 @@ def _kill_group(leader: int) -> None:
         os.killpg(leader, signal.SIGKILL)
 
 
-def state(pid: int) -> str:
-    """Return the state letter of proc(5): R, S, D, T (stopped), Z.
+def state_letter(pid: int) -> str:
+    """Return the state of a process as the letter of proc(5): R, S, D, T (stopped), Z.
 
     Returns X if there is no such process.
     """
@@ -77,16 +77,16 @@ def is_alive(pid: int) -> bool:
 
     PID 1 of a container often reaps no zombies.
     """
-    return state(pid) not in GONE
+    return state_letter(pid) not in ENDED_STATES
 
 
 def children(pid: int) -> list[int]:
-    """Return the live children of a process, the oldest first."""
+    """Return the PIDs of live children of a process, the oldest first."""
     return [child for child, parent, _ in _live_processes() if parent == pid]
 
 
 def descendants(pid: int) -> list[int]:
-    """Return children, their children and so on, without the process itself."""
+    """Return the PIDs of the children of a process, of their children and so on."""
     children_of = defaultdict(list)
     for child, parent, _ in _live_processes():
         children_of[parent].append(child)
@@ -96,8 +96,8 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def session(leader: int) -> list[int]:
-    """Return the live processes of a session, including those whose parents are dead."""
+def session_pids(leader: int) -> list[int]:
+    """Return the PIDs of live processes of a session, including those whose parents are dead."""
     return [pid for pid, _, session_id in _live_processes() if session_id == leader]
 
 
@@ -107,7 +107,7 @@ def _live_processes() -> list[tuple[int, int, int]]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             stat = _stat(int(entry.name))
-            if stat[0] not in GONE:
+            if stat[0] not in ENDED_STATES:
                 found.append((int(stat[19]), int(entry.name), int(stat[1]), int(stat[3])))
     return [(pid, parent, session_id) for _, pid, parent, session_id in sorted(found)]
 
@@ -120,7 +120,7 @@ def _stat(pid: int) -> list[str]:
         return ["X"]
 
 
-def send(number: signal.Signals, pids: Iterable[int]) -> None:
+def send_signal(number: signal.Signals, pids: Iterable[int]) -> None:
     """Send a signal to each process that still exists."""
     for pid in pids:
         with suppress(ProcessLookupError):
@@ -133,18 +133,20 @@ def freeze(pid: int) -> list[int]:
     The process itself is stopped first, so that it forks no more.
     """
     frozen = [pid]
-    send(signal.SIGSTOP, frozen)
+    send_signal(signal.SIGSTOP, frozen)
     while running := [child for child in descendants(pid) if child not in frozen]:
-        send(signal.SIGSTOP, running)
+        send_signal(signal.SIGSTOP, running)
         frozen += running
-    eventually(lambda: all(state(process) in GONE | {"T"} for process in frozen), 5, "processes did not stop")
+    eventually(
+        lambda: all(state_letter(process) in ENDED_STATES | {"T"} for process in frozen), 5, "processes did not stop"
+    )
     return frozen
 
 
 def kill(pid: int) -> None:
     """Kill a process and its descendants, itself first, and wait for their end."""
     frozen = freeze(pid)
-    send(signal.SIGKILL, frozen)
+    send_signal(signal.SIGKILL, frozen)
     eventually(lambda: not any(map(is_alive, frozen[1:])), 10, "processes survived SIGKILL")
 
 

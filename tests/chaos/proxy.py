@@ -34,7 +34,7 @@ class State(Enum):
     SWALLOW = auto()  # data sent in this state is lost, and its connection with it
 
 
-class Break(Enum):
+class TrapAction(Enum):
     """The effect of a trap on the connection that carries its statement."""
 
     DROP = auto()  # reset without delivering the statement
@@ -48,7 +48,7 @@ class Break(Enum):
 class Trap:
     """A trap for a statement that contains a text, or for the commit of its transaction."""
 
-    action: Break
+    action: TrapAction
     is_lasting: bool
     """Whether the trap stays set after it has fired."""
     containing: bytes
@@ -59,10 +59,10 @@ class Trap:
     """The statements that have fired the trap."""
 
     def matches(self, sql: bytes, before: bytes) -> bool:
-        """Return whether this is the statement; `before` is the SQL sent before it.
+        """Return whether the statement `sql` fires the trap.
 
-        `before` covers the transaction only. A commit is recognized by its beginning, because user data may contain the
-        same words.
+        `before` is the SQL sent before in the same transaction. A commit is recognized by its beginning, because user
+        data may contain the same words.
         """
         if self.is_for_commit and not sql.startswith(COMMITTING):
             return False
@@ -125,40 +125,40 @@ class Proxy:
 
         With `deliver`, PostgreSQL receives the statement before.
         """
-        return self._arm(Break.DELIVER if deliver else Break.DROP, containing, is_lasting=is_lasting)
+        return self._arm(TrapAction.DELIVER if deliver else TrapAction.DROP, containing, is_lasting=is_lasting)
 
     def freeze_statement(self, containing: str = "", *, is_lasting: bool = False) -> Trap:
         """Deliver the next statement with this text, but never its reply."""
-        return self._arm(Break.FREEZE, containing, is_lasting=is_lasting)
+        return self._arm(TrapAction.FREEZE, containing, is_lasting=is_lasting)
 
     def delay_statement(self, containing: str) -> Trap:
         """Deliver the next statement with this text only after pass_through().
 
         The statement is delivered even if its client has left.
         """
-        return self._arm(Break.DELAY, containing)
+        return self._arm(TrapAction.DELAY, containing)
 
-    def drop_commit(self, of: str = "", *, is_lasting: bool = False) -> Trap:
+    def drop_commit(self, containing: str = "", *, is_lasting: bool = False) -> Trap:
         """Reset the connection at the COMMIT of a transaction with this text.
 
         PostgreSQL never receives the COMMIT.
         """
-        return self._arm(Break.DROP, of, is_for_commit=True, is_lasting=is_lasting)
+        return self._arm(TrapAction.DROP, containing, is_for_commit=True, is_lasting=is_lasting)
 
-    def drop_commit_reply(self, of: str = "", *, is_lasting: bool = False) -> Trap:
+    def drop_commit_reply(self, containing: str = "", *, is_lasting: bool = False) -> Trap:
         """Deliver COMMIT, drop its reply and reset: committed, but the service cannot know."""
-        return self._arm(Break.DROP_REPLY, of, is_for_commit=True, is_lasting=is_lasting)
+        return self._arm(TrapAction.DROP_REPLY, containing, is_for_commit=True, is_lasting=is_lasting)
 
-    def freeze_commit(self, of: str = "", *, is_lasting: bool = False) -> Trap:
+    def freeze_commit(self, containing: str = "", *, is_lasting: bool = False) -> Trap:
         """Deliver COMMIT, but never its reply; the connection stays open."""
-        return self._arm(Break.FREEZE, of, is_for_commit=True, is_lasting=is_lasting)
+        return self._arm(TrapAction.FREEZE, containing, is_for_commit=True, is_lasting=is_lasting)
 
-    def delay_commit(self, of: str = "") -> Trap:
+    def delay_commit(self, containing: str = "") -> Trap:
         """Deliver the next COMMIT only after pass_through().
 
         COMMIT is delivered even if the service has closed its connection.
         """
-        return self._arm(Break.DELAY, of, is_for_commit=True)
+        return self._arm(TrapAction.DELAY, containing, is_for_commit=True)
 
     def retarget(self, port: int) -> None:
         """Send new connections to another port; existing ones are unaffected."""
@@ -216,7 +216,7 @@ class Proxy:
             self.links.add(_Link(self, client))
 
     def trap_for(self, sql: bytes, before: bytes) -> Trap | None:
-        """Return the trap that this statement fires; a trap that is not is_lasting is removed."""
+        """Return the trap that this statement fires; unset the trap if it is not lasting."""
         trap = self.trap
         if trap is None or not trap.matches(sql, before):
             return None
@@ -225,7 +225,9 @@ class Proxy:
             self.trap = None
         return trap
 
-    def _arm(self, action: Break, containing: str, *, is_for_commit: bool = False, is_lasting: bool = False) -> Trap:
+    def _arm(
+        self, action: TrapAction, containing: str, *, is_for_commit: bool = False, is_lasting: bool = False
+    ) -> Trap:
         trap = Trap(action, is_lasting, containing.encode(), is_for_commit)
         self._submit(lambda: setattr(self, "trap", trap))
         return trap
@@ -349,11 +351,11 @@ class _Link:
         """Forward messages to the server until one fires a trap that cuts the connection."""
         for message in messages:
             trap = None if self._delayed is not None else self._trap_for(statement(message))
-            if trap and trap.action is Break.DELAY:
+            if trap and trap.action is TrapAction.DELAY:
                 self._delayed = bytearray()
             if self._delayed is not None:
                 self._delayed += message
-            elif self._server and not (trap and trap.action is Break.DROP):
+            elif self._server and not (trap and trap.action is TrapAction.DROP):
                 self._to_server += message
                 _flush(self._server, self._to_server)
             if trap:
@@ -370,9 +372,9 @@ class _Link:
 
     def _fire(self, trap: Trap) -> None:
         trap.count += 1  # first, so that it is counted before a test can notice the fault
-        self._drops_reply = trap.action is Break.DROP_REPLY
-        self._is_mute = trap.action is Break.FREEZE
-        if trap.action in {Break.DROP, Break.DELIVER}:
+        self._drops_reply = trap.action is TrapAction.DROP_REPLY
+        self._is_mute = trap.action is TrapAction.FREEZE
+        if trap.action in {TrapAction.DROP, TrapAction.DELIVER}:
             self.cut()
         trap.fired.set()
 
@@ -403,7 +405,7 @@ class _Link:
         self.close()
 
     def close(self) -> None:
-        """Close both sides."""
+        """Close the connections to client and server."""
         for side in filter(None, (self._client, self._server)):
             self._close(side)
 

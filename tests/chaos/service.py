@@ -23,12 +23,12 @@ from urllib.parse import urlsplit
 
 from project.domain.passwords import Passwords, Secret
 from tests.chaos import processes
-from tests.chaos.disks import on_small_disk, seen_by
+from tests.chaos.disks import on_small_disk, path_seen_by
 from tests.chaos.processes import HOST, eventually
 
 ROOT = Path(__file__).parents[2]
 INHERITED = ("PATH", "HOME", "TMPDIR", "LANG", "COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
-"""Environment variables that the service inherits: none of a developer's settings."""
+"""Environment variables that the service inherits. The settings of a developer are not among them."""
 PASS_SOCKET = (
     "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ['LISTEN_PID'] = str(os.getpid());"
     "os.execv(sys.argv[2], sys.argv[2:])"
@@ -37,7 +37,7 @@ PASS_SOCKET = (
 _instances: "weakref.WeakSet[Service]" = weakref.WeakSet()
 
 PASSWORD_SECRET = "shared by all instances of one database"
-"""Instances with different secrets could not verify each other's passwords, and warn about that."""
+"""The same for all instances: with different ones, they would warn that they cannot verify some passwords."""
 
 
 def environment(database_url: str, data_dir: Path, **settings: str) -> dict[str, str]:
@@ -142,7 +142,7 @@ class Service:
         return self._process is not None and self._process.poll() is None
 
     def workers(self) -> list[int]:
-        """Return the child processes, the oldest first; none if the main process serves alone."""
+        """Return the PIDs of child processes, the oldest first; none if one process does it all."""
         return processes.children(self.pid)
 
     def kill(self) -> None:
@@ -155,13 +155,13 @@ class Service:
                 processes.kill(survivor)
 
     def survivors(self) -> list[int]:
-        """Return the live processes of this service: none after a stop."""
-        return processes.session(self.pid)
+        """Return the PIDs of live processes of this service: none after a stop."""
+        return processes.session_pids(self.pid)
 
     def kill_worker(self, pid: int | None = None) -> int:
         """SIGKILL one worker, by default the oldest; return its PID."""
         pid = pid or eventually(self.workers, 5, "the service has no workers")[0]
-        processes.send(signal.SIGKILL, [pid])
+        processes.send_signal(signal.SIGKILL, [pid])
         return pid
 
     def terminate(self, seconds: float = 30) -> tuple[int, float]:
@@ -177,7 +177,7 @@ class Service:
 
     def thaw(self) -> None:
         """Send SIGCONT to all processes."""
-        processes.send(signal.SIGCONT, [*processes.descendants(self.pid), self.pid])
+        processes.send_signal(signal.SIGCONT, [*processes.descendants(self.pid), self.pid])
 
     def restart(self, **settings: str) -> None:
         """Stop the service with SIGTERM if it runs, and start it with changed settings."""
@@ -219,7 +219,7 @@ class Service:
 
     def spool_files(self) -> list[Path]:
         """Return all files of the spool."""
-        spool = seen_by(self.pid, self.spool) if self._prefix and self.is_running() else self.spool
+        spool = path_seen_by(self.pid, self.spool) if self._prefix and self.is_running() else self.spool
         return sorted(path for path in spool.rglob("*") if path.is_file())
 
     def texts(self) -> dict[str, str]:

@@ -8,7 +8,7 @@ from tests.chaos.load import Answer
 
 Lines = list[tuple[str, object]]
 Execute = Callable[..., list[tuple[Any, ...]]]
-"""Runs one statement and returns its rows."""
+"""A function that runs one statement and returns its rows."""
 
 
 def tally(execute: Execute, answers: Sequence[Answer], faults: Mapping[str, int]) -> Lines:

@@ -12,7 +12,7 @@ from functools import partial
 
 import pytest
 
-from tests.chaos.invariants import check
+from tests.chaos.invariants import check_invariants
 from tests.chaos.load import Answer, Client, Load, burst, new_body, new_key, summarize
 from tests.chaos.postgres import Postgres
 from tests.chaos.processes import HOST, eventually
@@ -74,7 +74,7 @@ def test_of_simultaneous_requests_for_one_identifier_at_two_instances_one_succee
         assert sorted(answer.status or 0 for answer in answers) == [201] + [409] * (RIVALS - 1), summarize(answers)
         assert {answer.code for answer in answers} == {"created", "conflict"}
     for instance, answers in by_instance.items():
-        check(postgres, instance, answers)
+        check_invariants(postgres, instance, answers)
 
 
 def test_ten_simultaneous_requests_with_one_key_create_one_user_and_one_password(
@@ -87,7 +87,7 @@ def test_ten_simultaneous_requests_with_one_key_create_one_user_and_one_password
 
     assert sorted(answer.code for answer in answers) == ["created", *["replayed"] * 9], summarize(answers)
     assert len({answer.json["password"] for answer in answers}) == 1
-    check(postgres, service, answers)
+    check_invariants(postgres, service, answers)
 
 
 def test_slow_clients_do_not_delay_other_requests(postgres: Postgres, service: Service) -> None:
@@ -102,7 +102,7 @@ def test_slow_clients_do_not_delay_other_requests(postgres: Postgres, service: S
         connection.close()
     assert {answer.code for answer in answers} == {"created"}, summarize(answers)
     assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S  # a body may take 20 s
-    check(postgres, service, answers)
+    check_invariants(postgres, service, answers)
 
 
 def test_incomplete_requests_on_more_connections_than_allowed_do_not_lock_others_out(
@@ -117,7 +117,7 @@ def test_incomplete_requests_on_more_connections_than_allowed_do_not_lock_others
         answers = burst(service, requests=20, parallel=4)
 
     assert {answer.code for answer in answers} == {"created"}, summarize(answers)
-    check(postgres, service, answers)
+    check_invariants(postgres, service, answers)
 
 
 def test_a_client_that_disconnects_early_gets_its_password_by_repeating_with_its_key(
@@ -135,7 +135,7 @@ def test_a_client_that_disconnects_early_gets_its_password_by_repeating_with_its
     answer = _post(service, body, key)
 
     assert answer.code == "replayed"
-    check(postgres, service, [answer])
+    check_invariants(postgres, service, [answer])
 
 
 def test_requests_beyond_capacity_are_refused_quickly_while_livez_answers(postgres: Postgres, service: Service) -> None:
@@ -154,7 +154,7 @@ def test_requests_beyond_capacity_are_refused_quickly_while_livez_answers(postgr
     assert {answer.headers["Retry-After"] for answer in answers if answer.status == 503} <= {"1", "2", "3"}
     assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S, summarize(answers)
     assert health == [200] * 3
-    check(postgres, service, answers)
+    check_invariants(postgres, service, answers)
 
 
 def test_stalled_downloads_hold_no_transaction_do_not_delay_a_stop_and_are_limited_to_two(
@@ -183,7 +183,7 @@ def test_stalled_downloads_hold_no_transaction_do_not_delay_a_stop_and_are_limit
     assert (code, service.survivors()) == (0, []), "the stop waits for a client that does not read"
     postgres.execute("delete from attempts where user_agent = 'many'")
     service.start()
-    check(postgres, service, [user, *answers])
+    check_invariants(postgres, service, [user, *answers])
 
 
 EXPORT = "/results/export.txt?period=all"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from tests.chaos.invariants import check
+from tests.chaos.invariants import check_invariants
 from tests.chaos.load import Answer, Client, Load, summarize
 from tests.chaos.postgres import Postgres, Rows
 from tests.chaos.processes import eventually
@@ -76,7 +76,7 @@ def test_one_broken_connection_is_hidden_by_a_retry(
     assert _recorded(postgres, answer) == [(201, 201)]
     replay = client.repeat(answer)
     assert (replay.code, replay.json["password"]) == ("replayed", answer.json["password"])
-    check(postgres, service, [answer, replay])
+    check_invariants(postgres, service, [answer, replay])
 
 
 @pytest.mark.parametrize("fault", CUTS)
@@ -93,7 +93,7 @@ def test_broken_connections_under_load_are_hidden_by_retries(
     assert fired == 15
     assert {answer.code for answer in load.answers} == {"created"}, summarize(load.answers)
     assert max(answer.seconds for answer in load.answers) < ANSWERED_WITHIN_S
-    check(postgres, service, load.answers)
+    check_invariants(postgres, service, load.answers)
 
 
 def test_resets_of_all_connections_under_load_are_hidden_by_retries(
@@ -106,7 +106,7 @@ def test_resets_of_all_connections_under_load_are_hidden_by_retries(
 
     assert {answer.code for answer in load.answers} == {"created"}, summarize(load.answers)
     assert max(answer.seconds for answer in load.answers) < ANSWERED_WITHIN_S
-    check(postgres, service, load.answers)
+    check_invariants(postgres, service, load.answers)
 
 
 @pytest.mark.parametrize("is_lasting", [False, True], ids=["one COMMIT", "every COMMIT"])
@@ -126,7 +126,7 @@ def test_an_unconfirmed_commit_is_an_unknown_outcome_and_its_key_returns_the_cre
     eventually(lambda: _recorded(postgres, answer) == [(201, 503)], RECORDED_WITHIN_S, "P2: not recorded")
     answers = [answer]
     assert _repeat(client, answer, answers).code == "replayed", summarize(answers)
-    check(postgres, service, answers)
+    check_invariants(postgres, service, answers)
 
 
 def test_unconfirmed_commits_under_load_affect_only_their_own_requests(
@@ -137,7 +137,7 @@ def test_unconfirmed_commits_under_load_affect_only_their_own_requests(
     Members of a frozen group have time for a try of their own, which learns the outcome.
     """
     alone: list[Trap] = []
-    with Load(service, clients=8, reconnecting=True) as load:
+    with Load(service, clients=8, is_reconnecting=True) as load:
         while len(alone) < 4:
             trap = proxy.freeze_commit(USERADD)
             trap.wait()
@@ -155,7 +155,7 @@ def test_unconfirmed_commits_under_load_affect_only_their_own_requests(
     assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S
     replays = [client.repeat(answer) for answer in unknown]
     assert {replay.code for replay in replays} == {"replayed"}, summarize(replays)
-    check(postgres, service, answers + replays)
+    check_invariants(postgres, service, answers + replays)
 
 
 @pytest.mark.parametrize("fault", [Proxy.freeze_commit, Proxy.delay_commit], ids=["committed", "arrives late"])
@@ -163,7 +163,7 @@ def test_an_unconfirmed_group_is_hidden_by_tries_of_its_members(
     postgres: Postgres, proxy: Proxy, service: Service, fault: Callable[[Proxy, str], Trap]
 ) -> None:
     """F11, F12: the IDs of the attempts are already used, by the group or by its members."""
-    with Load(service, clients=12, reconnecting=True) as load:
+    with Load(service, clients=12, is_reconnecting=True) as load:
         trap = fault(proxy, GROUP)
         trap.wait()
         members = _usernames([trap])
@@ -173,7 +173,7 @@ def test_an_unconfirmed_group_is_hidden_by_tries_of_its_members(
 
     assert len(members) > 1
     assert {answer.code for answer in load.answers} == {"created"}, summarize(load.answers)
-    check(postgres, service, load.answers)
+    check_invariants(postgres, service, load.answers)
 
 
 def test_a_statement_that_arrives_late_does_not_change_the_recorded_attempt(
@@ -190,7 +190,7 @@ def test_a_statement_that_arrives_late_does_not_change_the_recorded_attempt(
     proxy.pass_through()
     answers = [answer]
     assert _repeat(client, answer, answers).code == "created", summarize(answers)
-    check(postgres, service, answers)
+    check_invariants(postgres, service, answers)
     assert _recorded(postgres, answer) == [(503, 503)]
 
 
@@ -210,6 +210,6 @@ def test_a_statement_that_arrives_right_after_503_is_recorded_consistently_with_
     eventually(lambda: _recorded(postgres, answer), RECORDED_WITHIN_S, "P2: not recorded")
     answers = [answer]
     repeated = _repeat(client, answer, answers)
-    check(postgres, service, answers)
+    check_invariants(postgres, service, answers)
     expected = {"replayed": [(201, 503)], "created": [(503, 503)]}
     assert _recorded(postgres, answer) == expected[repeated.code], summarize(answers)

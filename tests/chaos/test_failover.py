@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from project.embedded.data_directory import DATABASE_NAME
-from tests.chaos.invariants import HIDDEN_S, check
+from tests.chaos.invariants import HIDDEN_S, check_invariants
 from tests.chaos.load import Answer, Client, Load, burst, summarize
 from tests.chaos.postgres import Postgres
 from tests.chaos.processes import HOST, eventually
@@ -82,7 +82,7 @@ def test_a_failover_is_hidden_and_loses_no_user(
     service = new_service(_url(primary, standby), WORKERS="2").start()
     workers = service.workers()
 
-    with Load(service, clients=5, reconnecting=True) as load:
+    with Load(service, clients=5, is_reconnecting=True) as load:
         load.await_answers(100)
         began = time.monotonic()
         primary.kill()
@@ -94,7 +94,7 @@ def test_a_failover_is_hidden_and_loses_no_user(
     _answered_in_time(load.answers, "created", *explained)
     _quick(burst(service, requests=20, parallel=2))
     assert service.workers() == workers
-    check(standby, service, load.answers)
+    check_invariants(standby, service, load.answers)
 
 
 # --- F14 ------------------------------------------------------------------------------------------------------------
@@ -107,7 +107,7 @@ def test_no_request_is_answered_201_while_the_synchronous_standby_hangs(
     before = burst(service, requests=20, parallel=4)
     _answered_in_time(before, "created")
     standby.freeze()
-    with Load(service, clients=5, reconnecting=True) as load:
+    with Load(service, clients=5, is_reconnecting=True) as load:
         eventually(lambda: any(answer.code == "outcome_unknown" for answer in load.answers), 10, "no outcome_unknown")
         assert service.get("/livez") == 200
         load.await_answers(20)
@@ -125,7 +125,7 @@ def test_no_request_is_answered_201_while_the_synchronous_standby_hangs(
     assert time.monotonic() - thawed < ANSWERED_WITHIN_S
     repeats = _repeated(service, unknown)
     assert {answer.code for answer in repeats if answer.status == 201} == {"replayed"}, summarize(repeats)
-    check(primary, service, before + during + repeats)
+    check_invariants(primary, service, before + during + repeats)
 
 
 def test_a_request_not_answered_201_before_a_failover_gets_its_credentials_by_repeating_after_it(
@@ -152,7 +152,7 @@ def test_a_request_not_answered_201_before_a_failover_gets_its_credentials_by_re
     passwords = {answer.key: answer.json["password"] for answer in repeats if answer.status == 201}
     assert passwords == {answer.key: answer.json["password"] for answer in again}
     assert len(passwords) == len(during)
-    check(standby, service, before + during + repeats + again)
+    check_invariants(standby, service, before + during + repeats + again)
 
 
 # --- F15 ------------------------------------------------------------------------------------------------------------
@@ -171,14 +171,14 @@ def test_a_hanging_first_host_delays_requests_once_and_every_one_creates_its_use
 
     assert {answer.code for answer in [before, *answers]} == {"created"}, summarize(answers)
     _quick(answers)
-    check(standby, service, [before, *answers])
+    check_invariants(standby, service, [before, *answers])
 
 
 def test_workers_switch_to_the_second_host_when_the_first_hangs_under_load(
     primary: Postgres, standby: Postgres, new_service: Callable[..., Service]
 ) -> None:
     service = new_service(_url(primary, standby), WORKERS="2").start()
-    with Load(service, clients=5, pause_s=0.02, reconnecting=True) as load:
+    with Load(service, clients=5, pause_s=0.02, is_reconnecting=True) as load:
         load.await_answers(100)
         primary.freeze()
         began = time.monotonic()
@@ -194,7 +194,7 @@ def test_workers_switch_to_the_second_host_when_the_first_hangs_under_load(
     _quick(after)
     repeats = _repeated(service, [answer for answer in load.answers if answer.status == 503])
     assert {answer.status for answer in repeats} <= {201}, summarize(repeats)
-    check(standby, service, load.answers + after + repeats)
+    check_invariants(standby, service, load.answers + after + repeats)
 
 
 def _recently_created(answers: Sequence[Answer]) -> bool:

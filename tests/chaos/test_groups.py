@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.invariants import check
+from tests.chaos.invariants import check_invariants
 from tests.chaos.load import Answer, Client, Load, new_body, new_key, summarize
 from tests.chaos.postgres import Postgres
 from tests.chaos.processes import eventually
@@ -72,7 +72,7 @@ def test_a_slow_member_costs_no_other_its_user(postgres: Postgres, new_service: 
     assert {answer.code for answer in usual.answers} == {"created"}, summarize(usual.answers)
     assert {answer.code for answer in odd.answers} == {"created"}, summarize(odd.answers)
     _await_groups(postgres)
-    check(postgres, service, [*usual.answers, *odd.answers])
+    check_invariants(postgres, service, [*usual.answers, *odd.answers])
 
 
 def test_a_locked_member_costs_no_other_its_user(postgres: Postgres, new_service: NewService) -> None:
@@ -93,7 +93,7 @@ def test_a_locked_member_costs_no_other_its_user(postgres: Postgres, new_service
 
     assert {answer.code for answer in usual.answers} == {"created"}, summarize(usual.answers)
     assert {answer.status for answer in answers} == {503}, summarize(answers)
-    check(postgres, service, [*usual.answers, *answers])
+    check_invariants(postgres, service, [*usual.answers, *answers])
 
 
 def test_a_member_that_postgresql_rejects_costs_no_other_its_user(postgres: Postgres, new_service: NewService) -> None:
@@ -105,7 +105,7 @@ def test_a_member_that_postgresql_rejects_costs_no_other_its_user(postgres: Post
 
     assert {answer.code for answer in usual.answers} == {"created"}, summarize(usual.answers)
     assert {answer.code for answer in odd.answers} == {"internal_error"}, summarize(odd.answers)
-    check(postgres, service, [*usual.answers, *odd.answers], allowed_errors=["unhandled exception"])
+    check_invariants(postgres, service, [*usual.answers, *odd.answers], allowed_errors=["unhandled exception"])
 
 
 def test_a_cancelled_group_costs_no_member_its_user(postgres: Postgres, new_service: NewService) -> None:
@@ -119,7 +119,7 @@ def test_a_cancelled_group_costs_no_member_its_user(postgres: Postgres, new_serv
 
     assert {answer.code for answer in usual.answers} == {"created"}, summarize(usual.answers)
     assert {answer.code for answer in odd.answers} <= {"created", "database_unavailable"}, summarize(odd.answers)
-    check(postgres, service, [*usual.answers, *odd.answers])
+    check_invariants(postgres, service, [*usual.answers, *odd.answers])
 
 
 def test_a_group_whose_session_is_terminated_is_decided_by_its_members(
@@ -136,7 +136,7 @@ def test_a_group_whose_session_is_terminated_is_decided_by_its_members(
     assert {answer.code for answer in usual.answers} == {"created"}, summarize(usual.answers)
     # The sessions in which it is tried alone may be terminated, too.
     assert {answer.code for answer in odd.answers} <= {"created", "outcome_unknown"}, summarize(odd.answers)
-    check(postgres, service, [*usual.answers, *odd.answers])
+    check_invariants(postgres, service, [*usual.answers, *odd.answers])
 
 
 def test_a_process_that_dies_with_groups_under_way_loses_and_repeats_nothing(
@@ -158,7 +158,7 @@ def test_a_process_that_dies_with_groups_under_way_loses_and_repeats_nothing(
     assert {answer.code for answer in answers} <= {"created", "broken"}, summarize(answers)
     assert {answer.code for answer in repeated} <= {"created", "replayed"}, summarize(repeated)
     _await_groups(postgres)
-    check(postgres, service, [*answers, *repeated])
+    check_invariants(postgres, service, [*answers, *repeated])
 
 
 def test_instances_with_overlapping_identifiers_never_deadlock_and_each_has_one_owner(
@@ -177,7 +177,7 @@ def test_instances_with_overlapping_identifiers_never_deadlock_and_each_has_one_
     assert len(created) == len(set(created)) == len(bodies)
     assert "deadlock detected" not in postgres.log.read_text()
     for service, found in answers.items():
-        check(postgres, service, found)
+        check_invariants(postgres, service, found)
 
 
 def test_a_bulk_request_whose_process_is_killed_is_completed_by_repeating_it(
@@ -203,7 +203,7 @@ def test_a_bulk_request_whose_process_is_killed_is_completed_by_repeating_it(
     with closing(Client(service)) as client:
         login, passwords = found.popitem()
         assert client.log_in(login, *passwords)
-    check(postgres, service, [])
+    check_invariants(postgres, service, [])
 
 
 def _send_bulk(service: Service, bodies: list[dict[str, str]], key: str) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,7 @@ import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812 - a class with a lower-case name
 
 from tests.chaos import processes
-from tests.chaos.invariants import check
+from tests.chaos.invariants import check_invariants
 from tests.chaos.load import Answer, Client, Load, burst, new_body, new_key, summarize
 from tests.chaos.postgres import Postgres
 from tests.chaos.processes import eventually
@@ -267,7 +267,7 @@ def test_postgres_keeps_its_port_and_data_after_kill_restart_and_freeze(new_post
     postgres.start()
     postgres.restart()
     postgres.freeze()
-    assert {processes.state(pid) for pid in [postgres.pid, *processes.descendants(postgres.pid)]} == {"T"}
+    assert {processes.state_letter(pid) for pid in [postgres.pid, *processes.descendants(postgres.pid)]} == {"T"}
     postgres.thaw()
 
     assert postgres.port == port
@@ -291,7 +291,7 @@ def test_a_standby_has_what_was_committed_before_the_primary_died(new_postgres: 
 
 def test_a_single_backend_can_be_frozen_or_killed(postgres: Postgres, service: Service) -> None:
     backend = postgres.freeze_backend()
-    assert processes.state(backend) == "T"
+    assert processes.state_letter(backend) == "T"
     postgres.thaw_backend(backend)
 
     assert postgres.kill_one_backend(backend) == backend
@@ -319,7 +319,7 @@ def test_a_load_without_faults_satisfies_every_invariant(postgres: Postgres, ser
 
     assert {answer.status for answer in answers} == {201}, summarize(answers)
     assert len(answers) == 100
-    check(postgres, service, answers)
+    check_invariants(postgres, service, answers)
 
 
 def test_a_request_without_a_response_has_no_status(client: Client, service: Service) -> None:
@@ -373,12 +373,12 @@ def test_each_invariant_detects_damaged_tables(
 ) -> None:
     postgres, service, answers = damageable
     _restore_tables(postgres)
-    check(postgres, service, answers)
+    check_invariants(postgres, service, answers)
 
     postgres.execute(damage)
 
     with pytest.raises(AssertionError, match=invariant):
-        check(postgres, service, answers, drain_s=0.2)
+        check_invariants(postgres, service, answers, drain_s=0.2)
 
 
 def test_digits_of_a_phone_within_a_hash_are_no_leak(damageable: tuple[Postgres, Service, list[Answer]]) -> None:
@@ -387,7 +387,7 @@ def test_digits_of_a_phone_within_a_hash_are_no_leak(damageable: tuple[Postgres,
 
     postgres.execute(DIGITS_IN_HASH)
 
-    check(postgres, service, answers)
+    check_invariants(postgres, service, answers)
 
 
 def test_a_session_that_idles_in_a_transaction_is_detected(
@@ -398,7 +398,7 @@ def test_a_session_that_idles_in_a_transaction_is_detected(
         connection.cursor().execute("select 1")
 
         with pytest.raises(AssertionError, match="I5"):
-            check(postgres, service, [])
+            check_invariants(postgres, service, [])
 
 
 def test_an_error_in_the_log_is_detected_unless_it_is_allowed(postgres: Postgres, service: Service) -> None:
@@ -406,8 +406,8 @@ def test_an_error_in_the_log_is_detected_unless_it_is_allowed(postgres: Postgres
         log.write('{"level": "ERROR", "message": "unexpected failure"}\n')
 
     with pytest.raises(AssertionError, match="I6"):
-        check(postgres, service, [])
-    check(postgres, service, [], allowed_errors=["unexpected failure"])
+        check_invariants(postgres, service, [])
+    check_invariants(postgres, service, [], allowed_errors=["unexpected failure"])
 
 
 def test_an_idempotency_key_in_the_log_is_detected(postgres: Postgres, service: Service, client: Client) -> None:
@@ -417,7 +417,7 @@ def test_an_idempotency_key_in_the_log_is_detected(postgres: Postgres, service: 
         log.write(f'{{"level": "INFO", "message": "{answer.key}"}}\n')
     try:
         with pytest.raises(AssertionError, match="I7"):
-            check(postgres, service, [answer])
+            check_invariants(postgres, service, [answer])
     finally:
         with service.stderr.open("r+") as log:
             log.truncate(size)

@@ -18,7 +18,7 @@ import pytest
 
 from project import CONNECT_ARGS
 from project.embedded.data_directory import DATABASE_NAME
-from tests.chaos.invariants import check
+from tests.chaos.invariants import check_invariants
 from tests.chaos.load import Client, burst, summarize
 from tests.chaos.postgres import Postgres
 from tests.chaos.processes import HOST, eventually, find_program, free_port
@@ -133,7 +133,7 @@ def test_the_service_works_through_pgbouncer(service: Service, postgres: Postgre
     assert [status for status, _ in pages] == [200, 200, 200]
     assert pages[1][1].count(answers[0].sent["username"]) >= 1
     assert len(postgres.backends("useradd")) <= POOL_SIZE
-    check(postgres, service, [*answers, *again, refused])
+    check_invariants(postgres, service, [*answers, *again, refused])
 
 
 def test_the_service_recovers_when_postgres_restarts_behind_pgbouncer(service: Service, postgres: Postgres) -> None:

@@ -19,7 +19,7 @@ import pytest
 from project.http.request_state import MAX_BODY_BYTES
 from project.server import HARD_BODY_LIMIT
 from tests.builders import ADDRESS
-from tests.chaos.invariants import check
+from tests.chaos.invariants import check_invariants
 from tests.chaos.load import Answer, Client, new_body, new_key
 from tests.chaos.postgres import Postgres
 from tests.chaos.processes import HOST, eventually
@@ -228,7 +228,7 @@ def test_malicious_requests_are_refused_and_recorded_with_and_without_postgres(
     assert {first.code, last.code} == {"database_unavailable"}
     answers = [*available.values(), *unavailable.values(), first, last]
     assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S
-    check(postgres, service, answers)
+    check_invariants(postgres, service, answers)
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
@@ -243,7 +243,7 @@ def test_invalid_http_is_refused_without_a_record_or_an_error_in_the_log(
 
     assert answer.status == status
     assert _recorded(postgres, service) == before
-    check(postgres, service, [])
+    check_invariants(postgres, service, [])
 
 
 @pytest.mark.parametrize("size", [MAX_BODY_BYTES, MAX_BODY_BYTES + 1, HARD_BODY_LIMIT - 1])
@@ -257,7 +257,7 @@ def test_a_body_below_the_servers_limit_is_validated_and_recorded(
     answer = replace(_exchange(service, sent), key=key, sent=body)
 
     assert (answer.status, answer.code) == ((201, "created") if size <= MAX_BODY_BYTES else (413, "body_too_large"))
-    check(postgres, service, [answer])
+    check_invariants(postgres, service, [answer])
 
 
 @pytest.mark.parametrize("size", [HARD_BODY_LIMIT, 10 * 1024 * 1024])
@@ -273,7 +273,7 @@ def test_a_body_over_the_servers_limit_is_refused_by_the_server_and_not_recorded
     assert answer.status == 413
     assert (answer.code, answer.headers["Content-Type"]) == ("body_too_large", "application/problem+json")
     assert _recorded(postgres, service) == before
-    check(postgres, service, [])
+    check_invariants(postgres, service, [])
 
 
 def test_an_endless_chunked_body_is_refused_at_the_servers_limit(postgres: Postgres, service: Service) -> None:
@@ -285,4 +285,4 @@ def test_an_endless_chunked_body_is_refused_at_the_servers_limit(postgres: Postg
 
     assert answer.status == 413
     assert _recorded(postgres, service) == before
-    check(postgres, service, [])
+    check_invariants(postgres, service, [])

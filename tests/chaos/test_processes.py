@@ -19,8 +19,8 @@ from typing import Any
 
 from project.spool import SLOT_BYTES, read_status
 from tests.chaos import processes
-from tests.chaos.disks import fill, seen_by
-from tests.chaos.invariants import check
+from tests.chaos.disks import fill_disk, path_seen_by
+from tests.chaos.invariants import check_invariants
 from tests.chaos.load import Client, Load, burst, new_body, new_key, summarize
 from tests.chaos.postgres import Postgres
 from tests.chaos.processes import HOST, eventually
@@ -79,14 +79,14 @@ def test_a_request_of_a_killed_worker_is_recorded_as_interrupted_and_the_worker_
     assert _rows(postgres, body["username"]) in ([(0, "interrupted")], [(201, "created")])
     eventually(lambda: len(service.workers()) == len(before), 10, "the workers were not replaced")
     assert not set(service.workers()) & set(before)
-    check(postgres, service, [], allowed_errors=DIED)
+    check_invariants(postgres, service, [], allowed_errors=DIED)
 
 
 def test_when_one_worker_is_killed_the_other_answers_and_metrics_keep_their_counts(
     postgres: Postgres, service: Service
 ) -> None:
     before, replaced = _created(service), _workers(service)["replaced"]
-    with Load(service, clients=4, reconnecting=True) as load:
+    with Load(service, clients=4, is_reconnecting=True) as load:
         load.await_answers(50)
         service.kill_worker()
         load.await_answers(len(load.answers) + 100)
@@ -99,7 +99,7 @@ def test_when_one_worker_is_killed_the_other_answers_and_metrics_keep_their_coun
     eventually(lambda: _workers(service)["replaced"] == replaced + 1, 10, "the replacement was not counted")
     workers = _workers(service)
     assert workers["running"] == workers["expected"]
-    check(postgres, service, load.answers, allowed_errors=DIED)
+    check_invariants(postgres, service, load.answers, allowed_errors=DIED)
 
 
 def _workers(service: Service) -> dict[str, int]:
@@ -140,7 +140,7 @@ def test_spooled_attempts_of_a_killed_service_are_recorded_once_after_its_restar
     proxy.pass_through()
 
     assert {answer.status for answer in answers} == {201, 503}, summarize(answers)
-    check(postgres, service, answers, allowed_errors=DIED)
+    check_invariants(postgres, service, answers, allowed_errors=DIED)
     eventually(lambda: not _records(service), 10, "the spool is not empty")
 
 
@@ -159,7 +159,7 @@ def test_a_stop_under_load_answers_every_accepted_request(postgres: Postgres, ne
     unanswered = [answer.sent["username"] for answer in load.answers if answer.status is None]
     assert postgres.execute("select username from attempts where username = any(%s)", [unanswered]) == []
     service.start()
-    check(postgres, service, load.answers)
+    check_invariants(postgres, service, load.answers)
 
 
 def test_a_stop_while_postgres_is_frozen_answers_every_accepted_request(
@@ -183,7 +183,7 @@ def test_a_stop_while_postgres_is_frozen_answers_every_accepted_request(
     assert codes, summarize(load.answers)
     assert codes <= {"database_unavailable", "outcome_unknown"}, summarize(load.answers)
     service.start()
-    check(postgres, service, [answer for answer in load.answers if answer.status])
+    check_invariants(postgres, service, [answer for answer in load.answers if answer.status])
 
 
 def test_workers_end_with_their_supervisor(postgres: Postgres, new_service: NewService) -> None:
@@ -210,7 +210,7 @@ def test_an_instance_frozen_while_creating_a_user_does_not_block_other_instances
 
         frozen.kill()
     assert answer.status == 201
-    check(postgres, other, [answer])
+    check_invariants(postgres, other, [answer])
 
 
 # --- The disk -------------------------------------------------------------------------------------------------------
@@ -253,7 +253,7 @@ def test_attempts_that_a_full_disk_cannot_store_are_logged_and_a_killed_worker_i
         first = client.create()
         proxy.refuse()
         spooled = burst(service, requests=10, parallel=4)
-        ballast = fill(seen_by(service.pid, service.spool))
+        ballast = fill_disk(path_seen_by(service.pid, service.spool))
         invalid = client.post({"username": "?"}, new_key())
         lost = [invalid, *burst(service, requests=200, parallel=4)]
         full = json.loads(client.get("/status")[1])
@@ -276,7 +276,7 @@ def test_attempts_that_a_full_disk_cannot_store_are_logged_and_a_killed_worker_i
     assert not any("recorded" in answer.json for answer in [*spooled, *created, *later])
     answers = [first, *spooled, *lost, *created, *later]
     assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S
-    check(postgres, service, answers, allowed_errors=[*DIED, "attempt not recorded", "spool unusable"])
+    check_invariants(postgres, service, answers, allowed_errors=[*DIED, "attempt not recorded", "spool unusable"])
 
 
 def test_a_worker_with_an_unusable_spool_still_creates_users(postgres: Postgres, new_service: NewService) -> None:
@@ -291,7 +291,7 @@ def test_a_worker_with_an_unusable_spool_still_creates_users(postgres: Postgres,
         status = json.loads(client.get("/status")[1])["status"]
 
     assert status == "spool_unusable"
-    check(postgres, service, [], allowed_errors=[*DIED, "spool unusable"])
+    check_invariants(postgres, service, [], allowed_errors=[*DIED, "spool unusable"])
 
 
 def test_a_damaged_spool_loses_only_its_damaged_lines(
@@ -311,7 +311,7 @@ def test_a_damaged_spool_loses_only_its_damaged_lines(
     proxy.pass_through()
     service.start()
 
-    check(postgres, service, [answer for answer in answers if answer.attempt_id != damaged_id])
+    check_invariants(postgres, service, [answer for answer in answers if answer.attempt_id != damaged_id])
     with closing(Client(service)) as client:
         eventually(lambda: json.loads(client.get("/status")[1])["spool"]["quarantined"] == 2, 2, "it is not counted")
 
@@ -341,7 +341,7 @@ def test_two_instances_can_share_a_data_directory_without_losing_attempts(
     first = new_service(postgres.url(port=proxy.port), WORKERS="2").start()
     second = new_service(postgres.url(port=proxy.port), WORKERS="2", DATA_DIR=str(first.data_dir / "data")).start()
     proxy.refuse()
-    with Load(first, 4, limit=40, reconnecting=True) as one, Load(second, 4, limit=40, reconnecting=True) as two:
+    with Load(first, 4, limit=40, is_reconnecting=True) as one, Load(second, 4, limit=40, is_reconnecting=True) as two:
         answers = [*one.wait(), *two.wait()]
     owners = {_folder(worker) for worker in [*first.workers(), *second.workers()]}
     spooled = read_status(first.spool).records
@@ -350,7 +350,7 @@ def test_two_instances_can_share_a_data_directory_without_losing_attempts(
 
     assert len(owners) == 4
     assert spooled == len(answers)
-    check(postgres, first, answers)
+    check_invariants(postgres, first, answers)
     assert read_status(first.spool).records == 0
 
 
@@ -384,7 +384,7 @@ def test_a_blocked_log_pipe_does_not_prevent_the_supervisor_from_replacing_worke
                 _status(port, "/login/")
             for _ in range(2):  # the supervisor logs each death
                 [worker] = processes.children(process.pid)
-                processes.send(signal.SIGKILL, [worker])
+                processes.send_signal(signal.SIGKILL, [worker])
                 eventually(lambda: processes.children(process.pid) not in ([], [worker]), 10, "not replaced")  # noqa: B023
             eventually(lambda: _status(port, "/livez") == 200, 10, "the replacement does not answer")
             process.terminate()

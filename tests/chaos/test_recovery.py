@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from tests.chaos.invariants import check
+from tests.chaos.invariants import check_invariants
 from tests.chaos.load import Answer, Client, Load, burst, new_body, new_key, summarize
 from tests.chaos.postgres import Postgres
 from tests.chaos.processes import eventually
@@ -57,7 +57,7 @@ def test_users_are_created_again_while_statements_are_slow(
         answers += _await_created(client, "slow statements")
         postgres.execute(NO_DELAY)
 
-    check(postgres, service, answers, drain_s=20)
+    check_invariants(postgres, service, answers, drain_s=20)
 
 
 def test_an_attempt_of_a_frozen_session_delays_no_other(
@@ -84,7 +84,7 @@ def test_an_attempt_of_a_frozen_session_delays_no_other(
         eventually(lambda: postgres.execute(query, [ids]) == [(len(ids),)], BACK_WITHIN_S, "P2: others wait for it")
         postgres.thaw_backend(frozen)
 
-    check(postgres, service, answers, drain_s=20)
+    check_invariants(postgres, service, answers, drain_s=20)
 
 
 def _inside(postgres: Postgres) -> int:

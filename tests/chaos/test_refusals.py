@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.disks import fill
-from tests.chaos.invariants import check
+from tests.chaos.disks import fill_disk
+from tests.chaos.invariants import check_invariants
 from tests.chaos.load import Client, Load, burst, summarize
 from tests.chaos.postgres import Postgres
 from tests.chaos.processes import eventually
@@ -61,7 +61,7 @@ def test_a_read_only_or_exhausted_server_is_an_outage(
         )
         assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S
         eventually(lambda: _is_back(client), BACK_WITHIN_S, "it did not recover")
-    check(postgres, service, answers, allowed_errors=["misconfigured"])
+    check_invariants(postgres, service, answers, allowed_errors=["misconfigured"])
 
 
 def test_a_full_disk_of_postgres_is_an_outage_until_space_is_freed(
@@ -77,7 +77,7 @@ def test_a_full_disk_of_postgres_is_an_outage_until_space_is_freed(
     with closing(Client(service)) as client:
         first = client.create()
         assert client.log_in(first.json["login"], first.json["password"])
-        ballast = fill(disk)
+        ballast = fill_disk(disk)
         with Load(service, clients=4, pause_s=0.01) as load:
             eventually(lambda: _causes(service) == {"DiskFull 53100"}, 20, "the disk is never full")
         page, _ = client.get("/results/")
@@ -89,7 +89,7 @@ def test_a_full_disk_of_postgres_is_an_outage_until_space_is_freed(
         assert codes <= {"created", "database_unavailable", "outcome_unknown"}, summarize(load.answers)
         assert max(answer.seconds for answer in load.answers) < ANSWERED_WITHIN_S
         eventually(lambda: _is_back(client), BACK_WITHIN_S, "it did not recover")
-    check(postgres, service, [first, *load.answers])
+    check_invariants(postgres, service, [first, *load.answers])
 
 
 def _causes(service: Service) -> set[str]:
@@ -112,7 +112,7 @@ def test_requests_that_wait_for_a_lock_are_answered_at_their_deadline(
     assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S
     assert alive == 200
     eventually(lambda: _is_back(client), BACK_WITHIN_S, "it did not recover")
-    check(postgres, service, answers)
+    check_invariants(postgres, service, answers)
 
 
 def test_a_changed_database_password_is_logged_as_an_error_at_most_once_per_database(
@@ -136,7 +136,7 @@ def test_a_changed_database_password_is_logged_as_an_error_at_most_once_per_data
     assert len(errors) <= 2, errors  # one each for writing and reading
     eventually(lambda: _is_back(client), BACK_WITHIN_S, "it did not recover")
     client.close()
-    check(postgres, service, answers, allowed_errors=["misconfigured"])
+    check_invariants(postgres, service, answers, allowed_errors=["misconfigured"])
 
 
 def test_tables_of_an_older_version_are_an_outage_until_they_are_migrated(
@@ -154,7 +154,7 @@ def test_tables_of_an_older_version_are_an_outage_until_they_are_migrated(
     client = Client(service)
     eventually(lambda: _is_back(client), BACK_WITHIN_S, "it did not recover")
     client.close()
-    check(postgres, service, answers, allowed_errors=["misconfigured"])
+    check_invariants(postgres, service, answers, allowed_errors=["misconfigured"])
 
 
 def test_a_migration_while_serving_does_not_fail_requests(
@@ -190,7 +190,7 @@ def test_a_migration_while_serving_does_not_fail_requests(
     assert _pids(postgres, before, "acquired RowExclusiveLock on relation"), "no insert waited for the migration"
     assert _pids(postgres, before, "canceling statement due to lock timeout") <= tries(), "an insert timed out"
     assert {answer.code for answer in load.answers} == {"created"}, summarize(load.answers)
-    check(postgres, service, load.answers)
+    check_invariants(postgres, service, load.answers)
 
 
 def _pids(postgres: Postgres, before: int, text: str) -> set[str]:

@@ -8,8 +8,8 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from tests.chaos.disks import FaultyDisk, fill, seen_by
-from tests.chaos.invariants import check
+from tests.chaos.disks import FaultyDisk, fill_disk, path_seen_by
+from tests.chaos.invariants import check_invariants
 from tests.chaos.load import Client, Load, burst, summarize
 from tests.chaos.postgres import Postgres
 from tests.chaos.processes import eventually
@@ -62,7 +62,7 @@ def test_slow_flushes_do_not_delay_answers_beyond_the_promise(
     assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S, summarize(answers)
     lost = [answer for answer in answers if answer.json.get("recorded") is False]
     assert bool(lost) is not is_recorded, summarize(lost)
-    check(postgres, service, [first, *answers], allowed_errors=[] if is_recorded else LOST)
+    check_invariants(postgres, service, [first, *answers], allowed_errors=[] if is_recorded else LOST)
 
 
 def test_a_frozen_disk_delays_no_user_and_no_health_check(postgres: Postgres, new_service: NewService) -> None:
@@ -84,7 +84,7 @@ def test_a_frozen_disk_delays_no_user_and_no_health_check(postgres: Postgres, ne
 
     assert {answer.code for answer in load.answers} == {"created"}, summarize(load.answers)
     assert max(answer.seconds for answer in load.answers) < QUICK_S, summarize(load.answers)
-    check(postgres, service, load.answers, allowed_errors=LOST)
+    check_invariants(postgres, service, load.answers, allowed_errors=LOST)
 
 
 def test_with_postgres_and_disk_frozen_every_answer_says_that_it_is_not_recorded(
@@ -101,7 +101,7 @@ def test_with_postgres_and_disk_frozen_every_answer_says_that_it_is_not_recorded
 
     assert {(answer.status, answer.json.get("recorded")) for answer in answers} == {(503, False)}, summarize(answers)
     assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S, summarize(answers)
-    check(postgres, service, [first, *answers], allowed_errors=LOST)
+    check_invariants(postgres, service, [first, *answers], allowed_errors=LOST)
 
 
 def test_a_process_killed_after_a_frozen_disk_leaves_no_intents_of_answered_requests(
@@ -118,7 +118,7 @@ def test_a_process_killed_after_a_frozen_disk_leaves_no_intents_of_answered_requ
         service.kill()
         service.start()
 
-    check(postgres, service, load.answers)
+    check_invariants(postgres, service, load.answers)
 
 
 def test_a_spool_that_cannot_be_written_is_reported_and_is_created_again(
@@ -142,7 +142,7 @@ def test_a_spool_that_cannot_be_written_is_reported_and_is_created_again(
 
     assert not any("recorded" in answer.json for answer in [*removed, *later])
     assert {answer.json.get("recorded") for answer in lost} == {False}
-    check(postgres, service, [first, *lost, *later], allowed_errors=LOST)
+    check_invariants(postgres, service, [first, *lost, *later], allowed_errors=LOST)
 
 
 def test_a_full_disk_is_reported_before_an_attempt_needs_it(
@@ -153,7 +153,7 @@ def test_a_full_disk_is_reported_before_an_attempt_needs_it(
     service.shrink_disk(2)
     service.start()
     _await_readiness(service, "ok", NOTICED_WITHIN_S)
-    ballast = fill(seen_by(service.pid, service.spool))
+    ballast = fill_disk(path_seen_by(service.pid, service.spool))
     _await_readiness(service, "spool_unusable", NOTICED_WITHIN_S)
     ballast.unlink()
     _await_readiness(service, "ok", NOTICED_WITHIN_S)

@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.builders import HTML, csrf_token
-from tests.chaos.invariants import HIDDEN_S, check
+from tests.chaos.invariants import HIDDEN_S, check_invariants
 from tests.chaos.load import Answer, Client, Load, burst, new_body, new_key, summarize
 from tests.chaos.networks import REMOTE_ADDRESS, Host
 from tests.chaos.postgres import Postgres
@@ -197,7 +197,7 @@ def _check_two_short_outages(postgres: Postgres, service: Service, interrupt: Ca
         load.await_answers(len(load.answers) + 50)
 
     _hidden_if_short(load.answers, max(outages_s))
-    check(postgres, service, load.answers)
+    check_invariants(postgres, service, load.answers)
 
 
 # --- Longer outages -------------------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ def test_the_service_starts_without_postgres_and_recovers_when_it_is_available(
     service = new_service(postgres.url(), WORKERS=str(WORKERS)).start()
     workers = service.workers()
     with _polled_livez(service) as durations:
-        with Load(service, clients=8, pause_s=0.05, reconnecting=True) as load:
+        with Load(service, clients=8, pause_s=0.05, is_reconnecting=True) as load:
             _await_noticed(service)
         refused = burst(service, requests=30, parallel=4)
 
@@ -226,14 +226,14 @@ def test_the_service_starts_without_postgres_and_recovers_when_it_is_available(
     client.close()
     eventually(lambda: len(service.workers()) == WORKERS, 10, "the check of the database is not finished")
     assert set(service.workers()) <= set(workers)
-    check(postgres, service, answers)
+    check_invariants(postgres, service, answers)
 
 
 def test_a_killed_postgres_opens_the_breaker_and_users_are_created_when_it_is_back(
     postgres: Postgres, service: Service, client: Client
 ) -> None:
     """F2."""
-    with Load(service, clients=8, pause_s=0.02, reconnecting=True) as load:
+    with Load(service, clients=8, pause_s=0.02, is_reconnecting=True) as load:
         load.await_answers(50)
         postgres.kill()
         _await_noticed(service)
@@ -244,7 +244,7 @@ def test_a_killed_postgres_opens_the_breaker_and_users_are_created_when_it_is_ba
     answers = load.answers + refused
     postgres.start()
     answers += _await_back(postgres, client, answers)
-    check(postgres, service, answers)
+    check_invariants(postgres, service, answers)
 
 
 def _load_through_silence(
@@ -255,7 +255,7 @@ def _load_through_silence(
     Checks that no request waits longer than promised.
     """
     with _polled_livez(service) as durations:
-        with Load(service, clients=clients, pause_s=pause_s, reconnecting=True) as load:
+        with Load(service, clients=clients, pause_s=pause_s, is_reconnecting=True) as load:
             load.await_answers(50)
             silence()
             _await_noticed(service)
@@ -272,7 +272,7 @@ def test_a_frozen_postgres_does_not_block_requests(postgres: Postgres, service: 
     answers = _load_through_silence(service, postgres.freeze, clients=40, pause_s=0.2)
     postgres.thaw()
     answers += _await_back(postgres, client, answers)
-    check(postgres, service, answers)
+    check_invariants(postgres, service, answers)
 
 
 @pytest.mark.parametrize("silence", SILENCES)
@@ -283,7 +283,7 @@ def test_a_network_partition_does_not_block_requests(
     answers = _load_through_silence(service, lambda: SILENCES[silence](proxy))
     proxy.pass_through()
     answers += _await_back(postgres, client, answers)
-    check(postgres, service, answers)
+    check_invariants(postgres, service, answers)
 
 
 def test_unacknowledged_packets_do_not_block_requests(
@@ -296,7 +296,7 @@ def test_unacknowledged_packets_do_not_block_requests(
     remote_host.restore()
     with closing(Client(service)) as client:
         answers += _await_back(postgres, client, answers)
-    check(postgres, service, answers)
+    check_invariants(postgres, service, answers)
     service.terminate()
     proxy.close()
 
@@ -308,7 +308,7 @@ def test_invalid_data_is_answered_422_during_an_outage_and_recorded_later(
     invalid = new_body() | {"phone": "12", "birth_date": "1990-02-30"}
     before = client.post(invalid, new_key())
     proxy.blackhole()
-    with Load(service, clients=4, pause_s=0.02, reconnecting=True) as load:
+    with Load(service, clients=4, pause_s=0.02, is_reconnecting=True) as load:
         _await_noticed(service)
     during = [client.post(invalid, new_key()) for _ in range(50)]
 
@@ -319,7 +319,7 @@ def test_invalid_data_is_answered_422_during_an_outage_and_recorded_later(
     answers = [before, *load.answers, *during]
     proxy.pass_through()
     answers += _await_back(postgres, client, answers)
-    check(postgres, service, answers)
+    check_invariants(postgres, service, answers)
 
 
 def test_pages_answer_503_during_an_outage_and_sessions_stay_valid(
@@ -346,7 +346,7 @@ def test_pages_answer_503_during_an_outage_and_sessions_stay_valid(
     assert visitor.visit("/results/")[0] == 200
     reader.close()
     visitor.close()
-    check(postgres, service, [user])
+    check_invariants(postgres, service, [user])
 
 
 # --- Partial outages ------------------------------------------------------------------------------------------------
@@ -369,7 +369,7 @@ def test_a_frozen_session_fails_only_the_request_that_it_serves(
         if not last_used:
             continue  # upkeep has used the session since
         frozen = postgres.freeze_backend(last_used[0][0])  # the pool gives it to the next request
-        with Load(service, clients=8, reconnecting=True) as load:
+        with Load(service, clients=8, is_reconnecting=True) as load:
             load.await_answers(200)
         postgres.thaw_backend(frozen)
         answers += load.answers
@@ -378,7 +378,7 @@ def test_a_frozen_session_fails_only_the_request_that_it_serves(
 
     _answered_in_time(answers)
     assert len([answer for answer in answers if answer.status != 201]) == 1, summarize(answers)
-    check(postgres, service, answers)
+    check_invariants(postgres, service, answers)
 
 
 @pytest.mark.parametrize("stuck", [False, True], ids=["quick", "stuck"])
@@ -398,11 +398,11 @@ def test_many_readers_of_statistics_do_not_block_the_creation_of_users(
         cookie = reader.cookie
     if stuck:
         proxy.freeze_statement("READ ONLY", is_lasting=True)  # every transaction of a reader begins with it
-    with _repeated(read, parallel=READERS), Load(service, clients=6, reconnecting=True) as load:
+    with _repeated(read, parallel=READERS), Load(service, clients=6, is_reconnecting=True) as load:
         eventually(lambda: len(statuses) >= 200, 20, "the pages are not answered")
         load.await_answers(100)
     proxy.pass_through()
 
     assert set(statuses) == ({503} if stuck else {200, 503})
     _only_created(load.answers)
-    check(postgres, service, [user, *load.answers])
+    check_invariants(postgres, service, [user, *load.answers])

@@ -5,7 +5,7 @@ The primary crashed while the first transaction waited for the standby.
 
 from collections.abc import Callable
 
-from tests.chaos.invariants import check
+from tests.chaos.invariants import check_invariants
 from tests.chaos.load import Answer, Client, Load, summarize
 from tests.chaos.postgres import Postgres
 from tests.chaos.processes import eventually
@@ -37,7 +37,7 @@ def test_a_retry_after_a_crash_of_the_primary_waits_for_the_standby(
         assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S
         repeats = [_repeat(service, answer) for answer in answers]
         assert {answer.code for answer in repeats} <= {"replayed", "created"}, summarize(repeats)
-        check(primary, service, answers)
+        check_invariants(primary, service, answers)
     finally:
         standby.close()
 

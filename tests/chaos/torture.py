@@ -10,7 +10,7 @@ from collections.abc import Callable
 from tests.chaos.clocks import FaultyClock
 from tests.chaos.disks import FaultyDisk
 from tests.chaos.encodings import RussianServer
-from tests.chaos.invariants import check
+from tests.chaos.invariants import check_invariants
 from tests.chaos.load import Answer, Client, Load
 from tests.chaos.postgres import Postgres
 from tests.chaos.processes import eventually
@@ -138,13 +138,13 @@ class Torture:
         self.proxy.reset()
 
     def partition(self) -> None:
-        """Drop all traffic for a while."""
+        """Drop all traffic between service and PostgreSQL for a while."""
         self.proxy.blackhole()
         self._wait(*FAULT_S)
         self.proxy.pass_through()
 
     def cut_commits(self) -> None:
-        """Break connections before or after a COMMIT arrives."""
+        """Break five connections, each before or after its COMMIT arrives."""
         for _ in range(5):
             trap = self._random.choice([self.proxy.drop_commit, self.proxy.drop_commit_reply])()
             self._await(trap.wait)
@@ -251,7 +251,7 @@ class Torture:
 
 
 def main() -> None:
-    """Run, print the tally, and exit with 1 if a promise was broken."""
+    """Run the torture, print the tally; exit with 1 if an invariant does not hold."""
     parser = argparse.ArgumentParser(prog="./run torture", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument(
@@ -262,7 +262,7 @@ def main() -> None:
     torture = Torture(options.seed)
     try:
         answers = torture.run(options.minutes)
-        check(torture.primary, torture.service, answers, allowed_errors=EXPLAINED, drain_s=RECOVERY_S)
+        check_invariants(torture.primary, torture.service, answers, allowed_errors=EXPLAINED, drain_s=RECOVERY_S)
         print(table(tally(torture.primary.execute, answers, torture.faults)))
         late = [answer for answer in answers if answer.status and answer.seconds > MAX_RESPONSE_S]
         if late:

@@ -1,7 +1,4 @@
-"""The part of PostgreSQL's protocol that the proxy needs.
-
-It finds the boundaries and the SQL of client messages.
-"""
+"""Finds messages of clients and their SQL in PostgreSQL's wire protocol."""
 
 import struct
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.chaos.invariants import check
+from tests.chaos.invariants import check_invariants
 from tests.chaos.load import Answer
 from tests.chaos.processes import eventually
 from tests.chaos.service import Service, migrate
@@ -205,7 +205,7 @@ def main() -> None:
         print(table(summarize(cluster, clients)), flush=True)
         for instance in cluster.instances:
             answers: list[Answer] = [each.answer for each in clients.received if each.service is instance]
-            check(cluster.database, instance, answers, allowed_errors=EXPLAINED, drain_s=RECOVERY_S)
+            check_invariants(cluster.database, instance, answers, allowed_errors=EXPLAINED, drain_s=RECOVERY_S)
         late = [each for each in clients.received if each.answer.status and each.answer.seconds > ANSWERED_WITHIN_S]
         if late or clients.undecided:
             sys.exit(

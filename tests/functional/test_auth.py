@@ -21,7 +21,7 @@ from config import Config
 from project.domain import passwords
 from project.domain.passwords import Passwords
 from project.runtime import Runtime
-from tests.builders import ANNA, HTML, IVAN, csrf_token, log_in, rename, useradd
+from tests.builders import ANNA, HTML, IVAN, csrf_token, log_in, rename_user, useradd
 from tests.conftest import MakeApp, Rows
 
 MINUTE, HOUR = 60, 3600
@@ -211,7 +211,7 @@ def test_a_login_that_matches_two_users_is_resolved_by_the_password(
 ) -> None:
     anna = create(client, ANNA)
     ivan = create(client, IVAN)
-    rename(rows, IVAN["username"], "anna@example.org")
+    rename_user(rows, IVAN["username"], "anna@example.org")
 
     user_ids = {}
     for name, password in (("a.sokolova", anna), ("anna@example.org", ivan)):

@@ -16,7 +16,7 @@ from flask.testing import FlaskClient
 from config import Config
 from project.cli import doctor as module
 from project.cli import server_checks
-from project.cli.doctor import file_system
+from project.cli.doctor import file_system_type
 from project.database import ReadDatabase
 from project.queries import maintenance
 from project.queries.server_activity import ServerActivity
@@ -40,7 +40,7 @@ def doctor(
 
     It has a persistent disk, a restricted role and rate limits.
     """
-    monkeypatch.setattr(module, "_mounts", lambda: "/dev/sda1 / ext4 rw 0 0\n")
+    monkeypatch.setattr(module, "_read_mounts", lambda: "/dev/sda1 / ext4 rw 0 0\n")
     tmp_path.chmod(0o700)
 
     def run(**changes: object) -> Result:
@@ -227,7 +227,7 @@ def test_a_disk_that_does_not_respond_is_reported(doctor: Command, monkeypatch: 
 
 def test_a_full_disk_and_a_temporary_file_system_are_reported(doctor: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MIN_FREE_BYTES", 10**20)
-    monkeypatch.setattr(module, "_mounts", lambda: "overlay / overlay rw 0 0\n")
+    monkeypatch.setattr(module, "_read_mounts", lambda: "overlay / overlay rw 0 0\n")
 
     assert list(to_do(doctor())) == ["DATA_DIR", "file system"]
 
@@ -251,9 +251,9 @@ def test_contradictory_settings_are_reported(doctor: Command, settings: dict[str
 def test_the_file_system_is_that_of_the_nearest_mount(tmp_path: Path) -> None:
     mounts = f"overlay / overlay rw 0 0\n/dev/sda1 {tmp_path} ext4 rw 0 0\ntmpfs {tmp_path}/other tmpfs rw 0 0\n"
 
-    assert file_system(tmp_path / "data", mounts) == "ext4"
-    assert file_system(tmp_path.parent, mounts) == "overlay"
-    assert file_system(tmp_path, "") is None
+    assert file_system_type(tmp_path / "data", mounts) == "ext4"
+    assert file_system_type(tmp_path.parent, mounts) == "overlay"
+    assert file_system_type(tmp_path, "") is None
 
 
 def test_disabled_rate_limits_are_reported(doctor: Command) -> None:

@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 
 from project.database.breaker import Breaker
 from project.runtime import get_runtime
-from tests.builders import ANNA, IVAN, log_in, rename, useradd
+from tests.builders import ANNA, IVAN, log_in, rename_user, useradd
 from tests.conftest import Rows
 
 Command = Callable[..., Result]
@@ -74,7 +74,7 @@ def test_a_login_of_two_users_is_refused_and_both_are_listed(
 ) -> None:
     """A username of a former version may be somebody else's e-mail address."""
     assert useradd(client, {"name": "Другая", "username": "other", "phone": "+79995550199"}).status_code == 201
-    rename(rows, "other", "anna@example.org")
+    rename_user(rows, "other", "anna@example.org")
     before = rows.of("users")
 
     result = flask("users", command, "Anna@example.org")
