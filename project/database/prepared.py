@@ -68,8 +68,8 @@ class PreparedStatement:
         with autocommit_cursor(connection) as cursor:
             is_prepared = self.name in connection.info
             connection.info[self.name] = True
-            forms = (self._execute, self._prepare_and_execute)
-            for sql in forms if is_prepared else reversed(forms):
+            statements = (self._execute, self._prepare_and_execute)
+            for sql in statements if is_prepared else reversed(statements):
                 with suppress(*_NOT_PREPARED):
                     cursor.execute(sql, values)
                     return cursor.fetchall()

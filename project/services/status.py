@@ -22,9 +22,9 @@ class ServiceState:
     """Whether the service can create users, show statistics and spool attempts, and since when."""
 
     users_unavailable_since: datetime | None
-    """Time since which no users can be created; None if they can."""
+    """Time since which no user can be created; None if users can be created."""
     statistics_unavailable_since: datetime | None
-    """Time since which no statistics can be shown; None if they can."""
+    """Time since which no statistics can be shown; None if statistics can be shown."""
     is_disk_usable: bool
     """Whether the spool can store attempts while PostgreSQL is unavailable."""
     checked_at: datetime | None

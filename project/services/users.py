@@ -131,7 +131,7 @@ def change_password(
 ) -> Account:
     """Set a password that the user has chosen; return the changed account.
 
-    A new Account.epoch ends the other sessions of the user. Raises WrongPasswordError or WeakPasswordError. Hashing is
+    A new Account.epoch ends all sessions of the user. Raises WrongPasswordError or WeakPasswordError. Hashing is
     slow, so it happens before the transaction.
     """
     if not passwords.verify(current, account.password_hash):
