@@ -117,7 +117,7 @@ def install(machine: Machine) -> None:
 
 
 def run_trial(machine: Machine, repository: Path) -> bool:
-    """Run all steps and print the tally; return whether nothing was lost and starts were quick."""
+    """Run all steps and print the tally; return whether starts were quick and nothing was lost."""
     trial = Trial(Service(), RepeatingClient)
     with trial.step("`systemctl restart useradd`"):
         machine.run("systemctl restart useradd")

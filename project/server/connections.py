@@ -140,7 +140,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     _is_sending = False
     _is_paused = False
     """Whether the next pipelined request waits until the client has read the response."""
-    _left_to_discard = LINGER_BYTES
+    _bytes_to_discard = LINGER_BYTES
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._waiting_since = time.monotonic()
@@ -262,8 +262,8 @@ class Channel(HTTPChannel):  # type: ignore[misc]
                 super().handle_read()
             return
         with suppress(OSError):
-            self._left_to_discard -= len(self.recv(_DISCARD_BYTES))
-            if self._left_to_discard > 0:
+            self._bytes_to_discard -= len(self.recv(_DISCARD_BYTES))
+            if self._bytes_to_discard > 0:
                 return
         self.handle_close()
 

@@ -32,18 +32,18 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
     beat: Callable[[], None]
     large_bodies: set[Channel]
     """The connections that receive a body larger than HARD_BODY_LIMIT."""
-    _check_at = _accept_at = _log_at = 0.0
-    _closed = 0
+    _next_check_at = _next_accept_at = _next_log_at = 0.0
+    _closed_count = 0
 
     def readable(self) -> bool:
         """Return whether to accept connections. Enforces time limits: each round calls this method."""
         self.beat()
         now = time.monotonic()
-        if now >= self._check_at:
-            self._check_at = now + CHECK_EVERY_S
+        if now >= self._next_check_at:
+            self._next_check_at = now + CHECK_EVERY_S
             for channel in list(self.active_channels.values()):
                 channel.enforce_time_limits(now)
-        if not self.accepting or now < self._accept_at:
+        if not self.accepting or now < self._next_accept_at:
             return False
         return len(self.active_channels) < MAX_CONNECTIONS or any(
             map(Channel.can_be_closed, self.active_channels.values())
@@ -65,7 +65,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
             if error.errno not in _EXHAUSTED:
                 raise
             if not self._make_room(str(error.strerror)):
-                self._accept_at = time.monotonic() + ACCEPT_PAUSE_S
+                self._next_accept_at = time.monotonic() + ACCEPT_PAUSE_S
             return None
 
     def _make_room(self, cause: str) -> bool:
@@ -74,11 +74,11 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
         channel = min(candidates, key=Channel.closing_order, default=None)
         if channel is not None:
             channel.handle_close()
-            self._closed += 1
+            self._closed_count += 1
         now = time.monotonic()
-        if now >= self._log_at:
-            log.warning("connections exhausted", extra={"cause": cause, "closed": self._closed})
-            self._log_at, self._closed = now + LOG_EVERY_S, 0
+        if now >= self._next_log_at:
+            log.warning("connections exhausted", extra={"cause": cause, "closed": self._closed_count})
+            self._next_log_at, self._closed_count = now + LOG_EVERY_S, 0
         return channel is not None
 
     def fix_addr(self, addr: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -5,7 +5,7 @@ import mmap
 CHECK_EVERY_S = 1.0
 """Seconds between checks. A round of an event loop takes at most one second, even if all threads are busy."""
 HUNG_CHECKS = 30
-"""Number of checks without a round of its event loop after which a worker counts as hanging."""
+"""Number of checks without a round of the event loop after which a worker counts as hanging."""
 START_CHECKS = 120
 """Number of checks before the first round of a worker, which starts threads and opens the spool before that round."""
 
