@@ -13,7 +13,7 @@ _CHUNK = 65536
 
 @contextmanager
 def delaying_proxy(url: str, seconds: float) -> Iterator[str]:
-    """Yield the URL of a proxy to a database that delays data by `seconds` in each direction."""
+    """Yield the URL of a proxy of a database. It delays data by `seconds` in each direction."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()

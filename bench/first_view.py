@@ -32,7 +32,7 @@ MEASURE_LAYOUT_SHIFT = """new Promise((resolve) => {
 
 
 def main() -> None:
-    """Measure and print a table."""
+    """Measure the first view for each period of PERIODS and print a table."""
     parser = argparse.ArgumentParser(prog="python -m bench.first_view", description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000, help="attempts, over a year (1_000_000)")
     rows = parser.parse_args().rows

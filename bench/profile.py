@@ -1,6 +1,7 @@
 """A sampling profile of POST /useradd, taken 1,000 times a second in this process.
 
-A signal handler between two bytecodes is cheap and unbiased; a profiler that counts calls exaggerates small functions.
+The signal handler runs between two bytecodes, so it is cheap and unbiased. A profiler that counts calls exaggerates
+small functions.
 """
 
 import os

@@ -87,7 +87,7 @@ def cpu_table(results: Results) -> str:
 def layers_table(results: Results) -> str:
     """Return the table of the layers of the service.
 
-    From the server on, each row includes the one above it.
+    From the row of the server on, each row includes the work of the row above.
     """
     rates = ("requests/s", "rate / pgbench", "p99 / mean of pgbench")
     cpu_times = ("server: user, µs", "server: kernel, µs", "PostgreSQL, µs")

@@ -34,7 +34,7 @@ values ($1, $2, $3, $4, $5, $6, '', $7)
 
 
 class NewUser(BaseModel):
-    """Body of a request."""
+    """The body of a request that creates a user."""
 
     name: str
     username: str
@@ -69,7 +69,7 @@ class NewUser(BaseModel):
 
 
 class Credentials(BaseModel):
-    """Body of a response."""
+    """The body of a response."""
 
     login: str
     password: str

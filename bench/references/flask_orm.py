@@ -24,7 +24,7 @@ THREADS = 8
 
 
 class UserSchema(Schema):
-    """Schema of a request."""
+    """The schema of a request that creates a user."""
 
     name = fields.String(required=True)
     username = fields.String(required=True)
@@ -34,7 +34,7 @@ class UserSchema(Schema):
 
 
 def create_app(engine: Engine) -> Flask:
-    """Return the application."""
+    """Return a Flask application that stores users with `engine`."""
     app = Flask(__name__)
     schema = UserSchema()
 

@@ -25,7 +25,7 @@ from tests.chaos.processes import HOST
 from tests.chaos.service import Service, migrate
 
 ANSWER_S, SILENCE_S = 5.0, 0.25
-"""Timeout of a response, and the silence after which a response counts as complete."""
+"""Timeout of a response, and the silence after which a response counts as complete, in seconds."""
 MAX_HELD = 40
 """Number of connections with an incomplete request that stay open during the run."""
 WARM_UP = 0.3

@@ -229,21 +229,21 @@ class Postgres:
             cursor.execute(sql, parameters)  # type: ignore[arg-type]
             return cursor.fetchall() if cursor.description else []
 
-    def set(self, name: str, value: str) -> None:
+    def change_setting(self, name: str, value: str) -> None:
         """Change a setting, also for open sessions, and wait until it applies."""
         self.execute(f"alter system set {name} = '{value}'")
         self.execute("select pg_reload_conf()")
         eventually(lambda: self.execute(f"show {name}") == [(value,)], 5, f"{name} did not become {value}")
 
     def reset_settings(self) -> None:
-        """Undo all changes of set()."""
+        """Undo all changes of change_setting()."""
         self.execute("alter system reset all")
         self.execute("select pg_reload_conf()")
 
     def start_standby(self) -> "Postgres":
         """Start a synchronous standby: every COMMIT of this server waits for it."""
         standby = Postgres(primary=self).start()
-        self.set("synchronous_standby_names", "*")
+        self.change_setting("synchronous_standby_names", "*")
         states = "select sync_state from pg_stat_replication"
         eventually(lambda: self.execute(states) == [("sync",)], 20, "the standby does not replicate")
         return standby

@@ -37,7 +37,7 @@ PASS_SOCKET = (
 _instances: "weakref.WeakSet[Service]" = weakref.WeakSet()
 
 PASSWORD_SECRET = "shared by all instances of one database"
-"""The same for all instances: with different ones, they would warn that they cannot verify some passwords."""
+"""Secret of all instances of a database. One with another secret would warn that it cannot verify passwords."""
 
 
 def environment(database_url: str, data_dir: Path, **settings: str) -> dict[str, str]:

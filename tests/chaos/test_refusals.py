@@ -167,8 +167,8 @@ def test_a_migration_while_serving_does_not_fail_requests(
     the machine.
     """
     folder = _with_another_migration(tmp_path)
-    postgres.set("deadlock_timeout", "10ms")  # waits longer than this are logged
-    postgres.set("log_lock_waits", "on")
+    postgres.change_setting("deadlock_timeout", "10ms")  # waits longer than this are logged
+    postgres.change_setting("log_lock_waits", "on")
     before = len(postgres.log.read_text())
     report = postgres.connect()
     report.cursor().execute("begin; select count(*) from attempts")

@@ -42,7 +42,7 @@ def primary(template: Postgres) -> Iterator[Postgres]:
 def shared_standby(primary: Postgres) -> Iterator[Postgres]:
     """An asynchronous standby."""
     standby = primary.start_standby()
-    primary.set("synchronous_standby_names", "")
+    primary.change_setting("synchronous_standby_names", "")
     yield standby
     standby.close()
 
@@ -229,10 +229,10 @@ def test_an_export_is_complete_however_far_the_replica_lags(
 def impatient_standby(primary: Postgres, standby: Postgres) -> Iterator[Postgres]:
     """A replica that cancels conflicting queries at once (max_standby_streaming_delay = 0)."""
     primary.execute("create table short_lived as select generate_series(1, 1000) as n")
-    standby.set("max_standby_streaming_delay", "0")
+    standby.change_setting("max_standby_streaming_delay", "0")
     await_replay(primary, standby)
     yield standby
-    standby.set("max_standby_streaming_delay", "30s")
+    standby.change_setting("max_standby_streaming_delay", "30s")
     primary.execute("drop table short_lived")
 
 
