@@ -60,7 +60,7 @@ class Target:
     quantity: Quantity
     compared_to: Quantity | None
     required: float
-    """Value that the bench reports as met."""
+    """Value from which the target counts as met."""
     desired: float
     """Desired value, which is better than the required one."""
     unit: str = ""

@@ -79,15 +79,15 @@ def build_row(
     for index, cell in enumerate(cells):
         if cell.strip() and (index >= len(fields) or fields[index] is not None):
             body[(fields[index] if index < len(fields) else "") or f"column {index + 1}"] = cell
-    wrong = tuple(
+    errors = tuple(
         FieldError(field, "invalid_type", "error_cell", {"value": value.strip()})
         for field, value in body.items()
         if isinstance(value, str) and value.strip() in ERROR_CELLS
     )
     if separator and any(map(str.strip, cells[len(fields) :])):
         params: Params = {"cells": len(cells), "headers": len(fields), "separator": separator}
-        wrong = (FieldError(f"column {len(fields) + 1}", "unknown_field", "extra_cell", params),)
-    return Row(number, cells, body, ValidationFailedError(wrong) if wrong else None, position)
+        errors = (FieldError(f"column {len(fields) + 1}", "unknown_field", "extra_cell", params),)
+    return Row(number, cells, body, ValidationFailedError(errors) if errors else None, position)
 
 
 def line_too_long_error() -> RefusalError:

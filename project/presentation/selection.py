@@ -26,7 +26,7 @@ CODE_GROUPS = {
     code: frozenset(name for name, field_code in FIELD_CODES.items() if field_code.status == PROBLEMS[code].status)
     for code in ("validation_failed", "conflict")
 }
-"""Problem code -> codes of its field errors. Attempts are recorded with the codes of field errors."""
+"""Code of a response with field errors -> codes of these errors, which the log of attempts contains instead."""
 MAX_TEXT_LENGTH = 200
 CLIENT_PARAMETERS = ("address", "client")
 """Parameters that only auditors and administrators may use."""

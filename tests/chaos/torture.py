@@ -119,7 +119,7 @@ class Torture:
         self.primary.restart()
 
     def kill_backend(self) -> None:
-        """SIGKILL one server process: PostgreSQL recovers from a crash."""
+        """SIGKILL one server process, so that PostgreSQL ends all sessions and recovers."""
         self._with_random_backend(self.primary.kill_one_backend)
         self.primary.wait_ready()
 
