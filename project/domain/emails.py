@@ -116,9 +116,10 @@ def _check_reserved(domain: str) -> None:
 
 def _check_scripts(local: str, domain: str) -> None:
     """Raise RuleError if an address mixes scripts that look alike (Unicode UTS 39)."""
-    parts = (fold_username(local), *domain.split("."))
-    mixed = any(sum(bool(script.search(part)) for script in _SCRIPTS) > 1 for part in parts)
-    if mixed or (domain.isascii() and not local.isascii() and _LOOKALIKES.fullmatch(local)):
+    folded = fold_username(local)
+    mixed = any(sum(bool(script.search(part)) for script in _SCRIPTS) > 1 for part in (folded, *domain.split(".")))
+    looks_latin = any(not form.isascii() and _LOOKALIKES.fullmatch(form) for form in (local, folded))
+    if mixed or (domain.isascii() and looks_latin):
         raise RuleError("invalid_email", "keyboard_layout")
 
 
@@ -126,8 +127,9 @@ def _check_folded(local: str, domain: str) -> None:
     """Raise RuleError for look-alikes of punctuation, or if the folded address is invalid."""
     for position, character in enumerate(local, start=1):
         folded = unicodedata.normalize("NFKC", character)
+        forms = character + folded
         is_punctuation = not character.isascii() and any(part.isascii() and not part.isalnum() for part in folded)
-        if is_punctuation or _TYPOGRAPHIC.match(character) or WITHOUT_GLYPH.match(character):
+        if is_punctuation or _TYPOGRAPHIC.search(forms) or WITHOUT_GLYPH.search(forms):
             raise RuleError("invalid_characters", position=position, codepoint=f"U+{ord(character):04X}")
     try:
         _validate(fold_email(f"{local}@{domain}"))

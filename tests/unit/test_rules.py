@@ -337,6 +337,12 @@ def test_a_domain_that_is_no_name_or_mixes_scripts_is_refused_in_every_spelling(
         normalize_email(email)
 
 
+@pytest.mark.parametrize("local", ["Һ1", "Ԁ1", "ᲂ1", "ᲃ1", "ŉ1", "ẚ1", "⁗1", "⁻1", "₋1", "︱1", "︲1", "﹘1"])
+def test_a_local_part_whose_unique_form_would_be_refused_is_refused_as_written(local: str) -> None:
+    with pytest.raises(RuleError):
+        normalize_email(f"{local}@mail.ru")
+
+
 @given(text=st.emails() | EMAILS | st.builds("{}@{}".format, LOOKALIKES, st.sampled_from(["mail.ru", "пример.рф"])))
 @no_deadline
 def test_the_unique_form_of_an_email_is_an_address_and_its_own_unique_form(text: str) -> None:
