@@ -232,7 +232,7 @@ class Database:
         except (DBAPIError, psycopg2.Error, PoolTimeoutError) as error:
             if not errors.is_unavailable(error):
                 return True
-            if _is_worth_retrying(error, RETRY_MAX_S):
+            if (remaining_seconds() or 0) > RETRY_MAX_S + MIN_TRY_S and _is_worth_retrying(error):
                 if not errors.is_deadline_exceeded(error):  # otherwise the host was silent: try the next host now
                     time.sleep(RETRY_MAX_S)
                 return False
@@ -320,8 +320,9 @@ class Database:
                 translated = self._translate(error, may_be_committed=may_be_committed)
                 if isinstance(translated, QueryError):
                     raise translated from None
-                pause = _random.uniform(0, ceiling)
-                if _is_worth_retrying(error, pause) and not (self._has_fallback and errors.is_unavailable(error)):
+                pause = min(_random.uniform(0, ceiling), (remaining_seconds() or 0) - MIN_TRY_S)
+                has_other_database = self._has_fallback and errors.is_unavailable(error)
+                if pause > 0 and _is_worth_retrying(error) and not has_other_database:
                     time.sleep(pause)
                     ceiling = min(2 * ceiling, RETRY_MAX_S)
                     continue
@@ -395,7 +396,6 @@ def _was_closed(connection: PoolProxiedConnection) -> bool:
     return bool(poller.poll(0))
 
 
-def _is_worth_retrying(error: errors.DriverError, pause: float) -> bool:
-    if errors.is_query_timeout(error):
-        return False  # a retry would take as long, and the deadline would hide the cause
-    return (remaining_seconds() or 0) > pause + MIN_TRY_S and not errors.is_misconfigured(error)
+def _is_worth_retrying(error: errors.DriverError) -> bool:
+    # After a query timeout, a retry would take as long, and the deadline would hide the cause.
+    return not errors.is_query_timeout(error) and not errors.is_misconfigured(error)

@@ -248,6 +248,22 @@ def test_no_retry_starts_when_too_little_time_is_left(runtime: Runtime) -> None:
     assert len(attempts) == 1
 
 
+def test_the_last_pause_between_retries_is_shortened_to_leave_time_for_one(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("project.database.database._random.uniform", lambda _, ceiling: ceiling)
+    left = []
+
+    def be_full(_: Connection) -> None:
+        left.append(db.remaining_seconds() or 0)
+        raise DBAPIError.instance("insert", {}, psycopg2.errors.DiskFull("no space left"), psycopg2.Error)
+
+    with db.deadline(1), pytest.raises(DatabaseUnavailableError):
+        runtime.database.write_transaction(be_full)
+
+    assert left[-1] <= MIN_TRY_S
+
+
 def test_a_pooled_connection_closed_by_the_server_does_not_leave_the_outcome_unknown(
     runtime: Runtime, postgres_url: str, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
